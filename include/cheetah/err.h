@@ -1,0 +1,67 @@
+/* err: the one list of error codes and the message that travels with them.
+ *
+ * A function that can fail returns enum cht_rc and takes a struct cht_err last. CHT_OK is 0. A code that is an
+ * ordinary answer ("no such key") leaves the message untouched; every other code fills it. err may be NULL.
+ * Numbers and slugs are stable: they are never reused, and the slug is what a client sees as "code".
+ */
+#pragma once
+
+#include <stdint.h>
+
+/* X(name, number, HTTP status, slug, default text) */
+#define CHT_ERRORS(X)                                                                          \
+    X(OK, 0, 200, "ok", "success")                                                             \
+    X(PENDING, 1, 202, "pending", "the call completes later")                                  \
+    X(KEY_NOT_FOUND, 2, 404, "key_not_found", "no value under this key")                       \
+    X(PAIR_NOT_FOUND, 3, 404, "pair_not_found", "no such pair")                                \
+    X(DATABASE_NOT_FOUND, 4, 404, "database_not_found", "no such database")                    \
+    X(DATABASE_EXISTS, 5, 409, "database_exists", "the database exists already")               \
+    X(INVALID_KEY, 10, 400, "invalid_key", "keys are integers from 1 to 2^48-1")               \
+    X(INVALID_VALUE, 11, 400, "invalid_value", "not a value")                                  \
+    X(EMPTY_VALUE, 12, 400, "empty_value", "values have 1 byte or more")                       \
+    X(VALUE_TOO_LARGE, 13, 413, "value_too_large", "the value is too large")                   \
+    X(INVALID_PAIR, 14, 400, "invalid_pair", "pair names have 1 to 4096 bytes")                \
+    X(INVALID_DATABASE_NAME, 15, 400, "invalid_database_name", "not a database name")          \
+    X(INVALID_ARGUMENT, 16, 400, "invalid_parameter", "a parameter is out of range")           \
+    X(BATCH_FAILED, 17, 409, "batch_failed", "an operation of an atomic batch failed")         \
+    X(BATCH_TOO_LARGE, 18, 413, "batch_too_large", "the batch is too large")                   \
+    X(KEYS_EXHAUSTED, 19, 507, "keys_exhausted", "all keys of a shard have been given out")    \
+    X(CORRUPT, 30, 500, "corrupt_value", "stored bytes do not match their checksum")           \
+    X(READ_ONLY, 31, 503, "read_only", "writing stopped after a disk fault; restart recovers") \
+    X(DISK_FULL, 32, 507, "disk_full", "no space left on the disk")                            \
+    X(IO, 33, 500, "io_error", "an operation on a file failed")                                \
+    X(NO_MEMORY, 34, 503, "out_of_memory", "out of memory")                                    \
+    X(LOCKED, 35, 503, "locked", "the directory is in use by another process")                 \
+    X(VERSION, 36, 500, "format_version", "written by another format version")                 \
+    X(SHARD_MISSING, 37, 500, "shard_missing", "a shard of the database is not there")         \
+    X(SHARD_MISPLACED, 38, 500, "shard_misplaced", "a shard folder does not belong here")      \
+    X(CANCELLED, 39, 499, "cancelled", "the call was cancelled")                               \
+    X(NO_FILE, 40, 500, "no_such_file", "no such file")                                        \
+    X(CLOSED, 41, 503, "closed", "the store is closing")
+
+enum cht_rc {
+#define CHT_ERR_ENUM(name, num, http, slug, text) CHT_##name = (num),
+    CHT_ERRORS(CHT_ERR_ENUM)
+#undef CHT_ERR_ENUM
+};
+
+/* What went wrong and where. Zero-initialise; a later failure overwrites an earlier one. */
+struct cht_err {
+    enum cht_rc code;
+    int sys;           /* errno at the failing call, 0 if none */
+    int line;          /* source place that raised it */
+    const char *file;  /* static string */
+    char msg[200];     /* for people: the object, the offending value, the legal range */
+};
+
+/* The stable slug ("key_not_found") and the HTTP status of a code. Unknown codes give "io_error" / 500. */
+const char *cht_rc_slug(enum cht_rc rc);
+const char *cht_rc_text(enum cht_rc rc);
+int cht_rc_http(enum cht_rc rc);
+
+/* Fills err (if not NULL) and returns code, so that a failure is `return CHT_FAIL(err, CHT_IO, "...", ...)`. */
+enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const char *file, int line,
+                        const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+#define CHT_FAIL(err, code, ...) cht_err_set((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__)
+/* Damage found in stored bytes: the one place to set a breakpoint. Message names file and offset. */
+#define CHT_DAMAGED(err, ...) cht_err_set((err), CHT_CORRUPT, 0, __FILE__, __LINE__, __VA_ARGS__)

@@ -1,0 +1,213 @@
+/* store: the only way into a database. Values under integer keys, pairs (byte-string names) mapped to keys,
+ * atomic commits, counts, ordered scans, statistics, checkpoints.
+ *
+ * The interface hides files completely: nothing returned points into a mapping, a call may complete later
+ * (CHT_PENDING, then the request's `done`), an upsert chooses its key so that pair and value share a shard. The
+ * local implementation completes reads at once. A second implementation fills in another struct cht_store_ops.
+ *
+ * Threads: every function may be called from any thread at any time between open and close, except where said.
+ * Ownership: inputs are borrowed until the call (or its `done`) returns; outputs are the caller's.
+ * Isolation: point reads see the latest applied commit (which, under durability sync, may be on its way to the
+ * disk); an atomic commit becomes visible as a whole within each shard. A scan is not a snapshot (see scan.h).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cheetah/err.h"
+
+#define CHT_KEY_MAX ((UINT64_C(1) << 48) - 1)
+#define CHT_NAME_MAX 4096u
+#define CHT_VALUE_MAX (UINT32_C(1) << 30)          /* the largest max_value_size */
+#define CHT_VALUE_DEFAULT_MAX (UINT32_C(16) << 20) /* max_value_size unless set */
+
+struct cht_env;   /* data directories, their locks, the worker pools, the open databases */
+struct cht_store; /* one open database */
+struct cht_scan;  /* scan.h */
+struct cht_io;    /* os layer; NULL means the real one */
+
+/* Growable byte buffer owned by the caller: zero-initialise, free with cht_buf_free, reuse at will. */
+struct cht_buf {
+    uint8_t *data; /* owned, NULL when cap is 0 */
+    size_t len, cap;
+};
+enum cht_rc cht_buf_reserve(struct cht_buf *b, size_t cap, struct cht_err *err);
+void cht_buf_free(struct cht_buf *b);
+
+/* A byte string, borrowed. */
+struct cht_str {
+    const uint8_t *p;
+    size_t n;
+};
+
+/* ---- environment ------------------------------------------------------------------------------------------- */
+
+enum cht_durability {
+    CHT_DURABLE_SYNC,     /* answered after fdatasync of the log: nothing acknowledged is lost, ever */
+    CHT_DURABLE_INTERVAL, /* synced every interval_ms: a power cut loses at most that; a process crash nothing */
+    CHT_DURABLE_OS        /* left to the kernel: a power cut loses what it had not written; a crash nothing */
+};
+
+struct cht_env_config {
+    const char *const *dirs; /* data directories, created if missing; the first is home to new databases */
+    size_t dir_count;
+    enum cht_durability durability;
+    unsigned interval_ms;          /* for CHT_DURABLE_INTERVAL; 0: 50 */
+    uint32_t max_value_size;       /* 0: CHT_VALUE_DEFAULT_MAX */
+    uint64_t checkpoint_log_bytes; /* 0: 1 GiB; a checkpoint starts when the log since the last one reaches it */
+    uint64_t log_segment_bytes;    /* 0: 64 MiB */
+    uint64_t dirty_bytes;          /* 0: a quarter of the memory this process may use, all databases together */
+    unsigned scan_workers;         /* per data directory; 0: one a core, at most 8 */
+    unsigned default_shards;       /* 0: 8 */
+    bool manual_checkpoint;        /* tests: no checkpoint by itself but on close */
+    struct cht_io *io;             /* NULL: the real file system */
+};
+
+/* Locks the directories (CHT_LOCKED if another process has one) and starts the workers. Databases open on use. */
+enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err);
+/* Checkpoints and closes every database; no call may be under way. NULL is legal. Returns the first failure; the
+ * environment is gone either way and nothing acknowledged is lost (the log has it). */
+enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err);
+/* As a crash would leave it: no checkpoint, no clean mark. For tests and for the second SIGTERM. */
+void cht_env_abandon(struct cht_env *env);
+
+/* Creates a database with a fixed number of shards (1..256; 0: the default) spread over the directories.
+ * CHT_DATABASE_EXISTS, CHT_INVALID_DATABASE_NAME, CHT_INVALID_ARGUMENT. Durable on return. */
+enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
+/* Gets the open database, opening (and recovering) it on first use; the env owns it. CHT_DATABASE_NOT_FOUND. */
+enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err);
+/* Deletes a database and its files. No other call on it may be under way. */
+enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err);
+/* Calls fn for each database name in byte order. */
+enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
+                         struct cht_err *err);
+bool cht_database_name_valid(const char *name);
+
+/* ---- point reads ------------------------------------------------------------------------------------------- */
+
+/* The value under key, copied to out (out->len set). out NULL: only the size is asked. size may be NULL.
+ * CHT_KEY_NOT_FOUND, CHT_INVALID_KEY, CHT_CORRUPT (checksum; counted). */
+enum cht_rc cht_store_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
+                          struct cht_err *err);
+/* The key a name is mapped to. CHT_PAIR_NOT_FOUND, CHT_INVALID_PAIR. */
+enum cht_rc cht_store_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_err *err);
+/* Name, key and value in one call (one lock where they share a shard). *size is 0 and out->len 0 where the key has
+ * no value (a dangling pair), which is CHT_OK. */
+enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out,
+                                 uint32_t *size, struct cht_err *err);
+/* How many pairs lie under the prefix (empty: all). Exact, microseconds, no scan. */
+enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err);
+
+/* A value read in pieces, for values that should not be held in memory: the bytes stay as they were when it was
+ * opened whatever is written meanwhile. Checked against its checksum when opened. Close it soon: its space is
+ * not reused before. One thread at a time per handle. */
+struct cht_value;
+enum cht_rc cht_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                           struct cht_err *err);
+enum cht_rc cht_value_read(struct cht_value *v, uint32_t offset, void *buf, size_t n, size_t *got,
+                           struct cht_err *err);
+void cht_value_close(struct cht_value *v);
+
+/* ---- commits ----------------------------------------------------------------------------------------------- */
+
+enum cht_op_kind {
+    CHT_OP_INSERT,     /* value -> new key (out: key) */
+    CHT_OP_EDIT,       /* key, value: replace the value of a live key. KEY_NOT_FOUND */
+    CHT_OP_DELETE,     /* key. KEY_NOT_FOUND */
+    CHT_OP_PAIR_SET,   /* name, key: map (out: created) */
+    CHT_OP_PAIR_PUT,   /* name, value: upsert; a live mapped key is kept, else insert and map (out: key, created) */
+    CHT_OP_PAIR_DEL,   /* name, with_values. PAIR_NOT_FOUND (out: key, values) */
+    CHT_OP_PREFIX_DEL, /* name = prefix (may be empty: all), with_values (out: pairs, values) */
+    CHT_OP_READ,       /* key, out: buf, size. Reads see the operations before them in the same commit */
+    CHT_OP_PAIR_READ   /* name, with_values, out: key, buf, size */
+};
+
+struct cht_op {
+    enum cht_op_kind kind;
+    bool with_values;    /* PAIR_DEL, PREFIX_DEL: delete the values too; PAIR_READ: read the value */
+    struct cht_str name; /* borrowed until done */
+    struct cht_str value;
+    uint64_t key; /* in for EDIT, DELETE, PAIR_SET, READ; out for the others */
+    /* results */
+    enum cht_rc rc;
+    bool created;           /* PAIR_SET, PAIR_PUT: the name was not mapped before */
+    uint32_t size;          /* of the value read or written */
+    uint64_t pairs, values; /* deleted */
+    struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */
+};
+
+#define CHT_COMMIT_ATOMIC 1u /* all or nothing: the first failure undoes the whole commit */
+
+struct cht_commit {
+    struct cht_op *ops; /* borrowed until done */
+    size_t count;
+    unsigned flags;
+    void (*done)(struct cht_commit *c); /* NULL for cht_store_commit; called once, from another thread, must not
+                                           block or call commit */
+    void *ctx;                          /* the caller's */
+    /* results */
+    enum cht_rc rc;    /* CHT_OK; CHT_BATCH_FAILED (atomic, see failed); READ_ONLY, DISK_FULL, IO, NO_MEMORY: nothing
+                          of it is acknowledged */
+    size_t failed;     /* operations that failed; for an atomic commit the index of the one that did */
+    struct cht_err err;
+    struct cht_commit *next; /* the store's while under way */
+};
+
+/* Runs the operations in order as one durable unit and waits for it: when it returns CHT_OK what the operations
+ * report as written is as durable as the mode says. Each operation is atomic; the whole is with CHT_COMMIT_ATOMIC,
+ * also across a crash (in either mode the whole commit is one log record: after a crash all of its effects are
+ * there or none). Returns c->rc. */
+enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c);
+/* The same without waiting; c->done says when. Returns CHT_PENDING, or a code if it was not accepted (then done is
+ * not called). */
+enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c);
+
+/* ---- service ----------------------------------------------------------------------------------------------- */
+
+/* Writes everything dirty to its place and lets go of the log; returns when done. */
+enum cht_rc cht_store_checkpoint(struct cht_store *s, struct cht_err *err);
+
+struct cht_store_stats {
+    unsigned shards;
+    bool read_only;
+    uint64_t pairs, values, value_bytes, next_key;
+    uint64_t file_bytes;  /* allocated on disk: pages, sums, journals */
+    uint64_t log_bytes;   /* allocated log segments */
+    uint64_t log_live;    /* log since the oldest checkpoint */
+    uint64_t log_seq;     /* last sequence number */
+    uint64_t dirty_bytes; /* private pages */
+    uint64_t commits, operations, groups; /* since open; operations/groups = batching */
+    uint64_t syncs, sync_ns;
+    uint64_t checkpoints, checkpoint_ns;
+    uint64_t bytes_inserted, bytes_written; /* user bytes in; bytes handed to the disk */
+    uint64_t corrupt;                       /* checksum failures seen */
+};
+enum cht_rc cht_store_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err);
+
+/* One byte length of the catalogue, all shards together; fn is called in ascending order of length. */
+struct cht_length_stat {
+    uint32_t length;
+    uint64_t live, slots, extents;
+};
+enum cht_rc cht_store_lengths(struct cht_store *s, void (*fn)(void *ctx, const struct cht_length_stat *),
+                              void *ctx, struct cht_err *err);
+/* Where each shard lives. */
+struct cht_shard_stat {
+    unsigned shard;
+    const char *dir; /* borrowed during the call of fn */
+    uint64_t pairs, values, value_bytes, file_bytes, checkpoint_seq;
+};
+enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *ctx, const struct cht_shard_stat *), void *ctx,
+                             struct cht_err *err);
+
+/* Compares every page of the files with its sum, at most bytes_per_second (0: as fast as it goes); a slow
+ * background scrub calls it. bad is the number of pages that failed; the message names the first. */
+enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad, struct cht_err *err);
+
+/* Offline verification of a data directory set: every checksum, structure and reference. Only reads. fn is called
+ * for each finding ("where": file and offset). CHT_OK and *findings == 0 when all is well. */
+enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_database,
+                      void (*fn)(void *ctx, const char *where, const char *what), void *ctx, uint64_t *findings,
+                      struct cht_err *err);

@@ -1,0 +1,79 @@
+/* io: the table of functions through which all file access goes, so that tests can put a simulated disk under the
+ * same code. errno is read only behind this table: failures come back as CHT_DISK_FULL (ENOSPC, EDQUOT),
+ * CHT_NO_FILE (ENOENT), CHT_LOCKED, CHT_NO_MEMORY (ENOMEM) or CHT_IO, with path and errno in the message.
+ *
+ * Threads: any thread, also on the same file at once. Paths are borrowed during the call.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cheetah/err.h"
+
+struct cht_io;
+struct cht_file; /* implementations embed this as their first member */
+
+#define CHT_OPEN_CREATE 1u /* create if missing */
+#define CHT_OPEN_EXCL 2u   /* with CREATE: fail if it is there */
+#define CHT_OPEN_RDONLY 4u
+#define CHT_OPEN_LOCK 8u   /* take an exclusive advisory lock; CHT_LOCKED if another process holds it */
+
+struct cht_io_ops {
+    enum cht_rc (*open)(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err);
+    void (*close)(struct cht_file *f); /* drops a lock; maps stay valid */
+    /* One call to the system: may transfer less than asked (n_done); 0 at end of file for reads. */
+    enum cht_rc (*pread)(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err);
+    enum cht_rc (*pwrite)(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err);
+    enum cht_rc (*sync)(struct cht_file *f, struct cht_err *err); /* fdatasync */
+    enum cht_rc (*size)(struct cht_file *f, uint64_t *size, struct cht_err *err);
+    enum cht_rc (*truncate)(struct cht_file *f, uint64_t size, struct cht_err *err);
+    /* Backs [off, off+len) with space (reads as zeros where it was a hole), growing the file. */
+    enum cht_rc (*allocate)(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err);
+    /* Gives the space of [off, off+len) back; it then reads as zeros. Falls back to writing zeros. Size is kept. */
+    enum cht_rc (*punch)(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err);
+    /* Private, writable, unreserved mapping of len bytes from the start (len may exceed the file's size; touching
+     * pages behind the end is fatal). A page shows the file's bytes, also later writes, until it is changed. */
+    enum cht_rc (*map)(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err);
+    enum cht_rc (*remap)(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out, struct cht_err *err);
+    void (*unmap)(struct cht_file *f, uint8_t *p, size_t len);
+    /* Drops private copies in [p, p+len) (page aligned): the range shows the file again. */
+    enum cht_rc (*discard)(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err);
+    enum cht_rc (*rename)(struct cht_io *io, const char *from, const char *to, struct cht_err *err);
+    enum cht_rc (*unlink)(struct cht_io *io, const char *path, struct cht_err *err);
+    enum cht_rc (*mkdir)(struct cht_io *io, const char *path, struct cht_err *err); /* OK if it is there */
+    enum cht_rc (*rmdir)(struct cht_io *io, const char *path, struct cht_err *err);
+    enum cht_rc (*sync_dir)(struct cht_io *io, const char *path, struct cht_err *err);
+    /* Calls fn for every entry but "." and "..", in any order; dirs are told from files. */
+    enum cht_rc (*list)(struct cht_io *io, const char *path, void (*fn)(void *ctx, const char *name, bool is_dir),
+                        void *ctx, struct cht_err *err);
+    /* Bytes that the file occupies on disk. */
+    enum cht_rc (*usage)(struct cht_file *f, uint64_t *bytes, struct cht_err *err);
+};
+
+struct cht_io { const struct cht_io_ops *ops; };
+struct cht_file { struct cht_io *io; const char *path; /* owned by the implementation, for messages */ };
+
+struct cht_io *cht_io_posix(void); /* the real file system; static */
+
+/* Loops over short transfers. read: CHT_CORRUPT "short file" where the end comes before n bytes. */
+enum cht_rc cht_file_read(struct cht_file *f, void *buf, size_t n, uint64_t off, struct cht_err *err);
+/* Up to n bytes, fewer only at the end of the file. */
+enum cht_rc cht_file_read_some(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *got, struct cht_err *err);
+enum cht_rc cht_file_write(struct cht_file *f, const void *buf, size_t n, uint64_t off, struct cht_err *err);
+enum cht_rc cht_io_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err);
+void cht_file_close(struct cht_file *f); /* NULL is legal */
+static inline enum cht_rc cht_file_sync(struct cht_file *f, struct cht_err *err) { return f->io->ops->sync(f, err); }
+/* Writes a whole small file under a temporary name, syncs, renames, syncs the directory: it is there wholly or not. */
+enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n, struct cht_err *err);
+bool cht_io_exists(struct cht_io *io, const char *path);
+/* Deletes a folder of files (one level of sub-folders too). */
+enum cht_rc cht_io_remove_tree(struct cht_io *io, const char *path, struct cht_err *err);
+/* "a/b" into a caller's buffer; CHT_INVALID_ARGUMENT where it does not fit. */
+enum cht_rc cht_path_join(char *out, size_t cap, const char *a, const char *b, struct cht_err *err);
+#define CHT_PATH_MAX 1024
+/* Memory this process may use: the least of physical memory and the cgroup limits. Online cores. */
+uint64_t cht_os_memory(void);
+unsigned cht_os_cores(void);
+void cht_os_random(void *buf, size_t n);

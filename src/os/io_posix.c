@@ -1,0 +1,280 @@
+/* io_posix: the table of functions on the real file system (Linux). The only reader of errno but thread.c. */
+#include "os/io.h"
+
+#include "base/alloc.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct posix_file {
+    struct cht_file base; /* first */
+    int fd;
+    char *path; /* owned */
+};
+
+static int fd_of(const struct cht_file *f) { return ((const struct posix_file *)f)->fd; }
+
+static enum cht_rc fail_at(struct cht_err *err, const char *what, const char *path, int line)
+{
+    int e = errno;
+    enum cht_rc rc = CHT_IO;
+    if (e == ENOSPC || e == EDQUOT)
+        rc = CHT_DISK_FULL;
+    else if (e == ENOENT)
+        rc = CHT_NO_FILE;
+    else if (e == ENOMEM)
+        rc = CHT_NO_MEMORY;
+    else if (e == EWOULDBLOCK)
+        rc = CHT_LOCKED;
+    return cht_err_set(err, rc, e, __FILE__, line, "%s: %s: %s", path, what, rc == CHT_LOCKED ? "in use by another process" : strerror(e));
+}
+#define FAIL(err, what, path) fail_at((err), (what), (path), __LINE__)
+
+static void px_close(struct cht_file *f)
+{
+    struct posix_file *pf = (struct posix_file *)f;
+    if (pf->fd >= 0)
+        (void)close(pf->fd); /* what mattered was synced before, and there its failure was told */
+    cht_free(pf->path);
+    cht_free(pf);
+}
+
+static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err)
+{
+    struct posix_file *f = cht_calloc(1, sizeof *f);
+    if (f == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
+    f->fd = -1;
+    f->base.io = io;
+    f->path = cht_strdup(path);
+    f->base.path = f->path;
+    if (f->path == NULL) {
+        cht_free(f);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
+    }
+    int oflags = O_CLOEXEC | ((flags & CHT_OPEN_RDONLY) ? O_RDONLY : O_RDWR);
+    oflags |= (flags & CHT_OPEN_CREATE) ? O_CREAT : 0;
+    oflags |= (flags & CHT_OPEN_EXCL) ? O_EXCL : 0;
+    do
+        f->fd = open(path, oflags, 0640);
+    while (f->fd < 0 && errno == EINTR);
+    enum cht_rc rc = CHT_OK;
+    struct stat st;
+    if (f->fd < 0 || fstat(f->fd, &st) != 0)
+        rc = FAIL(err, "open", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = CHT_FAIL(err, CHT_IO, "%s: not a regular file", path);
+    else if ((flags & CHT_OPEN_LOCK) && flock(f->fd, LOCK_EX | LOCK_NB) != 0)
+        rc = FAIL(err, "lock", path);
+    if (rc != CHT_OK) {
+        px_close(&f->base);
+        return rc;
+    }
+    *out = &f->base;
+    return CHT_OK;
+}
+
+static enum cht_rc px_pread(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err)
+{
+    ssize_t got;
+    do
+        got = pread(fd_of(f), buf, n, (off_t)off);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return FAIL(err, "read", f->path);
+    *n_done = (size_t)got;
+    return CHT_OK;
+}
+
+static enum cht_rc px_pwrite(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err)
+{
+    ssize_t put;
+    do
+        put = pwrite(fd_of(f), buf, n, (off_t)off);
+    while (put < 0 && errno == EINTR);
+    if (put < 0)
+        return FAIL(err, "write", f->path);
+    *n_done = (size_t)put;
+    return CHT_OK;
+}
+
+static enum cht_rc px_sync(struct cht_file *f, struct cht_err *err)
+{
+    return fdatasync(fd_of(f)) == 0 ? CHT_OK : FAIL(err, "fdatasync", f->path);
+}
+
+static enum cht_rc px_size(struct cht_file *f, uint64_t *size, struct cht_err *err)
+{
+    struct stat st;
+    if (fstat(fd_of(f), &st) != 0)
+        return FAIL(err, "stat", f->path);
+    *size = (uint64_t)st.st_size;
+    return CHT_OK;
+}
+
+static enum cht_rc px_usage(struct cht_file *f, uint64_t *bytes, struct cht_err *err)
+{
+    struct stat st;
+    if (fstat(fd_of(f), &st) != 0)
+        return FAIL(err, "stat", f->path);
+    *bytes = (uint64_t)st.st_blocks * 512;
+    return CHT_OK;
+}
+
+static enum cht_rc px_truncate(struct cht_file *f, uint64_t size, struct cht_err *err)
+{
+    int rc;
+    do
+        rc = ftruncate(fd_of(f), (off_t)size);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0 ? CHT_OK : FAIL(err, "truncate", f->path);
+}
+
+static enum cht_rc px_allocate(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
+{
+    int rc;
+    do
+        rc = fallocate(fd_of(f), 0, (off_t)off, (off_t)len);
+    while (rc != 0 && errno == EINTR);
+    if (rc == 0)
+        return CHT_OK;
+    if (errno != EOPNOTSUPP)
+        return FAIL(err, "allocate", f->path);
+    rc = posix_fallocate(fd_of(f), (off_t)off, (off_t)len); /* by writing, where the file system has no call for it */
+    if (rc == 0)
+        return CHT_OK;
+    errno = rc;
+    return FAIL(err, "allocate", f->path);
+}
+
+static enum cht_rc px_punch(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
+{
+    int rc;
+    do
+        rc = fallocate(fd_of(f), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+    while (rc != 0 && errno == EINTR);
+    if (rc == 0)
+        return CHT_OK;
+    if (errno != EOPNOTSUPP)
+        return FAIL(err, "punch", f->path);
+    static const uint8_t zeros[1 << 16];
+    while (len > 0) {
+        size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
+        enum cht_rc wrc = cht_file_write(f, zeros, n, off, err);
+        if (wrc != CHT_OK)
+            return wrc;
+        off += n;
+        len -= n;
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc px_map(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err)
+{
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd_of(f), 0);
+    if (p == MAP_FAILED)
+        return FAIL(err, "map", f->path);
+    *out = p;
+    return CHT_OK;
+}
+
+static enum cht_rc px_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out, struct cht_err *err)
+{
+    void *p = mremap(old, old_len, len, MREMAP_MAYMOVE);
+    if (p == MAP_FAILED)
+        return FAIL(err, "remap", f->path);
+    *out = p;
+    return CHT_OK;
+}
+
+static void px_unmap(struct cht_file *f, uint8_t *p, size_t len)
+{
+    (void)f;
+    (void)munmap(p, len); /* cannot fail for a whole mapping of ours */
+}
+
+static enum cht_rc px_discard(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err)
+{
+    return madvise(p, len, MADV_DONTNEED) == 0 ? CHT_OK : FAIL(err, "discard", f->path);
+}
+
+static enum cht_rc px_rename(struct cht_io *io, const char *from, const char *to, struct cht_err *err)
+{
+    (void)io;
+    return rename(from, to) == 0 ? CHT_OK : FAIL(err, "rename", from);
+}
+
+static enum cht_rc px_unlink(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    (void)io;
+    return unlink(path) == 0 ? CHT_OK : FAIL(err, "unlink", path);
+}
+
+static enum cht_rc px_mkdir(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    (void)io;
+    struct stat st;
+    if (mkdir(path, 0750) == 0 || (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
+        return CHT_OK;
+    return FAIL(err, "mkdir", path);
+}
+
+static enum cht_rc px_rmdir(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    (void)io;
+    return rmdir(path) == 0 ? CHT_OK : FAIL(err, "rmdir", path);
+}
+
+static enum cht_rc px_sync_dir(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    (void)io;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return FAIL(err, "open", path);
+    enum cht_rc rc = fsync(fd) == 0 ? CHT_OK : FAIL(err, "fsync", path);
+    (void)close(fd); /* opened for reading */
+    return rc;
+}
+
+static enum cht_rc px_list(struct cht_io *io, const char *path, void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx,
+                           struct cht_err *err)
+{
+    (void)io;
+    DIR *d = opendir(path);
+    if (d == NULL)
+        return FAIL(err, "open", path);
+    struct dirent *e;
+    errno = 0;
+    while ((e = readdir(d)) != NULL) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        struct stat st;
+        bool is_dir = e->d_type == DT_DIR;
+        if (e->d_type == DT_UNKNOWN || e->d_type == DT_LNK) /* a shard may be moved by a link to another disk */
+            is_dir = fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
+        fn(ctx, e->d_name, is_dir);
+        errno = 0;
+    }
+    enum cht_rc rc = errno == 0 ? CHT_OK : FAIL(err, "read", path);
+    (void)closedir(d); /* opened for reading */
+    return rc;
+}
+
+struct cht_io *cht_io_posix(void)
+{
+    static const struct cht_io_ops ops = {
+        .open = px_open,         .close = px_close,   .pread = px_pread, .pwrite = px_pwrite, .sync = px_sync,
+        .size = px_size,         .truncate = px_truncate, .allocate = px_allocate, .punch = px_punch, .map = px_map,
+        .remap = px_remap,       .unmap = px_unmap,   .discard = px_discard, .rename = px_rename, .unlink = px_unlink,
+        .mkdir = px_mkdir,       .rmdir = px_rmdir,   .sync_dir = px_sync_dir, .list = px_list, .usage = px_usage,
+    };
+    static struct cht_io io = {&ops};
+    return &io;
+}

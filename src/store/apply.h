@@ -1,0 +1,32 @@
+/* apply: runs the operations of commits against the shards and collects what the log must say. Used by the committer
+ * alone, one group at a time.
+ */
+#pragma once
+
+#include "store/local.h"
+#include "store/logops.h"
+
+#define CHT_APPLY_LOCKED_OPS 256u /* readers wait for at most this many operations of a non-atomic commit */
+
+struct cht_apply {
+    struct cht_local *db;
+    struct cht_logbuf log;
+    bool *held;    /* a shard's lock is held exclusively; owned, nshards */
+    bool *undoing; /* its undo is open; owned, nshards */
+    unsigned undo_count; /* how many of them */
+    bool atomic;   /* the commit under way */
+    size_t locked_ops;
+    uint32_t max_value;
+    uint64_t inserted; /* user bytes of the group */
+    bool stuck;        /* an operation could not be undone: the store must stop writing */
+    struct cht_err stuck_err;
+};
+
+enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, struct cht_err *err);
+void cht_apply_fini(struct cht_apply *a);
+/* Runs one commit; sets the results of its operations and c->rc, c->failed, c->err. Locks may stay held between calls
+ * within a group, until cht_apply_release. */
+void cht_apply_commit(struct cht_apply *a, struct cht_commit *c);
+void cht_apply_release(struct cht_apply *a);
+/* The most bytes that the log record of these operations can need. */
+uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c);

@@ -1,0 +1,39 @@
+/* arena: blocks of 64 << k bytes (k = 0..6, 64 B to one page) in a page file, for trie nodes and catalogue records.
+ *
+ * A reference is the block's byte offset / 64 (u32, so 256 GiB a file); 0 is none. A block never crosses a page.
+ * Free blocks of a size are a list threaded through their first 4 bytes; heads are in page 0 at CHT_ARENA_HEADS:
+ *   7 x { head u32, free count u32 } = 56 bytes. A free block is { next u32, magic u32 "FREE" ^ k, zeros }.
+ * Locking: as pagefile.
+ */
+#pragma once
+
+#include "store/pagefile.h"
+
+#define CHT_ARENA_CLASSES 7u
+#define CHT_ARENA_HEADS CHT_PF_USER                   /* offset in page 0 */
+#define CHT_ARENA_USER (CHT_PF_USER + 8 * CHT_ARENA_CLASSES) /* = 120: first byte free for the owner */
+
+static inline unsigned cht_arena_class(size_t n) /* smallest class that holds n bytes, n <= 4096 */
+{
+    unsigned k = 0;
+    while ((64u << k) < n)
+        k++;
+    return k;
+}
+/* Allocates a zeroed block of class k. May extend the file (and so move the map: pointers are stale after). */
+enum cht_rc cht_arena_alloc(struct cht_pagefile *pf, unsigned k, uint32_t *ref, struct cht_err *err);
+/* Makes sure that the next `count` allocations of class k cannot fail for lack of disk space or memory. Pages
+ * they and cht_page_write will touch still go through cht_page_write. */
+enum cht_rc cht_arena_reserve(struct cht_pagefile *pf, unsigned k, unsigned count, struct cht_err *err);
+enum cht_rc cht_arena_free(struct cht_pagefile *pf, unsigned k, uint32_t ref, struct cht_err *err);
+/* The block's bytes (reads as cht_page_read, writes as cht_page_write). */
+static inline const uint8_t *cht_arena_read(struct cht_pagefile *pf, uint32_t ref, struct cht_err *err)
+{
+    const uint8_t *p = cht_page_read(pf, ref >> 6, err);
+    return p == NULL ? NULL : p + (size_t)(ref & 63) * 64;
+}
+static inline uint8_t *cht_arena_write(struct cht_pagefile *pf, uint32_t ref, struct cht_err *err)
+{
+    uint8_t *p = cht_page_write(pf, ref >> 6, err);
+    return p == NULL ? NULL : p + (size_t)(ref & 63) * 64;
+}

@@ -1,0 +1,289 @@
+/* checkpoint: brings a shard's page files from one consistent state to the next.
+ *
+ *   begin  C1 under the shard lock: pending extents, headers, log position; then `freeze` of the four files: what is
+ *             dirty now is what this checkpoint writes, later changes keep a before-image (pagefile.c)
+ *   run    C2 copy the frozen pages, 64 at a time under the shared lock: new ones (behind the end of the last
+ *             checkpoint) are written home at once, nothing refers to them yet; the others go into the journal
+ *          C3 their sums go into the sums file (exclusive, memory only), whose dirty pages are frozen and copied too
+ *          C4 sync the page files (new pages, direct pages), then commit the journal: from here on the checkpoint counts
+ *          C5 write the journalled pages home, sync, drop the journal
+ *          C6 extents that this checkpoint knows free become usable; private copies are given back
+ *
+ * A crash before the end of C4 leaves the last checkpoint as it was (pages behind its end do not count), after it the
+ * journal completes this one. The log up to the position is durable before begin returns to the caller's commit lock,
+ * see db_checkpoint.c.
+ */
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/invariant.h"
+#include "store/journal.h"
+
+#include <string.h>
+
+#define BATCH 64u /* pages copied in one locked section: 256 KiB */
+
+struct page_list { /* the pages of one file that this checkpoint writes */
+    uint64_t *page; /* owned */
+    uint32_t *sum;  /* owned */
+    size_t n, cap;
+};
+
+struct cht_checkpoint {
+    struct cht_shard *sh;
+    uint64_t seq, generation;
+    struct page_list list[CHT_PF_KINDS];
+    struct cht_journal journal;
+    uint8_t *buf;  /* owned: BATCH pages and one of scratch */
+    uint64_t home[CHT_PF_KINDS]; /* pages of the last checkpoint */
+};
+
+static void list_fini(struct page_list *l)
+{
+    cht_free(l->page);
+    cht_free(l->sum);
+}
+
+static enum cht_rc list_reserve(struct page_list *l, size_t cap, struct cht_err *err)
+{
+    if (cap <= l->cap)
+        return CHT_OK;
+    uint64_t *page = cht_realloc(l->page, cap * sizeof *page);
+    if (page != NULL)
+        l->page = page;
+    uint32_t *sum = page == NULL ? NULL : cht_realloc(l->sum, cap * sizeof *sum);
+    if (sum == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a checkpoint of %zu pages", cap);
+    l->sum = sum;
+    l->cap = cap;
+    return CHT_OK;
+}
+
+static void checkpoint_free(struct cht_checkpoint *ck)
+{
+    for (int k = 0; k < CHT_PF_KINDS; k++)
+        list_fini(&ck->list[k]);
+    cht_journal_close(&ck->journal);
+    cht_free(ck->buf);
+    cht_free(ck);
+}
+
+/* C1 behind the lock. */
+static enum cht_rc freeze_locked(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    if (sh->poisoned)
+        return CHT_FAIL(err, CHT_READ_ONLY, "%s: a checkpoint failed before", sh->path);
+    enum cht_rc rc = cht_values_checkpoint_freeze(&sh->values, err);
+    uint8_t *keys = rc == CHT_OK ? cht_page_write(sh->pf[CHT_PF_KEYS], 0, err) : NULL;
+    if (keys == NULL)
+        return rc != CHT_OK ? rc : err->code;
+    cht_put64(keys + CHT_KEYS_SEQ, ck->seq);
+    ck->generation = sh->generation + 1;
+    for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
+        rc = cht_pf_seal_header(sh->pf[k], ck->generation, err);
+    for (int k = 0; k < CHT_PF_SUMS && rc == CHT_OK; k++)
+        rc = list_reserve(&ck->list[k], sh->pf[k]->dirty_count, err);
+    if (rc != CHT_OK)
+        return rc;
+    for (int k = 0; k < CHT_PF_SUMS; k++) {
+        ck->home[k] = sh->pf[k]->home_pages;
+        cht_pf_freeze(sh->pf[k]);
+    }
+    ck->home[CHT_PF_SUMS] = sh->pf[CHT_PF_SUMS]->home_pages;
+    return CHT_OK;
+}
+
+enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    if (err == NULL)
+        err = &local;
+    struct cht_checkpoint *ck = cht_calloc(1, sizeof *ck);
+    if (ck == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a checkpoint");
+    ck->sh = sh;
+    ck->seq = seq;
+    ck->buf = cht_malloc((BATCH + 1) * CHT_PAGE);
+    enum cht_rc rc = ck->buf == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a checkpoint") : CHT_OK;
+    if (rc == CHT_OK)
+        rc = cht_journal_open(sh, false, &ck->journal, err);
+    if (rc == CHT_OK) {
+        cht_rwlock_write(&sh->lock);
+        rc = freeze_locked(ck, err);
+        cht_rwlock_write_end(&sh->lock);
+    }
+    if (rc != CHT_OK) {
+        checkpoint_free(ck);
+        return rc;
+    }
+    *out = ck;
+    return CHT_OK;
+}
+
+/* Writes pages[i] = buf + i pages home; runs of neighbours in one write. */
+static enum cht_rc write_home(struct cht_pagefile *pf, const uint64_t *pages, size_t n, const uint8_t *buf, struct cht_err *err)
+{
+    for (size_t i = 0, run; i < n; i += run) {
+        for (run = 1; i + run < n && pages[i + run] == pages[i] + run; run++)
+            ;
+        enum cht_rc rc = cht_file_write(pf->file, buf + i * CHT_PAGE, run * CHT_PAGE, pages[i] * CHT_PAGE, err);
+        if (rc != CHT_OK)
+            return rc;
+        atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
+        atomic_fetch_add_explicit(&pf->written, run * CHT_PAGE, memory_order_relaxed);
+    }
+    return CHT_OK;
+}
+
+/* C2 for one file: takes batches of frozen pages until none is left. */
+static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err *err)
+{
+    struct cht_pagefile *pf = ck->sh->pf[kind];
+    struct page_list *l = &ck->list[kind];
+    uint64_t cursor = 0;
+    for (;;) {
+        size_t first = l->n, n = 0;
+        cht_rwlock_read(&ck->sh->lock);
+        while (n < BATCH && l->n < l->cap && cht_pf_take(pf, &cursor, &l->page[l->n], ck->buf + n * CHT_PAGE)) {
+            n++;
+            l->n++;
+        }
+        cht_rwlock_read_end(&ck->sh->lock);
+        if (n == 0)
+            return CHT_OK;
+        enum cht_rc rc = CHT_OK;
+        size_t fresh = 0; /* of the batch, those in front are behind the old end: compacted for write_home */
+        uint64_t fresh_page[BATCH];
+        for (size_t i = 0; i < n && rc == CHT_OK; i++) {
+            uint8_t *p = ck->buf + i * CHT_PAGE;
+            if (kind == CHT_PF_SUMS)
+                cht_put32(p + CHT_PAGE - 4, cht_crc32c(0, p, CHT_PAGE - 4));
+            uint32_t sum = kind == CHT_PF_SUMS ? cht_get32(p + CHT_PAGE - 4) : cht_page_sum(p);
+            l->sum[first + i] = sum;
+            if (l->page[first + i] < ck->home[kind]) {
+                rc = cht_journal_add(&ck->journal, pf, l->page[first + i], p, sum, ck->buf + BATCH * CHT_PAGE, err);
+                continue;
+            }
+            if (fresh != i)
+                memcpy(ck->buf + fresh * CHT_PAGE, p, CHT_PAGE);
+            fresh_page[fresh++] = l->page[first + i];
+        }
+        if (rc == CHT_OK)
+            rc = write_home(pf, fresh_page, fresh, ck->buf, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+}
+
+/* C3: sums of all copied pages into the sums file, then freezes that. */
+static enum cht_rc store_sums(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    struct cht_pagefile *sums = sh->pf[CHT_PF_SUMS];
+    enum cht_rc rc = CHT_OK;
+    cht_rwlock_write(&sh->lock);
+    for (int k = 0; k < CHT_PF_SUMS; k++) {
+        for (size_t i = 0; i < ck->list[k].n && rc == CHT_OK; i++)
+            rc = cht_sums_set(sums, (enum cht_pf_kind)k, ck->list[k].page[i], ck->list[k].sum[i], err);
+    }
+    if (rc == CHT_OK)
+        rc = cht_pf_seal_header(sums, ck->generation, err); /* it may have grown */
+    if (rc == CHT_OK)
+        rc = list_reserve(&ck->list[CHT_PF_SUMS], sums->dirty_count, err);
+    if (rc == CHT_OK)
+        cht_pf_freeze(sums);
+    cht_rwlock_write_end(&sh->lock);
+    return rc == CHT_OK ? copy_file(ck, CHT_PF_SUMS, err) : rc;
+}
+
+static enum cht_rc sync_files(struct cht_shard *sh, struct cht_err *err)
+{
+    for (int k = 0; k < CHT_PF_KINDS; k++) {
+        if (!atomic_exchange_explicit(&sh->pf[k]->unsynced, false, memory_order_relaxed))
+            continue;
+        enum cht_rc rc = cht_file_sync(sh->pf[k]->file, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+    return CHT_OK;
+}
+
+/* C6. */
+static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    cht_rwlock_write(&sh->lock);
+    for (int k = 0; k < CHT_PF_KINDS; k++)
+        sh->pf[k]->home_pages = sh->pf[k]->frozen_pages;
+    sh->generation = ck->generation;
+    atomic_store_explicit(&sh->checkpoint_seq, ck->seq, memory_order_release);
+    bool pinned = atomic_load_explicit(&sh->pins, memory_order_relaxed) > 0;
+    enum cht_rc rc = cht_values_checkpoint_complete(&sh->values, pinned, err);
+    cht_rwlock_write_end(&sh->lock);
+    if (rc == CHT_NO_MEMORY)
+        rc = CHT_OK; /* what is pending stays so until the next checkpoint */
+    for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++) {
+        for (size_t i = 0; i < ck->list[k].n && rc == CHT_OK; i += BATCH) {
+            size_t n = ck->list[k].n - i < BATCH ? ck->list[k].n - i : BATCH;
+            cht_rwlock_read(&sh->lock);
+            rc = cht_pf_forget(sh->pf[k], ck->list[k].page + i, n, err);
+            cht_rwlock_read_end(&sh->lock);
+        }
+    }
+    return rc;
+}
+
+/* A checkpoint that ran out of memory before C4: everything it took is dirty again. */
+static void give_back(struct cht_checkpoint *ck)
+{
+    struct cht_shard *sh = ck->sh;
+    cht_rwlock_write(&sh->lock);
+    for (int k = 0; k < CHT_PF_KINDS; k++) {
+        struct cht_pagefile *pf = sh->pf[k];
+        uint64_t cursor = 0, page;
+        for (size_t i = 0; i < ck->list[k].n; i++)
+            cht_pf_redirty(pf, ck->list[k].page[i]);
+        while (cht_pf_take(pf, &cursor, &page, ck->buf))
+            cht_pf_redirty(pf, page);
+    }
+    cht_rwlock_write_end(&sh->lock);
+}
+
+enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    struct cht_err local = {0};
+    if (err == NULL)
+        err = &local;
+    enum cht_rc rc = CHT_OK;
+    for (int k = 0; k < CHT_PF_SUMS && rc == CHT_OK; k++)
+        rc = copy_file(ck, k, err);
+    if (rc == CHT_OK)
+        rc = store_sums(ck, err);
+    if (rc == CHT_NO_MEMORY) {
+        give_back(ck);
+        checkpoint_free(ck);
+        return rc;
+    }
+    if (rc == CHT_OK)
+        rc = sync_files(sh, err);
+    if (rc == CHT_OK)
+        rc = cht_journal_commit(&ck->journal, sh, ck->generation, err);
+    if (rc == CHT_OK)
+        rc = cht_journal_apply(&ck->journal, sh, false, false, err);
+    if (rc == CHT_OK)
+        rc = sync_files(sh, err);
+    if (rc == CHT_OK)
+        rc = cht_journal_drop(&ck->journal, err);
+    atomic_fetch_add_explicit(&sh->written_bytes, CHT_JOURNAL_HEADER + ck->journal.body, memory_order_relaxed);
+    if (rc == CHT_OK)
+        rc = finish(ck, err);
+    if (rc != CHT_OK) {
+        cht_rwlock_write(&sh->lock);
+        sh->poisoned = true;
+        cht_rwlock_write_end(&sh->lock);
+    }
+    checkpoint_free(ck);
+    return rc;
+}

@@ -1,0 +1,505 @@
+/* commit: see commit.h. Order of one group, under commit_mu throughout:
+ *
+ *   G1 wait if the dirty set or the log is twice over its limit, until a checkpoint has made room
+ *   G2 reserve log space for the whole group: a full disk is told here, before anything has changed
+ *   G3 apply every commit (apply.c), collecting the log record
+ *   G4 append the record; fdatasync under durability sync
+ *   G5 answer
+ *
+ * A failure in G4, or an operation that could not be undone, makes the store read-only until it is opened again: what is
+ * in memory is then ahead of the log. A checkpoint freezes a shard under commit_mu, so never in the middle of a group.
+ *
+ * Locking: commit_mu, then shard locks (apply.c) or mu. mu guards the queue and is held for moments only.
+ */
+#include "store/commit.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "store/apply.h"
+#include "store/pagefile_int.h"
+
+#include <string.h>
+
+#define GROUP_OPS 65536u
+#define GROUP_BYTES (64u << 20)
+#define SPARE_SEGMENTS 2u
+
+struct cht_committer {
+    struct cht_local *db;
+    struct cht_commit_config cfg; /* set at open, then read-only */
+
+    struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */
+    struct cht_apply apply;     /* guarded by commit_mu */
+
+    struct cht_mutex mu;
+    struct cht_cond work;      /* the thread's: leadership was handed over, or stop */
+    struct cht_commit *head, **tail; /* guarded by mu */
+    bool leading;              /* guarded by mu: someone takes groups */
+    bool handed;               /* guarded by mu: leadership waits for the thread */
+    bool stop;                 /* guarded by mu */
+
+    struct cht_mutex check_mu; /* one checkpoint at a time */
+    struct cht_mutex wake_mu;  /* guards the next three */
+    struct cht_cond wake;      /* the checkpointer's */
+    struct cht_cond room;      /* a checkpoint ended */
+    bool wanted, check_stop;
+    uint64_t checks_done;      /* guarded by wake_mu: bumped at the end of each attempt */
+
+    struct cht_thread thread, checkpointer;
+    bool thread_up, checkpointer_up;
+
+    _Atomic uint64_t commits, operations, groups, syncs, sync_ns, checkpoints, checkpoint_ns, inserted;
+};
+
+struct waiter {
+    struct cht_mutex mu;
+    struct cht_cond cond;
+    bool done;
+};
+
+uint64_t cht_local_dirty(struct cht_local *db)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < db->nshards; i++)
+        n += atomic_load_explicit(&db->shards[i].dirty_pages, memory_order_relaxed);
+    return n * CHT_PAGE;
+}
+
+/* Only for the thread that holds commit_mu or the shard's lock. */
+static void count_dirty(struct cht_local *db)
+{
+    for (unsigned i = 0; i < db->nshards; i++) {
+        struct cht_shard *sh = &db->shards[i];
+        uint64_t n = 0;
+        for (int k = 0; k < CHT_PF_KINDS; k++)
+            n += sh->pf[k]->dirty_count;
+        atomic_store_explicit(&sh->dirty_pages, n, memory_order_relaxed);
+    }
+}
+
+static bool over(struct cht_committer *cm, unsigned times)
+{
+    return cht_wal_live(cm->db->wal) > cm->cfg.log_limit * times || cht_local_dirty(cm->db) > cm->cfg.dirty_limit * times;
+}
+
+static void want_checkpoint(struct cht_committer *cm)
+{
+    cht_mutex_lock(&cm->wake_mu);
+    cm->wanted = true;
+    cht_cond_signal(&cm->wake);
+    cht_mutex_unlock(&cm->wake_mu);
+}
+
+static enum cht_rc stop_writing(struct cht_committer *cm, const struct cht_err *why, struct cht_err *err)
+{
+    atomic_store_explicit(&cm->db->read_only, true, memory_order_release);
+    return CHT_FAIL(err, CHT_READ_ONLY, "writing stopped until restart: %.150s", why->msg);
+}
+
+/* G1: at most until the checkpoint that is asked for here has ended, successful or not. Called without commit_mu. */
+static void make_room(struct cht_committer *cm)
+{
+    if (cm->cfg.manual_checkpoint || !over(cm, 2))
+        return;
+    cht_mutex_lock(&cm->wake_mu);
+    uint64_t seen = cm->checks_done;
+    cm->wanted = true;
+    cht_cond_signal(&cm->wake);
+    while (cm->checks_done == seen && !cm->check_stop)
+        cht_cond_wait(&cm->room, &cm->wake_mu);
+    cht_mutex_unlock(&cm->wake_mu);
+}
+
+/* Takes the queue, at most one group's worth. */
+static struct cht_commit *take_group(struct cht_committer *cm)
+{
+    cht_mutex_lock(&cm->mu);
+    struct cht_commit *list = cm->head, **end = &list;
+    uint64_t ops = 0, bytes = 0;
+    while (*end != NULL && (end == &list || (ops < GROUP_OPS && bytes < GROUP_BYTES))) {
+        ops += (*end)->count;
+        for (size_t i = 0; i < (*end)->count; i++)
+            bytes += (*end)->ops[i].value.n + (*end)->ops[i].name.n;
+        end = &(*end)->next;
+    }
+    cm->head = *end;
+    *end = NULL;
+    if (cm->head == NULL)
+        cm->tail = &cm->head;
+    cht_mutex_unlock(&cm->mu);
+    return list;
+}
+
+static void fail_group(struct cht_commit *list, const struct cht_err *err)
+{
+    for (struct cht_commit *c = list; c != NULL; c = c->next) {
+        c->rc = err->code;
+        c->err = *err;
+    }
+}
+
+/* G4. */
+static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
+{
+    struct cht_apply *a = &cm->apply;
+    if (a->log.bytes == 0)
+        return CHT_OK;
+    size_t n;
+    uint64_t seq;
+    enum cht_rc rc = cht_wal_reserve(cm->db->wal, a->log.bytes, err); /* nothing to do unless G2 guessed too low */
+    const struct cht_wal_part *parts = cht_logbuf_parts(&a->log, &n);
+    if (rc == CHT_OK)
+        rc = cht_wal_append(cm->db->wal, parts, n, &seq, err);
+    if (rc == CHT_OK && cm->cfg.durability == CHT_DURABLE_SYNC) {
+        uint64_t start = cht_now_ns();
+        rc = cht_wal_sync(cm->db->wal, err);
+        atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
+    }
+    return rc;
+}
+
+/* G2 to G4 for a list of commits. */
+static void run_group(struct cht_committer *cm, struct cht_commit *list)
+{
+    struct cht_apply *a = &cm->apply;
+    struct cht_err err = {0};
+    uint64_t bound = 0, ops = 0, commits = 0;
+    if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire)) {
+        (void)CHT_FAIL(&err, CHT_READ_ONLY, "writing stopped after a disk fault; restart recovers");
+        fail_group(list, &err);
+        return;
+    }
+    for (struct cht_commit *c = list; c != NULL; c = c->next) {
+        bound += cht_apply_log_bound(cm->db, c);
+        ops += c->count;
+        commits++;
+    }
+    if (cht_wal_reserve(cm->db->wal, bound, &err) != CHT_OK) {
+        fail_group(list, &err);
+        return;
+    }
+    cht_logbuf_clear(&a->log);
+    a->inserted = 0;
+    for (struct cht_commit *c = list; c != NULL; c = c->next)
+        cht_apply_commit(a, c);
+    cht_apply_release(a);
+    enum cht_rc rc = a->stuck ? CHT_IO : log_group(cm, &err);
+    if (rc != CHT_OK) {
+        struct cht_err why = a->stuck ? a->stuck_err : err;
+        (void)stop_writing(cm, &why, &err);
+        fail_group(list, &err);
+        return;
+    }
+    count_dirty(cm->db);
+    atomic_fetch_add_explicit(&cm->commits, commits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cm->operations, ops, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cm->groups, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cm->inserted, a->inserted, memory_order_relaxed);
+}
+
+/* One group, if anything waits; false if not. */
+static bool lead_once(struct cht_committer *cm)
+{
+    make_room(cm);
+    cht_mutex_lock(&cm->commit_mu);
+    struct cht_commit *list = take_group(cm);
+    if (list != NULL)
+        run_group(cm, list);
+    cht_mutex_unlock(&cm->commit_mu);
+    bool any = list != NULL;
+    while (list != NULL) {
+        struct cht_commit *c = list;
+        list = c->next;
+        c->next = NULL;
+        c->done(c); /* c may be gone after this */
+    }
+    if (any && !cm->cfg.manual_checkpoint && over(cm, 1))
+        want_checkpoint(cm);
+    return any;
+}
+
+/* Gives the leadership up, or over to the thread where more has come in. */
+static void stop_leading(struct cht_committer *cm)
+{
+    cht_mutex_lock(&cm->mu);
+    if (cm->head != NULL) {
+        cm->handed = true;
+        cht_cond_signal(&cm->work);
+    } else {
+        cm->leading = false;
+    }
+    cht_mutex_unlock(&cm->mu);
+}
+
+/* Queues; true if the caller now leads. */
+static bool enqueue(struct cht_committer *cm, struct cht_commit *c, bool may_lead)
+{
+    bool lead = false;
+    c->next = NULL;
+    c->rc = CHT_OK;
+    c->failed = 0;
+    memset(&c->err, 0, sizeof c->err);
+    cht_mutex_lock(&cm->mu);
+    *cm->tail = c;
+    cm->tail = &c->next;
+    if (!cm->leading) {
+        cm->leading = true;
+        if (may_lead) {
+            lead = true;
+        } else {
+            cm->handed = true;
+            cht_cond_signal(&cm->work);
+        }
+    }
+    cht_mutex_unlock(&cm->mu);
+    return lead;
+}
+
+static void *thread_main(void *arg)
+{
+    struct cht_committer *cm = arg;
+    cht_mutex_lock(&cm->mu);
+    for (;;) {
+        bool tick = false;
+        while (!cm->handed && !cm->stop && !tick) {
+            if (cm->cfg.durability == CHT_DURABLE_INTERVAL)
+                tick = !cht_cond_wait_ns(&cm->work, &cm->mu, (uint64_t)cm->cfg.interval_ms * 1000000);
+            else
+                cht_cond_wait(&cm->work, &cm->mu);
+        }
+        if (!cm->handed && cm->stop)
+            break;
+        bool lead = cm->handed;
+        cm->handed = false;
+        cht_mutex_unlock(&cm->mu);
+        while (lead && lead_once(cm))
+            ;
+        if (cm->cfg.durability == CHT_DURABLE_INTERVAL) {
+            struct cht_err err = {0}, told;
+            uint64_t start = cht_now_ns();
+            if (cht_wal_synced(cm->db->wal) < cht_wal_seq(cm->db->wal)) {
+                if (cht_wal_sync(cm->db->wal, &err) != CHT_OK)
+                    (void)stop_writing(cm, &err, &told);
+                atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
+                atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
+            }
+        }
+        if (lead)
+            stop_leading(cm);
+        cht_mutex_lock(&cm->mu);
+    }
+    cht_mutex_unlock(&cm->mu);
+    return NULL;
+}
+
+static void *checkpointer_main(void *arg)
+{
+    struct cht_committer *cm = arg;
+    cht_mutex_lock(&cm->wake_mu);
+    for (;;) {
+        while (!cm->wanted && !cm->check_stop)
+            cht_cond_wait(&cm->wake, &cm->wake_mu);
+        if (cm->check_stop)
+            break;
+        cm->wanted = false;
+        cht_mutex_unlock(&cm->wake_mu);
+        struct cht_err err = {0};
+        (void)cht_committer_checkpoint(cm, &err); /* a failure shows in read_only; without memory it is tried again */
+        cht_mutex_lock(&cm->wake_mu);
+        cm->checks_done++;
+        cht_cond_broadcast(&cm->room);
+    }
+    cht_mutex_unlock(&cm->wake_mu);
+    return NULL;
+}
+
+static void wake_waiter(struct cht_commit *c)
+{
+    struct waiter *w = c->ctx;
+    cht_mutex_lock(&w->mu);
+    w->done = true;
+    cht_cond_signal(&w->cond);
+    cht_mutex_unlock(&w->mu);
+}
+
+static enum cht_rc init_locks(struct cht_committer *cm, struct cht_err *err)
+{
+    struct cht_mutex *mutexes[] = {&cm->commit_mu, &cm->mu, &cm->check_mu, &cm->wake_mu};
+    struct cht_cond *conds[] = {&cm->work, &cm->wake, &cm->room};
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < 4 && rc == CHT_OK; i++)
+        rc = cht_mutex_init(mutexes[i], err);
+    for (size_t i = 0; i < 3 && rc == CHT_OK; i++)
+        rc = cht_cond_init(conds[i], err);
+    return rc; /* initialised ones hold no resources on this system: nothing to undo */
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg, struct cht_committer **out,
+                              struct cht_err *err)
+{
+    struct cht_committer *cm = cht_calloc(1, sizeof *cm);
+    if (cm == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the committer");
+    cm->db = db;
+    cm->cfg = *cfg;
+    cm->tail = &cm->head;
+    enum cht_rc rc = init_locks(cm, err);
+    if (rc == CHT_OK)
+        rc = cht_apply_init(&cm->apply, db, cfg->max_value, err);
+    if (rc == CHT_OK) {
+        rc = cht_thread_start(&cm->thread, "cht-commit", thread_main, cm, err);
+        cm->thread_up = rc == CHT_OK;
+    }
+    if (rc == CHT_OK) {
+        rc = cht_thread_start(&cm->checkpointer, "cht-checkpoint", checkpointer_main, cm, err);
+        cm->checkpointer_up = rc == CHT_OK;
+    }
+    if (rc != CHT_OK) {
+        cht_committer_free(cm);
+        return rc;
+    }
+    *out = cm;
+    return CHT_OK;
+}
+
+void cht_committer_free(struct cht_committer *cm)
+{
+    if (cm == NULL)
+        return;
+    if (cm->thread_up) {
+        cht_mutex_lock(&cm->mu);
+        cm->stop = true;
+        cht_cond_signal(&cm->work);
+        cht_mutex_unlock(&cm->mu);
+        cht_thread_join(&cm->thread);
+    }
+    if (cm->checkpointer_up) {
+        cht_mutex_lock(&cm->wake_mu);
+        cm->check_stop = true;
+        cht_cond_signal(&cm->wake);
+        cht_cond_broadcast(&cm->room);
+        cht_mutex_unlock(&cm->wake_mu);
+        cht_thread_join(&cm->checkpointer);
+    }
+    cht_apply_fini(&cm->apply);
+    cht_mutex_fini(&cm->commit_mu);
+    cht_mutex_fini(&cm->mu);
+    cht_mutex_fini(&cm->check_mu);
+    cht_mutex_fini(&cm->wake_mu);
+    cht_cond_fini(&cm->work);
+    cht_cond_fini(&cm->wake);
+    cht_cond_fini(&cm->room);
+    cht_free(cm);
+}
+
+enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c)
+{
+    struct waiter w = {.done = false};
+    if (cht_mutex_init(&w.mu, &c->err) != CHT_OK)
+        return c->rc = c->err.code;
+    if (cht_cond_init(&w.cond, &c->err) != CHT_OK) {
+        cht_mutex_fini(&w.mu);
+        return c->rc = c->err.code;
+    }
+    void *ctx = c->ctx;
+    void (*done)(struct cht_commit *) = c->done;
+    c->ctx = &w;
+    c->done = wake_waiter;
+    if (enqueue(cm, c, true)) {
+        (void)lead_once(cm); /* takes at least this commit: the queue is taken from its head and this was alone in it */
+        stop_leading(cm);
+    }
+    cht_mutex_lock(&w.mu);
+    while (!w.done)
+        cht_cond_wait(&w.cond, &w.mu);
+    cht_mutex_unlock(&w.mu);
+    cht_cond_fini(&w.cond);
+    cht_mutex_fini(&w.mu);
+    c->ctx = ctx;
+    c->done = done;
+    return c->rc;
+}
+
+enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c)
+{
+    if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire))
+        return CHT_FAIL(&c->err, CHT_READ_ONLY, "writing stopped after a disk fault; restart recovers");
+    (void)enqueue(cm, c, false);
+    return CHT_PENDING;
+}
+
+/* Freezes one shard between two groups and makes the log durable up to there. */
+static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_checkpoint **ck, struct cht_err *err)
+{
+    cht_mutex_lock(&cm->commit_mu);
+    uint64_t seq = cht_wal_seq(cm->db->wal);
+    enum cht_rc rc = CHT_OK;
+    if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire))
+        rc = CHT_FAIL(err, CHT_READ_ONLY, "writing stopped after a disk fault; restart recovers");
+    if (rc == CHT_OK && cht_wal_synced(cm->db->wal) < seq)
+        rc = cht_wal_sync(cm->db->wal, err);
+    if (rc == CHT_OK)
+        rc = cht_checkpoint_begin(&cm->db->shards[i], seq, ck, err);
+    count_dirty(cm->db);
+    cht_mutex_unlock(&cm->commit_mu);
+    return rc;
+}
+
+enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    if (err == NULL)
+        err = &local;
+    cht_mutex_lock(&cm->check_mu);
+    uint64_t start = cht_now_ns(), trim = UINT64_MAX;
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++) {
+        struct cht_shard *sh = &cm->db->shards[i];
+        struct cht_checkpoint *ck;
+        rc = begin_shard(cm, i, &ck, err);
+        if (rc == CHT_OK)
+            rc = cht_checkpoint_run(ck, err);
+        uint64_t at = atomic_load_explicit(&sh->checkpoint_seq, memory_order_acquire);
+        trim = at < trim ? at : trim;
+    }
+    if (rc == CHT_OK)
+        rc = cht_wal_trim(cm->db->wal, trim, SPARE_SEGMENTS, err);
+    if (rc != CHT_OK && rc != CHT_NO_MEMORY && rc != CHT_READ_ONLY) {
+        struct cht_err why = *err;
+        atomic_store_explicit(&cm->db->read_only, true, memory_order_release);
+        *err = why;
+    }
+    atomic_fetch_add_explicit(&cm->checkpoints, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
+    cht_mutex_unlock(&cm->check_mu);
+    return rc;
+}
+
+void cht_committer_stats(struct cht_committer *cm, struct cht_store_stats *out)
+{
+    out->commits = atomic_load_explicit(&cm->commits, memory_order_relaxed);
+    out->operations = atomic_load_explicit(&cm->operations, memory_order_relaxed);
+    out->groups = atomic_load_explicit(&cm->groups, memory_order_relaxed);
+    out->syncs = atomic_load_explicit(&cm->syncs, memory_order_relaxed);
+    out->sync_ns = atomic_load_explicit(&cm->sync_ns, memory_order_relaxed);
+    out->checkpoints = atomic_load_explicit(&cm->checkpoints, memory_order_relaxed);
+    out->checkpoint_ns = atomic_load_explicit(&cm->checkpoint_ns, memory_order_relaxed);
+    out->bytes_inserted = atomic_load_explicit(&cm->inserted, memory_order_relaxed);
+}
+
+void cht_committer_pause(struct cht_committer *cm, bool writers)
+{
+    cht_mutex_lock(&cm->check_mu);
+    if (writers)
+        cht_mutex_lock(&cm->commit_mu);
+}
+
+void cht_committer_resume(struct cht_committer *cm, bool writers)
+{
+    if (writers)
+        cht_mutex_unlock(&cm->commit_mu);
+    cht_mutex_unlock(&cm->check_mu);
+}

@@ -1,0 +1,32 @@
+/* commit: the committer of one database: takes everything that waits as one group, applies it, logs it in one record,
+ * one fdatasync, then answers all of it.
+ *
+ * Who does the work: a caller of cht_committer_run that finds no leader leads one group itself (no thread switch for
+ * a lone writer); what came in meanwhile is left to the committer's own thread, which also serves submits.
+ */
+#pragma once
+
+#include "store/local.h"
+
+struct cht_commit_config {
+    enum cht_durability durability;
+    unsigned interval_ms;
+    uint32_t max_value;
+    uint64_t log_limit;   /* start a checkpoint when the log since the last one is longer */
+    uint64_t dirty_limit; /* ... or when as much is dirty */
+    bool manual_checkpoint;
+};
+enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg, struct cht_committer **out,
+                              struct cht_err *err);
+/* Stops the threads; what is queued is finished first. No new commits may come. */
+void cht_committer_free(struct cht_committer *cm);
+enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c);
+enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c);
+/* A checkpoint of all shards, now, by the calling thread (one at a time); then the log is trimmed. */
+enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *err);
+void cht_committer_stats(struct cht_committer *cm, struct cht_store_stats *out);
+/* Bytes of private pages of all shards. */
+uint64_t cht_local_dirty(struct cht_local *db);
+/* For the scrub: no checkpoint runs between these two; with `writers`, no group of commits either. */
+void cht_committer_pause(struct cht_committer *cm, bool writers);
+void cht_committer_resume(struct cht_committer *cm, bool writers);

@@ -1,0 +1,241 @@
+/* env: the data directories, their locks, the worker pools, and which databases are open. */
+#include "store/db.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SCAN_WORKERS_MAX 8u
+#define DIRTY_MIN (4u << 20)
+
+static void fill_defaults(struct cht_env_config *c)
+{
+    if (c->interval_ms == 0)
+        c->interval_ms = 50;
+    if (c->max_value_size == 0)
+        c->max_value_size = CHT_VALUE_DEFAULT_MAX;
+    if (c->checkpoint_log_bytes == 0)
+        c->checkpoint_log_bytes = UINT64_C(1) << 30;
+    if (c->log_segment_bytes == 0)
+        c->log_segment_bytes = UINT64_C(64) << 20;
+    if (c->dirty_bytes == 0)
+        c->dirty_bytes = cht_os_memory() / 4;
+    if (c->dirty_bytes < DIRTY_MIN)
+        c->dirty_bytes = DIRTY_MIN;
+    if (c->scan_workers == 0)
+        c->scan_workers = cht_os_cores() < SCAN_WORKERS_MAX ? cht_os_cores() : SCAN_WORKERS_MAX;
+    if (c->default_shards == 0)
+        c->default_shards = 8;
+}
+
+static enum cht_rc open_dir(struct cht_env *env, size_t i, const char *dir, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    env->dirs[i] = cht_strdup(dir);
+    if (env->dirs[i] == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
+    enum cht_rc rc = env->io->ops->mkdir(env->io, dir, err);
+    if (rc == CHT_OK)
+        rc = cht_path_join(path, sizeof path, dir, "LOCK", err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(env->io, path, CHT_OPEN_CREATE | CHT_OPEN_LOCK, &env->locks[i], err);
+    if (rc == CHT_OK)
+        rc = cht_pool_new(env->cfg.scan_workers, "cht-scan", &env->pools[i], err);
+    return rc;
+}
+
+static enum cht_rc check_config(const struct cht_env_config *c, struct cht_err *err)
+{
+    if (c->dir_count == 0 || c->dir_count > CHT_SHARDS_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%zu data directories; 1 to %u are allowed", c->dir_count, CHT_SHARDS_MAX);
+    if (c->max_value_size > CHT_VALUE_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "max_value_size %u; at most %u", c->max_value_size, CHT_VALUE_MAX);
+    if (c->default_shards > CHT_SHARDS_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%u shards; at most %u", c->default_shards, CHT_SHARDS_MAX);
+    return CHT_OK;
+}
+
+/* Frees what env_open got; the databases are closed already. */
+static void env_free(struct cht_env *env)
+{
+    for (size_t i = 0; i < env->ndirs; i++) {
+        if (env->pools != NULL)
+            cht_pool_free(env->pools[i]);
+        if (env->locks != NULL)
+            cht_file_close(env->locks[i]);
+        if (env->dirs != NULL)
+            cht_free(env->dirs[i]);
+    }
+    cht_free(env->pools);
+    cht_free(env->locks);
+    cht_free(env->dirs);
+    cht_free(env->open);
+    cht_mutex_fini(&env->mu);
+    cht_free(env);
+}
+
+static enum cht_rc close_all(struct cht_env *env, bool checkpoint, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < env->nopen; i++) {
+        enum cht_rc one = cht_db_close(env->open[i], checkpoint, rc == CHT_OK ? err : NULL);
+        rc = rc == CHT_OK ? one : rc;
+    }
+    env->nopen = 0;
+    return rc;
+}
+
+/* The index of an open database, nopen if it is not. */
+static size_t find_open(const struct cht_env *env, const char *name)
+{
+    size_t i = 0;
+    while (i < env->nopen && strcmp(env->open[i]->name, name) != 0)
+        i++;
+    return i;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard) { return db->env->pools[db->shards[shard].dir]; }
+
+enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err)
+{
+    enum cht_rc rc = check_config(cfg, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct cht_env *env = cht_calloc(1, sizeof *env);
+    if (env == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
+    rc = cht_mutex_init(&env->mu, err);
+    if (rc != CHT_OK) {
+        cht_free(env);
+        return rc;
+    }
+    env->cfg = *cfg;
+    fill_defaults(&env->cfg);
+    env->io = cfg->io != NULL ? cfg->io : cht_io_posix();
+    env->ndirs = cfg->dir_count;
+    env->dirs = cht_calloc(env->ndirs, sizeof *env->dirs);
+    env->locks = cht_calloc(env->ndirs, sizeof(struct cht_file *));
+    env->pools = cht_calloc(env->ndirs, sizeof(struct cht_pool *));
+    if (env->dirs == NULL || env->locks == NULL || env->pools == NULL)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
+    for (size_t i = 0; i < env->ndirs && rc == CHT_OK; i++)
+        rc = open_dir(env, i, cfg->dirs[i], err);
+    if (rc != CHT_OK) {
+        env_free(env);
+        return rc;
+    }
+    env->cfg.dirs = (const char *const *)env->dirs;
+    *out = env;
+    return CHT_OK;
+}
+
+enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err)
+{
+    if (env == NULL)
+        return CHT_OK;
+    enum cht_rc rc = close_all(env, true, err);
+    env_free(env);
+    return rc;
+}
+
+void cht_env_abandon(struct cht_env *env)
+{
+    if (env == NULL)
+        return;
+    (void)close_all(env, false, NULL); /* nothing is written, so nothing can be lost by a failure */
+    env_free(env);
+}
+
+enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
+{
+    cht_mutex_lock(&env->mu);
+    enum cht_rc rc = cht_db_create(env, name, shards, err);
+    cht_mutex_unlock(&env->mu);
+    return rc;
+}
+
+enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    cht_mutex_lock(&env->mu);
+    size_t i = find_open(env, name);
+    if (i == env->nopen) {
+        struct cht_local **v = cht_realloc(env->open, (env->nopen + 1) * sizeof(struct cht_local *));
+        if (v == NULL) {
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
+        } else {
+            env->open = v;
+            rc = cht_db_open(env, name, &v[i], err);
+            env->nopen += rc == CHT_OK;
+        }
+    }
+    if (rc == CHT_OK)
+        *out = &env->open[i]->base;
+    cht_mutex_unlock(&env->mu);
+    return rc;
+}
+
+enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err)
+{
+    cht_mutex_lock(&env->mu);
+    size_t i = find_open(env, name);
+    if (i < env->nopen) {
+        (void)cht_db_close(env->open[i], false, NULL); /* what it holds is deleted anyway */
+        env->open[i] = env->open[--env->nopen];
+    }
+    enum cht_rc rc = cht_db_drop(env, name, err);
+    cht_mutex_unlock(&env->mu);
+    return rc;
+}
+
+struct name_list {
+    char (*v)[65]; /* owned */
+    size_t n, cap;
+    bool failed;
+};
+
+static void add_name(void *ctx, const char *name, bool is_dir)
+{
+    struct name_list *l = ctx;
+    if (!is_dir || !cht_database_name_valid(name) || l->failed)
+        return;
+    for (size_t i = 0; i < l->n; i++) {
+        if (strcmp(l->v[i], name) == 0)
+            return;
+    }
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? l->cap * 2 : 16;
+        void *v = cht_realloc(l->v, cap * sizeof *l->v);
+        if (v == NULL) {
+            l->failed = true;
+            return;
+        }
+        l->v = v;
+        l->cap = cap;
+    }
+    memcpy(l->v[l->n++], name, strlen(name) + 1);
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(a, b); }
+
+enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx, struct cht_err *err)
+{
+    struct name_list l = {0};
+    enum cht_rc rc = CHT_OK;
+    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++)
+        rc = env->io->ops->list(env->io, env->dirs[d], add_name, &l, err);
+    if (rc == CHT_OK && l.failed)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the list of databases");
+    if (rc == CHT_OK && l.n > 0)
+        qsort(l.v, l.n, sizeof *l.v, by_name);
+    for (size_t i = 0; i < l.n && rc == CHT_OK; i++) {
+        struct cht_manifest m;
+        if (cht_db_find(env->io, env->dirs, env->ndirs, l.v[i], &m, NULL) != CHT_DATABASE_NOT_FOUND)
+            fn(ctx, l.v[i]);
+    }
+    cht_free(l.v);
+    return rc;
+}

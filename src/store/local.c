@@ -1,0 +1,441 @@
+/* local: point reads, large-value handles, statistics and the scrub of the implementation on local files. Reads take
+ * one shard's lock shared at a time, never two.
+ */
+#include "store/local.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/crc32c.h"
+#include "base/bytes.h"
+#include "os/io.h"
+#include "store/commit.h"
+#include "store/db.h"
+#include "store/pagefile_int.h"
+#include "store/trie.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define VERIFY_STEP (1u << 20) /* of a large value, in one locked section */
+#define SCRUB_STEP 64u         /* pages */
+
+static enum cht_rc copy_out(const uint8_t *p, uint32_t n, struct cht_buf *out, struct cht_err *err)
+{
+    if (out == NULL)
+        return CHT_OK;
+    if (n > out->cap) {
+        enum cht_rc rc = cht_buf_reserve(out, n, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+    memcpy(out->data, p, n);
+    out->len = n;
+    return CHT_OK;
+}
+
+/* The value under key in a shard whose lock is held. */
+static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint64_t key, struct cht_buf *out, uint32_t *size,
+                               struct cht_err *err)
+{
+    struct cht_value_ref ref;
+    const uint8_t *p;
+    enum cht_rc rc = cht_values_find(&sh->values, key, &ref, err);
+    if (rc == CHT_OK && size != NULL)
+        *size = ref.len;
+    if (rc == CHT_OK && out != NULL) {
+        rc = cht_values_view(&sh->values, key, &ref, &p, err);
+        if (rc == CHT_OK)
+            rc = copy_out(p, ref.len, out, err);
+    }
+    if (rc == CHT_CORRUPT)
+        atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
+    return rc;
+}
+
+static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    struct cht_shard *sh = &db->shards[cht_shard_of_key(key, db->nshards)];
+    cht_rwlock_read(&sh->lock);
+    enum cht_rc rc = read_locked(db, sh, key, out, size, err);
+    cht_rwlock_read_end(&sh->lock);
+    return rc;
+}
+
+static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    struct cht_shard *sh = &db->shards[cht_shard_of_name(name, db->nshards)];
+    cht_rwlock_read(&sh->lock);
+    enum cht_rc rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
+    cht_rwlock_read_end(&sh->lock);
+    return rc;
+}
+
+static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out, uint32_t *size,
+                                    struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    unsigned at = cht_shard_of_name(name, db->nshards), home = at;
+    struct cht_shard *sh = &db->shards[at];
+    uint32_t n = 0;
+    cht_rwlock_read(&sh->lock);
+    enum cht_rc rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
+    bool found = rc == CHT_OK;
+    if (found) {
+        home = cht_shard_of_key(*key, db->nshards);
+        if (home == at)
+            rc = read_locked(db, sh, *key, out, &n, err);
+    }
+    cht_rwlock_read_end(&sh->lock);
+    if (found && home != at) {
+        sh = &db->shards[home];
+        cht_rwlock_read(&sh->lock);
+        rc = read_locked(db, sh, *key, out, &n, err);
+        cht_rwlock_read_end(&sh->lock);
+    }
+    if (found && rc == CHT_KEY_NOT_FOUND) {
+        rc = CHT_OK;
+        n = 0;
+        if (out != NULL)
+            out->len = 0;
+    }
+    if (size != NULL)
+        *size = n;
+    return rc;
+}
+
+static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < db->nshards; i++) {
+        struct cht_shard *sh = &db->shards[i];
+        uint64_t n = 0;
+        cht_rwlock_read(&sh->lock);
+        enum cht_rc rc = cht_trie_count(cht_shard_pairs(sh), prefix.p, prefix.n, &n, err);
+        cht_rwlock_read_end(&sh->lock);
+        if (rc != CHT_OK)
+            return rc;
+        sum += n;
+    }
+    *pairs = sum;
+    return CHT_OK;
+}
+
+/* ---- values in pieces ---------------------------------------------------------------------------------------- */
+
+/* A long value stays where it is while the shard is pinned: long values are never edited in place, and what they leave
+ * is not given out again before the pins are gone. A short one is copied when opened. */
+struct local_value {
+    struct cht_value base; /* first */
+    struct cht_shard *sh;
+    struct cht_value_ref ref;
+    struct cht_buf copy; /* short values */
+    bool pinned;
+};
+
+/* The checksum of a pinned value, a step at a time so that writers need not wait for all of it. */
+static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, uint64_t key, struct cht_err *err)
+{
+    uint8_t k[8];
+    cht_put64(k, key);
+    uint32_t crc = cht_crc32c(0, k, sizeof k);
+    for (uint32_t off = 0; off < v->ref.len; off += VERIFY_STEP) {
+        uint32_t n = v->ref.len - off < VERIFY_STEP ? v->ref.len - off : VERIFY_STEP;
+        cht_rwlock_read(&v->sh->lock);
+        const uint8_t *p = cht_pf_range(v->sh->pf[CHT_PF_VALUES], v->ref.off + off, n);
+        if (p != NULL)
+            crc = cht_crc32c(crc, p, n);
+        cht_rwlock_read_end(&v->sh->lock);
+        if (p == NULL)
+            break;
+    }
+    if (crc == v->ref.crc)
+        return CHT_OK;
+    atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
+    return CHT_DAMAGED(err, "%s: offset %llu: the value of key %llu does not match its checksum",
+                       cht_pf_path(v->sh->pf[CHT_PF_VALUES]), (unsigned long long)v->ref.off, (unsigned long long)key);
+}
+
+static void local_value_close(struct cht_value *value)
+{
+    struct local_value *v = (struct local_value *)value;
+    if (v->pinned)
+        atomic_fetch_sub_explicit(&v->sh->pins, 1, memory_order_release);
+    cht_buf_free(&v->copy);
+    cht_free(v);
+}
+
+static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    struct local_value *v = cht_calloc(1, sizeof *v);
+    if (v == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a value handle");
+    v->base.store = s;
+    v->sh = &db->shards[cht_shard_of_key(key, db->nshards)];
+    cht_rwlock_read(&v->sh->lock);
+    enum cht_rc rc = cht_values_find(&v->sh->values, key, &v->ref, err);
+    if (rc == CHT_OK && v->ref.len >= CHT_LARGE_VALUE) {
+        atomic_fetch_add_explicit(&v->sh->pins, 1, memory_order_acquire); /* the checkpoint looks under the exclusive lock */
+        v->pinned = true;
+    } else if (rc == CHT_OK) {
+        rc = read_locked(db, v->sh, key, &v->copy, NULL, err);
+    }
+    cht_rwlock_read_end(&v->sh->lock);
+    if (rc == CHT_OK && v->pinned)
+        rc = verify_pinned(db, v, key, err);
+    if (rc != CHT_OK) {
+        local_value_close(&v->base);
+        return rc;
+    }
+    *size = v->ref.len;
+    *out = &v->base;
+    return CHT_OK;
+}
+
+static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, void *buf, size_t n, size_t *got, struct cht_err *err)
+{
+    struct local_value *v = (struct local_value *)value;
+    *got = 0;
+    if (offset >= v->ref.len)
+        return CHT_OK;
+    if (n > v->ref.len - offset)
+        n = v->ref.len - offset;
+    if (!v->pinned) {
+        memcpy(buf, v->copy.data + offset, n);
+        *got = n;
+        return CHT_OK;
+    }
+    if (n > VERIFY_STEP)
+        n = VERIFY_STEP;
+    cht_rwlock_read(&v->sh->lock);
+    const uint8_t *p = cht_pf_range(v->sh->pf[CHT_PF_VALUES], v->ref.off + offset, n);
+    if (p != NULL)
+        memcpy(buf, p, n);
+    cht_rwlock_read_end(&v->sh->lock);
+    if (p == NULL)
+        return CHT_DAMAGED(err, "%s: offset %llu is behind the end", cht_pf_path(v->sh->pf[CHT_PF_VALUES]),
+                           (unsigned long long)v->ref.off);
+    *got = n;
+    return CHT_OK;
+}
+
+/* ---- service ------------------------------------------------------------------------------------------------- */
+
+static enum cht_rc local_commit(struct cht_store *s, struct cht_commit *c) { return cht_committer_run(cht_local(s)->committer, c); }
+
+static enum cht_rc local_submit(struct cht_store *s, struct cht_commit *c)
+{
+    return cht_committer_submit(cht_local(s)->committer, c);
+}
+
+static enum cht_rc local_checkpoint(struct cht_store *s, struct cht_err *err)
+{
+    return cht_committer_checkpoint(cht_local(s)->committer, err);
+}
+
+static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard_stat *st, struct cht_err *err)
+{
+    struct cht_shard *sh = &db->shards[i];
+    *st = (struct cht_shard_stat){.shard = i, .dir = db->env->dirs[sh->dir]};
+    cht_rwlock_read(&sh->lock);
+    st->pairs = cht_trie_pairs(cht_shard_pairs(sh));
+    st->values = cht_values_live(&sh->values);
+    st->value_bytes = cht_values_bytes(&sh->values);
+    cht_rwlock_read_end(&sh->lock);
+    st->checkpoint_seq = atomic_load_explicit(&sh->checkpoint_seq, memory_order_relaxed);
+    for (int k = 0; k < CHT_PF_KINDS; k++) {
+        uint64_t n = 0;
+        enum cht_rc rc = sh->io->ops->usage(sh->pf[k]->file, &n, err);
+        if (rc != CHT_OK)
+            return rc;
+        st->file_bytes += n;
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *), void *ctx, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    for (unsigned i = 0; i < db->nshards; i++) {
+        struct cht_shard_stat st;
+        enum cht_rc rc = shard_stat(db, i, &st, err);
+        if (rc != CHT_OK)
+            return rc;
+        fn(ctx, &st);
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc local_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    memset(out, 0, sizeof *out);
+    out->shards = db->nshards;
+    out->read_only = atomic_load_explicit(&db->read_only, memory_order_acquire);
+    out->next_key = UINT64_MAX;
+    for (unsigned i = 0; i < db->nshards; i++) {
+        struct cht_shard *sh = &db->shards[i];
+        struct cht_shard_stat st;
+        enum cht_rc rc = shard_stat(db, i, &st, err);
+        if (rc != CHT_OK)
+            return rc;
+        out->pairs += st.pairs;
+        out->values += st.values;
+        out->value_bytes += st.value_bytes;
+        out->file_bytes += st.file_bytes;
+        cht_rwlock_read(&sh->lock);
+        uint64_t next = cht_values_next_key(&sh->values);
+        cht_rwlock_read_end(&sh->lock);
+        out->next_key = next < out->next_key ? next : out->next_key;
+        out->bytes_written += atomic_load_explicit(&sh->written_bytes, memory_order_relaxed);
+        for (int k = 0; k < CHT_PF_KINDS; k++) {
+            out->bytes_written += atomic_load_explicit(&sh->pf[k]->written, memory_order_relaxed);
+            out->corrupt += atomic_load_explicit(&sh->pf[k]->corrupt, memory_order_relaxed);
+        }
+    }
+    out->log_bytes = cht_wal_bytes(db->wal);
+    out->log_live = cht_wal_live(db->wal);
+    out->log_seq = cht_wal_seq(db->wal);
+    out->bytes_written += cht_wal_written(db->wal);
+    out->dirty_bytes = cht_local_dirty(db);
+    out->corrupt += atomic_load_explicit(&db->corrupt, memory_order_relaxed);
+    cht_committer_stats(db->committer, out);
+    return CHT_OK;
+}
+
+struct length_list {
+    struct cht_length_stat *v; /* owned */
+    size_t n, cap;
+    bool failed;
+};
+
+static void add_length(void *ctx, const struct cht_length_stat *st)
+{
+    struct length_list *l = ctx;
+    if (l->n == l->cap && !l->failed) {
+        size_t cap = l->cap ? l->cap * 2 : 256;
+        struct cht_length_stat *v = cht_realloc(l->v, cap * sizeof *v);
+        l->failed = v == NULL;
+        l->v = v != NULL ? v : l->v;
+        l->cap = v != NULL ? cap : l->cap;
+    }
+    if (!l->failed)
+        l->v[l->n++] = *st;
+}
+
+static int by_length(const void *a, const void *b)
+{
+    uint32_t x = ((const struct cht_length_stat *)a)->length, y = ((const struct cht_length_stat *)b)->length;
+    return (x > y) - (x < y);
+}
+
+static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *), void *ctx, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    struct length_list l = {0};
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++) {
+        cht_rwlock_read(&db->shards[i].lock);
+        rc = cht_values_lengths(&db->shards[i].values, add_length, &l, err);
+        cht_rwlock_read_end(&db->shards[i].lock);
+    }
+    if (rc == CHT_OK && l.failed)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the list of lengths");
+    if (rc == CHT_OK && l.n > 0)
+        qsort(l.v, l.n, sizeof *l.v, by_length);
+    for (size_t i = 0; i < l.n && rc == CHT_OK;) {
+        struct cht_length_stat sum = l.v[i];
+        for (i++; i < l.n && l.v[i].length == sum.length; i++) {
+            sum.live += l.v[i].live;
+            sum.slots += l.v[i].slots;
+            sum.extents += l.v[i].extents;
+        }
+        fn(ctx, &sum);
+    }
+    cht_free(l.v);
+    return rc;
+}
+
+/* ---- scrub --------------------------------------------------------------------------------------------------- */
+
+/* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
+ * written, they may differ for a moment: such a page is looked at again with nothing else going on. */
+static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf, uint64_t first, uint64_t *bad,
+                               struct cht_err *err)
+{
+    uint8_t buf[CHT_PAGE];
+    cht_committer_pause(db->committer, false);
+    for (uint64_t p = first; p < first + SCRUB_STEP && p < pf->home_pages; p++) {
+        struct cht_err local = {0};
+        cht_rwlock_read(&sh->lock);
+        enum cht_rc rc = cht_pf_scrub_page(pf, p, buf, &local);
+        cht_rwlock_read_end(&sh->lock);
+        if (rc == CHT_CORRUPT) {
+            cht_committer_resume(db->committer, false);
+            cht_committer_pause(db->committer, true);
+            rc = cht_pf_scrub_page(pf, p, buf, &local);
+            cht_committer_resume(db->committer, true);
+            cht_committer_pause(db->committer, false);
+        }
+        if (rc == CHT_CORRUPT) {
+            atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
+            if ((*bad)++ == 0 && err != NULL)
+                *err = local;
+        } else if (rc != CHT_OK) {
+            cht_committer_resume(db->committer, false);
+            if (err != NULL)
+                *err = local;
+            return rc;
+        }
+    }
+    cht_committer_resume(db->committer, false);
+    return CHT_OK;
+}
+
+static enum cht_rc local_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    uint64_t start = cht_now_ns(), done = 0;
+    *bad = 0;
+    for (unsigned i = 0; i < db->nshards; i++) {
+        for (int k = 0; k < CHT_PF_KINDS; k++) {
+            struct cht_pagefile *pf = db->shards[i].pf[k];
+            for (uint64_t p = 0; p < pf->home_pages; p += SCRUB_STEP) {
+                enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, bad, err);
+                if (rc != CHT_OK)
+                    return rc;
+                done += SCRUB_STEP * CHT_PAGE;
+                uint64_t due = bytes_per_second == 0 ? 0 : done * 1000 / bytes_per_second * 1000000, now = cht_now_ns() - start;
+                if (due > now)
+                    cht_sleep_ns(due - now);
+            }
+        }
+    }
+    return CHT_OK;
+}
+
+const struct cht_store_ops cht_local_ops = {
+    .get = local_get,
+    .pair = local_pair,
+    .pair_value = local_pair_value,
+    .count = local_count,
+    .value_open = local_value_open,
+    .value_read = local_value_read,
+    .value_close = local_value_close,
+    .commit = local_commit,
+    .submit = local_submit,
+    .checkpoint = local_checkpoint,
+    .stats = local_stats,
+    .lengths = local_lengths,
+    .shards = local_shards,
+    .scrub = local_scrub,
+    .scan_open = cht_local_scan_open,
+    .scan_next = cht_local_scan_next,
+    .scan_exhausted = cht_local_scan_exhausted,
+    .scan_cancel = cht_local_scan_cancel,
+    .scan_close = cht_local_scan_close,
+    .scan_memory = cht_local_scan_memory,
+};

@@ -1,0 +1,403 @@
+/* pagefile: privately mapped pages, dirty tracking, before-images, undo. The contract is pagefile.h; sums.c has the
+ * checksums, pagefile_open.c creation and opening.
+ *
+ * Who keeps a before-image of a page, in cht_page_write:
+ *   frozen bit set   the checkpoint has not copied it yet: the image goes to `side`, the checkpoint takes it from there
+ *   undo open        the image goes to `undo` unless the page is new since undo_begin or already has one (`saved`)
+ * Both are obtained before the page is handed out, so a failure changes nothing.
+ *
+ * New pages are not dirty until written: the file was extended with zeros, which is what they hold.
+ */
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/invariant.h"
+#include "store/pagefile_int.h"
+
+#include <string.h>
+
+#define GROW_MIN 16u                      /* pages */
+#define GROW_MAX ((64u << 20) / CHT_PAGE) /* largest step by which a file grows ahead of need */
+
+static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const uint8_t *src, struct cht_err *err)
+{
+    if (list->n == list->cap) {
+        size_t cap = list->cap ? list->cap * 2 : 64;
+        struct cht_pf_image *v = cht_realloc(list->v, cap * sizeof *v);
+        if (v == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu page images", cap);
+        list->v = v;
+        list->cap = cap;
+    }
+    uint8_t *data = NULL;
+    if (src != NULL) {
+        data = cht_malloc(CHT_PAGE);
+        if (data == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page image");
+        memcpy(data, src, CHT_PAGE);
+    }
+    list->v[list->n++] = (struct cht_pf_image){page, data};
+    return CHT_OK;
+}
+
+static void images_clear(struct cht_pf_images *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        cht_free(list->v[i].data);
+    list->n = 0;
+}
+
+static void mark_verified(struct cht_pagefile *pf, uint64_t page)
+{
+    atomic_fetch_or_explicit(&pf->fast.verified[page >> 6], UINT64_C(1) << (page & 63), memory_order_relaxed);
+}
+
+/* Grows a bitmap; the old one stays valid on failure. */
+static bool grow_bitmap(uint64_t **map, uint64_t old_bits, uint64_t bits)
+{
+    uint64_t *m = cht_realloc(*map, (size_t)(bits / 8));
+    if (m == NULL)
+        return false;
+    memset(m + old_bits / 64, 0, (size_t)((bits - old_bits) / 8));
+    *map = m;
+    return true;
+}
+
+/* Address space and bitmaps for at least `pages`. */
+static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct cht_err *err)
+{
+    if (pages <= pf->map_pages)
+        return CHT_OK;
+    uint64_t want = pf->map_pages * 2;
+    while (want < pages)
+        want *= 2;
+    uint64_t *verified = (uint64_t *)(void *)pf->fast.verified;
+    bool ok = grow_bitmap(&verified, pf->map_pages, want);
+    pf->fast.verified = (_Atomic uint64_t *)(void *)verified;
+    ok = ok && grow_bitmap(&pf->dirty, pf->map_pages, want) && grow_bitmap(&pf->frozen, pf->map_pages, want) &&
+         grow_bitmap(&pf->saved, pf->map_pages, want);
+    if (!ok)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the page bitmaps", cht_pf_path(pf));
+    uint8_t *base;
+    enum cht_rc rc = pf->file->io->ops->remap(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE,
+                                              (size_t)want * CHT_PAGE, &base, err);
+    if (rc != CHT_OK)
+        return rc;
+    pf->fast.base = base;
+    pf->map_pages = want;
+    return CHT_OK;
+}
+
+/* Space on the disk for at least `pages`, in growing steps so that most calls do nothing. */
+static enum cht_rc reserve_file(struct cht_pagefile *pf, uint64_t pages, struct cht_err *err)
+{
+    if (pages <= pf->file_pages)
+        return CHT_OK;
+    uint64_t step = pf->file_pages / 8;
+    step = step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step;
+    uint64_t want = pf->file_pages + step > pages ? pf->file_pages + step : pages;
+    const struct cht_io_ops *ops = pf->file->io->ops;
+    enum cht_rc rc = ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
+    if (rc == CHT_DISK_FULL && want > pages) {
+        want = pages;
+        rc = ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
+    }
+    if (rc == CHT_OK)
+        pf->file_pages = want;
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+const char *cht_pf_path(const struct cht_pagefile *pf) { return pf->file->path; }
+
+uint64_t cht_pf_pages(const struct cht_pagefile *pf) { return pf->fast.pages; }
+
+const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    if (page >= pf->fast.pages) {
+        (void)CHT_DAMAGED(err, "%s: page %llu is behind the end (%llu pages)", cht_pf_path(pf),
+                          (unsigned long long)page, (unsigned long long)pf->fast.pages);
+        return NULL;
+    }
+    const uint8_t *p = pf->fast.base + page * CHT_PAGE;
+    uint32_t sum = 0;
+    if (pf->sums != NULL) {
+        if (cht_sums_get(pf->sums, pf->kind, page, &sum, err) != CHT_OK)
+            return NULL;
+    } else {
+        sum = cht_get32(p + CHT_PAGE - 4);
+    }
+    static const uint8_t zeros[CHT_PAGE];
+    bool good;
+    if (sum == 0)
+        good = memcmp(p, zeros, CHT_PAGE) == 0;
+    else if (pf->sums != NULL)
+        good = cht_page_sum(p) == sum;
+    else
+        good = cht_crc32c(0, p, CHT_PAGE - 4) == sum;
+    if (!good) {
+        atomic_fetch_add_explicit(&pf->corrupt, 1, memory_order_relaxed);
+        (void)CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf),
+                          (unsigned long long)page, (unsigned long long)page * CHT_PAGE);
+        return NULL;
+    }
+    mark_verified(pf, page);
+    return p;
+}
+
+const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n)
+{
+    uint64_t end = pf->fast.pages * CHT_PAGE;
+    if (off > end || n > end - off)
+        return NULL;
+    return pf->fast.base + off;
+}
+
+/* Slow part of cht_page_write: first change of the page since a freeze or since an undo was opened. */
+static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    if (pf->read_only) {
+        (void)CHT_FAIL(err, CHT_READ_ONLY, "%s: opened for reading only", cht_pf_path(pf));
+        return NULL;
+    }
+    if (cht_page_read(pf, page, err) == NULL)
+        return NULL;
+    uint8_t *p = pf->fast.base + page * CHT_PAGE;
+    bool save = pf->undo_open && page < pf->undo_pages && !cht_bit(pf->saved, page);
+    if (save && images_add(&pf->undo, page, p, err) != CHT_OK)
+        return NULL;
+    if (cht_bit(pf->frozen, page)) {
+        if (images_add(&pf->side, page, p, err) != CHT_OK) {
+            if (save)
+                cht_free(pf->undo.v[--pf->undo.n].data);
+            return NULL;
+        }
+        cht_bit_clear(pf->frozen, page);
+        pf->frozen_count--;
+    }
+    if (save)
+        cht_bit_set(pf->saved, page);
+    if (!cht_bit(pf->dirty, page)) {
+        cht_bit_set(pf->dirty, page);
+        pf->dirty_count++;
+    }
+    return p;
+}
+
+uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    if (page < pf->fast.pages && cht_bit(pf->dirty, page) && !pf->undo_open) /* dirty implies not frozen, see freeze */
+        return pf->fast.base + page * CHT_PAGE;
+    return write_first(pf, page, err);
+}
+
+uint8_t *cht_pf_write_range(struct cht_pagefile *pf, uint64_t off, uint64_t n, struct cht_err *err)
+{
+    if (cht_pf_range(pf, off, n) == NULL) {
+        (void)CHT_DAMAGED(err, "%s: range %llu+%llu is behind the end", cht_pf_path(pf), (unsigned long long)off,
+                          (unsigned long long)n);
+        return NULL;
+    }
+    for (uint64_t page = off / CHT_PAGE; page * CHT_PAGE < off + n; page++) {
+        if (cht_page_write(pf, page, err) == NULL)
+            return NULL;
+    }
+    return pf->fast.base + off;
+}
+
+enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, struct cht_err *err)
+{
+    uint64_t end = pf->fast.pages + n;
+    if (pf->read_only)
+        return CHT_FAIL(err, CHT_READ_ONLY, "%s: opened for reading only", cht_pf_path(pf));
+    enum cht_rc rc = reserve_map(pf, end, err);
+    if (rc == CHT_OK)
+        rc = reserve_file(pf, end, err);
+    /* An earlier run may have left sums for pages that its checkpoint did not keep. */
+    for (uint64_t p = pf->fast.pages; pf->sums != NULL && rc == CHT_OK && p < end; p++)
+        rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
+    if (rc != CHT_OK)
+        return rc;
+    *first = pf->fast.pages;
+    pf->fast.pages = end;
+    for (uint64_t p = *first; p < end; p++)
+        mark_verified(pf, p);
+    return CHT_OK;
+}
+
+/* ---- direct pages -------------------------------------------------------------------------------------------- */
+
+/* Lets go of private copies and dirty marks of whole pages. */
+static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
+{
+    enum cht_rc rc = pf->file->io->ops->discard(pf->file, pf->fast.base + first * CHT_PAGE, (size_t)n * CHT_PAGE, err);
+    if (rc != CHT_OK)
+        return rc;
+    for (uint64_t p = first; p < first + n; p++) {
+        CHT_INVARIANT(!cht_bit(pf->frozen, p)); /* free pages are pending while a checkpoint is under way */
+        if (cht_bit(pf->dirty, p)) {
+            cht_bit_clear(pf->dirty, p);
+            pf->dirty_count--;
+        }
+        mark_verified(pf, p);
+    }
+    return CHT_OK;
+}
+
+enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
+{
+    CHT_INVARIANT(first + n <= pf->fast.pages);
+    if (pf->undo_open) {
+        uint64_t *counts = cht_realloc(pf->direct_n, (pf->direct.n + 1) * sizeof *counts);
+        if (counts == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the undo of a large value");
+        pf->direct_n = counts;
+        counts[pf->direct.n] = n;
+        enum cht_rc rc = images_add(&pf->direct, first, NULL, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+    return drop_private(pf, first, n, err);
+}
+
+enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const void *data, uint64_t len, uint32_t *sums,
+                                struct cht_err *err)
+{
+    const uint8_t *p = data;
+    uint64_t whole = len / CHT_PAGE;
+    for (uint64_t i = 0; i < whole; i++)
+        sums[i] = cht_page_sum(p + i * CHT_PAGE);
+    if (len % CHT_PAGE != 0) {
+        uint8_t last[CHT_PAGE] = {0};
+        memcpy(last, p + whole * CHT_PAGE, (size_t)(len % CHT_PAGE));
+        sums[whole] = cht_page_sum(last);
+    }
+    atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pf->written, len, memory_order_relaxed);
+    return cht_file_write(pf->file, data, (size_t)len, first * CHT_PAGE, err);
+}
+
+enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t n, const uint32_t *sums, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (uint64_t i = 0; i < n && rc == CHT_OK; i++)
+        rc = cht_sums_set(pf->sums, pf->kind, first + i, sums[i], err);
+    return rc;
+}
+
+enum cht_rc cht_pf_release(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
+{
+    CHT_INVARIANT(first + n <= pf->fast.pages);
+    enum cht_rc rc = CHT_OK;
+    for (uint64_t p = first; p < first + n && rc == CHT_OK; p++)
+        rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
+    if (rc == CHT_OK)
+        rc = pf->file->io->ops->punch(pf->file, first * CHT_PAGE, n * CHT_PAGE, err);
+    if (rc == CHT_OK) {
+        atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
+        rc = drop_private(pf, first, n, err);
+    }
+    return rc;
+}
+
+/* ---- undo ---------------------------------------------------------------------------------------------------- */
+
+void cht_pf_undo_begin(struct cht_pagefile *pf)
+{
+    CHT_INVARIANT(!pf->undo_open);
+    pf->undo_open = true;
+    pf->undo_pages = pf->fast.pages;
+}
+
+void cht_pf_undo_end(struct cht_pagefile *pf)
+{
+    for (size_t i = 0; i < pf->undo.n; i++)
+        cht_bit_clear(pf->saved, pf->undo.v[i].page);
+    images_clear(&pf->undo);
+    images_clear(&pf->direct);
+    pf->undo_open = false;
+}
+
+void cht_pf_undo_rollback(struct cht_pagefile *pf)
+{
+    CHT_INVARIANT(pf->undo_open);
+    for (size_t i = 0; i < pf->undo.n; i++)
+        memcpy(pf->fast.base + pf->undo.v[i].page * CHT_PAGE, pf->undo.v[i].data, CHT_PAGE);
+    struct cht_err ignored; /* remembered as `broken`: whoever rolls back stops writing then */
+    for (size_t i = 0; i < pf->direct.n; i++) {
+        if (pf->file->io->ops->punch(pf->file, pf->direct.v[i].page * CHT_PAGE, pf->direct_n[i] * CHT_PAGE, &ignored) != CHT_OK)
+            pf->broken = true;
+    }
+    uint64_t n = pf->fast.pages - pf->undo_pages;
+    if (n > 0 && drop_private(pf, pf->undo_pages, n, &ignored) != CHT_OK)
+        pf->broken = true;
+    pf->fast.pages = pf->undo_pages;
+    cht_pf_undo_end(pf);
+}
+
+/* ---- checkpoint ---------------------------------------------------------------------------------------------- */
+
+void cht_pf_freeze(struct cht_pagefile *pf)
+{
+    CHT_INVARIANT(pf->frozen_count == 0 && pf->side.n == 0);
+    uint64_t *t = pf->frozen; /* all clear */
+    pf->frozen = pf->dirty;
+    pf->dirty = t;
+    pf->frozen_count = pf->dirty_count;
+    pf->dirty_count = 0;
+    pf->frozen_pages = pf->fast.pages;
+}
+
+bool cht_pf_take(struct cht_pagefile *pf, uint64_t *cursor, uint64_t *page, uint8_t *buf)
+{
+    if (pf->frozen_count > 0) {
+        uint64_t words = (pf->frozen_pages + 63) / 64;
+        for (uint64_t w = *cursor / 64; w < words; w++) {
+            if (pf->frozen[w] == 0)
+                continue;
+            *page = w * 64 + (unsigned)__builtin_ctzll(pf->frozen[w]);
+            memcpy(buf, pf->fast.base + *page * CHT_PAGE, CHT_PAGE);
+            cht_bit_clear(pf->frozen, *page);
+            pf->frozen_count--;
+            *cursor = *page;
+            return true;
+        }
+        CHT_INVARIANT(pf->frozen_count == 0);
+    }
+    if (pf->side.n == 0)
+        return false;
+    struct cht_pf_image *im = &pf->side.v[--pf->side.n];
+    *page = im->page;
+    memcpy(buf, im->data, CHT_PAGE);
+    cht_free(im->data);
+    return true;
+}
+
+enum cht_rc cht_pf_forget(struct cht_pagefile *pf, const uint64_t *pages, size_t n, struct cht_err *err)
+{
+    const struct cht_io_ops *ops = pf->file->io->ops;
+    size_t i = 0;
+    while (i < n) {
+        if (pages[i] >= pf->fast.pages || cht_bit(pf->dirty, pages[i])) {
+            i++;
+            continue;
+        }
+        size_t run = 1; /* neighbours in one call */
+        while (i + run < n && pages[i + run] == pages[i] + run && pages[i + run] < pf->fast.pages && !cht_bit(pf->dirty, pages[i + run]))
+            run++;
+        enum cht_rc rc = ops->discard(pf->file, pf->fast.base + pages[i] * CHT_PAGE, run * CHT_PAGE, err);
+        if (rc != CHT_OK)
+            return rc;
+        i += run;
+    }
+    return CHT_OK;
+}
+
+void cht_pf_redirty(struct cht_pagefile *pf, uint64_t page)
+{
+    if (page < pf->fast.pages && !cht_bit(pf->dirty, page)) {
+        cht_bit_set(pf->dirty, page);
+        pf->dirty_count++;
+    }
+}

@@ -1,0 +1,97 @@
+/* pagefile: a file of 4 KiB pages mapped privately: clean pages are the kernel's page cache, a changed page is a
+ * private copy that the kernel cannot write back, so the file on disk is always exactly the last checkpoint.
+ *
+ * Every change goes through cht_page_write, which marks the page dirty, keeps a before-image where a checkpoint has
+ * not copied the page yet, and one where an undo is open. Every read of a page goes through cht_page_read, which
+ * checks the range and, the first time a page is touched after open, its sum.
+ *
+ * Page 0 is the header (HEADER below); its bytes from CHT_PF_USER on belong to the owner of the file.
+ * HEADER, little-endian, one 512-byte sector covered by crc; rest of the page belongs to the owner too (page sum):
+ *    0 magic[8] "CHEETAHP"   8 version u32   12 kind u32   16 uuid[16]   32 shard u32   36 shards u32
+ *   40 pages u64 (in use, this one included)  48 generation u64 (checkpoint number)   56 reserved[8]
+ *   64 user bytes ... 508 crc u32 of bytes 0..507 (made at each checkpoint)
+ *
+ * Locking: reads need the shard lock shared, changes need it exclusive (callers hold it).
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cheetah/err.h"
+#include "os/io.h"
+
+#define CHT_PAGE 4096u
+#define CHT_PF_USER 64u       /* first user byte of page 0 */
+#define CHT_PF_USER_END 508u  /* behind the last one within the first sector; 512..4095 are free as well */
+#define CHT_FORMAT_VERSION 1u
+
+enum cht_pf_kind { CHT_PF_KEYS = 0, CHT_PF_VALUES = 1, CHT_PF_RECYCLE = 2, CHT_PF_PAIRS = 3, CHT_PF_SUMS = 4 };
+#define CHT_PF_KINDS 5
+
+struct cht_pagefile; /* layout in pagefile.c's private header pagefile_int.h: only fast-path fields here */
+
+struct cht_pf_fast {
+    uint8_t *base;               /* the map */
+    uint64_t pages;              /* in use */
+    _Atomic uint64_t *verified;  /* a bit a page: its sum was compared or it is dirty */
+};
+
+/* The fast-path view is the first member of struct cht_pagefile. */
+static inline const struct cht_pf_fast *cht_pf_fast(const struct cht_pagefile *pf)
+{
+    return (const struct cht_pf_fast *)pf;
+}
+
+/* Slow path of cht_page_read: range check and sum; NULL with err filled on damage. */
+const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
+
+/* The bytes of a page; valid while the shard lock is held. NULL (CHT_CORRUPT in err) where page is out of range
+ * or does not match its sum. */
+static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    const struct cht_pf_fast *f = cht_pf_fast(pf);
+    if (__builtin_expect(page < f->pages &&
+                             (atomic_load_explicit(&f->verified[page >> 6], memory_order_relaxed) >> (page & 63) & 1),
+                         1)) {
+        return f->base + page * CHT_PAGE;
+    }
+    return cht_page_verify(pf, page, err);
+}
+/* A byte range that may cross pages: pages are contiguous in memory. No sum check (values carry their own).
+ * NULL where it is out of range. */
+const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n);
+
+/* The page for changing: verified, marked dirty, before-images kept. NULL with err: CHT_CORRUPT, CHT_NO_MEMORY
+ * (before-image), nothing changed. The pointer is valid until the next cht_pf_extend or the lock is let go. After one
+ * successful call further changes to the same page in the same locked section need no further call. */
+uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
+/* The same for every page of a byte range; returns the pointer to its first byte. */
+uint8_t *cht_pf_write_range(struct cht_pagefile *pf, uint64_t off, uint64_t n, struct cht_err *err);
+
+/* Appends n zeroed pages (dirty) at the end; *first is their number. Space on the disk is allocated before:
+ * CHT_DISK_FULL, CHT_IO, CHT_NO_MEMORY leave everything as it was. May move the map. */
+enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, struct cht_err *err);
+uint64_t cht_pf_pages(const struct cht_pagefile *pf);
+
+/* Direct pages (large values): written to the file at once, never private, no sync before the next checkpoint.
+ * Precondition: [first, first+n) are whole pages that the last completed checkpoint holds free (or that lie behind
+ * its end), and are in use now. May be called without the shard lock: nothing else may refer to these pages. Also
+ * sets their sums: that part (cht_pf_direct_done) needs the lock exclusive. `len` need not be a multiple of the page:
+ * the rest of the last page is zeros. */
+enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err); /* excl. */
+enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const void *data, uint64_t len, uint32_t *sums, struct cht_err *err);
+enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t n, const uint32_t *sums, struct cht_err *err); /* excl. */
+/* Marks whole pages as free and empty: sum 0, no private copy, space given back: they read as zeros. Exclusive. Only for
+ * pages that the last completed checkpoint holds free. */
+enum cht_rc cht_pf_release(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err);
+
+/* Undo: between begin and end/rollback the before-image of every changed page is kept. Rollback puts all of them
+ * back (new pages are taken away again) and cannot fail. One at a time a file. Exclusive lock throughout. */
+void cht_pf_undo_begin(struct cht_pagefile *pf);
+void cht_pf_undo_end(struct cht_pagefile *pf);
+void cht_pf_undo_rollback(struct cht_pagefile *pf);
+
+const char *cht_pf_path(const struct cht_pagefile *pf);

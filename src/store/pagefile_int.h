@@ -1,0 +1,86 @@
+/* pagefile_int: what the shard and the checkpoint need of a page file beyond pagefile.h, and the sums.
+ *
+ * The sums file holds the CRC-32C of every page of the other four. Its pages carry their own:
+ *   page 0: header as any page file, crc of the page at 4092
+ *   page 1 + 4 * g + f: 1023 x sum u32 of pages g*1023 .. g*1023+1022 of file kind f, crc u32 at 4092
+ *   (a page of zeros throughout, crc included, holds no sums yet)
+ * A sum of 0 says: the page is free and reads as zeros. A computed CRC of 0 is stored as 1.
+ */
+#pragma once
+
+#include "store/pagefile.h"
+
+#define CHT_SUMS_PER_PAGE 1023u
+#define CHT_PF_MAP_MIN (64u << 20)
+
+struct cht_pf_image { /* before-image of a page */
+    uint64_t page;
+    uint8_t *data; /* owned */
+};
+struct cht_pf_images { /* growable list */
+    struct cht_pf_image *v; /* owned */
+    size_t n, cap;
+};
+
+struct cht_pagefile {
+    struct cht_pf_fast fast; /* must be first; changed under the exclusive lock */
+    struct cht_file *file;   /* owned */
+    struct cht_pagefile *sums; /* NULL for the sums file itself */
+    enum cht_pf_kind kind;
+    bool read_only;
+    bool broken;             /* an undo could not give direct pages back: the shard must stop writing */
+    uint64_t file_pages;     /* pages backed by the file; >= fast.pages */
+    uint64_t map_pages;      /* pages of address space; the bitmaps have as many bits */
+    uint64_t home_pages;     /* pages of the last complete checkpoint: overwriting these needs the journal */
+    uint64_t frozen_pages;   /* pages at the freeze of the checkpoint under way */
+    uint64_t *dirty;         /* changed since the freeze of the last checkpoint; guarded by the exclusive lock */
+    uint64_t *frozen;        /* dirty at the freeze, not copied yet */
+    uint64_t *saved;         /* has a before-image in the open undo */
+    uint64_t dirty_count, frozen_count;
+    struct cht_pf_images side; /* frozen pages that were changed before the checkpoint copied them */
+    struct cht_pf_images undo;
+    struct cht_pf_images direct; /* of the open undo: data NULL, {first page}; counts in direct_n */
+    uint64_t *direct_n;
+    bool undo_open;
+    uint64_t undo_pages;
+    _Atomic uint64_t written; /* bytes handed to the file */
+    _Atomic uint64_t corrupt; /* pages that did not match their sums */
+    _Atomic bool unsynced;    /* written since the last sync */
+};
+
+/* Creates an empty file of one header page in the folder; written, not synced. */
+enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind kind, const uint8_t uuid[16], uint32_t shard,
+                          uint32_t shards, struct cht_err *err);
+/* Opens and maps; the header is checked by cht_pf_attach, after a journal was applied. */
+enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only, struct cht_pagefile **out,
+                        struct cht_err *err);
+/* Checks the header (magic, version, place, crc, size), cuts off what lies behind the pages in use (not if read_only). */
+enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16], uint32_t shard,
+                          uint32_t shards, struct cht_err *err);
+void cht_pf_close(struct cht_pagefile *pf);
+/* Cuts the file to the pages in use (clean close). */
+enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err);
+
+/* Header fields for the checkpoint (exclusive lock): pages in use, generation, header crc; dirties page 0. */
+enum cht_rc cht_pf_seal_header(struct cht_pagefile *pf, uint64_t generation, struct cht_err *err);
+uint64_t cht_pf_generation(const struct cht_pagefile *pf);
+
+/* Checkpoint. freeze: exclusive, cannot fail. next/take: shared lock (no writer runs), one thread. take copies the frozen
+ * content into buf; *page is its number; false when none is left. */
+void cht_pf_freeze(struct cht_pagefile *pf);
+bool cht_pf_take(struct cht_pagefile *pf, uint64_t *cursor, uint64_t *page, uint8_t *buf);
+/* Marks a page dirty again without touching it (a checkpoint that was given up). Exclusive. */
+void cht_pf_redirty(struct cht_pagefile *pf, uint64_t page);
+/* Gives back the private copies of pages written home that are clean (shared lock). */
+enum cht_rc cht_pf_forget(struct cht_pagefile *pf, const uint64_t *pages, size_t n, struct cht_err *err);
+
+uint32_t cht_page_sum(const void *page); /* never 0 */
+enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum, struct cht_err *err);
+/* Exclusive lock. */
+enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum, struct cht_err *err);
+/* Compares one page as the file has it with its sum; buf is scratch of one page. CHT_CORRUPT. */
+enum cht_rc cht_pf_scrub_page(struct cht_pagefile *pf, uint64_t page, uint8_t *buf, struct cht_err *err);
+
+static inline bool cht_bit(const uint64_t *map, uint64_t i) { return map[i >> 6] >> (i & 63) & 1; }
+static inline void cht_bit_set(uint64_t *map, uint64_t i) { map[i >> 6] |= UINT64_C(1) << (i & 63); }
+static inline void cht_bit_clear(uint64_t *map, uint64_t i) { map[i >> 6] &= ~(UINT64_C(1) << (i & 63)); }

@@ -1,0 +1,235 @@
+/* pagefile_open: creating, opening and closing page files, and the sums (formats in pagefile.h, pagefile_int.h). */
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "store/pagefile_int.h"
+
+#include <string.h>
+
+static const char magic[8] = "CHEETAHP";
+
+uint32_t cht_page_sum(const void *page)
+{
+    uint32_t crc = cht_crc32c(0, page, CHT_PAGE);
+    return crc == 0 ? 1 : crc;
+}
+
+/* Header checksum, and for the sums file the page's own. */
+static void seal(uint8_t *page, enum cht_pf_kind kind)
+{
+    cht_put32(page + CHT_PF_USER_END, cht_crc32c(0, page, CHT_PF_USER_END));
+    if (kind == CHT_PF_SUMS)
+        cht_put32(page + CHT_PAGE - 4, cht_crc32c(0, page, CHT_PAGE - 4));
+}
+
+enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind kind, const uint8_t uuid[16], uint32_t shard,
+                          uint32_t shards, struct cht_err *err)
+{
+    uint8_t page[CHT_PAGE] = {0};
+    memcpy(page, magic, 8);
+    cht_put32(page + 8, CHT_FORMAT_VERSION);
+    cht_put32(page + 12, (uint32_t)kind);
+    memcpy(page + 16, uuid, 16);
+    cht_put32(page + 32, shard);
+    cht_put32(page + 36, shards);
+    cht_put64(page + 40, 1);
+    seal(page, kind);
+    struct cht_file *f;
+    enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_CREATE, &f, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = io->ops->truncate(f, 0, err);
+    if (rc == CHT_OK)
+        rc = cht_file_write(f, page, CHT_PAGE, 0, err);
+    cht_file_close(f);
+    return rc;
+}
+
+enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only, struct cht_pagefile **out,
+                        struct cht_err *err)
+{
+    struct cht_pagefile *pf = cht_calloc(1, sizeof *pf);
+    if (pf == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
+    pf->kind = kind;
+    pf->read_only = read_only;
+    uint64_t size = 0;
+    enum cht_rc rc = cht_io_open(io, path, read_only ? CHT_OPEN_RDONLY : 0, &pf->file, err);
+    if (rc == CHT_OK)
+        rc = io->ops->size(pf->file, &size, err);
+    if (rc == CHT_OK && size < CHT_PAGE)
+        rc = CHT_DAMAGED(err, "%s: %llu bytes, shorter than its header", path, (unsigned long long)size);
+    pf->file_pages = size / CHT_PAGE;
+    pf->map_pages = CHT_PF_MAP_MIN / CHT_PAGE;
+    while (pf->map_pages < pf->file_pages * 2)
+        pf->map_pages *= 2;
+    size_t words = (size_t)(pf->map_pages / 64);
+    if (rc == CHT_OK) {
+        pf->fast.verified = cht_calloc(words, 8);
+        pf->dirty = cht_calloc(words, 8);
+        pf->frozen = cht_calloc(words, 8);
+        pf->saved = cht_calloc(words, 8);
+        if (!pf->fast.verified || !pf->dirty || !pf->frozen || !pf->saved)
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the page bitmaps", path);
+    }
+    if (rc == CHT_OK)
+        rc = io->ops->map(pf->file, (size_t)pf->map_pages * CHT_PAGE, &pf->fast.base, err);
+    if (rc != CHT_OK) {
+        cht_pf_close(pf);
+        return rc;
+    }
+    *out = pf;
+    return CHT_OK;
+}
+
+/* The checks of a header in the order that gives the clearest refusal. */
+static enum cht_rc check_header(const struct cht_pagefile *pf, const uint8_t uuid[16], uint32_t shard, uint32_t shards,
+                                struct cht_err *err)
+{
+    const uint8_t *h = pf->fast.base;
+    const char *path = cht_pf_path(pf);
+    if (memcmp(h, magic, 8) != 0)
+        return CHT_DAMAGED(err, "%s: offset 0: not a cheetah page file", path);
+    if (cht_get32(h + 8) != CHT_FORMAT_VERSION && cht_get32(h + CHT_PF_USER_END) == cht_crc32c(0, h, CHT_PF_USER_END))
+        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path, cht_get32(h + 8),
+                        CHT_FORMAT_VERSION);
+    if (cht_get32(h + CHT_PF_USER_END) != cht_crc32c(0, h, CHT_PF_USER_END))
+        return CHT_DAMAGED(err, "%s: offset 0: the header does not match its checksum", path);
+    if (cht_get32(h + 12) != (uint32_t)pf->kind)
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: is a page file of kind %u, not %d", path, cht_get32(h + 12), (int)pf->kind);
+    if (memcmp(h + 16, uuid, 16) != 0)
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: belongs to another database", path);
+    if (cht_get32(h + 32) != shard || cht_get32(h + 36) != shards)
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: is shard %u of %u, not %u of %u", path, cht_get32(h + 32),
+                        cht_get32(h + 36), shard, shards);
+    if (cht_get64(h + 40) == 0 || cht_get64(h + 40) > pf->file_pages)
+        return CHT_DAMAGED(err, "%s: has %llu pages where its header says %llu", path, (unsigned long long)pf->file_pages,
+                           (unsigned long long)cht_get64(h + 40));
+    return CHT_OK;
+}
+
+enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16], uint32_t shard,
+                          uint32_t shards, struct cht_err *err)
+{
+    enum cht_rc rc = check_header(pf, uuid, shard, shards, err);
+    if (rc != CHT_OK)
+        return rc;
+    pf->sums = sums;
+    pf->fast.pages = pf->home_pages = cht_get64(pf->fast.base + 40);
+    if (!pf->read_only && pf->file_pages > pf->fast.pages)
+        rc = cht_pf_trim(pf, err);
+    return rc;
+}
+
+enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err)
+{
+    enum cht_rc rc = pf->file->io->ops->truncate(pf->file, pf->fast.pages * CHT_PAGE, err);
+    if (rc == CHT_OK)
+        pf->file_pages = pf->fast.pages;
+    return rc;
+}
+
+static void images_fini(struct cht_pf_images *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        cht_free(l->v[i].data);
+    cht_free(l->v);
+}
+
+void cht_pf_close(struct cht_pagefile *pf)
+{
+    if (pf == NULL)
+        return;
+    if (pf->fast.base != NULL)
+        pf->file->io->ops->unmap(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE);
+    cht_file_close(pf->file);
+    cht_free((void *)pf->fast.verified);
+    cht_free(pf->dirty);
+    cht_free(pf->frozen);
+    cht_free(pf->saved);
+    images_fini(&pf->side);
+    images_fini(&pf->undo);
+    images_fini(&pf->direct);
+    cht_free(pf->direct_n);
+    cht_free(pf);
+}
+
+enum cht_rc cht_pf_seal_header(struct cht_pagefile *pf, uint64_t generation, struct cht_err *err)
+{
+    uint8_t *h = cht_page_write(pf, 0, err);
+    if (h == NULL)
+        return err != NULL ? err->code : CHT_NO_MEMORY;
+    cht_put64(h + 40, pf->fast.pages);
+    cht_put64(h + 48, generation);
+    seal(h, pf->kind);
+    return CHT_OK;
+}
+
+uint64_t cht_pf_generation(const struct cht_pagefile *pf) { return cht_get64(pf->fast.base + 48); }
+
+/* ---- sums ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t sums_page(enum cht_pf_kind kind, uint64_t page)
+{
+    return 1 + page / CHT_SUMS_PER_PAGE * 4 + (uint64_t)kind;
+}
+
+enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum, struct cht_err *err)
+{
+    uint64_t sp = sums_page(kind, page);
+    if (sp >= sums->fast.pages) {
+        *sum = 0;
+        return CHT_OK;
+    }
+    const uint8_t *p = cht_page_read(sums, sp, err);
+    if (p == NULL)
+        return CHT_CORRUPT;
+    *sum = cht_get32(p + page % CHT_SUMS_PER_PAGE * 4);
+    return CHT_OK;
+}
+
+enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum, struct cht_err *err)
+{
+    uint32_t old;
+    struct cht_err local = {0};
+    enum cht_rc rc = cht_sums_get(sums, kind, page, &old, err);
+    if (rc != CHT_OK || old == sum)
+        return rc;
+    uint64_t sp = sums_page(kind, page), first;
+    if (sp >= sums->fast.pages)
+        rc = cht_pf_extend(sums, sp + 1 - sums->fast.pages, &first, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint8_t *p = cht_page_write(sums, sp, &local);
+    if (p == NULL) {
+        if (err != NULL)
+            *err = local;
+        return local.code;
+    }
+    cht_put32(p + page % CHT_SUMS_PER_PAGE * 4, sum); /* the page's own crc is made when it is written out */
+    return CHT_OK;
+}
+
+enum cht_rc cht_pf_scrub_page(struct cht_pagefile *pf, uint64_t page, uint8_t *buf, struct cht_err *err)
+{
+    enum cht_rc rc = cht_file_read(pf->file, buf, CHT_PAGE, page * CHT_PAGE, err);
+    uint32_t sum = 0;
+    if (rc == CHT_OK && pf->sums != NULL)
+        rc = cht_sums_get(pf->sums, pf->kind, page, &sum, err);
+    if (rc != CHT_OK)
+        return rc;
+    bool good;
+    static const uint8_t zeros[CHT_PAGE];
+    if (pf->sums == NULL)
+        sum = cht_get32(buf + CHT_PAGE - 4);
+    if (sum == 0)
+        good = memcmp(buf, zeros, CHT_PAGE) == 0;
+    else if (pf->sums == NULL)
+        good = cht_crc32c(0, buf, CHT_PAGE - 4) == sum;
+    else
+        good = cht_page_sum(buf) == sum;
+    if (good)
+        return CHT_OK;
+    return CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf), (unsigned long long)page,
+                       (unsigned long long)(page * CHT_PAGE));
+}
