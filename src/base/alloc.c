@@ -16,7 +16,8 @@ static bool must_fail(void)
     if (!fail && atomic_load_explicit(&countdown, memory_order_relaxed) > 0 &&
         atomic_fetch_sub_explicit(&countdown, 1, memory_order_relaxed) == 1) {
         fail = true;
-        atomic_store_explicit(&failing, atomic_load_explicit(&stay, memory_order_relaxed), memory_order_relaxed);
+        atomic_store_explicit(&failing, atomic_load_explicit(&stay, memory_order_relaxed),
+                              memory_order_relaxed);
     }
     if (fail)
         atomic_fetch_add_explicit(&failures, 1, memory_order_relaxed);
@@ -25,7 +26,13 @@ static bool must_fail(void)
 
 void *cht_malloc(size_t n) { return must_fail() ? NULL : malloc(n > 0 ? n : 1); }
 
-void *cht_calloc(size_t count, size_t size) { return must_fail() ? NULL : calloc(count > 0 ? count : 1, size > 0 ? size : 1); }
+void *cht_calloc(size_t count, size_t size)
+{
+    size_t n;
+    if (__builtin_mul_overflow(count, size, &n))
+        return NULL; /* calloc says the same, but the address sanitizer's stops the program */
+    return must_fail() ? NULL : calloc(1, n > 0 ? n : 1);
+}
 
 void *cht_realloc(void *p, size_t n) { return must_fail() ? NULL : realloc(p, n > 0 ? n : 1); }
 

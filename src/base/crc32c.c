@@ -1,6 +1,16 @@
-/* crc32c: CRC-32C three ways. The processor's instruction takes 8 bytes every cycle but answers after three, so long
- * inputs run three streams side by side, joined by shifting two of them over the bytes behind them (a multiplication by
- * x^(8n) in GF(2)[x] mod the polynomial, from tables, as in Mark Adler's crc32c.c). Elsewhere: slicing by eight.
+/* crc32c: CRC-32C by the processor's instruction, or eight table look-ups a word elsewhere.
+ *
+ * The instruction takes 8 bytes every cycle but answers after three, so inputs of FOLD_MIN bytes or more run as three
+ * streams side by side. Their results are joined by one carry-less multiplication each:
+ *
+ *   |-- a: s words --|-- b: s words --|-- c: s words --|      crc = a * x^(128 s)  ^  b * x^(64 s)  ^  c
+ *
+ * With all polynomials bit-reflected, the instruction started at 0 gives v * x^32 for a word v, and the product of two
+ * reflected 32-bit numbers lies one bit off; so multiplying by fold[w] = x^(64 w - 33) and running the instruction over
+ * the product multiplies by x^(64 w) in all. fold has an entry for every w that a block of up to BLOCK_WORDS needs:
+ * blocks are as long as the input allows, and no length is left with a long serial tail.
+ *
+ * The tables are made by the first call (state, resolve), not by a constructor: no order of start-up matters.
  */
 #include "base/crc32c.h"
 
@@ -9,93 +19,110 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define HAVE_INSTRUCTION 1
+#else
+#define HAVE_INSTRUCTION 0
+#endif
+
 #define POLY 0x82F63B78u
-#define LONG_STREAM 1024u /* bytes of each of three streams */
-#define SHORT_STREAM 256u
+#define FOLD_MIN 96u      /* below it the serial way is faster: joining costs as much as 5 words */
+#define STREAM_WORDS 170u /* three of them and two words are a 4 KiB page */
 
-static uint32_t slices[8][256];
-static uint32_t zeros_long[4][256], zeros_short[4][256]; /* advance a crc over LONG/SHORT_STREAM zero bytes */
+typedef uint32_t crc_fn(uint32_t crc, const uint8_t *p, size_t n);
 
-static uint32_t multiply(const uint32_t *matrix, uint32_t v)
-{
-    uint32_t sum = 0;
-    for (; v != 0; v >>= 1, matrix++)
-        sum ^= (v & 1) ? *matrix : 0;
-    return sum;
-}
+static crc_fn resolve;
 
-/* The operator that advances a crc over n (a power of two) zero bytes, as four byte-indexed tables. */
-static void make_zeros(uint32_t table[4][256], size_t n)
-{
-    uint32_t even[32], odd[32];
-    odd[0] = POLY;
-    for (int i = 1; i < 32; i++)
-        odd[i] = UINT32_C(1) << (i - 1);
-    size_t bits = 1; /* odd: one zero bit */
-    while (bits < n * 8) {
-        for (int i = 0; i < 32; i++)
-            even[i] = multiply(odd, odd[i]);
-        for (int i = 0; i < 32; i++)
-            odd[i] = even[i];
-        bits *= 2;
-    }
-    for (uint32_t i = 0; i < 256; i++) {
-        for (int b = 0; b < 4; b++)
-            table[b][i] = multiply(odd, i << (8 * b));
-    }
-}
-
-static uint32_t shift(const uint32_t table[4][256], uint32_t crc)
-{
-    return table[0][crc & 255] ^ table[1][crc >> 8 & 255] ^ table[2][crc >> 16 & 255] ^ table[3][crc >> 24];
-}
+static _Atomic(crc_fn *) chosen =
+    resolve;                    /* release by the one that made the tables, acquire by every call */
+static _Atomic bool taken;      /* somebody makes the tables */
+static uint32_t slices[8][256]; /* set before chosen is, then read-only, as is fold */
 
 static uint32_t by_table(uint32_t crc, const uint8_t *p, size_t n)
 {
     crc = ~crc;
     for (; n >= 8; n -= 8, p += 8) {
         uint64_t w = cht_get64(p) ^ crc;
-        crc = slices[7][w & 255] ^ slices[6][w >> 8 & 255] ^ slices[5][w >> 16 & 255] ^ slices[4][w >> 24 & 255] ^
-              slices[3][w >> 32 & 255] ^ slices[2][w >> 40 & 255] ^ slices[1][w >> 48 & 255] ^ slices[0][w >> 56];
+        crc = slices[7][w & 255] ^ slices[6][w >> 8 & 255] ^ slices[5][w >> 16 & 255] ^
+              slices[4][w >> 24 & 255] ^ slices[3][w >> 32 & 255] ^ slices[2][w >> 40 & 255] ^
+              slices[1][w >> 48 & 255] ^ slices[0][w >> 56];
     }
     for (; n > 0; n--)
         crc = (crc >> 8) ^ slices[0][(crc ^ *p++) & 255];
     return ~crc;
 }
 
-#if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint64_t streams(uint64_t crc, const uint8_t *p, size_t each, const uint32_t table[4][256])
+#if HAVE_INSTRUCTION
+#define TARGET __attribute__((target("sse4.2,pclmul")))
+
+static uint32_t fold[2 * STREAM_WORDS + 1];
+
+/* fold[1] = x^31, whose reflected form is 1; each next one is advanced over 64 more zero bits. */
+TARGET static void make_fold(void)
+{
+    fold[1] = 1;
+    for (unsigned w = 2; w <= 2 * STREAM_WORDS; w++)
+        fold[w] = (uint32_t)_mm_crc32_u64(fold[w - 1], 0);
+}
+
+TARGET static inline __m128i times(uint64_t crc, uint32_t by)
+{
+    return _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)crc), _mm_cvtsi64_si128(by), 0);
+}
+
+/* Three streams of `words` words each, words in 1..STREAM_WORDS. */
+TARGET static inline uint64_t three_streams(uint64_t crc, const uint8_t *p, size_t words)
 {
     uint64_t a = crc, b = 0, c = 0;
-    for (size_t i = 0; i < each; i += 8) {
-        a = __builtin_ia32_crc32di(a, cht_get64(p + i));
-        b = __builtin_ia32_crc32di(b, cht_get64(p + each + i));
-        c = __builtin_ia32_crc32di(c, cht_get64(p + 2 * each + i));
+    const size_t each = 8 * words;
+    for (const uint8_t *end = p + each; p < end; p += 8) {
+        a = _mm_crc32_u64(a, cht_get64(p));
+        b = _mm_crc32_u64(b, cht_get64(p + each));
+        c = _mm_crc32_u64(c, cht_get64(p + 2 * each));
     }
-    a = shift(table, (uint32_t)a) ^ b;
-    return shift(table, (uint32_t)a) ^ c;
+    __m128i ab = _mm_xor_si128(times(a, fold[2 * words]), times(b, fold[words]));
+    return c ^ _mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(ab));
 }
 
-__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
+TARGET static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
 {
     uint64_t c = ~crc;
-    for (; n >= 3 * LONG_STREAM; n -= 3 * LONG_STREAM, p += 3 * LONG_STREAM)
-        c = streams(c, p, LONG_STREAM, zeros_long);
-    for (; n >= 3 * SHORT_STREAM; n -= 3 * SHORT_STREAM, p += 3 * SHORT_STREAM)
-        c = streams(c, p, SHORT_STREAM, zeros_short);
+    while (n >= FOLD_MIN) {
+        size_t words = n / 24 < STREAM_WORDS ? n / 24 : STREAM_WORDS;
+        c = three_streams(c, p, words);
+        p += 24 * words;
+        n -= 24 * words;
+    }
     for (; n >= 8; n -= 8, p += 8)
-        c = __builtin_ia32_crc32di(c, cht_get64(p));
+        c = _mm_crc32_u64(c, cht_get64(p));
     uint32_t r = (uint32_t)c;
-    for (; n > 0; n--)
-        r = __builtin_ia32_crc32qi(r, *p++);
+    if (n & 4) {
+        r = _mm_crc32_u32(r, cht_get32(p));
+        p += 4;
+    }
+    if (n & 2) {
+        r = _mm_crc32_u16(r, cht_get16(p));
+        p += 2;
+    }
+    if (n & 1)
+        r = _mm_crc32_u8(r, *p);
     return ~r;
 }
+
+static crc_fn *make_best(void)
+{
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("pclmul"))
+        return by_table;
+    make_fold();
+    return by_instruction;
+}
+#else
+static crc_fn *make_best(void) { return by_table; }
 #endif
 
-static bool have_instruction;
-
-/* Before main, so that no call needs to look. */
-__attribute__((constructor)) static void init(void)
+static void make_slices(void)
 {
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t crc = i;
@@ -107,21 +134,33 @@ __attribute__((constructor)) static void init(void)
         for (int k = 1; k < 8; k++)
             slices[k][i] = (slices[k - 1][i] >> 8) ^ slices[0][slices[k - 1][i] & 255];
     }
-    make_zeros(zeros_long, LONG_STREAM);
-    make_zeros(zeros_short, SHORT_STREAM);
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    have_instruction = __builtin_cpu_supports("sse4.2");
-#endif
 }
+
+/* Makes the tables, once; whoever comes meanwhile spins for the microseconds that takes. */
+static crc_fn *settle(void)
+{
+    if (!atomic_exchange_explicit(&taken, true, memory_order_relaxed)) {
+        make_slices();
+        atomic_store_explicit(&chosen, make_best(), memory_order_release);
+    }
+    crc_fn *fn;
+    do
+        fn = atomic_load_explicit(&chosen, memory_order_acquire);
+    while (fn == resolve);
+    return fn;
+}
+
+static uint32_t resolve(uint32_t crc, const uint8_t *p, size_t n) { return settle()(crc, p, n); }
+
+/* ---- public ------------------------------------------------------------------------------------------------ */
 
 uint32_t cht_crc32c(uint32_t crc, const void *p, size_t n)
 {
-#if defined(__x86_64__)
-    if (__builtin_expect(have_instruction, 1))
-        return by_instruction(crc, p, n);
-#endif
-    return by_table(crc, p, n);
+    return atomic_load_explicit(&chosen, memory_order_acquire)(crc, p, n);
 }
 
-uint32_t cht_crc32c_table(uint32_t crc, const void *p, size_t n) { return by_table(crc, p, n); }
+uint32_t cht_crc32c_table(uint32_t crc, const void *p, size_t n)
+{
+    (void)settle(); /* for the tables, whichever way was chosen */
+    return by_table(crc, p, n);
+}

@@ -33,7 +33,8 @@ const char *cht_rc_text(enum cht_rc rc) { return find(rc)->text; }
 
 int cht_rc_http(enum cht_rc rc) { return find(rc)->http; }
 
-enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const char *file, int line, const char *fmt, ...)
+enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const char *file, int line,
+                        const char *fmt, ...)
 {
     if (err == NULL)
         return code;

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum cht_rc cht_file_read_some(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *got, struct cht_err *err)
+enum cht_rc cht_file_read_some(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *got,
+                               struct cht_err *err)
 {
     uint8_t *p = buf;
     *got = 0;
@@ -41,7 +42,8 @@ enum cht_rc cht_file_write(struct cht_file *f, const void *buf, size_t n, uint64
         if (rc != CHT_OK)
             return rc;
         if (done == 0)
-            return CHT_FAIL(err, CHT_IO, "%s: a write at offset %llu wrote nothing", f->path, (unsigned long long)off);
+            return CHT_FAIL(err, CHT_IO, "%s: a write at offset %llu wrote nothing", f->path,
+                            (unsigned long long)off);
         p += done;
         off += done;
         n -= done;
@@ -49,7 +51,8 @@ enum cht_rc cht_file_write(struct cht_file *f, const void *buf, size_t n, uint64
     return CHT_OK;
 }
 
-enum cht_rc cht_io_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err)
+enum cht_rc cht_io_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                        struct cht_err *err)
 {
     return io->ops->open(io, path, flags, out, err);
 }
@@ -68,7 +71,8 @@ enum cht_rc cht_path_join(char *out, size_t cap, const char *a, const char *b, s
     return CHT_OK;
 }
 
-enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n, struct cht_err *err)
+enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n,
+                           struct cht_err *err)
 {
     char path[CHT_PATH_MAX], temp[CHT_PATH_MAX];
     struct cht_file *f = NULL;

@@ -18,14 +18,17 @@ struct cht_file; /* implementations embed this as their first member */
 #define CHT_OPEN_CREATE 1u /* create if missing */
 #define CHT_OPEN_EXCL 2u   /* with CREATE: fail if it is there */
 #define CHT_OPEN_RDONLY 4u
-#define CHT_OPEN_LOCK 8u   /* take an exclusive advisory lock; CHT_LOCKED if another process holds it */
+#define CHT_OPEN_LOCK 8u /* take an exclusive advisory lock; CHT_LOCKED if another process holds it */
 
 struct cht_io_ops {
-    enum cht_rc (*open)(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err);
+    enum cht_rc (*open)(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                        struct cht_err *err);
     void (*close)(struct cht_file *f); /* drops a lock; maps stay valid */
     /* One call to the system: may transfer less than asked (n_done); 0 at end of file for reads. */
-    enum cht_rc (*pread)(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err);
-    enum cht_rc (*pwrite)(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err);
+    enum cht_rc (*pread)(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *n_done,
+                         struct cht_err *err);
+    enum cht_rc (*pwrite)(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done,
+                          struct cht_err *err);
     enum cht_rc (*sync)(struct cht_file *f, struct cht_err *err); /* fdatasync */
     enum cht_rc (*size)(struct cht_file *f, uint64_t *size, struct cht_err *err);
     enum cht_rc (*truncate)(struct cht_file *f, uint64_t size, struct cht_err *err);
@@ -36,7 +39,8 @@ struct cht_io_ops {
     /* Private, writable, unreserved mapping of len bytes from the start (len may exceed the file's size; touching
      * pages behind the end is fatal). A page shows the file's bytes, also later writes, until it is changed. */
     enum cht_rc (*map)(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err);
-    enum cht_rc (*remap)(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out, struct cht_err *err);
+    enum cht_rc (*remap)(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
+                         struct cht_err *err);
     void (*unmap)(struct cht_file *f, uint8_t *p, size_t len);
     /* Drops private copies in [p, p+len) (page aligned): the range shows the file again. */
     enum cht_rc (*discard)(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err);
@@ -46,27 +50,38 @@ struct cht_io_ops {
     enum cht_rc (*rmdir)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*sync_dir)(struct cht_io *io, const char *path, struct cht_err *err);
     /* Calls fn for every entry but "." and "..", in any order; dirs are told from files. */
-    enum cht_rc (*list)(struct cht_io *io, const char *path, void (*fn)(void *ctx, const char *name, bool is_dir),
-                        void *ctx, struct cht_err *err);
+    enum cht_rc (*list)(struct cht_io *io, const char *path,
+                        void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx, struct cht_err *err);
     /* Bytes that the file occupies on disk. */
     enum cht_rc (*usage)(struct cht_file *f, uint64_t *bytes, struct cht_err *err);
 };
 
-struct cht_io { const struct cht_io_ops *ops; };
-struct cht_file { struct cht_io *io; const char *path; /* owned by the implementation, for messages */ };
+struct cht_io {
+    const struct cht_io_ops *ops;
+};
+struct cht_file {
+    struct cht_io *io;
+    const char *path; /* owned by the implementation, for messages */
+};
 
 struct cht_io *cht_io_posix(void); /* the real file system; static */
 
 /* Loops over short transfers. read: CHT_CORRUPT "short file" where the end comes before n bytes. */
 enum cht_rc cht_file_read(struct cht_file *f, void *buf, size_t n, uint64_t off, struct cht_err *err);
 /* Up to n bytes, fewer only at the end of the file. */
-enum cht_rc cht_file_read_some(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *got, struct cht_err *err);
+enum cht_rc cht_file_read_some(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *got,
+                               struct cht_err *err);
 enum cht_rc cht_file_write(struct cht_file *f, const void *buf, size_t n, uint64_t off, struct cht_err *err);
-enum cht_rc cht_io_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err);
+enum cht_rc cht_io_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                        struct cht_err *err);
 void cht_file_close(struct cht_file *f); /* NULL is legal */
-static inline enum cht_rc cht_file_sync(struct cht_file *f, struct cht_err *err) { return f->io->ops->sync(f, err); }
+static inline enum cht_rc cht_file_sync(struct cht_file *f, struct cht_err *err)
+{
+    return f->io->ops->sync(f, err);
+}
 /* Writes a whole small file under a temporary name, syncs, renames, syncs the directory: it is there wholly or not. */
-enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n, struct cht_err *err);
+enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n,
+                           struct cht_err *err);
 bool cht_io_exists(struct cht_io *io, const char *path);
 /* Deletes a folder of files (one level of sub-folders too). */
 enum cht_rc cht_io_remove_tree(struct cht_io *io, const char *path, struct cht_err *err);

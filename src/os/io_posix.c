@@ -1,4 +1,5 @@
-/* io_posix: the table of functions on the real file system (Linux). The only reader of errno but thread.c. */
+/* io_posix: the table of functions on the real file system (Linux). The one place where an errno of
+ * a file call becomes a code of ours. */
 #include "os/io.h"
 
 #include "base/alloc.h"
@@ -33,7 +34,9 @@ static enum cht_rc fail_at(struct cht_err *err, const char *what, const char *pa
         rc = CHT_NO_MEMORY;
     else if (e == EWOULDBLOCK)
         rc = CHT_LOCKED;
-    return cht_err_set(err, rc, e, __FILE__, line, "%s: %s: %s", path, what, rc == CHT_LOCKED ? "in use by another process" : strerror(e));
+    char text[80]; /* strerror is not for several threads */
+    const char *why = rc == CHT_LOCKED ? "in use by another process" : strerror_r(e, text, sizeof text);
+    return cht_err_set(err, rc, e, __FILE__, line, "%s: %s: %s", path, what, why);
 }
 #define FAIL(err, what, path) fail_at((err), (what), (path), __LINE__)
 
@@ -46,7 +49,8 @@ static void px_close(struct cht_file *f)
     cht_free(pf);
 }
 
-static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err)
+static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                           struct cht_err *err)
 {
     struct posix_file *f = cht_calloc(1, sizeof *f);
     if (f == NULL)
@@ -81,7 +85,8 @@ static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, 
     return CHT_OK;
 }
 
-static enum cht_rc px_pread(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err)
+static enum cht_rc px_pread(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *n_done,
+                            struct cht_err *err)
 {
     ssize_t got;
     do
@@ -93,7 +98,8 @@ static enum cht_rc px_pread(struct cht_file *f, void *buf, size_t n, uint64_t of
     return CHT_OK;
 }
 
-static enum cht_rc px_pwrite(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err)
+static enum cht_rc px_pwrite(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done,
+                             struct cht_err *err)
 {
     ssize_t put;
     do
@@ -147,11 +153,26 @@ static enum cht_rc px_allocate(struct cht_file *f, uint64_t off, uint64_t len, s
         return CHT_OK;
     if (errno != EOPNOTSUPP)
         return FAIL(err, "allocate", f->path);
-    rc = posix_fallocate(fd_of(f), (off_t)off, (off_t)len); /* by writing, where the file system has no call for it */
+    rc = posix_fallocate(fd_of(f), (off_t)off,
+                         (off_t)len); /* by writing, where the file system has no call for it */
     if (rc == 0)
         return CHT_OK;
     errno = rc;
     return FAIL(err, "allocate", f->path);
+}
+
+static enum cht_rc write_zeros(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
+{
+    static const uint8_t zeros[1 << 16];
+    while (len > 0) {
+        size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
+        enum cht_rc rc = cht_file_write(f, zeros, n, off, err);
+        if (rc != CHT_OK)
+            return rc;
+        off += n;
+        len -= n;
+    }
+    return CHT_OK;
 }
 
 static enum cht_rc px_punch(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
@@ -162,18 +183,14 @@ static enum cht_rc px_punch(struct cht_file *f, uint64_t off, uint64_t len, stru
     while (rc != 0 && errno == EINTR);
     if (rc == 0)
         return CHT_OK;
+    uint64_t size = 0;
     if (errno != EOPNOTSUPP)
         return FAIL(err, "punch", f->path);
-    static const uint8_t zeros[1 << 16];
-    while (len > 0) {
-        size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
-        enum cht_rc wrc = cht_file_write(f, zeros, n, off, err);
-        if (wrc != CHT_OK)
-            return wrc;
-        off += n;
-        len -= n;
-    }
-    return CHT_OK;
+    enum cht_rc known = px_size(f, &size, err);
+    if (known != CHT_OK)
+        return known;
+    len = off >= size ? 0 : len < size - off ? len : size - off; /* the file must not grow */
+    return write_zeros(f, off, len, err);
 }
 
 static enum cht_rc px_map(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err)
@@ -185,7 +202,8 @@ static enum cht_rc px_map(struct cht_file *f, size_t len, uint8_t **out, struct 
     return CHT_OK;
 }
 
-static enum cht_rc px_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out, struct cht_err *err)
+static enum cht_rc px_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
+                            struct cht_err *err)
 {
     void *p = mremap(old, old_len, len, MREMAP_MAYMOVE);
     if (p == MAP_FAILED)
@@ -229,7 +247,13 @@ static enum cht_rc px_mkdir(struct cht_io *io, const char *path, struct cht_err 
 static enum cht_rc px_rmdir(struct cht_io *io, const char *path, struct cht_err *err)
 {
     (void)io;
-    return rmdir(path) == 0 ? CHT_OK : FAIL(err, "rmdir", path);
+    struct stat st;
+    if (rmdir(path) == 0)
+        return CHT_OK;
+    /* px_list calls a link to a folder a folder: the link goes, the emptied folder stays where its owner put it */
+    if (errno == ENOTDIR && lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && unlink(path) == 0)
+        return CHT_OK;
+    return FAIL(err, "rmdir", path);
 }
 
 static enum cht_rc px_sync_dir(struct cht_io *io, const char *path, struct cht_err *err)
@@ -243,7 +267,8 @@ static enum cht_rc px_sync_dir(struct cht_io *io, const char *path, struct cht_e
     return rc;
 }
 
-static enum cht_rc px_list(struct cht_io *io, const char *path, void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx,
+static enum cht_rc px_list(struct cht_io *io, const char *path,
+                           void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx,
                            struct cht_err *err)
 {
     (void)io;
@@ -252,12 +277,13 @@ static enum cht_rc px_list(struct cht_io *io, const char *path, void (*fn)(void 
         return FAIL(err, "open", path);
     struct dirent *e;
     errno = 0;
-    while ((e = readdir(d)) != NULL) {
+    while ((e = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe): nobody else has d */
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         struct stat st;
         bool is_dir = e->d_type == DT_DIR;
-        if (e->d_type == DT_UNKNOWN || e->d_type == DT_LNK) /* a shard may be moved by a link to another disk */
+        if (e->d_type == DT_UNKNOWN ||
+            e->d_type == DT_LNK) /* a shard may be moved by a link to another disk */
             is_dir = fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
         fn(ctx, e->d_name, is_dir);
         errno = 0;
@@ -270,10 +296,26 @@ static enum cht_rc px_list(struct cht_io *io, const char *path, void (*fn)(void 
 struct cht_io *cht_io_posix(void)
 {
     static const struct cht_io_ops ops = {
-        .open = px_open,         .close = px_close,   .pread = px_pread, .pwrite = px_pwrite, .sync = px_sync,
-        .size = px_size,         .truncate = px_truncate, .allocate = px_allocate, .punch = px_punch, .map = px_map,
-        .remap = px_remap,       .unmap = px_unmap,   .discard = px_discard, .rename = px_rename, .unlink = px_unlink,
-        .mkdir = px_mkdir,       .rmdir = px_rmdir,   .sync_dir = px_sync_dir, .list = px_list, .usage = px_usage,
+        .open = px_open,
+        .close = px_close,
+        .pread = px_pread,
+        .pwrite = px_pwrite,
+        .sync = px_sync,
+        .size = px_size,
+        .truncate = px_truncate,
+        .allocate = px_allocate,
+        .punch = px_punch,
+        .map = px_map,
+        .remap = px_remap,
+        .unmap = px_unmap,
+        .discard = px_discard,
+        .rename = px_rename,
+        .unlink = px_unlink,
+        .mkdir = px_mkdir,
+        .rmdir = px_rmdir,
+        .sync_dir = px_sync_dir,
+        .list = px_list,
+        .usage = px_usage,
     };
     static struct cht_io io = {&ops};
     return &io;

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,26 +24,41 @@ static uint64_t read_limit(const char *path)
     return end == line ? UINT64_MAX : v;
 }
 
-/* The least limit on the way from this process's cgroup (v2) up to the root. */
-static uint64_t cgroup2_limit(void)
+/* The least limit on the way from a group up to the root of its hierarchy. Cuts `group` up on the way. */
+static uint64_t least_limit(const char *root, char *group, const char *file)
 {
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    char line[1024], path[1200];
+    char path[1200];
     uint64_t least = UINT64_MAX;
+    for (;;) {
+        /* a path cut short names no file and so no limit */
+        (void)snprintf(path, sizeof path, "%s%s/%s", root, group, file);
+        uint64_t v = read_limit(path);
+        least = v < least ? v : least;
+        char *slash = strrchr(group, '/');
+        if (slash == NULL)
+            return least;
+        *slash = 0;
+    }
+}
+
+/* Both generations of control groups; in a container the path may name a group outside of it, so the root counts too. */
+static uint64_t cgroup_limit(void)
+{
+    static const char v1_root[] = "/sys/fs/cgroup/memory", v1_file[] = "memory.limit_in_bytes";
+    static const char v2_root[] = "/sys/fs/cgroup", v2_file[] = "memory.max";
+    char line[1024], none[1] = "";
+    uint64_t v1 = least_limit(v1_root, none, v1_file), v2 = least_limit(v2_root, none, v2_file);
+    uint64_t least = v1 < v2 ? v1 : v2;
+    FILE *f = fopen("/proc/self/cgroup", "re");
     while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        if (strncmp(line, "0::/", 4) != 0)
-            continue;
         line[strcspn(line, "\n")] = 0;
-        char *group = line + 3;
-        for (;;) {
-            (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", strcmp(group, "/") == 0 ? "" : group);
-            uint64_t v = read_limit(path);
-            least = v < least ? v : least;
-            char *slash = strrchr(group, '/');
-            if (slash == NULL || slash == group)
-                break;
-            *slash = 0;
-        }
+        char *v1_group = strstr(line, ":memory:/");
+        uint64_t v = UINT64_MAX;
+        if (strncmp(line, "0::/", 4) == 0)
+            v = least_limit(v2_root, line + 3, v2_file);
+        else if (v1_group != NULL)
+            v = least_limit(v1_root, v1_group + 8, v1_file);
+        least = v < least ? v : least;
     }
     if (f != NULL)
         (void)fclose(f); /* opened for reading */
@@ -53,11 +69,8 @@ uint64_t cht_os_memory(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     uint64_t n = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_C(1) << 30;
-    uint64_t limits[] = {cgroup2_limit(), read_limit("/sys/fs/cgroup/memory.max"),
-                         read_limit("/sys/fs/cgroup/memory/memory.limit_in_bytes")};
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
-        n = limits[i] < n ? limits[i] : n;
-    return n;
+    uint64_t limit = cgroup_limit();
+    return limit < n ? limit : n;
 }
 
 unsigned cht_os_cores(void)
@@ -76,6 +89,8 @@ void cht_os_random(void *buf, size_t n)
             n -= (size_t)got;
             continue;
         }
+        if (got < 0 && errno == EINTR)
+            continue;
         struct cht_rng r; /* a kernel without it: unique is enough here, secret is not asked for */
         cht_rng_seed(&r, cht_now_ns() ^ (uint64_t)(uintptr_t)buf ^ (uint64_t)getpid() << 32);
         for (; n > 0; n--)

@@ -1,6 +1,7 @@
 /* thread: thin covers over POSIX threads; the striped reader-writer lock (thread.h). */
 #include "os/thread.h"
 
+#include "base/clock.h"
 #include "base/invariant.h"
 
 #include <errno.h>
@@ -14,12 +15,20 @@ static enum cht_rc check(int rc, const char *what, struct cht_err *err)
 {
     if (rc == 0)
         return CHT_OK;
-    return cht_err_set(err, rc == ENOMEM || rc == EAGAIN ? CHT_NO_MEMORY : CHT_IO, rc, __FILE__, __LINE__, "%s: %s", what, strerror(rc));
+    char text[80]; /* strerror is not for several threads */
+    enum cht_rc code = rc == ENOMEM || rc == EAGAIN ? CHT_NO_MEMORY : CHT_IO;
+    return cht_err_set(err, code, rc, __FILE__, __LINE__, "%s: %s", what, strerror_r(rc, text, sizeof text));
 }
 
-enum cht_rc cht_mutex_init(struct cht_mutex *m, struct cht_err *err) { return check(pthread_mutex_init(&m->m, NULL), "mutex", err); }
+enum cht_rc cht_mutex_init(struct cht_mutex *m, struct cht_err *err)
+{
+    return check(pthread_mutex_init(&m->m, NULL), "mutex", err);
+}
 
-void cht_mutex_fini(struct cht_mutex *m) { (void)pthread_mutex_destroy(&m->m); /* one that never was initialised is all zero */ }
+void cht_mutex_fini(struct cht_mutex *m)
+{
+    (void)pthread_mutex_destroy(&m->m); /* one that never was initialised is all zero */
+}
 
 void cht_mutex_lock(struct cht_mutex *m)
 {
@@ -56,11 +65,10 @@ void cht_cond_wait(struct cht_cond *c, struct cht_mutex *m)
 
 bool cht_cond_wait_ns(struct cht_cond *c, struct cht_mutex *m, uint64_t ns)
 {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
-    uint64_t sum = (uint64_t)t.tv_nsec + ns;
-    t.tv_sec += (time_t)(sum / 1000000000u);
-    t.tv_nsec = (long)(sum % 1000000000u);
+    uint64_t now = cht_now_ns();
+    uint64_t end =
+        ns < INT64_MAX - now ? now + ns : INT64_MAX; /* "for ever" must not wrap around to "at once" */
+    struct timespec t = {(time_t)(end / 1000000000u), (long)(end % 1000000000u)};
     int rc = pthread_cond_timedwait(&c->c, &m->m, &t);
     CHT_INVARIANT(rc == 0 || rc == ETIMEDOUT);
     return rc == 0;
@@ -70,11 +78,13 @@ void cht_cond_signal(struct cht_cond *c) { (void)pthread_cond_signal(&c->c); /* 
 
 void cht_cond_broadcast(struct cht_cond *c) { (void)pthread_cond_broadcast(&c->c); /* never fails */ }
 
-enum cht_rc cht_thread_start(struct cht_thread *t, const char *name, void *(*fn)(void *), void *arg, struct cht_err *err)
+enum cht_rc cht_thread_start(struct cht_thread *t, const char *name, void *(*fn)(void *), void *arg,
+                             struct cht_err *err)
 {
     sigset_t all, old;
     (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* the new thread inherits it: signals are the main thread's */
+    (void)pthread_sigmask(SIG_SETMASK, &all,
+                          &old); /* the new thread inherits it: signals are the main thread's */
     int rc = pthread_create(&t->t, NULL, fn, arg);
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc == 0)

@@ -13,9 +13,15 @@
 
 #include "cheetah/err.h"
 
-struct cht_mutex { pthread_mutex_t m; };
-struct cht_cond { pthread_cond_t c; };
-struct cht_thread { pthread_t t; };
+struct cht_mutex {
+    pthread_mutex_t m;
+};
+struct cht_cond {
+    pthread_cond_t c;
+};
+struct cht_thread {
+    pthread_t t;
+};
 
 enum cht_rc cht_mutex_init(struct cht_mutex *m, struct cht_err *err);
 void cht_mutex_fini(struct cht_mutex *m);
@@ -28,12 +34,15 @@ bool cht_cond_wait_ns(struct cht_cond *c, struct cht_mutex *m, uint64_t ns); /* 
 void cht_cond_signal(struct cht_cond *c);
 void cht_cond_broadcast(struct cht_cond *c);
 /* Starts a thread with all signals blocked; name at most 15 bytes. */
-enum cht_rc cht_thread_start(struct cht_thread *t, const char *name, void *(*fn)(void *), void *arg, struct cht_err *err);
+enum cht_rc cht_thread_start(struct cht_thread *t, const char *name, void *(*fn)(void *), void *arg,
+                             struct cht_err *err);
 void cht_thread_join(struct cht_thread *t);
 
 #define CHT_RW_STRIPES 8
 struct cht_rwlock {
-    struct { _Alignas(64) pthread_rwlock_t l; } s[CHT_RW_STRIPES];
+    struct {
+        _Alignas(64) pthread_rwlock_t l;
+    } s[CHT_RW_STRIPES];
 };
 enum cht_rc cht_rwlock_init(struct cht_rwlock *l, struct cht_err *err);
 void cht_rwlock_fini(struct cht_rwlock *l);

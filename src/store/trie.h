@@ -35,6 +35,13 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
                                const uint8_t *after, size_t after_len, bool reverse, struct cht_err *err);
 enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key, struct cht_err *err);
 
+/* Many at once for scans: appends up to max items and their names (packed into `names`, at `off`) while at least
+ * CHT_NAME_MAX bytes of room are left, and can be called again in the same locked section. CHT_OK while there may be more,
+ * CHT_PAIR_NOT_FOUND at the end (with *count items before it). */
+struct cht_trie_item { uint32_t off, len; uint64_t key; };
+enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max, uint8_t *names, size_t names_cap,
+                                size_t *count, size_t *names_used, struct cht_err *err);
+
 /* Shape, for `stat` and the benchmarks. */
 struct cht_trie_shape { uint64_t leaves, leaf_bytes_used, inner4, inner16, inner48, inner256; unsigned depth_max; };
 enum cht_rc cht_trie_shape(struct cht_pagefile *pf, struct cht_trie_shape *out, struct cht_err *err);

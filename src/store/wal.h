@@ -1,16 +1,18 @@
 /* wal: the redo log of one database: segments of records, each record one group of commits.
  *
- * Segment file "%016x.log" (its number), little-endian: header 512 bytes:
- *   0 magic[8] "CHEETAHL"  8 version u32  12 header bytes u32 (512)  16 uuid[16]  32 number u64  40 salt u64
+ * Segment file "%016x.log" (its number), little-endian: header 512 bytes, twice (so that one damaged byte there cannot
+ * hide acknowledged records):
+ *   0 magic[8] "CHEETAHL"  8 version u32  12 header bytes u32 (1024)  16 uuid[16]  32 number u64  40 salt u64
  *   48 first_seq u64  56 reserved..  508 crc u32 of 0..507
- * Records follow at 512, 8-aligned:
+ * Records follow at 1024, 8-aligned:
  *   0 crc u32 (seeded with the segment's salt, over bytes 4.. to the end of the payload)  4 flags u32 (0)
  *   8 len u64 (payload bytes)  16 seq u64  24 synced u64 (the log was on disk up to this seq when this was written)
  *   32 payload, zero-padded to 8
  * A record is valid when: W1 its len fits the segment, W2 its crc matches with the segment's salt, W3 its seq is
  * the one expected. A segment is as long as log_segment_bytes or as its one oversized record needs.
  * Space is allocated before it is written; a segment whose records every shard has checkpointed is reused in place
- * under a new number and salt, so an old record never passes for a new one.
+ * under a new number and salt, so an old record never passes for a new one. Until then it waits as "spare-%016x".
+ * A segment is synced before the next one is begun; the next one's first_seq says where this one ends.
  * Reading stops at the first record that is not valid. If any valid record or segment behind it proves that it had been
  * synced (its `synced` >= the missing seq, or a later segment exists whose header says so), that is damage: CHT_CORRUPT
  * with file and offset, not a silent cut.

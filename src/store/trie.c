@@ -1,0 +1,159 @@
+/* trie: looking up, counting, and the descent that all changes begin with. trie_format.h has the layout. */
+#include "store/trie_int.h"
+
+#include "base/invariant.h"
+
+enum cht_rc cht_trie_bad(const struct cht_pagefile *pf, uint64_t off, const char *what, struct cht_err *err)
+{
+    return CHT_DAMAGED(err, "%s: offset %llu: %s", cht_pf_path(pf), (unsigned long long)off, what);
+}
+
+enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err)
+{
+    const uint8_t *h = cht_page_read(pf, 0, err);
+    if (h == NULL)
+        return CHT_CORRUPT;
+    *ref = cht_get32(h + TRIE_ROOT);
+    return CHT_OK;
+}
+
+enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_t len, struct cht_tpos *pos, struct cht_err *err)
+{
+    uint32_t ref;
+    unsigned depth = 0;
+    enum cht_rc rc = cht_trie_root(pf, &ref, err);
+    pos->levels = 0;
+    for (; rc == CHT_OK; depth++) { /* depth grows with each level and ends at len */
+        struct cht_tnode *t = &pos->node;
+        rc = cht_tnode_open(pf, ref, depth, t, err);
+        if (rc != CHT_OK)
+            return rc;
+        pos->ref[pos->levels++] = ref;
+        unsigned room = (unsigned)len - depth;
+        unsigned m = cht_trie_common(t->path, name + depth, t->path_len < room ? t->path_len : room);
+        if (m < t->path_len) {
+            pos->end = TEND_PATH;
+            pos->at = m;
+            return CHT_OK;
+        }
+        depth = t->end;
+        if (depth == len) {
+            pos->end = TEND_OWN;
+            return CHT_OK;
+        }
+        pos->child = ref = cht_tnode_child(t, name[depth]);
+        if (ref == 0) {
+            pos->end = TEND_NONE;
+            return CHT_OK;
+        }
+        const uint8_t *p = ref < 64 ? NULL : cht_arena_read(pf, ref, err);
+        if (p == NULL)
+            return ref < 64 ? cht_trie_bad(pf, (uint64_t)pos->node.ref * 64, "a child lies in the header", err) : CHT_CORRUPT;
+        if (p[LEAF_TYPE] == TRIE_LEAF) {
+            pos->end = TEND_LEAF;
+            return CHT_OK;
+        }
+    }
+    return rc;
+}
+
+enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const struct cht_tpos *pos, struct cht_tleaf *l, struct cht_err *err)
+{
+    enum cht_rc rc = cht_tleaf_open(pf, pos->child, pos->node.end, l, err);
+    if (rc != CHT_OK)
+        return rc;
+    unsigned byte = name[pos->node.end];
+    if (byte < l->lo || byte > l->hi || cht_crc32c(0, name, l->depth) != l->crc)
+        return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it", err);
+    return CHT_OK;
+}
+
+/* A node that answers for a name must be on its way. */
+static enum cht_rc check_node(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name, struct cht_err *err)
+{
+    if (cht_crc32c(0, name, t->depth) != cht_get32(t->p + NODE_CRC))
+        return cht_trie_bad(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it", err);
+    return CHT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    struct cht_timage im;
+    uint32_t ref;
+    cht_timage_init(&im, 0, 0, NULL, 0);
+    enum cht_rc rc = cht_arena_alloc(pf, cht_timage_fit(&im), &ref, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint8_t *h = cht_page_write(pf, 0, &local);
+    if (h == NULL) {
+        if (err != NULL)
+            *err = local;
+        return local.code;
+    }
+    cht_timage_store(&im, cht_trie_ptr(pf, ref)); /* the allocation has obtained its page */
+    cht_put32(h + TRIE_ROOT, ref);
+    return CHT_OK;
+}
+
+uint64_t cht_trie_pairs(struct cht_pagefile *pf)
+{
+    uint64_t n = 0;
+    return cht_trie_count(pf, NULL, 0, &n, NULL) == CHT_OK ? n : 0;
+}
+
+enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key, struct cht_err *err)
+{
+    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
+    struct cht_tpos pos;
+    struct cht_tleaf l;
+    struct cht_tentry e;
+    unsigned at;
+    bool found = false;
+    enum cht_rc rc = cht_trie_descend(pf, name, len, &pos, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (pos.end == TEND_OWN) {
+        *key = cht_tnode_own(&pos.node);
+        rc = check_node(pf, &pos.node, name, err);
+        return rc != CHT_OK ? rc : *key != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
+    }
+    if (pos.end != TEND_LEAF)
+        return CHT_PAIR_NOT_FOUND;
+    rc = cht_trie_leaf(pf, name, &pos, &l, err);
+    if (rc == CHT_OK)
+        rc = cht_tleaf_find(pf, &l, name + l.depth, len - l.depth, &at, &found, err);
+    if (rc != CHT_OK || !found)
+        return rc != CHT_OK ? rc : CHT_PAIR_NOT_FOUND;
+    rc = cht_tleaf_entry(pf, &l, at, &e, err);
+    *key = e.key;
+    if (rc == CHT_OK && e.key == 0)
+        return cht_trie_bad(pf, (uint64_t)l.ref * 64, "an entry has no key", err);
+    return rc;
+}
+
+enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err)
+{
+    CHT_INVARIANT(len <= TRIE_NAME_MAX);
+    struct cht_tpos pos;
+    struct cht_tleaf l;
+    unsigned from, to;
+    *count = 0;
+    enum cht_rc rc = cht_trie_descend(pf, prefix, len, &pos, err);
+    if (rc != CHT_OK || pos.end == TEND_NONE)
+        return rc;
+    if (pos.end == TEND_LEAF) {
+        rc = cht_trie_leaf(pf, prefix, &pos, &l, err);
+        if (rc == CHT_OK)
+            rc = cht_tleaf_prefix(pf, &l, prefix + l.depth, len - l.depth, &from, &to, err);
+        if (rc == CHT_OK)
+            *count = to - from;
+        return rc;
+    }
+    if (pos.end == TEND_PATH && pos.node.depth + pos.at < len)
+        return CHT_OK;
+    *count = cht_tnode_count(&pos.node);
+    return check_node(pf, &pos.node, prefix, err);
+}

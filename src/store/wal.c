@@ -1,0 +1,635 @@
+/* wal: writing the log: opening, segments, append, sync, trim, close. The format is in wal.h, reading in wal_replay.c.
+ *
+ *     0      512                               pos                size
+ *     +------+--------+--------+- - - -+--------+------------------+
+ *     | head | record | record |       | record | space            |   space: zeros, or what an older life of the
+ *     +------+--------+--------+- - - -+--------+------------------+          segment left (another salt, older seqs)
+ *
+ * A new segment (reserve), in this order, so that each step proves the ones before:
+ *   S1 sync the old segment: a header that can be read says that everything before its first_seq is on disk
+ *   S2 reuse: rename the oldest segment that is not needed, sync the folder     create: file, then its space
+ *   S3 write the header (a salt of its own, first_seq = the next record), sync
+ *   S4 create: sync the folder
+ *   S5 only now records go into it
+ * A crash before the end of S4 leaves a newest file without a valid header or without records: replay ignores it and its
+ * number is used again. Nothing is lost up to S3, so a full disk is told there and the old segment goes on.
+ *
+ * After a replay the first record goes into a fresh segment, never behind the last valid record: the bytes there may be
+ * records of this very segment that were never synced, and one of them could follow a new record of the same length.
+ *
+ * A clean close: C1 delete all segments but the newest, C2 create a segment that is only a header, C3 sync it and the
+ * folder, C4 delete the old newest one, sync the folder. At each point a segment is there that starts at or before the
+ * first record that is needed (none is).
+ *
+ * Locking: sync_mu -> mu. append takes mu for moments only (cht_wal_count); trim deletes files without it.
+ * Limitations: the record before a crash has no later record that proves it was synced; if it is damaged afterwards and no
+ * checkpoint knows of it, it looks like a torn end. The space behind pos is lost when a record does not fit.
+ */
+#include "store/wal_int.h"
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/invariant.h"
+#include "store/pagefile.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STAGE_BYTES (1u << 20)
+#define LARGE_PART (64u << 10) /* from here on a write of its own costs less than copying */
+#define SEGMENT_MIN 8192u      /* longer than a page: a log of at most a page is one that was closed cleanly */
+#define PAYLOAD_MAX (UINT64_C(1) << 40)
+
+static const char magic[8] = "CHEETAHL";
+
+/* ---- headers and the list of segments ------------------------------------------------------------------------ */
+
+static void make_header(const struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t salt, uint8_t h[CHT_WAL_HEADER])
+{
+    memset(h, 0, CHT_WAL_HEADER);
+    memcpy(h, magic, 8);
+    cht_put32(h + 8, CHT_FORMAT_VERSION);
+    cht_put32(h + 12, CHT_WAL_HEADER);
+    memcpy(h + 16, w->uuid, 16);
+    cht_put64(h + 32, seg->number);
+    cht_put64(h + 40, salt);
+    cht_put64(h + 48, seg->first_seq);
+    cht_put32(h + 508, cht_crc32c(0, h, 508));
+}
+
+/* Fills in what the header says. Another version or another database refuses to open; damage is judged by the replay,
+ * which knows what is needed. */
+static enum cht_rc parse_header(const struct cht_wal *w, const char *path, const uint8_t *h, size_t n, struct cht_wal_seg *seg,
+                                struct cht_err *err)
+{
+    static const uint8_t zeros[CHT_WAL_HEADER];
+    seg->first_seq = 0;
+    seg->state = CHT_WAL_BLANK;
+    if (n < CHT_WAL_HEADER || memcmp(h, zeros, CHT_WAL_HEADER) == 0)
+        return CHT_OK;
+    seg->state = CHT_WAL_BAD;
+    if (memcmp(h, magic, 8) != 0 || cht_get32(h + 508) != cht_crc32c(0, h, 508))
+        return CHT_OK;
+    if (cht_get32(h + 8) != CHT_FORMAT_VERSION)
+        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path, cht_get32(h + 8),
+                        CHT_FORMAT_VERSION);
+    if (memcmp(h + 16, w->uuid, 16) != 0)
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: belongs to another database", path);
+    if (cht_get32(h + 12) != CHT_WAL_HEADER || cht_get64(h + 48) == 0)
+        return CHT_OK;
+    seg->state = CHT_WAL_STALE;
+    if (cht_get64(h + 32) != seg->number)
+        return CHT_OK;
+    seg->state = CHT_WAL_VALID;
+    seg->seed = cht_crc32c(0, h + 40, 8);
+    seg->first_seq = cht_get64(h + 48);
+    return CHT_OK;
+}
+
+static enum cht_rc load_header(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    uint8_t h[CHT_WAL_HEADER];
+    struct cht_file *f = NULL;
+    size_t got = 0;
+    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(w->io, path, CHT_OPEN_RDONLY, &f, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->size(f, &seg->size, err);
+    if (rc == CHT_OK)
+        rc = cht_file_read_some(f, h, sizeof h, 0, &got, err);
+    cht_file_close(f);
+    return rc == CHT_OK ? parse_header(w, path, h, got, seg, err) : rc;
+}
+
+static enum cht_rc grow_list(struct cht_wal *w, struct cht_err *err)
+{
+    if (w->nsegs < w->cap)
+        return CHT_OK;
+    size_t cap = w->cap == 0 ? 16 : w->cap * 2;
+    struct cht_wal_seg *v = cht_realloc(w->segs, cap * sizeof *v);
+    if (v == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the list of segments", w->dir);
+    w->segs = v;
+    w->cap = cap;
+    return CHT_OK;
+}
+
+struct listing {
+    struct cht_wal *w;
+    enum cht_rc rc;
+    struct cht_err err;
+};
+
+/* Takes the files that are named as segments are; others are none of the log's business. */
+static void note_file(void *ctx, const char *name, bool is_dir)
+{
+    struct listing *l = ctx;
+    if (is_dir || l->rc != CHT_OK || strlen(name) != 20 || strcmp(name + 16, ".log") != 0)
+        return;
+    if (strspn(name, "0123456789abcdef") != 16)
+        return;
+    l->rc = grow_list(l->w, &l->err);
+    if (l->rc == CHT_OK)
+        l->w->segs[l->w->nsegs++] = (struct cht_wal_seg){.number = strtoull(name, NULL, 16)};
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct cht_wal_seg *x = a, *y = b;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+static enum cht_rc load_list(struct cht_wal *w, struct cht_err *err)
+{
+    struct listing l = {.w = w, .rc = CHT_OK};
+    enum cht_rc rc = w->io->ops->list(w->io, w->dir, note_file, &l, err);
+    if (rc == CHT_OK && l.rc != CHT_OK)
+        return CHT_FAIL(err, l.rc, "%s", l.err.msg);
+    if (w->nsegs > 1)
+        qsort(w->segs, w->nsegs, sizeof *w->segs, by_number);
+    for (size_t i = 0; i < w->nsegs && rc == CHT_OK; i++)
+        rc = load_header(w, &w->segs[i], err);
+    cht_wal_sum_locked(w);
+    return rc;
+}
+
+/* How many segments at the old end of the list hold nothing that is needed. The newest one always stays: it says where
+ * the numbers of the records go on. */
+static size_t unneeded_locked(const struct cht_wal *w)
+{
+    size_t n = 0;
+    while (n + 1 < w->nsegs && w->segs[n + 1].first_seq <= w->trimmed + 1)
+        n++;
+    return n;
+}
+
+static void remove_locked(struct cht_wal *w, size_t i)
+{
+    memmove(w->segs + i, w->segs + i + 1, (w->nsegs - i - 1) * sizeof *w->segs);
+    w->nsegs--;
+}
+
+/* What counts as live from now on: the bytes from the first mark behind the trimmed records on; without such a mark there
+ * are less than a step of them, and they are left out. */
+static void move_base_locked(struct cht_wal *w)
+{
+    size_t m = 0;
+    while (m < w->nmarks && w->marks[m].seq <= w->trimmed)
+        m++;
+    uint64_t base = m < w->nmarks ? w->marks[m].total : atomic_load_explicit(&w->total, memory_order_relaxed);
+    if (m == 0 && w->nmarks > 0)
+        return;
+    memmove(w->marks, w->marks + m, (w->nmarks - m) * sizeof *w->marks);
+    w->nmarks -= m;
+    if (w->nmarks == 0)
+        w->mark_step = w->segment_bytes / 64;
+    atomic_store_explicit(&w->base, base, memory_order_release);
+}
+
+/* Takes the segments that are neither needed nor wanted as spare ones from the list. Without memory they go next time. */
+static size_t take_victims_locked(struct cht_wal *w, unsigned keep, uint64_t **out)
+{
+    size_t spare = 0, gone = 0, at = 0, n = unneeded_locked(w);
+    for (size_t i = 0; i < n; i++)
+        spare += w->segs[i].size == w->segment_bytes;
+    uint64_t *victims = *out = n == 0 ? NULL : cht_malloc(n * sizeof *victims);
+    for (size_t i = 0; i < n && victims != NULL; i++) {
+        bool fits = w->segs[at].size == w->segment_bytes;
+        if (fits && spare <= keep) {
+            at++;
+            continue;
+        }
+        spare -= fits;
+        victims[gone++] = w->segs[at].number;
+        remove_locked(w, at);
+    }
+    return gone;
+}
+
+/* ---- failures ------------------------------------------------------------------------------------------------ */
+
+static enum cht_rc check_usable(struct cht_wal *w, struct cht_err *err)
+{
+    if (!atomic_load_explicit(&w->poisoned, memory_order_acquire))
+        return CHT_OK;
+    cht_mutex_lock(&w->mu);
+    struct cht_err why = w->cause;
+    cht_mutex_unlock(&w->mu);
+    return CHT_FAIL(err, CHT_READ_ONLY, "the log is not written to any more after: %.150s", why.msg);
+}
+
+/* After a failed write or sync nobody knows what is on disk: no more writing, the first cause is kept. */
+static enum cht_rc poison(struct cht_wal *w, bool locked, const struct cht_err *err)
+{
+    if (!locked)
+        cht_mutex_lock(&w->mu);
+    if (!atomic_load_explicit(&w->poisoned, memory_order_relaxed)) {
+        w->cause = *err;
+        atomic_store_explicit(&w->poisoned, true, memory_order_release);
+    }
+    if (!locked)
+        cht_mutex_unlock(&w->mu);
+    return err->code;
+}
+
+/* ---- a new segment ------------------------------------------------------------------------------------------- */
+
+/* S3. The salt differs in effect from that of the segment's last life, so that no old record can match it. */
+static enum cht_rc write_header(struct cht_wal *w, struct cht_file *f, struct cht_wal_seg *seg, struct cht_err *err)
+{
+    uint8_t h[CHT_WAL_HEADER];
+    uint32_t old = seg->seed;
+    uint64_t salt;
+    do {
+        cht_os_random(&salt, sizeof salt);
+        make_header(w, seg, salt, h);
+        seg->seed = cht_crc32c(0, h + 40, 8);
+    } while (seg->seed == old);
+    atomic_fetch_add_explicit(&w->written, sizeof h, memory_order_relaxed);
+    return cht_file_write(f, h, sizeof h, 0, err);
+}
+
+/* S2 to S4 with a new file. A leftover under this name (an attempt that was cut off) is overwritten. *sealed: the
+ * failure, if any, came when the state of the disk could no longer be known. */
+static enum cht_rc create_segment(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f, bool *sealed, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    *sealed = false;
+    *f = NULL;
+    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(w->io, path, CHT_OPEN_CREATE, f, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = w->io->ops->truncate(*f, 0, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->allocate(*f, 0, seg->size, err);
+    if (rc == CHT_OK) {
+        rc = write_header(w, *f, seg, err);
+        *sealed = rc != CHT_OK && rc != CHT_DISK_FULL;
+    }
+    if (rc == CHT_OK) {
+        *sealed = true;
+        rc = cht_file_sync(*f, err);
+        if (rc == CHT_OK)
+            rc = w->io->ops->sync_dir(w->io, w->dir, err);
+    }
+    if (rc == CHT_OK)
+        return CHT_OK;
+    cht_file_close(*f);
+    *f = NULL;
+    if (!*sealed)
+        (void)w->io->ops->unlink(w->io, path, NULL); /* what stays is ignored by a replay and overwritten */
+    return rc;
+}
+
+/* S2 and S3 with the oldest segment. old is its entry in the list, which it leaves whatever happens after the rename. */
+static enum cht_rc reuse_segment(struct cht_wal *w, struct cht_wal_seg old, struct cht_wal_seg *seg, struct cht_file **f,
+                                 bool *sealed, struct cht_err *err)
+{
+    char from[CHT_PATH_MAX], to[CHT_PATH_MAX];
+    *sealed = false;
+    *f = NULL;
+    enum cht_rc rc = cht_wal_path(w, old.number, from, sizeof from, err);
+    if (rc == CHT_OK)
+        rc = cht_wal_path(w, seg->number, to, sizeof to, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->rename(w->io, from, to, err);
+    if (rc != CHT_OK)
+        return rc;
+    remove_locked(w, 0);
+    seg->seed = old.seed;
+    rc = cht_io_open(w->io, to, 0, f, err); /* by its new name, which is what messages should say */
+    if (rc != CHT_OK) {
+        (void)w->io->ops->unlink(w->io, to, NULL); /* what stays is ignored by a replay and overwritten */
+        return rc;
+    }
+    *sealed = true;
+    rc = w->io->ops->sync_dir(w->io, w->dir, err);
+    if (rc == CHT_OK) {
+        rc = write_header(w, *f, seg, err);
+        *sealed = rc != CHT_DISK_FULL;
+    }
+    if (rc == CHT_OK)
+        rc = cht_file_sync(*f, err);
+    if (rc == CHT_OK)
+        return CHT_OK;
+    cht_file_close(*f);
+    *f = NULL;
+    if (!*sealed)
+        (void)w->io->ops->unlink(w->io, to, NULL); /* as above */
+    return rc;
+}
+
+/* S2 to S5; sync_mu and mu held. */
+static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_err *err)
+{
+    struct cht_wal_seg seg = {.number = w->next_number, .size = w->segment_bytes, .state = CHT_WAL_VALID};
+    struct cht_file *f;
+    bool sealed;
+    enum cht_rc rc = grow_list(w, err);
+    if (rc != CHT_OK)
+        return rc;
+    seg.first_seq = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
+    if (need > seg.size)
+        seg.size = (need + 4095) & ~UINT64_C(4095);
+    if (seg.size == w->segment_bytes && unneeded_locked(w) > 0 && w->segs[0].size == seg.size)
+        rc = reuse_segment(w, w->segs[0], &seg, &f, &sealed, err);
+    else
+        rc = create_segment(w, &seg, &f, &sealed, err);
+    if (rc != CHT_OK) {
+        cht_wal_sum_locked(w);
+        return sealed ? poison(w, true, err) : rc;
+    }
+    cht_file_close(w->file);
+    w->file = f;
+    w->pos = CHT_WAL_HEADER;
+    w->size = seg.size;
+    w->seed = seg.seed;
+    w->segs[w->nsegs++] = seg;
+    w->next_number++;
+    w->leftover = 0;
+    cht_wal_sum_locked(w);
+    return CHT_OK;
+}
+
+/* ---- append -------------------------------------------------------------------------------------------------- */
+
+static enum cht_rc put(struct cht_wal *w, const void *p, size_t n, uint64_t *off, struct cht_err *err)
+{
+    enum cht_rc rc = n == 0 ? CHT_OK : cht_file_write(w->file, p, n, *off, err);
+    *off += n;
+    atomic_fetch_add_explicit(&w->written, n, memory_order_relaxed);
+    return rc;
+}
+
+/* Header (already staged, 32 bytes), parts and padding, in as few writes as the sizes allow. */
+static enum cht_rc write_record(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t room, struct cht_err *err)
+{
+    static const uint8_t zeros[8];
+    size_t used = CHT_WAL_RECORD;
+    uint64_t off = w->pos, end = w->pos + room;
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i <= count && rc == CHT_OK; i++) {
+        bool pad = i == count;
+        const void *p = pad ? zeros : parts[i].p;
+        size_t n = pad ? (size_t)(end - off - used) : parts[i].n;
+        if (n >= LARGE_PART || n > STAGE_BYTES - used) {
+            rc = put(w, w->stage, used, &off, err);
+            used = 0;
+        }
+        if (rc == CHT_OK && n >= LARGE_PART) {
+            rc = put(w, p, n, &off, err);
+        } else if (n > 0) {
+            memcpy(w->stage + used, p, n);
+            used += n;
+        }
+    }
+    return rc == CHT_OK ? put(w, w->stage, used, &off, err) : rc;
+}
+
+static uint32_t seal_record(uint8_t *head, uint32_t seed, const struct cht_wal_part *parts, size_t count)
+{
+    uint32_t crc = cht_crc32c(seed, head + 4, CHT_WAL_RECORD - 4);
+    for (size_t i = 0; i < count; i++)
+        crc = parts[i].n == 0 ? crc : cht_crc32c(crc, parts[i].p, parts[i].n);
+    return crc;
+}
+
+/* ---- close --------------------------------------------------------------------------------------------------- */
+
+static enum cht_rc delete_segment(struct cht_wal *w, uint64_t number, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = cht_wal_path(w, number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->unlink(w->io, path, err);
+    return rc == CHT_NO_FILE ? CHT_OK : rc;
+}
+
+/* C1 to C4. */
+static enum cht_rc leave_clean(struct cht_wal *w, struct cht_err *err)
+{
+    uint64_t next = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
+    enum cht_rc rc = check_usable(w, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (w->nsegs == 1 && w->segs[0].size == CHT_WAL_HEADER && w->segs[0].first_seq == next && w->leftover == 0)
+        return CHT_OK; /* it is as the last clean close left it */
+    for (size_t i = 0; i + 1 < w->nsegs && rc == CHT_OK; i++)
+        rc = delete_segment(w, w->segs[i].number, err);
+    struct cht_wal_seg seg = {.number = w->next_number, .first_seq = next, .size = CHT_WAL_HEADER};
+    struct cht_file *f = NULL;
+    bool sealed;
+    if (rc == CHT_OK)
+        rc = create_segment(w, &seg, &f, &sealed, err);
+    cht_file_close(f);
+    if (rc == CHT_OK && w->nsegs > 0) {
+        rc = delete_segment(w, w->segs[w->nsegs - 1].number, err);
+        if (rc == CHT_OK)
+            rc = w->io->ops->sync_dir(w->io, w->dir, err);
+    }
+    return rc;
+}
+
+static void wal_free(struct cht_wal *w)
+{
+    cht_file_close(w->file);
+    cht_mutex_fini(&w->sync_mu);
+    cht_mutex_fini(&w->mu);
+    cht_free(w->segs);
+    cht_free(w->stage);
+    cht_free(w->dir);
+    cht_free(w);
+}
+
+/* ---- shared with wal_replay.c ---------------------------------------------------------------------------------- */
+
+enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err)
+{
+    char name[32];
+    (void)snprintf(name, sizeof name, "%016" PRIx64 ".log", number); /* 20 characters */
+    return cht_path_join(out, cap, w->dir, name, err);
+}
+
+/* Marks are set every mark_step bytes; when the table is full every other one goes and the step doubles. */
+void cht_wal_count(struct cht_wal *w, uint64_t seq, uint64_t room)
+{
+    cht_mutex_lock(&w->mu);
+    uint64_t before = atomic_fetch_add_explicit(&w->total, room, memory_order_relaxed);
+    if (w->nmarks == CHT_WAL_MARKS) {
+        for (size_t i = 0; i < CHT_WAL_MARKS / 2; i++)
+            w->marks[i] = w->marks[2 * i];
+        w->nmarks = CHT_WAL_MARKS / 2;
+        w->mark_step *= 2;
+    }
+    if (w->nmarks == 0 || before - w->marks[w->nmarks - 1].total >= w->mark_step)
+        w->marks[w->nmarks++] = (struct cht_wal_mark){seq, before};
+    cht_mutex_unlock(&w->mu);
+}
+
+void cht_wal_sum_locked(struct cht_wal *w)
+{
+    uint64_t n = w->leftover;
+    for (size_t i = 0; i < w->nsegs; i++)
+        n += w->segs[i].size;
+    atomic_store_explicit(&w->bytes, n, memory_order_relaxed);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out, struct cht_err *err)
+{
+    struct cht_wal *w = cht_calloc(1, sizeof *w);
+    if (w == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", cfg->dir);
+    w->io = cfg->io;
+    memcpy(w->uuid, cfg->uuid, sizeof w->uuid);
+    w->read_only = cfg->read_only;
+    w->segment_bytes = cfg->segment_bytes < SEGMENT_MIN ? SEGMENT_MIN : (cfg->segment_bytes + 4095) & ~UINT64_C(4095);
+    w->mark_step = w->segment_bytes / 64;
+    enum cht_rc rc = cht_mutex_init(&w->sync_mu, err);
+    if (rc != CHT_OK) {
+        cht_free(w);
+        return rc;
+    }
+    rc = cht_mutex_init(&w->mu, err);
+    if (rc != CHT_OK) {
+        cht_mutex_fini(&w->sync_mu);
+        cht_free(w);
+        return rc;
+    }
+    w->dir = cht_strdup(cfg->dir);
+    if (!w->read_only)
+        w->stage = cht_aligned_alloc(4096, STAGE_BYTES);
+    if (w->dir == NULL || (w->stage == NULL && !w->read_only))
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", cfg->dir);
+    if (rc == CHT_OK)
+        rc = load_list(w, err);
+    if (rc != CHT_OK) {
+        wal_free(w);
+        return rc;
+    }
+    *out = w;
+    return CHT_OK;
+}
+
+enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    err = err == NULL ? &local : err;
+    CHT_INVARIANT(w->replayed && !w->read_only);
+    enum cht_rc rc = check_usable(w, err);
+    if (rc == CHT_OK && n > PAYLOAD_MAX)
+        rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "a log record of %" PRIu64 " bytes; at most %" PRIu64, n, PAYLOAD_MAX);
+    if (rc != CHT_OK)
+        return rc;
+    if (w->file != NULL && cht_wal_room(n) <= w->size - w->pos)
+        return CHT_OK;
+    rc = cht_wal_sync(w, err); /* S1 */
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&w->sync_mu);
+    cht_mutex_lock(&w->mu);
+    rc = switch_locked(w, CHT_WAL_HEADER + cht_wal_room(n), err);
+    cht_mutex_unlock(&w->mu);
+    cht_mutex_unlock(&w->sync_mu);
+    return rc;
+}
+
+enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    err = err == NULL ? &local : err;
+    enum cht_rc rc = check_usable(w, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint64_t n = 0, next = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
+    for (size_t i = 0; i < count; i++)
+        n += parts[i].n;
+    CHT_INVARIANT(w->file != NULL && cht_wal_room(n) <= w->size - w->pos); /* a reserve came before */
+    memset(w->stage, 0, CHT_WAL_RECORD);
+    cht_put64(w->stage + 8, n);
+    cht_put64(w->stage + 16, next);
+    cht_put64(w->stage + 24, atomic_load_explicit(&w->synced, memory_order_acquire));
+    cht_put32(w->stage, seal_record(w->stage, w->seed, parts, count));
+    rc = write_record(w, parts, count, cht_wal_room(n), err);
+    if (rc != CHT_OK)
+        return poison(w, false, err);
+    w->pos += cht_wal_room(n);
+    atomic_store_explicit(&w->seq, next, memory_order_release);
+    cht_wal_count(w, next, cht_wal_room(n));
+    *seq = next;
+    return CHT_OK;
+}
+
+enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    err = err == NULL ? &local : err;
+    cht_mutex_lock(&w->sync_mu);
+    uint64_t seq = atomic_load_explicit(&w->seq, memory_order_acquire);
+    enum cht_rc rc = check_usable(w, err);
+    if (rc == CHT_OK && atomic_load_explicit(&w->synced, memory_order_relaxed) < seq) {
+        rc = cht_file_sync(w->file, err); /* older segments were synced before this one was begun (S1) */
+        if (rc == CHT_OK)
+            atomic_store_explicit(&w->synced, seq, memory_order_release);
+        else
+            (void)poison(w, false, err); /* the code is returned below */
+    }
+    cht_mutex_unlock(&w->sync_mu);
+    return rc;
+}
+
+enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    err = err == NULL ? &local : err;
+    enum cht_rc rc = check_usable(w, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&w->mu);
+    uint64_t last = atomic_load_explicit(&w->seq, memory_order_acquire);
+    seq = seq < last ? seq : last;
+    w->trimmed = seq > w->trimmed ? seq : w->trimmed;
+    move_base_locked(w);
+    uint64_t *victims;
+    size_t gone = take_victims_locked(w, keep, &victims);
+    cht_wal_sum_locked(w);
+    cht_mutex_unlock(&w->mu);
+    for (size_t i = 0; i < gone && rc == CHT_OK; i++)
+        rc = delete_segment(w, victims[i], err); /* not synced: one that comes back is not needed either */
+    cht_free(victims);
+    return rc;
+}
+
+uint64_t cht_wal_seq(const struct cht_wal *w) { return atomic_load_explicit(&w->seq, memory_order_acquire); }
+
+uint64_t cht_wal_synced(const struct cht_wal *w) { return atomic_load_explicit(&w->synced, memory_order_acquire); }
+
+uint64_t cht_wal_bytes(const struct cht_wal *w) { return atomic_load_explicit(&w->bytes, memory_order_relaxed); }
+
+uint64_t cht_wal_live(const struct cht_wal *w)
+{
+    uint64_t base = atomic_load_explicit(&w->base, memory_order_acquire); /* before total, which is never smaller */
+    return atomic_load_explicit(&w->total, memory_order_relaxed) - base;
+}
+
+uint64_t cht_wal_written(const struct cht_wal *w) { return atomic_load_explicit(&w->written, memory_order_relaxed); }
+
+enum cht_rc cht_wal_close(struct cht_wal *w, bool clean, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    if (w == NULL)
+        return CHT_OK;
+    enum cht_rc rc = CHT_OK;
+    if (clean && w->replayed && !w->read_only)
+        rc = leave_clean(w, err == NULL ? &local : err);
+    wal_free(w);
+    return rc;
+}

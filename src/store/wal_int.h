@@ -1,0 +1,77 @@
+/* wal_int: what wal.c (writing) and wal_replay.c (reading) share. The format is drawn in wal.h. */
+#pragma once
+
+#include "store/wal.h"
+
+#include "os/thread.h"
+
+#include <stdatomic.h>
+
+#define CHT_WAL_HEADER 512u /* one sector: written wholly or not at all */
+#define CHT_WAL_RECORD 32u
+#define CHT_WAL_MARKS 256u
+
+/* What the header of a segment file says. Only the newest file of a log that was cut off is anything but VALID. */
+enum cht_wal_state {
+    CHT_WAL_VALID,
+    CHT_WAL_BLANK, /* none: shorter than a header, or zeros: created, the header was not on disk yet */
+    CHT_WAL_STALE, /* of another number: renamed to be reused, the new header was not on disk yet */
+    CHT_WAL_BAD    /* does not match its checksum */
+};
+
+struct cht_wal_seg {
+    uint64_t number, first_seq, size;
+    uint32_t seed; /* of the records' checksums */
+    enum cht_wal_state state;
+};
+
+/* The record with this number starts behind `total` record bytes (of those counted since open). */
+struct cht_wal_mark {
+    uint64_t seq, total;
+};
+
+struct cht_wal {
+    /* set at open, then read-only */
+    struct cht_io *io;
+    char *dir; /* owned */
+    uint8_t uuid[16];
+    uint64_t segment_bytes;
+    bool read_only;
+
+    /* the writer's alone */
+    bool replayed;
+    uint64_t pos, size; /* of file: where the next record goes, where it ends */
+    uint32_t seed;      /* of file's records */
+    uint8_t *stage;     /* owned */
+
+    struct cht_mutex sync_mu; /* held during a sync of file and while the writer replaces it; before mu */
+    struct cht_file *file;    /* owned; guarded by sync_mu; NULL until the first reserve */
+
+    struct cht_mutex mu;
+    struct cht_wal_seg *segs; /* owned; guarded by mu; ascending numbers, the last one is file's if there is a file */
+    size_t nsegs, cap;        /* guarded by mu */
+    uint64_t next_number;     /* guarded by mu */
+    uint64_t leftover;        /* guarded by mu: bytes of an ignored newest file, which next_number will replace */
+    uint64_t trimmed;         /* guarded by mu: records up to here are not needed */
+    struct cht_wal_mark marks[CHT_WAL_MARKS]; /* guarded by mu; ascending, behind trimmed */
+    size_t nmarks;            /* guarded by mu */
+    uint64_t mark_step;       /* guarded by mu: bytes from one to the next */
+    struct cht_err cause;     /* guarded by mu: why it is poisoned */
+
+    /* atomic */
+    _Atomic bool poisoned;   /* release after cause; acquire in check_usable */
+    _Atomic uint64_t seq;    /* release after the write; acquire in sync, which promises what was written before */
+    _Atomic uint64_t synced;
+    _Atomic uint64_t bytes, written;
+    _Atomic uint64_t total; /* record bytes since open, replayed ones included */
+    _Atomic uint64_t base;  /* those of them that are trimmed; release after a load of total, so base <= total */
+};
+
+/* Bytes a record of n payload bytes takes. */
+static inline uint64_t cht_wal_room(uint64_t n) { return (CHT_WAL_RECORD + n + 7) & ~UINT64_C(7); }
+
+enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err);
+/* Counts a record that was appended or replayed. The writer's. */
+void cht_wal_count(struct cht_wal *w, uint64_t seq, uint64_t room);
+/* Recomputes the space of all segments; mu held (or no other thread yet). */
+void cht_wal_sum_locked(struct cht_wal *w);

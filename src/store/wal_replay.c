@@ -1,0 +1,387 @@
+/* wal_replay: reading the log when a database is opened or checked. The format is in wal.h, writing in wal.c.
+ *
+ *     segments:  [ not needed ] ... [ start ] [ full ] ... [ tail ] ( leftover )
+ *
+ *     start     the newest segment whose first_seq <= from + 1
+ *     full      read up to the first_seq of the segment behind it. Its records were on disk before that one got its header
+ *               (S1 in wal.c), so a bad record here is damage
+ *     tail      the newest segment with a valid header. It ends with its first bad record, unless something proves that
+ *               this record, or one behind it, had been on disk: damage then
+ *     leftover  at most one file behind the tail whose header was never on disk: ignored, its number is used again
+ *
+ * Proofs that record m was on disk: D1 a valid record of the segment, anywhere behind, whose `synced` >= m (looked for at
+ * every 8 bytes); D2 a newer segment with a valid header and first_seq > m; D3 m <= known; D4 a file without a valid
+ * header whose first record has the next number: records are only written once the header is on disk.
+ *
+ * Before the records of the tail are handed out, its unproven bytes are written again and synced. They may be in the page
+ * cache only: the process may have been killed before its sync, or its sync may have failed, after which the kernel takes
+ * the pages for clean. A checkpoint made during or after the replay must not be ahead of the disk.
+ *
+ * Memory: one chunk; a record longer than that gets a buffer of its own while it is handed out.
+ */
+#include "store/wal_int.h"
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "base/invariant.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define CHUNK (4u << 20)
+
+/* One segment being read. */
+struct reader {
+    struct cht_wal *w;
+    const struct cht_wal_seg *seg;
+    struct cht_file *f; /* owned */
+    uint64_t size;
+    uint8_t *buf; /* owned: bytes off .. off + len of the file */
+    uint64_t off;
+    size_t len;
+};
+
+struct record {
+    uint64_t len, seq, synced;
+};
+
+/* A position in a segment, and what was found out on the way to it. */
+struct cursor {
+    uint64_t off;
+    uint64_t expect;   /* the number of the record that should be at off */
+    uint64_t unproven; /* from here on nothing read so far proves that the bytes are on disk */
+};
+
+struct target {
+    uint64_t from;
+    cht_wal_fn *fn; /* NULL: only validate */
+    void *ctx;
+};
+
+static enum cht_rc reader_open(struct cht_wal *w, const struct cht_wal_seg *seg, bool writable, struct reader *r, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    memset(r, 0, sizeof *r);
+    r->w = w;
+    r->seg = seg;
+    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(w->io, path, writable ? 0 : CHT_OPEN_RDONLY, &r->f, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->size(r->f, &r->size, err);
+    if (rc == CHT_OK) {
+        r->buf = cht_aligned_alloc(4096, CHUNK);
+        if (r->buf == NULL)
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory to read the log", path);
+    }
+    return rc;
+}
+
+static void reader_close(struct reader *r)
+{
+    cht_file_close(r->f);
+    cht_free(r->buf);
+    memset(r, 0, sizeof *r);
+}
+
+/* n <= CHUNK bytes at off, which the file has; valid until the next call. */
+static enum cht_rc fetch(struct reader *r, uint64_t off, size_t n, const uint8_t **p, struct cht_err *err)
+{
+    if (off < r->off || off + n > r->off + r->len) {
+        size_t want = r->size - off < CHUNK ? (size_t)(r->size - off) : CHUNK;
+        r->len = 0;
+        enum cht_rc rc = cht_file_read(r->f, r->buf, want, off, err);
+        if (rc != CHT_OK)
+            return rc;
+        r->off = off;
+        r->len = want;
+    }
+    *p = r->buf + (off - r->off);
+    return CHT_OK;
+}
+
+/* The header of a record at p, with `left` bytes of the file from there on. False where W1 does not hold. */
+static bool parse_head(const uint8_t *p, uint64_t left, struct record *rec)
+{
+    rec->len = cht_get64(p + 8);
+    rec->seq = cht_get64(p + 16);
+    rec->synced = cht_get64(p + 24);
+    return cht_get32(p + 4) == 0 && rec->len <= left - CHT_WAL_RECORD;
+}
+
+/* W2, piece by piece: a length that is not yet known to be true must not decide how much memory is taken. */
+static enum cht_rc check_crc(struct reader *r, uint64_t off, const struct record *rec, bool *good, struct cht_err *err)
+{
+    const uint8_t *p;
+    uint64_t end = off + CHT_WAL_RECORD + rec->len;
+    size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
+    enum cht_rc rc = fetch(r, off, n, &p, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint32_t want = cht_get32(p), crc = cht_crc32c(r->seg->seed, p + 4, n - 4);
+    for (off += n; off < end && rc == CHT_OK; off += n) {
+        n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
+        rc = fetch(r, off, n, &p, err);
+        if (rc == CHT_OK)
+            crc = cht_crc32c(crc, p, n);
+    }
+    *good = rc == CHT_OK && crc == want;
+    return rc;
+}
+
+static enum cht_rc read_record(struct reader *r, const struct cursor *c, struct record *rec, bool *good, struct cht_err *err)
+{
+    const uint8_t *p;
+    *good = false;
+    if (c->off > r->size || r->size - c->off < CHT_WAL_RECORD)
+        return CHT_OK;
+    enum cht_rc rc = fetch(r, c->off, CHT_WAL_RECORD, &p, err);
+    if (rc == CHT_OK && parse_head(p, r->size - c->off, rec) && rec->seq == c->expect)
+        rc = check_crc(r, c->off, rec, good, err);
+    return rc;
+}
+
+static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *rec, const struct target *t, struct cht_err *err)
+{
+    const uint8_t *p = NULL;
+    uint8_t *own = NULL;
+    enum cht_rc rc = CHT_OK;
+    if (CHT_WAL_RECORD + rec->len <= CHUNK) {
+        rc = fetch(r, off, (size_t)(CHT_WAL_RECORD + rec->len), &p, err);
+        p = rc == CHT_OK ? p + CHT_WAL_RECORD : NULL;
+    } else {
+        p = own = cht_malloc((size_t)rec->len);
+        if (own == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for a record of %" PRIu64 " bytes", r->f->path, rec->len);
+        rc = cht_file_read(r->f, own, (size_t)rec->len, off + CHT_WAL_RECORD, err);
+    }
+    if (rc == CHT_OK)
+        rc = t->fn(t->ctx, rec->seq, p, (size_t)rec->len, err);
+    if (rc == CHT_OK)
+        cht_wal_count(r->w, rec->seq, cht_wal_room(rec->len));
+    cht_free(own);
+    return rc;
+}
+
+/* Up to record `stop` (0: none) or the first one that is not valid. */
+static enum cht_rc walk(struct reader *r, struct cursor *c, uint64_t stop, const struct target *t, struct cht_err *err)
+{
+    while (c->expect != stop) {
+        struct record rec;
+        bool good;
+        enum cht_rc rc = read_record(r, c, &rec, &good, err);
+        if (rc == CHT_OK && good && t->fn != NULL && rec.seq > t->from)
+            rc = deliver(r, c->off, &rec, t, err);
+        if (rc != CHT_OK || !good)
+            return rc;
+        if (rec.synced + 1 >= rec.seq)
+            c->unproven = c->off;
+        c->off += cht_wal_room(rec.len);
+        c->expect++;
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc damaged(struct reader *r, const struct cursor *c, const char *why, uint64_t proof, struct cht_err *err)
+{
+    return CHT_DAMAGED(err, "%s: offset %" PRIu64 ": log record %" PRIu64 " is damaged: %s %" PRIu64, r->f->path, c->off, c->expect,
+                       why, proof);
+}
+
+/* D1: is there a valid record behind the end that was written when the missing one was on disk? A record of this segment
+ * has one of the next numbers, so nearly every position is told by that alone. */
+static enum cht_rc look_behind(struct reader *r, const struct cursor *c, struct cht_err *err)
+{
+    uint64_t most = r->size / CHT_WAL_RECORD;
+    for (uint64_t off = c->off; off < r->size && r->size - off >= CHT_WAL_RECORD; off += 8) {
+        const uint8_t *p;
+        struct record rec;
+        bool good = false;
+        enum cht_rc rc = fetch(r, off, CHT_WAL_RECORD, &p, err);
+        if (rc != CHT_OK)
+            return rc;
+        if (!parse_head(p, r->size - off, &rec) || rec.seq - c->expect - 1 >= most || rec.synced < c->expect || rec.synced >= rec.seq)
+            continue;
+        rc = check_crc(r, off, &rec, &good, err);
+        if (rc != CHT_OK)
+            return rc;
+        if (good)
+            return damaged(r, c, "it was on disk when the record was written that is at offset", off, err);
+    }
+    return CHT_OK;
+}
+
+/* Writes the unproven bytes of the tail again, and its header if no record proves that. */
+static enum cht_rc secure(struct reader *r, const struct cursor *c, struct cht_err *err)
+{
+    uint64_t off = c->off == CHT_WAL_HEADER ? 0 : c->unproven;
+    uint64_t end = c->off < r->size ? c->off : r->size;
+    while (off < end) {
+        const uint8_t *p;
+        size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
+        enum cht_rc rc = fetch(r, off, n, &p, err);
+        if (rc == CHT_OK)
+            rc = cht_file_write(r->f, p, n, off, err);
+        if (rc != CHT_OK)
+            return rc;
+        atomic_fetch_add_explicit(&r->w->written, n, memory_order_relaxed);
+        off += n;
+    }
+    return cht_file_sync(r->f, err);
+}
+
+/* A segment that has another behind it. */
+static enum cht_rc replay_full(struct cht_wal *w, size_t i, const struct target *t, struct cht_err *err)
+{
+    struct reader r;
+    struct cursor c = {CHT_WAL_HEADER, w->segs[i].first_seq, CHT_WAL_HEADER};
+    uint64_t stop = w->segs[i + 1].first_seq;
+    enum cht_rc rc = reader_open(w, &w->segs[i], false, &r, err);
+    if (rc == CHT_OK)
+        rc = walk(&r, &c, stop, t, err);
+    if (rc == CHT_OK && c.expect != stop)
+        rc = damaged(&r, &c, "the next segment begins with record", stop, err);
+    reader_close(&r);
+    return rc;
+}
+
+/* The newest segment. *next: the number behind its last record. */
+static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target *t, uint64_t known, uint64_t *next, struct cht_err *err)
+{
+    static const struct target nobody = {0, NULL, NULL};
+    struct reader r;
+    const struct cursor begin = {CHT_WAL_HEADER, w->segs[i].first_seq, CHT_WAL_HEADER};
+    struct cursor c = begin;
+    enum cht_rc rc = reader_open(w, &w->segs[i], !w->read_only, &r, err);
+    if (rc == CHT_OK)
+        rc = walk(&r, &c, 0, &nobody, err);
+    if (rc == CHT_OK)
+        rc = look_behind(&r, &c, err);
+    if (rc == CHT_OK && c.expect <= known)
+        rc = damaged(&r, &c, "a checkpoint holds records up to", known, err);
+    if (rc == CHT_OK && !w->read_only)
+        rc = secure(&r, &c, err);
+    struct cursor again = begin;
+    if (rc == CHT_OK)
+        rc = walk(&r, &again, c.expect, t, err);
+    if (rc == CHT_OK && again.expect != c.expect)
+        rc = damaged(&r, &again, "it was valid a moment ago; now the log ends before", c.expect, err);
+    *next = c.expect;
+    reader_close(&r);
+    return rc;
+}
+
+/* D4 for the file behind the tail, whose first record would be number `next`. */
+static enum cht_rc check_leftover(struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t next, struct cht_err *err)
+{
+    struct reader r;
+    const uint8_t *p = NULL;
+    struct record rec;
+    enum cht_rc rc = reader_open(w, seg, false, &r, err);
+    if (rc == CHT_OK && r.size >= CHT_WAL_HEADER + CHT_WAL_RECORD)
+        rc = fetch(&r, CHT_WAL_HEADER, CHT_WAL_RECORD, &p, err);
+    if (rc == CHT_OK && p != NULL && parse_head(p, r.size - CHT_WAL_HEADER, &rec) && rec.seq == next)
+        rc = CHT_DAMAGED(err, "%s: offset 0: the header is damaged: record %" PRIu64 " follows it", r.f->path, next);
+    reader_close(&r);
+    return rc;
+}
+
+static enum cht_rc bad_header(struct cht_wal *w, const struct cht_wal_seg *seg, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    if (rc != CHT_OK)
+        return rc;
+    return CHT_DAMAGED(err, "%s: offset 0: %s", path,
+                       seg->state == CHT_WAL_BLANK   ? "there is no header"
+                       : seg->state == CHT_WAL_STALE ? "the header is that of another segment"
+                                                     : "the header does not match its checksum");
+}
+
+/* No segment has a valid header: a log that was never written to, or all of it is lost. */
+static enum cht_rc replay_nothing(struct cht_wal *w, uint64_t known, struct cht_err *err)
+{
+    if (w->nsegs > 1 || (w->nsegs == 1 && known > 0))
+        return bad_header(w, &w->segs[0], err);
+    if (known > 0)
+        return CHT_DAMAGED(err, "%s: no log segment, but a checkpoint holds records up to %" PRIu64, w->dir, known);
+    return w->nsegs == 0 ? CHT_OK : check_leftover(w, &w->segs[0], 1, err);
+}
+
+/* The newest segment that begins at or before record `first`; nsegs if there is none. */
+static size_t find_start(const struct cht_wal *w, uint64_t first)
+{
+    size_t start = w->nsegs;
+    for (size_t i = 0; i < w->nsegs; i++) {
+        if (w->segs[i].state == CHT_WAL_VALID && w->segs[i].first_seq <= first)
+            start = i;
+    }
+    return start;
+}
+
+/* From start on: numbers without a hole, first_seq ascending, every header valid but perhaps that of the newest file.
+ * *tail: the last one with a valid header. */
+static enum cht_rc check_chain(struct cht_wal *w, size_t start, size_t *tail, struct cht_err *err)
+{
+    for (*tail = start; *tail + 1 < w->nsegs; ++*tail) {
+        const struct cht_wal_seg *a = &w->segs[*tail], *b = a + 1;
+        if (b->number != a->number + 1)
+            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 0: the segment is missing", w->dir, a->number + 1);
+        if (b->state != CHT_WAL_VALID)
+            return *tail + 2 == w->nsegs ? CHT_OK : bad_header(w, b, err);
+        if (b->first_seq < a->first_seq)
+            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 48: begins with record %" PRIu64 ", the segment before with %" PRIu64,
+                               w->dir, b->number, b->first_seq, a->first_seq);
+    }
+    return CHT_OK;
+}
+
+/* Everything has been read: where writing goes on. */
+static void settle(struct cht_wal *w, size_t count, uint64_t next, uint64_t from)
+{
+    w->leftover = count < w->nsegs ? w->segs[count].size : 0;
+    if (count > 0)
+        w->next_number = w->segs[count - 1].number + 1;
+    else
+        w->next_number = w->nsegs > 0 ? w->segs[0].number : 1;
+    w->nsegs = count;
+    w->trimmed = from < next - 1 ? from : next - 1;
+    atomic_store_explicit(&w->seq, next - 1, memory_order_release);
+    atomic_store_explicit(&w->synced, next - 1, memory_order_release);
+    w->replayed = true;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht_wal_fn *fn, void *ctx, struct cht_err *err)
+{
+    CHT_INVARIANT(!w->replayed);
+    const struct target t = {from, fn, ctx};
+    bool any = from == UINT64_MAX; /* nothing is needed: validate the newest segment */
+    size_t start = find_start(w, any ? from : from + 1), tail = 0;
+    uint64_t next = 1;
+    known = any || known > from ? known : from;
+    if (start == w->nsegs) {
+        size_t oldest = 0;
+        while (oldest < w->nsegs && w->segs[oldest].state != CHT_WAL_VALID)
+            oldest++;
+        if (oldest < w->nsegs)
+            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 48: the log begins with record %" PRIu64 ", records from %" PRIu64 " on are needed",
+                               w->dir, w->segs[oldest].number, w->segs[oldest].first_seq, from + 1);
+        enum cht_rc rc = replay_nothing(w, known, err);
+        if (rc == CHT_OK)
+            settle(w, 0, 1, 0);
+        return rc;
+    }
+    enum cht_rc rc = check_chain(w, start, &tail, err);
+    for (size_t i = start; i < tail && rc == CHT_OK; i++)
+        rc = replay_full(w, i, &t, err);
+    if (rc == CHT_OK)
+        rc = replay_tail(w, tail, &t, known, &next, err);
+    if (rc == CHT_OK && tail + 1 < w->nsegs)
+        rc = check_leftover(w, &w->segs[tail + 1], next, err);
+    if (rc == CHT_OK)
+        settle(w, tail + 1, next, from);
+    return rc;
+}
