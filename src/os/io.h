@@ -47,6 +47,7 @@ struct cht_io_ops {
     enum cht_rc (*rename)(struct cht_io *io, const char *from, const char *to, struct cht_err *err);
     enum cht_rc (*unlink)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*mkdir)(struct cht_io *io, const char *path, struct cht_err *err); /* OK if it is there */
+    /* A link to a folder, which list calls a folder, is removed itself; what it points to stays. */
     enum cht_rc (*rmdir)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*sync_dir)(struct cht_io *io, const char *path, struct cht_err *err);
     /* Calls fn for every entry but "." and "..", in any order; dirs are told from files. */

@@ -282,8 +282,8 @@ static enum cht_rc px_list(struct cht_io *io, const char *path,
             continue;
         struct stat st;
         bool is_dir = e->d_type == DT_DIR;
-        if (e->d_type == DT_UNKNOWN ||
-            e->d_type == DT_LNK) /* a shard may be moved by a link to another disk */
+        /* a shard may be moved to another disk, a link in its place */
+        if (e->d_type == DT_UNKNOWN || e->d_type == DT_LNK)
             is_dir = fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
         fn(ctx, e->d_name, is_dir);
         errno = 0;

@@ -66,8 +66,7 @@ void cht_cond_wait(struct cht_cond *c, struct cht_mutex *m)
 bool cht_cond_wait_ns(struct cht_cond *c, struct cht_mutex *m, uint64_t ns)
 {
     uint64_t now = cht_now_ns();
-    uint64_t end =
-        ns < INT64_MAX - now ? now + ns : INT64_MAX; /* "for ever" must not wrap around to "at once" */
+    uint64_t end = ns < INT64_MAX - now ? now + ns : INT64_MAX; /* "for ever" must not become "at once" */
     struct timespec t = {(time_t)(end / 1000000000u), (long)(end % 1000000000u)};
     int rc = pthread_cond_timedwait(&c->c, &m->m, &t);
     CHT_INVARIANT(rc == 0 || rc == ETIMEDOUT);

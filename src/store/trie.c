@@ -68,8 +68,7 @@ enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const st
     return CHT_OK;
 }
 
-/* A node that answers for a name must be on its way. */
-static enum cht_rc check_node(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name, struct cht_err *err)
+enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name, struct cht_err *err)
 {
     if (cht_crc32c(0, name, t->depth) != cht_get32(t->p + NODE_CRC))
         return cht_trie_bad(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it", err);
@@ -117,7 +116,7 @@ enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t le
         return rc;
     if (pos.end == TEND_OWN) {
         *key = cht_tnode_own(&pos.node);
-        rc = check_node(pf, &pos.node, name, err);
+        rc = cht_tnode_check(pf, &pos.node, name, err);
         return rc != CHT_OK ? rc : *key != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
     }
     if (pos.end != TEND_LEAF)
@@ -155,5 +154,5 @@ enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_
     if (pos.end == TEND_PATH && pos.node.depth + pos.at < len)
         return CHT_OK;
     *count = cht_tnode_count(&pos.node);
-    return check_node(pf, &pos.node, prefix, err);
+    return cht_tnode_check(pf, &pos.node, prefix, err);
 }

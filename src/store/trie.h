@@ -6,11 +6,12 @@
  */
 #pragma once
 
+#include "cheetah/store.h"
 #include "store/arena.h"
 
-/* All state is in the page file (root ref and pair count in page 0 from CHT_ARENA_USER on). */
+/* All state is in the page file (root ref in page 0 at CHT_ARENA_USER; the root node counts the pairs). */
 enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err); /* a new, empty file */
-uint64_t cht_trie_pairs(struct cht_pagefile *pf);                         /* all pairs of the shard */
+uint64_t cht_trie_pairs(struct cht_pagefile *pf); /* all pairs of the shard; 0 where the root is damaged */
 
 /* CHT_PAIR_NOT_FOUND, CHT_CORRUPT. */
 enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key, struct cht_err *err);
@@ -35,9 +36,10 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
                                const uint8_t *after, size_t after_len, bool reverse, struct cht_err *err);
 enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key, struct cht_err *err);
 
-/* Many at once for scans: appends up to max items and their names (packed into `names`, at `off`) while at least
- * CHT_NAME_MAX bytes of room are left, and can be called again in the same locked section. CHT_OK while there may be more,
- * CHT_PAIR_NOT_FOUND at the end (with *count items before it). */
+/* Many at once, for scans: fills up to max items and packs their names into `names` (at `off`) while at least 4096 bytes
+ * of room are left there. CHT_OK while there may be more, CHT_PAIR_NOT_FOUND at the end, CHT_CORRUPT at damage: the
+ * *count items before it are good in any case. May be called again within the same locked section, and mixed with next:
+ * it goes on behind the last entry. Bytes behind the last name may be written. */
 struct cht_trie_item { uint32_t off, len; uint64_t key; };
 enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max, uint8_t *names, size_t names_cap,
                                 size_t *count, size_t *names_used, struct cht_err *err);

@@ -1,234 +1,193 @@
-/* trie_check: every invariant of trie_format.h, and the shape for statistics. A walk with a stack of its own; what is
- * found damaged is reported and not entered.
+/* trie_check: all invariants of trie_format.h, and the shape. What is found is reported and the walk goes on behind it.
  */
-#include "store/trie_format.h"
+#include "store/trie_int.h"
 
 #include "base/alloc.h"
 
-#include <stdio.h>
 #include <string.h>
 
-struct level {
-    uint32_t ref;
-    int at;          /* next byte, -1: the own pair */
-    uint64_t below;  /* pairs seen below */
-};
+#define FREE_MAGIC 0x45455246u /* as arena.c */
 
-struct audit {
+struct check {
     struct cht_pagefile *pf;
     void (*bad)(void *ctx, uint64_t off, const char *what);
     void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key);
     void *ctx;
-    struct cht_trie_shape *shape;
-    uint64_t *units; /* owned: a bit for each 64 bytes of the file */
-    uint64_t nunits;
-    unsigned n;
-    struct level levels[CHT_DEPTH_MAX + 2];
-    uint8_t name[CHT_NAME_MAX + CHT_PATH_BYTES + 8], last[CHT_NAME_MAX];
-    size_t last_len;
-    bool any;
+    uint64_t units;
+    uint8_t *owned;                     /* a bit a unit */
+    struct cht_twalk walk;
+    uint64_t below[TRIE_NAME_MAX + 2];  /* pairs seen at each level */
+    uint8_t name[TRIE_NAME_MAX + TRIE_SUFFIX_MAX];
 };
 
-static void report(struct audit *a, uint32_t ref, const char *what)
+static void report(struct check *c, uint32_t ref, const char *what) { c->bad(c->ctx, (uint64_t)ref * 64, what); }
+
+/* T8. False where one of the units has an owner already. */
+static bool take_units(struct check *c, uint32_t ref, unsigned class)
 {
-    if (a->bad != NULL)
-        a->bad(a->ctx, (uint64_t)ref * 64, what);
+    uint64_t n = UINT64_C(1) << class;
+    bool ok = ref >= 64 && ref + n <= c->units;
+    for (uint64_t u = ref; ok && u < ref + n; u++)
+        ok = !(c->owned[u >> 3] >> (u & 7) & 1);
+    for (uint64_t u = ref; ok && u < ref + n; u++)
+        c->owned[u >> 3] |= (uint8_t)(1u << (u & 7));
+    if (!ok)
+        report(c, ref, "a block has two owners");
+    return ok;
 }
 
-/* T6: these units belong to one owner. */
-static bool own_units(struct audit *a, uint32_t ref, unsigned k)
+/* T3, T4 for the ranges of a node of 4, 16 or 48. */
+static void check_ranges(struct check *c, const struct cht_tnode *t)
 {
-    bool fresh = true;
-    for (uint32_t u = ref; u < ref + (1u << k) && u < a->nunits; u++) {
-        fresh = fresh && (a->units[u >> 6] >> (u & 63) & 1) == 0;
-        a->units[u >> 6] |= UINT64_C(1) << (u & 63);
+    struct cht_timage im;
+    cht_timage_load(&im, t);
+    unsigned runs = 1;
+    for (unsigned b = 1; b < 256; b++)
+        runs += im.child[b] != im.child[b - 1];
+    if (runs != t->n)
+        report(c, t->ref, "the ranges of a node are out of order or not joined");
+    for (unsigned i = t->n; t->type != TRIE_N256 && i < trie_cap(t->type); i++) {
+        if (t->p[NODE_BODY + i] != 255 || cht_get32(t->p + trie_child_at(t->type) + (size_t)4 * i) != 0)
+            report(c, t->ref, "unused ranges of a node are not empty");
     }
-    if (!fresh)
-        report(a, ref, "these bytes belong to two nodes");
-    return fresh;
+    for (unsigned i = 1; t->type != TRIE_N256 && i < t->n; i++) {
+        if (t->p[NODE_BODY + i] <= t->p[NODE_BODY + i - 1])
+            report(c, t->ref, "the ranges of a node do not ascend");
+    }
 }
 
-static void see(struct audit *a, uint32_t ref, size_t len, uint64_t key)
+/* T1, T2, T3 of a node just entered. */
+static void check_node(struct check *c, unsigned level)
 {
-    size_t min = len < a->last_len ? len : a->last_len;
-    int c = a->any ? memcmp(a->last, a->name, min) : -1;
-    if (len > CHT_NAME_MAX || len == 0) {
-        report(a, ref, "a name of impossible length");
+    const struct cht_tnode *t = &c->walk.node;
+    uint64_t own = cht_get64(t->p + NODE_OWN);
+    if (!take_units(c, t->ref, trie_node_class(t->type, t->path_len))) {
+        cht_twalk_skip(&c->walk);
         return;
     }
-    if (a->any && (c > 0 || (c == 0 && a->last_len >= len)))
-        report(a, ref, "names are not in order");
-    memcpy(a->last, a->name, len);
-    a->last_len = len;
-    a->any = true;
-    if (a->pair != NULL)
-        a->pair(a->ctx, a->name, len, key);
+    if (t->p[NODE_FLAGS] != 0 || t->p[NODE_ZERO] != 0 || own > TRIE_KEY_MAX)
+        report(c, t->ref, "a node has bits set that mean nothing");
+    if (cht_get32(t->p + NODE_CRC) != cht_crc32c(0, c->walk.name, t->depth))
+        report(c, t->ref, "a node does not belong to the way that leads to it");
+    if (t->depth == 0 && (t->path_len != 0 || own != 0))
+        report(c, t->ref, "the root has a path or a key");
+    check_ranges(c, t);
+    if (own != 0) {
+        c->below[level]++;
+        if (c->pair != NULL)
+            c->pair(c->ctx, c->walk.name, t->end, own);
+    }
 }
 
-/* T3, T5; returns the number of pairs. */
-static uint64_t audit_leaf(struct audit *a, uint32_t ref, const uint8_t *p, unsigned lo, unsigned hi)
+/* T5 when a node is left. */
+static void leave_node(struct check *c, unsigned level)
 {
-    unsigned depth = cht_get16(p + 8), n = cht_leaf_n(p);
-    struct cht_err e = {0};
-    if (cht_get32(p + 12) != cht_crc32c(0, a->name, depth))
-        report(a, ref, "the leaf does not belong to the name that leads to it");
-    if (p[10] != lo || p[11] != hi)
-        report(a, ref, "the leaf's range is not its parent's");
-    size_t heap = 0;
-    for (unsigned i = 0; i < n; i++) {
-        struct cht_rest r;
-        if (cht_leaf_entry(a->pf, ref, p, i, &r, &e) != CHT_OK || depth + r.len > CHT_NAME_MAX) {
-            report(a, ref, "an entry does not lie in its leaf");
-            return n;
+    if (cht_tnode_count(&c->walk.node) != c->below[level])
+        report(c, c->walk.node.ref, "a node's count is wrong");
+    if (level > 0)
+        c->below[level - 1] += c->below[level];
+}
+
+/* T6, T7. */
+static void check_leaf(struct check *c, unsigned level)
+{
+    const struct cht_tleaf *l = &c->walk.leaf;
+    struct cht_err ignored;
+    uint8_t used[CHT_PAGE] = {0};
+    unsigned bytes = 0, prev_len = 0, twice = 0;
+    uint8_t prev[TRIE_SUFFIX_MAX], *s = c->name + l->depth;
+    if (!take_units(c, l->ref, TRIE_LEAF_CLASS))
+        return;
+    if (l->p[LEAF_FLAGS] != 0)
+        report(c, l->ref, "a leaf has flags that mean nothing");
+    memcpy(c->name, c->walk.name, l->depth);
+    for (unsigned i = 0; i < l->n; i++) {
+        struct cht_tentry e;
+        if (cht_tleaf_entry(c->pf, l, i, &e, &ignored) != CHT_OK || l->depth + e.len > TRIE_NAME_MAX) {
+            report(c, l->ref, "an entry of a leaf is out of place");
+            return;
         }
-        unsigned first = r.head >> 24;
-        if (first < lo || first > hi)
-            report(a, ref, "an entry lies outside of its leaf's range");
-        heap += (r.len < 128 ? 7u : 8u) + (r.len > 4 ? r.len - 4 : 0);
-        cht_put32(a->name + depth, __builtin_bswap32(r.head));
-        if (r.len > 4)
-            memcpy(a->name + depth + 4, r.more, r.len - 4);
-        see(a, ref, depth + r.len, r.key);
-    }
-    if (cht_leaf_used(p) != CHT_LEAF_HEAD + 6u * n + heap)
-        report(a, ref, "the leaf's free space is wrong");
-    if (a->shape != NULL) {
-        a->shape->leaves++;
-        a->shape->leaf_bytes_used += cht_leaf_used(p);
-    }
-    return n;
-}
-
-/* T1, T2 of a node that is about to be entered. */
-static void audit_inner(struct audit *a, uint32_t ref, const uint8_t *p)
-{
-    unsigned n = cht_get16(p + 2);
-    const uint8_t *first = p + CHT_NODE_HEAD;
-    for (unsigned i = 1; p[0] != CHT_NODE256 && i < n; i++) {
-        if (first[i] <= first[i - 1])
-            report(a, ref, "ranges are not in order");
-        if (cht_get32(p + cht_node_children(p[0]) + 4 * i) == cht_get32(p + cht_node_children(p[0]) + 4 * (i - 1)))
-            report(a, ref, "two ranges share a child");
-    }
-    memcpy(a->name + cht_node_depth(p), p + cht_node_path(p[0]), p[1]);
-    if (a->shape != NULL) {
-        uint64_t *c[] = {&a->shape->inner4, &a->shape->inner16, &a->shape->inner48, &a->shape->inner256};
-        (*c[p[0] - 1])++;
-        a->shape->depth_max = a->n + 1 > a->shape->depth_max ? a->n + 1 : a->shape->depth_max;
-    }
-}
-
-/* Enters the node below range r (path of the parent ends at `depth`); *pairs of a leaf are counted at once. */
-static void enter(struct audit *a, uint32_t ref, unsigned depth, bool root, unsigned lo, unsigned hi, uint64_t *pairs)
-{
-    struct cht_err e = {0};
-    const uint8_t *p = cht_arena_read(a->pf, ref, &e);
-    if (p != NULL)
-        p = cht_node_at(a->pf, ref, p[0] == CHT_LEAF || root ? depth : depth + 1, &e);
-    if (p == NULL) {
-        report(a, ref, e.msg);
-        return;
-    }
-    if (!own_units(a, ref, p[0] == CHT_LEAF ? 6 : cht_node_class(p[0], p[1])))
-        return;
-    if (p[0] == CHT_LEAF) {
-        *pairs += audit_leaf(a, ref, p, lo, hi);
-        return;
-    }
-    if (!root && lo != hi)
-        report(a, ref, "an inner node below more than one byte");
-    if (a->n > CHT_DEPTH_MAX) {
-        report(a, ref, "the trie is deeper than a name can be");
-        return;
-    }
-    if (!root)
-        a->name[depth] = (uint8_t)lo;
-    audit_inner(a, ref, p);
-    a->levels[a->n++] = (struct level){ref, -1, 0};
-}
-
-/* One step of the walk: the node on top of the stack. */
-static void step(struct audit *a)
-{
-    struct level *l = &a->levels[a->n - 1];
-    struct cht_err e = {0};
-    const uint8_t *p = cht_arena_read(a->pf, l->ref, &e);
-    unsigned end = p == NULL ? 0 : cht_node_depth(p) + p[1];
-    if (p != NULL && l->at == -1) {
-        l->at = 0;
-        if (cht_node_own(p) != 0) {
-            see(a, l->ref, end, cht_node_own(p));
-            l->below++;
+        (void)cht_tentry_suffix(&e, s); /* e.len bytes */
+        if (e.key == 0 || s[0] < l->lo || s[0] > l->hi || cht_tsuffix_head(s, e.len) != e.head)
+            report(c, l->ref, "an entry has no key, a wrong head or lies outside its leaf's range");
+        unsigned both = prev_len < e.len ? prev_len : e.len;
+        int order = both > 0 ? memcmp(prev, s, both) : 0;
+        if (i > 0 && (order > 0 || (order == 0 && prev_len >= e.len)))
+            report(c, l->ref, "the entries of a leaf are out of order");
+        memcpy(prev, s, prev_len = e.len);
+        unsigned off = (unsigned)(e.rest - l->p) + e.rest_len - e.size;
+        for (unsigned k = off; k < off + e.size; k++) {
+            twice += used[k];
+            bytes += !used[k];
+            used[k] = 1;
         }
-        return;
+        if (c->pair != NULL)
+            c->pair(c->ctx, c->name, l->depth + e.len, e.key);
     }
-    if (p != NULL && l->at <= 255) {
-        struct cht_range r;
-        cht_node_range(p, (unsigned)l->at, &r);
-        l->at = (int)r.hi + 1;
-        if (r.child != 0)
-            enter(a, r.child, end, false, r.lo, r.hi, &l->below);
-        return;
-    }
-    if (p != NULL && cht_node_count(p) != l->below)
-        report(a, l->ref, "the count is not that of the pairs below");
-    a->n--;
-    if (a->n > 0)
-        a->levels[a->n - 1].below += l->below;
+    if (bytes + l->garbage != CHT_PAGE - l->heap || twice > 0)
+        report(c, l->ref, "the entries of a leaf overlap or do not fill its heap");
+    c->below[level] += l->n;
 }
 
-static void audit_free_lists(struct audit *a)
+static void check_free(struct check *c, const uint8_t *head, unsigned class)
 {
-    struct cht_err e = {0};
-    for (unsigned k = 0; k < CHT_ARENA_CLASSES; k++) {
-        const uint8_t *h = cht_page_read(a->pf, 0, &e);
-        uint32_t ref = h == NULL ? 0 : cht_get32(h + CHT_ARENA_HEADS + 8 * k), left = h == NULL ? 0 : cht_get32(h + CHT_ARENA_HEADS + 8 * k + 4);
-        for (; ref != 0 && left > 0; left--) {
-            const uint8_t *b = ref >= a->nunits || ref < 64 || (ref & ((1u << k) - 1)) != 0 ? NULL : cht_arena_read(a->pf, ref, &e);
-            if (b == NULL || cht_get32(b + 4) != (0x45455246u ^ k)) {
-                report(a, ref, "a free list leads to a block that is not free");
-                break;
-            }
-            if (!own_units(a, ref, k))
-                break;
-            ref = cht_get32(b);
+    uint32_t ref = cht_get32(head + 8 * class), count = cht_get32(head + 8 * class + 4);
+    struct cht_err ignored;
+    uint32_t i = 0;
+    for (; i < count && ref != 0; i++) {
+        if (ref < 64 || ref + (UINT64_C(1) << class) > c->units || (ref & ((1u << class) - 1)) != 0) {
+            report(c, ref, "a free list leads outside the file");
+            return;
         }
-        if (ref != 0 || left != 0)
-            report(a, 0, "a free list is longer or shorter than its count");
+        const uint8_t *b = cht_arena_read(c->pf, ref, &ignored);
+        if (b == NULL || cht_get32(b + 4) != (FREE_MAGIC ^ class)) {
+            report(c, ref, "a block on a free list is not free");
+            return;
+        }
+        if (!take_units(c, ref, class)) /* a circle ends here too */
+            return;
+        ref = cht_get32(b);
+    }
+    if (ref != 0 || i != count)
+        report(c, ref, "a free list does not have as many blocks as it says");
+}
+
+static void check_units(struct check *c)
+{
+    struct cht_err ignored;
+    const uint8_t *h = cht_page_read(c->pf, 0, &ignored);
+    for (unsigned k = 0; h != NULL && k < CHT_ARENA_CLASSES; k++)
+        check_free(c, h + CHT_ARENA_HEADS, k);
+    for (uint64_t u = 64; u < c->units; u++) {
+        if (c->owned[u >> 3] >> (u & 7) & 1)
+            continue;
+        report(c, (uint32_t)u, "space that nothing owns");
+        while (u + 1 < c->units && !(c->owned[(u + 1) >> 3] >> ((u + 1) & 7) & 1))
+            u++; /* one finding a gap */
     }
 }
 
-static enum cht_rc run(struct cht_pagefile *pf, struct audit *a, struct cht_err *err)
+static void walk_all(struct check *c, uint32_t root)
 {
-    uint64_t total = 0;
-    const uint8_t *h = cht_page_read(pf, 0, err);
-    if (h == NULL)
-        return CHT_CORRUPT;
-    uint32_t root = cht_get32(h + CHT_TRIE_ROOT);
-    uint64_t pairs = cht_get64(h + CHT_TRIE_PAIRS);
-    a->pf = pf;
-    a->nunits = cht_pf_pages(pf) * 64;
-    a->units = cht_calloc((size_t)(a->nunits / 64), 8);
-    if (a->units == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the check of the trie");
-    a->units[0] = UINT64_MAX; /* the header */
-    if (root != 0)
-        enter(a, root, 0, true, 0, 255, &total);
-    while (a->n > 0) {
-        bool last = a->n == 1;
-        uint64_t below = a->levels[0].below;
-        step(a);
-        total = last && a->n == 0 ? below : total;
+    struct cht_err err = {0};
+    cht_twalk_init(&c->walk, c->pf, NULL, root, 0);
+    c->below[0] = 0;
+    for (;;) {
+        enum cht_rc rc = cht_twalk_next(&c->walk, &err);
+        unsigned level = c->walk.levels - 1; /* of the node the event is about, but for LEAVE */
+        if (rc != CHT_OK) {
+            report(c, c->walk.at, err.msg);
+        } else if (c->walk.event == TWALK_END) {
+            return;
+        } else if (c->walk.event == TWALK_LEAF) {
+            check_leaf(c, level);
+        } else if (c->walk.event == TWALK_NODE) {
+            c->below[level] = 0;
+            check_node(c, level);
+        } else {
+            leave_node(c, level + 1);
+        }
     }
-    if (total != pairs)
-        report(a, 0, "the number of pairs is wrong");
-    audit_free_lists(a);
-    for (uint64_t w = 1; w < a->nunits / 64; w++) {
-        if (a->units[w] != UINT64_MAX)
-            report(a, (uint32_t)(w * 64), "bytes that belong to no node and no free list");
-    }
-    cht_free(a->units);
-    return CHT_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -236,25 +195,51 @@ static enum cht_rc run(struct cht_pagefile *pf, struct audit *a, struct cht_err 
 enum cht_rc cht_trie_check(struct cht_pagefile *pf, void (*bad)(void *ctx, uint64_t off, const char *what),
                            void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key), void *ctx, struct cht_err *err)
 {
-    struct audit *a = cht_calloc(1, sizeof *a);
-    if (a == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the check of the trie");
-    a->bad = bad;
-    a->pair = pair;
-    a->ctx = ctx;
-    enum cht_rc rc = run(pf, a, err);
-    cht_free(a);
+    uint32_t root;
+    enum cht_rc rc = cht_trie_root(pf, &root, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct check *c = cht_malloc(sizeof *c);
+    uint64_t units = cht_pf_pages(pf) * 64;
+    uint8_t *owned = cht_calloc(units / 8 + 1, 1);
+    if (c == NULL || owned == NULL) {
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory to check a trie");
+    } else {
+        c->pf = pf;
+        c->bad = bad;
+        c->pair = pair;
+        c->ctx = ctx;
+        c->units = units;
+        c->owned = owned;
+        walk_all(c, root);
+        check_units(c);
+    }
+    cht_free(owned);
+    cht_free(c);
     return rc;
 }
 
 enum cht_rc cht_trie_shape(struct cht_pagefile *pf, struct cht_trie_shape *out, struct cht_err *err)
 {
-    struct audit *a = cht_calloc(1, sizeof *a);
-    if (a == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the shape of the trie");
+    uint32_t root;
     memset(out, 0, sizeof *out);
-    a->shape = out;
-    enum cht_rc rc = run(pf, a, err);
-    cht_free(a);
+    enum cht_rc rc = cht_trie_root(pf, &root, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct cht_twalk *w = cht_malloc(sizeof *w);
+    if (w == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to measure a trie");
+    cht_twalk_init(w, pf, NULL, root, 0);
+    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != TWALK_END) {
+        if (w->event == TWALK_LEAF) {
+            out->leaves++;
+            out->leaf_bytes_used += LEAF_HEADS + cht_tleaf_used(&w->leaf);
+        } else if (w->event == TWALK_NODE) {
+            uint64_t *count[] = {&out->inner4, &out->inner16, &out->inner48, &out->inner256};
+            (*count[w->node.type - TRIE_N4])++;
+            out->depth_max = w->levels > out->depth_max ? w->levels : out->depth_max;
+        }
+    }
+    cht_free(w);
     return rc;
 }

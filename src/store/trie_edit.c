@@ -33,8 +33,9 @@ static enum cht_rc set_own(struct edit *ed)
 {
     struct cht_ttxn t = {.pf = ed->pf, .err = ed->err};
     const struct cht_tnode *nd = &ed->pos.node;
-    if (cht_crc32c(0, ed->name, nd->depth) != cht_get32(nd->p + NODE_CRC))
-        return cht_trie_bad(ed->pf, (uint64_t)nd->ref * 64, "a node does not belong to the name that led to it", ed->err);
+    enum cht_rc rc = cht_tnode_check(ed->pf, nd, ed->name, ed->err);
+    if (rc != CHT_OK)
+        return rc;
     ed->old = cht_tnode_own(nd);
     if (!cht_ttxn_write(&t, nd->ref) || (ed->old == 0 && !cht_ttxn_path(&t, &ed->pos, ed->pos.levels)))
         return ed->err->code;
@@ -220,6 +221,8 @@ static enum cht_rc into_leaf(struct edit *ed)
         return replace(ed, &l, nw.at);
     if (cht_tleaf_used(&l) + cht_tentry_cost(n) <= LEAF_FULL)
         return insert(ed, &l, nw.at);
+    if (l.n == 0)
+        return cht_trie_bad(ed->pf, (uint64_t)l.ref * 64, "a leaf without entries is full", ed->err);
     if (l.p[LEAF_HEADS + 3] == s[0] && l.p[LEAF_HEADS + (size_t)4 * (l.n - 1) + 3] == s[0])
         return cht_trie_carve(ed->pf, &ed->pos, &l, &nw, ed->err);
     return cht_trie_split_leaf(ed->pf, &ed->pos, &l, &nw, ed->err);

@@ -128,6 +128,8 @@ struct cht_tpos {
 enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_t len, struct cht_tpos *pos, struct cht_err *err);
 /* The leaf at the end of a descent, compared with the name that led there. */
 enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const struct cht_tpos *pos, struct cht_tleaf *l, struct cht_err *err);
+/* A node that answers for a name must be on its way. */
+enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name, struct cht_err *err);
 enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err);
 
 /* ---- changes (trie_txn.c) ------------------------------------------------------------------------------------ */

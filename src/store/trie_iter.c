@@ -1,314 +1,326 @@
-/* trie_iter: walking the trie in order, both ways, within one locked section.
+/* trie_iter: ordered iteration in both directions (contract in trie.h).
  *
- * The stack holds the inner nodes above the current place, each with the next byte to look at: forward from 0 up, with -1 for
- * the node's own pair before its children; backward from 255 down, the own pair last (-1), then -2. Entries of the
- * current leaf come straight from the page.
+ * The iterator stands in a run of leaf entries (leaf, i, left) and knows the way there (level[]: nodes with the next
+ * byte to visit). Within a leaf only the suffix of the name is rebuilt. A node's own key comes before its children,
+ * behind them in reverse. Every leaf is compared with the way that led to it when it is entered.
  */
-#include "store/trie_format.h"
+#include "store/trie_int.h"
 
 #include "base/alloc.h"
+#include "base/invariant.h"
 
 #include <string.h>
 
-struct frame {
-    uint32_t ref;
-    int32_t at;
-};
+#define WIDE 16u /* rests up to so many bytes are copied with fixed size, without a call */
 
 struct cht_trie_iter {
     struct cht_pagefile *pf;
+    const uint8_t *leaf;        /* borrowed until the lock is let go */
+    unsigned n, heap, i, left;  /* its entries, heap, the next one, how many to go */
+    unsigned base;              /* its depth: bytes of `name` that stay */
+    unsigned own_len;           /* a node's own pair is next */
+    uint64_t own;               /* ... 0: none */
+    uint64_t budget;
     bool reverse;
-    bool ended;
-    size_t prefix_len;
-    uint32_t leaf; /* 0: between leaves */
-    unsigned leaf_depth, leaf_n;
-    int leaf_at; /* entry to give next */
-    unsigned n;  /* frames */
-    struct frame frames[CHT_DEPTH_MAX + 2];
-    uint8_t prefix[CHT_NAME_MAX];
-    uint8_t name[CHT_NAME_MAX + CHT_PATH_BYTES + 8];
+    unsigned levels;
+    struct cht_tlevel level[TRIE_NAME_MAX + 2];
+    uint8_t name[TRIE_NAME_MAX + WIDE + 4];
 };
+
+static void push(struct cht_trie_iter *it, const struct cht_tnode *t, int next)
+{
+    it->level[it->levels++] = (struct cht_tlevel){t->ref, (uint16_t)t->depth, (int16_t)next};
+    memcpy(it->name + t->depth, t->path, t->path_len);
+}
+
+static void own_next(struct cht_trie_iter *it, const struct cht_tnode *t)
+{
+    it->own = cht_tnode_own(t);
+    it->own_len = t->end;
+}
+
+/* Enters a node from its near side. */
+static void enter(struct cht_trie_iter *it, const struct cht_tnode *t)
+{
+    push(it, t, it->reverse ? 255 : 0);
+    if (!it->reverse)
+        own_next(it, t);
+}
+
+/* Stands before entries [from, to) of a leaf. */
+static void enter_leaf(struct cht_trie_iter *it, const struct cht_tleaf *l, unsigned from, unsigned to)
+{
+    it->leaf = l->p;
+    it->n = l->n;
+    it->heap = l->heap;
+    it->base = l->depth;
+    it->left = to > from ? to - from : 0;
+    it->i = it->reverse ? to - 1 : from;
+}
+
+/* The child of a node: leaf or node, opened and compared with the way that leads to it. */
+static enum cht_rc open_child(struct cht_trie_iter *it, const struct cht_tnode *t, struct cht_trange r, bool *is_leaf,
+                              struct cht_tleaf *l, struct cht_tnode *child, struct cht_err *err)
+{
+    const uint8_t *p = r.child < 64 ? NULL : cht_arena_read(it->pf, r.child, err);
+    if (p == NULL)
+        return r.child < 64 ? cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a child lies in the header", err) : CHT_CORRUPT;
+    *is_leaf = p[LEAF_TYPE] == TRIE_LEAF;
+    if (*is_leaf) {
+        enum cht_rc rc = cht_tleaf_open(it->pf, r.child, t->end, l, err);
+        if (rc == CHT_OK && (l->lo != r.lo || l->hi != r.hi || l->crc != cht_crc32c(0, it->name, t->end)))
+            rc = cht_trie_bad(it->pf, (uint64_t)r.child * 64, "a leaf does not belong to the range that leads to it", err);
+        return rc;
+    }
+    if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
+        return cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
+    it->name[t->end] = (uint8_t)r.lo;
+    return cht_tnode_open(it->pf, r.child, t->end + 1, child, err);
+}
+
+/* To the next run of entries or the next node with an own key. CHT_PAIR_NOT_FOUND at the end. */
+static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
+{
+    while (it->levels > 0) {
+        struct cht_tlevel *l = &it->level[it->levels - 1];
+        struct cht_tnode t, child;
+        struct cht_tleaf leaf;
+        bool is_leaf;
+        enum cht_rc rc = cht_tnode_open(it->pf, l->ref, l->depth, &t, err);
+        if (rc == CHT_OK && it->budget-- == 0)
+            rc = cht_trie_bad(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold", err);
+        if (rc != CHT_OK) {
+            it->levels = 0;
+            return rc;
+        }
+        if (l->next < 0 || l->next > 255) {
+            it->levels--;
+            if (it->reverse)
+                own_next(it, &t);
+            if (it->own != 0)
+                return CHT_OK;
+            continue;
+        }
+        struct cht_trange r = cht_tnode_range(&t, (unsigned)l->next);
+        l->next = (int16_t)(it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
+        if (r.child == 0)
+            continue;
+        rc = open_child(it, &t, r, &is_leaf, &leaf, &child, err);
+        if (rc != CHT_OK)
+            return rc;
+        if (is_leaf)
+            enter_leaf(it, &leaf, 0, leaf.n);
+        else
+            enter(it, &child);
+        if (it->left > 0 || it->own != 0)
+            return CHT_OK;
+    }
+    return CHT_PAIR_NOT_FOUND;
+}
+
+static enum cht_rc bad_entry(struct cht_trie_iter *it, struct cht_err *err)
+{
+    uint64_t off = (uint64_t)(it->leaf - cht_pf_fast(it->pf)->base);
+    it->left = 0; /* a next call goes on behind this leaf */
+    return cht_trie_bad(it->pf, off, "an entry of a leaf is out of place", err);
+}
+
+/* Writes the next entry's suffix to out (which has room for the rest of a name, or base + 20 bytes if that is more) and steps
+ * on. Its length; 0 for a damaged entry. */
+static inline unsigned take_entry(struct cht_trie_iter *it, uint8_t *out, uint64_t *key)
+{
+    const uint8_t *p = it->leaf, *heads = p + LEAF_HEADS;
+    unsigned i = it->i, off = cht_get16(heads + (size_t)4 * it->n + (size_t)2 * i);
+    if (off < it->heap || off > CHT_PAGE - LEAF_ENTRY_MIN)
+        return 0;
+    const uint8_t *e = p + off + 1;
+    unsigned len = p[off];
+    if (len > 127) {
+        len = (len & 127) | (unsigned)*e++ << 7;
+        if (len > TRIE_SUFFIX_MAX)
+            return 0;
+    }
+    unsigned rest = len > 4 ? len - 4 : 0, end = (unsigned)(e - p) + 6 + rest;
+    if (len == 0 || end > CHT_PAGE || it->base + len > TRIE_NAME_MAX)
+        return 0;
+    if (rest <= WIDE && end - rest + WIDE <= CHT_PAGE && it->base + 4 + WIDE <= TRIE_NAME_MAX) {
+        cht_put32(out, cht_be32(heads + (size_t)4 * i));
+        memcpy(out + 4, e + 6, WIDE);
+    } else {
+        uint8_t head[4];
+        cht_put32(head, cht_be32(heads + (size_t)4 * i));
+        memcpy(out, head, len < 4 ? len : 4);
+        if (rest > 0)
+            memcpy(out + 4, e + 6, rest);
+    }
+    *key = cht_get48(e);
+    it->left--;
+    it->i = it->reverse ? i - 1 : i + 1;
+    return len;
+}
+
+/* ---- seek ---------------------------------------------------------------------------------------------------- */
+
+/* The order of cursor and prefix: -1 the cursor lies before all names under the prefix, 1 behind, 0 it begins with it. */
+static int cursor_side(const uint8_t *prefix, size_t prefix_len, const uint8_t *after, size_t after_len)
+{
+    size_t both = prefix_len < after_len ? prefix_len : after_len;
+    int c = both > 0 ? memcmp(after, prefix, both) : 0;
+    if (c != 0)
+        return c < 0 ? -1 : 1;
+    return after_len < prefix_len ? -1 : 0;
+}
+
+/* From a node down along the cursor: the levels are left so that advance goes on behind it. */
+static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, const uint8_t *after, unsigned len, struct cht_err *err)
+{
+    for (;;) { /* t->depth grows and is at most len */
+        unsigned room = len - t->depth;
+        unsigned m = cht_trie_common(t->path, after + t->depth, t->path_len < room ? t->path_len : room);
+        if (m < t->path_len) {
+            bool greater = m == room || t->path[m] > after[t->depth + m];
+            if (greater != it->reverse) /* the whole subtree is on the far side */
+                enter(it, t);
+            return CHT_OK;
+        }
+        if (t->end == len) { /* the cursor is the node's own name */
+            if (!it->reverse)
+                push(it, t, 0);
+            return CHT_OK;
+        }
+        struct cht_trange r = cht_tnode_range(t, after[t->end]);
+        push(it, t, it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
+        if (r.child == 0)
+            return CHT_OK;
+        struct cht_tleaf l;
+        struct cht_tnode child;
+        bool is_leaf, found;
+        unsigned at;
+        enum cht_rc rc = open_child(it, t, r, &is_leaf, &l, &child, err);
+        if (rc == CHT_OK && is_leaf) {
+            rc = cht_tleaf_find(it->pf, &l, after + l.depth, len - l.depth, &at, &found, err);
+            if (rc == CHT_OK)
+                enter_leaf(it, &l, it->reverse ? 0 : at + found, it->reverse ? at : l.n);
+        }
+        if (rc != CHT_OK || is_leaf)
+            return rc;
+        *t = child;
+    }
+}
+
+struct bytes { const uint8_t *p; size_t n; };
+
+/* The prefix ends within a leaf: a run of its entries, cut at the cursor. */
+static enum cht_rc seek_leaf(struct cht_trie_iter *it, const struct cht_tpos *pos, struct bytes prefix, struct bytes after,
+                             struct cht_err *err)
+{
+    struct cht_tleaf l;
+    unsigned from = 0, to = 0, at;
+    bool found;
+    enum cht_rc rc = cht_trie_leaf(it->pf, prefix.p, pos, &l, err);
+    if (rc == CHT_OK)
+        rc = cht_tleaf_prefix(it->pf, &l, prefix.p + l.depth, prefix.n - l.depth, &from, &to, err);
+    if (rc == CHT_OK && after.n > 0) {
+        rc = cht_tleaf_find(it->pf, &l, after.p + l.depth, after.n - l.depth, &at, &found, err);
+        if (rc == CHT_OK && it->reverse)
+            to = at < to ? at : to;
+        else if (rc == CHT_OK)
+            from = at + found > from ? at + found : from;
+    }
+    if (rc == CHT_OK)
+        enter_leaf(it, &l, from, to);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_trie_iter_new(struct cht_trie_iter **out, struct cht_err *err)
 {
     *out = cht_malloc(sizeof **out);
     if (*out == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an iterator");
-    (*out)->ended = true;
+    (*out)->left = (*out)->levels = 0;
+    (*out)->own = 0;
     return CHT_OK;
 }
 
 void cht_trie_iter_free(struct cht_trie_iter *it) { cht_free(it); }
 
-static enum cht_rc push_node(struct cht_trie_iter *it, uint32_t ref, const uint8_t *p, int at, struct cht_err *err)
-{
-    if (it->n > CHT_DEPTH_MAX)
-        return CHT_DAMAGED(err, "%s: the trie is deeper than a name can be", cht_pf_path(it->pf));
-    memcpy(it->name + cht_node_depth(p), p + cht_node_path(p[0]), p[1]);
-    it->frames[it->n++] = (struct frame){ref, at};
-    return CHT_OK;
-}
-
-static enum cht_rc enter_leaf(struct cht_trie_iter *it, uint32_t ref, const uint8_t *p, struct cht_err *err)
-{
-    it->leaf = ref;
-    it->leaf_depth = cht_get16(p + 8);
-    it->leaf_n = cht_leaf_n(p);
-    it->leaf_at = it->reverse ? (int)it->leaf_n - 1 : 0;
-    if (cht_get32(p + 12) != cht_crc32c(0, it->name, it->leaf_depth))
-        return CHT_DAMAGED(err, "%s: offset %llu: the leaf does not belong to the name that led to it", cht_pf_path(it->pf),
-                           (unsigned long long)ref * 64);
-    return CHT_OK;
-}
-
-/* The node at ref below byte `byte` of a node whose path ends at `depth`. */
-static enum cht_rc enter(struct cht_trie_iter *it, uint32_t ref, unsigned depth, unsigned byte, struct cht_err *err)
-{
-    const uint8_t *p = cht_arena_read(it->pf, ref, err);
-    if (p == NULL)
-        return CHT_CORRUPT;
-    if (p[0] == CHT_LEAF) {
-        p = cht_node_at(it->pf, ref, depth, err);
-        return p == NULL ? CHT_CORRUPT : enter_leaf(it, ref, p, err);
-    }
-    p = cht_node_at(it->pf, ref, depth + 1, err);
-    if (p == NULL)
-        return CHT_CORRUPT;
-    it->name[depth] = (uint8_t)byte;
-    return push_node(it, ref, p, it->reverse ? 255 : -1, err);
-}
-
-/* Goes on to the next leaf or own pair. *own is its key (its name of *len bytes is in it->name), or it->leaf is set.
- * PAIR_NOT_FOUND at the end. */
-static enum cht_rc advance(struct cht_trie_iter *it, uint64_t *own, size_t *len, struct cht_err *err)
-{
-    *own = 0;
-    while (it->n > 0) {
-        struct frame *f = &it->frames[it->n - 1];
-        const uint8_t *p = cht_arena_read(it->pf, f->ref, err);
-        if (p == NULL)
-            return CHT_CORRUPT;
-        unsigned end = cht_node_depth(p) + p[1];
-        if (f->at == -1) {
-            f->at = it->reverse ? -2 : 0;
-            if (cht_node_own(p) == 0)
-                continue;
-            *own = cht_node_own(p);
-            *len = end;
-            return CHT_OK;
-        }
-        if (f->at > 255 || f->at == -2) {
-            it->n--;
-            continue;
-        }
-        struct cht_range r;
-        cht_node_range(p, (unsigned)f->at, &r);
-        f->at = it->reverse ? (int)r.lo - 1 : (int)r.hi + 1;
-        if (r.child == 0)
-            continue;
-        enum cht_rc rc = enter(it, r.child, end, r.lo, err);
-        if (rc != CHT_OK || it->leaf != 0)
-            return rc;
-    }
-    return CHT_PAIR_NOT_FOUND;
-}
-
-/* Places a forward iterator on the first name >= t (or > t). */
-static enum cht_rc seek_forward(struct cht_trie_iter *it, uint32_t ref, const uint8_t *t, size_t n, bool exclusive, struct cht_err *err)
-{
-    unsigned depth = 0, below = 0;
-    while (ref != 0) {
-        const uint8_t *p = cht_arena_read(it->pf, ref, err);
-        p = p == NULL ? NULL : cht_node_at(it->pf, ref, p[0] == CHT_LEAF ? depth : depth + below, err);
-        if (p == NULL)
-            return CHT_CORRUPT;
-        if (p[0] == CHT_LEAF) {
-            unsigned pos = 0;
-            bool equal = false;
-            enum cht_rc rc = enter_leaf(it, ref, p, err);
-            if (rc == CHT_OK && n > depth)
-                rc = cht_leaf_search(it->pf, ref, p, t + depth, n - depth, &pos, &equal, err);
-            it->leaf_at = (int)(pos + (equal && exclusive));
-            return rc;
-        }
-        depth += below;
-        const uint8_t *path = p + cht_node_path(p[0]);
-        unsigned m = 0;
-        while (m < p[1] && depth + m < n && path[m] == t[depth + m])
-            m++;
-        if (m < p[1] && depth + m < n && path[m] < t[depth + m])
-            return CHT_OK; /* all below is smaller: the frames above go on behind it */
-        bool whole = m < p[1] || depth + m == n; /* all below, but perhaps the own pair, is larger */
-        depth += p[1];
-        int at = -1;
-        if (whole && m == p[1] && exclusive)
-            at = 0;
-        struct cht_range r = {0, 0, 0, 0};
-        if (!whole) {
-            cht_node_range(p, t[depth], &r);
-            at = (int)r.hi + 1;
-        }
-        enum cht_rc rc = push_node(it, ref, p, at, err);
-        if (rc != CHT_OK || whole)
-            return rc;
-        it->name[depth] = t[depth];
-        ref = r.child;
-        below = 1;
-    }
-    return CHT_OK;
-}
-
-/* Places a backward iterator on the last name < t. */
-static enum cht_rc seek_backward(struct cht_trie_iter *it, uint32_t ref, const uint8_t *t, size_t n, struct cht_err *err)
-{
-    unsigned depth = 0, below = 0;
-    while (ref != 0) {
-        const uint8_t *p = cht_arena_read(it->pf, ref, err);
-        p = p == NULL ? NULL : cht_node_at(it->pf, ref, p[0] == CHT_LEAF ? depth : depth + below, err);
-        if (p == NULL)
-            return CHT_CORRUPT;
-        if (p[0] == CHT_LEAF) {
-            unsigned pos = 0;
-            bool equal;
-            enum cht_rc rc = enter_leaf(it, ref, p, err);
-            if (rc == CHT_OK && n > depth)
-                rc = cht_leaf_search(it->pf, ref, p, t + depth, n - depth, &pos, &equal, err);
-            it->leaf_at = (int)pos - 1;
-            return rc;
-        }
-        depth += below;
-        const uint8_t *path = p + cht_node_path(p[0]);
-        unsigned m = 0;
-        while (m < p[1] && depth + m < n && path[m] == t[depth + m])
-            m++;
-        if (depth + m == n || (m < p[1] && path[m] > t[depth + m]))
-            return CHT_OK; /* all below is t or larger */
-        bool whole = m < p[1]; /* all below is smaller */
-        depth += p[1];
-        struct cht_range r = {0, 0, 0, 0};
-        int at = 255;
-        if (!whole) {
-            cht_node_range(p, t[depth], &r);
-            at = (int)r.lo - 1;
-        }
-        enum cht_rc rc = push_node(it, ref, p, at, err);
-        if (rc != CHT_OK || whole)
-            return rc;
-        it->name[depth] = t[depth];
-        ref = r.child;
-        below = 1;
-    }
-    return CHT_OK;
-}
-
-/* ------------------------------------------------------------------------------------------------------------ */
-
 enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix, size_t prefix_len,
                                const uint8_t *after, size_t after_len, bool reverse, struct cht_err *err)
 {
+    CHT_INVARIANT(prefix_len <= TRIE_NAME_MAX && after_len <= TRIE_NAME_MAX);
     it->pf = pf;
+    it->left = it->levels = 0;
+    it->own = 0;
     it->reverse = reverse;
-    it->ended = false;
-    it->prefix_len = prefix_len;
-    if (prefix_len > 0)
-        memcpy(it->prefix, prefix, prefix_len);
-    it->leaf = 0;
-    it->n = 0;
-    const uint8_t *h = cht_page_read(pf, 0, err);
-    if (h == NULL)
-        return CHT_CORRUPT;
-    uint32_t root = cht_get32(h + CHT_TRIE_ROOT);
-    size_t min = prefix_len < after_len ? prefix_len : after_len;
-    int c = min > 0 ? memcmp(after, prefix, min) : 0;
-    if (c == 0)
-        c = (after_len > prefix_len) - (after_len < prefix_len);
-    if (!reverse) {
-        bool use_after = after_len > 0 && c >= 0;
-        return use_after ? seek_forward(it, root, after, after_len, true, err) : seek_forward(it, root, prefix, prefix_len, false, err);
+    it->budget = cht_twalk_budget(pf);
+    if (after_len > 0) {
+        int side = cursor_side(prefix, prefix_len, after, after_len);
+        if (side == (reverse ? -1 : 1))
+            return CHT_OK; /* nothing lies there: the first next says so */
+        if (side != 0)
+            after_len = 0;
     }
-    uint8_t next[CHT_NAME_MAX]; /* the least string behind all that begin with the prefix */
-    size_t n = prefix_len;
-    if (n > 0)
-        memcpy(next, prefix, n);
-    while (n > 0 && next[n - 1] == 0xFF)
-        n--;
-    if (n > 0)
-        next[n - 1]++;
-    min = n < after_len ? n : after_len;
-    c = min > 0 ? memcmp(after, next, min) : 0;
-    bool use_after = after_len > 0 && (n == 0 || c < 0 || (c == 0 && after_len < n));
-    if (use_after)
-        return seek_backward(it, root, after, after_len, err);
-    if (n > 0)
-        return seek_backward(it, root, next, n, err);
-    if (root == 0)
-        return CHT_OK;
-    const uint8_t *p = cht_arena_read(pf, root, err);
-    p = p == NULL ? NULL : cht_node_at(pf, root, 0, err);
-    if (p == NULL)
-        return CHT_CORRUPT;
-    return p[0] == CHT_LEAF ? enter_leaf(it, root, p, err) : push_node(it, root, p, 255, err);
-}
-
-/* Does the name begin with the prefix? If not, the iteration is over: the names that do lie side by side. */
-static bool inside(struct cht_trie_iter *it, size_t len)
-{
-    return len >= it->prefix_len && memcmp(it->name, it->prefix, it->prefix_len) == 0;
+    struct cht_tpos pos;
+    enum cht_rc rc = cht_trie_descend(pf, prefix, prefix_len, &pos, err);
+    if (rc != CHT_OK || pos.end == TEND_NONE || (pos.end == TEND_PATH && pos.node.depth + pos.at < prefix_len))
+        return rc;
+    unsigned known = pos.end == TEND_LEAF ? pos.node.end : pos.node.depth;
+    if (known > 0)
+        memcpy(it->name, prefix, known);
+    if (pos.end == TEND_LEAF)
+        return seek_leaf(it, &pos, (struct bytes){prefix, prefix_len}, (struct bytes){after, after_len}, err);
+    if (after_len > 0)
+        return seek_cursor(it, &pos.node, after, (unsigned)after_len, err);
+    enter(it, &pos.node);
+    return CHT_OK;
 }
 
 enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key, struct cht_err *err)
 {
-    while (!it->ended) {
-        if (it->leaf != 0 && it->leaf_at >= 0 && it->leaf_at < (int)it->leaf_n) {
-            struct cht_rest r;
-            const uint8_t *p = cht_arena_read(it->pf, it->leaf, err);
-            if (p == NULL)
-                return CHT_CORRUPT;
-            enum cht_rc rc = cht_leaf_entry(it->pf, it->leaf, p, (unsigned)it->leaf_at, &r, err);
-            if (rc != CHT_OK)
-                return rc;
-            if (it->leaf_depth + r.len > CHT_NAME_MAX)
-                return CHT_DAMAGED(err, "%s: offset %llu: a name of more than 4096 bytes", cht_pf_path(it->pf),
-                                   (unsigned long long)it->leaf * 64);
-            it->leaf_at += it->reverse ? -1 : 1;
-            cht_put32(it->name + it->leaf_depth, __builtin_bswap32(r.head));
-            if (r.len > 4)
-                memcpy(it->name + it->leaf_depth + 4, r.more, r.len - 4);
-            *len = it->leaf_depth + r.len;
-            *key = r.key;
-        } else {
-            it->leaf = 0;
-            enum cht_rc rc = advance(it, key, len, err);
-            if (rc == CHT_PAIR_NOT_FOUND)
-                break;
-            if (rc != CHT_OK)
-                return rc;
-            if (it->leaf != 0)
-                continue;
-        }
-        if (!inside(it, *len))
-            break;
-        *name = it->name;
+    if (it->left == 0 && it->own == 0) {
+        enum cht_rc rc = advance(it, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+    *name = it->name;
+    if (it->own != 0) {
+        *len = it->own_len;
+        *key = it->own;
+        it->own = 0;
         return CHT_OK;
     }
-    it->ended = true;
-    return CHT_PAIR_NOT_FOUND;
+    unsigned n = take_entry(it, it->name + it->base, key);
+    if (n == 0)
+        return bad_entry(it, err);
+    *len = it->base + n;
+    return CHT_OK;
 }
 
 enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max, uint8_t *names, size_t names_cap,
                                 size_t *count, size_t *names_used, struct cht_err *err)
 {
-    size_t n = 0, used = 0;
+    size_t used = 0, n = 0;
     enum cht_rc rc = CHT_OK;
-    while (n < max && names_cap - used >= CHT_NAME_MAX) {
-        const uint8_t *name;
-        size_t len;
-        uint64_t key;
-        rc = cht_trie_iter_next(it, &name, &len, &key, err);
-        if (rc != CHT_OK)
+    while (n < max && names_cap - used >= TRIE_NAME_MAX) {
+        if (it->left == 0 && it->own == 0 && (rc = advance(it, err)) != CHT_OK)
             break;
-        memcpy(names + used, name, len);
-        items[n++] = (struct cht_trie_item){(uint32_t)used, (uint32_t)len, key};
+        unsigned len, known = it->own != 0 ? it->own_len : it->base;
+        uint64_t key = it->own;
+        memcpy(names + used, it->name, known);
+        if (it->own != 0) {
+            it->own = 0;
+            len = known;
+        } else {
+            unsigned s = take_entry(it, names + used + known, &key);
+            if (s == 0) {
+                rc = bad_entry(it, err);
+                break;
+            }
+            len = known + s;
+        }
+        items[n++] = (struct cht_trie_item){(uint32_t)used, len, key};
         used += len;
     }
     *count = n;

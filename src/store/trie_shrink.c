@@ -1,436 +1,270 @@
-/* trie_shrink: giving back what deletes leave empty or small; deleting whole prefixes.
+/* trie_shrink: tidying up after a removal. One step at a time, each all or nothing, until none applies; a step that fails
+ * (no memory) is left out: the trie is as valid without it.
  *
- * After a delete, at most three steps, each complete in itself and none needed for correctness:
- *   D1 an empty leaf, or a node without pairs, is freed and its range becomes null; so upwards
- *   D2 a leaf takes in a neighbouring leaf of the same node where both together fill half a page
- *   D3 an inner node with few pairs and at most one leaf below becomes a leaf of its parent
+ *   S1 an empty leaf goes, its range leads nowhere          S2 a leaf a quarter full joins a neighbour, to half a page
+ *   S3 a node without pairs goes                            S4 a node with one small leaf becomes a leaf of its parent,
+ *   S5 a node with one inner child and no key joins it         its own key an entry; without a leaf it joins a neighbour
  */
-#include "store/trie_format.h"
-
-#include "base/alloc.h"
-#include "base/invariant.h"
+#include "store/trie_int.h"
 
 #include <string.h>
 
-#define MERGE_BYTES (CHT_PAGE / 2)
-#define PULL_BYTES (CHT_PAGE / 4)
+#define QUARTER (LEAF_FULL / 4)
+#define HALF (LEAF_FULL / 2)
+#define ROUNDS_MAX (4 * TRIE_NAME_MAX)
 
 struct shrink {
     struct cht_pagefile *pf;
     const uint8_t *name;
-    size_t len;
-    struct cht_way way;
-    struct cht_stand st;
-    struct cht_node_image image;
-    struct cht_leaf_items a, b;
+    struct cht_err err; /* not told to anyone: the removal has succeeded */
+    bool changed;
+    struct cht_tpos pos;
+    struct cht_timage im;
+    struct cht_tbuild made;
 };
 
-static uint8_t *sure(struct cht_pagefile *pf, uint32_t ref)
+/* A leaf of a node, given by its image and a byte of its range; false where it is none or not in order. */
+static bool leaf_at(struct shrink *s, const struct cht_timage *im, unsigned byte, unsigned depth, uint32_t crc, struct cht_tleaf *l)
 {
-    struct cht_err e;
-    uint8_t *p = cht_arena_write(pf, ref, &e);
-    CHT_INVARIANT(p != NULL); /* obtained before */
-    return p;
-}
-
-static enum cht_rc ready(struct cht_pagefile *pf, uint32_t ref, struct cht_err *err)
-{
-    struct cht_err e = {0};
-    if (cht_arena_write(pf, ref, &e) != NULL)
-        return CHT_OK;
-    if (err != NULL)
-        *err = e;
-    return e.code;
-}
-
-static enum cht_rc ready_way(struct shrink *s, struct cht_err *err)
-{
-    enum cht_rc rc = ready(s->pf, 0, err);
-    for (unsigned i = 0; i < s->way.n && rc == CHT_OK; i++)
-        rc = ready(s->pf, s->way.ref[i], err);
-    return rc;
-}
-
-static struct cht_link link_of(const struct shrink *s, unsigned i)
-{
-    if (i == 0)
-        return (struct cht_link){0, 0};
-    const uint8_t *p = sure(s->pf, s->way.ref[i - 1]);
-    return (struct cht_link){s->way.ref[i - 1], s->name[cht_node_depth(p) + p[1]]};
-}
-
-/* Puts `ref` over bytes lo..hi of the last node of the way. */
-static enum cht_rc set_last(struct shrink *s, unsigned lo, unsigned hi, uint32_t ref, struct cht_err *err)
-{
-    uint32_t node = s->way.ref[s->way.n - 1], out;
-    cht_node_take(sure(s->pf, node), &s->image);
-    for (unsigned b = lo; b <= hi; b++)
-        s->image.child[b] = ref;
-    enum cht_rc rc = cht_node_replace(s->pf, link_of(s, s->way.n - 1), node, &s->image, &out, err);
-    if (rc == CHT_OK)
-        s->way.ref[s->way.n - 1] = out;
-    return rc;
-}
-
-/* D1: takes the block at ref, of class k, out of where it hangs; the way ends at its parent. */
-static enum cht_rc drop_child(struct shrink *s, uint32_t ref, unsigned k, struct cht_err *err)
-{
-    enum cht_rc rc = ready(s->pf, ref, err);
-    if (rc == CHT_OK && s->way.n == 0) {
-        rc = cht_link_ready(s->pf, (struct cht_link){0, 0}, err);
-        if (rc == CHT_OK)
-            cht_link_set(s->pf, (struct cht_link){0, 0}, 0);
-    } else if (rc == CHT_OK) {
-        const uint8_t *p = sure(s->pf, s->way.ref[s->way.n - 1]);
-        struct cht_range r;
-        cht_node_range(p, s->name[cht_node_depth(p) + p[1]], &r);
-        rc = set_last(s, r.lo, r.hi, 0, err);
-    }
-    return rc == CHT_OK ? cht_arena_free(s->pf, k, ref, err) : rc;
-}
-
-/* D1 upwards: nodes of the way that hold no pair any more. */
-static enum cht_rc drop_empty_nodes(struct shrink *s, struct cht_err *err)
-{
-    enum cht_rc rc = CHT_OK;
-    while (rc == CHT_OK && s->way.n > 0) {
-        uint32_t ref = s->way.ref[s->way.n - 1];
-        const uint8_t *p = sure(s->pf, ref);
-        if (cht_node_count(p) != 0)
-            break;
-        for (unsigned b = 0; b < 256; b++) { /* an empty path node may hang below one that is empty too */
-            if (cht_node_child(p, b) != 0)
-                return CHT_OK;
-        }
-        s->way.n--;
-        rc = drop_child(s, ref, cht_node_class(p[0], p[1]), err);
-    }
-    return rc;
-}
-
-/* D2: leaf `ref` (range r) and its neighbour `other` (range o), o right of r. */
-static enum cht_rc merge_pair(struct shrink *s, uint32_t ref, const struct cht_range *r, uint32_t other, const struct cht_range *o,
-                              struct cht_err *err)
-{
-    enum cht_rc rc = ready(s->pf, ref, err);
-    if (rc == CHT_OK)
-        rc = ready(s->pf, other, err);
-    if (rc == CHT_OK)
-        rc = cht_leaf_take(s->pf, ref, sure(s->pf, ref), &s->a, err);
-    if (rc == CHT_OK)
-        rc = cht_leaf_take(s->pf, other, sure(s->pf, other), &s->b, err);
-    if (rc != CHT_OK || s->a.n + s->b.n >= CHT_LEAF_MAX || s->a.used + s->b.used + 4u > sizeof s->a.bytes)
-        return rc;
-    const uint8_t *p = sure(s->pf, ref);
-    unsigned depth = cht_get16(p + 8);
-    uint32_t crc = cht_get32(p + 12);
-    rc = set_last(s, r->lo, o->hi, ref, err);
-    if (rc != CHT_OK)
-        return rc;
-    memcpy(s->a.bytes + s->a.used, s->b.bytes, s->b.used);
-    for (unsigned i = 0; i < s->b.n; i++) {
-        s->a.v[s->a.n + i] = s->b.v[i];
-        s->a.v[s->a.n + i].off = (uint16_t)(s->b.v[i].off + s->a.used);
-    }
-    s->a.n += s->b.n;
-    cht_leaf_build(sure(s->pf, ref), &s->a, 0, s->a.n, 0, s->name, 0, depth, r->lo, o->hi, crc);
-    return cht_arena_free(s->pf, 6, other, err);
-}
-
-static bool is_leaf(struct cht_pagefile *pf, uint32_t ref, size_t *used)
-{
-    const uint8_t *p = ref == 0 ? NULL : cht_arena_read(pf, ref, NULL);
-    if (p == NULL || p[0] != CHT_LEAF)
+    uint32_t ref = im->child[byte];
+    unsigned lo = byte, hi = byte;
+    const uint8_t *p = ref < 64 ? NULL : cht_arena_read(s->pf, ref, &s->err);
+    if (p == NULL || p[LEAF_TYPE] != TRIE_LEAF || cht_tleaf_open(s->pf, ref, depth, l, &s->err) != CHT_OK)
         return false;
-    *used = cht_leaf_used(p);
-    return true;
+    while (lo > 0 && im->child[lo - 1] == ref)
+        lo--;
+    while (hi < 255 && im->child[hi + 1] == ref)
+        hi++;
+    return l->lo == lo && l->hi == hi && l->crc == crc;
 }
 
-static enum cht_rc merge_neighbours(struct shrink *s, uint32_t leaf, struct cht_err *err)
+/* The leaves next to byte range lo..hi of an image, past ranges that lead nowhere. */
+static bool neighbour(struct shrink *s, const struct cht_timage *im, unsigned lo, unsigned hi, bool left, unsigned depth, uint32_t crc,
+                      struct cht_tleaf *l)
 {
-    if (s->way.n == 0)
-        return CHT_OK;
-    const uint8_t *p = sure(s->pf, s->way.ref[s->way.n - 1]);
-    struct cht_range r, o;
-    size_t used, more;
-    cht_node_range(p, s->name[cht_node_depth(p) + p[1]], &r);
-    if (r.child != leaf || !is_leaf(s->pf, leaf, &used) || used > PULL_BYTES)
-        return CHT_OK;
-    if (r.hi < 255) {
-        cht_node_range(p, r.hi + 1, &o);
-        if (is_leaf(s->pf, o.child, &more) && used + more - CHT_LEAF_HEAD <= MERGE_BYTES)
-            return merge_pair(s, leaf, &r, o.child, &o, err);
-    }
-    if (r.lo > 0) {
-        cht_node_range(p, r.lo - 1, &o);
-        if (is_leaf(s->pf, o.child, &more) && used + more - CHT_LEAF_HEAD <= MERGE_BYTES)
-            return merge_pair(s, o.child, &o, leaf, &r, err);
-    }
-    return CHT_OK;
+    int b = left ? (int)lo - 1 : (int)hi + 1;
+    while (b >= 0 && b <= 255 && im->child[b] == 0)
+        b += left ? -1 : 1;
+    return b >= 0 && b <= 255 && leaf_at(s, im, (unsigned)b, depth, crc, l);
 }
 
-/* D3: the last node of the way, if it is small enough, becomes a leaf. */
-static enum cht_rc pull_up(struct shrink *s, struct cht_err *err)
+/* Makes the leaf of a's entries before b's. */
+static bool join(struct shrink *s, const struct cht_tleaf *a, const struct cht_tleaf *b)
 {
-    if (s->way.n < 2)
-        return CHT_OK;
-    uint32_t ref = s->way.ref[s->way.n - 1], leaf = 0;
-    const uint8_t *p = sure(s->pf, ref);
-    cht_node_take(p, &s->image);
+    cht_tbuild_init(&s->made, a->n + b->n, a->depth, a->lo, b->hi, a->crc);
+    return cht_tbuild_copy(&s->made, s->pf, a, 0, a->n, 0, &s->err) == CHT_OK &&
+           cht_tbuild_copy(&s->made, s->pf, b, 0, b->n, 0, &s->err) == CHT_OK && cht_tbuild_done(&s->made, s->pf, a->ref, &s->err) == CHT_OK;
+}
+
+/* S1 */
+static void drop_leaf(struct shrink *s, const struct cht_tleaf *l)
+{
+    struct cht_ttxn t = {.pf = s->pf, .err = &s->err};
+    unsigned level = s->pos.levels - 1;
+    uint32_t ref, leaf = l->ref;
+    cht_timage_set(&s->im, l->lo, l->hi, 0);
+    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, leaf))
+        return;
+    cht_ttxn_free(&t, TRIE_LEAF_CLASS, leaf);
+    cht_ttxn_put_node(&t, &s->pos, level, s->name, &s->im, ref);
+    s->changed = true;
+}
+
+/* S2: s->made takes the place of both, in the page of `keep`. */
+static void merge_leaves(struct shrink *s, uint32_t keep, uint32_t drop)
+{
+    struct cht_ttxn t = {.pf = s->pf, .err = &s->err};
+    unsigned level = s->pos.levels - 1;
+    uint32_t ref;
+    cht_timage_set(&s->im, s->made.page[LEAF_LO], s->made.page[LEAF_HI], keep);
+    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, keep) || !cht_ttxn_write(&t, drop))
+        return;
+    memcpy(cht_trie_ptr(s->pf, keep), s->made.page, CHT_PAGE);
+    cht_ttxn_free(&t, TRIE_LEAF_CLASS, drop);
+    cht_ttxn_put_node(&t, &s->pos, level, s->name, &s->im, ref);
+    s->changed = true;
+}
+
+static void shrink_leaf(struct shrink *s)
+{
+    struct cht_tleaf l, o;
+    const struct cht_tnode *t = &s->pos.node;
+    if (cht_trie_leaf(s->pf, s->name, &s->pos, &l, &s->err) != CHT_OK || cht_tleaf_used(&l) > QUARTER)
+        return;
+    cht_timage_load(&s->im, t);
+    if (!leaf_at(s, &s->im, l.lo, t->end, l.crc, &l))
+        return;
+    if (l.n == 0) {
+        drop_leaf(s, &l);
+        return;
+    }
+    for (unsigned left = 0; left < 2; left++) {
+        if (!neighbour(s, &s->im, l.lo, l.hi, left, t->end, l.crc, &o) || cht_tleaf_used(&l) + cht_tleaf_used(&o) > HALF)
+            continue;
+        if (left ? join(s, &o, &l) : join(s, &l, &o))
+            merge_leaves(s, left ? o.ref : l.ref, left ? l.ref : o.ref);
+        return;
+    }
+}
+
+/* The parent's image with `child` on lo..hi, and the node gone. */
+static void replace_node(struct shrink *s, unsigned lo, unsigned hi, uint32_t child)
+{
+    struct cht_ttxn t = {.pf = s->pf, .err = &s->err};
+    unsigned level = s->pos.levels - 2, class = cht_trie_class(s->pf, s->pos.node.ref);
+    uint32_t ref, node = s->pos.node.ref;
+    cht_timage_set(&s->im, lo, hi, child);
+    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, node) || (child != 0 && !cht_ttxn_write(&t, child)))
+        return;
+    if (child != 0)
+        memcpy(cht_trie_ptr(s->pf, child), s->made.page, CHT_PAGE);
+    cht_ttxn_free(&t, class, node);
+    cht_ttxn_put_node(&t, &s->pos, level, s->name, &s->im, ref);
+    s->changed = true;
+}
+
+/* S4: the entries of the node, as they read in its parent, into s->made. False where they are too many or too long. */
+static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const struct cht_tleaf *l, const struct cht_tnode *parent,
+                         uint32_t crc)
+{
+    unsigned lead = 1 + nd->path_len, n = nd->own != 0, total = n ? cht_tentry_cost(lead) : 0;
+    uint8_t suffix[1 + TRIE_PATH_MAX + TRIE_SUFFIX_MAX];
+    struct cht_tentry e;
+    suffix[0] = s->name[parent->end];
+    memcpy(suffix + 1, nd->path, nd->path_len);
+    for (unsigned i = 0; l != NULL && i < l->n; i++, n++) {
+        if (cht_tleaf_entry(s->pf, l, i, &e, &s->err) != CHT_OK || lead + e.len > TRIE_SUFFIX_MAX)
+            return false;
+        total += cht_tentry_cost(lead + e.len);
+    }
+    if (total > HALF || n != nd->count)
+        return false;
+    cht_tbuild_init(&s->made, n, parent->end, suffix[0], suffix[0], crc);
+    if (nd->own != 0)
+        cht_tbuild_add(&s->made, suffix, lead, nd->own);
+    for (unsigned i = 0; l != NULL && i < l->n; i++) {
+        if (cht_tleaf_entry(s->pf, l, i, &e, &s->err) != CHT_OK)
+            return false;
+        cht_tbuild_add(&s->made, suffix, lead + cht_tentry_suffix(&e, suffix + lead), e.key);
+    }
+    return cht_tbuild_done(&s->made, s->pf, nd->child[0], &s->err) == CHT_OK;
+}
+
+/* S4 */
+static void pull_up(struct shrink *s, const struct cht_timage *nd, const struct cht_tleaf *l)
+{
+    struct cht_tnode parent;
+    struct cht_tleaf o;
+    const struct cht_tnode *t = &s->pos.node;
+    uint32_t up = s->pos.ref[s->pos.levels - 2];
+    unsigned depth = cht_get16(cht_trie_ptr(s->pf, up) + NODE_DEPTH);
+    if (cht_tnode_open(s->pf, up, depth, &parent, &s->err) != CHT_OK)
+        return;
+    uint32_t crc = cht_crc32c(0, s->name, parent.end);
+    unsigned byte = s->name[parent.end];
+    if (!pull_entries(s, nd, l, &parent, crc))
+        return;
+    cht_timage_load(&s->im, &parent);
+    if (s->im.child[byte] != t->ref)
+        return;
+    if (l != NULL) {
+        replace_node(s, byte, byte, l->ref);
+        return;
+    }
+    for (unsigned left = 0; left < 2; left++) { /* one pair is no reason for a page of its own */
+        struct cht_tbuild one = s->made;
+        struct cht_tleaf v = {.p = one.page, .n = 1, .heap = one.heap, .depth = parent.end, .lo = byte, .hi = byte, .crc = crc};
+        if (!neighbour(s, &s->im, byte, byte, left, parent.end, crc, &o) || cht_tleaf_used(&o) + cht_tleaf_used(&v) > HALF)
+            continue;
+        if (left ? join(s, &o, &v) : join(s, &v, &o))
+            replace_node(s, s->made.page[LEAF_LO], s->made.page[LEAF_HI], o.ref);
+        return;
+    }
+}
+
+/* S5 */
+static void join_path(struct shrink *s, const struct cht_timage *nd, unsigned byte)
+{
+    struct cht_ttxn t = {.pf = s->pf, .err = &s->err};
+    struct cht_tnode c;
+    unsigned level = s->pos.levels - 1, head = nd->path_len + 1;
+    uint32_t node = s->pos.node.ref;
+    if (cht_tnode_open(s->pf, nd->child[byte], s->pos.node.end + 1, &c, &s->err) != CHT_OK || head + c.path_len > TRIE_PATH_MAX ||
+        cht_tnode_count(&c) != nd->count)
+        return;
+    uint32_t child = c.ref, ref = c.ref;
+    cht_timage_load(&s->im, &c);
+    memmove(s->im.path + head, s->im.path, c.path_len);
+    memcpy(s->im.path, nd->path, nd->path_len);
+    s->im.path[nd->path_len] = (uint8_t)byte;
+    s->im.path_len += head;
+    s->im.depth = nd->depth;
+    s->im.crc = nd->crc;
+    unsigned was = cht_trie_class(s->pf, child), now = cht_timage_fit(&s->im), gone = cht_trie_class(s->pf, node);
+    if ((now != was && !cht_ttxn_alloc(&t, now, &ref)) || !cht_ttxn_write(&t, child) || !cht_ttxn_write(&t, node) ||
+        !cht_ttxn_write(&t, 0) || !cht_ttxn_write(&t, s->pos.ref[level - 1]))
+        return;
+    cht_timage_store(&s->im, cht_trie_ptr(s->pf, ref));
+    cht_ttxn_relink(&t, &s->pos, level, s->name, ref);
+    cht_ttxn_free(&t, gone, node);
+    if (ref != child)
+        cht_ttxn_free(&t, was, child);
+    s->changed = true;
+}
+
+static void shrink_node(struct shrink *s)
+{
+    const struct cht_tnode *t = &s->pos.node;
+    struct cht_timage nd;
+    struct cht_tleaf l;
+    if (s->pos.levels < 2 || (t->n > 3 && cht_tnode_count(t) > LEAF_FULL / LEAF_SLOT))
+        return;
+    cht_timage_load(&nd, t);
+    unsigned children = 0, byte = 0;
     for (unsigned b = 0; b < 256; b++) {
-        if (s->image.child[b] != 0 && leaf != 0 && s->image.child[b] != leaf)
-            return CHT_OK;
-        leaf = s->image.child[b] != 0 ? s->image.child[b] : leaf;
+        if (nd.child[b] != 0 && (b == 0 || nd.child[b] != nd.child[b - 1])) {
+            children++;
+            byte = b;
+        }
     }
-    size_t used = 0;
-    unsigned k = cht_node_class(p[0], p[1]), front_len = s->image.path_len + 1;
-    if (leaf != 0 && (!is_leaf(s->pf, leaf, &used) || used > PULL_BYTES))
-        return CHT_OK;
-    s->a.n = s->a.used = 0;
-    enum cht_rc rc = leaf != 0 ? ready(s->pf, leaf, err) : cht_arena_reserve(s->pf, 6, 1, err);
-    if (rc == CHT_OK && leaf != 0)
-        rc = cht_leaf_take(s->pf, leaf, sure(s->pf, leaf), &s->a, err);
-    if (rc != CHT_OK || cht_leaf_size(&s->a, 0, s->a.n, -(int)front_len) > MERGE_BYTES)
-        return rc;
-    for (unsigned i = 0; i < s->a.n; i++) {
-        if (s->a.v[i].len + front_len > CHT_REST_MAX)
-            return CHT_OK;
+    if (children > 1)
+        return;
+    if (children == 0 && nd.own == 0) { /* S3 */
+        struct cht_tnode parent;
+        uint32_t up = s->pos.ref[s->pos.levels - 2];
+        if (nd.count != 0 || cht_tnode_open(s->pf, up, cht_get16(cht_trie_ptr(s->pf, up) + NODE_DEPTH), &parent, &s->err) != CHT_OK)
+            return;
+        cht_timage_load(&s->im, &parent);
+        unsigned at = s->name[parent.end];
+        if (s->im.child[at] == t->ref)
+            replace_node(s, at, at, 0);
+        return;
     }
-    const uint8_t *up = sure(s->pf, s->way.ref[s->way.n - 2]);
-    unsigned depth = cht_node_depth(up) + up[1], byte = s->name[depth];
-    uint8_t front[CHT_PATH_BYTES + 1];
-    front[0] = (uint8_t)byte;
-    memcpy(front + 1, s->image.path, s->image.path_len);
-    if (s->image.own != 0) { /* the shortest of them, so the first */
-        memmove(&s->a.v[1], &s->a.v[0], s->a.n * sizeof s->a.v[0]);
-        s->a.v[0].off = 0;
-        s->a.v[0].len = 0;
-        s->a.v[0].key = s->image.own;
-        s->a.n++;
-    }
-    s->way.n--;
-    rc = ready(s->pf, ref, err);
-    if (rc == CHT_OK && leaf == 0)
-        rc = cht_arena_alloc(s->pf, 6, &leaf, err);
-    if (rc == CHT_OK)
-        rc = set_last(s, byte, byte, leaf, err);
-    if (rc != CHT_OK)
-        return rc;
-    cht_leaf_build(sure(s->pf, leaf), &s->a, 0, s->a.n, 0, front, front_len, depth, byte, byte, cht_crc32c(0, s->name, depth));
-    return cht_arena_free(s->pf, k, ref, err);
+    uint32_t crc = cht_crc32c(nd.crc, nd.path, nd.path_len);
+    if (children == 0)
+        pull_up(s, &nd, NULL);
+    else if (leaf_at(s, &nd, byte, t->end, crc, &l))
+        cht_tleaf_used(&l) <= QUARTER ? pull_up(s, &nd, &l) : (void)0;
+    else if (nd.own == 0)
+        join_path(s, &nd, byte);
 }
 
-static enum cht_rc shrink_way(struct shrink *s, struct cht_err *err)
-{
-    enum cht_rc rc = ready_way(s, err);
-    if (rc == CHT_OK && s->st.stop == CHT_AT_LEAF) {
-        size_t used = 0;
-        const uint8_t *p = cht_arena_read(s->pf, s->st.ref, err);
-        if (p == NULL)
-            return CHT_CORRUPT;
-        used = cht_leaf_used(p);
-        if (cht_leaf_n(p) == 0)
-            rc = drop_child(s, s->st.ref, 6, err);
-        else if (used <= PULL_BYTES)
-            rc = merge_neighbours(s, s->st.ref, err);
-    }
-    if (rc == CHT_OK)
-        rc = drop_empty_nodes(s, err);
-    if (rc == CHT_OK && s->way.n > 0 && cht_node_count(sure(s->pf, s->way.ref[s->way.n - 1])) < CHT_LEAF_MAX / 2)
-        rc = pull_up(s, err);
-    return rc;
-}
+/* ------------------------------------------------------------------------------------------------------------ */
 
 void cht_trie_shrink(struct cht_pagefile *pf, const uint8_t *name, size_t len)
 {
-    struct shrink *s = cht_malloc(sizeof *s);
-    struct cht_err ignored = {0}; /* what could not be done now is only space */
-    if (s == NULL)
-        return;
-    s->pf = pf;
-    s->name = name;
-    s->len = len;
-    if (cht_trie_walk(pf, name, len, &s->way, &s->st, &ignored) == CHT_OK)
-        (void)shrink_way(s, &ignored);
-    cht_free(s);
-}
-
-/* ---- prefixes -------------------------------------------------------------------------------------------------- */
-
-/* Entries [*a, *b) of a leaf begin with s. */
-static enum cht_rc leaf_prefix(struct cht_pagefile *pf, uint32_t ref, const uint8_t *p, const uint8_t *s, size_t n, unsigned *a,
-                               unsigned *b, struct cht_err *err)
-{
-    bool equal;
-    uint8_t next[CHT_NAME_MAX];
-    *a = 0;
-    *b = cht_leaf_n(p);
-    if (n == 0)
-        return CHT_OK;
-    enum cht_rc rc = cht_leaf_search(pf, ref, p, s, n, a, &equal, err);
-    memcpy(next, s, n);
-    while (n > 0 && next[n - 1] == 0xFF) /* the least string behind all that begin with s */
-        n--;
-    if (rc != CHT_OK || n == 0)
-        return rc;
-    next[n - 1]++;
-    return cht_leaf_search(pf, ref, p, next, n, b, &equal, err);
-}
-
-enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err)
-{
-    struct cht_way way;
-    struct cht_stand st;
-    *count = 0;
-    if (len == 0) {
-        const uint8_t *h = cht_page_read(pf, 0, err);
-        *count = h == NULL ? 0 : cht_get64(h + CHT_TRIE_PAIRS);
-        return h == NULL ? CHT_CORRUPT : CHT_OK;
+    struct shrink s;
+    s.pf = pf;
+    s.name = name;
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+        s.changed = false;
+        if (cht_trie_descend(pf, name, len, &s.pos, &s.err) != CHT_OK)
+            return;
+        if (s.pos.end == TEND_LEAF)
+            shrink_leaf(&s);
+        if (!s.changed)
+            shrink_node(&s);
+        if (!s.changed)
+            return;
     }
-    enum cht_rc rc = cht_trie_walk(pf, prefix, len, &way, &st, err);
-    if (rc != CHT_OK)
-        return rc;
-    if (st.stop == CHT_AT_LEAF) {
-        unsigned a, b;
-        rc = leaf_prefix(pf, st.ref, cht_arena_read(pf, st.ref, err), prefix + st.depth, len - st.depth, &a, &b, err);
-        *count = rc == CHT_OK ? b - a : 0;
-    } else if (st.stop == CHT_AT_OWN || (st.stop == CHT_IN_PATH && st.depth == len)) {
-        *count = cht_node_count(cht_arena_read(pf, st.ref, err));
-    }
-    return rc;
-}
-
-struct work {
-    uint32_t *v; /* owned */
-    size_t n, cap;
-};
-
-static enum cht_rc push(struct work *w, uint32_t ref, struct cht_err *err)
-{
-    if (w->n == w->cap) {
-        size_t cap = w->cap ? w->cap * 2 : 256;
-        uint32_t *v = cht_realloc(w->v, cap * sizeof *v);
-        if (v == NULL)
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to delete a prefix");
-        w->v = v;
-        w->cap = cap;
-    }
-    w->v[w->n++] = ref;
-    return CHT_OK;
-}
-
-/* Frees a subtree, node by node. */
-static enum cht_rc free_subtree(struct cht_pagefile *pf, uint32_t ref, struct cht_err *err)
-{
-    struct work w = {0};
-    struct cht_node_image *im = cht_malloc(sizeof *im);
-    enum cht_rc rc = im == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory to delete a prefix") : push(&w, ref, err);
-    uint64_t limit = cht_pf_pages(pf) * 64; /* more nodes there cannot be: a circle in a damaged file ends here */
-    while (rc == CHT_OK && w.n > 0) {
-        uint32_t at = w.v[--w.n];
-        const uint8_t *p = cht_arena_read(pf, at, err);
-        unsigned depth = p == NULL ? 0 : p[0] == CHT_LEAF ? cht_get16(p + 8) : cht_node_depth(p);
-        p = p == NULL ? NULL : cht_node_at(pf, at, depth, err);
-        if (p == NULL || limit-- == 0) {
-            rc = p == NULL ? CHT_CORRUPT : CHT_DAMAGED(err, "%s: nodes of the trie form a circle", cht_pf_path(pf));
-            break;
-        }
-        unsigned k = p[0] == CHT_LEAF ? 6 : cht_node_class(p[0], p[1]);
-        if (p[0] != CHT_LEAF) {
-            cht_node_take(p, im);
-            for (unsigned b = 0; b < 256 && rc == CHT_OK; b++) {
-                if (im->child[b] != 0 && (b == 0 || im->child[b] != im->child[b - 1]))
-                    rc = push(&w, im->child[b], err);
-            }
-        }
-        if (rc == CHT_OK)
-            rc = cht_arena_free(pf, k, at, err);
-    }
-    cht_free(im);
-    cht_free(w.v);
-    return rc;
-}
-
-static void subtract(struct shrink *s, uint64_t n)
-{
-    for (unsigned i = 0; i < s->way.n; i++) {
-        uint8_t *p = sure(s->pf, s->way.ref[i]);
-        cht_put64(p + 8, cht_node_count(p) - n);
-    }
-    uint8_t *h = sure(s->pf, 0);
-    cht_put64(h + CHT_TRIE_PAIRS, cht_get64(h + CHT_TRIE_PAIRS) - n);
-}
-
-/* The prefix is a whole node: cut it off, free it. */
-static enum cht_rc cut_node(struct shrink *s, uint64_t *count, struct cht_err *err)
-{
-    uint32_t ref = s->st.ref;
-    *count = cht_node_count(sure(s->pf, ref));
-    s->way.n--;
-    enum cht_rc rc = CHT_OK;
-    if (s->way.n == 0) {
-        cht_link_set(s->pf, (struct cht_link){0, 0}, 0);
-    } else {
-        const uint8_t *p = sure(s->pf, s->way.ref[s->way.n - 1]);
-        unsigned byte = s->name[cht_node_depth(p) + p[1]];
-        rc = set_last(s, byte, byte, 0, err);
-    }
-    if (rc != CHT_OK)
-        return rc;
-    subtract(s, *count);
-    return free_subtree(s->pf, ref, err);
-}
-
-static enum cht_rc cut_leaf(struct shrink *s, uint64_t *count, struct cht_err *err)
-{
-    unsigned a, b;
-    const uint8_t *p = cht_arena_read(s->pf, s->st.ref, err);
-    enum cht_rc rc = leaf_prefix(s->pf, s->st.ref, p, s->name + s->st.depth, s->len - s->st.depth, &a, &b, err);
-    for (unsigned i = a; i < b && rc == CHT_OK; i++) {
-        struct cht_rest r;
-        rc = cht_leaf_entry(s->pf, s->st.ref, p, i, &r, err);
-    }
-    if (rc == CHT_OK)
-        rc = ready(s->pf, s->st.ref, err);
-    if (rc != CHT_OK || a >= b)
-        return rc;
-    cht_leaf_remove(sure(s->pf, s->st.ref), a, b - a);
-    *count = b - a;
-    subtract(s, *count);
-    return CHT_OK;
-}
-
-enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err)
-{
-    struct shrink *s = cht_malloc(sizeof *s);
-    if (s == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to delete a prefix");
-    *s = (struct shrink){.pf = pf, .name = prefix, .len = len};
-    *count = 0;
-    enum cht_rc rc = CHT_OK;
-    const uint8_t *h = cht_page_read(pf, 0, err);
-    uint32_t root = h == NULL ? 0 : cht_get32(h + CHT_TRIE_ROOT);
-    if (h == NULL)
-        rc = CHT_CORRUPT;
-    if (rc == CHT_OK && len == 0 && root != 0) {
-        rc = ready(pf, 0, err);
-        if (rc == CHT_OK) {
-            *count = cht_get64(sure(pf, 0) + CHT_TRIE_PAIRS);
-            cht_link_set(pf, (struct cht_link){0, 0}, 0);
-            subtract(s, *count);
-            rc = free_subtree(pf, root, err);
-        }
-    } else if (rc == CHT_OK && len > 0) {
-        rc = cht_trie_walk(pf, prefix, len, &s->way, &s->st, err);
-        if (rc == CHT_OK)
-            rc = ready_way(s, err);
-        if (rc == CHT_OK && s->st.stop == CHT_AT_LEAF)
-            rc = cut_leaf(s, count, err);
-        else if (rc == CHT_OK && (s->st.stop == CHT_AT_OWN || (s->st.stop == CHT_IN_PATH && s->st.depth == len)))
-            rc = cut_node(s, count, err);
-    }
-    cht_free(s);
-    if (rc == CHT_OK && len > 0)
-        cht_trie_shrink(pf, prefix, len);
-    return rc;
 }

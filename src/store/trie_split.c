@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-static unsigned first_byte(const struct cht_tleaf *l, unsigned i) { return l->p[LEAF_HEADS + (size_t)4 * i + 3]; }
-
 /* The byte at which the right part begins. The new suffix counts as if it were there. Balanced by bytes; but where it
  * is appended behind all others the left part stays as full as it is, so that ascending names fill their pages. */
 static enum cht_rc choose_byte(const struct cht_pagefile *pf, const struct cht_tleaf *l, const struct cht_tnew *nw, unsigned *byte,
@@ -113,10 +111,6 @@ static enum cht_rc shared_end(const struct cht_pagefile *pf, const struct cht_tl
             return rc;
         unsigned len = cht_tentry_suffix(&e, s);
         m = cht_trie_common(s, nw->name + l->depth, len < m ? len : m);
-        if (k == 0 && len == m)
-            c->own = e.key;
-        else if (k == 0)
-            c->own = 0;
         if (m < 1)
             return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     }

@@ -1,4 +1,5 @@
-/* wal: writing the log: opening, segments, append, sync, trim, close. The format is in wal.h, reading in wal_replay.c.
+/* wal: writing the log: opening, append, sync, trim, close. The format is in wal.h, the segment
+ * files are handled in wal_seg.c, reading is in wal_replay.c.
  *
  *     0      512                               pos                size
  *     +------+--------+--------+- - - -+--------+------------------+
@@ -31,148 +32,14 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/invariant.h"
-#include "store/pagefile.h"
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define STAGE_BYTES (1u << 20)
 #define LARGE_PART (64u << 10) /* from here on a write of its own costs less than copying */
-#define SEGMENT_MIN 8192u      /* longer than a page: a log of at most a page is one that was closed cleanly */
+#define SEGMENT_MIN 8192u /* longer than a page: a log of at most a page is one that was closed cleanly */
 #define PAYLOAD_MAX (UINT64_C(1) << 40)
-
-static const char magic[8] = "CHEETAHL";
-
-/* ---- headers and the list of segments ------------------------------------------------------------------------ */
-
-static void make_header(const struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t salt, uint8_t h[CHT_WAL_HEADER])
-{
-    memset(h, 0, CHT_WAL_HEADER);
-    memcpy(h, magic, 8);
-    cht_put32(h + 8, CHT_FORMAT_VERSION);
-    cht_put32(h + 12, CHT_WAL_HEADER);
-    memcpy(h + 16, w->uuid, 16);
-    cht_put64(h + 32, seg->number);
-    cht_put64(h + 40, salt);
-    cht_put64(h + 48, seg->first_seq);
-    cht_put32(h + 508, cht_crc32c(0, h, 508));
-}
-
-/* Fills in what the header says. Another version or another database refuses to open; damage is judged by the replay,
- * which knows what is needed. */
-static enum cht_rc parse_header(const struct cht_wal *w, const char *path, const uint8_t *h, size_t n, struct cht_wal_seg *seg,
-                                struct cht_err *err)
-{
-    static const uint8_t zeros[CHT_WAL_HEADER];
-    seg->first_seq = 0;
-    seg->state = CHT_WAL_BLANK;
-    if (n < CHT_WAL_HEADER || memcmp(h, zeros, CHT_WAL_HEADER) == 0)
-        return CHT_OK;
-    seg->state = CHT_WAL_BAD;
-    if (memcmp(h, magic, 8) != 0 || cht_get32(h + 508) != cht_crc32c(0, h, 508))
-        return CHT_OK;
-    if (cht_get32(h + 8) != CHT_FORMAT_VERSION)
-        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path, cht_get32(h + 8),
-                        CHT_FORMAT_VERSION);
-    if (memcmp(h + 16, w->uuid, 16) != 0)
-        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: belongs to another database", path);
-    if (cht_get32(h + 12) != CHT_WAL_HEADER || cht_get64(h + 48) == 0)
-        return CHT_OK;
-    seg->state = CHT_WAL_STALE;
-    if (cht_get64(h + 32) != seg->number)
-        return CHT_OK;
-    seg->state = CHT_WAL_VALID;
-    seg->seed = cht_crc32c(0, h + 40, 8);
-    seg->first_seq = cht_get64(h + 48);
-    return CHT_OK;
-}
-
-static enum cht_rc load_header(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_err *err)
-{
-    char path[CHT_PATH_MAX];
-    uint8_t h[CHT_WAL_HEADER];
-    struct cht_file *f = NULL;
-    size_t got = 0;
-    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
-    if (rc == CHT_OK)
-        rc = cht_io_open(w->io, path, CHT_OPEN_RDONLY, &f, err);
-    if (rc == CHT_OK)
-        rc = w->io->ops->size(f, &seg->size, err);
-    if (rc == CHT_OK)
-        rc = cht_file_read_some(f, h, sizeof h, 0, &got, err);
-    cht_file_close(f);
-    return rc == CHT_OK ? parse_header(w, path, h, got, seg, err) : rc;
-}
-
-static enum cht_rc grow_list(struct cht_wal *w, struct cht_err *err)
-{
-    if (w->nsegs < w->cap)
-        return CHT_OK;
-    size_t cap = w->cap == 0 ? 16 : w->cap * 2;
-    struct cht_wal_seg *v = cht_realloc(w->segs, cap * sizeof *v);
-    if (v == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the list of segments", w->dir);
-    w->segs = v;
-    w->cap = cap;
-    return CHT_OK;
-}
-
-struct listing {
-    struct cht_wal *w;
-    enum cht_rc rc;
-    struct cht_err err;
-};
-
-/* Takes the files that are named as segments are; others are none of the log's business. */
-static void note_file(void *ctx, const char *name, bool is_dir)
-{
-    struct listing *l = ctx;
-    if (is_dir || l->rc != CHT_OK || strlen(name) != 20 || strcmp(name + 16, ".log") != 0)
-        return;
-    if (strspn(name, "0123456789abcdef") != 16)
-        return;
-    l->rc = grow_list(l->w, &l->err);
-    if (l->rc == CHT_OK)
-        l->w->segs[l->w->nsegs++] = (struct cht_wal_seg){.number = strtoull(name, NULL, 16)};
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const struct cht_wal_seg *x = a, *y = b;
-    return (x->number > y->number) - (x->number < y->number);
-}
-
-static enum cht_rc load_list(struct cht_wal *w, struct cht_err *err)
-{
-    struct listing l = {.w = w, .rc = CHT_OK};
-    enum cht_rc rc = w->io->ops->list(w->io, w->dir, note_file, &l, err);
-    if (rc == CHT_OK && l.rc != CHT_OK)
-        return CHT_FAIL(err, l.rc, "%s", l.err.msg);
-    if (w->nsegs > 1)
-        qsort(w->segs, w->nsegs, sizeof *w->segs, by_number);
-    for (size_t i = 0; i < w->nsegs && rc == CHT_OK; i++)
-        rc = load_header(w, &w->segs[i], err);
-    cht_wal_sum_locked(w);
-    return rc;
-}
-
-/* How many segments at the old end of the list hold nothing that is needed. The newest one always stays: it says where
- * the numbers of the records go on. */
-static size_t unneeded_locked(const struct cht_wal *w)
-{
-    size_t n = 0;
-    while (n + 1 < w->nsegs && w->segs[n + 1].first_seq <= w->trimmed + 1)
-        n++;
-    return n;
-}
-
-static void remove_locked(struct cht_wal *w, size_t i)
-{
-    memmove(w->segs + i, w->segs + i + 1, (w->nsegs - i - 1) * sizeof *w->segs);
-    w->nsegs--;
-}
 
 /* What counts as live from now on: the bytes from the first mark behind the trimmed records on; without such a mark there
  * are less than a step of them, and they are left out. */
@@ -194,7 +61,7 @@ static void move_base_locked(struct cht_wal *w)
 /* Takes the segments that are neither needed nor wanted as spare ones from the list. Without memory they go next time. */
 static size_t take_victims_locked(struct cht_wal *w, unsigned keep, uint64_t **out)
 {
-    size_t spare = 0, gone = 0, at = 0, n = unneeded_locked(w);
+    size_t spare = 0, gone = 0, at = 0, n = cht_wal_unneeded_locked(w);
     for (size_t i = 0; i < n; i++)
         spare += w->segs[i].size == w->segment_bytes;
     uint64_t *victims = *out = n == 0 ? NULL : cht_malloc(n * sizeof *victims);
@@ -206,7 +73,7 @@ static size_t take_victims_locked(struct cht_wal *w, unsigned keep, uint64_t **o
         }
         spare -= fits;
         victims[gone++] = w->segs[at].number;
-        remove_locked(w, at);
+        cht_wal_remove_locked(w, at);
     }
     return gone;
 }
@@ -239,109 +106,22 @@ static enum cht_rc poison(struct cht_wal *w, bool locked, const struct cht_err *
 
 /* ---- a new segment ------------------------------------------------------------------------------------------- */
 
-/* S3. The salt differs in effect from that of the segment's last life, so that no old record can match it. */
-static enum cht_rc write_header(struct cht_wal *w, struct cht_file *f, struct cht_wal_seg *seg, struct cht_err *err)
-{
-    uint8_t h[CHT_WAL_HEADER];
-    uint32_t old = seg->seed;
-    uint64_t salt;
-    do {
-        cht_os_random(&salt, sizeof salt);
-        make_header(w, seg, salt, h);
-        seg->seed = cht_crc32c(0, h + 40, 8);
-    } while (seg->seed == old);
-    atomic_fetch_add_explicit(&w->written, sizeof h, memory_order_relaxed);
-    return cht_file_write(f, h, sizeof h, 0, err);
-}
-
-/* S2 to S4 with a new file. A leftover under this name (an attempt that was cut off) is overwritten. *sealed: the
- * failure, if any, came when the state of the disk could no longer be known. */
-static enum cht_rc create_segment(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f, bool *sealed, struct cht_err *err)
-{
-    char path[CHT_PATH_MAX];
-    *sealed = false;
-    *f = NULL;
-    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
-    if (rc == CHT_OK)
-        rc = cht_io_open(w->io, path, CHT_OPEN_CREATE, f, err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = w->io->ops->truncate(*f, 0, err);
-    if (rc == CHT_OK)
-        rc = w->io->ops->allocate(*f, 0, seg->size, err);
-    if (rc == CHT_OK) {
-        rc = write_header(w, *f, seg, err);
-        *sealed = rc != CHT_OK && rc != CHT_DISK_FULL;
-    }
-    if (rc == CHT_OK) {
-        *sealed = true;
-        rc = cht_file_sync(*f, err);
-        if (rc == CHT_OK)
-            rc = w->io->ops->sync_dir(w->io, w->dir, err);
-    }
-    if (rc == CHT_OK)
-        return CHT_OK;
-    cht_file_close(*f);
-    *f = NULL;
-    if (!*sealed)
-        (void)w->io->ops->unlink(w->io, path, NULL); /* what stays is ignored by a replay and overwritten */
-    return rc;
-}
-
-/* S2 and S3 with the oldest segment. old is its entry in the list, which it leaves whatever happens after the rename. */
-static enum cht_rc reuse_segment(struct cht_wal *w, struct cht_wal_seg old, struct cht_wal_seg *seg, struct cht_file **f,
-                                 bool *sealed, struct cht_err *err)
-{
-    char from[CHT_PATH_MAX], to[CHT_PATH_MAX];
-    *sealed = false;
-    *f = NULL;
-    enum cht_rc rc = cht_wal_path(w, old.number, from, sizeof from, err);
-    if (rc == CHT_OK)
-        rc = cht_wal_path(w, seg->number, to, sizeof to, err);
-    if (rc == CHT_OK)
-        rc = w->io->ops->rename(w->io, from, to, err);
-    if (rc != CHT_OK)
-        return rc;
-    remove_locked(w, 0);
-    seg->seed = old.seed;
-    rc = cht_io_open(w->io, to, 0, f, err); /* by its new name, which is what messages should say */
-    if (rc != CHT_OK) {
-        (void)w->io->ops->unlink(w->io, to, NULL); /* what stays is ignored by a replay and overwritten */
-        return rc;
-    }
-    *sealed = true;
-    rc = w->io->ops->sync_dir(w->io, w->dir, err);
-    if (rc == CHT_OK) {
-        rc = write_header(w, *f, seg, err);
-        *sealed = rc != CHT_DISK_FULL;
-    }
-    if (rc == CHT_OK)
-        rc = cht_file_sync(*f, err);
-    if (rc == CHT_OK)
-        return CHT_OK;
-    cht_file_close(*f);
-    *f = NULL;
-    if (!*sealed)
-        (void)w->io->ops->unlink(w->io, to, NULL); /* as above */
-    return rc;
-}
-
 /* S2 to S5; sync_mu and mu held. */
 static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_err *err)
 {
     struct cht_wal_seg seg = {.number = w->next_number, .size = w->segment_bytes, .state = CHT_WAL_VALID};
     struct cht_file *f;
     bool sealed;
-    enum cht_rc rc = grow_list(w, err);
+    enum cht_rc rc = cht_wal_grow_list(w, err);
     if (rc != CHT_OK)
         return rc;
     seg.first_seq = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
     if (need > seg.size)
         seg.size = (need + 4095) & ~UINT64_C(4095);
-    if (seg.size == w->segment_bytes && unneeded_locked(w) > 0 && w->segs[0].size == seg.size)
-        rc = reuse_segment(w, w->segs[0], &seg, &f, &sealed, err);
+    if (seg.size == w->segment_bytes && cht_wal_unneeded_locked(w) > 0 && w->segs[0].size == seg.size)
+        rc = cht_wal_reuse_locked(w, &seg, &f, &sealed, err);
     else
-        rc = create_segment(w, &seg, &f, &sealed, err);
+        rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
     if (rc != CHT_OK) {
         cht_wal_sum_locked(w);
         return sealed ? poison(w, true, err) : rc;
@@ -369,7 +149,8 @@ static enum cht_rc put(struct cht_wal *w, const void *p, size_t n, uint64_t *off
 }
 
 /* Header (already staged, 32 bytes), parts and padding, in as few writes as the sizes allow. */
-static enum cht_rc write_record(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t room, struct cht_err *err)
+static enum cht_rc write_record(struct cht_wal *w, const struct cht_wal_part *parts, size_t count,
+                                uint64_t room, struct cht_err *err)
 {
     static const uint8_t zeros[8];
     size_t used = CHT_WAL_RECORD;
@@ -403,15 +184,6 @@ static uint32_t seal_record(uint8_t *head, uint32_t seed, const struct cht_wal_p
 
 /* ---- close --------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc delete_segment(struct cht_wal *w, uint64_t number, struct cht_err *err)
-{
-    char path[CHT_PATH_MAX];
-    enum cht_rc rc = cht_wal_path(w, number, path, sizeof path, err);
-    if (rc == CHT_OK)
-        rc = w->io->ops->unlink(w->io, path, err);
-    return rc == CHT_NO_FILE ? CHT_OK : rc;
-}
-
 /* C1 to C4. */
 static enum cht_rc leave_clean(struct cht_wal *w, struct cht_err *err)
 {
@@ -419,18 +191,19 @@ static enum cht_rc leave_clean(struct cht_wal *w, struct cht_err *err)
     enum cht_rc rc = check_usable(w, err);
     if (rc != CHT_OK)
         return rc;
-    if (w->nsegs == 1 && w->segs[0].size == CHT_WAL_HEADER && w->segs[0].first_seq == next && w->leftover == 0)
+    if (w->nsegs == 1 && w->segs[0].size == CHT_WAL_HEADER && w->segs[0].first_seq == next &&
+        w->leftover == 0)
         return CHT_OK; /* it is as the last clean close left it */
     for (size_t i = 0; i + 1 < w->nsegs && rc == CHT_OK; i++)
-        rc = delete_segment(w, w->segs[i].number, err);
+        rc = cht_wal_delete_segment(w, w->segs[i].number, err);
     struct cht_wal_seg seg = {.number = w->next_number, .first_seq = next, .size = CHT_WAL_HEADER};
     struct cht_file *f = NULL;
     bool sealed;
     if (rc == CHT_OK)
-        rc = create_segment(w, &seg, &f, &sealed, err);
+        rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
     cht_file_close(f);
     if (rc == CHT_OK && w->nsegs > 0) {
-        rc = delete_segment(w, w->segs[w->nsegs - 1].number, err);
+        rc = cht_wal_delete_segment(w, w->segs[w->nsegs - 1].number, err);
         if (rc == CHT_OK)
             rc = w->io->ops->sync_dir(w->io, w->dir, err);
     }
@@ -450,13 +223,6 @@ static void wal_free(struct cht_wal *w)
 
 /* ---- shared with wal_replay.c ---------------------------------------------------------------------------------- */
 
-enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err)
-{
-    char name[32];
-    (void)snprintf(name, sizeof name, "%016" PRIx64 ".log", number); /* 20 characters */
-    return cht_path_join(out, cap, w->dir, name, err);
-}
-
 /* Marks are set every mark_step bytes; when the table is full every other one goes and the step doubles. */
 void cht_wal_count(struct cht_wal *w, uint64_t seq, uint64_t room)
 {
@@ -473,14 +239,6 @@ void cht_wal_count(struct cht_wal *w, uint64_t seq, uint64_t room)
     cht_mutex_unlock(&w->mu);
 }
 
-void cht_wal_sum_locked(struct cht_wal *w)
-{
-    uint64_t n = w->leftover;
-    for (size_t i = 0; i < w->nsegs; i++)
-        n += w->segs[i].size;
-    atomic_store_explicit(&w->bytes, n, memory_order_relaxed);
-}
-
 /* -------------------------------------------------------------------------------------------------------------- */
 
 enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out, struct cht_err *err)
@@ -491,7 +249,8 @@ enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out,
     w->io = cfg->io;
     memcpy(w->uuid, cfg->uuid, sizeof w->uuid);
     w->read_only = cfg->read_only;
-    w->segment_bytes = cfg->segment_bytes < SEGMENT_MIN ? SEGMENT_MIN : (cfg->segment_bytes + 4095) & ~UINT64_C(4095);
+    w->segment_bytes =
+        cfg->segment_bytes < SEGMENT_MIN ? SEGMENT_MIN : (cfg->segment_bytes + 4095) & ~UINT64_C(4095);
     w->mark_step = w->segment_bytes / 64;
     enum cht_rc rc = cht_mutex_init(&w->sync_mu, err);
     if (rc != CHT_OK) {
@@ -510,7 +269,7 @@ enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out,
     if (w->dir == NULL || (w->stage == NULL && !w->read_only))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", cfg->dir);
     if (rc == CHT_OK)
-        rc = load_list(w, err);
+        rc = cht_wal_load_list(w, err);
     if (rc != CHT_OK) {
         wal_free(w);
         return rc;
@@ -526,7 +285,8 @@ enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
     CHT_INVARIANT(w->replayed && !w->read_only);
     enum cht_rc rc = check_usable(w, err);
     if (rc == CHT_OK && n > PAYLOAD_MAX)
-        rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "a log record of %" PRIu64 " bytes; at most %" PRIu64, n, PAYLOAD_MAX);
+        rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "a log record of %" PRIu64 " bytes; at most %" PRIu64, n,
+                      PAYLOAD_MAX);
     if (rc != CHT_OK)
         return rc;
     if (w->file != NULL && cht_wal_room(n) <= w->size - w->pos)
@@ -542,7 +302,8 @@ enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
     return rc;
 }
 
-enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq, struct cht_err *err)
+enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq,
+                           struct cht_err *err)
 {
     struct cht_err local = {0};
     err = err == NULL ? &local : err;
@@ -603,24 +364,35 @@ enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct 
     cht_wal_sum_locked(w);
     cht_mutex_unlock(&w->mu);
     for (size_t i = 0; i < gone && rc == CHT_OK; i++)
-        rc = delete_segment(w, victims[i], err); /* not synced: one that comes back is not needed either */
+        rc = cht_wal_delete_segment(w, victims[i],
+                                    err); /* not synced: one that comes back is not needed either */
     cht_free(victims);
     return rc;
 }
 
 uint64_t cht_wal_seq(const struct cht_wal *w) { return atomic_load_explicit(&w->seq, memory_order_acquire); }
 
-uint64_t cht_wal_synced(const struct cht_wal *w) { return atomic_load_explicit(&w->synced, memory_order_acquire); }
+uint64_t cht_wal_synced(const struct cht_wal *w)
+{
+    return atomic_load_explicit(&w->synced, memory_order_acquire);
+}
 
-uint64_t cht_wal_bytes(const struct cht_wal *w) { return atomic_load_explicit(&w->bytes, memory_order_relaxed); }
+uint64_t cht_wal_bytes(const struct cht_wal *w)
+{
+    return atomic_load_explicit(&w->bytes, memory_order_relaxed);
+}
 
 uint64_t cht_wal_live(const struct cht_wal *w)
 {
-    uint64_t base = atomic_load_explicit(&w->base, memory_order_acquire); /* before total, which is never smaller */
+    uint64_t base =
+        atomic_load_explicit(&w->base, memory_order_acquire); /* before total, which is never smaller */
     return atomic_load_explicit(&w->total, memory_order_relaxed) - base;
 }
 
-uint64_t cht_wal_written(const struct cht_wal *w) { return atomic_load_explicit(&w->written, memory_order_relaxed); }
+uint64_t cht_wal_written(const struct cht_wal *w)
+{
+    return atomic_load_explicit(&w->written, memory_order_relaxed);
+}
 
 enum cht_rc cht_wal_close(struct cht_wal *w, bool clean, struct cht_err *err)
 {

@@ -1,23 +1,23 @@
 /* wal: the redo log of one database: segments of records, each record one group of commits.
  *
- * Segment file "%016x.log" (its number), little-endian: header 512 bytes, twice (so that one damaged byte there cannot
- * hide acknowledged records):
- *   0 magic[8] "CHEETAHL"  8 version u32  12 header bytes u32 (1024)  16 uuid[16]  32 number u64  40 salt u64
+ * Segment file "%016x.log" (its number), little-endian: header 512 bytes:
+ *   0 magic[8] "CHEETAHL"  8 version u32  12 header bytes u32 (512)  16 uuid[16]  32 number u64  40 salt u64
  *   48 first_seq u64  56 reserved..  508 crc u32 of 0..507
- * Records follow at 1024, 8-aligned:
+ * Records follow at 512, 8-aligned:
  *   0 crc u32 (seeded with the segment's salt, over bytes 4.. to the end of the payload)  4 flags u32 (0)
  *   8 len u64 (payload bytes)  16 seq u64  24 synced u64 (the log was on disk up to this seq when this was written)
  *   32 payload, zero-padded to 8
  * A record is valid when: W1 its len fits the segment, W2 its crc matches with the segment's salt, W3 its seq is
  * the one expected. A segment is as long as log_segment_bytes or as its one oversized record needs.
  * Space is allocated before it is written; a segment whose records every shard has checkpointed is reused in place
- * under a new number and salt, so an old record never passes for a new one. Until then it waits as "spare-%016x".
- * A segment is synced before the next one is begun; the next one's first_seq says where this one ends.
+ * under a new number and salt, so an old record never passes for a new one. A segment is synced before the next one
+ * gets its header, and the next one's first_seq says where it ends.
  * Reading stops at the first record that is not valid. If any valid record or segment behind it proves that it had been
  * synced (its `synced` >= the missing seq, or a later segment exists whose header says so), that is damage: CHT_CORRUPT
  * with file and offset, not a silent cut.
  *
- * Threads: one writer at a time (the committer's lock); trim may run beside it (own mutex); the statistics are atomic.
+ * Threads: one writer at a time (the committer's lock: reserve, append); sync and trim may run beside it and beside
+ * each other; the statistics are atomic. open, replay and close: no other call.
  */
 #pragma once
 
@@ -35,25 +35,32 @@ struct cht_wal_config {
 enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out, struct cht_err *err);
 /* Calls fn for every valid record with seq > from, in order; records at most `from` may be gone already. `known` is a
  * seq known to be durable (the newest checkpoint's): a log that ends before it is damaged. Must be called once before
- * the first append; the next record follows the last valid one. payload is borrowed during the call. */
-typedef enum cht_rc cht_wal_fn(void *ctx, uint64_t seq, const uint8_t *payload, size_t n, struct cht_err *err);
-enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht_wal_fn *fn, void *ctx, struct cht_err *err);
+ * the first append; the next record follows the last valid one. payload is borrowed during the call. `from` UINT64_MAX:
+ * no record is needed, only the newest segment is validated. */
+typedef enum cht_rc cht_wal_fn(void *ctx, uint64_t seq, const uint8_t *payload, size_t n,
+                               struct cht_err *err);
+enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht_wal_fn *fn, void *ctx,
+                           struct cht_err *err);
 /* Makes sure that a record of n payload bytes fits (allocating or reusing a segment). CHT_DISK_FULL leaves the log
  * usable. */
 enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err);
 /* Appends one record gathered from parts in one write (several for very large ones); needs a reserve of at least its
  * size before. *seq is its number. A failure poisons the log: every later call is CHT_READ_ONLY. */
-struct cht_wal_part { const void *p; size_t n; };
-enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq, struct cht_err *err);
+struct cht_wal_part {
+    const void *p;
+    size_t n;
+};
+enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq,
+                           struct cht_err *err);
 /* fdatasync; a failure poisons. On return everything appended before the call is durable. */
 enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err);
 /* Records up to seq are no longer needed by any shard: their segments may be reused (at most `keep` spare ones are
  * kept, the others deleted). */
 enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct cht_err *err);
-uint64_t cht_wal_seq(const struct cht_wal *w);    /* last appended */
-uint64_t cht_wal_synced(const struct cht_wal *w); /* last known durable */
-uint64_t cht_wal_bytes(const struct cht_wal *w);  /* space of all segments */
-uint64_t cht_wal_live(const struct cht_wal *w);   /* record bytes not trimmed */
+uint64_t cht_wal_seq(const struct cht_wal *w);     /* last appended */
+uint64_t cht_wal_synced(const struct cht_wal *w);  /* last known durable */
+uint64_t cht_wal_bytes(const struct cht_wal *w);   /* space of all segments */
+uint64_t cht_wal_live(const struct cht_wal *w);    /* record bytes not trimmed */
 uint64_t cht_wal_written(const struct cht_wal *w); /* bytes handed to the disk since open */
 /* clean: everything is checkpointed up to the last seq: leaves one segment cut to its header (with first_seq), so that the
  * log holds nothing to replay and every byte of it is covered by a checksum. */

@@ -48,30 +48,55 @@ struct cht_wal {
     struct cht_file *file;    /* owned; guarded by sync_mu; NULL until the first reserve */
 
     struct cht_mutex mu;
-    struct cht_wal_seg *segs; /* owned; guarded by mu; ascending numbers, the last one is file's if there is a file */
-    size_t nsegs, cap;        /* guarded by mu */
-    uint64_t next_number;     /* guarded by mu */
-    uint64_t leftover;        /* guarded by mu: bytes of an ignored newest file, which next_number will replace */
-    uint64_t trimmed;         /* guarded by mu: records up to here are not needed */
+    struct cht_wal_seg
+        *segs; /* owned; guarded by mu; ascending numbers, the last one is file's if there is a file */
+    size_t nsegs, cap;    /* guarded by mu */
+    uint64_t next_number; /* guarded by mu */
+    uint64_t leftover;    /* guarded by mu: bytes of an ignored newest file, which next_number will replace */
+    uint64_t trimmed;     /* guarded by mu: records up to here are not needed */
     struct cht_wal_mark marks[CHT_WAL_MARKS]; /* guarded by mu; ascending, behind trimmed */
-    size_t nmarks;            /* guarded by mu */
-    uint64_t mark_step;       /* guarded by mu: bytes from one to the next */
-    struct cht_err cause;     /* guarded by mu: why it is poisoned */
+    size_t nmarks;                            /* guarded by mu */
+    uint64_t mark_step;                       /* guarded by mu: bytes from one to the next */
+    struct cht_err cause;                     /* guarded by mu: why it is poisoned */
 
     /* atomic */
-    _Atomic bool poisoned;   /* release after cause; acquire in check_usable */
-    _Atomic uint64_t seq;    /* release after the write; acquire in sync, which promises what was written before */
+    _Atomic bool poisoned; /* release after cause; acquire in check_usable */
+    _Atomic uint64_t
+        seq; /* release after the write; acquire in sync, which promises what was written before */
     _Atomic uint64_t synced;
     _Atomic uint64_t bytes, written;
     _Atomic uint64_t total; /* record bytes since open, replayed ones included */
-    _Atomic uint64_t base;  /* those of them that are trimmed; release after a load of total, so base <= total */
+    _Atomic uint64_t
+        base; /* those of them that are trimmed; release after a load of total, so base <= total */
 };
 
 /* Bytes a record of n payload bytes takes. */
 static inline uint64_t cht_wal_room(uint64_t n) { return (CHT_WAL_RECORD + n + 7) & ~UINT64_C(7); }
 
-enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err);
 /* Counts a record that was appended or replayed. The writer's. */
 void cht_wal_count(struct cht_wal *w, uint64_t seq, uint64_t room);
-/* Recomputes the space of all segments; mu held (or no other thread yet). */
+
+/* ---- wal_seg.c; mu held, or no other thread yet, where it says _locked */
+
+enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap,
+                         struct cht_err *err);
+/* Lists the folder and reads every header. */
+enum cht_rc cht_wal_load_list(struct cht_wal *w, struct cht_err *err);
+/* Room for one more entry. */
+enum cht_rc cht_wal_grow_list(struct cht_wal *w, struct cht_err *err);
+/* Recomputes the space of all segments. */
 void cht_wal_sum_locked(struct cht_wal *w);
+/* How many segments at the old end of the list hold nothing that is needed. The newest one always stays: it says where the
+ * numbers of the records go on. */
+size_t cht_wal_unneeded_locked(const struct cht_wal *w);
+void cht_wal_remove_locked(struct cht_wal *w, size_t i);
+/* S2 to S4 with a new file of seg's number, size and first_seq; sets its seed. A leftover under this name (an attempt that
+ * was cut off) is overwritten. *sealed: the failure, if any, came when the state of the disk could no longer be known;
+ * otherwise nothing has changed. */
+enum cht_rc cht_wal_create_segment(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f,
+                                   bool *sealed, struct cht_err *err);
+/* The same by renaming the oldest segment, which leaves the list whatever happens after the rename. */
+enum cht_rc cht_wal_reuse_locked(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f,
+                                 bool *sealed, struct cht_err *err);
+/* OK if it is gone already. */
+enum cht_rc cht_wal_delete_segment(struct cht_wal *w, uint64_t number, struct cht_err *err);

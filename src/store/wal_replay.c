@@ -59,7 +59,8 @@ struct target {
     void *ctx;
 };
 
-static enum cht_rc reader_open(struct cht_wal *w, const struct cht_wal_seg *seg, bool writable, struct reader *r, struct cht_err *err)
+static enum cht_rc reader_open(struct cht_wal *w, const struct cht_wal_seg *seg, bool writable,
+                               struct reader *r, struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
     memset(r, 0, sizeof *r);
@@ -111,7 +112,8 @@ static bool parse_head(const uint8_t *p, uint64_t left, struct record *rec)
 }
 
 /* W2, piece by piece: a length that is not yet known to be true must not decide how much memory is taken. */
-static enum cht_rc check_crc(struct reader *r, uint64_t off, const struct record *rec, bool *good, struct cht_err *err)
+static enum cht_rc check_crc(struct reader *r, uint64_t off, const struct record *rec, bool *good,
+                             struct cht_err *err)
 {
     const uint8_t *p;
     uint64_t end = off + CHT_WAL_RECORD + rec->len;
@@ -130,7 +132,8 @@ static enum cht_rc check_crc(struct reader *r, uint64_t off, const struct record
     return rc;
 }
 
-static enum cht_rc read_record(struct reader *r, const struct cursor *c, struct record *rec, bool *good, struct cht_err *err)
+static enum cht_rc read_record(struct reader *r, const struct cursor *c, struct record *rec, bool *good,
+                               struct cht_err *err)
 {
     const uint8_t *p;
     *good = false;
@@ -142,7 +145,8 @@ static enum cht_rc read_record(struct reader *r, const struct cursor *c, struct 
     return rc;
 }
 
-static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *rec, const struct target *t, struct cht_err *err)
+static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *rec, const struct target *t,
+                           struct cht_err *err)
 {
     const uint8_t *p = NULL;
     uint8_t *own = NULL;
@@ -153,7 +157,8 @@ static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *
     } else {
         p = own = cht_malloc((size_t)rec->len);
         if (own == NULL)
-            return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for a record of %" PRIu64 " bytes", r->f->path, rec->len);
+            return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for a record of %" PRIu64 " bytes", r->f->path,
+                            rec->len);
         rc = cht_file_read(r->f, own, (size_t)rec->len, off + CHT_WAL_RECORD, err);
     }
     if (rc == CHT_OK)
@@ -165,7 +170,8 @@ static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *
 }
 
 /* Up to record `stop` (0: none) or the first one that is not valid. */
-static enum cht_rc walk(struct reader *r, struct cursor *c, uint64_t stop, const struct target *t, struct cht_err *err)
+static enum cht_rc walk(struct reader *r, struct cursor *c, uint64_t stop, const struct target *t,
+                        struct cht_err *err)
 {
     while (c->expect != stop) {
         struct record rec;
@@ -183,10 +189,11 @@ static enum cht_rc walk(struct reader *r, struct cursor *c, uint64_t stop, const
     return CHT_OK;
 }
 
-static enum cht_rc damaged(struct reader *r, const struct cursor *c, const char *why, uint64_t proof, struct cht_err *err)
+static enum cht_rc damaged(struct reader *r, const struct cursor *c, const char *why, uint64_t proof,
+                           struct cht_err *err)
 {
-    return CHT_DAMAGED(err, "%s: offset %" PRIu64 ": log record %" PRIu64 " is damaged: %s %" PRIu64, r->f->path, c->off, c->expect,
-                       why, proof);
+    return CHT_DAMAGED(err, "%s: offset %" PRIu64 ": log record %" PRIu64 " is damaged: %s %" PRIu64,
+                       r->f->path, c->off, c->expect, why, proof);
 }
 
 /* D1: is there a valid record behind the end that was written when the missing one was on disk? A record of this segment
@@ -201,7 +208,8 @@ static enum cht_rc look_behind(struct reader *r, const struct cursor *c, struct 
         enum cht_rc rc = fetch(r, off, CHT_WAL_RECORD, &p, err);
         if (rc != CHT_OK)
             return rc;
-        if (!parse_head(p, r->size - off, &rec) || rec.seq - c->expect - 1 >= most || rec.synced < c->expect || rec.synced >= rec.seq)
+        if (!parse_head(p, r->size - off, &rec) || rec.seq - c->expect - 1 >= most ||
+            rec.synced < c->expect || rec.synced >= rec.seq)
             continue;
         rc = check_crc(r, off, &rec, &good, err);
         if (rc != CHT_OK)
@@ -247,7 +255,8 @@ static enum cht_rc replay_full(struct cht_wal *w, size_t i, const struct target 
 }
 
 /* The newest segment. *next: the number behind its last record. */
-static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target *t, uint64_t known, uint64_t *next, struct cht_err *err)
+static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target *t, uint64_t known,
+                               uint64_t *next, struct cht_err *err)
 {
     static const struct target nobody = {0, NULL, NULL};
     struct reader r;
@@ -273,7 +282,8 @@ static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target 
 }
 
 /* D4 for the file behind the tail, whose first record would be number `next`. */
-static enum cht_rc check_leftover(struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t next, struct cht_err *err)
+static enum cht_rc check_leftover(struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t next,
+                                  struct cht_err *err)
 {
     struct reader r;
     const uint8_t *p = NULL;
@@ -282,7 +292,8 @@ static enum cht_rc check_leftover(struct cht_wal *w, const struct cht_wal_seg *s
     if (rc == CHT_OK && r.size >= CHT_WAL_HEADER + CHT_WAL_RECORD)
         rc = fetch(&r, CHT_WAL_HEADER, CHT_WAL_RECORD, &p, err);
     if (rc == CHT_OK && p != NULL && parse_head(p, r.size - CHT_WAL_HEADER, &rec) && rec.seq == next)
-        rc = CHT_DAMAGED(err, "%s: offset 0: the header is damaged: record %" PRIu64 " follows it", r.f->path, next);
+        rc = CHT_DAMAGED(err, "%s: offset 0: the header is damaged: record %" PRIu64 " follows it", r.f->path,
+                         next);
     reader_close(&r);
     return rc;
 }
@@ -305,7 +316,8 @@ static enum cht_rc replay_nothing(struct cht_wal *w, uint64_t known, struct cht_
     if (w->nsegs > 1 || (w->nsegs == 1 && known > 0))
         return bad_header(w, &w->segs[0], err);
     if (known > 0)
-        return CHT_DAMAGED(err, "%s: no log segment, but a checkpoint holds records up to %" PRIu64, w->dir, known);
+        return CHT_DAMAGED(err, "%s: no log segment, but a checkpoint holds records up to %" PRIu64, w->dir,
+                           known);
     return w->nsegs == 0 ? CHT_OK : check_leftover(w, &w->segs[0], 1, err);
 }
 
@@ -327,11 +339,14 @@ static enum cht_rc check_chain(struct cht_wal *w, size_t start, size_t *tail, st
     for (*tail = start; *tail + 1 < w->nsegs; ++*tail) {
         const struct cht_wal_seg *a = &w->segs[*tail], *b = a + 1;
         if (b->number != a->number + 1)
-            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 0: the segment is missing", w->dir, a->number + 1);
+            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 0: the segment is missing", w->dir,
+                               a->number + 1);
         if (b->state != CHT_WAL_VALID)
             return *tail + 2 == w->nsegs ? CHT_OK : bad_header(w, b, err);
         if (b->first_seq < a->first_seq)
-            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 48: begins with record %" PRIu64 ", the segment before with %" PRIu64,
+            return CHT_DAMAGED(err,
+                               "%s/%016" PRIx64 ".log: offset 48: begins with record %" PRIu64
+                               ", the segment before with %" PRIu64,
                                w->dir, b->number, b->first_seq, a->first_seq);
     }
     return CHT_OK;
@@ -354,7 +369,8 @@ static void settle(struct cht_wal *w, size_t count, uint64_t next, uint64_t from
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht_wal_fn *fn, void *ctx, struct cht_err *err)
+enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht_wal_fn *fn, void *ctx,
+                           struct cht_err *err)
 {
     CHT_INVARIANT(!w->replayed);
     const struct target t = {from, fn, ctx};
@@ -367,7 +383,9 @@ enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht
         while (oldest < w->nsegs && w->segs[oldest].state != CHT_WAL_VALID)
             oldest++;
         if (oldest < w->nsegs)
-            return CHT_DAMAGED(err, "%s/%016" PRIx64 ".log: offset 48: the log begins with record %" PRIu64 ", records from %" PRIu64 " on are needed",
+            return CHT_DAMAGED(err,
+                               "%s/%016" PRIx64 ".log: offset 48: the log begins with record %" PRIu64
+                               ", records from %" PRIu64 " on are needed",
                                w->dir, w->segs[oldest].number, w->segs[oldest].first_seq, from + 1);
         enum cht_rc rc = replay_nothing(w, known, err);
         if (rc == CHT_OK)

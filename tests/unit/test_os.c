@@ -481,6 +481,7 @@ struct gate {
 static void *turn_main(void *arg)
 {
     struct gate *g = arg;
+    cht_sleep_ns(20000000); /* so that the other thread waits first */
     cht_mutex_lock(&g->mu);
     for (unsigned i = 0; i < 100; i++) {
         while (g->turn % 2 == 0)

@@ -34,39 +34,39 @@ enum op { OP_OPEN, OP_WRITE, OP_SYNC, OP_ALLOCATE, OP_TRUNCATE, OP_RENAME, OP_UN
 static struct {
     struct cht_io io;
     struct cht_io_ops ops;
-    long calls[OP_COUNT], all;
-    enum op op;       /* fail_at counts calls of this one; OP_COUNT: of all that change something */
-    long fail_at;     /* 0: never */
+    _Atomic long calls[OP_COUNT], all;
+    enum op op;   /* fail_at counts calls of this one; OP_COUNT: of all that change something */
+    long fail_at; /* 0: never */
     bool forever;
     enum cht_rc code;
-    long failed;
+    _Atomic long failed;
 } disk;
 
 static const struct cht_io_ops *real;
 
 static bool hit(enum op op)
 {
-    disk.calls[op]++;
-    disk.all++;
-    long n = disk.op == OP_COUNT ? disk.all : disk.calls[op];
+    long one = ++disk.calls[op], any = ++disk.all, n = disk.op == OP_COUNT ? any : one;
     bool mine = disk.fail_at > 0 && (disk.op == OP_COUNT || disk.op == op);
     bool now = mine && (n == disk.fail_at || (disk.forever && n > disk.fail_at));
     disk.failed += now;
     return now;
 }
-#define TRY(op)                                                                                                                    \
-    do {                                                                                                                           \
-        if (hit(op))                                                                                                               \
-            return CHT_FAIL(err, disk.code, "injected failure of %s", #op);                                                        \
+#define TRY(op)                                                             \
+    do {                                                                    \
+        if (hit(op))                                                        \
+            return CHT_FAIL(err, disk.code, "injected failure of %s", #op); \
     } while (0)
 
-static enum cht_rc d_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err)
+static enum cht_rc d_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                          struct cht_err *err)
 {
     if (flags & CHT_OPEN_CREATE)
         TRY(OP_OPEN);
     return real->open(io, path, flags, out, err);
 }
-static enum cht_rc d_pwrite(struct cht_file *f, const void *b, size_t n, uint64_t off, size_t *done, struct cht_err *err)
+static enum cht_rc d_pwrite(struct cht_file *f, const void *b, size_t n, uint64_t off, size_t *done,
+                            struct cht_err *err)
 {
     if (disk.fail_at > 0 && hit(OP_WRITE)) { /* half of it gets there */
         if (n > 1)
@@ -110,7 +110,8 @@ static enum cht_rc d_sync_dir(struct cht_io *io, const char *path, struct cht_er
 
 static void fault(enum op op, long nth, bool forever, enum cht_rc code)
 {
-    memset(disk.calls, 0, sizeof disk.calls);
+    for (int i = 0; i < OP_COUNT; i++)
+        disk.calls[i] = 0;
     disk.all = disk.failed = 0;
     disk.op = op;
     disk.fail_at = nth;
@@ -163,10 +164,10 @@ static void check_ok(enum cht_rc rc, const struct cht_err *err, int line)
     if (rc != CHT_OK)
         fail_msg("line %d: %s: %s (seed %" PRIu64 ")", line, cht_rc_slug(rc), err->msg, seed);
 }
-#define OK(call)                                                                                                                   \
-    do {                                                                                                                           \
-        struct cht_err err_ = {0}, *E = &err_;                                                                                     \
-        check_ok((call), E, __LINE__);                                                                                             \
+#define OK(call)                               \
+    do {                                       \
+        struct cht_err err_ = {0}, *E = &err_; \
+        check_ok((call), E, __LINE__);         \
     } while (0)
 
 static struct cht_wal_config config(bool read_only)
@@ -177,7 +178,10 @@ static struct cht_wal_config config(bool read_only)
 }
 
 /* The payload of record i. */
-static size_t size_of(uint64_t i, size_t max) { return (size_t)(i * UINT64_C(0x9E3779B97F4A7C15) >> 33) % (max + 1); }
+static size_t size_of(uint64_t i, size_t max)
+{
+    return (size_t)(i * UINT64_C(0x9E3779B97F4A7C15) >> 33) % (max + 1);
+}
 static void fill(uint64_t i, uint8_t *p, size_t n)
 {
     struct cht_rng r;
@@ -188,7 +192,7 @@ static void fill(uint64_t i, uint8_t *p, size_t n)
 
 struct seen {
     uint64_t first, last, count;
-    size_t max;    /* payload sizes are size_of(seq, max), or exactly `exact` */
+    size_t max; /* payload sizes are size_of(seq, max), or exactly `exact` */
     size_t exact;
     const size_t *sizes; /* or sizes[seq - 1] */
     bool wrong;
@@ -381,7 +385,8 @@ static void test_round_trip(void **state)
 static void test_oversized(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {10, 9u << 20, 100, SEGMENT - HEADER - 32, SEGMENT - HEADER - 31, 200u << 10, 63u << 10, 0};
+    static const size_t sizes[] = {10,         9u << 20,  100, SEGMENT - HEADER - 32, SEGMENT - HEADER - 31,
+                                   200u << 10, 63u << 10, 0};
     struct cht_wal *w = open_log(0, 0, NULL);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         append(w, sizes[i], true);
@@ -428,11 +433,13 @@ static void test_truncated_anywhere(void **state)
         uint64_t whole = 0;
         while (whole < 6 && ends[whole] <= cut)
             whole++;
-        for (int zeros = 0; zeros < 2; zeros++) { /* the file ends there, or it reads as zeros from there on */
+        for (int zeros = 0; zeros < 2;
+             zeros++) { /* the file ends there, or it reads as zeros from there on */
             uint8_t *copy = calloc(1, n);
             assert_non_null(copy);
             memcpy(copy, image, cut);
-            if (zeros && cut > 0 && cut < ends[5] && copy[cut - 1] == 0) { /* no difference to a shorter cut */
+            if (zeros && cut > 0 && cut < ends[5] &&
+                copy[cut - 1] == 0) { /* no difference to a shorter cut */
                 free(copy);
                 continue;
             }
@@ -475,7 +482,8 @@ static void test_flip_anywhere(void **state)
             if (rc == CHT_OK) /* the last one has no witness; padding and the space behind say nothing */
                 assert_true(s.count == 6 || (s.count == 5 && at >= ends[4]));
             else
-                assert_true(rc == CHT_CORRUPT && strstr(err.msg, "offset") != NULL && strstr(err.msg, ".log") != NULL);
+                assert_true(rc == CHT_CORRUPT && strstr(err.msg, "offset") != NULL &&
+                            strstr(err.msg, ".log") != NULL);
             assert_true(rck == CHT_CORRUPT || (rck == CHT_OK && k.count == 6));
             if (at < HEADER)
                 assert_int_equal(rc, CHT_CORRUPT);
@@ -597,7 +605,8 @@ static void test_headers(void **state)
     OK(try_log(7, 7, true, &s, E));
     assert_int_equal(s.count, 0);
     assert_int_equal(unlink(seg_path(2)), 0);
-    assert_int_equal(try_log(7, 7, true, &s, &err), CHT_CORRUPT); /* nothing at all, but there was something */
+    assert_int_equal(try_log(7, 7, true, &s, &err),
+                     CHT_CORRUPT); /* nothing at all, but there was something */
     free(h);
     free(image);
 }
@@ -954,10 +963,15 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_empty),    T(test_round_trip), T(test_oversized), T(test_truncated_anywhere), T(test_flip_anywhere),
-        T(test_flip_in_older_segments), T(test_unsynced_end), T(test_headers), T(test_leftover), T(test_read_only),
-        T(test_reuse),    T(test_disk_full),  T(test_poison),    T(test_every_call_fails),   T(test_no_memory),
-        T(test_callback_fails), T(test_threads),
+        T(test_empty),         T(test_round_trip),
+        T(test_oversized),     T(test_truncated_anywhere),
+        T(test_flip_anywhere), T(test_flip_in_older_segments),
+        T(test_unsynced_end),  T(test_headers),
+        T(test_leftover),      T(test_read_only),
+        T(test_reuse),         T(test_disk_full),
+        T(test_poison),        T(test_every_call_fails),
+        T(test_no_memory),     T(test_callback_fails),
+        T(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

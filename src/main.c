@@ -1,0 +1,72 @@
+/* main: finds the subcommand, runs it, makes sure that what it printed got out. */
+#include "store/pagefile.h"
+#include "tools/tools.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "cheetah-db: values under integer keys, and names that lead to them\n"
+    "\n"
+    "  cheetah-db create NAME [--shards N]        a new database; N is 1 to 256, 8 if not said\n"
+    "  cheetah-db list [--json]                   the names of the databases\n"
+    "  cheetah-db stat [NAME] [--json]            what they hold; recovers one that was not stopped cleanly\n"
+    "  cheetah-db drop NAME --yes                 deletes a database and its files\n"
+    "  cheetah-db check [DIR ...] [--database NAME] [--json]\n"
+    "                                             verifies every checksum, structure and reference; only "
+    "reads\n"
+    "  cheetah-db --help, -h | --version, -V\n"
+    "\n"
+    "  --data A,B,C    the data directories, all of them, in any order but the first: new databases keep "
+    "their\n"
+    "                  manifest and log there (default " CHT_DATA_DEFAULT ")\n"
+    "  --json          one JSON object a line\n"
+    "\n"
+    "The directories must not be in use by a server. Exit codes: 0 done; 1 it failed, or check found "
+    "something;\n"
+    "2 the command line is wrong; 3 stored data is damaged.\n";
+
+static int print_version(void)
+{
+    (void)printf("cheetah-db %s (%s, %s), disk format %u\n", CHEETAH_VERSION, CHEETAH_BUILD, __VERSION__,
+                 CHT_FORMAT_VERSION);
+    return CHT_EXIT_OK;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } commands[] = {{"check", cht_tool_check},
+                    {"create", cht_tool_create},
+                    {"list", cht_tool_list},
+                    {"drop", cht_tool_drop},
+                    {"stat", cht_tool_stat}};
+    const char *what = argc > 1 ? argv[1] : "";
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    }
+    if (strcmp(what, "--version") == 0 || strcmp(what, "-V") == 0)
+        return print_version();
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(what, commands[i].name) == 0)
+            return commands[i].run(argc - 2, argv + 2);
+    }
+    if (argc < 2)
+        (void)fputs(help, stderr);
+    else
+        (void)fprintf(stderr, "cheetah-db: unknown command '%.80s'; see cheetah-db --help\n", what);
+    return CHT_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    int code = dispatch(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == CHT_EXIT_OK) {
+        (void)fputs("cheetah-db: the output could not be written\n", stderr);
+        code = CHT_EXIT_FAILED;
+    }
+    return code;
+}

@@ -1,0 +1,298 @@
+/* scan_fill: one bounded batch of one shard, under its lock.
+ *
+ *   F1 behind the cursor, names and keys come from the trie (or entries from the keys file), as many as the batch holds
+ *   F2 values of this shard, in groups: entries prefetched, looked up, bytes prefetched, then checked and copied, so that
+ *      the cache misses of a group overlap
+ *   F3 the lock is let go; values that live in other shards are fetched there, one lock at a time
+ *   F4 `render` makes each entry's bytes in place of the value
+ * What does not fit is left out from the first such entry on; the next batch begins with it.
+ */
+#include "store/scan_int.h"
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+
+#include <string.h>
+
+#define GROUP 32u
+
+struct fill {
+    struct cht_local_scan *sc;
+    struct cht_stream *st;
+    struct cht_batch *b;
+    struct cht_shard *sh;
+    size_t inline_max; /* longer values are not carried */
+    struct cht_trie_item *found; /* owned */
+};
+
+static uint64_t head_of(const struct cht_local_scan *sc, const uint8_t *name, size_t len)
+{
+    size_t skip = sc->cfg.prefix.n;
+    uint8_t b[8] = {0};
+    memcpy(b, name + skip, len - skip < 8 ? len - skip : 8);
+    uint64_t h = cht_be64(b);
+    return sc->cfg.reverse ? ~h : h;
+}
+
+static int compare(struct cht_str a, const uint8_t *p, size_t n)
+{
+    int c = memcmp(a.p, p, a.n < n ? a.n : n);
+    return c != 0 ? c : (a.n > n) - (a.n < n);
+}
+
+/* Is the name at or behind `until`? */
+static bool beyond(const struct cht_local_scan *sc, const uint8_t *name, size_t len)
+{
+    if (sc->cfg.until.n == 0)
+        return false;
+    int c = compare(sc->cfg.until, name, len);
+    return sc->cfg.reverse ? c >= 0 : c <= 0;
+}
+
+/* How many entries this batch may have. */
+static size_t quota(const struct cht_local_scan *sc, const struct cht_stream *st)
+{
+    size_t n = st->fills == 0 && sc->items_max >= 64 ? sc->items_max / 8 : sc->items_max; /* the first comes quickly */
+    if (sc->cfg.limit > 0 && sc->cfg.limit + 1 - st->filled < n) /* one more than asked tells whether there is more */
+        n = (size_t)(sc->cfg.limit + 1 - st->filled);
+    return n;
+}
+
+/* F1 for pairs. */
+static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
+{
+    struct cht_local_scan *sc = f->sc;
+    struct cht_batch *b = f->b;
+    struct cht_trie_iter *it;
+    struct cht_str after = f->st->cursor_len > 0 ? (struct cht_str){f->st->cursor, f->st->cursor_len} : sc->cfg.after;
+    enum cht_rc rc = cht_trie_iter_new(&it, err);
+    if (rc != CHT_OK)
+        return rc;
+    size_t max = quota(sc, f->st);
+    rc = cht_trie_iter_seek(it, cht_shard_pairs(f->sh), sc->cfg.prefix.p, sc->cfg.prefix.n, after.p, after.n, sc->cfg.reverse, err);
+    size_t n = 0;
+    if (rc == CHT_OK)
+        rc = cht_trie_iter_batch(it, f->found, max, b->names, sc->names_cap, &n, err);
+    cht_trie_iter_free(it);
+    b->last = rc == CHT_PAIR_NOT_FOUND;
+    if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
+        return rc;
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *name = b->names + f->found[i].name;
+        if (beyond(sc, name, f->found[i].len)) {
+            b->last = true;
+            break;
+        }
+        b->items[b->count++] = (struct cht_scan_item){.head = head_of(sc, name, f->found[i].len), .key = f->found[i].key,
+                                                      .name = f->found[i].name, .name_len = f->found[i].len};
+    }
+    return CHT_OK;
+}
+
+/* F1 for values. */
+static enum cht_rc take_values(struct fill *f, struct cht_err *err)
+{
+    struct cht_batch *b = f->b;
+    size_t max = quota(f->sc, f->st);
+    uint64_t from = f->st->cursor_key;
+    while (b->count < max) {
+        struct cht_value_ref ref;
+        uint64_t key;
+        enum cht_rc rc = cht_values_next(&f->sh->values, from, f->sc->cfg.size, &key, &ref, err);
+        if (rc == CHT_KEY_NOT_FOUND) {
+            b->last = true;
+            break;
+        }
+        if (rc != CHT_OK)
+            return rc;
+        b->items[b->count++] = (struct cht_scan_item){.head = key, .key = key, .size = ref.len};
+        from = key + 1;
+    }
+    return CHT_OK;
+}
+
+/* The value of one item into the batch; false where it does not fit any more. `first`: nothing is in front of it, so it will
+ * not fit another batch either. */
+static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item *it, const struct cht_value_ref *ref, bool first)
+{
+    struct cht_batch *b = f->b;
+    const uint8_t *p;
+    it->size = ref->len;
+    if (ref->len > f->inline_max) {
+        it->flags |= CHT_ENTRY_LARGE;
+        return true;
+    }
+    if (ref->len > f->sc->bytes_cap - b->used) {
+        if (first)
+            it->flags |= CHT_ENTRY_LARGE;
+        return first;
+    }
+    if (cht_values_view(&sh->values, it->key, ref, &p, NULL) != CHT_OK) {
+        atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
+        it->flags |= CHT_ENTRY_CORRUPT;
+        return true;
+    }
+    memcpy(b->bytes + b->used, p, ref->len);
+    it->value = (uint32_t)b->used;
+    it->value_len = ref->len;
+    b->used += ref->len;
+    return true;
+}
+
+/* What a failed look-up says about the item. */
+static void mark_failed(struct fill *f, struct cht_scan_item *it, enum cht_rc rc)
+{
+    it->flags |= rc == CHT_KEY_NOT_FOUND ? CHT_ENTRY_DANGLING : CHT_ENTRY_CORRUPT;
+    if (rc != CHT_KEY_NOT_FOUND)
+        atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
+}
+
+static bool is_home(const struct fill *f, uint64_t key) { return cht_shard_of_key(key, f->sh->count) == f->sh->index; }
+
+/* F2 */
+static void home_values(struct fill *f)
+{
+    struct cht_batch *b = f->b;
+    struct cht_value_ref refs[GROUP];
+    for (size_t i = 0; i < b->count; i += GROUP) {
+        size_t n = b->count - i < GROUP ? b->count - i : GROUP;
+        for (size_t k = 0; k < n; k++) {
+            if (is_home(f, b->items[i + k].key))
+                cht_values_prefetch_entry(&f->sh->values, b->items[i + k].key);
+        }
+        for (size_t k = 0; k < n; k++) {
+            struct cht_scan_item *it = &b->items[i + k];
+            refs[k].len = 0;
+            if (!is_home(f, it->key))
+                continue;
+            enum cht_rc rc = cht_values_find(&f->sh->values, it->key, &refs[k], NULL);
+            if (rc != CHT_OK) {
+                refs[k].len = 0;
+                mark_failed(f, it, rc);
+            } else {
+                cht_values_prefetch_value(&f->sh->values, &refs[k]);
+            }
+        }
+        for (size_t k = 0; k < n; k++) {
+            if (refs[k].len != 0 && !add_value(f, f->sh, &b->items[i + k], &refs[k], i + k == 0)) {
+                b->count = i + k;
+                b->last = false;
+                return;
+            }
+        }
+    }
+}
+
+/* F3 */
+static void foreign_values(struct fill *f)
+{
+    struct cht_batch *b = f->b;
+    for (size_t i = 0; i < b->count; i++) {
+        struct cht_scan_item *it = &b->items[i];
+        if (is_home(f, it->key))
+            continue;
+        struct cht_shard *sh = &f->sc->db->shards[cht_shard_of_key(it->key, f->sh->count)];
+        struct cht_value_ref ref;
+        bool fits = true;
+        cht_rwlock_read(&sh->lock);
+        enum cht_rc rc = cht_values_find(&sh->values, it->key, &ref, NULL);
+        if (rc == CHT_OK)
+            fits = add_value(f, sh, it, &ref, i == 0);
+        else
+            mark_failed(f, it, rc);
+        cht_rwlock_read_end(&sh->lock);
+        if (!fits) {
+            b->count = i;
+            b->last = false;
+        }
+    }
+}
+
+/* F4: the rendered bytes go to a second area behind the values, then to the front. */
+static void render(struct fill *f)
+{
+    struct cht_batch *b = f->b;
+    size_t out = f->sc->bytes_cap, end = 2 * f->sc->bytes_cap;
+    for (size_t i = 0; i < b->count; i++) {
+        struct cht_scan_item *it = &b->items[i];
+        struct cht_entry e = {.name = b->names + it->name, .name_len = it->name_len, .key = it->key, .size = it->size, .flags = it->flags,
+                              .value = it->value_len > 0 ? b->bytes + it->value : NULL, .value_len = it->value_len};
+        size_t n = f->sc->cfg.render(f->sc->cfg.render_ctx, &e, b->bytes + out, end - out);
+        if (n == SIZE_MAX && i > 0) {
+            b->count = i;
+            b->last = false;
+            return;
+        }
+        if (n == SIZE_MAX) {
+            it->flags |= CHT_ENTRY_LARGE;
+            n = 0;
+        }
+        it->value = (uint32_t)out;
+        it->value_len = (uint32_t)n;
+        out += n;
+    }
+}
+
+static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
+{
+    struct cht_local_scan *sc = f->sc;
+    bool pairs = sc->cfg.kind == CHT_SCAN_PAIRS;
+    cht_rwlock_read(&f->sh->lock);
+    enum cht_rc rc = pairs ? take_pairs(f, err) : take_values(f, err);
+    if (rc == CHT_OK && sc->cfg.values)
+        home_values(f);
+    cht_rwlock_read_end(&f->sh->lock);
+    if (rc == CHT_OK && sc->cfg.values)
+        foreign_values(f);
+    if (rc == CHT_OK && sc->cfg.render != NULL)
+        render(f);
+    return rc;
+}
+
+/* The stream goes on behind the last item of the batch. */
+static void move_cursor(struct cht_stream *st, const struct cht_batch *b)
+{
+    if (b->count == 0)
+        return;
+    const struct cht_scan_item *it = &b->items[b->count - 1];
+    st->cursor_key = it->key + 1;
+    if (it->name_len > 0) {
+        memcpy(st->cursor, b->names + it->name, it->name_len);
+        st->cursor_len = it->name_len;
+    }
+    st->filled += b->count;
+}
+
+void cht_scan_fill(struct cht_stream *st)
+{
+    struct cht_local_scan *sc = st->scan;
+    struct fill f = {.sc = sc, .st = st, .b = &st->batch[st->fill], .sh = &sc->db->shards[st->shard]};
+    struct cht_err err = {0};
+    enum cht_rc rc = CHT_OK;
+    f.inline_max = sc->bytes_cap < CHT_SCAN_INLINE_MAX ? sc->bytes_cap : CHT_SCAN_INLINE_MAX;
+    f.b->count = f.b->used = 0;
+    f.b->last = false;
+    if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed)) {
+        f.b->last = true;
+    } else {
+        f.found = cht_malloc(sc->items_max * sizeof *f.found);
+        rc = f.found == NULL ? CHT_FAIL(&err, CHT_NO_MEMORY, "no memory for a scan") : fill_batch(&f, &err);
+        cht_free(f.found);
+    }
+    if (rc == CHT_OK)
+        move_cursor(st, f.b);
+    if (sc->cfg.limit > 0 && st->filled > sc->cfg.limit)
+        f.b->last = true;
+    if (rc != CHT_OK) {
+        cht_mutex_lock(&sc->mu);
+        if (sc->rc == CHT_OK) {
+            sc->rc = rc;
+            sc->err = err;
+        }
+        cht_mutex_unlock(&sc->mu);
+        f.b->last = true;
+    }
+    st->ended = f.b->last;
+    st->fills++;
+    st->fill ^= 1;
+}

@@ -1,0 +1,76 @@
+/* scan_int: a scan over the shards of a local database: what scan_fill.c (workers) and scan_local.c (merge, life) share.
+ *
+ * Each shard has a stream with two batches: a worker fills one while the merge reads the other. Memory of a scan:
+ *   2 batches x shards + this structure <= CHT_SCAN_MEMORY; a worker's iterator lives during its fill only.
+ * A value or rendered entry that does not fit an empty batch (with 8 shards: over 64 KiB; with more it is less) is given out as
+ * CHT_ENTRY_LARGE.
+ *
+ * Threads: `mu` guards what says so; a batch belongs to the worker while `filling`, to the reader once `ready`.
+ */
+#pragma once
+
+#include "store/local.h"
+#include "store/trie.h"
+
+struct cht_scan_item {
+    uint64_t head; /* the first 8 bytes of the name behind the common prefix, big-endian (inverted when backward); or the key */
+    uint64_t key;
+    uint32_t name, name_len;   /* offset in names */
+    uint32_t value, value_len; /* offset in bytes; value_len 0: none */
+    uint32_t size, flags;
+};
+
+struct cht_batch {
+    struct cht_scan_item *items; /* owned, one block with names and bytes */
+    uint8_t *names, *bytes;
+    size_t count, names_used, used;
+    bool last; /* nothing comes behind it */
+};
+
+#define CHT_SCAN_SHARDS_MAX 256u
+
+struct cht_local_scan;
+struct cht_stream {
+    struct cht_task task; /* first */
+    struct cht_local_scan *scan;
+    unsigned shard;
+    struct cht_batch batch[2];
+    bool ready[2];   /* guarded by mu */
+    bool queued;     /* guarded by mu: a fill is queued or running */
+    bool ended;      /* the worker's: the last batch has been filled */
+    unsigned fill;   /* the worker's: batch to fill next */
+    unsigned fills;  /* the worker's */
+    uint64_t filled; /* the worker's: entries so far */
+    uint8_t *cursor; /* owned, CHT_NAME_MAX; the worker's: the last name given */
+    size_t cursor_len;
+    uint64_t cursor_key; /* ... or the next key */
+    unsigned read;   /* the reader's: batch being read, or to be read next */
+    bool reading;    /* the reader has it */
+    bool dead;       /* the reader's: nothing more */
+    size_t at;       /* the reader's: next item */
+    unsigned spent;  /* the reader's: batches read out, to be given back at the next call (bits) */
+};
+
+struct cht_local_scan {
+    struct cht_scan base; /* first */
+    struct cht_local *db;
+    struct cht_scan_config cfg; /* set at open; prefix, after, until point into bounds */
+    uint8_t *bounds;            /* owned */
+    unsigned n;
+    struct cht_stream *streams; /* owned */
+    size_t items_max, names_cap, bytes_cap, memory;
+    _Atomic bool cancelled;
+    struct cht_mutex mu;
+    struct cht_cond cond;   /* a batch is ready, a fill ended, or an error */
+    unsigned active;        /* guarded by mu: fills queued or running */
+    enum cht_rc rc;         /* guarded by mu: first failure of a fill */
+    struct cht_err err;     /* guarded by mu */
+    bool wants_ready;       /* guarded by mu: a poll said CHT_PENDING */
+    uint64_t delivered;     /* the reader's */
+    bool started;           /* the reader's: the tree is built */
+    unsigned *tree;         /* owned: losers; tree[0] the winner */
+    uint64_t *heads;        /* owned: of each stream's current item */
+};
+
+/* Fills the stream's next batch, in the calling thread. Errors go to scan->rc. Not with mu held. */
+void cht_scan_fill(struct cht_stream *st);

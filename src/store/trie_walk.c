@@ -1,0 +1,87 @@
+/* trie_walk: every block of a subtree in order, without recursion. Used where a subtree is freed, checked or measured;
+ * scans have the faster trie_iter.c.
+ */
+#include "store/trie_int.h"
+
+#include <string.h>
+
+static enum cht_rc open_level(struct cht_twalk *w, struct cht_err *err)
+{
+    const struct cht_tlevel *l = &w->level[w->levels - 1];
+    w->at = l->ref;
+    return cht_tnode_open(w->pf, l->ref, l->depth, &w->node, err);
+}
+
+static void push(struct cht_twalk *w, uint32_t ref, unsigned depth)
+{
+    w->level[w->levels++] = (struct cht_tlevel){ref, (uint16_t)depth, -1};
+}
+
+/* The leaf for the range r of w->node, fully compared with where it hangs. */
+static enum cht_rc enter_leaf(struct cht_twalk *w, struct cht_trange r, struct cht_err *err)
+{
+    enum cht_rc rc = cht_tleaf_open(w->pf, r.child, w->node.end, &w->leaf, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (w->leaf.lo != r.lo || w->leaf.hi != r.hi || w->leaf.crc != cht_crc32c(0, w->name, w->node.end))
+        return cht_trie_bad(w->pf, (uint64_t)r.child * 64, "a leaf does not belong to the range that leads to it", err);
+    w->event = TWALK_LEAF;
+    return CHT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void cht_twalk_init(struct cht_twalk *w, struct cht_pagefile *pf, const uint8_t *name, uint32_t ref, unsigned depth)
+{
+    w->pf = pf;
+    w->budget = cht_twalk_budget(pf);
+    w->levels = 0;
+    w->at = 0;
+    if (depth > 0)
+        memcpy(w->name, name, depth);
+    push(w, ref, depth);
+}
+
+enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
+{
+    while (w->levels > 0) {
+        struct cht_tlevel *l = &w->level[w->levels - 1];
+        enum cht_rc rc = open_level(w, err);
+        if (rc == CHT_OK && w->budget-- == 0)
+            rc = cht_trie_bad(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold", err);
+        if (rc != CHT_OK) {
+            w->levels = w->budget == UINT64_MAX ? 0 : w->levels - 1;
+            return rc;
+        }
+        const struct cht_tnode *t = &w->node;
+        if (l->next < 0) { /* entered */
+            l->next = 0;
+            memcpy(w->name + t->depth, t->path, t->path_len);
+            w->event = TWALK_NODE;
+            return CHT_OK;
+        }
+        if (l->next > 255) {
+            w->levels--;
+            w->event = TWALK_LEAVE;
+            return CHT_OK;
+        }
+        struct cht_trange r = cht_tnode_range(t, (unsigned)l->next);
+        l->next = (int16_t)(r.hi + 1);
+        if (r.child == 0)
+            continue;
+        w->at = r.child;
+        const uint8_t *p = r.child < 64 ? NULL : cht_arena_read(w->pf, r.child, err);
+        if (p == NULL)
+            return r.child < 64 ? cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a child lies in the header", err) : CHT_CORRUPT;
+        if (p[LEAF_TYPE] == TRIE_LEAF)
+            return enter_leaf(w, r, err);
+        if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
+            return cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
+        w->name[t->end] = (uint8_t)r.lo;
+        push(w, r.child, t->end + 1);
+    }
+    w->event = TWALK_END;
+    return CHT_OK;
+}
+
+void cht_twalk_skip(struct cht_twalk *w) { w->level[w->levels - 1].next = 256; }

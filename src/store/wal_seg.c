@@ -1,0 +1,255 @@
+/* wal_seg: the segment files of the log and the list of them: headers, creating, reusing, deleting (wal_int.h). The format is
+ * drawn in wal.h; the steps S1 to S5 of a new segment are told in wal.c.
+ */
+#include "store/wal_int.h"
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "store/pagefile.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char magic[8] = "CHEETAHL";
+
+static void make_header(const struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t salt,
+                        uint8_t h[CHT_WAL_HEADER])
+{
+    memset(h, 0, CHT_WAL_HEADER);
+    memcpy(h, magic, 8);
+    cht_put32(h + 8, CHT_FORMAT_VERSION);
+    cht_put32(h + 12, CHT_WAL_HEADER);
+    memcpy(h + 16, w->uuid, 16);
+    cht_put64(h + 32, seg->number);
+    cht_put64(h + 40, salt);
+    cht_put64(h + 48, seg->first_seq);
+    cht_put32(h + 508, cht_crc32c(0, h, 508));
+}
+
+/* Fills in what the header says. Another version or another database refuses to open; damage is judged by the replay,
+ * which knows what is needed. */
+static enum cht_rc parse_header(const struct cht_wal *w, const char *path, const uint8_t *h, size_t n,
+                                struct cht_wal_seg *seg, struct cht_err *err)
+{
+    static const uint8_t zeros[CHT_WAL_HEADER];
+    seg->first_seq = 0;
+    seg->state = CHT_WAL_BLANK;
+    if (n < CHT_WAL_HEADER || memcmp(h, zeros, CHT_WAL_HEADER) == 0)
+        return CHT_OK;
+    seg->state = CHT_WAL_BAD;
+    if (memcmp(h, magic, 8) != 0 || cht_get32(h + 508) != cht_crc32c(0, h, 508))
+        return CHT_OK;
+    if (cht_get32(h + 8) != CHT_FORMAT_VERSION)
+        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path,
+                        cht_get32(h + 8), CHT_FORMAT_VERSION);
+    if (memcmp(h + 16, w->uuid, 16) != 0)
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: belongs to another database", path);
+    if (cht_get32(h + 12) != CHT_WAL_HEADER || cht_get64(h + 48) == 0)
+        return CHT_OK;
+    seg->state = CHT_WAL_STALE;
+    if (cht_get64(h + 32) != seg->number)
+        return CHT_OK;
+    seg->state = CHT_WAL_VALID;
+    seg->seed = cht_crc32c(0, h + 40, 8);
+    seg->first_seq = cht_get64(h + 48);
+    return CHT_OK;
+}
+
+static enum cht_rc load_header(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    uint8_t h[CHT_WAL_HEADER];
+    struct cht_file *f = NULL;
+    size_t got = 0;
+    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(w->io, path, CHT_OPEN_RDONLY, &f, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->size(f, &seg->size, err);
+    if (rc == CHT_OK)
+        rc = cht_file_read_some(f, h, sizeof h, 0, &got, err);
+    cht_file_close(f);
+    return rc == CHT_OK ? parse_header(w, path, h, got, seg, err) : rc;
+}
+
+struct listing {
+    struct cht_wal *w;
+    enum cht_rc rc;
+    struct cht_err err;
+};
+
+/* Takes the files that are named as segments are; others are none of the log's business. */
+static void note_file(void *ctx, const char *name, bool is_dir)
+{
+    struct listing *l = ctx;
+    if (is_dir || l->rc != CHT_OK || strlen(name) != 20 || strcmp(name + 16, ".log") != 0)
+        return;
+    if (strspn(name, "0123456789abcdef") != 16)
+        return;
+    l->rc = cht_wal_grow_list(l->w, &l->err);
+    if (l->rc == CHT_OK)
+        l->w->segs[l->w->nsegs++] = (struct cht_wal_seg){.number = strtoull(name, NULL, 16)};
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct cht_wal_seg *x = a, *y = b;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+/* S3. The salt differs in effect from that of the segment's last life, so that no old record can match it. */
+static enum cht_rc write_header(struct cht_wal *w, struct cht_file *f, struct cht_wal_seg *seg,
+                                struct cht_err *err)
+{
+    uint8_t h[CHT_WAL_HEADER];
+    uint32_t old = seg->seed;
+    uint64_t salt;
+    do {
+        cht_os_random(&salt, sizeof salt);
+        make_header(w, seg, salt, h);
+        seg->seed = cht_crc32c(0, h + 40, 8);
+    } while (seg->seed == old);
+    atomic_fetch_add_explicit(&w->written, sizeof h, memory_order_relaxed);
+    return cht_file_write(f, h, sizeof h, 0, err);
+}
+
+/* -------------------------------------------------------------------------------------------------------- */
+
+enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err)
+{
+    char name[32];
+    (void)snprintf(name, sizeof name, "%016" PRIx64 ".log", number); /* 20 characters */
+    return cht_path_join(out, cap, w->dir, name, err);
+}
+
+enum cht_rc cht_wal_grow_list(struct cht_wal *w, struct cht_err *err)
+{
+    if (w->nsegs < w->cap)
+        return CHT_OK;
+    size_t cap = w->cap == 0 ? 16 : w->cap * 2;
+    struct cht_wal_seg *v = cht_realloc(w->segs, cap * sizeof *v);
+    if (v == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the list of segments", w->dir);
+    w->segs = v;
+    w->cap = cap;
+    return CHT_OK;
+}
+
+enum cht_rc cht_wal_load_list(struct cht_wal *w, struct cht_err *err)
+{
+    struct listing l = {.w = w, .rc = CHT_OK};
+    enum cht_rc rc = w->io->ops->list(w->io, w->dir, note_file, &l, err);
+    if (rc == CHT_OK && l.rc != CHT_OK)
+        return CHT_FAIL(err, l.rc, "%s", l.err.msg);
+    if (w->nsegs > 1)
+        qsort(w->segs, w->nsegs, sizeof *w->segs, by_number);
+    for (size_t i = 0; i < w->nsegs && rc == CHT_OK; i++)
+        rc = load_header(w, &w->segs[i], err);
+    cht_wal_sum_locked(w);
+    return rc;
+}
+
+void cht_wal_sum_locked(struct cht_wal *w)
+{
+    uint64_t n = w->leftover;
+    for (size_t i = 0; i < w->nsegs; i++)
+        n += w->segs[i].size;
+    atomic_store_explicit(&w->bytes, n, memory_order_relaxed);
+}
+
+size_t cht_wal_unneeded_locked(const struct cht_wal *w)
+{
+    size_t n = 0;
+    while (n + 1 < w->nsegs && w->segs[n + 1].first_seq <= w->trimmed + 1)
+        n++;
+    return n;
+}
+
+void cht_wal_remove_locked(struct cht_wal *w, size_t i)
+{
+    memmove(w->segs + i, w->segs + i + 1, (w->nsegs - i - 1) * sizeof *w->segs);
+    w->nsegs--;
+}
+
+enum cht_rc cht_wal_create_segment(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f,
+                                   bool *sealed, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    *sealed = false;
+    *f = NULL;
+    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(w->io, path, CHT_OPEN_CREATE, f, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = w->io->ops->truncate(*f, 0, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->allocate(*f, 0, seg->size, err);
+    if (rc == CHT_OK) {
+        rc = write_header(w, *f, seg, err);
+        *sealed = rc != CHT_OK && rc != CHT_DISK_FULL;
+    }
+    if (rc == CHT_OK) {
+        *sealed = true;
+        rc = cht_file_sync(*f, err);
+        if (rc == CHT_OK)
+            rc = w->io->ops->sync_dir(w->io, w->dir, err);
+    }
+    if (rc == CHT_OK)
+        return CHT_OK;
+    cht_file_close(*f);
+    *f = NULL;
+    if (!*sealed)
+        (void)w->io->ops->unlink(w->io, path, NULL); /* what stays is ignored by a replay and overwritten */
+    return rc;
+}
+
+enum cht_rc cht_wal_reuse_locked(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f,
+                                 bool *sealed, struct cht_err *err)
+{
+    const struct cht_wal_seg old = w->segs[0];
+    char from[CHT_PATH_MAX], to[CHT_PATH_MAX];
+    *sealed = false;
+    *f = NULL;
+    enum cht_rc rc = cht_wal_path(w, old.number, from, sizeof from, err);
+    if (rc == CHT_OK)
+        rc = cht_wal_path(w, seg->number, to, sizeof to, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->rename(w->io, from, to, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_wal_remove_locked(w, 0);
+    seg->seed = old.seed;
+    rc = cht_io_open(w->io, to, 0, f, err); /* by its new name, which is what messages should say */
+    if (rc != CHT_OK) {
+        (void)w->io->ops->unlink(w->io, to, NULL); /* what stays is ignored by a replay and overwritten */
+        return rc;
+    }
+    *sealed = true;
+    rc = w->io->ops->sync_dir(w->io, w->dir, err);
+    if (rc == CHT_OK) {
+        rc = write_header(w, *f, seg, err);
+        *sealed = rc != CHT_DISK_FULL;
+    }
+    if (rc == CHT_OK)
+        rc = cht_file_sync(*f, err);
+    if (rc == CHT_OK)
+        return CHT_OK;
+    cht_file_close(*f);
+    *f = NULL;
+    if (!*sealed)
+        (void)w->io->ops->unlink(w->io, to, NULL); /* as above */
+    return rc;
+}
+
+enum cht_rc cht_wal_delete_segment(struct cht_wal *w, uint64_t number, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = cht_wal_path(w, number, path, sizeof path, err);
+    if (rc == CHT_OK)
+        rc = w->io->ops->unlink(w->io, path, err);
+    return rc == CHT_NO_FILE ? CHT_OK : rc;
+}

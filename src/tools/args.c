@@ -1,0 +1,146 @@
+/* args: see args.h. Own code, because getopt_long lives in a header of the operating system. */
+#include "tools/args.h"
+
+#include "base/alloc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The option an argument names; *value is what stands behind '=', NULL if nothing does. */
+static const struct cht_opt *find_option(const struct cht_opt *opts, size_t count, const char *arg,
+                                         const char **value)
+{
+    *value = NULL;
+    if (arg[1] != '-') {
+        for (size_t i = 0; i < count; i++) {
+            if (opts[i].letter != 0 && arg[1] == opts[i].letter && arg[2] == 0)
+                return &opts[i];
+        }
+        return NULL;
+    }
+    const char *eq = strchr(arg, '=');
+    size_t n = eq == NULL ? strlen(arg + 2) : (size_t)(eq - arg) - 2;
+    for (size_t i = 0; i < count; i++) {
+        if (strlen(opts[i].name) == n && memcmp(opts[i].name, arg + 2, n) == 0) {
+            *value = eq == NULL ? NULL : eq + 1;
+            return &opts[i];
+        }
+    }
+    return NULL;
+}
+
+/* Digits only: no sign, no space, nothing behind. */
+static bool parse_number(const char *s, uint64_t max, uint64_t *out)
+{
+    uint64_t v = 0;
+    if (*s == 0)
+        return false;
+    for (; *s != 0; s++) {
+        if (*s < '0' || *s > '9')
+            return false;
+        uint64_t digit = (uint64_t)(*s - '0');
+        if (v > (max - digit) / 10 || digit > max)
+            return false;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    return v >= 1;
+}
+
+static bool set_option(const struct cht_opt *o, const char *value)
+{
+    switch (o->kind) {
+    case CHT_OPT_FLAG:
+        *(bool *)o->out = true;
+        break;
+    case CHT_OPT_STRING:
+        *(const char **)o->out = value;
+        break;
+    case CHT_OPT_NUMBER:
+        if (!parse_number(value, o->max, o->out)) {
+            (void)fprintf(stderr, "cheetah-db: --%s '%.80s': a number from 1 to %llu is wanted\n", o->name,
+                          value, (unsigned long long)o->max);
+            return false;
+        }
+        break;
+    }
+    return true;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+bool cht_args_parse(const struct cht_opt *opts, size_t count, int argc, char **argv, int *rest)
+{
+    bool options = true;
+    *rest = 0;
+    for (int i = 0; i < argc; i++) {
+        const char *value;
+        if (!options || argv[i][0] != '-' || argv[i][1] == 0) {
+            argv[(*rest)++] = argv[i];
+            continue;
+        }
+        if (strcmp(argv[i], "--") == 0) {
+            options = false;
+            continue;
+        }
+        const struct cht_opt *o = find_option(opts, count, argv[i], &value);
+        if (o == NULL) {
+            (void)fprintf(stderr, "cheetah-db: unknown option '%.80s'\n", argv[i]);
+            return false;
+        }
+        if (o->kind == CHT_OPT_FLAG && value != NULL) {
+            (void)fprintf(stderr, "cheetah-db: --%s takes no value\n", o->name);
+            return false;
+        }
+        if (o->kind != CHT_OPT_FLAG && value == NULL && i + 1 < argc)
+            value = argv[++i];
+        if (o->kind != CHT_OPT_FLAG && value == NULL) {
+            (void)fprintf(stderr, "cheetah-db: --%s needs a value\n", o->name);
+            return false;
+        }
+        if (!set_option(o, value))
+            return false;
+    }
+    return true;
+}
+
+bool cht_dirs_add(struct cht_dirs *d, const char *path, size_t len)
+{
+    if (len == 0) {
+        (void)fprintf(stderr, "cheetah-db: the name of a data directory is empty\n");
+        return false;
+    }
+    char **v = cht_realloc(d->v, (d->n + 1) * sizeof *v);
+    char *copy = cht_malloc(len + 1);
+    if (v != NULL)
+        d->v = v;
+    if (v == NULL || copy == NULL) {
+        cht_free(copy);
+        (void)fprintf(stderr, "cheetah-db: no memory\n");
+        return false;
+    }
+    memcpy(copy, path, len);
+    copy[len] = 0;
+    v[d->n++] = copy;
+    return true;
+}
+
+bool cht_dirs_add_list(struct cht_dirs *d, const char *list)
+{
+    for (;;) {
+        size_t n = strcspn(list, ",");
+        if (!cht_dirs_add(d, list, n))
+            return false;
+        if (list[n] == 0)
+            return true;
+        list += n + 1;
+    }
+}
+
+void cht_dirs_fini(struct cht_dirs *d)
+{
+    for (size_t i = 0; i < d->n; i++)
+        cht_free(d->v[i]);
+    cht_free(d->v);
+    *d = (struct cht_dirs){NULL, 0};
+}

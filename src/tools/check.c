@@ -1,0 +1,69 @@
+/* check: `cheetah-db check`: the offline verification of data directories. Only reads.
+ *
+ * A line for each finding: "file:offset: what"; with --json {"where":...,"what":...} and, at the end,
+ * {"findings":N,"complete":true|false}. Exit code 0: nothing found; 1: findings, or it could not be finished; 2: usage.
+ */
+#include "tools/tools.h"
+
+#include "tools/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_finding(void *ctx, const char *where, const char *what)
+{
+    const bool *json = ctx;
+    if (*json) {
+        (void)fputs("{\"where\":", stdout);
+        cht_json_string(stdout, where);
+        (void)fputs(",\"what\":", stdout);
+        cht_json_string(stdout, what);
+        (void)fputs("}\n", stdout);
+    } else {
+        (void)printf("%s: %s\n", where, what);
+    }
+}
+
+static int check_dirs(const struct cht_dirs *dirs, const char *database, bool json)
+{
+    struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v, .dir_count = dirs->n};
+    struct cht_err err = {0};
+    uint64_t findings = 0;
+    int missing = cht_tool_need_dirs(dirs);
+    if (missing != CHT_EXIT_OK)
+        return missing;
+    enum cht_rc rc = cht_check(&cfg, database, print_finding, &json, &findings, &err);
+    if (json)
+        (void)printf("{\"findings\":%llu,\"complete\":%s}\n", (unsigned long long)findings,
+                     rc == CHT_OK ? "true" : "false");
+    if (rc != CHT_OK) {
+        (void)cht_tool_failed(&err); /* its exit code is for the other commands */
+        return CHT_EXIT_FAILED;
+    }
+    return findings == 0 ? CHT_EXIT_OK : CHT_EXIT_FAILED;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+int cht_tool_check(int argc, char **argv)
+{
+    const char *data = NULL, *database = NULL;
+    bool json = false;
+    int rest;
+    const struct cht_opt opts[] = {
+        {"data", 0, CHT_OPT_STRING, &data, 0},
+        {"database", 0, CHT_OPT_STRING, &database, 0},
+        {"json", 0, CHT_OPT_FLAG, &json, 0},
+    };
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return CHT_EXIT_USAGE;
+    if (database != NULL && !cht_database_name_valid(database))
+        return cht_tool_usage("check", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+    struct cht_dirs dirs = {NULL, 0};
+    bool ok = true;
+    for (int i = 0; i < rest && ok; i++)
+        ok = cht_dirs_add(&dirs, argv[i], strlen(argv[i]));
+    int code = ok && cht_tool_dirs(data, &dirs) ? check_dirs(&dirs, database, json) : CHT_EXIT_USAGE;
+    cht_dirs_fini(&dirs);
+    return code;
+}
