@@ -257,7 +257,7 @@ enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *
     bool clean = checkpoint && db->committer != NULL && !atomic_load_explicit(&db->read_only, memory_order_acquire);
     if (clean)
         rc = cht_committer_checkpoint(db->committer, err);
-    if (clean && rc == CHT_OK) /* a second one, so that what the first one set free is on disk as free */
+    if (clean && rc == CHT_OK && dirty_of(db) > 0) /* what the first one set free must be on disk as free */
         rc = cht_committer_checkpoint(db->committer, err);
     clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);

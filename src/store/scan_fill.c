@@ -70,21 +70,21 @@ static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
         return rc;
     size_t max = quota(sc, f->st);
     rc = cht_trie_iter_seek(it, cht_shard_pairs(f->sh), sc->cfg.prefix.p, sc->cfg.prefix.n, after.p, after.n, sc->cfg.reverse, err);
-    size_t n = 0;
+    size_t n = 0, names_used;
     if (rc == CHT_OK)
-        rc = cht_trie_iter_batch(it, f->found, max, b->names, sc->names_cap, &n, err);
+        rc = cht_trie_iter_batch(it, f->found, max, b->names, sc->names_cap, &n, &names_used, err);
     cht_trie_iter_free(it);
     b->last = rc == CHT_PAIR_NOT_FOUND;
     if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
         return rc;
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *name = b->names + f->found[i].name;
+        const uint8_t *name = b->names + f->found[i].off;
         if (beyond(sc, name, f->found[i].len)) {
             b->last = true;
             break;
         }
         b->items[b->count++] = (struct cht_scan_item){.head = head_of(sc, name, f->found[i].len), .key = f->found[i].key,
-                                                      .name = f->found[i].name, .name_len = f->found[i].len};
+                                                      .name = f->found[i].off, .name_len = f->found[i].len};
     }
     return CHT_OK;
 }

@@ -248,7 +248,7 @@ static void plan_memory(struct cht_local_scan *sc)
     if (sc->cfg.limit > 0 && sc->cfg.limit <= SMALL_SCAN && batch > BATCH_MAX / 4 && !carry)
         batch = BATCH_MAX / 4;
     batch = batch < BATCH_MAX ? batch : BATCH_MAX;
-    size_t names_min = pairs ? CHT_TRIE_BATCH_MIN : 0, per_item = sizeof(struct cht_scan_item) + (pairs ? 24 : 0) + (carry ? 96 : 0);
+    size_t names_min = pairs ? CHT_NAME_MAX + 64 : 0, per_item = sizeof(struct cht_scan_item) + (pairs ? 24 : 0) + (carry ? 96 : 0);
     sc->items_max = (batch - names_min) / per_item;
     sc->items_max = sc->items_max > 1024 ? 1024 : sc->items_max;
     sc->names_cap = names_min + (pairs ? sc->items_max * 24 : 0);

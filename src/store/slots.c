@@ -100,6 +100,13 @@ static bool extent_ok(const uint8_t *x, uint32_t len)
            (uint64_t)slots * len <= (uint64_t)cht_get32(x + EX_GRANULES) * CHT_GRANULE;
 }
 
+/* The slot that is given out next: the lowest free one, else the one at bump (which it then equals). */
+static uint32_t next_slot(const uint8_t *x, const uint8_t *bits)
+{
+    uint32_t bump = cht_get32(x + EX_BUMP);
+    return bits != NULL && cht_get32(x + EX_USED) < bump ? find_clear(bits, cht_get32(x + EX_HINT), bump) : bump;
+}
+
 /* Takes a slot of a listed extent. */
 static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, uint32_t len, uint64_t *off, struct cht_err *err)
 {
@@ -109,18 +116,17 @@ static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, u
         return code(&e, err);
     if (!extent_ok(x, len) || cht_get32(x + EX_USED) >= cht_get32(x + EX_SLOTS))
         return broken(v, ref, "an extent with wrong counts", err);
-    uint32_t bitmap = cht_get32(x + EX_BITMAP), bump = cht_get32(x + EX_BUMP), slot = bump;
+    uint32_t bitmap = cht_get32(x + EX_BITMAP), bump = cht_get32(x + EX_BUMP);
     uint8_t *bits = bitmap != 0 ? cht_record_write(v, bitmap, &e) : NULL;
     if (bitmap != 0 && bits == NULL)
         return code(&e, err);
-    if (bits != NULL && cht_get32(x + EX_USED) < bump) {
-        slot = find_clear(bits, cht_get32(x + EX_HINT), bump);
-        if (slot >= bump)
-            return broken(v, ref, "an extent without the free slot it counts", err);
+    uint32_t slot = next_slot(x, bits);
+    if (slot >= cht_get32(x + EX_SLOTS) || (slot == bump && cht_get32(x + EX_USED) < bump))
+        return broken(v, ref, "an extent without the free slot it counts", err);
+    if (slot < bump)
         cht_put32(x + EX_HINT, slot + 1);
-    } else {
+    else
         cht_put32(x + EX_BUMP, bump + 1);
-    }
     if (bits != NULL)
         bits[slot / 8] |= (uint8_t)(1u << (slot % 8));
     cht_put32(x + EX_USED, cht_get32(x + EX_USED) + 1);
@@ -222,8 +228,12 @@ enum cht_rc cht_slot_alloc_fast(struct cht_values *v, uint32_t len, bool *fast, 
     if (cht_get32(x + EX_USED) + 1 >= cht_get32(x + EX_SLOTS))
         return CHT_OK; /* leaves the list: neighbours change too */
     uint32_t bitmap = cht_get32(x + EX_BITMAP);
-    if (bitmap != 0 && cht_record_write(v, bitmap, &e) == NULL)
+    const uint8_t *bits = bitmap != 0 ? cht_record_write(v, bitmap, &e) : NULL;
+    if (bitmap != 0 && bits == NULL)
         return code(&e, err);
+    uint64_t off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE + (uint64_t)next_slot(x, bits) * len;
+    if (!extent_ok(x, len) || cht_pf_write_range(v->values, off, len, &e) == NULL)
+        return e.code != CHT_OK ? code(&e, err) : broken(v, ref, "an extent with wrong counts", err);
     *fast = true;
     return CHT_OK;
 }

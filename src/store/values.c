@@ -214,7 +214,13 @@ enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, ui
             set_entry(v, key, CHT_ENTRY_LIVE, old.off, len, cht_value_crc(key, p, len), old.len);
         return rc;
     }
-    bool mine = begin(v); /* images are only kept of pages that are changed; a slot's few records and bytes */
+    bool fast, free_fast = true;
+    rc = cht_slot_alloc_fast(v, len, &fast, err);
+    if (rc == CHT_OK && fast && old.len > 0)
+        rc = cht_slot_free_fast(v, old.off, old.len, &free_fast, err);
+    if (rc != CHT_OK)
+        return rc;
+    bool mine = fast && free_fast ? false : begin(v);
     rc = move_value(v, key, p, len, &old, err);
     finish(v, mine, rc == CHT_OK);
     return rc;

@@ -71,7 +71,7 @@ enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_
 enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref, struct cht_err *err);
 
 /* slots.c: a slot for a value of len bytes; and giving one back. Under an undo, unless the fast call said true: then all
- * pages are obtained and the call cannot fail. */
+ * pages are obtained, those of the slot's bytes too, and the call cannot fail. */
 enum cht_rc cht_slot_alloc(struct cht_values *v, uint32_t len, uint64_t *off, struct cht_err *err);
 enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, struct cht_err *err);
 enum cht_rc cht_slot_alloc_fast(struct cht_values *v, uint32_t len, bool *fast, struct cht_err *err);

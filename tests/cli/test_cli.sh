@@ -174,7 +174,7 @@ says out '^{"findings":[1-9][0-9]*,"complete":true}$'
 expect 3 stat spread --data one,two
 expect 0 list --data one,two
 rm -r one && cp -R one-good one
-printf 'xx' >>one/spread/log/000000000000dead.log
+printf 'xx' >one/spread/log/0000000000000002.log
 state one >before
 expect 0 check one two # a newest file without a header is what a crash leaves
 state one >after
@@ -182,10 +182,9 @@ holds cmp -s before after
 rm -r one && mv one-good one
 put_byte one/spread/shard-000/pairs 700 377
 expect 1 check one two
-says out '^one/spread/shard-000/pairs:0: '
-cp out lines
+says out 'one/spread/shard-000/pairs.*checksum'
 expect 1 check two one --json
-says out '^{"where":"one/spread/shard-000/pairs:0","what":"'
+says out '^{"where":".*","what":".*one/spread/shard-000/pairs.*checksum.*"}$'
 
 # ---- names that JSON must escape: quote, backslash, newline, a byte that is not UTF-8, and UTF-8
 odd=$(printf 'q"b\\n\nl\377u\303\274')
