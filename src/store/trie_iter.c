@@ -308,7 +308,10 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
             break;
         unsigned len, known = it->own != 0 ? it->own_len : it->base;
         uint64_t key = it->own;
-        memcpy(names + used, it->name, known);
+        if (known <= WIDE)
+            memcpy(names + used, it->name, WIDE); /* of fixed size */
+        else
+            memcpy(names + used, it->name, known);
         if (it->own != 0) {
             it->own = 0;
             len = known;
