@@ -206,7 +206,10 @@ enum cht_rc cht_journal_apply(struct cht_journal *j, struct cht_shard *sh, bool 
 
 enum cht_rc cht_journal_drop(struct cht_journal *j, struct cht_err *err)
 {
-    return j->file->io->ops->truncate(j->file, 0, err);
+    /* Durable before any page named in it is changed again by other means than a journal (direct writes, released pages):
+     * applied over such a page the differences would spoil it. */
+    enum cht_rc rc = j->file->io->ops->truncate(j->file, 0, err);
+    return rc == CHT_OK ? cht_file_sync(j->file, err) : rc;
 }
 
 /* Reads and checks header and body; *whole says whether the journal counts. */

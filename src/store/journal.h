@@ -9,7 +9,8 @@
  * Only the bytes that differ from the page as it is on disk are kept. That is enough to repair a page torn in the
  * middle of its write: a sector holds either its old or its new bytes, and where they differ the journal has the
  * new ones. Written and synced before the first page is written home; it counts only with header and body intact, so
- * a torn journal is ignored; applying it twice does no harm. Dropped (cut to nothing) when the pages are home.
+ * a torn journal is ignored; applying it twice does no harm. Dropped (cut to nothing, synced) when the pages are home and
+ * before anything else may change them.
  */
 #pragma once
 

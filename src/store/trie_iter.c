@@ -2,7 +2,7 @@
  *
  * The iterator stands in a run of leaf entries (leaf, i, left) and knows the way there (level[]: nodes with the next
  * byte to visit). Within a leaf only the suffix of the name is rebuilt. A node's own key comes before its children,
- * behind them in reverse. Every leaf is compared with the way that led to it when it is entered.
+ * behind them in reverse. Every node and leaf is compared with the way that led to it when it is entered.
  */
 #include "store/trie_int.h"
 
@@ -75,7 +75,8 @@ static enum cht_rc open_child(struct cht_trie_iter *it, const struct cht_tnode *
     if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
         return cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
     it->name[t->end] = (uint8_t)r.lo;
-    return cht_tnode_open(it->pf, r.child, t->end + 1, child, err);
+    enum cht_rc rc = cht_tnode_open(it->pf, r.child, t->end + 1, child, err);
+    return rc == CHT_OK ? cht_tnode_check(it->pf, child, it->name, err) : rc;
 }
 
 /* To the next run of entries or the next node with an own key. CHT_PAIR_NOT_FOUND at the end. */
@@ -271,10 +272,12 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
         memcpy(it->name, prefix, known);
     if (pos.end == TEND_LEAF)
         return seek_leaf(it, &pos, (struct bytes){prefix, prefix_len}, (struct bytes){after, after_len}, err);
-    if (after_len > 0)
+    rc = cht_tnode_check(pf, &pos.node, prefix, err);
+    if (rc == CHT_OK && after_len > 0)
         return seek_cursor(it, &pos.node, after, (unsigned)after_len, err);
-    enter(it, &pos.node);
-    return CHT_OK;
+    if (rc == CHT_OK)
+        enter(it, &pos.node);
+    return rc;
 }
 
 enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key, struct cht_err *err)

@@ -56,6 +56,8 @@ enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
         return cht_trie_bad(pf, (uint64_t)ref * 64, "a node is not aligned to its size", err);
     if (t->depth != depth || t->end > TRIE_NAME_MAX)
         return cht_trie_bad(pf, (uint64_t)ref * 64, "a node is at the wrong depth", err);
+    if (depth == 0 && (t->path_len != 0 || cht_get64(p + NODE_OWN) != 0)) /* T2 */
+        return cht_trie_bad(pf, (uint64_t)ref * 64, "the root has a path or a key", err);
     if (t->n < 1 || t->n > trie_cap(type) || (type != TRIE_N256 && p[NODE_BODY] != 0))
         return cht_trie_bad(pf, (uint64_t)ref * 64, "wrong ranges in a node", err);
     return CHT_OK;

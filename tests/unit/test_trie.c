@@ -1,5 +1,5 @@
 /* test_trie: the pair trie against a sorted array; failing calls; damaged pages. Seeds are fixed and printed;
- * CHT_TEST_SEED overrides them.
+ * CHT_TEST_SEED overrides them. One file, longer than others, because all of it shares the model and the name families.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -671,7 +671,7 @@ static void damage_page(struct fixture *f, uint64_t pages)
 {
     uint64_t page = cht_rng_below(&f->rng, 16) == 0 ? 0 : cht_rng_below(&f->rng, pages);
     uint8_t *p = f->pf->fast.base + page * CHT_PAGE;
-    unsigned how = (unsigned)cht_rng_below(&f->rng, 6), n = 1 + (unsigned)cht_rng_below(&f->rng, 8);
+    unsigned how = (unsigned)cht_rng_below(&f->rng, 8), n = 1 + (unsigned)cht_rng_below(&f->rng, 8);
     size_t lo = page == 0 ? 64 : 0, at = lo + cht_rng_below(&f->rng, CHT_PAGE - lo);
     if (page == 0)
         at = lo + cht_rng_below(&f->rng, 72);
@@ -695,6 +695,24 @@ static void damage_page(struct fixture *f, uint64_t pages)
         for (unsigned i = 0; i < n && page > 0; i++) {
             uint32_t ref = (uint32_t)cht_rng_below(&f->rng, pages * 64 + 64);
             memcpy(p + cht_rng_below(&f->rng, CHT_PAGE / 4) * 4, &ref, 4);
+        }
+        break;
+    case 5: /* a leaf's header, heads and offsets, or an entry's length */
+        for (unsigned i = 0; i < n && p[0] == TRIE_LEAF; i++) {
+            unsigned count = p[2] | (unsigned)(p[3] & 1) << 8;
+            static const unsigned fields[] = {2, 4, 6, 10, 11};
+            size_t field = fields[cht_rng_below(&f->rng, 5)], slot = 16 + cht_rng_below(&f->rng, 6 * count + 1);
+            size_t off = (p[16 + 4 * count] | (unsigned)p[17 + 4 * count] << 8) % CHT_PAGE;
+            p[i % 3 == 0 ? field : i % 3 == 1 ? slot : off] = (uint8_t)cht_rng_next(&f->rng);
+        }
+        break;
+    case 6: /* the sizes of a leaf */
+        for (unsigned i = 0; i < 2 && p[0] == TRIE_LEAF; i++) {
+            size_t field = 2 + 2 * cht_rng_below(&f->rng, 3);
+            uint16_t v;
+            memcpy(&v, p + field, 2);
+            v = (uint16_t)(v + cht_rng_below(&f->rng, 201) - 100);
+            memcpy(p + field, &v, 2);
         }
         break;
     default: /* a stretch of one value */
