@@ -463,6 +463,10 @@ void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
             op->rc = CHT_FAIL(&err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
         else
             op->rc = a->atomic ? op_table[op->kind](a, op, &err) : run_alone(a, op, &err);
+        if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
+            a->stuck = true;
+            a->stuck_err = err;
+        }
         if (op->rc != CHT_OK) {
             if (c->err.code == CHT_OK)
                 c->err = err;

@@ -175,7 +175,11 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
         ops += c->count;
         commits++;
     }
-    if (cht_wal_reserve(cm->db->wal, bound, &err) != CHT_OK) {
+    enum cht_rc rc = cht_wal_reserve(cm->db->wal, bound, &err);
+    if (rc != CHT_OK) {
+        struct cht_err why = err;
+        if (rc != CHT_DISK_FULL && rc != CHT_NO_MEMORY)
+            (void)stop_writing(cm, &why, &err);
         fail_group(list, &err);
         return;
     }
@@ -184,7 +188,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
     for (struct cht_commit *c = list; c != NULL; c = c->next)
         cht_apply_commit(a, c);
     cht_apply_release(a);
-    enum cht_rc rc = a->stuck ? CHT_IO : log_group(cm, &err);
+    rc = a->stuck ? CHT_IO : log_group(cm, &err);
     if (rc != CHT_OK) {
         struct cht_err why = a->stuck ? a->stuck_err : err;
         (void)stop_writing(cm, &why, &err);

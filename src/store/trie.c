@@ -17,12 +17,15 @@ enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err
     return CHT_OK;
 }
 
-enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_t len, struct cht_tpos *pos, struct cht_err *err)
+enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_t len, struct cht_tpos *pos,
+                             struct cht_err *err)
 {
     uint32_t ref;
     unsigned depth = 0;
     enum cht_rc rc = cht_trie_root(pf, &ref, err);
     pos->levels = 0;
+    if (name == NULL) /* the empty prefix */
+        name = (const uint8_t *)"";
     for (; rc == CHT_OK; depth++) { /* depth grows with each level and ends at len */
         struct cht_tnode *t = &pos->node;
         rc = cht_tnode_open(pf, ref, depth, t, err);
@@ -48,7 +51,9 @@ enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_
         }
         const uint8_t *p = ref < 64 ? NULL : cht_arena_read(pf, ref, err);
         if (p == NULL)
-            return ref < 64 ? cht_trie_bad(pf, (uint64_t)pos->node.ref * 64, "a child lies in the header", err) : CHT_CORRUPT;
+            return ref < 64
+                       ? cht_trie_bad(pf, (uint64_t)pos->node.ref * 64, "a child lies in the header", err)
+                       : CHT_CORRUPT;
         if (p[LEAF_TYPE] == TRIE_LEAF) {
             pos->end = TEND_LEAF;
             return CHT_OK;
@@ -57,21 +62,25 @@ enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_
     return rc;
 }
 
-enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const struct cht_tpos *pos, struct cht_tleaf *l, struct cht_err *err)
+enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const struct cht_tpos *pos,
+                          struct cht_tleaf *l, struct cht_err *err)
 {
     enum cht_rc rc = cht_tleaf_open(pf, pos->child, pos->node.end, l, err);
     if (rc != CHT_OK)
         return rc;
     unsigned byte = name[pos->node.end];
     if (byte < l->lo || byte > l->hi || cht_crc32c(0, name, l->depth) != l->crc)
-        return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it", err);
+        return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it",
+                            err);
     return CHT_OK;
 }
 
-enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name, struct cht_err *err)
+enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name,
+                            struct cht_err *err)
 {
     if (cht_crc32c(0, name, t->depth) != cht_get32(t->p + NODE_CRC))
-        return cht_trie_bad(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it", err);
+        return cht_trie_bad(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it",
+                            err);
     return CHT_OK;
 }
 
@@ -103,7 +112,8 @@ uint64_t cht_trie_pairs(struct cht_pagefile *pf)
     return cht_trie_count(pf, NULL, 0, &n, NULL) == CHT_OK ? n : 0;
 }
 
-enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key, struct cht_err *err)
+enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
+                         struct cht_err *err)
 {
     CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
     struct cht_tpos pos;
@@ -123,17 +133,18 @@ enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t le
         return CHT_PAIR_NOT_FOUND;
     rc = cht_trie_leaf(pf, name, &pos, &l, err);
     if (rc == CHT_OK)
-        rc = cht_tleaf_find(pf, &l, name + l.depth, len - l.depth, &at, &found, err);
+        rc = cht_tleaf_find(&l, name + l.depth, len - l.depth, &at, &found, err);
     if (rc != CHT_OK || !found)
         return rc != CHT_OK ? rc : CHT_PAIR_NOT_FOUND;
-    rc = cht_tleaf_entry(pf, &l, at, &e, err);
+    rc = cht_tleaf_entry(&l, at, &e, err);
     *key = e.key;
     if (rc == CHT_OK && e.key == 0)
         return cht_trie_bad(pf, (uint64_t)l.ref * 64, "an entry has no key", err);
     return rc;
 }
 
-enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err)
+enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                           struct cht_err *err)
 {
     CHT_INVARIANT(len <= TRIE_NAME_MAX);
     struct cht_tpos pos;
@@ -146,7 +157,7 @@ enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_
     if (pos.end == TEND_LEAF) {
         rc = cht_trie_leaf(pf, prefix, &pos, &l, err);
         if (rc == CHT_OK)
-            rc = cht_tleaf_prefix(pf, &l, prefix + l.depth, len - l.depth, &from, &to, err);
+            rc = cht_tleaf_prefix(&l, prefix + l.depth, len - l.depth, &from, &to, err);
         if (rc == CHT_OK)
             *count = to - from;
         return rc;

@@ -14,16 +14,21 @@ enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err); /* a 
 uint64_t cht_trie_pairs(struct cht_pagefile *pf); /* all pairs of the shard; 0 where the root is damaged */
 
 /* CHT_PAIR_NOT_FOUND, CHT_CORRUPT. */
-enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key, struct cht_err *err);
+enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
+                         struct cht_err *err);
 /* Maps; *old is the former key, 0 where the name is new. NO_MEMORY, DISK_FULL, IO, CORRUPT: nothing changed. */
-enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key, uint64_t *old, struct cht_err *err);
+enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
+                         uint64_t *old, struct cht_err *err);
 /* CHT_PAIR_NOT_FOUND. */
-enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old, struct cht_err *err);
+enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
+                         struct cht_err *err);
 /* Pairs under a prefix (empty: all), from the counts in the inner nodes. */
-enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err);
+enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                           struct cht_err *err);
 /* Unmaps everything under a prefix, giving whole subtrees back. A failure half way leaves a valid trie with some of them
  * gone: callers run it inside an undo. */
-enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err);
+enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                                struct cht_err *err);
 
 /* Ordered iteration inside one locked section. seek places the iterator on the first entry under `prefix` that lies
  * behind `after` (exclusive; n == 0: from the start) in the given direction; next yields entries until CHT_PAIR_NOT_FOUND.
@@ -32,23 +37,33 @@ enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, 
 struct cht_trie_iter;
 enum cht_rc cht_trie_iter_new(struct cht_trie_iter **out, struct cht_err *err);
 void cht_trie_iter_free(struct cht_trie_iter *it);
-enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix, size_t prefix_len,
-                               const uint8_t *after, size_t after_len, bool reverse, struct cht_err *err);
-enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key, struct cht_err *err);
+enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix,
+                               size_t prefix_len, const uint8_t *after, size_t after_len, bool reverse,
+                               struct cht_err *err);
+enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key,
+                               struct cht_err *err);
 
 /* Many at once, for scans: fills up to max items and packs their names into `names` (at `off`) while at least 4096 bytes
  * of room are left there. CHT_OK while there may be more, CHT_PAIR_NOT_FOUND at the end, CHT_CORRUPT at damage: the
  * *count items before it are good in any case. May be called again within the same locked section, and mixed with next:
  * it goes on behind the last entry. Bytes behind the last name may be written. */
-struct cht_trie_item { uint32_t off, len; uint64_t key; };
-enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max, uint8_t *names, size_t names_cap,
-                                size_t *count, size_t *names_used, struct cht_err *err);
+struct cht_trie_item {
+    uint32_t off, len;
+    uint64_t key;
+};
+enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
+                                uint8_t *names, size_t names_cap, size_t *count, size_t *names_used,
+                                struct cht_err *err);
 
 /* Shape, for `stat` and the benchmarks. */
-struct cht_trie_shape { uint64_t leaves, leaf_bytes_used, inner4, inner16, inner48, inner256; unsigned depth_max; };
+struct cht_trie_shape {
+    uint64_t leaves, leaf_bytes_used, inner4, inner16, inner48, inner256;
+    unsigned depth_max;
+};
 enum cht_rc cht_trie_shape(struct cht_pagefile *pf, struct cht_trie_shape *out, struct cht_err *err);
 
 /* Full structural verification: every node, range, order, count, free list, and that each page belongs to exactly one
  * owner. `bad` is called for each finding with the offset in the file; `pair` for every pair in order. */
 enum cht_rc cht_trie_check(struct cht_pagefile *pf, void (*bad)(void *ctx, uint64_t off, const char *what),
-                           void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key), void *ctx, struct cht_err *err);
+                           void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key), void *ctx,
+                           struct cht_err *err);

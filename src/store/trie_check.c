@@ -14,13 +14,16 @@ struct check {
     void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key);
     void *ctx;
     uint64_t units;
-    uint8_t *owned;                     /* a bit a unit */
+    uint8_t *owned; /* a bit a unit */
     struct cht_twalk walk;
-    uint64_t below[TRIE_NAME_MAX + 2];  /* pairs seen at each level */
+    uint64_t below[TRIE_NAME_MAX + 2]; /* pairs seen at each level */
     uint8_t name[TRIE_NAME_MAX + TRIE_SUFFIX_MAX];
 };
 
-static void report(struct check *c, uint32_t ref, const char *what) { c->bad(c->ctx, (uint64_t)ref * 64, what); }
+static void report(struct check *c, uint32_t ref, const char *what)
+{
+    c->bad(c->ctx, (uint64_t)ref * 64, what);
+}
 
 /* T8. False where one of the units has an owner already. */
 static bool take_units(struct check *c, uint32_t ref, unsigned class)
@@ -101,7 +104,7 @@ static void check_leaf(struct check *c, unsigned level)
     memcpy(c->name, c->walk.name, l->depth);
     for (unsigned i = 0; i < l->n; i++) {
         struct cht_tentry e;
-        if (cht_tleaf_entry(c->pf, l, i, &e, &ignored) != CHT_OK || l->depth + e.len > TRIE_NAME_MAX) {
+        if (cht_tleaf_entry(l, i, &e, &ignored) != CHT_OK || l->depth + e.len > TRIE_NAME_MAX) {
             report(c, l->ref, "an entry of a leaf is out of place");
             return;
         }
@@ -191,7 +194,8 @@ static void walk_all(struct check *c, uint32_t root)
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_trie_check(struct cht_pagefile *pf, void (*bad)(void *ctx, uint64_t off, const char *what),
-                           void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key), void *ctx, struct cht_err *err)
+                           void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key), void *ctx,
+                           struct cht_err *err)
 {
     uint32_t root;
     enum cht_rc rc = cht_trie_root(pf, &root, err);

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-static enum cht_rc del_own(struct cht_pagefile *pf, const uint8_t *name, const struct cht_tpos *pos, uint64_t *old, struct cht_err *err)
+static enum cht_rc del_own(struct cht_pagefile *pf, const uint8_t *name, const struct cht_tpos *pos,
+                           uint64_t *old, struct cht_err *err)
 {
     struct cht_ttxn t = {.pf = pf, .err = err};
     uint64_t own = cht_tnode_own(&pos->node);
@@ -21,8 +22,8 @@ static enum cht_rc del_own(struct cht_pagefile *pf, const uint8_t *name, const s
     return CHT_OK;
 }
 
-static enum cht_rc del_entry(struct cht_pagefile *pf, const uint8_t *name, size_t len, const struct cht_tpos *pos, uint64_t *old,
-                             bool *small, struct cht_err *err)
+static enum cht_rc del_entry(struct cht_pagefile *pf, const uint8_t *name, size_t len,
+                             const struct cht_tpos *pos, uint64_t *old, bool *small, struct cht_err *err)
 {
     struct cht_ttxn t = {.pf = pf, .err = err};
     struct cht_tleaf l;
@@ -31,10 +32,10 @@ static enum cht_rc del_entry(struct cht_pagefile *pf, const uint8_t *name, size_
     bool found = false;
     enum cht_rc rc = cht_trie_leaf(pf, name, pos, &l, err);
     if (rc == CHT_OK)
-        rc = cht_tleaf_find(pf, &l, name + l.depth, len - l.depth, &at, &found, err);
+        rc = cht_tleaf_find(&l, name + l.depth, len - l.depth, &at, &found, err);
     if (rc != CHT_OK || !found)
         return rc != CHT_OK ? rc : CHT_PAIR_NOT_FOUND;
-    rc = cht_tleaf_entry(pf, &l, at, &e, err);
+    rc = cht_tleaf_entry(&l, at, &e, err);
     if (rc != CHT_OK)
         return rc;
     if (!cht_ttxn_path(&t, pos, pos->levels) || !cht_ttxn_write(&t, l.ref))
@@ -48,8 +49,8 @@ static enum cht_rc del_entry(struct cht_pagefile *pf, const uint8_t *name, size_
 
 /* ---- prefixes ------------------------------------------------------------------------------------------------ */
 
-static enum cht_rc cut_leaf(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, const struct cht_tpos *pos, uint64_t *count,
-                            struct cht_err *err)
+static enum cht_rc cut_leaf(struct cht_pagefile *pf, const uint8_t *prefix, size_t len,
+                            const struct cht_tpos *pos, uint64_t *count, struct cht_err *err)
 {
     struct cht_ttxn t = {.pf = pf, .err = err};
     struct cht_tleaf l;
@@ -57,13 +58,13 @@ static enum cht_rc cut_leaf(struct cht_pagefile *pf, const uint8_t *prefix, size
     unsigned from, to;
     enum cht_rc rc = cht_trie_leaf(pf, prefix, pos, &l, err);
     if (rc == CHT_OK)
-        rc = cht_tleaf_prefix(pf, &l, prefix + l.depth, len - l.depth, &from, &to, err);
+        rc = cht_tleaf_prefix(&l, prefix + l.depth, len - l.depth, &from, &to, err);
     if (rc != CHT_OK || from == to)
         return rc;
     cht_tbuild_init(&b, l.n - (to - from), l.depth, l.lo, l.hi, l.crc);
-    rc = cht_tbuild_copy(&b, pf, &l, 0, from, 0, err);
+    rc = cht_tbuild_copy(&b, &l, 0, from, 0, err);
     if (rc == CHT_OK)
-        rc = cht_tbuild_copy(&b, pf, &l, to, l.n, 0, err);
+        rc = cht_tbuild_copy(&b, &l, to, l.n, 0, err);
     if (rc == CHT_OK)
         rc = cht_tbuild_done(&b, pf, l.ref, err);
     if (rc != CHT_OK)
@@ -109,8 +110,8 @@ static enum cht_rc free_subtree(struct cht_twalk *w, uint32_t keep, struct cht_e
 
 /* 1 all pages of the subtree and the way there for writing  2 blocks freed  3 the parent leads nowhere there (of the
  * root: it is made anew), counts */
-static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, const struct cht_tpos *pos, struct cht_twalk *w,
-                            uint64_t *count, struct cht_err *err)
+static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, const struct cht_tpos *pos,
+                            struct cht_twalk *w, uint64_t *count, struct cht_err *err)
 {
     struct cht_ttxn t = {.pf = pf, .err = err};
     struct cht_timage im;
@@ -127,7 +128,8 @@ static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, cons
     if (rc == CHT_OK && pairs != said)
         rc = cht_trie_bad(pf, (uint64_t)node * 64, "a node's count is wrong", err);
     if (rc == CHT_OK && pos->levels > 1)
-        rc = cht_tnode_open(pf, pos->ref[level], cht_get16(cht_trie_ptr(pf, pos->ref[level]) + NODE_DEPTH), &parent, err);
+        rc = cht_tnode_open(pf, pos->ref[level], cht_get16(cht_trie_ptr(pf, pos->ref[level]) + NODE_DEPTH),
+                            &parent, err);
     if (rc != CHT_OK)
         return rc;
     if (pos->levels > 1) {
@@ -149,7 +151,8 @@ static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, cons
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old, struct cht_err *err)
+enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
+                         struct cht_err *err)
 {
     CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
     struct cht_err local;
@@ -170,7 +173,8 @@ enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t le
     return rc;
 }
 
-enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count, struct cht_err *err)
+enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                                struct cht_err *err)
 {
     CHT_INVARIANT(len <= TRIE_NAME_MAX);
     struct cht_err local;

@@ -63,9 +63,11 @@ static enum cht_rc split_path(struct edit *ed)
     memmove(low.path, low.path + at + 1, low.path_len);
     unsigned was = cht_trie_class(ed->pf, old), now = cht_timage_fit(&low);
     below = old;
-    if ((now != was && !cht_ttxn_alloc(&t, now, &below)) || !cht_ttxn_alloc(&t, trie_node_class(TRIE_N4, at), &above))
+    if ((now != was && !cht_ttxn_alloc(&t, now, &below)) ||
+        !cht_ttxn_alloc(&t, trie_node_class(TRIE_N4, at), &above))
         return ed->err->code;
-    if (!cht_ttxn_write(&t, old) || !cht_ttxn_write(&t, 0) || (level > 0 && !cht_ttxn_write(&t, ed->pos.ref[level - 1])))
+    if (!cht_ttxn_write(&t, old) || !cht_ttxn_write(&t, 0) ||
+        (level > 0 && !cht_ttxn_write(&t, ed->pos.ref[level - 1])))
         return ed->err->code;
     high.child[byte] = below;
     cht_timage_store(&low, cht_trie_ptr(ed->pf, below));
@@ -105,7 +107,8 @@ static bool has_room(struct edit *ed, uint32_t ref, unsigned lo, unsigned hi)
     struct cht_err ignored; /* a damaged neighbour is none: what it holds is not looked at */
     const uint8_t *p = ref < 64 ? NULL : cht_arena_read(ed->pf, ref, &ignored);
     struct cht_tleaf l;
-    if (p == NULL || p[LEAF_TYPE] != TRIE_LEAF || cht_tleaf_open(ed->pf, ref, ed->pos.node.end, &l, &ignored) != CHT_OK)
+    if (p == NULL || p[LEAF_TYPE] != TRIE_LEAF ||
+        cht_tleaf_open(ed->pf, ref, ed->pos.node.end, &l, &ignored) != CHT_OK)
         return false;
     return l.lo == lo && l.hi == hi && l.crc == cht_crc32c(0, ed->name, l.depth) &&
            cht_tleaf_used(&l) + cht_tentry_cost(ed->len - l.depth) <= LEAF_FULL;
@@ -160,7 +163,7 @@ static enum cht_rc compact(struct edit *ed, const struct cht_tleaf *l)
 {
     struct cht_tbuild b;
     cht_tbuild_init(&b, l->n, l->depth, l->lo, l->hi, l->crc);
-    enum cht_rc rc = cht_tbuild_copy(&b, ed->pf, l, 0, l->n, 0, ed->err);
+    enum cht_rc rc = cht_tbuild_copy(&b, l, 0, l->n, 0, ed->err);
     if (rc == CHT_OK)
         rc = cht_tbuild_done(&b, ed->pf, l->ref, ed->err);
     if (rc == CHT_OK && b.heap < l->heap + l->garbage)
@@ -190,7 +193,7 @@ static enum cht_rc insert(struct edit *ed, const struct cht_tleaf *l, unsigned a
 static enum cht_rc replace(struct edit *ed, const struct cht_tleaf *l, unsigned at)
 {
     struct cht_tentry e;
-    enum cht_rc rc = cht_tleaf_entry(ed->pf, l, at, &e, ed->err);
+    enum cht_rc rc = cht_tleaf_entry(l, at, &e, ed->err);
     if (rc != CHT_OK)
         return rc;
     uint8_t *p = cht_page_write(ed->pf, l->ref >> 6, ed->err);
@@ -214,7 +217,7 @@ static enum cht_rc into_leaf(struct edit *ed)
     const uint8_t *s = ed->name + l.depth;
     if (n > TRIE_SUFFIX_MAX)
         return cht_trie_carve(ed->pf, &ed->pos, &l, &nw, ed->err);
-    rc = cht_tleaf_find(ed->pf, &l, s, n, &nw.at, &found, ed->err);
+    rc = cht_tleaf_find(&l, s, n, &nw.at, &found, ed->err);
     if (rc != CHT_OK)
         return rc;
     if (found)
@@ -230,7 +233,8 @@ static enum cht_rc into_leaf(struct edit *ed)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key, uint64_t *old, struct cht_err *err)
+enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
+                         uint64_t *old, struct cht_err *err)
 {
     CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX && key >= 1 && key <= TRIE_KEY_MAX);
     struct cht_err local;

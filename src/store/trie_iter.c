@@ -15,11 +15,11 @@
 
 struct cht_trie_iter {
     struct cht_pagefile *pf;
-    const uint8_t *leaf;        /* borrowed until the lock is let go */
-    unsigned n, heap, i, left;  /* its entries, heap, the next one, how many to go */
-    unsigned base;              /* its depth: bytes of `name` that stay */
-    unsigned own_len;           /* a node's own pair is next */
-    uint64_t own;               /* ... 0: none */
+    const uint8_t *leaf;       /* borrowed until the lock is let go */
+    unsigned n, heap, i, left; /* its entries, heap, the next one, how many to go */
+    unsigned base;             /* its depth: bytes of `name` that stay */
+    unsigned own_len;          /* a node's own pair is next */
+    uint64_t own;              /* ... 0: none */
     uint64_t budget;
     bool reverse;
     unsigned levels;
@@ -59,17 +59,20 @@ static void enter_leaf(struct cht_trie_iter *it, const struct cht_tleaf *l, unsi
 }
 
 /* The child of a node: leaf or node, opened and compared with the way that leads to it. */
-static enum cht_rc open_child(struct cht_trie_iter *it, const struct cht_tnode *t, struct cht_trange r, bool *is_leaf,
-                              struct cht_tleaf *l, struct cht_tnode *child, struct cht_err *err)
+static enum cht_rc open_child(struct cht_trie_iter *it, const struct cht_tnode *t, struct cht_trange r,
+                              bool *is_leaf, struct cht_tleaf *l, struct cht_tnode *child,
+                              struct cht_err *err)
 {
     const uint8_t *p = r.child < 64 ? NULL : cht_arena_read(it->pf, r.child, err);
     if (p == NULL)
-        return r.child < 64 ? cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a child lies in the header", err) : CHT_CORRUPT;
+        return r.child < 64 ? cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a child lies in the header", err)
+                            : CHT_CORRUPT;
     *is_leaf = p[LEAF_TYPE] == TRIE_LEAF;
     if (*is_leaf) {
         enum cht_rc rc = cht_tleaf_open(it->pf, r.child, t->end, l, err);
         if (rc == CHT_OK && (l->lo != r.lo || l->hi != r.hi || l->crc != cht_crc32c(0, it->name, t->end)))
-            rc = cht_trie_bad(it->pf, (uint64_t)r.child * 64, "a leaf does not belong to the range that leads to it", err);
+            rc = cht_trie_bad(it->pf, (uint64_t)r.child * 64,
+                              "a leaf does not belong to the range that leads to it", err);
         return rc;
     }
     if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
@@ -89,7 +92,8 @@ static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
         bool is_leaf;
         enum cht_rc rc = cht_tnode_open(it->pf, l->ref, l->depth, &t, err);
         if (rc == CHT_OK && it->budget-- == 0)
-            rc = cht_trie_bad(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold", err);
+            rc = cht_trie_bad(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
+                              err);
         if (rc != CHT_OK) {
             it->levels = 0;
             return rc;
@@ -173,7 +177,8 @@ static int cursor_side(const uint8_t *prefix, size_t prefix_len, const uint8_t *
 }
 
 /* From a node down along the cursor: the levels are left so that advance goes on behind it. */
-static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, const uint8_t *after, unsigned len, struct cht_err *err)
+static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, const uint8_t *after,
+                               unsigned len, struct cht_err *err)
 {
     for (;;) { /* t->depth grows and is at most len */
         unsigned room = len - t->depth;
@@ -199,7 +204,7 @@ static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, co
         unsigned at;
         enum cht_rc rc = open_child(it, t, r, &is_leaf, &l, &child, err);
         if (rc == CHT_OK && is_leaf) {
-            rc = cht_tleaf_find(it->pf, &l, after + l.depth, len - l.depth, &at, &found, err);
+            rc = cht_tleaf_find(&l, after + l.depth, len - l.depth, &at, &found, err);
             if (rc == CHT_OK)
                 enter_leaf(it, &l, it->reverse ? 0 : at + found, it->reverse ? at : l.n);
         }
@@ -209,20 +214,23 @@ static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, co
     }
 }
 
-struct bytes { const uint8_t *p; size_t n; };
+struct bytes {
+    const uint8_t *p;
+    size_t n;
+};
 
 /* The prefix ends within a leaf: a run of its entries, cut at the cursor. */
-static enum cht_rc seek_leaf(struct cht_trie_iter *it, const struct cht_tpos *pos, struct bytes prefix, struct bytes after,
-                             struct cht_err *err)
+static enum cht_rc seek_leaf(struct cht_trie_iter *it, const struct cht_tpos *pos, struct bytes prefix,
+                             struct bytes after, struct cht_err *err)
 {
     struct cht_tleaf l;
     unsigned from = 0, to = 0, at;
     bool found;
     enum cht_rc rc = cht_trie_leaf(it->pf, prefix.p, pos, &l, err);
     if (rc == CHT_OK)
-        rc = cht_tleaf_prefix(it->pf, &l, prefix.p + l.depth, prefix.n - l.depth, &from, &to, err);
+        rc = cht_tleaf_prefix(&l, prefix.p + l.depth, prefix.n - l.depth, &from, &to, err);
     if (rc == CHT_OK && after.n > 0) {
-        rc = cht_tleaf_find(it->pf, &l, after.p + l.depth, after.n - l.depth, &at, &found, err);
+        rc = cht_tleaf_find(&l, after.p + l.depth, after.n - l.depth, &at, &found, err);
         if (rc == CHT_OK && it->reverse)
             to = at < to ? at : to;
         else if (rc == CHT_OK)
@@ -247,8 +255,9 @@ enum cht_rc cht_trie_iter_new(struct cht_trie_iter **out, struct cht_err *err)
 
 void cht_trie_iter_free(struct cht_trie_iter *it) { cht_free(it); }
 
-enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix, size_t prefix_len,
-                               const uint8_t *after, size_t after_len, bool reverse, struct cht_err *err)
+enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix,
+                               size_t prefix_len, const uint8_t *after, size_t after_len, bool reverse,
+                               struct cht_err *err)
 {
     CHT_INVARIANT(prefix_len <= TRIE_NAME_MAX && after_len <= TRIE_NAME_MAX);
     it->pf = pf;
@@ -265,7 +274,8 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
     }
     struct cht_tpos pos;
     enum cht_rc rc = cht_trie_descend(pf, prefix, prefix_len, &pos, err);
-    if (rc != CHT_OK || pos.end == TEND_NONE || (pos.end == TEND_PATH && pos.node.depth + pos.at < prefix_len))
+    if (rc != CHT_OK || pos.end == TEND_NONE ||
+        (pos.end == TEND_PATH && pos.node.depth + pos.at < prefix_len))
         return rc;
     unsigned known = pos.end == TEND_LEAF ? pos.node.end : pos.node.depth;
     if (known > 0)
@@ -280,7 +290,8 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
     return rc;
 }
 
-enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key, struct cht_err *err)
+enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, size_t *len, uint64_t *key,
+                               struct cht_err *err)
 {
     if (it->left == 0 && it->own == 0) {
         enum cht_rc rc = advance(it, err);
@@ -301,8 +312,9 @@ enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, s
     return CHT_OK;
 }
 
-enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max, uint8_t *names, size_t names_cap,
-                                size_t *count, size_t *names_used, struct cht_err *err)
+enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
+                                uint8_t *names, size_t names_cap, size_t *count, size_t *names_used,
+                                struct cht_err *err)
 {
     size_t used = 0, n = 0;
     enum cht_rc rc = CHT_OK;

@@ -51,9 +51,9 @@ static bool starts_with(const struct cht_tentry *e, const uint8_t *s, size_t n)
     return e->head == cht_be32(s) && memcmp(e->rest, s + 4, n - 4) == 0;
 }
 
-static enum cht_rc bad_entry(const struct cht_pagefile *pf, const struct cht_tleaf *l, struct cht_err *err)
+static enum cht_rc bad_entry(const struct cht_tleaf *l, struct cht_err *err)
 {
-    return cht_trie_bad(pf, (uint64_t)l->ref * 64, "an entry of a leaf is out of place", err);
+    return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "an entry of a leaf is out of place", err);
 }
 
 /* Writes an entry's bytes at p. */
@@ -72,13 +72,15 @@ static void put_entry(uint8_t *p, const uint8_t *s, size_t n, uint64_t key)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_tleaf_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth, struct cht_tleaf *l, struct cht_err *err)
+enum cht_rc cht_tleaf_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth, struct cht_tleaf *l,
+                           struct cht_err *err)
 {
     if (ref < 64 || (ref & 63) != 0)
         return cht_trie_bad(pf, (uint64_t)ref * 64, "a leaf must be a page", err);
     const uint8_t *p = cht_arena_read(pf, ref, err);
     if (p == NULL)
         return CHT_CORRUPT;
+    l->pf = pf;
     l->p = p;
     l->ref = ref;
     l->n = cht_get16(p + LEAF_N);
@@ -95,25 +97,27 @@ enum cht_rc cht_tleaf_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
     return CHT_OK;
 }
 
-enum cht_rc cht_tleaf_entry(const struct cht_pagefile *pf, const struct cht_tleaf *l, unsigned i, struct cht_tentry *e, struct cht_err *err)
+enum cht_rc cht_tleaf_entry(const struct cht_tleaf *l, unsigned i, struct cht_tentry *e, struct cht_err *err)
 {
-    return entry_at(l->p, l->n, l->heap, i, e) ? CHT_OK : bad_entry(pf, l, err);
+    return entry_at(l->p, l->n, l->heap, i, e) ? CHT_OK : bad_entry(l, err);
 }
 
+/* Two rounds of counting without branches, one over every 16th head and one within 16: the loads of a round do not wait for
+ * each other as those of a binary search would. */
 unsigned cht_tleaf_head_pos(const struct cht_tleaf *l, uint32_t head)
 {
     const uint8_t *base = l->p + LEAF_HEADS;
-    unsigned n = l->n, at = 0;
-    while (n > 1) { /* no branch but the loop's */
-        unsigned half = n / 2;
-        at = cht_get32(base + (size_t)4 * (at + half - 1)) < head ? at + half : at;
-        n -= half;
-    }
-    return n == 1 && cht_get32(base + (size_t)4 * at) < head ? at + 1 : at;
+    unsigned at = 0;
+    for (unsigned i = 15; i < l->n; i += 16)
+        at += cht_get32(base + (size_t)4 * i) < head ? 16 : 0;
+    unsigned end = at + 16 < l->n ? at + 16 : l->n, pos = at;
+    for (unsigned i = at; i < end; i++)
+        pos += cht_get32(base + (size_t)4 * i) < head;
+    return pos;
 }
 
-enum cht_rc cht_tleaf_find(const struct cht_pagefile *pf, const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at,
-                           bool *found, struct cht_err *err)
+enum cht_rc cht_tleaf_find(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at, bool *found,
+                           struct cht_err *err)
 {
     uint32_t head = cht_tsuffix_head(s, n);
     unsigned lo = cht_tleaf_head_pos(l, head), hi = lo;
@@ -127,7 +131,7 @@ enum cht_rc cht_tleaf_find(const struct cht_pagefile *pf, const struct cht_tleaf
         unsigned mid = lo + (hi - lo) / 2;
         struct cht_tentry e;
         if (!entry_at(l->p, l->n, l->heap, mid, &e))
-            return bad_entry(pf, l, err);
+            return bad_entry(l, err);
         int c = compare_rest(&e, s, n);
         if (c == 0) {
             *found = true;
@@ -143,18 +147,18 @@ enum cht_rc cht_tleaf_find(const struct cht_pagefile *pf, const struct cht_tleaf
     return CHT_OK;
 }
 
-enum cht_rc cht_tleaf_prefix(const struct cht_pagefile *pf, const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *from,
+enum cht_rc cht_tleaf_prefix(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *from,
                              unsigned *to, struct cht_err *err)
 {
     bool found;
     *from = 0;
-    enum cht_rc rc = n > 0 ? cht_tleaf_find(pf, l, s, n, from, &found, err) : CHT_OK;
+    enum cht_rc rc = n > 0 ? cht_tleaf_find(l, s, n, from, &found, err) : CHT_OK;
     unsigned lo = *from, hi = l->n;
     while (rc == CHT_OK && lo < hi) {
         unsigned mid = lo + (hi - lo) / 2;
         struct cht_tentry e;
         if (!entry_at(l->p, l->n, l->heap, mid, &e))
-            return bad_entry(pf, l, err);
+            return bad_entry(l, err);
         if (starts_with(&e, s, n))
             lo = mid + 1;
         else
@@ -179,7 +183,8 @@ void cht_tleaf_insert(uint8_t *p, unsigned at, const uint8_t *s, size_t n, uint6
     unsigned count = cht_get16(p + LEAF_N);
     unsigned heap = cht_get16(p + LEAF_HEAP) - (cht_tentry_cost(n) - LEAF_SLOT);
     uint8_t *heads = p + LEAF_HEADS, *offs = heads + (size_t)4 * count;
-    memmove(offs + 4 + 2 * (at + 1), offs + 2 * at, 2 * (count - at)); /* from the end, so nothing is overwritten */
+    memmove(offs + 4 + 2 * (at + 1), offs + 2 * at,
+            2 * (count - at)); /* from the end, so nothing is overwritten */
     memmove(offs + 4, offs, 2 * at);
     memmove(heads + 4 * (at + 1), heads + 4 * at, 4 * (count - at));
     cht_put32(heads + 4 * at, cht_tsuffix_head(s, n));
@@ -191,7 +196,8 @@ void cht_tleaf_insert(uint8_t *p, unsigned at, const uint8_t *s, size_t n, uint6
 
 void cht_tleaf_remove(uint8_t *p, unsigned at, unsigned entry_size)
 {
-    unsigned count = cht_get16(p + LEAF_N), heap = cht_get16(p + LEAF_HEAP), garbage = cht_get16(p + LEAF_GARBAGE);
+    unsigned count = cht_get16(p + LEAF_N), heap = cht_get16(p + LEAF_HEAP),
+             garbage = cht_get16(p + LEAF_GARBAGE);
     uint8_t *heads = p + LEAF_HEADS, *offs = heads + (size_t)4 * count;
     unsigned off = cht_get16(offs + 2 * at);
     if (count == 1) {
@@ -243,21 +249,22 @@ void cht_tbuild_add(struct cht_tbuild *b, const uint8_t *s, size_t n, uint64_t k
     b->i++;
 }
 
-enum cht_rc cht_tbuild_copy(struct cht_tbuild *b, const struct cht_pagefile *pf, const struct cht_tleaf *l, unsigned from, unsigned to,
+enum cht_rc cht_tbuild_copy(struct cht_tbuild *b, const struct cht_tleaf *l, unsigned from, unsigned to,
                             unsigned skip, struct cht_err *err)
 {
     for (unsigned i = from; i < to; i++) {
         struct cht_tentry e;
         uint8_t s[TRIE_SUFFIX_MAX];
         if (!entry_at(l->p, l->n, l->heap, i, &e) || e.len <= skip)
-            return bad_entry(pf, l, err);
+            return bad_entry(l, err);
         (void)cht_tentry_suffix(&e, s); /* its length is e.len */
         cht_tbuild_add(b, s + skip, e.len - skip, e.key);
     }
     return CHT_OK;
 }
 
-enum cht_rc cht_tbuild_done(const struct cht_tbuild *b, const struct cht_pagefile *pf, uint32_t ref, struct cht_err *err)
+enum cht_rc cht_tbuild_done(const struct cht_tbuild *b, const struct cht_pagefile *pf, uint32_t ref,
+                            struct cht_err *err)
 {
     if (b->full || b->i != b->n)
         return cht_trie_bad(pf, (uint64_t)ref * 64, "the entries of a leaf overlap", err);

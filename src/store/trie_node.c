@@ -30,11 +30,15 @@ static unsigned range_index(const struct cht_tnode *t, unsigned byte)
     return c > 0 ? c - 1 : 0;
 }
 
-static uint32_t child_at(const struct cht_tnode *t, unsigned i) { return cht_get32(t->p + trie_child_at(t->type) + (size_t)4 * i); }
+static uint32_t child_at(const struct cht_tnode *t, unsigned i)
+{
+    return cht_get32(t->p + trie_child_at(t->type) + (size_t)4 * i);
+}
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth, struct cht_tnode *t, struct cht_err *err)
+enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth, struct cht_tnode *t,
+                           struct cht_err *err)
 {
     if (ref < 64)
         return cht_trie_bad(pf, (uint64_t)ref * 64, "a ref leads into the header", err);
@@ -97,7 +101,8 @@ void cht_tnode_relink(uint8_t *p, unsigned byte, uint32_t ref)
     cht_put32(p + trie_child_at(t.type) + (size_t)4 * i, ref);
 }
 
-void cht_timage_init(struct cht_timage *im, unsigned depth, uint32_t crc, const uint8_t *path, unsigned path_len)
+void cht_timage_init(struct cht_timage *im, unsigned depth, uint32_t crc, const uint8_t *path,
+                     unsigned path_len)
 {
     im->type = TRIE_N4;
     im->depth = depth;

@@ -24,7 +24,8 @@ struct shrink {
 };
 
 /* A leaf of a node, given by its image and a byte of its range; false where it is none or not in order. */
-static bool leaf_at(struct shrink *s, const struct cht_timage *im, unsigned byte, unsigned depth, uint32_t crc, struct cht_tleaf *l)
+static bool leaf_at(struct shrink *s, const struct cht_timage *im, unsigned byte, unsigned depth,
+                    uint32_t crc, struct cht_tleaf *l)
 {
     uint32_t ref = im->child[byte];
     unsigned lo = byte, hi = byte;
@@ -38,22 +39,23 @@ static bool leaf_at(struct shrink *s, const struct cht_timage *im, unsigned byte
     return l->lo == lo && l->hi == hi && l->crc == crc;
 }
 
-/* The leaves next to byte range lo..hi of an image, past ranges that lead nowhere. */
-static bool neighbour(struct shrink *s, const struct cht_timage *im, unsigned lo, unsigned hi, bool left, unsigned depth, uint32_t crc,
+/* The leaf next to another one of the same node, past ranges that lead nowhere. */
+static bool neighbour(struct shrink *s, const struct cht_timage *im, const struct cht_tleaf *of, bool left,
                       struct cht_tleaf *l)
 {
-    int b = left ? (int)lo - 1 : (int)hi + 1;
+    int b = left ? (int)of->lo - 1 : (int)of->hi + 1;
     while (b >= 0 && b <= 255 && im->child[b] == 0)
         b += left ? -1 : 1;
-    return b >= 0 && b <= 255 && leaf_at(s, im, (unsigned)b, depth, crc, l);
+    return b >= 0 && b <= 255 && leaf_at(s, im, (unsigned)b, of->depth, of->crc, l);
 }
 
 /* Makes the leaf of a's entries before b's. */
 static bool join(struct shrink *s, const struct cht_tleaf *a, const struct cht_tleaf *b)
 {
     cht_tbuild_init(&s->made, a->n + b->n, a->depth, a->lo, b->hi, a->crc);
-    return cht_tbuild_copy(&s->made, s->pf, a, 0, a->n, 0, &s->err) == CHT_OK &&
-           cht_tbuild_copy(&s->made, s->pf, b, 0, b->n, 0, &s->err) == CHT_OK && cht_tbuild_done(&s->made, s->pf, a->ref, &s->err) == CHT_OK;
+    return cht_tbuild_copy(&s->made, a, 0, a->n, 0, &s->err) == CHT_OK &&
+           cht_tbuild_copy(&s->made, b, 0, b->n, 0, &s->err) == CHT_OK &&
+           cht_tbuild_done(&s->made, s->pf, a->ref, &s->err) == CHT_OK;
 }
 
 /* S1 */
@@ -77,7 +79,8 @@ static void merge_leaves(struct shrink *s, uint32_t keep, uint32_t drop)
     unsigned level = s->pos.levels - 1;
     uint32_t ref;
     cht_timage_set(&s->im, s->made.page[LEAF_LO], s->made.page[LEAF_HI], keep);
-    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, keep) || !cht_ttxn_write(&t, drop))
+    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, keep) ||
+        !cht_ttxn_write(&t, drop))
         return;
     memcpy(cht_trie_ptr(s->pf, keep), s->made.page, CHT_PAGE);
     cht_ttxn_free(&t, TRIE_LEAF_CLASS, drop);
@@ -99,7 +102,7 @@ static void shrink_leaf(struct shrink *s)
         return;
     }
     for (unsigned left = 0; left < 2; left++) {
-        if (!neighbour(s, &s->im, l.lo, l.hi, left, t->end, l.crc, &o) || cht_tleaf_used(&l) + cht_tleaf_used(&o) > HALF)
+        if (!neighbour(s, &s->im, &l, left, &o) || cht_tleaf_used(&l) + cht_tleaf_used(&o) > HALF)
             continue;
         if (left ? join(s, &o, &l) : join(s, &l, &o))
             merge_leaves(s, left ? o.ref : l.ref, left ? l.ref : o.ref);
@@ -114,7 +117,8 @@ static void replace_node(struct shrink *s, unsigned lo, unsigned hi, uint32_t ch
     unsigned level = s->pos.levels - 2, class = cht_trie_class(s->pf, s->pos.node.ref);
     uint32_t ref, node = s->pos.node.ref;
     cht_timage_set(&s->im, lo, hi, child);
-    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, node) || (child != 0 && !cht_ttxn_write(&t, child)))
+    if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, node) ||
+        (child != 0 && !cht_ttxn_write(&t, child)))
         return;
     if (child != 0)
         memcpy(cht_trie_ptr(s->pf, child), s->made.page, CHT_PAGE);
@@ -124,8 +128,8 @@ static void replace_node(struct shrink *s, unsigned lo, unsigned hi, uint32_t ch
 }
 
 /* S4: the entries of the node, as they read in its parent, into s->made. False where they are too many or too long. */
-static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const struct cht_tleaf *l, const struct cht_tnode *parent,
-                         uint32_t crc)
+static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const struct cht_tleaf *l,
+                         const struct cht_tnode *parent, uint32_t crc)
 {
     unsigned lead = 1 + nd->path_len, n = nd->own != 0, total = n ? cht_tentry_cost(lead) : 0;
     uint8_t suffix[1 + TRIE_PATH_MAX + TRIE_SUFFIX_MAX];
@@ -133,7 +137,7 @@ static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const st
     suffix[0] = s->name[parent->end];
     memcpy(suffix + 1, nd->path, nd->path_len);
     for (unsigned i = 0; l != NULL && i < l->n; i++, n++) {
-        if (cht_tleaf_entry(s->pf, l, i, &e, &s->err) != CHT_OK || lead + e.len > TRIE_SUFFIX_MAX)
+        if (cht_tleaf_entry(l, i, &e, &s->err) != CHT_OK || lead + e.len > TRIE_SUFFIX_MAX)
             return false;
         total += cht_tentry_cost(lead + e.len);
     }
@@ -143,7 +147,7 @@ static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const st
     if (nd->own != 0)
         cht_tbuild_add(&s->made, suffix, lead, nd->own);
     for (unsigned i = 0; l != NULL && i < l->n; i++) {
-        if (cht_tleaf_entry(s->pf, l, i, &e, &s->err) != CHT_OK)
+        if (cht_tleaf_entry(l, i, &e, &s->err) != CHT_OK)
             return false;
         cht_tbuild_add(&s->made, suffix, lead + cht_tentry_suffix(&e, suffix + lead), e.key);
     }
@@ -173,8 +177,15 @@ static void pull_up(struct shrink *s, const struct cht_timage *nd, const struct 
     }
     for (unsigned left = 0; left < 2; left++) { /* one pair is no reason for a page of its own */
         struct cht_tbuild one = s->made;
-        struct cht_tleaf v = {.p = one.page, .n = 1, .heap = one.heap, .depth = parent.end, .lo = byte, .hi = byte, .crc = crc};
-        if (!neighbour(s, &s->im, byte, byte, left, parent.end, crc, &o) || cht_tleaf_used(&o) + cht_tleaf_used(&v) > HALF)
+        struct cht_tleaf v = {.pf = s->pf,
+                              .p = one.page,
+                              .n = 1,
+                              .heap = one.heap,
+                              .depth = parent.end,
+                              .lo = byte,
+                              .hi = byte,
+                              .crc = crc};
+        if (!neighbour(s, &s->im, &v, left, &o) || cht_tleaf_used(&o) + cht_tleaf_used(&v) > HALF)
             continue;
         if (left ? join(s, &o, &v) : join(s, &v, &o))
             replace_node(s, s->made.page[LEAF_LO], s->made.page[LEAF_HI], o.ref);
@@ -189,8 +200,8 @@ static void join_path(struct shrink *s, const struct cht_timage *nd, unsigned by
     struct cht_tnode c;
     unsigned level = s->pos.levels - 1, head = nd->path_len + 1;
     uint32_t node = s->pos.node.ref;
-    if (cht_tnode_open(s->pf, nd->child[byte], s->pos.node.end + 1, &c, &s->err) != CHT_OK || head + c.path_len > TRIE_PATH_MAX ||
-        cht_tnode_count(&c) != nd->count)
+    if (cht_tnode_open(s->pf, nd->child[byte], s->pos.node.end + 1, &c, &s->err) != CHT_OK ||
+        head + c.path_len > TRIE_PATH_MAX || cht_tnode_count(&c) != nd->count)
         return;
     uint32_t child = c.ref, ref = c.ref;
     cht_timage_load(&s->im, &c);
@@ -200,9 +211,10 @@ static void join_path(struct shrink *s, const struct cht_timage *nd, unsigned by
     s->im.path_len += head;
     s->im.depth = nd->depth;
     s->im.crc = nd->crc;
-    unsigned was = cht_trie_class(s->pf, child), now = cht_timage_fit(&s->im), gone = cht_trie_class(s->pf, node);
-    if ((now != was && !cht_ttxn_alloc(&t, now, &ref)) || !cht_ttxn_write(&t, child) || !cht_ttxn_write(&t, node) ||
-        !cht_ttxn_write(&t, 0) || !cht_ttxn_write(&t, s->pos.ref[level - 1]))
+    unsigned was = cht_trie_class(s->pf, child), now = cht_timage_fit(&s->im),
+             gone = cht_trie_class(s->pf, node);
+    if ((now != was && !cht_ttxn_alloc(&t, now, &ref)) || !cht_ttxn_write(&t, child) ||
+        !cht_ttxn_write(&t, node) || !cht_ttxn_write(&t, 0) || !cht_ttxn_write(&t, s->pos.ref[level - 1]))
         return;
     cht_timage_store(&s->im, cht_trie_ptr(s->pf, ref));
     cht_ttxn_relink(&t, &s->pos, level, s->name, ref);
@@ -232,7 +244,8 @@ static void shrink_node(struct shrink *s)
     if (children == 0 && nd.own == 0) { /* S3 */
         struct cht_tnode parent;
         uint32_t up = s->pos.ref[s->pos.levels - 2];
-        if (nd.count != 0 || cht_tnode_open(s->pf, up, cht_get16(cht_trie_ptr(s->pf, up) + NODE_DEPTH), &parent, &s->err) != CHT_OK)
+        if (nd.count != 0 || cht_tnode_open(s->pf, up, cht_get16(cht_trie_ptr(s->pf, up) + NODE_DEPTH),
+                                            &parent, &s->err) != CHT_OK)
             return;
         cht_timage_load(&s->im, &parent);
         unsigned at = s->name[parent.end];

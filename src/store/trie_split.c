@@ -7,7 +7,7 @@
 
 /* The byte at which the right part begins. The new suffix counts as if it were there. Balanced by bytes; but where it
  * is appended behind all others the left part stays as full as it is, so that ascending names fill their pages. */
-static enum cht_rc choose_byte(const struct cht_pagefile *pf, const struct cht_tleaf *l, const struct cht_tnew *nw, unsigned *byte,
+static enum cht_rc choose_byte(const struct cht_tleaf *l, const struct cht_tnew *nw, unsigned *byte,
                                struct cht_err *err)
 {
     const uint8_t *s = nw->name + l->depth;
@@ -18,7 +18,7 @@ static enum cht_rc choose_byte(const struct cht_pagefile *pf, const struct cht_t
         unsigned b = s[0], cost = fresh;
         if (j != nw->at) {
             struct cht_tentry e;
-            enum cht_rc rc = cht_tleaf_entry(pf, l, j < nw->at ? j : j - 1, &e, err);
+            enum cht_rc rc = cht_tleaf_entry(l, j < nw->at ? j : j - 1, &e, err);
             if (rc != CHT_OK)
                 return rc;
             b = e.head >> 24;
@@ -35,38 +35,38 @@ static enum cht_rc choose_byte(const struct cht_pagefile *pf, const struct cht_t
         sum += cost;
     }
     if (*byte <= l->lo || *byte > l->hi)
-        return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
+        return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     return CHT_OK;
 }
 
 /* A leaf of entries [from, to) for lo..hi, made in b. */
-static enum cht_rc build_part(struct cht_tbuild *b, const struct cht_pagefile *pf, const struct cht_tleaf *l, unsigned from, unsigned to,
+static enum cht_rc build_part(struct cht_tbuild *b, const struct cht_tleaf *l, unsigned from, unsigned to,
                               unsigned lo, unsigned hi, struct cht_err *err)
 {
     if (from > to)
-        return cht_trie_bad(pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
+        return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
     cht_tbuild_init(b, to - from, l->depth, lo, hi, l->crc);
-    enum cht_rc rc = cht_tbuild_copy(b, pf, l, from, to, 0, err);
-    return rc == CHT_OK ? cht_tbuild_done(b, pf, l->ref, err) : rc;
+    enum cht_rc rc = cht_tbuild_copy(b, l, from, to, 0, err);
+    return rc == CHT_OK ? cht_tbuild_done(b, l->pf, l->ref, err) : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_trie_split_leaf(struct cht_pagefile *pf, const struct cht_tpos *pos, const struct cht_tleaf *l, const struct cht_tnew *nw,
-                                struct cht_err *err)
+enum cht_rc cht_trie_split_leaf(struct cht_pagefile *pf, const struct cht_tpos *pos,
+                                const struct cht_tleaf *l, const struct cht_tnew *nw, struct cht_err *err)
 {
     struct cht_ttxn t = {.pf = pf, .err = err};
     struct cht_tbuild left, right;
     struct cht_timage im;
     unsigned byte, level = pos->levels - 1, n = l->n, lo = l->lo, hi = l->hi;
     uint32_t leaf = l->ref, fresh = 0, ref;
-    enum cht_rc rc = choose_byte(pf, l, nw, &byte, err);
+    enum cht_rc rc = choose_byte(l, nw, &byte, err);
     if (rc != CHT_OK)
         return rc;
     unsigned cut = cht_tleaf_head_pos(l, (uint32_t)byte << 24);
-    rc = build_part(&left, pf, l, 0, cut, lo, byte - 1, err);
+    rc = build_part(&left, l, 0, cut, lo, byte - 1, err);
     if (rc == CHT_OK)
-        rc = build_part(&right, pf, l, cut, n, byte, hi, err);
+        rc = build_part(&right, l, cut, n, byte, hi, err);
     if (rc != CHT_OK)
         return rc;
     cht_timage_load(&im, &pos->node);
@@ -99,45 +99,45 @@ struct carve {
 };
 
 /* How far the entries of the byte and the new name agree; the length of the shared prefix of the names. */
-static enum cht_rc shared_end(const struct cht_pagefile *pf, const struct cht_tleaf *l, const struct cht_tnew *nw, struct carve *c,
+static enum cht_rc shared_end(const struct cht_tleaf *l, const struct cht_tnew *nw, struct carve *c,
                               struct cht_err *err)
 {
     unsigned m = (unsigned)nw->len - l->depth;
     for (unsigned k = 0; k < 2; k++) { /* sorted: the first and the last share what all share */
         struct cht_tentry e;
         uint8_t s[TRIE_SUFFIX_MAX];
-        enum cht_rc rc = cht_tleaf_entry(pf, l, k == 0 ? c->from[MID] : c->from[RIGHT] - 1, &e, err);
+        enum cht_rc rc = cht_tleaf_entry(l, k == 0 ? c->from[MID] : c->from[RIGHT] - 1, &e, err);
         if (rc != CHT_OK)
             return rc;
         unsigned len = cht_tentry_suffix(&e, s);
         m = cht_trie_common(s, nw->name + l->depth, len < m ? len : m);
         if (m < 1)
-            return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
+            return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     }
     c->end = l->depth + m;
     return CHT_OK;
 }
 
 /* The leaf below the new node: all entries of the byte but the one that ends at the node. */
-static enum cht_rc build_mid(const struct cht_pagefile *pf, const struct cht_tleaf *l, const struct cht_tnew *nw, struct carve *c,
+static enum cht_rc build_mid(const struct cht_tleaf *l, const struct cht_tnew *nw, struct carve *c,
                              struct cht_err *err)
 {
-    enum cht_rc rc = shared_end(pf, l, nw, c, err);
+    enum cht_rc rc = shared_end(l, nw, c, err);
     if (rc != CHT_OK)
         return rc;
     struct cht_tentry e;
-    rc = cht_tleaf_entry(pf, l, c->from[MID], &e, err);
+    rc = cht_tleaf_entry(l, c->from[MID], &e, err);
     if (rc != CHT_OK)
         return rc;
     c->own = e.len == c->end - l->depth ? e.key : 0;
     unsigned from = c->from[MID] + (c->own != 0), to = c->from[RIGHT];
     c->used[MID] = from < to;
     cht_tbuild_init(&c->part[MID], to - from, c->end, 0, 255, cht_crc32c(0, nw->name, c->end));
-    rc = cht_tbuild_copy(&c->part[MID], pf, l, from, to, c->end - l->depth, err);
-    return rc == CHT_OK ? cht_tbuild_done(&c->part[MID], pf, l->ref, err) : rc;
+    rc = cht_tbuild_copy(&c->part[MID], l, from, to, c->end - l->depth, err);
+    return rc == CHT_OK ? cht_tbuild_done(&c->part[MID], l->pf, l->ref, err) : rc;
 }
 
-static enum cht_rc carve_parts(const struct cht_pagefile *pf, const struct cht_tleaf *l, const struct cht_tnew *nw, struct carve *c,
+static enum cht_rc carve_parts(const struct cht_tleaf *l, const struct cht_tnew *nw, struct carve *c,
                                struct cht_err *err)
 {
     unsigned b = c->byte;
@@ -145,24 +145,26 @@ static enum cht_rc carve_parts(const struct cht_pagefile *pf, const struct cht_t
     c->from[MID] = cht_tleaf_head_pos(l, (uint32_t)b << 24);
     c->from[RIGHT] = b == 255 ? l->n : cht_tleaf_head_pos(l, (uint32_t)(b + 1) << 24);
     c->from[PARTS] = l->n;
+    if (c->from[MID] > c->from[RIGHT])
+        return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
     c->own = 0;
     c->used[LEFT] = c->from[MID] > 0;
     c->used[MID] = false;
     c->used[RIGHT] = c->from[RIGHT] < l->n;
     enum cht_rc rc = CHT_OK;
     if (c->used[LEFT])
-        rc = build_part(&c->part[LEFT], pf, l, 0, c->from[MID], l->lo, b - 1, err);
+        rc = build_part(&c->part[LEFT], l, 0, c->from[MID], l->lo, b - 1, err);
     if (rc == CHT_OK && c->used[RIGHT])
-        rc = build_part(&c->part[RIGHT], pf, l, c->from[RIGHT], l->n, b + 1, l->hi, err);
+        rc = build_part(&c->part[RIGHT], l, c->from[RIGHT], l->n, b + 1, l->hi, err);
     if (rc == CHT_OK && c->from[MID] < c->from[RIGHT])
-        rc = build_mid(pf, l, nw, c, err);
+        rc = build_mid(l, nw, c, err);
     return rc;
 }
 
 /* 1 parts in buffers  2 blocks: pages for the parts (the leaf's own serves the first), the chain, the node
  * 3 pages for writing  4 the change */
-enum cht_rc cht_trie_carve(struct cht_pagefile *pf, const struct cht_tpos *pos, const struct cht_tleaf *l, const struct cht_tnew *nw,
-                           struct cht_err *err)
+enum cht_rc cht_trie_carve(struct cht_pagefile *pf, const struct cht_tpos *pos, const struct cht_tleaf *l,
+                           const struct cht_tnew *nw, struct cht_err *err)
 {
     struct cht_ttxn t = {.pf = pf, .err = err};
     struct cht_tchain chain = {0};
@@ -172,7 +174,7 @@ enum cht_rc cht_trie_carve(struct cht_pagefile *pf, const struct cht_tpos *pos, 
     unsigned level = pos->levels - 1, lo = l->lo, hi = l->hi;
     bool kept = false;
     c.byte = nw->name[l->depth];
-    enum cht_rc rc = carve_parts(pf, l, nw, &c, err);
+    enum cht_rc rc = carve_parts(l, nw, &c, err);
     if (rc != CHT_OK)
         return rc;
     uint64_t mid = c.from[RIGHT] - c.from[MID];

@@ -11,7 +11,7 @@ void cht_ttxn_abort(struct cht_ttxn *t)
 {
     struct cht_err ignored; /* pages of blocks just allocated can be written: this cannot fail */
     for (; t->n > 0; t->n--)
-        (void)cht_arena_free(t->pf, t->class[t->n - 1], t->ref[t->n - 1], &ignored);
+        (void)cht_arena_free(t->pf, t->class[t->n - 1], t -> ref[t->n - 1], &ignored);
 }
 
 bool cht_ttxn_alloc(struct cht_ttxn *t, unsigned class, uint32_t *ref)
@@ -22,7 +22,7 @@ bool cht_ttxn_alloc(struct cht_ttxn *t, unsigned class, uint32_t *ref)
         return false;
     }
     t->ref[t->n] = *ref;
-    t->class[t->n++] = (uint8_t)class;
+    t->class[t->n++] = (uint8_t) class;
     return true;
 }
 
@@ -55,7 +55,8 @@ static bool write_parent(struct cht_ttxn *t, const struct cht_tpos *pos, unsigne
     return cht_ttxn_write(t, level > 0 ? pos->ref[level - 1] : 0);
 }
 
-bool cht_ttxn_node(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned level, struct cht_timage *im, uint32_t *ref)
+bool cht_ttxn_node(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned level, struct cht_timage *im,
+                   uint32_t *ref)
 {
     unsigned was = cht_trie_class(t->pf, pos->ref[level]), now = cht_timage_fit(im);
     *ref = pos->ref[level];
@@ -64,7 +65,8 @@ bool cht_ttxn_node(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned leve
     return cht_ttxn_write(t, pos->ref[level]) && cht_ttxn_write(t, 0) && write_parent(t, pos, level);
 }
 
-void cht_ttxn_relink(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned level, const uint8_t *name, uint32_t ref)
+void cht_ttxn_relink(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned level, const uint8_t *name,
+                     uint32_t ref)
 {
     if (level == 0) {
         cht_put32(cht_pf_fast(t->pf)->base + TRIE_ROOT, ref);
@@ -76,7 +78,8 @@ void cht_ttxn_relink(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned le
 
 void cht_ttxn_free(struct cht_ttxn *t, unsigned class, uint32_t ref)
 {
-    struct cht_err ignored; /* page 0 and the block's page were obtained in the first phase: this cannot fail */
+    struct cht_err
+        ignored; /* page 0 and the block's page were obtained in the first phase: this cannot fail */
     (void)cht_arena_free(t->pf, class, ref, &ignored);
 }
 
@@ -115,8 +118,8 @@ bool cht_ttxn_chain(struct cht_ttxn *t, struct cht_tchain *c, unsigned from, uns
     }
 }
 
-void cht_ttxn_put_chain(struct cht_ttxn *t, const struct cht_tchain *c, const uint8_t *name, unsigned to, uint64_t own,
-                        uint64_t count, uint32_t leaf)
+void cht_ttxn_put_chain(struct cht_ttxn *t, const struct cht_tchain *c, const uint8_t *name, unsigned to,
+                        uint64_t own, uint64_t count, uint32_t leaf)
 {
     uint32_t crc = cht_crc32c(0, name, c->depth[0]);
     for (unsigned i = 0; i < c->n; i++) {

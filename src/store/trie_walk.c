@@ -24,14 +24,16 @@ static enum cht_rc enter_leaf(struct cht_twalk *w, struct cht_trange r, struct c
     if (rc != CHT_OK)
         return rc;
     if (w->leaf.lo != r.lo || w->leaf.hi != r.hi || w->leaf.crc != cht_crc32c(0, w->name, w->node.end))
-        return cht_trie_bad(w->pf, (uint64_t)r.child * 64, "a leaf does not belong to the range that leads to it", err);
+        return cht_trie_bad(w->pf, (uint64_t)r.child * 64,
+                            "a leaf does not belong to the range that leads to it", err);
     w->event = TWALK_LEAF;
     return CHT_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void cht_twalk_init(struct cht_twalk *w, struct cht_pagefile *pf, const uint8_t *name, uint32_t ref, unsigned depth)
+void cht_twalk_init(struct cht_twalk *w, struct cht_pagefile *pf, const uint8_t *name, uint32_t ref,
+                    unsigned depth)
 {
     w->pf = pf;
     w->budget = cht_twalk_budget(pf);
@@ -48,7 +50,8 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
         struct cht_tlevel *l = &w->level[w->levels - 1];
         enum cht_rc rc = open_level(w, err);
         if (rc == CHT_OK && w->budget-- == 0)
-            rc = cht_trie_bad(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold", err);
+            rc = cht_trie_bad(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
+                              err);
         if (rc != CHT_OK) {
             w->levels = w->budget == UINT64_MAX ? 0 : w->levels - 1;
             return rc;
@@ -72,11 +75,14 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
         w->at = r.child;
         const uint8_t *p = r.child < 64 ? NULL : cht_arena_read(w->pf, r.child, err);
         if (p == NULL)
-            return r.child < 64 ? cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a child lies in the header", err) : CHT_CORRUPT;
+            return r.child < 64
+                       ? cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a child lies in the header", err)
+                       : CHT_CORRUPT;
         if (p[LEAF_TYPE] == TRIE_LEAF)
             return enter_leaf(w, r, err);
         if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
-            return cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
+            return cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes",
+                                err);
         w->name[t->end] = (uint8_t)r.lo;
         push(w, r.child, t->end + 1);
     }

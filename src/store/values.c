@@ -221,7 +221,10 @@ enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, ui
     if (rc != CHT_OK)
         return rc;
     bool mine = fast && free_fast ? false : begin(v);
-    rc = move_value(v, key, p, len, &old, err);
+    if (mine)
+        rc = ready_entry(v, key, err); /* again: with images */
+    if (rc == CHT_OK)
+        rc = move_value(v, key, p, len, &old, err);
     finish(v, mine, rc == CHT_OK);
     return rc;
 }
@@ -239,7 +242,10 @@ enum cht_rc cht_values_del(struct cht_values *v, uint64_t key, struct cht_err *e
     if (rc != CHT_OK)
         return rc;
     bool mine = fast ? false : begin(v);
-    rc = cht_slot_free(v, old.off, old.len, err);
+    if (mine)
+        rc = ready_entry(v, key, err); /* again: with images */
+    if (rc == CHT_OK)
+        rc = cht_slot_free(v, old.off, old.len, err);
     if (rc == CHT_OK)
         set_entry(v, key, CHT_ENTRY_DELETED, 0, 0, 0, old.len);
     finish(v, mine, rc == CHT_OK);
@@ -299,7 +305,10 @@ enum cht_rc cht_values_large_put(struct cht_values *v, uint64_t key, struct cht_
     if (rc != CHT_OK)
         return rc;
     bool mine = begin(v);
-    rc = cht_pf_direct_done(v->values, l->off / CHT_PAGE, pages, l->sums, err);
+    if (mine)
+        rc = ready_entry(v, key, err); /* again: with images */
+    if (rc == CHT_OK)
+        rc = cht_pf_direct_done(v->values, l->off / CHT_PAGE, pages, l->sums, err);
     if (rc == CHT_OK && old.len > 0)
         rc = cht_slot_free(v, old.off, old.len, err);
     if (rc == CHT_OK)

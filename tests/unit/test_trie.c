@@ -32,7 +32,8 @@ static struct cht_io_ops fault_ops;
 static struct cht_io fault_io = {&fault_ops};
 static uint64_t extend_fail_at, extend_failures;
 
-static enum cht_rc fault_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err)
+static enum cht_rc fault_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                              struct cht_err *err)
 {
     enum cht_rc rc = cht_io_posix()->ops->open(cht_io_posix(), path, flags, out, err);
     if (rc == CHT_OK)
@@ -65,7 +66,8 @@ static struct cht_pagefile *open_file(const char *dir, enum cht_pf_kind kind, st
     static const uint8_t uuid[16] = {7};
     struct cht_pagefile *pf = NULL;
     (void)snprintf(path, sizeof path, "%s/%d", dir, (int)kind);
-    if (cht_pf_create(&fault_io, path, kind, uuid, 0, 1, &e) != CHT_OK || cht_pf_open(&fault_io, path, kind, false, &pf, &e) != CHT_OK)
+    if (cht_pf_create(&fault_io, path, kind, uuid, 0, 1, &e) != CHT_OK ||
+        cht_pf_open(&fault_io, path, kind, false, &pf, &e) != CHT_OK)
         fail_msg("%s", e.msg);
     pf->fast.pages = pf->home_pages = 1;
     pf->sums = sums;
@@ -97,8 +99,15 @@ static void close_fixture(struct fixture *f)
 
 /* ---- model ---------------------------------------------------------------------------------------------------- */
 
-struct pair { uint8_t *name; size_t len; uint64_t key; };
-struct model { struct pair *v; size_t n, cap; };
+struct pair {
+    uint8_t *name;
+    size_t len;
+    uint64_t key;
+};
+struct model {
+    struct pair *v;
+    size_t n, cap;
+};
 
 static int compare(const uint8_t *a, size_t na, const uint8_t *b, size_t nb)
 {
@@ -154,7 +163,10 @@ static uint64_t model_del(struct model *m, const uint8_t *name, size_t len)
     return old;
 }
 
-static bool has_prefix(const struct pair *p, const uint8_t *s, size_t n) { return n == 0 || (p->len >= n && memcmp(p->name, s, n) == 0); }
+static bool has_prefix(const struct pair *p, const uint8_t *s, size_t n)
+{
+    return n == 0 || (p->len >= n && memcmp(p->name, s, n) == 0);
+}
 
 static void model_range(const struct model *m, const uint8_t *s, size_t n, size_t *from, size_t *to)
 {
@@ -174,7 +186,11 @@ static void model_free(struct model *m)
 
 /* ---- comparing -------------------------------------------------------------------------------------------------- */
 
-struct seen { const struct model *m; size_t i; int bad; };
+struct seen {
+    const struct model *m;
+    size_t i;
+    int bad;
+};
 
 static void on_bad(void *ctx, uint64_t off, const char *what)
 {
@@ -186,7 +202,8 @@ static void on_bad(void *ctx, uint64_t off, const char *what)
 static void on_pair(void *ctx, const uint8_t *name, size_t len, uint64_t key)
 {
     struct seen *s = ctx;
-    if (s->i >= s->m->n || compare(s->m->v[s->i].name, s->m->v[s->i].len, name, len) != 0 || s->m->v[s->i].key != key)
+    if (s->i >= s->m->n || compare(s->m->v[s->i].name, s->m->v[s->i].len, name, len) != 0 ||
+        s->m->v[s->i].key != key)
         s->bad++;
     s->i++;
 }
@@ -224,8 +241,8 @@ static void check_count(struct fixture *f, const struct model *m, const uint8_t 
 }
 
 /* At most `limit` entries, by next or by batches of odd sizes. */
-static void check_scan(struct fixture *f, const struct model *m, const uint8_t *prefix, size_t np, const uint8_t *after, size_t na,
-                       bool reverse, size_t limit)
+static void check_scan(struct fixture *f, const struct model *m, const uint8_t *prefix, size_t np,
+                       const uint8_t *after, size_t na, bool reverse, size_t limit)
 {
     struct cht_err e = {0};
     struct cht_trie_iter *it;
@@ -249,7 +266,8 @@ static void check_scan(struct fixture *f, const struct model *m, const uint8_t *
         uint64_t key;
         const uint8_t *name;
         if (batch) {
-            rc = cht_trie_iter_batch(it, items, 1 + cht_rng_below(&f->rng, 64), names, sizeof names, &count, &used, &e);
+            rc = cht_trie_iter_batch(it, items, 1 + cht_rng_below(&f->rng, 64), names, sizeof names, &count,
+                                     &used, &e);
         } else {
             rc = cht_trie_iter_next(it, &name, &len, &key, &e);
             count = rc == CHT_OK;
@@ -305,9 +323,12 @@ static size_t fam_runs(struct fixture *f, uint8_t *out) /* runs of one byte, pre
 
 static size_t fam_long(struct fixture *f, uint8_t *out) /* long names that part at few places */
 {
-    static const size_t at[] = {0, 1, 3, 200, 254, 255, 256, 257, 511, 512, 513, 998, 999, 1000, 1001, 1002, 2000, 4000, 4094, 4095};
-    static const size_t len[] = {1, 2, 255, 256, 257, 258, 999, 1000, 1001, 1002, 1255, 1257, 2048, 4095, 4096};
-    size_t n = cht_rng_below(&f->rng, 3) ? len[cht_rng_below(&f->rng, 15)] : 1 + cht_rng_below(&f->rng, NAME_MAX_);
+    static const size_t at[] = {0,   1,   3,   200,  254,  255,  256,  257,  511,  512,
+                                513, 998, 999, 1000, 1001, 1002, 2000, 4000, 4094, 4095};
+    static const size_t len[] = {1,    2,    255,  256,  257,  258,  999, 1000,
+                                 1001, 1002, 1255, 1257, 2048, 4095, 4096};
+    size_t n =
+        cht_rng_below(&f->rng, 3) ? len[cht_rng_below(&f->rng, 15)] : 1 + cht_rng_below(&f->rng, NAME_MAX_);
     for (size_t i = 0; i < n; i++)
         out[i] = (uint8_t)(i * 7);
     for (int k = 0; k < 2; k++) {
@@ -320,7 +341,8 @@ static size_t fam_long(struct fixture *f, uint8_t *out) /* long names that part 
 
 static size_t fam_words(struct fixture *f, uint8_t *out) /* contexts: words joined by spaces */
 {
-    static const char *const words[] = {"the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "was", "on", "are", "as"};
+    static const char *const words[] = {"the",  "of",  "and", "to",  "in", "a",   "is",
+                                        "that", "for", "it",  "was", "on", "are", "as"};
     size_t n = 0, count = 1 + cht_rng_below(&f->rng, 5);
     for (size_t i = 0; i < count; i++) {
         const char *w = words[cht_rng_below(&f->rng, 14)];
@@ -336,7 +358,8 @@ static size_t fam_number(struct fixture *f, uint8_t *out)
     return (size_t)snprintf((char *)out, 20, "%010u", (unsigned)cht_rng_below(&f->rng, 20000));
 }
 
-static size_t fam_medium(struct fixture *f, uint8_t *out) /* few to a leaf, so that it splits and bursts all the time */
+static size_t fam_medium(struct fixture *f,
+                         uint8_t *out) /* few to a leaf, so that it splits and bursts all the time */
 {
     size_t n = 300 + cht_rng_below(&f->rng, 600);
     memset(out, 'm', n);
@@ -347,7 +370,8 @@ static size_t fam_medium(struct fixture *f, uint8_t *out) /* few to a leaf, so t
 
 static size_t fam_any(struct fixture *f, uint8_t *out)
 {
-    static family_fn *const all[] = {fam_tiny, fam_twelve, fam_runs, fam_long, fam_words, fam_number, fam_medium};
+    static family_fn *const all[] = {fam_tiny,  fam_twelve, fam_runs,  fam_long,
+                                     fam_words, fam_number, fam_medium};
     return all[cht_rng_below(&f->rng, 7)](f, out);
 }
 
@@ -452,11 +476,14 @@ static void one_op(struct fixture *f, struct model *m, family_fn *fam, unsigned 
             na = n;
             na = vary(f, after, na);
         }
-        check_scan(f, m, name, np, after, na, cht_rng_below(&f->rng, 2) == 0, 1 + cht_rng_below(&f->rng, 100));
+        check_scan(f, m, name, np, after, na, cht_rng_below(&f->rng, 2) == 0,
+                   1 + cht_rng_below(&f->rng, 100));
     } else {
         n = pick(f, m, fam, name);
         size_t np = n - cht_rng_below(&f->rng, n < 8 ? n : 8);
-        assert_int_equal(do_del_prefix(f, m, name, cht_rng_below(&f->rng, 20) ? np : cht_rng_below(&f->rng, n + 1)), CHT_OK);
+        assert_int_equal(
+            do_del_prefix(f, m, name, cht_rng_below(&f->rng, 20) ? np : cht_rng_below(&f->rng, n + 1)),
+            CHT_OK);
     }
 }
 
@@ -491,14 +518,46 @@ static void run_family(family_fn *fam, uint64_t seed, unsigned ops)
     close_fixture(&f);
 }
 
-static void test_tiny(void **state) { (void)state; run_family(fam_tiny, 101, 6000); }
-static void test_twelve(void **state) { (void)state; run_family(fam_twelve, 102, 6000); }
-static void test_runs(void **state) { (void)state; run_family(fam_runs, 103, 2000); }
-static void test_long(void **state) { (void)state; run_family(fam_long, 104, 1500); }
-static void test_words(void **state) { (void)state; run_family(fam_words, 105, 6000); }
-static void test_number(void **state) { (void)state; run_family(fam_number, 106, 6000); }
-static void test_medium(void **state) { (void)state; run_family(fam_medium, 107, 2000); }
-static void test_any(void **state) { (void)state; run_family(fam_any, 108, 5000); }
+static void test_tiny(void **state)
+{
+    (void)state;
+    run_family(fam_tiny, 101, 6000);
+}
+static void test_twelve(void **state)
+{
+    (void)state;
+    run_family(fam_twelve, 102, 6000);
+}
+static void test_runs(void **state)
+{
+    (void)state;
+    run_family(fam_runs, 103, 2000);
+}
+static void test_long(void **state)
+{
+    (void)state;
+    run_family(fam_long, 104, 1500);
+}
+static void test_words(void **state)
+{
+    (void)state;
+    run_family(fam_words, 105, 6000);
+}
+static void test_number(void **state)
+{
+    (void)state;
+    run_family(fam_number, 106, 6000);
+}
+static void test_medium(void **state)
+{
+    (void)state;
+    run_family(fam_medium, 107, 2000);
+}
+static void test_any(void **state)
+{
+    (void)state;
+    run_family(fam_any, 108, 5000);
+}
 
 /* ---- fixed cases ------------------------------------------------------------------------------------------------ */
 
@@ -591,7 +650,9 @@ static void test_append_density(void **state)
 
 static enum cht_rc fault_op(struct fixture *f, struct model *m, unsigned what, const uint8_t *name, size_t n)
 {
-    return what == 0 ? do_set(f, m, name, n) : what == 1 ? do_del(f, m, name, n) : do_del_prefix(f, m, name, n);
+    return what == 0   ? do_set(f, m, name, n)
+           : what == 1 ? do_del(f, m, name, n)
+                       : do_del_prefix(f, m, name, n);
 }
 
 /* The n-th call that can fail fails (of a kind: allocation, allocations from there on, space), n = 1, 2, ..., until
@@ -646,13 +707,28 @@ static void run_faults(family_fn *fam, uint64_t seed, unsigned ops)
     close_fixture(&f);
 }
 
-static void test_faults_medium(void **state) { (void)state; run_faults(fam_medium, 301, 300); }
-static void test_faults_long(void **state) { (void)state; run_faults(fam_long, 302, 300); }
-static void test_faults_any(void **state) { (void)state; run_faults(fam_any, 303, 400); }
+static void test_faults_medium(void **state)
+{
+    (void)state;
+    run_faults(fam_medium, 301, 300);
+}
+static void test_faults_long(void **state)
+{
+    (void)state;
+    run_faults(fam_long, 302, 300);
+}
+static void test_faults_any(void **state)
+{
+    (void)state;
+    run_faults(fam_any, 303, 400);
+}
 
 /* ---- damaged pages ---------------------------------------------------------------------------------------------- */
 
-struct image { uint8_t *bytes; uint64_t pages; };
+struct image {
+    uint8_t *bytes;
+    uint64_t pages;
+};
 
 static struct image take_image(struct fixture *f)
 {
@@ -678,7 +754,8 @@ static void damage_page(struct fixture *f, uint64_t pages)
     switch (how) {
     case 0: /* bytes anywhere */
         for (unsigned i = 0; i < n; i++)
-            p[lo + cht_rng_below(&f->rng, (page == 0 ? 136 : CHT_PAGE) - lo)] = (uint8_t)cht_rng_next(&f->rng);
+            p[lo + cht_rng_below(&f->rng, (page == 0 ? 136 : CHT_PAGE) - lo)] =
+                (uint8_t)cht_rng_next(&f->rng);
         break;
     case 1: /* the heads of blocks */
         for (unsigned i = 0; i < n && page > 0; i++)
@@ -701,7 +778,8 @@ static void damage_page(struct fixture *f, uint64_t pages)
         for (unsigned i = 0; i < n && p[0] == TRIE_LEAF; i++) {
             unsigned count = p[2] | (unsigned)(p[3] & 1) << 8;
             static const unsigned fields[] = {2, 4, 6, 10, 11};
-            size_t field = fields[cht_rng_below(&f->rng, 5)], slot = 16 + cht_rng_below(&f->rng, 6 * count + 1);
+            size_t field = fields[cht_rng_below(&f->rng, 5)],
+                   slot = 16 + cht_rng_below(&f->rng, 6 * count + 1);
             size_t off = (p[16 + 4 * count] | (unsigned)p[17 + 4 * count] << 8) % CHT_PAGE;
             p[i % 3 == 0 ? field : i % 3 == 1 ? slot : off] = (uint8_t)cht_rng_next(&f->rng);
         }
@@ -801,10 +879,26 @@ static void run_fuzz(family_fn *fam, uint64_t seed, unsigned names, unsigned rou
     close_fixture(&f);
 }
 
-static void test_fuzz_tiny(void **state) { (void)state; run_fuzz(fam_tiny, 401, 3000, 500); }
-static void test_fuzz_words(void **state) { (void)state; run_fuzz(fam_words, 402, 3000, 500); }
-static void test_fuzz_long(void **state) { (void)state; run_fuzz(fam_long, 403, 400, 500); }
-static void test_fuzz_any(void **state) { (void)state; run_fuzz(fam_any, 404, 1500, 500); }
+static void test_fuzz_tiny(void **state)
+{
+    (void)state;
+    run_fuzz(fam_tiny, 401, 3000, 1500);
+}
+static void test_fuzz_words(void **state)
+{
+    (void)state;
+    run_fuzz(fam_words, 402, 3000, 1500);
+}
+static void test_fuzz_long(void **state)
+{
+    (void)state;
+    run_fuzz(fam_long, 403, 400, 1500);
+}
+static void test_fuzz_any(void **state)
+{
+    (void)state;
+    run_fuzz(fam_any, 404, 1500, 1500);
+}
 
 /* Two leaves change places: whoever comes to one of them is told, nobody gets a wrong answer. */
 static void test_swapped_leaves(void **state)
@@ -844,12 +938,15 @@ static void test_swapped_leaves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny),          cmocka_unit_test(test_twelve),      cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_long),          cmocka_unit_test(test_words),       cmocka_unit_test(test_number),
-        cmocka_unit_test(test_medium),        cmocka_unit_test(test_any),         cmocka_unit_test(test_exhaustive),
-        cmocka_unit_test(test_families),      cmocka_unit_test(test_append_density), cmocka_unit_test(test_faults_medium),
-        cmocka_unit_test(test_faults_long),   cmocka_unit_test(test_faults_any),  cmocka_unit_test(test_fuzz_tiny),
-        cmocka_unit_test(test_fuzz_words),    cmocka_unit_test(test_fuzz_long),   cmocka_unit_test(test_fuzz_any),
+        cmocka_unit_test(test_tiny),           cmocka_unit_test(test_twelve),
+        cmocka_unit_test(test_runs),           cmocka_unit_test(test_long),
+        cmocka_unit_test(test_words),          cmocka_unit_test(test_number),
+        cmocka_unit_test(test_medium),         cmocka_unit_test(test_any),
+        cmocka_unit_test(test_exhaustive),     cmocka_unit_test(test_families),
+        cmocka_unit_test(test_append_density), cmocka_unit_test(test_faults_medium),
+        cmocka_unit_test(test_faults_long),    cmocka_unit_test(test_faults_any),
+        cmocka_unit_test(test_fuzz_tiny),      cmocka_unit_test(test_fuzz_words),
+        cmocka_unit_test(test_fuzz_long),      cmocka_unit_test(test_fuzz_any),
         cmocka_unit_test(test_swapped_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
