@@ -3,11 +3,6 @@
 
 #include "base/invariant.h"
 
-enum cht_rc cht_trie_bad(const struct cht_pagefile *pf, uint64_t off, const char *what, struct cht_err *err)
-{
-    return CHT_DAMAGED(err, "%s: offset %llu: %s", cht_pf_path(pf), (unsigned long long)off, what);
-}
-
 enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err)
 {
     const uint8_t *h = cht_page_read(pf, 0, err);
@@ -49,12 +44,9 @@ enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_
             pos->end = TEND_NONE;
             return CHT_OK;
         }
-        const uint8_t *p = ref < 64 ? NULL : cht_arena_read(pf, ref, err);
-        if (p == NULL)
-            return ref < 64
-                       ? cht_trie_bad(pf, (uint64_t)pos->node.ref * 64, "a child lies in the header", err)
-                       : CHT_CORRUPT;
-        if (p[LEAF_TYPE] == TRIE_LEAF) {
+        bool leaf;
+        rc = cht_tnode_kind(pf, t, ref, &leaf, err);
+        if (rc == CHT_OK && leaf) {
             pos->end = TEND_LEAF;
             return CHT_OK;
         }
@@ -70,8 +62,7 @@ enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const st
         return rc;
     unsigned byte = name[pos->node.end];
     if (byte < l->lo || byte > l->hi || cht_crc32c(0, name, l->depth) != l->crc)
-        return cht_trie_bad(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it",
-                            err);
+        return TRIE_BAD(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it", err);
     return CHT_OK;
 }
 
@@ -79,8 +70,7 @@ enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, 
                             struct cht_err *err)
 {
     if (cht_crc32c(0, name, t->depth) != cht_get32(t->p + NODE_CRC))
-        return cht_trie_bad(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it",
-                            err);
+        return TRIE_BAD(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it", err);
     return CHT_OK;
 }
 
@@ -109,7 +99,7 @@ enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err)
 uint64_t cht_trie_pairs(struct cht_pagefile *pf)
 {
     uint64_t n = 0;
-    return cht_trie_count(pf, NULL, 0, &n, NULL) == CHT_OK ? n : 0;
+    return cht_trie_count(pf, (const uint8_t *)"", 0, &n, NULL) == CHT_OK ? n : 0;
 }
 
 enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
@@ -139,7 +129,7 @@ enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t le
     rc = cht_tleaf_entry(&l, at, &e, err);
     *key = e.key;
     if (rc == CHT_OK && e.key == 0)
-        return cht_trie_bad(pf, (uint64_t)l.ref * 64, "an entry has no key", err);
+        return TRIE_BAD(pf, (uint64_t)l.ref * 64, "an entry has no key", err);
     return rc;
 }
 

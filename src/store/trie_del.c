@@ -126,7 +126,7 @@ static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, cons
     cht_twalk_init(w, pf, prefix, node, depth);
     rc = obtain_subtree(w, &pairs, err);
     if (rc == CHT_OK && pairs != said)
-        rc = cht_trie_bad(pf, (uint64_t)node * 64, "a node's count is wrong", err);
+        rc = TRIE_BAD(pf, (uint64_t)node * 64, "a node's count is wrong", err);
     if (rc == CHT_OK && pos->levels > 1)
         rc = cht_tnode_open(pf, pos->ref[level], cht_get16(cht_trie_ptr(pf, pos->ref[level]) + NODE_DEPTH),
                             &parent, err);

@@ -167,7 +167,7 @@ static enum cht_rc compact(struct edit *ed, const struct cht_tleaf *l)
     if (rc == CHT_OK)
         rc = cht_tbuild_done(&b, ed->pf, l->ref, ed->err);
     if (rc == CHT_OK && b.heap < l->heap + l->garbage)
-        rc = cht_trie_bad(ed->pf, (uint64_t)l->ref * 64, "a leaf holds less garbage than it says", ed->err);
+        rc = TRIE_BAD(ed->pf, (uint64_t)l->ref * 64, "a leaf holds less garbage than it says", ed->err);
     if (rc == CHT_OK)
         memcpy(cht_trie_ptr(ed->pf, l->ref), b.page, CHT_PAGE);
     return rc;
@@ -225,7 +225,7 @@ static enum cht_rc into_leaf(struct edit *ed)
     if (cht_tleaf_used(&l) + cht_tentry_cost(n) <= LEAF_FULL)
         return insert(ed, &l, nw.at);
     if (l.n == 0)
-        return cht_trie_bad(ed->pf, (uint64_t)l.ref * 64, "a leaf without entries is full", ed->err);
+        return TRIE_BAD(ed->pf, (uint64_t)l.ref * 64, "a leaf without entries is full", ed->err);
     if (l.p[LEAF_HEADS + 3] == s[0] && l.p[LEAF_HEADS + (size_t)4 * (l.n - 1) + 3] == s[0])
         return cht_trie_carve(ed->pf, &ed->pos, &l, &nw, ed->err);
     return cht_trie_split_leaf(ed->pf, &ed->pos, &l, &nw, ed->err);
@@ -270,5 +270,5 @@ enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t le
             return CHT_OK;
         }
     }
-    return cht_trie_bad(pf, 0, "a pair finds no place", ed.err);
+    return TRIE_BAD(pf, 0, "a pair finds no place", ed.err);
 }

@@ -10,8 +10,10 @@
 #include "store/trie.h"
 #include "store/trie_format.h"
 
-/* Raises damage at an offset of the file; returns CHT_CORRUPT. */
-enum cht_rc cht_trie_bad(const struct cht_pagefile *pf, uint64_t off, const char *what, struct cht_err *err);
+/* Raises damage at an offset of the file. */
+#define TRIE_BAD(pf, off, what, err)                                                                      \
+    ((void)CHT_DAMAGED((err), "%s: offset %llu: %s", cht_pf_path(pf), (unsigned long long)(off), (what)), \
+     CHT_CORRUPT)
 
 static inline uint8_t *cht_trie_ptr(struct cht_pagefile *pf, uint32_t ref) /* of a block that was checked */
 {
@@ -40,6 +42,9 @@ struct cht_trange {
 
 /* Checks all that memory safety and progress need: place, type, sizes, depth. */
 enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth, struct cht_tnode *t,
+                           struct cht_err *err);
+/* Whether a child of t (not 0) is a leaf. */
+enum cht_rc cht_tnode_kind(struct cht_pagefile *pf, const struct cht_tnode *t, uint32_t child, bool *leaf,
                            struct cht_err *err);
 uint32_t cht_tnode_child(const struct cht_tnode *t, unsigned byte);
 /* The run of bytes around `byte` that shares its child (for type 4 a run of nothing is one byte). */

@@ -63,71 +63,75 @@ static enum cht_rc open_child(struct cht_trie_iter *it, const struct cht_tnode *
                               bool *is_leaf, struct cht_tleaf *l, struct cht_tnode *child,
                               struct cht_err *err)
 {
-    const uint8_t *p = r.child < 64 ? NULL : cht_arena_read(it->pf, r.child, err);
-    if (p == NULL)
-        return r.child < 64 ? cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a child lies in the header", err)
-                            : CHT_CORRUPT;
-    *is_leaf = p[LEAF_TYPE] == TRIE_LEAF;
+    enum cht_rc rc = cht_tnode_kind(it->pf, t, r.child, is_leaf, err);
+    if (rc != CHT_OK)
+        return rc;
     if (*is_leaf) {
-        enum cht_rc rc = cht_tleaf_open(it->pf, r.child, t->end, l, err);
+        rc = cht_tleaf_open(it->pf, r.child, t->end, l, err);
         if (rc == CHT_OK && (l->lo != r.lo || l->hi != r.hi || l->crc != cht_crc32c(0, it->name, t->end)))
-            rc = cht_trie_bad(it->pf, (uint64_t)r.child * 64,
-                              "a leaf does not belong to the range that leads to it", err);
+            rc = TRIE_BAD(it->pf, (uint64_t)r.child * 64,
+                          "a leaf does not belong to the range that leads to it", err);
         return rc;
     }
     if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
-        return cht_trie_bad(it->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
+        return TRIE_BAD(it->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
     it->name[t->end] = (uint8_t)r.lo;
-    enum cht_rc rc = cht_tnode_open(it->pf, r.child, t->end + 1, child, err);
+    rc = cht_tnode_open(it->pf, r.child, t->end + 1, child, err);
     return rc == CHT_OK ? cht_tnode_check(it->pf, child, it->name, err) : rc;
+}
+
+/* Enters the child on a range from its near side. */
+static enum cht_rc enter_child(struct cht_trie_iter *it, const struct cht_tnode *t, struct cht_trange r,
+                               struct cht_err *err)
+{
+    struct cht_tnode child;
+    struct cht_tleaf leaf;
+    bool is_leaf;
+    enum cht_rc rc = open_child(it, t, r, &is_leaf, &leaf, &child, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (is_leaf)
+        enter_leaf(it, &leaf, 0, leaf.n);
+    else
+        enter(it, &child);
+    return CHT_OK;
 }
 
 /* To the next run of entries or the next node with an own key. CHT_PAIR_NOT_FOUND at the end. */
 static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
 {
-    while (it->levels > 0) {
+    while (it->left == 0 && it->own == 0) {
+        if (it->levels == 0)
+            return CHT_PAIR_NOT_FOUND;
         struct cht_tlevel *l = &it->level[it->levels - 1];
-        struct cht_tnode t, child;
-        struct cht_tleaf leaf;
-        bool is_leaf;
+        struct cht_tnode t;
         enum cht_rc rc = cht_tnode_open(it->pf, l->ref, l->depth, &t, err);
         if (rc == CHT_OK && it->budget-- == 0)
-            rc = cht_trie_bad(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
-                              err);
+            rc = TRIE_BAD(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
+                          err);
         if (rc != CHT_OK) {
             it->levels = 0;
             return rc;
         }
-        if (l->next < 0 || l->next > 255) {
+        if (l->next < 0 || l->next > 255) { /* done with it */
             it->levels--;
             if (it->reverse)
                 own_next(it, &t);
-            if (it->own != 0)
-                return CHT_OK;
             continue;
         }
         struct cht_trange r = cht_tnode_range(&t, (unsigned)l->next);
         l->next = (int16_t)(it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
-        if (r.child == 0)
-            continue;
-        rc = open_child(it, &t, r, &is_leaf, &leaf, &child, err);
-        if (rc != CHT_OK)
+        if (r.child != 0 && (rc = enter_child(it, &t, r, err)) != CHT_OK)
             return rc;
-        if (is_leaf)
-            enter_leaf(it, &leaf, 0, leaf.n);
-        else
-            enter(it, &child);
-        if (it->left > 0 || it->own != 0)
-            return CHT_OK;
     }
-    return CHT_PAIR_NOT_FOUND;
+    return CHT_OK;
 }
 
 static enum cht_rc bad_entry(struct cht_trie_iter *it, struct cht_err *err)
 {
     uint64_t off = (uint64_t)(it->leaf - cht_pf_fast(it->pf)->base);
     it->left = 0; /* a next call goes on behind this leaf */
-    return cht_trie_bad(it->pf, off, "an entry of a leaf is out of place", err);
+    return TRIE_BAD(it->pf, off, "an entry of a leaf is out of place", err);
 }
 
 /* Writes the next entry's suffix to out (which has room for the rest of a name, or base + 20 bytes if that is more) and steps
@@ -176,42 +180,47 @@ static int cursor_side(const uint8_t *prefix, size_t prefix_len, const uint8_t *
     return after_len < prefix_len ? -1 : 0;
 }
 
+/* The node's path against the cursor. True where the search ends here: the levels are as they must be. */
+static bool ends_at(struct cht_trie_iter *it, const struct cht_tnode *t, const uint8_t *after, unsigned len)
+{
+    unsigned room = len - t->depth;
+    unsigned m = cht_trie_common(t->path, after + t->depth, t->path_len < room ? t->path_len : room);
+    if (m < t->path_len) {
+        bool greater = m == room || t->path[m] > after[t->depth + m];
+        if (greater != it->reverse) /* the whole subtree is on the far side */
+            enter(it, t);
+        return true;
+    }
+    if (t->end == len && !it->reverse) /* the cursor is the node's own name */
+        push(it, t, 0);
+    return t->end == len;
+}
+
 /* From a node down along the cursor: the levels are left so that advance goes on behind it. */
 static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, const uint8_t *after,
                                unsigned len, struct cht_err *err)
 {
-    for (;;) { /* t->depth grows and is at most len */
-        unsigned room = len - t->depth;
-        unsigned m = cht_trie_common(t->path, after + t->depth, t->path_len < room ? t->path_len : room);
-        if (m < t->path_len) {
-            bool greater = m == room || t->path[m] > after[t->depth + m];
-            if (greater != it->reverse) /* the whole subtree is on the far side */
-                enter(it, t);
-            return CHT_OK;
-        }
-        if (t->end == len) { /* the cursor is the node's own name */
-            if (!it->reverse)
-                push(it, t, 0);
-            return CHT_OK;
-        }
+    while (!ends_at(it, t, after, len)) { /* t->depth grows and is at most len */
         struct cht_trange r = cht_tnode_range(t, after[t->end]);
-        push(it, t, it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
-        if (r.child == 0)
-            return CHT_OK;
         struct cht_tleaf l;
         struct cht_tnode child;
         bool is_leaf, found;
         unsigned at;
+        push(it, t, it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
+        if (r.child == 0)
+            return CHT_OK;
         enum cht_rc rc = open_child(it, t, r, &is_leaf, &l, &child, err);
-        if (rc == CHT_OK && is_leaf) {
+        if (rc == CHT_OK && is_leaf)
             rc = cht_tleaf_find(&l, after + l.depth, len - l.depth, &at, &found, err);
-            if (rc == CHT_OK)
-                enter_leaf(it, &l, it->reverse ? 0 : at + found, it->reverse ? at : l.n);
-        }
-        if (rc != CHT_OK || is_leaf)
+        if (rc != CHT_OK)
             return rc;
+        if (is_leaf) {
+            enter_leaf(it, &l, it->reverse ? 0 : at + found, it->reverse ? at : l.n);
+            return CHT_OK;
+        }
         *t = child;
     }
+    return CHT_OK;
 }
 
 struct bytes {

@@ -53,7 +53,7 @@ static bool starts_with(const struct cht_tentry *e, const uint8_t *s, size_t n)
 
 static enum cht_rc bad_entry(const struct cht_tleaf *l, struct cht_err *err)
 {
-    return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "an entry of a leaf is out of place", err);
+    return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "an entry of a leaf is out of place", err);
 }
 
 /* Writes an entry's bytes at p. */
@@ -76,7 +76,7 @@ enum cht_rc cht_tleaf_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
                            struct cht_err *err)
 {
     if (ref < 64 || (ref & 63) != 0)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "a leaf must be a page", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "a leaf must be a page", err);
     const uint8_t *p = cht_arena_read(pf, ref, err);
     if (p == NULL)
         return CHT_CORRUPT;
@@ -91,9 +91,9 @@ enum cht_rc cht_tleaf_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
     l->hi = p[LEAF_HI];
     l->crc = cht_get32(p + LEAF_CRC);
     if (p[LEAF_TYPE] != TRIE_LEAF || l->depth != depth || depth >= TRIE_NAME_MAX || l->lo > l->hi)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "not the leaf that belongs here", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "not the leaf that belongs here", err);
     if (l->heap > CHT_PAGE || LEAF_HEADS + LEAF_SLOT * l->n > l->heap || l->garbage > CHT_PAGE - l->heap)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "wrong sizes in a leaf", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "wrong sizes in a leaf", err);
     return CHT_OK;
 }
 
@@ -267,6 +267,6 @@ enum cht_rc cht_tbuild_done(const struct cht_tbuild *b, const struct cht_pagefil
                             struct cht_err *err)
 {
     if (b->full || b->i != b->n)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "the entries of a leaf overlap", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "the entries of a leaf overlap", err);
     return CHT_OK;
 }

@@ -41,13 +41,13 @@ enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
                            struct cht_err *err)
 {
     if (ref < 64)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "a ref leads into the header", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "a ref leads into the header", err);
     const uint8_t *p = cht_arena_read(pf, ref, err);
     if (p == NULL)
         return CHT_CORRUPT;
     unsigned type = p[NODE_TYPE];
     if (type < TRIE_N4 || type > TRIE_N256)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "not a trie node", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "not a trie node", err);
     t->p = p;
     t->ref = ref;
     t->type = type;
@@ -57,13 +57,26 @@ enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
     t->path = p + trie_path_at(type);
     t->end = t->depth + t->path_len;
     if (ref & ((1u << trie_node_class(type, t->path_len)) - 1))
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "a node is not aligned to its size", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "a node is not aligned to its size", err);
     if (t->depth != depth || t->end > TRIE_NAME_MAX)
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "a node is at the wrong depth", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "a node is at the wrong depth", err);
     if (depth == 0 && (t->path_len != 0 || cht_get64(p + NODE_OWN) != 0)) /* T2 */
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "the root has a path or a key", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "the root has a path or a key", err);
     if (t->n < 1 || t->n > trie_cap(type) || (type != TRIE_N256 && p[NODE_BODY] != 0))
-        return cht_trie_bad(pf, (uint64_t)ref * 64, "wrong ranges in a node", err);
+        return TRIE_BAD(pf, (uint64_t)ref * 64, "wrong ranges in a node", err);
+    return CHT_OK;
+}
+
+enum cht_rc cht_tnode_kind(struct cht_pagefile *pf, const struct cht_tnode *t, uint32_t child, bool *leaf,
+                           struct cht_err *err)
+{
+    *leaf = false;
+    if (child < 64)
+        return TRIE_BAD(pf, (uint64_t)t->ref * 64, "a child lies in the header", err);
+    const uint8_t *p = cht_arena_read(pf, child, err);
+    if (p == NULL)
+        return CHT_CORRUPT;
+    *leaf = p[LEAF_TYPE] == TRIE_LEAF;
     return CHT_OK;
 }
 

@@ -35,7 +35,7 @@ static enum cht_rc choose_byte(const struct cht_tleaf *l, const struct cht_tnew 
         sum += cost;
     }
     if (*byte <= l->lo || *byte > l->hi)
-        return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
+        return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     return CHT_OK;
 }
 
@@ -44,7 +44,7 @@ static enum cht_rc build_part(struct cht_tbuild *b, const struct cht_tleaf *l, u
                               unsigned lo, unsigned hi, struct cht_err *err)
 {
     if (from > to)
-        return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
+        return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
     cht_tbuild_init(b, to - from, l->depth, lo, hi, l->crc);
     enum cht_rc rc = cht_tbuild_copy(b, l, from, to, 0, err);
     return rc == CHT_OK ? cht_tbuild_done(b, l->pf, l->ref, err) : rc;
@@ -112,7 +112,7 @@ static enum cht_rc shared_end(const struct cht_tleaf *l, const struct cht_tnew *
         unsigned len = cht_tentry_suffix(&e, s);
         m = cht_trie_common(s, nw->name + l->depth, len < m ? len : m);
         if (m < 1)
-            return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
+            return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     }
     c->end = l->depth + m;
     return CHT_OK;
@@ -146,7 +146,7 @@ static enum cht_rc carve_parts(const struct cht_tleaf *l, const struct cht_tnew 
     c->from[RIGHT] = b == 255 ? l->n : cht_tleaf_head_pos(l, (uint32_t)(b + 1) << 24);
     c->from[PARTS] = l->n;
     if (c->from[MID] > c->from[RIGHT])
-        return cht_trie_bad(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
+        return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
     c->own = 0;
     c->used[LEFT] = c->from[MID] > 0;
     c->used[MID] = false;

@@ -24,9 +24,38 @@ static enum cht_rc enter_leaf(struct cht_twalk *w, struct cht_trange r, struct c
     if (rc != CHT_OK)
         return rc;
     if (w->leaf.lo != r.lo || w->leaf.hi != r.hi || w->leaf.crc != cht_crc32c(0, w->name, w->node.end))
-        return cht_trie_bad(w->pf, (uint64_t)r.child * 64,
-                            "a leaf does not belong to the range that leads to it", err);
+        return TRIE_BAD(w->pf, (uint64_t)r.child * 64, "a leaf does not belong to the range that leads to it",
+                        err);
     w->event = TWALK_LEAF;
+    return CHT_OK;
+}
+
+static void enter_node(struct cht_twalk *w)
+{
+    const struct cht_tnode *t = &w->node;
+    w->level[w->levels - 1].next = 0;
+    memcpy(w->name + t->depth, t->path, t->path_len);
+    w->event = TWALK_NODE;
+}
+
+static enum cht_rc enter_child(struct cht_twalk *w, struct cht_trange r, struct cht_err *err)
+{
+    unsigned end = w->node.end;
+    bool leaf;
+    w->at = r.child;
+    enum cht_rc rc = cht_tnode_kind(w->pf, &w->node, r.child, &leaf, err);
+    if (rc != CHT_OK || leaf)
+        return rc != CHT_OK ? rc : enter_leaf(w, r, err);
+    if (r.lo != r.hi || end >= TRIE_NAME_MAX)
+        return TRIE_BAD(w->pf, (uint64_t)w->node.ref * 64, "a node hangs on a range of several bytes", err);
+    w->name[end] = (uint8_t)r.lo;
+    push(w, r.child, end + 1);
+    rc = open_level(w, err);
+    if (rc != CHT_OK) {
+        w->levels--;
+        return rc;
+    }
+    enter_node(w);
     return CHT_OK;
 }
 
@@ -50,17 +79,14 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
         struct cht_tlevel *l = &w->level[w->levels - 1];
         enum cht_rc rc = open_level(w, err);
         if (rc == CHT_OK && w->budget-- == 0)
-            rc = cht_trie_bad(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
-                              err);
+            rc =
+                TRIE_BAD(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold", err);
         if (rc != CHT_OK) {
             w->levels = w->budget == UINT64_MAX ? 0 : w->levels - 1;
             return rc;
         }
-        const struct cht_tnode *t = &w->node;
-        if (l->next < 0) { /* entered */
-            l->next = 0;
-            memcpy(w->name + t->depth, t->path, t->path_len);
-            w->event = TWALK_NODE;
+        if (l->next < 0) { /* the top */
+            enter_node(w);
             return CHT_OK;
         }
         if (l->next > 255) {
@@ -68,23 +94,11 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
             w->event = TWALK_LEAVE;
             return CHT_OK;
         }
-        struct cht_trange r = cht_tnode_range(t, (unsigned)l->next);
+        struct cht_trange r = cht_tnode_range(&w->node, (unsigned)l->next);
         l->next = (int16_t)(r.hi + 1);
         if (r.child == 0)
             continue;
-        w->at = r.child;
-        const uint8_t *p = r.child < 64 ? NULL : cht_arena_read(w->pf, r.child, err);
-        if (p == NULL)
-            return r.child < 64
-                       ? cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a child lies in the header", err)
-                       : CHT_CORRUPT;
-        if (p[LEAF_TYPE] == TRIE_LEAF)
-            return enter_leaf(w, r, err);
-        if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
-            return cht_trie_bad(w->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes",
-                                err);
-        w->name[t->end] = (uint8_t)r.lo;
-        push(w, r.child, t->end + 1);
+        return enter_child(w, r, err);
     }
     w->event = TWALK_END;
     return CHT_OK;
