@@ -36,7 +36,8 @@ struct cht_pagefile {
     uint64_t *dirty;         /* changed since the freeze of the last checkpoint; guarded by the exclusive lock */
     uint64_t *frozen;        /* dirty at the freeze, not copied yet */
     uint64_t *saved;         /* has a before-image in the open undo */
-    uint64_t dirty_count, frozen_count;
+    _Atomic uint64_t dirty_count; /* changed under the exclusive lock, read by statistics without */
+    uint64_t frozen_count;
     struct cht_pf_images side; /* frozen pages that were changed before the checkpoint copied them */
     struct cht_pf_images undo;
     struct cht_pf_images direct; /* of the open undo: data NULL, {first page}; counts in direct_n */
