@@ -292,7 +292,5 @@ void cht_scan_fill(struct cht_stream *st)
         cht_mutex_unlock(&sc->mu);
         f.b->last = true;
     }
-    st->ended = f.b->last;
     st->fills++;
-    st->fill ^= 1;
 }

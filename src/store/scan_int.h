@@ -37,8 +37,8 @@ struct cht_stream {
     struct cht_batch batch[2];
     bool ready[2];   /* guarded by mu */
     bool queued;     /* guarded by mu: a fill is queued or running */
-    bool ended;      /* the worker's: the last batch has been filled */
-    unsigned fill;   /* the worker's: batch to fill next */
+    bool ended;      /* guarded by mu: the last batch has been filled */
+    unsigned fill;   /* batch to fill next: changed under mu when nothing is queued, read by the worker while it is */
     unsigned fills;  /* the worker's */
     uint64_t filled; /* the worker's: entries so far */
     uint8_t *cursor; /* owned, CHT_NAME_MAX; the worker's: the last name given */

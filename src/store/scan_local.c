@@ -37,14 +37,21 @@ static void submit_fills(struct cht_local_scan *sc)
     }
 }
 
+/* A filled batch becomes the reader's. mu held, or nobody else knows of the scan yet. */
+static void publish(struct cht_stream *st)
+{
+    st->ended = st->batch[st->fill].last;
+    st->ready[st->fill] = true;
+    st->fill ^= 1;
+}
+
 static void fill_task(struct cht_task *t)
 {
     struct cht_stream *st = (struct cht_stream *)t;
     struct cht_local_scan *sc = st->scan;
-    unsigned b = st->fill;
     cht_scan_fill(st);
     cht_mutex_lock(&sc->mu);
-    st->ready[b] = true;
+    publish(st);
     st->queued = false;
     sc->active--;
     submit_fills(sc);
@@ -329,7 +336,7 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
     if (is_small(sc)) {
         for (unsigned i = 0; i < sc->n; i++) {
             cht_scan_fill(&sc->streams[i]);
-            sc->streams[i].ready[0] = true;
+            publish(&sc->streams[i]);
         }
     }
     cht_mutex_lock(&sc->mu);
