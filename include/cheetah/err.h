@@ -48,10 +48,10 @@ enum cht_rc {
 /* What went wrong and where. Zero-initialise; a later failure overwrites an earlier one. */
 struct cht_err {
     enum cht_rc code;
-    int sys;           /* errno at the failing call, 0 if none */
-    int line;          /* source place that raised it */
-    const char *file;  /* static string */
-    char msg[200];     /* for people: the object, the offending value, the legal range */
+    int sys;          /* errno at the failing call, 0 if none */
+    int line;         /* source place that raised it */
+    const char *file; /* static string */
+    char msg[200];    /* for people: the object, the offending value, the legal range */
 };
 
 /* The stable slug ("key_not_found") and the HTTP status of a code. Unknown codes give "io_error" / 500. */
@@ -62,6 +62,8 @@ int cht_rc_http(enum cht_rc rc);
 /* Fills err (if not NULL) and returns code, so that a failure is `return CHT_FAIL(err, CHT_IO, "...", ...)`. */
 enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const char *file, int line,
                         const char *fmt, ...) __attribute__((format(printf, 6, 7)));
-#define CHT_FAIL(err, code, ...) cht_err_set((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__)
+#define CHT_FAIL(err, code, ...) \
+    ((void)cht_err_set((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__), (code))
 /* Damage found in stored bytes: the one place to set a breakpoint. Message names file and offset. */
-#define CHT_DAMAGED(err, ...) cht_err_set((err), CHT_CORRUPT, 0, __FILE__, __LINE__, __VA_ARGS__)
+#define CHT_DAMAGED(err, ...) \
+    ((void)cht_err_set((err), CHT_CORRUPT, 0, __FILE__, __LINE__, __VA_ARGS__), CHT_CORRUPT)

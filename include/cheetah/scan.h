@@ -26,7 +26,7 @@ enum cht_scan_kind {
 #define CHT_ENTRY_CORRUPT 4u  /* the value does not match its checksum */
 
 struct cht_entry {
-    const uint8_t *name; /* pairs only; borrowed until the next call of next or close */
+    const uint8_t *name;  /* pairs only; borrowed until the next call of next or close */
     const uint8_t *value; /* NULL unless values were asked for and carried; or what `render` made */
     uint64_t key;
     uint32_t name_len;
@@ -45,16 +45,19 @@ typedef size_t cht_scan_render(void *ctx, const struct cht_entry *e, uint8_t *ou
 struct cht_scan_config {
     enum cht_scan_kind kind;
     struct cht_str prefix; /* pairs; copied */
-    struct cht_str after, until; /* pairs: exclusive bounds in the direction of the scan; n == 0: none; copied */
-    uint64_t after_key;          /* values: keys above it */
-    uint32_t size;               /* values: only this length; 0: any */
-    uint64_t limit;              /* 0: none */
-    bool reverse;                /* pairs */
-    bool values;                 /* carry the values */
-    unsigned workers;            /* at most this many workers at once over all directories; 0: no limit of its own */
-    cht_scan_render *render;     /* NULL: entries as they are */
+    struct cht_str after,
+        until;          /* pairs: exclusive bounds in the direction of the scan; n == 0: none; copied */
+    uint64_t after_key; /* values: keys above it */
+    uint32_t size;      /* values: only this length; 0: any */
+    uint64_t limit;     /* 0: none */
+    bool reverse;       /* pairs */
+    bool values;        /* carry the values */
+    unsigned workers;   /* at most this many workers at once over all directories; 0: no limit of its own */
+    cht_scan_render *render; /* NULL: entries as they are */
     void *render_ctx;
-    void (*ready)(void *ctx); /* called (any thread) when a poll that said CHT_PENDING should be repeated; may be NULL */
+    void (*ready)(
+        void
+            *ctx); /* called (any thread) when a poll that said CHT_PENDING should be repeated; may be NULL */
     void *ready_ctx;
 };
 

@@ -54,15 +54,16 @@ struct cht_env_config {
     const char *const *dirs; /* data directories, created if missing; the first is home to new databases */
     size_t dir_count;
     enum cht_durability durability;
-    unsigned interval_ms;          /* for CHT_DURABLE_INTERVAL; 0: 50 */
-    uint32_t max_value_size;       /* 0: CHT_VALUE_DEFAULT_MAX */
-    uint64_t checkpoint_log_bytes; /* 0: 1 GiB; a checkpoint starts when the log since the last one reaches it */
-    uint64_t log_segment_bytes;    /* 0: 64 MiB */
-    uint64_t dirty_bytes;          /* 0: a quarter of the memory this process may use, all databases together */
-    unsigned scan_workers;         /* per data directory; 0: one a core, at most 8 */
-    unsigned default_shards;       /* 0: 8 */
-    bool manual_checkpoint;        /* tests: no checkpoint by itself but on close */
-    struct cht_io *io;             /* NULL: the real file system */
+    unsigned interval_ms;    /* for CHT_DURABLE_INTERVAL; 0: 50 */
+    uint32_t max_value_size; /* 0: CHT_VALUE_DEFAULT_MAX */
+    uint64_t
+        checkpoint_log_bytes;   /* 0: 1 GiB; a checkpoint starts when the log since the last one reaches it */
+    uint64_t log_segment_bytes; /* 0: 64 MiB */
+    uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use, all databases together */
+    unsigned scan_workers;      /* per data directory; 0: one a core, at most 8 */
+    unsigned default_shards;    /* 0: 8 */
+    bool manual_checkpoint;     /* tests: no checkpoint by itself but on close */
+    struct cht_io *io;          /* NULL: the real file system */
 };
 
 /* Locks the directories (CHT_LOCKED if another process has one) and starts the workers. Databases open on use. */
@@ -113,11 +114,11 @@ void cht_value_close(struct cht_value *v);
 /* ---- commits ----------------------------------------------------------------------------------------------- */
 
 enum cht_op_kind {
-    CHT_OP_INSERT,     /* value -> new key (out: key) */
-    CHT_OP_EDIT,       /* key, value: replace the value of a live key. KEY_NOT_FOUND */
-    CHT_OP_DELETE,     /* key. KEY_NOT_FOUND */
-    CHT_OP_PAIR_SET,   /* name, key: map (out: created) */
-    CHT_OP_PAIR_PUT,   /* name, value: upsert; a live mapped key is kept, else insert and map (out: key, created) */
+    CHT_OP_INSERT,   /* value -> new key (out: key) */
+    CHT_OP_EDIT,     /* key, value: replace the value of a live key. KEY_NOT_FOUND */
+    CHT_OP_DELETE,   /* key. KEY_NOT_FOUND */
+    CHT_OP_PAIR_SET, /* name, key: map (out: created) */
+    CHT_OP_PAIR_PUT, /* name, value: upsert; a live mapped key is kept, else insert and map (out: key, created) */
     CHT_OP_PAIR_DEL,   /* name, with_values. PAIR_NOT_FOUND (out: key, values) */
     CHT_OP_PREFIX_DEL, /* name = prefix (may be empty: all), with_values (out: pairs, values) */
     CHT_OP_READ,       /* key, out: buf, size. Reads see the operations before them in the same commit */
@@ -144,13 +145,15 @@ struct cht_commit {
     struct cht_op *ops; /* borrowed until done */
     size_t count;
     unsigned flags;
-    void (*done)(struct cht_commit *c); /* NULL for cht_store_commit; called once, from another thread, must not
+    void (*done)(
+        struct cht_commit *c); /* NULL for cht_store_commit; called once, from another thread, must not
                                            block or call commit */
-    void *ctx;                          /* the caller's */
+    void *ctx;                 /* the caller's */
     /* results */
-    enum cht_rc rc;    /* CHT_OK; CHT_BATCH_FAILED (atomic, see failed); READ_ONLY, DISK_FULL, IO, NO_MEMORY: nothing
+    enum cht_rc
+        rc; /* CHT_OK; CHT_BATCH_FAILED (atomic, see failed); READ_ONLY, DISK_FULL, IO, NO_MEMORY: nothing
                           of it is acknowledged */
-    size_t failed;     /* operations that failed; for an atomic commit the index of the one that did */
+    size_t failed; /* operations that failed; for an atomic commit the index of the one that did */
     struct cht_err err;
     struct cht_commit *next; /* the store's while under way */
 };
@@ -173,11 +176,11 @@ struct cht_store_stats {
     unsigned shards;
     bool read_only;
     uint64_t pairs, values, value_bytes, next_key;
-    uint64_t file_bytes;  /* allocated on disk: pages, sums, journals */
-    uint64_t log_bytes;   /* allocated log segments */
-    uint64_t log_live;    /* log since the oldest checkpoint */
-    uint64_t log_seq;     /* last sequence number */
-    uint64_t dirty_bytes; /* private pages */
+    uint64_t file_bytes;                  /* allocated on disk: pages, sums, journals */
+    uint64_t log_bytes;                   /* allocated log segments */
+    uint64_t log_live;                    /* log since the oldest checkpoint */
+    uint64_t log_seq;                     /* last sequence number */
+    uint64_t dirty_bytes;                 /* private pages */
     uint64_t commits, operations, groups; /* since open; operations/groups = batching */
     uint64_t syncs, sync_ns;
     uint64_t checkpoints, checkpoint_ns;
@@ -199,15 +202,16 @@ struct cht_shard_stat {
     const char *dir; /* borrowed during the call of fn */
     uint64_t pairs, values, value_bytes, file_bytes, checkpoint_seq;
 };
-enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *ctx, const struct cht_shard_stat *), void *ctx,
-                             struct cht_err *err);
+enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *ctx, const struct cht_shard_stat *),
+                             void *ctx, struct cht_err *err);
 
 /* Compares every page of the files with its sum, at most bytes_per_second (0: as fast as it goes); a slow
  * background scrub calls it. bad is the number of pages that failed; the message names the first. */
-enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad, struct cht_err *err);
+enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad,
+                            struct cht_err *err);
 
 /* Offline verification of a data directory set: every checksum, structure and reference. Only reads. fn is called
  * for each finding ("where": file and offset). CHT_OK and *findings == 0 when all is well. */
 enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_database,
-                      void (*fn)(void *ctx, const char *where, const char *what), void *ctx, uint64_t *findings,
-                      struct cht_err *err);
+                      void (*fn)(void *ctx, const char *where, const char *what), void *ctx,
+                      uint64_t *findings, struct cht_err *err);

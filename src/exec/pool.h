@@ -5,8 +5,9 @@
 
 struct cht_pool;
 struct cht_task {
-    void (*run)(struct cht_task *t); /* on a worker; may submit the task again; t belongs to its owner throughout */
-    struct cht_task *next;           /* the pool's while queued */
+    void (*run)(
+        struct cht_task *t); /* on a worker; may submit the task again; t belongs to its owner throughout */
+    struct cht_task *next;   /* the pool's while queued */
 };
 
 enum cht_rc cht_pool_new(unsigned workers, const char *name, struct cht_pool **out, struct cht_err *err);

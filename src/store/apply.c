@@ -66,7 +66,8 @@ static void end_undo(struct cht_apply *a, bool rollback)
         a->undoing[i] = false;
         if (sh->poisoned) {
             a->stuck = true;
-            (void)CHT_FAIL(&a->stuck_err, CHT_IO, "%s: an undone large value could not be given back", sh->path);
+            (void)CHT_FAIL(&a->stuck_err, CHT_IO, "%s: an undone large value could not be given back",
+                           sh->path);
         }
     }
 }
@@ -92,7 +93,8 @@ static uint64_t lowest_new_key(const struct cht_local *db)
     return best;
 }
 
-static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v, struct cht_err *err)
+static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v,
+                             struct cht_err *err)
 {
     struct cht_large l;
     enum cht_rc rc = cht_values_large_reserve(&sh->values, (uint32_t)v.n, &l, err);
@@ -112,7 +114,8 @@ static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t
     return rc;
 }
 
-static enum cht_rc put_value(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v, struct cht_err *err)
+static enum cht_rc put_value(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v,
+                             struct cht_err *err)
 {
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, v.n < CHT_LOG_BORROW ? v.n : 0, err);
     if (rc != CHT_OK)
@@ -135,7 +138,8 @@ static enum cht_rc check_value(const struct cht_apply *a, struct cht_str v, stru
     if (v.n == 0)
         return CHT_FAIL(err, CHT_EMPTY_VALUE, "values have 1 byte or more");
     if (v.n > a->max_value)
-        return CHT_FAIL(err, CHT_VALUE_TOO_LARGE, "a value of %zu bytes; at most %u are allowed", v.n, a->max_value);
+        return CHT_FAIL(err, CHT_VALUE_TOO_LARGE, "a value of %zu bytes; at most %u are allowed", v.n,
+                        a->max_value);
     return CHT_OK;
 }
 
@@ -149,7 +153,8 @@ static enum cht_rc check_key(uint64_t key, struct cht_err *err)
 static enum cht_rc check_name(struct cht_str name, bool may_be_empty, struct cht_err *err)
 {
     if ((name.n == 0 && !may_be_empty) || name.n > CHT_NAME_MAX)
-        return CHT_FAIL(err, CHT_INVALID_PAIR, "a pair name of %zu bytes; 1 to %u are allowed", name.n, CHT_NAME_MAX);
+        return CHT_FAIL(err, CHT_INVALID_PAIR, "a pair name of %zu bytes; 1 to %u are allowed", name.n,
+                        CHT_NAME_MAX);
     return CHT_OK;
 }
 
@@ -217,8 +222,8 @@ static enum cht_rc do_delete(struct cht_apply *a, struct cht_op *op, struct cht_
     return rc == CHT_OK ? delete_value(a, op->key, a->atomic, err) : rc;
 }
 
-static enum cht_rc set_pair(struct cht_apply *a, struct cht_shard *sh, struct cht_str name, uint64_t key, uint64_t *old,
-                            struct cht_err *err)
+static enum cht_rc set_pair(struct cht_apply *a, struct cht_shard *sh, struct cht_str name, uint64_t key,
+                            uint64_t *old, struct cht_err *err)
 {
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, name.n, err);
     if (rc == CHT_OK)
@@ -252,7 +257,8 @@ static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht
     if (key > CHT_KEY_MAX)
         return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "the keys of shard %u are exhausted", sh->index);
     bool large = op->value.n >= CHT_LARGE_VALUE;
-    enum cht_rc rc = large ? put_value(a, sh, key, op->value, err) : CHT_OK; /* lets the lock go: nothing else before */
+    enum cht_rc rc =
+        large ? put_value(a, sh, key, op->value, err) : CHT_OK; /* lets the lock go: nothing else before */
     if (rc == CHT_OK)
         rc = set_pair(a, sh, op->name, key, &old, err);
     if (rc != CHT_OK) {
@@ -264,8 +270,9 @@ static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht
     }
     if (!large && (rc = put_value(a, sh, key, op->value, err)) != CHT_OK) {
         cht_logbuf_rewind(&a->log, mark);
-        enum cht_rc back = old != 0 ? cht_trie_set(cht_shard_pairs(sh), op->name.p, op->name.n, old, &ignored, &a->stuck_err)
-                                    : cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err);
+        enum cht_rc back =
+            old != 0 ? cht_trie_set(cht_shard_pairs(sh), op->name.p, op->name.n, old, &ignored, &a->stuck_err)
+                     : cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err);
         a->stuck |= back != CHT_OK;
         return rc;
     }
@@ -323,7 +330,8 @@ static enum cht_rc do_pair_del(struct cht_apply *a, struct cht_op *op, struct ch
 }
 
 /* Deletes the values that the pairs under the prefix in one shard lead to. */
-static enum cht_rc delete_values_under(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op, struct cht_err *err)
+static enum cht_rc delete_values_under(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op,
+                                       struct cht_err *err)
 {
     struct cht_trie_iter *it;
     enum cht_rc rc = cht_trie_iter_new(&it, err);
@@ -415,9 +423,9 @@ static enum cht_rc do_pair_read(struct cht_apply *a, struct cht_op *op, struct c
 
 typedef enum cht_rc op_fn(struct cht_apply *, struct cht_op *, struct cht_err *);
 static op_fn *const op_table[] = {
-    [CHT_OP_INSERT] = do_insert,     [CHT_OP_EDIT] = do_edit,         [CHT_OP_DELETE] = do_delete,
-    [CHT_OP_PAIR_SET] = do_pair_set, [CHT_OP_PAIR_PUT] = do_pair_put, [CHT_OP_PAIR_DEL] = do_pair_del,
-    [CHT_OP_PREFIX_DEL] = do_prefix_del, [CHT_OP_READ] = do_read,     [CHT_OP_PAIR_READ] = do_pair_read,
+    [CHT_OP_INSERT] = do_insert,         [CHT_OP_EDIT] = do_edit,         [CHT_OP_DELETE] = do_delete,
+    [CHT_OP_PAIR_SET] = do_pair_set,     [CHT_OP_PAIR_PUT] = do_pair_put, [CHT_OP_PAIR_DEL] = do_pair_del,
+    [CHT_OP_PREFIX_DEL] = do_prefix_del, [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read,
 };
 
 /* An operation of a commit that is not atomic: on failure what its undo covers is put back. */
@@ -440,8 +448,10 @@ uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
         const struct cht_op *op = &c->ops[i];
         n += 2 * CHT_LOGOP_HEAD_MAX + op->name.n + op->value.n;
         uint64_t under = 0;
-        if (op->kind == CHT_OP_PREFIX_DEL && op->with_values && cht_store_count(&db->base, op->name, &under, NULL) == CHT_OK)
-            n += under * CHT_LOGOP_HEAD_MAX; /* a VALUE_DEL each; pairs of the same group come on top, see commit.c */
+        if (op->kind == CHT_OP_PREFIX_DEL && op->with_values &&
+            cht_store_count(&db->base, op->name, &under, NULL) == CHT_OK)
+            n += under *
+                 CHT_LOGOP_HEAD_MAX; /* a VALUE_DEL each; pairs of the same group come on top, see commit.c */
     }
     return n;
 }

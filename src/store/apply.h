@@ -11,10 +11,10 @@
 struct cht_apply {
     struct cht_local *db;
     struct cht_logbuf log;
-    bool *held;    /* a shard's lock is held exclusively; owned, nshards */
-    bool *undoing; /* its undo is open; owned, nshards */
+    bool *held;          /* a shard's lock is held exclusively; owned, nshards */
+    bool *undoing;       /* its undo is open; owned, nshards */
     unsigned undo_count; /* how many of them */
-    bool atomic;   /* the commit under way */
+    bool atomic;         /* the commit under way */
     size_t locked_ops;
     uint32_t max_value;
     uint64_t inserted; /* user bytes of the group */
@@ -22,7 +22,8 @@ struct cht_apply {
     struct cht_err stuck_err;
 };
 
-enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, struct cht_err *err);
+enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value,
+                           struct cht_err *err);
 void cht_apply_fini(struct cht_apply *a);
 /* Runs one commit; sets the results of its operations and c->rc, c->failed, c->err. Locks may stay held between calls
  * within a group, until cht_apply_release. */

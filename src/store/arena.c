@@ -22,7 +22,8 @@ static bool ref_valid(const struct cht_pagefile *pf, unsigned k, uint32_t ref)
 static enum cht_rc code_of(const struct cht_err *err) { return err->code; }
 
 /* The free block at ref: its next, or damage. */
-static enum cht_rc free_next(struct cht_pagefile *pf, unsigned k, uint32_t ref, uint32_t *next, struct cht_err *err)
+static enum cht_rc free_next(struct cht_pagefile *pf, unsigned k, uint32_t ref, uint32_t *next,
+                             struct cht_err *err)
 {
     if (!ref_valid(pf, k, ref))
         return CHT_DAMAGED(err, "%s: free list %u leads to a wrong place %u", cht_pf_path(pf), k, ref);
@@ -30,7 +31,8 @@ static enum cht_rc free_next(struct cht_pagefile *pf, unsigned k, uint32_t ref, 
     if (b == NULL)
         return CHT_CORRUPT;
     if (cht_get32(b + 4) != (FREE_MAGIC ^ k))
-        return CHT_DAMAGED(err, "%s: offset %llu: block on free list %u is in use", cht_pf_path(pf), (unsigned long long)ref * 64, k);
+        return CHT_DAMAGED(err, "%s: offset %llu: block on free list %u is in use", cht_pf_path(pf),
+                           (unsigned long long)ref * 64, k);
     *next = cht_get32(b);
     return CHT_OK;
 }

@@ -10,7 +10,7 @@
 #include "store/pagefile.h"
 
 #define CHT_ARENA_CLASSES 7u
-#define CHT_ARENA_HEADS CHT_PF_USER                   /* offset in page 0 */
+#define CHT_ARENA_HEADS CHT_PF_USER                          /* offset in page 0 */
 #define CHT_ARENA_USER (CHT_PF_USER + 8 * CHT_ARENA_CLASSES) /* = 120: first byte free for the owner */
 
 static inline unsigned cht_arena_class(size_t n) /* smallest class that holds n bytes, n <= 4096 */

@@ -46,7 +46,10 @@ static void report_at(struct check *c, enum cht_pf_kind kind, uint64_t off, cons
     report(c, where, what);
 }
 
-static void bad_value(void *ctx, enum cht_pf_kind kind, uint64_t off, const char *what) { report_at(ctx, kind, off, what); }
+static void bad_value(void *ctx, enum cht_pf_kind kind, uint64_t off, const char *what)
+{
+    report_at(ctx, kind, off, what);
+}
 
 static void bad_pair(void *ctx, uint64_t off, const char *what) { report_at(ctx, CHT_PF_PAIRS, off, what); }
 
@@ -62,7 +65,8 @@ static void see_pair(void *ctx, const uint8_t *name, size_t len, uint64_t key)
 /* Damage is a finding; anything else (no memory, an I/O error) ends the check. */
 static enum cht_rc settle(struct check *c, enum cht_rc rc, const struct cht_err *e)
 {
-    bool damage = rc == CHT_CORRUPT || rc == CHT_VERSION || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED || rc == CHT_NO_FILE;
+    bool damage = rc == CHT_CORRUPT || rc == CHT_VERSION || rc == CHT_SHARD_MISSING ||
+                  rc == CHT_SHARD_MISPLACED || rc == CHT_NO_FILE;
     if (damage)
         report(c, c->name, e->msg);
     else if (rc != CHT_OK && c->first.code == CHT_OK)
@@ -77,7 +81,8 @@ static enum cht_rc check_pages(struct check *c, struct cht_pagefile *pf, struct 
     bool lenient = pf->kind == CHT_PF_VALUES && !c->clean;
     for (uint64_t p = 0; p < pf->fast.pages; p++) {
         struct cht_err e = {0};
-        atomic_fetch_and_explicit(&pf->fast.verified[p >> 6], ~(UINT64_C(1) << (p & 63)), memory_order_relaxed);
+        atomic_fetch_and_explicit(&pf->fast.verified[p >> 6], ~(UINT64_C(1) << (p & 63)),
+                                  memory_order_relaxed);
         if (lenient && p > 0) /* live ones are covered by their values' checksums */
             continue;
         if (cht_page_verify(pf, p, &e) != NULL)
@@ -233,10 +238,14 @@ static enum cht_rc check_all(struct check *c)
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_database,
-                      void (*fn)(void *ctx, const char *where, const char *what), void *ctx, uint64_t *findings, struct cht_err *err)
+                      void (*fn)(void *ctx, const char *where, const char *what), void *ctx,
+                      uint64_t *findings, struct cht_err *err)
 {
-    struct check c = {.io = cfg->io != NULL ? cfg->io : cht_io_posix(), .dirs = (char *const *)(const void *)cfg->dirs,
-                      .ndirs = cfg->dir_count, .fn = fn, .ctx = ctx};
+    struct check c = {.io = cfg->io != NULL ? cfg->io : cht_io_posix(),
+                      .dirs = (char *const *)(const void *)cfg->dirs,
+                      .ndirs = cfg->dir_count,
+                      .fn = fn,
+                      .ctx = ctx};
     *findings = 0;
     struct cht_file **locks = cht_calloc(cfg->dir_count, sizeof(struct cht_file *));
     if (locks == NULL)

@@ -23,7 +23,7 @@
 
 #define BATCH 64u /* pages copied in one locked section: 256 KiB */
 
-struct page_list { /* the pages of one file that this checkpoint writes */
+struct page_list {  /* the pages of one file that this checkpoint writes */
     uint64_t *page; /* owned */
     uint32_t *sum;  /* owned */
     size_t n, cap;
@@ -34,7 +34,7 @@ struct cht_checkpoint {
     uint64_t seq, generation;
     struct page_list list[CHT_PF_KINDS];
     struct cht_journal journal;
-    uint8_t *buf;  /* owned: BATCH pages and one of scratch */
+    uint8_t *buf;                /* owned: BATCH pages and one of scratch */
     uint64_t home[CHT_PF_KINDS]; /* pages of the last checkpoint */
 };
 
@@ -94,7 +94,8 @@ static enum cht_rc freeze_locked(struct cht_checkpoint *ck, struct cht_err *err)
     return CHT_OK;
 }
 
-enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out, struct cht_err *err)
+enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out,
+                                 struct cht_err *err)
 {
     struct cht_err local = {0};
     if (err == NULL)
@@ -122,12 +123,14 @@ enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_
 }
 
 /* Writes pages[i] = buf + i pages home; runs of neighbours in one write. */
-static enum cht_rc write_home(struct cht_pagefile *pf, const uint64_t *pages, size_t n, const uint8_t *buf, struct cht_err *err)
+static enum cht_rc write_home(struct cht_pagefile *pf, const uint64_t *pages, size_t n, const uint8_t *buf,
+                              struct cht_err *err)
 {
     for (size_t i = 0, run; i < n; i += run) {
         for (run = 1; i + run < n && pages[i + run] == pages[i] + run; run++)
             ;
-        enum cht_rc rc = cht_file_write(pf->file, buf + i * CHT_PAGE, run * CHT_PAGE, pages[i] * CHT_PAGE, err);
+        enum cht_rc rc =
+            cht_file_write(pf->file, buf + i * CHT_PAGE, run * CHT_PAGE, pages[i] * CHT_PAGE, err);
         if (rc != CHT_OK)
             return rc;
         atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
@@ -145,7 +148,8 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
     for (;;) {
         size_t first = l->n, n = 0;
         cht_rwlock_read(&ck->sh->lock);
-        while (n < BATCH && l->n < l->cap && cht_pf_take(pf, &cursor, &l->page[l->n], ck->buf + n * CHT_PAGE)) {
+        while (n < BATCH && l->n < l->cap &&
+               cht_pf_take(pf, &cursor, &l->page[l->n], ck->buf + n * CHT_PAGE)) {
             n++;
             l->n++;
         }
@@ -162,7 +166,8 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
             uint32_t sum = kind == CHT_PF_SUMS ? cht_get32(p + CHT_PAGE - 4) : cht_page_sum(p);
             l->sum[first + i] = sum;
             if (l->page[first + i] < ck->home[kind]) {
-                rc = cht_journal_add(&ck->journal, pf, l->page[first + i], p, sum, ck->buf + BATCH * CHT_PAGE, err);
+                rc = cht_journal_add(&ck->journal, pf, l->page[first + i], p, sum, ck->buf + BATCH * CHT_PAGE,
+                                     err);
                 continue;
             }
             if (fresh != i)
@@ -276,7 +281,8 @@ enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err)
         rc = sync_files(sh, err);
     if (rc == CHT_OK)
         rc = cht_journal_drop(&ck->journal, err);
-    atomic_fetch_add_explicit(&sh->written_bytes, CHT_JOURNAL_HEADER + ck->journal.body, memory_order_relaxed);
+    atomic_fetch_add_explicit(&sh->written_bytes, CHT_JOURNAL_HEADER + ck->journal.body,
+                              memory_order_relaxed);
     if (rc == CHT_OK)
         rc = finish(ck, err);
     if (rc != CHT_OK) {

@@ -32,18 +32,18 @@ struct cht_committer {
     struct cht_apply apply;     /* guarded by commit_mu */
 
     struct cht_mutex mu;
-    struct cht_cond work;      /* the thread's: leadership was handed over, or stop */
+    struct cht_cond work;            /* the thread's: leadership was handed over, or stop */
     struct cht_commit *head, **tail; /* guarded by mu */
-    bool leading;              /* guarded by mu: someone takes groups */
-    bool handed;               /* guarded by mu: leadership waits for the thread */
-    bool stop;                 /* guarded by mu */
+    bool leading;                    /* guarded by mu: someone takes groups */
+    bool handed;                     /* guarded by mu: leadership waits for the thread */
+    bool stop;                       /* guarded by mu */
 
     struct cht_mutex check_mu; /* one checkpoint at a time */
     struct cht_mutex wake_mu;  /* guards the next three */
     struct cht_cond wake;      /* the checkpointer's */
     struct cht_cond room;      /* a checkpoint ended */
     bool wanted, check_stop;
-    uint64_t checks_done;      /* guarded by wake_mu: bumped at the end of each attempt */
+    uint64_t checks_done; /* guarded by wake_mu: bumped at the end of each attempt */
 
     struct cht_thread thread, checkpointer;
     bool thread_up, checkpointer_up;
@@ -79,7 +79,8 @@ static void count_dirty(struct cht_local *db)
 
 static bool over(struct cht_committer *cm, unsigned times)
 {
-    return cht_wal_live(cm->db->wal) > cm->cfg.log_limit * times || cht_local_dirty(cm->db) > cm->cfg.dirty_limit * times;
+    return cht_wal_live(cm->db->wal) > cm->cfg.log_limit * times ||
+           cht_local_dirty(cm->db) > cm->cfg.dirty_limit * times;
 }
 
 static void want_checkpoint(struct cht_committer *cm)
@@ -146,7 +147,8 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
         return CHT_OK;
     size_t n;
     uint64_t seq;
-    enum cht_rc rc = cht_wal_reserve(cm->db->wal, a->log.bytes, err); /* nothing to do unless G2 guessed too low */
+    enum cht_rc rc =
+        cht_wal_reserve(cm->db->wal, a->log.bytes, err); /* nothing to do unless G2 guessed too low */
     const struct cht_wal_part *parts = cht_logbuf_parts(&a->log, &n);
     if (rc == CHT_OK)
         rc = cht_wal_append(cm->db->wal, parts, n, &seq, err);
@@ -309,7 +311,8 @@ static void *checkpointer_main(void *arg)
         cm->wanted = false;
         cht_mutex_unlock(&cm->wake_mu);
         struct cht_err err = {0};
-        (void)cht_committer_checkpoint(cm, &err); /* a failure shows in read_only; without memory it is tried again */
+        (void)cht_committer_checkpoint(
+            cm, &err); /* a failure shows in read_only; without memory it is tried again */
         cht_mutex_lock(&cm->wake_mu);
         cm->checks_done++;
         cht_cond_broadcast(&cm->room);
@@ -341,8 +344,8 @@ static enum cht_rc init_locks(struct cht_committer *cm, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg, struct cht_committer **out,
-                              struct cht_err *err)
+enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg,
+                              struct cht_committer **out, struct cht_err *err)
 {
     struct cht_committer *cm = cht_calloc(1, sizeof *cm);
     if (cm == NULL)
@@ -413,7 +416,8 @@ enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c)
     c->ctx = &w;
     c->done = wake_waiter;
     if (enqueue(cm, c, true)) {
-        (void)lead_once(cm); /* takes at least this commit: the queue is taken from its head and this was alone in it */
+        (void)lead_once(
+            cm); /* takes at least this commit: the queue is taken from its head and this was alone in it */
         stop_leading(cm);
     }
     cht_mutex_lock(&w.mu);
@@ -436,7 +440,8 @@ enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c)
 }
 
 /* Freezes one shard between two groups and makes the log durable up to there. */
-static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_checkpoint **ck, struct cht_err *err)
+static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_checkpoint **ck,
+                               struct cht_err *err)
 {
     cht_mutex_lock(&cm->commit_mu);
     uint64_t seq = cht_wal_seq(cm->db->wal);

@@ -16,8 +16,8 @@ struct cht_commit_config {
     uint64_t dirty_limit; /* ... or when as much is dirty */
     bool manual_checkpoint;
 };
-enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg, struct cht_committer **out,
-                              struct cht_err *err);
+enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg,
+                              struct cht_committer **out, struct cht_err *err);
 /* Stops the threads; what is queued is finished first. No new commits may come. */
 void cht_committer_free(struct cht_committer *cm);
 enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c);

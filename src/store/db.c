@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/invariant.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,15 +26,18 @@ bool cht_database_name_valid(const char *name)
 }
 
 /* DIR/NAME and below into path; what may be NULL. */
-static enum cht_rc db_path(char *path, size_t cap, const char *dir, const char *name, const char *what, struct cht_err *err)
+static enum cht_rc db_path(char *path, size_t cap, const char *dir, const char *name, const char *what,
+                           struct cht_err *err)
 {
-    int n = what == NULL ? snprintf(path, cap, "%s/%s", dir, name) : snprintf(path, cap, "%s/%s/%s", dir, name, what);
+    int n = what == NULL ? snprintf(path, cap, "%s/%s", dir, name)
+                         : snprintf(path, cap, "%s/%s/%s", dir, name, what);
     if (n < 0 || (size_t)n >= cap)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", dir);
     return CHT_OK;
 }
 
-static enum cht_rc read_manifest(struct cht_io *io, const char *path, struct cht_manifest *m, struct cht_err *err)
+static enum cht_rc read_manifest(struct cht_io *io, const char *path, struct cht_manifest *m,
+                                 struct cht_err *err)
 {
     uint8_t b[CHT_MANIFEST_SIZE];
     struct cht_file *f;
@@ -53,7 +57,8 @@ static enum cht_rc read_manifest(struct cht_io *io, const char *path, struct cht
     if (memcmp(b, magic, 8) != 0)
         return CHT_DAMAGED(err, "%s: offset 0: not a manifest", path);
     if (sealed && cht_get32(b + 8) != CHT_FORMAT_VERSION)
-        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path, cht_get32(b + 8), CHT_FORMAT_VERSION);
+        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path,
+                        cht_get32(b + 8), CHT_FORMAT_VERSION);
     if (!sealed)
         return CHT_DAMAGED(err, "%s: offset 0: does not match its checksum", path);
     memcpy(m->uuid, b + 16, 16);
@@ -63,13 +68,14 @@ static enum cht_rc read_manifest(struct cht_io *io, const char *path, struct cht
     return CHT_OK;
 }
 
-enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name, struct cht_manifest *m,
-                        struct cht_err *err)
+enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
+                        struct cht_manifest *m, struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
     bool found = false;
     if (!cht_database_name_valid(name))
-        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "'%.80s' is not a database name: [A-Za-z0-9][A-Za-z0-9_-]{0,63}", name);
+        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME,
+                        "'%.80s' is not a database name: [A-Za-z0-9][A-Za-z0-9_-]{0,63}", name);
     for (unsigned d = 0; d < ndirs; d++) {
         enum cht_rc rc = db_path(path, sizeof path, dirs[d], name, "manifest", err);
         if (rc != CHT_OK)
@@ -77,7 +83,8 @@ enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, cons
         if (!cht_io_exists(io, path))
             continue;
         if (found)
-            return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s has a manifest in %s and in %s", name, dirs[m->home], dirs[d]);
+            return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s has a manifest in %s and in %s", name,
+                            dirs[m->home], dirs[d]);
         rc = read_manifest(io, path, m, err);
         if (rc != CHT_OK)
             return rc;
@@ -87,8 +94,8 @@ enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, cons
     return found ? CHT_OK : CHT_FAIL(err, CHT_DATABASE_NOT_FOUND, "no database %s", name);
 }
 
-enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name, unsigned i, unsigned *dir,
-                              char *path, size_t cap, struct cht_err *err)
+enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
+                              unsigned i, unsigned *dir, char *path, size_t cap, struct cht_err *err)
 {
     bool found = false;
     char what[32], probe[CHT_PATH_MAX];
@@ -100,20 +107,24 @@ enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs
         if (!cht_io_exists(io, probe))
             continue;
         if (found)
-            return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s: shard %u is in %s and in %s", name, i, dirs[*dir], dirs[d]);
+            return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s: shard %u is in %s and in %s", name, i,
+                            dirs[*dir], dirs[d]);
         *dir = d;
         found = true;
     }
     if (!found)
-        return CHT_FAIL(err, CHT_SHARD_MISSING, "database %s: shard %u is in none of the data directories", name, i);
+        return CHT_FAIL(err, CHT_SHARD_MISSING, "database %s: shard %u is in none of the data directories",
+                        name, i);
     (void)snprintf(what, sizeof what, "shard-%03u", i);
     return db_path(path, cap, dirs[*dir], name, what, err);
 }
 
-static enum cht_rc make_shards(struct cht_env *env, const char *name, const struct cht_manifest *m, struct cht_err *err)
+static enum cht_rc make_shards(struct cht_env *env, const char *name, const struct cht_manifest *m,
+                               struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
     enum cht_rc rc = CHT_OK;
+    CHT_INVARIANT(env->ndirs > 0);
     for (unsigned i = 0; i < m->shards && rc == CHT_OK; i++) {
         char what[24];
         (void)snprintf(what, sizeof what, "shard-%03u", i);
@@ -124,7 +135,8 @@ static enum cht_rc make_shards(struct cht_env *env, const char *name, const stru
     return rc;
 }
 
-static enum cht_rc write_manifest(struct cht_env *env, const char *dir, const struct cht_manifest *m, struct cht_err *err)
+static enum cht_rc write_manifest(struct cht_env *env, const char *dir, const struct cht_manifest *m,
+                                  struct cht_err *err)
 {
     uint8_t b[CHT_MANIFEST_SIZE] = {0};
     memcpy(b, magic, 8);

@@ -26,21 +26,21 @@ struct cht_manifest {
 struct cht_env {
     struct cht_env_config cfg; /* defaults filled in; dirs owned */
     struct cht_io *io;
-    char **dirs;               /* owned */
+    char **dirs; /* owned */
     size_t ndirs;
-    struct cht_file **locks;   /* owned, one a directory */
-    struct cht_pool **pools;   /* owned, one a directory */
+    struct cht_file **locks; /* owned, one a directory */
+    struct cht_pool **pools; /* owned, one a directory */
     struct cht_mutex mu;
-    struct cht_local **open;   /* guarded by mu; owned */
+    struct cht_local **open; /* guarded by mu; owned */
     size_t nopen;
 };
 
 /* The manifest of a database. CHT_DATABASE_NOT_FOUND; CHT_SHARD_MISPLACED where two directories have one. */
-enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name, struct cht_manifest *m,
-                        struct cht_err *err);
+enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
+                        struct cht_manifest *m, struct cht_err *err);
 /* The folder of shard i, wherever it is. CHT_SHARD_MISSING, CHT_SHARD_MISPLACED (two of them). */
-enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name, unsigned i, unsigned *dir,
-                              char *path, size_t cap, struct cht_err *err);
+enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
+                              unsigned i, unsigned *dir, char *path, size_t cap, struct cht_err *err);
 enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
 enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* recover.c: opens the shards and redoes the log. */

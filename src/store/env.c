@@ -48,11 +48,14 @@ static enum cht_rc open_dir(struct cht_env *env, size_t i, const char *dir, stru
 static enum cht_rc check_config(const struct cht_env_config *c, struct cht_err *err)
 {
     if (c->dir_count == 0 || c->dir_count > CHT_SHARDS_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%zu data directories; 1 to %u are allowed", c->dir_count, CHT_SHARDS_MAX);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%zu data directories; 1 to %u are allowed", c->dir_count,
+                        CHT_SHARDS_MAX);
     if (c->max_value_size > CHT_VALUE_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "max_value_size %u; at most %u", c->max_value_size, CHT_VALUE_MAX);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "max_value_size %u; at most %u", c->max_value_size,
+                        CHT_VALUE_MAX);
     if (c->default_shards > CHT_SHARDS_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%u shards; at most %u", c->default_shards, CHT_SHARDS_MAX);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%u shards; at most %u", c->default_shards,
+                        CHT_SHARDS_MAX);
     return CHT_OK;
 }
 
@@ -97,7 +100,10 @@ static size_t find_open(const struct cht_env *env, const char *name)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard) { return db->env->pools[db->shards[shard].dir]; }
+struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard)
+{
+    return db->env->pools[db->shards[shard].dir];
+}
 
 enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err)
 {
@@ -221,7 +227,8 @@ static void add_name(void *ctx, const char *name, bool is_dir)
 
 static int by_name(const void *a, const void *b) { return strcmp(a, b); }
 
-enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx, struct cht_err *err)
+enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
+                         struct cht_err *err)
 {
     struct name_list l = {0};
     enum cht_rc rc = CHT_OK;

@@ -7,8 +7,8 @@
 #include "base/invariant.h"
 #include "store/values_format.h"
 
-#define PROBES 32        /* extents of a list looked at before a larger list is asked */
-#define GROW_MAX 256u    /* pages that the file grows ahead of need */
+#define PROBES 32     /* extents of a list looked at before a larger list is asked */
+#define GROW_MAX 256u /* pages that the file grows ahead of need */
 #define BUCKETS 32u
 
 static enum cht_rc code(const struct cht_err *e, struct cht_err *err)
@@ -32,9 +32,13 @@ uint8_t *cht_record_write(struct cht_values *v, uint32_t ref, struct cht_err *er
     return cht_record(v, ref, err) == NULL ? NULL : cht_arena_write(v->recycle, ref, err);
 }
 
-static unsigned bucket_at(uint32_t granules) { return CHT_RC_FREE + 4 * (31 - (unsigned)__builtin_clz(granules)); }
+static unsigned bucket_at(uint32_t granules)
+{
+    return CHT_RC_FREE + 4 * (31 - (unsigned)__builtin_clz(granules));
+}
 
-enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref, struct cht_err *err)
+enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref,
+                            struct cht_err *err)
 {
     struct cht_err e = {0};
     uint8_t *head = cht_arena_write(v->recycle, owner, &e), *r = cht_record_write(v, ref, &e);
@@ -53,7 +57,8 @@ enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_
     return CHT_OK;
 }
 
-enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref, struct cht_err *err)
+enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref,
+                              struct cht_err *err)
 {
     struct cht_err e = {0};
     uint8_t *r = cht_record_write(v, ref, &e);
@@ -65,8 +70,8 @@ enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned hea
     if (p == NULL || (next != 0 && n == NULL))
         return code(&e, err);
     if (cht_get32(p + (prev != 0 ? EX_NEXT : head_at)) != ref)
-        return CHT_DAMAGED(err, "%s: offset %llu: an extent is not where its list says", cht_pf_path(v->recycle),
-                           (unsigned long long)ref * 64);
+        return CHT_DAMAGED(err, "%s: offset %llu: an extent is not where its list says",
+                           cht_pf_path(v->recycle), (unsigned long long)ref * 64);
     cht_put32(p + (prev != 0 ? EX_NEXT : head_at), next);
     if (n != NULL)
         cht_put32(n + EX_PREV, prev);
@@ -75,7 +80,8 @@ enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned hea
     return CHT_OK;
 }
 
-enum cht_rc cht_extent_map(struct cht_values *v, const uint8_t *record, uint32_t ref, bool all, struct cht_err *err)
+enum cht_rc cht_extent_map(struct cht_values *v, const uint8_t *record, uint32_t ref, bool all,
+                           struct cht_err *err)
 {
     uint32_t start = cht_get32(record + EX_START), n = cht_get32(record + EX_GRANULES);
     enum cht_rc rc = CHT_OK;
@@ -89,7 +95,8 @@ enum cht_rc cht_extent_map(struct cht_values *v, const uint8_t *record, uint32_t
 }
 
 /* A new record for a stretch, in no list. */
-static enum cht_rc new_record(struct cht_values *v, unsigned state, uint32_t start, uint32_t granules, uint32_t *ref, struct cht_err *err)
+static enum cht_rc new_record(struct cht_values *v, unsigned state, uint32_t start, uint32_t granules,
+                              uint32_t *ref, struct cht_err *err)
 {
     struct cht_err e = {0};
     enum cht_rc rc = cht_arena_alloc(v->recycle, 0, ref, err);
@@ -115,7 +122,8 @@ static enum cht_rc join(struct cht_values *v, uint32_t ref, uint32_t other, stru
         return CHT_CORRUPT;
     uint32_t ostart = cht_get32(o + EX_START), on = cht_get32(o + EX_GRANULES);
     if (on == 0)
-        return CHT_DAMAGED(err, "%s: offset %llu: an extent of no length", cht_pf_path(v->recycle), (unsigned long long)other * 64);
+        return CHT_DAMAGED(err, "%s: offset %llu: an extent of no length", cht_pf_path(v->recycle),
+                           (unsigned long long)other * 64);
     enum cht_rc rc = cht_extent_unlink(v, 0, bucket_at(on), other, err);
     if (rc == CHT_OK)
         rc = cht_arena_free(v->recycle, 0, other, err);
@@ -178,7 +186,8 @@ enum cht_rc cht_extent_free(struct cht_values *v, uint32_t ref, struct cht_err *
         rc = cht_extent_link(v, 0, bucket_at(cht_get32(copy + EX_GRANULES)), ref, err);
     /* Whole pages that became free with this extent. */
     uint64_t first = (s + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES, last = end / CHT_PAGE_GRANULES;
-    uint64_t mine = start / CHT_PAGE_GRANULES, behind = (start + n + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES;
+    uint64_t mine = start / CHT_PAGE_GRANULES,
+             behind = (start + n + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES;
     first = first > mine ? first : mine;
     last = last < behind ? last : behind;
     if (rc == CHT_OK && first < last)
@@ -203,7 +212,8 @@ static uint32_t lead_in(uint32_t start, bool whole_pages)
 }
 
 /* A free extent that holds the request; 0 if none was found. */
-static enum cht_rc search(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *found, struct cht_err *err)
+static enum cht_rc search(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *found,
+                          struct cht_err *err)
 {
     *found = 0;
     for (unsigned at = bucket_at(granules); at < CHT_RC_FREE + 4 * BUCKETS; at += 4) {
@@ -215,7 +225,8 @@ static enum cht_rc search(struct cht_values *v, uint32_t granules, bool whole_pa
             const uint8_t *r = cht_record(v, ref, err);
             if (r == NULL)
                 return CHT_CORRUPT;
-            uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES), lead = lead_in(start, whole_pages);
+            uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES),
+                     lead = lead_in(start, whole_pages);
             if (have >= lead && have - lead >= granules) {
                 *found = ref;
                 return CHT_OK;
@@ -229,7 +240,8 @@ static enum cht_rc search(struct cht_values *v, uint32_t granules, bool whole_pa
 /* Adds pages at the end of the file as a free extent (joined with a free one in front). */
 static enum cht_rc grow(struct cht_values *v, uint32_t granules, struct cht_err *err)
 {
-    uint64_t need = (granules + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES + 1, have = cht_pf_pages(v->values), first;
+    uint64_t need = (granules + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES + 1,
+             have = cht_pf_pages(v->values), first;
     uint64_t step = have / 16 < GROW_MAX ? have / 16 : GROW_MAX;
     uint64_t n = need > step ? need : step;
     uint32_t ref;
@@ -237,7 +249,8 @@ static enum cht_rc grow(struct cht_values *v, uint32_t granules, struct cht_err 
         return CHT_FAIL(err, CHT_DISK_FULL, "%s: has its maximum of 512 GiB", cht_pf_path(v->values));
     enum cht_rc rc = cht_pf_extend(v->values, n, &first, err);
     if (rc == CHT_OK)
-        rc = new_record(v, CHT_EXT_FREE, (uint32_t)(first * CHT_PAGE_GRANULES), (uint32_t)(n * CHT_PAGE_GRANULES), &ref, err);
+        rc = new_record(v, CHT_EXT_FREE, (uint32_t)(first * CHT_PAGE_GRANULES),
+                        (uint32_t)(n * CHT_PAGE_GRANULES), &ref, err);
     uint32_t left = 0;
     if (rc == CHT_OK)
         rc = free_at(v, first * CHT_PAGE_GRANULES - 1, &left, err);
@@ -264,7 +277,8 @@ static enum cht_rc leave_free(struct cht_values *v, uint32_t start, uint32_t gra
     return rc == CHT_OK ? cht_extent_link(v, 0, bucket_at(granules), ref, err) : rc;
 }
 
-enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *ref, struct cht_err *err)
+enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *ref,
+                             struct cht_err *err)
 {
     struct cht_err e = {0};
     enum cht_rc rc = search(v, granules, whole_pages, ref, err);
@@ -278,7 +292,8 @@ enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole
     if (rc != CHT_OK)
         return rc;
     const uint8_t *r = cht_record(v, *ref, err);
-    uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES), lead = lead_in(start, whole_pages);
+    uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES),
+             lead = lead_in(start, whole_pages);
     rc = cht_extent_unlink(v, 0, bucket_at(have), *ref, err);
     uint8_t *w = rc == CHT_OK ? cht_record_write(v, *ref, &e) : NULL;
     if (w == NULL)

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define RECORD_HEAD 16u
-#define MERGE_GAP 32u    /* equal bytes between two changes that are cheaper to write than to leave out */
+#define MERGE_GAP 32u     /* equal bytes between two changes that are cheaper to write than to leave out */
 #define WHOLE_ABOVE 3072u /* changed bytes from which on the whole page is kept as one range */
 #define RANGES_MAX (CHT_PAGE / MERGE_GAP)
 #define RECORD_MAX (RECORD_HEAD + 4 * RANGES_MAX + CHT_PAGE + 8)
@@ -78,8 +78,8 @@ void cht_journal_close(struct cht_journal *j)
     memset(j, 0, sizeof *j);
 }
 
-enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint64_t page, const uint8_t *now, uint32_t sum,
-                            uint8_t *home, struct cht_err *err)
+enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint64_t page, const uint8_t *now,
+                            uint32_t sum, uint8_t *home, struct cht_err *err)
 {
     struct range ranges[RANGES_MAX + 1];
     size_t bytes;
@@ -111,7 +111,8 @@ enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint
     return CHT_OK;
 }
 
-enum cht_rc cht_journal_commit(struct cht_journal *j, struct cht_shard *sh, uint64_t generation, struct cht_err *err)
+enum cht_rc cht_journal_commit(struct cht_journal *j, struct cht_shard *sh, uint64_t generation,
+                               struct cht_err *err)
 {
     enum cht_rc rc = flush(j, err);
     if (rc != CHT_OK)
@@ -131,7 +132,8 @@ enum cht_rc cht_journal_commit(struct cht_journal *j, struct cht_shard *sh, uint
 }
 
 /* Puts one record's bytes in place. r holds the whole record. */
-static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_memory, bool verify, struct cht_err *err)
+static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_memory, bool verify,
+                                struct cht_err *err)
 {
     struct cht_pagefile *pf = sh->pf[r[0]];
     uint64_t page = cht_get64(r + 8);
@@ -139,7 +141,8 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
     uint8_t copy[CHT_PAGE], *p = copy;
     enum cht_rc rc = CHT_OK;
     if (page >= pf->file_pages)
-        return CHT_DAMAGED(err, "%s: journal names page %llu behind the end", cht_pf_path(pf), (unsigned long long)page);
+        return CHT_DAMAGED(err, "%s: journal names page %llu behind the end", cht_pf_path(pf),
+                           (unsigned long long)page);
     if (in_memory)
         p = pf->fast.base + page * CHT_PAGE;
     else
@@ -151,9 +154,10 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
         src += len;
     }
     bool sums = pf->kind == CHT_PF_SUMS;
-    if (rc == CHT_OK && verify && (sums ? cht_crc32c(0, p, CHT_PAGE - 4) : cht_page_sum(p)) != cht_get32(r + 4))
-        rc = CHT_DAMAGED(err, "%s: page %llu does not match its checksum after the journal was applied", cht_pf_path(pf),
-                         (unsigned long long)page);
+    if (rc == CHT_OK && verify &&
+        (sums ? cht_crc32c(0, p, CHT_PAGE - 4) : cht_page_sum(p)) != cht_get32(r + 4))
+        rc = CHT_DAMAGED(err, "%s: page %llu does not match its checksum after the journal was applied",
+                         cht_pf_path(pf), (unsigned long long)page);
     if (rc == CHT_OK && !in_memory) {
         rc = cht_file_write(pf->file, p, CHT_PAGE, page * CHT_PAGE, err);
         atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
@@ -183,7 +187,8 @@ static size_t record_length(const uint8_t *r, size_t avail)
     return avail < len ? 0 : len;
 }
 
-enum cht_rc cht_journal_apply(struct cht_journal *j, struct cht_shard *sh, bool in_memory, bool verify, struct cht_err *err)
+enum cht_rc cht_journal_apply(struct cht_journal *j, struct cht_shard *sh, bool in_memory, bool verify,
+                              struct cht_err *err)
 {
     uint64_t done = 0;
     while (done < j->body) {
@@ -213,7 +218,8 @@ enum cht_rc cht_journal_drop(struct cht_journal *j, struct cht_err *err)
 }
 
 /* Reads and checks header and body; *whole says whether the journal counts. */
-static enum cht_rc check_journal(struct cht_journal *j, struct cht_shard *sh, bool *whole, struct cht_err *err)
+static enum cht_rc check_journal(struct cht_journal *j, struct cht_shard *sh, bool *whole,
+                                 struct cht_err *err)
 {
     uint8_t h[CHT_JOURNAL_HEADER];
     size_t got;
@@ -222,11 +228,12 @@ static enum cht_rc check_journal(struct cht_journal *j, struct cht_shard *sh, bo
     enum cht_rc rc = j->file->io->ops->size(j->file, &size, err);
     if (rc == CHT_OK)
         rc = cht_file_read_some(j->file, h, sizeof h, 0, &got, err);
-    if (rc != CHT_OK || got < sizeof h || memcmp(h, magic, 8) != 0 || cht_get32(h + 508) != cht_crc32c(0, h, 508))
+    if (rc != CHT_OK || got < sizeof h || memcmp(h, magic, 8) != 0 ||
+        cht_get32(h + 508) != cht_crc32c(0, h, 508))
         return rc;
     if (cht_get32(h + 8) != CHT_FORMAT_VERSION)
-        return CHT_FAIL(err, CHT_VERSION, "%s/journal: format version %u, this program knows %u", sh->path, cht_get32(h + 8),
-                        CHT_FORMAT_VERSION);
+        return CHT_FAIL(err, CHT_VERSION, "%s/journal: format version %u, this program knows %u", sh->path,
+                        cht_get32(h + 8), CHT_FORMAT_VERSION);
     if (memcmp(h + 16, sh->uuid, 16) != 0 || cht_get32(h + 32) != sh->index)
         return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s/journal: belongs to another shard", sh->path);
     j->body = cht_get64(h + 48);

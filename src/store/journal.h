@@ -30,12 +30,15 @@ struct cht_journal {
 #define CHT_JOURNAL_STAGE (1u << 20)
 #define CHT_JOURNAL_HEADER 512u
 
-enum cht_rc cht_journal_open(struct cht_shard *sh, bool read_only, struct cht_journal *j, struct cht_err *err);
+enum cht_rc cht_journal_open(struct cht_shard *sh, bool read_only, struct cht_journal *j,
+                             struct cht_err *err);
 void cht_journal_close(struct cht_journal *j);
 /* Adds a page of `kind`; `now` is the page to be, `home` scratch for one page. */
-enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint64_t page, const uint8_t *now, uint32_t sum,
-                            uint8_t *home, struct cht_err *err);
-enum cht_rc cht_journal_commit(struct cht_journal *j, struct cht_shard *sh, uint64_t generation, struct cht_err *err);
+enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint64_t page, const uint8_t *now,
+                            uint32_t sum, uint8_t *home, struct cht_err *err);
+enum cht_rc cht_journal_commit(struct cht_journal *j, struct cht_shard *sh, uint64_t generation,
+                               struct cht_err *err);
 /* Writes every record home (to the files, or into the private maps). verify: compare with the sums, as recovery does. */
-enum cht_rc cht_journal_apply(struct cht_journal *j, struct cht_shard *sh, bool in_memory, bool verify, struct cht_err *err);
+enum cht_rc cht_journal_apply(struct cht_journal *j, struct cht_shard *sh, bool in_memory, bool verify,
+                              struct cht_err *err);
 enum cht_rc cht_journal_drop(struct cht_journal *j, struct cht_err *err);

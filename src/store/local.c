@@ -34,8 +34,8 @@ static enum cht_rc copy_out(const uint8_t *p, uint32_t n, struct cht_buf *out, s
 }
 
 /* The value under key in a shard whose lock is held. */
-static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint64_t key, struct cht_buf *out, uint32_t *size,
-                               struct cht_err *err)
+static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint64_t key, struct cht_buf *out,
+                               uint32_t *size, struct cht_err *err)
 {
     struct cht_value_ref ref;
     const uint8_t *p;
@@ -52,7 +52,8 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
     return rc;
 }
 
-static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size, struct cht_err *err)
+static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
+                             struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_key(key, db->nshards)];
@@ -72,8 +73,8 @@ static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t
     return rc;
 }
 
-static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out, uint32_t *size,
-                                    struct cht_err *err)
+static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key,
+                                    struct cht_buf *out, uint32_t *size, struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     unsigned at = cht_shard_of_name(name, db->nshards), home = at;
@@ -105,7 +106,8 @@ static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, ui
     return rc;
 }
 
-static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err)
+static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
+                               struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     uint64_t sum = 0;
@@ -136,7 +138,8 @@ struct local_value {
 };
 
 /* The checksum of a pinned value, a step at a time so that writers need not wait for all of it. */
-static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, uint64_t key, struct cht_err *err)
+static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, uint64_t key,
+                                 struct cht_err *err)
 {
     uint8_t k[8];
     cht_put64(k, key);
@@ -155,7 +158,8 @@ static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, ui
         return CHT_OK;
     atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
     return CHT_DAMAGED(err, "%s: offset %llu: the value of key %llu does not match its checksum",
-                       cht_pf_path(v->sh->pf[CHT_PF_VALUES]), (unsigned long long)v->ref.off, (unsigned long long)key);
+                       cht_pf_path(v->sh->pf[CHT_PF_VALUES]), (unsigned long long)v->ref.off,
+                       (unsigned long long)key);
 }
 
 static void local_value_close(struct cht_value *value)
@@ -167,7 +171,8 @@ static void local_value_close(struct cht_value *value)
     cht_free(v);
 }
 
-static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size, struct cht_err *err)
+static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                                    struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     struct local_value *v = cht_calloc(1, sizeof *v);
@@ -178,7 +183,8 @@ static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct ch
     cht_rwlock_read(&v->sh->lock);
     enum cht_rc rc = cht_values_find(&v->sh->values, key, &v->ref, err);
     if (rc == CHT_OK && v->ref.len >= CHT_LARGE_VALUE) {
-        atomic_fetch_add_explicit(&v->sh->pins, 1, memory_order_acquire); /* the checkpoint looks under the exclusive lock */
+        atomic_fetch_add_explicit(&v->sh->pins, 1,
+                                  memory_order_acquire); /* the checkpoint looks under the exclusive lock */
         v->pinned = true;
     } else if (rc == CHT_OK) {
         rc = read_locked(db, v->sh, key, &v->copy, NULL, err);
@@ -195,7 +201,8 @@ static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct ch
     return CHT_OK;
 }
 
-static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, void *buf, size_t n, size_t *got, struct cht_err *err)
+static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, void *buf, size_t n,
+                                    size_t *got, struct cht_err *err)
 {
     struct local_value *v = (struct local_value *)value;
     *got = 0;
@@ -224,7 +231,10 @@ static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, vo
 
 /* ---- service ------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc local_commit(struct cht_store *s, struct cht_commit *c) { return cht_committer_run(cht_local(s)->committer, c); }
+static enum cht_rc local_commit(struct cht_store *s, struct cht_commit *c)
+{
+    return cht_committer_run(cht_local(s)->committer, c);
+}
 
 static enum cht_rc local_submit(struct cht_store *s, struct cht_commit *c)
 {
@@ -236,7 +246,8 @@ static enum cht_rc local_checkpoint(struct cht_store *s, struct cht_err *err)
     return cht_committer_checkpoint(cht_local(s)->committer, err);
 }
 
-static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard_stat *st, struct cht_err *err)
+static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard_stat *st,
+                              struct cht_err *err)
 {
     struct cht_shard *sh = &db->shards[i];
     *st = (struct cht_shard_stat){.shard = i, .dir = db->env->dirs[sh->dir]};
@@ -256,7 +267,8 @@ static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard
     return CHT_OK;
 }
 
-static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *), void *ctx, struct cht_err *err)
+static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *),
+                                void *ctx, struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     for (unsigned i = 0; i < db->nshards; i++) {
@@ -332,7 +344,8 @@ static int by_length(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *), void *ctx, struct cht_err *err)
+static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *),
+                                 void *ctx, struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     struct length_list l = {0};
@@ -363,8 +376,8 @@ static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const s
 
 /* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
  * written, they may differ for a moment: such a page is looked at again with nothing else going on. */
-static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf, uint64_t first, uint64_t *bad,
-                               struct cht_err *err)
+static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf,
+                               uint64_t first, uint64_t *bad, struct cht_err *err)
 {
     uint8_t buf[CHT_PAGE];
     cht_committer_pause(db->committer, false);
@@ -395,7 +408,8 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
     return CHT_OK;
 }
 
-static enum cht_rc local_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad, struct cht_err *err)
+static enum cht_rc local_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad,
+                               struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     uint64_t start = cht_now_ns(), done = 0;
@@ -408,7 +422,8 @@ static enum cht_rc local_scrub(struct cht_store *s, uint64_t bytes_per_second, u
                 if (rc != CHT_OK)
                     return rc;
                 done += SCRUB_STEP * CHT_PAGE;
-                uint64_t due = bytes_per_second == 0 ? 0 : done * 1000 / bytes_per_second * 1000000, now = cht_now_ns() - start;
+                uint64_t due = bytes_per_second == 0 ? 0 : done * 1000 / bytes_per_second * 1000000,
+                         now = cht_now_ns() - start;
                 if (due > now)
                     cht_sleep_ns(due - now);
             }

@@ -17,37 +17,49 @@
 struct cht_store_ops {
     enum cht_rc (*get)(struct cht_store *, uint64_t, struct cht_buf *, uint32_t *, struct cht_err *);
     enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
-    enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, uint64_t *, struct cht_buf *, uint32_t *, struct cht_err *);
+    enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, uint64_t *, struct cht_buf *, uint32_t *,
+                              struct cht_err *);
     enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
-    enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *, struct cht_err *);
+    enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
+                              struct cht_err *);
     enum cht_rc (*value_read)(struct cht_value *, uint32_t, void *, size_t, size_t *, struct cht_err *);
     void (*value_close)(struct cht_value *);
     enum cht_rc (*commit)(struct cht_store *, struct cht_commit *);
     enum cht_rc (*submit)(struct cht_store *, struct cht_commit *);
     enum cht_rc (*checkpoint)(struct cht_store *, struct cht_err *);
     enum cht_rc (*stats)(struct cht_store *, struct cht_store_stats *, struct cht_err *);
-    enum cht_rc (*lengths)(struct cht_store *, void (*)(void *, const struct cht_length_stat *), void *, struct cht_err *);
-    enum cht_rc (*shards)(struct cht_store *, void (*)(void *, const struct cht_shard_stat *), void *, struct cht_err *);
+    enum cht_rc (*lengths)(struct cht_store *, void (*)(void *, const struct cht_length_stat *), void *,
+                           struct cht_err *);
+    enum cht_rc (*shards)(struct cht_store *, void (*)(void *, const struct cht_shard_stat *), void *,
+                          struct cht_err *);
     enum cht_rc (*scrub)(struct cht_store *, uint64_t, uint64_t *, struct cht_err *);
-    enum cht_rc (*scan_open)(struct cht_store *, const struct cht_scan_config *, struct cht_scan **, struct cht_err *);
-    enum cht_rc (*scan_next)(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *, struct cht_err *);
+    enum cht_rc (*scan_open)(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
+                             struct cht_err *);
+    enum cht_rc (*scan_next)(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,
+                             struct cht_err *);
     bool (*scan_exhausted)(const struct cht_scan *);
     void (*scan_cancel)(struct cht_scan *);
     void (*scan_close)(struct cht_scan *);
     size_t (*scan_memory)(const struct cht_scan *);
 };
 
-struct cht_store { const struct cht_store_ops *ops; };
-struct cht_value { struct cht_store *store; }; /* implementations embed these first */
-struct cht_scan { struct cht_store *store; };
+struct cht_store {
+    const struct cht_store_ops *ops;
+};
+struct cht_value {
+    struct cht_store *store;
+}; /* implementations embed these first */
+struct cht_scan {
+    struct cht_store *store;
+};
 
 struct cht_local {
     struct cht_store base;
-    struct cht_env *env;       /* set at open, then read-only, as are the next three */
+    struct cht_env *env; /* set at open, then read-only, as are the next three */
     unsigned nshards;
     struct cht_shard *shards;
     struct cht_wal *wal;
-    _Atomic uint64_t corrupt;  /* checksum failures seen; readers bump it */
+    _Atomic uint64_t corrupt; /* checksum failures seen; readers bump it */
     _Atomic bool read_only;
     struct cht_committer *committer; /* commit.c */
     char *name;
@@ -57,8 +69,10 @@ static inline struct cht_local *cht_local(struct cht_store *s) { return (struct 
 struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard);
 
 /* scan_local.c */
-enum cht_rc cht_local_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **, struct cht_err *);
-enum cht_rc cht_local_scan_next(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *, struct cht_err *);
+enum cht_rc cht_local_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
+                                struct cht_err *);
+enum cht_rc cht_local_scan_next(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,
+                                struct cht_err *);
 bool cht_local_scan_exhausted(const struct cht_scan *);
 void cht_local_scan_cancel(struct cht_scan *);
 void cht_local_scan_close(struct cht_scan *);

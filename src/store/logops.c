@@ -83,7 +83,8 @@ void cht_logbuf_add(struct cht_logbuf *l, enum cht_logop_kind kind, uint64_t key
 
 struct cht_logmark cht_logbuf_mark(const struct cht_logbuf *l)
 {
-    return (struct cht_logmark){l->buf.len, l->nparts, l->nparts > 0 ? l->parts[l->nparts - 1].n : 0, l->bytes};
+    return (struct cht_logmark){l->buf.len, l->nparts, l->nparts > 0 ? l->parts[l->nparts - 1].n : 0,
+                                l->bytes};
 }
 
 void cht_logbuf_rewind(struct cht_logbuf *l, struct cht_logmark m)
@@ -108,17 +109,23 @@ const struct cht_wal_part *cht_logbuf_parts(struct cht_logbuf *l, size_t *count)
     return l->parts;
 }
 
-enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht_logop *op, struct cht_err *err)
+enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht_logop *op,
+                             struct cht_err *err)
 {
     size_t at = *pos, left = n - at;
     unsigned kind = left > 0 ? p[at] : 0;
-    size_t head = kind == CHT_LOG_VALUE_PUT ? 11 : kind == CHT_LOG_VALUE_DEL ? 7 : kind == CHT_LOG_PAIR_SET ? 9 : 3;
+    size_t head = kind == CHT_LOG_VALUE_PUT   ? 11
+                  : kind == CHT_LOG_VALUE_DEL ? 7
+                  : kind == CHT_LOG_PAIR_SET  ? 9
+                                              : 3;
     if (kind < CHT_LOG_VALUE_PUT || kind > CHT_LOG_PREFIX_DEL || left < head)
         return CHT_DAMAGED(err, "log record: byte %zu is not an operation", at);
     *op = (struct cht_logop){.kind = (enum cht_logop_kind)kind};
     if (kind <= CHT_LOG_PAIR_SET)
         op->key = cht_get48(p + at + 1);
-    size_t len = kind == CHT_LOG_VALUE_PUT ? cht_get32(p + at + 7) : kind == CHT_LOG_VALUE_DEL ? 0 : cht_get16(p + at + head - 2);
+    size_t len = kind == CHT_LOG_VALUE_PUT   ? cht_get32(p + at + 7)
+                 : kind == CHT_LOG_VALUE_DEL ? 0
+                                             : cht_get16(p + at + head - 2);
     if (len > left - head)
         return CHT_DAMAGED(err, "log record: the operation at byte %zu is cut off", at);
     op->data = (struct cht_str){p + at + head, len};
@@ -151,7 +158,8 @@ static enum cht_rc redo_put(const struct cht_logop *op, struct cht_shard *sh, st
         return rc;
     rc = cht_values_large_write(&sh->values, &l, op->data.p, err);
     if (rc == CHT_OK)
-        rc = cht_values_large_put(&sh->values, op->key, &l, cht_value_crc(op->key, op->data.p, op->data.n), err);
+        rc = cht_values_large_put(&sh->values, op->key, &l, cht_value_crc(op->key, op->data.p, op->data.n),
+                                  err);
     if (rc != CHT_OK)
         cht_values_large_abandon(&sh->values, &l);
     return rc;

@@ -45,14 +45,18 @@ void cht_logbuf_clear(struct cht_logbuf *l);
 enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, struct cht_err *err);
 void cht_logbuf_add(struct cht_logbuf *l, enum cht_logop_kind kind, uint64_t key, struct cht_str data);
 /* A position to go back to when an atomic commit fails. */
-struct cht_logmark { size_t len, nparts, last; uint64_t bytes; };
+struct cht_logmark {
+    size_t len, nparts, last;
+    uint64_t bytes;
+};
 struct cht_logmark cht_logbuf_mark(const struct cht_logbuf *l);
 void cht_logbuf_rewind(struct cht_logbuf *l, struct cht_logmark m);
 /* The parts with their addresses filled in, for cht_wal_append; valid until the next change. */
 const struct cht_wal_part *cht_logbuf_parts(struct cht_logbuf *l, size_t *count);
 
 /* Decodes the operation at *pos and moves behind it; CHT_CORRUPT where the bytes are not one. */
-enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht_logop *op, struct cht_err *err);
+enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht_logop *op,
+                             struct cht_err *err);
 /* Does it concern this shard? And applies it (exclusive lock or no other thread). Idempotent. */
 bool cht_logop_concerns(const struct cht_logop *op, const struct cht_shard *sh);
 enum cht_rc cht_logop_redo(const struct cht_logop *op, struct cht_shard *sh, struct cht_err *err);

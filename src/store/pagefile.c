@@ -19,7 +19,8 @@
 #define GROW_MIN 16u                      /* pages */
 #define GROW_MAX ((64u << 20) / CHT_PAGE) /* largest step by which a file grows ahead of need */
 
-static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const uint8_t *src, struct cht_err *err)
+static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const uint8_t *src,
+                              struct cht_err *err)
 {
     if (list->n == list->cap) {
         size_t cap = list->cap ? list->cap * 2 : 64;
@@ -74,8 +75,8 @@ static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct c
     uint64_t *verified = (uint64_t *)(void *)pf->fast.verified;
     bool ok = grow_bitmap(&verified, pf->map_pages, want);
     pf->fast.verified = (_Atomic uint64_t *)(void *)verified;
-    ok = ok && grow_bitmap(&pf->dirty, pf->map_pages, want) && grow_bitmap(&pf->frozen, pf->map_pages, want) &&
-         grow_bitmap(&pf->saved, pf->map_pages, want);
+    ok = ok && grow_bitmap(&pf->dirty, pf->map_pages, want) &&
+         grow_bitmap(&pf->frozen, pf->map_pages, want) && grow_bitmap(&pf->saved, pf->map_pages, want);
     if (!ok)
         return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the page bitmaps", cht_pf_path(pf));
     uint8_t *base;
@@ -97,7 +98,8 @@ static enum cht_rc reserve_file(struct cht_pagefile *pf, uint64_t pages, struct 
     step = step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step;
     uint64_t want = pf->file_pages + step > pages ? pf->file_pages + step : pages;
     const struct cht_io_ops *ops = pf->file->io->ops;
-    enum cht_rc rc = ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
+    enum cht_rc rc =
+        ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
     if (rc == CHT_DISK_FULL && want > pages) {
         want = pages;
         rc = ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
@@ -187,7 +189,8 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
 
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
-    if (page < pf->fast.pages && cht_bit(pf->dirty, page) && !pf->undo_open) /* dirty implies not frozen, see freeze */
+    if (page < pf->fast.pages && cht_bit(pf->dirty, page) &&
+        !pf->undo_open) /* dirty implies not frozen, see freeze */
         return pf->fast.base + page * CHT_PAGE;
     return write_first(pf, page, err);
 }
@@ -195,8 +198,8 @@ uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *
 uint8_t *cht_pf_write_range(struct cht_pagefile *pf, uint64_t off, uint64_t n, struct cht_err *err)
 {
     if (cht_pf_range(pf, off, n) == NULL) {
-        (void)CHT_DAMAGED(err, "%s: range %llu+%llu is behind the end", cht_pf_path(pf), (unsigned long long)off,
-                          (unsigned long long)n);
+        (void)CHT_DAMAGED(err, "%s: range %llu+%llu is behind the end", cht_pf_path(pf),
+                          (unsigned long long)off, (unsigned long long)n);
         return NULL;
     }
     for (uint64_t page = off / CHT_PAGE; page * CHT_PAGE < off + n; page++) {
@@ -231,7 +234,8 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
 /* Lets go of private copies and dirty marks of whole pages. */
 static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
-    enum cht_rc rc = pf->file->io->ops->discard(pf->file, pf->fast.base + first * CHT_PAGE, (size_t)n * CHT_PAGE, err);
+    enum cht_rc rc =
+        pf->file->io->ops->discard(pf->file, pf->fast.base + first * CHT_PAGE, (size_t)n * CHT_PAGE, err);
     if (rc != CHT_OK)
         return rc;
     for (uint64_t p = first; p < first + n; p++) {
@@ -261,8 +265,8 @@ enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint6
     return drop_private(pf, first, n, err);
 }
 
-enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const void *data, uint64_t len, uint32_t *sums,
-                                struct cht_err *err)
+enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const void *data, uint64_t len,
+                                uint32_t *sums, struct cht_err *err)
 {
     const uint8_t *p = data;
     uint64_t whole = len / CHT_PAGE;
@@ -278,7 +282,8 @@ enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const v
     return cht_file_write(pf->file, data, (size_t)len, first * CHT_PAGE, err);
 }
 
-enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t n, const uint32_t *sums, struct cht_err *err)
+enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t n, const uint32_t *sums,
+                               struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     for (uint64_t i = 0; i < n && rc == CHT_OK; i++)
@@ -326,7 +331,8 @@ void cht_pf_undo_rollback(struct cht_pagefile *pf)
         memcpy(pf->fast.base + pf->undo.v[i].page * CHT_PAGE, pf->undo.v[i].data, CHT_PAGE);
     struct cht_err ignored; /* remembered as `broken`: whoever rolls back stops writing then */
     for (size_t i = 0; i < pf->direct.n; i++) {
-        if (pf->file->io->ops->punch(pf->file, pf->direct.v[i].page * CHT_PAGE, pf->direct_n[i] * CHT_PAGE, &ignored) != CHT_OK)
+        if (pf->file->io->ops->punch(pf->file, pf->direct.v[i].page * CHT_PAGE, pf->direct_n[i] * CHT_PAGE,
+                                     &ignored) != CHT_OK)
             pf->broken = true;
     }
     uint64_t n = pf->fast.pages - pf->undo_pages;
@@ -384,7 +390,8 @@ enum cht_rc cht_pf_forget(struct cht_pagefile *pf, const uint64_t *pages, size_t
             continue;
         }
         size_t run = 1; /* neighbours in one call */
-        while (i + run < n && pages[i + run] == pages[i] + run && pages[i + run] < pf->fast.pages && !cht_bit(pf->dirty, pages[i + run]))
+        while (i + run < n && pages[i + run] == pages[i] + run && pages[i + run] < pf->fast.pages &&
+               !cht_bit(pf->dirty, pages[i + run]))
             run++;
         enum cht_rc rc = ops->discard(pf->file, pf->fast.base + pages[i] * CHT_PAGE, run * CHT_PAGE, err);
         if (rc != CHT_OK)

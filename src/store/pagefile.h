@@ -24,19 +24,25 @@
 #include "os/io.h"
 
 #define CHT_PAGE 4096u
-#define CHT_PF_USER 64u       /* first user byte of page 0 */
-#define CHT_PF_USER_END 508u  /* behind the last one within the first sector; 512..4095 are free as well */
+#define CHT_PF_USER 64u      /* first user byte of page 0 */
+#define CHT_PF_USER_END 508u /* behind the last one within the first sector; 512..4095 are free as well */
 #define CHT_FORMAT_VERSION 1u
 
-enum cht_pf_kind { CHT_PF_KEYS = 0, CHT_PF_VALUES = 1, CHT_PF_RECYCLE = 2, CHT_PF_PAIRS = 3, CHT_PF_SUMS = 4 };
+enum cht_pf_kind {
+    CHT_PF_KEYS = 0,
+    CHT_PF_VALUES = 1,
+    CHT_PF_RECYCLE = 2,
+    CHT_PF_PAIRS = 3,
+    CHT_PF_SUMS = 4
+};
 #define CHT_PF_KINDS 5
 
 struct cht_pagefile; /* layout in pagefile.c's private header pagefile_int.h: only fast-path fields here */
 
 struct cht_pf_fast {
-    uint8_t *base;               /* the map */
-    uint64_t pages;              /* in use */
-    _Atomic uint64_t *verified;  /* a bit a page: its sum was compared or it is dirty */
+    uint8_t *base;              /* the map */
+    uint64_t pages;             /* in use */
+    _Atomic uint64_t *verified; /* a bit a page: its sum was compared or it is dirty */
 };
 
 /* The fast-path view is the first member of struct cht_pagefile. */
@@ -53,9 +59,10 @@ const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct ch
 static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
     const struct cht_pf_fast *f = cht_pf_fast(pf);
-    if (__builtin_expect(page < f->pages &&
-                             (atomic_load_explicit(&f->verified[page >> 6], memory_order_relaxed) >> (page & 63) & 1),
-                         1)) {
+    if (__builtin_expect(
+            page < f->pages &&
+                (atomic_load_explicit(&f->verified[page >> 6], memory_order_relaxed) >> (page & 63) & 1),
+            1)) {
         return f->base + page * CHT_PAGE;
     }
     return cht_page_verify(pf, page, err);
@@ -81,9 +88,12 @@ uint64_t cht_pf_pages(const struct cht_pagefile *pf);
  * its end), and are in use now. May be called without the shard lock: nothing else may refer to these pages. Also
  * sets their sums: that part (cht_pf_direct_done) needs the lock exclusive. `len` need not be a multiple of the page:
  * the rest of the last page is zeros. */
-enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err); /* excl. */
-enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const void *data, uint64_t len, uint32_t *sums, struct cht_err *err);
-enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t n, const uint32_t *sums, struct cht_err *err); /* excl. */
+enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint64_t n,
+                                  struct cht_err *err); /* excl. */
+enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const void *data, uint64_t len,
+                                uint32_t *sums, struct cht_err *err);
+enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t n, const uint32_t *sums,
+                               struct cht_err *err); /* excl. */
 /* Marks whole pages as free and empty: sum 0, no private copy, space given back: they read as zeros. Exclusive. Only for
  * pages that the last completed checkpoint holds free. */
 enum cht_rc cht_pf_release(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err);

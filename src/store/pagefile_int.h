@@ -17,25 +17,25 @@ struct cht_pf_image { /* before-image of a page */
     uint64_t page;
     uint8_t *data; /* owned */
 };
-struct cht_pf_images { /* growable list */
+struct cht_pf_images {      /* growable list */
     struct cht_pf_image *v; /* owned */
     size_t n, cap;
 };
 
 struct cht_pagefile {
-    struct cht_pf_fast fast; /* must be first; changed under the exclusive lock */
-    struct cht_file *file;   /* owned */
+    struct cht_pf_fast fast;   /* must be first; changed under the exclusive lock */
+    struct cht_file *file;     /* owned */
     struct cht_pagefile *sums; /* NULL for the sums file itself */
     enum cht_pf_kind kind;
     bool read_only;
-    bool broken;             /* an undo could not give direct pages back: the shard must stop writing */
-    uint64_t file_pages;     /* pages backed by the file; >= fast.pages */
-    uint64_t map_pages;      /* pages of address space; the bitmaps have as many bits */
-    uint64_t home_pages;     /* pages of the last complete checkpoint: overwriting these needs the journal */
-    uint64_t frozen_pages;   /* pages at the freeze of the checkpoint under way */
-    uint64_t *dirty;         /* changed since the freeze of the last checkpoint; guarded by the exclusive lock */
-    uint64_t *frozen;        /* dirty at the freeze, not copied yet */
-    uint64_t *saved;         /* has a before-image in the open undo */
+    bool broken;           /* an undo could not give direct pages back: the shard must stop writing */
+    uint64_t file_pages;   /* pages backed by the file; >= fast.pages */
+    uint64_t map_pages;    /* pages of address space; the bitmaps have as many bits */
+    uint64_t home_pages;   /* pages of the last complete checkpoint: overwriting these needs the journal */
+    uint64_t frozen_pages; /* pages at the freeze of the checkpoint under way */
+    uint64_t *dirty;  /* changed since the freeze of the last checkpoint; guarded by the exclusive lock */
+    uint64_t *frozen; /* dirty at the freeze, not copied yet */
+    uint64_t *saved;  /* has a before-image in the open undo */
     _Atomic uint64_t dirty_count; /* changed under the exclusive lock, read by statistics without */
     uint64_t frozen_count;
     struct cht_pf_images side; /* frozen pages that were changed before the checkpoint copied them */
@@ -50,14 +50,14 @@ struct cht_pagefile {
 };
 
 /* Creates an empty file of one header page in the folder; written, not synced. */
-enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind kind, const uint8_t uuid[16], uint32_t shard,
-                          uint32_t shards, struct cht_err *err);
+enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind kind, const uint8_t uuid[16],
+                          uint32_t shard, uint32_t shards, struct cht_err *err);
 /* Opens and maps; the header is checked by cht_pf_attach, after a journal was applied. */
-enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only, struct cht_pagefile **out,
-                        struct cht_err *err);
+enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only,
+                        struct cht_pagefile **out, struct cht_err *err);
 /* Checks the header (magic, version, place, crc, size), cuts off what lies behind the pages in use (not if read_only). */
-enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16], uint32_t shard,
-                          uint32_t shards, struct cht_err *err);
+enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16],
+                          uint32_t shard, uint32_t shards, struct cht_err *err);
 void cht_pf_close(struct cht_pagefile *pf);
 /* Cuts the file to the pages in use (clean close). */
 enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err);
@@ -76,9 +76,11 @@ void cht_pf_redirty(struct cht_pagefile *pf, uint64_t page);
 enum cht_rc cht_pf_forget(struct cht_pagefile *pf, const uint64_t *pages, size_t n, struct cht_err *err);
 
 uint32_t cht_page_sum(const void *page); /* never 0 */
-enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum, struct cht_err *err);
+enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum,
+                         struct cht_err *err);
 /* Exclusive lock. */
-enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum, struct cht_err *err);
+enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum,
+                         struct cht_err *err);
 /* Compares one page as the file has it with its sum; buf is scratch of one page. CHT_CORRUPT. */
 enum cht_rc cht_pf_scrub_page(struct cht_pagefile *pf, uint64_t page, uint8_t *buf, struct cht_err *err);
 

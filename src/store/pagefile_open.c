@@ -22,8 +22,8 @@ static void seal(uint8_t *page, enum cht_pf_kind kind)
         cht_put32(page + CHT_PAGE - 4, cht_crc32c(0, page, CHT_PAGE - 4));
 }
 
-enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind kind, const uint8_t uuid[16], uint32_t shard,
-                          uint32_t shards, struct cht_err *err)
+enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind kind, const uint8_t uuid[16],
+                          uint32_t shard, uint32_t shards, struct cht_err *err)
 {
     uint8_t page[CHT_PAGE] = {0};
     memcpy(page, magic, 8);
@@ -45,8 +45,8 @@ enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind 
     return rc;
 }
 
-enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only, struct cht_pagefile **out,
-                        struct cht_err *err)
+enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only,
+                        struct cht_pagefile **out, struct cht_err *err)
 {
     struct cht_pagefile *pf = cht_calloc(1, sizeof *pf);
     if (pf == NULL)
@@ -83,33 +83,35 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
 }
 
 /* The checks of a header in the order that gives the clearest refusal. */
-static enum cht_rc check_header(const struct cht_pagefile *pf, const uint8_t uuid[16], uint32_t shard, uint32_t shards,
-                                struct cht_err *err)
+static enum cht_rc check_header(const struct cht_pagefile *pf, const uint8_t uuid[16], uint32_t shard,
+                                uint32_t shards, struct cht_err *err)
 {
     const uint8_t *h = pf->fast.base;
     const char *path = cht_pf_path(pf);
     if (memcmp(h, magic, 8) != 0)
         return CHT_DAMAGED(err, "%s: offset 0: not a cheetah page file", path);
-    if (cht_get32(h + 8) != CHT_FORMAT_VERSION && cht_get32(h + CHT_PF_USER_END) == cht_crc32c(0, h, CHT_PF_USER_END))
-        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path, cht_get32(h + 8),
-                        CHT_FORMAT_VERSION);
+    if (cht_get32(h + 8) != CHT_FORMAT_VERSION &&
+        cht_get32(h + CHT_PF_USER_END) == cht_crc32c(0, h, CHT_PF_USER_END))
+        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path,
+                        cht_get32(h + 8), CHT_FORMAT_VERSION);
     if (cht_get32(h + CHT_PF_USER_END) != cht_crc32c(0, h, CHT_PF_USER_END))
         return CHT_DAMAGED(err, "%s: offset 0: the header does not match its checksum", path);
     if (cht_get32(h + 12) != (uint32_t)pf->kind)
-        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: is a page file of kind %u, not %d", path, cht_get32(h + 12), (int)pf->kind);
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: is a page file of kind %u, not %d", path,
+                        cht_get32(h + 12), (int)pf->kind);
     if (memcmp(h + 16, uuid, 16) != 0)
         return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: belongs to another database", path);
     if (cht_get32(h + 32) != shard || cht_get32(h + 36) != shards)
-        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: is shard %u of %u, not %u of %u", path, cht_get32(h + 32),
-                        cht_get32(h + 36), shard, shards);
+        return CHT_FAIL(err, CHT_SHARD_MISPLACED, "%s: is shard %u of %u, not %u of %u", path,
+                        cht_get32(h + 32), cht_get32(h + 36), shard, shards);
     if (cht_get64(h + 40) == 0 || cht_get64(h + 40) > pf->file_pages)
-        return CHT_DAMAGED(err, "%s: has %llu pages where its header says %llu", path, (unsigned long long)pf->file_pages,
-                           (unsigned long long)cht_get64(h + 40));
+        return CHT_DAMAGED(err, "%s: has %llu pages where its header says %llu", path,
+                           (unsigned long long)pf->file_pages, (unsigned long long)cht_get64(h + 40));
     return CHT_OK;
 }
 
-enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16], uint32_t shard,
-                          uint32_t shards, struct cht_err *err)
+enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16],
+                          uint32_t shard, uint32_t shards, struct cht_err *err)
 {
     enum cht_rc rc = check_header(pf, uuid, shard, shards, err);
     if (rc != CHT_OK)
@@ -174,7 +176,8 @@ static uint64_t sums_page(enum cht_pf_kind kind, uint64_t page)
     return 1 + page / CHT_SUMS_PER_PAGE * 4 + (uint64_t)kind;
 }
 
-enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum, struct cht_err *err)
+enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum,
+                         struct cht_err *err)
 {
     uint64_t sp = sums_page(kind, page);
     if (sp >= sums->fast.pages) {
@@ -188,7 +191,8 @@ enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint6
     return CHT_OK;
 }
 
-enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum, struct cht_err *err)
+enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum,
+                         struct cht_err *err)
 {
     uint32_t old;
     struct cht_err local = {0};
@@ -230,6 +234,6 @@ enum cht_rc cht_pf_scrub_page(struct cht_pagefile *pf, uint64_t page, uint8_t *b
         good = cht_page_sum(buf) == sum;
     if (good)
         return CHT_OK;
-    return CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf), (unsigned long long)page,
-                       (unsigned long long)(page * CHT_PAGE));
+    return CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf),
+                       (unsigned long long)page, (unsigned long long)(page * CHT_PAGE));
 }

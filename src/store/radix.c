@@ -20,7 +20,8 @@ static const uint8_t *table(struct cht_pagefile *rc, uint32_t ref, struct cht_er
     return cht_arena_read(rc, ref, err);
 }
 
-enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t *value, struct cht_err *err)
+enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t *value,
+                          struct cht_err *err)
 {
     const uint8_t *p = cht_page_read(rc, 0, err);
     uint32_t ref = p == NULL ? 0 : cht_get32(p + root_at);
@@ -32,7 +33,8 @@ enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t ke
     return p == NULL ? CHT_CORRUPT : CHT_OK;
 }
 
-enum cht_rc cht_radix_set(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t value, struct cht_err *err)
+enum cht_rc cht_radix_set(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t value,
+                          struct cht_err *err)
 {
     struct cht_err e = {0};
     uint8_t *p = cht_page_write(rc, 0, &e);
@@ -61,7 +63,8 @@ enum cht_rc cht_radix_set(struct cht_pagefile *rc, unsigned root_at, uint32_t ke
     return CHT_OK;
 }
 
-enum cht_rc cht_radix_next(struct cht_pagefile *rc, unsigned root_at, uint32_t *key, uint32_t *value, struct cht_err *err)
+enum cht_rc cht_radix_next(struct cht_pagefile *rc, unsigned root_at, uint32_t *key, uint32_t *value,
+                           struct cht_err *err)
 {
     uint64_t k = *key;
     while (k < CHT_MAP_MAX) {

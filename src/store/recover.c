@@ -91,7 +91,7 @@ static enum cht_rc flush_batch(struct replay *r, struct cht_err *err)
 {
     if (r->count == 0)
         return CHT_OK;
-    struct redo_task tasks[CHT_SHARDS_MAX];
+    struct redo_task tasks[CHT_SHARDS_MAX] = {0};
     CHT_INVARIANT(r->workers <= CHT_SHARDS_MAX);
     r->running = r->workers;
     for (unsigned i = 0; i < r->workers; i++) {
@@ -181,7 +181,8 @@ enum cht_rc cht_db_replay(struct cht_local *db, uint64_t dirty_limit, struct cht
 
 /* ---- opening and closing ------------------------------------------------------------------------------------- */
 
-static enum cht_rc open_shards(struct cht_local *db, const char *name, const struct cht_manifest *m, struct cht_err *err)
+static enum cht_rc open_shards(struct cht_local *db, const char *name, const struct cht_manifest *m,
+                               struct cht_err *err)
 {
     struct cht_env *env = db->env;
     db->shards = cht_aligned_alloc(64, m->shards * sizeof *db->shards);
@@ -202,13 +203,15 @@ static enum cht_rc open_shards(struct cht_local *db, const char *name, const str
     return rc;
 }
 
-static enum cht_rc open_log(struct cht_local *db, const char *name, const struct cht_manifest *m, struct cht_err *err)
+static enum cht_rc open_log(struct cht_local *db, const char *name, const struct cht_manifest *m,
+                            struct cht_err *err)
 {
     char dir[CHT_PATH_MAX];
     int n = snprintf(dir, sizeof dir, "%s/%s/log", db->env->dirs[m->home], name);
     if (n < 0 || (size_t)n >= sizeof dir)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", name);
-    struct cht_wal_config wc = {.io = db->env->io, .dir = dir, .segment_bytes = db->env->cfg.log_segment_bytes};
+    struct cht_wal_config wc = {
+        .io = db->env->io, .dir = dir, .segment_bytes = db->env->cfg.log_segment_bytes};
     memcpy(wc.uuid, m->uuid, 16);
     return cht_wal_open(&wc, &db->wal, err);
 }
@@ -225,7 +228,10 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     db->base.ops = &cht_local_ops;
     db->env = env;
     db->name = cht_strdup(name);
-    rc = db->name == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name) : open_shards(db, name, &m, err);
+    if (db->name == NULL)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
+    else
+        rc = open_shards(db, name, &m, err);
     if (rc == CHT_OK)
         rc = open_log(db, name, &m, err);
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
@@ -254,7 +260,8 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    bool clean = checkpoint && db->committer != NULL && !atomic_load_explicit(&db->read_only, memory_order_acquire);
+    bool clean =
+        checkpoint && db->committer != NULL && !atomic_load_explicit(&db->read_only, memory_order_acquire);
     if (clean)
         rc = cht_committer_checkpoint(db->committer, err);
     if (clean && rc == CHT_OK && dirty_of(db) > 0) /* what the first one set free must be on disk as free */

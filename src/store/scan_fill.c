@@ -21,7 +21,7 @@ struct fill {
     struct cht_stream *st;
     struct cht_batch *b;
     struct cht_shard *sh;
-    size_t inline_max; /* longer values are not carried */
+    size_t inline_max;           /* longer values are not carried */
     struct cht_trie_item *found; /* owned */
 };
 
@@ -52,8 +52,10 @@ static bool beyond(const struct cht_local_scan *sc, const uint8_t *name, size_t 
 /* How many entries this batch may have. */
 static size_t quota(const struct cht_local_scan *sc, const struct cht_stream *st)
 {
-    size_t n = st->fills == 0 && sc->items_max >= 64 ? sc->items_max / 8 : sc->items_max; /* the first comes quickly */
-    if (sc->cfg.limit > 0 && sc->cfg.limit + 1 - st->filled < n) /* one more than asked tells whether there is more */
+    size_t n = st->fills == 0 && sc->items_max >= 64 ? sc->items_max / 8
+                                                     : sc->items_max; /* the first comes quickly */
+    if (sc->cfg.limit > 0 &&
+        sc->cfg.limit + 1 - st->filled < n) /* one more than asked tells whether there is more */
         n = (size_t)(sc->cfg.limit + 1 - st->filled);
     return n;
 }
@@ -64,12 +66,14 @@ static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
     struct cht_local_scan *sc = f->sc;
     struct cht_batch *b = f->b;
     struct cht_trie_iter *it;
-    struct cht_str after = f->st->cursor_len > 0 ? (struct cht_str){f->st->cursor, f->st->cursor_len} : sc->cfg.after;
+    struct cht_str after =
+        f->st->cursor_len > 0 ? (struct cht_str){f->st->cursor, f->st->cursor_len} : sc->cfg.after;
     enum cht_rc rc = cht_trie_iter_new(&it, err);
     if (rc != CHT_OK)
         return rc;
     size_t max = quota(sc, f->st);
-    rc = cht_trie_iter_seek(it, cht_shard_pairs(f->sh), sc->cfg.prefix.p, sc->cfg.prefix.n, after.p, after.n, sc->cfg.reverse, err);
+    rc = cht_trie_iter_seek(it, cht_shard_pairs(f->sh), sc->cfg.prefix.p, sc->cfg.prefix.n, after.p, after.n,
+                            sc->cfg.reverse, err);
     size_t n = 0, names_used;
     if (rc == CHT_OK)
         rc = cht_trie_iter_batch(it, f->found, max, b->names, sc->names_cap, &n, &names_used, err);
@@ -83,8 +87,10 @@ static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
             b->last = true;
             break;
         }
-        b->items[b->count++] = (struct cht_scan_item){.head = head_of(sc, name, f->found[i].len), .key = f->found[i].key,
-                                                      .name = f->found[i].off, .name_len = f->found[i].len};
+        b->items[b->count++] = (struct cht_scan_item){.head = head_of(sc, name, f->found[i].len),
+                                                      .key = f->found[i].key,
+                                                      .name = f->found[i].off,
+                                                      .name_len = f->found[i].len};
     }
     return CHT_OK;
 }
@@ -113,7 +119,8 @@ static enum cht_rc take_values(struct fill *f, struct cht_err *err)
 
 /* The value of one item into the batch; false where it does not fit any more. `first`: nothing is in front of it, so it will
  * not fit another batch either. */
-static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item *it, const struct cht_value_ref *ref, bool first)
+static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item *it,
+                      const struct cht_value_ref *ref, bool first)
 {
     struct cht_batch *b = f->b;
     const uint8_t *p;
@@ -147,7 +154,10 @@ static void mark_failed(struct fill *f, struct cht_scan_item *it, enum cht_rc rc
         atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
 }
 
-static bool is_home(const struct fill *f, uint64_t key) { return cht_shard_of_key(key, f->sh->count) == f->sh->index; }
+static bool is_home(const struct fill *f, uint64_t key)
+{
+    return cht_shard_of_key(key, f->sh->count) == f->sh->index;
+}
 
 /* F2 */
 static void home_values(struct fill *f)
@@ -215,8 +225,13 @@ static void render(struct fill *f)
     size_t out = f->sc->bytes_cap, end = 2 * f->sc->bytes_cap;
     for (size_t i = 0; i < b->count; i++) {
         struct cht_scan_item *it = &b->items[i];
-        struct cht_entry e = {.name = b->names + it->name, .name_len = it->name_len, .key = it->key, .size = it->size, .flags = it->flags,
-                              .value = it->value_len > 0 ? b->bytes + it->value : NULL, .value_len = it->value_len};
+        struct cht_entry e = {.name = b->names + it->name,
+                              .name_len = it->name_len,
+                              .key = it->key,
+                              .size = it->size,
+                              .flags = it->flags,
+                              .value = it->value_len > 0 ? b->bytes + it->value : NULL,
+                              .value_len = it->value_len};
         size_t n = f->sc->cfg.render(f->sc->cfg.render_ctx, &e, b->bytes + out, end - out);
         if (n == SIZE_MAX && i > 0) {
             b->count = i;
@@ -276,7 +291,10 @@ void cht_scan_fill(struct cht_stream *st)
         f.b->last = true;
     } else {
         f.found = cht_malloc(sc->items_max * sizeof *f.found);
-        rc = f.found == NULL ? CHT_FAIL(&err, CHT_NO_MEMORY, "no memory for a scan") : fill_batch(&f, &err);
+        if (f.found == NULL)
+            rc = CHT_FAIL(&err, CHT_NO_MEMORY, "no memory for a scan");
+        else
+            rc = fill_batch(&f, &err);
         cht_free(f.found);
     }
     if (rc == CHT_OK)

@@ -13,7 +13,8 @@
 #include "store/trie.h"
 
 struct cht_scan_item {
-    uint64_t head; /* the first 8 bytes of the name behind the common prefix, big-endian (inverted when backward); or the key */
+    uint64_t
+        head; /* the first 8 bytes of the name behind the common prefix, big-endian (inverted when backward); or the key */
     uint64_t key;
     uint32_t name, name_len;   /* offset in names */
     uint32_t value, value_len; /* offset in bytes; value_len 0: none */
@@ -35,20 +36,21 @@ struct cht_stream {
     struct cht_local_scan *scan;
     unsigned shard;
     struct cht_batch batch[2];
-    bool ready[2];   /* guarded by mu */
-    bool queued;     /* guarded by mu: a fill is queued or running */
-    bool ended;      /* guarded by mu: the last batch has been filled */
-    unsigned fill;   /* batch to fill next: changed under mu when nothing is queued, read by the worker while it is */
+    bool ready[2]; /* guarded by mu */
+    bool queued;   /* guarded by mu: a fill is queued or running */
+    bool ended;    /* guarded by mu: the last batch has been filled */
+    unsigned
+        fill; /* batch to fill next: changed under mu when nothing is queued, read by the worker while it is */
     unsigned fills;  /* the worker's */
     uint64_t filled; /* the worker's: entries so far */
     uint8_t *cursor; /* owned, CHT_NAME_MAX; the worker's: the last name given */
     size_t cursor_len;
     uint64_t cursor_key; /* ... or the next key */
-    unsigned read;   /* the reader's: batch being read, or to be read next */
-    bool reading;    /* the reader has it */
-    bool dead;       /* the reader's: nothing more */
-    size_t at;       /* the reader's: next item */
-    unsigned spent;  /* the reader's: batches read out, to be given back at the next call (bits) */
+    unsigned read;       /* the reader's: batch being read, or to be read next */
+    bool reading;        /* the reader has it */
+    bool dead;           /* the reader's: nothing more */
+    size_t at;           /* the reader's: next item */
+    unsigned spent;      /* the reader's: batches read out, to be given back at the next call (bits) */
 };
 
 struct cht_local_scan {
@@ -61,15 +63,15 @@ struct cht_local_scan {
     size_t items_max, names_cap, bytes_cap, memory;
     _Atomic bool cancelled;
     struct cht_mutex mu;
-    struct cht_cond cond;   /* a batch is ready, a fill ended, or an error */
-    unsigned active;        /* guarded by mu: fills queued or running */
-    enum cht_rc rc;         /* guarded by mu: first failure of a fill */
-    struct cht_err err;     /* guarded by mu */
-    bool wants_ready;       /* guarded by mu: a poll said CHT_PENDING */
-    uint64_t delivered;     /* the reader's */
-    bool started;           /* the reader's: the tree is built */
-    unsigned *tree;         /* owned: losers; tree[0] the winner */
-    uint64_t *heads;        /* owned: of each stream's current item */
+    struct cht_cond cond; /* a batch is ready, a fill ended, or an error */
+    unsigned active;      /* guarded by mu: fills queued or running */
+    enum cht_rc rc;       /* guarded by mu: first failure of a fill */
+    struct cht_err err;   /* guarded by mu */
+    bool wants_ready;     /* guarded by mu: a poll said CHT_PENDING */
+    uint64_t delivered;   /* the reader's */
+    bool started;         /* the reader's: the tree is built */
+    unsigned *tree;       /* owned: losers; tree[0] the winner */
+    uint64_t *heads;      /* owned: of each stream's current item */
 };
 
 /* Fills the stream's next batch, in the calling thread. Errors go to scan->rc. Not with mu held. */

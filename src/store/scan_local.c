@@ -17,7 +17,8 @@ static bool is_small(struct cht_local_scan *sc)
     if (sc->cfg.limit > 0 && sc->cfg.limit <= SMALL_SCAN)
         return true;
     uint64_t n = 0;
-    return sc->cfg.kind == CHT_SCAN_PAIRS && cht_store_count(&sc->db->base, sc->cfg.prefix, &n, NULL) == CHT_OK && n <= SMALL_SCAN;
+    return sc->cfg.kind == CHT_SCAN_PAIRS &&
+           cht_store_count(&sc->db->base, sc->cfg.prefix, &n, NULL) == CHT_OK && n <= SMALL_SCAN;
 }
 
 /* ---- filling ------------------------------------------------------------------------------------------------- */
@@ -29,7 +30,8 @@ static void submit_fills(struct cht_local_scan *sc)
         struct cht_stream *st = &sc->streams[i];
         if (sc->cfg.workers > 0 && sc->active >= sc->cfg.workers)
             return;
-        if (st->queued || st->ended || st->ready[st->fill] || atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
+        if (st->queued || st->ended || st->ready[st->fill] ||
+            atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
             continue;
         st->queued = true;
         sc->active++;
@@ -107,7 +109,7 @@ static inline void replay(struct cht_local_scan *sc, unsigned i)
 static void build_tree(struct cht_local_scan *sc)
 {
     unsigned n = sc->n;
-    unsigned winners[2 * CHT_SCAN_SHARDS_MAX];
+    unsigned winners[2 * CHT_SCAN_SHARDS_MAX] = {0};
     for (unsigned i = 0; i < n; i++)
         winners[n + i] = i;
     for (unsigned at = n - 1; at > 0; at--) {
@@ -249,19 +251,25 @@ static void scan_free(struct cht_local_scan *sc)
 /* Sizes of the batches so that all of them stay within CHT_SCAN_MEMORY. */
 static void plan_memory(struct cht_local_scan *sc)
 {
-    size_t fixed = sizeof *sc + sc->n * (sizeof(struct cht_stream) + CHT_NAME_MAX + sizeof(uint64_t) + sizeof(unsigned));
+    size_t fixed =
+        sizeof *sc + sc->n * (sizeof(struct cht_stream) + CHT_NAME_MAX + sizeof(uint64_t) + sizeof(unsigned));
     size_t batch = (CHT_SCAN_MEMORY - fixed) / (2 * (size_t)sc->n);
     bool carry = sc->cfg.values || sc->cfg.render != NULL, pairs = sc->cfg.kind == CHT_SCAN_PAIRS;
     if (sc->cfg.limit > 0 && sc->cfg.limit <= SMALL_SCAN && batch > BATCH_MAX / 4 && !carry)
         batch = BATCH_MAX / 4;
     batch = batch < BATCH_MAX ? batch : BATCH_MAX;
-    size_t names_min = pairs ? CHT_NAME_MAX + 64 : 0, per_item = sizeof(struct cht_scan_item) + (pairs ? 24 : 0) + (carry ? 96 : 0);
+    size_t names_min = pairs ? CHT_NAME_MAX + 64 : 0,
+           per_item = sizeof(struct cht_scan_item) + (pairs ? 24 : 0) + (carry ? 96 : 0);
     sc->items_max = (batch - names_min) / per_item;
     sc->items_max = sc->items_max > 1024 ? 1024 : sc->items_max;
     sc->names_cap = names_min + (pairs ? sc->items_max * 24 : 0);
     size_t rest = batch - sc->names_cap - sc->items_max * sizeof(struct cht_scan_item);
-    sc->bytes_cap = !carry ? 0 : sc->cfg.render != NULL ? rest / 2 : rest; /* rendering needs the values and room for its output */
-    sc->memory = fixed + 2 * sc->n * (sc->names_cap + sc->items_max * sizeof(struct cht_scan_item) + (carry ? rest : 0));
+    sc->bytes_cap = !carry                   ? 0
+                    : sc->cfg.render != NULL ? rest / 2
+                                             : rest; /* rendering needs the values and room for its output */
+    sc->memory =
+        fixed +
+        2 * sc->n * (sc->names_cap + sc->items_max * sizeof(struct cht_scan_item) + (carry ? rest : 0));
 }
 
 static enum cht_rc make_stream(struct cht_local_scan *sc, unsigned i, struct cht_err *err)
@@ -303,7 +311,8 @@ static enum cht_rc copy_bounds(struct cht_local_scan *sc, struct cht_err *err)
     return CHT_OK;
 }
 
-enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out, struct cht_err *err)
+enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out,
+                                struct cht_err *err)
 {
     struct cht_local_scan *sc = cht_calloc(1, sizeof *sc);
     if (sc == NULL)
@@ -346,7 +355,8 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
     return CHT_OK;
 }
 
-enum cht_rc cht_local_scan_next(struct cht_scan *base, bool wait, struct cht_entry *out, size_t max, size_t *count, struct cht_err *err)
+enum cht_rc cht_local_scan_next(struct cht_scan *base, bool wait, struct cht_entry *out, size_t max,
+                                size_t *count, struct cht_err *err)
 {
     struct cht_local_scan *sc = (struct cht_local_scan *)base;
     *count = 0;
@@ -415,4 +425,7 @@ void cht_local_scan_close(struct cht_scan *base)
     scan_free(sc);
 }
 
-size_t cht_local_scan_memory(const struct cht_scan *base) { return ((const struct cht_local_scan *)base)->memory; }
+size_t cht_local_scan_memory(const struct cht_scan *base)
+{
+    return ((const struct cht_local_scan *)base)->memory;
+}

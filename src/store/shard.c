@@ -20,7 +20,8 @@ unsigned cht_shard_of_name(struct cht_str name, unsigned count)
 
 static void shard_refs(struct cht_shard *sh)
 {
-    sh->values = (struct cht_values){sh->pf[CHT_PF_KEYS], sh->pf[CHT_PF_VALUES], sh->pf[CHT_PF_RECYCLE], sh->index, sh->count};
+    sh->values = (struct cht_values){sh->pf[CHT_PF_KEYS], sh->pf[CHT_PF_VALUES], sh->pf[CHT_PF_RECYCLE],
+                                     sh->index, sh->count};
 }
 
 static enum cht_rc open_files(struct cht_shard *sh, bool read_only, struct cht_err *err)
@@ -50,8 +51,9 @@ static enum cht_rc attach_files(struct cht_shard *sh, struct cht_err *err)
         if (cht_page_read(sh->pf[k], 0, err) == NULL) /* the whole header page against its sum */
             return CHT_CORRUPT;
         if (cht_pf_generation(sh->pf[k]) != sh->generation)
-            return CHT_DAMAGED(err, "%s: is of checkpoint %llu where the shard is at %llu", cht_pf_path(sh->pf[k]),
-                               (unsigned long long)cht_pf_generation(sh->pf[k]), (unsigned long long)sh->generation);
+            return CHT_DAMAGED(err, "%s: is of checkpoint %llu where the shard is at %llu",
+                               cht_pf_path(sh->pf[k]), (unsigned long long)cht_pf_generation(sh->pf[k]),
+                               (unsigned long long)sh->generation);
     }
     uint64_t seq = cht_get64(sh->pf[CHT_PF_KEYS]->fast.base + CHT_KEYS_SEQ);
     atomic_store_explicit(&sh->checkpoint_seq, seq, memory_order_relaxed);
@@ -59,8 +61,8 @@ static enum cht_rc attach_files(struct cht_shard *sh, struct cht_err *err)
     return CHT_OK;
 }
 
-enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index, unsigned count,
-                           bool read_only, struct cht_shard *sh, struct cht_err *err)
+enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
+                           unsigned count, bool read_only, struct cht_shard *sh, struct cht_err *err)
 {
     memset(sh, 0, sizeof *sh);
     enum cht_rc rc = cht_rwlock_init(&sh->lock, err);
@@ -97,8 +99,8 @@ void cht_shard_close(struct cht_shard *sh)
 }
 
 /* A new shard is made as five bare headers, then opened, formatted and checkpointed like any other. */
-enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index, unsigned count,
-                             struct cht_err *err)
+enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
+                             unsigned count, struct cht_err *err)
 {
     enum cht_rc rc = io->ops->mkdir(io, path, err);
     for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++) {
@@ -123,7 +125,10 @@ enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t 
     sh->count = count;
     memcpy(sh->uuid, uuid, 16);
     sh->path = cht_strdup(path);
-    rc = sh->path == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path) : open_files(sh, false, err);
+    if (sh->path == NULL)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
+    else
+        rc = open_files(sh, false, err);
     for (int k = CHT_PF_KINDS - 1; k >= 0 && rc == CHT_OK; k--) {
         sh->pf[k]->fast.pages = sh->pf[k]->home_pages = 1;
         sh->pf[k]->sums = k == CHT_PF_SUMS ? NULL : sh->pf[CHT_PF_SUMS];

@@ -16,29 +16,34 @@ struct cht_shard {
     struct cht_pagefile *pf[CHT_PF_KINDS]; /* set at open, then read-only */
     struct cht_values values;              /* the same three files as pf, for values.h */
     struct cht_io *io;
-    char *path;          /* owned: DIR/NAME/shard-000 */
-    unsigned dir;        /* which data directory it lives in */
+    char *path;   /* owned: DIR/NAME/shard-000 */
+    unsigned dir; /* which data directory it lives in */
     unsigned index, count;
     uint8_t uuid[16];
-    uint64_t generation; /* guarded by lock: number of the last checkpoint */
-    uint64_t applied_seq;      /* guarded by lock: last log record applied */
-    _Atomic uint64_t checkpoint_seq; /* log position of the last complete checkpoint */
-    _Atomic uint32_t pins;     /* open large-value handles */
+    uint64_t generation;                         /* guarded by lock: number of the last checkpoint */
+    uint64_t applied_seq;                        /* guarded by lock: last log record applied */
+    _Atomic uint64_t checkpoint_seq;             /* log position of the last complete checkpoint */
+    _Atomic uint32_t pins;                       /* open large-value handles */
     _Atomic uint64_t dirty_pages, written_bytes; /* statistics */
-    bool poisoned;       /* guarded by lock: a checkpoint failed half way */
+    bool poisoned;                               /* guarded by lock: a checkpoint failed half way */
 };
 
-static inline struct cht_pagefile *cht_shard_pairs(const struct cht_shard *sh) { return sh->pf[CHT_PF_PAIRS]; }
+static inline struct cht_pagefile *cht_shard_pairs(const struct cht_shard *sh)
+{
+    return sh->pf[CHT_PF_PAIRS];
+}
 
 /* CRC-32C of the name, seeded, modulo count. */
 unsigned cht_shard_of_name(struct cht_str name, unsigned count);
 static inline unsigned cht_shard_of_key(uint64_t key, unsigned count) { return (unsigned)(key % count); }
 
 /* Creates the folder with empty, formatted, durable files. */
-enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index, unsigned count, struct cht_err *err);
+enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
+                             unsigned count, struct cht_err *err);
 /* Opens: headers are checked (magic, version, uuid, place), a complete journal is applied, a torn one ignored.
  * read_only (check): nothing is modified; a complete journal is applied in memory only. */
-enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index, unsigned count, bool read_only, struct cht_shard *sh, struct cht_err *err);
+enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
+                           unsigned count, bool read_only, struct cht_shard *sh, struct cht_err *err);
 void cht_shard_close(struct cht_shard *sh); /* no checkpoint */
 /* Writes all that was applied up to now to its place (checkpoint.c says how). log_seq: everything up to it is applied
  * and durable in the log. A failure poisons the shard. Runs beside readers and the committer. */
@@ -55,7 +60,8 @@ void cht_shard_undo_rollback(struct cht_shard *sh);
  * begin leaves everything as it was. run: the rest, beside readers and writers; on a failed write or sync the shard is
  * poisoned (CHT_IO and the like); on CHT_NO_MEMORY it is as if begin had not been called. */
 struct cht_checkpoint;
-enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out, struct cht_err *err);
+enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out,
+                                 struct cht_err *err);
 enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err); /* frees ck */
 /* Finishes (or, read_only, applies in memory) what a complete journal holds; a torn or empty one is ignored. For
  * cht_shard_open, before the headers are looked at. *applied says whether there was one. */

@@ -10,20 +10,23 @@ static enum cht_rc code(const struct cht_err *e, struct cht_err *err)
 
 static enum cht_rc broken(struct cht_values *v, uint32_t ref, const char *what, struct cht_err *err)
 {
-    return CHT_DAMAGED(err, "%s: offset %llu: %s", cht_pf_path(v->recycle), (unsigned long long)ref * 64, what);
+    return CHT_DAMAGED(err, "%s: offset %llu: %s", cht_pf_path(v->recycle), (unsigned long long)ref * 64,
+                       what);
 }
 
 enum cht_rc cht_class_of(struct cht_values *v, uint32_t len, bool create, uint32_t *ref, struct cht_err *err)
 {
     struct cht_err e = {0};
-    enum cht_rc rc = cht_radix_get(v->recycle, CHT_RC_LENGTHS, len - 1, ref, err); /* lengths to 2^30 in 30 bits */
+    enum cht_rc rc =
+        cht_radix_get(v->recycle, CHT_RC_LENGTHS, len - 1, ref, err); /* lengths to 2^30 in 30 bits */
     if (rc != CHT_OK)
         return rc;
     if (*ref != 0) {
         const uint8_t *c = cht_record(v, *ref, err);
         if (c == NULL)
             return CHT_CORRUPT;
-        return cht_get32(c + CL_LENGTH) == len ? CHT_OK : broken(v, *ref, "the record of another length", err);
+        return cht_get32(c + CL_LENGTH) == len ? CHT_OK
+                                               : broken(v, *ref, "the record of another length", err);
     }
     if (!create)
         return CHT_OK;
@@ -41,7 +44,8 @@ static uint32_t choose_slots(uint32_t len, uint64_t have)
         return 1;
     uint64_t target = have * len / 8;
     target = target < len ? len : target > CHT_EXTENT_BYTES ? CHT_EXTENT_BYTES : target;
-    uint64_t slots = (target / len * len + CHT_GRANULE - 1) / CHT_GRANULE * CHT_GRANULE / len; /* the last granule is used too */
+    uint64_t slots = (target / len * len + CHT_GRANULE - 1) / CHT_GRANULE * CHT_GRANULE /
+                     len; /* the last granule is used too */
     return (uint32_t)(slots > CHT_SLOTS_MAX ? CHT_SLOTS_MAX : slots);
 }
 
@@ -64,7 +68,8 @@ static enum cht_rc add_extent(struct cht_values *v, uint32_t cls, uint32_t len, 
     if (c == NULL)
         return CHT_CORRUPT;
     uint32_t slots = choose_slots(len, cht_get64(c + CL_SLOTS)), ref;
-    enum cht_rc rc = cht_extent_alloc(v, (uint32_t)(((uint64_t)slots * len + CHT_GRANULE - 1) / CHT_GRANULE), false, &ref, err);
+    enum cht_rc rc = cht_extent_alloc(v, (uint32_t)(((uint64_t)slots * len + CHT_GRANULE - 1) / CHT_GRANULE),
+                                      false, &ref, err);
     uint8_t *x = rc == CHT_OK ? cht_record_write(v, ref, &e) : NULL;
     if (x == NULL)
         return rc != CHT_OK ? rc : code(&e, err);
@@ -95,8 +100,9 @@ static uint32_t find_clear(const uint8_t *bits, uint32_t hint, uint32_t end)
 static bool extent_ok(const uint8_t *x, uint32_t len)
 {
     uint32_t slots = cht_get32(x + EX_SLOTS);
-    return x[EX_STATE] == CHT_EXT_USED && cht_get32(x + EX_LENGTH) == len && slots > 0 && slots <= CHT_SLOTS_MAX &&
-           cht_get32(x + EX_BUMP) <= slots && cht_get32(x + EX_USED) <= cht_get32(x + EX_BUMP) &&
+    return x[EX_STATE] == CHT_EXT_USED && cht_get32(x + EX_LENGTH) == len && slots > 0 &&
+           slots <= CHT_SLOTS_MAX && cht_get32(x + EX_BUMP) <= slots &&
+           cht_get32(x + EX_USED) <= cht_get32(x + EX_BUMP) &&
            (uint64_t)slots * len <= (uint64_t)cht_get32(x + EX_GRANULES) * CHT_GRANULE;
 }
 
@@ -104,11 +110,13 @@ static bool extent_ok(const uint8_t *x, uint32_t len)
 static uint32_t next_slot(const uint8_t *x, const uint8_t *bits)
 {
     uint32_t bump = cht_get32(x + EX_BUMP);
-    return bits != NULL && cht_get32(x + EX_USED) < bump ? find_clear(bits, cht_get32(x + EX_HINT), bump) : bump;
+    return bits != NULL && cht_get32(x + EX_USED) < bump ? find_clear(bits, cht_get32(x + EX_HINT), bump)
+                                                         : bump;
 }
 
 /* Takes a slot of a listed extent. */
-static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, uint32_t len, uint64_t *off, struct cht_err *err)
+static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, uint32_t len, uint64_t *off,
+                             struct cht_err *err)
 {
     struct cht_err e = {0};
     uint8_t *c = cht_record_write(v, cls, &e), *x = cht_record_write(v, ref, &e);
@@ -139,13 +147,18 @@ static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, u
 }
 
 /* The extent and the slot at a place. */
-static enum cht_rc locate(struct cht_values *v, uint64_t off, uint32_t len, uint32_t *ref, uint32_t *slot, struct cht_err *err)
+static enum cht_rc locate(struct cht_values *v, uint64_t off, uint32_t len, uint32_t *ref, uint32_t *slot,
+                          struct cht_err *err)
 {
-    enum cht_rc rc = off / CHT_GRANULE >= CHT_MAP_MAX ? CHT_CORRUPT : cht_radix_get(v->recycle, CHT_RC_MAP, (uint32_t)(off / CHT_GRANULE), ref, err);
+    enum cht_rc rc = off / CHT_GRANULE >= CHT_MAP_MAX
+                         ? CHT_CORRUPT
+                         : cht_radix_get(v->recycle, CHT_RC_MAP, (uint32_t)(off / CHT_GRANULE), ref, err);
     const uint8_t *x = rc == CHT_OK && *ref != 0 ? cht_record(v, *ref, err) : NULL;
     uint64_t start = x == NULL ? 0 : (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE;
-    if (x == NULL || !extent_ok(x, len) || off < start || (off - start) % len != 0 || (off - start) / len >= cht_get32(x + EX_BUMP))
-        return CHT_DAMAGED(err, "%s: offset %llu: no slot of %u bytes", cht_pf_path(v->values), (unsigned long long)off, len);
+    if (x == NULL || !extent_ok(x, len) || off < start || (off - start) % len != 0 ||
+        (off - start) / len >= cht_get32(x + EX_BUMP))
+        return CHT_DAMAGED(err, "%s: offset %llu: no slot of %u bytes", cht_pf_path(v->values),
+                           (unsigned long long)off, len);
     *slot = (uint32_t)((off - start) / len);
     return CHT_OK;
 }
@@ -156,8 +169,10 @@ static enum cht_rc make_bitmap(struct cht_values *v, uint32_t ref, struct cht_er
     struct cht_err e = {0};
     const uint8_t *x = cht_record(v, ref, err);
     uint32_t bitmap, bump = cht_get32(x + EX_BUMP);
-    enum cht_rc rc = cht_arena_alloc(v->recycle, cht_arena_class((cht_get32(x + EX_SLOTS) + 7) / 8), &bitmap, err);
-    uint8_t *w = rc == CHT_OK ? cht_record_write(v, ref, &e) : NULL, *bits = w != NULL ? cht_record_write(v, bitmap, &e) : NULL;
+    enum cht_rc rc =
+        cht_arena_alloc(v->recycle, cht_arena_class((cht_get32(x + EX_SLOTS) + 7) / 8), &bitmap, err);
+    uint8_t *w = rc == CHT_OK ? cht_record_write(v, ref, &e) : NULL,
+            *bits = w != NULL ? cht_record_write(v, bitmap, &e) : NULL;
     if (bits == NULL)
         return rc != CHT_OK ? rc : code(&e, err);
     cht_put32(w + EX_BITMAP, bitmap);
@@ -169,13 +184,16 @@ static enum cht_rc make_bitmap(struct cht_values *v, uint32_t ref, struct cht_er
 }
 
 /* The last slot of an extent was given back: the extent goes, and with the last one its class. */
-static enum cht_rc drop_extent(struct cht_values *v, uint32_t cls, uint32_t ref, uint32_t len, struct cht_err *err)
+static enum cht_rc drop_extent(struct cht_values *v, uint32_t cls, uint32_t ref, uint32_t len,
+                               struct cht_err *err)
 {
     struct cht_err e = {0};
     uint8_t *x = cht_record_write(v, ref, &e);
-    enum cht_rc rc = x == NULL ? code(&e, err) : CHT_OK;
-    uint32_t slots = x == NULL ? 0 : cht_get32(x + EX_SLOTS);
-    if (rc == CHT_OK && x[EX_LISTED]) {
+    if (x == NULL)
+        return code(&e, err);
+    enum cht_rc rc = CHT_OK;
+    uint32_t slots = cht_get32(x + EX_SLOTS);
+    if (x[EX_LISTED]) {
         x[EX_LISTED] = 0;
         rc = cht_extent_unlink(v, cls, CL_PARTIAL, ref, err);
     }
@@ -247,9 +265,11 @@ enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, stru
         rc = cht_class_of(v, len, false, &cls, err);
     if (rc == CHT_OK && cls == 0)
         rc = broken(v, ref, "an extent of a length without a record", err);
-    if (rc == CHT_OK && cht_get32(cht_record(v, ref, err) + EX_BITMAP) == 0 && cht_get32(cht_record(v, ref, err) + EX_USED) > 1)
+    if (rc == CHT_OK && cht_get32(cht_record(v, ref, err) + EX_BITMAP) == 0 &&
+        cht_get32(cht_record(v, ref, err) + EX_USED) > 1)
         rc = make_bitmap(v, ref, err);
-    uint8_t *c = rc == CHT_OK ? cht_record_write(v, cls, &e) : NULL, *x = c != NULL ? cht_record_write(v, ref, &e) : NULL;
+    uint8_t *c = rc == CHT_OK ? cht_record_write(v, cls, &e) : NULL,
+            *x = c != NULL ? cht_record_write(v, ref, &e) : NULL;
     if (x == NULL)
         return rc != CHT_OK ? rc : code(&e, err);
     uint32_t bitmap = cht_get32(x + EX_BITMAP), used = cht_get32(x + EX_USED);
@@ -273,7 +293,8 @@ enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, stru
     return cht_extent_link(v, cls, CL_PARTIAL, ref, err);
 }
 
-enum cht_rc cht_slot_free_fast(struct cht_values *v, uint64_t off, uint32_t len, bool *fast, struct cht_err *err)
+enum cht_rc cht_slot_free_fast(struct cht_values *v, uint64_t off, uint32_t len, bool *fast,
+                               struct cht_err *err)
 {
     struct cht_err e = {0};
     uint32_t ref, slot, cls;

@@ -6,7 +6,8 @@
 
 static enum cht_rc bad_name(struct cht_str name, struct cht_err *err)
 {
-    return CHT_FAIL(err, CHT_INVALID_PAIR, "a pair name of %zu bytes; 1 to %u are allowed", name.n, CHT_NAME_MAX);
+    return CHT_FAIL(err, CHT_INVALID_PAIR, "a pair name of %zu bytes; 1 to %u are allowed", name.n,
+                    CHT_NAME_MAX);
 }
 
 static bool name_ok(struct cht_str name) { return name.n > 0 && name.n <= CHT_NAME_MAX; }
@@ -16,7 +17,8 @@ static enum cht_rc bad_key(uint64_t key, struct cht_err *err)
     return CHT_FAIL(err, CHT_INVALID_KEY, "key %llu; keys are 1 to 2^48-1", (unsigned long long)key);
 }
 
-enum cht_rc cht_store_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size, struct cht_err *err)
+enum cht_rc cht_store_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
+                          struct cht_err *err)
 {
     return key == 0 || key > CHT_KEY_MAX ? bad_key(key, err) : s->ops->get(s, key, out, size, err);
 }
@@ -26,8 +28,8 @@ enum cht_rc cht_store_pair(struct cht_store *s, struct cht_str name, uint64_t *k
     return name_ok(name) ? s->ops->pair(s, name, key, err) : bad_name(name, err);
 }
 
-enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out, uint32_t *size,
-                                 struct cht_err *err)
+enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out,
+                                 uint32_t *size, struct cht_err *err)
 {
     return name_ok(name) ? s->ops->pair_value(s, name, key, out, size, err) : bad_name(name, err);
 }
@@ -37,12 +39,14 @@ enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t
     return prefix.n <= CHT_NAME_MAX ? s->ops->count(s, prefix, pairs, err) : bad_name(prefix, err);
 }
 
-enum cht_rc cht_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size, struct cht_err *err)
+enum cht_rc cht_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                           struct cht_err *err)
 {
     return key == 0 || key > CHT_KEY_MAX ? bad_key(key, err) : s->ops->value_open(s, key, out, size, err);
 }
 
-enum cht_rc cht_value_read(struct cht_value *v, uint32_t offset, void *buf, size_t n, size_t *got, struct cht_err *err)
+enum cht_rc cht_value_read(struct cht_value *v, uint32_t offset, void *buf, size_t n, size_t *got,
+                           struct cht_err *err)
 {
     return v->store->ops->value_read(v, offset, buf, n, got, err);
 }
@@ -57,43 +61,50 @@ enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c) { return
 
 enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c) { return s->ops->submit(s, c); }
 
-enum cht_rc cht_store_checkpoint(struct cht_store *s, struct cht_err *err) { return s->ops->checkpoint(s, err); }
+enum cht_rc cht_store_checkpoint(struct cht_store *s, struct cht_err *err)
+{
+    return s->ops->checkpoint(s, err);
+}
 
 enum cht_rc cht_store_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
 {
     return s->ops->stats(s, out, err);
 }
 
-enum cht_rc cht_store_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *), void *ctx,
-                              struct cht_err *err)
+enum cht_rc cht_store_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *),
+                              void *ctx, struct cht_err *err)
 {
     return s->ops->lengths(s, fn, ctx, err);
 }
 
-enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *), void *ctx,
-                             struct cht_err *err)
+enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *),
+                             void *ctx, struct cht_err *err)
 {
     return s->ops->shards(s, fn, ctx, err);
 }
 
-enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad, struct cht_err *err)
+enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad,
+                            struct cht_err *err)
 {
     return s->ops->scrub(s, bytes_per_second, bad, err);
 }
 
-enum cht_rc cht_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out, struct cht_err *err)
+enum cht_rc cht_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out,
+                          struct cht_err *err)
 {
     if (cfg->prefix.n > CHT_NAME_MAX)
         return bad_name(cfg->prefix, err);
     return s->ops->scan_open(s, cfg, out, err);
 }
 
-enum cht_rc cht_scan_next(struct cht_scan *sc, struct cht_entry *out, size_t max, size_t *count, struct cht_err *err)
+enum cht_rc cht_scan_next(struct cht_scan *sc, struct cht_entry *out, size_t max, size_t *count,
+                          struct cht_err *err)
 {
     return sc->store->ops->scan_next(sc, true, out, max, count, err);
 }
 
-enum cht_rc cht_scan_poll(struct cht_scan *sc, struct cht_entry *out, size_t max, size_t *count, struct cht_err *err)
+enum cht_rc cht_scan_poll(struct cht_scan *sc, struct cht_entry *out, size_t max, size_t *count,
+                          struct cht_err *err)
 {
     return sc->store->ops->scan_next(sc, false, out, max, count, err);
 }

@@ -45,7 +45,10 @@ static void finish(struct cht_values *v, bool mine, bool good)
 
 static uint64_t entry_off(uint64_t local) { return CHT_PAGE + local * CHT_ENTRY; }
 
-static const uint8_t *header(const struct cht_values *v) { return v->keys->fast.base; /* page 0 was verified at open */ }
+static const uint8_t *header(const struct cht_values *v)
+{
+    return v->keys->fast.base; /* page 0 was verified at open */
+}
 
 /* The entry of a key; *e NULL where the file does not reach that far. */
 static enum cht_rc read_entry(struct cht_values *v, uint64_t key, const uint8_t **e, struct cht_err *err)
@@ -84,7 +87,8 @@ static uint8_t *sure_entry(struct cht_values *v, uint64_t key)
 }
 
 /* Writes an entry that ready_entry has obtained, and the counters. old_len 0: the key had no value. */
-static void set_entry(struct cht_values *v, uint64_t key, unsigned state, uint64_t off, uint32_t len, uint32_t crc, uint32_t old_len)
+static void set_entry(struct cht_values *v, uint64_t key, unsigned state, uint64_t off, uint32_t len,
+                      uint32_t crc, uint32_t old_len)
 {
     struct cht_err ignored;
     uint8_t *e = sure_entry(v, key), *h = cht_page_write(v->keys, 0, &ignored);
@@ -107,7 +111,8 @@ static enum cht_rc current(struct cht_values *v, uint64_t key, struct cht_value_
     return rc == CHT_KEY_NOT_FOUND ? CHT_OK : rc;
 }
 
-static enum cht_rc write_bytes(struct cht_values *v, uint64_t off, const void *p, uint32_t len, struct cht_err *err)
+static enum cht_rc write_bytes(struct cht_values *v, uint64_t off, const void *p, uint32_t len,
+                               struct cht_err *err)
 {
     struct cht_err e = {0};
     uint8_t *d = cht_pf_write_range(v->values, off, len, &e);
@@ -136,7 +141,8 @@ uint32_t cht_value_crc(uint64_t key, const void *p, size_t n)
     return cht_crc32c(cht_crc32c(0, k, sizeof k), p, n);
 }
 
-enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref, struct cht_err *err)
+enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref,
+                            struct cht_err *err)
 {
     const uint8_t *e;
     enum cht_rc rc = read_entry(v, key, &e, err);
@@ -148,17 +154,19 @@ enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value
     ref->len = cht_get32(e + 8);
     ref->crc = cht_get32(e + 12);
     if (ref->len == 0 || ref->len > CHT_VALUE_MAX || cht_pf_range(v->values, ref->off, ref->len) == NULL)
-        return CHT_DAMAGED(err, "%s: offset %llu: the entry of key %llu leads out of the file", cht_pf_path(v->keys),
-                           (unsigned long long)entry_off(key / v->shards), (unsigned long long)key);
+        return CHT_DAMAGED(err, "%s: offset %llu: the entry of key %llu leads out of the file",
+                           cht_pf_path(v->keys), (unsigned long long)entry_off(key / v->shards),
+                           (unsigned long long)key);
     return CHT_OK;
 }
 
-enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht_value_ref *ref, const uint8_t **p, struct cht_err *err)
+enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht_value_ref *ref,
+                            const uint8_t **p, struct cht_err *err)
 {
     *p = cht_pf_range(v->values, ref->off, ref->len);
     if (*p == NULL || cht_value_crc(key, *p, ref->len) != ref->crc)
-        return CHT_DAMAGED(err, "%s: offset %llu: the value of key %llu does not match its checksum", cht_pf_path(v->values),
-                           (unsigned long long)ref->off, (unsigned long long)key);
+        return CHT_DAMAGED(err, "%s: offset %llu: the value of key %llu does not match its checksum",
+                           cht_pf_path(v->values), (unsigned long long)ref->off, (unsigned long long)key);
     return CHT_OK;
 }
 
@@ -187,7 +195,8 @@ uint64_t cht_values_live(const struct cht_values *v) { return cht_get64(header(v
 uint64_t cht_values_bytes(const struct cht_values *v) { return cht_get64(header(v) + CHT_KEYS_BYTES); }
 
 /* A value moves to a new slot: slot, bytes, entry, old slot. Under an undo or after the fast calls said yes. */
-static enum cht_rc move_value(struct cht_values *v, uint64_t key, const void *p, uint32_t len, const struct cht_value_ref *old, struct cht_err *err)
+static enum cht_rc move_value(struct cht_values *v, uint64_t key, const void *p, uint32_t len,
+                              const struct cht_value_ref *old, struct cht_err *err)
 {
     uint64_t off;
     enum cht_rc rc = cht_slot_alloc(v, len, &off, err);
@@ -200,7 +209,8 @@ static enum cht_rc move_value(struct cht_values *v, uint64_t key, const void *p,
     return rc;
 }
 
-enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, uint32_t len, struct cht_err *err)
+enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, uint32_t len,
+                           struct cht_err *err)
 {
     struct cht_value_ref old;
     enum cht_rc rc = current(v, key, &old, err);
@@ -254,7 +264,8 @@ enum cht_rc cht_values_del(struct cht_values *v, uint64_t key, struct cht_err *e
 
 /* ---- large values -------------------------------------------------------------------------------------------- */
 
-enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct cht_large *l, struct cht_err *err)
+enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct cht_large *l,
+                                     struct cht_err *err)
 {
     struct cht_err e = {0};
     uint32_t pages = (uint32_t)(((uint64_t)len + CHT_PAGE - 1) / CHT_PAGE), cls = 0;
@@ -290,12 +301,14 @@ enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct 
     return rc;
 }
 
-enum cht_rc cht_values_large_write(struct cht_values *v, struct cht_large *l, const void *p, struct cht_err *err)
+enum cht_rc cht_values_large_write(struct cht_values *v, struct cht_large *l, const void *p,
+                                   struct cht_err *err)
 {
     return cht_pf_direct_write(v->values, l->off / CHT_PAGE, p, l->len, l->sums, err);
 }
 
-enum cht_rc cht_values_large_put(struct cht_values *v, uint64_t key, struct cht_large *l, uint32_t crc, struct cht_err *err)
+enum cht_rc cht_values_large_put(struct cht_values *v, uint64_t key, struct cht_large *l, uint32_t crc,
+                                 struct cht_err *err)
 {
     struct cht_value_ref old;
     uint64_t pages = ((uint64_t)l->len + CHT_PAGE - 1) / CHT_PAGE;
@@ -323,7 +336,8 @@ enum cht_rc cht_values_large_put(struct cht_values *v, uint64_t key, struct cht_
 
 void cht_values_large_abandon(struct cht_values *v, struct cht_large *l)
 {
-    struct cht_err ignored = {0}; /* the extent then waits for nothing and is only lost space, which check would tell */
+    struct cht_err ignored = {
+        0}; /* the extent then waits for nothing and is only lost space, which check would tell */
     bool mine = begin(v);
     enum cht_rc rc = cht_slot_free(v, l->off, l->len, &ignored);
     finish(v, mine, rc == CHT_OK);
@@ -333,11 +347,14 @@ void cht_values_large_abandon(struct cht_values *v, struct cht_large *l)
 
 /* ---- walking and checkpoints --------------------------------------------------------------------------------- */
 
-enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length, uint64_t *found, struct cht_value_ref *ref, struct cht_err *err)
+enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length, uint64_t *found,
+                            struct cht_value_ref *ref, struct cht_err *err)
 {
-    uint64_t local = key <= v->shard ? 0 : (key - v->shard + v->shards - 1) / v->shards, end = cht_get64(header(v) + CHT_KEYS_NEXT);
+    uint64_t local = key <= v->shard ? 0 : (key - v->shard + v->shards - 1) / v->shards,
+             end = cht_get64(header(v) + CHT_KEYS_NEXT);
     while (local < end) {
-        uint64_t page = entry_off(local) / CHT_PAGE, stop = (page * CHT_PAGE) / CHT_ENTRY; /* first local of the next page */
+        uint64_t page = entry_off(local) / CHT_PAGE,
+                 stop = (page * CHT_PAGE) / CHT_ENTRY; /* first local of the next page */
         const uint8_t *p = cht_page_read(v->keys, page, err);
         if (p == NULL)
             return CHT_CORRUPT;
@@ -380,7 +397,10 @@ static enum cht_rc drain(struct cht_values *v, unsigned from, bool to_free, stru
     }
 }
 
-enum cht_rc cht_values_checkpoint_freeze(struct cht_values *v, struct cht_err *err) { return drain(v, CHT_RC_PENDING_A, false, err); }
+enum cht_rc cht_values_checkpoint_freeze(struct cht_values *v, struct cht_err *err)
+{
+    return drain(v, CHT_RC_PENDING_A, false, err);
+}
 
 enum cht_rc cht_values_checkpoint_complete(struct cht_values *v, bool pinned, struct cht_err *err)
 {
@@ -399,7 +419,9 @@ enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err)
         while (ref != 0 && rc == CHT_OK) {
             const uint8_t *r = cht_record(v, ref, err);
             if (r == NULL || limit-- == 0)
-                return r == NULL ? CHT_CORRUPT : CHT_DAMAGED(err, "%s: a list of free extents is a circle", cht_pf_path(v->recycle));
+                return r == NULL ? CHT_CORRUPT
+                                 : CHT_DAMAGED(err, "%s: a list of free extents is a circle",
+                                               cht_pf_path(v->recycle));
             uint64_t s = cht_get32(r + EX_START), end = s + cht_get32(r + EX_GRANULES);
             uint64_t first = (s + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES, last = end / CHT_PAGE_GRANULES;
             ref = cht_get32(r + EX_NEXT);
@@ -410,7 +432,8 @@ enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err)
     return rc;
 }
 
-enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const struct cht_length_stat *), void *ctx, struct cht_err *err)
+enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const struct cht_length_stat *),
+                               void *ctx, struct cht_err *err)
 {
     uint32_t key = 0, ref;
     for (;; key++) {
@@ -420,7 +443,8 @@ enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const
         const uint8_t *c = cht_record(v, ref, err);
         if (c == NULL)
             return CHT_CORRUPT;
-        struct cht_length_stat st = {key + 1, cht_get64(c + CL_LIVE), cht_get64(c + CL_SLOTS), cht_get64(c + CL_EXTENTS)};
+        struct cht_length_stat st = {key + 1, cht_get64(c + CL_LIVE), cht_get64(c + CL_SLOTS),
+                                     cht_get64(c + CL_EXTENTS)};
         fn(ctx, &st);
     }
 }

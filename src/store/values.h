@@ -18,11 +18,17 @@ struct cht_values {
 enum cht_rc cht_values_format(struct cht_values *v, struct cht_err *err); /* new, empty files */
 
 /* Where a live value is. */
-struct cht_value_ref { uint64_t off; uint32_t len; uint32_t crc; };
+struct cht_value_ref {
+    uint64_t off;
+    uint32_t len;
+    uint32_t crc;
+};
 /* CHT_KEY_NOT_FOUND (never given out or deleted), CHT_CORRUPT. Does not touch the value's bytes. */
-enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref, struct cht_err *err);
+enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref,
+                            struct cht_err *err);
 /* The bytes, compared with the checksum (which covers key and bytes). Borrowed while the lock is held. */
-enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht_value_ref *ref, const uint8_t **p, struct cht_err *err);
+enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht_value_ref *ref,
+                            const uint8_t **p, struct cht_err *err);
 uint32_t cht_value_crc(uint64_t key, const void *p, size_t n);
 /* Hints for batches: fetch the key's entry, then the value's first lines, into the cache. Any key is legal. */
 void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key);
@@ -37,19 +43,29 @@ uint64_t cht_values_corrupt_page(const struct cht_values *v);
 /* Puts a value under a key: replaces a live one, or gives the key out (key >= next_key: next_key moves behind it; the ones
  * skipped are never given out), or, during replay only, revives a deleted one. len < CHT_LARGE_VALUE or a `large` place.
  * All or nothing: KEYS_EXHAUSTED, NO_MEMORY, DISK_FULL, IO, CORRUPT change nothing. */
-enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, uint32_t len, struct cht_err *err);
+enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, uint32_t len,
+                           struct cht_err *err);
 enum cht_rc cht_values_del(struct cht_values *v, uint64_t key, struct cht_err *err); /* CHT_KEY_NOT_FOUND */
 
 /* Large values: reserve (exclusive) -> write (no lock: nothing refers to the place) -> put (exclusive) or abandon
  * (exclusive). */
-struct cht_large { uint64_t off; uint32_t len; uint32_t extent; uint32_t *sums; /* owned until put/abandon */ };
-enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct cht_large *l, struct cht_err *err);
-enum cht_rc cht_values_large_write(struct cht_values *v, struct cht_large *l, const void *p, struct cht_err *err);
-enum cht_rc cht_values_large_put(struct cht_values *v, uint64_t key, struct cht_large *l, uint32_t crc, struct cht_err *err);
+struct cht_large {
+    uint64_t off;
+    uint32_t len;
+    uint32_t extent;
+    uint32_t *sums; /* owned until put/abandon */
+};
+enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct cht_large *l,
+                                     struct cht_err *err);
+enum cht_rc cht_values_large_write(struct cht_values *v, struct cht_large *l, const void *p,
+                                   struct cht_err *err);
+enum cht_rc cht_values_large_put(struct cht_values *v, uint64_t key, struct cht_large *l, uint32_t crc,
+                                 struct cht_err *err);
 void cht_values_large_abandon(struct cht_values *v, struct cht_large *l);
 
 /* Ascending walk over the live keys of the shard from `key` on (inclusive); length 0: any. CHT_KEY_NOT_FOUND at the end. */
-enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length, uint64_t *found, struct cht_value_ref *ref, struct cht_err *err);
+enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length, uint64_t *found,
+                            struct cht_value_ref *ref, struct cht_err *err);
 
 /* Checkpoint hooks (exclusive). Freed extents are pending until a checkpoint that knows them free is complete:
  * freeze: those freed so far belong to the checkpoint that starts; complete: those become usable again, unless
@@ -61,8 +77,11 @@ enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err);
 
 struct cht_length_stat;
 /* The catalogue in ascending order of length. */
-enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const struct cht_length_stat *), void *ctx, struct cht_err *err);
+enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const struct cht_length_stat *),
+                               void *ctx, struct cht_err *err);
 
 /* Full verification of the three files: entries, slots, bitmaps, extents (each granule owned once), lists, counts,
  * every value's CRC. `clean`: free pages must read as zeros. */
-enum cht_rc cht_values_check(struct cht_values *v, bool clean, void (*bad)(void *ctx, enum cht_pf_kind file, uint64_t off, const char *what), void *ctx, struct cht_err *err);
+enum cht_rc cht_values_check(struct cht_values *v, bool clean,
+                             void (*bad)(void *ctx, enum cht_pf_kind file, uint64_t off, const char *what),
+                             void *ctx, struct cht_err *err);

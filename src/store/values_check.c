@@ -18,11 +18,14 @@ struct audit {
     void *ctx;
     uint64_t *units; /* owned: a bit for each 64 bytes of recycle */
     uint64_t nunits;
-    uint64_t *seen;  /* owned: a bit for each byte of values at which a live value begins */
+    uint64_t *seen; /* owned: a bit for each byte of values at which a live value begins */
     uint64_t live, bytes, slots_used;
 };
 
-static void report(struct audit *a, enum cht_pf_kind file, uint64_t off, const char *what) { a->bad(a->ctx, file, off, what); }
+static void report(struct audit *a, enum cht_pf_kind file, uint64_t off, const char *what)
+{
+    a->bad(a->ctx, file, off, what);
+}
 
 static bool own(struct audit *a, uint32_t ref, unsigned k)
 {
@@ -68,7 +71,8 @@ static void check_used_extent(struct audit *a, uint32_t ref, const uint8_t *x)
 {
     uint64_t at = (uint64_t)ref * 64;
     uint32_t slots = cht_get32(x + EX_SLOTS), len = cht_get32(x + EX_LENGTH), used = cht_get32(x + EX_USED);
-    if (len == 0 || slots == 0 || slots > CHT_SLOTS_MAX || (uint64_t)slots * len > (uint64_t)cht_get32(x + EX_GRANULES) * CHT_GRANULE ||
+    if (len == 0 || slots == 0 || slots > CHT_SLOTS_MAX ||
+        (uint64_t)slots * len > (uint64_t)cht_get32(x + EX_GRANULES) * CHT_GRANULE ||
         cht_get32(x + EX_BUMP) > slots) {
         report(a, CHT_PF_RECYCLE, at, "an extent of impossible size");
         return;
@@ -78,7 +82,8 @@ static void check_used_extent(struct audit *a, uint32_t ref, const uint8_t *x)
     if (count_used(a, x) != used || used == 0)
         report(a, CHT_PF_RECYCLE, at, "an extent's slots in use are not as many as it counts");
     if ((x[EX_LISTED] != 0) != (used < slots))
-        report(a, CHT_PF_RECYCLE, at, "an extent is in the list of those with free slots and has none, or the reverse");
+        report(a, CHT_PF_RECYCLE, at,
+               "an extent is in the list of those with free slots and has none, or the reverse");
     a->slots_used += used;
 }
 
@@ -103,13 +108,16 @@ static void check_extents(struct audit *a)
         const uint8_t *x = NULL;
         if (cht_radix_get(a->v->recycle, CHT_RC_MAP, (uint32_t)g, &ref, NULL) == CHT_OK)
             x = record(a, ref);
-        if (x == NULL || cht_get32(x + EX_START) != g || cht_get32(x + EX_GRANULES) == 0 || cht_get32(x + EX_GRANULES) > end - g) {
+        if (x == NULL || cht_get32(x + EX_START) != g || cht_get32(x + EX_GRANULES) == 0 ||
+            cht_get32(x + EX_GRANULES) > end - g) {
             report(a, CHT_PF_VALUES, g * CHT_GRANULE, "no extent begins here");
             return;
         }
         uint64_t n = cht_get32(x + EX_GRANULES);
-        if (cht_radix_get(a->v->recycle, CHT_RC_MAP, (uint32_t)(g + n - 1), &last, NULL) != CHT_OK || last != ref)
-            report(a, CHT_PF_VALUES, (g + n - 1) * CHT_GRANULE, "the map does not know this end of an extent");
+        if (cht_radix_get(a->v->recycle, CHT_RC_MAP, (uint32_t)(g + n - 1), &last, NULL) != CHT_OK ||
+            last != ref)
+            report(a, CHT_PF_VALUES, (g + n - 1) * CHT_GRANULE,
+                   "the map does not know this end of an extent");
         if (!own(a, ref, 0))
             return;
         bool is_free = x[EX_STATE] == CHT_EXT_FREE;
@@ -118,7 +126,8 @@ static void check_extents(struct audit *a)
         was_free = is_free;
         if (x[EX_STATE] == CHT_EXT_USED)
             check_used_extent(a, ref, x);
-        else if ((x[EX_STATE] == CHT_EXT_PENDING_A || x[EX_STATE] == CHT_EXT_PENDING_B) && cht_get32(x + EX_BITMAP) != 0)
+        else if ((x[EX_STATE] == CHT_EXT_PENDING_A || x[EX_STATE] == CHT_EXT_PENDING_B) &&
+                 cht_get32(x + EX_BITMAP) != 0)
             (void)own(a, cht_get32(x + EX_BITMAP), cht_arena_class((cht_get32(x + EX_SLOTS) + 7) / 8));
         else if (x[EX_STATE] < CHT_EXT_USED || x[EX_STATE] > CHT_EXT_PENDING_B)
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "an extent in no known state");
@@ -139,7 +148,8 @@ static uint64_t check_list(struct audit *a, uint32_t first, unsigned state, uint
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "a list of extents leads nowhere or in a circle");
             break;
         }
-        if (x[EX_STATE] != state || cht_get32(x + EX_PREV) != prev || (length != 0 && cht_get32(x + EX_LENGTH) != length))
+        if (x[EX_STATE] != state || cht_get32(x + EX_PREV) != prev ||
+            (length != 0 && cht_get32(x + EX_LENGTH) != length))
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "an extent is in the wrong list");
         prev = ref;
         ref = cht_get32(x + EX_NEXT);
@@ -246,13 +256,15 @@ static void check_free_blocks(struct audit *a)
 {
     const uint8_t *h = cht_page_read(a->v->recycle, 0, NULL);
     for (unsigned k = 0; h != NULL && k < CHT_ARENA_CLASSES; k++) {
-        uint32_t ref = cht_get32(h + CHT_ARENA_HEADS + 8 * k), left = cht_get32(h + CHT_ARENA_HEADS + 8 * k + 4);
+        uint32_t ref = cht_get32(h + CHT_ARENA_HEADS + 8 * k),
+                 left = cht_get32(h + CHT_ARENA_HEADS + 8 * k + 4);
         for (; ref != 0 && left > 0 && own(a, ref, k); left--) {
             const uint8_t *b = record(a, ref);
             ref = b == NULL ? 0 : cht_get32(b);
         }
         if (ref != 0 || left != 0)
-            report(a, CHT_PF_RECYCLE, CHT_ARENA_HEADS + 8 * k, "a free list is longer or shorter than its count");
+            report(a, CHT_PF_RECYCLE, CHT_ARENA_HEADS + 8 * k,
+                   "a free list is longer or shorter than its count");
     }
     for (uint64_t w = 1; w < a->nunits / 64; w++) {
         if (a->units[w] != UINT64_MAX)
@@ -262,10 +274,12 @@ static void check_free_blocks(struct audit *a)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_values_check(struct cht_values *v, bool clean, void (*bad)(void *ctx, enum cht_pf_kind file, uint64_t off, const char *what),
+enum cht_rc cht_values_check(struct cht_values *v, bool clean,
+                             void (*bad)(void *ctx, enum cht_pf_kind file, uint64_t off, const char *what),
                              void *ctx, struct cht_err *err)
 {
-    struct audit a = {.v = v, .clean = clean, .bad = bad, .ctx = ctx, .nunits = cht_pf_pages(v->recycle) * 64};
+    struct audit a = {
+        .v = v, .clean = clean, .bad = bad, .ctx = ctx, .nunits = cht_pf_pages(v->recycle) * 64};
     a.units = cht_calloc((size_t)(a.nunits / 64), 8);
     a.seen = cht_calloc((size_t)(cht_pf_pages(v->values) * CHT_PAGE / 64), 8);
     if (a.units == NULL || a.seen == NULL) {

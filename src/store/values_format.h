@@ -44,38 +44,64 @@
 #define CHT_MAP_MAX (UINT64_C(1) << 30)
 
 enum { CHT_KEYS_NEXT = 64, CHT_KEYS_LIVE = 72, CHT_KEYS_BYTES = 80 };
-enum { CHT_RC_LENGTHS = 120, CHT_RC_MAP = 124, CHT_RC_FREE = 128, CHT_RC_PENDING_A = 256, CHT_RC_PENDING_B = 260 };
+enum {
+    CHT_RC_LENGTHS = 120,
+    CHT_RC_MAP = 124,
+    CHT_RC_FREE = 128,
+    CHT_RC_PENDING_A = 256,
+    CHT_RC_PENDING_B = 260
+};
 enum { CHT_ENTRY_NEVER = 0, CHT_ENTRY_LIVE = 1, CHT_ENTRY_DELETED = 2 };
 enum { CHT_EXT_USED = 1, CHT_EXT_FREE = 2, CHT_EXT_PENDING_A = 3, CHT_EXT_PENDING_B = 4 };
-enum { EX_STATE = 0, EX_LISTED = 1, EX_LENGTH = 4, EX_START = 8, EX_GRANULES = 12, EX_SLOTS = 16, EX_USED = 20, EX_BUMP = 24,
-       EX_BITMAP = 28, EX_PREV = 32, EX_NEXT = 36, EX_HINT = 40 };
+enum {
+    EX_STATE = 0,
+    EX_LISTED = 1,
+    EX_LENGTH = 4,
+    EX_START = 8,
+    EX_GRANULES = 12,
+    EX_SLOTS = 16,
+    EX_USED = 20,
+    EX_BUMP = 24,
+    EX_BITMAP = 28,
+    EX_PREV = 32,
+    EX_NEXT = 36,
+    EX_HINT = 40
+};
 enum { CL_LENGTH = 0, CL_PARTIAL = 4, CL_LIVE = 8, CL_SLOTS = 16, CL_EXTENTS = 24 };
 
 /* radix.c: root_at is CHT_RC_LENGTHS or CHT_RC_MAP. get: 0 where nothing is. */
-enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t *value, struct cht_err *err);
-enum cht_rc cht_radix_set(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t value, struct cht_err *err);
+enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t *value,
+                          struct cht_err *err);
+enum cht_rc cht_radix_set(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t value,
+                          struct cht_err *err);
 /* The first key >= *key with a value; CHT_KEY_NOT_FOUND at the end. */
-enum cht_rc cht_radix_next(struct cht_pagefile *rc, unsigned root_at, uint32_t *key, uint32_t *value, struct cht_err *err);
+enum cht_rc cht_radix_next(struct cht_pagefile *rc, unsigned root_at, uint32_t *key, uint32_t *value,
+                           struct cht_err *err);
 
 /* extent.c: the calls may fail half way; the caller has an undo open. Records are read through cht_record: range-checked. */
 const uint8_t *cht_record(struct cht_values *v, uint32_t ref, struct cht_err *err);
 uint8_t *cht_record_write(struct cht_values *v, uint32_t ref, struct cht_err *err);
-enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *ref, struct cht_err *err);
+enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *ref,
+                             struct cht_err *err);
 /* A used extent goes to pending A (its links must be free). */
 enum cht_rc cht_extent_retire(struct cht_values *v, uint32_t ref, struct cht_err *err);
 /* A record that is in no list becomes free: joined with free neighbours, whole pages given back. */
 enum cht_rc cht_extent_free(struct cht_values *v, uint32_t ref, struct cht_err *err);
-enum cht_rc cht_extent_map(struct cht_values *v, const uint8_t *record, uint32_t ref, bool all, struct cht_err *err);
+enum cht_rc cht_extent_map(struct cht_values *v, const uint8_t *record, uint32_t ref, bool all,
+                           struct cht_err *err);
 /* List heads are u32 fields: in page 0 (`head_at` with class_ref 0) or of a record. */
-enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref, struct cht_err *err);
-enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref, struct cht_err *err);
+enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref,
+                            struct cht_err *err);
+enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref,
+                              struct cht_err *err);
 
 /* slots.c: a slot for a value of len bytes; and giving one back. Under an undo, unless the fast call said true: then all
  * pages are obtained, those of the slot's bytes too, and the call cannot fail. */
 enum cht_rc cht_slot_alloc(struct cht_values *v, uint32_t len, uint64_t *off, struct cht_err *err);
 enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, struct cht_err *err);
 enum cht_rc cht_slot_alloc_fast(struct cht_values *v, uint32_t len, bool *fast, struct cht_err *err);
-enum cht_rc cht_slot_free_fast(struct cht_values *v, uint64_t off, uint32_t len, bool *fast, struct cht_err *err);
+enum cht_rc cht_slot_free_fast(struct cht_values *v, uint64_t off, uint32_t len, bool *fast,
+                               struct cht_err *err);
 /* The record of the class of one length, made if `create`; 0 if there is none. */
 enum cht_rc cht_class_of(struct cht_values *v, uint32_t len, bool create, uint32_t *ref, struct cht_err *err);
 enum cht_rc cht_class_add_extent(struct cht_values *v, uint32_t cls, uint32_t slots, struct cht_err *err);

@@ -33,8 +33,13 @@ static const char *const dirs[] = {"/a", "/b"};
 
 static struct cht_env_config config(struct simdisk *d)
 {
-    return (struct cht_env_config){.dirs = dirs, .dir_count = 2, .default_shards = 2, .log_segment_bytes = 1u << 16, .scan_workers = 1,
-                                   .manual_checkpoint = true, .io = simdisk_io(d)};
+    return (struct cht_env_config){.dirs = dirs,
+                                   .dir_count = 2,
+                                   .default_shards = 2,
+                                   .log_segment_bytes = 1u << 16,
+                                   .scan_workers = 1,
+                                   .manual_checkpoint = true,
+                                   .io = simdisk_io(d)};
 }
 
 struct done {
@@ -70,7 +75,8 @@ static void record_history(struct simdisk *d, struct history *h, unsigned commit
         struct done *w = &h->commit[h->n];
         w->batch = malloc(sizeof *w->batch);
         model_random_batch(&m, &r, h->n % 16 == 5 ? 400000 : 2000, w->batch);
-        w->commit = (struct cht_commit){.ops = w->batch->ops, .count = w->batch->count, .flags = w->batch->flags};
+        w->commit =
+            (struct cht_commit){.ops = w->batch->ops, .count = w->batch->count, .flags = w->batch->flags};
         w->begun = simdisk_events(d);
         (void)cht_store_commit(s, &w->commit);
         w->acked = simdisk_events(d);
@@ -114,7 +120,8 @@ static void verify(struct simdisk *d, struct history *h, unsigned acked, bool th
     }
     if (thorough) { /* it goes on, stops cleanly, and is whole */
         uint8_t v[100] = {1};
-        struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = {(const uint8_t *)"again", 5}, .value = {v, sizeof v}};
+        struct cht_op op = {
+            .kind = CHT_OP_PAIR_PUT, .name = {(const uint8_t *)"again", 5}, .value = {v, sizeof v}};
         struct cht_commit c = {.ops = &op, .count = 1};
         must(cht_store_commit(s, &c), &c.err);
         must(cht_env_close(env, &err), &err);
@@ -132,7 +139,8 @@ static void test_every_cut(void **state)
     (void)state;
     static const char *const mode_names[] = {"keep", "drop", "subset", "torn"};
     uint64_t seed = number("CHT_TEST_SEED", 7);
-    unsigned commits = (unsigned)number("CHT_TEST_COMMITS", 300), stride = (unsigned)number("CHT_TEST_STRIDE", 1);
+    unsigned commits = (unsigned)number("CHT_TEST_COMMITS", 300),
+             stride = (unsigned)number("CHT_TEST_STRIDE", 1);
     struct history *h = calloc(1, sizeof *h);
     struct simdisk *d = simdisk_new();
     struct cht_rng r;
@@ -151,7 +159,8 @@ static void test_every_cut(void **state)
             continue;
         for (int mode = SIM_KEEP; mode <= SIM_TORN; mode++) {
             char what[80];
-            (void)snprintf(what, sizeof what, "cut at event %zu (%s, seed %llu)", simcut_at(c), mode_names[mode], (unsigned long long)seed);
+            (void)snprintf(what, sizeof what, "cut at event %zu (%s, seed %llu)", simcut_at(c),
+                           mode_names[mode], (unsigned long long)seed);
             struct simdisk *cut = simcut_disk(c, (enum sim_mode)mode, &r);
             verify(cut, h, acked, cuts++ % 13 == 0, what);
             simdisk_free(cut);

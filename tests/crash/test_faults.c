@@ -20,8 +20,13 @@ static const char *const dirs[] = {"/a"};
 
 static struct cht_env_config config(struct simdisk *d)
 {
-    return (struct cht_env_config){.dirs = dirs, .dir_count = 1, .default_shards = 2, .log_segment_bytes = 1u << 16, .scan_workers = 1,
-                                   .manual_checkpoint = true, .io = simdisk_io(d)};
+    return (struct cht_env_config){.dirs = dirs,
+                                   .dir_count = 1,
+                                   .default_shards = 2,
+                                   .log_segment_bytes = 1u << 16,
+                                   .scan_workers = 1,
+                                   .manual_checkpoint = true,
+                                   .io = simdisk_io(d)};
 }
 
 static uint64_t number(const char *name, uint64_t fallback)
@@ -32,8 +37,8 @@ static uint64_t number(const char *name, uint64_t fallback)
 
 static bool sensible(enum cht_rc rc)
 {
-    return rc == CHT_OK || rc == CHT_DISK_FULL || rc == CHT_IO || rc == CHT_READ_ONLY || rc == CHT_NO_MEMORY || rc == CHT_BATCH_FAILED ||
-           rc == CHT_DATABASE_NOT_FOUND;
+    return rc == CHT_OK || rc == CHT_DISK_FULL || rc == CHT_IO || rc == CHT_READ_ONLY ||
+           rc == CHT_NO_MEMORY || rc == CHT_BATCH_FAILED || rc == CHT_DATABASE_NOT_FOUND;
 }
 
 struct outcome {
@@ -154,7 +159,8 @@ static void verify(struct simdisk *d, struct outcome *o, const char *what)
     assert_int_equal(cht_env_close(env, &err), CHT_OK);
     uint64_t findings = 0;
     struct cht_env_config again = config(d);
-    rc = cht_check(&again, NULL, (void (*)(void *, const char *, const char *))(void (*)(void))print_error, NULL, &findings, &err);
+    rc = cht_check(&again, NULL, (void (*)(void *, const char *, const char *))(void (*)(void))print_error,
+                   NULL, &findings, &err);
     if (rc != CHT_OK || findings != 0)
         fail_msg("%s: check: %llu findings %s", what, (unsigned long long)findings, err.msg);
 }
@@ -165,7 +171,8 @@ static uint64_t run_fault(enum sim_fault kind, bool forever, uint64_t n, unsigne
     char what[80];
     struct outcome o = {0};
     struct simdisk *d = simdisk_new();
-    (void)snprintf(what, sizeof what, "fault %d at call %llu%s", (int)kind, (unsigned long long)n, forever ? " and after" : "");
+    (void)snprintf(what, sizeof what, "fault %d at call %llu%s", (int)kind, (unsigned long long)n,
+                   forever ? " and after" : "");
     model_init(&o.m, 60, 5);
     simdisk_fail_at(d, n, kind, forever);
     workload(d, &o, commits);
@@ -188,11 +195,31 @@ static void loop(enum sim_fault kind, bool forever)
     assert_true(n > 100);
 }
 
-static void test_full_once(void **state) { (void)state; loop(SIM_FULL, false); }
-static void test_full_forever(void **state) { (void)state; loop(SIM_FULL, true); }
-static void test_error_once(void **state) { (void)state; loop(SIM_EIO, false); }
-static void test_error_forever(void **state) { (void)state; loop(SIM_EIO, true); }
-static void test_short_forever(void **state) { (void)state; loop(SIM_SHORT, true); }
+static void test_full_once(void **state)
+{
+    (void)state;
+    loop(SIM_FULL, false);
+}
+static void test_full_forever(void **state)
+{
+    (void)state;
+    loop(SIM_FULL, true);
+}
+static void test_error_once(void **state)
+{
+    (void)state;
+    loop(SIM_EIO, false);
+}
+static void test_error_forever(void **state)
+{
+    (void)state;
+    loop(SIM_EIO, true);
+}
+static void test_short_forever(void **state)
+{
+    (void)state;
+    loop(SIM_SHORT, true);
+}
 
 static void alloc_loop(bool forever)
 {
@@ -202,7 +229,8 @@ static void alloc_loop(bool forever)
         char what[80];
         struct outcome o = {0};
         struct simdisk *d = simdisk_new();
-        (void)snprintf(what, sizeof what, "allocation %llu fails%s", (unsigned long long)n, forever ? " and all after" : "");
+        (void)snprintf(what, sizeof what, "allocation %llu fails%s", (unsigned long long)n,
+                       forever ? " and all after" : "");
         model_init(&o.m, 60, 5);
         cht_alloc_fail_at(n, forever);
         workload(d, &o, commits);
@@ -217,14 +245,24 @@ static void alloc_loop(bool forever)
     print_message("%llu allocations\n", (unsigned long long)n);
 }
 
-static void test_memory_once(void **state) { (void)state; alloc_loop(false); }
-static void test_memory_forever(void **state) { (void)state; alloc_loop(true); }
+static void test_memory_once(void **state)
+{
+    (void)state;
+    alloc_loop(false);
+}
+static void test_memory_forever(void **state)
+{
+    (void)state;
+    alloc_loop(true);
+}
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_once),     cmocka_unit_test(test_full_forever), cmocka_unit_test(test_error_once),   cmocka_unit_test(test_error_forever),
-        cmocka_unit_test(test_short_forever), cmocka_unit_test(test_memory_once),  cmocka_unit_test(test_memory_forever),
+        cmocka_unit_test(test_full_once),      cmocka_unit_test(test_full_forever),
+        cmocka_unit_test(test_error_once),     cmocka_unit_test(test_error_forever),
+        cmocka_unit_test(test_short_forever),  cmocka_unit_test(test_memory_once),
+        cmocka_unit_test(test_memory_forever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,12 +27,18 @@ static char dir[] = "/tmp/cht-kill-XXXXXX";
 static const char *dirs[] = {dir};
 
 /* What a writer says is acknowledged: name `n` of writer `w` has version `v`. */
-struct report { uint32_t w, n, v, zero; };
+struct report {
+    uint32_t w, n, v, zero;
+};
 
 static struct cht_env_config config(void)
 {
-    return (struct cht_env_config){.dirs = dirs, .dir_count = 1, .default_shards = 4, .log_segment_bytes = 256u << 10,
-                                   .checkpoint_log_bytes = 1u << 20, .dirty_bytes = 4u << 20};
+    return (struct cht_env_config){.dirs = dirs,
+                                   .dir_count = 1,
+                                   .default_shards = 4,
+                                   .log_segment_bytes = 256u << 10,
+                                   .checkpoint_log_bytes = 1u << 20,
+                                   .dirty_bytes = 4u << 20};
 }
 
 static size_t make_value(uint32_t w, uint32_t n, uint32_t v, uint8_t *out)
@@ -45,7 +51,11 @@ static size_t make_value(uint32_t w, uint32_t n, uint32_t v, uint8_t *out)
     return len;
 }
 
-struct writer { struct cht_store *s; uint32_t w, first; int fd; };
+struct writer {
+    struct cht_store *s;
+    uint32_t w, first;
+    int fd;
+};
 
 /* Each commit is atomic and writes two names with the same version. */
 static void *write_on(void *arg)
@@ -59,7 +69,9 @@ static void *write_on(void *arg)
         for (uint32_t i = 0; i < 2; i++) {
             uint32_t n = v % (NAMES / 2) + i * (NAMES / 2);
             int len = snprintf(name[i], sizeof name[i], "w%u:%u", me->w, n);
-            ops[i] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = {(uint8_t *)name[i], (size_t)len}, .value = {value[i], make_value(me->w, n, v, value[i])}};
+            ops[i] = (struct cht_op){.kind = CHT_OP_PAIR_PUT,
+                                     .name = {(uint8_t *)name[i], (size_t)len},
+                                     .value = {value[i], make_value(me->w, n, v, value[i])}};
             rep[i] = (struct report){me->w, n, v, 0};
         }
         struct cht_commit c = {.ops = ops, .count = 2, .flags = CHT_COMMIT_ATOMIC};
@@ -122,7 +134,8 @@ static void verify(void)
             uint64_t key;
             uint32_t size = 0, v = 0, other = 0;
             int len = snprintf(name, sizeof name, "w%u:%u", w, n);
-            rc = cht_store_pair_value(s, (struct cht_str){(uint8_t *)name, (size_t)len}, &key, &b, &size, &err);
+            rc = cht_store_pair_value(s, (struct cht_str){(uint8_t *)name, (size_t)len}, &key, &b, &size,
+                                      &err);
             if (acked[w][n] == 0 && rc == CHT_PAIR_NOT_FOUND)
                 continue;
             assert_int_equal(rc, CHT_OK);
@@ -130,8 +143,11 @@ static void verify(void)
             assert_true(v == acked[w][n] || v == acked[w][n] + NAMES / 2 || acked[w][n] == 0);
             assert_int_equal(size, make_value(w, n, v, want));
             assert_memory_equal(b.data, want, size);
-            len = snprintf(name, sizeof name, "w%u:%u", w, (n + NAMES / 2) % NAMES); /* its partner in the commit */
-            assert_int_equal(cht_store_pair_value(s, (struct cht_str){(uint8_t *)name, (size_t)len}, &key, &b, &size, &err), CHT_OK);
+            len = snprintf(name, sizeof name, "w%u:%u", w,
+                           (n + NAMES / 2) % NAMES); /* its partner in the commit */
+            assert_int_equal(cht_store_pair_value(s, (struct cht_str){(uint8_t *)name, (size_t)len}, &key, &b,
+                                                  &size, &err),
+                             CHT_OK);
             memcpy(&other, b.data + 8, 4);
             assert_int_equal(v, other);
             acked[w][n] = v;

@@ -20,7 +20,10 @@ void model_fill(uint8_t *p, uint32_t len, uint32_t seed)
     }
 }
 
-struct named { uint8_t *p; uint16_t n; };
+struct named {
+    uint8_t *p;
+    uint16_t n;
+};
 
 static int by_name(const void *a, const void *b)
 {
@@ -32,7 +35,8 @@ static int by_name(const void *a, const void *b)
 /* One of several families, so that every shape of the trie occurs. */
 static size_t make_name(struct cht_rng *r, unsigned i, uint8_t *out)
 {
-    static const char *const spaces[] = {"ctx:", "ctxv:", "cnt:1:", "cnt:2:", "cnt:10:", "prob:3:", "meta:", "m"};
+    static const char *const spaces[] = {
+        "ctx:", "ctxv:", "cnt:1:", "cnt:2:", "cnt:10:", "prob:3:", "meta:", "m"};
     size_t n = 0;
     switch (i % 8) {
     case 0: /* zero bytes only, each a prefix of the next */
@@ -129,14 +133,18 @@ static bool lives(const struct model *m, uint64_t key) { return key < m->keys_ca
 static uint32_t random_length(struct cht_rng *r, uint32_t max)
 {
     uint64_t x = cht_rng_below(r, 100);
-    uint32_t n = (uint32_t)(x < 50 ? 64 : x < 80 ? 1 + cht_rng_below(r, 40) : x < 97 ? 1 + cht_rng_below(r, 3000) : 1 + cht_rng_below(r, max));
+    uint32_t n = (uint32_t)(x < 50   ? 64
+                            : x < 80 ? 1 + cht_rng_below(r, 40)
+                            : x < 97 ? 1 + cht_rng_below(r, 3000)
+                                     : 1 + cht_rng_below(r, max));
     return n > max ? max : n;
 }
 
 void model_random_batch(const struct model *m, struct cht_rng *r, uint32_t max_value, struct model_batch *b)
 {
-    static const enum cht_op_kind kinds[] = {CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_INSERT, CHT_OP_EDIT,
-                                             CHT_OP_DELETE,   CHT_OP_PAIR_SET, CHT_OP_PAIR_DEL, CHT_OP_PAIR_DEL, CHT_OP_READ, CHT_OP_PAIR_READ};
+    static const enum cht_op_kind kinds[] = {
+        CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_INSERT, CHT_OP_EDIT,
+        CHT_OP_DELETE,   CHT_OP_PAIR_SET, CHT_OP_PAIR_DEL, CHT_OP_PAIR_DEL, CHT_OP_READ,   CHT_OP_PAIR_READ};
     memset(b, 0, sizeof *b);
     b->count = 1 + (unsigned)cht_rng_below(r, cht_rng_below(r, 4) == 0 ? MODEL_OPS_MAX : 6);
     b->flags = cht_rng_below(r, 3) == 0 ? CHT_COMMIT_ATOMIC : 0;
@@ -312,21 +320,23 @@ static int compare_pairs(const struct model *m, struct cht_store *s, bool revers
                 i++;
             unsigned at = reverse ? m->names - 1 - i : i;
             i++;
-            bad = at >= m->names || e[k].name_len != m->name_len[at] || memcmp(e[k].name, m->name[at], e[k].name_len) != 0 || e[k].key != m->key[at];
+            bad = at >= m->names || e[k].name_len != m->name_len[at] ||
+                  memcmp(e[k].name, m->name[at], e[k].name_len) != 0 || e[k].key != m->key[at];
             if (bad) {
                 (void)snprintf(why, n, "scan: pair %u: key %llu, not %llu", at, (unsigned long long)e[k].key,
                                at < m->names ? (unsigned long long)m->key[at] : 0ULL);
                 break;
             }
             bool live = lives(m, e[k].key);
-            bad = ((e[k].flags & CHT_ENTRY_DANGLING) != 0) == live || (live && e[k].size != m->value[e[k].key].len) ||
-                  (e[k].flags & CHT_ENTRY_CORRUPT) != 0;
+            bad = ((e[k].flags & CHT_ENTRY_DANGLING) != 0) == live ||
+                  (live && e[k].size != m->value[e[k].key].len) || (e[k].flags & CHT_ENTRY_CORRUPT) != 0;
             if (!bad && live && e[k].value != NULL) {
                 model_fill(want, e[k].size, m->value[e[k].key].seed);
                 bad = e[k].value_len != e[k].size || memcmp(want, e[k].value, e[k].size) != 0;
             }
             if (bad)
-                (void)snprintf(why, n, "scan: the value of pair %u is wrong (flags %u, size %u)", at, e[k].flags, e[k].size);
+                (void)snprintf(why, n, "scan: the value of pair %u is wrong (flags %u, size %u)", at,
+                               e[k].flags, e[k].size);
         }
     }
     free(want);
@@ -356,12 +366,13 @@ static int compare_values(const struct model *m, struct cht_store *s, char *why,
             bad = memcmp(want, b.data, size) != 0;
         }
         if (bad)
-            (void)snprintf(why, n, "key %llu: rc %d size %u, expected %s size %u", (unsigned long long)k, (int)rc, size, live ? "live" : "none",
-                           live ? m->value[k].len : 0);
+            (void)snprintf(why, n, "key %llu: rc %d size %u, expected %s size %u", (unsigned long long)k,
+                           (int)rc, size, live ? "live" : "none", live ? m->value[k].len : 0);
     }
     struct cht_store_stats st;
     if (!bad && (cht_store_stats(s, &st, &err) != CHT_OK || st.values != count)) {
-        (void)snprintf(why, n, "%llu values, not %llu", (unsigned long long)st.values, (unsigned long long)count);
+        (void)snprintf(why, n, "%llu values, not %llu", (unsigned long long)st.values,
+                       (unsigned long long)count);
         bad = 1;
     }
     free(want);
@@ -378,14 +389,16 @@ static int compare_counts(const struct model *m, struct cht_store *s, char *why,
         for (unsigned k = 0; k < m->names; k++)
             want += m->key[k] != 0 && has_prefix(m, k, p);
         if (cht_store_count(s, p, &got, &err) != CHT_OK || got != want)
-            DIFF("count under a prefix of name %u: %llu, not %llu %s", i, (unsigned long long)got, (unsigned long long)want, err.msg);
+            DIFF("count under a prefix of name %u: %llu, not %llu %s", i, (unsigned long long)got,
+                 (unsigned long long)want, err.msg);
     }
     return 0;
 }
 
 int model_compare(const struct model *m, struct cht_store *s, char *why, size_t n)
 {
-    if (compare_values(m, s, why, n) || compare_pairs(m, s, false, why, n) || compare_pairs(m, s, true, why, n))
+    if (compare_values(m, s, why, n) || compare_pairs(m, s, false, why, n) ||
+        compare_pairs(m, s, true, why, n))
         return 1;
     return compare_counts(m, s, why, n);
 }

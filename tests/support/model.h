@@ -9,12 +9,15 @@
 
 #define MODEL_OPS_MAX 64
 
-struct model_value { uint32_t len; uint32_t seed; }; /* len 0: none */
+struct model_value {
+    uint32_t len;
+    uint32_t seed;
+}; /* len 0: none */
 struct model {
-    unsigned names;          /* size of the universe */
-    uint8_t **name;          /* owned; sorted */
+    unsigned names; /* size of the universe */
+    uint8_t **name; /* owned; sorted */
     uint16_t *name_len;
-    uint64_t *key;           /* by name; 0: not mapped */
+    uint64_t *key;             /* by name; 0: not mapped */
     struct model_value *value; /* by key */
     uint64_t keys_cap, max_key;
 };
@@ -28,8 +31,8 @@ void model_free(struct model *m);
 struct model_batch {
     struct cht_op ops[MODEL_OPS_MAX];
     unsigned count, flags;
-    uint32_t seed[MODEL_OPS_MAX]; /* of the value of each op */
-    unsigned name[MODEL_OPS_MAX]; /* index in the universe */
+    uint32_t seed[MODEL_OPS_MAX];  /* of the value of each op */
+    unsigned name[MODEL_OPS_MAX];  /* index in the universe */
     uint8_t *bytes[MODEL_OPS_MAX]; /* owned */
     struct cht_buf buf[MODEL_OPS_MAX];
 };

@@ -14,13 +14,24 @@
 
 #define SECTOR 512u
 
-enum event_kind { EV_WRITE, EV_TRUNCATE, EV_ALLOCATE, EV_PUNCH, EV_SYNC, EV_CREATE, EV_MKDIR, EV_RENAME, EV_UNLINK, EV_SYNC_DIR };
+enum event_kind {
+    EV_WRITE,
+    EV_TRUNCATE,
+    EV_ALLOCATE,
+    EV_PUNCH,
+    EV_SYNC,
+    EV_CREATE,
+    EV_MKDIR,
+    EV_RENAME,
+    EV_UNLINK,
+    EV_SYNC_DIR
+};
 
 struct event {
     enum event_kind kind;
     unsigned inode;
     uint64_t off, len;
-    uint8_t *data; /* owned */
+    uint8_t *data;   /* owned */
     char *path, *to; /* owned */
 };
 
@@ -142,7 +153,8 @@ static enum sim_fault fault(struct simdisk *d)
 
 static enum cht_rc failed(enum sim_fault f, const char *path, struct cht_err *err)
 {
-    return f == SIM_FULL ? CHT_FAIL(err, CHT_DISK_FULL, "%s: no space (injected)", path) : CHT_FAIL(err, CHT_IO, "%s: I/O error (injected)", path);
+    return f == SIM_FULL ? CHT_FAIL(err, CHT_DISK_FULL, "%s: no space (injected)", path)
+                         : CHT_FAIL(err, CHT_IO, "%s: I/O error (injected)", path);
 }
 
 /* A call that takes no bytes: a short transfer is no fault for it. */
@@ -154,7 +166,8 @@ static enum cht_rc plain_fault(struct simdisk *d, const char *path, struct cht_e
 
 /* ---- the table ----------------------------------------------------------------------------------------------- */
 
-static enum cht_rc sm_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out, struct cht_err *err)
+static enum cht_rc sm_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
+                           struct cht_err *err)
 {
     struct simdisk *d = disk(io);
     pthread_mutex_lock(&d->mu);
@@ -206,7 +219,8 @@ static void sm_close(struct cht_file *file)
     free(f);
 }
 
-static enum cht_rc sm_pread(struct cht_file *file, void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err)
+static enum cht_rc sm_pread(struct cht_file *file, void *buf, size_t n, uint64_t off, size_t *n_done,
+                            struct cht_err *err)
 {
     struct sim_file *f = sim(file);
     pthread_mutex_lock(&f->d->mu);
@@ -221,7 +235,8 @@ static enum cht_rc sm_pread(struct cht_file *file, void *buf, size_t n, uint64_t
     return CHT_OK;
 }
 
-static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, uint64_t off, size_t *n_done, struct cht_err *err)
+static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, uint64_t off, size_t *n_done,
+                             struct cht_err *err)
 {
     struct sim_file *f = sim(file);
     struct simdisk *d = f->d;
@@ -263,7 +278,8 @@ static enum cht_rc sm_size(struct cht_file *file, uint64_t *size, struct cht_err
     return CHT_OK;
 }
 
-static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t off, uint64_t len, struct cht_err *err)
+static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t off, uint64_t len,
+                          struct cht_err *err)
 {
     struct sim_file *f = sim(file);
     struct simdisk *d = f->d;
@@ -271,9 +287,10 @@ static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t 
     pthread_mutex_lock(&d->mu);
     enum cht_rc rc = plain_fault(d, f->path, err);
     if (rc == CHT_OK) {
-        int bad = kind == EV_TRUNCATE   ? ftruncate(fd, (off_t)len)
-                  : kind == EV_ALLOCATE ? fallocate(fd, 0, (off_t)off, (off_t)len)
-                                        : fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+        int bad = kind == EV_TRUNCATE ? ftruncate(fd, (off_t)len)
+                  : kind == EV_ALLOCATE
+                      ? fallocate(fd, 0, (off_t)off, (off_t)len)
+                      : fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
         assert(bad == 0);
         record(d, (struct event){.kind = kind, .inode = f->inode, .off = off, .len = len});
     }
@@ -281,25 +298,33 @@ static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t 
     return rc;
 }
 
-static enum cht_rc sm_truncate(struct cht_file *f, uint64_t size, struct cht_err *err) { return change(f, EV_TRUNCATE, 0, size, err); }
+static enum cht_rc sm_truncate(struct cht_file *f, uint64_t size, struct cht_err *err)
+{
+    return change(f, EV_TRUNCATE, 0, size, err);
+}
 
 static enum cht_rc sm_allocate(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
 {
     return change(f, EV_ALLOCATE, off, len, err);
 }
 
-static enum cht_rc sm_punch(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err) { return change(f, EV_PUNCH, off, len, err); }
+static enum cht_rc sm_punch(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
+{
+    return change(f, EV_PUNCH, off, len, err);
+}
 
 static enum cht_rc sm_map(struct cht_file *file, size_t len, uint8_t **out, struct cht_err *err)
 {
     (void)err;
-    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, sim(file)->d->fds[sim(file)->inode], 0);
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                   sim(file)->d->fds[sim(file)->inode], 0);
     assert(p != MAP_FAILED);
     *out = p;
     return CHT_OK;
 }
 
-static enum cht_rc sm_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out, struct cht_err *err)
+static enum cht_rc sm_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
+                            struct cht_err *err)
 {
     (void)f;
     (void)err;
@@ -327,7 +352,9 @@ static enum cht_rc name_change(struct cht_io *io, struct event e, struct cht_err
 {
     struct simdisk *d = disk(io);
     pthread_mutex_lock(&d->mu);
-    enum cht_rc rc = find(&d->names, e.path) == NULL && e.kind != EV_MKDIR ? CHT_FAIL(err, CHT_NO_FILE, "%s: no such file", e.path) : CHT_OK;
+    enum cht_rc rc = find(&d->names, e.path) == NULL && e.kind != EV_MKDIR
+                         ? CHT_FAIL(err, CHT_NO_FILE, "%s: no such file", e.path)
+                         : CHT_OK;
     bool there = e.kind == EV_MKDIR && find(&d->names, e.path) != NULL;
     if (rc == CHT_OK && !there)
         rc = plain_fault(d, e.path, err);
@@ -343,7 +370,9 @@ static enum cht_rc name_change(struct cht_io *io, struct event e, struct cht_err
 
 static enum cht_rc sm_rename(struct cht_io *io, const char *from, const char *to, struct cht_err *err)
 {
-    return name_change(io, (struct event){.kind = EV_RENAME, .path = (char *)(uintptr_t)from, .to = (char *)(uintptr_t)to}, err);
+    return name_change(
+        io, (struct event){.kind = EV_RENAME, .path = (char *)(uintptr_t)from, .to = (char *)(uintptr_t)to},
+        err);
 }
 
 static enum cht_rc sm_unlink(struct cht_io *io, const char *path, struct cht_err *err)
@@ -367,13 +396,16 @@ static enum cht_rc sm_sync_dir(struct cht_io *io, const char *path, struct cht_e
     return rc;
 }
 
-static enum cht_rc sm_list(struct cht_io *io, const char *path, void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx, struct cht_err *err)
+static enum cht_rc sm_list(struct cht_io *io, const char *path,
+                           void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx,
+                           struct cht_err *err)
 {
     struct simdisk *d = disk(io);
     size_t n = strlen(path);
     pthread_mutex_lock(&d->mu);
     struct entry *dir = find(&d->names, path);
-    enum cht_rc rc = dir == NULL || dir->inode >= 0 ? CHT_FAIL(err, CHT_NO_FILE, "%s: no such folder", path) : CHT_OK;
+    enum cht_rc rc =
+        dir == NULL || dir->inode >= 0 ? CHT_FAIL(err, CHT_NO_FILE, "%s: no such folder", path) : CHT_OK;
     for (size_t i = 0; rc == CHT_OK && i < d->names.n; i++) {
         const char *p = d->names.v[i].path;
         if (strncmp(p, path, n) == 0 && p[n] == '/' && strchr(p + n + 1, '/') == NULL)
@@ -383,13 +415,32 @@ static enum cht_rc sm_list(struct cht_io *io, const char *path, void (*fn)(void 
     return rc;
 }
 
-static enum cht_rc sm_usage(struct cht_file *f, uint64_t *bytes, struct cht_err *err) { return sm_size(f, bytes, err); }
+static enum cht_rc sm_usage(struct cht_file *f, uint64_t *bytes, struct cht_err *err)
+{
+    return sm_size(f, bytes, err);
+}
 
 static const struct cht_io_ops ops = {
-    .open = sm_open,       .close = sm_close,       .pread = sm_pread,   .pwrite = sm_pwrite,     .sync = sm_sync,
-    .size = sm_size,       .truncate = sm_truncate, .allocate = sm_allocate, .punch = sm_punch,   .map = sm_map,
-    .remap = sm_remap,     .unmap = sm_unmap,       .discard = sm_discard, .rename = sm_rename,   .unlink = sm_unlink,
-    .mkdir = sm_mkdir,     .rmdir = sm_unlink,      .sync_dir = sm_sync_dir, .list = sm_list,     .usage = sm_usage,
+    .open = sm_open,
+    .close = sm_close,
+    .pread = sm_pread,
+    .pwrite = sm_pwrite,
+    .sync = sm_sync,
+    .size = sm_size,
+    .truncate = sm_truncate,
+    .allocate = sm_allocate,
+    .punch = sm_punch,
+    .map = sm_map,
+    .remap = sm_remap,
+    .unmap = sm_unmap,
+    .discard = sm_discard,
+    .rename = sm_rename,
+    .unlink = sm_unlink,
+    .mkdir = sm_mkdir,
+    .rmdir = sm_unlink,
+    .sync_dir = sm_sync_dir,
+    .list = sm_list,
+    .usage = sm_usage,
 };
 
 /* -------------------------------------------------------------------------------------------------------------- */
@@ -438,7 +489,7 @@ uint64_t simdisk_injected(const struct simdisk *d) { return d->injected; }
 
 /* ---- cuts ---------------------------------------------------------------------------------------------------- */
 
-struct image { /* a file's bytes */
+struct image {  /* a file's bytes */
     uint8_t *p; /* owned */
     uint64_t n;
 };
@@ -446,9 +497,9 @@ struct image { /* a file's bytes */
 struct simcut {
     const struct simdisk *d;
     size_t at;
-    struct names names;   /* durable */
-    struct image *files;  /* durable, by inode */
-    size_t *pending;      /* indices of events not durable, in order */
+    struct names names;  /* durable */
+    struct image *files; /* durable, by inode */
+    size_t *pending;     /* indices of events not durable, in order */
     size_t npending, cap;
 };
 
@@ -546,7 +597,8 @@ static void apply_some(struct image *im, const struct event *e, struct cht_rng *
     }
 }
 
-static void apply_pending(struct simcut *c, struct image *files, struct names *names, enum sim_mode mode, struct cht_rng *r)
+static void apply_pending(struct simcut *c, struct image *files, struct names *names, enum sim_mode mode,
+                          struct cht_rng *r)
 {
     size_t last = c->npending, ns = 0, keep_ns = 0;
     for (size_t i = 0; i < c->npending; i++) {

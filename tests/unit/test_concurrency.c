@@ -52,7 +52,9 @@ static bool value_ok(const uint8_t *name, size_t len, const uint8_t *v, size_t n
 static void put(const char *name, uint8_t salt)
 {
     uint8_t v[256];
-    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = {(const uint8_t *)name, strlen(name)}, .value = {v, make_value(name, salt, v)}};
+    struct cht_op op = {.kind = CHT_OP_PAIR_PUT,
+                        .name = {(const uint8_t *)name, strlen(name)},
+                        .value = {v, make_value(name, salt, v)}};
     struct cht_commit c = {.ops = &op, .count = 1};
     if (cht_store_commit(store, &c) != CHT_OK)
         atomic_fetch_add(&failures, 1);
@@ -66,7 +68,8 @@ static void *write_main(void *arg)
         char name[32];
         (void)snprintf(name, sizeof name, "m%05u", (unsigned)cht_rng_below(&r, MOVING));
         if (cht_rng_below(&r, 3) == 0) {
-            struct cht_op op = {.kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {(uint8_t *)name, strlen(name)}};
+            struct cht_op op = {
+                .kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {(uint8_t *)name, strlen(name)}};
             struct cht_commit c = {.ops = &op, .count = 1};
             (void)cht_store_commit(store, &c);
         } else {
@@ -102,9 +105,12 @@ static void *read_main(void *arg)
         bool stable = cht_rng_below(&r, 2) == 0;
         uint64_t key;
         uint32_t size = 0;
-        (void)snprintf(name, sizeof name, "%c%05u", stable ? 's' : 'm', (unsigned)cht_rng_below(&r, stable ? STABLE : MOVING));
-        enum cht_rc rc = cht_store_pair_value(store, (struct cht_str){(uint8_t *)name, strlen(name)}, &key, &b, &size, NULL);
-        bool good = rc == CHT_OK ? size == 0 || value_ok((uint8_t *)name, strlen(name), b.data, size) : rc == CHT_PAIR_NOT_FOUND && !stable;
+        (void)snprintf(name, sizeof name, "%c%05u", stable ? 's' : 'm',
+                       (unsigned)cht_rng_below(&r, stable ? STABLE : MOVING));
+        enum cht_rc rc = cht_store_pair_value(store, (struct cht_str){(uint8_t *)name, strlen(name)}, &key,
+                                              &b, &size, NULL);
+        bool good = rc == CHT_OK ? size == 0 || value_ok((uint8_t *)name, strlen(name), b.data, size)
+                                 : rc == CHT_PAIR_NOT_FOUND && !stable;
         if (!good)
             atomic_fetch_add(&failures, 1);
         atomic_fetch_add(&reads, 1);
@@ -125,7 +131,9 @@ static void scan_once(bool reverse)
     bool good = cht_scan_open(store, &cfg, &sc, &err) == CHT_OK;
     while (good && cht_scan_next(sc, e, 128, &got, &err) == CHT_OK && got > 0) {
         for (size_t i = 0; i < got && good; i++) {
-            int c = last_len == 0 ? (reverse ? 1 : -1) : memcmp(last, e[i].name, last_len < e[i].name_len ? last_len : e[i].name_len);
+            int c = last_len == 0
+                        ? (reverse ? 1 : -1)
+                        : memcmp(last, e[i].name, last_len < e[i].name_len ? last_len : e[i].name_len);
             good = reverse ? c > 0 : c < 0;
             if (e[i].value != NULL)
                 good = good && value_ok(e[i].name, e[i].name_len, e[i].value, e[i].value_len);
@@ -153,8 +161,13 @@ static void *scan_main(void *arg)
 static void test_all_at_once(void **state)
 {
     (void)state;
-    struct cht_env_config cfg = {.dirs = dirs, .dir_count = 1, .default_shards = 3, .scan_workers = 2, .durability = CHT_DURABLE_INTERVAL,
-                                 .interval_ms = 5, .log_segment_bytes = 1u << 20};
+    struct cht_env_config cfg = {.dirs = dirs,
+                                 .dir_count = 1,
+                                 .default_shards = 3,
+                                 .scan_workers = 2,
+                                 .durability = CHT_DURABLE_INTERVAL,
+                                 .interval_ms = 5,
+                                 .log_segment_bytes = 1u << 20};
     struct cht_env *env;
     struct cht_err err = {0};
     assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
@@ -166,7 +179,8 @@ static void test_all_at_once(void **state)
         put(name, (uint8_t)i);
     }
     pthread_t t[7];
-    void *(*const mains[7])(void *) = {write_main, write_main, checkpoint_main, read_main, scan_main, scan_main, read_main};
+    void *(*const mains[7])(void *) = {write_main, write_main, checkpoint_main, read_main,
+                                       scan_main,  scan_main,  read_main};
     for (uintptr_t i = 0; i < 7; i++)
         assert_int_equal(pthread_create(&t[i], NULL, mains[i], (void *)(i == 4 ? 0 : i)), 0);
     const char *s = getenv("CHT_TEST_SECONDS");
@@ -174,8 +188,8 @@ static void test_all_at_once(void **state)
     atomic_store(&stop, true);
     for (int i = 0; i < 7; i++)
         pthread_join(t[i], NULL);
-    print_message("%llu commits, %llu reads, %llu scans, %llu failures\n", (unsigned long long)commits, (unsigned long long)reads,
-                  (unsigned long long)scans, (unsigned long long)failures);
+    print_message("%llu commits, %llu reads, %llu scans, %llu failures\n", (unsigned long long)commits,
+                  (unsigned long long)reads, (unsigned long long)scans, (unsigned long long)failures);
     assert_int_equal(failures, 0);
     assert_true(commits > 10 && scans > 2 && reads > 10);
     assert_int_equal(cht_env_close(env, &err), CHT_OK);

@@ -26,11 +26,18 @@ static const char *dirs[] = {root};
 
 static struct cht_env_config config(void)
 {
-    return (struct cht_env_config){.dirs = dirs, .dir_count = 1, .default_shards = 1, .scan_workers = 1, .log_segment_bytes = 1u << 16,
+    return (struct cht_env_config){.dirs = dirs,
+                                   .dir_count = 1,
+                                   .default_shards = 1,
+                                   .scan_workers = 1,
+                                   .log_segment_bytes = 1u << 16,
                                    .manual_checkpoint = true};
 }
 
-static size_t make_name(unsigned i, uint8_t *out) { return (size_t)sprintf((char *)out, "ctx:%u:%u", i * 7919 % 97, i); }
+static size_t make_name(unsigned i, uint8_t *out)
+{
+    return (size_t)sprintf((char *)out, "ctx:%u:%u", i * 7919 % 97, i);
+}
 
 static size_t make_value(unsigned i, uint8_t *out)
 {
@@ -51,7 +58,9 @@ static void build(bool clean)
     assert_int_equal(cht_env_get(env, "default", &s, &err), CHT_OK);
     for (unsigned i = 0; i < PAIRS; i++) {
         uint8_t name[64], value[128];
-        struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = {name, make_name(i, name)}, .value = {value, make_value(i, value)}};
+        struct cht_op op = {.kind = CHT_OP_PAIR_PUT,
+                            .name = {name, make_name(i, name)},
+                            .value = {value, make_value(i, value)}};
         struct cht_commit c = {.ops = &op, .count = 1};
         assert_int_equal(cht_store_commit(s, &c), CHT_OK);
         if (!clean && i == PAIRS / 2)
@@ -89,7 +98,8 @@ static void read_all(struct cht_store *s)
         uint64_t key;
         uint32_t size;
         size_t n = make_value(i, value);
-        enum cht_rc rc = cht_store_pair_value(s, (struct cht_str){name, make_name(i, name)}, &key, &b, &size, &err);
+        enum cht_rc rc =
+            cht_store_pair_value(s, (struct cht_str){name, make_name(i, name)}, &key, &b, &size, &err);
         if (rc == CHT_OK) {
             assert_int_equal(size, n);
             assert_memory_equal(b.data, value, n);
@@ -104,7 +114,8 @@ static void read_all(struct cht_store *s)
             total += got;
             for (size_t k = 0; k < got; k++) {
                 unsigned i = 0;
-                while (i < PAIRS && (make_name(i, name) != e[k].name_len || memcmp(name, e[k].name, e[k].name_len) != 0))
+                while (i < PAIRS &&
+                       (make_name(i, name) != e[k].name_len || memcmp(name, e[k].name, e[k].name_len) != 0))
                     i++;
                 assert_true(i < PAIRS); /* no name that was never written */
                 if (e[k].value != NULL) {
@@ -135,7 +146,8 @@ static void open_and_read(void)
 static void restore(void)
 {
     char cmd[200];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s/default && cp -r --sparse=always %s.orig %s/default", root, root, root);
+    (void)snprintf(cmd, sizeof cmd, "rm -rf %s/default && cp -r --sparse=always %s.orig %s/default", root,
+                   root, root);
     assert_int_equal(system(cmd), 0);
 }
 
@@ -150,7 +162,9 @@ static void flip(const char *path, off_t off)
     close(fd);
 }
 
-struct tally { uint64_t flips, missed; };
+struct tally {
+    uint64_t flips, missed;
+};
 
 static void flip_file(const char *rel, bool clean, struct tally *t)
 {
@@ -161,7 +175,8 @@ static void flip_file(const char *rel, bool clean, struct tally *t)
     bool log = strncmp(rel, "log/", 4) == 0;
     off_t end = log && !clean && st.st_size > 4096 ? 4096 : st.st_size;
     off_t stride = getenv("CHT_TEST_FULL") != NULL ? 1 : 101;
-    for (off_t off = 0; off < end; off += off < 200 || end <= 1024 ? 1 + (stride > 1 && off >= 64) * 2 : stride) {
+    for (off_t off = 0; off < end;
+         off += off < 200 || end <= 1024 ? 1 + (stride > 1 && off >= 64) * 2 : stride) {
         flip(path, off);
         uint64_t findings = check();
         t->flips++;
@@ -188,7 +203,8 @@ static void run(bool clean)
     assert_int_equal(check(), 0);
     (void)snprintf(cmd, sizeof cmd, "cp -r --sparse=always %s/default %s.orig", root, root);
     assert_int_equal(system(cmd), 0);
-    static const char *const shard_files[] = {"manifest", "shard-000/keys", "shard-000/values", "shard-000/recycle", "shard-000/pairs", "shard-000/sums"};
+    static const char *const shard_files[] = {"manifest",          "shard-000/keys",  "shard-000/values",
+                                              "shard-000/recycle", "shard-000/pairs", "shard-000/sums"};
     for (size_t i = 0; i < 6; i++)
         flip_file(shard_files[i], clean, &t);
     (void)snprintf(cmd, sizeof cmd, "%s/default/log", root);
@@ -208,8 +224,16 @@ static void run(bool clean)
     assert_int_equal(system(cmd), 0);
 }
 
-static void test_clean(void **state) { (void)state; run(true); }
-static void test_unclean(void **state) { (void)state; run(false); }
+static void test_clean(void **state)
+{
+    (void)state;
+    run(true);
+}
+static void test_unclean(void **state)
+{
+    (void)state;
+    run(false);
+}
 
 int main(void)
 {

@@ -35,14 +35,20 @@ static void run(uint64_t seed, uint64_t ops, unsigned shards, unsigned names, ui
     char dir[] = "/tmp/cht-model-XXXXXX", cmd[64], why[300] = "";
     assert_non_null(mkdtemp(dir));
     const char *dirs[] = {dir};
-    struct cht_env_config cfg = {.dirs = dirs, .dir_count = 1, .default_shards = shards, .durability = CHT_DURABLE_OS,
-                                 .log_segment_bytes = 1u << 20, .checkpoint_log_bytes = 8u << 20, .dirty_bytes = 8u << 20};
+    struct cht_env_config cfg = {.dirs = dirs,
+                                 .dir_count = 1,
+                                 .default_shards = shards,
+                                 .durability = CHT_DURABLE_OS,
+                                 .log_segment_bytes = 1u << 20,
+                                 .checkpoint_log_bytes = 8u << 20,
+                                 .dirty_bytes = 8u << 20};
     struct cht_err err = {0};
     struct cht_env *env;
     struct cht_store *s;
     struct model m;
     struct cht_rng r;
-    print_message("seed %llu, %llu operations, %u shards\n", (unsigned long long)seed, (unsigned long long)ops, shards);
+    print_message("seed %llu, %llu operations, %u shards\n", (unsigned long long)seed,
+                  (unsigned long long)ops, shards);
     cht_rng_seed(&r, seed);
     model_init(&m, names, seed);
     must(cht_env_open(&cfg, &env, &err), &err);
@@ -72,7 +78,8 @@ static void run(uint64_t seed, uint64_t ops, unsigned shards, unsigned names, ui
         must(cht_env_open(&cfg, &env, &err), &err);
         must(cht_env_get(env, "default", &s, &err), &err);
         if (model_compare(&m, s, why, sizeof why) != 0)
-            fail_msg("after %llu operations (seed %llu): %s", (unsigned long long)done, (unsigned long long)seed, why);
+            fail_msg("after %llu operations (seed %llu): %s", (unsigned long long)done,
+                     (unsigned long long)seed, why);
     }
     if (model_compare(&m, s, why, sizeof why) != 0)
         fail_msg("at the end (seed %llu): %s", (unsigned long long)seed, why);
@@ -105,6 +112,7 @@ static void test_one_shard(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_few_names), cmocka_unit_test(test_many_names), cmocka_unit_test(test_one_shard)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_few_names), cmocka_unit_test(test_many_names),
+                                       cmocka_unit_test(test_one_shard)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,11 @@ static struct cht_err err;
 
 static struct cht_env_config config(void)
 {
-    return (struct cht_env_config){.dirs = dirs, .dir_count = 2, .default_shards = 4, .log_segment_bytes = 1u << 20, .durability = CHT_DURABLE_OS};
+    return (struct cht_env_config){.dirs = dirs,
+                                   .dir_count = 2,
+                                   .default_shards = 4,
+                                   .log_segment_bytes = 1u << 20,
+                                   .durability = CHT_DURABLE_OS};
 }
 
 static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
@@ -42,7 +46,8 @@ static int setup(void **state)
     (void)snprintf(cmd, sizeof cmd, "rm -rf %s/*", base);
     struct cht_env_config cfg = config();
     memset(&err, 0, sizeof err);
-    return system(cmd) != 0 || cht_env_open(&cfg, &env, &err) != CHT_OK || cht_env_create(env, "default", 0, &err) != CHT_OK ||
+    return system(cmd) != 0 || cht_env_open(&cfg, &env, &err) != CHT_OK ||
+           cht_env_create(env, "default", 0, &err) != CHT_OK ||
            cht_env_get(env, "default", &s, &err) != CHT_OK;
 }
 
@@ -157,7 +162,8 @@ static void test_upsert(void **state)
     assert_int_equal(size, 0);
     assert_int_equal(k2, 123456);
     assert_int_equal(cht_store_pair(s, str("nobody"), &k2, &err), CHT_PAIR_NOT_FOUND);
-    assert_int_equal(cht_store_pair(s, (struct cht_str){(const uint8_t *)"", 0}, &k2, &err), CHT_INVALID_PAIR);
+    assert_int_equal(cht_store_pair(s, (struct cht_str){(const uint8_t *)"", 0}, &k2, &err),
+                     CHT_INVALID_PAIR);
     cht_buf_free(&b);
 }
 
@@ -226,7 +232,8 @@ static void test_value_handle(void **state)
     uint32_t size;
     assert_int_equal(cht_value_open(s, op.key, &h, &size, &err), CHT_OK);
     assert_int_equal(size, 2u << 20);
-    for (int i = 0; i < 6; i++) { /* its bytes stay, whatever happens to the key and however often pages are written back */
+    for (int i = 0; i < 6;
+         i++) { /* its bytes stay, whatever happens to the key and however often pages are written back */
         memset(v, 6 + i, 2u << 20);
         struct cht_op edit = {.kind = CHT_OP_EDIT, .key = op.key, .value = {v, 2u << 20}};
         assert_int_equal(run(&edit, 0), CHT_OK);
@@ -254,7 +261,8 @@ static void test_space_comes_back(void **state)
         for (int i = 0; i < 4000; i++) {
             char name[32];
             (void)snprintf(name, sizeof name, "n%d", i);
-            struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(name), .value = {v, 700 + 50 * (size_t)round}};
+            struct cht_op op = {
+                .kind = CHT_OP_PAIR_PUT, .name = str(name), .value = {v, 700 + 50 * (size_t)round}};
             assert_int_equal(run(&op, 0), CHT_OK);
         }
         assert_int_equal(cht_store_checkpoint(s, &err), CHT_OK);
@@ -351,11 +359,13 @@ static void test_places(void **state)
     shell("mv %s/default/shard-000 %s/hidden", dir_b, base);
     assert_int_equal(try_open(), CHT_SHARD_MISSING);
     assert_int_equal(cht_env_close(env, &err), CHT_OK);
-    shell("cp -r %s/default/shard-001 %s/default/shard-000", dir_b, dir_a); /* a shard in another one's place */
+    shell("cp -r %s/default/shard-001 %s/default/shard-000", dir_b,
+          dir_a); /* a shard in another one's place */
     assert_int_equal(try_open(), CHT_SHARD_MISPLACED);
     assert_int_equal(cht_env_close(env, &err), CHT_OK);
     char back[300];
-    (void)snprintf(back, sizeof back, "rm -rf %s/default/shard-000 && mv %s/hidden %s/default/shard-000", dir_a, base, dir_a);
+    (void)snprintf(back, sizeof back, "rm -rf %s/default/shard-000 && mv %s/hidden %s/default/shard-000",
+                   dir_a, base, dir_a);
     assert_int_equal(system(back), 0);
     assert_int_equal(try_open(), CHT_OK);
     assert_int_equal(cht_store_count(s, str("p"), &n, &err), CHT_OK);
@@ -418,7 +428,8 @@ static size_t render(void *ctx, const struct cht_entry *e, uint8_t *out, size_t 
     (void)ctx;
     if (room < 64)
         return SIZE_MAX;
-    return (size_t)snprintf((char *)out, room, "%.*s=%llu\n", (int)e->name_len, (const char *)e->name, (unsigned long long)e->key);
+    return (size_t)snprintf((char *)out, room, "%.*s=%llu\n", (int)e->name_len, (const char *)e->name,
+                            (unsigned long long)e->key);
 }
 
 static void *cancel_later(void *arg)
@@ -433,7 +444,7 @@ static void test_scans(void **state)
     (void)state;
     enum { N = 30000 };
     struct cht_op *ops = calloc(N, sizeof *ops);
-    char (*names)[16] = calloc(N, sizeof *names);
+    char(*names)[16] = calloc(N, sizeof *names);
     for (int i = 0; i < N; i++) {
         (void)snprintf(names[i], sizeof names[i], "k%05d", (i * 7919) % N);
         ops[i] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(names[i]), .value = str(names[i])};
@@ -443,7 +454,11 @@ static void test_scans(void **state)
     struct cht_scan_config cfgs[] = {
         {.kind = CHT_SCAN_PAIRS, .prefix = str("k"), .values = true},
         {.kind = CHT_SCAN_PAIRS, .prefix = str("k1"), .after = str("k10500"), .until = str("k10600")},
-        {.kind = CHT_SCAN_PAIRS, .prefix = str("k1"), .after = str("k10500"), .until = str("k10400"), .reverse = true},
+        {.kind = CHT_SCAN_PAIRS,
+         .prefix = str("k1"),
+         .after = str("k10500"),
+         .until = str("k10400"),
+         .reverse = true},
         {.kind = CHT_SCAN_PAIRS, .limit = 777, .workers = 1},
         {.kind = CHT_SCAN_PAIRS, .prefix = str("k29"), .render = render},
     };
@@ -458,7 +473,8 @@ static void test_scans(void **state)
             for (size_t k = 0; k < got; k++) {
                 char name[16] = "";
                 memcpy(name, e[k].name, e[k].name_len);
-                assert_true(total == 0 || (cfgs[i].reverse ? strcmp(name, last) < 0 : strcmp(name, last) > 0));
+                assert_true(total == 0 ||
+                            (cfgs[i].reverse ? strcmp(name, last) < 0 : strcmp(name, last) > 0));
                 memcpy(last, name, sizeof last);
                 if (cfgs[i].values)
                     assert_memory_equal(e[k].value, name, e[k].value_len);
@@ -518,9 +534,20 @@ static void test_sweep(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_keys),     T(test_edit_any_length), T(test_upsert), T(test_atomic), T(test_prefix_delete),
-                                       T(test_value_handle), T(test_space_comes_back), T(test_databases), T(test_lock), T(test_places),
-                                       T(test_newer_version), T(test_submit),     T(test_scans),  T(test_sweep)};
+    const struct CMUnitTest tests[] = {T(test_keys),
+                                       T(test_edit_any_length),
+                                       T(test_upsert),
+                                       T(test_atomic),
+                                       T(test_prefix_delete),
+                                       T(test_value_handle),
+                                       T(test_space_comes_back),
+                                       T(test_databases),
+                                       T(test_lock),
+                                       T(test_places),
+                                       T(test_newer_version),
+                                       T(test_submit),
+                                       T(test_scans),
+                                       T(test_sweep)};
     if (mkdtemp(base) == NULL)
         return 1;
     (void)snprintf(dir_a, sizeof dir_a, "%s/a", base);
