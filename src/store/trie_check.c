@@ -86,6 +86,7 @@ static void leave_node(struct check *c, unsigned level)
     if (cht_tnode_count(&c->walk.node) != c->below[level])
         report(c, c->walk.node.ref, "a node's count is wrong");
     if (level > 0)
+        /* cppcheck-suppress arrayIndexOutOfBoundsCond ; level is the depth of a node, bounded on the way down */
         c->below[level - 1] += c->below[level];
 }
 

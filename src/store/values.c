@@ -278,7 +278,7 @@ enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct 
     uint8_t *x = rc == CHT_OK ? cht_record_write(v, l->extent, &e) : NULL;
     if (rc == CHT_OK && x == NULL)
         rc = code(&e, err);
-    if (rc == CHT_OK) {
+    if (x != NULL) {
         l->off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE;
         cht_put32(x + EX_LENGTH, len);
         cht_put32(x + EX_SLOTS, 1);
@@ -289,6 +289,8 @@ enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct 
     if (rc == CHT_OK)
         rc = cht_class_add_extent(v, cls, 1, err);
     uint8_t *c = rc == CHT_OK ? cht_record_write(v, cls, &e) : NULL;
+    if (rc == CHT_OK && c == NULL)
+        rc = code(&e, err);
     if (c != NULL)
         cht_put64(c + CL_LIVE, cht_get64(c + CL_LIVE) + 1);
     if (rc == CHT_OK)

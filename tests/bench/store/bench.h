@@ -47,7 +47,9 @@ enum section {
 #define METRICS(X)                                                                        \
     X(LOAD, "load", "k/s", "random upsert, 1000 a commit, sync")                          \
     X(LOAD_CLOSE, "load_close", "k/s", "the same, with the clean close")                  \
-    X(WBYTES, "write_bytes", "B/B", "bytes to disk per byte, with close")                 \
+    X(WCALLS, "write_calls", "B/B", "bytes to disk per byte, with close")                 \
+    X(WBYTES, "write_bytes", "B/B", "the same by io write_bytes (see README)")            \
+    X(WDEVICE, "write_device", "B/B", "the same by the device, whole machine")            \
     X(WSELF, "write_bytes_self", "B/B", "as the engine counts, before close")             \
     X(ANON, "anon_peak", "MiB", "anonymous memory, peak of the load")                     \
     X(DISK, "disk", "MB", "disk used after clean close")                                  \
@@ -63,7 +65,9 @@ enum section {
     X(KILL_LOG, "kill_log", "MiB", "log to replay at the SIGKILL")                        \
     X(UPDATE, "update", "k/s", "overwrite loaded names, 1000 a commit, sync")             \
     X(SINGLE, "single_32", "k/s", "single upserts, 32 threads, sync")                     \
-    X(LIM_WBYTES, "limited_write_bytes", "B/B", "limited memory: bytes to disk per byte") \
+    X(LIM_WCALLS, "limited_write_calls", "B/B", "limited memory: bytes to disk per byte") \
+    X(LIM_WBYTES, "limited_write_bytes", "B/B", "limited memory: by io write_bytes")      \
+    X(LIM_WDEVICE, "limited_write_device", "B/B", "limited memory: by the device")        \
     X(LIM_LOAD, "limited_load", "k/s", "limited memory: random upsert")                   \
     X(LIM_ANON, "limited_anon_peak", "MiB", "limited memory: anonymous memory, peak")     \
     X(LIM_DISK, "limited_disk", "MB", "limited memory: disk used after clean close")      \
@@ -132,7 +136,16 @@ bool data_value_ok(const struct conf *c, uint64_t i, const uint8_t value[VALUE_S
 
 _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 double now_s(void);
-uint64_t proc_write_bytes(void);
+/* What went to the disk, three ways, none of them exact:
+ * calls   bytes of this process's write calls (/proc/self/io wchar). No peer writes through a mapping, none overwrites
+ *         what it has not synced, so this is what reaches the disk but for rounding up to blocks at each sync.
+ * pages   the kernel's charge for dirtied page cache (write_bytes). Since ext4 has large folios, one changed block of a
+ *         folio is charged as the whole folio: many times too much for files that are changed in place.
+ * device  sectors written by the device: all processes and the file system's own writes. */
+struct written {
+    uint64_t calls, pages, device;
+};
+void written_now(const char *dir, struct written *w);
 uint64_t proc_anon_bytes(void);
 void disk_usage(const char *dir, uint64_t *blocks, uint64_t *apparent);
 void drop_cache(const char *dir); /* of the files in it, which nobody may have mapped */

@@ -18,7 +18,8 @@
 
 struct load {
     double seconds, close_seconds;
-    uint64_t written, anon_peak;
+    uint64_t anon_peak;
+    struct written written;
     struct peer_stats stats;
 };
 
@@ -26,7 +27,9 @@ static void load(const struct job *j, const struct conf *c, uint64_t pairs, stru
 {
     static struct pair batch[BATCH];
     memset(l, 0, sizeof *l);
-    uint64_t written = proc_write_bytes();
+    struct written before;
+    struct written *w = &l->written;
+    written_now(j->dir, &before);
     void *db = j->p->open(c, j->dir);
     double start = now_s();
     unsigned commits = 0;
@@ -46,7 +49,8 @@ static void load(const struct job *j, const struct conf *c, uint64_t pairs, stru
     j->p->close(db);
     l->close_seconds = now_s() - loaded;
     l->seconds = loaded - start;
-    l->written = proc_write_bytes() - written;
+    written_now(j->dir, w);
+    *w = (struct written){w->calls - before.calls, w->pages - before.pages, w->device - before.device};
 }
 
 void section_load(struct job *j)
@@ -56,7 +60,10 @@ void section_load(struct job *j)
     load(j, j->c, j->c->pairs, &l);
     j->out[M_LOAD] = pairs / l.seconds / 1e3;
     j->out[M_LOAD_CLOSE] = pairs / (l.seconds + l.close_seconds) / 1e3;
-    j->out[M_WBYTES] = (double)l.written / (pairs * sizeof(struct pair));
+    j->out[M_WCALLS] = (double)l.written.calls / (pairs * sizeof(struct pair));
+    j->out[M_WBYTES] = (double)l.written.pages / (pairs * sizeof(struct pair));
+    if (l.written.device > 0)
+        j->out[M_WDEVICE] = (double)l.written.device / (pairs * sizeof(struct pair));
     if (l.stats.bytes_inserted > 0)
         j->out[M_WSELF] = (double)l.stats.bytes_written / (double)l.stats.bytes_inserted;
     j->out[M_ANON] = (double)l.anon_peak / MIB;
@@ -73,7 +80,10 @@ void section_limited(struct job *j)
     (void)fprintf(stderr, "  limited: %.0f MiB (%s)\n", (double)c.limit_bytes / MIB, how);
     load(j, &c, c.limited_pairs, &l);
     j->out[M_LIM_LOAD] = pairs / l.seconds / 1e3;
-    j->out[M_LIM_WBYTES] = (double)l.written / (pairs * sizeof(struct pair));
+    j->out[M_LIM_WCALLS] = (double)l.written.calls / (pairs * sizeof(struct pair));
+    j->out[M_LIM_WBYTES] = (double)l.written.pages / (pairs * sizeof(struct pair));
+    if (l.written.device > 0)
+        j->out[M_LIM_WDEVICE] = (double)l.written.device / (pairs * sizeof(struct pair));
     j->out[M_LIM_ANON] = (double)l.anon_peak / MIB;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,8 +49,26 @@ static uint64_t proc_field(const char *path, const char *field)
     die("%s: no %s", path, field);
 }
 
-uint64_t proc_write_bytes(void) { return proc_field("/proc/self/io", "write_bytes:"); }
 uint64_t proc_anon_bytes(void) { return proc_field("/proc/self/status", "RssAnon:") * 1024; }
+
+void written_now(const char *dir, struct written *w)
+{
+    char path[64];
+    struct stat st;
+    unsigned long long sectors = 0;
+    w->calls = proc_field("/proc/self/io", "wchar:");
+    w->pages = proc_field("/proc/self/io", "write_bytes:");
+    if (stat(dir, &st) != 0)
+        die("%s: %s", dir, strerror(errno));
+    (void)snprintf(path, sizeof path, "/sys/dev/block/%u:%u/stat", major(st.st_dev), minor(st.st_dev));
+    FILE *f = fopen(path, "re"); /* missing where the file system has no device of its own: then 0 */
+    if (f != NULL) {
+        if (fscanf(f, "%*u %*u %*u %*u %*u %*u %llu", &sectors) != 1)
+            sectors = 0;
+        (void)fclose(f);
+    }
+    w->device = sectors * 512;
+}
 
 /* nftw takes no context. */
 static uint64_t walk_blocks, walk_apparent;
