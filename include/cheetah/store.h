@@ -59,7 +59,7 @@ struct cht_env_config {
     uint64_t
         checkpoint_log_bytes;   /* 0: 1 GiB; a checkpoint starts when the log since the last one reaches it */
     uint64_t log_segment_bytes; /* 0: 64 MiB */
-    uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use, all databases together */
+    uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use; each database */
     unsigned scan_workers;      /* per data directory; 0: one a core, at most 8 */
     unsigned default_shards;    /* 0: 8 */
     bool manual_checkpoint;     /* tests: no checkpoint by itself but on close */
