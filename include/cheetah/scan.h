@@ -55,9 +55,8 @@ struct cht_scan_config {
     unsigned workers;   /* at most this many workers at once over all directories; 0: no limit of its own */
     cht_scan_render *render; /* NULL: entries as they are */
     void *render_ctx;
-    void (*ready)(
-        void
-            *ctx); /* called (any thread) when a poll that said CHT_PENDING should be repeated; may be NULL */
+    /* Called (any thread) when a poll that said CHT_PENDING should be repeated; may be NULL. Must not call the scan. */
+    void (*ready)(void *ctx);
     void *ready_ctx;
 };
 

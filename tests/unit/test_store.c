@@ -505,6 +505,57 @@ static void test_scans(void **state)
     free(names);
 }
 
+static void on_ready(void *ctx) { atomic_fetch_add((_Atomic int *)ctx, 1); }
+
+/* poll never blocks and calls back; 256 shards stay within the memory of a scan; long values come by handle. */
+static void test_poll_many_shards(void **state)
+{
+    (void)state;
+    struct cht_store *saved = s;
+    uint8_t *v = malloc(100000);
+    _Atomic int ready = 0;
+    memset(v, 9, 100000);
+    assert_int_equal(cht_env_create(env, "wide", 256, &err), CHT_OK);
+    assert_int_equal(cht_env_get(env, "wide", &s, &err), CHT_OK);
+    for (int i = 0; i < 600; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "w%05d", i);
+        struct cht_op op = {
+            .kind = CHT_OP_PAIR_PUT, .name = str(name), .value = {v, i % 50 == 0 ? 100000 : 20}};
+        assert_int_equal(run(&op, 0), CHT_OK);
+    }
+    struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .values = true, .ready = on_ready, .ready_ctx = (void *)&ready};
+    struct cht_scan *sc;
+    struct cht_entry e[64];
+    size_t got = 1, total = 0, large = 0;
+    int pending = 0;
+    assert_int_equal(cht_scan_open(s, &cfg, &sc, &err), CHT_OK);
+    while (got > 0) {
+        int seen = atomic_load(&ready);
+        enum cht_rc rc = cht_scan_poll(sc, e, 64, &got, &err);
+        if (rc == CHT_PENDING) {
+            for (int i = 0; i < 5000 && atomic_load(&ready) == seen; i++)
+                cht_sleep_ns(1000000);
+            assert_int_not_equal(atomic_load(&ready), seen);
+            pending++;
+            got = 1;
+            continue;
+        }
+        assert_int_equal(rc, CHT_OK);
+        for (size_t i = 0; i < got; i++)
+            large += (e[i].flags & CHT_ENTRY_LARGE) != 0 && e[i].size == 100000 && e[i].value == NULL;
+        total += got;
+    }
+    assert_int_equal(total, 600);
+    assert_int_equal(large, 12);
+    assert_int_equal(atomic_load(&ready), pending);
+    assert_true(cht_scan_memory(sc) <= CHT_SCAN_MEMORY);
+    cht_scan_close(sc);
+    free(v);
+    s = saved;
+}
+
 static void test_sweep(void **state)
 {
     (void)state;
@@ -534,20 +585,11 @@ static void test_sweep(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_keys),
-                                       T(test_edit_any_length),
-                                       T(test_upsert),
-                                       T(test_atomic),
-                                       T(test_prefix_delete),
-                                       T(test_value_handle),
-                                       T(test_space_comes_back),
-                                       T(test_databases),
-                                       T(test_lock),
-                                       T(test_places),
-                                       T(test_newer_version),
-                                       T(test_submit),
-                                       T(test_scans),
-                                       T(test_sweep)};
+    const struct CMUnitTest tests[] = {
+        T(test_keys),          T(test_edit_any_length), T(test_upsert),           T(test_atomic),
+        T(test_prefix_delete), T(test_value_handle),    T(test_space_comes_back), T(test_databases),
+        T(test_lock),          T(test_places),          T(test_newer_version),    T(test_submit),
+        T(test_scans),         T(test_sweep),           T(test_poll_many_shards)};
     if (mkdtemp(base) == NULL)
         return 1;
     (void)snprintf(dir_a, sizeof dir_a, "%s/a", base);
