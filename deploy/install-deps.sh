@@ -6,10 +6,12 @@ set -eu
 packages=
 for group in ${*:-build test}; do
     case $group in
-    build) packages="$packages gcc libc6-dev cmake ninja-build ccache" ;;
-    test) packages="$packages libcmocka-dev" ;;
+    build) packages="$packages gcc libc6-dev cmake ninja-build ccache pkg-config libmicrohttpd-dev
+            libjansson-dev libb64-dev libb2-dev" ;;
+    test) packages="$packages libcmocka-dev curl python3 python3-pytest python3-requests python3-httpx python3-jsonschema
+            python3-yaml openssl" ;;
     lint) packages="$packages clang-format clang-tidy cppcheck" ;;
-    bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev" ;;
+    bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
     *)
         echo "install-deps: unknown group '$group' (build, test, lint, bench)" >&2
         exit 2

@@ -1,6 +1,6 @@
 #!/bin/sh
 # layers: dependencies point down only. Checked over src/:
-#   1  a folder includes none that lies above it: base < os < exec < store < tools < main.c
+#   1  a folder includes none that lies above it: base < os < exec < store < reduce < lm < http < tools < main.c (conf: beside exec)
 #   2  includes of ours are rooted ("store/wal.h"): no "../", no bare file name
 #   3  headers of the operating system appear in src/os only
 #   4  errno appears in src/os only
@@ -22,9 +22,13 @@ rank()
     base) echo 1 ;;
     os) echo 2 ;;
     exec) echo 3 ;;
+    conf) echo 3 ;;
     store) echo 4 ;;
-    tools) echo 5 ;;
-    main) echo 6 ;;
+    reduce) echo 5 ;;
+    lm) echo 6 ;;
+    http) echo 7 ;;
+    tools) echo 8 ;;
+    main) echo 9 ;;
     *) echo none ;;
     esac
 }

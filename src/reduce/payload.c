@@ -1,0 +1,79 @@
+/* payload: see payload.h. */
+#include "reduce/payload.h"
+
+static bool fits(uint64_t size, size_t head, uint32_t n, unsigned record)
+{
+    return size >= head && size - head >= (uint64_t)n * record;
+}
+
+/* version, order, n u16 (version 1) or n u32 (version 2) */
+static bool wide(const uint8_t *p, size_t have, uint64_t size, unsigned record, struct payload *out)
+{
+    size_t head;
+    if (have >= 4 && p[0] == 1) {
+        out->n = payload_get16(p + 2);
+        head = 4;
+    } else if (have >= 6 && p[0] == 2) {
+        out->n = payload_get32(p + 2);
+        head = 6;
+    } else {
+        return false;
+    }
+    out->order = p[1];
+    out->records = p + head;
+    return fits(size, head, out->n, record);
+}
+
+/* version 1, order, n u8 */
+static bool narrow(const uint8_t *p, size_t have, uint64_t size, unsigned record, struct payload *out)
+{
+    if (have < 3 || p[0] != 1)
+        return false;
+    out->order = p[1];
+    out->n = p[2];
+    out->records = p + 3;
+    return fits(size, 3, out->n, record);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+bool payload_context(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+{
+    return narrow(p, have, size, PAYLOAD_CONTEXT_RECORD, out);
+}
+
+bool payload_counts(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+{
+    return wide(p, have, size, PAYLOAD_COUNTS_RECORD, out);
+}
+
+bool payload_probs(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+{
+    return wide(p, have, size, PAYLOAD_PROBS_RECORD, out);
+}
+
+bool payload_topk(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+{
+    return narrow(p, have, size, PAYLOAD_TOPK_RECORD, out);
+}
+
+bool payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts)
+{
+    if (have < PAYLOAD_CONT_SIZE || size < PAYLOAD_CONT_SIZE || p[0] != 1)
+        return false;
+    *token = payload_get32(p + 1);
+    *contexts = payload_get32(p + 5);
+    return true;
+}
+
+size_t payload_begin(uint8_t *out, unsigned order, uint32_t n)
+{
+    out[0] = n > 0xFFFF ? 2 : 1;
+    out[1] = (uint8_t)order;
+    if (n > 0xFFFF) {
+        payload_put32(out + 2, n);
+        return 6;
+    }
+    payload_put16(out + 2, (uint16_t)n);
+    return 4;
+}
