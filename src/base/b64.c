@@ -1,0 +1,100 @@
+/* b64: see b64.h. The only user of libb64. */
+#include "base/b64.h"
+
+#include "base/bytes.h"
+
+#include <b64/cdecode.h>
+#include <limits.h>
+
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+static uint16_t pairs[4096]; /* two characters for twelve bits; filled before main */
+static uint8_t reverse[256]; /* value of a character, 0x80 for a foreign one; likewise */
+
+__attribute__((constructor)) static void fill_tables(void)
+{
+    for (unsigned i = 0; i < 4096; i++) {
+        uint8_t two[2] = {(uint8_t)alphabet[i >> 6], (uint8_t)alphabet[i & 63]};
+        pairs[i] = cht_get16(two);
+    }
+    memset(reverse, 0x80, sizeof reverse);
+    for (unsigned i = 0; i < 64; i++)
+        reverse[(uint8_t)alphabet[i]] = (uint8_t)i;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+size_t cht_b64_encode(char *out, const uint8_t *in, size_t n)
+{
+    uint8_t *o = (uint8_t *)out;
+    while (n >= 8) { /* six bytes to eight characters; eight are read */
+        uint64_t v = __builtin_bswap64(cht_get64(in));
+        uint64_t chars = (uint64_t)pairs[v >> 52] | (uint64_t)pairs[v >> 40 & 4095] << 16 |
+                         (uint64_t)pairs[v >> 28 & 4095] << 32 | (uint64_t)pairs[v >> 16 & 4095] << 48;
+        cht_put64(o, chars);
+        in += 6;
+        n -= 6;
+        o += 8;
+    }
+    while (n >= 3) {
+        unsigned v = (unsigned)in[0] << 16 | (unsigned)in[1] << 8 | in[2];
+        cht_put16(o, pairs[v >> 12]);
+        cht_put16(o + 2, pairs[v & 4095]);
+        in += 3;
+        n -= 3;
+        o += 4;
+    }
+    if (n > 0) {
+        unsigned v = (unsigned)in[0] << 16 | (n > 1 ? (unsigned)in[1] << 8 : 0);
+        cht_put16(o, pairs[v >> 12]);
+        o[2] = n > 1 ? (uint8_t)alphabet[v >> 6 & 63] : '=';
+        o[3] = '=';
+        o += 4;
+    }
+    return (size_t)(o - (uint8_t *)out);
+}
+
+/* All of the alphabet: eight at a time would be faster, libb64 behind it is slower still. */
+static bool all_legal(const char *in, size_t n)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++)
+        any |= reverse[(uint8_t)in[i]];
+    return any < 0x80;
+}
+
+bool cht_b64_decode(uint8_t *out, const char *in, size_t n, size_t *len)
+{
+    *len = 0;
+    if (n == 0)
+        return true;
+    if (n % 4 != 0)
+        return false;
+    unsigned padding = in[n - 1] != '=' ? 0 : in[n - 2] != '=' ? 1 : 2;
+    size_t chars = n - padding;
+    if (!all_legal(in, chars) || (padding == 1 && (reverse[(uint8_t)in[chars - 1]] & 3) != 0) ||
+        (padding == 2 && (reverse[(uint8_t)in[chars - 1]] & 15) != 0))
+        return false;
+    /* libb64 counts in int and writes one byte ahead of what it reports, so the tail is decoded apart. */
+    size_t whole = n - 4;
+    base64_decodestate state;
+    base64_init_decodestate(&state);
+    while (whole > 0) {
+        int some = whole > INT_MAX / 4 ? INT_MAX / 4 / 4 * 4 : (int)whole;
+        int got = base64_decode_block(in, some, (char *)out, &state);
+        in += some;
+        whole -= (size_t)some;
+        out += got;
+        *len += (size_t)got;
+    }
+    uint8_t a = reverse[(uint8_t)in[0]], b = reverse[(uint8_t)in[1]];
+    out[0] = (uint8_t)(a << 2 | b >> 4);
+    *len += 3 - padding;
+    if (padding == 2)
+        return true;
+    uint8_t c = reverse[(uint8_t)in[2]];
+    out[1] = (uint8_t)(b << 4 | c >> 2);
+    if (padding == 0)
+        out[2] = (uint8_t)(c << 6 | reverse[(uint8_t)in[3]]);
+    return true;
+}
