@@ -140,6 +140,8 @@ struct cht_op {
 };
 
 #define CHT_COMMIT_ATOMIC 1u /* all or nothing: the first failure undoes the whole commit */
+#define CHT_COMMIT_INLINE \
+    2u /* cht_store_submit may run it at once where nothing would make it wait (not: sync) */
 
 struct cht_commit {
     struct cht_op *ops; /* borrowed until done */
@@ -163,8 +165,8 @@ struct cht_commit {
  * also across a crash (in either mode the whole commit is one log record: after a crash all of its effects are
  * there or none). Returns c->rc. */
 enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c);
-/* The same without waiting; c->done says when. Returns CHT_PENDING, or a code if it was not accepted (then done is
- * not called). */
+/* The same without waiting; c->done says when. Returns CHT_PENDING; any other code is the result itself, and done is not
+ * called: it was not accepted, or run at once as CHT_COMMIT_INLINE allows. */
 enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c);
 
 /* ---- service ----------------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* clock: monotonic time. */
+/* clock: see clock.h. */
 #include "base/clock.h"
 
 #include <time.h>
@@ -7,6 +7,13 @@ uint64_t cht_now_ns(void)
 {
     struct timespec ts;
     (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t cht_wall_ns(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail for this clock */
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 

@@ -36,6 +36,13 @@ void cht_mutex_lock(struct cht_mutex *m)
     CHT_INVARIANT(rc == 0);
 }
 
+bool cht_mutex_try(struct cht_mutex *m)
+{
+    int rc = pthread_mutex_trylock(&m->m);
+    CHT_INVARIANT(rc == 0 || rc == EBUSY);
+    return rc == 0;
+}
+
 void cht_mutex_unlock(struct cht_mutex *m)
 {
     int rc = pthread_mutex_unlock(&m->m);

@@ -26,6 +26,7 @@ struct cht_thread {
 enum cht_rc cht_mutex_init(struct cht_mutex *m, struct cht_err *err);
 void cht_mutex_fini(struct cht_mutex *m);
 void cht_mutex_lock(struct cht_mutex *m);
+bool cht_mutex_try(struct cht_mutex *m); /* false where someone has it */
 void cht_mutex_unlock(struct cht_mutex *m);
 enum cht_rc cht_cond_init(struct cht_cond *c, struct cht_err *err); /* monotonic clock */
 void cht_cond_fini(struct cht_cond *c);

@@ -431,8 +431,36 @@ enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c)
     return c->rc;
 }
 
+/* The whole of a commit by the caller, if nothing would make it wait: no sync, no other group, no checkpoint's freeze. */
+static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
+{
+    if (cm->cfg.durability == CHT_DURABLE_SYNC || over(cm, 2) || !cht_mutex_try(&cm->commit_mu))
+        return false;
+    cht_mutex_lock(&cm->mu);
+    bool mine = !cm->leading && cm->head == NULL;
+    if (mine)
+        cm->leading = true;
+    cht_mutex_unlock(&cm->mu);
+    if (mine) {
+        c->next = NULL;
+        c->rc = CHT_OK;
+        c->failed = 0;
+        memset(&c->err, 0, sizeof c->err);
+        run_group(cm, c);
+    }
+    cht_mutex_unlock(&cm->commit_mu);
+    if (!mine)
+        return false;
+    stop_leading(cm);
+    if (!cm->cfg.manual_checkpoint && over(cm, 1))
+        want_checkpoint(cm);
+    return true;
+}
+
 enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c)
 {
+    if ((c->flags & CHT_COMMIT_INLINE) != 0 && run_at_once(cm, c))
+        return c->rc;
     if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire))
         return CHT_FAIL(&c->err, CHT_READ_ONLY, "writing stopped after a disk fault; restart recovers");
     (void)enqueue(cm, c, false);

@@ -1,0 +1,369 @@
+/* conf: see conf.h. */
+#include "conf/conf.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { TEXT, CHOICE, BOOL, COUNT, BYTES, SECONDS };
+enum source { DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
+
+struct option {
+    const char *name;
+    enum kind kind;
+    size_t offset; /* of the field in struct conf */
+    const char *fallback;
+    uint64_t min, max;   /* numbers */
+    const char *choices; /* "a|b" */
+    const char *help;
+};
+
+#define F(field) offsetof(struct conf, field)
+#define GIB (UINT64_C(1) << 30)
+#define TIB (UINT64_C(1) << 40)
+static const struct option table[] = {
+    {"listen", TEXT, F(listen), "127.0.0.1:8080", 0, 0, NULL,
+     "address and port for HTTP; [::]:8080 for IPv6; port 0: any free one"},
+    {"port-file", TEXT, F(port_file), "", 0, 0, NULL, "file to write the port to once the server listens"},
+    {"data", TEXT, F(data), "./cheetah_data", 0, 0, NULL,
+     "data directories, separated by commas; the first is home to new databases"},
+    {"durability", CHOICE, F(durability), "sync", 0, 0, "sync|interval|os",
+     "when a write is answered: sync after fdatasync, interval within --sync-interval-ms of it, os when the "
+     "kernel has it"},
+    {"sync-interval-ms", COUNT, F(interval_ms), "50", 1, 60000, NULL, "for --durability interval"},
+    {"shards", COUNT, F(shards), "8", 1, 256, NULL, "shards of a new database"},
+    {"http-threads", COUNT, F(http_threads), "0", 0, 256, NULL, "HTTP threads; 0: one a core"},
+    {"scan-workers", COUNT, F(scan_workers), "0", 0, 64, NULL,
+     "scan threads a data directory; 0: one a core, at most 8"},
+    {"max-value-size", BYTES, F(max_value_size), "16M", 1, GIB, NULL, "largest value"},
+    {"max-batch-ops", COUNT, F(max_batch_ops), "100000", 1, 10000000, NULL, "operations of one batch"},
+    {"max-batch-bytes", BYTES, F(max_batch_bytes), "64M", 1024, GIB, NULL,
+     "body of one batch, and what its reads may answer"},
+    {"max-ngrams-bytes", BYTES, F(max_ngrams_bytes), "64M", 1024, GIB, NULL, "body of one POST /ngrams"},
+    {"max-document-tokens", COUNT, F(max_document_tokens), "1000000", 2, 100000000, NULL,
+     "tokens of one document"},
+    {"max-connections", COUNT, F(max_connections), "4096", 1, 1000000, NULL,
+     "connections; further ones are answered 503"},
+    {"max-connections-per-address", COUNT, F(max_connections_per_address), "0", 0, 1000000, NULL,
+     "connections of one client address; 0: no limit of its own"},
+    {"max-streams", COUNT, F(max_streams), "1024", 1, 100000, NULL,
+     "streams at once, each of at most 4 MiB; further ones are answered 503"},
+    {"max-header-bytes", BYTES, F(header_bytes), "32K", 8192, 1 << 20, NULL,
+     "memory for the request line and headers of a connection; cleared for every request"},
+    {"header-timeout", SECONDS, F(header_timeout), "30", 1, 86400, NULL, "for a request's line and headers"},
+    {"body-timeout", SECONDS, F(body_timeout), "300", 1, 86400, NULL, "for a request's whole body"},
+    {"idle-timeout", SECONDS, F(idle_timeout), "120", 1, 86400, NULL,
+     "for a connection on which nothing moves, also one whose client does not read its answer"},
+    {"drain-seconds", SECONDS, F(drain_seconds), "5", 0, 3600, NULL,
+     "after SIGTERM: how long new requests are still served"},
+    {"tokens", TEXT, F(tokens), "", 0, 0, NULL,
+     "file of access tokens: lines TOKEN read|write|admin DATABASE,...|*"},
+    {"allow-anonymous", BOOL, F(allow_anonymous), "false", 0, 0, NULL,
+     "listen beyond loopback without tokens"},
+    {"tls-cert", TEXT, F(tls_cert), "", 0, 0, NULL, "certificate chain (PEM); with --tls-key serves HTTPS"},
+    {"tls-key", TEXT, F(tls_key), "", 0, 0, NULL, "private key (PEM)"},
+    {"log-format", CHOICE, F(log_format), "json", 0, 0, "json|text",
+     "lines on stderr: for machines or for people"},
+    {"log-level", CHOICE, F(log_level), "info", 0, 0, "error|warn|info|debug",
+     "the least serious line that is written"},
+    {"access-log", BOOL, F(access_log), "true", 0, 0, NULL, "one line a request"},
+    {"checkpoint-log-bytes", BYTES, F(checkpoint_log_bytes), "1G", 1 << 20, TIB, NULL,
+     "log since the last checkpoint that starts the next"},
+    {"dirty-bytes", BYTES, F(dirty_bytes), "0", 0, TIB, NULL,
+     "changed memory of a database that starts a checkpoint; 0: a quarter of the memory"},
+    {"reduce-cache-bytes", BYTES, F(reduce_cache_bytes), "64M", 0, TIB, NULL,
+     "answers of aggregates that are kept"},
+    {"reduce-memory-bytes", BYTES, F(reduce_memory_bytes), "256M", 1 << 20, TIB, NULL,
+     "memory of one aggregate"},
+    {"scrub-bytes-per-second", BYTES, F(scrub_bytes_per_second), "4M", 0, TIB, NULL,
+     "how fast stored pages are compared with their checksums in the background; 0: never"},
+    {"config", TEXT, F(config), "", 0, 0, NULL, "file with lines name = value"},
+};
+#define OPTIONS (sizeof table / sizeof *table)
+_Static_assert(OPTIONS <= sizeof(((struct conf *)0)->source), "a source for every option");
+
+static const char *const source_names[] = {"default", "file", "environment", "flag"};
+
+static char **text_field(struct conf *c, const struct option *o) { return (char **)((char *)c + o->offset); }
+static uint64_t *number_field(struct conf *c, const struct option *o)
+{
+    return (uint64_t *)((char *)c + o->offset);
+}
+static bool *bool_field(struct conf *c, const struct option *o) { return (bool *)((char *)c + o->offset); }
+
+static void env_name(const struct option *o, char *out) /* 64 bytes */
+{
+    size_t n = sizeof "CHEETAH_" - 1;
+    memcpy(out, "CHEETAH_", n);
+    for (const char *p = o->name; *p != 0; p++)
+        out[n++] = *p == '-' ? '_' : (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+    out[n] = 0;
+}
+
+static bool parse_number(const char *s, enum kind kind, uint64_t *out)
+{
+    uint64_t v = 0, unit = 1;
+    if (*s < '0' || *s > '9')
+        return false;
+    for (; *s >= '0' && *s <= '9'; s++) {
+        if (v > (UINT64_MAX - 9) / 10)
+            return false;
+        v = v * 10 + (uint64_t)(*s - '0');
+    }
+    if (kind == BYTES && *s != 0) {
+        const char *units = "KMG", *u = strchr(units, *s);
+        if (u == NULL || s[1] != 0)
+            return false;
+        unit = UINT64_C(1) << (10 * (u - units + 1));
+    } else if (*s != 0) {
+        return false;
+    }
+    *out = v * unit;
+    return v <= UINT64_MAX / unit;
+}
+
+static bool in_choices(const char *choices, const char *value)
+{
+    size_t n = strlen(value);
+    for (const char *p = choices; n > 0; p++) {
+        if (strncmp(p, value, n) == 0 && (p[n] == '|' || p[n] == 0))
+            return true;
+        p = strchr(p, '|');
+        if (p == NULL)
+            break;
+    }
+    return false;
+}
+
+static enum cht_rc refuse(const struct option *o, enum source from, const char *value, struct cht_err *err)
+{
+    if (o->kind == CHOICE)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not one of %s", o->name,
+                        source_names[from], value, o->choices);
+    if (o->kind == BOOL)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is neither true nor false", o->name,
+                        source_names[from], value);
+    return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not a number from %llu to %llu%s",
+                    o->name, source_names[from], value, (unsigned long long)o->min,
+                    (unsigned long long)o->max, o->kind == BYTES ? " (K, M and G may follow)" : "");
+}
+
+static enum cht_rc set(struct conf *c, const struct option *o, enum source from, const char *value,
+                       struct cht_err *err)
+{
+    size_t row = (size_t)(o - table);
+    uint64_t n = 0;
+    if (c->source[row] > (unsigned char)from)
+        return CHT_OK; /* a stronger source has spoken; reading goes from strong to weak only for the file's name */
+    switch (o->kind) {
+    case CHOICE:
+        if (!in_choices(o->choices, value))
+            return refuse(o, from, value, err);
+        /* fall through */
+    case TEXT: {
+        char *copy = cht_strdup(value);
+        if (copy == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the configuration");
+        cht_free(*text_field(c, o));
+        *text_field(c, o) = copy;
+        break;
+    }
+    case BOOL:
+        if (strcmp(value, "true") != 0 && strcmp(value, "1") != 0 && strcmp(value, "false") != 0 &&
+            strcmp(value, "0") != 0)
+            return refuse(o, from, value, err);
+        *bool_field(c, o) = value[0] == 't' || value[0] == '1';
+        break;
+    case COUNT:
+    case BYTES:
+    case SECONDS:
+        if (!parse_number(value, o->kind, &n) || n < o->min || n > o->max)
+            return refuse(o, from, value, err);
+        *number_field(c, o) = n;
+        break;
+    }
+    c->source[row] = (unsigned char)from;
+    return CHT_OK;
+}
+
+static const struct option *find(const char *name, size_t n)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (strlen(table[i].name) == n && memcmp(table[i].name, name, n) == 0)
+            return &table[i];
+    }
+    return NULL;
+}
+
+/* Flags of bool options need no value. */
+static enum cht_rc read_flags(struct conf *c, int argc, char **argv, struct cht_err *err)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *arg = argv[i];
+        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            c->help = true;
+            continue;
+        }
+        if (strcmp(arg, "--print-config") == 0) {
+            c->print = true;
+            continue;
+        }
+        size_t n = strncmp(arg, "--", 2) == 0 ? strcspn(arg + 2, "=") : 0;
+        const struct option *o = n > 0 ? find(arg + 2, n) : NULL;
+        if (o == NULL)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "unknown option '%.80s'; see cheetah-db serve --help",
+                            arg);
+        const char *value = arg[2 + n] == '=' ? arg + 3 + n : NULL;
+        bool next_is_value = i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0;
+        if (value == NULL && next_is_value)
+            value = argv[++i];
+        else if (value == NULL && o->kind == BOOL)
+            value = "true";
+        if (value == NULL)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "option --%s needs a value", o->name);
+        enum cht_rc rc = set(c, o, FROM_FLAG, value, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc read_env(struct conf *c, const char *(*get)(const char *), struct cht_err *err)
+{
+    char name[64];
+    for (size_t i = 0; i < OPTIONS; i++) {
+        env_name(&table[i], name);
+        const char *value = get(name);
+        enum cht_rc rc = value != NULL ? set(c, &table[i], FROM_ENV, value, err) : CHT_OK;
+        if (rc != CHT_OK)
+            return rc;
+    }
+    return CHT_OK;
+}
+
+static char *trim(char *s)
+{
+    s += strspn(s, " \t\r\n");
+    size_t n = strlen(s);
+    while (n > 0 && strchr(" \t\r\n", s[n - 1]) != NULL)
+        s[--n] = 0;
+    return s;
+}
+
+/* One line of the file. A # begins a comment at the start of a line or behind a blank. */
+static enum cht_rc read_line(struct conf *c, const char *path, unsigned number, char *line,
+                             struct cht_err *err)
+{
+    for (char *p = line; (p = strchr(p, '#')) != NULL; p++) {
+        if (p == line || p[-1] == ' ' || p[-1] == '\t') {
+            *p = 0;
+            break;
+        }
+    }
+    char *name = trim(line), *eq = strchr(name, '=');
+    if (*name == 0)
+        return CHT_OK;
+    if (eq == NULL)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u: expected name = value", path, number);
+    *eq = 0;
+    char *value = trim(eq + 1);
+    name = trim(name);
+    const struct option *o = find(name, strlen(name));
+    if (o == NULL || strcmp(name, "config") == 0)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u: unknown option '%.60s'", path, number, name);
+    return set(c, o, FROM_FILE, value, err);
+}
+
+static enum cht_rc read_file(struct conf *c, struct cht_err *err)
+{
+    char line[4096];
+    if (c->config[0] == 0)
+        return CHT_OK;
+    FILE *f = fopen(c->config, "r");
+    if (f == NULL)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the file of --config, %s, cannot be read", c->config);
+    enum cht_rc rc = CHT_OK;
+    for (unsigned number = 1; rc == CHT_OK && fgets(line, sizeof line, f) != NULL; number++) {
+        if (strlen(line) == sizeof line - 1)
+            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u is too long", c->config, number);
+        else
+            rc = read_line(c, c->config, number, line, err);
+    }
+    if (rc == CHT_OK && ferror(f))
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the file of --config, %s, cannot be read", c->config);
+    (void)fclose(f); /* opened for reading */
+    return rc;
+}
+
+static const char *process_env(const char *name) { return getenv(name); }
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc conf_read(struct conf *c, int argc, char **argv, const char *(*getenv_fn)(const char *),
+                      struct cht_err *err)
+{
+    memset(c, 0, sizeof *c);
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < OPTIONS && rc == CHT_OK; i++)
+        rc = set(c, &table[i], DEFAULT, table[i].fallback, err);
+    if (rc == CHT_OK)
+        rc = read_flags(c, argc, argv, err);
+    if (rc == CHT_OK && !c->help)
+        rc = read_env(c, getenv_fn != NULL ? getenv_fn : process_env, err);
+    if (rc == CHT_OK && !c->help)
+        rc = read_file(c, err);
+    return rc;
+}
+
+void conf_fini(struct conf *c)
+{
+    for (size_t i = 0; i < OPTIONS; i++) {
+        if (table[i].kind == TEXT || table[i].kind == CHOICE)
+            cht_free(*text_field(c, &table[i]));
+    }
+    memset(c, 0, sizeof *c);
+}
+
+/* What could not be written shows in ferror, which main asks once at the end. */
+void conf_help(FILE *out)
+{
+    (void)fputs("cheetah-db serve [OPTION ...]: the database over HTTP\n\n"
+                "An option is set by its flag, else by its environment variable (CHEETAH_LISTEN for "
+                "--listen), else by\n"
+                "the file of --config (lines \"listen = ...\"), else it has the default shown. K, M, G: "
+                "powers of 1024.\n\n",
+                out);
+    for (size_t i = 0; i < OPTIONS; i++) {
+        static const char *const what[] = {"TEXT", "", "BOOL", "N", "BYTES", "SECONDS"};
+        const struct option *o = &table[i];
+        (void)fprintf(out, "  --%s %s\n      %s (default: %s)\n", o->name,
+                      o->kind == CHOICE ? o->choices : what[o->kind], o->help,
+                      o->fallback[0] == 0 ? "none" : o->fallback);
+    }
+    (void)fputs(
+        "  --print-config\n      show every option, its value and where it came from, and exit\n"
+        "  --help\n\n"
+        "SIGTERM or SIGINT: /readyz turns 503, requests are served for --drain-seconds, a checkpoint is "
+        "taken,\n"
+        "exit 0. A second one ends at once; what was acknowledged is recovered at the next start.\n"
+        "Exit codes: 0 stopped; 1 it failed; 2 the configuration is wrong; 3 stored data is damaged.\n",
+        out);
+}
+
+void conf_print(const struct conf *c, FILE *out)
+{
+    struct conf *v = (struct conf *)c; /* the accessors do not write */
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &table[i];
+        if (strcmp(o->name, "config") == 0)
+            (void)fputs("# ", out); /* the one option that a file cannot hold */
+        if (o->kind == TEXT || o->kind == CHOICE)
+            (void)fprintf(out, "%s = %s", o->name, *text_field(v, o));
+        else if (o->kind == BOOL)
+            (void)fprintf(out, "%s = %s", o->name, *bool_field(v, o) ? "true" : "false");
+        else
+            (void)fprintf(out, "%s = %llu", o->name, (unsigned long long)*number_field(v, o));
+        (void)fprintf(out, "  # %s\n", source_names[c->source[i]]);
+    }
+}

@@ -1,0 +1,39 @@
+/* conf: the options of the server, from one table: flags, environment, file, help and --print-config cannot drift apart.
+ *
+ * A value comes from the first that has one: the command line (--name VALUE or --name=VALUE), the environment
+ * (CHEETAH_NAME, dashes as underscores), the file of --config (lines "name = value", # begins a comment), the default.
+ * Numbers of bytes may end in K, M or G (powers of 1024).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "cheetah/err.h"
+
+struct conf {
+    /* set by conf_read, then read-only; strings are owned */
+    char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
+    char *config;
+    bool allow_anonymous, access_log;
+    uint64_t http_threads, scan_workers, shards, interval_ms;
+    uint64_t max_value_size, max_batch_ops, max_batch_bytes, max_connections, max_connections_per_address;
+    uint64_t max_streams, header_timeout, body_timeout, idle_timeout, drain_seconds, header_bytes;
+    uint64_t checkpoint_log_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
+        scrub_bytes_per_second;
+    uint64_t max_document_tokens, max_ngrams_bytes;
+    unsigned char source[64]; /* enum conf_source by row of the table */
+    bool help, print;         /* --help, --print-config */
+};
+
+/* Reads everything. argv: what stands behind "serve"; getenv_fn: NULL means the process's environment (tests give their
+ * own). CHT_INVALID_ARGUMENT with a message that names option, source, value and the legal range. conf_fini in any case. */
+enum cht_rc conf_read(struct conf *c, int argc, char **argv, const char *(*getenv_fn)(const char *),
+                      struct cht_err *err);
+void conf_fini(struct conf *c);
+/* Every option with its default, meaning and environment variable. */
+void conf_help(FILE *out);
+/* "name = value  # source", a line an option; a file that --config reads back. */
+void conf_print(const struct conf *c, FILE *out);

@@ -1,0 +1,309 @@
+/* net: see net.h. */
+#include "os/net.h"
+
+#include "base/alloc.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BACKLOG 4096
+#define POLL_MAX 256u
+
+_Static_assert(sizeof(((struct cht_peer *)0)->storage) >= sizeof(struct sockaddr_storage),
+               "room for any address");
+
+/* "host:port" to its parts; host "" means any. */
+static bool split(const char *where, char *host, size_t cap, const char **port)
+{
+    const char *colon = strrchr(where, ':');
+    if (colon == NULL || colon[1] == 0 || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+        strtoul(colon + 1, NULL, 10) > 65535)
+        return false;
+    size_t n = (size_t)(colon - where);
+    if (n >= 2 && where[0] == '[' && where[n - 1] == ']') {
+        where++;
+        n -= 2;
+    }
+    if (n >= cap)
+        return false;
+    memcpy(host, where, n);
+    host[n] = 0;
+    *port = colon + 1;
+    return true;
+}
+
+static bool is_loopback(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return (ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24) == 127;
+    if (a->sa_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
+    return false;
+}
+
+static enum cht_rc listen_on(const struct addrinfo *a, const char *where, int *out, struct cht_err *err)
+{
+    int one = 1;
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot make a socket for %s: %s", where,
+                           strerror(errno));
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one); /* without it a restart has to wait */
+    if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
+        enum cht_rc rc = cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot listen on %s: %s", where,
+                                     strerror(errno));
+        close(fd);
+        return rc;
+    }
+    *out = fd;
+    return CHT_OK;
+}
+
+static void fill_key(struct cht_peer *peer)
+{
+    const struct sockaddr *a = (const struct sockaddr *)(const void *)peer->storage;
+    memset(peer->key, 0, sizeof peer->key);
+    if (a->sa_family == AF_INET6) {
+        memcpy(peer->key, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, 16);
+    } else if (a->sa_family == AF_INET) {
+        peer->key[10] = peer->key[11] = 0xFF;
+        memcpy(peer->key + 12, &((const struct sockaddr_in *)(const void *)a)->sin_addr, 4);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loopback, struct cht_err *err)
+{
+    char host[256];
+    const char *service;
+    if (!split(where, host, sizeof host, &service))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is not HOST:PORT", where);
+    struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
+                    *list = NULL;
+    int failed = getaddrinfo(host[0] != 0 ? host : NULL, service, &hints, &list);
+    if (failed != 0)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "cannot find the address of '%.80s': %s", where,
+                        gai_strerror(failed));
+    enum cht_rc rc = listen_on(list, where, fd, err);
+    *loopback = is_loopback(list->ai_addr);
+    freeaddrinfo(list);
+    if (rc != CHT_OK)
+        return rc;
+    struct sockaddr_storage real;
+    socklen_t n = sizeof real;
+    memset(&real, 0, sizeof real);
+    (void)getsockname(*fd, (struct sockaddr *)&real, &n); /* cannot fail on a bound socket */
+    *port = ntohs(real.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&real)->sin6_port
+                                             : ((struct sockaddr_in *)(void *)&real)->sin_port);
+    return CHT_OK;
+}
+
+bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted)
+{
+    socklen_t n = sizeof peer->storage;
+    *exhausted = false;
+    *fd = accept4(listen_fd, (struct sockaddr *)(void *)peer->storage, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (*fd < 0) {
+        *exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+        return false;
+    }
+    peer->len = n;
+    fill_key(peer);
+    return true;
+}
+
+void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT])
+{
+    if (getnameinfo((const struct sockaddr *)(const void *)peer->storage, peer->len, out, CHT_ADDR_TEXT, NULL,
+                    0, NI_NUMERICHOST) != 0)
+        memcpy(out, "?", 2);
+}
+
+void cht_net_quickack(int fd)
+{
+    int one = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one); /* a matter of speed only */
+}
+
+void cht_net_nodelay(int fd)
+{
+    int one = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* a matter of speed only */
+}
+
+void cht_net_shutdown(int fd) { (void)shutdown(fd, SHUT_RDWR); /* fails only where it has ended already */ }
+void cht_net_close(int fd) { (void)close(fd); /* nothing to be done about a failure */ }
+int cht_net_dup(int fd) { return dup(fd); }
+
+bool cht_net_discard(int fd, size_t *n)
+{
+    char buf[16384];
+    *n = 0;
+    for (;;) {
+        ssize_t got = recv(fd, buf, sizeof buf, MSG_DONTWAIT);
+        if (got > 0)
+            *n += (size_t)got;
+        else if (got == 0)
+            return false;
+        else if (errno != EINTR)
+            return errno == EAGAIN || errno == EWOULDBLOCK;
+    }
+}
+
+void cht_net_poll(const int *fds, bool *ready, size_t n, int ms)
+{
+    struct pollfd p[POLL_MAX];
+    n = n < POLL_MAX ? n : POLL_MAX;
+    for (size_t i = 0; i < n; i++)
+        p[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    int found = poll(p, n, ms);
+    for (size_t i = 0; i < n; i++)
+        ready[i] = found > 0 && p[i].revents != 0;
+}
+
+enum cht_rc cht_bell_new(int *fd, struct cht_err *err)
+{
+    *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (*fd < 0)
+        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot make an eventfd: %s",
+                           strerror(errno));
+    return CHT_OK;
+}
+
+void cht_bell_ring(int fd)
+{
+    uint64_t one = 1;
+    ssize_t n = write(fd, &one, sizeof one);
+    (void)n; /* fails only where it rings already */
+}
+
+void cht_bell_drain(int fd)
+{
+    uint64_t v;
+    ssize_t n = read(fd, &v, sizeof v);
+    (void)n; /* fails only where it is silent */
+}
+
+uint64_t cht_os_raise_files(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return 0;
+    rlim_t had = r.rlim_cur;
+    r.rlim_cur = r.rlim_max;
+    if (r.rlim_max != had && setrlimit(RLIMIT_NOFILE, &r) != 0)
+        return had;
+    return r.rlim_cur;
+}
+
+static void signal_set(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+}
+
+void cht_os_block_signals(void)
+{
+    sigset_t set;
+    signal_set(&set);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* cannot fail with these arguments */
+    (void)signal(SIGPIPE, SIG_IGN);               /* likewise */
+}
+
+char cht_os_wait_signal(int ms)
+{
+    sigset_t set;
+    signal_set(&set);
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    int got = ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &t);
+    return got == SIGTERM ? 'T' : got == SIGINT ? 'I' : got == SIGHUP ? 'H' : 0;
+}
+
+_Noreturn void cht_os_exit_now(int code) { _exit(code); }
+
+static uint64_t count_files(void)
+{
+    struct stat st;
+    uint64_t n = 0;
+    for (int fd = 0; fd < 4096; fd++)
+        n += fstat(fd, &st) == 0;
+    return n;
+}
+
+void cht_os_usage(uint64_t *resident, uint64_t *cpu_ns, uint64_t *files)
+{
+    struct timespec t;
+    unsigned long long pages = 0;
+    *cpu_ns = clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) == 0
+                  ? (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec
+                  : 0;
+    *files = count_files();
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f != NULL) {
+        if (fscanf(f, "%*u %llu", &pages) != 1)
+            pages = 0;
+        (void)fclose(f); /* opened for reading */
+    }
+    *resident = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+bool cht_os_file_is_open_to_all(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && (st.st_mode & 077) != 0;
+}
+
+enum cht_rc cht_os_read_file(const char *path, size_t max, char **out, size_t *len, struct cht_err *err)
+{
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return cht_err_set(err, CHT_NO_FILE, errno, __FILE__, __LINE__, "cannot open %.120s: %s", path,
+                           strerror(errno));
+    size_t cap = 4096, n = 0;
+    char *p = NULL;
+    enum cht_rc rc = CHT_OK;
+    for (;;) {
+        char *more = n + 1 < cap && p != NULL ? p : cht_realloc(p, cap *= 2);
+        if (more == NULL) {
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %.120s", path);
+            break;
+        }
+        p = more;
+        size_t got = fread(p + n, 1, cap - n - 1, f);
+        n += got;
+        if (got == 0)
+            break;
+        if (n > max) {
+            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.120s is larger than %zu bytes", path, max);
+            break;
+        }
+    }
+    if (rc == CHT_OK && ferror(f))
+        rc = CHT_FAIL(err, CHT_IO, "cannot read %.120s", path);
+    (void)fclose(f); /* opened for reading */
+    if (rc != CHT_OK) {
+        cht_free(p);
+        return rc;
+    }
+    p[n] = 0;
+    *out = p;
+    *len = n;
+    return CHT_OK;
+}

@@ -1,0 +1,60 @@
+/* net: the few socket and signal calls the servers need; everything else about HTTP is libmicrohttpd's.
+ *
+ * Descriptors are plain ints owned by the caller. errno stops here, as in io.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cheetah/err.h"
+
+#define CHT_ADDR_TEXT 64u
+
+/* A peer: the address bytes for counting, its text for people. */
+struct cht_peer {
+    uint8_t storage[128]; /* a struct sockaddr */
+    uint32_t len;
+    uint8_t key[16]; /* IPv6 or v4-mapped address */
+};
+
+/* Listens on "host:port", "[v6]:port" or ":port" (any address). Port 0: any free one. *port is the real one, *loopback says
+ * whether only this machine can reach it. CHT_INVALID_ARGUMENT (cannot be read), CHT_IO (in use, not allowed). */
+enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loopback, struct cht_err *err);
+/* One waiting connection, non-blocking and closed on exec. False where none waits (or it was gone again); *exhausted where
+ * the process is out of descriptors or memory: wait before the next call. */
+bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted);
+void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT]);
+/* Acknowledge what was received at once, not with the next answer (a client with Nagle's algorithm waits for it). */
+void cht_net_quickack(int fd);
+void cht_net_nodelay(int fd);
+/* Ends both directions: whoever serves the connection sees its end. */
+void cht_net_shutdown(int fd);
+void cht_net_close(int fd);
+int cht_net_dup(int fd); /* -1 on failure */
+/* Reads and drops what is there; false at the end of the connection or on an error, *n bytes dropped. */
+bool cht_net_discard(int fd, size_t *n);
+
+/* Waits until one of n descriptors is readable or ms have passed (-1: for ever); ready[i] says which. */
+void cht_net_poll(const int *fds, bool *ready, size_t n, int ms);
+
+/* A wake-up that poll sees. Any thread may ring; drain makes it silent again. */
+enum cht_rc cht_bell_new(int *fd, struct cht_err *err);
+void cht_bell_ring(int fd);
+void cht_bell_drain(int fd);
+
+/* Raises the limit of open files to what is allowed; returns it. */
+uint64_t cht_os_raise_files(void);
+/* Blocks TERM, INT and HUP for this thread and those it starts, and ignores PIPE. Call before any thread is started. */
+void cht_os_block_signals(void);
+/* One of the blocked signals, by its letter: 'T', 'I', 'H'; 0 after ms (-1: for ever). */
+char cht_os_wait_signal(int ms);
+/* Ends the process here and now, with nothing flushed. */
+_Noreturn void cht_os_exit_now(int code);
+/* The resident memory and the processor time (ns) of this process, and its open files; 0 where unknown. */
+void cht_os_usage(uint64_t *resident, uint64_t *cpu_ns, uint64_t *files);
+/* May others than the owner read this file? */
+bool cht_os_file_is_open_to_all(const char *path);
+/* The whole file, at most max bytes, with a zero behind it; free with cht_free. CHT_NO_FILE, CHT_INVALID_ARGUMENT. */
+enum cht_rc cht_os_read_file(const char *path, size_t max, char **out, size_t *len, struct cht_err *err);
