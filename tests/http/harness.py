@@ -1,0 +1,465 @@
+"""harness: starts the server under test, and the clients that the tests speak to it with.
+
+Server    one process with its own data directory; stopped with SIGTERM, which must end it with exit code 0
+Client    HTTP/1.1 over one kept connection; sends targets as they are and checks every answer against the contract
+Raw       a socket, for what a client library would not send
+"""
+import base64
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+
+from contract import ROOT, Contract
+
+BINARY = os.environ.get("CHEETAH_DB") or os.path.join(ROOT, "build", "release", "cheetah-db")
+if os.path.dirname(BINARY):
+    BINARY = os.path.abspath(BINARY)
+LONG = bool(os.environ.get("CHT_TEST_LONG"))
+SERVICE = re.compile(r"/(healthz|readyz|metrics|version|openapi\.yaml|databases)\b")
+_contract = []
+
+
+def contract():
+    if not _contract:
+        _contract.append(Contract())
+    return _contract[0]
+
+
+# ---- byte strings ----------------------------------------------------------------------------------------------------
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def unb64(text):
+    return base64.b64decode(text, validate=True)
+
+
+def hexed(data):
+    """A byte string as a URL takes it, in hexadecimal."""
+    return "x" + data.hex() if data else "*"
+
+
+def escaped(data):
+    """A byte string with every byte percent-encoded; in hexadecimal where the contract asks for it."""
+    if data[:1] == b"x" and len(data) > 1 or data == b"*":
+        data = hexed(data).encode()
+    return "".join("%%%02X" % byte for byte in data)
+
+
+def ndjson(values):
+    return "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values).encode()
+
+
+# ---- waiting ---------------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition, seconds=10.0, what="condition", pause=0.01):
+    """Polls until condition() is true and returns it; fails after so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "%s: not within %.1f s" % (what, seconds)
+        time.sleep(pause)
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    def __init__(self, *flags, data=None, env=None, scheme="http", cafile=None, defaults=True, ready=True, binary=None):
+        self.directory = tempfile.TemporaryDirectory(prefix="cht_http.")
+        self.data = data or os.path.join(self.directory.name, "data")
+        self.port_file = os.path.join(self.directory.name, "port")
+        self.flags, self.scheme, self.cafile = list(flags), scheme, cafile
+        self.command = [binary or BINARY, "serve"]
+        if defaults and "--listen" not in flags:
+            self.command += ["--listen", "127.0.0.1:0"]
+        self.command += ["--data", self.data, "--port-file", self.port_file] + self.flags
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+        self.env.update(env or {})
+        self.lines, self.clients, self.process = [], [], None
+        self.start(ready)
+
+    def start(self, ready=True):
+        if os.path.exists(self.port_file):
+            os.unlink(self.port_file)
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, env=self.env)
+        self.reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
+        self.reader.start()
+        self.port = wait_for(self._read_port, 30, "the port file")
+        if ready:
+            client = self.client(check=False)
+            wait_for(lambda: client.get("/readyz").status == 200, 30, "/readyz")
+            client.close()
+
+    def _collect(self, pipe):
+        for line in pipe:
+            self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    def _read_port(self):
+        if self.process.poll() is not None:
+            self.reader.join(5)
+            raise AssertionError("the server ended with %d: %s" % (self.process.returncode, "\n".join(self.lines)))
+        try:
+            with open(self.port_file, encoding="ascii") as file:
+                text = file.read()
+        except FileNotFoundError:
+            return 0
+        return int(text) if text.endswith("\n") else 0
+
+    def log(self, event=None):
+        """The lines of stderr, parsed; with event only those."""
+        parsed = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        return parsed if event is None else [line for line in parsed if line.get("event") == event]
+
+    def client(self, db=None, **more):
+        client = Client(self, db=db, **more)
+        self.clients.append(client)
+        return client
+
+    def raw(self, **more):
+        return Raw(self.port, **more)
+
+    def rss(self):
+        """Resident memory in bytes."""
+        with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:"))
+
+    def metrics(self):
+        """Metric lines: {"name{labels}": value}."""
+        client = self.client(check=False)
+        text = client.get("/metrics").body.decode()
+        client.close()
+        lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def metric(self, name):
+        return self.metrics()[name]
+
+    def close_clients(self):
+        for client in self.clients:
+            client.close()
+        self.clients = []
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=30):
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("the server did not end within %s s" % seconds)
+        self.reader.join(5)
+        self.process.stderr.close()
+        return code
+
+    def stop(self, seconds=30):
+        """SIGTERM, twice so that it does not drain; must exit with 0."""
+        self.close_clients()
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            wait_for(lambda: self.process.poll() is not None or "SigCgt" and self._draining(), 10, "draining")
+            if self.process.poll() is None:
+                self.signal(signal.SIGTERM)
+        code = self.wait(seconds)
+        assert code == 0, "exit code %d: %s" % (code, "\n".join(self.lines[-20:]))
+        return code
+
+    def _draining(self):
+        """The first SIGTERM has arrived: no longer pending."""
+        with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
+            text = file.read()
+        pending = re.findall(r"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)", text, re.M)
+        return not any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in pending)
+
+    def kill(self):
+        self.close_clients()
+        self.process.kill()
+        return self.wait()
+
+    def restart(self):
+        self.start()
+
+    def finish(self):
+        """For fixtures: stops a server that still runs, removes its files."""
+        try:
+            if self.process.returncode is None:
+                self.stop()
+        finally:
+            if self.process.returncode is None:
+                self.process.kill()
+                self.process.wait()
+            self.directory.cleanup()
+
+
+# ---- HTTP ------------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """status, headers (case-insensitive), body as bytes."""
+
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def code(self):
+        return self.json()["code"]
+
+    def lines(self):
+        return [json.loads(line) for line in self.body.split(b"\n") if line]
+
+    def entries(self):
+        """The lines of a stream without its end, which there must be."""
+        lines = self.lines()
+        assert lines and "end" in lines[-1], "no end line: %r" % self.body[-300:]
+        return lines[:-1]
+
+    @property
+    def end(self):
+        return self.lines()[-1]["end"]
+
+    def __repr__(self):
+        return "Answer(%d, %r)" % (self.status, self.body[:300])
+
+
+class Client:
+    """One kept connection. db: added as ?db= to data calls. check: answers are checked against the contract."""
+
+    def __init__(self, server, db=None, token=None, check=True, timeout=60):
+        self.server, self.db, self.token, self.checked, self.timeout = server, db, token, check, timeout
+        self.connection = None
+
+    def connect(self):
+        if self.server.scheme == "https":
+            context = ssl.create_default_context(cafile=self.server.cafile)
+            connection = http.client.HTTPSConnection("127.0.0.1", self.server.port, timeout=self.timeout, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=self.timeout)
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def target(self, path, params):
+        query = dict(params or {})
+        if self.db is not None and "db=" not in path and not SERVICE.match(path):
+            query.setdefault("db", self.db)
+        if not query:
+            return path
+        encoded = urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
+        return path + ("&" if "?" in path else "?") + encoded
+
+    def send(self, method, path, body=None, headers=None, json_body=None, chunked=False, **params):
+        """Sends a request; returns the http.client response, not yet read, and the target."""
+        target = self.target(path, params)
+        headers = dict(headers or {})
+        if json_body is not None:
+            body = json.dumps(json_body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        if self.token is not None:
+            headers.setdefault("Authorization", "Bearer " + self.token)
+        if chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        fresh = self.connection is None
+        if fresh:
+            self.connection = self.connect()
+        try:
+            self.connection.request(method, target, body=body, headers=headers, encode_chunked=chunked)
+            return self.connection.getresponse(), target
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            self.close()
+            if fresh:
+                raise
+        self.connection = self.connect()  # the kept connection had been closed meanwhile
+        self.connection.request(method, target, body=body, headers=headers, encode_chunked=chunked)
+        return self.connection.getresponse(), target
+
+    def request(self, method, path, body=None, headers=None, json_body=None, chunked=False, **params):
+        response, target = self.send(method, path, body, headers, json_body, chunked, **params)
+        answer = Answer(response.status, response.headers, response.read())
+        if response.will_close:
+            self.close()
+        if self.checked:
+            kind = response.headers.get("Content-Type")
+            contract().check(method, target, answer.status, kind, answer.body)
+        return answer
+
+    def get(self, path, **more):
+        return self.request("GET", path, **more)
+
+    def head(self, path, **more):
+        return self.request("HEAD", path, **more)
+
+    def put(self, path, body=None, **more):
+        return self.request("PUT", path, body, **more)
+
+    def post(self, path, body=None, **more):
+        return self.request("POST", path, body, **more)
+
+    def delete(self, path, **more):
+        return self.request("DELETE", path, **more)
+
+    # shorthands
+
+    def insert(self, value):
+        answer = self.post("/kv", value, headers={"Content-Type": "application/octet-stream"})
+        assert answer.status == 201, answer
+        return answer.json()["key"]
+
+    def read(self, key):
+        """The raw bytes under a key, None if there are none."""
+        answer = self.get("/kv/%d" % key, headers={"Accept": "application/octet-stream"})
+        assert answer.status in (200, 404), answer
+        return answer.body if answer.status == 200 else None
+
+    def map(self, pair, key):
+        answer = self.put("/pairs/" + hexed(pair), json_body={"key": key})
+        assert answer.status in (200, 201), answer
+        return answer
+
+    def upsert(self, pair, value):
+        answer = self.put("/pairs/" + hexed(pair), value, headers={"Content-Type": "application/octet-stream"})
+        assert answer.status in (200, 201), answer
+        return answer.json()["key"]
+
+    def scan(self, prefix=b"", **params):
+        """All pairs under a prefix: [(pair, key)], or [(pair, key, value)] with values="true"."""
+        answer = self.get("/pairs/" + hexed(prefix), **params)
+        assert answer.status == 200, answer
+        return [decode_pair(line) for line in answer.entries()]
+
+    def batch(self, operations, **params):
+        return self.post("/batch", ndjson(operations), headers={"Content-Type": "application/x-ndjson"}, **params)
+
+    def put_all(self, pairs):
+        """pairs: {bytes: bytes}; one batch of upserts."""
+        answer = self.batch([{"op": "pair_put", "pair": b64(p), "value": b64(v)} for p, v in pairs.items()], results="false")
+        assert answer.status == 200 and answer.end["failed"] == 0, answer
+        return answer
+
+    def close(self):
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+def decode_pair(line):
+    pair = unb64(line["pair"])
+    if "value" in line:
+        return pair, line["key"], None if line["value"] is None else unb64(line["value"])
+    return pair, line["key"]
+
+
+# ---- sockets ---------------------------------------------------------------------------------------------------------
+
+
+class Raw:
+    """A socket that reads HTTP answers one by one."""
+
+    def __init__(self, port, timeout=20, receive_buffer=None):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(timeout)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def send(self, data):
+        self.socket.sendall(data if isinstance(data, bytes) else data.encode("latin-1"))
+        return self
+
+    def fill(self):
+        """Receives once more; False at the end of the connection."""
+        try:
+            data = self.socket.recv(1 << 16)
+        except ConnectionResetError:
+            return False
+        self.buffer += data
+        return bool(data)
+
+    def until(self, mark):
+        while mark not in self.buffer:
+            if not self.fill():
+                raise EOFError("closed; got %r" % self.buffer[:500])
+        head, _, self.buffer = self.buffer.partition(mark)
+        return head
+
+    def exactly(self, count):
+        while len(self.buffer) < count:
+            if not self.fill():
+                raise EOFError("closed; got %d of %d bytes" % (len(self.buffer), count))
+        data, self.buffer = self.buffer[:count], self.buffer[count:]
+        return data
+
+    def head(self):
+        """(status, headers in lower case) of the next answer."""
+        first, *lines = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        pairs = (line.split(":", 1) for line in lines)
+        return int(first.split()[1]), {name.lower(): value.strip() for name, value in pairs}
+
+    def chunk(self):
+        """The next chunk of a chunked body; b"" is the last."""
+        size = int(self.until(b"\r\n").split(b";")[0], 16)
+        data = self.exactly(size)
+        assert self.exactly(2) == b"\r\n"
+        return data
+
+    def answer(self, method="GET"):
+        status, headers = self.head()
+        while status == 100:
+            status, headers = self.head()
+        body = b""
+        if method == "HEAD" or status in (204, 304):
+            pass
+        elif headers.get("transfer-encoding", "").lower() == "chunked":
+            part = self.chunk()
+            while part:
+                body += part
+                part = self.chunk()
+        elif "content-length" in headers:
+            body = self.exactly(int(headers["content-length"]))
+        else:
+            while self.fill():
+                pass
+            body, self.buffer = self.buffer, b""
+        return Answer(status, headers, body)
+
+    def closed(self, seconds=20):
+        """True once the server has closed the connection (what came before is kept in buffer)."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.socket.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                if not self.fill():
+                    return True
+            except socket.timeout:
+                return False
+        return False
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
