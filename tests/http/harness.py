@@ -174,14 +174,14 @@ class Server:
         self.close_clients()
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
-            wait_for(lambda: self.process.poll() is not None or "SigCgt" and self._draining(), 10, "draining")
+            wait_for(lambda: self.process.poll() is not None or self._delivered(), 10, "draining")
             if self.process.poll() is None:
                 self.signal(signal.SIGTERM)
         code = self.wait(seconds)
         assert code == 0, "exit code %d: %s" % (code, "\n".join(self.lines[-20:]))
         return code
 
-    def _draining(self):
+    def _delivered(self):
         """The first SIGTERM has arrived: no longer pending."""
         with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
             text = file.read()
