@@ -1,0 +1,146 @@
+"""Databases: /databases and ?db=."""
+import pytest
+
+BAD_NAMES = ["", "-a", "_a", "a" * 65, "a.b", "a%20b", "%2e%2e", "a%2fb", "a%00", "%C3%A9", "a%2B"]
+
+
+def test_default_always_exists(server):
+    client = server.client()
+    assert "default" in client.get("/databases").json()["databases"]
+    assert client.get("/databases/default").status == 200
+    assert client.get("/kv", limit="1").status == 200
+
+
+def test_create_list_drop(server, name):
+    client = server.client()
+    answer = client.put("/databases/" + name)
+    assert answer.status == 201
+    assert client.put("/databases/" + name).status == 200
+    names = client.get("/databases").json()["databases"]
+    assert name in names and names == sorted(names)
+    assert client.delete("/databases/" + name, confirm=name).status == 204
+    assert name not in client.get("/databases").json()["databases"]
+    assert client.delete("/databases/" + name, confirm=name).code == "database_not_found"
+    assert client.get("/databases/" + name).code == "database_not_found"
+    assert client.put("/databases/" + name).status == 201, "a name can be used again"
+    assert client.get("/kv", db=name).entries() == []
+    client.delete("/databases/" + name, confirm=name)
+
+
+def test_names(server):
+    client = server.client()
+    for good in ("a", "A", "0", "a-b_c", "9" * 64, "Z" + "-" * 63):
+        assert client.put("/databases/" + good).status == 201
+        assert client.get("/kv", db=good).status == 200
+        assert client.delete("/databases/" + good, confirm=good).status == 204
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES)
+def test_bad_names(server, bad):
+    client = server.client()
+    for path in ("/kv", "/kv/1", "/pairs/a", "/reduce/counts/a"):
+        answer = client.get(path + "?db=" + bad)
+        assert answer.status == 400 and answer.code == "invalid_database_name", path
+    assert client.post("/kv?db=" + bad, b"v").code == "invalid_database_name"
+    assert client.post("/batch?db=" + bad, b"").code == "invalid_database_name"
+    if bad:
+        for call in (client.get, client.put):
+            answer = call("/databases/" + bad)
+            assert answer.status == 400 and answer.code == "invalid_database_name"
+        assert client.delete("/databases/%s?confirm=%s" % (bad, bad)).code == "invalid_database_name"
+        assert client.post("/databases/%s/checkpoint" % bad).status in (400, 404)
+
+
+def test_shards(server, name):
+    client = server.client()
+    answer = client.put("/databases/" + name, json_body={"shards": 5})
+    assert answer.status == 201
+    text = client.get("/databases/" + name).body.decode()
+    statistics = client.get("/databases/" + name).json()
+    shards = statistics.get("shards")
+    assert shards == 5 or isinstance(shards, list) and len(shards) == 5, text
+    client.delete("/databases/" + name, confirm=name)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"shards":0}', b'{"shards":257}', b'{"shards":"8"}', b'{"shards":1.5}', b'{"shards":-1}', b"5"])
+def test_bad_shards(server, name, body):
+    client = server.client()
+    answer = client.put("/databases/" + name, body, headers={"Content-Type": "application/json"})
+    assert answer.status == 400
+    assert name not in client.get("/databases").json()["databases"]
+
+
+def test_statistics(client, server):
+    for i in range(10):
+        client.upsert(b"p%d" % i, b"v" * (i % 2 + 1))
+    client.insert(b"abc")
+    client.map(b"dangling", 2**40)
+    statistics = client.get("/databases/" + client.db).json()
+    assert statistics["name"] == client.db
+    assert statistics["pairs"] == 11 and statistics["values"] == 11
+    text = client.get("/databases/" + client.db).body.decode()
+    assert server.data in text, "the directories of the shards"
+    for word in ("shard", "log", "length"):
+        assert word in text.lower(), word
+
+
+def test_drop_must_be_confirmed(client):
+    path = "/databases/" + client.db
+    client.insert(b"v")
+    for params in ({}, {"confirm": ""}, {"confirm": "other"}, {"confirm": "true"}, {"confirm": client.db + "x"}):
+        answer = client.delete(path, **params)
+        assert answer.status == 400 and answer.code == "invalid_parameter", params
+    assert client.read(1) == b"v"
+
+
+def test_drop_while_it_is_used(server, name):
+    """Whatever the answer, nothing breaks and the name can be used again."""
+    client, other = server.client(), server.client(db=name)
+    for _ in range(5):
+        other.upsert(b"a", b"v")
+        other.put_all({b"p%d" % i: b"v" for i in range(500)})
+        response, _ = other.send("GET", "/pairs/*")
+        answer = client.delete("/databases/" + name, confirm=name)
+        assert answer.status in (204, 409), answer
+        response.read()
+        if answer.status == 409:
+            assert client.delete("/databases/" + name, confirm=name).status == 204
+        assert client.get("/databases/" + name).status == 404
+
+
+def test_checkpoint(client):
+    client.put_all({b"p%d" % i: b"v" for i in range(1000)})
+    assert client.post("/databases/%s/checkpoint" % client.db).status in (200, 204)
+    assert len(client.scan(values="true")) == 1000
+    answer = client.post("/databases/no-such-database/checkpoint")
+    assert answer.status == 404 and answer.code == "database_not_found"
+
+
+def test_databases_survive_a_restart(launch):
+    server = launch("--shards", "2")
+    client = server.client(db="kept")
+    client.upsert(b"a", b"v")
+    server.client().put("/databases/empty")
+    server.client().put("/databases/gone")
+    server.client().delete("/databases/gone", confirm="gone")
+    server.stop()
+    server.restart()
+    assert server.client().get("/databases").json() == {"databases": ["default", "empty", "kept"]}
+    assert [value for _, _, value in server.client(db="kept").scan(values="true")] == [b"v"]
+    assert server.client(db="gone").get("/kv").code == "database_not_found"
+
+
+def test_wrong_methods(client):
+    for method, path, allowed in (("POST", "/databases", {"GET"}), ("POST", "/databases/a", {"GET", "PUT", "DELETE"}),
+                                  ("GET", "/databases/default/checkpoint", {"POST"}), ("DELETE", "/databases", {"GET"})):
+        answer = client.request(method, path)
+        assert answer.status == 405 and answer.code == "method_not_allowed"
+        assert allowed <= {word.strip() for word in answer.headers["Allow"].split(",")}
+
+
+def test_unknown_parameters(client):
+    for answer in (client.get("/databases", foo="1"), client.get("/databases/default", foo="1"),
+                   client.put("/databases/" + client.db, foo="1"),
+                   client.delete("/databases/" + client.db, confirm=client.db, foo="1")):
+        assert answer.status == 400 and answer.code == "unknown_parameter"
+    assert client.get("/databases/" + client.db).status == 200
