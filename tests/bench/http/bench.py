@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -288,13 +289,11 @@ class Bench:
         pairs = zip(got[over], got[under])
         return [(y[field] / x[field]) if inverse else (x[field] / y[field]) for x, y in pairs]
 
-    def interleave(self, case, engines, run, fields, settle_first=None):
+    def interleave(self, case, engines, run, fields):
         """engines: {label: server}; run(server, round) gives the figures of one measurement."""
         got = {label: [] for label in engines}
         for n in range(self.a.rounds):
             for label, server in engines.items():
-                if settle_first:
-                    settle(server) if label == settle_first else None
                 got[label].append(run(label, server, n))
                 note("  %s, round %d, %s: %s" % (case, n + 1, label, ", ".join(
                     "%s %.4g" % (f, got[label][-1][f]) for f in fields)))
@@ -445,7 +444,7 @@ class Bench:
         bodies = self.bodies()
 
         def run(label, s, n):
-            connections, results = (4 if " 4 " in label else 1), "no results" not in label
+            connections, results = kinds[label]
             db = "batch%d" % n
             path = "/batch?db=%s%s" % (db, "" if results else "&results=false")
             request(s.port, "DELETE", "/databases/%s?confirm=%s" % (db, db))
@@ -484,12 +483,12 @@ class Bench:
             return {"per_second": ops / t, "cpu_us": cpu / ops * 1e6, "cores": cpu / t, "per_cpu_second": ops / cpu,
                     "cpu_us_after": (s.cpu() - before) / ops * 1e6}
 
-        labels = ("1 connection", "on 4 connections", "1 connection, no results")
-        got = self.interleave("batch", {x: server for x in labels}, run,
+        kinds = {"1 connection": (1, True), "4 connections": (4, True), "1 connection, no results": (1, False)}
+        got = self.interleave("batch", {x: server for x in kinds}, run,
                               ("per_second", "cpu_us", "cores", "per_cpu_second", "cpu_us_after"))
-        for label in labels:
-            self.target("POST /batch, %s, operations a CPU second / 200 000" % label.replace("on 4", "4"),
-                        [r["per_cpu_second"] / 200_000 for r in got[label]], None if "no" in label else 1.0)
+        for label, (_, results) in kinds.items():
+            self.target("POST /batch, %s, operations a CPU second / 200 000" % label,
+                        [r["per_cpu_second"] / 200_000 for r in got[label]], 1.0 if results else None)
 
     def stream_once(self, server, path, connections, repeat):
         cpu = server.cpu()
@@ -621,6 +620,7 @@ def main():
     a.only = [x for x in a.only.split(",") if x]
     if set(a.only) - set(CASES):
         p.error("--only: one of " + ", ".join(CASES))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(a)
     ok = False
     try:
