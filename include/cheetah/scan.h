@@ -33,6 +33,7 @@ struct cht_entry {
     uint32_t value_len; /* bytes at value */
     uint32_t size;      /* of the stored value (with values, and for CHT_SCAN_VALUES); 0 when dangling */
     uint32_t flags;     /* CHT_ENTRY_... */
+    unsigned shard;     /* where the entry was found; below the number of shards in cht_store_stats */
 };
 
 /* Optional: turns an entry into output bytes on the worker that found it, in parallel. e->value is the stored value
@@ -41,6 +42,11 @@ struct cht_entry {
  * then carries these bytes as its value. Must not block nor call the store. */
 typedef size_t cht_scan_render(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room);
 #define CHT_SCAN_RENDER_MAX (128u << 10)
+/* `render` may return this in place of a length: the entry is not given out and does not count for `limit`. A sweep that
+ * skips all entries visits them on the workers of all shards at once, with no merge behind them; next then has nothing to
+ * give but the end. At most one thread at a time renders entries of one shard, and what it wrote is visible to the next one
+ * and to whoever saw the end or closed the scan: results kept by e->shard need no lock. */
+#define CHT_SCAN_SKIP (SIZE_MAX - 1)
 
 struct cht_scan_config {
     enum cht_scan_kind kind;

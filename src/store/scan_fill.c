@@ -4,7 +4,7 @@
  *   F2 values of this shard, in groups: entries prefetched, looked up, bytes prefetched, then checked and copied, so that
  *      the cache misses of a group overlap
  *   F3 the lock is let go; values that live in other shards are fetched there, one lock at a time
- *   F4 `render` makes each entry's bytes in place of the value
+ *   F4 `render` makes each entry's bytes in place of the value, or drops the entry
  * What does not fit is left out from the first such entry on; the next batch begins with it.
  */
 #include "store/scan_int.h"
@@ -23,6 +23,8 @@ struct fill {
     struct cht_shard *sh;
     size_t inline_max;           /* longer values are not carried */
     struct cht_trie_item *found; /* owned */
+    struct cht_scan_item end;    /* the last entry that was dealt with, given out or dropped; of F1 to F4 */
+    bool any;                    /* there is one */
 };
 
 static uint64_t head_of(const struct cht_local_scan *sc, const uint8_t *name, size_t len)
@@ -218,33 +220,38 @@ static void foreign_values(struct fill *f)
     }
 }
 
-/* F4: the rendered bytes go to a second area behind the values, then to the front. */
+/* F4: the rendered bytes go to a second area behind the values, the entries that stay to the front. */
 static void render(struct fill *f)
 {
     struct cht_batch *b = f->b;
-    size_t out = f->sc->bytes_cap, end = 2 * f->sc->bytes_cap;
-    for (size_t i = 0; i < b->count; i++) {
-        struct cht_scan_item *it = &b->items[i];
-        struct cht_entry e = {.name = b->names + it->name,
-                              .name_len = it->name_len,
-                              .key = it->key,
-                              .size = it->size,
-                              .flags = it->flags,
-                              .value = it->value_len > 0 ? b->bytes + it->value : NULL,
-                              .value_len = it->value_len};
+    size_t out = f->sc->bytes_cap, end = 2 * f->sc->bytes_cap, count = b->count;
+    b->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct cht_scan_item it = b->items[i];
+        struct cht_entry e = {.name = b->names + it.name,
+                              .name_len = it.name_len,
+                              .key = it.key,
+                              .size = it.size,
+                              .flags = it.flags,
+                              .value = it.value_len > 0 ? b->bytes + it.value : NULL,
+                              .value_len = it.value_len,
+                              .shard = f->st->shard};
         size_t n = f->sc->cfg.render(f->sc->cfg.render_ctx, &e, b->bytes + out, end - out);
         if (n == SIZE_MAX && i > 0) {
-            b->count = i;
             b->last = false;
             return;
         }
+        f->end = it;
+        if (n == CHT_SCAN_SKIP)
+            continue;
         if (n == SIZE_MAX) {
-            it->flags |= CHT_ENTRY_LARGE;
+            it.flags |= CHT_ENTRY_LARGE;
             n = 0;
         }
-        it->value = (uint32_t)out;
-        it->value_len = (uint32_t)n;
+        it.value = (uint32_t)out;
+        it.value_len = (uint32_t)n;
         out += n;
+        b->items[b->count++] = it;
     }
 }
 
@@ -259,17 +266,22 @@ static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
     cht_rwlock_read_end(&f->sh->lock);
     if (rc == CHT_OK && sc->cfg.values)
         foreign_values(f);
-    if (rc == CHT_OK && sc->cfg.render != NULL)
+    f->any = rc == CHT_OK && f->b->count > 0;
+    if (f->any)
+        f->end = f->b->items[f->b->count - 1];
+    if (f->any && sc->cfg.render != NULL)
         render(f);
     return rc;
 }
 
-/* The stream goes on behind the last item of the batch. */
-static void move_cursor(struct cht_stream *st, const struct cht_batch *b)
+/* The stream goes on behind the last entry that was dealt with. */
+static void move_cursor(struct fill *f)
 {
-    if (b->count == 0)
+    struct cht_stream *st = f->st;
+    const struct cht_batch *b = f->b;
+    const struct cht_scan_item *it = &f->end;
+    if (!f->any)
         return;
-    const struct cht_scan_item *it = &b->items[b->count - 1];
     st->cursor_key = it->key + 1;
     if (it->name_len > 0) {
         memcpy(st->cursor, b->names + it->name, it->name_len);
@@ -298,7 +310,7 @@ void cht_scan_fill(struct cht_stream *st)
         cht_free(f.found);
     }
     if (rc == CHT_OK)
-        move_cursor(st, f.b);
+        move_cursor(&f);
     if (sc->cfg.limit > 0 && st->filled > sc->cfg.limit)
         f.b->last = true;
     if (rc != CHT_OK) {

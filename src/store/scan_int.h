@@ -27,6 +27,8 @@ struct cht_batch {
     size_t count, names_used, used;
     bool last; /* nothing comes behind it */
 };
+/* Every entry was skipped: the worker goes on, the reader need not know. */
+static inline bool cht_batch_empty(const struct cht_batch *b) { return b->count == 0 && !b->last; }
 
 #define CHT_SCAN_SHARDS_MAX 256u
 

@@ -52,6 +52,10 @@ static void fill_task(struct cht_task *t)
     struct cht_stream *st = (struct cht_stream *)t;
     struct cht_local_scan *sc = st->scan;
     cht_scan_fill(st);
+    if (cht_batch_empty(&st->batch[st->fill])) { /* behind what else waits for a worker */
+        cht_pool_submit(cht_local_pool(sc->db, st->shard), t);
+        return;
+    }
     cht_mutex_lock(&sc->mu);
     publish(st);
     st->queued = false;
@@ -203,6 +207,7 @@ static void give(const struct cht_stream *st, struct cht_entry *e)
     e->key = it->key;
     e->size = it->size;
     e->flags = it->flags;
+    e->shard = st->shard;
     e->value = it->value_len > 0 ? b->bytes + it->value : NULL;
     e->value_len = it->value_len;
 }
@@ -344,8 +349,10 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
     }
     if (is_small(sc)) {
         for (unsigned i = 0; i < sc->n; i++) {
-            cht_scan_fill(&sc->streams[i]);
-            publish(&sc->streams[i]);
+            struct cht_stream *st = &sc->streams[i];
+            cht_scan_fill(st);
+            if (!cht_batch_empty(&st->batch[st->fill]))
+                publish(st);
         }
     }
     cht_mutex_lock(&sc->mu);
