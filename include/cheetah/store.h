@@ -122,7 +122,9 @@ enum cht_op_kind {
     CHT_OP_PAIR_DEL,   /* name, with_values. PAIR_NOT_FOUND (out: key, values) */
     CHT_OP_PREFIX_DEL, /* name = prefix (may be empty: all), with_values (out: pairs, values) */
     CHT_OP_READ,       /* key, out: buf, size. Reads see the operations before them in the same commit */
-    CHT_OP_PAIR_READ   /* name, with_values, out: key, buf, size */
+    CHT_OP_PAIR_READ,  /* name, with_values, out: key, buf, size */
+    CHT_OP_PAIR_LINK   /* name, value = another name: map name to the key the other is mapped to at this point of
+                          the commit (out: key, created). PAIR_NOT_FOUND where the other is not mapped */
 };
 
 struct cht_op {
@@ -133,7 +135,7 @@ struct cht_op {
     uint64_t key; /* in for EDIT, DELETE, PAIR_SET, READ; out for the others */
     /* results */
     enum cht_rc rc;
-    bool created;           /* PAIR_SET, PAIR_PUT: the name was not mapped before */
+    bool created;           /* PAIR_SET, PAIR_PUT, PAIR_LINK: the name was not mapped before */
     uint32_t size;          /* of the value read or written */
     uint64_t pairs, values; /* deleted */
     struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */

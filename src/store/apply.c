@@ -249,6 +249,27 @@ static enum cht_rc do_pair_set(struct cht_apply *a, struct cht_op *op, struct ch
     return rc;
 }
 
+/* The log gets a plain PAIR_SET: the key is decided here. */
+static enum cht_rc do_pair_link(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
+{
+    enum cht_rc rc = check_name(op->name, false, err);
+    if (rc == CHT_OK)
+        rc = check_name(op->value, false, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint64_t key, old;
+    struct cht_shard *sh = take(a, cht_shard_of_name(op->value, a->db->nshards), a->atomic);
+    rc = cht_trie_get(cht_shard_pairs(sh), op->value.p, op->value.n, &key, err);
+    if (rc != CHT_OK)
+        return rc;
+    sh = take(a, cht_shard_of_name(op->name, a->db->nshards), a->atomic);
+    rc = set_pair(a, sh, op->name, key, &old, err);
+    op->created = rc == CHT_OK && old == 0;
+    if (rc == CHT_OK)
+        op->key = key;
+    return rc;
+}
+
 /* A name that leads to no live value: a new key of the name's own shard. */
 static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op, struct cht_err *err)
 {
@@ -426,6 +447,7 @@ static op_fn *const op_table[] = {
     [CHT_OP_INSERT] = do_insert,         [CHT_OP_EDIT] = do_edit,         [CHT_OP_DELETE] = do_delete,
     [CHT_OP_PAIR_SET] = do_pair_set,     [CHT_OP_PAIR_PUT] = do_pair_put, [CHT_OP_PAIR_DEL] = do_pair_del,
     [CHT_OP_PREFIX_DEL] = do_prefix_del, [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read,
+    [CHT_OP_PAIR_LINK] = do_pair_link,
 };
 
 /* An operation of a commit that is not atomic: on failure what its undo covers is put back. */

@@ -144,7 +144,8 @@ void model_random_batch(const struct model *m, struct cht_rng *r, uint32_t max_v
 {
     static const enum cht_op_kind kinds[] = {
         CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_INSERT, CHT_OP_EDIT,
-        CHT_OP_DELETE,   CHT_OP_PAIR_SET, CHT_OP_PAIR_DEL, CHT_OP_PAIR_DEL, CHT_OP_READ,   CHT_OP_PAIR_READ};
+        CHT_OP_DELETE,   CHT_OP_PAIR_SET, CHT_OP_PAIR_DEL, CHT_OP_PAIR_DEL, CHT_OP_READ,   CHT_OP_PAIR_READ,
+        CHT_OP_PAIR_LINK};
     memset(b, 0, sizeof *b);
     b->count = 1 + (unsigned)cht_rng_below(r, cht_rng_below(r, 4) == 0 ? MODEL_OPS_MAX : 6);
     b->flags = cht_rng_below(r, 3) == 0 ? CHT_COMMIT_ATOMIC : 0;
@@ -166,6 +167,10 @@ void model_random_batch(const struct model *m, struct cht_rng *r, uint32_t max_v
             b->bytes[i] = malloc(len);
             model_fill(b->bytes[i], len, b->seed[i]);
             op->value = (struct cht_str){b->bytes[i], len};
+        }
+        if (op->kind == CHT_OP_PAIR_LINK) {
+            b->other[i] = (unsigned)cht_rng_below(r, m->names);
+            op->value = (struct cht_str){m->name[b->other[i]], m->name_len[b->other[i]]};
         }
         op->buf = &b->buf[i];
     }
@@ -230,6 +235,9 @@ static void apply_op(struct model *m, struct model_batch *b, unsigned i)
     case CHT_OP_PAIR_READ:
         want = old != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
         break;
+    case CHT_OP_PAIR_LINK:
+        want = m->key[b->other[i]] != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
+        break;
     default:
         break;
     }
@@ -277,6 +285,11 @@ static void apply_op(struct model *m, struct model_batch *b, unsigned i)
         assert_int_equal(op->key, old);
         if (op->with_values && lives(m, old))
             check_read(m, op, old);
+        break;
+    case CHT_OP_PAIR_LINK:
+        assert_int_equal(op->created, old == 0);
+        assert_int_equal(op->key, m->key[b->other[i]]);
+        *mapped = op->key;
         break;
     }
     if (op->key > m->max_key && (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_PAIR_PUT))
