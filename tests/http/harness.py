@@ -91,7 +91,13 @@ class Server:
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
         self.env.update(env or {})
         self.lines, self.clients, self.process = [], [], None
-        self.start(ready)
+        try:
+            self.start(ready)
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self.directory.cleanup()
+            raise
 
     def start(self, ready=True):
         if os.path.exists(self.port_file):

@@ -173,3 +173,53 @@ class Model:
                     break
             result.append(math.log10(p if p is not None else 1 / self.vocabulary))
         return result
+
+
+def smooth(table, best=20):
+    """prob:, topk: and cont: of counts {order: {context tokens: {token: count}}}, as pairs {name: payload}."""
+    pairs, followed = {}, Counter()
+    for followers in table.get(2, {}).values():
+        followed.update(followers.keys())
+    for token, contexts in followed.items():
+        pairs[b"cont:" + struct.pack(">I", token)] = continuation(token, contexts)
+    total = sum(followed.values()) or 1
+    quantized = {}
+
+    def lower0(token):
+        return followed[token] / total if token in followed else 1e-9
+
+    for order in sorted(table):
+        n = Counter(min(count, 4) for followers in table[order].values() for count in followers.values())
+        d1, d2, d3 = discounts(n[1], n[2], n[3], n[4])
+        for tokens, followers in table[order].items():
+            c = sum(followers.values())
+            if not c:
+                continue
+            b = Counter(min(count, 3) for count in followers.values())
+            alpha = (d1 * b[1] + d2 * b[2] + d3 * b[3]) / c
+            stored_alpha = round(min(max(alpha, 0.0), 1.0) * 1000)
+            parent = quantized.get((order - 1, tokens[1:]), {})
+            entries = []
+            for token, k in sorted(followers.items()):
+                lower = dequantize(parent[token]) if order > 1 and token in parent else lower0(token)
+                d = (d1, d2, d3)[min(k, 3) - 1]
+                entries.append((token, quantize(max(k - d, 0) / c + alpha * lower), stored_alpha))
+            quantized[order, tokens] = {token: q for token, q, _ in entries}
+            name = context_name(tokens)
+            ranked = sorted(((t, q) for t, q, _ in entries), key=lambda e: (-e[1], e[0]))[:best]
+            pairs[b"prob:%d:" % order + name] = probabilities(order, entries)
+            pairs[b"topk:%d:" % order + name] = topk(order, ranked)
+    return pairs
+
+
+def ingested(documents, order):
+    """cnt:, ctx: and ctxv: that counting the documents leaves behind, as pairs."""
+    table, pairs = count_ngrams(documents, order), {}
+    for n, contexts in table.items():
+        for tokens, followers in contexts.items():
+            name = context_name(tokens)
+            pairs[b"cnt:%d:" % n + name] = counts(n, sorted(followers.items()))
+            pairs[b"ctx:" + name] = context(tokens)
+            if tokens:
+                pairs[b"ctxv:" + context_vector(tokens)] = context(tokens)
+    return table, pairs

@@ -12,7 +12,6 @@ from harness import b64, escaped, hexed, wait_for
 
 OS = ("--durability", "os", "--shards", "1", "--access-log", "false")
 VERSION = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
-ONE_THREAD = ["sh", "-c", 'ulimit -S -n 1024; exec "$@"', "sh"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,394 @@
+"""Language-model calls: /ngrams, /reduce/smooth, /predict, /score, /contexts. Skipped while the server does not have them."""
+import math
+import random
+
+import golden
+import layouts
+import pytest
+from harness import b64, hexed, ndjson, unb64
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture(autouse=True)
+def known(need):
+    for path in ("/ngrams", "/predict", "/score", "/contexts", "/reduce/smooth/cnt:"):
+        need(path)
+
+
+def count(client, documents, order=3):
+    answer = client.post("/ngrams", ndjson({"tokens": d} for d in documents), headers=NDJSON, order=str(order))
+    assert answer.status == 200, answer
+    return answer.json()
+
+
+def smooth(client, **params):
+    answer = client.post("/reduce/smooth/cnt:", **params)
+    assert answer.status == 200, answer
+    return answer
+
+
+def stored(client, prefix=b""):
+    return {pair: value for pair, _, value in client.scan(prefix, values="true")}
+
+
+def random_documents(seed, number=40, vocabulary=30):
+    rng = random.Random(seed)
+    return [[2] + [min(int(rng.paretovariate(0.6)) + 3, vocabulary) for _ in range(rng.randrange(0, 30))] + [3] for _ in range(number)]
+
+
+@pytest.fixture(scope="module")
+def model(server):
+    """A read-only database that holds the example: (client, layouts.Model, pairs)."""
+    client, pairs = server.client(db="golden-lm"), golden.pairs()
+    client.put_all(pairs)
+    yield client, layouts.Model(pairs), pairs
+    client.delete("/databases/golden-lm", confirm="golden-lm")
+
+
+# ---- counting
+
+
+def test_counting_and_smoothing_make_the_example(client):
+    documents = golden.documents()
+    answer = count(client, documents)
+    assert answer["documents"] == len(documents)
+    assert answer["tokens"] == sum(map(len, documents))
+    assert answer["ngrams"] == sum(max(len(d) - n + 1, 0) for d in documents for n in (1, 2, 3))
+    table, counted = layouts.ingested(documents, 3)
+    assert stored(client) == counted
+    assert answer["contexts_created"] == sum(pair.startswith(b"ctx:") for pair in counted)
+    smooth(client)
+    want, have = golden.pairs(), stored(client)
+    assert set(have) == set(want)
+    wrong = sorted(pair for pair in want if have[pair] != want[pair])
+    assert not wrong, "%d payloads differ, first %r" % (len(wrong), wrong[0])
+    # one value, two names
+    keys = dict(client.scan(b"ctx"))
+    for pair, key in keys.items():
+        if pair.startswith(b"ctx:") and pair != b"ctx:__root__":
+            tokens = [t for t in unpack(have[pair])]
+            assert keys[b"ctxv:" + layouts.context_vector(tokens)] == key
+
+
+def unpack(payload):
+    return [int.from_bytes(payload[3 + 4 * i:7 + 4 * i], "big") for i in range(payload[2])]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+def test_orders(client, order):
+    documents = random_documents(order)
+    count(client, documents, order)
+    assert stored(client) == layouts.ingested(documents, order)[1]
+
+
+def test_counting_adds_up(client):
+    parts = [random_documents(seed) for seed in range(5)]
+    created = [count(client, part)["contexts_created"] for part in parts]
+    whole = [document for part in parts for document in part]
+    want = layouts.ingested(whole, 3)[1]
+    assert stored(client) == want
+    assert sum(created) == sum(pair.startswith(b"ctx:") for pair in want)
+
+
+def test_counting_by_many_at_once(client, server):
+    import threading
+    parts, errors = [random_documents(seed, 20) for seed in range(16)], []
+
+    def work(some):
+        try:
+            mine = server.client(db=client.db)
+            for part in some:
+                count(mine, part)
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(parts[i::4],)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors, errors[0]
+    assert stored(client) == layouts.ingested([d for part in parts for d in part], 3)[1]
+
+
+def test_short_documents_are_skipped(client):
+    answer = count(client, [[], [5], [5, 6]])
+    assert stored(client) == layouts.ingested([[5, 6]], 3)[1]
+    assert answer["ngrams"] == 3
+    assert count(client, [])["ngrams"] == 0
+
+
+def test_counts_saturate(client):
+    client.upsert(b"cnt:1:__root__", layouts.counts(1, [(7, 2**32 - 2)]))
+    count(client, [[7, 7, 7, 7]], 1)
+    assert layouts.read_counts(stored(client, b"cnt:1:")[b"cnt:1:__root__"])[1] == [(7, 2**32 - 1)]
+
+
+def test_a_large_vocabulary(client):
+    documents = [list(range(start, start + 10000)) for start in range(0, 70000, 10000)]
+    count(client, documents, 1)
+    payload = stored(client, b"cnt:1:")[b"cnt:1:__root__"]
+    assert payload[0] == 2 and len(layouts.read_counts(payload)[1]) == 70000
+    count(client, [[5, 6]], 1)
+    followers = dict(layouts.read_counts(stored(client, b"cnt:1:")[b"cnt:1:__root__"])[1])
+    assert followers[5] == 2 and followers[7] == 1 and len(followers) == 70000
+
+
+@pytest.mark.parametrize("line", [b"{", b"[1,2]", b'{"tokens":5}', b'{"tokens":[1,"a"]}', b'{"tokens":[-1,2]}', b'{"tokens":[1.5,2]}',
+                                  b'{"tokens":[4294967296,2]}', b"{}", b"null"])
+def test_all_or_nothing(client, line):
+    body = ndjson({"tokens": d} for d in random_documents(1)) + line + b"\n"
+    answer = client.post("/ngrams", body, headers=NDJSON)
+    assert answer.status == 400 and stored(client) == {}
+
+
+def test_order_out_of_range(client):
+    for order in ("0", "-1", "x", "1000"):
+        assert client.post("/ngrams", b'{"tokens":[1,2]}\n', headers=NDJSON, order=order).code == "invalid_parameter", order
+    assert client.post("/ngrams", b"", headers=NDJSON, foo="1").code == "unknown_parameter"
+
+
+def test_counting_creates_the_database(server, name):
+    client = server.client(db=name)
+    count(client, [[1, 2]])
+    assert len(stored(client)) > 0
+    client.delete("/databases/" + name, confirm=name)
+
+
+# ---- smoothing
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_smoothing(client, seed):
+    documents = random_documents(seed, 30 * seed, 10 * seed)
+    count(client, documents)
+    answer = smooth(client)
+    table, want = layouts.ingested(documents, 3)
+    want.update(layouts.smooth(table))
+    assert stored(client) == want
+    results = [line for line in answer.entries() if "order" in line]
+    assert [line["order"] for line in results] == [1, 2, 3]
+    for line in results:
+        rows = layouts.counts_of_counts([list(f.items()) for f in table[line["order"]].values()])
+        for field in ("contexts", "types", "d1", "d2", "d3"):
+            assert line[field] == pytest.approx(rows[field], rel=1e-12)
+    assert all("progress" in line or "order" in line for line in answer.entries())
+    assert any("progress" in line for line in answer.entries())
+    before = dict(client.scan())
+    smooth(client)
+    assert stored(client) == want
+    assert set(dict(client.scan())) == set(before)
+
+
+def test_smoothing_follows_the_counts(client):
+    first, second = random_documents(4), random_documents(5)
+    count(client, first)
+    smooth(client)
+    count(client, second)
+    smooth(client)
+    table, want = layouts.ingested(first + second, 3)
+    want.update(layouts.smooth(table))
+    assert stored(client) == want
+
+
+def test_entries_without_counts_are_removed(client):
+    count(client, random_documents(6))
+    smooth(client)
+    gone = [pair for pair in stored(client) if pair.startswith((b"cnt:2:", b"cnt:3:"))][::3]
+    for pair in gone:
+        client.delete("/pairs/" + hexed(pair), values="true")
+    client.put_all({b"prob:2:leftover": layouts.probabilities(2, [(1, 1, 1)]), b"topk:3:leftover": layouts.topk(3, []),
+                    b"cont:\xff\xff\xff\xff": layouts.continuation(2**32 - 1, 1)})
+    smooth(client)
+    left = stored(client)
+    for n in (1, 2, 3):
+        names = {pair.split(b":", 2)[2] for pair in left if pair.startswith(b"cnt:%d:" % n)}
+        for kind in (b"prob", b"topk"):
+            assert {pair.split(b":", 2)[2] for pair in left if pair.startswith(b"%s:%d:" % (kind, n))} == names
+    assert b"cont:\xff\xff\xff\xff" not in left
+
+
+def test_topk_and_orders(client):
+    documents = random_documents(7)
+    count(client, documents)
+    smooth(client, topk="3", orders="1-2")
+    left = stored(client)
+    table = layouts.count_ngrams(documents, 2)
+    want = layouts.smooth(table, best=3)
+    assert {p: v for p, v in left.items() if p.startswith((b"prob:", b"topk:", b"cont:"))} == want
+    for params in ({"topk": "0"}, {"topk": "33"}, {"orders": "x"}, {"orders": "0"}, {"orders": "3-1"}):
+        assert client.post("/reduce/smooth/cnt:", **params).code == "invalid_parameter", params
+    assert client.post("/reduce/smooth/cnt:", foo="1").code == "unknown_parameter"
+
+
+# ---- asking
+
+
+def cases(documents, number, seed):
+    rng = random.Random(seed)
+    for _ in range(number):
+        document = rng.choice(documents)
+        start = rng.randrange(len(document))
+        yield document[start:start + rng.randrange(1, 6)]
+    yield []
+    yield [999999, 888888]
+    yield document[:2] + [999999]
+    yield [999999] + document[:2]
+
+
+def test_deepest(model):
+    client, reference, _ = model
+    for tokens in cases(golden.documents(), 60, 1):
+        for k, max_order in ((20, 3), (3, 2), (5, 1), (10, 9)):
+            answer = client.post("/predict", json_body={"tokens": tokens, "k": k, "max_order": max_order, "mode": "deepest"})
+            assert answer.status == 200, answer
+            order, context, ranked = next(reference.levels(tokens, k, min(max_order, 3)))
+            got = answer.json()
+            assert got["order"] == order and got["context"] == context
+            assert [(c["token"], c["q"]) for c in got["candidates"]] == ranked
+            for candidate in got["candidates"]:
+                assert candidate["p"] == pytest.approx(layouts.dequantize(candidate["q"]), rel=1e-9)
+
+
+def test_defaults_of_predict(model):
+    client, _, _ = model
+    tokens = golden.documents()[0][:5]
+    short = client.post("/predict", json_body={"tokens": tokens}).json()
+    assert short == client.post("/predict", json_body={"tokens": tokens, "k": 20, "max_order": 3, "mode": "deepest"}).json()
+
+
+def test_levels(model):
+    client, reference, _ = model
+    for tokens in cases(golden.documents(), 30, 2):
+        answer = client.post("/predict", json_body={"tokens": tokens, "k": 7, "max_order": 3, "mode": "levels"})
+        lines = {line["order"]: line for line in answer.entries() if line["candidates"]}
+        want = {order: (context, ranked) for order, context, ranked in reference.levels(tokens, 7, 3)}
+        assert {o: (l["context"], [(c["token"], c["q"]) for c in l["candidates"]]) for o, l in lines.items()} == want
+        orders = [line["order"] for line in answer.entries()]
+        assert orders == sorted(orders, reverse=True), "deepest first"
+
+
+def test_blend(model):
+    client, reference, _ = model
+    for tokens in cases(golden.documents(), 40, 3):
+        answer = client.post("/predict", json_body={"tokens": tokens, "k": 10, "max_order": 3, "mode": "blend"}).json()
+        want = reference.blend(tokens, 10, 3)
+        assert [c["p"] for c in answer["candidates"]] == pytest.approx([p for _, p in want], rel=1e-9)
+        values = dict(reference.blend(tokens, 10**6, 3))
+        for candidate in answer["candidates"]:
+            assert candidate["p"] == pytest.approx(values[candidate["token"]], rel=1e-9)
+        got = [(-c["p"], c["token"]) for c in answer["candidates"]]
+        assert [t for _, t in got] == [t for t, _ in want] or sorted(got) == got
+
+
+def test_score(model):
+    client, reference, _ = model
+    for tokens in cases(golden.documents(), 60, 4):
+        if len(tokens) < 2:
+            continue
+        answer = client.post("/score", json_body={"tokens": tokens})
+        got, want = answer.json(), reference.score(tokens)
+        logs = [x["log10"] if isinstance(x, dict) else x for x in got["per_token"]]
+        assert logs == pytest.approx(want, rel=1e-9)
+        assert got["log10"] == pytest.approx(sum(want), rel=1e-9)
+        assert got["perplexity"] == pytest.approx(10 ** (-sum(want) / len(want)), rel=1e-9)
+        assert got["tokens"] in (len(tokens), len(want))
+
+
+@pytest.mark.parametrize("path", ["/predict", "/score"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"tokens":5}', b'{"tokens":["a"]}', b'{"tokens":[-1]}', b'{"tokens":[4294967296]}', b'{"tokens":[1.5]}'])
+def test_bad_bodies(model, path, body):
+    answer = model[0].post(path, body, headers={"Content-Type": "application/json"})
+    assert answer.status == 400
+
+
+def test_bad_members_of_predict(model):
+    for more in ({"k": 0}, {"k": "a"}, {"max_order": 0}, {"mode": "best"}, {"mode": 5}):
+        assert model[0].post("/predict", json_body=dict({"tokens": [1, 2]}, **more)).status == 400, more
+
+
+def test_empty_model(client):
+    client.upsert(b"a", b"v")
+    answer = client.post("/predict", json_body={"tokens": [1, 2]})
+    assert answer.status == 200 and answer.json()["candidates"] == []
+
+
+def test_unknown_database(server, name):
+    client = server.client(db=name)
+    for path, body in (("/predict", {"tokens": [1]}), ("/score", {"tokens": [1, 2]}), ("/contexts", {"tree": [[1]]})):
+        answer = client.post(path, json_body=body)
+        assert answer.status == 404 and answer.code == "database_not_found"
+    assert name not in client.get("/databases").json()["databases"]
+
+
+# ---- context relativism
+
+
+def relatives(pairs, tree, depth=None):
+    start = b"ctxv:" + layouts.vector(tree, depth)
+    for pair in sorted(pair for pair in pairs if pair.startswith(start)):
+        tokens = unpack(pairs[pair])
+        name = layouts.context_name(tokens)
+        ranked = pairs.get(b"topk:%d:" % (len(tokens) + 1) + name) or pairs.get(b"topk:%d:" % len(tokens) + name)
+        yield {"vector": b64(pair[5:]), "hash": name.hex(), "order_size": len(tokens), "tokens": tokens,
+               "ranked": [list(r) for r in layouts.read_topk(ranked)[1]] if ranked else []}
+
+
+def test_contexts(model):
+    client, _, pairs = model
+    tokens = sorted(unpack(v)[0] for p, v in pairs.items() if p.startswith(b"ctx:") and v[2] == 1)
+    twos = [unpack(v) for p, v in pairs.items() if p.startswith(b"ctx:") and v[2] == 2]
+    trees = [[[t]] for t in tokens[:40:4]] + [[[a], [b]] for a, b in twos[::100]] + [[[b], [a]] for a, b in twos[::200]] + [[[999999]], [[5], [999999]]]
+    for tree in trees:
+        answer = client.post("/contexts", json_body={"tree": tree, "limit": 1000})
+        lines = answer.entries()
+        assert [{k: v for k, v in line.items() if k != "key"} for line in lines] == list(relatives(pairs, tree))
+        for line in lines[:3]:
+            assert client.get("/pairs/" + hexed(b"ctxv:" + unb64(line["vector"])), exact="true").json()["key"] == line["key"]
+
+
+def test_limit_of_contexts(model):
+    client, _, pairs = model
+    client_limit = [{k: v for k, v in line.items() if k != "key"} for line in client.post("/contexts", json_body={"tree": [], "depth": 0, "limit": 3}).entries()]
+    assert client_limit == list(relatives(pairs, [], 0))[:3]
+    many = client.post("/contexts", json_body={"tree": []})
+    assert many.status == 200
+
+
+def test_nested_trees(client):
+    tree = [[[12, 45], [43, 21]], [[643, 23]]]
+    client.upsert(b"ctxv:" + layouts.vector(tree), layouts.context([1, 2]))
+    for same in (tree, [[[23, 643]], [[21, 43], [45, 12]]]):
+        lines = client.post("/contexts", json_body={"tree": same, "limit": 32, "depth": None}).entries()
+        assert len(lines) == 1 and unb64(lines[0]["vector"]) == layouts.vector(tree), "the order of siblings never matters"
+    assert client.post("/contexts", json_body={"tree": [[[12, 45], [43, 22]], [[643, 23]]]}).entries() == []
+    shallow = layouts.vector(tree, 2)
+    client.upsert(b"ctxv:" + shallow, layouts.context([1]))
+    lines = client.post("/contexts", json_body={"tree": tree, "depth": 2}).entries()
+    assert unb64(lines[0]["vector"]) == shallow
+    client.upsert(b"ctxv:" + layouts.vector(7), layouts.context([7]))
+    assert len(client.post("/contexts", json_body={"tree": 7}).entries()) == 1
+
+
+def test_invalid_trees(client):
+    client.upsert(b"a", b"v")
+    deep = {"tree": list(range(256))}
+    assert client.post("/contexts", json_body=deep).code == "invalid_tree"
+    assert client.post("/contexts", json_body={"tree": [[list(range(255))] * 1] * 255}).status in (200, 400)
+    wide = [[list(range(255)) for _ in range(40)]]
+    assert client.post("/contexts", json_body={"tree": wide}).code == "invalid_tree", "a child over 65 535 bytes"
+    for bad in ({}, {"tree": "a"}, {"tree": [1.5]}, {"tree": [-1]}, {"tree": [2**32]}, {"tree": None}, {"tree": {"a": 1}}, {"tree": [[None]]}):
+        answer = client.post("/contexts", json_body=bad)
+        assert answer.status == 400 and answer.code in ("invalid_tree", "invalid_value"), bad
+    nested = b'{"tree":' + b"[" * 100000 + b"]" * 100000 + b"}"
+    assert client.post("/contexts", nested, headers={"Content-Type": "application/json"}).status in (400, 413)
+    assert client.get("/kv").status == 200
+
+
+def test_hash_of_the_contract():
+    """printf 12,45,43 | b2sum -l 64"""
+    import hashlib
+    assert layouts.context_name([12, 45, 43]).hex() == hashlib.blake2b(b"12,45,43", digest_size=8).hexdigest()
+    assert layouts.context_name([12, 45, 43]) != hashlib.blake2b(b"12,45,43").digest()[:8]
+    assert math.isclose(layouts.dequantize(255), 1)
