@@ -1,4 +1,5 @@
 /* main: finds the subcommand, runs it, makes sure that what it printed got out. */
+#include "http/serve.h"
 #include "store/pagefile.h"
 #include "tools/tools.h"
 
@@ -8,6 +9,7 @@
 static const char help[] =
     "cheetah-db: values under integer keys, and names that lead to them\n"
     "\n"
+    "  cheetah-db serve [OPTION ...]              the database over HTTP; see cheetah-db serve --help\n"
     "  cheetah-db create NAME [--shards N]        a new database; N is 1 to 256, 8 if not said\n"
     "  cheetah-db list [--json]                   the names of the databases\n"
     "  cheetah-db stat [NAME] [--json]            what they hold; recovers one that was not stopped cleanly\n"
@@ -38,14 +40,11 @@ static int dispatch(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } commands[] = {{"check", cht_tool_check},
-                    {"create", cht_tool_create},
-                    {"list", cht_tool_list},
-                    {"drop", cht_tool_drop},
-                    {"stat", cht_tool_stat}};
+    } commands[] = {{"check", cht_tool_check}, {"create", cht_tool_create}, {"list", cht_tool_list},
+                    {"drop", cht_tool_drop},   {"stat", cht_tool_stat},     {"serve", serve_main}};
     const char *what = argc > 1 ? argv[1] : "";
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+        if (strcmp(what, "serve") != 0 && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
             return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
     }
     if (strcmp(what, "--version") == 0 || strcmp(what, "-V") == 0)

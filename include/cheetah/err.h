@@ -37,7 +37,25 @@
     X(SHARD_MISPLACED, 38, 500, "shard_misplaced", "a shard folder does not belong here")      \
     X(CANCELLED, 39, 499, "cancelled", "the call was cancelled")                               \
     X(NO_FILE, 40, 500, "no_such_file", "no such file")                                        \
-    X(CLOSED, 41, 503, "closed", "the store is closing")
+    X(CLOSED, 41, 503, "closed", "the store is closing")                                       \
+    X(NOT_FOUND, 50, 404, "not_found", "there is nothing at this path")                        \
+    X(METHOD, 51, 405, "method_not_allowed", "the method is not for this path")                \
+    X(UNKNOWN_PARAMETER, 52, 400, "unknown_parameter", "no such query parameter here")         \
+    X(INVALID_HEX, 53, 400, "invalid_hex", "odd or invalid hexadecimal")                       \
+    X(INVALID_ENCODING, 54, 400, "invalid_encoding", "a malformed percent escape")             \
+    X(INVALID_OPERATION, 55, 400, "invalid_operation", "not an operation")                     \
+    X(INVALID_BODY, 56, 400, "invalid_body", "the body cannot be read")                        \
+    X(BODY_TOO_LARGE, 57, 413, "body_too_large", "the body is too large")                      \
+    X(UNAUTHORIZED, 58, 401, "unauthorized", "a valid token is needed")                        \
+    X(FORBIDDEN, 59, 403, "forbidden", "the token does not allow this")                        \
+    X(OVERLOADED, 60, 503, "overloaded", "too many connections or streams")                    \
+    X(STARTING, 61, 503, "starting", "the server is starting")                                 \
+    X(DRAINING, 62, 503, "draining", "the server is stopping")                                 \
+    X(UNKNOWN_MODE, 63, 404, "unknown_reducer_mode", "no such reducer mode")                   \
+    X(INVALID_TREE, 64, 400, "invalid_tree", "the tree cannot be encoded")                     \
+    X(INVALID_TOKENS, 65, 400, "invalid_tokens", "tokens are integers from 0 to 2^32-1")       \
+    X(DATABASE_BUSY, 66, 409, "database_busy", "the database is being dropped or created")     \
+    X(DATABASE_DROPPED, 67, 410, "database_dropped", "the database was dropped meanwhile")
 
 enum cht_rc {
 #define CHT_ERR_ENUM(name, num, http, slug, text) CHT_##name = (num),

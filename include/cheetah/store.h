@@ -149,6 +149,8 @@ struct cht_commit {
     struct cht_op *ops; /* borrowed until done */
     size_t count;
     unsigned flags;
+    uint64_t
+        read_max; /* 0: none; once its reads have copied so many bytes further ones fail, CHT_BATCH_TOO_LARGE */
     void (*done)(
         struct cht_commit *c); /* NULL for cht_store_commit; called once, from another thread, must not
                                            block or call commit */
@@ -170,6 +172,31 @@ enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c);
 /* The same without waiting; c->done says when. Returns CHT_PENDING; any other code is the result itself, and done is not
  * called: it was not accepted, or run at once as CHT_COMMIT_INLINE allows. */
 enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c);
+
+/* ---- watches ----------------------------------------------------------------------------------------------- */
+
+/* Says whether an answer computed from the pairs under a prefix, and from the values they lead to, still holds.
+ *
+ *   v = begin -> read under the prefix, noting every key that is met (also one without a value) -> end
+ *   the answer holds exactly as long as version() == v
+ *
+ * A commit that changes a pair under the prefix, or a value under a noted key whatever its name, raises the version before it
+ * is answered; others do not, but for a few in a thousand. Without watches this costs a commit one load, with them some
+ * nanoseconds an operation and watch.
+ * Threads: begin, note, end, version from any; several sweeps may be under way on one watch; free when none is. A watch
+ * outlives its store: closed() is then true and the version is another for ever. */
+struct cht_watch;
+#define CHT_WATCH_MAX 64u /* a database */
+/* CHT_OVERLOADED where there are too many, CHT_NO_MEMORY. The prefix is copied. */
+enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht_watch **out,
+                          struct cht_err *err);
+void cht_watch_free(struct cht_watch *w); /* NULL is legal */
+uint64_t cht_watch_begin(struct cht_watch *w, uint64_t pairs); /* pairs: about how many lie under the prefix */
+void cht_watch_note(struct cht_watch *w, uint64_t key);
+void cht_watch_end(struct cht_watch *w);
+uint64_t cht_watch_version(const struct cht_watch *w);
+bool cht_watch_closed(const struct cht_watch *w);
+size_t cht_watch_memory(const struct cht_watch *w); /* bytes; at most about 8 MiB between sweeps */
 
 /* ---- service ----------------------------------------------------------------------------------------------- */
 

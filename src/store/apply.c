@@ -481,7 +481,7 @@ uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
 void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
 {
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
-    uint64_t inserted = a->inserted;
+    uint64_t inserted = a->inserted, read = 0;
     a->atomic = (c->flags & CHT_COMMIT_ATOMIC) != 0;
     if (a->atomic)
         cht_apply_release(a);
@@ -493,8 +493,13 @@ void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
         bool known = (unsigned)op->kind < sizeof op_table / sizeof *op_table;
         if (!known)
             op->rc = CHT_FAIL(&err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
+        else if (op->buf != NULL && c->read_max > 0 && read >= c->read_max)
+            op->rc = CHT_FAIL(&err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
+                              (unsigned long long)c->read_max);
         else
             op->rc = a->atomic ? op_table[op->kind](a, op, &err) : run_alone(a, op, &err);
+        if (op->buf != NULL && op->rc == CHT_OK)
+            read += op->size;
         if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
             a->stuck = true;
             a->stuck_err = err;

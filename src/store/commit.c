@@ -3,6 +3,7 @@
  *   G1 wait if the dirty set or the log is twice over its limit, until a checkpoint has made room
  *   G2 reserve log space for the whole group: a full disk is told here, before anything has changed
  *   G3 apply every commit (apply.c), collecting the log record
+ *      then tell the watches, before any of it is answered and whether or not G4 succeeds
  *   G4 append the record; fdatasync under durability sync
  *   G5 answer
  *
@@ -190,6 +191,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
     for (struct cht_commit *c = list; c != NULL; c = c->next)
         cht_apply_commit(a, c);
     cht_apply_release(a);
+    cht_watches_report(cm->db->watches, list, a->stuck);
     rc = a->stuck ? CHT_IO : log_group(cm, &err);
     if (rc != CHT_OK) {
         struct cht_err why = a->stuck ? a->stuck_err : err;

@@ -432,6 +432,8 @@ static enum cht_rc local_scrub(struct cht_store *s, uint64_t bytes_per_second, u
     return CHT_OK;
 }
 
+static struct cht_watches *local_watches(struct cht_store *s) { return cht_local(s)->watches; }
+
 const struct cht_store_ops cht_local_ops = {
     .get = local_get,
     .pair = local_pair,
@@ -453,4 +455,5 @@ const struct cht_store_ops cht_local_ops = {
     .scan_cancel = cht_local_scan_cancel,
     .scan_close = cht_local_scan_close,
     .scan_memory = cht_local_scan_memory,
+    .watches = local_watches,
 };

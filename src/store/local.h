@@ -2,7 +2,7 @@
  *
  * Lock order (complete): env.mu -> commit_mu -> shard lock of one shard (the committer alone may hold several, taken in
  * any order: no one who holds one waits for another) -> pagefile/wal internal mutexes. A scan's mutex is never held
- * while a shard lock is taken.
+ * while a shard lock is taken; nor is the watches', which the committer takes under commit_mu.
  */
 #pragma once
 
@@ -13,6 +13,7 @@
 #include "exec/pool.h"
 #include "store/shard.h"
 #include "store/wal.h"
+#include "store/watch.h"
 
 struct cht_store_ops {
     enum cht_rc (*get)(struct cht_store *, uint64_t, struct cht_buf *, uint32_t *, struct cht_err *);
@@ -41,6 +42,7 @@ struct cht_store_ops {
     void (*scan_cancel)(struct cht_scan *);
     void (*scan_close)(struct cht_scan *);
     size_t (*scan_memory)(const struct cht_scan *);
+    struct cht_watches *(*watches)(struct cht_store *);
 };
 
 struct cht_store {
@@ -62,6 +64,7 @@ struct cht_local {
     _Atomic uint64_t corrupt; /* checksum failures seen; readers bump it */
     _Atomic bool read_only;
     struct cht_committer *committer; /* commit.c */
+    struct cht_watches *watches;     /* set at open, then read-only */
     char *name;
 };
 static inline struct cht_local *cht_local(struct cht_store *s) { return (struct cht_local *)s; }

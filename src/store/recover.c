@@ -238,6 +238,8 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
         rc = cht_values_recovered(&db->shards[i].values, err);
     if (rc == CHT_OK)
         rc = cht_db_replay(db, env->cfg.dirty_bytes, err);
+    if (rc == CHT_OK)
+        rc = cht_watches_new(db->nshards, &db->watches, err);
     if (rc == CHT_OK) {
         struct cht_commit_config cc = {
             .durability = env->cfg.durability,
@@ -268,6 +270,7 @@ enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *
         rc = cht_committer_checkpoint(db->committer, err);
     clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);
+    cht_watches_close(db->watches);
     for (unsigned i = 0; i < db->nshards; i++) {
         for (int k = 0; k < CHT_PF_KINDS && clean && rc == CHT_OK; k++)
             rc = cht_pf_trim(db->shards[i].pf[k], err);

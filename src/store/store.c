@@ -120,3 +120,11 @@ void cht_scan_close(struct cht_scan *sc)
 }
 
 size_t cht_scan_memory(const struct cht_scan *sc) { return sc->store->ops->scan_memory(sc); }
+
+enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht_watch **out,
+                          struct cht_err *err)
+{
+    if (prefix.n > CHT_NAME_MAX)
+        return bad_name(prefix, err);
+    return cht_watches_add(s->ops->watches(s), prefix, out, err);
+}

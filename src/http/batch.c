@@ -1,0 +1,448 @@
+/* batch: see batch.h.
+ *
+ * Lines are parsed as they come in, so that no thread is held for long. Names and values are decoded into blocks that do
+ * not move. A malformed line becomes an operation that is not given to the store; in an atomic batch its place is taken
+ * by one that is certain to fail, so that whichever fails first is the one that is reported.
+ */
+#include "http/batch.h"
+
+#include "http/handlers.h"
+#include "http/line.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+#include "http/stream.h"
+
+#include "base/alloc.h"
+
+#include <jansson.h>
+
+#define BLOCK (256u << 10)
+
+/* Memory for decoded bytes. */
+struct block {
+    struct block *next;
+    size_t n, cap;
+    uint8_t data[];
+};
+
+/* What the store's operation does not say. */
+struct entry {
+    enum cht_rc rc;     /* of parsing; CHT_OK: op is valid */
+    const char *detail; /* static; for rc */
+};
+
+struct batch {
+    struct cht_op *ops; /* owned, like entries: count of cap */
+    struct entry *entries;
+    size_t count, cap;
+    struct cht_buf *values; /* owned: one for each operation that reads, in order */
+    size_t reads;
+    struct block *blocks;
+    struct out line; /* the beginning of a line that has not ended */
+    bool too_many;
+    bool atomic, results;
+    struct cht_op *run; /* owned: the operations given to the store */
+    size_t *place;      /* owned: of run[i] in ops */
+    size_t runs;
+    size_t at, read_at, failed, count_failed;
+    bool ended;
+};
+
+/* ---- parsing -------------------------------------------------------------------------------------------------------- */
+
+static uint8_t *take_memory(struct batch *b, size_t n)
+{
+    struct block *k = b->blocks;
+    if (k == NULL || k->cap - k->n < n) {
+        size_t cap = n > BLOCK / 4 ? n : BLOCK;
+        k = cht_malloc(sizeof *k + cap);
+        if (k == NULL)
+            return NULL;
+        k->n = 0;
+        k->cap = cap;
+        if (b->blocks != NULL && cap == n &&
+            b->blocks->cap - b->blocks->n > BLOCK / 8) { /* keep the open one in front */
+            k->next = b->blocks->next;
+            b->blocks->next = k;
+        } else {
+            k->next = b->blocks;
+            b->blocks = k;
+        }
+    }
+    uint8_t *p = k->data + k->n;
+    k->n += n;
+    return p;
+}
+
+static bool grow(struct batch *b)
+{
+    if (b->count < b->cap)
+        return true;
+    size_t cap = b->cap == 0 ? 256 : b->cap * 2;
+    struct cht_op *ops = cht_realloc(b->ops, cap * sizeof *ops);
+    if (ops == NULL)
+        return false;
+    b->ops = ops;
+    struct entry *entries = cht_realloc(b->entries, cap * sizeof *entries);
+    if (entries == NULL)
+        return false;
+    b->entries = entries;
+    b->cap = cap;
+    return true;
+}
+
+static bool refuse(struct entry *e, enum cht_rc rc, const char *detail)
+{
+    e->rc = rc;
+    e->detail = detail;
+    return false;
+}
+
+/* A base64 member. False: refused, or *fatal without memory. */
+static bool take_bytes(struct batch *b, const json_t *o, const char *member, struct cht_str *out,
+                       struct entry *e, bool *fatal)
+{
+    const json_t *text = json_object_get(o, member);
+    bool pair = member[0] == 'p';
+    if (!json_is_string(text))
+        return refuse(e, CHT_INVALID_OPERATION, pair ? "\"pair\" is missing" : "\"value\" is missing");
+    size_t n = json_string_length(text), len;
+    uint8_t *p = take_memory(b, cht_b64_decoded_max(n) + 4);
+    if (p == NULL) {
+        *fatal = true;
+        return false;
+    }
+    if (!cht_b64_decode(p, json_string_value(text), n, &len))
+        return refuse(e, pair ? CHT_INVALID_PAIR : CHT_INVALID_VALUE,
+                      pair ? "\"pair\" is standard base64 with padding"
+                           : "\"value\" is standard base64 with padding");
+    if (pair && (len == 0 || len > CHT_NAME_MAX))
+        return refuse(e, CHT_INVALID_PAIR, "pair names have 1 to 4096 bytes");
+    if (!pair && len == 0)
+        return refuse(e, CHT_EMPTY_VALUE, "values have 1 byte or more");
+    *out = (struct cht_str){.p = p, .n = len};
+    return true;
+}
+
+static bool take_key(const json_t *o, uint64_t *key, struct entry *e)
+{
+    const json_t *v = json_object_get(o, "key");
+    if (v == NULL)
+        return refuse(e, CHT_INVALID_OPERATION, "\"key\" is missing");
+    if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > (json_int_t)CHT_KEY_MAX)
+        return refuse(e, CHT_INVALID_KEY, "keys are integers from 1 to 281474976710655");
+    *key = (uint64_t)json_integer_value(v);
+    return true;
+}
+
+static bool take_values(const json_t *o, bool *out, struct entry *e)
+{
+    const json_t *v = json_object_get(o, "values");
+    *out = json_is_true(v);
+    if (v != NULL && !json_is_boolean(v))
+        return refuse(e, CHT_INVALID_OPERATION, "\"values\" is true or false");
+    return true;
+}
+
+/* What each operation takes. */
+enum { TAKES_KEY = 1, TAKES_PAIR = 2, TAKES_VALUE = 4, TAKES_VALUES = 8, READS = 16 };
+static const struct kind {
+    const char *name;
+    enum cht_op_kind kind;
+    unsigned takes;
+} kinds[] = {
+    {"pair_put", CHT_OP_PAIR_PUT, TAKES_PAIR | TAKES_VALUE},
+    {"pair_get", CHT_OP_PAIR_READ, TAKES_PAIR | TAKES_VALUES | READS},
+    {"read", CHT_OP_READ, TAKES_KEY | READS},
+    {"insert", CHT_OP_INSERT, TAKES_VALUE},
+    {"edit", CHT_OP_EDIT, TAKES_KEY | TAKES_VALUE},
+    {"delete", CHT_OP_DELETE, TAKES_KEY},
+    {"pair_set", CHT_OP_PAIR_SET, TAKES_PAIR | TAKES_KEY},
+    {"pair_del", CHT_OP_PAIR_DEL, TAKES_PAIR | TAKES_VALUES},
+};
+
+static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, struct entry *e,
+                         uint64_t max_value, bool *fatal)
+{
+    const json_t *name = json_object_get(o, "op");
+    const struct kind *k = NULL;
+    for (size_t i = 0; json_is_string(name) && i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(kinds[i].name, json_string_value(name)) == 0)
+            k = &kinds[i];
+    }
+    if (k == NULL) {
+        (void)refuse(e, CHT_INVALID_OPERATION, "\"op\" names no operation");
+        return;
+    }
+    op->kind = k->kind;
+    if ((k->takes & TAKES_PAIR) != 0 && !take_bytes(b, o, "pair", &op->name, e, fatal))
+        return;
+    if ((k->takes & TAKES_KEY) != 0 && !take_key(o, &op->key, e))
+        return;
+    if ((k->takes & TAKES_VALUES) != 0 && !take_values(o, &op->with_values, e))
+        return;
+    if ((k->takes & TAKES_VALUE) != 0 && !take_bytes(b, o, "value", &op->value, e, fatal))
+        return;
+    if (op->value.n > max_value)
+        (void)refuse(e, CHT_VALUE_TOO_LARGE, "the value is larger than --max-value-size");
+    else if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values))
+        b->reads++;
+}
+
+/* One line without its line break. False without memory. */
+static bool parse_line(struct request *r, const char *p, size_t n)
+{
+    struct batch *b = r->batch;
+    bool fatal = false;
+    size_t blank = 0;
+    while (blank < n && (p[blank] == ' ' || p[blank] == '\t' || p[blank] == '\r'))
+        blank++;
+    if (blank == n)
+        return true;
+    if (b->count >= r->w->srv->conf->max_batch_ops) {
+        b->too_many = true;
+        return true;
+    }
+    if (!grow(b))
+        return false;
+    struct cht_op *op = &b->ops[b->count];
+    struct entry *e = &b->entries[b->count];
+    *op = (struct cht_op){.kind = CHT_OP_READ};
+    *e = (struct entry){.rc = CHT_OK, .detail = ""};
+    b->count++;
+    json_error_t where;
+    json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
+    if (o == NULL || !json_is_object(o))
+        (void)refuse(e, CHT_INVALID_OPERATION, "the line is no JSON object");
+    else
+        parse_object(b, o, op, e, r->w->srv->conf->max_value_size, &fatal);
+    json_decref(o);
+    return !fatal;
+}
+
+bool batch_feed(struct request *r, const char *data, size_t n)
+{
+    if (r->batch == NULL)
+        r->batch = cht_calloc(1, sizeof *r->batch);
+    struct batch *b = r->batch;
+    bool ok = b != NULL;
+    while (ok && n > 0 && !b->too_many) {
+        const char *end = memchr(data, '\n', n);
+        size_t len = end == NULL ? n : (size_t)(end - data);
+        if (end == NULL || b->line.n > 0)
+            out_bytes(&b->line, data, len);
+        if (end != NULL) {
+            ok = !b->line.failed &&
+                 (b->line.n > 0 ? parse_line(r, b->line.p, b->line.n) : parse_line(r, data, len));
+            b->line.n = 0;
+            len++;
+        }
+        ok = ok && !b->line.failed;
+        data += len;
+        n -= len;
+    }
+    if (!ok)
+        reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
+    return true;
+}
+
+void batch_free(struct request *r)
+{
+    struct batch *b = r->batch;
+    if (b == NULL)
+        return;
+    while (b->blocks != NULL) {
+        struct block *k = b->blocks;
+        b->blocks = k->next;
+        cht_free(k);
+    }
+    for (size_t i = 0; b->values != NULL && i < b->reads; i++)
+        cht_buf_free(&b->values[i]);
+    cht_free(b->values);
+    cht_free(b->ops);
+    cht_free(b->entries);
+    cht_free(b->run);
+    cht_free(b->place);
+    out_free(&b->line);
+    cht_free(b);
+    r->batch = NULL;
+}
+
+/* ---- answering ------------------------------------------------------------------------------------------------------- */
+
+static void key_member(struct out *o, uint64_t key)
+{
+    out_text(o, ",\"key\":");
+    out_u64(o, key);
+}
+
+static void size_member(struct out *o, uint64_t size)
+{
+    out_text(o, ",\"size\":");
+    out_u64(o, size);
+}
+
+static void value_member(struct out *o, const struct cht_op *op)
+{
+    size_member(o, op->size);
+    out_text(o, ",\"value\":");
+    out_b64(o, op->buf->data, op->buf->len);
+}
+
+static void success(struct out *o, const struct cht_op *op)
+{
+    bool created = op->kind == CHT_OP_INSERT || op->created;
+    bool gone = op->kind == CHT_OP_DELETE || op->kind == CHT_OP_PAIR_DEL;
+    bool reads = op->kind == CHT_OP_READ || op->kind == CHT_OP_PAIR_READ;
+    bool pair = op->kind == CHT_OP_PAIR_SET || op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PAIR_READ;
+    out_text(o, gone ? "{\"status\":204" : created && !reads ? "{\"status\":201" : "{\"status\":200");
+    if (pair) {
+        out_text(o, ",\"pair\":");
+        out_b64(o, op->name.p, op->name.n);
+    }
+    if (!gone)
+        key_member(o, op->key);
+    if (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_EDIT || op->kind == CHT_OP_PAIR_PUT)
+        size_member(o, op->value.n);
+    if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values && op->size > 0))
+        value_member(o, op);
+    else if (op->kind == CHT_OP_PAIR_READ && op->with_values)
+        out_text(o, ",\"size\":null,\"value\":null");
+    out_text(o, "}");
+}
+
+static void failure(struct out *o, enum cht_rc rc, const char *detail)
+{
+    out_text(o, "{\"status\":");
+    out_u64(o, (uint64_t)cht_rc_http(rc));
+    out_text(o, ",\"code\":\"");
+    out_text(o, cht_rc_slug(rc));
+    out_text(o, "\",\"detail\":");
+    out_string(o, detail, strlen(detail));
+    out_text(o, "}");
+}
+
+static enum more next_line(struct stream *s, const char **p, size_t *n)
+{
+    struct batch *b = s->r->batch;
+    s->stage.n = 0;
+    while (b->at < b->count && s->stage.n < STREAM_PIECE) {
+        const struct entry *e = &b->entries[b->at];
+        const struct cht_op *op = &b->ops[b->at++];
+        s->count++;
+        if (e->rc == CHT_OK && op->rc == CHT_OK) {
+            if (b->results) {
+                success(&s->stage, op);
+                out_text(&s->stage, "\n");
+            }
+            continue;
+        }
+        b->count_failed++;
+        failure(&s->stage, e->rc != CHT_OK ? e->rc : op->rc,
+                e->rc != CHT_OK ? e->detail : cht_rc_text(op->rc));
+        out_text(&s->stage, "\n");
+    }
+    if (s->stage.n == 0 && b->ended)
+        return MORE_END;
+    if (b->at == b->count && !b->ended) {
+        b->ended = true;
+        out_format(&s->stage, "{\"end\":{\"count\":%zu,\"failed\":%zu}}\n", b->count, b->count_failed);
+    }
+    *p = s->stage.p;
+    *n = s->stage.n;
+    return s->stage.failed ? MORE_END : MORE_TEXT;
+}
+
+static void atomic_failed(struct request *r)
+{
+    struct batch *b = r->batch;
+    size_t i = b->place[r->commit.failed];
+    const struct entry *e = &b->entries[i];
+    enum cht_rc rc = e->rc != CHT_OK ? e->rc : b->run[r->commit.failed].rc;
+    out_reset(&r->out, SIZE_MAX);
+    problem_text(&r->out, CHT_BATCH_FAILED, "nothing of the batch was applied");
+    out_format(&r->out, ",\"index\":%zu,\"operation\":", i);
+    failure(&r->out, rc,
+            e->rc != CHT_OK             ? e->detail
+            : r->commit.err.msg[0] != 0 ? r->commit.err.msg
+                                        : cht_rc_text(rc));
+    out_text(&r->out, "}");
+    reply_media(r, cht_rc_http(CHT_BATCH_FAILED), MEDIA_PROBLEM);
+}
+
+static void committed(struct request *r)
+{
+    struct batch *b = r->batch;
+    enum cht_rc rc = r->commit.rc;
+    if (rc == CHT_BATCH_FAILED && b->atomic) {
+        atomic_failed(r);
+        return;
+    }
+    if (rc != CHT_OK) {
+        reply_err(r, rc, &r->commit.err);
+        return;
+    }
+    for (size_t i = 0; i < b->runs; i++)
+        b->ops[b->place[i]] = b->run[i];
+    if (stream_new(r, next_line))
+        stream_begin(r);
+}
+
+/* The operations that the store is to run, and their buffers. */
+static bool prepare(struct batch *b)
+{
+    b->run = cht_malloc((b->count + 1) * sizeof *b->run);
+    b->place = cht_malloc((b->count + 1) * sizeof *b->place);
+    b->values = cht_calloc(b->reads + 1, sizeof *b->values);
+    if (b->run == NULL || b->place == NULL || b->values == NULL)
+        return false;
+    size_t reads = 0;
+    for (size_t i = 0; i < b->count; i++) {
+        struct cht_op *op = &b->ops[i];
+        bool bad = b->entries[i].rc != CHT_OK;
+        if (bad && !b->atomic)
+            continue;
+        if (bad)
+            *op = (struct cht_op){.kind = CHT_OP_DELETE, .key = 0}; /* fails for certain */
+        else if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values))
+            op->buf = &b->values[reads++];
+        b->place[b->runs] = i;
+        b->run[b->runs++] = *op;
+    }
+    return true;
+}
+
+static void commit(struct request *r)
+{
+    struct batch *b = r->batch;
+    if (!prepare(b)) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
+        return;
+    }
+    r->commit.ops = b->run;
+    r->commit.count = b->runs;
+    r->commit.flags = b->atomic ? CHT_COMMIT_ATOMIC : 0;
+    r->commit.read_max = r->w->srv->conf->max_batch_bytes;
+    request_commit(r, committed);
+}
+
+void batch_post(struct request *r)
+{
+    bool atomic, results;
+    if (!param_bool(r, P_ATOMIC, false, &atomic) || !param_bool(r, P_RESULTS, true, &results))
+        return;
+    if (!batch_feed(r, "\n", 1)) /* the last line needs no line break; an empty body is an empty batch */
+        return;
+    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY)
+        return;
+    struct batch *b = r->batch;
+    b->atomic = atomic;
+    b->results = results;
+    if (b->too_many) {
+        reply_fail(r, CHT_BATCH_TOO_LARGE, "at most %llu operations",
+                   (unsigned long long)r->w->srv->conf->max_batch_ops);
+        return;
+    }
+    request_database(r, true, commit);
+}

@@ -1,0 +1,8 @@
+/* batch: POST /batch: operations read line by line while the body arrives, run as one commit, answered as a stream. */
+#pragma once
+
+#include "http/request.h"
+
+/* A part of the body. False: give the connection up (out of memory). */
+bool batch_feed(struct request *r, const char *data, size_t n);
+void batch_free(struct request *r);

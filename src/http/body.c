@@ -1,0 +1,71 @@
+/* body: see body.h. */
+#include "http/body.h"
+
+#include "http/reply.h"
+#include "http/server.h"
+
+#include <strings.h>
+
+bool body_is_json(struct request *r)
+{
+    const char *type = MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    static const char json[] = "application/json";
+    size_t n = sizeof json - 1;
+    return type != NULL && strncasecmp(type, json, n) == 0 &&
+           (type[n] == 0 || type[n] == ';' || type[n] == ' ');
+}
+
+json_t *body_object(struct request *r, enum cht_rc code)
+{
+    json_error_t where;
+    json_t *o = json_loadb((const char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, &where);
+    if (o == NULL && json_error_code(&where) == json_error_out_of_memory) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
+    } else if (o == NULL) {
+        reply_fail(r, code, "not JSON: %s, at byte %d", where.text, where.position);
+    } else if (!json_is_object(o)) {
+        json_decref(o);
+        o = NULL;
+        reply_fail(r, code, "a JSON object is expected");
+    }
+    return o;
+}
+
+static bool check_size(struct request *r, size_t n)
+{
+    uint64_t max = r->w->srv->conf->max_value_size;
+    if (n == 0)
+        reply_fail(r, CHT_EMPTY_VALUE, "values have 1 byte or more");
+    else if (n > max)
+        reply_fail(r, CHT_VALUE_TOO_LARGE, "values have at most %llu bytes, this one has %zu",
+                   (unsigned long long)max, n);
+    return n > 0 && n <= max;
+}
+
+bool body_base64(struct request *r, const json_t *text, struct cht_str *out)
+{
+    size_t n = json_string_length(text), len = 0;
+    if (!json_is_string(text) || !cht_b64_decode(r->body, json_string_value(text), n, &len)) {
+        reply_fail(r, CHT_INVALID_VALUE, "\"value\" is standard base64 with padding");
+        return false;
+    }
+    *out = (struct cht_str){.p = r->body, .n = len};
+    return check_size(r, len);
+}
+
+bool body_value(struct request *r, struct cht_str *out)
+{
+    if (!body_is_json(r)) {
+        *out = (struct cht_str){.p = r->body, .n = r->body_len};
+        return check_size(r, r->body_len);
+    }
+    json_t *o = body_object(r, CHT_INVALID_VALUE);
+    if (o == NULL)
+        return false;
+    bool ok = json_object_get(o, "value") != NULL;
+    if (!ok)
+        reply_fail(r, CHT_INVALID_VALUE, "{\"value\":\"<base64>\"} is expected");
+    ok = ok && body_base64(r, json_object_get(o, "value"), out);
+    json_decref(o);
+    return ok;
+}

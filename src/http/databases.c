@@ -1,0 +1,219 @@
+/* databases: making, listing, describing, checkpointing and dropping them. All of it on job threads. */
+#include "http/body.h"
+#include "http/handlers.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+
+#include <inttypes.h>
+
+#define DROP_WAIT_NS UINT64_C(10000000000)
+
+/* The name in the path, in r->name; false after answering. */
+static bool take_name(struct request *r, size_t len)
+{
+    char *name = (char *)r->name;
+    if (len == 0 || len > 64 || memchr(r->rest, 0, len) != NULL) {
+        reply_fail(r, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return false;
+    }
+    memcpy(name, r->rest, len);
+    name[len] = 0;
+    if (!cht_database_name_valid(name)) {
+        reply_fail(r, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return false;
+    }
+    if (r->token != NULL && !access_allows(r->token, r->route->right, name)) {
+        reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
+        return false;
+    }
+    return true;
+}
+
+/* ---- the list ------------------------------------------------------------------------------------------------------- */
+
+static void add_name(void *ctx, const char *name)
+{
+    struct request *r = ctx;
+    if (r->token != NULL && !access_allows(r->token, RIGHT_READ, name))
+        return;
+    out_text(&r->out, r->op.pairs++ > 0 ? "," : "");
+    out_string(&r->out, name, strlen(name));
+}
+
+static void list_work(struct request *r)
+{
+    r->op.pairs = 0;
+    out_text(&r->out, "{\"databases\":[");
+    r->rc = dbs_list(r->w->srv->dbs, add_name, r, &r->err);
+    out_text(&r->out, "]}");
+}
+
+static void answer(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        reply_err(r, r->rc, &r->err);
+    else
+        reply_json(r, r->status != 0 ? r->status : 200);
+}
+
+void databases_list(struct request *r) { request_job(r, list_work, answer); }
+
+/* ---- one of them ------------------------------------------------------------------------------------------------------ */
+
+static void add_length(void *ctx, const struct cht_length_stat *l)
+{
+    struct request *r = ctx;
+    out_format(&r->out,
+               "%s{\"length\":%" PRIu32 ",\"values\":%" PRIu64 ",\"slots\":%" PRIu64 ",\"bytes\":%" PRIu64
+               "}",
+               r->op.pairs++ > 0 ? "," : "", l->length, l->live, l->slots, l->live * l->length);
+}
+
+static void add_shard(void *ctx, const struct cht_shard_stat *s)
+{
+    struct request *r = ctx;
+    out_format(&r->out, "%s{\"shard\":%u,\"directory\":", r->op.pairs++ > 0 ? "," : "", s->shard);
+    out_string(&r->out, s->dir, strlen(s->dir));
+    out_format(&r->out,
+               ",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"value_bytes\":%" PRIu64
+               ",\"file_bytes\":%" PRIu64 ",\"checkpoint\":%" PRIu64 "}",
+               s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
+}
+
+static void describe(struct request *r)
+{
+    struct cht_store_stats st;
+    struct cht_store *s = r->db->store;
+    r->rc = cht_store_stats(s, &st, &r->err);
+    if (r->rc != CHT_OK)
+        return;
+    out_text(&r->out, "{\"name\":");
+    out_string(&r->out, r->db->name, strlen(r->db->name));
+    out_format(&r->out,
+               ",\"keys\":%" PRIu64 ",\"values\":%" PRIu64 ",\"pairs\":%" PRIu64 ",\"value_bytes\":%" PRIu64
+               ",\"next_key\":%" PRIu64 ",\"file_bytes\":%" PRIu64
+               ",\"read_only\":%s,\"dirty_bytes\":%" PRIu64,
+               st.values, st.values, st.pairs, st.value_bytes, st.next_key, st.file_bytes,
+               st.read_only ? "true" : "false", st.dirty_bytes);
+    out_format(&r->out,
+               ",\"log\":{\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"since_checkpoint\":%" PRIu64 "}",
+               st.log_seq, st.log_bytes, st.log_live);
+    out_text(&r->out, ",\"lengths\":[");
+    r->op.pairs = 0;
+    r->rc = cht_store_lengths(s, add_length, r, &r->err);
+    out_text(&r->out, "],\"shards\":[");
+    r->op.pairs = 0;
+    if (r->rc == CHT_OK)
+        r->rc = cht_store_shards(s, add_shard, r, &r->err);
+    out_text(&r->out, "]}");
+}
+
+static void get_work(struct request *r)
+{
+    bool created;
+    r->rc = dbs_open(r->w->srv->dbs, (const char *)r->name, false, 0, &r->db, &created, &r->err);
+    if (r->rc == CHT_OK)
+        describe(r);
+}
+
+void databases_get(struct request *r)
+{
+    if (take_name(r, r->rest_len))
+        request_job(r, get_work, answer);
+}
+
+static void put_work(struct request *r)
+{
+    bool created;
+    r->rc = dbs_open(r->w->srv->dbs, (const char *)r->name, true, (unsigned)r->op.pairs, &r->db, &created,
+                     &r->err);
+    if (r->rc != CHT_OK)
+        return;
+    r->status = created ? 201 : 200;
+    describe(r);
+}
+
+static void put_answer(struct request *r)
+{
+    if (r->rc == CHT_OK && r->status == 201)
+        reply_header(r, "Location", "/databases/%.50s", (const char *)r->name);
+    answer(r);
+}
+
+void databases_put(struct request *r)
+{
+    r->op.pairs = 0;
+    if (!take_name(r, r->rest_len))
+        return;
+    if (r->body_len > 0) {
+        json_t *o = body_object(r, CHT_INVALID_BODY);
+        if (o == NULL)
+            return;
+        const json_t *shards = json_object_get(o, "shards");
+        bool ok = shards == NULL || (json_is_integer(shards) && json_integer_value(shards) >= 1 &&
+                                     json_integer_value(shards) <= 256);
+        r->op.pairs = ok && shards != NULL ? (uint64_t)json_integer_value(shards) : 0;
+        json_decref(o);
+        if (!ok) {
+            reply_fail(r, CHT_INVALID_ARGUMENT, "\"shards\" is a number from 1 to 256");
+            return;
+        }
+    }
+    request_job(r, put_work, put_answer);
+}
+
+static void drop_work(struct request *r)
+{
+    r->rc = dbs_drop(r->w->srv->dbs, (const char *)r->name, DROP_WAIT_NS, &r->err);
+    r->status = 204;
+}
+
+static void drop_answer(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        reply_err(r, r->rc, &r->err);
+    else
+        reply_empty(r, 204);
+}
+
+void databases_delete(struct request *r)
+{
+    const struct param_value *v = &r->param[P_CONFIRM];
+    if (!take_name(r, r->rest_len))
+        return;
+    if (v->p == NULL || v->n != r->rest_len || memcmp(v->p, r->name, v->n) != 0)
+        reply_fail(r, CHT_INVALID_ARGUMENT, "deleting all of it needs ?confirm=%s", (const char *)r->name);
+    else
+        request_long_job(r, drop_work, drop_answer);
+}
+
+static void checkpoint_work(struct request *r)
+{
+    bool created;
+    struct cht_store_stats st;
+    r->rc = dbs_open(r->w->srv->dbs, (const char *)r->name, false, 0, &r->db, &created, &r->err);
+    if (r->rc == CHT_OK)
+        r->rc = cht_store_checkpoint(r->db->store, &r->err);
+    if (r->rc == CHT_OK)
+        r->rc = cht_store_stats(r->db->store, &st, &r->err);
+    if (r->rc != CHT_OK)
+        return;
+    out_text(&r->out, "{\"name\":");
+    out_string(&r->out, r->db->name, strlen(r->db->name));
+    out_format(&r->out,
+               ",\"log\":{\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"since_checkpoint\":%" PRIu64 "}}",
+               st.log_seq, st.log_bytes, st.log_live);
+}
+
+void databases_checkpoint(struct request *r)
+{
+    static const char tail[] = "/checkpoint";
+    size_t n = sizeof tail - 1;
+    if (r->rest_len <= n || memcmp(r->rest + r->rest_len - n, tail, n) != 0) {
+        reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
+        return;
+    }
+    if (take_name(r, r->rest_len - n))
+        request_long_job(r, checkpoint_work, answer);
+}

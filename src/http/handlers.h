@@ -1,0 +1,35 @@
+/* handlers: what the routes run (router.c). Each takes a request whose parameters and body are in, and ends as request.h
+ * says.
+ */
+#pragma once
+
+#include "http/request.h"
+
+void kv_get(struct request *r);
+void kv_insert(struct request *r);
+void kv_put(struct request *r);
+void kv_delete(struct request *r);
+void kv_list(struct request *r);
+
+void pairs_get(struct request *r);
+void pairs_put(struct request *r);
+void pairs_delete(struct request *r);
+
+void batch_post(struct request *r);
+
+void reduce_get(struct request *r);
+void reduce_post(struct request *r);
+void aggregate_get(struct request *r); /* r->mode and r->op.name are set */
+void lm_smooth(struct request *r);     /* r->rest is what follows smooth/ */
+
+void databases_list(struct request *r);
+void databases_get(struct request *r);
+void databases_put(struct request *r);
+void databases_delete(struct request *r);
+void databases_checkpoint(struct request *r);
+
+void service_health(struct request *r);
+void service_ready(struct request *r);
+void service_version(struct request *r);
+void service_metrics(struct request *r);
+void service_openapi(struct request *r);

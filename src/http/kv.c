@@ -1,0 +1,347 @@
+/* kv: values under integer keys. */
+#include "http/body.h"
+#include "http/handlers.h"
+#include "http/line.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+#include "http/stream.h"
+
+#include "base/alloc.h"
+
+#define KEYS_MAX 1000u
+#define PIECES_FROM (256u << 10) /* longer values are sent while they are read */
+
+/* ---- one value -------------------------------------------------------------------------------------------------- */
+
+static bool wants_bytes(struct request *r)
+{
+    const char *accept = MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
+    return accept != NULL && strstr(accept, "application/octet-stream") != NULL;
+}
+
+static void read_value(struct request *r)
+{
+    struct cht_err *err = &r->err;
+    uint64_t key = r->op.key;
+    uint32_t size;
+    enum cht_rc rc = cht_store_get(r->db->store, key, &r->value, &size, err);
+    if (rc == CHT_KEY_NOT_FOUND) {
+        reply_fail(r, rc, "no value under key %llu", (unsigned long long)key);
+        return;
+    }
+    if (rc != CHT_OK) {
+        reply_err(r, rc, err);
+        return;
+    }
+    if (wants_bytes(r)) {
+        out_bytes(&r->out, r->value.data, r->value.len);
+        reply_media(r, 200, MEDIA_OCTETS);
+        return;
+    }
+    if (out_room(&r->out, line_room(0, size)))
+        r->out.n += line_value(r->out.p, r->out.cap, key, r->value.data, size, true);
+    reply_json(r, 200);
+}
+
+void kv_get(struct request *r)
+{
+    uint64_t key;
+    if (!rest_key(r, &key))
+        return;
+    r->op.key = key;
+    request_database(r, false, read_value);
+}
+
+/* ---- writes -------------------------------------------------------------------------------------------------------- */
+
+static void one_operation(struct request *r, void (*then)(struct request *))
+{
+    r->commit.ops = &r->op;
+    r->commit.count = 1;
+    r->commit.flags = 0;
+    r->commit.read_max = 0;
+    request_commit(r, then);
+}
+
+/* The commit's failure, or the operation's. True if one was answered. */
+static bool failed(struct request *r)
+{
+    enum cht_rc rc = r->commit.rc != CHT_OK ? r->commit.rc : r->op.rc;
+    if (rc == CHT_KEY_NOT_FOUND)
+        reply_fail(r, rc, "no value under key %llu", (unsigned long long)r->op.key);
+    else if (rc != CHT_OK)
+        reply_err(r, rc, &r->commit.err);
+    return rc != CHT_OK;
+}
+
+static void answer_size(struct request *r, int status)
+{
+    out_text(&r->out, "{\"key\":");
+    out_u64(&r->out, r->op.key);
+    out_text(&r->out, ",\"size\":");
+    out_u64(&r->out, r->op.value.n);
+    out_text(&r->out, "}");
+    reply_json(r, status);
+}
+
+static void inserted(struct request *r)
+{
+    if (failed(r))
+        return;
+    reply_header(r, "Location", "/kv/%llu", (unsigned long long)r->op.key);
+    answer_size(r, 201);
+}
+
+static void insert(struct request *r)
+{
+    struct cht_str value = r->op.value;
+    r->op = (struct cht_op){.kind = CHT_OP_INSERT, .value = value};
+    one_operation(r, inserted);
+}
+
+void kv_insert(struct request *r)
+{
+    if (body_value(r, &r->op.value))
+        request_database(r, true, insert);
+}
+
+static void edited(struct request *r)
+{
+    if (!failed(r))
+        answer_size(r, 200);
+}
+
+static void edit(struct request *r)
+{
+    struct cht_str value = r->op.value;
+    uint64_t key = r->op.key;
+    r->op = (struct cht_op){.kind = CHT_OP_EDIT, .key = key, .value = value};
+    one_operation(r, edited);
+}
+
+void kv_put(struct request *r)
+{
+    uint64_t key;
+    if (!rest_key(r, &key) || !body_value(r, &r->op.value))
+        return;
+    r->op.key = key;
+    request_database(r, false, edit);
+}
+
+static void deleted(struct request *r)
+{
+    if (!failed(r))
+        reply_empty(r, 204);
+}
+
+static void delete (struct request *r)
+{
+    uint64_t key = r->op.key;
+    r->op = (struct cht_op){.kind = CHT_OP_DELETE, .key = key};
+    one_operation(r, deleted);
+}
+
+void kv_delete(struct request *r)
+{
+    uint64_t key;
+    if (!rest_key(r, &key))
+        return;
+    r->op.key = key;
+    request_database(r, false, delete);
+}
+
+/* ---- several at once ------------------------------------------------------------------------------------------------ */
+
+struct keys {
+    size_t n, at;
+    bool values;
+    uint64_t key[KEYS_MAX];
+};
+
+static void missing_line(struct out *o, uint64_t key, enum cht_rc rc)
+{
+    out_text(o, "{\"key\":");
+    out_u64(o, key);
+    out_text(o, ",\"error\":\"");
+    out_text(o, cht_rc_slug(rc));
+    out_text(o, "\"}\n");
+}
+
+/* The line's beginning where the value is long and is to be sent in pieces. */
+static void begin_long(struct stream *s, uint64_t key)
+{
+    out_text(&s->stage, "{\"key\":");
+    out_u64(&s->stage, key);
+    out_text(&s->stage, ",\"size\":");
+    out_u64(&s->stage, s->piece.size);
+    out_text(&s->stage, ",\"value\":\"");
+    s->piece.tail = "\"}\n";
+}
+
+static void key_line(struct stream *s, uint64_t key, bool values)
+{
+    struct request *r = s->r;
+    struct cht_err err = {0};
+    uint32_t size = 0;
+    enum cht_rc rc = cht_store_get(r->db->store, key, NULL, &size, &err);
+    if (rc == CHT_OK && values && size > PIECES_FROM) {
+        if (stream_large(s, key, &rc, &err)) {
+            begin_long(s, key);
+            return;
+        }
+    } else if (rc == CHT_OK && values) {
+        rc = cht_store_get(r->db->store, key, &r->value, &size, &err);
+    }
+    if (rc != CHT_OK) {
+        missing_line(&s->stage, key, rc);
+        return;
+    }
+    if (out_room(&s->stage, line_room(0, values ? size : 0) + 1)) {
+        s->stage.n +=
+            line_value(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, key, r->value.data, size, values);
+        s->stage.p[s->stage.n++] = '\n';
+    }
+}
+
+static enum more next_of_keys(struct stream *s, const char **p, size_t *n)
+{
+    struct keys *k = s->source;
+    if (s->piece.value == NULL && s->finished)
+        return MORE_END;
+    s->stage.n = 0;
+    if (s->piece.value != NULL) {
+        if (!stream_piece(s))
+            out_text(&s->stage, s->piece.tail);
+    } else if (k->at < k->n) {
+        s->count++;
+        key_line(s, k->key[k->at++], k->values);
+    } else {
+        stream_end_line(s, NULL);
+        s->finished = true;
+    }
+    *p = s->stage.p;
+    *n = s->stage.n;
+    return s->stage.failed ? MORE_END : MORE_TEXT;
+}
+
+static void free_keys(struct stream *s) { cht_free(s->source); }
+
+static bool parse_keys(struct request *r, struct keys *k)
+{
+    const char *p = r->param[P_KEYS].p, *end = p + r->param[P_KEYS].n;
+    while (p <= end) {
+        const char *comma = memchr(p, ',', (size_t)(end - p));
+        size_t len = (size_t)((comma != NULL ? comma : end) - p);
+        if (k->n == KEYS_MAX) {
+            reply_fail(r, CHT_INVALID_ARGUMENT, "at most %u keys at once", KEYS_MAX);
+            return false;
+        }
+        if (!parse_decimal(p, len, CHT_KEY_MAX, &k->key[k->n]) || k->key[k->n] == 0) {
+            reply_fail(r, CHT_INVALID_KEY,
+                       "'keys' are integers from 1 to 281474976710655, separated by commas");
+            return false;
+        }
+        k->n++;
+        p += len + 1;
+    }
+    return true;
+}
+
+static void begin_keys(struct request *r)
+{
+    if (r->head)
+        reply_media(r, 200, MEDIA_NDJSON);
+    else
+        stream_begin(r);
+}
+
+static void get_keys(struct request *r)
+{
+    bool values;
+    if (r->param[P_AFTER].p != NULL || r->param[P_LIMIT].p != NULL || r->param[P_SIZE].p != NULL) {
+        reply_fail(r, CHT_INVALID_ARGUMENT, "'keys' goes with 'values' only");
+        return;
+    }
+    if (!param_bool(r, P_VALUES, true, &values) || !stream_new(r, next_of_keys))
+        return;
+    struct keys *k = cht_calloc(1, sizeof *k);
+    if (k == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for the keys");
+        return;
+    }
+    r->stream->source = k;
+    r->stream->free_source = free_keys;
+    k->values = values;
+    if (parse_keys(r, k))
+        request_database(r, false, begin_keys);
+}
+
+/* ---- the sweep ------------------------------------------------------------------------------------------------------- */
+
+static size_t finish_line(char *out, size_t n, size_t room)
+{
+    if (n >= room)
+        return SIZE_MAX;
+    out[n] = '\n';
+    return n + 1;
+}
+
+static size_t corrupt_line(char *out, size_t room, const struct cht_entry *e)
+{
+    if (room < 128)
+        return SIZE_MAX;
+    size_t n = line_value(out, room, e->key, NULL, e->size, false) - 1;
+    memcpy(out + n, ",\"value\":null,\"error\":\"corrupt_value\"}\n", 39);
+    return n + 39;
+}
+
+static size_t render_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    (void)ctx;
+    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
+        return corrupt_line((char *)out, room, e);
+    if ((e->flags & CHT_ENTRY_LARGE) != 0)
+        return 0;
+    return finish_line((char *)out, line_value((char *)out, room, e->key, e->value, e->size, true), room);
+}
+
+static size_t render_key(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    (void)ctx;
+    return finish_line((char *)out, line_value((char *)out, room, e->key, NULL, e->size, false), room);
+}
+
+static void large_value(struct stream *s, const struct cht_entry *e)
+{
+    struct cht_err err = {0};
+    enum cht_rc rc;
+    if (stream_large(s, e->key, &rc, &err))
+        begin_long(s, e->key);
+    else if (rc == CHT_KEY_NOT_FOUND)
+        s->count--; /* deleted since the scan saw it: it need not appear */
+    else
+        missing_line(&s->stage, e->key, rc);
+}
+
+static void sweep(struct request *r)
+{
+    static const struct stream_kind with = {.render = render_value, .large = large_value};
+    static const struct stream_kind without = {.render = render_key, .large = large_value};
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_VALUES};
+    uint64_t size;
+    if (!param_number(r, P_AFTER, 0, CHT_KEY_MAX, 0, &cfg.after_key) ||
+        !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
+        !param_number(r, P_SIZE, 1, UINT32_MAX, 0, &size) || !param_bool(r, P_VALUES, true, &cfg.values))
+        return;
+    cfg.size = (uint32_t)size;
+    stream_scan(r, &cfg, cfg.values ? &with : &without);
+}
+
+void kv_list(struct request *r)
+{
+    if (r->param[P_KEYS].p != NULL)
+        get_keys(r);
+    else
+        request_database(r, false, sweep);
+}

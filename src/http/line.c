@@ -1,0 +1,54 @@
+/* line: see line.h. */
+#include "http/line.h"
+
+#include "http/out.h"
+
+/* Appends a literal. */
+#define PUT(p, s) (memcpy((p), (s), sizeof(s) - 1), (p) + sizeof(s) - 1)
+
+size_t line_value(char *out, size_t room, uint64_t key, const uint8_t *value, uint32_t size, bool with_value)
+{
+    if (room < line_room(0, with_value ? size : 0))
+        return SIZE_MAX;
+    char *p = PUT(out, "{\"key\":");
+    p += out_digits(p, key);
+    p = PUT(p, ",\"size\":");
+    p += out_digits(p, size);
+    if (with_value) {
+        p = PUT(p, ",\"value\":\"");
+        p += cht_b64_encode(p, value, size);
+        *p++ = '"';
+    }
+    *p++ = '}';
+    return (size_t)(p - out);
+}
+
+size_t line_pair_head(char *out, size_t room, struct cht_str name, uint64_t key)
+{
+    if (room < line_room(name.n, 0))
+        return SIZE_MAX;
+    char *p = PUT(out, "{\"pair\":\"");
+    p += cht_b64_encode(p, name.p, name.n);
+    p = PUT(p, "\",\"key\":");
+    p += out_digits(p, key);
+    return (size_t)(p - out);
+}
+
+size_t line_pair(char *out, size_t room, struct cht_str name, uint64_t key, bool values, const uint8_t *value,
+                 uint32_t size)
+{
+    if (room < line_room(name.n, value != NULL ? size : 0))
+        return SIZE_MAX;
+    char *p = out + line_pair_head(out, room, name, key);
+    if (values && value != NULL) {
+        p = PUT(p, ",\"size\":");
+        p += out_digits(p, size);
+        p = PUT(p, ",\"value\":\"");
+        p += cht_b64_encode(p, value, size);
+        *p++ = '"';
+    } else if (values) {
+        p = PUT(p, ",\"size\":null,\"value\":null");
+    }
+    *p++ = '}';
+    return (size_t)(p - out);
+}

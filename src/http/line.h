@@ -1,0 +1,20 @@
+/* line: the objects that values and pairs are shown as, written to memory of known room: used by point answers and, on
+ * the scan's workers, by streams. Each returns the characters written, SIZE_MAX where room is too small.
+ */
+#pragma once
+
+#include "cheetah/scan.h"
+
+/* {"key":17,"size":5,"value":"aGVsbG8="}; with_value false: without "value". */
+size_t line_value(char *out, size_t room, uint64_t key, const uint8_t *value, uint32_t size, bool with_value);
+/* {"pair":"...","key":4 and with `values` "size" and "value", null where the key has no value. value NULL: none. The
+ * closing brace is written. */
+size_t line_pair(char *out, size_t room, struct cht_str name, uint64_t key, bool values, const uint8_t *value,
+                 uint32_t size);
+/* {"pair":"...","key":4 without the closing brace. */
+size_t line_pair_head(char *out, size_t room, struct cht_str name, uint64_t key);
+/* The most characters that a line of these needs. */
+static inline size_t line_room(size_t name, size_t value)
+{
+    return (name + 2) / 3 * 4 + (value + 2) / 3 * 4 + 96;
+}

@@ -1,0 +1,253 @@
+/* metrics: see metrics.h. */
+#include "http/metrics.h"
+
+#include "http/server.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+#include <inttypes.h>
+
+static const int statuses[METRIC_STATUSES] = {200, 201, 204, 400, 401, 403, 404, 405,
+                                              409, 410, 413, 499, 500, 503, 507, 0};
+
+/* Upper bounds of the buckets; the last has none. */
+static const uint64_t bounds_ns[METRIC_BUCKETS - 1] = {
+    UINT64_C(10000),    UINT64_C(25000),     UINT64_C(50000),      UINT64_C(100000),     UINT64_C(250000),
+    UINT64_C(500000),   UINT64_C(1000000),   UINT64_C(2500000),    UINT64_C(5000000),    UINT64_C(10000000),
+    UINT64_C(50000000), UINT64_C(250000000), UINT64_C(1000000000), UINT64_C(10000000000)};
+static const char *const bound_names[METRIC_BUCKETS] = {"0.00001", "0.000025", "0.00005", "0.0001", "0.00025",
+                                                        "0.0005",  "0.001",    "0.0025",  "0.005",  "0.01",
+                                                        "0.05",    "0.25",     "1",       "10",     "+Inf"};
+
+static unsigned status_index(int status)
+{
+    unsigned i = 0;
+    while (i < METRIC_STATUSES - 1 && statuses[i] != status && statuses[i] != 0)
+        i++;
+    return i;
+}
+
+/* Only the worker that owns the metrics adds, so a load and a store are enough. */
+static void add(_Atomic uint64_t *v, uint64_t n)
+{
+    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+void metrics_count(struct metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes)
+{
+    struct metric_cell *c = &m->cells[route * METRIC_STATUSES + status_index(status)];
+    unsigned b = 0;
+    while (b < METRIC_BUCKETS - 1 && nanos > bounds_ns[b])
+        b++;
+    add(&c->count, 1);
+    add(&c->nanos, nanos);
+    add(&c->bytes, bytes);
+    add(&c->bucket[b], 1);
+}
+
+/* ---- the page ----------------------------------------------------------------------------------------------------- */
+
+struct sums {
+    uint64_t count, nanos, bytes, bucket[METRIC_BUCKETS];
+};
+
+static struct sums sum_cell(const struct server *s, unsigned route, unsigned status)
+{
+    struct sums t = {0};
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        const struct metric_cell *c = &s->workers[i].metrics.cells[route * METRIC_STATUSES + status];
+        t.count += atomic_load_explicit(&c->count, memory_order_relaxed);
+        t.nanos += atomic_load_explicit(&c->nanos, memory_order_relaxed);
+        t.bytes += atomic_load_explicit(&c->bytes, memory_order_relaxed);
+        for (unsigned b = 0; b < METRIC_BUCKETS; b++)
+            t.bucket[b] += atomic_load_explicit(&c->bucket[b], memory_order_relaxed);
+    }
+    return t;
+}
+
+static void head(struct out *o, const char *name, const char *type, const char *help)
+{
+    out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\n", name, help, name, type);
+}
+
+static const char *method_name(unsigned route)
+{
+    const struct route *t = router_route(route);
+    if (t == NULL)
+        return "OTHER";
+    return t->method == METHOD_GET    ? "GET"
+           : t->method == METHOD_PUT  ? "PUT"
+           : t->method == METHOD_POST ? "POST"
+                                      : "DELETE";
+}
+
+/* {route=,method=,status= without the closing brace */
+static void labels(struct out *o, unsigned route, unsigned status)
+{
+    const struct route *t = router_route(route);
+    out_format(o, "{route=\"%s\",method=\"%s\",status=\"%d\"", t != NULL ? t->label : "none",
+               method_name(route), statuses[status]);
+}
+
+static void print_requests(const struct server *s, struct out *o)
+{
+    head(o, "http_requests_total", "counter", "Requests answered.");
+    for (unsigned r = 0; r <= router_count(); r++) {
+        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+            struct sums t = sum_cell(s, r, i);
+            if (t.count == 0)
+                continue;
+            out_text(o, "cheetah_http_requests_total");
+            labels(o, r, i);
+            out_format(o, "} %" PRIu64 "\n", t.count);
+        }
+    }
+    head(o, "http_response_bytes_total", "counter", "Bytes of answers' bodies.");
+    for (unsigned r = 0; r <= router_count(); r++) {
+        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+            struct sums t = sum_cell(s, r, i);
+            if (t.count == 0)
+                continue;
+            out_text(o, "cheetah_http_response_bytes_total");
+            labels(o, r, i);
+            out_format(o, "} %" PRIu64 "\n", t.bytes);
+        }
+    }
+}
+
+static void print_seconds(const struct server *s, struct out *o)
+{
+    head(o, "http_request_seconds", "histogram", "From the request line to the end of the answer.");
+    for (unsigned r = 0; r <= router_count(); r++) {
+        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+            struct sums t = sum_cell(s, r, i);
+            uint64_t below = 0;
+            for (unsigned b = 0; b < METRIC_BUCKETS && t.count > 0; b++) {
+                below += t.bucket[b];
+                out_text(o, "cheetah_http_request_seconds_bucket");
+                labels(o, r, i);
+                out_format(o, ",le=\"%s\"} %" PRIu64 "\n", bound_names[b], below);
+            }
+            if (t.count == 0)
+                continue;
+            out_text(o, "cheetah_http_request_seconds_sum");
+            labels(o, r, i);
+            out_format(o, "} %.9f\n", (double)t.nanos / 1e9);
+            out_text(o, "cheetah_http_request_seconds_count");
+            labels(o, r, i);
+            out_format(o, "} %" PRIu64 "\n", below);
+        }
+    }
+}
+
+static void one(struct out *o, const char *name, const char *type, const char *help, uint64_t v)
+{
+    head(o, name, type, help);
+    out_format(o, "cheetah_%s %" PRIu64 "\n", name, v);
+}
+
+static void print_service(struct server *s, struct out *o)
+{
+    uint64_t aborted = 0, resident, cpu, files;
+    for (unsigned i = 0; i < s->worker_count; i++)
+        aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
+    cht_os_usage(&resident, &cpu, &files);
+    one(o, "ready", "gauge", "1 while requests are served.", atomic_load(&s->state) == SERVER_READY);
+    one(o, "connections_open", "gauge", "Client connections.", atomic_load(&s->connections));
+    one(o, "requests_refused_total", "counter", "Requests on connections beyond a limit.",
+        atomic_load(&s->refused));
+    one(o, "requests_aborted_total", "counter", "Answers that the client did not take.", aborted);
+    one(o, "streams_open", "gauge", "Streams under way.", atomic_load(&s->streams));
+    one(o, "stream_entries_total", "counter", "Entries of streams that have ended.",
+        atomic_load(&s->stream_entries));
+    one(o, "stream_bytes_total", "counter", "Bytes of streams that have ended.",
+        atomic_load(&s->stream_bytes));
+    one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", log_dropped(s->log));
+    one(o, "resident_bytes", "gauge", "Resident memory.", resident);
+    one(o, "open_files", "gauge", "Open descriptors, at most 4096 counted.", files);
+    head(o, "cpu_seconds_total", "counter", "Processor time.");
+    out_format(o, "cheetah_cpu_seconds_total %.6f\n", (double)cpu / 1e9);
+    head(o, "uptime_seconds", "gauge", "Since the start.");
+    out_format(o, "cheetah_uptime_seconds %.3f\n", (double)(cht_now_ns() - s->start_ns) / 1e9);
+}
+
+#define DATABASES_MAX 256u
+struct listing {
+    const struct token *token;
+    unsigned n;
+    char name[DATABASES_MAX][65];
+    struct cht_store_stats stats[DATABASES_MAX];
+};
+
+static void collect(void *ctx, struct database *d)
+{
+    struct listing *l = ctx;
+    struct cht_err err = {0};
+    if (l->n == DATABASES_MAX || (l->token != NULL && !access_allows(l->token, RIGHT_READ, d->name)))
+        return;
+    if (cht_store_stats(d->store, &l->stats[l->n], &err) == CHT_OK)
+        memcpy(l->name[l->n++], d->name, sizeof d->name);
+}
+
+static void each(struct out *o, const struct listing *l, const char *name, const char *type, const char *help,
+                 size_t offset, double scale)
+{
+    head(o, name, type, help);
+    for (unsigned i = 0; i < l->n; i++) {
+        uint64_t v = *(const uint64_t *)(const void *)((const char *)&l->stats[i] + offset);
+        if (scale == 1)
+            out_format(o, "cheetah_%s{database=\"%s\"} %" PRIu64 "\n", name, l->name[i], v);
+        else
+            out_format(o, "cheetah_%s{database=\"%s\"} %.9f\n", name, l->name[i], (double)v * scale);
+    }
+}
+
+static void print_databases(const struct listing *l, struct out *o)
+{
+#define STAT(field) offsetof(struct cht_store_stats, field)
+    static const struct {
+        const char *name, *type, *help;
+        size_t offset;
+        double scale;
+    } rows[] = {
+        {"database_pairs", "gauge", "Pairs.", STAT(pairs), 1},
+        {"database_values", "gauge", "Values.", STAT(values), 1},
+        {"database_bytes", "gauge", "Bytes of values.", STAT(value_bytes), 1},
+        {"database_file_bytes", "gauge", "Bytes on disk without the log.", STAT(file_bytes), 1},
+        {"log_bytes", "gauge", "Bytes of log segments.", STAT(log_bytes), 1},
+        {"log_live_bytes", "gauge", "Log since the oldest checkpoint.", STAT(log_live), 1},
+        {"dirty_bytes", "gauge", "Changed memory that no checkpoint holds.", STAT(dirty_bytes), 1},
+        {"commits_total", "counter", "Commits.", STAT(commits), 1},
+        {"commit_operations_total", "counter", "Operations of commits.", STAT(operations), 1},
+        {"commit_groups_total", "counter", "Groups of commits that shared a log record.", STAT(groups), 1},
+        {"fsync_total", "counter", "Syncs of the log.", STAT(syncs), 1},
+        {"fsync_seconds_total", "counter", "Time in them.", STAT(sync_ns), 1e-9},
+        {"checkpoints_total", "counter", "Checkpoints.", STAT(checkpoints), 1},
+        {"checkpoint_seconds_total", "counter", "Time in them.", STAT(checkpoint_ns), 1e-9},
+        {"inserted_bytes_total", "counter", "Bytes of names and values taken.", STAT(bytes_inserted), 1},
+        {"written_bytes_total", "counter", "Bytes handed to the disk.", STAT(bytes_written), 1},
+        {"corrupt_values_total", "counter", "Checksum failures seen.", STAT(corrupt), 1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        each(o, l, rows[i].name, rows[i].type, rows[i].help, rows[i].offset, rows[i].scale);
+    head(o, "database_read_only", "gauge", "1 after a disk fault.");
+    for (unsigned i = 0; i < l->n; i++)
+        out_format(o, "cheetah_database_read_only{database=\"%s\"} %d\n", l->name[i], l->stats[i].read_only);
+}
+
+void metrics_print(struct server *s, const struct token *t, struct out *o)
+{
+    struct listing *l = cht_calloc(1, sizeof *l);
+    if (l == NULL) {
+        o->failed = true;
+        return;
+    }
+    l->token = t;
+    print_service(s, o);
+    print_requests(s, o);
+    print_seconds(s, o);
+    dbs_each(s->dbs, collect, l);
+    print_databases(l, o);
+    cht_free(l);
+}

@@ -1,0 +1,30 @@
+/* metrics: counters of one HTTP thread, and the page that adds them up (Prometheus text format 0.0.4).
+ *
+ * Each worker writes its own with relaxed atomics; whoever prints reads them all.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct server;
+struct out;
+struct token;
+
+#define METRIC_ROUTES 64u
+#define METRIC_STATUSES 24u
+#define METRIC_BUCKETS 15u
+
+struct metric_cell {
+    _Atomic uint64_t count, nanos, bytes;
+    _Atomic uint64_t bucket[METRIC_BUCKETS]; /* not cumulative */
+};
+
+struct metrics {
+    struct metric_cell *cells; /* owned: METRIC_ROUTES x METRIC_STATUSES */
+    _Atomic uint64_t aborted;  /* answers that the client did not take */
+};
+
+void metrics_count(struct metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes);
+/* All of it. Databases that the token may not read are left out (NULL: all are shown). */
+void metrics_print(struct server *s, const struct token *t, struct out *o);

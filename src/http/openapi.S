@@ -1,0 +1,8 @@
+/* openapi: the contract as it is in the repository, served at /openapi.yaml. */
+    .section .rodata
+    .global cheetah_openapi, cheetah_openapi_end
+cheetah_openapi:
+    .incbin CHEETAH_OPENAPI
+cheetah_openapi_end:
+    .byte 0
+    .section .note.GNU-stack, "", %progbits

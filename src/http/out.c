@@ -1,0 +1,125 @@
+/* out: see out.h. */
+#include "http/out.h"
+
+#include "base/alloc.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool out_grow(struct out *o, size_t more)
+{
+    size_t want = o->n + more, cap = o->cap < 256 ? 256 : o->cap;
+    if (want < more) {
+        o->failed = true;
+        return false;
+    }
+    while (cap < want)
+        cap = cap > SIZE_MAX / 2 ? want : cap * 2;
+    char *p = cht_realloc(o->p, cap);
+    if (p == NULL) {
+        o->failed = true;
+        return false;
+    }
+    o->p = p;
+    o->cap = cap;
+    return true;
+}
+
+void out_free(struct out *o)
+{
+    cht_free(o->p);
+    *o = (struct out){0};
+}
+
+void out_reset(struct out *o, size_t keep)
+{
+    if (o->cap > keep)
+        out_free(o);
+    o->n = 0;
+    o->failed = false;
+}
+
+size_t out_digits(char *p, uint64_t v)
+{
+    static const char two[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+        "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+        "8081828384858687888990919293949596979899";
+    char buf[20];
+    size_t at = sizeof buf;
+    while (v >= 100) {
+        at -= 2;
+        memcpy(buf + at, two + 2 * (v % 100), 2);
+        v /= 100;
+    }
+    if (v >= 10) {
+        at -= 2;
+        memcpy(buf + at, two + 2 * v, 2);
+    } else {
+        buf[--at] = (char)('0' + v);
+    }
+    memcpy(p, buf + at, sizeof buf - at);
+    return sizeof buf - at;
+}
+
+/* The length of the UTF-8 sequence (RFC 3629) at p of n bytes, 0 if there is none. */
+static size_t sequence(const uint8_t *p, size_t n)
+{
+    uint8_t low = 0x80, high = 0xBF; /* range of the second byte */
+    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : (p[0] & 0xF0) == 0xE0 ? 3 : 0;
+    if (p[0] >= 0xF0 && p[0] <= 0xF4)
+        len = 4;
+    if (len == 0 || len > n)
+        return 0;
+    if (p[0] == 0xE0)
+        low = 0xA0;
+    else if (p[0] == 0xED)
+        high = 0x9F;
+    else if (p[0] == 0xF0)
+        low = 0x90;
+    else if (p[0] == 0xF4)
+        high = 0x8F;
+    if (len > 1 && (p[1] < low || p[1] > high))
+        return 0;
+    for (size_t i = 2; i < len; i++) {
+        if (p[i] < 0x80 || p[i] > 0xBF)
+            return 0;
+    }
+    return len;
+}
+
+void out_string(struct out *o, const char *s, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    const uint8_t *p = (const uint8_t *)s;
+    out_bytes(o, "\"", 1);
+    while (n > 0) {
+        size_t len = sequence(p, n);
+        if (len == 0) {
+            out_text(o, "\\ufffd");
+        } else if (*p == '"' || *p == '\\') {
+            char two[2] = {'\\', (char)*p};
+            out_bytes(o, two, 2);
+        } else if (*p < 0x20 || *p == 0x7F) {
+            char six[6] = {'\\', 'u', '0', '0', hex[*p >> 4], hex[*p & 15]};
+            out_bytes(o, six, 6);
+        } else {
+            out_bytes(o, p, len);
+        }
+        p += len == 0 ? 1 : len;
+        n -= len == 0 ? 1 : len;
+    }
+    out_bytes(o, "\"", 1);
+}
+
+void out_format(struct out *o, const char *fmt, ...)
+{
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    if (n >= 0 && out_room(o, (size_t)n + 1))
+        o->n += (size_t)vsnprintf(o->p + o->n, (size_t)n + 1, fmt, again);
+    va_end(again);
+    va_end(ap);
+}

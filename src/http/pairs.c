@@ -1,0 +1,251 @@
+/* pairs: names that are mapped to keys: point calls, counts, scans, namespaces. */
+#include "http/body.h"
+#include "http/handlers.h"
+#include "http/line.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+#include "http/stream.h"
+
+/* The name of the request: r->op.name, borrowed from the URI. */
+
+static void not_found(struct request *r)
+{
+    reply_fail(r, CHT_PAIR_NOT_FOUND, "no such pair in database '%s'", r->db->name);
+}
+
+/* ---- reading -------------------------------------------------------------------------------------------------------- */
+
+static void read_exact(struct request *r)
+{
+    bool values = r->op.with_values;
+    struct cht_str name = r->op.name;
+    uint64_t key;
+    uint32_t size = 0;
+    enum cht_rc rc = values ? cht_store_pair_value(r->db->store, name, &key, &r->value, &size, &r->err)
+                            : cht_store_pair(r->db->store, name, &key, &r->err);
+    if (rc == CHT_PAIR_NOT_FOUND) {
+        not_found(r);
+        return;
+    }
+    if (rc != CHT_OK) {
+        reply_err(r, rc, &r->err);
+        return;
+    }
+    if (out_room(&r->out, line_room(name.n, size)))
+        r->out.n += line_pair(r->out.p, r->out.cap, name, key, values, size > 0 ? r->value.data : NULL, size);
+    reply_json(r, 200);
+}
+
+static void read_count(struct request *r)
+{
+    uint64_t pairs;
+    enum cht_rc rc = cht_store_count(r->db->store, r->op.name, &pairs, &r->err);
+    if (rc != CHT_OK) {
+        reply_err(r, rc, &r->err);
+        return;
+    }
+    out_text(&r->out, "{\"prefix\":");
+    out_b64(&r->out, r->op.name.p, r->op.name.n);
+    out_text(&r->out, ",\"pairs\":");
+    out_u64(&r->out, pairs);
+    out_text(&r->out, "}");
+    reply_json(r, 200);
+}
+
+static size_t render(const struct cht_entry *e, uint8_t *out, size_t room, bool values)
+{
+    struct cht_str name = {.p = e->name, .n = e->name_len};
+    bool corrupt = values && (e->flags & CHT_ENTRY_CORRUPT) != 0;
+    const uint8_t *value = (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0 ? NULL : e->value;
+    static const char tail[] = ",\"error\":\"corrupt_value\"}\n";
+    size_t n = line_pair((char *)out, room, name, e->key, values, value, e->size);
+    if (n == SIZE_MAX || n + sizeof tail > room)
+        return SIZE_MAX;
+    if (corrupt) {
+        memcpy(out + n - 1, tail, sizeof tail - 1);
+        return n + sizeof tail - 2;
+    }
+    out[n] = '\n';
+    return n + 1;
+}
+
+static size_t render_mapping(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    (void)ctx;
+    return render(e, out, room, false);
+}
+
+static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    (void)ctx;
+    if ((e->flags & CHT_ENTRY_LARGE) != 0)
+        return 0;
+    return render(e, out, room, true);
+}
+
+static void large_value(struct stream *s, const struct cht_entry *e)
+{
+    struct cht_str name = {.p = e->name, .n = e->name_len};
+    struct cht_err err = {0};
+    enum cht_rc rc;
+    if (!out_room(&s->stage, line_room(name.n, 0)))
+        return;
+    s->stage.n += line_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
+    if (stream_large(s, e->key, &rc, &err)) {
+        out_text(&s->stage, ",\"size\":");
+        out_u64(&s->stage, s->piece.size);
+        out_text(&s->stage, ",\"value\":\"");
+        s->piece.tail = "\"}\n";
+        return;
+    }
+    out_text(&s->stage, ",\"size\":null,\"value\":null");
+    if (rc != CHT_KEY_NOT_FOUND) {
+        out_text(&s->stage, ",\"error\":\"");
+        out_text(&s->stage, cht_rc_slug(rc));
+        out_text(&s->stage, "\"");
+    }
+    out_text(&s->stage, "}\n");
+}
+
+static void scan(struct request *r)
+{
+    static const struct stream_kind with = {.render = render_with_value, .large = large_value};
+    static const struct stream_kind without = {.render = render_mapping, .large = large_value};
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .values = r->op.with_values};
+    if (!param_bytes(r, P_AFTER, &cfg.after) || !param_bytes(r, P_UNTIL, &cfg.until) ||
+        !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
+        !param_bool(r, P_REVERSE, false, &cfg.reverse))
+        return;
+    stream_scan(r, &cfg, cfg.values ? &with : &without);
+}
+
+void pairs_get(struct request *r)
+{
+    bool exact, count;
+    if (!param_bool(r, P_EXACT, false, &exact) || !param_bool(r, P_COUNT, false, &count) ||
+        !param_bool(r, P_VALUES, false, &r->op.with_values) || !rest_bytes(r, !exact, &r->op.name))
+        return;
+    if (exact && count) {
+        reply_fail(r, CHT_INVALID_ARGUMENT, "'exact' and 'count' exclude each other");
+        return;
+    }
+    request_database(r, false, exact ? read_exact : count ? read_count : scan);
+}
+
+/* ---- writing -------------------------------------------------------------------------------------------------------- */
+
+static bool failed(struct request *r)
+{
+    enum cht_rc rc = r->commit.rc != CHT_OK ? r->commit.rc : r->op.rc;
+    if (rc == CHT_PAIR_NOT_FOUND)
+        not_found(r);
+    else if (rc != CHT_OK)
+        reply_err(r, rc, &r->commit.err);
+    return rc != CHT_OK;
+}
+
+static void run_operation(struct request *r, void (*then)(struct request *))
+{
+    r->commit.ops = &r->op;
+    r->commit.count = 1;
+    r->commit.flags = 0;
+    r->commit.read_max = 0;
+    request_commit(r, then);
+}
+
+static void mapped(struct request *r)
+{
+    if (failed(r))
+        return;
+    const struct cht_op *op = &r->op;
+    if (out_room(&r->out, line_room(op->name.n, 0) + 32)) {
+        r->out.n += line_pair_head(r->out.p, r->out.cap, op->name, op->key);
+        if (op->kind == CHT_OP_PAIR_PUT) {
+            out_text(&r->out, ",\"size\":");
+            out_u64(&r->out, op->value.n);
+        }
+        out_text(&r->out, "}");
+    }
+    reply_json(r, op->created ? 201 : 200);
+}
+
+static void put(struct request *r)
+{
+    r->op.created = false;
+    run_operation(r, mapped);
+}
+
+/* {"key":n} or {"value":base64}. */
+static bool parse_mapping(struct request *r)
+{
+    json_t *o = body_object(r, CHT_INVALID_VALUE);
+    if (o == NULL)
+        return false;
+    const json_t *key = json_object_get(o, "key"), *value = json_object_get(o, "value");
+    bool ok = false;
+    if ((key == NULL) == (value == NULL)) {
+        reply_fail(r, CHT_INVALID_VALUE, "either {\"key\":n} or {\"value\":\"<base64>\"} is expected");
+    } else if (value != NULL) {
+        r->op.kind = CHT_OP_PAIR_PUT;
+        ok = body_base64(r, value, &r->op.value);
+    } else if (!json_is_integer(key) || json_integer_value(key) < 1 ||
+               json_integer_value(key) > (json_int_t)CHT_KEY_MAX) {
+        reply_fail(r, CHT_INVALID_KEY, "keys are integers from 1 to 281474976710655");
+    } else {
+        r->op.kind = CHT_OP_PAIR_SET;
+        r->op.key = (uint64_t)json_integer_value(key);
+        ok = true;
+    }
+    json_decref(o);
+    return ok;
+}
+
+void pairs_put(struct request *r)
+{
+    r->op = (struct cht_op){.kind = CHT_OP_PAIR_PUT};
+    if (!rest_bytes(r, false, &r->op.name))
+        return;
+    if (body_is_json(r) ? parse_mapping(r) : body_value(r, &r->op.value))
+        request_database(r, true, put);
+}
+
+static void one_deleted(struct request *r)
+{
+    if (!failed(r))
+        reply_empty(r, 204);
+}
+
+static void namespace_deleted(struct request *r)
+{
+    if (failed(r))
+        return;
+    out_text(&r->out, "{\"pairs_deleted\":");
+    out_u64(&r->out, r->op.pairs);
+    out_text(&r->out, ",\"values_deleted\":");
+    out_u64(&r->out, r->op.values);
+    out_text(&r->out, "}");
+    reply_json(r, 200);
+}
+
+static void delete (struct request *r)
+{
+    run_operation(r, r->op.kind == CHT_OP_PREFIX_DEL ? namespace_deleted : one_deleted);
+}
+
+void pairs_delete(struct request *r)
+{
+    bool recursive, values;
+    r->op = (struct cht_op){.kind = CHT_OP_PAIR_DEL};
+    if (!param_bool(r, P_RECURSIVE, false, &recursive) || !param_bool(r, P_VALUES, false, &values))
+        return;
+    if (recursive && r->rest_len == 0) { /* a client's empty variable must not empty the database */
+        reply_fail(r, CHT_INVALID_PAIR, "a prefix is missing; * stands for all");
+        return;
+    }
+    if (!rest_bytes(r, recursive, &r->op.name))
+        return;
+    r->op.kind = recursive ? CHT_OP_PREFIX_DEL : CHT_OP_PAIR_DEL;
+    r->op.with_values = values;
+    request_database(r, false, delete);
+}

@@ -1,0 +1,360 @@
+/* reduce: /reduce/{mode}/{prefix}: payloads in order (streams), the queue, and the aggregates (reduce/aggregate.h). */
+#include "http/handlers.h"
+#include "http/line.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+#include "http/stream.h"
+
+#include "base/alloc.h"
+#include "reduce/mode.h"
+
+#define MEMBERS(text) (sizeof(text) - 1)
+
+static const char malformed[] = ",\"problem\":\"malformed_payload\"}\n";
+
+/* ---- payload modes ---------------------------------------------------------------------------------------------------- */
+
+static size_t append(char *out, size_t at, size_t room, const char *text, size_t n)
+{
+    if (at == SIZE_MAX || room - at < n)
+        return SIZE_MAX;
+    memcpy(out + at, text, n);
+    return at + n;
+}
+
+/* "payload":... behind the head of a line, and its end. */
+static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e, bool bad)
+{
+    bool corrupt = (e->flags & CHT_ENTRY_CORRUPT) != 0;
+    if (room - at < cht_b64_encoded(e->value_len) + 64)
+        return SIZE_MAX;
+    if (corrupt)
+        return append(out, at, room, ",\"payload\":null,\"error\":\"corrupt_value\"}\n", 42);
+    if ((e->flags & CHT_ENTRY_DANGLING) != 0)
+        return append(out, at, room, ",\"payload\":null}\n", 17);
+    at = append(out, at, room, ",\"payload\":\"", 12);
+    at += cht_b64_encode(out + at, e->value, e->value_len);
+    at = append(out, at, room, "\"", 1);
+    return bad ? append(out, at, room, malformed, MEMBERS(malformed)) : append(out, at, room, "}\n", 2);
+}
+
+/* On the scan's workers. Anything longer than the room there is comes back through large(). */
+static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_t room)
+{
+    const struct stream *s = ctx;
+    const struct reduce_decoder *d = s->kind->decoder;
+    char *out = (char *)bytes;
+    if ((e->flags & CHT_ENTRY_LARGE) != 0)
+        return 0;
+    size_t head = line_pair_head(out, room, (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
+    if (head == SIZE_MAX)
+        return SIZE_MAX;
+    if (d == NULL || (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0)
+        return plain(out, head, room, e, false);
+    size_t at = append(out, head, room, ",", 1);
+    if (at == SIZE_MAX)
+        return SIZE_MAX;
+    size_t n = reduce_decode(d, e->value, e->value_len, out + at, room - at);
+    if (n == SIZE_MAX)
+        return SIZE_MAX;
+    return n == 0 ? plain(out, head, room, e, true) : append(out, at + n, room, "}\n", 2);
+}
+
+/* A long payload for a decoder that takes it as a whole (JSON): all of it is in memory meanwhile. False: malformed. */
+static bool decode_whole(struct stream *s, uint64_t key, const struct reduce_decoder *d)
+{
+    struct cht_err err = {0};
+    struct cht_buf *v = &s->r->value;
+    if (d->whole == NULL || cht_store_get(s->r->db->store, key, v, NULL, &err) != CHT_OK)
+        return false;
+    size_t base = s->stage.n;
+    for (size_t room = 2 * v->len + 256; room <= 16 * v->len + 4096; room *= 2) {
+        if (!out_room(&s->stage, room))
+            return true; /* out of memory: the stream is cut off */
+        size_t n = reduce_decode(d, v->data, v->len, s->stage.p + base, room);
+        if (n == 0)
+            return false;
+        if (n != SIZE_MAX) {
+            s->stage.n = base + n;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void large(struct stream *s, const struct cht_entry *e)
+{
+    const struct reduce_decoder *d = s->kind->decoder;
+    struct cht_str name = {.p = e->name, .n = e->name_len};
+    struct cht_err err = {0};
+    enum cht_rc rc;
+    if (!out_room(&s->stage, line_room(name.n, 0)))
+        return;
+    s->stage.n += line_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
+    if (!stream_large(s, e->key, &rc, &err)) {
+        out_text(&s->stage, rc == CHT_KEY_NOT_FOUND ? ",\"payload\":null}\n"
+                                                    : ",\"payload\":null,\"error\":\"corrupt_value\"}\n");
+        return;
+    }
+    size_t before = s->stage.n;
+    out_text(&s->stage, ",");
+    if (d != NULL && stream_decoded(s, d))
+        return;
+    if (d != NULL && decode_whole(s, e->key, d)) {
+        out_text(&s->stage, "}\n");
+        cht_value_close(s->piece.value);
+        s->piece.value = NULL;
+        return;
+    }
+    s->stage.n = before;
+    out_text(&s->stage, ",\"payload\":\"");
+    s->piece.tail = d != NULL ? "\",\"problem\":\"malformed_payload\"}\n" : "\"}\n";
+}
+
+/* A kind for every decoder there is, made once per request: it lives in the stream's source. */
+static void free_kind(struct stream *s) { cht_free(s->source); }
+
+static const struct reduce_mode *find_mode(struct request *r)
+{
+    const char *slash = memchr(r->rest, '/', r->rest_len);
+    size_t n = slash != NULL ? (size_t)(slash - r->rest) : r->rest_len;
+    const struct reduce_mode *m = reduce_mode_find(r->rest, n);
+    if (m == NULL) {
+        reply_fail(r, CHT_UNKNOWN_MODE, "known modes: %s", reduce_mode_names());
+        return NULL;
+    }
+    r->rest += slash != NULL ? n + 1 : n;
+    r->rest_len -= slash != NULL ? n + 1 : n;
+    return m;
+}
+
+/* The parameters that a mode does not know are refused like any other unknown one. */
+static bool only(struct request *r, uint32_t known, const char *mode)
+{
+    for (int p = 0; p < PARAMS; p++) {
+        if (r->param[p].p != NULL && (known & PARAM(p)) == 0) {
+            reply_fail(r, CHT_UNKNOWN_PARAMETER, "mode %s takes no parameter '%s'", mode,
+                       param_name((enum param)p));
+            return false;
+        }
+    }
+    return true;
+}
+
+static void scan_payloads(struct request *r)
+{
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .values = true};
+    bool decode;
+    if (!param_bytes(r, P_AFTER, &cfg.after) || !param_bytes(r, P_UNTIL, &cfg.until) ||
+        !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
+        !param_bool(r, P_DECODE, false, &decode))
+        return;
+    if (!stream_new(r, NULL))
+        return;
+    struct stream_kind *kind = cht_calloc(1, sizeof *kind);
+    if (kind == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        return;
+    }
+    *kind =
+        (struct stream_kind){.render = render, .large = large, .decoder = decode ? r->mode->decoder : NULL};
+    r->stream->source = kind;
+    r->stream->free_source = free_kind;
+    stream_scan(r, &cfg, kind);
+}
+
+/* ---- the queue ---------------------------------------------------------------------------------------------------------- */
+
+#define DRAIN_BYTES (16u << 20) /* one answer's payloads: about that, and one */
+#define DRAIN_ENTRIES 10000u
+#define DRAIN_GROUP 256u
+
+/* Reading and unmapping one pair, all or nothing: an entry that cannot be read stays. */
+struct taking {
+    struct cht_commit commit;
+    struct cht_op ops[2];
+    struct cht_buf value; /* owned */
+    uint8_t name[CHT_NAME_MAX];
+    struct drain *drain;
+};
+
+struct drain {
+    struct cht_mutex mu;
+    struct cht_cond done;
+    size_t waiting; /* guarded by mu */
+    struct taking taking[DRAIN_GROUP];
+};
+
+static void taken(struct cht_commit *c)
+{
+    struct drain *d = ((struct taking *)(void *)c)->drain;
+    cht_mutex_lock(&d->mu);
+    if (--d->waiting == 0)
+        cht_cond_signal(&d->done);
+    cht_mutex_unlock(&d->mu);
+}
+
+static void prepare_taking(struct drain *d, struct taking *t, const struct cht_entry *e)
+{
+    memcpy(t->name, e->name, e->name_len);
+    struct cht_str name = {.p = t->name, .n = e->name_len};
+    t->drain = d;
+    t->ops[0] =
+        (struct cht_op){.kind = CHT_OP_PAIR_READ, .name = name, .with_values = true, .buf = &t->value};
+    t->ops[1] = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = name, .with_values = true};
+    t->commit = (struct cht_commit){.ops = t->ops, .count = 2, .flags = CHT_COMMIT_ATOMIC, .done = taken};
+}
+
+/* All of a group at once, so that they share a sync. */
+static void take_group(struct cht_store *s, struct drain *d, size_t n)
+{
+    cht_mutex_lock(&d->mu);
+    d->waiting = n;
+    cht_mutex_unlock(&d->mu);
+    for (size_t i = 0; i < n; i++) {
+        enum cht_rc rc = cht_store_submit(s, &d->taking[i].commit);
+        if (rc == CHT_PENDING)
+            continue;
+        d->taking[i].commit.rc = rc;
+        taken(&d->taking[i].commit);
+    }
+    cht_mutex_lock(&d->mu);
+    while (d->waiting > 0)
+        cht_cond_wait(&d->done, &d->mu);
+    cht_mutex_unlock(&d->mu);
+}
+
+static void taken_line(struct request *r, const struct taking *t)
+{
+    struct out *o = &r->out;
+    if (out_room(o, line_room(t->ops[0].name.n, t->value.len)))
+        o->n += line_pair_head(o->p + o->n, o->cap - o->n, t->ops[0].name, t->ops[0].key);
+    out_text(o, ",\"payload\":");
+    if (t->ops[0].size > 0)
+        out_b64(o, t->value.data, t->value.len);
+    else
+        out_text(o, "null");
+    out_text(o, "}\n");
+}
+
+/* One page of the scan: its entries go to whoever's commit comes first. */
+static enum cht_rc drain_page(struct request *r, struct drain *d, struct cht_str after, size_t want,
+                              size_t *seen, uint64_t *got)
+{
+    struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .after = after, .limit = want, .workers = 1};
+    struct cht_entry entries[DRAIN_GROUP];
+    struct cht_scan *scan = NULL;
+    size_t n = 1;
+    *seen = 0;
+    enum cht_rc rc = cht_scan_open(r->db->store, &cfg, &scan, &r->err);
+    while (rc == CHT_OK && n > 0 && *seen < want) {
+        rc = cht_scan_next(scan, entries, want - *seen, &n, &r->err);
+        for (size_t i = 0; rc == CHT_OK && i < n; i++)
+            prepare_taking(d, &d->taking[(*seen)++], &entries[i]);
+    }
+    cht_scan_close(scan);
+    if (rc != CHT_OK)
+        return rc;
+    take_group(r->db->store, d, *seen);
+    for (size_t i = 0; i < *seen; i++) {
+        const struct taking *t = &d->taking[i];
+        if (t->commit.rc == CHT_OK) {
+            taken_line(r, t);
+            (*got)++;
+        } else if (t->commit.rc != CHT_BATCH_FAILED) {
+            rc = t->commit.rc;
+            r->err = t->commit.err;
+        }
+    }
+    return rc;
+}
+
+/* On a job thread. What was taken is answered even where a later page fails: it is gone from the queue. */
+static void drain_work(struct request *r)
+{
+    uint64_t limit = r->op.pairs, got = 0;
+    struct cht_str after = {.p = r->name, .n = 0};
+    struct drain *d = cht_calloc(1, sizeof *d);
+    bool more = true;
+    if (d == NULL)
+        r->rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the queue");
+    else
+        r->rc = cht_mutex_init(&d->mu, &r->err);
+    if (r->rc == CHT_OK)
+        r->rc = cht_cond_init(&d->done, &r->err);
+    while (r->rc == CHT_OK && more && got < limit && r->out.n < DRAIN_BYTES) {
+        size_t want = limit - got < DRAIN_GROUP ? (size_t)(limit - got) : DRAIN_GROUP, seen;
+        r->rc = drain_page(r, d, after, want, &seen, &got);
+        more = seen == want;
+        if (seen > 0) {
+            after.n = d->taking[seen - 1].ops[0].name.n;
+            memcpy(r->name, d->taking[seen - 1].name, after.n);
+        }
+    }
+    for (size_t i = 0; d != NULL && i < DRAIN_GROUP; i++)
+        cht_buf_free(&d->taking[i].value);
+    cht_free(d);
+    if (r->rc != CHT_OK && got > 0) {
+        out_text(&r->out, "{\"error\":");
+        problem_text(&r->out, r->rc, r->err.msg[0] != 0 ? r->err.msg : cht_rc_text(r->rc));
+        out_text(&r->out, "}}\n");
+        r->rc = CHT_OK;
+        return;
+    }
+    out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)got);
+}
+
+static void drained(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        reply_err(r, r->rc, &r->err);
+    else
+        stream_out(r);
+}
+
+static void drain(struct request *r)
+{
+    if (stream_new(r, NULL)) /* first: what was taken must have a way out */
+        request_job(r, drain_work, drained);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- */
+
+void reduce_get(struct request *r)
+{
+    static const uint32_t known =
+        PARAM(P_DB) | PARAM(P_AFTER) | PARAM(P_UNTIL) | PARAM(P_LIMIT) | PARAM(P_DECODE);
+    const struct reduce_mode *m = find_mode(r);
+    if (m == NULL || !rest_bytes(r, true, &r->op.name))
+        return;
+    r->mode = m;
+    if (m->kind == REDUCE_AGGREGATE)
+        aggregate_get(r);
+    else if (only(r, known, m->names[0]))
+        request_database(r, false, scan_payloads);
+}
+
+void reduce_post(struct request *r)
+{
+    static const char smooth[] = "smooth/";
+    if (r->rest_len >= sizeof smooth - 1 && memcmp(r->rest, smooth, sizeof smooth - 1) == 0) {
+        r->rest += sizeof smooth - 1;
+        r->rest_len -= sizeof smooth - 1;
+        if (only(r, PARAM(P_DB) | PARAM(P_ORDERS) | PARAM(P_TOPK), "smooth"))
+            lm_smooth(r);
+        return;
+    }
+    const struct reduce_mode *m = find_mode(r);
+    if (m == NULL || !rest_bytes(r, true, &r->op.name))
+        return;
+    if (m->kind != REDUCE_QUEUE) {
+        reply_header(r, "Allow", "GET, HEAD");
+        reply_fail(r, CHT_METHOD, "mode %s is read with GET", m->names[0]);
+    } else if (only(r, PARAM(P_DB) | PARAM(P_LIMIT), m->names[0]) &&
+               param_number(r, P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &r->op.pairs)) {
+        r->op.pairs = r->op.pairs < DRAIN_ENTRIES ? r->op.pairs : DRAIN_ENTRIES;
+        request_database(r, true, drain);
+    }
+}

@@ -1,0 +1,175 @@
+/* request: one request from its first line to its answer. It lives on one HTTP thread (struct worker); while it is
+ * suspended another thread fills in the result and wakes it, and touches nothing else.
+ *
+ *   NEW -> BODY -> [handler] -> READY -> (answered, recycled)
+ *                      |  ^
+ *                      v  | request_wake, from any thread
+ *                     WAITING (the connection is suspended)
+ *
+ * A handler (route->run) ends in exactly one of: reply_* (READY), stream_begin (READY), or request_suspend followed by
+ * something that will call request_wake; then `resume` runs on the HTTP thread and ends likewise.
+ */
+#pragma once
+
+#include "http/access.h"
+#include "http/dbs.h"
+#include "http/out.h"
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+
+#include "exec/pool.h"
+
+struct request;
+struct worker;
+struct conn;
+struct stream;
+
+enum method { METHOD_GET = 1, METHOD_POST = 2, METHOD_PUT = 4, METHOD_DELETE = 8 };
+
+/* Query parameters; names in params.c. */
+enum param {
+    P_DB,
+    P_AFTER,
+    P_UNTIL,
+    P_LIMIT,
+    P_SIZE,
+    P_VALUES,
+    P_KEYS,
+    P_COUNT,
+    P_EXACT,
+    P_REVERSE,
+    P_RECURSIVE,
+    P_ATOMIC,
+    P_RESULTS,
+    P_DECODE,
+    P_SORT,
+    P_TO,
+    P_METRIC,
+    P_ORDERS,
+    P_TOPK,
+    P_ORDER,
+    P_CONFIRM,
+    PARAMS
+};
+#define PARAM(p) (UINT32_C(1) << (p))
+
+struct param_value {
+    const char *p; /* percent-decoded, NULL: not given; borrowed from the request */
+    size_t n;
+};
+
+/* What a route does with a body. */
+enum body {
+    BODY_NONE,   /* dropped */
+    BODY_VALUE,  /* a value: raw or {"value":...} */
+    BODY_JSON,   /* a small document */
+    BODY_BATCH,  /* batch.c reads it as it arrives */
+    BODY_NGRAMS, /* lm.c likewise */
+};
+
+struct route {
+    unsigned method;
+    const char *path; /* "/kv/" with rest: everything behind it is the rest */
+    bool rest;
+    const char *label; /* in metrics and logs: "/kv/{key}" */
+    void (*run)(struct request *r);
+    uint32_t params; /* PARAM(...) that are known here */
+    bool any_params; /* others are ignored (service calls) */
+    enum right right;
+    enum body body;
+    unsigned index; /* set by the router */
+};
+
+enum phase { PHASE_NEW, PHASE_BODY, PHASE_WAITING, PHASE_READY, PHASE_SENT };
+
+enum media {
+    MEDIA_JSON,
+    MEDIA_PROBLEM,
+    MEDIA_NDJSON,
+    MEDIA_OCTETS,
+    MEDIA_TEXT,
+    MEDIA_METRICS,
+    MEDIA_YAML,
+    MEDIA_NONE
+};
+
+#define REQUEST_HEADERS 4
+#define REQUEST_ID_MAX 128u
+#define REQUEST_LOG_PATH 1024u
+
+struct request {
+    struct worker *w; /* all of these: set when it begins, the HTTP thread's */
+    struct conn *conn;
+    struct MHD_Connection *mc;
+    struct request *next; /* free list */
+    const struct route *route;
+    const struct token *token; /* NULL without --tokens */
+    enum method method;
+    bool head, early, close;
+    _Atomic int phase; /* enum phase */
+    uint64_t start_ns;
+
+    char *uri; /* owned, cap uri_cap: as it was sent, decoded in place */
+    size_t uri_len, uri_cap;
+    char log_path[REQUEST_LOG_PATH]; /* the path as it was sent, cut there */
+    size_t log_path_len;
+    const char *rest; /* decoded, behind route->path */
+    size_t rest_len;
+    struct param_value param[PARAMS];
+    char method_name[16];
+    char id[REQUEST_ID_MAX + 1];
+    size_t id_len;
+
+    struct database *db; /* held until the end */
+
+    uint8_t *body; /* owned, cap body_cap */
+    size_t body_len, body_cap;
+    uint64_t body_max;
+    bool body_over; /* longer than allowed: dropped, answered 413 */
+    uint64_t body_dropped;
+    struct batch *batch;            /* owned: BODY_BATCH */
+    const struct reduce_mode *mode; /* of /reduce, static */
+    struct lm_call *lm;             /* owned: BODY_NGRAMS and what else the language model needs */
+
+    /* the answer */
+    int status;
+    enum media media;
+    struct out out;
+    struct {
+        const char *name;
+        char value[64];
+    } header[REQUEST_HEADERS];
+    unsigned headers;
+    struct stream *stream; /* owned; NULL: the answer is `out` */
+    uint64_t sent;         /* bytes of the body so far */
+
+    /* while suspended */
+    void (*resume)(struct request *r);
+    void (*work)(struct request *r); /* on a job thread */
+    struct cht_task task;
+    struct cht_commit commit;
+    _Atomic int woken; /* of a commit: 0 running, 1 the connection is suspended, 2 done */
+    struct cht_op op;
+    struct cht_buf value; /* owned */
+    uint8_t name[CHT_NAME_MAX + 8];
+    enum cht_rc rc; /* of the work */
+    struct cht_err err;
+};
+
+/* Suspends the connection; then something must call request_wake. resume runs on the HTTP thread. */
+void request_suspend(struct request *r, void (*resume)(struct request *r));
+/* From any thread, once for each suspension. The request may be gone when it returns. */
+void request_wake(struct request *r);
+/* Runs `work` on a job thread, then `resume` here. The connection is suspended meanwhile. */
+void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r));
+
+/* The same on the few threads for work of seconds. */
+void request_long_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r));
+
+/* The database of ?db=, held in r->db, then `then` runs: at once where it is open, else on the way back from a job thread.
+ * create: a write, which makes a database that is not there. Errors are answered. */
+void request_database(struct request *r, bool create, void (*then)(struct request *r));
+
+/* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
+void request_commit(struct request *r, void (*then)(struct request *r));

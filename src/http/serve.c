@@ -1,0 +1,256 @@
+/* serve: see serve.h. The order of a life: configuration -> log -> port -> databases -> ready -> signal -> drain ->
+ * connections end -> checkpoint -> exit.
+ */
+#include "http/serve.h"
+
+#include "http/server.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED };
+
+#define DIRS_MAX 64u
+#define CLOSE_WAIT_NS UINT64_C(10000000000)
+
+struct service {
+    struct conf conf;
+    struct log *log;
+    struct server *server;
+    struct cht_env *env;
+    struct dbs *dbs;
+    char *dir_text; /* owned: --data cut at its commas */
+    const char *dirs[DIRS_MAX];
+    size_t dir_count;
+};
+
+static enum log_level parse_level(const char *s)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+    int i = 0;
+    while (i < 3 && strcmp(names[i], s) != 0)
+        i++;
+    return (enum log_level)i;
+}
+
+static enum cht_rc split_dirs(struct service *v, struct cht_err *err)
+{
+    v->dir_text = cht_strdup(v->conf.data);
+    if (v->dir_text == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the configuration");
+    for (char *p = v->dir_text; p != NULL;) {
+        char *comma = strchr(p, ',');
+        if (comma != NULL)
+            *comma++ = 0;
+        if (*p == 0 || v->dir_count == DIRS_MAX)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                            "data: '%.100s' is not a list of at most %u directories", v->conf.data, DIRS_MAX);
+        v->dirs[v->dir_count++] = p;
+        p = comma;
+    }
+    return CHT_OK;
+}
+
+static struct cht_env_config env_config(const struct service *v)
+{
+    const struct conf *c = &v->conf;
+    enum cht_durability d = CHT_DURABLE_SYNC;
+    if (strcmp(c->durability, "interval") == 0)
+        d = CHT_DURABLE_INTERVAL;
+    else if (strcmp(c->durability, "os") == 0)
+        d = CHT_DURABLE_OS;
+    return (struct cht_env_config){.dirs = v->dirs,
+                                   .dir_count = v->dir_count,
+                                   .durability = d,
+                                   .interval_ms = (unsigned)c->interval_ms,
+                                   .max_value_size = (uint32_t)c->max_value_size,
+                                   .checkpoint_log_bytes = c->checkpoint_log_bytes,
+                                   .dirty_bytes = c->dirty_bytes,
+                                   .scan_workers = (unsigned)c->scan_workers,
+                                   .default_shards = (unsigned)c->shards};
+}
+
+struct opening {
+    struct service *v;
+    bool failed;
+};
+
+/* One that cannot be opened is logged; its calls are answered with the error. */
+static void open_one(void *ctx, const char *name)
+{
+    struct opening *o = ctx;
+    struct database *d = NULL;
+    struct cht_err err = {0};
+    bool created;
+    uint64_t start = cht_now_ns();
+    enum cht_rc rc = dbs_open(o->v->dbs, name, strcmp(name, "default") == 0, 0, &d, &created, &err);
+    if (rc == CHT_OK) {
+        log_say(o->v->log, LOG_INFO, "database_open", "%s in %llu ms%s", name,
+                (unsigned long long)((cht_now_ns() - start) / 1000000), created ? ", created" : "");
+        dbs_put(d);
+        return;
+    }
+    log_say(o->v->log, LOG_ERROR, "database_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
+    o->failed = o->failed || strcmp(name, "default") == 0;
+}
+
+static enum cht_rc open_databases(struct service *v, struct cht_err *err)
+{
+    struct cht_env_config cfg = env_config(v);
+    struct opening o = {.v = v};
+    enum cht_rc rc = cht_env_open(&cfg, &v->env, err);
+    if (rc == CHT_OK)
+        rc = dbs_new(v->env, &v->dbs, err);
+    if (rc != CHT_OK)
+        return rc;
+    open_one(&o, "default"); /* first: it is looked up most */
+    if (o.failed)
+        return CHT_FAIL(err, CHT_CORRUPT, "the default database cannot be opened; see the log");
+    return dbs_list(v->dbs, open_one, &o, err);
+}
+
+static enum cht_rc write_port(const struct service *v, struct cht_err *err)
+{
+    char text[16];
+    if (v->conf.port_file[0] == 0)
+        return CHT_OK;
+    int n = snprintf(text, sizeof text, "%u\n", v->server->port);
+    FILE *f = fopen(v->conf.port_file, "w");
+    bool ok = f != NULL && fwrite(text, 1, (size_t)n, f) == (size_t)n;
+    if (f != NULL && fclose(f) != 0)
+        ok = false;
+    return ok ? CHT_OK : CHT_FAIL(err, CHT_IO, "cannot write the port to %s", v->conf.port_file);
+}
+
+/* A second signal to stop while this one is being obeyed. */
+static void leave_if_told(struct service *v, char signal)
+{
+    if (signal != 'T' && signal != 'I')
+        return;
+    (void)fputs("cheetah-db: second signal: ending at once; the log has all that was acknowledged\n", stderr);
+    if (v->env != NULL)
+        (void)fflush(stderr);
+    cht_os_exit_now(1);
+}
+
+static void *watch_signals(void *arg)
+{
+    for (;;)
+        leave_if_told(arg, cht_os_wait_signal(-1));
+    return NULL;
+}
+
+/* From the first signal to the last connection. */
+static void drain(struct service *v, char signal)
+{
+    uint64_t end = cht_now_ns() + (signal == 'T' ? v->conf.drain_seconds : 0) * UINT64_C(1000000000);
+    atomic_store_explicit(&v->server->state, SERVER_DRAINING, memory_order_release);
+    log_say(v->log, LOG_INFO, "draining", "for %llu s",
+            (unsigned long long)(signal == 'T' ? v->conf.drain_seconds : 0));
+    while (cht_now_ns() < end) {
+        uint64_t left = (end - cht_now_ns()) / 1000000 + 1;
+        leave_if_told(v, cht_os_wait_signal(left < 200 ? (int)left : 200));
+    }
+}
+
+static void wait_for_end(struct service *v)
+{
+    for (;;) {
+        char signal = cht_os_wait_signal(-1);
+        struct cht_err err = {0};
+        if (signal == 'H' && server_reload(v->server, &err) != CHT_OK)
+            log_say(v->log, LOG_ERROR, "reload_failed", "%s", err.msg);
+        else if (signal == 'H')
+            log_say(v->log, LOG_INFO, "reloaded", "tokens");
+        if (signal == 'T' || signal == 'I') {
+            drain(v, signal);
+            return;
+        }
+    }
+}
+
+static enum cht_rc stop(struct service *v, struct cht_err *err)
+{
+    struct cht_thread watcher;
+    (void)cht_thread_start(&watcher, "cht-signals", watch_signals, v,
+                           NULL); /* without it only SIGKILL is quicker */
+    server_stop(v->server, CLOSE_WAIT_NS);
+    v->server = NULL;
+    dbs_free(v->dbs);
+    v->dbs = NULL;
+    enum cht_rc rc = cht_env_close(v->env, err);
+    v->env = NULL;
+    return rc;
+}
+
+static int exit_code(enum cht_rc rc)
+{
+    if (rc == CHT_OK)
+        return EXIT_OK;
+    if (rc == CHT_INVALID_ARGUMENT)
+        return EXIT_USAGE;
+    return rc == CHT_CORRUPT || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED ? EXIT_DAMAGED
+                                                                                     : EXIT_FAILED;
+}
+
+static enum cht_rc run(struct service *v, struct cht_err *err)
+{
+    enum cht_rc rc = split_dirs(v, err);
+    cht_os_block_signals();
+    (void)cht_os_raise_files();
+    if (rc == CHT_OK)
+        rc = log_new(strcmp(v->conf.log_format, "json") == 0, parse_level(v->conf.log_level), &v->log, err);
+    if (rc == CHT_OK)
+        rc = server_start(&v->conf, v->log, &v->server, err);
+    if (rc == CHT_OK)
+        rc = write_port(v, err);
+    if (rc == CHT_OK)
+        log_say(v->log, LOG_INFO, "listening", "%s://%s, port %u",
+                v->conf.tls_cert[0] != 0 ? "https" : "http", v->conf.listen, v->server->port);
+    if (rc == CHT_OK)
+        rc = open_databases(v, err);
+    if (rc == CHT_OK) {
+        server_ready(v->server, v->env, v->dbs);
+        log_say(v->log, LOG_INFO, "ready", "version " CHEETAH_VERSION);
+        wait_for_end(v);
+        rc = stop(v, err);
+        if (rc == CHT_OK)
+            log_say(v->log, LOG_INFO, "stopped", "cleanly");
+        return rc;
+    }
+    server_stop(v->server, 0);
+    v->server = NULL;
+    dbs_free(v->dbs);
+    if (v->env != NULL)
+        (void)cht_env_close(v->env, NULL); /* the first failure is the one to tell */
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+int serve_main(int argc, char **argv)
+{
+    struct service *v = cht_calloc(1, sizeof *v);
+    struct cht_err err = {0};
+    if (v == NULL)
+        return EXIT_FAILED;
+    enum cht_rc rc = conf_read(&v->conf, argc, argv, NULL, &err);
+    if (rc == CHT_OK && v->conf.help)
+        conf_help(stdout);
+    else if (rc == CHT_OK && v->conf.print)
+        conf_print(&v->conf, stdout);
+    else if (rc == CHT_OK)
+        rc = run(v, &err);
+    if (rc != CHT_OK && v->log != NULL)
+        log_say(v->log, LOG_ERROR, "failed", "%s: %s", cht_rc_slug(rc), err.msg);
+    log_free(v->log);
+    if (rc != CHT_OK)
+        (void)fprintf(stderr, "cheetah-db: %s\n", err.msg);
+    conf_fini(&v->conf);
+    cht_free(v->dir_text);
+    cht_free(v);
+    return exit_code(rc);
+}

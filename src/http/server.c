@@ -1,0 +1,333 @@
+/* server: see server.h. The acceptor's thread, start and stop. */
+#include "http/server.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "os/io.h"
+
+#include <string.h>
+
+#define PEM_MAX (1u << 20)
+#define LINGER_MAX 64u
+#define LINGER_NS UINT64_C(2000000000)
+#define LINGER_BYTES (64u << 20)
+#define OVER_LIMIT 512u /* connections beyond the limit that are told so; further ones are closed */
+#define JOB_THREADS 8u
+#define LONG_JOB_THREADS 4u
+
+/* ---- addresses ------------------------------------------------------------------------------------------------------ */
+
+static struct address **address_slot(struct server *s, const uint8_t key[16])
+{
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (int i = 0; i < 16; i++)
+        h = (h ^ key[i]) * UINT64_C(1099511628211);
+    struct address **at = &s->addresses[h % ADDRESS_SLOTS];
+    while (*at != NULL && memcmp((*at)->key, key, 16) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+bool server_count_address(struct server *s, struct conn *c)
+{
+    uint64_t max = s->conf->max_connections_per_address;
+    if (max == 0)
+        return true;
+    cht_mutex_lock(&s->addr_mu);
+    struct address **at = address_slot(s, c->peer.key);
+    if (*at == NULL) {
+        *at = cht_calloc(1, sizeof **at);
+        if (*at != NULL)
+            memcpy((*at)->key, c->peer.key, 16);
+    }
+    c->counted = *at != NULL;
+    bool ok = c->counted && ++(*at)->count <= max;
+    cht_mutex_unlock(&s->addr_mu);
+    return ok;
+}
+
+void server_uncount_address(struct server *s, struct conn *c)
+{
+    if (!c->counted)
+        return;
+    cht_mutex_lock(&s->addr_mu);
+    struct address **at = address_slot(s, c->peer.key), *a = *at;
+    if (a != NULL && --a->count == 0) {
+        *at = a->next;
+        cht_free(a);
+    }
+    cht_mutex_unlock(&s->addr_mu);
+}
+
+/* ---- the acceptor ----------------------------------------------------------------------------------------------------- */
+
+struct lingering {
+    int fd;
+    uint64_t until;
+    size_t read;
+};
+
+struct acceptor {
+    struct lingering list[LINGER_MAX];
+    size_t n;
+};
+
+static struct worker *least_loaded(struct server *s)
+{
+    struct worker *best = &s->workers[0];
+    for (unsigned i = 1; i < s->worker_count; i++) {
+        if (atomic_load_explicit(&s->workers[i].count, memory_order_relaxed) <
+            atomic_load_explicit(&best->count, memory_order_relaxed))
+            best = &s->workers[i];
+    }
+    return best;
+}
+
+static void accept_one(struct server *s, int fd, const struct cht_peer *peer)
+{
+    uint64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
+    struct conn *c = open < s->conf->max_connections + OVER_LIMIT ? cht_calloc(1, sizeof *c) : NULL;
+    if (c == NULL) {
+        atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+        cht_net_close(fd);
+        return;
+    }
+    c->fd = fd;
+    c->peer = *peer;
+    c->refused = open >= s->conf->max_connections || !server_count_address(s, c);
+    atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
+    worker_add(least_loaded(s), c);
+}
+
+static void accept_all(struct server *s)
+{
+    struct cht_peer peer;
+    bool exhausted = false;
+    int fd;
+    while (cht_net_accept(s->listen_fd, &fd, &peer, &exhausted))
+        accept_one(s, fd, &peer);
+    if (exhausted) {
+        log_say(s->log, LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
+        cht_sleep_ns(100000000);
+    }
+}
+
+/* New ones from the workers come through a pipe of one slot guarded by addr_mu. */
+static void take_lingering(struct server *s, struct acceptor *a)
+{
+    cht_mutex_lock(&s->addr_mu);
+    for (size_t i = 0; i < s->linger_n; i++) {
+        if (a->n == LINGER_MAX) {
+            cht_net_close(s->linger[i]);
+            continue;
+        }
+        a->list[a->n++] = (struct lingering){.fd = s->linger[i], .until = cht_now_ns() + LINGER_NS};
+    }
+    s->linger_n = 0;
+    cht_mutex_unlock(&s->addr_mu);
+}
+
+void server_linger(struct server *s, int fd)
+{
+    cht_mutex_lock(&s->addr_mu);
+    bool room = s->linger_n < LINGER_SLOTS && !atomic_load_explicit(&s->stop, memory_order_relaxed);
+    if (room)
+        s->linger[s->linger_n++] = fd;
+    cht_mutex_unlock(&s->addr_mu);
+    if (room)
+        cht_bell_ring(s->acceptor_bell);
+    else
+        cht_net_close(fd);
+}
+
+/* Reads what refused clients still send, so that closing does not destroy the answer they have not read yet. */
+static void drop_input(struct acceptor *a, bool all)
+{
+    uint64_t now = cht_now_ns();
+    for (size_t i = 0; i < a->n;) {
+        struct lingering *l = &a->list[i];
+        size_t n;
+        bool open = cht_net_discard(l->fd, &n);
+        l->read += n;
+        if (open && now < l->until && l->read < LINGER_BYTES && !all) {
+            i++;
+            continue;
+        }
+        cht_net_close(l->fd);
+        *l = a->list[--a->n];
+    }
+}
+
+static void *acceptor_main(void *arg)
+{
+    struct server *s = arg;
+    struct acceptor a = {.n = 0};
+    while (!atomic_load_explicit(&s->stop, memory_order_acquire)) {
+        int fds[LINGER_MAX + 2] = {s->acceptor_bell, s->listen_fd};
+        bool ready[LINGER_MAX + 2];
+        bool accepting = atomic_load_explicit(&s->accepting, memory_order_acquire);
+        for (size_t i = 0; i < a.n; i++)
+            fds[2 + i] = a.list[i].fd;
+        if (!accepting)
+            fds[1] = -1;
+        cht_net_poll(fds, ready, 2 + a.n, a.n > 0 ? 100 : 1000);
+        if (ready[0]) {
+            cht_bell_drain(s->acceptor_bell);
+            take_lingering(s, &a);
+        }
+        if (accepting && ready[1])
+            accept_all(s);
+        drop_input(&a, false);
+    }
+    take_lingering(s, &a);
+    drop_input(&a, true);
+    return NULL;
+}
+
+/* ---- start and stop ------------------------------------------------------------------------------------------------------ */
+
+static enum cht_rc read_tls(struct server *s, struct cht_err *err)
+{
+    const struct conf *c = s->conf;
+    size_t n;
+    if ((c->tls_cert[0] == 0) != (c->tls_key[0] == 0))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-cert and --tls-key go together");
+    if (c->tls_cert[0] == 0)
+        return CHT_OK;
+    enum cht_rc rc = cht_os_read_file(c->tls_cert, PEM_MAX, &s->tls_cert, &n, err);
+    return rc == CHT_OK ? cht_os_read_file(c->tls_key, PEM_MAX, &s->tls_key, &n, err) : rc;
+}
+
+static enum cht_rc read_tokens(struct server *s, struct cht_err *err)
+{
+    struct access *a = NULL;
+    if (s->conf->tokens[0] == 0)
+        return CHT_OK;
+    enum cht_rc rc = access_load(s->conf->tokens, &a, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (cht_os_file_is_open_to_all(s->conf->tokens))
+        log_say(s->log, LOG_WARN, "tokens_readable", "others can read the token file; chmod 600 %s",
+                s->conf->tokens);
+    struct access *old = atomic_exchange_explicit(&s->access, a, memory_order_acq_rel);
+    if (old != NULL) { /* requests may still look at it; it is small and reloads are rare */
+        struct access_list *l = cht_malloc(sizeof *l);
+        if (l != NULL) {
+            *l = (struct access_list){.access = old, .next = s->old_access};
+            s->old_access = l;
+        }
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc open_port(struct server *s, struct cht_err *err)
+{
+    bool loopback;
+    enum cht_rc rc = cht_net_listen(s->conf->listen, &s->listen_fd, &s->port, &loopback, err);
+    if (rc != CHT_OK)
+        s->listen_fd = -1;
+    if (rc == CHT_OK && !loopback && s->conf->tokens[0] == 0 && !s->conf->allow_anonymous)
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                      "%s can be reached from other machines: give --tokens FILE, or --allow-anonymous",
+                      s->conf->listen);
+    return rc;
+}
+
+static enum cht_rc start_workers(struct server *s, struct cht_err *err)
+{
+    unsigned n = s->conf->http_threads > 0 ? (unsigned)s->conf->http_threads : cht_os_cores();
+    s->workers = cht_calloc(n, sizeof *s->workers);
+    if (s->workers == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u HTTP threads", n);
+    s->worker_count = n;
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < n && rc == CHT_OK; i++)
+        rc = worker_start(&s->workers[i], s, i, err);
+    return rc;
+}
+
+enum cht_rc server_start(const struct conf *c, struct log *log, struct server **out, struct cht_err *err)
+{
+    struct server *s = cht_calloc(1, sizeof *s);
+    if (s == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the server");
+    s->conf = c;
+    s->log = log;
+    s->start_ns = cht_now_ns();
+    s->listen_fd = s->acceptor_bell = -1;
+    s->inline_commits = strcmp(c->durability, "sync") != 0;
+    enum cht_rc rc = cht_mutex_init(&s->addr_mu, err);
+    if (rc == CHT_OK)
+        rc = read_tls(s, err);
+    if (rc == CHT_OK)
+        rc = read_tokens(s, err);
+    if (rc == CHT_OK)
+        rc = open_port(s, err);
+    if (rc == CHT_OK)
+        rc = cht_bell_new(&s->acceptor_bell, err);
+    if (rc == CHT_OK)
+        rc = cht_pool_new(JOB_THREADS, "cht-job", &s->jobs, err);
+    if (rc == CHT_OK)
+        rc = cht_pool_new(LONG_JOB_THREADS, "cht-long", &s->long_jobs, err);
+    if (rc == CHT_OK)
+        rc = start_workers(s, err);
+    if (rc == CHT_OK) {
+        atomic_store_explicit(&s->accepting, true, memory_order_release);
+        rc = cht_thread_start(&s->acceptor, "cht-accept", acceptor_main, s, err);
+        s->acceptor_up = rc == CHT_OK;
+    }
+    if (rc != CHT_OK) {
+        server_stop(s, 0);
+        return rc;
+    }
+    *out = s;
+    return CHT_OK;
+}
+
+void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs)
+{
+    s->env = env;
+    s->dbs = dbs;
+    atomic_store_explicit(&s->state, SERVER_READY, memory_order_release);
+}
+
+enum cht_rc server_reload(struct server *s, struct cht_err *err) { return read_tokens(s, err); }
+
+void server_stop(struct server *s, uint64_t wait_ns)
+{
+    if (s == NULL)
+        return;
+    atomic_store_explicit(&s->accepting, false, memory_order_release);
+    atomic_store_explicit(&s->state, SERVER_CLOSING,
+                          memory_order_release); /* the ticks end streams and idle connections */
+    uint64_t end = cht_now_ns() + wait_ns;
+    while (atomic_load_explicit(&s->connections, memory_order_relaxed) > 0 && cht_now_ns() < end)
+        cht_sleep_ns(5000000);
+    atomic_store_explicit(&s->stop, true, memory_order_release);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_join(&s->workers[i]);
+    cht_pool_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
+    cht_pool_free(s->long_jobs);
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_close(&s->workers[i]);
+    if (s->acceptor_up) {
+        cht_bell_ring(s->acceptor_bell);
+        cht_thread_join(&s->acceptor);
+    }
+    if (s->acceptor_bell >= 0)
+        cht_net_close(s->acceptor_bell);
+    if (s->listen_fd >= 0)
+        cht_net_close(s->listen_fd);
+    access_free(atomic_load(&s->access));
+    while (s->old_access != NULL) {
+        struct access_list *l = s->old_access;
+        s->old_access = l->next;
+        access_free(l->access);
+        cht_free(l);
+    }
+    cht_free(s->tls_cert);
+    cht_free(s->tls_key);
+    cht_free(s->workers);
+    cht_mutex_fini(&s->addr_mu);
+    cht_free(s);
+}

@@ -1,0 +1,138 @@
+/* server: the HTTP service. N workers, each one thread with one libmicrohttpd daemon (epoll) that it drives itself; an
+ * acceptor that hands new connections to the worker with the fewest.
+ *
+ * The worker waits on the daemon's epoll descriptor and then calls MHD_run, which never blocks: libmicrohttpd's own loop
+ * asks again with its time-out when exactly 128 events were ready, before it has served them. A daemon that is driven from
+ * outside has no wake-up of its own, so each worker has a bell.
+ */
+#pragma once
+
+#include "http/log.h"
+#include "http/metrics.h"
+#include "http/request.h"
+
+#include "base/rng.h"
+#include "conf/conf.h"
+#include "os/net.h"
+#include "os/thread.h"
+
+enum server_state { SERVER_STARTING, SERVER_READY, SERVER_DRAINING, SERVER_CLOSING };
+
+/* One address with connections, in a small hash table. */
+struct address {
+    uint8_t key[16];
+    uint32_t count;
+    struct address *next;
+};
+#define ADDRESS_SLOTS 1024u
+#define LINGER_SLOTS 32u
+
+struct access_list {
+    struct access *access;
+    struct access_list *next;
+};
+
+struct server {
+    const struct conf *conf;         /* borrowed */
+    struct log *log;                 /* borrowed */
+    struct cht_env *env;             /* set when the environment is open, before SERVER_READY */
+    struct dbs *dbs;                 /* likewise */
+    _Atomic(struct access *) access; /* NULL without tokens */
+    _Atomic int state;               /* enum server_state */
+    unsigned port;
+    uint64_t start_ns;
+
+    int listen_fd, acceptor_bell;
+    struct cht_thread acceptor;
+    bool acceptor_up;
+    _Atomic bool accepting, stop;
+
+    struct worker *workers;
+    unsigned worker_count;
+    struct cht_pool *jobs;
+    struct cht_pool *long_jobs; /* those that may take seconds */
+
+    struct cht_mutex addr_mu;
+    struct address *addresses[ADDRESS_SLOTS]; /* guarded by addr_mu */
+
+    int linger[LINGER_SLOTS]; /* guarded by addr_mu: on their way to the acceptor */
+    size_t linger_n;
+    struct access_list *old_access; /* the main thread's: replaced, freed at the end */
+
+    char *tls_cert, *tls_key; /* owned */
+    _Atomic uint64_t connections, streams, refused;
+    _Atomic uint64_t stream_entries, stream_bytes;
+    bool inline_commits; /* a commit may be answered by the thread that makes it */
+    struct reduce_cache *cache;
+    struct lm_engine *lm;
+};
+
+/* A connection; the worker's. */
+struct conn {
+    struct worker *w;
+    struct conn *prev, *next;
+    struct request *req; /* under way, NULL between requests */
+    int fd;
+    bool refused; /* over a limit: every request is answered 503 */
+    bool counted; /* in the table of addresses */
+    bool linger;  /* was answered before its body was read */
+    bool killed;
+    bool used;      /* has had a request */
+    uint64_t since; /* ns: connected, or the last request ended */
+    struct cht_peer peer;
+};
+
+struct worker {
+    struct server *srv;
+    unsigned index;
+    struct MHD_Daemon *daemon;
+    int epoll_fd, bell;
+    struct cht_thread thread;
+    bool up;
+    struct cht_mutex mu;
+    struct conn *inbox; /* guarded by mu: accepted, not yet taken */
+    _Atomic bool has_inbox;
+    _Atomic uint64_t count;
+    _Atomic int
+        rung; /* 1: the bell rings or has been heard, and what it was rung for is still to be looked at */
+    struct conn *conns;    /* the thread's, like all below */
+    struct conn *incoming; /* being added */
+    struct request *spare;
+    unsigned spares;
+    struct out access_log;
+    uint64_t access_lines, access_since, now, wall, wall_at;
+    struct cht_rng rng;
+    struct metrics metrics;
+};
+
+/* Starts workers, then listens; state is SERVER_STARTING until the caller sets env and dbs and calls server_ready. */
+enum cht_rc server_start(const struct conf *c, struct log *log, struct server **out, struct cht_err *err);
+void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs);
+/* Stops accepting, ends streams, waits for what is under way (at most wait_ns), joins the threads and frees everything but
+ * env and dbs. NULL is legal. */
+void server_stop(struct server *s, uint64_t wait_ns);
+/* Reads the token file again; the old one stays on an error. */
+enum cht_rc server_reload(struct server *s, struct cht_err *err);
+
+/* worker.c */
+enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, struct cht_err *err);
+void worker_add(struct worker *w, struct conn *c); /* any thread */
+/* Lets a suspended connection go on: libmicrohttpd notes it, the bell makes the worker look. Any thread. */
+void worker_resume(struct worker *w, struct MHD_Connection *mc);
+void worker_join(struct worker *w);  /* after srv->stop is set */
+void worker_close(struct worker *w); /* after the job threads have ended: waits for commits, frees all */
+/* server.c: false where this address has too many already. */
+bool server_count_address(struct server *s, struct conn *c);
+void server_uncount_address(struct server *s, struct conn *c);
+/* The acceptor reads and drops what still comes in on this descriptor, which it owns from here. */
+void server_linger(struct server *s, int fd);
+
+/* router.c */
+const struct route *router_find(const char *path, size_t len, unsigned method, const char **rest,
+                                size_t *rest_len, unsigned *allowed);
+const struct route *router_route(unsigned index); /* NULL behind the last */
+unsigned router_count(void);
+
+/* worker.c */
+struct request *request_new(struct worker *w);
+void request_recycle(struct request *r);

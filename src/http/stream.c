@@ -1,0 +1,396 @@
+/* stream: see stream.h. */
+#include "http/stream.h"
+
+#include "http/reply.h"
+#include "http/server.h"
+
+#include "base/alloc.h"
+#include "reduce/mode.h"
+#include "reduce/payload.h"
+
+#include <stdio.h>
+
+/* ---- text to libmicrohttpd ------------------------------------------------------------------------------------ */
+
+/* The next text, or the error line where the server ends the stream. */
+static enum more next_text(struct stream *s)
+{
+    if (s->abort != CHT_OK && !s->ended) {
+        s->stage.n = 0;
+        stream_error_line(s, s->abort, cht_rc_text(s->abort));
+        s->at = s->stage.p;
+        s->left = s->stage.n;
+        s->ended = true;
+        return s->stage.failed ? MORE_END : MORE_TEXT;
+    }
+    if (s->ended)
+        return MORE_END;
+    enum more m = s->next(s, &s->at, &s->left);
+    s->ended = m == MORE_END;
+    return m;
+}
+
+/* Nothing to send yet. True if there is by now. */
+static bool suspend(struct stream *s)
+{
+    int running = 0;
+    MHD_suspend_connection(s->r->mc);
+    if (!atomic_compare_exchange_strong_explicit(&s->wake, &running, 1, memory_order_acq_rel,
+                                                 memory_order_acquire)) {
+        atomic_store_explicit(&s->wake, 0, memory_order_relaxed);
+        worker_resume(s->r->w, s->r->mc);
+    }
+    return false;
+}
+
+/* Pairs with suspend: whoever comes second knows of the other. */
+void stream_wake(struct stream *s)
+{
+    if (atomic_exchange_explicit(&s->wake, 2, memory_order_acq_rel) == 1)
+        worker_resume(s->r->w, s->r->mc);
+}
+
+ssize_t stream_read(struct request *r, char *buf, size_t max)
+{
+    struct stream *s = r->stream;
+    size_t n = 0;
+    atomic_store_explicit(&s->wake, 0, memory_order_relaxed);
+    while (n < max) {
+        if (s->left == 0) {
+            enum more m = next_text(s);
+            if (m == MORE_END)
+                break;
+            if (m == MORE_LATER) {
+                if (n == 0)
+                    (void)suspend(s);
+                break; /* else: what there is goes out first, and the source is asked again */
+            }
+        }
+        size_t some = s->left < max - n ? s->left : max - n;
+        memcpy(buf + n, s->at, some);
+        s->at += some;
+        s->left -= some;
+        n += some;
+    }
+    s->bytes += n;
+    if (n == 0 && s->ended && s->left == 0)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    return (ssize_t)n;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+bool stream_new(struct request *r, enum more (*next)(struct stream *, const char **, size_t *))
+{
+    struct server *srv = r->w->srv;
+    uint64_t open = atomic_fetch_add_explicit(&srv->streams, 1, memory_order_relaxed);
+    if (open >= srv->conf->max_streams) {
+        atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
+        reply_fail(r, CHT_OVERLOADED, "%llu streams are open, which is the limit", (unsigned long long)open);
+        return false;
+    }
+    struct stream *s = cht_calloc(1, sizeof *s);
+    if (s == NULL) {
+        atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
+        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        return false;
+    }
+    s->r = r;
+    s->next = next;
+    r->stream = s;
+    return true;
+}
+
+void stream_begin(struct request *r) { reply_media(r, 200, MEDIA_NDJSON); }
+
+static void free_source(struct stream *s)
+{
+    cht_value_close(s->piece.value);
+    s->piece.value = NULL;
+    if (s->scan != NULL) {
+        cht_scan_cancel(s->scan);
+        cht_scan_close(s->scan);
+        s->scan = NULL;
+    }
+    if (s->free_source != NULL)
+        s->free_source(s);
+    s->free_source = NULL;
+}
+
+void stream_free(struct request *r)
+{
+    struct stream *s = r->stream;
+    if (s == NULL)
+        return;
+    struct server *srv = r->w->srv;
+    free_source(s);
+    atomic_fetch_add_explicit(&srv->stream_entries, s->count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&srv->stream_bytes, s->bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
+    cht_free(s->entries);
+    out_free(&s->stage);
+    out_free(&s->last_name);
+    cht_free(s);
+    r->stream = NULL;
+}
+
+/* The source's text that is still to be copied may point into the source, so the rest of that line is saved first: what
+ * was sent of it must be followed by its end. */
+void stream_abort(struct stream *s, enum cht_rc why)
+{
+    struct out rest = {0};
+    out_bytes(&rest, s->at, s->left);
+    if (s->piece.value != NULL || rest.failed)
+        s->ended =
+            true; /* inside a long value: the stream is cut off, which a client sees by the missing last line */
+    free_source(s);
+    out_free(&s->last_name);
+    s->last_name = rest; /* a home for it until the stream is freed */
+    s->at = rest.p;
+    s->left = rest.n;
+    s->abort = why;
+    dbs_put(s->r->db);
+    s->r->db = NULL;
+    stream_wake(s);
+}
+
+void stream_end_line(struct stream *s, const char *next)
+{
+    out_text(&s->stage, "{\"end\":{\"count\":");
+    out_u64(&s->stage, s->count);
+    out_text(&s->stage, ",\"next\":");
+    out_text(&s->stage, next != NULL ? next : "null");
+    out_text(&s->stage, "}}\n");
+}
+
+void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail)
+{
+    out_text(&s->stage, "{\"error\":");
+    problem_text(&s->stage, rc, detail);
+    out_text(&s->stage, "}}\n");
+    s->failed = true;
+}
+
+/* ---- long values ------------------------------------------------------------------------------------------------- */
+
+bool stream_large(struct stream *s, uint64_t key, enum cht_rc *rc, struct cht_err *err)
+{
+    struct piece *p = &s->piece;
+    *p = (struct piece){.tail = ""};
+    *rc = cht_value_open(s->r->db->store, key, &p->value, &p->size, err);
+    if (*rc != CHT_OK)
+        p->value = NULL;
+    return *rc == CHT_OK;
+}
+
+bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder)
+{
+    struct piece *p = &s->piece;
+    struct reduce_head head;
+    uint8_t first[PAYLOAD_HEAD_MAX];
+    size_t got;
+    if (decoder->head == NULL || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
+        !decoder->head(first, got, p->size, &head))
+        return false;
+    out_bytes(&s->stage, head.text, head.text_len);
+    p->decoder = decoder;
+    p->at = (uint32_t)head.offset;
+    p->left = head.count;
+    p->tail = head.tail[0] != 0 ? "]}\n" : "}\n";
+    return true;
+}
+
+static bool piece_base64(struct stream *s)
+{
+    struct piece *p = &s->piece;
+    size_t got, want = p->size - p->at < STREAM_PIECE ? p->size - p->at : STREAM_PIECE;
+    if (want == 0 || cht_buf_reserve(&s->r->value, STREAM_PIECE, NULL) != CHT_OK ||
+        cht_value_read(p->value, p->at, s->r->value.data, want, &got, NULL) != CHT_OK || got == 0)
+        return false;
+    if (out_room(&s->stage, cht_b64_encoded(got)))
+        s->stage.n += cht_b64_encode(s->stage.p + s->stage.n, s->r->value.data, got);
+    p->at += (uint32_t)got;
+    return true;
+}
+
+static bool piece_records(struct stream *s)
+{
+    struct piece *p = &s->piece;
+    const struct reduce_decoder *d = p->decoder;
+    struct reduce_head head;
+    uint8_t first[PAYLOAD_HEAD_MAX];
+    size_t got;
+    if (p->left == 0 || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
+        !d->head(first, got, p->size, &head))
+        return false;
+    uint64_t n = STREAM_PIECE / head.record < p->left ? STREAM_PIECE / head.record : p->left;
+    if (cht_buf_reserve(&s->r->value, STREAM_PIECE, NULL) != CHT_OK ||
+        cht_value_read(p->value, p->at, s->r->value.data, (size_t)n * head.record, &got, NULL) != CHT_OK ||
+        got != (size_t)n * head.record)
+        return false;
+    for (uint64_t i = 0; i < n && out_room(&s->stage, REDUCE_RECORD_TEXT + 1); i++) {
+        if (p->at != head.offset || i > 0)
+            s->stage.p[s->stage.n++] = ',';
+        s->stage.n += d->record(s->r->value.data + i * head.record, s->stage.p + s->stage.n);
+    }
+    p->at += (uint32_t)got;
+    p->left -= n;
+    return true;
+}
+
+bool stream_piece(struct stream *s)
+{
+    bool more = s->piece.decoder != NULL ? piece_records(s) : piece_base64(s);
+    if (!more) {
+        cht_value_close(s->piece.value);
+        s->piece.value = NULL;
+    }
+    return more;
+}
+
+/* ---- text that is there already ------------------------------------------------------------------------------------ */
+
+static enum more next_of_out(struct stream *s, const char **p, size_t *n)
+{
+    if (s->finished)
+        return MORE_END;
+    s->finished = true;
+    *p = s->r->out.p;
+    *n = s->r->out.n;
+    return s->r->out.failed ? MORE_END : MORE_TEXT;
+}
+
+void stream_out(struct request *r)
+{
+    if (r->stream == NULL && !stream_new(r, next_of_out))
+        return;
+    r->stream->next = next_of_out;
+    stream_begin(r);
+}
+
+/* ---- scans -------------------------------------------------------------------------------------------------------- */
+
+static void on_ready(void *ctx) { stream_wake(ctx); }
+
+static void remember(struct stream *s, const struct cht_entry *e)
+{
+    s->last_key = e->key;
+    s->last_name.n = 0;
+    out_bytes(&s->last_name, e->name, e->name_len);
+}
+
+/* "x<hex>" of the last name, or the last key, as JSON. */
+static void end_of_scan(struct stream *s)
+{
+    static const char hex[] = "0123456789abcdef";
+    struct out next = {0};
+    if (!cht_scan_exhausted(s->scan) && s->count > 0) {
+        if (s->is_values) {
+            out_u64(&next, s->last_key);
+        } else {
+            out_text(&next, "\"x");
+            for (size_t i = 0; i < s->last_name.n && out_room(&next, 2); i++) {
+                next.p[next.n++] = hex[(uint8_t)s->last_name.p[i] >> 4];
+                next.p[next.n++] = hex[(uint8_t)s->last_name.p[i] & 15];
+            }
+            out_text(&next, "\"");
+        }
+        out_bytes(&next, "", 1);
+    }
+    if (next.failed || s->last_name.failed)
+        stream_error_line(s, CHT_NO_MEMORY, "no memory for the cursor");
+    else
+        stream_end_line(s, next.p);
+    out_free(&next);
+}
+
+static enum more give_stage(struct stream *s, const char **p, size_t *n)
+{
+    if (s->stage.failed) {
+        s->failed = true;
+        return MORE_END; /* without a last line: cut off */
+    }
+    *p = s->stage.p;
+    *n = s->stage.n;
+    return MORE_TEXT;
+}
+
+static void take_large(struct stream *s, const struct cht_entry *e)
+{
+    s->stage.n = 0;
+    s->kind->large(s, e);
+}
+
+static enum more next_of_scan(struct stream *s, const char **p, size_t *n)
+{
+    struct cht_err err = {0};
+    if (s->piece.value != NULL) {
+        s->stage.n = 0;
+        if (!stream_piece(s)) {
+            out_text(&s->stage, s->piece.tail);
+            s->piece.tail = "";
+        }
+        return give_stage(s, p, n);
+    }
+    if (s->finished)
+        return MORE_END;
+    if (s->pos == s->have) {
+        enum cht_rc rc = cht_scan_poll(s->scan, s->entries, STREAM_ENTRIES, &s->have, &err);
+        s->pos = 0;
+        if (rc == CHT_PENDING) {
+            s->have = 0;
+            return MORE_LATER;
+        }
+        s->stage.n = 0;
+        if (rc != CHT_OK || s->have == 0) {
+            s->have = 0;
+            s->finished = true;
+            if (rc != CHT_OK)
+                stream_error_line(s, rc, err.msg[0] != 0 ? err.msg : cht_rc_text(rc));
+            else
+                end_of_scan(s);
+            return give_stage(s, p, n);
+        }
+        remember(s, &s->entries[s->have - 1]);
+    }
+    const struct cht_entry *e = &s->entries[s->pos++];
+    s->count++;
+    if ((e->flags & CHT_ENTRY_LARGE) != 0) {
+        take_large(s, e);
+        return give_stage(s, p, n);
+    }
+    *p = (const char *)e->value;
+    *n = e->value_len;
+    return MORE_TEXT;
+}
+
+void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct stream_kind *kind)
+{
+    struct cht_err err = {0};
+    if (r->head) { /* the headers are all that is wanted */
+        reply_media(r, 200, MEDIA_NDJSON);
+        return;
+    }
+    if (r->stream == NULL && !stream_new(r, next_of_scan))
+        return;
+    struct stream *s = r->stream;
+    s->next = next_of_scan;
+    s->kind = kind;
+    s->is_values = cfg->kind == CHT_SCAN_VALUES;
+    s->entries = cht_malloc(STREAM_ENTRIES * sizeof *s->entries);
+    if (s->entries == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        return;
+    }
+    cfg->render = kind->render;
+    cfg->render_ctx = s;
+    cfg->ready = on_ready;
+    cfg->ready_ctx = s;
+    enum cht_rc rc = cht_scan_open(r->db->store, cfg, &s->scan, &err);
+    if (rc != CHT_OK) {
+        s->scan = NULL;
+        reply_err(r, rc, &err);
+        return;
+    }
+    stream_begin(r);
+}

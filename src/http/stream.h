@@ -1,0 +1,90 @@
+/* stream: a chunked NDJSON answer, produced while it is sent. A source gives text piece by piece; when it has nothing yet
+ * the connection is suspended until it has. Memory: the source's (a scan: 4 MiB) and one piece.
+ *
+ * Sources keep their state in r->stream->source and are freed with the stream, which happens when the answer is through,
+ * the client has gone, or the server ends it (the database is dropped, the server stops).
+ */
+#pragma once
+
+#include "http/request.h"
+
+#include "cheetah/scan.h"
+
+#define STREAM_ENTRIES 256u
+#define STREAM_PIECE (48u << 10) /* of a long value, bytes; a multiple of 3 */
+
+enum more { MORE_TEXT, MORE_LATER, MORE_END };
+
+/* A value too long to be carried, shown in pieces behind a head that is in stage. */
+struct piece {
+    struct cht_value *value; /* NULL: none under way */
+    uint32_t size, at;
+    const struct reduce_decoder *decoder; /* NULL: base64 */
+    uint64_t left;                        /* records to print */
+    const char *tail;
+};
+
+struct stream {
+    struct request *r;
+    /* The next text at *p, valid until the next call. LATER: `wake` will be called. Not called again after END. */
+    enum more (*next)(struct stream *s, const char **p, size_t *n);
+    void (*free_source)(struct stream *s); /* NULL: nothing to free */
+    void *source;                          /* owned by the source */
+    const char *at;                        /* text not yet copied */
+    size_t left;
+    struct out stage; /* text made here rather than by a worker */
+    bool ended, counted;
+    enum cht_rc abort; /* CHT_OK, or why the server ends it */
+    _Atomic int wake;  /* 0 running, 1 suspended, 2 woken */
+    uint64_t count;    /* entries so far */
+    uint64_t bytes;
+    bool failed;   /* ended with an error line */
+    bool finished; /* the last line is staged */
+    bool is_values;
+
+    /* for sources that are scans (stream_scan) */
+    struct cht_scan *scan;
+    struct cht_entry *entries; /* owned, STREAM_ENTRIES */
+    size_t have, pos;
+    const struct stream_kind *kind;
+    struct piece piece;
+    uint64_t last_key;
+    struct out last_name;
+};
+
+/* How a scan shows its entries. */
+struct stream_kind {
+    cht_scan_render *render; /* on the scan's workers; ctx is r->stream */
+    /* On the HTTP thread, for an entry flagged CHT_ENTRY_LARGE: the whole line into s->stage, or its beginning behind a
+     * successful stream_large. */
+    void (*large)(struct stream *s, const struct cht_entry *e);
+    const struct reduce_decoder *decoder; /* the kind's own use */
+};
+
+/* Makes r->stream; false after answering 503 where there are too many. */
+bool stream_new(struct request *r, enum more (*next)(struct stream *, const char **, size_t *));
+/* Answers with r->stream: status 200, NDJSON. Ends the handler. */
+void stream_begin(struct request *r);
+void stream_free(struct request *r);
+/* For libmicrohttpd: copies text to buf; 0: suspended, or MHD_CONTENT_READER_END_OF_STREAM. */
+ssize_t stream_read(struct request *r, char *buf, size_t max);
+/* The source has something (any thread). At most one call for each MORE_LATER. */
+void stream_wake(struct stream *s);
+/* On the HTTP thread: no more from the source; what follows is an error line. Wakes a suspended stream. */
+void stream_abort(struct stream *s, enum cht_rc why);
+
+/* Answers with the lines in r->out. Ends the handler. */
+void stream_out(struct request *r);
+/* Answers with a scan of r->db: `cfg` without render and ready. Ends the handler. */
+void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct stream_kind *kind);
+/* {"end":{"count":N,"next":...}} staged. next: NULL is null; else appended as it is. */
+void stream_end_line(struct stream *s, const char *next);
+void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail);
+/* Opens a long value to be shown in pieces behind what is staged: s->piece.size is its size, s->piece.tail is to be set to
+ * the text behind it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
+bool stream_large(struct stream *s, uint64_t key, enum cht_rc *rc, struct cht_err *err);
+/* Behind stream_large: the pieces are the decoder's records and not base64; stages their head. False where the payload is
+ * malformed or the decoder takes payloads only as a whole: nothing was changed. */
+bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder);
+/* The next piece of it into stage; false when it is through. */
+bool stream_piece(struct stream *s);
