@@ -4,17 +4,21 @@
 #include <string.h>
 
 /* The order is that of the list of names. */
-#define MODES(X)                      \
-    X(counts, "counts")               \
-    X(probabilities, "probabilities") \
-    X(continuations, "continuations") \
-    X(topk, "topk")                   \
-    X(contexts, "contexts")           \
-    X(cache, "cache")                 \
-    X(bias, "bias")                   \
-    X(meta, "meta")                   \
-    X(payloads, "payloads")           \
-    X(queue, "queue-drain")
+#define MODES(X)                            \
+    X(counts, "counts")                     \
+    X(probabilities, "probabilities")       \
+    X(continuations, "continuations")       \
+    X(topk, "topk")                         \
+    X(contexts, "contexts")                 \
+    X(cache, "cache")                       \
+    X(bias, "bias")                         \
+    X(meta, "meta")                         \
+    X(payloads, "payloads")                 \
+    X(queue, "queue-drain")                 \
+    X(stats, "stats")                       \
+    X(totals, "totals")                     \
+    X(counts_of_counts, "counts-of-counts") \
+    X(similar, "similar")
 
 static const struct reduce_mode *const modes[] = {
 #define MODE_POINTER(id, name) &reduce_mode_##id,

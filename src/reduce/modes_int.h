@@ -11,3 +11,7 @@ extern const struct reduce_mode reduce_mode_contexts;
 extern const struct reduce_mode reduce_mode_cache, reduce_mode_bias, reduce_mode_meta; /* mode_json.c */
 extern const struct reduce_mode reduce_mode_payloads;
 extern const struct reduce_mode reduce_mode_queue;
+extern const struct reduce_mode reduce_mode_stats;
+extern const struct reduce_mode reduce_mode_totals;
+extern const struct reduce_mode reduce_mode_counts_of_counts;
+extern const struct reduce_mode reduce_mode_similar;

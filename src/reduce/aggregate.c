@@ -1,0 +1,238 @@
+/* aggregate: the sweep that all aggregates share (aggregate.h).
+ *
+ *   A1 a scan with values whose `render` maps each entry on its worker and drops it: batches stay empty, the merge idles
+ *   A2 entries that a worker cannot map are let through: values too long for a batch; the thread that runs the sweep reads
+ *      them one by one and maps them into a partial of its own
+ *   A3 to stop (cancel, a failed map) entries are let through, too: that wakes the thread that runs the sweep
+ */
+#include "reduce/aggregate.h"
+
+#include "base/alloc.h"
+
+#include <string.h>
+
+#define BATCH 64u
+
+/* What the sweep keeps for each shard. */
+struct lane {
+    _Alignas(64) uint64_t malformed;
+    enum cht_rc rc;
+    struct cht_err err;
+};
+
+struct sweep {
+    struct reduce_run run; /* first */
+    const struct reduce_aggregate *a;
+    struct reduce_params p;
+    struct cht_watch *watch;
+    struct lane *lanes; /* owned: run.count */
+    _Atomic bool *cancel;
+    _Atomic bool stop; /* a map failed */
+};
+
+static bool stopped(struct sweep *w)
+{
+    return atomic_load_explicit(&w->stop, memory_order_relaxed) ||
+           (w->cancel != NULL && atomic_load_explicit(w->cancel, memory_order_relaxed));
+}
+
+static void map_entry(struct sweep *w, unsigned i, const struct cht_entry *e)
+{
+    struct lane *lane = &w->lanes[i];
+    bool malformed = false;
+    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
+        lane->rc = CHT_FAIL(&lane->err, CHT_CORRUPT, "the value of key %llu does not match its checksum",
+                            (unsigned long long)e->key);
+    else
+        lane->rc = w->a->map(&w->run, reduce_partial(&w->run, w->a, i), e, &malformed, &lane->err);
+    lane->malformed += malformed;
+    if (lane->rc != CHT_OK)
+        atomic_store_explicit(&w->stop, true, memory_order_relaxed);
+}
+
+/* A1, on a worker. */
+static size_t visit(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    struct sweep *w = ctx;
+    (void)out;
+    (void)room;
+    if (stopped(w)) /* A3 */
+        return 0;
+    if (w->watch != NULL)
+        cht_watch_note(w->watch, e->key);
+    if ((e->flags & CHT_ENTRY_LARGE) != 0 && !w->a->sizes) /* A2 */
+        return 0;
+    map_entry(w, e->shard, e);
+    return w->lanes[e->shard].rc == CHT_OK ? CHT_SCAN_SKIP : 0;
+}
+
+/* A2 */
+static enum cht_rc map_large(struct sweep *w, struct cht_entry e, struct cht_buf *value, struct cht_err *err)
+{
+    enum cht_rc rc = cht_store_get(w->run.store, e.key, value, &e.size, err);
+    e.flags = 0;
+    e.value = value->data;
+    e.value_len = e.size;
+    if (rc == CHT_KEY_NOT_FOUND) { /* deleted meanwhile */
+        e.flags = CHT_ENTRY_DANGLING;
+        e.value = NULL;
+        e.value_len = e.size = 0;
+    } else if (rc != CHT_OK) {
+        return rc;
+    }
+    map_entry(w, w->run.count - 1, &e);
+    return CHT_OK;
+}
+
+static enum cht_rc read_scan(struct sweep *w, struct cht_scan *sc, struct cht_err *err)
+{
+    struct cht_entry e[BATCH];
+    struct cht_buf value = {0};
+    size_t n = 1;
+    enum cht_rc rc = CHT_OK;
+    while (rc == CHT_OK && n > 0 && !stopped(w)) {
+        rc = cht_scan_next(sc, e, BATCH, &n, err);
+        for (size_t i = 0; i < n && rc == CHT_OK && !stopped(w); i++)
+            rc = map_large(w, e[i], &value, err);
+    }
+    cht_buf_free(&value);
+    return rc;
+}
+
+/* Why it stopped, if it did. The scan is closed. */
+static enum cht_rc verdict(struct sweep *w, struct cht_err *err)
+{
+    for (unsigned i = 0; i < w->run.count; i++) {
+        if (w->lanes[i].rc == CHT_OK)
+            continue;
+        if (err != NULL)
+            *err = w->lanes[i].err;
+        return w->lanes[i].rc;
+    }
+    return stopped(w) ? CHT_FAIL(err, CHT_CANCELLED, "the aggregate was cancelled") : CHT_OK;
+}
+
+static enum cht_rc sweep_all(struct sweep *w, struct cht_err *err)
+{
+    struct cht_scan *sc;
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
+                                  .prefix = w->p.prefix,
+                                  .after = w->p.after,
+                                  .until = w->p.until,
+                                  .values = true,
+                                  .render = visit,
+                                  .render_ctx = w};
+    enum cht_rc rc = cht_scan_open(w->run.store, &cfg, &sc, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = read_scan(w, sc, err);
+    cht_scan_close(sc);
+    return rc == CHT_OK ? verdict(w, err) : rc;
+}
+
+static enum cht_rc make_partials(struct sweep *w, struct cht_err *err)
+{
+    struct cht_store_stats st;
+    enum cht_rc rc = cht_store_stats(w->run.store, &st, err);
+    if (rc != CHT_OK)
+        return rc;
+    w->run.count = st.shards + 1;
+    size_t bytes = w->run.count * reduce_partial_stride(w->a);
+    w->run.partials = cht_aligned_alloc(64, bytes);
+    w->lanes = cht_aligned_alloc(64, w->run.count * sizeof *w->lanes);
+    if (w->run.partials == NULL || w->lanes == NULL) {
+        cht_free(w->run.partials); /* nothing to finish */
+        w->run.partials = NULL;
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an aggregate");
+    }
+    memset(w->run.partials, 0, bytes);
+    memset(w->lanes, 0, w->run.count * sizeof *w->lanes);
+    return CHT_OK;
+}
+
+static enum cht_rc run_sweep(struct sweep *w, struct cht_buf *lines, struct cht_err *err)
+{
+    enum cht_rc rc = make_partials(w, err);
+    if (rc == CHT_OK && w->a->prepare != NULL)
+        rc = w->a->prepare(&w->run, err);
+    if (rc == CHT_OK)
+        rc = sweep_all(w, err);
+    if (rc == CHT_OK)
+        rc = w->a->lines(&w->run, lines, err);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc reduce_take_memory(struct reduce_run *run, uint64_t bytes, struct cht_err *err)
+{
+    uint64_t before = atomic_fetch_add_explicit(&run->used, bytes, memory_order_relaxed);
+    if (before + bytes <= run->p->memory_max)
+        return CHT_OK;
+    reduce_give_memory(run, bytes);
+    return CHT_FAIL(err, CHT_NO_MEMORY,
+                    "the aggregate needs more than its %llu bytes of memory; take a longer prefix",
+                    (unsigned long long)run->p->memory_max);
+}
+
+void reduce_give_memory(struct reduce_run *run, uint64_t bytes)
+{
+    atomic_fetch_sub_explicit(&run->used, bytes, memory_order_relaxed);
+}
+
+enum cht_rc reduce_line_room(struct reduce_run *run, struct cht_buf *out, size_t n, struct cht_err *err)
+{
+    if (out->cap - out->len >= n)
+        return CHT_OK;
+    size_t cap = out->cap * 2 > out->len + n ? out->cap * 2 : out->len + n + 4096;
+    enum cht_rc rc = reduce_take_memory(run, cap - out->cap, err);
+    return rc == CHT_OK ? cht_buf_reserve(out, cap, err) : rc;
+}
+
+struct reduce_discounts reduce_discounts(uint64_t n1, uint64_t n2, uint64_t n3, uint64_t n4)
+{
+    double m1 = (double)n1, m2 = (double)n2, m3 = (double)n3, m4 = (double)n4;
+    double e1 = m1 + 2.0 * m2, e2 = m2 + 2.0 * m3, e3 = m3 + 2.0 * m4;
+    return (struct reduce_discounts){
+        .d1 = e1 > 0 ? 1.0 - 2.0 * m2 / e1 : 0.5,
+        .d2 = e2 > 0 ? 2.0 - 3.0 * m3 / e2 : 1.0,
+        .d3 = e3 > 0 ? 3.0 - 4.0 * m4 / e3 : 1.5,
+    };
+}
+
+enum cht_rc reduce_aggregate_watched(struct cht_store *s, const struct reduce_mode *mode,
+                                     const struct reduce_params *p, struct cht_watch *const watch[2],
+                                     struct cht_buf *lines, uint64_t *count, uint64_t *malformed,
+                                     _Atomic bool *cancel, struct cht_err *err)
+{
+    size_t start = lines->len;
+    *count = *malformed = 0;
+    if (mode->kind != REDUCE_AGGREGATE)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s is not an aggregate", mode->names[0]);
+    struct sweep w = {.a = mode->aggregate, .p = *p, .cancel = cancel, .watch = watch[0]};
+    w.run.store = s;
+    w.run.p = &w.p;
+    w.run.watch_to = watch[1];
+    w.p.memory_max = p->memory_max > 0 ? p->memory_max : REDUCE_MEMORY_DEFAULT;
+    enum cht_rc rc = run_sweep(&w, lines, err);
+    if (w.a->finish != NULL && w.run.partials != NULL)
+        w.a->finish(&w.run);
+    for (unsigned i = 0; i < w.run.count && w.lanes != NULL; i++)
+        *malformed += w.lanes[i].malformed;
+    *count = w.run.printed;
+    if (rc != CHT_OK) {
+        lines->len = start;
+        *count = *malformed = 0;
+    }
+    cht_free(w.run.partials);
+    cht_free(w.lanes);
+    return rc;
+}
+
+enum cht_rc reduce_aggregate_run(struct cht_store *s, const struct reduce_mode *mode,
+                                 const struct reduce_params *p, struct cht_buf *lines, uint64_t *count,
+                                 uint64_t *malformed, _Atomic bool *cancel, struct cht_err *err)
+{
+    struct cht_watch *const none[2] = {NULL, NULL};
+    return reduce_aggregate_watched(s, mode, p, none, lines, count, malformed, cancel, err);
+}
