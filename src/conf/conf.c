@@ -270,7 +270,9 @@ static enum cht_rc read_line(struct conf *c, const char *path, unsigned number, 
     char *value = trim(eq + 1);
     name = trim(name);
     const struct option *o = find(name, strlen(name));
-    if (o == NULL || strcmp(name, "config") == 0)
+    if (o != NULL && strcmp(name, "config") == 0) /* as --print-config writes it: a file names no other */
+        return CHT_OK;
+    if (o == NULL)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u: unknown option '%.60s'", path, number, name);
     return set(c, o, FROM_FILE, value, err);
 }
@@ -356,8 +358,6 @@ void conf_print(const struct conf *c, FILE *out)
     struct conf *v = (struct conf *)c; /* the accessors do not write */
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &table[i];
-        if (strcmp(o->name, "config") == 0)
-            (void)fputs("# ", out); /* the one option that a file cannot hold */
         if (o->kind == TEXT || o->kind == CHOICE)
             (void)fprintf(out, "%s = %s", o->name, *text_field(v, o));
         else if (o->kind == BOOL)

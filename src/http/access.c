@@ -2,6 +2,7 @@
 #include "http/access.h"
 
 #include "base/alloc.h"
+#include "cheetah/store.h"
 #include "os/net.h"
 
 #include <stdint.h>
@@ -37,6 +38,25 @@ static bool parse_right(const char *s, enum right *out)
     return false;
 }
 
+static bool valid_databases(const char *list)
+{
+    char name[66];
+    if (strcmp(list, "*") == 0)
+        return true;
+    for (;;) {
+        size_t n = strcspn(list, ",");
+        if (n >= sizeof name)
+            return false;
+        memcpy(name, list, n);
+        name[n] = 0;
+        if (!cht_database_name_valid(name))
+            return false;
+        if (list[n] == 0)
+            return true;
+        list += n + 1;
+    }
+}
+
 /* The next word of a line; NULL if there is none. */
 static char *word(char **at)
 {
@@ -66,8 +86,16 @@ static enum cht_rc parse_line(struct access *a, char *line, unsigned number, str
     if (databases == NULL || word(&line) != NULL)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: expected TOKEN RIGHT DATABASES",
                         number);
+    if (!valid_databases(databases))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "token file, line %u: databases are names with commas, or *", number);
     memset(t->text, 0, sizeof t->text);
     memcpy(t->text, text, t->len);
+    for (size_t i = 0; i < a->count; i++) {
+        if (memcmp(a->tokens[i].text, t->text, TOKEN_MAX) == 0)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: the token is there already",
+                            number);
+    }
     t->all = strcmp(databases, "*") == 0;
     t->databases = databases;
     a->count++;

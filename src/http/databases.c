@@ -208,12 +208,7 @@ static void checkpoint_work(struct request *r)
 
 void databases_checkpoint(struct request *r)
 {
-    static const char tail[] = "/checkpoint";
-    size_t n = sizeof tail - 1;
-    if (r->rest_len <= n || memcmp(r->rest + r->rest_len - n, tail, n) != 0) {
-        reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
-        return;
-    }
+    size_t n = strlen(r->route->suffix);
     if (take_name(r, r->rest_len - n))
         request_long_job(r, checkpoint_work, answer);
 }

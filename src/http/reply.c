@@ -124,8 +124,17 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     return stream_read(cls, buf, max);
 }
 
+/* HEAD on a stream: the headers that GET would have, and nothing behind them. */
+static ssize_t read_nothing(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    (void)cls, (void)pos, (void)buf, (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
 static struct MHD_Response *make_response(struct request *r)
 {
+    if (r->head && r->media == MEDIA_NDJSON)
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, read_nothing, NULL, NULL);
     if (r->stream != NULL)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);
     if (r->out.failed) {

@@ -72,6 +72,8 @@ struct route {
     unsigned method;
     const char *path; /* "/kv/" with rest: everything behind it is the rest */
     bool rest;
+    const char
+        *suffix; /* with rest: what the path must end with; NULL: any rest; "": a rest without a slash */
     const char *label; /* in metrics and logs: "/kv/{key}" */
     void (*run)(struct request *r);
     uint32_t params; /* PARAM(...) that are known here */

@@ -64,8 +64,8 @@ static enum cht_rc listen_on(const struct addrinfo *a, const char *where, int *o
                            strerror(errno));
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one); /* without it a restart has to wait */
     if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
-        enum cht_rc rc = cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot listen on %s: %s", where,
-                                     strerror(errno));
+        enum cht_rc rc = cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__,
+                                     "listen: cannot listen on %s: %s", where, strerror(errno));
         close(fd);
         return rc;
     }
@@ -92,12 +92,12 @@ enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loo
     char host[256];
     const char *service;
     if (!split(where, host, sizeof host, &service))
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is not HOST:PORT", where);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "listen: '%.80s' is not HOST:PORT", where);
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM},
                     *list = NULL;
     int failed = getaddrinfo(host[0] != 0 ? host : NULL, service, &hints, &list);
     if (failed != 0)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "cannot find the address of '%.80s': %s", where,
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "listen: cannot find the address of '%.80s': %s", where,
                         gai_strerror(failed));
     enum cht_rc rc = listen_on(list, where, fd, err);
     *loopback = is_loopback(list->ai_addr);
