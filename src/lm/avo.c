@@ -69,8 +69,8 @@ static enum cht_rc encode_list(struct encoder *e, const struct lm_node *node, lo
     struct cht_buf *out = e->out;
     size_t n = e->max_depth >= 0 && depth >= e->max_depth ? 0 : node->n;
     if (node->n > LM_AVO_CHILDREN_MAX && n > 0)
-        return CHT_FAIL(e->err, CHT_INVALID_ARGUMENT, "invalid_tree: a list of %zu children; at most %u", node->n,
-                        LM_AVO_CHILDREN_MAX);
+        return CHT_FAIL(e->err, CHT_INVALID_ARGUMENT, "invalid_tree: a list of %zu children; at most %u",
+                        node->n, LM_AVO_CHILDREN_MAX);
     if (depth >= (long)LM_AVO_DEPTH_MAX)
         return CHT_FAIL(e->err, CHT_INVALID_ARGUMENT, "invalid_tree: lists within lists; at most %u levels",
                         LM_AVO_DEPTH_MAX);
@@ -122,7 +122,8 @@ static enum cht_rc encode(struct encoder *e, const struct lm_node *node, long de
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_avo_encode(const struct lm_node *root, long max_depth, struct cht_buf *out, struct cht_err *err)
+enum cht_rc lm_avo_encode(const struct lm_node *root, long max_depth, struct cht_buf *out,
+                          struct cht_err *err)
 {
     struct encoder e = {.out = out, .max_depth = max_depth, .err = err};
     size_t before = out->len;

@@ -19,9 +19,10 @@
 
 #define LM_AVO_CHILDREN_MAX 255u
 #define LM_AVO_CHILD_BYTES_MAX 65535u
-#define LM_AVO_DEPTH_MAX 1024u      /* levels of lists: the encoder recurses, and children are bounded by their parents */
-#define LM_AVO_TOKEN_BYTES 11u      /* of the child [t] of a context, with its length */
-#define LM_AVO_CONTEXT_MAX 16u      /* tokens that lm_avo_context takes */
+#define LM_AVO_DEPTH_MAX \
+    1024u /* levels of lists: the encoder recurses, and children are bounded by their parents */
+#define LM_AVO_TOKEN_BYTES 11u /* of the child [t] of a context, with its length */
+#define LM_AVO_CONTEXT_MAX 16u /* tokens that lm_avo_context takes */
 #define LM_AVO_CONTEXT_BYTES (3u + LM_AVO_CONTEXT_MAX * LM_AVO_TOKEN_BYTES)
 
 /* A node of the caller's tree; only read. */
@@ -36,7 +37,8 @@ struct lm_node {
  * root is depth 0) is written as an empty list; negative: no limit. CHT_INVALID_ARGUMENT with a message that starts with
  * "invalid_tree: " (more than 255 children, a child of more than 65 535 bytes, more than LM_AVO_DEPTH_MAX levels) or
  * CHT_NO_MEMORY; out is as long as before then. */
-enum cht_rc lm_avo_encode(const struct lm_node *root, long max_depth, struct cht_buf *out, struct cht_err *err);
+enum cht_rc lm_avo_encode(const struct lm_node *root, long max_depth, struct cht_buf *out,
+                          struct cht_err *err);
 
 /* The encoding of the context of n <= LM_AVO_CONTEXT_MAX tokens; returns its bytes. */
 size_t lm_avo_context(const uint32_t *tokens, size_t n, uint8_t out[LM_AVO_CONTEXT_BYTES]);

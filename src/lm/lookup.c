@@ -1,0 +1,123 @@
+/* lookup: see lookup.h. */
+#include "lm/lookup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+static bool worse(const struct lm_candidate *a, const struct lm_candidate *b)
+{
+    return a->p != b->p ? a->p < b->p : a->token > b->token;
+}
+
+static void sift_down(struct lm_candidate *c, size_t n, size_t at)
+{
+    struct lm_candidate x = c[at];
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child + 1 < n && worse(&c[child + 1], &c[child]))
+            child++;
+        if (child >= n || !worse(&c[child], &x))
+            break;
+        c[at] = c[child];
+        at = child;
+    }
+    c[at] = x;
+}
+
+static int best_first(const void *x, const void *y) { return worse(x, y) ? 1 : worse(y, x) ? -1 : 0; }
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                      struct cht_buf *buf, struct payload *head, struct cht_err *err)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str name = {text, lm_prefix(kind, order, text)};
+    memcpy(text + name.n, hash, LM_HASH_SIZE);
+    name.n += LM_HASH_SIZE;
+    uint64_t key;
+    uint32_t size;
+    *head = (struct payload){0};
+    enum cht_rc rc = cht_store_pair_value(s, name, &key, buf, &size, err);
+    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
+        return CHT_OK;
+    if (rc != CHT_OK)
+        return rc;
+    bool topk = kind[0] == 't';
+    bool good = topk ? payload_topk(buf->data, size, size, head) : payload_probs(buf->data, size, size, head);
+    if (good)
+        return CHT_OK;
+    *head = (struct payload){0};
+    return lm_malformed(name, size, topk ? "topk list" : "probabilities", err);
+}
+
+int lm_lookup_token(const struct payload *probs, uint32_t token)
+{
+    uint32_t lo = 0, hi = probs->n;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (payload_get32(probs->records + (size_t)mid * PAYLOAD_PROBS_RECORD) < token)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    const uint8_t *r = probs->records + (size_t)lo * PAYLOAD_PROBS_RECORD;
+    return lo < probs->n && payload_get32(r) == token ? r[4] : -1;
+}
+
+enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err)
+{
+    uint8_t text[LM_PREFIX_MAX];
+    if (asked > LM_ORDER_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "max_order %u; 1 to %u are possible", asked, LM_ORDER_MAX);
+    *order = asked;
+    for (unsigned n = LM_ORDER_MAX; *order == 0 && n >= 1; n--) {
+        uint64_t probs = 0, topk = 0;
+        enum cht_rc rc = cht_store_count(s, (struct cht_str){text, lm_prefix("prob", n, text)}, &probs, err);
+        if (rc == CHT_OK)
+            rc = cht_store_count(s, (struct cht_str){text, lm_prefix("topk", n, text)}, &topk, err);
+        if (rc != CHT_OK)
+            return rc;
+        if (probs > 0 || topk > 0)
+            *order = n;
+    }
+    return CHT_OK;
+}
+
+enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struct cht_err *err)
+{
+    if (b->n == b->k) {
+        if (b->k > 0 && worse(&b->c[0], c)) {
+            b->c[0] = *c;
+            sift_down(b->c, b->n, 0);
+        }
+        return CHT_OK;
+    }
+    if (b->n == b->cap) {
+        size_t cap = b->cap < 32 ? 32 : b->cap * 2;
+        struct lm_candidate *p = cht_realloc(b->c, cap * sizeof *p);
+        if (p == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu candidates", cap);
+        b->c = p;
+        b->cap = cap;
+    }
+    size_t at = b->n++;
+    for (; at > 0 && worse(c, &b->c[(at - 1) / 2]); at = (at - 1) / 2)
+        b->c[at] = b->c[(at - 1) / 2];
+    b->c[at] = *c;
+    return CHT_OK;
+}
+
+void lm_best_sort(struct lm_best *b)
+{
+    if (b->n > 1)
+        qsort(b->c, b->n, sizeof *b->c, best_first);
+}
+
+void lm_best_free(struct lm_best *b)
+{
+    cht_free(b->c);
+    *b = (struct lm_best){NULL, 0, 0, 0};
+}

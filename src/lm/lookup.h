@@ -1,0 +1,25 @@
+/* lookup: entries of a model by order and context, and choosing the best of many. Internal to src/lm. */
+#pragma once
+
+#include "lm/counts.h"
+#include "lm/predict.h"
+#include "reduce/payload.h"
+
+/* Reads `<kind>:<order>:` of the context; head->n is 0 where it is not there. The records lie in buf. kind: "prob", "topk".
+ * CHT_INVALID_VALUE ("malformed_payload: ..."). */
+enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                      struct cht_buf *buf, struct payload *head, struct cht_err *err);
+/* q of the token in a probabilities payload (ascending); -1: not there. */
+int lm_lookup_token(const struct payload *probs, uint32_t token);
+/* The highest order with a prob: or topk: entry, 0 if there is none; `asked` itself where it is not 0 (1..8 or
+ * CHT_INVALID_ARGUMENT). */
+enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err);
+
+/* The k best candidates of any number that are offered: p descending, then token ascending. Zero-initialise with k. */
+struct lm_best {
+    struct lm_candidate *c; /* owned; a heap, the worst on top; in order after lm_best_sort */
+    size_t n, cap, k;
+};
+enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struct cht_err *err);
+void lm_best_sort(struct lm_best *b);
+void lm_best_free(struct lm_best *b);

@@ -1,0 +1,46 @@
+/* ngrams: counts the n-grams of documents into a database.
+ *
+ *   begin -> { add_document ... } -> commit -> free
+ *
+ * For each document and each order n = 1..order every window of n tokens adds 1 to its last token in the counts of the
+ * context before it (`cnt:<n>:`, followers in ascending token order, saturating at 2^32-1). A context that has no `ctx:`
+ * entry with a value gets one, and its vector is mapped to the same key under `ctxv:` (the empty context has no vector). A
+ * vector is the same for every order of the context's tokens: the context registered last has it.
+ *
+ * One request is one atomic commit, as durable as the database says: after an error or a crash all of it was counted, or
+ * nothing. Requests into one database are serialised (engine.h), so the counts do not depend on how documents are split
+ * over requests and threads.
+ *
+ * Memory: 4 bytes a token as they come in; during commit at the peak about 200 bytes a token of running text at order 3
+ * (every context of the request has three operations), at most 120 bytes x order in text where nothing repeats beyond that.
+ * The caller bounds the request by lm_ngrams_tokens.
+ * Threads: one at a time per object.
+ */
+#pragma once
+
+#include "lm/engine.h"
+
+struct lm_ngrams;
+
+struct lm_ngrams_result {
+    uint64_t documents; /* that were counted: of 2 tokens or more */
+    uint64_t tokens;    /* in them */
+    uint64_t ngrams;    /* windows counted, repetitions included */
+    uint64_t contexts_created;
+};
+
+/* order 1..8, else CHT_INVALID_ARGUMENT. */
+enum cht_rc lm_ngrams_begin(unsigned order, struct lm_ngrams **out, struct cht_err *err);
+/* Copies the document; one of fewer than 2 tokens is skipped. CHT_NO_MEMORY; CHT_BATCH_TOO_LARGE behind 2^31 tokens in
+ * all. After an error the object is as before. */
+enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
+                                   struct cht_err *err);
+/* Tokens held by now. */
+uint64_t lm_ngrams_tokens(const struct lm_ngrams *g);
+/* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
+ * disk. CHT_INVALID_VALUE with "malformed_payload: ..." where a counts pair that must be added to holds something else,
+ * CHT_VALUE_TOO_LARGE where the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
+ * else a commit returns: then nothing was counted. */
+enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,
+                             struct lm_ngrams_result *out, struct cht_err *err);
+void lm_ngrams_free(struct lm_ngrams *g); /* NULL is legal */

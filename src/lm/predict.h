@@ -1,0 +1,93 @@
+/* predict: questions to a smoothed n-gram database: what comes next, how likely is a text, which contexts are there.
+ *
+ * All read the latest state, entry by entry: beside a smoothing run an answer may combine old and new entries. An entry
+ * (`prob:<n>:`, `topk:<n>:` of a context) "is there" if it has a value with at least one token. One that is no such payload:
+ * CHT_INVALID_VALUE with "malformed_payload: ...".
+ *
+ * Threads: any; the calls block on reads. Callbacks run on the caller's thread, and what they get is borrowed during the call.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "lm/avo.h"
+#include "lm/hash.h"
+
+#define LM_K_DEFAULT 20u
+#define LM_K_MAX 100000u
+
+struct lm_candidate {
+    uint32_t token;
+    uint8_t q;     /* as stored, at the order it was found */
+    uint8_t order; /* where it was found */
+    double p;      /* dequantized; for a blend times the alphas of the deeper contexts */
+};
+
+enum lm_predict_mode {
+    LM_PREDICT_DEEPEST, /* the deepest context that is there answers */
+    LM_PREDICT_LEVELS,  /* every order, deepest first */
+    LM_PREDICT_BLEND    /* all orders backed off: each token at the deepest order that has it */
+};
+
+struct lm_predict_query {
+    const uint32_t *tokens; /* borrowed: the text so far; its last tokens count; n 0: the root */
+    size_t n;
+    unsigned k;         /* 1..LM_K_MAX; 0: 20 */
+    unsigned max_order; /* 1..8; 0: the highest order that the database has */
+    enum lm_predict_mode mode;
+};
+
+struct lm_prediction {
+    unsigned order; /* of the context that answered (blend: the deepest that is there); 0: none is there */
+    const uint32_t *context; /* its tokens, order - 1 */
+    size_t context_n;
+    uint8_t hash[LM_HASH_SIZE];
+    const struct lm_candidate *candidates; /* best first, ties by token */
+    size_t count;
+};
+
+/* fn is called once for deepest and blend (order 0 and no candidates where nothing is there), for levels once for each
+ * order from min(max_order, n + 1) down to 1 (no candidates where the context is not there). CHT_INVALID_ARGUMENT. */
+enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
+                       void (*fn)(void *ctx, const struct lm_prediction *p), void *ctx, struct cht_err *err);
+
+struct lm_score {
+    uint64_t scored;   /* tokens: all but the first */
+    double log10;      /* sum of log10 p, in order */
+    double perplexity; /* 10^(-log10 / scored); 0 where nothing was scored */
+};
+
+/* Each token but the first at the deepest order (up to max_order, 0: the highest of the database) whose entry for the
+ * tokens before has it. A token that is nowhere gets 1/V and order 0, V being the number of cont: entries; 1e-9 where there
+ * are none. fn (may be NULL) is called for each of them, in order. */
+enum cht_rc lm_score(struct cht_store *s, const uint32_t *tokens, size_t n, unsigned max_order,
+                     void (*fn)(void *ctx, uint32_t token, unsigned order, double p), void *ctx,
+                     struct lm_score *out, struct cht_err *err);
+
+struct lm_contexts_query {
+    const struct lm_node *tree;
+    long depth;                 /* negative: no limit */
+    uint64_t limit;             /* 0: none */
+    struct cht_str after;       /* a vector to go on behind; n 0: from the start */
+    const _Atomic bool *cancel; /* may be NULL: CHT_CANCELLED when it becomes true */
+};
+
+struct lm_context {
+    struct cht_str vector;
+    uint64_t key;
+    bool malformed;             /* no context payload under it: the rest is zero */
+    uint8_t hash[LM_HASH_SIZE]; /* the context's name, LM_ROOT where it has no tokens */
+    unsigned order_size;
+    const uint32_t *tokens;
+    size_t n;
+    const struct lm_candidate *ranked; /* of topk:<n + 1>: of the hash, else topk:<n>:, else none */
+    size_t ranked_n;
+};
+
+/* Context relativism: every `ctxv:` vector that starts with the tree's encoding, in byte order. fn returns false to stop
+ * (CHT_OK). *more (may be NULL): the limit or fn ended it and there may be more behind the last vector. Errors of
+ * lm_avo_encode ("invalid_tree: ..."), CHT_CORRUPT, CHT_NO_MEMORY. */
+enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,
+                        bool (*fn)(void *ctx, const struct lm_context *c), void *ctx, bool *more,
+                        struct cht_err *err);

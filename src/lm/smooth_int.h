@@ -1,0 +1,54 @@
+/* smooth_int: what the files of smoothing share: smooth.c (the run), smooth_order.c (one context), smooth_stale.c (what is
+ * left over from an earlier run). */
+#pragma once
+
+#include "lm/parents.h"
+#include "lm/quant.h"
+#include "lm/smooth.h"
+#include "lm/vocab.h"
+#include "lm/walk.h"
+#include "lm/writer.h"
+
+struct smooth {
+    struct cht_store *store;
+    const struct lm_smooth_config *cfg;
+    unsigned topk, threads;
+    size_t memory;
+    struct lm_vocab vocab; /* written between the walks only */
+    double sum;            /* S of the continuations */
+    uint64_t continuing;   /* tokens with one */
+    double dequant[256];
+    struct lm_count_counts counts[LM_ORDER_MAX + 1];
+    /* of the order under way: */
+    unsigned order;
+    double d[4];
+    struct lm_parents *below,
+        *here; /* owned: the order below, and this one as it is made (NULL: not needed) */
+};
+
+/* One thread's. */
+struct smooth_worker {
+    struct smooth *run; /* read-only during a walk */
+    struct lm_count_counts counts;
+    struct lm_vocab vocab; /* P1, order 2: contexts */
+    struct lm_writer writer;
+    uint64_t written; /* contexts */
+    struct cht_buf context, parent;
+    uint32_t *tokens; /* owned: of the context under way, with q as computed */
+    uint8_t *q;
+    size_t cap;
+};
+
+/* lm_walk_visit of P3; worker is a struct smooth_worker. */
+enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
+                           uint64_t total, struct cht_err *err);
+/* Order 0: contexts(t) / S, 1e-9 for a token without. */
+double smooth_lower0(const struct smooth *s, uint32_t token);
+
+/* Removes what is stale under prob:<n>: and topk:<n>: where there is more than `written` contexts, and under cont:. */
+enum cht_rc smooth_stale_order(struct smooth *s, unsigned order, uint64_t written, struct cht_err *err);
+enum cht_rc smooth_stale_cont(struct smooth *s, struct cht_err *err);
+static inline bool smooth_cancelled(const struct smooth *s)
+{
+    return s->cfg->cancel != NULL && atomic_load_explicit(s->cfg->cancel, memory_order_relaxed);
+}

@@ -1,0 +1,235 @@
+/* smooth_order: the probabilities of one context. */
+#include "lm/smooth_int.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "reduce/payload.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+/* Where the probabilities one order down come from. Tokens are asked for in ascending order. */
+struct lower {
+    enum { LOWER_NONE, LOWER_ROOT, LOWER_TABLE, LOWER_PAYLOAD } from;
+    struct lm_parent table;
+    const uint8_t *records;
+    uint32_t n, at; /* all before `at` are smaller than the token asked for last */
+};
+
+static uint32_t token_at(const struct lower *l, uint32_t i)
+{
+    return l->from == LOWER_TABLE ? l->table.token[i]
+                                  : payload_get32(l->records + (size_t)i * PAYLOAD_PROBS_RECORD);
+}
+
+/* The first position from l->at on whose token is not smaller: by doubling steps, then by halves. */
+static uint32_t seek(const struct lower *l, uint32_t token)
+{
+    uint32_t lo = l->at, step = 1;
+    while (lo < l->n && token_at(l, lo) < token) {
+        if (step < l->n - lo && token_at(l, lo + step) < token) {
+            lo += step;
+            step *= 2;
+        } else if (step > 1) {
+            step /= 2;
+        } else {
+            return lo + 1;
+        }
+    }
+    return lo;
+}
+
+/* q of the token there, -1 if there is none. */
+static int lower_q(const struct smooth *s, struct lower *l, uint32_t token)
+{
+    if (l->from == LOWER_ROOT) {
+        const struct lm_word *w = lm_vocab_find(&s->vocab, token);
+        return w != NULL ? (int)w->root - 1 : -1;
+    }
+    if (l->from == LOWER_NONE)
+        return -1;
+    l->at = seek(l, token);
+    if (l->at >= l->n || token_at(l, l->at) != token)
+        return -1;
+    return l->from == LOWER_TABLE ? l->table.q[l->at] : l->records[(size_t)l->at * PAYLOAD_PROBS_RECORD + 4];
+}
+
+/* The parent's entry in the database, where the table does not have it. */
+static enum cht_rc stored_parent(struct smooth_worker *w, const uint8_t hash[LM_HASH_SIZE], struct lower *l,
+                                 struct cht_err *err)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str name = {text, lm_prefix("prob", w->run->order - 1, text)};
+    memcpy(text + name.n, hash, LM_HASH_SIZE);
+    name.n += LM_HASH_SIZE;
+    uint64_t key;
+    uint32_t size;
+    struct payload head;
+    enum cht_rc rc = cht_store_pair_value(w->run->store, name, &key, &w->parent, &size, err);
+    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
+        return CHT_OK;
+    if (rc != CHT_OK)
+        return rc;
+    if (!payload_probs(w->parent.data, size, size, &head))
+        return lm_malformed(name, size, "probabilities", err);
+    *l = (struct lower){.from = LOWER_PAYLOAD, .records = head.records, .n = head.n};
+    return CHT_OK;
+}
+
+/* The parent: the context without its first token. */
+static enum cht_rc find_lower(struct smooth_worker *w, struct cht_str suffix, struct lower *l,
+                              struct cht_err *err)
+{
+    const struct smooth *s = w->run;
+    *l = (struct lower){.from = s->order == 1 ? LOWER_NONE : LOWER_ROOT};
+    if (s->order <= 2)
+        return CHT_OK;
+    uint8_t text[4 + CHT_NAME_MAX];
+    uint64_t key;
+    uint32_t size, tokens[255];
+    struct payload head;
+    memcpy(text, "ctx:", 4);
+    memcpy(text + 4, suffix.p, suffix.n);
+    struct cht_str name = {text, 4 + suffix.n};
+    enum cht_rc rc = cht_store_pair_value(s->store, name, &key, &w->context, &size, err);
+    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
+        return CHT_OK;
+    if (rc != CHT_OK)
+        return rc;
+    if (!payload_context(w->context.data, size, size, &head))
+        return lm_malformed(name, size, "context", err);
+    if (head.n < 2)
+        return CHT_OK;
+    uint8_t hash[LM_HASH_SIZE];
+    for (uint32_t i = 1; i < head.n; i++)
+        tokens[i] = payload_get32(head.records + (size_t)i * PAYLOAD_CONTEXT_RECORD);
+    lm_context_name(tokens + 1, head.n - 1, hash);
+    l->from = LOWER_NONE;
+    l->table = lm_parents_find(s->below, hash);
+    if (l->table.n > 0) {
+        l->from = LOWER_TABLE;
+        l->n = l->table.n;
+        return CHT_OK;
+    }
+    return atomic_load_explicit(&s->below->incomplete, memory_order_relaxed) ? stored_parent(w, hash, l, err)
+                                                                             : CHT_OK;
+}
+
+static enum cht_rc reserve(struct smooth_worker *w, size_t n, struct cht_err *err)
+{
+    if (n <= w->cap)
+        return CHT_OK;
+    size_t cap = n + n / 2;
+    uint32_t *tokens = cht_realloc(w->tokens, cap * sizeof *tokens);
+    if (tokens != NULL)
+        w->tokens = tokens;
+    uint8_t *q = tokens != NULL ? cht_realloc(w->q, cap) : NULL;
+    if (q == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu followers", n);
+    w->q = q;
+    w->cap = cap;
+    return CHT_OK;
+}
+
+/* Step 3 and 4: fills w->tokens and w->q; returns alpha. */
+static double probabilities(struct smooth_worker *w, struct lower *l, const struct lm_counts *c, double total)
+{
+    const struct smooth *s = w->run;
+    double b[4] = {0.0, 0.0, 0.0, 0.0};
+    for (uint32_t i = 0; i < c->n; i++)
+        b[c->f[i].count < 3 ? c->f[i].count : 3] += 1.0;
+    double alpha = (s->d[1] * b[1] + s->d[2] * b[2] + s->d[3] * b[3]) / total;
+    for (uint32_t i = 0; i < c->n; i++) {
+        uint32_t token = c->f[i].token, k = c->f[i].count;
+        int q = lower_q(s, l, token);
+        double lower = q >= 0 ? s->dequant[q] : smooth_lower0(s, token);
+        double rest = (double)k - s->d[k < 3 ? k : 3];
+        double p = (rest > 0.0 ? rest : 0.0) / total + alpha * lower;
+        w->tokens[i] = token;
+        w->q[i] = lm_quantize(p);
+    }
+    return alpha;
+}
+
+static struct cht_str entry_name(const char *kind, unsigned order, struct cht_str suffix, uint8_t *text)
+{
+    size_t n = lm_prefix(kind, order, text);
+    memcpy(text + n, suffix.p, suffix.n);
+    return (struct cht_str){text, n + suffix.n};
+}
+
+static enum cht_rc put_probs(struct smooth_worker *w, struct cht_str name, uint32_t n, uint16_t alpha,
+                             struct cht_err *err)
+{
+    enum cht_rc rc;
+    uint8_t *v =
+        lm_writer_put(&w->writer, name, PAYLOAD_HEAD_MAX + (size_t)n * PAYLOAD_PROBS_RECORD, &rc, err);
+    if (v == NULL)
+        return rc;
+    uint8_t *r = v + payload_begin(v, w->run->order, n);
+    for (uint32_t i = 0; i < n; i++, r += PAYLOAD_PROBS_RECORD) {
+        payload_put32(r, w->tokens[i]);
+        r[4] = w->q[i];
+        payload_put16(r + 5, alpha);
+    }
+    lm_writer_put_end(&w->writer, (size_t)(r - v));
+    return CHT_OK;
+}
+
+/* Tokens come in ascending order, so one that is only as good as the last of the list stays out. */
+static enum cht_rc put_topk(struct smooth_worker *w, struct cht_str name, uint32_t n, struct cht_err *err)
+{
+    uint32_t best[LM_TOPK_MAX], have = 0, k = w->run->topk;
+    for (uint32_t i = 0; i < n; i++) {
+        if (have == k && w->q[i] <= w->q[best[have - 1]])
+            continue;
+        uint32_t at = have < k ? have++ : have - 1;
+        for (; at > 0 && w->q[best[at - 1]] < w->q[i]; at--)
+            best[at] = best[at - 1];
+        best[at] = i;
+    }
+    enum cht_rc rc;
+    uint8_t *v = lm_writer_put(&w->writer, name, 3 + (size_t)have * PAYLOAD_TOPK_RECORD, &rc, err);
+    if (v == NULL)
+        return rc;
+    uint8_t *r = v;
+    *r++ = 1;
+    *r++ = (uint8_t)w->run->order;
+    *r++ = (uint8_t)have;
+    for (uint32_t i = 0; i < have; i++, r += PAYLOAD_TOPK_RECORD) {
+        payload_put32(r, w->tokens[best[i]]);
+        r[4] = w->q[best[i]];
+    }
+    lm_writer_put_end(&w->writer, (size_t)(r - v));
+    return CHT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+double smooth_lower0(const struct smooth *s, uint32_t token)
+{
+    const struct lm_word *w = lm_vocab_find(&s->vocab, token);
+    return w != NULL && w->contexts > 0 ? (double)w->contexts / s->sum : LM_LOWER_NONE;
+}
+
+enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
+                           uint64_t total, struct cht_err *err)
+{
+    struct smooth_worker *w = worker;
+    struct smooth *s = w->run;
+    struct lower lower;
+    uint8_t text[LM_PREFIX_MAX + CHT_NAME_MAX];
+    enum cht_rc rc = reserve(w, counts->n, err);
+    if (rc == CHT_OK)
+        rc = find_lower(w, suffix, &lower, err);
+    if (rc != CHT_OK)
+        return rc;
+    double alpha = probabilities(w, &lower, counts, (double)total);
+    rc = put_probs(w, entry_name("prob", s->order, suffix, text), counts->n, lm_quantize_alpha(alpha), err);
+    if (rc == CHT_OK)
+        rc = put_topk(w, entry_name("topk", s->order, suffix, text), counts->n, err);
+    if (rc == CHT_OK && s->here != NULL && suffix.n == LM_HASH_SIZE)
+        lm_parents_add(s->here, suffix.p, w->tokens, w->q, counts->n);
+    w->written++;
+    return rc;
+}

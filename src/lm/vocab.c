@@ -1,0 +1,64 @@
+/* vocab: see vocab.h. */
+#include "lm/vocab.h"
+
+#include "base/alloc.h"
+
+static size_t hash(uint32_t token)
+{
+    uint64_t x = token * UINT64_C(0x9E3779B97F4A7C15);
+    return (size_t)(x >> 32);
+}
+
+static struct lm_word *probe(const struct lm_vocab *v, uint32_t token)
+{
+    size_t at = hash(token) & (v->slots - 1);
+    while (v->slot[at].used && v->slot[at].token != token)
+        at = (at + 1) & (v->slots - 1);
+    return &v->slot[at];
+}
+
+static bool grow(struct lm_vocab *v, struct cht_err *err)
+{
+    struct lm_vocab bigger = {.slots = v->slots == 0 ? 1024 : v->slots * 2, .words = v->words};
+    bigger.slot = cht_calloc(bigger.slots, sizeof *bigger.slot);
+    if (bigger.slot == NULL) {
+        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a vocabulary of %zu tokens", v->words);
+        return false;
+    }
+    for (size_t i = 0; i < v->slots; i++) {
+        if (v->slot[i].used)
+            *probe(&bigger, v->slot[i].token) = v->slot[i];
+    }
+    cht_free(v->slot);
+    *v = bigger;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+const struct lm_word *lm_vocab_find(const struct lm_vocab *v, uint32_t token)
+{
+    const struct lm_word *w = v->slots > 0 ? probe(v, token) : NULL;
+    return w != NULL && w->used ? w : NULL;
+}
+
+struct lm_word *lm_vocab_enter(struct lm_vocab *v, uint32_t token, struct cht_err *err)
+{
+    struct lm_word *w = v->slots > 0 ? probe(v, token) : NULL;
+    if (w != NULL && w->used)
+        return w;
+    if ((v->words + 1) * 8 > v->slots * 5) {
+        if (!grow(v, err))
+            return NULL;
+        w = probe(v, token);
+    }
+    *w = (struct lm_word){.token = token, .used = true};
+    v->words++;
+    return w;
+}
+
+void lm_vocab_free(struct lm_vocab *v)
+{
+    cht_free(v->slot);
+    *v = (struct lm_vocab){NULL, 0, 0};
+}

@@ -1,0 +1,29 @@
+/* vocab: what smoothing knows of each token: in how many contexts of order 2 it follows, and its quantized probability in
+ * the root of the order below. An open-addressing table of 12 bytes a slot, at most 5/8 full.
+ *
+ * Zero-initialise; lm_vocab_free at the end. Threads: any number of readers, or one writer.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cheetah/err.h"
+
+struct lm_word {
+    uint32_t token, contexts;
+    uint16_t root; /* q + 1 of the token in the root of the order below; 0: it is not there */
+    bool used;
+};
+
+struct lm_vocab {
+    struct lm_word *slot; /* owned */
+    size_t slots, words;
+};
+
+/* The token's entry, NULL where there is none. */
+const struct lm_word *lm_vocab_find(const struct lm_vocab *v, uint32_t token);
+/* The same, entered (zero) if need be; borrowed until the next call. NULL: CHT_NO_MEMORY. */
+struct lm_word *lm_vocab_enter(struct lm_vocab *v, uint32_t token, struct cht_err *err);
+void lm_vocab_free(struct lm_vocab *v);

@@ -1,0 +1,29 @@
+/* writer: puts and deletes of pairs, committed some thousands at a time (not atomic as a whole: each pair by itself).
+ *
+ * Zero-initialise with the store; names and values are copied. Threads: one at a time per object.
+ */
+#pragma once
+
+#include "cheetah/store.h"
+
+#define LM_WRITER_OPS 4096u
+#define LM_WRITER_BYTES ((size_t)1 << 20) /* a commit is at most that, or one value */
+
+struct lm_writer {
+    struct cht_store *store;
+    struct cht_op *ops; /* owned */
+    size_t n;
+    struct cht_buf bytes; /* names and values of the operations */
+};
+
+/* Starts an upsert of a name with at most value_max bytes: writes the name and says where the value goes; the previous
+ * operations are committed first where room is short. NULL: *rc says why. */
+uint8_t *lm_writer_put(struct lm_writer *w, struct cht_str name, size_t value_max, enum cht_rc *rc,
+                       struct cht_err *err);
+/* Ends the upsert: the value has n bytes. */
+void lm_writer_put_end(struct lm_writer *w, size_t n);
+/* Unmaps the name and deletes its value; a name that is not there any more is fine. */
+enum cht_rc lm_writer_del(struct lm_writer *w, struct cht_str name, struct cht_err *err);
+/* Commits what is left. */
+enum cht_rc lm_writer_flush(struct lm_writer *w, struct cht_err *err);
+void lm_writer_free(struct lm_writer *w); /* drops what was not flushed */
