@@ -19,8 +19,13 @@ void batch_post(struct request *r);
 
 void reduce_get(struct request *r);
 void reduce_post(struct request *r);
-void aggregate_get(struct request *r); /* r->mode and r->op.name are set */
-void lm_smooth(struct request *r);     /* r->rest is what follows smooth/ */
+void aggregate_get(struct request *r);  /* r->mode and r->op.name are set */
+void lm_smooth_post(struct request *r); /* r->rest is what follows smooth/ */
+
+void ngrams_post(struct request *r);
+void predict_post(struct request *r);
+void score_post(struct request *r);
+void contexts_post(struct request *r);
 
 void databases_list(struct request *r);
 void databases_get(struct request *r);

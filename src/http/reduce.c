@@ -343,7 +343,7 @@ void reduce_post(struct request *r)
         r->rest += sizeof smooth - 1;
         r->rest_len -= sizeof smooth - 1;
         if (only(r, PARAM(P_DB) | PARAM(P_ORDERS) | PARAM(P_TOPK), "smooth"))
-            lm_smooth(r);
+            lm_smooth_post(r);
         return;
     }
     const struct reduce_mode *m = find_mode(r);

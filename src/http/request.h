@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "exec/pool.h"
+#include "reduce/aggregate.h"
 
 struct request;
 struct worker;
@@ -130,9 +131,14 @@ struct request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
-    struct batch *batch;            /* owned: BODY_BATCH */
-    const struct reduce_mode *mode; /* of /reduce, static */
-    struct lm_call *lm;             /* owned: BODY_NGRAMS and what else the language model needs */
+    struct batch *batch;                /* owned: BODY_BATCH */
+    const struct reduce_mode *mode;     /* of /reduce, static */
+    struct reduce_params reduce;        /* of an aggregate */
+    const struct reduce_answer *answer; /* owned */
+    bool hit;
+    _Atomic bool cancel;  /* the client has gone: a job may stop */
+    struct lm_node *tree; /* owned: of /contexts */
+    struct lm_call *lm;   /* owned: BODY_NGRAMS and what else the language model needs */
 
     /* the answer */
     int status;

@@ -38,6 +38,11 @@ static const struct route routes[] = {
      18},
     {METHOD_DELETE, "/databases/", true, "", "/databases/{name}", databases_delete, PARAM(P_CONFIRM), true,
      RIGHT_ADMIN, BODY_NONE, 19},
+    {METHOD_POST, "/ngrams", false, NULL, "/ngrams", ngrams_post, DB | PARAM(P_ORDER), false, RIGHT_WRITE,
+     BODY_NGRAMS, 21},
+    {METHOD_POST, "/predict", false, NULL, "/predict", predict_post, DB, false, RIGHT_READ, BODY_JSON, 22},
+    {METHOD_POST, "/score", false, NULL, "/score", score_post, DB, false, RIGHT_READ, BODY_JSON, 23},
+    {METHOD_POST, "/contexts", false, NULL, "/contexts", contexts_post, DB, false, RIGHT_READ, BODY_JSON, 24},
     {METHOD_POST, "/databases/", true, "/checkpoint", "/databases/{name}/checkpoint", databases_checkpoint, 0,
      true, RIGHT_ADMIN, BODY_NONE, 20},
 };

@@ -3,7 +3,9 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "lm/engine.h"
 #include "os/io.h"
+#include "reduce/cache.h"
 
 #include <string.h>
 
@@ -270,6 +272,10 @@ enum cht_rc server_start(const struct conf *c, struct log *log, struct server **
     if (rc == CHT_OK)
         rc = cht_pool_new(LONG_JOB_THREADS, "cht-long", &s->long_jobs, err);
     if (rc == CHT_OK)
+        rc = reduce_cache_new(c->reduce_cache_bytes, &s->cache, err);
+    if (rc == CHT_OK)
+        rc = lm_engine_new(&s->lm, err);
+    if (rc == CHT_OK)
         rc = start_workers(s, err);
     if (rc == CHT_OK) {
         atomic_store_explicit(&s->accepting, true, memory_order_release);
@@ -327,6 +333,8 @@ void server_stop(struct server *s, uint64_t wait_ns)
     }
     cht_free(s->tls_cert);
     cht_free(s->tls_key);
+    reduce_cache_free(s->cache);
+    lm_engine_free(s->lm);
     cht_free(s->workers);
     cht_mutex_fini(&s->addr_mu);
     cht_free(s);

@@ -133,6 +133,18 @@ const struct route *router_find(const char *path, size_t len, unsigned method, c
 const struct route *router_route(unsigned index); /* NULL behind the last */
 unsigned router_count(void);
 
-/* worker.c */
+/* request.c */
 struct request *request_new(struct worker *w);
 void request_recycle(struct request *r);
+void request_free(struct request *r);
+
+/* calls.c: what libmicrohttpd is given */
+void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc);
+enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
+                             const char *version, const char *data, size_t *n, void **con);
+void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_RequestTerminationCode why);
+void call_connection(void *cls, struct MHD_Connection *mc, void **context,
+                     enum MHD_ConnectionNotificationCode what);
+size_t call_unescape(void *cls, struct MHD_Connection *mc, char *s);
+/* Hands the access log on where it is long or old enough. */
+void call_flush_log(struct worker *w);

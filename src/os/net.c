@@ -165,6 +165,12 @@ bool cht_net_discard(int fd, size_t *n)
     }
 }
 
+bool cht_net_gone(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
 void cht_net_poll(const int *fds, bool *ready, size_t n, int ms)
 {
     struct pollfd p[POLL_MAX];

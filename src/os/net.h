@@ -36,6 +36,9 @@ int cht_net_dup(int fd); /* -1 on failure */
 /* Reads and drops what is there; false at the end of the connection or on an error, *n bytes dropped. */
 bool cht_net_discard(int fd, size_t *n);
 
+/* Has the other side ended the connection (what it sent before may still be unread)? */
+bool cht_net_gone(int fd);
+
 /* Waits until one of n descriptors is readable or ms have passed (-1: for ever); ready[i] says which. */
 void cht_net_poll(const int *fds, bool *ready, size_t n, int ms);
 

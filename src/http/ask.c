@@ -1,0 +1,398 @@
+/* ask: POST /predict, /score and /contexts: questions to a smoothed n-gram database. A prediction is a few point reads and
+ * answered at once; the others run on a job thread.
+ */
+#include "http/body.h"
+#include "http/handlers.h"
+#include "http/lm_int.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+#include "http/stream.h"
+
+#include "base/alloc.h"
+#include "lm/predict.h"
+#include "lm/quant.h"
+#include "reduce/text.h"
+
+#include <math.h>
+
+#define TOKENS_MAX 100000u     /* of a question */
+#define CONTEXTS_MAX 10000u    /* of one answer */
+#define ANSWER_MAX (64u << 20) /* text of one answer to /contexts */
+
+/* ---- what is asked ---------------------------------------------------------------------------------------------------- */
+
+static bool number_member(struct request *r, const json_t *o, const char *name, uint64_t min, uint64_t max,
+                          uint64_t fallback, uint64_t *out)
+{
+    const json_t *v = json_object_get(o, name);
+    *out = fallback;
+    if (v == NULL || json_is_null(v))
+        return true;
+    if (json_is_integer(v) && json_integer_value(v) >= (json_int_t)min &&
+        json_integer_value(v) <= (json_int_t)max) {
+        *out = (uint64_t)json_integer_value(v);
+        return true;
+    }
+    reply_fail(r, CHT_INVALID_ARGUMENT, "\"%s\" is a number from %llu to %llu", name, (unsigned long long)min,
+               (unsigned long long)max);
+    return false;
+}
+
+/* The tokens go into r->value; r->op.value borrows them as bytes. */
+static bool take_tokens(struct request *r, const json_t *o)
+{
+    const json_t *list = json_object_get(o, "tokens");
+    size_t n = json_array_size(list);
+    if (!json_is_array(list)) {
+        reply_fail(r, CHT_INVALID_TOKENS, "{\"tokens\":[...]} is expected");
+        return false;
+    }
+    if (n > TOKENS_MAX) {
+        reply_fail(r, CHT_BODY_TOO_LARGE, "at most %u tokens", TOKENS_MAX);
+        return false;
+    }
+    if (cht_buf_reserve(&r->value, (n + 1) * sizeof(uint32_t), &r->err) != CHT_OK) {
+        reply_err(r, CHT_NO_MEMORY, &r->err);
+        return false;
+    }
+    if (!lm_tokens(list, (uint32_t *)(void *)r->value.data)) {
+        reply_fail(r, CHT_INVALID_TOKENS, "tokens are integers from 0 to 4294967295");
+        return false;
+    }
+    r->value.len = n * sizeof(uint32_t);
+    return true;
+}
+
+static const uint32_t *tokens_of(const struct request *r)
+{
+    return (const uint32_t *)(const void *)r->value.data;
+}
+static size_t token_count(const struct request *r) { return r->value.len / sizeof(uint32_t); }
+
+/* ---- prediction --------------------------------------------------------------------------------------------------------- */
+
+static void put_double(struct out *o, double v)
+{
+    if (out_room(o, REDUCE_DOUBLE_TEXT))
+        o->n += reduce_put_double(o->p + o->n, v);
+}
+
+/* A stored probability has one of 256 values: their texts are made once. */
+static char quantum_text[256][REDUCE_DOUBLE_TEXT];
+static unsigned char quantum_len[256];
+
+__attribute__((constructor)) static void fill_quanta(void)
+{
+    for (unsigned q = 0; q < 256; q++)
+        quantum_len[q] = (unsigned char)reduce_put_double(quantum_text[q], lm_dequantize((uint8_t)q));
+}
+
+static void put_prediction(void *ctx, const struct lm_prediction *p)
+{
+    struct request *r = ctx;
+    struct out *o = &r->out;
+    out_text(o, "{\"order\":");
+    out_u64(o, p->order);
+    out_text(o, ",\"context\":[");
+    for (size_t i = 0; i < p->context_n; i++) {
+        out_text(o, i > 0 ? "," : "");
+        out_u64(o, p->context[i]);
+    }
+    out_text(o, "],\"candidates\":[");
+    for (size_t i = 0; i < p->count; i++) {
+        const struct lm_candidate *c = &p->candidates[i];
+        out_text(o, i > 0 ? ",{\"token\":" : "{\"token\":");
+        out_u64(o, c->token);
+        out_text(o, ",\"q\":");
+        out_u64(o, c->q);
+        out_text(o, ",\"p\":");
+        if (r->op.kind == (enum cht_op_kind)LM_PREDICT_BLEND)
+            put_double(o, c->p);
+        else
+            out_bytes(o, quantum_text[c->q], quantum_len[c->q]);
+        out_text(o, "}");
+    }
+    out_text(o, "]}");
+    if (r->op.kind == (enum cht_op_kind)LM_PREDICT_LEVELS)
+        out_text(o, "\n");
+    r->op.values++;
+}
+
+/* op: kind the mode, key k, pairs the highest order, values the lines. */
+static void predict(struct request *r)
+{
+    const struct lm_predict_query q = {.tokens = tokens_of(r),
+                                       .n = token_count(r),
+                                       .k = (unsigned)r->op.key,
+                                       .max_order = (unsigned)r->op.pairs,
+                                       .mode = (enum lm_predict_mode)r->op.kind};
+    r->op.values = 0;
+    enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
+    if (rc != CHT_OK) {
+        lm_fail(r, rc, &r->err);
+    } else if (q.mode == LM_PREDICT_LEVELS) {
+        out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)r->op.values);
+        stream_out(r);
+    } else {
+        reply_json(r, 200);
+    }
+}
+
+static bool take_mode(struct request *r, const json_t *o)
+{
+    static const char *const names[] = {"deepest", "levels", "blend"};
+    const json_t *v = json_object_get(o, "mode");
+    r->op.kind = (enum cht_op_kind)LM_PREDICT_DEEPEST;
+    if (v == NULL)
+        return true;
+    for (int i = 0; i < 3 && json_is_string(v); i++) {
+        if (strcmp(json_string_value(v), names[i]) == 0) {
+            r->op.kind = (enum cht_op_kind)i;
+            return true;
+        }
+    }
+    reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is deepest, levels or blend");
+    return false;
+}
+
+void predict_post(struct request *r)
+{
+    json_t *o = body_object(r, CHT_INVALID_BODY);
+    if (o == NULL)
+        return;
+    bool ok = take_tokens(r, o) && take_mode(r, o) &&
+              number_member(r, o, "k", 1, LM_K_MAX, LM_K_DEFAULT, &r->op.key) &&
+              number_member(r, o, "max_order", 1, 8, 0, &r->op.pairs);
+    json_decref(o);
+    if (ok)
+        request_database(r, false, predict);
+}
+
+/* ---- scores ---------------------------------------------------------------------------------------------------------------- */
+
+static void put_score(void *ctx, uint32_t token, unsigned order, double p)
+{
+    struct request *r = ctx;
+    (void)token, (void)order;
+    out_text(&r->out, r->op.values++ > 0 ? "," : "");
+    put_double(&r->out, log10(p));
+}
+
+static void score_work(struct request *r)
+{
+    struct lm_score s;
+    struct out all = {0};
+    r->op.values = 0;
+    r->rc = lm_score(r->db->store, tokens_of(r), token_count(r), (unsigned)r->op.pairs, put_score, r, &s,
+                     &r->err);
+    if (r->rc != CHT_OK)
+        return;
+    out_format(&all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
+    put_double(&all, s.log10);
+    out_text(&all, ",\"perplexity\":");
+    if (s.scored > 0 && isfinite(s.perplexity))
+        put_double(&all, s.perplexity);
+    else
+        out_text(&all, "null");
+    out_text(&all, ",\"per_token\":[");
+    out_bytes(&all, r->out.p, r->out.n);
+    out_text(&all, "]}");
+    all.failed = all.failed || r->out.failed;
+    out_free(&r->out);
+    r->out = all;
+}
+
+static void answer(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        lm_fail(r, r->rc, &r->err);
+    else
+        reply_json(r, 200);
+}
+
+static void score(struct request *r) { request_job(r, score_work, answer); }
+
+void score_post(struct request *r)
+{
+    json_t *o = body_object(r, CHT_INVALID_BODY);
+    if (o == NULL)
+        return;
+    bool ok = take_tokens(r, o) && number_member(r, o, "max_order", 1, 8, 0, &r->op.pairs);
+    json_decref(o);
+    if (ok)
+        request_database(r, false, score);
+}
+
+/* ---- contexts ------------------------------------------------------------------------------------------------------------- */
+
+/* A tree of the request; nodes lie in one block. */
+struct tree {
+    struct lm_node *nodes; /* owned */
+    size_t n;
+};
+
+static size_t count_nodes(const json_t *v, unsigned depth)
+{
+    size_t n = 1;
+    for (size_t i = 0; json_is_array(v) && depth < LM_AVO_DEPTH_MAX && i < json_array_size(v); i++)
+        n += count_nodes(json_array_get(v, i), depth + 1);
+    return n;
+}
+
+static bool copy_node(struct tree *t, const json_t *v, struct lm_node *to, unsigned depth)
+{
+    if (json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= (json_int_t)UINT32_MAX) {
+        *to = (struct lm_node){.value = (uint32_t)json_integer_value(v)};
+        return true;
+    }
+    if (!json_is_array(v) || depth >= LM_AVO_DEPTH_MAX)
+        return false;
+    *to = (struct lm_node){.list = true, .n = json_array_size(v), .children = t->nodes + t->n};
+    t->n += to->n;
+    for (size_t i = 0; i < to->n; i++) {
+        if (!copy_node(t, json_array_get(v, i), &to->children[i], depth + 1))
+            return false;
+    }
+    return true;
+}
+
+static bool put_context(void *ctx, const struct lm_context *c)
+{
+    static const char hex[] = "0123456789abcdef";
+    struct request *r = ctx;
+    struct out *o = &r->out;
+    char name[2 * LM_HASH_SIZE];
+    out_text(o, "{\"vector\":");
+    out_b64(o, c->vector.p, c->vector.n);
+    out_text(o, ",\"key\":");
+    out_u64(o, c->key);
+    for (unsigned i = 0; i < LM_HASH_SIZE; i++) {
+        name[2 * i] = hex[c->hash[i] >> 4];
+        name[2 * i + 1] = hex[c->hash[i] & 15];
+    }
+    if (c->malformed) {
+        out_text(o, ",\"hash\":null,\"order_size\":null,\"tokens\":[],\"ranked\":[],\"problem\":\"malformed_"
+                    "payload\"}\n");
+    } else {
+        out_text(o, ",\"hash\":\"");
+        if (memcmp(c->hash, LM_ROOT, LM_HASH_SIZE) == 0)
+            out_text(o, LM_ROOT);
+        else
+            out_bytes(o, name, sizeof name);
+        out_text(o, "\",\"order_size\":");
+        out_u64(o, c->order_size);
+        out_text(o, ",\"tokens\":[");
+        for (size_t i = 0; i < c->n; i++) {
+            out_text(o, i > 0 ? "," : "");
+            out_u64(o, c->tokens[i]);
+        }
+        out_text(o, "],\"ranked\":[");
+        for (size_t i = 0; i < c->ranked_n; i++) {
+            out_text(o, i > 0 ? ",[" : "[");
+            out_u64(o, c->ranked[i].token);
+            out_text(o, ",");
+            out_u64(o, c->ranked[i].q);
+            out_text(o, "]");
+        }
+        out_text(o, "]}\n");
+    }
+    r->op.values++;
+    r->op.size = (uint32_t)c->vector.n;
+    memcpy(r->name, c->vector.p, c->vector.n < CHT_NAME_MAX ? c->vector.n : CHT_NAME_MAX);
+    return o->n < ANSWER_MAX;
+}
+
+static void contexts_work(struct request *r)
+{
+    static const char hex[] = "0123456789abcdef";
+    const struct lm_node *root = r->tree;
+    const struct lm_contexts_query q = {.tree = root,
+                                        .depth = (long)r->op.pairs - 1,
+                                        .limit = r->op.key,
+                                        .after = r->op.name,
+                                        .cancel = &r->cancel};
+    bool more = false;
+    r->op.values = 0;
+    r->rc = lm_contexts(r->db->store, &q, put_context, r, &more, &r->err);
+    if (r->rc != CHT_OK)
+        return;
+    out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)r->op.values);
+    if (more && r->op.values > 0) {
+        out_text(&r->out, "\"x");
+        for (uint32_t i = 0; i < r->op.size && out_room(&r->out, 2); i++) {
+            r->out.p[r->out.n++] = hex[r->name[i] >> 4];
+            r->out.p[r->out.n++] = hex[r->name[i] & 15];
+        }
+        out_text(&r->out, "\"}}\n");
+    } else {
+        out_text(&r->out, "null}}\n");
+    }
+}
+
+static void contexts_answer(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        lm_fail(r, r->rc, &r->err);
+    else
+        stream_out(r);
+}
+
+static void contexts(struct request *r) { request_job(r, contexts_work, contexts_answer); }
+
+/* The tree behind its nodes in r->tree, owned. */
+static bool take_tree(struct request *r, const json_t *o)
+{
+    const json_t *v = json_object_get(o, "tree");
+    if (v == NULL) {
+        reply_fail(r, CHT_INVALID_TREE, "\"tree\" is missing");
+        return false;
+    }
+    size_t n = count_nodes(v, 0);
+    struct tree t = {.nodes = cht_calloc(n + 1, sizeof *t.nodes), .n = 1};
+    if (t.nodes == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for the tree");
+        return false;
+    }
+    r->tree = t.nodes;
+    if (copy_node(&t, v, &t.nodes[0], 0))
+        return true;
+    reply_fail(r, CHT_INVALID_TREE,
+               "a tree is lists of lists and integers from 0 to 4294967295, at most %u deep",
+               LM_AVO_DEPTH_MAX);
+    return false;
+}
+
+/* "after":"x<hex>", as "next" says it. */
+static bool take_after(struct request *r, const json_t *o)
+{
+    const json_t *v = json_object_get(o, "after");
+    r->op.name = (struct cht_str){.p = r->name, .n = 0};
+    if (v == NULL || json_is_null(v))
+        return true;
+    size_t n = json_string_length(v);
+    if (!json_is_string(v) || n > 2 * CHT_NAME_MAX + 1) {
+        reply_fail(r, CHT_INVALID_ARGUMENT, "\"after\" is what \"next\" said");
+        return false;
+    }
+    r->body_len = 0; /* the document has been read: its memory takes the text, to be decoded in place */
+    memcpy(r->body, json_string_value(v), n);
+    return byte_string(r, (const char *)r->body, n, &r->op.name);
+}
+
+void contexts_post(struct request *r)
+{
+    uint64_t depth, limit;
+    json_t *o = body_object(r, CHT_INVALID_BODY);
+    if (o == NULL)
+        return;
+    const json_t *d = json_object_get(o, "depth");
+    bool ok = take_tree(r, o) && take_after(r, o) &&
+              number_member(r, o, "limit", 1, CONTEXTS_MAX, 32, &limit) &&
+              number_member(r, o, "depth", 0, 1000000, 0, &depth);
+    r->op.key = ok ? limit : 0;
+    r->op.pairs = !ok || d == NULL || json_is_null(d) ? 0 : depth + 1;
+    json_decref(o);
+    if (ok)
+        request_database(r, false, contexts);
+}

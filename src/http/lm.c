@@ -1,0 +1,313 @@
+/* lm: POST /ngrams and the stored procedure of smoothing. Questions are in ask.c. */
+#include "http/lm.h"
+
+#include "http/body.h"
+#include "http/feed.h"
+#include "http/handlers.h"
+#include "http/lm_int.h"
+#include "http/params.h"
+#include "http/reply.h"
+#include "http/server.h"
+
+#include "base/alloc.h"
+#include "lm/ngrams.h"
+#include "lm/smooth.h"
+#include "reduce/text.h"
+
+#define ORDER_MAX 8u
+
+/* ---- counting ------------------------------------------------------------------------------------------------------ */
+
+/* What POST /ngrams has read so far. */
+struct lm_call {
+    struct lm_ngrams *grams;
+    struct out line; /* the beginning of a line that has not ended */
+    uint32_t *tokens;
+    size_t cap;
+    uint64_t lines;
+    struct lm_ngrams_result result;
+};
+
+void lm_call_free(struct request *r)
+{
+    struct lm_call *c = r->lm;
+    if (c == NULL)
+        return;
+    lm_ngrams_free(c->grams);
+    out_free(&c->line);
+    cht_free(c->tokens);
+    cht_free(c);
+    r->lm = NULL;
+}
+
+/* What src/lm says in its messages, as codes of their own. */
+void lm_fail(struct request *r, enum cht_rc rc, struct cht_err *err)
+{
+    static const char tree[] = "invalid_tree: ", payload[] = "malformed_payload: ";
+    if (strncmp(err->msg, tree, sizeof tree - 1) == 0)
+        reply_fail(r, CHT_INVALID_TREE, "%s", err->msg + sizeof tree - 1);
+    else if (strncmp(err->msg, payload, sizeof payload - 1) == 0)
+        reply_fail(r, CHT_MALFORMED_PAYLOAD, "%s", err->msg + sizeof payload - 1);
+    else
+        reply_err(r, rc, err);
+}
+
+bool lm_tokens(const json_t *list, uint32_t *out)
+{
+    size_t n = json_array_size(list);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+            json_integer_value(v) > (json_int_t)UINT32_MAX)
+            return false;
+        out[i] = (uint32_t)json_integer_value(v);
+    }
+    return true;
+}
+
+static void add_document(struct request *r, const json_t *list)
+{
+    struct lm_call *c = r->lm;
+    size_t n = json_array_size(list);
+    if (n > r->w->srv->conf->max_document_tokens) {
+        reply_fail(r, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
+                   (unsigned long long)c->lines, (unsigned long long)r->w->srv->conf->max_document_tokens);
+        return;
+    }
+    if (n > c->cap) {
+        uint32_t *p = cht_realloc(c->tokens, n * sizeof *p);
+        if (p == NULL) {
+            reply_fail(r, CHT_NO_MEMORY, "no memory for a document");
+            return;
+        }
+        c->tokens = p;
+        c->cap = n;
+    }
+    if (!lm_tokens(list, c->tokens)) {
+        reply_fail(r, CHT_INVALID_TOKENS, "line %llu: tokens are integers from 0 to 4294967295",
+                   (unsigned long long)c->lines);
+        return;
+    }
+    enum cht_rc rc = lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
+    if (rc != CHT_OK)
+        lm_fail(r, rc, &r->err);
+}
+
+static void document_line(struct request *r, const char *p, size_t n)
+{
+    struct lm_call *c = r->lm;
+    size_t blank = 0;
+    json_error_t where;
+    c->lines++;
+    while (blank < n && (p[blank] == ' ' || p[blank] == '\t' || p[blank] == '\r'))
+        blank++;
+    if (blank == n)
+        return;
+    json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
+    const json_t *list = json_object_get(o, "tokens");
+    if (o == NULL)
+        reply_fail(r, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->lines);
+    else if (!json_is_array(list))
+        reply_fail(r, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
+                   (unsigned long long)c->lines);
+    else
+        add_document(r, list);
+    json_decref(o);
+}
+
+static bool begin_call(struct request *r)
+{
+    uint64_t order;
+    if (!param_number(r, P_ORDER, 1, ORDER_MAX, 3, &order))
+        return false;
+    r->lm = cht_calloc(1, sizeof *r->lm);
+    if (r->lm == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
+        return false;
+    }
+    enum cht_rc rc = lm_ngrams_begin((unsigned)order, &r->lm->grams, &r->err);
+    if (rc != CHT_OK)
+        lm_fail(r, rc, &r->err);
+    return rc == CHT_OK;
+}
+
+static bool answered(struct request *r)
+{
+    return atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY;
+}
+
+bool ngrams_feed(struct request *r, const char *data, size_t n)
+{
+    if (r->lm == NULL && !begin_call(r))
+        return true;
+    struct lm_call *c = r->lm;
+    while (n > 0 && !answered(r)) {
+        const char *end = memchr(data, '\n', n);
+        size_t len = end == NULL ? n : (size_t)(end - data);
+        if (end == NULL || c->line.n > 0)
+            out_bytes(&c->line, data, len);
+        if (c->line.failed) {
+            reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
+            return true;
+        }
+        if (end != NULL) {
+            if (c->line.n > 0)
+                document_line(r, c->line.p, c->line.n);
+            else
+                document_line(r, data, len);
+            c->line.n = 0;
+            len++;
+        }
+        data += len;
+        n -= len;
+    }
+    return true;
+}
+
+static void count_work(struct request *r)
+{
+    r->rc = lm_ngrams_commit(r->w->srv->lm, r->db->store, r->lm->grams, &r->lm->result, &r->err);
+}
+
+static void counted(struct request *r)
+{
+    if (r->rc != CHT_OK) {
+        lm_fail(r, r->rc, &r->err);
+        return;
+    }
+    const struct lm_ngrams_result *n = &r->lm->result;
+    out_format(&r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu}",
+               (unsigned long long)n->documents, (unsigned long long)n->tokens, (unsigned long long)n->ngrams,
+               (unsigned long long)n->contexts_created);
+    reply_json(r, 200);
+}
+
+static void count(struct request *r) { request_long_job(r, count_work, counted); }
+
+void ngrams_post(struct request *r)
+{
+    (void)ngrams_feed(r, "\n", 1); /* the last line needs no line break */
+    if (!answered(r))
+        request_database(r, true, count);
+}
+
+/* ---- smoothing ------------------------------------------------------------------------------------------------------- */
+
+static void put_progress(void *ctx, const char *phase, uint64_t done, uint64_t total)
+{
+    struct feed *f = ctx;
+    struct out line = {0};
+    out_format(&line, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n", phase,
+               (unsigned long long)done, (unsigned long long)total);
+    feed_put(f, &line);
+    out_free(&line);
+}
+
+static void put_double(struct out *o, const char *member, double v)
+{
+    out_text(o, member);
+    if (out_room(o, REDUCE_DOUBLE_TEXT))
+        o->n += reduce_put_double(o->p + o->n, v);
+}
+
+static void put_result(void *ctx, const struct lm_smooth_result *s)
+{
+    struct feed *f = ctx;
+    struct out line = {0};
+    out_format(&line, "{\"order\":%u,\"contexts\":%llu,\"types\":%llu", s->order,
+               (unsigned long long)s->contexts, (unsigned long long)s->types);
+    put_double(&line, ",\"d1\":", s->d1);
+    put_double(&line, ",\"d2\":", s->d2);
+    put_double(&line, ",\"d3\":", s->d3);
+    out_text(&line, "}\n");
+    f->count++;
+    feed_put(f, &line);
+    out_free(&line);
+}
+
+static void smooth_work(struct feed *f)
+{
+    struct cht_err err = {0};
+    struct out line = {0};
+    const struct lm_smooth_config cfg = {.lo = (unsigned)f->args[0],
+                                         .hi = (unsigned)f->args[1],
+                                         .topk = (unsigned)f->args[2],
+                                         .cancel = &f->cancel,
+                                         .progress = put_progress,
+                                         .result = put_result,
+                                         .ctx = f};
+    enum cht_rc rc = lm_smooth(f->srv->lm, f->db->store, &cfg, &err);
+    static const char payload[] = "malformed_payload: ";
+    if (rc == CHT_OK) {
+        out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)f->count);
+    } else {
+        bool bad = strncmp(err.msg, payload, sizeof payload - 1) == 0;
+        out_text(&line, "{\"error\":");
+        problem_text(&line, bad ? CHT_MALFORMED_PAYLOAD : rc, bad ? err.msg + sizeof payload - 1 : err.msg);
+        out_text(&line, "}}\n");
+    }
+    feed_put(f, &line);
+    out_free(&line);
+}
+
+/* The highest order with counts, 0 if there are none. */
+static unsigned highest_order(struct request *r)
+{
+    for (unsigned n = ORDER_MAX; n >= 1; n--) {
+        uint8_t name[] = {'c', 'n', 't', ':', (uint8_t)('0' + n), ':'};
+        uint64_t pairs = 0;
+        if (cht_store_count(r->db->store, (struct cht_str){.p = name, .n = sizeof name}, &pairs, &r->err) ==
+                CHT_OK &&
+            pairs > 0)
+            return n;
+    }
+    return 0;
+}
+
+static void smooth(struct request *r)
+{
+    uint64_t args[4] = {r->op.key, r->op.pairs, r->op.values, 0};
+    unsigned highest = highest_order(r);
+    if (highest == 0) {
+        reply_fail(r, CHT_PAIR_NOT_FOUND, "there are no counts under cnt: in database '%s'", r->db->name);
+        return;
+    }
+    if (args[1] == 0)
+        args[1] = highest;
+    (void)feed_begin(r, smooth_work, args); /* it has answered either way */
+}
+
+/* "2" or "1-3". */
+static bool parse_orders(struct request *r, uint64_t *lo, uint64_t *hi)
+{
+    const struct param_value *v = &r->param[P_ORDERS];
+    *lo = 1;
+    *hi = 0;
+    if (v->p == NULL)
+        return true;
+    const char *dash = memchr(v->p, '-', v->n);
+    size_t n = dash != NULL ? (size_t)(dash - v->p) : v->n;
+    bool ok = parse_decimal(v->p, n, ORDER_MAX, lo) && *lo >= 1;
+    *hi = *lo;
+    if (ok && dash != NULL)
+        ok = parse_decimal(dash + 1, v->n - n - 1, ORDER_MAX, hi) && *hi >= *lo;
+    if (!ok)
+        reply_fail(r, CHT_INVALID_ARGUMENT, "'orders' is N or LOW-HIGH, from 1 to %u", ORDER_MAX);
+    return ok;
+}
+
+void lm_smooth_post(struct request *r)
+{
+    struct cht_str prefix;
+    uint64_t lo, hi, topk;
+    if (!rest_bytes(r, true, &prefix))
+        return;
+    if (prefix.n != 4 || memcmp(prefix.p, "cnt:", 4) != 0) {
+        reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix cnt:");
+        return;
+    }
+    if (!parse_orders(r, &lo, &hi) || !param_number(r, P_TOPK, 1, 32, 20, &topk))
+        return;
+    r->op = (struct cht_op){.key = lo, .pairs = hi, .values = topk};
+    request_database(r, false, smooth);
+}

@@ -1,0 +1,8 @@
+/* lm: the language-model calls: what arrives for them, and the life of a long run. */
+#pragma once
+
+#include "http/request.h"
+
+/* A part of the body of POST /ngrams, read as it arrives. May answer with an error; false never (as batch_feed). */
+bool ngrams_feed(struct request *r, const char *data, size_t n);
+void lm_call_free(struct request *r);

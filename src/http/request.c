@@ -1,0 +1,201 @@
+/* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
+#include "http/batch.h"
+#include "http/lm.h"
+#include "http/reply.h"
+#include "http/server.h"
+#include "http/stream.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "reduce/cache.h"
+
+#include <stdio.h>
+
+#define SPARES_MAX 256u
+#define KEEP_BYTES (64u << 10) /* memory a request may keep for the next one */
+
+struct request *request_new(struct worker *w)
+{
+    struct request *r = w->spare;
+    if (r != NULL) {
+        w->spare = r->next;
+        w->spares--;
+    } else {
+        r = cht_calloc(1, sizeof *r);
+        if (r == NULL)
+            return NULL;
+    }
+    r->w = w;
+    r->start_ns = cht_now_ns();
+    return r;
+}
+
+/* What must not survive into the next request; buffers stay unless they are large. */
+static void reset(struct request *r)
+{
+    r->conn = NULL;
+    r->mc = NULL;
+    r->route = NULL;
+    r->token = NULL;
+    r->head = r->early = r->close = r->body_over = false;
+    atomic_store_explicit(&r->phase, PHASE_NEW, memory_order_relaxed);
+    r->rest = NULL;
+    r->rest_len = 0;
+    memset(r->param, 0, sizeof r->param);
+    r->body_len = 0;
+    r->body_max = r->body_dropped = 0;
+    r->status = 0;
+    r->headers = 0;
+    r->sent = 0;
+    r->resume = NULL;
+    atomic_store_explicit(&r->cancel, false, memory_order_relaxed);
+    r->rc = CHT_OK;
+    r->err.code = CHT_OK;
+    r->err.msg[0] = 0;
+    r->value.len = 0;
+    out_reset(&r->out, KEEP_BYTES);
+    if (r->body_cap > KEEP_BYTES) {
+        cht_free(r->body);
+        r->body = NULL;
+        r->body_cap = 0;
+    }
+    if (r->value.cap > KEEP_BYTES)
+        cht_buf_free(&r->value);
+}
+
+void request_free(struct request *r)
+{
+    cht_free(r->uri);
+    cht_free(r->body);
+    out_free(&r->out);
+    cht_buf_free(&r->value);
+    cht_free(r);
+}
+
+void request_recycle(struct request *r)
+{
+    struct worker *w = r->w;
+    stream_free(r);
+    batch_free(r);
+    lm_call_free(r);
+    cht_free(r->tree);
+    r->tree = NULL;
+    reduce_answer_release(r->answer);
+    r->answer = NULL;
+    dbs_put(r->db);
+    r->db = NULL;
+    if (w->spares >= SPARES_MAX) {
+        request_free(r);
+        return;
+    }
+    reset(r);
+    r->next = w->spare;
+    w->spare = r;
+    w->spares++;
+}
+
+void request_suspend(struct request *r, void (*resume)(struct request *r))
+{
+    r->resume = resume;
+    atomic_store_explicit(&r->phase, PHASE_WAITING, memory_order_relaxed);
+    MHD_suspend_connection(r->mc);
+}
+
+void request_wake(struct request *r) { worker_resume(r->w, r->mc); }
+
+static void job_main(struct cht_task *t)
+{
+    struct request *r = (struct request *)(void *)((char *)t - offsetof(struct request, task));
+    r->work(r);
+    request_wake(r);
+}
+
+void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r))
+{
+    r->work = work;
+    r->task.run = job_main;
+    request_suspend(r, resume);
+    cht_pool_submit(r->w->srv->jobs, &r->task);
+}
+
+void request_long_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r))
+{
+    r->work = work;
+    r->task.run = job_main;
+    request_suspend(r, resume);
+    cht_pool_submit(r->w->srv->long_jobs, &r->task);
+}
+
+static void open_database(struct request *r)
+{
+    bool created;
+    char name[65] = "default";
+    if (r->param[P_DB].p != NULL)
+        (void)snprintf(name, sizeof name, "%.*s", (int)r->param[P_DB].n, r->param[P_DB].p);
+    r->rc = dbs_open(r->w->srv->dbs, name, r->op.created, 0, &r->db, &created, &r->err);
+}
+
+static void database_opened(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        reply_err(r, r->rc, &r->err);
+    else
+        ((void (*)(struct request *))r->commit.ctx)(r);
+}
+
+void request_database(struct request *r, bool create, void (*then)(struct request *r))
+{
+    const struct param_value *v = &r->param[P_DB];
+    char name[65] = "default";
+    if (v->p != NULL) {
+        if (v->n == 0 || v->n >= sizeof name) {
+            reply_fail(r, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+            return;
+        }
+        memcpy(name, v->p, v->n);
+        name[v->n] = 0;
+        if (memchr(v->p, 0, v->n) != NULL || !cht_database_name_valid(name)) {
+            reply_fail(r, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+            return;
+        }
+    }
+    if (r->token != NULL && !access_allows(r->token, r->route->right, name)) {
+        reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
+        return;
+    }
+    r->db = dbs_get(r->w->srv->dbs, name);
+    if (r->db != NULL) {
+        then(r);
+        return;
+    }
+    r->op.created = create; /* op and commit are free until then */
+    r->commit.ctx = (void *)then;
+    request_job(r, open_database, database_opened);
+}
+
+/* Pairs with the exchange in request_commit: whoever comes second knows of the other. */
+static void commit_done(struct cht_commit *c)
+{
+    struct request *r = (struct request *)(void *)((char *)c - offsetof(struct request, commit));
+    if (atomic_exchange_explicit(&r->woken, 2, memory_order_acq_rel) == 1)
+        request_wake(r);
+}
+
+void request_commit(struct request *r, void (*then)(struct request *r))
+{
+    int running = 0;
+    r->commit.done = commit_done;
+    if (r->w->srv->inline_commits)
+        r->commit.flags |= CHT_COMMIT_INLINE;
+    atomic_store_explicit(&r->woken, 0, memory_order_relaxed);
+    enum cht_rc rc = cht_store_submit(r->db->store, &r->commit);
+    if (rc != CHT_PENDING) {
+        r->commit.rc = rc;
+        then(r);
+        return;
+    }
+    request_suspend(r, then);
+    if (!atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        request_wake(r); /* it was done before the connection was suspended */
+}
