@@ -1,0 +1,236 @@
+/* bench_lm: how fast n-grams are counted and smoothed. Generates a Zipf text from a seed, counts it into a fresh database in
+ * requests of a given size, smooths it, asks some questions, and prints a line each.
+ *
+ *   bench_lm [--tokens N,N,..] [--order N] [--vocabulary N] [--request TOKENS] [--threads N] [--memory MiB] [--shards N]
+ *            [--seed N] [--dir DIR] [--os]       --os: not durable (CHT_DURABLE_OS)
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "cheetah/store.h"
+#include "lm/ngrams.h"
+#include "lm/predict.h"
+#include "lm/smooth.h"
+
+#define DOCUMENT 32u
+#define QUESTIONS 20000u
+
+struct options {
+    const char *tokens, *dir;
+    unsigned order, vocabulary, request, threads, memory, shards;
+    uint64_t seed;
+    enum cht_durability durability;
+};
+
+static struct cht_err err;
+
+static void must(enum cht_rc rc)
+{
+    if (rc == CHT_OK)
+        return;
+    (void)fprintf(stderr, "bench_lm: %s: %s\n", cht_rc_slug(rc), err.msg);
+    exit(1);
+}
+
+/* Token of rank r has a weight of 1 / r; drawn by bisection of the cumulative weights. */
+static uint32_t *zipf_text(uint64_t n, unsigned vocabulary, uint64_t seed)
+{
+    double *sum = malloc(vocabulary * sizeof *sum), total = 0;
+    uint32_t *text = malloc(n * sizeof *text);
+    struct cht_rng rng;
+    cht_rng_seed(&rng, seed);
+    for (unsigned i = 0; i < vocabulary; i++)
+        sum[i] = total += 1.0 / (i + 1.0);
+    for (uint64_t i = 0; i < n; i++) {
+        double x = (double)(cht_rng_next(&rng) >> 11) / 9007199254740992.0 * total;
+        unsigned lo = 0, hi = vocabulary - 1;
+        while (lo < hi) {
+            unsigned mid = lo + (hi - lo) / 2;
+            if (sum[mid] <= x)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        text[i] = lo;
+    }
+    free(sum);
+    return text;
+}
+
+static double seconds(uint64_t since) { return (double)(cht_now_ns() - since) / 1e9; }
+
+static double peak_mib(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss / 1024 : 0;
+}
+
+static void count(const struct options *o, struct lm_engine *e, struct cht_store *s, const uint32_t *text,
+                  uint64_t n)
+{
+    struct lm_ngrams_result all = {0};
+    uint64_t start = cht_now_ns(), requests = 0;
+    for (uint64_t at = 0; at < n;) {
+        struct lm_ngrams *g;
+        struct lm_ngrams_result r;
+        must(lm_ngrams_begin(o->order, &g, &err));
+        for (uint64_t end = at + o->request < n ? at + o->request : n; at < end;) {
+            size_t len = end - at < DOCUMENT ? (size_t)(end - at) : DOCUMENT;
+            must(lm_ngrams_add_document(g, text + at, len, &err));
+            at += len;
+        }
+        must(lm_ngrams_commit(e, s, g, &r, &err));
+        lm_ngrams_free(g);
+        all.tokens += r.tokens;
+        all.ngrams += r.ngrams;
+        all.contexts_created += r.contexts_created;
+        requests++;
+    }
+    double t = seconds(start);
+    printf(
+        "  count    %8.2f s  %9.0f tokens/s  %9.0f n-grams/s  %llu contexts, %llu requests, peak %.0f MiB\n",
+        t, (double)all.tokens / t, (double)all.ngrams / t, (unsigned long long)all.contexts_created,
+        (unsigned long long)requests, peak_mib());
+}
+
+struct smoothing {
+    uint64_t types, contexts, last;
+};
+
+static void on_result(void *ctx, const struct lm_smooth_result *r)
+{
+    struct smoothing *sm = ctx;
+    printf("    order %u %6.2f s  %llu contexts, %llu followers\n", r->order, seconds(sm->last),
+           (unsigned long long)r->contexts, (unsigned long long)r->types);
+    sm->types += r->types;
+    sm->contexts += r->contexts;
+    sm->last = cht_now_ns();
+}
+
+static void smooth(const struct options *o, struct lm_engine *e, struct cht_store *s, const char *what)
+{
+    struct smoothing sm = {.last = cht_now_ns()};
+    struct lm_smooth_config cfg = {.lo = 1,
+                                   .hi = o->order,
+                                   .threads = o->threads,
+                                   .memory = (size_t)o->memory << 20,
+                                   .result = on_result,
+                                   .ctx = &sm};
+    uint64_t start = cht_now_ns();
+    must(lm_smooth(e, s, &cfg, &err));
+    double t = seconds(start);
+    printf("  %s %8.2f s  %9.0f followers/s  %9.0f contexts/s  peak %.0f MiB\n", what, t,
+           (double)sm.types / t, (double)sm.contexts / t, peak_mib());
+}
+
+static void ignore(void *ctx, const struct lm_prediction *p) { *(uint64_t *)ctx += p->count; }
+
+static void ask(const struct options *o, struct cht_store *s, const uint32_t *text, uint64_t n)
+{
+    static const char *const names[] = {"deepest", "levels", "blend"};
+    uint64_t sink = 0;
+    for (int mode = LM_PREDICT_DEEPEST; mode <= LM_PREDICT_BLEND; mode++) {
+        unsigned questions = mode == LM_PREDICT_BLEND ? QUESTIONS / 100 : QUESTIONS;
+        uint64_t start = cht_now_ns();
+        for (unsigned i = 0; i < questions; i++) {
+            uint64_t at = (uint64_t)i * 7919 % (n - 8);
+            struct lm_predict_query q = {text + at, o->order, 20, o->order, (enum lm_predict_mode)mode};
+            must(lm_predict(s, &q, ignore, &sink, &err));
+        }
+        printf("  %-8s %8.1f us a question\n", names[mode], seconds(start) * 1e6 / questions);
+    }
+    struct lm_score score;
+    uint64_t start = cht_now_ns(), scored = 0;
+    for (uint64_t i = 0; i + 1000 <= n && i < 20000; i += 1000) {
+        must(lm_score(s, text + i, 1000, o->order, NULL, NULL, &score, &err));
+        scored += score.scored;
+    }
+    printf("  score    %8.1f us a token; perplexity of the last %.1f\n",
+           seconds(start) * 1e6 / (double)scored, score.perplexity);
+}
+
+static void run(const struct options *o, uint64_t n)
+{
+    char dir[256], cmd[300];
+    (void)snprintf(dir, sizeof dir, "%s/cht-bench-lm-XXXXXX", o->dir);
+    if (mkdtemp(dir) == NULL) {
+        perror(dir);
+        exit(1);
+    }
+    const char *dirs[] = {dir};
+    struct cht_env_config cfg = {
+        .dirs = dirs, .dir_count = 1, .default_shards = o->shards, .durability = o->durability};
+    struct cht_env *env;
+    struct cht_store *s;
+    struct lm_engine *e;
+    must(cht_env_open(&cfg, &env, &err));
+    must(cht_env_create(env, "default", 0, &err));
+    must(cht_env_get(env, "default", &s, &err));
+    must(lm_engine_new(&e, &err));
+    uint32_t *text = zipf_text(n, o->vocabulary, o->seed);
+    printf("%llu tokens, order %u, vocabulary %u\n", (unsigned long long)n, o->order, o->vocabulary);
+    count(o, e, s, text, n);
+    smooth(o, e, s, "smooth  ");
+    smooth(o, e, s, "again   ");
+    ask(o, s, text, n);
+    free(text);
+    lm_engine_free(e);
+    must(cht_env_close(env, &err));
+    (void)snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    if (system(cmd) != 0)
+        (void)fprintf(stderr, "bench_lm: %s is left behind\n", dir);
+}
+
+static unsigned number(const char *s) { return (unsigned)strtoul(s, NULL, 10); }
+
+int main(int argc, char **argv)
+{
+    struct options o = {.tokens = "100000,1000000",
+                        .dir = "/tmp",
+                        .order = 3,
+                        .vocabulary = 50000,
+                        .request = 1000000,
+                        .seed = 1,
+                        .durability = CHT_DURABLE_SYNC};
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--os") == 0) {
+            o.durability = CHT_DURABLE_OS;
+            continue;
+        }
+        i++;
+        if (strcmp(argv[i - 1], "--tokens") == 0)
+            o.tokens = value;
+        else if (strcmp(argv[i - 1], "--dir") == 0)
+            o.dir = value;
+        else if (strcmp(argv[i - 1], "--order") == 0)
+            o.order = number(value);
+        else if (strcmp(argv[i - 1], "--vocabulary") == 0)
+            o.vocabulary = number(value);
+        else if (strcmp(argv[i - 1], "--request") == 0)
+            o.request = number(value);
+        else if (strcmp(argv[i - 1], "--threads") == 0)
+            o.threads = number(value);
+        else if (strcmp(argv[i - 1], "--memory") == 0)
+            o.memory = number(value);
+        else if (strcmp(argv[i - 1], "--shards") == 0)
+            o.shards = number(value);
+        else if (strcmp(argv[i - 1], "--seed") == 0)
+            o.seed = number(value);
+        else {
+            (void)fprintf(stderr, "bench_lm: unknown option %s (see the head of bench_lm.c)\n", argv[i - 1]);
+            return 2;
+        }
+    }
+    for (const char *p = o.tokens; *p != 0; p += strcspn(p, ","), p += *p == ',')
+        run(&o, strtoull(p, NULL, 10));
+    return 0;
+}
