@@ -2,6 +2,7 @@
  * straight line from a request to its handler, on the worker's thread.
  */
 #include "http/batch.h"
+#include "http/handlers.h"
 #include "http/lm.h"
 #include "http/params.h"
 #include "http/reply.h"

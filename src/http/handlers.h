@@ -19,6 +19,9 @@ void batch_post(struct request *r);
 
 void reduce_get(struct request *r);
 void reduce_post(struct request *r);
+/* The methods of /reduce/ with this behind it: they depend on the mode. */
+unsigned reduce_methods(const char *rest, size_t n);
+#define REDUCE_PATH_LEN 8u
 void aggregate_get(struct request *r);  /* r->mode and r->op.name are set */
 void lm_smooth_post(struct request *r); /* r->rest is what follows smooth/ */
 

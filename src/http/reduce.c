@@ -322,10 +322,29 @@ static void drain(struct request *r)
 
 /* ---------------------------------------------------------------------------------------------------------------------- */
 
+static bool is_smooth(const char *rest, size_t n)
+{
+    return n >= 6 && memcmp(rest, "smooth", 6) == 0 && (n == 6 || rest[6] == '/');
+}
+
+unsigned reduce_methods(const char *rest, size_t n)
+{
+    const char *slash = memchr(rest, '/', n);
+    const struct reduce_mode *m = reduce_mode_find(rest, slash != NULL ? (size_t)(slash - rest) : n);
+    if (is_smooth(rest, n))
+        return METHOD_POST;
+    return m != NULL && m->kind == REDUCE_QUEUE ? METHOD_GET | METHOD_POST : METHOD_GET;
+}
+
 void reduce_get(struct request *r)
 {
     static const uint32_t known =
         PARAM(P_DB) | PARAM(P_AFTER) | PARAM(P_UNTIL) | PARAM(P_LIMIT) | PARAM(P_DECODE);
+    if (is_smooth(r->rest, r->rest_len)) {
+        reply_header(r, "Allow", "POST");
+        reply_fail(r, CHT_METHOD, "smoothing is started with POST");
+        return;
+    }
     const struct reduce_mode *m = find_mode(r);
     if (m == NULL || !rest_bytes(r, true, &r->op.name))
         return;
@@ -338,10 +357,10 @@ void reduce_get(struct request *r)
 
 void reduce_post(struct request *r)
 {
-    static const char smooth[] = "smooth/";
-    if (r->rest_len >= sizeof smooth - 1 && memcmp(r->rest, smooth, sizeof smooth - 1) == 0) {
-        r->rest += sizeof smooth - 1;
-        r->rest_len -= sizeof smooth - 1;
+    if (is_smooth(r->rest, r->rest_len)) {
+        size_t n = r->rest_len > 6 ? 7 : 6;
+        r->rest += n;
+        r->rest_len -= n;
         if (only(r, PARAM(P_DB) | PARAM(P_ORDERS) | PARAM(P_TOPK), "smooth"))
             lm_smooth_post(r);
         return;

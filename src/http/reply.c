@@ -124,17 +124,30 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     return stream_read(cls, buf, max);
 }
 
-/* HEAD on a stream: the headers that GET would have, and nothing behind them. */
 static ssize_t read_nothing(void *cls, uint64_t pos, char *buf, size_t max)
 {
     (void)cls, (void)pos, (void)buf, (void)max;
     return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
+/* HEAD on a stream. libmicrohttpd would send the last chunk of a chunked answer also here, where no body may follow, so
+ * the answer says nothing of the body's length, and the connection ends with it. */
+static struct MHD_Response *head_of_stream(void)
+{
+    struct MHD_Response *resp =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, read_nothing, NULL, NULL);
+    if (resp != NULL &&
+        MHD_set_response_options(resp, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END) != MHD_YES) {
+        MHD_destroy_response(resp);
+        return NULL;
+    }
+    return resp;
+}
+
 static struct MHD_Response *make_response(struct request *r)
 {
     if (r->head && r->media == MEDIA_NDJSON)
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, read_nothing, NULL, NULL);
+        return head_of_stream();
     if (r->stream != NULL)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);
     if (r->out.failed) {

@@ -88,5 +88,10 @@ const struct route *router_find(const char *path, size_t len, unsigned method, c
     return NULL;
 }
 
+bool router_is_reduce(const char *path, size_t len)
+{
+    return len >= REDUCE_PATH_LEN && memcmp(path, "/reduce/", REDUCE_PATH_LEN) == 0;
+}
+
 const struct route *router_route(unsigned index) { return index < ROUTES ? &routes[index] : NULL; }
 unsigned router_count(void) { return ROUTES; }

@@ -130,6 +130,7 @@ void server_linger(struct server *s, int fd);
 /* router.c */
 const struct route *router_find(const char *path, size_t len, unsigned method, const char **rest,
                                 size_t *rest_len, unsigned *allowed);
+bool router_is_reduce(const char *path, size_t len);
 const struct route *router_route(unsigned index); /* NULL behind the last */
 unsigned router_count(void);
 

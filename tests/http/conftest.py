@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def server():
     """The shared server: nothing is synced, which no test of the contract depends on."""
-    shared = harness.Server("--durability", "os", "--shards", "3", "--drain-seconds", "1", "--access-log", "false")
+    shared = harness.Server("--durability", "os", "--shards", "3", "--access-log", "false")
     yield shared
     shared.finish()
 

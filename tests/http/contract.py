@@ -31,8 +31,8 @@ class Contract:
         for template in self.document["paths"]:
             pattern = ""
             for part in re.split(r"(\{\w+\})", template):
-                rest = part in ("{pair}", "{prefix}")  # these take the rest of the path
-                pattern += (".*" if rest else "[^/]+") if part.startswith("{") else re.escape(part)
+                rest = part in ("{pair}", "{prefix}", "{key}")  # these take the rest of the path
+                pattern += (".*" if rest else "[^/]*") if part.startswith("{") else re.escape(part)
             rank = (template.count("{"), -len(template))
             yield rank, re.compile(pattern, re.S), self.document["paths"][template]
 

@@ -28,7 +28,7 @@ def guarded(tmp_path_factory):
     os.chmod(path, 0o600)
     server = harness.Server("--durability", "os", "--tokens", str(path), "--access-log", "true", "--shards", "1")
     for db in "abc":
-        server.client(db=db, token="writer-all").upsert(b"p", b"v")
+        server.client(db=db, token="writer-all").put_new(b"p", b"v")
     yield server
     server.finish()
 
@@ -187,8 +187,8 @@ def test_tls(launch, certificate):
     server = launch("--durability", "os", "--tls-cert", cert, "--tls-key", key, scheme="https", cafile=cert)
     client = server.client(db="a")
     value = bytes(range(256)) * 4000
-    client.upsert(b"p", value)
-    assert client.scan(values="true") == [(b"p", 1, value)]
+    key = client.upsert(b"p", value)
+    assert client.scan(values="true") == [(b"p", key, value)]
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
         plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"200 OK" not in plain.recv(1000)

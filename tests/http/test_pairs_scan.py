@@ -4,6 +4,7 @@ import random
 import pytest
 from harness import b64, decode_pair, hexed
 
+IDS = dict(ids=lambda value: repr(value)[:20])
 PREFIXES = [b"", b"a", b"ab", b"\0", b"\xff", b"\xff\xff", b"a\0", b"a\xff", b"zz", b"ctx:", b"a" * 4096, b"m" * 100]
 
 
@@ -43,7 +44,7 @@ def expected(model, prefix, after=None, until=None, reverse=False):
     return [p for p in chosen if (after is None or p > after) and (until is None or p < until)]
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("prefix", PREFIXES, **IDS)
 @pytest.mark.parametrize("reverse", ["false", "true"])
 def test_scan(filled, prefix, reverse):
     client, model = filled
@@ -52,7 +53,7 @@ def test_scan(filled, prefix, reverse):
     assert client.get("/pairs/" + hexed(prefix), reverse=reverse).end == {"count": len(want), "next": None}
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("prefix", PREFIXES, **IDS)
 def test_scan_with_values(filled, prefix):
     client, model = filled
     answer = client.get("/pairs/" + hexed(prefix), values="true")
@@ -62,7 +63,7 @@ def test_scan_with_values(filled, prefix):
         assert line["size"] is None or line["size"] * 4 <= len(line["value"]) * 3
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("prefix", PREFIXES, **IDS)
 def test_count(filled, prefix):
     client, model = filled
     answer = client.get("/pairs/" + hexed(prefix), count="true")
@@ -171,7 +172,7 @@ def test_nothing_there(client):
     assert client.get("/pairs/abc", count="true").json() == {"prefix": b64(b"abc"), "pairs": 0}
 
 
-@pytest.mark.parametrize("prefix", [b"a" * 4097, b"a" * 6000])
+@pytest.mark.parametrize("prefix", [b"a" * 4097, b"a" * 6000], **IDS)
 def test_too_long_prefix(client, prefix):
     answer = client.get("/pairs/" + hexed(prefix))
     assert answer.status == 400 and answer.code == "invalid_pair"

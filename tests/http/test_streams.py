@@ -19,7 +19,7 @@ def stable_name(i):
 @pytest.fixture(scope="module")
 def big():
     """A server of its own with 300 000 pairs and values: about 100 MB as NDJSON."""
-    server = Server("--durability", "os", "--shards", "4", "--access-log", "false", "--drain-seconds", "1")
+    server = Server("--durability", "os", "--shards", "4", "--access-log", "false")
     client = server.client()
     for start in range(0, PAIRS, 50000):
         lines = [b'{"op":"pair_put","pair":"%s","value":"%s"}\n' % (b64(stable_name(i)).encode(), b64(b"%08d" % i * (VALUE // 8)).encode())

@@ -216,6 +216,7 @@ def test_requests_byte_by_byte(server, client):
 
 def test_http_1_0(server, client):
     client.put_all({b"p%d" % i: b"v" for i in range(100)})
+    client.put_new(b"p0", b"v")
     with server.raw() as raw:
         raw.send("GET /kv/1?db=%s HTTP/1.0\r\n\r\n" % client.db)
         status, headers = raw.head()

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "cheetah/scan.h"
 #include "reduce/cache.h"
@@ -340,6 +341,38 @@ static void test_cache_bounds(void **state)
     assert_int_equal(cht_env_get(env, "default", &s, &err), CHT_OK);
 }
 
+/* Every allocation fails once: the call fails cleanly or does without. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"stats", "totals", "similar"};
+    fill_counts("cnt:1:", 1000, 5);
+    static const uint8_t malformed[70000];
+    put("cnt:1:long", malformed, sizeof malformed);
+    struct reduce_params p = {.prefix = str("cnt:1:"), .to = str("cnt:1:0000007"), .limit = 50};
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t failed = 0, injected;
+        bool kept = false;
+        do {
+            const struct reduce_answer *a = NULL;
+            bool hit;
+            assert_int_equal(reduce_cache_new(1u << 20, &cache, &err), CHT_OK);
+            cht_alloc_fail_at(++failed, false);
+            enum cht_rc rc = reduce_cache_run(cache, s, mode(modes[i]), &p, NULL, &a, &hit, &err);
+            injected = cht_alloc_failures();
+            cht_alloc_fail_at(0, false);
+            assert_true(rc == CHT_OK || rc == CHT_NO_MEMORY);
+            assert_true((rc == CHT_OK) == (a != NULL));
+            reduce_answer_release(a);
+            a = NULL;
+            assert_int_equal(reduce_cache_run(cache, s, mode(modes[i]), &p, NULL, &a, &kept, &err), CHT_OK);
+            reduce_answer_release(a);
+            reduce_cache_free(cache);
+        } while (injected > 0);
+        assert_true(failed > 10 && kept);
+    }
+}
+
 /* ---- never stale ------------------------------------------------------------------------------------------------ */
 
 enum { COUNTERS = 4, ROUNDS = 400 };
@@ -485,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cache_dangling, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cache_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cache_bounds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_never_stale, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch_sweep, setup, teardown),
     };

@@ -434,9 +434,9 @@ class Bench:
         _, data = request(server.port, "GET", "/metrics")
         text = data.decode()
         commits = [float(v) for v in re.findall(r"^cheetah_commits_total(?:\{[^}]*\})? (\S+)$", text, re.M)]
-        syncs = [float(v) for v in re.findall(r"^cheetah_\w*fsync\w*_(?:count|total)(?:\{[^}]*\})? (\S+)$", text, re.M)]
+        syncs = [float(v) for v in re.findall(r"^cheetah_fsync(?:_seconds_count|_total)(?:\{[^}]*\})? (\S+)$", text, re.M)]
         if not commits or not syncs:
-            note("no cheetah_commits_total or cheetah_*fsync*_count in /metrics")
+            note("no cheetah_commits_total or cheetah_fsync_total in /metrics")
         return sum(commits), sum(syncs)
 
     def batch(self):
