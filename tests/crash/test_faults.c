@@ -60,6 +60,7 @@ static void apply_partial(struct model *m, struct model_batch *b, struct cht_com
         memmove(&b->ops[i], &b->ops[i + 1], (b->count - i - 1) * sizeof b->ops[0]);
         memmove(&b->seed[i], &b->seed[i + 1], (b->count - i - 1) * sizeof b->seed[0]);
         memmove(&b->name[i], &b->name[i + 1], (b->count - i - 1) * sizeof b->name[0]);
+        memmove(&b->other[i], &b->other[i + 1], (b->count - i - 1) * sizeof b->other[0]);
         memmove(&b->bytes[i], &b->bytes[i + 1], (b->count - i - 1) * sizeof b->bytes[0]);
         memmove(&b->buf[i], &b->buf[i + 1], (b->count - i - 1) * sizeof b->buf[0]);
         b->count--;
