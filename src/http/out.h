@@ -26,7 +26,7 @@ size_t out_digits(char *p, uint64_t v);
 static inline bool out_room(struct out *o, size_t more) { return o->cap - o->n >= more || out_grow(o, more); }
 static inline void out_bytes(struct out *o, const void *p, size_t n)
 {
-    if (out_room(o, n)) {
+    if (n > 0 && out_room(o, n)) {
         memcpy(o->p + o->n, p, n);
         o->n += n;
     }

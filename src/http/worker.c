@@ -87,6 +87,7 @@ static void tick_conn(struct worker *w, struct conn *c, int state)
 static void tick(struct worker *w)
 {
     int state = atomic_load_explicit(&w->srv->state, memory_order_relaxed);
+    w->now = cht_now_ns(); /* not before what began in this round: ages are unsigned */
     for (struct conn *c = w->conns, *next; c != NULL; c = next) {
         next = c->next;
         tick_conn(w, c, state);
