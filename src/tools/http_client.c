@@ -1,0 +1,373 @@
+/* http_client: see http_client.h. Proxies of the environment and redirections are not followed: the token goes to the server
+ * the operator named and to no other.
+ */
+#include "tools/http_client.h"
+
+#include "base/alloc.h"
+#include "os/net.h"
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROBLEM_MAX (64u << 10)
+#define ANSWER_MAX (64u << 20)
+#define TOKEN_MAX 4096u
+#define CONNECT_SECONDS 10L
+#define IDLE_SECONDS 300u
+
+struct cht_client {
+    CURL *curl;
+    char *url;           /* owned: scheme, host, port */
+    char *authorization; /* owned: the header; NULL: none */
+    char *tls_ca;        /* owned */
+    char message[CURL_ERROR_SIZE];
+};
+
+struct running {
+    struct cht_client *c;
+    struct cht_request *r;
+    struct cht_buf problem; /* the body of an answer that is a failure */
+    bool cancelled;
+};
+
+/* ---- the client ---------------------------------------------------------------------------------------------------- */
+
+/* scheme://host:port of what the operator wrote. */
+static char *make_url(const char *s)
+{
+    size_t n = strlen(s);
+    bool scheme = strstr(s, "://") != NULL;
+    while (n > 0 && s[n - 1] == '/')
+        n--;
+    char *url = cht_malloc(n + 8);
+    if (url != NULL) /* "http://" and a zero are 8 */
+        (void)snprintf(url, n + 8, "%s%.*s", scheme ? "" : "http://", (int)n, s);
+    return url;
+}
+
+static enum cht_rc check_url(const char *url, struct cht_err *err)
+{
+    CURLU *u = curl_url();
+    char *path = NULL, *query = NULL, *user = NULL;
+    bool http = strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0;
+    bool ok = u != NULL && http && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK;
+    ok = ok && curl_url_get(u, CURLUPART_PATH, &path, 0) == CURLUE_OK && strcmp(path, "/") == 0;
+    ok = ok && curl_url_get(u, CURLUPART_QUERY, &query, 0) != CURLUE_OK;
+    ok = ok && curl_url_get(u, CURLUPART_USER, &user, 0) != CURLUE_OK;
+    curl_free(path);
+    curl_free(query);
+    curl_free(user);
+    curl_url_cleanup(u);
+    if (!ok)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--connect '%.100s': HOST:PORT or http[s]://HOST:PORT",
+                        url);
+    return CHT_OK;
+}
+
+static enum cht_rc take_token(struct cht_client *c, const char *file, struct cht_err *err)
+{
+    static const char head[] = "Authorization: Bearer ";
+    const char *token = file == NULL ? getenv("CHEETAH_TOKEN") : NULL; /* NOLINT(concurrency-mt-unsafe) */
+    char *text = NULL;
+    size_t n = token != NULL ? strlen(token) : 0;
+    if (file != NULL) {
+        enum cht_rc rc = cht_os_read_file(file, TOKEN_MAX, &text, &n, err);
+        if (rc != CHT_OK)
+            return rc;
+        token = text;
+        n = strcspn(text, "\r\n");
+        while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t'))
+            n--;
+    }
+    bool good = true;
+    for (size_t i = 0; i < n; i++)
+        good = good && token[i] > ' ' && token[i] < 127;
+    enum cht_rc rc = CHT_OK;
+    if (!good || (file != NULL && n == 0))
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: a token is one line of printable characters",
+                      file != NULL ? file : "CHEETAH_TOKEN");
+    if (rc == CHT_OK && n > 0) {
+        c->authorization = cht_malloc(sizeof head + n);
+        if (c->authorization == NULL)
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a token");
+        else /* fits: its size is the sum of both */
+            (void)snprintf(c->authorization, sizeof head + n, "%s%.*s", head, (int)n, token);
+    }
+    cht_free(text);
+    return rc;
+}
+
+enum cht_rc cht_client_new(const struct cht_connect *how, struct cht_client **out, struct cht_err *err)
+{
+    struct cht_client *c = cht_calloc(1, sizeof *c);
+    enum cht_rc rc = CHT_OK;
+    *out = NULL;
+    if (c == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
+    bool global = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+    c->curl = global ? curl_easy_init() : NULL;
+    c->url = make_url(how->connect != NULL ? how->connect : CHT_CONNECT_DEFAULT);
+    c->tls_ca = how->tls_ca != NULL ? cht_strdup(how->tls_ca) : NULL;
+    if (c->curl == NULL || c->url == NULL || (how->tls_ca != NULL && c->tls_ca == NULL))
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
+    if (rc == CHT_OK)
+        rc = check_url(c->url, err);
+    if (rc == CHT_OK)
+        rc = take_token(c, how->token_file, err);
+    if (rc != CHT_OK)
+        cht_client_free(c);
+    else
+        *out = c;
+    return rc;
+}
+
+void cht_client_free(struct cht_client *c)
+{
+    if (c == NULL)
+        return;
+    if (c->curl != NULL)
+        curl_easy_cleanup(c->curl);
+    curl_global_cleanup();
+    cht_free(c->url);
+    cht_free(c->authorization);
+    cht_free(c->tls_ca);
+    cht_free(c);
+}
+
+const char *cht_client_url(const struct cht_client *c) { return c->url; }
+
+/* ---- one request ---------------------------------------------------------------------------------------------------- */
+
+static bool buf_add(struct cht_buf *b, const char *p, size_t n)
+{
+    if (cht_buf_reserve(b, b->len + n + 1, NULL) != CHT_OK)
+        return false;
+    memcpy(b->data + b->len, p, n);
+    b->len += n;
+    b->data[b->len] = 0;
+    return true;
+}
+
+static size_t on_body(char *p, size_t one, size_t n, void *ctx)
+{
+    struct running *run = ctx;
+    long status = 0;
+    (void)curl_easy_getinfo(run->c->curl, CURLINFO_RESPONSE_CODE, &status); /* 0 is a failure, too */
+    n *= one;
+    if (status < 200 || status > 299) { /* what is too long for a problem is cut */
+        size_t room = PROBLEM_MAX - run->problem.len;
+        return buf_add(&run->problem, p, n < room ? n : room) ? n : 0;
+    }
+    if (run->r->sink == NULL || run->r->sink(run->r->sink_ctx, p, n))
+        return n;
+    run->cancelled = true;
+    return n == 0 ? 1 : 0;
+}
+
+static size_t on_read(char *buf, size_t one, size_t n, void *ctx)
+{
+    struct running *run = ctx;
+    size_t got = run->r->source(run->r->source_ctx, buf, one * n);
+    if (got != CHT_CLIENT_ABORT)
+        return got;
+    run->cancelled = true;
+    return CURL_READFUNC_ABORT;
+}
+
+static enum cht_rc code_of(const char *slug, unsigned status)
+{
+    static const enum cht_rc codes[] = {
+#define CODE(name, num, http, text, what) CHT_##name,
+        CHT_ERRORS(CODE)
+#undef CODE
+    };
+    for (size_t i = 0; slug != NULL && i < sizeof codes / sizeof *codes; i++) {
+        if (strcmp(slug, cht_rc_slug(codes[i])) == 0)
+            return codes[i];
+    }
+    return status == 401   ? CHT_UNAUTHORIZED
+           : status == 403 ? CHT_FORBIDDEN
+           : status == 404 ? CHT_NOT_FOUND
+           : status == 413 ? CHT_BODY_TOO_LARGE
+                           : CHT_IO;
+}
+
+/* The message of an answer that is a failure. */
+static enum cht_rc refused(const struct running *run, struct cht_err *err)
+{
+    unsigned status = run->r->status;
+    json_t *o =
+        run->problem.len > 0 ? json_loadb((const char *)run->problem.data, run->problem.len, 0, NULL) : NULL;
+    const char *slug = json_string_value(json_object_get(o, "code"));
+    const char *detail = json_string_value(json_object_get(o, "detail"));
+    const json_t *index = json_object_get(o, "index"), *inner = json_object_get(o, "operation");
+    const char *why = json_string_value(json_object_get(inner, "detail"));
+    const char *what = json_string_value(json_object_get(inner, "code"));
+    enum cht_rc rc = code_of(slug, status);
+    if (rc == CHT_OK || rc == CHT_PENDING)
+        rc = CHT_IO;
+    if (json_is_integer(index) && why != NULL)
+        (void)CHT_FAIL(err, rc, "operation %lld of the batch: %.120s (%.40s)",
+                       (long long)json_integer_value(index), why, what != NULL ? what : "");
+    else if (slug != NULL)
+        (void)CHT_FAIL(err, rc, "%.140s (%.40s)", detail != NULL ? detail : "the server refused", slug);
+    else
+        (void)CHT_FAIL(err, rc, "%s answered %u without saying why; is it a cheetah-db server?", run->c->url,
+                       status);
+    json_decref(o);
+    return rc;
+}
+
+static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_err *err)
+{
+    const struct cht_client *c = run->c;
+    const char *why = c->message[0] != 0 ? c->message : curl_easy_strerror(code);
+    if (run->cancelled)
+        return CHT_FAIL(err, CHT_CANCELLED, "the request was given up");
+    if (run->r->status >= 300) /* also where the server hung up while the body was being sent */
+        return refused(run, err);
+    if (code == CURLE_OK)
+        return CHT_OK;
+    if (code == CURLE_OUT_OF_MEMORY)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a request");
+    return CHT_FAIL(err, CHT_IO, "%s: %.130s", c->url, why);
+}
+
+static bool add_header(struct curl_slist **list, const char *name, const char *value)
+{
+    char text[TOKEN_MAX + 64];
+    int n = snprintf(text, sizeof text, "%s%s", name, value);
+    struct curl_slist *more = n > 0 && (size_t)n < sizeof text ? curl_slist_append(*list, text) : NULL;
+    if (more != NULL)
+        *list = more;
+    return more != NULL;
+}
+
+static bool headers(const struct cht_client *c, const struct cht_request *r, struct curl_slist **list)
+{
+    bool ok =
+        add_header(list, "Expect:", ""); /* no 100-continue: it costs a second where it is not answered */
+    if (c->authorization != NULL)
+        ok = ok && add_header(list, c->authorization, "");
+    if (r->accept != NULL)
+        ok = ok && add_header(list, "Accept: ", r->accept);
+    if (r->content_type != NULL)
+        ok = ok && add_header(list, "Content-Type: ", r->content_type);
+    else if (r->body != NULL || r->source != NULL)
+        ok = ok && add_header(list, "Content-Type: application/octet-stream", "");
+    return ok;
+}
+
+static bool options(struct cht_client *c, const char *url, struct running *run, struct curl_slist *list)
+{
+    CURL *h = c->curl;
+    struct cht_request *r = run->r;
+    long idle = r->idle_seconds > 0 ? (long)r->idle_seconds : (long)IDLE_SECONDS;
+    bool ok = curl_easy_setopt(h, CURLOPT_URL, url) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_HTTPHEADER, list) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_NOPROXY, "*") == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_ERRORBUFFER, c->message) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, idle) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_WRITEDATA, run) == CURLE_OK;
+    ok = ok && curl_easy_setopt(h, CURLOPT_BUFFERSIZE, 256L << 10) == CURLE_OK;
+    if (c->tls_ca != NULL)
+        ok = ok && curl_easy_setopt(h, CURLOPT_CAINFO, c->tls_ca) == CURLE_OK;
+    if (r->body != NULL) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDS, r->body) == CURLE_OK;
+    } else if (r->source != NULL) { /* of unknown length: sent in chunks */
+        ok = ok && curl_easy_setopt(h, CURLOPT_POST, 1L) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_READFUNCTION, on_read) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_READDATA, run) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10) == CURLE_OK;
+    }
+    if (r->method != NULL)
+        ok = ok && curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method) == CURLE_OK;
+    return ok;
+}
+
+enum cht_rc cht_client_run(struct cht_client *c, struct cht_request *r, struct cht_err *err)
+{
+    struct running run = {.c = c, .r = r};
+    struct curl_slist *list = NULL;
+    enum cht_rc rc;
+    size_t cap = strlen(c->url) + strlen(r->path) + 1;
+    char *url = cht_malloc(cap);
+    c->message[0] = 0;
+    r->status = 0;
+    curl_easy_reset(c->curl); /* the connection stays */
+    bool ok = url != NULL && headers(c, r, &list);
+    if (ok) {
+        (void)snprintf(url, cap, "%s%s", c->url, r->path); /* fits: its size is the sum of both */
+        ok = options(c, url, &run, list);
+    }
+    if (ok) {
+        CURLcode code = curl_easy_perform(c->curl);
+        long status = 0;
+        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status); /* 0 where there was no answer */
+        r->status = (unsigned)status;
+        rc = outcome(&run, code, err);
+    } else {
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a request");
+    }
+    curl_slist_free_all(list);
+    cht_buf_free(&run.problem);
+    cht_free(url);
+    return rc;
+}
+
+/* ---- small answers, lines -------------------------------------------------------------------------------------------- */
+
+static bool take_answer(void *ctx, const char *p, size_t n)
+{
+    struct cht_buf *b = ctx;
+    return n <= ANSWER_MAX - b->len && buf_add(b, p, n);
+}
+
+enum cht_rc cht_client_get(struct cht_client *c, const char *path, struct cht_buf *out, struct cht_err *err)
+{
+    struct cht_request r = {.path = path, .sink = take_answer, .sink_ctx = out};
+    out->len = 0;
+    enum cht_rc rc = cht_client_run(c, &r, err);
+    if (rc == CHT_OK && !buf_add(out, "", 0))
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer");
+    if (rc == CHT_CANCELLED)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "the answer of %s is too long", path);
+    return rc;
+}
+
+bool cht_lines_feed(void *lines, const char *p, size_t n)
+{
+    struct cht_lines *l = lines;
+    while (n > 0) {
+        const char *end = memchr(p, '\n', n);
+        size_t len = end != NULL ? (size_t)(end - p) : n;
+        if ((end == NULL || l->rest.len > 0) && !buf_add(&l->rest, p, len)) {
+            l->no_memory = true;
+            return false;
+        }
+        if (end == NULL)
+            return true;
+        bool held = l->rest.len > 0;
+        bool go = held ? l->line(l->ctx, (const char *)l->rest.data, l->rest.len) : l->line(l->ctx, p, len);
+        l->rest.len = 0;
+        if (!go)
+            return false;
+        p += len + 1;
+        n -= len + 1;
+    }
+    return true;
+}
+
+void cht_lines_fini(struct cht_lines *l) { cht_buf_free(&l->rest); }

@@ -1,0 +1,25 @@
+/* progress: one line on stderr that is drawn again a few times a second, if stderr is a terminal; otherwise nothing at all.
+ *
+ *   export  [=========>          ]  47%  1.2M of 2.6M  310k/s  0:04 left
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cht_progress {
+    const char *label;    /* borrowed */
+    uint64_t done, total; /* total 0: unknown */
+    uint64_t first;       /* what was done before this run: not part of the rate */
+    uint64_t start_ns, drawn_ns;
+    bool shown;  /* stderr is a terminal */
+    bool binary; /* bytes: KiB, MiB, ... */
+};
+
+void cht_progress_begin(struct cht_progress *p, const char *label, uint64_t total, bool bytes);
+/* Draws at most five times a second; cheap enough for every entry. */
+void cht_progress_at(struct cht_progress *p, uint64_t done);
+/* Removes the line, so that what is printed next starts on a clean one. */
+void cht_progress_end(struct cht_progress *p);
+/* "1.2M", "310k", "17"; with binary "1.2 MiB". At least 16 bytes. */
+void cht_progress_number(char out[16], uint64_t n, bool binary);
