@@ -1,9 +1,10 @@
 #!/bin/sh
 # install-deps: the Debian packages that building, testing and checking need; does nothing where all are there.
-#   deploy/install-deps.sh [build] [test] [lint] [bench]      default: build test
+#   deploy/install-deps.sh [build] [test] [lint] [bench] [deploy]      default: build test
 set -eu
 
 packages=
+# shellcheck disable=SC2048 # a list of words
 for group in ${*:-build test}; do
     case $group in
     build) packages="$packages gcc libc6-dev cmake ninja-build ccache pkg-config libmicrohttpd-dev
@@ -12,8 +13,9 @@ for group in ${*:-build test}; do
             python3-yaml openssl" ;;
     lint) packages="$packages clang-format clang-tidy cppcheck" ;;
     bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
+    deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck" ;;
     *)
-        echo "install-deps: unknown group '$group' (build, test, lint, bench)" >&2
+        echo "install-deps: unknown group '$group' (build, test, lint, bench, deploy)" >&2
         exit 2
         ;;
     esac
@@ -34,6 +36,24 @@ if [ "$(id -u)" -ne 0 ]; then
     sudo=sudo
 fi
 echo "install-deps: installing$missing"
+
+# The servers among them are for tests, which start their own: none is to run by itself, now or after a reboot.
+services=
+for service in haproxy nginx prometheus redis-server webdis; do
+    case $missing in
+    *" $service"*) services="$services $service" ;;
+    esac
+done
+policy=/usr/sbin/policy-rc.d
+if [ -n "$services" ] && [ ! -e $policy ]; then
+    trap '$sudo rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+    $sudo chmod 755 $policy
+fi
 $sudo apt-get update -q
 # shellcheck disable=SC2086 # a list of words
 $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+if [ -n "$services" ] && [ -d /run/systemd/system ]; then
+    # shellcheck disable=SC2086 # a list of words
+    $sudo systemctl disable --now --quiet $services
+fi
