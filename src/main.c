@@ -17,6 +17,10 @@ static const char help[] =
     "  cheetah-db check [DIR ...] [--database NAME] [--json]\n"
     "                                             verifies every checksum, structure and reference; only "
     "reads\n"
+    "  cheetah-db health [--connect URL] [--live] [--wait SECONDS]\n"
+    "                                             exit code 0 where the server is ready (--live: where it "
+    "runs);\n"
+    "                                             without --connect that of CHEETAH_LISTEN on this machine\n"
     "  cheetah-db --help, -h | --version, -V\n"
     "\n"
     "  --data A,B,C    the data directories, all of them, in any order but the first: new databases keep "
@@ -40,8 +44,9 @@ static int dispatch(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } commands[] = {{"check", cht_tool_check}, {"create", cht_tool_create}, {"list", cht_tool_list},
-                    {"drop", cht_tool_drop},   {"stat", cht_tool_stat},     {"serve", serve_main}};
+    } commands[] = {{"check", cht_tool_check},  {"create", cht_tool_create}, {"list", cht_tool_list},
+                    {"drop", cht_tool_drop},    {"stat", cht_tool_stat},     {"serve", serve_main},
+                    {"health", cht_tool_health}};
     const char *what = argc > 1 ? argv[1] : "";
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(what, "serve") != 0 && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))

@@ -23,6 +23,7 @@ struct cht_client {
     char *url;           /* owned: scheme, host, port */
     char *authorization; /* owned: the header; NULL: none */
     char *tls_ca;        /* owned */
+    bool any_name;
     char message[CURL_ERROR_SIZE];
 };
 
@@ -110,6 +111,7 @@ enum cht_rc cht_client_new(const struct cht_connect *how, struct cht_client **ou
     bool global = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     c->curl = global ? curl_easy_init() : NULL;
     c->url = make_url(how->connect != NULL ? how->connect : CHT_CONNECT_DEFAULT);
+    c->any_name = how->any_name;
     c->tls_ca = how->tls_ca != NULL ? cht_strdup(how->tls_ca) : NULL;
     if (c->curl == NULL || c->url == NULL || (how->tls_ca != NULL && c->tls_ca == NULL))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
@@ -280,6 +282,10 @@ static bool options(struct cht_client *c, const char *url, struct running *run, 
     ok = ok && curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_WRITEDATA, run) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_BUFFERSIZE, 256L << 10) == CURLE_OK;
+    if (c->any_name) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, 0L) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, 0L) == CURLE_OK;
+    }
     if (c->tls_ca != NULL)
         ok = ok && curl_easy_setopt(h, CURLOPT_CAINFO, c->tls_ca) == CURLE_OK;
     if (r->body != NULL) {

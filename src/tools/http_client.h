@@ -20,6 +20,7 @@ struct cht_connect {
     const char *connect;    /* URL or HOST:PORT; NULL: CHT_CONNECT_DEFAULT */
     const char *token_file; /* NULL: the environment's CHEETAH_TOKEN, or none */
     const char *tls_ca;     /* file of certificates to trust; NULL: the system's */
+    bool any_name;          /* whoever has the port is believed to be the server; for health, over loopback */
 };
 /* Rows for a table of options. */
 #define CHT_CONNECT_OPTS(c)                                     \
