@@ -1,0 +1,100 @@
+"""proxied: what must hold through any proxy: names arrive as they were sent, ids are passed on, streams are not buffered."""
+import json
+import os
+import time
+
+import harness
+from harness import b64, wait_for
+
+
+class Front:
+    """A proxy, as far as harness.Client and the tests need to know it."""
+
+    scheme, cafile = "http", None
+
+    def __init__(self, port, writer_port):
+        self.port, self.writer_port = port, writer_port
+
+    def client(self, port=None):
+        return harness.Client(self if port is None else Front(port, port), check=False)
+
+    def answers(self, path):
+        try:
+            client = self.client()
+            status = client.get(path).status
+            client.close()
+            return status == 200
+        except (OSError, harness.http.client.HTTPException):
+            return False
+
+
+def check_names_pass_through(front, zero=True):
+    """Bytes that proxies like to normalise; written and read through the proxy, compared at the server."""
+    names = [b"a/b", b"a//b", b"a%2Fb", b"a b", b"a?b#c", b"\xff\xfe", b"a;b=c", b"a+b", b"a\\b", b"n" * 4096]
+    if zero:
+        names += [b"\x00", b"a\x00b\r\n", b"cnt:\x00\x01"]
+    writer = front.client(front.writer_port)
+    for name in names:
+        target = "/pairs/" + harness.escaped(name)
+        answer = writer.put(target, b"v")
+        assert answer.status == 201, (name[:20], answer)
+        assert harness.unb64(answer.json()["pair"]) == name
+        assert writer.get(target, exact="true").status == 200, name[:20]
+    assert writer.get("/pairs/*", count="true").json()["pairs"] == len(names)
+    writer.close()
+
+
+def check_request_ids(front, servers):
+    client = front.client()
+    answer = client.get("/kv?limit=1", headers={"X-Request-Id": "from-the-client-17"})
+    assert answer.headers["X-Request-Id"] == "from-the-client-17"
+    made = client.get("/kv?limit=1").headers["X-Request-Id"]
+    assert len(made) >= 16 and made != "from-the-client-17"
+    client.close()
+    for wanted in ("from-the-client-17", made):
+        wait_for(lambda: any('"id":"%s"' % wanted in line for s in servers for line in s.lines), 5, "logged by a server")
+
+
+def fill_with_64_mib(front):
+    """More than all socket buffers on the way can hold."""
+    writer = front.client(front.writer_port)
+    value = b64(os.urandom(1 << 20))
+    for part in range(2):
+        lines = [{"op": "pair_put", "pair": b64(b"big:%02d" % (part * 32 + n)), "value": value} for n in range(32)]
+        answer = writer.batch(lines, results="false")
+        assert answer.status == 200 and answer.end["failed"] == 0, answer
+    writer.close()
+
+
+def check_backpressure(front, server, port=None):
+    """The first line is there at once; a client that stops reading stops the server's stream; what was begun ends."""
+    with harness.Raw(port or front.port, timeout=60, receive_buffer=65536) as raw:
+        begun = time.monotonic()
+        raw.send("GET /pairs/big:?values=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        status, headers = raw.head()
+        assert status == 200 and headers["transfer-encoding"] == "chunked"
+        raw.exactly(1000)
+        assert time.monotonic() - begun < 5
+        time.sleep(1.5)
+        assert server.metric("cheetah_streams_open") == 1, "a proxy that buffers would have taken it all by now"
+        raw.buffer = b""
+        taken = 0
+        while raw.fill():
+            taken += len(raw.buffer)
+            tail, raw.buffer = raw.buffer[-4096:], b""
+        assert taken > 64 << 20
+        assert b'{"end":{"count":64,"next":null}}' in tail
+    wait_for(lambda: server.metric("cheetah_streams_open") == 0, 10, "the stream's end")
+
+
+def check_upload_is_not_collected(front, server, port=None):
+    """The first half of a body is at the server before the second is sent."""
+    open_before = server.metric("cheetah_connections_open")
+    with harness.Raw(port or front.port, timeout=30) as raw:
+        body = b'{"op":"pair_put","pair":"dXA=","value":"dXA="}\n'
+        raw.send(b"POST /batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
+        wait_for(lambda: server.metric("cheetah_connections_open") > open_before, 5, "the server sees the request")
+        raw.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        answer = raw.answer("POST")
+        assert answer.status == 200
+        assert json.loads(answer.body.split(b"\n")[-2]) == {"end": {"count": 2, "failed": 0}}
