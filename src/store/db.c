@@ -147,19 +147,15 @@ static enum cht_rc write_manifest(struct cht_env *env, const char *dir, const st
     return cht_io_replace(env->io, dir, "manifest", b, sizeof b, err);
 }
 
-enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
+enum cht_rc cht_db_prepare(struct cht_env *env, const char *name, struct cht_err *err)
 {
-    struct cht_manifest m = {.shards = shards == 0 ? env->cfg.default_shards : shards};
-    if (m.shards > CHT_SHARDS_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%u shards; 1 to %u are allowed", shards, CHT_SHARDS_MAX);
+    struct cht_manifest m;
+    char path[CHT_PATH_MAX];
     enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
     if (rc == CHT_OK)
         return CHT_FAIL(err, CHT_DATABASE_EXISTS, "database %s exists already", name);
     if (rc != CHT_DATABASE_NOT_FOUND)
         return rc;
-    m.shards = shards == 0 ? env->cfg.default_shards : shards;
-    cht_os_random(m.uuid, sizeof m.uuid);
-    char path[CHT_PATH_MAX];
     rc = CHT_OK;
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
         rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
@@ -169,11 +165,15 @@ enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards
             rc = env->io->ops->mkdir(env->io, path, err);
     }
     if (rc == CHT_OK)
-        rc = make_shards(env, name, &m, err);
-    if (rc == CHT_OK)
         rc = db_path(path, sizeof path, env->dirs[0], name, "log", err);
-    if (rc == CHT_OK)
-        rc = env->io->ops->mkdir(env->io, path, err);
+    return rc == CHT_OK ? env->io->ops->mkdir(env->io, path, err) : rc;
+}
+
+enum cht_rc cht_db_seal(struct cht_env *env, const char *name, const struct cht_manifest *m,
+                        struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = CHT_OK;
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
         rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
         if (rc == CHT_OK)
@@ -183,7 +183,33 @@ enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards
     }
     if (rc == CHT_OK)
         rc = db_path(path, sizeof path, env->dirs[0], name, NULL, err);
-    return rc == CHT_OK ? write_manifest(env, path, &m, err) : rc;
+    return rc == CHT_OK ? write_manifest(env, path, m, err) : rc;
+}
+
+enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
+{
+    struct cht_manifest m = {.shards = shards == 0 ? env->cfg.default_shards : shards};
+    if (m.shards > CHT_SHARDS_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%u shards; 1 to %u are allowed", shards, CHT_SHARDS_MAX);
+    enum cht_rc rc = cht_db_prepare(env, name, err);
+    cht_os_random(m.uuid, sizeof m.uuid);
+    if (rc == CHT_OK)
+        rc = make_shards(env, name, &m, err);
+    return rc == CHT_OK ? cht_db_seal(env, name, &m, err) : rc;
+}
+
+/* What is left goes when the name is used again. */
+void cht_db_discard(struct cht_env *env, const char *name)
+{
+    char path[CHT_PATH_MAX];
+    if (db_path(path, sizeof path, env->dirs[0], name, "manifest", NULL) == CHT_OK &&
+        cht_io_exists(env->io, path))
+        (void)env->io->ops->unlink(env->io, path, NULL);
+    for (size_t d = 0; d < env->ndirs; d++) {
+        if (db_path(path, sizeof path, env->dirs[d], name, NULL, NULL) == CHT_OK &&
+            cht_io_exists(env->io, path))
+            (void)cht_io_remove_tree(env->io, path, NULL);
+    }
 }
 
 enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *err)

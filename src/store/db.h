@@ -42,6 +42,12 @@ enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, cons
 enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
                               unsigned i, unsigned *dir, char *path, size_t cap, struct cht_err *err);
 enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
+/* The two ends of making one: prepare: folders, empty but for log; seal: makes them durable, then the manifest. discard
+ * deletes what a failure in between, or of seal, left. */
+enum cht_rc cht_db_prepare(struct cht_env *env, const char *name, struct cht_err *err);
+enum cht_rc cht_db_seal(struct cht_env *env, const char *name, const struct cht_manifest *m,
+                        struct cht_err *err);
+void cht_db_discard(struct cht_env *env, const char *name);
 enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* recover.c: opens the shards and redoes the log. */
 enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local **out, struct cht_err *err);

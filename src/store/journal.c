@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/crc32c.h"
+#include "store/snapshot.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -147,6 +148,8 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
         p = pf->fast.base + page * CHT_PAGE;
     else
         rc = cht_file_read(pf->file, copy, CHT_PAGE, page * CHT_PAGE, err);
+    if (rc == CHT_OK && !in_memory)
+        cht_snapshot_save(pf, page, 1, copy);
     const uint8_t *src = r + RECORD_HEAD + 4 * n;
     for (unsigned i = 0; i < n && rc == CHT_OK; i++) {
         unsigned off = cht_get16(r + RECORD_HEAD + 4 * i), len = cht_get16(r + RECORD_HEAD + 4 * i + 2);

@@ -456,4 +456,5 @@ const struct cht_store_ops cht_local_ops = {
     .scan_close = cht_local_scan_close,
     .scan_memory = cht_local_scan_memory,
     .watches = local_watches,
+    .backup_open = cht_local_backup_open,
 };

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "cheetah/backup.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
 #include "exec/pool.h"
@@ -43,6 +44,7 @@ struct cht_store_ops {
     void (*scan_close)(struct cht_scan *);
     size_t (*scan_memory)(const struct cht_scan *);
     struct cht_watches *(*watches)(struct cht_store *);
+    enum cht_rc (*backup_open)(struct cht_store *, struct cht_backup **, struct cht_err *);
 };
 
 struct cht_store {
@@ -63,6 +65,7 @@ struct cht_local {
     struct cht_wal *wal;
     _Atomic uint64_t corrupt; /* checksum failures seen; readers bump it */
     _Atomic bool read_only;
+    _Atomic bool backing_up;         /* backup.c: one at a time */
     struct cht_committer *committer; /* commit.c */
     struct cht_watches *watches;     /* set at open, then read-only */
     char *name;
@@ -80,3 +83,6 @@ bool cht_local_scan_exhausted(const struct cht_scan *);
 void cht_local_scan_cancel(struct cht_scan *);
 void cht_local_scan_close(struct cht_scan *);
 size_t cht_local_scan_memory(const struct cht_scan *);
+
+/* backup.c */
+enum cht_rc cht_local_backup_open(struct cht_store *, struct cht_backup **, struct cht_err *);

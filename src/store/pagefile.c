@@ -13,6 +13,7 @@
 #include "base/crc32c.h"
 #include "base/invariant.h"
 #include "store/pagefile_int.h"
+#include "store/snapshot.h"
 
 #include <string.h>
 
@@ -277,6 +278,7 @@ enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const v
         memcpy(last, p + whole * CHT_PAGE, (size_t)(len % CHT_PAGE));
         sums[whole] = cht_page_sum(last);
     }
+    cht_snapshot_save(pf, first, (len + CHT_PAGE - 1) / CHT_PAGE, NULL);
     atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&pf->written, len, memory_order_relaxed);
     return cht_file_write(pf->file, data, (size_t)len, first * CHT_PAGE, err);
@@ -297,6 +299,8 @@ enum cht_rc cht_pf_release(struct cht_pagefile *pf, uint64_t first, uint64_t n, 
     enum cht_rc rc = CHT_OK;
     for (uint64_t p = first; p < first + n && rc == CHT_OK; p++)
         rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
+    if (rc == CHT_OK)
+        cht_snapshot_save(pf, first, n, NULL);
     if (rc == CHT_OK)
         rc = pf->file->io->ops->punch(pf->file, first * CHT_PAGE, n * CHT_PAGE, err);
     if (rc == CHT_OK) {
@@ -331,6 +335,7 @@ void cht_pf_undo_rollback(struct cht_pagefile *pf)
         memcpy(pf->fast.base + pf->undo.v[i].page * CHT_PAGE, pf->undo.v[i].data, CHT_PAGE);
     struct cht_err ignored; /* remembered as `broken`: whoever rolls back stops writing then */
     for (size_t i = 0; i < pf->direct.n; i++) {
+        cht_snapshot_save(pf, pf->direct.v[i].page, pf->direct_n[i], NULL);
         if (pf->file->io->ops->punch(pf->file, pf->direct.v[i].page * CHT_PAGE, pf->direct_n[i] * CHT_PAGE,
                                      &ignored) != CHT_OK)
             pf->broken = true;

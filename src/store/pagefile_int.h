@@ -22,6 +22,8 @@ struct cht_pf_images {      /* growable list */
     size_t n, cap;
 };
 
+struct cht_snapshot; /* snapshot.h */
+
 struct cht_pagefile {
     struct cht_pf_fast fast;   /* must be first; changed under the exclusive lock */
     struct cht_file *file;     /* owned */
@@ -44,9 +46,11 @@ struct cht_pagefile {
     uint64_t *direct_n;
     bool undo_open;
     uint64_t undo_pages;
-    _Atomic uint64_t written; /* bytes handed to the file */
-    _Atomic uint64_t corrupt; /* pages that did not match their sums */
-    _Atomic bool unsynced;    /* written since the last sync */
+    _Atomic uint64_t written;       /* bytes handed to the file */
+    _Atomic uint64_t corrupt;       /* pages that did not match their sums */
+    _Atomic bool unsynced;          /* written since the last sync */
+    struct cht_snapshot *snap;      /* NULL: none. This and the next two: see Locking in snapshot.h */
+    uint64_t snap_base, snap_pages; /* where its pages begin in the snapshot, and how many they are */
 };
 
 /* Creates an empty file of one header page in the folder; written, not synced. */

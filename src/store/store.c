@@ -128,3 +128,8 @@ enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht
         return bad_name(prefix, err);
     return cht_watches_add(s->ops->watches(s), prefix, out, err);
 }
+
+enum cht_rc cht_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
+{
+    return s->ops->backup_open(s, out, err);
+}

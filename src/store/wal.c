@@ -247,6 +247,7 @@ enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out,
     if (w == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", cfg->dir);
     w->io = cfg->io;
+    w->held = UINT64_MAX;
     memcpy(w->uuid, cfg->uuid, sizeof w->uuid);
     w->read_only = cfg->read_only;
     w->segment_bytes =

@@ -57,6 +57,17 @@ enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err);
 /* Records up to seq are no longer needed by any shard: their segments may be reused (at most `keep` spare ones are
  * kept, the others deleted). */
 enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct cht_err *err);
+/* For a backup: a list of the segments with the records behind `from` up to the last one appended, and how many bytes of
+ * each; they stay as they are until the release. One at a time; the writer's lock. *out is the caller's (cht_free). */
+struct cht_wal_piece {
+    uint64_t number, bytes;
+};
+enum cht_rc cht_wal_hold(struct cht_wal *w, uint64_t from, struct cht_wal_piece **out, size_t *n,
+                         struct cht_err *err);
+void cht_wal_release(struct cht_wal *w);
+/* Opens a segment for reading. */
+enum cht_rc cht_wal_open_segment(struct cht_wal *w, uint64_t number, struct cht_file **out,
+                                 struct cht_err *err);
 uint64_t cht_wal_seq(const struct cht_wal *w);     /* last appended */
 uint64_t cht_wal_synced(const struct cht_wal *w);  /* last known durable */
 uint64_t cht_wal_bytes(const struct cht_wal *w);   /* space of all segments */

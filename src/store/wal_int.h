@@ -54,6 +54,7 @@ struct cht_wal {
     uint64_t next_number; /* guarded by mu */
     uint64_t leftover;    /* guarded by mu: bytes of an ignored newest file, which next_number will replace */
     uint64_t trimmed;     /* guarded by mu: records up to here are not needed */
+    uint64_t held; /* guarded by mu: segments from this number on stay all the same; UINT64_MAX: none */
     struct cht_wal_mark marks[CHT_WAL_MARKS]; /* guarded by mu; ascending, behind trimmed */
     size_t nmarks;                            /* guarded by mu */
     uint64_t mark_step;                       /* guarded by mu: bytes from one to the next */

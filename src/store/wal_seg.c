@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/invariant.h"
 #include "store/pagefile.h"
 
 #include <inttypes.h>
@@ -163,7 +164,7 @@ void cht_wal_sum_locked(struct cht_wal *w)
 size_t cht_wal_unneeded_locked(const struct cht_wal *w)
 {
     size_t n = 0;
-    while (n + 1 < w->nsegs && w->segs[n + 1].first_seq <= w->trimmed + 1)
+    while (n + 1 < w->nsegs && w->segs[n + 1].first_seq <= w->trimmed + 1 && w->segs[n].number < w->held)
         n++;
     return n;
 }
@@ -252,4 +253,46 @@ enum cht_rc cht_wal_delete_segment(struct cht_wal *w, uint64_t number, struct ch
     if (rc == CHT_OK)
         rc = w->io->ops->unlink(w->io, path, err);
     return rc == CHT_NO_FILE ? CHT_OK : rc;
+}
+
+enum cht_rc cht_wal_hold(struct cht_wal *w, uint64_t from, struct cht_wal_piece **out, size_t *n,
+                         struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    cht_mutex_lock(&w->mu);
+    CHT_INVARIANT(w->held == UINT64_MAX && from >= w->trimmed);
+    size_t start = w->nsegs;
+    for (size_t i = 0; i < w->nsegs; i++) {
+        if (w->segs[i].first_seq <= from + 1)
+            start = i;
+    }
+    *n = w->nsegs - start;
+    *out = cht_malloc((*n + 1) * sizeof **out);
+    if (*out == NULL) {
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a backup");
+    } else {
+        if (*n > 0)
+            w->held = w->segs[start].number;
+        for (size_t i = 0; i < *n; i++)
+            (*out)[i] = (struct cht_wal_piece){w->segs[start + i].number, w->segs[start + i].size};
+        if (*n > 0 && w->file != NULL) /* behind pos: nothing yet, or an older life */
+            (*out)[*n - 1].bytes = w->pos;
+    }
+    cht_mutex_unlock(&w->mu);
+    return rc;
+}
+
+void cht_wal_release(struct cht_wal *w)
+{
+    cht_mutex_lock(&w->mu);
+    w->held = UINT64_MAX;
+    cht_mutex_unlock(&w->mu);
+}
+
+enum cht_rc cht_wal_open_segment(struct cht_wal *w, uint64_t number, struct cht_file **out,
+                                 struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = cht_wal_path(w, number, path, sizeof path, err);
+    return rc == CHT_OK ? cht_io_open(w->io, path, CHT_OPEN_RDONLY, out, err) : rc;
 }

@@ -1,0 +1,167 @@
+/* restore: makes a database from a backup (cheetah/backup.h).
+ *
+ *   the head   the folders are made; what an older attempt left there is removed
+ *   the files  are written one after the other, each synced when the next one begins
+ *   finish     only with END: folders synced, then the manifest, which makes it a database (db.h)
+ *
+ * The log in the backup is redone when the database is opened, as after a crash (B2 in backup_format.h). The restored
+ * database keeps the uuid: its files are those of the original.
+ */
+#include "base/alloc.h"
+#include "store/backup_format.h"
+#include "store/db.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LOG_MIN 8192u /* a log of at most a page would tell check of a clean stop, which a backup is not */
+
+struct cht_restore {
+    struct cht_env *env;
+    char name[65];
+    bool named;
+    struct cht_backup_parser p;
+    struct cht_manifest m;
+    struct cht_file *file; /* owned: the one being written */
+    bool made;             /* the folders */
+    bool finished;
+};
+
+static enum cht_rc end_file(struct cht_restore *r, struct cht_err *err)
+{
+    if (r->file == NULL)
+        return CHT_OK;
+    enum cht_rc rc = cht_file_sync(r->file, err);
+    cht_file_close(r->file);
+    r->file = NULL;
+    return rc;
+}
+
+static enum cht_rc take_head(void *ctx, const struct cht_backup_info *info, unsigned files,
+                             struct cht_err *err)
+{
+    struct cht_restore *r = ctx;
+    (void)files;
+    if (!r->named)
+        memcpy(r->name, info->database, sizeof r->name);
+    r->named = true;
+    r->m = (struct cht_manifest){.shards = info->shards};
+    memcpy(r->m.uuid, info->uuid, 16);
+    enum cht_rc rc = cht_db_prepare(r->env, r->name, err);
+    r->made = rc == CHT_OK;
+    return rc;
+}
+
+static enum cht_rc begin_file(struct cht_restore *r, const struct cht_frame *f, struct cht_err *err)
+{
+    static const char *const names[CHT_PF_KINDS] = {"keys", "values", "recycle", "pairs", "sums"};
+    struct cht_io *io = r->env->io;
+    char path[CHT_PATH_MAX];
+    int n;
+    enum cht_rc rc = end_file(r, err);
+    if (f->kind == CHT_FRAME_LOG) {
+        n = snprintf(path, sizeof path, "%s/%s/log/%016" PRIx64 ".log", r->env->dirs[0], r->name, f->at);
+    } else {
+        const char *dir = r->env->dirs[f->shard % r->env->ndirs];
+        n = snprintf(path, sizeof path, "%s/%s/shard-%03u", dir, r->name, f->shard);
+        if (rc == CHT_OK && f->file == 0 && n > 0 && (size_t)n < sizeof path)
+            rc = io->ops->mkdir(io, path, err);
+        n = snprintf(path, sizeof path, "%s/%s/shard-%03u/%s", dir, r->name, f->shard, names[f->file]);
+    }
+    if (rc == CHT_OK && (n < 0 || (size_t)n >= sizeof path))
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", r->name);
+    if (rc == CHT_OK)
+        rc = cht_io_open(io, path, CHT_OPEN_CREATE | CHT_OPEN_EXCL, &r->file, err);
+    uint64_t size = f->kind == CHT_FRAME_LOG && f->size < LOG_MIN ? LOG_MIN : f->size;
+    return rc == CHT_OK ? io->ops->truncate(r->file, size, err) : rc;
+}
+
+static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_err *err)
+{
+    struct cht_restore *r = ctx;
+    switch (f->kind) {
+    case CHT_FRAME_LOG:
+    case CHT_FRAME_PAGES:
+        return begin_file(r, f, err);
+    case CHT_FRAME_DATA:
+        return cht_file_write(r->file, f->data, f->len, f->at, err);
+    default:
+        return end_file(r, err);
+    }
+}
+
+static enum cht_rc sync_folders(struct cht_restore *r, struct cht_err *err)
+{
+    struct cht_env *env = r->env;
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < r->m.shards && rc == CHT_OK; i++) { /* it was not too long when it was made */
+        (void)snprintf(path, sizeof path, "%s/%s/shard-%03u", env->dirs[i % env->ndirs], r->name, i);
+        rc = env->io->ops->sync_dir(env->io, path, err);
+    }
+    (void)snprintf(path, sizeof path, "%s/%s/log", env->dirs[0], r->name);
+    return rc == CHT_OK ? env->io->ops->sync_dir(env->io, path, err) : rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
+                            struct cht_err *err)
+{
+    struct cht_manifest m;
+    if (name != NULL) {
+        enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
+        if (rc == CHT_OK)
+            return CHT_FAIL(err, CHT_DATABASE_EXISTS, "database %s exists already", name);
+        if (rc != CHT_DATABASE_NOT_FOUND)
+            return rc;
+    }
+    struct cht_restore *r = cht_calloc(1, sizeof *r);
+    if (r == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to restore a backup");
+    r->env = env;
+    r->named = name != NULL;
+    if (name != NULL)
+        memcpy(r->name, name, strlen(name) + 1);
+    r->p.head = take_head;
+    r->p.frame = take_frame;
+    r->p.ctx = r;
+    *out = r;
+    return CHT_OK;
+}
+
+enum cht_rc cht_restore_feed(struct cht_restore *r, const void *p, size_t n, struct cht_err *err)
+{
+    return cht_backup_parse(&r->p, p, n, err);
+}
+
+enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err)
+{
+    enum cht_rc rc = cht_backup_parse_end(&r->p, err);
+    if (rc == CHT_OK)
+        rc = sync_folders(r, err);
+    if (rc == CHT_OK)
+        rc = cht_db_seal(r->env, r->name, &r->m, err);
+    r->finished = rc == CHT_OK;
+    return rc;
+}
+
+void cht_restore_free(struct cht_restore *r)
+{
+    if (r == NULL)
+        return;
+    cht_file_close(r->file);
+    if (r->made && !r->finished)
+        cht_db_discard(r->env, r->name);
+    cht_backup_parser_fini(&r->p);
+    cht_free(r);
+}
+
+const struct cht_backup_info *cht_restore_info(const struct cht_restore *r, uint64_t *done)
+{
+    *done = cht_backup_parsed(&r->p);
+    return r->p.has_head ? &r->p.info : NULL;
+}
+
+const char *cht_restore_name(const struct cht_restore *r) { return r->named ? r->name : NULL; }
