@@ -136,17 +136,23 @@ static bool in_choices(const char *choices, const char *value)
     return false;
 }
 
+/* What the user wrote: --name, CHEETAH_NAME, or the name in the file. */
 static enum cht_rc refuse(const struct option *o, enum source from, const char *value, struct cht_err *err)
 {
+    char where[80];
+    if (from == FROM_ENV)
+        env_name(o, where);
+    else
+        (void)snprintf(where, sizeof where, "%s%s", from == FROM_FLAG ? "--" : "", o->name);
     if (o->kind == CHOICE)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not one of %s", o->name,
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not one of %s", where,
                         source_names[from], value, o->choices);
     if (o->kind == BOOL)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is neither true nor false", o->name,
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is neither true nor false", where,
                         source_names[from], value);
-    return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not a number from %llu to %llu%s",
-                    o->name, source_names[from], value, (unsigned long long)o->min,
-                    (unsigned long long)o->max, o->kind == BYTES ? " (K, M and G may follow)" : "");
+    return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not a number from %llu to %llu%s", where,
+                    source_names[from], value, (unsigned long long)o->min, (unsigned long long)o->max,
+                    o->kind == BYTES ? " (K, M and G may follow)" : "");
 }
 
 static enum cht_rc set(struct conf *c, const struct option *o, enum source from, const char *value,
@@ -339,9 +345,13 @@ void conf_help(FILE *out)
     for (size_t i = 0; i < OPTIONS; i++) {
         static const char *const what[] = {"TEXT", "", "BOOL", "N", "BYTES", "SECONDS"};
         const struct option *o = &table[i];
-        (void)fprintf(out, "  --%s %s\n      %s (default: %s)\n", o->name,
+        uint64_t n = 0;
+        (void)fprintf(out, "  --%s %s\n      %s (default: %s", o->name,
                       o->kind == CHOICE ? o->choices : what[o->kind], o->help,
                       o->fallback[0] == 0 ? "none" : o->fallback);
+        if (o->kind == BYTES && parse_number(o->fallback, o->kind, &n) && n >= 1024)
+            (void)fprintf(out, ", %llu bytes", (unsigned long long)n);
+        (void)fputs(")\n", out);
     }
     (void)fputs(
         "  --print-config\n      show every option, its value and where it came from, and exit\n"

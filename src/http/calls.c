@@ -145,6 +145,8 @@ static bool route_request(struct request *r)
     unsigned allowed = 0;
     const char *rest;
     r->route = router_find(r->uri, path_len, r->method, &rest, &r->rest_len, &allowed);
+    if (r->route == NULL && router_is_reduce(r->uri, path_len))
+        allowed = reduce_methods(r->uri + REDUCE_PATH_LEN, path_len - REDUCE_PATH_LEN);
     if (r->route == NULL && allowed == 0) {
         reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
         return false;

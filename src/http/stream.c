@@ -15,7 +15,7 @@
 /* The next text, or the error line where the server ends the stream. */
 static enum more next_text(struct stream *s)
 {
-    if (s->abort != CHT_OK && !s->ended) {
+    if (s->abort != CHT_OK && !s->ended && s->piece.value == NULL) {
         s->stage.n = 0;
         stream_error_line(s, s->abort, cht_rc_text(s->abort));
         s->at = s->stage.p;
@@ -73,8 +73,8 @@ ssize_t stream_read(struct request *r, char *buf, size_t max)
         n += some;
     }
     s->bytes += n;
-    if (n == 0 && s->ended && s->left == 0)
-        return MHD_CONTENT_READER_END_OF_STREAM;
+    if (n == 0 && s->ended && s->left == 0) /* with an error: the last chunk is not sent either */
+        return s->cut || s->stage.failed ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     return (ssize_t)n;
 }
 
@@ -139,16 +139,19 @@ void stream_free(struct request *r)
 void stream_abort(struct stream *s, enum cht_rc why)
 {
     struct out rest = {0};
+    s->abort = why;
+    if (s->piece.value != NULL && why == CHT_DRAINING) {
+        stream_wake(s); /* the long value is sent to its end first */
+        return;
+    }
     out_bytes(&rest, s->at, s->left);
     if (s->piece.value != NULL || rest.failed)
-        s->ended =
-            true; /* inside a long value: the stream is cut off, which a client sees by the missing last line */
+        s->ended = s->cut = true;
     free_source(s);
     out_free(&s->last_name);
     s->last_name = rest; /* a home for it until the stream is freed */
     s->at = rest.p;
     s->left = rest.n;
-    s->abort = why;
     dbs_put(s->r->db);
     s->r->db = NULL;
     stream_wake(s);
@@ -257,7 +260,8 @@ static enum more next_of_out(struct stream *s, const char **p, size_t *n)
     s->finished = true;
     *p = s->r->out.p;
     *n = s->r->out.n;
-    return s->r->out.failed ? MORE_END : MORE_TEXT;
+    s->cut = s->r->out.failed;
+    return s->cut ? MORE_END : MORE_TEXT;
 }
 
 void stream_out(struct request *r)
@@ -308,7 +312,7 @@ static enum more give_stage(struct stream *s, const char **p, size_t *n)
 {
     if (s->stage.failed) {
         s->failed = true;
-        return MORE_END; /* without a last line: cut off */
+        return MORE_END;
     }
     *p = s->stage.p;
     *n = s->stage.n;

@@ -34,6 +34,7 @@ struct stream {
     size_t left;
     struct out stage; /* text made here rather than by a worker */
     bool ended, counted;
+    bool cut;          /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
     enum cht_rc abort; /* CHT_OK, or why the server ends it */
     _Atomic int wake;  /* 0 running, 1 suspended, 2 woken */
     uint64_t count;    /* entries so far */
@@ -66,11 +67,12 @@ bool stream_new(struct request *r, enum more (*next)(struct stream *, const char
 /* Answers with r->stream: status 200, NDJSON. Ends the handler. */
 void stream_begin(struct request *r);
 void stream_free(struct request *r);
-/* For libmicrohttpd: copies text to buf; 0: suspended, or MHD_CONTENT_READER_END_OF_STREAM. */
+/* For libmicrohttpd: copies text to buf; 0: suspended, or a MHD_CONTENT_READER_END_. */
 ssize_t stream_read(struct request *r, char *buf, size_t max);
 /* The source has something (any thread). At most one call for each MORE_LATER. */
 void stream_wake(struct stream *s);
-/* On the HTTP thread: no more from the source; what follows is an error line. Wakes a suspended stream. */
+/* On the HTTP thread: no more from the source; what follows is an error line. Wakes a suspended stream. Inside a long value:
+ * that line comes behind the value if the server is draining; else the stream is cut off. */
 void stream_abort(struct stream *s, enum cht_rc why);
 
 /* Answers with the lines in r->out. Ends the handler. */

@@ -188,6 +188,7 @@ def test_pipelined_reads(server, client):
 
 def test_pipelined_everything(server, client):
     db = client.db
+    client.insert(b"the value of key 1")
     requests = [("PUT", "/pairs/a?db=" + db, b"hello", 201), ("GET", "/pairs/*?values=true&db=" + db, None, 200), ("HEAD", "/kv/1?db=" + db, None, 200),
                 ("GET", "/nothing", None, 404), ("POST", "/kv?db=" + db, b"x" * 100000, 201), ("GET", "/pairs/x1?db=" + db, None, 400),
                 ("POST", "/kv?db=" + db, b"", 400), ("DELETE", "/pairs/a?db=" + db, None, 204), ("GET", "/pairs/a?exact=true&db=" + db, None, 404),
