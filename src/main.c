@@ -1,5 +1,4 @@
 /* main: finds the subcommand, runs it, makes sure that what it printed got out. */
-#include "http/serve.h"
 #include "store/pagefile.h"
 #include "tools/tools.h"
 
@@ -9,7 +8,8 @@
 static const char help[] =
     "cheetah-db: values under integer keys, and names that lead to them\n"
     "\n"
-    "  cheetah-db serve [OPTION ...]              the database over HTTP; see cheetah-db serve --help\n"
+    "  cheetah-db serve [OPTION ...]              the database over HTTP and TCP; see cheetah-db serve "
+    "--help\n"
     "  cheetah-db create NAME [--shards N]        a new database; N is 1 to 256, 8 if not said\n"
     "  cheetah-db list [--json]                   the names of the databases\n"
     "  cheetah-db stat [NAME] [--json]            what they hold; recovers one that was not stopped cleanly\n"
@@ -45,7 +45,7 @@ static int dispatch(int argc, char **argv)
         const char *name;
         int (*run)(int argc, char **argv);
     } commands[] = {{"check", cht_tool_check},  {"create", cht_tool_create}, {"list", cht_tool_list},
-                    {"drop", cht_tool_drop},    {"stat", cht_tool_stat},     {"serve", serve_main},
+                    {"drop", cht_tool_drop},    {"stat", cht_tool_stat},     {"serve", cht_tool_serve},
                     {"health", cht_tool_health}};
     const char *what = argc > 1 ? argv[1] : "";
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {

@@ -16,6 +16,7 @@
 struct conf {
     /* set by conf_read, then read-only; strings are owned */
     char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
+    char *line_listen, *line_port_file;
     char *config;
     bool allow_anonymous, access_log;
     uint64_t http_threads, scan_workers, shards, interval_ms;
@@ -23,6 +24,7 @@ struct conf {
     uint64_t max_streams, header_timeout, body_timeout, idle_timeout, drain_seconds, header_bytes;
     uint64_t checkpoint_log_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
         scrub_bytes_per_second;
+    uint64_t line_threads, line_connections, line_idle_timeout, line_answer_bytes;
     uint64_t max_document_tokens, max_ngrams_bytes;
     unsigned char source[64]; /* enum conf_source by row of the table */
     bool help, print;         /* --help, --print-config */

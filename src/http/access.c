@@ -145,14 +145,10 @@ void access_free(struct access *a)
     cht_free(a);
 }
 
-const struct token *access_find(const struct access *a, const char *header)
+const struct token *access_find_text(const struct access *a, const char *text, size_t n)
 {
     char given[TOKEN_MAX] = {0};
-    size_t n = 0;
-    if (header != NULL && (strncmp(header, "Bearer ", 7) == 0 || strncmp(header, "bearer ", 7) == 0)) {
-        n = strlen(header + 7);
-        memcpy(given, header + 7, n < TOKEN_MAX ? n : TOKEN_MAX);
-    }
+    memcpy(given, text, n < TOKEN_MAX ? n : TOKEN_MAX);
     const struct token *found = NULL;
     for (size_t i = 0; i < a->count; i++) {
         const struct token *t = &a->tokens[i];
@@ -162,6 +158,13 @@ const struct token *access_find(const struct access *a, const char *header)
         found = differ == 0 ? t : found;
     }
     return found;
+}
+
+const struct token *access_find(const struct access *a, const char *header)
+{
+    bool bearer =
+        header != NULL && (strncmp(header, "Bearer ", 7) == 0 || strncmp(header, "bearer ", 7) == 0);
+    return access_find_text(a, bearer ? header + 7 : "", bearer ? strlen(header + 7) : 0);
 }
 
 bool access_has_right(const struct token *t, enum right right) { return t->right >= right; }

@@ -26,6 +26,8 @@ void access_free(struct access *a); /* NULL is legal */
 /* The token in the value of an Authorization header ("Bearer ..."), NULL if none fits. Takes as long for a wrong token as
  * for a right one: every token is compared in full. */
 const struct token *access_find(const struct access *a, const char *header);
+/* The same for the bare token. */
+const struct token *access_find_text(const struct access *a, const char *text, size_t n);
 bool access_allows(const struct token *t, enum right right, const char *database);
 /* The right whatever the database. */
 bool access_has_right(const struct token *t, enum right right);

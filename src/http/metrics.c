@@ -247,6 +247,8 @@ void metrics_print(struct server *s, const struct token *t, struct out *o)
     print_service(s, o);
     print_requests(s, o);
     print_seconds(s, o);
+    if (s->more_metrics != NULL)
+        s->more_metrics(s->more_ctx, o);
     dbs_each(s->dbs, collect, l);
     print_databases(l, o);
     cht_free(l);

@@ -65,6 +65,9 @@ struct server {
     bool inline_commits; /* a commit may be answered by the thread that makes it */
     struct reduce_cache *cache;
     struct lm_engine *lm;
+    /* Appends the metrics of other servers of this process; set before server_ready. */
+    void (*more_metrics)(void *ctx, struct out *o);
+    void *more_ctx;
 };
 
 /* A connection; the worker's. */

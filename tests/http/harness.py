@@ -91,6 +91,7 @@ class Server:
             self.command += ["--drain-seconds", "0"]
         self.command += ["--data", self.data, "--port-file", self.port_file] + self.flags
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+        self.env["CHEETAH_LINE_LISTEN"] = "none"  # tests/line turns it on
         self.env.update(env or {})
         self.lines, self.clients, self.process = [], [], None
         try:

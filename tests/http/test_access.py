@@ -129,7 +129,7 @@ def test_tokens_stay_out_of_the_log(guarded):
 
 
 def run(*flags, timeout=15):
-    return subprocess.run([BINARY, "serve"] + list(flags), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run([BINARY, "serve", "--line-listen", "none"] + list(flags), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.mark.parametrize("text", ["tok", "tok read", "tok other *", "tok read a.b", "tok read *\ntok admin *", "tok read a,,b", "tok read * extra"])

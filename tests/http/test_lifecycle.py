@@ -20,6 +20,7 @@ OPTIONS = {"listen": "127.0.0.1:8080", "data": None, "http-threads": None, "dura
 
 def run(*args, env=None, timeout=20):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+    clean["CHEETAH_LINE_LISTEN"] = "none"
     clean.update(env or {})
     return subprocess.run([BINARY, "serve"] + list(args), stdin=subprocess.DEVNULL, capture_output=True, text=True, env=clean, timeout=timeout)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # layers: dependencies point down only. Checked over src/:
-#   1  a folder includes none that lies above it: base < os < exec < store < reduce < lm < http < tools < main.c (conf: beside exec)
+#   1  a folder includes none that lies above it: base < os < exec < store < reduce < lm < http < tcp < tools < main.c (conf: beside exec)
 #   2  includes of ours are rooted ("store/wal.h"): no "../", no bare file name
 #   3  headers of the operating system appear in src/os only
 #   4  errno appears in src/os only
@@ -27,8 +27,9 @@ rank()
     reduce) echo 5 ;;
     lm) echo 6 ;;
     http) echo 7 ;;
-    tools) echo 8 ;;
-    main) echo 9 ;;
+    tcp) echo 8 ;;
+    tools) echo 9 ;;
+    main) echo 10 ;;
     *) echo none ;;
     esac
 }

@@ -155,7 +155,8 @@ class Bench:
     # Starting and loading
     def start_cheetah(self, durability):
         port, data = free_port(), os.path.join(self.dir, "data-" + durability)
-        argv = [self.a.bin, "serve", "--listen", "127.0.0.1:%d" % port, "--data", data, "--durability", durability,
+        argv = [self.a.bin, "serve", "--line-listen", "none", "--listen", "127.0.0.1:%d" % port, "--data", data,
+                "--durability", durability,
                 "--access-log", "false" if self.a.no_access_log else "true", "--http-threads", str(self.a.threads),
                 "--log-format", "json"] + self.a.server_args.split()
         s = Server("cheetah", argv, port, os.path.join(self.dir, "cheetah-%s.log" % durability), cwd=self.dir)

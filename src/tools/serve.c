@@ -1,17 +1,15 @@
-/* serve: see serve.h. The order of a life: configuration -> log -> port -> databases -> ready -> signal -> drain ->
+/* serve: `cheetah-db serve`: HTTP (src/http) and the line protocol (src/tcp) over the same databases. The order of a life: configuration -> log -> ports -> databases -> ready -> signal -> drain ->
  * connections end -> checkpoint -> exit.
  */
-#include "http/serve.h"
-
 #include "http/server.h"
+#include "tcp/server.h"
+#include "tools/tools.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_DAMAGED };
 
 #define DIRS_MAX 64u
 #define CLOSE_WAIT_NS UINT64_C(10000000000)
@@ -20,6 +18,7 @@ struct service {
     struct conf conf;
     struct log *log;
     struct server *server;
+    struct tcp_server *line; /* NULL: off */
     struct cht_env *env;
     struct dbs *dbs;
     char *dir_text; /* owned: --data cut at its commas */
@@ -112,17 +111,17 @@ static enum cht_rc open_databases(struct service *v, struct cht_err *err)
     return dbs_list(v->dbs, open_one, &o, err);
 }
 
-static enum cht_rc write_port(const struct service *v, struct cht_err *err)
+static enum cht_rc write_port(const char *path, unsigned port, struct cht_err *err)
 {
     char text[16];
-    if (v->conf.port_file[0] == 0)
+    if (path[0] == 0)
         return CHT_OK;
-    int n = snprintf(text, sizeof text, "%u\n", v->server->port);
-    FILE *f = fopen(v->conf.port_file, "w");
+    int n = snprintf(text, sizeof text, "%u\n", port);
+    FILE *f = fopen(path, "w");
     bool ok = f != NULL && fwrite(text, 1, (size_t)n, f) == (size_t)n;
     if (f != NULL && fclose(f) != 0)
         ok = false;
-    return ok ? CHT_OK : CHT_FAIL(err, CHT_IO, "cannot write the port to %s", v->conf.port_file);
+    return ok ? CHT_OK : CHT_FAIL(err, CHT_IO, "cannot write the port to %s", path);
 }
 
 /* A second signal to stop while this one is being obeyed. */
@@ -177,7 +176,10 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     struct cht_thread watcher;
     (void)cht_thread_start(&watcher, "cht-signals", watch_signals, v,
                            NULL); /* without it only SIGKILL is quicker */
+    tcp_stop(v->line, CLOSE_WAIT_NS);
     server_stop(v->server, CLOSE_WAIT_NS);
+    tcp_free(v->line); /* the counters were asked for until now */
+    v->line = NULL;
     v->server = NULL;
     dbs_free(v->dbs);
     v->dbs = NULL;
@@ -189,11 +191,46 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
 static int exit_code(enum cht_rc rc)
 {
     if (rc == CHT_OK)
-        return EXIT_OK;
+        return CHT_EXIT_OK;
     if (rc == CHT_INVALID_ARGUMENT)
-        return EXIT_USAGE;
-    return rc == CHT_CORRUPT || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED ? EXIT_DAMAGED
-                                                                                     : EXIT_FAILED;
+        return CHT_EXIT_USAGE;
+    return rc == CHT_CORRUPT || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED ? CHT_EXIT_DAMAGED
+                                                                                     : CHT_EXIT_FAILED;
+}
+
+static const struct access *tokens_now(void *ctx)
+{
+    const struct server *s = ctx;
+    return atomic_load_explicit(&s->access, memory_order_acquire);
+}
+
+static enum cht_rc start_line(struct service *v, struct cht_err *err)
+{
+    struct tcp_config cfg = {.conf = &v->conf, .log = v->log, .access = tokens_now, .ctx = v->server};
+    if (strcmp(v->conf.line_listen, "none") == 0)
+        return CHT_OK;
+    enum cht_rc rc = tcp_start(&cfg, &v->line, err);
+    if (rc != CHT_OK)
+        return rc;
+    v->server->more_ctx = v->line;
+    v->server->more_metrics = tcp_metrics;
+    return write_port(v->conf.line_port_file, tcp_port(v->line), err);
+}
+
+static enum cht_rc start_both(struct service *v, struct cht_err *err)
+{
+    enum cht_rc rc = server_start(&v->conf, v->log, &v->server, err);
+    if (rc == CHT_OK)
+        rc = start_line(v, err);
+    if (rc == CHT_OK)
+        rc = write_port(v->conf.port_file, v->server->port, err);
+    if (rc != CHT_OK)
+        return rc;
+    log_say(v->log, LOG_INFO, "listening", "%s://%s, port %u", v->conf.tls_cert[0] != 0 ? "https" : "http",
+            v->conf.listen, v->server->port);
+    if (v->line != NULL)
+        log_say(v->log, LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen, tcp_port(v->line));
+    return CHT_OK;
 }
 
 static enum cht_rc run(struct service *v, struct cht_err *err)
@@ -204,14 +241,11 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     if (rc == CHT_OK)
         rc = log_new(strcmp(v->conf.log_format, "json") == 0, parse_level(v->conf.log_level), &v->log, err);
     if (rc == CHT_OK)
-        rc = server_start(&v->conf, v->log, &v->server, err);
-    if (rc == CHT_OK)
-        rc = write_port(v, err);
-    if (rc == CHT_OK)
-        log_say(v->log, LOG_INFO, "listening", "%s://%s, port %u",
-                v->conf.tls_cert[0] != 0 ? "https" : "http", v->conf.listen, v->server->port);
+        rc = start_both(v, err);
     if (rc == CHT_OK)
         rc = open_databases(v, err);
+    if (rc == CHT_OK && v->line != NULL)
+        rc = tcp_ready(v->line, v->dbs, err);
     if (rc == CHT_OK) {
         server_ready(v->server, v->env, v->dbs);
         log_say(v->log, LOG_INFO, "ready", "version " CHEETAH_VERSION);
@@ -221,8 +255,11 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
             log_say(v->log, LOG_INFO, "stopped", "cleanly");
         return rc;
     }
+    tcp_stop(v->line, 0);
     server_stop(v->server, 0);
     v->server = NULL;
+    tcp_free(v->line);
+    v->line = NULL;
     dbs_free(v->dbs);
     if (v->env != NULL)
         (void)cht_env_close(v->env, NULL); /* the first failure is the one to tell */
@@ -231,12 +268,12 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
-int serve_main(int argc, char **argv)
+int cht_tool_serve(int argc, char **argv)
 {
     struct service *v = cht_calloc(1, sizeof *v);
     struct cht_err err = {0};
     if (v == NULL)
-        return EXIT_FAILED;
+        return CHT_EXIT_FAILED;
     enum cht_rc rc = conf_read(&v->conf, argc, argv, NULL, &err);
     if (rc == CHT_OK && v->conf.help)
         conf_help(stdout);

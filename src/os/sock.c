@@ -1,0 +1,148 @@
+/* sock: see sock.h. */
+#include "os/sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 256
+
+static ptrdiff_t outcome(ssize_t n)
+{
+    if (n >= 0)
+        return n;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? CHT_SOCK_LATER : CHT_SOCK_FAILED;
+}
+
+static enum cht_rc add(int poller, int fd, uint32_t events, void *data, struct cht_err *err)
+{
+    struct epoll_event e = {.events = events, .data.ptr = data};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e) < 0)
+        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot watch a connection: %s",
+                           strerror(errno));
+    return CHT_OK;
+}
+
+/* "host:port" or "[v6]:port" to its parts. */
+static bool split(const char *where, char *host, size_t cap, const char **port)
+{
+    const char *colon = strrchr(where, ':');
+    if (colon == NULL || colon == where || colon[1] == 0)
+        return false;
+    size_t n = (size_t)(colon - where);
+    if (n >= 2 && where[0] == '[' && where[n - 1] == ']') {
+        where++;
+        n -= 2;
+    }
+    if (n == 0 || n >= cap)
+        return false;
+    memcpy(host, where, n);
+    host[n] = 0;
+    *port = colon + 1;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+ptrdiff_t cht_sock_read(int fd, void *buf, size_t n)
+{
+    ssize_t got;
+    do
+        got = read(fd, buf, n);
+    while (got < 0 && errno == EINTR);
+    return outcome(got);
+}
+
+ptrdiff_t cht_sock_write(int fd, const void *buf, size_t n)
+{
+    ssize_t got;
+    do
+        got = write(fd, buf, n); /* SIGPIPE is ignored */
+    while (got < 0 && errno == EINTR);
+    return outcome(got);
+}
+
+enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
+{
+    char host[256];
+    const char *port;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+    if (!split(where, host, sizeof host, &port))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is not HOST:PORT", where);
+    int failed = getaddrinfo(host, port, &hints, &list), last = 0;
+    if (failed != 0)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "cannot find the address of '%.80s': %s", where,
+                        gai_strerror(failed));
+    *fd = -1;
+    for (struct addrinfo *a = list; a != NULL && *fd < 0; a = a->ai_next) {
+        int s = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (s >= 0 && connect(s, a->ai_addr, a->ai_addrlen) == 0) {
+            *fd = s;
+            break;
+        }
+        last = errno;
+        if (s >= 0)
+            close(s);
+    }
+    freeaddrinfo(list);
+    if (*fd < 0)
+        return cht_err_set(err, CHT_IO, last, __FILE__, __LINE__, "cannot connect to %.80s: %s", where,
+                           strerror(last));
+    int one = 1;
+    (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* a matter of speed only */
+    return CHT_OK;
+}
+
+void cht_sock_end(int fd) { (void)shutdown(fd, SHUT_WR); /* fails only where it has ended already */ }
+
+void cht_sock_blocking(int fd, bool yes)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0)
+        (void)fcntl(fd, F_SETFL, yes ? flags & ~O_NONBLOCK : flags | O_NONBLOCK); /* cannot fail on one */
+}
+
+enum cht_rc cht_poller_new(int *poller, struct cht_err *err)
+{
+    *poller = epoll_create1(EPOLL_CLOEXEC);
+    if (*poller < 0)
+        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot make an epoll descriptor: %s",
+                           strerror(errno));
+    return CHT_OK;
+}
+
+enum cht_rc cht_poller_add(int poller, int fd, void *data, struct cht_err *err)
+{
+    return add(poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, data, err);
+}
+
+enum cht_rc cht_poller_add_level(int poller, int fd, void *data, struct cht_err *err)
+{
+    return add(poller, fd, EPOLLIN, data, err);
+}
+
+void cht_poller_remove(int poller, int fd)
+{
+    struct epoll_event e = {.events = 0};
+    (void)epoll_ctl(poller, EPOLL_CTL_DEL, fd, &e); /* fails only where it is not in it */
+}
+
+size_t cht_poller_wait(int poller, struct cht_event *out, size_t max, int ms)
+{
+    struct epoll_event e[EVENTS_MAX];
+    int n = epoll_wait(poller, e, max < EVENTS_MAX ? (int)max : EVENTS_MAX, ms);
+    for (int i = 0; i < n; i++) {
+        uint32_t what = e[i].events;
+        out[i] = (struct cht_event){.data = e[i].data.ptr,
+                                    .what = ((what & (EPOLLIN | EPOLLRDHUP)) != 0 ? CHT_POLL_READ : 0) |
+                                            ((what & EPOLLOUT) != 0 ? CHT_POLL_WRITE : 0) |
+                                            ((what & (EPOLLHUP | EPOLLERR)) != 0 ? CHT_POLL_DEAD : 0)};
+    }
+    return n > 0 ? (size_t)n : 0;
+}

@@ -1,0 +1,238 @@
+/* command: see command.h. */
+#include "tcp/command.h"
+
+#include <string.h>
+
+static const char *const names[COMMANDS] = {
+    [COMMAND_NONE] = "unknown",        [COMMAND_INSERT] = "INSERT",
+    [COMMAND_READ] = "READ",           [COMMAND_EDIT] = "EDIT",
+    [COMMAND_DELETE] = "DELETE",       [COMMAND_PAIR_SET] = "PAIR_SET",
+    [COMMAND_PAIR_GET] = "PAIR_GET",   [COMMAND_PAIR_DEL] = "PAIR_DEL",
+    [COMMAND_PAIR_SCAN] = "PAIR_SCAN", [COMMAND_PAIR_REDUCE] = "PAIR_REDUCE",
+    [COMMAND_DATABASE] = "DATABASE",   [COMMAND_AUTH] = "AUTH",
+    [COMMAND_EXIT] = "EXIT",
+};
+
+struct cursor {
+    char *p, *end;
+};
+
+static bool same_word(const char *p, size_t n, const char *name)
+{
+    if (strlen(name) != n)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        char c = p[i] >= 'a' && p[i] <= 'z' ? (char)(p[i] - 'a' + 'A') : p[i];
+        if (c != name[i])
+            return false;
+    }
+    return true;
+}
+
+static enum command find(const char *p, size_t n)
+{
+    for (int c = COMMAND_INSERT; c < COMMANDS; c++) {
+        if (same_word(p, n, names[c]))
+            return (enum command)c;
+    }
+    return COMMAND_NONE;
+}
+
+/* The next argument; n == 0 where there is none. */
+static struct cht_str word(struct cursor *c)
+{
+    while (c->p < c->end && *c->p == ' ')
+        c->p++;
+    char *start = c->p;
+    while (c->p < c->end && *c->p != ' ')
+        c->p++;
+    return (struct cht_str){.p = (uint8_t *)start, .n = (size_t)(c->p - start)};
+}
+
+static bool digits(struct cht_str s, uint64_t max, uint64_t *out)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        uint64_t digit = (uint64_t)(s.p[i] - '0');
+        if (digit > max || v > (max - digit) / 10)
+            return false;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    return s.n > 0;
+}
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The bytes that an argument means, decoded where it stands. NULL, or the error. */
+static const char *byte_string(struct cht_str in, struct cht_str *out)
+{
+    uint8_t *to = (uint8_t *)(uintptr_t)in.p; /* the line is ours to write to */
+    *out = in;
+    if (in.n == 1 && in.p[0] == '*')
+        out->n = 0;
+    if (in.n >= 2 && in.p[0] == 'x') {
+        out->n = (in.n - 1) / 2;
+        for (size_t i = 0; i < out->n; i++) {
+            int high = hex_digit(in.p[1 + 2 * i]), low = hex_digit(in.p[2 + 2 * i]);
+            if (high < 0 || low < 0)
+                return "invalid_hex";
+            to[i] = (uint8_t)(high << 4 | low);
+        }
+        if (in.n % 2 == 0)
+            return "invalid_hex";
+    }
+    return out->n > CHT_NAME_MAX ? "invalid_pair" : NULL;
+}
+
+static const char *take_key(struct cursor *c, uint64_t *key)
+{
+    return digits(word(c), CHT_KEY_MAX, key) && *key > 0 ? NULL : "invalid_key_format";
+}
+
+static const char *take_pair(struct cursor *c, struct cht_str *out)
+{
+    const char *error = byte_string(word(c), out);
+    if (error != NULL)
+        return error;
+    return out->n == 0 ? "pair_value_cannot_be_empty" : NULL;
+}
+
+static const char *finish(struct cursor *c) { return word(c).n > 0 ? "too_many_arguments" : NULL; }
+
+/* The value: behind one blank all that is left. `cr`: a \r stands behind the end, and belongs to the value only where its size
+ * says so. */
+static const char *take_value(struct cursor *c, struct cht_str size, bool sized, bool cr, uint32_t max,
+                              struct line *out)
+{
+    if (sized && !digits(size, UINT32_MAX, &out->expected))
+        return "invalid_size";
+    c->p += c->p < c->end;
+    out->value = (struct cht_str){.p = (uint8_t *)c->p, .n = (size_t)(c->end - c->p)};
+    if (sized && cr && out->expected == out->value.n + 1)
+        out->value.n++;
+    out->got = out->value.n;
+    out->sizes = sized && out->expected != out->got;
+    if (out->sizes)
+        return "value_size_mismatch";
+    if (out->value.n == 0)
+        return "empty_value";
+    return out->value.n > max ? "value_too_large" : NULL;
+}
+
+/* A number however long; one too large is a large one. */
+static bool limit_digits(struct cht_str s, uint64_t *out)
+{
+    *out = UINT64_MAX;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+    }
+    (void)digits(s, UINT64_MAX, out); /* leaves the largest number where it overflows */
+    return s.n > 0;
+}
+
+/* [limit] [after] */
+static const char *take_page(struct cursor *c, struct line *out)
+{
+    struct cht_str limit = word(c), after = word(c);
+    uint64_t n = 0;
+    bool negative = limit.n > 1 && limit.p[0] == '-';
+    out->limit = LINE_LIMIT_DEFAULT;
+    if (negative) {
+        limit.p++;
+        limit.n--;
+    }
+    if (limit.n > 0 && !limit_digits(limit, &n))
+        return "invalid_limit";
+    if (negative && n > 0)
+        out->limit = 0;
+    else if (n > 0)
+        out->limit = n < LINE_LIMIT_MAX ? n : LINE_LIMIT_MAX;
+    const char *error = byte_string(after, &out->after);
+    if (error == NULL)
+        error = finish(c);
+    return error;
+}
+
+static const char *take_prefix(struct cursor *c, struct cht_str *out)
+{
+    struct cht_str w = word(c);
+    return w.n == 0 ? "missing_prefix" : byte_string(w, out);
+}
+
+static const char *take_arguments(struct cursor *c, struct cht_str size, bool sized, bool cr, uint32_t max,
+                                  struct line *out)
+{
+    const char *error = NULL;
+    switch (out->command) {
+    case COMMAND_INSERT:
+        return take_value(c, size, sized, cr, max, out);
+    case COMMAND_EDIT:
+        error = take_key(c, &out->key);
+        return error != NULL ? error : take_value(c, size, sized, cr, max, out);
+    case COMMAND_READ:
+    case COMMAND_DELETE:
+        error = take_key(c, &out->key);
+        break;
+    case COMMAND_PAIR_SET:
+        error = take_pair(c, &out->name);
+        if (error == NULL)
+            error = take_key(c, &out->key);
+        break;
+    case COMMAND_PAIR_GET:
+    case COMMAND_PAIR_DEL:
+        error = take_pair(c, &out->name);
+        break;
+    case COMMAND_PAIR_REDUCE:
+        out->mode = word(c);
+        /* fall through */
+    case COMMAND_PAIR_SCAN:
+        error = take_prefix(c, &out->name);
+        return error != NULL ? error : take_page(c, out);
+    case COMMAND_DATABASE:
+    case COMMAND_AUTH:
+        out->name = word(c);
+        break;
+    default:
+        break;
+    }
+    return error != NULL ? error : finish(c);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out)
+{
+    bool cr = n > 0 && p[n - 1] == '\r', sized = false;
+    struct cursor c = {.p = p, .end = p + n - cr};
+    memset(out, 0, sizeof *out);
+    struct cht_str verb = word(&c), size = {.p = NULL, .n = 0};
+    const uint8_t *colon = memchr(verb.p, ':', verb.n);
+    if (colon != NULL) {
+        size = (struct cht_str){.p = colon + 1, .n = verb.n - (size_t)(colon + 1 - verb.p)};
+        verb.n = (size_t)(colon - verb.p);
+        sized = true;
+    }
+    out->command = find((const char *)verb.p, verb.n);
+    if (sized && out->command != COMMAND_INSERT && out->command != COMMAND_EDIT)
+        out->command = COMMAND_NONE;
+    bool has_value = out->command == COMMAND_INSERT || out->command == COMMAND_EDIT;
+    if (out->command == COMMAND_NONE)
+        out->error = "unknown_command";
+    else if (!has_value && n > LINE_OVERHEAD)
+        out->error = "line_too_long";
+    else
+        out->error = take_arguments(&c, size, sized, cr, max_value_size, out);
+}
+
+const char *command_name(enum command c) { return names[c]; }

@@ -1,0 +1,57 @@
+/* command: one line of the line protocol, read into its parts. Touches nothing but the line.
+ *
+ *   INSERT[:size] VALUE                       READ KEY      EDIT[:size] KEY VALUE      DELETE KEY
+ *   PAIR_SET PAIR KEY                         PAIR_GET PAIR                            PAIR_DEL PAIR
+ *   PAIR_SCAN PREFIX [limit] [after]          PAIR_REDUCE MODE PREFIX [limit] [after]
+ *   DATABASE NAME                             AUTH TOKEN                               EXIT
+ *
+ * Command words in any case; one or more blanks between arguments, exactly one before a VALUE, which is all that follows.
+ * PAIR, PREFIX and after: * is empty, x and an even number of hexadecimal digits are those bytes, anything else itself.
+ *
+ * A line may end in "\r\n": one \r before the newline is not part of the line. Where a size is given, it decides: a value that
+ * ends in \r is safe with its size.
+ *
+ * Threads: any; no state.
+ */
+#pragma once
+
+#include "cheetah/store.h"
+
+enum command {
+    COMMAND_NONE, /* not one of ours */
+    COMMAND_INSERT,
+    COMMAND_READ,
+    COMMAND_EDIT,
+    COMMAND_DELETE,
+    COMMAND_PAIR_SET,
+    COMMAND_PAIR_GET,
+    COMMAND_PAIR_DEL,
+    COMMAND_PAIR_SCAN,
+    COMMAND_PAIR_REDUCE,
+    COMMAND_DATABASE,
+    COMMAND_AUTH,
+    COMMAND_EXIT,
+    COMMANDS
+};
+
+#define LINE_LIMIT_DEFAULT 256
+#define LINE_LIMIT_MAX 4096
+#define LINE_OVERHEAD \
+    20480u /* a line has at most so many bytes beside a value: two names in hexadecimal and more */
+
+struct line {
+    enum command command;
+    const char *error; /* NULL, or the stable word: static */
+    bool sizes;        /* error value_size_mismatch: expected and got say more */
+    uint64_t expected, got;
+    uint64_t key;
+    struct cht_str name;  /* PAIR, PREFIX, database or token; points into the line */
+    struct cht_str value; /* VALUE */
+    struct cht_str after;
+    struct cht_str mode;
+    uint64_t limit; /* 0: none */
+};
+
+/* p[0..n): a line without its newline; hexadecimal is decoded in place, so a line is parsed once. */
+void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out);
+const char *command_name(enum command c);

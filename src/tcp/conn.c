@@ -1,0 +1,302 @@
+/* conn: one connection of the line protocol: bytes in, commands, bytes out. See session.h for the commands. */
+#include "tcp/loop.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "os/sock.h"
+
+#include <string.h>
+
+#define READ_MIN 4096u
+#define READ_BLOCK (256u << 10)
+#define IN_FIRST 16384u
+#define IN_KEEP (64u << 10)
+#define STRANGER_LINE 1024u /* the longest line before AUTH */
+#define STRANGER_NS UINT64_C(30000000000)
+#define SECOND UINT64_C(1000000000)
+#define READS 16u /* blocks of one turn */
+
+static size_t waiting(const struct tcp_conn *c) { return c->session.out.n - c->out_at; }
+
+static void give_up(struct tcp_conn *c, const char *why)
+{
+    c->dead = true;
+    if (c->why == NULL)
+        c->why = why;
+    atomic_store_explicit(&c->session.cancel, true, memory_order_relaxed);
+}
+
+/* ---- out ---------------------------------------------------------------------------------------------------------- */
+
+static void send_answers(struct tcp_conn *c)
+{
+    struct session *s = &c->session;
+    if (c->dead)
+        return;
+    if (s->out.failed) {
+        give_up(c, "out of memory");
+        return;
+    }
+    while (c->writable && waiting(c) > 0) {
+        ptrdiff_t n = cht_sock_write(c->fd, s->out.p + c->out_at, waiting(c));
+        if (n == CHT_SOCK_FAILED) {
+            give_up(c, "the client went away");
+            return;
+        }
+        if (n < 0) {
+            c->writable = false;
+            break;
+        }
+        c->out_at += (size_t)n;
+        c->sent += (uint64_t)n;
+        c->moved = c->loop->now;
+        atomic_fetch_add_explicit(&c->loop->counts.sent, (uint64_t)n, memory_order_relaxed);
+    }
+    if (waiting(c) == 0 && c->out_at > 0) {
+        c->out_at = 0;
+        session_taken(s);
+    }
+}
+
+/* ---- in ----------------------------------------------------------------------------------------------------------- */
+
+static size_t line_max(struct tcp_conn *c)
+{
+    return session_trusted(&c->session) ? c->loop->srv->line_max : STRANGER_LINE;
+}
+
+/* Room to read a block: what is done is moved out of the way, then the buffer grows. */
+static bool make_room(struct tcp_conn *c)
+{
+    size_t left = c->in_n - c->in_at;
+    if (c->in_at > 0 && (left == 0 || c->in_cap - c->in_n < READ_MIN)) {
+        memmove(c->in, c->in + c->in_at, left);
+        c->lines_end = c->lines_end > c->in_at ? c->lines_end - c->in_at : 0;
+        c->in_n = left;
+        c->in_at = 0;
+    }
+    if (c->in_cap - c->in_n >= READ_MIN)
+        return true;
+    size_t cap = c->in_cap == 0 ? IN_FIRST : c->in_cap * 2, most = c->loop->srv->line_max + READ_BLOCK;
+    cap = cap < most ? cap : most;
+    char *in = cht_realloc(c->in, cap);
+    if (in == NULL)
+        return false;
+    c->in = in;
+    c->in_cap = cap;
+    return true;
+}
+
+/* The last newline behind `from`; lines_end says where lines end. */
+static void find_lines(struct tcp_conn *c, size_t from)
+{
+    for (size_t i = c->in_n; i > from; i--) {
+        if (c->in[i - 1] == '\n') {
+            c->lines_end = i;
+            return;
+        }
+    }
+}
+
+/* What follows a line that was too long, up to its newline, is dropped. */
+static void skip(struct tcp_conn *c)
+{
+    char *end = memchr(c->in + c->in_at, '\n', c->in_n - c->in_at);
+    c->in_at = end == NULL ? c->in_n : (size_t)(end + 1 - c->in);
+    c->skipping = end == NULL;
+}
+
+static void receive(struct tcp_conn *c)
+{
+    if (!make_room(c)) {
+        give_up(c, "out of memory");
+        return;
+    }
+    ptrdiff_t n = cht_sock_read(c->fd, c->in + c->in_n, c->in_cap - c->in_n);
+    if (n == CHT_SOCK_LATER) {
+        c->readable = false;
+        return;
+    }
+    if (n == CHT_SOCK_FAILED) {
+        give_up(c, "the client went away");
+        return;
+    }
+    if (n == 0) {
+        c->ended = true; /* half a line at the end is not executed: it may be half a value */
+        return;
+    }
+    size_t from = c->in_n;
+    c->in_n += (size_t)n;
+    c->received += (uint64_t)n;
+    c->moved = c->loop->now;
+    atomic_fetch_add_explicit(&c->loop->counts.received, (uint64_t)n, memory_order_relaxed);
+    if (c->skipping) {
+        skip(c);
+        from = c->in_at;
+    }
+    find_lines(c, from);
+    /* A buffer that was filled in one read is too small for this client. */
+    if ((size_t)n == c->in_cap - from && c->in_cap < READ_BLOCK) {
+        char *in = cht_realloc(c->in, READ_BLOCK);
+        if (in != NULL) {
+            c->in = in;
+            c->in_cap = READ_BLOCK;
+        }
+    }
+}
+
+/* Half a line that is longer than any may be. */
+static void refuse_long(struct tcp_conn *c)
+{
+    if (c->lines_end > c->in_at || c->in_n - c->in_at <= line_max(c))
+        return;
+    session_error(&c->session, COMMAND_NONE, "line_too_long");
+    if (!session_trusted(&c->session))
+        c->session.closing = true;
+    c->in_at = c->in_n;
+    c->skipping = true;
+}
+
+/* ---- commands ----------------------------------------------------------------------------------------------------- */
+
+/* Any thread. */
+static void commit_done(struct cht_commit *commit)
+{
+    struct tcp_conn *c = commit->ctx;
+    loop_arrive(c->loop, c);
+}
+
+static void job_main(struct cht_task *t)
+{
+    struct tcp_conn *c = (struct tcp_conn *)(void *)((char *)t - offsetof(struct tcp_conn, task));
+    session_job(&c->session);
+    loop_arrive(c->loop, c);
+}
+
+/* While something is under way the answers are not touched: what is there goes first. */
+static void begin_commit(struct tcp_conn *c)
+{
+    struct session *s = &c->session;
+    send_answers(c);
+    s->commit.done = commit_done;
+    s->commit.ctx = c;
+    c->busy = c->committing = true;
+    enum cht_rc rc = cht_store_submit(s->db->store, &s->commit);
+    if (rc == CHT_PENDING)
+        return;
+    s->commit.rc = rc;
+    conn_arrived(c);
+}
+
+static void begin_job(struct tcp_conn *c)
+{
+    struct tcp_server *srv = c->loop->srv;
+    send_answers(c);
+    c->busy = true;
+    c->committing = false;
+    c->task.run = job_main;
+    cht_pool_submit(session_job_is_long(&c->session) ? srv->long_jobs : srv->jobs, &c->task);
+}
+
+/* Runs the lines that are there. True: others should have their turn. */
+static bool run_lines(struct tcp_conn *c)
+{
+    struct session *s = &c->session;
+    while (!c->busy && !c->dead && !s->closing && waiting(c) < SESSION_OUT_HIGH &&
+           (s->pending || c->lines_end > c->in_at)) {
+        size_t used, n = c->lines_end > c->in_at ? c->lines_end - c->in_at : 0;
+        enum session_next next = session_run(s, n > 0 ? c->in + c->in_at : NULL, n, &used);
+        c->in_at += used;
+        if (next == SESSION_COMMIT)
+            begin_commit(c);
+        else if (next == SESSION_JOB)
+            begin_job(c);
+        else if (next == SESSION_FULL)
+            return true;
+    }
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+struct tcp_conn *conn_new(struct loop *l, int fd, const struct cht_peer *peer)
+{
+    struct tcp_conn *c = cht_calloc(1, sizeof *c);
+    if (c == NULL)
+        return NULL;
+    session_init(&c->session, &l->srv->host, &l->counts.session);
+    c->loop = l;
+    c->fd = fd;
+    c->peer = *peer;
+    c->fresh = c->writable = c->readable = true;
+    c->since = c->moved = cht_now_ns();
+    return c;
+}
+
+void conn_free(struct tcp_conn *c)
+{
+    cht_net_close(c->fd);
+    session_fini(&c->session);
+    cht_free(c->in);
+    cht_free(c);
+}
+
+void conn_arrived(struct tcp_conn *c)
+{
+    c->busy = false;
+    c->moved = c->loop->now;
+    if (c->committing)
+        session_committed(&c->session);
+    c->committing = false;
+}
+
+bool conn_serve(struct tcp_conn *c)
+{
+    struct session *s = &c->session;
+    for (unsigned reads = 0;; reads++) {
+        bool again = run_lines(c);
+        if (c->busy) /* s->out is being written to, or soon */
+            return true;
+        refuse_long(c);
+        send_answers(c);
+        if (c->dead)
+            return false;
+        if (waiting(c) >= SESSION_OUT_HIGH) /* the client is to read first; told when there is room */
+            return true;
+        if (again || reads == READS) {
+            loop_again(c);
+            return true;
+        }
+        if (!s->closing && (s->pending || c->lines_end > c->in_at))
+            continue;
+        bool stopping = atomic_load_explicit(&c->loop->srv->stopping, memory_order_relaxed);
+        if (s->closing || c->ended || stopping) {
+            if (c->why == NULL)
+                c->why = s->closing ? "EXIT" : c->ended ? "the client ended" : "the server stops";
+            return waiting(c) > 0;
+        }
+        if (!c->readable)
+            return true;
+        receive(c);
+    }
+}
+
+bool conn_expired(struct tcp_conn *c, uint64_t now)
+{
+    uint64_t idle = c->loop->srv->cfg.conf->line_idle_timeout * SECOND;
+    if (c->busy)
+        return false;
+    if (!session_trusted(&c->session) && now - c->since > STRANGER_NS)
+        give_up(c, "no token in time");
+    else if (idle > 0 && now - c->moved > idle)
+        give_up(c, waiting(c) > 0 ? "the client does not read" : "idle");
+    if (!c->dead && waiting(c) == 0 && now - c->moved > SECOND) {
+        session_trim(&c->session);
+        if (c->in_cap > 0 && c->in_at == c->in_n) {
+            cht_free(c->in);
+            c->in = NULL;
+            c->in_cap = c->in_at = c->in_n = c->lines_end = 0;
+        }
+    }
+    return c->dead;
+}

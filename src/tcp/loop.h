@@ -1,0 +1,92 @@
+/* loop: one thread of the line server and its connections. */
+#pragma once
+
+#include "conf/conf.h"
+#include "exec/pool.h"
+#include "http/log.h"
+#include "os/net.h"
+#include "os/thread.h"
+#include "tcp/server.h"
+#include "tcp/session.h"
+
+struct loop;
+
+struct tcp_conn {
+    struct session session;
+    struct loop *loop;
+    struct tcp_conn *prev, *next;  /* of the loop */
+    struct tcp_conn *run_next;     /* in the list of those that have something to do */
+    struct tcp_conn *arrived_next; /* guarded by the loop's mu: new, or its commit or job is done */
+    int fd;
+    struct cht_peer peer;
+    struct cht_task task;
+    char *in;                   /* owned: what was received; lines are parsed in place */
+    size_t in_cap, in_at, in_n; /* in[in_at..in_n) is not done yet */
+    size_t lines_end;           /* behind the last newline in it; <= in_at where there is none */
+    size_t out_at;              /* of session.out: sent */
+    bool fresh;                 /* not in the loop yet */
+    bool busy;                  /* a commit or a job is under way */
+    bool committing;            /* it is a commit */
+    bool queued;                /* in the run list */
+    bool readable, writable;    /* as far as is known */
+    bool ended;                 /* the client sends nothing more */
+    bool skipping;              /* the rest of a line that was too long */
+    bool dead;                  /* cannot be written to */
+    const char *why;            /* it is closed, for the log */
+    uint64_t since, moved;      /* ns: connected; when a byte last moved */
+    uint64_t received, sent;
+};
+
+/* Read by whoever prints the metrics. */
+struct loop_counts {
+    struct session_counts session;
+    _Atomic uint64_t received, sent;
+};
+
+struct tcp_server {
+    struct tcp_config cfg;
+    struct session_host host;
+    int listen_fd;
+    unsigned port;
+    struct loop *loops;
+    unsigned loop_count, next_loop;
+    struct cht_pool *jobs, *long_jobs;
+    size_t line_max;
+    _Atomic uint64_t open, total, refused;
+    _Atomic bool stopping; /* read no more, answer what is there */
+    _Atomic bool stop;     /* end */
+};
+
+struct loop {
+    struct tcp_server *srv;
+    int poller, bell;
+    struct cht_thread thread;
+    bool up;
+    struct cht_mutex mu;
+    struct tcp_conn *arrived; /* guarded by mu */
+    _Atomic bool rung;        /* the bell rings and has not been heard */
+    _Atomic uint64_t count;
+    struct tcp_conn *conns; /* the thread's, like all below */
+    struct tcp_conn *run, **run_tail;
+    bool listening;
+    uint64_t now, tick;
+    struct loop_counts counts;
+};
+
+enum cht_rc loop_start(struct loop *l, struct tcp_server *s, bool accepts, struct cht_err *err);
+/* Hands a connection to its loop: a new one, or one whose commit or job is done. Any thread. */
+void loop_arrive(struct loop *l, struct tcp_conn *c);
+void loop_join(struct loop *l); /* after srv->stop */
+void loop_fini(struct loop *l);
+
+/* conn.c, on the loop's thread */
+struct tcp_conn *conn_new(struct loop *l, int fd, const struct cht_peer *peer);
+void conn_free(struct tcp_conn *c);
+/* Does what can be done. False: it is over, and nothing of it is under way. */
+bool conn_serve(struct tcp_conn *c);
+/* Its commit or job is done. */
+void conn_arrived(struct tcp_conn *c);
+/* loop.c: it has more to do when others had their turn. */
+void loop_again(struct tcp_conn *c);
+/* Is it over time? Sets why. */
+bool conn_expired(struct tcp_conn *c, uint64_t now);

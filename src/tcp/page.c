@@ -1,0 +1,209 @@
+/* page: PAIR_SCAN and PAIR_REDUCE: a page of pairs, in one answer.
+ *
+ *   SUCCESS,count=2,next_cursor=x6374,items=6374783a:4;6374:5
+ *   SUCCESS,reducer=counts,count=1,items=6374783a:4:aGVsbG8=          nothing behind the last colon: the key has no value
+ *
+ * The items are made by the scan's workers. How many there are stands before them, so a page is put together in memory: it
+ * ends at its limit or at answer_max bytes, whichever comes first, with the cursor behind it where there is more. While clients
+ * hold too many untaken answers, pages are shorter.
+ */
+#include "tcp/session.h"
+
+#include "base/alloc.h"
+#include "cheetah/scan.h"
+#include "reduce/mode.h"
+
+#include <string.h>
+
+#define ENTRIES 256u
+#define SHORT_PAGE (256u << 10)
+#define HELD_MANY 4u /* answers of answer_max bytes that may be held before pages get short */
+
+struct page {
+    struct session *s;
+    bool values;
+    size_t max; /* bytes of items */
+    struct out items;
+    uint64_t count;
+    bool more;
+    char last[CHT_NAME_MAX]; /* the name of the last item */
+    size_t last_len;
+    enum cht_rc rc;
+};
+
+static size_t put_hex(char *out, const uint8_t *p, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[p[i] >> 4];
+        out[2 * i + 1] = digits[p[i] & 15];
+    }
+    return 2 * n;
+}
+
+static size_t put_head(char *out, const struct cht_entry *e)
+{
+    size_t n = put_hex(out, e->name, e->name_len);
+    out[n++] = ':';
+    return n + out_digits(out + n, e->key);
+}
+
+/* On the scan's workers. A long value comes later, read by the thread that puts the page together. */
+static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_t room)
+{
+    const struct page *g = ctx;
+    bool shown = g->values && (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT | CHT_ENTRY_LARGE)) == 0;
+    size_t need = 2 * (size_t)e->name_len + 24 + (shown ? cht_b64_encoded(e->value_len) : 0);
+    if (room < need)
+        return SIZE_MAX;
+    char *out = (char *)bytes;
+    size_t n = put_head(out, e);
+    if (g->values)
+        out[n++] = ':';
+    if (shown)
+        n += cht_b64_encode(out + n, e->value, e->value_len);
+    return n;
+}
+
+static void add_large(struct page *g, const struct cht_entry *e)
+{
+    uint32_t size;
+    struct cht_err err = {0};
+    enum cht_rc rc = cht_store_get(g->s->db->store, e->key, &g->s->value, &size, &err);
+    if (rc == CHT_KEY_NOT_FOUND) /* deleted meanwhile */
+        return;
+    if (rc != CHT_OK)
+        g->rc = rc;
+    else if (out_room(&g->items, cht_b64_encoded(g->s->value.len)))
+        g->items.n += cht_b64_encode(g->items.p + g->items.n, g->s->value.data, g->s->value.len);
+}
+
+/* False: the page is full, or failed. */
+static bool add(struct page *g, const struct cht_entry *e)
+{
+    uint64_t limit = g->s->line.limit;
+    size_t size = e->value_len + ((e->flags & CHT_ENTRY_LARGE) != 0 ? cht_b64_encoded(e->size) : 0);
+    g->more = (limit > 0 && g->count == limit) || (g->count > 0 && g->items.n + size > g->max);
+    if (g->more)
+        return false;
+    if (g->values && (e->flags & CHT_ENTRY_CORRUPT) != 0) { /* damage must not look like a missing value */
+        g->rc = CHT_CORRUPT;
+        return false;
+    }
+    if (g->count++ > 0)
+        out_bytes(&g->items, ";", 1);
+    out_bytes(&g->items, e->value, e->value_len);
+    if (g->values && (e->flags & CHT_ENTRY_LARGE) != 0)
+        add_large(g, e);
+    if (g->items.failed)
+        g->rc = CHT_NO_MEMORY;
+    return g->rc == CHT_OK;
+}
+
+static void remember(struct page *g, const struct cht_entry *e)
+{
+    memcpy(g->last, e->name, e->name_len);
+    g->last_len = e->name_len;
+}
+
+static void collect(struct page *g, struct cht_scan *scan)
+{
+    struct session *s = g->s;
+    struct cht_entry e[ENTRIES];
+    struct cht_err err = {0};
+    size_t n = 0;
+    while (!g->more && (g->rc = cht_scan_next(scan, e, ENTRIES, &n, &err)) == CHT_OK && n > 0) {
+        size_t i = 0;
+        while (i < n && add(g, &e[i]))
+            i++;
+        if (i > 0)
+            remember(g, &e[i - 1]);
+        if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
+            g->rc = CHT_CANCELLED;
+        if (atomic_load_explicit(&s->db->dropping, memory_order_relaxed))
+            g->rc = CHT_DATABASE_DROPPED;
+        if (g->rc != CHT_OK)
+            return;
+    }
+}
+
+/* The head goes in front of the items, which are moved to make room for it. */
+static bool put_page(struct page *g)
+{
+    struct out head = {0};
+    const struct line *l = &g->s->line;
+    out_text(&head, "SUCCESS,");
+    if (g->values) {
+        out_text(&head, "reducer=");
+        out_bytes(&head, l->mode.p, l->mode.n);
+        out_text(&head, ",");
+    }
+    out_text(&head, "count=");
+    out_u64(&head, g->count);
+    if (g->more && out_room(&head, 32 + 2 * g->last_len)) {
+        out_text(&head, ",next_cursor=x");
+        head.n += put_hex(head.p + head.n, (const uint8_t *)g->last, g->last_len);
+    }
+    out_text(&head, ",items=");
+    bool ok = !head.failed && out_room(&g->s->out, head.n + g->items.n + 1);
+    if (ok) {
+        out_bytes(&g->s->out, head.p, head.n);
+        out_bytes(&g->s->out, g->items.p, g->items.n);
+        out_bytes(&g->s->out, "\n", 1);
+    }
+    out_free(&head);
+    return ok;
+}
+
+static void run(struct page *g)
+{
+    struct session *s = g->s;
+    const struct line *l = &s->line;
+    struct cht_scan *scan = NULL;
+    struct cht_err err = {0};
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
+                                  .prefix = l->name,
+                                  .after = l->after,
+                                  .limit = l->limit > 0 ? l->limit + 1 : 0, /* one more: is there one? */
+                                  .values = g->values,
+                                  .render = render,
+                                  .render_ctx = g};
+    g->rc = cht_scan_open(s->db->store, &cfg, &scan, &err);
+    if (g->rc == CHT_OK) {
+        collect(g, scan);
+        cht_scan_close(scan);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void session_page(struct session *s)
+{
+    struct page *g = cht_calloc(1, sizeof *g);
+    enum command c = s->line.command;
+    if (g == NULL) {
+        session_error(s, c, cht_rc_slug(CHT_NO_MEMORY));
+        return;
+    }
+    g->s = s;
+    g->values = c == COMMAND_PAIR_REDUCE;
+    g->max = s->host->answer_max;
+    if (atomic_load_explicit(&s->host->held, memory_order_relaxed) > HELD_MANY * (uint64_t)g->max &&
+        g->max > SHORT_PAGE)
+        g->max = SHORT_PAGE;
+    run(g);
+    if (g->rc == CHT_OK && !put_page(g))
+        g->rc = CHT_NO_MEMORY;
+    if (g->rc != CHT_OK) {
+        s->out.failed = false; /* there is room for this much, or the owner sees it again */
+        session_error(s, c, cht_rc_slug(g->rc));
+    } else {
+        session_counted(s, c, false);
+        if (g->items.n > SHORT_PAGE) {
+            s->held += g->items.n;
+            atomic_fetch_add_explicit(&s->host->held, g->items.n, memory_order_relaxed);
+        }
+    }
+    out_free(&g->items);
+    cht_free(g);
+}

@@ -1,0 +1,163 @@
+/* server: see server.h: start, stop, counters. */
+#include "tcp/loop.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "os/io.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define JOB_THREADS 8u
+#define LONG_JOB_THREADS 4u
+#define LOOPS_MAX 4u
+
+static enum cht_rc open_port(struct tcp_server *s, struct cht_err *err)
+{
+    const struct conf *c = s->cfg.conf;
+    bool loopback;
+    enum cht_rc rc = cht_net_listen(c->line_listen, &s->listen_fd, &s->port, &loopback, err);
+    if (rc != CHT_OK) {
+        s->listen_fd = -1;
+        return rc;
+    }
+    if (!loopback && c->tokens[0] == 0 && !c->allow_anonymous)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "line-listen: %.80s can be reached from other machines: give --tokens FILE, or "
+                        "--allow-anonymous",
+                        c->line_listen);
+    if (!loopback)
+        log_say(
+            s->cfg.log, LOG_WARN, "line_plain",
+            "the line protocol on %.80s is not encrypted: what passes, tokens too, can be read on the way",
+            c->line_listen);
+    return CHT_OK;
+}
+
+static unsigned loops_wanted(const struct conf *c)
+{
+    unsigned half = cht_os_cores() / 2;
+    if (c->line_threads > 0)
+        return (unsigned)c->line_threads;
+    return half < 1 ? 1 : half < LOOPS_MAX ? half : LOOPS_MAX;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, struct cht_err *err)
+{
+    struct tcp_server *s = cht_calloc(1, sizeof *s);
+    if (s == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the line server");
+    const struct conf *c = cfg->conf;
+    s->cfg = *cfg;
+    s->listen_fd = -1;
+    s->host.max_value_size = (uint32_t)c->max_value_size;
+    s->host.answer_max = c->line_answer_bytes;
+    s->host.inline_commits = strcmp(c->durability, "sync") != 0;
+    s->host.access = cfg->access;
+    s->host.ctx = cfg->ctx;
+    s->line_max = c->max_value_size + LINE_OVERHEAD;
+    enum cht_rc rc = open_port(s, err);
+    if (rc == CHT_OK)
+        rc = cht_pool_new(JOB_THREADS, "cht-line-job", &s->jobs, err);
+    if (rc == CHT_OK)
+        rc = cht_pool_new(LONG_JOB_THREADS, "cht-line-long", &s->long_jobs, err);
+    if (rc == CHT_OK) {
+        s->loop_count = loops_wanted(c);
+        s->loops = cht_calloc(s->loop_count, sizeof *s->loops);
+        if (s->loops == NULL)
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u line threads", s->loop_count);
+    }
+    if (rc != CHT_OK) {
+        tcp_stop(s, 0);
+        tcp_free(s);
+        return rc;
+    }
+    *out = s;
+    return CHT_OK;
+}
+
+unsigned tcp_port(const struct tcp_server *s) { return s->port; }
+
+/* The one that accepts is started last: it hands connections to the others. */
+enum cht_rc tcp_ready(struct tcp_server *s, struct dbs *dbs, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    s->host.dbs = dbs;
+    for (unsigned i = s->loop_count; i-- > 0 && rc == CHT_OK;)
+        rc = loop_start(&s->loops[i], s, i == 0, err);
+    return rc;
+}
+
+void tcp_stop(struct tcp_server *s, uint64_t wait_ns)
+{
+    if (s == NULL)
+        return;
+    atomic_store_explicit(&s->stopping, true, memory_order_release);
+    uint64_t end = cht_now_ns() + wait_ns;
+    for (unsigned i = 0; s->loops != NULL && i < s->loop_count; i++) {
+        if (s->loops[i].up)
+            cht_bell_ring(s->loops[i].bell);
+    }
+    while (atomic_load_explicit(&s->open, memory_order_relaxed) > 0 && cht_now_ns() < end)
+        cht_sleep_ns(2000000);
+    atomic_store_explicit(&s->stop, true, memory_order_release);
+    for (unsigned i = 0; s->loops != NULL && i < s->loop_count; i++)
+        loop_join(&s->loops[i]);
+    for (unsigned i = 0; s->loops != NULL && i < s->loop_count; i++)
+        loop_fini(&s->loops[i]);
+    cht_pool_free(s->jobs);
+    cht_pool_free(s->long_jobs);
+    s->jobs = s->long_jobs = NULL;
+    if (s->listen_fd >= 0)
+        cht_net_close(s->listen_fd);
+    s->listen_fd = -1;
+}
+
+void tcp_free(struct tcp_server *s)
+{
+    if (s == NULL)
+        return;
+    cht_free(s->loops);
+    cht_free(s);
+}
+
+/* ---- metrics -------------------------------------------------------------------------------------------------------- */
+
+static void one(struct out *o, const char *name, const char *type, const char *help, uint64_t v)
+{
+    out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\ncheetah_%s %" PRIu64 "\n", name, help, name,
+               type, name, v);
+}
+
+void tcp_metrics(void *ctx, struct out *o)
+{
+    struct tcp_server *s = ctx;
+    uint64_t received = 0, sent = 0, done[COMMANDS][2] = {{0}};
+    for (unsigned i = 0; i < s->loop_count; i++) {
+        struct loop_counts *c = &s->loops[i].counts;
+        received += atomic_load_explicit(&c->received, memory_order_relaxed);
+        sent += atomic_load_explicit(&c->sent, memory_order_relaxed);
+        for (int k = 0; k < COMMANDS; k++) {
+            done[k][0] += atomic_load_explicit(&c->session.done[k][0], memory_order_relaxed);
+            done[k][1] += atomic_load_explicit(&c->session.done[k][1], memory_order_relaxed);
+        }
+    }
+    one(o, "line_connections_open", "gauge", "Connections of the line protocol.", atomic_load(&s->open));
+    one(o, "line_connections_total", "counter", "Connections of the line protocol that were accepted.",
+        atomic_load(&s->total));
+    one(o, "line_refused_total", "counter", "Connections beyond --line-connections.",
+        atomic_load(&s->refused));
+    one(o, "line_received_bytes_total", "counter", "Bytes received by the line protocol.", received);
+    one(o, "line_sent_bytes_total", "counter", "Bytes sent by the line protocol.", sent);
+    out_text(o, "# HELP cheetah_line_commands_total Commands of the line protocol that were answered.\n"
+                "# TYPE cheetah_line_commands_total counter\n");
+    for (int k = 0; k < COMMANDS; k++) {
+        for (int failed = 0; failed < 2; failed++) {
+            if (done[k][failed] > 0)
+                out_format(o, "cheetah_line_commands_total{command=\"%s\",result=\"%s\"} %" PRIu64 "\n",
+                           command_name((enum command)k), failed ? "error" : "success", done[k][failed]);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+/* server: the line protocol over TCP. A few loops, each one thread with its own epoll and its connections; the first also
+ * accepts. A loop reads, parses, asks the store for values and sends; commits are submitted and answered when they are
+ * durable, pages and databases are done by job threads. A connection with something under way is not read: its client waits in
+ * the kernel's buffers, as does one that does not take its answers.
+ */
+#pragma once
+
+#include "conf/conf.h"
+#include "http/access.h"
+#include "http/dbs.h"
+#include "http/log.h"
+
+struct tcp_server;
+
+struct tcp_config {
+    const struct conf *conf; /* borrowed */
+    struct log *log;         /* borrowed */
+    /* The tokens as they are now, NULL where none are needed. */
+    const struct access *(*access)(void *ctx);
+    void *ctx;
+};
+
+/* Opens the port; connections wait until tcp_ready. CHT_INVALID_ARGUMENT, CHT_IO, CHT_NO_MEMORY. */
+enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, struct cht_err *err);
+unsigned tcp_port(const struct tcp_server *s);
+/* The databases are there: connections are served. */
+enum cht_rc tcp_ready(struct tcp_server *s, struct dbs *dbs, struct cht_err *err);
+/* No new connections; what was received is answered, for at most wait_ns; then all are closed and the threads have ended. The
+ * counters can be read on. NULL is legal. */
+void tcp_stop(struct tcp_server *s, uint64_t wait_ns);
+void tcp_free(struct tcp_server *s); /* after tcp_stop; NULL is legal */
+/* Appends the counters in Prometheus text format. ctx is the server. */
+void tcp_metrics(void *ctx, struct out *o);

@@ -1,0 +1,473 @@
+/* session: see session.h. */
+#include "tcp/session.h"
+
+#include "base/alloc.h"
+#include "reduce/mode.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define BATCH_OPS 4096u
+#define BATCH_BYTES (2u << 20) /* of values written and read */
+#define READ_IN_BATCH (256u << 10)
+#define BUF_KEEP 4096u
+#define TURN 8192u /* commands of one run: then others have theirs */
+#define KEEP_BYTES (64u << 10)
+#define REFUSED_MAX 3u
+
+/* What is known of an operation beside itself. */
+struct session_op {
+    enum command command;
+};
+
+void session_counted(struct session *s, enum command c, bool failed)
+{
+    atomic_fetch_add_explicit(&s->counts->done[c][failed], 1, memory_order_relaxed);
+    s->commands++;
+    s->errors += failed;
+}
+
+/* ---- answers ------------------------------------------------------------------------------------------------------ */
+
+static const char *error_word(enum cht_rc rc)
+{
+    return rc == CHT_PAIR_NOT_FOUND ? "not_found" : cht_rc_slug(rc);
+}
+
+static void answer_error(struct session *s, const struct line *l)
+{
+    session_counted(s, l->command, true);
+    out_text(&s->out, "ERROR,");
+    out_text(&s->out, l->error);
+    if (l->sizes) {
+        out_text(&s->out, " (expected ");
+        out_u64(&s->out, l->expected);
+        out_text(&s->out, ", got ");
+        out_u64(&s->out, l->got);
+        out_text(&s->out, ")");
+    }
+    out_text(&s->out, "\n");
+}
+
+static void answer_text(struct session *s, enum command c, const char *text)
+{
+    session_counted(s, c, false);
+    out_text(&s->out, text);
+}
+
+static void answer_key(struct session *s, enum command c, uint64_t key, const char *tail)
+{
+    session_counted(s, c, false);
+    out_text(&s->out, "SUCCESS,key=");
+    out_u64(&s->out, key);
+    out_text(&s->out, tail);
+}
+
+/* One line an answer: a value that has a newline in it cannot be one. */
+static void answer_value(struct session *s, const struct cht_buf *v)
+{
+    if (memchr(v->data, '\n', v->len) != NULL) {
+        session_error(s, COMMAND_READ, "value_contains_newline (PAIR_REDUCE payloads shows it in base64)");
+        return;
+    }
+    session_counted(s, COMMAND_READ, false);
+    out_text(&s->out, "SUCCESS,size=");
+    out_u64(&s->out, v->len);
+    out_text(&s->out, ",value=");
+    if (out_room(&s->out, v->len + 1)) {
+        out_bytes(&s->out, v->data, v->len);
+        out_bytes(&s->out, "\n", 1);
+    }
+}
+
+static void point_read(struct session *s, enum command c, uint64_t key, struct cht_str name)
+{
+    uint32_t size;
+    struct cht_err err = {0};
+    enum cht_rc rc = c == COMMAND_READ ? cht_store_get(s->db->store, key, &s->value, &size, &err)
+                                       : cht_store_pair(s->db->store, name, &key, &err);
+    if (rc != CHT_OK)
+        session_error(s, c, error_word(rc));
+    else if (c == COMMAND_PAIR_GET)
+        answer_key(s, c, key, "\n");
+    else
+        answer_value(s, &s->value);
+}
+
+static void answer_op(struct session *s, size_t i)
+{
+    const struct cht_op *op = &s->ops[i];
+    enum command c = s->notes[i].command;
+    enum cht_rc rc = s->commit.rc != CHT_OK ? s->commit.rc : op->rc;
+    if (s->commit.rc != CHT_OK && (c == COMMAND_READ || c == COMMAND_PAIR_GET)) { /* reading may still work */
+        point_read(s, c, op->key, op->name);
+        return;
+    }
+    if (rc != CHT_OK) {
+        session_error(s, c, error_word(rc));
+        return;
+    }
+    switch (c) {
+    case COMMAND_INSERT:
+    case COMMAND_PAIR_GET:
+        answer_key(s, c, op->key, "\n");
+        break;
+    case COMMAND_EDIT:
+        answer_key(s, c, op->key, "_updated\n");
+        break;
+    case COMMAND_DELETE:
+        answer_key(s, c, op->key, "_deleted\n");
+        break;
+    case COMMAND_READ:
+        answer_value(s, op->buf);
+        break;
+    default:
+        answer_text(s, c, c == COMMAND_PAIR_SET ? "SUCCESS,pair_set\n" : "SUCCESS,pair_deleted\n");
+        break;
+    }
+}
+
+/* ---- access ------------------------------------------------------------------------------------------------------- */
+
+/* The table may have been replaced since: the token is looked up in the new one. */
+static bool needs_token(struct session *s)
+{
+    const struct access *a = s->host->access != NULL ? s->host->access(s->host->ctx) : NULL;
+    if (a == s->seen)
+        return a != NULL;
+    s->seen = a;
+    s->token = a != NULL && s->secret[0] != 0 ? access_find_text(a, s->secret, strlen(s->secret)) : NULL;
+    return a != NULL;
+}
+
+static void authenticate(struct session *s)
+{
+    struct cht_str t = s->line.name;
+    bool needed = needs_token(s);
+    s->secret[0] = 0;
+    if (t.n < sizeof s->secret && memchr(t.p, 0, t.n) == NULL) {
+        memcpy(s->secret, t.p, t.n);
+        s->secret[t.n] = 0;
+    }
+    s->token = needed ? access_find_text(s->seen, s->secret, strlen(s->secret)) : NULL;
+    if (!needed || s->token != NULL) {
+        s->refused = 0;
+        answer_text(s, COMMAND_AUTH, "SUCCESS,authenticated\n");
+        return;
+    }
+    s->secret[0] = 0;
+    s->closing = ++s->refused >= REFUSED_MAX;
+    session_error(s, COMMAND_AUTH, "unauthorized");
+}
+
+static const char *access_error(struct session *s, const struct line *l, const char *database)
+{
+    static const bool writes[COMMANDS] = {[COMMAND_INSERT] = true,
+                                          [COMMAND_EDIT] = true,
+                                          [COMMAND_DELETE] = true,
+                                          [COMMAND_PAIR_SET] = true,
+                                          [COMMAND_PAIR_DEL] = true};
+    if (!needs_token(s))
+        return NULL;
+    if (s->token == NULL)
+        return "unauthorized";
+    return access_allows(s->token, writes[l->command] ? RIGHT_WRITE : RIGHT_READ, database) ? NULL
+                                                                                            : "forbidden";
+}
+
+/* ---- operations --------------------------------------------------------------------------------------------------- */
+
+static bool more_ops(struct session *s)
+{
+    if (s->commit.count < s->ops_cap)
+        return true;
+    size_t cap = s->ops_cap == 0 ? 16 : s->ops_cap * 2;
+    struct cht_op *ops = cht_realloc(s->ops, cap * sizeof *ops);
+    if (ops != NULL)
+        s->ops = ops;
+    struct session_op *notes = ops != NULL ? cht_realloc(s->notes, cap * sizeof *notes) : NULL;
+    if (notes != NULL)
+        s->notes = notes;
+    struct cht_buf *bufs = notes != NULL ? cht_realloc(s->bufs, cap * sizeof *bufs) : NULL;
+    if (bufs == NULL)
+        return false;
+    memset(bufs + s->ops_cap, 0, (cap - s->ops_cap) * sizeof *bufs);
+    s->bufs = bufs;
+    s->ops_cap = cap;
+    return true;
+}
+
+static enum cht_op_kind op_kind(enum command c)
+{
+    switch (c) {
+    case COMMAND_INSERT:
+        return CHT_OP_INSERT;
+    case COMMAND_EDIT:
+        return CHT_OP_EDIT;
+    case COMMAND_DELETE:
+        return CHT_OP_DELETE;
+    case COMMAND_PAIR_SET:
+        return CHT_OP_PAIR_SET;
+    case COMMAND_PAIR_DEL:
+        return CHT_OP_PAIR_DEL;
+    case COMMAND_PAIR_GET:
+        return CHT_OP_PAIR_READ;
+    default:
+        return CHT_OP_READ;
+    }
+}
+
+/* False: the operations before it come first, or there is no memory (then it is answered). */
+static bool add_op(struct session *s)
+{
+    const struct line *l = &s->line;
+    size_t i = s->commit.count, more = l->value.n;
+    uint32_t size = 0;
+    if (l->command == COMMAND_READ && cht_store_get(s->db->store, l->key, NULL, &size, NULL) == CHT_OK) {
+        if (size > READ_IN_BATCH)
+            return false;
+        more = size;
+    }
+    if (i > 0 && (i >= BATCH_OPS || s->bytes + more > BATCH_BYTES))
+        return false;
+    if (!more_ops(s)) {
+        if (i == 0)
+            s->line.error = error_word(CHT_NO_MEMORY);
+        return false;
+    }
+    s->ops[i] =
+        (struct cht_op){.kind = op_kind(l->command), .name = l->name, .value = l->value, .key = l->key};
+    s->notes[i].command = l->command;
+    s->commit.count++;
+    s->bytes += more;
+    return true;
+}
+
+static void change_database(struct session *s)
+{
+    char name[sizeof s->database];
+    const struct line *l = &s->line;
+    bool valid = l->name.n > 0 && l->name.n < sizeof name && memchr(l->name.p, 0, l->name.n) == NULL;
+    struct database *d = NULL;
+    struct cht_err err = {0};
+    bool created;
+    enum cht_rc rc = CHT_INVALID_DATABASE_NAME;
+    if (valid) {
+        memcpy(name, l->name.p, l->name.n);
+        name[l->name.n] = 0;
+        valid = cht_database_name_valid(name);
+    }
+    const char *error = valid ? access_error(s, l, name) : NULL;
+    if (error != NULL) {
+        session_error(s, l->command, error);
+        return;
+    }
+    if (valid) { /* a client that may write there gets a new one, as the first write would make it */
+        bool create = s->token == NULL || access_allows(s->token, RIGHT_WRITE, name);
+        rc = dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
+    }
+    if (rc != CHT_OK) {
+        session_error(s, l->command, error_word(rc));
+        return;
+    }
+    dbs_put(d);
+    memcpy(s->database, name, sizeof name);
+    session_counted(s, l->command, false);
+    out_text(&s->out, "SUCCESS,database_changed_to_");
+    out_text(&s->out, name);
+    out_text(&s->out, "\n");
+}
+
+/* ---- the interpreter ---------------------------------------------------------------------------------------------- */
+
+static bool is_write(enum command c)
+{
+    return c == COMMAND_INSERT || c == COMMAND_EDIT || c == COMMAND_DELETE || c == COMMAND_PAIR_SET ||
+           c == COMMAND_PAIR_DEL;
+}
+
+static void check_mode(struct session *s)
+{
+    const struct line *l = &s->line;
+    const struct reduce_mode *m = reduce_mode_find((const char *)l->mode.p, l->mode.n);
+    if (m == NULL || m->kind == REDUCE_AGGREGATE)
+        s->line.error = "unknown_reducer_mode";
+}
+
+/* Does s->line, which the caller has put there; SESSION_IDLE: done, or noted as an operation. */
+static enum session_next run_line(struct session *s)
+{
+    struct line *l = &s->line;
+    enum command c = l->command;
+    if (c != COMMAND_AUTH && c != COMMAND_EXIT && needs_token(s) && s->token == NULL)
+        l->error = "unauthorized";
+    if (l->error == NULL && c != COMMAND_AUTH && c != COMMAND_EXIT && c != COMMAND_DATABASE)
+        l->error = access_error(s, l, s->database);
+    if (c == COMMAND_PAIR_REDUCE && (l->error == NULL || strcmp(l->error, "missing_prefix") == 0))
+        check_mode(s);
+    if (l->error == NULL && s->db == NULL && c < COMMAND_DATABASE) {
+        s->db = dbs_get(s->host->dbs, s->database);
+        s->opening = s->db == NULL;
+        if (s->opening)
+            return SESSION_JOB;
+    }
+    bool batch = l->error == NULL &&
+                 (is_write(c) || (s->commit.count > 0 && (c == COMMAND_READ || c == COMMAND_PAIR_GET)));
+    if (batch && add_op(s))
+        return SESSION_IDLE;
+    if (s->commit.count > 0) /* their answers come first */
+        return SESSION_COMMIT;
+    if (l->error != NULL)
+        answer_error(s, l);
+    else if (c == COMMAND_READ || c == COMMAND_PAIR_GET)
+        point_read(s, c, l->key, l->name);
+    else if (c == COMMAND_AUTH)
+        authenticate(s);
+    else if (c == COMMAND_EXIT)
+        s->closing = true;
+    else
+        return SESSION_JOB;
+    return SESSION_IDLE;
+}
+
+/* Nothing holds the database while nothing is under way: it may be dropped. */
+static enum session_next rest(struct session *s, enum session_next next)
+{
+    dbs_put(s->db);
+    s->db = NULL;
+    return next;
+}
+
+static enum session_next commit(struct session *s)
+{
+    s->commit.ops = s->ops; /* the buffers may have moved while it grew */
+    for (size_t i = 0; i < s->commit.count; i++)
+        s->ops[i].buf = s->ops[i].kind == CHT_OP_READ ? &s->bufs[i] : NULL;
+    s->commit.flags = s->host->inline_commits ? CHT_COMMIT_INLINE : 0;
+    return SESSION_COMMIT;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void session_init(struct session *s, struct session_host *host, struct session_counts *counts)
+{
+    memset(s, 0, sizeof *s);
+    s->host = host;
+    s->counts = counts;
+    memcpy(s->database, "default", sizeof "default");
+}
+
+static void free_ops(struct session *s)
+{
+    for (size_t i = 0; i < s->ops_cap; i++)
+        cht_buf_free(&s->bufs[i]);
+    cht_free(s->ops);
+    cht_free(s->notes);
+    cht_free(s->bufs);
+    s->ops = NULL;
+    s->notes = NULL;
+    s->bufs = NULL;
+    s->ops_cap = 0;
+}
+
+void session_fini(struct session *s)
+{
+    dbs_put(s->db);
+    free_ops(s);
+    out_free(&s->out);
+    cht_buf_free(&s->value);
+    atomic_fetch_sub_explicit(&s->host->held, s->held, memory_order_relaxed);
+    memset(s->secret, 0, sizeof s->secret);
+}
+
+enum session_next session_run(struct session *s, char *p, size_t n, size_t *used)
+{
+    *used = 0;
+    for (unsigned turn = 0; !s->closing; turn++) {
+        if (s->out.n >= SESSION_OUT_HIGH || turn >= TURN)
+            return s->commit.count > 0 ? commit(s) : rest(s, SESSION_FULL);
+        if (!s->pending) {
+            char *end = *used < n ? memchr(p + *used, '\n', n - *used) : NULL;
+            if (end == NULL)
+                break;
+            size_t len = (size_t)(end - (p + *used));
+            line_parse(p + *used, len, s->host->max_value_size, &s->line);
+            *used += len + 1;
+        }
+        s->pending = true;
+        enum session_next next = run_line(s);
+        if (next == SESSION_COMMIT)
+            return commit(s);
+        if (next == SESSION_JOB)
+            return SESSION_JOB;
+        s->pending = false;
+    }
+    if (s->commit.count > 0)
+        return commit(s);
+    return rest(s, s->closing ? SESSION_CLOSE : SESSION_IDLE);
+}
+
+void session_committed(struct session *s)
+{
+    for (size_t i = 0; i < s->commit.count; i++)
+        answer_op(s, i);
+    for (size_t i = 0; i < s->commit.count; i++) {
+        if (s->bufs[i].cap > BUF_KEEP)
+            cht_buf_free(&s->bufs[i]);
+    }
+    s->commit = (struct cht_commit){0};
+    s->bytes = 0;
+    (void)rest(s, SESSION_IDLE); /* run goes on */
+}
+
+bool session_job_is_long(const struct session *s)
+{
+    return !s->opening && s->line.command != COMMAND_DATABASE && s->line.limit == 0;
+}
+
+void session_job(struct session *s)
+{
+    struct line *l = &s->line;
+    if (s->opening) {
+        bool created;
+        struct cht_err err = {0};
+        enum cht_rc rc = dbs_open(s->host->dbs, s->database, is_write(l->command), 0, &s->db, &created, &err);
+        s->opening = false;
+        if (rc == CHT_OK)
+            return; /* run goes on with the line */
+        s->db = NULL;
+        session_error(s, l->command, error_word(rc));
+    } else if (l->command == COMMAND_DATABASE) {
+        change_database(s);
+    } else {
+        session_page(s);
+    }
+    (void)rest(s, SESSION_IDLE); /* run goes on */
+    s->pending = false;
+}
+
+void session_error(struct session *s, enum command c, const char *word)
+{
+    struct line l = {.command = c, .error = word};
+    answer_error(s, &l);
+}
+
+void session_taken(struct session *s)
+{
+    if (s->held > 0)
+        atomic_fetch_sub_explicit(&s->host->held, s->held, memory_order_relaxed);
+    s->held = 0;
+    out_reset(&s->out, KEEP_BYTES);
+    if (s->value.cap > KEEP_BYTES)
+        cht_buf_free(&s->value);
+}
+
+void session_trim(struct session *s)
+{
+    if (s->commit.count == 0)
+        free_ops(s);
+    out_reset(&s->out, 0);
+    cht_buf_free(&s->value);
+}
+
+bool session_trusted(struct session *s) { return !needs_token(s) || s->token != NULL; }

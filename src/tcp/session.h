@@ -1,0 +1,89 @@
+/* session: what one client of the line protocol has: its database, its token, and the commands under way. The interpreter
+ * behind the server and behind the shell on stopped data; it knows nothing of sockets and threads.
+ *
+ *   run -> SESSION_COMMIT: submit or commit s->commit, then session_committed -> run again
+ *       -> SESSION_JOB:    session_job (blocks; any thread) -> run again
+ *       -> SESSION_FULL:   take the answers in s->out (or let others have their turn) -> run again
+ *       -> SESSION_IDLE:   every line is answered, in s->out
+ *       -> SESSION_CLOSE:  the same, and nothing more will be
+ *
+ * Answers are appended to s->out in the order of the lines. Consecutive commands share one commit: all writes of a burst, and
+ * the reads between them, which see the writes before them. A burst of reads alone asks the store directly.
+ * Lines that were given to run stay where they are until it has said FULL, IDLE or CLOSE: operations point into them.
+ */
+#pragma once
+
+#include "http/access.h"
+#include "http/dbs.h"
+#include "http/out.h"
+#include "tcp/command.h"
+
+#define SESSION_OUT_HIGH (1u << 20) /* answers that wait to be taken: no command is begun beyond */
+
+/* Counted by whoever runs the session; read by others. */
+struct session_counts {
+    _Atomic uint64_t done[COMMANDS][2]; /* [1]: answered with an error */
+};
+
+/* What all sessions share. */
+struct session_host {
+    struct dbs *dbs;
+    uint32_t max_value_size;
+    size_t answer_max;   /* bytes of one page: behind them it ends, with a cursor */
+    bool inline_commits; /* see CHT_COMMIT_INLINE */
+    /* The tokens as they are now; NULL: none are needed. May be NULL. */
+    const struct access *(*access)(void *ctx);
+    void *ctx;
+    _Atomic uint64_t held; /* bytes of large answers that clients have not taken yet */
+};
+
+struct session {
+    struct session_host *host;     /* borrowed */
+    struct session_counts *counts; /* borrowed */
+    char database[65];
+    struct database *db; /* held while something is under way */
+    bool closing;
+    struct out out; /* answers; the owner takes them */
+    uint64_t commands, errors;
+
+    const struct access *seen; /* what token belongs to */
+    const struct token *token; /* NULL: none given, or not valid any more */
+    char secret[257];
+    unsigned refused; /* wrong tokens in a row */
+
+    struct cht_commit commit; /* under way, or being put together */
+    struct session_op *notes; /* owned, like ops and bufs: one an operation */
+    struct cht_op *ops;
+    struct cht_buf *bufs;
+    size_t ops_cap, bytes;
+
+    struct line line; /* the one being done */
+    bool pending;     /* it waits for the operations before it, or for a job */
+    bool opening;     /* the job: open the database for it */
+    struct cht_buf value;
+    _Atomic bool cancel; /* the client is gone */
+    uint64_t held;       /* of host->held */
+};
+
+enum session_next { SESSION_IDLE, SESSION_FULL, SESSION_COMMIT, SESSION_JOB, SESSION_CLOSE };
+
+void session_init(struct session *s, struct session_host *host, struct session_counts *counts);
+void session_fini(struct session *s);
+/* Does what it can of the complete lines in p[0..n); *used bytes of them are done with (or wait in the session). */
+enum session_next session_run(struct session *s, char *p, size_t n, size_t *used);
+void session_committed(struct session *s);
+void session_job(struct session *s);
+bool session_job_is_long(const struct session *s);
+/* An answer to something that is no command (a line that is too long). */
+void session_error(struct session *s, enum command c, const char *word);
+/* All answers were taken: memory beyond a little is given back. */
+void session_taken(struct session *s);
+/* Gives back the memory that an idle session keeps; between run and run, with no answers waiting. */
+void session_trim(struct session *s);
+/* May this client send large lines? Not before it has shown its token. */
+bool session_trusted(struct session *s);
+
+void session_counted(struct session *s, enum command c, bool failed);
+
+/* page.c: PAIR_SCAN and PAIR_REDUCE; the session holds its database. */
+void session_page(struct session *s);
