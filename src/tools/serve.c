@@ -132,7 +132,7 @@ static void leave_if_told(struct service *v, char signal)
     (void)fputs("cheetah-db: second signal: ending at once; the log has all that was acknowledged\n", stderr);
     if (v->env != NULL)
         (void)fflush(stderr);
-    cht_os_exit_now(EXIT_OK);
+    cht_os_exit_now(CHT_EXIT_OK);
 }
 
 static void *watch_signals(void *arg)
