@@ -15,7 +15,7 @@ SAMPLE = os.path.join(harness.ROOT, "tests", "data", "sample", "batch.ndjson")
 
 # (method, target, body)
 QUESTIONS = [
-    ("GET", "/pairs/cont:%00%00%00%0c?exact=true&values=true", None),
+    ("GET", "/pairs/x636f6e743a0000000c?exact=true&values=true", None),
     ("GET", "/pairs/cnt:2:?limit=200&values=true", None),
     ("GET", "/reduce/topk/topk:2:?decode=true&limit=50", None),
     ("HEAD", "/pairs/cnt:3:?count=true", None),

@@ -88,13 +88,19 @@ def check_backpressure(front, server, port=None):
 
 
 def check_upload_is_not_collected(front, server, port=None):
-    """The first half of a body is at the server before the second is sent."""
-    open_before = server.metric("cheetah_connections_open")
-    with harness.Raw(port or front.port, timeout=30) as raw:
-        body = b'{"op":"pair_put","pair":"dXA=","value":"dXA="}\n'
-        raw.send(b"POST /batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
-        wait_for(lambda: server.metric("cheetah_connections_open") > open_before, 5, "the server sees the request")
-        raw.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
-        answer = raw.answer("POST")
-        assert answer.status == 200
-        assert json.loads(answer.body.split(b"\n")[-2]) == {"end": {"count": 2, "failed": 0}}
+    """The first half of a body is at the server before the second is sent: ten bodies at once need ten connections."""
+    before, raws = server.metric("cheetah_connections_open"), []
+    body = b'{"op":"pair_put","pair":"dXA=","value":"dXA="}\n'
+    try:
+        for _ in range(10):
+            raws.append(harness.Raw(port or front.port, timeout=30))
+            raws[-1].send(b"POST /batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
+        wait_for(lambda: server.metric("cheetah_connections_open") >= before + 5, 5, "the server sees the requests")
+        for raw in raws:
+            raw.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            answer = raw.answer("POST")
+            assert answer.status == 200
+            assert json.loads(answer.body.split(b"\n")[-2]) == {"end": {"count": 2, "failed": 0}}
+    finally:
+        for raw in raws:
+            raw.close()

@@ -12,7 +12,8 @@ import pytest
 import load
 from conftest import free_port, in_deploy, run, tool
 from harness import wait_for
-from proxied import Front, check_backpressure, check_names_pass_through, check_request_ids, fill_with_64_mib
+from proxied import (
+    Front, check_backpressure, check_names_pass_through, check_request_ids, check_upload_is_not_collected, fill_with_64_mib)
 
 CONFIG = in_deploy("haproxy", "haproxy.cfg")
 DRAIN = 4
@@ -88,7 +89,7 @@ def test_a_server_is_drained_under_load_and_no_request_fails(launch, proxy):
         a.signal(signal.SIGTERM)
         wait_for(lambda: status(front, "readers", "a") == "DOWN", DRAIN, "out of the pool")
         assert a.process.poll() is None, "haproxy noticed while it still served"
-        assert a.wait() == 0
+        assert a.wait() == 0, "\n".join(a.lines[-20:])
         ended = time.time()
         assert ended - told >= DRAIN - 0.1
         assert last_question(a) < ended - 0.5, "nothing was sent to a server that was about to stop"
@@ -166,3 +167,4 @@ def test_names_ids_and_streams(launch, proxy):
     check_request_ids(front, [a, b])
     fill_with_64_mib(front)
     check_backpressure(front, a, port=front.writer_port)
+    check_upload_is_not_collected(front, a, port=front.writer_port)
