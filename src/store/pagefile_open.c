@@ -118,7 +118,10 @@ enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, co
         return rc;
     pf->sums = sums;
     pf->fast.pages = pf->home_pages = cht_get64(pf->fast.base + 40);
-    if (!pf->read_only && pf->file_pages > pf->fast.pages)
+    uint64_t size = 0; /* a torn append may have left a part of a page, which file_pages does not count */
+    if (!pf->read_only)
+        rc = pf->file->io->ops->size(pf->file, &size, err);
+    if (rc == CHT_OK && size > pf->fast.pages * CHT_PAGE)
         rc = cht_pf_trim(pf, err);
     return rc;
 }
