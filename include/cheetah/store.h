@@ -123,20 +123,26 @@ enum cht_op_kind {
     CHT_OP_PREFIX_DEL, /* name = prefix (may be empty: all), with_values (out: pairs, values) */
     CHT_OP_READ,       /* key, out: buf, size. Reads see the operations before them in the same commit */
     CHT_OP_PAIR_READ,  /* name, with_values, out: key, buf, size */
-    CHT_OP_PAIR_LINK   /* name, value = another name: map name to the key the other is mapped to at this point of
+    CHT_OP_PAIR_LINK, /* name, value = another name: map name to the key the other is mapped to at this point of
                           the commit (out: key, created). PAIR_NOT_FOUND where the other is not mapped */
+    CHT_OP_PUT, /* key, value: create or replace the value of a key that has been given out, reserved or deleted
+                          (out: created). KEY_NOT_FOUND where it never was */
+    CHT_OP_RESERVE /* key = how many, at most CHT_RESERVE_MAX: gives out that many keys in a row, the first in out
+                          key, none of them with a value. The keys before the first are a multiple of the shards, 0 in
+                          a fresh database, so that keys moved by it stay with the same shards */
 };
+#define CHT_RESERVE_MAX (UINT64_C(1) << 28) /* each costs 16 bytes on disk */
 
 struct cht_op {
     enum cht_op_kind kind;
     bool with_values;    /* PAIR_DEL, PREFIX_DEL: delete the values too; PAIR_READ: read the value */
     struct cht_str name; /* borrowed until done */
     struct cht_str value;
-    uint64_t key; /* in for EDIT, DELETE, PAIR_SET, READ; out for the others */
+    uint64_t key; /* in for EDIT, DELETE, PUT, PAIR_SET, READ, RESERVE; out for the others */
     /* results */
     enum cht_rc rc;
-    bool created;           /* PAIR_SET, PAIR_PUT, PAIR_LINK: the name was not mapped before */
-    uint32_t size;          /* of the value read or written */
+    bool created;  /* PAIR_SET, PAIR_PUT, PAIR_LINK: the name was not mapped before; PUT: no value before */
+    uint32_t size; /* of the value read or written */
     uint64_t pairs, values; /* deleted */
     struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */
 };
@@ -191,7 +197,8 @@ struct cht_watch;
 enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht_watch **out,
                           struct cht_err *err);
 void cht_watch_free(struct cht_watch *w); /* NULL is legal */
-uint64_t cht_watch_begin(struct cht_watch *w, uint64_t pairs); /* pairs: about how many lie under the prefix */
+uint64_t cht_watch_begin(struct cht_watch *w,
+                         uint64_t pairs); /* pairs: about how many lie under the prefix */
 void cht_watch_note(struct cht_watch *w, uint64_t key);
 void cht_watch_end(struct cht_watch *w);
 uint64_t cht_watch_version(const struct cht_watch *w);

@@ -136,6 +136,17 @@ static bool take_key(const json_t *o, uint64_t *key, struct entry *e)
     return true;
 }
 
+/* How many keys to reserve: its place in the operation is that of a key. */
+static bool take_keys(const json_t *o, uint64_t *keys, struct entry *e)
+{
+    const json_t *v = json_object_get(o, "keys");
+    if (!json_is_integer(v) || json_integer_value(v) < 1 ||
+        json_integer_value(v) > (json_int_t)CHT_RESERVE_MAX)
+        return refuse(e, CHT_INVALID_OPERATION, "\"keys\" is a number from 1 to 268435456");
+    *keys = (uint64_t)json_integer_value(v);
+    return true;
+}
+
 static bool take_values(const json_t *o, bool *out, struct entry *e)
 {
     const json_t *v = json_object_get(o, "values");
@@ -146,7 +157,7 @@ static bool take_values(const json_t *o, bool *out, struct entry *e)
 }
 
 /* What each operation takes. */
-enum { TAKES_KEY = 1, TAKES_PAIR = 2, TAKES_VALUE = 4, TAKES_VALUES = 8, READS = 16 };
+enum { TAKES_KEY = 1, TAKES_PAIR = 2, TAKES_VALUE = 4, TAKES_VALUES = 8, READS = 16, TAKES_KEYS = 32 };
 static const struct kind {
     const char *name;
     enum cht_op_kind kind;
@@ -160,6 +171,8 @@ static const struct kind {
     {"delete", CHT_OP_DELETE, TAKES_KEY},
     {"pair_set", CHT_OP_PAIR_SET, TAKES_PAIR | TAKES_KEY},
     {"pair_del", CHT_OP_PAIR_DEL, TAKES_PAIR | TAKES_VALUES},
+    {"put", CHT_OP_PUT, TAKES_KEY | TAKES_VALUE},
+    {"reserve", CHT_OP_RESERVE, TAKES_KEYS},
 };
 
 static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, struct entry *e,
@@ -179,6 +192,8 @@ static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, st
     if ((k->takes & TAKES_PAIR) != 0 && !take_bytes(b, o, "pair", &op->name, e, fatal))
         return;
     if ((k->takes & TAKES_KEY) != 0 && !take_key(o, &op->key, e))
+        return;
+    if ((k->takes & TAKES_KEYS) != 0 && !take_keys(o, &op->key, e))
         return;
     if ((k->takes & TAKES_VALUES) != 0 && !take_values(o, &op->with_values, e))
         return;
@@ -292,7 +307,7 @@ static void value_member(struct out *o, const struct cht_op *op)
 
 static void success(struct out *o, const struct cht_op *op)
 {
-    bool created = op->kind == CHT_OP_INSERT || op->created;
+    bool created = op->kind == CHT_OP_INSERT || op->kind == CHT_OP_RESERVE || op->created;
     bool gone = op->kind == CHT_OP_DELETE || op->kind == CHT_OP_PAIR_DEL;
     bool reads = op->kind == CHT_OP_READ || op->kind == CHT_OP_PAIR_READ;
     bool pair = op->kind == CHT_OP_PAIR_SET || op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PAIR_READ;
@@ -303,7 +318,8 @@ static void success(struct out *o, const struct cht_op *op)
     }
     if (!gone)
         key_member(o, op->key);
-    if (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_EDIT || op->kind == CHT_OP_PAIR_PUT)
+    if (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_EDIT || op->kind == CHT_OP_PUT ||
+        op->kind == CHT_OP_PAIR_PUT)
         size_member(o, op->value.n);
     if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values && op->size > 0))
         value_member(o, op);

@@ -204,6 +204,30 @@ static enum cht_rc do_edit(struct cht_apply *a, struct cht_op *op, struct cht_er
     return rc;
 }
 
+/* A key that its shard has given out, by itself or as one of those it skipped. */
+static bool key_given(const struct cht_local *db, uint64_t key)
+{
+    return key < cht_values_next_key(&db->shards[cht_shard_of_key(key, db->nshards)].values);
+}
+
+static enum cht_rc do_put(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
+{
+    enum cht_rc rc = check_key(op->key, err);
+    if (rc == CHT_OK)
+        rc = check_value(a, op->value, err);
+    if (rc != CHT_OK)
+        return rc;
+    bool lives = key_lives(a, op->key, err, &rc);
+    if (rc != CHT_OK || !key_given(a->db, op->key))
+        return rc == CHT_OK ? CHT_KEY_NOT_FOUND : rc;
+    struct cht_shard *sh = take(a, cht_shard_of_key(op->key, a->db->nshards), a->atomic);
+    rc = put_value(a, sh, op->key, op->value, err);
+    op->created = rc == CHT_OK && !lives;
+    if (rc == CHT_OK)
+        op->size = (uint32_t)op->value.n;
+    return rc;
+}
+
 /* Deletes a value and logs it; KEY_NOT_FOUND is the caller's to judge. */
 static enum cht_rc delete_value(struct cht_apply *a, uint64_t key, bool undo, struct cht_err *err)
 {
@@ -220,6 +244,34 @@ static enum cht_rc do_delete(struct cht_apply *a, struct cht_op *op, struct cht_
 {
     enum cht_rc rc = check_key(op->key, err);
     return rc == CHT_OK ? delete_value(a, op->key, a->atomic, err) : rc;
+}
+
+/* The last key of each shard gets a value and loses it again, which moves next_key behind it: what the log can say. */
+static enum cht_rc do_reserve(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
+{
+    static const uint8_t zero;
+    uint64_t n = op->key, shards = a->db->nshards, last = 0;
+    if (n == 0 || n > CHT_RESERVE_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "keys to reserve: 1 to %llu, not %llu",
+                        (unsigned long long)CHT_RESERVE_MAX, (unsigned long long)n);
+    for (unsigned i = 0; i < shards; i++) {
+        uint64_t next = cht_values_next_key(&a->db->shards[i].values);
+        last = next > shards && next - shards > last ? next - shards : last;
+    }
+    uint64_t base = (last + shards - 1) / shards * shards;
+    if (base > CHT_KEY_MAX - n)
+        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "there are no %llu keys left", (unsigned long long)n);
+    enum cht_rc rc = CHT_OK;
+    for (uint64_t i = 0; i < shards && i < n && rc == CHT_OK; i++) {
+        uint64_t key = base + n - i;
+        struct cht_shard *sh = take(a, cht_shard_of_key(key, a->db->nshards), true);
+        rc = put_value(a, sh, key, (struct cht_str){&zero, 1}, err);
+        if (rc == CHT_OK)
+            rc = delete_value(a, key, true, err);
+    }
+    if (rc == CHT_OK)
+        op->key = base + 1;
+    return rc;
 }
 
 static enum cht_rc set_pair(struct cht_apply *a, struct cht_shard *sh, struct cht_str name, uint64_t key,
@@ -447,7 +499,7 @@ static op_fn *const op_table[] = {
     [CHT_OP_INSERT] = do_insert,         [CHT_OP_EDIT] = do_edit,         [CHT_OP_DELETE] = do_delete,
     [CHT_OP_PAIR_SET] = do_pair_set,     [CHT_OP_PAIR_PUT] = do_pair_put, [CHT_OP_PAIR_DEL] = do_pair_del,
     [CHT_OP_PREFIX_DEL] = do_prefix_del, [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read,
-    [CHT_OP_PAIR_LINK] = do_pair_link,
+    [CHT_OP_PAIR_LINK] = do_pair_link,   [CHT_OP_PUT] = do_put,           [CHT_OP_RESERVE] = do_reserve,
 };
 
 /* An operation of a commit that is not atomic: on failure what its undo covers is put back. */
@@ -470,6 +522,8 @@ uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
         const struct cht_op *op = &c->ops[i];
         n += 2 * CHT_LOGOP_HEAD_MAX + op->name.n + op->value.n;
         uint64_t under = 0;
+        if (op->kind == CHT_OP_RESERVE)
+            n += (uint64_t)db->nshards * 2 * (CHT_LOGOP_HEAD_MAX + 1);
         if (op->kind == CHT_OP_PREFIX_DEL && op->with_values &&
             cht_store_count(&db->base, op->name, &under, NULL) == CHT_OK)
             n += under *

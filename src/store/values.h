@@ -41,7 +41,7 @@ uint64_t cht_values_bytes(const struct cht_values *v); /* sum of the lengths of 
 uint64_t cht_values_corrupt_page(const struct cht_values *v);
 
 /* Puts a value under a key: replaces a live one, or gives the key out (key >= next_key: next_key moves behind it; the ones
- * skipped are never given out), or, during replay only, revives a deleted one. len < CHT_LARGE_VALUE or a `large` place.
+ * skipped count as given out), or revives a deleted one (replay, and CHT_OP_PUT). len < CHT_LARGE_VALUE or a `large` place.
  * All or nothing: KEYS_EXHAUSTED, NO_MEMORY, DISK_FULL, IO, CORRUPT change nothing. */
 enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, uint32_t len,
                            struct cht_err *err);

@@ -108,6 +108,7 @@ static bool op_concerns(struct cht_watch *w, const struct cht_op *op)
     switch (op->kind) {
     case CHT_OP_INSERT:
     case CHT_OP_EDIT:
+    case CHT_OP_PUT:
     case CHT_OP_DELETE:
         return key_concerns(w, op->key);
     case CHT_OP_PAIR_SET:
@@ -122,6 +123,7 @@ static bool op_concerns(struct cht_watch *w, const struct cht_op *op)
                starts_with((struct cht_str){w->prefix, w->len}, op->name.p, op->name.n);
     case CHT_OP_READ:
     case CHT_OP_PAIR_READ:
+    case CHT_OP_RESERVE:
         break;
     }
     return false;

@@ -263,6 +263,24 @@ static bool headers(const struct cht_client *c, const struct cht_request *r, str
     return ok;
 }
 
+static bool body_options(const struct cht_client *c, struct running *run)
+{
+    CURL *h = c->curl;
+    const struct cht_request *r = run->r;
+    bool ok = true;
+    if (r->body != NULL) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDS, r->body) == CURLE_OK;
+    } else if (r->source != NULL) { /* of unknown length: sent in chunks */
+        ok = ok && curl_easy_setopt(h, CURLOPT_POST, 1L) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_READFUNCTION, on_read) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_READDATA, run) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10) == CURLE_OK;
+    }
+    return ok;
+}
+
 static bool options(struct cht_client *c, const char *url, struct running *run, struct curl_slist *list)
 {
     CURL *h = c->curl;
@@ -288,16 +306,7 @@ static bool options(struct cht_client *c, const char *url, struct running *run, 
     }
     if (c->tls_ca != NULL)
         ok = ok && curl_easy_setopt(h, CURLOPT_CAINFO, c->tls_ca) == CURLE_OK;
-    if (r->body != NULL) {
-        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len) == CURLE_OK;
-        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDS, r->body) == CURLE_OK;
-    } else if (r->source != NULL) { /* of unknown length: sent in chunks */
-        ok = ok && curl_easy_setopt(h, CURLOPT_POST, 1L) == CURLE_OK;
-        ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1) == CURLE_OK;
-        ok = ok && curl_easy_setopt(h, CURLOPT_READFUNCTION, on_read) == CURLE_OK;
-        ok = ok && curl_easy_setopt(h, CURLOPT_READDATA, run) == CURLE_OK;
-        ok = ok && curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10) == CURLE_OK;
-    }
+    ok = ok && body_options(c, run);
     if (r->method != NULL)
         ok = ok && curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method) == CURLE_OK;
     return ok;

@@ -53,6 +53,31 @@ def test_failures_do_not_stop_it(client):
     assert [line["value"] for line in client.get("/kv").entries()] == [b64(b"a"), b64(b"b")]
 
 
+def test_reserve_and_put(client):
+    answer = client.batch([{"op": "put", "key": 1, "value": b64(b"x")}, {"op": "reserve", "keys": 100},
+                           {"op": "put", "key": 70, "value": b64(b"seventy")}, {"op": "put", "key": 70, "value": b64(b"70")},
+                           {"op": "read", "key": 70}, {"op": "insert", "value": b64(b"new")}, {"op": "reserve", "keys": 1}])
+    lines = answer.entries()
+    assert [line["status"] for line in lines] == [404, 201, 201, 200, 200, 201, 201]
+    assert lines[0]["code"] == "key_not_found" and lines[1] == {"status": 201, "key": 1}
+    assert lines[2] == {"status": 201, "key": 70, "size": 7} and lines[3] == {"status": 200, "key": 70, "size": 2}
+    assert lines[4]["value"] == b64(b"70") and lines[5]["key"] > 100 and lines[6]["key"] > lines[5]["key"]
+    assert [line["key"] for line in client.get("/kv").entries()] == [70, lines[5]["key"]]
+
+
+@pytest.mark.parametrize("keys", [0, -1, 268435457, 1.5, "1", None])
+def test_reserve_out_of_range(client, keys):
+    line = client.batch([{"op": "reserve", "keys": keys}]).entries()[0]
+    assert line["status"] == 400 and line["code"] == "invalid_operation" and "keys" in line["detail"]
+
+
+def test_a_failed_atomic_batch_reserves_nothing(client):
+    answer = client.batch([{"op": "reserve", "keys": 100}, {"op": "put", "key": 4, "value": b64(b"x")}, {"op": "delete", "key": 5}],
+                          atomic="true")
+    assert answer.status == 409 and answer.json()["index"] == 2
+    assert client.insert(b"first") == 1 and client.get("/kv/4").status == 404
+
+
 def test_dangling_pair_get(client):
     answer = client.batch([{"op": "pair_set", "pair": b64(b"p"), "key": 77}, {"op": "pair_get", "pair": b64(b"p"), "values": True}])
     line = answer.entries()[1]

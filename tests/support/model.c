@@ -143,9 +143,9 @@ static uint32_t random_length(struct cht_rng *r, uint32_t max)
 void model_random_batch(const struct model *m, struct cht_rng *r, uint32_t max_value, struct model_batch *b)
 {
     static const enum cht_op_kind kinds[] = {
-        CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT, CHT_OP_INSERT, CHT_OP_EDIT,
-        CHT_OP_DELETE,   CHT_OP_PAIR_SET, CHT_OP_PAIR_DEL, CHT_OP_PAIR_DEL, CHT_OP_READ,   CHT_OP_PAIR_READ,
-        CHT_OP_PAIR_LINK};
+        CHT_OP_PAIR_PUT, CHT_OP_PAIR_PUT,  CHT_OP_PAIR_PUT,  CHT_OP_PAIR_PUT, CHT_OP_INSERT,
+        CHT_OP_EDIT,     CHT_OP_DELETE,    CHT_OP_PAIR_SET,  CHT_OP_PAIR_DEL, CHT_OP_PAIR_DEL,
+        CHT_OP_READ,     CHT_OP_PAIR_READ, CHT_OP_PAIR_LINK, CHT_OP_PUT};
     memset(b, 0, sizeof *b);
     b->count = 1 + (unsigned)cht_rng_below(r, cht_rng_below(r, 4) == 0 ? MODEL_OPS_MAX : 6);
     b->flags = cht_rng_below(r, 3) == 0 ? CHT_COMMIT_ATOMIC : 0;
@@ -156,12 +156,17 @@ void model_random_batch(const struct model *m, struct cht_rng *r, uint32_t max_v
         op->with_values = cht_rng_below(r, 2) == 0;
         if (op->kind == CHT_OP_PAIR_DEL && cht_rng_below(r, 200) == 0)
             op->kind = CHT_OP_PREFIX_DEL;
+        if (op->kind == CHT_OP_PUT && cht_rng_below(r, 20) == 0)
+            op->kind = CHT_OP_RESERVE;
         b->name[i] = n;
         op->name = (struct cht_str){m->name[n], m->name_len[n]};
         if (op->kind == CHT_OP_PREFIX_DEL && op->name.n > 1)
             op->name.n = 1 + cht_rng_below(r, op->name.n > 6 ? 6 : op->name.n);
         op->key = 1 + cht_rng_below(r, m->max_key + 3);
-        if (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_EDIT || op->kind == CHT_OP_PAIR_PUT) {
+        if (op->kind == CHT_OP_RESERVE)
+            op->key = b->other[i] = 1 + (unsigned)cht_rng_below(r, 9);
+        if (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_EDIT || op->kind == CHT_OP_PAIR_PUT ||
+            op->kind == CHT_OP_PUT) {
             uint32_t len = random_length(r, max_value);
             b->seed[i] = (uint32_t)cht_rng_next(r);
             b->bytes[i] = malloc(len);
@@ -235,6 +240,9 @@ static void apply_op(struct model *m, struct model_batch *b, unsigned i)
     case CHT_OP_PAIR_READ:
         want = old != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
         break;
+    case CHT_OP_PUT: /* which keys of other shards were skipped the model does not know */
+        want = op->rc == CHT_KEY_NOT_FOUND && !lives(m, op->key) ? CHT_KEY_NOT_FOUND : CHT_OK;
+        break;
     case CHT_OP_PAIR_LINK:
         want = m->key[b->other[i]] != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
         break;
@@ -258,6 +266,14 @@ static void apply_op(struct model *m, struct model_batch *b, unsigned i)
     case CHT_OP_INSERT:
     case CHT_OP_EDIT:
         *slot(m, op->key) = v;
+        break;
+    case CHT_OP_PUT:
+        assert_int_equal(op->created, !lives(m, op->key));
+        *slot(m, op->key) = v;
+        break;
+    case CHT_OP_RESERVE:
+        assert_true(op->key > m->max_key);
+        m->max_key = op->key + b->other[i] - 1;
         break;
     case CHT_OP_DELETE:
         slot(m, op->key)->len = 0;
@@ -292,7 +308,8 @@ static void apply_op(struct model *m, struct model_batch *b, unsigned i)
         *mapped = op->key;
         break;
     }
-    if (op->key > m->max_key && (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_PAIR_PUT))
+    if (op->key > m->max_key &&
+        (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PUT))
         m->max_key = op->key;
 }
 

@@ -33,7 +33,7 @@ struct model_batch {
     unsigned count, flags;
     uint32_t seed[MODEL_OPS_MAX];  /* of the value of each op */
     unsigned name[MODEL_OPS_MAX];  /* index in the universe */
-    unsigned other[MODEL_OPS_MAX]; /* the name that a PAIR_LINK follows */
+    unsigned other[MODEL_OPS_MAX]; /* the name that a PAIR_LINK follows; how many keys a RESERVE is for */
     uint8_t *bytes[MODEL_OPS_MAX]; /* owned */
     struct cht_buf buf[MODEL_OPS_MAX];
 };
