@@ -74,7 +74,8 @@ ssize_t stream_read(struct request *r, char *buf, size_t max)
     }
     s->bytes += n;
     if (n == 0 && s->ended && s->left == 0) /* with an error: the last chunk is not sent either */
-        return s->cut || s->stage.failed ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+        return s->cut || s->stage.failed ? MHD_CONTENT_READER_END_WITH_ERROR
+                                         : MHD_CONTENT_READER_END_OF_STREAM;
     return (ssize_t)n;
 }
 

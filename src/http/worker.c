@@ -70,17 +70,18 @@ static void tick_conn(struct worker *w, struct conn *c, int state)
     }
     int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
     uint64_t age = w->now - r->start_ns;
-    if (r->mc == NULL ? age > cf->header_timeout * second
-                      : phase == PHASE_BODY && age > cf->body_timeout * second)
+    bool closing = state == SERVER_CLOSING; /* it has had the time of the drain */
+    if (r->mc == NULL ? closing || age > cf->header_timeout * second
+                      : phase == PHASE_BODY && (closing || age > cf->body_timeout * second))
         kill_conn(c);
-    if (phase == PHASE_WAITING && (state == SERVER_CLOSING || cht_net_gone(c->fd)))
+    if (phase == PHASE_WAITING && (closing || cht_net_gone(c->fd)))
         atomic_store_explicit(&r->cancel, true, memory_order_relaxed);
     struct stream *s = r->stream;
     if (s == NULL || s->ended || s->abort != CHT_OK)
         return;
     if (r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed))
         stream_abort(s, CHT_DATABASE_DROPPED);
-    else if (state == SERVER_CLOSING)
+    else if (closing)
         stream_abort(s, CHT_DRAINING);
 }
 

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <dirent.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -244,13 +245,17 @@ char cht_os_wait_signal(int ms)
 
 _Noreturn void cht_os_exit_now(int code) { _exit(code); }
 
+/* Open descriptors: what /proc/self/fd names, but ".", ".." and the one that reads it. */
 static uint64_t count_files(void)
 {
-    struct stat st;
     uint64_t n = 0;
-    for (int fd = 0; fd < 4096; fd++)
-        n += fstat(fd, &st) == 0;
-    return n;
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL)
+        return 0;
+    while (readdir(dir) != NULL)
+        n++;
+    (void)closedir(dir);
+    return n > 3 ? n - 3 : 0;
 }
 
 void cht_os_usage(uint64_t *resident, uint64_t *cpu_ns, uint64_t *files)
