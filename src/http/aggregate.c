@@ -1,16 +1,18 @@
-/* aggregate: the aggregates of /reduce: run on a job thread or taken from the cache, answered as a stream. */
+/* aggregate: the aggregates of /reduce: taken from the cache on the spot, else computed on a job thread. */
+#include "http/feed.h"
 #include "http/handlers.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
-#include "http/stream.h"
 
+#include "base/alloc.h"
 #include "reduce/cache.h"
 
+/* ---- the answer ------------------------------------------------------------------------------------------------ */
+
 /* The answer's lines, then the end line. */
-static enum more next_of_answer(struct stream *s, const char **p, size_t *n)
+static enum more put_answer(struct stream *s, const struct reduce_answer *a, const char **p, size_t *n)
 {
-    const struct reduce_answer *a = s->r->answer;
     if (s->finished)
         return MORE_END;
     if (s->count == 0 && a->len > 0) {
@@ -20,6 +22,7 @@ static enum more next_of_answer(struct stream *s, const char **p, size_t *n)
         return MORE_TEXT;
     }
     s->finished = true;
+    s->stage.n = 0;
     out_format(&s->stage, "{\"end\":{\"count\":%llu,\"next\":null,\"malformed\":%llu}}\n",
                (unsigned long long)a->count, (unsigned long long)a->malformed);
     *p = s->stage.p;
@@ -27,26 +30,108 @@ static enum more next_of_answer(struct stream *s, const char **p, size_t *n)
     return s->stage.failed ? MORE_END : MORE_TEXT;
 }
 
-static void work(struct request *r)
+static enum more next_of_hit(struct stream *s, const char **p, size_t *n)
 {
-    r->rc = reduce_cache_run(r->w->srv->cache, r->db->store, r->mode, &r->reduce, &r->cancel, &r->answer,
-                             &r->hit, &r->err);
+    return put_answer(s, s->r->answer, p, n);
 }
 
-static void answer(struct request *r)
+/* ---- a miss ---------------------------------------------------------------------------------------------------- */
+
+struct sweep_job {
+    struct feed feed; /* first */
+    const struct reduce_mode *mode;
+    struct reduce_params params; /* its strings are in `bytes` */
+    struct reduce_progress progress;
+    const struct reduce_answer *answer; /* owned */
+    bool hit;                           /* someone else computed it meanwhile */
+    uint8_t bytes[];
+};
+
+static void work(struct feed *f)
 {
-    if (r->rc != CHT_OK) {
-        reply_err(r, r->rc, &r->err);
+    struct sweep_job *j = (struct sweep_job *)f;
+    f->rc = reduce_cache_run(f->srv->cache, f->db->store, j->mode, &j->params, &f->cancel, &j->answer,
+                             &j->hit, &f->err);
+}
+
+static void begin(struct feed *f, struct request *r, bool done)
+{
+    reply_header(r, "Cheetah-Cache", done && ((struct sweep_job *)f)->hit ? "hit" : "miss");
+}
+
+static void progress(struct feed *f, struct out *o)
+{
+    const struct sweep_job *j = (const struct sweep_job *)f;
+    uint64_t done = atomic_load_explicit(&j->progress.done, memory_order_relaxed);
+    uint64_t total = atomic_load_explicit(&j->progress.total, memory_order_relaxed);
+    out_format(o, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n", j->mode->names[0],
+               (unsigned long long)done, (unsigned long long)(done > total ? done : total));
+}
+
+/* The job is done. */
+static enum more last(struct feed *f, struct stream *s, const char **p, size_t *n)
+{
+    const struct sweep_job *j = (const struct sweep_job *)f;
+    if (f->rc == CHT_OK)
+        return put_answer(s, j->answer, p, n);
+    if (s->finished)
+        return MORE_END;
+    s->finished = true;
+    s->stage.n = 0;
+    stream_error_line(s, f->rc, f->err.code == f->rc && f->err.msg[0] != 0 ? f->err.msg : cht_rc_text(f->rc));
+    *p = s->stage.p;
+    *n = s->stage.n;
+    return s->stage.failed ? MORE_END : MORE_TEXT;
+}
+
+static void fini(struct feed *f) { reduce_answer_release(((struct sweep_job *)f)->answer); }
+
+static struct cht_str copy(uint8_t **at, struct cht_str s)
+{
+    uint8_t *p = *at;
+    if (s.n > 0)
+        memcpy(p, s.p, s.n);
+    *at += s.n;
+    return (struct cht_str){p, s.n};
+}
+
+static void compute(struct request *r)
+{
+    static const struct feed_kind kind = {
+        .work = work, .begin = begin, .progress = progress, .last = last, .fini = fini};
+    const struct reduce_params *p = &r->reduce;
+    struct sweep_job *j = cht_calloc(1, sizeof *j + p->prefix.n + p->after.n + p->until.n + p->to.n);
+    if (j == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for an aggregate");
         return;
     }
-    reply_header(r, "Cheetah-Cache", r->hit ? "hit" : "miss");
-    if (r->head)
-        reply_media(r, 200, MEDIA_NDJSON);
-    else if (stream_new(r, next_of_answer))
-        stream_begin(r);
+    uint8_t *at = j->bytes;
+    j->feed.kind = &kind;
+    j->mode = r->mode;
+    j->params = *p;
+    j->params.prefix = copy(&at, p->prefix);
+    j->params.after = copy(&at, p->after);
+    j->params.until = copy(&at, p->until);
+    j->params.to = copy(&at, p->to);
+    j->params.progress = &j->progress;
+    feed_await(r, &j->feed);
 }
 
-static void run(struct request *r) { request_long_job(r, work, answer); }
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+static void run(struct request *r)
+{
+    r->answer = reduce_cache_find(r->w->srv->cache, r->db->store, r->mode, &r->reduce);
+    if (r->answer == NULL) {
+        compute(r);
+        return;
+    }
+    reply_header(r, "Cheetah-Cache", "hit");
+    if (r->head)
+        reply_media(r, 200, MEDIA_NDJSON);
+    else if (stream_new(r, next_of_hit))
+        stream_begin(r);
+}
 
 /* A parameter that is one of two words. */
 static bool choice(struct request *r, enum param p, const char *zero, const char *one, bool *second)

@@ -163,7 +163,7 @@ void predict_post(struct request *r)
         return;
     bool ok = take_tokens(r, o) && take_mode(r, o) &&
               number_member(r, o, "k", 1, LM_K_MAX, LM_K_DEFAULT, &r->op.key) &&
-              number_member(r, o, "max_order", 1, 8, 0, &r->op.pairs);
+              number_member(r, o, "max_order", 1, UINT32_MAX, 0, &r->op.pairs);
     json_decref(o);
     if (ok)
         request_database(r, false, predict);
@@ -218,7 +218,7 @@ void score_post(struct request *r)
     json_t *o = body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
-    bool ok = take_tokens(r, o) && number_member(r, o, "max_order", 1, 8, 0, &r->op.pairs);
+    bool ok = take_tokens(r, o) && number_member(r, o, "max_order", 1, UINT32_MAX, 0, &r->op.pairs);
     json_decref(o);
     if (ok)
         request_database(r, false, score);

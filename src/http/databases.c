@@ -5,6 +5,8 @@
 #include "http/reply.h"
 #include "http/server.h"
 
+#include "reduce/cache.h"
+
 #include <inttypes.h>
 
 #define DROP_WAIT_NS UINT64_C(10000000000)
@@ -165,7 +167,12 @@ void databases_put(struct request *r)
 
 static void drop_work(struct request *r)
 {
+    struct database *d = dbs_get(r->w->srv->dbs, (const char *)r->name);
+    const struct cht_store *store = d != NULL ? d->store : NULL; /* only its address is used below */
+    dbs_put(d);
     r->rc = dbs_drop(r->w->srv->dbs, (const char *)r->name, DROP_WAIT_NS, &r->err);
+    if (r->rc == CHT_OK && store != NULL)
+        reduce_cache_forget(r->w->srv->cache, store);
     r->status = 204;
 }
 

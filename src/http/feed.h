@@ -1,5 +1,12 @@
-/* feed: a stream whose text is made by a job that runs on for as long as it takes, also after its client has gone (until
- * it looks at `cancel`). The job and the stream each hold the feed; it goes with the last of them.
+/* feed: an answer made by a job that may run for long, and goes on after its client has gone until it looks at `cancel`.
+ *
+ * Job and stream each hold the feed; it goes with the last of them. While the job is silent the stream says every half
+ * second how far it is (the worker's tick), and the same tick cancels a job whose client has gone, whose database is being
+ * dropped or whose server stops.
+ *
+ *   feed_begin   a stream from the start: what fails later is its last line
+ *   feed_await   the request is suspended until the job is through (an error has a status of its own) or the first
+ *                progress is due
  */
 #pragma once
 
@@ -7,23 +14,40 @@
 
 #include "os/thread.h"
 
+struct feed;
+
+struct feed_kind {
+    void (*work)(struct feed *f); /* on a job thread */
+    /* Headers, before the stream begins; done: the job is through. NULL: none. */
+    void (*begin)(struct feed *f, struct request *r, bool done);
+    void (*progress)(struct feed *f, struct out *o); /* a line, while the job runs; mu is held */
+    enum more (*last)(struct feed *f, struct stream *s, const char **p, size_t *n); /* behind the job's lines;
+                                                                                       NULL: nothing */
+    void (*fini)(struct feed *f); /* frees what it holds; NULL: nothing */
+};
+
+/* The first member of a job's own struct. */
 struct feed {
+    const struct feed_kind *kind;
     struct cht_mutex mu;
-    struct out text;       /* guarded by mu: not yet taken */
-    bool done;             /* guarded by mu */
-    bool waiting;          /* guarded by mu: the stream wants to be woken */
-    struct stream *stream; /* guarded by mu: NULL when the client has gone */
-    unsigned refs;         /* guarded by mu */
+    struct out text;        /* guarded by mu: not yet taken */
+    bool done;              /* guarded by mu */
+    bool waiting;           /* guarded by mu: the stream wants to be woken */
+    struct request *asleep; /* guarded by mu: of feed_await, suspended */
+    struct stream *stream;  /* guarded by mu: NULL when the client has gone */
+    unsigned refs;          /* guarded by mu */
+    uint64_t said_ns;       /* guarded by mu: when the last line was added */
     _Atomic bool cancel;
     struct server *srv;
     struct database *db; /* held */
     struct cht_task task;
-    void (*work)(struct feed *f); /* on a job thread; appends with feed_put */
-    uint64_t args[4];             /* the job's */
-    uint64_t count;               /* the job's: lines */
+    uint64_t count;     /* the job's: lines */
+    enum cht_rc rc;     /* the job's, of feed_await: set before it ends */
+    struct cht_err err; /* likewise */
 };
 
-/* Answers r with a feed whose job runs `work`; false after an error was answered. */
-bool feed_begin(struct request *r, void (*work)(struct feed *f), const uint64_t args[4]);
+/* Answers r with the feed, which is taken (from cht_calloc, with `kind` set; its size is the caller's). */
+void feed_begin(struct request *r, struct feed *f);
+void feed_await(struct request *r, struct feed *f);
 /* Appends whole lines (of the job). */
 void feed_put(struct feed *f, const struct out *lines);

@@ -14,6 +14,8 @@
 #include "lm/smooth.h"
 #include "reduce/text.h"
 
+#include <stdio.h>
+
 #define ORDER_MAX 8u
 
 /* ---- counting ------------------------------------------------------------------------------------------------------ */
@@ -193,13 +195,34 @@ void ngrams_post(struct request *r)
 
 /* ---- smoothing ------------------------------------------------------------------------------------------------------- */
 
+struct smooth_job {
+    struct feed feed; /* first */
+    unsigned lo, hi, topk;
+    char phase[32];       /* guarded by feed.mu: what was said last */
+    uint64_t done, total; /* likewise */
+};
+
+static void progress_line(const struct smooth_job *j, struct out *o)
+{
+    out_format(o, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n",
+               j->phase[0] != 0 ? j->phase : "waiting", (unsigned long long)j->done,
+               (unsigned long long)j->total);
+}
+
+/* The tick's: nothing new for half a second, so it says again where it is. */
+static void repeat_progress(struct feed *f, struct out *o) { progress_line((struct smooth_job *)f, o); }
+
 static void put_progress(void *ctx, const char *phase, uint64_t done, uint64_t total)
 {
-    struct feed *f = ctx;
+    struct smooth_job *j = ctx;
     struct out line = {0};
-    out_format(&line, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n", phase,
-               (unsigned long long)done, (unsigned long long)total);
-    feed_put(f, &line);
+    cht_mutex_lock(&j->feed.mu);
+    (void)snprintf(j->phase, sizeof j->phase, "%s", phase); /* ours, short */
+    j->done = done;
+    j->total = total;
+    progress_line(j, &line);
+    cht_mutex_unlock(&j->feed.mu);
+    feed_put(&j->feed, &line);
     out_free(&line);
 }
 
@@ -229,9 +252,10 @@ static void smooth_work(struct feed *f)
 {
     struct cht_err err = {0};
     struct out line = {0};
-    const struct lm_smooth_config cfg = {.lo = (unsigned)f->args[0],
-                                         .hi = (unsigned)f->args[1],
-                                         .topk = (unsigned)f->args[2],
+    const struct smooth_job *j = (const struct smooth_job *)f;
+    const struct lm_smooth_config cfg = {.lo = j->lo,
+                                         .hi = j->hi,
+                                         .topk = j->topk,
                                          .cancel = &f->cancel,
                                          .progress = put_progress,
                                          .result = put_result,
@@ -266,15 +290,22 @@ static unsigned highest_order(struct request *r)
 
 static void smooth(struct request *r)
 {
-    uint64_t args[4] = {r->op.key, r->op.pairs, r->op.values, 0};
+    static const struct feed_kind kind = {.work = smooth_work, .progress = repeat_progress};
     unsigned highest = highest_order(r);
     if (highest == 0) {
         reply_fail(r, CHT_PAIR_NOT_FOUND, "there are no counts under cnt: in database '%s'", r->db->name);
         return;
     }
-    if (args[1] == 0)
-        args[1] = highest;
-    (void)feed_begin(r, smooth_work, args); /* it has answered either way */
+    struct smooth_job *j = cht_calloc(1, sizeof *j);
+    if (j == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        return;
+    }
+    j->feed.kind = &kind;
+    j->lo = (unsigned)r->op.key;
+    j->hi = r->op.pairs > 0 ? (unsigned)r->op.pairs : highest;
+    j->topk = (unsigned)r->op.values;
+    feed_begin(r, &j->feed);
 }
 
 /* "2" or "1-3". */

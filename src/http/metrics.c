@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "reduce/cache.h"
 
 #include <inttypes.h>
 
@@ -150,6 +151,8 @@ static void one(struct out *o, const char *name, const char *type, const char *h
 static void print_service(struct server *s, struct out *o)
 {
     uint64_t aborted = 0, resident, cpu, files;
+    struct reduce_cache_stats cache;
+    reduce_cache_read_stats(s->cache, &cache);
     for (unsigned i = 0; i < s->worker_count; i++)
         aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
     cht_os_usage(&resident, &cpu, &files);
@@ -163,6 +166,13 @@ static void print_service(struct server *s, struct out *o)
         atomic_load(&s->stream_entries));
     one(o, "stream_bytes_total", "counter", "Bytes of streams that have ended.",
         atomic_load(&s->stream_bytes));
+    one(o, "statistics_jobs", "gauge", "Aggregates and smoothing runs under way.", atomic_load(&s->feeds));
+    one(o, "reduce_cache_hits_total", "counter", "Aggregates answered from the cache.", cache.hits);
+    one(o, "reduce_cache_misses_total", "counter", "Aggregates computed.", cache.misses);
+    one(o, "reduce_cache_dropped_total", "counter", "Answers of aggregates made stale or pushed out.",
+        cache.dropped);
+    one(o, "reduce_cache_entries", "gauge", "Answers of aggregates kept.", cache.answers);
+    one(o, "reduce_cache_bytes", "gauge", "Memory of kept answers and their watches.", cache.bytes);
     one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", log_dropped(s->log));
     one(o, "resident_bytes", "gauge", "Resident memory.", resident);
     one(o, "open_files", "gauge", "Open descriptors, at most 4096 counted.", files);

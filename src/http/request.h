@@ -135,7 +135,6 @@ struct request {
     const struct reduce_mode *mode;     /* of /reduce, static */
     struct reduce_params reduce;        /* of an aggregate */
     const struct reduce_answer *answer; /* owned */
-    bool hit;
     _Atomic bool cancel;  /* the client has gone: a job may stop */
     struct lm_node *tree; /* owned: of /contexts */
     struct lm_call *lm;   /* owned: BODY_NGRAMS and what else the language model needs */

@@ -106,6 +106,7 @@ void stream_begin(struct request *r) { reply_media(r, 200, MEDIA_NDJSON); }
 
 static void free_source(struct stream *s)
 {
+    s->tick = NULL;
     cht_value_close(s->piece.value);
     s->piece.value = NULL;
     if (s->scan != NULL) {

@@ -29,8 +29,10 @@ struct stream {
     /* The next text at *p, valid until the next call. LATER: `wake` will be called. Not called again after END. */
     enum more (*next)(struct stream *s, const char **p, size_t *n);
     void (*free_source)(struct stream *s); /* NULL: nothing to free */
-    void *source;                          /* owned by the source */
-    const char *at;                        /* text not yet copied */
+    /* Five times a second until it has ended, also before it begins; stop: nobody wants it any more. NULL: no need. */
+    void (*tick)(struct stream *s, uint64_t now, bool stop);
+    void *source;   /* owned by the source */
+    const char *at; /* text not yet copied */
     size_t left;
     struct out stage; /* text made here rather than by a worker */
     bool ended, counted;

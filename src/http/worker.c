@@ -79,6 +79,12 @@ static void tick_conn(struct worker *w, struct conn *c, int state)
     struct stream *s = r->stream;
     if (s == NULL || s->ended || s->abort != CHT_OK)
         return;
+    if (s->tick != NULL)
+        s->tick(s, w->now,
+                state == SERVER_CLOSING || cht_net_gone(c->fd) ||
+                    (r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed)));
+    if (phase == PHASE_WAITING) /* a job works with the database; its stream has not begun */
+        return;
     if (r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed))
         stream_abort(s, CHT_DATABASE_DROPPED);
     else if (closing)

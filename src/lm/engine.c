@@ -5,44 +5,20 @@
 #include "base/alloc.h"
 #include "os/thread.h"
 
+#define LOOK_NS UINT64_C(100000000) /* how often a waiter looks whether it is still wanted */
+
 struct lm_gate {
     const struct cht_store *store;
-    unsigned users; /* guarded by the engine's mu: holders and waiters */
+    unsigned users; /* guarded by the engine's mu, like all here: holders and waiters */
+    bool held[2];   /* by enum lm_gate_kind */
     struct lm_gate *next;
-    struct cht_mutex mu[2]; /* by enum lm_gate_kind */
 };
 
 struct lm_engine {
     struct cht_mutex mu;
+    struct cht_cond left;  /* a gate was left */
     struct lm_gate *gates; /* guarded by mu; owned */
 };
-
-static struct lm_gate *gate_new(const struct cht_store *s, struct cht_err *err)
-{
-    struct lm_gate *g = cht_calloc(1, sizeof *g);
-    if (g == NULL) {
-        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a lock");
-        return NULL;
-    }
-    g->store = s;
-    if (cht_mutex_init(&g->mu[0], err) != CHT_OK) {
-        cht_free(g);
-        return NULL;
-    }
-    if (cht_mutex_init(&g->mu[1], err) != CHT_OK) {
-        cht_mutex_fini(&g->mu[0]);
-        cht_free(g);
-        return NULL;
-    }
-    return g;
-}
-
-static void gate_free(struct lm_gate *g)
-{
-    cht_mutex_fini(&g->mu[0]);
-    cht_mutex_fini(&g->mu[1]);
-    cht_free(g);
-}
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
@@ -52,6 +28,8 @@ enum cht_rc lm_engine_new(struct lm_engine **out, struct cht_err *err)
     if (e == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the language model's locks");
     enum cht_rc rc = cht_mutex_init(&e->mu, err);
+    if (rc == CHT_OK && (rc = cht_cond_init(&e->left, err)) != CHT_OK)
+        cht_mutex_fini(&e->mu);
     if (rc != CHT_OK) {
         cht_free(e);
         return rc;
@@ -64,42 +42,63 @@ void lm_engine_free(struct lm_engine *e)
 {
     if (e == NULL)
         return;
+    cht_cond_fini(&e->left);
     cht_mutex_fini(&e->mu);
     cht_free(e);
 }
 
+/* mu held. The gate goes with its last user. */
+static void unuse(struct lm_engine *e, struct lm_gate *g)
+{
+    if (--g->users > 0)
+        return;
+    struct lm_gate **at = &e->gates;
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    cht_free(g);
+}
+
 enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum lm_gate_kind kind,
-                          struct lm_gate **out, struct cht_err *err)
+                          const _Atomic bool *cancel, struct lm_gate **out, struct cht_err *err)
 {
     cht_mutex_lock(&e->mu);
     struct lm_gate *g = e->gates;
     while (g != NULL && g->store != s)
         g = g->next;
-    if (g == NULL && (g = gate_new(s, err)) != NULL) {
+    if (g == NULL) {
+        g = cht_calloc(1, sizeof *g);
+        if (g == NULL) {
+            cht_mutex_unlock(&e->mu);
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a lock");
+        }
+        g->store = s;
         g->next = e->gates;
         e->gates = g;
     }
-    if (g != NULL)
-        g->users++;
+    g->users++;
+    bool cancelled = false;
+    while (g->held[kind] && !cancelled) {
+        (void)cht_cond_wait_ns(&e->left, &e->mu, LOOK_NS); /* woken or not, it looks again */
+        cancelled = cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
+    }
+    if (cancelled)
+        unuse(e, g);
+    else
+        g->held[kind] = true;
     cht_mutex_unlock(&e->mu);
-    if (g == NULL)
-        return CHT_NO_MEMORY;
-    cht_mutex_lock(&g->mu[kind]);
+    if (cancelled)
+        return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
     *out = g;
     return CHT_OK;
 }
 
 void lm_gate_leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind)
 {
-    cht_mutex_unlock(&g->mu[kind]);
     cht_mutex_lock(&e->mu);
-    if (--g->users == 0) {
-        struct lm_gate **at = &e->gates;
-        while (*at != g)
-            at = &(*at)->next;
-        *at = g->next;
-        gate_free(g);
-    }
+    g->held[kind] = false;
+    unuse(e, g);
+    cht_cond_broadcast(&e->left);
     cht_mutex_unlock(&e->mu);
 }
 

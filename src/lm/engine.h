@@ -11,6 +11,8 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cheetah/store.h"
@@ -26,9 +28,10 @@ void lm_engine_free(struct lm_engine *e);
 
 enum lm_gate_kind { LM_GATE_COUNT, LM_GATE_SMOOTH };
 struct lm_gate;
-/* Waits for the gate of this database and takes it; CHT_NO_MEMORY. The gate goes away with its last user. */
+/* Waits for the gate of this database and takes it; CHT_NO_MEMORY, CHT_CANCELLED within a moment after *cancel (may be NULL)
+ * became true. The gate goes away with its last user. */
 enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum lm_gate_kind kind,
-                          struct lm_gate **out, struct cht_err *err);
+                          const _Atomic bool *cancel, struct lm_gate **out, struct cht_err *err);
 void lm_gate_leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind);
 
 /* Runs the operations as one commit and waits. Where an operation failed the code and message are that operation's,

@@ -70,9 +70,7 @@ int lm_lookup_token(const struct payload *probs, uint32_t token)
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX];
-    if (asked > LM_ORDER_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "max_order %u; 1 to %u are possible", asked, LM_ORDER_MAX);
-    *order = asked;
+    *order = asked < LM_ORDER_MAX ? asked : LM_ORDER_MAX;
     for (unsigned n = LM_ORDER_MAX; *order == 0 && n >= 1; n--) {
         uint64_t probs = 0, topk = 0;
         enum cht_rc rc = cht_store_count(s, (struct cht_str){text, lm_prefix("prob", n, text)}, &probs, err);

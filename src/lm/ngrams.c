@@ -1,7 +1,10 @@
 /* ngrams: see ngrams.h. A commit:
  *
  *   N1 under the database's counting gate, order by order: count in memory (grams.h)
- *   N2 for each context that was met: read its counts if the database can have any, add, make the operations
+ *   N2 for each context that was met, ascending by name: read its counts if the database can have any, add, make the
+ *      operation; then the same for registering it; then its vector as a second name, ascending by vector. Neighbours in
+ *      the trie and later in a scan are so written one after the other. Of contexts that share a vector the one that was met
+ *      last gets it.
  *   N3 one atomic commit of all orders
  *
  * The operations' names and payloads lie in an arena that is let go of behind N3.
@@ -11,9 +14,11 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 #include "lm/avo.h"
 #include "lm/grams.h"
 #include "lm/hash.h"
+#include "lm/rank.h"
 #include "reduce/payload.h"
 
 #define CHUNK ((size_t)1 << 20)
@@ -136,11 +141,12 @@ static enum cht_rc counts_op(struct batch *b, unsigned order, const uint8_t hash
     return CHT_OK;
 }
 
-/* Registers the context if it is not: its tokens, and its vector as a second name of the same value. */
-static enum cht_rc context_ops(struct batch *b, const uint32_t *tokens, size_t n,
-                               const uint8_t hash[LM_HASH_SIZE])
+/* Registers the context if it is not; *op is the number of the operation behind it, 0 if there is none. */
+static enum cht_rc context_op(struct batch *b, const uint32_t *tokens, size_t n,
+                              const uint8_t hash[LM_HASH_SIZE], uint32_t *op)
 {
-    uint8_t *p = arena(b, 4 + LM_HASH_SIZE + 3 + n * 4 + 5 + LM_AVO_CONTEXT_BYTES);
+    uint8_t *p = arena(b, 4 + LM_HASH_SIZE + 3 + n * 4);
+    *op = 0;
     if (p == NULL)
         return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for a context");
     struct cht_str name = {p, 4 + LM_HASH_SIZE};
@@ -162,13 +168,89 @@ static enum cht_rc context_ops(struct batch *b, const uint32_t *tokens, size_t n
     for (size_t i = 0; i < n; i++)
         payload_put32(v + 3 + 4 * i, tokens[i]);
     add_op(b, CHT_OP_PAIR_PUT, name, (struct cht_str){v, 3 + 4 * n});
-    if (n == 0)
-        return CHT_OK;
-    uint8_t *vector = v + 3 + 4 * n;
-    memcpy(vector, "ctxv:", 5);
-    size_t len = 5 + lm_avo_context(tokens, n, vector + 5);
-    add_op(b, CHT_OP_PAIR_LINK, (struct cht_str){vector, len}, name);
+    *op = (uint32_t)b->n;
     return CHT_OK;
+}
+
+/* The vector of a context as a second name of its value. */
+static enum cht_rc vector_op(struct batch *b, const uint32_t *tokens, size_t n, struct cht_str context)
+{
+    uint8_t *p = arena(b, 5 + LM_AVO_CONTEXT_BYTES);
+    if (p == NULL)
+        return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for a vector");
+    memcpy(p, "ctxv:", 5);
+    size_t len = 5 + lm_avo_context(tokens, n, p + 5);
+    b->chunks->used -= 5 + LM_AVO_CONTEXT_BYTES - len;
+    add_op(b, CHT_OP_PAIR_LINK, (struct cht_str){p, len}, context);
+    return CHT_OK;
+}
+
+/* The first 64 bits in which the vectors of contexts of n tokens differ: the two smallest tokens. */
+static uint64_t vector_key(const uint32_t *tokens, size_t n)
+{
+    uint32_t first = UINT32_MAX, second = UINT32_MAX;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t t = tokens[i];
+        second = t < first ? first : t < second ? t : second;
+        first = t < first ? t : first;
+    }
+    return (uint64_t)first << 32 | second;
+}
+
+/* What one order is made of: contexts by name, and the operations that registered them. */
+struct ranking {
+    struct lm_rank *r, *spare; /* owned: nused each; `at` is an index into used */
+    uint32_t *op;              /* owned: by index into used: the operation + 1, 0 */
+};
+
+static enum cht_rc rank_contexts(struct ranking *k, const struct lm_grams *g, struct cht_err *err)
+{
+    uint8_t hash[LM_HASH_SIZE];
+    size_t n = (size_t)g->nused + 1;
+    k->r = cht_malloc(n * sizeof *k->r);
+    k->spare = cht_malloc(n * sizeof *k->spare);
+    k->op = cht_malloc(n * sizeof *k->op);
+    if (k->r == NULL || k->spare == NULL || k->op == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu contexts", n);
+    for (uint32_t i = 0; i < g->nused; i++) {
+        lm_context_name(lm_grams_context(g, g->used[i]), g->order - 1, hash);
+        k->r[i] = (struct lm_rank){cht_be64(hash), i};
+    }
+    struct lm_rank *sorted = lm_rank_sort(k->r, k->spare, g->nused);
+    k->spare = sorted == k->r ? k->spare : k->r;
+    k->r = sorted;
+    return CHT_OK;
+}
+
+/* Counts and contexts, by name. */
+static enum cht_rc name_ops(struct batch *b, const struct lm_grams *g, struct ranking *k, bool counts)
+{
+    enum cht_rc rc = reserve_ops(b, g->nused);
+    for (uint32_t i = 0; i < g->nused && rc == CHT_OK; i++) {
+        uint32_t at = k->r[i].at, c = g->used[at];
+        uint8_t hash[LM_HASH_SIZE];
+        cht_put64(hash, __builtin_bswap64(k->r[i].key));
+        if (counts)
+            rc = counts_op(b, g->order, hash, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c]);
+        else
+            rc = context_op(b, lm_grams_context(g, c), g->order - 1, hash, &k->op[at]);
+    }
+    return rc;
+}
+
+/* Vectors of the contexts that were registered. */
+static enum cht_rc vector_ops(struct batch *b, const struct lm_grams *g, struct ranking *k)
+{
+    size_t n = 0, tokens = g->order - 1;
+    for (uint32_t i = 0; i < g->nused && tokens > 0; i++) {
+        if (k->op[i] > 0)
+            k->r[n++] = (struct lm_rank){vector_key(lm_grams_context(g, g->used[i]), tokens), i};
+    }
+    const struct lm_rank *r = lm_rank_sort(k->r, k->spare, n);
+    enum cht_rc rc = reserve_ops(b, n);
+    for (size_t i = 0; i < n && rc == CHT_OK; i++)
+        rc = vector_op(b, lm_grams_context(g, g->used[r[i].at]), tokens, b->ops[k->op[r[i].at] - 1].name);
+    return rc;
 }
 
 /* N2 for one order. */
@@ -176,20 +258,21 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
 {
     uint8_t text[LM_PREFIX_MAX];
     uint64_t pairs;
+    struct ranking k = {0};
     struct cht_str prefix = {text, lm_prefix("cnt", g->order, text)};
     enum cht_rc rc = cht_store_count(b->store, prefix, &pairs, b->err);
     b->any_counts = pairs > 0;
-    for (uint32_t i = 0; i < g->nused && rc == CHT_OK; i++) {
-        uint8_t hash[LM_HASH_SIZE];
-        uint32_t c = g->used[i];
-        const uint32_t *tokens = lm_grams_context(g, c);
-        lm_context_name(tokens, g->order - 1, hash);
-        rc = reserve_ops(b, 3);
-        if (rc == CHT_OK)
-            rc = counts_op(b, g->order, hash, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c]);
-        if (rc == CHT_OK)
-            rc = context_ops(b, tokens, g->order - 1, hash);
-    }
+    if (rc == CHT_OK)
+        rc = rank_contexts(&k, g, b->err);
+    if (rc == CHT_OK)
+        rc = name_ops(b, g, &k, true);
+    if (rc == CHT_OK)
+        rc = name_ops(b, g, &k, false);
+    if (rc == CHT_OK)
+        rc = vector_ops(b, g, &k);
+    cht_free(k.r);
+    cht_free(k.spare);
+    cht_free(k.op);
     return rc;
 }
 
@@ -277,7 +360,7 @@ enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm
     if (g->documents == 0)
         return CHT_OK;
     struct lm_gate *gate;
-    enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, &gate, err);
+    enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, NULL, &gate, err);
     if (rc != CHT_OK)
         return rc;
     rc = run(g, &b);

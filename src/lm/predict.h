@@ -34,7 +34,7 @@ struct lm_predict_query {
     const uint32_t *tokens; /* borrowed: the text so far; its last tokens count; n 0: the root */
     size_t n;
     unsigned k;         /* 1..LM_K_MAX; 0: 20 */
-    unsigned max_order; /* 1..8; 0: the highest order that the database has */
+    unsigned max_order; /* above 8 is 8; 0: the highest order that the database has */
     enum lm_predict_mode mode;
 };
 

@@ -140,7 +140,7 @@ static enum cht_rc continuations(struct smooth *s, struct lm_writer *w, struct l
     s->sum = sum > 0 ? (double)sum : 1.0;
     enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = put_cont(w, &list[i], err);
+        rc = smooth_cancelled(s) ? CHT_CANCELLED : put_cont(w, &list[i], err);
     if (rc == CHT_OK)
         rc = lm_writer_flush(w, err);
     cht_free(list);
@@ -278,7 +278,7 @@ enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_
     struct lm_gate *gate;
     enum cht_rc rc = check(cfg, err);
     if (rc == CHT_OK)
-        rc = lm_gate_enter(e, s, LM_GATE_SMOOTH, &gate, err);
+        rc = lm_gate_enter(e, s, LM_GATE_SMOOTH, cfg->cancel, &gate, err);
     if (rc != CHT_OK)
         return rc;
     run_state.topk = cfg->topk > 0 ? cfg->topk : LM_TOPK_DEFAULT;

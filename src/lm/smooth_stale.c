@@ -71,7 +71,7 @@ static enum cht_rc merge(struct smooth *s, struct cursor *old, struct cursor *co
         int d = counts->end ? -1 : compare(suffix(old), suffix(counts));
         uint64_t total = 1;
         if (d > 0) {
-            rc = cursor_next(counts, err);
+            rc = smooth_cancelled(s) ? CHT_CANCELLED : cursor_next(counts, err);
             continue;
         }
         if (d == 0)
@@ -138,6 +138,8 @@ enum cht_rc smooth_stale_cont(struct smooth *s, struct cht_err *err)
         const struct cht_entry *e = &old.entries[old.at];
         if (word == NULL || word->contexts == 0)
             rc = lm_writer_del(&w, (struct cht_str){e->name, e->name_len}, err);
+        if (rc == CHT_OK && smooth_cancelled(s))
+            rc = CHT_FAIL(err, CHT_CANCELLED, "cancelled");
         if (rc == CHT_OK)
             rc = cursor_next(&old, err);
     }

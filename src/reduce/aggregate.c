@@ -12,10 +12,12 @@
 #include <string.h>
 
 #define BATCH 64u
+#define REPORT 1024u /* pairs of a shard between two reports; a power of two */
 
 /* What the sweep keeps for each shard. */
 struct lane {
     _Alignas(64) uint64_t malformed;
+    uint64_t seen;
     enum cht_rc rc;
     struct cht_err err;
 };
@@ -60,6 +62,8 @@ static size_t visit(void *ctx, const struct cht_entry *e, uint8_t *out, size_t r
         return 0;
     if (w->watch != NULL)
         cht_watch_note(w->watch, e->key);
+    if ((++w->lanes[e->shard].seen & (REPORT - 1)) == 0 && w->p.progress != NULL)
+        atomic_fetch_add_explicit(&w->p.progress->done, REPORT, memory_order_relaxed);
     if ((e->flags & CHT_ENTRY_LARGE) != 0 && !w->a->sizes) /* A2 */
         return 0;
     map_entry(w, e->shard, e);
@@ -125,6 +129,9 @@ static enum cht_rc sweep_all(struct sweep *w, struct cht_err *err)
     enum cht_rc rc = cht_scan_open(w->run.store, &cfg, &sc, err);
     if (rc != CHT_OK)
         return rc;
+    uint64_t pairs;
+    if (w->p.progress != NULL && cht_store_count(w->run.store, w->p.prefix, &pairs, NULL) == CHT_OK)
+        atomic_store_explicit(&w->p.progress->total, pairs, memory_order_relaxed);
     rc = read_scan(w, sc, err);
     cht_scan_close(sc);
     return rc == CHT_OK ? verdict(w, err) : rc;

@@ -23,6 +23,11 @@
 enum reduce_sort { REDUCE_SORT_TOKEN, REDUCE_SORT_COUNT };
 enum reduce_metric { REDUCE_COSINE, REDUCE_JACCARD };
 
+/* How far a run is, for whoever looks meanwhile. */
+struct reduce_progress {
+    _Atomic uint64_t done, total; /* pairs: roughly, done may end below or above */
+};
+
 /* Borrowed during the call. Zero is the default of each. What a mode has no use for is ignored. */
 struct reduce_params {
     struct cht_str prefix, after, until; /* as in struct cht_scan_config */
@@ -31,6 +36,7 @@ struct reduce_params {
     struct cht_str to;                   /* similar: the target pair */
     enum reduce_metric metric;           /* similar */
     uint64_t memory_max;                 /* 0: REDUCE_MEMORY_DEFAULT */
+    struct reduce_progress *progress;    /* NULL: not wanted */
 };
 
 /* Runs an aggregate and waits for it: for a thread that may block. The lines are appended to `lines` (the caller's), each with its

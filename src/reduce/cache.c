@@ -411,6 +411,20 @@ void reduce_cache_free(struct reduce_cache *c)
     cht_free(c);
 }
 
+const struct reduce_answer *reduce_cache_find(struct reduce_cache *c, struct cht_store *s,
+                                              const struct reduce_mode *mode, const struct reduce_params *p)
+{
+    struct request r = {.c = c, .s = s, .mode = mode, .p = p};
+    if (mode->kind != REDUCE_AGGREGATE || make_key(&r, NULL) != CHT_OK)
+        return NULL;
+    cht_mutex_lock(&c->mu);
+    struct answer *a = look_up(&r);
+    c->hits += a != NULL;
+    cht_mutex_unlock(&c->mu);
+    cht_free(r.key);
+    return a != NULL ? &a->pub : NULL;
+}
+
 enum cht_rc reduce_cache_run(struct reduce_cache *c, struct cht_store *s, const struct reduce_mode *mode,
                              const struct reduce_params *p, _Atomic bool *cancel,
                              const struct reduce_answer **out, bool *hit, struct cht_err *err)

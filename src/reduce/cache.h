@@ -33,6 +33,9 @@ enum cht_rc reduce_cache_new(size_t bytes_max, struct reduce_cache **out, struct
 /* No call may be under way; answers that are held stay valid. Stores may be closed before or after. NULL is legal. */
 void reduce_cache_free(struct reduce_cache *c);
 
+/* The answer if it is there, to be released, else NULL: microseconds, for a thread that may not block. */
+const struct reduce_answer *reduce_cache_find(struct reduce_cache *c, struct cht_store *s,
+                                              const struct reduce_mode *mode, const struct reduce_params *p);
 /* The answer, from the cache (*hit) or by running the aggregate; to be released. Parameters and errors are those of
  * reduce_aggregate_run; failures are not kept. */
 enum cht_rc reduce_cache_run(struct reduce_cache *c, struct cht_store *s, const struct reduce_mode *mode,
