@@ -221,4 +221,5 @@ def main():
         print("A", -1 if depth is None else depth, show(tree), "|", avo(tree, depth).hex())
 
 
-main()
+if __name__ == "__main__":
+    main()
