@@ -8,7 +8,7 @@ packages=
 for group in ${*:-build test}; do
     case $group in
     build) packages="$packages gcc libc6-dev cmake ninja-build ccache pkg-config libmicrohttpd-dev
-            libjansson-dev libb64-dev libb2-dev libcurl4-openssl-dev" ;;
+            libjansson-dev libb64-dev libb2-dev libcurl4-openssl-dev libedit-dev" ;;
     test) packages="$packages libcmocka-dev curl python3 python3-pytest python3-requests python3-httpx python3-jsonschema
             python3-yaml openssl" ;;
     lint) packages="$packages clang-format clang-tidy cppcheck" ;;

@@ -21,6 +21,8 @@ static const char help[] =
     "                                             exit code 0 where the server is ready (--live: where it "
     "runs);\n"
     "                                             without --connect that of CHEETAH_LISTEN on this machine\n"
+    "  cheetah-db shell [--connect HOST:PORT | --data A,B,C]\n"
+    "                                             commands typed or piped; see cheetah-db shell --help\n"
     "  cheetah-db --help, -h | --version, -V\n"
     "\n"
     "  --data A,B,C    the data directories, all of them, in any order but the first: new databases keep "
@@ -44,12 +46,13 @@ static int dispatch(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } commands[] = {{"check", cht_tool_check},  {"create", cht_tool_create}, {"list", cht_tool_list},
-                    {"drop", cht_tool_drop},    {"stat", cht_tool_stat},     {"serve", cht_tool_serve},
-                    {"health", cht_tool_health}};
+    } commands[] = {{"check", cht_tool_check},   {"create", cht_tool_create}, {"list", cht_tool_list},
+                    {"drop", cht_tool_drop},     {"stat", cht_tool_stat},     {"serve", cht_tool_serve},
+                    {"health", cht_tool_health}, {"shell", cht_tool_shell}};
     const char *what = argc > 1 ? argv[1] : "";
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(what, "serve") != 0 && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
+        bool own = strcmp(what, "serve") == 0 || strcmp(what, "shell") == 0;
+        if (!own && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
             return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
     }
     if (strcmp(what, "--version") == 0 || strcmp(what, "-V") == 0)

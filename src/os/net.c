@@ -243,6 +243,31 @@ char cht_os_wait_signal(int ms)
     return got == SIGTERM ? 'T' : got == SIGINT ? 'I' : got == SIGHUP ? 'H' : 0;
 }
 
+void cht_os_ignore_pipe(void) { (void)signal(SIGPIPE, SIG_IGN); /* cannot fail */ }
+
+static volatile sig_atomic_t interrupt;
+
+static void note_interrupt(int number)
+{
+    (void)number;
+    interrupt = 1;
+}
+
+void cht_os_catch_interrupts(bool on)
+{
+    struct sigaction a = {.sa_handler =
+                              on ? note_interrupt : SIG_DFL}; /* no SA_RESTART: the read is to end */
+    (void)sigemptyset(&a.sa_mask);
+    (void)sigaction(SIGINT, &a, NULL); /* cannot fail with these arguments */
+}
+
+bool cht_os_interrupted(void)
+{
+    bool was = interrupt != 0;
+    interrupt = 0;
+    return was;
+}
+
 _Noreturn void cht_os_exit_now(int code) { _exit(code); }
 
 /* Open descriptors: what /proc/self/fd names, but ".", ".." and the one that reads it. */

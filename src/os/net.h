@@ -53,6 +53,12 @@ uint64_t cht_os_raise_files(void);
 void cht_os_block_signals(void);
 /* One of the blocked signals, by its letter: 'T', 'I', 'H'; 0 after ms (-1: for ever). */
 char cht_os_wait_signal(int ms);
+/* A write to a pipe or socket that nobody reads fails, and does not end the process. */
+void cht_os_ignore_pipe(void);
+/* For programs on a terminal: while on, an interrupt from the keyboard does not end the process but the call that waits;
+ * interrupted() says, once, that there was one. */
+void cht_os_catch_interrupts(bool on);
+bool cht_os_interrupted(void);
 /* Ends the process here and now, with nothing flushed. */
 _Noreturn void cht_os_exit_now(int code);
 /* The resident memory and the processor time (ns) of this process, and its open files; 0 where unknown. */

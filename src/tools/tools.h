@@ -15,7 +15,8 @@ enum cht_exit {
 
 #define CHT_DATA_DEFAULT "./cheetah_data"
 
-int cht_tool_serve(int argc, char **argv); /* serve.c: the server */
+int cht_tool_serve(int argc, char **argv);
+int cht_tool_shell(int argc, char **argv);
 int cht_tool_check(int argc, char **argv);
 int cht_tool_create(int argc, char **argv);
 int cht_tool_list(int argc, char **argv);

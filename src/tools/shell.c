@@ -1,0 +1,132 @@
+/* shell: `cheetah-db shell`: commands of the line protocol, typed or piped, to a running server or to the data directories of
+ * a stopped one.
+ *
+ * On a terminal: a prompt with editing, history and completion (libedit), answers for people. Otherwise the bare protocol: lines
+ * from stdin, answers to stdout, many in flight.
+ */
+#include "tools/shell.h"
+
+#include "os/net.h"
+#include "os/terminal.h"
+#include "tools/tools.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TOKEN_FILE_MAX 4096u
+
+static const char help[] =
+    "cheetah-db shell [--connect HOST:PORT] [--data A,B,C] [--token-file FILE]\n"
+    "\n"
+    "  --connect HOST:PORT  a running server's line protocol (default " LINK_CONNECT_DEFAULT ")\n"
+    "  --data A,B,C         the data directories of a server that is stopped, all of them\n"
+    "  --token-file FILE    the server's token, if it wants one; or the environment's CHEETAH_TOKEN\n"
+    "\n"
+    "HELP lists the commands. The history is kept in ~/.cheetah_history, or in the file that "
+    "CHEETAH_HISTORY\n"
+    "names (empty: nowhere). Where stdin or stdout is no terminal, lines and answers are the bare protocol.\n"
+    "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data is damaged.\n";
+
+/* The token of the file or the environment, NULL for none; owned. */
+static enum cht_rc read_token(const char *file, char **out, struct cht_err *err)
+{
+    const char *env = getenv("CHEETAH_TOKEN");
+    size_t n;
+    *out = NULL;
+    if (file != NULL) {
+        enum cht_rc rc = cht_os_read_file(file, TOKEN_FILE_MAX, out, &n, err);
+        if (rc != CHT_OK)
+            return rc;
+        (*out)[strcspn(*out, " \t\r\n")] = 0;
+    } else if (env != NULL && env[0] != 0) {
+        *out = cht_strdup(env);
+        if (*out == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the token");
+    }
+    return CHT_OK;
+}
+
+/* "cheetah_data" of "/srv/cheetah_data/". */
+static void base_name(const char *path, char *out, size_t cap)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    size_t start = n;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    (void)snprintf(out, cap, "%.*s", (int)(n - start), path + start); /* a long one is cut */
+}
+
+static int failed(const struct cht_err *err, enum cht_rc rc)
+{
+    struct cht_err e = *err;
+    e.code = rc;
+    return cht_tool_failed(&e);
+}
+
+static int run(struct shell *s)
+{
+    struct cht_err err = {0};
+    int code = CHT_EXIT_OK;
+    enum cht_rc rc = shell_connect(s, &err);
+    if (rc != CHT_OK)
+        return failed(&err, rc);
+    if (cht_os_is_terminal(0) && cht_os_is_terminal(1)) {
+        rc = shell_interact(s, &err);
+    } else {
+        rc = link_relay(s->link, 0, 1, &err);
+    }
+    if (rc != CHT_OK)
+        code = failed(&err, rc);
+    rc = link_close(s->link, &err);
+    return rc != CHT_OK && code == CHT_EXIT_OK ? failed(&err, rc) : code;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc shell_connect(struct shell *s, struct cht_err *err)
+{
+    s->link = NULL;
+    return s->dirs.n > 0 ? link_open(&s->dirs, &s->link, err)
+                         : link_connect(s->connect, s->token, &s->link, err);
+}
+
+int cht_tool_shell(int argc, char **argv)
+{
+    struct shell s = {.database = "default"};
+    const char *data = NULL, *token_file = NULL;
+    int rest, code = CHT_EXIT_OK;
+    struct cht_err err = {0};
+    const struct cht_opt opts[] = {
+        {"connect", 0, CHT_OPT_STRING, &s.connect, 0},
+        {"data", 0, CHT_OPT_STRING, &data, 0},
+        {"token-file", 0, CHT_OPT_STRING, &token_file, 0},
+    };
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    }
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return CHT_EXIT_USAGE;
+    if (rest > 0)
+        return cht_tool_usage("shell", "takes options only; see cheetah-db shell --help");
+    if (data != NULL && s.connect != NULL)
+        return cht_tool_usage("shell", "--connect and --data exclude each other");
+    if (data != NULL && !cht_dirs_add_list(&s.dirs, data))
+        code = CHT_EXIT_USAGE;
+    if (code == CHT_EXIT_OK && s.dirs.n > 0)
+        code = cht_tool_need_dirs(&s.dirs);
+    if (code == CHT_EXIT_OK && read_token(token_file, &s.token, &err) != CHT_OK)
+        code = cht_tool_failed(&err);
+    if (s.connect == NULL)
+        s.connect = LINK_CONNECT_DEFAULT;
+    base_name(s.dirs.n > 0 ? s.dirs.v[0] : CHT_DATA_DEFAULT, s.place, sizeof s.place);
+    cht_os_ignore_pipe();
+    if (code == CHT_EXIT_OK)
+        code = run(&s);
+    cht_free(s.token);
+    cht_dirs_fini(&s.dirs);
+    return code;
+}

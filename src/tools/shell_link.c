@@ -1,0 +1,353 @@
+/* shell_link: see shell_link.h. */
+#include "tools/shell_link.h"
+
+#include "http/dbs.h"
+#include "os/net.h"
+#include "os/sock.h"
+#include "os/thread.h"
+#include "tcp/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define BLOCK (256u << 10)
+#define ANSWER_MAX (256u << 20) /* of a page in this process */
+
+struct link {
+    /* a server */
+    int fd;              /* -1: in this process */
+    char *where, *token; /* owned */
+    struct cht_buf in;   /* received; [taken..len) is not answered yet */
+    size_t taken;
+    /* in this process */
+    struct cht_env *env;
+    struct dbs *dbs;
+    struct session_host host;
+    struct session_counts counts;
+    struct session session;
+    struct cht_buf line; /* parsed in place, so a copy */
+};
+
+static enum cht_rc send_all(int fd, const char *p, size_t n, struct cht_err *err)
+{
+    while (n > 0) {
+        ptrdiff_t some = cht_sock_write(fd, p, n);
+        if (some < 0)
+            return CHT_FAIL(err, CHT_CLOSED, "it cannot be written: the other side is gone");
+        p += some;
+        n -= (size_t)some;
+    }
+    return CHT_OK;
+}
+
+/* ---- a server ----------------------------------------------------------------------------------------------------- */
+
+static enum cht_rc receive(struct link *l, struct cht_err *err)
+{
+    struct cht_buf *b = &l->in;
+    if (l->taken > 0) {
+        memmove(b->data, b->data + l->taken, b->len - l->taken);
+        b->len -= l->taken;
+        l->taken = 0;
+    }
+    if (b->cap - b->len < BLOCK) {
+        enum cht_rc rc = cht_buf_reserve(b, b->len * 2 + BLOCK, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+    ptrdiff_t n = cht_sock_read(l->fd, b->data + b->len, b->cap - b->len);
+    if (n <= 0)
+        return CHT_FAIL(err, CHT_CLOSED, "the server has closed the connection");
+    b->len += (size_t)n;
+    return CHT_OK;
+}
+
+static enum cht_rc read_answer(struct link *l, struct cht_str *answer, struct cht_err *err)
+{
+    size_t looked = 0;
+    for (;;) {
+        const uint8_t *start = l->in.data + l->taken;
+        size_t have = l->in.len - l->taken;
+        const uint8_t *end = have > looked ? memchr(start + looked, '\n', have - looked) : NULL;
+        if (end != NULL) {
+            *answer = (struct cht_str){.p = start, .n = (size_t)(end - start)};
+            l->taken += answer->n + 1;
+            return CHT_OK;
+        }
+        looked = have;
+        enum cht_rc rc = receive(l, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+}
+
+static enum cht_rc authenticate(struct link *l, struct cht_err *err)
+{
+    char line[300];
+    struct cht_str answer;
+    if (l->token == NULL)
+        return CHT_OK;
+    int n = snprintf(line, sizeof line, "AUTH %s\n", l->token);
+    if (n < 0 || (size_t)n >= sizeof line)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the token is too long");
+    enum cht_rc rc = send_all(l->fd, line, (size_t)n, err);
+    if (rc == CHT_OK)
+        rc = read_answer(l, &answer, err);
+    if (rc == CHT_OK && (answer.n < 8 || memcmp(answer.p, "SUCCESS,", 8) != 0))
+        rc = CHT_FAIL(err, CHT_UNAUTHORIZED, "the server does not take the token");
+    return rc;
+}
+
+/* ---- in this process ---------------------------------------------------------------------------------------------- */
+
+/* Runs the lines in p[0..n); answers are handed to `out` where they get many, and are in the session where out < 0. */
+static enum cht_rc run_lines(struct link *l, char *p, size_t n, int out, struct cht_err *err)
+{
+    struct session *s = &l->session;
+    enum session_next next = SESSION_FULL;
+    while (next != SESSION_IDLE && next != SESSION_CLOSE) {
+        size_t used;
+        next = session_run(s, p, n, &used);
+        p += used;
+        n -= used;
+        if (next == SESSION_COMMIT) {
+            s->commit.flags = 0;
+            (void)cht_store_commit(s->db->store, &s->commit); /* its result is in it */
+            session_committed(s);
+        } else if (next == SESSION_JOB) {
+            session_job(s);
+        }
+        if (s->out.failed)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the answer");
+        if (out >= 0 && next != SESSION_COMMIT && next != SESSION_JOB) {
+            enum cht_rc rc = send_all(out, s->out.p, s->out.n, err);
+            session_taken(s);
+            if (rc != CHT_OK)
+                return rc;
+        }
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc relay_here(struct link *l, int in, int out, struct cht_err *err)
+{
+    struct cht_buf *b = &l->line;
+    enum cht_rc rc = CHT_OK;
+    bool end = false;
+    b->len = 0;
+    while (rc == CHT_OK && !end && !l->session.closing) {
+        if (b->cap - b->len < BLOCK + 1)
+            rc = cht_buf_reserve(b, b->len * 2 + BLOCK + 1, err);
+        if (rc != CHT_OK)
+            break;
+        size_t from = b->len;
+        ptrdiff_t n = cht_sock_read(in, b->data + b->len, b->cap - b->len - 1);
+        end = n <= 0;
+        b->len += n > 0 ? (size_t)n : 0;
+        if (end && b->len > 0)
+            b->data[b->len++] = '\n';
+        size_t lines = b->len;
+        while (lines > from && b->data[lines - 1] != '\n')
+            lines--;
+        if (lines == from)
+            continue;
+        rc = run_lines(l, (char *)b->data, lines, out, err);
+        memmove(b->data, b->data + lines, b->len - lines);
+        b->len -= lines;
+    }
+    return rc;
+}
+
+/* ---- from a pipe to a server -------------------------------------------------------------------------------------- */
+
+/* Counts the lines, up to one that says EXIT, behind which no answers come. */
+struct counter {
+    char head[6];
+    size_t n; /* of the line so far */
+    uint64_t lines;
+    bool exit;
+};
+
+static void count_lines(struct counter *c, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n && !c->exit; i++) {
+        if (p[i] != '\n') {
+            if (c->n < sizeof c->head)
+                c->head[c->n] = p[i] >= 'a' && p[i] <= 'z' ? (char)(p[i] - 'a' + 'A') : p[i];
+            c->n++;
+            continue;
+        }
+        c->exit = (c->n == 4 || (c->n == 5 && c->head[4] == '\r')) && memcmp(c->head, "EXIT", 4) == 0;
+        c->lines += !c->exit;
+        c->n = 0;
+    }
+}
+
+struct feeder {
+    int in, fd;
+    struct counter counter;
+    _Atomic uint64_t lines; /* sent, or about to be */
+};
+
+static void *feed(void *arg)
+{
+    struct feeder *f = arg;
+    static char block[BLOCK]; /* one feeder a process */
+    for (;;) {
+        ptrdiff_t n = cht_sock_read(f->in, block, sizeof block);
+        if (n <= 0)
+            break;
+        count_lines(&f->counter, block, (size_t)n);
+        atomic_store(&f->lines, f->counter.lines);
+        if (send_all(f->fd, block, (size_t)n, NULL) != CHT_OK)
+            return NULL;
+    }
+    if (f->counter.n > 0 && !f->counter.exit) {
+        count_lines(&f->counter, "\n", 1);
+        atomic_store(&f->lines, f->counter.lines);
+        if (send_all(f->fd, "\n", 1, NULL) != CHT_OK)
+            return NULL;
+    }
+    cht_sock_end(f->fd);
+    return NULL;
+}
+
+/* The thread that feeds may wait for input that never comes, after the server has ended: it lives until the process ends. */
+static enum cht_rc relay_there(struct link *l, int in, int out, struct cht_err *err)
+{
+    struct feeder *f = cht_calloc(1, sizeof *f);
+    struct cht_thread thread;
+    enum cht_rc rc = f == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory") : CHT_OK;
+    uint64_t answers = 0;
+    if (rc == CHT_OK) {
+        f->in = in;
+        f->fd = l->fd;
+        rc = cht_thread_start(&thread, "feed", feed, f, err);
+    }
+    while (rc == CHT_OK) {
+        rc = receive(l, err);
+        if (rc != CHT_OK)
+            break;
+        for (size_t i = 0; i < l->in.len; i++)
+            answers += l->in.data[i] == '\n';
+        rc = send_all(out, (const char *)l->in.data, l->in.len, err);
+        l->in.len = 0;
+        if (rc != CHT_OK)
+            return rc;
+    }
+    if (rc != CHT_CLOSED)
+        return rc;
+    uint64_t lines = atomic_load(&f->lines);
+    return answers >= lines
+               ? CHT_OK
+               : (CHT_FAIL(err, CHT_IO, "the server ended the connection: %llu of %llu lines were answered",
+                           (unsigned long long)answers, (unsigned long long)lines));
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+static enum cht_rc link_new(struct link **out, struct cht_err *err)
+{
+    struct link *l = cht_calloc(1, sizeof *l);
+    if (l == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a connection");
+    l->fd = -1;
+    *out = l;
+    return CHT_OK;
+}
+
+enum cht_rc link_connect(const char *where, const char *token, struct link **out, struct cht_err *err)
+{
+    struct link *l = NULL;
+    enum cht_rc rc = link_new(&l, err);
+    if (rc != CHT_OK)
+        return rc;
+    l->where = cht_strdup(where);
+    l->token = token != NULL ? cht_strdup(token) : NULL;
+    if (l->where == NULL || (token != NULL && l->token == NULL))
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a connection");
+    if (rc == CHT_OK)
+        rc = cht_sock_connect(where, &l->fd, err);
+    if (rc == CHT_OK)
+        rc = authenticate(l, err);
+    if (rc != CHT_OK) {
+        (void)link_close(l, NULL); /* the first failure is the one to tell */
+        return rc;
+    }
+    *out = l;
+    return CHT_OK;
+}
+
+enum cht_rc link_open(const struct cht_dirs *dirs, struct link **out, struct cht_err *err)
+{
+    struct link *l = NULL;
+    struct database *d = NULL;
+    bool created;
+    struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v, .dir_count = dirs->n};
+    enum cht_rc rc = link_new(&l, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_env_open(&cfg, &l->env, err);
+    if (rc == CHT_OK)
+        rc = dbs_new(l->env, &l->dbs, err);
+    if (rc == CHT_OK) {
+        l->host.dbs = l->dbs;
+        l->host.max_value_size = CHT_VALUE_DEFAULT_MAX;
+        l->host.answer_max = ANSWER_MAX;
+        session_init(&l->session, &l->host, &l->counts);
+        rc = dbs_open(l->dbs, l->session.database, true, 0, &d, &created, err);
+    }
+    if (rc != CHT_OK) {
+        (void)link_close(l, NULL); /* the first failure is the one to tell */
+        return rc;
+    }
+    dbs_put(d);
+    *out = l;
+    return CHT_OK;
+}
+
+enum cht_rc link_close(struct link *l, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    if (l == NULL)
+        return CHT_OK;
+    if (l->fd >= 0)
+        cht_net_close(l->fd);
+    if (l->session.host != NULL)
+        session_fini(&l->session);
+    dbs_free(l->dbs);
+    if (l->env != NULL)
+        rc = cht_env_close(l->env, err);
+    cht_buf_free(&l->in);
+    cht_buf_free(&l->line);
+    cht_free(l->where);
+    cht_free(l->token);
+    cht_free(l);
+    return rc;
+}
+
+enum cht_rc link_ask(struct link *l, const char *line, size_t n, struct cht_str *answer, struct cht_err *err)
+{
+    enum cht_rc rc = cht_buf_reserve(&l->line, n + 1, err);
+    if (rc != CHT_OK)
+        return rc;
+    memcpy(l->line.data, line, n);
+    l->line.data[n] = '\n';
+    if (l->fd >= 0) {
+        rc = send_all(l->fd, (const char *)l->line.data, n + 1, err);
+        return rc == CHT_OK ? read_answer(l, answer, err) : rc;
+    }
+    struct session *s = &l->session;
+    session_taken(s);
+    rc = run_lines(l, (char *)l->line.data, n + 1, -1, err);
+    if (rc == CHT_OK && s->out.n == 0)
+        rc = CHT_FAIL(err, CHT_CLOSED, "closed");
+    if (rc == CHT_OK)
+        *answer = (struct cht_str){.p = (const uint8_t *)s->out.p, .n = s->out.n - 1};
+    return rc;
+}
+
+enum cht_rc link_relay(struct link *l, int in, int out, struct cht_err *err)
+{
+    return l->fd >= 0 ? relay_there(l, in, out, err) : relay_here(l, in, out, err);
+}

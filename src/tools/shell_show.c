@@ -1,0 +1,279 @@
+/* shell_show: see shell_show.h. What was not written shows in ferror, which main asks once at the end. */
+#include "tools/shell_show.h"
+
+#include "base/alloc.h"
+#include "base/b64.h"
+#include "http/out.h"
+#include "reduce/mode.h"
+
+#include <string.h>
+
+#define NAME_MAX_COLUMNS 40u
+#define DUMP_ROWS 64u /* of 16 bytes */
+#define DECODED_MAX (1u << 20)
+
+/* ---- text --------------------------------------------------------------------------------------------------------- */
+
+static bool printable(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] < 0x20 || p[i] == 0x7F)
+            return false;
+    }
+    return true;
+}
+
+/* UTF-8 or ASCII without control characters: what out_string shows without escapes of its own. */
+static bool is_text(const uint8_t *p, size_t n)
+{
+    struct out o = {0};
+    bool text = printable(p, n);
+    if (text) {
+        out_string(&o, (const char *)p, n);
+        out_bytes(&o, "", 1);
+        text = !o.failed && strstr(o.p, "\\ufffd") == NULL;
+    }
+    out_free(&o);
+    return text;
+}
+
+/* A line of at most `columns` characters. */
+static void put_line(FILE *out, const char *p, size_t n, unsigned columns)
+{
+    if (columns < 8 || n <= columns) {
+        (void)fwrite(p, 1, n, out);
+    } else {
+        n = columns - 3;
+        while (n > 0 && ((uint8_t)p[n] & 0xC0) == 0x80) /* not in the middle of a character */
+            n--;
+        (void)fwrite(p, 1, n, out);
+        (void)fputs("...", out);
+    }
+    (void)fputc('\n', out);
+}
+
+static void dump(FILE *out, const uint8_t *p, size_t n)
+{
+    for (size_t at = 0; at < n && at < DUMP_ROWS * 16; at += 16) {
+        (void)fprintf(out, "%08zx ", at);
+        for (size_t i = 0; i < 16; i++) {
+            if (at + i < n)
+                (void)fprintf(out, " %02x", p[at + i]);
+            else
+                (void)fputs("   ", out);
+        }
+        (void)fputs("  ", out);
+        for (size_t i = at; i < n && i < at + 16; i++)
+            (void)fputc(p[i] >= 0x20 && p[i] < 0x7F ? p[i] : '.', out);
+        (void)fputc('\n', out);
+    }
+    if (n > DUMP_ROWS * 16)
+        (void)fprintf(out, "... %zu bytes in all\n", n);
+}
+
+/* ---- answers ------------------------------------------------------------------------------------------------------ */
+
+static bool starts(struct cht_str s, const char *with)
+{
+    size_t n = strlen(with);
+    return s.n >= n && memcmp(s.p, with, n) == 0;
+}
+
+static struct cht_str from(struct cht_str s, size_t n)
+{
+    return (struct cht_str){.p = s.p + n, .n = s.n - n};
+}
+
+/* What stands between `name=` and the next comma; n == 0 where it is not there. */
+static struct cht_str field(struct cht_str s, const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i + n < s.n; i++) {
+        if ((i > 0 && s.p[i - 1] != ',') || memcmp(s.p + i, name, n) != 0 || s.p[i + n] != '=')
+            continue;
+        struct cht_str v = from(s, i + n + 1);
+        const uint8_t *comma = memchr(v.p, ',', v.n);
+        v.n = comma != NULL ? (size_t)(comma - v.p) : v.n;
+        return v;
+    }
+    return (struct cht_str){.p = s.p, .n = 0};
+}
+
+/* Cuts the part before `c` off; all of it where there is none. */
+static struct cht_str cut(struct cht_str *s, char c)
+{
+    const uint8_t *end = memchr(s->p, c, s->n);
+    struct cht_str part = {.p = s->p, .n = end != NULL ? (size_t)(end - s->p) : s->n};
+    *s = end != NULL ? from(*s, part.n + 1) : from(*s, s->n);
+    return part;
+}
+
+static uint8_t nibble(uint8_t c) { return (uint8_t)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10); }
+
+/* The name as it can be typed: itself, or x and hexadecimal. */
+static void put_name(struct out *o, struct cht_str hex)
+{
+    size_t at = o->n, n = hex.n / 2;
+    if (!out_room(o, hex.n + 1))
+        return;
+    for (size_t i = 0; i < n; i++)
+        o->p[at + i] = (char)(nibble(hex.p[2 * i]) << 4 | nibble(hex.p[2 * i + 1]));
+    const uint8_t *name = (const uint8_t *)o->p + at;
+    bool plain =
+        is_text(name, n) && memchr(name, ' ', n) == NULL && name[0] != '*' && (n < 2 || name[0] != 'x');
+    if (!plain) {
+        o->p[at] = 'x';
+        memcpy(o->p + at + 1, hex.p, hex.n);
+        n = hex.n + 1;
+    }
+    o->n = at + n;
+}
+
+static void put_payload(struct out *o, const struct reduce_mode *m, struct cht_str b64)
+{
+    size_t n, had = o->n;
+    uint8_t *raw = cht_malloc(cht_b64_decoded_max(b64.n) + 1);
+    if (b64.n == 0)
+        out_text(o, "(no value)");
+    if (b64.n == 0 || raw == NULL || !cht_b64_decode(raw, (const char *)b64.p, b64.n, &n)) {
+        cht_free(raw);
+        return;
+    }
+    if (m != NULL && m->decoder != NULL && out_room(o, DECODED_MAX)) {
+        size_t k = reduce_decode(m->decoder, raw, n, o->p + o->n, DECODED_MAX);
+        o->n += k != SIZE_MAX ? k : 0;
+        if (k == 0)
+            out_text(o, "(malformed) ");
+    }
+    if (m == NULL || m->decoder == NULL || o->n == had + strlen("(malformed) ") || o->n == had) {
+        if (is_text(raw, n))
+            out_bytes(o, raw, n);
+        else
+            out_bytes(o, b64.p, b64.n);
+    }
+    cht_free(raw);
+}
+
+static void pad(struct out *o, size_t from_n, size_t width)
+{
+    while (o->n - from_n < width && !o->failed)
+        out_text(o, " ");
+    out_text(o, "  ");
+}
+
+/* The widest name, to a bound. */
+static size_t name_width(struct cht_str items)
+{
+    size_t width = 4;
+    struct out o = {0};
+    while (items.n > 0) {
+        struct cht_str item = cut(&items, ';');
+        o.n = 0;
+        put_name(&o, cut(&item, ':'));
+        width = o.n > width ? o.n : width;
+    }
+    out_free(&o);
+    return width < NAME_MAX_COLUMNS ? width : NAME_MAX_COLUMNS;
+}
+
+static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsigned columns)
+{
+    struct cht_str mode = field(head, "reducer"), more = field(head, "next_cursor"),
+                   count = field(head, "count");
+    const struct reduce_mode *m = mode.n > 0 ? reduce_mode_find((const char *)mode.p, mode.n) : NULL;
+    size_t width = name_width(items);
+    struct out o = {0};
+    if (items.n > 0)
+        (void)fprintf(out, "%-*s  %-12s  %s\n", (int)width, "PAIR", "KEY", mode.n > 0 ? "PAYLOAD" : "");
+    while (items.n > 0 && !o.failed) {
+        struct cht_str item = cut(&items, ';');
+        o.n = 0;
+        put_name(&o, cut(&item, ':'));
+        pad(&o, 0, width);
+        size_t at = o.n;
+        struct cht_str key = cut(&item, ':');
+        out_bytes(&o, key.p, key.n);
+        if (mode.n > 0) {
+            pad(&o, at, 12);
+            put_payload(&o, m, item);
+        }
+        put_line(out, o.p, o.n, columns);
+    }
+    (void)fprintf(out, "%.*s pair%s", (int)count.n, (const char *)count.p,
+                  count.n == 1 && *count.p == '1' ? "" : "s");
+    if (more.n > 0)
+        (void)fprintf(out, "; more behind %.*s", (int)more.n, (const char *)more.p);
+    (void)fputc('\n', out);
+    out_free(&o);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void show_answer(FILE *out, struct cht_str answer, unsigned columns)
+{
+    static const char value_mark[] = ",value=", items_mark[] = ",items=";
+    if (!starts(answer, "SUCCESS,")) {
+        put_line(out, (const char *)answer.p, answer.n, 0);
+        return;
+    }
+    answer = from(answer, strlen("SUCCESS,"));
+    if (starts(answer, "size=")) {
+        struct cht_str size = field(answer, "size");
+        struct cht_str value = from(answer, strlen("size=") + size.n + strlen(value_mark));
+        if (is_text(value.p, value.n))
+            put_line(out, (const char *)value.p, value.n, 0);
+        else
+            dump(out, value.p, value.n);
+        (void)fprintf(out, "%.*s byte%s\n", (int)size.n, (const char *)size.p, value.n == 1 ? "" : "s");
+        return;
+    }
+    for (size_t i = 0; i + strlen(items_mark) <= answer.n; i++) {
+        if (memcmp(answer.p + i, items_mark, strlen(items_mark)) == 0) {
+            show_page(out, (struct cht_str){.p = answer.p, .n = i}, from(answer, i + strlen(items_mark)),
+                      columns);
+            return;
+        }
+    }
+    put_line(out, (const char *)answer.p, answer.n, 0);
+}
+
+void show_help(FILE *out, const char *word)
+{
+    static const struct {
+        const char *word, *form, *what;
+    } rows[] = {
+        {"INSERT", "INSERT[:size] VALUE", "a new value; the answer is its key"},
+        {"READ", "READ KEY", "the value under a key"},
+        {"EDIT", "EDIT[:size] KEY VALUE", "another value, of any length, under the same key"},
+        {"DELETE", "DELETE KEY", "the value goes; its key is never given out again"},
+        {"PAIR_SET", "PAIR_SET PAIR KEY", "map a name to a key"},
+        {"PAIR_GET", "PAIR_GET PAIR", "the key a name is mapped to"},
+        {"PAIR_DEL", "PAIR_DEL PAIR", "unmap a name; the value stays"},
+        {"PAIR_SCAN", "PAIR_SCAN PREFIX [limit] [after]",
+         "names under a prefix, in byte order; * is all of them"},
+        {"PAIR_REDUCE", "PAIR_REDUCE MODE PREFIX [limit] [after]",
+         "the same with payloads, decoded as the mode says"},
+        {"DATABASE", "DATABASE NAME", "another database; one that is not there is made"},
+        {"AUTH", "AUTH TOKEN", "for a server that wants a token"},
+        {"HELP", "HELP [COMMAND]", "this"},
+        {"EXIT", "EXIT", "leave (or Ctrl-D)"},
+    };
+    bool found = false;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (word == NULL || strcmp(word, rows[i].word) == 0) {
+            (void)fprintf(out, "  %-40s %s\n", rows[i].form, rows[i].what);
+            found = true;
+        }
+    }
+    if (!found)
+        (void)fprintf(out, "  there is no command '%.40s'; HELP lists them\n", word);
+    if (word == NULL || strcmp(word, "PAIR_REDUCE") == 0)
+        (void)fputs("  modes: counts probabilities continuations topk contexts cache bias meta payloads "
+                    "queue-drain\n",
+                    out);
+    if (word == NULL || strncmp(word, "PAIR_", 5) == 0)
+        (void)fputs(
+            "  PAIR, PREFIX, after: bytes as text, or x and hexadecimal (x6374783a is ctx:), or * for none\n"
+            "  limit: 256 unless said, at most 4096; negative: no limit\n",
+            out);
+}

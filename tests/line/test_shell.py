@@ -1,0 +1,385 @@
+"""The shell: piped (the bare protocol) and on a terminal (a pty), to a server and on stopped data."""
+import base64
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import harness
+import pytest
+
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_") and k not in ("LC_ALL", "LANG", "LC_CTYPE")}
+
+
+def piped(*flags, text, env=None, timeout=60):
+    return subprocess.run([harness.BINARY, "shell", *flags], input=text if isinstance(text, bytes) else text.encode(), capture_output=True,
+                          timeout=timeout, env=dict(CLEAN, **(env or {})))
+
+
+@pytest.fixture(params=["server", "data"])
+def where(request, launch, tmp_path):
+    """The flags of a shell to a fresh server, or on a fresh directory."""
+    if request.param == "server":
+        return ["--connect", "127.0.0.1:%d" % launch().line_port]
+    path = tmp_path / "cheetah_data"
+    assert subprocess.run([harness.BINARY, "create", "default", "--data", str(path)], timeout=60).returncode == 0
+    return ["--data", str(path)]
+
+
+# ---- piped -----------------------------------------------------------------------------------------------------------
+
+
+def test_bare_protocol(where):
+    text = "INSERT hello\nREAD 1\nPAIR_SET ctx: 1\nPAIR_SCAN *\nPAIR_REDUCE counts *\nHELP\nDATABASE other\nREAD 1\nINSERT:5 four"
+    result = piped(*where, text=text)
+    assert result.stdout.decode().splitlines() == [
+        "SUCCESS,key=1", "SUCCESS,size=5,value=hello", "SUCCESS,pair_set", "SUCCESS,count=1,items=6374783a:1",
+        "SUCCESS,reducer=counts,count=1,items=6374783a:1:aGVsbG8=", "ERROR,unknown_command", "SUCCESS,database_changed_to_other",
+        "ERROR,key_not_found", "ERROR,value_size_mismatch (expected 5, got 4)"]
+    assert result.returncode == 0 and result.stderr == b""
+
+
+def test_what_was_written_stays(where):
+    assert piped(*where, text="INSERT hello\nPAIR_SET p 1\n").returncode == 0
+    assert piped(*where, text="READ 1\nPAIR_GET p\n").stdout == b"SUCCESS,size=5,value=hello\nSUCCESS,key=1\n"
+
+
+def test_ten_thousand_lines(where):
+    text = b"".join(b"INSERT:8 v%07d\nREAD %d\n" % (n, n) for n in range(1, 10001))
+    result = piped(*where, text=text)
+    expected = b"".join(b"SUCCESS,key=%d\nSUCCESS,size=8,value=v%07d\n" % (n, n) for n in range(1, 10001))
+    assert result.stdout == expected and result.returncode == 0
+
+
+def test_large_lines(where):
+    value = b"v" * (5 << 20)
+    result = piped(*where, text=b"INSERT " + value + b"\nREAD 1\nINSERT small\n")
+    assert result.stdout == b"SUCCESS,key=1\nSUCCESS,size=%d,value=%s\nSUCCESS,key=2\n" % (len(value), value)
+
+
+def test_exit_ends(where):
+    result = piped(*where, text="INSERT a\nexit\nINSERT b\n")
+    assert result.stdout == b"SUCCESS,key=1\n" and result.returncode == 0
+    assert piped(*where, text="READ 2\n").stdout == b"ERROR,key_not_found\n"
+
+
+def test_nothing_to_do(where):
+    result = piped(*where, text="")
+    assert result.stdout == b"" and result.returncode == 0
+
+
+def test_output_that_gets_nowhere(where):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([harness.BINARY, "shell", *where], input=b"READ 1\n", stdout=full, stderr=subprocess.PIPE, env=CLEAN, timeout=60)
+    assert result.returncode == 1 and result.stderr
+
+
+def test_no_server():
+    result = piped("--connect", "127.0.0.1:1", text="READ 1\n")
+    assert result.returncode == 1 and b"127.0.0.1:1" in result.stderr
+
+
+@pytest.mark.parametrize("flags", [["--nonsense"], ["extra"], ["--connect"], ["--connect", "nonsense"], ["--connect", "a:1", "--data", "b"],
+                                   ["--data", "a,,b"]])
+def test_usage(flags):
+    result = piped(*flags, text="")
+    assert result.returncode == 2 and result.stderr and not result.stdout
+
+
+def test_data_that_is_not_there(tmp_path):
+    result = piped("--data", str(tmp_path / "nowhere"), text="READ 1\n")
+    assert result.returncode == 1 and b"no such data directory" in result.stderr and not (tmp_path / "nowhere").exists()
+
+
+def test_data_of_a_running_server(launch):
+    server = launch()
+    result = piped("--data", server.data, text="READ 1\n")
+    assert result.returncode == 1 and b"in use by another process" in result.stderr
+
+
+def test_data_of_a_killed_server(launch):
+    server = launch()
+    with server.line() as line:
+        line.ask("INSERT survives")
+    server.kill()
+    assert piped("--data", server.data, text="READ 1\n").stdout == b"SUCCESS,size=8,value=survives\n"
+    server.restart()
+    with server.line() as line:
+        assert line.ask("READ 1") == b"SUCCESS,size=8,value=survives"
+
+
+def test_help():
+    result = piped("--help", text="")
+    assert result.returncode == 0 and b"--connect" in result.stdout and b"--data" in result.stdout
+
+
+def test_tokens(launch, tmp_path):
+    path, mine, wrong = tmp_path / "tokens", tmp_path / "mine", tmp_path / "wrong"
+    path.write_text("secret write *\n")
+    mine.write_text("secret\n")
+    wrong.write_text("wrong\n")
+    path.chmod(0o600)
+    server = launch("--tokens", str(path), ready=False)
+    harness.wait_for(lambda: server.client(check=False, token="secret").get("/readyz").status == 200, 30, "/readyz")
+    to = ["--connect", "127.0.0.1:%d" % server.line_port]
+    assert piped(*to, text="READ 1\n").stdout == b"ERROR,unauthorized\n"
+    assert piped(*to, "--token-file", str(mine), text="INSERT a\n").stdout == b"SUCCESS,key=1\n"
+    assert piped(*to, text="READ 1\n", env={"CHEETAH_TOKEN": "secret"}).stdout == b"SUCCESS,size=1,value=a\n"
+    refused = piped(*to, "--token-file", str(wrong), text="READ 1\n")
+    assert refused.returncode == 1 and b"token" in refused.stderr and refused.stdout == b""
+
+
+def test_a_server_that_dies(launch):
+    """Fewer answers than lines is a failure."""
+    server = launch()
+    with subprocess.Popen([harness.BINARY, "shell", "--connect", "127.0.0.1:%d" % server.line_port], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN) as shell:
+        shell.stdin.write(b"INSERT a\n")
+        shell.stdin.flush()
+        assert shell.stdout.readline() == b"SUCCESS,key=1\n"
+        os.kill(server.process.pid, signal.SIGSTOP)
+        shell.stdin.write(b"READ 1\n" * 10)
+        shell.stdin.flush()
+        time.sleep(0.2)
+        server.kill()
+        assert shell.wait(20) == 1
+        assert b"answered" in shell.stderr.read()
+
+
+# ---- on a terminal ---------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A shell on a pty. What it prints is kept as text, without escape sequences."""
+
+    def __init__(self, flags, history, columns=100, env=None):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ.clear()
+            os.environ.update(dict(CLEAN, TERM="xterm", CHEETAH_HISTORY=str(history), COLUMNS=str(columns), **(env or {})))
+            os.execv(harness.BINARY, [harness.BINARY, "shell", *flags])
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self.raw, self.code = b"", None
+
+    def text(self):
+        text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\([A-Z]", b"", self.raw)
+        return text.replace(b"\r", b"").decode("utf-8", "replace")
+
+    def read(self, seconds):
+        if select.select([self.fd], [], [], seconds)[0]:
+            try:
+                data = os.read(self.fd, 65536)
+            except OSError:
+                return False
+            self.raw += data
+            return bool(data)
+        return True
+
+    def expect(self, wanted, seconds=20):
+        """Waits until the text holds what is wanted; returns what came up to there and forgets it."""
+        end = time.monotonic() + seconds
+        while wanted not in self.text():
+            assert time.monotonic() < end, "no %r in %r" % (wanted, self.text())
+            assert self.read(0.2) or wanted in self.text(), "it ended: %r" % self.text()
+        text = self.text()
+        self.raw = text.partition(wanted)[2].encode()
+        return text.partition(wanted)[0]
+
+    def type(self, text):
+        """Keys, once the editor reads them: it prints the prompt a moment before it takes the terminal over."""
+        harness.wait_for(lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON, 10, "the editor")
+        os.write(self.fd, text.encode() if isinstance(text, str) else text)
+
+    def run(self, command, prompt="[cheetah_data/default]> "):
+        """Types a command; returns the lines of its answer."""
+        self.type(command + "\n")
+        lines = self.expect(prompt).split("\n")
+        return [line.rstrip() for line in lines[1:-1]]
+
+    def wait(self, seconds=20):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.read(0.05)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+                return self.code
+        raise AssertionError("it did not end: %r" % self.text())
+
+    def close(self):
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@pytest.fixture
+def terminal(where, tmp_path):
+    opened = []
+
+    def start(**more):
+        opened.append(Terminal(where, tmp_path / "history", **more))
+        opened[-1].expect("[cheetah_data/default]> ")
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def test_conversation(terminal):
+    shell = terminal()
+    assert shell.run("INSERT hello world") == ["key=1"]
+    assert shell.run("READ 1") == ["hello world", "11 bytes"]
+    assert shell.run("READ 2") == ["ERROR,key_not_found"]
+    assert shell.run("EDIT 1 x") == ["key=1_updated"]
+    assert shell.run("READ 1") == ["x", "1 byte"]
+    assert shell.run("PAIR_SET ctx: 1") == ["pair_set"]
+    assert shell.run("") == []
+    assert shell.run("NONSENSE") == ["ERROR,unknown_command"]
+    shell.type("EXIT\n")
+    assert shell.wait() == 0
+
+
+def test_tables_and_decoded_payloads(terminal):
+    shell = terminal()
+    counts = bytes([1, 3, 0, 2]) + b"".join(n.to_bytes(4, "big") for n in (7, 2, 9, 5))
+    json_text = b'{"a":1}'
+    for value in (counts, json_text):
+        shell.run("INSERT " + base64.b64encode(value).decode())
+    assert shell.run("PAIR_SCAN *") == ["0 pairs"]
+    shell.run("INSERT plain")
+    for name, key in [("cnt:3:x", 3), ("x0001", 3), ("gone", 99)]:
+        shell.run("PAIR_SET %s %d" % (name, key))
+    lines = shell.run("PAIR_SCAN *")
+    assert [line.split() for line in lines] == [["PAIR", "KEY"], ["x0001", "3"], ["cnt:3:x", "3"], ["gone", "99"], ["3", "pairs"]]
+    lines = shell.run("PAIR_REDUCE payloads *")
+    assert [line.split() for line in lines] == [["PAIR", "KEY", "PAYLOAD"], ["x0001", "3", "plain"], ["cnt:3:x", "3", "plain"],
+                                                ["gone", "99", "(no", "value)"], ["3", "pairs"]]
+    assert shell.run("PAIR_SCAN * 1")[-1] == "1 pair; more behind x0001"
+
+
+def test_payload_decoders(launch, tmp_path):
+    """Binary payloads, as the statistics layer writes them, are shown decoded."""
+    server = launch()
+    http = server.client()
+    counts = bytes([1, 3, 0, 2]) + b"".join(n.to_bytes(4, "big") for n in (7, 2, 9, 5))
+    http.upsert(b"cnt:3:a", counts)
+    http.upsert(b"cnt:3:b", b"\1\3\0\xff")
+    http.upsert(b"meta:a", b'{"a": 1}')
+    key = http.upsert(b"nl", b"one\ntwo")
+    binary = http.upsert(b"bin", b"\0\1\2abc")
+    shell = Terminal(["--connect", "127.0.0.1:%d" % server.line_port], tmp_path / "history")
+    shell.expect("[cheetah_data/default]> ")
+    lines = shell.run("PAIR_REDUCE counts cnt:3:")
+    assert '"order":3,"followers":[[7,2],[9,5]]' in lines[1] and "(malformed)" in lines[2] and lines[3] == "2 pairs"
+    assert '"json":{"a":1}' in shell.run("PAIR_REDUCE meta meta:")[1]
+    assert shell.run("READ %d" % key)[0].startswith("ERROR,value_contains_newline")
+    lines = shell.run("READ %d" % binary)
+    assert lines == ["00000000  00 01 02 61 62 63                                ...abc", "6 bytes"]
+    shell.close()
+
+
+def test_long_lines_are_cut(terminal):
+    shell = terminal(columns=60)
+    shell.run("INSERT " + "v" * 500)
+    shell.run("PAIR_SET p 1")
+    lines = shell.run("PAIR_REDUCE payloads p")
+    assert len(lines[1]) == 60 and lines[1].endswith("vvv...")
+
+
+def test_prompt_follows_the_database(terminal):
+    shell = terminal()
+    assert shell.run("DATABASE words", "[cheetah_data/words]> ") == ["database_changed_to_words"]
+    assert shell.run("INSERT x", "[cheetah_data/words]> ") == ["key=1"]
+    assert shell.run("DATABASE no/such", "[cheetah_data/words]> ") == ["ERROR,invalid_database_name"]
+    assert shell.run("DATABASE default") == ["database_changed_to_default"]
+    assert shell.run("READ 1") == ["ERROR,key_not_found"]
+
+
+def test_help_on_a_terminal(terminal):
+    shell = terminal()
+    text = "\n".join(shell.run("HELP"))
+    for word in ("INSERT", "READ", "EDIT", "DELETE", "PAIR_SET", "PAIR_GET", "PAIR_DEL", "PAIR_SCAN", "PAIR_REDUCE", "DATABASE", "EXIT"):
+        assert word in text
+    one = shell.run("help read")
+    assert len(one) == 1 and one[0].split()[:2] == ["READ", "KEY"]
+
+
+def test_completion(terminal):
+    shell = terminal()
+    shell.type("INS\t")
+    shell.type("done\n")
+    shell.expect("key=1")
+    shell.expect("> ")
+    shell.type("PAIR_\t\t")
+    listed = shell.expect("PAIR_SCAN")
+    assert "PAIR_GET" in listed
+    shell.type("R\tcont\t\x15")  # contexts or continuations: only "cont" is common; the line is dropped
+    shell.type("PAIR_R\tprob\t*\n")
+    shell.expect("0 pairs")
+
+
+def test_editing_and_history(terminal):
+    shell = terminal()
+    shell.type("INSERT abd\x1b[D\x7fc\n")  # one to the left, rub out b, type c
+    shell.expect("key=1")
+    shell.expect("> ")
+    assert shell.run("READ 1") == ["acd", "3 bytes"]
+    shell.run("AUTH secret-token")
+    shell.type("EXIT\n")
+    assert shell.wait() == 0
+    again = terminal()
+    again.type("\x1b[A\x1b[A\n")  # EXIT, then READ 1: the token is not kept
+    again.expect("acd")
+    again.type("\x04")
+    assert again.wait() == 0
+
+
+def test_history_file(where, tmp_path):
+    history = tmp_path / "history"
+    shell = Terminal(where, history)
+    shell.expect("> ")
+    shell.run("READ 7")
+    shell.run("AUTH secret-token")
+    shell.type("EXIT\n")
+    assert shell.wait() == 0
+    shell.close()
+    kept = history.read_text()
+    assert "READ" in kept and "secret" not in kept and history.stat().st_mode & 0o077 == 0
+
+
+def test_interrupt_drops_the_line(terminal):
+    shell = terminal()
+    shell.type("INSERT not this")
+    shell.expect("not this")
+    shell.type("\x03")
+    shell.expect("[cheetah_data/default]> ")
+    assert shell.run("READ 1") == ["ERROR,key_not_found"]
+
+
+def test_utf8(terminal):
+    shell = terminal()
+    assert shell.run("INSERT gr\u00fc\u00dfe") == ["key=1"]
+    assert shell.run("READ 1") == ["gr\u00fc\u00dfe", "7 bytes"]
+
+
+def test_lost_connection(launch, tmp_path):
+    server = launch("--line-idle-timeout", "1")
+    shell = Terminal(["--connect", "127.0.0.1:%d" % server.line_port], tmp_path / "history")
+    shell.expect("> ")
+    shell.run("DATABASE words", "[cheetah_data/words]> ")
+    harness.wait_for(lambda: server.log("line_connection"), 15, "the idle time-out")
+    lines = shell.run("INSERT x", "[cheetah_data/words]> ")
+    assert "connection was lost" in lines[0]
+    assert shell.run("INSERT y", "[cheetah_data/words]> ") == ["key=1"]
+    server.kill()
+    shell.type("READ 1\n")
+    assert shell.wait() == 1
+    shell.close()
