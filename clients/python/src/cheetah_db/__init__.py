@@ -1,0 +1,30 @@
+"""cheetah_db: the client of cheetah-db. Client waits, AsyncClient is for asyncio; both have the same methods.
+
+    from cheetah_db import Client
+
+    with Client("http://127.0.0.1:8080", database="corpus") as db:
+        key = db.insert(b"hello")
+"""
+from . import payloads
+from ._async.batch import AsyncBatch
+from ._async.client import AsyncClient
+from ._sync.batch import Batch
+from ._sync.client import Client
+from .errors import (
+    APIError, BadRequest, BatchError, BatchFailed, CheetahError, Conflict, ConnectionLost, Forbidden, NotFound,
+    ProtocolError, StorageFull, StreamCut, TooLarge, Unauthorized, Unavailable,
+)  # fmt: skip
+from .retry import Retry
+from .types import (
+    Candidate, ContextMatch, Counted, CountsOfCounts, Deleted, Operation, Pair, Prediction, Progress, Row, Score,
+    Similar, Smoothed, Stats, Total, Value, Written,
+)  # fmt: skip
+
+__version__ = "1.0.0"
+__all__ = [
+    "APIError", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
+    "CheetahError", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "Deleted",
+    "Forbidden", "NotFound", "Operation", "Pair", "Prediction", "Progress", "ProtocolError", "Retry", "Row", "Score",
+    "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "Unauthorized", "Unavailable",
+    "Value", "Written", "payloads",
+]  # fmt: skip

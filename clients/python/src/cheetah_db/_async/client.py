@@ -1,0 +1,13 @@
+"""The client: all its parts in one."""
+from __future__ import annotations
+
+from .batch import AsyncBatches
+from .model import AsyncModel
+from .pairs import AsyncPairs
+from .reduce import AsyncReducers
+from .service import AsyncService
+from .values import AsyncValues
+
+
+class AsyncClient(AsyncValues, AsyncPairs, AsyncBatches, AsyncReducers, AsyncModel, AsyncService):
+    """A client of cheetah-db over HTTP for asyncio; several tasks may share one."""

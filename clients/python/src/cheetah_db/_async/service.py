@@ -1,0 +1,68 @@
+"""Databases, health, metrics, version."""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+from urllib.parse import quote
+
+from ..errors import ConnectionLost, Unavailable
+from ..wire import Call, dump
+from .transport import AsyncTransport
+
+
+def _path(name: str) -> str:
+    return "/databases/" + quote(name, safe="")
+
+
+class AsyncService(AsyncTransport):
+    async def databases(self) -> List[str]:
+        return list((await self._json(Call("GET", "/databases")))["databases"])
+
+    async def create_database(self, name: str, *, shards: Optional[int] = None) -> bool:
+        """True: it is new. Without it a database is made by its first write."""
+        body = None if shards is None else dump({"shards": shards})
+        answer = await self._send(Call("PUT", _path(name), {}, body, None if body is None else "application/json"))
+        return answer.status_code == 201
+
+    async def database_statistics(self, name: Optional[str] = None) -> Dict[str, Any]:
+        """Keys, values, pairs, bytes by length, shards, log position; of this client's database unless named."""
+        answer: Dict[str, Any] = await self._json(Call("GET", _path(name or self.database)))
+        return answer
+
+    async def drop_database(self, name: str) -> None:
+        """Deletes a database and its files."""
+        await self._send(Call("DELETE", _path(name), {"confirm": name}, gone_is_done=True))
+
+    async def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
+        """Writes everything to its place and lets go of the log."""
+        answer: Dict[str, Any] = await self._json(Call("POST", _path(name or self.database) + "/checkpoint"))
+        return answer
+
+    async def health(self) -> Dict[str, Any]:
+        """What /healthz says; raises where the process does not answer."""
+        answer: Dict[str, Any] = await self._json(Call("GET", "/healthz"))
+        return answer
+
+    async def ready(self) -> bool:
+        """Whether requests are welcome, now: does not wait and does not retry."""
+        probe = self.on(self.database)
+        probe._retry = self._retry._replace(attempts=0)
+        try:
+            await probe._json(Call("GET", "/readyz"))
+        except (ConnectionLost, Unavailable):
+            return False
+        return True
+
+    async def version(self) -> str:
+        return str((await self._json(Call("GET", "/version")))["version"])
+
+    async def openapi(self) -> str:
+        return (await self._send(Call("GET", "/openapi.yaml"))).text
+
+    async def metrics_text(self) -> str:
+        """Prometheus text."""
+        return (await self._send(Call("GET", "/metrics"))).text
+
+    async def metrics(self) -> Dict[str, float]:
+        """The samples: {"name{labels}": value}."""
+        lines = (line.rpartition(" ") for line in (await self.metrics_text()).splitlines() if line[:1] not in ("", "#"))
+        return {name: float(value) for name, _, value in lines}

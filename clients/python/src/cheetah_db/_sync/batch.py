@@ -1,0 +1,118 @@
+# Made by unasync.py from _async/batch.py; change that.
+"""Many operations in one request and one commit."""
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
+
+from ..errors import APIError, BatchError, ProtocolError, error_of
+from ..types import Operation
+from ..wire import NDJSON, Call, b64, checked_key, checked_pair, checked_value, dump
+from .transport import Transport
+
+
+class Batches(Transport):
+    def batch(self, *, atomic: bool = False, max_operations: int = 10_000, max_bytes: int = 16 << 20) -> "Batch":
+        """Collects operations, and sends them when there are many, at flush() and at the end of the with block."""
+        return Batch(self, atomic, max_operations, max_bytes)
+
+    def run(self, operations: Sequence[Operation], *, atomic: bool = False, results: bool = True) -> None:
+        """One request; gives each operation its result. BatchError where some failed; BatchFailed where an atomic one was
+        not applied. It is sent again after a lost connection only where all operations may be repeated: reads, edits and
+        upserts; no inserts, no deletes. results=False: the operations are not told their results."""
+        content = b"".join(dump(operation.body) + b"\n" for operation in operations)
+        params = self._params(atomic=atomic or None, results=None if results else False)
+        repeatable = all(operation.repeatable for operation in operations)
+        lines, end = self._collect(Call("POST", "/batch", params, content, NDJSON, repeatable=repeatable))
+        failures: List[Tuple[Optional[int], APIError]] = []
+        if end.get("count") != len(operations) or (results and len(lines) != len(operations)):
+            raise ProtocolError(f"{len(operations)} operations were answered by {len(lines)} lines, end {end}")
+        for i, line in enumerate(lines):
+            error = error_of(line) if line["status"] >= 400 else None
+            if results:
+                operations[i].settle(line, error)
+            if error is not None:
+                failures.append((i if results else None, error))
+        if failures:
+            raise BatchError(failures)
+
+
+class Batch:
+    """Operations on their way; made by batch(). Not for several tasks or threads at once.
+
+    Each method returns the Operation, which has its result (key, size, value) after the flush. Operations that fail are
+    reported as one BatchError by the flush that sent them; the others of it are applied. With atomic=True everything is one
+    request, sent at the end, and is applied whole or not at all. If the with block ends by an exception, what has not been
+    sent is thrown away.
+    """
+
+    def __init__(self, client: Batches, atomic: bool, max_operations: int, max_bytes: int) -> None:
+        self._client, self._atomic = client, atomic
+        self._most, self._most_bytes = max_operations, max_bytes
+        self._operations: List[Operation] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """How many operations wait."""
+        return len(self._operations)
+
+    def insert(self, value: bytes) -> Operation:
+        return self._add({"op": "insert", "value": b64(checked_value(value))})
+
+    def read(self, key: int) -> Operation:
+        return self._add({"op": "read", "key": checked_key(key)})
+
+    def edit(self, key: int, value: bytes) -> Operation:
+        return self._add({"op": "edit", "key": checked_key(key), "value": b64(checked_value(value))})
+
+    def delete(self, key: int) -> Operation:
+        return self._add({"op": "delete", "key": checked_key(key)})
+
+    def pair_set(self, pair: bytes, key: int) -> Operation:
+        return self._add({"op": "pair_set", "pair": b64(checked_pair(pair)), "key": checked_key(key)})
+
+    def pair_put(self, pair: bytes, value: bytes) -> Operation:
+        return self._add(
+            {"op": "pair_put", "pair": b64(checked_pair(pair)), "value": b64(checked_value(value))}
+        )
+
+    def pair_get(self, pair: bytes, *, values: bool = False) -> Operation:
+        return self._add({"op": "pair_get", "pair": b64(checked_pair(pair)), "values": values})
+
+    def pair_delete(self, pair: bytes, *, values: bool = False) -> Operation:
+        return self._add({"op": "pair_del", "pair": b64(checked_pair(pair)), "values": values})
+
+    def flush(self) -> None:
+        """Sends what waits. If the request fails with nothing done (no connection, 503), the operations wait on."""
+        sent, size = self._operations, self._bytes
+        if not sent:
+            return
+        self._operations, self._bytes = [], 0
+        try:
+            self._client.run(sent, atomic=self._atomic)
+        except Exception as error:
+            nothing_done = getattr(error, "not_started", False) or getattr(error, "may_have_happened", True) is False
+            if nothing_done:
+                self._operations, self._bytes = sent, size
+            raise
+
+    def _add(self, body: Dict[str, Any]) -> Operation:
+        operation = Operation(body)
+        size = 64 + len(body.get("value", "")) + len(body.get("pair", ""))
+        full = len(self._operations) >= self._most or self._bytes + size > self._most_bytes
+        if full and not self._atomic:
+            self.flush()
+        self._operations.append(operation)
+        self._bytes += size
+        return operation
+
+    def __enter__(self) -> "Batch":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if kind is None:
+            self.flush()
+        else:
+            self._operations, self._bytes = [], 0

@@ -1,0 +1,71 @@
+# Made by unasync.py from _async/model.py; change that.
+"""Counting n-grams and asking the model."""
+from __future__ import annotations
+
+from typing import Any, Iterator, Dict, Iterable, List, Optional, Sequence
+
+from ..types import ContextMatch, Counted, Prediction, Score, Tree, context_of, prediction_of
+from ..wire import NDJSON, Call, checked_limit, dump
+from .transport import Transport
+
+
+class Model(Transport):
+    def ngrams(self, documents: Iterable[Sequence[int]], *, order: int = 3) -> Counted:
+        """Counts the n-grams of documents (lists of tokens), all in one request and one commit. Not sent again after a lost
+        connection: they may have been counted."""
+        return self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order)
+
+    def ingest(
+        self, documents: Iterable[Sequence[int]], *, order: int = 3, request_bytes: int = 4 << 20
+    ) -> Iterator[Counted]:
+        """The same for any number of documents: cut into requests of about so many bytes, each a commit of its own. Yields
+        what each has counted; after an error the documents of all that were yielded are counted."""
+        waiting: List[bytes] = []
+        size = 0
+        for document in documents:
+            line = dump({"tokens": list(document)}) + b"\n"
+            if waiting and size + len(line) > request_bytes:
+                yield self._count(waiting, order)
+                waiting, size = [], 0
+            waiting.append(line)
+            size += len(line)
+        if waiting:
+            yield self._count(waiting, order)
+
+    def _count(self, lines: List[bytes], order: int) -> Counted:
+        params = self._params(order=order)
+        call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=False)
+        return Counted(**self._json(call))
+
+    def contexts(
+        self, tree: Tree, *, limit: Optional[int] = None, depth: Optional[int] = None
+    ) -> List[ContextMatch]:
+        """Context relativism: the contexts whose vector starts with the encoding of the tree, with what follows them."""
+        checked_limit(limit)
+        body: Dict[str, Any] = {"tree": tree, "depth": depth}
+        if limit is not None:
+            body["limit"] = limit
+        lines, _ = self._collect(self._question("/contexts", body))
+        return [context_of(line) for line in lines]
+
+    def predict(
+        self, tokens: Sequence[int], *, k: int = 20, max_order: int = 3, blend: bool = False
+    ) -> Prediction:
+        """Candidates for the next token: from the deepest context that has any, or with blend=True a mixture of all."""
+        mode = "blend" if blend else "deepest"
+        body = {"tokens": list(tokens), "k": k, "max_order": max_order, "mode": mode}
+        return prediction_of(self._json(self._question("/predict", body)))
+
+    def predict_levels(self, tokens: Sequence[int], *, k: int = 20, max_order: int = 3) -> List[Prediction]:
+        """The candidates of every order, the deepest first."""
+        body = {"tokens": list(tokens), "k": k, "max_order": max_order, "mode": "levels"}
+        lines, _ = self._collect(self._question("/predict", body))
+        return [prediction_of(line) for line in lines]
+
+    def score(self, tokens: Sequence[int], *, max_order: int = 3) -> Score:
+        """How likely a sequence is; per_token: log10 of each token after the first."""
+        answer = self._json(self._question("/score", {"tokens": list(tokens), "max_order": max_order}))
+        return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"])
+
+    def _question(self, path: str, body: Dict[str, Any]) -> Call:
+        return Call("POST", path, self._params(), dump(body), "application/json")

@@ -1,0 +1,82 @@
+# Made by unasync.py from _async/pairs.py; change that.
+"""Byte strings that lead to keys."""
+from __future__ import annotations
+
+from typing import Iterator, Optional
+
+from ..errors import NotFound
+from ..types import Deleted, Pair, Written, pair_of
+from ..wire import RAW, Call, checked_key, checked_pair, checked_value, dump, url_bytes
+from .transport import Transport
+
+
+def _path(pair: bytes) -> str:
+    return "/pairs/" + url_bytes(checked_pair(pair))
+
+
+class Pairs(Transport):
+    def pair_set(self, pair: bytes, key: int) -> bool:
+        """Maps a pair to a key (which need not have a value yet). True: the pair is new."""
+        body = dump({"key": checked_key(key)})
+        answer = self._send(Call("PUT", _path(pair), self._params(), body, "application/json"))
+        return answer.status_code == 201
+
+    def pair_put(self, pair: bytes, value: bytes) -> Written:
+        """Stores a value under a pair, in one commit: replaces that of the key it leads to, or inserts and maps."""
+        answer = self._send(Call("PUT", _path(pair), self._params(), checked_value(value), RAW))
+        return Written(int(answer.json()["key"]), answer.status_code == 201)
+
+    def pair_get(self, pair: bytes, default: Optional[int] = None) -> Optional[int]:
+        """The key that a pair leads to, or the default."""
+        found = self.pair(pair, values=False)
+        return default if found is None else found.key
+
+    def pair_value(self, pair: bytes, default: Optional[bytes] = None) -> Optional[bytes]:
+        """The value that a pair leads to, in one request; the default where there is no pair or no value."""
+        found = self.pair(pair)
+        return default if found is None or found.value is None else found.value
+
+    def pair(self, pair: bytes, *, values: bool = True) -> Optional[Pair]:
+        """A mapping with its value; None where there is no such pair."""
+        params = self._params(exact=True, values=values)
+        try:
+            return pair_of(self._json(Call("GET", _path(pair), params)))
+        except NotFound as error:
+            if error.code != "pair_not_found":
+                raise
+            return None
+
+    def pair_delete(self, pair: bytes, *, values: bool = False) -> None:
+        """Unmaps a pair, with values=True its value too; NotFound where there is none."""
+        self._send(Call("DELETE", _path(pair), self._params(values=values), gone_is_done=True))
+
+    def delete_prefix(self, prefix: bytes, *, values: bool = False) -> Deleted:
+        """Unmaps everything under a prefix. After a lost connection the numbers are those of the last attempt."""
+        params = self._params(recursive=True, values=values)
+        answer = self._json(Call("DELETE", "/pairs/" + url_bytes(prefix), params))
+        return Deleted(answer["pairs_deleted"], answer["values_deleted"])
+
+    def count(self, prefix: bytes = b"") -> int:
+        """How many pairs lie under a prefix, without scanning them."""
+        return int((self._json(Call("GET", "/pairs/" + url_bytes(prefix), self._params(count=True))))["pairs"])
+
+    def pairs(
+        self,
+        prefix: bytes = b"",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        values: bool = False,
+        reverse: bool = False,
+        page_size: int = 5000,
+    ) -> Iterator[Pair]:
+        """All pairs under a prefix in byte order (reverse=True: descending), behind `after` and before `until`, both
+        exclusive. Pages by itself, and goes on behind the last pair after a lost connection: nothing twice, nothing left
+        out."""
+        params = self._params(
+            until=None if until is None else url_bytes(until), values=values or None, reverse=reverse or None
+        )
+        start = None if after is None else url_bytes(after)
+        for line in self._scan("/pairs/" + url_bytes(prefix), params, start, limit, page_size):
+            yield pair_of(line)

@@ -1,0 +1,129 @@
+# Made by unasync.py from _async/reduce.py; change that.
+"""Payloads of a namespace decoded, queues, aggregates, smoothing."""
+from __future__ import annotations
+
+from typing import Any, Iterator, Callable, Dict, List, Optional, Tuple, Union
+
+from ..payloads import Context, Continuation, Counts, Json, Probabilities, TopK
+from ..types import CountsOfCounts, Progress, Row, Similar, Smoothed, Stats, Total, row_of
+from ..wire import Call, checked_limit, checked_pair, unb64, url_bytes
+from .transport import Transport
+
+PAGE = 1000
+
+
+class Reducers(Transport):
+    # ---- payloads
+
+    def reduce(
+        self,
+        mode: str,
+        prefix: bytes = b"",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        decode: bool = True,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Any]]:
+        """Every payload under a prefix in byte order, decoded by the server as the mode says; with decode=False as bytes
+        (for cheetah_db.payloads). Pages by itself and goes on after a lost connection. A malformed payload comes with
+        `problem` and its bytes."""
+        params = self._params(until=None if until is None else url_bytes(until), decode=decode or None)
+        start = None if after is None else url_bytes(after)
+        for line in self._scan(f"/reduce/{mode}/{url_bytes(prefix)}", params, start, limit, page_size):
+            yield row_of(line)
+
+    def counts(self, prefix: bytes = b"cnt:", **more: Any) -> Iterator[Row[Counts]]:
+        """The counts payloads under a prefix; more: after, until, limit, page_size."""
+        return self.reduce("counts", prefix, **more)
+
+    def probabilities(self, prefix: bytes = b"prob:", **more: Any) -> Iterator[Row[Probabilities]]:
+        return self.reduce("probabilities", prefix, **more)
+
+    def continuations(self, prefix: bytes = b"cont:", **more: Any) -> Iterator[Row[Continuation]]:
+        return self.reduce("continuations", prefix, **more)
+
+    def topk(self, prefix: bytes = b"topk:", **more: Any) -> Iterator[Row[TopK]]:
+        return self.reduce("topk", prefix, **more)
+
+    def stored_contexts(self, prefix: bytes = b"ctx:", **more: Any) -> Iterator[Row[Context]]:
+        return self.reduce("contexts", prefix, **more)
+
+    def documents(self, prefix: bytes = b"meta:", **more: Any) -> Iterator[Row[Json]]:
+        """The JSON payloads under a prefix (modes meta, cache and bias)."""
+        return self.reduce("meta", prefix, **more)
+
+    def payloads(self, prefix: bytes = b"", **more: Any) -> Iterator[Row[Any]]:
+        """All payloads as bytes."""
+        return self.reduce("payloads", prefix, decode=False, **more)
+
+    # ---- queues
+
+    def queue_peek(self, prefix: bytes, *, limit: Optional[int] = None) -> Iterator[Row[Any]]:
+        """The head of a queue; nothing is removed."""
+        return self.reduce("queue-drain", prefix, limit=limit, decode=False)
+
+    def queue_drain(self, prefix: bytes, *, limit: Optional[int] = None) -> Iterator[Row[Any]]:
+        """Takes the head of a queue: pairs and values are removed, each goes to one caller only. Never asked for again by
+        itself: a lost connection raises ConnectionLost, and what had not arrived by then is gone."""
+        checked_limit(limit)
+        call = Call("POST", f"/reduce/queue-drain/{url_bytes(prefix)}", self._params(limit=limit), repeatable=False)
+        with self._stream(call) as stream:
+            for line in stream.lines():
+                if "end" not in line:
+                    yield row_of(line)
+
+    # ---- aggregates
+
+    def stats(self, prefix: bytes = b"") -> Stats:
+        """Number and sizes of the payloads under a prefix."""
+        lines, _ = self._aggregate("stats", prefix)
+        return Stats(**lines[0])
+
+    def totals(
+        self, prefix: bytes = b"cnt:1:", *, by_count: bool = False, limit: Optional[int] = None
+    ) -> List[Total]:
+        """Each token's count over the counts payloads, ascending by token, or descending by count."""
+        checked_limit(limit)
+        lines, _ = self._aggregate("totals", prefix, sort="count" if by_count else None, limit=limit)
+        return [Total(**line) for line in lines]
+
+    def counts_of_counts(self, prefix: bytes) -> CountsOfCounts:
+        """How many followers have the counts 1, 2, 3, 4 and over, and the discounts that follow."""
+        lines, _ = self._aggregate("counts-of-counts", prefix)
+        return CountsOfCounts(**lines[0])
+
+    def similar(self, prefix: bytes, to: bytes, *, metric: str = "cosine", limit: int = 10) -> List[Similar]:
+        """The counts payloads under a prefix most similar to that of the pair `to`; metric: cosine or jaccard."""
+        checked_limit(limit)
+        target = url_bytes(checked_pair(to))
+        lines, _ = self._aggregate("similar", prefix, to=target, metric=metric, limit=limit)
+        return [Similar(unb64(line["pair"]), line["key"], line["score"]) for line in lines]
+
+    def _aggregate(
+        self, mode: str, prefix: bytes, **params: Union[str, int, None]
+    ) -> Tuple[List[Dict[str, Any]], Dict[str, Any]]:
+        return self._collect(Call("GET", f"/reduce/{mode}/{url_bytes(prefix)}", self._params(**params)))
+
+    # ---- smoothing
+
+    def smooth(
+        self,
+        *,
+        orders: Union[str, int, None] = None,
+        topk: Optional[int] = None,
+        progress: Optional[Callable[[Progress], None]] = None,
+        prefix: bytes = b"cnt:",
+    ) -> List[Smoothed]:
+        """Recomputes cont:, prob: and topk: from cnt: inside the server; a result an order. orders: 2 or "1-3", all by
+        default. progress is called as it goes on. A run that is cut off is started again, which does no harm."""
+
+        def watch(line: Dict[str, Any]) -> bool:
+            if "progress" in line and progress is not None:
+                progress(Progress(**line["progress"]))
+            return "progress" in line
+
+        path = f"/reduce/smooth/{url_bytes(prefix)}"
+        lines, _ = self._collect(Call("POST", path, self._params(orders=orders, topk=topk)), watch)
+        return [Smoothed(**line) for line in lines]

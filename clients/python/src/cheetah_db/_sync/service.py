@@ -1,0 +1,69 @@
+# Made by unasync.py from _async/service.py; change that.
+"""Databases, health, metrics, version."""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+from urllib.parse import quote
+
+from ..errors import ConnectionLost, Unavailable
+from ..wire import Call, dump
+from .transport import Transport
+
+
+def _path(name: str) -> str:
+    return "/databases/" + quote(name, safe="")
+
+
+class Service(Transport):
+    def databases(self) -> List[str]:
+        return list((self._json(Call("GET", "/databases")))["databases"])
+
+    def create_database(self, name: str, *, shards: Optional[int] = None) -> bool:
+        """True: it is new. Without it a database is made by its first write."""
+        body = None if shards is None else dump({"shards": shards})
+        answer = self._send(Call("PUT", _path(name), {}, body, None if body is None else "application/json"))
+        return answer.status_code == 201
+
+    def database_statistics(self, name: Optional[str] = None) -> Dict[str, Any]:
+        """Keys, values, pairs, bytes by length, shards, log position; of this client's database unless named."""
+        answer: Dict[str, Any] = self._json(Call("GET", _path(name or self.database)))
+        return answer
+
+    def drop_database(self, name: str) -> None:
+        """Deletes a database and its files."""
+        self._send(Call("DELETE", _path(name), {"confirm": name}, gone_is_done=True))
+
+    def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
+        """Writes everything to its place and lets go of the log."""
+        answer: Dict[str, Any] = self._json(Call("POST", _path(name or self.database) + "/checkpoint"))
+        return answer
+
+    def health(self) -> Dict[str, Any]:
+        """What /healthz says; raises where the process does not answer."""
+        answer: Dict[str, Any] = self._json(Call("GET", "/healthz"))
+        return answer
+
+    def ready(self) -> bool:
+        """Whether requests are welcome, now: does not wait and does not retry."""
+        probe = self.on(self.database)
+        probe._retry = self._retry._replace(attempts=0)
+        try:
+            probe._json(Call("GET", "/readyz"))
+        except (ConnectionLost, Unavailable):
+            return False
+        return True
+
+    def version(self) -> str:
+        return str((self._json(Call("GET", "/version")))["version"])
+
+    def openapi(self) -> str:
+        return (self._send(Call("GET", "/openapi.yaml"))).text
+
+    def metrics_text(self) -> str:
+        """Prometheus text."""
+        return (self._send(Call("GET", "/metrics"))).text
+
+    def metrics(self) -> Dict[str, float]:
+        """The samples: {"name{labels}": value}."""
+        lines = (line.rpartition(" ") for line in (self.metrics_text()).splitlines() if line[:1] not in ("", "#"))
+        return {name: float(value) for name, _, value in lines}

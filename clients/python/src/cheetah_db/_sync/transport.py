@@ -1,0 +1,227 @@
+# Made by unasync.py from _async/transport.py; change that.
+"""Sending requests: retries, errors, and streams that go on where a lost connection left them."""
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Iterator, Callable, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+
+import httpx
+
+from ..errors import APIError, CheetahError, ProtocolError, StreamCut
+from ..retry import Retry, lost, worth
+from ..wire import Call, Lines, Param, body_of, checked_limit, failure_of, parse_line, unb64, url_bytes
+
+Self = TypeVar("Self", bound="Transport")
+Line = Dict[str, Any]
+
+
+class Stream:
+    """The lines of one answer, the end line among them; closes the answer on leaving."""
+
+    def __init__(self, response: httpx.Response, call: Call) -> None:
+        self._response, self._call = response, call
+
+    @property
+    def headers(self) -> httpx.Headers:
+        return self._response.headers
+
+    def lines(self) -> Iterator[Line]:
+        what = f"{self._call.method} {self._call.path}"
+        request_id, lines, ended = self._response.headers.get("X-Request-Id"), Lines(), False
+        try:
+            for chunk in self._response.iter_bytes():
+                for raw in lines.feed(chunk):
+                    line = parse_line(raw, request_id)
+                    if ended:
+                        raise ProtocolError(f"{what}: a line behind the end line")
+                    ended = "end" in line
+                    yield line
+        except httpx.TransportError as error:
+            if not ended:
+                reason = f"{what}: the stream was cut off: {error or type(error).__name__}"
+                raise StreamCut(reason, may_have_happened=True) from error
+        if not ended:
+            raise StreamCut(f"{what}: the stream has no end line", may_have_happened=True)
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+
+class Transport:
+    """What the parts of the client share: the connections, the database, the retry policy.
+
+    url         where the server (or the load balancer) is
+    database    the database of all calls; a write creates it. See on()
+    token       of the server's --tokens file
+    timeout     seconds of silence after which a connection counts as lost
+    retry       when to send again; Retry(attempts=0) never does
+    verify      for https: False, or a file of certificate authorities
+    http        an httpx client of your own (its base_url, headers and time-outs count); it is not closed with this one
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        *,
+        database: Optional[str] = None,
+        token: Optional[str] = None,
+        timeout: float = 60.0,
+        retry: Retry = Retry(),
+        verify: Union[bool, str] = True,
+        http: Optional[httpx.Client] = None,
+    ) -> None:
+        headers: Dict[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
+        self._owner = http is None
+        self._http = http or httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=15.0),
+            verify=verify,
+            trust_env=False,
+        )
+        self._database, self._retry = database, retry
+
+    @property
+    def database(self) -> str:
+        return self._database or "default"
+
+    @property
+    def url(self) -> str:
+        return str(self._http.base_url).rstrip("/")
+
+    def on(self: Self, database: str) -> Self:
+        """The same client for another database; shares the connections, which close with the first."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other._database, other._owner = database, False
+        return other
+
+    def close(self) -> None:
+        if self._owner:
+            self._http.close()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    # ---- for the parts of the client
+
+    def _params(self, **params: Param) -> Dict[str, Param]:
+        """The parameters of a data call."""
+        return {"db": self._database, **params}
+
+    def _open(self, call: Call, stream: bool) -> httpx.Response:
+        """Sends, again and again where that is safe; the answer is one below 400."""
+        attempt, was_lost = 0, False
+        while True:
+            error: CheetahError
+            try:
+                request = self._http.build_request(
+                    call.method, call.path, params=call.query(), content=call.content, headers=call.headers()
+                )
+                response = self._http.send(request, stream=stream)
+                if response.status_code < 400:
+                    return response
+                try:
+                    response.read()
+                finally:
+                    response.close()
+                error = failure_of(response)
+                if response.status_code == 404 and was_lost and call.gone_is_done:
+                    return response
+            except httpx.TransportError as cause:
+                error = lost(cause, f"{call.method} {call.path}", call.repeatable)
+                error.__cause__ = cause
+                was_lost = True
+            self._pause(error, call.repeatable, attempt)
+            attempt += 1
+
+    def _pause(self, error: CheetahError, repeatable: bool, attempt: int) -> None:
+        """Waits before the next attempt; raises the error where there is to be none."""
+        seconds = None
+        if worth(error, repeatable):
+            seconds = self._retry.pause(attempt, error.retry_after if isinstance(error, APIError) else None)
+        if seconds is None:
+            raise error
+        time.sleep(seconds)
+
+    def _send(self, call: Call) -> httpx.Response:
+        return self._open(call, stream=False)
+
+    def _json(self, call: Call) -> Any:
+        return body_of(self._open(call, stream=False))
+
+    def _stream(self, call: Call) -> Stream:
+        return Stream(self._open(call, stream=True), call)
+
+    def _collect(self, call: Call, watch: Optional[Callable[[Line], bool]] = None) -> Tuple[List[Line], Line]:
+        """All lines and the end of a stream; one that is cut off is asked for again if that is safe. Lines that watch says
+        True to are not collected."""
+        attempt = 0
+        while True:
+            lines: List[Line] = []
+            end: Line = {}
+            try:
+                with self._stream(call) as stream:
+                    for line in stream.lines():
+                        if "end" in line:
+                            end = line["end"]
+                        elif watch is None or not watch(line):
+                            lines.append(line)
+                return lines, end
+            except StreamCut as error:
+                self._pause(error, call.repeatable, attempt)
+                attempt += 1
+
+    def _scan(
+        self,
+        path: str,
+        params: Mapping[str, Param],
+        after: Union[str, int, None],
+        limit: Optional[int],
+        page: int,
+    ) -> Iterator[Line]:
+        """The lines of a stream that takes limit and after, page by page. A page that is cut off is gone on with behind the
+        last line that came."""
+        checked_limit(limit)
+        checked_limit(page, "page_size")
+        attempt, left = 0, limit
+        while left is None or left > 0:
+            last: Optional[Line] = None
+            end: Line = {}
+            ask = page if left is None else min(page, left)
+            try:
+                with self._stream(Call("GET", path, {**params, "after": after, "limit": ask})) as stream:
+                    for line in stream.lines():
+                        if "end" in line:
+                            end = line["end"]
+                            continue
+                        last, attempt = line, 0
+                        if left is not None:
+                            left -= 1
+                        yield line
+            except StreamCut as error:
+                if last is not None:
+                    after = _position(last)
+                if left == 0:
+                    return
+                self._pause(error, True, attempt)
+                attempt += 1
+                continue
+            if end.get("next") is None:
+                return
+            after = end["next"]
+
+
+def _position(line: Line) -> Union[str, int]:
+    """What goes on behind a line: its pair, or of a sweep of values its key."""
+    return url_bytes(unb64(line["pair"])) if "pair" in line else int(line["key"])

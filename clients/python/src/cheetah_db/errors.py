@@ -1,0 +1,144 @@
+"""Everything that the client raises.
+
+    CheetahError (a RuntimeError)
+      ConnectionLost      no answer, or half of one; may_have_happened says whether the server may have done the work
+        StreamCut         a stream without its end line
+      ProtocolError       an answer that is none of cheetah-db's
+      APIError            the server said no: status, code (stable), title, detail (for people), request_id
+        BadRequest 400    Unauthorized 401    Forbidden 403    NotFound 404 (also a LookupError)
+        Conflict 409      TooLarge 413        StorageFull 507  Unavailable 503 (retry_after)
+        BatchFailed       409 batch_failed: an operation of an atomic batch failed, nothing was applied
+      BatchError          operations of a batch failed (the others were applied): failures
+"""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
+
+__all__ = [
+    "APIError", "BadRequest", "BatchError", "BatchFailed", "CheetahError", "Conflict", "ConnectionLost", "Forbidden",
+    "NotFound", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
+]  # fmt: skip
+
+# 503 answers that are given before a request is looked at; even an insert may be sent again.
+NOT_STARTED = frozenset({"overloaded", "starting", "draining"})
+
+
+class CheetahError(RuntimeError):
+    """The base of all."""
+
+
+class ConnectionLost(CheetahError):
+    """The connection broke, timed out or was refused, and retries (where they are safe) did not help."""
+
+    def __init__(self, message: str, *, may_have_happened: bool) -> None:
+        super().__init__(message)
+        self.may_have_happened = may_have_happened
+
+
+class StreamCut(ConnectionLost):
+    """A stream ended without its end line; what came before is true but not all there is."""
+
+
+class ProtocolError(CheetahError):
+    """The answer does not look like one of cheetah-db."""
+
+
+class APIError(CheetahError):
+    """A problem+json answer, an error line of a stream, or the failure of one operation of a batch."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str = "",
+        detail: str = "",
+        *,
+        request_id: Optional[str] = None,
+        retry_after: Optional[float] = None,
+        problem: Optional[Mapping[str, Any]] = None,
+    ) -> None:
+        text = f"{status} {code}: {detail or title}"
+        super().__init__(text + (f" (request {request_id})" if request_id else ""))
+        self.status, self.code, self.title, self.detail = status, code, title, detail
+        self.request_id, self.retry_after = request_id, retry_after
+        self.problem: Dict[str, Any] = dict(problem or {})
+
+    @property
+    def not_started(self) -> bool:
+        """The server turned the request away before doing any of it."""
+        return self.status == 503 and self.code in NOT_STARTED
+
+
+class BadRequest(APIError):
+    pass
+
+
+class Unauthorized(APIError):
+    pass
+
+
+class Forbidden(APIError):
+    pass
+
+
+class NotFound(APIError, LookupError):
+    pass
+
+
+class Conflict(APIError):
+    pass
+
+
+class TooLarge(APIError):
+    pass
+
+
+class Unavailable(APIError):
+    pass
+
+
+class StorageFull(APIError):
+    pass
+
+
+class BatchFailed(Conflict):
+    """An atomic batch was not applied: operation number `index` failed with `operation`."""
+
+    @property
+    def index(self) -> int:
+        return int(self.problem["index"])
+
+    @property
+    def operation(self) -> APIError:
+        return error_of(self.problem["operation"], self.request_id)
+
+
+class BatchError(CheetahError):
+    """Operations of a batch that failed, by their number in it (None where no results were asked for, and so the numbers
+    are not known); all others were applied."""
+
+    def __init__(self, failures: List[Tuple[Optional[int], APIError]]) -> None:
+        number, first = failures[0]
+        which = "the first" if number is None else f"operation {number}"
+        super().__init__(f"{len(failures)} operations of a batch failed; {which}: {first}")
+        self.failures = failures
+
+
+_BY_STATUS: Dict[int, Type[APIError]] = {
+    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge,
+    503: Unavailable, 507: StorageFull,
+}  # fmt: skip
+
+
+def error_of(
+    problem: Mapping[str, Any], request_id: Optional[str] = None, retry_after: Optional[float] = None
+) -> APIError:
+    """The exception for a problem object."""
+    status, code = int(problem.get("status", 500)), str(problem.get("code", "unknown"))
+    kind = _BY_STATUS.get(status, APIError)
+    if code == "batch_failed":
+        kind = BatchFailed
+    return kind(
+        status, code, str(problem.get("title", "")), str(problem.get("detail", "")),
+        request_id=request_id, retry_after=retry_after, problem=problem,
+    )  # fmt: skip

@@ -1,0 +1,209 @@
+"""What the calls return."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Generic, List, NamedTuple, Optional, Tuple, TypeVar, Union
+
+from . import payloads
+from .errors import APIError
+from .wire import unb64
+
+T = TypeVar("T")
+Tree = Union[int, List[Any], Tuple[Any, ...]]
+
+
+class Value(NamedTuple):
+    """value: None where the payload was not asked for, or (by keys) where the key has none; size is None in the latter."""
+
+    key: int
+    size: Optional[int]
+    value: Optional[bytes]
+
+
+class Pair(NamedTuple):
+    """size, value: with values=True; None where the key has no value."""
+
+    pair: bytes
+    key: int
+    size: Optional[int] = None
+    value: Optional[bytes] = None
+
+
+class Written(NamedTuple):
+    """created: the pair is new."""
+
+    key: int
+    created: bool
+
+
+class Deleted(NamedTuple):
+    pairs: int
+    values: int
+
+
+@dataclass(frozen=True)
+class Row(Generic[T]):
+    """A line of a reducer. record: the decoded payload; None where the key has no value, where decoding was not asked for,
+    and where the payload is malformed: then it stands in `payload` and `problem` says so."""
+
+    pair: bytes
+    key: int
+    record: Optional[T] = None
+    payload: Optional[bytes] = None
+    problem: Optional[str] = None
+
+
+class Stats(NamedTuple):
+    pairs: int
+    dangling: int
+    bytes: int
+    min: Optional[int]
+    max: Optional[int]
+    mean: Optional[float]
+
+
+class Total(NamedTuple):
+    token: int
+    count: int  # type: ignore[assignment] # hides tuple.count
+    contexts: int
+
+
+class CountsOfCounts(NamedTuple):
+    contexts: int
+    types: int
+    n1: int
+    n2: int
+    n3: int
+    n4: int
+    d1: float
+    d2: float
+    d3: float
+
+
+class Similar(NamedTuple):
+    pair: bytes
+    key: int
+    score: float
+
+
+class Progress(NamedTuple):
+    phase: str
+    done: int
+    total: int
+
+
+class Smoothed(NamedTuple):
+    """The result of smoothing one order."""
+
+    order: int
+    contexts: int
+    types: int
+    d1: float
+    d2: float
+    d3: float
+
+
+class Counted(NamedTuple):
+    documents: int
+    tokens: int
+    ngrams: int
+    contexts_created: int
+
+
+class ContextMatch(NamedTuple):
+    vector: bytes
+    key: int
+    hash: str
+    order_size: int
+    tokens: Tuple[int, ...]
+    ranked: Tuple[Tuple[int, int], ...]
+
+
+class Candidate(NamedTuple):
+    """p: the probability; q: the same quantized."""
+
+    token: int
+    q: int
+    p: float
+
+
+class Prediction(NamedTuple):
+    """order is None (and there are no candidates) where nothing is known."""
+
+    order: Optional[int]
+    context: Tuple[int, ...]
+    candidates: List[Candidate]
+
+
+class Score(NamedTuple):
+    """perplexity is None where there was nothing to score."""
+
+    tokens: int
+    log10: float
+    perplexity: Optional[float]
+    per_token: List[Any]
+
+
+@dataclass
+class Operation:
+    """One operation of a batch, and its result once the batch has been flushed."""
+
+    body: Dict[str, Any]
+    status: Optional[int] = None
+    key: Optional[int] = None
+    size: Optional[int] = None
+    value: Optional[bytes] = None
+    error: Optional[APIError] = None
+
+    @property
+    def done(self) -> bool:
+        return self.status is not None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.body["op"] in ("read", "edit", "pair_set", "pair_put", "pair_get")
+
+    def result(self) -> "Operation":
+        """Itself; raises what it failed with, and RuntimeError before the flush."""
+        if self.error is not None:
+            raise self.error
+        if self.status is None:
+            raise RuntimeError("the batch has not been flushed yet")
+        return self
+
+    def settle(self, line: Dict[str, Any], error: Optional[APIError] = None) -> None:
+        self.status, self.error = line["status"], error
+        self.key, self.size = line.get("key"), line.get("size")
+        value = line.get("value")
+        self.value = None if value is None else unb64(value)
+
+
+def value_of(line: Dict[str, Any]) -> Value:
+    value = line.get("value")
+    return Value(line["key"], line.get("size"), None if value is None else unb64(value))
+
+
+def pair_of(line: Dict[str, Any]) -> Pair:
+    value = line.get("value")
+    return Pair(unb64(line["pair"]), line["key"], line.get("size"), None if value is None else unb64(value))
+
+
+def row_of(line: Dict[str, Any]) -> Row[Any]:
+    """A line of a payload reducer, decoded by the server or not."""
+    payload = line.get("payload")
+    return Row(
+        unb64(line["pair"]), line["key"], payloads.record_of(line),
+        None if payload is None else unb64(payload), line.get("problem"),
+    )  # fmt: skip
+
+
+def prediction_of(line: Dict[str, Any]) -> Prediction:
+    candidates = [Candidate(c["token"], c["q"], c["p"]) for c in line["candidates"]]
+    return Prediction(line["order"], tuple(line["context"]), candidates)
+
+
+def context_of(line: Dict[str, Any]) -> ContextMatch:
+    ranked = tuple((token, q) for token, q in line["ranked"])
+    return ContextMatch(
+        unb64(line["vector"]), line["key"], line["hash"], line["order_size"], tuple(line["tokens"]), ranked
+    )

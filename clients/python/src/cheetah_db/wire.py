@@ -1,0 +1,147 @@
+"""How bytes, keys and lines look on the wire; the request that the transports send."""
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Union
+
+import httpx
+
+from .errors import APIError, ProtocolError, error_of
+
+MAX_KEY = (1 << 48) - 1
+MAX_PAIR = 4096
+NDJSON = "application/x-ndjson"
+RAW = "application/octet-stream"
+
+Param = Union[str, int, bool, None]
+
+
+class Call(NamedTuple):
+    """A request. repeatable: it may be sent again after a lost connection, which may mean that it is done twice.
+    gone_is_done: a 404 after such a repetition means that the first attempt did it."""
+
+    method: str
+    path: str
+    params: Mapping[str, Param] = {}
+    content: Optional[bytes] = None
+    content_type: Optional[str] = None
+    accept: Optional[str] = None
+    repeatable: bool = True
+    gone_is_done: bool = False
+
+    def query(self) -> Dict[str, str]:
+        return {name: text(value) for name, value in self.params.items() if value is not None}
+
+    def headers(self) -> Dict[str, str]:
+        headers = {}
+        if self.content_type is not None:
+            headers["Content-Type"] = self.content_type
+        if self.accept is not None:
+            headers["Accept"] = self.accept
+        return headers
+
+
+def text(value: Param) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(data: str) -> bytes:
+    return base64.b64decode(data, validate=True)
+
+
+def url_bytes(data: bytes) -> str:
+    """A byte string for a URL: hexadecimal, which needs no escapes; `*` is the empty one."""
+    return "x" + bytes(data).hex() if data else "*"
+
+
+def checked_key(key: int) -> int:
+    if isinstance(key, bool) or not isinstance(key, int) or not 1 <= key <= MAX_KEY:
+        raise ValueError(f"a key is an integer from 1 to 2^48-1, not {key!r}")
+    return key
+
+
+def checked_pair(pair: bytes) -> bytes:
+    if not isinstance(pair, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a pair is a byte string, not {type(pair).__name__}")
+    if not 1 <= len(pair) <= MAX_PAIR:
+        raise ValueError(f"a pair has 1 to {MAX_PAIR} bytes, not {len(pair)}")
+    return bytes(pair)
+
+
+def checked_value(value: bytes) -> bytes:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a value is a byte string, not {type(value).__name__}")
+    if not value:
+        raise ValueError("a value has at least one byte")
+    return bytes(value)
+
+
+def checked_limit(limit: Optional[int], name: str = "limit") -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"{name} must be at least 1, not {limit}")
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def ndjson(values: Iterable[Any]) -> bytes:
+    return b"".join(dump(value) + b"\n" for value in values)
+
+
+def parse_line(line: bytes, request_id: Optional[str] = None) -> Dict[str, Any]:
+    """One line of a stream; an error line is raised."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ProtocolError(f"a line of a stream is not JSON: {line[:100]!r}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"a line of a stream is not an object: {line[:100]!r}")
+    if isinstance(value.get("error"), dict):
+        raise error_of(value["error"], request_id)
+    return value
+
+
+class Lines:
+    """Cuts chunks into lines; what follows the last newline waits for the next chunk."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        lines = (self._rest + chunk).split(b"\n") if b"\n" in chunk else [self._rest + chunk]
+        self._rest = lines.pop()
+        return (line for line in lines if line)
+
+
+def body_of(response: httpx.Response) -> Any:
+    """The JSON of an answer."""
+    try:
+        return json.loads(response.content)
+    except ValueError as error:
+        raise ProtocolError(f"{response.status_code}: the answer is not JSON: {response.content[:100]!r}") from error
+
+
+def failure_of(response: httpx.Response) -> APIError:
+    """The exception for an answer of 400 and over that has been read; also where a proxy gave it."""
+    request_id = response.headers.get("X-Request-Id")
+    retry_after: Optional[float] = None
+    try:
+        retry_after = max(0.0, float(response.headers.get("Retry-After", "")))
+    except ValueError:
+        pass  # none, or a date
+    problem: Any = None
+    try:
+        problem = json.loads(response.content)
+    except ValueError:
+        pass
+    if not isinstance(problem, dict) or "code" not in problem:
+        body = response.content[:200].decode("utf-8", "replace")
+        problem = {"title": response.reason_phrase, "code": "unknown", "detail": body}
+    problem["status"] = response.status_code
+    return error_of(problem, request_id, retry_after)

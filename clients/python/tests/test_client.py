@@ -1,0 +1,360 @@
+"""The calls, one by one, against the real server."""
+import random
+
+import layouts
+import pytest
+from conftest import QUICK, url_of
+
+import cheetah_db
+from cheetah_db import BadRequest, BatchError, BatchFailed, Client, NotFound, TooLarge
+
+
+def test_values(db):
+    key = db.insert(b"hello")
+    assert key == 1 and db.read(key) == b"hello"
+    db.edit(key, b"a longer value\0\xff")
+    assert db.get(key) == b"a longer value\0\xff"
+    db.delete(key)
+    assert db.get(key) is None and db.get(key, b"none") == b"none"
+    for call in (lambda: db.read(key), lambda: db.edit(key, b"x"), lambda: db.delete(key)):
+        with pytest.raises(NotFound) as caught:
+            call()
+        error = caught.value
+        assert (error.status, error.code, error.title) == (404, "key_not_found", "Not Found")
+        assert error.detail and error.request_id and isinstance(error, LookupError)
+
+
+def test_bad_arguments_are_not_sent(db):
+    for call in (
+        lambda: db.insert(b""), lambda: db.read(0), lambda: db.read(1 << 48), lambda: db.read(True), lambda: db.read("1"),
+        lambda: db.pair_put(b"", b"x"), lambda: db.pair_put(b"p" * 4097, b"x"), lambda: db.pair_set(b"p", 0),
+        lambda: list(db.pairs(limit=0)), lambda: list(db.pairs(page_size=0)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError):
+            call()
+    for call in (lambda: db.insert("text"), lambda: db.pair_put("text", b"x")):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_read_many_over_the_limit_of_one_request(db):
+    with db.batch() as batch:
+        for i in range(2500):
+            batch.insert(b"%d" % i)
+    keys = list(range(2500, 0, -1)) + [9999]
+    found = list(db.read_many(keys))
+    assert [row.key for row in found] == keys
+    assert [row.value for row in found] == [b"%d" % (key - 1) for key in keys[:-1]] + [None]
+
+
+def test_sweep_of_values(db):
+    with db.batch() as batch:
+        for i in range(100):
+            batch.insert(b"x" * (i % 3 + 1))
+    everything = list(db.values(page_size=7))
+    assert [row.key for row in everything] == list(range(1, 101))
+    assert [row.value for row in everything] == [b"x" * (i % 3 + 1) for i in range(100)]
+    assert [row.key for row in db.values(after=10, limit=20, page_size=6)] == list(range(11, 31))
+    assert [row.key for row in db.values(size=2, page_size=10)] == list(range(2, 101, 3))
+    assert all(row.value is None and row.size for row in db.values(payloads=False))
+
+
+def test_pairs(db):
+    assert db.pair_set(b"ctx:a", 7) is True and db.pair_set(b"ctx:a", 8) is False
+    assert db.pair_get(b"ctx:a") == 8 and db.pair_get(b"ctx:b") is None and db.pair_get(b"ctx:b", 5) == 5
+    assert db.pair_value(b"ctx:a") is None and db.pair_value(b"ctx:b", b"d") == b"d"
+    first = db.pair_put(b"ctx:b", b"one")
+    again = db.pair_put(b"ctx:b", b"another")
+    assert first.created and not again.created and first.key == again.key
+    assert db.pair(b"ctx:b") == (b"ctx:b", first.key, 7, b"another")
+    assert db.count() == 2 and db.count(b"ctx:b") == 1
+    db.pair_delete(b"ctx:b", values=True)
+    assert db.pair(b"ctx:b") is None and db.get(first.key) is None
+    with pytest.raises(NotFound) as caught:
+        db.pair_delete(b"ctx:b")
+    assert caught.value.code == "pair_not_found"
+    assert db.delete_prefix(b"ctx:") == (1, 0)
+    assert list(db.pairs()) == []
+
+
+@pytest.mark.parametrize("pair", [b"*", b"x", b"x00", b"\0", b"a/b?c#d%2F", bytes(range(256)), b"p" * 4096])
+def test_any_bytes_are_a_pair(db, pair):
+    db.pair_put(pair, b"v")
+    assert db.pair_value(pair) == b"v"
+    assert [row.pair for row in db.pairs(pair)] == [pair]
+    db.pair_put(pair[:-1] + b"\xff\xff" if len(pair) < 4096 else b"q" * 4096, b"w")
+    assert [row.pair for row in db.pairs(after=pair)] == [row.pair for row in db.pairs()][1:]
+    db.pair_delete(pair)
+
+
+def test_scans_page_by_themselves(db, server):
+    rng = random.Random(5)
+    names = sorted({rng.randbytes(rng.randrange(1, 9)) for _ in range(3000)})
+    with db.batch() as batch:
+        for name in names:
+            batch.pair_put(name, b"v" + name)
+    assert [row.pair for row in db.pairs()] == names
+    assert [row.pair for row in db.pairs(page_size=100)] == names
+    assert [row.pair for row in db.pairs(page_size=100, reverse=True)] == names[::-1]
+    assert [row.pair for row in db.pairs(page_size=len(names))] == names
+    assert [row.pair for row in db.pairs(limit=250, page_size=100)] == names[:250]
+    middle, end = names[500], names[900]
+    assert [row.pair for row in db.pairs(after=middle, until=end, page_size=64)] == names[501:900]
+    assert [row.pair for row in db.pairs(after=end, until=middle, reverse=True, page_size=64)] == names[899:500:-1]
+    for row in db.pairs(values=True, page_size=333):
+        assert row.value == b"v" + row.pair and row.size == len(row.value)
+    prefix = names[0][:1]
+    assert [row.pair for row in db.pairs(prefix, page_size=3)] == [name for name in names if name.startswith(prefix)]
+
+
+def test_scan_left_early_does_not_hurt(db):
+    with db.batch() as batch:
+        for i in range(5000):
+            batch.pair_put(b"%06d" % i, b"x")
+    for _ in range(30):
+        assert next(iter(db.pairs())).pair == b"000000"
+    assert db.count() == 5000
+
+
+def test_batches_collect_and_flush(db):
+    with db.batch(max_operations=10) as batch:
+        made = [batch.insert(b"%d" % i) for i in range(25)]
+        assert made[0].done and made[0].result().key == 1 and not made[24].done and len(batch) == 5
+        with pytest.raises(RuntimeError):
+            made[24].result()
+    assert [operation.result().key for operation in made] == list(range(1, 26))
+    with db.batch() as batch:
+        edited = batch.edit(1, b"new")
+        read = batch.read(1)
+        mapped = batch.pair_set(b"p", 1)
+        put = batch.pair_put(b"q", b"value")
+        found = batch.pair_get(b"p", values=True)
+        gone = batch.delete(2)
+        unmapped = batch.pair_delete(b"q", values=True)
+    assert (edited.status, read.value, mapped.status, put.status) == (200, b"new", 201, 201)
+    assert (found.key, found.value, gone.status, unmapped.status) == (1, b"new", 204, 204)
+
+
+def test_batches_flush_by_bytes(db):
+    with db.batch(max_bytes=10_000) as batch:
+        first = batch.insert(b"a" * 5000)
+        assert not first.done
+        batch.insert(b"b" * 5000)
+        assert first.done and len(batch) == 1
+    assert db.read(2) == b"b" * 5000
+
+
+def test_failed_operations_of_a_batch(db):
+    batch = db.batch()
+    kept, missing, other = batch.insert(b"x"), batch.read(99), batch.pair_get(b"none")
+    with pytest.raises(BatchError) as caught:
+        batch.flush()
+    assert [(number, error.code) for number, error in caught.value.failures] == [(1, "key_not_found"), (2, "pair_not_found")]
+    assert kept.result().key == 1 and isinstance(missing.error, NotFound)
+    with pytest.raises(NotFound):
+        other.result()
+    assert db.read(1) == b"x" and len(batch) == 0
+
+
+def test_atomic_batch(db):
+    with pytest.raises(BatchFailed) as caught:
+        with db.batch(atomic=True, max_operations=2) as batch:
+            operations = [batch.insert(b"a"), batch.insert(b"b"), batch.insert(b"c"), batch.read(77)]
+            assert not any(operation.done for operation in operations)
+    error = caught.value
+    assert (error.index, error.operation.code, error.status) == (3, "key_not_found", 409)
+    assert list(db.values()) == []
+    with db.batch(atomic=True) as batch:
+        batch.insert(b"a")
+        batch.pair_put(b"p", b"b")
+    assert len(list(db.values())) == 2
+
+
+def test_an_exception_throws_the_batch_away(db):
+    with pytest.raises(ZeroDivisionError):
+        with db.batch() as batch:
+            batch.insert(b"x")
+            raise ZeroDivisionError
+    assert list(db.values()) == []
+
+
+@pytest.fixture
+def model(db):
+    """A database with a small counted and smoothed model; and its documents."""
+    rng = random.Random(4)
+    documents = [[2] + [rng.randrange(4, 40) for _ in range(rng.randrange(3, 30))] + [3] for _ in range(60)]
+    counted = db.ngrams(documents, order=3)
+    assert counted.documents == 60 and counted.tokens == sum(map(len, documents)) and counted.contexts_created > 60
+    db.smooth()
+    return db, documents
+
+
+RECORDS = {
+    "counts": (b"cnt:2:", cheetah_db.payloads.decode_counts),
+    "probabilities": (b"prob:2:", cheetah_db.payloads.decode_probabilities),
+    "topk": (b"topk:2:", cheetah_db.payloads.decode_topk),
+    "continuations": (b"cont:", cheetah_db.payloads.decode_continuation),
+    "contexts": (b"ctx:", cheetah_db.payloads.decode_context),
+}
+
+
+@pytest.mark.parametrize("mode", sorted(RECORDS))
+def test_reducers_decode_as_the_local_decoders_do(model, mode):
+    db, _ = model
+    prefix, decode = RECORDS[mode]
+    decoded = list(db.reduce(mode, prefix, page_size=13))
+    raw = list(db.reduce(mode, prefix, decode=False, page_size=17))
+    assert len(decoded) > 30 and [row.pair for row in decoded] == [row.pair for row in db.pairs(prefix)]
+    assert [row.record for row in decoded] == [decode(row.payload) for row in raw]
+    assert all(row.payload is None and row.problem is None for row in decoded)
+    short = {"counts": db.counts, "probabilities": db.probabilities, "topk": db.topk, "continuations": db.continuations,
+             "contexts": db.stored_contexts}[mode]  # fmt: skip
+    assert list(short(prefix, limit=20)) == decoded[:20]
+
+
+def test_reducer_rows_without_a_record(db):
+    db.pair_put(b"cnt:1:a", b"\1\1\0\1")
+    db.pair_set(b"cnt:1:b", 4711)
+    bad, dangling = db.counts(b"cnt:1:")
+    assert (bad.problem, bad.payload, bad.record) == ("malformed_payload", b"\1\1\0\1", None)
+    assert (dangling.problem, dangling.payload, dangling.record, dangling.key) == (None, None, None, 4711)
+    with pytest.raises(cheetah_db.payloads.MalformedPayload):
+        cheetah_db.payloads.decode_counts(bad.payload)
+    with pytest.raises(NotFound) as caught:
+        list(db.reduce("nonsense", b"cnt:"))
+    assert caught.value.code == "unknown_reducer_mode"
+
+
+def test_json_payloads_and_queues(db):
+    db.pair_put(b"meta:a", b'{"n":[1,2]}')
+    db.pair_put(b"meta:b", b"null")
+    assert [row.record.json for row in db.documents()] == [{"n": [1, 2]}, None]
+    with db.batch() as batch:
+        for i in range(10):
+            batch.pair_put(b"q:%03d" % i, b"job %d" % i)
+    assert [row.payload for row in db.queue_peek(b"q:", limit=2)] == [b"job 0", b"job 1"]
+    assert [row.payload for row in db.queue_drain(b"q:", limit=4)] == [b"job %d" % i for i in range(4)]
+    assert [row.pair for row in db.queue_drain(b"q:")] == [b"q:%03d" % i for i in range(4, 10)]
+    assert list(db.queue_drain(b"q:")) == [] and db.count(b"q:") == 0
+    assert [row.payload for row in db.payloads(b"meta:")] == [b'{"n":[1,2]}', b"null"]
+
+
+def test_aggregates(model):
+    db, documents = model
+    stats = db.stats(b"cnt:1:")
+    assert stats.pairs == 1 and stats.dangling == 0 and stats.bytes == stats.min == stats.max == stats.mean
+    tokens = [token for document in documents for token in document]
+    totals = db.totals(b"cnt:1:")
+    assert {total.token: total.count for total in totals} == {token: tokens.count(token) for token in set(tokens)}
+    best = db.totals(b"cnt:1:", by_count=True, limit=3)
+    assert best == sorted(totals, key=lambda t: (-t.count, t.token))[:3]
+    want = layouts.counts_of_counts([row.record.followers for row in db.counts(b"cnt:2:")])
+    assert db.counts_of_counts(b"cnt:2:")._asdict() == want
+    target = next(iter(db.counts(b"cnt:2:")))
+    for metric, function in (("cosine", layouts.cosine), ("jaccard", layouts.jaccard)):
+        scores = {r.pair: function(target.record.followers, r.record.followers) for r in db.counts(b"cnt:2:") if r.pair != target.pair}
+        found = db.similar(b"cnt:2:", target.pair, metric=metric, limit=5)
+        assert [row.pair for row in found] == sorted(scores, key=lambda pair: (-scores[pair], pair))[:5]
+        assert [row.score for row in found] == pytest.approx(sorted(scores.values(), reverse=True)[:5])
+
+
+def test_smoothing_reports_progress(model):
+    db, _ = model
+    seen = []
+    results = db.smooth(orders="1-2", topk=3, progress=seen.append)
+    assert [result.order for result in results] == [1, 2]
+    assert [result.contexts for result in results] == [1, db.count(b"cnt:2:")]
+    assert seen and all(0 <= step.done <= step.total and step.phase for step in seen)
+    assert all(len(row.record.ranked) <= 3 for row in db.topk(b"topk:2:"))
+    with pytest.raises(BadRequest):
+        db.smooth(orders="3-1")
+
+
+def test_asking_the_model(model):
+    db, documents = model
+    document = documents[0]
+    answer = db.predict(document[:4], k=5)
+    assert answer.order == 3 and answer.context == tuple(document[2:4]) and len(answer.candidates) <= 5
+    levels = db.predict_levels(document[:4], k=5)
+    assert levels[0] == answer and [level.order for level in levels] == [3, 2, 1]
+    blend = db.predict(document[:4], k=50, blend=True)
+    assert len(blend.candidates) > len(answer.candidates)
+    score = db.score(document)
+    assert score.tokens == len(score.per_token) == len(document) - 1
+    assert score.log10 == pytest.approx(sum(score.per_token)) and score.perplexity > 1
+    context = document[:1]
+    matches = db.contexts([[context[0]]])
+    assert [match.tokens for match in matches] == [tuple(context)]
+    assert matches[0].hash == cheetah_db.payloads.context_hash(context)
+    assert matches[0].vector == cheetah_db.payloads.context_vector(context)
+    assert matches[0].ranked == tuple(next(iter(db.topk(b"topk:2:" + cheetah_db.payloads.context_name(context)))).record.ranked)
+    with pytest.raises(BadRequest) as caught:
+        db.contexts([list(range(300))])
+    assert caught.value.code == "invalid_tree"
+
+
+def test_ingest_cuts_into_requests(db):
+    documents = [[2, 4 + i % 7, 5, 3] for i in range(300)]
+    counted = list(db.ingest(iter(documents), order=2, request_bytes=1000))
+    assert len(counted) > 5 and sum(part.documents for part in counted) == 300
+    assert {t.token: t.count for t in db.totals(b"cnt:1:")}[5] == 300 + sum(4 + i % 7 == 5 for i in range(300))
+
+
+def test_databases_and_service(db, server, name):
+    other = db.on(name + "-b")
+    assert other.database == name + "-b" and db.database == name
+    with pytest.raises(NotFound) as caught:
+        list(other.pairs())
+    assert caught.value.code == "database_not_found"
+    assert db.create_database(name + "-b", shards=2) is True and db.create_database(name + "-b") is False
+    other.insert(b"there")
+    assert db.get(1) is None and other.get(1) == b"there"
+    assert {name, name + "-b", "default"} <= set(db.databases())
+    assert other.database_statistics()["values"] == 1 and len(other.database_statistics()["shards"]) == 2
+    assert db.database_statistics("default")["name"] == "default"
+    assert other.checkpoint()["log"]["since_checkpoint"] == 0
+    db.drop_database(name + "-b")
+    with pytest.raises(NotFound):
+        db.drop_database(name + "-b")
+    assert isinstance(db.health(), dict) and db.ready() and db.version() and db.openapi().startswith("openapi:")
+    metrics = db.metrics()
+    assert metrics and all(sample.startswith("cheetah_") for sample in metrics)
+
+
+def test_tokens(launch, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text("rosebud read default\nsesame write default\n")
+    file.chmod(0o600)
+    server = launch("--tokens", str(file))
+    with Client(url_of(server), retry=QUICK) as db, pytest.raises(cheetah_db.Unauthorized):
+        db.get(1)
+    with Client(url_of(server), token="rosebud", retry=QUICK) as db:
+        assert db.get(1) is None
+        with pytest.raises(cheetah_db.Forbidden) as caught:
+            db.insert(b"x")
+        assert caught.value.code == "forbidden"
+    with Client(url_of(server), token="sesame", retry=QUICK) as db:
+        assert db.insert(b"x") == 1
+
+
+def test_too_large(launch):
+    server = launch("--max-value-size", "1000", "--max-batch-ops", "10")
+    with Client(url_of(server), retry=QUICK) as db:
+        with pytest.raises(TooLarge) as caught:
+            db.insert(b"x" * 1001)
+        assert caught.value.code == "value_too_large"
+        with pytest.raises(TooLarge) as caught, db.batch() as batch:
+            for _ in range(11):
+                batch.insert(b"x")
+        assert caught.value.code == "batch_too_large" and list(db.values()) == []
+
+
+def test_own_http_client(db, server):
+    import httpx
+
+    with httpx.Client(base_url=url_of(server), headers={"X-Request-Id": "from-the-test"}) as http:
+        mine = Client(http=http, database=db.database)
+        with mine, pytest.raises(NotFound) as caught:
+            mine.read(5)
+        assert caught.value.request_id == "from-the-test" and "from-the-test" in str(caught.value)
+        assert not http.is_closed

@@ -1,0 +1,300 @@
+"""Lost connections, refused requests and what is sent again: a proxy cuts where the tests say."""
+import json
+import random
+import time
+
+import pytest
+from conftest import QUICK
+
+from cheetah_db import APIError, Client, ConnectionLost, NotFound, ProtocolError, Retry, StreamCut, Unavailable
+
+
+def problem(status, code, headers=b"", reason=b"Service Unavailable"):
+    body = json.dumps({"type": "about:blank", "title": "T", "status": status, "code": code, "detail": "said by the test"}).encode()
+    return b"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n%s\r\n%s" % (
+        status, reason, len(body), headers, body)  # fmt: skip
+
+
+def stream(*lines):
+    body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nX-Request-Id: abc\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(body), body)  # fmt: skip
+
+
+def first(action, times=1):
+    """A plan: the action for the first requests, then none."""
+    return lambda number, head: action if number < times else None
+
+
+@pytest.fixture
+def filled(db):
+    names = [b"n:%05d" % i for i in range(4000)]
+    with db.batch() as batch:
+        for name in names:
+            batch.pair_put(name, b"value of " + name)
+    return names
+
+
+# ---- scans go on
+
+
+def test_a_scan_goes_on_where_it_was_cut(filled, far, proxy):
+    rng = random.Random(1)
+    proxy.plan = lambda number, head: ("cut", rng.randrange(0, 60_000)) if rng.random() < 0.6 else None
+    found = list(far.pairs(b"n:", values=True, page_size=1500))
+    assert [row.pair for row in found] == filled
+    assert all(row.value == b"value of " + row.pair for row in found)
+    assert proxy.cuts > 2
+    proxy.requests.clear()
+    assert [row.pair for row in far.pairs(b"n:", reverse=True, limit=3210, page_size=900)] == filled[:-3211:-1]
+
+
+def test_a_reducer_goes_on_where_it_was_cut(filled, far, proxy):
+    rng = random.Random(2)
+    proxy.plan = lambda number, head: ("cut", rng.randrange(2000, 90_000)) if number % 2 == 0 else None
+    found = list(far.payloads(b"n:", page_size=2500))
+    assert [row.pair for row in found] == filled and proxy.cuts > 1
+
+
+def test_a_sweep_of_values_goes_on_where_it_was_cut(filled, far, proxy, db):
+    keys = [row.key for row in db.values()]
+    proxy.plan = lambda number, head: ("cut", 30_000) if number % 2 == 0 else None
+    assert [row.key for row in far.values(page_size=1000)] == keys and proxy.cuts > 2
+
+
+def test_a_scan_that_is_always_cut_at_once_ends_in_an_error(filled, far, proxy):
+    proxy.plan = lambda number, head: ("cut", 100)  # within the head of the answer
+    far._retry = Retry(attempts=3, first=0.001)
+    with pytest.raises(ConnectionLost):
+        list(far.pairs(b"n:", page_size=100, values=True))
+
+
+def test_a_stream_without_its_end_line_is_an_error(far, proxy):
+    far._retry = Retry(attempts=2, first=0.001)
+    proxy.plan = lambda number, head: ("say", stream({"pair": "YQ==", "key": 1}))
+    with pytest.raises(StreamCut) as caught:
+        for _ in far.queue_drain(b"q:"):
+            pass
+    assert caught.value.may_have_happened and len(proxy.requests) == 1
+    proxy.requests.clear()
+    proxy.plan = lambda number, head: ("say", stream())
+    with pytest.raises(StreamCut):
+        list(far.pairs())
+    assert len(proxy.requests) == 3
+
+
+def test_an_error_line_is_an_exception(far, proxy):
+    line = {"error": {"type": "about:blank", "title": "Oh", "status": 500, "code": "corrupt_value", "detail": "shard 3"}}
+    proxy.plan = lambda number, head: ("say", stream({"pair": "YQ==", "key": 1}, line))
+    rows = far.pairs()
+    assert next(rows).pair == b"a"
+    with pytest.raises(APIError) as caught:
+        next(rows)
+    error = caught.value
+    assert (error.code, error.status, error.detail, error.request_id) == ("corrupt_value", 500, "shard 3", "abc")
+    for call in (lambda: far.stats(), lambda: far.smooth(), lambda: far.contexts([1])):
+        with pytest.raises(APIError):
+            call()
+
+
+def test_what_is_no_stream(far, proxy):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<html>hello\n\n\n"
+    proxy.plan = lambda number, head: ("say", answer)
+    for call in (lambda: list(far.pairs()), lambda: far.stats(), lambda: far.predict([1]), lambda: far.insert(b"x")):
+        with pytest.raises(ProtocolError):
+            call()
+
+
+# ---- sent again, or not
+
+
+@pytest.mark.parametrize("action", [("lose",), ("cut", 30)])
+def test_no_insert_is_sent_twice(db, far, proxy, action):
+    proxy.plan = lambda number, head: action
+    for call, path in (
+        (lambda: far.insert(b"once"), "/kv"),
+        (lambda: far.ngrams([[2, 4, 3]]), "/ngrams"),
+    ):
+        before = len(proxy.requests)
+        with pytest.raises(ConnectionLost) as caught:
+            call()
+        assert caught.value.may_have_happened
+        assert len(proxy.requests) == before + 1 and proxy.counted("POST", path) == 1
+    with pytest.raises(ConnectionLost):
+        with far.batch() as batch:
+            batch.pair_put(b"p", b"v")
+            batch.insert(b"batched")
+    assert proxy.counted("POST", "/batch") == 1
+    proxy.plan = None
+    assert [row.value for row in db.values()].count(b"once") == 1  # it did happen
+    assert [row.value for row in db.values()].count(b"batched") == 1
+    assert db.totals(b"cnt:1:")[0] == (2, 1, 1)
+
+
+def test_no_queue_is_drained_twice(db, far, proxy):
+    with db.batch() as batch:
+        for i in range(100):
+            batch.pair_put(b"q:%03d" % i, b"j")
+    proxy.plan = lambda number, head: ("lose",)
+    with pytest.raises(ConnectionLost):
+        list(far.queue_drain(b"q:", limit=10))
+    assert len(proxy.requests) == 1 and db.count(b"q:") == 90
+
+
+def test_what_may_be_repeated_is_sent_again(db, far, proxy):
+    key = db.insert(b"v")
+    documents = [[2, 4, 5, 3], [2, 5, 4, 3]]
+    db.ngrams(documents)
+
+    def batch():
+        with far.batch() as batch:
+            batch.pair_put(b"b", b"1")
+            return batch.pair_get(b"p")
+
+    for number, call in enumerate((
+        lambda: far.read(key), lambda: far.edit(key, b"w"), lambda: far.pair_set(b"p", key), lambda: far.pair_put(b"q", b"v"),
+        lambda: list(far.read_many([key])), lambda: far.count(), lambda: far.stats(), lambda: far.smooth(), batch,
+        lambda: far.predict([2, 4]), lambda: far.predict_levels([2, 4]), lambda: far.score([2, 4, 5]),
+        lambda: far.contexts([[2]]), lambda: far.databases(), lambda: far.create_database(db.database),
+        lambda: far.checkpoint(), lambda: far.version(), lambda: far.pair_delete(b"q"), lambda: far.delete(key),
+        lambda: far.delete_prefix(b"b"), lambda: list(far.queue_peek(b"q:")),
+    )):  # fmt: skip
+        for action in (("lose",), ("drop",)):
+            if action == ("drop",) and number in (17, 18):
+                continue  # deleted already
+            proxy.requests.clear()
+            proxy.plan = first(action, 2)
+            call()
+            assert len(proxy.requests) == 3, (number, action)
+
+
+def test_a_delete_that_worked_before_the_connection_was_lost_has_worked(db, far, proxy):
+    key = db.insert(b"x")
+    proxy.plan = first(("lose",))
+    far.delete(key)
+    with pytest.raises(NotFound):
+        far.delete(key)
+
+
+def test_an_insert_that_was_not_sent_is_sent_later(db):
+    """Nobody listens at first: the connection is refused, which is safe to repeat even for an insert."""
+    import socket
+    import threading
+
+    from proxy import Proxy
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    started = []
+
+    def later():
+        late = Proxy.__new__(Proxy)
+        original = socket.create_server
+        late.__init__(int(db.url.rpartition(":")[2]))
+        late.listener.close()
+        late.listener = original(("127.0.0.1", port))
+        threading.Thread(target=late._accept, daemon=True).start()
+        started.append(late)
+
+    timer = threading.Timer(0.3, later)
+    timer.start()
+    with Client("http://127.0.0.1:%d" % port, database=db.database, retry=Retry(attempts=100, first=0.05, factor=1)) as client:
+        key = client.insert(b"patient")
+    assert db.read(key) == b"patient" and len(list(db.values())) == 1
+    timer.join()
+    started[0].__exit__()
+
+
+def test_nobody_there():
+    with Client("http://127.0.0.1:1", retry=Retry(attempts=2, first=0.01)) as client:
+        with pytest.raises(ConnectionLost) as caught:
+            client.insert(b"x")
+        assert caught.value.may_have_happened is False
+        assert client.ready() is False
+
+
+def test_503_is_waited_out(db, far, proxy):
+    proxy.plan = first(("say", problem(503, "overloaded", b"Retry-After: 1\r\n")))
+    start = time.monotonic()
+    key = far.insert(b"welcome in the end")
+    assert 1.0 <= time.monotonic() - start < 2.0
+    assert db.read(key) == b"welcome in the end" and len(proxy.requests) == 2
+    for code in ("overloaded", "starting", "draining"):
+        proxy.requests.clear()
+        proxy.plan = first(("say", problem(503, code, b"Retry-After: 0\r\n")), 3)
+        assert list(far.queue_drain(b"q:")) == [] and len(proxy.requests) == 4
+        with far.batch() as batch:
+            batch.insert(b"x")
+
+
+def test_503_that_may_have_happened_is_not_repeated(far, proxy):
+    proxy.plan = lambda number, head: ("say", problem(503, "read_only"))
+    with pytest.raises(Unavailable) as caught:
+        far.insert(b"x")
+    assert caught.value.code == "read_only" and len(proxy.requests) == 1
+    proxy.plan = lambda number, head: ("say", b"HTTP/1.1 503 Nope\r\nContent-Length: 6\r\n\r\n<html>")
+    with pytest.raises(Unavailable) as caught:
+        far.insert(b"x")
+    assert caught.value.code == "unknown" and caught.value.detail == "<html>" and len(proxy.requests) == 2
+    proxy.requests.clear()
+    far._retry = QUICK._replace(attempts=3)
+    with pytest.raises(Unavailable):
+        far.count()
+    assert len(proxy.requests) == 4  # a read is worth another try
+
+
+def test_other_errors_are_not_repeated(far, proxy):
+    for status, code in ((400, "invalid_key"), (404, "key_not_found"), (500, "io_error"), (507, "disk_full")):
+        proxy.requests.clear()
+        proxy.plan = lambda number, head, s=status, c=code: ("say", problem(s, c))
+        with pytest.raises(APIError) as caught:
+            far.read(1)
+        assert (caught.value.status, caught.value.code) == (status, code) and len(proxy.requests) == 1
+
+
+def test_a_batch_keeps_what_was_surely_not_done(db, far, proxy):
+    far._retry = QUICK._replace(attempts=1)
+    batch = far.batch()
+    operation = batch.insert(b"kept")
+    proxy.plan = lambda number, head: ("say", problem(503, "overloaded", b"Retry-After: 0\r\n"))
+    with pytest.raises(Unavailable):
+        batch.flush()
+    assert len(batch) == 1
+    proxy.plan = None
+    batch.flush()
+    assert db.read(operation.result().key) == b"kept"
+    batch.insert(b"perhaps")
+    proxy.plan = lambda number, head: ("lose",)
+    with pytest.raises(ConnectionLost):
+        batch.flush()
+    assert len(batch) == 0  # sending it again could insert it twice
+    assert [row.value for row in db.values()] == [b"kept", b"perhaps"]
+
+
+def test_the_server_itself_is_overloaded(launch):
+    """No test double: one stream too many, and the client waits until it is over."""
+    import threading
+
+    import harness
+
+    server = launch("--max-streams", "1", "--durability", "os", "--access-log", "false")
+    with Client("http://127.0.0.1:%d" % server.port, retry=Retry(attempts=50)) as client:
+        with client.batch() as batch:
+            for i in range(9000):
+                batch.pair_put(b"%05d" % i, b"x" * 1000)
+        raw = server.raw(receive_buffer=4096)  # a reader that does not read keeps its stream
+        raw.send("GET /pairs/*?values=true HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.head()
+        refused = server.client(check=False)
+        harness.wait_for(lambda: refused.get("/pairs/*", limit="1").status == 503, what="the stream to be there")
+        threading.Timer(0.5, raw.close).start()
+        assert len(list(client.pairs())) == 9000
+
+
+def test_pauses():
+    retry = Retry(attempts=4, first=0.1, factor=2, longest=0.5)
+    for attempt, most in enumerate((0.1, 0.2, 0.4, 0.5)):
+        pauses = {retry.pause(attempt) for _ in range(200)}
+        assert len(pauses) > 100 and most / 10 <= min(pauses) and max(pauses) <= most
+    assert retry.pause(4) is None
+    assert all(3 <= retry.pause(0, 3.0) <= 3.1 for _ in range(100))
