@@ -1,0 +1,348 @@
+"""The hot path of DB-SLM on cheetah-db: publishing in batches, reading with server-side procedures."""
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import OrderedDict
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+
+from .._sync.client import Client
+from ..errors import APIError, CheetahError
+from ..types import Counted, Progress, Row, Smoothed
+from .buffer import WriteBuffer
+from .client import CheetahClient
+from .types import (
+    AbsoluteVectorOrder, CheetahSerializer, HotPathAdapter, RawContextProjection, RawContinuationProjection,
+    RawCountsProjection, RawProbabilityProjection, hash_of, pair_name,
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
+PAGE = 2048
+
+
+class CheetahHotPathAdapter:
+    """Publishes contexts, counts, probabilities, continuations and best followers, and reads them back.
+
+    What is published is collected and sent in batches: at `batch_rows` rows or `batch_bytes` bytes, `flush_seconds` after
+    the first that waits, before anything that scans, by flush() and close(), and at the end of the program. A read sees
+    what this adapter has published before, sent or not. Several threads may share one.
+
+    client or client_factory    a CheetahClient or a cheetah_db.Client
+    cache_size                  contexts that are remembered as published, and not sent again
+    optional                    True: a failure is logged and switches the adapter off, as db_slm's own does; by default it
+                                is raised, and what could not be sent is sent with the next flush
+    """
+
+    def __init__(
+        self,
+        client: Union[CheetahClient, Client, None] = None,
+        *,
+        client_factory: Optional[Callable[[], CheetahClient]] = None,
+        cache_size: int = 50_000,
+        serializer: Optional[CheetahSerializer] = None,
+        description: Optional[str] = None,
+        batch_rows: int = 5000,
+        batch_bytes: int = 8 << 20,
+        flush_seconds: float = 1.0,
+        optional: bool = False,
+    ) -> None:
+        if client is None:
+            if client_factory is None:
+                raise ValueError("Provide either client or client_factory.")
+            client = client_factory()
+        self._client = client
+        self._db = client.db if isinstance(client, CheetahClient) else client
+        self._serializer = serializer or CheetahSerializer()
+        self._vectors = AbsoluteVectorOrder()
+        self._description = description or f"cheetah-db:{self._db.url}/{self._db.database}"
+        self._known: "OrderedDict[str, None]" = OrderedDict()
+        self._cache_size, self._optional, self._enabled = max(cache_size, 1), optional, True
+        self._buffer = WriteBuffer(self._db, batch_rows, batch_bytes, flush_seconds)
+        weakref.finalize(self, self._buffer.close)  # also at the end of the program
+        self._topk_total = self._topk_hits = 0
+
+    # ---- publishing
+
+    def publish_context(self, context_hash: str, order_size: int, token_ids: Sequence[int]) -> None:
+        """Registers a context under ctx: and, for context_relativism, ctxv:."""
+        if not self._enabled or context_hash in self._known:
+            return
+        payload = self._serializer.encode_context(order_size, token_ids)
+        vector = b"ctxv:" + self._vectors.encode_tokens(token_ids) if token_ids else None
+        self._write(lambda: self._buffer.put_context(pair_name("ctx", context_hash), payload, vector))
+        self._known[context_hash] = None
+        while len(self._known) > self._cache_size:
+            self._known.popitem(last=False)
+
+    def publish_counts(self, order: int, context_hash: str, followers: Sequence[Tuple[int, int]]) -> None:
+        """Stores (token, count) of a context; any number of them."""
+        if followers:
+            self._put(f"cnt:{order}", context_hash, self._serializer.encode_counts(order, followers))
+
+    def publish_probabilities(
+        self, order: int, context_hash: str, entries: Sequence[Tuple[int, int, Optional[int]]]
+    ) -> None:
+        """Stores (token, q, back-off weight or None) of a context."""
+        if entries:
+            self._put(f"prob:{order}", context_hash, self._serializer.encode_probabilities(order, entries))
+
+    def publish_topk(self, order: int, context_hash: str, ranked: Sequence[Tuple[int, int]]) -> None:
+        """Stores (token, q) of a context, best first; the first 32."""
+        if ranked:
+            self._put(f"topk:{order}", context_hash, self._serializer.encode_topk(order, ranked))
+
+    def publish_continuations(self, entries: Sequence[Tuple[int, int]]) -> None:
+        """Stores for each (token, contexts) in how many contexts the token occurs."""
+        for token_id, num_contexts in entries:
+            payload = self._serializer.encode_continuation(token_id, num_contexts)
+            self._put("cont", f"{token_id:08x}", payload)
+
+    def write_metadata(self, key: str, value: str) -> None:
+        """Stores a text (JSON, by custom) under meta:."""
+        if not value:
+            raise ValueError("metadata must not be empty")
+        self._write(lambda: self._buffer.put(b"meta:" + key.encode(), value.encode()))
+
+    def flush(self) -> None:
+        """Sends what waits; durable when this returns."""
+        self._write(self._buffer.flush)
+
+    def close(self) -> None:
+        """Sends what waits; the client stays open."""
+        self.flush()
+
+    def __enter__(self) -> "CheetahHotPathAdapter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- reading
+
+    def fetch_topk(self, order: int, context_hash: str, limit: int) -> Optional[List[Tuple[int, int]]]:
+        """(token, q), best first; None where nothing is known of the context. One request."""
+        if not self._enabled:
+            return None
+        self._topk_total += 1
+        payload = self._read(pair_name(f"topk:{order}", context_hash))
+        record = None if payload is None else self._serializer.decode_topk(payload)
+        if record is None or record.order != order:
+            return None
+        self._topk_hits += 1
+        return record.ranked[:limit]
+
+    def fetch_context_tokens(self, context_hash: str) -> Optional[Sequence[int]]:
+        """The tokens of a context; None where it is not registered."""
+        payload = self._read(pair_name("ctx", context_hash))
+        record = None if payload is None else self._serializer.decode_context(payload)
+        return None if record is None else list(record.token_ids)
+
+    def read_metadata(self, key: str) -> Optional[str]:
+        payload = self._read(b"meta:" + key.encode())
+        return None if payload is None else payload.decode("utf-8", "replace")
+
+    def scan_namespace(self, namespace: str, *, prefix: bytes = b"", limit: int = 0) -> Iterable[Tuple[bytes, int]]:
+        """(name without the namespace, key) in byte order; limit 0: all."""
+        start = namespace.encode() + b":"
+        rows = self._rows(lambda: self._db.pairs(start + prefix, limit=limit if limit > 0 else None))
+        return [(row.pair[len(start) :], row.key) for row in rows]
+
+    def iter_counts(self, order: int) -> Iterator[RawCountsProjection]:
+        """All counts of an order, read as they are asked for."""
+        for name, payload in self._payloads("counts", f"cnt:{order}:"):
+            record = self._serializer.decode_counts(payload)
+            if record is None or record.order != order:
+                logger.warning("cheetah-db: malformed counts of order %d under %s", order, hash_of(name))
+                continue
+            totals = sum(count for _, count in record.followers)
+            yield RawCountsProjection(hash_of(name), order, totals, record.followers)
+
+    def iter_probabilities(self, order: int) -> Iterator[RawProbabilityProjection]:
+        """All probabilities of an order, read as they are asked for."""
+        for name, payload in self._payloads("probabilities", f"prob:{order}:"):
+            record = self._serializer.decode_probabilities(payload)
+            if record is None or record.order != order:
+                logger.warning("cheetah-db: malformed probabilities of order %d under %s", order, hash_of(name))
+                continue
+            yield RawProbabilityProjection(hash_of(name), order, record.entries)
+
+    def iter_continuations(self) -> Iterator[RawContinuationProjection]:
+        for name, payload in self._payloads("continuations", "cont:"):
+            record = self._serializer.decode_continuation(payload)
+            if record is None:
+                logger.warning("cheetah-db: malformed continuation of token %s", name.hex())
+                continue
+            yield RawContinuationProjection(record.token_id, record.num_contexts)
+
+    def context_relativism(
+        self, context_tree: Any, *, limit: int = 32, depth: Optional[int] = None
+    ) -> List[RawContextProjection]:
+        """The contexts that start with a tree of tokens, and what follows them: one request. A tree that has no encoding
+        has no contexts (it is logged)."""
+
+        def ask() -> List[RawContextProjection]:
+            self._buffer.flush()
+            found = self._db.contexts(context_tree, limit=limit if limit > 0 else None, depth=depth)
+            return [
+                RawContextProjection(m.hash, m.order_size, m.tokens, m.ranked, m.key, m.vector) for m in found
+            ]
+
+        try:
+            return self._answer(ask) or []
+        except APIError as error:
+            if error.code not in ("invalid_tree", "invalid_body"):
+                raise
+            logger.warning("cheetah-db: no context tree: %s", error.detail)
+            return []
+
+    def topk_hit_ratio(self) -> float:
+        """The part of the calls of fetch_topk that found something, 0 to 1."""
+        return self._topk_hits / self._topk_total if self._topk_total else 0.0
+
+    def describe(self) -> str:
+        return self._description
+
+    # ---- whole steps of a training run inside the server
+
+    def ingest(self, documents: Iterable[Sequence[int]], *, order: int = 3) -> Counted:
+        """Counts the n-grams of documents (token lists) in the server, a request for some megabytes of them; in place of
+        publish_context and publish_counts. Returns the sums."""
+        self.flush()
+        sums = Counted(0, 0, 0, 0)
+        for part in self._db.ingest(documents, order=order):
+            sums = Counted(*(a + b for a, b in zip(sums, part)))
+        return sums
+
+    def smooth(
+        self,
+        *,
+        orders: Union[str, int, None] = None,
+        topk: Optional[int] = None,
+        progress: Optional[Callable[[Progress], None]] = None,
+    ) -> List[Smoothed]:
+        """Computes probabilities, continuations and best followers from the counts in the server: one request; in place of
+        iter_counts, publish_probabilities, publish_topk and publish_continuations."""
+        self.flush()
+        return self._db.smooth(orders=orders, topk=topk, progress=progress)
+
+    # ---- inside
+
+    def _put(self, namespace: str, context_hash: str, payload: bytes) -> None:
+        self._write(lambda: self._buffer.put(pair_name(namespace, context_hash), payload))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        self._answer(write)
+
+    def _read(self, pair: bytes) -> Optional[bytes]:
+        waiting = self._buffer.waiting(pair)
+        return waiting if waiting is not None else self._answer(lambda: self._db.pair_value(pair))
+
+    def _answer(self, call: Callable[[], Any]) -> Any:
+        """The result of a call; None where the adapter is off or the database does not exist yet."""
+        if not self._enabled:
+            return None
+        try:
+            return call()
+        except CheetahError as error:
+            self._failed(error)
+            return None
+
+    def _failed(self, error: CheetahError) -> None:
+        """Raises, or switches the adapter off; a database that is not there yet is an empty one."""
+        if isinstance(error, APIError) and error.code == "database_not_found":
+            return
+        if not self._optional or isinstance(error, APIError) and error.status == 400:
+            raise error
+        logger.warning("cheetah-db: the hot path is switched off: %s", error)
+        self._enabled = False
+
+    def _rows(self, scan: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        if not self._enabled:
+            return
+        try:
+            self._buffer.flush()
+            yield from scan()
+        except CheetahError as error:
+            self._failed(error)
+
+    def _payloads(self, mode: str, prefix: str) -> Iterator[Tuple[bytes, bytes]]:
+        """(name, payload) of a namespace; pairs without a value are left out."""
+        start = prefix.encode()
+        row: Row[Any]
+        for row in self._rows(lambda: self._db.reduce(mode, start, decode=False, page_size=PAGE)):
+            if row.payload is not None:
+                yield row.pair[len(start) :], row.payload
+
+
+class NullHotPathAdapter:
+    """An adapter that keeps nothing and knows nothing."""
+
+    def publish_context(self, context_hash: str, order_size: int, token_ids: Sequence[int]) -> None:
+        return None
+
+    def publish_topk(self, order: int, context_hash: str, ranked: Sequence[Tuple[int, int]]) -> None:
+        return None
+
+    def publish_counts(self, order: int, context_hash: str, followers: Sequence[Tuple[int, int]]) -> None:
+        return None
+
+    def publish_probabilities(
+        self, order: int, context_hash: str, entries: Sequence[Tuple[int, int, Optional[int]]]
+    ) -> None:
+        return None
+
+    def publish_continuations(self, entries: Sequence[Tuple[int, int]]) -> None:
+        return None
+
+    def fetch_topk(self, order: int, context_hash: str, limit: int) -> Optional[List[Tuple[int, int]]]:
+        return None
+
+    def fetch_context_tokens(self, context_hash: str) -> Optional[Sequence[int]]:
+        return None
+
+    def write_metadata(self, key: str, value: str) -> None:
+        return None
+
+    def read_metadata(self, key: str) -> Optional[str]:
+        return None
+
+    def scan_namespace(self, namespace: str, *, prefix: bytes = b"", limit: int = 0) -> Iterable[Tuple[bytes, int]]:
+        return []
+
+    def iter_counts(self, order: int) -> Iterable[RawCountsProjection]:
+        return []
+
+    def iter_probabilities(self, order: int) -> Iterable[RawProbabilityProjection]:
+        return []
+
+    def iter_continuations(self) -> Iterable[RawContinuationProjection]:
+        return []
+
+    def context_relativism(
+        self, context_tree: Any, *, limit: int = 32, depth: Optional[int] = None
+    ) -> Iterable[RawContextProjection]:
+        return []
+
+    def topk_hit_ratio(self) -> float:
+        return 0.0
+
+    def describe(self) -> str:
+        return "hot-path:disabled"
+
+
+def build_cheetah_adapter(
+    settings: Any, *, client: Optional[CheetahClient] = None, http_port: int = 8080, token: Optional[str] = None
+) -> HotPathAdapter:
+    """The adapter for db_slm's settings (backend, cheetah_mirror, cheetah_host, cheetah_database,
+    cheetah_timeout_seconds): a NullHotPathAdapter where cheetah-db is not asked for. settings.cheetah_port is the port of
+    the line protocol; http_port is where this adapter goes. Raises CheetahError where the server is not ready."""
+    if getattr(settings, "backend", "") != "cheetah-db" and not getattr(settings, "cheetah_mirror", False):
+        return NullHotPathAdapter()
+    if client is None:
+        timeout = max(30.0, float(getattr(settings, "cheetah_timeout_seconds", 0)))
+        client = CheetahClient(
+            settings.cheetah_host, http_port, database=settings.cheetah_database, timeout=timeout, token=token
+        )
+    if not client.connect():
+        raise CheetahError(f"cheetah-db cannot be reached: {client.describe_failures()}")
+    return CheetahHotPathAdapter(client)
