@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import QUICK
 
-from cheetah_db import APIError, Client, ConnectionLost, NotFound, ProtocolError, Retry, StreamCut, Unavailable
+from cheetah_db import APIError, Client, ConnectionLost, NotFound, ProtocolError, Retry, StreamCut, TooLarge, Unavailable
 
 
 def problem(status, code, headers=b"", reason=b"Service Unavailable"):
@@ -203,6 +203,29 @@ def test_an_insert_that_was_not_sent_is_sent_later(db):
     assert db.read(key) == b"patient" and len(list(db.values())) == 1
     timer.join()
     started[0].__exit__()
+
+
+def test_a_request_that_the_server_did_not_want_to_read(launch):
+    server = launch("--max-value-size", "1000", "--durability", "os")
+    with Client("http://127.0.0.1:%d" % server.port, retry=Retry(attempts=1, first=0.01)) as client:
+        with pytest.raises((ConnectionLost, TooLarge)) as caught:
+            client.insert(bytes(64 << 20))
+        if isinstance(caught.value, ConnectionLost):
+            assert caught.value.may_have_happened is False and "larger" in str(caught.value)
+        assert list(client.values()) == []
+
+
+def test_large_lines(db):
+    value = random.Random(1).randbytes(12 << 20)
+    db.pair_put(b"large", value)
+    start = time.monotonic()
+    assert [row.value for row in db.pairs(values=True)] == [value]
+    assert time.monotonic() - start < 10
+
+
+def test_a_url_needs_a_scheme():
+    with pytest.raises(ValueError):
+        Client("127.0.0.1:8080")
 
 
 def test_nobody_there():

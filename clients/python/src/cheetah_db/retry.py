@@ -13,7 +13,8 @@ import httpx
 
 from .errors import APIError, CheetahError, ConnectionLost
 
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# Not sent, or (WriteError: the server closed before all was handed over) not as a whole; such a request is never done.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.WriteError)
 
 
 class Retry(NamedTuple):
@@ -39,6 +40,8 @@ def lost(error: httpx.TransportError, what: str, repeatable: bool) -> Connection
     """The exception for an error of the transport."""
     sent = not isinstance(error, _NOT_SENT)
     message = f"{what}: {error or type(error).__name__}"
+    if isinstance(error, httpx.WriteError):
+        message += " (the server closed while the request was being sent; it may be larger than the server takes)"
     if sent and not repeatable:
         message += " (it may have been done; not sent again)"
     return ConnectionLost(message, may_have_happened=sent)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 import httpx
 
@@ -111,11 +111,15 @@ class Lines:
     """Cuts chunks into lines; what follows the last newline waits for the next chunk."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: List[bytes] = []  # a list: a line of many megabytes comes in very many chunks
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        lines = (self._rest + chunk).split(b"\n") if b"\n" in chunk else [self._rest + chunk]
-        self._rest = lines.pop()
+        first, *more = chunk.split(b"\n")
+        self._rest.append(first)
+        if not more:
+            return iter(())
+        lines = [b"".join(self._rest), *more]
+        self._rest = [lines.pop()]
         return (line for line in lines if line)
 
 

@@ -2,7 +2,7 @@
 """Payloads of a namespace decoded, queues, aggregates, smoothing."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Iterator, Callable, Dict, List, Literal, Optional, Tuple, Union
 
 from ..payloads import Context, Continuation, Counts, Json, Probabilities, TopK
 from ..types import CountsOfCounts, Progress, Row, Similar, Smoothed, Stats, Total, row_of
@@ -34,29 +34,91 @@ class Reducers(Transport):
         for line in self._scan(f"/reduce/{mode}/{url_bytes(prefix)}", params, start, limit, page_size):
             yield row_of(line)
 
-    def counts(self, prefix: bytes = b"cnt:", **more: Any) -> Iterator[Row[Counts]]:
-        """The counts payloads under a prefix; more: after, until, limit, page_size."""
-        return self.reduce("counts", prefix, **more)
+    def counts(
+        self,
+        prefix: bytes = b"cnt:",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Counts]]:
+        """The counts payloads under a prefix, decoded."""
+        return self.reduce("counts", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
-    def probabilities(self, prefix: bytes = b"prob:", **more: Any) -> Iterator[Row[Probabilities]]:
-        return self.reduce("probabilities", prefix, **more)
+    def probabilities(
+        self,
+        prefix: bytes = b"prob:",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Probabilities]]:
+        """The probabilities payloads under a prefix, decoded."""
+        return self.reduce("probabilities", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
-    def continuations(self, prefix: bytes = b"cont:", **more: Any) -> Iterator[Row[Continuation]]:
-        return self.reduce("continuations", prefix, **more)
+    def continuations(
+        self,
+        prefix: bytes = b"cont:",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Continuation]]:
+        """The continuation payloads under a prefix, decoded."""
+        return self.reduce("continuations", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
-    def topk(self, prefix: bytes = b"topk:", **more: Any) -> Iterator[Row[TopK]]:
-        return self.reduce("topk", prefix, **more)
+    def topk(
+        self,
+        prefix: bytes = b"topk:",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[TopK]]:
+        """The lists of best followers under a prefix, decoded."""
+        return self.reduce("topk", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
-    def stored_contexts(self, prefix: bytes = b"ctx:", **more: Any) -> Iterator[Row[Context]]:
-        return self.reduce("contexts", prefix, **more)
+    def stored_contexts(
+        self,
+        prefix: bytes = b"ctx:",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Context]]:
+        """The context payloads under a prefix, decoded. See contexts() for finding some."""
+        return self.reduce("contexts", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
-    def documents(self, prefix: bytes = b"meta:", **more: Any) -> Iterator[Row[Json]]:
-        """The JSON payloads under a prefix (modes meta, cache and bias)."""
-        return self.reduce("meta", prefix, **more)
+    def documents(
+        self,
+        prefix: bytes = b"meta:",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Json]]:
+        """The JSON payloads under a prefix, decoded (the server's modes meta, cache and bias)."""
+        return self.reduce("meta", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
-    def payloads(self, prefix: bytes = b"", **more: Any) -> Iterator[Row[Any]]:
-        """All payloads as bytes."""
-        return self.reduce("payloads", prefix, decode=False, **more)
+    def payloads(
+        self,
+        prefix: bytes = b"",
+        *,
+        after: Optional[bytes] = None,
+        until: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = PAGE,
+    ) -> Iterator[Row[Any]]:
+        """All payloads under a prefix as bytes."""
+        return self.reduce(
+            "payloads", prefix, after=after, until=until, limit=limit, decode=False, page_size=page_size
+        )
 
     # ---- queues
 
@@ -94,7 +156,7 @@ class Reducers(Transport):
         lines, _ = self._aggregate("counts-of-counts", prefix)
         return CountsOfCounts(**lines[0])
 
-    def similar(self, prefix: bytes, to: bytes, *, metric: str = "cosine", limit: int = 10) -> List[Similar]:
+    def similar(self, prefix: bytes, to: bytes, *, metric: Literal["cosine", "jaccard"] = "cosine", limit: int = 10) -> List[Similar]:
         """The counts payloads under a prefix most similar to that of the pair `to`; metric: cosine or jaccard."""
         checked_limit(limit)
         target = url_bytes(checked_pair(to))

@@ -74,6 +74,8 @@ class Transport:
         verify: Union[bool, str] = True,
         http: Optional[httpx.Client] = None,
     ) -> None:
+        if http is None and not url.startswith(("http://", "https://")):
+            raise ValueError(f"a URL starts with http:// or https://, not {url!r}")
         headers: Dict[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
         self._owner = http is None
         self._http = http or httpx.Client(
