@@ -13,7 +13,8 @@ for group in ${*:-build test}; do
             python3-yaml openssl python3-build python3-pip python3-setuptools python3-venv python3-wheel" ;;
     lint) packages="$packages clang-format clang-tidy cppcheck mypy python3-httpx" ;;
     bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
-    deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck" ;;
+    deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck
+            strace binutils procps" ;;
     *)
         echo "install-deps: unknown group '$group' (build, test, lint, bench, deploy)" >&2
         exit 2

@@ -1,0 +1,244 @@
+"""compose, Kubernetes, systemd, Dockerfile, shell scripts: parsed, and held against each other and the program's options."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+import yaml
+
+import harness
+import load
+from conftest import ROOT, in_deploy, run, tool
+
+
+def text_of(*names):
+    with open(os.path.join(ROOT, *names), encoding="utf-8") as file:
+        return file.read()
+
+
+def options():
+    """{name: ...} of `cheetah-db serve --help`."""
+    names = set(re.findall(r"^  --([a-z-]+)", run(harness.BINARY, "serve", "--help"), re.M))
+    assert {"listen", "data", "tokens"} <= names
+    return names
+
+
+def known_variables(names):
+    wanted = {"CHEETAH_" + name.upper().replace("-", "_") for name in options()}
+    unknown = set(names) - wanted
+    assert not unknown, "no such options: %s" % unknown
+
+
+# ---- compose -----------------------------------------------------------------------------------------------------------
+
+
+def test_compose():
+    compose = yaml.safe_load(text_of("deploy", "compose.yaml"))
+    assert set(compose) == {"name", "services", "volumes"}
+    server = compose["services"]["cheetah"]
+    known_variables(server["environment"])
+    assert all(isinstance(v, str) for v in server["environment"].values()), "compose takes strings"
+    assert server["user"] == "10001:10001" and server["read_only"] and server["cap_drop"] == ["ALL"]
+    assert server["healthcheck"]["test"] == ["CMD", "cheetah-db", "health"]
+    assert os.path.exists(in_deploy(server["build"]["context"], "Dockerfile"))
+    assert all(port.startswith("127.0.0.1:") for s in compose["services"].values() for port in s["ports"]), "anonymous: this machine only"
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or os.path.exists(in_deploy(source)), volume
+    assert int(server["stop_grace_period"][:-1]) > int(server["environment"]["CHEETAH_DRAIN_SECONDS"]) * 2
+
+
+# ---- Kubernetes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def objects():
+    found = {}
+    for name in yaml.safe_load(text_of("deploy", "kubernetes", "kustomization.yaml"))["resources"]:
+        for document in yaml.safe_load_all(text_of("deploy", "kubernetes", name)):
+            key = document["kind"], document["metadata"]["name"]
+            assert key not in found
+            found[key] = document
+    return found
+
+
+def test_kubernetes_selectors_meet_the_pods(objects):
+    labels = objects["StatefulSet", "cheetah-db"]["spec"]["template"]["metadata"]["labels"]
+    selectors = [o["spec"]["selector"] for k, o in objects.items() if k[0] == "Service"]
+    selectors += [o["spec"]["selector"]["matchLabels"] for k, o in objects.items() if k[0] in ("StatefulSet", "PodDisruptionBudget")]
+    selectors += [o["spec"]["podSelector"]["matchLabels"] for k, o in objects.items() if k[0] == "NetworkPolicy"]
+    assert len(selectors) == 5
+    for selector in selectors:
+        assert selector and selector.items() <= labels.items()
+    governing = objects["Service", objects["StatefulSet", "cheetah-db"]["spec"]["serviceName"]]
+    assert governing["spec"]["clusterIP"] == "None", "a StatefulSet wants a headless service"
+
+
+def test_kubernetes_pod(objects):
+    template = objects["StatefulSet", "cheetah-db"]["spec"]["template"]
+    pod, (container,) = template["spec"], template["spec"]["containers"]
+    known_variables(e["name"] for e in container["env"])
+    env = {e["name"]: e["value"] for e in container["env"]}
+    assert all(isinstance(v, str) for v in env.values())
+    ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+    assert env["CHEETAH_LISTEN"].endswith(":%d" % ports["http"])
+    for kind, o in objects.items():
+        if kind[0] == "Service":
+            assert all(p["targetPort"] in ports for p in o["spec"]["ports"])
+    mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+    assert mounts["data"] == env["CHEETAH_DATA"] and env["CHEETAH_TOKENS"].startswith(mounts["tokens"] + "/")
+    claims = [c["metadata"]["name"] for c in objects["StatefulSet", "cheetah-db"]["spec"]["volumeClaimTemplates"]]
+    assert set(mounts) == set(claims) | {v["name"] for v in pod["volumes"]}
+    assert pod["volumes"][0]["secret"]["defaultMode"] == 0o440, "the server refuses a token file that everyone may read"
+    drain = int(env["CHEETAH_DRAIN_SECONDS"])
+    ready = container["readinessProbe"]
+    assert ready["periodSeconds"] * ready["failureThreshold"] < drain < pod["terminationGracePeriodSeconds"] / 2
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001 and pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_kubernetes_probes_are_answered_without_a_token(objects, launch, tmp_path):
+    """With the pod's arguments and environment (but for its paths), and a token file."""
+    (container,) = objects["StatefulSet", "cheetah-db"]["spec"]["template"]["spec"]["containers"]
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret-secret-secret read *\n")
+    tokens.chmod(0o440)
+    env = {e["name"]: e["value"] for e in container["env"] if e["name"] not in ("CHEETAH_LISTEN", "CHEETAH_DATA", "CHEETAH_TOKENS")}
+    server = launch("--listen", "0.0.0.0:0", "--drain-seconds", "0", env={**env, "CHEETAH_TOKENS": str(tokens)})
+    client = server.client(check=False)
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[name]["httpGet"]["port"] == "http"
+        assert client.get(container[name]["httpGet"]["path"]).status == 200, name
+    assert client.get("/kv?limit=1").status == 401 and client.get("/metrics").status == 401
+    client.close()
+    reader = server.client(token="secret-secret-secret", check=False)
+    assert reader.get("/metrics").status == 200, "what prometheus.io/scrape needs"
+    reader.close()
+
+
+# ---- systemd -----------------------------------------------------------------------------------------------------------
+
+
+def test_systemd_unit_verifies(tmp_path):
+    program = tool("systemd-analyze")
+    unit = tmp_path / "cheetah-db.service"
+    unit.write_text(text_of("deploy", "systemd", "cheetah-db.service").replace("/usr/local/bin/cheetah-db", harness.BINARY))
+    assert run(program, "verify", "--man=no", str(unit)) == ""
+    assert run(program, "security", "--offline=true", "--threshold=20", str(unit), code=None).rstrip().endswith("OK 🙂")
+    assert "exposure level" in run(program, "security", "--offline=true", "--threshold=20", str(unit))
+
+
+def test_systemd_system_calls(tmp_path):
+    """What a server under load, draining and stopping asks of the kernel is what the unit allows."""
+    strace, analyze = tool("strace"), tool("systemd-analyze")
+
+    def expand(group):
+        names, seen = set(), run(analyze, "syscall-filter", group)
+        for word in re.findall(r"^    ([@\w-]+)$", seen, re.M):
+            names |= expand(word) if word.startswith("@") else {word}
+        return names
+
+    unit = text_of("deploy", "systemd", "cheetah-db.service")
+    allowed = set()
+    for value in re.findall(r"^SystemCallFilter=(.*)$", unit, re.M):
+        for group in value.lstrip("~").split():
+            allowed = allowed - expand(group) if value.startswith("~") else allowed | expand(group)
+    allowed |= expand("@default")
+    assert "epoll_wait" in allowed and "setpriority" not in allowed and "chown" not in allowed
+
+    trace = tmp_path / "trace"
+    wrapper = tmp_path / "traced"
+    wrapper.write_text('#!/bin/sh\nexec %s -f -qq -o %s -e signal=none %s "$@"\n' % (strace, trace, harness.BINARY))
+    wrapper.chmod(0o755)
+    # strace passes signals on when it is itself detached from the terminal's group; the server is its child
+    server = harness.Server("--drain-seconds", "0", binary=str(wrapper))
+    try:
+        load.load_sample(server)
+        client = server.client()
+        for question in load.QUESTIONS:
+            assert client.request(question[0], question[1], question[2]).status == 200
+        assert client.post("/databases/default/checkpoint").status == 200
+        assert client.post("/reduce/smooth/cnt:?orders=1-3&topk=20").status == 200
+        assert client.put("/databases/other").status in (200, 201)
+        assert client.delete("/databases/other?confirm=other").status in (200, 204)
+        client.close()
+    finally:
+        pid = int(run("ps", "-o", "pid=", "--ppid", str(server.process.pid)).split()[0])
+        os.kill(pid, signal.SIGTERM)
+        server.wait()
+        server.directory.cleanup()
+    used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.M))
+    assert len(used) > 30 and {"fdatasync", "epoll_wait", "execve"} <= used, used
+    assert used <= allowed, used - allowed
+
+
+def test_systemd_configuration_is_read(tmp_path):
+    for commented in (True, False):
+        text = text_of("deploy", "systemd", "cheetah-db.conf")
+        if not commented:
+            text = re.sub(r"^#(?=[a-z-]+ = )", "", text, flags=re.M)
+        file = tmp_path / "cheetah-db.conf"
+        file.write_text(text)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+        shown = run(harness.BINARY, "serve", "--print-config", env={**clean, "CHEETAH_CONFIG": str(file)})
+        assert re.search(r"^data = /var/lib/cheetah-db +# file$", shown, re.M), shown
+        assert bool(re.search(r"^tokens = /etc/cheetah-db/tokens +# file$", shown, re.M)) == (not commented)
+    unit = text_of("deploy", "systemd", "cheetah-db.service")
+    known_variables(re.findall(r"^Environment=(\w+)=", unit, re.M))
+    assert "u cheetah-db " in text_of("deploy", "systemd", "cheetah-db.sysusers")
+
+
+# ---- Dockerfile, scripts -------------------------------------------------------------------------------------------------
+
+
+def test_dockerfile_copies_what_the_build_needs():
+    dockerfile, ignore = text_of("Dockerfile"), text_of(".dockerignore")
+    known_variables(re.findall(r"\b(CHEETAH_[A-Z_]+)=", dockerfile))
+    for line in re.findall(r"^COPY (?!--from)(.*)$", dockerfile, re.M):
+        for source in line.split()[:-1]:
+            path = "deploy/install-deps.sh" if source.startswith("deploy/") else source
+            assert os.path.exists(os.path.join(ROOT, source)) and "!" + path in ignore, source
+    # the libraries of the last stage are those that the program is linked with
+    needed = set(re.findall(r"NEEDED +Shared library: \[(lib(?:microhttpd|jansson|b64|b2|curl)[^\]]*)\]",
+                            run("readelf", "-d", harness.BINARY)))
+    packages = {"libmicrohttpd.so.12": "libmicrohttpd12", "libjansson.so.4": "libjansson4", "libb2.so.1": "libb2-1",
+                "libcurl.so.4": "libcurl4", "libb64.so.0d": "libb64-0d"}
+    for library in needed:
+        assert re.search(r"\b%s\b" % re.escape(packages[library]), dockerfile), library
+
+
+def test_shell_scripts():
+    run(tool("shellcheck"), *sorted(in_deploy(n) for n in os.listdir(in_deploy()) if n.endswith(".sh")))
+
+
+def test_run_sh_help_builds_nothing(tmp_path):
+    assert "deploy/run.sh [OPTION ...]" in run(in_deploy("run.sh"), "--help", cwd=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_run_sh_serves_from_any_directory(tmp_path):
+    """In a copy of the checkout, so that nobody's build is touched; the data is in the caller's directory."""
+    copy, here = tmp_path / "checkout", tmp_path / "elsewhere"
+    here.mkdir()
+    for name in ("src", "include", "openapi", "deploy"):
+        shutil.copytree(os.path.join(ROOT, name), copy / name)
+    for name in ("CMakeLists.txt", "CMakePresets.json"):
+        shutil.copy(os.path.join(ROOT, name), copy)
+    (copy / "tests").mkdir()
+    (copy / "tests" / "CMakeLists.txt").write_text("")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+    process = subprocess.Popen([str(copy / "deploy" / "run.sh"), "--listen", "127.0.0.1:0", "--port-file", "port",
+                                "--line-listen", "none", "--drain-seconds", "0"], cwd=here, env=clean,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        harness.wait_for(lambda: (here / "port").exists() and (here / "port").read_text() or process.poll() is not None, 300, "the server")
+        assert process.poll() is None, process.stderr.read()
+        run(harness.BINARY, "health", "--wait", "20", "--connect", "127.0.0.1:" + (here / "port").read_text().strip())
+        assert (here / "cheetah_data").is_dir() and not (copy / "cheetah_data").exists()
+    finally:
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors  # the server took the script's place: SIGTERM reached it
