@@ -1,0 +1,166 @@
+#!/usr/bin/python3
+"""make: the Grafana dashboard, from the table below: every metric of GET /metrics is in a panel.
+
+    deploy/grafana/make.py            writes cheetah-db.json beside this file
+    deploy/grafana/make.py --check    exit code 1 where the file is not what would be written
+
+Import it in Grafana (Dashboards, New, Import), or put it into a provisioned folder.
+"""
+import json
+import os
+import sys
+
+TARGET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cheetah-db.json")
+I = 'instance=~"$instance"'
+D = I + ', database=~"$database"'
+
+
+def rate(metric, labels=I):
+    return "rate(%s{%s}[$__rate_interval])" % (metric, labels)
+
+
+def by(labels, expression):
+    return "sum by (%s) (%s)" % (labels, expression)
+
+
+def quantile(q):
+    return "histogram_quantile(%s, %s)" % (q, by("le, route, method", rate("cheetah_http_request_seconds_bucket")))
+
+
+def per(top, bottom, labels=I):
+    return "%s / %s" % (rate(top, labels), rate(bottom, labels))
+
+
+# (row, [(title, what it says, unit, [(expression, legend), ...]), ...])
+ROWS = [
+    ("Is it well?", [
+        ("Ready", "1 while requests are served; 0 while starting, draining or read-only.", "none",
+         [("cheetah_ready{%s}" % I, "{{instance}}")]),
+        ("Uptime", "Falls to 0 at a restart.", "s", [("cheetah_uptime_seconds{%s}" % I, "{{instance}}")]),
+        ("Read-only databases", "1 after a disk fault, until a restart.", "none",
+         [("cheetah_database_read_only{%s}" % D, "{{instance}} {{database}}")]),
+        ("Checksum failures", "Stored bytes that were found damaged. Anything but 0 is for today.", "none",
+         [("cheetah_corrupt_values_total{%s}" % D, "{{instance}} {{database}}")]),
+    ]),
+    ("Requests", [
+        ("Requests", "By route.", "reqps", [(by("route, method", rate("cheetah_http_requests_total")), "{{method}} {{route}}")]),
+        ("Answers by status", "5xx are the server's, 4xx the client's.", "reqps",
+         [(by("status", rate("cheetah_http_requests_total")), "{{status}}")]),
+        ("Time to answer, median", "From the request line to the end of the answer; streams with all they send.", "s",
+         [(quantile(0.5), "{{method}} {{route}}")]),
+        ("Time to answer, 99th percentile", "", "s", [(quantile(0.99), "{{method}} {{route}}")]),
+        ("Time to answer, mean", "", "s",
+         [("%s / %s" % (by("route, method", rate("cheetah_http_request_seconds_sum")),
+                        by("route, method", rate("cheetah_http_request_seconds_count"))), "{{method}} {{route}}")]),
+        ("Bytes answered", "Bodies, by route.", "Bps",
+         [(by("route, method", rate("cheetah_http_response_bytes_total")), "{{method}} {{route}}")]),
+        ("Connections", "Of HTTP and of the line protocol; --max-connections is 4096 unless set.", "none",
+         [("cheetah_connections_open{%s}" % I, "{{instance}} HTTP"), ("cheetah_line_connections_open{%s}" % I, "{{instance}} lines")]),
+        ("Turned away, given up", "Beyond a limit; answers that the client did not take.", "reqps",
+         [(rate("cheetah_requests_refused_total"), "{{instance}} refused"), (rate("cheetah_requests_aborted_total"), "{{instance}} aborted"),
+          (rate("cheetah_line_refused_total"), "{{instance}} lines refused")]),
+    ]),
+    ("Streams and the line protocol", [
+        ("Streams open", "Each holds at most 4 MiB; --max-streams is 1024 unless set.", "none",
+         [("cheetah_streams_open{%s}" % I, "{{instance}}")]),
+        ("Entries streamed", "Of streams that have ended.", "none", [(rate("cheetah_stream_entries_total"), "{{instance}}")]),
+        ("Bytes streamed", "Of streams that have ended.", "Bps", [(rate("cheetah_stream_bytes_total"), "{{instance}}")]),
+        ("Line protocol", "Commands, and new connections.", "none",
+         [(rate("cheetah_line_commands_total"), "{{instance}} commands"), (rate("cheetah_line_connections_total"), "{{instance}} connections")]),
+        ("Line protocol, bytes", "", "Bps",
+         [(rate("cheetah_line_received_bytes_total"), "{{instance}} in"), (rate("cheetah_line_sent_bytes_total"), "{{instance}} out")]),
+    ]),
+    ("Writes and the disk", [
+        ("Commits", "", "none", [(rate("cheetah_commits_total", D), "{{instance}} {{database}}")]),
+        ("Operations a commit", "Few in many commits: batches would help.", "none",
+         [(per("cheetah_commit_operations_total", "cheetah_commits_total", D), "{{instance}} {{database}}")]),
+        ("Commits a group", "How many commits share one sync.", "none",
+         [(per("cheetah_commits_total", "cheetah_commit_groups_total", D), "{{instance}} {{database}}")]),
+        ("Syncs of the log", "", "none", [(rate("cheetah_fsync_total", D), "{{instance}} {{database}}")]),
+        ("Time of a sync", "What a durable write waits for.", "s",
+         [(per("cheetah_fsync_seconds_total", "cheetah_fsync_total", D), "{{instance}} {{database}}")]),
+        ("Checkpoints an hour", "", "none",
+         [("3600 * " + rate("cheetah_checkpoints_total", D), "{{instance}} {{database}}")]),
+        ("Time of a checkpoint", "", "s",
+         [(per("cheetah_checkpoint_seconds_total", "cheetah_checkpoints_total", D), "{{instance}} {{database}}")]),
+        ("Taken and written", "Bytes of names and values from clients; bytes handed to the disk.", "Bps",
+         [(rate("cheetah_inserted_bytes_total", D), "{{instance}} {{database}} taken"),
+          (rate("cheetah_written_bytes_total", D), "{{instance}} {{database}} written")]),
+        ("Dirty memory", "Changed pages that no checkpoint holds.", "bytes", [("cheetah_dirty_bytes{%s}" % D, "{{instance}} {{database}}")]),
+        ("Log", "All segments; what a start would have to replay.", "bytes",
+         [("cheetah_log_bytes{%s}" % D, "{{instance}} {{database}} segments"), ("cheetah_log_live_bytes{%s}" % D, "{{instance}} {{database}} live")]),
+    ]),
+    ("Databases", [
+        ("Pairs", "", "none", [("cheetah_database_pairs{%s}" % D, "{{instance}} {{database}}")]),
+        ("Values", "", "none", [("cheetah_database_values{%s}" % D, "{{instance}} {{database}}")]),
+        ("Bytes of values", "", "bytes", [("cheetah_database_bytes{%s}" % D, "{{instance}} {{database}}")]),
+        ("Bytes on disk", "Without the log.", "bytes", [("cheetah_database_file_bytes{%s}" % D, "{{instance}} {{database}}")]),
+    ]),
+    ("The process", [
+        ("Processors used", "", "none", [(rate("cheetah_cpu_seconds_total"), "{{instance}}")]),
+        ("Resident memory", "Mapped files count as far as they are in memory.", "bytes",
+         [("cheetah_resident_bytes{%s}" % I, "{{instance}}")]),
+        ("Open files", "At most 4096 are counted.", "none", [("cheetah_open_files{%s}" % I, "{{instance}}")]),
+        ("Log lines dropped", "Whoever reads stderr is too slow.", "none",
+         [(rate("cheetah_log_lines_dropped_total"), "{{instance}}")]),
+    ]),
+]
+SOURCE = {"type": "prometheus", "uid": "${source}"}
+
+
+def panel(number, x, y, title, what, unit, targets):
+    return {
+        "id": number, "type": "timeseries", "title": title, "description": what, "datasource": SOURCE,
+        "gridPos": {"x": x, "y": y, "w": 6, "h": 7},
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0, "custom": {"fillOpacity": 8, "lineWidth": 1}}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}},
+        "targets": [{"refId": chr(65 + i), "datasource": SOURCE, "expr": e, "legendFormat": l} for i, (e, l) in enumerate(targets)],
+    }
+
+
+def variable(name, label, query):
+    return {"name": name, "label": label, "type": "query", "datasource": SOURCE, "query": {"query": query, "refId": name},
+            "definition": query, "includeAll": True, "multi": True, "allValue": ".*", "refresh": 2, "sort": 1,
+            "current": {"text": "All", "value": "$__all"}}
+
+
+def dashboard():
+    panels, y, number = [], 0, 1
+    for row, members in ROWS:
+        panels.append({"id": number, "type": "row", "title": row, "collapsed": False, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1},
+                       "panels": []})
+        number, y = number + 1, y + 1
+        for i, member in enumerate(members):
+            panels.append(panel(number, i % 4 * 6, y + i // 4 * 7, *member))
+            number += 1
+        y += (len(members) + 3) // 4 * 7
+    return {
+        "uid": "cheetah-db", "title": "cheetah-db", "tags": ["cheetah-db"], "schemaVersion": 38, "version": 1, "editable": True,
+        "refresh": "30s", "time": {"from": "now-3h", "to": "now"}, "timezone": "",
+        "templating": {"list": [
+            {"name": "source", "label": "Data source", "type": "datasource", "query": "prometheus", "current": {}},
+            variable("instance", "Server", "label_values(cheetah_ready, instance)"),
+            variable("database", "Database", 'label_values(cheetah_database_pairs{instance=~"$instance"}, database)'),
+        ]},
+        "panels": panels,
+    }
+
+
+def main(arguments):
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    text = json.dumps(dashboard(), indent=1) + "\n"
+    if not arguments:
+        with open(TARGET, "w", encoding="utf-8") as file:
+            file.write(text)
+        return 0
+    with open(TARGET, encoding="utf-8") as file:
+        if file.read() == text:
+            return 0
+    print("make.py: %s is out of date; run deploy/grafana/make.py" % TARGET, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
