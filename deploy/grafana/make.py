@@ -70,6 +70,16 @@ ROWS = [
         ("Line protocol, bytes", "", "Bps",
          [(rate("cheetah_line_received_bytes_total"), "{{instance}} in"), (rate("cheetah_line_sent_bytes_total"), "{{instance}} out")]),
     ]),
+    ("Aggregates", [
+        ("Answers kept", "Aggregates whose answer was there, and those that were computed.", "none",
+         [(rate("cheetah_reduce_cache_hits_total"), "{{instance}} hits"), (rate("cheetah_reduce_cache_misses_total"), "{{instance}} misses")]),
+        ("Answers dropped", "Made stale by a write, or pushed out by others.", "none",
+         [(rate("cheetah_reduce_cache_dropped_total"), "{{instance}}")]),
+        ("Answers in memory", "", "none", [("cheetah_reduce_cache_entries{%s}" % I, "{{instance}}")]),
+        ("Memory of answers", "--reduce-cache-bytes is 64 MiB unless set.", "bytes",
+         [("cheetah_reduce_cache_bytes{%s}" % I, "{{instance}}")]),
+        ("Jobs", "Aggregates, smoothing and counting under way.", "none", [("cheetah_statistics_jobs{%s}" % I, "{{instance}}")]),
+    ]),
     ("Writes and the disk", [
         ("Commits", "", "none", [(rate("cheetah_commits_total", D), "{{instance}} {{database}}")]),
         ("Operations a commit", "Few in many commits: batches would help.", "none",

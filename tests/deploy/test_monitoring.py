@@ -1,6 +1,7 @@
 """Prometheus' rules and the Grafana dashboard, held against a real answer of GET /metrics."""
 import json
 import re
+import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -17,15 +18,19 @@ PARTS = re.compile(r"_(bucket|sum|count)$")
 
 
 @pytest.fixture
-def busy(launch):
+def busy(launch, tmp_path):
     """A server that has something to tell under every name."""
-    server = launch("--line-listen", "127.0.0.1:0")
+    port_file = tmp_path / "line-port"
+    server = launch("--line-listen", "127.0.0.1:0", "--line-port-file", str(port_file))
     load.load_sample(server)
     client = server.client(check=False)
     for method, target, body in load.QUESTIONS:
         assert client.request(method, target, body).status == 200
     client.get("/kv/1"), client.get("/kv/0")
     client.close()
+    with socket.create_connection(("127.0.0.1", int(port_file.read_text())), timeout=20) as line:
+        line.sendall(b"READ 1\n")
+        assert line.recv(100)
     return server
 
 
