@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -20,12 +21,19 @@ static ptrdiff_t outcome(ssize_t n)
     return errno == EAGAIN || errno == EWOULDBLOCK ? CHT_SOCK_LATER : CHT_SOCK_FAILED;
 }
 
+/* "what: the system's words for it". */
+static enum cht_rc failed(struct cht_err *err, int number, int line, const char *what)
+{
+    char text[80]; /* strerror is not for several threads */
+    return cht_err_set(err, CHT_IO, number, __FILE__, line, "%s: %s", what,
+                       strerror_r(number, text, sizeof text));
+}
+
 static enum cht_rc add(int poller, int fd, uint32_t events, void *data, struct cht_err *err)
 {
     struct epoll_event e = {.events = events, .data.ptr = data};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e) < 0)
-        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot watch a connection: %s",
-                           strerror(errno));
+        return failed(err, errno, __LINE__, "cannot watch a connection");
     return CHT_OK;
 }
 
@@ -75,10 +83,10 @@ enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
     if (!split(where, host, sizeof host, &port))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is not HOST:PORT", where);
-    int failed = getaddrinfo(host, port, &hints, &list), last = 0;
-    if (failed != 0)
+    int bad = getaddrinfo(host, port, &hints, &list), last = 0;
+    if (bad != 0)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "cannot find the address of '%.80s': %s", where,
-                        gai_strerror(failed));
+                        gai_strerror(bad));
     *fd = -1;
     for (struct addrinfo *a = list; a != NULL && *fd < 0; a = a->ai_next) {
         int s = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -91,9 +99,11 @@ enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
             close(s);
     }
     freeaddrinfo(list);
-    if (*fd < 0)
-        return cht_err_set(err, CHT_IO, last, __FILE__, __LINE__, "cannot connect to %.80s: %s", where,
-                           strerror(last));
+    if (*fd < 0) {
+        char what[120];
+        (void)snprintf(what, sizeof what, "cannot connect to %.80s", where); /* fits */
+        return failed(err, last, __LINE__, what);
+    }
     int one = 1;
     (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* a matter of speed only */
     return CHT_OK;
@@ -112,8 +122,7 @@ enum cht_rc cht_poller_new(int *poller, struct cht_err *err)
 {
     *poller = epoll_create1(EPOLL_CLOEXEC);
     if (*poller < 0)
-        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot make an epoll descriptor: %s",
-                           strerror(errno));
+        return failed(err, errno, __LINE__, "cannot make an epoll descriptor");
     return CHT_OK;
 }
 

@@ -14,7 +14,7 @@ static const char *const names[COMMANDS] = {
 };
 
 struct cursor {
-    char *p, *end;
+    char *line, *p, *end;
 };
 
 static bool same_word(const char *p, size_t n, const char *name)
@@ -74,9 +74,9 @@ static int hex_digit(uint8_t c)
 }
 
 /* The bytes that an argument means, decoded where it stands. NULL, or the error. */
-static const char *byte_string(struct cht_str in, struct cht_str *out)
+static const char *byte_string(const struct cursor *c, struct cht_str in, struct cht_str *out)
 {
-    uint8_t *to = (uint8_t *)(uintptr_t)in.p; /* the line is ours to write to */
+    uint8_t *to = (uint8_t *)c->line + ((const char *)in.p - c->line);
     *out = in;
     if (in.n == 1 && in.p[0] == '*')
         out->n = 0;
@@ -101,7 +101,7 @@ static const char *take_key(struct cursor *c, uint64_t *key)
 
 static const char *take_pair(struct cursor *c, struct cht_str *out)
 {
-    const char *error = byte_string(word(c), out);
+    const char *error = byte_string(c, word(c), out);
     if (error != NULL)
         return error;
     return out->n == 0 ? "pair_value_cannot_be_empty" : NULL;
@@ -158,7 +158,7 @@ static const char *take_page(struct cursor *c, struct line *out)
         out->limit = 0;
     else if (n > 0)
         out->limit = n < LINE_LIMIT_MAX ? n : LINE_LIMIT_MAX;
-    const char *error = byte_string(after, &out->after);
+    const char *error = byte_string(c, after, &out->after);
     if (error == NULL)
         error = finish(c);
     return error;
@@ -167,7 +167,7 @@ static const char *take_page(struct cursor *c, struct line *out)
 static const char *take_prefix(struct cursor *c, struct cht_str *out)
 {
     struct cht_str w = word(c);
-    return w.n == 0 ? "missing_prefix" : byte_string(w, out);
+    return w.n == 0 ? "missing_prefix" : byte_string(c, w, out);
 }
 
 static const char *take_arguments(struct cursor *c, struct cht_str size, bool sized, bool cr, uint32_t max,
@@ -214,7 +214,7 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
 void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out)
 {
     bool cr = n > 0 && p[n - 1] == '\r', sized = false;
-    struct cursor c = {.p = p, .end = p + n - cr};
+    struct cursor c = {.line = p, .p = p, .end = p + n - cr};
     memset(out, 0, sizeof *out);
     struct cht_str verb = word(&c), size = {.p = NULL, .n = 0};
     const uint8_t *colon = memchr(verb.p, ':', verb.n);

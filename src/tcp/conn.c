@@ -250,9 +250,29 @@ void conn_arrived(struct tcp_conn *c)
     c->committing = false;
 }
 
+/* Nothing more is read from it; says why, once. */
+static bool at_end(struct tcp_conn *c)
+{
+    const char *why = NULL;
+    if (c->session.closing)
+        why = "EXIT";
+    else if (c->ended)
+        why = "the client ended";
+    else if (atomic_load_explicit(&c->loop->srv->stopping, memory_order_relaxed))
+        why = "the server stops";
+    if (c->why == NULL)
+        c->why = why;
+    return why != NULL;
+}
+
+/* Lines wait to be run. */
+static bool has_lines(const struct tcp_conn *c)
+{
+    return !c->session.closing && (c->session.pending || c->lines_end > c->in_at);
+}
+
 bool conn_serve(struct tcp_conn *c)
 {
-    struct session *s = &c->session;
     for (unsigned reads = 0;; reads++) {
         bool again = run_lines(c);
         if (c->busy) /* s->out is being written to, or soon */
@@ -267,14 +287,10 @@ bool conn_serve(struct tcp_conn *c)
             loop_again(c);
             return true;
         }
-        if (!s->closing && (s->pending || c->lines_end > c->in_at))
+        if (has_lines(c))
             continue;
-        bool stopping = atomic_load_explicit(&c->loop->srv->stopping, memory_order_relaxed);
-        if (s->closing || c->ended || stopping) {
-            if (c->why == NULL)
-                c->why = s->closing ? "EXIT" : c->ended ? "the client ended" : "the server stops";
+        if (at_end(c))
             return waiting(c) > 0;
-        }
         if (!c->readable)
             return true;
         receive(c);

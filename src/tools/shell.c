@@ -31,7 +31,7 @@ static const char help[] =
 /* The token of the file or the environment, NULL for none; owned. */
 static enum cht_rc read_token(const char *file, char **out, struct cht_err *err)
 {
-    const char *env = getenv("CHEETAH_TOKEN");
+    const char *env = getenv("CHEETAH_TOKEN"); /* NOLINT(concurrency-mt-unsafe): one thread yet */
     size_t n;
     *out = NULL;
     if (file != NULL) {

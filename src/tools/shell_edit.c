@@ -116,7 +116,8 @@ static unsigned char complete(EditLine *el, int key)
 
 static void find_history(struct editor *e)
 {
-    const char *file = getenv("CHEETAH_HISTORY"), *home = getenv("HOME");
+    const char *file = getenv("CHEETAH_HISTORY"); /* NOLINT(concurrency-mt-unsafe): nobody changes it */
+    const char *home = getenv("HOME");            /* NOLINT(concurrency-mt-unsafe): likewise */
     int n = 0;
     if (file != NULL)
         n = snprintf(e->file, sizeof e->file, "%s", file);
@@ -250,9 +251,10 @@ enum cht_rc shell_interact(struct shell *s, struct cht_err *err)
 {
     struct editor e = {.shell = s};
     HistEvent event;
-    const char *locale = setlocale(LC_CTYPE, ""); /* libedit reads characters */
+    /* libedit reads characters; nothing else here asks for the locale */
+    const char *locale = setlocale(LC_CTYPE, ""); /* NOLINT(concurrency-mt-unsafe) */
     if (locale == NULL || strcmp(locale, "C") == 0 || strcmp(locale, "POSIX") == 0)
-        (void)setlocale(LC_CTYPE, "C.UTF-8"); /* without it what is not ASCII cannot be typed */
+        (void)setlocale(LC_CTYPE, "C.UTF-8"); /* NOLINT(concurrency-mt-unsafe) */
     find_history(&e);
     e.el = el_init("cheetah-db", stdin, stdout, stderr);
     e.history = history_init();

@@ -114,7 +114,7 @@ static uint8_t nibble(uint8_t c) { return (uint8_t)(c <= '9' ? c - '0' : (c | 0x
 static void put_name(struct out *o, struct cht_str hex)
 {
     size_t at = o->n, n = hex.n / 2;
-    if (!out_room(o, hex.n + 1))
+    if (!out_room(o, hex.n + 1) || o->p == NULL)
         return;
     for (size_t i = 0; i < n; i++)
         o->p[at + i] = (char)(nibble(hex.p[2 * i]) << 4 | nibble(hex.p[2 * i + 1]));
