@@ -297,16 +297,19 @@ bool conn_serve(struct tcp_conn *c)
     }
 }
 
+/* What happened in this round is later than the clock of the round. */
+static uint64_t age(uint64_t now, uint64_t then) { return now > then ? now - then : 0; }
+
 bool conn_expired(struct tcp_conn *c, uint64_t now)
 {
     uint64_t idle = c->loop->srv->cfg.conf->line_idle_timeout * SECOND;
     if (c->busy)
         return false;
-    if (!session_trusted(&c->session) && now - c->since > STRANGER_NS)
+    if (!session_trusted(&c->session) && age(now, c->since) > STRANGER_NS)
         give_up(c, "no token in time");
-    else if (idle > 0 && now - c->moved > idle)
+    else if (idle > 0 && age(now, c->moved) > idle)
         give_up(c, waiting(c) > 0 ? "the client does not read" : "idle");
-    if (!c->dead && waiting(c) == 0 && now - c->moved > SECOND) {
+    if (!c->dead && waiting(c) == 0 && age(now, c->moved) > SECOND) {
         session_trim(&c->session);
         if (c->in_cap > 0 && c->in_at == c->in_n) {
             cht_free(c->in);

@@ -121,6 +121,16 @@ def test_many_connections(server):
             line.close()
 
 
+def test_a_new_connection_is_not_old(launch):
+    """One accepted in the round in which idle ones are looked for."""
+    server = launch("--durability", "os")
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        with server.line() as line:
+            assert line.ask("READ 1") == b"ERROR,key_not_found"
+    assert not [event for event in server.log("line_connection") if event["reason"] == "idle"]
+
+
 def test_writers_at_once(server):
     failed = []
 
