@@ -273,7 +273,8 @@ enum cht_rc shell_interact(struct shell *s, struct cht_err *err)
     (void)el_set(e.el, EL_PROMPT, prompt);
     (void)el_set(e.el, EL_EDITOR, "emacs");
     (void)el_set(e.el, EL_HIST, history, e.history);
-    (void)el_set(e.el, EL_ADDFN, "cht-complete", "complete commands and modes", complete);
+    /* el_set copies these two and loses the copies */
+    (void)el_wset(e.el, EL_ADDFN, L"cht-complete", L"complete commands and modes", complete);
     (void)el_set(e.el, EL_BIND, "^I", "cht-complete", NULL);
     (void)el_source(e.el, NULL); /* ~/.editrc, if there is one */
     enum cht_rc rc = converse(&e, err);

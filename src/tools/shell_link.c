@@ -192,7 +192,7 @@ struct feeder {
 static void *feed(void *arg)
 {
     struct feeder *f = arg;
-    static char block[BLOCK]; /* one feeder a process */
+    static char block[BLOCK]; /* likewise one */
     for (;;) {
         ptrdiff_t n = cht_sock_read(f->in, block, sizeof block);
         if (n <= 0)
@@ -215,15 +215,13 @@ static void *feed(void *arg)
 /* The thread that feeds may wait for input that never comes, after the server has ended: it lives until the process ends. */
 static enum cht_rc relay_there(struct link *l, int in, int out, struct cht_err *err)
 {
-    struct feeder *f = cht_calloc(1, sizeof *f);
+    static struct feeder feeder; /* one a process */
+    struct feeder *f = &feeder;
     struct cht_thread thread;
-    enum cht_rc rc = f == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory") : CHT_OK;
     uint64_t answers = 0;
-    if (rc == CHT_OK) {
-        f->in = in;
-        f->fd = l->fd;
-        rc = cht_thread_start(&thread, "feed", feed, f, err);
-    }
+    f->in = in;
+    f->fd = l->fd;
+    enum cht_rc rc = cht_thread_start(&thread, "feed", feed, f, err);
     while (rc == CHT_OK) {
         rc = receive(l, err);
         if (rc != CHT_OK)
