@@ -143,6 +143,7 @@ struct cht_op {
     enum cht_rc rc;
     bool created;  /* PAIR_SET, PAIR_PUT, PAIR_LINK: the name was not mapped before; PUT: no value before */
     uint32_t size; /* of the value read or written */
+    uint32_t back; /* in for PAIR_LINK: the pair `value` was put so many operations before; 0: look it up */
     uint64_t pairs, values; /* deleted */
     struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */
 };

@@ -172,8 +172,8 @@ static enum cht_rc context_op(struct batch *b, const uint32_t *tokens, size_t n,
     return CHT_OK;
 }
 
-/* The vector of a context as a second name of its value. */
-static enum cht_rc vector_op(struct batch *b, const uint32_t *tokens, size_t n, struct cht_str context)
+/* The vector of a context as a second name of its value; context: the operation that put it. */
+static enum cht_rc vector_op(struct batch *b, const uint32_t *tokens, size_t n, uint32_t context)
 {
     uint8_t *p = arena(b, 5 + LM_AVO_CONTEXT_BYTES);
     if (p == NULL)
@@ -181,7 +181,8 @@ static enum cht_rc vector_op(struct batch *b, const uint32_t *tokens, size_t n, 
     memcpy(p, "ctxv:", 5);
     size_t len = 5 + lm_avo_context(tokens, n, p + 5);
     b->chunks->used -= 5 + LM_AVO_CONTEXT_BYTES - len;
-    add_op(b, CHT_OP_PAIR_LINK, (struct cht_str){p, len}, context);
+    add_op(b, CHT_OP_PAIR_LINK, (struct cht_str){p, len}, b->ops[context].name);
+    b->ops[b->n - 1].back = (uint32_t)b->n - 1 - context;
     return CHT_OK;
 }
 
@@ -249,7 +250,7 @@ static enum cht_rc vector_ops(struct batch *b, const struct lm_grams *g, struct 
     const struct lm_rank *r = lm_rank_sort(k->r, k->spare, n);
     enum cht_rc rc = reserve_ops(b, n);
     for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = vector_op(b, lm_grams_context(g, g->used[r[i].at]), tokens, b->ops[k->op[r[i].at] - 1].name);
+        rc = vector_op(b, lm_grams_context(g, g->used[r[i].at]), tokens, k->op[r[i].at] - 1);
     return rc;
 }
 

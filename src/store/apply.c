@@ -310,8 +310,14 @@ static enum cht_rc do_pair_link(struct cht_apply *a, struct cht_op *op, struct c
     if (rc != CHT_OK)
         return rc;
     uint64_t key, old;
-    struct cht_shard *sh = take(a, cht_shard_of_name(op->value, a->db->nshards), a->atomic);
-    rc = cht_trie_get(cht_shard_pairs(sh), op->value.p, op->value.n, &key, err);
+    struct cht_shard *sh;
+    if (op->back > 0) {
+        rc = op[-(ptrdiff_t)op->back].rc == CHT_OK ? CHT_OK : CHT_PAIR_NOT_FOUND;
+        key = op[-(ptrdiff_t)op->back].key;
+    } else {
+        sh = take(a, cht_shard_of_name(op->value, a->db->nshards), a->atomic);
+        rc = cht_trie_get(cht_shard_pairs(sh), op->value.p, op->value.n, &key, err);
+    }
     if (rc != CHT_OK)
         return rc;
     sh = take(a, cht_shard_of_name(op->name, a->db->nshards), a->atomic);
@@ -354,6 +360,31 @@ static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht
     return CHT_OK;
 }
 
+/* A short value under a name that is not mapped; *mapped is its key where it is, and nothing was changed. */
+static enum cht_rc put_absent(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op, uint64_t *mapped,
+                              struct cht_err *err)
+{
+    uint64_t key = cht_values_next_key(&sh->values), ignored;
+    struct cht_logmark mark = cht_logbuf_mark(&a->log);
+    enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
+    if (rc == CHT_OK)
+        rc = cht_trie_add(cht_shard_pairs(sh), op->name.p, op->name.n, key, mapped, err);
+    if (rc != CHT_OK || *mapped != 0)
+        return rc;
+    cht_logbuf_add(&a->log, CHT_LOG_PAIR_SET, key, op->name);
+    a->inserted += op->name.n;
+    rc = put_value(a, sh, key, op->value, err);
+    if (rc != CHT_OK) {
+        cht_logbuf_rewind(&a->log, mark);
+        a->stuck |=
+            cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err) != CHT_OK;
+        return rc;
+    }
+    op->key = key;
+    op->created = true;
+    return CHT_OK;
+}
+
 static enum cht_rc do_pair_put(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
     enum cht_rc rc = check_name(op->name, false, err);
@@ -363,8 +394,15 @@ static enum cht_rc do_pair_put(struct cht_apply *a, struct cht_op *op, struct ch
         return rc;
     unsigned at = cht_shard_of_name(op->name, a->db->nshards);
     struct cht_shard *sh = take(a, at, a->atomic);
-    uint64_t key;
-    rc = cht_trie_get(cht_shard_pairs(sh), op->name.p, op->name.n, &key, err);
+    uint64_t key = 0;
+    op->size = (uint32_t)op->value.n;
+    if (op->value.n < CHT_LARGE_VALUE && cht_values_next_key(&sh->values) <= CHT_KEY_MAX) {
+        rc = put_absent(a, sh, op, &key, err);
+        if (rc != CHT_OK || key == 0)
+            return rc;
+    } else {
+        rc = cht_trie_get(cht_shard_pairs(sh), op->name.p, op->name.n, &key, err);
+    }
     bool lives = rc == CHT_OK && key_lives(a, key, err, &rc);
     if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
         return rc;
@@ -375,7 +413,6 @@ static enum cht_rc do_pair_put(struct cht_apply *a, struct cht_op *op, struct ch
     } else {
         rc = put_new(a, sh, op, err);
     }
-    op->size = (uint32_t)op->value.n;
     return rc;
 }
 

@@ -19,6 +19,9 @@ enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t le
 /* Maps; *old is the former key, 0 where the name is new. NO_MEMORY, DISK_FULL, IO, CORRUPT: nothing changed. */
 enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
                          uint64_t *old, struct cht_err *err);
+/* The same for a name that is not mapped; where it is, *old is its key and nothing changes. */
+enum cht_rc cht_trie_add(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
+                         uint64_t *old, struct cht_err *err);
 /* CHT_PAIR_NOT_FOUND. */
 enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
                          struct cht_err *err);

@@ -25,6 +25,7 @@ struct edit {
     size_t len;
     uint64_t key, old;
     struct cht_err *err;
+    bool keep; /* a key that is there */
     bool done;
     struct cht_tpos pos;
 };
@@ -37,6 +38,10 @@ static enum cht_rc set_own(struct edit *ed)
     if (rc != CHT_OK)
         return rc;
     ed->old = cht_tnode_own(nd);
+    if (ed->old != 0 && ed->keep) {
+        ed->done = true;
+        return CHT_OK;
+    }
     if (!cht_ttxn_write(&t, nd->ref) || (ed->old == 0 && !cht_ttxn_path(&t, &ed->pos, ed->pos.levels)))
         return ed->err->code;
     cht_put64(cht_trie_ptr(ed->pf, nd->ref) + NODE_OWN, ed->key);
@@ -196,10 +201,14 @@ static enum cht_rc replace(struct edit *ed, const struct cht_tleaf *l, unsigned 
     enum cht_rc rc = cht_tleaf_entry(l, at, &e, ed->err);
     if (rc != CHT_OK)
         return rc;
+    ed->old = e.key;
+    if (ed->keep) {
+        ed->done = true;
+        return e.key != 0 ? CHT_OK : TRIE_BAD(ed->pf, (uint64_t)l->ref * 64, "an entry has no key", ed->err);
+    }
     uint8_t *p = cht_page_write(ed->pf, l->ref >> 6, ed->err);
     if (p == NULL)
         return ed->err->code;
-    ed->old = e.key;
     cht_put48(p + (e.rest - l->p) - 6, ed->key);
     ed->done = true;
     return CHT_OK;
@@ -231,22 +240,22 @@ static enum cht_rc into_leaf(struct edit *ed)
     return cht_trie_split_leaf(ed->pf, &ed->pos, &l, &nw, ed->err);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
-
-enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
-                         uint64_t *old, struct cht_err *err)
+static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t key, bool keep, uint64_t *old,
+                        struct cht_err *err)
 {
+    size_t len = name.n;
     CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX && key >= 1 && key <= TRIE_KEY_MAX);
     struct cht_err local;
     struct edit ed;
     ed.pf = pf; /* field by field: pos is large and filled by the descent */
-    ed.name = name;
+    ed.name = name.p;
     ed.len = len;
     ed.key = key;
     ed.err = err != NULL ? err : &local;
+    ed.keep = keep;
     ed.done = false;
     for (unsigned step = 0; step < STEPS_MAX; step++) {
-        enum cht_rc rc = cht_trie_descend(pf, name, len, &ed.pos, ed.err);
+        enum cht_rc rc = cht_trie_descend(pf, name.p, len, &ed.pos, ed.err);
         if (rc != CHT_OK)
             return rc;
         switch (ed.pos.end) {
@@ -271,4 +280,18 @@ enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t le
         }
     }
     return TRIE_BAD(pf, 0, "a pair finds no place", ed.err);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
+                         uint64_t *old, struct cht_err *err)
+{
+    return edit(pf, (struct cht_str){name, len}, key, false, old, err);
+}
+
+enum cht_rc cht_trie_add(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
+                         uint64_t *old, struct cht_err *err)
+{
+    return edit(pf, (struct cht_str){name, len}, key, true, old, err);
 }
