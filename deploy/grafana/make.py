@@ -78,7 +78,7 @@ ROWS = [
         ("Answers in memory", "", "none", [("cheetah_reduce_cache_entries{%s}" % I, "{{instance}}")]),
         ("Memory of answers", "--reduce-cache-bytes is 64 MiB unless set.", "bytes",
          [("cheetah_reduce_cache_bytes{%s}" % I, "{{instance}}")]),
-        ("Jobs", "Aggregates, smoothing and counting under way.", "none", [("cheetah_statistics_jobs{%s}" % I, "{{instance}}")]),
+        ("Jobs", "Aggregates and smoothing runs under way.", "none", [("cheetah_statistics_jobs{%s}" % I, "{{instance}}")]),
     ]),
     ("Writes and the disk", [
         ("Commits", "", "none", [(rate("cheetah_commits_total", D), "{{instance}} {{database}}")]),

@@ -1,0 +1,37 @@
+"""deploy/run.sh: the first command of the README."""
+import os
+import shutil
+import subprocess
+
+import harness
+from conftest import ROOT, in_deploy, run
+
+
+def test_run_sh_help_builds_nothing(tmp_path):
+    assert "deploy/run.sh [OPTION ...]" in run(in_deploy("run.sh"), "--help", cwd=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_run_sh_serves_from_any_directory(tmp_path):
+    """In a copy of the checkout, so that nobody's build is touched; the data is in the caller's directory."""
+    copy, here = tmp_path / "checkout", tmp_path / "elsewhere"
+    here.mkdir()
+    for name in ("src", "include", "openapi", "deploy"):
+        shutil.copytree(os.path.join(ROOT, name), copy / name)
+    for name in ("CMakeLists.txt", "CMakePresets.json"):
+        shutil.copy(os.path.join(ROOT, name), copy)
+    (copy / "tests").mkdir()
+    (copy / "tests" / "CMakeLists.txt").write_text("")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+    process = subprocess.Popen([str(copy / "deploy" / "run.sh"), "--listen", "127.0.0.1:0", "--port-file", "port",
+                                "--line-listen", "none", "--drain-seconds", "0"], cwd=here, env=clean,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        harness.wait_for(lambda: (here / "port").exists() and (here / "port").read_text() or process.poll() is not None, 300, "the server")
+        assert process.poll() is None, process.stderr.read()
+        run(harness.BINARY, "health", "--wait", "20", "--connect", "127.0.0.1:" + (here / "port").read_text().strip())
+        assert (here / "cheetah_data").is_dir() and not (copy / "cheetah_data").exists()
+    finally:
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors  # the server took the script's place: SIGTERM reached it
