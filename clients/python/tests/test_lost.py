@@ -321,3 +321,5 @@ def test_pauses():
         assert len(pauses) > 100 and most / 10 <= min(pauses) and max(pauses) <= most
     assert retry.pause(4) is None
     assert all(3 <= retry.pause(0, 3.0) <= 3.1 for _ in range(100))
+    assert retry.pause(0, 3600.0) is None
+    assert Retry(attempts=10_000).pause(9_999) <= 5

@@ -19,20 +19,21 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 
 class Retry(NamedTuple):
     """attempts: how often a request is sent again at most (0: never). The pause grows from `first` seconds by `factor` up
-    to `longest`, and is a random part of that; where the server names one (Retry-After) it is that and a little more."""
+    to `longest`, and is a random part of that; where the server names one (Retry-After) it is that and a little more; one over `patience` is not waited for."""
 
     attempts: int = 6
     first: float = 0.1
     factor: float = 2.0
     longest: float = 5.0
+    patience: float = 60.0
 
     def pause(self, attempt: int, retry_after: Optional[float] = None) -> Optional[float]:
         """Seconds before attempt number `attempt` (from 0) is repeated; None: give up."""
         if attempt >= self.attempts:
             return None
-        ceiling = min(self.longest, self.first * self.factor**attempt)
         if retry_after is not None:
-            return retry_after + random.uniform(0, self.first)
+            return retry_after + random.uniform(0, self.first) if retry_after <= self.patience else None
+        ceiling = min(self.longest, self.first * self.factor ** min(attempt, 64))
         return random.uniform(ceiling / 10, ceiling)
 
 
