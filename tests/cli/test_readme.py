@@ -85,3 +85,29 @@ def test_files_that_are_named_exist():
         assert os.path.exists(os.path.join(ROOT, path)), path
     for path in re.findall(r"^    ((?:deploy|tests)/[\w.]+)", readme(), re.M):
         assert os.access(os.path.join(ROOT, path), os.X_OK), path
+
+
+def rows():
+    """[(what, curl command, Python, value or "")] of the table with both."""
+    found = re.findall(r"^\| ([^|]+) \| `(curl [^`]+)` \| `([^`]+)` \| (?:`([^`]+)`)? ?\|$", readme(), re.M)
+    assert len(found) == len(re.findall(r"^\|.*`curl ", readme(), re.M)) >= 10
+    return found
+
+
+def test_curl_and_python_side_by_side(fresh):
+    sys.path.insert(0, os.path.join(ROOT, "clients", "python", "src"))
+    url = "http://127.0.0.1:%d" % fresh.port
+    load = blocks("console")[0].splitlines()[0][2:].replace("http://" + ADDRESS, url)
+    subprocess.run(["sh", "-c", load], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    names = {}
+    (start,) = blocks("python")
+    exec(start.replace("http://" + ADDRESS, url), names)
+    for what, curl, python, value in rows():
+        run = subprocess.run(["sh", "-c", "set -e; " + curl.replace("curl ", "curl -sS --fail-with-body ", 1)], cwd=ROOT,
+                             env={**os.environ, "U": url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        assert run.returncode == 0 and '"error"' not in run.stdout and run.stdout.startswith("{"), (what, run.stdout)
+        if value:
+            assert eval(python, names) == eval(value), what
+        else:
+            exec(python, names)
+    names["db"].close()
