@@ -61,7 +61,7 @@ static const struct option table[] = {
      "for a connection of the line protocol on which nothing moves; 0: none"},
     {"line-answer-bytes", BYTES, F(line_answer_bytes), "64M", 4096, GIB, NULL,
      "one page of PAIR_SCAN or PAIR_REDUCE: behind it the page ends, with a cursor"},
-    {"max-header-bytes", BYTES, F(header_bytes), "32K", 8192, 1 << 20, NULL,
+    {"max-header-bytes", BYTES, F(header_bytes), "20K", 8192, 1 << 20, NULL,
      "memory for the request line and headers of a connection; cleared for every request"},
     {"header-timeout", SECONDS, F(header_timeout), "30", 1, 86400, NULL, "for a request's line and headers"},
     {"body-timeout", SECONDS, F(body_timeout), "300", 1, 86400, NULL, "for a request's whole body"},

@@ -243,7 +243,9 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
 {
     r->mc = mc;
     r->method = parse_method(method, &r->head);
-    (void)snprintf(r->method_name, sizeof r->method_name, "%s", method);
+    size_t n = strlen(method) + 1;
+    memcpy(r->method_name, method, n <= sizeof r->method_name ? n : sizeof r->method_name);
+    r->method_name[sizeof r->method_name - 1] = 0;
     take_id(r);
     uint64_t length = 0;
     bool body = false, expect = false;

@@ -26,7 +26,7 @@ struct request *request_new(struct worker *w)
             return NULL;
     }
     r->w = w;
-    r->start_ns = cht_now_ns();
+    r->start_ns = w->now; /* of this round: the time that it waited for its turn counts */
     return r;
 }
 

@@ -117,8 +117,8 @@ static void *worker_main(void *arg)
         if (ready[1])
             cht_bell_drain(w->bell);
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
-        take_inbox(w);
         w->now = cht_now_ns();
+        take_inbox(w);
         (void)MHD_run(w->daemon); /* says no only of a daemon that is not driven from outside */
         call_flush_log(w);
         if (w->now - last_tick > TICK_NS) {

@@ -96,16 +96,22 @@ static inline bool before(struct cht_local_scan *sc, unsigned a, unsigned b)
     return x != y ? x < y : before_slow(sc, a, b);
 }
 
-/* Stream i has a new item: plays it up the tree. */
+/* Stream i has a new item: plays it up the tree. Who wins is as good as random, so a branch on it would be mispredicted half of
+ * the time: loser and winner are exchanged under a mask. */
 static inline void replay(struct cht_local_scan *sc, unsigned i)
 {
     unsigned win = i;
+    uint64_t head = sc->heads[i];
     for (unsigned at = (i + sc->n) / 2; at > 0; at /= 2) {
-        if (before(sc, sc->tree[at], win)) {
-            unsigned t = sc->tree[at];
-            sc->tree[at] = win;
-            win = t;
-        }
+        unsigned other = sc->tree[at];
+        uint64_t theirs = sc->heads[other];
+        bool lost = theirs < head;
+        if (__builtin_expect(theirs == head, 0))
+            lost = before_slow(sc, other, win);
+        unsigned change = (other ^ win) & (0u - lost);
+        sc->tree[at] = other ^ change;
+        win ^= change;
+        head ^= (theirs ^ head) & (0u - (uint64_t)lost);
     }
     sc->tree[0] = win;
 }

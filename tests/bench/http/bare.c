@@ -25,7 +25,7 @@ enum { STREAM_SOURCE = 1 << 20, MAX_THREADS = 64 };
 
 static uint16_t port = 18090;
 static unsigned threads = 1;
-static size_t pool_bytes = 32768;
+static size_t pool_bytes = 20480; // as cheetah's --max-header-bytes
 static uint64_t stream_bytes = 1 << 30;
 static struct MHD_Response *fixed, *not_allowed;
 static char source[STREAM_SOURCE];
