@@ -1,4 +1,5 @@
 /* databases: making, listing, describing, checkpointing and dropping them. All of it on job threads. */
+#include "http/backup.h"
 #include "http/body.h"
 #include "http/handlers.h"
 #include "http/params.h"
@@ -218,4 +219,29 @@ void databases_checkpoint(struct request *r)
     size_t n = strlen(r->route->suffix);
     if (take_name(r, r->rest_len - n))
         request_long_job(r, checkpoint_work, answer);
+}
+
+static void backup_work(struct request *r)
+{
+    bool created;
+    r->rc = dbs_open(r->w->srv->dbs, (const char *)r->name, false, 0, &r->db, &created, &r->err);
+    if (r->rc == CHT_OK && !r->head)
+        backup_prepare(r);
+}
+
+static void backup_answer(struct request *r)
+{
+    if (r->rc != CHT_OK)
+        reply_err(r, r->rc, &r->err);
+    else if (r->head)
+        reply_media(r, 200, MEDIA_BACKUP);
+    else
+        backup_reply(r);
+}
+
+void databases_backup(struct request *r)
+{
+    size_t n = strlen(r->route->suffix);
+    if (take_name(r, r->rest_len - n))
+        request_long_job(r, backup_work, backup_answer);
 }

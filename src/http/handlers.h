@@ -35,6 +35,7 @@ void databases_get(struct request *r);
 void databases_put(struct request *r);
 void databases_delete(struct request *r);
 void databases_checkpoint(struct request *r);
+void databases_backup(struct request *r);
 
 void service_health(struct request *r);
 void service_ready(struct request *r);

@@ -8,10 +8,15 @@
 #include <stdio.h>
 
 static const char *const media_types[] = {
-    [MEDIA_JSON] = "application/json",          [MEDIA_PROBLEM] = "application/problem+json",
-    [MEDIA_NDJSON] = "application/x-ndjson",    [MEDIA_OCTETS] = "application/octet-stream",
-    [MEDIA_TEXT] = "text/plain; charset=utf-8", [MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
-    [MEDIA_YAML] = "application/yaml",          [MEDIA_NONE] = NULL,
+    [MEDIA_JSON] = "application/json",
+    [MEDIA_PROBLEM] = "application/problem+json",
+    [MEDIA_NDJSON] = "application/x-ndjson",
+    [MEDIA_OCTETS] = "application/octet-stream",
+    [MEDIA_BACKUP] = "application/octet-stream",
+    [MEDIA_TEXT] = "text/plain; charset=utf-8",
+    [MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
+    [MEDIA_YAML] = "application/yaml",
+    [MEDIA_NONE] = NULL,
 };
 
 static const char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
@@ -146,7 +151,7 @@ static struct MHD_Response *head_of_stream(void)
 
 static struct MHD_Response *make_response(struct request *r)
 {
-    if (r->head && r->media == MEDIA_NDJSON)
+    if (r->head && (r->media == MEDIA_NDJSON || r->media == MEDIA_BACKUP))
         return head_of_stream();
     if (r->stream != NULL)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);

@@ -25,6 +25,7 @@ struct request;
 struct worker;
 struct conn;
 struct stream;
+struct serving;
 
 enum method { METHOD_GET = 1, METHOD_POST = 2, METHOD_PUT = 4, METHOD_DELETE = 8 };
 
@@ -91,6 +92,7 @@ enum media {
     MEDIA_PROBLEM,
     MEDIA_NDJSON,
     MEDIA_OCTETS,
+    MEDIA_BACKUP,
     MEDIA_TEXT,
     MEDIA_METRICS,
     MEDIA_YAML,
@@ -135,9 +137,10 @@ struct request {
     const struct reduce_mode *mode;     /* of /reduce, static */
     struct reduce_params reduce;        /* of an aggregate */
     const struct reduce_answer *answer; /* owned */
-    _Atomic bool cancel;  /* the client has gone: a job may stop */
-    struct lm_node *tree; /* owned: of /contexts */
-    struct lm_call *lm;   /* owned: BODY_NGRAMS and what else the language model needs */
+    _Atomic bool cancel;    /* the client has gone: a job may stop */
+    struct lm_node *tree;   /* owned: of /contexts */
+    struct serving *backup; /* owned: prepared, not yet answered with */
+    struct lm_call *lm;     /* owned: BODY_NGRAMS and what else the language model needs */
 
     /* the answer */
     int status;

@@ -45,6 +45,8 @@ static const struct route routes[] = {
     {METHOD_POST, "/contexts", false, NULL, "/contexts", contexts_post, DB, false, RIGHT_READ, BODY_JSON, 24},
     {METHOD_POST, "/databases/", true, "/checkpoint", "/databases/{name}/checkpoint", databases_checkpoint, 0,
      true, RIGHT_ADMIN, BODY_NONE, 20},
+    {METHOD_GET, "/databases/", true, "/backup", "/databases/{name}/backup", databases_backup, 0, true,
+     RIGHT_ADMIN, BODY_NONE, 25},
 };
 #define ROUTES (sizeof routes / sizeof *routes)
 _Static_assert(ROUTES < METRIC_ROUTES, "a metric for each route and one for what has none");

@@ -313,6 +313,7 @@ void server_stop(struct server *s, uint64_t wait_ns)
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_join(&s->workers[i]);
     cht_pool_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
+    s->jobs = NULL;         /* what a backup still has to do is done by this thread */
     cht_pool_free(s->long_jobs);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_close(&s->workers[i]);

@@ -516,7 +516,8 @@ static void apply_bytes(struct image *im, uint64_t off, const uint8_t *p, uint64
 {
     if (off + n > im->n)
         resize(im, off + n);
-    memcpy(im->p + off, p, n);
+    if (n > 0)
+        memcpy(im->p + off, p, n);
 }
 
 static void apply_change(struct image *im, const struct event *e)
