@@ -23,6 +23,8 @@ static const char help[] =
     "                                             without --connect that of CHEETAH_LISTEN on this machine\n"
     "  cheetah-db shell [--connect HOST:PORT | --data A,B,C]\n"
     "                                             commands typed or piped; see cheetah-db shell --help\n"
+    "  cheetah-db backup DIR [--database NAME] [--connect URL]   a copy from a running server\n"
+    "  cheetah-db restore FILE [--database NAME]  a database made of such a copy\n"
     "  cheetah-db --help, -h | --version, -V\n"
     "\n"
     "  --data A,B,C    the data directories, all of them, in any order but the first: new databases keep "
@@ -41,26 +43,39 @@ static int print_version(void)
     return CHT_EXIT_OK;
 }
 
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    bool own_help;
+} commands[] = {
+    {"serve", cht_tool_serve, true},    {"create", cht_tool_create, false},
+    {"list", cht_tool_list, false},     {"stat", cht_tool_stat, false},
+    {"drop", cht_tool_drop, false},     {"check", cht_tool_check, false},
+    {"health", cht_tool_health, false}, {"shell", cht_tool_shell, true},
+    {"backup", cht_tool_backup, true},  {"restore", cht_tool_restore, true},
+};
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
 static int dispatch(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(int argc, char **argv);
-    } commands[] = {{"check", cht_tool_check},   {"create", cht_tool_create}, {"list", cht_tool_list},
-                    {"drop", cht_tool_drop},     {"stat", cht_tool_stat},     {"serve", cht_tool_serve},
-                    {"health", cht_tool_health}, {"shell", cht_tool_shell}};
     const char *what = argc > 1 ? argv[1] : "";
+    const struct command *c = find(what);
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        bool own = strcmp(what, "serve") == 0 || strcmp(what, "shell") == 0;
-        if (!own && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
+        if ((c == NULL || !c->own_help) && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
             return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
     }
     if (strcmp(what, "--version") == 0 || strcmp(what, "-V") == 0)
         return print_version();
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (strcmp(what, commands[i].name) == 0)
-            return commands[i].run(argc - 2, argv + 2);
-    }
+    if (c != NULL)
+        return c->run(argc - 2, argv + 2);
     if (argc < 2)
         (void)fputs(help, stderr);
     else

@@ -1,0 +1,192 @@
+/* backup: `cheetah-db backup DIR`: receives a copy of a database from a running server into one file.
+ *
+ *   DIR/.NAME.cheetah.part            while it is received; locked, so that two of them do not mix; the next one starts over
+ *   DIR/NAME-20261121T083312.345Z.cheetah     synced, complete, under its name in one step
+ *
+ * Every frame is checked as it arrives (cheetah/backup.h), so a file under its final name is one that `restore` takes.
+ */
+#include "tools/tools.h"
+
+#include "base/clock.h"
+#include "cheetah/backup.h"
+#include "os/io.h"
+#include "tools/http_client.h"
+#include "tools/json.h"
+#include "tools/progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static const char help[] =
+    "cheetah-db backup DIR [OPTION ...]: a copy of a database of a running server, as one file in DIR\n"
+    "\n"
+    "The copy holds every commit up to one moment and none behind it; the server goes on reading and "
+    "writing.\n"
+    "DIR is made if it is missing. The file is there completely or not at all, and is checked while it is\n"
+    "received. `cheetah-db restore` makes a database of it.\n"
+    "\n"
+    "  --database NAME    which one (default: default)\n" CHT_CONNECT_HELP
+    "  --json             what was written, as one JSON object\n"
+    "\n"
+    "The token needs the right `admin`. Exit codes: 0 done; 1 it failed; 2 the command line is wrong;\n"
+    "3 what the server has or sent is damaged.\n";
+
+struct job {
+    struct cht_connect how;
+    const char *database, *dir;
+    bool json;
+    char part[CHT_PATH_MAX], path[CHT_PATH_MAX];
+    struct cht_file *file; /* owned */
+    struct cht_backup_check *check;
+    struct cht_progress progress;
+    uint64_t bytes;
+    struct cht_err err; /* of the sink */
+};
+
+static bool take(void *ctx, const char *p, size_t n)
+{
+    struct job *j = ctx;
+    uint64_t done;
+    if (cht_backup_check_feed(j->check, p, n, &j->err) != CHT_OK ||
+        cht_file_write(j->file, p, n, j->bytes, &j->err) != CHT_OK)
+        return false;
+    j->bytes += n;
+    const struct cht_backup_info *info = cht_backup_check_info(j->check, &done);
+    if (info != NULL) {
+        j->progress.total = info->bytes;
+        cht_progress_at(&j->progress, done);
+    }
+    return true;
+}
+
+static enum cht_rc begin(struct job *j, struct cht_err *err)
+{
+    struct cht_io *io = cht_io_posix();
+    char name[96];
+    enum cht_rc rc = io->ops->mkdir(io, j->dir, err);
+    (void)snprintf(name, sizeof name, ".%s.cheetah.part", j->database); /* at most 64 characters and these */
+    if (rc == CHT_OK)
+        rc = cht_path_join(j->part, sizeof j->part, j->dir, name, err);
+    if (rc == CHT_OK)
+        rc = cht_io_open(io, j->part, CHT_OPEN_CREATE | CHT_OPEN_LOCK, &j->file, err);
+    if (rc == CHT_LOCKED)
+        return CHT_FAIL(err, CHT_LOCKED, "%s: another backup is writing to it", j->part);
+    if (rc == CHT_OK)
+        rc = io->ops->truncate(j->file, 0, err);
+    return rc == CHT_OK ? cht_backup_check_new(&j->check, err) : rc;
+}
+
+static enum cht_rc receive(struct job *j, struct cht_err *err)
+{
+    struct cht_client *client;
+    char path[128];
+    enum cht_rc rc = cht_client_new(&j->how, &client, err);
+    if (rc != CHT_OK)
+        return rc;
+    (void)snprintf(path, sizeof path, "/databases/%s/backup",
+                   j->database); /* at most 64 characters and these */
+    struct cht_request r = {.path = path, .sink = take, .sink_ctx = j};
+    cht_progress_begin(&j->progress, "backup", 0, true);
+    rc = cht_client_run(client, &r, err);
+    cht_progress_end(&j->progress);
+    if (j->err.code != CHT_OK) { /* the sink's own failure says more than that it ended the request */
+        *err = j->err;
+        rc = j->err.code;
+    }
+    if (rc == CHT_OK)
+        rc = cht_backup_check_finish(j->check, err);
+    cht_client_free(client);
+    return rc;
+}
+
+/* The name says of when it is. */
+static enum cht_rc final_name(struct job *j, struct cht_err *err)
+{
+    uint64_t done;
+    const struct cht_backup_info *info = cht_backup_check_info(j->check, &done);
+    char name[128], when[32];
+    struct tm tm;
+    time_t seconds = (time_t)(info->created / 1000000000);
+    if (gmtime_r(&seconds, &tm) == NULL || strftime(when, sizeof when, "%Y%m%dT%H%M%S", &tm) == 0)
+        return CHT_FAIL(err, CHT_CORRUPT, "the backup has no valid time");
+    (void)snprintf(name, sizeof name, "%s-%s.%03uZ.cheetah", j->database, when,
+                   (unsigned)(info->created / 1000000 % 1000)); /* at most 64 characters and these */
+    enum cht_rc rc = cht_path_join(j->path, sizeof j->path, j->dir, name, err);
+    if (rc == CHT_OK && cht_io_exists(cht_io_posix(), j->path))
+        return CHT_FAIL(err, CHT_IO, "%s: is there already", j->path);
+    return rc;
+}
+
+static enum cht_rc finish(struct job *j, struct cht_err *err)
+{
+    struct cht_io *io = cht_io_posix();
+    enum cht_rc rc = cht_file_sync(j->file, err);
+    if (rc == CHT_OK)
+        rc = final_name(j, err);
+    if (rc == CHT_OK)
+        rc = io->ops->rename(io, j->part, j->path, err);
+    return rc == CHT_OK ? io->ops->sync_dir(io, j->dir, err) : rc;
+}
+
+static void report(const struct job *j)
+{
+    uint64_t done;
+    const struct cht_backup_info *info = cht_backup_check_info(j->check, &done);
+    char size[16];
+    if (j->json) {
+        (void)fputs("{\"file\":", stdout);
+        cht_json_string(stdout, j->path);
+        (void)printf(",\"database\":\"%s\",\"position\":%" PRIu64 ",\"shards\":%u,\"bytes\":%" PRIu64
+                     ",\"data_bytes\":%" PRIu64 "}\n",
+                     j->database, info->position, info->shards, j->bytes, info->bytes);
+        return;
+    }
+    cht_progress_number(size, j->bytes, true);
+    (void)printf("%s: %s, log position %" PRIu64 "\n", j->path, size, info->position);
+}
+
+static int run(struct job *j)
+{
+    struct cht_err err = {0};
+    enum cht_rc rc = begin(j, &err);
+    bool ours = j->file != NULL;
+    if (rc == CHT_OK)
+        rc = receive(j, &err);
+    if (rc == CHT_OK)
+        rc = finish(j, &err);
+    if (rc == CHT_OK)
+        report(j);
+    else if (ours)
+        (void)cht_io_posix()->ops->unlink(cht_io_posix(), j->part,
+                                          NULL); /* what stays looks like no backup */
+    cht_file_close(j->file);
+    cht_backup_check_free(j->check);
+    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+int cht_tool_backup(int argc, char **argv)
+{
+    struct job j = {.database = "default"};
+    bool asked = false;
+    int rest;
+    const struct cht_opt opts[] = {
+        {"database", 0, CHT_OPT_STRING, &j.database, 0},
+        CHT_CONNECT_OPTS(&j.how),
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0},
+        {"help", 'h', CHT_OPT_FLAG, &asked, 0},
+    };
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return CHT_EXIT_USAGE;
+    if (asked)
+        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    if (rest != 1)
+        return cht_tool_usage("backup", "takes one directory; see cheetah-db backup --help");
+    if (!cht_database_name_valid(j.database))
+        return cht_tool_usage("backup", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+    j.dir = argv[0];
+    return run(&j);
+}

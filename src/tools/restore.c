@@ -1,0 +1,208 @@
+/* restore: `cheetah-db restore FILE`: makes a database of a backup in data directories that no server uses, redoes its log,
+ * and checks all of it. A database that does not pass is removed again.
+ */
+#include "tools/tools.h"
+
+#include "base/alloc.h"
+#include "cheetah/backup.h"
+#include "os/io.h"
+#include "tools/progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PIECE (1u << 20)
+
+static const char help[] =
+    "cheetah-db restore FILE [OPTION ...]: a database made of a backup\n"
+    "\n"
+    "The data directories must not be in use by a server, and must not have a database of this name. The\n"
+    "database appears when all of the backup is read and was whole; then it is opened and checked\n"
+    "(cheetah-db check), and removed again if that finds something.\n"
+    "\n"
+    "  --data A,B,C       the data directories (default " CHT_DATA_DEFAULT "); made if missing\n"
+    "  --database NAME    its name (default: the one it had)\n"
+    "  --verify           only reads FILE and says whether it is whole\n"
+    "  --keep             keeps a database in which the check finds something\n"
+    "  --json             the result as one JSON object\n"
+    "\n"
+    "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the backup is damaged.\n";
+
+struct job {
+    const char *path, *database, *data;
+    bool verify, keep, json;
+    struct cht_dirs dirs;
+    struct cht_env_config cfg;
+    char name[65]; /* of the database */
+    uint64_t position, bytes, findings;
+};
+
+/* Hands the file to one of the two sinks. */
+struct sink {
+    struct cht_backup_check *check; /* one of them is NULL */
+    struct cht_restore *restore;
+};
+
+static enum cht_rc feed(const struct sink *s, const uint8_t *p, size_t n, struct cht_err *err)
+{
+    return s->check != NULL ? cht_backup_check_feed(s->check, p, n, err)
+                            : cht_restore_feed(s->restore, p, n, err);
+}
+
+static enum cht_rc read_file(struct job *j, const struct sink *s, struct cht_err *err)
+{
+    struct cht_file *f;
+    struct cht_progress progress;
+    uint64_t size = 0;
+    uint8_t *buf = cht_malloc(PIECE);
+    if (buf == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to read a backup");
+    enum cht_rc rc = cht_io_open(cht_io_posix(), j->path, CHT_OPEN_RDONLY, &f, err);
+    if (rc != CHT_OK) {
+        cht_free(buf);
+        return rc;
+    }
+    rc = cht_io_posix()->ops->size(f, &size, err);
+    cht_progress_begin(&progress, j->verify ? "verify" : "restore", size, true);
+    size_t got = 1;
+    while (rc == CHT_OK && got > 0) {
+        rc = cht_file_read_some(f, buf, PIECE, j->bytes, &got, err);
+        if (rc == CHT_OK && got > 0)
+            rc = feed(s, buf, got, err);
+        j->bytes += rc == CHT_OK ? got : 0;
+        cht_progress_at(&progress, j->bytes);
+    }
+    cht_progress_end(&progress);
+    cht_file_close(f);
+    cht_free(buf);
+    return rc;
+}
+
+static void note(struct job *j, const struct cht_backup_info *info, const char *name)
+{
+    j->position = info->position;
+    (void)snprintf(j->name, sizeof j->name, "%s", name);
+}
+
+static enum cht_rc verify_file(struct job *j, struct cht_err *err)
+{
+    struct sink s = {NULL, NULL};
+    uint64_t done;
+    enum cht_rc rc = cht_backup_check_new(&s.check, err);
+    if (rc == CHT_OK)
+        rc = read_file(j, &s, err);
+    if (rc == CHT_OK)
+        rc = cht_backup_check_finish(s.check, err);
+    if (rc == CHT_OK)
+        note(j, cht_backup_check_info(s.check, &done), cht_backup_check_info(s.check, &done)->database);
+    cht_backup_check_free(s.check);
+    return rc;
+}
+
+/* Files, log, a clean stop. *made: the database is there. */
+static enum cht_rc make(struct job *j, bool *made, struct cht_err *err)
+{
+    struct cht_env *env;
+    struct cht_store *store;
+    struct sink s = {NULL, NULL};
+    uint64_t done;
+    enum cht_rc rc = cht_env_open(&j->cfg, &env, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_restore_new(env, j->database, &s.restore, err);
+    if (rc == CHT_OK)
+        rc = read_file(j, &s, err);
+    if (rc == CHT_OK)
+        rc = cht_restore_finish(s.restore, err);
+    *made = rc == CHT_OK;
+    if (rc == CHT_OK) {
+        note(j, cht_restore_info(s.restore, &done), cht_restore_name(s.restore));
+        rc = cht_env_get(env, j->name, &store, err);
+    }
+    cht_restore_free(s.restore);
+    enum cht_rc closed = cht_env_close(env, rc == CHT_OK ? err : NULL);
+    return rc == CHT_OK ? closed : rc;
+}
+
+static void print_finding(void *ctx, const char *where, const char *what)
+{
+    (void)ctx;
+    (void)fprintf(stderr, "%s: %s\n", where, what);
+}
+
+static void take_away(struct job *j)
+{
+    struct cht_env *env;
+    struct cht_err err = {0};
+    enum cht_rc rc = cht_env_open(&j->cfg, &env, &err);
+    if (rc == CHT_OK) {
+        rc = cht_env_drop(env, j->name, &err);
+        cht_env_abandon(env);
+    }
+    if (rc != CHT_OK)
+        (void)fprintf(stderr, "cheetah-db restore: %s could not be removed: %s\n", j->name, err.msg);
+}
+
+static enum cht_rc restore(struct job *j, struct cht_err *err)
+{
+    bool made = false;
+    enum cht_rc rc = make(j, &made, err);
+    if (rc == CHT_OK)
+        rc = cht_check(&j->cfg, j->name, print_finding, NULL, &j->findings, err);
+    if (rc == CHT_OK && j->findings > 0)
+        rc = CHT_FAIL(err, CHT_CORRUPT,
+                      "database %s: the check of what was restored found %" PRIu64 " faults%s", j->name,
+                      j->findings, j->keep ? "; it is kept" : "; it is removed again");
+    if (rc != CHT_OK && made && !j->keep)
+        take_away(j);
+    return rc;
+}
+
+static int run(struct job *j)
+{
+    struct cht_err err = {0};
+    enum cht_rc rc = j->verify ? verify_file(j, &err) : restore(j, &err);
+    if (rc != CHT_OK)
+        return cht_tool_failed(&err);
+    char size[16];
+    cht_progress_number(size, j->bytes, true);
+    if (j->json)
+        (void)printf("{\"database\":\"%s\",\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"restored\":%s}\n",
+                     j->name, j->position, j->bytes, j->verify ? "false" : "true");
+    else
+        (void)printf("%s: %s, log position %" PRIu64 ": %s\n", j->name, size, j->position,
+                     j->verify ? "the backup is whole" : "restored and checked");
+    return CHT_EXIT_OK;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- */
+
+int cht_tool_restore(int argc, char **argv)
+{
+    struct job j = {.path = NULL};
+    bool asked = false;
+    int rest;
+    const struct cht_opt opts[] = {
+        {"data", 0, CHT_OPT_STRING, &j.data, 0},   {"database", 0, CHT_OPT_STRING, &j.database, 0},
+        {"verify", 0, CHT_OPT_FLAG, &j.verify, 0}, {"keep", 0, CHT_OPT_FLAG, &j.keep, 0},
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0},     {"help", 'h', CHT_OPT_FLAG, &asked, 0},
+    };
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return CHT_EXIT_USAGE;
+    if (asked)
+        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    if (rest != 1)
+        return cht_tool_usage("restore", "takes one file; see cheetah-db restore --help");
+    if (j.database != NULL && !cht_database_name_valid(j.database))
+        return cht_tool_usage("restore", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+    j.path = argv[0];
+    int code = CHT_EXIT_USAGE;
+    if (cht_tool_dirs(j.data, &j.dirs)) {
+        j.cfg = (struct cht_env_config){
+            .dirs = (const char *const *)j.dirs.v, .dir_count = j.dirs.n, .scan_workers = 1};
+        code = run(&j);
+    }
+    cht_dirs_fini(&j.dirs);
+    return code;
+}
