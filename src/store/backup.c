@@ -5,7 +5,7 @@
  *          M  with no checkpoint and no group of commits under way, for a moment and without I/O: the snapshot of the page
  *             files is attached, the log segments that it needs are held, the position is the last record's
  *   read   the log first: from then on its segments may go. Then the page files, in the order of the snapshot
- *   close  the snapshot is detached
+ *   END, or close   the snapshot is detached
  *
  * At M each shard's files are its last checkpoint, and every record up to the position is written: see B2. What it costs the
  * others: the moment M, and one read and one write of 4 KiB for each page that a checkpoint writes over before it was
@@ -33,6 +33,7 @@ struct cht_backup {
     struct cht_local *db;
     struct cht_snapshot *snap; /* owned */
     bool attached, holding;
+    bool gone;                 /* let_go was called */
     struct cht_wal_piece *log; /* owned: the segments */
     size_t nlog;
     struct cht_backup_info info;
@@ -100,6 +101,23 @@ static enum cht_rc verify(struct cht_backup *b, unsigned shard, enum cht_pf_kind
                            (unsigned long long)(first + i) * CHT_PAGE);
     }
     return CHT_OK;
+}
+
+/* The database is as before, and the next backup may begin. The first call counts. */
+static void let_go(struct cht_backup *b)
+{
+    struct cht_local *db = b->db;
+    if (b->attached) {
+        cht_committer_pause(db->committer, true);
+        cht_snapshot_detach(b->snap);
+        cht_committer_resume(db->committer, true);
+    }
+    if (b->holding)
+        cht_wal_release(db->wal);
+    b->attached = b->holding = false;
+    if (!b->gone)
+        atomic_store_explicit(&db->backing_up, false, memory_order_release);
+    b->gone = true;
 }
 
 /* ---- the stream -------------------------------------------------------------------------------------------------- */
@@ -184,6 +202,7 @@ static enum cht_rc produce(struct cht_backup *b, uint8_t *to, size_t *used, stru
         b->head_done = true;
     } else if (!b->begun && b->current == b->files) {
         struct cht_frame end = {.kind = CHT_FRAME_END, .at = b->chain.number, .size = b->info.bytes};
+        let_go(b); /* who has the end can begin the next one */
         *used = cht_backup_put_frame(&b->chain, to, &end);
         b->ended = true;
     } else if (!b->begun) {
@@ -293,18 +312,10 @@ void cht_backup_close(struct cht_backup *b)
 {
     if (b == NULL)
         return;
-    struct cht_local *db = b->db;
-    if (b->attached) {
-        cht_committer_pause(db->committer, true);
-        cht_snapshot_detach(b->snap);
-        cht_committer_resume(db->committer, true);
-    }
-    if (b->holding)
-        cht_wal_release(db->wal);
+    let_go(b);
     cht_snapshot_free(b->snap);
     cht_file_close(b->seg);
     cht_free(b->log);
     cht_free(b->step);
     cht_free(b);
-    atomic_store_explicit(&db->backing_up, false, memory_order_release);
 }
