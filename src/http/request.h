@@ -137,10 +137,10 @@ struct request {
     const struct reduce_mode *mode;     /* of /reduce, static */
     struct reduce_params reduce;        /* of an aggregate */
     const struct reduce_answer *answer; /* owned */
-    _Atomic bool cancel;    /* the client has gone: a job may stop */
-    struct lm_node *tree;   /* owned: of /contexts */
-    struct serving *backup; /* owned: prepared, not yet answered with */
-    struct lm_call *lm;     /* owned: BODY_NGRAMS and what else the language model needs */
+    _Atomic bool cancel;                /* the client has gone: a job may stop */
+    struct lm_node *tree;               /* owned: of /contexts */
+    struct serving *backup;             /* owned: prepared, not yet answered with */
+    struct lm_call *lm;                 /* owned: BODY_NGRAMS and what else the language model needs */
 
     /* the answer */
     int status;
