@@ -13,15 +13,15 @@
 #define PIECE_BYTES (1u << 20)
 
 struct serving {
-    struct cht_backup *backup; /* owned; the job's while running */
+    struct cht_backup *backup; /* owned; NULL: not open yet; the job's while running */
     struct server *srv;
-    struct database *db; /* held */
+    struct database *db; /* held; NULL before */
     struct cht_mutex mu;
     bool running;          /* guarded by mu, as all below: a job reads into piece[1 - sending] */
     bool ready;            /* that piece is to be sent next */
     bool waiting;          /* the stream wants to be woken */
     bool gone;             /* the client has gone: the last to notice frees all */
-    struct stream *stream; /* NULL: none yet, or gone */
+    struct stream *stream; /* NULL: gone */
     uint8_t *piece[2];     /* owned */
     size_t len;            /* of the one that is ready */
     unsigned sending;
@@ -127,50 +127,53 @@ static void let_go(struct stream *st)
     s->gone = true;
     bool running = s->running;
     cht_mutex_unlock(&s->mu);
-    if (!running)
+    if (s->backup == NULL)
+        free_serving(s);
+    else if (!running)
         start(s, close_job);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void backup_prepare(struct request *r)
+/* The stream is `ended` until there is something to send: nobody looks at it before, and it is freed with the request
+ * whatever happens.
+ */
+bool backup_begin(struct request *r)
 {
+    if (!stream_new(r, next_of_backup))
+        return false;
+    r->stream->ended = true;
     struct serving *s = cht_calloc(1, sizeof *s);
     if (s == NULL || cht_mutex_init(&s->mu, &r->err) != CHT_OK) {
         cht_free(s);
-        r->rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a backup");
-        return;
+        reply_fail(r, CHT_NO_MEMORY, "no memory for a backup");
+        return false;
     }
     s->srv = r->w->srv;
+    s->stream = r->stream;
+    s->piece[0] = cht_malloc(PIECE_BYTES);
+    s->piece[1] = cht_malloc(PIECE_BYTES);
+    r->stream->source = s;
+    r->stream->free_source = let_go;
+    if (s->piece[0] == NULL || s->piece[1] == NULL) {
+        reply_fail(r, CHT_NO_MEMORY, "no memory for a backup");
+        return false;
+    }
+    return true;
+}
+
+void backup_prepare(struct request *r)
+{
+    struct serving *s = r->stream->source;
     s->db = r->db;
     dbs_hold(s->db);
-    for (int i = 0; i < 2; i++) {
-        s->piece[i] = cht_malloc(PIECE_BYTES);
-        if (s->piece[i] == NULL)
-            r->rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a backup");
-    }
-    if (r->rc == CHT_OK)
-        r->rc = cht_backup_open(r->db->store, &s->backup, &r->err);
+    r->rc = cht_backup_open(r->db->store, &s->backup, &r->err);
     if (r->rc != CHT_OK)
-        free_serving(s);
-    else
-        r->backup = s;
+        s->backup = NULL;
 }
 
 void backup_reply(struct request *r)
 {
-    struct serving *s = r->backup;
-    if (!stream_new(r, next_of_backup))
-        return;
-    r->backup = NULL;
-    s->stream = r->stream;
-    r->stream->source = s;
-    r->stream->free_source = let_go;
+    r->stream->ended = false;
     reply_media(r, 200, MEDIA_BACKUP);
-}
-
-void backup_drop(struct serving *s)
-{
-    if (s != NULL)
-        start(s, close_job);
 }

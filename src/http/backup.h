@@ -5,9 +5,9 @@
 
 #include "http/request.h"
 
-/* On a job thread: opens the backup of r->db; r->rc says how it went. */
+/* On the HTTP thread: makes room for the stream; false after answering 503. */
+bool backup_begin(struct request *r);
+/* Then on a job thread: opens the backup of r->db; r->rc says how it went. */
 void backup_prepare(struct request *r);
-/* On the HTTP thread, after a successful prepare: answers with the stream. Ends the handler. */
+/* Then, where that succeeded, on the HTTP thread: answers with the stream. Ends the handler. */
 void backup_reply(struct request *r);
-/* What was prepared and not answered with. NULL is legal. */
-void backup_drop(struct serving *s);

@@ -242,6 +242,6 @@ static void backup_answer(struct request *r)
 void databases_backup(struct request *r)
 {
     size_t n = strlen(r->route->suffix);
-    if (take_name(r, r->rest_len - n))
+    if (take_name(r, r->rest_len - n) && (r->head || backup_begin(r)))
         request_long_job(r, backup_work, backup_answer);
 }

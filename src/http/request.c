@@ -1,5 +1,4 @@
 /* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
-#include "http/backup.h"
 #include "http/batch.h"
 #include "http/lm.h"
 #include "http/reply.h"
@@ -79,8 +78,6 @@ void request_recycle(struct request *r)
     stream_free(r);
     batch_free(r);
     lm_call_free(r);
-    backup_drop(r->backup);
-    r->backup = NULL;
     cht_free(r->tree);
     r->tree = NULL;
     reduce_answer_release(r->answer);

@@ -25,7 +25,6 @@ struct request;
 struct worker;
 struct conn;
 struct stream;
-struct serving;
 
 enum method { METHOD_GET = 1, METHOD_POST = 2, METHOD_PUT = 4, METHOD_DELETE = 8 };
 
@@ -139,7 +138,6 @@ struct request {
     const struct reduce_answer *answer; /* owned */
     _Atomic bool cancel;                /* the client has gone: a job may stop */
     struct lm_node *tree;               /* owned: of /contexts */
-    struct serving *backup;             /* owned: prepared, not yet answered with */
     struct lm_call *lm;                 /* owned: BODY_NGRAMS and what else the language model needs */
 
     /* the answer */
