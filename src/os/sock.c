@@ -150,6 +150,7 @@ size_t cht_poller_wait(int poller, struct cht_event *out, size_t max, int ms)
         uint32_t what = e[i].events;
         out[i] = (struct cht_event){.data = e[i].data.ptr,
                                     .what = ((what & (EPOLLIN | EPOLLRDHUP)) != 0 ? CHT_POLL_READ : 0) |
+                                            ((what & EPOLLRDHUP) != 0 ? CHT_POLL_END : 0) |
                                             ((what & EPOLLOUT) != 0 ? CHT_POLL_WRITE : 0) |
                                             ((what & (EPOLLHUP | EPOLLERR)) != 0 ? CHT_POLL_DEAD : 0)};
     }

@@ -25,6 +25,7 @@ void cht_sock_blocking(int fd, bool yes);
 /* What became possible on a descriptor. */
 #define CHT_POLL_READ 1u
 #define CHT_POLL_WRITE 2u
+#define CHT_POLL_END 8u /* the other side sends nothing more; there may be something to read before its end */
 #define CHT_POLL_DEAD 4u /* both directions have ended, or it failed */
 struct cht_event {
     void *data; /* what it was added with */

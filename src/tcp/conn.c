@@ -14,6 +14,7 @@
 #define STRANGER_LINE 1024u /* the longest line before AUTH */
 #define STRANGER_NS UINT64_C(30000000000)
 #define SECOND UINT64_C(1000000000)
+#define LINGER_NS UINT64_C(2000000000)
 #define READS 16u /* blocks of one turn */
 
 static size_t waiting(const struct tcp_conn *c) { return c->session.out.n - c->out_at; }
@@ -112,7 +113,8 @@ static void receive(struct tcp_conn *c)
         give_up(c, "out of memory");
         return;
     }
-    ptrdiff_t n = cht_sock_read(c->fd, c->in + c->in_n, c->in_cap - c->in_n);
+    size_t room = c->in_cap - c->in_n;
+    ptrdiff_t n = cht_sock_read(c->fd, c->in + c->in_n, room);
     if (n == CHT_SOCK_LATER) {
         c->readable = false;
         return;
@@ -125,6 +127,8 @@ static void receive(struct tcp_conn *c)
         c->ended = true; /* half a line at the end is not executed: it may be half a value */
         return;
     }
+    if ((size_t)n < room && !c->ending) /* that was all; the poller tells of more */
+        c->readable = false;
     size_t from = c->in_n;
     c->in_n += (size_t)n;
     c->received += (uint64_t)n;
@@ -136,7 +140,7 @@ static void receive(struct tcp_conn *c)
     }
     find_lines(c, from);
     /* A buffer that was filled in one read is too small for this client. */
-    if ((size_t)n == c->in_cap - from && c->in_cap < READ_BLOCK) {
+    if ((size_t)n == room && c->in_cap < READ_BLOCK) {
         char *in = cht_realloc(c->in, READ_BLOCK);
         if (in != NULL) {
             c->in = in;
@@ -265,6 +269,20 @@ static bool at_end(struct tcp_conn *c)
     return why != NULL;
 }
 
+/* Everything is answered. Closing with unread input would destroy answers that the client has not read yet: after EXIT, and after
+ * the commands that end a connection, what still comes is read and dropped for a while. False: it is over. */
+static bool linger(struct tcp_conn *c)
+{
+    size_t n;
+    if (!c->session.closing || c->ended)
+        return false;
+    if (!c->lingering)
+        cht_sock_end(c->fd);
+    c->lingering = true;
+    c->readable = false;
+    return cht_net_discard(c->fd, &n);
+}
+
 /* Lines wait to be run. */
 static bool has_lines(const struct tcp_conn *c)
 {
@@ -290,7 +308,7 @@ bool conn_serve(struct tcp_conn *c)
         if (has_lines(c))
             continue;
         if (at_end(c))
-            return waiting(c) > 0;
+            return waiting(c) > 0 || linger(c);
         if (!c->readable)
             return true;
         receive(c);
@@ -305,6 +323,8 @@ bool conn_expired(struct tcp_conn *c, uint64_t now)
     uint64_t idle = c->loop->srv->cfg.conf->line_idle_timeout * SECOND;
     if (c->busy)
         return false;
+    if (c->lingering && age(now, c->moved) > LINGER_NS)
+        return true;
     if (!session_trusted(&c->session) && age(now, c->since) > STRANGER_NS)
         give_up(c, "no token in time");
     else if (idle > 0 && age(now, c->moved) > idle)

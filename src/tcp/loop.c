@@ -89,8 +89,10 @@ static void serve(struct tcp_conn *c)
 static void refuse(struct tcp_server *s, int fd)
 {
     static const char text[] = "ERROR,overloaded\n";
+    size_t dropped;
     atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
     (void)cht_sock_write(fd, text, sizeof text - 1); /* a courtesy */
+    (void)cht_net_discard(fd, &dropped);             /* closing with unread input would destroy it */
     cht_net_close(fd);
 }
 
@@ -207,6 +209,7 @@ static void handle(struct loop *l, const struct cht_event *e)
     }
     struct tcp_conn *c = e->data;
     c->readable = c->readable || (e->what & CHT_POLL_READ) != 0;
+    c->ending = c->ending || (e->what & CHT_POLL_END) != 0;
     c->writable = c->writable || (e->what & CHT_POLL_WRITE) != 0;
     if ((e->what & CHT_POLL_DEAD) != 0) {
         c->dead = true;

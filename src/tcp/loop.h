@@ -29,8 +29,10 @@ struct tcp_conn {
     bool committing;            /* it is a commit */
     bool queued;                /* in the run list */
     bool readable, writable;    /* as far as is known */
+    bool ending;                /* its end has been seen, and may still lie behind other bytes */
     bool ended;                 /* the client sends nothing more */
     bool skipping;              /* the rest of a line that was too long */
+    bool lingering;             /* our side has ended: what still comes is dropped */
     bool dead;                  /* cannot be written to */
     const char *why;            /* it is closed, for the log */
     uint64_t since, moved;      /* ns: connected; when a byte last moved */

@@ -248,6 +248,17 @@ def test_half_closed(server):
         assert line.many(["DATABASE half", "READ 2"])[1] == b"ERROR,key_not_found"
 
 
+def test_what_follows_exit_destroys_no_answer(server):
+    """Much more than the server has read lies in the kernel when it closes."""
+    for _ in range(5):
+        with server.line() as line:
+            line.send(b"DATABASE exit\n" + b"READ 77\n" * 100 + b"EXIT\n" + b"INSERT never\n" * 200000)
+            assert line.answer() == b"SUCCESS,database_changed_to_exit"
+            time.sleep(0.05)
+            assert [line.answer() for _ in range(101)] == [b"ERROR,key_not_found"] * 100 + [None]
+    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 0, 20, "all closed")
+
+
 def test_a_client_that_goes_away(server):
     for _ in range(20):
         with server.line() as line:

@@ -1,0 +1,284 @@
+/* test_session: the parser of the line protocol on every kind of bytes, and the interpreter while memory runs out. */
+#include "base/alloc.h"
+#include "base/rng.h"
+#include "http/dbs.h"
+#include "tcp/session.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- the parser --------------------------------------------------------------------------------------------------- */
+
+static struct line parse(const char *text, uint32_t max)
+{
+    static char copy[70000];
+    struct line l;
+    size_t n = strlen(text);
+    assert_true(n < sizeof copy);
+    memcpy(copy, text, n);
+    line_parse(copy, n, max, &l);
+    return l;
+}
+
+static void test_parts(void **state)
+{
+    (void)state;
+    struct line l = parse("PAIR_REDUCE counts x6374783a 1024 x00ff", 100);
+    assert_int_equal(l.command, COMMAND_PAIR_REDUCE);
+    assert_null(l.error);
+    assert_int_equal(l.name.n, 4);
+    assert_memory_equal(l.name.p, "ctx:", 4);
+    assert_int_equal(l.limit, 1024);
+    assert_int_equal(l.after.n, 2);
+    assert_memory_equal(l.after.p, "\0\xff", 2);
+    assert_int_equal(l.mode.n, 6);
+    assert_int_equal(parse("PAIR_SCAN *", 1).name.n, 0);
+    assert_int_equal(parse("PAIR_SCAN *", 1).limit, LINE_LIMIT_DEFAULT);
+    assert_int_equal(parse("PAIR_SCAN * 0", 1).limit, LINE_LIMIT_DEFAULT);
+    assert_int_equal(parse("PAIR_SCAN * 5000", 1).limit, LINE_LIMIT_MAX);
+    assert_int_equal(parse("PAIR_SCAN * 18446744073709551616", 1).limit, LINE_LIMIT_MAX);
+    assert_int_equal(parse("PAIR_SCAN * -7", 1).limit, 0);
+    assert_string_equal(parse("PAIR_SCAN * --7", 1).error, "invalid_limit");
+    assert_string_equal(parse("INSERT 12345", 4).error, "value_too_large");
+    assert_null(parse("INSERT 1234", 4).error);
+    assert_int_equal(parse("READ 281474976710655", 1).key, CHT_KEY_MAX);
+    assert_string_equal(parse("INSERT:99999999999999999999 x", 4).error, "invalid_size");
+}
+
+/* Words, digits and rubbish in any order: every part that comes back lies within the line. */
+static void test_any_bytes(void **state)
+{
+    static const char *const words[] = {
+        "INSERT",   "INSERT:",   "READ",        "EDIT:2",   "DELETE", "PAIR_SET", "PAIR_GET",
+        "PAIR_DEL", "PAIR_SCAN", "PAIR_REDUCE", "DATABASE", "AUTH",   "EXIT",     "counts",
+        "*",        "x",         "x6",          "x6374",    "xZZ",    "-1",       "99999999999999999999999",
+        "0",        " ",         "  ",          "\r",       "\0",     "a:b",      ";",
+        "\xff"};
+    struct cht_rng r;
+    (void)state;
+    cht_rng_seed(&r, 7);
+    for (int round = 0; round < 200000; round++) {
+        char text[400];
+        size_t n = 0, parts = cht_rng_below(&r, 7);
+        for (size_t i = 0; i < parts; i++) {
+            const char *w = words[cht_rng_below(&r, sizeof words / sizeof *words)];
+            size_t k = *w == 0 ? 1 : strlen(w);
+            memcpy(text + n, w, k);
+            n += k;
+            if (cht_rng_below(&r, 4) > 0)
+                text[n++] = ' ';
+        }
+        char *line = malloc(n > 0 ? n : 1); /* its own block: the sanitizer sees a step beyond */
+        assert_non_null(line);
+        memcpy(line, text, n);
+        struct line l;
+        line_parse(line, n, 50, &l);
+        const struct cht_str got[] = {l.name, l.value, l.after, l.mode};
+        for (size_t i = 0; i < 4; i++) {
+            const char *p = (const char *)got[i].p;
+            assert_true(got[i].n == 0 || (p >= line && p + got[i].n <= line + n));
+        }
+        if (l.error == NULL && (l.command == COMMAND_READ || l.command == COMMAND_PAIR_SET))
+            assert_in_range(l.key, 1, CHT_KEY_MAX);
+        assert_true(l.command != COMMAND_NONE || l.error != NULL);
+        free(line);
+    }
+}
+
+/* ---- the interpreter ---------------------------------------------------------------------------------------------- */
+
+struct fixture {
+    char dir[64];
+    struct cht_env *env;
+    struct dbs *dbs;
+    struct session_host host;
+    struct session_counts counts;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    bool created;
+    struct database *d;
+    struct cht_err err = {0};
+    assert_non_null(f);
+    memcpy(f->dir, "/tmp/test_session.XXXXXX", sizeof "/tmp/test_session.XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    const char *dirs[] = {f->dir};
+    struct cht_env_config cfg = {
+        .dirs = dirs, .dir_count = 1, .durability = CHT_DURABLE_OS, .default_shards = 1};
+    assert_int_equal(cht_env_open(&cfg, &f->env, &err), CHT_OK);
+    assert_int_equal(dbs_new(f->env, &f->dbs, &err), CHT_OK);
+    assert_int_equal(dbs_open(f->dbs, "default", true, 1, &d, &created, &err), CHT_OK);
+    dbs_put(d);
+    f->host.dbs = f->dbs;
+    f->host.max_value_size = 1000000;
+    f->host.answer_max = 1 << 20;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    char command[100];
+    dbs_free(f->dbs);
+    assert_int_equal(cht_env_close(f->env, NULL), CHT_OK);
+    (void)snprintf(command, sizeof command, "rm -rf %s", f->dir);
+    assert_int_equal(system(command), 0);
+    free(f);
+    return 0;
+}
+
+/* All lines, as the server would; the answers are in s->out. */
+static void run(struct session *s, const char *text)
+{
+    static char copy[1 << 20];
+    size_t n = strlen(text), used, at = 0;
+    enum session_next next;
+    assert_true(n < sizeof copy);
+    memcpy(copy, text, n);
+    do {
+        next = session_run(s, copy + at, n - at, &used);
+        at += used;
+        if (next == SESSION_COMMIT) {
+            (void)cht_store_commit(s->db->store, &s->commit);
+            session_committed(s);
+        } else if (next == SESSION_JOB) {
+            session_job(s);
+        }
+    } while (next != SESSION_IDLE && next != SESSION_CLOSE && !s->out.failed);
+}
+
+static void test_session(void **state)
+{
+    struct fixture *f = *state;
+    struct session s;
+    session_init(&s, &f->host, &f->counts);
+    run(&s, "INSERT a\nREAD 1\nPAIR_SET p 1\nPAIR_SCAN *\nPAIR_REDUCE payloads *\nEXIT\nREAD 1\n");
+    out_bytes(&s.out, "", 1);
+    assert_string_equal(
+        s.out.p, "SUCCESS,key=1\nSUCCESS,size=1,value=a\nSUCCESS,pair_set\nSUCCESS,count=1,items=70:1\n"
+                 "SUCCESS,reducer=payloads,count=1,items=70:1:YQ==\n");
+    assert_true(s.closing);
+    assert_int_equal(s.commands, 5);
+    assert_int_equal(atomic_load(&f->counts.done[COMMAND_INSERT][0]), 1);
+    session_fini(&s);
+    assert_int_equal(atomic_load(&f->host.held), 0);
+}
+
+/* One answer: what it is, what it may be after a write before it failed, or out_of_memory. */
+static void check_answer(unsigned index, const char *line)
+{
+    static const char *const good[][3] = {
+        {"SUCCESS,key=", NULL, NULL},
+        {"SUCCESS,size=5,value=value", "ERROR,key_not_found", NULL},
+        {"SUCCESS,pair_set", NULL, NULL},
+        {"SUCCESS,key=1", "ERROR,not_found", NULL},
+        {"SUCCESS,count=1,items=6e:1", "SUCCESS,count=0,items=", NULL},
+        {"SUCCESS,reducer=payloads,count=1,items=6e:1:dmFsdWU=",
+         "SUCCESS,reducer=payloads,count=1,items=6e:1:", "SUCCESS,reducer=payloads,count=0,items="},
+        {"ERROR,unknown_command", NULL, NULL},
+    };
+    assert_true(index < sizeof good / sizeof *good);
+    bool ok = strcmp(line, "ERROR,out_of_memory") == 0 || (index == 0 && strncmp(line, good[0][0], 12) == 0);
+    for (int i = 0; i < 3 && !ok; i++)
+        ok = good[index][i] != NULL && strcmp(line, good[index][i]) == 0;
+    if (!ok)
+        fail_msg("answer %u: %s", index, line);
+}
+
+/* The n-th allocation fails, for every n: each line has its answer, or the answers themselves found no room (then the connection
+ * is closed); nothing breaks for the next one; and nothing leaks (the address sanitizer looks). */
+static void test_out_of_memory(void **state)
+{
+    struct fixture *f = *state;
+    unsigned failures = 0, said = 0;
+    bool failed = true;
+    for (uint64_t n = 1; failed; n++) {
+        struct session s;
+        session_init(&s, &f->host, &f->counts);
+        run(&s, "PAIR_DEL n\n");
+        session_taken(&s);
+        session_trim(&s);
+        uint64_t before = cht_alloc_failures();
+        cht_alloc_fail_at(n, false);
+        run(&s, "INSERT value\nREAD 1\nPAIR_SET n 1\nPAIR_GET n\nPAIR_SCAN n\nPAIR_REDUCE payloads "
+                "n\nNONSENSE\n");
+        failed = cht_alloc_failures() > before;
+        cht_alloc_fail_at(0, false);
+        if (!s.out.failed) {
+            unsigned index = 0;
+            out_bytes(&s.out, "", 1);
+            said += strstr(s.out.p, "out_of_memory") != NULL;
+            for (char *line = strtok(s.out.p, "\n"); line != NULL; line = strtok(NULL, "\n"))
+                check_answer(index++, line);
+            assert_int_equal(index, 7);
+        }
+        session_fini(&s);
+        failures += failed;
+        assert_true(n < 10000);
+    }
+    assert_true(failures > 5 && said > 3);
+    assert_int_equal(atomic_load(&f->host.held), 0);
+    struct session s;
+    session_init(&s, &f->host, &f->counts);
+    run(&s, "INSERT after\n");
+    assert_memory_equal(s.out.p, "SUCCESS,key=", 12);
+    session_fini(&s);
+}
+
+/* A page that would be too long ends early, and the next ones bring the rest; while much is held it ends sooner. */
+static void test_page_bytes(void **state)
+{
+    struct fixture *f = *state;
+    struct session s;
+    char line[100];
+    session_init(&s, &f->host, &f->counts);
+    for (int i = 0; i < 3000; i++) {
+        (void)snprintf(line, sizeof line, "PAIR_SET long-name-of-pair-%04d 7\n", i);
+        run(&s, line);
+        session_taken(&s);
+    }
+    f->host.answer_max = 20000;
+    unsigned pages = 0;
+    size_t names = 0;
+    char next[8300] = "";
+    do {
+        char command[8400];
+        (void)snprintf(command, sizeof command, "PAIR_SCAN * -1 %s\n", next);
+        run(&s, command);
+        out_bytes(&s.out, "", 1);
+        assert_true(s.out.n < 21000);
+        for (size_t i = 0; i < s.out.n; i++)
+            names += s.out.p[i] == ':';
+        const char *cursor = strstr(s.out.p, "next_cursor=");
+        next[0] = 0;
+        if (cursor != NULL)
+            (void)sscanf(cursor, "next_cursor=%8200[^,]", next);
+        session_taken(&s);
+        pages++;
+    } while (next[0] != 0);
+    assert_int_equal(names, 3000);
+    assert_true(pages >= 8);
+    session_fini(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_any_bytes),
+        cmocka_unit_test_setup_teardown(test_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_page_bytes, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("session", tests, NULL, NULL);
+}
