@@ -1,6 +1,8 @@
 /* aggregate: the sweep that all aggregates share (aggregate.h).
  *
- *   A1 a scan with values whose `render` maps each entry on its worker and drops it: batches stay empty, the merge idles
+ *   A1 a scan with values whose `render` maps each entry on its worker and drops it: batches stay empty, the merge idles.
+ *      A lane (a partial) is taken for each entry, by a thread always the same one if it is free: there are as many lanes
+ *      used as threads at work, and their tables stay in the caches of their cores
  *   A2 entries that a worker cannot map are let through: values too long for a batch; the thread that runs the sweep reads
  *      them one by one and maps them into a partial of its own
  *   A3 to stop (cancel, a failed map) entries are let through, too: that wakes the thread that runs the sweep
@@ -12,12 +14,13 @@
 #include <string.h>
 
 #define BATCH 64u
-#define REPORT 1024u /* pairs of a shard between two reports; a power of two */
+#define REPORT 1024u /* pairs of a lane between two reports; a power of two */
 
-/* What the sweep keeps for each shard. */
+/* What the sweep keeps beside a partial. */
 struct lane {
-    _Alignas(64) uint64_t malformed;
-    uint64_t seen;
+    _Alignas(
+        64) _Atomic bool busy; /* whoever set it has the lane and its partial: acquire and release pair */
+    uint64_t malformed, seen;
     enum cht_rc rc;
     struct cht_err err;
 };
@@ -38,18 +41,43 @@ static bool stopped(struct sweep *w)
            (w->cancel != NULL && atomic_load_explicit(w->cancel, memory_order_relaxed));
 }
 
-static void map_entry(struct sweep *w, unsigned i, const struct cht_entry *e)
+/* At most a thread for each shard and the one that runs the sweep are here at once, and there is a lane for each. */
+static unsigned take_lane(struct sweep *w)
 {
+    static _Atomic unsigned threads;
+    static _Thread_local unsigned mine; /* + 1 */
+    if (mine == 0)
+        mine = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+    unsigned i = mine % w->run.count;
+    while (atomic_exchange_explicit(&w->lanes[i].busy, true, memory_order_acquire))
+        i = i + 1 < w->run.count ? i + 1 : 0;
+    return i;
+}
+
+static enum cht_rc map_entry(struct sweep *w, const struct cht_entry *e)
+{
+    unsigned i = take_lane(w);
     struct lane *lane = &w->lanes[i];
     bool malformed = false;
+    struct cht_err err; /* filled by whoever fails */
+    enum cht_rc rc;
+    err.code = CHT_OK;
+    err.msg[0] = 0;
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
-        lane->rc = CHT_FAIL(&lane->err, CHT_CORRUPT, "the value of key %llu does not match its checksum",
-                            (unsigned long long)e->key);
+        rc = CHT_FAIL(&err, CHT_CORRUPT, "the value of key %llu does not match its checksum",
+                      (unsigned long long)e->key);
     else
-        lane->rc = w->a->map(&w->run, reduce_partial(&w->run, w->a, i), e, &malformed, &lane->err);
+        rc = w->a->map(&w->run, reduce_partial(&w->run, w->a, i), e, &malformed, &err);
     lane->malformed += malformed;
-    if (lane->rc != CHT_OK)
+    if ((++lane->seen & (REPORT - 1)) == 0 && w->p.progress != NULL)
+        atomic_fetch_add_explicit(&w->p.progress->done, REPORT, memory_order_relaxed);
+    if (rc != CHT_OK && lane->rc == CHT_OK) {
+        lane->rc = rc;
+        lane->err = err;
         atomic_store_explicit(&w->stop, true, memory_order_relaxed);
+    }
+    atomic_store_explicit(&lane->busy, false, memory_order_release);
+    return rc;
 }
 
 /* A1, on a worker. */
@@ -62,12 +90,9 @@ static size_t visit(void *ctx, const struct cht_entry *e, uint8_t *out, size_t r
         return 0;
     if (w->watch != NULL)
         cht_watch_note(w->watch, e->key);
-    if ((++w->lanes[e->shard].seen & (REPORT - 1)) == 0 && w->p.progress != NULL)
-        atomic_fetch_add_explicit(&w->p.progress->done, REPORT, memory_order_relaxed);
     if ((e->flags & CHT_ENTRY_LARGE) != 0 && !w->a->sizes) /* A2 */
         return 0;
-    map_entry(w, e->shard, e);
-    return w->lanes[e->shard].rc == CHT_OK ? CHT_SCAN_SKIP : 0;
+    return map_entry(w, e) == CHT_OK ? CHT_SCAN_SKIP : 0;
 }
 
 /* A2 */
@@ -84,7 +109,7 @@ static enum cht_rc map_large(struct sweep *w, struct cht_entry e, struct cht_buf
     } else if (rc != CHT_OK) {
         return rc;
     }
-    map_entry(w, w->run.count - 1, &e);
+    (void)map_entry(w, &e); /* a failure is in its lane */
     return CHT_OK;
 }
 

@@ -1,6 +1,6 @@
 /* aggregate: reducers that sweep a namespace on the workers of all shards at once and answer few lines.
  *
- *   prepare -> map (each entry, into the partial of its shard, in parallel) -> lines (merges the partials, in order of shards)
+ *   prepare -> map (each entry, into a partial of its thread, in parallel) -> lines (merges the partials)
  *
  * A mode is a struct reduce_aggregate; what a run needs is in struct reduce_run. Answers do not depend on the number of
  * shards nor on the order in which entries were met. A sweep is not a snapshot (see cheetah/scan.h); a value that
@@ -63,9 +63,9 @@ struct reduce_run {
     struct cht_watch *watch_to;    /* NULL: none */
     void *state;                   /* the mode's: made by prepare, constant afterwards, freed by finish */
     uint8_t *partials;             /* owned: `count` of them, zeroed; reduce_partial gives one */
-    unsigned count;                /* shards + 1; the last is for values too long for the scan */
-    _Atomic uint64_t used;         /* bytes of memory_max */
-    uint64_t printed;              /* lines so far */
+    unsigned count; /* shards + 1, so that there is one for each thread at work; the others stay zero */
+    _Atomic uint64_t used; /* bytes of memory_max */
+    uint64_t printed;      /* lines so far */
 };
 
 #define REDUCE_USES_LIMIT 1u

@@ -2,7 +2,7 @@
  * the sets of followers; brute force, best first, ties by pair, the target itself left out; a line each:
  *   {"pair":base64,"key":n,"score":x}
  *
- * Memory: the target's vector, and for each shard a vector and a heap of at most `limit` entries with their names; all of it
+ * Memory: the target's vector, and for each thread of the sweep a vector and a heap of at most `limit` entries with their names; all of it
  * counts for memory_max.
  */
 #include "base/alloc.h"

@@ -2,7 +2,7 @@
  *   {"token":t,"count":n,"contexts":n}
  * ascending by token, or by count from the highest down (ties by token); at most `limit` lines.
  *
- * Memory: 24 bytes a token at a load of 3/8 to 3/4, in a table for each shard that met it; the tables are then merged into one,
+ * Memory: 24 bytes a token at a load of 3/8 to 3/4, in a table for each thread of the sweep that met it; the tables are then merged into one,
  * which is sorted in place. All of it counts for memory_max.
  */
 #include "base/alloc.h"

@@ -1,5 +1,6 @@
 /* bench_lm: how fast n-grams are counted and smoothed. Generates a Zipf text from a seed, counts it into a fresh database in
- * requests of a given size, smooths it, asks some questions, and prints a line each.
+ * requests of a given size, smooths it, asks some questions, adds up all counts, and prints a line each. "cpu" is the
+ * processor time of all threads: on a machine that is not quiet the better measure.
  *
  *   bench_lm [--tokens N,N,..] [--order N] [--vocabulary N] [--request TOKENS] [--threads N] [--memory MiB] [--shards N]
  *            [--seed N] [--dir DIR] [--os]       --os: not durable (CHT_DURABLE_OS)
@@ -19,6 +20,7 @@
 #include "lm/ngrams.h"
 #include "lm/predict.h"
 #include "lm/smooth.h"
+#include "reduce/aggregate.h"
 
 #define DOCUMENT 32u
 #define QUESTIONS 20000u
@@ -67,6 +69,16 @@ static uint32_t *zipf_text(uint64_t n, unsigned vocabulary, uint64_t seed)
 
 static double seconds(uint64_t since) { return (double)(cht_now_ns() - since) / 1e9; }
 
+/* Processor time of the process so far, s. */
+static double cpu(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) != 0)
+        return 0;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 static double peak_mib(void)
 {
     struct rusage u;
@@ -78,6 +90,7 @@ static void count(const struct options *o, struct lm_engine *e, struct cht_store
 {
     struct lm_ngrams_result all = {0};
     uint64_t start = cht_now_ns(), requests = 0;
+    double before = cpu();
     for (uint64_t at = 0; at < n;) {
         struct lm_ngrams *g;
         struct lm_ngrams_result r;
@@ -95,10 +108,11 @@ static void count(const struct options *o, struct lm_engine *e, struct cht_store
         requests++;
     }
     double t = seconds(start);
-    printf(
-        "  count    %8.2f s  %9.0f tokens/s  %9.0f n-grams/s  %llu contexts, %llu requests, peak %.0f MiB\n",
-        t, (double)all.tokens / t, (double)all.ngrams / t, (unsigned long long)all.contexts_created,
-        (unsigned long long)requests, peak_mib());
+    printf("  count    %8.2f s, cpu %.2f  %9.0f tokens/s  %9.0f n-grams/s  %llu contexts, %llu requests, "
+           "peak %.0f "
+           "MiB\n",
+           t, cpu() - before, (double)all.tokens / t, (double)all.ngrams / t,
+           (unsigned long long)all.contexts_created, (unsigned long long)requests, peak_mib());
 }
 
 struct smoothing {
@@ -125,10 +139,11 @@ static void smooth(const struct options *o, struct lm_engine *e, struct cht_stor
                                    .result = on_result,
                                    .ctx = &sm};
     uint64_t start = cht_now_ns();
+    double before = cpu();
     must(lm_smooth(e, s, &cfg, &err));
     double t = seconds(start);
-    printf("  %s %8.2f s  %9.0f followers/s  %9.0f contexts/s  peak %.0f MiB\n", what, t,
-           (double)sm.types / t, (double)sm.contexts / t, peak_mib());
+    printf("  %s %8.2f s, cpu %.2f  %9.0f followers/s  %9.0f contexts/s  peak %.0f MiB\n", what, t,
+           cpu() - before, (double)sm.types / t, (double)sm.contexts / t, peak_mib());
 }
 
 static void ignore(void *ctx, const struct lm_prediction *p) { *(uint64_t *)ctx += p->count; }
@@ -157,6 +172,118 @@ static void ask(const struct options *o, struct cht_store *s, const uint32_t *te
            seconds(start) * 1e6 / (double)scored, score.perplexity);
 }
 
+/* ---- totals ------------------------------------------------------------------------------------------------------ */
+
+/* All counts payloads one behind the other, each behind its length. */
+static uint8_t *copy_payloads(struct cht_store *s, size_t *size, uint64_t *payloads)
+{
+    struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .prefix = {(const uint8_t *)"cnt:", 4}, .values = true};
+    struct cht_entry e[256];
+    struct cht_buf value = {0};
+    struct cht_scan *scan;
+    uint8_t *all = NULL;
+    size_t cap = 0, n = 1;
+    *size = *payloads = 0;
+    must(cht_scan_open(s, &cfg, &scan, &err));
+    while (must(cht_scan_next(scan, e, 256, &n, &err)), n > 0) {
+        for (size_t i = 0; i < n; i++) {
+            const uint8_t *p = e[i].value;
+            uint32_t len = e[i].size;
+            if ((e[i].flags & CHT_ENTRY_LARGE) != 0) {
+                must(cht_store_get(s, e[i].key, &value, &len, &err));
+                p = value.data;
+            }
+            if (*size + 4 + len > cap)
+                all = realloc(all, cap = 2 * cap + 4 + len);
+            memcpy(all + *size, &len, 4);
+            memcpy(all + *size + 4, p, len);
+            *size += 4 + len;
+            ++*payloads;
+        }
+    }
+    cht_scan_close(scan);
+    cht_buf_free(&value);
+    return all;
+}
+
+struct total {
+    uint64_t count, contexts;
+    uint32_t token;
+};
+
+/* The same sums by a plain loop over the copy; returns their number. */
+static size_t plain_totals(const uint8_t *p, const uint8_t *end)
+{
+    size_t slots = 1024, used = 0;
+    struct total *t = calloc(slots, sizeof *t);
+    while (p < end) {
+        uint32_t len;
+        memcpy(&len, p, 4);
+        const uint8_t *r = p + 4 + (p[4] == 1 ? 4 : 6);
+        p += 4 + len;
+        for (; r + 8 <= p; r += 8) {
+            uint32_t token = (uint32_t)r[0] << 24 | (uint32_t)r[1] << 16 | (uint32_t)r[2] << 8 | r[3];
+            uint32_t n = (uint32_t)r[4] << 24 | (uint32_t)r[5] << 16 | (uint32_t)r[6] << 8 | r[7];
+            size_t at = (token * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (slots - 1);
+            while (t[at].contexts != 0 && t[at].token != token)
+                at = (at + 1) & (slots - 1);
+            used += t[at].contexts == 0;
+            t[at] = (struct total){t[at].count + n, t[at].contexts + 1, token};
+            if (used * 2 < slots)
+                continue;
+            struct total *bigger = calloc(2 * slots, sizeof *t);
+            for (size_t i = 0; i < slots; i++) {
+                size_t to = (t[i].token * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (2 * slots - 1);
+                while (t[i].contexts != 0 && bigger[to].contexts != 0)
+                    to = (to + 1) & (2 * slots - 1);
+                if (t[i].contexts != 0)
+                    bigger[to] = t[i];
+            }
+            free(t);
+            t = bigger;
+            slots *= 2;
+        }
+    }
+    free(t);
+    return used;
+}
+
+static void totals(struct cht_store *s)
+{
+    static const char *const names[] = {"totals", "stats"};
+    size_t size;
+    uint64_t payloads, lines = 0, malformed;
+    uint8_t *all = copy_payloads(s, &size, &payloads);
+    double best[3] = {1e9, 1e9, 1e9}, least = 1e9;
+    for (int round = 0; round < 5; round++) {
+        uint64_t start = cht_now_ns();
+        size_t tokens = plain_totals(all, all + size);
+        best[2] = seconds(start) < best[2] ? seconds(start) : best[2];
+        for (int i = 0; i < 2; i++) {
+            struct reduce_params p = {.prefix = {(const uint8_t *)"cnt:", 4}};
+            struct cht_buf out = {0};
+            double before = cpu();
+            start = cht_now_ns();
+            must(reduce_aggregate_run(s, reduce_mode_find(names[i], strlen(names[i])), &p, &out, &lines,
+                                      &malformed, NULL, &err));
+            best[i] = seconds(start) < best[i] ? seconds(start) : best[i];
+            least = i == 0 && cpu() - before < least ? cpu() - before : least;
+            cht_buf_free(&out);
+            if (i == 0 && lines != tokens) {
+                (void)fprintf(stderr, "bench_lm: %llu totals, %zu expected\n", (unsigned long long)lines,
+                              tokens);
+                exit(1);
+            }
+        }
+    }
+    printf("  totals   %8.3f s, cpu %.3f: %llu payloads, %.1f MB; stats %.3f s; a loop over a copy in memory "
+           "%.3f s; "
+           "best of 5\n",
+           best[0], least, (unsigned long long)payloads, (double)size / 1e6, best[1], best[2]);
+    free(all);
+}
+
 static void run(const struct options *o, uint64_t n)
 {
     char dir[256], cmd[300];
@@ -181,6 +308,7 @@ static void run(const struct options *o, uint64_t n)
     smooth(o, e, s, "smooth  ");
     smooth(o, e, s, "again   ");
     ask(o, s, text, n);
+    totals(s);
     free(text);
     lm_engine_free(e);
     must(cht_env_close(env, &err));

@@ -1,0 +1,200 @@
+"""Statistics: bad input, line by line of what can be wrong: a clear code, and nothing half-written."""
+import json
+
+import layouts
+import pytest
+from harness import b64, ndjson
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+GOOD = b'{"tokens":[1,2,3,1,2]}\n'
+
+
+def post(client, body, **params):
+    return client.post("/ngrams", body, headers=NDJSON, **params)
+
+
+def stored(client):
+    return {pair: value for pair, _, value in client.scan(values="true")}
+
+
+@pytest.fixture
+def counted(client):
+    """A client, and what its database holds."""
+    assert post(client, GOOD).status == 200
+    return client, stored(client)
+
+
+# ---- documents
+
+
+@pytest.mark.parametrize("token", ["-1", "4294967296", "18446744073709551616", "1.5", "1.0", "1e3", '"1"', "null", "true", "[1]", "{}"])
+@pytest.mark.parametrize("at", [0, 2])
+def test_tokens_out_of_range(counted, token, at):
+    client, before = counted
+    tokens = ["7", "8"]
+    tokens.insert(at, token)
+    answer = post(client, GOOD + b'{"tokens":[%s]}\n' % ",".join(tokens).encode() + GOOD)
+    assert answer.status == 400 and answer.code in ("invalid_tokens", "invalid_body"), answer
+    assert "line 2" in answer.json()["detail"]
+    assert stored(client) == before
+    for path in ("/predict", "/score"):
+        answer = client.post(path, b'{"tokens":[%s]}' % ",".join(tokens).encode(), headers={"Content-Type": "application/json"})
+        assert answer.status == 400 and answer.code in ("invalid_tokens", "invalid_body"), answer
+
+
+@pytest.mark.parametrize("line,code", [
+    (b"{", "invalid_body"), (b"[1,2]", "invalid_tokens"), (b"1", ("invalid_tokens", "invalid_body")), (b"{}", "invalid_tokens"), (b'{"tokens":5}', "invalid_tokens"),
+    (b'{"tokens":null}', "invalid_tokens"), (b'{"tokens":{"a":1}}', "invalid_tokens"), (b'{"tokens":[1,2]', "invalid_body"),
+    (b'{"tokens":[1,2]} x', "invalid_body"), (b'{"tokens":[1],"tokens":[2]}', "invalid_body"), (b"\xff\xfe", "invalid_body"), (b"[" * 5000, "invalid_body")])
+def test_lines_that_are_no_documents(counted, line, code):
+    client, before = counted
+    answer = post(client, GOOD + line + b"\n" + GOOD)
+    assert answer.status == 400 and answer.code in (code if isinstance(code, tuple) else (code,)), answer
+    assert stored(client) == before
+
+
+def test_blank_lines_are_none(client):
+    assert post(client, b"\n \r\n" + GOOD + b"\n\t\n" + GOOD.rstrip()).json()["documents"] == 2
+
+
+@pytest.mark.parametrize("order", ["0", "9", "99", "-1", "1.5", "x", "", "18446744073709551617"])
+def test_orders_out_of_range(counted, order):
+    client, before = counted
+    answer = post(client, GOOD, order=order)
+    assert answer.status == 400 and answer.code == "invalid_parameter", answer
+    assert stored(client) == before
+    answer = client.post("/reduce/smooth/cnt:", orders=order)
+    assert answer.status == 400 and answer.code == "invalid_parameter", answer
+    assert stored(client) == before
+
+
+def test_a_document_of_a_million_tokens(launch):
+    """That many are taken; one more is refused and leaves nothing, not even the documents before it."""
+    server = launch("--durability", "os", "--access-log", "false")
+    client = server.client()
+    tokens = [i % 1000 for i in range(1000000)]
+    answer = post(client, ndjson([{"tokens": tokens}]), order="2")
+    assert answer.status == 200 and answer.json()["tokens"] == 1000000 and answer.json()["ngrams"] == 1999999
+    before = client.get("/pairs/*", count="true").json()["pairs"]
+    answer = post(client, GOOD + ndjson([{"tokens": tokens + [1]}]), order="2")
+    assert answer.status == 413 and answer.code == "body_too_large" and "1000000" in answer.json()["detail"], answer
+    assert client.get("/pairs/*", count="true").json()["pairs"] == before
+    assert post(client, GOOD).status == 200
+
+
+def test_limits_can_be_set(launch):
+    server = launch("--durability", "os", "--max-document-tokens", "10", "--max-ngrams-bytes", "4K")
+    client = server.client()
+    assert post(client, ndjson([{"tokens": list(range(10))}])).status == 200
+    before = stored(client)
+    assert post(client, ndjson([{"tokens": list(range(11))}])).code == "body_too_large"
+    for chunked in (False, True):
+        answer = client.post("/ngrams", ndjson([{"tokens": [1, 2, 3]}] * 1000), headers=NDJSON, chunked=chunked)
+        assert answer.status == 413 and answer.code == "body_too_large", answer
+    assert stored(client) == before
+
+
+# ---- counts that are not there, and payloads that lie
+
+
+def test_a_prefix_without_counts(client):
+    client.upsert(b"other", b"v")
+    answer = client.post("/reduce/smooth/cnt:")
+    assert answer.status == 404 and answer.code == "pair_not_found" and "cnt:" in answer.json()["detail"]
+    for prefix in ("prob:", "cnt", "cnt:1:", "*", "x"):
+        answer = client.post("/reduce/smooth/" + prefix)
+        assert answer.status == 400 and answer.code == "invalid_parameter", answer
+    assert client.get("/reduce/totals/cnt:").entries() == []
+    line = client.get("/reduce/counts-of-counts/cnt:").entries()[0]
+    assert line["contexts"] == 0 and line["types"] == 0 and (line["d1"], line["d2"], line["d3"]) == (0.5, 1.0, 1.5)
+    assert client.get("/reduce/similar/cnt:", to="cnt:1:__root__").code == "pair_not_found"
+    answer = client.get("/reduce/similar/cnt:", to="other")
+    assert answer.status in (400, 409), answer
+    assert set(stored(client)) == {b"other"}
+
+
+LIES = [b"x", b"\1", b"\1\1", b"\1\1\0\2" + bytes(8), b"\1\1\xff\xff" + bytes(80), b"\2\1\0\0", b"\2\1\xff\xff\xff\xff" + bytes(8), b"\7\1\0\0",
+        layouts.counts(1, [(1, 1), (2, 2)])[:-1]]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_counts_with_a_lying_length(counted, lie):
+    client, _ = counted
+    client.upsert(b"cnt:1:__root__", lie)
+    before = stored(client)
+    answer = post(client, GOOD)
+    assert answer.status == 409 and answer.code == "malformed_payload" and "cnt:1:__root__" in answer.json()["detail"], answer
+    assert stored(client) == before
+    answer = client.post("/reduce/smooth/cnt:")
+    if answer.status == 200:
+        assert answer.lines()[-1]["error"]["code"] == "malformed_payload"
+    else:
+        assert answer.status == 409 and answer.code == "malformed_payload"
+    assert stored(client) == before, "smoothing writes nothing before it has read all counts"
+    for mode in ("totals", "counts-of-counts"):
+        assert client.get("/reduce/%s/cnt:1:" % mode).end["malformed"] == 1
+    line = client.get("/reduce/counts/cnt:1:", decode="true").entries()[0]
+    assert line["problem"] == "malformed_payload" and line["payload"] == b64(lie)
+
+
+@pytest.mark.parametrize("kind", ["prob", "topk"])
+def test_answers_with_a_lying_length(counted, kind):
+    client, _ = counted
+    assert client.post("/reduce/smooth/cnt:").status == 200
+    for pair, value in stored(client).items():
+        if pair.startswith(kind.encode() + b":"):
+            client.upsert(pair, value[:-1])
+    answer = client.post("/predict", json_body={"tokens": [1, 2]})
+    if kind == "topk":  # the other may answer, but not this
+        assert answer.status in (200, 409)
+        answer = client.post("/contexts", json_body={"tree": [[1]]})
+        assert answer.status == 409 or answer.lines()[-1].get("end") is not None
+    else:
+        for mode in ("levels", "blend"):
+            answer = client.post("/predict", json_body={"tokens": [1, 2], "mode": mode, "k": 1000})
+            assert answer.status == 409 and answer.code == "malformed_payload", answer
+        answer = client.post("/score", json_body={"tokens": [1, 2, 3]})
+        assert answer.status == 409 and answer.code == "malformed_payload", answer
+
+
+def test_contexts_that_are_none(counted):
+    client, _ = counted
+    pairs = stored(client)
+    context = next(pair for pair in pairs if pair.startswith(b"ctx:") and pairs[pair][2] == 2)
+    client.upsert(context, b"\1\2\2\0")
+    before = {p: v for p, v in stored(client).items() if p.startswith((b"cnt:", b"ctx"))}
+    lines = client.post("/reduce/smooth/cnt:").lines()
+    assert lines[-1]["error"]["code"] == "malformed_payload"
+    assert {p: v for p, v in stored(client).items() if p.startswith((b"cnt:", b"ctx"))} == before
+    client.upsert(context, pairs[context])
+    assert "end" in client.post("/reduce/smooth/cnt:").lines()[-1], "put right and run again"
+
+
+def test_longer_payloads_are_padding(client):
+    """A payload longer than its n says is accepted, also for adding to it."""
+    client.upsert(b"cnt:1:__root__", layouts.counts(1, [(1, 5), (2, 7)]) + b"padding")
+    assert post(client, GOOD, order="1").status == 200
+    assert layouts.read_counts(stored(client)[b"cnt:1:__root__"])[1] == [(1, 7), (2, 9), (3, 1)]
+
+
+# ---- questions
+
+
+@pytest.mark.parametrize("members", [{"k": 0}, {"k": -1}, {"k": "5"}, {"k": 1.5}, {"k": 10**9}, {"max_order": 0}, {"max_order": -3}, {"max_order": "3"},
+                                     {"mode": "best"}, {"mode": 1}, {"mode": []}])
+def test_members_of_questions(counted, members):
+    answer = counted[0].post("/predict", json_body=dict({"tokens": [1]}, **members))
+    assert answer.status == 400 and answer.code == "invalid_parameter", answer
+
+
+@pytest.mark.parametrize("members", [{"limit": 0}, {"limit": "1"}, {"limit": 10**9}, {"depth": -1}, {"depth": "1"}, {"after": 5}, {"after": "xabc"}])
+def test_members_of_contexts(counted, members):
+    answer = counted[0].post("/contexts", json_body=dict({"tree": [[1]]}, **members))
+    assert answer.status == 400 and answer.code in ("invalid_parameter", "invalid_hex"), answer
+
+
+def test_too_many_tokens_to_ask_about(counted):
+    answer = counted[0].post("/predict", json_body={"tokens": [1] * 100001})
+    assert answer.status == 413, answer
+    assert counted[0].post("/predict", json_body={"tokens": [1] * 100000}).status == 200
+    assert json.loads(counted[0].post("/score", json_body={"tokens": [1] * 50000}).body)["tokens"] == 49999
