@@ -8,14 +8,27 @@
 
 static const uint8_t zeros[CHT_PAGE];
 
+/* The space goes back at once, it may be the last: whoever reads looks at `failed` after it has read. */
 static void fail(struct cht_snapshot *s, const struct cht_err *err)
 {
     cht_mutex_lock(&s->mu);
-    if (!s->failed) {
-        s->failed = true;
+    bool first = !s->failed;
+    if (first)
         s->why = *err;
-    }
+    s->failed = true;
     cht_mutex_unlock(&s->mu);
+    if (first)
+        (void)s->side->io->ops->truncate(s->side, 0, NULL); /* else it goes when the backup is closed */
+}
+
+static enum cht_rc check_failed(struct cht_snapshot *s, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    cht_mutex_lock(&s->mu);
+    if (s->failed)
+        rc = cht_err_set(err, s->why.code, s->why.sys, __FILE__, __LINE__, "%s", s->why.msg);
+    cht_mutex_unlock(&s->mu);
+    return rc;
 }
 
 /* W1 for n <= 64 pages that begin at `at` in the line: a bit for each that must be saved. */
@@ -84,8 +97,6 @@ static enum cht_rc read_pages(struct cht_snapshot *s, struct cht_pagefile *pf, u
         bits |= (uint64_t)cht_bit(s->saved, at + i) << i;
     if (move)
         s->cursor = at + n;
-    if (s->failed)
-        rc = cht_err_set(err, s->why.code, s->why.sys, __FILE__, __LINE__, "%s", s->why.msg);
     cht_mutex_unlock(&s->mu);
     for (unsigned i = 0, run; i < n && rc == CHT_OK; i += run) {
         for (run = 0; i + run < n && (bits >> (i + run) & 1) != 0; run++)
@@ -95,7 +106,7 @@ static enum cht_rc read_pages(struct cht_snapshot *s, struct cht_pagefile *pf, u
         else
             run = 1;
     }
-    return rc;
+    return rc == CHT_OK ? check_failed(s, err) : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

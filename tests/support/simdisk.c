@@ -63,6 +63,7 @@ struct sim_file {
     struct cht_file base; /* first */
     struct simdisk *d;
     unsigned inode;
+    int fd; /* the inode's; the table of them may move */
     char *path;
     bool lock;
 };
@@ -199,6 +200,7 @@ static enum cht_rc sm_open(struct cht_io *io, const char *path, unsigned flags, 
         f->base = (struct cht_file){io, f->path};
         f->d = d;
         f->inode = (unsigned)inode;
+        f->fd = d->fds[inode];
         f->lock = (flags & CHT_OPEN_LOCK) != 0;
         if (f->lock)
             d->locked[inode] = true;
@@ -225,11 +227,10 @@ static enum cht_rc sm_pread(struct cht_file *file, void *buf, size_t n, uint64_t
     struct sim_file *f = sim(file);
     pthread_mutex_lock(&f->d->mu);
     enum sim_fault x = fault(f->d);
-    int fd = f->d->fds[f->inode];
     pthread_mutex_unlock(&f->d->mu);
     if (x == SIM_EIO)
         return failed(x, f->path, err);
-    ssize_t got = pread(fd, buf, x == SIM_SHORT && n > 1 ? n / 2 : n, (off_t)off);
+    ssize_t got = pread(f->fd, buf, x == SIM_SHORT && n > 1 ? n / 2 : n, (off_t)off);
     assert(got >= 0);
     *n_done = (size_t)got;
     return CHT_OK;
@@ -246,7 +247,7 @@ static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, u
         n = (n + 1) / 2;
     enum cht_rc rc = x == SIM_FULL || x == SIM_EIO ? failed(x, f->path, err) : CHT_OK;
     if (rc == CHT_OK) {
-        ssize_t put = pwrite(d->fds[f->inode], buf, n, (off_t)off);
+        ssize_t put = pwrite(f->fd, buf, n, (off_t)off);
         assert(put == (ssize_t)n);
         uint8_t *copy = malloc(n);
         assert(copy != NULL);
@@ -273,7 +274,7 @@ static enum cht_rc sm_size(struct cht_file *file, uint64_t *size, struct cht_err
 {
     struct stat st;
     (void)err;
-    assert(fstat(sim(file)->d->fds[sim(file)->inode], &st) == 0);
+    assert(fstat(sim(file)->fd, &st) == 0);
     *size = (uint64_t)st.st_size;
     return CHT_OK;
 }
@@ -283,7 +284,7 @@ static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t 
 {
     struct sim_file *f = sim(file);
     struct simdisk *d = f->d;
-    int fd = d->fds[f->inode];
+    int fd = f->fd;
     pthread_mutex_lock(&d->mu);
     enum cht_rc rc = plain_fault(d, f->path, err);
     if (rc == CHT_OK) {
@@ -316,8 +317,7 @@ static enum cht_rc sm_punch(struct cht_file *f, uint64_t off, uint64_t len, stru
 static enum cht_rc sm_map(struct cht_file *file, size_t len, uint8_t **out, struct cht_err *err)
 {
     (void)err;
-    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                   sim(file)->d->fds[sim(file)->inode], 0);
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, sim(file)->fd, 0);
     assert(p != MAP_FAILED);
     *out = p;
     return CHT_OK;
