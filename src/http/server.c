@@ -310,6 +310,10 @@ void server_stop(struct server *s, uint64_t wait_ns)
     while (atomic_load_explicit(&s->connections, memory_order_relaxed) > 0 && cht_now_ns() < end)
         cht_sleep_ns(5000000);
     atomic_store_explicit(&s->stop, true, memory_order_release);
+    if (s->acceptor_up) { /* before the workers: it may be handing one of them a connection just now */
+        cht_bell_ring(s->acceptor_bell);
+        cht_thread_join(&s->acceptor);
+    }
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_join(&s->workers[i]);
     cht_pool_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
@@ -317,10 +321,6 @@ void server_stop(struct server *s, uint64_t wait_ns)
     cht_pool_free(s->long_jobs);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_close(&s->workers[i]);
-    if (s->acceptor_up) {
-        cht_bell_ring(s->acceptor_bell);
-        cht_thread_join(&s->acceptor);
-    }
     if (s->acceptor_bell >= 0)
         cht_net_close(s->acceptor_bell);
     if (s->listen_fd >= 0)

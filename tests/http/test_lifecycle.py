@@ -71,6 +71,31 @@ def test_idle_connections_do_not_hold_it_up(launch):
         raw.close()
 
 
+def test_connections_that_arrive_while_it_stops(launch):
+    """The acceptor may be handing a connection to a thread that ends; a sanitizer sees what the exit code does not."""
+    for _ in range(8):
+        server = launch()
+        over = threading.Event()
+
+        def knock():
+            while not over.is_set():
+                with socket.socket() as s:
+                    s.settimeout(0.5)
+                    if s.connect_ex(("127.0.0.1", server.port)) != 0:
+                        time.sleep(0.001)
+
+        threads = [threading.Thread(target=knock) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(0.1)
+            server.stop()
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+
 def test_second_signal_ends_at_once(launch):
     server = launch("--drain-seconds", "60")
     client = server.client()
