@@ -141,7 +141,8 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
     unsigned n = cht_get16(r + 2);
     uint8_t copy[CHT_PAGE], *p = copy;
     enum cht_rc rc = CHT_OK;
-    if (page >= pf->file_pages)
+    /* While the shard is in use file_pages grows under a lock that is not held here, and home_pages is the end. */
+    if (page >= (verify ? pf->file_pages : pf->home_pages))
         return CHT_DAMAGED(err, "%s: journal names page %llu behind the end", cht_pf_path(pf),
                            (unsigned long long)page);
     if (in_memory)

@@ -5,6 +5,7 @@ with the number n in both, and seq-w-n. A consistent copy has left = right = n, 
 """
 import glob
 import json
+import lzma
 import os
 import pty
 import re
@@ -183,6 +184,17 @@ def test_another_name_and_several_directories(launch, tmp_path):
     assert contents(copy, "copy") == contents(copy, "words") == contents(server, "words")
     copy.stop()
     tool("restore", info["file"], "--data", dirs, "--database", "copy", check=1)
+
+
+def test_frozen(launch, tmp_path):
+    """A file of format version 1 can be restored for ever."""
+    path = tmp_path / "frozen.cheetah"
+    with lzma.open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "backup-1.cheetah.xz")) as file:
+        path.write_bytes(file.read())
+    done = tool("restore", path, "--verify", "--json", check=0)
+    assert json.loads(done.stdout) == {"database": "default", "position": 41, "bytes": 86344, "restored": False}
+    pairs = {pair: value for pair, _, value in contents(restored(launch, path, tmp_path / "data"))}
+    assert pairs == {b"pair-%d" % n: b"value %d" % n for n in range(1, 41) if n != 7}
 
 
 @pytest.mark.parametrize("durability", ["sync", "os"])
