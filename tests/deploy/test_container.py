@@ -30,6 +30,8 @@ def image():
         text = run(in_deploy("build-image.sh"), "--tag", tag, timeout=800)
         print(text.splitlines()[-1])
     yield tag
+    if tag == TAG:
+        run("buildah", "rmi", TAG)  # its base stays, for the next time
 
 
 @pytest.fixture(scope="module")
