@@ -8,7 +8,7 @@
 
 bool body_is_json(struct request *r)
 {
-    const char *type = MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    const char *type = r->in[H_CONTENT_TYPE];
     static const char json[] = "application/json";
     size_t n = sizeof json - 1;
     return type != NULL && strncasecmp(type, json, n) == 0 &&

@@ -27,15 +27,13 @@ static void log_request(struct request *r, uint64_t micros, bool aborted)
 {
     struct worker *w = r->w;
     struct out *o = &w->access_log;
-    char when[24];
-    if (w->now - w->wall_at > 1000000 || w->wall == 0) { /* a clock call a millisecond is enough */
-        w->wall = cht_wall_ns();
+    if (w->now - w->wall_at >= 1000000 || w->wall_at == 0) { /* a line tells milliseconds */
+        log_time(w->wall, cht_wall_ns());
         w->wall_at = w->now;
     }
-    log_time(when, w->wall + (w->now - w->wall_at));
     bool json = log_json(w->srv->log);
     out_text(o, json ? "{\"time\":\"" : "");
-    out_bytes(o, when, sizeof when);
+    out_bytes(o, w->wall, sizeof w->wall);
     out_text(o, json ? "\",\"level\":\"info\",\"event\":\"request\",\"method\":\"" : " info request ");
     out_text(o, method_of(r));
     out_text(o, json ? "\",\"path\":" : " ");
@@ -114,11 +112,42 @@ static enum method parse_method(const char *m, bool *head)
     return *head ? METHOD_GET : 0;
 }
 
+/* In one pass: libmicrohttpd would go through all of them for each. The first of several of a name counts. */
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
+                                   const char *value, size_t value_len)
+{
+    static const struct {
+        const char *name;
+        size_t len;
+    } names[H_COUNT] = {
+        [H_ACCEPT] = {"accept", 6},
+        [H_AUTHORIZATION] = {"authorization", 13},
+        [H_CONTENT_LENGTH] = {"content-length", 14},
+        [H_CONTENT_TYPE] = {"content-type", 12},
+        [H_EXPECT] = {"expect", 6},
+        [H_TRANSFER_ENCODING] = {"transfer-encoding", 17},
+        [H_REQUEST_ID] = {"x-request-id", 12},
+    };
+    struct request *r = cls;
+    (void)kind, (void)value_len;
+    for (unsigned i = 0; i < H_COUNT; i++) {
+        if (names[i].len != name_len || r->in[i] != NULL)
+            continue;
+        size_t same = 0;
+        while (same < name_len && (name[same] >= 'A' && name[same] <= 'Z' ? name[same] | 0x20 : name[same]) ==
+                                      names[i].name[same])
+            same++;
+        if (same == name_len)
+            r->in[i] = value != NULL ? value : "";
+    }
+    return MHD_YES;
+}
+
 /* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
 static void take_id(struct request *r)
 {
     static const char hex[] = "0123456789abcdef";
-    const char *given = MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, "X-Request-Id");
+    const char *given = r->in[H_REQUEST_ID];
     size_t n = given != NULL ? strlen(given) : 0;
     if (n > 0 && n <= REQUEST_ID_MAX) {
         size_t ok = 0;
@@ -192,7 +221,7 @@ static bool admit(struct request *r)
         return true;
     struct access *a = atomic_load_explicit(&s->access, memory_order_acquire);
     if (a != NULL) {
-        r->token = access_find(a, MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, "Authorization"));
+        r->token = access_find(a, r->in[H_AUTHORIZATION]);
         if (r->token == NULL) {
             reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
             return false;
@@ -242,6 +271,7 @@ static void too_large(struct request *r)
 static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const char *method)
 {
     r->mc = mc;
+    (void)MHD_get_connection_values_n(mc, MHD_HEADER_KIND, take_header, r);
     r->method = parse_method(method, &r->head);
     size_t n = strlen(method) + 1;
     memcpy(r->method_name, method, n <= sizeof r->method_name ? n : sizeof r->method_name);
@@ -249,13 +279,11 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
     take_id(r);
     uint64_t length = 0;
     bool body = false, expect = false;
-    const char *v = MHD_lookup_connection_value(mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const char *v = r->in[H_CONTENT_LENGTH];
     if (v != NULL)
         body = !parse_decimal(v, strlen(v), UINT64_MAX, &length) || length > 0;
-    if (MHD_lookup_connection_value(mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL)
-        body = true;
-    if (body)
-        expect = MHD_lookup_connection_value(mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL;
+    body = body || r->in[H_TRANSFER_ENCODING] != NULL;
+    expect = body && r->in[H_EXPECT] != NULL;
     bool answered = !route_request(r) || !admit(r);
     r->body_max = body_limit(r);
     if (!answered && body && length > r->body_max) {

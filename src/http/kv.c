@@ -16,7 +16,7 @@
 
 static bool wants_bytes(struct request *r)
 {
-    const char *accept = MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
+    const char *accept = r->in[H_ACCEPT];
     return accept != NULL && strstr(accept, "application/octet-stream") != NULL;
 }
 

@@ -94,6 +94,14 @@ void out_string(struct out *o, const char *s, size_t n)
     const uint8_t *p = (const uint8_t *)s;
     out_bytes(o, "\"", 1);
     while (n > 0) {
+        size_t plain = 0;
+        while (plain < n && p[plain] >= 0x20 && p[plain] < 0x7F && p[plain] != '"' && p[plain] != '\\')
+            plain++;
+        out_bytes(o, p, plain);
+        p += plain;
+        n -= plain;
+        if (n == 0)
+            break;
         size_t len = sequence(p, n);
         if (len == 0) {
             out_text(o, "\\ufffd");

@@ -42,6 +42,7 @@ static void reset(struct request *r)
     r->rest = NULL;
     r->rest_len = 0;
     memset(r->param, 0, sizeof r->param);
+    memset(r->in, 0, sizeof r->in);
     r->body_len = 0;
     r->body_max = r->body_dropped = 0;
     r->status = 0;

@@ -102,6 +102,18 @@ enum media {
 #define REQUEST_ID_MAX 128u
 #define REQUEST_LOG_PATH 1024u
 
+/* The request headers that are looked at. */
+enum header {
+    H_ACCEPT,
+    H_AUTHORIZATION,
+    H_CONTENT_LENGTH,
+    H_CONTENT_TYPE,
+    H_EXPECT,
+    H_TRANSFER_ENCODING,
+    H_REQUEST_ID,
+    H_COUNT
+};
+
 struct request {
     struct worker *w; /* all of these: set when it begins, the HTTP thread's */
     struct conn *conn;
@@ -121,6 +133,7 @@ struct request {
     const char *rest; /* decoded, behind route->path */
     size_t rest_len;
     struct param_value param[PARAMS];
+    const char *in[H_COUNT]; /* their values, libmicrohttpd's; NULL: not sent */
     char method_name[16];
     char id[REQUEST_ID_MAX + 1];
     size_t id_len;

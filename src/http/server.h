@@ -104,7 +104,10 @@ struct worker {
     struct request *spare;
     unsigned spares;
     struct out access_log;
-    uint64_t access_lines, access_since, now, wall, wall_at;
+    uint64_t access_lines, access_since;
+    uint64_t now;     /* this round's time, or later */
+    uint64_t wall_at; /* `now` when `wall` was made */
+    char wall[24];    /* the date and time of lines of the access log */
     struct cht_rng rng;
     struct metrics metrics;
 };

@@ -36,7 +36,7 @@ struct stream {
     size_t left;
     struct out stage; /* text made here rather than by a worker */
     bool ended, counted;
-    bool cut;          /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
+    bool cut; /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
     enum cht_rc abort; /* CHT_OK, or why the server ends it */
     _Atomic int wake;  /* 0 running, 1 suspended, 2 woken */
     uint64_t count;    /* entries so far */
