@@ -127,9 +127,11 @@ static void let_go(struct stream *st)
     s->gone = true;
     bool running = s->running;
     cht_mutex_unlock(&s->mu);
+    if (running)
+        return; /* the job may have freed it by now */
     if (s->backup == NULL)
         free_serving(s);
-    else if (!running)
+    else
         start(s, close_job);
 }
 
