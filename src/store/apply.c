@@ -251,7 +251,7 @@ static enum cht_rc do_reserve(struct cht_apply *a, struct cht_op *op, struct cht
 {
     static const uint8_t zero;
     uint64_t n = op->key, shards = a->db->nshards, last = 0;
-    if (n == 0 || n > CHT_RESERVE_MAX)
+    if (n == 0 || n > CHT_RESERVE_MAX || shards == 0)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "keys to reserve: 1 to %llu, not %llu",
                         (unsigned long long)CHT_RESERVE_MAX, (unsigned long long)n);
     for (unsigned i = 0; i < shards; i++) {
