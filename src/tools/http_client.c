@@ -211,9 +211,10 @@ static enum cht_rc refused(const struct running *run, struct cht_err *err)
     enum cht_rc rc = code_of(slug, status);
     if (rc == CHT_OK || rc == CHT_PENDING)
         rc = CHT_IO;
-    if (json_is_integer(index) && why != NULL)
-        (void)CHT_FAIL(err, rc, "operation %lld of the batch: %.120s (%.40s)",
-                       (long long)json_integer_value(index), why, what != NULL ? what : "");
+    if (json_is_integer(index) && why != NULL) {
+        run->r->index = json_integer_value(index);
+        (void)CHT_FAIL(err, rc, "%.140s (%.40s)", why, what != NULL ? what : "batch_failed");
+    }
     else if (slug != NULL)
         (void)CHT_FAIL(err, rc, "%.140s (%.40s)", detail != NULL ? detail : "the server refused", slug);
     else
@@ -321,6 +322,7 @@ enum cht_rc cht_client_run(struct cht_client *c, struct cht_request *r, struct c
     char *url = cht_malloc(cap);
     c->message[0] = 0;
     r->status = 0;
+    r->index = -1;
     curl_easy_reset(c->curl); /* the connection stays */
     bool ok = url != NULL && headers(c, r, &list);
     if (ok) {

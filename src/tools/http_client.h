@@ -58,6 +58,7 @@ struct cht_request {
     void *source_ctx, *sink_ctx;
     unsigned idle_seconds; /* without a byte in either direction; 0: 300 */
     unsigned status;       /* out: of the answer, 0 if there was none */
+    int64_t index;         /* out: the operation that failed an atomic batch; -1: none */
 };
 /* One request. Codes: that of the problem; CHT_IO where the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */

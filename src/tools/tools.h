@@ -25,6 +25,8 @@ int cht_tool_stat(int argc, char **argv);
 int cht_tool_health(int argc, char **argv);
 int cht_tool_backup(int argc, char **argv);
 int cht_tool_restore(int argc, char **argv);
+int cht_tool_export(int argc, char **argv);
+int cht_tool_import(int argc, char **argv);
 
 /* "cheetah-db: message" and the exit code that fits the failure. */
 int cht_tool_failed(const struct cht_err *err);

@@ -1,0 +1,95 @@
+/* dump: the file that export writes and import reads. Lines of JSON (NDJSON, UTF-8, ended by one '\n'), format 1:
+ *
+ *   {"cheetah":"export","format":1,"database":"default"}
+ *   {"pair":"Y3R4OmE=","key":4}          every pair, in byte order of the names (the bytes, not their base64)
+ *   {"key":4,"value":"aGVsbG8="}         every value, in ascending order of the keys
+ *   {"end":{"pairs":1,"values":1,"last_key":4,"crc32c":"9f3c21d0"}}
+ *
+ * Nothing in it depends on the time, the machine or the program's version, so two exports of the same data are the same bytes.
+ * Keys are those of the database. last_key is the highest key with a value. The checksum is over every byte in front of the end
+ * line. A file without its end line is an export that did not finish.
+ */
+#pragma once
+
+#include "cheetah/store.h"
+#include "os/io.h"
+
+#define CHT_DUMP_FORMAT 1u
+
+/* ---- writing ------------------------------------------------------------------------------------------------------- */
+
+struct cht_dump_writer {
+    struct cht_file *file; /* owned; NULL: stdout */
+    struct cht_buf buf;    /* owned: what is not written yet */
+    uint64_t offset;       /* of buf in the file */
+    uint64_t pairs, values, last_key;
+    uint32_t crc;
+    enum cht_rc rc; /* the first failure; later calls do nothing */
+    struct cht_err err;
+};
+
+/* path NULL: stdout. at: the length of what the file has and keeps; the rest is cut off. */
+enum cht_rc cht_dump_create(struct cht_dump_writer *w, const char *path, uint64_t at, struct cht_err *err);
+void cht_dump_header(struct cht_dump_writer *w, const char *database);
+/* Names and values as base64 text, or as bytes. */
+void cht_dump_pair_text(struct cht_dump_writer *w, const char *b64, size_t n, uint64_t key);
+void cht_dump_value_text(struct cht_dump_writer *w, uint64_t key, const char *b64, size_t n);
+void cht_dump_pair(struct cht_dump_writer *w, struct cht_str name, uint64_t key);
+void cht_dump_value(struct cht_dump_writer *w, uint64_t key, const uint8_t *p, size_t n);
+/* Writes the end line and syncs the file. */
+enum cht_rc cht_dump_finish(struct cht_dump_writer *w, struct cht_err *err);
+/* Writes what is buffered (no end line) and closes; also after a failure. */
+void cht_dump_close(struct cht_dump_writer *w);
+
+/* ---- reading ------------------------------------------------------------------------------------------------------- */
+
+enum cht_dump_kind { CHT_DUMP_HEADER, CHT_DUMP_PAIR, CHT_DUMP_VALUE, CHT_DUMP_END, CHT_DUMP_BAD };
+
+struct cht_dump_line {
+    enum cht_dump_kind kind;
+    const char *text; /* base64 of name or value; the database of a header. Borrowed until the next line */
+    size_t text_n;
+    uint64_t key;
+    uint64_t format;                  /* header */
+    uint64_t pairs, values, last_key; /* end */
+    uint32_t crc;                     /* end */
+};
+
+struct cht_dump_reader {
+    struct cht_file *file; /* owned */
+    const char *path;      /* borrowed */
+    struct cht_buf buf;    /* owned */
+    size_t at;             /* of the next line in buf */
+    uint64_t offset;       /* of buf in the file */
+    uint64_t line;         /* number of the line that was read last; 1 is the header */
+    bool cut;              /* the file ends within a line */
+};
+
+enum cht_rc cht_dump_open(struct cht_dump_reader *r, const char *path, struct cht_err *err);
+void cht_dump_reader_close(struct cht_dump_reader *r);
+/* Goes on at the start of a line. */
+void cht_dump_seek(struct cht_dump_reader *r, uint64_t offset, uint64_t lines_before);
+/* The next whole line, without its line break. *p NULL: there is none (`cut` says whether a part of one is left). */
+enum cht_rc cht_dump_next(struct cht_dump_reader *r, const char **p, size_t *n, struct cht_err *err);
+static inline uint64_t cht_dump_position(const struct cht_dump_reader *r) { return r->offset + r->at; }
+/* What a line says; CHT_DUMP_BAD where it is none of the format's. */
+void cht_dump_parse(struct cht_dump_line *l, const char *p, size_t n);
+
+struct cht_dump_info {
+    char database[65];
+    uint64_t pairs, values;
+    uint64_t last_key;                 /* the highest with a value */
+    uint64_t highest_key;              /* of values and pairs */
+    uint64_t values_at, values_line;   /* where the values begin, and how many lines stand in front */
+    uint64_t pairs_at, end_at;         /* likewise the pairs (line 2) and the end line */
+    uint32_t crc;                      /* over all in front of end_at */
+    bool complete;                     /* there is an end line, and it is right */
+    enum cht_dump_kind last;           /* of the lines in front of end_at */
+    uint8_t last_name[CHT_NAME_MAX];   /* if it is a pair */
+    size_t last_name_n;
+};
+/* Reads the whole file and compares everything that can be compared: the form of each line, base64, limits, order, counts,
+ * checksum. CHT_CORRUPT names file and line. `partial`: a file without its end line is taken, up to its last whole line
+ * (end_at); otherwise that is CHT_CORRUPT, too. tick is called now and then with the bytes read; may be NULL. */
+enum cht_rc cht_dump_verify(const char *path, bool partial, struct cht_dump_info *info,
+                            void (*tick)(void *ctx, uint64_t bytes), void *ctx, struct cht_err *err);

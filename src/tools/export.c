@@ -1,0 +1,396 @@
+/* export: `cheetah-db export FILE`: every pair and value of a database in one file of JSON lines (dump.h), out of a running server
+ * or of the data directories of a stopped one.
+ *
+ * Pairs are read first, then values: what a pair led to when it was written is then still met, unless it was deleted meanwhile.
+ * A running server goes on writing: an export of it is every entry that was there from its start to its end, not a
+ * snapshot. With --resume a file that has no end line is read, checked, and continued behind its last whole line.
+ */
+#include "tools/dump.h"
+#include "tools/flat.h"
+#include "tools/http_client.h"
+#include "tools/json.h"
+#include "tools/progress.h"
+#include "tools/target.h"
+#include "tools/tools.h"
+
+#include "base/alloc.h"
+#include "cheetah/scan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "cheetah-db export FILE [--database NAME] [OPTION ...]\n"
+    "\n"
+    "Writes every pair and every value of a database to FILE, a line of JSON each; - is the standard output.\n"
+    "cheetah-db import reads it back, on any machine. Two exports of the same data are the same bytes. A server that\n"
+    "is written to meanwhile gives what was there from start to end; for a copy of one moment see cheetah-db backup.\n"
+    "\n"
+    "  --database NAME    which database (default: default)\n"
+    "  --resume           go on with a FILE that a broken export has left, behind its last whole line\n"
+    "  --force            write over a FILE that is there\n"
+    "  --json             what was done as one JSON object\n" CHT_CONNECT_HELP
+    "  --data A,B,C       from these data directories, all of them, of a server that is stopped\n"
+    "\n"
+    "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data, or FILE, is damaged.\n";
+
+struct job {
+    const char *file, *database, *data;
+    struct cht_connect connect;
+    bool resume, force, json;
+    struct cht_dump_info had; /* with --resume */
+    struct cht_dump_writer w;
+    struct cht_progress progress;
+    bool ended, broken; /* the stream's end line came; what came is no stream */
+    struct cht_err err; /* of a line */
+};
+
+static const char marker64[] = CHT_TARGET_MARKER_B64;
+
+static enum cht_rc unfinished(const struct job *j, struct cht_err *err)
+{
+    return CHT_FAIL(err, CHT_DATABASE_BUSY,
+                    "an import into database '%s' has not finished: let it finish, then export", j->database);
+}
+
+static void step(struct job *j) { cht_progress_at(&j->progress, j->w.pairs + j->w.values); }
+
+/* ---- a running server ---------------------------------------------------------------------------------------------- */
+
+static bool problem(struct job *j, const struct cht_flat_field *e)
+{
+    struct cht_flat f;
+    const char *code = "", *detail = "";
+    size_t code_n = 0, detail_n = 0;
+    if (e->kind == CHT_FLAT_NESTED && cht_flat_parse(&f, e->p, e->n)) {
+        (void)cht_flat_string(&f, "code", &code, &code_n);
+        (void)cht_flat_string(&f, "detail", &detail, &detail_n);
+    }
+    bool damaged = code_n == 13 && memcmp(code, "corrupt_value", 13) == 0;
+    (void)CHT_FAIL(&j->err, damaged ? CHT_CORRUPT : CHT_IO, "the stream failed: %.*s (%.*s)",
+                   (int)(detail_n < 120 ? detail_n : 120), detail, (int)(code_n < 40 ? code_n : 40), code);
+    return false;
+}
+
+static bool other_line(struct job *j, const struct cht_flat *f)
+{
+    const struct cht_flat_field *e = cht_flat_get(f, "error");
+    if (e != NULL)
+        return problem(j, e);
+    if (cht_flat_get(f, "end") != NULL && !j->ended) {
+        j->ended = true;
+        return true;
+    }
+    (void)CHT_FAIL(&j->err, CHT_IO, "the answer is no stream of entries; is it a cheetah-db server?");
+    return false;
+}
+
+static bool pair_line(void *ctx, const char *p, size_t n)
+{
+    struct job *j = ctx;
+    struct cht_flat f;
+    const char *name;
+    size_t name_n;
+    uint64_t key;
+    if (!cht_flat_parse(&f, p, n)) {
+        (void)CHT_FAIL(&j->err, CHT_IO, "the answer is no JSON");
+        return false;
+    }
+    if (!cht_flat_string(&f, "pair", &name, &name_n) || !cht_flat_number(&f, "key", &key))
+        return other_line(j, &f);
+    if (name_n == sizeof marker64 - 1 && memcmp(name, marker64, name_n) == 0)
+        return unfinished(j, &j->err) == CHT_OK;
+    cht_dump_pair_text(&j->w, name, name_n, key);
+    step(j);
+    return j->w.rc == CHT_OK;
+}
+
+static bool value_line(void *ctx, const char *p, size_t n)
+{
+    struct job *j = ctx;
+    struct cht_flat f;
+    const char *value;
+    size_t value_n;
+    uint64_t key;
+    if (!cht_flat_parse(&f, p, n)) {
+        (void)CHT_FAIL(&j->err, CHT_IO, "the answer is no JSON");
+        return false;
+    }
+    if (!cht_flat_string(&f, "value", &value, &value_n) || !cht_flat_number(&f, "key", &key))
+        return other_line(j, &f);
+    cht_dump_value_text(&j->w, key, value, value_n);
+    step(j);
+    return j->w.rc == CHT_OK;
+}
+
+static enum cht_rc stream(struct job *j, struct cht_client *c, const char *path,
+                          bool (*line)(void *, const char *, size_t), struct cht_err *err)
+{
+    struct cht_lines lines = {.line = line, .ctx = j};
+    struct cht_request r = {.path = path, .sink = cht_lines_feed, .sink_ctx = &lines};
+    j->ended = false;
+    enum cht_rc rc = cht_client_run(c, &r, err);
+    if (rc == CHT_CANCELLED && lines.no_memory)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a line of the stream");
+    else if (rc == CHT_CANCELLED && err != NULL)
+        *err = j->w.rc != CHT_OK ? j->w.err : j->err;
+    if (rc == CHT_CANCELLED)
+        rc = j->w.rc != CHT_OK ? j->w.rc : j->err.code;
+    if (rc == CHT_OK && !j->ended)
+        rc = CHT_FAIL(err, CHT_IO, "the stream was cut off");
+    cht_lines_fini(&lines);
+    return rc;
+}
+
+/* How much there is, for the progress line; a failure shows up again when the data is read. */
+static uint64_t how_much(struct job *j, struct cht_client *c)
+{
+    char path[128];
+    struct cht_buf b = {0};
+    struct cht_flat f;
+    uint64_t pairs = 0, values = 0;
+    (void)snprintf(path, sizeof path, "/databases/%.64s", j->database); /* fits */
+    if (cht_client_get(c, path, &b, NULL) == CHT_OK && cht_flat_parse(&f, (const char *)b.data, b.len)) {
+        (void)cht_flat_number(&f, "pairs", &pairs);
+        (void)cht_flat_number(&f, "values", &values);
+    }
+    cht_buf_free(&b);
+    return pairs + values;
+}
+
+static enum cht_rc from_server(struct job *j, struct cht_err *err)
+{
+    struct cht_client *c;
+    char path[200 + 2 * CHT_NAME_MAX];
+    enum cht_rc rc = cht_client_new(&j->connect, &c, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_progress_begin(&j->progress, "export", how_much(j, c), false);
+    j->progress.first = j->had.pairs + j->had.values;
+    if (j->had.values == 0) {
+        int n = snprintf(path, sizeof path, "/pairs/*?db=%.64s", j->database);
+        if (j->had.pairs > 0) {
+            n += snprintf(path + n, sizeof path - (size_t)n, "&after=x");
+            for (size_t i = 0; i < j->had.last_name_n; i++, n += 2)
+                (void)snprintf(path + n, sizeof path - (size_t)n, "%02x", j->had.last_name[i]); /* fits */
+        }
+        rc = stream(j, c, path, pair_line, err);
+    }
+    if (rc == CHT_OK) {
+        (void)snprintf(path, sizeof path, "/kv?db=%.64s&after=%" PRIu64, j->database, j->had.last_key); /* fits */
+        rc = stream(j, c, path, value_line, err);
+    }
+    cht_client_free(c);
+    return rc;
+}
+
+/* ---- a stopped one ------------------------------------------------------------------------------------------------- */
+
+/* A value too long for the batches of a scan. */
+static enum cht_rc large_value(struct job *j, struct cht_store *s, uint64_t key, struct cht_err *err)
+{
+    struct cht_buf b = {0};
+    enum cht_rc rc = cht_store_get(s, key, &b, NULL, err);
+    if (rc == CHT_OK)
+        cht_dump_value(&j->w, key, b.data, b.len);
+    cht_buf_free(&b);
+    return rc;
+}
+
+static enum cht_rc entry(struct job *j, struct cht_store *s, enum cht_scan_kind kind, const struct cht_entry *e,
+                         struct cht_err *err)
+{
+    if (kind == CHT_SCAN_PAIRS) {
+        if (e->name_len == sizeof CHT_TARGET_MARKER - 1 &&
+            memcmp(e->name, CHT_TARGET_MARKER, e->name_len) == 0)
+            return unfinished(j, err);
+        cht_dump_pair(&j->w, (struct cht_str){e->name, e->name_len}, e->key);
+        return CHT_OK;
+    }
+    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
+        return CHT_DAMAGED(err, "the value of key %" PRIu64 " does not match its checksum", e->key);
+    if ((e->flags & CHT_ENTRY_LARGE) != 0)
+        return large_value(j, s, e->key, err);
+    cht_dump_value(&j->w, e->key, e->value, e->value_len);
+    return CHT_OK;
+}
+
+static enum cht_rc scan(struct job *j, struct cht_store *s, const struct cht_scan_config *cfg, struct cht_err *err)
+{
+    struct cht_scan *sc;
+    struct cht_entry e[64];
+    size_t got = 1;
+    enum cht_rc rc = cht_scan_open(s, cfg, &sc, err);
+    if (rc != CHT_OK)
+        return rc;
+    while (rc == CHT_OK && got > 0) {
+        rc = cht_scan_next(sc, e, sizeof e / sizeof *e, &got, err);
+        for (size_t i = 0; i < got && rc == CHT_OK; i++)
+            rc = entry(j, s, cfg->kind, &e[i], err);
+        step(j);
+        if (rc == CHT_OK && j->w.rc != CHT_OK) {
+            rc = j->w.rc;
+            *err = j->w.err;
+        }
+    }
+    cht_scan_close(sc);
+    return rc;
+}
+
+static enum cht_rc from_store(struct job *j, struct cht_env *env, struct cht_err *err)
+{
+    struct cht_store *s;
+    struct cht_store_stats st;
+    enum cht_rc rc = cht_env_get(env, j->database, &s, err);
+    if (rc == CHT_OK)
+        rc = cht_store_stats(s, &st, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_progress_begin(&j->progress, "export", st.pairs + st.values, false);
+    j->progress.first = j->had.pairs + j->had.values;
+    struct cht_scan_config pairs = {.kind = CHT_SCAN_PAIRS, .after = {j->had.last_name, j->had.last_name_n}};
+    struct cht_scan_config values = {.kind = CHT_SCAN_VALUES, .values = true, .after_key = j->had.last_key};
+    if (j->had.values == 0)
+        rc = scan(j, s, &pairs, err);
+    return rc == CHT_OK ? scan(j, s, &values, err) : rc;
+}
+
+static enum cht_rc from_directories(struct job *j, struct cht_err *err)
+{
+    struct cht_dirs dirs = {NULL, 0};
+    struct cht_env *env;
+    struct cht_err close_err = {0};
+    if (!cht_tool_dirs(j->data, &dirs) || cht_tool_need_dirs(&dirs) != CHT_EXIT_OK) {
+        cht_dirs_fini(&dirs);
+        return CHT_FAIL(err, CHT_IO, "nothing was exported");
+    }
+    struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v, .dir_count = dirs.n};
+    enum cht_rc rc = cht_env_open(&cfg, &env, err);
+    if (rc == CHT_OK) {
+        rc = from_store(j, env, err);
+        enum cht_rc closed = cht_env_close(env, &close_err);
+        if (rc == CHT_OK && closed != CHT_OK) {
+            rc = closed;
+            *err = close_err;
+        }
+    }
+    cht_dirs_fini(&dirs);
+    return rc;
+}
+
+/* ---- the file ------------------------------------------------------------------------------------------------------ */
+
+static void report(const struct job *j)
+{
+    bool to_stdout = strcmp(j->file, "-") == 0;
+    FILE *out = to_stdout ? stderr : stdout;
+    bool resumed = j->had.end_at > 0;
+    if (j->json) {
+        (void)fprintf(out, "{\"database\":\"%s\",\"file\":", j->database);
+        cht_json_string(out, j->file);
+        (void)fprintf(out,
+                      ",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"bytes\":%" PRIu64
+                      ",\"crc32c\":\"%08" PRIx32 "\",\"resumed\":%s}\n",
+                      j->w.pairs, j->w.values, j->w.offset, j->w.crc, resumed ? "true" : "false");
+    } else if (!to_stdout) {
+        (void)fprintf(out, "%s: %" PRIu64 " pairs and %" PRIu64 " values of database '%s', %" PRIu64 " bytes%s\n",
+                      j->file, j->w.pairs, j->w.values, j->database, j->w.offset,
+                      resumed ? "; went on with what was there" : "");
+    }
+}
+
+/* What a broken export has left. */
+static enum cht_rc take_up(struct job *j, struct cht_err *err)
+{
+    enum cht_rc rc = cht_dump_verify(j->file, true, &j->had, NULL, NULL, err);
+    if (rc == CHT_OK && j->had.end_at > 0 && strcmp(j->had.database, j->database) != 0)
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.80s is an export of database '%s', not '%s'", j->file,
+                      j->had.database, j->database);
+    return rc;
+}
+
+static enum cht_rc begin(struct job *j, bool *done, struct cht_err *err)
+{
+    bool to_stdout = strcmp(j->file, "-") == 0;
+    bool there = !to_stdout && cht_io_exists(cht_io_posix(), j->file);
+    enum cht_rc rc = CHT_OK;
+    *done = false;
+    if (there && !j->resume && !j->force)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.120s is there: --resume goes on with it, --force writes over it",
+                        j->file);
+    if (there && j->resume)
+        rc = take_up(j, err);
+    if (rc == CHT_OK && j->had.complete) {
+        *done = true;
+        j->w.pairs = j->had.pairs;
+        j->w.values = j->had.values;
+        j->w.crc = j->had.crc;
+        j->w.offset = j->had.end_at;
+        return CHT_OK;
+    }
+    if (rc == CHT_OK)
+        rc = cht_dump_create(&j->w, to_stdout ? NULL : j->file, j->had.end_at, err);
+    if (rc != CHT_OK)
+        return rc;
+    j->w.pairs = j->had.pairs;
+    j->w.values = j->had.values;
+    j->w.last_key = j->had.last_key;
+    j->w.crc = j->had.crc;
+    if (j->had.end_at == 0)
+        cht_dump_header(&j->w, j->database);
+    return CHT_OK;
+}
+
+static int run(struct job *j)
+{
+    struct cht_err err = {0};
+    bool done;
+    enum cht_rc rc = begin(j, &done, &err);
+    if (rc == CHT_OK && !done) {
+        rc = j->data != NULL ? from_directories(j, &err) : from_server(j, &err);
+        if (rc == CHT_OK)
+            rc = cht_dump_finish(&j->w, &err);
+        cht_dump_close(&j->w);
+        cht_progress_end(&j->progress);
+    }
+    if (rc == CHT_OK) {
+        report(j);
+        return CHT_EXIT_OK;
+    }
+    return cht_tool_failed(&err);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+int cht_tool_export(int argc, char **argv)
+{
+    struct job *j = cht_calloc(1, sizeof *j);
+    int rest, code = CHT_EXIT_USAGE;
+    if (j == NULL)
+        return cht_tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
+    j->database = "default";
+    bool wants_help = false;
+    const struct cht_opt opts[] = {
+        {"database", 0, CHT_OPT_STRING, &j->database, 0}, {"data", 0, CHT_OPT_STRING, &j->data, 0},
+        {"resume", 0, CHT_OPT_FLAG, &j->resume, 0},       {"force", 0, CHT_OPT_FLAG, &j->force, 0},
+        {"json", 0, CHT_OPT_FLAG, &j->json, 0},           {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        CHT_CONNECT_OPTS(&j->connect),
+    };
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        code = CHT_EXIT_USAGE;
+    else if (wants_help)
+        code = fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    else if (rest != 1)
+        (void)cht_tool_usage("export", "takes the name of one file; see cheetah-db export --help");
+    else if (!cht_database_name_valid(j->database))
+        (void)cht_tool_usage("export", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+    else if (j->resume && (j->force || strcmp(argv[0], "-") == 0))
+        (void)cht_tool_usage("export", "--resume goes on with a file; not with --force or -");
+    else {
+        j->file = argv[0];
+        code = run(j);
+    }
+    cht_free(j);
+    return code;
+}

@@ -1,0 +1,290 @@
+/* import: `cheetah-db import FILE` and `import --from-line HOST:PORT`: an export (dump.h), or a running server that speaks the
+ * line protocol (import_line.c), into a database of a running server (target.h).
+ *
+ * A file is read twice: first all of it is checked, then the values are written, then the pairs that lead to them. Nothing is
+ * written of a file that is not whole and sound.
+ */
+#include "tools/import.h"
+
+#include "tools/dump.h"
+#include "tools/json.h"
+#include "tools/tools.h"
+
+#include "base/alloc.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "cheetah-db import FILE [--database NAME] [OPTION ...]\n"
+    "cheetah-db import --from-line HOST:PORT [--database NAME] [OPTION ...]\n"
+    "\n"
+    "Writes what cheetah-db export wrote to FILE into a database of a running server; or copies a database out of a\n"
+    "running server that speaks the line protocol. Killed at any time, the same command again goes on where it was,\n"
+    "and nothing is there twice. In a database that is new the keys are those of the source; with --merge all of them\n"
+    "move by the same distance. Names that share a key go on sharing one.\n"
+    "\n"
+    "  --database NAME       into which database; it is made if it is not there (default: the one FILE names, or\n"
+    "                        default)\n"
+    "  --merge               the database need not be empty; a name that is there is mapped to the imported value\n"
+    "  --shards N            of a database that is made (default: as the server is set)\n"
+    "  --json                what was done as one JSON object\n" CHT_CONNECT_HELP "\n"
+    "With --from-line:\n"
+    "  --from-database NAME  which database there (default: that of --database)\n"
+    "  --from-token-file F   the token that server wants\n"
+    "  --decode-base64       the values there are base64 text: store what it stands for\n"
+    "  --keep-undecodable    and keep a value that is not base64 as it is, instead of stopping at it\n"
+    "What no pair leads to cannot be seen over the line protocol, and is not copied.\n"
+    "\n"
+    "Exit codes: 0 done; 1 it failed, run it again to go on; 2 the command line is wrong; 3 FILE is damaged: nothing\n"
+    "was written.\n";
+
+struct file_job {
+    const struct cht_import *in;
+    struct cht_dump_info info;
+    struct cht_target target;
+    struct cht_dump_reader r;
+    struct cht_progress progress;
+    uint64_t first_line; /* of the batch */
+};
+
+void cht_import_report(const struct cht_import *in, const struct cht_target *t, const char *from)
+{
+    const struct cht_target_state *s = &t->state;
+    if (in->json) {
+        (void)printf("{\"from\":");
+        cht_json_string(stdout, from);
+        (void)printf(",\"database\":\"%s\",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"key_offset\":%" PRIu64,
+                     t->database, s->pairs, s->values, t->offset);
+        if (in->from_line != NULL)
+            (void)printf(",\"undecoded\":%" PRIu64, s->undecoded);
+        (void)printf(",\"resumed\":%s}\n", t->resumed ? "true" : "false");
+        return;
+    }
+    (void)printf("%s: %" PRIu64 " pairs and %" PRIu64 " values into database '%s'", from, s->pairs, s->values,
+                 t->database);
+    if (t->offset > 0)
+        (void)printf(", keys moved by %" PRIu64, t->offset);
+    if (s->undecoded > 0)
+        (void)printf(", %" PRIu64 " values are not base64 and were kept as they are", s->undecoded);
+    (void)printf("%s\n", t->resumed ? "; went on with what was there" : "");
+}
+
+/* ---- a file ---------------------------------------------------------------------------------------------------------- */
+
+static void tick(void *ctx, uint64_t bytes)
+{
+    struct cht_progress *p = ctx;
+    cht_progress_at(p, bytes);
+}
+
+static enum cht_rc check_file(struct file_job *j, struct cht_err *err)
+{
+    struct cht_dump_reader r;
+    struct cht_progress p;
+    uint64_t size = 0;
+    enum cht_rc rc = cht_dump_open(&r, j->in->file, err);
+    if (rc == CHT_OK)
+        rc = r.file->io->ops->size(r.file, &size, err);
+    cht_dump_reader_close(&r);
+    if (rc != CHT_OK)
+        return rc;
+    cht_progress_begin(&p, "check", size, true);
+    rc = cht_dump_verify(j->in->file, false, &j->info, tick, &p, err);
+    cht_progress_end(&p);
+    return rc;
+}
+
+/* "file: line n: what was wrong". */
+static enum cht_rc at_line(const struct file_job *j, uint64_t line, enum cht_rc rc, struct cht_err *err)
+{
+    char what[sizeof err->msg];
+    (void)snprintf(what, sizeof what, "%.110s", err->msg); /* a long one is cut */
+    return CHT_FAIL(err, rc, "%.60s: line %" PRIu64 ": %s", j->in->file, line, what);
+}
+
+static enum cht_rc commit(struct file_job *j, struct cht_err *err)
+{
+    enum cht_rc rc = cht_target_commit(&j->target, err);
+    if (rc == CHT_BATCH_FAILED && j->target.failed >= 0)
+        rc = at_line(j, j->first_line + (uint64_t)j->target.failed, rc, err);
+    return rc;
+}
+
+static enum cht_rc add_line(struct file_job *j, const char *p, size_t n, struct cht_err *err)
+{
+    struct cht_dump_line l;
+    enum cht_rc rc;
+    cht_dump_parse(&l, p, n);
+    if (l.kind == CHT_DUMP_VALUE)
+        rc = cht_target_value(&j->target, l.key, l.text, l.text_n, err);
+    else if (l.kind == CHT_DUMP_PAIR)
+        rc = cht_target_pair(&j->target, l.text, l.text_n, l.key, err);
+    else
+        return CHT_DAMAGED(err, "%.100s: line %" PRIu64 ": has changed since it was checked", j->in->file, j->r.line);
+    return rc == CHT_OK ? CHT_OK : at_line(j, j->r.line, rc, err);
+}
+
+/* Lines from where the state says up to `end`, one batch. */
+static enum cht_rc one_batch(struct file_job *j, uint64_t end, struct cht_err *err)
+{
+    struct cht_target *t = &j->target;
+    const char *p = "";
+    size_t n = 0;
+    enum cht_rc rc = CHT_OK;
+    cht_dump_seek(&j->r, t->state.position, t->state.line);
+    j->first_line = t->state.line + 1;
+    while (rc == CHT_OK && !cht_target_full(t) && cht_dump_position(&j->r) < end) {
+        rc = cht_dump_next(&j->r, &p, &n, err);
+        if (rc == CHT_OK && p == NULL)
+            rc = CHT_DAMAGED(err, "%.100s: has become shorter since it was checked", j->in->file);
+        if (rc == CHT_OK)
+            rc = add_line(j, p, n, err);
+    }
+    t->state.position = cht_dump_position(&j->r);
+    t->state.line = j->r.line;
+    return rc == CHT_OK ? commit(j, err) : rc;
+}
+
+static enum cht_rc lines_up_to(struct file_job *j, uint64_t end, struct cht_err *err)
+{
+    struct cht_target *t = &j->target;
+    enum cht_rc rc = CHT_OK;
+    while (rc == CHT_OK && t->state.position < end) {
+        struct cht_target_state before = t->state;
+        rc = one_batch(j, end, err);
+        bool less = rc == CHT_BATCH_TOO_LARGE || rc == CHT_BODY_TOO_LARGE;
+        if (less && cht_target_smaller(t)) {
+            t->state = before;
+            rc = CHT_OK;
+        } else if (less) {
+            rc = at_line(j, before.line + 1, rc, err);
+        }
+        cht_progress_at(&j->progress, t->state.pairs + t->state.values);
+    }
+    return rc;
+}
+
+static enum cht_rc write_file(struct file_job *j, struct cht_err *err)
+{
+    struct cht_target *t = &j->target;
+    if (!t->resumed) {
+        t->state.position = j->info.values_at;
+        t->state.line = j->info.values_line;
+    }
+    enum cht_rc rc = cht_target_begin(t, j->info.last_key, err);
+    if (rc == CHT_OK && j->info.highest_key > CHT_KEY_MAX - t->offset)
+        rc = CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64, j->info.highest_key,
+                      t->offset);
+    if (rc == CHT_OK && !t->state.second)
+        rc = lines_up_to(j, j->info.end_at, err);
+    if (rc == CHT_OK && !t->state.second) {
+        t->state.second = true;
+        t->state.position = j->info.pairs_at;
+        t->state.line = 1;
+    }
+    return rc == CHT_OK ? lines_up_to(j, j->info.values_at, err) : rc;
+}
+
+static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
+{
+    char source[64];
+    enum cht_rc rc = check_file(j, err);
+    if (rc != CHT_OK)
+        return rc;
+    (void)snprintf(source, sizeof source, "export of %" PRIu64 " bytes, crc32c %08" PRIx32, j->info.end_at,
+                   j->info.crc); /* fits */
+    const struct cht_target_config cfg = {.connect = j->in->connect,
+                                          .database = j->in->database != NULL ? j->in->database : j->info.database,
+                                          .source = source,
+                                          .merge = j->in->merge,
+                                          .shards = j->in->shards};
+    rc = cht_target_open(&j->target, &cfg, err);
+    if (rc == CHT_OK)
+        rc = cht_dump_open(&j->r, j->in->file, err);
+    if (rc == CHT_OK) {
+        cht_progress_begin(&j->progress, "import", j->info.pairs + j->info.values, false);
+        j->progress.first = j->target.state.pairs + j->target.state.values;
+        rc = write_file(j, err);
+        cht_progress_end(&j->progress);
+        cht_dump_reader_close(&j->r);
+    }
+    if (rc == CHT_OK)
+        rc = cht_import_finish(j->in, &j->target, j->in->file, err);
+    cht_target_close(&j->target);
+    return rc;
+}
+
+/* It is said before the last step: who is killed behind that has read it. */
+enum cht_rc cht_import_finish(const struct cht_import *in, struct cht_target *t, const char *from,
+                              struct cht_err *err)
+{
+    cht_import_report(in, t, from);
+    if (fflush(stdout) != 0)
+        return CHT_FAIL(err, CHT_IO, "the output could not be written");
+    return cht_target_end(t, err);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- */
+
+static int run(const struct cht_import *in)
+{
+    struct cht_err err = {0};
+    enum cht_rc rc;
+    if (in->from_line != NULL) {
+        rc = cht_import_line(in, &err);
+    } else {
+        struct file_job *j = cht_calloc(1, sizeof *j);
+        if (j == NULL)
+            return cht_tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
+        j->in = in;
+        rc = from_file(j, &err);
+        cht_free(j);
+    }
+    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+}
+
+static bool name_ok(const char *name) { return name == NULL || cht_database_name_valid(name); }
+
+static int check_arguments(const struct cht_import *in, int rest)
+{
+    if (rest != (in->from_line != NULL ? 0 : 1))
+        return cht_tool_usage("import", "takes a file, or --from-line HOST:PORT; see cheetah-db import --help");
+    if (!name_ok(in->database) || !name_ok(in->from_database))
+        return cht_tool_usage("import", "a database name is [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+    if (in->from_line == NULL && (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64))
+        return cht_tool_usage("import", "--from-database, --from-token-file and --decode-base64 go with --from-line");
+    if (in->keep_undecodable && !in->decode_base64)
+        return cht_tool_usage("import", "--keep-undecodable goes with --decode-base64");
+    return CHT_EXIT_OK;
+}
+
+int cht_tool_import(int argc, char **argv)
+{
+    struct cht_import in = {0};
+    int rest, code;
+    bool wants_help = false;
+    const struct cht_opt opts[] = {
+        {"database", 0, CHT_OPT_STRING, &in.database, 0},
+        {"merge", 0, CHT_OPT_FLAG, &in.merge, 0},
+        {"shards", 0, CHT_OPT_NUMBER, &in.shards, 256},
+        {"json", 0, CHT_OPT_FLAG, &in.json, 0},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        {"from-line", 0, CHT_OPT_STRING, &in.from_line, 0},
+        {"from-database", 0, CHT_OPT_STRING, &in.from_database, 0},
+        {"from-token-file", 0, CHT_OPT_STRING, &in.from_token_file, 0},
+        {"decode-base64", 0, CHT_OPT_FLAG, &in.decode_base64, 0},
+        {"keep-undecodable", 0, CHT_OPT_FLAG, &in.keep_undecodable, 0},
+        CHT_CONNECT_OPTS(&in.connect),
+    };
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return CHT_EXIT_USAGE;
+    if (wants_help)
+        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    code = check_arguments(&in, rest);
+    if (code != CHT_EXIT_OK)
+        return code;
+    in.file = rest == 1 ? argv[0] : NULL;
+    return run(&in);
+}

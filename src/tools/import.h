@@ -1,0 +1,21 @@
+/* import: what the two kinds of import share. */
+#pragma once
+
+#include "tools/progress.h"
+#include "tools/target.h"
+
+struct cht_import {
+    const char *file; /* NULL: from_line */
+    const char *database;
+    const char *from_line, *from_database, *from_token_file;
+    struct cht_connect connect;
+    bool merge, json, decode_base64, keep_undecodable;
+    uint64_t shards;
+};
+
+/* Copies a database out of a server that speaks the line protocol. */
+enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err);
+/* Says what was done, then takes the marker away. */
+enum cht_rc cht_import_finish(const struct cht_import *in, struct cht_target *t, const char *from,
+                              struct cht_err *err);
+void cht_import_report(const struct cht_import *in, const struct cht_target *t, const char *from);

@@ -1,0 +1,272 @@
+/* line_client: see line_client.h. */
+#include "tools/line_client.h"
+
+#include "base/alloc.h"
+#include "os/net.h"
+#include "os/sock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PAGE 4096u
+#define PIECE (256u << 10)
+#define ANSWER_MAX (96u << 20)  /* a page of the longest names is 34 MiB */
+#define WAIT_MS 300000
+#define TOKEN_MAX 4096u
+
+static enum cht_rc strange(const struct cht_line *l, const char *p, size_t n, struct cht_err *err)
+{
+    char text[81];
+    size_t m = n < 80 ? n : 80;
+    for (size_t i = 0; i < m; i++)
+        text[i] = p[i] >= ' ' && p[i] < 127 ? p[i] : '?';
+    text[m] = 0;
+    return CHT_FAIL(err, CHT_IO, "%.60s answered: %s", l->where, text);
+}
+
+/* Receives more behind what is there. */
+static enum cht_rc fill(struct cht_line *l, struct cht_err *err)
+{
+    bool ready = false;
+    if (l->at > 0) {
+        memmove(l->buf.data, l->buf.data + l->at, l->buf.len - l->at);
+        l->buf.len -= l->at;
+        l->at = 0;
+    }
+    enum cht_rc rc = cht_buf_reserve(&l->buf, l->buf.len + (l->buf.len > PIECE ? l->buf.len : PIECE), err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_net_poll(&l->fd, &ready, 1, WAIT_MS);
+    ptrdiff_t got = ready ? cht_sock_read(l->fd, l->buf.data + l->buf.len, l->buf.cap - l->buf.len) : 0;
+    if (!ready)
+        return CHT_FAIL(err, CHT_IO, "%.100s does not answer", l->where);
+    if (got <= 0 && got != CHT_SOCK_LATER)
+        return CHT_FAIL(err, CHT_IO, "%.100s closed the connection", l->where);
+    l->buf.len += got > 0 ? (size_t)got : 0;
+    return CHT_OK;
+}
+
+/* At least n bytes from l->at on. */
+static enum cht_rc have(struct cht_line *l, size_t n, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    while (rc == CHT_OK && l->buf.len - l->at < n)
+        rc = fill(l, err);
+    return rc;
+}
+
+enum cht_rc cht_line_send(struct cht_line *l, const char *p, size_t n, struct cht_err *err)
+{
+    while (n > 0) {
+        ptrdiff_t done = cht_sock_write(l->fd, p, n);
+        if (done <= 0)
+            return CHT_FAIL(err, CHT_IO, "%.100s closed the connection", l->where);
+        p += done;
+        n -= (size_t)done;
+    }
+    return CHT_OK;
+}
+
+enum cht_rc cht_line_answer(struct cht_line *l, const char **p, size_t *n, struct cht_err *err)
+{
+    size_t seen = 0;
+    for (;;) {
+        const char *start = (const char *)l->buf.data + l->at;
+        size_t size = l->buf.len - l->at;
+        const char *end = size > seen ? memchr(start + seen, '\n', size - seen) : NULL;
+        if (end != NULL) {
+            *p = start;
+            *n = (size_t)(end - start);
+            l->at += *n + 1;
+            *n -= *n > 0 && start[*n - 1] == '\r' ? 1 : 0;
+            return CHT_OK;
+        }
+        if (size > ANSWER_MAX)
+            return CHT_FAIL(err, CHT_IO, "%.100s: an answer has no end", l->where);
+        seen = size;
+        enum cht_rc rc = fill(l, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
+}
+
+static bool starts(const char *p, size_t n, const char *with)
+{
+    return n >= strlen(with) && memcmp(p, with, strlen(with)) == 0;
+}
+
+/* One command whose answer says nothing but that it worked. */
+static enum cht_rc command(struct cht_line *l, const char *text, struct cht_err *err)
+{
+    const char *p = "";
+    size_t n = 0;
+    enum cht_rc rc = cht_line_send(l, text, strlen(text), err);
+    if (rc == CHT_OK)
+        rc = cht_line_answer(l, &p, &n, err);
+    return rc == CHT_OK && !starts(p, n, "SUCCESS") ? strange(l, p, n, err) : rc;
+}
+
+static enum cht_rc authenticate(struct cht_line *l, const char *file, struct cht_err *err)
+{
+    char *token = NULL, text[TOKEN_MAX + 8];
+    size_t n;
+    enum cht_rc rc = cht_os_read_file(file, TOKEN_MAX, &token, &n, err);
+    if (rc != CHT_OK)
+        return rc;
+    token[strcspn(token, " \t\r\n")] = 0;
+    (void)snprintf(text, sizeof text, "AUTH %s\n", token); /* fits */
+    cht_free(token);
+    return command(l, text, err);
+}
+
+enum cht_rc cht_line_open(struct cht_line *l, const char *where, const char *token_file, const char *database,
+                          struct cht_err *err)
+{
+    char text[96];
+    *l = (struct cht_line){.fd = -1, .where = where};
+    enum cht_rc rc = cht_sock_connect(where, &l->fd, err);
+    if (rc == CHT_OK && token_file != NULL)
+        rc = authenticate(l, token_file, err);
+    if (rc == CHT_OK && database != NULL) {
+        (void)snprintf(text, sizeof text, "DATABASE %.64s\n", database); /* fits */
+        rc = command(l, text, err);
+    }
+    return rc;
+}
+
+void cht_line_close(struct cht_line *l)
+{
+    if (l->fd >= 0)
+        cht_net_close(l->fd);
+    cht_buf_free(&l->buf);
+    l->fd = -1;
+}
+
+/* ---- values ---------------------------------------------------------------------------------------------------------- */
+
+/* "SUCCESS,size=5,value=": its length and the size; 0 where more must be received to know, -1 where it is none. */
+static int value_head(const char *p, size_t n, size_t *size)
+{
+    static const char head[] = "SUCCESS,size=", tail[] = ",value=";
+    size_t i = sizeof head - 1, v = 0;
+    if (n < i)
+        return memcmp(p, head, n) == 0 ? 0 : -1;
+    if (memcmp(p, head, i) != 0)
+        return -1;
+    for (; i < n && p[i] >= '0' && p[i] <= '9'; i++) {
+        v = v * 10 + (size_t)(p[i] - '0');
+        if (v > CHT_VALUE_MAX)
+            return -1;
+    }
+    size_t m = n - i < sizeof tail - 1 ? n - i : sizeof tail - 1;
+    if (memcmp(p + i, tail, m) != 0)
+        return -1;
+    *size = v;
+    return m < sizeof tail - 1 ? 0 : (int)(i + m);
+}
+
+enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, struct cht_err *err)
+{
+    size_t size = 0;
+    int head = 0;
+    enum cht_rc rc = have(l, 1, err);
+    while (rc == CHT_OK && (head = value_head((const char *)l->buf.data + l->at, l->buf.len - l->at, &size)) == 0)
+        rc = fill(l, err);
+    if (rc != CHT_OK)
+        return rc;
+    *p = NULL;
+    *n = 0;
+    if (head < 0) {
+        const char *answer;
+        size_t answer_n;
+        rc = cht_line_answer(l, &answer, &answer_n, err);
+        if (rc == CHT_OK && !starts(answer, answer_n, "ERROR,key_not_found"))
+            rc = strange(l, answer, answer_n, err);
+        return rc;
+    }
+    size_t whole = (size_t)head + size;
+    rc = have(l, whole + 1, err);
+    if (rc != CHT_OK)
+        return rc;
+    const char *start = (const char *)l->buf.data + l->at;
+    if (start[whole] == '\r') {
+        rc = have(l, whole + 2, err);
+        start = (const char *)l->buf.data + l->at;
+        whole += rc == CHT_OK ? 1 : 0;
+    }
+    if (rc == CHT_OK && start[whole] != '\n')
+        return CHT_FAIL(err, CHT_IO, "%.100s: a value is not as long as its answer says", l->where);
+    *p = start + head;
+    *n = size;
+    l->at += whole + 1;
+    return rc;
+}
+
+/* ---- pages ----------------------------------------------------------------------------------------------------------- */
+
+/* The text behind "name=", up to the next comma or, for the last member, the end. Cuts the answer up. */
+static char *member(char *text, const char *name)
+{
+    char *p = strstr(text, name);
+    return p != NULL ? p + strlen(name) : NULL;
+}
+
+enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page, struct cht_err *err)
+{
+    char text[2 * CHT_NAME_MAX + 64];
+    const char *p = "";
+    size_t n = 0;
+    *page = (struct cht_line_page){NULL, 0, NULL, NULL};
+    int len = cursor != NULL ? snprintf(text, sizeof text, "PAIR_SCAN * %u x%s\n", PAGE, cursor)
+                             : snprintf(text, sizeof text, "PAIR_SCAN * %u\n", PAGE);
+    if (len < 0 || (size_t)len >= sizeof text)
+        return CHT_FAIL(err, CHT_IO, "%.100s: a cursor of more than 4096 bytes", l->where);
+    enum cht_rc rc = cht_line_send(l, text, (size_t)len, err);
+    if (rc == CHT_OK)
+        rc = cht_line_answer(l, &p, &n, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (!starts(p, n, "SUCCESS,count="))
+        return strange(l, p, n, err);
+    page->text = cht_malloc(n + 1);
+    if (page->text == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page of pairs");
+    memcpy(page->text, p, n);
+    page->text[n] = 0;
+    page->text_n = n;
+    char *items = member(page->text, ",items="), *next = NULL;
+    if (items == NULL) {
+        rc = strange(l, p, n, err);
+        cht_free(page->text);
+        page->text = NULL;
+        return rc;
+    }
+    items[-7] = 0; /* the comma in front */
+    next = member(page->text, ",next_cursor=x");
+    page->items = items;
+    page->next = next;
+    return CHT_OK;
+}
+
+enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got, struct cht_err *err)
+{
+    const char *p = page->items;
+    *got = *p != 0;
+    if (*p == 0)
+        return CHT_OK;
+    item->hex = p;
+    item->hex_n = strspn(p, "0123456789abcdefABCDEF");
+    p += item->hex_n;
+    item->key = 0;
+    bool ok = *p++ == ':' && item->hex_n > 0 && item->hex_n % 2 == 0 && item->hex_n <= 2 * CHT_NAME_MAX;
+    const char *digits = p;
+    for (; ok && *p >= '0' && *p <= '9'; p++) {
+        item->key = item->key * 10 + (uint64_t)(*p - '0');
+        ok = item->key <= CHT_KEY_MAX;
+    }
+    if (!ok || p == digits || item->key == 0 || (*p != ';' && *p != 0))
+        return CHT_FAIL(err, CHT_IO, "an item of PAIR_SCAN that cannot be read: %.60s", item->hex);
+    page->items = *p == ';' ? p + 1 : p;
+    return CHT_OK;
+}

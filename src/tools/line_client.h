@@ -1,0 +1,42 @@
+/* line_client: commands of the line protocol to another server, for a migration: lines out, answers in.
+ *
+ * A payload may hold any byte, so the answer to READ is read by the length it states, not up to its line break.
+ */
+#pragma once
+
+#include "cheetah/store.h"
+
+struct cht_line {
+    int fd;
+    struct cht_buf buf; /* owned: received; answers are borrowed from it until the next call */
+    size_t at;
+    const char *where; /* borrowed: for messages */
+};
+
+/* Connects, says AUTH with the token of the file if there is one, and changes to the database if it is not NULL. */
+enum cht_rc cht_line_open(struct cht_line *l, const char *where, const char *token_file, const char *database,
+                          struct cht_err *err);
+void cht_line_close(struct cht_line *l);
+/* Commands, each with its line break. Not more at once than the answers that are waiting leave room for: a few KiB. */
+enum cht_rc cht_line_send(struct cht_line *l, const char *p, size_t n, struct cht_err *err);
+/* The next answer without its line break. */
+enum cht_rc cht_line_answer(struct cht_line *l, const char **p, size_t *n, struct cht_err *err);
+/* The answer to READ: the payload; *p NULL: ERROR,key_not_found. Any other error is CHT_IO. */
+enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, struct cht_err *err);
+
+/* A page of PAIR_SCAN. */
+struct cht_line_page {
+    char *text;        /* owned: the answer */
+    size_t text_n;
+    const char *next;  /* the cursor to go on from, hexadecimal; NULL: it was the last page */
+    const char *items; /* what is left to be read */
+};
+struct cht_line_item {
+    const char *hex; /* of the name, hex_n characters */
+    size_t hex_n;
+    uint64_t key;
+};
+/* The page behind the cursor (hexadecimal, without the x; NULL: the first). Free it with cht_free(page->text). */
+enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page, struct cht_err *err);
+/* The next item; false at the end of the page. CHT_IO where it is none. */
+enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got, struct cht_err *err);

@@ -1,0 +1,67 @@
+/* target: the database that an import writes to, in a running server, a batch at a time.
+ *
+ * Keys are moved, all by the same distance: first a range is reserved that holds every key of the source (CHT_OP_RESERVE), then
+ * key k of the source is key offset + k here. In a database that is fresh the offset is 0: the keys stay what they were, and so
+ * do the gaps between them. Names that shared a key share one here, and a pair without a value has none here.
+ *
+ * How far it is stands in the database, under a name of its own that no client uses: the marker. Each batch is atomic and
+ * takes the marker along, so that whatever is killed, and when, a second run goes on behind the last batch that was
+ * committed. The marker is made by the batch that reserves the range and gets the next key of its shard behind it, which tells
+ * a second run what the range is although the first one may not have seen the answer. It goes with the last step.
+ */
+#pragma once
+
+#include "cheetah/store.h"
+#include "tools/http_client.h"
+
+#define CHT_TARGET_MARKER "\0cheetah-import"
+#define CHT_TARGET_MARKER_B64 "AGNoZWV0YWgtaW1wb3J0"
+
+struct cht_target_state {
+    uint64_t position, line; /* the source's */
+    uint64_t pairs, values;  /* written */
+    uint64_t undecoded;
+    bool second; /* the second of two parts of the source */
+    char *cursor; /* owned; of the source; NULL: none */
+};
+
+struct cht_target {
+    struct cht_client *client; /* owned */
+    const char *database;      /* borrowed */
+    char source[160];          /* what is imported */
+    uint64_t shards, reserved, offset;
+    uint64_t had_pairs, had_values;
+    bool resumed;            /* the marker was there */
+    struct cht_target_state state; /* written with the next batch */
+    struct cht_buf batch;          /* owned */
+    uint64_t ops, max_ops, max_bytes;
+    int64_t failed; /* the operation of a batch that failed, -1: none */
+};
+
+struct cht_target_config {
+    struct cht_connect connect;
+    const char *database;
+    const char *source;
+    bool merge;      /* the database need not be empty */
+    uint64_t shards; /* of a database that is made; 0: the server's choice */
+};
+/* Looks at the database, makes it if need be, and finds out whether an import of this source is to go on. CHT_DATABASE_BUSY
+ * where it is not empty, or another import has not finished. Close it in any case. */
+enum cht_rc cht_target_open(struct cht_target *t, const struct cht_target_config *cfg, struct cht_err *err);
+void cht_target_close(struct cht_target *t);
+/* Reserves keys 1 to last_key, unless that has been done. */
+enum cht_rc cht_target_begin(struct cht_target *t, uint64_t last_key, struct cht_err *err);
+/* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED where a key cannot be moved. */
+enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n, struct cht_err *err);
+enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key, struct cht_err *err);
+static inline bool cht_target_full(const struct cht_target *t)
+{
+    return t->ops >= t->max_ops || t->batch.len >= t->max_bytes;
+}
+/* Writes the batch and t->state. CHT_BATCH_TOO_LARGE and CHT_BODY_TOO_LARGE: the server takes less at once. After a failure
+ * nothing of the batch is there, and it is empty. */
+enum cht_rc cht_target_commit(struct cht_target *t, struct cht_err *err);
+/* Halves what a batch may hold; false where it is one operation already. */
+bool cht_target_smaller(struct cht_target *t);
+/* Takes the marker away. */
+enum cht_rc cht_target_end(struct cht_target *t, struct cht_err *err);
