@@ -25,6 +25,9 @@ static const char help[] =
     "                                             commands typed or piped; see cheetah-db shell --help\n"
     "  cheetah-db backup DIR [--database NAME] [--connect URL]   a copy from a running server\n"
     "  cheetah-db restore FILE [--database NAME]  a database made of such a copy\n"
+    "  cheetah-db export FILE [--database NAME]   a database as lines of JSON, running or stopped\n"
+    "  cheetah-db import FILE [--database NAME]   such a file into a running server; --from-line:\n"
+    "                                             a database out of a server of the line protocol\n"
     "  cheetah-db --help, -h | --version, -V\n"
     "\n"
     "  --data A,B,C    the data directories, all of them, in any order but the first: new databases keep "
@@ -53,6 +56,7 @@ static const struct command {
     {"drop", cht_tool_drop, false},     {"check", cht_tool_check, false},
     {"health", cht_tool_health, false}, {"shell", cht_tool_shell, true},
     {"backup", cht_tool_backup, true},  {"restore", cht_tool_restore, true},
+    {"export", cht_tool_export, true},  {"import", cht_tool_import, true},
 };
 
 static const struct command *find(const char *name)

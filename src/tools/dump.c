@@ -34,7 +34,9 @@ static void flush(struct cht_dump_writer *w)
 {
     if (w->rc == CHT_OK && w->buf.len > 0) {
         w->crc = cht_crc32c(w->crc, w->buf.data, w->buf.len);
-        if (w->file != NULL)
+        if (w->nowhere)
+            w->rc = CHT_OK;
+        else if (w->file != NULL)
             w->rc = cht_file_write(w->file, w->buf.data, w->buf.len, w->offset, &w->err);
         else if (fwrite(w->buf.data, 1, w->buf.len, stdout) != w->buf.len)
             w->rc = CHT_FAIL(&w->err, CHT_IO, "the output could not be written");

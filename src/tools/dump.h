@@ -20,6 +20,7 @@
 
 struct cht_dump_writer {
     struct cht_file *file; /* owned; NULL: stdout */
+    bool nowhere;          /* only the checksum is wanted */
     struct cht_buf buf;    /* owned: what is not written yet */
     uint64_t offset;       /* of buf in the file */
     uint64_t pairs, values, last_key;
@@ -78,14 +79,15 @@ void cht_dump_parse(struct cht_dump_line *l, const char *p, size_t n);
 struct cht_dump_info {
     char database[65];
     uint64_t pairs, values;
-    uint64_t last_key;                 /* the highest with a value */
-    uint64_t highest_key;              /* of values and pairs */
-    uint64_t values_at, values_line;   /* where the values begin, and how many lines stand in front */
-    uint64_t pairs_at, end_at;         /* likewise the pairs (line 2) and the end line */
-    uint32_t crc;                      /* over all in front of end_at */
-    bool complete;                     /* there is an end line, and it is right */
-    enum cht_dump_kind last;           /* of the lines in front of end_at */
-    uint8_t last_name[CHT_NAME_MAX];   /* if it is a pair */
+    uint64_t last_key;               /* the highest with a value */
+    uint64_t highest_key;            /* of values and pairs */
+    uint64_t values_at, values_line; /* where the values begin, and how many lines stand in front */
+    uint64_t pairs_at, end_at;       /* likewise the pairs (line 2) and the end line */
+    uint64_t size;                   /* of what was read, the end line included */
+    uint32_t crc;                    /* over all in front of end_at */
+    bool complete;                   /* there is an end line, and it is right */
+    enum cht_dump_kind last;         /* of the lines in front of end_at */
+    uint8_t last_name[CHT_NAME_MAX]; /* if it is a pair */
     size_t last_name_n;
 };
 /* Reads the whole file and compares everything that can be compared: the form of each line, base64, limits, order, counts,

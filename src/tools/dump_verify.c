@@ -166,10 +166,13 @@ enum cht_rc cht_dump_verify(const char *path, bool partial, struct cht_dump_info
         info->values_line = v.r.line - (v.ended ? 1 : 0);
     }
     info->complete = rc == CHT_OK && v.ended;
+    info->size = cht_dump_position(&v.r);
     if (rc == CHT_OK && !partial && (!v.ended || v.r.cut)) {
         v.r.line++;
-        rc = bad(&v, v.ended ? "something stands behind the end"
-                             : "the file ends here, without an end line: go on with export --resume", err);
+        rc = bad(&v,
+                 v.ended ? "something stands behind the end"
+                         : "the file ends here, without an end line: go on with export --resume",
+                 err);
     }
     if (rc == CHT_OK && v.ended && v.r.cut)
         rc = bad(&v, "something stands behind the end", err);

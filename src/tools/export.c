@@ -8,6 +8,7 @@
 #include "tools/dump.h"
 #include "tools/flat.h"
 #include "tools/http_client.h"
+#include "tools/import.h"
 #include "tools/json.h"
 #include "tools/progress.h"
 #include "tools/target.h"
@@ -23,9 +24,10 @@
 static const char help[] =
     "cheetah-db export FILE [--database NAME] [OPTION ...]\n"
     "\n"
-    "Writes every pair and every value of a database to FILE, a line of JSON each; - is the standard output.\n"
-    "cheetah-db import reads it back, on any machine. Two exports of the same data are the same bytes. A server that\n"
-    "is written to meanwhile gives what was there from start to end; for a copy of one moment see cheetah-db backup.\n"
+    "Writes every pair and every value of a database to FILE, a line of JSON each; - is the standard\n"
+    "output. cheetah-db import reads it back, on any machine. Two exports of the same data are the\n"
+    "same bytes. A server that is written to meanwhile gives what was there from start to end; for a\n"
+    "copy of one moment see cheetah-db backup.\n"
     "\n"
     "  --database NAME    which database (default: default)\n"
     "  --resume           go on with a FILE that a broken export has left, behind its last whole line\n"
@@ -143,32 +145,54 @@ static enum cht_rc stream(struct job *j, struct cht_client *c, const char *path,
     return rc;
 }
 
-/* How much there is, for the progress line; a failure shows up again when the data is read. */
-static uint64_t how_much(struct job *j, struct cht_client *c)
+/* How much there is; also whether there is anything to be had at all, before the file is made. */
+static enum cht_rc how_much(struct job *j, struct cht_client *c, uint64_t *entries, struct cht_err *err)
 {
     char path[128];
     struct cht_buf b = {0};
     struct cht_flat f;
     uint64_t pairs = 0, values = 0;
     (void)snprintf(path, sizeof path, "/databases/%.64s", j->database); /* fits */
-    if (cht_client_get(c, path, &b, NULL) == CHT_OK && cht_flat_parse(&f, (const char *)b.data, b.len)) {
-        (void)cht_flat_number(&f, "pairs", &pairs);
-        (void)cht_flat_number(&f, "values", &values);
-    }
+    enum cht_rc rc = cht_client_get(c, path, &b, err);
+    if (rc == CHT_OK && (!cht_flat_parse(&f, (const char *)b.data, b.len) ||
+                         !cht_flat_number(&f, "pairs", &pairs) || !cht_flat_number(&f, "values", &values)))
+        rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
+                      cht_client_url(c));
+    *entries = pairs + values;
     cht_buf_free(&b);
-    return pairs + values;
+    return rc;
+}
+
+/* Opens the file, when it is known that the source is there. */
+static enum cht_rc begin_file(struct job *j, uint64_t entries, struct cht_err *err)
+{
+    const struct cht_dump_info *had = &j->had;
+    enum cht_rc rc = cht_dump_create(&j->w, strcmp(j->file, "-") == 0 ? NULL : j->file, had->end_at, err);
+    if (rc != CHT_OK)
+        return rc;
+    j->w.pairs = had->pairs;
+    j->w.values = had->values;
+    j->w.last_key = had->last_key;
+    j->w.crc = had->crc;
+    if (had->end_at == 0)
+        cht_dump_header(&j->w, j->database);
+    cht_progress_begin(&j->progress, "export", entries, false);
+    j->progress.first = had->pairs + had->values;
+    return CHT_OK;
 }
 
 static enum cht_rc from_server(struct job *j, struct cht_err *err)
 {
     struct cht_client *c;
     char path[200 + 2 * CHT_NAME_MAX];
+    uint64_t entries;
     enum cht_rc rc = cht_client_new(&j->connect, &c, err);
     if (rc != CHT_OK)
         return rc;
-    cht_progress_begin(&j->progress, "export", how_much(j, c), false);
-    j->progress.first = j->had.pairs + j->had.values;
-    if (j->had.values == 0) {
+    rc = how_much(j, c, &entries, err);
+    if (rc == CHT_OK)
+        rc = begin_file(j, entries, err);
+    if (rc == CHT_OK && j->had.values == 0) {
         int n = snprintf(path, sizeof path, "/pairs/*?db=%.64s", j->database);
         if (j->had.pairs > 0) {
             n += snprintf(path + n, sizeof path - (size_t)n, "&after=x");
@@ -178,10 +202,40 @@ static enum cht_rc from_server(struct job *j, struct cht_err *err)
         rc = stream(j, c, path, pair_line, err);
     }
     if (rc == CHT_OK) {
-        (void)snprintf(path, sizeof path, "/kv?db=%.64s&after=%" PRIu64, j->database, j->had.last_key); /* fits */
+        (void)snprintf(path, sizeof path, "/kv?db=%.64s&after=%" PRIu64, j->database,
+                       j->had.last_key); /* fits */
         rc = stream(j, c, path, value_line, err);
     }
     cht_client_free(c);
+    return rc;
+}
+
+enum cht_rc cht_export_crc(const struct cht_connect *connect, const char *database, const char *header,
+                           uint32_t *crc, struct cht_err *err)
+{
+    struct cht_client *c;
+    char path[128];
+    struct job *j = cht_calloc(1, sizeof *j);
+    if (j == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to read what is there");
+    j->database = database;
+    enum cht_rc rc = cht_client_new(connect, &c, err);
+    if (rc == CHT_OK)
+        rc = cht_dump_create(&j->w, NULL, 0, err);
+    j->w.nowhere = true;
+    if (rc == CHT_OK) {
+        cht_dump_header(&j->w, header);
+        (void)snprintf(path, sizeof path, "/pairs/*?db=%.64s", database); /* fits */
+        rc = stream(j, c, path, pair_line, err);
+    }
+    if (rc == CHT_OK) {
+        (void)snprintf(path, sizeof path, "/kv?db=%.64s", database); /* fits */
+        rc = stream(j, c, path, value_line, err);
+    }
+    cht_dump_close(&j->w); /* what is buffered goes into the checksum */
+    *crc = j->w.crc;
+    cht_client_free(c);
+    cht_free(j);
     return rc;
 }
 
@@ -198,8 +252,8 @@ static enum cht_rc large_value(struct job *j, struct cht_store *s, uint64_t key,
     return rc;
 }
 
-static enum cht_rc entry(struct job *j, struct cht_store *s, enum cht_scan_kind kind, const struct cht_entry *e,
-                         struct cht_err *err)
+static enum cht_rc entry(struct job *j, struct cht_store *s, enum cht_scan_kind kind,
+                         const struct cht_entry *e, struct cht_err *err)
 {
     if (kind == CHT_SCAN_PAIRS) {
         if (e->name_len == sizeof CHT_TARGET_MARKER - 1 &&
@@ -216,7 +270,8 @@ static enum cht_rc entry(struct job *j, struct cht_store *s, enum cht_scan_kind 
     return CHT_OK;
 }
 
-static enum cht_rc scan(struct job *j, struct cht_store *s, const struct cht_scan_config *cfg, struct cht_err *err)
+static enum cht_rc scan(struct job *j, struct cht_store *s, const struct cht_scan_config *cfg,
+                        struct cht_err *err)
 {
     struct cht_scan *sc;
     struct cht_entry e[64];
@@ -245,10 +300,10 @@ static enum cht_rc from_store(struct job *j, struct cht_env *env, struct cht_err
     enum cht_rc rc = cht_env_get(env, j->database, &s, err);
     if (rc == CHT_OK)
         rc = cht_store_stats(s, &st, err);
+    if (rc == CHT_OK)
+        rc = begin_file(j, st.pairs + st.values, err);
     if (rc != CHT_OK)
         return rc;
-    cht_progress_begin(&j->progress, "export", st.pairs + st.values, false);
-    j->progress.first = j->had.pairs + j->had.values;
     struct cht_scan_config pairs = {.kind = CHT_SCAN_PAIRS, .after = {j->had.last_name, j->had.last_name_n}};
     struct cht_scan_config values = {.kind = CHT_SCAN_VALUES, .values = true, .after_key = j->had.last_key};
     if (j->had.values == 0)
@@ -294,7 +349,8 @@ static void report(const struct job *j)
                       ",\"crc32c\":\"%08" PRIx32 "\",\"resumed\":%s}\n",
                       j->w.pairs, j->w.values, j->w.offset, j->w.crc, resumed ? "true" : "false");
     } else if (!to_stdout) {
-        (void)fprintf(out, "%s: %" PRIu64 " pairs and %" PRIu64 " values of database '%s', %" PRIu64 " bytes%s\n",
+        (void)fprintf(out,
+                      "%s: %" PRIu64 " pairs and %" PRIu64 " values of database '%s', %" PRIu64 " bytes%s\n",
                       j->file, j->w.pairs, j->w.values, j->database, j->w.offset,
                       resumed ? "; went on with what was there" : "");
     }
@@ -317,8 +373,8 @@ static enum cht_rc begin(struct job *j, bool *done, struct cht_err *err)
     enum cht_rc rc = CHT_OK;
     *done = false;
     if (there && !j->resume && !j->force)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.120s is there: --resume goes on with it, --force writes over it",
-                        j->file);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "%.120s is there: --resume goes on with it, --force writes over it", j->file);
     if (there && j->resume)
         rc = take_up(j, err);
     if (rc == CHT_OK && j->had.complete) {
@@ -326,20 +382,9 @@ static enum cht_rc begin(struct job *j, bool *done, struct cht_err *err)
         j->w.pairs = j->had.pairs;
         j->w.values = j->had.values;
         j->w.crc = j->had.crc;
-        j->w.offset = j->had.end_at;
-        return CHT_OK;
+        j->w.offset = j->had.size;
     }
-    if (rc == CHT_OK)
-        rc = cht_dump_create(&j->w, to_stdout ? NULL : j->file, j->had.end_at, err);
-    if (rc != CHT_OK)
-        return rc;
-    j->w.pairs = j->had.pairs;
-    j->w.values = j->had.values;
-    j->w.last_key = j->had.last_key;
-    j->w.crc = j->had.crc;
-    if (j->had.end_at == 0)
-        cht_dump_header(&j->w, j->database);
-    return CHT_OK;
+    return rc;
 }
 
 static int run(struct job *j)
@@ -372,9 +417,12 @@ int cht_tool_export(int argc, char **argv)
     j->database = "default";
     bool wants_help = false;
     const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &j->database, 0}, {"data", 0, CHT_OPT_STRING, &j->data, 0},
-        {"resume", 0, CHT_OPT_FLAG, &j->resume, 0},       {"force", 0, CHT_OPT_FLAG, &j->force, 0},
-        {"json", 0, CHT_OPT_FLAG, &j->json, 0},           {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        {"database", 0, CHT_OPT_STRING, &j->database, 0},
+        {"data", 0, CHT_OPT_STRING, &j->data, 0},
+        {"resume", 0, CHT_OPT_FLAG, &j->resume, 0},
+        {"force", 0, CHT_OPT_FLAG, &j->force, 0},
+        {"json", 0, CHT_OPT_FLAG, &j->json, 0},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
         CHT_CONNECT_OPTS(&j->connect),
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))

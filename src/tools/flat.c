@@ -130,8 +130,8 @@ bool cht_flat_parse(struct cht_flat *f, const char *p, size_t n)
             return false;
         struct cht_flat_field *x = &f->field[f->n];
         *x = (struct cht_flat_field){.number = UINT64_MAX};
-        if (!take(&t, '"') || !string(&t, &x->name, &x->name_n, &escaped) || !take(&t, ':') || !value(&t, x) ||
-            known(f, x))
+        if (!take(&t, '"') || !string(&t, &x->name, &x->name_n, &escaped) || !take(&t, ':') ||
+            !value(&t, x) || known(f, x))
             return false;
         f->n++;
         more = take(&t, ',');

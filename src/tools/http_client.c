@@ -214,8 +214,7 @@ static enum cht_rc refused(const struct running *run, struct cht_err *err)
     if (json_is_integer(index) && why != NULL) {
         run->r->index = json_integer_value(index);
         (void)CHT_FAIL(err, rc, "%.140s (%.40s)", why, what != NULL ? what : "batch_failed");
-    }
-    else if (slug != NULL)
+    } else if (slug != NULL)
         (void)CHT_FAIL(err, rc, "%.140s (%.40s)", detail != NULL ? detail : "the server refused", slug);
     else
         (void)CHT_FAIL(err, rc, "%s answered %u without saying why; is it a cheetah-db server?", run->c->url,

@@ -29,9 +29,9 @@ struct cht_connect {
     {                                                           \
         "tls-ca", 0, CHT_OPT_STRING, &(c)->tls_ca, 0            \
     }
-#define CHT_CONNECT_HELP                                                                                    \
-    "  --connect URL      the server: HOST:PORT or http[s]://HOST:PORT (default " CHT_CONNECT_DEFAULT ")\n" \
-    "  --token-file FILE  its token, if it wants one; or the environment's CHEETAH_TOKEN\n"                 \
+#define CHT_CONNECT_HELP                                                                      \
+    "  --connect URL      the server, HOST:PORT or a URL (default " CHT_CONNECT_DEFAULT ")\n" \
+    "  --token-file FILE  its token, if it wants one; or the environment's CHEETAH_TOKEN\n"   \
     "  --tls-ca FILE      the certificates to trust in place of the system's\n"
 
 struct cht_client;

@@ -20,14 +20,16 @@ static const char help[] =
     "cheetah-db import FILE [--database NAME] [OPTION ...]\n"
     "cheetah-db import --from-line HOST:PORT [--database NAME] [OPTION ...]\n"
     "\n"
-    "Writes what cheetah-db export wrote to FILE into a database of a running server; or copies a database out of a\n"
-    "running server that speaks the line protocol. Killed at any time, the same command again goes on where it was,\n"
-    "and nothing is there twice. In a database that is new the keys are those of the source; with --merge all of them\n"
-    "move by the same distance. Names that share a key go on sharing one.\n"
+    "Writes what cheetah-db export wrote to FILE into a database of a running server; or copies a\n"
+    "database out of a running server that speaks the line protocol. Killed at any time, the same\n"
+    "command again goes on where it was, and nothing is there twice. In a database that is new the\n"
+    "keys are those of the source; with --merge all of them move by the same distance. Names that\n"
+    "share a key go on sharing one. What was done is said just before the last step.\n"
     "\n"
-    "  --database NAME       into which database; it is made if it is not there (default: the one FILE names, or\n"
-    "                        default)\n"
-    "  --merge               the database need not be empty; a name that is there is mapped to the imported value\n"
+    "  --database NAME       into which database; it is made if it is not there (default: the one\n"
+    "                        FILE names, or default)\n"
+    "  --merge               the database need not be empty; a name that is there is mapped to the\n"
+    "                        imported value\n"
     "  --shards N            of a database that is made (default: as the server is set)\n"
     "  --json                what was done as one JSON object\n" CHT_CONNECT_HELP "\n"
     "With --from-line:\n"
@@ -37,8 +39,8 @@ static const char help[] =
     "  --keep-undecodable    and keep a value that is not base64 as it is, instead of stopping at it\n"
     "What no pair leads to cannot be seen over the line protocol, and is not copied.\n"
     "\n"
-    "Exit codes: 0 done; 1 it failed, run it again to go on; 2 the command line is wrong; 3 FILE is damaged: nothing\n"
-    "was written.\n";
+    "Exit codes: 0 done; 1 it failed, run it again to go on; 2 the command line is wrong; 3 FILE is\n"
+    "damaged: nothing was written.\n";
 
 struct file_job {
     const struct cht_import *in;
@@ -55,7 +57,8 @@ void cht_import_report(const struct cht_import *in, const struct cht_target *t, 
     if (in->json) {
         (void)printf("{\"from\":");
         cht_json_string(stdout, from);
-        (void)printf(",\"database\":\"%s\",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"key_offset\":%" PRIu64,
+        (void)printf(",\"database\":\"%s\",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64
+                     ",\"key_offset\":%" PRIu64,
                      t->database, s->pairs, s->values, t->offset);
         if (in->from_line != NULL)
             (void)printf(",\"undecoded\":%" PRIu64, s->undecoded);
@@ -122,7 +125,8 @@ static enum cht_rc add_line(struct file_job *j, const char *p, size_t n, struct 
     else if (l.kind == CHT_DUMP_PAIR)
         rc = cht_target_pair(&j->target, l.text, l.text_n, l.key, err);
     else
-        return CHT_DAMAGED(err, "%.100s: line %" PRIu64 ": has changed since it was checked", j->in->file, j->r.line);
+        return CHT_DAMAGED(err, "%.100s: line %" PRIu64 ": has changed since it was checked", j->in->file,
+                           j->r.line);
     return rc == CHT_OK ? CHT_OK : at_line(j, j->r.line, rc, err);
 }
 
@@ -175,8 +179,8 @@ static enum cht_rc write_file(struct file_job *j, struct cht_err *err)
     }
     enum cht_rc rc = cht_target_begin(t, j->info.last_key, err);
     if (rc == CHT_OK && j->info.highest_key > CHT_KEY_MAX - t->offset)
-        rc = CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64, j->info.highest_key,
-                      t->offset);
+        rc = CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64,
+                      j->info.highest_key, t->offset);
     if (rc == CHT_OK && !t->state.second)
         rc = lines_up_to(j, j->info.end_at, err);
     if (rc == CHT_OK && !t->state.second) {
@@ -185,6 +189,21 @@ static enum cht_rc write_file(struct file_job *j, struct cht_err *err)
         t->state.line = 1;
     }
     return rc == CHT_OK ? lines_up_to(j, j->info.values_at, err) : rc;
+}
+
+/* Does the database hold the file already, and nothing else? So it is where an import was killed behind its last step. */
+static bool is_there(struct file_job *j)
+{
+    struct cht_target *t = &j->target;
+    uint32_t crc;
+    if (!t->occupied || t->had_pairs != j->info.pairs || t->had_values != j->info.values ||
+        cht_export_crc(&j->in->connect, t->database, j->info.database, &crc, NULL) != CHT_OK ||
+        crc != j->info.crc)
+        return false;
+    t->resumed = true;
+    t->state.pairs = t->had_pairs;
+    t->state.values = t->had_values;
+    return true;
 }
 
 static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
@@ -196,11 +215,17 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
     (void)snprintf(source, sizeof source, "export of %" PRIu64 " bytes, crc32c %08" PRIx32, j->info.end_at,
                    j->info.crc); /* fits */
     const struct cht_target_config cfg = {.connect = j->in->connect,
-                                          .database = j->in->database != NULL ? j->in->database : j->info.database,
+                                          .database =
+                                              j->in->database != NULL ? j->in->database : j->info.database,
                                           .source = source,
                                           .merge = j->in->merge,
                                           .shards = j->in->shards};
     rc = cht_target_open(&j->target, &cfg, err);
+    if (rc == CHT_DATABASE_BUSY && is_there(j)) {
+        cht_import_report(j->in, &j->target, j->in->file);
+        cht_target_close(&j->target);
+        return CHT_OK;
+    }
     if (rc == CHT_OK)
         rc = cht_dump_open(&j->r, j->in->file, err);
     if (rc == CHT_OK) {
@@ -250,11 +275,14 @@ static bool name_ok(const char *name) { return name == NULL || cht_database_name
 static int check_arguments(const struct cht_import *in, int rest)
 {
     if (rest != (in->from_line != NULL ? 0 : 1))
-        return cht_tool_usage("import", "takes a file, or --from-line HOST:PORT; see cheetah-db import --help");
+        return cht_tool_usage("import",
+                              "takes a file, or --from-line HOST:PORT; see cheetah-db import --help");
     if (!name_ok(in->database) || !name_ok(in->from_database))
         return cht_tool_usage("import", "a database name is [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
-    if (in->from_line == NULL && (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64))
-        return cht_tool_usage("import", "--from-database, --from-token-file and --decode-base64 go with --from-line");
+    if (in->from_line == NULL &&
+        (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64))
+        return cht_tool_usage("import",
+                              "--from-database, --from-token-file and --decode-base64 go with --from-line");
     if (in->keep_undecodable && !in->decode_base64)
         return cht_tool_usage("import", "--keep-undecodable goes with --decode-base64");
     return CHT_EXIT_OK;

@@ -19,3 +19,6 @@ enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err);
 enum cht_rc cht_import_finish(const struct cht_import *in, struct cht_target *t, const char *from,
                               struct cht_err *err);
 void cht_import_report(const struct cht_import *in, const struct cht_target *t, const char *from);
+/* export.c: the checksum that an export of a database would have, with the name `header` in its first line. */
+enum cht_rc cht_export_crc(const struct cht_connect *connect, const char *database, const char *header,
+                           uint32_t *crc, struct cht_err *err);

@@ -20,8 +20,8 @@
 
 #define WINDOW_MAX 512u
 #define WINDOW_BYTES (2u << 20)
-#define HIGHEST 1024u                     /* keys remembered while looking for the highest with a value */
-#define RANGE_MAX (UINT64_C(1) << 34)     /* its table of what was copied is 2 GiB */
+#define HIGHEST 1024u                 /* keys remembered while looking for the highest with a value */
+#define RANGE_MAX (UINT64_C(1) << 34) /* its table of what was copied is 2 GiB */
 
 struct line_job {
     const struct cht_import *in;
@@ -29,7 +29,7 @@ struct line_job {
     struct cht_line line;
     struct cht_target target;
     struct cht_progress progress;
-    uint8_t *copied; /* owned: a bit for each key of the range */
+    uint8_t *copied;     /* owned: a bit for each key of the range */
     struct cht_buf text; /* owned: base64 */
     size_t window;
     char *committed; /* owned: the cursor of the last batch; and what was written up to there */
@@ -63,7 +63,8 @@ static void note_key(struct survey *s, uint64_t key)
     s->n++;
 }
 
-static enum cht_rc survey_page(struct line_job *j, struct survey *s, char **cursor, bool *more, struct cht_err *err)
+static enum cht_rc survey_page(struct line_job *j, struct survey *s, char **cursor, bool *more,
+                               struct cht_err *err)
 {
     struct cht_line_page page;
     struct cht_line_item item;
@@ -91,11 +92,12 @@ static enum cht_rc ask_value(struct line_job *j, uint64_t key, bool *lives, stru
     char text[40];
     const char *p = NULL;
     size_t n;
+    bool hidden = false;
     int len = snprintf(text, sizeof text, "READ %" PRIu64 "\n", key);
     enum cht_rc rc = cht_line_send(&j->line, text, (size_t)len, err); /* fits */
     if (rc == CHT_OK)
-        rc = cht_line_value(&j->line, &p, &n, err);
-    *lives = rc == CHT_OK && p != NULL;
+        rc = cht_line_value(&j->line, &p, &n, &hidden, err);
+    *lives = rc == CHT_OK && (p != NULL || hidden);
     return rc;
 }
 
@@ -117,8 +119,9 @@ static enum cht_rc survey(struct line_job *j, uint64_t *last_key, struct cht_err
         *last_key = lives || (i == 1 && s->n == HIGHEST) ? s->high[i - 1] : 0;
     }
     if (rc == CHT_OK && *last_key > RANGE_MAX)
-        rc = CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "the source has a value under key %" PRIu64 "; at most %" PRIu64
-                      " can be copied", *last_key, RANGE_MAX);
+        rc = CHT_FAIL(err, CHT_KEYS_EXHAUSTED,
+                      "the source has a value under key %" PRIu64 "; at most %" PRIu64 " can be copied",
+                      *last_key, RANGE_MAX);
     j->target.state.line = rc == CHT_OK ? s->pairs : 0; /* the total, for a second run */
     cht_free(s);
     return rc;
@@ -144,8 +147,20 @@ static enum cht_rc undecodable(struct line_job *j, const struct cht_line_item *i
         return CHT_OK;
     }
     return CHT_FAIL(err, CHT_INVALID_VALUE,
-                    "pair x%.*s: the value of key %" PRIu64 " is not base64; --keep-undecodable keeps such values as "
-                    "they are", (int)(item->hex_n < 60 ? item->hex_n : 60), item->hex, item->key);
+                    "pair x%.*s: the value of key %" PRIu64
+                    " is not base64; --keep-undecodable keeps such values as "
+                    "they are",
+                    (int)(item->hex_n < 60 ? item->hex_n : 60), item->hex, item->key);
+}
+
+static enum cht_rc check_key(const struct line_job *j, const struct cht_line_item *item, struct cht_err *err)
+{
+    if (item->key > j->target.reserved)
+        return CHT_FAIL(err, CHT_IO,
+                        "key %" PRIu64 " is new: the source is written to while it is copied. Stop its "
+                        "writers, drop database '%s' and start again",
+                        item->key, j->target.database);
+    return CHT_OK;
 }
 
 /* A payload, which is base64 already where it is to be decoded. */
@@ -153,13 +168,12 @@ static enum cht_rc add_value(struct line_job *j, const struct cht_line_item *ite
                              struct cht_err *err)
 {
     size_t len;
-    if (item->key > j->target.reserved)
-        return CHT_FAIL(err, CHT_IO, "key %" PRIu64 " is new: the source is written to while it is copied. Stop its "
-                        "writers, drop database '%s' and start again", item->key, j->target.database);
     if (n == 0)
-        return CHT_FAIL(err, CHT_EMPTY_VALUE, "the value of key %" PRIu64 " is empty; values have 1 byte or more",
-                        item->key);
-    enum cht_rc rc = cht_buf_reserve(&j->text, cht_b64_encoded(n) + 4, err);
+        return CHT_FAIL(err, CHT_EMPTY_VALUE,
+                        "the value of key %" PRIu64 " is empty; values have 1 byte or more", item->key);
+    enum cht_rc rc = check_key(j, item, err);
+    if (rc == CHT_OK)
+        rc = cht_buf_reserve(&j->text, cht_b64_encoded(n) + 4, err);
     if (rc == CHT_OK && j->in->decode_base64) {
         if (cht_b64_decode(j->text.data, p, n, &len) && len > 0)
             return cht_target_value(&j->target, item->key, p, n, err);
@@ -171,10 +185,7 @@ static enum cht_rc add_value(struct line_job *j, const struct cht_line_item *ite
     return cht_target_value(&j->target, item->key, (const char *)j->text.data, len, err);
 }
 
-static unsigned hex_digit(char c)
-{
-    return (unsigned)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
-}
+static unsigned hex_digit(char c) { return (unsigned)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10); }
 
 static enum cht_rc add_pair(struct line_job *j, const struct cht_line_item *item, struct cht_err *err)
 {
@@ -231,21 +242,47 @@ static enum cht_rc ask_window(struct line_job *j, const struct cht_line_item *it
         if (!asked[i])
             continue;
         set_copied(j, item[i].key); /* also for a second name in this window */
-        len += (size_t)snprintf(text + len, sizeof text - len, "READ %" PRIu64 "\n", item[i].key); /* fits: 21 */
+        len +=
+            (size_t)snprintf(text + len, sizeof text - len, "READ %" PRIu64 "\n", item[i].key); /* fits: 21 */
     }
     return cht_line_send(&j->line, text, len, err);
 }
 
-static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *item, size_t n, struct cht_err *err)
+/* Payloads that READ does not show, when nothing else is in flight. */
+static enum cht_rc copy_hidden(struct line_job *j, const struct cht_line_item *item, const bool *hidden,
+                               size_t n, struct cht_err *err)
 {
-    bool asked[WINDOW_MAX];
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < n && rc == CHT_OK; i++) {
+        const char *p;
+        size_t size;
+        if (!hidden[i])
+            continue;
+        if (j->in->decode_base64) /* base64 has no line breaks */
+            rc = undecodable(j, &item[i], err);
+        if (rc == CHT_OK)
+            rc = cht_line_payload(&j->line, item[i].hex, item[i].hex_n, &p, &size, err);
+        if (rc == CHT_OK)
+            rc = check_key(j, &item[i], err);
+        if (rc == CHT_OK)
+            rc = cht_target_value(&j->target, item[i].key, p, size, err);
+    }
+    return rc;
+}
+
+/* A batch does not end while a value in front of its end is still to be asked for. */
+static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *item, size_t n,
+                               struct cht_err *err)
+{
+    bool asked[WINDOW_MAX], hidden[WINDOW_MAX] = {false}, any = false;
     uint64_t bytes = 0, values = 0;
     enum cht_rc rc = ask_window(j, item, n, asked, err);
     for (size_t i = 0; i < n && rc == CHT_OK; i++) {
         const char *p = NULL;
         size_t size = 0;
         if (asked[i])
-            rc = cht_line_value(&j->line, &p, &size, err);
+            rc = cht_line_value(&j->line, &p, &size, &hidden[i], err);
+        any = any || hidden[i];
         if (rc == CHT_OK && p != NULL) {
             rc = add_value(j, &item[i], p, size, err);
             bytes += size;
@@ -253,9 +290,13 @@ static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *i
         }
         if (rc == CHT_OK)
             rc = add_pair(j, &item[i], err);
-        if (rc == CHT_OK && cht_target_full(&j->target))
+        if (rc == CHT_OK && !any && cht_target_full(&j->target))
             rc = commit(j, item[i].hex, item[i].hex_n, err);
     }
+    if (rc == CHT_OK && any)
+        rc = copy_hidden(j, item, hidden, n, err);
+    if (rc == CHT_OK && cht_target_full(&j->target))
+        rc = commit(j, item[n - 1].hex, item[n - 1].hex_n, err);
     if (values > 0) { /* the next window by the size of these values */
         uint64_t fit = WINDOW_BYTES / (bytes / values + 1);
         j->window = fit > WINDOW_MAX ? WINDOW_MAX : fit > 0 ? (size_t)fit : 1;
@@ -279,7 +320,7 @@ static enum cht_rc copy_page(struct line_job *j, struct cht_line_page *page, str
             rc = copy_window(j, item, n, err);
         }
     }
-    if (rc == CHT_OK && j->target.ops > 0)
+    if (rc == CHT_OK && j->target.ops > 0 && last.hex != NULL)
         rc = commit(j, last.hex, last.hex_n, err);
     return rc;
 }
@@ -367,8 +408,9 @@ enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err)
     j->in = in;
     j->line.fd = -1;
     j->there = in->from_database != NULL ? in->from_database : in->database;
-    (void)snprintf(source, sizeof source, "line protocol of %s%s%s%s", in->from_line, j->there != NULL ? "/" : "",
-                   j->there != NULL ? j->there : "", in->decode_base64 ? ", decoded" : ""); /* fits */
+    (void)snprintf(source, sizeof source, "line protocol of %s%s%s%s", in->from_line,
+                   j->there != NULL ? "/" : "", j->there != NULL ? j->there : "",
+                   in->decode_base64 ? ", decoded" : ""); /* fits */
     const struct cht_target_config cfg = {.connect = in->connect,
                                           .database = in->database != NULL ? in->database : "default",
                                           .source = source,

@@ -11,7 +11,7 @@
 
 #define PAGE 4096u
 #define PIECE (256u << 10)
-#define ANSWER_MAX (96u << 20)  /* a page of the longest names is 34 MiB */
+#define ANSWER_MAX (96u << 20) /* a page of the longest names is 34 MiB */
 #define WAIT_MS 300000
 #define TOKEN_MAX 4096u
 
@@ -166,12 +166,14 @@ static int value_head(const char *p, size_t n, size_t *size)
     return m < sizeof tail - 1 ? 0 : (int)(i + m);
 }
 
-enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, struct cht_err *err)
+enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, bool *hidden, struct cht_err *err)
 {
     size_t size = 0;
     int head = 0;
+    *hidden = false;
     enum cht_rc rc = have(l, 1, err);
-    while (rc == CHT_OK && (head = value_head((const char *)l->buf.data + l->at, l->buf.len - l->at, &size)) == 0)
+    while (rc == CHT_OK &&
+           (head = value_head((const char *)l->buf.data + l->at, l->buf.len - l->at, &size)) == 0)
         rc = fill(l, err);
     if (rc != CHT_OK)
         return rc;
@@ -181,7 +183,8 @@ enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, struct
         const char *answer;
         size_t answer_n;
         rc = cht_line_answer(l, &answer, &answer_n, err);
-        if (rc == CHT_OK && !starts(answer, answer_n, "ERROR,key_not_found"))
+        *hidden = rc == CHT_OK && starts(answer, answer_n, "ERROR,value_contains_newline");
+        if (rc == CHT_OK && !*hidden && !starts(answer, answer_n, "ERROR,key_not_found"))
             rc = strange(l, answer, answer_n, err);
         return rc;
     }
@@ -203,6 +206,34 @@ enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, struct
     return rc;
 }
 
+/* The first pair under a prefix that is a name is that name. */
+enum cht_rc cht_line_payload(struct cht_line *l, const char *hex, size_t hex_n, const char **p, size_t *n,
+                             struct cht_err *err)
+{
+    char text[2 * CHT_NAME_MAX + 64];
+    const char *answer = "";
+    size_t answer_n = 0;
+    int len = snprintf(text, sizeof text, "PAIR_REDUCE payloads x%.*s 1\n", (int)hex_n, hex);
+    enum cht_rc rc = cht_line_send(l, text, (size_t)len, err); /* fits: a name has at most 4096 bytes */
+    if (rc == CHT_OK)
+        rc = cht_line_answer(l, &answer, &answer_n, err);
+    if (rc != CHT_OK)
+        return rc;
+    static const char items[] = ",items=";
+    const char *end = answer + answer_n, *at = answer;
+    while (end - at > (ptrdiff_t)sizeof items && memcmp(at, items, sizeof items - 1) != 0)
+        at++;
+    at += sizeof items - 1;
+    bool ok = starts(answer, answer_n, "SUCCESS,") && end - at > (ptrdiff_t)hex_n &&
+              memcmp(at, hex, hex_n) == 0 && at[hex_n] == ':';
+    const char *colon = ok ? memchr(at + hex_n + 1, ':', (size_t)(end - at) - hex_n - 1) : NULL;
+    if (colon == NULL)
+        return strange(l, answer, answer_n, err);
+    *p = colon + 1;
+    *n = (size_t)(end - *p);
+    return CHT_OK;
+}
+
 /* ---- pages ----------------------------------------------------------------------------------------------------------- */
 
 /* The text behind "name=", up to the next comma or, for the last member, the end. Cuts the answer up. */
@@ -212,7 +243,8 @@ static char *member(char *text, const char *name)
     return p != NULL ? p + strlen(name) : NULL;
 }
 
-enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page, struct cht_err *err)
+enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page,
+                          struct cht_err *err)
 {
     char text[2 * CHT_NAME_MAX + 64];
     const char *p = "";
@@ -249,7 +281,8 @@ enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_lin
     return CHT_OK;
 }
 
-enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got, struct cht_err *err)
+enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got,
+                          struct cht_err *err)
 {
     const char *p = page->items;
     *got = *p != 0;

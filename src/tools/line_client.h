@@ -21,12 +21,16 @@ void cht_line_close(struct cht_line *l);
 enum cht_rc cht_line_send(struct cht_line *l, const char *p, size_t n, struct cht_err *err);
 /* The next answer without its line break. */
 enum cht_rc cht_line_answer(struct cht_line *l, const char **p, size_t *n, struct cht_err *err);
-/* The answer to READ: the payload; *p NULL: ERROR,key_not_found. Any other error is CHT_IO. */
-enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, struct cht_err *err);
+/* The answer to READ: the payload; *p NULL: ERROR,key_not_found, or the payload has a line break in it, which our own server
+ * does not send this way (*hidden). Any other error is CHT_IO. */
+enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, bool *hidden, struct cht_err *err);
+/* Asks for the payload of a pair (its name in hexadecimal) as base64. */
+enum cht_rc cht_line_payload(struct cht_line *l, const char *hex, size_t hex_n, const char **p, size_t *n,
+                             struct cht_err *err);
 
 /* A page of PAIR_SCAN. */
 struct cht_line_page {
-    char *text;        /* owned: the answer */
+    char *text; /* owned: the answer */
     size_t text_n;
     const char *next;  /* the cursor to go on from, hexadecimal; NULL: it was the last page */
     const char *items; /* what is left to be read */
@@ -37,6 +41,8 @@ struct cht_line_item {
     uint64_t key;
 };
 /* The page behind the cursor (hexadecimal, without the x; NULL: the first). Free it with cht_free(page->text). */
-enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page, struct cht_err *err);
+enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page,
+                          struct cht_err *err);
 /* The next item; false at the end of the page. CHT_IO where it is none. */
-enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got, struct cht_err *err);
+enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got,
+                          struct cht_err *err);

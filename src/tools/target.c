@@ -13,8 +13,9 @@
 
 #define MAX_OPS 10000u
 #define MAX_BYTES (8u << 20)
-#define PATH "/pairs/x0063686565746168"   \
-             "2d696d706f7274" /* the marker */
+#define PATH                   \
+    "/pairs/x0063686565746168" \
+    "2d696d706f7274" /* the marker */
 
 static bool buf_add(struct cht_buf *b, const char *p, size_t n)
 {
@@ -29,13 +30,16 @@ static bool buf_add(struct cht_buf *b, const char *p, size_t n)
 static bool take_answer(void *ctx, const char *p, size_t n) { return buf_add(ctx, p, n); }
 
 /* A request with a small answer. */
-static enum cht_rc ask(struct cht_target *t, struct cht_request *r, struct cht_buf *answer, struct cht_err *err)
+static enum cht_rc ask(struct cht_target *t, struct cht_request *r, struct cht_buf *answer,
+                       struct cht_err *err)
 {
     answer->len = 0;
     r->sink = take_answer;
     r->sink_ctx = answer;
     enum cht_rc rc = cht_client_run(t->client, r, err);
-    return rc == CHT_CANCELLED ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer") : rc;
+    if (rc == CHT_CANCELLED)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer");
+    return rc;
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
@@ -44,7 +48,8 @@ static enum cht_rc ask(struct cht_target *t, struct cht_request *r, struct cht_b
 static enum cht_rc make(struct cht_target *t, uint64_t shards, struct cht_buf *b, struct cht_err *err)
 {
     char path[160], body[64];
-    struct cht_request put = {.method = "PUT", .path = path, .body = body, .content_type = "application/json"};
+    struct cht_request put = {
+        .method = "PUT", .path = path, .body = body, .content_type = "application/json"};
     struct cht_request post = {.path = path, .body = "", .content_type = "application/x-ndjson"};
     if (shards > 0) {
         (void)snprintf(path, sizeof path, "/databases/%.64s", t->database); /* fits, like the others */
@@ -80,7 +85,8 @@ static void place(struct cht_target *t, uint64_t marker_key)
     t->offset = (marker_key - t->reserved - 1) / t->shards * t->shards;
 }
 
-static enum cht_rc take_state(struct cht_target *t, uint64_t key, const char *text, size_t n, struct cht_err *err)
+static enum cht_rc take_state(struct cht_target *t, uint64_t key, const char *text, size_t n,
+                              struct cht_err *err)
 {
     json_t *o = json_loadb(text, n, 0, NULL);
     const char *source = json_string_value(json_object_get(o, "source"));
@@ -94,7 +100,8 @@ static enum cht_rc take_state(struct cht_target *t, uint64_t key, const char *te
     }
     enum cht_rc rc = CHT_OK;
     if (!ok || key <= number[0])
-        rc = CHT_FAIL(err, CHT_CORRUPT, "what the last import left in database '%s' cannot be read", t->database);
+        rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "what the last import left in database '%s' cannot be read",
+                      t->database);
     else if (strcmp(source, t->source) != 0)
         rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "another import into database '%s' has not finished (%.100s)",
                       t->database, source);
@@ -129,10 +136,12 @@ static enum cht_rc find_marker(struct cht_target *t, struct cht_buf *b, struct c
     if (rc != CHT_OK)
         return rc;
     rc = cht_buf_reserve(&text, b->len + 4, err);
-    if (rc == CHT_OK && (!cht_flat_parse(&f, (const char *)b->data, b->len) ||
-                         !cht_flat_string(&f, "value", &value, &value_n) || !cht_flat_number(&f, "key", &key) ||
-                         !cht_b64_decode(text.data, value, value_n, &text.len)))
-        rc = CHT_FAIL(err, CHT_CORRUPT, "what the last import left in database '%s' cannot be read", t->database);
+    if (rc == CHT_OK &&
+        (!cht_flat_parse(&f, (const char *)b->data, b->len) ||
+         !cht_flat_string(&f, "value", &value, &value_n) || !cht_flat_number(&f, "key", &key) ||
+         !cht_b64_decode(text.data, value, value_n, &text.len)))
+        rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "what the last import left in database '%s' cannot be read",
+                      t->database);
     if (rc == CHT_OK)
         rc = take_state(t, key, (const char *)text.data, text.len, err);
     cht_buf_free(&text);
@@ -152,7 +161,8 @@ enum cht_rc cht_target_open(struct cht_target *t, const struct cht_target_config
         rc = look(t, &b, err);
     if (rc == CHT_OK)
         rc = find_marker(t, &b, err);
-    if (rc == CHT_OK && !t->resumed && !cfg->merge && (t->had_pairs > 0 || t->had_values > 0))
+    t->occupied = rc == CHT_OK && !t->resumed && !cfg->merge && (t->had_pairs > 0 || t->had_values > 0);
+    if (t->occupied)
         rc = CHT_FAIL(err, CHT_DATABASE_BUSY,
                       "database '%s' is not empty (%" PRIu64 " pairs, %" PRIu64
                       " values): --merge adds to it, under keys of their own",
@@ -172,7 +182,10 @@ void cht_target_close(struct cht_target *t)
 
 /* ---- batches --------------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc no_memory(struct cht_err *err) { return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a batch"); }
+static enum cht_rc no_memory(struct cht_err *err)
+{
+    return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a batch");
+}
 
 /* The operation that writes the marker. */
 static enum cht_rc add_marker(struct cht_target *t, struct cht_err *err)
@@ -188,7 +201,8 @@ static enum cht_rc add_marker(struct cht_target *t, struct cht_err *err)
     char *text = ok ? json_dumps(o, JSON_COMPACT) : NULL;
     size_t n = text != NULL ? strlen(text) : 0;
     static const char head[] = "{\"op\":\"pair_put\",\"pair\":\"" CHT_TARGET_MARKER_B64 "\",\"value\":\"";
-    ok = text != NULL && cht_buf_reserve(&t->batch, t->batch.len + sizeof head + cht_b64_encoded(n) + 8, NULL) == CHT_OK;
+    ok = text != NULL &&
+         cht_buf_reserve(&t->batch, t->batch.len + sizeof head + cht_b64_encoded(n) + 8, NULL) == CHT_OK;
     if (ok) {
         (void)buf_add(&t->batch, head, sizeof head - 1); /* there is room, as for the others */
         t->batch.len += cht_b64_encode((char *)t->batch.data + t->batch.len, (const uint8_t *)text, n);
@@ -285,12 +299,14 @@ static enum cht_rc add(struct cht_target *t, const char *head, const char *text,
 static enum cht_rc moved(const struct cht_target *t, uint64_t *key, struct cht_err *err)
 {
     if (*key > CHT_KEY_MAX - t->offset)
-        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64, *key, t->offset);
+        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64, *key,
+                        t->offset);
     *key += t->offset;
     return CHT_OK;
 }
 
-enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n, struct cht_err *err)
+enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n,
+                             struct cht_err *err)
 {
     char head[80];
     enum cht_rc rc = moved(t, &key, err);
@@ -301,7 +317,8 @@ enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *tex
     return add(t, head, text, n, "\"}\n", err);
 }
 
-enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key, struct cht_err *err)
+enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key,
+                            struct cht_err *err)
 {
     char tail[48];
     enum cht_rc rc = moved(t, &key, err);

@@ -21,7 +21,7 @@ struct cht_target_state {
     uint64_t position, line; /* the source's */
     uint64_t pairs, values;  /* written */
     uint64_t undecoded;
-    bool second; /* the second of two parts of the source */
+    bool second;  /* the second of two parts of the source */
     char *cursor; /* owned; of the source; NULL: none */
 };
 
@@ -31,7 +31,8 @@ struct cht_target {
     char source[160];          /* what is imported */
     uint64_t shards, reserved, offset;
     uint64_t had_pairs, had_values;
-    bool resumed;            /* the marker was there */
+    bool resumed;                  /* the marker was there */
+    bool occupied;                 /* it was not, the database is not empty, and this is no merge */
     struct cht_target_state state; /* written with the next batch */
     struct cht_buf batch;          /* owned */
     uint64_t ops, max_ops, max_bytes;
@@ -46,14 +47,16 @@ struct cht_target_config {
     uint64_t shards; /* of a database that is made; 0: the server's choice */
 };
 /* Looks at the database, makes it if need be, and finds out whether an import of this source is to go on. CHT_DATABASE_BUSY
- * where it is not empty, or another import has not finished. Close it in any case. */
+ * where another import has not finished, or the database is not empty (`occupied`). Close it in any case. */
 enum cht_rc cht_target_open(struct cht_target *t, const struct cht_target_config *cfg, struct cht_err *err);
 void cht_target_close(struct cht_target *t);
 /* Reserves keys 1 to last_key, unless that has been done. */
 enum cht_rc cht_target_begin(struct cht_target *t, uint64_t last_key, struct cht_err *err);
 /* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED where a key cannot be moved. */
-enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n, struct cht_err *err);
-enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key, struct cht_err *err);
+enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n,
+                             struct cht_err *err);
+enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key,
+                            struct cht_err *err);
 static inline bool cht_target_full(const struct cht_target *t)
 {
     return t->ops >= t->max_ops || t->batch.len >= t->max_bytes;
