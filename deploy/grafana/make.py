@@ -40,7 +40,10 @@ ROWS = [
         ("Read-only databases", "1 after a disk fault, until a restart.", "none",
          [("cheetah_database_read_only{%s}" % D, "{{instance}} {{database}}")]),
         ("Checksum failures", "Stored bytes that were found damaged. Anything but 0 is for today.", "none",
-         [("cheetah_corrupt_values_total{%s}" % D, "{{instance}} {{database}}")]),
+         [("cheetah_corrupt_values_total{%s}" % D, "{{instance}} {{database}}"),
+          ("cheetah_scrub_bad_pages_total{%s}" % I, "{{instance}} scrub")]),
+        ("Background scrub", "Bytes of files compared with their sums; how often all were is the second line.", "Bps",
+         [(rate("cheetah_scrub_bytes_total"), "{{instance}}"), ("cheetah_scrub_passes_total{%s}" % I, "{{instance}} passes")]),
     ]),
     ("Requests", [
         ("Requests", "By route.", "reqps", [(by("route, method", rate("cheetah_http_requests_total")), "{{method}} {{route}}")]),

@@ -244,10 +244,17 @@ struct cht_shard_stat {
 enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *ctx, const struct cht_shard_stat *),
                              void *ctx, struct cht_err *err);
 
-/* Compares every page of the files with its sum, at most bytes_per_second (0: as fast as it goes); a slow
- * background scrub calls it. bad is the number of pages that failed; the message names the first. */
-enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad,
-                            struct cht_err *err);
+/* Compares every page of the files with its sum; a slow background scrub calls it. It goes on behind a page that fails;
+ * CHT_CANCELLED where `stop` said so, CHT_IO where a file could not be read. Writers wait for a few pages at a time. */
+struct cht_scrub {
+    uint64_t bytes_per_second; /* at most; 0: as fast as it goes */
+    bool (*stop)(void *ctx);   /* asked every 256 KiB and ten times a second; NULL: never */
+    void *ctx;
+    uint64_t bytes;       /* out: compared */
+    uint64_t bad;         /* out: pages that failed */
+    struct cht_err first; /* out: names the first of them */
+};
+enum cht_rc cht_store_scrub(struct cht_store *s, struct cht_scrub *scrub, struct cht_err *err);
 
 /* Offline verification of a data directory set: every checksum, structure and reference. Only reads. fn is called
  * for each finding ("where": file and offset). CHT_OK and *findings == 0 when all is well. */

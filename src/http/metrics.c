@@ -1,6 +1,7 @@
 /* metrics: see metrics.h. */
 #include "http/metrics.h"
 
+#include "http/scrub.h"
 #include "http/server.h"
 
 #include "base/alloc.h"
@@ -152,6 +153,9 @@ static void print_service(struct server *s, struct out *o)
 {
     uint64_t aborted = 0, resident, cpu, files;
     struct reduce_cache_stats cache;
+    struct scrub_stats scrub = {0};
+    if (atomic_load_explicit(&s->state, memory_order_acquire) != SERVER_STARTING)
+        scrub_read_stats(s->scrub, &scrub);
     reduce_cache_read_stats(s->cache, &cache);
     for (unsigned i = 0; i < s->worker_count; i++)
         aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
@@ -173,6 +177,10 @@ static void print_service(struct server *s, struct out *o)
         cache.dropped);
     one(o, "reduce_cache_entries", "gauge", "Answers of aggregates kept.", cache.answers);
     one(o, "reduce_cache_bytes", "gauge", "Memory of kept answers and their watches.", cache.bytes);
+    one(o, "scrub_bytes_total", "counter", "Bytes of files compared with their sums in the background.",
+        scrub.bytes);
+    one(o, "scrub_passes_total", "counter", "Passes over the files of all databases.", scrub.passes);
+    one(o, "scrub_bad_pages_total", "counter", "Damaged pages seen, again in every pass.", scrub.bad);
     one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", log_dropped(s->log));
     one(o, "resident_bytes", "gauge", "Resident memory.", resident);
     one(o, "open_files", "gauge", "Open descriptors, at most 4096 counted.", files);

@@ -37,6 +37,7 @@ struct server {
     struct log *log;                 /* borrowed */
     struct cht_env *env;             /* set when the environment is open, before SERVER_READY */
     struct dbs *dbs;                 /* likewise */
+    struct scrub *scrub;             /* borrowed, set before server_ready; NULL: none runs */
     _Atomic(struct access *) access; /* NULL without tokens */
     _Atomic int state;               /* enum server_state */
     unsigned port;

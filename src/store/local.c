@@ -18,6 +18,7 @@
 
 #define VERIFY_STEP (1u << 20) /* of a large value, in one locked section */
 #define SCRUB_STEP 64u         /* pages */
+#define SCRUB_NAP_NS UINT64_C(100000000)
 
 static enum cht_rc copy_out(const uint8_t *p, uint32_t n, struct cht_buf *out, struct cht_err *err)
 {
@@ -377,7 +378,7 @@ static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const s
 /* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
  * written, they may differ for a moment: such a page is looked at again with nothing else going on. */
 static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf,
-                               uint64_t first, uint64_t *bad, struct cht_err *err)
+                               uint64_t first, struct cht_scrub *scrub, struct cht_err *err)
 {
     uint8_t buf[CHT_PAGE];
     cht_committer_pause(db->committer, false);
@@ -395,8 +396,8 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
         }
         if (rc == CHT_CORRUPT) {
             atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
-            if ((*bad)++ == 0 && err != NULL)
-                *err = local;
+            if (scrub->bad++ == 0)
+                scrub->first = local;
         } else if (rc != CHT_OK) {
             cht_committer_resume(db->committer, false);
             if (err != NULL)
@@ -408,24 +409,35 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
     return CHT_OK;
 }
 
-static enum cht_rc local_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad,
-                               struct cht_err *err)
+/* Sleeps until so many bytes may have been compared. True if the caller wants no more. */
+static bool scrub_rest(struct cht_scrub *scrub, uint64_t start)
+{
+    for (;;) {
+        if (scrub->stop != NULL && scrub->stop(scrub->ctx))
+            return true;
+        uint64_t rate = scrub->bytes_per_second, now = cht_now_ns() - start;
+        uint64_t due = rate == 0 ? 0 : (uint64_t)((double)scrub->bytes / (double)rate * 1e9);
+        if (due <= now)
+            return false;
+        cht_sleep_ns(due - now < SCRUB_NAP_NS ? due - now : SCRUB_NAP_NS);
+    }
+}
+
+static enum cht_rc local_scrub(struct cht_store *s, struct cht_scrub *scrub, struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
-    uint64_t start = cht_now_ns(), done = 0;
-    *bad = 0;
+    uint64_t start = cht_now_ns();
+    scrub->bytes = scrub->bad = 0;
     for (unsigned i = 0; i < db->nshards; i++) {
         for (int k = 0; k < CHT_PF_KINDS; k++) {
             struct cht_pagefile *pf = db->shards[i].pf[k];
             for (uint64_t p = 0; p < pf->home_pages; p += SCRUB_STEP) {
-                enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, bad, err);
+                enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, scrub, err);
                 if (rc != CHT_OK)
                     return rc;
-                done += SCRUB_STEP * CHT_PAGE;
-                uint64_t due = bytes_per_second == 0 ? 0 : done * 1000 / bytes_per_second * 1000000,
-                         now = cht_now_ns() - start;
-                if (due > now)
-                    cht_sleep_ns(due - now);
+                scrub->bytes += SCRUB_STEP * CHT_PAGE;
+                if (scrub_rest(scrub, start))
+                    return CHT_FAIL(err, CHT_CANCELLED, "the scrub was stopped");
             }
         }
     }

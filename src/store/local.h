@@ -34,7 +34,7 @@ struct cht_store_ops {
                            struct cht_err *);
     enum cht_rc (*shards)(struct cht_store *, void (*)(void *, const struct cht_shard_stat *), void *,
                           struct cht_err *);
-    enum cht_rc (*scrub)(struct cht_store *, uint64_t, uint64_t *, struct cht_err *);
+    enum cht_rc (*scrub)(struct cht_store *, struct cht_scrub *, struct cht_err *);
     enum cht_rc (*scan_open)(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
                              struct cht_err *);
     enum cht_rc (*scan_next)(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,

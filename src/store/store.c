@@ -83,10 +83,9 @@ enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *, const struc
     return s->ops->shards(s, fn, ctx, err);
 }
 
-enum cht_rc cht_store_scrub(struct cht_store *s, uint64_t bytes_per_second, uint64_t *bad,
-                            struct cht_err *err)
+enum cht_rc cht_store_scrub(struct cht_store *s, struct cht_scrub *scrub, struct cht_err *err)
 {
-    return s->ops->scrub(s, bytes_per_second, bad, err);
+    return s->ops->scrub(s, scrub, err);
 }
 
 enum cht_rc cht_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out,

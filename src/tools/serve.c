@@ -1,6 +1,7 @@
 /* serve: `cheetah-db serve`: HTTP (src/http) and the line protocol (src/tcp) over the same databases. The order of a life: configuration -> log -> ports -> databases -> ready -> signal -> drain ->
  * connections end -> checkpoint -> exit.
  */
+#include "http/scrub.h"
 #include "http/server.h"
 #include "tcp/server.h"
 #include "tools/tools.h"
@@ -21,7 +22,8 @@ struct service {
     struct tcp_server *line; /* NULL: off */
     struct cht_env *env;
     struct dbs *dbs;
-    char *dir_text; /* owned: --data cut at its commas */
+    struct scrub *scrub; /* NULL: off */
+    char *dir_text;      /* owned: --data cut at its commas */
     const char *dirs[DIRS_MAX];
     size_t dir_count;
 };
@@ -181,6 +183,8 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     tcp_free(v->line); /* the counters were asked for until now */
     v->line = NULL;
     v->server = NULL;
+    scrub_stop(v->scrub);
+    v->scrub = NULL;
     dbs_free(v->dbs);
     v->dbs = NULL;
     enum cht_rc rc = cht_env_close(v->env, err);
@@ -246,7 +250,10 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
         rc = open_databases(v, err);
     if (rc == CHT_OK && v->line != NULL)
         rc = tcp_ready(v->line, v->dbs, err);
+    if (rc == CHT_OK && v->conf.scrub_bytes_per_second > 0)
+        rc = scrub_start(v->dbs, v->log, v->conf.scrub_bytes_per_second, &v->scrub, err);
     if (rc == CHT_OK) {
+        v->server->scrub = v->scrub;
         server_ready(v->server, v->env, v->dbs);
         log_say(v->log, LOG_INFO, "ready", "version " CHEETAH_VERSION);
         wait_for_end(v);
@@ -260,6 +267,8 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     v->server = NULL;
     tcp_free(v->line);
     v->line = NULL;
+    scrub_stop(v->scrub);
+    v->scrub = NULL;
     dbs_free(v->dbs);
     if (v->env != NULL)
         (void)cht_env_close(v->env, NULL); /* the first failure is the one to tell */

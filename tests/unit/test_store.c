@@ -576,10 +576,11 @@ static void test_sweep(void **state)
     }
     assert_int_equal(total, 89); /* 111, 121, ... 991 */
     cht_scan_close(sc);
-    uint64_t bad = 1;
+    struct cht_scrub scrub = {.bad = 1};
     assert_int_equal(cht_store_checkpoint(s, &err), CHT_OK);
-    assert_int_equal(cht_store_scrub(s, 0, &bad, &err), CHT_OK);
-    assert_int_equal(bad, 0);
+    assert_int_equal(cht_store_scrub(s, &scrub, &err), CHT_OK);
+    assert_int_equal(scrub.bad, 0);
+    assert_true(scrub.bytes > 0);
 }
 
 int main(void)

@@ -1,0 +1,144 @@
+/* scrub: see scrub.h. */
+#include "http/scrub.h"
+
+#include "base/alloc.h"
+#include "os/thread.h"
+
+#include <string.h>
+
+#define SCRUB_PAUSE_NS UINT64_C(60000000000)
+
+struct scrub {
+    struct dbs *dbs;
+    struct log *log;
+    uint64_t rate;
+    struct cht_thread thread;
+    struct cht_mutex mu;
+    struct cht_cond cond;
+    bool up;
+    _Atomic bool stop;
+    _Atomic uint64_t bytes, passes, bad;
+};
+
+/* A snapshot of the names: holding all databases for a pass would keep them from being dropped. */
+struct names {
+    char (*name)[65];
+    size_t n, cap;
+};
+
+struct pass {
+    struct scrub *s;
+    struct database *db;
+};
+
+static void add_name(void *ctx, struct database *d)
+{
+    struct names *l = ctx;
+    if (l->n == l->cap) {
+        size_t cap = l->cap == 0 ? 16 : 2 * l->cap;
+        void *p = cht_realloc(l->name, cap * sizeof *l->name);
+        if (p == NULL)
+            return; /* in the next pass */
+        l->name = p;
+        l->cap = cap;
+    }
+    memcpy(l->name[l->n++], d->name, sizeof d->name);
+}
+
+static bool stopped(void *ctx)
+{
+    const struct pass *p = ctx;
+    return atomic_load_explicit(&p->s->stop, memory_order_relaxed) ||
+           atomic_load_explicit(&p->db->dropping, memory_order_relaxed);
+}
+
+static void scrub_database(struct scrub *s, const char *name)
+{
+    struct cht_err err = {0};
+    struct pass pass = {.s = s, .db = dbs_get(s->dbs, name)};
+    if (pass.db == NULL)
+        return; /* dropped meanwhile */
+    struct cht_scrub scrub = {.bytes_per_second = s->rate, .stop = stopped, .ctx = &pass};
+    enum cht_rc rc = cht_store_scrub(pass.db->store, &scrub, &err);
+    atomic_fetch_add_explicit(&s->bytes, scrub.bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->bad, scrub.bad, memory_order_relaxed);
+    if (scrub.bad > 0)
+        log_say(s->log, LOG_ERROR, "scrub_found", "%s: %llu damaged pages; the first: %s", name,
+                (unsigned long long)scrub.bad, scrub.first.msg);
+    if (rc != CHT_OK && rc != CHT_CANCELLED)
+        log_say(s->log, LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
+    dbs_put(pass.db);
+}
+
+static bool is_stopped(struct scrub *s) { return atomic_load_explicit(&s->stop, memory_order_acquire); }
+
+static void *scrub_main(void *arg)
+{
+    struct scrub *s = arg;
+    while (!is_stopped(s)) {
+        struct names l = {0};
+        dbs_each(s->dbs, add_name, &l);
+        for (size_t i = 0; i < l.n && !is_stopped(s); i++)
+            scrub_database(s, l.name[i]);
+        cht_free(l.name);
+        if (!is_stopped(s))
+            atomic_fetch_add_explicit(&s->passes, 1, memory_order_relaxed);
+        cht_mutex_lock(&s->mu);
+        if (!is_stopped(s))
+            (void)cht_cond_wait_ns(&s->cond, &s->mu,
+                                   SCRUB_PAUSE_NS); /* a wake-up that is too early does no harm */
+        cht_mutex_unlock(&s->mu);
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc scrub_start(struct dbs *dbs, struct log *log, uint64_t bytes_per_second, struct scrub **out,
+                        struct cht_err *err)
+{
+    struct scrub *s = cht_calloc(1, sizeof *s);
+    if (s == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the scrub");
+    s->dbs = dbs;
+    s->log = log;
+    s->rate = bytes_per_second;
+    enum cht_rc rc = cht_mutex_init(&s->mu, err);
+    if (rc == CHT_OK)
+        rc = cht_cond_init(&s->cond, err);
+    if (rc == CHT_OK)
+        rc = cht_thread_start(&s->thread, "cht-scrub", scrub_main, s, err);
+    s->up = rc == CHT_OK;
+    if (rc != CHT_OK) {
+        scrub_stop(s);
+        return rc;
+    }
+    *out = s;
+    return CHT_OK;
+}
+
+void scrub_read_stats(const struct scrub *s, struct scrub_stats *out)
+{
+    *out = (struct scrub_stats){0};
+    if (s == NULL)
+        return;
+    out->bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
+    out->passes = atomic_load_explicit(&s->passes, memory_order_relaxed);
+    out->bad = atomic_load_explicit(&s->bad, memory_order_relaxed);
+}
+
+void scrub_stop(struct scrub *s)
+{
+    if (s == NULL)
+        return;
+    if (s->up) {
+        cht_mutex_lock(&s->mu);
+        atomic_store_explicit(&s->stop, true, memory_order_release);
+        cht_cond_broadcast(&s->cond);
+        cht_mutex_unlock(&s->mu);
+        cht_thread_join(&s->thread);
+    }
+    cht_cond_fini(&s->cond);
+    cht_mutex_fini(&s->mu);
+    cht_free(s);
+}

@@ -1,0 +1,25 @@
+/* scrub: a thread that compares the files of all open databases with their sums, slowly, over and over, so that a page that
+ * rots is known of while there is still a backup that is good. What it finds goes to the log and into the metrics.
+ */
+#pragma once
+
+#include "http/dbs.h"
+#include "http/log.h"
+
+#include <stdatomic.h>
+
+struct scrub;
+
+struct scrub_stats {
+    uint64_t bytes;  /* compared */
+    uint64_t passes; /* over all databases */
+    uint64_t bad;    /* pages that failed, again in every pass */
+};
+
+/* Not before SCRUB_PAUSE after the last pass the next begins. Borrows dbs and log. */
+enum cht_rc scrub_start(struct dbs *dbs, struct log *log, uint64_t bytes_per_second, struct scrub **out,
+                        struct cht_err *err);
+/* Any thread. NULL: all 0. */
+void scrub_read_stats(const struct scrub *s, struct scrub_stats *out);
+/* Within a fraction of a second; joins the thread. NULL is legal. */
+void scrub_stop(struct scrub *s);
