@@ -1,6 +1,7 @@
 """compose, Kubernetes, systemd, Dockerfile, shell scripts: parsed, and held against each other and the program's options."""
 import os
 import re
+import shlex
 import signal
 
 import pytest
@@ -127,6 +128,26 @@ def test_systemd_unit_verifies(tmp_path):
     assert run(program, "verify", "--man=no", str(unit)) == ""
     assert run(program, "security", "--offline=true", "--threshold=20", str(unit), code=None).rstrip().endswith("OK 🙂")
     assert "exposure level" in run(program, "security", "--offline=true", "--threshold=20", str(unit))
+
+
+def test_systemd_backup_units(launch, tmp_path):
+    """They verify, and their command makes a backup."""
+    program = tool("systemd-analyze")
+    for name in ("cheetah-db-backup@.service", "cheetah-db-backup@.timer"):
+        text = text_of("deploy", "systemd", name).replace("/usr/local/bin/cheetah-db", harness.BINARY)
+        (tmp_path / name).write_text(text)
+    for name in ("cheetah-db-backup@default.service", "cheetah-db-backup@default.timer"):
+        assert run(program, "verify", "--man=no", str(tmp_path / name)) == ""
+    server = launch()
+    unit = text_of("deploy", "systemd", "cheetah-db-backup@.service")
+    values = {"${FOLDER}": str(tmp_path / "backups"), "${SERVER}": "http://127.0.0.1:%d" % server.port, "%i": "default"}
+    for key in ("ExecStart", "ExecStartPost"):
+        (command,) = re.findall(r"^%s=(.*)$" % key, unit, re.M)
+        for old, new in values.items():
+            command = command.replace(old, new)
+        run(*shlex.split(command.replace("/usr/local/bin/cheetah-db", harness.BINARY)))
+    (made,) = os.listdir(tmp_path / "backups")
+    assert made.startswith("default-") and made.endswith(".cheetah")
 
 
 def test_systemd_system_calls(tmp_path):
