@@ -134,7 +134,7 @@ static enum cht_rc take_frame(struct cht_backup_parser *p, struct cht_err *err)
         wrong = begin_file(p, &f);
         break;
     case CHT_FRAME_DATA:
-        if (f.at < p->at || f.at > p->size || f.len > p->size - f.at)
+        if (f.len == 0 || f.at < p->at || f.at > p->size || f.len > p->size - f.at)
             wrong = "data outside of its file";
         p->at = f.at + f.len;
         break;

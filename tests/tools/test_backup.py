@@ -270,6 +270,8 @@ def test_slow_client(launch, tmp_path):
         wait_for(lambda: sum(writers.acknowledged) > seen + 20, 60, "writers beside a stalled backup")
     assert client.get("/databases/default/backup").status == 409
     assert client.get("/databases/default/backup").code == "database_busy"
+    server.client(db="other", check=False).upsert(b"a", b"b")
+    backup(server, tmp_path / "other", database="other")  # another database is free to have one
     writers.stop()
     body, whole = unchunk(read_rest(sock, first))
     sock.close()
@@ -506,6 +508,28 @@ def test_damaged_server(launch, tmp_path):
         file.seek(3 * 4096 + 17)
         file.write(byte)
     backup(server, tmp_path)
+
+
+def test_damaged_value(launch, tmp_path):
+    """Damage that only the check of the restored database can see: no database, or with --keep one to look into."""
+    server = launch("--durability", "os", "--shards", "1")
+    client = server.client(check=False)
+    client.put_all({b"good": b"untouched", b"bad": b"the quick brown fox" * 50})
+    assert client.post("/databases/default/checkpoint").status == 200
+    values = os.path.join(server.data, "default", "shard-000", "values")
+    with open(values, "r+b") as file:
+        at = file.read().index(b"the quick brown fox")
+        file.seek(at + 300)
+        file.write(b"!")
+    info = backup(server, tmp_path)
+    data = tmp_path / "data"
+    done = tool("restore", info["file"], "--data", data, check=3)
+    assert re.search("found [1-9] faults", done.stderr) and "removed" in done.stderr and "values:" in done.stderr
+    assert tool("list", "--data", data, check=0).stdout == ""
+    tool("restore", info["file"], "--data", data, "--keep", check=3)
+    copy = launch(data=str(data)).client(check=False)
+    assert b"untouched" in [copy.read(key) for _, key in copy.scan(b"good")]
+    assert copy.get("/pairs/bad", exact="true", values="true").status in (200, 500)
 
 
 # ---- who may, and how it looks --------------------------------------------------------------------------------------------
