@@ -13,7 +13,6 @@
 struct asking {
     struct cht_store *store;
     struct cht_buf buf;
-    double p[256];
     uint32_t tokens[255];
     struct lm_candidate ranked[255];
     struct cht_entry entries[BATCH];
@@ -32,7 +31,8 @@ static enum cht_rc rank(struct asking *a, struct lm_context *c, struct cht_err *
         rc = CHT_OK;
     for (uint32_t i = 0; i < head.n && rc == CHT_OK; i++) {
         const uint8_t *r = head.records + (size_t)i * PAYLOAD_TOPK_RECORD;
-        a->ranked[i] = (struct lm_candidate){payload_get32(r), r[4], (uint8_t)(order + 1), a->p[r[4]]};
+        a->ranked[i] =
+            (struct lm_candidate){payload_get32(r), r[4], (uint8_t)(order + 1), lm_dequantize(r[4])};
     }
     c->ranked = a->ranked;
     c->ranked_n = head.n;
@@ -117,8 +117,6 @@ enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,
             cfg.after = (struct cht_str){after.data, VECTOR_PREFIX + q->after.n};
         }
         a->store = s;
-        for (unsigned i = 0; i < 256; i++)
-            a->p[i] = lm_dequantize((uint8_t)i);
         rc = cht_scan_open(s, &cfg, &scan, err);
         if (rc == CHT_OK)
             rc = scan_all(a, scan, q, fn, ctx, more, err);

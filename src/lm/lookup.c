@@ -6,6 +6,8 @@
 
 #include "base/alloc.h"
 
+#define FEW 64u /* candidates that are sorted by insertion */
+
 static bool worse(const struct lm_candidate *a, const struct lm_candidate *b)
 {
     return a->p != b->p ? a->p < b->p : a->token > b->token;
@@ -51,6 +53,19 @@ enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, con
         return CHT_OK;
     *head = (struct payload){0};
     return lm_malformed(name, size, topk ? "topk list" : "probabilities", err);
+}
+
+bool lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str name = {text, lm_prefix("prob", order, text)};
+    memcpy(text + name.n, hash, LM_HASH_SIZE);
+    name.n += LM_HASH_SIZE;
+    uint64_t key;
+    uint32_t size;
+    if (cht_store_pair_value(s, name, &key, NULL, &size, NULL) != CHT_OK)
+        return false;
+    return size == 4 + n * PAYLOAD_PROBS_RECORD; /* version 1: a topk list is short */
 }
 
 int lm_lookup_token(const struct payload *probs, uint32_t token)
@@ -110,8 +125,17 @@ enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struc
 
 void lm_best_sort(struct lm_best *b)
 {
-    if (b->n > 1)
+    if (b->n > FEW) {
         qsort(b->c, b->n, sizeof *b->c, best_first);
+        return;
+    }
+    for (size_t i = 1; i < b->n; i++) {
+        struct lm_candidate x = b->c[i];
+        size_t at = i;
+        for (; at > 0 && worse(&b->c[at - 1], &x); at--)
+            b->c[at] = b->c[at - 1];
+        b->c[at] = x;
+    }
 }
 
 void lm_best_free(struct lm_best *b)

@@ -11,8 +11,9 @@ enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, con
                       struct cht_buf *buf, struct payload *head, struct cht_err *err);
 /* q of the token in a probabilities payload (ascending); -1: not there. */
 int lm_lookup_token(const struct payload *probs, uint32_t token);
-/* The highest order with a prob: or topk: entry, 0 if there is none; `asked` itself where it is not 0 (1..8 or
- * CHT_INVALID_ARGUMENT). */
+/* True where the context's probabilities are no more than the n entries of its topk list: reads the size only. */
+bool lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n);
+/* The highest order with a prob: or topk: entry, 0 if there is none; where `asked` is not 0 that, at most 8. */
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err);
 
 /* The k best candidates of any number that are offered: p descending, then token ascending. Zero-initialise with k. */

@@ -14,7 +14,6 @@ struct asking {
     unsigned k, top; /* top: the deepest order that is asked for */
     struct cht_buf buf;
     struct lm_best best;
-    double p[256]; /* dequantized */
     struct cht_err *err;
 };
 
@@ -33,7 +32,7 @@ static enum cht_rc offer(struct asking *a, const struct payload *head, size_t re
     enum cht_rc rc = CHT_OK;
     for (uint32_t i = 0; i < head->n && rc == CHT_OK; i++) {
         const uint8_t *r = head->records + (size_t)i * record;
-        struct lm_candidate c = {payload_get32(r), r[4], (uint8_t)order, a->p[r[4]]};
+        struct lm_candidate c = {payload_get32(r), r[4], (uint8_t)order, lm_dequantize(r[4])};
         rc = lm_best_offer(&a->best, &c, a->err);
     }
     return rc;
@@ -47,7 +46,8 @@ static enum cht_rc best_of(struct asking *a, struct lm_prediction *p)
     enum cht_rc rc = lm_lookup(a->store, "topk", p->order, p->hash, &a->buf, &topk, a->err);
     if (rc == CHT_OK)
         rc = offer(a, &topk, PAYLOAD_TOPK_RECORD, p->order);
-    if (rc == CHT_OK && topk.n < a->k) {
+    if (rc == CHT_OK && topk.n < a->k &&
+        !(topk.n > 0 && lm_lookup_all(a->store, p->order, p->hash, topk.n))) {
         rc = lm_lookup(a->store, "prob", p->order, p->hash, &a->buf, &probs, a->err);
         if (rc == CHT_OK && probs.n > 0) {
             a->best.n = 0;
@@ -84,7 +84,7 @@ static enum cht_rc blend_level(struct asking *a, const struct payload *probs, un
     enum cht_rc rc = CHT_OK;
     for (uint32_t i = 0; i < probs->n && rc == CHT_OK; i++) {
         const uint8_t *r = probs->records + (size_t)i * PAYLOAD_PROBS_RECORD;
-        struct lm_candidate c = {payload_get32(r), r[4], (uint8_t)order, mass * a->p[r[4]]};
+        struct lm_candidate c = {payload_get32(r), r[4], (uint8_t)order, mass * lm_dequantize(r[4])};
         if (lm_vocab_find(seen, c.token) != NULL)
             continue;
         rc = lm_best_offer(&a->best, &c, a->err);
@@ -131,14 +131,16 @@ enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
     struct asking a = {.store = s, .q = q, .k = q->k > 0 ? q->k : LM_K_DEFAULT, .err = err};
     if (a.k > LM_K_MAX)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "k %u; 1 to %u are possible", a.k, LM_K_MAX);
-    enum cht_rc rc = lm_highest_order(s, q->max_order, &a.top, err);
+    enum cht_rc rc = CHT_OK;
+    if (q->max_order == 0 && q->mode != LM_PREDICT_LEVELS)
+        a.top = LM_ORDER_MAX; /* orders that are not there cost a look each, less than finding the highest */
+    else
+        rc = lm_highest_order(s, q->max_order, &a.top, err);
     if (rc != CHT_OK)
         return rc;
     if (a.top > q->n + 1)
         a.top = (unsigned)q->n + 1;
     a.best.k = a.k;
-    for (unsigned i = 0; i < 256; i++)
-        a.p[i] = lm_dequantize((uint8_t)i);
     rc = q->mode == LM_PREDICT_BLEND ? blend(&a, fn, ctx) : by_level(&a, fn, ctx);
     cht_buf_free(&a.buf);
     lm_best_free(&a.best);

@@ -14,6 +14,15 @@ static double discount(double d, double factor, double n, double more, double ot
     return below == 0.0 ? otherwise : d - factor * more / below;
 }
 
+static double dequantized[256];
+
+/* First of all constructors: others may ask. */
+__attribute__((constructor(101))) static void fill_table(void)
+{
+    for (int q = 0; q < 256; q++)
+        dequantized[q] = pow(10.0, LM_QUANT_MIN + ((double)q / 255.0) * (LM_QUANT_MAX - LM_QUANT_MIN));
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 void lm_discounts(const struct lm_count_counts *c, double d[4])
@@ -32,9 +41,6 @@ uint8_t lm_quantize(double p)
     return (uint8_t)rint(clamp01(ratio) * 255.0);
 }
 
-double lm_dequantize(uint8_t q)
-{
-    return pow(10.0, LM_QUANT_MIN + ((double)q / 255.0) * (LM_QUANT_MAX - LM_QUANT_MIN));
-}
+double lm_dequantize(uint8_t q) { return dequantized[q]; }
 
 uint16_t lm_quantize_alpha(double alpha) { return (uint16_t)rint(clamp01(alpha) * 1000.0); }

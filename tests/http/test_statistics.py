@@ -25,7 +25,7 @@ def zipf(seed, tokens, vocabulary=20000):
 @pytest.fixture(scope="module")
 def big():
     """A server with the counts of 400 000 Zipf tokens, order 3 (about 600 000 pairs); nothing is cached."""
-    server = harness.Server("--durability", "os", "--access-log", "false", "--reduce-cache-bytes", "0")
+    server = harness.Server("--durability", "os", "--shards", "3", "--access-log", "false", "--reduce-cache-bytes", "0")
     client, text = server.client(), zipf(1, TOKENS)
     for at in range(0, TOKENS, PART):
         documents = (text[i:i + 50] for i in range(at, at + PART, 50))
@@ -168,7 +168,7 @@ def ask(client, mode="totals", prefix="cnt:", **params):
 
 
 def test_the_cache_is_in_the_metrics(launch):
-    server = launch("--durability", "os")
+    server = launch("--shards", "3", "--durability", "os")
     client = server.client(db="m")
     client.put_all({b"cnt:%d" % i: layouts.counts(1, [(i, 2)]) for i in range(100)})
     names = ("cheetah_reduce_cache_hits_total", "cheetah_reduce_cache_misses_total", "cheetah_reduce_cache_dropped_total",
@@ -187,7 +187,7 @@ def test_the_cache_is_in_the_metrics(launch):
 
 
 def test_the_cache_is_bounded(launch):
-    server = launch("--durability", "os", "--reduce-cache-bytes", "64K")
+    server = launch("--shards", "3", "--durability", "os", "--reduce-cache-bytes", "64K")
     client = server.client()
     client.put_all({b"cnt:%03d" % i: layouts.counts(1, [(i, 2)]) for i in range(300)})
     for i in range(50):

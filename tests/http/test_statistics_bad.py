@@ -70,7 +70,7 @@ def test_orders_out_of_range(counted, order):
 
 def test_a_document_of_a_million_tokens(launch):
     """That many are taken; one more is refused and leaves nothing, not even the documents before it."""
-    server = launch("--durability", "os", "--access-log", "false")
+    server = launch("--shards", "3", "--durability", "os", "--access-log", "false")
     client = server.client()
     tokens = [i % 1000 for i in range(1000000)]
     answer = post(client, ndjson([{"tokens": tokens}]), order="2")
@@ -83,7 +83,7 @@ def test_a_document_of_a_million_tokens(launch):
 
 
 def test_limits_can_be_set(launch):
-    server = launch("--durability", "os", "--max-document-tokens", "10", "--max-ngrams-bytes", "4K")
+    server = launch("--shards", "3", "--durability", "os", "--max-document-tokens", "10", "--max-ngrams-bytes", "4K")
     client = server.client()
     assert post(client, ndjson([{"tokens": list(range(10))}])).status == 200
     before = stored(client)
