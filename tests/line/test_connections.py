@@ -63,6 +63,27 @@ def test_bytes_in_any_pieces(line):
     assert line.answer() == b"SUCCESS,size=7,value=vvvvvvv"
 
 
+def test_every_line_has_one_answer(launch):
+    """Words, numbers and rubbish in any order and any pieces."""
+    server = launch("--durability", "os", "--shards", "1")
+    words = [b"INSERT", b"INSERT:5", b"READ", b"EDIT", b"EDIT:2", b"DELETE", b"PAIR_SET", b"PAIR_GET", b"PAIR_DEL", b"PAIR_SCAN", b"PAIR_REDUCE",
+             b"DATABASE", b"AUTH", b"counts", b"*", b"x", b"x6374", b"1", b"2", b"-1", b"99", b"abc", b"\r", b"\0", b"hello", b"z" * 300]
+    generator = random.Random(3)
+    for _ in range(300):
+        count = generator.randrange(1, 300)
+        text = b"".join(b" ".join(generator.choice(words) for _ in range(generator.randrange(5))) + b"\n" for _ in range(count))
+        with server.line() as line:
+            while text:
+                n = generator.choice([1, 10, 1000, len(text)])
+                line.send(text[:n])
+                text = text[n:]
+            line.socket.shutdown(socket.SHUT_WR)
+            answers = 0
+            while line.answer() is not None:
+                answers += 1
+            assert answers == count
+
+
 def test_large_values(line):
     value = bytes(random.Random(1).choices([byte for byte in range(256) if byte != 10], k=16 << 20))
     assert line.ask(b"INSERT:%d " % len(value) + value) == b"SUCCESS,key=1"

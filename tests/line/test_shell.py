@@ -97,6 +97,16 @@ def test_data_that_is_not_there(tmp_path):
     assert result.returncode == 1 and b"no such data directory" in result.stderr and not (tmp_path / "nowhere").exists()
 
 
+def test_several_directories(tmp_path):
+    both = "%s,%s" % (tmp_path / "one", tmp_path / "two")
+    assert subprocess.run([harness.BINARY, "create", "default", "--shards", "4", "--data", both], timeout=60).returncode == 0
+    text = "".join("INSERT v%d\nPAIR_SET p%d %d\n" % (n, n, n) for n in range(1, 101))
+    assert piped("--data", both, text=text).stdout.count(b"SUCCESS,") == 200
+    assert piped("--data", both, text="PAIR_SCAN p -1\n").stdout.startswith(b"SUCCESS,count=100,items=")
+    result = piped("--data", str(tmp_path / "one"), text="READ 1\n")
+    assert result.returncode in (1, 3) and b"shard" in result.stderr and not result.stdout
+
+
 def test_data_of_a_running_server(launch):
     server = launch()
     result = piped("--data", server.data, text="READ 1\n")
