@@ -292,7 +292,10 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
     }
     if (!body)
         return MHD_YES; /* to be answered in the next call: an answer in this one closes the connection */
-    cht_net_quickack(r->conn != NULL ? r->conn->fd : -1);
+    if (r->conn != NULL && !r->conn->want_ack) {
+        r->conn->want_ack = true;
+        r->w->acks++;
+    }
     if (answered && (expect || length > DRAIN_MAX)) {
         r->early = r->close = true;
         if (r->conn != NULL)
@@ -344,6 +347,12 @@ static bool take_body(struct request *r, const char *data, size_t n)
     return true;
 }
 
+void call_no_ack(struct conn *c)
+{
+    c->w->acks -= c->want_ack;
+    c->want_ack = false;
+}
+
 enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
                              const char *version, const char *data, size_t *n, void **con)
 {
@@ -359,6 +368,8 @@ enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *u
         return ok;
     }
     if (*n > 0) {
+        if (r->conn != NULL)
+            call_no_ack(r->conn);
         bool ok = r->early || take_body(r, data, *n);
         *n = 0;
         return ok ? MHD_YES : MHD_NO;
@@ -432,6 +443,7 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
     if (c == NULL)
         return;
     *context = NULL;
+    call_no_ack(c);
     if (c->linger && !c->killed) {
         int fd = cht_net_dup(c->fd);
         if (fd >= 0)

@@ -83,6 +83,7 @@ struct conn {
     bool linger;  /* was answered before its body was read */
     bool killed;
     bool used;      /* has had a request */
+    bool want_ack;  /* the headers are in and the body is not: counted in w->acks */
     uint64_t since; /* ns: connected, or the last request ended */
     struct cht_peer peer;
 };
@@ -109,6 +110,7 @@ struct worker {
     uint64_t now;     /* this round's time, or later */
     uint64_t wall_at; /* `now` when `wall` was made */
     char wall[24];    /* the date and time of lines of the access log */
+    unsigned acks;    /* connections with want_ack */
     struct cht_rng rng;
     struct metrics metrics;
 };
@@ -155,5 +157,6 @@ void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_R
 void call_connection(void *cls, struct MHD_Connection *mc, void **context,
                      enum MHD_ConnectionNotificationCode what);
 size_t call_unescape(void *cls, struct MHD_Connection *mc, char *s);
+void call_no_ack(struct conn *c);
 /* Hands the access log on where it is long or old enough. */
 void call_flush_log(struct worker *w);

@@ -101,6 +101,18 @@ static void tick(struct worker *w)
     }
 }
 
+/* A client that sends its body in a segment of its own may wait for this before it does (Nagle). Costs a packet, so only
+ * where the body did not come with the headers. */
+static void send_acks(struct worker *w)
+{
+    for (struct conn *c = w->conns; c != NULL && w->acks > 0; c = c->next) {
+        if (!c->want_ack)
+            continue;
+        cht_net_quickack(c->fd);
+        call_no_ack(c);
+    }
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
@@ -120,6 +132,7 @@ static void *worker_main(void *arg)
         w->now = cht_now_ns();
         take_inbox(w);
         (void)MHD_run(w->daemon); /* says no only of a daemon that is not driven from outside */
+        send_acks(w);
         call_flush_log(w);
         if (w->now - last_tick > TICK_NS) {
             last_tick = w->now;

@@ -96,8 +96,8 @@ def main():
     for name, lines, call in (
             ("GET /kv/{key}", ["/kv/%d" % key for key in keys], "wrk.format('GET', line)"),
             ("GET /kv/{key}, raw", ["/kv/%d" % key for key in keys], "wrk.format('GET', line, {Accept='application/octet-stream'})"),
-            ("POST /predict, k=20", [json.dumps({"tokens": text[i:i + 3]}) for i in range(0, 120000, 3)], "wrk.format('POST', '/predict', nil, line)"),
-            ("POST /predict, k=1", [json.dumps({"tokens": text[i:i + 3], "k": 1}) for i in range(0, 120000, 3)], "wrk.format('POST', '/predict', nil, line)"),
+            ("POST /predict, k=20", [json.dumps({"tokens": text[i:i + 3], "k": 20, "max_order": 3, "mode": "deepest"}) for i in range(0, 120000, 3)], "wrk.format('POST', '/predict', nil, line)"),
+            ("POST /predict, tokens only", [json.dumps({"tokens": text[i:i + 3]}) for i in range(0, 120000, 3)], "wrk.format('POST', '/predict', nil, line)"),
             ("a hit of counts-of-counts", ["/reduce/counts-of-counts/cnt:"], "wrk.format('GET', line)")):
         path = os.path.join(folder.name, "%d" % len(cases))
         with open(path + ".txt", "w", encoding="ascii") as file:
