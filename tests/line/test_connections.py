@@ -1,5 +1,4 @@
 """Connections: pipelining, bytes in any pieces, limits, tokens, time-outs, clients that do not read, metrics, the end."""
-import os
 import random
 import signal
 import socket
@@ -462,8 +461,8 @@ def test_kill_during_bursts_loses_nothing_acknowledged(launch):
             assert answer == b"SUCCESS,size=9,value=v%08d" % acknowledged[key]
 
 
-@pytest.mark.skipif(not os.path.exists("/usr/bin/nc") and not os.path.exists("/bin/nc"), reason="no nc")
-def test_netcat(server):
-    text = "DATABASE netcat\r\nINSERT hello\r\nREAD 1\r\nEXIT\r\n"
-    result = subprocess.run(["nc", "-w", "5", "127.0.0.1", str(server.line_port)], input=text.encode(), capture_output=True, timeout=30)
-    assert result.stdout == b"SUCCESS,database_changed_to_netcat\nSUCCESS,key=1\nSUCCESS,size=5,value=hello\n"
+def test_a_script_with_crlf(server):
+    """What telnet and netcat send."""
+    with server.line() as line:
+        line.send(b"DATABASE crlf\r\nINSERT hello\r\nREAD 1\r\nEXIT\r\n")
+        assert [line.answer() for _ in range(4)] == [b"SUCCESS,database_changed_to_crlf", b"SUCCESS,key=1", b"SUCCESS,size=5,value=hello", None]
