@@ -316,7 +316,10 @@ static enum cht_rc read_file(struct conf *c, struct cht_err *err)
     return rc;
 }
 
-static const char *process_env(const char *name) { return getenv(name); }
+static const char *process_env(const char *name)
+{
+    return getenv(name); /* NOLINT(concurrency-mt-unsafe): one thread yet */
+}
 
 /* ------------------------------------------------------------------------------------------------------------ */
 

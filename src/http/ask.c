@@ -232,6 +232,7 @@ struct tree {
     size_t n;
 };
 
+/* NOLINTNEXTLINE(misc-no-recursion): at most LM_AVO_DEPTH_MAX deep */
 static size_t count_nodes(const json_t *v, unsigned depth)
 {
     size_t n = 1;
@@ -240,6 +241,7 @@ static size_t count_nodes(const json_t *v, unsigned depth)
     return n;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): likewise */
 static bool copy_node(struct tree *t, const json_t *v, struct lm_node *to, unsigned depth)
 {
     if (json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= (json_int_t)UINT32_MAX) {

@@ -191,7 +191,7 @@ static bool route_request(struct request *r)
         return false;
     }
     r->rest = rest;
-    r->rest_len = url_decode((char *)(uintptr_t)rest, r->rest_len);
+    r->rest_len = url_decode(r->uri + (rest - r->uri), r->rest_len);
     if (r->rest_len == SIZE_MAX) {
         r->rest_len = 0;
         reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");

@@ -181,20 +181,28 @@ enum cht_rc dbs_list(struct dbs *t, void (*fn)(void *ctx, const char *name), voi
     return cht_env_list(t->env, fn, ctx, err);
 }
 
+/* The first from d on that is not being dropped, held. The lock is held. */
+static struct database *hold_from(struct database *d)
+{
+    while (d != NULL && atomic_load_explicit(&d->dropping, memory_order_relaxed))
+        d = d->next;
+    if (d != NULL)
+        dbs_hold(d);
+    return d;
+}
+
+/* One that is held stays listed, so the walk can go on from it. */
 void dbs_each(struct dbs *t, void (*fn)(void *ctx, struct database *d), void *ctx)
 {
-    struct database *held[256];
-    size_t n = 0;
     cht_rwlock_read(&t->lock);
-    for (struct database *d = t->list; d != NULL && n < sizeof held / sizeof *held; d = d->next) {
-        if (atomic_load_explicit(&d->dropping, memory_order_relaxed))
-            continue;
-        dbs_hold(d);
-        held[n++] = d;
-    }
+    struct database *d = hold_from(t->list);
     cht_rwlock_read_end(&t->lock);
-    for (size_t i = 0; i < n; i++) {
-        fn(ctx, held[i]);
-        dbs_put(held[i]);
+    while (d != NULL) {
+        fn(ctx, d);
+        cht_rwlock_read(&t->lock);
+        struct database *next = hold_from(d->next);
+        cht_rwlock_read_end(&t->lock);
+        dbs_put(d);
+        d = next;
     }
 }

@@ -151,7 +151,7 @@ bool byte_string(struct request *r, const char *p, size_t n, struct cht_str *out
     if (n < 2 || *p != 'x')
         return true;
     /* The text lies in the request's own copy of the URI, so it may be written to; the result is half as long. */
-    uint8_t *to = (uint8_t *)(uintptr_t)p;
+    uint8_t *to = (uint8_t *)(uintptr_t)p; /* NOLINT(performance-no-int-to-ptr): takes the const off */
     out->n = (n - 1) / 2;
     for (size_t i = 0; i < out->n && n % 2 == 1; i++) {
         int high = hex_digit(p[1 + 2 * i]), low = hex_digit(p[2 + 2 * i]);

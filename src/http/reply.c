@@ -19,8 +19,8 @@ static const char *const media_types[] = {
     [MEDIA_NONE] = NULL,
 };
 
-static const char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
-                                "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";
+static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
+                          "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
@@ -158,8 +158,7 @@ static struct MHD_Response *make_response(struct request *r)
     if (r->out.failed) {
         r->status = 503;
         r->media = MEDIA_PROBLEM;
-        return MHD_create_response_from_buffer(sizeof no_memory - 1, (void *)(uintptr_t)no_memory,
-                                               MHD_RESPMEM_PERSISTENT);
+        return MHD_create_response_from_buffer(sizeof no_memory - 1, no_memory, MHD_RESPMEM_PERSISTENT);
     }
     /* out lives until the request is recycled, which is after the answer was sent. */
     return MHD_create_response_from_buffer(r->out.n, r->out.p, MHD_RESPMEM_PERSISTENT);

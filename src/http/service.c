@@ -3,7 +3,8 @@
 #include "http/reply.h"
 #include "http/server.h"
 
-extern const char cheetah_openapi[], cheetah_openapi_end[]; /* openapi.S */
+extern const char cheetah_openapi[]; /* openapi.S, as the next */
+extern const uint64_t cheetah_openapi_size;
 
 void service_health(struct request *r)
 {
@@ -58,6 +59,6 @@ void service_metrics(struct request *r) { request_job(r, print_metrics, answer_m
 
 void service_openapi(struct request *r)
 {
-    out_bytes(&r->out, cheetah_openapi, (size_t)(cheetah_openapi_end - cheetah_openapi));
+    out_bytes(&r->out, cheetah_openapi, cheetah_openapi_size);
     reply_media(r, 200, MEDIA_YAML);
 }

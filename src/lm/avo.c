@@ -64,6 +64,7 @@ static enum cht_rc sort_children(struct encoder *e, size_t from, struct place *p
 
 static enum cht_rc encode(struct encoder *e, const struct lm_node *node, long depth);
 
+/* NOLINTNEXTLINE(misc-no-recursion): at most LM_AVO_DEPTH_MAX deep */
 static enum cht_rc encode_list(struct encoder *e, const struct lm_node *node, long depth)
 {
     struct cht_buf *out = e->out;
@@ -107,6 +108,7 @@ static enum cht_rc encode_list(struct encoder *e, const struct lm_node *node, lo
     return rc;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): at most LM_AVO_DEPTH_MAX deep */
 static enum cht_rc encode(struct encoder *e, const struct lm_node *node, long depth)
 {
     if (node->list)

@@ -180,7 +180,7 @@ static enum cht_rc put_probs(struct smooth_worker *w, struct cht_str name, uint3
 static enum cht_rc put_topk(struct smooth_worker *w, struct cht_str name, uint32_t n, struct cht_err *err)
 {
     uint32_t best[LM_TOPK_MAX], have = 0, k = w->run->topk;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && k > 0; i++) {
         if (have == k && w->q[i] <= w->q[best[have - 1]])
             continue;
         uint32_t at = have < k ? have++ : have - 1;

@@ -47,6 +47,15 @@ static bool split(const char *where, char *host, size_t cap, const char **port)
     return true;
 }
 
+/* "what which: the system's words for it". */
+static enum cht_rc failed(struct cht_err *err, enum cht_rc rc, int line, const char *what, const char *which)
+{
+    char text[80]; /* strerror is not for several threads */
+    int number = errno;
+    return cht_err_set(err, rc, number, __FILE__, line, "%s %.120s: %s", what, which,
+                       strerror_r(number, text, sizeof text));
+}
+
 static bool is_loopback(const struct sockaddr *a)
 {
     if (a->sa_family == AF_INET)
@@ -61,14 +70,12 @@ static enum cht_rc listen_on(const struct addrinfo *a, const char *where, int *o
     int one = 1;
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot make a socket for %s: %s", where,
-                           strerror(errno));
+        return failed(err, CHT_IO, __LINE__, "cannot make a socket for", where);
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one); /* without it a restart has to wait */
     if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0) {
-        enum cht_rc rc = cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__,
-                                     "listen: cannot listen on %s: %s", where, strerror(errno));
+        enum cht_rc bad = failed(err, CHT_IO, __LINE__, "listen: cannot listen on", where);
         close(fd);
-        return rc;
+        return bad;
     }
     *out = fd;
     return CHT_OK;
@@ -187,8 +194,7 @@ enum cht_rc cht_bell_new(int *fd, struct cht_err *err)
 {
     *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (*fd < 0)
-        return cht_err_set(err, CHT_IO, errno, __FILE__, __LINE__, "cannot make an eventfd: %s",
-                           strerror(errno));
+        return failed(err, CHT_IO, __LINE__, "cannot make", "an eventfd");
     return CHT_OK;
 }
 
@@ -277,7 +283,7 @@ static uint64_t count_files(void)
     DIR *dir = opendir("/proc/self/fd");
     if (dir == NULL)
         return 0;
-    while (readdir(dir) != NULL)
+    while (readdir(dir) != NULL) /* NOLINT(concurrency-mt-unsafe): nobody else has dir */
         n++;
     (void)closedir(dir);
     return n > 3 ? n - 3 : 0;
@@ -293,8 +299,11 @@ void cht_os_usage(uint64_t *resident, uint64_t *cpu_ns, uint64_t *files)
     *files = count_files();
     FILE *f = fopen("/proc/self/statm", "re");
     if (f != NULL) {
-        if (fscanf(f, "%*u %llu", &pages) != 1)
-            pages = 0;
+        char line[128], *at = line;
+        if (fgets(line, sizeof line, f) != NULL) { /* total and resident pages */
+            (void)strtoull(line, &at, 10);
+            pages = strtoull(at, NULL, 10);
+        }
         (void)fclose(f); /* opened for reading */
     }
     *resident = pages * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -310,8 +319,7 @@ enum cht_rc cht_os_read_file(const char *path, size_t max, char **out, size_t *l
 {
     FILE *f = fopen(path, "re");
     if (f == NULL)
-        return cht_err_set(err, CHT_NO_FILE, errno, __FILE__, __LINE__, "cannot open %.120s: %s", path,
-                           strerror(errno));
+        return failed(err, CHT_NO_FILE, __LINE__, "cannot open", path);
     size_t cap = 4096, n = 0;
     char *p = NULL;
     enum cht_rc rc = CHT_OK;
