@@ -42,7 +42,7 @@ static const struct command {
     bool own_help;
 } commands[] = {
     {"serve", cht_tool_serve, true},    {"create", cht_tool_create, false},
-    {"list", cht_tool_list, false},     {"stat", cht_tool_stat, false},
+    {"list", cht_tool_list, false},     {"stat", cht_tool_stat, true},
     {"drop", cht_tool_drop, false},     {"check", cht_tool_check, false},
     {"health", cht_tool_health, false}, {"shell", cht_tool_shell, true},
     {"backup", cht_tool_backup, true},  {"restore", cht_tool_restore, true},

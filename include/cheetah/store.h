@@ -235,6 +235,14 @@ struct cht_length_stat {
 };
 enum cht_rc cht_store_lengths(struct cht_store *s, void (*fn)(void *ctx, const struct cht_length_stat *),
                               void *ctx, struct cht_err *err);
+/* The shape of the tries of the names, all shards together. Walks over all of their pages, a shard at a time, whose writers wait
+ * meanwhile: for a database that is not in use. */
+struct cht_shape_stat {
+    uint64_t leaves, leaf_bytes; /* pages of names, and the bytes used in them */
+    uint64_t nodes[4];           /* that branch to at most 4, 16, 48, 256 */
+    unsigned depth;              /* the most nodes on the way to a name */
+};
+enum cht_rc cht_store_shape(struct cht_store *s, struct cht_shape_stat *out, struct cht_err *err);
 /* Where each shard lives. */
 struct cht_shard_stat {
     unsigned shard;

@@ -373,6 +373,28 @@ static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const s
     return rc;
 }
 
+static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    enum cht_rc rc = CHT_OK;
+    *out = (struct cht_shape_stat){0};
+    for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++) {
+        struct cht_trie_shape t;
+        cht_rwlock_read(&db->shards[i].lock);
+        rc = cht_trie_shape(cht_shard_pairs(&db->shards[i]), &t, err);
+        cht_rwlock_read_end(&db->shards[i].lock);
+        if (rc != CHT_OK)
+            break;
+        uint64_t nodes[4] = {t.inner4, t.inner16, t.inner48, t.inner256};
+        out->leaves += t.leaves;
+        out->leaf_bytes += t.leaf_bytes_used;
+        for (unsigned k = 0; k < 4; k++)
+            out->nodes[k] += nodes[k];
+        out->depth = t.depth_max > out->depth ? t.depth_max : out->depth;
+    }
+    return rc;
+}
+
 /* ---- scrub --------------------------------------------------------------------------------------------------- */
 
 /* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
@@ -459,6 +481,7 @@ const struct cht_store_ops cht_local_ops = {
     .checkpoint = local_checkpoint,
     .stats = local_stats,
     .lengths = local_lengths,
+    .shape = local_shape,
     .shards = local_shards,
     .scrub = local_scrub,
     .scan_open = cht_local_scan_open,

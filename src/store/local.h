@@ -30,6 +30,7 @@ struct cht_store_ops {
     enum cht_rc (*submit)(struct cht_store *, struct cht_commit *);
     enum cht_rc (*checkpoint)(struct cht_store *, struct cht_err *);
     enum cht_rc (*stats)(struct cht_store *, struct cht_store_stats *, struct cht_err *);
+    enum cht_rc (*shape)(struct cht_store *, struct cht_shape_stat *, struct cht_err *);
     enum cht_rc (*lengths)(struct cht_store *, void (*)(void *, const struct cht_length_stat *), void *,
                            struct cht_err *);
     enum cht_rc (*shards)(struct cht_store *, void (*)(void *, const struct cht_shard_stat *), void *,

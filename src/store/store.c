@@ -77,6 +77,11 @@ enum cht_rc cht_store_lengths(struct cht_store *s, void (*fn)(void *, const stru
     return s->ops->lengths(s, fn, ctx, err);
 }
 
+enum cht_rc cht_store_shape(struct cht_store *s, struct cht_shape_stat *out, struct cht_err *err)
+{
+    return s->ops->shape(s, out, err);
+}
+
 enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *),
                              void *ctx, struct cht_err *err)
 {

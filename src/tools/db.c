@@ -1,21 +1,17 @@
-/* db: `cheetah-db create, list, drop, stat`: databases of a server that is stopped. The data directories are locked
- * meanwhile. `stat` opens the databases, which recovers one that was not stopped cleanly.
+/* db: `cheetah-db create, list, drop`: databases of a server that is stopped. The data directories are locked meanwhile.
  *
- * --json: a line for each database: list {"database":NAME}; stat everything it knows, with "lengths" and "places".
+ * list --json: a line for each database, {"database":NAME}.
  */
 #include "tools/tools.h"
 
-#include "base/alloc.h"
 #include "os/io.h"
-#include "tools/json.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define SHARDS_MAX 256u
 
-/* What the four commands have in common. */
+/* What the three commands have in common. */
 struct job {
     const char *command;
     const char *data;
@@ -114,103 +110,6 @@ static int do_list(struct job *j)
     return cht_env_list(j->env, print_name, j, &err) == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
 }
 
-/* ---- stat ---------------------------------------------------------------------------------------------------- */
-
-struct listing {
-    bool json;
-    size_t count;
-};
-
-static void print_length(void *ctx, const struct cht_length_stat *s)
-{
-    struct listing *l = ctx;
-    if (l->json)
-        (void)printf("%s{\"length\":%" PRIu32 ",\"live\":%" PRIu64 ",\"slots\":%" PRIu64
-                     ",\"extents\":%" PRIu64 "}",
-                     l->count == 0 ? "" : ",", s->length, s->live, s->slots, s->extents);
-    else
-        (void)printf("  length %-10" PRIu32 " live %-12" PRIu64 " slots %-12" PRIu64 " extents %" PRIu64 "\n",
-                     s->length, s->live, s->slots, s->extents);
-    l->count++;
-}
-
-static void print_shard(void *ctx, const struct cht_shard_stat *s)
-{
-    struct listing *l = ctx;
-    if (l->json) {
-        (void)printf("%s{\"shard\":%u,\"dir\":", l->count == 0 ? "" : ",", s->shard);
-        cht_json_string(stdout, s->dir);
-        (void)printf(",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"value_bytes\":%" PRIu64
-                     ",\"file_bytes\":%" PRIu64 ",\"checkpoint_seq\":%" PRIu64 "}",
-                     s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
-    } else {
-        (void)printf("  shard %-3u pairs %-12" PRIu64 " values %-12" PRIu64 " file_bytes %-14" PRIu64 " %s\n",
-                     s->shard, s->pairs, s->values, s->file_bytes, s->dir);
-    }
-    l->count++;
-}
-
-/* The numbers of a store that has just been opened; what counts since then (commits, syncs) says nothing here. */
-static void print_numbers(const char *name, const struct cht_store_stats *s, bool json)
-{
-    const struct {
-        const char *key;
-        uint64_t value;
-    } rows[] = {
-        {"shards", s->shards},           {"pairs", s->pairs},       {"values", s->values},
-        {"value_bytes", s->value_bytes}, {"next_key", s->next_key}, {"file_bytes", s->file_bytes},
-        {"log_bytes", s->log_bytes},     {"log_live", s->log_live}, {"log_seq", s->log_seq},
-        {"corrupt", s->corrupt},
-    };
-    (void)printf(json ? "{\"database\":\"%s\"" : "%s\n", name);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        (void)printf(json ? ",\"%s\":%" PRIu64 : "  %-12s %" PRIu64 "\n", rows[i].key, rows[i].value);
-}
-
-static int stat_one(struct job *j, const char *name)
-{
-    struct cht_err err = {0};
-    struct cht_store *s;
-    struct cht_store_stats st;
-    struct listing lengths = {j->json, 0}, shards = {j->json, 0};
-    enum cht_rc rc = cht_env_get(j->env, name, &s, &err);
-    if (rc == CHT_OK)
-        rc = cht_store_stats(s, &st, &err);
-    if (rc != CHT_OK)
-        return cht_tool_failed(&err);
-    print_numbers(name, &st, j->json);
-    (void)fputs(j->json ? ",\"lengths\":[" : "", stdout);
-    rc = cht_store_lengths(s, print_length, &lengths, &err);
-    (void)fputs(j->json ? "],\"places\":[" : "", stdout);
-    if (rc == CHT_OK)
-        rc = cht_store_shards(s, print_shard, &shards, &err);
-    (void)fputs(j->json ? "]}\n" : "", stdout);
-    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
-}
-
-struct each {
-    struct job *j;
-    int code;
-};
-
-/* Each in its turn, whatever became of the one before; the first failure is the exit code. */
-static void stat_each(void *ctx, const char *name)
-{
-    struct each *e = ctx;
-    int code = stat_one(e->j, name);
-    e->code = e->code == CHT_EXIT_OK ? code : e->code;
-}
-
-/* The names are printed by a callback of cht_env_list, which holds no lock of the environment. */
-static int do_stat(struct job *j)
-{
-    struct cht_err err = {0};
-    struct each e = {j, CHT_EXIT_OK};
-    if (j->name != NULL)
-        return stat_one(j, j->name);
-    return cht_env_list(j->env, stat_each, &e, &err) == CHT_OK ? e.code : cht_tool_failed(&err);
-}
-
 /* -------------------------------------------------------------------------------------------------------------- */
 
 int cht_tool_create(int argc, char **argv) { return run("create", argc, argv, do_create); }
@@ -218,8 +117,6 @@ int cht_tool_create(int argc, char **argv) { return run("create", argc, argv, do
 int cht_tool_list(int argc, char **argv) { return run("list", argc, argv, do_list); }
 
 int cht_tool_drop(int argc, char **argv) { return run("drop", argc, argv, do_drop); }
-
-int cht_tool_stat(int argc, char **argv) { return run("stat", argc, argv, do_stat); }
 
 int cht_tool_failed(const struct cht_err *err)
 {

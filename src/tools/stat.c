@@ -1,0 +1,312 @@
+/* stat: `cheetah-db stat`: what databases hold, in a running server (--connect) or in the data directories of a stopped one, where
+ * it also measures the shape of the tries. Opening the directories recovers a database that was not stopped cleanly.
+ *
+ * --json: a line for each database: numbers, "lengths", "places", and of a stopped one "trie".
+ */
+#include "tools/http_client.h"
+#include "tools/json.h"
+#include "tools/progress.h"
+#include "tools/tools.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "cheetah-db stat [NAME] [--data A,B,C] [--json]\n"
+    "cheetah-db stat [NAME] --connect URL [--json]\n"
+    "\n"
+    "What a database holds, or all of them: pairs, values and their bytes, values by length, shards and\n"
+    "their directories, files and log; of a stopped server also the shape of the tries of the names.\n"
+    "\n"
+    "  --data A,B,C       the data directories, all of them, of a server that is stopped (default\n"
+    "                     " CHT_DATA_DEFAULT
+    "); a database that was not stopped cleanly is recovered\n" CHT_CONNECT_HELP
+    "  --json             one JSON object a line\n"
+    "\n"
+    "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data is damaged.\n";
+
+struct job {
+    const char *name; /* NULL: all */
+    const char *data;
+    struct cht_connect connect;
+    bool json;
+    struct cht_env *env;       /* of a stopped server */
+    struct cht_client *client; /* of a running one */
+    int code;
+};
+
+/* ---- printing --------------------------------------------------------------------------------------------------------- */
+
+struct listing {
+    bool json;
+    size_t count;
+};
+
+static void comma(struct listing *l)
+{
+    if (l->json && l->count > 0)
+        (void)fputc(',', stdout);
+    l->count++;
+}
+
+/* extents UINT64_MAX: not known. */
+static void length_row(struct listing *l, uint64_t length, uint64_t live, uint64_t slots, uint64_t extents)
+{
+    char bytes[16];
+    cht_progress_number(bytes, length * live, true);
+    comma(l);
+    if (l->json)
+        (void)printf("{\"length\":%" PRIu64 ",\"live\":%" PRIu64 ",\"slots\":%" PRIu64, length, live, slots);
+    else
+        (void)printf("  length %-10" PRIu64 " live %-12" PRIu64 " slots %-12" PRIu64 " %-9s", length, live,
+                     slots, bytes);
+    if (extents != UINT64_MAX)
+        (void)printf(l->json ? ",\"extents\":%" PRIu64 : " extents %" PRIu64, extents);
+    (void)fputs(l->json ? "}" : "\n", stdout);
+}
+
+static void shard_row(struct listing *l, const struct cht_shard_stat *s)
+{
+    comma(l);
+    if (l->json) {
+        (void)printf("{\"shard\":%u,\"dir\":", s->shard);
+        cht_json_string(stdout, s->dir);
+        (void)printf(",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"value_bytes\":%" PRIu64
+                     ",\"file_bytes\":%" PRIu64 ",\"checkpoint_seq\":%" PRIu64 "}",
+                     s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
+        return;
+    }
+    (void)printf("  shard %-3u pairs %-12" PRIu64 " values %-12" PRIu64 " file_bytes %-14" PRIu64 " %s\n",
+                 s->shard, s->pairs, s->values, s->file_bytes, s->dir);
+}
+
+struct row {
+    const char *key;
+    uint64_t value;
+};
+
+static void numbers(const char *name, const struct row *rows, size_t n, bool json)
+{
+    (void)printf(json ? "{\"database\":\"%s\"" : "%s\n", name); /* a valid name needs no escape */
+    for (size_t i = 0; i < n; i++)
+        (void)printf(json ? ",\"%s\":%" PRIu64 : "  %-12s %" PRIu64 "\n", rows[i].key, rows[i].value);
+}
+
+static void shape(const struct cht_shape_stat *t, bool json)
+{
+    if (json)
+        (void)printf(",\"trie\":{\"leaves\":%" PRIu64 ",\"leaf_bytes\":%" PRIu64 ",\"nodes_4\":%" PRIu64
+                     ",\"nodes_16\":%" PRIu64 ",\"nodes_48\":%" PRIu64 ",\"nodes_256\":%" PRIu64
+                     ",\"depth\":%u}",
+                     t->leaves, t->leaf_bytes, t->nodes[0], t->nodes[1], t->nodes[2], t->nodes[3], t->depth);
+    else
+        (void)printf("  trie leaves %" PRIu64 " (%.0f%% full) nodes of 4 %" PRIu64 " of 16 %" PRIu64
+                     " of 48 %" PRIu64 " of 256 %" PRIu64 " depth %u\n",
+                     t->leaves, t->leaves > 0 ? (double)t->leaf_bytes / (double)t->leaves / 40.96 : 0.0,
+                     t->nodes[0], t->nodes[1], t->nodes[2], t->nodes[3], t->depth);
+}
+
+/* ---- a stopped server --------------------------------------------------------------------------------------------------- */
+
+static void print_length(void *ctx, const struct cht_length_stat *s)
+{
+    length_row(ctx, s->length, s->live, s->slots, s->extents);
+}
+
+static void print_shard(void *ctx, const struct cht_shard_stat *s) { shard_row(ctx, s); }
+
+/* The numbers of a store that has just been opened; what counts since then (commits, syncs) says nothing here. */
+static int stopped_one(struct job *j, const char *name)
+{
+    struct cht_err err = {0};
+    struct cht_store *s;
+    struct cht_store_stats st;
+    struct cht_shape_stat t;
+    struct listing lengths = {j->json, 0}, shards = {j->json, 0};
+    enum cht_rc rc = cht_env_get(j->env, name, &s, &err);
+    if (rc == CHT_OK)
+        rc = cht_store_stats(s, &st, &err);
+    if (rc == CHT_OK)
+        rc = cht_store_shape(s, &t, &err);
+    if (rc != CHT_OK)
+        return cht_tool_failed(&err);
+    const struct row rows[] = {
+        {"shards", st.shards},           {"pairs", st.pairs},       {"values", st.values},
+        {"value_bytes", st.value_bytes}, {"next_key", st.next_key}, {"file_bytes", st.file_bytes},
+        {"log_bytes", st.log_bytes},     {"log_live", st.log_live}, {"log_seq", st.log_seq},
+        {"corrupt", st.corrupt},
+    };
+    numbers(name, rows, sizeof rows / sizeof *rows, j->json);
+    shape(&t, j->json);
+    (void)fputs(j->json ? ",\"lengths\":[" : "", stdout);
+    rc = cht_store_lengths(s, print_length, &lengths, &err);
+    (void)fputs(j->json ? "],\"places\":[" : "", stdout);
+    if (rc == CHT_OK)
+        rc = cht_store_shards(s, print_shard, &shards, &err);
+    (void)fputs(j->json ? "]}\n" : "", stdout);
+    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+}
+
+/* Each in its turn, whatever became of the one before; the first failure is the exit code. Called by cht_env_list, which holds
+ * no lock of the environment. */
+static void stopped_each(void *ctx, const char *name)
+{
+    struct job *j = ctx;
+    int code = stopped_one(j, name);
+    j->code = j->code == CHT_EXIT_OK ? code : j->code;
+}
+
+static int stopped(struct job *j)
+{
+    struct cht_err err = {0};
+    struct cht_dirs dirs = {NULL, 0};
+    int code = cht_tool_dirs(j->data, &dirs) ? cht_tool_need_dirs(&dirs) : CHT_EXIT_USAGE;
+    struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v, .dir_count = dirs.n, .scan_workers = 1};
+    if (code == CHT_EXIT_OK && cht_env_open(&cfg, &j->env, &err) != CHT_OK)
+        code = cht_tool_failed(&err);
+    if (code == CHT_EXIT_OK) {
+        if (j->name != NULL)
+            code = stopped_one(j, j->name);
+        else
+            code = cht_env_list(j->env, stopped_each, j, &err) == CHT_OK ? j->code : cht_tool_failed(&err);
+        if (cht_env_close(j->env, &err) != CHT_OK && code == CHT_EXIT_OK)
+            code = cht_tool_failed(&err);
+    }
+    cht_dirs_fini(&dirs);
+    return code;
+}
+
+/* ---- a running one ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t number(const json_t *o, const char *name)
+{
+    json_int_t v = json_integer_value(json_object_get(o, name));
+    return v < 0 ? 0 : (uint64_t)v;
+}
+
+static void print_answer(const struct job *j, const char *name, const json_t *o)
+{
+    const json_t *log = json_object_get(o, "log"), *lengths = json_object_get(o, "lengths");
+    const json_t *shards = json_object_get(o, "shards"), *x;
+    struct listing a = {j->json, 0}, b = {j->json, 0};
+    size_t i;
+    const struct row rows[] = {
+        {"shards", json_array_size(shards)},
+        {"pairs", number(o, "pairs")},
+        {"values", number(o, "values")},
+        {"value_bytes", number(o, "value_bytes")},
+        {"next_key", number(o, "next_key")},
+        {"file_bytes", number(o, "file_bytes")},
+        {"dirty_bytes", number(o, "dirty_bytes")},
+        {"log_bytes", number(log, "bytes")},
+        {"log_live", number(log, "since_checkpoint")},
+        {"log_seq", number(log, "position")},
+        {"read_only", json_is_true(json_object_get(o, "read_only"))},
+    };
+    numbers(name, rows, sizeof rows / sizeof *rows, j->json);
+    (void)fputs(j->json ? ",\"lengths\":[" : "", stdout);
+    json_array_foreach(lengths, i, x)
+        length_row(&a, number(x, "length"), number(x, "values"), number(x, "slots"), UINT64_MAX);
+    (void)fputs(j->json ? "],\"places\":[" : "", stdout);
+    json_array_foreach(shards, i, x)
+    {
+        const char *dir = json_string_value(json_object_get(x, "directory"));
+        struct cht_shard_stat s = {.shard = (unsigned)number(x, "shard"),
+                                   .dir = dir != NULL ? dir : "",
+                                   .pairs = number(x, "pairs"),
+                                   .values = number(x, "values"),
+                                   .value_bytes = number(x, "value_bytes"),
+                                   .file_bytes = number(x, "file_bytes"),
+                                   .checkpoint_seq = number(x, "checkpoint")};
+        shard_row(&b, &s);
+    }
+    (void)fputs(j->json ? "]}\n" : "", stdout);
+}
+
+static enum cht_rc ask(struct job *j, const char *path, json_t **out, struct cht_err *err)
+{
+    struct cht_buf b = {0};
+    enum cht_rc rc = cht_client_get(j->client, path, &b, err);
+    *out = rc == CHT_OK ? json_loadb((const char *)b.data, b.len, 0, NULL) : NULL;
+    if (rc == CHT_OK && !json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
+                      cht_client_url(j->client));
+    }
+    cht_buf_free(&b);
+    return rc;
+}
+
+static int running_one(struct job *j, const char *name)
+{
+    struct cht_err err = {0};
+    char path[128];
+    json_t *o;
+    (void)snprintf(path, sizeof path, "/databases/%.64s", name); /* fits */
+    if (ask(j, path, &o, &err) != CHT_OK)
+        return cht_tool_failed(&err);
+    print_answer(j, name, o);
+    json_decref(o);
+    return CHT_EXIT_OK;
+}
+
+static int running_all(struct job *j)
+{
+    struct cht_err err = {0};
+    json_t *o;
+    const json_t *names, *x;
+    size_t i;
+    if (ask(j, "/databases", &o, &err) != CHT_OK)
+        return cht_tool_failed(&err);
+    names = json_object_get(o, "databases");
+    json_array_foreach(names, i, x)
+    {
+        const char *name = json_string_value(x);
+        int code = name != NULL && cht_database_name_valid(name) ? running_one(j, name) : CHT_EXIT_FAILED;
+        j->code = j->code == CHT_EXIT_OK ? code : j->code;
+    }
+    json_decref(o);
+    return j->code;
+}
+
+static int running(struct job *j)
+{
+    struct cht_err err = {0};
+    if (cht_client_new(&j->connect, &j->client, &err) != CHT_OK)
+        return cht_tool_failed(&err);
+    int code = j->name != NULL ? running_one(j, j->name) : running_all(j);
+    cht_client_free(j->client);
+    return code;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------------- */
+
+int cht_tool_stat(int argc, char **argv)
+{
+    struct job j = {.code = CHT_EXIT_OK};
+    bool wants_help = false;
+    int rest;
+    const struct cht_opt opts[] = {
+        {"data", 0, CHT_OPT_STRING, &j.data, 0},
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        CHT_CONNECT_OPTS(&j.connect),
+    };
+    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return CHT_EXIT_USAGE;
+    if (wants_help)
+        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    if (rest > 1)
+        return cht_tool_usage("stat", "takes one name");
+    j.name = rest == 1 ? argv[0] : NULL;
+    if (j.name != NULL && !cht_database_name_valid(j.name))
+        return cht_tool_usage("stat", "a database name is [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+    if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL))
+        return cht_tool_usage("stat", "--token-file and --tls-ca go with --connect");
+    if (j.connect.connect != NULL && j.data != NULL)
+        return cht_tool_usage("stat", "--connect is for a running server, --data for a stopped one");
+    return j.connect.connect != NULL ? running(&j) : stopped(&j);
+}
