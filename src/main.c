@@ -14,6 +14,7 @@ static const char help[] =
     "  cheetah-db list [--json]                 the names of the databases\n"
     "  cheetah-db drop NAME --yes               deletes a database and its files\n"
     "  cheetah-db stat [NAME] [OPTION ...]      what databases hold, in a running server or a stopped one\n"
+    "  cheetah-db top [OPTION ...]              what a running server is doing, live\n"
     "  cheetah-db health [OPTION ...]           exit code 0 where a server is ready\n"
     "  cheetah-db check [DIR ...] [OPTION ...]  verifies every checksum, structure and reference\n"
     "  cheetah-db backup DIR [OPTION ...]       a copy of one moment from a running server\n"
@@ -43,10 +44,11 @@ static const struct command {
 } commands[] = {
     {"serve", cht_tool_serve, true},    {"create", cht_tool_create, false},
     {"list", cht_tool_list, false},     {"stat", cht_tool_stat, true},
-    {"drop", cht_tool_drop, false},     {"check", cht_tool_check, false},
+    {"drop", cht_tool_drop, false},     {"check", cht_tool_check, true},
     {"health", cht_tool_health, false}, {"shell", cht_tool_shell, true},
     {"backup", cht_tool_backup, true},  {"restore", cht_tool_restore, true},
-    {"export", cht_tool_export, true},  {"import", cht_tool_import, true},
+    {"top", cht_tool_top, true},        {"export", cht_tool_export, true},
+    {"import", cht_tool_import, true},
 };
 
 static const struct command *find(const char *name)

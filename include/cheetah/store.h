@@ -64,6 +64,9 @@ struct cht_env_config {
     unsigned default_shards;    /* 0: 8 */
     bool manual_checkpoint;     /* tests: no checkpoint by itself but on close */
     struct cht_io *io;          /* NULL: the real file system */
+    /* cht_check only, may be NULL: now and then, how many of the bytes of a database have been looked at. */
+    void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
+    void *progress_ctx;
 };
 
 /* Locks the directories (CHT_LOCKED if another process has one) and starts the workers. Databases open on use. */

@@ -31,12 +31,24 @@ struct check {
     const char *name;
     bool clean;
     struct cht_err first; /* a failure that is not a finding */
+    void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
+    void *progress_ctx;
+    uint64_t done, total; /* pages of the database; those of values and pairs count again for K3 and K4 */
 };
+
+#define PROGRESS_PAGES 256u
 
 static void report(struct check *c, const char *where, const char *what)
 {
     c->findings++;
     c->fn(c->ctx, where, what);
+}
+
+static void advance(struct check *c, uint64_t pages)
+{
+    c->done += pages;
+    if (c->progress != NULL)
+        c->progress(c->progress_ctx, c->name, c->done * CHT_PAGE, c->total * CHT_PAGE);
 }
 
 static void report_at(struct check *c, enum cht_pf_kind kind, uint64_t off, const char *what)
@@ -81,6 +93,8 @@ static enum cht_rc check_pages(struct check *c, struct cht_pagefile *pf, struct 
     bool lenient = pf->kind == CHT_PF_VALUES && !c->clean;
     for (uint64_t p = 0; p < pf->fast.pages; p++) {
         struct cht_err e = {0};
+        if (p % PROGRESS_PAGES == PROGRESS_PAGES - 1)
+            advance(c, PROGRESS_PAGES);
         atomic_fetch_and_explicit(&pf->fast.verified[p >> 6], ~(UINT64_C(1) << (p & 63)),
                                   memory_order_relaxed);
         if (lenient && p > 0) /* live ones are covered by their values' checksums */
@@ -91,6 +105,7 @@ static enum cht_rc check_pages(struct check *c, struct cht_pagefile *pf, struct 
             return cht_err_set(err, e.code, e.sys, __FILE__, __LINE__, "%s", e.msg);
         report_at(c, pf->kind, p * CHT_PAGE, "the page does not match its checksum");
     }
+    advance(c, pf->fast.pages % PROGRESS_PAGES);
     for (uint64_t p = pf->fast.pages; c->clean && p < pf->file_pages; p++) {
         if (memcmp(pf->fast.base + p * CHT_PAGE, zeros, CHT_PAGE) != 0)
             report_at(c, pf->kind, p * CHT_PAGE, "bytes behind the pages in use");
@@ -111,8 +126,10 @@ static enum cht_rc check_shard(struct check *c, struct cht_shard *sh)
         rc = settle(c, check_pages(c, sh->pf[k], &e), &e);
     if (rc == CHT_OK)
         rc = settle(c, cht_values_check(&sh->values, c->clean, bad_value, c, &e), &e);
+    advance(c, cht_pf_pages(sh->pf[CHT_PF_VALUES]));
     if (rc == CHT_OK)
         rc = settle(c, cht_trie_check(cht_shard_pairs(sh), bad_pair, see_pair, c, &e), &e);
+    advance(c, cht_pf_pages(sh->pf[CHT_PF_PAIRS]));
     uint64_t size = 0;
     char path[CHT_PATH_MAX];
     struct cht_file *f;
@@ -158,11 +175,20 @@ static enum cht_rc check_log(struct check *c, const struct cht_manifest *m, uint
     return rc;
 }
 
+static uint64_t pages_of(const struct cht_shard *sh)
+{
+    uint64_t n = cht_pf_pages(sh->pf[CHT_PF_VALUES]) + cht_pf_pages(sh->pf[CHT_PF_PAIRS]);
+    for (int k = 0; k < CHT_PF_KINDS; k++)
+        n += cht_pf_pages(sh->pf[k]);
+    return n;
+}
+
 static enum cht_rc check_database(struct check *c, const char *name)
 {
     struct cht_err e = {0};
     struct cht_manifest m = {.shards = 0};
     c->name = name;
+    c->done = c->total = 0;
     enum cht_rc rc = settle(c, cht_db_find(c->io, c->dirs, c->ndirs, name, &m, &e), &e);
     if (rc != CHT_OK || m.shards == 0 || e.code != CHT_OK)
         return rc;
@@ -179,6 +205,7 @@ static enum cht_rc check_database(struct check *c, const char *name)
         if (src == CHT_OK)
             src = cht_shard_open(c->io, path, m.uuid, i, m.shards, true, &shards[i], &se);
         open[i] = src == CHT_OK;
+        c->total += open[i] ? pages_of(&shards[i]) : 0;
         rc = settle(c, src, &se);
         uint64_t at = open[i] ? atomic_load_explicit(&shards[i].checkpoint_seq, memory_order_relaxed) : 0;
         from = at < from ? at : from;
@@ -245,7 +272,9 @@ enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_databas
                       .dirs = (char *const *)(const void *)cfg->dirs,
                       .ndirs = cfg->dir_count,
                       .fn = fn,
-                      .ctx = ctx};
+                      .ctx = ctx,
+                      .progress = cfg->progress,
+                      .progress_ctx = cfg->progress_ctx};
     *findings = 0;
     struct cht_file **locks = cht_calloc(cfg->dir_count, sizeof(struct cht_file *));
     if (locks == NULL)

@@ -6,14 +6,49 @@
 #include "tools/tools.h"
 
 #include "tools/json.h"
+#include "tools/progress.h"
 
 #include <stdio.h>
 #include <string.h>
 
+static const char help[] =
+    "cheetah-db check [DIR ...] [--database NAME] [--json]\n"
+    "\n"
+    "Verifies every checksum, structure and reference of the databases in the data directories of a server\n"
+    "that is stopped: pages, values, names, log. Only reads. A line for each finding: file, offset, what.\n"
+    "\n"
+    "  DIR ... or --data A,B,C  the data directories, all of them (default " CHT_DATA_DEFAULT ")\n"
+    "  --database NAME          only this one\n"
+    "  --json                   {\"where\":...,\"what\":...} a finding, at the end "
+    "{\"findings\":N,\"complete\":...}\n"
+    "\n"
+    "Exit codes: 0 all is well; 1 there are findings, or it could not be finished; 2 the command line is "
+    "wrong.\n";
+
+struct output {
+    bool json;
+    struct cht_progress progress;
+    char label[80];
+};
+
+static void print_progress(void *ctx, const char *database, uint64_t done, uint64_t total)
+{
+    struct output *o = ctx;
+    if (o->progress.label == NULL || o->progress.total != total ||
+        done < o->progress.done) { /* the next database */
+        cht_progress_end(&o->progress);
+        (void)snprintf(o->label, sizeof o->label, "check %.64s", database); /* fits */
+        cht_progress_begin(&o->progress, o->label, total, true);
+    }
+    cht_progress_at(&o->progress, done);
+}
+
 static void print_finding(void *ctx, const char *where, const char *what)
 {
-    const bool *json = ctx;
-    if (*json) {
+    struct output *o = ctx;
+    if (o->progress.label != NULL)
+        cht_progress_clear(&o->progress);
+    if (o->json) {
         (void)fputs("{\"where\":", stdout);
         cht_json_string(stdout, where);
         (void)fputs(",\"what\":", stdout);
@@ -26,13 +61,18 @@ static void print_finding(void *ctx, const char *where, const char *what)
 
 static int check_dirs(const struct cht_dirs *dirs, const char *database, bool json)
 {
-    struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v, .dir_count = dirs->n};
+    struct output out = {.json = json};
+    struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v,
+                                 .dir_count = dirs->n,
+                                 .progress = print_progress,
+                                 .progress_ctx = &out};
     struct cht_err err = {0};
     uint64_t findings = 0;
     int missing = cht_tool_need_dirs(dirs);
     if (missing != CHT_EXIT_OK)
         return missing;
-    enum cht_rc rc = cht_check(&cfg, database, print_finding, &json, &findings, &err);
+    enum cht_rc rc = cht_check(&cfg, database, print_finding, &out, &findings, &err);
+    cht_progress_end(&out.progress);
     if (json)
         (void)printf("{\"findings\":%llu,\"complete\":%s}\n", (unsigned long long)findings,
                      rc == CHT_OK ? "true" : "false");
@@ -48,15 +88,18 @@ static int check_dirs(const struct cht_dirs *dirs, const char *database, bool js
 int cht_tool_check(int argc, char **argv)
 {
     const char *data = NULL, *database = NULL;
-    bool json = false;
+    bool json = false, wants_help = false;
     int rest;
     const struct cht_opt opts[] = {
         {"data", 0, CHT_OPT_STRING, &data, 0},
         {"database", 0, CHT_OPT_STRING, &database, 0},
         {"json", 0, CHT_OPT_FLAG, &json, 0},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
+    if (wants_help)
+        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
     if (database != NULL && !cht_database_name_valid(database))
         return cht_tool_usage("check", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
     struct cht_dirs dirs = {NULL, 0};

@@ -67,7 +67,6 @@ void cht_progress_begin(struct cht_progress *p, const char *label, uint64_t tota
     *p = (struct cht_progress){.label = label,
                                .total = total,
                                .start_ns = now,
-                               .drawn_ns = now,
                                .shown = cht_os_is_terminal(STDERR),
                                .binary = bytes};
 }
@@ -78,17 +77,22 @@ void cht_progress_at(struct cht_progress *p, uint64_t done)
     if (!p->shown)
         return;
     uint64_t now = cht_now_ns();
-    if (now - p->drawn_ns < EVERY_NS)
+    if (p->drawn_ns != 0 && now - p->drawn_ns < EVERY_NS)
         return;
     p->drawn_ns = now;
     draw(p, now);
 }
 
+void cht_progress_clear(struct cht_progress *p)
+{
+    if (!p->shown)
+        return;
+    (void)fputs("\r\033[K", stderr);
+    (void)fflush(stderr);
+}
+
 void cht_progress_end(struct cht_progress *p)
 {
-    if (p->shown) {
-        (void)fputs("\r\033[K", stderr);
-        (void)fflush(stderr);
-    }
+    cht_progress_clear(p);
     p->shown = false;
 }

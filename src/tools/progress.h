@@ -17,9 +17,11 @@ struct cht_progress {
 };
 
 void cht_progress_begin(struct cht_progress *p, const char *label, uint64_t total, bool bytes);
-/* Draws at most five times a second; cheap enough for every entry. */
+/* Draws the first time, then at most five times a second; cheap enough for every entry. */
 void cht_progress_at(struct cht_progress *p, uint64_t done);
-/* Removes the line, so that what is printed next starts on a clean one. */
+/* Takes the line away; it is drawn again with the next call of at. */
+void cht_progress_clear(struct cht_progress *p);
+/* Removes the line for good, so that what is printed next starts on a clean one. */
 void cht_progress_end(struct cht_progress *p);
 /* "1.2M", "310k", "17"; with binary "1.2 MiB". At least 16 bytes. */
 void cht_progress_number(char out[16], uint64_t n, bool binary);

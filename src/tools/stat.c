@@ -207,11 +207,13 @@ static void print_answer(const struct job *j, const char *name, const json_t *o)
     };
     numbers(name, rows, sizeof rows / sizeof *rows, j->json);
     (void)fputs(j->json ? ",\"lengths\":[" : "", stdout);
-    json_array_foreach(lengths, i, x)
+    for (i = 0; i < json_array_size(lengths); i++) {
+        x = json_array_get(lengths, i);
         length_row(&a, number(x, "length"), number(x, "values"), number(x, "slots"), UINT64_MAX);
+    }
     (void)fputs(j->json ? "],\"places\":[" : "", stdout);
-    json_array_foreach(shards, i, x)
-    {
+    for (i = 0; i < json_array_size(shards); i++) {
+        x = json_array_get(shards, i);
         const char *dir = json_string_value(json_object_get(x, "directory"));
         struct cht_shard_stat s = {.shard = (unsigned)number(x, "shard"),
                                    .dir = dir != NULL ? dir : "",
@@ -257,14 +259,12 @@ static int running_all(struct job *j)
 {
     struct cht_err err = {0};
     json_t *o;
-    const json_t *names, *x;
-    size_t i;
+    const json_t *names;
     if (ask(j, "/databases", &o, &err) != CHT_OK)
         return cht_tool_failed(&err);
     names = json_object_get(o, "databases");
-    json_array_foreach(names, i, x)
-    {
-        const char *name = json_string_value(x);
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
         int code = name != NULL && cht_database_name_valid(name) ? running_one(j, name) : CHT_EXIT_FAILED;
         j->code = j->code == CHT_EXIT_OK ? code : j->code;
     }

@@ -22,6 +22,7 @@ int cht_tool_create(int argc, char **argv);
 int cht_tool_list(int argc, char **argv);
 int cht_tool_drop(int argc, char **argv);
 int cht_tool_stat(int argc, char **argv);
+int cht_tool_top(int argc, char **argv);
 int cht_tool_health(int argc, char **argv);
 int cht_tool_backup(int argc, char **argv);
 int cht_tool_restore(int argc, char **argv);

@@ -67,6 +67,8 @@ holds test "$(wc -l <out)" -le 24
 holds test "$(awk 'length > 110' out | wc -l)" -eq 0
 cp out help
 expect 0 check --help
+holds grep -q "^cheetah-db check " out
+expect 0 create --help
 holds cmp -s out help
 expect 0 --version
 says out '^cheetah-db [0-9]'
