@@ -63,7 +63,7 @@ static size_t put_records(const struct reduce_decoder *d, const uint8_t *p, uint
 
 const struct reduce_mode *reduce_mode_find(const char *name, size_t len)
 {
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         if (is_called(modes[i], name, len))
             return modes[i];
     }

@@ -11,7 +11,7 @@ size_t reduce_put_double(char *out, double v)
     for (int digits = 15; digits <= 17; digits++) {
         n = snprintf(text, sizeof text, "%.*g", digits, v);
         double back = strtod(text, NULL);
-        if (memcmp(&back, &v, sizeof v) == 0)
+        if (back == v || v != v)
             break;
     }
     memcpy(out, text, (size_t)n);

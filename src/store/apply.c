@@ -569,6 +569,20 @@ uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
     return n;
 }
 
+/* One operation of a commit; its rc is set. */
+static void run_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op *op, uint64_t read,
+                   struct cht_err *err)
+{
+    bool known = (unsigned)op->kind < sizeof op_table / sizeof *op_table;
+    if (!known)
+        op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
+    else if (op->buf != NULL && c->read_max > 0 && read >= c->read_max)
+        op->rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
+                          (unsigned long long)c->read_max);
+    else
+        op->rc = a->atomic ? op_table[op->kind](a, op, err) : run_alone(a, op, err);
+}
+
 void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
 {
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
@@ -581,14 +595,7 @@ void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
     for (size_t i = 0; i < c->count && !a->stuck; i++) {
         struct cht_op *op = &c->ops[i];
         struct cht_err err = {0};
-        bool known = (unsigned)op->kind < sizeof op_table / sizeof *op_table;
-        if (!known)
-            op->rc = CHT_FAIL(&err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
-        else if (op->buf != NULL && c->read_max > 0 && read >= c->read_max)
-            op->rc = CHT_FAIL(&err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
-                              (unsigned long long)c->read_max);
-        else
-            op->rc = a->atomic ? op_table[op->kind](a, op, &err) : run_alone(a, op, &err);
+        run_op(a, c, op, read, &err);
         if (op->buf != NULL && op->rc == CHT_OK)
             read += op->size;
         if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
