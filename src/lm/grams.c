@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "os/io.h"
 
 #define SLOTS_MIN 4096u
 #define AHEAD 12u /* windows whose slots are fetched before their turn */
@@ -26,6 +27,7 @@ static enum cht_rc grow(struct lm_grams *g, struct cht_err *err)
     struct lm_gram_slot *slot = cht_calloc(slots, sizeof *slot);
     if (slot == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a table of %zu n-grams", slots);
+    cht_os_huge_pages(slot, slots * sizeof *slot);
     for (size_t i = 0; i < g->slots; i++) {
         if (g->slot[i].count == 0)
             continue;
@@ -168,6 +170,7 @@ enum cht_rc lm_grams_next(struct lm_grams *g, struct cht_err *err)
     g->used = cht_malloc(((size_t)g->contexts + 1) * sizeof *g->used);
     if (g->slot == NULL || g->offset == NULL || g->used == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the n-grams of order %u", g->order);
+    cht_os_huge_pages(g->slot, g->slots * sizeof *g->slot);
     enum cht_rc rc = CHT_OK;
     for (size_t d = 0; d < g->text->documents && rc == CHT_OK; d++)
         rc = count_document(g, g->text->start[d], g->text->start[d + 1], err);

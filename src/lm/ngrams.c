@@ -19,9 +19,11 @@
 #include "lm/grams.h"
 #include "lm/hash.h"
 #include "lm/rank.h"
+#include "os/io.h"
 #include "reduce/payload.h"
 
-#define CHUNK ((size_t)1 << 20)
+#define CHUNK ((size_t)1 << 20) /* the first: most requests are small */
+#define CHUNK_NEXT ((size_t)16 << 20)
 #define TOKENS_MAX (UINT32_C(1) << 31)
 
 struct chunk {
@@ -54,11 +56,12 @@ static uint8_t *arena(struct batch *b, size_t n)
 {
     struct chunk *c = b->chunks;
     if (c == NULL || c->size - c->used < n) {
-        size_t size = n > CHUNK ? n : CHUNK;
+        size_t usual = c == NULL ? CHUNK : CHUNK_NEXT, size = n > usual ? n : usual;
         c = cht_malloc(sizeof *c + size);
         if (c == NULL)
             return NULL;
         *c = (struct chunk){.next = b->chunks, .size = size};
+        cht_os_huge_pages(c, sizeof *c + size);
         b->chunks = c;
     }
     c->used += n;
@@ -86,6 +89,7 @@ static enum cht_rc reserve_ops(struct batch *b, size_t n)
     struct cht_op *ops = cht_realloc(b->ops, cap * sizeof *ops);
     if (ops == NULL)
         return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for %zu operations", cap);
+    cht_os_huge_pages(ops, cap * sizeof *ops);
     b->ops = ops;
     b->cap = cap;
     return CHT_OK;

@@ -91,5 +91,7 @@ enum cht_rc cht_path_join(char *out, size_t cap, const char *a, const char *b, s
 #define CHT_PATH_MAX 1024
 /* Memory this process may use: the least of physical memory and the cgroup limits. Online cores. */
 uint64_t cht_os_memory(void);
+/* Memory that is about to be filled as a whole may come in huge pages: fewer faults. Advice only, for blocks of megabytes. */
+void cht_os_huge_pages(void *p, size_t n);
 unsigned cht_os_cores(void);
 void cht_os_random(void *buf, size_t n);

@@ -8,8 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
+
+#define PAGE ((size_t)4096)
+#define HUGE_MIN ((size_t)4 << 20)
 
 /* A file with one number; UINT64_MAX where it is missing or says "max". */
 static uint64_t read_limit(const char *path)
@@ -71,6 +75,14 @@ uint64_t cht_os_memory(void)
     uint64_t n = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_C(1) << 30;
     uint64_t limit = cgroup_limit();
     return limit < n ? limit : n;
+}
+
+void cht_os_huge_pages(void *p, size_t n)
+{
+    size_t skip = -(uintptr_t)p & (PAGE - 1); /* to the first whole page */
+    if (n >= HUGE_MIN)
+        (void)madvise((uint8_t *)p + skip, (n - skip) & ~(PAGE - 1),
+                      MADV_HUGEPAGE); /* advice: small ones do, too */
 }
 
 unsigned cht_os_cores(void)
