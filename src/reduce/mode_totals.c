@@ -12,6 +12,7 @@
 #include "reduce/text.h"
 
 #define TABLE_MIN 64u
+#define AHEAD 6u /* followers whose slots are fetched before their turn */
 
 struct slot {
     uint64_t count, contexts; /* contexts 0: a free slot */
@@ -23,9 +24,14 @@ struct table {          /* the partial */
     size_t cap, used;   /* cap: a power of two, or 0 */
 };
 
+static size_t home(const struct table *t, uint32_t token)
+{
+    return (size_t)((uint64_t)token * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (t->cap - 1);
+}
+
 static size_t place(const struct table *t, uint32_t token)
 {
-    size_t i = (size_t)((uint64_t)token * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (t->cap - 1);
+    size_t i = home(t, token);
     while (t->slots[i].contexts != 0 && t->slots[i].token != token)
         i = (i + 1) & (t->cap - 1);
     return i;
@@ -78,6 +84,7 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
                        struct cht_err *err)
 {
     struct payload in;
+    struct table *t = partial;
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
     *malformed = !payload_counts(e->value, e->value_len, e->value_len, &in);
@@ -86,8 +93,11 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
     for (uint32_t i = 0; !*malformed && i < in.n && rc == CHT_OK; i++) {
         const uint8_t *p = in.records + (size_t)i * PAYLOAD_COUNTS_RECORD;
         uint32_t token = payload_get32(p);
+        if (i + AHEAD < in.n && t->cap > 0)
+            __builtin_prefetch(&t->slots[home(t, payload_get32(p + (size_t)AHEAD * PAYLOAD_COUNTS_RECORD))],
+                               1);
         bool again = i > 0 && token == last; /* one context, however often it names the token */
-        rc = add(run, partial, token, payload_get32(p + 4), again ? 0 : 1, err);
+        rc = add(run, t, token, payload_get32(p + 4), again ? 0 : 1, err);
         last = token;
     }
     return rc;

@@ -4,6 +4,7 @@
  *
  *   bench_lm [--tokens N,N,..] [--order N] [--vocabulary N] [--request TOKENS] [--threads N] [--memory MiB] [--shards N]
  *            [--seed N] [--dir DIR] [--os]       --os: not durable (CHT_DURABLE_OS)
+ *   bench_lm --payloads N [--followers N] ...    only adds up N counts payloads of so many followers (16)
  */
 #include <math.h>
 #include <stdint.h>
@@ -21,13 +22,14 @@
 #include "lm/predict.h"
 #include "lm/smooth.h"
 #include "reduce/aggregate.h"
+#include "reduce/payload.h"
 
 #define DOCUMENT 32u
 #define QUESTIONS 20000u
 
 struct options {
     const char *tokens, *dir;
-    unsigned order, vocabulary, request, threads, memory, shards;
+    unsigned order, vocabulary, request, threads, memory, shards, payloads, followers;
     uint64_t seed;
     enum cht_durability durability;
 };
@@ -284,6 +286,36 @@ static void totals(struct cht_store *s)
     free(all);
 }
 
+/* Counts payloads of o->followers tokens each, evenly over the vocabulary. */
+static void fill(const struct options *o, struct cht_store *s)
+{
+    enum { GROUP = 1000 };
+    static struct cht_op ops[GROUP];
+    static uint8_t names[GROUP][14];
+    size_t size = PAYLOAD_HEAD_MAX + (size_t)o->followers * PAYLOAD_COUNTS_RECORD;
+    uint8_t *values = malloc(GROUP * size);
+    unsigned step = o->vocabulary / o->followers;
+    struct cht_rng rng;
+    cht_rng_seed(&rng, o->seed);
+    for (unsigned i = 0; i < o->payloads; i += GROUP) {
+        for (unsigned k = 0; k < GROUP; k++) {
+            uint64_t hash = cht_rng_next(&rng);
+            uint8_t *v = values + k * size, *r = v + payload_begin(v, 2, o->followers);
+            memcpy(names[k], "cnt:2:", 6);
+            memcpy(names[k] + 6, &hash, 8);
+            for (unsigned t = 0; t < o->followers; t++, r += PAYLOAD_COUNTS_RECORD) {
+                payload_put32(r, t * step + (uint32_t)(cht_rng_next(&rng) % step));
+                payload_put32(r + 4, 1 + (uint32_t)(cht_rng_next(&rng) % 9));
+            }
+            ops[k] = (struct cht_op){
+                .kind = CHT_OP_PAIR_PUT, .name = {names[k], 14}, .value = {v, (size_t)(r - v)}};
+        }
+        struct cht_commit c = {.ops = ops, .count = GROUP};
+        must(cht_store_commit(s, &c));
+    }
+    free(values);
+}
+
 static void run(const struct options *o, uint64_t n)
 {
     char dir[256], cmd[300];
@@ -302,13 +334,21 @@ static void run(const struct options *o, uint64_t n)
     must(cht_env_create(env, "default", 0, &err));
     must(cht_env_get(env, "default", &s, &err));
     must(lm_engine_new(&e, &err));
-    uint32_t *text = zipf_text(n, o->vocabulary, o->seed);
+    uint32_t *text = NULL;
+    if (o->payloads > 0) {
+        printf("%u payloads of %u followers, vocabulary %u\n", o->payloads, o->followers, o->vocabulary);
+        fill(o, s);
+        totals(s);
+        goto out;
+    }
+    text = zipf_text(n, o->vocabulary, o->seed);
     printf("%llu tokens, order %u, vocabulary %u\n", (unsigned long long)n, o->order, o->vocabulary);
     count(o, e, s, text, n);
     smooth(o, e, s, "smooth  ");
     smooth(o, e, s, "again   ");
     ask(o, s, text, n);
     totals(s);
+out:
     free(text);
     lm_engine_free(e);
     must(cht_env_close(env, &err));
@@ -326,6 +366,7 @@ int main(int argc, char **argv)
                         .order = 3,
                         .vocabulary = 50000,
                         .request = 1000000,
+                        .followers = 16,
                         .seed = 1,
                         .durability = CHT_DURABLE_SYNC};
     for (int i = 1; i < argc; i++) {
@@ -351,6 +392,11 @@ int main(int argc, char **argv)
             o.memory = number(value);
         else if (strcmp(argv[i - 1], "--shards") == 0)
             o.shards = number(value);
+        else if (strcmp(argv[i - 1], "--payloads") == 0) {
+            o.payloads = number(value);
+            o.tokens = "1";
+        } else if (strcmp(argv[i - 1], "--followers") == 0)
+            o.followers = number(value);
         else if (strcmp(argv[i - 1], "--seed") == 0)
             o.seed = number(value);
         else {
