@@ -145,7 +145,8 @@ const char *cht_client_url(const struct cht_client *c) { return c->url; }
 
 static bool buf_add(struct cht_buf *b, const char *p, size_t n)
 {
-    if (cht_buf_reserve(b, b->len + n + 1, NULL) != CHT_OK)
+    size_t need = b->len + n + 1, twice = b->cap * 2;
+    if (need > b->cap && cht_buf_reserve(b, need > twice ? need : twice, NULL) != CHT_OK)
         return false;
     memcpy(b->data + b->len, p, n);
     b->len += n;
