@@ -231,6 +231,7 @@ void worker_join(struct worker *w)
     cht_thread_join(&w->thread);
     w->up = false;
     take_inbox(w);
+    tick(w); /* cancels the jobs that are still at work for a client */
 }
 
 /* Connections that wait for a commit must be woken before libmicrohttpd lets them be closed. */

@@ -158,6 +158,25 @@ def test_a_dropped_database_stops_its_runs(server, name):
     assert server.client().get("/healthz").status == 200
 
 
+def test_stopping_the_server_does_not_wait_for_its_runs(launch):
+    server = launch("--shards", "3", "--durability", "os", "--access-log", "false")
+    client, text = server.client(), zipf(3, 200000)
+    for at in range(0, len(text), PART):
+        client.post("/ngrams", ndjson({"tokens": text[i:i + 50]} for i in range(at, at + PART, 50)), headers=NDJSON, order="3")
+    started = time.monotonic()
+    client.post("/reduce/smooth/cnt:")
+    whole = time.monotonic() - started
+    asking = Asking(server, ["/reduce/smooth/cnt:?orders=1-3"] * 6, "POST")  # one after the other
+    sweeping = Asking(server, sweeps(30))
+    wait_for(lambda: jobs(server) > 2, 10, "the jobs")
+    started = time.monotonic()
+    server.stop()
+    took = time.monotonic() - started
+    asking.go()
+    sweeping.go()
+    assert took < max(2.5, 3 * whole), "six runs of %.2f s: the server took %.2f s to stop" % (whole, took)
+
+
 # ---- the cache
 
 
