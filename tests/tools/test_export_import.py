@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from tooling import (MARKER, awkward, b64, batches, contents, environment, export, fill, hexed, read, spawn, start, summary, tool,
+from tooling import (MARKER, awkward, b64, batches, contents, environment, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool,
                      unb64, url)
 from harness import BINARY
 
@@ -188,26 +188,8 @@ def large(tmp_path_factory):
 def test_kill_import(launch, large, tmp_path):
     target, path = launch(), large[1]
     client = target.client(check=False)
-    rng = random.Random(11)
-    killed, begun = 0, time.monotonic()
-    imported(target, path, "--database", "timed")
-    whole = time.monotonic() - begun
-    for _ in range(40):
-        process = spawn("import", path, "--connect", url(target), "--database", "default")
-        try:
-            out, err = process.communicate(timeout=rng.uniform(0.2, 0.6) * whole)
-            assert process.returncode == 0, err
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            if client.get("/pairs/" + hexed(MARKER), exact="true").status == 200:
-                killed += 1
-    else:
-        done = imported(target, path)
-        out = done.stdout.encode()
-    assert killed >= 2, "too fast to be killed"
-    assert b"went on" in out
+    assert kill_as_it_goes(client, ("import", path, "--connect", url(target)), 6, random.Random(11)) >= 2, "too fast to be killed"
+    assert "went on" in imported(target, path).stdout
     assert export(target, tmp_path / "f") == read(path)
     imported(target, path)  # as if it had been killed behind its last step
     assert export(target, tmp_path / "f", "--force") == read(path)
@@ -219,18 +201,21 @@ def test_kill_import(launch, large, tmp_path):
 
 def test_kill_the_server_during_an_import(launch, large, tmp_path):
     target, path = launch(), large[1]
-    rng = random.Random(12)
-    failed = 0
-    for _ in range(8):
+    rng, client = random.Random(12), target.client(check=False)
+    failed, last = 0, None
+    for _ in range(4):
         process = spawn("import", path, "--connect", url(target))
-        time.sleep(rng.uniform(0.05, 0.5))
+        while process.poll() is None:
+            answer = client.get("/pairs/" + hexed(MARKER), exact="true", values="true")
+            if answer.status == 200 and answer.json()["value"] != last:
+                last = answer.json()["value"]
+                time.sleep(rng.uniform(0, 0.02))
+                break
         target.kill()
         out, err = process.communicate(timeout=60)
         failed += process.returncode == 1
         assert process.returncode in (0, 1), err
         target.restart()
-        if process.returncode == 0:
-            break
     assert failed >= 2
     if process.returncode != 0:
         imported(target, path)
@@ -259,28 +244,19 @@ def test_a_killed_import_begins_with_the_range(launch, large, tmp_path):
 
 def test_kill_export(large, tmp_path):
     server, path = large
-    rng = random.Random(13)
     partial, out = 0, tmp_path / "f"
-    begun = time.monotonic()
-    export(server, tmp_path / "timed")
-    whole = time.monotonic() - begun
-    for _ in range(40):
+    for _ in range(4):
+        size = out.stat().st_size if out.exists() else 0
         process = spawn("export", out, "--connect", url(server), "--resume")
-        try:
-            _, err = process.communicate(timeout=rng.uniform(0.1, 0.7) * whole)
-            assert process.returncode == 0, err
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            if not out.exists() or not 100 < out.stat().st_size < path.stat().st_size:
-                continue
+        while process.poll() is None and (not out.exists() or out.stat().st_size <= size):
+            pass
+        process.kill()
+        process.communicate()
+        if 100 < out.stat().st_size < path.stat().st_size:
             partial += 1
-            if partial == 1:
-                done = tool("import", out, "--connect", url(server), "--database", "never", check=3)
-                assert "without an end line" in done.stderr
-    else:
-        tool("export", out, "--connect", url(server), "--resume")
+            done = tool("import", out, "--connect", url(server), "--database", "never", check=3)
+            assert "without an end line" in done.stderr
+    tool("export", out, "--connect", url(server), "--resume")
     assert partial >= 1, "too fast to be killed"
     assert read(out) == read(path)
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from tooling import (MARKER, FLAGS, b64, contents, export, fill, hexed, read, spawn, start, summary, tool, unb64, url, wait_for)
+from tooling import (MARKER, FLAGS, b64, contents, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool, unb64, url, wait_for)
 from harness import Server
 
 
@@ -252,18 +252,8 @@ def test_kill(launch, line, tmp_path):
     pairs, values = random_data(25000, seed=5, most=200)
     there, here, twin = line(pairs, values, delay=0.05), launch(), launch()
     client = here.client(check=False)
-    rng = random.Random(6)
-    killed = 0
-    for _ in range(100):
-        process = spawn("import", "--from-line", there.where, "--connect", url(here))
-        try:
-            process.communicate(timeout=rng.uniform(0.3, 1.2))
-            break
-        except Exception:
-            process.kill()
-            process.communicate()
-            killed += client.get("/pairs/" + hexed(MARKER), exact="true").status == 200
-    assert process.returncode == 0 and killed >= 2
+    assert kill_as_it_goes(client, ("import", "--from-line", there.where, "--connect", url(here)), 4, random.Random(6)) >= 2
+    assert "went on" in copy(there, here).stdout
     copy(there, twin)
     assert export(here, tmp_path / "a") == export(twin, tmp_path / "b")
     assert contents(client) == expected(pairs, values)

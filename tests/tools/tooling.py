@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
 from harness import BINARY, Server, b64, hexed, ndjson, unb64, wait_for  # noqa: E402,F401
@@ -98,3 +99,20 @@ def contents(client):
 
 def summary(done):
     return json.loads(done.stdout)
+
+
+def kill_as_it_goes(client, command, times, rng):
+    """Starts the import, kills it a moment after its state in the database has changed, and again; how often that worked."""
+    path, last, killed = "/pairs/" + hexed(MARKER) + "?exact=true&values=true", None, 0
+    for _ in range(times):
+        process = spawn(*command)
+        while process.poll() is None:
+            answer = client.get(path)
+            if answer.status == 200 and answer.json()["value"] != last:
+                last = answer.json()["value"]
+                time.sleep(rng.uniform(0, 0.02))
+                break
+        process.kill()
+        process.communicate()
+        killed += client.get(path).status == 200
+    return killed
