@@ -47,7 +47,7 @@ struct lm_word *lm_vocab_enter(struct lm_vocab *v, uint32_t token, struct cht_er
     struct lm_word *w = v->slots > 0 ? probe(v, token) : NULL;
     if (w != NULL && w->used)
         return w;
-    if ((v->words + 1) * 8 > v->slots * 5) {
+    if (w == NULL || (v->words + 1) * 8 > v->slots * 5) {
         if (!grow(v, err))
             return NULL;
         w = probe(v, token);

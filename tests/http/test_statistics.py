@@ -59,6 +59,25 @@ def jobs(server):
     return server.metric("cheetah_statistics_jobs")
 
 
+class Machine:
+    """How long the machine itself keeps somebody waiting who only wants to be woken: what a bound in time has to allow for."""
+
+    def __enter__(self):
+        self.stalled, self.over = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        last = time.monotonic()
+        while not self.over.wait(0.02):
+            self.stalled, last = max(self.stalled, time.monotonic() - last - 0.02), time.monotonic()
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
 def longest_silence(raw, started):
     """Reads an answer to its end; (lines, the longest time between two arrivals)."""
     status, _ = raw.head()
@@ -82,10 +101,11 @@ def test_aggregates_say_how_far_they_are(big):
         results[i] = longest_silence(asking.raw[i], asking.started)
 
     threads = [threading.Thread(target=read, args=(i,)) for i in range(len(results))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    with Machine() as machine:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
     took = time.monotonic() - asking.started
     asking.go()
     progress = 0
@@ -99,7 +119,7 @@ def test_aggregates_say_how_far_they_are(big):
         assert all(p["phase"] == "totals" for p in said)
         assert [p["done"] for p in said] == sorted(p["done"] for p in said)
         progress += len(said)
-        assert silence < 2.0, "a second, and one for a loaded machine"
+        assert silence < 1.0 + 1.0 + 4 * machine.stalled, "a second, another for a loaded machine, and its stalls"
     assert took < 1 or progress > 0
 
 
@@ -123,10 +143,11 @@ def test_aggregates_stop_when_nobody_waits(big):
 def test_smoothing_says_how_far_it_is_and_stops(big):
     client = big.client()
     asking = Asking(big, ["/reduce/smooth/cnt:"], "POST")
-    status, lines, silence = longest_silence(asking.raw[0], asking.started)
+    with Machine() as machine:
+        status, lines, silence = longest_silence(asking.raw[0], asking.started)
     whole = time.monotonic() - asking.started
     asking.go()
-    assert status == 200 and silence < 2.0
+    assert status == 200 and silence < 2.0 + 4 * machine.stalled
     assert [line["order"] for line in lines if "order" in line] == [1, 2, 3] and lines[-1] == {"end": {"count": 3, "next": None}}
     phases = [line["progress"]["phase"] for line in lines if "progress" in line]
     assert [p for i, p in enumerate(phases) if i == 0 or phases[i - 1] != p][-5:] == ["counts", "continuations", "order 1", "order 2", "order 3"]
