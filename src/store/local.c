@@ -398,12 +398,14 @@ static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, 
 /* ---- scrub --------------------------------------------------------------------------------------------------- */
 
 /* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
- * written, they may differ for a moment: such a page is looked at again with nothing else going on. */
+ * written, they may differ for a moment: such a page is looked at again with nothing else going on. *end: there are no
+ * more; how many there are is a checkpoint's to change. */
 static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf,
-                               uint64_t first, struct cht_scrub *scrub, struct cht_err *err)
+                               uint64_t first, bool *end, struct cht_scrub *scrub, struct cht_err *err)
 {
     uint8_t buf[CHT_PAGE];
     cht_committer_pause(db->committer, false);
+    *end = first + SCRUB_STEP >= pf->home_pages;
     for (uint64_t p = first; p < first + SCRUB_STEP && p < pf->home_pages; p++) {
         struct cht_err local = {0};
         cht_rwlock_read(&sh->lock);
@@ -453,8 +455,9 @@ static enum cht_rc local_scrub(struct cht_store *s, struct cht_scrub *scrub, str
     for (unsigned i = 0; i < db->nshards; i++) {
         for (int k = 0; k < CHT_PF_KINDS; k++) {
             struct cht_pagefile *pf = db->shards[i].pf[k];
-            for (uint64_t p = 0; p < pf->home_pages; p += SCRUB_STEP) {
-                enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, scrub, err);
+            bool end = false;
+            for (uint64_t p = 0; !end; p += SCRUB_STEP) {
+                enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, &end, scrub, err);
                 if (rc != CHT_OK)
                     return rc;
                 scrub->bytes += SCRUB_STEP * CHT_PAGE;
