@@ -58,13 +58,7 @@ def launch():
         return server
 
     yield start
-    errors = []
-    for server in servers:
-        try:
-            server.finish()
-        except AssertionError as error:
-            errors.append(error)
-    assert not errors, errors
+    harness.finish_all(servers)
 
 
 @pytest.fixture(scope="session")

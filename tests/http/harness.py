@@ -208,6 +208,17 @@ class Server:
             self.directory.cleanup()
 
 
+def finish_all(servers):
+    """All are stopped, also where one says that something is wrong with it."""
+    errors = []
+    for server in servers:
+        try:
+            server.finish()
+        except AssertionError as error:
+            errors.append(error)
+    assert not errors, errors
+
+
 # ---- HTTP ------------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
-from harness import BINARY, Server, b64, wait_for  # noqa: E402
+from harness import BINARY, Server, b64, finish_all, wait_for  # noqa: E402
 
 FLAGS = ("--line-listen", "127.0.0.1:0", "--access-log", "false")
 
@@ -34,8 +34,7 @@ def launch():
         return servers[-1]
 
     yield start
-    for server in servers:
-        server.finish()
+    finish_all(servers)
 
 
 def url(server):

@@ -9,7 +9,7 @@ import time
 import pytest
 from tooling import (MARKER, awkward, b64, batches, contents, environment, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool,
                      unb64, url)
-from harness import BINARY
+from harness import BINARY, finish_all
 
 
 @pytest.fixture
@@ -21,8 +21,7 @@ def launch():
         return servers[-1]
 
     yield launched
-    for server in servers:
-        server.finish()
+    finish_all(servers)
 
 
 def imported(server, path, *flags, check=0, **more):

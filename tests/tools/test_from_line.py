@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tooling import (MARKER, FLAGS, b64, contents, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool, unb64, url, wait_for)
-from harness import Server
+from harness import Server, finish_all
 
 
 class LineServer:
@@ -95,8 +95,7 @@ def launch():
         return servers[-1]
 
     yield launched
-    for server in servers:
-        server.finish()
+    finish_all(servers)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from tooling import environment, export, fill, spawn, start, tool, url, wait_for
-from harness import BINARY
+from harness import BINARY, finish_all
 
 
 @pytest.fixture
@@ -26,8 +26,7 @@ def launch():
         return servers[-1]
 
     yield launched
-    for server in servers:
-        server.finish()
+    finish_all(servers)
 
 
 class Terminal:
