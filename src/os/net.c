@@ -253,10 +253,13 @@ void cht_os_ignore_pipe(void) { (void)signal(SIGPIPE, SIG_IGN); /* cannot fail *
 
 static volatile sig_atomic_t interrupt;
 
+/* A signal that comes just before the call that waits would be forgotten by it: the alarm rings until somebody has asked. */
 static void note_interrupt(int number)
 {
-    (void)number;
-    interrupt = 1;
+    if (number == SIGINT)
+        interrupt = 1;
+    if (interrupt != 0)
+        (void)alarm(1);
 }
 
 void cht_os_catch_interrupts(bool on)
@@ -265,12 +268,16 @@ void cht_os_catch_interrupts(bool on)
                               on ? note_interrupt : SIG_DFL}; /* no SA_RESTART: the read is to end */
     (void)sigemptyset(&a.sa_mask);
     (void)sigaction(SIGINT, &a, NULL); /* cannot fail with these arguments */
+    if (!on)
+        (void)alarm(0); /* before an alarm is deadly again */
+    (void)sigaction(SIGALRM, &a, NULL);
 }
 
 bool cht_os_interrupted(void)
 {
     bool was = interrupt != 0;
     interrupt = 0;
+    (void)alarm(0);
     return was;
 }
 
