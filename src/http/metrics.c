@@ -183,7 +183,7 @@ static void print_service(struct server *s, struct out *o)
     one(o, "scrub_bad_pages_total", "counter", "Damaged pages seen, again in every pass.", scrub.bad);
     one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", log_dropped(s->log));
     one(o, "resident_bytes", "gauge", "Resident memory.", resident);
-    one(o, "open_files", "gauge", "Open descriptors, at most 4096 counted.", files);
+    one(o, "open_files", "gauge", "Open descriptors.", files);
     head(o, "cpu_seconds_total", "counter", "Processor time.");
     out_format(o, "cheetah_cpu_seconds_total %.6f\n", (double)cpu / 1e9);
     head(o, "uptime_seconds", "gauge", "Since the start.");

@@ -574,7 +574,10 @@ static void run_op(struct cht_apply *a, const struct cht_commit *c, struct cht_o
                    struct cht_err *err)
 {
     bool known = (unsigned)op->kind < sizeof op_table / sizeof *op_table;
-    if (!known)
+    if (op->kind == CHT_OP_PAIR_LINK && op->back > (size_t)(op - c->ops))
+        op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "there are no %u operations before this one",
+                          (unsigned)op->back);
+    else if (!known)
         op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
     else if (op->buf != NULL && c->read_max > 0 && read >= c->read_max)
         op->rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",

@@ -407,6 +407,7 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
     cht_committer_pause(db->committer, false);
     *end = first + SCRUB_STEP >= pf->home_pages;
     for (uint64_t p = first; p < first + SCRUB_STEP && p < pf->home_pages; p++) {
+        scrub->bytes += CHT_PAGE;
         struct cht_err local = {0};
         cht_rwlock_read(&sh->lock);
         enum cht_rc rc = cht_pf_scrub_page(pf, p, buf, &local);
@@ -460,7 +461,6 @@ static enum cht_rc local_scrub(struct cht_store *s, struct cht_scrub *scrub, str
                 enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, &end, scrub, err);
                 if (rc != CHT_OK)
                     return rc;
-                scrub->bytes += SCRUB_STEP * CHT_PAGE;
                 if (scrub_rest(scrub, start))
                     return CHT_FAIL(err, CHT_CANCELLED, "the scrub was stopped");
             }

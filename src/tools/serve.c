@@ -98,6 +98,12 @@ static void open_one(void *ctx, const char *name)
     o->failed = o->failed || strcmp(name, "default") == 0;
 }
 
+static void open_other(void *ctx, const char *name)
+{
+    if (strcmp(name, "default") != 0) /* that one is open already */
+        open_one(ctx, name);
+}
+
 static enum cht_rc open_databases(struct service *v, struct cht_err *err)
 {
     struct cht_env_config cfg = env_config(v);
@@ -110,7 +116,7 @@ static enum cht_rc open_databases(struct service *v, struct cht_err *err)
     open_one(&o, "default"); /* first: it is looked up most */
     if (o.failed)
         return CHT_FAIL(err, CHT_CORRUPT, "the default database cannot be opened; see the log");
-    return dbs_list(v->dbs, open_one, &o, err);
+    return dbs_list(v->dbs, open_other, &o, err);
 }
 
 static enum cht_rc write_port(const char *path, unsigned port, struct cht_err *err)

@@ -19,22 +19,9 @@ import time
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
-from harness import BINARY, Server, b64, finish_all, wait_for  # noqa: E402
+from harness import BINARY, Server, b64, wait_for  # noqa: E402
 
 FLAGS = ("--line-listen", "127.0.0.1:0", "--access-log", "false")
-
-
-@pytest.fixture
-def launch():
-    """Starts servers; they are stopped when the test is over."""
-    servers = []
-
-    def start(*flags, **more):
-        servers.append(Server(*FLAGS, *flags, **more))
-        return servers[-1]
-
-    yield start
-    finish_all(servers)
 
 
 def url(server):

@@ -9,19 +9,7 @@ import time
 import pytest
 from tooling import (MARKER, awkward, b64, batches, contents, environment, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool,
                      unb64, url)
-from harness import BINARY, finish_all
-
-
-@pytest.fixture
-def launch():
-    servers = []
-
-    def launched(*flags, **more):
-        servers.append(start(*flags, **more))
-        return servers[-1]
-
-    yield launched
-    finish_all(servers)
+from harness import BINARY
 
 
 def imported(server, path, *flags, check=0, **more):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tooling import (MARKER, FLAGS, b64, contents, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool, unb64, url, wait_for)
-from harness import Server, finish_all
+from harness import Server
 
 
 class LineServer:
@@ -84,18 +84,6 @@ class LineServer:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
-
-
-@pytest.fixture
-def launch():
-    servers = []
-
-    def launched(*flags, **more):
-        servers.append(start(*flags, **more))
-        return servers[-1]
-
-    yield launched
-    finish_all(servers)
 
 
 @pytest.fixture

@@ -14,19 +14,7 @@ import time
 
 import pytest
 from tooling import environment, export, fill, spawn, start, tool, url, wait_for
-from harness import BINARY, finish_all
-
-
-@pytest.fixture
-def launch():
-    servers = []
-
-    def launched(*flags, **more):
-        servers.append(start(*flags, **more))
-        return servers[-1]
-
-    yield launched
-    finish_all(servers)
+from harness import BINARY
 
 
 class Terminal:

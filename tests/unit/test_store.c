@@ -583,14 +583,45 @@ static void test_sweep(void **state)
     assert_true(scrub.bytes > 0);
 }
 
+/* A link to an operation before the first of the commit. */
+static void test_link_too_far_back(void **state)
+{
+    (void)state;
+    struct cht_op ops[2] = {
+        {.kind = CHT_OP_PAIR_PUT, .name = {(const uint8_t *)"a", 1}, .value = {(const uint8_t *)"v", 1}},
+        {.kind = CHT_OP_PAIR_LINK,
+         .name = {(const uint8_t *)"b", 1},
+         .value = {(const uint8_t *)"a", 1},
+         .back = 2}};
+    struct cht_commit c = {.ops = ops, .count = 2};
+    assert_int_equal(cht_store_commit(s, &c), CHT_OK);
+    assert_int_equal(ops[0].rc, CHT_OK);
+    assert_int_equal(ops[1].rc, CHT_INVALID_ARGUMENT);
+    ops[1].back = 1;
+    assert_int_equal(cht_store_commit(s, &c), CHT_OK);
+    assert_int_equal(ops[1].rc, CHT_OK);
+    assert_int_equal(ops[1].key, ops[0].key);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        T(test_keys),          T(test_edit_any_length), T(test_upsert),           T(test_atomic),
-        T(test_prefix_delete), T(test_value_handle),    T(test_space_comes_back), T(test_databases),
-        T(test_lock),          T(test_places),          T(test_newer_version),    T(test_submit),
-        T(test_scans),         T(test_sweep),           T(test_poll_many_shards)};
+    const struct CMUnitTest tests[] = {T(test_link_too_far_back),
+                                       T(test_keys),
+                                       T(test_edit_any_length),
+                                       T(test_upsert),
+                                       T(test_atomic),
+                                       T(test_prefix_delete),
+                                       T(test_value_handle),
+                                       T(test_space_comes_back),
+                                       T(test_databases),
+                                       T(test_lock),
+                                       T(test_places),
+                                       T(test_newer_version),
+                                       T(test_submit),
+                                       T(test_scans),
+                                       T(test_sweep),
+                                       T(test_poll_many_shards)};
     if (mkdtemp(base) == NULL)
         return 1;
     (void)snprintf(dir_a, sizeof dir_a, "%s/a", base);
