@@ -220,7 +220,7 @@ static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
     struct cht_shard *sh = ck->sh;
     cht_rwlock_write(&sh->lock);
     for (int k = 0; k < CHT_PF_KINDS; k++)
-        sh->pf[k]->home_pages = sh->pf[k]->frozen_pages;
+        cht_pf_settle(sh->pf[k], true);
     sh->generation = ck->generation;
     atomic_store_explicit(&sh->checkpoint_seq, ck->seq, memory_order_release);
     bool pinned = atomic_load_explicit(&sh->pins, memory_order_relaxed) > 0;
@@ -251,6 +251,7 @@ static void give_back(struct cht_checkpoint *ck)
             cht_pf_redirty(pf, ck->list[k].page[i]);
         while (cht_pf_take(pf, &cursor, &page, ck->buf))
             cht_pf_redirty(pf, page);
+        cht_pf_settle(pf, false);
     }
     cht_rwlock_write_end(&sh->lock);
 }

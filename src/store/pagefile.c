@@ -38,7 +38,7 @@ static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const u
             return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page image");
         memcpy(data, src, CHT_PAGE);
     }
-    list->v[list->n++] = (struct cht_pf_image){page, data};
+    list->v[list->n++] = (struct cht_pf_image){page, data, false};
     return CHT_OK;
 }
 
@@ -179,8 +179,10 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
         cht_bit_clear(pf->frozen, page);
         pf->frozen_count--;
     }
-    if (save)
+    if (save) {
         cht_bit_set(pf->saved, page);
+        pf->undo.v[pf->undo.n - 1].clean = !cht_bit(pf->dirty, page);
+    }
     if (!cht_bit(pf->dirty, page)) {
         cht_bit_set(pf->dirty, page);
         pf->dirty_count++;
@@ -328,11 +330,28 @@ void cht_pf_undo_end(struct cht_pagefile *pf)
     pf->undo_open = false;
 }
 
+/* Puts a page back as it was: its bytes, and clean if it was. A free page is clean, so that no checkpoint holds a copy
+ * of it that could be written over a large value's own bytes; an undone allocation leaves it so. */
+static void restore(struct cht_pagefile *pf, const struct cht_pf_image *im)
+{
+    memcpy(pf->fast.base + im->page * CHT_PAGE, im->data, CHT_PAGE);
+    if (!im->clean || !cht_bit(pf->dirty, im->page))
+        return;
+    cht_bit_clear(pf->dirty, im->page);
+    pf->dirty_count--;
+    struct cht_err
+        ignored; /* of failures here nothing is lost: the copy only stays in memory until it is next written */
+    if (pf->checkpointing)
+        (void)images_add(&pf->loose, im->page, NULL, &ignored);
+    else
+        (void)cht_pf_forget(pf, &im->page, 1, &ignored);
+}
+
 void cht_pf_undo_rollback(struct cht_pagefile *pf)
 {
     CHT_INVARIANT(pf->undo_open);
     for (size_t i = 0; i < pf->undo.n; i++)
-        memcpy(pf->fast.base + pf->undo.v[i].page * CHT_PAGE, pf->undo.v[i].data, CHT_PAGE);
+        restore(pf, &pf->undo.v[i]);
     struct cht_err ignored; /* remembered as `broken`: whoever rolls back stops writing then */
     for (size_t i = 0; i < pf->direct.n; i++) {
         cht_snapshot_save(pf, pf->direct.v[i].page, pf->direct_n[i], NULL);
@@ -358,6 +377,18 @@ void cht_pf_freeze(struct cht_pagefile *pf)
     pf->frozen_count = pf->dirty_count;
     pf->dirty_count = 0;
     pf->frozen_pages = pf->fast.pages;
+    pf->checkpointing = true;
+}
+
+void cht_pf_settle(struct cht_pagefile *pf, bool done)
+{
+    struct cht_err ignored;
+    if (done)
+        pf->home_pages = pf->frozen_pages;
+    pf->checkpointing = false;
+    for (size_t i = 0; i < pf->loose.n; i++)
+        (void)cht_pf_forget(pf, &pf->loose.v[i].page, 1, &ignored);
+    images_clear(&pf->loose);
 }
 
 bool cht_pf_take(struct cht_pagefile *pf, uint64_t *cursor, uint64_t *page, uint8_t *buf)

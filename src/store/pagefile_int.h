@@ -16,6 +16,7 @@
 struct cht_pf_image { /* before-image of a page */
     uint64_t page;
     uint8_t *data; /* owned */
+    bool clean;    /* of an undo: the page was not dirty */
 };
 struct cht_pf_images {      /* growable list */
     struct cht_pf_image *v; /* owned */
@@ -40,6 +41,9 @@ struct cht_pagefile {
     uint64_t *saved;  /* has a before-image in the open undo */
     _Atomic uint64_t dirty_count; /* changed under the exclusive lock, read by statistics without */
     uint64_t frozen_count;
+    bool checkpointing; /* from freeze to settle: what is clean may not be in the file yet */
+    struct cht_pf_images
+        loose; /* data NULL: pages that an undo left clean, with a private copy, while checkpointing */
     struct cht_pf_images side; /* frozen pages that were changed before the checkpoint copied them */
     struct cht_pf_images undo;
     struct cht_pf_images direct; /* of the open undo: data NULL, {first page}; counts in direct_n */
@@ -74,6 +78,8 @@ uint64_t cht_pf_generation(const struct cht_pagefile *pf);
  * content into buf; *page is its number; false when none is left. */
 void cht_pf_freeze(struct cht_pagefile *pf);
 bool cht_pf_take(struct cht_pagefile *pf, uint64_t *cursor, uint64_t *page, uint8_t *buf);
+/* The checkpoint that froze the file is over (done: all its pages are home). Exclusive. */
+void cht_pf_settle(struct cht_pagefile *pf, bool done);
 /* Marks a page dirty again without touching it (a checkpoint that was given up). Exclusive. */
 void cht_pf_redirty(struct cht_pagefile *pf, uint64_t page);
 /* Gives back the private copies of pages written home that are clean (shared lock). */

@@ -152,6 +152,7 @@ void cht_pf_close(struct cht_pagefile *pf)
     cht_free(pf->dirty);
     cht_free(pf->frozen);
     cht_free(pf->saved);
+    images_fini(&pf->loose);
     images_fini(&pf->side);
     images_fini(&pf->undo);
     images_fini(&pf->direct);
