@@ -61,6 +61,7 @@ struct cht_env_config {
     uint64_t log_segment_bytes; /* 0: 64 MiB */
     uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use; each database */
     unsigned scan_workers;      /* per data directory; 0: one a core, at most 8 */
+    unsigned commit_threads;    /* for one large unordered commit; 0: one a core, at most 8 */
     unsigned default_shards;    /* 0: 8 */
     bool manual_checkpoint;     /* tests: no checkpoint by itself but on close */
     struct cht_io *io;          /* NULL: the real file system */
@@ -152,6 +153,9 @@ struct cht_op {
 };
 
 #define CHT_COMMIT_ATOMIC 1u /* all or nothing: the first failure undoes the whole commit */
+/* The operations may be run in another order, several at a time: the upserts (PAIR_PUT) first, then the links with `back`, then
+ * all others; those of one name keep their order within these. For large commits that do not depend on themselves. */
+#define CHT_COMMIT_UNORDERED 4u
 #define CHT_COMMIT_INLINE \
     2u /* cht_store_submit may run it at once where nothing would make it wait (not: sync) */
 

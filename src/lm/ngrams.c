@@ -308,7 +308,8 @@ static enum cht_rc run(struct lm_ngrams *g, struct batch *b)
             rc = order_ops(b, &grams);
     }
     lm_grams_free(&grams);
-    return rc == CHT_OK ? lm_commit(b->store, b->ops, b->n, CHT_COMMIT_ATOMIC, b->err) : rc;
+    return rc == CHT_OK ? lm_commit(b->store, b->ops, b->n, CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED, b->err)
+                        : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

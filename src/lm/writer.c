@@ -67,7 +67,7 @@ enum cht_rc lm_writer_flush(struct lm_writer *w, struct cht_err *err)
     w->n = w->bytes.len = 0;
     if (n == 0)
         return CHT_OK;
-    struct cht_commit c = {.ops = w->ops, .count = n};
+    struct cht_commit c = {.ops = w->ops, .count = n, .flags = CHT_COMMIT_UNORDERED};
     enum cht_rc rc = cht_store_commit(w->store, &c);
     for (size_t i = 0; rc == CHT_OK && c.failed > 0 && i < n; i++) {
         bool gone = w->ops[i].kind == CHT_OP_PAIR_DEL && w->ops[i].rc == CHT_PAIR_NOT_FOUND;

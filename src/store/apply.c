@@ -1,24 +1,22 @@
-/* apply: one operation at a time, each all or nothing.
+/* apply: commits, one after the other. Each operation is all or nothing (apply_ops.c).
  *
- * Cases:
- *   a single change (EDIT, DELETE, PAIR_SET, ...)  the structure below is all or nothing by itself
- *   upsert of a new name   the name first, then the value; if the value fails the name is taken away again, which needs
- *                          nothing that could fail (its pages are writable since a moment ago)
- *   PAIR_DEL and PREFIX_DEL with values, PREFIX_DEL   several changes, perhaps in several shards: under an undo
- *   an atomic commit       every shard it touches has its undo open and its lock held until the end
+ *   not atomic   an operation that makes several changes runs under an undo of its own; locks are let go now and then
+ *   atomic       every shard it touches has its undo open and its lock held until the end
+ *   unordered    large ones are split by shard first (apply_team.c); what is left runs here, in order
  */
-#include "store/apply.h"
-
 #include "base/alloc.h"
-#include "store/trie.h"
+#include "store/apply_int.h"
+#include "store/apply_team.h"
 
 #include <string.h>
 
-enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, struct cht_err *err)
+enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, unsigned threads,
+                           struct cht_err *err)
 {
     memset(a, 0, sizeof *a);
     a->db = db;
     a->max_value = max_value;
+    a->threads = threads;
     a->held = cht_calloc(db->nshards, sizeof *a->held);
     a->undoing = cht_calloc(db->nshards, sizeof *a->undoing);
     if (a->held == NULL || a->undoing == NULL) {
@@ -30,14 +28,14 @@ enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t m
 
 void cht_apply_fini(struct cht_apply *a)
 {
+    cht_team_free(a->team);
     cht_logbuf_fini(&a->log);
     cht_free(a->held);
     cht_free(a->undoing);
     memset(a, 0, sizeof *a);
 }
 
-/* The shard, locked, with an undo if one is wanted. */
-static struct cht_shard *take(struct cht_apply *a, unsigned i, bool undo)
+struct cht_shard *cht_apply_take(struct cht_apply *a, unsigned i, bool undo)
 {
     struct cht_shard *sh = &a->db->shards[i];
     if (!a->held[i]) {
@@ -81,469 +79,11 @@ void cht_apply_release(struct cht_apply *a)
     }
     a->locked_ops = 0;
 }
-
-/* The lowest key that was never given out, all shards considered: 1, 2, 3, ... in a fresh database. */
-static uint64_t lowest_new_key(const struct cht_local *db)
-{
-    uint64_t best = UINT64_MAX;
-    for (unsigned i = 0; i < db->nshards; i++) {
-        uint64_t k = cht_values_next_key(&db->shards[i].values); /* only the committer moves it */
-        best = k < best ? k : best;
-    }
-    return best;
-}
-
-static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v,
-                             struct cht_err *err)
-{
-    struct cht_large l;
-    enum cht_rc rc = cht_values_large_reserve(&sh->values, (uint32_t)v.n, &l, err);
-    if (rc != CHT_OK)
-        return rc;
-    if (!a->atomic && !a->undoing[sh->index]) { /* the bytes are written while readers go on */
-        cht_apply_release(a);
-        rc = cht_values_large_write(&sh->values, &l, v.p, err);
-        (void)take(a, sh->index, false);
-    } else {
-        rc = cht_values_large_write(&sh->values, &l, v.p, err);
-    }
-    if (rc == CHT_OK)
-        rc = cht_values_large_put(&sh->values, key, &l, cht_value_crc(key, v.p, v.n), err);
-    if (rc != CHT_OK)
-        cht_values_large_abandon(&sh->values, &l);
-    return rc;
-}
-
-static enum cht_rc put_value(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v,
-                             struct cht_err *err)
-{
-    enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, v.n < CHT_LOG_BORROW ? v.n : 0, err);
-    if (rc != CHT_OK)
-        return rc;
-    if (key > CHT_KEY_MAX)
-        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "the keys of shard %u are exhausted", sh->index);
-    if (v.n < CHT_LARGE_VALUE)
-        rc = cht_values_put(&sh->values, key, v.p, (uint32_t)v.n, err);
-    else
-        rc = put_large(a, sh, key, v, err);
-    if (rc == CHT_OK) {
-        cht_logbuf_add(&a->log, CHT_LOG_VALUE_PUT, key, v);
-        a->inserted += v.n;
-    }
-    return rc;
-}
-
-static enum cht_rc check_value(const struct cht_apply *a, struct cht_str v, struct cht_err *err)
-{
-    if (v.n == 0)
-        return CHT_FAIL(err, CHT_EMPTY_VALUE, "values have 1 byte or more");
-    if (v.n > a->max_value)
-        return CHT_FAIL(err, CHT_VALUE_TOO_LARGE, "a value of %zu bytes; at most %u are allowed", v.n,
-                        a->max_value);
-    return CHT_OK;
-}
-
-static enum cht_rc check_key(uint64_t key, struct cht_err *err)
-{
-    if (key == 0 || key > CHT_KEY_MAX)
-        return CHT_FAIL(err, CHT_INVALID_KEY, "key %llu; keys are 1 to 2^48-1", (unsigned long long)key);
-    return CHT_OK;
-}
-
-static enum cht_rc check_name(struct cht_str name, bool may_be_empty, struct cht_err *err)
-{
-    if ((name.n == 0 && !may_be_empty) || name.n > CHT_NAME_MAX)
-        return CHT_FAIL(err, CHT_INVALID_PAIR, "a pair name of %zu bytes; 1 to %u are allowed", name.n,
-                        CHT_NAME_MAX);
-    return CHT_OK;
-}
-
-static bool key_lives(struct cht_apply *a, uint64_t key, struct cht_err *err, enum cht_rc *rc)
-{
-    struct cht_value_ref ref;
-    struct cht_shard *sh = take(a, cht_shard_of_key(key, a->db->nshards), a->atomic);
-    *rc = cht_values_find(&sh->values, key, &ref, err);
-    bool lives = *rc == CHT_OK;
-    if (*rc == CHT_KEY_NOT_FOUND)
-        *rc = CHT_OK;
-    return lives;
-}
-
-/* ---- operations ---------------------------------------------------------------------------------------------- */
-
-static enum cht_rc do_insert(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_value(a, op->value, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint64_t key = lowest_new_key(a->db);
-    if (key > CHT_KEY_MAX)
-        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "all keys have been given out");
-    struct cht_shard *sh = take(a, cht_shard_of_key(key, a->db->nshards), a->atomic);
-    rc = put_value(a, sh, key, op->value, err);
-    if (rc == CHT_OK) {
-        op->key = key;
-        op->size = (uint32_t)op->value.n;
-    }
-    return rc;
-}
-
-static enum cht_rc do_edit(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_key(op->key, err);
-    if (rc == CHT_OK)
-        rc = check_value(a, op->value, err);
-    if (rc != CHT_OK)
-        return rc;
-    if (!key_lives(a, op->key, err, &rc))
-        return rc == CHT_OK ? CHT_KEY_NOT_FOUND : rc;
-    struct cht_shard *sh = take(a, cht_shard_of_key(op->key, a->db->nshards), a->atomic);
-    rc = put_value(a, sh, op->key, op->value, err);
-    if (rc == CHT_OK)
-        op->size = (uint32_t)op->value.n;
-    return rc;
-}
-
-/* A key that its shard has given out, by itself or as one of those it skipped. */
-static bool key_given(const struct cht_local *db, uint64_t key)
-{
-    return key < cht_values_next_key(&db->shards[cht_shard_of_key(key, db->nshards)].values);
-}
-
-static enum cht_rc do_put(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_key(op->key, err);
-    if (rc == CHT_OK)
-        rc = check_value(a, op->value, err);
-    if (rc != CHT_OK)
-        return rc;
-    bool lives = key_lives(a, op->key, err, &rc);
-    if (rc != CHT_OK || !key_given(a->db, op->key))
-        return rc == CHT_OK ? CHT_KEY_NOT_FOUND : rc;
-    struct cht_shard *sh = take(a, cht_shard_of_key(op->key, a->db->nshards), a->atomic);
-    rc = put_value(a, sh, op->key, op->value, err);
-    op->created = rc == CHT_OK && !lives;
-    if (rc == CHT_OK)
-        op->size = (uint32_t)op->value.n;
-    return rc;
-}
-
-/* Deletes a value and logs it; KEY_NOT_FOUND is the caller's to judge. */
-static enum cht_rc delete_value(struct cht_apply *a, uint64_t key, bool undo, struct cht_err *err)
-{
-    struct cht_shard *sh = take(a, cht_shard_of_key(key, a->db->nshards), undo);
-    enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, 0, err);
-    if (rc == CHT_OK)
-        rc = cht_values_del(&sh->values, key, err);
-    if (rc == CHT_OK)
-        cht_logbuf_add(&a->log, CHT_LOG_VALUE_DEL, key, (struct cht_str){NULL, 0});
-    return rc;
-}
-
-static enum cht_rc do_delete(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_key(op->key, err);
-    return rc == CHT_OK ? delete_value(a, op->key, a->atomic, err) : rc;
-}
-
-/* The last key of each shard gets a value and loses it again, which moves next_key behind it: what the log can say. */
-static enum cht_rc do_reserve(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    static const uint8_t zero;
-    uint64_t n = op->key, shards = a->db->nshards, last = 0;
-    if (n == 0 || n > CHT_RESERVE_MAX || shards == 0)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "keys to reserve: 1 to %llu, not %llu",
-                        (unsigned long long)CHT_RESERVE_MAX, (unsigned long long)n);
-    for (unsigned i = 0; i < shards; i++) {
-        uint64_t next = cht_values_next_key(&a->db->shards[i].values);
-        last = next > shards && next - shards > last ? next - shards : last;
-    }
-    uint64_t base = (last + shards - 1) / shards * shards;
-    if (base > CHT_KEY_MAX - n)
-        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "there are no %llu keys left", (unsigned long long)n);
-    enum cht_rc rc = CHT_OK;
-    for (uint64_t i = 0; i < shards && i < n && rc == CHT_OK; i++) {
-        uint64_t key = base + n - i;
-        struct cht_shard *sh = take(a, cht_shard_of_key(key, a->db->nshards), true);
-        rc = put_value(a, sh, key, (struct cht_str){&zero, 1}, err);
-        if (rc == CHT_OK)
-            rc = delete_value(a, key, true, err);
-    }
-    if (rc == CHT_OK)
-        op->key = base + 1;
-    return rc;
-}
-
-static enum cht_rc set_pair(struct cht_apply *a, struct cht_shard *sh, struct cht_str name, uint64_t key,
-                            uint64_t *old, struct cht_err *err)
-{
-    enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, name.n, err);
-    if (rc == CHT_OK)
-        rc = cht_trie_set(cht_shard_pairs(sh), name.p, name.n, key, old, err);
-    if (rc == CHT_OK) {
-        cht_logbuf_add(&a->log, CHT_LOG_PAIR_SET, key, name);
-        a->inserted += name.n;
-    }
-    return rc;
-}
-
-static enum cht_rc do_pair_set(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_name(op->name, false, err);
-    if (rc == CHT_OK)
-        rc = check_key(op->key, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint64_t old;
-    struct cht_shard *sh = take(a, cht_shard_of_name(op->name, a->db->nshards), a->atomic);
-    rc = set_pair(a, sh, op->name, op->key, &old, err);
-    op->created = rc == CHT_OK && old == 0;
-    return rc;
-}
-
-/* The log gets a plain PAIR_SET: the key is decided here. */
-static enum cht_rc do_pair_link(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_name(op->name, false, err);
-    if (rc == CHT_OK)
-        rc = check_name(op->value, false, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint64_t key, old;
-    struct cht_shard *sh;
-    if (op->back > 0) {
-        rc = op[-(ptrdiff_t)op->back].rc == CHT_OK ? CHT_OK : CHT_PAIR_NOT_FOUND;
-        key = op[-(ptrdiff_t)op->back].key;
-    } else {
-        sh = take(a, cht_shard_of_name(op->value, a->db->nshards), a->atomic);
-        rc = cht_trie_get(cht_shard_pairs(sh), op->value.p, op->value.n, &key, err);
-    }
-    if (rc != CHT_OK)
-        return rc;
-    sh = take(a, cht_shard_of_name(op->name, a->db->nshards), a->atomic);
-    rc = set_pair(a, sh, op->name, key, &old, err);
-    op->created = rc == CHT_OK && old == 0;
-    if (rc == CHT_OK)
-        op->key = key;
-    return rc;
-}
-
-/* A name that leads to no live value: a new key of the name's own shard. */
-static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op, struct cht_err *err)
-{
-    uint64_t key = cht_values_next_key(&sh->values), old, ignored;
-    struct cht_logmark mark = cht_logbuf_mark(&a->log);
-    if (key > CHT_KEY_MAX)
-        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "the keys of shard %u are exhausted", sh->index);
-    bool large = op->value.n >= CHT_LARGE_VALUE;
-    enum cht_rc rc =
-        large ? put_value(a, sh, key, op->value, err) : CHT_OK; /* lets the lock go: nothing else before */
-    if (rc == CHT_OK)
-        rc = set_pair(a, sh, op->name, key, &old, err);
-    if (rc != CHT_OK) {
-        if (large && cht_logbuf_mark(&a->log).bytes != mark.bytes) {
-            cht_logbuf_rewind(&a->log, mark);
-            a->stuck |= cht_values_del(&sh->values, key, &a->stuck_err) != CHT_OK;
-        }
-        return rc;
-    }
-    if (!large && (rc = put_value(a, sh, key, op->value, err)) != CHT_OK) {
-        cht_logbuf_rewind(&a->log, mark);
-        enum cht_rc back =
-            old != 0 ? cht_trie_set(cht_shard_pairs(sh), op->name.p, op->name.n, old, &ignored, &a->stuck_err)
-                     : cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err);
-        a->stuck |= back != CHT_OK;
-        return rc;
-    }
-    op->key = key;
-    op->created = old == 0;
-    return CHT_OK;
-}
-
-/* A short value under a name that is not mapped; *mapped is its key where it is, and nothing was changed. */
-static enum cht_rc put_absent(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op, uint64_t *mapped,
-                              struct cht_err *err)
-{
-    uint64_t key = cht_values_next_key(&sh->values), ignored;
-    struct cht_logmark mark = cht_logbuf_mark(&a->log);
-    enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
-    if (rc == CHT_OK)
-        rc = cht_trie_add(cht_shard_pairs(sh), op->name.p, op->name.n, key, mapped, err);
-    if (rc != CHT_OK || *mapped != 0)
-        return rc;
-    cht_logbuf_add(&a->log, CHT_LOG_PAIR_SET, key, op->name);
-    a->inserted += op->name.n;
-    rc = put_value(a, sh, key, op->value, err);
-    if (rc != CHT_OK) {
-        cht_logbuf_rewind(&a->log, mark);
-        a->stuck |=
-            cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err) != CHT_OK;
-        return rc;
-    }
-    op->key = key;
-    op->created = true;
-    return CHT_OK;
-}
-
-static enum cht_rc do_pair_put(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_name(op->name, false, err);
-    if (rc == CHT_OK)
-        rc = check_value(a, op->value, err);
-    if (rc != CHT_OK)
-        return rc;
-    unsigned at = cht_shard_of_name(op->name, a->db->nshards);
-    struct cht_shard *sh = take(a, at, a->atomic);
-    uint64_t key = 0;
-    op->size = (uint32_t)op->value.n;
-    if (op->value.n < CHT_LARGE_VALUE && cht_values_next_key(&sh->values) <= CHT_KEY_MAX) {
-        rc = put_absent(a, sh, op, &key, err);
-        if (rc != CHT_OK || key == 0)
-            return rc;
-    } else {
-        rc = cht_trie_get(cht_shard_pairs(sh), op->name.p, op->name.n, &key, err);
-    }
-    bool lives = rc == CHT_OK && key_lives(a, key, err, &rc);
-    if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
-        return rc;
-    if (lives) {
-        rc = put_value(a, take(a, cht_shard_of_key(key, a->db->nshards), a->atomic), key, op->value, err);
-        op->key = key;
-        op->created = false;
-    } else {
-        rc = put_new(a, sh, op, err);
-    }
-    return rc;
-}
-
-static enum cht_rc do_pair_del(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_name(op->name, false, err);
-    if (rc != CHT_OK)
-        return rc;
-    bool undo = a->atomic || op->with_values;
-    struct cht_shard *sh = take(a, cht_shard_of_name(op->name, a->db->nshards), undo);
-    rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
-    if (rc == CHT_OK)
-        rc = cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &op->key, err);
-    if (rc != CHT_OK)
-        return rc;
-    cht_logbuf_add(&a->log, CHT_LOG_PAIR_DEL, 0, op->name);
-    op->pairs = 1;
-    if (op->with_values) {
-        rc = delete_value(a, op->key, true, err);
-        op->values = rc == CHT_OK;
-        if (rc == CHT_KEY_NOT_FOUND)
-            rc = CHT_OK;
-    }
-    return rc;
-}
-
-/* Deletes the values that the pairs under the prefix in one shard lead to. */
-static enum cht_rc delete_values_under(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op,
-                                       struct cht_err *err)
-{
-    struct cht_trie_iter *it;
-    enum cht_rc rc = cht_trie_iter_new(&it, err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = cht_trie_iter_seek(it, cht_shard_pairs(sh), op->name.p, op->name.n, NULL, 0, false, err);
-    while (rc == CHT_OK) {
-        const uint8_t *name;
-        size_t len;
-        uint64_t key;
-        rc = cht_trie_iter_next(it, &name, &len, &key, err);
-        if (rc != CHT_OK)
-            break;
-        rc = delete_value(a, key, true, err);
-        op->values += rc == CHT_OK;
-        if (rc == CHT_KEY_NOT_FOUND) /* dangling, or another name of a value that is gone by now */
-            rc = CHT_OK;
-    }
-    cht_trie_iter_free(it);
-    return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
-}
-
-static enum cht_rc do_prefix_del(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_name(op->name, true, err);
-    op->pairs = op->values = 0;
-    if (rc == CHT_OK)
-        rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
-    for (unsigned i = 0; i < a->db->nshards && rc == CHT_OK && op->with_values; i++)
-        rc = delete_values_under(a, take(a, i, true), op, err);
-    for (unsigned i = 0; i < a->db->nshards && rc == CHT_OK; i++) {
-        uint64_t n = 0;
-        rc = cht_trie_del_prefix(cht_shard_pairs(take(a, i, true)), op->name.p, op->name.n, &n, err);
-        op->pairs += n;
-    }
-    if (rc == CHT_OK)
-        rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
-    if (rc == CHT_OK)
-        cht_logbuf_add(&a->log, CHT_LOG_PREFIX_DEL, 0, op->name);
-    return rc;
-}
-
-static enum cht_rc copy_value(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    struct cht_value_ref ref;
-    const uint8_t *p;
-    struct cht_shard *sh = take(a, cht_shard_of_key(op->key, a->db->nshards), a->atomic);
-    enum cht_rc rc = cht_values_find(&sh->values, op->key, &ref, err);
-    if (rc == CHT_OK)
-        rc = cht_values_view(&sh->values, op->key, &ref, &p, err);
-    if (rc == CHT_CORRUPT)
-        atomic_fetch_add_explicit(&a->db->corrupt, 1, memory_order_relaxed);
-    if (rc != CHT_OK)
-        return rc;
-    op->size = ref.len;
-    if (op->buf == NULL)
-        return CHT_OK;
-    rc = cht_buf_reserve(op->buf, ref.len, err);
-    if (rc == CHT_OK) {
-        memcpy(op->buf->data, p, ref.len);
-        op->buf->len = ref.len;
-    }
-    return rc;
-}
-
-static enum cht_rc do_read(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_key(op->key, err);
-    return rc == CHT_OK ? copy_value(a, op, err) : rc;
-}
-
-static enum cht_rc do_pair_read(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    enum cht_rc rc = check_name(op->name, false, err);
-    if (rc != CHT_OK)
-        return rc;
-    struct cht_shard *sh = take(a, cht_shard_of_name(op->name, a->db->nshards), a->atomic);
-    rc = cht_trie_get(cht_shard_pairs(sh), op->name.p, op->name.n, &op->key, err);
-    op->size = 0;
-    if (op->buf != NULL)
-        op->buf->len = 0;
-    if (rc == CHT_OK && op->with_values) {
-        rc = copy_value(a, op, err);
-        if (rc == CHT_KEY_NOT_FOUND)
-            rc = CHT_OK;
-    }
-    return rc;
-}
-
-typedef enum cht_rc op_fn(struct cht_apply *, struct cht_op *, struct cht_err *);
-static op_fn *const op_table[] = {
-    [CHT_OP_INSERT] = do_insert,         [CHT_OP_EDIT] = do_edit,         [CHT_OP_DELETE] = do_delete,
-    [CHT_OP_PAIR_SET] = do_pair_set,     [CHT_OP_PAIR_PUT] = do_pair_put, [CHT_OP_PAIR_DEL] = do_pair_del,
-    [CHT_OP_PREFIX_DEL] = do_prefix_del, [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read,
-    [CHT_OP_PAIR_LINK] = do_pair_link,   [CHT_OP_PUT] = do_put,           [CHT_OP_RESERVE] = do_reserve,
-};
-
 /* An operation of a commit that is not atomic: on failure what its undo covers is put back. */
 static enum cht_rc run_alone(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
-    enum cht_rc rc = op_table[op->kind](a, op, err);
+    enum cht_rc rc = cht_apply_fn_of(op->kind)(a, op, err);
     end_undo(a, rc != CHT_OK);
     if (rc != CHT_OK)
         cht_logbuf_rewind(&a->log, mark);
@@ -569,11 +109,10 @@ uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
     return n;
 }
 
-/* One operation of a commit; its rc is set. */
-static void run_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op *op, uint64_t read,
-                   struct cht_err *err)
+void cht_apply_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op *op, uint64_t read,
+                  struct cht_err *err)
 {
-    bool known = (unsigned)op->kind < sizeof op_table / sizeof *op_table;
+    bool known = cht_apply_fn_of(op->kind) != NULL;
     if (op->kind == CHT_OP_PAIR_LINK && op->back > (size_t)(op - c->ops))
         op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "there are no %u operations before this one",
                           (unsigned)op->back);
@@ -583,28 +122,25 @@ static void run_op(struct cht_apply *a, const struct cht_commit *c, struct cht_o
         op->rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
                           (unsigned long long)c->read_max);
     else
-        op->rc = a->atomic ? op_table[op->kind](a, op, err) : run_alone(a, op, err);
+        op->rc = a->atomic ? cht_apply_fn_of(op->kind)(a, op, err) : run_alone(a, op, err);
+    if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
+        a->stuck = true;
+        a->stuck_err = *err;
+    }
 }
 
-void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
+/* Runs the operations, but for those that the team has done. */
+static void run_ops(struct cht_apply *a, struct cht_commit *c, const struct cht_team *done)
 {
-    struct cht_logmark mark = cht_logbuf_mark(&a->log);
-    uint64_t inserted = a->inserted, read = 0;
-    a->atomic = (c->flags & CHT_COMMIT_ATOMIC) != 0;
-    if (a->atomic)
-        cht_apply_release(a);
-    c->rc = CHT_OK;
-    c->failed = 0;
+    uint64_t read = 0;
     for (size_t i = 0; i < c->count && !a->stuck; i++) {
         struct cht_op *op = &c->ops[i];
         struct cht_err err = {0};
-        run_op(a, c, op, read, &err);
+        if (done != NULL && cht_team_did(done, c, i))
+            continue;
+        cht_apply_op(a, c, op, read, &err);
         if (op->buf != NULL && op->rc == CHT_OK)
             read += op->size;
-        if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
-            a->stuck = true;
-            a->stuck_err = err;
-        }
         if (op->rc != CHT_OK) {
             if (c->err.code == CHT_OK)
                 c->err = err;
@@ -618,6 +154,20 @@ void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
         if (!a->atomic && ++a->locked_ops >= CHT_APPLY_LOCKED_OPS)
             cht_apply_release(a);
     }
+}
+
+void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
+{
+    struct cht_logmark mark = cht_logbuf_mark(&a->log);
+    uint64_t inserted = a->inserted;
+    a->atomic = (c->flags & CHT_COMMIT_ATOMIC) != 0;
+    if (a->atomic)
+        cht_apply_release(a);
+    c->rc = CHT_OK;
+    c->failed = 0;
+    bool split = cht_team_wanted(a, c) && cht_team_apply(a, c);
+    if (c->rc == CHT_OK)
+        run_ops(a, c, split ? a->team : NULL);
     if (a->atomic) {
         end_undo(a, c->rc != CHT_OK);
         if (c->rc != CHT_OK) {

@@ -1,5 +1,6 @@
 /* apply: runs the operations of commits against the shards and collects what the log must say. Used by the committer
- * alone, one group at a time.
+ * alone, one group at a time; a large unordered commit is run by several threads, each with an object of its own that shares
+ * `held` and `undoing` with the committer's: the bits of a shard belong to the one thread that works on it.
  */
 #pragma once
 
@@ -11,18 +12,21 @@
 struct cht_apply {
     struct cht_local *db;
     struct cht_logbuf log;
-    bool *held;          /* a shard's lock is held exclusively; owned, nshards */
-    bool *undoing;       /* its undo is open; owned, nshards */
+    bool *held;          /* a shard's lock is held exclusively; owned (not by a part), nshards */
+    bool *undoing;       /* its undo is open; owned (not by a part), nshards */
     unsigned undo_count; /* how many of them */
     bool atomic;         /* the commit under way */
+    bool part; /* one of several threads: what concerns another shard than the name's is CHT_PENDING */
     size_t locked_ops;
     uint32_t max_value;
     uint64_t inserted; /* user bytes of the group */
     bool stuck;        /* an operation could not be undone: the store must stop writing */
     struct cht_err stuck_err;
+    unsigned threads;      /* for unordered commits; 1: none but the committer's */
+    struct cht_team *team; /* owned; NULL before the first large unordered commit */
 };
 
-enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value,
+enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, unsigned threads,
                            struct cht_err *err);
 void cht_apply_fini(struct cht_apply *a);
 /* Runs one commit; sets the results of its operations and c->rc, c->failed, c->err. Locks may stay held between calls

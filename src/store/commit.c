@@ -357,7 +357,7 @@ enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_conf
     cm->tail = &cm->head;
     enum cht_rc rc = init_locks(cm, err);
     if (rc == CHT_OK)
-        rc = cht_apply_init(&cm->apply, db, cfg->max_value, err);
+        rc = cht_apply_init(&cm->apply, db, cfg->max_value, cfg->threads, err);
     if (rc == CHT_OK) {
         rc = cht_thread_start(&cm->thread, "cht-commit", thread_main, cm, err);
         cm->thread_up = rc == CHT_OK;

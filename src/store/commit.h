@@ -15,6 +15,7 @@ struct cht_commit_config {
     uint64_t log_limit;   /* start a checkpoint when the log since the last one is longer */
     uint64_t dirty_limit; /* ... or when as much is dirty */
     bool manual_checkpoint;
+    unsigned threads; /* for one large unordered commit, the committer's included */
 };
 enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg,
                               struct cht_committer **out, struct cht_err *err);

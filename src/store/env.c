@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCAN_WORKERS_MAX 8u
+#define WORKERS_MAX 8u
 #define DIRTY_MIN (4u << 20)
 
 static void fill_defaults(struct cht_env_config *c)
@@ -23,8 +23,11 @@ static void fill_defaults(struct cht_env_config *c)
         c->dirty_bytes = cht_os_memory() / 4;
     if (c->dirty_bytes < DIRTY_MIN)
         c->dirty_bytes = DIRTY_MIN;
+    unsigned cores = cht_os_cores() < WORKERS_MAX ? cht_os_cores() : WORKERS_MAX;
     if (c->scan_workers == 0)
-        c->scan_workers = cht_os_cores() < SCAN_WORKERS_MAX ? cht_os_cores() : SCAN_WORKERS_MAX;
+        c->scan_workers = cores;
+    if (c->commit_threads == 0)
+        c->commit_threads = cores;
     if (c->default_shards == 0)
         c->default_shards = 8;
 }

@@ -22,6 +22,16 @@ void cht_logbuf_clear(struct cht_logbuf *l)
     l->bytes = 0;
 }
 
+static enum cht_rc grow_parts(struct cht_logbuf *l, size_t cap, struct cht_err *err)
+{
+    struct cht_wal_part *parts = cht_realloc(l->parts, cap * sizeof *parts);
+    if (parts == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a log record");
+    l->parts = parts;
+    l->cap = cap;
+    return CHT_OK;
+}
+
 enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, struct cht_err *err)
 {
     size_t need = l->buf.len + ops * CHT_LOGOP_HEAD_MAX + data;
@@ -30,15 +40,13 @@ enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, st
         if (rc != CHT_OK)
             return rc;
     }
-    if (l->nparts + 2 * ops > l->cap) {
-        size_t cap = (l->nparts + 2 * ops) * 2;
-        struct cht_wal_part *parts = cht_realloc(l->parts, cap * sizeof *parts);
-        if (parts == NULL)
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a log record");
-        l->parts = parts;
-        l->cap = cap;
-    }
-    return CHT_OK;
+    return l->nparts + 2 * ops > l->cap ? grow_parts(l, (l->nparts + 2 * ops) * 2, err) : CHT_OK;
+}
+
+enum cht_rc cht_logbuf_room(struct cht_logbuf *l, size_t bytes, size_t parts, struct cht_err *err)
+{
+    enum cht_rc rc = cht_buf_reserve(&l->buf, l->buf.len + bytes, err);
+    return rc == CHT_OK && l->nparts + parts > l->cap ? grow_parts(l, l->nparts + parts, err) : rc;
 }
 
 /* Appends n bytes that are in buf already. */
@@ -78,6 +86,24 @@ void cht_logbuf_add(struct cht_logbuf *l, enum cht_logop_kind kind, uint64_t key
     if (borrow) {
         l->parts[l->nparts++] = (struct cht_wal_part){data.p, data.n};
         l->bytes += data.n;
+    }
+}
+
+void cht_logbuf_join(struct cht_logbuf *l, const struct cht_logbuf *other)
+{
+    CHT_INVARIANT(l->buf.cap - l->buf.len >= other->buf.len && l->cap - l->nparts >= other->nparts);
+    const uint8_t *p = other->buf.data;
+    for (size_t i = 0; i < other->nparts; i++) {
+        const struct cht_wal_part *part = &other->parts[i];
+        if (part->p != NULL) {
+            l->parts[l->nparts++] = *part;
+            l->bytes += part->n;
+            continue;
+        }
+        memcpy(l->buf.data + l->buf.len, p, part->n);
+        p += part->n;
+        l->buf.len += part->n;
+        account(l, part->n);
     }
 }
 

@@ -43,6 +43,10 @@ void cht_logbuf_fini(struct cht_logbuf *l);
 void cht_logbuf_clear(struct cht_logbuf *l);
 /* Room for one more operation with `data` bytes of name or value: after that the next add cannot fail. */
 enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, struct cht_err *err);
+/* Room for what cht_logbuf_join will bring: so many bytes and parts. */
+enum cht_rc cht_logbuf_room(struct cht_logbuf *l, size_t bytes, size_t parts, struct cht_err *err);
+/* Appends the operations of another buffer, for which there is room. */
+void cht_logbuf_join(struct cht_logbuf *l, const struct cht_logbuf *other);
 void cht_logbuf_add(struct cht_logbuf *l, enum cht_logop_kind kind, uint64_t key, struct cht_str data);
 /* A position to go back to when an atomic commit fails. */
 struct cht_logmark {

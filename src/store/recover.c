@@ -248,6 +248,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
             .log_limit = env->cfg.checkpoint_log_bytes,
             .dirty_limit = env->cfg.dirty_bytes,
             .manual_checkpoint = env->cfg.manual_checkpoint,
+            .threads = env->cfg.commit_threads,
         };
         rc = cht_committer_new(db, &cc, &db->committer, err);
     }

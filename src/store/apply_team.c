@@ -1,0 +1,321 @@
+/* apply_team: see apply_team.h. The committer's thread is one of the team.
+ *
+ * Locking: `mu` guards `running`; it is taken at the end of a phase only. What the threads write while a phase runs (their own
+ * part, the operations of their shards, the bits of their shards in held and undoing) is handed over by it.
+ */
+#include "store/apply_team.h"
+
+#include "base/alloc.h"
+#include "store/apply_int.h"
+#include "store/values.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#define OPS_MIN 512u    /* a smaller commit is done sooner than threads are woken */
+#define REST UINT16_MAX /* in `list`: the committer's own */
+#define AHEAD 8u        /* operations fetched into the cache before their turn */
+
+enum phase { PUTS, LINKS, PHASES };
+
+struct part { /* one thread's */
+    struct cht_task task;
+    struct cht_team *team;
+    struct cht_apply apply; /* held and undoing are the committer's */
+    size_t failed, first;   /* how many operations, and the first of them */
+    struct cht_err err;     /* of that one */
+};
+
+struct cht_team {
+    struct cht_pool *pool; /* owned: n - 1 threads */
+    struct part *part;     /* owned: n; the first is the committer's */
+    unsigned n, shards;
+    /* the plan: list l = phase * shards + shard has order[start[l] .. start[l + 1]) */
+    uint16_t *list;  /* owned: by operation */
+    uint32_t *order; /* owned: indices of operations */
+    uint32_t *start; /* owned: PHASES * shards + 1 */
+    size_t cap;      /* operations that list and order hold */
+    /* under way */
+    struct cht_commit *commit;
+    enum phase phase;
+    _Atomic unsigned next; /* shard that nobody has taken */
+    _Atomic bool stop;     /* an atomic commit has failed, or a thread is stuck */
+    struct cht_mutex mu;
+    struct cht_cond done;
+    unsigned running; /* guarded by mu */
+};
+
+/* ---- the plan ------------------------------------------------------------------------------------------------ */
+
+static enum cht_rc reserve_plan(struct cht_team *t, size_t n, struct cht_err *err)
+{
+    if (n <= t->cap)
+        return CHT_OK;
+    uint16_t *list = cht_realloc(t->list, n * sizeof *list);
+    if (list != NULL)
+        t->list = list;
+    uint32_t *order = list != NULL ? cht_realloc(t->order, n * sizeof *order) : NULL;
+    if (order == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a plan of %zu operations", n);
+    t->order = order;
+    t->cap = n;
+    return CHT_OK;
+}
+
+static bool is_put(const struct cht_op *op)
+{
+    return op->kind == CHT_OP_PAIR_PUT && op->value.n < CHT_LARGE_VALUE;
+}
+
+static uint16_t list_of(const struct cht_team *t, const struct cht_commit *c, size_t i)
+{
+    const struct cht_op *op = &c->ops[i];
+    unsigned shard = cht_shard_of_name(op->name, t->shards);
+    if (is_put(op))
+        return (uint16_t)shard;
+    if (op->kind == CHT_OP_PAIR_LINK && op->back > 0 && op->back <= i && is_put(op - op->back))
+        return (uint16_t)(LINKS * t->shards + shard);
+    return REST;
+}
+
+/* T1, and room for all that the threads will log: *planned operations have a list. */
+static enum cht_rc make_plan(struct cht_team *t, const struct cht_commit *c, struct cht_logbuf *log,
+                             size_t *planned, struct cht_err *err)
+{
+    size_t bytes = 0, parts = (size_t)PHASES * t->n;
+    unsigned lists = PHASES * t->shards;
+    enum cht_rc rc = reserve_plan(t, c->count, err);
+    if (rc != CHT_OK)
+        return rc;
+    memset(t->start, 0, (lists + 1) * sizeof *t->start);
+    for (size_t i = 0; i < c->count; i++) {
+        const struct cht_op *op = &c->ops[i];
+        t->list[i] = list_of(t, c, i);
+        if (t->list[i] == REST)
+            continue;
+        bool borrowed = op->kind == CHT_OP_PAIR_PUT && op->value.n >= CHT_LOG_BORROW;
+        t->start[t->list[i] + 1]++;
+        bytes += 2 * CHT_LOGOP_HEAD_MAX + op->name.n + (borrowed ? 0 : op->value.n);
+        parts += borrowed ? 2 : 0;
+    }
+    for (unsigned l = 0; l < lists; l++)
+        t->start[l + 1] += t->start[l];
+    *planned = t->start[lists];
+    for (size_t i = c->count; i-- > 0;) { /* from behind, so that start ends as the beginnings */
+        if (t->list[i] != REST)
+            t->order[--t->start[t->list[i] + 1]] = (uint32_t)i;
+    }
+    memmove(t->start, t->start + 1, lists * sizeof *t->start);
+    t->start[lists] = (uint32_t)*planned;
+    return cht_logbuf_room(log, bytes, parts, err);
+}
+
+/* ---- a phase ------------------------------------------------------------------------------------------------- */
+
+static void let_go(struct cht_apply *a, unsigned shard)
+{
+    if (a->atomic || !a->held[shard])
+        return;
+    cht_rwlock_write_end(&a->db->shards[shard].lock);
+    a->held[shard] = false;
+}
+
+/* Operations of a shard lie far apart in the commit: no hardware sees the next one coming. */
+static void fetch(const struct cht_team *t, uint32_t at, uint32_t end)
+{
+    if (at + 2 * AHEAD < end)
+        __builtin_prefetch(&t->commit->ops[t->order[at + 2 * AHEAD]], 1);
+    if (at + AHEAD < end) {
+        const struct cht_op *op = &t->commit->ops[t->order[at + AHEAD]];
+        __builtin_prefetch(op->name.p);
+        __builtin_prefetch(op->value.p);
+    }
+}
+
+static void run_shard(struct part *p, unsigned shard)
+{
+    struct cht_team *t = p->team;
+    struct cht_apply *a = &p->apply;
+    const uint32_t *start = t->start + (unsigned)t->phase * t->shards + shard;
+    uint32_t n = 0;
+    for (uint32_t at = start[0]; at < start[1] && !atomic_load_explicit(&t->stop, memory_order_relaxed);
+         at++) {
+        struct cht_op *op = &t->commit->ops[t->order[at]];
+        struct cht_err err = {0};
+        fetch(t, at, start[1]);
+        cht_apply_op(a, t->commit, op, 0, &err);
+        if (op->rc != CHT_OK && op->rc != CHT_PENDING) {
+            if (p->failed++ == 0 || t->order[at] < p->first) {
+                p->first = t->order[at];
+                p->err = err;
+            }
+            if (a->atomic || a->stuck)
+                atomic_store_explicit(&t->stop, true, memory_order_relaxed);
+        }
+        if (++n % CHT_APPLY_LOCKED_OPS == 0)
+            let_go(a, shard);
+    }
+    let_go(a, shard);
+}
+
+static void run_part(struct part *p)
+{
+    struct cht_team *t = p->team;
+    for (;;) {
+        unsigned shard = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+        if (shard >= t->shards)
+            return;
+        run_shard(p, shard);
+    }
+}
+
+static void part_task(struct cht_task *task)
+{
+    struct part *p = (struct part *)task;
+    run_part(p);
+    cht_mutex_lock(&p->team->mu);
+    if (--p->team->running == 0)
+        cht_cond_signal(&p->team->done);
+    cht_mutex_unlock(&p->team->mu);
+}
+
+/* T2 or T3, and T4 for it. */
+static void run_phase(struct cht_team *t, enum phase phase, struct cht_apply *a)
+{
+    if (t->start[(unsigned)phase * t->shards] == t->start[((unsigned)phase + 1) * t->shards] ||
+        atomic_load_explicit(&t->stop, memory_order_relaxed))
+        return;
+    t->phase = phase;
+    t->running = t->n - 1; /* they do not run yet */
+    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+    for (unsigned i = 1; i < t->n; i++)
+        cht_pool_submit(t->pool, &t->part[i].task);
+    run_part(&t->part[0]);
+    cht_mutex_lock(&t->mu);
+    while (t->running > 0)
+        cht_cond_wait(&t->done, &t->mu);
+    cht_mutex_unlock(&t->mu);
+    for (unsigned i = 0; i < t->n; i++) {
+        cht_logbuf_join(&a->log, &t->part[i].apply.log);
+        cht_logbuf_clear(&t->part[i].apply.log);
+    }
+}
+
+/* ---- the commit ---------------------------------------------------------------------------------------------- */
+
+static void begin_parts(struct cht_team *t, struct cht_apply *a, struct cht_commit *c)
+{
+    for (unsigned i = 0; i < t->n; i++) {
+        struct part *p = &t->part[i];
+        p->failed = p->first = 0;
+        p->apply.atomic = a->atomic;
+        p->apply.inserted = 0;
+    }
+    t->commit = c;
+    atomic_store_explicit(&t->stop, false, memory_order_relaxed);
+}
+
+/* The results of the parts are those of the commit; the first operation that failed speaks for all. */
+static void end_parts(struct cht_team *t, struct cht_apply *a, struct cht_commit *c)
+{
+    size_t first = SIZE_MAX, failed = 0;
+    for (unsigned i = 0; i < t->n; i++) {
+        struct part *p = &t->part[i];
+        a->inserted += p->apply.inserted;
+        if (p->apply.stuck && !a->stuck) {
+            a->stuck = true;
+            a->stuck_err = p->apply.stuck_err;
+        }
+        failed += p->failed;
+        if (p->failed == 0 || p->first > first)
+            continue;
+        first = p->first;
+        c->err = p->err;
+    }
+    if (failed > 0 && a->atomic)
+        c->rc = CHT_BATCH_FAILED;
+    c->failed = failed > 0 && a->atomic ? first : failed;
+}
+
+static void make_part(struct cht_team *t, struct part *p, const struct cht_apply *a)
+{
+    p->team = t;
+    p->task.run = part_task;
+    p->apply = (struct cht_apply){.db = a->db,
+                                  .held = a->held,
+                                  .undoing = a->undoing,
+                                  .max_value = a->max_value,
+                                  .part = true,
+                                  .threads = 1};
+}
+
+static struct cht_team *make_team(struct cht_apply *a)
+{
+    struct cht_err ignored = {0}; /* then there is none, and the committer does it all */
+    struct cht_team *t = cht_calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->shards = a->db->nshards;
+    t->n = a->threads < t->shards ? a->threads : t->shards;
+    t->part = cht_calloc(t->n, sizeof *t->part);
+    t->start = cht_calloc(PHASES * (size_t)t->shards + 2, sizeof *t->start);
+    if (t->part == NULL || t->start == NULL || cht_mutex_init(&t->mu, &ignored) != CHT_OK ||
+        cht_cond_init(&t->done, &ignored) != CHT_OK ||
+        cht_pool_new(t->n - 1, "cht-apply", &t->pool, &ignored) != CHT_OK) {
+        cht_team_free(t);
+        return NULL;
+    }
+    for (unsigned i = 0; i < t->n; i++)
+        make_part(t, &t->part[i], a);
+    return t;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+bool cht_team_wanted(struct cht_apply *a, const struct cht_commit *c)
+{
+    if ((c->flags & CHT_COMMIT_UNORDERED) == 0 || c->count < OPS_MIN || c->count > UINT32_MAX || a->stuck ||
+        a->threads < 2 || a->db->nshards < 2)
+        return false;
+    if (a->team == NULL)
+        a->team = make_team(a);
+    return a->team != NULL;
+}
+
+bool cht_team_apply(struct cht_apply *a, struct cht_commit *c)
+{
+    struct cht_team *t = a->team;
+    struct cht_err ignored = {0};
+    size_t planned;
+    if (make_plan(t, c, &a->log, &planned, &ignored) != CHT_OK || planned < OPS_MIN)
+        return false;
+    cht_apply_release(a);
+    for (unsigned i = 0; a->atomic && i < t->shards; i++)
+        (void)cht_apply_take(a, i, true);
+    begin_parts(t, a, c);
+    run_phase(t, PUTS, a);
+    run_phase(t, LINKS, a);
+    end_parts(t, a, c);
+    return true;
+}
+
+bool cht_team_did(const struct cht_team *t, const struct cht_commit *c, size_t i)
+{
+    return t->list[i] != REST && c->ops[i].rc != CHT_PENDING;
+}
+
+void cht_team_free(struct cht_team *t)
+{
+    if (t == NULL)
+        return;
+    cht_pool_free(t->pool);
+    for (unsigned i = 0; t->part != NULL && i < t->n; i++)
+        cht_logbuf_fini(&t->part[i].apply.log);
+    cht_cond_fini(&t->done);
+    cht_mutex_fini(&t->mu);
+    cht_free(t->part);
+    cht_free(t->list);
+    cht_free(t->order);
+    cht_free(t->start);
+    cht_free(t);
+}
