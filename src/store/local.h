@@ -1,8 +1,9 @@
 /* local: the implementation of the store interface on local files. Private to src/store.
  *
  * Lock order (complete): env.mu -> commit_mu -> shard lock of one shard (the committer alone may hold several, taken in
- * any order: no one who holds one waits for another; its threads hold one each while it holds none) -> pagefile/wal internal mutexes. A scan's mutex is never held
- * while a shard lock is taken; nor is the watches', which the committer takes under commit_mu.
+ * any order: no one who holds one waits for another; its threads hold one each while it holds none) -> pagefile/wal
+ * internal mutexes. A scan's mutex is never held while a shard lock is taken; nor is the watches', which the committer
+ * takes under commit_mu.
  */
 #pragma once
 
