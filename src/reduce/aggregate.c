@@ -1,11 +1,6 @@
-/* aggregate: the sweep that all aggregates share (aggregate.h).
- *
- *   A1 a scan with values whose `render` maps each entry on its worker and drops it: batches stay empty, the merge idles.
- *      A lane (a partial) is taken for each entry, by a thread always the same one if it is free: there are as many lanes
- *      used as threads at work, and their tables stay in the caches of their cores
- *   A2 entries that a worker cannot map are let through: values too long for a batch; the thread that runs the sweep reads
- *      them one by one and maps them into a partial of its own
- *   A3 to stop (cancel, a failed map) entries are let through, too: that wakes the thread that runs the sweep
+/* aggregate: the sweep that all aggregates share (aggregate.h). A lane (a partial) is taken for each group of entries, by a thread
+ * always the same one if it is free: there are as many lanes used as threads at work, and their tables stay in the caches of
+ * their cores.
  */
 #include "reduce/aggregate.h"
 
@@ -13,14 +8,11 @@
 
 #include <string.h>
 
-#define BATCH 64u
-#define REPORT 1024u /* pairs of a lane between two reports; a power of two */
-
 /* What the sweep keeps beside a partial. */
 struct lane {
     _Alignas(
         64) _Atomic bool busy; /* whoever set it has the lane and its partial: acquire and release pair */
-    uint64_t malformed, seen;
+    uint64_t malformed;
     enum cht_rc rc;
     struct cht_err err;
 };
@@ -54,81 +46,47 @@ static unsigned take_lane(struct sweep *w)
     return i;
 }
 
-static enum cht_rc map_entry(struct sweep *w, const struct cht_entry *e)
+static enum cht_rc map_entry(struct sweep *w, struct lane *lane, void *partial, const struct cht_entry *e,
+                             struct cht_err *err)
 {
-    unsigned i = take_lane(w);
-    struct lane *lane = &w->lanes[i];
     bool malformed = false;
+    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
+        return CHT_FAIL(err, CHT_CORRUPT, "the value of key %llu does not match its checksum",
+                        (unsigned long long)e->key);
+    enum cht_rc rc = w->a->map(&w->run, partial, e, &malformed, err);
+    lane->malformed += malformed;
+    return rc;
+}
+
+/* On a worker. */
+static bool visit(void *ctx, const struct cht_entry *e, size_t n)
+{
+    struct sweep *w = ctx;
+    if (stopped(w))
+        return false;
+    for (size_t i = 0; w->watch != NULL && i < n; i++)
+        cht_watch_note(w->watch, e[i].key);
+    unsigned at = take_lane(w);
+    struct lane *lane = &w->lanes[at];
+    void *partial = reduce_partial(&w->run, w->a, at);
     struct cht_err err; /* filled by whoever fails */
-    enum cht_rc rc;
+    enum cht_rc rc = CHT_OK;
     err.code = CHT_OK;
     err.msg[0] = 0;
-    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
-        rc = CHT_FAIL(&err, CHT_CORRUPT, "the value of key %llu does not match its checksum",
-                      (unsigned long long)e->key);
-    else
-        rc = w->a->map(&w->run, reduce_partial(&w->run, w->a, i), e, &malformed, &err);
-    lane->malformed += malformed;
-    if ((++lane->seen & (REPORT - 1)) == 0 && w->p.progress != NULL)
-        atomic_fetch_add_explicit(&w->p.progress->done, REPORT, memory_order_relaxed);
+    for (size_t i = 0; i < n && rc == CHT_OK; i++)
+        rc = map_entry(w, lane, partial, &e[i], &err);
+    if (w->p.progress != NULL)
+        atomic_fetch_add_explicit(&w->p.progress->done, n, memory_order_relaxed);
     if (rc != CHT_OK && lane->rc == CHT_OK) {
         lane->rc = rc;
         lane->err = err;
         atomic_store_explicit(&w->stop, true, memory_order_relaxed);
     }
     atomic_store_explicit(&lane->busy, false, memory_order_release);
-    return rc;
+    return rc == CHT_OK;
 }
 
-/* A1, on a worker. */
-static size_t visit(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
-{
-    struct sweep *w = ctx;
-    (void)out;
-    (void)room;
-    if (stopped(w)) /* A3 */
-        return 0;
-    if (w->watch != NULL)
-        cht_watch_note(w->watch, e->key);
-    if ((e->flags & CHT_ENTRY_LARGE) != 0 && !w->a->sizes) /* A2 */
-        return 0;
-    return map_entry(w, e) == CHT_OK ? CHT_SCAN_SKIP : 0;
-}
-
-/* A2 */
-static enum cht_rc map_large(struct sweep *w, struct cht_entry e, struct cht_buf *value, struct cht_err *err)
-{
-    enum cht_rc rc = cht_store_get(w->run.store, e.key, value, &e.size, err);
-    e.flags = 0;
-    e.value = value->data;
-    e.value_len = e.size;
-    if (rc == CHT_KEY_NOT_FOUND) { /* deleted meanwhile */
-        e.flags = CHT_ENTRY_DANGLING;
-        e.value = NULL;
-        e.value_len = e.size = 0;
-    } else if (rc != CHT_OK) {
-        return rc;
-    }
-    (void)map_entry(w, &e); /* a failure is in its lane */
-    return CHT_OK;
-}
-
-static enum cht_rc read_scan(struct sweep *w, struct cht_scan *sc, struct cht_err *err)
-{
-    struct cht_entry e[BATCH];
-    struct cht_buf value = {0};
-    size_t n = 1;
-    enum cht_rc rc = CHT_OK;
-    while (rc == CHT_OK && n > 0 && !stopped(w)) {
-        rc = cht_scan_next(sc, e, BATCH, &n, err);
-        for (size_t i = 0; i < n && rc == CHT_OK && !stopped(w); i++)
-            rc = map_large(w, e[i], &value, err);
-    }
-    cht_buf_free(&value);
-    return rc;
-}
-
-/* Why it stopped, if it did. The scan is closed. */
+/* Why it stopped, if it did. The sweep has ended. */
 static enum cht_rc verdict(struct sweep *w, struct cht_err *err)
 {
     for (unsigned i = 0; i < w->run.count; i++) {
@@ -143,22 +101,17 @@ static enum cht_rc verdict(struct sweep *w, struct cht_err *err)
 
 static enum cht_rc sweep_all(struct sweep *w, struct cht_err *err)
 {
-    struct cht_scan *sc;
-    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
-                                  .prefix = w->p.prefix,
-                                  .after = w->p.after,
-                                  .until = w->p.until,
-                                  .values = true,
-                                  .render = visit,
-                                  .render_ctx = w};
-    enum cht_rc rc = cht_scan_open(w->run.store, &cfg, &sc, err);
-    if (rc != CHT_OK)
-        return rc;
+    struct cht_sweep_config cfg = {.prefix = w->p.prefix,
+                                   .after = w->p.after,
+                                   .until = w->p.until,
+                                   .names = w->a->names,
+                                   .sizes = w->a->sizes,
+                                   .visit = visit,
+                                   .ctx = w};
     uint64_t pairs;
     if (w->p.progress != NULL && cht_store_count(w->run.store, w->p.prefix, &pairs, NULL) == CHT_OK)
         atomic_store_explicit(&w->p.progress->total, pairs, memory_order_relaxed);
-    rc = read_scan(w, sc, err);
-    cht_scan_close(sc);
+    enum cht_rc rc = cht_store_sweep(w->run.store, &cfg, err);
     return rc == CHT_OK ? verdict(w, err) : rc;
 }
 

@@ -3,17 +3,17 @@
  *   prepare -> map (each entry, into a partial of its thread, in parallel) -> lines (merges the partials)
  *
  * A mode is a struct reduce_aggregate; what a run needs is in struct reduce_run. Answers do not depend on the number of
- * shards nor on the order in which entries were met. A sweep is not a snapshot (see cheetah/scan.h); a value that
+ * shards nor on the order in which entries were met. A sweep is not a snapshot (see cheetah/sweep.h); a value that
  * does not match its checksum ends it with CHT_CORRUPT.
  *
- * Memory: at most params.memory_max over all partials, the merge and the lines, beside the scan itself (CHT_SCAN_MEMORY)
- * and one value too long for it at a time.
+ * Memory: at most params.memory_max over all partials, the merge and the lines, beside the sweep itself
+ * (cheetah/sweep.h).
  */
 #pragma once
 
 #include <stdatomic.h>
 
-#include "cheetah/scan.h"
+#include "cheetah/sweep.h"
 #include "reduce/mode.h"
 
 #define REDUCE_MEMORY_DEFAULT (UINT64_C(256) << 20)
@@ -75,11 +75,13 @@ struct reduce_run {
 struct reduce_aggregate {
     size_t partial; /* bytes */
     unsigned uses;  /* REDUCE_USES_...: parameters besides the bounds that the answer depends on */
+    bool names;     /* map looks at the name */
     bool sizes;     /* map looks at flags and size only: the bytes of long values are not read */
     /* Checks parameters, makes run->state. NULL: nothing to do. */
     enum cht_rc (*prepare)(struct reduce_run *run, struct cht_err *err);
     /* One pair, never two at once into the same partial; e->value is all of the value (NULL: dangling, or `sizes` and long).
-     * *malformed: its layout is wrong, nothing was changed. CHT_NO_MEMORY ends the sweep. Must not call the store. */
+     * *malformed: its layout is wrong, nothing was changed. CHT_NO_MEMORY ends the sweep. Must not call the store: a lock
+     * of it is held. */
     enum cht_rc (*map)(struct reduce_run *run, void *partial, const struct cht_entry *e, bool *malformed,
                        struct cht_err *err);
     /* Merges (it may empty the partials) and prints. */

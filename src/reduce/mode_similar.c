@@ -257,6 +257,7 @@ static void finish(struct reduce_run *run)
 }
 
 static const struct reduce_aggregate aggregate = {.partial = sizeof(struct partial),
+                                                  .names = true,
                                                   .uses = REDUCE_USES_LIMIT | REDUCE_USES_TO,
                                                   .prepare = prepare,
                                                   .map = map,

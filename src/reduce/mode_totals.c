@@ -2,8 +2,13 @@
  *   {"token":t,"count":n,"contexts":n}
  * ascending by token, or by count from the highest down (ties by token); at most `limit` lines.
  *
- * Memory: 24 bytes a token at a load of 3/8 to 3/4, in a table for each thread of the sweep that met it; the tables are then merged into one,
- * which is sorted in place. All of it counts for memory_max.
+ * Sums lie in two places, so that the dense low numbers of a vocabulary need neither hashing nor sorting:
+ *
+ *   token < bound    dense[token]; bound is a power of two, and raised only while at least a quarter of what lies below is in use
+ *   the others       a hash table at a load of 3/8 to 3/4; when it is full, bound is raised, or else the table doubled
+ *
+ * Memory: at most 64 bytes a token (16 bytes / (1/4), 24 bytes / (3/8)), in a table for each thread of the sweep that met it; the
+ * tables are then merged into one. By count: 24 bytes a token more, sorted in place. All of it counts for memory_max.
  */
 #include "base/alloc.h"
 #include "reduce/aggregate.h"
@@ -12,14 +17,20 @@
 #include "reduce/text.h"
 
 #define TABLE_MIN 64u
-#define AHEAD 6u /* followers whose slots are fetched before their turn */
+#define AHEAD 6u /* followers whose sums are fetched before their turn */
 
+struct sums {
+    uint64_t count, contexts; /* contexts 0: the token was not met */
+};
 struct slot {
-    uint64_t count, contexts; /* contexts 0: a free slot */
+    struct sums s;
     uint32_t token;
 };
 
 struct table {          /* the partial */
+    struct sums *dense; /* owned: bound of them */
+    uint64_t bound;     /* a power of two, or 0 */
+    size_t dense_used;
     struct slot *slots; /* owned */
     size_t cap, used;   /* cap: a power of two, or 0 */
 };
@@ -32,52 +43,138 @@ static size_t home(const struct table *t, uint32_t token)
 static size_t place(const struct table *t, uint32_t token)
 {
     size_t i = home(t, token);
-    while (t->slots[i].contexts != 0 && t->slots[i].token != token)
+    while (t->slots[i].s.contexts != 0 && t->slots[i].token != token)
         i = (i + 1) & (t->cap - 1);
     return i;
 }
 
-static void drop(struct reduce_run *run, struct table *t)
+static void *take(struct reduce_run *run, size_t n, size_t size, struct cht_err *err)
+{
+    if (reduce_take_memory(run, n * size, err) != CHT_OK)
+        return NULL;
+    void *p = cht_calloc(n, size);
+    if (p == NULL) {
+        reduce_give_memory(run, n * size);
+        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu tokens", n);
+    }
+    return p;
+}
+
+static void drop_slots(struct reduce_run *run, struct table *t)
 {
     cht_free(t->slots);
     reduce_give_memory(run, t->cap * sizeof *t->slots);
-    *t = (struct table){0};
+    t->slots = NULL;
+    t->cap = t->used = 0;
 }
 
+static void drop_dense(struct reduce_run *run, struct table *t)
+{
+    cht_free(t->dense);
+    reduce_give_memory(run, t->bound * sizeof *t->dense);
+    t->dense = NULL;
+    t->bound = t->dense_used = 0;
+}
+
+/* The highest bound below which a quarter of the tokens is in use; t->bound where there is no higher one. */
+static uint64_t best_bound(const struct table *t)
+{
+    size_t bits[33] = {0}, sum = t->dense_used; /* tokens by their length in bits */
+    uint64_t best = t->bound;
+    for (size_t i = 0; i < t->cap; i++) {
+        const struct slot *s = &t->slots[i];
+        if (s->s.contexts != 0)
+            bits[s->token == 0 ? 0 : 32 - __builtin_clz(s->token)]++;
+    }
+    for (unsigned b = 0; b <= 32; b++) {
+        uint64_t bound = UINT64_C(1) << b;
+        sum += bits[b];
+        if (bound > best && sum >= TABLE_MIN / 4 && bound / 4 <= sum)
+            best = bound;
+    }
+    return best;
+}
+
+/* Moves all slots of t to their places in `next`, which has room. */
+static void move_slots(struct table *next, const struct table *t)
+{
+    for (size_t i = 0; i < t->cap; i++) {
+        const struct slot *s = &t->slots[i];
+        if (s->s.contexts == 0)
+            continue;
+        if (s->token < next->bound) {
+            next->dense[s->token] = s->s;
+            next->dense_used++;
+        } else {
+            next->slots[place(next, s->token)] = *s;
+            next->used++;
+        }
+    }
+}
+
+/* Makes room: t->cap is 0, or the hash table is full. */
 static enum cht_rc grow(struct reduce_run *run, struct table *t, struct cht_err *err)
 {
-    struct table next = {.cap = t->cap > 0 ? 2 * t->cap : TABLE_MIN, .used = t->used};
-    enum cht_rc rc = reduce_take_memory(run, next.cap * sizeof *next.slots, err);
-    if (rc != CHT_OK)
-        return rc;
-    next.slots = cht_calloc(next.cap, sizeof *next.slots);
-    if (next.slots == NULL) {
-        reduce_give_memory(run, next.cap * sizeof *next.slots);
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu tokens", next.cap);
+    struct table next = {
+        .dense = t->dense, .bound = best_bound(t), .dense_used = t->dense_used, .cap = TABLE_MIN};
+    size_t stay = 0;
+    for (size_t i = 0; i < t->cap; i++)
+        stay += t->slots[i].s.contexts != 0 && t->slots[i].token >= next.bound;
+    while (stay * 8 > next.cap * 3)
+        next.cap *= 2;
+    next.slots = take(run, next.cap, sizeof *next.slots, err);
+    if (next.slots == NULL)
+        return CHT_NO_MEMORY;
+    if (next.bound > t->bound) {
+        next.dense = take(run, (size_t)next.bound, sizeof *next.dense, err);
+        if (next.dense == NULL) {
+            drop_slots(run, &next);
+            return CHT_NO_MEMORY;
+        }
+        if (t->bound > 0)
+            memcpy(next.dense, t->dense, (size_t)t->bound * sizeof *t->dense);
+        drop_dense(run, t);
     }
-    for (size_t i = 0; i < t->cap; i++) {
-        if (t->slots[i].contexts != 0)
-            next.slots[place(&next, t->slots[i].token)] = t->slots[i];
-    }
-    drop(run, t);
+    move_slots(&next, t);
+    drop_slots(run, t);
     *t = next;
     return CHT_OK;
 }
 
-static enum cht_rc add(struct reduce_run *run, struct table *t, uint32_t token, uint64_t count,
-                       uint64_t contexts, struct cht_err *err)
+/* The sums of a token, for changing; NULL: no memory. */
+static inline struct sums *sums_of(struct reduce_run *run, struct table *t, uint32_t token,
+                                   struct cht_err *err)
 {
-    if (t->used * 4 >= t->cap * 3) {
-        enum cht_rc rc = grow(run, t, err);
-        if (rc != CHT_OK)
-            return rc;
+    if (token >= t->bound && t->used * 4 >= t->cap * 3 && grow(run, t, err) != CHT_OK)
+        return NULL;
+    if (token < t->bound) {
+        struct sums *s = &t->dense[token];
+        t->dense_used += s->contexts == 0;
+        return s;
     }
     struct slot *s = &t->slots[place(t, token)];
-    t->used += s->contexts == 0;
+    t->used += s->s.contexts == 0;
     s->token = token;
-    s->count += count;
-    s->contexts += contexts;
+    return &s->s;
+}
+
+static enum cht_rc add(struct reduce_run *run, struct table *t, uint32_t token, struct sums more,
+                       struct cht_err *err)
+{
+    struct sums *s = sums_of(run, t, token, err);
+    if (s == NULL)
+        return CHT_NO_MEMORY;
+    s->count += more.count;
+    s->contexts += more.contexts;
     return CHT_OK;
+}
+
+static inline void fetch(const struct table *t, uint32_t token)
+{
+    if (token < t->bound)
+        __builtin_prefetch(&t->dense[token], 1);
+    else if (t->cap > 0)
+        __builtin_prefetch(&t->slots[home(t, token)], 1);
 }
 
 static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_entry *e, bool *malformed,
@@ -88,39 +185,50 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
     *malformed = !payload_counts(e->value, e->value_len, e->value_len, &in);
-    enum cht_rc rc = CHT_OK;
-    uint32_t last = 0;
-    for (uint32_t i = 0; !*malformed && i < in.n && rc == CHT_OK; i++) {
+    if (*malformed)
+        return CHT_OK;
+    uint64_t last = UINT64_MAX;
+    for (uint32_t i = 0; i < in.n; i++) {
         const uint8_t *p = in.records + (size_t)i * PAYLOAD_COUNTS_RECORD;
         uint32_t token = payload_get32(p);
-        if (i + AHEAD < in.n && t->cap > 0)
-            __builtin_prefetch(&t->slots[home(t, payload_get32(p + (size_t)AHEAD * PAYLOAD_COUNTS_RECORD))],
-                               1);
-        bool again = i > 0 && token == last; /* one context, however often it names the token */
-        rc = add(run, t, token, payload_get32(p + 4), again ? 0 : 1, err);
+        if (i + AHEAD < in.n)
+            fetch(t, payload_get32(p + (size_t)AHEAD * PAYLOAD_COUNTS_RECORD));
+        struct sums *s = sums_of(run, t, token, err);
+        if (s == NULL)
+            return CHT_NO_MEMORY;
+        s->count += payload_get32(p + 4);
+        s->contexts += token != last; /* one context, however often it names the token */
         last = token;
     }
-    return rc;
+    return CHT_OK;
 }
 
 /* ---- the answer ---------------------------------------------------------------------------------------------- */
 
+/* `into` has the higher bound. */
 static enum cht_rc merge(struct reduce_run *run, struct table *into, struct table *from, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < from->bound; i++) {
+        const struct sums *s = &from->dense[i];
+        into->dense_used += into->dense[i].contexts == 0 && s->contexts != 0;
+        into->dense[i].count += s->count;
+        into->dense[i].contexts += s->contexts;
+    }
+    drop_dense(run, from);
     for (size_t i = 0; i < from->cap && rc == CHT_OK; i++) {
         const struct slot *s = &from->slots[i];
-        if (s->contexts != 0)
-            rc = add(run, into, s->token, s->count, s->contexts, err);
+        if (s->s.contexts != 0)
+            rc = add(run, into, s->token, s->s, err);
     }
-    drop(run, from);
+    drop_slots(run, from);
     return rc;
 }
 
 static bool before(const struct slot *a, const struct slot *b, enum reduce_sort sort)
 {
-    if (sort == REDUCE_SORT_COUNT && a->count != b->count)
-        return a->count > b->count;
+    if (sort == REDUCE_SORT_COUNT && a->s.count != b->s.count)
+        return a->s.count > b->s.count;
     return a->token < b->token;
 }
 
@@ -151,7 +259,7 @@ static void sort_slots(struct slot *s, size_t n, enum reduce_sort sort)
     }
 }
 
-static enum cht_rc print(struct reduce_run *run, const struct slot *s, struct cht_buf *out,
+static enum cht_rc print(struct reduce_run *run, uint32_t token, const struct sums *s, struct cht_buf *out,
                          struct cht_err *err)
 {
     enum cht_rc rc = reduce_line_room(run, out, 40 + 3 * REDUCE_U64_TEXT, err);
@@ -159,7 +267,7 @@ static enum cht_rc print(struct reduce_run *run, const struct slot *s, struct ch
         return rc;
     char *p = (char *)out->data + out->len;
     size_t n = reduce_put_str(p, "{\"token\":");
-    n += reduce_put_u64(p + n, s->token);
+    n += reduce_put_u64(p + n, token);
     n += reduce_put_str(p + n, ",\"count\":");
     n += reduce_put_u64(p + n, s->count);
     n += reduce_put_str(p + n, ",\"contexts\":");
@@ -170,33 +278,85 @@ static enum cht_rc print(struct reduce_run *run, const struct slot *s, struct ch
     return CHT_OK;
 }
 
+static bool enough(const struct reduce_run *run)
+{
+    return run->p->limit > 0 && run->printed >= run->p->limit;
+}
+
+/* Moves the slots in use to the front; their number. */
+static size_t compact(struct table *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->cap; i++) {
+        if (t->slots[i].s.contexts != 0)
+            t->slots[n++] = t->slots[i];
+    }
+    return n;
+}
+
+/* Makes one array of slots of all, in the place of the hash table. */
+static enum cht_rc flatten(struct reduce_run *run, struct table *t, struct cht_err *err)
+{
+    if (t->bound == 0)
+        return CHT_OK;
+    size_t n = compact(t);
+    struct table flat = {.cap = t->dense_used + n, .used = t->dense_used + n};
+    flat.slots = take(run, flat.cap, sizeof *flat.slots, err);
+    if (flat.slots == NULL)
+        return CHT_NO_MEMORY;
+    if (n > 0)
+        memcpy(flat.slots, t->slots, n * sizeof *flat.slots);
+    for (uint64_t i = 0; i < t->bound; i++) {
+        if (t->dense[i].contexts != 0)
+            flat.slots[n++] = (struct slot){t->dense[i], (uint32_t)i};
+    }
+    drop_dense(run, t);
+    drop_slots(run, t);
+    *t = flat;
+    return CHT_OK;
+}
+
+static enum cht_rc print_all(struct reduce_run *run, struct table *t, struct cht_buf *out,
+                             struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (uint64_t i = 0; i < t->bound && rc == CHT_OK && !enough(run); i++) {
+        if (t->dense[i].contexts != 0)
+            rc = print(run, (uint32_t)i, &t->dense[i], out, err);
+    }
+    size_t n = compact(t);
+    if (n > 0 && !enough(run))
+        sort_slots(t->slots, n, run->p->sort);
+    for (size_t i = 0; i < n && rc == CHT_OK && !enough(run); i++)
+        rc = print(run, t->slots[i].token, &t->slots[i].s, out, err);
+    return rc;
+}
+
 static enum cht_rc lines(struct reduce_run *run, struct cht_buf *out, struct cht_err *err)
 {
     const struct reduce_aggregate *a = reduce_mode_totals.aggregate;
     struct table *all = reduce_partial(run, a, 0);
     enum cht_rc rc = CHT_OK;
-    for (unsigned i = 1; i < run->count && rc == CHT_OK; i++)
-        rc = merge(run, all, reduce_partial(run, a, i), err);
-    if (rc != CHT_OK)
-        return rc;
-    size_t n = 0;
-    for (size_t i = 0; i < all->cap; i++) {
-        if (all->slots[i].contexts != 0)
-            all->slots[n++] = all->slots[i];
+    for (unsigned i = 1; i < run->count; i++) {
+        struct table *t = reduce_partial(run, a, i);
+        all = t->bound > all->bound ? t : all;
     }
-    if (n > 0)
-        sort_slots(all->slots, n, run->p->sort);
-    if (run->p->limit > 0 && n > run->p->limit)
-        n = (size_t)run->p->limit;
-    for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = print(run, &all->slots[i], out, err);
-    return rc;
+    for (unsigned i = 0; i < run->count && rc == CHT_OK; i++) {
+        struct table *t = reduce_partial(run, a, i);
+        rc = t == all ? CHT_OK : merge(run, all, t, err);
+    }
+    if (rc == CHT_OK && run->p->sort == REDUCE_SORT_COUNT)
+        rc = flatten(run, all, err);
+    return rc == CHT_OK ? print_all(run, all, out, err) : rc;
 }
 
 static void finish(struct reduce_run *run)
 {
-    for (unsigned i = 0; i < run->count; i++)
-        drop(run, reduce_partial(run, reduce_mode_totals.aggregate, i));
+    for (unsigned i = 0; i < run->count; i++) {
+        struct table *t = reduce_partial(run, reduce_mode_totals.aggregate, i);
+        drop_dense(run, t);
+        drop_slots(run, t);
+    }
 }
 
 static const struct reduce_aggregate aggregate = {.partial = sizeof(struct table),

@@ -493,6 +493,7 @@ const struct cht_store_ops cht_local_ops = {
     .scan_cancel = cht_local_scan_cancel,
     .scan_close = cht_local_scan_close,
     .scan_memory = cht_local_scan_memory,
+    .sweep = cht_local_sweep,
     .watches = local_watches,
     .backup_open = cht_local_backup_open,
 };

@@ -12,6 +12,7 @@
 #include "cheetah/backup.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
+#include "cheetah/sweep.h"
 #include "exec/pool.h"
 #include "store/shard.h"
 #include "store/wal.h"
@@ -45,6 +46,7 @@ struct cht_store_ops {
     void (*scan_cancel)(struct cht_scan *);
     void (*scan_close)(struct cht_scan *);
     size_t (*scan_memory)(const struct cht_scan *);
+    enum cht_rc (*sweep)(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
     struct cht_watches *(*watches)(struct cht_store *);
     enum cht_rc (*backup_open)(struct cht_store *, struct cht_backup **, struct cht_err *);
 };
@@ -85,6 +87,9 @@ bool cht_local_scan_exhausted(const struct cht_scan *);
 void cht_local_scan_cancel(struct cht_scan *);
 void cht_local_scan_close(struct cht_scan *);
 size_t cht_local_scan_memory(const struct cht_scan *);
+
+/* sweep.c */
+enum cht_rc cht_local_sweep(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
 
 /* backup.c */
 enum cht_rc cht_local_backup_open(struct cht_store *, struct cht_backup **, struct cht_err *);

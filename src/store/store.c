@@ -125,6 +125,11 @@ void cht_scan_close(struct cht_scan *sc)
 
 size_t cht_scan_memory(const struct cht_scan *sc) { return sc->store->ops->scan_memory(sc); }
 
+enum cht_rc cht_store_sweep(struct cht_store *s, const struct cht_sweep_config *cfg, struct cht_err *err)
+{
+    return cfg->prefix.n <= CHT_NAME_MAX ? s->ops->sweep(s, cfg, err) : bad_name(cfg->prefix, err);
+}
+
 enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht_watch **out,
                           struct cht_err *err)
 {

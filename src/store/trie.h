@@ -57,6 +57,10 @@ struct cht_trie_item {
 enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
                                 uint8_t *names, size_t names_cap, size_t *count, size_t *names_used,
                                 struct cht_err *err);
+/* The same without names (off and len are 0), ascending only: up to max, until the end. The name of the last entry goes to `last`
+ * (room for the longest name), from where a later seek goes on; where there was none, last and *last_len stay. */
+enum cht_rc cht_trie_iter_keys(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
+                               size_t *count, uint8_t *last, size_t *last_len, struct cht_err *err);
 
 /* Shape, for `stat` and the benchmarks. */
 struct cht_trie_shape {

@@ -354,3 +354,65 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
     *names_used = used;
     return rc;
 }
+
+/* The key of the entry `at` places from the start of the leaf's offsets; 0 for a damaged one. As take_entry, without its bytes. */
+static inline uint64_t key_of(const struct cht_trie_iter *it, unsigned at)
+{
+    const uint8_t *p = it->leaf;
+    unsigned off = cht_get16(p + LEAF_HEADS + (size_t)4 * it->n + (size_t)2 * at);
+    if (off < it->heap || off > CHT_PAGE - LEAF_ENTRY_MIN)
+        return 0;
+    unsigned len = p[off], size = 1;
+    if (len > 127) {
+        len = (len & 127) | (unsigned)p[off + 1] << 7;
+        size = 2;
+    }
+    unsigned rest = len > 4 ? len - 4 : 0;
+    if (len == 0 || len > TRIE_SUFFIX_MAX || off + size + 6 + rest > CHT_PAGE ||
+        it->base + len > TRIE_NAME_MAX)
+        return 0;
+    return cht_get48(p + off + size);
+}
+
+enum cht_rc cht_trie_iter_keys(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
+                               size_t *count, uint8_t *last, size_t *last_len, struct cht_err *err)
+{
+    size_t n = 0, len = 0;
+    enum cht_rc rc = CHT_OK;
+    CHT_INVARIANT(!it->reverse);
+    while (n < max) {
+        if (it->left == 0 && it->own == 0 && (rc = advance(it, err)) != CHT_OK)
+            break;
+        if (it->own != 0) {
+            items[n++] = (struct cht_trie_item){0, 0, it->own};
+            len = it->own_len;
+            it->own = 0;
+            continue;
+        }
+        unsigned run = it->left < max - n ? it->left : (unsigned)(max - n);
+        for (unsigned i = 0; i + 1 < run; i++) {
+            uint64_t key = key_of(it, it->i);
+            if (key == 0) {
+                *count = n;
+                return bad_entry(it, err);
+            }
+            items[n++] = (struct cht_trie_item){0, 0, key};
+            it->i++;
+            it->left--;
+        }
+        uint64_t key; /* the last one of the run with its name */
+        unsigned suffix = take_entry(it, it->name + it->base, &key);
+        if (suffix == 0) {
+            rc = bad_entry(it, err);
+            break;
+        }
+        items[n++] = (struct cht_trie_item){0, 0, key};
+        len = it->base + suffix;
+    }
+    *count = n;
+    if (len > 0) {
+        memcpy(last, it->name, len);
+        *last_len = len;
+    }
+    return rc;
+}

@@ -240,7 +240,7 @@ static void check_count(struct fixture *f, const struct model *m, const uint8_t 
     assert_int_equal(count, to - from);
 }
 
-/* At most `limit` entries, by next or by batches of odd sizes. */
+/* At most `limit` entries, by next, by batches of odd sizes, or by keys of which the last one has a name. */
 static void check_scan(struct fixture *f, const struct model *m, const uint8_t *prefix, size_t np,
                        const uint8_t *after, size_t na, bool reverse, size_t limit)
 {
@@ -248,8 +248,9 @@ static void check_scan(struct fixture *f, const struct model *m, const uint8_t *
     struct cht_trie_iter *it;
     static struct cht_trie_item items[64];
     static uint8_t names[2 * NAME_MAX_];
-    size_t from, to, count, used;
-    bool found, batch = cht_rng_below(&f->rng, 2) == 0;
+    size_t from, to, count, used, last = 0;
+    unsigned way = (unsigned)cht_rng_below(&f->rng, reverse ? 2 : 3);
+    bool found, batch = way > 0;
     model_range(m, prefix, np, &from, &to);
     if (na > 0) {
         size_t at = model_find(m, after, na, &found);
@@ -265,7 +266,9 @@ static void check_scan(struct fixture *f, const struct model *m, const uint8_t *
         size_t len;
         uint64_t key;
         const uint8_t *name;
-        if (batch) {
+        if (way == 2) {
+            rc = cht_trie_iter_keys(it, items, 1 + cht_rng_below(&f->rng, 64), &count, names, &last, &e);
+        } else if (batch) {
             rc = cht_trie_iter_batch(it, items, 1 + cht_rng_below(&f->rng, 64), names, sizeof names, &count,
                                      &used, &e);
         } else {
@@ -279,6 +282,10 @@ static void check_scan(struct fixture *f, const struct model *m, const uint8_t *
                 name = names + items[i].off;
                 len = items[i].len;
                 key = items[i].key;
+            }
+            if (way == 2) { /* only the last one has a name */
+                name = i + 1 == count ? names : p->name;
+                len = i + 1 == count ? last : p->len;
             }
             assert_int_equal(compare(p->name, p->len, name, len), 0);
             assert_int_equal(key, p->key);
@@ -838,6 +845,16 @@ static void poke(struct fixture *f, const struct model *m, family_fn *fam)
             expect_code(rc);
             assert_true(rc != CHT_OK || (len >= 1 && len <= NAME_MAX_));
         }
+    }
+    size_t from = pick(f, m, fam, name);
+    enum cht_rc done = cht_trie_iter_seek(it, f->pf, NULL, 0, name, from, false, &e);
+    expect_code(done);
+    for (unsigned i = 0; done == CHT_OK && i < 2000; i++) {
+        struct cht_trie_item items[10];
+        size_t count;
+        done = cht_trie_iter_keys(it, items, 10, &count, name, &len, &e);
+        expect_code(done);
+        assert_true(count <= 10 && (count == 0 || (len >= 1 && len <= NAME_MAX_)));
     }
     cht_trie_iter_free(it);
     for (unsigned i = 0; i < 60; i++) {
