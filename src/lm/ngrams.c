@@ -4,10 +4,10 @@
  *   N2 for each context that was met, ascending by name: read its counts if the database can have any, add, make the
  *      operation; then the same for registering it; then its vector as a second name, ascending by vector. Neighbours in
  *      the trie and later in a scan are so written one after the other. Of contexts that share a vector the one that was met
- *      last gets it.
+ *      last gets it. Many contexts are shared out among threads: where each operation goes is known before.
  *   N3 one atomic commit of all orders
  *
- * The operations' names and payloads lie in an arena that is let go of behind N3.
+ * The operations' names and payloads lie in arenas, one a thread, that are let go of behind N3.
  */
 #include "lm/ngrams.h"
 
@@ -19,6 +19,7 @@
 #include "lm/grams.h"
 #include "lm/hash.h"
 #include "lm/rank.h"
+#include "lm/share.h"
 #include "os/io.h"
 #include "reduce/payload.h"
 
@@ -39,48 +40,80 @@ struct lm_ngrams {
     size_t ntokens, tokens_cap, documents, documents_cap;
 };
 
-/* What a commit is made of. */
-struct batch {
-    struct cht_store *store;
-    struct cht_op *ops; /* owned */
-    size_t n, cap;
+struct batch;
+/* What one thread makes operations with. */
+struct maker {
+    struct batch *batch;
     struct chunk *chunks; /* owned: the newest first */
     struct lm_counts counts;
     struct cht_buf value;
-    bool any_counts, any_contexts; /* the database may have some of this order */
     uint64_t created;
+};
+
+/* What one order is made of: contexts by name, and the operations that registered them. */
+struct ranking {
+    struct lm_rank *r, *spare; /* owned: nused each; `at` is an index into used */
+    uint32_t *op;              /* owned: by index into used: the operation + 1, 0 */
+};
+
+/* What a commit is made of. */
+struct batch {
+    struct cht_store *store;
+    struct cht_op *ops; /* owned; those behind n are being made */
+    size_t n, cap;
+    struct maker maker[LM_SHARE_THREADS_MAX];
+    void *makers[LM_SHARE_THREADS_MAX];
+    unsigned threads;
+    const struct lm_grams *grams; /* the order under way, with the next three */
+    struct ranking rank;
+    const struct lm_rank *vectors;
+    bool any_counts, any_contexts; /* the database may have some of this order */
     struct cht_err *err;
 };
 
-static uint8_t *arena(struct batch *b, size_t n)
+static uint8_t *arena(struct maker *m, size_t n)
 {
-    struct chunk *c = b->chunks;
+    struct chunk *c = m->chunks;
     if (c == NULL || c->size - c->used < n) {
         size_t usual = c == NULL ? CHUNK : CHUNK_NEXT, size = n > usual ? n : usual;
         c = cht_malloc(sizeof *c + size);
         if (c == NULL)
             return NULL;
-        *c = (struct chunk){.next = b->chunks, .size = size};
+        *c = (struct chunk){.next = m->chunks, .size = size};
         cht_os_huge_pages(c, sizeof *c + size);
-        b->chunks = c;
+        m->chunks = c;
     }
     c->used += n;
     return c->bytes + c->used - n;
 }
 
-static void batch_free(struct batch *b)
+static void batch_init(struct batch *b, struct cht_store *s, size_t tokens, struct cht_err *err)
 {
-    while (b->chunks != NULL) {
-        struct chunk *c = b->chunks;
-        b->chunks = c->next;
-        cht_free(c);
+    unsigned cores = tokens < LM_SHARE_PIECE ? 1 : cht_os_cores(); /* asking takes a while */
+    *b = (struct batch){.store = s, .err = err};
+    b->threads = cores < LM_SHARE_THREADS_MAX ? cores : LM_SHARE_THREADS_MAX;
+    for (unsigned i = 0; i < b->threads; i++) {
+        b->maker[i].batch = b;
+        b->makers[i] = &b->maker[i];
     }
-    cht_free(b->ops);
-    lm_counts_free(&b->counts);
-    cht_buf_free(&b->value);
 }
 
-/* Room for the operations of one context, so that adding them cannot fail. */
+static void batch_free(struct batch *b)
+{
+    for (unsigned i = 0; i < b->threads; i++) {
+        struct maker *m = &b->maker[i];
+        while (m->chunks != NULL) {
+            struct chunk *c = m->chunks;
+            m->chunks = c->next;
+            cht_free(c);
+        }
+        lm_counts_free(&m->counts);
+        cht_buf_free(&m->value);
+    }
+    cht_free(b->ops);
+}
+
+/* Room for so many operations more. */
 static enum cht_rc reserve_ops(struct batch *b, size_t n)
 {
     if (b->n + n <= b->cap)
@@ -95,45 +128,41 @@ static enum cht_rc reserve_ops(struct batch *b, size_t n)
     return CHT_OK;
 }
 
-static void add_op(struct batch *b, enum cht_op_kind kind, struct cht_str name, struct cht_str value)
-{
-    b->ops[b->n++] = (struct cht_op){.kind = kind, .name = name, .value = value};
-}
-
-/* What the database has under the name is added to the counts of this request in b->counts. */
-static enum cht_rc add_stored(struct batch *b, struct cht_str name)
+/* What the database has under the name is added to the counts of this request in m->counts. */
+static enum cht_rc add_stored(struct maker *m, struct cht_str name, struct cht_err *err)
 {
     uint64_t key;
     uint32_t size;
-    b->counts.n = 0;
-    if (!b->any_counts)
+    m->counts.n = 0;
+    if (!m->batch->any_counts)
         return CHT_OK;
-    enum cht_rc rc = cht_store_pair_value(b->store, name, &key, &b->value, &size, b->err);
+    enum cht_rc rc = cht_store_pair_value(m->batch->store, name, &key, &m->value, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
-    return lm_counts_read(&b->counts, b->value.data, size, name, b->err);
+    return lm_counts_read(&m->counts, m->value.data, size, name, err);
 }
 
-static enum cht_rc counts_op(struct batch *b, unsigned order, const uint8_t hash[LM_HASH_SIZE],
-                             const struct lm_follower *f, uint32_t n)
+static enum cht_rc counts_op(struct maker *m, const uint8_t hash[LM_HASH_SIZE], const struct lm_follower *f,
+                             uint32_t n, struct cht_op *op, struct cht_err *err)
 {
+    unsigned order = m->batch->grams->order;
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = {text, lm_prefix("cnt", order, text)};
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
-    enum cht_rc rc = add_stored(b, name);
-    if (rc == CHT_OK && b->counts.n > 0) {
-        rc = lm_counts_add(&b->counts, f, n, b->err);
-        f = b->counts.f;
-        n = b->counts.n;
+    enum cht_rc rc = add_stored(m, name, err);
+    if (rc == CHT_OK && m->counts.n > 0) {
+        rc = lm_counts_add(&m->counts, f, n, err);
+        f = m->counts.f;
+        n = m->counts.n;
     }
     if (rc != CHT_OK)
         return rc;
-    uint8_t *p = arena(b, name.n + PAYLOAD_HEAD_MAX + (size_t)n * PAYLOAD_COUNTS_RECORD);
+    uint8_t *p = arena(m, name.n + PAYLOAD_HEAD_MAX + (size_t)n * PAYLOAD_COUNTS_RECORD);
     if (p == NULL)
-        return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for the counts of %u followers", n);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the counts of %u followers", n);
     memcpy(p, text, name.n);
     name.p = p;
     uint8_t *v = p + name.n, *r = v + payload_begin(v, order, n);
@@ -141,52 +170,54 @@ static enum cht_rc counts_op(struct batch *b, unsigned order, const uint8_t hash
         payload_put32(r, f[i].token);
         payload_put32(r + 4, f[i].count);
     }
-    add_op(b, CHT_OP_PAIR_PUT, name, (struct cht_str){v, (size_t)(r - v)});
+    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = name, .value = {v, (size_t)(r - v)}};
     return CHT_OK;
 }
 
-/* Registers the context if it is not; *op is the number of the operation behind it, 0 if there is none. */
-static enum cht_rc context_op(struct batch *b, const uint32_t *tokens, size_t n,
-                              const uint8_t hash[LM_HASH_SIZE], uint32_t *op)
+/* Registers the context if it is not; *made says whether. */
+static enum cht_rc context_op(struct maker *m, const uint32_t *tokens, size_t n,
+                              const uint8_t hash[LM_HASH_SIZE], struct cht_op *op, bool *made,
+                              struct cht_err *err)
 {
-    uint8_t *p = arena(b, 4 + LM_HASH_SIZE + 3 + n * 4);
-    *op = 0;
+    uint8_t *p = arena(m, 4 + LM_HASH_SIZE + 3 + n * 4);
+    *made = false;
     if (p == NULL)
-        return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for a context");
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a context");
     struct cht_str name = {p, 4 + LM_HASH_SIZE};
     memcpy(p, "ctx:", 4);
     memcpy(p + 4, hash, LM_HASH_SIZE);
-    if (b->any_contexts) {
+    if (m->batch->any_contexts) {
         uint64_t key;
         uint32_t size;
-        enum cht_rc rc = cht_store_pair_value(b->store, name, &key, NULL, &size, b->err);
+        enum cht_rc rc = cht_store_pair_value(m->batch->store, name, &key, NULL, &size, err);
         if (rc == CHT_OK && size > 0)
             return CHT_OK;
         if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
             return rc;
     }
-    b->created++;
+    m->created++;
+    *made = true;
     uint8_t *v = p + name.n;
     v[0] = 1;
     v[1] = v[2] = (uint8_t)n;
     for (size_t i = 0; i < n; i++)
         payload_put32(v + 3 + 4 * i, tokens[i]);
-    add_op(b, CHT_OP_PAIR_PUT, name, (struct cht_str){v, 3 + 4 * n});
-    *op = (uint32_t)b->n;
+    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = name, .value = {v, 3 + 4 * n}};
     return CHT_OK;
 }
 
 /* The vector of a context as a second name of its value; context: the operation that put it. */
-static enum cht_rc vector_op(struct batch *b, const uint32_t *tokens, size_t n, uint32_t context)
+static enum cht_rc vector_op(struct maker *m, const uint32_t *tokens, size_t n, const struct cht_op *context,
+                             struct cht_op *op, struct cht_err *err)
 {
-    uint8_t *p = arena(b, 5 + LM_AVO_CONTEXT_BYTES);
+    uint8_t *p = arena(m, 5 + LM_AVO_CONTEXT_BYTES);
     if (p == NULL)
-        return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for a vector");
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a vector");
     memcpy(p, "ctxv:", 5);
     size_t len = 5 + lm_avo_context(tokens, n, p + 5);
-    b->chunks->used -= 5 + LM_AVO_CONTEXT_BYTES - len;
-    add_op(b, CHT_OP_PAIR_LINK, (struct cht_str){p, len}, b->ops[context].name);
-    b->ops[b->n - 1].back = (uint32_t)b->n - 1 - context;
+    m->chunks->used -= 5 + LM_AVO_CONTEXT_BYTES - len;
+    *op = (struct cht_op){
+        .kind = CHT_OP_PAIR_LINK, .name = {p, len}, .value = context->name, .back = (uint32_t)(op - context)};
     return CHT_OK;
 }
 
@@ -202,59 +233,144 @@ static uint64_t vector_key(const uint32_t *tokens, size_t n)
     return (uint64_t)first << 32 | second;
 }
 
-/* What one order is made of: contexts by name, and the operations that registered them. */
-struct ranking {
-    struct lm_rank *r, *spare; /* owned: nused each; `at` is an index into used */
-    uint32_t *op;              /* owned: by index into used: the operation + 1, 0 */
-};
+/* ---- the parts of N2 that are shared out (lm_share_fn) -------------------------------------------------------- */
 
-static enum cht_rc rank_contexts(struct ranking *k, const struct lm_grams *g, struct cht_err *err)
+static enum cht_rc share_hashes(void *worker, size_t from, size_t to, struct cht_err *err)
 {
+    struct maker *m = worker;
+    const struct lm_grams *g = m->batch->grams;
     uint8_t hash[LM_HASH_SIZE];
-    size_t n = (size_t)g->nused + 1;
+    (void)err;
+    for (size_t i = from; i < to; i++) {
+        lm_context_name(lm_grams_context(g, g->used[i]), g->order - 1, hash);
+        m->batch->rank.r[i] = (struct lm_rank){cht_be64(hash), (uint32_t)i};
+    }
+    return CHT_OK;
+}
+
+static void hash_of(const struct lm_rank *r, uint8_t hash[LM_HASH_SIZE])
+{
+    cht_put64(hash, __builtin_bswap64(r->key));
+}
+
+static enum cht_rc share_counts(void *worker, size_t from, size_t to, struct cht_err *err)
+{
+    struct maker *m = worker;
+    struct batch *b = m->batch;
+    const struct lm_grams *g = b->grams;
+    uint8_t hash[LM_HASH_SIZE];
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = from; i < to && rc == CHT_OK; i++) {
+        uint32_t c = g->used[b->rank.r[i].at];
+        hash_of(&b->rank.r[i], hash);
+        rc = counts_op(m, hash, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c],
+                       &b->ops[b->n + i], err);
+    }
+    return rc;
+}
+
+static enum cht_rc share_contexts(void *worker, size_t from, size_t to, struct cht_err *err)
+{
+    struct maker *m = worker;
+    struct batch *b = m->batch;
+    const struct lm_grams *g = b->grams;
+    uint8_t hash[LM_HASH_SIZE];
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = from; i < to && rc == CHT_OK; i++) {
+        uint32_t at = b->rank.r[i].at;
+        bool made;
+        hash_of(&b->rank.r[i], hash);
+        rc = context_op(m, lm_grams_context(g, g->used[at]), g->order - 1, hash, &b->ops[b->n + i], &made,
+                        err);
+        b->rank.op[at] = rc == CHT_OK && made ? (uint32_t)(b->n + i) + 1 : 0;
+    }
+    return rc;
+}
+
+static enum cht_rc share_vectors(void *worker, size_t from, size_t to, struct cht_err *err)
+{
+    struct maker *m = worker;
+    struct batch *b = m->batch;
+    const struct lm_grams *g = b->grams;
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = from; i < to && rc == CHT_OK; i++) {
+        uint32_t at = b->vectors[i].at;
+        rc = vector_op(m, lm_grams_context(g, g->used[at]), g->order - 1, &b->ops[b->rank.op[at] - 1],
+                       &b->ops[b->n + i], err);
+    }
+    return rc;
+}
+
+/* ---- N2 ------------------------------------------------------------------------------------------------------ */
+
+static enum cht_rc share(struct batch *b, size_t n, lm_share_fn *fn)
+{
+    return lm_share(n, fn, b->makers, b->threads, b->err);
+}
+
+static enum cht_rc rank_contexts(struct batch *b)
+{
+    struct ranking *k = &b->rank;
+    size_t used = b->grams->nused, n = used + 1;
     k->r = cht_malloc(n * sizeof *k->r);
     k->spare = cht_malloc(n * sizeof *k->spare);
     k->op = cht_malloc(n * sizeof *k->op);
     if (k->r == NULL || k->spare == NULL || k->op == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu contexts", n);
-    for (uint32_t i = 0; i < g->nused; i++) {
-        lm_context_name(lm_grams_context(g, g->used[i]), g->order - 1, hash);
-        k->r[i] = (struct lm_rank){cht_be64(hash), i};
-    }
-    struct lm_rank *sorted = lm_rank_sort(k->r, k->spare, g->nused);
+        return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for %zu contexts", n);
+    enum cht_rc rc = share(b, used, share_hashes);
+    if (rc != CHT_OK)
+        return rc;
+    struct lm_rank *sorted = lm_rank_sort(k->r, k->spare, used);
     k->spare = sorted == k->r ? k->spare : k->r;
     k->r = sorted;
     return CHT_OK;
 }
 
-/* Counts and contexts, by name. */
-static enum cht_rc name_ops(struct batch *b, const struct lm_grams *g, struct ranking *k, bool counts)
+/* Counts by name. */
+static enum cht_rc counts_ops(struct batch *b)
 {
-    enum cht_rc rc = reserve_ops(b, g->nused);
-    for (uint32_t i = 0; i < g->nused && rc == CHT_OK; i++) {
-        uint32_t at = k->r[i].at, c = g->used[at];
-        uint8_t hash[LM_HASH_SIZE];
-        cht_put64(hash, __builtin_bswap64(k->r[i].key));
-        if (counts)
-            rc = counts_op(b, g->order, hash, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c]);
-        else
-            rc = context_op(b, lm_grams_context(g, c), g->order - 1, hash, &k->op[at]);
+    enum cht_rc rc = reserve_ops(b, b->grams->nused);
+    if (rc == CHT_OK)
+        rc = share(b, b->grams->nused, share_counts);
+    if (rc == CHT_OK)
+        b->n += b->grams->nused;
+    return rc;
+}
+
+/* Contexts by name; those that are registered leave gaps, which are closed. */
+static enum cht_rc context_ops(struct batch *b)
+{
+    struct ranking *k = &b->rank;
+    enum cht_rc rc = reserve_ops(b, b->grams->nused);
+    if (rc == CHT_OK)
+        rc = share(b, b->grams->nused, share_contexts);
+    for (size_t i = 0; i < b->grams->nused && rc == CHT_OK; i++) {
+        uint32_t *op = &k->op[k->r[i].at];
+        if (*op == 0)
+            continue;
+        if (*op != b->n + 1)
+            b->ops[b->n] = b->ops[*op - 1];
+        *op = (uint32_t)++b->n;
     }
     return rc;
 }
 
 /* Vectors of the contexts that were registered. */
-static enum cht_rc vector_ops(struct batch *b, const struct lm_grams *g, struct ranking *k)
+static enum cht_rc vector_ops(struct batch *b)
 {
+    const struct lm_grams *g = b->grams;
+    struct ranking *k = &b->rank;
     size_t n = 0, tokens = g->order - 1;
     for (uint32_t i = 0; i < g->nused && tokens > 0; i++) {
         if (k->op[i] > 0)
             k->r[n++] = (struct lm_rank){vector_key(lm_grams_context(g, g->used[i]), tokens), i};
     }
-    const struct lm_rank *r = lm_rank_sort(k->r, k->spare, n);
+    b->vectors = lm_rank_sort(k->r, k->spare, n);
     enum cht_rc rc = reserve_ops(b, n);
-    for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = vector_op(b, lm_grams_context(g, g->used[r[i].at]), tokens, k->op[r[i].at] - 1);
+    if (rc == CHT_OK)
+        rc = share(b, n, share_vectors);
+    if (rc == CHT_OK)
+        b->n += n;
     return rc;
 }
 
@@ -263,21 +379,22 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
 {
     uint8_t text[LM_PREFIX_MAX];
     uint64_t pairs;
-    struct ranking k = {0};
     struct cht_str prefix = {text, lm_prefix("cnt", g->order, text)};
     enum cht_rc rc = cht_store_count(b->store, prefix, &pairs, b->err);
+    b->grams = g;
     b->any_counts = pairs > 0;
     if (rc == CHT_OK)
-        rc = rank_contexts(&k, g, b->err);
+        rc = rank_contexts(b);
     if (rc == CHT_OK)
-        rc = name_ops(b, g, &k, true);
+        rc = counts_ops(b);
     if (rc == CHT_OK)
-        rc = name_ops(b, g, &k, false);
+        rc = context_ops(b);
     if (rc == CHT_OK)
-        rc = vector_ops(b, g, &k);
-    cht_free(k.r);
-    cht_free(k.spare);
-    cht_free(k.op);
+        rc = vector_ops(b);
+    cht_free(b->rank.r);
+    cht_free(b->rank.spare);
+    cht_free(b->rank.op);
+    b->rank = (struct ranking){0};
     return rc;
 }
 
@@ -361,7 +478,7 @@ enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm
                              struct lm_ngrams_result *out, struct cht_err *err)
 {
     struct cht_err local = {0};
-    struct batch b = {.store = s, .err = err != NULL ? err : &local};
+    struct batch b;
     *out = (struct lm_ngrams_result){0};
     if (g->documents == 0)
         return CHT_OK;
@@ -369,10 +486,14 @@ enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm
     enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, NULL, &gate, err);
     if (rc != CHT_OK)
         return rc;
+    batch_init(&b, s, g->ntokens, err != NULL ? err : &local);
     rc = run(g, &b);
     lm_gate_leave(e, gate, LM_GATE_COUNT);
+    uint64_t created = 0;
+    for (unsigned i = 0; i < b.threads; i++)
+        created += b.maker[i].created;
     if (rc == CHT_OK)
-        *out = (struct lm_ngrams_result){g->documents, g->ntokens, windows(g), b.created};
+        *out = (struct lm_ngrams_result){g->documents, g->ntokens, windows(g), created};
     batch_free(&b);
     return rc;
 }

@@ -192,8 +192,8 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
 
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
-    if (page < pf->fast.pages && cht_bit(pf->dirty, page) &&
-        !pf->undo_open) /* dirty implies not frozen, see freeze */
+    if (page < pf->fast.pages && cht_bit(pf->dirty, page) && /* dirty implies not frozen, see freeze */
+        (!pf->undo_open || page >= pf->undo_pages || cht_bit(pf->saved, page)))
         return pf->fast.base + page * CHT_PAGE;
     return write_first(pf, page, err);
 }
