@@ -102,6 +102,15 @@ enum cht_rc cht_store_pair(struct cht_store *s, struct cht_str name, uint64_t *k
  * no value (a dangling pair), which is CHT_OK. */
 enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out,
                                  uint32_t *size, struct cht_err *err);
+/* Point reads to come, as a hint: what they will touch is fetched into the cache, for all of them side by side, where each
+ * read by itself would wait for its memory. Waits for no lock, changes nothing, and what is not there or not legal is
+ * ignored. At most CHT_HINTS_MAX are looked at. Returns how many were followed as far as their value. */
+struct cht_hint {
+    struct cht_str name; /* of a pair whose value will be read too; empty: a key */
+    uint64_t key;
+};
+#define CHT_HINTS_MAX 128u
+size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n);
 /* How many pairs lie under the prefix (empty: all). Exact, microseconds, no scan. */
 enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err);
 

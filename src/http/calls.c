@@ -376,7 +376,7 @@ enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *u
     }
     if (phase == PHASE_SENT)
         return MHD_YES;
-    if (phase == PHASE_WAITING) {
+    if (phase == PHASE_WAITING || phase == PHASE_AHEAD) {
         void (*resume)(struct request *) = r->resume;
         if (resume == NULL)
             return MHD_YES; /* woken by nobody we know: go on waiting */

@@ -25,6 +25,8 @@ static void read_value(struct request *r)
     struct cht_err *err = &r->err;
     uint64_t key = r->op.key;
     uint32_t size;
+    if (request_ahead(r, (struct cht_str){0}, key, read_value))
+        return;
     enum cht_rc rc = cht_store_get(r->db->store, key, &r->value, &size, err);
     if (rc == CHT_KEY_NOT_FOUND) {
         reply_fail(r, rc, "no value under key %llu", (unsigned long long)key);

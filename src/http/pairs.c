@@ -22,6 +22,8 @@ static void read_exact(struct request *r)
     struct cht_str name = r->op.name;
     uint64_t key;
     uint32_t size = 0;
+    if (request_ahead(r, name, 0, read_exact))
+        return;
     enum cht_rc rc = values ? cht_store_pair_value(r->db->store, name, &key, &r->value, &size, &r->err)
                             : cht_store_pair(r->db->store, name, &key, &r->err);
     if (rc == CHT_PAIR_NOT_FOUND) {

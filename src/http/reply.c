@@ -164,8 +164,24 @@ static struct MHD_Response *make_response(struct request *r)
     return MHD_create_response_from_buffer(r->out.n, r->out.p, MHD_RESPMEM_PERSISTENT);
 }
 
+/* A short answer without headers of its own goes out in an object that is there. */
+static bool send_prepared(struct request *r)
+{
+    if (r->media != MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->out.failed ||
+        r->out.n == 0 || r->out.n > PREPARED_BYTES || r->id_len != PREPARED_ID || r->prepared != NULL)
+        return false;
+    r->prepared = prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
+    if (r->prepared == NULL ||
+        MHD_queue_response(r->mc, (unsigned)r->status, r->prepared->response) != MHD_YES)
+        return false;
+    atomic_store_explicit(&r->phase, PHASE_SENT, memory_order_relaxed);
+    return true;
+}
+
 enum MHD_Result reply_send(struct request *r)
 {
+    if (send_prepared(r))
+        return MHD_YES;
     struct MHD_Response *resp = make_response(r);
     if (resp == NULL)
         return MHD_NO;

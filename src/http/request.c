@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define SPARES_MAX 256u
+#define AHEAD_DONE UINT32_MAX
 #define KEEP_BYTES (64u << 10) /* memory a request may keep for the next one */
 
 struct request *request_new(struct worker *w)
@@ -26,6 +27,7 @@ struct request *request_new(struct worker *w)
             return NULL;
     }
     r->w = w;
+    w->begun++;
     r->start_ns = w->now; /* of this round: the time that it waited for its turn counts */
     return r;
 }
@@ -49,6 +51,7 @@ static void reset(struct request *r)
     r->headers = 0;
     r->sent = 0;
     r->resume = NULL;
+    r->ahead = 0;
     atomic_store_explicit(&r->cancel, false, memory_order_relaxed);
     r->rc = CHT_OK;
     r->err.code = CHT_OK;
@@ -76,6 +79,10 @@ void request_free(struct request *r)
 void request_recycle(struct request *r)
 {
     struct worker *w = r->w;
+    if (r->ahead > 0 && r->ahead != AHEAD_DONE)
+        w->ahead[r->ahead - 1].r = NULL;
+    prepared_give(&w->prepared, r->prepared);
+    r->prepared = NULL;
     stream_free(r);
     batch_free(r);
     lm_call_free(r);
@@ -125,6 +132,41 @@ void request_long_job(struct request *r, void (*work)(struct request *r), void (
     r->task.run = job_main;
     request_suspend(r, resume);
     cht_pool_submit(r->w->srv->long_jobs, &r->task);
+}
+
+bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*then)(struct request *r))
+{
+    struct worker *w = r->w;
+    if (!w->busy || r->ahead != 0 || w->aheads == CHT_HINTS_MAX)
+        return false;
+    atomic_fetch_add_explicit(&w->metrics.ahead, 1, memory_order_relaxed);
+    w->ahead[w->aheads++] = (struct ahead){r, {name, key}};
+    r->ahead = w->aheads;
+    r->resume = then;
+    atomic_store_explicit(&r->phase, PHASE_AHEAD, memory_order_relaxed);
+    return true;
+}
+
+void request_look_ahead(struct worker *w)
+{
+    struct cht_hint hints[CHT_HINTS_MAX];
+    for (unsigned i = 0; i < w->aheads;) { /* mostly all of one database */
+        struct cht_store *store = NULL;
+        size_t n = 0;
+        for (; i < w->aheads; i++) {
+            struct request *r = w->ahead[i].r;
+            if (r == NULL)
+                continue;
+            if (n > 0 && r->db->store != store)
+                break;
+            store = r->db->store;
+            hints[n++] = w->ahead[i].hint;
+            r->ahead = AHEAD_DONE;
+        }
+        if (n > 0)
+            (void)cht_store_prefetch(store, hints, n);
+    }
+    w->aheads = 0;
 }
 
 static void open_database(struct request *r)

@@ -6,8 +6,9 @@
  *                      v  | request_wake, from any thread
  *                     WAITING (the connection is suspended)
  *
- * A handler (route->run) ends in exactly one of: reply_* (READY), stream_begin (READY), or request_suspend followed by
- * something that will call request_wake; then `resume` runs on the HTTP thread and ends likewise.
+ * A handler (route->run) ends in exactly one of: reply_* (READY), stream_begin (READY), request_suspend followed by
+ * something that will call request_wake, or request_ahead (AHEAD: in a moment, with the others of this round); then
+ * `resume` runs on the HTTP thread and ends likewise.
  */
 #pragma once
 
@@ -25,6 +26,7 @@ struct request;
 struct worker;
 struct conn;
 struct stream;
+struct prepared;
 
 enum method { METHOD_GET = 1, METHOD_POST = 2, METHOD_PUT = 4, METHOD_DELETE = 8 };
 
@@ -84,7 +86,7 @@ struct route {
     unsigned index; /* set by the router */
 };
 
-enum phase { PHASE_NEW, PHASE_BODY, PHASE_WAITING, PHASE_READY, PHASE_SENT };
+enum phase { PHASE_NEW, PHASE_BODY, PHASE_AHEAD, PHASE_WAITING, PHASE_READY, PHASE_SENT };
 
 enum media {
     MEDIA_JSON,
@@ -157,6 +159,8 @@ struct request {
     int status;
     enum media media;
     struct out out;
+    struct prepared
+        *prepared; /* held until the answer is through; NULL: the answer has an object of its own */
     struct {
         const char *name;
         char value[64];
@@ -165,7 +169,8 @@ struct request {
     struct stream *stream; /* owned; NULL: the answer is `out` */
     uint64_t sent;         /* bytes of the body so far */
 
-    /* while suspended */
+    /* while suspended, or put off */
+    unsigned ahead; /* 1 + its place in the worker's list; AHEAD_DONE: it has been there */
     void (*resume)(struct request *r);
     void (*work)(struct request *r); /* on a job thread */
     struct cht_task task;
@@ -191,6 +196,11 @@ void request_long_job(struct request *r, void (*work)(struct request *r), void (
 /* The database of ?db=, held in r->db, then `then` runs: at once where it is open, else on the way back from a job thread.
  * create: a write, which makes a database that is not there. Errors are answered. */
 void request_database(struct request *r, bool create, void (*then)(struct request *r));
+
+/* Before a point read, while many requests come in at once: puts it off until all of this round have come so far, and what
+ * they will read is on its way into the cache; then `then` runs. False: there are few requests, read now. True once at
+ * most for a request. r->db is set; the name is borrowed from the request. */
+bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*then)(struct request *r));
 
 /* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
 void request_commit(struct request *r, void (*then)(struct request *r));

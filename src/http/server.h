@@ -9,6 +9,7 @@
 
 #include "http/log.h"
 #include "http/metrics.h"
+#include "http/prepared.h"
 #include "http/request.h"
 
 #include "base/rng.h"
@@ -88,6 +89,13 @@ struct conn {
     struct cht_peer peer;
 };
 
+/* A read that was put off: request_ahead. */
+struct ahead {
+    struct request *r; /* NULL: it is gone */
+    struct cht_hint hint;
+};
+#define AHEAD_LEAST 4u /* requests in a round from which on it pays */
+
 struct worker {
     struct server *srv;
     unsigned index;
@@ -105,12 +113,17 @@ struct worker {
     struct conn *incoming; /* being added */
     struct request *spare;
     unsigned spares;
+    struct prepared_list prepared;
     struct out access_log;
     uint64_t access_lines, access_since;
     uint64_t now;     /* this round's time, or later */
     uint64_t wall_at; /* `now` when `wall` was made */
     char wall[24];    /* the date and time of lines of the access log */
     unsigned acks;    /* connections with want_ack */
+    unsigned begun;   /* requests of this round */
+    bool busy;        /* the last round that had any had several */
+    struct ahead ahead[CHT_HINTS_MAX];
+    unsigned aheads;
     struct cht_rng rng;
     struct metrics metrics;
 };
@@ -146,6 +159,8 @@ unsigned router_count(void);
 
 /* request.c */
 struct request *request_new(struct worker *w);
+/* Fetches what the reads that were put off will touch; the next MHD_run goes on with them. */
+void request_look_ahead(struct worker *w);
 void request_recycle(struct request *r);
 void request_free(struct request *r);
 

@@ -125,13 +125,23 @@ static void *worker_main(void *arg)
             ms = wanted;
         if (w->access_lines > 0 && ms > 50)
             ms = 50;
-        cht_net_poll(fds, ready, 2, (int)ms);
+        if (ms > 0)
+            cht_net_poll(fds, ready, 2, (int)ms);
+        else
+            ready[1] = atomic_load_explicit(&w->rung, memory_order_relaxed) !=
+                       0; /* it looks at the sockets itself */
         if (ready[1])
             cht_bell_drain(w->bell);
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
         (void)MHD_run(w->daemon); /* says no only of a daemon that is not driven from outside */
+        if (w->begun > 0) {
+            w->busy = w->begun >= AHEAD_LEAST;
+            w->begun = 0;
+        }
+        if (w->aheads > 0)
+            request_look_ahead(w);
         send_acks(w);
         call_flush_log(w);
         if (w->now - last_tick > TICK_NS) {
@@ -265,6 +275,7 @@ void worker_close(struct worker *w)
         w->spare = r->next;
         request_free(r);
     }
+    prepared_clear(&w->prepared);
     out_free(&w->access_log);
     cht_free(w->metrics.cells);
     if (w->bell >= 0)

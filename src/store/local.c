@@ -475,6 +475,7 @@ const struct cht_store_ops cht_local_ops = {
     .get = local_get,
     .pair = local_pair,
     .pair_value = local_pair_value,
+    .prefetch = cht_local_prefetch,
     .count = local_count,
     .value_open = local_value_open,
     .value_read = local_value_read,

@@ -1,9 +1,9 @@
 /* local: the implementation of the store interface on local files. Private to src/store.
  *
- * Lock order (complete): env.mu -> commit_mu -> shard lock of one shard (the committer alone may hold several, taken in
- * any order: no one who holds one waits for another; its threads hold one each while it holds none) -> pagefile/wal
- * internal mutexes. A scan's mutex is never held while a shard lock is taken; nor is the watches', which the committer
- * takes under commit_mu.
+ * Lock order (complete): env.mu -> commit_mu -> shard lock of one shard (the committer may hold several, taken in any
+ * order, and so may hint.c, which only tries: no one else who holds one waits for another; the committer's threads hold one
+ * each while it holds none) -> pagefile/wal internal mutexes. A scan's mutex is never held while a shard lock is taken;
+ * nor is the watches', which the committer takes under commit_mu.
  */
 #pragma once
 
@@ -23,6 +23,7 @@ struct cht_store_ops {
     enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
     enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, uint64_t *, struct cht_buf *, uint32_t *,
                               struct cht_err *);
+    size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
     enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
     enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
                               struct cht_err *);
@@ -77,6 +78,9 @@ struct cht_local {
 static inline struct cht_local *cht_local(struct cht_store *s) { return (struct cht_local *)s; }
 /* The worker pool of the data directory that shard i lives in. */
 struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard);
+
+/* hint.c */
+size_t cht_local_prefetch(struct cht_store *, const struct cht_hint *, size_t);
 
 /* scan_local.c */
 enum cht_rc cht_local_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,

@@ -34,6 +34,11 @@ enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint6
     return name_ok(name) ? s->ops->pair_value(s, name, key, out, size, err) : bad_name(name, err);
 }
 
+size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n)
+{
+    return s->ops->prefetch(s, h, n);
+}
+
 enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err)
 {
     return prefix.n <= CHT_NAME_MAX ? s->ops->count(s, prefix, pairs, err) : bad_name(prefix, err);

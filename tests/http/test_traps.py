@@ -3,7 +3,9 @@ import json
 import re
 import resource
 import signal
+import socket
 import statistics
+import struct
 import time
 
 import httpx
@@ -66,6 +68,85 @@ def test_connections_that_are_ready_at_the_same_instant(threaded, count):
     finally:
         for raw in raws:
             raw.close()
+
+
+def test_reads_that_come_together(launch):
+    """Where many come at once they are put off for a moment and fetched side by side, and their answers go out in objects that
+    were used before: each has its own text, id and length."""
+    server = launch("--http-threads", "1", "--durability", "os", "--shards", "4")
+    client = server.client(check=False)
+    values = [bytes([65 + i % 26]) * (1 + i * 37 % 700) for i in range(120)]
+    keys = [client.upsert(b"n%d" % i, value) for i, value in enumerate(values)]
+    other = [client.put("/pairs/q%d?db=other" % i, value).json()["key"] for i, value in enumerate(values)]
+    paths, expected = [], []
+    for i, value in enumerate(values):
+        found = {"size": len(value), "value": b64(value)}
+        pair = {"pair": b64(b"n%d" % i), "key": keys[i]}
+        kind = i % 12
+        path, want = [("/kv/%d" % keys[i], {"key": keys[i], **found}),
+                      ("/pairs/n%d?exact=true&values=true" % i, {**pair, **found}),
+                      ("/pairs/n%d?exact=true" % i, pair),
+                      ("/pairs/x%s?exact=true&values=1" % (b"n%d" % i).hex(), {**pair, **found}),
+                      ("/kv/%d?db=other" % other[i], {"key": other[i], **found}),
+                      ("/pairs/q%d?exact=true&values=true&db=other" % i, {"pair": b64(b"q%d" % i), "key": other[i], **found}),
+                      ("/kv/987654321", "key_not_found"), ("/kv/0", "invalid_key"),
+                      ("/pairs/none?exact=true", "pair_not_found"), ("/kv/1?x=1", "unknown_parameter"),
+                      ("/pairs/%zz?exact=true", "invalid_encoding"), ("/kv/%d" % keys[i], None)][kind]
+        paths.append(path)
+        expected.append(want)
+    raws = [server.raw(timeout=10) for _ in paths]
+    ids = set()
+    try:
+        for turn in range(6):
+            stopped(server)
+            order = [(i * 7 + turn * 31) % len(paths) for i in range(len(paths))]
+            for n, (raw, i) in enumerate(zip(raws, order)):
+                given = b"X-Request-Id: mine-%d-%d\r\n" % (turn, n) if n % 5 == 0 else b""
+                method = b"HEAD" if expected[i] is None else b"GET"
+                raw.send(b"%s %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (method, paths[i].encode(), given))
+            server.signal(signal.SIGCONT)
+            for n, (raw, i) in enumerate(zip(raws, order)):
+                answer = raw.answer("HEAD" if expected[i] is None else "GET")
+                request_id = answer.headers["x-request-id"]
+                assert request_id not in ids
+                ids.add(request_id)
+                if n % 5 == 0:
+                    assert request_id == "mine-%d-%d" % (turn, n)
+                if expected[i] is None:
+                    assert answer.status == 200 and answer.body == b"" and int(answer.headers["content-length"]) > 0
+                elif isinstance(expected[i], str):
+                    assert answer.json()["code"] == expected[i]
+                else:
+                    assert answer.status == 200 and answer.json() == expected[i], paths[i]
+                    assert answer.headers["content-type"] == "application/json"
+        assert server.metric("cheetah_reads_ahead_total") >= 5 * len(paths) // 2, "the case did not come about"
+    finally:
+        for raw in raws:
+            raw.close()
+        client.close()
+
+
+def test_clients_that_leave_while_their_reads_are_put_off(launch):
+    server = launch("--http-threads", "1", "--durability", "os", "--shards", "4")
+    client = server.client()
+    key = client.upsert(b"n", b"value")
+    for turn in range(20):
+        raws = [server.raw(timeout=10) for _ in range(60)]
+        for raw in raws:
+            assert raw.send(VERSION).answer().status == 200
+        for _ in range(2):
+            stopped(server)
+            for n, raw in enumerate(raws):
+                raw.send((b"GET /kv/%d HTTP/1.1\r\nHost: a\r\n\r\n" % key) * (1 + n % 3))
+                if n % 2 == turn % 2:
+                    raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    raw.close()
+            server.signal(signal.SIGCONT)
+            raws = [raw for n, raw in enumerate(raws) if n % 2 != turn % 2]
+        for raw in raws:
+            raw.close()
+    assert client.get("/kv/%d" % key).json()["value"] == b64(b"value")
+    assert server.metric("cheetah_reads_ahead_total") > 20
 
 
 @pytest.mark.parametrize("count", [128, 256, 1000])
@@ -288,4 +369,4 @@ def test_smuggling(server, client):
 def test_date_and_length(client):
     answer = client.get("/version")
     assert re.fullmatch(r"\d+", answer.headers["Content-Length"])
-    assert int(answer.headers["Content-Length"]) == len(answer.body)
+    assert int(answer.headers["content-length"]) == len(answer.body)

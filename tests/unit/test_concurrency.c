@@ -107,6 +107,10 @@ static void *read_main(void *arg)
         uint32_t size = 0;
         (void)snprintf(name, sizeof name, "%c%05u", stable ? 's' : 'm',
                        (unsigned)cht_rng_below(&r, stable ? STABLE : MOVING));
+        struct cht_hint h[] = {{.name = {(uint8_t *)name, strlen(name)}},
+                               {.key = 1 + cht_rng_below(&r, STABLE + MOVING)},
+                               {.key = 1 + cht_rng_below(&r, STABLE + MOVING)}};
+        (void)cht_store_prefetch(store, h, 3);
         enum cht_rc rc = cht_store_pair_value(store, (struct cht_str){(uint8_t *)name, strlen(name)}, &key,
                                               &b, &size, NULL);
         bool good = rc == CHT_OK ? size == 0 || value_ok((uint8_t *)name, strlen(name), b.data, size)

@@ -603,10 +603,61 @@ static void test_link_too_far_back(void **state)
     assert_int_equal(ops[1].key, ops[0].key);
 }
 
+/* Hints reach what reads reach, and nothing else. */
+static void test_hints(void **state)
+{
+    (void)state;
+    enum { N = 400, LONG = 3000 };
+    static char name[N][LONG + 8];
+    static uint64_t key[N];
+    static char long_value[5000];
+    struct cht_hint h[2 * CHT_HINTS_MAX];
+    memset(long_value, 'w', sizeof long_value - 1);
+    for (unsigned i = 0; i < N; i++) {
+        (void)snprintf(name[i], sizeof name[i], "%c%u/%u", 'a' + i % 3, i * 7919 % 1009, i);
+        if (i % 100 == 99) { /* a deep one */
+            memset(name[i] + strlen(name[i]), 'x', LONG - strlen(name[i]));
+            name[i][LONG] = 0;
+        }
+        assert_int_equal(put(name[i], i % 7 == 0 ? long_value : "v", &key[i]), CHT_OK);
+    }
+    for (unsigned i = 0; i < N; i++) {
+        h[0] = (struct cht_hint){.name = str(name[i])};
+        h[1] = (struct cht_hint){.key = key[i]};
+        assert_int_equal(cht_store_prefetch(s, h, 2), 2);
+    }
+    for (unsigned i = 0; i < 2 * CHT_HINTS_MAX; i++)
+        h[i] = (struct cht_hint){.key = key[i]};
+    assert_int_equal(cht_store_prefetch(s, h, 2 * CHT_HINTS_MAX), CHT_HINTS_MAX);
+    assert_int_equal(cht_store_prefetch(s, h, 0), 0);
+    struct cht_op del = {.kind = CHT_OP_DELETE, .key = key[3]};
+    assert_int_equal(run(&del, 0), CHT_OK);
+    const struct cht_hint none[] = {
+        {.key = 0},
+        {.key = CHT_KEY_MAX + 1},
+        {.key = UINT64_MAX},
+        {.key = CHT_KEY_MAX},
+        {.key = key[N - 1] + 1},
+        {.key = key[3]},
+        {.name = str(name[3])}, /* dangling */
+        {.name = str("nothing like it")},
+        {.name = {(const uint8_t *)name, CHT_NAME_MAX + 1}},
+    };
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_int_equal(cht_store_prefetch(s, &none[i], 1), 0);
+    reopen(); /* nothing has been compared with its sums yet: that is for the reads */
+    h[0] = (struct cht_hint){.name = str(name[5])};
+    h[1] = (struct cht_hint){.key = key[5]};
+    assert_int_equal(cht_store_prefetch(s, h, 2), 0);
+    has_value(key[5], "v", 1);
+    assert_int_equal(cht_store_prefetch(s, h + 1, 1), 1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {T(test_link_too_far_back),
+                                       T(test_hints),
                                        T(test_keys),
                                        T(test_edit_any_length),
                                        T(test_upsert),

@@ -1,0 +1,33 @@
+/* prepared: response objects of libmicrohttpd that are used again.
+ *
+ * An object of its own for each answer costs about a dozen allocations. A short JSON answer takes one that has been used
+ * for an answer of the same length instead, and puts its own text and its own X-Request-Id into it. Each worker has a list;
+ * the worker's thread alone touches it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct MHD_Response;
+
+#define PREPARED_BYTES 512u /* of a body, at most */
+#define PREPARED_ID 16u     /* exactly: those that the server makes */
+
+struct prepared {
+    struct MHD_Response *response; /* owned: it outlives the answer that libmicrohttpd has a part in */
+    struct prepared *next;
+    char *id; /* X-Request-Id, in the response */
+    size_t size;
+    char body[]; /* what the response sends */
+};
+struct prepared_list {
+    struct prepared *free[PREPARED_BYTES + 1]; /* by the length of the body */
+    unsigned count;
+};
+
+/* An object with this body and id (PREPARED_ID characters); NULL without memory. */
+struct prepared *prepared_take(struct prepared_list *l, const char *body, size_t n, const char *id);
+/* It is through: libmicrohttpd will not read body or headers again. NULL is legal. */
+void prepared_give(struct prepared_list *l, struct prepared *p);
+void prepared_clear(struct prepared_list *l);
