@@ -34,6 +34,7 @@ struct cht_entry {
     uint32_t size;      /* of the stored value (with values, and for CHT_SCAN_VALUES); 0 when dangling */
     uint32_t flags;     /* CHT_ENTRY_... */
     unsigned shard;     /* where the entry was found; below the number of shards in cht_store_stats */
+    uint32_t count;     /* 1; with cfg.runs: how many entries `value` shows */
 };
 
 /* Optional: turns an entry into output bytes on the worker that found it, in parallel. e->value is the stored value
@@ -61,6 +62,10 @@ struct cht_scan_config {
     unsigned workers;   /* at most this many workers at once over all directories; 0: no limit of its own */
     cht_scan_render *render; /* NULL: entries as they are */
     void *render_ctx;
+    /* Only what `render` made of all entries is wanted, one behind the other. Then an entry that is given out may stand for a
+     * run of entries: value is their bytes, count their number, name and key are the last one's, shard means nothing. Long
+     * lists of names are done much faster so. `render` may be called by several threads at once for any shard. */
+    bool runs;
     /* Called (any thread) when a poll that said CHT_PENDING should be repeated; may be NULL. Must not call the scan. */
     void (*ready)(void *ctx);
     void *ready_ctx;

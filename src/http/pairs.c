@@ -113,7 +113,7 @@ static void large_value(struct stream *s, const struct cht_entry *e)
 static void scan(struct request *r)
 {
     static const struct stream_kind with = {.render = render_with_value, .large = large_value};
-    static const struct stream_kind without = {.render = render_mapping, .large = large_value};
+    static const struct stream_kind without = {.render = render_mapping, .runs = true, .large = large_value};
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .values = r->op.with_values};
     if (!param_bytes(r, P_AFTER, &cfg.after) || !param_bytes(r, P_UNTIL, &cfg.until) ||
         !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||

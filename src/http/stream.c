@@ -67,7 +67,7 @@ static inline void copy_line(char *to, const void *from, size_t n)
 /* Of a scan: the lines that are at hand and fit as a whole. Returns their bytes. */
 static size_t copy_lines(struct stream *s, char *buf, size_t room)
 {
-    size_t n = 0, pos = s->pos, first = pos;
+    size_t n = 0, pos = s->pos;
     for (; pos < s->have; pos++) {
         const struct cht_entry *e = &s->entries[pos];
         if (e->value_len > room - n || (e->flags & CHT_ENTRY_LARGE) != 0)
@@ -75,8 +75,8 @@ static size_t copy_lines(struct stream *s, char *buf, size_t room)
         if (e->value_len > 0)
             copy_line(buf + n, e->value, e->value_len);
         n += e->value_len;
+        s->count += e->count;
     }
-    s->count += pos - first;
     s->pos = pos;
     return n;
 }
@@ -393,7 +393,7 @@ static enum more next_of_scan(struct stream *s, const char **p, size_t *n)
         remember(s, &s->entries[s->have - 1]);
     }
     const struct cht_entry *e = &s->entries[s->pos++];
-    s->count++;
+    s->count += e->count;
     if ((e->flags & CHT_ENTRY_LARGE) != 0) {
         take_large(s, e);
         return give_stage(s, p, n);
@@ -423,6 +423,7 @@ void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct st
     }
     cfg->render = kind->render;
     cfg->render_ctx = s;
+    cfg->runs = kind->runs;
     cfg->ready = on_ready;
     cfg->ready_ctx = s;
     enum cht_rc rc = cht_scan_open(r->db->store, cfg, &s->scan, &err);

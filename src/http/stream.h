@@ -58,6 +58,7 @@ struct stream {
 /* How a scan shows its entries. */
 struct stream_kind {
     cht_scan_render *render; /* on the scan's workers; ctx is r->stream */
+    bool runs;               /* `render` keeps nothing: it may be called by several threads at once */
     /* On the HTTP thread, for an entry flagged CHT_ENTRY_LARGE: the whole line into s->stage, or its beginning behind a
      * successful stream_large. */
     void (*large)(struct stream *s, const struct cht_entry *e);

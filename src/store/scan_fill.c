@@ -235,7 +235,8 @@ static void render(struct fill *f)
                               .flags = it.flags,
                               .value = it.value_len > 0 ? b->bytes + it.value : NULL,
                               .value_len = it.value_len,
-                              .shard = f->st->shard};
+                              .shard = f->st->shard,
+                              .count = 1};
         size_t n = f->sc->cfg.render(f->sc->cfg.render_ctx, &e, b->bytes + out, end - out);
         if (n == SIZE_MAX && i > 0) {
             b->last = false;

@@ -55,6 +55,7 @@ struct cht_stream {
     unsigned spent;      /* the reader's: batches read out, to be given back at the next call (bits) */
 };
 
+struct cht_ranges;
 struct cht_local_scan {
     struct cht_scan base; /* first */
     struct cht_local *db;
@@ -62,6 +63,7 @@ struct cht_local_scan {
     uint8_t *bounds;            /* owned */
     unsigned n;
     struct cht_stream *streams; /* owned */
+    struct cht_ranges *ranges;  /* owned; not NULL: in place of streams (scan_range.h) */
     size_t items_max, names_cap, bytes_cap, memory;
     _Atomic bool cancelled;
     struct cht_mutex mu;
@@ -76,5 +78,7 @@ struct cht_local_scan {
     uint64_t *heads;      /* owned: of each stream's current item */
 };
 
+/* Cancelled, or what a fill failed with. mu held. */
+enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err);
 /* Fills the stream's next batch, in the calling thread. Errors go to scan->rc. Not with mu held. */
 void cht_scan_fill(struct cht_stream *st);

@@ -3,7 +3,7 @@
  * The merge is a tree of losers (Knuth, TAOCP 3, 5.4.1) over the streams; comparing two is mostly comparing two numbers, the
  * heads. Entries handed out point into batches, so a batch that was read out goes back to its worker at the next call.
  */
-#include "store/scan_int.h"
+#include "store/scan_range.h"
 
 #include "base/alloc.h"
 
@@ -175,17 +175,22 @@ static void recycle(struct cht_local_scan *sc)
     submit_fills(sc);
 }
 
+enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err)
+{
+    if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
+        return CHT_FAIL(err, CHT_CANCELLED, "the scan was cancelled");
+    if (sc->rc != CHT_OK && err != NULL)
+        *err = sc->err;
+    return sc->rc;
+}
+
 /* Waits until every stream stands on an item or is dead. */
 static enum cht_rc await(struct cht_local_scan *sc, bool wait, struct cht_err *err)
 {
     for (;;) {
-        if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
-            return CHT_FAIL(err, CHT_CANCELLED, "the scan was cancelled");
-        if (sc->rc != CHT_OK) {
-            if (err != NULL)
-                *err = sc->err;
-            return sc->rc;
-        }
+        enum cht_rc rc = cht_scan_fault(sc, err);
+        if (rc != CHT_OK)
+            return rc;
         unsigned i = 0;
         if (!sc->started) {
             while (i < sc->n && settle(sc, i))
@@ -214,6 +219,7 @@ static void give(const struct cht_stream *st, struct cht_entry *e)
     e->size = it->size;
     e->flags = it->flags;
     e->shard = st->shard;
+    e->count = 1;
     e->value = it->value_len > 0 ? b->bytes + it->value : NULL;
     e->value_len = it->value_len;
 }
@@ -251,6 +257,7 @@ static void scan_free(struct cht_local_scan *sc)
         cht_free(sc->streams[i].cursor);
     }
     cht_free(sc->streams);
+    cht_ranges_free(sc);
     cht_free(sc->bounds);
     cht_free(sc->tree);
     cht_free(sc->heads);
@@ -303,6 +310,20 @@ static enum cht_rc make_stream(struct cht_local_scan *sc, unsigned i, struct cht
     return ok ? CHT_OK : CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
 }
 
+static enum cht_rc make_streams(struct cht_local_scan *sc, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    plan_memory(sc);
+    sc->streams = cht_calloc(sc->n, sizeof *sc->streams);
+    sc->tree = cht_calloc(sc->n, sizeof *sc->tree);
+    sc->heads = cht_calloc(sc->n, sizeof *sc->heads);
+    if (sc->streams == NULL || sc->tree == NULL || sc->heads == NULL)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
+    for (unsigned i = 0; i < sc->n && rc == CHT_OK; i++)
+        rc = make_stream(sc, i, err);
+    return rc;
+}
+
 static enum cht_rc copy_bounds(struct cht_local_scan *sc, struct cht_err *err)
 {
     struct cht_str *s[] = {&sc->cfg.prefix, &sc->cfg.after, &sc->cfg.until};
@@ -339,21 +360,13 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
         rc = CHT_FAIL(err, CHT_INVALID_PAIR, "a bound of over %u bytes", CHT_NAME_MAX);
     if (rc == CHT_OK)
         rc = copy_bounds(sc, err);
-    if (rc == CHT_OK) {
-        plan_memory(sc);
-        sc->streams = cht_calloc(sc->n, sizeof *sc->streams);
-        sc->tree = cht_calloc(sc->n, sizeof *sc->tree);
-        sc->heads = cht_calloc(sc->n, sizeof *sc->heads);
-        if (sc->streams == NULL || sc->tree == NULL || sc->heads == NULL)
-            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
-    }
-    for (unsigned i = 0; i < sc->n && rc == CHT_OK; i++)
-        rc = make_stream(sc, i, err);
+    if (rc == CHT_OK)
+        rc = cht_ranges_suit(sc) ? cht_ranges_new(sc, err) : make_streams(sc, err);
     if (rc != CHT_OK) {
         scan_free(sc);
         return rc;
     }
-    if (is_small(sc)) {
+    if (sc->ranges == NULL && is_small(sc)) {
         for (unsigned i = 0; i < sc->n; i++) {
             struct cht_stream *st = &sc->streams[i];
             cht_scan_fill(st);
@@ -362,7 +375,10 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
         }
     }
     cht_mutex_lock(&sc->mu);
-    submit_fills(sc);
+    if (sc->ranges != NULL)
+        cht_ranges_submit(sc);
+    else
+        submit_fills(sc);
     cht_mutex_unlock(&sc->mu);
     *out = &sc->base;
     return CHT_OK;
@@ -379,6 +395,8 @@ enum cht_rc cht_local_scan_next(struct cht_scan *base, bool wait, struct cht_ent
     }
     if (max == 0)
         return CHT_OK;
+    if (sc->ranges != NULL)
+        return cht_ranges_next(sc, wait, out, count, err);
     cht_mutex_lock(&sc->mu);
     recycle(sc);
     enum cht_rc rc = await(sc, wait, err);
@@ -406,6 +424,8 @@ enum cht_rc cht_local_scan_next(struct cht_scan *base, bool wait, struct cht_ent
 bool cht_local_scan_exhausted(const struct cht_scan *base)
 {
     const struct cht_local_scan *sc = (const struct cht_local_scan *)base;
+    if (sc->ranges != NULL)
+        return sc->ranges->done;
     if (!sc->started)
         return false;
     for (unsigned i = 0; i < sc->n; i++) {

@@ -1,0 +1,255 @@
+/* scan_range: the ring of ranges: life, tasks, reader (structure in scan_range.h). */
+#include "store/scan_range.h"
+
+#include "base/alloc.h"
+#include "store/db.h"
+
+#include <string.h>
+
+_Static_assert(RANGES_MAX *(RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX + sizeof(struct cht_ranges) +
+                       RANGE_TASKS_MAX * (sizeof(struct cht_range_work) + (40u << 10)) <
+                   CHT_SCAN_MEMORY,
+               "a scan by ranges keeps within the memory of a scan");
+
+static struct cht_range *in_ring(struct cht_ranges *rs, unsigned i)
+{
+    return &rs->range[(rs->head + i) % rs->n];
+}
+
+/* ---- tasks --------------------------------------------------------------------------------------------------- */
+
+static void start(struct cht_local_scan *sc, struct cht_range *r)
+{
+    struct cht_ranges *rs = sc->ranges;
+    r->work = rs->idle;
+    rs->idle = r->work->next;
+    r->state = RANGE_QUEUED;
+    sc->active++;
+    cht_pool_submit(cht_local_pool(sc->db, 0), &r->task);
+}
+
+void cht_ranges_submit(struct cht_local_scan *sc)
+{
+    struct cht_ranges *rs = sc->ranges;
+    if (rs->idle == NULL || atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
+        return;
+    if (rs->used > 0 && in_ring(rs, 0)->state == RANGE_HUNGRY)
+        start(sc, in_ring(rs, 0));
+    if (rs->planning || rs->planned_all || rs->used == rs->n || rs->idle == NULL)
+        return;
+    struct cht_range *r = in_ring(rs, rs->used++);
+    if (rs->from_len > 0)
+        memcpy(r->after, rs->from, rs->from_len);
+    r->after_len = rs->from_len;
+    r->ref = rs->ref;
+    r->planned = false;
+    rs->planning = true;
+    start(sc, r);
+}
+
+size_t cht_range_target(struct cht_range *r)
+{
+    struct cht_local_scan *sc = r->scan;
+    cht_mutex_lock(&sc->mu);
+    size_t n = sc->ranges->target;
+    cht_mutex_unlock(&sc->mu);
+    return n;
+}
+
+void cht_range_planned(struct cht_range *r, unsigned ref, bool last)
+{
+    struct cht_local_scan *sc = r->scan;
+    struct cht_ranges *rs = sc->ranges;
+    r->planned = true;
+    cht_mutex_lock(&sc->mu);
+    if (r->upto_len > 0)
+        memcpy(rs->from, r->upto, r->upto_len);
+    rs->from_len = r->upto_len;
+    rs->ref = ref;
+    rs->planned_all = last;
+    rs->planning = false;
+    cht_ranges_submit(sc);
+    cht_mutex_unlock(&sc->mu);
+}
+
+/* How many lines of this length make a good block. */
+static size_t target_for(const struct cht_range *r)
+{
+    size_t line = r->used / r->count + 1, n = RANGE_TEXT / 2 / line;
+    return n < RANGE_TARGET ? n : RANGE_TARGET;
+}
+
+static void range_task(struct cht_task *t)
+{
+    struct cht_range *r = (struct cht_range *)t;
+    struct cht_local_scan *sc = r->scan;
+    struct cht_ranges *rs = sc->ranges;
+    struct cht_err err = {0};
+    enum cht_rc rc = CHT_OK;
+    if (!atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
+        rc = cht_range_fill(r, &err);
+    cht_mutex_lock(&sc->mu);
+    r->state = RANGE_READY;
+    r->work->next = rs->idle;
+    rs->idle = r->work;
+    sc->active--;
+    if (r->count > 0)
+        rs->target = target_for(r);
+    if (rc != CHT_OK && sc->rc == CHT_OK) {
+        sc->rc = rc;
+        sc->err = err;
+    }
+    if (rc == CHT_OK)
+        cht_ranges_submit(sc);
+    if (sc->wants_ready && (r == in_ring(rs, 0) || rc != CHT_OK)) {
+        sc->wants_ready = false;
+        if (sc->cfg.ready != NULL)
+            sc->cfg.ready(
+                sc->cfg.ready_ctx); /* with mu held: close waits for it, so the scan is still there */
+    }
+    cht_cond_broadcast(&sc->cond);
+    cht_mutex_unlock(&sc->mu);
+}
+
+/* ---- reader -------------------------------------------------------------------------------------------------- */
+
+/* The reader is through with the head's text. mu held. */
+static void give_back(struct cht_local_scan *sc)
+{
+    struct cht_ranges *rs = sc->ranges;
+    struct cht_range *r = in_ring(rs, 0);
+    r->state = r->more ? RANGE_HUNGRY : RANGE_IDLE;
+    if (!r->more) {
+        rs->head = (rs->head + 1) % rs->n;
+        rs->used--;
+    }
+    cht_ranges_submit(sc);
+}
+
+static void give(const struct cht_range *r, struct cht_entry *e)
+{
+    *e = (struct cht_entry){.name = r->after,
+                            .name_len = (uint32_t)r->after_len,
+                            .key = r->last_key,
+                            .value = r->text,
+                            .value_len = (uint32_t)r->used,
+                            .count = r->count};
+}
+
+enum cht_rc cht_ranges_next(struct cht_local_scan *sc, bool wait, struct cht_entry *out, size_t *count,
+                            struct cht_err *err)
+{
+    struct cht_ranges *rs = sc->ranges;
+    enum cht_rc rc;
+    cht_mutex_lock(&sc->mu);
+    if (rs->given)
+        give_back(sc);
+    rs->given = false;
+    while ((rc = cht_scan_fault(sc, err)) == CHT_OK && !rs->done) {
+        struct cht_range *r = in_ring(rs, 0);
+        if (rs->used == 0) { /* a range is always under way but behind the last one */
+            rs->done = true;
+        } else if (r->state == RANGE_READY && r->count == 0) { /* nothing left in it, or all skipped */
+            give_back(sc);
+        } else if (r->state == RANGE_READY) {
+            give(r, out);
+            *count = 1;
+            rs->given = true;
+            break;
+        } else if (wait) {
+            cht_cond_wait(&sc->cond, &sc->mu);
+        } else {
+            sc->wants_ready = true;
+            rc = CHT_PENDING;
+            break;
+        }
+    }
+    cht_mutex_unlock(&sc->mu);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+bool cht_ranges_suit(struct cht_local_scan *sc)
+{
+    const struct cht_scan_config *c = &sc->cfg;
+    const struct cht_local *db = sc->db;
+    uint64_t pairs = 0;
+    if (!c->runs || c->render == NULL || c->kind != CHT_SCAN_PAIRS || c->values || c->limit > 0 ||
+        db->nshards > RANGE_MAX_SHARDS)
+        return false;
+    for (unsigned i = 1; i < db->nshards; i++) {
+        if (db->shards[i].dir != db->shards[0].dir) /* a directory's workers read their own disk only */
+            return false;
+    }
+    return cht_store_count(&sc->db->base, c->prefix, &pairs, NULL) == CHT_OK && pairs >= RANGE_MIN_PAIRS;
+}
+
+/* How many tasks at once. */
+static unsigned tasks(const struct cht_local_scan *sc)
+{
+    unsigned n = cht_pool_workers(cht_local_pool(sc->db, 0));
+    if (sc->cfg.workers > 0 && n > sc->cfg.workers)
+        n = sc->cfg.workers;
+    return n < RANGE_TASKS_MAX ? n : RANGE_TASKS_MAX;
+}
+
+static bool make_parts(struct cht_local_scan *sc)
+{
+    struct cht_ranges *rs = sc->ranges;
+    unsigned n = tasks(sc);
+    rs->n = n + 2;
+    rs->from = cht_malloc(CHT_NAME_MAX);
+    bool ok = rs->from != NULL;
+    for (unsigned i = 0; i < n && ok; i++) {
+        struct cht_range_work *w = cht_malloc(sizeof *w);
+        if (w == NULL)
+            return false;
+        w->next = rs->idle;
+        rs->idle = w;
+        ok = cht_trie_iter_new(&w->it, NULL) == CHT_OK;
+        if (!ok)
+            w->it = NULL;
+    }
+    for (unsigned i = 0; i < rs->n && ok; i++) {
+        struct cht_range *r = &rs->range[i];
+        r->task.run = range_task;
+        r->scan = sc;
+        r->text = cht_malloc(RANGE_TEXT + 2 * CHT_NAME_MAX);
+        ok = r->text != NULL;
+        r->after = ok ? r->text + RANGE_TEXT : NULL;
+        r->upto = ok ? r->after + CHT_NAME_MAX : NULL;
+    }
+    return ok;
+}
+
+enum cht_rc cht_ranges_new(struct cht_local_scan *sc, struct cht_err *err)
+{
+    struct cht_ranges *rs = sc->ranges = cht_calloc(1, sizeof *rs);
+    if (rs == NULL || !make_parts(sc))
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
+    rs->target = RANGE_TARGET / 8; /* the first comes quickly */
+    if (sc->cfg.after.n > 0)
+        memcpy(rs->from, sc->cfg.after.p, sc->cfg.after.n);
+    rs->from_len = sc->cfg.after.n;
+    sc->memory = sizeof *sc + sizeof *rs + rs->n * (RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
+                 tasks(sc) * (sizeof(struct cht_range_work) + (40u << 10));
+    return CHT_OK;
+}
+
+void cht_ranges_free(struct cht_local_scan *sc)
+{
+    struct cht_ranges *rs = sc->ranges;
+    if (rs == NULL)
+        return;
+    for (unsigned i = 0; i < RANGES_MAX; i++)
+        cht_free(rs->range[i].text);
+    while (rs->idle != NULL) {
+        struct cht_range_work *w = rs->idle;
+        rs->idle = w->next;
+        cht_trie_iter_free(w->it);
+        cht_free(w);
+    }
+    cht_free(rs->from);
+    cht_free(rs);
+}

@@ -1,0 +1,89 @@
+/* scan_range: the other way of a scan, for long lists of rendered names: parts of the name space instead of shards.
+ *
+ * A range is the names behind `after` up to `upto`. One task reads it from all shards, merges and renders: what the reader gets
+ * is finished text, in order (cht_scan_config.runs). Each range's end is the name that a shard of the scan, the
+ * reference, has some entries behind its start; as names are spread over the shards by a hash, all have about as many there. The
+ * task that works on a range finds its end first, then lets another begin behind it.
+ *
+ *   ring   the ranges under way, in order; the reader takes from `head` only
+ *     IDLE -> QUEUED (a worker's) -> READY (the reader's) -> IDLE, the next one is head
+ *                                                         -> HUNGRY where the block was full before the end -> QUEUED
+ *
+ * Memory: RANGES_MAX blocks and RANGE_TASKS_MAX work areas, within CHT_SCAN_MEMORY.
+ */
+#pragma once
+
+#include "store/scan_int.h"
+
+#define RANGE_MIN_PAIRS 4096u   /* fewer are not worth it */
+#define RANGE_MAX_SHARDS 16u    /* a range looks for its start in each */
+#define RANGE_TARGET 2048u      /* entries of a range, less where lines are long */
+#define RANGE_TEXT (192u << 10) /* of a block; over CHT_SCAN_RENDER_MAX */
+#define RANGES_MAX 8u
+#define RANGE_TASKS_MAX 6u
+#define RANGE_ITEMS (2 * RANGE_TARGET + 64 * RANGE_MAX_SHARDS)
+#define RANGE_NAME_ROOM (CHT_NAME_MAX + 64u)
+#define RANGE_NAMES (RANGE_TARGET * 24 + RANGE_MAX_SHARDS * RANGE_NAME_ROOM)
+
+/* One of the sorted entries: by head first, which is 8 bytes behind what all names of the block share. */
+struct cht_range_key {
+    uint64_t head;
+    uint32_t item;
+};
+
+/* What a task needs while it runs. */
+struct cht_range_work {
+    struct cht_range_work *next; /* of those that are idle */
+    struct cht_trie_iter *it;    /* owned */
+    struct cht_trie_item items[RANGE_ITEMS];
+    struct cht_range_key keys[2][RANGE_ITEMS];
+    uint8_t names[RANGE_NAMES + 8]; /* 8 bytes of the last name may be read at once */
+};
+
+enum cht_range_state { RANGE_IDLE, RANGE_QUEUED, RANGE_READY, RANGE_HUNGRY };
+
+struct cht_range {
+    struct cht_task task; /* first */
+    struct cht_local_scan *scan;
+    enum cht_range_state state;  /* guarded by mu; says whose the rest is */
+    struct cht_range_work *work; /* while QUEUED */
+    uint8_t *text;               /* owned: RANGE_TEXT */
+    size_t used;
+    uint8_t *after, *upto; /* owned, CHT_NAME_MAX: the last name dealt with; the range's last one */
+    size_t after_len, upto_len;
+    uint64_t last_key; /* of `after` */
+    uint32_t count;    /* entries in text */
+    unsigned ref;      /* shards below it have nothing behind `after` */
+    bool planned;      /* upto is known */
+    bool more;         /* text was full */
+};
+
+struct cht_ranges {
+    struct cht_range range[RANGES_MAX];
+    unsigned n, head, used;      /* guarded by mu */
+    struct cht_range_work *idle; /* guarded by mu; owned */
+    /* the end of the last range that has one: guarded by mu */
+    uint8_t *from; /* owned */
+    size_t from_len;
+    unsigned ref;
+    bool planning, planned_all; /* ... it is being looked for; it is the scan's */
+    size_t target;              /* guarded by mu: entries of the next range */
+    bool given;                 /* the reader's: it has the head's text */
+    bool done;                  /* the reader's */
+};
+
+/* Can this scan be done so? */
+bool cht_ranges_suit(struct cht_local_scan *sc);
+/* Makes sc->ranges; submits nothing. What was made of it before a failure is freed by cht_ranges_free. */
+enum cht_rc cht_ranges_new(struct cht_local_scan *sc, struct cht_err *err);
+void cht_ranges_free(struct cht_local_scan *sc);   /* no task is under way */
+void cht_ranges_submit(struct cht_local_scan *sc); /* mu held */
+enum cht_rc cht_ranges_next(struct cht_local_scan *sc, bool wait, struct cht_entry *out, size_t *count,
+                            struct cht_err *err);
+
+/* scan_range_fill.c: the next block of r, by a worker. Not with mu held. */
+enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err);
+/* For it, in the order of the calls: how many entries the range is to have; its end (r->upto) is found, ref: see cht_ranges;
+ * last: nothing lies behind it. */
+size_t cht_range_target(struct cht_range *r);
+void cht_range_planned(struct cht_range *r, unsigned ref, bool last);

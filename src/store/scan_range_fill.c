@@ -1,0 +1,310 @@
+/* scan_range_fill: one block of a range.
+ *
+ *   R1 where the range has no end yet: the reference shard's entries, the last of which is the end
+ *   R2 every other shard's entries behind `after` up to the end, each under its lock; a shard of which not all fit cuts
+ *      the block at its last one
+ *   R3 the sorted runs are merged, two by two
+ *   R4 each entry is rendered behind the one before, until the text is full
+ * What was left out by R2 or R4 is the range's next block.
+ */
+#include "store/scan_range.h"
+
+#include "base/bytes.h"
+#include "base/invariant.h"
+
+#include <string.h>
+
+#define CHUNK 32u /* entries read at once where nobody knows how many there are */
+
+struct name {
+    const uint8_t *p;
+    size_t n;
+};
+
+struct run {
+    uint32_t first, count;
+    bool whole; /* nothing of the shard up to the bound was left out */
+};
+
+struct fill {
+    struct cht_local_scan *sc;
+    struct cht_range *r;
+    struct cht_range_work *w;
+    struct run run[RANGE_MAX_SHARDS];
+    unsigned runs, shards; /* runs so far; shards that are still to be read */
+    uint32_t items, names; /* used */
+    size_t share, skip;    /* entries expected of a shard; bytes that all names share */
+};
+
+static struct name name_of(const struct fill *f, uint32_t item)
+{
+    const struct cht_trie_item *t = &f->w->items[item];
+    return (struct name){f->w->names + t->off, t->len};
+}
+
+/* In the direction of the scan: < 0 where a comes before b. */
+static int compare(const struct fill *f, struct name a, struct name b)
+{
+    int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+    if (c == 0)
+        c = (a.n > b.n) - (a.n < b.n);
+    return f->sc->cfg.reverse ? -c : c;
+}
+
+/* ---- R1, R2 --------------------------------------------------------------------------------------------------- */
+
+/* Entries [from, to) end where? Behind the bound: the first one that does not count. */
+static uint32_t bound_at(const struct fill *f, uint32_t from, uint32_t to, struct name bound, bool inclusive)
+{
+    while (from < to) {
+        uint32_t mid = from + (to - from) / 2;
+        if (compare(f, name_of(f, mid), bound) < (inclusive ? 1 : 0))
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return from;
+}
+
+/* Reads on in the shard that the iterator stands in: at most `most` entries. CHT_PAIR_NOT_FOUND: there are no more. */
+static enum cht_rc read_on(struct fill *f, uint32_t most, struct cht_err *err)
+{
+    struct cht_range_work *w = f->w;
+    uint32_t left = f->shards - 1; /* shards that need room behind this one */
+    uint32_t room = RANGE_ITEMS - f->items - CHUNK * left;
+    size_t names = RANGE_NAMES - f->names - (size_t)RANGE_NAME_ROOM * left, n, used;
+    enum cht_rc rc = cht_trie_iter_batch(w->it, w->items + f->items, most < room ? most : room,
+                                         w->names + f->names, names, &n, &used, err);
+    for (size_t i = 0; i < n; i++)
+        w->items[f->items + i].off += f->names;
+    f->items += (uint32_t)n;
+    f->names += (uint32_t)used;
+    if (rc == CHT_OK && n == 0)
+        return CHT_PENDING; /* no room */
+    return rc;
+}
+
+/* The entries of a shard behind `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
+static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound, bool inclusive, size_t most,
+                              struct cht_err *err)
+{
+    const struct cht_scan_config *c = &f->sc->cfg;
+    struct cht_shard *sh = &f->sc->db->shards[shard];
+    struct run *run = &f->run[f->runs++];
+    *run = (struct run){.first = f->items};
+    cht_rwlock_read(&sh->lock);
+    enum cht_rc rc = cht_trie_iter_seek(f->w->it, cht_shard_pairs(sh), c->prefix.p, c->prefix.n, f->r->after,
+                                        f->r->after_len, c->reverse, err);
+    uint32_t want = (uint32_t)(most > 0 ? most : f->share);
+    while (rc == CHT_OK && !run->whole) {
+        uint32_t from = f->items;
+        rc = read_on(f, want, err);
+        if (bound.n > 0 && f->items > from && compare(f, name_of(f, f->items - 1), bound) >= 0) {
+            f->items = bound_at(f, from, f->items, bound, inclusive);
+            run->whole = true;
+        }
+        if (most > 0)
+            break;
+        want = CHUNK;
+    }
+    cht_rwlock_read_end(&sh->lock);
+    run->count = f->items - run->first;
+    run->whole = run->whole || rc == CHT_PAIR_NOT_FOUND;
+    f->shards--;
+    return rc == CHT_PAIR_NOT_FOUND || rc == CHT_PENDING ? CHT_OK : rc;
+}
+
+/* R1. The first shard that has anything is the reference. */
+static enum cht_rc plan(struct fill *f, struct cht_err *err)
+{
+    struct cht_range *r = f->r;
+    unsigned n = f->sc->db->nshards, next;
+    struct name until = {f->sc->cfg.until.p, f->sc->cfg.until.n};
+    const struct run *run;
+    do {
+        f->runs = 0;
+        run = &f->run[0];
+        enum cht_rc rc = read_shard(f, r->ref++, until, false, f->share, err);
+        if (rc != CHT_OK)
+            return rc;
+    } while (run->count == 0 && r->ref < n);
+    next = run->whole ? r->ref : r->ref - 1;
+    r->upto_len = 0;
+    if (run->count > 0) {
+        struct name last = name_of(f, run->first + run->count - 1);
+        memcpy(r->upto, last.p, last.n);
+        r->upto_len = last.n;
+    }
+    r->ref--;
+    cht_range_planned(r, next, next == n);
+    f->run[0].whole = true; /* up to its own last entry */
+    return CHT_OK;
+}
+
+/* Of a shard that was not read to the end, names behind the last one are not known: the block ends there. */
+static void cut(struct fill *f)
+{
+    struct name end = {0};
+    for (unsigned i = 0; i < f->runs; i++) {
+        const struct run *run = &f->run[i];
+        if (run->whole)
+            continue;
+        struct name last = name_of(f, run->first + run->count - 1);
+        if (end.n == 0 || compare(f, last, end) < 0)
+            end = last;
+        f->r->more = true;
+    }
+    for (unsigned i = 0; i < f->runs && f->r->more; i++) {
+        struct run *run = &f->run[i];
+        run->count = bound_at(f, run->first, run->first + run->count, end, true) - run->first;
+    }
+}
+
+/* ---- R3 ------------------------------------------------------------------------------------------------------- */
+
+/* What lies between names that share a prefix shares it too. */
+static void find_skip(struct fill *f)
+{
+    struct name a = {0};
+    f->skip = 0;
+    for (unsigned i = 0; i < f->runs; i++) {
+        const struct run *run = &f->run[i];
+        for (unsigned end = 0; end < 2 && run->count > 0; end++) {
+            struct name b = name_of(f, end == 0 ? run->first : run->first + run->count - 1);
+            if (a.n == 0)
+                f->skip = b.n;
+            size_t n = 0, most = f->skip < b.n ? f->skip : b.n;
+            while (a.n > 0 && n < most && a.p[n] == b.p[n])
+                n++;
+            f->skip = a.n > 0 ? n : most;
+            a = b;
+        }
+    }
+}
+
+static void make_keys(struct fill *f, struct cht_range_key *keys)
+{
+    uint64_t flip = f->sc->cfg.reverse ? UINT64_MAX : 0;
+    for (unsigned i = 0; i < f->runs; i++) {
+        const struct run *run = &f->run[i];
+        for (uint32_t k = run->first; k < run->first + run->count; k++) {
+            const struct cht_trie_item *t = &f->w->items[k];
+            size_t n = t->len - f->skip;
+            uint64_t h = cht_be64(f->w->names + t->off + f->skip);
+            if (n < 8) /* what lies behind the name does not count */
+                h = n > 0 ? h & UINT64_MAX << (64 - 8 * n) : 0;
+            *keys++ = (struct cht_range_key){h ^ flip, k};
+        }
+    }
+}
+
+/* Which of two comes first is as good as random: a branch on it would be mispredicted half of the time. */
+static void merge_two(const struct fill *f, const struct cht_range_key *a, size_t na,
+                      const struct cht_range_key *b, size_t nb, struct cht_range_key *out)
+{
+    const struct cht_range_key *a_end = a + na, *b_end = b + nb;
+    while (a < a_end && b < b_end) {
+        bool second = b->head < a->head;
+        if (__builtin_expect(b->head == a->head, 0))
+            second = compare(f, name_of(f, b->item), name_of(f, a->item)) < 0;
+        const struct cht_range_key *p = second ? b : a;
+        *out++ = *p;
+        b += second;
+        a += !second;
+    }
+    size_t rest_a = (size_t)(a_end - a), rest_b = (size_t)(b_end - b);
+    if (rest_a > 0)
+        memcpy(out, a, rest_a * sizeof *a);
+    if (rest_b > 0)
+        memcpy(out, b, rest_b * sizeof *b);
+}
+
+/* The items in order. */
+static const struct cht_range_key *merge(struct fill *f, size_t *total)
+{
+    struct cht_range_key *in = f->w->keys[0], *out = f->w->keys[1], *change;
+    size_t count[RANGE_MAX_SHARDS], n = 0;
+    *total = 0;
+    for (unsigned i = 0; i < f->runs; i++) {
+        if (f->run[i].count > 0)
+            count[n++] = f->run[i].count;
+        *total += f->run[i].count;
+    }
+    find_skip(f);
+    make_keys(f, in);
+    for (; n > 1; n = (n + 1) / 2) {
+        size_t at = 0;
+        for (size_t i = 0; i < n; i += 2) {
+            size_t second = i + 1 < n ? count[i + 1] : 0;
+            merge_two(f, in + at, count[i], in + at + count[i], second, out + at);
+            count[i / 2] = count[i] + second;
+            at += count[i / 2];
+        }
+        change = in;
+        in = out;
+        out = change;
+    }
+    return in;
+}
+
+/* ---- R4 ------------------------------------------------------------------------------------------------------- */
+
+static void render(struct fill *f, const struct cht_range_key *keys, size_t n)
+{
+    struct cht_range *r = f->r;
+    const struct cht_scan_config *c = &f->sc->cfg;
+    const struct cht_trie_item *last = NULL;
+    struct cht_entry e = {.count = 1};
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct cht_trie_item *t = &f->w->items[keys[i].item];
+        e.name = f->w->names + t->off;
+        e.name_len = t->len;
+        e.key = t->key;
+        size_t some = c->render(c->render_ctx, &e, r->text + used, RANGE_TEXT - used);
+        if (some == SIZE_MAX) {
+            CHT_INVARIANT(i > 0); /* an entry needs at most CHT_SCAN_RENDER_MAX */
+            r->more = true;
+            break;
+        }
+        last = t;
+        if (some == CHT_SCAN_SKIP)
+            continue;
+        used += some;
+        r->count++;
+    }
+    r->used = used;
+    if (last != NULL) {
+        r->last_key = last->key;
+        r->after_len = last->len;
+        memcpy(r->after, f->w->names + last->off, last->len);
+    }
+}
+
+enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err)
+{
+    struct cht_local_scan *sc = r->scan;
+    unsigned n = sc->db->nshards;
+    struct fill f = {.sc = sc, .r = r, .w = r->work, .shards = n - r->ref};
+    f.share = cht_range_target(r) / n;
+    f.share = f.share > 0 ? f.share : 1;
+    r->used = 0;
+    r->count = 0;
+    r->more = false;
+    enum cht_rc rc = CHT_OK;
+    unsigned shard = r->ref;
+    if (!r->planned) {
+        rc = plan(&f, err);
+        shard = r->ref + 1;
+    }
+    struct name upto = {r->upto, r->upto_len};
+    for (; rc == CHT_OK && upto.n > 0 && shard < n; shard++)
+        rc = read_shard(&f, shard, upto, true, 0, err);
+    if (rc != CHT_OK)
+        return rc;
+    cut(&f);
+    size_t total;
+    const struct cht_range_key *keys = merge(&f, &total);
+    render(&f, keys, total);
+    return CHT_OK;
+}
