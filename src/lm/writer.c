@@ -1,33 +1,114 @@
-/* writer: see writer.h. The buffer never moves while it holds operations: it is grown when it is empty only. */
+/* writer: see writer.h. A buffer never moves while it holds operations: it is grown when it is empty only. */
 #include "lm/writer.h"
 
 #include <string.h>
 
 #include "base/alloc.h"
 
-/* Room for one more operation and its bytes. */
-static enum cht_rc room(struct lm_writer *w, size_t bytes, struct cht_err *err)
+/* From the committer. */
+static void half_done(struct cht_commit *c)
 {
-    if (w->ops == NULL) {
-        w->ops = cht_malloc(LM_WRITER_OPS * sizeof *w->ops);
-        if (w->ops == NULL)
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u operations", LM_WRITER_OPS);
+    struct lm_writer_half *h = c->ctx;
+    struct lm_writer *w = h->writer;
+    cht_mutex_lock(&w->mu);
+    h->under_way = false;
+    cht_cond_signal(&w->done);
+    cht_mutex_unlock(&w->mu);
+}
+
+static void await(struct lm_writer *w, struct lm_writer_half *h)
+{
+    cht_mutex_lock(&w->mu);
+    while (h->under_way)
+        cht_cond_wait(&w->done, &w->mu);
+    cht_mutex_unlock(&w->mu);
+}
+
+/* Waits until the half is free; what has become of its operations. */
+static enum cht_rc settle(struct lm_writer *w, struct lm_writer_half *h, struct cht_err *err)
+{
+    if (!h->unread)
+        return CHT_OK;
+    await(w, h);
+    const struct cht_commit *c = &h->commit;
+    enum cht_rc rc = c->rc;
+    for (size_t i = 0; rc == CHT_OK && c->failed > 0 && i < c->count; i++) {
+        bool gone = h->ops[i].kind == CHT_OP_PAIR_DEL && h->ops[i].rc == CHT_PAIR_NOT_FOUND;
+        if (!gone)
+            rc = h->ops[i].rc;
     }
-    enum cht_rc rc = CHT_OK;
-    if (w->n == LM_WRITER_OPS || w->bytes.len + bytes > w->bytes.cap)
-        rc = lm_writer_flush(w, err);
-    if (rc == CHT_OK && w->bytes.len + bytes > w->bytes.cap)
-        rc = cht_buf_reserve(&w->bytes, bytes < LM_WRITER_BYTES ? LM_WRITER_BYTES : bytes, err);
+    h->unread = false;
+    h->n = h->bytes.len = 0;
+    if (rc == CHT_OK)
+        return CHT_OK;
+    if (c->err.code != rc)
+        return CHT_FAIL(err, rc, "%s", cht_rc_text(rc));
+    if (err != NULL)
+        *err = c->err;
     return rc;
 }
 
-static struct cht_op *start(struct lm_writer *w, enum cht_op_kind kind, struct cht_str name)
+/* Hands the half that was filled to the store. */
+static void hand_over(struct lm_writer *w)
 {
-    struct cht_op *op = &w->ops[w->n];
-    uint8_t *p = w->bytes.data + w->bytes.len;
+    struct lm_writer_half *h = &w->half[w->at];
+    if (h->n == 0)
+        return;
+    h->commit = (struct cht_commit){
+        .ops = h->ops, .count = h->n, .flags = CHT_COMMIT_UNORDERED, .done = half_done, .ctx = h};
+    h->unread = h->under_way = true;
+    enum cht_rc rc = cht_store_submit(w->store, &h->commit);
+    if (rc != CHT_PENDING) { /* not accepted; half_done is not called */
+        h->commit.rc = rc;
+        h->under_way = false;
+    }
+    w->at ^= 1;
+}
+
+static enum cht_rc start_up(struct lm_writer *w, struct cht_err *err)
+{
+    enum cht_rc rc = cht_mutex_init(&w->mu, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_cond_init(&w->done, err);
+    if (rc != CHT_OK) {
+        cht_mutex_fini(&w->mu);
+        return rc;
+    }
+    w->half[0].writer = w->half[1].writer = w;
+    w->up = true;
+    return CHT_OK;
+}
+
+/* Room for one more operation and its bytes in the half that is filled. */
+static enum cht_rc room(struct lm_writer *w, size_t bytes, struct cht_err *err)
+{
+    enum cht_rc rc = w->up ? CHT_OK : start_up(w, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct lm_writer_half *h = &w->half[w->at];
+    if (h->n == LM_WRITER_OPS || (h->n > 0 && h->bytes.len + bytes > h->bytes.cap)) {
+        hand_over(w);
+        h = &w->half[w->at];
+    }
+    rc = settle(w, h, err);
+    if (rc == CHT_OK && h->ops == NULL) {
+        h->ops = cht_malloc(LM_WRITER_OPS * sizeof *h->ops);
+        if (h->ops == NULL)
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u operations", LM_WRITER_OPS);
+    }
+    if (rc == CHT_OK && h->bytes.len + bytes > h->bytes.cap)
+        rc = cht_buf_reserve(&h->bytes, bytes < LM_WRITER_BYTES ? LM_WRITER_BYTES : bytes, err);
+    return rc;
+}
+
+static struct cht_op *start(struct lm_writer_half *h, enum cht_op_kind kind, struct cht_str name)
+{
+    struct cht_op *op = &h->ops[h->n];
+    uint8_t *p = h->bytes.data + h->bytes.len;
     memcpy(p, name.p, name.n);
     *op = (struct cht_op){.kind = kind, .with_values = true, .name = {p, name.n}};
-    w->bytes.len += name.n;
+    h->bytes.len += name.n;
     return op;
 }
 
@@ -39,53 +120,50 @@ uint8_t *lm_writer_put(struct lm_writer *w, struct cht_str name, size_t value_ma
     *rc = room(w, name.n + value_max, err);
     if (*rc != CHT_OK)
         return NULL;
-    struct cht_op *op = start(w, CHT_OP_PAIR_PUT, name);
-    uint8_t *v = w->bytes.data + w->bytes.len;
+    struct lm_writer_half *h = &w->half[w->at];
+    struct cht_op *op = start(h, CHT_OP_PAIR_PUT, name);
+    uint8_t *v = h->bytes.data + h->bytes.len;
     op->value.p = v;
     return v;
 }
 
 void lm_writer_put_end(struct lm_writer *w, size_t n)
 {
-    w->ops[w->n++].value.n = n;
-    w->bytes.len += n;
+    struct lm_writer_half *h = &w->half[w->at];
+    h->ops[h->n++].value.n = n;
+    h->bytes.len += n;
 }
 
 enum cht_rc lm_writer_del(struct lm_writer *w, struct cht_str name, struct cht_err *err)
 {
     enum cht_rc rc = room(w, name.n, err);
     if (rc == CHT_OK) {
-        (void)start(w, CHT_OP_PAIR_DEL, name);
-        w->n++;
+        (void)start(&w->half[w->at], CHT_OP_PAIR_DEL, name);
+        w->half[w->at].n++;
     }
     return rc;
 }
 
 enum cht_rc lm_writer_flush(struct lm_writer *w, struct cht_err *err)
 {
-    size_t n = w->n;
-    w->n = w->bytes.len = 0;
-    if (n == 0)
-        return CHT_OK;
-    struct cht_commit c = {.ops = w->ops, .count = n, .flags = CHT_COMMIT_UNORDERED};
-    enum cht_rc rc = cht_store_commit(w->store, &c);
-    for (size_t i = 0; rc == CHT_OK && c.failed > 0 && i < n; i++) {
-        bool gone = w->ops[i].kind == CHT_OP_PAIR_DEL && w->ops[i].rc == CHT_PAIR_NOT_FOUND;
-        if (!gone)
-            rc = w->ops[i].rc;
-    }
-    if (rc == CHT_OK)
-        return CHT_OK;
-    if (c.err.code != rc)
-        return CHT_FAIL(err, rc, "%s", cht_rc_text(rc));
-    if (err != NULL)
-        *err = c.err;
-    return rc;
+    hand_over(w);
+    enum cht_rc first = settle(w, &w->half[w->at], err);
+    enum cht_rc second = settle(w, &w->half[w->at ^ 1], first == CHT_OK ? err : NULL);
+    return first != CHT_OK ? first : second;
 }
 
 void lm_writer_free(struct lm_writer *w)
 {
-    cht_free(w->ops);
-    cht_buf_free(&w->bytes);
+    for (unsigned i = 0; i < 2; i++) {
+        struct lm_writer_half *h = &w->half[i];
+        if (h->unread)
+            await(w, h);
+        cht_free(h->ops);
+        cht_buf_free(&h->bytes);
+    }
+    if (w->up) {
+        cht_cond_fini(&w->done);
+        cht_mutex_fini(&w->mu);
+    }
     *w = (struct lm_writer){0};
 }
