@@ -106,6 +106,13 @@ void lm_parents_add(struct lm_parents *p, const uint8_t name[LM_HASH_SIZE], cons
     part->n += n;
 }
 
+void lm_parents_prefetch(const struct lm_parents *p, const uint8_t name[LM_HASH_SIZE])
+{
+    const struct lm_parent_part *part = &p->part[name[0]];
+    if (part->slots > 0)
+        __builtin_prefetch(&part->slot[place(cht_get64(name), part->slots)]);
+}
+
 struct lm_parent lm_parents_find(const struct lm_parents *p, const uint8_t name[LM_HASH_SIZE])
 {
     const struct lm_parent_part *part = &p->part[name[0]];

@@ -46,4 +46,6 @@ void lm_parents_free(struct lm_parents *p); /* NULL is legal */
  * added once. One thread at a time per first byte. */
 void lm_parents_add(struct lm_parents *p, const uint8_t name[LM_HASH_SIZE], const uint32_t *token,
                     const uint8_t *q, uint32_t n);
+/* A hint: fetches what lm_parents_find will look at first. */
+void lm_parents_prefetch(const struct lm_parents *p, const uint8_t name[LM_HASH_SIZE]);
 struct lm_parent lm_parents_find(const struct lm_parents *p, const uint8_t name[LM_HASH_SIZE]);

@@ -35,7 +35,8 @@ static enum cht_rc count_context(void *worker, struct cht_str suffix, const stru
 }
 
 static enum cht_rc walk(struct smooth *s, struct smooth_worker *workers, lm_walk_visit *visit,
-                        struct lm_progress progress, uint64_t *visited, struct cht_err *err)
+                        lm_walk_ahead *ahead, struct lm_progress progress, uint64_t *visited,
+                        struct cht_err *err)
 {
     void *each[LM_WALK_THREADS_MAX];
     for (unsigned i = 0; i < s->threads; i++)
@@ -45,6 +46,7 @@ static enum cht_rc walk(struct smooth *s, struct smooth_worker *workers, lm_walk
                                  .threads = s->threads,
                                  .workers = each,
                                  .visit = visit,
+                                 .ahead = ahead,
                                  .cancel = s->cfg->cancel,
                                  .progress = progress};
     return lm_walk(&cfg, visited, err);
@@ -89,7 +91,7 @@ static enum cht_rc count_orders(struct smooth *s, struct smooth_worker *workers,
         if (n != 2 && (n < s->cfg->lo || n > s->cfg->hi))
             continue;
         s->order = n;
-        rc = walk(s, workers, count_context, progress, &visited, err);
+        rc = walk(s, workers, count_context, NULL, progress, &visited, err);
         progress.done += visited;
         for (unsigned i = 0; i < s->threads && rc == CHT_OK; i++)
             rc = take_counts(s, &workers[i], err);
@@ -220,7 +222,9 @@ static enum cht_rc smooth_order(struct smooth *s, struct smooth_worker *workers,
     progress.phase = phase;
     progress.total = c->contexts;
     uint64_t written = 0;
-    rc = walk(s, workers, smooth_context, progress, NULL, err);
+    for (unsigned i = 0; i < s->threads; i++)
+        workers[i].near_from = workers[i].near_to = 0;
+    rc = walk(s, workers, smooth_context, s->order > 2 ? smooth_ahead : NULL, progress, NULL, err);
     for (unsigned i = 0; i < s->threads; i++) {
         if (rc == CHT_OK)
             rc = lm_writer_flush(&workers[i].writer, err);

@@ -26,6 +26,13 @@ struct smooth {
         *here; /* owned: the order below, and this one as it is made (NULL: not needed) */
 };
 
+/* A context whose visit is near: its parent was looked up. */
+struct smooth_near {
+    uint8_t suffix[LM_HASH_SIZE], parent[LM_HASH_SIZE];
+    bool has_parent;
+};
+#define SMOOTH_NEAR 16u /* more than LM_WALK_AHEAD, a power of two */
+
 /* One thread's. */
 struct smooth_worker {
     struct smooth *run; /* read-only during a walk */
@@ -34,6 +41,8 @@ struct smooth_worker {
     struct lm_writer writer;
     uint64_t written; /* contexts */
     struct cht_buf context, parent;
+    struct smooth_near near[SMOOTH_NEAR]; /* a ring: near_from .. near_to - 1 */
+    unsigned near_from, near_to;
     uint32_t *tokens; /* owned: of the context under way, with q as computed */
     uint8_t *q;
     size_t cap;
@@ -42,6 +51,7 @@ struct smooth_worker {
 /* lm_walk_visit of P3; worker is a struct smooth_worker. */
 enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
                            uint64_t total, struct cht_err *err);
+enum cht_rc smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *err); /* lm_walk_ahead of P3 */
 /* Order 0: contexts(t) / S, 1e-9 for a token without. */
 double smooth_lower0(const struct smooth *s, uint32_t token);
 

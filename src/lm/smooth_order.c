@@ -76,22 +76,19 @@ static enum cht_rc stored_parent(struct smooth_worker *w, const uint8_t hash[LM_
     return CHT_OK;
 }
 
-/* The parent: the context without its first token. */
-static enum cht_rc find_lower(struct smooth_worker *w, struct cht_str suffix, struct lower *l,
-                              struct cht_err *err)
+/* The name of the parent: the context without its first token. */
+static enum cht_rc parent_name(struct smooth_worker *w, struct cht_str suffix, uint8_t parent[LM_HASH_SIZE],
+                               bool *has_parent, struct cht_err *err)
 {
-    const struct smooth *s = w->run;
-    *l = (struct lower){.from = s->order == 1 ? LOWER_NONE : LOWER_ROOT};
-    if (s->order <= 2)
-        return CHT_OK;
     uint8_t text[4 + CHT_NAME_MAX];
     uint64_t key;
     uint32_t size, tokens[255];
     struct payload head;
+    *has_parent = false;
     memcpy(text, "ctx:", 4);
     memcpy(text + 4, suffix.p, suffix.n);
     struct cht_str name = {text, 4 + suffix.n};
-    enum cht_rc rc = cht_store_pair_value(s->store, name, &key, &w->context, &size, err);
+    enum cht_rc rc = cht_store_pair_value(w->run->store, name, &key, &w->context, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
         return CHT_OK;
     if (rc != CHT_OK)
@@ -100,19 +97,53 @@ static enum cht_rc find_lower(struct smooth_worker *w, struct cht_str suffix, st
         return lm_malformed(name, size, "context", err);
     if (head.n < 2)
         return CHT_OK;
-    uint8_t hash[LM_HASH_SIZE];
     for (uint32_t i = 1; i < head.n; i++)
         tokens[i] = payload_get32(head.records + (size_t)i * PAYLOAD_CONTEXT_RECORD);
-    lm_context_name(tokens + 1, head.n - 1, hash);
+    lm_context_name(tokens + 1, head.n - 1, parent);
+    *has_parent = true;
+    return CHT_OK;
+}
+
+/* The context among those whose visit is near; NULL where it is not. Those before it are not visited any more. */
+static const struct smooth_near *near_of(struct smooth_worker *w, struct cht_str suffix)
+{
+    for (unsigned i = w->near_from; suffix.n == LM_HASH_SIZE && i != w->near_to; i++) {
+        const struct smooth_near *at = &w->near[i % SMOOTH_NEAR];
+        if (memcmp(at->suffix, suffix.p, LM_HASH_SIZE) == 0) {
+            w->near_from = i + 1;
+            return at;
+        }
+    }
+    return NULL;
+}
+
+static enum cht_rc find_lower(struct smooth_worker *w, struct cht_str suffix, struct lower *l,
+                              struct cht_err *err)
+{
+    const struct smooth *s = w->run;
+    *l = (struct lower){.from = s->order == 1 ? LOWER_NONE : LOWER_ROOT};
+    if (s->order <= 2)
+        return CHT_OK;
+    struct smooth_near direct;
+    const struct smooth_near *at = near_of(w, suffix);
+    if (at == NULL) {
+        enum cht_rc rc = parent_name(w, suffix, direct.parent, &direct.has_parent, err);
+        if (rc != CHT_OK)
+            return rc;
+        at = &direct;
+    }
+    if (!at->has_parent)
+        return CHT_OK;
     l->from = LOWER_NONE;
-    l->table = lm_parents_find(s->below, hash);
+    l->table = lm_parents_find(s->below, at->parent);
     if (l->table.n > 0) {
         l->from = LOWER_TABLE;
         l->n = l->table.n;
         return CHT_OK;
     }
-    return atomic_load_explicit(&s->below->incomplete, memory_order_relaxed) ? stored_parent(w, hash, l, err)
-                                                                             : CHT_OK;
+    return atomic_load_explicit(&s->below->incomplete, memory_order_relaxed)
+               ? stored_parent(w, at->parent, l, err)
+               : CHT_OK;
 }
 
 static enum cht_rc reserve(struct smooth_worker *w, size_t n, struct cht_err *err)
@@ -232,4 +263,32 @@ enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_
         lm_parents_add(s->here, suffix.p, w->tokens, w->q, counts->n);
     w->written++;
     return rc;
+}
+
+/* The parents of neighbours lie anywhere: their places in the table are fetched now, their followers half way to the visit. */
+enum cht_rc smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *err)
+{
+    struct smooth_worker *w = worker;
+    if (suffix.n != LM_HASH_SIZE)
+        return CHT_OK;
+    if (w->near_to - w->near_from == SMOOTH_NEAR) /* visits that did not come */
+        w->near_from++;
+    struct smooth_near *at = &w->near[w->near_to % SMOOTH_NEAR];
+    memcpy(at->suffix, suffix.p, LM_HASH_SIZE);
+    enum cht_rc rc = parent_name(w, suffix, at->parent, &at->has_parent, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (at->has_parent)
+        lm_parents_prefetch(w->run->below, at->parent);
+    w->near_to++;
+    if (w->near_to - w->near_from <= LM_WALK_AHEAD / 2)
+        return CHT_OK;
+    at = &w->near[(w->near_to - 1 - LM_WALK_AHEAD / 2) % SMOOTH_NEAR];
+    struct lm_parent parent =
+        at->has_parent ? lm_parents_find(w->run->below, at->parent) : (struct lm_parent){0};
+    if (parent.n > 0) {
+        __builtin_prefetch(parent.token);
+        __builtin_prefetch(parent.q);
+    }
+    return CHT_OK;
 }

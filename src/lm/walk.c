@@ -39,19 +39,26 @@ static bool stopped(struct walk *w)
            (w->cfg->cancel != NULL && atomic_load_explicit(w->cfg->cancel, memory_order_relaxed));
 }
 
+static struct cht_str suffix_of(const struct cht_entry *e, size_t skip)
+{
+    return (struct cht_str){e->name + skip, e->name_len - skip};
+}
+
 static enum cht_rc visit_batch(struct walker *me, size_t n, struct cht_err *err)
 {
     const struct lm_walk_config *cfg = me->walk->cfg;
     enum cht_rc rc = CHT_OK;
     uint8_t prefix[LM_PREFIX_MAX];
-    size_t skip = lm_prefix("cnt", cfg->order, prefix);
+    size_t skip = lm_prefix("cnt", cfg->order, prefix), ahead = cfg->ahead != NULL ? 0 : n;
     for (size_t i = 0; i < n && rc == CHT_OK; i++) {
         uint64_t total;
+        for (; ahead < n && ahead <= i + LM_WALK_AHEAD && rc == CHT_OK; ahead++)
+            rc = cfg->ahead(me->worker, suffix_of(&me->entries[ahead], skip), err);
+        if (rc != CHT_OK)
+            break;
         rc = lm_entry_counts(cfg->store, &me->entries[i], &me->value, &me->counts, &total, err);
-        if (rc == CHT_OK && total > 0) {
-            struct cht_str suffix = {me->entries[i].name + skip, me->entries[i].name_len - skip};
-            rc = cfg->visit(me->worker, suffix, &me->counts, total, err);
-        }
+        if (rc == CHT_OK && total > 0)
+            rc = cfg->visit(me->worker, suffix_of(&me->entries[i], skip), &me->counts, total, err);
     }
     atomic_fetch_add_explicit(&me->walk->done, n, memory_order_relaxed);
     return rc;

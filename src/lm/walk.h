@@ -21,6 +21,11 @@
 typedef enum cht_rc lm_walk_visit(void *worker, struct cht_str suffix, const struct lm_counts *counts,
                                   uint64_t total, struct cht_err *err);
 
+/* On the same thread, in the same order, up to LM_WALK_AHEAD pairs before the visit (which may not come: see lm_walk): a chance
+ * to fetch what the visit will need. */
+typedef enum cht_rc lm_walk_ahead(void *worker, struct cht_str suffix, struct cht_err *err);
+#define LM_WALK_AHEAD 8u
+
 struct lm_progress {
     void (*fn)(void *ctx, const char *phase, uint64_t done, uint64_t total); /* may be NULL */
     void *ctx;
@@ -34,6 +39,7 @@ struct lm_walk_config {
     unsigned threads;     /* 1..LM_WALK_THREADS_MAX */
     void *const *workers; /* one a thread, borrowed */
     lm_walk_visit *visit;
+    lm_walk_ahead *ahead;        /* may be NULL */
     const _Atomic bool *cancel;  /* may be NULL */
     struct lm_progress progress; /* fn is called from the thread of lm_walk */
 };
