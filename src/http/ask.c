@@ -5,6 +5,7 @@
 #include "http/handlers.h"
 #include "http/lm_int.h"
 #include "http/params.h"
+#include "http/question.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -18,6 +19,7 @@
 
 #define TOKENS_MAX 100000u     /* of a question */
 #define CONTEXTS_MAX 10000u    /* of one answer */
+#define HINTS 3u               /* contexts of a question that are fetched together with those of others */
 #define ANSWER_MAX (64u << 20) /* text of one answer to /contexts */
 
 /* ---- what is asked ---------------------------------------------------------------------------------------------------- */
@@ -88,6 +90,30 @@ __attribute__((constructor)) static void fill_quanta(void)
         quantum_len[q] = (unsigned char)reduce_put_double(quantum_text[q], lm_dequantize((uint8_t)q));
 }
 
+/* Room for one candidate, and for what is around all of them. */
+#define CANDIDATE_TEXT (sizeof ",{\"token\":,\"q\":,\"p\":}" + 2 * 20 + REDUCE_DOUBLE_TEXT)
+
+static char *put_candidate(char *p, const struct lm_candidate *c, bool blend)
+{
+    static const char token[] = ",{\"token\":", q[] = ",\"q\":", prob[] = ",\"p\":";
+    memcpy(p, token, sizeof token - 1);
+    p += sizeof token - 1;
+    p += out_digits(p, c->token);
+    memcpy(p, q, sizeof q - 1);
+    p += sizeof q - 1;
+    p += out_digits(p, c->q);
+    memcpy(p, prob, sizeof prob - 1);
+    p += sizeof prob - 1;
+    if (blend) {
+        p += reduce_put_double(p, c->p);
+    } else {
+        memcpy(p, quantum_text[c->q], REDUCE_DOUBLE_TEXT); /* of fixed size: no call */
+        p += quantum_len[c->q];
+    }
+    *p++ = '}';
+    return p;
+}
+
 static void put_prediction(void *ctx, const struct lm_prediction *p)
 {
     struct request *r = ctx;
@@ -99,19 +125,13 @@ static void put_prediction(void *ctx, const struct lm_prediction *p)
         out_text(o, i > 0 ? "," : "");
         out_u64(o, p->context[i]);
     }
-    out_text(o, "],\"candidates\":[");
-    for (size_t i = 0; i < p->count; i++) {
-        const struct lm_candidate *c = &p->candidates[i];
-        out_text(o, i > 0 ? ",{\"token\":" : "{\"token\":");
-        out_u64(o, c->token);
-        out_text(o, ",\"q\":");
-        out_u64(o, c->q);
-        out_text(o, ",\"p\":");
-        if (r->op.kind == (enum cht_op_kind)LM_PREDICT_BLEND)
-            put_double(o, c->p);
-        else
-            out_bytes(o, quantum_text[c->q], quantum_len[c->q]);
-        out_text(o, "}");
+    out_text(o, p->count > 0 ? "],\"candidates\":" : "],\"candidates\":[");
+    if (p->count > 0 && out_room(o, p->count * CANDIDATE_TEXT)) {
+        char *first = o->p + o->n, *end = first;
+        for (size_t i = 0; i < p->count; i++)
+            end = put_candidate(end, &p->candidates[i], r->op.kind == (enum cht_op_kind)LM_PREDICT_BLEND);
+        *first = '['; /* for the comma before it */
+        o->n += (size_t)(end - first);
     }
     out_text(o, "]}");
     if (r->op.kind == (enum cht_op_kind)LM_PREDICT_LEVELS)
@@ -122,11 +142,19 @@ static void put_prediction(void *ctx, const struct lm_prediction *p)
 /* op: kind the mode, key k, pairs the highest order, values the lines. */
 static void predict(struct request *r)
 {
+    _Static_assert(sizeof(struct lm_names) <= sizeof r->name, "the names lie there");
     const struct lm_predict_query q = {.tokens = tokens_of(r),
                                        .n = token_count(r),
                                        .k = (unsigned)r->op.key,
                                        .max_order = (unsigned)r->op.pairs,
-                                       .mode = (enum lm_predict_mode)r->op.kind};
+                                       .mode = (enum lm_predict_mode)r->op.kind,
+                                       .names = (struct lm_names *)(void *)r->name};
+    struct cht_hint hints[HINTS];
+    if (r->ahead == 0) {
+        q.names->made = 0;
+        if (request_may_wait(r) && request_ahead_all(r, hints, lm_predict_hints(&q, hints, HINTS), predict))
+            return;
+    }
     r->op.values = 0;
     enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
     if (rc != CHT_OK) {
@@ -156,8 +184,29 @@ static bool take_mode(struct request *r, const json_t *o)
     return false;
 }
 
+/* The common shape of a question, without jansson; false: it is none, nothing was answered. */
+static bool plain_question(struct request *r)
+{
+    size_t most = r->body_len / 2 + 1; /* tokens; no more than this fit the body */
+    struct question q = {.cap = most < TOKENS_MAX ? most : TOKENS_MAX};
+    if (cht_buf_reserve(&r->value, q.cap * sizeof *q.tokens, &r->err) != CHT_OK)
+        return false;
+    q.tokens = (uint32_t *)(void *)r->value.data;
+    if (!question_read((const char *)r->body, r->body_len, LM_K_MAX, &q))
+        return false;
+    r->value.len = q.n * sizeof *q.tokens;
+    r->op.kind = (enum cht_op_kind)q.mode;
+    r->op.key = q.has_k ? q.k : LM_K_DEFAULT;
+    r->op.pairs = q.max_order;
+    return true;
+}
+
 void predict_post(struct request *r)
 {
+    if (plain_question(r)) {
+        request_database(r, false, predict);
+        return;
+    }
     json_t *o = body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
@@ -215,6 +264,10 @@ static void score(struct request *r) { request_job(r, score_work, answer); }
 
 void score_post(struct request *r)
 {
+    if (plain_question(r)) { /* k and mode mean nothing here */
+        request_database(r, false, score);
+        return;
+    }
     json_t *o = body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;

@@ -79,8 +79,10 @@ void request_free(struct request *r)
 void request_recycle(struct request *r)
 {
     struct worker *w = r->w;
-    if (r->ahead > 0 && r->ahead != AHEAD_DONE)
-        w->ahead[r->ahead - 1].r = NULL;
+    if (r->ahead > 0 && r->ahead != AHEAD_DONE) {
+        for (unsigned i = r->ahead - 1; i < w->aheads && w->ahead[i].r == r; i++)
+            w->ahead[i].r = NULL;
+    }
     prepared_give(&w->prepared, r->prepared);
     r->prepared = NULL;
     stream_free(r);
@@ -134,17 +136,29 @@ void request_long_job(struct request *r, void (*work)(struct request *r), void (
     cht_pool_submit(r->w->srv->long_jobs, &r->task);
 }
 
-bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*then)(struct request *r))
+bool request_may_wait(const struct request *r)
+{
+    return r->w->busy && r->ahead == 0 && r->w->aheads < CHT_HINTS_MAX;
+}
+
+bool request_ahead_all(struct request *r, const struct cht_hint *hints, size_t n,
+                       void (*then)(struct request *r))
 {
     struct worker *w = r->w;
-    if (!w->busy || r->ahead != 0 || w->aheads == CHT_HINTS_MAX)
+    if (!request_may_wait(r) || n == 0 || n > CHT_HINTS_MAX - w->aheads)
         return false;
     atomic_fetch_add_explicit(&w->metrics.ahead, 1, memory_order_relaxed);
-    w->ahead[w->aheads++] = (struct ahead){r, {name, key}};
-    r->ahead = w->aheads;
+    r->ahead = w->aheads + 1;
+    for (size_t i = 0; i < n; i++)
+        w->ahead[w->aheads++] = (struct ahead){r, hints[i]};
     r->resume = then;
     atomic_store_explicit(&r->phase, PHASE_AHEAD, memory_order_relaxed);
     return true;
+}
+
+bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*then)(struct request *r))
+{
+    return request_ahead_all(r, &(struct cht_hint){name, key}, 1, then);
 }
 
 void request_look_ahead(struct worker *w)

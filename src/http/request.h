@@ -201,6 +201,10 @@ void request_database(struct request *r, bool create, void (*then)(struct reques
  * they will read is on its way into the cache; then `then` runs. False: there are few requests, read now. True once at
  * most for a request. r->db is set; the name is borrowed from the request. */
 bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*then)(struct request *r));
+/* The same with several hints, and whether it is of any use to make them. */
+bool request_ahead_all(struct request *r, const struct cht_hint *hints, size_t n,
+                       void (*then)(struct request *r));
+bool request_may_wait(const struct request *r);
 
 /* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
 void request_commit(struct request *r, void (*then)(struct request *r));

@@ -1,5 +1,5 @@
-/* predict: next-token candidates (see predict.h). The best k of one context come from its topk: list where that is long
- * enough, so that the answer from a root with a large vocabulary does not read all of it. */
+/* predict: next-token candidates (see predict.h). The best k of one context come from its probabilities where they are few, else
+ * from its topk: list where that is long enough, so that the answer from a root with a large vocabulary does not read all of it. */
 #include "lm/predict.h"
 
 #include <string.h>
@@ -7,6 +7,8 @@
 #include "lm/lookup.h"
 #include "lm/quant.h"
 #include "lm/vocab.h"
+
+#define FEW_BYTES (PAYLOAD_HEAD_MAX + 64 * PAYLOAD_PROBS_RECORD) /* of probabilities that are read at once */
 
 struct asking {
     struct cht_store *store;
@@ -17,13 +19,36 @@ struct asking {
     struct cht_err *err;
 };
 
+/* `prob:<n>:` of the context of order n; kept in q->names where there are some. Returns its length. */
+static size_t prob_name(const struct lm_predict_query *q, unsigned n,
+                        uint8_t out[LM_PREFIX_MAX + LM_HASH_SIZE])
+{
+    uint8_t *kept = q->names != NULL ? q->names->prob[n] : out;
+    size_t len = lm_prefix("prob", n, kept);
+    if (q->names == NULL || (q->names->made >> n & 1) == 0)
+        lm_context_name(n > 1 ? q->tokens + (q->n - (n - 1)) : NULL, n - 1, kept + len);
+    if (q->names != NULL)
+        q->names->made |= 1u << n;
+    if (kept != out)
+        memcpy(out, kept, len + LM_HASH_SIZE);
+    return len + LM_HASH_SIZE;
+}
+
 /* The context of order n. */
 static struct lm_prediction context_of(const struct lm_predict_query *q, unsigned n)
 {
+    uint8_t name[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct lm_prediction p = {.order = n, .context_n = n - 1};
     p.context = n > 1 ? q->tokens + (q->n - (n - 1)) : NULL;
-    lm_context_name(p.context, p.context_n, p.hash);
+    memcpy(p.hash, name + prob_name(q, n, name) - LM_HASH_SIZE, LM_HASH_SIZE);
     return p;
+}
+
+/* The deepest order that may be looked at where nothing is known of the database. */
+static unsigned deepest(const struct lm_predict_query *q)
+{
+    unsigned top = q->max_order == 0 || q->max_order > LM_ORDER_MAX ? LM_ORDER_MAX : q->max_order;
+    return top > q->n + 1 ? (unsigned)q->n + 1 : top;
 }
 
 /* Offers the records of a topk or probabilities payload: token u32, q u8 at the start of each. */
@@ -38,22 +63,53 @@ static enum cht_rc offer(struct asking *a, const struct payload *head, size_t re
     return rc;
 }
 
-/* The best k of one context into a->best; none where it is not there. */
-static enum cht_rc best_of(struct asking *a, struct lm_prediction *p)
+/* The best k of one context from its probabilities where they are few: one look, most contexts have a few followers.
+ * *there: unknown or yes; *done: a->best is the answer. What is not as it should be is left to best_of. */
+static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, bool *there, bool *done)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str name = {text, lm_prefix("prob", p->order, text)};
+    struct payload probs;
+    uint64_t key;
+    uint32_t size;
+    memcpy(text + name.n, p->hash, LM_HASH_SIZE);
+    name.n += LM_HASH_SIZE;
+    enum cht_rc rc = cht_store_pair_value(a->store, name, &key, NULL, &size, NULL);
+    *there = rc != CHT_PAIR_NOT_FOUND && (rc != CHT_OK || size > 0);
+    *done = false;
+    if (rc != CHT_OK || size == 0 || size > FEW_BYTES ||
+        cht_store_get(a->store, key, &a->buf, &size, NULL) != CHT_OK ||
+        !payload_probs(a->buf.data, size, size, &probs) || probs.n == 0)
+        return CHT_OK;
+    *done = true;
+    return offer(a, &probs, PAYLOAD_PROBS_RECORD, p->order);
+}
+
+/* The best k from its topk list, or where that is not long enough from all probabilities, if there are any. */
+static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p, bool there)
 {
     struct payload topk, probs;
-    a->best.n = 0;
     enum cht_rc rc = lm_lookup(a->store, "topk", p->order, p->hash, &a->buf, &topk, a->err);
     if (rc == CHT_OK)
         rc = offer(a, &topk, PAYLOAD_TOPK_RECORD, p->order);
-    if (rc == CHT_OK && topk.n < a->k &&
-        !(topk.n > 0 && lm_lookup_all(a->store, p->order, p->hash, topk.n))) {
-        rc = lm_lookup(a->store, "prob", p->order, p->hash, &a->buf, &probs, a->err);
-        if (rc == CHT_OK && probs.n > 0) {
-            a->best.n = 0;
-            rc = offer(a, &probs, PAYLOAD_PROBS_RECORD, p->order);
-        }
-    }
+    if (rc != CHT_OK || !there || topk.n >= a->k ||
+        (topk.n > 0 && lm_lookup_all(a->store, p->order, p->hash, topk.n)))
+        return rc;
+    rc = lm_lookup(a->store, "prob", p->order, p->hash, &a->buf, &probs, a->err);
+    if (rc != CHT_OK || probs.n == 0)
+        return rc;
+    a->best.n = 0;
+    return offer(a, &probs, PAYLOAD_PROBS_RECORD, p->order);
+}
+
+/* The best k of one context into a->best; none where it is not there. */
+static enum cht_rc best_of(struct asking *a, struct lm_prediction *p)
+{
+    bool there, done;
+    a->best.n = 0;
+    enum cht_rc rc = best_of_few(a, p, &there, &done);
+    if (rc == CHT_OK && !done)
+        rc = best_of_many(a, p, there);
     lm_best_sort(&a->best);
     p->candidates = a->best.c;
     p->count = a->best.n;
@@ -132,17 +188,27 @@ enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
     if (a.k > LM_K_MAX)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "k %u; 1 to %u are possible", a.k, LM_K_MAX);
     enum cht_rc rc = CHT_OK;
-    if (q->max_order == 0 && q->mode != LM_PREDICT_LEVELS)
-        a.top = LM_ORDER_MAX; /* orders that are not there cost a look each, less than finding the highest */
-    else
-        rc = lm_highest_order(s, q->max_order, &a.top, err);
-    if (rc != CHT_OK)
-        return rc;
-    if (a.top > q->n + 1)
-        a.top = (unsigned)q->n + 1;
+    a.top = deepest(q); /* orders that are not there cost a look each, less than finding the highest */
+    if (q->max_order == 0 && q->mode == LM_PREDICT_LEVELS) {
+        rc = lm_highest_order(s, 0, &a.top, err);
+        if (rc != CHT_OK)
+            return rc;
+        a.top = a.top > q->n + 1 ? (unsigned)q->n + 1 : a.top;
+    }
     a.best.k = a.k;
     rc = q->mode == LM_PREDICT_BLEND ? blend(&a, fn, ctx) : by_level(&a, fn, ctx);
     cht_buf_free(&a.buf);
     lm_best_free(&a.best);
     return rc;
+}
+
+size_t lm_predict_hints(const struct lm_predict_query *q, struct cht_hint *hints, size_t max)
+{
+    uint8_t name[LM_PREFIX_MAX + LM_HASH_SIZE];
+    size_t n = 0;
+    if (q->mode == LM_PREDICT_DEEPEST && max > 2) /* mostly the deepest order that there is answers */
+        max = q->max_order > 0 ? 1 : 2;
+    for (unsigned order = deepest(q); order >= 1 && n < max; order--)
+        hints[n++] = (struct cht_hint){.name = {q->names->prob[order], prob_name(q, order, name)}};
+    return n;
 }

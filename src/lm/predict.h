@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "lm/avo.h"
+#include "lm/counts.h"
 #include "lm/hash.h"
 
 #define LM_K_DEFAULT 20u
@@ -30,12 +31,19 @@ enum lm_predict_mode {
     LM_PREDICT_BLEND    /* all orders backed off: each token at the deepest order that has it */
 };
 
+/* Names of the entries `prob:<n>:` that a question looks at, made when they are first needed. */
+struct lm_names {
+    unsigned made; /* bits by order */
+    uint8_t prob[LM_ORDER_MAX + 1][LM_PREFIX_MAX + LM_HASH_SIZE];
+};
+
 struct lm_predict_query {
     const uint32_t *tokens; /* borrowed: the text so far; its last tokens count; n 0: the root */
     size_t n;
     unsigned k;         /* 1..LM_K_MAX; 0: 20 */
     unsigned max_order; /* above 8 is 8; 0: the highest order that the database has */
     enum lm_predict_mode mode;
+    struct lm_names *names; /* the caller's, made 0 at first; NULL: none are kept */
 };
 
 struct lm_prediction {
@@ -51,6 +59,10 @@ struct lm_prediction {
  * order from min(max_order, n + 1) down to 1 (no candidates where the context is not there). CHT_INVALID_ARGUMENT. */
 enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
                        void (*fn)(void *ctx, const struct lm_prediction *p), void *ctx, struct cht_err *err);
+
+/* What lm_predict will read first, deepest order first, at most max: hints for cht_store_prefetch. They borrow q->names, which
+ * is not NULL. */
+size_t lm_predict_hints(const struct lm_predict_query *q, struct cht_hint *hints, size_t max);
 
 struct lm_score {
     uint64_t scored;   /* tokens: all but the first */

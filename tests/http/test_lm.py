@@ -1,6 +1,9 @@
 """Language-model calls: /ngrams, /reduce/smooth, /predict, /score, /contexts. Skipped while the server does not have them."""
+import json
 import math
 import random
+import signal
+import time
 
 import golden
 import layouts
@@ -277,6 +280,63 @@ def test_deepest(model):
             assert [(c["token"], c["q"]) for c in got["candidates"]] == ranked
             for candidate in got["candidates"]:
                 assert candidate["p"] == pytest.approx(layouts.dequantize(candidate["q"]), rel=1e-9)
+
+
+def test_questions_that_come_together(launch):
+    """Where many come at once they are put off for a moment; written in any way, each gets the answer that it gets alone."""
+    server = launch("--http-threads", "1", "--durability", "os")
+    client = server.client(check=False)
+    client.post("/ngrams", ndjson({"tokens": d} for d in golden.documents()), headers=NDJSON, order="3")
+    smooth(client)
+    bodies = []
+    for i, tokens in enumerate(cases(golden.documents(), 90, 4)):
+        more = ({}, {"k": 20, "max_order": 3, "mode": "deepest"}, {"mode": "blend", "k": 3}, {"mode": "levels", "max_order": 2}, {"k": 0}, {"other": 1})[i % 6]
+        body = json.dumps({"tokens": tokens, **more}, indent=i % 3 or None)
+        bodies.append((body if i % 7 else body.replace("tokens", "t\\u006fkens")).encode())
+    alone = [client.post("/predict", body).body for body in bodies]
+    assert len(set(alone)) > 20
+    raws = [server.raw(timeout=10) for _ in bodies]
+    before = server.metric("cheetah_reads_ahead_total")
+    try:
+        for turn in range(4):
+            order = [(i * 7 + turn * 31) % len(bodies) for i in range(len(bodies))]
+            server.signal(signal.SIGSTOP)
+            time.sleep(0.05)
+            for raw, i in zip(raws, order):
+                raw.send(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(bodies[i]), bodies[i]))
+            server.signal(signal.SIGCONT)
+            for raw, i in zip(raws, order):
+                assert raw.answer().body == alone[i], bodies[i]
+        assert server.metric("cheetah_reads_ahead_total") >= before + 2 * len(bodies), "the case did not come about"
+    finally:
+        for raw in raws:
+            raw.close()
+        client.close()
+
+
+def test_contexts_with_one_of_the_two(client):
+    """An order answers from `prob:` or from `topk:` alone; from all probabilities where the list is shorter than k."""
+    few, many = [(t, 200 - t, 7) for t in range(3)], [(t, 200 - t % 9, 7) for t in range(100)]
+    name = layouts.context_name([5])
+    ranked = {key: sorted(((t, q) for t, q, _ in records), key=lambda r: (-r[1], r[0])) for key, records in (("few", few), ("many", many))}
+
+    def ask(k):
+        got = client.post("/predict", json_body={"tokens": [5], "k": k, "mode": "deepest"}).json()
+        assert got["order"] == (2 if got["candidates"] else 0)
+        return [(c["token"], c["q"]) for c in got["candidates"]]
+
+    for prob, topk, best in ((None, None, []), (few, None, ranked["few"]), (many, None, ranked["many"]), (None, 3, ranked["few"]),
+                             (few, 1, ranked["few"]), (many, 20, ranked["many"]), (few, 3, ranked["few"])):
+        payloads = {}
+        if prob:
+            payloads[b"prob:2:" + name] = layouts.probabilities(2, prob)
+        if topk:
+            payloads[b"topk:2:" + name] = layouts.topk(2, best[:topk])
+        for pair in (b"prob:2:" + name, b"topk:2:" + name):
+            client.delete("/pairs/" + hexed(pair), values="true")
+        client.put_all(payloads)
+        for k in (1, 2, 3, 20, 21, 99, 100, 1000):
+            assert ask(k) == best[:k], (prob is many, topk, k)
 
 
 def test_defaults_of_predict(model):

@@ -1,0 +1,23 @@
+/* question: the common shape of what is asked, read without a tree of JSON values:
+ *
+ *   {"tokens":[1,2,3],"k":20,"max_order":3,"mode":"deepest"}
+ *
+ * in any order and with any white space; only `tokens` must be there. What is written in another way (escapes, null, other
+ * members, numbers out of range or not plain, anything that is wrong) is not for it: jansson then reads it and says what is wrong.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct question {
+    uint32_t *tokens; /* the caller's: room for `cap` */
+    size_t n, cap;
+    uint64_t k, max_order; /* 0: not said */
+    unsigned mode;         /* of lm/predict.h; 0, deepest, where it is not said */
+    bool has_k, has_max_order, has_mode, has_tokens;
+};
+
+/* True where all of the document has that shape and is in range; it then means exactly what jansson would read. */
+bool question_read(const char *p, size_t n, uint64_t k_max, struct question *q);
