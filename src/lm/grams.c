@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/prefetch.h"
 #include "os/io.h"
 
 #define SLOTS_MIN 4096u
@@ -74,7 +75,7 @@ static enum cht_rc count_document(struct lm_grams *g, uint32_t from, uint32_t to
     for (uint32_t i = from; i < end; i++) {
         if (i + AHEAD < end) {
             uint32_t ahead = g->order == 1 ? 0 : g->at_token[i + AHEAD];
-            __builtin_prefetch(&g->slot[hash(ahead, tokens[i + AHEAD + reach]) & (g->slots - 1)]);
+            cht_prefetch(&g->slot[hash(ahead, tokens[i + AHEAD + reach]) & (g->slots - 1)]);
         }
         uint32_t context = g->order == 1 ? 0 : g->at_token[i], token = tokens[i + reach];
         size_t at = hash(context, token) & (g->slots - 1);

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/prefetch.h"
 
 static size_t place(uint64_t name, size_t slots)
 {
@@ -110,7 +111,7 @@ void lm_parents_prefetch(const struct lm_parents *p, const uint8_t name[LM_HASH_
 {
     const struct lm_parent_part *part = &p->part[name[0]];
     if (part->slots > 0)
-        __builtin_prefetch(&part->slot[place(cht_get64(name), part->slots)]);
+        cht_prefetch(&part->slot[place(cht_get64(name), part->slots)]);
 }
 
 struct lm_parent lm_parents_find(const struct lm_parents *p, const uint8_t name[LM_HASH_SIZE])

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/prefetch.h"
 #include "reduce/payload.h"
 
 #pragma STDC FP_CONTRACT OFF
@@ -287,8 +288,8 @@ enum cht_rc smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *er
     struct lm_parent parent =
         at->has_parent ? lm_parents_find(w->run->below, at->parent) : (struct lm_parent){0};
     if (parent.n > 0) {
-        __builtin_prefetch(parent.token);
-        __builtin_prefetch(parent.q);
+        cht_prefetch(parent.token);
+        cht_prefetch(parent.q);
     }
     return CHT_OK;
 }

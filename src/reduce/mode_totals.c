@@ -11,6 +11,7 @@
  * tables are then merged into one. By count: 24 bytes a token more, sorted in place. All of it counts for memory_max.
  */
 #include "base/alloc.h"
+#include "base/prefetch.h"
 #include "reduce/aggregate.h"
 #include "reduce/modes_int.h"
 #include "reduce/payload.h"
@@ -172,9 +173,9 @@ static enum cht_rc add(struct reduce_run *run, struct table *t, uint32_t token, 
 static inline void fetch(const struct table *t, uint32_t token)
 {
     if (token < t->bound)
-        __builtin_prefetch(&t->dense[token], 1);
+        cht_prefetch_write(&t->dense[token]);
     else if (t->cap > 0)
-        __builtin_prefetch(&t->slots[home(t, token)], 1);
+        cht_prefetch_write(&t->slots[home(t, token)]);
 }
 
 static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_entry *e, bool *malformed,

@@ -6,6 +6,7 @@
 #include "store/apply_team.h"
 
 #include "base/alloc.h"
+#include "base/prefetch.h"
 #include "store/apply_int.h"
 #include "store/values.h"
 
@@ -120,26 +121,25 @@ static void let_go(struct cht_apply *a, unsigned shard)
     a->held[shard] = false;
 }
 
-/* Operations of a shard lie far apart in the commit: no hardware sees the next one coming. An operation is two lines. Always inline:
- * gcc 12 takes a function that only fetches for one without effects and drops the call. */
-static inline __attribute__((always_inline)) void fetch_op(const struct cht_op *op)
+/* Operations of a shard lie far apart in the commit: no hardware sees the next one coming. An operation is two lines. */
+static void fetch_op(const struct cht_op *op)
 {
-    __builtin_prefetch(op, 1);
-    __builtin_prefetch((const uint8_t *)op + 64, 1);
+    cht_prefetch_write(op);
+    cht_prefetch_write((const uint8_t *)op + 64);
 }
 
-static inline __attribute__((always_inline)) void fetch(const struct cht_team *t, uint32_t at, uint32_t end)
+static void fetch(const struct cht_team *t, uint32_t at, uint32_t end)
 {
     if (at + 2 * AHEAD < end)
         fetch_op(&t->commit->ops[t->order[at + 2 * AHEAD]]);
     if (at + AHEAD >= end)
         return;
     const struct cht_op *op = &t->commit->ops[t->order[at + AHEAD]];
-    __builtin_prefetch(op->name.p);
+    cht_prefetch(op->name.p);
     if (t->phase == LINKS)
         fetch_op(op - op->back);
     else
-        __builtin_prefetch(op->value.p);
+        cht_prefetch(op->value.p);
 }
 
 /* An operation that failed; err says why, or nothing. */

@@ -13,6 +13,7 @@
 #include "store/pagefile_int.h"
 #include "store/trie_int.h"
 #include "store/values_format.h"
+#include "base/prefetch.h"
 
 #define LINE 64u
 #define LEAF_LINES 13u /* of a page that seems to be a leaf: header, heads and offsets, as they mostly are */
@@ -37,7 +38,7 @@ struct chain {
 static void fetch(const uint8_t *p, unsigned lines)
 {
     for (unsigned i = 0; i < lines; i++)
-        __builtin_prefetch(p + (size_t)i * LINE);
+        cht_prefetch(p + (size_t)i * LINE);
 }
 
 /* The bytes at an offset; NULL where the page has not been compared with its sum. */
@@ -72,7 +73,7 @@ static enum step step_entry(struct chain *c)
         return STEP_END;
     const uint8_t *p = cht_pf_fast(pf)->base + off;
     fetch(p, len > (uint64_t)VALUE_LINES * LINE ? VALUE_LINES : (unsigned)((len + LINE - 1) / LINE));
-    __builtin_prefetch(p + (len < (uint64_t)VALUE_LINES * LINE ? len : (uint64_t)VALUE_LINES * LINE) - 1);
+    cht_prefetch(p + (len < (uint64_t)VALUE_LINES * LINE ? len : (uint64_t)VALUE_LINES * LINE) - 1);
     return STEP_DONE;
 }
 

@@ -7,6 +7,7 @@
  *   V4 long values, one at a time over all workers, copied
  */
 #include "base/alloc.h"
+#include "base/prefetch.h"
 #include "cheetah/sweep.h"
 #include "store/local.h"
 #include "store/trie.h"
@@ -137,8 +138,8 @@ static void prefetch_value(const struct cht_values *v, const struct cht_value_re
     const uint8_t *p = cht_pf_fast(v->values)->base + ref->off;
     uint32_t n = ref->len < PREFETCH ? ref->len : PREFETCH;
     for (uint32_t i = 0; i < n; i += 64)
-        __builtin_prefetch(p + i);
-    __builtin_prefetch(p + n - 1);
+        cht_prefetch(p + i);
+    cht_prefetch(p + n - 1);
 }
 
 static void corrupt(struct batch *b, struct cht_entry *e)

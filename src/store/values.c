@@ -7,6 +7,7 @@
  */
 #include "base/alloc.h"
 #include "base/crc32c.h"
+#include "base/prefetch.h"
 #include "cheetah/store.h"
 #include "store/values_format.h"
 
@@ -174,15 +175,15 @@ void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key)
 {
     uint64_t off = entry_off(key / v->shards);
     if (off < v->keys->fast.pages * CHT_PAGE)
-        __builtin_prefetch(v->keys->fast.base + off);
+        cht_prefetch(v->keys->fast.base + off);
 }
 
 void cht_values_prefetch_value(const struct cht_values *v, const struct cht_value_ref *ref)
 {
     const uint8_t *p = v->values->fast.base + ref->off;
-    __builtin_prefetch(p);
+    cht_prefetch(p);
     if (ref->len > 0)
-        __builtin_prefetch(p + (ref->len < 128 ? ref->len - 1 : 127));
+        cht_prefetch(p + (ref->len < 128 ? ref->len - 1 : 127));
 }
 
 uint64_t cht_values_next_key(const struct cht_values *v)

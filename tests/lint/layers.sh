@@ -4,6 +4,7 @@
 #   2  includes of ours are rooted ("store/wal.h"): no "../", no bare file name
 #   3  headers of the operating system appear in src/os only
 #   4  errno appears in src/os only
+#   5  __builtin_prefetch appears in base/prefetch.h only
 #   tests/lint/layers.sh [ROOT]
 set -u
 cd "${1:-$(dirname "$0")/../..}/src" || exit 2
@@ -63,12 +64,20 @@ check_system() # file
     fi
 }
 
+check_prefetch() # file
+{
+    if [ "$1" != base/prefetch.h ] && grep -q __builtin_prefetch "$1"; then
+        complain "$1" "uses __builtin_prefetch: take base/prefetch.h"
+    fi
+}
+
 count=0
 for file in $(find . -name '*.[ch]' | sed 's|^\./||' | sort); do
     folder=${file%%/*}
     [ "$folder" != main.c ] || folder=main
     check_includes "$file" "$folder"
     [ "$folder" = os ] || check_system "$file"
+    check_prefetch "$file"
     count=$((count + 1))
 done
 [ "$count" -gt 0 ] || complain . "no source file found"
