@@ -27,8 +27,8 @@ __attribute__((constructor)) static void fill_tables(void)
 size_t cht_b64_encode(char *out, const uint8_t *in, size_t n)
 {
     uint8_t *o = (uint8_t *)out;
-    while (n >= 8) { /* six bytes to eight characters; eight are read */
-        uint64_t v = __builtin_bswap64(cht_get64(in));
+    while (n >= 6) { /* six bytes to eight characters */
+        uint64_t v = (uint64_t)cht_be32(in) << 32 | (uint64_t)__builtin_bswap16(cht_get16(in + 4)) << 16;
         uint64_t chars = (uint64_t)pairs[v >> 52] | (uint64_t)pairs[v >> 40 & 4095] << 16 |
                          (uint64_t)pairs[v >> 28 & 4095] << 32 | (uint64_t)pairs[v >> 16 & 4095] << 48;
         cht_put64(o, chars);
@@ -36,7 +36,7 @@ size_t cht_b64_encode(char *out, const uint8_t *in, size_t n)
         n -= 6;
         o += 8;
     }
-    while (n >= 3) {
+    if (n >= 3) {
         unsigned v = (unsigned)in[0] << 16 | (unsigned)in[1] << 8 | in[2];
         cht_put16(o, pairs[v >> 12]);
         cht_put16(o + 2, pairs[v & 4095]);

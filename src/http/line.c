@@ -23,14 +23,27 @@ size_t line_value(char *out, size_t room, uint64_t key, const uint8_t *value, ui
     return (size_t)(p - out);
 }
 
+static inline char *put_head(char *p, struct cht_str name, uint64_t key)
+{
+    p = PUT(p, "{\"pair\":\"");
+    p += cht_b64_encode(p, name.p, name.n);
+    p = PUT(p, "\",\"key\":");
+    return p + out_digits(p, key);
+}
+
 size_t line_pair_head(char *out, size_t room, struct cht_str name, uint64_t key)
 {
     if (room < line_room(name.n, 0))
         return SIZE_MAX;
-    char *p = PUT(out, "{\"pair\":\"");
-    p += cht_b64_encode(p, name.p, name.n);
-    p = PUT(p, "\",\"key\":");
-    p += out_digits(p, key);
+    return (size_t)(put_head(out, name, key) - out);
+}
+
+size_t line_mapping(char *out, size_t room, struct cht_str name, uint64_t key)
+{
+    if (room < line_room(name.n, 0))
+        return SIZE_MAX;
+    char *p = put_head(out, name, key);
+    p = PUT(p, "}\n");
     return (size_t)(p - out);
 }
 
@@ -39,7 +52,7 @@ size_t line_pair(char *out, size_t room, struct cht_str name, uint64_t key, bool
 {
     if (room < line_room(name.n, value != NULL ? size : 0))
         return SIZE_MAX;
-    char *p = out + line_pair_head(out, room, name, key);
+    char *p = put_head(out, name, key);
     if (values && value != NULL) {
         p = PUT(p, ",\"size\":");
         p += out_digits(p, size);

@@ -11,6 +11,8 @@ size_t line_value(char *out, size_t room, uint64_t key, const uint8_t *value, ui
  * closing brace is written. */
 size_t line_pair(char *out, size_t room, struct cht_str name, uint64_t key, bool values, const uint8_t *value,
                  uint32_t size);
+/* {"pair":"...","key":4} and a line feed: what a stream of names is made of. */
+size_t line_mapping(char *out, size_t room, struct cht_str name, uint64_t key);
 /* {"pair":"...","key":4 without the closing brace. */
 size_t line_pair_head(char *out, size_t room, struct cht_str name, uint64_t key);
 /* The most characters that a line of these needs. */

@@ -2,6 +2,7 @@
 #include "http/out.h"
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,27 +40,31 @@ void out_reset(struct out *o, size_t keep)
     o->failed = false;
 }
 
+/* The digits of v < 10^8, the first one in the lowest byte: all lanes of a number are divided at once. */
+static inline uint64_t eight_digits(uint32_t v)
+{
+    uint64_t x = v / 10000 | (uint64_t)(v % 10000) << 32; /* two lanes of four digits */
+    uint64_t high = (x * 10486 >> 20) & 0x0000007f0000007f;
+    x = high | (x - 100 * high) << 16; /* four lanes of two */
+    high = (x * 103 >> 10) & 0x000f000f000f000f;
+    return high | (x - 10 * high) << 8;
+}
+
+/* Without a loop or a copy of variable length, which would be a call. */
 size_t out_digits(char *p, uint64_t v)
 {
-    static const char two[] =
-        "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-        "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-        "8081828384858687888990919293949596979899";
-    char buf[20];
-    size_t at = sizeof buf;
-    while (v >= 100) {
-        at -= 2;
-        memcpy(buf + at, two + 2 * (v % 100), 2);
-        v /= 100;
+    static const uint64_t zeros = 0x3030303030303030;
+    size_t n = 0;
+    if (v >= 100000000) {
+        n = out_digits(p, v / 100000000);
+        cht_put64((uint8_t *)p + n, eight_digits((uint32_t)(v % 100000000)) | zeros);
+        return n + 8;
     }
-    if (v >= 10) {
-        at -= 2;
-        memcpy(buf + at, two + 2 * v, 2);
-    } else {
-        buf[--at] = (char)('0' + v);
-    }
-    memcpy(p, buf + at, sizeof buf - at);
-    return sizeof buf - at;
+    uint64_t x = eight_digits((uint32_t)v);
+    unsigned lead =
+        (unsigned)__builtin_ctzll(x | UINT64_C(1) << 56) / 8; /* zeros in front; 0 has a digit too */
+    cht_put64((uint8_t *)p, (x | zeros) >> 8 * lead);
+    return 8 - lead;
 }
 
 /* The length of the UTF-8 sequence (RFC 3629) at p of n bytes, 0 if there is none. */

@@ -20,7 +20,7 @@ void out_free(struct out *o);
 /* Empties it; gives memory beyond `keep` back. */
 void out_reset(struct out *o, size_t keep);
 
-/* Decimal digits of v at p (at most 20); returns their number. */
+/* Decimal digits of v at p, which has room for 20; returns their number. Bytes behind them may be written. */
 size_t out_digits(char *p, uint64_t v);
 
 static inline bool out_room(struct out *o, size_t more) { return o->cap - o->n >= more || out_grow(o, more); }

@@ -55,27 +55,10 @@ static void read_count(struct request *r)
     reply_json(r, 200);
 }
 
-static size_t render(const struct cht_entry *e, uint8_t *out, size_t room, bool values)
-{
-    struct cht_str name = {.p = e->name, .n = e->name_len};
-    bool corrupt = values && (e->flags & CHT_ENTRY_CORRUPT) != 0;
-    const uint8_t *value = (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0 ? NULL : e->value;
-    static const char tail[] = ",\"error\":\"corrupt_value\"}\n";
-    size_t n = line_pair((char *)out, room, name, e->key, values, value, e->size);
-    if (n == SIZE_MAX || n + sizeof tail > room)
-        return SIZE_MAX;
-    if (corrupt) {
-        memcpy(out + n - 1, tail, sizeof tail - 1);
-        return n + sizeof tail - 2;
-    }
-    out[n] = '\n';
-    return n + 1;
-}
-
 static size_t render_mapping(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
 {
     (void)ctx;
-    return render(e, out, room, false);
+    return line_mapping((char *)out, room, (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
 }
 
 static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
@@ -83,7 +66,18 @@ static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *o
     (void)ctx;
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return 0;
-    return render(e, out, room, true);
+    struct cht_str name = {.p = e->name, .n = e->name_len};
+    const uint8_t *value = (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0 ? NULL : e->value;
+    static const char tail[] = ",\"error\":\"corrupt_value\"}\n";
+    size_t n = line_pair((char *)out, room, name, e->key, true, value, e->size);
+    if (n == SIZE_MAX || n + sizeof tail > room)
+        return SIZE_MAX;
+    if ((e->flags & CHT_ENTRY_CORRUPT) != 0) {
+        memcpy(out + n - 1, tail, sizeof tail - 1);
+        return n + sizeof tail - 2;
+    }
+    out[n] = '\n';
+    return n + 1;
 }
 
 static void large_value(struct stream *s, const struct cht_entry *e)

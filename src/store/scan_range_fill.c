@@ -198,17 +198,43 @@ static void make_keys(struct fill *f, struct cht_range_key *keys)
     }
 }
 
-/* Which of two comes first is as good as random: a branch on it would be mispredicted half of the time. */
+/* Does b's first come before a's first? */
+static inline bool second_first(const struct fill *f, const struct cht_range_key *a,
+                                const struct cht_range_key *b)
+{
+    if (__builtin_expect(a->head == b->head, 0))
+        return compare(f, name_of(f, b->item), name_of(f, a->item)) < 0;
+    return b->head < a->head;
+}
+
+/* Without a branch: which one it is is as good as random, so a branch would be mispredicted half of the time. */
+static inline const struct cht_range_key *either(const struct cht_range_key *a, const struct cht_range_key *b,
+                                                 bool second)
+{
+    return (const struct cht_range_key *)((uintptr_t)a ^
+                                          (((uintptr_t)a ^ (uintptr_t)b) & (0 - (uintptr_t)second)));
+}
+
+/* As many as the shorter run has are taken from the front and as many from the back: neither run can be used up by that, so
+ * nothing has to be looked at but the keys, and the two do not wait for each other. The middle is merged as usual. */
 static void merge_two(const struct fill *f, const struct cht_range_key *a, size_t na,
                       const struct cht_range_key *b, size_t nb, struct cht_range_key *out)
 {
     const struct cht_range_key *a_end = a + na, *b_end = b + nb;
+    struct cht_range_key *out_end = out + na + nb;
+    for (size_t k = na < nb ? na : nb; k > 0; k--) {
+        bool second = second_first(f, a, b);
+        *out++ = *either(a, b, second);
+        b += second;
+        a += !second;
+        second = !second_first(f, a_end - 1, b_end - 1);
+        *--out_end = *either(a_end - 1, b_end - 1, second);
+        b_end -= second;
+        a_end -= !second;
+    }
     while (a < a_end && b < b_end) {
-        bool second = b->head < a->head;
-        if (__builtin_expect(b->head == a->head, 0))
-            second = compare(f, name_of(f, b->item), name_of(f, a->item)) < 0;
-        const struct cht_range_key *p = second ? b : a;
-        *out++ = *p;
+        bool second = second_first(f, a, b);
+        *out++ = *either(a, b, second);
         b += second;
         a += !second;
     }

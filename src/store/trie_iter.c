@@ -18,6 +18,8 @@ struct cht_trie_iter {
     const uint8_t *leaf;       /* borrowed until the lock is let go */
     unsigned n, heap, i, left; /* its entries, heap, the next one, how many to go */
     unsigned base;             /* its depth: bytes of `name` that stay */
+    const uint8_t *ahead;      /* of the page behind it, what is not fetched yet */
+    unsigned ahead_left;       /* ... cache lines of it */
     unsigned own_len;          /* a node's own pair is next */
     uint64_t own;              /* ... 0: none */
     uint64_t budget;
@@ -45,6 +47,18 @@ static void enter(struct cht_trie_iter *it, const struct cht_tnode *t)
     push(it, t, it->reverse ? 255 : 0);
     if (!it->reverse)
         own_next(it, t);
+}
+
+/* What comes behind the run on which t was left at `next`, which is most likely a leaf, will be fetched while the entries
+ * of this one are taken: they lie in its page in the order of their arrival, which no hardware foresees. */
+static void look_ahead(struct cht_trie_iter *it, const struct cht_tnode *t, int next)
+{
+    uint32_t ref = next < 0 || next > 255 ? 0 : cht_tnode_child(t, (unsigned)next);
+    it->ahead_left = 0;
+    if (ref == 0 || (ref & 63) != 0 || ref >> 6 >= cht_pf_fast(it->pf)->pages)
+        return; /* not a leaf */
+    it->ahead = cht_trie_ptr(it->pf, ref);
+    it->ahead_left = CHT_PAGE / 64;
 }
 
 /* Stands before entries [from, to) of a leaf. */
@@ -123,6 +137,8 @@ static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
         l->next = (int16_t)(it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
         if (r.child != 0 && (rc = enter_child(it, &t, r, err)) != CHT_OK)
             return rc;
+        if (it->left > 0)
+            look_ahead(it, &t, l->next);
     }
     return CHT_OK;
 }
@@ -216,6 +232,7 @@ static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, co
             return rc;
         if (is_leaf) {
             enter_leaf(it, &l, it->reverse ? 0 : at + found, it->reverse ? at : l.n);
+            look_ahead(it, t, it->level[it->levels - 1].next);
             return CHT_OK;
         }
         *t = child;
@@ -272,6 +289,7 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
     it->pf = pf;
     it->left = it->levels = 0;
     it->own = 0;
+    it->ahead_left = 0;
     it->reverse = reverse;
     it->budget = cht_twalk_budget(pf);
     if (after_len > 0) {
@@ -336,6 +354,11 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
             memcpy(names + used, it->name, WIDE); /* of fixed size */
         else
             memcpy(names + used, it->name, known);
+        if (it->ahead_left > 0) {
+            it->ahead_left--;
+            __builtin_prefetch(it->ahead);
+            it->ahead += 64;
+        }
         if (it->own != 0) {
             it->own = 0;
             len = known;
