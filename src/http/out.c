@@ -40,6 +40,9 @@ void out_reset(struct out *o, size_t keep)
     o->failed = false;
 }
 
+#define EIGHT UINT64_C(100000000)
+#define ZEROS UINT64_C(0x3030303030303030)
+
 /* The digits of v < 10^8, the first one in the lowest byte: all lanes of a number are divided at once. */
 static inline uint64_t eight_digits(uint32_t v)
 {
@@ -50,21 +53,31 @@ static inline uint64_t eight_digits(uint32_t v)
     return high | (x - 10 * high) << 8;
 }
 
-/* Without a loop or a copy of variable length, which would be a call. */
+static inline void put_eight(char *p, uint32_t v) { cht_put64((uint8_t *)p, eight_digits(v) | ZEROS); }
+
+/* v < 10^8 without zeros in front. No copy of variable length, which would be a call. */
+static inline size_t put_short(char *p, uint32_t v)
+{
+    uint64_t x = eight_digits(v);
+    unsigned lead = (unsigned)__builtin_ctzll(x | UINT64_C(1) << 56) / 8; /* 0 has a digit too */
+    cht_put64((uint8_t *)p, (x | ZEROS) >> 8 * lead);
+    return 8 - lead;
+}
+
 size_t out_digits(char *p, uint64_t v)
 {
-    static const uint64_t zeros = 0x3030303030303030;
-    size_t n = 0;
-    if (v >= 100000000) {
-        n = out_digits(p, v / 100000000);
-        cht_put64((uint8_t *)p + n, eight_digits((uint32_t)(v % 100000000)) | zeros);
-        return n + 8;
+    if (v < EIGHT)
+        return put_short(p, (uint32_t)v);
+    uint64_t high = v / EIGHT;
+    size_t n;
+    if (high < EIGHT) {
+        n = put_short(p, (uint32_t)high);
+    } else {
+        n = put_short(p, (uint32_t)(high / EIGHT)) + 8;
+        put_eight(p + n - 8, (uint32_t)(high % EIGHT));
     }
-    uint64_t x = eight_digits((uint32_t)v);
-    unsigned lead =
-        (unsigned)__builtin_ctzll(x | UINT64_C(1) << 56) / 8; /* zeros in front; 0 has a digit too */
-    cht_put64((uint8_t *)p, (x | zeros) >> 8 * lead);
-    return 8 - lead;
+    put_eight(p + n, (uint32_t)(v % EIGHT));
+    return n + 8;
 }
 
 /* The length of the UTF-8 sequence (RFC 3629) at p of n bytes, 0 if there is none. */

@@ -211,8 +211,7 @@ static inline bool second_first(const struct fill *f, const struct cht_range_key
 static inline const struct cht_range_key *either(const struct cht_range_key *a, const struct cht_range_key *b,
                                                  bool second)
 {
-    return (const struct cht_range_key *)((uintptr_t)a ^
-                                          (((uintptr_t)a ^ (uintptr_t)b) & (0 - (uintptr_t)second)));
+    return a + ((b - a) & -(ptrdiff_t)second);
 }
 
 /* As many as the shorter run has are taken from the front and as many from the back: neither run can be used up by that, so
