@@ -21,33 +21,36 @@
 
 /* ---- the access log ------------------------------------------------------------------------------------------ */
 
-static const char *method_of(const struct request *r) { return r->method_name; }
-
 static void log_request(struct request *r, uint64_t micros, bool aborted)
 {
     struct worker *w = r->w;
     struct out *o = &w->access_log;
+#define EITHER(a, b) out_bytes(o, json ? (a) : (b), json ? sizeof(a) - 1 : sizeof(b) - 1)
     if (w->now - w->wall_at >= 1000000 || w->wall_at == 0) { /* a line tells milliseconds */
         log_time(w->wall, cht_wall_ns());
         w->wall_at = w->now;
     }
     bool json = log_json(w->srv->log);
-    out_text(o, json ? "{\"time\":\"" : "");
+    EITHER("{\"time\":\"", "");
     out_bytes(o, w->wall, sizeof w->wall);
-    out_text(o, json ? "\",\"level\":\"info\",\"event\":\"request\",\"method\":\"" : " info request ");
-    out_text(o, method_of(r));
-    out_text(o, json ? "\",\"path\":" : " ");
+    EITHER("\",\"level\":\"info\",\"event\":\"request\",\"method\":\"", " info request ");
+    out_bytes(o, r->method_name, strlen(r->method_name));
+    EITHER("\",\"path\":", " ");
     out_string(o, r->log_path, r->log_path_len);
-    out_text(o, json ? ",\"status\":" : " ");
+    EITHER(",\"status\":", " ");
     out_u64(o, (uint64_t)r->status);
-    out_text(o, json ? ",\"bytes\":" : " ");
+    EITHER(",\"bytes\":", " ");
     out_u64(o, r->sent);
-    out_text(o, json ? ",\"micros\":" : " bytes ");
+    EITHER(",\"micros\":", " bytes ");
     out_u64(o, micros);
-    out_text(o, json ? (aborted ? ",\"aborted\":true,\"id\":" : ",\"id\":")
-                     : (aborted ? " us, client gone, " : " us "));
+    if (aborted)
+        EITHER(",\"aborted\":true", " us, client gone,");
+    else
+        EITHER("", " us");
+    EITHER(",\"id\":", " ");
     out_string(o, r->id, r->id_len);
-    out_text(o, json ? "}\n" : "\n");
+    EITHER("}\n", "\n");
+#undef EITHER
     if (w->access_lines++ == 0)
         w->access_since = w->now;
 }

@@ -106,15 +106,34 @@ static size_t sequence(const uint8_t *p, size_t n)
     return len;
 }
 
+/* Bit 7 of each byte of x that is below c (at most 0x80), or has bit 7 set itself: then it is not plain either. A byte behind
+ * one that is below may be reported too, so this says whether there is any. */
+static uint64_t any_below(uint64_t x, uint8_t c) { return x - UINT64_C(0x0101010101010101) * c; }
+
+/* How many bytes from p on need no escape: 8 at a time, then one by one. */
+static size_t plain_run(const uint8_t *p, size_t n)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        uint64_t x = cht_get64(p + i);
+        uint64_t bad = any_below(x, 0x20) | any_below(x ^ ones * '"', 1) | any_below(x ^ ones * '\\', 1) |
+                       (x + ones) | x; /* x + 1: DEL */
+        if ((bad & high) != 0)
+            break;
+    }
+    while (i < n && p[i] >= 0x20 && p[i] < 0x7F && p[i] != '"' && p[i] != '\\')
+        i++;
+    return i;
+}
+
 void out_string(struct out *o, const char *s, size_t n)
 {
     static const char hex[] = "0123456789abcdef";
     const uint8_t *p = (const uint8_t *)s;
     out_bytes(o, "\"", 1);
     while (n > 0) {
-        size_t plain = 0;
-        while (plain < n && p[plain] >= 0x20 && p[plain] < 0x7F && p[plain] != '"' && p[plain] != '\\')
-            plain++;
+        size_t plain = plain_run(p, n);
         out_bytes(o, p, plain);
         p += plain;
         n -= plain;

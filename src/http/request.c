@@ -244,6 +244,14 @@ void request_commit(struct request *r, void (*then)(struct request *r))
     r->commit.done = commit_done;
     if (r->w->srv->inline_commits)
         r->commit.flags |= CHT_COMMIT_INLINE;
+    else if (r->w->busy) {
+        request_suspend(r, then);
+        atomic_store_explicit(&r->woken, 1, memory_order_relaxed);
+        r->next = NULL;
+        *r->w->commits_end = r;
+        r->w->commits_end = &r->next;
+        return;
+    }
     atomic_store_explicit(&r->woken, 0, memory_order_relaxed);
     enum cht_rc rc = cht_store_submit(r->db->store, &r->commit);
     if (rc != CHT_PENDING) {
@@ -255,4 +263,20 @@ void request_commit(struct request *r, void (*then)(struct request *r))
     if (!atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
                                                  memory_order_acquire))
         request_wake(r); /* it was done before the connection was suspended */
+}
+
+void request_submit_commits(struct worker *w)
+{
+    struct request *r = w->commits;
+    w->commits = NULL;
+    w->commits_end = &w->commits;
+    while (r != NULL) {
+        struct request *next = r->next; /* it may be gone as soon as it is submitted */
+        enum cht_rc rc = cht_store_submit(r->db->store, &r->commit);
+        if (rc != CHT_PENDING) {
+            r->commit.rc = rc;
+            request_wake(r);
+        }
+        r = next;
+    }
 }

@@ -120,7 +120,7 @@ struct request {
     struct worker *w; /* all of these: set when it begins, the HTTP thread's */
     struct conn *conn;
     struct MHD_Connection *mc;
-    struct request *next; /* free list */
+    struct request *next; /* free list; the worker's list of commits */
     const struct route *route;
     const struct token *token; /* NULL without --tokens */
     enum method method;

@@ -121,9 +121,11 @@ struct worker {
     char wall[24];    /* the date and time of lines of the access log */
     unsigned acks;    /* connections with want_ack */
     unsigned begun;   /* requests of this round */
-    bool busy;        /* the last round that had any had several */
+    unsigned load;    /* requests of a round of late */
+    bool busy;        /* they were several */
     struct ahead ahead[CHT_HINTS_MAX];
     unsigned aheads;
+    struct request *commits, **commits_end; /* of this round, to be submitted at its end */
     struct cht_rng rng;
     struct metrics metrics;
 };
@@ -161,6 +163,9 @@ unsigned router_count(void);
 struct request *request_new(struct worker *w);
 /* Fetches what the reads that were put off will touch; the next MHD_run goes on with them. */
 void request_look_ahead(struct worker *w);
+/* Submits the commits of this round: together they make one group, where the first by itself would set off a sync that all
+ * others then wait for. */
+void request_submit_commits(struct worker *w);
 void request_recycle(struct request *r);
 void request_free(struct request *r);
 

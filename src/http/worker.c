@@ -137,11 +137,16 @@ static void *worker_main(void *arg)
         take_inbox(w);
         (void)MHD_run(w->daemon); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
-            w->busy = w->begun >= AHEAD_LEAST;
+            w->load -= (w->load + 3) / 4; /* a few small rounds between large ones do not count */
+            if (w->load < w->begun)
+                w->load = w->begun;
+            w->busy = w->load >= AHEAD_LEAST;
             w->begun = 0;
         }
         if (w->aheads > 0)
             request_look_ahead(w);
+        if (w->commits != NULL)
+            request_submit_commits(w);
         send_acks(w);
         call_flush_log(w);
         if (w->now - last_tick > TICK_NS) {
@@ -198,6 +203,7 @@ enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, str
     w->srv = s;
     w->index = index;
     w->bell = -1;
+    w->commits_end = &w->commits;
     cht_os_random(&seed, sizeof seed);
     cht_rng_seed(&w->rng, seed);
     enum cht_rc rc = cht_mutex_init(&w->mu, err);

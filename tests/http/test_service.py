@@ -182,6 +182,16 @@ def test_details_are_safe_whatever_was_asked(client):
         json.loads(answer.body.decode("utf-8"))
 
 
+def test_every_byte_at_every_place_of_a_string(client):
+    """What is escaped is looked for 8 bytes at a time."""
+    for place in (0, 3, 7, 8, 12, 16):
+        for byte in range(1, 128):
+            name = bytearray(b"abcdefghijklmnopq")
+            name[place] = byte
+            answer = client.get("/kv/1?" + "".join("%%%02X" % c for c in name) + "=1")
+            assert answer.json()["detail"] == "/kv/{key} takes no parameter '%s'" % name.decode()
+
+
 def test_request_ids(server):
     client = server.client()
     ids = [value for _ in range(3) for name, value in client.get("/version").headers.items() if "request-id" in name.lower()]
