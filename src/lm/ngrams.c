@@ -395,6 +395,7 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
     cht_free(b->rank.spare);
     cht_free(b->rank.op);
     b->rank = (struct ranking){0};
+    b->grams = NULL;
     return rc;
 }
 

@@ -11,92 +11,23 @@
 
 #define MEMORY_DEFAULT ((size_t)256 << 20)
 
-/* P1, on a thread of the walk. */
-static enum cht_rc count_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
-                                 uint64_t total, struct cht_err *err)
-{
-    struct smooth_worker *w = worker;
-    (void)suffix;
-    (void)total;
-    w->counts.contexts++;
-    for (uint32_t i = 0; i < counts->n; i++) {
-        uint32_t k = counts->f[i].count;
-        if (k == 0)
-            continue;
-        w->counts.n[k < 4 ? k - 1 : 3]++;
-        if (w->run->order != 2)
-            continue;
-        struct lm_word *word = lm_vocab_enter(&w->vocab, counts->f[i].token, err);
-        if (word == NULL)
-            return CHT_NO_MEMORY;
-        word->contexts += word->contexts < UINT32_MAX;
-    }
-    return CHT_OK;
-}
-
-static enum cht_rc walk(struct smooth *s, struct smooth_worker *workers, lm_walk_visit *visit,
-                        lm_walk_ahead *ahead, struct lm_progress progress, uint64_t *visited,
+static enum cht_rc walk(struct smooth *s, struct smooth_worker *workers, struct lm_progress progress,
                         struct cht_err *err)
 {
     void *each[LM_WALK_THREADS_MAX];
-    for (unsigned i = 0; i < s->threads; i++)
+    for (unsigned i = 0; i < s->threads; i++) {
+        workers[i].near_from = workers[i].near_to = 0;
         each[i] = &workers[i];
+    }
     struct lm_walk_config cfg = {.store = s->store,
                                  .order = s->order,
                                  .threads = s->threads,
                                  .workers = each,
-                                 .visit = visit,
-                                 .ahead = ahead,
+                                 .visit = smooth_context,
+                                 .ahead = s->order > 2 ? smooth_ahead : NULL,
                                  .cancel = s->cfg->cancel,
                                  .progress = progress};
-    return lm_walk(&cfg, visited, err);
-}
-
-/* What the threads counted goes into the run. */
-static enum cht_rc take_counts(struct smooth *s, struct smooth_worker *w, struct cht_err *err)
-{
-    struct lm_count_counts *to = &s->counts[s->order];
-    for (int i = 0; i < 4; i++)
-        to->n[i] += w->counts.n[i];
-    to->contexts += w->counts.contexts;
-    memset(&w->counts, 0, sizeof w->counts);
-    for (size_t i = 0; i < w->vocab.slots; i++) {
-        if (!w->vocab.slot[i].used)
-            continue;
-        struct lm_word *word = lm_vocab_enter(&s->vocab, w->vocab.slot[i].token, err);
-        if (word == NULL)
-            return CHT_NO_MEMORY;
-        word->contexts = lm_add_saturating(word->contexts, w->vocab.slot[i].contexts);
-    }
-    lm_vocab_free(&w->vocab);
-    return CHT_OK;
-}
-
-/* P1. Order 2 is read in any case, for the continuations. */
-static enum cht_rc count_orders(struct smooth *s, struct smooth_worker *workers, struct lm_progress progress,
-                                struct cht_err *err)
-{
-    enum cht_rc rc = CHT_OK;
-    uint8_t prefix[LM_PREFIX_MAX];
-    progress.phase = "counts";
-    progress.total = 0;
-    for (unsigned n = 1; n <= LM_ORDER_MAX && rc == CHT_OK; n++) {
-        uint64_t pairs = 0;
-        rc = cht_store_count(s->store, (struct cht_str){prefix, lm_prefix("cnt", n, prefix)}, &pairs, err);
-        if (n == 2 || (n >= s->cfg->lo && n <= s->cfg->hi))
-            progress.total += pairs;
-    }
-    for (unsigned n = 1; n <= LM_ORDER_MAX && rc == CHT_OK; n++) {
-        uint64_t visited;
-        if (n != 2 && (n < s->cfg->lo || n > s->cfg->hi))
-            continue;
-        s->order = n;
-        rc = walk(s, workers, count_context, NULL, progress, &visited, err);
-        progress.done += visited;
-        for (unsigned i = 0; i < s->threads && rc == CHT_OK; i++)
-            rc = take_counts(s, &workers[i], err);
-    }
-    return rc;
+    return lm_walk(&cfg, err);
 }
 
 static int by_token(const void *x, const void *y)
@@ -222,9 +153,7 @@ static enum cht_rc smooth_order(struct smooth *s, struct smooth_worker *workers,
     progress.phase = phase;
     progress.total = c->contexts;
     uint64_t written = 0;
-    for (unsigned i = 0; i < s->threads; i++)
-        workers[i].near_from = workers[i].near_to = 0;
-    rc = walk(s, workers, smooth_context, s->order > 2 ? smooth_ahead : NULL, progress, NULL, err);
+    rc = walk(s, workers, progress, err);
     for (unsigned i = 0; i < s->threads; i++) {
         if (rc == CHT_OK)
             rc = lm_writer_flush(&workers[i].writer, err);
@@ -244,7 +173,7 @@ static enum cht_rc smooth_order(struct smooth *s, struct smooth_worker *workers,
 static enum cht_rc run(struct smooth *s, struct smooth_worker *workers, struct cht_err *err)
 {
     struct lm_progress progress = {.fn = s->cfg->progress, .ctx = s->cfg->ctx};
-    enum cht_rc rc = count_orders(s, workers, progress, err);
+    enum cht_rc rc = smooth_count(s, progress, err);
     if (rc == CHT_OK)
         rc = continuations(s, &workers[0].writer, progress, err);
     for (unsigned n = s->cfg->lo; n <= s->cfg->hi && rc == CHT_OK; n++) {
@@ -294,7 +223,6 @@ enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_
         workers[i] = (struct smooth_worker){.run = &run_state, .writer.store = s};
     rc = run(&run_state, workers, err);
     for (unsigned i = 0; i < run_state.threads; i++) {
-        lm_vocab_free(&workers[i].vocab);
         lm_writer_free(&workers[i].writer);
         cht_buf_free(&workers[i].context);
         cht_buf_free(&workers[i].parent);

@@ -1,5 +1,5 @@
-/* smooth_int: what the files of smoothing share: smooth.c (the run), smooth_order.c (one context), smooth_stale.c (what is
- * left over from an earlier run). */
+/* smooth_int: what the files of smoothing share: smooth.c (the run), smooth_count.c (P1), smooth_order.c (one context),
+ * smooth_stale.c (what is left over from an earlier run). */
 #pragma once
 
 #include "lm/parents.h"
@@ -36,8 +36,6 @@ struct smooth_near {
 /* One thread's. */
 struct smooth_worker {
     struct smooth *run; /* read-only during a walk */
-    struct lm_count_counts counts;
-    struct lm_vocab vocab; /* P1, order 2: contexts */
     struct lm_writer writer;
     uint64_t written; /* contexts */
     struct cht_buf context, parent;
@@ -48,6 +46,7 @@ struct smooth_worker {
     size_t cap;
 };
 
+enum cht_rc smooth_count(struct smooth *s, struct lm_progress progress, struct cht_err *err); /* P1 */
 /* lm_walk_visit of P3; worker is a struct smooth_worker. */
 enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
                            uint64_t total, struct cht_err *err);

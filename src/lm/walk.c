@@ -183,15 +183,13 @@ enum cht_rc lm_entry_counts(struct cht_store *s, const struct cht_entry *e, stru
     return rc;
 }
 
-enum cht_rc lm_walk(const struct lm_walk_config *cfg, uint64_t *visited, struct cht_err *err)
+enum cht_rc lm_walk(const struct lm_walk_config *cfg, struct cht_err *err)
 {
     struct walk w = {.cfg = cfg, .parts = 1};
     uint8_t prefix[LM_PREFIX_MAX];
     uint64_t pairs = 0;
     enum cht_rc rc = cht_store_count(
         cfg->store, (struct cht_str){prefix, lm_prefix("cnt", cfg->order, prefix)}, &pairs, err);
-    if (visited != NULL)
-        *visited = 0;
     if (rc != CHT_OK || pairs == 0)
         return rc;
     if (pairs >= WHOLE_BELOW)
@@ -210,7 +208,5 @@ enum cht_rc lm_walk(const struct lm_walk_config *cfg, uint64_t *visited, struct 
         cht_mutex_fini(&w.mu);
     }
     cht_free(walkers);
-    if (visited != NULL)
-        *visited = atomic_load_explicit(&w.done, memory_order_relaxed);
     return rc;
 }

@@ -46,8 +46,8 @@ struct lm_walk_config {
 
 /* Blocks until all is visited. The first error of a visit, CHT_CANCELLED, CHT_INVALID_VALUE ("malformed_payload: ..."
  * where a pair under the prefix holds no counts), CHT_CORRUPT, CHT_NO_MEMORY end it early. A pair without a value is
- * passed over, and so is one whose counts are all 0. *visited (may be NULL): pairs seen. */
-enum cht_rc lm_walk(const struct lm_walk_config *cfg, uint64_t *visited, struct cht_err *err);
+ * passed over, and so is one whose counts are all 0. */
+enum cht_rc lm_walk(const struct lm_walk_config *cfg, struct cht_err *err);
 
 /* One entry of a scan with values over counts pairs: reads the counts of an entry however long they are. *total 0: none.
  * `value` is a buffer of the caller for long ones. */
