@@ -75,7 +75,7 @@ void cht_range_planned(struct cht_range *r, unsigned ref, bool last)
 /* How many lines of this length make a good block. */
 static size_t target_for(const struct cht_range *r)
 {
-    size_t line = r->used / r->count + 1, n = RANGE_TEXT / 2 / line;
+    size_t line = r->used / r->count + 1, n = RANGE_TEXT / 8 * 7 / line; /* ranges differ a little */
     return n < RANGE_TARGET ? n : RANGE_TARGET;
 }
 

@@ -17,13 +17,14 @@
 
 #define RANGE_MIN_PAIRS 4096u   /* fewer are not worth it */
 #define RANGE_MAX_SHARDS 16u    /* a range looks for its start in each */
-#define RANGE_TARGET 2048u      /* entries of a range, less where lines are long */
-#define RANGE_TEXT (192u << 10) /* of a block; over CHT_SCAN_RENDER_MAX */
-#define RANGES_MAX 8u
-#define RANGE_TASKS_MAX 6u
-#define RANGE_ITEMS (2 * RANGE_TARGET + 64 * RANGE_MAX_SHARDS)
+#define RANGE_TARGET 4096u      /* entries of a range, less where lines are long */
+#define RANGE_TEXT (224u << 10) /* of a block; over CHT_SCAN_RENDER_MAX */
+#define RANGES_MAX 6u
+#define RANGE_TASKS_MAX 4u
+#define RANGE_ITEMS (RANGE_TARGET / 4 * 5 + 64 * RANGE_MAX_SHARDS)
 #define RANGE_NAME_ROOM (CHT_NAME_MAX + 64u)
-#define RANGE_NAMES (RANGE_TARGET * 24 + RANGE_MAX_SHARDS * RANGE_NAME_ROOM)
+#define RANGE_NAMES \
+    (RANGE_TEXT / 3 * 2 + RANGE_MAX_SHARDS * RANGE_NAME_ROOM) /* lines are longer than names */
 
 /* One of the sorted entries: by head first, which is 8 bytes behind what all names of the block share. */
 struct cht_range_key {
