@@ -31,12 +31,15 @@
 #define STREAM_WORDS 170u /* three of them and two words are a 4 KiB page */
 
 typedef uint32_t crc_fn(uint32_t crc, const uint8_t *p, size_t n);
+typedef uint32_t keyed_fn(uint64_t key, const uint8_t *p, size_t n);
 
 static crc_fn resolve;
+static keyed_fn resolve_keyed;
 
 static _Atomic(crc_fn *) chosen =
-    resolve;                    /* release by the one that made the tables, acquire by every call */
-static _Atomic bool taken;      /* somebody makes the tables */
+    resolve; /* release by the one that made the tables, acquire by every call */
+static _Atomic(keyed_fn *) chosen_keyed = resolve_keyed; /* likewise */
+static _Atomic bool taken;                               /* somebody makes the tables */
 static uint32_t slices[8][256]; /* set before chosen is, then read-only, as is fold */
 
 static uint32_t by_table(uint32_t crc, const uint8_t *p, size_t n)
@@ -85,9 +88,9 @@ TARGET static inline uint64_t three_streams(uint64_t crc, const uint8_t *p, size
     return c ^ _mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(ab));
 }
 
-TARGET static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
+/* Not inverted, before and after. */
+TARGET static inline uint32_t go_on(uint64_t c, const uint8_t *p, size_t n)
 {
-    uint64_t c = ~crc;
     while (n >= FOLD_MIN) {
         size_t words = n / 24 < STREAM_WORDS ? n / 24 : STREAM_WORDS;
         c = three_streams(c, p, words);
@@ -107,20 +110,29 @@ TARGET static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
     }
     if (n & 1)
         r = _mm_crc32_u8(r, *p);
-    return ~r;
+    return r;
 }
 
-static crc_fn *make_best(void)
+TARGET static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n) { return ~go_on(~crc, p, n); }
+
+TARGET static uint32_t keyed_by_instruction(uint64_t key, const uint8_t *p, size_t n)
+{
+    return ~go_on(_mm_crc32_u64(UINT32_MAX, key), p, n);
+}
+
+static bool has_instruction(void)
 {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("pclmul"))
-        return by_table;
-    make_fold();
-    return by_instruction;
+    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
 }
-#else
-static crc_fn *make_best(void) { return by_table; }
 #endif
+
+static uint32_t keyed_by_table(uint64_t key, const uint8_t *p, size_t n)
+{
+    uint8_t k[8];
+    cht_put64(k, key);
+    return by_table(by_table(0, k, sizeof k), p, n);
+}
 
 static void make_slices(void)
 {
@@ -140,8 +152,18 @@ static void make_slices(void)
 static crc_fn *settle(void)
 {
     if (!atomic_exchange_explicit(&taken, true, memory_order_relaxed)) {
+        crc_fn *best = by_table;
+        keyed_fn *best_keyed = keyed_by_table;
         make_slices();
-        atomic_store_explicit(&chosen, make_best(), memory_order_release);
+#if HAVE_INSTRUCTION
+        if (has_instruction()) {
+            make_fold();
+            best = by_instruction;
+            best_keyed = keyed_by_instruction;
+        }
+#endif
+        atomic_store_explicit(&chosen_keyed, best_keyed, memory_order_release);
+        atomic_store_explicit(&chosen, best, memory_order_release); /* the last: settle waits for it */
     }
     crc_fn *fn;
     do
@@ -152,11 +174,22 @@ static crc_fn *settle(void)
 
 static uint32_t resolve(uint32_t crc, const uint8_t *p, size_t n) { return settle()(crc, p, n); }
 
+static uint32_t resolve_keyed(uint64_t key, const uint8_t *p, size_t n)
+{
+    (void)settle();
+    return atomic_load_explicit(&chosen_keyed, memory_order_acquire)(key, p, n);
+}
+
 /* ---- public ------------------------------------------------------------------------------------------------ */
 
 uint32_t cht_crc32c(uint32_t crc, const void *p, size_t n)
 {
     return atomic_load_explicit(&chosen, memory_order_acquire)(crc, p, n);
+}
+
+uint32_t cht_crc32c_keyed(uint64_t key, const void *p, size_t n)
+{
+    return atomic_load_explicit(&chosen_keyed, memory_order_acquire)(key, p, n);
 }
 
 uint32_t cht_crc32c_table(uint32_t crc, const void *p, size_t n)

@@ -7,5 +7,7 @@
 
 /* crc: 0 to start, or the result for the bytes before these. */
 uint32_t cht_crc32c(uint32_t crc, const void *p, size_t n);
+/* Of the 8 bytes of key, little-endian, and the n bytes behind them, in one call: for the many short ones. */
+uint32_t cht_crc32c_keyed(uint64_t key, const void *p, size_t n);
 /* The portable way alone, for the test that compares the two. */
 uint32_t cht_crc32c_table(uint32_t crc, const void *p, size_t n);

@@ -31,7 +31,6 @@ struct slot {
 struct table {          /* the partial */
     struct sums *dense; /* owned: bound of them */
     uint64_t bound;     /* a power of two, or 0 */
-    size_t dense_used;
     struct slot *slots; /* owned */
     size_t cap, used;   /* cap: a power of two, or 0 */
 };
@@ -74,13 +73,21 @@ static void drop_dense(struct reduce_run *run, struct table *t)
     cht_free(t->dense);
     reduce_give_memory(run, t->bound * sizeof *t->dense);
     t->dense = NULL;
-    t->bound = t->dense_used = 0;
+    t->bound = 0;
+}
+
+static size_t dense_used(const struct table *t)
+{
+    size_t n = 0;
+    for (uint64_t i = 0; i < t->bound; i++)
+        n += t->dense[i].contexts != 0;
+    return n;
 }
 
 /* The highest bound below which a quarter of the tokens is in use; t->bound where there is no higher one. */
 static uint64_t best_bound(const struct table *t)
 {
-    size_t bits[33] = {0}, sum = t->dense_used; /* tokens by their length in bits */
+    size_t bits[33] = {0}, sum = dense_used(t); /* tokens by their length in bits */
     uint64_t best = t->bound;
     for (size_t i = 0; i < t->cap; i++) {
         const struct slot *s = &t->slots[i];
@@ -105,7 +112,6 @@ static void move_slots(struct table *next, const struct table *t)
             continue;
         if (s->token < next->bound) {
             next->dense[s->token] = s->s;
-            next->dense_used++;
         } else {
             next->slots[place(next, s->token)] = *s;
             next->used++;
@@ -116,8 +122,7 @@ static void move_slots(struct table *next, const struct table *t)
 /* Makes room: t->cap is 0, or the hash table is full. */
 static enum cht_rc grow(struct reduce_run *run, struct table *t, struct cht_err *err)
 {
-    struct table next = {
-        .dense = t->dense, .bound = best_bound(t), .dense_used = t->dense_used, .cap = TABLE_MIN};
+    struct table next = {.dense = t->dense, .bound = best_bound(t), .cap = TABLE_MIN};
     size_t stay = 0;
     for (size_t i = 0; i < t->cap; i++)
         stay += t->slots[i].s.contexts != 0 && t->slots[i].token >= next.bound;
@@ -142,17 +147,13 @@ static enum cht_rc grow(struct reduce_run *run, struct table *t, struct cht_err 
     return CHT_OK;
 }
 
-/* The sums of a token, for changing; NULL: no memory. */
-static inline struct sums *sums_of(struct reduce_run *run, struct table *t, uint32_t token,
-                                   struct cht_err *err)
+/* The sums of a token that is not below bound, for changing; it may be below it afterwards. NULL: no memory. */
+static struct sums *hashed_sums(struct reduce_run *run, struct table *t, uint32_t token, struct cht_err *err)
 {
-    if (token >= t->bound && t->used * 4 >= t->cap * 3 && grow(run, t, err) != CHT_OK)
+    if (t->used * 4 >= t->cap * 3 && grow(run, t, err) != CHT_OK)
         return NULL;
-    if (token < t->bound) {
-        struct sums *s = &t->dense[token];
-        t->dense_used += s->contexts == 0;
-        return s;
-    }
+    if (token < t->bound)
+        return &t->dense[token];
     struct slot *s = &t->slots[place(t, token)];
     t->used += s->s.contexts == 0;
     s->token = token;
@@ -162,7 +163,7 @@ static inline struct sums *sums_of(struct reduce_run *run, struct table *t, uint
 static enum cht_rc add(struct reduce_run *run, struct table *t, uint32_t token, struct sums more,
                        struct cht_err *err)
 {
-    struct sums *s = sums_of(run, t, token, err);
+    struct sums *s = token < t->bound ? &t->dense[token] : hashed_sums(run, t, token, err);
     if (s == NULL)
         return CHT_NO_MEMORY;
     s->count += more.count;
@@ -188,15 +189,24 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
     *malformed = !payload_counts(e->value, e->value_len, e->value_len, &in);
     if (*malformed)
         return CHT_OK;
-    uint64_t last = UINT64_MAX;
-    for (uint32_t i = 0; i < in.n; i++) {
-        const uint8_t *p = in.records + (size_t)i * PAYLOAD_COUNTS_RECORD;
+    const uint8_t *p = in.records, *end = p + (size_t)in.n * PAYLOAD_COUNTS_RECORD,
+                  *near = in.n > AHEAD ? end - (size_t)AHEAD * PAYLOAD_COUNTS_RECORD : p;
+    struct sums *dense = t->dense; /* these two: sums may alias the table, for all that the compiler knows */
+    uint64_t bound = t->bound, last = UINT64_MAX;
+    for (; p < end; p += PAYLOAD_COUNTS_RECORD) {
         uint32_t token = payload_get32(p);
-        if (i + AHEAD < in.n)
+        if (p < near)
             fetch(t, payload_get32(p + (size_t)AHEAD * PAYLOAD_COUNTS_RECORD));
-        struct sums *s = sums_of(run, t, token, err);
-        if (s == NULL)
-            return CHT_NO_MEMORY;
+        struct sums *s;
+        if (__builtin_expect(token < bound, 1)) {
+            s = &dense[token];
+        } else {
+            s = hashed_sums(run, t, token, err);
+            if (s == NULL)
+                return CHT_NO_MEMORY;
+            dense = t->dense;
+            bound = t->bound;
+        }
         s->count += payload_get32(p + 4);
         s->contexts += token != last; /* one context, however often it names the token */
         last = token;
@@ -212,7 +222,6 @@ static enum cht_rc merge(struct reduce_run *run, struct table *into, struct tabl
     enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < from->bound; i++) {
         const struct sums *s = &from->dense[i];
-        into->dense_used += into->dense[i].contexts == 0 && s->contexts != 0;
         into->dense[i].count += s->count;
         into->dense[i].contexts += s->contexts;
     }
@@ -301,7 +310,8 @@ static enum cht_rc flatten(struct reduce_run *run, struct table *t, struct cht_e
     if (t->bound == 0)
         return CHT_OK;
     size_t n = compact(t);
-    struct table flat = {.cap = t->dense_used + n, .used = t->dense_used + n};
+    struct table flat = {.cap = dense_used(t) + n};
+    flat.used = flat.cap;
     flat.slots = take(run, flat.cap, sizeof *flat.slots, err);
     if (flat.slots == NULL)
         return CHT_NO_MEMORY;

@@ -195,10 +195,14 @@ static void show_group(struct batch *b, struct cht_shard *sh, const uint16_t *or
         }
         if (e->flags != 0)
             continue;
-        if (cht_values_view(&sh->values, e->key, &b->ref[k], &e->value, NULL) == CHT_OK)
+        const uint8_t *p =
+            cht_pf_fast(sh->values.values)->base + b->ref[k].off; /* in the file: find saw to it */
+        if (cht_value_crc(e->key, p, e->size) == b->ref[k].crc) {
+            e->value = p;
             e->value_len = e->size;
-        else
+        } else {
             corrupt(b, e);
+        }
     }
     show(b, b->e + from, n - from);
 }

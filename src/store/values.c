@@ -137,9 +137,7 @@ enum cht_rc cht_values_format(struct cht_values *v, struct cht_err *err)
 
 uint32_t cht_value_crc(uint64_t key, const void *p, size_t n)
 {
-    uint8_t k[8];
-    cht_put64(k, key);
-    return cht_crc32c(cht_crc32c(0, k, sizeof k), p, n);
+    return cht_crc32c_keyed(key, p, n);
 }
 
 enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref,

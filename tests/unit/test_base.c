@@ -61,12 +61,18 @@ static void test_crc_lengths(void **state)
     fill(b, sizeof b, 1);
     for (size_t at = 0; at < 8; at++) {
         const uint32_t start = (uint32_t)at * 0x9E3779B9u; /* 0 at first, then anything */
-        uint32_t want = start;
+        const uint64_t key = at * UINT64_C(0x0123456789ABCDEF);
+        uint8_t k[8];
+        for (unsigned i = 0; i < 8; i++)
+            k[i] = (uint8_t)(key >> (8 * i));
+        uint32_t want = start, keyed = crc_bitwise(0, k, 8);
         for (size_t n = 0; n <= (at == 0 ? 13000 : 5000); n++) {
             uint32_t got = cht_crc32c(start, b + at, n), table = cht_crc32c_table(start, b + at, n);
             if (got != want || table != want)
                 fail_msg("length %zu at %zu: %08x, by table %08x, expected %08x", n, at, got, table, want);
+            assert_int_equal(cht_crc32c_keyed(key, b + at, n), keyed);
             want = crc_bitwise(want, b + at + n, 1);
+            keyed = crc_bitwise(keyed, b + at + n, 1);
         }
     }
 }
