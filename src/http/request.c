@@ -245,6 +245,7 @@ void request_commit(struct request *r, void (*then)(struct request *r))
     if (r->w->srv->inline_commits)
         r->commit.flags |= CHT_COMMIT_INLINE;
     else if (r->w->busy) {
+        atomic_fetch_add_explicit(&r->w->metrics.together, 1, memory_order_relaxed);
         request_suspend(r, then);
         atomic_store_explicit(&r->woken, 1, memory_order_relaxed);
         r->next = NULL;

@@ -133,20 +133,20 @@ static enum cht_rc write_port(const char *path, unsigned port, struct cht_err *e
 }
 
 /* A second signal to stop while this one is being obeyed. */
-static void leave_if_told(struct service *v, char signal)
+static void leave_if_told(char signal)
 {
     if (signal != 'T' && signal != 'I')
         return;
     (void)fputs("cheetah-db: second signal: ending at once; the log has all that was acknowledged\n", stderr);
-    if (v->env != NULL)
-        (void)fflush(stderr);
     cht_os_exit_now(CHT_EXIT_OK);
 }
 
+/* It is not joined and may outlive the service: it touches nothing of it. */
 static void *watch_signals(void *arg)
 {
+    (void)arg;
     for (;;)
-        leave_if_told(arg, cht_os_wait_signal(-1));
+        leave_if_told(cht_os_wait_signal(-1));
     return NULL;
 }
 
@@ -159,7 +159,7 @@ static void drain(struct service *v, char signal)
             (unsigned long long)(signal == 'T' ? v->conf.drain_seconds : 0));
     while (cht_now_ns() < end) {
         uint64_t left = (end - cht_now_ns()) / 1000000 + 1;
-        leave_if_told(v, cht_os_wait_signal(left < 200 ? (int)left : 200));
+        leave_if_told(cht_os_wait_signal(left < 200 ? (int)left : 200));
     }
 }
 
@@ -182,7 +182,7 @@ static void wait_for_end(struct service *v)
 static enum cht_rc stop(struct service *v, struct cht_err *err)
 {
     struct cht_thread watcher;
-    (void)cht_thread_start(&watcher, "cht-signals", watch_signals, v,
+    (void)cht_thread_start(&watcher, "cht-signals", watch_signals, NULL,
                            NULL); /* without it only SIGKILL is quicker */
     tcp_stop(v->line, CLOSE_WAIT_NS);
     server_stop(v->server, CLOSE_WAIT_NS);

@@ -81,33 +81,75 @@ static int teardown(void **state)
 
 /* ---- a client --------------------------------------------------------------------------------------------------- */
 
-/* The status, 0 where the connection was closed before one came. The whole answer is in `answer`. */
-static int ask(const char *method, const char *target, const char *type, const char *body)
+static int connected(void)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)server->port)};
     struct timeval patience = {.tv_sec = 20};
-    char head[1024];
-    size_t got = 0, len = body != NULL ? strlen(body) : 0;
-    ssize_t n;
-    int status = 0, fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+/* Appends to `answer` what comes until the server closes. */
+static void take_answer(int fd, size_t *got)
+{
+    ssize_t n = 0;
+    while (*got < ANSWER_MAX && (n = recv(fd, answer + *got, ANSWER_MAX - *got, 0)) > 0)
+        *got += (size_t)n;
+    assert_true(n <= 0); /* it was not too long */
+    answer[*got] = 0;
+    (void)close(fd);
+}
+
+static int exchange(const char *head, size_t head_len, const char *body, size_t len)
+{
+    size_t got = 0;
+    int status = 0, fd = connected();
+    (void)send(fd, head, head_len, MSG_NOSIGNAL); /* a closed connection shows when the answer is read */
+    if (len > 0)
+        (void)send(fd, body, len, MSG_NOSIGNAL);
+    take_answer(fd, &got);
+    (void)sscanf(answer, "HTTP/1.1 %d", &status);
+    return status;
+}
+
+/* The status, 0 where the connection was closed before one came. The whole answer is in `answer`. */
+static int ask(const char *method, const char *target, const char *type, const char *body)
+{
+    char head[1024];
+    size_t len = body != NULL ? strlen(body) : 0;
     int h = snprintf(
         head, sizeof head,
         "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n",
         method, target, type, len);
-    (void)send(fd, head, (size_t)h, MSG_NOSIGNAL); /* a closed connection shows when the answer is read */
-    if (len > 0)
-        (void)send(fd, body, len, MSG_NOSIGNAL);
-    while (got < ANSWER_MAX && (n = recv(fd, answer + got, ANSWER_MAX - got, 0)) > 0)
-        got += (size_t)n;
-    assert_true(n <= 0); /* it was not too long */
-    answer[got] = 0;
-    (void)close(fd);
-    (void)sscanf(answer, "HTTP/1.1 %d", &status);
-    return status;
+    return exchange(head, (size_t)h, body, len);
+}
+
+/* The call on many connections at once, behind two others that make the server busy; mostly it comes in a busy round. */
+#define MANY 24
+static void ask_busy(const char *call)
+{
+    static const char before[] = "GET /version HTTP/1.1\r\nHost: a\r\n\r\n";
+    char text[512];
+    int fd[MANY], n = snprintf(text, sizeof text, "%s%s%s", before, before, call);
+    size_t got = 0;
+    for (int i = 0; i < MANY; i++)
+        fd[i] = connected();
+    for (int i = 0; i < MANY; i++)
+        (void)send(fd[i], text, (size_t)n, MSG_NOSIGNAL);
+    for (int i = 0; i < MANY; i++)
+        take_answer(fd[i], &got);
+}
+
+static unsigned occurrences(const char *what)
+{
+    unsigned n = 0;
+    for (const char *p = answer; (p = strstr(p, what)) != NULL; p++)
+        n++;
+    return n;
 }
 
 struct call {
@@ -216,6 +258,27 @@ static void test_no_memory_at_all(void **state)
     run_all();
 }
 
+/* The same for reads that are put off because the server is busy. */
+static void test_memory_while_busy(void **state)
+{
+    (void)state;
+    static const char call[] =
+        "GET /pairs/some/pair?exact=true&values=true HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    run_all();
+    for (uint64_t n = 1; n < 120; n++) {
+        cht_alloc_fail_at(n, n % 4 == 0);
+        ask_busy(call);
+        cht_alloc_fail_at(0, false);
+        still_well("a busy round");
+    }
+    uint64_t ahead = atomic_load(&server->workers[0].metrics.ahead);
+    for (unsigned i = 0; i < 500 && atomic_load(&server->workers[0].metrics.ahead) == ahead; i++) {
+        ask_busy(call);
+        assert_int_equal(occurrences("\"pair\":\"c29tZS9wYWly\""), MANY);
+    }
+    assert_true(atomic_load(&server->workers[0].metrics.ahead) > ahead);
+}
+
 /* Space comes back: a full disk refuses writes with 507 and its code, and takes them again. */
 static void test_full_disk(void **state)
 {
@@ -256,6 +319,12 @@ static void test_read_only(void **state)
     assert_int_equal(status, 503);
     assert_non_null(strstr(answer, "\"code\":\"read_only\""));
     assert_int_equal(ask("GET", "/pairs/kept?exact=true&values=true", "", NULL), 200);
+    uint64_t together = atomic_load(&server->workers[0].metrics.together);
+    for (unsigned i = 0; i < 500 && atomic_load(&server->workers[0].metrics.together) == together; i++) {
+        ask_busy("PUT /pairs/lost HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nv");
+        assert_int_equal(occurrences("\"code\":\"read_only\""), MANY);
+    }
+    assert_true(atomic_load(&server->workers[0].metrics.together) > together);
     assert_int_equal(ask("GET", "/readyz", "", NULL), 503);
     assert_int_equal(ask("GET", "/healthz", "", NULL), 200);
 }
@@ -265,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory_at_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory_while_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
     };
