@@ -9,6 +9,7 @@ import pytest
 from harness import Server, b64, decode_pair, hexed, wait_for
 
 PAIRS = 300000
+KINDS = pytest.mark.parametrize("target", ["/pairs/*?values=true", "/pairs/*"])  # made in two ways
 VALUE = 200
 
 
@@ -53,9 +54,10 @@ def settled(server):
     wait_for(still, 30, "streams to stand still", 0.05)
 
 
-def test_written_while_it_runs(big):
+@KINDS
+def test_written_while_it_runs(big, target):
     with big.raw(receive_buffer=8192) as raw:
-        raw.send(request("/pairs/*?values=true"))
+        raw.send(request(target))
         status, headers = raw.head()
         assert status == 200 and headers["transfer-encoding"].lower() == "chunked"
         first = raw.chunk()
@@ -93,9 +95,10 @@ def test_pages_of_a_large_namespace(big, reverse):
     assert got == (want[::-1] if reverse else want)
 
 
-def test_a_reader_that_goes_away_ends_its_scan(big):
+@KINDS
+def test_a_reader_that_goes_away_ends_its_scan(big, target):
     for _ in range(5):
-        raws = [big.raw(receive_buffer=8192).send(request("/pairs/*?values=true")) for _ in range(4)]
+        raws = [big.raw(receive_buffer=8192).send(request(target)) for _ in range(4)]
         for raw in raws:
             assert raw.head()[0] == 200
         wait_for(lambda: big.metric("cheetah_streams_open") == 4, 5, "four streams")
@@ -104,11 +107,12 @@ def test_a_reader_that_goes_away_ends_its_scan(big):
         wait_for(lambda: big.metric("cheetah_streams_open") == 0, 1.5, "streams nobody reads to be gone")
 
 
-def test_memory_of_stopped_readers(big):
+@KINDS
+def test_memory_of_stopped_readers(big, target):
     client = big.client()
-    client.get("/pairs/*", values="true")  # what a scan needs anyway is there now
+    client.get(target)  # what a scan needs anyway is there now
     before = anonymous_memory(big)
-    raws = [big.raw(receive_buffer=8192).send(request("/pairs/*?values=true")) for _ in range(30)]
+    raws = [big.raw(receive_buffer=8192).send(request(target)) for _ in range(30)]
     for raw in raws:
         assert raw.head()[0] == 200
     settled(big)
@@ -129,7 +133,7 @@ def test_stopped_readers_do_not_slow_a_fast_one(big):
 
     seconds()
     alone = min(seconds() for _ in range(3))
-    raws = [big.raw(receive_buffer=8192).send(request("/pairs/*?values=true")) for _ in range(200)]
+    raws = [big.raw(receive_buffer=8192).send(request("/pairs/*?values=" + ("false" if i % 2 else "true"))) for i in range(200)]
     for raw in raws:
         assert raw.head()[0] == 200
     wait_for(lambda: big.metric("cheetah_streams_open") == 200, 10, "200 streams")
@@ -173,9 +177,9 @@ def test_a_scan_under_concurrent_writes(big):
     for thread in threads:
         thread.start()
     try:
-        for reverse in (False, True, False):
+        for reverse, values in ((False, "true"), (True, "true"), (False, "false"), (True, "false"), (False, "false")):
             client = big.client()
-            answer = client.get("/pairs/*", values="true", **({"reverse": "true"} if reverse else {}))
+            answer = client.get("/pairs/*", values=values, **({"reverse": "true"} if reverse else {}))
             pairs = [decode_pair(line)[0] for line in answer.entries()]
             assert answer.end["count"] == len(pairs) and answer.end["next"] is None
             assert pairs == sorted(set(pairs), reverse=reverse), "in order, never twice"
