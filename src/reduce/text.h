@@ -11,17 +11,31 @@
 #define REDUCE_U64_TEXT 20u    /* room that reduce_put_u64 needs */
 #define REDUCE_DOUBLE_TEXT 32u /* room that reduce_put_double needs */
 
+/* How many digits v has in decimal. */
+static inline size_t reduce_digits(uint64_t v)
+{
+    size_t n = 1;
+    for (; v >= 10000; v /= 10000)
+        n += 4;
+    return n + (v >= 10) + (v >= 100) + (v >= 1000);
+}
+
 /* The digits of v; returns their number (at most 20; 10 for a 32-bit one). */
 static inline size_t reduce_put_u64(char *out, uint64_t v)
 {
-    char digits[REDUCE_U64_TEXT];
-    size_t n = 0;
-    do {
-        digits[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    for (size_t i = 0; i < n; i++)
-        out[i] = digits[n - 1 - i];
+    static const char two[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+        "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+        "8081828384858687888990919293949596979899";
+    size_t n = reduce_digits(v), at = n;
+    for (; v >= 100; v /= 100) {
+        at -= 2;
+        memcpy(out + at, two + 2 * (v % 100), 2);
+    }
+    if (v >= 10)
+        memcpy(out, two + 2 * v, 2);
+    else
+        *out = (char)('0' + v);
     return n;
 }
 

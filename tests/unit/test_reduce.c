@@ -20,6 +20,7 @@
 #include "cheetah/scan.h"
 #include "reduce/cache.h"
 #include "reduce/payload.h"
+#include "reduce/text.h"
 
 static char base[] = "/tmp/cht-reduce-XXXXXX";
 static const char *dirs[] = {base};
@@ -98,6 +99,24 @@ static const struct reduce_mode *mode(const char *name)
     const struct reduce_mode *m = reduce_mode_find(name, strlen(name));
     assert_non_null(m);
     return m;
+}
+
+/* Around each power of ten and of two, and at random. */
+static void test_digits(void **state)
+{
+    (void)state;
+    struct cht_rng r;
+    cht_rng_seed(&r, 3);
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t ten = 1, v = cht_rng_next(&r) >> cht_rng_below(&r, 64);
+        for (unsigned k = 0; k < i % 20; k++)
+            ten *= 10;
+        v = i < 60 ? ten - 1 + i / 20 : i < 1000 ? (UINT64_C(1) << i % 64) - i % 3 : v;
+        char want[32], got[REDUCE_U64_TEXT + 1] = {0};
+        (void)snprintf(want, sizeof want, "%llu", (unsigned long long)v);
+        assert_int_equal(reduce_put_u64(got, v), strlen(want));
+        assert_string_equal(got, want);
+    }
 }
 
 /* ---- payload modes --------------------------------------------------------------------------------------------- */
@@ -781,6 +800,7 @@ static void test_memory_and_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_digits),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_binary),
         cmocka_unit_test(test_json),
