@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/invariant.h"
+#include "base/prefetch.h"
 
 #include <string.h>
 
@@ -356,7 +357,7 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
             memcpy(names + used, it->name, known);
         if (it->ahead_left > 0) {
             it->ahead_left--;
-            __builtin_prefetch(it->ahead);
+            cht_prefetch(it->ahead);
             it->ahead += 64;
         }
         if (it->own != 0) {
