@@ -30,22 +30,16 @@ static unsigned status_index(int status)
     return i;
 }
 
-/* Only the worker that owns the metrics adds, so a load and a store are enough. */
-static void add(_Atomic uint64_t *v, uint64_t n)
-{
-    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n, memory_order_relaxed);
-}
-
 void metrics_count(struct metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes)
 {
     struct metric_cell *c = &m->cells[route * METRIC_STATUSES + status_index(status)];
     unsigned b = 0;
     while (b < METRIC_BUCKETS - 1 && nanos > bounds_ns[b])
         b++;
-    add(&c->count, 1);
-    add(&c->nanos, nanos);
-    add(&c->bytes, bytes);
-    add(&c->bucket[b], 1);
+    metrics_add(&c->count, 1);
+    metrics_add(&c->nanos, nanos);
+    metrics_add(&c->bytes, bytes);
+    metrics_add(&c->bucket[b], 1);
 }
 
 /* ---- the page ----------------------------------------------------------------------------------------------------- */

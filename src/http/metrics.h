@@ -27,6 +27,11 @@ struct metrics {
     _Atomic uint64_t aborted;  /* answers that the client did not take */
 };
 
+/* Only the worker that owns the metrics adds, so a load and a store are enough. */
+static inline void metrics_add(_Atomic uint64_t *v, uint64_t n)
+{
+    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n, memory_order_relaxed);
+}
 void metrics_count(struct metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes);
 /* All of it. Databases that the token may not read are left out (NULL: all are shown). */
 void metrics_print(struct server *s, const struct token *t, struct out *o);

@@ -147,7 +147,7 @@ bool request_ahead_all(struct request *r, const struct cht_hint *hints, size_t n
     struct worker *w = r->w;
     if (!request_may_wait(r) || n == 0 || n > CHT_HINTS_MAX - w->aheads)
         return false;
-    atomic_fetch_add_explicit(&w->metrics.ahead, 1, memory_order_relaxed);
+    metrics_add(&w->metrics.ahead, 1);
     r->ahead = w->aheads + 1;
     for (size_t i = 0; i < n; i++)
         w->ahead[w->aheads++] = (struct ahead){r, hints[i]};
@@ -245,7 +245,7 @@ void request_commit(struct request *r, void (*then)(struct request *r))
     if (r->w->srv->inline_commits)
         r->commit.flags |= CHT_COMMIT_INLINE;
     else if (r->w->busy) {
-        atomic_fetch_add_explicit(&r->w->metrics.together, 1, memory_order_relaxed);
+        metrics_add(&r->w->metrics.together, 1);
         request_suspend(r, then);
         atomic_store_explicit(&r->woken, 1, memory_order_relaxed);
         r->next = NULL;
