@@ -21,36 +21,65 @@
 
 /* ---- the access log ------------------------------------------------------------------------------------------ */
 
-static void log_request(struct request *r, uint64_t micros, bool aborted)
+#define TEXT(o, s) out_bytes(o, s, sizeof(s) - 1)
+
+static void log_line_json(struct worker *w, const struct request *r, uint64_t micros, bool aborted)
+{
+    struct out *o = &w->access_log;
+    TEXT(o, "{\"time\":\"");
+    out_bytes(o, w->wall, sizeof w->wall);
+    TEXT(o, "\",\"level\":\"info\",\"event\":\"request\",\"method\":\"");
+    out_bytes(o, r->method_name, strlen(r->method_name));
+    TEXT(o, "\",\"path\":");
+    out_string(o, r->log_path, r->log_path_len);
+    TEXT(o, ",\"status\":");
+    out_u64(o, (uint64_t)r->status);
+    TEXT(o, ",\"bytes\":");
+    out_u64(o, r->sent);
+    TEXT(o, ",\"micros\":");
+    out_u64(o, micros);
+    if (aborted)
+        TEXT(o, ",\"aborted\":true");
+    TEXT(o, ",\"id\":");
+    out_string(o, r->id, r->id_len);
+    TEXT(o, "}\n");
+}
+
+static void log_line_text(struct worker *w, const struct request *r, uint64_t micros, bool aborted)
+{
+    struct out *o = &w->access_log;
+    out_bytes(o, w->wall, sizeof w->wall);
+    TEXT(o, " info request ");
+    out_bytes(o, r->method_name, strlen(r->method_name));
+    TEXT(o, " ");
+    out_string(o, r->log_path, r->log_path_len);
+    TEXT(o, " ");
+    out_u64(o, (uint64_t)r->status);
+    TEXT(o, " ");
+    out_u64(o, r->sent);
+    TEXT(o, " bytes ");
+    out_u64(o, micros);
+    TEXT(o, " us");
+    if (aborted)
+        TEXT(o, ", client gone,");
+    TEXT(o, " ");
+    out_string(o, r->id, r->id_len);
+    TEXT(o, "\n");
+}
+
+#undef TEXT
+
+static void log_request(const struct request *r, uint64_t micros, bool aborted)
 {
     struct worker *w = r->w;
-    struct out *o = &w->access_log;
-#define EITHER(a, b) out_bytes(o, json ? (a) : (b), json ? sizeof(a) - 1 : sizeof(b) - 1)
     if (w->now - w->wall_at >= 1000000 || w->wall_at == 0) { /* a line tells milliseconds */
         log_time(w->wall, cht_wall_ns());
         w->wall_at = w->now;
     }
-    bool json = log_json(w->srv->log);
-    EITHER("{\"time\":\"", "");
-    out_bytes(o, w->wall, sizeof w->wall);
-    EITHER("\",\"level\":\"info\",\"event\":\"request\",\"method\":\"", " info request ");
-    out_bytes(o, r->method_name, strlen(r->method_name));
-    EITHER("\",\"path\":", " ");
-    out_string(o, r->log_path, r->log_path_len);
-    EITHER(",\"status\":", " ");
-    out_u64(o, (uint64_t)r->status);
-    EITHER(",\"bytes\":", " ");
-    out_u64(o, r->sent);
-    EITHER(",\"micros\":", " bytes ");
-    out_u64(o, micros);
-    if (aborted)
-        EITHER(",\"aborted\":true", " us, client gone,");
+    if (log_json(w->srv->log))
+        log_line_json(w, r, micros, aborted);
     else
-        EITHER("", " us");
-    EITHER(",\"id\":", " ");
-    out_string(o, r->id, r->id_len);
-    EITHER("}\n", "\n");
-#undef EITHER
+        log_line_text(w, r, micros, aborted);
     if (w->access_lines++ == 0)
         w->access_since = w->now;
 }

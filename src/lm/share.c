@@ -45,7 +45,7 @@ enum cht_rc lm_share(size_t n, lm_share_fn *fn, void *const *workers, unsigned t
     unsigned started = 0;
     if (threads > LM_SHARE_THREADS_MAX)
         threads = LM_SHARE_THREADS_MAX;
-    if (n < 2 * LM_SHARE_PIECE)
+    if (threads < 2 || n < 2 * LM_SHARE_PIECE)
         return fn(workers[0], 0, n, err);
     for (unsigned i = 0; i < threads; i++)
         each[i] = (struct sharer){.share = &s, .worker = workers[i]};

@@ -135,10 +135,7 @@ enum cht_rc cht_values_format(struct cht_values *v, struct cht_err *err)
     return CHT_OK;
 }
 
-uint32_t cht_value_crc(uint64_t key, const void *p, size_t n)
-{
-    return cht_crc32c_keyed(key, p, n);
-}
+uint32_t cht_value_crc(uint64_t key, const void *p, size_t n) { return cht_crc32c_keyed(key, p, n); }
 
 enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref,
                             struct cht_err *err)
