@@ -15,7 +15,7 @@
  * for counting meanwhile.
  *
  * Memory: 12 bytes x 2 for each token of the vocabulary and thread; config.memory for the order below (what does not fit is
- * read from the database, context by context); some MB a thread.
+ * read from the database, context by context); 11 MiB a thread.
  */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* writer: puts and deletes of pairs, committed some thousands at a time (not atomic as a whole: each pair by itself), while the
+/* writer: puts and deletes of pairs, committed many thousands at a time (not atomic as a whole: each pair by itself), while the
  * caller goes on with the next ones.
  *
  * Zero-initialise with the store; names and values are copied. A name is used once between two flushes. Threads: one at a time
@@ -9,8 +9,10 @@
 #include "cheetah/store.h"
 #include "os/thread.h"
 
-#define LM_WRITER_OPS 4096u
-#define LM_WRITER_BYTES ((size_t)1 << 20) /* a commit is at most that, or one value */
+/* A commit is at most that, or one value. Larger ones sync less often; others' commits wait behind them for longer. Memory: two
+ * of them, about 11 MiB. */
+#define LM_WRITER_OPS 16384u
+#define LM_WRITER_BYTES ((size_t)4 << 20)
 
 struct lm_writer_half {
     struct lm_writer *writer;
