@@ -187,6 +187,7 @@ struct feeder {
     int in, fd;
     struct counter counter;
     _Atomic uint64_t lines; /* sent, or about to be */
+    _Atomic bool over;      /* the input has ended, or said EXIT: the server is about to end the connection */
 };
 
 static void *feed(void *arg)
@@ -199,15 +200,18 @@ static void *feed(void *arg)
             break;
         count_lines(&f->counter, block, (size_t)n);
         atomic_store(&f->lines, f->counter.lines);
+        atomic_store(&f->over, f->counter.exit);
         if (send_all(f->fd, block, (size_t)n, NULL) != CHT_OK)
             return NULL;
     }
-    if (f->counter.n > 0 && !f->counter.exit) {
+    bool unended = f->counter.n > 0 && !f->counter.exit;
+    if (unended) {
         count_lines(&f->counter, "\n", 1);
         atomic_store(&f->lines, f->counter.lines);
-        if (send_all(f->fd, "\n", 1, NULL) != CHT_OK)
-            return NULL;
     }
+    atomic_store(&f->over, true);
+    if (unended && send_all(f->fd, "\n", 1, NULL) != CHT_OK)
+        return NULL;
     cht_sock_end(f->fd);
     return NULL;
 }
@@ -235,8 +239,9 @@ static enum cht_rc relay_there(struct link *l, int in, int out, struct cht_err *
     }
     if (rc != CHT_CLOSED)
         return rc;
+    bool over = atomic_load(&f->over);
     uint64_t lines = atomic_load(&f->lines);
-    return answers >= lines
+    return over && answers >= lines
                ? CHT_OK
                : (CHT_FAIL(err, CHT_IO, "the server ended the connection: %llu of %llu lines were answered",
                            (unsigned long long)answers, (unsigned long long)lines));

@@ -162,6 +162,19 @@ def test_a_server_that_dies(launch):
         assert b"answered" in shell.stderr.read()
 
 
+def test_a_server_that_dies_before_the_input_ends(launch):
+    """All lines so far were answered, but those to come cannot be."""
+    server = launch()
+    with subprocess.Popen([harness.BINARY, "shell", "--connect", "127.0.0.1:%d" % server.line_port], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=CLEAN) as shell:
+        shell.stdin.write(b"INSERT a\n")
+        shell.stdin.flush()
+        assert shell.stdout.readline() == b"SUCCESS,key=1\n"
+        server.kill()
+        assert shell.wait(20) == 1
+        assert b"1 of 1 lines were answered" in shell.stderr.read()
+
+
 # ---- on a terminal ---------------------------------------------------------------------------------------------------
 
 
