@@ -70,6 +70,13 @@ static void end_undo(struct cht_apply *a, bool rollback)
     }
 }
 
+void cht_apply_trim(struct cht_apply *a)
+{
+    cht_logbuf_trim(&a->log);
+    if (a->team != NULL)
+        cht_team_trim(a->team);
+}
+
 void cht_apply_release(struct cht_apply *a)
 {
     for (unsigned i = 0; i < a->db->nshards; i++) {

@@ -13,9 +13,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define OPS_MIN 512u    /* a smaller commit is done sooner than threads are woken */
-#define REST UINT16_MAX /* in `list`: the committer's own */
-#define AHEAD 8u        /* operations fetched into the cache before their turn */
+#define OPS_MIN 512u         /* a smaller commit is done sooner than threads are woken */
+#define REST UINT16_MAX      /* in `list`: the committer's own */
+#define PLAN_KEEP (1u << 18) /* operations of a plan that is used again */
+#define AHEAD 8u             /* operations fetched into the cache before their turn */
 
 enum phase { PUTS, LINKS, PHASES };
 
@@ -318,6 +319,19 @@ bool cht_team_apply(struct cht_apply *a, struct cht_commit *c)
 bool cht_team_did(const struct cht_team *t, const struct cht_commit *c, size_t i)
 {
     return t->list[i] != REST && c->ops[i].rc != CHT_PENDING;
+}
+
+void cht_team_trim(struct cht_team *t)
+{
+    for (unsigned i = 0; i < t->n; i++)
+        cht_logbuf_trim(&t->part[i].apply.log);
+    if (t->cap <= PLAN_KEEP)
+        return;
+    cht_free(t->list);
+    cht_free(t->order);
+    t->list = NULL;
+    t->order = NULL;
+    t->cap = 0;
 }
 
 void cht_team_free(struct cht_team *t)

@@ -26,4 +26,6 @@ bool cht_team_wanted(struct cht_apply *a, const struct cht_commit *c);
 bool cht_team_apply(struct cht_apply *a, struct cht_commit *c);
 /* After that: has the team run this operation? */
 bool cht_team_did(const struct cht_team *t, const struct cht_commit *c, size_t i);
+/* Between two groups: keeps what the next commit of usual size needs. */
+void cht_team_trim(struct cht_team *t);
 void cht_team_free(struct cht_team *t); /* NULL is legal */

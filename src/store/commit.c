@@ -199,6 +199,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
         fail_group(list, &err);
         return;
     }
+    cht_apply_trim(a);
     count_dirty(cm->db);
     atomic_fetch_add_explicit(&cm->commits, commits, memory_order_relaxed);
     atomic_fetch_add_explicit(&cm->operations, ops, memory_order_relaxed);

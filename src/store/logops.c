@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define KEEP_BYTES (16u << 20) /* of a buffer that is used again */
+
 void cht_logbuf_fini(struct cht_logbuf *l)
 {
     cht_buf_free(&l->buf);
@@ -20,6 +22,12 @@ void cht_logbuf_clear(struct cht_logbuf *l)
     l->buf.len = 0;
     l->nparts = 0;
     l->bytes = 0;
+}
+
+void cht_logbuf_trim(struct cht_logbuf *l)
+{
+    if (l->buf.cap > KEEP_BYTES || l->cap * sizeof *l->parts > KEEP_BYTES)
+        cht_logbuf_fini(l);
 }
 
 static enum cht_rc grow_parts(struct cht_logbuf *l, size_t cap, struct cht_err *err)

@@ -41,6 +41,8 @@ struct cht_logbuf {
 };
 void cht_logbuf_fini(struct cht_logbuf *l);
 void cht_logbuf_clear(struct cht_logbuf *l);
+/* After a record was written: lets go of what a very large one needed. */
+void cht_logbuf_trim(struct cht_logbuf *l);
 /* Room for one more operation with `data` bytes of name or value: after that the next add cannot fail. */
 enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, struct cht_err *err);
 /* Room for what cht_logbuf_join will bring: so many bytes and parts. */

@@ -456,6 +456,44 @@ static void test_disk_fails(void **state)
     assert_true(n > 3);
 }
 
+/* After a very large commit its memory is let go of; the next ones, large or not, begin anew. */
+static void test_very_large(void **state)
+{
+    (void)state;
+    struct simdisk *disk = simdisk_new();
+    struct db d = {.dir = "/a"};
+    const size_t pairs[] = {200000, 600, 200000, 600};
+    open_db(&d, simdisk_io(disk), 3);
+    for (unsigned round = 0; round < 4; round++) {
+        struct batch b = {.ops = calloc(2 * pairs[round], sizeof *b.ops), .cap = pairs[round] * 100};
+        b.bytes = calloc(b.cap, 1);
+        assert_true(b.ops != NULL && b.bytes != NULL);
+        plain_ops(&b, pairs[round], round);
+        for (size_t i = 0; i < b.n; i += 2) /* of some length: plain_ops' text first */
+            b.ops[i].value.n += 40;
+        struct cht_commit c = {.ops = b.ops, .count = b.n, .flags = CHT_COMMIT_UNORDERED | CHT_COMMIT_ATOMIC};
+        for (size_t i = 0; i < b.n; i++)
+            assert_true(b.ops[i].value.p + b.ops[i].value.n <= b.bytes + b.cap);
+        must(cht_store_commit(d.s, &c));
+        assert_int_equal(pairs_of(d.s), 2 * pairs[0]);
+        for (size_t i = 0; i < b.n; i += 97) {
+            struct cht_buf v = {0};
+            uint64_t key;
+            uint32_t size;
+            const struct cht_op *put = i % 2 == 0 ? &b.ops[i] : &b.ops[i - 1];
+            must(cht_store_pair_value(d.s, b.ops[i].name, &key, &v, &size, &err));
+            assert_int_equal(size, put->value.n);
+            assert_memory_equal(v.data, put->value.p, size);
+            cht_buf_free(&v);
+        }
+        batch_free(&b);
+    }
+    crash_and_reopen(&d);
+    assert_int_equal(pairs_of(d.s), 2 * pairs[0]);
+    must(cht_env_close(d.env, &err));
+    simdisk_free(disk);
+}
+
 struct reader {
     struct cht_thread thread;
     struct cht_store *s;
@@ -545,7 +583,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_as_one_by_one), cmocka_unit_test(test_one_fails),
         cmocka_unit_test(test_memory_fails),       cmocka_unit_test(test_disk_fails),
-        cmocka_unit_test(test_beside_readers),
+        cmocka_unit_test(test_very_large),         cmocka_unit_test(test_beside_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
