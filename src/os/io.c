@@ -93,21 +93,12 @@ enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name,
     return rc == CHT_OK ? io->ops->sync_dir(io, dir, err) : rc;
 }
 
-static void ignore_entry(void *ctx, const char *name, bool is_dir)
+enum cht_rc cht_io_kind(struct cht_io *io, const char *path, enum cht_io_kind *kind, struct cht_err *err)
 {
-    (void)ctx;
-    (void)name;
-    (void)is_dir;
-}
-
-bool cht_io_exists(struct cht_io *io, const char *path)
-{
-    struct cht_file *f;
-    if (cht_io_open(io, path, CHT_OPEN_RDONLY, &f, NULL) == CHT_OK) {
-        cht_file_close(f);
-        return true;
-    }
-    return io->ops->list(io, path, ignore_entry, NULL, NULL) == CHT_OK;
+    struct cht_io_stat st;
+    enum cht_rc rc = io->ops->stat(io, path, CHT_STAT_FOLLOW, &st, err);
+    *kind = st.kind;
+    return rc;
 }
 
 struct names {
@@ -117,7 +108,7 @@ struct names {
     bool failed;
 };
 
-static void add_entry(void *ctx, const char *name, bool is_dir)
+static void add_entry(void *ctx, const char *name, enum cht_io_kind kind)
 {
     struct names *l = ctx;
     if (l->failed || strlen(name) >= sizeof *l->v)
@@ -135,7 +126,7 @@ static void add_entry(void *ctx, const char *name, bool is_dir)
         l->dir = d;
         l->cap = cap;
     }
-    l->dir[l->n] = is_dir;
+    l->dir[l->n] = kind == CHT_IO_FOLDER;
     memcpy(l->v[l->n++], name, strlen(name) + 1);
 }
 

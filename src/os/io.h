@@ -20,6 +20,21 @@ struct cht_file; /* implementations embed this as their first member */
 #define CHT_OPEN_RDONLY 4u
 #define CHT_OPEN_LOCK 8u /* take an exclusive advisory lock; CHT_LOCKED if another process holds it */
 
+/* What is at a path. A question that cannot be answered (no permission, an I/O error) is a failure and never
+ * CHT_IO_NOTHING, so that nobody takes it for "it is not there". */
+enum cht_io_kind {
+    CHT_IO_NOTHING, /* no entry, or a component before it is missing or no folder */
+    CHT_IO_FILE,
+    CHT_IO_FOLDER,
+    CHT_IO_LINK, /* symbolic; with CHT_STAT_FOLLOW: one that leads to nothing */
+    CHT_IO_OTHER /* device, socket, pipe */
+};
+struct cht_io_stat {
+    enum cht_io_kind kind;
+    uint64_t device, inode, size; /* of nothing: 0 */
+};
+#define CHT_STAT_FOLLOW 1u /* a symbolic link: what it leads to */
+
 struct cht_io_ops {
     enum cht_rc (*open)(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
                         struct cht_err *err);
@@ -47,12 +62,16 @@ struct cht_io_ops {
     enum cht_rc (*rename)(struct cht_io *io, const char *from, const char *to, struct cht_err *err);
     enum cht_rc (*unlink)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*mkdir)(struct cht_io *io, const char *path, struct cht_err *err); /* OK if it is there */
-    /* A link to a folder, which list calls a folder, is removed itself; what it points to stays. */
+    /* A folder that is empty; CHT_IO if it is not, or is a link. */
     enum cht_rc (*rmdir)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*sync_dir)(struct cht_io *io, const char *path, struct cht_err *err);
-    /* Calls fn for every entry but "." and "..", in any order; dirs are told from files. */
+    /* Calls fn for every entry but "." and "..", in any order; links are not followed. */
     enum cht_rc (*list)(struct cht_io *io, const char *path,
-                        void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx, struct cht_err *err);
+                        void (*fn)(void *ctx, const char *name, enum cht_io_kind kind), void *ctx,
+                        struct cht_err *err);
+    /* Needs no descriptor. flags: 0 or CHT_STAT_FOLLOW. */
+    enum cht_rc (*stat)(struct cht_io *io, const char *path, unsigned flags, struct cht_io_stat *out,
+                        struct cht_err *err);
     /* Bytes that the file occupies on disk. */
     enum cht_rc (*usage)(struct cht_file *f, uint64_t *bytes, struct cht_err *err);
 };
@@ -83,8 +102,9 @@ static inline enum cht_rc cht_file_sync(struct cht_file *f, struct cht_err *err)
 /* Writes a whole small file under a temporary name, syncs, renames, syncs the directory: it is there wholly or not. */
 enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n,
                            struct cht_err *err);
-bool cht_io_exists(struct cht_io *io, const char *path);
-/* Deletes a folder of files (one level of sub-folders too). */
+/* What is at path, links followed: a link that leads to nothing is CHT_IO_LINK. */
+enum cht_rc cht_io_kind(struct cht_io *io, const char *path, enum cht_io_kind *kind, struct cht_err *err);
+/* Deletes a folder of files (one level of sub-folders too). Links are removed, never followed. */
 enum cht_rc cht_io_remove_tree(struct cht_io *io, const char *path, struct cht_err *err);
 /* "a/b" into a caller's buffer; CHT_INVALID_ARGUMENT where it does not fit. */
 enum cht_rc cht_path_join(char *out, size_t cap, const char *a, const char *b, struct cht_err *err);

@@ -247,13 +247,7 @@ static enum cht_rc px_mkdir(struct cht_io *io, const char *path, struct cht_err 
 static enum cht_rc px_rmdir(struct cht_io *io, const char *path, struct cht_err *err)
 {
     (void)io;
-    struct stat st;
-    if (rmdir(path) == 0)
-        return CHT_OK;
-    /* px_list calls a link to a folder a folder: the link goes, the emptied folder stays where its owner put it */
-    if (errno == ENOTDIR && lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && unlink(path) == 0)
-        return CHT_OK;
-    return FAIL(err, "rmdir", path);
+    return rmdir(path) == 0 ? CHT_OK : FAIL(err, "rmdir", path);
 }
 
 static enum cht_rc px_sync_dir(struct cht_io *io, const char *path, struct cht_err *err)
@@ -267,8 +261,45 @@ static enum cht_rc px_sync_dir(struct cht_io *io, const char *path, struct cht_e
     return rc;
 }
 
+static enum cht_io_kind kind_of(mode_t mode)
+{
+    return S_ISREG(mode)   ? CHT_IO_FILE
+           : S_ISDIR(mode) ? CHT_IO_FOLDER
+           : S_ISLNK(mode) ? CHT_IO_LINK
+                           : CHT_IO_OTHER;
+}
+
+/* ENOTDIR: what should be the folder of it is a file, so nothing can be there. */
+static enum cht_rc px_stat(struct cht_io *io, const char *path, unsigned flags, struct cht_io_stat *out,
+                           struct cht_err *err)
+{
+    (void)io;
+    struct stat st;
+    memset(out, 0, sizeof *out); /* CHT_IO_NOTHING */
+    int rc = (flags & CHT_STAT_FOLLOW) != 0 ? stat(path, &st) : lstat(path, &st);
+    if (rc != 0 && errno == ENOENT && (flags & CHT_STAT_FOLLOW) != 0)
+        rc = lstat(path, &st); /* a link that leads to nothing is something */
+    if (rc != 0)
+        return errno == ENOENT || errno == ENOTDIR ? CHT_OK : FAIL(err, "stat", path);
+    *out = (struct cht_io_stat){kind_of(st.st_mode), (uint64_t)st.st_dev, (uint64_t)st.st_ino,
+                                (uint64_t)st.st_size};
+    return CHT_OK;
+}
+
+/* The kind of an entry whose file system does not say it; CHT_IO_NOTHING: it went meanwhile. */
+static enum cht_rc ask_kind(DIR *d, const char *path, const char *name, enum cht_io_kind *kind,
+                            struct cht_err *err)
+{
+    struct stat st;
+    *kind = CHT_IO_NOTHING;
+    if (fstatat(dirfd(d), name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? CHT_OK : FAIL(err, "stat an entry of", path);
+    *kind = kind_of(st.st_mode);
+    return CHT_OK;
+}
+
 static enum cht_rc px_list(struct cht_io *io, const char *path,
-                           void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx,
+                           void (*fn)(void *ctx, const char *name, enum cht_io_kind kind), void *ctx,
                            struct cht_err *err)
 {
     (void)io;
@@ -276,19 +307,25 @@ static enum cht_rc px_list(struct cht_io *io, const char *path,
     if (d == NULL)
         return FAIL(err, "open", path);
     struct dirent *e;
+    enum cht_rc rc = CHT_OK;
     errno = 0;
     while ((e = readdir(d)) != NULL) { /* NOLINT(concurrency-mt-unsafe): nobody else has d */
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
-        struct stat st;
-        bool is_dir = e->d_type == DT_DIR;
-        /* a shard may be moved to another disk, a link in its place */
-        if (e->d_type == DT_UNKNOWN || e->d_type == DT_LNK)
-            is_dir = fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
-        fn(ctx, e->d_name, is_dir);
+        enum cht_io_kind kind = e->d_type == DT_DIR   ? CHT_IO_FOLDER
+                                : e->d_type == DT_REG ? CHT_IO_FILE
+                                : e->d_type == DT_LNK ? CHT_IO_LINK
+                                                      : CHT_IO_OTHER;
+        if (e->d_type == DT_UNKNOWN)
+            rc = ask_kind(d, path, e->d_name, &kind, err);
+        if (rc != CHT_OK)
+            break;
+        if (kind != CHT_IO_NOTHING)
+            fn(ctx, e->d_name, kind);
         errno = 0;
     }
-    enum cht_rc rc = errno == 0 ? CHT_OK : FAIL(err, "read", path);
+    if (rc == CHT_OK && errno != 0)
+        rc = FAIL(err, "read", path);
     (void)closedir(d); /* opened for reading */
     return rc;
 }
@@ -315,6 +352,7 @@ struct cht_io *cht_io_posix(void)
         .rmdir = px_rmdir,
         .sync_dir = px_sync_dir,
         .list = px_list,
+        .stat = px_stat,
         .usage = px_usage,
     };
     static struct cht_io io = {&ops};

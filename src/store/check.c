@@ -232,10 +232,10 @@ struct check_names {
     size_t n;
 };
 
-static void note_name(void *ctx, const char *name, bool is_dir)
+static void note_name(void *ctx, const char *name, enum cht_io_kind kind)
 {
     struct check_names *l = ctx;
-    if (!is_dir || !cht_database_name_valid(name) || l->n == 1024)
+    if ((kind != CHT_IO_FOLDER && kind != CHT_IO_LINK) || !cht_database_name_valid(name) || l->n == 1024)
         return;
     for (size_t i = 0; i < l->n; i++) {
         if (strcmp(l->names[i], name) == 0)

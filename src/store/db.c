@@ -77,10 +77,13 @@ enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, cons
         return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME,
                         "'%.80s' is not a database name: [A-Za-z0-9][A-Za-z0-9_-]{0,63}", name);
     for (unsigned d = 0; d < ndirs; d++) {
+        enum cht_io_kind kind = CHT_IO_NOTHING;
         enum cht_rc rc = db_path(path, sizeof path, dirs[d], name, "manifest", err);
+        if (rc == CHT_OK)
+            rc = cht_io_kind(io, path, &kind, err);
         if (rc != CHT_OK)
             return rc;
-        if (!cht_io_exists(io, path))
+        if (kind == CHT_IO_NOTHING)
             continue;
         if (found)
             return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s has a manifest in %s and in %s", name,
@@ -101,10 +104,13 @@ enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs
     char what[32], probe[CHT_PATH_MAX];
     (void)snprintf(what, sizeof what, "shard-%03u/keys", i);
     for (unsigned d = 0; d < ndirs; d++) {
+        enum cht_io_kind kind = CHT_IO_NOTHING;
         enum cht_rc rc = db_path(probe, sizeof probe, dirs[d], name, what, err);
+        if (rc == CHT_OK)
+            rc = cht_io_kind(io, probe, &kind, err);
         if (rc != CHT_OK)
             return rc;
-        if (!cht_io_exists(io, probe))
+        if (kind == CHT_IO_NOTHING)
             continue;
         if (found)
             return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s: shard %u is in %s and in %s", name, i,
@@ -158,8 +164,11 @@ enum cht_rc cht_db_prepare(struct cht_env *env, const char *name, struct cht_err
         return rc;
     rc = CHT_OK;
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        enum cht_io_kind kind = CHT_IO_NOTHING;
         rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
-        if (rc == CHT_OK && cht_io_exists(env->io, path))
+        if (rc == CHT_OK)
+            rc = cht_io_kind(env->io, path, &kind, err);
+        if (rc == CHT_OK && kind != CHT_IO_NOTHING)
             rc = cht_io_remove_tree(env->io, path, err);
         if (rc == CHT_OK)
             rc = env->io->ops->mkdir(env->io, path, err);
@@ -202,12 +211,10 @@ enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards
 void cht_db_discard(struct cht_env *env, const char *name)
 {
     char path[CHT_PATH_MAX];
-    if (db_path(path, sizeof path, env->dirs[0], name, "manifest", NULL) == CHT_OK &&
-        cht_io_exists(env->io, path))
+    if (db_path(path, sizeof path, env->dirs[0], name, "manifest", NULL) == CHT_OK)
         (void)env->io->ops->unlink(env->io, path, NULL);
     for (size_t d = 0; d < env->ndirs; d++) {
-        if (db_path(path, sizeof path, env->dirs[d], name, NULL, NULL) == CHT_OK &&
-            cht_io_exists(env->io, path))
+        if (db_path(path, sizeof path, env->dirs[d], name, NULL, NULL) == CHT_OK)
             (void)cht_io_remove_tree(env->io, path, NULL);
     }
 }
@@ -226,8 +233,11 @@ enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *e
     if (rc == CHT_OK)
         rc = env->io->ops->sync_dir(env->io, path, err);
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        enum cht_io_kind kind = CHT_IO_NOTHING;
         rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
-        if (rc == CHT_OK && cht_io_exists(env->io, path))
+        if (rc == CHT_OK)
+            rc = cht_io_kind(env->io, path, &kind, err);
+        if (rc == CHT_OK && kind != CHT_IO_NOTHING)
             rc = cht_io_remove_tree(env->io, path, err);
     }
     return rc;

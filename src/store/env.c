@@ -206,10 +206,10 @@ struct name_list {
     bool failed;
 };
 
-static void add_name(void *ctx, const char *name, bool is_dir)
+static void add_name(void *ctx, const char *name, enum cht_io_kind kind)
 {
     struct name_list *l = ctx;
-    if (!is_dir || !cht_database_name_valid(name) || l->failed)
+    if ((kind != CHT_IO_FOLDER && kind != CHT_IO_LINK) || !cht_database_name_valid(name) || l->failed)
         return;
     for (size_t i = 0; i < l->n; i++) {
         if (strcmp(l->v[i], name) == 0)

@@ -83,10 +83,10 @@ struct listing {
 };
 
 /* Takes the files that are named as segments are; others are none of the log's business. */
-static void note_file(void *ctx, const char *name, bool is_dir)
+static void note_file(void *ctx, const char *name, enum cht_io_kind kind)
 {
     struct listing *l = ctx;
-    if (is_dir || l->rc != CHT_OK || strlen(name) != 20 || strcmp(name + 16, ".log") != 0)
+    if (kind == CHT_IO_FOLDER || l->rc != CHT_OK || strlen(name) != 20 || strcmp(name + 16, ".log") != 0)
         return;
     if (strspn(name, "0123456789abcdef") != 16)
         return;

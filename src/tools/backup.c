@@ -114,7 +114,10 @@ static enum cht_rc final_name(struct job *j, struct cht_err *err)
     (void)snprintf(name, sizeof name, "%s-%s.%03uZ.cheetah", j->database, when,
                    (unsigned)(info->created / 1000000 % 1000)); /* at most 64 characters and these */
     enum cht_rc rc = cht_path_join(j->path, sizeof j->path, j->dir, name, err);
-    if (rc == CHT_OK && cht_io_exists(cht_io_posix(), j->path))
+    enum cht_io_kind kind = CHT_IO_NOTHING;
+    if (rc == CHT_OK)
+        rc = cht_io_kind(cht_io_posix(), j->path, &kind, err);
+    if (rc == CHT_OK && kind != CHT_IO_NOTHING)
         return CHT_FAIL(err, CHT_IO, "%s: is there already", j->path);
     return rc;
 }

@@ -143,7 +143,11 @@ bool cht_tool_dirs(const char *data, struct cht_dirs *dirs)
 int cht_tool_need_dirs(const struct cht_dirs *dirs)
 {
     for (size_t i = 0; i < dirs->n; i++) {
-        if (!cht_io_exists(cht_io_posix(), dirs->v[i])) {
+        struct cht_err err = {0};
+        enum cht_io_kind kind;
+        if (cht_io_kind(cht_io_posix(), dirs->v[i], &kind, &err) != CHT_OK)
+            return cht_tool_failed(&err);
+        if (kind != CHT_IO_FOLDER) {
             (void)fprintf(stderr, "cheetah-db: %s: no such data directory\n", dirs->v[i]);
             return CHT_EXIT_FAILED;
         }

@@ -369,9 +369,12 @@ static enum cht_rc take_up(struct job *j, struct cht_err *err)
 static enum cht_rc begin(struct job *j, bool *done, struct cht_err *err)
 {
     bool to_stdout = strcmp(j->file, "-") == 0;
-    bool there = !to_stdout && cht_io_exists(cht_io_posix(), j->file);
-    enum cht_rc rc = CHT_OK;
+    enum cht_io_kind kind = CHT_IO_NOTHING;
+    enum cht_rc rc = to_stdout ? CHT_OK : cht_io_kind(cht_io_posix(), j->file, &kind, err);
+    bool there = kind != CHT_IO_NOTHING;
     *done = false;
+    if (rc != CHT_OK)
+        return rc;
     if (there && !j->resume && !j->force)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
                         "%.120s is there: --resume goes on with it, --force writes over it", j->file);

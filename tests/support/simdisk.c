@@ -397,7 +397,7 @@ static enum cht_rc sm_sync_dir(struct cht_io *io, const char *path, struct cht_e
 }
 
 static enum cht_rc sm_list(struct cht_io *io, const char *path,
-                           void (*fn)(void *ctx, const char *name, bool is_dir), void *ctx,
+                           void (*fn)(void *ctx, const char *name, enum cht_io_kind kind), void *ctx,
                            struct cht_err *err)
 {
     struct simdisk *d = disk(io);
@@ -409,7 +409,27 @@ static enum cht_rc sm_list(struct cht_io *io, const char *path,
     for (size_t i = 0; rc == CHT_OK && i < d->names.n; i++) {
         const char *p = d->names.v[i].path;
         if (strncmp(p, path, n) == 0 && p[n] == '/' && strchr(p + n + 1, '/') == NULL)
-            fn(ctx, p + n + 1, d->names.v[i].inode < 0);
+            fn(ctx, p + n + 1, d->names.v[i].inode < 0 ? CHT_IO_FOLDER : CHT_IO_FILE);
+    }
+    pthread_mutex_unlock(&d->mu);
+    return rc;
+}
+
+static enum cht_rc sm_stat(struct cht_io *io, const char *path, unsigned flags, struct cht_io_stat *out,
+                           struct cht_err *err)
+{
+    struct simdisk *d = disk(io);
+    struct stat st = {0};
+    (void)flags; /* there are no links */
+    memset(out, 0, sizeof *out);
+    pthread_mutex_lock(&d->mu);
+    enum cht_rc rc = plain_fault(d, path, err);
+    const struct entry *e = rc == CHT_OK ? find(&d->names, path) : NULL;
+    if (e != NULL && e->inode >= 0) {
+        assert(fstat(d->fds[e->inode], &st) == 0);
+        *out = (struct cht_io_stat){CHT_IO_FILE, 1, (uint64_t)e->inode + 1, (uint64_t)st.st_size};
+    } else if (e != NULL) {
+        *out = (struct cht_io_stat){CHT_IO_FOLDER, 1, UINT64_MAX - (uint64_t)(e - d->names.v), 0};
     }
     pthread_mutex_unlock(&d->mu);
     return rc;
@@ -440,6 +460,7 @@ static const struct cht_io_ops ops = {
     .rmdir = sm_unlink,
     .sync_dir = sm_sync_dir,
     .list = sm_list,
+    .stat = sm_stat,
     .usage = sm_usage,
 };
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -28,6 +29,13 @@ static const char *in_dir(const char *name)
     char *p = path[next++ % 4];
     (void)snprintf(p, sizeof path[0], "%s/%s", dir, name); /* dir is short */
     return p;
+}
+
+static bool exists(const char *path)
+{
+    enum cht_io_kind kind = CHT_IO_NOTHING;
+    assert_int_equal(cht_io_kind(cht_io_posix(), path, &kind, NULL), CHT_OK);
+    return kind != CHT_IO_NOTHING;
 }
 
 static struct cht_file *must_open(const char *name, unsigned flags)
@@ -159,8 +167,8 @@ static void test_missing(void **state)
     assert_int_equal(io->ops->sync_dir(io, in_dir("missing"), &e), CHT_NO_FILE);
     assert_int_equal(cht_io_remove_tree(io, in_dir("missing"), &e), CHT_NO_FILE);
     assert_int_equal(cht_io_open(io, dir, CHT_OPEN_RDONLY, &f, &e), CHT_IO); /* a folder is not a file */
-    assert_false(cht_io_exists(io, in_dir("missing")));
-    assert_true(cht_io_exists(io, dir));
+    assert_false(exists(in_dir("missing")));
+    assert_true(exists(dir));
 }
 
 static void test_open_flags(void **state)
@@ -236,7 +244,7 @@ static void test_replace(void **state)
     assert_int_equal(cht_file_write(left, "something longer", 16, 0, &e), CHT_OK);
     cht_file_close(left);
     assert_int_equal(cht_io_replace(io, dir, "small", "second", 6, &e), CHT_OK);
-    assert_false(cht_io_exists(io, in_dir("small.new")));
+    assert_false(exists(in_dir("small.new")));
     struct cht_file *f = must_open("small", CHT_OPEN_RDONLY);
     assert_int_equal(io->ops->size(f, &size, &e), CHT_OK);
     assert_int_equal(size, 6);
@@ -333,16 +341,18 @@ static void test_map(void **state)
 }
 
 struct seen {
-    unsigned files, dirs, other;
+    unsigned files, dirs, links, other;
 };
 
-static void count_entry(void *ctx, const char *name, bool is_dir)
+static void count_entry(void *ctx, const char *name, enum cht_io_kind kind)
 {
     struct seen *s = ctx;
     if (strcmp(name, "f1") == 0 || strcmp(name, "f2") == 0)
-        s->files += !is_dir;
-    else if (strcmp(name, "d") == 0 || strcmp(name, "link") == 0)
-        s->dirs += is_dir;
+        s->files += kind == CHT_IO_FILE;
+    else if (strcmp(name, "d") == 0)
+        s->dirs += kind == CHT_IO_FOLDER;
+    else if (strcmp(name, "link") == 0)
+        s->links += kind == CHT_IO_LINK;
     else
         s->other++;
 }
@@ -364,16 +374,62 @@ static void test_folders(void **state)
     struct seen s = {0};
     assert_int_equal(io->ops->list(io, in_dir("tree"), count_entry, &s, &e), CHT_OK);
     assert_int_equal(s.files, 2);
-    assert_int_equal(s.dirs, 2);
+    assert_int_equal(s.dirs, 1);
+    assert_int_equal(s.links, 1);
     assert_int_equal(s.other, 0);
     assert_int_equal(io->ops->mkdir(io, in_dir("tree/f1"), &e), CHT_IO); /* a file is in the way */
     assert_int_equal(io->ops->rmdir(io, in_dir("tree"), &e), CHT_IO);    /* not empty */
     assert_int_equal(io->ops->rmdir(io, in_dir("tree/f1"), &e), CHT_IO); /* not a folder, and not a link */
     assert_int_equal(io->ops->sync_dir(io, in_dir("tree"), &e), CHT_OK);
     assert_int_equal(cht_io_remove_tree(io, in_dir("tree"), &e), CHT_OK);
-    assert_false(cht_io_exists(io, in_dir("tree")));
-    assert_false(cht_io_exists(io, in_dir("elsewhere/f4")));
-    assert_int_equal(io->ops->rmdir(io, in_dir("elsewhere"), &e), CHT_OK);
+    assert_false(exists(in_dir("tree")));
+    assert_true(exists(in_dir("elsewhere/f4"))); /* a link is never followed */
+    assert_int_equal(cht_io_remove_tree(io, in_dir("elsewhere"), &e), CHT_OK);
+}
+
+/* A question that cannot be answered is never "nothing". */
+static void test_stat(void **state)
+{
+    (void)state;
+    struct cht_io *io = cht_io_posix();
+    struct cht_err e = {0};
+    struct cht_io_stat a, b;
+    assert_int_equal(io->ops->mkdir(io, in_dir("st"), &e), CHT_OK);
+    cht_file_close(must_open("st/file", CHT_OPEN_CREATE));
+    assert_int_equal(symlink("file", in_dir("st/link")), 0);
+    assert_int_equal(symlink("nowhere", in_dir("st/dangling")), 0);
+    assert_int_equal(symlink("round", in_dir("st/round")), 0);
+    assert_int_equal(mkfifo(in_dir("st/pipe"), 0600), 0);
+    const struct {
+        const char *path;
+        unsigned flags;
+        enum cht_io_kind kind;
+    } t[] = {
+        {"st", 0, CHT_IO_FOLDER},
+        {"st/file", 0, CHT_IO_FILE},
+        {"st/link", 0, CHT_IO_LINK},
+        {"st/link", CHT_STAT_FOLLOW, CHT_IO_FILE},
+        {"st/dangling", 0, CHT_IO_LINK},
+        {"st/dangling", CHT_STAT_FOLLOW, CHT_IO_LINK},
+        {"st/pipe", 0, CHT_IO_OTHER},
+        {"st/none", 0, CHT_IO_NOTHING},
+        {"st/none/below", CHT_STAT_FOLLOW, CHT_IO_NOTHING},
+        {"st/file/below", 0, CHT_IO_NOTHING},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        assert_int_equal(io->ops->stat(io, in_dir(t[i].path), t[i].flags, &a, &e), CHT_OK);
+        assert_int_equal(a.kind, t[i].kind);
+    }
+    assert_int_equal(io->ops->stat(io, in_dir("st/link"), CHT_STAT_FOLLOW, &a, &e), CHT_OK);
+    assert_int_equal(io->ops->stat(io, in_dir("st/file"), 0, &b, &e), CHT_OK);
+    assert_true(a.device == b.device && a.inode == b.inode);
+    assert_int_equal(io->ops->stat(io, in_dir("st/round"), CHT_STAT_FOLLOW, &a, &e), CHT_IO); /* ELOOP */
+    assert_non_null(strstr(e.msg, "st/round"));
+    char longer[300];
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = 0;
+    assert_int_equal(io->ops->stat(io, longer, 0, &a, &e), CHT_IO); /* ENAMETOOLONG */
+    assert_int_equal(cht_io_remove_tree(io, in_dir("st"), &e), CHT_OK);
 }
 
 static void test_path_join(void **state)
@@ -532,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_allocate_punch),
         cmocka_unit_test(test_map),
         cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_stat),
         cmocka_unit_test(test_path_join),
         cmocka_unit_test(test_system),
         cmocka_unit_test(test_rwlock),
