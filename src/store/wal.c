@@ -22,6 +22,10 @@
  * folder, C4 delete the old newest one, sync the folder. At each point a segment is there that starts at or before the
  * first record that is needed (none is).
  *
+ * A log costs what it holds: its first segment after opening is small, each next one twice as long as the one before, up to
+ * log_segment_bytes. Only segments of that full length are kept as spare ones and reused, so a log that is written to for
+ * long is as it would be had all of them been long from the start.
+ *
  * Locking: sync_mu -> mu. append takes mu for moments only (cht_wal_count); trim deletes files without it.
  * Limitations: the record before a crash has no later record that proves it was synced; if it is damaged afterwards and no
  * checkpoint knows of it, it looks like a torn end. The space behind pos is lost when a record does not fit.
@@ -39,6 +43,7 @@
 #define STAGE_BYTES (1u << 20)
 #define LARGE_PART (64u << 10) /* from here on a write of its own costs less than copying */
 #define SEGMENT_MIN 8192u /* longer than a page: a log of at most a page is one that was closed cleanly */
+#define SEGMENT_FIRST (UINT64_C(64) << 10) /* the first one of a log that is opened */
 #define PAYLOAD_MAX (UINT64_C(1) << 40)
 
 /* What counts as live from now on: the bytes from the first mark behind the trimmed records on; without such a mark there
@@ -106,10 +111,17 @@ static enum cht_rc poison(struct cht_wal *w, bool locked, const struct cht_err *
 
 /* ---- a new segment ------------------------------------------------------------------------------------------- */
 
+/* How long the next segment is to be. w->size: that of the one that is written to, 0 before the first reserve. */
+static uint64_t next_size(const struct cht_wal *w)
+{
+    uint64_t size = w->size < SEGMENT_FIRST / 2 ? SEGMENT_FIRST : w->size * 2;
+    return size < w->segment_bytes ? size : w->segment_bytes;
+}
+
 /* S2 to S5; sync_mu and mu held. */
 static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_err *err)
 {
-    struct cht_wal_seg seg = {.number = w->next_number, .size = w->segment_bytes, .state = CHT_WAL_VALID};
+    struct cht_wal_seg seg = {.number = w->next_number, .size = next_size(w), .state = CHT_WAL_VALID};
     struct cht_file *f;
     bool sealed;
     enum cht_rc rc = cht_wal_grow_list(w, err);
@@ -265,9 +277,7 @@ enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out,
         return rc;
     }
     w->dir = cht_strdup(cfg->dir);
-    if (!w->read_only)
-        w->stage = cht_aligned_alloc(4096, STAGE_BYTES);
-    if (w->dir == NULL || (w->stage == NULL && !w->read_only))
+    if (w->dir == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", cfg->dir);
     if (rc == CHT_OK)
         rc = cht_wal_load_list(w, err);
@@ -292,6 +302,8 @@ enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
         return rc;
     if (w->file != NULL && cht_wal_room(n) <= w->size - w->pos)
         return CHT_OK;
+    if (w->stage == NULL && (w->stage = cht_aligned_alloc(4096, STAGE_BYTES)) == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", w->dir);
     rc = cht_wal_sync(w, err); /* S1 */
     if (rc != CHT_OK)
         return rc;

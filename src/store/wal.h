@@ -8,7 +8,7 @@
  *   8 len u64 (payload bytes)  16 seq u64  24 synced u64 (the log was on disk up to this seq when this was written)
  *   32 payload, zero-padded to 8
  * A record is valid when: W1 its len fits the segment, W2 its crc matches with the segment's salt, W3 its seq is
- * the one expected. A segment is as long as log_segment_bytes or as its one oversized record needs.
+ * the one expected. A segment is at most as long as log_segment_bytes, or as its one oversized record needs.
  * Space is allocated before it is written; a segment whose records every shard has checkpointed is reused in place
  * under a new number and salt, so an old record never passes for a new one. A segment is synced before the next one
  * gets its header, and the next one's first_seq says where it ends.

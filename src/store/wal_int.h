@@ -42,7 +42,7 @@ struct cht_wal {
     bool replayed;
     uint64_t pos, size; /* of file: where the next record goes, where it ends */
     uint32_t seed;      /* of file's records */
-    uint8_t *stage;     /* owned */
+    uint8_t *stage;     /* owned; NULL until the first reserve */
 
     struct cht_mutex sync_mu; /* held during a sync of file and while the writer replaces it; before mu */
     struct cht_file *file;    /* owned; guarded by sync_mu; NULL until the first reserve */
