@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-#define GROW_MIN 16u                      /* pages */
+#define GROW_MIN 2u                       /* pages: a small database has 40 of these files */
 #define GROW_MAX ((64u << 20) / CHT_PAGE) /* largest step by which a file grows ahead of need */
 
 static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const uint8_t *src,
