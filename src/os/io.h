@@ -19,6 +19,9 @@ struct cht_file; /* implementations embed this as their first member */
 #define CHT_OPEN_EXCL 2u   /* with CREATE: fail if it is there */
 #define CHT_OPEN_RDONLY 4u
 #define CHT_OPEN_LOCK 8u /* take an exclusive advisory lock; CHT_LOCKED if another process holds it */
+/* The descriptor is closed while it is not used and opened again by its path (os/fdcache.h), so that any call on the file may fail as
+ * an open does. For files that stay mapped and are not renamed while they are open. */
+#define CHT_OPEN_REST 16u
 
 /* What is at a path. A question that cannot be answered (no permission, an I/O error) is a failure and never
  * CHT_IO_NOTHING, so that nobody takes it for "it is not there". */

@@ -3,6 +3,7 @@
 #include "os/io.h"
 
 #include "base/alloc.h"
+#include "os/fdcache.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,11 +17,11 @@
 
 struct posix_file {
     struct cht_file base; /* first */
-    int fd;
-    char *path; /* owned */
+    int fd;               /* -1: it rests */
+    struct cht_fd rest;   /* with CHT_OPEN_REST */
+    bool rests;           /* set at open */
+    char *path;           /* owned */
 };
-
-static int fd_of(const struct cht_file *f) { return ((const struct posix_file *)f)->fd; }
 
 static enum cht_rc fail_at(struct cht_err *err, const char *what, const char *path, int line)
 {
@@ -40,9 +41,34 @@ static enum cht_rc fail_at(struct cht_err *err, const char *what, const char *pa
 }
 #define FAIL(err, what, path) fail_at((err), (what), (path), __LINE__)
 
+/* The descriptor for one call; the caller gives it back. */
+static enum cht_rc take(struct cht_file *f, int *fd, struct cht_err *err)
+{
+    struct posix_file *pf = (struct posix_file *)f;
+    *fd = pf->rests ? cht_fd_take(&pf->rest, pf->path) : pf->fd;
+    return *fd >= 0 ? CHT_OK : FAIL(err, "open again", f->path);
+}
+
+static void give(struct cht_file *f)
+{
+    struct posix_file *pf = (struct posix_file *)f;
+    if (pf->rests)
+        cht_fd_give(&pf->rest);
+}
+
+/* The end of a call that has said 0 or -1. */
+static enum cht_rc end_call(struct cht_file *f, int rc, const char *what, struct cht_err *err)
+{
+    enum cht_rc code = rc == 0 ? CHT_OK : FAIL(err, what, f->path);
+    give(f);
+    return code;
+}
+
 static void px_close(struct cht_file *f)
 {
     struct posix_file *pf = (struct posix_file *)f;
+    if (pf->rests)
+        cht_fd_fini(&pf->rest);
     if (pf->fd >= 0)
         (void)close(pf->fd); /* what mattered was synced before, and there its failure was told */
     cht_free(pf->path);
@@ -81,6 +107,11 @@ static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, 
         px_close(&f->base);
         return rc;
     }
+    if (flags & CHT_OPEN_REST) {
+        f->rests = true;
+        cht_fd_init(&f->rest, f->fd, oflags & ~(O_CREAT | O_EXCL), st.st_dev, st.st_ino);
+        f->fd = -1;
+    }
     *out = &f->base;
     return CHT_OK;
 }
@@ -89,76 +120,92 @@ static enum cht_rc px_pread(struct cht_file *f, void *buf, size_t n, uint64_t of
                             struct cht_err *err)
 {
     ssize_t got;
+    int fd;
+    enum cht_rc rc = take(f, &fd, err);
+    if (rc != CHT_OK)
+        return rc;
     do
-        got = pread(fd_of(f), buf, n, (off_t)off);
+        got = pread(fd, buf, n, (off_t)off);
     while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return FAIL(err, "read", f->path);
-    *n_done = (size_t)got;
-    return CHT_OK;
+    if (got >= 0)
+        *n_done = (size_t)got;
+    return end_call(f, got < 0 ? -1 : 0, "read", err);
 }
 
 static enum cht_rc px_pwrite(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done,
                              struct cht_err *err)
 {
     ssize_t put;
+    int fd;
+    enum cht_rc rc = take(f, &fd, err);
+    if (rc != CHT_OK)
+        return rc;
     do
-        put = pwrite(fd_of(f), buf, n, (off_t)off);
+        put = pwrite(fd, buf, n, (off_t)off);
     while (put < 0 && errno == EINTR);
-    if (put < 0)
-        return FAIL(err, "write", f->path);
-    *n_done = (size_t)put;
-    return CHT_OK;
+    if (put >= 0)
+        *n_done = (size_t)put;
+    return end_call(f, put < 0 ? -1 : 0, "write", err);
 }
 
 static enum cht_rc px_sync(struct cht_file *f, struct cht_err *err)
 {
-    return fdatasync(fd_of(f)) == 0 ? CHT_OK : FAIL(err, "fdatasync", f->path);
+    int fd;
+    enum cht_rc rc = take(f, &fd, err);
+    return rc == CHT_OK ? end_call(f, fdatasync(fd), "fdatasync", err) : rc;
+}
+
+static enum cht_rc file_stat(struct cht_file *f, struct stat *st, struct cht_err *err)
+{
+    int fd;
+    enum cht_rc rc = take(f, &fd, err);
+    return rc == CHT_OK ? end_call(f, fstat(fd, st), "stat", err) : rc;
 }
 
 static enum cht_rc px_size(struct cht_file *f, uint64_t *size, struct cht_err *err)
 {
-    struct stat st;
-    if (fstat(fd_of(f), &st) != 0)
-        return FAIL(err, "stat", f->path);
-    *size = (uint64_t)st.st_size;
-    return CHT_OK;
+    struct stat st = {0};
+    enum cht_rc rc = file_stat(f, &st, err);
+    if (rc == CHT_OK)
+        *size = (uint64_t)st.st_size;
+    return rc;
 }
 
 static enum cht_rc px_usage(struct cht_file *f, uint64_t *bytes, struct cht_err *err)
 {
-    struct stat st;
-    if (fstat(fd_of(f), &st) != 0)
-        return FAIL(err, "stat", f->path);
-    *bytes = (uint64_t)st.st_blocks * 512;
-    return CHT_OK;
+    struct stat st = {0};
+    enum cht_rc rc = file_stat(f, &st, err);
+    if (rc == CHT_OK)
+        *bytes = (uint64_t)st.st_blocks * 512;
+    return rc;
 }
 
 static enum cht_rc px_truncate(struct cht_file *f, uint64_t size, struct cht_err *err)
 {
-    int rc;
+    int rc, fd;
+    enum cht_rc known = take(f, &fd, err);
+    if (known != CHT_OK)
+        return known;
     do
-        rc = ftruncate(fd_of(f), (off_t)size);
+        rc = ftruncate(fd, (off_t)size);
     while (rc != 0 && errno == EINTR);
-    return rc == 0 ? CHT_OK : FAIL(err, "truncate", f->path);
+    return end_call(f, rc, "truncate", err);
 }
 
 static enum cht_rc px_allocate(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
 {
-    int rc;
+    int rc, fd;
+    enum cht_rc known = take(f, &fd, err);
+    if (known != CHT_OK)
+        return known;
     do
-        rc = fallocate(fd_of(f), 0, (off_t)off, (off_t)len);
+        rc = fallocate(fd, 0, (off_t)off, (off_t)len);
     while (rc != 0 && errno == EINTR);
-    if (rc == 0)
-        return CHT_OK;
-    if (errno != EOPNOTSUPP)
-        return FAIL(err, "allocate", f->path);
-    rc = posix_fallocate(fd_of(f), (off_t)off,
-                         (off_t)len); /* by writing, where the file system has no call for it */
-    if (rc == 0)
-        return CHT_OK;
-    errno = rc;
-    return FAIL(err, "allocate", f->path);
+    if (rc != 0 && errno == EOPNOTSUPP) { /* by writing, where the file system has no call for it */
+        errno = posix_fallocate(fd, (off_t)off, (off_t)len);
+        rc = errno == 0 ? 0 : -1;
+    }
+    return end_call(f, rc, "allocate", err);
 }
 
 static enum cht_rc write_zeros(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
@@ -177,16 +224,18 @@ static enum cht_rc write_zeros(struct cht_file *f, uint64_t off, uint64_t len, s
 
 static enum cht_rc px_punch(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
 {
-    int rc;
+    int rc, fd;
+    enum cht_rc known = take(f, &fd, err);
+    if (known != CHT_OK)
+        return known;
     do
-        rc = fallocate(fd_of(f), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+        rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
     while (rc != 0 && errno == EINTR);
-    if (rc == 0)
-        return CHT_OK;
+    if (rc == 0 || errno != EOPNOTSUPP)
+        return end_call(f, rc, "punch", err);
+    give(f);
     uint64_t size = 0;
-    if (errno != EOPNOTSUPP)
-        return FAIL(err, "punch", f->path);
-    enum cht_rc known = px_size(f, &size, err);
+    known = px_size(f, &size, err);
     if (known != CHT_OK)
         return known;
     len = off >= size ? 0 : len < size - off ? len : size - off; /* the file must not grow */
@@ -195,11 +244,14 @@ static enum cht_rc px_punch(struct cht_file *f, uint64_t off, uint64_t len, stru
 
 static enum cht_rc px_map(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err)
 {
-    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd_of(f), 0);
-    if (p == MAP_FAILED)
-        return FAIL(err, "map", f->path);
-    *out = p;
-    return CHT_OK;
+    int fd;
+    enum cht_rc rc = take(f, &fd, err);
+    if (rc != CHT_OK)
+        return rc;
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (p != MAP_FAILED)
+        *out = p;
+    return end_call(f, p == MAP_FAILED ? -1 : 0, "map", err);
 }
 
 static enum cht_rc px_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,

@@ -54,7 +54,7 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
     pf->kind = kind;
     pf->read_only = read_only;
     uint64_t size = 0;
-    enum cht_rc rc = cht_io_open(io, path, read_only ? CHT_OPEN_RDONLY : 0, &pf->file, err);
+    enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_REST | (read_only ? CHT_OPEN_RDONLY : 0), &pf->file, err);
     if (rc == CHT_OK)
         rc = io->ops->size(pf->file, &size, err);
     if (rc == CHT_OK && size < CHT_PAGE)
