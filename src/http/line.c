@@ -1,7 +1,7 @@
 /* line: see line.h. */
 #include "http/line.h"
 
-#include "http/out.h"
+#include "service/out.h"
 
 /* Appends a literal. */
 #define PUT(p, s) (memcpy((p), (s), sizeof(s) - 1), (p) + sizeof(s) - 1)

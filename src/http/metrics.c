@@ -1,7 +1,7 @@
 /* metrics: see metrics.h. */
 #include "http/metrics.h"
 
-#include "http/scrub.h"
+#include "service/scrub.h"
 #include "http/server.h"
 
 #include "base/alloc.h"
@@ -67,9 +67,8 @@ static void head(struct out *o, const char *name, const char *type, const char *
     out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\n", name, help, name, type);
 }
 
-static const char *method_name(unsigned route)
+static const char *method_name(const struct route *t)
 {
-    const struct route *t = router_route(route);
     if (t == NULL)
         return "OTHER";
     return t->method == METHOD_GET    ? "GET"
@@ -79,34 +78,34 @@ static const char *method_name(unsigned route)
 }
 
 /* {route=,method=,status= without the closing brace */
-static void labels(struct out *o, unsigned route, unsigned status)
+static void labels(const struct server *s, struct out *o, unsigned route, unsigned status)
 {
-    const struct route *t = router_route(route);
-    out_format(o, "{route=\"%s\",method=\"%s\",status=\"%d\"", t != NULL ? t->label : "none",
-               method_name(route), statuses[status]);
+    const struct route *t = route < s->routes->n ? &s->routes->v[route] : NULL;
+    out_format(o, "{route=\"%s\",method=\"%s\",status=\"%d\"", t != NULL ? t->label : "none", method_name(t),
+               statuses[status]);
 }
 
 static void print_requests(const struct server *s, struct out *o)
 {
     head(o, "http_requests_total", "counter", "Requests answered.");
-    for (unsigned r = 0; r <= router_count(); r++) {
+    for (unsigned r = 0; r <= s->routes->n; r++) {
         for (unsigned i = 0; i < METRIC_STATUSES; i++) {
             struct sums t = sum_cell(s, r, i);
             if (t.count == 0)
                 continue;
             out_text(o, "cheetah_http_requests_total");
-            labels(o, r, i);
+            labels(s, o, r, i);
             out_format(o, "} %" PRIu64 "\n", t.count);
         }
     }
     head(o, "http_response_bytes_total", "counter", "Bytes of answers' bodies.");
-    for (unsigned r = 0; r <= router_count(); r++) {
+    for (unsigned r = 0; r <= s->routes->n; r++) {
         for (unsigned i = 0; i < METRIC_STATUSES; i++) {
             struct sums t = sum_cell(s, r, i);
             if (t.count == 0)
                 continue;
             out_text(o, "cheetah_http_response_bytes_total");
-            labels(o, r, i);
+            labels(s, o, r, i);
             out_format(o, "} %" PRIu64 "\n", t.bytes);
         }
     }
@@ -115,23 +114,23 @@ static void print_requests(const struct server *s, struct out *o)
 static void print_seconds(const struct server *s, struct out *o)
 {
     head(o, "http_request_seconds", "histogram", "From the request line to the end of the answer.");
-    for (unsigned r = 0; r <= router_count(); r++) {
+    for (unsigned r = 0; r <= s->routes->n; r++) {
         for (unsigned i = 0; i < METRIC_STATUSES; i++) {
             struct sums t = sum_cell(s, r, i);
             uint64_t below = 0;
             for (unsigned b = 0; b < METRIC_BUCKETS && t.count > 0; b++) {
                 below += t.bucket[b];
                 out_text(o, "cheetah_http_request_seconds_bucket");
-                labels(o, r, i);
+                labels(s, o, r, i);
                 out_format(o, ",le=\"%s\"} %" PRIu64 "\n", bound_names[b], below);
             }
             if (t.count == 0)
                 continue;
             out_text(o, "cheetah_http_request_seconds_sum");
-            labels(o, r, i);
+            labels(s, o, r, i);
             out_format(o, "} %.9f\n", (double)t.nanos / 1e9);
             out_text(o, "cheetah_http_request_seconds_count");
-            labels(o, r, i);
+            labels(s, o, r, i);
             out_format(o, "} %" PRIu64 "\n", below);
         }
     }

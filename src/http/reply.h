@@ -19,5 +19,3 @@ void reply_header(struct request *r, const char *name, const char *fmt, ...)
 /* {"type":...} without a line break, appended to o. */
 void problem_text(struct out *o, enum cht_rc rc, const char *detail);
 const char *status_title(int status);
-/* Hands the answer to libmicrohttpd. */
-enum MHD_Result reply_send(struct request *r);

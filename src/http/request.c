@@ -1,9 +1,8 @@
 /* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
-#include "http/batch.h"
-#include "http/lm.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/wake.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -85,9 +84,11 @@ void request_recycle(struct request *r)
     }
     prepared_give(&w->prepared, r->prepared);
     r->prepared = NULL;
-    stream_free(r);
-    batch_free(r);
-    lm_call_free(r);
+    if (r->stream != NULL)
+        r->stream->free(r);
+    if (r->release != NULL)
+        r->release(r);
+    r->release = NULL;
     cht_free(r->tree);
     r->tree = NULL;
     reduce_answer_release(r->answer);

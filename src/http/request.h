@@ -12,9 +12,9 @@
  */
 #pragma once
 
-#include "http/access.h"
-#include "http/dbs.h"
-#include "http/out.h"
+#include "service/access.h"
+#include "service/dbs.h"
+#include "service/out.h"
 
 #include <microhttpd.h>
 #include <stdatomic.h>
@@ -83,8 +83,23 @@ struct route {
     bool any_params; /* others are ignored (service calls) */
     enum right right;
     enum body body;
-    unsigned index; /* set by the router */
+    /* A part of the body, as it arrives; false: give the connection up. NULL: it is collected. */
+    bool (*feed)(struct request *r, const char *data, size_t n);
+    /* The methods of this path, where they depend on what is behind it; NULL: the row's. */
+    unsigned (*methods)(const char *rest, size_t n);
 };
+
+/* All routes of a service, in the order in which they are tried. */
+struct routes {
+    const struct route *v;
+    unsigned n;
+};
+
+/* The place of a route in the table and in the metrics; NULL: the place behind the last. */
+static inline unsigned routes_index(const struct routes *all, const struct route *t)
+{
+    return t != NULL ? (unsigned)(t - all->v) : all->n;
+}
 
 enum phase { PHASE_NEW, PHASE_BODY, PHASE_AHEAD, PHASE_WAITING, PHASE_READY, PHASE_SENT };
 
@@ -151,6 +166,7 @@ struct request {
     const struct reduce_mode *mode;     /* of /reduce, static */
     struct reduce_params reduce;        /* of an aggregate */
     const struct reduce_answer *answer; /* owned */
+    void (*release)(struct request *r); /* frees what the handler keeps in batch, lm; NULL: nothing */
     _Atomic bool cancel;                /* the client has gone: a job may stop */
     struct lm_node *tree;               /* owned: of /contexts */
     struct lm_call *lm;                 /* owned: BODY_NGRAMS and what else the language model needs */

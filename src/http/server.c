@@ -1,6 +1,8 @@
 /* server: see server.h. The acceptor's thread, start and stop. */
 #include "http/server.h"
 
+#include "http/peers.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "lm/engine.h"
@@ -16,50 +18,6 @@
 #define OVER_LIMIT 512u /* connections beyond the limit that are told so; further ones are closed */
 #define JOB_THREADS 8u
 #define LONG_JOB_THREADS 4u
-
-/* ---- addresses ------------------------------------------------------------------------------------------------------ */
-
-static struct address **address_slot(struct server *s, const uint8_t key[16])
-{
-    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
-    for (int i = 0; i < 16; i++)
-        h = (h ^ key[i]) * UINT64_C(1099511628211);
-    struct address **at = &s->addresses[h % ADDRESS_SLOTS];
-    while (*at != NULL && memcmp((*at)->key, key, 16) != 0)
-        at = &(*at)->next;
-    return at;
-}
-
-bool server_count_address(struct server *s, struct conn *c)
-{
-    uint64_t max = s->conf->max_connections_per_address;
-    if (max == 0)
-        return true;
-    cht_mutex_lock(&s->addr_mu);
-    struct address **at = address_slot(s, c->peer.key);
-    if (*at == NULL) {
-        *at = cht_calloc(1, sizeof **at);
-        if (*at != NULL)
-            memcpy((*at)->key, c->peer.key, 16);
-    }
-    c->counted = *at != NULL;
-    bool ok = c->counted && ++(*at)->count <= max;
-    cht_mutex_unlock(&s->addr_mu);
-    return ok;
-}
-
-void server_uncount_address(struct server *s, struct conn *c)
-{
-    if (!c->counted)
-        return;
-    cht_mutex_lock(&s->addr_mu);
-    struct address **at = address_slot(s, c->peer.key), *a = *at;
-    if (a != NULL && --a->count == 0) {
-        *at = a->next;
-        cht_free(a);
-    }
-    cht_mutex_unlock(&s->addr_mu);
-}
 
 /* ---- the acceptor ----------------------------------------------------------------------------------------------------- */
 
@@ -96,7 +54,7 @@ static void accept_one(struct server *s, int fd, const struct cht_peer *peer)
     }
     c->fd = fd;
     c->peer = *peer;
-    c->refused = open >= s->conf->max_connections || !server_count_address(s, c);
+    c->refused = open >= s->conf->max_connections || !peers_count(s, c);
     atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
     worker_add(least_loaded(s), c);
 }
@@ -127,19 +85,6 @@ static void take_lingering(struct server *s, struct acceptor *a)
     }
     s->linger_n = 0;
     cht_mutex_unlock(&s->addr_mu);
-}
-
-void server_linger(struct server *s, int fd)
-{
-    cht_mutex_lock(&s->addr_mu);
-    bool room = s->linger_n < LINGER_SLOTS && !atomic_load_explicit(&s->stop, memory_order_relaxed);
-    if (room)
-        s->linger[s->linger_n++] = fd;
-    cht_mutex_unlock(&s->addr_mu);
-    if (room)
-        cht_bell_ring(s->acceptor_bell);
-    else
-        cht_net_close(fd);
 }
 
 /* Reads what refused clients still send, so that closing does not destroy the answer they have not read yet. */
@@ -248,12 +193,14 @@ static enum cht_rc start_workers(struct server *s, struct cht_err *err)
     return rc;
 }
 
-enum cht_rc server_start(const struct conf *c, struct log *log, struct server **out, struct cht_err *err)
+enum cht_rc server_start(const struct conf *c, const struct routes *routes, struct log *log,
+                         struct server **out, struct cht_err *err)
 {
     struct server *s = cht_calloc(1, sizeof *s);
     if (s == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the server");
     s->conf = c;
+    s->routes = routes;
     s->log = log;
     s->start_ns = cht_now_ns();
     s->listen_fd = s->acceptor_bell = -1;

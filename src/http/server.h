@@ -7,10 +7,10 @@
  */
 #pragma once
 
-#include "http/log.h"
 #include "http/metrics.h"
 #include "http/prepared.h"
 #include "http/request.h"
+#include "service/log.h"
 
 #include "base/rng.h"
 #include "conf/conf.h"
@@ -34,6 +34,7 @@ struct access_list {
 };
 
 struct server {
+    const struct routes *routes;     /* borrowed */
     const struct conf *conf;         /* borrowed */
     struct log *log;                 /* borrowed */
     struct cht_env *env;             /* set when the environment is open, before SERVER_READY */
@@ -130,8 +131,16 @@ struct worker {
     struct metrics metrics;
 };
 
+/* The body has begun, or the request is over: no acknowledgement is owed any more. */
+static inline void conn_no_ack(struct conn *c)
+{
+    c->w->acks -= c->want_ack;
+    c->want_ack = false;
+}
+
 /* Starts workers, then listens; state is SERVER_STARTING until the caller sets env and dbs and calls server_ready. */
-enum cht_rc server_start(const struct conf *c, struct log *log, struct server **out, struct cht_err *err);
+enum cht_rc server_start(const struct conf *c, const struct routes *routes, struct log *log,
+                         struct server **out, struct cht_err *err);
 void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs);
 /* Stops accepting, ends streams, waits for what is under way (at most wait_ns), joins the threads and frees everything but
  * env and dbs. NULL is legal. */
@@ -142,22 +151,12 @@ enum cht_rc server_reload(struct server *s, struct cht_err *err);
 /* worker.c */
 enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, struct cht_err *err);
 void worker_add(struct worker *w, struct conn *c); /* any thread */
-/* Lets a suspended connection go on: libmicrohttpd notes it, the bell makes the worker look. Any thread. */
-void worker_resume(struct worker *w, struct MHD_Connection *mc);
-void worker_join(struct worker *w);  /* after srv->stop is set */
+void worker_join(struct worker *w);                /* after srv->stop is set */
 void worker_close(struct worker *w); /* after the job threads have ended: waits for commits, frees all */
-/* server.c: false where this address has too many already. */
-bool server_count_address(struct server *s, struct conn *c);
-void server_uncount_address(struct server *s, struct conn *c);
-/* The acceptor reads and drops what still comes in on this descriptor, which it owns from here. */
-void server_linger(struct server *s, int fd);
 
 /* router.c */
-const struct route *router_find(const char *path, size_t len, unsigned method, const char **rest,
-                                size_t *rest_len, unsigned *allowed);
-bool router_is_reduce(const char *path, size_t len);
-const struct route *router_route(unsigned index); /* NULL behind the last */
-unsigned router_count(void);
+const struct route *router_find(const struct routes *routes, const char *path, size_t len, unsigned method,
+                                const char **rest, size_t *rest_len, unsigned *allowed);
 
 /* request.c */
 struct request *request_new(struct worker *w);
@@ -169,7 +168,7 @@ void request_submit_commits(struct worker *w);
 void request_recycle(struct request *r);
 void request_free(struct request *r);
 
-/* calls.c: what libmicrohttpd is given */
+/* callbacks.c: what libmicrohttpd is given */
 void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc);
 enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
                              const char *version, const char *data, size_t *n, void **con);
@@ -177,6 +176,5 @@ void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_R
 void call_connection(void *cls, struct MHD_Connection *mc, void **context,
                      enum MHD_ConnectionNotificationCode what);
 size_t call_unescape(void *cls, struct MHD_Connection *mc, char *s);
-void call_no_ack(struct conn *c);
 /* Hands the access log on where it is long or old enough. */
 void call_flush_log(struct worker *w);

@@ -3,6 +3,7 @@
 
 #include "http/reply.h"
 #include "http/server.h"
+#include "http/wake.h"
 
 #include "base/alloc.h"
 #include "reduce/mode.h"
@@ -130,6 +131,7 @@ bool stream_new(struct request *r, enum more (*next)(struct stream *, const char
         return false;
     }
     s->r = r;
+    s->free = stream_free;
     s->next = next;
     r->stream = s;
     return true;

@@ -28,6 +28,7 @@ struct stream {
     struct request *r;
     /* The next text at *p, valid until the next call. LATER: `wake` will be called. Not called again after END. */
     enum more (*next)(struct stream *s, const char **p, size_t *n);
+    void (*free)(struct request *r);       /* stream_free */
     void (*free_source)(struct stream *s); /* NULL: nothing to free */
     /* Five times a second until it has ended, also before it begins; stop: nobody wants it any more. NULL: no need. */
     void (*tick)(struct stream *s, uint64_t now, bool stop);

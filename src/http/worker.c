@@ -3,22 +3,16 @@
  * Time-outs. Idle connections and clients that do not read are libmicrohttpd's (MHD_OPTION_CONNECTION_TIMEOUT). It counts
  * every byte that arrives as life, so a client that sends a header or a body by drops is ended here, by the tick.
  */
+#include "http/peers.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/wake.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "os/io.h"
 
 #define TICK_NS UINT64_C(200000000)
-
-/* Once for all that is to be looked at in one round. What is to be seen is written before; the worker silences the bell
- * before it looks. */
-static void ring(struct worker *w)
-{
-    if (atomic_exchange_explicit(&w->rung, 1, memory_order_seq_cst) == 0)
-        cht_bell_ring(w->bell);
-}
 
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
@@ -42,7 +36,7 @@ static void take_inbox(struct worker *w)
         if (w->incoming == NULL)
             continue;       /* it was closed, and told so */
         w->incoming = NULL; /* libmicrohttpd has closed the descriptor */
-        server_uncount_address(w->srv, c);
+        peers_uncount(w->srv, c);
         atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
         cht_free(c);
@@ -109,7 +103,7 @@ static void send_acks(struct worker *w)
         if (!c->want_ack)
             continue;
         cht_net_quickack(c->fd);
-        call_no_ack(c);
+        conn_no_ack(c);
     }
 }
 
@@ -230,13 +224,7 @@ void worker_add(struct worker *w, struct conn *c)
     w->inbox = c;
     atomic_store_explicit(&w->has_inbox, true, memory_order_release);
     cht_mutex_unlock(&w->mu);
-    ring(w);
-}
-
-void worker_resume(struct worker *w, struct MHD_Connection *mc)
-{
-    MHD_resume_connection(mc);
-    ring(w);
+    worker_ring(w);
 }
 
 void worker_join(struct worker *w)

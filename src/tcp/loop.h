@@ -3,7 +3,7 @@
 
 #include "conf/conf.h"
 #include "exec/pool.h"
-#include "http/log.h"
+#include "service/log.h"
 #include "os/net.h"
 #include "os/thread.h"
 #include "tcp/server.h"

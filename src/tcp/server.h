@@ -6,9 +6,9 @@
 #pragma once
 
 #include "conf/conf.h"
-#include "http/access.h"
-#include "http/dbs.h"
-#include "http/log.h"
+#include "service/access.h"
+#include "service/dbs.h"
+#include "service/log.h"
 
 struct tcp_server;
 

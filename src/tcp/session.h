@@ -13,9 +13,9 @@
  */
 #pragma once
 
-#include "http/access.h"
-#include "http/dbs.h"
-#include "http/out.h"
+#include "service/access.h"
+#include "service/dbs.h"
+#include "service/out.h"
 #include "tcp/command.h"
 
 #define SESSION_OUT_HIGH (1u << 20) /* answers that wait to be taken: no command is begun beyond */

@@ -1,7 +1,8 @@
 /* serve: `cheetah-db serve`: HTTP (src/http) and the line protocol (src/tcp) over the same databases. The order of a life: configuration -> log -> ports -> databases -> ready -> signal -> drain ->
  * connections end -> checkpoint -> exit.
  */
-#include "http/scrub.h"
+#include "service/scrub.h"
+#include "http/routes.h"
 #include "http/server.h"
 #include "tcp/server.h"
 #include "tools/tools.h"
@@ -229,7 +230,7 @@ static enum cht_rc start_line(struct service *v, struct cht_err *err)
 
 static enum cht_rc start_both(struct service *v, struct cht_err *err)
 {
-    enum cht_rc rc = server_start(&v->conf, v->log, &v->server, err);
+    enum cht_rc rc = server_start(&v->conf, &http_routes, v->log, &v->server, err);
     if (rc == CHT_OK)
         rc = start_line(v, err);
     if (rc == CHT_OK)

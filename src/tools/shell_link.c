@@ -1,7 +1,7 @@
 /* shell_link: see shell_link.h. */
 #include "tools/shell_link.h"
 
-#include "http/dbs.h"
+#include "service/dbs.h"
 #include "os/net.h"
 #include "os/sock.h"
 #include "os/thread.h"

@@ -3,7 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/b64.h"
-#include "http/out.h"
+#include "service/out.h"
 #include "reduce/mode.h"
 
 #include <string.h>

@@ -19,7 +19,8 @@
 
 #include "base/alloc.h"
 #include "conf/conf.h"
-#include "http/dbs.h"
+#include "service/dbs.h"
+#include "http/routes.h"
 #include "http/server.h"
 #include "support/simdisk.h"
 
@@ -58,7 +59,7 @@ static int setup(void **state)
                                   .io = simdisk_io(disk)};
     assert_int_equal(conf_read(&conf, 8, flags, no_environment, &err), CHT_OK);
     assert_int_equal(log_new(true, LOG_ERROR, &lg, &err), CHT_OK);
-    assert_int_equal(server_start(&conf, lg, &server, &err), CHT_OK);
+    assert_int_equal(server_start(&conf, &http_routes, lg, &server, &err), CHT_OK);
     assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
     assert_int_equal(dbs_new(env, &dbs, &err), CHT_OK);
     assert_int_equal(dbs_open(dbs, "default", true, 0, &d, &created, &err), CHT_OK);

@@ -13,7 +13,7 @@
 #include <jansson.h>
 
 #include "base/rng.h"
-#include "http/question.h"
+#include "http/calls/question.h"
 
 enum { TOKENS = 64, TEXT = 2048, K_MAX = 100000 };
 

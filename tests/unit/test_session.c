@@ -1,7 +1,7 @@
 /* test_session: the parser of the line protocol on every kind of bytes, and the interpreter while memory runs out. */
 #include "base/alloc.h"
 #include "base/rng.h"
-#include "http/dbs.h"
+#include "service/dbs.h"
 #include "tcp/session.h"
 
 #include <setjmp.h>

@@ -12,7 +12,7 @@
 #include "base/b64.h"
 #include "base/rng.h"
 #include "http/line.h"
-#include "http/out.h"
+#include "service/out.h"
 
 static void compare_digits(uint64_t v)
 {

@@ -1,6 +1,6 @@
 /* kv: values under integer keys. */
 #include "http/body.h"
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/line.h"
 #include "http/params.h"
 #include "http/reply.h"

@@ -1,5 +1,5 @@
 /* question: see question.h. */
-#include "http/question.h"
+#include "http/calls/question.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* service: health, readiness, version, metrics, the contract. */
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/reply.h"
 #include "http/server.h"
 

@@ -1,10 +1,10 @@
 /* lm: POST /ngrams and the stored procedure of smoothing. Questions are in ask.c. */
-#include "http/lm.h"
+#include "http/calls/lm.h"
 
 #include "http/body.h"
 #include "http/feed.h"
-#include "http/handlers.h"
-#include "http/lm_int.h"
+#include "http/calls/handlers.h"
+#include "http/calls/lm_int.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -30,7 +30,7 @@ struct lm_call {
     struct lm_ngrams_result result;
 };
 
-void lm_call_free(struct request *r)
+static void lm_call_free(struct request *r)
 {
     struct lm_call *c = r->lm;
     if (c == NULL)
@@ -123,6 +123,7 @@ static bool begin_call(struct request *r)
     if (!param_number(r, P_ORDER, 1, ORDER_MAX, 3, &order))
         return false;
     r->lm = cht_calloc(1, sizeof *r->lm);
+    r->release = lm_call_free;
     if (r->lm == NULL) {
         reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
         return false;

@@ -1,11 +1,10 @@
-/* calls: libmicrohttpd's calls into us: a request line, headers, a body, an answer that is through, a connection. The
+/* callbacks: libmicrohttpd's calls into us: a request line, headers, a body, an answer that is through, a connection. The
  * straight line from a request to its handler, on the worker's thread.
  */
-#include "http/batch.h"
-#include "http/handlers.h"
-#include "http/lm.h"
 #include "http/params.h"
+#include "http/peers.h"
 #include "http/reply.h"
+#include "http/send.h"
 #include "http/server.h"
 #include "http/stream.h"
 
@@ -205,9 +204,7 @@ static bool route_request(struct request *r)
     size_t path_len = query != NULL ? (size_t)(query - r->uri) : r->uri_len;
     unsigned allowed = 0;
     const char *rest;
-    r->route = router_find(r->uri, path_len, r->method, &rest, &r->rest_len, &allowed);
-    if (r->route == NULL && router_is_reduce(r->uri, path_len))
-        allowed = reduce_methods(r->uri + REDUCE_PATH_LEN, path_len - REDUCE_PATH_LEN);
+    r->route = router_find(r->w->srv->routes, r->uri, path_len, r->method, &rest, &r->rest_len, &allowed);
     if (r->route == NULL && allowed == 0) {
         reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
         return false;
@@ -332,7 +329,7 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
         r->early = r->close = true;
         if (r->conn != NULL)
             r->conn->linger = true;
-        return reply_send(r);
+        return send_answer(r);
     }
     return MHD_YES;
 }
@@ -364,25 +361,15 @@ static bool take_body(struct request *r, const char *data, size_t n)
         r->body_dropped += n;
         return r->body_dropped <= r->body_max + DRAIN_MAX;
     }
-    if (r->route->body == BODY_BATCH) {
+    if (r->route->feed != NULL) {
         r->body_dropped += n; /* counted, read at once */
-        return batch_feed(r, data, n);
-    }
-    if (r->route->body == BODY_NGRAMS) {
-        r->body_dropped += n;
-        return ngrams_feed(r, data, n);
+        return r->route->feed(r, data, n);
     }
     if (!body_append(r, data, n)) {
         reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
         return true;
     }
     return true;
-}
-
-void call_no_ack(struct conn *c)
-{
-    c->w->acks -= c->want_ack;
-    c->want_ack = false;
 }
 
 enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
@@ -401,7 +388,7 @@ enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *u
     }
     if (*n > 0) {
         if (r->conn != NULL)
-            call_no_ack(r->conn);
+            conn_no_ack(r->conn);
         bool ok = r->early || take_body(r, data, *n);
         *n = 0;
         return ok ? MHD_YES : MHD_NO;
@@ -420,7 +407,7 @@ enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *u
         else
             r->route->run(r);
     }
-    return atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY ? reply_send(r) : MHD_YES;
+    return atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY ? send_answer(r) : MHD_YES;
 }
 
 void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_RequestTerminationCode why)
@@ -444,7 +431,7 @@ void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_R
     if (r->status == 0)
         r->status = 499; /* it went away, or timed out, before it was answered */
     uint64_t ns = w->now - r->start_ns;
-    metrics_count(&w->metrics, r->route != NULL ? r->route->index : router_count(), r->status, ns, r->sent);
+    metrics_count(&w->metrics, routes_index(w->srv->routes, r->route), r->status, ns, r->sent);
     if (aborted)
         atomic_fetch_add_explicit(&w->metrics.aborted, 1, memory_order_relaxed);
     if (w->srv->conf->access_log && log_wants(w->srv->log, LOG_INFO))
@@ -475,11 +462,11 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
     if (c == NULL)
         return;
     *context = NULL;
-    call_no_ack(c);
+    conn_no_ack(c);
     if (c->linger && !c->killed) {
         int fd = cht_net_dup(c->fd);
         if (fd >= 0)
-            server_linger(w->srv, fd);
+            peers_linger(w->srv, fd);
     }
     if (c->prev != NULL)
         c->prev->next = c->next;
@@ -487,7 +474,7 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
         w->conns = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
-    server_uncount_address(w->srv, c);
+    peers_uncount(w->srv, c);
     atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
     cht_free(c);

@@ -1,7 +1,7 @@
 /* dbs: see dbs.h. open_mu serialises opening and dropping, which do file work; lock guards the list and is held for
  * moments only. Order: open_mu, lock.
  */
-#include "http/dbs.h"
+#include "service/dbs.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -5,4 +5,3 @@
 
 /* A part of the body of POST /ngrams, read as it arrives. May answer with an error; false never (as batch_feed). */
 bool ngrams_feed(struct request *r, const char *data, size_t n);
-void lm_call_free(struct request *r);

@@ -1,5 +1,5 @@
 /* access: see access.h. */
-#include "http/access.h"
+#include "service/access.h"
 
 #include "base/alloc.h"
 #include "cheetah/store.h"

@@ -1,5 +1,5 @@
 /* scrub: see scrub.h. */
-#include "http/scrub.h"
+#include "service/scrub.h"
 
 #include "base/alloc.h"
 #include "os/thread.h"

@@ -1,7 +1,7 @@
 /* databases: making, listing, describing, checkpointing and dropping them. All of it on job threads. */
-#include "http/backup.h"
+#include "http/calls/backup.h"
 #include "http/body.h"
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"

@@ -2,10 +2,10 @@
  * answered at once; the others run on a job thread.
  */
 #include "http/body.h"
-#include "http/handlers.h"
-#include "http/lm_int.h"
+#include "http/calls/handlers.h"
+#include "http/calls/lm_int.h"
 #include "http/params.h"
-#include "http/question.h"
+#include "http/calls/question.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"

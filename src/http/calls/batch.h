@@ -5,4 +5,3 @@
 
 /* A part of the body. False: give the connection up (out of memory). */
 bool batch_feed(struct request *r, const char *data, size_t n);
-void batch_free(struct request *r);

@@ -4,9 +4,9 @@
  * not move. A malformed line becomes an operation that is not given to the store; in an atomic batch its place is taken
  * by one that is certain to fail, so that whichever fails first is the one that is reported.
  */
-#include "http/batch.h"
+#include "http/calls/batch.h"
 
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/line.h"
 #include "http/params.h"
 #include "http/reply.h"
@@ -236,10 +236,14 @@ static bool parse_line(struct request *r, const char *p, size_t n)
     return !fatal;
 }
 
+static void batch_free(struct request *r);
+
 bool batch_feed(struct request *r, const char *data, size_t n)
 {
-    if (r->batch == NULL)
+    if (r->batch == NULL) {
         r->batch = cht_calloc(1, sizeof *r->batch);
+        r->release = batch_free;
+    }
     struct batch *b = r->batch;
     bool ok = b != NULL;
     while (ok && n > 0 && !b->too_many) {
@@ -262,7 +266,7 @@ bool batch_feed(struct request *r, const char *data, size_t n)
     return true;
 }
 
-void batch_free(struct request *r)
+static void batch_free(struct request *r)
 {
     struct batch *b = r->batch;
     if (b == NULL)

@@ -1,6 +1,6 @@
 /* aggregate: the aggregates of /reduce: taken from the cache on the spot, else computed on a job thread. */
 #include "http/feed.h"
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"

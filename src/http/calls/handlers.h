@@ -1,4 +1,4 @@
-/* handlers: what the routes run (router.c). Each takes a request whose parameters and body are in, and ends as request.h
+/* handlers: what the routes run (http/routes.c). Each takes a request whose parameters and body are in, and ends as request.h
  * says.
  */
 #pragma once
@@ -21,7 +21,6 @@ void reduce_get(struct request *r);
 void reduce_post(struct request *r);
 /* The methods of /reduce/ with this behind it: they depend on the mode. */
 unsigned reduce_methods(const char *rest, size_t n);
-#define REDUCE_PATH_LEN 8u
 void aggregate_get(struct request *r);  /* r->mode and r->op.name are set */
 void lm_smooth_post(struct request *r); /* r->rest is what follows smooth/ */
 

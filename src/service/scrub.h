@@ -3,8 +3,8 @@
  */
 #pragma once
 
-#include "http/dbs.h"
-#include "http/log.h"
+#include "service/dbs.h"
+#include "service/log.h"
 
 #include <stdatomic.h>
 

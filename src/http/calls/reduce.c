@@ -1,5 +1,5 @@
 /* reduce: /reduce/{mode}/{prefix}: payloads in order (streams), the queue, and the aggregates (reduce/aggregate.h). */
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/line.h"
 #include "http/params.h"
 #include "http/reply.h"

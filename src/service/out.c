@@ -1,5 +1,5 @@
 /* out: see out.h. */
-#include "http/out.h"
+#include "service/out.h"
 
 #include "base/alloc.h"
 #include "base/bytes.h"

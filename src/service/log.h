@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "http/out.h"
+#include "service/out.h"
 
 #include "cheetah/err.h"
 

@@ -1,5 +1,5 @@
 /* log: see log.h. */
-#include "http/log.h"
+#include "service/log.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"

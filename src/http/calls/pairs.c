@@ -1,6 +1,6 @@
 /* pairs: names that are mapped to keys: point calls, counts, scans, namespaces. */
 #include "http/body.h"
-#include "http/handlers.h"
+#include "http/calls/handlers.h"
 #include "http/line.h"
 #include "http/params.h"
 #include "http/reply.h"

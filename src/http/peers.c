@@ -1,0 +1,63 @@
+/* peers: see peers.h. */
+#include "http/peers.h"
+
+#include "base/alloc.h"
+
+#include <string.h>
+
+/* ---- addresses ------------------------------------------------------------------------------------------------------ */
+
+static struct address **address_slot(struct server *s, const uint8_t key[16])
+{
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (int i = 0; i < 16; i++)
+        h = (h ^ key[i]) * UINT64_C(1099511628211);
+    struct address **at = &s->addresses[h % ADDRESS_SLOTS];
+    while (*at != NULL && memcmp((*at)->key, key, 16) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+bool peers_count(struct server *s, struct conn *c)
+{
+    uint64_t max = s->conf->max_connections_per_address;
+    if (max == 0)
+        return true;
+    cht_mutex_lock(&s->addr_mu);
+    struct address **at = address_slot(s, c->peer.key);
+    if (*at == NULL) {
+        *at = cht_calloc(1, sizeof **at);
+        if (*at != NULL)
+            memcpy((*at)->key, c->peer.key, 16);
+    }
+    c->counted = *at != NULL;
+    bool ok = c->counted && ++(*at)->count <= max;
+    cht_mutex_unlock(&s->addr_mu);
+    return ok;
+}
+
+void peers_uncount(struct server *s, struct conn *c)
+{
+    if (!c->counted)
+        return;
+    cht_mutex_lock(&s->addr_mu);
+    struct address **at = address_slot(s, c->peer.key), *a = *at;
+    if (a != NULL && --a->count == 0) {
+        *at = a->next;
+        cht_free(a);
+    }
+    cht_mutex_unlock(&s->addr_mu);
+}
+
+void peers_linger(struct server *s, int fd)
+{
+    cht_mutex_lock(&s->addr_mu);
+    bool room = s->linger_n < LINGER_SLOTS && !atomic_load_explicit(&s->stop, memory_order_relaxed);
+    if (room)
+        s->linger[s->linger_n++] = fd;
+    cht_mutex_unlock(&s->addr_mu);
+    if (room)
+        cht_bell_ring(s->acceptor_bell);
+    else
+        cht_net_close(fd);
+}

@@ -1,0 +1,97 @@
+/* send: see send.h. */
+#include "http/send.h"
+
+#include "http/server.h"
+#include "http/stream.h"
+
+static const char *const media_types[] = {
+    [MEDIA_JSON] = "application/json",
+    [MEDIA_PROBLEM] = "application/problem+json",
+    [MEDIA_NDJSON] = "application/x-ndjson",
+    [MEDIA_OCTETS] = "application/octet-stream",
+    [MEDIA_BACKUP] = "application/octet-stream",
+    [MEDIA_TEXT] = "text/plain; charset=utf-8",
+    [MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
+    [MEDIA_YAML] = "application/yaml",
+    [MEDIA_NONE] = NULL,
+};
+
+static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
+                          "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";
+
+static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    (void)pos;
+    return stream_read(cls, buf, max);
+}
+
+static ssize_t read_nothing(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    (void)cls, (void)pos, (void)buf, (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/* HEAD on a stream. libmicrohttpd would send the last chunk of a chunked answer also here, where no body may follow, so
+ * the answer says nothing of the body's length, and the connection ends with it. */
+static struct MHD_Response *head_of_stream(void)
+{
+    struct MHD_Response *resp =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, read_nothing, NULL, NULL);
+    if (resp != NULL &&
+        MHD_set_response_options(resp, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END) != MHD_YES) {
+        MHD_destroy_response(resp);
+        return NULL;
+    }
+    return resp;
+}
+
+static struct MHD_Response *make_response(struct request *r)
+{
+    if (r->head && (r->media == MEDIA_NDJSON || r->media == MEDIA_BACKUP))
+        return head_of_stream();
+    if (r->stream != NULL)
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);
+    if (r->out.failed) {
+        r->status = 503;
+        r->media = MEDIA_PROBLEM;
+        return MHD_create_response_from_buffer(sizeof no_memory - 1, no_memory, MHD_RESPMEM_PERSISTENT);
+    }
+    /* out lives until the request is recycled, which is after the answer was sent. */
+    return MHD_create_response_from_buffer(r->out.n, r->out.p, MHD_RESPMEM_PERSISTENT);
+}
+
+/* A short answer without headers of its own goes out in an object that is there. */
+static bool send_prepared(struct request *r)
+{
+    if (r->media != MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->out.failed ||
+        r->out.n == 0 || r->out.n > PREPARED_BYTES || r->id_len != PREPARED_ID || r->prepared != NULL)
+        return false;
+    r->prepared = prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
+    if (r->prepared == NULL ||
+        MHD_queue_response(r->mc, (unsigned)r->status, r->prepared->response) != MHD_YES)
+        return false;
+    atomic_store_explicit(&r->phase, PHASE_SENT, memory_order_relaxed);
+    return true;
+}
+
+enum MHD_Result send_answer(struct request *r)
+{
+    if (send_prepared(r))
+        return MHD_YES;
+    struct MHD_Response *resp = make_response(r);
+    if (resp == NULL)
+        return MHD_NO;
+    bool ok = true;
+    if (media_types[r->media] != NULL)
+        ok = MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, media_types[r->media]) == MHD_YES;
+    ok = ok && MHD_add_response_header(resp, "X-Request-Id", r->id) == MHD_YES;
+    for (unsigned i = 0; i < r->headers && ok; i++)
+        ok = MHD_add_response_header(resp, r->header[i].name, r->header[i].value) == MHD_YES;
+    if (r->close)
+        ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
+    enum MHD_Result sent = ok ? MHD_queue_response(r->mc, (unsigned)r->status, resp) : MHD_NO;
+    MHD_destroy_response(resp);
+    if (sent == MHD_YES)
+        atomic_store_explicit(&r->phase, PHASE_SENT, memory_order_relaxed);
+    return sent;
+}

@@ -1,0 +1,18 @@
+/* wake: see wake.h. */
+#include "http/wake.h"
+
+#include "http/server.h"
+
+/* Once for all that is to be looked at in one round. What is to be seen is written before; the worker silences the bell
+ * before it looks. */
+void worker_ring(struct worker *w)
+{
+    if (atomic_exchange_explicit(&w->rung, 1, memory_order_seq_cst) == 0)
+        cht_bell_ring(w->bell);
+}
+
+void worker_resume(struct worker *w, struct MHD_Connection *mc)
+{
+    MHD_resume_connection(mc);
+    worker_ring(w);
+}

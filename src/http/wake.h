@@ -1,0 +1,9 @@
+/* wake: what other threads may do to a worker: ring its bell, and let a suspended connection go on. */
+#pragma once
+
+#include "http/request.h"
+
+/* The worker looks at its inbox and its lists. Any thread. */
+void worker_ring(struct worker *w);
+/* Lets a suspended connection go on: libmicrohttpd notes it, the bell makes the worker look. Any thread. */
+void worker_resume(struct worker *w, struct MHD_Connection *mc);
