@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/prefetch.h"
 #include "store/apply_int.h"
+#include "store/db.h"
 #include "store/values.h"
 
 #include <stdatomic.h>
@@ -21,7 +22,7 @@
 enum phase { PUTS, LINKS, PHASES };
 
 struct part { /* one thread's */
-    struct cht_task task;
+    struct cht_job job;
     struct cht_team *team;
     struct cht_apply apply; /* held and undoing are the committer's */
     size_t failed, first;   /* how many operations, and the first of them */
@@ -29,7 +30,7 @@ struct part { /* one thread's */
 };
 
 struct cht_team {
-    struct cht_pool *pool; /* owned: n - 1 threads */
+    struct cht_jobs *jobs; /* the crew's: n - 1 threads at a time */
     struct part *part;     /* owned: n; the first is the committer's */
     unsigned n, shards;
     /* the plan: list l = phase * shards + shard has order[start[l] .. start[l + 1]) */
@@ -186,9 +187,9 @@ static void run_part(struct part *p)
     }
 }
 
-static void part_task(struct cht_task *task)
+static void part_task(struct cht_job *job)
 {
-    struct part *p = (struct part *)task;
+    struct part *p = (struct part *)job;
     run_part(p);
     cht_mutex_lock(&p->team->mu);
     if (--p->team->running == 0)
@@ -206,7 +207,7 @@ static void run_phase(struct cht_team *t, enum phase phase, struct cht_apply *a)
     t->running = t->n - 1; /* they do not run yet */
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     for (unsigned i = 1; i < t->n; i++)
-        cht_pool_submit(t->pool, &t->part[i].task);
+        cht_jobs_submit(t->jobs, &t->part[i].job);
     run_part(&t->part[0]);
     cht_mutex_lock(&t->mu);
     while (t->running > 0)
@@ -257,7 +258,7 @@ static void end_parts(struct cht_team *t, struct cht_apply *a, struct cht_commit
 static void make_part(struct cht_team *t, struct part *p, const struct cht_apply *a)
 {
     p->team = t;
-    p->task.run = part_task;
+    p->job.run = part_task;
     p->apply = (struct cht_apply){.db = a->db,
                                   .held = a->held,
                                   .undoing = a->undoing,
@@ -272,13 +273,13 @@ static struct cht_team *make_team(struct cht_apply *a)
     struct cht_team *t = cht_calloc(1, sizeof *t);
     if (t == NULL)
         return NULL;
+    t->jobs = a->db->env->crew->parts;
     t->shards = a->db->nshards;
     t->n = a->threads < t->shards ? a->threads : t->shards;
     t->part = cht_calloc(t->n, sizeof *t->part);
     t->start = cht_calloc(PHASES * (size_t)t->shards + 2, sizeof *t->start);
     if (t->part == NULL || t->start == NULL || cht_mutex_init(&t->mu, &ignored) != CHT_OK ||
-        cht_cond_init(&t->done, &ignored) != CHT_OK ||
-        cht_pool_new(t->n - 1, "cht-apply", &t->pool, &ignored) != CHT_OK) {
+        cht_cond_init(&t->done, &ignored) != CHT_OK) {
         cht_team_free(t);
         return NULL;
     }
@@ -338,7 +339,6 @@ void cht_team_free(struct cht_team *t)
 {
     if (t == NULL)
         return;
-    cht_pool_free(t->pool);
     for (unsigned i = 0; t->part != NULL && i < t->n; i++)
         cht_logbuf_fini(&t->part[i].apply.log);
     cht_cond_fini(&t->done);

@@ -17,13 +17,16 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "store/apply.h"
+#include "store/crew.h"
 #include "store/pagefile_int.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #define GROUP_OPS 65536u
 #define GROUP_BYTES (64u << 20)
 #define SPARE_SEGMENTS 2u
+#define LEAD_TURNS 16u /* groups after which a thread looks whether another database waits for one */
 
 struct cht_committer {
     struct cht_local *db;
@@ -32,22 +35,21 @@ struct cht_committer {
     struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */
     struct cht_apply apply;     /* guarded by commit_mu */
 
+    struct cht_crew *crew; /* borrowed; set at open, then read-only */
+    struct cht_crew_member member;
+
     struct cht_mutex mu;
-    struct cht_cond work;            /* the thread's: leadership was handed over, or stop */
+    struct cht_cond rest;            /* nobody leads any more */
     struct cht_commit *head, **tail; /* guarded by mu */
-    bool leading;                    /* guarded by mu: someone takes groups */
-    bool handed;                     /* guarded by mu: leadership waits for the thread */
-    bool stop;                       /* guarded by mu */
+    bool leading;                    /* guarded by mu: someone takes groups, or lead_job is queued to do so */
+    struct cht_job lead_job;         /* of whoever leads */
 
-    struct cht_mutex check_mu; /* one checkpoint at a time */
-    struct cht_mutex wake_mu;  /* guards the next three */
-    struct cht_cond wake;      /* the checkpointer's */
-    struct cht_cond room;      /* a checkpoint ended */
-    bool wanted, check_stop;
-    uint64_t checks_done; /* guarded by wake_mu: bumped at the end of each attempt */
-
-    struct cht_thread thread, checkpointer;
-    bool thread_up, checkpointer_up;
+    struct cht_mutex check_mu;         /* one checkpoint at a time */
+    struct cht_mutex wake_mu;          /* guards the next four */
+    struct cht_cond room;              /* a checkpoint ended */
+    bool wanted, checking, check_stop; /* checking: check_job is queued or runs */
+    uint64_t checks_done;              /* bumped at the end of each attempt */
+    struct cht_job check_job;
 
     _Atomic uint64_t commits, operations, groups, syncs, sync_ns, checkpoints, checkpoint_ns, inserted;
 };
@@ -67,8 +69,9 @@ uint64_t cht_local_dirty(struct cht_local *db)
 }
 
 /* Only for the thread that holds commit_mu or the shard's lock. */
-static void count_dirty(struct cht_local *db)
+static void count_dirty(struct cht_committer *cm)
 {
+    struct cht_local *db = cm->db;
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
         uint64_t n = 0;
@@ -76,20 +79,41 @@ static void count_dirty(struct cht_local *db)
             n += sh->pf[k]->dirty_count;
         atomic_store_explicit(&sh->dirty_pages, n, memory_order_relaxed);
     }
+    cht_crew_tell(cm->crew, &cm->member, cht_local_dirty(db));
 }
 
-static bool over(struct cht_committer *cm, unsigned times)
+static bool log_over(struct cht_committer *cm, unsigned times)
 {
-    return cht_wal_live(cm->db->wal) > cm->cfg.log_limit * times ||
-           cht_local_dirty(cm->db) > cm->cfg.dirty_limit * times;
+    return cht_wal_live(cm->db->wal) > cm->cfg.log_limit * times;
+}
+
+/* No commit may go on before a checkpoint has made room. */
+static bool full(struct cht_committer *cm) { return log_over(cm, 2) || cht_crew_full(cm->crew, &cm->member); }
+
+static void want_locked(struct cht_committer *cm)
+{
+    cm->wanted = true;
+    if (!cm->checking && !cm->check_stop) {
+        cm->checking = true;
+        cht_jobs_submit(cm->crew->checks, &cm->check_job);
+    }
 }
 
 static void want_checkpoint(struct cht_committer *cm)
 {
     cht_mutex_lock(&cm->wake_mu);
-    cm->wanted = true;
-    cht_cond_signal(&cm->wake);
+    want_locked(cm);
     cht_mutex_unlock(&cm->wake_mu);
+}
+
+/* After a group: the log's limit is each database's own, that of changed memory is of all together. */
+static void check_limits(struct cht_committer *cm)
+{
+    if (cm->cfg.manual_checkpoint)
+        return;
+    if (log_over(cm, 1))
+        want_checkpoint(cm);
+    cht_crew_relieve(cm->crew);
 }
 
 static enum cht_rc stop_writing(struct cht_committer *cm, const struct cht_err *why, struct cht_err *err)
@@ -101,12 +125,11 @@ static enum cht_rc stop_writing(struct cht_committer *cm, const struct cht_err *
 /* G1: at most until the checkpoint that is asked for here has ended, successful or not. Called without commit_mu. */
 static void make_room(struct cht_committer *cm)
 {
-    if (cm->cfg.manual_checkpoint || !over(cm, 2))
+    if (cm->cfg.manual_checkpoint || !full(cm))
         return;
     cht_mutex_lock(&cm->wake_mu);
     uint64_t seen = cm->checks_done;
-    cm->wanted = true;
-    cht_cond_signal(&cm->wake);
+    want_locked(cm);
     while (cm->checks_done == seen && !cm->check_stop)
         cht_cond_wait(&cm->room, &cm->wake_mu);
     cht_mutex_unlock(&cm->wake_mu);
@@ -159,6 +182,8 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
         atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
     }
+    if (rc == CHT_OK && cm->cfg.durability == CHT_DURABLE_INTERVAL)
+        cht_crew_tick(cm->crew, &cm->member);
     return rc;
 }
 
@@ -200,7 +225,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
         return;
     }
     cht_apply_trim(a);
-    count_dirty(cm->db);
+    count_dirty(cm);
     atomic_fetch_add_explicit(&cm->commits, commits, memory_order_relaxed);
     atomic_fetch_add_explicit(&cm->operations, ops, memory_order_relaxed);
     atomic_fetch_add_explicit(&cm->groups, 1, memory_order_relaxed);
@@ -223,20 +248,20 @@ static bool lead_once(struct cht_committer *cm)
         c->next = NULL;
         c->done(c); /* c may be gone after this */
     }
-    if (any && !cm->cfg.manual_checkpoint && over(cm, 1))
-        want_checkpoint(cm);
+    if (any)
+        check_limits(cm);
     return any;
 }
 
-/* Gives the leadership up, or over to the thread where more has come in. */
+/* Gives the leadership up, or over to a thread if more has come in. */
 static void stop_leading(struct cht_committer *cm)
 {
     cht_mutex_lock(&cm->mu);
     if (cm->head != NULL) {
-        cm->handed = true;
-        cht_cond_signal(&cm->work);
+        cht_jobs_submit(cm->crew->commits, &cm->lead_job);
     } else {
         cm->leading = false;
+        cht_cond_broadcast(&cm->rest);
     }
     cht_mutex_unlock(&cm->mu);
 }
@@ -254,74 +279,72 @@ static bool enqueue(struct cht_committer *cm, struct cht_commit *c, bool may_lea
     cm->tail = &c->next;
     if (!cm->leading) {
         cm->leading = true;
-        if (may_lead) {
-            lead = true;
-        } else {
-            cm->handed = true;
-            cht_cond_signal(&cm->work);
-        }
+        lead = may_lead;
+        if (!may_lead)
+            cht_jobs_submit(cm->crew->commits, &cm->lead_job);
     }
     cht_mutex_unlock(&cm->mu);
     return lead;
 }
 
-static void *thread_main(void *arg)
+/* On a thread of the crew, with the leadership. */
+static void lead_run(struct cht_job *j)
 {
-    struct cht_committer *cm = arg;
-    cht_mutex_lock(&cm->mu);
-    for (;;) {
-        bool tick = false;
-        while (!cm->handed && !cm->stop && !tick) {
-            if (cm->cfg.durability == CHT_DURABLE_INTERVAL)
-                tick = !cht_cond_wait_ns(&cm->work, &cm->mu, (uint64_t)cm->cfg.interval_ms * 1000000);
-            else
-                cht_cond_wait(&cm->work, &cm->mu);
-        }
-        if (!cm->handed && cm->stop)
-            break;
-        bool lead = cm->handed;
-        cm->handed = false;
-        cht_mutex_unlock(&cm->mu);
-        while (lead && lead_once(cm))
-            ;
-        if (cm->cfg.durability == CHT_DURABLE_INTERVAL) {
-            struct cht_err err = {0}, told;
-            uint64_t start = cht_now_ns();
-            if (cht_wal_synced(cm->db->wal) < cht_wal_seq(cm->db->wal)) {
-                if (cht_wal_sync(cm->db->wal, &err) != CHT_OK)
-                    (void)stop_writing(cm, &err, &told);
-                atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
-                atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
-            }
-        }
-        if (lead)
-            stop_leading(cm);
-        cht_mutex_lock(&cm->mu);
+    struct cht_committer *cm =
+        (struct cht_committer *)(void *)((char *)j - offsetof(struct cht_committer, lead_job));
+    unsigned turns = 0, running, waiting = 0;
+    while (waiting == 0 && lead_once(cm)) {
+        if (++turns % LEAD_TURNS == 0)
+            cht_jobs_count(cm->crew->commits, &running, &waiting);
     }
-    cht_mutex_unlock(&cm->mu);
-    return NULL;
+    stop_leading(cm); /* cm may be gone after this */
 }
 
-static void *checkpointer_main(void *arg)
+static void check_run(struct cht_job *j)
 {
-    struct cht_committer *cm = arg;
+    struct cht_committer *cm =
+        (struct cht_committer *)(void *)((char *)j - offsetof(struct cht_committer, check_job));
     cht_mutex_lock(&cm->wake_mu);
-    for (;;) {
-        while (!cm->wanted && !cm->check_stop)
-            cht_cond_wait(&cm->wake, &cm->wake_mu);
-        if (cm->check_stop)
-            break;
-        cm->wanted = false;
-        cht_mutex_unlock(&cm->wake_mu);
-        struct cht_err err = {0};
+    bool run = !cm->check_stop;
+    cm->wanted = false;
+    cht_mutex_unlock(&cm->wake_mu);
+    struct cht_err err = {0};
+    if (run)
         (void)cht_committer_checkpoint(
             cm, &err); /* a failure shows in read_only; without memory it is tried again */
-        cht_mutex_lock(&cm->wake_mu);
-        cm->checks_done++;
-        cht_cond_broadcast(&cm->room);
+    cht_crew_checked(cm->crew, &cm->member);
+    if (run && err.code == CHT_OK)
+        cht_crew_relieve(cm->crew); /* the next one, if that was not enough */
+    cht_mutex_lock(&cm->wake_mu);
+    cm->checks_done++;
+    cm->checking = cm->wanted && !cm->check_stop;
+    if (cm->checking)
+        cht_jobs_submit(cm->crew->checks, &cm->check_job);
+    cht_cond_broadcast(&cm->room);
+    cht_mutex_unlock(&cm->wake_mu); /* cm may be gone after this */
+}
+
+static void relieve(struct cht_crew_member *m)
+{
+    want_checkpoint((struct cht_committer *)(void *)((char *)m - offsetof(struct cht_committer, member)));
+}
+
+static void sync_run(struct cht_job *j)
+{
+    struct cht_committer *cm =
+        (struct cht_committer *)(void *)((char *)j - offsetof(struct cht_committer, member.sync_job));
+    struct cht_err err = {0}, told;
+    uint64_t start = cht_now_ns();
+    enum cht_rc rc = CHT_OK;
+    if (cht_wal_synced(cm->db->wal) < cht_wal_seq(cm->db->wal)) {
+        rc = cht_wal_sync(cm->db->wal, &err);
+        if (rc != CHT_OK)
+            (void)stop_writing(cm, &err, &told);
+        atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
     }
-    cht_mutex_unlock(&cm->wake_mu);
-    return NULL;
+    cht_crew_synced(cm->crew, &cm->member,
+                    rc == CHT_OK && cht_wal_synced(cm->db->wal) < cht_wal_seq(cm->db->wal));
 }
 
 static void wake_waiter(struct cht_commit *c)
@@ -336,11 +359,11 @@ static void wake_waiter(struct cht_commit *c)
 static enum cht_rc init_locks(struct cht_committer *cm, struct cht_err *err)
 {
     struct cht_mutex *mutexes[] = {&cm->commit_mu, &cm->mu, &cm->check_mu, &cm->wake_mu};
-    struct cht_cond *conds[] = {&cm->work, &cm->wake, &cm->room};
+    struct cht_cond *conds[] = {&cm->rest, &cm->room};
     enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < 4 && rc == CHT_OK; i++)
         rc = cht_mutex_init(mutexes[i], err);
-    for (size_t i = 0; i < 3 && rc == CHT_OK; i++)
+    for (size_t i = 0; i < 2 && rc == CHT_OK; i++)
         rc = cht_cond_init(conds[i], err);
     return rc; /* initialised ones hold no resources on this system: nothing to undo */
 }
@@ -355,22 +378,22 @@ enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_conf
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the committer");
     cm->db = db;
     cm->cfg = *cfg;
+    cm->crew = cfg->crew;
     cm->tail = &cm->head;
+    cm->lead_job.run = lead_run;
+    cm->check_job.run = check_run;
+    cm->member.relieve = relieve;
+    cm->member.sync = sync_run;
+    cht_crew_join(cm->crew, &cm->member);
     enum cht_rc rc = init_locks(cm, err);
     if (rc == CHT_OK)
         rc = cht_apply_init(&cm->apply, db, cfg->max_value, cfg->threads, err);
-    if (rc == CHT_OK) {
-        rc = cht_thread_start(&cm->thread, "cht-commit", thread_main, cm, err);
-        cm->thread_up = rc == CHT_OK;
-    }
-    if (rc == CHT_OK) {
-        rc = cht_thread_start(&cm->checkpointer, "cht-checkpoint", checkpointer_main, cm, err);
-        cm->checkpointer_up = rc == CHT_OK;
-    }
     if (rc != CHT_OK) {
         cht_committer_free(cm);
         return rc;
     }
+    count_dirty(cm); /* what a recovery has redone */
+    check_limits(cm);
     *out = cm;
     return CHT_OK;
 }
@@ -379,28 +402,22 @@ void cht_committer_free(struct cht_committer *cm)
 {
     if (cm == NULL)
         return;
-    if (cm->thread_up) {
-        cht_mutex_lock(&cm->mu);
-        cm->stop = true;
-        cht_cond_signal(&cm->work);
-        cht_mutex_unlock(&cm->mu);
-        cht_thread_join(&cm->thread);
-    }
-    if (cm->checkpointer_up) {
-        cht_mutex_lock(&cm->wake_mu);
-        cm->check_stop = true;
-        cht_cond_signal(&cm->wake);
-        cht_cond_broadcast(&cm->room);
-        cht_mutex_unlock(&cm->wake_mu);
-        cht_thread_join(&cm->checkpointer);
-    }
+    cht_mutex_lock(&cm->mu);
+    while (cm->leading)
+        cht_cond_wait(&cm->rest, &cm->mu);
+    cht_mutex_unlock(&cm->mu);
+    cht_mutex_lock(&cm->wake_mu);
+    cm->check_stop = true;
+    while (cm->checking)
+        cht_cond_wait(&cm->room, &cm->wake_mu);
+    cht_mutex_unlock(&cm->wake_mu);
+    cht_crew_leave(cm->crew, &cm->member);
     cht_apply_fini(&cm->apply);
     cht_mutex_fini(&cm->commit_mu);
     cht_mutex_fini(&cm->mu);
     cht_mutex_fini(&cm->check_mu);
     cht_mutex_fini(&cm->wake_mu);
-    cht_cond_fini(&cm->work);
-    cht_cond_fini(&cm->wake);
+    cht_cond_fini(&cm->rest);
     cht_cond_fini(&cm->room);
     cht_free(cm);
 }
@@ -437,7 +454,7 @@ enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c)
 /* The whole of a commit by the caller, if nothing would make it wait: no sync, no other group, no checkpoint's freeze. */
 static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
 {
-    if (cm->cfg.durability == CHT_DURABLE_SYNC || over(cm, 2) || !cht_mutex_try(&cm->commit_mu))
+    if (cm->cfg.durability == CHT_DURABLE_SYNC || full(cm) || !cht_mutex_try(&cm->commit_mu))
         return false;
     cht_mutex_lock(&cm->mu);
     bool mine = !cm->leading && cm->head == NULL;
@@ -454,9 +471,8 @@ static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
     cht_mutex_unlock(&cm->commit_mu);
     if (!mine)
         return false;
+    check_limits(cm);
     stop_leading(cm);
-    if (!cm->cfg.manual_checkpoint && over(cm, 1))
-        want_checkpoint(cm);
     return true;
 }
 
@@ -483,7 +499,7 @@ static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_
         rc = cht_wal_sync(cm->db->wal, err);
     if (rc == CHT_OK)
         rc = cht_checkpoint_begin(&cm->db->shards[i], seq, ck, err);
-    count_dirty(cm->db);
+    count_dirty(cm);
     cht_mutex_unlock(&cm->commit_mu);
     return rc;
 }

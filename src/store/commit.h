@@ -2,7 +2,8 @@
  * one fdatasync, then answers all of it.
  *
  * Who does the work: a caller of cht_committer_run that finds no leader leads one group itself (no thread switch for
- * a lone writer); what came in meanwhile is left to the committer's own thread, which also serves submits.
+ * a lone writer); what came in meanwhile is left to a thread of the crew (crew.h), as are submits, checkpoints that
+ * a limit asks for, and the syncs of an interval.
  */
 #pragma once
 
@@ -12,14 +13,15 @@ struct cht_commit_config {
     enum cht_durability durability;
     unsigned interval_ms;
     uint32_t max_value;
-    uint64_t log_limit;   /* start a checkpoint when the log since the last one is longer */
-    uint64_t dirty_limit; /* ... or when as much is dirty */
+    uint64_t
+        log_limit; /* start a checkpoint when the log since the last one is longer; the limit of what is dirty is the crew's */
     bool manual_checkpoint;
-    unsigned threads; /* for one large unordered commit, the committer's included */
+    unsigned threads;      /* for one large unordered commit, the committer's included */
+    struct cht_crew *crew; /* borrowed until the free */
 };
 enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg,
                               struct cht_committer **out, struct cht_err *err);
-/* Stops the threads; what is queued is finished first. No new commits may come. */
+/* Waits for what is queued and for what a thread of the crew does for it. No new commits may come. */
 void cht_committer_free(struct cht_committer *cm);
 enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c);
 enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c);

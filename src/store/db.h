@@ -12,6 +12,7 @@
 #pragma once
 
 #include "store/commit.h"
+#include "store/crew.h"
 #include "store/local.h"
 
 #define CHT_MANIFEST_SIZE 512u
@@ -30,6 +31,7 @@ struct cht_env {
     size_t ndirs;
     struct cht_file **locks; /* owned, one a directory */
     struct cht_pool **pools; /* owned, one a directory */
+    struct cht_crew *crew;   /* owned */
     struct cht_mutex mu;
     struct cht_local **open; /* guarded by mu; owned */
     size_t nopen;
@@ -54,6 +56,6 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
 /* checkpoint: leave nothing to replay. Frees db. */
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err);
 /* Redoes everything in the log behind each shard's own position. */
-enum cht_rc cht_db_replay(struct cht_local *db, uint64_t dirty_limit, struct cht_err *err);
+enum cht_rc cht_db_replay(struct cht_local *db, struct cht_crew *crew, struct cht_err *err);
 
 extern const struct cht_store_ops cht_local_ops; /* local.c */

@@ -73,6 +73,7 @@ static void env_free(struct cht_env *env)
         if (env->dirs != NULL)
             cht_free(env->dirs[i]);
     }
+    cht_crew_free(env->crew);
     cht_free(env->pools);
     cht_free(env->locks);
     cht_free(env->dirs);
@@ -132,6 +133,10 @@ enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out,
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
     for (size_t i = 0; i < env->ndirs && rc == CHT_OK; i++)
         rc = open_dir(env, i, cfg->dirs[i], err);
+    uint64_t tick =
+        env->cfg.durability == CHT_DURABLE_INTERVAL ? env->cfg.interval_ms * UINT64_C(1000000) : 0;
+    if (rc == CHT_OK)
+        rc = cht_crew_new(env->cfg.dirty_bytes, tick, &env->crew, err);
     if (rc != CHT_OK) {
         env_free(env);
         return rc;

@@ -24,9 +24,8 @@ struct record {
 
 struct replay {
     struct cht_local *db;
-    struct cht_pool *pool;
+    struct cht_crew *crew;
     unsigned workers;
-    uint64_t dirty_limit;
     struct cht_buf bytes;
     struct record *records; /* owned */
     size_t count, cap;
@@ -37,7 +36,7 @@ struct replay {
 };
 
 struct redo_task {
-    struct cht_task task; /* first */
+    struct cht_job job; /* first */
     struct replay *r;
     unsigned index;
     enum cht_rc rc;
@@ -64,9 +63,9 @@ static enum cht_rc redo_shard(struct replay *r, struct cht_shard *sh, struct cht
     return CHT_OK;
 }
 
-static void redo_run(struct cht_task *t)
+static void redo_run(struct cht_job *j)
 {
-    struct redo_task *rt = (struct redo_task *)t;
+    struct redo_task *rt = (struct redo_task *)j;
     struct replay *r = rt->r;
     for (unsigned i = rt->index; i < r->db->nshards && rt->rc == CHT_OK; i += r->workers)
         rt->rc = redo_shard(r, &r->db->shards[i], &rt->err);
@@ -86,6 +85,12 @@ static uint64_t dirty_of(struct cht_local *db)
     return n * CHT_PAGE;
 }
 
+/* What this recovery may have dirty: its part of the budget, which is shared with others that run and with what is open. */
+static uint64_t dirty_limit(struct replay *r)
+{
+    return r->crew->dirty_limit / atomic_load_explicit(&r->crew->recovering, memory_order_relaxed);
+}
+
 /* Redoes what has been collected. */
 static enum cht_rc flush_batch(struct replay *r, struct cht_err *err)
 {
@@ -96,10 +101,10 @@ static enum cht_rc flush_batch(struct replay *r, struct cht_err *err)
     r->running = r->workers;
     for (unsigned i = 0; i < r->workers; i++) {
         memset(&tasks[i], 0, sizeof tasks[i]);
-        tasks[i].task.run = redo_run;
+        tasks[i].job.run = redo_run;
         tasks[i].r = r;
         tasks[i].index = i;
-        cht_pool_submit(r->pool, &tasks[i].task);
+        cht_jobs_submit(r->crew->parts, &tasks[i].job);
     }
     cht_mutex_lock(&r->mu);
     while (r->running > 0)
@@ -113,7 +118,7 @@ static enum cht_rc flush_batch(struct replay *r, struct cht_err *err)
     }
     r->count = 0;
     r->bytes.len = 0;
-    for (unsigned i = 0; i < r->db->nshards && rc == CHT_OK && dirty_of(r->db) > r->dirty_limit; i++)
+    for (unsigned i = 0; i < r->db->nshards && rc == CHT_OK && dirty_of(r->db) > dirty_limit(r); i++)
         rc = cht_shard_checkpoint(&r->db->shards[i], err);
     return rc;
 }
@@ -149,7 +154,7 @@ static enum cht_rc collect(void *ctx, uint64_t seq, const uint8_t *payload, size
     return CHT_OK;
 }
 
-enum cht_rc cht_db_replay(struct cht_local *db, uint64_t dirty_limit, struct cht_err *err)
+enum cht_rc cht_db_replay(struct cht_local *db, struct cht_crew *crew, struct cht_err *err)
 {
     uint64_t from = UINT64_MAX, known = 0;
     for (unsigned i = 0; i < db->nshards; i++) {
@@ -158,19 +163,18 @@ enum cht_rc cht_db_replay(struct cht_local *db, uint64_t dirty_limit, struct cht
         known = at > known ? at : known;
     }
     unsigned cores = cht_os_cores();
-    struct replay r = {.db = db, .dirty_limit = dirty_limit};
+    struct replay r = {.db = db, .crew = crew};
     r.workers = cores < db->nshards ? cores : db->nshards;
     enum cht_rc rc = cht_mutex_init(&r.mu, err);
     if (rc != CHT_OK)
         return rc;
     rc = cht_cond_init(&r.done, err);
     if (rc == CHT_OK) {
-        rc = cht_pool_new(r.workers, "cht-redo", &r.pool, err);
-        if (rc == CHT_OK)
-            rc = cht_wal_replay(db->wal, from, known, collect, &r, err);
+        atomic_fetch_add_explicit(&crew->recovering, 1, memory_order_relaxed);
+        rc = cht_wal_replay(db->wal, from, known, collect, &r, err);
         if (rc == CHT_OK)
             rc = flush_batch(&r, err);
-        cht_pool_free(r.pool);
+        atomic_fetch_sub_explicit(&crew->recovering, 1, memory_order_relaxed);
         cht_cond_fini(&r.done);
     }
     cht_mutex_fini(&r.mu);
@@ -237,7 +241,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         rc = cht_values_recovered(&db->shards[i].values, err);
     if (rc == CHT_OK)
-        rc = cht_db_replay(db, env->cfg.dirty_bytes, err);
+        rc = cht_db_replay(db, env->crew, err);
     if (rc == CHT_OK)
         rc = cht_watches_new(db->nshards, &db->watches, err);
     if (rc == CHT_OK) {
@@ -246,9 +250,9 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
             .interval_ms = env->cfg.interval_ms,
             .max_value = env->cfg.max_value_size,
             .log_limit = env->cfg.checkpoint_log_bytes,
-            .dirty_limit = env->cfg.dirty_bytes,
             .manual_checkpoint = env->cfg.manual_checkpoint,
             .threads = env->cfg.commit_threads,
+            .crew = env->crew,
         };
         rc = cht_committer_new(db, &cc, &db->committer, err);
     }
