@@ -2,6 +2,7 @@
 #include "conf/conf.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -227,13 +228,13 @@ static enum cht_rc read_flags(struct conf *c, int argc, char **argv, struct cht_
             c->print = true;
             continue;
         }
-        size_t n = strncmp(arg, "--", 2) == 0 ? strcspn(arg + 2, "=") : 0;
+        size_t n = CHT_BEGINS(arg, "--") ? strcspn(arg + 2, "=") : 0;
         const struct option *o = n > 0 ? find(arg + 2, n) : NULL;
         if (o == NULL)
             return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "unknown option '%.80s'; see cheetah-db serve --help",
                             arg);
         const char *value = arg[2 + n] == '=' ? arg + 3 + n : NULL;
-        bool next_is_value = i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0;
+        bool next_is_value = i + 1 < argc && !CHT_BEGINS(argv[i + 1], "--");
         if (value == NULL && next_is_value)
             value = argv[++i];
         else if (value == NULL && o->kind == BOOL)

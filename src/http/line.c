@@ -1,21 +1,19 @@
 /* line: see line.h. */
 #include "http/line.h"
 
+#include "base/literal.h"
 #include "service/out.h"
-
-/* Appends a literal. */
-#define PUT(p, s) (memcpy((p), (s), sizeof(s) - 1), (p) + sizeof(s) - 1)
 
 size_t line_value(char *out, size_t room, uint64_t key, const uint8_t *value, uint32_t size, bool with_value)
 {
     if (room < line_room(0, with_value ? size : 0))
         return SIZE_MAX;
-    char *p = PUT(out, "{\"key\":");
+    char *p = CHT_PUT(out, "{\"key\":");
     p += out_digits(p, key);
-    p = PUT(p, ",\"size\":");
+    p = CHT_PUT(p, ",\"size\":");
     p += out_digits(p, size);
     if (with_value) {
-        p = PUT(p, ",\"value\":\"");
+        p = CHT_PUT(p, ",\"value\":\"");
         p += cht_b64_encode(p, value, size);
         *p++ = '"';
     }
@@ -25,9 +23,9 @@ size_t line_value(char *out, size_t room, uint64_t key, const uint8_t *value, ui
 
 static inline char *put_head(char *p, struct cht_str name, uint64_t key)
 {
-    p = PUT(p, "{\"pair\":\"");
+    p = CHT_PUT(p, "{\"pair\":\"");
     p += cht_b64_encode(p, name.p, name.n);
-    p = PUT(p, "\",\"key\":");
+    p = CHT_PUT(p, "\",\"key\":");
     return p + out_digits(p, key);
 }
 
@@ -43,7 +41,7 @@ size_t line_mapping(char *out, size_t room, struct cht_str name, uint64_t key)
     if (room < line_room(name.n, 0))
         return SIZE_MAX;
     char *p = put_head(out, name, key);
-    p = PUT(p, "}\n");
+    p = CHT_PUT(p, "}\n");
     return (size_t)(p - out);
 }
 
@@ -54,13 +52,13 @@ size_t line_pair(char *out, size_t room, struct cht_str name, uint64_t key, bool
         return SIZE_MAX;
     char *p = put_head(out, name, key);
     if (values && value != NULL) {
-        p = PUT(p, ",\"size\":");
+        p = CHT_PUT(p, ",\"size\":");
         p += out_digits(p, size);
-        p = PUT(p, ",\"value\":\"");
+        p = CHT_PUT(p, ",\"value\":\"");
         p += cht_b64_encode(p, value, size);
         *p++ = '"';
     } else if (values) {
-        p = PUT(p, ",\"size\":null,\"value\":null");
+        p = CHT_PUT(p, ",\"size\":null,\"value\":null");
     }
     *p++ = '}';
     return (size_t)(p - out);

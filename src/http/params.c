@@ -1,6 +1,8 @@
 /* params: see params.h. */
 #include "http/params.h"
 
+#include "base/literal.h"
+
 #include "http/reply.h"
 
 static const char *const names[PARAMS] = {
@@ -104,8 +106,8 @@ bool param_bool(struct request *r, enum param p, bool fallback, bool *out)
     *out = fallback;
     if (v->p == NULL)
         return true;
-    bool yes = (v->n == 4 && memcmp(v->p, "true", 4) == 0) || (v->n == 1 && *v->p == '1');
-    bool no = (v->n == 5 && memcmp(v->p, "false", 5) == 0) || (v->n == 1 && *v->p == '0');
+    bool yes = CHT_IS(v->p, v->n, "true") || CHT_IS(v->p, v->n, "1");
+    bool no = CHT_IS(v->p, v->n, "false") || CHT_IS(v->p, v->n, "0");
     *out = yes;
     if (!yes && !no)
         reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is true, 1, false or 0", names[p]);

@@ -77,6 +77,7 @@ static size_t copy_lines(struct stream *s, char *buf, size_t room)
             copy_line(buf + n, e->value, e->value_len);
         n += e->value_len;
         s->count += e->count;
+        s->corrupt += (e->flags & CHT_ENTRY_CORRUPT) != 0;
     }
     s->pos = pos;
     return n;
@@ -200,7 +201,23 @@ void stream_end_line(struct stream *s, const char *next)
     out_u64(&s->stage, s->count);
     out_text(&s->stage, ",\"next\":");
     out_text(&s->stage, next != NULL ? next : "null");
+    if (s->corrupt > 0) {
+        out_text(&s->stage, ",\"corrupt\":");
+        out_u64(&s->stage, s->corrupt);
+    }
     out_text(&s->stage, "}}\n");
+}
+
+void stream_no_value(struct stream *s, const char *members, enum cht_rc rc)
+{
+    out_text(&s->stage, members);
+    if (rc != CHT_KEY_NOT_FOUND) {
+        s->corrupt++;
+        out_text(&s->stage, ",\"error\":\"");
+        out_text(&s->stage, cht_rc_slug(rc));
+        out_text(&s->stage, "\"");
+    }
+    out_text(&s->stage, "}\n");
 }
 
 void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail)
@@ -396,6 +413,7 @@ static enum more next_of_scan(struct stream *s, const char **p, size_t *n)
     }
     const struct cht_entry *e = &s->entries[s->pos++];
     s->count += e->count;
+    s->corrupt += (e->flags & CHT_ENTRY_CORRUPT) != 0;
     if ((e->flags & CHT_ENTRY_LARGE) != 0) {
         take_large(s, e);
         return give_stage(s, p, n);

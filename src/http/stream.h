@@ -41,6 +41,7 @@ struct stream {
     enum cht_rc abort; /* CHT_OK, or why the server ends it */
     _Atomic int wake;  /* 0 running, 1 suspended, 2 woken */
     uint64_t count;    /* entries so far */
+    uint64_t corrupt;  /* of these: lines with an "error" in place of their value */
     uint64_t bytes;
     bool failed;   /* ended with an error line */
     bool finished; /* the last line is staged */
@@ -83,9 +84,12 @@ void stream_abort(struct stream *s, enum cht_rc why);
 void stream_out(struct request *r);
 /* Answers with a scan of r->db: `cfg` without render and ready. Ends the handler. */
 void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct stream_kind *kind);
-/* {"end":{"count":N,"next":...}} staged. next: NULL is null; else appended as it is. */
+/* {"end":{"count":N,"next":...}} staged, with "corrupt":N if values were damaged. next: NULL is null; else appended as it is. */
 void stream_end_line(struct stream *s, const char *next);
 void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail);
+/* The rest of a line, staged, whose value cannot be shown: `members` in its place (,"value":null), the error unless the key just
+ * has no value (CHT_KEY_NOT_FOUND), the line's end. The stream goes on. */
+void stream_no_value(struct stream *s, const char *members, enum cht_rc rc);
 /* Opens a long value to be shown in pieces behind what is staged: s->piece.size is its size, s->piece.tail is to be set to
  * the text behind it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
 bool stream_large(struct stream *s, uint64_t key, enum cht_rc *rc, struct cht_err *err);

@@ -139,7 +139,7 @@ void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT])
 {
     if (getnameinfo((const struct sockaddr *)(const void *)peer->storage, peer->len, out, CHT_ADDR_TEXT, NULL,
                     0, NI_NUMERICHOST) != 0)
-        memcpy(out, "?", 2);
+        memcpy(out, "?", sizeof "?");
 }
 
 void cht_net_quickack(int fd)

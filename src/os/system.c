@@ -2,6 +2,7 @@
 #include "os/io.h"
 
 #include "base/clock.h"
+#include "base/literal.h"
 #include "base/rng.h"
 
 #include <errno.h>
@@ -58,7 +59,7 @@ static uint64_t cgroup_limit(void)
         line[strcspn(line, "\n")] = 0;
         char *v1_group = strstr(line, ":memory:/");
         uint64_t v = UINT64_MAX;
-        if (strncmp(line, "0::/", 4) == 0)
+        if (CHT_BEGINS(line, "0::/"))
             v = least_limit(v2_root, line + 3, v2_file);
         else if (v1_group != NULL)
             v = least_limit(v1_root, v1_group + 8, v1_file);

@@ -2,6 +2,7 @@
 #include "service/access.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "cheetah/store.h"
 #include "os/net.h"
 
@@ -162,8 +163,7 @@ const struct token *access_find_text(const struct access *a, const char *text, s
 
 const struct token *access_find(const struct access *a, const char *header)
 {
-    bool bearer =
-        header != NULL && (strncmp(header, "Bearer ", 7) == 0 || strncmp(header, "bearer ", 7) == 0);
+    bool bearer = header != NULL && (CHT_BEGINS(header, "Bearer ") || CHT_BEGINS(header, "bearer "));
     return access_find_text(a, bearer ? header + 7 : "", bearer ? strlen(header + 7) : 0);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/literal.h"
 #include "os/thread.h"
 
 #include <stdarg.h>
@@ -80,7 +81,7 @@ void log_time(char *p, uint64_t wall_ns)
     uint64_t ms = wall_ns / 1000000, s = ms / 1000;
     unsigned y, m, d, rest = (unsigned)(s % 86400);
     civil(s / 86400, &y, &m, &d);
-    memcpy(p, "0000-00-00T00:00:00.000Z", 24);
+    (void)CHT_PUT(p, "0000-00-00T00:00:00.000Z");
     digits(p, y, 4);
     digits(p + 5, m, 2);
     digits(p + 8, d, 2);

@@ -131,7 +131,7 @@ void out_string(struct out *o, const char *s, size_t n)
 {
     static const char hex[] = "0123456789abcdef";
     const uint8_t *p = (const uint8_t *)s;
-    out_bytes(o, "\"", 1);
+    out_text(o, "\"");
     while (n > 0) {
         size_t plain = plain_run(p, n);
         out_bytes(o, p, plain);
@@ -154,7 +154,7 @@ void out_string(struct out *o, const char *s, size_t n)
         p += len == 0 ? 1 : len;
         n -= len == 0 ? 1 : len;
     }
-    out_bytes(o, "\"", 1);
+    out_text(o, "\"");
 }
 
 void out_format(struct out *o, const char *fmt, ...)

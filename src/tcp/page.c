@@ -91,7 +91,7 @@ static bool add(struct page *g, const struct cht_entry *e)
         return false;
     }
     if (g->count++ > 0)
-        out_bytes(&g->items, ";", 1);
+        out_text(&g->items, ";");
     out_bytes(&g->items, e->value, e->value_len);
     if (g->values && (e->flags & CHT_ENTRY_LARGE) != 0)
         add_large(g, e);
@@ -149,7 +149,7 @@ static bool put_page(struct page *g)
     if (ok) {
         out_bytes(&g->s->out, head.p, head.n);
         out_bytes(&g->s->out, g->items.p, g->items.n);
-        out_bytes(&g->s->out, "\n", 1);
+        out_text(&g->s->out, "\n");
     }
     out_free(&head);
     return ok;

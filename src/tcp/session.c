@@ -76,7 +76,7 @@ static void answer_value(struct session *s, const struct cht_buf *v)
     out_text(&s->out, ",value=");
     if (out_room(&s->out, v->len + 1)) {
         out_bytes(&s->out, v->data, v->len);
-        out_bytes(&s->out, "\n", 1);
+        out_text(&s->out, "\n");
     }
 }
 

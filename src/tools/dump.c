@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/b64.h"
 #include "base/crc32c.h"
+#include "base/literal.h"
 #include "tools/flat.h"
 
 #include <inttypes.h>
@@ -257,8 +258,8 @@ void cht_dump_parse(struct cht_dump_line *l, const char *p, size_t n)
         l->kind = CHT_DUMP_VALUE;
     else if (f.n == 1 && cht_flat_get(&f, "end") != NULL && parse_end(l, cht_flat_get(&f, "end")))
         l->kind = CHT_DUMP_END;
-    else if (cht_flat_string(&f, "cheetah", &what, &what_n) && what_n == 6 &&
-             memcmp(what, "export", 6) == 0 && cht_flat_number(&f, "format", &l->format) &&
+    else if (cht_flat_string(&f, "cheetah", &what, &what_n) && CHT_IS(what, what_n, "export") &&
+             cht_flat_number(&f, "format", &l->format) &&
              cht_flat_string(&f, "database", &l->text, &l->text_n))
         l->kind = CHT_DUMP_HEADER;
 }

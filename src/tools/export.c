@@ -15,6 +15,7 @@
 #include "tools/tools.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "cheetah/scan.h"
 
 #include <inttypes.h>
@@ -69,15 +70,31 @@ static bool problem(struct job *j, const struct cht_flat_field *e)
         (void)cht_flat_string(&f, "code", &code, &code_n);
         (void)cht_flat_string(&f, "detail", &detail, &detail_n);
     }
-    bool damaged = code_n == 13 && memcmp(code, "corrupt_value", 13) == 0;
+    bool damaged = CHT_IS(code, code_n, "corrupt_value");
     (void)CHT_FAIL(&j->err, damaged ? CHT_CORRUPT : CHT_IO, "the stream failed: %.*s (%.*s)",
                    (int)(detail_n < 120 ? detail_n : 120), detail, (int)(code_n < 40 ? code_n : 40), code);
+    return false;
+}
+
+/* The line of a value that the server cannot show: {"key":K,...,"error":"corrupt_value"}. */
+static bool damaged_value(struct job *j, uint64_t key, const char *code, size_t n)
+{
+    if (CHT_IS(code, n, "corrupt_value"))
+        (void)CHT_DAMAGED(&j->err, "the value of key %" PRIu64 " does not match its checksum", key);
+    else
+        (void)CHT_FAIL(&j->err, CHT_IO, "the server cannot read the value of key %" PRIu64 " (%.*s)", key,
+                       (int)(n < 40 ? n : 40), code);
     return false;
 }
 
 static bool other_line(struct job *j, const struct cht_flat *f)
 {
     const struct cht_flat_field *e = cht_flat_get(f, "error");
+    const char *code;
+    size_t code_n;
+    uint64_t key;
+    if (cht_flat_number(f, "key", &key) && cht_flat_string(f, "error", &code, &code_n))
+        return damaged_value(j, key, code, code_n);
     if (e != NULL)
         return problem(j, e);
     if (cht_flat_get(f, "end") != NULL && !j->ended) {

@@ -1,6 +1,8 @@
 /* flat: see flat.h. */
 #include "tools/flat.h"
 
+#include "base/literal.h"
+
 #include <string.h>
 
 struct text {
@@ -96,8 +98,7 @@ static bool value(struct text *t, struct cht_flat_field *f)
         t->p++;
     f->n = (size_t)(t->p - f->p);
     f->kind = CHT_FLAT_WORD;
-    if ((f->n == 4 && (memcmp(f->p, "true", 4) == 0 || memcmp(f->p, "null", 4) == 0)) ||
-        (f->n == 5 && memcmp(f->p, "false", 5) == 0))
+    if (CHT_IS(f->p, f->n, "true") || CHT_IS(f->p, f->n, "null") || CHT_IS(f->p, f->n, "false"))
         return true;
     f->kind = CHT_FLAT_NUMBER;
     if (f->n == 0 || strspn(f->p, "0123456789+-.eE") < f->n)

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/literal.h"
 #include "conf/conf.h"
 #include "os/net.h"
 #include "tools/http_client.h"
@@ -26,10 +27,10 @@ static enum cht_rc local_url(const struct conf *c, char **url, struct cht_err *e
     if (colon == NULL)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "listen: '%.80s' is not HOST:PORT", c->listen);
     size_t n = (size_t)(colon - host);
-    if (n == 0 || (n == 7 && memcmp(host, "0.0.0.0", n) == 0)) {
+    if (n == 0 || CHT_IS(host, n, "0.0.0.0")) {
         host = "127.0.0.1";
         n = strlen(host);
-    } else if (n == 4 && memcmp(host, "[::]", n) == 0) {
+    } else if (CHT_IS(host, n, "[::]")) {
         host = "[::1]";
         n = strlen(host);
     }

@@ -4,6 +4,7 @@
 #include "tools/http_client.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "os/net.h"
 
 #include <curl/curl.h>
@@ -53,7 +54,7 @@ static enum cht_rc check_url(const char *url, struct cht_err *err)
 {
     CURLU *u = curl_url();
     char *path = NULL, *query = NULL, *user = NULL;
-    bool http = strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0;
+    bool http = CHT_BEGINS(url, "http://") || CHT_BEGINS(url, "https://");
     bool ok = u != NULL && http && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK;
     ok = ok && curl_url_get(u, CURLUPART_PATH, &path, 0) == CURLUE_OK && strcmp(path, "/") == 0;
     ok = ok && curl_url_get(u, CURLUPART_QUERY, &query, 0) != CURLUE_OK;

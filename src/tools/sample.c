@@ -1,6 +1,8 @@
 /* sample: see sample.h. The text format of Prometheus, as far as the server writes it: name{label="value",...} number. */
 #include "tools/sample.h"
 
+#include "base/literal.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,7 +180,7 @@ static void take_route(struct cht_sample *s, const struct line *l)
 
 static void take(struct cht_sample *s, const struct line *l)
 {
-    if (strncmp(l->name, "http_", 5) == 0) {
+    if (CHT_BEGINS(l->name, "http_")) {
         take_route(s, l);
         return;
     }

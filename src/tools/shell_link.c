@@ -1,6 +1,8 @@
 /* shell_link: see shell_link.h. */
 #include "tools/shell_link.h"
 
+#include "base/literal.h"
+
 #include "service/dbs.h"
 #include "os/net.h"
 #include "os/sock.h"
@@ -93,7 +95,7 @@ static enum cht_rc authenticate(struct link *l, struct cht_err *err)
     enum cht_rc rc = send_all(l->fd, line, (size_t)n, err);
     if (rc == CHT_OK)
         rc = read_answer(l, &answer, err);
-    if (rc == CHT_OK && (answer.n < 8 || memcmp(answer.p, "SUCCESS,", 8) != 0))
+    if (rc == CHT_OK && !CHT_STARTS(answer.p, answer.n, "SUCCESS,"))
         rc = CHT_FAIL(err, CHT_UNAUTHORIZED, "the server does not take the token");
     return rc;
 }
@@ -177,7 +179,7 @@ static void count_lines(struct counter *c, const char *p, size_t n)
             c->n++;
             continue;
         }
-        c->exit = (c->n == 4 || (c->n == 5 && c->head[4] == '\r')) && memcmp(c->head, "EXIT", 4) == 0;
+        c->exit = CHT_IS(c->head, c->n, "EXIT") || CHT_IS(c->head, c->n, "EXIT\r");
         c->lines += !c->exit;
         c->n = 0;
     }
@@ -206,7 +208,7 @@ static void *feed(void *arg)
     }
     bool unended = f->counter.n > 0 && !f->counter.exit;
     if (unended) {
-        count_lines(&f->counter, "\n", 1);
+        count_lines(&f->counter, CHT_LITERAL("\n"));
         atomic_store(&f->lines, f->counter.lines);
     }
     atomic_store(&f->over, true);

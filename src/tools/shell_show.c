@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/b64.h"
+#include "base/literal.h"
 #include "service/out.h"
 #include "reduce/mode.h"
 
@@ -271,7 +272,7 @@ void show_help(FILE *out, const char *word)
         (void)fputs("  modes: counts probabilities continuations topk contexts cache bias meta payloads "
                     "queue-drain\n",
                     out);
-    if (word == NULL || strncmp(word, "PAIR_", 5) == 0)
+    if (word == NULL || CHT_BEGINS(word, "PAIR_"))
         (void)fputs(
             "  PAIR, PREFIX, after: bytes as text, or x and hexadecimal (x6374783a is ctx:), or * for none\n"
             "  limit: 256 unless said, at most 4096; negative: no limit\n",

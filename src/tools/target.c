@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/b64.h"
+#include "base/literal.h"
 #include "tools/flat.h"
 
 #include <inttypes.h>
@@ -207,7 +208,7 @@ static enum cht_rc add_marker(struct cht_target *t, struct cht_err *err)
     if (ok) {
         (void)buf_add(&t->batch, head, sizeof head - 1); /* there is room, as for the others */
         t->batch.len += cht_b64_encode((char *)t->batch.data + t->batch.len, (const uint8_t *)text, n);
-        (void)buf_add(&t->batch, "\"}\n", 3);
+        (void)buf_add(&t->batch, CHT_LITERAL("\"}\n"));
         t->ops++;
     }
     free(text); /* NOLINT: json_dumps uses malloc */

@@ -75,6 +75,32 @@ def wait_for(condition, seconds=10.0, what="condition", pause=0.01):
         time.sleep(pause)
 
 
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+def damage(directory, text):
+    """Changes the last byte of the one value that holds these bytes, in the page files of a stopped server; its checksum then
+    no longer fits. Returns the file and the offset."""
+    found = []
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.isfile(path) or name.endswith(".log"):
+                continue
+            with open(path, "rb") as file:
+                data = file.read()
+            at = data.find(text)
+            while at >= 0:
+                found.append((path, at + len(text) - 1, data[at + len(text) - 1]))
+                at = data.find(text, at + 1)
+    assert len(found) == 1, "the value %r lies in %r" % (text[:40], found)
+    path, at, byte = found[0]
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    return path, at
+
+
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 

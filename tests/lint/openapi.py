@@ -7,6 +7,8 @@
   4  every parameter of a path template is declared in its path, and no other
   5  every error code in it is known to the code (include/cheetah/err.h, src/service, src/http, src/lm, src/reduce), and every slug
      of err.h and src/http that a client can see is in it
+  6  no member without a value and no member whose name has a blank, which is what YAML makes of a comma in an unquoted text
+  7  the operations are those of the table in src/http/routes.c, no more and no fewer
 
     tests/lint/openapi.py [ROOT]
 """
@@ -22,6 +24,11 @@ METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 INTERNAL = {"ok", "pending", "cancelled"}
 
 
+def shape(path):
+    """A path without the names of its parts."""
+    return re.sub(r"\{\w+\}", "{}", path)
+
+
 class Linter:
     def __init__(self, root):
         self.root = root
@@ -29,6 +36,7 @@ class Linter:
             self.document = yaml.safe_load(file)
         self.resolver = jsonschema.RefResolver("", self.document)
         self.complaints = []
+        self.described = set()
 
     def complain(self, where, what):
         self.complaints.append("openapi.yaml: %s: %s" % (where, what))
@@ -218,12 +226,49 @@ class Linter:
                     if code in slugs and slugs[code] != str(status):
                         self.complain("x-error-codes", "%s is listed with %s, err.h says %s" % (code, status, slugs[code]))
 
+    # 6
+
+    def members(self, node, where="#", data=False):
+        """data: inside the value of an example, where null is a value like any other."""
+        if isinstance(node, list):
+            for i, child in enumerate(node):
+                self.members(child, "%s/%d" % (where, i), data)
+        if not isinstance(node, dict):
+            return
+        for name, child in node.items():
+            here = "%s/%s" % (where, name)
+            blank = isinstance(name, str) and " " in name and not where.endswith("/examples")
+            if blank or child is None and not data:
+                self.complain(here, "is no member: is there a comma in an unquoted text?")
+            example = name == "example" or name == "value" and re.search(r"/examples/[^/]+$", where)
+            self.members(child, here, data or bool(example))
+
+    # 7
+
+    def routes(self):
+        with open(os.path.join(self.root, "src", "http", "routes.c"), encoding="utf-8") as file:
+            text = file.read()
+        rows = re.findall(r"\{\s*\.method = METHOD_(\w+),.*?\.label = \"([^\"]+)\"", text, re.S)
+        if len(rows) != text.count(".method = "):
+            self.complain("src/http/routes.c", "%d of %d rows can be read" % (len(rows), text.count(".method = ")))
+        rows = {(method, label) for method, label in rows}
+        for path, method, _, _ in self.operations():
+            # modes and aggregates have paths of their own here and one route there
+            label = "/reduce/{mode}/{prefix}" if path.startswith("/reduce/") else path
+            fits = {(m, l) for m, l in rows if m == method.upper() and shape(l) == shape(label)}
+            if not fits:
+                self.complain("%s %s" % (method.upper(), path), "is no route")
+            self.described.update(fits)
+        for method, label in sorted(rows - self.described):
+            self.complain("%s %s" % (method, label), "is a route and not described")
+
     def run(self):
         self.references(self.document)
         if self.complaints:
             return self.complaints
-        for check in (self.structure, self.parameters, self.unused, self.error_codes):
+        for check in (self.structure, self.parameters, self.unused, self.error_codes, self.routes):
             check()
+        self.members(self.document)
         self.schemas(self.document)
         self.examples(self.document)
         return self.complaints

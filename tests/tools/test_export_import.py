@@ -9,7 +9,7 @@ import time
 import pytest
 from tooling import (MARKER, awkward, b64, batches, contents, environment, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool,
                      unb64, url)
-from harness import BINARY
+from harness import BINARY, damage
 
 
 def imported(server, path, *flags, check=0, **more):
@@ -482,3 +482,22 @@ def test_a_locked_directory(launch, tmp_path):
     assert "in use" in done.stderr or "lock" in done.stderr
     assert tool("export", tmp_path / "g", "--data", tmp_path / "none", check=1).stderr
     assert not (tmp_path / "none").exists()
+
+
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [40, 300 << 10], ids=["short", "long"])
+def test_a_damaged_value_ends_an_export(launch, tmp_path, size):
+    """Exit code 3, and the key, whether the server runs or not; what an export cannot hold it does not leave out."""
+    server = launch("--shards", "1", "--scrub-bytes-per-second", "0")
+    keys = [server.client().upsert(b"n:%d" % i, b"." * size + b"<value %d>" % i) for i in range(4)]
+    server.client().post("/databases/default/checkpoint")
+    server.stop()
+    damage(server.data, b"<value 2>")
+    stopped = tool("export", tmp_path / "a", "--data", server.data, check=3)
+    server.restart()
+    running = export(server, tmp_path / "b", check=3)
+    for done in (stopped, running):
+        assert "value of key %d " % keys[2] in done.stderr and "checksum" in done.stderr, done.stderr
+    assert b'"end"' not in read(tmp_path / "b")

@@ -14,6 +14,7 @@
 #include "http/stream.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 
 #include <jansson.h>
 
@@ -452,7 +453,8 @@ void batch_post(struct request *r)
     bool atomic, results;
     if (!param_bool(r, P_ATOMIC, false, &atomic) || !param_bool(r, P_RESULTS, true, &results))
         return;
-    if (!batch_feed(r, "\n", 1)) /* the last line needs no line break; an empty body is an empty batch */
+    if (!batch_feed(
+            r, CHT_LITERAL("\n"))) /* the last line needs no line break; an empty body is an empty batch */
         return;
     if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY)
         return;

@@ -8,6 +8,7 @@
 #include "http/stream.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 
 #define KEYS_MAX 1000u
 #define PIECES_FROM (256u << 10) /* longer values are sent while they are read */
@@ -161,13 +162,17 @@ struct keys {
     uint64_t key[KEYS_MAX];
 };
 
-static void missing_line(struct out *o, uint64_t key, enum cht_rc rc)
+#define NO_VALUE ",\"size\":null,\"value\":null"
+#define DAMAGED NO_VALUE ",\"error\":\"corrupt_value\"}\n"
+
+static void missing_line(struct stream *s, uint64_t key, enum cht_rc rc)
 {
-    out_text(o, "{\"key\":");
-    out_u64(o, key);
-    out_text(o, ",\"error\":\"");
-    out_text(o, cht_rc_slug(rc));
-    out_text(o, "\"}\n");
+    out_text(&s->stage, "{\"key\":");
+    out_u64(&s->stage, key);
+    if (rc == CHT_KEY_NOT_FOUND)
+        out_text(&s->stage, ",\"error\":\"key_not_found\"}\n");
+    else
+        stream_no_value(s, NO_VALUE, rc);
 }
 
 /* The line's beginning where the value is long and is to be sent in pieces. */
@@ -196,7 +201,7 @@ static void key_line(struct stream *s, uint64_t key, bool values)
         rc = cht_store_get(r->db->store, key, &r->value, &size, &err);
     }
     if (rc != CHT_OK) {
-        missing_line(&s->stage, key, rc);
+        missing_line(s, key, rc);
         return;
     }
     if (out_room(&s->stage, line_room(0, values ? size : 0) + 1)) {
@@ -291,11 +296,12 @@ static size_t finish_line(char *out, size_t n, size_t room)
 
 static size_t corrupt_line(char *out, size_t room, const struct cht_entry *e)
 {
-    if (room < 128)
+    char *p = out;
+    if (room < sizeof "{\"key\":" DAMAGED + 20)
         return SIZE_MAX;
-    size_t n = line_value(out, room, e->key, NULL, e->size, false) - 1;
-    memcpy(out + n, ",\"value\":null,\"error\":\"corrupt_value\"}\n", 39);
-    return n + 39;
+    p = CHT_PUT(p, "{\"key\":");
+    p += out_digits(p, e->key);
+    return (size_t)(CHT_PUT(p, DAMAGED) - out);
 }
 
 static size_t render_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
@@ -323,7 +329,7 @@ static void large_value(struct stream *s, const struct cht_entry *e)
     else if (rc == CHT_KEY_NOT_FOUND)
         s->count--; /* deleted since the scan saw it: it need not appear */
     else
-        missing_line(&s->stage, e->key, rc);
+        missing_line(s, e->key, rc);
 }
 
 static void sweep(struct request *r)

@@ -10,6 +10,7 @@
 #include "http/server.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "lm/ngrams.h"
 #include "lm/smooth.h"
 #include "reduce/text.h"
@@ -189,7 +190,7 @@ static void count(struct request *r) { request_long_job(r, count_work, counted);
 
 void ngrams_post(struct request *r)
 {
-    (void)ngrams_feed(r, "\n", 1); /* the last line needs no line break */
+    (void)ngrams_feed(r, CHT_LITERAL("\n")); /* the last line needs no line break */
     if (!answered(r))
         request_database(r, true, count);
 }
@@ -334,7 +335,7 @@ void lm_smooth_post(struct request *r)
     uint64_t lo, hi, topk;
     if (!rest_bytes(r, true, &prefix))
         return;
-    if (prefix.n != 4 || memcmp(prefix.p, "cnt:", 4) != 0) {
+    if (!CHT_IS(prefix.p, prefix.n, "cnt:")) {
         reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix cnt:");
         return;
     }

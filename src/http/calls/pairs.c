@@ -95,13 +95,7 @@ static void large_value(struct stream *s, const struct cht_entry *e)
         s->piece.tail = "\"}\n";
         return;
     }
-    out_text(&s->stage, ",\"size\":null,\"value\":null");
-    if (rc != CHT_KEY_NOT_FOUND) {
-        out_text(&s->stage, ",\"error\":\"");
-        out_text(&s->stage, cht_rc_slug(rc));
-        out_text(&s->stage, "\"");
-    }
-    out_text(&s->stage, "}\n");
+    stream_no_value(s, ",\"size\":null,\"value\":null", rc);
 }
 
 static void scan(struct request *r)

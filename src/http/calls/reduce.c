@@ -7,11 +7,12 @@
 #include "http/stream.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "reduce/mode.h"
 
-#define MEMBERS(text) (sizeof(text) - 1)
-
-static const char malformed[] = ",\"problem\":\"malformed_payload\"}\n";
+#define MALFORMED ",\"problem\":\"malformed_payload\"}\n"
+#define NO_PAYLOAD ",\"payload\":null}\n"
+#define DAMAGED ",\"payload\":null,\"error\":\"corrupt_value\"}\n"
 
 /* ---- payload modes ---------------------------------------------------------------------------------------------------- */
 
@@ -30,13 +31,13 @@ static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e
     if (room - at < cht_b64_encoded(e->value_len) + 64)
         return SIZE_MAX;
     if (corrupt)
-        return append(out, at, room, ",\"payload\":null,\"error\":\"corrupt_value\"}\n", 42);
+        return append(out, at, room, CHT_LITERAL(DAMAGED));
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
-        return append(out, at, room, ",\"payload\":null}\n", 17);
-    at = append(out, at, room, ",\"payload\":\"", 12);
+        return append(out, at, room, CHT_LITERAL(NO_PAYLOAD));
+    at = append(out, at, room, CHT_LITERAL(",\"payload\":\""));
     at += cht_b64_encode(out + at, e->value, e->value_len);
-    at = append(out, at, room, "\"", 1);
-    return bad ? append(out, at, room, malformed, MEMBERS(malformed)) : append(out, at, room, "}\n", 2);
+    at = append(out, at, room, CHT_LITERAL("\""));
+    return bad ? append(out, at, room, CHT_LITERAL(MALFORMED)) : append(out, at, room, CHT_LITERAL("}\n"));
 }
 
 /* On the scan's workers. Anything longer than the room there is comes back through large(). */
@@ -52,13 +53,13 @@ static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_
         return SIZE_MAX;
     if (d == NULL || (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0)
         return plain(out, head, room, e, false);
-    size_t at = append(out, head, room, ",", 1);
+    size_t at = append(out, head, room, CHT_LITERAL(","));
     if (at == SIZE_MAX)
         return SIZE_MAX;
     size_t n = reduce_decode(d, e->value, e->value_len, out + at, room - at);
     if (n == SIZE_MAX)
         return SIZE_MAX;
-    return n == 0 ? plain(out, head, room, e, true) : append(out, at + n, room, "}\n", 2);
+    return n == 0 ? plain(out, head, room, e, true) : append(out, at + n, room, CHT_LITERAL("}\n"));
 }
 
 /* A long payload for a decoder that takes it as a whole (JSON): all of it is in memory meanwhile. False: malformed. */
@@ -93,8 +94,7 @@ static void large(struct stream *s, const struct cht_entry *e)
         return;
     s->stage.n += line_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
     if (!stream_large(s, e->key, &rc, &err)) {
-        out_text(&s->stage, rc == CHT_KEY_NOT_FOUND ? ",\"payload\":null}\n"
-                                                    : ",\"payload\":null,\"error\":\"corrupt_value\"}\n");
+        stream_no_value(s, ",\"payload\":null", rc);
         return;
     }
     size_t before = s->stage.n;
@@ -109,7 +109,7 @@ static void large(struct stream *s, const struct cht_entry *e)
     }
     s->stage.n = before;
     out_text(&s->stage, ",\"payload\":\"");
-    s->piece.tail = d != NULL ? "\",\"problem\":\"malformed_payload\"}\n" : "\"}\n";
+    s->piece.tail = d != NULL ? "\"" MALFORMED : "\"}\n";
 }
 
 /* A kind for every decoder there is, made once per request: it lives in the stream's source. */
@@ -324,7 +324,7 @@ static void drain(struct request *r)
 
 static bool is_smooth(const char *rest, size_t n)
 {
-    return n >= 6 && memcmp(rest, "smooth", 6) == 0 && (n == 6 || rest[6] == '/');
+    return CHT_IS(rest, n, "smooth") || CHT_STARTS(rest, n, "smooth/");
 }
 
 unsigned reduce_methods(const char *rest, size_t n)
@@ -358,7 +358,8 @@ void reduce_get(struct request *r)
 void reduce_post(struct request *r)
 {
     if (is_smooth(r->rest, r->rest_len)) {
-        size_t n = r->rest_len > 6 ? 7 : 6;
+        size_t n = sizeof "smooth/" - 1;
+        n = n < r->rest_len ? n : r->rest_len;
         r->rest += n;
         r->rest_len -= n;
         if (only(r, PARAM(P_DB) | PARAM(P_ORDERS) | PARAM(P_TOPK), "smooth"))

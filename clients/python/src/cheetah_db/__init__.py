@@ -11,8 +11,8 @@ from ._async.client import AsyncClient
 from ._sync.batch import Batch
 from ._sync.client import Client
 from .errors import (
-    APIError, BadRequest, BatchError, BatchFailed, CheetahError, Conflict, ConnectionLost, Forbidden, NotFound,
-    ProtocolError, StorageFull, StreamCut, TooLarge, Unauthorized, Unavailable,
+    APIError, BadRequest, BatchError, BatchFailed, CheetahError, Conflict, ConnectionLost, DamagedValue, Forbidden,
+    NotFound, ProtocolError, StorageFull, StreamCut, TooLarge, Unauthorized, Unavailable,
 )  # fmt: skip
 from .retry import Retry
 from .types import (
@@ -23,8 +23,8 @@ from .types import (
 __version__ = "1.0.0"
 __all__ = [
     "APIError", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
-    "CheetahError", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "Deleted",
-    "Forbidden", "NotFound", "Operation", "Pair", "Prediction", "Progress", "ProtocolError", "Retry", "Row", "Score",
+    "CheetahError", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
+    "Deleted", "Forbidden", "NotFound", "Operation", "Pair", "Prediction", "Progress", "ProtocolError", "Retry", "Row", "Score",
     "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "Unauthorized", "Unavailable",
     "Value", "Written", "payloads",
 ]  # fmt: skip

@@ -8,6 +8,7 @@
         BadRequest 400    Unauthorized 401    Forbidden 403    NotFound 404 (also a LookupError)
         Conflict 409      TooLarge 413        StorageFull 507  Unavailable 503 (retry_after)
         BatchFailed       409 batch_failed: an operation of an atomic batch failed, nothing was applied
+        DamagedValue 500  a line of a stream shows an error in place of its value: key, pair; go on after it with after=
       BatchError          operations of a batch failed (the others were applied): failures
 """
 from __future__ import annotations
@@ -15,8 +16,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
 
 __all__ = [
-    "APIError", "BadRequest", "BatchError", "BatchFailed", "CheetahError", "Conflict", "ConnectionLost", "Forbidden",
-    "NotFound", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
+    "APIError", "BadRequest", "BatchError", "BatchFailed", "CheetahError", "Conflict", "ConnectionLost", "DamagedValue",
+    "Forbidden", "NotFound", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
 ]  # fmt: skip
 
 # 503 answers that are given before a request is looked at; even an insert may be sent again.
@@ -111,6 +112,16 @@ class BatchFailed(Conflict):
     @property
     def operation(self) -> APIError:
         return error_of(self.problem["operation"], self.request_id)
+
+
+class DamagedValue(APIError):
+    """A value that the server cannot show: its bytes do not match their checksum (corrupt_value), or cannot be read. It is not
+    missing. The others are not affected: a scan can go on with after=key, or after=pair."""
+
+    def __init__(self, code: str, key: int, pair: Optional[bytes], line: Mapping[str, Any]) -> None:
+        detail = f"the value of key {key} cannot be shown; the server's log and `cheetah-db check` say where it lies"
+        super().__init__(500, code, "Internal Server Error", detail, problem=line)
+        self.key, self.pair = key, pair
 
 
 class BatchError(CheetahError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Generic, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from . import payloads
-from .errors import APIError
+from .errors import APIError, DamagedValue
 from .wire import unb64
 
 T = TypeVar("T")
@@ -178,18 +178,29 @@ class Operation:
         self.value = None if value is None else unb64(value)
 
 
+def intact(line: Dict[str, Any]) -> None:
+    """Raises what a line of a stream says of its value. A key without one is no error."""
+    error = line.get("error")
+    if error is not None and error != "key_not_found":
+        pair = line.get("pair")
+        raise DamagedValue(str(error), int(line["key"]), None if pair is None else unb64(pair), line)
+
+
 def value_of(line: Dict[str, Any]) -> Value:
+    intact(line)
     value = line.get("value")
     return Value(line["key"], line.get("size"), None if value is None else unb64(value))
 
 
 def pair_of(line: Dict[str, Any]) -> Pair:
+    intact(line)
     value = line.get("value")
     return Pair(unb64(line["pair"]), line["key"], line.get("size"), None if value is None else unb64(value))
 
 
 def row_of(line: Dict[str, Any]) -> Row[Any]:
     """A line of a payload reducer, decoded by the server or not."""
+    intact(line)
     payload = line.get("payload")
     return Row(
         unb64(line["pair"]), line["key"], payloads.record_of(line),
