@@ -1,10 +1,14 @@
 """Health, metrics, version, the contract itself; HEAD, 405, problems, unknown routes, request ids, the access log."""
 import json
+import os
 import re
+from collections import Counter
 
+import harness
 import pytest
 import requests
 import yaml
+from contract import ROOT
 from harness import b64, contract, wait_for
 
 OPEN = ["/healthz", "/readyz", "/version", "/metrics", "/openapi.yaml"]
@@ -57,6 +61,46 @@ def test_metrics(client, server):
 def requests_total(server, method, status, route):
     return sum(value for name, value in server.metrics().items() if name.startswith("cheetah_http_requests_total{")
                and 'method="%s"' % method in name and 'status="%s"' % status in name and route in name)
+
+
+def routes():
+    """(method, label) of every row of the table of calls."""
+    with open(os.path.join(ROOT, "src", "http", "routes.c"), encoding="utf-8") as file:
+        rows = re.findall(r'\.method = METHOD_(\w+),.*?\.label = "([^"]+)"', file.read(), re.S)
+    assert len(rows) > 20 and len(set(rows)) == len(rows)
+    return rows
+
+
+def requests_by_route(server):
+    """{(method, label): how many were answered}, whatever the status. Reading it counts one more GET /metrics."""
+    counts = Counter()
+    for name, value in server.metrics().items():
+        match = re.fullmatch(r'cheetah_http_requests_total\{route="([^"]*)",method="([^"]*)",status="\d*"\}', name)
+        if match:
+            counts[match.group(2), match.group(1)] += value
+    return counts
+
+
+PARTS = {"key": "1", "pair": "x61", "prefix": "x61", "mode": "counts", "name": "no-such"}
+
+
+@pytest.mark.parametrize("method,label", routes(), ids=lambda part: part)
+def test_every_route_has_a_count_of_its_own(launch_once, method, label):
+    path = re.sub(r"\{(\w+)\}", lambda match: PARTS[match.group(1)], label)
+    own, reading = (method, label), ("GET", "/metrics")
+    before = requests_by_route(launch_once)
+    launch_once.client(check=False).request(method, path)
+    rises = wait_for(lambda: (lambda now: now[own] > before[own] and now - before)(requests_by_route(launch_once)), what="the count")
+    del rises[reading]
+    assert rises == ({own: 1} if own != reading else {})
+
+
+@pytest.fixture(scope="module")
+def launch_once():
+    """A server that nobody else asks anything."""
+    own = harness.Server("--durability", "os", "--access-log", "false")
+    yield own
+    own.finish()
 
 
 def test_metrics_count(client, server):
