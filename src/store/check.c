@@ -203,7 +203,7 @@ static enum cht_rc check_database(struct check *c, const char *name)
         struct cht_err se = {0};
         enum cht_rc src = cht_db_find_shard(c->io, c->dirs, c->ndirs, name, i, &dir, path, sizeof path, &se);
         if (src == CHT_OK)
-            src = cht_shard_open(c->io, path, m.uuid, i, m.shards, true, &shards[i], &se);
+            src = cht_shard_open(c->io, path, m.uuid, i, m.shards, CHT_SHARD_CHECK, &shards[i], &se);
         open[i] = src == CHT_OK;
         c->total += open[i] ? pages_of(&shards[i]) : 0;
         rc = settle(c, src, &se);

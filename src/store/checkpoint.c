@@ -256,6 +256,20 @@ static void give_back(struct cht_checkpoint *ck)
     cht_rwlock_write_end(&sh->lock);
 }
 
+/* C4 and C5. */
+static enum cht_rc make_count(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    enum cht_rc rc = sync_files(sh, err);
+    if (rc == CHT_OK)
+        rc = cht_journal_commit(&ck->journal, sh, ck->generation, err);
+    if (rc == CHT_OK)
+        rc = cht_journal_apply(&ck->journal, sh, false, false, err);
+    if (rc == CHT_OK)
+        rc = sync_files(sh, err);
+    return rc == CHT_OK ? cht_journal_drop(&ck->journal, err) : rc;
+}
+
 enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err)
 {
     struct cht_shard *sh = ck->sh;
@@ -272,16 +286,8 @@ enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err)
         checkpoint_free(ck);
         return rc;
     }
-    if (rc == CHT_OK)
-        rc = sync_files(sh, err);
-    if (rc == CHT_OK)
-        rc = cht_journal_commit(&ck->journal, sh, ck->generation, err);
-    if (rc == CHT_OK)
-        rc = cht_journal_apply(&ck->journal, sh, false, false, err);
-    if (rc == CHT_OK)
-        rc = sync_files(sh, err);
-    if (rc == CHT_OK)
-        rc = cht_journal_drop(&ck->journal, err);
+    if (rc == CHT_OK && !sh->unsealed) /* nothing counts before it is sealed, and all its pages are home */
+        rc = make_count(ck, err);
     atomic_fetch_add_explicit(&sh->written_bytes, CHT_JOURNAL_HEADER + ck->journal.body,
                               memory_order_relaxed);
     if (rc == CHT_OK)

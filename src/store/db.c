@@ -125,19 +125,30 @@ enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs
     return db_path(path, cap, dirs[*dir], name, what, err);
 }
 
+/* All are written, then all are synced: the first sync commits the file system's journal for all of them. */
 static enum cht_rc make_shards(struct cht_env *env, const char *name, const struct cht_manifest *m,
                                struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
     enum cht_rc rc = CHT_OK;
+    unsigned made = 0;
     CHT_INVARIANT(env->ndirs > 0);
+    struct cht_shard *shards = cht_aligned_alloc(64, m->shards * sizeof *shards);
+    if (shards == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
     for (unsigned i = 0; i < m->shards && rc == CHT_OK; i++) {
         char what[24];
         (void)snprintf(what, sizeof what, "shard-%03u", i);
         rc = db_path(path, sizeof path, env->dirs[i % env->ndirs], name, what, err);
         if (rc == CHT_OK)
-            rc = cht_shard_create(env->io, path, m->uuid, i, m->shards, err);
+            rc = cht_shard_create(env->io, path, m->uuid, i, m->shards, &shards[i], err);
+        made += rc == CHT_OK;
     }
+    for (unsigned i = 0; i < made && rc == CHT_OK; i++)
+        rc = cht_shard_seal(&shards[i], err);
+    while (made > 0)
+        cht_shard_close(&shards[--made]);
+    cht_free(shards);
     return rc;
 }
 

@@ -255,24 +255,39 @@ static enum cht_rc check_journal(struct cht_journal *j, struct cht_shard *sh, bo
     return rc;
 }
 
-enum cht_rc cht_journal_recover(struct cht_shard *sh, bool read_only, bool *applied, struct cht_err *err)
+/* A journal that is empty here may not be so on the disk, if the process was killed before it had dropped it: then it is
+ * dropped once more. */
+static enum cht_rc is_gone(struct cht_journal *j, enum cht_shard_mode mode, bool *gone, struct cht_err *err)
+{
+    uint64_t size = 1;
+    *gone = false;
+    enum cht_rc rc = mode == CHT_SHARD_CLEAN ? j->file->io->ops->size(j->file, &size, err) : CHT_OK;
+    *gone = rc == CHT_OK && size == 0;
+    return rc;
+}
+
+enum cht_rc cht_journal_recover(struct cht_shard *sh, enum cht_shard_mode mode, bool *applied,
+                                struct cht_err *err)
 {
     struct cht_journal j;
+    bool read_only = mode == CHT_SHARD_CHECK;
     *applied = false;
     enum cht_rc rc = cht_journal_open(sh, read_only, &j, err);
     if (rc == CHT_NO_FILE && read_only)
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
-    bool whole;
-    rc = check_journal(&j, sh, &whole, err);
+    bool gone, whole = false;
+    rc = is_gone(&j, mode, &gone, err);
+    if (rc == CHT_OK && !gone)
+        rc = check_journal(&j, sh, &whole, err);
     if (rc == CHT_OK && whole) {
         rc = cht_journal_apply(&j, sh, read_only, true, err);
         for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK && !read_only; k++)
             rc = cht_file_sync(sh->pf[k]->file, err);
         *applied = rc == CHT_OK;
     }
-    if (rc == CHT_OK && !read_only)
+    if (rc == CHT_OK && !read_only && !gone)
         rc = cht_journal_drop(&j, err);
     cht_journal_close(&j);
     return rc;

@@ -11,7 +11,7 @@
 #include "store/pagefile.h"
 
 #define CHT_SUMS_PER_PAGE 1023u
-#define CHT_PF_MAP_MIN (1u << 20) /* address space of a small file; it doubles as the file grows */
+#define CHT_PF_MAP_MIN (256u << 10) /* address space of a small file; it doubles as the file grows */
 
 struct cht_pf_image { /* before-image of a page */
     uint64_t page;

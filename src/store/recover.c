@@ -192,13 +192,14 @@ static enum cht_rc open_shards(struct cht_local *db, const char *name, const str
     db->shards = cht_aligned_alloc(64, m->shards * sizeof *db->shards);
     if (db->shards == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
+    enum cht_shard_mode mode = cht_wal_clean(db->wal) ? CHT_SHARD_CLEAN : CHT_SHARD_USE;
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < m->shards && rc == CHT_OK; i++) {
         char path[CHT_PATH_MAX];
         unsigned dir;
         rc = cht_db_find_shard(env->io, env->dirs, env->ndirs, name, i, &dir, path, sizeof path, err);
         if (rc == CHT_OK)
-            rc = cht_shard_open(env->io, path, m->uuid, i, m->shards, false, &db->shards[i], err);
+            rc = cht_shard_open(env->io, path, m->uuid, i, m->shards, mode, &db->shards[i], err);
         if (rc == CHT_OK) {
             db->shards[i].dir = dir;
             db->nshards = i + 1;
@@ -235,9 +236,9 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     if (db->name == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
     else
-        rc = open_shards(db, name, &m, err);
-    if (rc == CHT_OK)
         rc = open_log(db, name, &m, err);
+    if (rc == CHT_OK)
+        rc = open_shards(db, name, &m, err);
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         rc = cht_values_recovered(&db->shards[i].values, err);
     if (rc == CHT_OK)

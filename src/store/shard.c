@@ -62,7 +62,8 @@ static enum cht_rc attach_files(struct cht_shard *sh, struct cht_err *err)
 }
 
 enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
-                           unsigned count, bool read_only, struct cht_shard *sh, struct cht_err *err)
+                           unsigned count, enum cht_shard_mode mode, struct cht_shard *sh,
+                           struct cht_err *err)
 {
     memset(sh, 0, sizeof *sh);
     enum cht_rc rc = cht_rwlock_init(&sh->lock, err);
@@ -76,10 +77,10 @@ enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uu
     if (sh->path == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
     if (rc == CHT_OK)
-        rc = open_files(sh, read_only, err);
+        rc = open_files(sh, mode == CHT_SHARD_CHECK, err);
     bool applied = false;
     if (rc == CHT_OK)
-        rc = cht_journal_recover(sh, read_only, &applied, err);
+        rc = cht_journal_recover(sh, mode, &applied, err);
     if (rc == CHT_OK)
         rc = attach_files(sh, err);
     if (rc != CHT_OK)
@@ -98,10 +99,12 @@ void cht_shard_close(struct cht_shard *sh)
     cht_rwlock_fini(&sh->lock);
 }
 
-/* A new shard is made as five bare headers, then opened, formatted and checkpointed like any other. */
+/* A new shard is made as five bare headers, then opened, formatted and checkpointed like any other, except that it has no pages
+ * of an earlier checkpoint: all go home at once, and there is no journal. */
 enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
-                             unsigned count, struct cht_err *err)
+                             unsigned count, struct cht_shard *sh, struct cht_err *err)
 {
+    memset(sh, 0, sizeof *sh);
     enum cht_rc rc = io->ops->mkdir(io, path, err);
     for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++) {
         char file[CHT_PATH_MAX];
@@ -109,18 +112,12 @@ enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t 
         if (rc == CHT_OK)
             rc = cht_pf_create(io, file, (enum cht_pf_kind)k, uuid, index, count, err);
     }
-    struct cht_shard *sh = rc == CHT_OK ? cht_aligned_alloc(64, sizeof *sh) : NULL;
-    if (rc == CHT_OK && sh == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
+    if (rc == CHT_OK)
+        rc = cht_rwlock_init(&sh->lock, err);
     if (rc != CHT_OK)
         return rc;
-    memset(sh, 0, sizeof *sh);
-    rc = cht_rwlock_init(&sh->lock, err);
-    if (rc != CHT_OK) {
-        cht_free(sh);
-        return rc;
-    }
     sh->io = io;
+    sh->unsealed = true;
     sh->index = index;
     sh->count = count;
     memcpy(sh->uuid, uuid, 16);
@@ -130,7 +127,8 @@ enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t 
     else
         rc = open_files(sh, false, err);
     for (int k = CHT_PF_KINDS - 1; k >= 0 && rc == CHT_OK; k--) {
-        sh->pf[k]->fast.pages = sh->pf[k]->home_pages = 1;
+        sh->pf[k]->fast.pages = 1;
+        sh->pf[k]->home_pages = 0;
         sh->pf[k]->sums = k == CHT_PF_SUMS ? NULL : sh->pf[CHT_PF_SUMS];
         cht_bit_set((uint64_t *)(void *)sh->pf[k]->fast.verified, 0); /* there is no sum yet */
     }
@@ -140,10 +138,19 @@ enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t 
         rc = cht_trie_format(sh->pf[CHT_PF_PAIRS], err);
     if (rc == CHT_OK)
         rc = cht_shard_checkpoint(sh, err);
+    if (rc != CHT_OK)
+        cht_shard_close(sh);
+    return rc;
+}
+
+enum cht_rc cht_shard_seal(struct cht_shard *sh, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
+        rc = cht_file_sync(sh->pf[k]->file, err);
     if (rc == CHT_OK)
-        rc = io->ops->sync_dir(io, path, err);
-    cht_shard_close(sh);
-    cht_free(sh);
+        rc = sh->io->ops->sync_dir(sh->io, sh->path, err);
+    sh->unsealed = rc != CHT_OK;
     return rc;
 }
 

@@ -26,6 +26,7 @@ struct cht_shard {
     _Atomic uint32_t pins;                       /* open large-value handles */
     _Atomic uint64_t dirty_pages, written_bytes; /* statistics */
     bool poisoned;                               /* guarded by lock: a checkpoint failed half way */
+    bool unsealed;                               /* being created: nothing is synced yet */
 };
 
 static inline struct cht_pagefile *cht_shard_pairs(const struct cht_shard *sh)
@@ -37,13 +38,20 @@ static inline struct cht_pagefile *cht_shard_pairs(const struct cht_shard *sh)
 unsigned cht_shard_of_name(struct cht_str name, unsigned count);
 static inline unsigned cht_shard_of_key(uint64_t key, unsigned count) { return (unsigned)(key % count); }
 
-/* Creates the folder with empty, formatted, durable files. */
+/* Creates the folder with empty, formatted files, which are written but not synced: the caller makes all shards of a database
+ * and then seals them, since many syncs after each other cost little more than one. sh is open until cht_shard_close. */
 enum cht_rc cht_shard_create(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
-                             unsigned count, struct cht_err *err);
-/* Opens: headers are checked (magic, version, uuid, place), a complete journal is applied, a torn one ignored.
- * read_only (check): nothing is modified; a complete journal is applied in memory only. */
+                             unsigned count, struct cht_shard *sh, struct cht_err *err);
+enum cht_rc cht_shard_seal(struct cht_shard *sh, struct cht_err *err); /* syncs them and the folder */
+/* Opens: headers are checked (magic, version, uuid, place), a complete journal is applied, a torn one ignored. */
+enum cht_shard_mode {
+    CHT_SHARD_CHECK, /* nothing is modified; a complete journal is applied in memory only */
+    CHT_SHARD_USE,
+    CHT_SHARD_CLEAN /* as USE, and the log says that the shard was closed cleanly: an empty journal is one on the disk too */
+};
 enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,
-                           unsigned count, bool read_only, struct cht_shard *sh, struct cht_err *err);
+                           unsigned count, enum cht_shard_mode mode, struct cht_shard *sh,
+                           struct cht_err *err);
 void cht_shard_close(struct cht_shard *sh); /* no checkpoint */
 /* Writes all that was applied up to now to its place (checkpoint.c says how). log_seq: everything up to it is applied
  * and durable in the log. A failure poisons the shard. Runs beside readers and the committer. */
@@ -63,8 +71,9 @@ struct cht_checkpoint;
 enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out,
                                  struct cht_err *err);
 enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err); /* frees ck */
-/* Finishes (or, read_only, applies in memory) what a complete journal holds; a torn or empty one is ignored. For
+/* Finishes (or, for CHECK, applies in memory) what a complete journal holds; a torn or empty one is ignored. For
  * cht_shard_open, before the headers are looked at. *applied says whether there was one. */
-enum cht_rc cht_journal_recover(struct cht_shard *sh, bool read_only, bool *applied, struct cht_err *err);
+enum cht_rc cht_journal_recover(struct cht_shard *sh, enum cht_shard_mode mode, bool *applied,
+                                struct cht_err *err);
 
 #define CHT_KEYS_SEQ 448u /* in page 0 of keys: log position of the checkpoint, u64 */

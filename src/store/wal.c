@@ -289,6 +289,13 @@ enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out,
     return CHT_OK;
 }
 
+/* The header of C2 is on the disk before C4 leaves it the only one; nothing else makes a segment of that length. */
+bool cht_wal_clean(const struct cht_wal *w)
+{
+    return w->nsegs == 0 ||
+           (w->nsegs == 1 && w->segs[0].size == CHT_WAL_HEADER && w->segs[0].state == CHT_WAL_VALID);
+}
+
 enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
 {
     struct cht_err local = {0};

@@ -33,6 +33,8 @@ struct cht_wal_config {
 };
 /* Opens the folder, validates segment headers, nothing else. */
 enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out, struct cht_err *err);
+/* Before the replay: the log is as a clean close or a creation leaves it, which both come after all else is on the disk. */
+bool cht_wal_clean(const struct cht_wal *w);
 /* Calls fn for every valid record with seq > from, in order; records at most `from` may be gone already. `known` is a
  * seq known to be durable (the newest checkpoint's): a log that ends before it is damaged. Must be called once before
  * the first append; the next record follows the last valid one. payload is borrowed during the call. `from` UINT64_MAX:

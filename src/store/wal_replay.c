@@ -262,14 +262,15 @@ static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target 
     struct reader r;
     const struct cursor begin = {CHT_WAL_HEADER, w->segs[i].first_seq, CHT_WAL_HEADER};
     struct cursor c = begin;
-    enum cht_rc rc = reader_open(w, &w->segs[i], !w->read_only, &r, err);
+    bool unsure = !w->read_only && !cht_wal_clean(w);
+    enum cht_rc rc = reader_open(w, &w->segs[i], unsure, &r, err);
     if (rc == CHT_OK)
         rc = walk(&r, &c, 0, &nobody, err);
     if (rc == CHT_OK)
         rc = look_behind(&r, &c, err);
     if (rc == CHT_OK && c.expect <= known)
         rc = damaged(&r, &c, "a checkpoint holds records up to", known, err);
-    if (rc == CHT_OK && !w->read_only)
+    if (rc == CHT_OK && unsure)
         rc = secure(&r, &c, err);
     struct cursor again = begin;
     if (rc == CHT_OK)

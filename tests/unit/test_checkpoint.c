@@ -30,11 +30,16 @@ struct fixture {
     struct cht_shard *sh;
 };
 
-static void open_shard(struct fixture *f)
+static void new_shard(struct fixture *f)
 {
     f->sh = aligned_alloc(64, (sizeof *f->sh + 63) / 64 * 64);
     assert_non_null(f->sh);
-    must(cht_shard_open(cht_io_posix(), f->path, uuid, 0, 1, false, f->sh, &err));
+}
+
+static void open_shard(struct fixture *f)
+{
+    new_shard(f);
+    must(cht_shard_open(cht_io_posix(), f->path, uuid, 0, 1, CHT_SHARD_USE, f->sh, &err));
     must(cht_values_recovered(&f->sh->values, &err));
 }
 
@@ -51,7 +56,10 @@ static int setup(void **state)
     strcpy(f->dir, "/tmp/cht-ckpt-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     (void)snprintf(f->path, sizeof f->path, "%s/shard", f->dir);
-    must(cht_shard_create(cht_io_posix(), f->path, uuid, 0, 1, &err));
+    new_shard(f);
+    must(cht_shard_create(cht_io_posix(), f->path, uuid, 0, 1, f->sh, &err));
+    must(cht_shard_seal(f->sh, &err));
+    close_shard(f);
     open_shard(f);
     *state = f;
     return 0;
