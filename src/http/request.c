@@ -89,6 +89,7 @@ void request_recycle(struct request *r)
     if (r->release != NULL)
         r->release(r);
     r->release = NULL;
+    r->own = NULL;
     cht_free(r->tree);
     r->tree = NULL;
     reduce_answer_release(r->answer);
@@ -190,7 +191,7 @@ static void open_database(struct request *r)
     char name[65] = "default";
     if (r->param[P_DB].p != NULL)
         (void)snprintf(name, sizeof name, "%.*s", (int)r->param[P_DB].n, r->param[P_DB].p);
-    r->rc = dbs_open(r->w->srv->dbs, name, r->op.created, 0, &r->db, &created, &r->err);
+    r->rc = dbs_open(r->w->srv->dbs, name, r->create, 0, &r->db, &created, &r->err);
 }
 
 static void database_opened(struct request *r)
@@ -198,7 +199,7 @@ static void database_opened(struct request *r)
     if (r->rc != CHT_OK)
         reply_err(r, r->rc, &r->err);
     else
-        ((void (*)(struct request *))r->commit.ctx)(r);
+        r->opened(r);
 }
 
 void request_database(struct request *r, bool create, void (*then)(struct request *r))
@@ -226,8 +227,8 @@ void request_database(struct request *r, bool create, void (*then)(struct reques
         then(r);
         return;
     }
-    r->op.created = create; /* op and commit are free until then */
-    r->commit.ctx = (void *)then;
+    r->create = create;
+    r->opened = then;
     request_job(r, open_database, database_opened);
 }
 
@@ -265,6 +266,22 @@ void request_commit(struct request *r, void (*then)(struct request *r))
     if (!atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
                                                  memory_order_acquire))
         request_wake(r); /* it was done before the connection was suspended */
+}
+
+struct cht_op *request_own_operation(struct request *r, enum cht_op_kind kind)
+{
+    struct cht_op *op = request_own(r, sizeof *op);
+    *op = (struct cht_op){.kind = kind};
+    return op;
+}
+
+void request_operation(struct request *r, struct cht_op *op, void (*then)(struct request *r))
+{
+    r->commit.ops = op;
+    r->commit.count = 1;
+    r->commit.flags = 0;
+    r->commit.read_max = 0;
+    request_commit(r, then);
 }
 
 void request_submit_commits(struct worker *w)

@@ -19,6 +19,7 @@
 #include <microhttpd.h>
 #include <stdatomic.h>
 
+#include "base/invariant.h"
 #include "exec/pool.h"
 #include "reduce/aggregate.h"
 
@@ -118,6 +119,7 @@ enum media {
 #define REQUEST_HEADERS 4
 #define REQUEST_ID_MAX 128u
 #define REQUEST_LOG_PATH 1024u
+#define REQUEST_OWN_MAX (CHT_NAME_MAX + 512u) /* a name, and some */
 
 /* The request headers that are looked at. */
 enum header {
@@ -162,11 +164,11 @@ struct request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
-    struct batch *batch;                /* owned: BODY_BATCH */
     const struct reduce_mode *mode;     /* of /reduce, static */
     struct reduce_params reduce;        /* of an aggregate */
     const struct reduce_answer *answer; /* owned */
-    void (*release)(struct request *r); /* frees what the handler keeps in batch, lm; NULL: nothing */
+    void *own;                          /* the handler's arguments, until the request is over; NULL: none */
+    void (*release)(struct request *r); /* frees what `own` holds; NULL: nothing to free */
     _Atomic bool cancel;                /* the client has gone: a job may stop */
     struct lm_node *tree;               /* owned: of /contexts */
     struct lm_call *lm;                 /* owned: BODY_NGRAMS and what else the language model needs */
@@ -188,7 +190,9 @@ struct request {
     /* while suspended, or put off */
     unsigned ahead; /* 1 + its place in the worker's list; AHEAD_DONE: it has been there */
     void (*resume)(struct request *r);
-    void (*work)(struct request *r); /* on a job thread */
+    void (*work)(struct request *r);   /* on a job thread */
+    void (*opened)(struct request *r); /* of request_database, while it opens one */
+    bool create;                       /* likewise: one that is not there is made */
     struct cht_task task;
     struct cht_commit commit;
     _Atomic int woken; /* of a commit: 0 running, 1 the connection is suspended, 2 done */
@@ -197,7 +201,17 @@ struct request {
     uint8_t name[CHT_NAME_MAX + 8];
     enum cht_rc rc; /* of the work */
     struct cht_err err;
+    _Alignas(max_align_t) uint8_t own_space[REQUEST_OWN_MAX]; /* request_own */
 };
+
+/* Memory for the handler's arguments, n bytes at most REQUEST_OWN_MAX, not initialised: in r->own from now on. What is larger, or
+ * lives longer than the request, the handler allocates, and frees in `release`. */
+static inline void *request_own(struct request *r, size_t n)
+{
+    CHT_INVARIANT(n <= sizeof r->own_space);
+    r->own = r->own_space;
+    return r->own;
+}
 
 /* Suspends the connection; then something must call request_wake. resume runs on the HTTP thread. */
 void request_suspend(struct request *r, void (*resume)(struct request *r));
@@ -224,3 +238,7 @@ bool request_may_wait(const struct request *r);
 
 /* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
 void request_commit(struct request *r, void (*then)(struct request *r));
+/* r->own of a call that is one operation. */
+struct cht_op *request_own_operation(struct request *r, enum cht_op_kind kind);
+/* A commit of one operation, which lives until then. */
+void request_operation(struct request *r, struct cht_op *op, void (*then)(struct request *r));

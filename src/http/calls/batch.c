@@ -209,7 +209,7 @@ static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, st
 /* One line without its line break. False without memory. */
 static bool parse_line(struct request *r, const char *p, size_t n)
 {
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     bool fatal = false;
     size_t blank = 0;
     while (blank < n && (p[blank] == ' ' || p[blank] == '\t' || p[blank] == '\r'))
@@ -241,11 +241,11 @@ static void batch_free(struct request *r);
 
 bool batch_feed(struct request *r, const char *data, size_t n)
 {
-    if (r->batch == NULL) {
-        r->batch = cht_calloc(1, sizeof *r->batch);
+    if (r->own == NULL) {
+        r->own = cht_calloc(1, sizeof(struct batch));
         r->release = batch_free;
     }
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     bool ok = b != NULL;
     while (ok && n > 0 && !b->too_many) {
         const char *end = memchr(data, '\n', n);
@@ -269,7 +269,7 @@ bool batch_feed(struct request *r, const char *data, size_t n)
 
 static void batch_free(struct request *r)
 {
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     if (b == NULL)
         return;
     while (b->blocks != NULL) {
@@ -286,7 +286,7 @@ static void batch_free(struct request *r)
     cht_free(b->place);
     out_free(&b->line);
     cht_free(b);
-    r->batch = NULL;
+    r->own = NULL;
 }
 
 /* ---- answering ------------------------------------------------------------------------------------------------------- */
@@ -346,7 +346,7 @@ static void failure(struct out *o, enum cht_rc rc, const char *detail)
 
 static enum more next_line(struct stream *s, const char **p, size_t *n)
 {
-    struct batch *b = s->r->batch;
+    struct batch *b = s->r->own;
     s->stage.n = 0;
     while (b->at < b->count && s->stage.n < STREAM_PIECE) {
         const struct entry *e = &b->entries[b->at];
@@ -377,7 +377,7 @@ static enum more next_line(struct stream *s, const char **p, size_t *n)
 
 static void atomic_failed(struct request *r)
 {
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     size_t i = b->place[r->commit.failed];
     const struct entry *e = &b->entries[i];
     enum cht_rc rc = e->rc != CHT_OK ? e->rc : b->run[r->commit.failed].rc;
@@ -394,7 +394,7 @@ static void atomic_failed(struct request *r)
 
 static void committed(struct request *r)
 {
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     enum cht_rc rc = r->commit.rc;
     if (rc == CHT_BATCH_FAILED && b->atomic) {
         atomic_failed(r);
@@ -436,7 +436,7 @@ static bool prepare(struct batch *b)
 
 static void commit(struct request *r)
 {
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     if (!prepare(b)) {
         reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
         return;
@@ -458,7 +458,7 @@ void batch_post(struct request *r)
         return;
     if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY)
         return;
-    struct batch *b = r->batch;
+    struct batch *b = r->own;
     b->atomic = atomic;
     b->results = results;
     if (b->too_many) {

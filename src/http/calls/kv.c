@@ -15,6 +15,11 @@
 
 /* ---- one value -------------------------------------------------------------------------------------------------- */
 
+/* GET /kv/{key} */
+struct reading {
+    uint64_t key;
+};
+
 static bool wants_bytes(struct request *r)
 {
     const char *accept = r->in[H_ACCEPT];
@@ -24,7 +29,7 @@ static bool wants_bytes(struct request *r)
 static void read_value(struct request *r)
 {
     struct cht_err *err = &r->err;
-    uint64_t key = r->op.key;
+    uint64_t key = ((const struct reading *)r->own)->key;
     uint32_t size;
     if (request_ahead(r, (struct cht_str){0}, key, read_value))
         return;
@@ -49,30 +54,20 @@ static void read_value(struct request *r)
 
 void kv_get(struct request *r)
 {
-    uint64_t key;
-    if (!rest_key(r, &key))
-        return;
-    r->op.key = key;
-    request_database(r, false, read_value);
+    struct reading *a = request_own(r, sizeof *a);
+    if (rest_key(r, &a->key))
+        request_database(r, false, read_value);
 }
 
 /* ---- writes -------------------------------------------------------------------------------------------------------- */
 
-static void one_operation(struct request *r, void (*then)(struct request *))
-{
-    r->commit.ops = &r->op;
-    r->commit.count = 1;
-    r->commit.flags = 0;
-    r->commit.read_max = 0;
-    request_commit(r, then);
-}
-
 /* The commit's failure, or the operation's. True if one was answered. */
 static bool failed(struct request *r)
 {
-    enum cht_rc rc = r->commit.rc != CHT_OK ? r->commit.rc : r->op.rc;
+    const struct cht_op *op = r->own;
+    enum cht_rc rc = r->commit.rc != CHT_OK ? r->commit.rc : op->rc;
     if (rc == CHT_KEY_NOT_FOUND)
-        reply_fail(r, rc, "no value under key %llu", (unsigned long long)r->op.key);
+        reply_fail(r, rc, "no value under key %llu", (unsigned long long)op->key);
     else if (rc != CHT_OK)
         reply_err(r, rc, &r->commit.err);
     return rc != CHT_OK;
@@ -80,10 +75,11 @@ static bool failed(struct request *r)
 
 static void answer_size(struct request *r, int status)
 {
+    const struct cht_op *op = r->own;
     out_text(&r->out, "{\"key\":");
-    out_u64(&r->out, r->op.key);
+    out_u64(&r->out, op->key);
     out_text(&r->out, ",\"size\":");
-    out_u64(&r->out, r->op.value.n);
+    out_u64(&r->out, op->value.n);
     out_text(&r->out, "}");
     reply_json(r, status);
 }
@@ -92,20 +88,16 @@ static void inserted(struct request *r)
 {
     if (failed(r))
         return;
-    reply_header(r, "Location", "/kv/%llu", (unsigned long long)r->op.key);
+    reply_header(r, "Location", "/kv/%llu", (unsigned long long)((const struct cht_op *)r->own)->key);
     answer_size(r, 201);
 }
 
-static void insert(struct request *r)
-{
-    struct cht_str value = r->op.value;
-    r->op = (struct cht_op){.kind = CHT_OP_INSERT, .value = value};
-    one_operation(r, inserted);
-}
+static void insert(struct request *r) { request_operation(r, r->own, inserted); }
 
 void kv_insert(struct request *r)
 {
-    if (body_value(r, &r->op.value))
+    struct cht_op *op = request_own_operation(r, CHT_OP_INSERT);
+    if (body_value(r, &op->value))
         request_database(r, true, insert);
 }
 
@@ -115,21 +107,13 @@ static void edited(struct request *r)
         answer_size(r, 200);
 }
 
-static void edit(struct request *r)
-{
-    struct cht_str value = r->op.value;
-    uint64_t key = r->op.key;
-    r->op = (struct cht_op){.kind = CHT_OP_EDIT, .key = key, .value = value};
-    one_operation(r, edited);
-}
+static void edit(struct request *r) { request_operation(r, r->own, edited); }
 
 void kv_put(struct request *r)
 {
-    uint64_t key;
-    if (!rest_key(r, &key) || !body_value(r, &r->op.value))
-        return;
-    r->op.key = key;
-    request_database(r, false, edit);
+    struct cht_op *op = request_own_operation(r, CHT_OP_EDIT);
+    if (rest_key(r, &op->key) && body_value(r, &op->value))
+        request_database(r, false, edit);
 }
 
 static void deleted(struct request *r)
@@ -138,20 +122,13 @@ static void deleted(struct request *r)
         reply_empty(r, 204);
 }
 
-static void delete (struct request *r)
-{
-    uint64_t key = r->op.key;
-    r->op = (struct cht_op){.kind = CHT_OP_DELETE, .key = key};
-    one_operation(r, deleted);
-}
+static void delete (struct request *r) { request_operation(r, r->own, deleted); }
 
 void kv_delete(struct request *r)
 {
-    uint64_t key;
-    if (!rest_key(r, &key))
-        return;
-    r->op.key = key;
-    request_database(r, false, delete);
+    struct cht_op *op = request_own_operation(r, CHT_OP_DELETE);
+    if (rest_key(r, &op->key))
+        request_database(r, false, delete);
 }
 
 /* ---- several at once ------------------------------------------------------------------------------------------------ */

@@ -7,19 +7,24 @@
 #include "http/server.h"
 #include "http/stream.h"
 
-/* The name of the request: r->op.name, borrowed from the URI. */
-
 static void not_found(struct request *r)
 {
     reply_fail(r, CHT_PAIR_NOT_FOUND, "no such pair in database '%s'", r->db->name);
 }
 
+/* GET /pairs/{prefix} */
+struct reading {
+    struct cht_str name; /* of the pair, or the prefix: borrowed from the URI */
+    bool values;
+};
+
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
 static void read_exact(struct request *r)
 {
-    bool values = r->op.with_values;
-    struct cht_str name = r->op.name;
+    const struct reading *a = r->own;
+    bool values = a->values;
+    struct cht_str name = a->name;
     uint64_t key;
     uint32_t size = 0;
     if (request_ahead(r, name, 0, read_exact))
@@ -41,14 +46,15 @@ static void read_exact(struct request *r)
 
 static void read_count(struct request *r)
 {
+    const struct reading *a = r->own;
     uint64_t pairs;
-    enum cht_rc rc = cht_store_count(r->db->store, r->op.name, &pairs, &r->err);
+    enum cht_rc rc = cht_store_count(r->db->store, a->name, &pairs, &r->err);
     if (rc != CHT_OK) {
         reply_err(r, rc, &r->err);
         return;
     }
     out_text(&r->out, "{\"prefix\":");
-    out_b64(&r->out, r->op.name.p, r->op.name.n);
+    out_b64(&r->out, a->name.p, a->name.n);
     out_text(&r->out, ",\"pairs\":");
     out_u64(&r->out, pairs);
     out_text(&r->out, "}");
@@ -102,7 +108,8 @@ static void scan(struct request *r)
 {
     static const struct stream_kind with = {.render = render_with_value, .large = large_value};
     static const struct stream_kind without = {.render = render_mapping, .runs = true, .large = large_value};
-    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .values = r->op.with_values};
+    const struct reading *a = r->own;
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = a->name, .values = a->values};
     if (!param_bytes(r, P_AFTER, &cfg.after) || !param_bytes(r, P_UNTIL, &cfg.until) ||
         !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
         !param_bool(r, P_REVERSE, false, &cfg.reverse))
@@ -112,9 +119,10 @@ static void scan(struct request *r)
 
 void pairs_get(struct request *r)
 {
+    struct reading *a = request_own(r, sizeof *a);
     bool exact, count;
     if (!param_bool(r, P_EXACT, false, &exact) || !param_bool(r, P_COUNT, false, &count) ||
-        !param_bool(r, P_VALUES, false, &r->op.with_values) || !rest_bytes(r, !exact, &r->op.name))
+        !param_bool(r, P_VALUES, false, &a->values) || !rest_bytes(r, !exact, &a->name))
         return;
     if (exact && count) {
         reply_fail(r, CHT_INVALID_ARGUMENT, "'exact' and 'count' exclude each other");
@@ -127,7 +135,8 @@ void pairs_get(struct request *r)
 
 static bool failed(struct request *r)
 {
-    enum cht_rc rc = r->commit.rc != CHT_OK ? r->commit.rc : r->op.rc;
+    const struct cht_op *op = r->own;
+    enum cht_rc rc = r->commit.rc != CHT_OK ? r->commit.rc : op->rc;
     if (rc == CHT_PAIR_NOT_FOUND)
         not_found(r);
     else if (rc != CHT_OK)
@@ -135,20 +144,11 @@ static bool failed(struct request *r)
     return rc != CHT_OK;
 }
 
-static void run_operation(struct request *r, void (*then)(struct request *))
-{
-    r->commit.ops = &r->op;
-    r->commit.count = 1;
-    r->commit.flags = 0;
-    r->commit.read_max = 0;
-    request_commit(r, then);
-}
-
 static void mapped(struct request *r)
 {
     if (failed(r))
         return;
-    const struct cht_op *op = &r->op;
+    const struct cht_op *op = r->own;
     if (out_room(&r->out, line_room(op->name.n, 0) + 32)) {
         r->out.n += line_pair_head(r->out.p, r->out.cap, op->name, op->key);
         if (op->kind == CHT_OP_PAIR_PUT) {
@@ -160,14 +160,10 @@ static void mapped(struct request *r)
     reply_json(r, op->created ? 201 : 200);
 }
 
-static void put(struct request *r)
-{
-    r->op.created = false;
-    run_operation(r, mapped);
-}
+static void put(struct request *r) { request_operation(r, r->own, mapped); }
 
 /* {"key":n} or {"value":base64}. */
-static bool parse_mapping(struct request *r)
+static bool parse_mapping(struct request *r, struct cht_op *op)
 {
     json_t *o = body_object(r, CHT_INVALID_VALUE);
     if (o == NULL)
@@ -177,14 +173,14 @@ static bool parse_mapping(struct request *r)
     if ((key == NULL) == (value == NULL)) {
         reply_fail(r, CHT_INVALID_VALUE, "either {\"key\":n} or {\"value\":\"<base64>\"} is expected");
     } else if (value != NULL) {
-        r->op.kind = CHT_OP_PAIR_PUT;
-        ok = body_base64(r, value, &r->op.value);
+        op->kind = CHT_OP_PAIR_PUT;
+        ok = body_base64(r, value, &op->value);
     } else if (!json_is_integer(key) || json_integer_value(key) < 1 ||
                json_integer_value(key) > (json_int_t)CHT_KEY_MAX) {
         reply_fail(r, CHT_INVALID_KEY, "keys are integers from 1 to 281474976710655");
     } else {
-        r->op.kind = CHT_OP_PAIR_SET;
-        r->op.key = (uint64_t)json_integer_value(key);
+        op->kind = CHT_OP_PAIR_SET;
+        op->key = (uint64_t)json_integer_value(key);
         ok = true;
     }
     json_decref(o);
@@ -193,10 +189,10 @@ static bool parse_mapping(struct request *r)
 
 void pairs_put(struct request *r)
 {
-    r->op = (struct cht_op){.kind = CHT_OP_PAIR_PUT};
-    if (!rest_bytes(r, false, &r->op.name))
+    struct cht_op *op = request_own_operation(r, CHT_OP_PAIR_PUT);
+    if (!rest_bytes(r, false, &op->name))
         return;
-    if (body_is_json(r) ? parse_mapping(r) : body_value(r, &r->op.value))
+    if (body_is_json(r) ? parse_mapping(r, op) : body_value(r, &op->value))
         request_database(r, true, put);
 }
 
@@ -208,34 +204,36 @@ static void one_deleted(struct request *r)
 
 static void namespace_deleted(struct request *r)
 {
+    const struct cht_op *op = r->own;
     if (failed(r))
         return;
     out_text(&r->out, "{\"pairs_deleted\":");
-    out_u64(&r->out, r->op.pairs);
+    out_u64(&r->out, op->pairs);
     out_text(&r->out, ",\"values_deleted\":");
-    out_u64(&r->out, r->op.values);
+    out_u64(&r->out, op->values);
     out_text(&r->out, "}");
     reply_json(r, 200);
 }
 
 static void delete (struct request *r)
 {
-    run_operation(r, r->op.kind == CHT_OP_PREFIX_DEL ? namespace_deleted : one_deleted);
+    struct cht_op *op = r->own;
+    request_operation(r, op, op->kind == CHT_OP_PREFIX_DEL ? namespace_deleted : one_deleted);
 }
 
 void pairs_delete(struct request *r)
 {
     bool recursive, values;
-    r->op = (struct cht_op){.kind = CHT_OP_PAIR_DEL};
+    struct cht_op *op = request_own_operation(r, CHT_OP_PAIR_DEL);
     if (!param_bool(r, P_RECURSIVE, false, &recursive) || !param_bool(r, P_VALUES, false, &values))
         return;
     if (recursive && r->rest_len == 0) { /* a client's empty variable must not empty the database */
         reply_fail(r, CHT_INVALID_PAIR, "a prefix is missing; * stands for all");
         return;
     }
-    if (!rest_bytes(r, recursive, &r->op.name))
+    if (!rest_bytes(r, recursive, &op->name))
         return;
-    r->op.kind = recursive ? CHT_OP_PREFIX_DEL : CHT_OP_PAIR_DEL;
-    r->op.with_values = values;
+    op->kind = recursive ? CHT_OP_PREFIX_DEL : CHT_OP_PAIR_DEL;
+    op->with_values = values;
     request_database(r, false, delete);
 }
