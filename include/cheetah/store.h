@@ -83,6 +83,12 @@ void cht_env_abandon(struct cht_env *env);
 enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
 /* Gets the open database, opening (and recovering) it on first use; the env owns it. CHT_DATABASE_NOT_FOUND. */
 enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err);
+/* Closes an open database of which no call is under way; its store is gone, and the next cht_env_get opens it again. If it cannot
+ * be brought home it stays open (*closed false): CHT_READ_ONLY, or what the checkpoint says. A failure with *closed true has
+ * left something to recover, which is done when it is opened. CHT_OK if it is not open. */
+enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err);
+/* Whether opening it would find nothing to recover; true if it is open. Reads the names and headers of its log. */
+enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
 /* Deletes a database and its files. No other call on it may be under way. */
 enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* Calls fn for each database name in byte order. */

@@ -24,6 +24,13 @@ struct cht_manifest {
     unsigned home; /* index of the directory it lies in */
 };
 
+/* Opening, creating, closing, dropping take seconds if they have to: what concerns one name goes one after the other, and no name
+ * waits for another. On the stack of the caller. */
+struct cht_turn {
+    const char *name;
+    struct cht_turn *next;
+};
+
 struct cht_env {
     struct cht_env_config cfg; /* defaults filled in; dirs owned */
     struct cht_io *io;
@@ -33,8 +40,10 @@ struct cht_env {
     struct cht_pool **pools; /* owned, one a directory */
     struct cht_crew *crew;   /* owned */
     struct cht_mutex mu;
-    struct cht_local **open; /* guarded by mu; owned */
-    size_t nopen;
+    struct cht_cond calm;       /* a turn has ended */
+    struct cht_turn *turns;     /* guarded by mu: of the calls that do something about a name, one a name */
+    struct cht_local **open;    /* guarded by mu; owned */
+    size_t nopen, cap, opening; /* guarded by mu; opening: places of those that are being opened */
 };
 
 /* The manifest of a database. CHT_DATABASE_NOT_FOUND; CHT_SHARD_MISPLACED where two directories have one. */
@@ -53,6 +62,10 @@ void cht_db_discard(struct cht_env *env, const char *name);
 enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* recover.c: opens the shards and redoes the log. */
 enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local **out, struct cht_err *err);
+/* It is not open. Whether opening it would find nothing to recover. */
+enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
+/* Brings everything home, so that there is nothing to replay; nothing is written if nothing was. No call on it is under way. */
+enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err);
 /* checkpoint: leave nothing to replay. Frees db. */
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err);
 /* Redoes everything in the log behind each shard's own position. */

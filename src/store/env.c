@@ -78,6 +78,7 @@ static void env_free(struct cht_env *env)
     cht_free(env->locks);
     cht_free(env->dirs);
     cht_free(env->open);
+    cht_cond_fini(&env->calm);
     cht_mutex_fini(&env->mu);
     cht_free(env);
 }
@@ -91,6 +92,36 @@ static enum cht_rc close_all(struct cht_env *env, bool checkpoint, struct cht_er
     }
     env->nopen = 0;
     return rc;
+}
+
+static bool has_turn(const struct cht_env *env, const char *name)
+{
+    const struct cht_turn *t = env->turns;
+    while (t != NULL && strcmp(t->name, name) != 0)
+        t = t->next;
+    return t != NULL;
+}
+
+/* Waits until nobody else does anything about the name. */
+static void begin_turn(struct cht_env *env, struct cht_turn *t, const char *name)
+{
+    cht_mutex_lock(&env->mu);
+    while (has_turn(env, name))
+        cht_cond_wait(&env->calm, &env->mu);
+    *t = (struct cht_turn){name, env->turns};
+    env->turns = t;
+    cht_mutex_unlock(&env->mu);
+}
+
+static void end_turn(struct cht_env *env, struct cht_turn *t)
+{
+    cht_mutex_lock(&env->mu);
+    struct cht_turn **at = &env->turns;
+    while (*at != t)
+        at = &(*at)->next;
+    *at = t->next;
+    cht_cond_broadcast(&env->calm);
+    cht_mutex_unlock(&env->mu);
 }
 
 /* The index of an open database, nopen if it is not. */
@@ -118,7 +149,10 @@ enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out,
     if (env == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
     rc = cht_mutex_init(&env->mu, err);
+    if (rc == CHT_OK)
+        rc = cht_cond_init(&env->calm, err);
     if (rc != CHT_OK) {
+        cht_mutex_fini(&env->mu);
         cht_free(env);
         return rc;
     }
@@ -165,8 +199,39 @@ void cht_env_abandon(struct cht_env *env)
 
 enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
 {
-    cht_mutex_lock(&env->mu);
+    struct cht_turn t;
+    begin_turn(env, &t, name);
     enum cht_rc rc = cht_db_create(env, name, shards, err);
+    end_turn(env, &t);
+    return rc;
+}
+
+/* The open database of this name; the caller has the turn of it, so that it stays as it is. NULL: it is not open. */
+static struct cht_local *get_open(struct cht_env *env, const char *name)
+{
+    cht_mutex_lock(&env->mu);
+    size_t i = find_open(env, name);
+    struct cht_local *db = i < env->nopen ? env->open[i] : NULL;
+    cht_mutex_unlock(&env->mu);
+    return db;
+}
+
+/* Room for one more is made before it is opened, so that adding it cannot fail. Opens go on side by side: each needs its own. */
+static enum cht_rc reserve_open(struct cht_env *env, const char *name, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    cht_mutex_lock(&env->mu);
+    if (env->nopen + env->opening == env->cap) {
+        size_t cap = env->cap == 0 ? 16 : env->cap * 2;
+        struct cht_local **v = cht_realloc(env->open, cap * sizeof(struct cht_local *));
+        if (v == NULL)
+            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
+        else {
+            env->open = v;
+            env->cap = cap;
+        }
+    }
+    env->opening += rc == CHT_OK;
     cht_mutex_unlock(&env->mu);
     return rc;
 }
@@ -174,34 +239,73 @@ enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shard
 enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    cht_mutex_lock(&env->mu);
-    size_t i = find_open(env, name);
-    if (i == env->nopen) {
-        struct cht_local **v = cht_realloc(env->open, (env->nopen + 1) * sizeof(struct cht_local *));
-        if (v == NULL) {
-            rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
-        } else {
-            env->open = v;
-            rc = cht_db_open(env, name, &v[i], err);
-            env->nopen += rc == CHT_OK;
-        }
+    struct cht_turn t;
+    begin_turn(env, &t, name);
+    struct cht_local *db = get_open(env, name);
+    if (db == NULL && (rc = reserve_open(env, name, err)) == CHT_OK) {
+        rc = cht_db_open(env, name, &db, err);
+        cht_mutex_lock(&env->mu);
+        env->opening--;
+        if (rc == CHT_OK)
+            env->open[env->nopen++] = db;
+        cht_mutex_unlock(&env->mu);
     }
     if (rc == CHT_OK)
-        *out = &env->open[i]->base;
+        *out = &db->base;
+    end_turn(env, &t);
+    return rc;
+}
+
+static void take_out(struct cht_env *env, const char *name)
+{
+    cht_mutex_lock(&env->mu);
+    env->open[find_open(env, name)] = env->open[env->nopen - 1];
+    env->nopen--;
     cht_mutex_unlock(&env->mu);
+}
+
+enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    struct cht_turn t;
+    begin_turn(env, &t, name);
+    struct cht_local *db = get_open(env, name);
+    if (db != NULL && atomic_load_explicit(&db->read_only, memory_order_acquire))
+        rc = CHT_FAIL(err, CHT_READ_ONLY, "writing to %s stopped after a disk fault", name);
+    else if (db != NULL)
+        rc = cht_db_settle(db, err);
+    *closed = rc == CHT_OK;
+    if (rc == CHT_OK && db != NULL) {
+        take_out(env, name);
+        rc = cht_db_close(db, true, err);
+    }
+    end_turn(env, &t);
+    return rc;
+}
+
+enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err)
+{
+    struct cht_turn t;
+    enum cht_rc rc = CHT_OK;
+    begin_turn(env, &t, name);
+    *clean = get_open(env, name) != NULL;
+    if (!*clean)
+        rc = cht_db_is_clean(env, name, clean, err);
+    end_turn(env, &t);
     return rc;
 }
 
 enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err)
 {
-    cht_mutex_lock(&env->mu);
-    size_t i = find_open(env, name);
-    if (i < env->nopen) {
-        (void)cht_db_close(env->open[i], false, NULL); /* what it holds is deleted anyway */
-        env->open[i] = env->open[--env->nopen];
+    struct cht_turn t;
+    begin_turn(env, &t, name);
+    struct cht_local *db = get_open(env, name);
+    if (db != NULL) {
+        take_out(env, name);
+        (void)cht_db_close(db, false, NULL); /* what it holds is deleted anyway */
     }
     enum cht_rc rc = cht_db_drop(env, name, err);
-    cht_mutex_unlock(&env->mu);
+    end_turn(env, &t);
     return rc;
 }
 

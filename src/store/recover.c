@@ -208,17 +208,30 @@ static enum cht_rc open_shards(struct cht_local *db, const char *name, const str
     return rc;
 }
 
-static enum cht_rc open_log(struct cht_local *db, const char *name, const struct cht_manifest *m,
-                            struct cht_err *err)
+static enum cht_rc open_log(struct cht_env *env, const char *name, const struct cht_manifest *m,
+                            bool read_only, struct cht_wal **out, struct cht_err *err)
 {
     char dir[CHT_PATH_MAX];
-    int n = snprintf(dir, sizeof dir, "%s/%s/log", db->env->dirs[m->home], name);
+    int n = snprintf(dir, sizeof dir, "%s/%s/log", env->dirs[m->home], name);
     if (n < 0 || (size_t)n >= sizeof dir)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", name);
     struct cht_wal_config wc = {
-        .io = db->env->io, .dir = dir, .segment_bytes = db->env->cfg.log_segment_bytes};
+        .io = env->io, .dir = dir, .segment_bytes = env->cfg.log_segment_bytes, .read_only = read_only};
     memcpy(wc.uuid, m->uuid, 16);
-    return cht_wal_open(&wc, &db->wal, err);
+    return cht_wal_open(&wc, out, err);
+}
+
+enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err)
+{
+    struct cht_manifest m;
+    struct cht_wal *w = NULL;
+    enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
+    if (rc == CHT_OK)
+        rc = open_log(env, name, &m, true, &w, err);
+    *clean = rc == CHT_OK && cht_wal_clean(w);
+    if (rc == CHT_OK)
+        rc = cht_wal_close(w, false, err);
+    return rc;
 }
 
 enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local **out, struct cht_err *err)
@@ -236,7 +249,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     if (db->name == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
     else
-        rc = open_log(db, name, &m, err);
+        rc = open_log(env, name, &m, false, &db->wal, err);
     if (rc == CHT_OK)
         rc = open_shards(db, name, &m, err);
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
@@ -265,21 +278,43 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     return CHT_OK;
 }
 
+/* Nothing to write: every shard's files hold all of the log. */
+static bool is_settled(struct cht_local *db)
+{
+    uint64_t seq = cht_wal_seq(db->wal);
+    for (unsigned i = 0; i < db->nshards; i++) {
+        if (atomic_load_explicit(&db->shards[i].checkpoint_seq, memory_order_acquire) != seq)
+            return false;
+    }
+    return dirty_of(db) == 0;
+}
+
+enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    if (!is_settled(db))
+        rc = cht_committer_checkpoint(db->committer, err);
+    if (rc == CHT_OK && dirty_of(db) > 0) /* what the first one set free must be on disk as free */
+        rc = cht_committer_checkpoint(db->committer, err);
+    return rc;
+}
+
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     bool clean =
         checkpoint && db->committer != NULL && !atomic_load_explicit(&db->read_only, memory_order_acquire);
     if (clean)
-        rc = cht_committer_checkpoint(db->committer, err);
-    if (clean && rc == CHT_OK && dirty_of(db) > 0) /* what the first one set free must be on disk as free */
-        rc = cht_committer_checkpoint(db->committer, err);
+        rc = cht_db_settle(db, err);
     clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);
     cht_watches_close(db->watches);
     for (unsigned i = 0; i < db->nshards; i++) {
-        for (int k = 0; k < CHT_PF_KINDS && clean && rc == CHT_OK; k++)
-            rc = cht_pf_trim(db->shards[i].pf[k], err);
+        for (int k = 0; k < CHT_PF_KINDS && clean && rc == CHT_OK; k++) {
+            struct cht_pagefile *pf = db->shards[i].pf[k];
+            if (pf->file_pages > pf->fast.pages)
+                rc = cht_pf_trim(pf, err);
+        }
     }
     if (db->wal != NULL) {
         enum cht_rc wrc = cht_wal_close(db->wal, clean && rc == CHT_OK, rc == CHT_OK ? err : NULL);
