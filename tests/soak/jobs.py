@@ -291,7 +291,7 @@ class BackupWorker(Worker):
                 self.wrong("a bad backup", "files: %s" % os.listdir(folder))
             else:
                 self.verify(os.path.join(folder, made[0]), db, before)
-        elif crashes == self.soak.crashes and not self.soak.rough(began):
+        elif not self.soak.over and (time.sleep(1) or crashes == self.soak.crashes) and self.soak.server.port == port and not self.soak.rough(began):
             self.wrong("a backup failed", done.stderr[-300:])
 
     def run(self):

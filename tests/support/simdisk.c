@@ -1,8 +1,7 @@
-/* simdisk: see simdisk.h. */
+/* simdisk: the table of functions and the faults; see simdisk.h. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,54 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "support/simdisk.h"
-
-#define SECTOR 512u
-
-enum event_kind {
-    EV_WRITE,
-    EV_TRUNCATE,
-    EV_ALLOCATE,
-    EV_PUNCH,
-    EV_SYNC,
-    EV_CREATE,
-    EV_MKDIR,
-    EV_RENAME,
-    EV_UNLINK,
-    EV_SYNC_DIR
-};
-
-struct event {
-    enum event_kind kind;
-    unsigned inode;
-    uint64_t off, len;
-    uint8_t *data;   /* owned */
-    char *path, *to; /* owned */
-};
-
-struct entry {
-    char *path; /* owned */
-    int inode;  /* -1: a folder */
-};
-
-struct names {
-    struct entry *v; /* owned */
-    size_t n, cap;
-};
-
-struct simdisk {
-    struct cht_io io; /* first */
-    pthread_mutex_t mu;
-    struct names names;
-    int *fds; /* by inode; owned */
-    bool *locked;
-    size_t inodes;
-    struct event *events; /* owned */
-    size_t nevents, cap;
-    uint64_t countdown, injected;
-    enum sim_fault kind;
-    bool forever;
-};
+#include "support/simdisk_int.h"
 
 struct sim_file {
     struct cht_file base; /* first */
@@ -72,77 +24,40 @@ static struct simdisk *disk(struct cht_io *io) { return (struct simdisk *)io; }
 
 static struct sim_file *sim(struct cht_file *f) { return (struct sim_file *)f; }
 
-static void *grow(void *p, size_t n)
-{
-    p = realloc(p, n);
-    assert(p != NULL);
-    return p;
-}
-
-/* ---- names --------------------------------------------------------------------------------------------------- */
-
-static struct entry *find(struct names *l, const char *path)
-{
-    for (size_t i = 0; i < l->n; i++) {
-        if (strcmp(l->v[i].path, path) == 0)
-            return &l->v[i];
-    }
-    return NULL;
-}
-
-static void add(struct names *l, const char *path, int inode)
-{
-    if (l->n == l->cap)
-        l->v = grow(l->v, (l->cap = l->cap * 2 + 16) * sizeof *l->v);
-    l->v[l->n++] = (struct entry){strdup(path), inode};
-}
-
-static void drop(struct names *l, const char *path)
-{
-    struct entry *e = find(l, path);
-    if (e != NULL) {
-        free(e->path);
-        *e = l->v[--l->n];
-    }
-}
-
-static void names_free(struct names *l)
-{
-    for (size_t i = 0; i < l->n; i++)
-        free(l->v[i].path);
-    free(l->v);
-}
-
-static void apply_name(struct names *l, const struct event *e)
-{
-    if (e->kind == EV_CREATE || e->kind == EV_MKDIR) {
-        drop(l, e->path);
-        add(l, e->path, e->kind == EV_MKDIR ? -1 : (int)e->inode);
-    } else if (e->kind == EV_UNLINK) {
-        drop(l, e->path);
-    } else if (e->kind == EV_RENAME) {
-        struct entry *from = find(l, e->path);
-        int inode = from == NULL ? -1 : from->inode;
-        if (from == NULL)
-            return;
-        drop(l, e->path);
-        drop(l, e->to);
-        add(l, e->to, inode);
-    }
-}
-
 /* ---- recording and faults ------------------------------------------------------------------------------------ */
 
 /* mu held. */
 static void record(struct simdisk *d, struct event e)
 {
     if (d->nevents == d->cap)
-        d->events = grow(d->events, (d->cap = d->cap * 2 + 256) * sizeof *d->events);
+        d->events = sim_grow(d->events, (d->cap = d->cap * 2 + 256) * sizeof *d->events);
     d->events[d->nevents++] = e;
 }
 
-/* What this call does instead of working. mu held. */
-static enum sim_fault fault(struct simdisk *d)
+/* As io_posix has it. */
+static enum cht_rc code_of(int sys)
+{
+    switch (sys) {
+    case ENOSPC:
+        return CHT_DISK_FULL;
+    case ENOENT:
+        return CHT_NO_FILE;
+    case ENOMEM:
+        return CHT_NO_MEMORY;
+    default:
+        return CHT_IO;
+    }
+}
+
+static enum cht_rc fail_with(struct cht_err *err, enum sim_call call, const char *path, int sys)
+{
+    enum cht_rc rc = code_of(sys);
+    return cht_err_set(err, rc, sys, __FILE__, __LINE__, "%s: %s: %s", path, sim_call_name(call),
+                       strerror(sys));
+}
+
+/* Of simdisk_fail_at: what this call does instead of working. */
+static enum sim_fault counted(struct simdisk *d)
 {
     if (d->countdown == 0 || --d->countdown > 0)
         return SIM_NONE;
@@ -152,59 +67,118 @@ static enum sim_fault fault(struct simdisk *d)
     return d->kind;
 }
 
-static enum cht_rc failed(enum sim_fault f, const char *path, struct cht_err *err)
+static int planned(struct simdisk *d, enum sim_call call, const char *path)
 {
-    return f == SIM_FULL ? CHT_FAIL(err, CHT_DISK_FULL, "%s: no space (injected)", path)
-                         : CHT_FAIL(err, CHT_IO, "%s: I/O error (injected)", path);
+    const struct sim_plan *p = &d->plan;
+    if ((p->calls != 0 && (p->calls & 1u << call) == 0) || (p->path != NULL && strstr(path, p->path) == NULL))
+        return 0;
+    d->seen++;
+    if (p->sys == 0 || d->seen < p->first || d->seen - p->first >= p->times)
+        return 0;
+    d->injected++;
+    d->victim = call;
+    (void)snprintf(d->victim_path, sizeof d->victim_path, "%s", path);
+    return p->sys;
+}
+
+/* The errno that the call fails with, 0: it works; *shorter: it takes fewer bytes. mu held. */
+static int fault(struct simdisk *d, enum sim_call call, const char *path, bool *shorter)
+{
+    static const unsigned never = 1u << SIM_SIZE | 1u << SIM_MAP | 1u << SIM_REMAP | 1u << SIM_DISCARD |
+                                  1u << SIM_LIST | 1u << SIM_USAGE;
+    *shorter = false;
+    if (d->planned)
+        return planned(d, call, path);
+    if ((never & 1u << call) != 0)
+        return 0;
+    enum sim_fault f = counted(d);
+    *shorter = f == SIM_SHORT;
+    if (f == SIM_FULL && call == SIM_PREAD)
+        return 0;
+    return f == SIM_FULL ? ENOSPC : f == SIM_EIO ? EIO : 0;
 }
 
 /* A call that takes no bytes: a short transfer is no fault for it. */
-static enum cht_rc plain_fault(struct simdisk *d, const char *path, struct cht_err *err)
+static enum cht_rc plain_fault(struct simdisk *d, enum sim_call call, const char *path, struct cht_err *err)
 {
-    enum sim_fault f = fault(d);
-    return f == SIM_NONE || f == SIM_SHORT ? CHT_OK : failed(f, path, err);
+    bool shorter;
+    int sys = fault(d, call, path, &shorter);
+    return sys == 0 ? CHT_OK : fail_with(err, call, path, sys);
 }
 
-/* ---- the table ----------------------------------------------------------------------------------------------- */
+/* The same for a call on a file, which needs nothing else of the disk. */
+static enum cht_rc file_fault(struct cht_file *f, enum sim_call call, struct cht_err *err)
+{
+    struct simdisk *d = sim(f)->d;
+    pthread_mutex_lock(&d->mu);
+    enum cht_rc rc = plain_fault(d, call, sim(f)->path, err);
+    pthread_mutex_unlock(&d->mu);
+    return rc;
+}
+
+/* ---- files --------------------------------------------------------------------------------------------------- */
+
+/* What opening the resolved path meets: 0 or an errno. */
+static int may_open(struct simdisk *d, const char *path, unsigned flags)
+{
+    const struct entry *e = names_find(&d->names, path);
+    if (e == NULL)
+        return (flags & CHT_OPEN_CREATE) != 0 ? names_writable(&d->names, path) : ENOENT;
+    if ((flags & CHT_OPEN_EXCL) != 0)
+        return EEXIST;
+    if (e->inode < 0)
+        return e->inode == -1 ? EISDIR : ENOENT;
+    unsigned want = (flags & CHT_OPEN_RDONLY) != 0 ? 0400 : 0600;
+    return (e->mode & want) == want ? 0 : EACCES;
+}
+
+int sim_new_inode(struct simdisk *d)
+{
+    int inode = (int)d->inodes++;
+    d->fds = sim_grow(d->fds, d->inodes * sizeof *d->fds);
+    d->locked = sim_grow(d->locked, d->inodes * sizeof *d->locked);
+    d->fds[inode] = memfd_create("sim", 0);
+    assert(d->fds[inode] >= 0);
+    d->locked[inode] = false;
+    return inode;
+}
+
+static struct cht_file *opened(struct simdisk *d, const char *path, unsigned flags, int inode)
+{
+    struct sim_file *f = calloc(1, sizeof *f);
+    assert(f != NULL);
+    f->path = strdup(path);
+    f->base = (struct cht_file){&d->io, f->path};
+    f->d = d;
+    f->inode = (unsigned)inode;
+    f->fd = d->fds[inode];
+    f->lock = (flags & CHT_OPEN_LOCK) != 0;
+    if (f->lock)
+        d->locked[inode] = true;
+    return &f->base;
+}
 
 static enum cht_rc sm_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
                            struct cht_err *err)
 {
     struct simdisk *d = disk(io);
+    char at[CHT_PATH_MAX];
     pthread_mutex_lock(&d->mu);
-    struct entry *e = find(&d->names, path);
-    enum cht_rc rc = CHT_OK;
-    int inode = e == NULL ? -1 : e->inode;
-    if (e == NULL && (flags & CHT_OPEN_CREATE) == 0)
-        rc = CHT_FAIL(err, CHT_NO_FILE, "%s: no such file", path);
-    else if (e != NULL && (e->inode < 0 || (flags & CHT_OPEN_EXCL) != 0))
-        rc = CHT_FAIL(err, CHT_IO, "%s: is there", path);
-    else if (e != NULL && (flags & CHT_OPEN_LOCK) != 0 && d->locked[inode])
+    int sys = names_resolve(&d->names, path, (flags & CHT_OPEN_EXCL) == 0, at, sizeof at);
+    sys = sys == 0 ? may_open(d, at, flags) : sys;
+    enum cht_rc rc = sys == 0 ? CHT_OK : fail_with(err, SIM_OPEN, path, sys);
+    const struct entry *e = rc == CHT_OK ? names_find(&d->names, at) : NULL;
+    if (rc == CHT_OK && (e == NULL || d->planned)) /* simdisk_fail_at counts those that make something */
+        rc = plain_fault(d, SIM_OPEN, path, err);
+    if (rc == CHT_OK && e != NULL && (flags & CHT_OPEN_LOCK) != 0 && d->locked[e->inode])
         rc = CHT_FAIL(err, CHT_LOCKED, "%s: locked", path);
-    if (rc == CHT_OK && e == NULL)
-        rc = plain_fault(d, path, err);
-    if (rc == CHT_OK && e == NULL) {
-        inode = (int)d->inodes++;
-        d->fds = grow(d->fds, d->inodes * sizeof *d->fds);
-        d->locked = grow(d->locked, d->inodes * sizeof *d->locked);
-        d->fds[inode] = memfd_create("sim", 0);
-        assert(d->fds[inode] >= 0);
-        d->locked[inode] = false;
-        add(&d->names, path, inode);
-        record(d, (struct event){.kind = EV_CREATE, .inode = (unsigned)inode, .path = strdup(path)});
-    }
     if (rc == CHT_OK) {
-        struct sim_file *f = calloc(1, sizeof *f);
-        assert(f != NULL);
-        f->path = strdup(path);
-        f->base = (struct cht_file){io, f->path};
-        f->d = d;
-        f->inode = (unsigned)inode;
-        f->fd = d->fds[inode];
-        f->lock = (flags & CHT_OPEN_LOCK) != 0;
-        if (f->lock)
-            d->locked[inode] = true;
-        *out = &f->base;
+        int inode = e == NULL ? sim_new_inode(d) : e->inode;
+        if (e == NULL) {
+            names_add(&d->names, at, inode);
+            record(d, (struct event){.kind = EV_CREATE, .inode = (unsigned)inode, .path = strdup(at)});
+        }
+        *out = opened(d, path, flags, inode);
     }
     pthread_mutex_unlock(&d->mu);
     return rc;
@@ -225,12 +199,13 @@ static enum cht_rc sm_pread(struct cht_file *file, void *buf, size_t n, uint64_t
                             struct cht_err *err)
 {
     struct sim_file *f = sim(file);
+    bool shorter;
     pthread_mutex_lock(&f->d->mu);
-    enum sim_fault x = fault(f->d);
+    int sys = fault(f->d, SIM_PREAD, f->path, &shorter);
     pthread_mutex_unlock(&f->d->mu);
-    if (x == SIM_EIO)
-        return failed(x, f->path, err);
-    ssize_t got = pread(f->fd, buf, x == SIM_SHORT && n > 1 ? n / 2 : n, (off_t)off);
+    if (sys != 0)
+        return fail_with(err, SIM_PREAD, f->path, sys);
+    ssize_t got = pread(f->fd, buf, shorter && n > 1 ? n / 2 : n, (off_t)off);
     assert(got >= 0);
     *n_done = (size_t)got;
     return CHT_OK;
@@ -241,11 +216,12 @@ static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, u
 {
     struct sim_file *f = sim(file);
     struct simdisk *d = f->d;
+    bool shorter;
     pthread_mutex_lock(&d->mu);
-    enum sim_fault x = fault(d);
-    if (x == SIM_SHORT && n > 1)
+    int sys = fault(d, SIM_PWRITE, f->path, &shorter);
+    if (shorter && n > 1)
         n = (n + 1) / 2;
-    enum cht_rc rc = x == SIM_FULL || x == SIM_EIO ? failed(x, f->path, err) : CHT_OK;
+    enum cht_rc rc = sys != 0 ? fail_with(err, SIM_PWRITE, f->path, sys) : CHT_OK;
     if (rc == CHT_OK) {
         ssize_t put = pwrite(f->fd, buf, n, (off_t)off);
         assert(put == (ssize_t)n);
@@ -259,11 +235,19 @@ static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, u
     return rc;
 }
 
+/* Whatever the errno: data may be lost. */
+static enum cht_rc sync_code(enum cht_rc rc, struct cht_err *err)
+{
+    if (rc != CHT_OK && err != NULL)
+        err->code = CHT_IO;
+    return rc == CHT_OK ? CHT_OK : CHT_IO;
+}
+
 static enum cht_rc sm_sync(struct cht_file *file, struct cht_err *err)
 {
     struct sim_file *f = sim(file);
     pthread_mutex_lock(&f->d->mu);
-    enum cht_rc rc = plain_fault(f->d, f->path, err);
+    enum cht_rc rc = sync_code(plain_fault(f->d, SIM_SYNC, f->path, err), err);
     if (rc == CHT_OK)
         record(f->d, (struct event){.kind = EV_SYNC, .inode = f->inode});
     pthread_mutex_unlock(&f->d->mu);
@@ -273,9 +257,22 @@ static enum cht_rc sm_sync(struct cht_file *file, struct cht_err *err)
 static enum cht_rc sm_size(struct cht_file *file, uint64_t *size, struct cht_err *err)
 {
     struct stat st;
-    (void)err;
+    enum cht_rc rc = file_fault(file, SIM_SIZE, err);
+    if (rc != CHT_OK)
+        return rc;
     assert(fstat(sim(file)->fd, &st) == 0);
     *size = (uint64_t)st.st_size;
+    return CHT_OK;
+}
+
+static enum cht_rc sm_usage(struct cht_file *file, uint64_t *bytes, struct cht_err *err)
+{
+    struct stat st;
+    enum cht_rc rc = file_fault(file, SIM_USAGE, err);
+    if (rc != CHT_OK)
+        return rc;
+    assert(fstat(sim(file)->fd, &st) == 0);
+    *bytes = (uint64_t)st.st_size;
     return CHT_OK;
 }
 
@@ -284,9 +281,10 @@ static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t 
 {
     struct sim_file *f = sim(file);
     struct simdisk *d = f->d;
+    enum sim_call call = kind == EV_TRUNCATE ? SIM_TRUNCATE : kind == EV_ALLOCATE ? SIM_ALLOCATE : SIM_PUNCH;
     int fd = f->fd;
     pthread_mutex_lock(&d->mu);
-    enum cht_rc rc = plain_fault(d, f->path, err);
+    enum cht_rc rc = plain_fault(d, call, f->path, err);
     if (rc == CHT_OK) {
         int bad = kind == EV_TRUNCATE ? ftruncate(fd, (off_t)len)
                   : kind == EV_ALLOCATE
@@ -316,7 +314,9 @@ static enum cht_rc sm_punch(struct cht_file *f, uint64_t off, uint64_t len, stru
 
 static enum cht_rc sm_map(struct cht_file *file, size_t len, uint8_t **out, struct cht_err *err)
 {
-    (void)err;
+    enum cht_rc rc = file_fault(file, SIM_MAP, err);
+    if (rc != CHT_OK)
+        return rc;
     void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, sim(file)->fd, 0);
     assert(p != MAP_FAILED);
     *out = p;
@@ -326,8 +326,9 @@ static enum cht_rc sm_map(struct cht_file *file, size_t len, uint8_t **out, stru
 static enum cht_rc sm_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
                             struct cht_err *err)
 {
-    (void)f;
-    (void)err;
+    enum cht_rc rc = file_fault(f, SIM_REMAP, err);
+    if (rc != CHT_OK)
+        return rc;
     void *p = mremap(old, old_len, len, MREMAP_MAYMOVE);
     assert(p != MAP_FAILED);
     *out = p;
@@ -342,26 +343,65 @@ static void sm_unmap(struct cht_file *f, uint8_t *p, size_t len)
 
 static enum cht_rc sm_discard(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err)
 {
-    (void)f;
-    (void)err;
+    enum cht_rc rc = file_fault(f, SIM_DISCARD, err);
+    if (rc != CHT_OK)
+        return rc;
     assert(madvise(p, len, MADV_DONTNEED) == 0);
     return CHT_OK;
 }
 
-static enum cht_rc name_change(struct cht_io *io, struct event e, struct cht_err *err)
+/* ---- names --------------------------------------------------------------------------------------------------- */
+
+/* What the change meets, both paths resolved; -1: it is done already. */
+static int may_change(struct simdisk *d, enum sim_call call, const char *path, const char *to)
+{
+    const struct entry *e = names_find(&d->names, path);
+    if (call == SIM_MKDIR && e != NULL)
+        return e->inode == -1 ? -1 : EEXIST;
+    if (call != SIM_MKDIR && e == NULL)
+        return ENOENT;
+    if (call == SIM_UNLINK && e->inode == -1)
+        return EISDIR;
+    if (call == SIM_RMDIR && e->inode != -1)
+        return ENOTDIR;
+    if (call == SIM_RMDIR && !names_empty_folder(&d->names, path))
+        return ENOTEMPTY;
+    if (call == SIM_RENAME) {
+        const struct entry *there = names_find(&d->names, to);
+        if (names_fs(&d->names, path) != names_fs(&d->names, to))
+            return EXDEV;
+        if (there != NULL && there->inode == -1 && e->inode != -1)
+            return EISDIR;
+        if (there != NULL && there->inode != -1 && e->inode == -1)
+            return ENOTDIR;
+        if (there != NULL && there->inode == -1 && !names_empty_folder(&d->names, to))
+            return ENOTEMPTY;
+    }
+    int sys = names_writable(&d->names, path);
+    return sys != 0 || to == NULL ? sys : names_writable(&d->names, to);
+}
+
+static enum cht_rc name_change(struct cht_io *io, enum sim_call call, const char *path, const char *to,
+                               struct cht_err *err)
 {
     struct simdisk *d = disk(io);
+    char at[CHT_PATH_MAX], at_to[CHT_PATH_MAX];
     pthread_mutex_lock(&d->mu);
-    enum cht_rc rc = find(&d->names, e.path) == NULL && e.kind != EV_MKDIR
-                         ? CHT_FAIL(err, CHT_NO_FILE, "%s: no such file", e.path)
-                         : CHT_OK;
-    bool there = e.kind == EV_MKDIR && find(&d->names, e.path) != NULL;
-    if (rc == CHT_OK && !there)
-        rc = plain_fault(d, e.path, err);
-    if (rc == CHT_OK && !there) {
-        e.path = strdup(e.path);
-        e.to = e.to != NULL ? strdup(e.to) : NULL;
-        apply_name(&d->names, &e);
+    int sys = names_resolve(&d->names, path, call == SIM_MKDIR, at, sizeof at);
+    if (sys == 0 && to != NULL)
+        sys = names_resolve(&d->names, to, false, at_to, sizeof at_to);
+    if (sys == 0)
+        sys = may_change(d, call, at, to != NULL ? at_to : NULL);
+    enum cht_rc rc = sys <= 0 ? CHT_OK : fail_with(err, call, path, sys);
+    if (sys == 0 || (sys == -1 && d->planned))
+        rc = plain_fault(d, call, path, err);
+    if (rc == CHT_OK && sys == 0) {
+        struct event e = {.kind = call == SIM_RENAME  ? EV_RENAME
+                                  : call == SIM_MKDIR ? EV_MKDIR
+                                                      : EV_UNLINK,
+                          .path = strdup(at),
+                          .to = to != NULL ? strdup(at_to) : NULL};
+        names_apply(&d->names, &e);
         record(d, e);
     }
     pthread_mutex_unlock(&d->mu);
@@ -370,30 +410,51 @@ static enum cht_rc name_change(struct cht_io *io, struct event e, struct cht_err
 
 static enum cht_rc sm_rename(struct cht_io *io, const char *from, const char *to, struct cht_err *err)
 {
-    return name_change(
-        io, (struct event){.kind = EV_RENAME, .path = (char *)(uintptr_t)from, .to = (char *)(uintptr_t)to},
-        err);
+    return name_change(io, SIM_RENAME, from, to, err);
 }
 
 static enum cht_rc sm_unlink(struct cht_io *io, const char *path, struct cht_err *err)
 {
-    return name_change(io, (struct event){.kind = EV_UNLINK, .path = (char *)(uintptr_t)path}, err);
+    return name_change(io, SIM_UNLINK, path, NULL, err);
+}
+
+static enum cht_rc sm_rmdir(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    return name_change(io, SIM_RMDIR, path, NULL, err);
 }
 
 static enum cht_rc sm_mkdir(struct cht_io *io, const char *path, struct cht_err *err)
 {
-    return name_change(io, (struct event){.kind = EV_MKDIR, .path = (char *)(uintptr_t)path}, err);
+    return name_change(io, SIM_MKDIR, path, NULL, err);
+}
+
+/* A folder that may be opened for reading: 0 or an errno. */
+static int folder_at(struct simdisk *d, const char *path, char *at, size_t cap)
+{
+    int sys = names_resolve(&d->names, path, true, at, cap);
+    const struct entry *e = sys == 0 ? names_find(&d->names, at) : NULL;
+    if (sys != 0 || e == NULL)
+        return sys != 0 ? sys : ENOENT;
+    return e->inode != -1 ? ENOTDIR : (e->mode & 0400) == 0 ? EACCES : 0;
 }
 
 static enum cht_rc sm_sync_dir(struct cht_io *io, const char *path, struct cht_err *err)
 {
     struct simdisk *d = disk(io);
+    char at[CHT_PATH_MAX];
     pthread_mutex_lock(&d->mu);
-    enum cht_rc rc = plain_fault(d, path, err);
+    int sys = folder_at(d, path, at, sizeof at);
+    enum cht_rc rc = sys != 0 ? fail_with(err, SIM_SYNC_DIR, path, sys)
+                              : sync_code(plain_fault(d, SIM_SYNC_DIR, path, err), err);
     if (rc == CHT_OK)
         record(d, (struct event){.kind = EV_SYNC_DIR});
     pthread_mutex_unlock(&d->mu);
     return rc;
+}
+
+static enum cht_io_kind kind_of(const struct entry *e)
+{
+    return e->inode >= 0 ? CHT_IO_FILE : e->inode == -1 ? CHT_IO_FOLDER : CHT_IO_LINK;
 }
 
 static enum cht_rc sm_list(struct cht_io *io, const char *path,
@@ -401,15 +462,18 @@ static enum cht_rc sm_list(struct cht_io *io, const char *path,
                            struct cht_err *err)
 {
     struct simdisk *d = disk(io);
-    size_t n = strlen(path);
+    char at[CHT_PATH_MAX], probe[CHT_PATH_MAX + 2];
     pthread_mutex_lock(&d->mu);
-    struct entry *dir = find(&d->names, path);
-    enum cht_rc rc =
-        dir == NULL || dir->inode >= 0 ? CHT_FAIL(err, CHT_NO_FILE, "%s: no such folder", path) : CHT_OK;
+    int sys = folder_at(d, path, at, sizeof at);
+    enum cht_rc rc = sys != 0 ? fail_with(err, SIM_LIST, path, sys) : plain_fault(d, SIM_LIST, path, err);
+    size_t n = strlen(at);
+    (void)snprintf(probe, sizeof probe, "%s/x", at);
+    int fs = names_fs(&d->names, probe);
     for (size_t i = 0; rc == CHT_OK && i < d->names.n; i++) {
-        const char *p = d->names.v[i].path;
-        if (strncmp(p, path, n) == 0 && p[n] == '/' && strchr(p + n + 1, '/') == NULL)
-            fn(ctx, p + n + 1, d->names.v[i].inode < 0 ? CHT_IO_FOLDER : CHT_IO_FILE);
+        const struct entry *e = &d->names.v[i];
+        if (e->fs == fs && strncmp(e->path, at, n) == 0 && e->path[n] == '/' &&
+            strchr(e->path + n + 1, '/') == NULL)
+            fn(ctx, e->path + n + 1, kind_of(e));
     }
     pthread_mutex_unlock(&d->mu);
     return rc;
@@ -420,24 +484,24 @@ static enum cht_rc sm_stat(struct cht_io *io, const char *path, unsigned flags, 
 {
     struct simdisk *d = disk(io);
     struct stat st = {0};
-    (void)flags; /* there are no links */
+    char at[CHT_PATH_MAX];
     memset(out, 0, sizeof *out);
     pthread_mutex_lock(&d->mu);
-    enum cht_rc rc = plain_fault(d, path, err);
-    const struct entry *e = rc == CHT_OK ? find(&d->names, path) : NULL;
-    if (e != NULL && e->inode >= 0) {
-        assert(fstat(d->fds[e->inode], &st) == 0);
-        *out = (struct cht_io_stat){CHT_IO_FILE, 1, (uint64_t)e->inode + 1, (uint64_t)st.st_size};
-    } else if (e != NULL) {
-        *out = (struct cht_io_stat){CHT_IO_FOLDER, 1, UINT64_MAX - (uint64_t)(e - d->names.v), 0};
+    int sys = names_resolve(&d->names, path, (flags & CHT_STAT_FOLLOW) != 0, at, sizeof at);
+    const struct entry *e = sys == 0 ? names_find(&d->names, at) : NULL;
+    if (sys == 0 && e == NULL && (flags & CHT_STAT_FOLLOW) != 0 &&
+        names_resolve(&d->names, path, false, at, sizeof at) == 0)
+        e = names_find(&d->names, at); /* a link that leads to nothing */
+    enum cht_rc rc = sys == 0 || sys == ENOENT || sys == ENOTDIR ? plain_fault(d, SIM_STAT, path, err)
+                                                                 : fail_with(err, SIM_STAT, path, sys);
+    if (rc == CHT_OK && e != NULL) {
+        int fs = e->inode == -1 && e->fs == -1 ? -1 : e->fs;
+        if (e->inode >= 0)
+            assert(fstat(d->fds[e->inode], &st) == 0);
+        *out = (struct cht_io_stat){kind_of(e), (uint64_t)(fs + 2), e->id, (uint64_t)st.st_size};
     }
     pthread_mutex_unlock(&d->mu);
     return rc;
-}
-
-static enum cht_rc sm_usage(struct cht_file *f, uint64_t *bytes, struct cht_err *err)
-{
-    return sm_size(f, bytes, err);
 }
 
 static const struct cht_io_ops ops = {
@@ -457,7 +521,7 @@ static const struct cht_io_ops ops = {
     .rename = sm_rename,
     .unlink = sm_unlink,
     .mkdir = sm_mkdir,
-    .rmdir = sm_unlink,
+    .rmdir = sm_rmdir,
     .sync_dir = sm_sync_dir,
     .list = sm_list,
     .stat = sm_stat,
@@ -465,6 +529,20 @@ static const struct cht_io_ops ops = {
 };
 
 /* -------------------------------------------------------------------------------------------------------------- */
+
+const char *sim_call_name(enum sim_call call)
+{
+    static const char *const names[SIM_CALLS] = {
+        [SIM_OPEN] = "open",         [SIM_PREAD] = "pread",     [SIM_PWRITE] = "pwrite",
+        [SIM_SYNC] = "sync",         [SIM_SIZE] = "size",       [SIM_TRUNCATE] = "truncate",
+        [SIM_ALLOCATE] = "allocate", [SIM_PUNCH] = "punch",     [SIM_MAP] = "map",
+        [SIM_REMAP] = "remap",       [SIM_DISCARD] = "discard", [SIM_RENAME] = "rename",
+        [SIM_UNLINK] = "unlink",     [SIM_MKDIR] = "mkdir",     [SIM_RMDIR] = "rmdir",
+        [SIM_SYNC_DIR] = "sync_dir", [SIM_LIST] = "list",       [SIM_STAT] = "stat",
+        [SIM_USAGE] = "usage",
+    };
+    return names[call];
+}
 
 struct simdisk *simdisk_new(void)
 {
@@ -503,187 +581,25 @@ void simdisk_fail_at(struct simdisk *d, uint64_t n, enum sim_fault kind, bool fo
     d->kind = kind;
     d->forever = forever;
     d->injected = 0;
+    d->planned = false;
+    pthread_mutex_unlock(&d->mu);
+}
+
+void simdisk_plan(struct simdisk *d, const struct sim_plan *plan)
+{
+    pthread_mutex_lock(&d->mu);
+    d->planned = plan != NULL;
+    d->plan = plan != NULL ? *plan : (struct sim_plan){0};
+    d->countdown = d->injected = d->seen = 0;
     pthread_mutex_unlock(&d->mu);
 }
 
 uint64_t simdisk_injected(const struct simdisk *d) { return d->injected; }
 
-/* ---- cuts ---------------------------------------------------------------------------------------------------- */
+uint64_t simdisk_seen(const struct simdisk *d) { return d->seen; }
 
-struct image {  /* a file's bytes */
-    uint8_t *p; /* owned */
-    uint64_t n;
-};
-
-struct simcut {
-    const struct simdisk *d;
-    size_t at;
-    struct names names;  /* durable */
-    struct image *files; /* durable, by inode */
-    size_t *pending;     /* indices of events not durable, in order */
-    size_t npending, cap;
-};
-
-static void resize(struct image *im, uint64_t n)
+enum sim_call simdisk_victim(const struct simdisk *d, const char **path)
 {
-    if (n > im->n) {
-        im->p = grow(im->p, n);
-        memset(im->p + im->n, 0, n - im->n);
-    }
-    im->n = n;
-}
-
-static void apply_bytes(struct image *im, uint64_t off, const uint8_t *p, uint64_t n)
-{
-    if (off + n > im->n)
-        resize(im, off + n);
-    if (n > 0)
-        memcpy(im->p + off, p, n);
-}
-
-static void apply_change(struct image *im, const struct event *e)
-{
-    if (e->kind == EV_WRITE) {
-        apply_bytes(im, e->off, e->data, e->len);
-    } else if (e->kind == EV_TRUNCATE) {
-        resize(im, e->len);
-    } else if (e->kind == EV_ALLOCATE) {
-        if (e->off + e->len > im->n)
-            resize(im, e->off + e->len);
-    } else if (e->kind == EV_PUNCH && e->off < im->n) {
-        memset(im->p + e->off, 0, e->len < im->n - e->off ? e->len : im->n - e->off);
-    }
-}
-
-static bool of_names(const struct event *e) { return e->kind >= EV_CREATE && e->kind <= EV_UNLINK; }
-
-struct simcut *simcut_new(const struct simdisk *d)
-{
-    struct simcut *c = calloc(1, sizeof *c);
-    assert(c != NULL);
-    c->d = d;
-    c->files = calloc(d->inodes + 1, sizeof *c->files);
-    return c;
-}
-
-/* Makes pending events durable: those of one inode, or (inode UINT_MAX) all of names. */
-static void settle(struct simcut *c, unsigned inode)
-{
-    size_t left = 0;
-    for (size_t i = 0; i < c->npending; i++) {
-        const struct event *e = &c->d->events[c->pending[i]];
-        if (of_names(e) && inode == (unsigned)-1)
-            apply_name(&c->names, e);
-        else if (!of_names(e) && e->inode == inode)
-            apply_change(&c->files[inode], e);
-        else
-            c->pending[left++] = c->pending[i];
-    }
-    c->npending = left;
-}
-
-bool simcut_step(struct simcut *c)
-{
-    if (c->at == c->d->nevents)
-        return false;
-    const struct event *e = &c->d->events[c->at];
-    if (e->kind == EV_SYNC) {
-        settle(c, e->inode);
-    } else if (e->kind == EV_SYNC_DIR) {
-        settle(c, (unsigned)-1);
-    } else {
-        if (c->npending == c->cap)
-            c->pending = grow(c->pending, (c->cap = c->cap * 2 + 64) * sizeof *c->pending);
-        c->pending[c->npending++] = c->at;
-    }
-    c->at++;
-    return true;
-}
-
-size_t simcut_at(const struct simcut *c) { return c->at; }
-
-/* One pending change of a file under SIM_SUBSET: sector by sector. */
-static void apply_some(struct image *im, const struct event *e, struct cht_rng *r)
-{
-    if (e->kind != EV_WRITE) {
-        if (cht_rng_below(r, 2) == 0)
-            apply_change(im, e);
-        return;
-    }
-    for (uint64_t at = e->off; at < e->off + e->len;) {
-        uint64_t end = (at / SECTOR + 1) * SECTOR;
-        end = end < e->off + e->len ? end : e->off + e->len;
-        if (cht_rng_below(r, 2) == 0)
-            apply_bytes(im, at, e->data + (at - e->off), end - at);
-        at = end;
-    }
-}
-
-static void apply_pending(struct simcut *c, struct image *files, struct names *names, enum sim_mode mode,
-                          struct cht_rng *r)
-{
-    size_t last = c->npending, ns = 0, keep_ns = 0;
-    for (size_t i = 0; i < c->npending; i++) {
-        if (c->d->events[c->pending[i]].kind == EV_WRITE)
-            last = i;
-        ns += of_names(&c->d->events[c->pending[i]]);
-    }
-    keep_ns = mode == SIM_DROP ? 0 : mode == SIM_SUBSET ? cht_rng_below(r, ns + 1) : ns;
-    for (size_t i = 0; i < c->npending; i++) {
-        const struct event *e = &c->d->events[c->pending[i]];
-        if (of_names(e)) {
-            if (keep_ns > 0) {
-                apply_name(names, e);
-                keep_ns--;
-            }
-        } else if (mode == SIM_SUBSET) {
-            apply_some(&files[e->inode], e, r);
-        } else if (mode == SIM_TORN && i == last) {
-            uint64_t whole = cht_rng_below(r, e->len / SECTOR + 1) * SECTOR;
-            apply_bytes(&files[e->inode], e->off, e->data, whole < e->len ? whole : e->len);
-        } else if (mode != SIM_DROP) {
-            apply_change(&files[e->inode], e);
-        }
-    }
-}
-
-struct simdisk *simcut_disk(struct simcut *c, enum sim_mode mode, struct cht_rng *r)
-{
-    struct simdisk *d = simdisk_new();
-    size_t n = c->d->inodes;
-    struct image *files = calloc(n + 1, sizeof *files);
-    for (size_t i = 0; i < n; i++) {
-        resize(&files[i], c->files[i].n);
-        if (files[i].n > 0)
-            memcpy(files[i].p, c->files[i].p, files[i].n);
-    }
-    for (size_t i = 0; i < c->names.n; i++)
-        add(&d->names, c->names.v[i].path, c->names.v[i].inode);
-    apply_pending(c, files, &d->names, mode, r);
-    d->inodes = n;
-    d->fds = calloc(n + 1, sizeof *d->fds);
-    d->locked = calloc(n + 1, sizeof *d->locked);
-    for (size_t i = 0; i < n; i++) {
-        d->fds[i] = memfd_create("sim", 0);
-        assert(d->fds[i] >= 0 && ftruncate(d->fds[i], (off_t)files[i].n) == 0);
-        for (uint64_t at = 0; at < files[i].n; at += 4096) { /* leave holes holes */
-            static const uint8_t zeros[4096];
-            uint64_t len = files[i].n - at < 4096 ? files[i].n - at : 4096;
-            if (memcmp(files[i].p + at, zeros, len) != 0)
-                assert(pwrite(d->fds[i], files[i].p + at, len, (off_t)at) == (ssize_t)len);
-        }
-        free(files[i].p);
-    }
-    free(files);
-    return d;
-}
-
-void simcut_free(struct simcut *c)
-{
-    for (size_t i = 0; i < c->d->inodes; i++)
-        free(c->files[i].p);
-    names_free(&c->names);
-    free(c->files);
-    free(c->pending);
-    free(c);
+    *path = d->victim_path;
+    return d->victim;
 }
