@@ -90,10 +90,6 @@ void request_recycle(struct request *r)
         r->release(r);
     r->release = NULL;
     r->own = NULL;
-    cht_free(r->tree);
-    r->tree = NULL;
-    reduce_answer_release(r->answer);
-    r->answer = NULL;
     dbs_put(r->db);
     r->db = NULL;
     if (w->spares >= SPARES_MAX) {

@@ -21,7 +21,6 @@
 
 #include "base/invariant.h"
 #include "exec/pool.h"
-#include "reduce/aggregate.h"
 
 struct request;
 struct worker;
@@ -164,14 +163,9 @@ struct request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
-    const struct reduce_mode *mode;     /* of /reduce, static */
-    struct reduce_params reduce;        /* of an aggregate */
-    const struct reduce_answer *answer; /* owned */
     void *own;                          /* the handler's arguments, until the request is over; NULL: none */
     void (*release)(struct request *r); /* frees what `own` holds; NULL: nothing to free */
     _Atomic bool cancel;                /* the client has gone: a job may stop */
-    struct lm_node *tree;               /* owned: of /contexts */
-    struct lm_call *lm;                 /* owned: BODY_NGRAMS and what else the language model needs */
 
     /* the answer */
     int status;

@@ -8,6 +8,15 @@
 #include "base/alloc.h"
 #include "reduce/cache.h"
 
+/* What is asked, until it is answered from the cache or given to a job. */
+struct asked {
+    const struct reduce_mode *mode;
+    struct reduce_params params;        /* its strings are borrowed from the request */
+    const struct reduce_answer *answer; /* owned: out of the cache; NULL: none */
+};
+
+static void release(struct request *r) { reduce_answer_release(((const struct asked *)r->own)->answer); }
+
 /* ---- the answer ------------------------------------------------------------------------------------------------ */
 
 /* The answer's lines, then the end line. */
@@ -32,7 +41,7 @@ static enum more put_answer(struct stream *s, const struct reduce_answer *a, con
 
 static enum more next_of_hit(struct stream *s, const char **p, size_t *n)
 {
-    return put_answer(s, s->r->answer, p, n);
+    return put_answer(s, ((const struct asked *)s->r->own)->answer, p, n);
 }
 
 /* ---- a miss ---------------------------------------------------------------------------------------------------- */
@@ -99,7 +108,8 @@ static void compute(struct request *r)
 {
     static const struct feed_kind kind = {
         .work = work, .begin = begin, .progress = progress, .last = last, .fini = fini};
-    const struct reduce_params *p = &r->reduce;
+    const struct asked *a = r->own;
+    const struct reduce_params *p = &a->params;
     struct sweep_job *j = cht_calloc(1, sizeof *j + p->prefix.n + p->after.n + p->until.n + p->to.n);
     if (j == NULL) {
         reply_fail(r, CHT_NO_MEMORY, "no memory for an aggregate");
@@ -107,7 +117,7 @@ static void compute(struct request *r)
     }
     uint8_t *at = j->bytes;
     j->feed.kind = &kind;
-    j->mode = r->mode;
+    j->mode = a->mode;
     j->params = *p;
     j->params.prefix = copy(&at, p->prefix);
     j->params.after = copy(&at, p->after);
@@ -121,8 +131,9 @@ static void compute(struct request *r)
 
 static void run(struct request *r)
 {
-    r->answer = reduce_cache_find(r->w->srv->cache, r->db->store, r->mode, &r->reduce);
-    if (r->answer == NULL) {
+    struct asked *a = r->own;
+    a->answer = reduce_cache_find(r->w->srv->cache, r->db->store, a->mode, &a->params);
+    if (a->answer == NULL) {
         compute(r);
         return;
     }
@@ -144,20 +155,23 @@ static bool choice(struct request *r, enum param p, const char *zero, const char
     return is_zero || *second;
 }
 
-void aggregate_get(struct request *r)
+void aggregate_get(struct request *r, const struct reduce_mode *mode, struct cht_str prefix)
 {
-    struct reduce_params *p = &r->reduce;
-    unsigned uses = r->mode->aggregate->uses;
+    struct asked *a = request_own(r, sizeof *a);
+    *a = (struct asked){.mode = mode};
+    r->release = release;
+    struct reduce_params *p = &a->params;
+    unsigned uses = mode->aggregate->uses;
     uint64_t most = (uses & REDUCE_USES_TO) != 0 ? REDUCE_SIMILAR_MAX : UINT64_MAX / 2;
     bool by_count = false, jaccard = false, decode;
-    *p = (struct reduce_params){.prefix = r->op.name, .memory_max = r->w->srv->conf->reduce_memory_bytes};
+    *p = (struct reduce_params){.prefix = prefix, .memory_max = r->w->srv->conf->reduce_memory_bytes};
     if (!param_bytes(r, P_AFTER, &p->after) || !param_bytes(r, P_UNTIL, &p->until) ||
         !param_bool(r, P_DECODE, false, &decode) || !param_number(r, P_LIMIT, 1, most, 0, &p->limit))
         return;
     if (((uses & REDUCE_USES_SORT) == 0 && r->param[P_SORT].p != NULL) ||
         ((uses & REDUCE_USES_TO) == 0 && (r->param[P_TO].p != NULL || r->param[P_METRIC].p != NULL))) {
         reply_fail(r, CHT_UNKNOWN_PARAMETER,
-                   "mode %s takes neither 'sort' nor 'to' nor 'metric' beyond its own", r->mode->names[0]);
+                   "mode %s takes neither 'sort' nor 'to' nor 'metric' beyond its own", mode->names[0]);
         return;
     }
     if (!choice(r, P_SORT, "token", "count", &by_count) ||

@@ -41,8 +41,13 @@ static bool number_member(struct request *r, const json_t *o, const char *name, 
     return false;
 }
 
-/* The tokens go into r->value; r->op.value borrows them as bytes. */
-static bool take_tokens(struct request *r, const json_t *o)
+/* The tokens of a question: they lie in r->value. */
+struct tokens {
+    const uint32_t *p;
+    size_t n;
+};
+
+static bool take_tokens(struct request *r, const json_t *o, struct tokens *out)
 {
     const json_t *list = json_object_get(o, "tokens");
     size_t n = json_array_size(list);
@@ -62,15 +67,9 @@ static bool take_tokens(struct request *r, const json_t *o)
         reply_fail(r, CHT_INVALID_TOKENS, "tokens are integers from 0 to 4294967295");
         return false;
     }
-    r->value.len = n * sizeof(uint32_t);
+    *out = (struct tokens){.p = (const uint32_t *)(const void *)r->value.data, .n = n};
     return true;
 }
-
-static const uint32_t *tokens_of(const struct request *r)
-{
-    return (const uint32_t *)(const void *)r->value.data;
-}
-static size_t token_count(const struct request *r) { return r->value.len / sizeof(uint32_t); }
 
 /* ---- prediction --------------------------------------------------------------------------------------------------------- */
 
@@ -79,6 +78,15 @@ static void put_double(struct out *o, double v)
     if (out_room(o, REDUCE_DOUBLE_TEXT))
         o->n += reduce_put_double(o->p + o->n, v);
 }
+
+/* POST /predict */
+struct predicting {
+    struct tokens tokens;
+    uint64_t k, max_order; /* max_order 0: the deepest there is */
+    enum lm_predict_mode mode;
+    uint64_t shown;        /* predictions so far */
+    struct lm_names names; /* of what is looked up; made when it is run */
+};
 
 /* A stored probability has one of 256 values: their texts are made once. */
 static char quantum_text[256][REDUCE_DOUBLE_TEXT];
@@ -117,6 +125,7 @@ static char *put_candidate(char *p, const struct lm_candidate *c, bool blend)
 static void put_prediction(void *ctx, const struct lm_prediction *p)
 {
     struct request *r = ctx;
+    struct predicting *a = r->own;
     struct out *o = &r->out;
     out_text(o, "{\"order\":");
     out_u64(o, p->order);
@@ -129,54 +138,54 @@ static void put_prediction(void *ctx, const struct lm_prediction *p)
     if (p->count > 0 && out_room(o, p->count * CANDIDATE_TEXT)) {
         char *first = o->p + o->n, *end = first;
         for (size_t i = 0; i < p->count; i++)
-            end = put_candidate(end, &p->candidates[i], r->op.kind == (enum cht_op_kind)LM_PREDICT_BLEND);
+            end = put_candidate(end, &p->candidates[i], a->mode == LM_PREDICT_BLEND);
         *first = '['; /* for the comma before it */
         o->n += (size_t)(end - first);
     }
     out_text(o, "]}");
-    if (r->op.kind == (enum cht_op_kind)LM_PREDICT_LEVELS)
+    if (a->mode == LM_PREDICT_LEVELS)
         out_text(o, "\n");
-    r->op.values++;
+    a->shown++;
 }
 
-/* op: kind the mode, key k, pairs the highest order, values the lines. */
 static void predict(struct request *r)
 {
-    _Static_assert(sizeof(struct lm_names) <= sizeof r->name, "the names lie there");
-    const struct lm_predict_query q = {.tokens = tokens_of(r),
-                                       .n = token_count(r),
-                                       .k = (unsigned)r->op.key,
-                                       .max_order = (unsigned)r->op.pairs,
-                                       .mode = (enum lm_predict_mode)r->op.kind,
-                                       .names = (struct lm_names *)(void *)r->name};
+    struct predicting *a = r->own;
+    const struct lm_predict_query q = {.tokens = a->tokens.p,
+                                       .n = a->tokens.n,
+                                       .k = (unsigned)a->k,
+                                       .max_order = (unsigned)a->max_order,
+                                       .mode = a->mode,
+                                       .names = &a->names};
     struct cht_hint hints[HINTS];
     if (r->ahead == 0) {
         q.names->made = 0;
         if (request_may_wait(r) && request_ahead_all(r, hints, lm_predict_hints(&q, hints, HINTS), predict))
             return;
     }
-    r->op.values = 0;
+    a->shown = 0;
     enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
     if (rc != CHT_OK) {
         lm_fail(r, rc, &r->err);
     } else if (q.mode == LM_PREDICT_LEVELS) {
-        out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)r->op.values);
+        out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);
         stream_out(r);
     } else {
         reply_json(r, 200);
     }
 }
 
-static bool take_mode(struct request *r, const json_t *o)
+static bool take_mode(struct request *r, const json_t *o, enum lm_predict_mode *out)
 {
-    static const char *const names[] = {"deepest", "levels", "blend"};
+    static const char *const names[] = {
+        [LM_PREDICT_DEEPEST] = "deepest", [LM_PREDICT_LEVELS] = "levels", [LM_PREDICT_BLEND] = "blend"};
     const json_t *v = json_object_get(o, "mode");
-    r->op.kind = (enum cht_op_kind)LM_PREDICT_DEEPEST;
+    *out = LM_PREDICT_DEEPEST;
     if (v == NULL)
         return true;
-    for (int i = 0; i < 3 && json_is_string(v); i++) {
+    for (unsigned i = 0; i < sizeof names / sizeof *names && json_is_string(v); i++) {
         if (strcmp(json_string_value(v), names[i]) == 0) {
-            r->op.kind = (enum cht_op_kind)i;
+            *out = (enum lm_predict_mode)i;
             return true;
         }
     }
@@ -184,35 +193,35 @@ static bool take_mode(struct request *r, const json_t *o)
     return false;
 }
 
-/* The common shape of a question, without jansson; false: it is none, nothing was answered. */
-static bool plain_question(struct request *r)
+/* The common shape of a question, without jansson; false: it is none, nothing was answered. The tokens go to r->value. */
+static bool plain_question(struct request *r, struct question *q)
 {
     size_t most = r->body_len / 2 + 1; /* tokens; no more than this fit the body */
-    struct question q = {.cap = most < TOKENS_MAX ? most : TOKENS_MAX};
-    if (cht_buf_reserve(&r->value, q.cap * sizeof *q.tokens, &r->err) != CHT_OK)
+    *q = (struct question){.cap = most < TOKENS_MAX ? most : TOKENS_MAX};
+    if (cht_buf_reserve(&r->value, q->cap * sizeof *q->tokens, &r->err) != CHT_OK)
         return false;
-    q.tokens = (uint32_t *)(void *)r->value.data;
-    if (!question_read((const char *)r->body, r->body_len, LM_K_MAX, &q))
-        return false;
-    r->value.len = q.n * sizeof *q.tokens;
-    r->op.kind = (enum cht_op_kind)q.mode;
-    r->op.key = q.has_k ? q.k : LM_K_DEFAULT;
-    r->op.pairs = q.max_order;
-    return true;
+    q->tokens = (uint32_t *)(void *)r->value.data;
+    return question_read((const char *)r->body, r->body_len, LM_K_MAX, q);
 }
 
 void predict_post(struct request *r)
 {
-    if (plain_question(r)) {
+    struct predicting *a = request_own(r, sizeof *a);
+    struct question q;
+    if (plain_question(r, &q)) {
+        a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
+        a->mode = (enum lm_predict_mode)q.mode;
+        a->k = q.has_k ? q.k : LM_K_DEFAULT;
+        a->max_order = q.max_order;
         request_database(r, false, predict);
         return;
     }
     json_t *o = body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
-    bool ok = take_tokens(r, o) && take_mode(r, o) &&
-              number_member(r, o, "k", 1, LM_K_MAX, LM_K_DEFAULT, &r->op.key) &&
-              number_member(r, o, "max_order", 1, UINT32_MAX, 0, &r->op.pairs);
+    bool ok = take_tokens(r, o, &a->tokens) && take_mode(r, o, &a->mode) &&
+              number_member(r, o, "k", 1, LM_K_MAX, LM_K_DEFAULT, &a->k) &&
+              number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
     json_decref(o);
     if (ok)
         request_database(r, false, predict);
@@ -220,21 +229,30 @@ void predict_post(struct request *r)
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------------- */
 
+/* POST /score */
+struct scoring {
+    struct tokens tokens;
+    uint64_t max_order; /* 0: the deepest there is */
+    uint64_t shown;     /* scores so far */
+};
+
 static void put_score(void *ctx, uint32_t token, unsigned order, double p)
 {
     struct request *r = ctx;
+    struct scoring *a = r->own;
     (void)token, (void)order;
-    out_text(&r->out, r->op.values++ > 0 ? "," : "");
+    out_text(&r->out, a->shown++ > 0 ? "," : "");
     put_double(&r->out, log10(p));
 }
 
 static void score_work(struct request *r)
 {
+    struct scoring *a = r->own;
     struct lm_score s;
     struct out all = {0};
-    r->op.values = 0;
-    r->rc = lm_score(r->db->store, tokens_of(r), token_count(r), (unsigned)r->op.pairs, put_score, r, &s,
-                     &r->err);
+    a->shown = 0;
+    r->rc =
+        lm_score(r->db->store, a->tokens.p, a->tokens.n, (unsigned)a->max_order, put_score, r, &s, &r->err);
     if (r->rc != CHT_OK)
         return;
     out_format(&all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
@@ -264,14 +282,19 @@ static void score(struct request *r) { request_job(r, score_work, answer); }
 
 void score_post(struct request *r)
 {
-    if (plain_question(r)) { /* k and mode mean nothing here */
+    struct scoring *a = request_own(r, sizeof *a);
+    struct question q;
+    if (plain_question(r, &q)) { /* k and mode mean nothing here */
+        a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
+        a->max_order = q.max_order;
         request_database(r, false, score);
         return;
     }
     json_t *o = body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
-    bool ok = take_tokens(r, o) && number_member(r, o, "max_order", 1, UINT32_MAX, 0, &r->op.pairs);
+    bool ok =
+        take_tokens(r, o, &a->tokens) && number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
     json_decref(o);
     if (ok)
         request_database(r, false, score);
@@ -281,9 +304,22 @@ void score_post(struct request *r)
 
 /* A tree of the request; nodes lie in one block. */
 struct tree {
-    struct lm_node *nodes; /* owned */
+    struct lm_node *nodes;
     size_t n;
 };
+
+/* POST /contexts */
+struct matching {
+    struct lm_node *tree; /* owned */
+    long depth;           /* -1: all of it */
+    uint64_t limit;
+    struct cht_str after; /* borrowed from the body */
+    uint64_t shown;       /* contexts so far */
+    size_t last_len;      /* the vector of the last of them */
+    uint8_t last[CHT_NAME_MAX];
+};
+
+static void free_tree(struct request *r) { cht_free(((struct matching *)r->own)->tree); }
 
 /* NOLINTNEXTLINE(misc-no-recursion): at most LM_AVO_DEPTH_MAX deep */
 static size_t count_nodes(const json_t *v, unsigned depth)
@@ -316,6 +352,7 @@ static bool put_context(void *ctx, const struct lm_context *c)
 {
     static const char hex[] = "0123456789abcdef";
     struct request *r = ctx;
+    struct matching *a = r->own;
     struct out *o = &r->out;
     char name[2 * LM_HASH_SIZE];
     out_text(o, "{\"vector\":");
@@ -352,32 +389,28 @@ static bool put_context(void *ctx, const struct lm_context *c)
         }
         out_text(o, "]}\n");
     }
-    r->op.values++;
-    r->op.size = (uint32_t)c->vector.n;
-    memcpy(r->name, c->vector.p, c->vector.n < CHT_NAME_MAX ? c->vector.n : CHT_NAME_MAX);
+    a->shown++;
+    a->last_len = c->vector.n < sizeof a->last ? c->vector.n : sizeof a->last;
+    memcpy(a->last, c->vector.p, a->last_len);
     return o->n < ANSWER_MAX;
 }
 
 static void contexts_work(struct request *r)
 {
     static const char hex[] = "0123456789abcdef";
-    const struct lm_node *root = r->tree;
-    const struct lm_contexts_query q = {.tree = root,
-                                        .depth = (long)r->op.pairs - 1,
-                                        .limit = r->op.key,
-                                        .after = r->op.name,
-                                        .cancel = &r->cancel};
+    struct matching *a = r->own;
+    const struct lm_contexts_query q = {
+        .tree = a->tree, .depth = a->depth, .limit = a->limit, .after = a->after, .cancel = &r->cancel};
     bool more = false;
-    r->op.values = 0;
     r->rc = lm_contexts(r->db->store, &q, put_context, r, &more, &r->err);
     if (r->rc != CHT_OK)
         return;
-    out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)r->op.values);
-    if (more && r->op.values > 0) {
+    out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
+    if (more && a->shown > 0) {
         out_text(&r->out, "\"x");
-        for (uint32_t i = 0; i < r->op.size && out_room(&r->out, 2); i++) {
-            r->out.p[r->out.n++] = hex[r->name[i] >> 4];
-            r->out.p[r->out.n++] = hex[r->name[i] & 15];
+        for (size_t i = 0; i < a->last_len && out_room(&r->out, 2); i++) {
+            r->out.p[r->out.n++] = hex[a->last[i] >> 4];
+            r->out.p[r->out.n++] = hex[a->last[i] & 15];
         }
         out_text(&r->out, "\"}}\n");
     } else {
@@ -395,8 +428,7 @@ static void contexts_answer(struct request *r)
 
 static void contexts(struct request *r) { request_job(r, contexts_work, contexts_answer); }
 
-/* The tree behind its nodes in r->tree, owned. */
-static bool take_tree(struct request *r, const json_t *o)
+static bool take_tree(struct request *r, const json_t *o, struct lm_node **out)
 {
     const json_t *v = json_object_get(o, "tree");
     if (v == NULL) {
@@ -409,7 +441,7 @@ static bool take_tree(struct request *r, const json_t *o)
         reply_fail(r, CHT_NO_MEMORY, "no memory for the tree");
         return false;
     }
-    r->tree = t.nodes;
+    *out = t.nodes;
     if (copy_node(&t, v, &t.nodes[0], 0))
         return true;
     reply_fail(r, CHT_INVALID_TREE,
@@ -419,10 +451,10 @@ static bool take_tree(struct request *r, const json_t *o)
 }
 
 /* "after":"x<hex>", as "next" says it. */
-static bool take_after(struct request *r, const json_t *o)
+static bool take_after(struct request *r, const json_t *o, struct cht_str *out)
 {
     const json_t *v = json_object_get(o, "after");
-    r->op.name = (struct cht_str){.p = r->name, .n = 0};
+    *out = (struct cht_str){.p = r->body, .n = 0};
     if (v == NULL || json_is_null(v))
         return true;
     size_t n = json_string_length(v);
@@ -432,21 +464,25 @@ static bool take_after(struct request *r, const json_t *o)
     }
     r->body_len = 0; /* the document has been read: its memory takes the text, to be decoded in place */
     memcpy(r->body, json_string_value(v), n);
-    return byte_string(r, (const char *)r->body, n, &r->op.name);
+    return byte_string(r, (const char *)r->body, n, out);
 }
 
 void contexts_post(struct request *r)
 {
-    uint64_t depth, limit;
+    struct matching *a = request_own(r, sizeof *a);
+    uint64_t depth;
+    a->tree = NULL;
+    a->shown = 0;
+    r->release = free_tree;
     json_t *o = body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
     const json_t *d = json_object_get(o, "depth");
-    bool ok = take_tree(r, o) && take_after(r, o) &&
-              number_member(r, o, "limit", 1, CONTEXTS_MAX, 32, &limit) &&
+    bool ok = take_tree(r, o, &a->tree) && take_after(r, o, &a->after) &&
+              number_member(r, o, "limit", 1, CONTEXTS_MAX, 32, &a->limit) &&
               number_member(r, o, "depth", 0, 1000000, 0, &depth);
-    r->op.key = ok ? limit : 0;
-    r->op.pairs = !ok || d == NULL || json_is_null(d) ? 0 : depth + 1;
+    if (ok)
+        a->depth = d == NULL || json_is_null(d) ? -1 : (long)depth;
     json_decref(o);
     if (ok)
         request_database(r, false, contexts);

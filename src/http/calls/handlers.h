@@ -4,6 +4,7 @@
 #pragma once
 
 #include "http/request.h"
+#include "reduce/mode.h"
 
 void kv_get(struct request *r);
 void kv_insert(struct request *r);
@@ -21,7 +22,8 @@ void reduce_get(struct request *r);
 void reduce_post(struct request *r);
 /* The methods of /reduce/ with this behind it: they depend on the mode. */
 unsigned reduce_methods(const char *rest, size_t n);
-void aggregate_get(struct request *r);  /* r->mode and r->op.name are set */
+/* GET /reduce/ with a mode that is an aggregate. prefix is borrowed from the URI. */
+void aggregate_get(struct request *r, const struct reduce_mode *mode, struct cht_str prefix);
 void lm_smooth_post(struct request *r); /* r->rest is what follows smooth/ */
 
 void ngrams_post(struct request *r);

@@ -33,14 +33,14 @@ struct lm_call {
 
 static void lm_call_free(struct request *r)
 {
-    struct lm_call *c = r->lm;
+    struct lm_call *c = r->own;
     if (c == NULL)
         return;
     lm_ngrams_free(c->grams);
     out_free(&c->line);
     cht_free(c->tokens);
     cht_free(c);
-    r->lm = NULL;
+    r->own = NULL;
 }
 
 /* What src/lm says in its messages, as codes of their own. */
@@ -70,7 +70,7 @@ bool lm_tokens(const json_t *list, uint32_t *out)
 
 static void add_document(struct request *r, const json_t *list)
 {
-    struct lm_call *c = r->lm;
+    struct lm_call *c = r->own;
     size_t n = json_array_size(list);
     if (n > r->w->srv->conf->max_document_tokens) {
         reply_fail(r, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
@@ -98,7 +98,7 @@ static void add_document(struct request *r, const json_t *list)
 
 static void document_line(struct request *r, const char *p, size_t n)
 {
-    struct lm_call *c = r->lm;
+    struct lm_call *c = r->own;
     size_t blank = 0;
     json_error_t where;
     c->lines++;
@@ -123,13 +123,14 @@ static bool begin_call(struct request *r)
     uint64_t order;
     if (!param_number(r, P_ORDER, 1, ORDER_MAX, 3, &order))
         return false;
-    r->lm = cht_calloc(1, sizeof *r->lm);
+    struct lm_call *c = cht_calloc(1, sizeof *c);
+    r->own = c;
     r->release = lm_call_free;
-    if (r->lm == NULL) {
+    if (c == NULL) {
         reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
         return false;
     }
-    enum cht_rc rc = lm_ngrams_begin((unsigned)order, &r->lm->grams, &r->err);
+    enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
     if (rc != CHT_OK)
         lm_fail(r, rc, &r->err);
     return rc == CHT_OK;
@@ -142,9 +143,9 @@ static bool answered(struct request *r)
 
 bool ngrams_feed(struct request *r, const char *data, size_t n)
 {
-    if (r->lm == NULL && !begin_call(r))
+    if (r->own == NULL && !begin_call(r))
         return true;
-    struct lm_call *c = r->lm;
+    struct lm_call *c = r->own;
     while (n > 0 && !answered(r)) {
         const char *end = memchr(data, '\n', n);
         size_t len = end == NULL ? n : (size_t)(end - data);
@@ -170,7 +171,8 @@ bool ngrams_feed(struct request *r, const char *data, size_t n)
 
 static void count_work(struct request *r)
 {
-    r->rc = lm_ngrams_commit(r->w->srv->lm, r->db->store, r->lm->grams, &r->lm->result, &r->err);
+    struct lm_call *c = r->own;
+    r->rc = lm_ngrams_commit(r->w->srv->lm, r->db->store, c->grams, &c->result, &r->err);
 }
 
 static void counted(struct request *r)
@@ -179,7 +181,7 @@ static void counted(struct request *r)
         lm_fail(r, r->rc, &r->err);
         return;
     }
-    const struct lm_ngrams_result *n = &r->lm->result;
+    const struct lm_ngrams_result *n = &((const struct lm_call *)r->own)->result;
     out_format(&r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu}",
                (unsigned long long)n->documents, (unsigned long long)n->tokens, (unsigned long long)n->ngrams,
                (unsigned long long)n->contexts_created);
@@ -196,6 +198,11 @@ void ngrams_post(struct request *r)
 }
 
 /* ---- smoothing ------------------------------------------------------------------------------------------------------- */
+
+/* POST /reduce/smooth/cnt: */
+struct smoothing {
+    uint64_t lo, hi, topk; /* hi 0: the highest order with counts */
+};
 
 struct smooth_job {
     struct feed feed; /* first */
@@ -304,9 +311,10 @@ static void smooth(struct request *r)
         return;
     }
     j->feed.kind = &kind;
-    j->lo = (unsigned)r->op.key;
-    j->hi = r->op.pairs > 0 ? (unsigned)r->op.pairs : highest;
-    j->topk = (unsigned)r->op.values;
+    const struct smoothing *a = r->own;
+    j->lo = (unsigned)a->lo;
+    j->hi = a->hi > 0 ? (unsigned)a->hi : highest;
+    j->topk = (unsigned)a->topk;
     feed_begin(r, &j->feed);
 }
 
@@ -331,16 +339,14 @@ static bool parse_orders(struct request *r, uint64_t *lo, uint64_t *hi)
 
 void lm_smooth_post(struct request *r)
 {
+    struct smoothing *a = request_own(r, sizeof *a);
     struct cht_str prefix;
-    uint64_t lo, hi, topk;
     if (!rest_bytes(r, true, &prefix))
         return;
     if (!CHT_IS(prefix.p, prefix.n, "cnt:")) {
         reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix cnt:");
         return;
     }
-    if (!parse_orders(r, &lo, &hi) || !param_number(r, P_TOPK, 1, 32, 20, &topk))
-        return;
-    r->op = (struct cht_op){.key = lo, .pairs = hi, .values = topk};
-    request_database(r, false, smooth);
+    if (parse_orders(r, &a->lo, &a->hi) && param_number(r, P_TOPK, 1, 32, 20, &a->topk))
+        request_database(r, false, smooth);
 }

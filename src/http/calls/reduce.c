@@ -14,6 +14,20 @@
 #define NO_PAYLOAD ",\"payload\":null}\n"
 #define DAMAGED ",\"payload\":null,\"error\":\"corrupt_value\"}\n"
 
+/* GET: the payloads of a mode. */
+struct reading {
+    const struct reduce_mode *mode;
+    struct cht_str prefix; /* borrowed from the URI */
+};
+
+/* POST: the head of a queue. */
+struct draining {
+    struct cht_str prefix; /* borrowed from the URI */
+    uint64_t limit;
+    size_t after_len; /* the last name that was looked at */
+    uint8_t after[CHT_NAME_MAX];
+};
+
 /* ---- payload modes ---------------------------------------------------------------------------------------------------- */
 
 static size_t append(char *out, size_t at, size_t room, const char *text, size_t n)
@@ -144,7 +158,8 @@ static bool only(struct request *r, uint32_t known, const char *mode)
 
 static void scan_payloads(struct request *r)
 {
-    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .values = true};
+    const struct reading *a = r->own;
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = a->prefix, .values = true};
     bool decode;
     if (!param_bytes(r, P_AFTER, &cfg.after) || !param_bytes(r, P_UNTIL, &cfg.until) ||
         !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
@@ -158,7 +173,7 @@ static void scan_payloads(struct request *r)
         return;
     }
     *kind =
-        (struct stream_kind){.render = render, .large = large, .decoder = decode ? r->mode->decoder : NULL};
+        (struct stream_kind){.render = render, .large = large, .decoder = decode ? a->mode->decoder : NULL};
     r->stream->source = kind;
     r->stream->free_source = free_kind;
     stream_scan(r, &cfg, kind);
@@ -239,11 +254,14 @@ static void taken_line(struct request *r, const struct taking *t)
 }
 
 /* One page of the scan: its entries go to whoever's commit comes first. */
-static enum cht_rc drain_page(struct request *r, struct drain *d, struct cht_str after, size_t want,
-                              size_t *seen, uint64_t *got)
+static enum cht_rc drain_page(struct request *r, struct drain *d, size_t want, size_t *seen, uint64_t *got)
 {
-    struct cht_scan_config cfg = {
-        .kind = CHT_SCAN_PAIRS, .prefix = r->op.name, .after = after, .limit = want, .workers = 1};
+    const struct draining *a = r->own;
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
+                                  .prefix = a->prefix,
+                                  .after = {.p = a->after, .n = a->after_len},
+                                  .limit = want,
+                                  .workers = 1};
     struct cht_entry entries[DRAIN_GROUP];
     struct cht_scan *scan = NULL;
     size_t n = 1;
@@ -274,8 +292,8 @@ static enum cht_rc drain_page(struct request *r, struct drain *d, struct cht_str
 /* On a job thread. What was taken is answered even where a later page fails: it is gone from the queue. */
 static void drain_work(struct request *r)
 {
-    uint64_t limit = r->op.pairs, got = 0;
-    struct cht_str after = {.p = r->name, .n = 0};
+    struct draining *a = r->own;
+    uint64_t got = 0;
     struct drain *d = cht_calloc(1, sizeof *d);
     bool more = true;
     if (d == NULL)
@@ -284,13 +302,13 @@ static void drain_work(struct request *r)
         r->rc = cht_mutex_init(&d->mu, &r->err);
     if (r->rc == CHT_OK)
         r->rc = cht_cond_init(&d->done, &r->err);
-    while (r->rc == CHT_OK && more && got < limit && r->out.n < DRAIN_BYTES) {
-        size_t want = limit - got < DRAIN_GROUP ? (size_t)(limit - got) : DRAIN_GROUP, seen;
-        r->rc = drain_page(r, d, after, want, &seen, &got);
+    while (r->rc == CHT_OK && more && got < a->limit && r->out.n < DRAIN_BYTES) {
+        size_t want = a->limit - got < DRAIN_GROUP ? (size_t)(a->limit - got) : DRAIN_GROUP, seen;
+        r->rc = drain_page(r, d, want, &seen, &got);
         more = seen == want;
         if (seen > 0) {
-            after.n = d->taking[seen - 1].ops[0].name.n;
-            memcpy(r->name, d->taking[seen - 1].name, after.n);
+            a->after_len = d->taking[seen - 1].ops[0].name.n;
+            memcpy(a->after, d->taking[seen - 1].name, a->after_len);
         }
     }
     for (size_t i = 0; d != NULL && i < DRAIN_GROUP; i++)
@@ -346,12 +364,16 @@ void reduce_get(struct request *r)
         return;
     }
     const struct reduce_mode *m = find_mode(r);
-    if (m == NULL || !rest_bytes(r, true, &r->op.name))
+    struct cht_str prefix;
+    if (m == NULL || !rest_bytes(r, true, &prefix))
         return;
-    r->mode = m;
-    if (m->kind == REDUCE_AGGREGATE)
-        aggregate_get(r);
-    else if (only(r, known, m->names[0]))
+    if (m->kind == REDUCE_AGGREGATE) {
+        aggregate_get(r, m, prefix);
+        return;
+    }
+    struct reading *a = request_own(r, sizeof *a);
+    *a = (struct reading){.mode = m, .prefix = prefix};
+    if (only(r, known, m->names[0]))
         request_database(r, false, scan_payloads);
 }
 
@@ -367,14 +389,16 @@ void reduce_post(struct request *r)
         return;
     }
     const struct reduce_mode *m = find_mode(r);
-    if (m == NULL || !rest_bytes(r, true, &r->op.name))
+    struct draining *a = request_own(r, sizeof *a);
+    a->after_len = 0;
+    if (m == NULL || !rest_bytes(r, true, &a->prefix))
         return;
     if (m->kind != REDUCE_QUEUE) {
         reply_header(r, "Allow", "GET, HEAD");
         reply_fail(r, CHT_METHOD, "mode %s is read with GET", m->names[0]);
     } else if (only(r, PARAM(P_DB) | PARAM(P_LIMIT), m->names[0]) &&
-               param_number(r, P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &r->op.pairs)) {
-        r->op.pairs = r->op.pairs < DRAIN_ENTRIES ? r->op.pairs : DRAIN_ENTRIES;
+               param_number(r, P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &a->limit)) {
+        a->limit = a->limit < DRAIN_ENTRIES ? a->limit : DRAIN_ENTRIES;
         request_database(r, true, drain);
     }
 }
