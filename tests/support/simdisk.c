@@ -590,7 +590,9 @@ void simdisk_plan(struct simdisk *d, const struct sim_plan *plan)
     pthread_mutex_lock(&d->mu);
     d->planned = plan != NULL;
     d->plan = plan != NULL ? *plan : (struct sim_plan){0};
-    d->countdown = d->injected = d->seen = 0;
+    d->countdown = 0;
+    if (plan != NULL)
+        d->injected = d->seen = 0;
     pthread_mutex_unlock(&d->mu);
 }
 

@@ -65,7 +65,7 @@ struct sim_plan {
     unsigned calls;   /* bits 1u << enum sim_call; 0: all */
     const char *path; /* only paths that have this in them; NULL: all. Borrowed while the plan holds */
 };
-void simdisk_plan(struct simdisk *d, const struct sim_plan *plan); /* NULL: no more */
+void simdisk_plan(struct simdisk *d, const struct sim_plan *plan); /* NULL: no more; the counts stay */
 uint64_t simdisk_seen(const struct simdisk *d);                    /* matching calls since then */
 /* The last call that a plan made fail: its kind, its path. */
 enum sim_call simdisk_victim(const struct simdisk *d, const char **path);
