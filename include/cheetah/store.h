@@ -172,7 +172,7 @@ struct cht_op {
  * all others; those of one name keep their order within these. For large commits that do not depend on themselves. */
 #define CHT_COMMIT_UNORDERED 4u
 #define CHT_COMMIT_INLINE \
-    2u /* cht_store_submit may run it at once where nothing would make it wait (not: sync) */
+    2u /* cht_store_submit may run it at once if it is small and nothing would make it wait (not: sync) */
 
 struct cht_commit {
     struct cht_op *ops; /* borrowed until done */

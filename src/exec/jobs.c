@@ -6,6 +6,7 @@
 #include "exec/jobs.h"
 
 #include "base/alloc.h"
+#include "base/crc32c.h"
 #include "base/invariant.h"
 #include "os/thread.h"
 
@@ -215,6 +216,8 @@ void cht_jobs_free(struct cht_jobs *p)
     cht_mutex_fini(&p->mu);
     cht_free(p);
 }
+
+uint64_t cht_jobs_owner(const void *name, size_t n) { return (uint64_t)cht_crc32c(0, name, n) + 1; }
 
 void cht_jobs_count(struct cht_jobs *p, unsigned *running, unsigned *waiting)
 {

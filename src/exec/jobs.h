@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cheetah/err.h"
@@ -35,5 +36,7 @@ enum cht_rc cht_jobs_new(const struct cht_jobs_config *cfg, struct cht_jobs **ou
 void cht_jobs_submit(struct cht_jobs *p, struct cht_job *j);
 /* Runs what is queued, then joins the threads. NULL is legal. */
 void cht_jobs_free(struct cht_jobs *p);
+/* An owner's number for a name: never 0. Two names with the same number share a turn, which does no harm. */
+uint64_t cht_jobs_owner(const void *name, size_t n);
 /* How many run and how many wait, for statistics. */
 void cht_jobs_count(struct cht_jobs *p, unsigned *running, unsigned *waiting);

@@ -52,9 +52,9 @@ void feed_put(struct feed *f, const struct out *lines)
     cht_mutex_unlock(&f->mu);
 }
 
-static void job(struct cht_task *t)
+static void job(struct cht_job *t)
 {
-    struct feed *f = (struct feed *)(void *)((char *)t - offsetof(struct feed, task));
+    struct feed *f = (struct feed *)(void *)((char *)t - offsetof(struct feed, job));
     struct server *srv = f->srv;
     atomic_fetch_add_explicit(&srv->feeds, 1, memory_order_relaxed);
     if (atomic_load_explicit(&f->cancel, memory_order_relaxed)) /* it waited for a thread for too long */
@@ -156,7 +156,8 @@ static bool join(struct request *r, struct feed *f)
     f->stream = r->stream;
     f->srv = r->w->srv;
     f->db = r->db;
-    f->task.run = job;
+    f->job.run = job;
+    f->job.owner = cht_jobs_owner(f->db->name, strlen(f->db->name));
     f->said_ns = cht_now_ns();
     dbs_hold(f->db);
     r->stream->source = f;
@@ -171,7 +172,7 @@ void feed_begin(struct request *r, struct feed *f)
 {
     if (!join(r, f))
         return;
-    cht_pool_submit(f->srv->long_jobs, &f->task);
+    cht_jobs_submit(f->srv->long_jobs, &f->job);
     stream_begin(r);
 }
 
@@ -181,5 +182,5 @@ void feed_await(struct request *r, struct feed *f)
         return;
     f->asleep = r;
     request_suspend(r, go_on);
-    cht_pool_submit(r->w->srv->long_jobs, &f->task);
+    cht_jobs_submit(r->w->srv->long_jobs, &f->job);
 }

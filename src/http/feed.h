@@ -40,10 +40,10 @@ struct feed {
     _Atomic bool cancel;
     struct server *srv;
     struct database *db; /* held */
-    struct cht_task task;
-    uint64_t count;     /* the job's: lines */
-    enum cht_rc rc;     /* the job's, of feed_await: set before it ends */
-    struct cht_err err; /* likewise */
+    struct cht_job job;  /* exclusive: the caller's, ALONE_... */
+    uint64_t count;      /* the job's: lines */
+    enum cht_rc rc;      /* the job's, of feed_await: set before it ends */
+    struct cht_err err;  /* likewise */
 };
 
 /* Answers r with the feed, which is taken (from cht_calloc, with `kind` set; its size is the caller's). */

@@ -50,6 +50,7 @@ static void reset(struct request *r)
     r->headers = 0;
     r->sent = 0;
     r->resume = NULL;
+    r->job.owner = 0;
     r->ahead = 0;
     atomic_store_explicit(&r->cancel, false, memory_order_relaxed);
     r->rc = CHT_OK;
@@ -111,27 +112,39 @@ void request_suspend(struct request *r, void (*resume)(struct request *r))
 
 void request_wake(struct request *r) { worker_resume(r->w, r->mc); }
 
-static void job_main(struct cht_task *t)
+static void job_main(struct cht_job *j)
 {
-    struct request *r = (struct request *)(void *)((char *)t - offsetof(struct request, task));
+    struct request *r = (struct request *)(void *)((char *)j - offsetof(struct request, job));
     r->work(r);
     request_wake(r);
 }
 
-void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r))
+void request_owner(struct request *r, const char *database)
 {
-    r->work = work;
-    r->task.run = job_main;
-    request_suspend(r, resume);
-    cht_pool_submit(r->w->srv->jobs, &r->task);
+    r->job.owner = cht_jobs_owner(database, strlen(database));
 }
 
-void request_long_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r))
+static void begin_job(struct request *r, struct cht_jobs *jobs, unsigned alone,
+                      void (*work)(struct request *r), void (*resume)(struct request *r))
 {
+    if (r->db != NULL)
+        request_owner(r, r->db->name);
     r->work = work;
-    r->task.run = job_main;
+    r->job.run = job_main;
+    r->job.exclusive = alone;
     request_suspend(r, resume);
-    cht_pool_submit(r->w->srv->long_jobs, &r->task);
+    cht_jobs_submit(jobs, &r->job);
+}
+
+void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r))
+{
+    begin_job(r, r->w->srv->jobs, 0, work, resume);
+}
+
+void request_long_job(struct request *r, unsigned alone, void (*work)(struct request *r),
+                      void (*resume)(struct request *r))
+{
+    begin_job(r, r->w->srv->long_jobs, alone, work, resume);
 }
 
 bool request_may_wait(const struct request *r)
@@ -225,6 +238,7 @@ void request_database(struct request *r, bool create, void (*then)(struct reques
     }
     r->create = create;
     r->opened = then;
+    request_owner(r, name);
     request_job(r, open_database, database_opened);
 }
 

@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 
 #include "base/invariant.h"
-#include "exec/pool.h"
+#include "exec/jobs.h"
 
 struct request;
 struct worker;
@@ -187,7 +187,7 @@ struct request {
     void (*work)(struct request *r);   /* on a job thread */
     void (*opened)(struct request *r); /* of request_database, while it opens one */
     bool create;                       /* likewise: one that is not there is made */
-    struct cht_task task;
+    struct cht_job job;
     struct cht_commit commit;
     _Atomic int woken; /* of a commit: 0 running, 1 the connection is suspended, 2 done */
     struct cht_op op;
@@ -211,11 +211,16 @@ static inline void *request_own(struct request *r, size_t n)
 void request_suspend(struct request *r, void (*resume)(struct request *r));
 /* From any thread, once for each suspension. The request may be gone when it returns. */
 void request_wake(struct request *r);
-/* Runs `work` on a job thread, then `resume` here. The connection is suspended meanwhile. */
+/* Runs `work` on a job thread, then `resume` here. The connection is suspended meanwhile. Threads are shared out fairly among
+ * databases (exec/jobs.h): the one of r->db, else the one that request_owner named, else none. */
 void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r));
+void request_owner(struct request *r, const char *database);
 
-/* The same on the few threads for work of seconds. */
-void request_long_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r));
+/* What only one job of a database may do at a time. */
+enum { ALONE_COUNT = 1, ALONE_SMOOTH = 2, ALONE_CHECKPOINT = 4, ALONE_DROP = 8 };
+/* The same on the threads for work of seconds. alone: bits of ALONE_; whoever waits for his turn waits without a thread. */
+void request_long_job(struct request *r, unsigned alone, void (*work)(struct request *r),
+                      void (*resume)(struct request *r));
 
 /* The database of ?db=, held in r->db, then `then` runs: at once where it is open, else on the way back from a job thread.
  * create: a write, which makes a database that is not there. Errors are answered. */

@@ -16,8 +16,13 @@
 #define LINGER_NS UINT64_C(2000000000)
 #define LINGER_BYTES (64u << 20)
 #define OVER_LIMIT 512u /* connections beyond the limit that are told so; further ones are closed */
-#define JOB_THREADS 8u
-#define LONG_JOB_THREADS 4u
+
+/* Short ones do file work of milliseconds, long ones compute for seconds. They wait for disks and for each other, so there may be
+ * many more than cores; of one database only as many as leave it a use for two cores. */
+static const struct cht_jobs_config short_jobs = {
+    .name = "cht-job", .threads = 64, .per_owner = 8, .idle_ns = UINT64_C(10000000000)};
+static const struct cht_jobs_config long_jobs = {
+    .name = "cht-long", .threads = 64, .per_owner = 4, .idle_ns = UINT64_C(10000000000)};
 
 /* ---- the acceptor ----------------------------------------------------------------------------------------------------- */
 
@@ -215,9 +220,9 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
     if (rc == CHT_OK)
         rc = cht_bell_new(&s->acceptor_bell, err);
     if (rc == CHT_OK)
-        rc = cht_pool_new(JOB_THREADS, "cht-job", &s->jobs, err);
+        rc = cht_jobs_new(&short_jobs, &s->jobs, err);
     if (rc == CHT_OK)
-        rc = cht_pool_new(LONG_JOB_THREADS, "cht-long", &s->long_jobs, err);
+        rc = cht_jobs_new(&long_jobs, &s->long_jobs, err);
     if (rc == CHT_OK)
         rc = reduce_cache_new(c->reduce_cache_bytes, &s->cache, err);
     if (rc == CHT_OK)
@@ -263,9 +268,9 @@ void server_stop(struct server *s, uint64_t wait_ns)
     }
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_join(&s->workers[i]);
-    cht_pool_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
+    cht_jobs_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
     s->jobs = NULL;         /* what a backup still has to do is done by this thread */
-    cht_pool_free(s->long_jobs);
+    cht_jobs_free(s->long_jobs);
     for (unsigned i = 0; i < s->worker_count; i++)
         worker_close(&s->workers[i]);
     if (s->acceptor_bell >= 0)

@@ -52,8 +52,8 @@ struct server {
 
     struct worker *workers;
     unsigned worker_count;
-    struct cht_pool *jobs;
-    struct cht_pool *long_jobs; /* those that may take seconds */
+    struct cht_jobs *jobs;
+    struct cht_jobs *long_jobs; /* those that may take seconds */
 
     struct cht_mutex addr_mu;
     struct address *addresses[ADDRESS_SLOTS]; /* guarded by addr_mu */

@@ -80,8 +80,10 @@ void cht_apply_trim(struct cht_apply *a)
 void cht_apply_release(struct cht_apply *a)
 {
     for (unsigned i = 0; i < a->db->nshards; i++) {
-        if (a->held[i])
-            cht_rwlock_write_end(&a->db->shards[i].lock);
+        if (!a->held[i])
+            continue;
+        cht_shard_show(&a->db->shards[i]);
+        cht_rwlock_write_end(&a->db->shards[i].lock);
         a->held[i] = false;
     }
     a->locked_ops = 0;

@@ -119,6 +119,7 @@ static void let_go(struct cht_apply *a, unsigned shard)
 {
     if (a->atomic || !a->held[shard])
         return;
+    cht_shard_show(&a->db->shards[shard]);
     cht_rwlock_write_end(&a->db->shards[shard].lock);
     a->held[shard] = false;
 }

@@ -27,6 +27,8 @@
 #define GROUP_BYTES (64u << 20)
 #define SPARE_SEGMENTS 2u
 #define LEAD_TURNS 16u /* groups after which a thread looks whether another database waits for one */
+#define SMALL_OPS 256u
+#define SMALL_BYTES (256u << 10)
 
 struct cht_committer {
     struct cht_local *db;
@@ -451,10 +453,24 @@ enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c)
     return c->rc;
 }
 
-/* The whole of a commit by the caller, if nothing would make it wait: no sync, no other group, no checkpoint's freeze. */
+/* Done in less than about a millisecond, whatever the database holds? */
+static bool is_small(const struct cht_commit *c)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < c->count && i < SMALL_OPS; i++) {
+        const struct cht_op *op = &c->ops[i];
+        if (op->kind == CHT_OP_PREFIX_DEL || (op->kind == CHT_OP_RESERVE && op->key > SMALL_OPS))
+            return false;
+        bytes += op->name.n + op->value.n;
+    }
+    return c->count <= SMALL_OPS && bytes <= SMALL_BYTES;
+}
+
+/* The whole of a commit by the caller, if it is small and nothing would make it wait: no sync, no other group, no checkpoint's
+ * freeze. */
 static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
 {
-    if (cm->cfg.durability == CHT_DURABLE_SYNC || full(cm) || !cht_mutex_try(&cm->commit_mu))
+    if (cm->cfg.durability == CHT_DURABLE_SYNC || !is_small(c) || full(cm) || !cht_mutex_try(&cm->commit_mu))
         return false;
     cht_mutex_lock(&cm->mu);
     bool mine = !cm->leading && cm->head == NULL;

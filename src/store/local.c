@@ -252,11 +252,9 @@ static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard
 {
     struct cht_shard *sh = &db->shards[i];
     *st = (struct cht_shard_stat){.shard = i, .dir = db->env->dirs[sh->dir]};
-    cht_rwlock_read(&sh->lock);
-    st->pairs = cht_trie_pairs(cht_shard_pairs(sh));
-    st->values = cht_values_live(&sh->values);
-    st->value_bytes = cht_values_bytes(&sh->values);
-    cht_rwlock_read_end(&sh->lock);
+    st->pairs = atomic_load_explicit(&sh->shown.pairs, memory_order_relaxed);
+    st->values = atomic_load_explicit(&sh->shown.values, memory_order_relaxed);
+    st->value_bytes = atomic_load_explicit(&sh->shown.value_bytes, memory_order_relaxed);
     st->checkpoint_seq = atomic_load_explicit(&sh->checkpoint_seq, memory_order_relaxed);
     for (int k = 0; k < CHT_PF_KINDS; k++) {
         uint64_t n = 0;
@@ -299,9 +297,7 @@ static enum cht_rc local_stats(struct cht_store *s, struct cht_store_stats *out,
         out->values += st.values;
         out->value_bytes += st.value_bytes;
         out->file_bytes += st.file_bytes;
-        cht_rwlock_read(&sh->lock);
-        uint64_t next = cht_values_next_key(&sh->values);
-        cht_rwlock_read_end(&sh->lock);
+        uint64_t next = atomic_load_explicit(&sh->shown.next_key, memory_order_relaxed);
         out->next_key = next < out->next_key ? next : out->next_key;
         out->bytes_written += atomic_load_explicit(&sh->written_bytes, memory_order_relaxed);
         for (int k = 0; k < CHT_PF_KINDS; k++) {

@@ -256,6 +256,8 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
         rc = cht_values_recovered(&db->shards[i].values, err);
     if (rc == CHT_OK)
         rc = cht_db_replay(db, env->crew, err);
+    for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
+        cht_shard_show(&db->shards[i]);
     if (rc == CHT_OK)
         rc = cht_watches_new(db->nshards, &db->watches, err);
     if (rc == CHT_OK) {

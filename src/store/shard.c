@@ -88,6 +88,14 @@ enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uu
     return rc;
 }
 
+void cht_shard_show(struct cht_shard *sh)
+{
+    atomic_store_explicit(&sh->shown.pairs, cht_trie_pairs(cht_shard_pairs(sh)), memory_order_relaxed);
+    atomic_store_explicit(&sh->shown.values, cht_values_live(&sh->values), memory_order_relaxed);
+    atomic_store_explicit(&sh->shown.value_bytes, cht_values_bytes(&sh->values), memory_order_relaxed);
+    atomic_store_explicit(&sh->shown.next_key, cht_values_next_key(&sh->values), memory_order_relaxed);
+}
+
 void cht_shard_close(struct cht_shard *sh)
 {
     for (int k = 0; k < CHT_PF_KINDS; k++) {

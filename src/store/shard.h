@@ -20,9 +20,12 @@ struct cht_shard {
     unsigned dir; /* which data directory it lives in */
     unsigned index, count;
     uint8_t uuid[16];
-    uint64_t generation;                         /* guarded by lock: number of the last checkpoint */
-    uint64_t applied_seq;                        /* guarded by lock: last log record applied */
-    _Atomic uint64_t checkpoint_seq;             /* log position of the last complete checkpoint */
+    uint64_t generation;             /* guarded by lock: number of the last checkpoint */
+    uint64_t applied_seq;            /* guarded by lock: last log record applied */
+    _Atomic uint64_t checkpoint_seq; /* log position of the last complete checkpoint */
+    struct {                         /* what statistics show, so that they need no lock */
+        _Atomic uint64_t pairs, values, value_bytes, next_key;
+    } shown;
     _Atomic uint32_t pins;                       /* open large-value handles */
     _Atomic uint64_t dirty_pages, written_bytes; /* statistics */
     bool poisoned;                               /* guarded by lock: a checkpoint failed half way */
@@ -53,6 +56,8 @@ enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uu
                            unsigned count, enum cht_shard_mode mode, struct cht_shard *sh,
                            struct cht_err *err);
 void cht_shard_close(struct cht_shard *sh); /* no checkpoint */
+/* Brings `shown` up to date. Exclusive lock, before it is released after changes. */
+void cht_shard_show(struct cht_shard *sh);
 /* Writes all that was applied up to now to its place (checkpoint.c says how). log_seq: everything up to it is applied
  * and durable in the log. A failure poisons the shard. Runs beside readers and the committer. */
 enum cht_rc cht_shard_checkpoint(struct cht_shard *sh, struct cht_err *err);

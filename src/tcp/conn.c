@@ -170,9 +170,9 @@ static void commit_done(struct cht_commit *commit)
     loop_arrive(c->loop, c);
 }
 
-static void job_main(struct cht_task *t)
+static void job_main(struct cht_job *j)
 {
-    struct tcp_conn *c = (struct tcp_conn *)(void *)((char *)t - offsetof(struct tcp_conn, task));
+    struct tcp_conn *c = (struct tcp_conn *)(void *)((char *)j - offsetof(struct tcp_conn, job));
     session_job(&c->session);
     loop_arrive(c->loop, c);
 }
@@ -198,8 +198,9 @@ static void begin_job(struct tcp_conn *c)
     send_answers(c);
     c->busy = true;
     c->committing = false;
-    c->task.run = job_main;
-    cht_pool_submit(session_job_is_long(&c->session) ? srv->long_jobs : srv->jobs, &c->task);
+    c->job.run = job_main;
+    c->job.owner = cht_jobs_owner(c->session.database, strlen(c->session.database));
+    cht_jobs_submit(session_job_is_long(&c->session) ? srv->long_jobs : srv->jobs, &c->job);
 }
 
 /* Runs the lines that are there. True: others should have their turn. */

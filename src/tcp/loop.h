@@ -2,7 +2,7 @@
 #pragma once
 
 #include "conf/conf.h"
-#include "exec/pool.h"
+#include "exec/jobs.h"
 #include "service/log.h"
 #include "os/net.h"
 #include "os/thread.h"
@@ -19,7 +19,7 @@ struct tcp_conn {
     struct tcp_conn *arrived_next; /* guarded by the loop's mu: new, or its commit or job is done */
     int fd;
     struct cht_peer peer;
-    struct cht_task task;
+    struct cht_job job;
     char *in;                   /* owned: what was received; lines are parsed in place */
     size_t in_cap, in_at, in_n; /* in[in_at..in_n) is not done yet */
     size_t lines_end;           /* behind the last newline in it; <= in_at where there is none */
@@ -52,7 +52,7 @@ struct tcp_server {
     unsigned port;
     struct loop *loops;
     unsigned loop_count, next_loop;
-    struct cht_pool *jobs, *long_jobs;
+    struct cht_jobs *jobs, *long_jobs;
     size_t line_max;
     _Atomic uint64_t open, total, refused;
     _Atomic bool stopping; /* read no more, answer what is there */

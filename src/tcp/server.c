@@ -8,9 +8,13 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define JOB_THREADS 8u
-#define LONG_JOB_THREADS 4u
 #define LOOPS_MAX 4u
+
+/* As those of the HTTP service. */
+static const struct cht_jobs_config short_jobs = {
+    .name = "cht-line-job", .threads = 64, .per_owner = 8, .idle_ns = UINT64_C(10000000000)};
+static const struct cht_jobs_config long_jobs = {
+    .name = "cht-line-long", .threads = 64, .per_owner = 4, .idle_ns = UINT64_C(10000000000)};
 
 static enum cht_rc open_port(struct tcp_server *s, struct cht_err *err)
 {
@@ -60,9 +64,9 @@ enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, str
     s->line_max = c->max_value_size + LINE_OVERHEAD;
     enum cht_rc rc = open_port(s, err);
     if (rc == CHT_OK)
-        rc = cht_pool_new(JOB_THREADS, "cht-line-job", &s->jobs, err);
+        rc = cht_jobs_new(&short_jobs, &s->jobs, err);
     if (rc == CHT_OK)
-        rc = cht_pool_new(LONG_JOB_THREADS, "cht-line-long", &s->long_jobs, err);
+        rc = cht_jobs_new(&long_jobs, &s->long_jobs, err);
     if (rc == CHT_OK) {
         s->loop_count = loops_wanted(c);
         s->loops = cht_calloc(s->loop_count, sizeof *s->loops);
@@ -107,8 +111,8 @@ void tcp_stop(struct tcp_server *s, uint64_t wait_ns)
         loop_join(&s->loops[i]);
     for (unsigned i = 0; s->loops != NULL && i < s->loop_count; i++)
         loop_fini(&s->loops[i]);
-    cht_pool_free(s->jobs);
-    cht_pool_free(s->long_jobs);
+    cht_jobs_free(s->jobs);
+    cht_jobs_free(s->long_jobs);
     s->jobs = s->long_jobs = NULL;
     if (s->listen_fd >= 0)
         cht_net_close(s->listen_fd);

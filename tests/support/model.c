@@ -318,6 +318,8 @@ void model_apply(struct model *m, struct model_batch *b, const struct cht_commit
     struct model before;
     bool undone = c->rc == CHT_BATCH_FAILED;
     unsigned n = undone ? (unsigned)c->failed + 1 : b->count;
+    if (c->rc != CHT_OK && !undone)
+        print_error("the commit failed with %d: %s\n", (int)c->rc, c->err.msg);
     assert_true(c->rc == CHT_OK || undone);
     if (undone)
         model_copy(&before, m);

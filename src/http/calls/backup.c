@@ -28,7 +28,7 @@ struct serving {
     bool told; /* how it ended */
     enum cht_rc rc;
     struct cht_err err;
-    struct cht_task task;
+    struct cht_job job;
 };
 
 static void free_serving(struct serving *s)
@@ -41,14 +41,14 @@ static void free_serving(struct serving *s)
     cht_free(s);
 }
 
-static void close_job(struct cht_task *t)
+static void close_job(struct cht_job *t)
 {
-    free_serving((struct serving *)(void *)((char *)t - offsetof(struct serving, task)));
+    free_serving((struct serving *)(void *)((char *)t - offsetof(struct serving, job)));
 }
 
-static void read_job(struct cht_task *t)
+static void read_job(struct cht_job *t)
 {
-    struct serving *s = (struct serving *)(void *)((char *)t - offsetof(struct serving, task));
+    struct serving *s = (struct serving *)(void *)((char *)t - offsetof(struct serving, job));
     size_t n = 0;
     struct cht_err err = {0};
     enum cht_rc rc = cht_backup_read(s->backup, s->piece[1 - s->sending], PIECE_BYTES, &n, &err);
@@ -71,13 +71,13 @@ static void read_job(struct cht_task *t)
 }
 
 /* When the server has stopped its job threads there is one thread left, this one. */
-static void start(struct serving *s, void (*run)(struct cht_task *t))
+static void start(struct serving *s, void (*run)(struct cht_job *t))
 {
-    s->task.run = run;
+    s->job.run = run;
     if (s->srv->jobs != NULL)
-        cht_pool_submit(s->srv->jobs, &s->task);
+        cht_jobs_submit(s->srv->jobs, &s->job);
     else
-        run(&s->task);
+        run(&s->job);
 }
 
 static enum more end_badly(struct stream *st, const struct serving *s, const char **p, size_t *n)

@@ -30,6 +30,7 @@ static bool take_name(struct request *r, size_t len)
         reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
         return false;
     }
+    request_owner(r, name);
     return true;
 }
 
@@ -193,7 +194,7 @@ void databases_delete(struct request *r)
     if (v->p == NULL || v->n != r->rest_len || memcmp(v->p, r->name, v->n) != 0)
         reply_fail(r, CHT_INVALID_ARGUMENT, "deleting all of it needs ?confirm=%s", (const char *)r->name);
     else
-        request_long_job(r, drop_work, drop_answer);
+        request_long_job(r, ALONE_DROP, drop_work, drop_answer);
 }
 
 static void checkpoint_work(struct request *r)
@@ -218,7 +219,7 @@ void databases_checkpoint(struct request *r)
 {
     size_t n = strlen(r->route->suffix);
     if (take_name(r, r->rest_len - n))
-        request_long_job(r, checkpoint_work, answer);
+        request_long_job(r, ALONE_CHECKPOINT, checkpoint_work, answer);
 }
 
 static void backup_work(struct request *r)
@@ -243,5 +244,5 @@ void databases_backup(struct request *r)
 {
     size_t n = strlen(r->route->suffix);
     if (take_name(r, r->rest_len - n) && (r->head || backup_begin(r)))
-        request_long_job(r, backup_work, backup_answer);
+        request_long_job(r, 0, backup_work, backup_answer);
 }

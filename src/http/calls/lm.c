@@ -188,7 +188,7 @@ static void counted(struct request *r)
     reply_json(r, 200);
 }
 
-static void count(struct request *r) { request_long_job(r, count_work, counted); }
+static void count(struct request *r) { request_long_job(r, ALONE_COUNT, count_work, counted); }
 
 void ngrams_post(struct request *r)
 {
@@ -311,6 +311,7 @@ static void smooth(struct request *r)
         return;
     }
     j->feed.kind = &kind;
+    j->feed.job.exclusive = ALONE_SMOOTH;
     const struct smoothing *a = r->own;
     j->lo = (unsigned)a->lo;
     j->hi = a->hi > 0 ? (unsigned)a->hi : highest;
