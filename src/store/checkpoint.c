@@ -7,7 +7,8 @@
  *          C3 their sums go into the sums file (exclusive, memory only), whose dirty pages are frozen and copied too
  *          C4 sync the page files (new pages, direct pages), then commit the journal: from here on the checkpoint counts
  *          C5 write the journalled pages home, sync, drop the journal
- *          C6 extents that this checkpoint knows free become usable; private copies are given back
+ *          C6 extents that this checkpoint knows free become usable; private copies are given back, and the space of pages
+ *             that are zeros (pagefile_holes.c); pages of `keys` with dead keys only were written as zeros
  *
  * A crash before the end of C4 leaves the last checkpoint as it was (pages behind its end do not count), after it the
  * journal completes this one. The log up to the position is durable before begin returns to the caller's commit lock,
@@ -17,11 +18,14 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/invariant.h"
+#include "store/arena.h"
 #include "store/journal.h"
+#include "store/snapshot.h"
 
 #include <string.h>
 
-#define BATCH 64u /* pages copied in one locked section: 256 KiB */
+#define SHORTEN 128u /* free pages taken off a list that is too long, at a time */
+#define BATCH 64u    /* pages copied in one locked section: 256 KiB */
 
 struct page_list {  /* the pages of one file that this checkpoint writes */
     uint64_t *page; /* owned */
@@ -79,6 +83,9 @@ static enum cht_rc freeze_locked(struct cht_checkpoint *ck, struct cht_err *err)
     if (keys == NULL)
         return rc != CHT_OK ? rc : err->code;
     cht_put64(keys + CHT_KEYS_SEQ, ck->seq);
+    cht_arena_shorten(sh->pf[CHT_PF_PAIRS], SHORTEN);
+    if (cht_arena_has_holes(sh->pf[CHT_PF_PAIRS]))
+        cht_pf_cut_tail(sh->pf[CHT_PF_PAIRS]);
     ck->generation = sh->generation + 1;
     for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
         rc = cht_pf_seal_header(sh->pf[k], ck->generation, err);
@@ -129,6 +136,7 @@ static enum cht_rc write_home(struct cht_pagefile *pf, const uint64_t *pages, si
     for (size_t i = 0, run; i < n; i += run) {
         for (run = 1; i + run < n && pages[i + run] == pages[i] + run; run++)
             ;
+        cht_snapshot_save(pf, pages[i], run, NULL); /* of a snapshot from before the tail was cut off */
         enum cht_rc rc =
             cht_file_write(pf->file, buf + i * CHT_PAGE, run * CHT_PAGE, pages[i] * CHT_PAGE, err);
         if (rc != CHT_OK)
@@ -137,6 +145,20 @@ static enum cht_rc write_home(struct cht_pagefile *pf, const uint64_t *pages, si
         atomic_fetch_add_explicit(&pf->written, run * CHT_PAGE, memory_order_relaxed);
     }
     return CHT_OK;
+}
+
+/* The sum of a page as it goes home; a page of sums gets its own. *kept: what the sums will say, 0 of a page of zeros. Free
+ * pages of `values` have sum 0 since they were released; a page of zeros there belongs to a value. */
+static uint32_t seal_copy(int kind, uint8_t *p, uint32_t *kept)
+{
+    if (kind == CHT_PF_SUMS)
+        cht_put32(p + CHT_PAGE - 4, 0);
+    bool zeros = kind != CHT_PF_VALUES && cht_page_is_zeros(p);
+    uint32_t sum = kind == CHT_PF_SUMS ? cht_crc32c(0, p, CHT_PAGE - 4) : cht_page_sum(p);
+    *kept = zeros ? 0 : sum;
+    if (kind == CHT_PF_SUMS)
+        cht_put32(p + CHT_PAGE - 4, *kept);
+    return sum;
 }
 
 /* C2 for one file: takes batches of frozen pages until none is left. */
@@ -150,6 +172,9 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
         cht_rwlock_read(&ck->sh->lock);
         while (n < BATCH && l->n < l->cap &&
                cht_pf_take(pf, &cursor, &l->page[l->n], ck->buf + n * CHT_PAGE)) {
+            if (kind == CHT_PF_KEYS &&
+                cht_values_dead_page(&ck->sh->values, l->page[l->n], ck->buf + n * CHT_PAGE))
+                memset(ck->buf + n * CHT_PAGE, 0, CHT_PAGE);
             n++;
             l->n++;
         }
@@ -161,10 +186,7 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
         uint64_t fresh_page[BATCH];
         for (size_t i = 0; i < n && rc == CHT_OK; i++) {
             uint8_t *p = ck->buf + i * CHT_PAGE;
-            if (kind == CHT_PF_SUMS)
-                cht_put32(p + CHT_PAGE - 4, cht_crc32c(0, p, CHT_PAGE - 4));
-            uint32_t sum = kind == CHT_PF_SUMS ? cht_get32(p + CHT_PAGE - 4) : cht_page_sum(p);
-            l->sum[first + i] = sum;
+            uint32_t sum = seal_copy(kind, p, &l->sum[first + i]);
             if (l->page[first + i] < ck->home[kind]) {
                 rc = cht_journal_add(&ck->journal, pf, l->page[first + i], p, sum, ck->buf + BATCH * CHT_PAGE,
                                      err);
@@ -214,6 +236,44 @@ static enum cht_rc sync_files(struct cht_shard *sh, struct cht_err *err)
     return CHT_OK;
 }
 
+/* Space that cannot be given back now is only not gained; an I/O error is one. */
+static enum cht_rc give_back_space(struct cht_pagefile *pf, const uint64_t *pages, const uint32_t *sums,
+                                   size_t n, struct cht_err *err)
+{
+    enum cht_rc rc = cht_pf_give_back(pf, pages, sums, n, err);
+    return rc == CHT_IO ? rc : CHT_OK;
+}
+
+/* Pages of sums that the file got only because others behind them were needed: no sum has come into them. And what files
+ * have reserved ahead of need, if they need much less now. */
+static enum cht_rc give_back_rest(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_pagefile *sums = ck->sh->pf[CHT_PF_SUMS];
+    enum cht_rc rc = CHT_OK;
+    uint64_t page[BATCH];
+    uint32_t sum[BATCH];
+    for (uint64_t end = ck->home[CHT_PF_SUMS]; rc == CHT_OK;) {
+        unsigned n = 0;
+        cht_rwlock_read(&ck->sh->lock);
+        for (; end < sums->home_pages && n < BATCH; end++) {
+            if (cht_pf_known_zeros(sums, end)) {
+                page[n] = end;
+                sum[n++] = 0;
+            }
+        }
+        if (n > 0)
+            rc = give_back_space(sums, page, sum, n, err);
+        cht_rwlock_read_end(&ck->sh->lock);
+        if (n == 0)
+            break;
+    }
+    cht_rwlock_write(&ck->sh->lock);
+    for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
+        rc = cht_pf_cut_file(ck->sh->pf[k], err);
+    cht_rwlock_write_end(&ck->sh->lock);
+    return rc;
+}
+
 /* C6. */
 static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
 {
@@ -233,10 +293,12 @@ static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
             size_t n = ck->list[k].n - i < BATCH ? ck->list[k].n - i : BATCH;
             cht_rwlock_read(&sh->lock);
             rc = cht_pf_forget(sh->pf[k], ck->list[k].page + i, n, err);
+            if (rc == CHT_OK)
+                rc = give_back_space(sh->pf[k], ck->list[k].page + i, ck->list[k].sum + i, n, err);
             cht_rwlock_read_end(&sh->lock);
         }
     }
-    return rc;
+    return rc == CHT_OK ? give_back_rest(ck, err) : rc;
 }
 
 /* A checkpoint that ran out of memory before C4: everything it took is dirty again. */

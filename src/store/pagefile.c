@@ -17,9 +17,6 @@
 
 #include <string.h>
 
-#define GROW_MIN 2u                       /* pages: a small database has 40 of these files */
-#define GROW_MAX ((64u << 20) / CHT_PAGE) /* largest step by which a file grows ahead of need */
-
 static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const uint8_t *src,
                               struct cht_err *err)
 {
@@ -95,12 +92,13 @@ static enum cht_rc reserve_file(struct cht_pagefile *pf, uint64_t pages, struct 
 {
     if (pages <= pf->file_pages)
         return CHT_OK;
-    uint64_t step = pf->file_pages / 8;
-    step = step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step;
-    uint64_t want = pf->file_pages + step > pages ? pf->file_pages + step : pages;
     const struct cht_io_ops *ops = pf->file->io->ops;
-    enum cht_rc rc =
-        ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
+    uint64_t step;
+    enum cht_rc rc = cht_pf_step(pf, &step, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint64_t want = pf->file_pages + step > pages ? pf->file_pages + step : pages;
+    rc = ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
     if (rc == CHT_DISK_FULL && want > pages) {
         want = pages;
         rc = ops->allocate(pf->file, pf->file_pages * CHT_PAGE, (want - pf->file_pages) * CHT_PAGE, err);
@@ -168,6 +166,8 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
         return NULL;
     uint8_t *p = pf->fast.base + page * CHT_PAGE;
     bool save = pf->undo_open && page < pf->undo_pages && !cht_bit(pf->saved, page);
+    if (!cht_bit(pf->dirty, page) && cht_pf_back(pf, page, err) != CHT_OK)
+        return NULL;
     if (save && images_add(&pf->undo, page, p, err) != CHT_OK)
         return NULL;
     if (cht_bit(pf->frozen, page)) {
@@ -220,6 +220,8 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
     enum cht_rc rc = reserve_map(pf, end, err);
     if (rc == CHT_OK)
         rc = reserve_file(pf, end, err);
+    if (rc == CHT_OK && pf->fast.pages < pf->hollow_to)
+        rc = pf->file->io->ops->allocate(pf->file, pf->fast.pages * CHT_PAGE, n * CHT_PAGE, err);
     /* An earlier run may have left sums for pages that its checkpoint did not keep. */
     for (uint64_t p = pf->fast.pages; pf->sums != NULL && rc == CHT_OK && p < end; p++)
         rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);

@@ -7,7 +7,7 @@
  *
  * Page 0 is the header (HEADER below); its bytes from CHT_PF_USER on belong to the owner of the file.
  * HEADER, little-endian, one 512-byte sector covered by crc; rest of the page belongs to the owner too (page sum):
- *    0 magic[8] "CHEETAHP"   8 version u32   12 kind u32   16 uuid[16]   32 shard u32   36 shards u32
+ *    0 magic[8] "CHEETAHP"   8 version u32 (1; 2: see CHT_FORMAT_HOLES)   12 kind u32   16 uuid[16]   32 shard u32   36 shards u32
  *   40 pages u64 (in use, this one included)  48 generation u64 (checkpoint number)   56 reserved[8]
  *   64 user bytes ... 508 crc u32 of bytes 0..507 (made at each checkpoint)
  *
@@ -27,6 +27,8 @@
 #define CHT_PF_USER 64u      /* first user byte of page 0 */
 #define CHT_PF_USER_END 508u /* behind the last one within the first sector; 512..4095 are free as well */
 #define CHT_FORMAT_VERSION 1u
+#define CHT_FORMAT_HOLES \
+    2u /* of `pairs`, from the first time on that pages of zeros which nothing owns are free (arena.h) */
 
 enum cht_pf_kind {
     CHT_PF_KEYS = 0,
@@ -72,7 +74,7 @@ static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t pag
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n);
 
 /* The page for changing: verified, marked dirty, before-images kept. NULL with err: CHT_CORRUPT, CHT_NO_MEMORY
- * (before-image), nothing changed. The pointer is valid until the next cht_pf_extend or the lock is let go. After one
+ * (before-image), CHT_DISK_FULL or CHT_IO (space for a page that had none), nothing changed. The pointer is valid until the next cht_pf_extend or the lock is let go. After one
  * successful call further changes to the same page in the same locked section need no further call. */
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
 /* The same for every page of a byte range; returns the pointer to its first byte. */

@@ -4,7 +4,7 @@
  *   page 0: header as any page file, crc of the page at 4092
  *   page 1 + 4 * g + f: 1023 x sum u32 of pages g*1023 .. g*1023+1022 of file kind f, crc u32 at 4092
  *   (a page of zeros throughout, crc included, holds no sums yet)
- * A sum of 0 says: the page is free and reads as zeros. A computed CRC of 0 is stored as 1.
+ * A sum of 0 says: the page reads as zeros and may take no space (pagefile_holes.c). A computed CRC of 0 is stored as 1.
  */
 #pragma once
 
@@ -50,6 +50,12 @@ struct cht_pagefile {
     uint64_t *direct_n;
     bool undo_open;
     uint64_t undo_pages;
+    uint64_t backed_from,
+        backed_to; /* pages with sum 0 that got space last; exclusive lock, or shared by the checkpoint */
+    uint64_t hole_at,
+        holes_spent; /* where the last search for a page of zeros ended, pages searched in vain since one came */
+    uint64_t hollow_to; /* pages from fast.pages up to here may take no space: the tail was cut off */
+    uint32_t freed[6];  /* of an arena: blocks smaller than a page freed since they were collected last */
     _Atomic uint64_t written;       /* bytes handed to the file */
     _Atomic uint64_t corrupt;       /* pages that did not match their sums */
     _Atomic bool unsynced;          /* written since the last sync */
@@ -84,6 +90,27 @@ void cht_pf_settle(struct cht_pagefile *pf, bool done);
 void cht_pf_redirty(struct cht_pagefile *pf, uint64_t page);
 /* Gives back the private copies of pages written home that are clean (shared lock). */
 enum cht_rc cht_pf_forget(struct cht_pagefile *pf, const uint64_t *pages, size_t n, struct cht_err *err);
+
+/* ---- pagefile_holes.c ---------------------------------------------------------------------------------------- */
+
+bool cht_page_is_zeros(const void *page);
+/* Space for a clean page that may be a hole, before its first change. Exclusive. CHT_DISK_FULL, CHT_IO: nothing changed. */
+enum cht_rc cht_pf_back(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
+/* Of the pages that a checkpoint has brought home: the clean ones with sum 0 give their space back. Shared lock, the thread of
+ * the checkpoint. */
+enum cht_rc cht_pf_give_back(struct cht_pagefile *pf, const uint64_t *pages, const uint32_t *sums, size_t n,
+                             struct cht_err *err);
+/* True if the page reads as zeros, found without reading it; false says nothing. Shared lock. */
+bool cht_pf_known_zeros(struct cht_pagefile *pf, uint64_t page);
+/* A page of zeros, for an owner who knows that such a page is free; 0: none found this time. Exclusive. */
+uint64_t cht_pf_find_zeros(struct cht_pagefile *pf);
+
+/* Leaves out pages of zeros at the end, for an owner to whom they mean nothing: between undos, before a freeze. Exclusive. */
+void cht_pf_cut_tail(struct cht_pagefile *pf);
+/* Cuts the file where it is much longer than the pages in use, those of a snapshot included. After a checkpoint. Exclusive. */
+enum cht_rc cht_pf_cut_file(struct cht_pagefile *pf, struct cht_err *err);
+/* Pages that a file of this usage grows ahead of need. */
+enum cht_rc cht_pf_step(struct cht_pagefile *pf, uint64_t *step, struct cht_err *err);
 
 uint32_t cht_page_sum(const void *page); /* never 0 */
 enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum,

@@ -90,10 +90,11 @@ static enum cht_rc check_header(const struct cht_pagefile *pf, const uint8_t uui
     const char *path = cht_pf_path(pf);
     if (memcmp(h, magic, 8) != 0)
         return CHT_DAMAGED(err, "%s: offset 0: not a cheetah page file", path);
-    if (cht_get32(h + 8) != CHT_FORMAT_VERSION &&
+    uint32_t newest = pf->kind == CHT_PF_PAIRS ? CHT_FORMAT_HOLES : CHT_FORMAT_VERSION;
+    if ((cht_get32(h + 8) < CHT_FORMAT_VERSION || cht_get32(h + 8) > newest) &&
         cht_get32(h + CHT_PF_USER_END) == cht_crc32c(0, h, CHT_PF_USER_END))
         return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path,
-                        cht_get32(h + 8), CHT_FORMAT_VERSION);
+                        cht_get32(h + 8), newest);
     if (cht_get32(h + CHT_PF_USER_END) != cht_crc32c(0, h, CHT_PF_USER_END))
         return CHT_DAMAGED(err, "%s: offset 0: the header does not match its checksum", path);
     if (cht_get32(h + 12) != (uint32_t)pf->kind)

@@ -168,8 +168,10 @@ enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t le
         rc = del_entry(pf, name, len, &pos, old, &small, err);
     else
         rc = CHT_PAIR_NOT_FOUND;
-    if (rc == CHT_OK && small)
+    if (rc == CHT_OK && small) {
         cht_trie_shrink(pf, name, len);
+        cht_arena_collect(pf);
+    }
     return rc;
 }
 
@@ -193,7 +195,9 @@ enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, 
         rc = cut_node(pf, prefix, &pos, w, count, err);
         cht_free(w);
     }
-    if (rc == CHT_OK && *count > 0)
+    if (rc == CHT_OK && *count > 0) {
         cht_trie_shrink(pf, prefix, len);
+        cht_arena_collect(pf);
+    }
     return rc;
 }

@@ -34,7 +34,8 @@
  *   T5 count = own (0 or 1) + the counts of the children.
  *   T6 Suffixes of a leaf ascend strictly, have 1..1000 bytes and begin with lo..hi; no name is longer than 4096.
  *   T7 Entries of a leaf do not overlap; they and the garbage fill heap..4096.
- *   T8 Each 64-byte unit behind page 0 is owned once: by a node, a leaf, or a free block of its class.
+ *   T8 Each 64-byte unit behind page 0 is owned once: by a node, a leaf, or a free block of its class; or (version 2) it lies in a
+ *      page of zeros that nothing owns.
  * Allowed, though no successful call leaves them: a leaf without entries, a node with one child and no own key.
  */
 #pragma once

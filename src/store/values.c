@@ -353,6 +353,10 @@ enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length,
     while (local < end) {
         uint64_t page = entry_off(local) / CHT_PAGE,
                  stop = (page * CHT_PAGE) / CHT_ENTRY; /* first local of the next page */
+        if (cht_pf_known_zeros(v->keys, page)) {       /* dead keys only */
+            local = stop;
+            continue;
+        }
         const uint8_t *p = cht_page_read(v->keys, page, err);
         if (p == NULL)
             return CHT_CORRUPT;
@@ -366,6 +370,17 @@ enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length,
         }
     }
     return CHT_KEY_NOT_FOUND;
+}
+
+bool cht_values_dead_page(const struct cht_values *v, uint64_t page, const uint8_t *copy)
+{
+    if (page == 0 || page * (CHT_PAGE / CHT_ENTRY) > cht_get64(header(v) + CHT_KEYS_NEXT))
+        return false;
+    for (unsigned at = 0; at < CHT_PAGE; at += CHT_ENTRY) {
+        if (cht_get16(copy + at + 6) == CHT_ENTRY_LIVE)
+            return false;
+    }
+    return true;
 }
 
 /* Moves every extent of a pending list: to the other list, or to the free ones. */

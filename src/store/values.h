@@ -75,6 +75,10 @@ enum cht_rc cht_values_checkpoint_freeze(struct cht_values *v, struct cht_err *e
 enum cht_rc cht_values_checkpoint_complete(struct cht_values *v, bool pinned, struct cht_err *err);
 enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err);
 
+/* Whether a copy of a page of `keys` holds no live key, and no later one can get into it: it may be replaced by zeros, which
+ * say the same. Shared lock. */
+bool cht_values_dead_page(const struct cht_values *v, uint64_t page, const uint8_t *copy);
+
 struct cht_length_stat;
 /* The catalogue in ascending order of length. */
 enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const struct cht_length_stat *),

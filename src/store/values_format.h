@@ -3,7 +3,7 @@
  * keys    page 0:  64 next_local u64: lowest local index never given out   72 live u64   80 bytes u64: sum of live lengths
  *                 448 log position of the checkpoint (shard.h)
  *         entry of local index i at 4096 + 16 * i:
- *                 0 place u48: byte offset in `values`   6 state u16 (0 never given out, 1 live, 2 deleted)
+ *                 0 place u48: byte offset in `values`   6 state u16 (0 never given out or deleted, 1 live, 2 deleted)
  *                 8 length u32   12 crc u32: CRC-32C of key (u64) and bytes
  *
  * values  from page 1 on extents, in granules of 512 bytes; an extent holds slots of one byte length, packed: slot i at
