@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* X(name, number, HTTP status, slug, default text) */
@@ -38,6 +39,8 @@
     X(CANCELLED, 39, 499, "cancelled", "the call was cancelled")                               \
     X(NO_FILE, 40, 500, "no_such_file", "no such file")                                        \
     X(CLOSED, 41, 503, "closed", "the store is closing")                                       \
+    X(NO_DESCRIPTORS, 42, 503, "no_descriptors", "no file descriptor is free")                 \
+    X(READ_ONLY_DISK, 43, 503, "read_only_disk", "the file system is mounted read-only")       \
     X(NOT_FOUND, 50, 404, "not_found", "there is nothing at this path")                        \
     X(METHOD, 51, 405, "method_not_allowed", "the method is not for this path")                \
     X(UNKNOWN_PARAMETER, 52, 400, "unknown_parameter", "no such query parameter here")         \
@@ -77,6 +80,13 @@ struct cht_err {
 const char *cht_rc_slug(enum cht_rc rc);
 const char *cht_rc_text(enum cht_rc rc);
 int cht_rc_http(enum cht_rc rc);
+
+/* True of what can end by itself and has lost nothing: no room, no memory, no descriptor, a file system that is mounted
+ * read-only. Nothing may be done twice because of it but by whoever knows that the failed call has changed nothing. */
+static inline bool cht_rc_passing(enum cht_rc rc)
+{
+    return rc == CHT_DISK_FULL || rc == CHT_NO_MEMORY || rc == CHT_NO_DESCRIPTORS || rc == CHT_READ_ONLY_DISK;
+}
 
 /* Fills err (if not NULL) and returns code, so that a failure is `return CHT_FAIL(err, CHT_IO, "...", ...)`. */
 enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const char *file, int line,

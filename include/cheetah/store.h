@@ -50,6 +50,14 @@ enum cht_durability {
     CHT_DURABLE_OS        /* left to the kernel: a power cut loses what it had not written; a crash nothing */
 };
 
+/* What keeps a database from writing, the gravest first. */
+enum cht_trouble_kind {
+    CHT_TROUBLE_STOPPED, /* something may be lost or half written: only reads until it is opened again */
+    CHT_TROUBLE_CHECKPOINT, /* a checkpoint could not be made; it is tried again, writes go on until the log is too long */
+    CHT_TROUBLE_WRITE /* writes were refused for want of room, memory or descriptors */
+};
+#define CHT_TROUBLE_KINDS 3
+
 struct cht_env_config {
     const char *const *dirs; /* data directories, created if missing; the first is home to new databases */
     size_t dir_count;
@@ -68,6 +76,11 @@ struct cht_env_config {
     /* cht_check only, may be NULL: now and then, how many of the bytes of a database have been looked at. */
     void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
     void *progress_ctx;
+    /* NULL: nobody wants to know. Called once when such a condition begins (why: code, file and errno of the call that
+     * failed) and once when it is over (why->code is CHT_OK). From threads of the store that hold its locks: it must not block
+     * and must not call the store. */
+    void (*trouble)(void *ctx, const char *database, enum cht_trouble_kind kind, const struct cht_err *why);
+    void *trouble_ctx;
 };
 
 /* Locks the directories (CHT_LOCKED if another process has one) and starts the workers. Databases open on use. */
@@ -247,6 +260,8 @@ struct cht_store_stats {
     uint64_t checkpoints, checkpoint_ns;
     uint64_t bytes_inserted, bytes_written; /* user bytes in; bytes handed to the disk */
     uint64_t corrupt;                       /* checksum failures seen */
+    uint64_t checkpoints_failed;            /* attempts that failed, those that are tried again included */
+    struct cht_err trouble; /* why writes are refused now, the gravest reason; CHT_OK: they are not */
 };
 enum cht_rc cht_store_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err);
 

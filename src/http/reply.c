@@ -4,8 +4,12 @@
 #include "http/server.h"
 #include "http/stream.h"
 
+#include "base/clock.h"
+
 #include <stdarg.h>
 #include <stdio.h>
+
+#define REFUSAL_NS UINT64_C(1000000000)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
@@ -100,10 +104,23 @@ void reply_fail(struct request *r, enum cht_rc rc, const char *fmt, ...)
     reply_problem(r, rc, n < 0 ? cht_rc_text(rc) : detail);
 }
 
+/* A failure of the server's own is logged; of conditions that last, which the store tells by itself, a line a second. */
+static bool worth_a_line(struct request *r, enum cht_rc rc)
+{
+    if (cht_rc_http(rc) < 500 || rc == CHT_STARTING || rc == CHT_OVERLOADED || rc == CHT_DRAINING)
+        return false;
+    if (rc != CHT_READ_ONLY && (!cht_rc_passing(rc) || rc == CHT_NO_MEMORY))
+        return true;
+    uint64_t now = cht_now_ns(), last = atomic_load_explicit(&r->w->srv->refusal_ns, memory_order_relaxed);
+    return now - last >= REFUSAL_NS &&
+           atomic_compare_exchange_strong_explicit(&r->w->srv->refusal_ns, &last, now, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
 void reply_err(struct request *r, enum cht_rc rc, const struct cht_err *err)
 {
     bool own = err != NULL && err->code == rc && err->msg[0] != 0;
-    if (cht_rc_http(rc) >= 500 && rc != CHT_STARTING && rc != CHT_OVERLOADED && rc != CHT_DRAINING)
+    if (worth_a_line(r, rc))
         log_say(r->w->srv->log, LOG_ERROR, "request_failed", "%s: %s", cht_rc_slug(rc),
                 own ? err->msg : cht_rc_text(rc));
     reply_problem(r, rc, own ? err->msg : cht_rc_text(rc));

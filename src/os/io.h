@@ -1,6 +1,7 @@
 /* io: the table of functions through which all file access goes, so that tests can put a simulated disk under the
  * same code. errno is read only behind this table: failures come back as CHT_DISK_FULL (ENOSPC, EDQUOT),
- * CHT_NO_FILE (ENOENT), CHT_LOCKED, CHT_NO_MEMORY (ENOMEM) or CHT_IO, with path and errno in the message.
+ * CHT_NO_FILE (ENOENT), CHT_LOCKED, CHT_NO_MEMORY (ENOMEM), CHT_NO_DESCRIPTORS (EMFILE, ENFILE), CHT_READ_ONLY_DISK (EROFS)
+ * or CHT_IO, with path and errno in the message. A failed sync is CHT_IO whatever its errno: data may be lost.
  *
  * Threads: any thread, also on the same file at once. Paths are borrowed during the call.
  */

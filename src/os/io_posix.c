@@ -33,6 +33,10 @@ static enum cht_rc fail_at(struct cht_err *err, const char *what, const char *pa
         rc = CHT_NO_FILE;
     else if (e == ENOMEM)
         rc = CHT_NO_MEMORY;
+    else if (e == EMFILE || e == ENFILE)
+        rc = CHT_NO_DESCRIPTORS;
+    else if (e == EROFS)
+        rc = CHT_READ_ONLY_DISK;
     else if (e == EWOULDBLOCK)
         rc = CHT_LOCKED;
     char text[80]; /* strerror is not for several threads */
@@ -148,11 +152,21 @@ static enum cht_rc px_pwrite(struct cht_file *f, const void *buf, size_t n, uint
     return end_call(f, put < 0 ? -1 : 0, "write", err);
 }
 
+/* Whatever the reason: what was written before may be lost, so this is never a passing condition. */
+static enum cht_rc sync_failed(struct cht_err *err)
+{
+    if (err != NULL)
+        err->code = CHT_IO;
+    return CHT_IO;
+}
+
 static enum cht_rc px_sync(struct cht_file *f, struct cht_err *err)
 {
     int fd;
     enum cht_rc rc = take(f, &fd, err);
-    return rc == CHT_OK ? end_call(f, fdatasync(fd), "fdatasync", err) : rc;
+    if (rc != CHT_OK) /* no descriptor: what was written is as it was */
+        return rc;
+    return end_call(f, fdatasync(fd), "fdatasync", err) == CHT_OK ? CHT_OK : sync_failed(err);
 }
 
 static enum cht_rc file_stat(struct cht_file *f, struct stat *st, struct cht_err *err)
@@ -309,6 +323,8 @@ static enum cht_rc px_sync_dir(struct cht_io *io, const char *path, struct cht_e
     if (fd < 0)
         return FAIL(err, "open", path);
     enum cht_rc rc = fsync(fd) == 0 ? CHT_OK : FAIL(err, "fsync", path);
+    if (rc != CHT_OK)
+        rc = sync_failed(err);
     (void)close(fd); /* opened for reading */
     return rc;
 }

@@ -101,6 +101,17 @@ static enum cht_rc run_alone(struct cht_apply *a, struct cht_op *op, struct cht_
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
+bool cht_apply_frees(const struct cht_commit *c)
+{
+    bool frees = true;
+    for (size_t i = 0; i < c->count && frees; i++) {
+        enum cht_op_kind k = c->ops[i].kind;
+        frees = k == CHT_OP_DELETE || k == CHT_OP_PAIR_DEL || k == CHT_OP_PREFIX_DEL || k == CHT_OP_READ ||
+                k == CHT_OP_PAIR_READ;
+    }
+    return frees;
+}
+
 uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
 {
     uint64_t n = 0;

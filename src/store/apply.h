@@ -35,5 +35,7 @@ void cht_apply_commit(struct cht_apply *a, struct cht_commit *c);
 void cht_apply_release(struct cht_apply *a);
 /* The group was logged: lets go of the memory that only a very large one needs. */
 void cht_apply_trim(struct cht_apply *a);
+/* Nothing but deletes and reads: needs hardly any room, and gives some back. */
+bool cht_apply_frees(const struct cht_commit *c);
 /* The most bytes that the log record of these operations can need. */
 uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c);

@@ -10,6 +10,11 @@
  *          C6 extents that this checkpoint knows free become usable; private copies are given back, and the space of pages
  *             that are zeros (pagefile_holes.c); pages of `keys` with dead keys only were written as zeros
  *
+ * A passing condition (no room, no memory, no descriptor, a disk that is mounted read-only) before the end of C4: the journal is
+ * dropped, and all pages that were taken are dirty again; the next checkpoint writes them. In C5 the checkpoint counts already
+ * and some of its pages may be home, so it is kept as it is, and goes on where it was before the shard's next one
+ * (cht_checkpoint_resume); redoing C5 from its start does no harm. Any other failure poisons the shard.
+ *
  * A crash before the end of C4 leaves the last checkpoint as it was (pages behind its end do not count), after it the
  * journal completes this one. The log up to the position is durable before begin returns to the caller's commit lock,
  * see db_checkpoint.c.
@@ -38,6 +43,7 @@ struct cht_checkpoint {
     uint64_t seq, generation;
     struct page_list list[CHT_PF_KINDS];
     struct cht_journal journal;
+    bool counts;                 /* C4 is over */
     uint8_t *buf;                /* owned: BATCH pages and one of scratch */
     uint64_t home[CHT_PF_KINDS]; /* pages of the last checkpoint */
 };
@@ -230,8 +236,10 @@ static enum cht_rc sync_files(struct cht_shard *sh, struct cht_err *err)
         if (!atomic_exchange_explicit(&sh->pf[k]->unsynced, false, memory_order_relaxed))
             continue;
         enum cht_rc rc = cht_file_sync(sh->pf[k]->file, err);
-        if (rc != CHT_OK)
+        if (rc != CHT_OK) {
+            atomic_store_explicit(&sh->pf[k]->unsynced, true, memory_order_relaxed);
             return rc;
+        }
     }
     return CHT_OK;
 }
@@ -282,11 +290,12 @@ static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
     for (int k = 0; k < CHT_PF_KINDS; k++)
         cht_pf_settle(sh->pf[k], true);
     sh->generation = ck->generation;
+    sh->sums_ahead = false;
     atomic_store_explicit(&sh->checkpoint_seq, ck->seq, memory_order_release);
     bool pinned = atomic_load_explicit(&sh->pins, memory_order_relaxed) > 0;
     enum cht_rc rc = cht_values_checkpoint_complete(&sh->values, pinned, err);
     cht_rwlock_write_end(&sh->lock);
-    if (rc == CHT_NO_MEMORY)
+    if (cht_rc_passing(rc))
         rc = CHT_OK; /* what is pending stays so until the next checkpoint */
     for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++) {
         for (size_t i = 0; i < ck->list[k].n && rc == CHT_OK; i += BATCH) {
@@ -298,14 +307,21 @@ static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
             cht_rwlock_read_end(&sh->lock);
         }
     }
-    return rc == CHT_OK ? give_back_rest(ck, err) : rc;
+    if (rc == CHT_OK)
+        rc = give_back_rest(ck, err);
+    return cht_rc_passing(rc) ? CHT_OK : rc; /* copies and space that stay are only not gained */
 }
 
-/* A checkpoint that ran out of memory before C4: everything it took is dirty again. */
-static void give_back(struct cht_checkpoint *ck)
+/* Before C4 nothing of the checkpoint counts: the journal goes, and everything that was taken is dirty again. A journal that may
+ * have its header and cannot be dropped would be applied by the next opening, over pages that later checkpoints have written:
+ * that is no passing condition any more. */
+static enum cht_rc give_back(struct cht_checkpoint *ck, enum cht_rc why, struct cht_err *err)
 {
     struct cht_shard *sh = ck->sh;
+    struct cht_err local = {0};
+    bool dropped = cht_journal_drop(&ck->journal, &local) == CHT_OK;
     cht_rwlock_write(&sh->lock);
+    sh->sums_ahead = true; /* of pages that the file does not have */
     for (int k = 0; k < CHT_PF_KINDS; k++) {
         struct cht_pagefile *pf = sh->pf[k];
         uint64_t cursor = 0, page;
@@ -316,49 +332,90 @@ static void give_back(struct cht_checkpoint *ck)
         cht_pf_settle(pf, false);
     }
     cht_rwlock_write_end(&sh->lock);
+    if (dropped || !ck->journal.sealed)
+        return why;
+    if (err != NULL)
+        *err = local;
+    return CHT_IO;
 }
 
-/* C4 and C5. */
-static enum cht_rc make_count(struct cht_checkpoint *ck, struct cht_err *err)
+/* C2 to C4. */
+static enum cht_rc write_down(struct cht_checkpoint *ck, struct cht_err *err)
 {
     struct cht_shard *sh = ck->sh;
-    enum cht_rc rc = sync_files(sh, err);
-    if (rc == CHT_OK)
-        rc = cht_journal_commit(&ck->journal, sh, ck->generation, err);
-    if (rc == CHT_OK)
-        rc = cht_journal_apply(&ck->journal, sh, false, false, err);
-    if (rc == CHT_OK)
-        rc = sync_files(sh, err);
-    return rc == CHT_OK ? cht_journal_drop(&ck->journal, err) : rc;
-}
-
-enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err)
-{
-    struct cht_shard *sh = ck->sh;
-    struct cht_err local = {0};
-    if (err == NULL)
-        err = &local;
     enum cht_rc rc = CHT_OK;
     for (int k = 0; k < CHT_PF_SUMS && rc == CHT_OK; k++)
         rc = copy_file(ck, k, err);
     if (rc == CHT_OK)
         rc = store_sums(ck, err);
-    if (rc == CHT_NO_MEMORY) {
-        give_back(ck);
-        checkpoint_free(ck);
+    if (rc == CHT_OK && !sh->unsealed)
+        rc = sync_files(sh, err);
+    if (rc == CHT_OK && !sh->unsealed)
+        rc = cht_journal_commit(&ck->journal, sh, ck->generation, err);
+    ck->counts = rc == CHT_OK;
+    return rc;
+}
+
+/* C5 and C6. */
+static enum cht_rc bring_home(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    if (sh->unsealed) /* nothing counts before it is sealed, and all its pages are home */
+        return finish(ck, err);
+    enum cht_rc rc = cht_journal_apply(&ck->journal, sh, false, false, err);
+    if (rc == CHT_OK)
+        rc = sync_files(sh, err);
+    if (rc == CHT_OK)
+        rc = cht_journal_drop(&ck->journal, err);
+    return rc == CHT_OK ? finish(ck, err) : rc;
+}
+
+/* What becomes of a checkpoint that was run as far as it went. */
+static enum cht_rc conclude(struct cht_checkpoint *ck, enum cht_rc rc, struct cht_err *err)
+{
+    struct cht_shard *sh = ck->sh;
+    if (cht_rc_passing(rc) && ck->counts) {
+        sh->unfinished = ck;
         return rc;
     }
-    if (rc == CHT_OK && !sh->unsealed) /* nothing counts before it is sealed, and all its pages are home */
-        rc = make_count(ck, err);
-    atomic_fetch_add_explicit(&sh->written_bytes, CHT_JOURNAL_HEADER + ck->journal.body,
-                              memory_order_relaxed);
-    if (rc == CHT_OK)
-        rc = finish(ck, err);
-    if (rc != CHT_OK) {
+    if (cht_rc_passing(rc))
+        rc = give_back(ck, rc, err);
+    sh->unfinished = NULL;
+    if (rc != CHT_OK && !cht_rc_passing(rc)) {
         cht_rwlock_write(&sh->lock);
         sh->poisoned = true;
         cht_rwlock_write_end(&sh->lock);
     }
     checkpoint_free(ck);
     return rc;
+}
+
+enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    if (err == NULL)
+        err = &local;
+    enum cht_rc rc = write_down(ck, err);
+    atomic_fetch_add_explicit(&ck->sh->written_bytes, CHT_JOURNAL_HEADER + ck->journal.body,
+                              memory_order_relaxed);
+    if (rc == CHT_OK)
+        rc = bring_home(ck, err);
+    return conclude(ck, rc, err);
+}
+
+enum cht_rc cht_checkpoint_resume(struct cht_shard *sh, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    if (sh->unfinished == NULL)
+        return CHT_OK;
+    if (err == NULL)
+        err = &local;
+    return conclude(sh->unfinished, bring_home(sh->unfinished, err), err);
+}
+
+void cht_checkpoint_abandon(struct cht_shard *sh)
+{
+    if (sh->unfinished != NULL)
+        checkpoint_free(sh->unfinished); /* the journal stays: the next opening applies it */
+    sh->unfinished = NULL;
 }

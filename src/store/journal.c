@@ -129,6 +129,7 @@ enum cht_rc cht_journal_commit(struct cht_journal *j, struct cht_shard *sh, uint
     cht_put64(h + 56, j->records);
     cht_put32(h + 508, cht_crc32c(0, h, 508));
     rc = cht_file_write(j->file, h, sizeof h, 0, err);
+    j->sealed = rc == CHT_OK || !cht_rc_passing(rc);
     return rc == CHT_OK ? cht_file_sync(j->file, err) : rc;
 }
 

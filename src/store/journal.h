@@ -26,6 +26,7 @@ struct cht_journal {
     uint64_t body; /* bytes of the body so far, staged ones included */
     uint64_t records;
     uint32_t crc;
+    bool sealed; /* its header was written */
 };
 #define CHT_JOURNAL_STAGE (1u << 20)
 #define CHT_JOURNAL_HEADER 512u

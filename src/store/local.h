@@ -15,6 +15,7 @@
 #include "cheetah/sweep.h"
 #include "exec/pool.h"
 #include "store/shard.h"
+#include "store/trouble.h"
 #include "store/wal.h"
 #include "store/watch.h"
 
@@ -68,8 +69,9 @@ struct cht_local {
     unsigned nshards;
     struct cht_shard *shards;
     struct cht_wal *wal;
-    _Atomic uint64_t corrupt; /* checksum failures seen; readers bump it */
-    _Atomic bool read_only;
+    _Atomic uint64_t corrupt;        /* checksum failures seen; readers bump it */
+    _Atomic bool read_only;          /* set after the trouble that says why */
+    struct cht_trouble trouble;      /* for those who commit and checkpoint */
     _Atomic bool backing_up;         /* backup.c: one at a time */
     struct cht_committer *committer; /* commit.c */
     struct cht_watches *watches;     /* set at open, then read-only */

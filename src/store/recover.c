@@ -248,7 +248,9 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     db->name = cht_strdup(name);
     if (db->name == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
-    else
+    if (rc == CHT_OK)
+        rc = cht_trouble_init(&db->trouble, db->name, &env->cfg, err);
+    if (rc == CHT_OK)
         rc = open_log(env, name, &m, false, &db->wal, err);
     if (rc == CHT_OK)
         rc = open_shards(db, name, &m, err);
@@ -324,6 +326,7 @@ enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *
     }
     for (unsigned i = 0; i < db->nshards; i++)
         cht_shard_close(&db->shards[i]);
+    cht_trouble_fini(&db->trouble);
     cht_free(db->shards);
     cht_free(db->name);
     cht_free(db);

@@ -98,6 +98,7 @@ void cht_shard_show(struct cht_shard *sh)
 
 void cht_shard_close(struct cht_shard *sh)
 {
+    cht_checkpoint_abandon(sh);
     for (int k = 0; k < CHT_PF_KINDS; k++) {
         cht_pf_close(sh->pf[k]);
         sh->pf[k] = NULL;
@@ -165,7 +166,9 @@ enum cht_rc cht_shard_seal(struct cht_shard *sh, struct cht_err *err)
 enum cht_rc cht_shard_checkpoint(struct cht_shard *sh, struct cht_err *err)
 {
     struct cht_checkpoint *ck;
-    enum cht_rc rc = cht_checkpoint_begin(sh, sh->applied_seq, &ck, err);
+    enum cht_rc rc = cht_checkpoint_resume(sh, err);
+    if (rc == CHT_OK)
+        rc = cht_checkpoint_begin(sh, sh->applied_seq, &ck, err);
     return rc == CHT_OK ? cht_checkpoint_run(ck, err) : rc;
 }
 

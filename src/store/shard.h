@@ -30,6 +30,10 @@ struct cht_shard {
     _Atomic uint64_t dirty_pages, written_bytes; /* statistics */
     bool poisoned;                               /* guarded by lock: a checkpoint failed half way */
     bool unsealed;                               /* being created: nothing is synced yet */
+    bool
+        sums_ahead; /* guarded by lock: a checkpoint was given up: sums of dirty pages are not those of the file */
+    struct cht_checkpoint
+        *unfinished; /* owned; of who makes checkpoints: its journal counts, its pages are not all home */
 };
 
 static inline struct cht_pagefile *cht_shard_pairs(const struct cht_shard *sh)
@@ -71,8 +75,12 @@ void cht_shard_undo_rollback(struct cht_shard *sh);
 /* The two halves of a checkpoint. begin: the caller makes sure that no group of commits is half applied and that the
  * log up to `seq` will be durable before run is called; freezes the shard (takes `lock` for a moment). A failure of
  * begin leaves everything as it was. run: the rest, beside readers and writers; on a failed write or sync the shard is
- * poisoned (CHT_IO and the like); on CHT_NO_MEMORY it is as if begin had not been called. */
+ * poisoned (CHT_IO and the like). On a passing condition (cht_rc_passing) it is as if begin had not been called, or the
+ * checkpoint stays with the shard as unfinished; resume goes on with that, and must have returned CHT_OK before the next begin.
+ * abandon: before the shard is closed. One thread at a time. */
 struct cht_checkpoint;
+enum cht_rc cht_checkpoint_resume(struct cht_shard *sh, struct cht_err *err);
+void cht_checkpoint_abandon(struct cht_shard *sh);
 enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_checkpoint **out,
                                  struct cht_err *err);
 enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err); /* frees ck */

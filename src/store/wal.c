@@ -8,12 +8,13 @@
  *
  * A new segment (reserve), in this order, so that each step proves the ones before:
  *   S1 sync the old segment: a header that can be read says that everything before its first_seq is on disk
- *   S2 reuse: rename the oldest segment that is not needed, sync the folder     create: file, then its space
- *   S3 write the header (a salt of its own, first_seq = the next record), sync
- *   S4 create: sync the folder
+ *   S2 reuse: rename the oldest segment that is not needed     create: file, then its space
+ *   S3 sync the folder
+ *   S4 write the header (a salt of its own, first_seq = the next record), sync
  *   S5 only now records go into it
  * A crash before the end of S4 leaves a newest file without a valid header or without records: replay ignores it and its
- * number is used again. Nothing is lost up to S3, so a full disk is told there and the old segment goes on.
+ * number is used again. Nothing is lost up to S4, so a full disk or a want of descriptors is told there and the old segment
+ * goes on.
  *
  * After a replay the first record goes into a fresh segment, never behind the last valid record: the bytes there may be
  * records of this very segment that were never synced, and one of them could follow a new record of the same length.
@@ -118,7 +119,7 @@ static uint64_t next_size(const struct cht_wal *w)
     return size < w->segment_bytes ? size : w->segment_bytes;
 }
 
-/* S2 to S5; sync_mu and mu held. */
+/* S2 to S4; sync_mu and mu held. */
 static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_err *err)
 {
     struct cht_wal_seg seg = {.number = w->next_number, .size = next_size(w), .state = CHT_WAL_VALID};
@@ -388,6 +389,11 @@ enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct 
                                     err); /* not synced: one that comes back is not needed either */
     cht_free(victims);
     return rc;
+}
+
+bool cht_wal_broken(const struct cht_wal *w)
+{
+    return atomic_load_explicit(&w->poisoned, memory_order_acquire);
 }
 
 uint64_t cht_wal_seq(const struct cht_wal *w) { return atomic_load_explicit(&w->seq, memory_order_acquire); }

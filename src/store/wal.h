@@ -43,8 +43,8 @@ typedef enum cht_rc cht_wal_fn(void *ctx, uint64_t seq, const uint8_t *payload, 
                                struct cht_err *err);
 enum cht_rc cht_wal_replay(struct cht_wal *w, uint64_t from, uint64_t known, cht_wal_fn *fn, void *ctx,
                            struct cht_err *err);
-/* Makes sure that a record of n payload bytes fits (allocating or reusing a segment). CHT_DISK_FULL leaves the log
- * usable. */
+/* Makes sure that a record of n payload bytes fits (allocating or reusing a segment). A failure leaves the log usable unless
+ * cht_wal_broken says otherwise. */
 enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err);
 /* Appends one record gathered from parts in one write (several for very large ones); needs a reserve of at least its
  * size before. *seq is its number. A failure poisons the log: every later call is CHT_READ_ONLY. */
@@ -70,6 +70,8 @@ void cht_wal_release(struct cht_wal *w);
 /* Opens a segment for reading. */
 enum cht_rc cht_wal_open_segment(struct cht_wal *w, uint64_t number, struct cht_file **out,
                                  struct cht_err *err);
+/* Something is lost or half written: every call that writes is CHT_READ_ONLY from now on. */
+bool cht_wal_broken(const struct cht_wal *w);
 uint64_t cht_wal_seq(const struct cht_wal *w);     /* last appended */
 uint64_t cht_wal_synced(const struct cht_wal *w);  /* last known durable */
 uint64_t cht_wal_bytes(const struct cht_wal *w);   /* space of all segments */

@@ -117,6 +117,15 @@ static enum cht_rc write_header(struct cht_wal *w, struct cht_file *f, struct ch
     return cht_file_write(f, h, sizeof h, 0, err);
 }
 
+/* S4. A header that was not taken for a passing reason is not there: it is one sector. */
+static enum cht_rc seal_segment(struct cht_wal *w, struct cht_file *f, struct cht_wal_seg *seg, bool *sealed,
+                                struct cht_err *err)
+{
+    enum cht_rc rc = write_header(w, f, seg, err);
+    *sealed = !cht_rc_passing(rc);
+    return rc == CHT_OK ? cht_file_sync(f, err) : rc;
+}
+
 /* -------------------------------------------------------------------------------------------------------- */
 
 enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err)
@@ -190,15 +199,11 @@ enum cht_rc cht_wal_create_segment(struct cht_wal *w, struct cht_wal_seg *seg, s
     if (rc == CHT_OK)
         rc = w->io->ops->allocate(*f, 0, seg->size, err);
     if (rc == CHT_OK) {
-        rc = write_header(w, *f, seg, err);
-        *sealed = rc != CHT_OK && rc != CHT_DISK_FULL;
+        rc = w->io->ops->sync_dir(w->io, w->dir, err);
+        *sealed = rc == CHT_IO;
     }
-    if (rc == CHT_OK) {
-        *sealed = true;
-        rc = cht_file_sync(*f, err);
-        if (rc == CHT_OK)
-            rc = w->io->ops->sync_dir(w->io, w->dir, err);
-    }
+    if (rc == CHT_OK)
+        rc = seal_segment(w, *f, seg, sealed, err);
     if (rc == CHT_OK)
         return CHT_OK;
     cht_file_close(*f);
@@ -229,14 +234,10 @@ enum cht_rc cht_wal_reuse_locked(struct cht_wal *w, struct cht_wal_seg *seg, str
         (void)w->io->ops->unlink(w->io, to, NULL); /* what stays is ignored by a replay and overwritten */
         return rc;
     }
-    *sealed = true;
     rc = w->io->ops->sync_dir(w->io, w->dir, err);
-    if (rc == CHT_OK) {
-        rc = write_header(w, *f, seg, err);
-        *sealed = rc != CHT_DISK_FULL;
-    }
+    *sealed = rc == CHT_IO;
     if (rc == CHT_OK)
-        rc = cht_file_sync(*f, err);
+        rc = seal_segment(w, *f, seg, sealed, err);
     if (rc == CHT_OK)
         return CHT_OK;
     cht_file_close(*f);

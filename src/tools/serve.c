@@ -56,7 +56,27 @@ static enum cht_rc split_dirs(struct service *v, struct cht_err *err)
     return CHT_OK;
 }
 
-static struct cht_env_config env_config(const struct service *v)
+/* What keeps a database from writing, when it begins and when it is over. */
+static void log_trouble(void *ctx, const char *name, enum cht_trouble_kind kind, const struct cht_err *why)
+{
+    static const struct {
+        const char *begins, *ends;
+        enum log_level level;
+        const char *text;
+    } kinds[CHT_TROUBLE_KINDS] = {
+        [CHT_TROUBLE_STOPPED] = {"writing_stopped", "", LOG_ERROR, "reads go on; a restart recovers"},
+        [CHT_TROUBLE_CHECKPOINT] = {"checkpoint_failed", "checkpoint_resumed", LOG_WARN, "tried again"},
+        [CHT_TROUBLE_WRITE] = {"writes_refused", "writes_resumed", LOG_WARN, "until it is over"},
+    };
+    struct service *v = ctx;
+    if (why->code == CHT_OK)
+        log_say(v->log, LOG_INFO, kinds[kind].ends, "%s: it is over", name);
+    else
+        log_say(v->log, kinds[kind].level, kinds[kind].begins, "%s: %s: %s; %s", name, cht_rc_slug(why->code),
+                why->msg, kinds[kind].text);
+}
+
+static struct cht_env_config env_config(struct service *v)
 {
     const struct conf *c = &v->conf;
     enum cht_durability d = CHT_DURABLE_SYNC;
@@ -72,7 +92,9 @@ static struct cht_env_config env_config(const struct service *v)
                                    .checkpoint_log_bytes = c->checkpoint_log_bytes,
                                    .dirty_bytes = c->dirty_bytes,
                                    .scan_workers = (unsigned)c->scan_workers,
-                                   .default_shards = (unsigned)c->shards};
+                                   .default_shards = (unsigned)c->shards,
+                                   .trouble = log_trouble,
+                                   .trouble_ctx = v};
 }
 
 struct opening {

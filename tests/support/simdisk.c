@@ -39,7 +39,13 @@ static enum cht_rc code_of(int sys)
 {
     switch (sys) {
     case ENOSPC:
+    case EDQUOT:
         return CHT_DISK_FULL;
+    case EMFILE:
+    case ENFILE:
+        return CHT_NO_DESCRIPTORS;
+    case EROFS:
+        return CHT_READ_ONLY_DISK;
     case ENOENT:
         return CHT_NO_FILE;
     case ENOMEM:
@@ -67,10 +73,13 @@ static enum sim_fault counted(struct simdisk *d)
     return d->kind;
 }
 
-static int planned(struct simdisk *d, enum sim_call call, const char *path)
+static int planned(struct simdisk *d, enum sim_call call, const char *path, bool missing)
 {
     const struct sim_plan *p = &d->plan;
-    if ((p->calls != 0 && (p->calls & 1u << call) == 0) || (p->path != NULL && strstr(path, p->path) == NULL))
+    if ((p->calls != 0 && (p->calls & 1u << call) == 0) ||
+        (p->path != NULL && strstr(path, p->path) == NULL) ||
+        (p->unwritten != NULL && call == SIM_PWRITE && strstr(path, p->unwritten) != NULL) ||
+        (p->missing && call == SIM_PWRITE && !missing))
         return 0;
     d->seen++;
     if (p->sys == 0 || d->seen < p->first || d->seen - p->first >= p->times)
@@ -81,14 +90,14 @@ static int planned(struct simdisk *d, enum sim_call call, const char *path)
     return p->sys;
 }
 
-/* The errno that the call fails with, 0: it works; *shorter: it takes fewer bytes. mu held. */
-static int fault(struct simdisk *d, enum sim_call call, const char *path, bool *shorter)
+/* The errno that the call fails with, 0: it works; *shorter: it takes fewer bytes. missing: it needs new space. mu held. */
+static int fault(struct simdisk *d, enum sim_call call, const char *path, bool missing, bool *shorter)
 {
     static const unsigned never = 1u << SIM_SIZE | 1u << SIM_MAP | 1u << SIM_REMAP | 1u << SIM_DISCARD |
                                   1u << SIM_LIST | 1u << SIM_USAGE;
     *shorter = false;
     if (d->planned)
-        return planned(d, call, path);
+        return planned(d, call, path, missing);
     if ((never & 1u << call) != 0)
         return 0;
     enum sim_fault f = counted(d);
@@ -102,7 +111,7 @@ static int fault(struct simdisk *d, enum sim_call call, const char *path, bool *
 static enum cht_rc plain_fault(struct simdisk *d, enum sim_call call, const char *path, struct cht_err *err)
 {
     bool shorter;
-    int sys = fault(d, call, path, &shorter);
+    int sys = fault(d, call, path, true, &shorter);
     return sys == 0 ? CHT_OK : fail_with(err, call, path, sys);
 }
 
@@ -201,7 +210,7 @@ static enum cht_rc sm_pread(struct cht_file *file, void *buf, size_t n, uint64_t
     struct sim_file *f = sim(file);
     bool shorter;
     pthread_mutex_lock(&f->d->mu);
-    int sys = fault(f->d, SIM_PREAD, f->path, &shorter);
+    int sys = fault(f->d, SIM_PREAD, f->path, true, &shorter);
     pthread_mutex_unlock(&f->d->mu);
     if (sys != 0)
         return fail_with(err, SIM_PREAD, f->path, sys);
@@ -218,9 +227,11 @@ static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, u
     struct simdisk *d = f->d;
     bool shorter;
     pthread_mutex_lock(&d->mu);
-    int sys = fault(d, SIM_PWRITE, f->path, &shorter);
+    int sys = fault(d, SIM_PWRITE, f->path, sim_missing(f->fd, off, n) > 0, &shorter);
     if (shorter && n > 1)
         n = (n + 1) / 2;
+    if (sys == 0)
+        sys = sim_room(d, f->fd, off, n);
     enum cht_rc rc = sys != 0 ? fail_with(err, SIM_PWRITE, f->path, sys) : CHT_OK;
     if (rc == CHT_OK) {
         ssize_t put = pwrite(f->fd, buf, n, (off_t)off);
@@ -235,9 +246,11 @@ static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, u
     return rc;
 }
 
-/* Whatever the errno: data may be lost. */
+/* Whatever the errno: data may be lost. A folder that could not be opened was not synced, and nothing is lost. */
 static enum cht_rc sync_code(enum cht_rc rc, struct cht_err *err)
 {
+    if (rc == CHT_NO_DESCRIPTORS || rc == CHT_NO_MEMORY)
+        return rc;
     if (rc != CHT_OK && err != NULL)
         err->code = CHT_IO;
     return rc == CHT_OK ? CHT_OK : CHT_IO;
@@ -285,6 +298,9 @@ static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t 
     int fd = f->fd;
     pthread_mutex_lock(&d->mu);
     enum cht_rc rc = plain_fault(d, call, f->path, err);
+    int sys = rc == CHT_OK && kind == EV_ALLOCATE ? sim_room(d, fd, off, len) : 0;
+    if (sys != 0)
+        rc = fail_with(err, call, f->path, sys);
     if (rc == CHT_OK) {
         int bad = kind == EV_TRUNCATE ? ftruncate(fd, (off_t)len)
                   : kind == EV_ALLOCATE

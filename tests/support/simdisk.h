@@ -64,11 +64,19 @@ struct sim_plan {
     uint64_t first, times;
     unsigned calls;   /* bits 1u << enum sim_call; 0: all */
     const char *path; /* only paths that have this in them; NULL: all. Borrowed while the plan holds */
+    const char
+        *unwritten; /* of writes not those to paths that have this in them; NULL: all. Borrowed likewise */
+    bool missing;   /* of writes only those into bytes that have no space yet */
 };
 void simdisk_plan(struct simdisk *d, const struct sim_plan *plan); /* NULL: no more; the counts stay */
 uint64_t simdisk_seen(const struct simdisk *d);                    /* matching calls since then */
 /* The last call that a plan made fail: its kind, its path. */
 enum sim_call simdisk_victim(const struct simdisk *d, const char **path);
+
+/* From now on at most so many bytes of files, holes not counted; 0: no limit. What would need more is ENOSPC. */
+void simdisk_capacity(struct simdisk *d, uint64_t bytes);
+/* Bytes of all files that have a name, holes not counted. */
+uint64_t simdisk_used(struct simdisk *d);
 
 /* What no io table does: an operator's hands. The path must be there (link: must not). */
 void simdisk_chmod(struct simdisk *d, const char *path,

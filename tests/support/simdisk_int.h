@@ -64,10 +64,15 @@ struct simdisk {
     uint64_t seen;
     enum sim_call victim;
     char victim_path[256];
+    uint64_t capacity; /* 0: none */
 };
 
 void *sim_grow(void *p, size_t n); /* realloc that cannot fail */
 
+/* ENOSPC if [off, off + len) of a file needs more than the capacity leaves, 0 if not. mu held. */
+int sim_room(const struct simdisk *d, int fd, uint64_t off, uint64_t len);
+/* Bytes of whole pages that [off, off + len) of a file has no space for yet. */
+uint64_t sim_missing(int fd, uint64_t off, uint64_t len);
 int sim_new_inode(struct simdisk *d); /* an empty file without a name; mu held */
 
 /* names: what is visible. Paths have been resolved but where the name says so. */

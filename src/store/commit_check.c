@@ -1,0 +1,240 @@
+/* commit_check: when the checkpoints of a database are made, one shard after the other, what they give room to, and what becomes
+ * of those that fail. How one shard's is made: checkpoint.c.
+ *
+ *   over the limit     a checkpoint is asked for; writers go on
+ *   twice over it      writers wait (G1 in commit.c) until it has made room: each shard that is done lets go of its dirty pages
+ *                      and of the log that no other shard needs
+ *   it fails           by a passing condition: all is as before; the next try comes after a pause, which doubles. Twice over the
+ *                      limit, what needs room is refused meanwhile. Otherwise: no more writing
+ */
+#include "store/commit_int.h"
+
+#include "base/clock.h"
+#include "store/pagefile_int.h"
+
+#include <stddef.h>
+
+#define SPARE_SEGMENTS 2u
+#define RETRY_NS UINT64_C(1000000000) /* after a checkpoint that failed; doubled by each further one ... */
+#define PAUSE_MIN_NS UINT64_C(100000000)
+#define RETRY_MAX 4u /* ... at most so many times */
+
+static bool log_over(struct cht_committer *cm, unsigned times)
+{
+    return cht_wal_live(cm->db->wal) > cm->cfg.log_limit * times;
+}
+
+static void want_locked(struct cht_committer *cm)
+{
+    cm->wanted = true;
+    cht_cond_broadcast(&cm->room);
+    if (!cm->checking && !cm->check_stop) {
+        cm->checking = true;
+        cht_jobs_submit(cm->crew->checks, &cm->check_job);
+    }
+}
+
+/* Not at once after one that failed: that one is tried again by itself. */
+static void want_checkpoint(struct cht_committer *cm)
+{
+    if (cht_trouble_age(&cm->db->trouble, CHT_TROUBLE_CHECKPOINT) < RETRY_NS)
+        return;
+    cht_mutex_lock(&cm->wake_mu);
+    want_locked(cm);
+    cht_mutex_unlock(&cm->wake_mu);
+}
+
+static void tell_room(struct cht_committer *cm)
+{
+    cht_mutex_lock(&cm->wake_mu);
+    cht_cond_broadcast(&cm->room);
+    cht_mutex_unlock(&cm->wake_mu);
+}
+
+/* Freezes one shard between two groups and makes the log durable up to there. */
+static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_checkpoint **ck,
+                               struct cht_err *err)
+{
+    cht_mutex_lock(&cm->commit_mu);
+    uint64_t seq = cht_wal_seq(cm->db->wal);
+    enum cht_rc rc = CHT_OK;
+    if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire))
+        rc = cht_trouble_stopped(&cm->db->trouble, err);
+    if (rc == CHT_OK && cht_wal_synced(cm->db->wal) < seq)
+        rc = cht_wal_sync(cm->db->wal, err);
+    if (rc == CHT_OK)
+        rc = cht_checkpoint_begin(&cm->db->shards[i], seq, ck, err);
+    cht_committer_count_dirty(cm);
+    cht_mutex_unlock(&cm->commit_mu);
+    return rc;
+}
+
+/* Lets go of the log that no shard needs any more. */
+static enum cht_rc trim_log(struct cht_committer *cm, struct cht_err *err)
+{
+    uint64_t trim = UINT64_MAX;
+    for (unsigned i = 0; i < cm->db->nshards; i++) {
+        uint64_t at = atomic_load_explicit(&cm->db->shards[i].checkpoint_seq, memory_order_acquire);
+        trim = at < trim ? at : trim;
+    }
+    enum cht_rc rc = cht_wal_trim(cm->db->wal, trim, SPARE_SEGMENTS, err);
+    tell_room(cm);
+    return rc;
+}
+
+/* Those of a passing condition leave all as it was. */
+static void note_checkpoint(struct cht_committer *cm, enum cht_rc rc, struct cht_err *err)
+{
+    struct cht_err told;
+    atomic_fetch_add_explicit(&cm->checkpoints, 1, memory_order_relaxed);
+    if (rc == CHT_OK) {
+        cht_trouble_clear(&cm->db->trouble, CHT_TROUBLE_CHECKPOINT);
+        return;
+    }
+    atomic_fetch_add_explicit(&cm->failures, 1, memory_order_relaxed);
+    if (cht_rc_passing(rc)) {
+        cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_CHECKPOINT, err);
+        cht_mutex_lock(&cm->wake_mu);
+        if (!cm->checking &&
+            !cm->cfg.manual_checkpoint) /* whoever asked for it goes on: check_job tries again */
+            want_locked(cm);
+        cht_mutex_unlock(&cm->wake_mu);
+    } else if (rc != CHT_READ_ONLY)
+        (void)cht_committer_stop(cm, err, &told);
+}
+
+/* The pause after an attempt that met a passing condition: until it is over, somebody wants one, or another database waits for the
+ * thread, but never so short that the attempts keep a processor busy. wake_mu is held. */
+static void pause_after(struct cht_committer *cm)
+{
+    uint64_t end = cht_now_ns() + (RETRY_NS << cm->failed), least = cht_now_ns() + PAUSE_MIN_NS;
+    for (uint64_t now = cht_now_ns(); now < end && !cm->check_stop; now = cht_now_ns()) {
+        unsigned running, waiting;
+        cht_jobs_count(cm->crew->checks, &running, &waiting);
+        if (now >= least && (cm->wanted || waiting > 0))
+            break;
+        uint64_t left = (now < least ? least : end) - now;
+        (void)cht_cond_wait_ns(&cm->room, &cm->wake_mu, left < PAUSE_MIN_NS ? left : PAUSE_MIN_NS);
+    }
+    cm->failed += cm->failed < RETRY_MAX;
+    cm->wanted = true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+uint64_t cht_local_dirty(struct cht_local *db)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < db->nshards; i++)
+        n += atomic_load_explicit(&db->shards[i].dirty_pages, memory_order_relaxed);
+    return n * CHT_PAGE;
+}
+
+void cht_committer_count_dirty(struct cht_committer *cm)
+{
+    struct cht_local *db = cm->db;
+    for (unsigned i = 0; i < db->nshards; i++) {
+        struct cht_shard *sh = &db->shards[i];
+        uint64_t n = 0;
+        for (int k = 0; k < CHT_PF_KINDS; k++)
+            n += sh->pf[k]->dirty_count;
+        atomic_store_explicit(&sh->dirty_pages, n, memory_order_relaxed);
+    }
+    cht_crew_tell(cm->crew, &cm->member, cht_local_dirty(db));
+}
+
+bool cht_committer_full(struct cht_committer *cm)
+{
+    return log_over(cm, 2) || cht_crew_full(cm->crew, &cm->member);
+}
+
+void cht_committer_limits(struct cht_committer *cm)
+{
+    if (cm->cfg.manual_checkpoint)
+        return;
+    if (log_over(cm, 1))
+        want_checkpoint(cm);
+    cht_crew_relieve(cm->crew);
+}
+
+enum cht_rc cht_committer_stop(struct cht_committer *cm, const struct cht_err *why, struct cht_err *err)
+{
+    struct cht_err cause = *why; /* err may be the same */
+    cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_STOPPED, &cause);
+    atomic_store_explicit(&cm->db->read_only, true, memory_order_release);
+    return cht_trouble_stopped(&cm->db->trouble, err);
+}
+
+void cht_committer_room(struct cht_committer *cm, struct cht_err *tight)
+{
+    if (cm->cfg.manual_checkpoint || !cht_committer_full(cm))
+        return;
+    struct cht_trouble *t = &cm->db->trouble;
+    cht_mutex_lock(&cm->wake_mu);
+    uint64_t seen = cm->checks_done;
+    if (cht_trouble_age(t, CHT_TROUBLE_CHECKPOINT) >= RETRY_NS) { /* also if there is no trouble */
+        want_locked(cm);
+        while (cm->checks_done == seen && cht_committer_full(cm) && !cm->check_stop)
+            cht_cond_wait(&cm->room, &cm->wake_mu);
+    }
+    cht_mutex_unlock(&cm->wake_mu);
+    if (cht_trouble_is(t, CHT_TROUBLE_CHECKPOINT) && cht_committer_full(cm))
+        (void)cht_trouble_get(t, tight); /* STOPPED, which is graver, is told by whoever runs the group */
+}
+
+void cht_check_run(struct cht_job *j)
+{
+    struct cht_committer *cm =
+        (struct cht_committer *)(void *)((char *)j - offsetof(struct cht_committer, check_job));
+    cht_mutex_lock(&cm->wake_mu);
+    bool run = !cm->check_stop;
+    cm->wanted = false;
+    cht_mutex_unlock(&cm->wake_mu);
+    struct cht_err err = {0}; /* a failure is told as trouble */
+    if (run)
+        (void)cht_committer_checkpoint(cm, &err);
+    cht_crew_checked(cm->crew, &cm->member);
+    if (run && err.code == CHT_OK)
+        cht_crew_relieve(cm->crew); /* the next one, if that was not enough */
+    cht_mutex_lock(&cm->wake_mu);
+    cm->checks_done++;
+    cht_cond_broadcast(&cm->room);
+    if (cht_rc_passing(err.code))
+        pause_after(cm);
+    else
+        cm->failed = 0;
+    cm->checking = cm->wanted && !cm->check_stop;
+    if (cm->checking)
+        cht_jobs_submit(cm->crew->checks, &cm->check_job);
+    cht_cond_broadcast(&cm->room);
+    cht_mutex_unlock(&cm->wake_mu); /* cm may be gone after this */
+}
+
+void cht_check_relieve(struct cht_crew_member *m)
+{
+    want_checkpoint((struct cht_committer *)(void *)((char *)m - offsetof(struct cht_committer, member)));
+}
+
+enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    if (err == NULL)
+        err = &local;
+    cht_mutex_lock(&cm->check_mu);
+    uint64_t start = cht_now_ns();
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++) {
+        struct cht_checkpoint *ck = NULL;
+        rc = cht_checkpoint_resume(&cm->db->shards[i], err);
+        if (rc == CHT_OK)
+            rc = begin_shard(cm, i, &ck, err);
+        if (rc == CHT_OK)
+            rc = cht_checkpoint_run(ck, err);
+        if (rc == CHT_OK)
+            rc = trim_log(cm, err);
+    }
+    note_checkpoint(cm, rc, err);
+    atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
+    cht_mutex_unlock(&cm->check_mu);
+    return rc;
+}

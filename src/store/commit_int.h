@@ -1,0 +1,51 @@
+/* commit_int: what commit.c (groups, leadership) and commit_check.c (checkpoints) share. */
+#pragma once
+
+#include "store/apply.h"
+#include "store/commit.h"
+#include "store/crew.h"
+
+struct cht_committer {
+    struct cht_local *db;
+    struct cht_commit_config cfg; /* set at open, then read-only */
+
+    struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */
+    struct cht_apply apply;     /* guarded by commit_mu */
+
+    struct cht_crew *crew; /* borrowed; set at open, then read-only */
+    struct cht_crew_member member;
+
+    struct cht_mutex mu;
+    struct cht_cond rest;            /* nobody leads any more */
+    struct cht_commit *head, **tail; /* guarded by mu */
+    bool leading;                    /* guarded by mu: someone takes groups, or lead_job is queued to do so */
+    struct cht_job lead_job;         /* of whoever leads */
+
+    struct cht_mutex check_mu;         /* one checkpoint at a time */
+    struct cht_mutex wake_mu;          /* guards the next five */
+    struct cht_cond room;              /* a checkpoint made room, ended, or is wanted */
+    bool wanted, checking, check_stop; /* checking: check_job is queued, runs, or pauses */
+    uint64_t checks_done;              /* bumped at the end of each attempt */
+    unsigned failed;                   /* attempts of check_job in a row that met a passing condition */
+    struct cht_job check_job;
+
+    _Atomic uint64_t commits, operations, groups, syncs, sync_ns, checkpoints, checkpoint_ns, inserted,
+        failures;
+};
+
+/* ---- commit_check.c */
+
+/* No commit that needs room may go on before a checkpoint has made some. */
+bool cht_committer_full(struct cht_committer *cm);
+/* Only for the thread that holds commit_mu or the shards' locks. */
+void cht_committer_count_dirty(struct cht_committer *cm);
+/* After a group: the log's limit is each database's own, that of changed memory is of all together. */
+void cht_committer_limits(struct cht_committer *cm);
+/* No more writing. why and err may be the same. Returns CHT_READ_ONLY. */
+enum cht_rc cht_committer_stop(struct cht_committer *cm, const struct cht_err *why, struct cht_err *err);
+/* G1: until there is room, which every shard that is done gives; at most until the checkpoint that is asked for here has ended.
+ * If none can be made now, tight says why, and only what needs no room may go on. Called without commit_mu. */
+void cht_committer_room(struct cht_committer *cm, struct cht_err *tight);
+/* The committer's check_job, and what the crew calls. */
+void cht_check_run(struct cht_job *j);
+void cht_check_relieve(struct cht_crew_member *m);
