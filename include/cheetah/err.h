@@ -59,7 +59,8 @@
     X(INVALID_TOKENS, 65, 400, "invalid_tokens", "tokens are integers from 0 to 2^32-1")       \
     X(DATABASE_BUSY, 66, 409, "database_busy", "the database is being dropped or created")     \
     X(DATABASE_DROPPED, 67, 410, "database_dropped", "the database was dropped meanwhile")     \
-    X(MALFORMED_PAYLOAD, 68, 409, "malformed_payload", "a stored payload is not what it must be")
+    X(MALFORMED_PAYLOAD, 68, 409, "malformed_payload", "a stored payload is not what it must be") \
+    X(OUTCOME_UNKNOWN, 75, 503, "outcome_unknown", "whether a write was done is not known before a restart")
 
 enum cht_rc {
 #define CHT_ERR_ENUM(name, num, http, slug, text) CHT_##name = (num),

@@ -7,8 +7,9 @@
  *
  * Threads: every function may be called from any thread at any time between open and close, except where said.
  * Ownership: inputs are borrowed until the call (or its `done`) returns; outputs are the caller's.
- * Isolation: point reads see the latest applied commit (which, under durability sync, may be on its way to the
- * disk); an atomic commit becomes visible as a whole within each shard. A scan is not a snapshot (see scan.h).
+ * Isolation: point reads see the latest commit, under durability sync the latest that is on disk: one that meets a commit
+ * which is on its way there waits for it. An atomic commit becomes visible as a whole within each shard. Counts, scans and sweeps
+ * may be ahead of the disk; a scan is not a snapshot (see scan.h).
  */
 #pragma once
 
@@ -111,6 +112,21 @@ bool cht_database_name_valid(const char *name);
 
 /* ---- point reads ------------------------------------------------------------------------------------------- */
 
+/* What a point read shows is durable (CHT_DURABLE_SYNC): never what a crash could take back, nor what was refused. So a read
+ * of a name or key that a commit under way has changed waits until that is on disk or taken back. The calls named _soon do
+ * not wait: they answer CHT_PENDING, and w->done is called once, from another thread; then ask again. Nothing that they put
+ * out counts until then. NULL for w waits here, &cht_ahead does not wait and may show what is not durable yet (for reads beside
+ * a scan, which may be ahead as well). Where a write failed with the disk so that only a restart can tell whether it was done,
+ * reads of what it touched are CHT_OUTCOME_UNKNOWN. */
+struct cht_wait {
+    void (*done)(struct cht_wait *w); /* must not block nor call the store */
+    void *ctx;                        /* the caller's */
+    struct cht_wait *next;            /* the store's while it is pending */
+};
+extern struct cht_wait cht_ahead;
+/* w->done is not called any more once this has returned, pending or not. */
+void cht_store_forget(struct cht_store *s, struct cht_wait *w);
+
 /* The value under key, copied to out (out->len set). out NULL: only the size is asked. size may be NULL.
  * CHT_KEY_NOT_FOUND, CHT_INVALID_KEY, CHT_CORRUPT (checksum; counted). */
 enum cht_rc cht_store_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
@@ -121,6 +137,18 @@ enum cht_rc cht_store_pair(struct cht_store *s, struct cht_str name, uint64_t *k
  * no value (a dangling pair), which is CHT_OK. */
 enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out,
                                  uint32_t *size, struct cht_err *err);
+enum cht_rc cht_store_get_soon(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
+                               struct cht_wait *w, struct cht_err *err);
+enum cht_rc cht_store_pair_soon(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_wait *w,
+                                struct cht_err *err);
+/* A name and a value that are read as one for another: parameters as of cht_store_pair_value. */
+struct cht_pair_value {
+    uint64_t key;
+    struct cht_buf *out; /* borrowed; may be NULL */
+    uint32_t size;
+};
+enum cht_rc cht_store_pair_value_soon(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
+                                      struct cht_wait *w, struct cht_err *err);
 /* Point reads to come, as a hint: what they will touch is fetched into the cache, for all of them side by side, where each
  * read by itself would wait for its memory. Waits for no lock, changes nothing, and what is not there or not legal is
  * ignored. At most CHT_HINTS_MAX are looked at. Returns how many were followed as far as their value. */
@@ -139,6 +167,9 @@ enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t
 struct cht_value;
 enum cht_rc cht_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
                            struct cht_err *err);
+enum cht_rc cht_value_open_soon(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                                struct cht_wait *w, struct cht_err *err);
+/* CHT_READ_ONLY: the database was taken back to an earlier state since the value was opened. */
 enum cht_rc cht_value_read(struct cht_value *v, uint32_t offset, void *buf, size_t n, size_t *got,
                            struct cht_err *err);
 void cht_value_close(struct cht_value *v);
@@ -199,8 +230,8 @@ struct cht_commit {
     void *ctx;                 /* the caller's */
     /* results */
     enum cht_rc
-        rc; /* CHT_OK; CHT_BATCH_FAILED (atomic, see failed); READ_ONLY, DISK_FULL, IO, NO_MEMORY: nothing
-                          of it is acknowledged */
+        rc; /* CHT_OK; CHT_BATCH_FAILED (atomic, see failed); READ_ONLY, DISK_FULL, IO, NO_MEMORY: nothing of
+                          it was done; OUTCOME_UNKNOWN: only the next start tells */
     size_t failed; /* operations that failed; for an atomic commit the index of the one that did */
     struct cht_err err;
     struct cht_commit *next; /* the store's while under way */

@@ -20,6 +20,7 @@ struct cht_apply {
     size_t locked_ops;
     uint32_t max_value;
     uint64_t inserted; /* user bytes of the group */
+    uint64_t group;    /* what is changed is marked for it (durable.h); 0: nothing is */
     bool stuck;        /* an operation could not be undone: the store must stop writing */
     struct cht_err stuck_err;
     unsigned threads;      /* for unordered commits; 1: none but the committer's */

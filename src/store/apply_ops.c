@@ -21,6 +21,19 @@ static uint64_t lowest_new_key(const struct cht_local *db)
     return best;
 }
 
+/* Before a change, with the shard's lock held: readers wait for the group from then on. */
+static void mark_key(const struct cht_apply *a, struct cht_shard *sh, uint64_t key)
+{
+    if (a->group != 0)
+        cht_marks_add(&sh->marks, a->group, cht_mark_of_key(key));
+}
+
+static void mark_name(const struct cht_apply *a, struct cht_shard *sh, struct cht_str name)
+{
+    if (a->group != 0)
+        cht_marks_add(&sh->marks, a->group, cht_mark_of_name(name));
+}
+
 static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v,
                              struct cht_err *err)
 {
@@ -50,6 +63,7 @@ static enum cht_rc put_value(struct cht_apply *a, struct cht_shard *sh, uint64_t
         return rc;
     if (key > CHT_KEY_MAX)
         return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "the keys of shard %u are exhausted", sh->index);
+    mark_key(a, sh, key);
     if (v.n < CHT_LARGE_VALUE)
         rc = cht_values_put(&sh->values, key, v.p, (uint32_t)v.n, err);
     else
@@ -161,6 +175,7 @@ static enum cht_rc delete_value(struct cht_apply *a, uint64_t key, bool undo, st
 {
     struct cht_shard *sh = cht_apply_take(a, cht_shard_of_key(key, a->db->nshards), undo);
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, 0, err);
+    mark_key(a, sh, key);
     if (rc == CHT_OK)
         rc = cht_values_del(&sh->values, key, err);
     if (rc == CHT_OK)
@@ -206,6 +221,7 @@ static enum cht_rc set_pair(struct cht_apply *a, struct cht_shard *sh, struct ch
                             uint64_t *old, struct cht_err *err)
 {
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, name.n, err);
+    mark_name(a, sh, name);
     if (rc == CHT_OK)
         rc = cht_trie_set(cht_shard_pairs(sh), name.p, name.n, key, old, err);
     if (rc == CHT_OK) {
@@ -298,6 +314,7 @@ static enum cht_rc put_absent(struct cht_apply *a, struct cht_shard *sh, struct 
     uint64_t key = cht_values_next_key(&sh->values), ignored;
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
+    mark_name(a, sh, op->name);
     if (rc == CHT_OK)
         rc = cht_trie_add(cht_shard_pairs(sh), op->name.p, op->name.n, key, mapped, err);
     if (rc != CHT_OK || *mapped != 0)
@@ -358,6 +375,7 @@ static enum cht_rc do_pair_del(struct cht_apply *a, struct cht_op *op, struct ch
     bool undo = a->atomic || op->with_values;
     struct cht_shard *sh = cht_apply_take(a, cht_shard_of_name(op->name, a->db->nshards), undo);
     rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
+    mark_name(a, sh, op->name);
     if (rc == CHT_OK)
         rc = cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &op->key, err);
     if (rc != CHT_OK)
@@ -408,8 +426,10 @@ static enum cht_rc do_prefix_del(struct cht_apply *a, struct cht_op *op, struct 
         rc = delete_values_under(a, cht_apply_take(a, i, true), op, err);
     for (unsigned i = 0; i < a->db->nshards && rc == CHT_OK; i++) {
         uint64_t n = 0;
-        rc =
-            cht_trie_del_prefix(cht_shard_pairs(cht_apply_take(a, i, true)), op->name.p, op->name.n, &n, err);
+        struct cht_shard *sh = cht_apply_take(a, i, true);
+        if (a->group != 0)
+            cht_marks_all(&sh->marks, a->group);
+        rc = cht_trie_del_prefix(cht_shard_pairs(sh), op->name.p, op->name.n, &n, err);
         op->pairs += n;
     }
     if (rc == CHT_OK)

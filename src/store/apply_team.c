@@ -228,6 +228,7 @@ static void begin_parts(struct cht_team *t, struct cht_apply *a, struct cht_comm
         struct part *p = &t->part[i];
         p->failed = p->first = 0;
         p->apply.atomic = a->atomic;
+        p->apply.group = a->group;
         p->apply.inserted = 0;
     }
     t->commit = c;

@@ -3,14 +3,24 @@
  *   G1 wait if the dirty set or the log is twice over its limit, until a checkpoint has made room
  *   G2 reserve log space for the whole group: a full disk is told here, before anything has changed. What needs room is then
  *      refused, what frees some goes on; so it is if no checkpoint can be made in G1
- *   G3 apply every commit (apply.c), collecting the log record
+ *   G3 apply every commit (apply.c), collecting the log record; under durability sync each name and key that changes is
+ *      marked, and point reads that meet a mark wait for the group (durable.h)
  *      then tell the watches, before any of it is answered and whether or not G4 succeeds
- *   G4 append the record; fdatasync under durability sync
+ *   G4 append the record; fdatasync under durability sync; the group is decided
  *   G5 answer
  *
- * A failure in G4, or an operation that could not be undone, makes the store read-only until it is opened again: what is
- * in memory is then ahead of the log. A checkpoint that meets a passing condition (no room, no memory, no descriptor) changes
- * nothing and is tried again after a pause. A checkpoint freezes a shard under commit_mu, so never in the middle of a group.
+ * After a failure in G4, or an operation that could not be undone, what is in memory is ahead of the log, and the store is
+ * read-only until it is opened again:
+ *
+ *   F1 the record is written over, and that is synced (cht_wal_revoke): then no start will find it, and the group has never
+ *      been. Otherwise nobody can know before the next start (after a failed sync the disk may have the record, a part of it, or
+ *      nothing; asking again would only be told what the page cache has): the commits are answered with OUTCOME_UNKNOWN,
+ *      and reads of what they touched with the same
+ *   F2 all shards are fenced, the commits are answered
+ *   F3 the pages are taken back by the thread that takes checkpoints (takeback.c); point reads wait until then, scans fail
+ *
+ * A checkpoint that meets a passing condition (no room, no memory, no descriptor) changes nothing and is tried again after a
+ * pause. A checkpoint freezes a shard under commit_mu, so never in the middle of a group.
  *
  * Locking: commit_mu, then shard locks (apply.c) or mu. mu guards the queue and is held for moments only.
  */
@@ -86,6 +96,7 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
     enum cht_rc rc =
         cht_wal_reserve(cm->db->wal, a->log.bytes, err); /* nothing to do unless G2 guessed too low */
     const struct cht_wal_part *parts = cht_logbuf_parts(&a->log, &n);
+    cm->logged = rc == CHT_OK;
     if (rc == CHT_OK)
         rc = cht_wal_append(cm->db->wal, parts, n, &seq, err);
     if (rc == CHT_OK && cm->cfg.durability == CHT_DURABLE_SYNC) {
@@ -99,14 +110,35 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
     return rc;
 }
 
+/* F1 and F2 but for the answers, which get err. Under the other durabilities no name is marked: if it is not known what the log
+ * has, all are. */
+static void refuse_group(struct cht_committer *cm, uint64_t good, struct cht_err *err)
+{
+    struct cht_local *db = cm->db;
+    bool sync = cm->cfg.durability == CHT_DURABLE_SYNC;
+    struct cht_err why = cm->apply.stuck ? cm->apply.stuck_err : *err, ignored = {0};
+    (void)cht_committer_stop(cm, &why, err);
+    cm->revoked = !cm->logged || cht_wal_revoke(db->wal, good, sync, &ignored) == CHT_OK;
+    if (!cm->revoked)
+        (void)CHT_FAIL(err, CHT_OUTCOME_UNKNOWN, "only a restart tells whether it was done: %.140s", why.msg);
+    cht_durable_change(&db->durable, CHT_DURABLE_TAKING_BACK);
+    cht_local_fence(db);
+    cm->good = good;
+    cm->refused = true;
+    cht_check_demand(cm);
+}
+
 /* G3 and G4 for a list of commits. */
 static void run_group(struct cht_committer *cm, struct cht_commit *list)
 {
     struct cht_apply *a = &cm->apply;
     struct cht_err err = {0};
     uint64_t ops = 0, commits = 0;
+    uint64_t good = cht_wal_seq(cm->db->wal);
     cht_logbuf_clear(&a->log);
     a->inserted = 0;
+    cm->logged = false;
+    a->group = cm->cfg.durability == CHT_DURABLE_SYNC ? ++cm->group : 0;
     for (struct cht_commit *c = list; c != NULL; c = c->next) {
         cht_apply_commit(a, c);
         ops += c->count;
@@ -116,11 +148,12 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
     cht_watches_report(cm->db->watches, list, a->stuck);
     enum cht_rc rc = a->stuck ? CHT_IO : log_group(cm, &err);
     if (rc != CHT_OK) {
-        struct cht_err why = a->stuck ? a->stuck_err : err;
-        (void)cht_committer_stop(cm, &why, &err);
+        refuse_group(cm, good, &err);
         fail_group(list, &err);
         return;
     }
+    if (a->group != 0)
+        cht_durable_decide(&cm->db->durable, a->group);
     cht_apply_trim(a);
     cht_committer_count_dirty(cm);
     note_refused(cm, list);

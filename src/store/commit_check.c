@@ -51,6 +51,30 @@ static void tell_room(struct cht_committer *cm)
     cht_mutex_unlock(&cm->wake_mu);
 }
 
+/* F3 in commit.c. check_mu is held. */
+static void take_back(struct cht_committer *cm)
+{
+    struct cht_local *db = cm->db;
+    struct cht_err err = {0};
+    cht_mutex_lock(&cm->commit_mu);
+    bool sync = cm->cfg.durability == CHT_DURABLE_SYNC;
+    if (cm->refused) {
+        enum cht_rc rc = cht_local_take_back(db, cm->good, &err);
+        cht_watches_report(db->watches, NULL, true);
+        if (rc == CHT_OK) {
+            cht_local_unfence(db, cm->revoked ? 0 : sync ? cm->group : CHT_GROUP_ALL);
+            if (cm->revoked && sync)
+                cht_durable_decide(&db->durable, cm->group);
+            cht_committer_count_dirty(cm);
+        }
+        cht_durable_change(&db->durable, rc != CHT_OK  ? CHT_DURABLE_LOST
+                                         : cm->revoked ? CHT_DURABLE_NORMAL
+                                                       : CHT_DURABLE_UNKNOWN);
+        cm->refused = false;
+    }
+    cht_mutex_unlock(&cm->commit_mu);
+}
+
 /* Freezes one shard between two groups and makes the log durable up to there. */
 static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_checkpoint **ck,
                                struct cht_err *err)
@@ -182,6 +206,13 @@ void cht_committer_room(struct cht_committer *cm, struct cht_err *tight)
         (void)cht_trouble_get(t, tight); /* STOPPED, which is graver, is told by whoever runs the group */
 }
 
+void cht_check_demand(struct cht_committer *cm)
+{
+    cht_mutex_lock(&cm->wake_mu);
+    want_locked(cm);
+    cht_mutex_unlock(&cm->wake_mu);
+}
+
 void cht_check_run(struct cht_job *j)
 {
     struct cht_committer *cm =
@@ -221,6 +252,7 @@ enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *e
     if (err == NULL)
         err = &local;
     cht_mutex_lock(&cm->check_mu);
+    take_back(cm);
     uint64_t start = cht_now_ns();
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++) {

@@ -10,7 +10,12 @@ struct cht_committer {
     struct cht_commit_config cfg; /* set at open, then read-only */
 
     struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */
-    struct cht_apply apply;     /* guarded by commit_mu */
+    struct cht_apply apply;     /* guarded by commit_mu, as are the next five */
+    uint64_t group;             /* the last one */
+    bool logged;                /* its record was begun */
+    bool refused;               /* its pages are to be taken back, to record `good` */
+    bool revoked;               /* it is certain that the log does not have it */
+    uint64_t good;
 
     struct cht_crew *crew; /* borrowed; set at open, then read-only */
     struct cht_crew_member member;
@@ -46,6 +51,8 @@ enum cht_rc cht_committer_stop(struct cht_committer *cm, const struct cht_err *w
 /* G1: until there is room, which every shard that is done gives; at most until the checkpoint that is asked for here has ended.
  * If none can be made now, tight says why, and only what needs no room may go on. Called without commit_mu. */
 void cht_committer_room(struct cht_committer *cm, struct cht_err *tight);
+/* Now, whatever became of the last one. */
+void cht_check_demand(struct cht_committer *cm);
 /* The committer's check_job, and what the crew calls. */
 void cht_check_run(struct cht_job *j);
 void cht_check_relieve(struct cht_crew_member *m);

@@ -68,7 +68,9 @@ enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, 
 enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err);
 /* checkpoint: leave nothing to replay. Frees db. */
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err);
-/* Redoes everything in the log behind each shard's own position. */
-enum cht_rc cht_db_replay(struct cht_local *db, struct cht_crew *crew, struct cht_err *err);
+/* Redoes what `log`, the log of the database, has behind each shard's own position, up to record `upto`. Checkpoints are taken on
+ * the way where there is too much in memory, but not if `log` is a handle that only reads. */
+enum cht_rc cht_db_replay(struct cht_local *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
+                          struct cht_err *err);
 
 extern const struct cht_store_ops cht_local_ops; /* local.c */

@@ -157,8 +157,11 @@ static bool begin(struct cht_local *db, struct chain *c, const struct cht_hint *
     *c = (struct chain){.sh = &db->shards[at], .name = h->name, .key = h->key, .step = STEP_KEY};
     if (!cht_bit(asked, at)) {
         cht_bit_set(asked, at);
-        if (cht_rwlock_try_read(&c->sh->lock))
+        bool mine = cht_rwlock_try_read(&c->sh->lock);
+        if (mine && c->sh->marks.limit != CHT_FENCED)
             cht_bit_set(locked, at);
+        else if (mine)
+            cht_rwlock_read_end(&c->sh->lock);
     }
     if (!cht_bit(locked, at))
         return false;

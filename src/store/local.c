@@ -53,58 +53,124 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
     return rc;
 }
 
+/* What a read that has looked at a marked shard does; `limit` is 0 where the marks do not concern it. See durable.h. */
+static enum cht_rc look_again(struct cht_local *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
+{
+    return cht_durable_await(&db->durable, limit, w == &cht_ahead ? NULL : w, err);
+}
+
+/* Does what was read hang on a group that is not decided? Then its limit, else 0. The shard's lock is held. Beside a scan only the
+ * fence counts. */
+static uint64_t undecided(const struct cht_local *db, const struct cht_shard *sh, uint64_t mark,
+                          const struct cht_wait *w)
+{
+    const struct cht_marks *m = &sh->marks;
+    if (!cht_marked(&db->durable, m) || (w == &cht_ahead && m->limit != CHT_FENCED))
+        return 0;
+    return cht_marks_meet(m, mark) ? m->limit : 0;
+}
+
+/* Under the lock: may this be read, and then shown? *limit is 0 if so, and what stands between otherwise. */
+static bool key_open(const struct cht_local *db, const struct cht_shard *sh, uint64_t key,
+                     const struct cht_wait *w, uint64_t *limit)
+{
+    *limit = cht_marked(&db->durable, &sh->marks) ? undecided(db, sh, cht_mark_of_key(key), w) : 0;
+    return *limit == 0;
+}
+
+static bool name_open(const struct cht_local *db, const struct cht_shard *sh, struct cht_str name,
+                      const struct cht_wait *w, uint64_t *limit)
+{
+    *limit = cht_marked(&db->durable, &sh->marks) ? undecided(db, sh, cht_mark_of_name(name), w) : 0;
+    return *limit == 0;
+}
+
 static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
-                             struct cht_err *err)
+                             struct cht_wait *w, struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_key(key, db->nshards)];
-    cht_rwlock_read(&sh->lock);
-    enum cht_rc rc = read_locked(db, sh, key, out, size, err);
-    cht_rwlock_read_end(&sh->lock);
-    return rc;
+    for (;;) {
+        uint64_t limit;
+        enum cht_rc rc = CHT_OK;
+        cht_rwlock_read(&sh->lock);
+        if (key_open(db, sh, key, w, &limit))
+            rc = read_locked(db, sh, key, out, size, err);
+        cht_rwlock_read_end(&sh->lock);
+        if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
+            return rc;
+    }
 }
 
-static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_err *err)
+static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_wait *w,
+                              struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_name(name, db->nshards)];
-    cht_rwlock_read(&sh->lock);
-    enum cht_rc rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
-    cht_rwlock_read_end(&sh->lock);
-    return rc;
+    for (;;) {
+        uint64_t limit;
+        enum cht_rc rc = CHT_OK;
+        cht_rwlock_read(&sh->lock);
+        if (name_open(db, sh, name, w, &limit))
+            rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
+        cht_rwlock_read_end(&sh->lock);
+        if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
+            return rc;
+    }
 }
 
-static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key,
-                                    struct cht_buf *out, uint32_t *size, struct cht_err *err)
+/* Name and value, once; *limit as key_open says. */
+static enum cht_rc read_pair_value(struct cht_local *db, struct cht_str name, struct cht_pair_value *pv,
+                                   struct cht_wait *w, uint64_t *limit, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
     unsigned at = cht_shard_of_name(name, db->nshards), home = at;
     struct cht_shard *sh = &db->shards[at];
-    uint32_t n = 0;
+    enum cht_rc rc = CHT_OK;
+    bool found = false;
     cht_rwlock_read(&sh->lock);
-    enum cht_rc rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
-    bool found = rc == CHT_OK;
+    if (name_open(db, sh, name, w, limit)) {
+        rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, &pv->key, err);
+        found = rc == CHT_OK;
+    }
     if (found) {
-        home = cht_shard_of_key(*key, db->nshards);
-        if (home == at)
-            rc = read_locked(db, sh, *key, out, &n, err);
+        home = cht_shard_of_key(pv->key, db->nshards);
+        if (home == at && key_open(db, sh, pv->key, w, limit))
+            rc = read_locked(db, sh, pv->key, pv->out, &pv->size, err);
     }
     cht_rwlock_read_end(&sh->lock);
     if (found && home != at) {
         sh = &db->shards[home];
         cht_rwlock_read(&sh->lock);
-        rc = read_locked(db, sh, *key, out, &n, err);
+        if (key_open(db, sh, pv->key, w, limit))
+            rc = read_locked(db, sh, pv->key, pv->out, &pv->size, err);
         cht_rwlock_read_end(&sh->lock);
     }
     if (found && rc == CHT_KEY_NOT_FOUND) {
         rc = CHT_OK;
-        n = 0;
-        if (out != NULL)
-            out->len = 0;
+        pv->size = 0;
+        if (pv->out != NULL)
+            pv->out->len = 0;
     }
-    if (size != NULL)
-        *size = n;
     return rc;
+}
+
+static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
+                                    struct cht_wait *w, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    for (;;) {
+        uint64_t limit;
+        pv->key = 0;
+        pv->size = 0;
+        enum cht_rc rc = read_pair_value(db, name, pv, w, &limit, err);
+        if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
+            return rc;
+    }
+}
+
+static void local_forget(struct cht_store *s, struct cht_wait *w)
+{
+    cht_durable_forget(&cht_local(s)->durable, w);
 }
 
 static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
@@ -115,8 +181,10 @@ static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint6
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
         uint64_t n = 0;
-        cht_rwlock_read(&sh->lock);
-        enum cht_rc rc = cht_trie_count(cht_shard_pairs(sh), prefix.p, prefix.n, &n, err);
+        enum cht_rc rc = cht_local_enter(sh, err);
+        if (rc != CHT_OK)
+            return rc;
+        rc = cht_trie_count(cht_shard_pairs(sh), prefix.p, prefix.n, &n, err);
         cht_rwlock_read_end(&sh->lock);
         if (rc != CHT_OK)
             return rc;
@@ -135,8 +203,25 @@ struct local_value {
     struct cht_shard *sh;
     struct cht_value_ref ref;
     struct cht_buf copy; /* short values */
+    unsigned taken_back; /* the shard's when it was opened */
     bool pinned;
 };
+
+/* The bytes of a pinned value; NULL with err where they are not what they were any more. The lock is held, and not after a NULL. */
+static const uint8_t *pinned_range(struct local_value *v, uint32_t off, uint32_t n, struct cht_err *err)
+{
+    struct cht_shard *sh = v->sh;
+    const uint8_t *p = NULL;
+    cht_rwlock_read(&sh->lock);
+    if (sh->taken_back != v->taken_back || sh->marks.limit == CHT_FENCED)
+        (void)CHT_FAIL(err, CHT_READ_ONLY, "the value was taken back with a write that the disk refused");
+    else if ((p = cht_pf_range(sh->pf[CHT_PF_VALUES], v->ref.off + off, n)) == NULL)
+        (void)CHT_DAMAGED(err, "%s: offset %llu is behind the end", cht_pf_path(sh->pf[CHT_PF_VALUES]),
+                          (unsigned long long)v->ref.off);
+    if (p == NULL)
+        cht_rwlock_read_end(&sh->lock);
+    return p;
+}
 
 /* The checksum of a pinned value, a step at a time so that writers need not wait for all of it. */
 static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, uint64_t key,
@@ -147,13 +232,16 @@ static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, ui
     uint32_t crc = cht_crc32c(0, k, sizeof k);
     for (uint32_t off = 0; off < v->ref.len; off += VERIFY_STEP) {
         uint32_t n = v->ref.len - off < VERIFY_STEP ? v->ref.len - off : VERIFY_STEP;
-        cht_rwlock_read(&v->sh->lock);
-        const uint8_t *p = cht_pf_range(v->sh->pf[CHT_PF_VALUES], v->ref.off + off, n);
-        if (p != NULL)
-            crc = cht_crc32c(crc, p, n);
-        cht_rwlock_read_end(&v->sh->lock);
+        struct cht_err local = {0};
+        const uint8_t *p = pinned_range(v, off, n, &local);
+        if (p == NULL && local.code == CHT_READ_ONLY && err != NULL)
+            *err = local;
+        if (p == NULL && local.code == CHT_READ_ONLY)
+            return CHT_READ_ONLY;
         if (p == NULL)
             break;
+        crc = cht_crc32c(crc, p, n);
+        cht_rwlock_read_end(&v->sh->lock);
     }
     if (crc == v->ref.crc)
         return CHT_OK;
@@ -172,17 +260,11 @@ static void local_value_close(struct cht_value *value)
     cht_free(v);
 }
 
-static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
-                                    struct cht_err *err)
+/* Finds the value and pins or copies it; the shard's lock is held. */
+static enum cht_rc take_value(struct cht_local *db, struct local_value *v, uint64_t key, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
-    struct local_value *v = cht_calloc(1, sizeof *v);
-    if (v == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a value handle");
-    v->base.store = s;
-    v->sh = &db->shards[cht_shard_of_key(key, db->nshards)];
-    cht_rwlock_read(&v->sh->lock);
     enum cht_rc rc = cht_values_find(&v->sh->values, key, &v->ref, err);
+    v->taken_back = v->sh->taken_back;
     if (rc == CHT_OK && v->ref.len >= CHT_LARGE_VALUE) {
         atomic_fetch_add_explicit(&v->sh->pins, 1,
                                   memory_order_acquire); /* the checkpoint looks under the exclusive lock */
@@ -190,7 +272,29 @@ static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct ch
     } else if (rc == CHT_OK) {
         rc = read_locked(db, v->sh, key, &v->copy, NULL, err);
     }
-    cht_rwlock_read_end(&v->sh->lock);
+    return rc;
+}
+
+static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                                    struct cht_wait *w, struct cht_err *err)
+{
+    struct cht_local *db = cht_local(s);
+    struct local_value *v = cht_calloc(1, sizeof *v);
+    if (v == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a value handle");
+    v->base.store = s;
+    v->sh = &db->shards[cht_shard_of_key(key, db->nshards)];
+    uint64_t limit;
+    enum cht_rc rc;
+    do {
+        rc = CHT_OK;
+        cht_rwlock_read(&v->sh->lock);
+        if (key_open(db, v->sh, key, w, &limit))
+            rc = take_value(db, v, key, err);
+        cht_rwlock_read_end(&v->sh->lock);
+        if (limit != 0)
+            rc = look_again(db, limit, w, err);
+    } while (limit != 0 && rc == CHT_OK);
     if (rc == CHT_OK && v->pinned)
         rc = verify_pinned(db, v, key, err);
     if (rc != CHT_OK) {
@@ -218,14 +322,15 @@ static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, vo
     }
     if (n > VERIFY_STEP)
         n = VERIFY_STEP;
-    cht_rwlock_read(&v->sh->lock);
-    const uint8_t *p = cht_pf_range(v->sh->pf[CHT_PF_VALUES], v->ref.off + offset, n);
-    if (p != NULL)
-        memcpy(buf, p, n);
+    struct cht_err local = {0};
+    const uint8_t *p = pinned_range(v, offset, (uint32_t)n, &local);
+    if (p == NULL) {
+        if (err != NULL)
+            *err = local;
+        return local.code;
+    }
+    memcpy(buf, p, n);
     cht_rwlock_read_end(&v->sh->lock);
-    if (p == NULL)
-        return CHT_DAMAGED(err, "%s: offset %llu is behind the end", cht_pf_path(v->sh->pf[CHT_PF_VALUES]),
-                           (unsigned long long)v->ref.off);
     *got = n;
     return CHT_OK;
 }
@@ -349,7 +454,9 @@ static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const s
     struct length_list l = {0};
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++) {
-        cht_rwlock_read(&db->shards[i].lock);
+        rc = cht_local_enter(&db->shards[i], err);
+        if (rc != CHT_OK)
+            break;
         rc = cht_values_lengths(&db->shards[i].values, add_length, &l, err);
         cht_rwlock_read_end(&db->shards[i].lock);
     }
@@ -377,7 +484,9 @@ static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, 
     *out = (struct cht_shape_stat){0};
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++) {
         struct cht_trie_shape t;
-        cht_rwlock_read(&db->shards[i].lock);
+        rc = cht_local_enter(&db->shards[i], err);
+        if (rc != CHT_OK)
+            break;
         rc = cht_trie_shape(cht_shard_pairs(&db->shards[i]), &t, err);
         cht_rwlock_read_end(&db->shards[i].lock);
         if (rc != CHT_OK)
@@ -406,11 +515,13 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
     for (uint64_t p = first; p < first + SCRUB_STEP && p < pf->home_pages; p++) {
         scrub->bytes += CHT_PAGE;
         struct cht_err local = {0};
-        cht_rwlock_read(&sh->lock);
-        /* after a checkpoint that was given up or is not finished the sum may be that of the page to be */
-        bool ahead = sh->unfinished != NULL || (sh->sums_ahead && cht_bit(pf->dirty, p));
-        enum cht_rc rc = ahead ? CHT_OK : cht_pf_scrub_page(pf, p, buf, &local);
-        cht_rwlock_read_end(&sh->lock);
+        enum cht_rc rc = cht_local_enter(sh, &local);
+        if (rc == CHT_OK) {
+            /* after a checkpoint that was given up or is not finished the sum may be that of the page to be */
+            bool ahead = sh->unfinished != NULL || (sh->sums_ahead && cht_bit(pf->dirty, p));
+            rc = ahead ? CHT_OK : cht_pf_scrub_page(pf, p, buf, &local);
+            cht_rwlock_read_end(&sh->lock);
+        }
         if (rc == CHT_CORRUPT) {
             cht_committer_resume(db->committer, false);
             cht_committer_pause(db->committer, true);
@@ -474,6 +585,7 @@ const struct cht_store_ops cht_local_ops = {
     .get = local_get,
     .pair = local_pair,
     .pair_value = local_pair_value,
+    .forget = local_forget,
     .prefetch = cht_local_prefetch,
     .count = local_count,
     .value_open = local_value_open,

@@ -14,20 +14,23 @@
 #include "cheetah/store.h"
 #include "cheetah/sweep.h"
 #include "exec/pool.h"
+#include "store/durable.h"
 #include "store/shard.h"
 #include "store/trouble.h"
 #include "store/wal.h"
 #include "store/watch.h"
 
 struct cht_store_ops {
-    enum cht_rc (*get)(struct cht_store *, uint64_t, struct cht_buf *, uint32_t *, struct cht_err *);
-    enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
-    enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, uint64_t *, struct cht_buf *, uint32_t *,
+    enum cht_rc (*get)(struct cht_store *, uint64_t, struct cht_buf *, uint32_t *, struct cht_wait *,
+                       struct cht_err *);
+    enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
+    enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, struct cht_pair_value *, struct cht_wait *,
                               struct cht_err *);
+    void (*forget)(struct cht_store *, struct cht_wait *);
     size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
     enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
     enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
-                              struct cht_err *);
+                              struct cht_wait *, struct cht_err *);
     enum cht_rc (*value_read)(struct cht_value *, uint32_t, void *, size_t, size_t *, struct cht_err *);
     void (*value_close)(struct cht_value *);
     enum cht_rc (*commit)(struct cht_store *, struct cht_commit *);
@@ -75,11 +78,32 @@ struct cht_local {
     _Atomic bool backing_up;         /* backup.c: one at a time */
     struct cht_committer *committer; /* commit.c */
     struct cht_watches *watches;     /* set at open, then read-only */
+    struct cht_durable durable;
+    bool durable_up; /* set at open */
     char *name;
 };
 static inline struct cht_local *cht_local(struct cht_store *s) { return (struct cht_local *)s; }
 /* The worker pool of the data directory that shard i lives in. */
 struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard);
+
+/* Takes a shard's lock shared, for a read that may be ahead of the disk; counts and scans. While the pages are being taken back
+ * (durable.h) no read enters: CHT_READ_ONLY, and the lock is not held. */
+static inline enum cht_rc cht_local_enter(struct cht_shard *sh, struct cht_err *err)
+{
+    cht_rwlock_read(&sh->lock);
+    if (__builtin_expect(sh->marks.limit != CHT_FENCED, 1))
+        return CHT_OK;
+    cht_rwlock_read_end(&sh->lock);
+    return CHT_FAIL(err, CHT_READ_ONLY, "a write that the disk refused is being taken back");
+}
+
+/* takeback.c, with check_mu and commit_mu held. fence: from now on no read enters a shard. take_back: with all shards fenced,
+ * makes the pages those of log record `seq` again, from the last checkpoints and the log as a start would; on a failure they
+ * are not to be looked at any more. unfence: reads enter; what is marked by `group` (0: none; CHT_GROUP_ALL:
+ * everything) stays so. */
+void cht_local_fence(struct cht_local *db);
+enum cht_rc cht_local_take_back(struct cht_local *db, uint64_t seq, struct cht_err *err);
+void cht_local_unfence(struct cht_local *db, uint64_t group);
 
 /* hint.c */
 size_t cht_local_prefetch(struct cht_store *, const struct cht_hint *, size_t);

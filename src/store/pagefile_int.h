@@ -73,6 +73,9 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
 enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16],
                           uint32_t shard, uint32_t shards, struct cht_err *err);
 void cht_pf_close(struct cht_pagefile *pf);
+/* As it was after cht_pf_open: what was changed and is not in the file is forgotten; cht_pf_attach comes next. Nobody reads
+ * or writes, no checkpoint is under way. */
+enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err);
 /* Cuts the file to the pages in use (clean close). */
 enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err);
 

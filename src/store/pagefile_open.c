@@ -140,6 +140,35 @@ static void images_fini(struct cht_pf_images *l)
     for (size_t i = 0; i < l->n; i++)
         cht_free(l->v[i].data);
     cht_free(l->v);
+    *l = (struct cht_pf_images){0};
+}
+
+enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err)
+{
+    const struct cht_io_ops *ops = pf->file->io->ops;
+    uint64_t size = 0, used = pf->fast.pages > pf->file_pages ? pf->fast.pages : pf->file_pages;
+    enum cht_rc rc = ops->size(pf->file, &size, err);
+    if (rc == CHT_OK)
+        rc = ops->discard(pf->file, pf->fast.base, (size_t)used * CHT_PAGE, err);
+    if (rc == CHT_OK && size < CHT_PAGE)
+        rc = CHT_DAMAGED(err, "%s: %llu bytes, shorter than its header", cht_pf_path(pf),
+                         (unsigned long long)size);
+    if (rc != CHT_OK)
+        return rc;
+    size_t bytes = (size_t)(pf->map_pages / 64) * 8;
+    memset((void *)pf->fast.verified, 0, bytes);
+    memset(pf->dirty, 0, bytes);
+    memset(pf->frozen, 0, bytes);
+    memset(pf->saved, 0, bytes);
+    atomic_store_explicit(&pf->dirty_count, 0, memory_order_relaxed);
+    pf->frozen_count = pf->frozen_pages = pf->undo_pages = pf->home_pages = pf->fast.pages = 0;
+    pf->checkpointing = pf->undo_open = pf->broken = false;
+    images_fini(&pf->loose);
+    images_fini(&pf->side);
+    images_fini(&pf->undo);
+    images_fini(&pf->direct);
+    pf->file_pages = size / CHT_PAGE;
+    return CHT_OK;
 }
 
 void cht_pf_close(struct cht_pagefile *pf)

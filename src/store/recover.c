@@ -26,6 +26,8 @@ struct replay {
     struct cht_local *db;
     struct cht_crew *crew;
     unsigned workers;
+    uint64_t upto; /* later records do not count */
+    bool keep;     /* no checkpoint on the way */
     struct cht_buf bytes;
     struct record *records; /* owned */
     size_t count, cap;
@@ -118,7 +120,8 @@ static enum cht_rc flush_batch(struct replay *r, struct cht_err *err)
     }
     r->count = 0;
     r->bytes.len = 0;
-    for (unsigned i = 0; i < r->db->nshards && rc == CHT_OK && dirty_of(r->db) > dirty_limit(r); i++)
+    for (unsigned i = 0; i < r->db->nshards && rc == CHT_OK && !r->keep && dirty_of(r->db) > dirty_limit(r);
+         i++)
         rc = cht_shard_checkpoint(&r->db->shards[i], err);
     return rc;
 }
@@ -127,6 +130,8 @@ static enum cht_rc collect(void *ctx, uint64_t seq, const uint8_t *payload, size
 {
     struct replay *r = ctx;
     enum cht_rc rc = CHT_OK;
+    if (seq > r->upto)
+        return CHT_OK;
     bool direct = n > COPY_MAX;
     if (direct || r->bytes.len + n > BATCH_BYTES)
         rc = flush_batch(r, err);
@@ -154,7 +159,8 @@ static enum cht_rc collect(void *ctx, uint64_t seq, const uint8_t *payload, size
     return CHT_OK;
 }
 
-enum cht_rc cht_db_replay(struct cht_local *db, struct cht_crew *crew, struct cht_err *err)
+enum cht_rc cht_db_replay(struct cht_local *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
+                          struct cht_err *err)
 {
     uint64_t from = UINT64_MAX, known = 0;
     for (unsigned i = 0; i < db->nshards; i++) {
@@ -163,7 +169,7 @@ enum cht_rc cht_db_replay(struct cht_local *db, struct cht_crew *crew, struct ch
         known = at > known ? at : known;
     }
     unsigned cores = cht_os_cores();
-    struct replay r = {.db = db, .crew = crew};
+    struct replay r = {.db = db, .crew = crew, .upto = upto, .keep = log != db->wal};
     r.workers = cores < db->nshards ? cores : db->nshards;
     enum cht_rc rc = cht_mutex_init(&r.mu, err);
     if (rc != CHT_OK)
@@ -171,7 +177,7 @@ enum cht_rc cht_db_replay(struct cht_local *db, struct cht_crew *crew, struct ch
     rc = cht_cond_init(&r.done, err);
     if (rc == CHT_OK) {
         atomic_fetch_add_explicit(&crew->recovering, 1, memory_order_relaxed);
-        rc = cht_wal_replay(db->wal, from, known, collect, &r, err);
+        rc = cht_wal_replay(log, from, known, collect, &r, err);
         if (rc == CHT_OK)
             rc = flush_batch(&r, err);
         atomic_fetch_sub_explicit(&crew->recovering, 1, memory_order_relaxed);
@@ -257,11 +263,15 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         rc = cht_values_recovered(&db->shards[i].values, err);
     if (rc == CHT_OK)
-        rc = cht_db_replay(db, env->crew, err);
+        rc = cht_db_replay(db, db->wal, UINT64_MAX, env->crew, err);
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         cht_shard_show(&db->shards[i]);
     if (rc == CHT_OK)
         rc = cht_watches_new(db->nshards, &db->watches, err);
+    if (rc == CHT_OK) {
+        rc = cht_durable_init(&db->durable, err);
+        db->durable_up = rc == CHT_OK;
+    }
     if (rc == CHT_OK) {
         struct cht_commit_config cc = {
             .durability = env->cfg.durability,
@@ -313,6 +323,8 @@ enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *
     clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);
     cht_watches_close(db->watches);
+    if (db->durable_up)
+        cht_durable_fini(&db->durable);
     for (unsigned i = 0; i < db->nshards; i++) {
         for (int k = 0; k < CHT_PF_KINDS && clean && rc == CHT_OK; k++) {
             struct cht_pagefile *pf = db->shards[i].pf[k];

@@ -196,7 +196,7 @@ static void home_values(struct fill *f)
 }
 
 /* F3 */
-static void foreign_values(struct fill *f)
+static enum cht_rc foreign_values(struct fill *f, struct cht_err *err)
 {
     struct cht_batch *b = f->b;
     for (size_t i = 0; i < b->count; i++) {
@@ -206,8 +206,10 @@ static void foreign_values(struct fill *f)
         struct cht_shard *sh = &f->sc->db->shards[cht_shard_of_key(it->key, f->sh->count)];
         struct cht_value_ref ref;
         bool fits = true;
-        cht_rwlock_read(&sh->lock);
-        enum cht_rc rc = cht_values_find(&sh->values, it->key, &ref, NULL);
+        enum cht_rc rc = cht_local_enter(sh, err);
+        if (rc != CHT_OK)
+            return rc;
+        rc = cht_values_find(&sh->values, it->key, &ref, NULL);
         if (rc == CHT_OK)
             fits = add_value(f, sh, it, &ref, i == 0);
         else
@@ -218,6 +220,7 @@ static void foreign_values(struct fill *f)
             b->last = false;
         }
     }
+    return CHT_OK;
 }
 
 /* F4: the rendered bytes go to a second area behind the values, the entries that stay to the front. */
@@ -260,13 +263,15 @@ static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
 {
     struct cht_local_scan *sc = f->sc;
     bool pairs = sc->cfg.kind == CHT_SCAN_PAIRS;
-    cht_rwlock_read(&f->sh->lock);
-    enum cht_rc rc = pairs ? take_pairs(f, err) : take_values(f, err);
+    enum cht_rc rc = cht_local_enter(f->sh, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = pairs ? take_pairs(f, err) : take_values(f, err);
     if (rc == CHT_OK && sc->cfg.values)
         home_values(f);
     cht_rwlock_read_end(&f->sh->lock);
     if (rc == CHT_OK && sc->cfg.values)
-        foreign_values(f);
+        rc = foreign_values(f, err);
     f->any = rc == CHT_OK && f->b->count > 0;
     if (f->any)
         f->end = f->b->items[f->b->count - 1];

@@ -92,9 +92,11 @@ static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound,
     struct cht_shard *sh = &f->sc->db->shards[shard];
     struct run *run = &f->run[f->runs++];
     *run = (struct run){.first = f->items};
-    cht_rwlock_read(&sh->lock);
-    enum cht_rc rc = cht_trie_iter_seek(f->w->it, cht_shard_pairs(sh), c->prefix.p, c->prefix.n, f->r->after,
-                                        f->r->after_len, c->reverse, err);
+    enum cht_rc rc = cht_local_enter(sh, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_trie_iter_seek(f->w->it, cht_shard_pairs(sh), c->prefix.p, c->prefix.n, f->r->after,
+                            f->r->after_len, c->reverse, err);
     uint32_t want = (uint32_t)(most > 0 ? most : f->share);
     while (rc == CHT_OK && !run->whole) {
         uint32_t from = f->items;

@@ -103,9 +103,27 @@ void cht_shard_close(struct cht_shard *sh)
         cht_pf_close(sh->pf[k]);
         sh->pf[k] = NULL;
     }
+    cht_marks_fini(&sh->marks);
     cht_free(sh->path);
     sh->path = NULL;
     cht_rwlock_fini(&sh->lock);
+}
+
+enum cht_rc cht_shard_reread(struct cht_shard *sh, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    bool applied;
+    cht_checkpoint_abandon(sh); /* its journal is applied below */
+    sh->sums_ahead = false;
+    for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
+        rc = cht_pf_reset(sh->pf[k], err);
+    if (rc == CHT_OK)
+        rc = cht_journal_recover(sh, CHT_SHARD_USE, &applied, err);
+    if (rc == CHT_OK)
+        rc = attach_files(sh, err);
+    if (rc == CHT_OK)
+        rc = cht_values_recovered(&sh->values, err);
+    return rc;
 }
 
 /* A new shard is made as five bare headers, then opened, formatted and checkpointed like any other, except that it has no pages

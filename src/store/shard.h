@@ -8,6 +8,7 @@
 
 #include "cheetah/store.h"
 #include "os/thread.h"
+#include "store/durable.h"
 #include "store/pagefile.h"
 #include "store/values.h"
 
@@ -15,6 +16,8 @@ struct cht_shard {
     struct cht_rwlock lock;
     struct cht_pagefile *pf[CHT_PF_KINDS]; /* set at open, then read-only */
     struct cht_values values;              /* the same three files as pf, for values.h */
+    struct cht_marks marks;                /* guarded by lock: what is not decided yet */
+    unsigned taken_back;                   /* guarded by lock: how often the pages became older ones */
     struct cht_io *io;
     char *path;   /* owned: DIR/NAME/shard-000 */
     unsigned dir; /* which data directory it lives in */
@@ -60,6 +63,9 @@ enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uu
                            unsigned count, enum cht_shard_mode mode, struct cht_shard *sh,
                            struct cht_err *err);
 void cht_shard_close(struct cht_shard *sh); /* no checkpoint */
+/* Forgets all that was changed since the last checkpoint and opens the files again as cht_shard_open does. Nobody reads, no
+ * checkpoint runs. After a failure the shard is not to be looked at. */
+enum cht_rc cht_shard_reread(struct cht_shard *sh, struct cht_err *err);
 /* Brings `shown` up to date. Exclusive lock, before it is released after changes. */
 void cht_shard_show(struct cht_shard *sh);
 /* Writes all that was applied up to now to its place (checkpoint.c says how). log_seq: everything up to it is applied

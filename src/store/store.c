@@ -17,22 +17,49 @@ static enum cht_rc bad_key(uint64_t key, struct cht_err *err)
     return CHT_FAIL(err, CHT_INVALID_KEY, "key %llu; keys are 1 to 2^48-1", (unsigned long long)key);
 }
 
+struct cht_wait cht_ahead;
+
+enum cht_rc cht_store_get_soon(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
+                               struct cht_wait *w, struct cht_err *err)
+{
+    return key == 0 || key > CHT_KEY_MAX ? bad_key(key, err) : s->ops->get(s, key, out, size, w, err);
+}
+
 enum cht_rc cht_store_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
                           struct cht_err *err)
 {
-    return key == 0 || key > CHT_KEY_MAX ? bad_key(key, err) : s->ops->get(s, key, out, size, err);
+    return cht_store_get_soon(s, key, out, size, NULL, err);
+}
+
+enum cht_rc cht_store_pair_soon(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_wait *w,
+                                struct cht_err *err)
+{
+    return name_ok(name) ? s->ops->pair(s, name, key, w, err) : bad_name(name, err);
 }
 
 enum cht_rc cht_store_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_err *err)
 {
-    return name_ok(name) ? s->ops->pair(s, name, key, err) : bad_name(name, err);
+    return cht_store_pair_soon(s, name, key, NULL, err);
+}
+
+enum cht_rc cht_store_pair_value_soon(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
+                                      struct cht_wait *w, struct cht_err *err)
+{
+    return name_ok(name) ? s->ops->pair_value(s, name, pv, w, err) : bad_name(name, err);
 }
 
 enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out,
                                  uint32_t *size, struct cht_err *err)
 {
-    return name_ok(name) ? s->ops->pair_value(s, name, key, out, size, err) : bad_name(name, err);
+    struct cht_pair_value pv = {.out = out};
+    enum cht_rc rc = cht_store_pair_value_soon(s, name, &pv, NULL, err);
+    *key = pv.key;
+    if (size != NULL)
+        *size = pv.size;
+    return rc;
 }
+
+void cht_store_forget(struct cht_store *s, struct cht_wait *w) { s->ops->forget(s, w); }
 
 size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n)
 {
@@ -44,10 +71,16 @@ enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t
     return prefix.n <= CHT_NAME_MAX ? s->ops->count(s, prefix, pairs, err) : bad_name(prefix, err);
 }
 
+enum cht_rc cht_value_open_soon(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                                struct cht_wait *w, struct cht_err *err)
+{
+    return key == 0 || key > CHT_KEY_MAX ? bad_key(key, err) : s->ops->value_open(s, key, out, size, w, err);
+}
+
 enum cht_rc cht_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
                            struct cht_err *err)
 {
-    return key == 0 || key > CHT_KEY_MAX ? bad_key(key, err) : s->ops->value_open(s, key, out, size, err);
+    return cht_value_open_soon(s, key, out, size, NULL, err);
 }
 
 enum cht_rc cht_value_read(struct cht_value *v, uint32_t offset, void *buf, size_t n, size_t *got,

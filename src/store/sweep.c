@@ -207,11 +207,13 @@ static void show_group(struct batch *b, struct cht_shard *sh, const uint16_t *or
     show(b, b->e + from, n - from);
 }
 
-/* V3. The lock of sh is held, before and after. */
-static void visit_values(struct batch *b, struct cht_shard *sh, const uint16_t *order, size_t n)
+/* V3. The lock of sh is held, before and, if all went well, after. */
+static enum cht_rc visit_values(struct batch *b, struct cht_shard *sh, const uint16_t *order, size_t n,
+                                struct cht_err *err)
 {
     size_t fetched = 0, bytes = 0;
-    for (size_t at = 0; at < n && !stopped(b->w);) {
+    enum cht_rc rc = CHT_OK;
+    for (size_t at = 0; at < n && rc == CHT_OK && !stopped(b->w);) {
         for (size_t ahead = at + 2 * (size_t)GROUP; fetched < n && fetched < ahead; fetched++)
             cht_values_prefetch_entry(&sh->values, b->item[order[fetched]].key);
         size_t m = find_group(b, sh, order + at, n - at < GROUP ? n - at : GROUP, &bytes);
@@ -220,9 +222,10 @@ static void visit_values(struct batch *b, struct cht_shard *sh, const uint16_t *
         if (bytes >= LOCKED) {
             bytes = 0;
             cht_rwlock_read_end(&sh->lock);
-            cht_rwlock_read(&sh->lock);
+            rc = cht_local_enter(sh, err);
         }
     }
+    return rc;
 }
 
 /* V4 */
@@ -235,7 +238,8 @@ static enum cht_rc visit_long(struct batch *b, const struct cht_trie_item *it, s
                           .shard = b->sh->index};
     cht_mutex_lock(&w->long_mu);
     enum cht_rc rc =
-        stopped(w) ? CHT_CANCELLED : cht_store_get(&w->db->base, it->key, &w->long_value, &e.size, err);
+        stopped(w) ? CHT_CANCELLED
+                   : cht_store_get_soon(&w->db->base, it->key, &w->long_value, &e.size, &cht_ahead, err);
     if (rc == CHT_KEY_NOT_FOUND) /* deleted meanwhile */
         e.flags = CHT_ENTRY_DANGLING;
     if (rc == CHT_OK) {
@@ -250,6 +254,17 @@ static enum cht_rc visit_long(struct batch *b, const struct cht_trie_item *it, s
     return rc == CHT_KEY_NOT_FOUND || rc == CHT_CANCELLED ? CHT_OK : rc;
 }
 
+/* The values that lie in the shard of their names; its lock is held, and let go. */
+static enum cht_rc visit_home(struct batch *b, unsigned home, struct cht_err *err)
+{
+    sort_by_shard(b);
+    enum cht_rc rc =
+        visit_values(b, b->sh, b->order + b->start[home], (size_t)(b->start[home + 1] - b->start[home]), err);
+    if (rc == CHT_OK)
+        cht_rwlock_read_end(&b->sh->lock);
+    return rc;
+}
+
 /* One batch of a shard. b->last: there is nothing behind it. */
 static enum cht_rc visit_batch(struct batch *b, struct stream *st, struct cht_err *err)
 {
@@ -257,20 +272,23 @@ static enum cht_rc visit_batch(struct batch *b, struct stream *st, struct cht_er
     unsigned home = st->shard;
     b->n = b->longs = 0;
     b->sh = &db->shards[home];
-    cht_rwlock_read(&b->sh->lock);
-    enum cht_rc rc = take_keys(b, st, err);
-    if (rc == CHT_OK) {
-        sort_by_shard(b);
-        visit_values(b, b->sh, b->order + b->start[home], (size_t)(b->start[home + 1] - b->start[home]));
-    }
-    cht_rwlock_read_end(&b->sh->lock);
+    enum cht_rc rc = cht_local_enter(b->sh, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = take_keys(b, st, err);
+    if (rc == CHT_OK)
+        rc = visit_home(b, home, err);
+    else
+        cht_rwlock_read_end(&b->sh->lock);
     for (unsigned s = 0; s < db->nshards && rc == CHT_OK; s++) {
         size_t n = (size_t)(b->start[s + 1] - b->start[s]);
         if (s == home || n == 0)
             continue;
-        cht_rwlock_read(&db->shards[s].lock);
-        visit_values(b, &db->shards[s], b->order + b->start[s], n);
-        cht_rwlock_read_end(&db->shards[s].lock);
+        rc = cht_local_enter(&db->shards[s], err);
+        if (rc == CHT_OK)
+            rc = visit_values(b, &db->shards[s], b->order + b->start[s], n, err);
+        if (rc == CHT_OK)
+            cht_rwlock_read_end(&db->shards[s].lock);
     }
     for (size_t i = 0; i < b->longs && rc == CHT_OK; i++)
         rc = visit_long(b, &b->item[b->longer[i]], err);

@@ -340,6 +340,7 @@ enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, 
     cht_put64(w->stage + 16, next);
     cht_put64(w->stage + 24, atomic_load_explicit(&w->synced, memory_order_acquire));
     cht_put32(w->stage, seal_record(w->stage, w->seed, parts, count));
+    w->last = w->pos;
     rc = write_record(w, parts, count, cht_wal_room(n), err);
     if (rc != CHT_OK)
         return poison(w, false, err);
@@ -366,6 +367,38 @@ enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err)
     }
     cht_mutex_unlock(&w->sync_mu);
     return rc;
+}
+
+enum cht_rc cht_wal_revoke(struct cht_wal *w, uint64_t seq, bool durable, struct cht_err *err)
+{
+    static const uint8_t zeros[CHT_WAL_RECORD]; /* no record: its number is never 0 */
+    uint8_t there[CHT_WAL_RECORD];
+    cht_mutex_lock(&w->sync_mu);
+    bool appended = atomic_load_explicit(&w->seq, memory_order_relaxed) > seq;
+    enum cht_rc rc = cht_file_write(w->file, zeros, sizeof zeros, w->last, err);
+    if (rc == CHT_OK && durable)
+        rc = cht_file_sync(w->file, err);
+    else if (rc != CHT_OK && !appended) {
+        /* The kernel has not taken what it could not read back here, so it cannot come to be on the disk later. */
+        rc = cht_file_read(w->file, there, sizeof there, w->last, err);
+        if (rc == CHT_OK && cht_get64(there + 16) == seq + 1)
+            rc = CHT_FAIL(err, CHT_IO, "%s: offset %" PRIu64 ": a part of record %" PRIu64 " is there",
+                          w->dir, w->last, seq + 1);
+    }
+    if (rc == CHT_OK && appended) {
+        w->pos = w->last;
+        atomic_store_explicit(&w->seq, seq, memory_order_release);
+    }
+    cht_mutex_unlock(&w->sync_mu);
+    return rc;
+}
+
+enum cht_rc cht_wal_open_reader(const struct cht_wal *w, struct cht_wal **out, struct cht_err *err)
+{
+    struct cht_wal_config cfg = {
+        .io = w->io, .dir = w->dir, .segment_bytes = w->segment_bytes, .read_only = true};
+    memcpy(cfg.uuid, w->uuid, sizeof cfg.uuid);
+    return cht_wal_open(&cfg, out, err);
 }
 
 enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct cht_err *err)

@@ -56,6 +56,13 @@ enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, 
                            struct cht_err *err);
 /* fdatasync; a failure poisons. On return everything appended before the call is durable. */
 enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err);
+/* After a failed append, or a failed sync of it: makes sure that the record behind `seq`, the last one, is not there, whatever
+ * happens from now on (with `durable` to the disk, else as far as the kernel keeps what it is given). Its place is written
+ * over; where that fails after a failed append, it is read, which shows whether the record got as far as to be there. CHT_OK: it is
+ * not there. Anything else: nobody knows. The log stays poisoned either way. The writer's. */
+enum cht_rc cht_wal_revoke(struct cht_wal *w, uint64_t seq, bool durable, struct cht_err *err);
+/* A second handle on the same log to read it, for cht_wal_replay; nothing is written through it. */
+enum cht_rc cht_wal_open_reader(const struct cht_wal *w, struct cht_wal **out, struct cht_err *err);
 /* Records up to seq are no longer needed by any shard: their segments may be reused (at most `keep` spare ones are
  * kept, the others deleted). */
 enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct cht_err *err);

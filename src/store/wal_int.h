@@ -41,6 +41,7 @@ struct cht_wal {
     /* the writer's alone */
     bool replayed;
     uint64_t pos, size; /* of file: where the next record goes, where it ends */
+    uint64_t last;      /* where the last append began */
     uint32_t seed;      /* of file's records */
     uint8_t *stage;     /* owned; NULL until the first reserve */
 
