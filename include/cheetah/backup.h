@@ -14,7 +14,7 @@
 
 /* What the head of a stream says. */
 struct cht_backup_info {
-    char database[65]; /* its name where it was made */
+    char database[CHT_DATABASE_NAME_MAX + 1]; /* its name where it was made */
     uint8_t uuid[16];
     unsigned shards;
     uint64_t position; /* log position: the last commit that is in it */

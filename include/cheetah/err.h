@@ -9,58 +9,63 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* X(name, number, HTTP status, slug, default text) */
-#define CHT_ERRORS(X)                                                                          \
-    X(OK, 0, 200, "ok", "success")                                                             \
-    X(PENDING, 1, 202, "pending", "the call completes later")                                  \
-    X(KEY_NOT_FOUND, 2, 404, "key_not_found", "no value under this key")                       \
-    X(PAIR_NOT_FOUND, 3, 404, "pair_not_found", "no such pair")                                \
-    X(DATABASE_NOT_FOUND, 4, 404, "database_not_found", "no such database")                    \
-    X(DATABASE_EXISTS, 5, 409, "database_exists", "the database exists already")               \
-    X(INVALID_KEY, 10, 400, "invalid_key", "keys are integers from 1 to 2^48-1")               \
-    X(INVALID_VALUE, 11, 400, "invalid_value", "not a value")                                  \
-    X(EMPTY_VALUE, 12, 400, "empty_value", "values have 1 byte or more")                       \
-    X(VALUE_TOO_LARGE, 13, 413, "value_too_large", "the value is too large")                   \
-    X(INVALID_PAIR, 14, 400, "invalid_pair", "pair names have 1 to 4096 bytes")                \
-    X(INVALID_DATABASE_NAME, 15, 400, "invalid_database_name", "not a database name")          \
-    X(INVALID_ARGUMENT, 16, 400, "invalid_parameter", "a parameter is out of range")           \
-    X(BATCH_FAILED, 17, 409, "batch_failed", "an operation of an atomic batch failed")         \
-    X(BATCH_TOO_LARGE, 18, 413, "batch_too_large", "the batch is too large")                   \
-    X(KEYS_EXHAUSTED, 19, 507, "keys_exhausted", "all keys of a shard have been given out")    \
-    X(CORRUPT, 30, 500, "corrupt_value", "stored bytes do not match their checksum")           \
-    X(READ_ONLY, 31, 503, "read_only", "writing stopped after a disk fault; restart recovers") \
-    X(DISK_FULL, 32, 507, "disk_full", "no space left on the disk")                            \
-    X(IO, 33, 500, "io_error", "an operation on a file failed")                                \
-    X(NO_MEMORY, 34, 503, "out_of_memory", "out of memory")                                    \
-    X(LOCKED, 35, 503, "locked", "the directory is in use by another process")                 \
-    X(VERSION, 36, 500, "format_version", "written by another format version")                 \
-    X(SHARD_MISSING, 37, 500, "shard_missing", "a shard of the database is not there")         \
-    X(SHARD_MISPLACED, 38, 500, "shard_misplaced", "a shard folder does not belong here")      \
-    X(CANCELLED, 39, 499, "cancelled", "the call was cancelled")                               \
-    X(NO_FILE, 40, 500, "no_such_file", "no such file")                                        \
-    X(CLOSED, 41, 503, "closed", "the store is closing")                                       \
-    X(NO_DESCRIPTORS, 42, 503, "no_descriptors", "no file descriptor is free")                 \
-    X(READ_ONLY_DISK, 43, 503, "read_only_disk", "the file system is mounted read-only")       \
-    X(NOT_FOUND, 50, 404, "not_found", "there is nothing at this path")                        \
-    X(METHOD, 51, 405, "method_not_allowed", "the method is not for this path")                \
-    X(UNKNOWN_PARAMETER, 52, 400, "unknown_parameter", "no such query parameter here")         \
-    X(INVALID_HEX, 53, 400, "invalid_hex", "odd or invalid hexadecimal")                       \
-    X(INVALID_ENCODING, 54, 400, "invalid_encoding", "a malformed percent escape")             \
-    X(INVALID_OPERATION, 55, 400, "invalid_operation", "not an operation")                     \
-    X(INVALID_BODY, 56, 400, "invalid_body", "the body cannot be read")                        \
-    X(BODY_TOO_LARGE, 57, 413, "body_too_large", "the body is too large")                      \
-    X(UNAUTHORIZED, 58, 401, "unauthorized", "a valid token is needed")                        \
-    X(FORBIDDEN, 59, 403, "forbidden", "the token does not allow this")                        \
-    X(OVERLOADED, 60, 503, "overloaded", "too many connections or streams")                    \
-    X(STARTING, 61, 503, "starting", "the server is starting")                                 \
-    X(DRAINING, 62, 503, "draining", "the server is stopping")                                 \
-    X(UNKNOWN_MODE, 63, 404, "unknown_reducer_mode", "no such reducer mode")                   \
-    X(INVALID_TREE, 64, 400, "invalid_tree", "the tree cannot be encoded")                     \
-    X(INVALID_TOKENS, 65, 400, "invalid_tokens", "tokens are integers from 0 to 2^32-1")       \
-    X(DATABASE_BUSY, 66, 409, "database_busy", "the database is being dropped or created")     \
-    X(DATABASE_DROPPED, 67, 410, "database_dropped", "the database was dropped meanwhile")     \
-    X(MALFORMED_PAYLOAD, 68, 409, "malformed_payload", "a stored payload is not what it must be") \
+#define CHT_DATABASE_NAME_RULE "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
+/* X(name, number, HTTP status, slug, default text). A text that names a limit is the one place where it is written for people; a
+ * message that says no more than that is cht_rc_text. */
+/* clang-format off: a new row changes no other */
+#define CHT_ERRORS(X)                                                                                        \
+    X(OK, 0, 200, "ok", "success")                                                                           \
+    X(PENDING, 1, 202, "pending", "the call completes later")                                                \
+    X(KEY_NOT_FOUND, 2, 404, "key_not_found", "no value under this key")                                     \
+    X(PAIR_NOT_FOUND, 3, 404, "pair_not_found", "no such pair")                                              \
+    X(DATABASE_NOT_FOUND, 4, 404, "database_not_found", "no such database")                                  \
+    X(DATABASE_EXISTS, 5, 409, "database_exists", "the database exists already")                             \
+    X(INVALID_KEY, 10, 400, "invalid_key", "keys are integers from 1 to 281474976710655")                    \
+    X(INVALID_VALUE, 11, 400, "invalid_value", "not a value")                                                \
+    X(EMPTY_VALUE, 12, 400, "empty_value", "values have 1 byte or more")                                     \
+    X(VALUE_TOO_LARGE, 13, 413, "value_too_large", "the value is too large")                                 \
+    X(INVALID_PAIR, 14, 400, "invalid_pair", "pair names have 1 to 4096 bytes")                              \
+    X(INVALID_DATABASE_NAME, 15, 400, "invalid_database_name", "database names are " CHT_DATABASE_NAME_RULE) \
+    X(INVALID_ARGUMENT, 16, 400, "invalid_parameter", "a parameter is out of range")                         \
+    X(BATCH_FAILED, 17, 409, "batch_failed", "an operation of an atomic batch failed")                       \
+    X(BATCH_TOO_LARGE, 18, 413, "batch_too_large", "the batch is too large")                                 \
+    X(KEYS_EXHAUSTED, 19, 507, "keys_exhausted", "all keys of a shard have been given out")                  \
+    X(CORRUPT, 30, 500, "corrupt_value", "stored bytes do not match their checksum")                         \
+    X(READ_ONLY, 31, 503, "read_only", "writing stopped after a disk fault; restart recovers")               \
+    X(DISK_FULL, 32, 507, "disk_full", "no space left on the disk")                                          \
+    X(IO, 33, 500, "io_error", "an operation on a file failed")                                              \
+    X(NO_MEMORY, 34, 503, "out_of_memory", "out of memory")                                                  \
+    X(LOCKED, 35, 503, "locked", "the directory is in use by another process")                               \
+    X(VERSION, 36, 500, "format_version", "written by another format version")                               \
+    X(SHARD_MISSING, 37, 500, "shard_missing", "a shard of the database is not there")                       \
+    X(SHARD_MISPLACED, 38, 500, "shard_misplaced", "a shard folder does not belong here")                    \
+    X(CANCELLED, 39, 499, "cancelled", "the call was cancelled")                                             \
+    X(NO_FILE, 40, 500, "no_such_file", "no such file")                                                      \
+    X(CLOSED, 41, 503, "closed", "the store is closing")                                                     \
+    X(NO_DESCRIPTORS, 42, 503, "no_descriptors", "no file descriptor is free")                               \
+    X(READ_ONLY_DISK, 43, 503, "read_only_disk", "the file system is mounted read-only")                     \
+    X(NOT_FOUND, 50, 404, "not_found", "there is nothing at this path")                                      \
+    X(METHOD, 51, 405, "method_not_allowed", "the method is not for this path")                              \
+    X(UNKNOWN_PARAMETER, 52, 400, "unknown_parameter", "no such query parameter here")                       \
+    X(INVALID_HEX, 53, 400, "invalid_hex", "odd or invalid hexadecimal")                                     \
+    X(INVALID_ENCODING, 54, 400, "invalid_encoding", "a malformed percent escape")                           \
+    X(INVALID_OPERATION, 55, 400, "invalid_operation", "not an operation")                                   \
+    X(INVALID_BODY, 56, 400, "invalid_body", "the body cannot be read")                                      \
+    X(BODY_TOO_LARGE, 57, 413, "body_too_large", "the body is too large")                                    \
+    X(UNAUTHORIZED, 58, 401, "unauthorized", "a valid token is needed")                                      \
+    X(FORBIDDEN, 59, 403, "forbidden", "the token does not allow this")                                      \
+    X(OVERLOADED, 60, 503, "overloaded", "too many connections or streams")                                  \
+    X(STARTING, 61, 503, "starting", "the server is starting")                                               \
+    X(DRAINING, 62, 503, "draining", "the server is stopping")                                               \
+    X(UNKNOWN_MODE, 63, 404, "unknown_reducer_mode", "no such reducer mode")                                 \
+    X(INVALID_TREE, 64, 400, "invalid_tree", "the tree cannot be encoded")                                   \
+    X(INVALID_TOKENS, 65, 400, "invalid_tokens", "tokens are integers from 0 to 4294967295")                 \
+    X(DATABASE_BUSY, 66, 409, "database_busy", "the database is being dropped or created")                   \
+    X(DATABASE_DROPPED, 67, 410, "database_dropped", "the database was dropped meanwhile")                   \
+    X(MALFORMED_PAYLOAD, 68, 409, "malformed_payload", "a stored payload is not what it must be")            \
     X(OUTCOME_UNKNOWN, 75, 503, "outcome_unknown", "whether a write was done is not known before a restart")
+/* clang-format on */
 
 enum cht_rc {
 #define CHT_ERR_ENUM(name, num, http, slug, text) CHT_##name = (num),

@@ -21,6 +21,9 @@
 
 #define CHT_KEY_MAX ((UINT64_C(1) << 48) - 1)
 #define CHT_NAME_MAX 4096u
+#define CHT_DATABASE_NAME_MAX 64u /* bytes, without the NUL; CHT_DATABASE_NAME_RULE says which */
+#define CHT_DATABASE_DEFAULT "default"
+#define CHT_SHARDS_MAX 256u                        /* of a database */
 #define CHT_VALUE_MAX (UINT32_C(1) << 30)          /* the largest max_value_size */
 #define CHT_VALUE_DEFAULT_MAX (UINT32_C(16) << 20) /* max_value_size unless set */
 

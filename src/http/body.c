@@ -35,7 +35,7 @@ static bool check_size(struct request *r, size_t n)
 {
     uint64_t max = r->w->srv->conf->max_value_size;
     if (n == 0)
-        reply_fail(r, CHT_EMPTY_VALUE, "values have 1 byte or more");
+        reply_err(r, CHT_EMPTY_VALUE, NULL);
     else if (n > max)
         reply_fail(r, CHT_VALUE_TOO_LARGE, "values have at most %llu bytes, this one has %zu",
                    (unsigned long long)max, n);

@@ -194,7 +194,7 @@ static void print_service(struct server *s, struct out *o)
 struct listing {
     const struct token *token;
     unsigned n;
-    char name[DATABASES_MAX][65];
+    char name[DATABASES_MAX][CHT_DATABASE_NAME_MAX + 1];
     struct cht_store_stats stats[DATABASES_MAX];
 };
 

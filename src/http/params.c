@@ -199,6 +199,6 @@ bool rest_key(struct request *r, uint64_t *key)
 {
     if (parse_decimal(r->rest, r->rest_len, CHT_KEY_MAX, key) && *key > 0)
         return true;
-    reply_fail(r, CHT_INVALID_KEY, "keys are integers from 1 to 281474976710655");
+    reply_err(r, CHT_INVALID_KEY, NULL);
     return false;
 }

@@ -197,7 +197,7 @@ void request_look_ahead(struct worker *w)
 static void open_database(struct request *r)
 {
     bool created;
-    char name[65] = "default";
+    char name[CHT_DATABASE_NAME_MAX + 1] = CHT_DATABASE_DEFAULT;
     if (r->param[P_DB].p != NULL)
         (void)snprintf(name, sizeof name, "%.*s", (int)r->param[P_DB].n, r->param[P_DB].p);
     r->rc = dbs_open(r->w->srv->dbs, name, r->create, 0, &r->db, &created, &r->err);
@@ -214,16 +214,16 @@ static void database_opened(struct request *r)
 void request_database(struct request *r, bool create, void (*then)(struct request *r))
 {
     const struct param_value *v = &r->param[P_DB];
-    char name[65] = "default";
+    char name[CHT_DATABASE_NAME_MAX + 1] = CHT_DATABASE_DEFAULT;
     if (v->p != NULL) {
         if (v->n == 0 || v->n >= sizeof name) {
-            reply_fail(r, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+            reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
             return;
         }
         memcpy(name, v->p, v->n);
         name[v->n] = 0;
         if (memchr(v->p, 0, v->n) != NULL || !cht_database_name_valid(name)) {
-            reply_fail(r, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+            reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
             return;
         }
     }

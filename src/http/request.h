@@ -189,11 +189,9 @@ struct request {
     bool create;                       /* likewise: one that is not there is made */
     struct cht_job job;
     struct cht_commit commit;
-    _Atomic int woken; /* of a commit: 0 running, 1 the connection is suspended, 2 done */
-    struct cht_op op;
+    _Atomic int woken;    /* of a commit: 0 running, 1 the connection is suspended, 2 done */
     struct cht_buf value; /* owned */
-    uint8_t name[CHT_NAME_MAX + 8];
-    enum cht_rc rc; /* of the work */
+    enum cht_rc rc;       /* of the work */
     struct cht_err err;
     _Alignas(max_align_t) uint8_t own_space[REQUEST_OWN_MAX]; /* request_own */
 };

@@ -70,11 +70,10 @@ static enum cht_rc encode_list(struct encoder *e, const struct lm_node *node, lo
     struct cht_buf *out = e->out;
     size_t n = e->max_depth >= 0 && depth >= e->max_depth ? 0 : node->n;
     if (node->n > LM_AVO_CHILDREN_MAX && n > 0)
-        return CHT_FAIL(e->err, CHT_INVALID_ARGUMENT, "invalid_tree: a list of %zu children; at most %u",
-                        node->n, LM_AVO_CHILDREN_MAX);
+        return CHT_FAIL(e->err, CHT_INVALID_TREE, "a list of %zu children; at most %u", node->n,
+                        LM_AVO_CHILDREN_MAX);
     if (depth >= (long)LM_AVO_DEPTH_MAX)
-        return CHT_FAIL(e->err, CHT_INVALID_ARGUMENT, "invalid_tree: lists within lists; at most %u levels",
-                        LM_AVO_DEPTH_MAX);
+        return CHT_FAIL(e->err, CHT_INVALID_TREE, "lists within lists; at most %u levels", LM_AVO_DEPTH_MAX);
     enum cht_rc rc = room(out, 2, e->err);
     if (rc != CHT_OK)
         return rc;
@@ -95,7 +94,7 @@ static enum cht_rc encode_list(struct encoder *e, const struct lm_node *node, lo
         }
         size_t len = out->len - at - 2;
         if (rc == CHT_OK && len > LM_AVO_CHILD_BYTES_MAX)
-            rc = CHT_FAIL(e->err, CHT_INVALID_ARGUMENT, "invalid_tree: a child of %zu bytes; at most %u", len,
+            rc = CHT_FAIL(e->err, CHT_INVALID_TREE, "a child of %zu bytes; at most %u", len,
                           LM_AVO_CHILD_BYTES_MAX);
         if (rc == CHT_OK) {
             payload_put16(out->data + at, (uint16_t)len);

@@ -34,8 +34,8 @@ struct lm_node {
 };
 
 /* Appends the encoding of the tree to out (owned by the caller). With max_depth >= 0 a list at that depth or deeper (the
- * root is depth 0) is written as an empty list; negative: no limit. CHT_INVALID_ARGUMENT with a message that starts with
- * "invalid_tree: " (more than 255 children, a child of more than 65 535 bytes, more than LM_AVO_DEPTH_MAX levels) or
+ * root is depth 0) is written as an empty list; negative: no limit. CHT_INVALID_TREE
+ * (more than 255 children, a child of more than 65 535 bytes, more than LM_AVO_DEPTH_MAX levels) or
  * CHT_NO_MEMORY; out is as long as before then. */
 enum cht_rc lm_avo_encode(const struct lm_node *root, long max_depth, struct cht_buf *out,
                           struct cht_err *err);

@@ -4,11 +4,12 @@
 #include "base/alloc.h"
 #include "cheetah/scan.h"
 #include "lm/lookup.h"
+#include "lm/names.h"
 #include "lm/predict.h"
 #include "lm/quant.h"
 
 #define BATCH 64u
-#define VECTOR_PREFIX 5u /* "ctxv:" */
+#define VECTOR_PREFIX LM_LENGTH(LM_CTXV)
 
 struct asking {
     struct cht_store *store;
@@ -25,9 +26,9 @@ static enum cht_rc rank(struct asking *a, struct lm_context *c, struct cht_err *
     unsigned order = (unsigned)c->n + 1;
     for (int attempt = 0; attempt < 2 && rc == CHT_OK && head.n == 0; attempt++, order--) {
         if (order >= 1 && order <= LM_ORDER_MAX)
-            rc = lm_lookup(a->store, "topk", order, c->hash, &a->buf, &head, err);
+            rc = lm_lookup(a->store, LM_TOPK, order, c->hash, &a->buf, &head, err);
     }
-    if (rc == CHT_INVALID_VALUE) /* one entry that is not ours does not end the stream */
+    if (rc == CHT_MALFORMED_PAYLOAD) /* one entry that is not ours does not end the stream */
         rc = CHT_OK;
     for (uint32_t i = 0; i < head.n && rc == CHT_OK; i++) {
         const uint8_t *r = head.records + (size_t)i * PAYLOAD_TOPK_RECORD;
@@ -102,7 +103,7 @@ enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,
     if (rc == CHT_OK)
         rc = cht_buf_reserve(&prefix, 256, err);
     if (rc == CHT_OK) {
-        memcpy(prefix.data, "ctxv:", VECTOR_PREFIX);
+        memcpy(prefix.data, LM_CTXV, VECTOR_PREFIX);
         prefix.len = VECTOR_PREFIX;
         rc = lm_avo_encode(q->tree, q->depth, &prefix, err);
     }
@@ -111,7 +112,7 @@ enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,
     if (rc == CHT_OK && prefix.len <= CHT_NAME_MAX) { /* no name is longer: nothing can start with it */
         struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .values = true, .limit = q->limit};
         cfg.prefix = (struct cht_str){prefix.data, prefix.len};
-        memcpy(after.data, "ctxv:", VECTOR_PREFIX);
+        memcpy(after.data, LM_CTXV, VECTOR_PREFIX);
         if (q->after.n > 0) {
             memcpy(after.data + VECTOR_PREFIX, q->after.p, q->after.n);
             cfg.after = (struct cht_str){after.data, VECTOR_PREFIX + q->after.n};

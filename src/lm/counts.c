@@ -102,8 +102,8 @@ enum cht_rc lm_malformed(struct cht_str name, size_t size, const char *what, str
         at += (size_t)snprintf(text + at, sizeof text - at, plain ? "%c" : "\\x%02x", name.p[i]);
     }
     text[at] = 0;
-    return CHT_FAIL(err, CHT_INVALID_VALUE, "malformed_payload: the %zu bytes under the pair %s are no %s",
-                    size, text, what);
+    return CHT_FAIL(err, CHT_MALFORMED_PAYLOAD, "the %zu bytes under the pair %s are no %s", size, text,
+                    what);
 }
 
 size_t lm_prefix(const char *kind, unsigned order, uint8_t *out)

@@ -25,8 +25,8 @@ static inline uint32_t lm_add_saturating(uint32_t a, uint64_t b)
     return b > UINT32_MAX - (uint64_t)a ? UINT32_MAX : a + (uint32_t)b;
 }
 
-/* Reads the payload of the pair `name` (for the message only). CHT_INVALID_VALUE with a message that starts with
- * "malformed_payload: " where it is none; CHT_NO_MEMORY. */
+/* Reads the payload of the pair `name` (for the message only). CHT_MALFORMED_PAYLOAD if it
+ * is none; CHT_NO_MEMORY. */
 enum cht_rc lm_counts_read(struct lm_counts *c, const uint8_t *p, size_t n, struct cht_str name,
                            struct cht_err *err);
 /* Adds `add` (ascending, each token once) to what is there. CHT_NO_MEMORY leaves it as it was. */
@@ -34,7 +34,7 @@ enum cht_rc lm_counts_add(struct lm_counts *c, const struct lm_follower *add, ui
                           struct cht_err *err);
 void lm_counts_free(struct lm_counts *c);
 
-/* Fails with CHT_INVALID_VALUE, "malformed_payload: ...", naming the pair: text as it is, other bytes in hex. */
+/* Fails with CHT_MALFORMED_PAYLOAD and a message that names the pair: text as it is, other bytes in hex. */
 enum cht_rc lm_malformed(struct cht_str name, size_t size, const char *what, struct cht_err *err);
 
 /* "cnt:3:" and the like, LM_PREFIX_MAX bytes at most; returns the length. kind: "cnt", "prob", "topk". */

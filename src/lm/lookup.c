@@ -1,6 +1,8 @@
 /* lookup: see lookup.h. */
 #include "lm/lookup.h"
 
+#include "lm/names.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +60,7 @@ enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, con
 bool lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix("prob", order, text)};
+    struct cht_str name = {text, lm_prefix(LM_PROB, order, text)};
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     uint64_t key;
@@ -88,9 +90,9 @@ enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *orde
     *order = asked < LM_ORDER_MAX ? asked : LM_ORDER_MAX;
     for (unsigned n = LM_ORDER_MAX; *order == 0 && n >= 1; n--) {
         uint64_t probs = 0, topk = 0;
-        enum cht_rc rc = cht_store_count(s, (struct cht_str){text, lm_prefix("prob", n, text)}, &probs, err);
+        enum cht_rc rc = cht_store_count(s, (struct cht_str){text, lm_prefix(LM_PROB, n, text)}, &probs, err);
         if (rc == CHT_OK)
-            rc = cht_store_count(s, (struct cht_str){text, lm_prefix("topk", n, text)}, &topk, err);
+            rc = cht_store_count(s, (struct cht_str){text, lm_prefix(LM_TOPK, n, text)}, &topk, err);
         if (rc != CHT_OK)
             return rc;
         if (probs > 0 || topk > 0)

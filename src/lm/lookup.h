@@ -6,7 +6,7 @@
 #include "reduce/payload.h"
 
 /* Reads `<kind>:<order>:` of the context; head->n is 0 where it is not there. The records lie in buf. kind: "prob", "topk".
- * CHT_INVALID_VALUE ("malformed_payload: ..."). */
+ * CHT_MALFORMED_PAYLOAD. */
 enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
                       struct cht_buf *buf, struct payload *head, struct cht_err *err);
 /* q of the token in a probabilities payload (ascending); -1: not there. */

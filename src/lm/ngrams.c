@@ -15,9 +15,11 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/literal.h"
 #include "lm/avo.h"
 #include "lm/grams.h"
 #include "lm/hash.h"
+#include "lm/names.h"
 #include "lm/rank.h"
 #include "lm/share.h"
 #include "os/io.h"
@@ -149,7 +151,7 @@ static enum cht_rc counts_op(struct maker *m, const uint8_t hash[LM_HASH_SIZE], 
 {
     unsigned order = m->batch->grams->order;
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix("cnt", order, text)};
+    struct cht_str name = {text, lm_prefix(LM_CNT, order, text)};
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     enum cht_rc rc = add_stored(m, name, err);
@@ -179,13 +181,12 @@ static enum cht_rc context_op(struct maker *m, const uint32_t *tokens, size_t n,
                               const uint8_t hash[LM_HASH_SIZE], struct cht_op *op, bool *made,
                               struct cht_err *err)
 {
-    uint8_t *p = arena(m, 4 + LM_HASH_SIZE + 3 + n * 4);
+    uint8_t *p = arena(m, LM_LENGTH(LM_CTX) + LM_HASH_SIZE + 3 + n * 4);
     *made = false;
     if (p == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a context");
-    struct cht_str name = {p, 4 + LM_HASH_SIZE};
-    memcpy(p, "ctx:", 4);
-    memcpy(p + 4, hash, LM_HASH_SIZE);
+    struct cht_str name = {p, LM_LENGTH(LM_CTX) + LM_HASH_SIZE};
+    memcpy(CHT_PUT(p, LM_CTX), hash, LM_HASH_SIZE);
     if (m->batch->any_contexts) {
         uint64_t key;
         uint32_t size;
@@ -210,12 +211,11 @@ static enum cht_rc context_op(struct maker *m, const uint32_t *tokens, size_t n,
 static enum cht_rc vector_op(struct maker *m, const uint32_t *tokens, size_t n, const struct cht_op *context,
                              struct cht_op *op, struct cht_err *err)
 {
-    uint8_t *p = arena(m, 5 + LM_AVO_CONTEXT_BYTES);
+    uint8_t *p = arena(m, LM_LENGTH(LM_CTXV) + LM_AVO_CONTEXT_BYTES);
     if (p == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a vector");
-    memcpy(p, "ctxv:", 5);
-    size_t len = 5 + lm_avo_context(tokens, n, p + 5);
-    m->chunks->used -= 5 + LM_AVO_CONTEXT_BYTES - len;
+    size_t len = LM_LENGTH(LM_CTXV) + lm_avo_context(tokens, n, (uint8_t *)CHT_PUT(p, LM_CTXV));
+    m->chunks->used -= LM_LENGTH(LM_CTXV) + LM_AVO_CONTEXT_BYTES - len;
     *op = (struct cht_op){
         .kind = CHT_OP_PAIR_LINK, .name = {p, len}, .value = context->name, .back = (uint32_t)(op - context)};
     return CHT_OK;
@@ -379,7 +379,7 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
 {
     uint8_t text[LM_PREFIX_MAX];
     uint64_t pairs;
-    struct cht_str prefix = {text, lm_prefix("cnt", g->order, text)};
+    struct cht_str prefix = {text, lm_prefix(LM_CNT, g->order, text)};
     enum cht_rc rc = cht_store_count(b->store, prefix, &pairs, b->err);
     b->grams = g;
     b->any_counts = pairs > 0;
@@ -418,7 +418,8 @@ static enum cht_rc run(struct lm_ngrams *g, struct batch *b)
     uint64_t pairs = 0;
     enum cht_rc rc = lm_grams_begin(&grams, &text, b->err);
     if (rc == CHT_OK)
-        rc = cht_store_count(b->store, (struct cht_str){(const uint8_t *)"ctx:", 4}, &pairs, b->err);
+        rc = cht_store_count(b->store, (struct cht_str){(const uint8_t *)LM_CTX, LM_LENGTH(LM_CTX)}, &pairs,
+                             b->err);
     b->any_contexts = pairs > 0;
     for (unsigned n = 1; n <= g->order && rc == CHT_OK; n++) {
         rc = lm_grams_next(&grams, b->err);

@@ -38,7 +38,7 @@ enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, 
 /* Tokens held by now. */
 uint64_t lm_ngrams_tokens(const struct lm_ngrams *g);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
- * disk. CHT_INVALID_VALUE with "malformed_payload: ..." where a counts pair that must be added to holds something else,
+ * disk. CHT_MALFORMED_PAYLOAD where a counts pair that must be added to holds something else,
  * CHT_VALUE_TOO_LARGE where the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
  * else a commit returns: then nothing was counted. */
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lm/lookup.h"
+#include "lm/names.h"
 #include "lm/quant.h"
 #include "lm/vocab.h"
 
@@ -24,7 +25,7 @@ static size_t prob_name(const struct lm_predict_query *q, unsigned n,
                         uint8_t out[LM_PREFIX_MAX + LM_HASH_SIZE])
 {
     uint8_t *kept = q->names != NULL ? q->names->prob[n] : out;
-    size_t len = lm_prefix("prob", n, kept);
+    size_t len = lm_prefix(LM_PROB, n, kept);
     if (q->names == NULL || (q->names->made >> n & 1) == 0)
         lm_context_name(n > 1 ? q->tokens + (q->n - (n - 1)) : NULL, n - 1, kept + len);
     if (q->names != NULL)
@@ -68,7 +69,7 @@ static enum cht_rc offer(struct asking *a, const struct payload *head, size_t re
 static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, bool *there, bool *done)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix("prob", p->order, text)};
+    struct cht_str name = {text, lm_prefix(LM_PROB, p->order, text)};
     struct payload probs;
     uint64_t key;
     uint32_t size;
@@ -89,13 +90,13 @@ static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, 
 static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p, bool there)
 {
     struct payload topk, probs;
-    enum cht_rc rc = lm_lookup(a->store, "topk", p->order, p->hash, &a->buf, &topk, a->err);
+    enum cht_rc rc = lm_lookup(a->store, LM_TOPK, p->order, p->hash, &a->buf, &topk, a->err);
     if (rc == CHT_OK)
         rc = offer(a, &topk, PAYLOAD_TOPK_RECORD, p->order);
     if (rc != CHT_OK || !there || topk.n >= a->k ||
         (topk.n > 0 && lm_lookup_all(a->store, p->order, p->hash, topk.n)))
         return rc;
-    rc = lm_lookup(a->store, "prob", p->order, p->hash, &a->buf, &probs, a->err);
+    rc = lm_lookup(a->store, LM_PROB, p->order, p->hash, &a->buf, &probs, a->err);
     if (rc != CHT_OK || probs.n == 0)
         return rc;
     a->best.n = 0;
@@ -159,7 +160,7 @@ static enum cht_rc blend(struct asking *a, void (*fn)(void *, const struct lm_pr
     for (unsigned n = a->top; n >= 1 && rc == CHT_OK; n--) {
         struct lm_prediction p = context_of(a->q, n);
         struct payload probs;
-        rc = lm_lookup(a->store, "prob", n, p.hash, &a->buf, &probs, a->err);
+        rc = lm_lookup(a->store, LM_PROB, n, p.hash, &a->buf, &probs, a->err);
         if (rc != CHT_OK || probs.n == 0)
             continue;
         if (answer.order == 0)

@@ -2,7 +2,7 @@
  *
  * All read the latest state, entry by entry: beside a smoothing run an answer may combine old and new entries. An entry
  * (`prob:<n>:`, `topk:<n>:` of a context) "is there" if it has a value with at least one token. One that is no such payload:
- * CHT_INVALID_VALUE with "malformed_payload: ...".
+ * CHT_MALFORMED_PAYLOAD.
  *
  * Threads: any; the calls block on reads. Callbacks run on the caller's thread, and what they get is borrowed during the call.
  */
@@ -99,7 +99,7 @@ struct lm_context {
 
 /* Context relativism: every `ctxv:` vector that starts with the tree's encoding, in byte order. fn returns false to stop
  * (CHT_OK). *more (may be NULL): the limit or fn ended it and there may be more behind the last vector. Errors of
- * lm_avo_encode ("invalid_tree: ..."), CHT_CORRUPT, CHT_NO_MEMORY. */
+ * lm_avo_encode (CHT_INVALID_TREE), CHT_CORRUPT, CHT_NO_MEMORY. */
 enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,
                         bool (*fn)(void *ctx, const struct lm_context *c), void *ctx, bool *more,
                         struct cht_err *err);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "lm/lookup.h"
+#include "lm/names.h"
 #include "lm/predict.h"
 #include "lm/quant.h"
 
@@ -30,7 +31,7 @@ static enum cht_rc at_order(struct scoring *sc, size_t i, unsigned n, int *q)
         return CHT_OK;
     }
     enum cht_rc rc =
-        lm_lookup(sc->store, "prob", n, hash, n == 1 ? &sc->root_buf : &sc->buf, &probs, sc->err);
+        lm_lookup(sc->store, LM_PROB, n, hash, n == 1 ? &sc->root_buf : &sc->buf, &probs, sc->err);
     if (rc != CHT_OK)
         return rc;
     if (n == 1) {
@@ -78,7 +79,8 @@ enum cht_rc lm_score(struct cht_store *s, const uint32_t *tokens, size_t n, unsi
     *out = (struct lm_score){0};
     enum cht_rc rc = lm_highest_order(s, max_order, &sc.top, err);
     if (rc == CHT_OK)
-        rc = cht_store_count(s, (struct cht_str){(const uint8_t *)"cont:", 5}, &vocabulary, err);
+        rc = cht_store_count(s, (struct cht_str){(const uint8_t *)LM_CONT, LM_LENGTH(LM_CONT)}, &vocabulary,
+                             err);
     if (rc == CHT_OK)
         rc = run(&sc, n, vocabulary > 0 ? 1.0 / (double)vocabulary : LM_LOWER_NONE, fn, ctx, out);
     cht_buf_free(&sc.buf);

@@ -1,4 +1,5 @@
 /* smooth: the run; see smooth.h for its phases. */
+#include "lm/names.h"
 #include "lm/smooth_int.h"
 
 #include <stdio.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "os/io.h"
 #include "reduce/payload.h"
 
@@ -38,10 +40,9 @@ static int by_token(const void *x, const void *y)
 
 static enum cht_rc put_cont(struct lm_writer *w, const struct lm_follower *f, struct cht_err *err)
 {
-    uint8_t text[9];
+    uint8_t text[LM_LENGTH(LM_CONT) + 4];
     enum cht_rc rc;
-    memcpy(text, "cont:", 5);
-    payload_put32(text + 5, f->token);
+    payload_put32((uint8_t *)CHT_PUT(text, LM_CONT), f->token);
     uint8_t *v = lm_writer_put(w, (struct cht_str){text, sizeof text}, PAYLOAD_CONT_SIZE, &rc, err);
     if (v == NULL)
         return rc;
@@ -88,7 +89,7 @@ static enum cht_rc continuations(struct smooth *s, struct lm_writer *w, struct l
 static enum cht_rc load_root(struct smooth *s, struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix("prob", s->order - 1, text)};
+    struct cht_str name = {text, lm_prefix(LM_PROB, s->order - 1, text)};
     struct cht_buf value = {0};
     struct payload head;
     uint64_t key;

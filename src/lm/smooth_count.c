@@ -3,6 +3,7 @@
  * Sums, so the payloads may come in any order: one sweep an order (sweep.h), each of whose threads adds to a lane of its own. A
  * thread of this run's waits for the sweep while the caller's reports progress.
  */
+#include "lm/names.h"
 #include "lm/smooth_int.h"
 
 #include <string.h>
@@ -188,7 +189,7 @@ static enum cht_rc count_order(struct smooth *s, struct lm_progress *p, struct c
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counting");
     memset(c, 0, sizeof *c);
     c->run = s;
-    c->prefix = (struct cht_str){prefix, lm_prefix("cnt", s->order, prefix)};
+    c->prefix = (struct cht_str){prefix, lm_prefix(LM_CNT, s->order, prefix)};
     enum cht_rc rc = run_sweep(c, p, err);
     p->done += atomic_load_explicit(&c->visited, memory_order_relaxed);
     for (unsigned i = 0; i < LANES; i++) {
@@ -214,7 +215,7 @@ enum cht_rc smooth_count(struct smooth *s, struct lm_progress progress, struct c
     for (unsigned n = 1; n <= LM_ORDER_MAX && rc == CHT_OK; n++) {
         if (n != 2 && (n < s->cfg->lo || n > s->cfg->hi))
             continue;
-        struct cht_str name = {prefix, lm_prefix("cnt", n, prefix)};
+        struct cht_str name = {prefix, lm_prefix(LM_CNT, n, prefix)};
         rc = cht_store_count(s->store, name, &pairs[n], err);
         progress.total += pairs[n];
     }

@@ -1,9 +1,11 @@
 /* smooth_order: the probabilities of one context. */
+#include "lm/names.h"
 #include "lm/smooth_int.h"
 
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "base/prefetch.h"
 #include "reduce/payload.h"
 
@@ -60,7 +62,7 @@ static enum cht_rc stored_parent(struct smooth_worker *w, const uint8_t hash[LM_
                                  struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix("prob", w->run->order - 1, text)};
+    struct cht_str name = {text, lm_prefix(LM_PROB, w->run->order - 1, text)};
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     uint64_t key;
@@ -81,14 +83,13 @@ static enum cht_rc stored_parent(struct smooth_worker *w, const uint8_t hash[LM_
 static enum cht_rc parent_name(struct smooth_worker *w, struct cht_str suffix, uint8_t parent[LM_HASH_SIZE],
                                bool *has_parent, struct cht_err *err)
 {
-    uint8_t text[4 + CHT_NAME_MAX];
+    uint8_t text[LM_LENGTH(LM_CTX) + CHT_NAME_MAX];
     uint64_t key;
     uint32_t size, tokens[255];
     struct payload head;
     *has_parent = false;
-    memcpy(text, "ctx:", 4);
-    memcpy(text + 4, suffix.p, suffix.n);
-    struct cht_str name = {text, 4 + suffix.n};
+    memcpy(CHT_PUT(text, LM_CTX), suffix.p, suffix.n);
+    struct cht_str name = {text, LM_LENGTH(LM_CTX) + suffix.n};
     enum cht_rc rc = cht_store_pair_value(w->run->store, name, &key, &w->context, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
         return CHT_OK;
@@ -257,9 +258,9 @@ enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_
     if (rc != CHT_OK)
         return rc;
     double alpha = probabilities(w, &lower, counts, (double)total);
-    rc = put_probs(w, entry_name("prob", s->order, suffix, text), counts->n, lm_quantize_alpha(alpha), err);
+    rc = put_probs(w, entry_name(LM_PROB, s->order, suffix, text), counts->n, lm_quantize_alpha(alpha), err);
     if (rc == CHT_OK)
-        rc = put_topk(w, entry_name("topk", s->order, suffix, text), counts->n, err);
+        rc = put_topk(w, entry_name(LM_TOPK, s->order, suffix, text), counts->n, err);
     if (rc == CHT_OK && s->here != NULL && suffix.n == LM_HASH_SIZE)
         lm_parents_add(s->here, suffix.p, w->tokens, w->q, counts->n);
     w->written++;

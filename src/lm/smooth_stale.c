@@ -1,5 +1,6 @@
 /* smooth_stale: removes what an earlier run left for contexts that have no counts any more. The number of pairs under a
  * prefix is known without a scan: where it is not above what this run wrote, nothing can be stale. */
+#include "lm/names.h"
 #include "lm/smooth_int.h"
 
 #include <string.h>
@@ -94,7 +95,7 @@ static enum cht_rc stale_kind(struct smooth *s, const char *kind, unsigned order
 {
     uint8_t text[LM_PREFIX_MAX], counts_text[LM_PREFIX_MAX];
     struct cht_str prefix = {text, lm_prefix(kind, order, text)};
-    struct cht_str counts_prefix = {counts_text, lm_prefix("cnt", order, counts_text)};
+    struct cht_str counts_prefix = {counts_text, lm_prefix(LM_CNT, order, counts_text)};
     uint64_t pairs;
     enum cht_rc rc = cht_store_count(s->store, prefix, &pairs, err);
     if (rc != CHT_OK || pairs <= written)
@@ -116,13 +117,13 @@ static enum cht_rc stale_kind(struct smooth *s, const char *kind, unsigned order
 
 enum cht_rc smooth_stale_order(struct smooth *s, unsigned order, uint64_t written, struct cht_err *err)
 {
-    enum cht_rc rc = stale_kind(s, "prob", order, written, err);
-    return rc == CHT_OK ? stale_kind(s, "topk", order, written, err) : rc;
+    enum cht_rc rc = stale_kind(s, LM_PROB, order, written, err);
+    return rc == CHT_OK ? stale_kind(s, LM_TOPK, order, written, err) : rc;
 }
 
 enum cht_rc smooth_stale_cont(struct smooth *s, struct cht_err *err)
 {
-    struct cht_str prefix = {(const uint8_t *)"cont:", 5};
+    struct cht_str prefix = {(const uint8_t *)LM_CONT, LM_LENGTH(LM_CONT)};
     uint64_t pairs;
     enum cht_rc rc = cht_store_count(s->store, prefix, &pairs, err);
     if (rc != CHT_OK || pairs <= s->continuing)

@@ -1,6 +1,8 @@
 /* walk: see walk.h. */
 #include "lm/walk.h"
 
+#include "lm/names.h"
+
 #include <string.h>
 
 #include "base/alloc.h"
@@ -49,7 +51,7 @@ static enum cht_rc visit_batch(struct walker *me, size_t n, struct cht_err *err)
     const struct lm_walk_config *cfg = me->walk->cfg;
     enum cht_rc rc = CHT_OK;
     uint8_t prefix[LM_PREFIX_MAX];
-    size_t skip = lm_prefix("cnt", cfg->order, prefix), ahead = cfg->ahead != NULL ? 0 : n;
+    size_t skip = lm_prefix(LM_CNT, cfg->order, prefix), ahead = cfg->ahead != NULL ? 0 : n;
     for (size_t i = 0; i < n && rc == CHT_OK; i++) {
         uint64_t total;
         for (; ahead < n && ahead <= i + LM_WALK_AHEAD && rc == CHT_OK; ahead++)
@@ -69,7 +71,7 @@ static enum cht_rc walk_part(struct walker *me, unsigned part, struct cht_err *e
     struct walk *w = me->walk;
     uint8_t prefix[LM_PREFIX_MAX + 1];
     struct cht_scan_config sc = {.kind = CHT_SCAN_PAIRS, .values = true};
-    sc.prefix = (struct cht_str){prefix, lm_prefix("cnt", w->cfg->order, prefix)};
+    sc.prefix = (struct cht_str){prefix, lm_prefix(LM_CNT, w->cfg->order, prefix)};
     if (w->parts > 1)
         prefix[sc.prefix.n++] = (uint8_t)part;
     struct cht_scan *scan;
@@ -189,7 +191,7 @@ enum cht_rc lm_walk(const struct lm_walk_config *cfg, struct cht_err *err)
     uint8_t prefix[LM_PREFIX_MAX];
     uint64_t pairs = 0;
     enum cht_rc rc = cht_store_count(
-        cfg->store, (struct cht_str){prefix, lm_prefix("cnt", cfg->order, prefix)}, &pairs, err);
+        cfg->store, (struct cht_str){prefix, lm_prefix(LM_CNT, cfg->order, prefix)}, &pairs, err);
     if (rc != CHT_OK || pairs == 0)
         return rc;
     if (pairs >= WHOLE_BELOW)

@@ -44,8 +44,8 @@ struct lm_walk_config {
     struct lm_progress progress; /* fn is called from the thread of lm_walk */
 };
 
-/* Blocks until all is visited. The first error of a visit, CHT_CANCELLED, CHT_INVALID_VALUE ("malformed_payload: ..."
- * where a pair under the prefix holds no counts), CHT_CORRUPT, CHT_NO_MEMORY end it early. A pair without a value is
+/* Blocks until all is visited. The first error of a visit, CHT_CANCELLED, CHT_MALFORMED_PAYLOAD (a pair under the prefix holds no
+ * counts), CHT_CORRUPT, CHT_NO_MEMORY end it early. A pair without a value is
  * passed over, and so is one whose counts are all 0. */
 enum cht_rc lm_walk(const struct lm_walk_config *cfg, struct cht_err *err);
 

@@ -126,7 +126,7 @@ enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shar
 {
     *created = false;
     if (!cht_database_name_valid(name))
-        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "%s", cht_rc_text(CHT_INVALID_DATABASE_NAME));
     cht_mutex_lock(&t->open_mu);
     enum cht_rc rc = CHT_OK;
     *out = dbs_get(t, name);
@@ -146,7 +146,7 @@ enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shar
 enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err)
 {
     if (!cht_database_name_valid(name))
-        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "%s", cht_rc_text(CHT_INVALID_DATABASE_NAME));
     cht_mutex_lock(&t->open_mu);
     enum cht_rc rc = CHT_OK;
     cht_rwlock_write(&t->lock);
@@ -165,7 +165,7 @@ enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct c
     }
     if (rc == CHT_OK)
         rc = cht_env_drop(t->env, name, err);
-    if (rc == CHT_OK && strcmp(name, "default") == 0) {
+    if (rc == CHT_OK && strcmp(name, CHT_DATABASE_DEFAULT) == 0) {
         struct database *fresh = NULL;
         rc = cht_env_create(t->env, name, 0, err);
         if (rc == CHT_OK)

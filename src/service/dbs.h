@@ -12,7 +12,7 @@
 struct dbs;
 
 struct database {
-    char name[65];
+    char name[CHT_DATABASE_NAME_MAX + 1];
     struct cht_store *store; /* set before it is listed, then read-only */
     _Atomic uint64_t users;  /* requests that hold it */
     _Atomic bool dropping;   /* whoever holds it ends what he does and lets go */

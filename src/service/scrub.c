@@ -22,7 +22,7 @@ struct scrub {
 
 /* A snapshot of the names: holding all databases for a pass would keep them from being dropped. */
 struct names {
-    char (*name)[65];
+    char (*name)[CHT_DATABASE_NAME_MAX + 1];
     size_t n, cap;
 };
 

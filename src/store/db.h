@@ -16,7 +16,6 @@
 #include "store/local.h"
 
 #define CHT_MANIFEST_SIZE 512u
-#define CHT_SHARDS_MAX 256u
 
 struct cht_manifest {
     uint8_t uuid[16];

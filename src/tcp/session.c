@@ -354,7 +354,7 @@ void session_init(struct session *s, struct session_host *host, struct session_c
     memset(s, 0, sizeof *s);
     s->host = host;
     s->counts = counts;
-    memcpy(s->database, "default", sizeof "default");
+    memcpy(s->database, CHT_DATABASE_DEFAULT, sizeof CHT_DATABASE_DEFAULT);
 }
 
 static void free_ops(struct session *s)

@@ -40,7 +40,7 @@ struct session_host {
 struct session {
     struct session_host *host;     /* borrowed */
     struct session_counts *counts; /* borrowed */
-    char database[65];
+    char database[CHT_DATABASE_NAME_MAX + 1];
     struct database *db; /* held while something is under way */
     bool closing;
     struct out out; /* answers; the owner takes them */

@@ -173,7 +173,7 @@ static int run(struct job *j)
 
 int cht_tool_backup(int argc, char **argv)
 {
-    struct job j = {.database = "default"};
+    struct job j = {.database = CHT_DATABASE_DEFAULT};
     bool asked = false;
     int rest;
     const struct cht_opt opts[] = {
@@ -189,7 +189,7 @@ int cht_tool_backup(int argc, char **argv)
     if (rest != 1)
         return cht_tool_usage("backup", "takes one directory; see cheetah-db backup --help");
     if (!cht_database_name_valid(j.database))
-        return cht_tool_usage("backup", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return cht_tool_usage("backup", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     j.dir = argv[0];
     return run(&j);
 }

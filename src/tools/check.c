@@ -101,7 +101,7 @@ int cht_tool_check(int argc, char **argv)
     if (wants_help)
         return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
     if (database != NULL && !cht_database_name_valid(database))
-        return cht_tool_usage("check", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return cht_tool_usage("check", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     struct cht_dirs dirs = {NULL, 0};
     bool ok = true;
     for (int i = 0; i < rest && ok; i++)

@@ -54,7 +54,7 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
     if ((create || drop) && j->name == NULL)
         (void)cht_tool_usage(j->command, "the name of a database is missing"); /* as above */
     else if (j->name != NULL && !cht_database_name_valid(j->name))
-        (void)cht_tool_usage(j->command, "a database name is [A-Za-z0-9][A-Za-z0-9_-]{0,63}"); /* as above */
+        (void)cht_tool_usage(j->command, "a database name is " CHT_DATABASE_NAME_RULE); /* as above */
     else if (drop && !j->yes)
         (void)cht_tool_usage(j->command,
                              "deletes the database and all of its data: add --yes if that is wanted");

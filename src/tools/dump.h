@@ -77,7 +77,7 @@ static inline uint64_t cht_dump_position(const struct cht_dump_reader *r) { retu
 void cht_dump_parse(struct cht_dump_line *l, const char *p, size_t n);
 
 struct cht_dump_info {
-    char database[65];
+    char database[CHT_DATABASE_NAME_MAX + 1];
     uint64_t pairs, values;
     uint64_t last_key;               /* the highest with a value */
     uint64_t highest_key;            /* of values and pairs */

@@ -67,7 +67,7 @@ static enum cht_rc pair(struct verify *v, const struct cht_dump_line *l, struct 
     if (info->values > 0)
         return bad(v, "a pair behind the values", err);
     if (v->bytes.len > CHT_NAME_MAX)
-        return bad(v, "a name of more than 4096 bytes", err);
+        return bad(v, cht_rc_text(CHT_INVALID_PAIR), err);
     if (info->pairs > 0 && compare(info->last_name, info->last_name_n, v->bytes.data, v->bytes.len) >= 0)
         return bad(v, "the names are not in order", err);
     memcpy(info->last_name, v->bytes.data, v->bytes.len);
@@ -102,7 +102,7 @@ static enum cht_rc entry(struct verify *v, const struct cht_dump_line *l, uint64
     if (l->kind != CHT_DUMP_PAIR && l->kind != CHT_DUMP_VALUE)
         return bad(v, "neither a pair nor a value", err);
     if (l->key == 0 || l->key > CHT_KEY_MAX)
-        return bad(v, "keys are integers from 1 to 281474976710655", err);
+        return bad(v, cht_rc_text(CHT_INVALID_KEY), err);
     if (l->kind == CHT_DUMP_PAIR)
         rc = pair(v, l, err);
     else

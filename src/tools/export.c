@@ -434,7 +434,7 @@ int cht_tool_export(int argc, char **argv)
     int rest, code = CHT_EXIT_USAGE;
     if (j == NULL)
         return cht_tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
-    j->database = "default";
+    j->database = CHT_DATABASE_DEFAULT;
     bool wants_help = false;
     const struct cht_opt opts[] = {
         {"database", 0, CHT_OPT_STRING, &j->database, 0},
@@ -452,7 +452,7 @@ int cht_tool_export(int argc, char **argv)
     else if (rest != 1)
         (void)cht_tool_usage("export", "takes the name of one file; see cheetah-db export --help");
     else if (!cht_database_name_valid(j->database))
-        (void)cht_tool_usage("export", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        (void)cht_tool_usage("export", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     else if (j->resume && (j->force || strcmp(argv[0], "-") == 0))
         (void)cht_tool_usage("export", "--resume goes on with a file; not with --force or -");
     else {

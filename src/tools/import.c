@@ -278,7 +278,7 @@ static int check_arguments(const struct cht_import *in, int rest)
         return cht_tool_usage("import",
                               "takes a file, or --from-line HOST:PORT; see cheetah-db import --help");
     if (!name_ok(in->database) || !name_ok(in->from_database))
-        return cht_tool_usage("import", "a database name is [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return cht_tool_usage("import", "a database name is " CHT_DATABASE_NAME_RULE);
     if (in->from_line == NULL &&
         (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64))
         return cht_tool_usage("import",

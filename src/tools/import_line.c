@@ -412,7 +412,8 @@ enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err)
                    j->there != NULL ? "/" : "", j->there != NULL ? j->there : "",
                    in->decode_base64 ? ", decoded" : ""); /* fits */
     const struct cht_target_config cfg = {.connect = in->connect,
-                                          .database = in->database != NULL ? in->database : "default",
+                                          .database =
+                                              in->database != NULL ? in->database : CHT_DATABASE_DEFAULT,
                                           .source = source,
                                           .merge = in->merge,
                                           .shards = in->shards};

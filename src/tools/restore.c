@@ -34,7 +34,7 @@ struct job {
     bool verify, keep, json;
     struct cht_dirs dirs;
     struct cht_env_config cfg;
-    char name[65]; /* of the database */
+    char name[CHT_DATABASE_NAME_MAX + 1]; /* of the database */
     uint64_t position, bytes, findings;
 };
 
@@ -195,7 +195,7 @@ int cht_tool_restore(int argc, char **argv)
     if (rest != 1)
         return cht_tool_usage("restore", "takes one file; see cheetah-db restore --help");
     if (j.database != NULL && !cht_database_name_valid(j.database))
-        return cht_tool_usage("restore", "--database wants a name of [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return cht_tool_usage("restore", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     j.path = argv[0];
     int code = CHT_EXIT_USAGE;
     if (cht_tool_dirs(j.data, &j.dirs)) {

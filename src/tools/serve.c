@@ -110,7 +110,8 @@ static void open_one(void *ctx, const char *name)
     struct cht_err err = {0};
     bool created;
     uint64_t start = cht_now_ns();
-    enum cht_rc rc = dbs_open(o->v->dbs, name, strcmp(name, "default") == 0, 0, &d, &created, &err);
+    enum cht_rc rc =
+        dbs_open(o->v->dbs, name, strcmp(name, CHT_DATABASE_DEFAULT) == 0, 0, &d, &created, &err);
     if (rc == CHT_OK) {
         log_say(o->v->log, LOG_INFO, "database_open", "%s in %llu ms%s", name,
                 (unsigned long long)((cht_now_ns() - start) / 1000000), created ? ", created" : "");
@@ -118,12 +119,12 @@ static void open_one(void *ctx, const char *name)
         return;
     }
     log_say(o->v->log, LOG_ERROR, "database_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
-    o->failed = o->failed || strcmp(name, "default") == 0;
+    o->failed = o->failed || strcmp(name, CHT_DATABASE_DEFAULT) == 0;
 }
 
 static void open_other(void *ctx, const char *name)
 {
-    if (strcmp(name, "default") != 0) /* that one is open already */
+    if (strcmp(name, CHT_DATABASE_DEFAULT) != 0) /* that one is open already */
         open_one(ctx, name);
 }
 
@@ -136,7 +137,7 @@ static enum cht_rc open_databases(struct service *v, struct cht_err *err)
         rc = dbs_new(v->env, &v->dbs, err);
     if (rc != CHT_OK)
         return rc;
-    open_one(&o, "default"); /* first: it is looked up most */
+    open_one(&o, CHT_DATABASE_DEFAULT); /* first: it is looked up most */
     if (o.failed)
         return CHT_FAIL(err, CHT_CORRUPT, "the default database cannot be opened; see the log");
     return dbs_list(v->dbs, open_other, &o, err);

@@ -95,7 +95,7 @@ enum cht_rc shell_connect(struct shell *s, struct cht_err *err)
 
 int cht_tool_shell(int argc, char **argv)
 {
-    struct shell s = {.database = "default"};
+    struct shell s = {.database = CHT_DATABASE_DEFAULT};
     const char *data = NULL, *token_file = NULL;
     int rest, code = CHT_EXIT_OK;
     struct cht_err err = {0};

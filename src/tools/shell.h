@@ -9,7 +9,7 @@ struct shell {
     struct cht_dirs dirs;
     struct link *link;
     char place[64]; /* in the prompt: "cheetah_data" */
-    char database[65];
+    char database[CHT_DATABASE_NAME_MAX + 1];
 };
 
 /* Opens s->link. */

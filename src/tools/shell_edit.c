@@ -168,7 +168,7 @@ static enum cht_rc reconnect(struct shell *s, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     int n = snprintf(line, sizeof line, "DATABASE %s", s->database);
-    if (strcmp(s->database, "default") != 0)
+    if (strcmp(s->database, CHT_DATABASE_DEFAULT) != 0)
         rc = link_ask(s->link, line, (size_t)n, &answer, err);
     (void)fputs("the connection was lost and is there again; what became of the line is not known: ask, or "
                 "repeat it\n",

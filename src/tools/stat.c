@@ -303,7 +303,7 @@ int cht_tool_stat(int argc, char **argv)
         return cht_tool_usage("stat", "takes one name");
     j.name = rest == 1 ? argv[0] : NULL;
     if (j.name != NULL && !cht_database_name_valid(j.name))
-        return cht_tool_usage("stat", "a database name is [A-Za-z0-9][A-Za-z0-9_-]{0,63}");
+        return cht_tool_usage("stat", "a database name is " CHT_DATABASE_NAME_RULE);
     if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL))
         return cht_tool_usage("stat", "--token-file and --tls-ca go with --connect");
     if (j.connect.connect != NULL && j.data != NULL)

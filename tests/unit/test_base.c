@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -206,6 +207,22 @@ static void test_err(void **state)
     assert_int_equal(CHT_FAIL(NULL, CHT_IO, "nobody listens"), CHT_IO);
 }
 
+/* What the texts say of limits is what the limits are. */
+static void test_limits_in_texts(void **state)
+{
+    (void)state;
+    char text[160];
+    (void)snprintf(text, sizeof text, "keys are integers from 1 to %llu", (unsigned long long)CHT_KEY_MAX);
+    assert_string_equal(cht_rc_text(CHT_INVALID_KEY), text);
+    (void)snprintf(text, sizeof text, "pair names have 1 to %u bytes", CHT_NAME_MAX);
+    assert_string_equal(cht_rc_text(CHT_INVALID_PAIR), text);
+    (void)snprintf(text, sizeof text, "database names are [A-Za-z0-9][A-Za-z0-9_-]{0,%u}",
+                   CHT_DATABASE_NAME_MAX - 1);
+    assert_string_equal(cht_rc_text(CHT_INVALID_DATABASE_NAME), text);
+    (void)snprintf(text, sizeof text, "tokens are integers from 0 to %u", UINT32_MAX);
+    assert_string_equal(cht_rc_text(CHT_INVALID_TOKENS), text);
+}
+
 static void test_codes_are_unique(void **state)
 {
     (void)state;
@@ -289,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_alloc_failures),
         cmocka_unit_test(test_alloc_sizes),
         cmocka_unit_test(test_err),
+        cmocka_unit_test(test_limits_in_texts),
         cmocka_unit_test(test_codes_are_unique),
         cmocka_unit_test(test_buf),
         cmocka_unit_test(test_bytes),

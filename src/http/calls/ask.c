@@ -64,7 +64,7 @@ static bool take_tokens(struct request *r, const json_t *o, struct tokens *out)
         return false;
     }
     if (!lm_tokens(list, (uint32_t *)(void *)r->value.data)) {
-        reply_fail(r, CHT_INVALID_TOKENS, "tokens are integers from 0 to 4294967295");
+        reply_err(r, CHT_INVALID_TOKENS, NULL);
         return false;
     }
     *out = (struct tokens){.p = (const uint32_t *)(const void *)r->value.data, .n = n};
@@ -166,7 +166,7 @@ static void predict(struct request *r)
     a->shown = 0;
     enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
     if (rc != CHT_OK) {
-        lm_fail(r, rc, &r->err);
+        reply_err(r, rc, &r->err);
     } else if (q.mode == LM_PREDICT_LEVELS) {
         out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);
         stream_out(r);
@@ -273,7 +273,7 @@ static void score_work(struct request *r)
 static void answer(struct request *r)
 {
     if (r->rc != CHT_OK)
-        lm_fail(r, r->rc, &r->err);
+        reply_err(r, r->rc, &r->err);
     else
         reply_json(r, 200);
 }
@@ -421,7 +421,7 @@ static void contexts_work(struct request *r)
 static void contexts_answer(struct request *r)
 {
     if (r->rc != CHT_OK)
-        lm_fail(r, r->rc, &r->err);
+        reply_err(r, r->rc, &r->err);
     else
         stream_out(r);
 }

@@ -119,9 +119,9 @@ static bool take_bytes(struct batch *b, const json_t *o, const char *member, str
                       pair ? "\"pair\" is standard base64 with padding"
                            : "\"value\" is standard base64 with padding");
     if (pair && (len == 0 || len > CHT_NAME_MAX))
-        return refuse(e, CHT_INVALID_PAIR, "pair names have 1 to 4096 bytes");
+        return refuse(e, CHT_INVALID_PAIR, cht_rc_text(CHT_INVALID_PAIR));
     if (!pair && len == 0)
-        return refuse(e, CHT_EMPTY_VALUE, "values have 1 byte or more");
+        return refuse(e, CHT_EMPTY_VALUE, cht_rc_text(CHT_EMPTY_VALUE));
     *out = (struct cht_str){.p = p, .n = len};
     return true;
 }
@@ -132,7 +132,7 @@ static bool take_key(const json_t *o, uint64_t *key, struct entry *e)
     if (v == NULL)
         return refuse(e, CHT_INVALID_OPERATION, "\"key\" is missing");
     if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > (json_int_t)CHT_KEY_MAX)
-        return refuse(e, CHT_INVALID_KEY, "keys are integers from 1 to 281474976710655");
+        return refuse(e, CHT_INVALID_KEY, cht_rc_text(CHT_INVALID_KEY));
     *key = (uint64_t)json_integer_value(v);
     return true;
 }

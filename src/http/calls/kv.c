@@ -222,8 +222,7 @@ static bool parse_keys(struct request *r, struct keys *k)
             return false;
         }
         if (!parse_decimal(p, len, CHT_KEY_MAX, &k->key[k->n]) || k->key[k->n] == 0) {
-            reply_fail(r, CHT_INVALID_KEY,
-                       "'keys' are integers from 1 to 281474976710655, separated by commas");
+            reply_fail(r, CHT_INVALID_KEY, "'keys': %s, separated by commas", cht_rc_text(CHT_INVALID_KEY));
             return false;
         }
         k->n++;

@@ -11,13 +11,13 @@
 
 #include "base/alloc.h"
 #include "base/literal.h"
+#include "lm/counts.h"
+#include "lm/names.h"
 #include "lm/ngrams.h"
 #include "lm/smooth.h"
 #include "reduce/text.h"
 
 #include <stdio.h>
-
-#define ORDER_MAX 8u
 
 /* ---- counting ------------------------------------------------------------------------------------------------------ */
 
@@ -41,18 +41,6 @@ static void lm_call_free(struct request *r)
     cht_free(c->tokens);
     cht_free(c);
     r->own = NULL;
-}
-
-/* What src/lm says in its messages, as codes of their own. */
-void lm_fail(struct request *r, enum cht_rc rc, struct cht_err *err)
-{
-    static const char tree[] = "invalid_tree: ", payload[] = "malformed_payload: ";
-    if (strncmp(err->msg, tree, sizeof tree - 1) == 0)
-        reply_fail(r, CHT_INVALID_TREE, "%s", err->msg + sizeof tree - 1);
-    else if (strncmp(err->msg, payload, sizeof payload - 1) == 0)
-        reply_fail(r, CHT_MALFORMED_PAYLOAD, "%s", err->msg + sizeof payload - 1);
-    else
-        reply_err(r, rc, err);
 }
 
 bool lm_tokens(const json_t *list, uint32_t *out)
@@ -87,13 +75,13 @@ static void add_document(struct request *r, const json_t *list)
         c->cap = n;
     }
     if (!lm_tokens(list, c->tokens)) {
-        reply_fail(r, CHT_INVALID_TOKENS, "line %llu: tokens are integers from 0 to 4294967295",
-                   (unsigned long long)c->lines);
+        reply_fail(r, CHT_INVALID_TOKENS, "line %llu: %s", (unsigned long long)c->lines,
+                   cht_rc_text(CHT_INVALID_TOKENS));
         return;
     }
     enum cht_rc rc = lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
     if (rc != CHT_OK)
-        lm_fail(r, rc, &r->err);
+        reply_err(r, rc, &r->err);
 }
 
 static void document_line(struct request *r, const char *p, size_t n)
@@ -121,7 +109,7 @@ static void document_line(struct request *r, const char *p, size_t n)
 static bool begin_call(struct request *r)
 {
     uint64_t order;
-    if (!param_number(r, P_ORDER, 1, ORDER_MAX, 3, &order))
+    if (!param_number(r, P_ORDER, 1, LM_ORDER_MAX, 3, &order))
         return false;
     struct lm_call *c = cht_calloc(1, sizeof *c);
     r->own = c;
@@ -132,7 +120,7 @@ static bool begin_call(struct request *r)
     }
     enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
     if (rc != CHT_OK)
-        lm_fail(r, rc, &r->err);
+        reply_err(r, rc, &r->err);
     return rc == CHT_OK;
 }
 
@@ -178,7 +166,7 @@ static void count_work(struct request *r)
 static void counted(struct request *r)
 {
     if (r->rc != CHT_OK) {
-        lm_fail(r, r->rc, &r->err);
+        reply_err(r, r->rc, &r->err);
         return;
     }
     const struct lm_ngrams_result *n = &((const struct lm_call *)r->own)->result;
@@ -270,13 +258,11 @@ static void smooth_work(struct feed *f)
                                          .result = put_result,
                                          .ctx = f};
     enum cht_rc rc = lm_smooth(f->srv->lm, f->db->store, &cfg, &err);
-    static const char payload[] = "malformed_payload: ";
     if (rc == CHT_OK) {
         out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)f->count);
     } else {
-        bool bad = strncmp(err.msg, payload, sizeof payload - 1) == 0;
         out_text(&line, "{\"error\":");
-        problem_text(&line, bad ? CHT_MALFORMED_PAYLOAD : rc, bad ? err.msg + sizeof payload - 1 : err.msg);
+        problem_text(&line, rc, err.msg);
         out_text(&line, "}}\n");
     }
     feed_put(f, &line);
@@ -286,12 +272,11 @@ static void smooth_work(struct feed *f)
 /* The highest order with counts, 0 if there are none. */
 static unsigned highest_order(struct request *r)
 {
-    for (unsigned n = ORDER_MAX; n >= 1; n--) {
-        uint8_t name[] = {'c', 'n', 't', ':', (uint8_t)('0' + n), ':'};
+    for (unsigned n = LM_ORDER_MAX; n >= 1; n--) {
+        uint8_t name[LM_PREFIX_MAX];
+        struct cht_str prefix = {.p = name, .n = lm_prefix(LM_CNT, n, name)};
         uint64_t pairs = 0;
-        if (cht_store_count(r->db->store, (struct cht_str){.p = name, .n = sizeof name}, &pairs, &r->err) ==
-                CHT_OK &&
-            pairs > 0)
+        if (cht_store_count(r->db->store, prefix, &pairs, &r->err) == CHT_OK && pairs > 0)
             return n;
     }
     return 0;
@@ -329,12 +314,12 @@ static bool parse_orders(struct request *r, uint64_t *lo, uint64_t *hi)
         return true;
     const char *dash = memchr(v->p, '-', v->n);
     size_t n = dash != NULL ? (size_t)(dash - v->p) : v->n;
-    bool ok = parse_decimal(v->p, n, ORDER_MAX, lo) && *lo >= 1;
+    bool ok = parse_decimal(v->p, n, LM_ORDER_MAX, lo) && *lo >= 1;
     *hi = *lo;
     if (ok && dash != NULL)
-        ok = parse_decimal(dash + 1, v->n - n - 1, ORDER_MAX, hi) && *hi >= *lo;
+        ok = parse_decimal(dash + 1, v->n - n - 1, LM_ORDER_MAX, hi) && *hi >= *lo;
     if (!ok)
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'orders' is N or LOW-HIGH, from 1 to %u", ORDER_MAX);
+        reply_fail(r, CHT_INVALID_ARGUMENT, "'orders' is N or LOW-HIGH, from 1 to %u", LM_ORDER_MAX);
     return ok;
 }
 
@@ -344,8 +329,8 @@ void lm_smooth_post(struct request *r)
     struct cht_str prefix;
     if (!rest_bytes(r, true, &prefix))
         return;
-    if (!CHT_IS(prefix.p, prefix.n, "cnt:")) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix cnt:");
+    if (!CHT_IS(prefix.p, prefix.n, LM_CNT_ALL)) {
+        reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix " LM_CNT_ALL);
         return;
     }
     if (parse_orders(r, &a->lo, &a->hi) && param_number(r, P_TOPK, 1, 32, 20, &a->topk))

@@ -177,7 +177,7 @@ static bool parse_mapping(struct request *r, struct cht_op *op)
         ok = body_base64(r, value, &op->value);
     } else if (!json_is_integer(key) || json_integer_value(key) < 1 ||
                json_integer_value(key) > (json_int_t)CHT_KEY_MAX) {
-        reply_fail(r, CHT_INVALID_KEY, "keys are integers from 1 to 281474976710655");
+        reply_err(r, CHT_INVALID_KEY, NULL);
     } else {
         op->kind = CHT_OP_PAIR_SET;
         op->key = (uint64_t)json_integer_value(key);
