@@ -86,6 +86,8 @@ struct cht_io {
 struct cht_file {
     struct cht_io *io;
     const char *path; /* owned by the implementation, for messages */
+    bool
+        holes_take; /* a hole takes space when it is read through a mapping, and SIGBUS if there is none (tmpfs) */
 };
 
 struct cht_io *cht_io_posix(void); /* the real file system; static */

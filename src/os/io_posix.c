@@ -8,11 +8,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 struct posix_file {
@@ -79,6 +81,13 @@ static void px_close(struct cht_file *f)
     cht_free(pf);
 }
 
+/* An unanswered question counts as yes: then holes are not made, and nothing but space is lost. */
+static bool holes_take(int fd)
+{
+    struct statfs fs;
+    return fstatfs(fd, &fs) != 0 || fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+}
+
 static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
                            struct cht_err *err)
 {
@@ -111,6 +120,7 @@ static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, 
         px_close(&f->base);
         return rc;
     }
+    f->base.holes_take = holes_take(f->fd);
     if (flags & CHT_OPEN_REST) {
         f->rests = true;
         cht_fd_init(&f->rest, f->fd, oflags & ~(O_CREAT | O_EXCL), st.st_dev, st.st_ino);

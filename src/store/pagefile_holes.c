@@ -6,6 +6,7 @@
  *   first change of a page with sum 0 (write_first) -> cht_pf_back: space is allocated before anything has changed, so a full
  *     disk is told then, not at the next checkpoint
  *
+ * Not where reading a hole takes space (holes_take): a read must work on a full disk.
  * Zeros are punched over zeros: whichever of the two a power cut leaves, the file is the same. Which pages are holes is
  * kept nowhere; the sums say which may be, and asking for space that is there does no harm.
  */
@@ -69,6 +70,8 @@ enum cht_rc cht_pf_back(struct cht_pagefile *pf, uint64_t page, struct cht_err *
 enum cht_rc cht_pf_give_back(struct cht_pagefile *pf, const uint64_t *pages, const uint32_t *sums, size_t n,
                              struct cht_err *err)
 {
+    if (pf->file->holes_take) /* these pages are still read: on a full disk that would fail */
+        return CHT_OK;
     for (size_t i = 0, run; i < n; i += run) {
         for (run = 0; i + run < n && pages[i + run] == pages[i] + run && sums[i + run] == 0 &&
                       pages[i + run] < pf->fast.pages && !cht_bit(pf->dirty, pages[i + run]);)

@@ -157,7 +157,7 @@ static struct cht_file *opened(struct simdisk *d, const char *path, unsigned fla
     struct sim_file *f = calloc(1, sizeof *f);
     assert(f != NULL);
     f->path = strdup(path);
-    f->base = (struct cht_file){&d->io, f->path};
+    f->base = (struct cht_file){&d->io, f->path, false};
     f->d = d;
     f->inode = (unsigned)inode;
     f->fd = d->fds[inode];
