@@ -3,8 +3,8 @@
  * there (opened again without faults, compared, checked), what was refused is not shown, a refused start has not changed a byte,
  * damage is said of no such fault, a condition that can pass has passed, and what is no database is as it was.
  *
- * By default a sample of the places; all of them with CHT_TEST_LONG. CHT_TEST_SEED chooses another sample; CHT_TEST_RUN="scenario errno n
- * times" runs one.
+ * By default a sample of the places (CHT_TEST_SAMPLES, CHT_TEST_SEED); all of them with CHT_TEST_LONG. CHT_TEST_ONLY=growth runs one scenario,
+ * CHT_TEST_RUN="scenario errno n times" one place of it.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -585,6 +585,8 @@ int main(void)
         tests[i] = (struct CMUnitTest){scenario_names[i], test_scenario, NULL, NULL, &which[i]};
     }
     const struct CMUnitTest one[] = {cmocka_unit_test(test_one)};
+    if (getenv("CHT_TEST_ONLY") != NULL)
+        cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));
     if (getenv("CHT_TEST_RUN") != NULL)
         return cmocka_run_group_tests(one, make_bases, free_bases);
     return cmocka_run_group_tests(tests, make_bases, free_bases);

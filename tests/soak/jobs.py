@@ -113,8 +113,9 @@ class ModelWorker(Worker):
             model.smooth()
         return {n: v for n, v in model.pairs().items() if smoothed or n[:4] in (b"cnt:", b"ctx:") or n[:5] == b"ctxv:"}
 
-    def verify(self, seen, restarted):
-        """seen: what the database shows, None if it is not there."""
+    def verify(self, names, restarted):
+        """names: all databases. Looks before anything is decided."""
+        seen = self.soak.look(self.db) if self.db in names else None
         worlds = {"known": (self.documents, self.exists)}
         if self.doubt is not None:
             what, sticky = self.doubt
@@ -175,7 +176,7 @@ class TenantWorker(Worker):
     def step(self):
         time.sleep(self.rng.uniform(0.05, 0.3))
         dice = self.rng.random()
-        if dice < 0.06:
+        if dice < 0.06 and "foreign" not in self.soak.args.without:
             self.foreign()
         elif len(self.held) < 3 and dice < 0.35:
             self.create()
@@ -236,8 +237,10 @@ class TenantWorker(Worker):
 
     # ---- the checker's ----
 
-    def verify(self, names, look, restarted):
-        """names: all databases; look(name): its contents."""
+    def verify(self, names, restarted):
+        """names: all databases. Looks before anything is decided."""
+        seen = {name: self.soak.contents(name) for name in names if name.startswith(self.tag + "-")}
+        look = seen.get
         if self.doubt is not None and (restarted or not self.doubt[4]):
             self.settle(names, look)
         for name in [n for n in names if n.startswith(self.tag + "-") and n not in self.held]:

@@ -31,6 +31,10 @@ FLAGS = ("--listen", "127.0.0.1:0", "--line-listen", "127.0.0.1:0", "--access-lo
          "--dirty-bytes", "16M", "--log-level", "info")
 
 
+class Closed(Exception):
+    """The database cannot be opened while there is no room: it is looked at later."""
+
+
 class Gate:
     """Open while the load runs; close() returns when no worker is inside a call."""
 
@@ -76,7 +80,7 @@ class Server:
         command = [self.soak.binary, "serve", "--data", self.data, *FLAGS, "--port-file", self.ports[0], "--line-port-file", self.ports[1],
                    "--durability", self.durability]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.soak.env)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.soak.env, cwd=self.soak.work)
         end = time.monotonic() + START
         while time.monotonic() < end:
             if self.process.poll() is not None:
@@ -149,6 +153,7 @@ class Soak:
         self.gate, self.over, self.crashes = Gate(), False, 0
         self.claims, self.models, self.tenants, self.workers, self.to_drop = [], [], [], [], []
         self.conditions, self.passed_at, self.deletes = set(), {}, [0, 0]
+        self.unseen = set()  # databases and workers that nobody looked at since the start
         self.keys = {}  # database: a bit a key that was given out
         kind = args.disk if os.environ.get("CHT_SOAK_MOUNTS") else "plain"
         self.disks = [Disk(self.work, name, kind, args.disk != "auto") for name in "ab"]
@@ -220,6 +225,8 @@ class Soak:
             status, body = self.ask(target, port)
             if status == 404:
                 return None
+            if status in (503, 507) and self.conditions:
+                raise Closed("%s: %d" % (target, status))
             lines = [json.loads(line) for line in body.split(b"\n") if line]
             if status != 200 or not lines or "end" not in lines[-1]:
                 raise Doubt("%s: %d %r" % (target, status, body[-300:]))
@@ -244,21 +251,31 @@ class Soak:
         durable = self.server.durability == "sync"
         status, body = self.ask("/databases")
         databases = json.loads(body)["databases"]
+        if restarted:
+            self.unseen = {"default", "second"} | {w.name for w in self.models + self.tenants}
         for db in ("default", "second"):
-            seen, claims = self.look(db), [c for c in self.claims if c.db == db]
+            try:
+                seen, claims = self.look(db), [c for c in self.claims if c.db == db]
+            except Closed:
+                self.count("databases not opened on a full disk")
+                continue
+            fresh = db in self.unseen
+            self.unseen.discard(db)
             if seen is None:
                 self.findings.add("a lost database", db)
                 seen = Seen({}, {})
             for claim in claims:
-                claim.settle(seen, restarted, durable, self.findings, self.count)
+                claim.settle(seen, fresh, durable, self.findings, self.count)
                 claim.compare(seen, self.findings)
             self.strays(db, seen, claims)
             self.count("names compared", len(seen.names))
             self.count("values compared", len(seen.values))
-        for model in self.models:
-            model.verify(self.look(model.db) if model.db in databases else None, restarted)
-        for tenant in self.tenants:
-            tenant.verify(databases, self.contents, restarted)
+        for worker in self.models + self.tenants:
+            try:
+                worker.verify(databases, worker.name in self.unseen)
+                self.unseen.discard(worker.name)
+            except Closed:
+                self.count("databases not opened on a full disk")
         self.look_outside()
         if restarted:
             self.look_for_leftovers(databases)
@@ -605,7 +622,7 @@ class Soak:
         shutil.rmtree(where, ignore_errors=True)
         os.makedirs(where)
         for name in os.listdir(self.work):
-            if name.endswith(".log"):
+            if name.endswith(".log") or name.startswith("core"):
                 shutil.copy(os.path.join(self.work, name), where)
         for disk in self.disks:
             subprocess.run(["cp", "-a", "--sparse=always", disk.data, os.path.join(where, "disk-" + disk.name)], check=False)
@@ -632,6 +649,7 @@ def main():
     parser.add_argument("--events", action="store_true", help="say each event")
     parser.add_argument("--gentle", action="store_true", help="leave values of nobody where they are")
     args = parser.parse_args()
+    args.binary = os.path.abspath(args.binary)
     if not os.access(args.binary, os.X_OK):
         raise SystemExit("soak: no program: " + args.binary)
     soak = Soak(args)
