@@ -144,7 +144,7 @@ static void one(struct out *o, const char *name, const char *type, const char *h
 
 static void print_service(struct server *s, struct out *o)
 {
-    uint64_t aborted = 0, ahead = 0, together = 0, resident, cpu, files;
+    uint64_t aborted = 0, ahead = 0, together = 0, awaited = 0, resident, cpu, files;
     struct reduce_cache_stats cache;
     struct scrub_stats scrub = {0};
     if (atomic_load_explicit(&s->state, memory_order_acquire) != SERVER_STARTING)
@@ -153,6 +153,7 @@ static void print_service(struct server *s, struct out *o)
     for (unsigned i = 0; i < s->worker_count; i++) {
         ahead += atomic_load_explicit(&s->workers[i].metrics.ahead, memory_order_relaxed);
         together += atomic_load_explicit(&s->workers[i].metrics.together, memory_order_relaxed);
+        awaited += atomic_load_explicit(&s->workers[i].metrics.awaited, memory_order_relaxed);
         aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
     }
     cht_os_usage(&resident, &cpu, &files);
@@ -164,6 +165,8 @@ static void print_service(struct server *s, struct out *o)
         "Point reads fetched together with others that came at the same time.", ahead);
     one(o, "commits_together_total", "counter",
         "Commits submitted together with others that came at the same time.", together);
+    one(o, "reads_awaited_total", "counter", "Point reads that waited for a write on its way to the disk.",
+        awaited);
     one(o, "requests_aborted_total", "counter", "Answers that the client did not take.", aborted);
     one(o, "streams_open", "gauge", "Streams under way.", atomic_load(&s->streams));
     one(o, "stream_entries_total", "counter", "Entries of streams that have ended.",

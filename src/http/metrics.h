@@ -24,6 +24,7 @@ struct metrics {
     struct metric_cell *cells; /* owned: METRIC_ROUTES x METRIC_STATUSES */
     _Atomic uint64_t ahead;    /* reads that were put off: request_ahead */
     _Atomic uint64_t together; /* commits that were submitted at the end of a round */
+    _Atomic uint64_t awaited;  /* reads that waited for a commit: request_await */
     _Atomic uint64_t aborted;  /* answers that the client did not take */
 };
 

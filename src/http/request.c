@@ -250,9 +250,40 @@ static void commit_done(struct cht_commit *c)
         request_wake(r);
 }
 
-void request_commit(struct request *r, void (*then)(struct request *r))
+/* Pairs with request_await likewise. */
+static void read_ready(struct cht_wait *w)
+{
+    struct request *r = w->ctx;
+    if (atomic_exchange_explicit(&r->woken, 2, memory_order_acq_rel) == 1)
+        request_wake(r);
+}
+
+struct cht_wait *request_waiter(struct request *r)
+{
+    r->wait.done = read_ready;
+    r->wait.ctx = r;
+    atomic_store_explicit(&r->woken, 0, memory_order_relaxed);
+    return &r->wait;
+}
+
+/* What waits for what was begun: a commit, or a read. */
+static void suspend_until(struct request *r, void (*then)(struct request *r))
 {
     int running = 0;
+    request_suspend(r, then);
+    if (!atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        request_wake(r); /* it was done before the connection was suspended */
+}
+
+void request_await(struct request *r, void (*again)(struct request *r))
+{
+    metrics_add(&r->w->metrics.awaited, 1);
+    suspend_until(r, again);
+}
+
+void request_commit(struct request *r, void (*then)(struct request *r))
+{
     r->commit.done = commit_done;
     if (r->w->srv->inline_commits)
         r->commit.flags |= CHT_COMMIT_INLINE;
@@ -272,10 +303,7 @@ void request_commit(struct request *r, void (*then)(struct request *r))
         then(r);
         return;
     }
-    request_suspend(r, then);
-    if (!atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
-                                                 memory_order_acquire))
-        request_wake(r); /* it was done before the connection was suspended */
+    suspend_until(r, then);
 }
 
 struct cht_op *request_own_operation(struct request *r, enum cht_op_kind kind)

@@ -189,7 +189,8 @@ struct request {
     bool create;                       /* likewise: one that is not there is made */
     struct cht_job job;
     struct cht_commit commit;
-    _Atomic int woken;    /* of a commit: 0 running, 1 the connection is suspended, 2 done */
+    struct cht_wait wait; /* of a read that meets what is not durable yet */
+    _Atomic int woken;    /* of a commit or such a read: 0 running, 1 the connection is suspended, 2 done */
     struct cht_buf value; /* owned */
     enum cht_rc rc;       /* of the work */
     struct cht_err err;
@@ -232,6 +233,11 @@ bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*
 bool request_ahead_all(struct request *r, const struct cht_hint *hints, size_t n,
                        void (*then)(struct request *r));
 bool request_may_wait(const struct request *r);
+
+/* For a point read on this thread, which must not wait: rc = cht_store_get_soon(..., request_waiter(r), ...); where that is
+ * CHT_PENDING the handler ends with request_await, and `again`, which is to read again, runs when there is something to see. */
+struct cht_wait *request_waiter(struct request *r);
+void request_await(struct request *r, void (*again)(struct request *r));
 
 /* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
 void request_commit(struct request *r, void (*then)(struct request *r));

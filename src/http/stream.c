@@ -230,11 +230,11 @@ void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail)
 
 /* ---- long values ------------------------------------------------------------------------------------------------- */
 
-bool stream_large(struct stream *s, uint64_t key, enum cht_rc *rc, struct cht_err *err)
+bool stream_large(struct stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc, struct cht_err *err)
 {
     struct piece *p = &s->piece;
     *p = (struct piece){.tail = ""};
-    *rc = cht_value_open(s->r->db->store, key, &p->value, &p->size, err);
+    *rc = cht_value_open_soon(s->r->db->store, key, &p->value, &p->size, w, err);
     if (*rc != CHT_OK)
         p->value = NULL;
     return *rc == CHT_OK;

@@ -90,9 +90,9 @@ void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail);
 /* The rest of a line, staged, whose value cannot be shown: `members` in its place (,"value":null), the error unless the key just
  * has no value (CHT_KEY_NOT_FOUND), the line's end. The stream goes on. */
 void stream_no_value(struct stream *s, const char *members, enum cht_rc rc);
-/* Opens a long value to be shown in pieces behind what is staged: s->piece.size is its size, s->piece.tail is to be set to
+/* Opens a long value (as cht_value_open_soon) to be shown in pieces behind what is staged: s->piece.size is its size, s->piece.tail is to be set to
  * the text behind it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
-bool stream_large(struct stream *s, uint64_t key, enum cht_rc *rc, struct cht_err *err);
+bool stream_large(struct stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc, struct cht_err *err);
 /* Behind stream_large: the pieces are the decoder's records and not base64; stages their head. False where the payload is
  * malformed or the decoder takes payloads only as a whole: nothing was changed. */
 bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder);

@@ -34,40 +34,51 @@ static int best_first(const void *x, const void *y) { return worse(x, y) ? 1 : w
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
-                      struct cht_buf *buf, struct payload *head, struct cht_err *err)
+struct cht_str lm_entry_name(const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                             uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE])
 {
-    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = {text, lm_prefix(kind, order, text)};
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
-    uint64_t key;
-    uint32_t size;
+    return name;
+}
+
+enum cht_rc lm_lookup_take(enum cht_rc rc, const char *kind, struct cht_str name, const struct lm_value *v,
+                           struct payload *head, struct cht_err *err)
+{
     *head = (struct payload){0};
-    enum cht_rc rc = cht_store_pair_value(s, name, &key, buf, &size, err);
-    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
+    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && v->size == 0))
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
     bool topk = kind[0] == 't';
-    bool good = topk ? payload_topk(buf->data, size, size, head) : payload_probs(buf->data, size, size, head);
+    bool good =
+        topk ? payload_topk(v->data, v->size, v->size, head) : payload_probs(v->data, v->size, v->size, head);
     if (good)
         return CHT_OK;
     *head = (struct payload){0};
-    return lm_malformed(name, size, topk ? "topk list" : "probabilities", err);
+    return lm_malformed(name, v->size, topk ? "topk list" : "probabilities", err);
 }
 
-bool lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n)
+enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                      struct cht_buf *buf, struct payload *head, struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix(LM_PROB, order, text)};
-    memcpy(text + name.n, hash, LM_HASH_SIZE);
-    name.n += LM_HASH_SIZE;
+    struct cht_str name = lm_entry_name(kind, order, hash, text);
     uint64_t key;
     uint32_t size;
-    if (cht_store_pair_value(s, name, &key, NULL, &size, NULL) != CHT_OK)
-        return false;
-    return size == 4 + n * PAYLOAD_PROBS_RECORD; /* version 1: a topk list is short */
+    enum cht_rc rc = cht_store_pair_value(s, name, &key, buf, &size, err);
+    return lm_lookup_take(rc, kind, name, &(struct lm_value){buf->data, size}, head, err);
+}
+
+enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
+                          struct cht_wait *w, bool *all)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_pair_value pv = {.out = NULL};
+    enum cht_rc rc = cht_store_pair_value_soon(s, lm_entry_name(LM_PROB, order, hash, text), &pv, w, NULL);
+    *all = rc == CHT_OK && pv.size == 4 + n * PAYLOAD_PROBS_RECORD; /* version 1: a topk list is short */
+    return rc == CHT_PENDING ? rc : CHT_OK;
 }
 
 int lm_lookup_token(const struct payload *probs, uint32_t token)

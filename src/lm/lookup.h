@@ -9,10 +9,20 @@
  * CHT_MALFORMED_PAYLOAD. */
 enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
                       struct cht_buf *buf, struct payload *head, struct cht_err *err);
+/* Its two halves, for whoever reads in between: the name, in text, and what the read (its rc) has brought. */
+struct lm_value {
+    const uint8_t *data; /* borrowed */
+    uint32_t size;
+};
+struct cht_str lm_entry_name(const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                             uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE]);
+enum cht_rc lm_lookup_take(enum cht_rc rc, const char *kind, struct cht_str name, const struct lm_value *v,
+                           struct payload *head, struct cht_err *err);
 /* q of the token in a probabilities payload (ascending); -1: not there. */
 int lm_lookup_token(const struct payload *probs, uint32_t token);
-/* True where the context's probabilities are no more than the n entries of its topk list: reads the size only. */
-bool lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n);
+/* *all: the context's probabilities are no more than the n entries of its topk list: reads the size only. CHT_PENDING, else CHT_OK. */
+enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
+                          struct cht_wait *w, bool *all);
 /* The highest order with a prob: or topk: entry, 0 if there is none; where `asked` is not 0 that, at most 8. */
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err);
 

@@ -71,32 +71,51 @@ static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, 
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = {text, lm_prefix(LM_PROB, p->order, text)};
     struct payload probs;
-    uint64_t key;
-    uint32_t size;
     memcpy(text + name.n, p->hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
-    enum cht_rc rc = cht_store_pair_value(a->store, name, &key, NULL, &size, NULL);
+    struct cht_pair_value pv = {.out = NULL};
+    enum cht_rc rc = cht_store_pair_value_soon(a->store, name, &pv, a->q->wait, NULL);
+    uint32_t size = pv.size;
     *there = rc != CHT_PAIR_NOT_FOUND && (rc != CHT_OK || size > 0);
     *done = false;
-    if (rc != CHT_OK || size == 0 || size > FEW_BYTES ||
-        cht_store_get(a->store, key, &a->buf, &size, NULL) != CHT_OK ||
-        !payload_probs(a->buf.data, size, size, &probs) || probs.n == 0)
+    if (rc == CHT_OK && size > 0 && size <= FEW_BYTES)
+        rc = cht_store_get_soon(a->store, pv.key, &a->buf, &size, a->q->wait, NULL);
+    if (rc == CHT_PENDING)
+        return rc;
+    if (rc != CHT_OK || size == 0 || size > FEW_BYTES || !payload_probs(a->buf.data, size, size, &probs) ||
+        probs.n == 0)
         return CHT_OK;
     *done = true;
     return offer(a, &probs, PAYLOAD_PROBS_RECORD, p->order);
+}
+
+/* A payload of the context; none is no failure. */
+static enum cht_rc look_up(struct asking *a, const char *kind, const struct lm_prediction *p,
+                           struct payload *out)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_pair_value pv = {.out = &a->buf};
+    struct cht_str name = lm_entry_name(kind, p->order, p->hash, text);
+    *out = (struct payload){0};
+    enum cht_rc rc = cht_store_pair_value_soon(a->store, name, &pv, a->q->wait, a->err);
+    return lm_lookup_take(rc, kind, name, &(struct lm_value){a->buf.data, pv.size}, out, a->err);
 }
 
 /* The best k from its topk list, or where that is not long enough from all probabilities, if there are any. */
 static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p, bool there)
 {
     struct payload topk, probs;
-    enum cht_rc rc = lm_lookup(a->store, LM_TOPK, p->order, p->hash, &a->buf, &topk, a->err);
+    bool all = false;
+    enum cht_rc rc = look_up(a, LM_TOPK, p, &topk);
     if (rc == CHT_OK)
         rc = offer(a, &topk, PAYLOAD_TOPK_RECORD, p->order);
-    if (rc != CHT_OK || !there || topk.n >= a->k ||
-        (topk.n > 0 && lm_lookup_all(a->store, p->order, p->hash, topk.n)))
+    if (rc != CHT_OK || !there || topk.n >= a->k)
         return rc;
-    rc = lm_lookup(a->store, LM_PROB, p->order, p->hash, &a->buf, &probs, a->err);
+    if (topk.n > 0)
+        rc = lm_lookup_all(a->store, p->order, p->hash, topk.n, a->q->wait, &all);
+    if (rc != CHT_OK || all)
+        return rc;
+    rc = look_up(a, LM_PROB, p, &probs);
     if (rc != CHT_OK || probs.n == 0)
         return rc;
     a->best.n = 0;
@@ -160,7 +179,7 @@ static enum cht_rc blend(struct asking *a, void (*fn)(void *, const struct lm_pr
     for (unsigned n = a->top; n >= 1 && rc == CHT_OK; n--) {
         struct lm_prediction p = context_of(a->q, n);
         struct payload probs;
-        rc = lm_lookup(a->store, LM_PROB, n, p.hash, &a->buf, &probs, a->err);
+        rc = look_up(a, LM_PROB, &p, &probs);
         if (rc != CHT_OK || probs.n == 0)
             continue;
         if (answer.order == 0)

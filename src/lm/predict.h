@@ -44,6 +44,7 @@ struct lm_predict_query {
     unsigned max_order; /* above 8 is 8; 0: the highest order that the database has */
     enum lm_predict_mode mode;
     struct lm_names *names; /* the caller's, made 0 at first; NULL: none are kept */
+    struct cht_wait *wait;  /* NULL: reads wait; else lm_predict may be CHT_PENDING, as cht_store_get_soon */
 };
 
 struct lm_prediction {

@@ -170,6 +170,13 @@ static void commit_done(struct cht_commit *commit)
     loop_arrive(c->loop, c);
 }
 
+/* Likewise: a read may be tried again. */
+static void read_ready(struct cht_wait *w)
+{
+    struct tcp_conn *c = w->ctx;
+    loop_arrive(c->loop, c);
+}
+
 static void job_main(struct cht_job *j)
 {
     struct tcp_conn *c = (struct tcp_conn *)(void *)((char *)j - offsetof(struct tcp_conn, job));
@@ -190,6 +197,13 @@ static void begin_commit(struct tcp_conn *c)
         return;
     s->commit.rc = rc;
     conn_arrived(c);
+}
+
+static void begin_wait(struct tcp_conn *c)
+{
+    send_answers(c);
+    c->busy = true;
+    c->committing = false;
 }
 
 static void begin_job(struct tcp_conn *c)
@@ -214,6 +228,8 @@ static bool run_lines(struct tcp_conn *c)
         c->in_at += used;
         if (next == SESSION_COMMIT)
             begin_commit(c);
+        else if (next == SESSION_WAIT)
+            begin_wait(c);
         else if (next == SESSION_JOB)
             begin_job(c);
         else if (next == SESSION_FULL)
@@ -231,6 +247,9 @@ struct tcp_conn *conn_new(struct loop *l, int fd, const struct cht_peer *peer)
         return NULL;
     session_init(&c->session, &l->srv->host, &l->counts.session);
     c->loop = l;
+    c->wait.done = read_ready;
+    c->wait.ctx = c;
+    c->session.wait = &c->wait;
     c->fd = fd;
     c->peer = *peer;
     c->fresh = c->writable = c->readable = true;
@@ -248,11 +267,9 @@ void conn_free(struct tcp_conn *c)
 
 void conn_arrived(struct tcp_conn *c)
 {
-    c->busy = false;
     c->moved = c->loop->now;
-    if (c->committing)
-        session_committed(&c->session);
-    c->committing = false;
+    c->busy = c->committing && !session_committed(&c->session);
+    c->committing = c->busy;
 }
 
 /* Nothing more is read from it; says why, once. */

@@ -26,7 +26,8 @@ struct tcp_conn {
     size_t out_at;              /* of session.out: sent */
     bool fresh;                 /* not in the loop yet */
     bool busy;                  /* a commit or a job is under way */
-    bool committing;            /* it is a commit */
+    bool committing;            /* it is a commit, or what is read to answer it */
+    struct cht_wait wait;       /* the session's */
     bool queued;                /* in the run list */
     bool readable, writable;    /* as far as is known */
     bool ending;                /* its end has been seen, and may still lie behind other bytes */

@@ -69,7 +69,7 @@ static void add_large(struct page *g, const struct cht_entry *e)
 {
     uint32_t size;
     struct cht_err err = {0};
-    enum cht_rc rc = cht_store_get(g->s->db->store, e->key, &g->s->value, &size, &err);
+    enum cht_rc rc = cht_store_get_soon(g->s->db->store, e->key, &g->s->value, &size, &cht_ahead, &err);
     if (rc == CHT_KEY_NOT_FOUND) /* deleted meanwhile */
         return;
     if (rc != CHT_OK)

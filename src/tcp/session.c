@@ -80,32 +80,37 @@ static void answer_value(struct session *s, const struct cht_buf *v)
     }
 }
 
-static void point_read(struct session *s, enum command c, uint64_t key, struct cht_str name)
+/* False: it is to be asked again once s->wait was called. */
+static bool point_read(struct session *s, enum command c, uint64_t key, struct cht_str name)
 {
     uint32_t size;
     struct cht_err err = {0};
-    enum cht_rc rc = c == COMMAND_READ ? cht_store_get(s->db->store, key, &s->value, &size, &err)
-                                       : cht_store_pair(s->db->store, name, &key, &err);
+    enum cht_rc rc = c == COMMAND_READ
+                         ? cht_store_get_soon(s->db->store, key, &s->value, &size, s->wait, &err)
+                         : cht_store_pair_soon(s->db->store, name, &key, s->wait, &err);
+    if (rc == CHT_PENDING)
+        return false;
     if (rc != CHT_OK)
         session_error(s, c, error_word(rc));
     else if (c == COMMAND_PAIR_GET)
         answer_key(s, c, key, "\n");
     else
         answer_value(s, &s->value);
+    return true;
 }
 
-static void answer_op(struct session *s, size_t i)
+/* False: not yet, as point_read. */
+static bool answer_op(struct session *s, size_t i)
 {
     const struct cht_op *op = &s->ops[i];
     enum command c = s->notes[i].command;
     enum cht_rc rc = s->commit.rc != CHT_OK ? s->commit.rc : op->rc;
     if (s->commit.rc != CHT_OK && (c == COMMAND_READ || c == COMMAND_PAIR_GET)) { /* reading may still work */
-        point_read(s, c, op->key, op->name);
-        return;
+        return point_read(s, c, op->key, op->name);
     }
     if (rc != CHT_OK) {
         session_error(s, c, error_word(rc));
-        return;
+        return true;
     }
     switch (c) {
     case COMMAND_INSERT:
@@ -125,6 +130,7 @@ static void answer_op(struct session *s, size_t i)
         answer_text(s, c, c == COMMAND_PAIR_SET ? "SUCCESS,pair_set\n" : "SUCCESS,pair_deleted\n");
         break;
     }
+    return true;
 }
 
 /* ---- access ------------------------------------------------------------------------------------------------------- */
@@ -223,7 +229,8 @@ static bool add_op(struct session *s)
     const struct line *l = &s->line;
     size_t i = s->commit.count, more = l->value.n;
     uint32_t size = 0;
-    if (l->command == COMMAND_READ && cht_store_get(s->db->store, l->key, NULL, &size, NULL) == CHT_OK) {
+    if (l->command == COMMAND_READ &&
+        cht_store_get_soon(s->db->store, l->key, NULL, &size, &cht_ahead, NULL) == CHT_OK) {
         if (size > READ_IN_BATCH)
             return false;
         more = size;
@@ -320,7 +327,7 @@ static enum session_next run_line(struct session *s)
     if (l->error != NULL)
         answer_error(s, l);
     else if (c == COMMAND_READ || c == COMMAND_PAIR_GET)
-        point_read(s, c, l->key, l->name);
+        return point_read(s, c, l->key, l->name) ? SESSION_IDLE : SESSION_WAIT;
     else if (c == COMMAND_AUTH)
         authenticate(s);
     else if (c == COMMAND_EXIT)
@@ -398,8 +405,8 @@ enum session_next session_run(struct session *s, char *p, size_t n, size_t *used
         enum session_next next = run_line(s);
         if (next == SESSION_COMMIT)
             return commit(s);
-        if (next == SESSION_JOB)
-            return SESSION_JOB;
+        if (next == SESSION_JOB || next == SESSION_WAIT)
+            return next;
         s->pending = false;
     }
     if (s->commit.count > 0)
@@ -407,10 +414,13 @@ enum session_next session_run(struct session *s, char *p, size_t n, size_t *used
     return rest(s, s->closing ? SESSION_CLOSE : SESSION_IDLE);
 }
 
-void session_committed(struct session *s)
+bool session_committed(struct session *s)
 {
-    for (size_t i = 0; i < s->commit.count; i++)
-        answer_op(s, i);
+    for (; s->answered < s->commit.count; s->answered++) {
+        if (!answer_op(s, s->answered))
+            return false;
+    }
+    s->answered = 0;
     for (size_t i = 0; i < s->commit.count; i++) {
         if (s->bufs[i].cap > BUF_KEEP)
             cht_buf_free(&s->bufs[i]);
@@ -418,6 +428,7 @@ void session_committed(struct session *s)
     s->commit = (struct cht_commit){0};
     s->bytes = 0;
     (void)rest(s, SESSION_IDLE); /* run goes on */
+    return true;
 }
 
 bool session_job_is_long(const struct session *s)

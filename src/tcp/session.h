@@ -2,6 +2,7 @@
  * behind the server and behind the shell on stopped data; it knows nothing of sockets and threads.
  *
  *   run -> SESSION_COMMIT: submit or commit s->commit, then session_committed -> run again
+ *       -> SESSION_WAIT:   once s->wait was called -> run again (only if s->wait is set)
  *       -> SESSION_JOB:    session_job (blocks; any thread) -> run again
  *       -> SESSION_FULL:   take the answers in s->out (or let others have their turn) -> run again
  *       -> SESSION_IDLE:   every line is answered, in s->out
@@ -56,6 +57,9 @@ struct session {
     struct cht_op *ops;
     struct cht_buf *bufs;
     size_t ops_cap, bytes;
+    size_t answered; /* operations of a commit that is over */
+    struct cht_wait *
+        wait; /* borrowed, the owner's: for reads of what is on its way to the disk; NULL: they wait in run */
 
     struct line line; /* the one being done */
     bool pending;     /* it waits for the operations before it, or for a job */
@@ -65,13 +69,14 @@ struct session {
     uint64_t held;       /* of host->held */
 };
 
-enum session_next { SESSION_IDLE, SESSION_FULL, SESSION_COMMIT, SESSION_JOB, SESSION_CLOSE };
+enum session_next { SESSION_IDLE, SESSION_FULL, SESSION_COMMIT, SESSION_WAIT, SESSION_JOB, SESSION_CLOSE };
 
 void session_init(struct session *s, struct session_host *host, struct session_counts *counts);
 void session_fini(struct session *s);
 /* Does what it can of the complete lines in p[0..n); *used bytes of them are done with (or wait in the session). */
 enum session_next session_run(struct session *s, char *p, size_t n, size_t *used);
-void session_committed(struct session *s);
+/* The commit is over: answers it. False: it is not through yet, and to be called again once s->wait was called. */
+bool session_committed(struct session *s);
 void session_job(struct session *s);
 bool session_job_is_long(const struct session *s);
 /* An answer to something that is no command (a line that is too long). */

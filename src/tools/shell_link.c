@@ -115,7 +115,7 @@ static enum cht_rc run_lines(struct link *l, char *p, size_t n, int out, struct 
         if (next == SESSION_COMMIT) {
             s->commit.flags = 0;
             (void)cht_store_commit(s->db->store, &s->commit); /* its result is in it */
-            session_committed(s);
+            (void)session_committed(s);                       /* without s->wait it is through */
         } else if (next == SESSION_JOB) {
             session_job(s);
         }

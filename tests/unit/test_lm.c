@@ -575,7 +575,7 @@ static void check_question(char *line, uint32_t *n, struct answer *a)
         got(a->text, &a->n, "%a%s", score.log10, each.text);
         free(each.text);
     } else {
-        struct lm_predict_query q = {n + skip, count - skip, n[1], n[0], LM_PREDICT_DEEPEST, NULL};
+        struct lm_predict_query q = {n + skip, count - skip, n[1], n[0], LM_PREDICT_DEEPEST, NULL, NULL};
         q.mode = kind == 'L' ? LM_PREDICT_LEVELS : kind == 'B' ? LM_PREDICT_BLEND : LM_PREDICT_DEEPEST;
         must(lm_predict(s, &q, show_prediction, a, &err));
     }

@@ -150,7 +150,7 @@ static void run(struct session *s, const char *text)
         at += used;
         if (next == SESSION_COMMIT) {
             (void)cht_store_commit(s->db->store, &s->commit);
-            session_committed(s);
+            (void)session_committed(s); /* without s->wait it is through */
         } else if (next == SESSION_JOB) {
             session_job(s);
         }

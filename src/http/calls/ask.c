@@ -156,6 +156,7 @@ static void predict(struct request *r)
                                        .k = (unsigned)a->k,
                                        .max_order = (unsigned)a->max_order,
                                        .mode = a->mode,
+                                       .wait = request_waiter(r),
                                        .names = &a->names};
     struct cht_hint hints[HINTS];
     if (r->ahead == 0) {
@@ -165,7 +166,10 @@ static void predict(struct request *r)
     }
     a->shown = 0;
     enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
-    if (rc != CHT_OK) {
+    if (rc == CHT_PENDING) {
+        r->out.n = 0; /* the levels that it has shown already */
+        request_await(r, predict);
+    } else if (rc != CHT_OK) {
         reply_err(r, rc, &r->err);
     } else if (q.mode == LM_PREDICT_LEVELS) {
         out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);

@@ -33,7 +33,11 @@ static void read_value(struct request *r)
     uint32_t size;
     if (request_ahead(r, (struct cht_str){0}, key, read_value))
         return;
-    enum cht_rc rc = cht_store_get(r->db->store, key, &r->value, &size, err);
+    enum cht_rc rc = cht_store_get_soon(r->db->store, key, &r->value, &size, request_waiter(r), err);
+    if (rc == CHT_PENDING) {
+        request_await(r, read_value);
+        return;
+    }
     if (rc == CHT_KEY_NOT_FOUND) {
         reply_fail(r, rc, "no value under key %llu", (unsigned long long)key);
         return;
@@ -137,6 +141,11 @@ struct keys {
     size_t n, at;
     bool values;
     uint64_t key[KEYS_MAX];
+    struct stream *stream;
+    struct cht_wait wait;
+    _Atomic bool
+        waiting;  /* the next key is on its way to the disk; cleared by whoever knows that it is there */
+    bool awaited; /* the store has seen `wait` */
 };
 
 #define NO_VALUE ",\"size\":null,\"value\":null"
@@ -163,29 +172,57 @@ static void begin_long(struct stream *s, uint64_t key)
     s->piece.tail = "\"}\n";
 }
 
-static void key_line(struct stream *s, uint64_t key, bool values)
+/* On another thread; after the store the source may be asked, after cht_store_forget it may be gone. */
+static void key_ready(struct cht_wait *w)
+{
+    struct keys *k = w->ctx;
+    atomic_store_explicit(&k->waiting, false, memory_order_release);
+    stream_wake(k->stream);
+}
+
+/* CHT_PENDING: not yet, and k->waiting says when. */
+static enum cht_rc read_key(struct stream *s, uint64_t key, uint32_t *size, struct cht_err *err)
+{
+    struct keys *k = s->source;
+    struct cht_store *store = s->r->db->store;
+    k->wait.done = key_ready;
+    k->wait.ctx = k;
+    k->stream = s;
+    atomic_store_explicit(&k->waiting, true, memory_order_relaxed);
+    enum cht_rc rc = cht_store_get_soon(store, key, NULL, size, &k->wait, err);
+    if (rc == CHT_OK && k->values && *size > PIECES_FROM)
+        (void)stream_large(s, key, &k->wait, &rc, err);
+    else if (rc == CHT_OK && k->values)
+        rc = cht_store_get_soon(store, key, &s->r->value, size, &k->wait, err);
+    if (rc != CHT_PENDING)
+        atomic_store_explicit(&k->waiting, false, memory_order_relaxed);
+    k->awaited = k->awaited || rc == CHT_PENDING;
+    return rc;
+}
+
+/* False: its turn has not come. */
+static bool key_line(struct stream *s, uint64_t key, bool values)
 {
     struct request *r = s->r;
     struct cht_err err = {0};
     uint32_t size = 0;
-    enum cht_rc rc = cht_store_get(r->db->store, key, NULL, &size, &err);
-    if (rc == CHT_OK && values && size > PIECES_FROM) {
-        if (stream_large(s, key, &rc, &err)) {
-            begin_long(s, key);
-            return;
-        }
-    } else if (rc == CHT_OK && values) {
-        rc = cht_store_get(r->db->store, key, &r->value, &size, &err);
-    }
+    enum cht_rc rc = read_key(s, key, &size, &err);
+    if (rc == CHT_PENDING)
+        return false;
     if (rc != CHT_OK) {
         missing_line(s, key, rc);
-        return;
+        return true;
+    }
+    if (s->piece.value != NULL) {
+        begin_long(s, key);
+        return true;
     }
     if (out_room(&s->stage, line_room(0, values ? size : 0) + 1)) {
         s->stage.n +=
             line_value(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, key, r->value.data, size, values);
         s->stage.p[s->stage.n++] = '\n';
     }
+    return true;
 }
 
 static enum more next_of_keys(struct stream *s, const char **p, size_t *n)
@@ -193,13 +230,17 @@ static enum more next_of_keys(struct stream *s, const char **p, size_t *n)
     struct keys *k = s->source;
     if (s->piece.value == NULL && s->finished)
         return MORE_END;
+    if (atomic_load_explicit(&k->waiting, memory_order_acquire))
+        return MORE_LATER;
     s->stage.n = 0;
     if (s->piece.value != NULL) {
         if (!stream_piece(s))
             out_text(&s->stage, s->piece.tail);
     } else if (k->at < k->n) {
+        if (!key_line(s, k->key[k->at], k->values))
+            return MORE_LATER;
         s->count++;
-        key_line(s, k->key[k->at++], k->values);
+        k->at++;
     } else {
         stream_end_line(s, NULL);
         s->finished = true;
@@ -209,7 +250,13 @@ static enum more next_of_keys(struct stream *s, const char **p, size_t *n)
     return s->stage.failed ? MORE_END : MORE_TEXT;
 }
 
-static void free_keys(struct stream *s) { cht_free(s->source); }
+static void free_keys(struct stream *s)
+{
+    struct keys *k = s->source;
+    if (k->awaited) /* key_ready may be under way */
+        cht_store_forget(s->r->db->store, &k->wait);
+    cht_free(k);
+}
 
 static bool parse_keys(struct request *r, struct keys *k)
 {
@@ -300,7 +347,7 @@ static void large_value(struct stream *s, const struct cht_entry *e)
 {
     struct cht_err err = {0};
     enum cht_rc rc;
-    if (stream_large(s, e->key, &rc, &err))
+    if (stream_large(s, e->key, &cht_ahead, &rc, &err))
         begin_long(s, e->key);
     else if (rc == CHT_KEY_NOT_FOUND)
         s->count--; /* deleted since the scan saw it: it need not appear */

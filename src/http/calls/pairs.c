@@ -25,12 +25,16 @@ static void read_exact(struct request *r)
     const struct reading *a = r->own;
     bool values = a->values;
     struct cht_str name = a->name;
-    uint64_t key;
-    uint32_t size = 0;
+    struct cht_pair_value pv = {.out = &r->value};
     if (request_ahead(r, name, 0, read_exact))
         return;
-    enum cht_rc rc = values ? cht_store_pair_value(r->db->store, name, &key, &r->value, &size, &r->err)
-                            : cht_store_pair(r->db->store, name, &key, &r->err);
+    struct cht_wait *w = request_waiter(r);
+    enum cht_rc rc = values ? cht_store_pair_value_soon(r->db->store, name, &pv, w, &r->err)
+                            : cht_store_pair_soon(r->db->store, name, &pv.key, w, &r->err);
+    if (rc == CHT_PENDING) {
+        request_await(r, read_exact);
+        return;
+    }
     if (rc == CHT_PAIR_NOT_FOUND) {
         not_found(r);
         return;
@@ -39,8 +43,9 @@ static void read_exact(struct request *r)
         reply_err(r, rc, &r->err);
         return;
     }
-    if (out_room(&r->out, line_room(name.n, size)))
-        r->out.n += line_pair(r->out.p, r->out.cap, name, key, values, size > 0 ? r->value.data : NULL, size);
+    if (out_room(&r->out, line_room(name.n, pv.size)))
+        r->out.n += line_pair(r->out.p, r->out.cap, name, pv.key, values, pv.size > 0 ? r->value.data : NULL,
+                              pv.size);
     reply_json(r, 200);
 }
 
@@ -94,7 +99,7 @@ static void large_value(struct stream *s, const struct cht_entry *e)
     if (!out_room(&s->stage, line_room(name.n, 0)))
         return;
     s->stage.n += line_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
-    if (stream_large(s, e->key, &rc, &err)) {
+    if (stream_large(s, e->key, &cht_ahead, &rc, &err)) {
         out_text(&s->stage, ",\"size\":");
         out_u64(&s->stage, s->piece.size);
         out_text(&s->stage, ",\"value\":\"");

@@ -81,7 +81,7 @@ static bool decode_whole(struct stream *s, uint64_t key, const struct reduce_dec
 {
     struct cht_err err = {0};
     struct cht_buf *v = &s->r->value;
-    if (d->whole == NULL || cht_store_get(s->r->db->store, key, v, NULL, &err) != CHT_OK)
+    if (d->whole == NULL || cht_store_get_soon(s->r->db->store, key, v, NULL, &cht_ahead, &err) != CHT_OK)
         return false;
     size_t base = s->stage.n;
     for (size_t room = 2 * v->len + 256; room <= 16 * v->len + 4096; room *= 2) {
@@ -107,7 +107,7 @@ static void large(struct stream *s, const struct cht_entry *e)
     if (!out_room(&s->stage, line_room(name.n, 0)))
         return;
     s->stage.n += line_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
-    if (!stream_large(s, e->key, &rc, &err)) {
+    if (!stream_large(s, e->key, &cht_ahead, &rc, &err)) {
         stream_no_value(s, ",\"payload\":null", rc);
         return;
     }

@@ -159,7 +159,8 @@ static void ask(const struct options *o, struct cht_store *s, const uint32_t *te
         uint64_t start = cht_now_ns();
         for (unsigned i = 0; i < questions; i++) {
             uint64_t at = (uint64_t)i * 7919 % (n - 8);
-            struct lm_predict_query q = {text + at, o->order, 20, o->order, (enum lm_predict_mode)mode, NULL};
+            struct lm_predict_query q = {text + at, o->order, 20, o->order, (enum lm_predict_mode)mode,
+                                         NULL,      NULL};
             must(lm_predict(s, &q, ignore, &sink, &err));
         }
         printf("  %-8s %8.1f us a question\n", names[mode], seconds(start) * 1e6 / questions);
