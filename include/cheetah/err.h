@@ -64,6 +64,10 @@
     X(DATABASE_BUSY, 66, 409, "database_busy", "the database is being dropped or created")                   \
     X(DATABASE_DROPPED, 67, 410, "database_dropped", "the database was dropped meanwhile")                   \
     X(MALFORMED_PAYLOAD, 68, 409, "malformed_payload", "a stored payload is not what it must be")            \
+    X(FOREIGN_FILES, 70, 409, "foreign_files", "what is there was not made by a database")                   \
+    X(DATABASE_INCOMPLETE, 71, 503, "database_incomplete", "a part of the database is not there")            \
+    X(DIRECTORY_MISSING, 72, 503, "directory_missing", "a data directory of the set is not there")           \
+    X(DIRECTORY_MISPLACED, 73, 503, "directory_misplaced", "a data directory belongs to another set")        \
     X(OUTCOME_UNKNOWN, 75, 503, "outcome_unknown", "whether a write was done is not known before a restart")
 /* clang-format on */
 

@@ -62,9 +62,17 @@ enum cht_trouble_kind {
 };
 #define CHT_TROUBLE_KINDS 3
 
+/* What opening may do to the data directories as a set (README of src/store). */
+enum cht_dirs_mode {
+    CHT_DIRS_JOIN,     /* new ones join the set; the lists in them are kept up to date */
+    CHT_DIRS_AS_FOUND, /* the set is left as it is, databases can be opened */
+    CHT_DIRS_LOOK      /* nothing at all is written; nothing can be opened, made or dropped */
+};
+
 struct cht_env_config {
     const char *const *dirs; /* data directories, created if missing; the first is home to new databases */
     size_t dir_count;
+    enum cht_dirs_mode mode;
     enum cht_durability durability;
     unsigned interval_ms;    /* for CHT_DURABLE_INTERVAL; 0: 50 */
     uint32_t max_value_size; /* 0: CHT_VALUE_DEFAULT_MAX */
@@ -79,6 +87,8 @@ struct cht_env_config {
     struct cht_io *io;          /* NULL: the real file system */
     /* cht_check only, may be NULL: now and then, how many of the bytes of a database have been looked at. */
     void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
+    /* cht_check only, may be NULL: what is worth knowing and no damage (unfinished work). */
+    void (*notice)(void *ctx, const char *database, const char *what);
     void *progress_ctx;
     /* NULL: nobody wants to know. Called once when such a condition begins (why: code, file and errno of the call that
      * failed) and once when it is over (why->code is CHT_OK). From threads of the store that hold its locks: it must not block
@@ -87,7 +97,10 @@ struct cht_env_config {
     void *trouble_ctx;
 };
 
-/* Locks the directories (CHT_LOCKED if another process has one) and starts the workers. Databases open on use. */
+/* Locks the directories (CHT_LOCKED if another process has one), finds out whether they belong together, and starts the
+ * workers. Databases open on use. CHT_DIRECTORY_MISSING: one of the set is not there, or is empty because its disk is not
+ * mounted; CHT_DIRECTORY_MISPLACED: one belongs to another set, or is a copy; CHT_DATABASE_INCOMPLETE, CHT_SHARD_MISSING:
+ * directories without set files in which a database is not whole. Nothing is written before that is settled. */
 enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err);
 /* Checkpoints and closes every database; no call may be under way. NULL is legal. Returns the first failure; the
  * environment is gone either way and nothing acknowledged is lost (the log has it). */
@@ -96,7 +109,8 @@ enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err);
 void cht_env_abandon(struct cht_env *env);
 
 /* Creates a database with a fixed number of shards (1..256; 0: the default) spread over the directories.
- * CHT_DATABASE_EXISTS, CHT_INVALID_DATABASE_NAME, CHT_INVALID_ARGUMENT. Durable on return. */
+ * CHT_DATABASE_EXISTS, CHT_INVALID_DATABASE_NAME, CHT_INVALID_ARGUMENT, CHT_FOREIGN_FILES (a folder or file of this name
+ * that is no database), CHT_DATABASE_INCOMPLETE. Durable on return. */
 enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
 /* Gets the open database, opening (and recovering) it on first use; the env owns it. CHT_DATABASE_NOT_FOUND. */
 enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err);
@@ -106,11 +120,18 @@ enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store 
 enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err);
 /* Whether opening it would find nothing to recover; true if it is open. Reads the names and headers of its log. */
 enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
-/* Deletes a database and its files. No other call on it may be under way. */
+/* Deletes a database and its files. No other call on it may be under way. CHT_FOREIGN_FILES: it is no database, or something
+ * is in its folders that no database makes; nothing was changed. Any other failure after the deletion was recorded: the
+ * rest is deleted by cht_env_finish or by the next call for this name. */
 enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* Calls fn for each database name in byte order. */
 enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
                          struct cht_err *err);
+/* Removes what creations, restores and deletions that were cut off left. fn is called for each of them, and for each database
+ * that should be there and is not: rc CHT_OK, it is done (CHT_DIRS_LOOK: it would be); else why not. `what` is for people. */
+enum cht_rc cht_env_finish(struct cht_env *env,
+                           void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
+                           void *ctx, struct cht_err *err);
 bool cht_database_name_valid(const char *name);
 
 /* ---- point reads ------------------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ static const struct option table[] = {
     {"line-port-file", TEXT, F(line_port_file), "", 0, 0, NULL,
      "file to write the port of the line protocol to"},
     {"data", TEXT, F(data), "./cheetah_data", 0, 0, NULL,
-     "data directories, separated by commas; the first is home to new databases"},
+     "data directories, separated by commas, or one a --data; the first is home to new databases"},
     {"durability", CHOICE, F(durability), "sync", 0, 0, "sync|interval|os",
      "when a write is answered: sync after fdatasync, interval within --sync-interval-ms of it, os when the "
      "kernel has it"},
@@ -168,6 +168,16 @@ static enum cht_rc refuse(const struct option *o, enum source from, const char *
                     o->kind == BYTES ? " (K, M and G may follow)" : "");
 }
 
+/* "a" and "b": "a,b". */
+static char *append(const char *list, const char *value)
+{
+    size_t n = strlen(list) + strlen(value) + 2;
+    char *both = cht_malloc(n);
+    if (both != NULL)
+        (void)snprintf(both, n, "%s,%s", list, value); /* fits */
+    return both;
+}
+
 static enum cht_rc set(struct conf *c, const struct option *o, enum source from, const char *value,
                        struct cht_err *err)
 {
@@ -181,7 +191,8 @@ static enum cht_rc set(struct conf *c, const struct option *o, enum source from,
             return refuse(o, from, value, err);
         /* fall through */
     case TEXT: {
-        char *copy = cht_strdup(value);
+        bool again = o->offset == F(data) && from != DEFAULT && c->source[row] == (unsigned char)from;
+        char *copy = again ? append(c->data, value) : cht_strdup(value);
         if (copy == NULL)
             return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the configuration");
         cht_free(*text_field(c, o));

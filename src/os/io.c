@@ -101,16 +101,9 @@ enum cht_rc cht_io_kind(struct cht_io *io, const char *path, enum cht_io_kind *k
     return rc;
 }
 
-struct names {
-    char (*v)[256]; /* owned */
-    bool *dir;      /* owned */
-    size_t n, cap;
-    bool failed;
-};
-
 static void add_entry(void *ctx, const char *name, enum cht_io_kind kind)
 {
-    struct names *l = ctx;
+    struct cht_io_names *l = ctx;
     if (l->failed || strlen(name) >= sizeof *l->v)
         return;
     if (l->n == l->cap) {
@@ -118,19 +111,19 @@ static void add_entry(void *ctx, const char *name, enum cht_io_kind kind)
         void *v = cht_realloc(l->v, cap * sizeof *l->v);
         if (v != NULL)
             l->v = v;
-        void *d = v == NULL ? NULL : cht_realloc(l->dir, cap * sizeof *l->dir);
-        if (d == NULL) {
+        void *k = v == NULL ? NULL : cht_realloc(l->kind, cap * sizeof *l->kind);
+        if (k == NULL) {
             l->failed = true;
             return;
         }
-        l->dir = d;
+        l->kind = k;
         l->cap = cap;
     }
-    l->dir[l->n] = kind == CHT_IO_FOLDER;
+    l->kind[l->n] = kind;
     memcpy(l->v[l->n++], name, strlen(name) + 1);
 }
 
-static enum cht_rc list_names(struct cht_io *io, const char *path, struct names *l, struct cht_err *err)
+enum cht_rc cht_io_names(struct cht_io *io, const char *path, struct cht_io_names *l, struct cht_err *err)
 {
     enum cht_rc rc = io->ops->list(io, path, add_entry, l, err);
     if (rc == CHT_OK && l->failed)
@@ -138,37 +131,38 @@ static enum cht_rc list_names(struct cht_io *io, const char *path, struct names 
     return rc;
 }
 
-static void names_fini(struct names *l)
+void cht_io_names_fini(struct cht_io_names *l)
 {
     cht_free(l->v);
-    cht_free(l->dir);
+    cht_free(l->kind);
+    memset(l, 0, sizeof *l);
 }
 
 /* The files of one folder and the folder. */
 static enum cht_rc remove_flat(struct cht_io *io, const char *path, struct cht_err *err)
 {
-    struct names l = {0};
-    enum cht_rc rc = list_names(io, path, &l, err);
+    struct cht_io_names l = {0};
+    enum cht_rc rc = cht_io_names(io, path, &l, err);
     for (size_t i = 0; i < l.n && rc == CHT_OK; i++) {
         char sub[CHT_PATH_MAX];
         rc = cht_path_join(sub, sizeof sub, path, l.v[i], err);
         if (rc == CHT_OK)
-            rc = l.dir[i] ? io->ops->rmdir(io, sub, err) : io->ops->unlink(io, sub, err);
+            rc = l.kind[i] == CHT_IO_FOLDER ? io->ops->rmdir(io, sub, err) : io->ops->unlink(io, sub, err);
     }
-    names_fini(&l);
+    cht_io_names_fini(&l);
     return rc == CHT_OK ? io->ops->rmdir(io, path, err) : rc;
 }
 
 enum cht_rc cht_io_remove_tree(struct cht_io *io, const char *path, struct cht_err *err)
 {
-    struct names l = {0};
-    enum cht_rc rc = list_names(io, path, &l, err);
+    struct cht_io_names l = {0};
+    enum cht_rc rc = cht_io_names(io, path, &l, err);
     for (size_t i = 0; i < l.n && rc == CHT_OK; i++) {
         char sub[CHT_PATH_MAX];
         rc = cht_path_join(sub, sizeof sub, path, l.v[i], err);
-        if (rc == CHT_OK && l.dir[i])
+        if (rc == CHT_OK && l.kind[i] == CHT_IO_FOLDER)
             rc = remove_flat(io, sub, err);
     }
-    names_fini(&l);
+    cht_io_names_fini(&l);
     return rc == CHT_OK ? remove_flat(io, path, err) : rc;
 }

@@ -110,6 +110,15 @@ enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name,
                            struct cht_err *err);
 /* What is at path, links followed: a link that leads to nothing is CHT_IO_LINK. */
 enum cht_rc cht_io_kind(struct cht_io *io, const char *path, enum cht_io_kind *kind, struct cht_err *err);
+/* The entries of a folder, in no order: zero-initialise, free with cht_io_names_fini. */
+struct cht_io_names {
+    char (*v)[256];         /* owned */
+    enum cht_io_kind *kind; /* owned; links are not followed */
+    size_t n, cap;
+    bool failed;
+};
+enum cht_rc cht_io_names(struct cht_io *io, const char *path, struct cht_io_names *l, struct cht_err *err);
+void cht_io_names_fini(struct cht_io_names *l);
 /* Deletes a folder of files (one level of sub-folders too). Links are removed, never followed. */
 enum cht_rc cht_io_remove_tree(struct cht_io *io, const char *path, struct cht_err *err);
 /* "a/b" into a caller's buffer; CHT_INVALID_ARGUMENT where it does not fit. */

@@ -1,5 +1,6 @@
 /* check: offline verification of data directories; nothing is modified. What is looked at:
  *
+ *   K0 the data directories belong together; what their lists name is there
  *   K1 the manifest, the headers of all page files, their place and generation (opening does that)
  *   K2 every page of every page file against its sum; the sums pages against their own
  *   K3 the structures of keys, values and recycle, and every value's checksum   (cht_values_check)
@@ -32,7 +33,9 @@ struct check {
     bool clean;
     struct cht_err first; /* a failure that is not a finding */
     void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
+    void (*notice)(void *ctx, const char *database, const char *what);
     void *progress_ctx;
+    struct cht_set *sets; /* owned, one a directory */
     uint64_t done, total; /* pages of the database; those of values and pairs count again for K3 and K4 */
 };
 
@@ -78,7 +81,7 @@ static void see_pair(void *ctx, const uint8_t *name, size_t len, uint64_t key)
 static enum cht_rc settle(struct check *c, enum cht_rc rc, const struct cht_err *e)
 {
     bool damage = rc == CHT_CORRUPT || rc == CHT_VERSION || rc == CHT_SHARD_MISSING ||
-                  rc == CHT_SHARD_MISPLACED || rc == CHT_NO_FILE;
+                  rc == CHT_SHARD_MISPLACED || rc == CHT_NO_FILE || rc == CHT_DATABASE_INCOMPLETE;
     if (damage)
         report(c, c->name, e->msg);
     else if (rc != CHT_OK && c->first.code == CHT_OK)
@@ -226,39 +229,49 @@ static enum cht_rc check_database(struct check *c, const char *name)
     return rc;
 }
 
-struct check_names {
-    struct check *c;
-    char names[1024][65];
-    size_t n;
-};
-
-static void note_name(void *ctx, const char *name, enum cht_io_kind kind)
+/* K0: the directories belong together, and what they list is there. A set that is not complete is a finding; what can be
+ * looked at is looked at all the same. */
+static enum cht_rc check_set(struct check *c)
 {
-    struct check_names *l = ctx;
-    if ((kind != CHT_IO_FOLDER && kind != CHT_IO_LINK) || !cht_database_name_valid(name) || l->n == 1024)
-        return;
-    for (size_t i = 0; i < l->n; i++) {
-        if (strcmp(l->names[i], name) == 0)
-            return;
+    struct cht_err e = {0};
+    c->sets = cht_calloc(c->ndirs, sizeof *c->sets);
+    if (c->sets == NULL)
+        return CHT_FAIL(&c->first, CHT_NO_MEMORY, "no memory for the check");
+    c->name = "data directories";
+    enum cht_rc rc = cht_dirs_judge(c->io, c->dirs, c->sets, c->ndirs, &e);
+    if (rc == CHT_DIRECTORY_MISSING || rc == CHT_DIRECTORY_MISPLACED) {
+        report(c, c->name, e.msg);
+        return CHT_OK;
     }
-    memcpy(l->names[l->n++], name, strlen(name) + 1);
+    return settle(c, rc, &e);
 }
 
-/* Databases are told by their folders; one without a manifest anywhere is what a creation left. */
+static enum cht_rc check_name(struct check *c, const struct cht_dirs_name *name)
+{
+    static const char *const unfinished[CHT_MARKS] = {
+        "a creation that was cut off; the next start removes what it left",
+        "a restore that was cut off; the next start removes what it left",
+        "a deletion that was cut off; the next start completes it"};
+    struct cht_db_look l = {.state = CHT_DB_NONE};
+    enum cht_rc rc = cht_db_look(c->io, c->dirs, c->ndirs, name->name, &l, NULL);
+    bool husk = name->husk && l.state != CHT_DB_UNFINISHED;
+    if (c->notice != NULL && rc == CHT_OK && (l.state == CHT_DB_UNFINISHED || husk))
+        c->notice(c->progress_ctx, name->name, unfinished[husk ? CHT_MARK_DROPPING : l.mark]);
+    bool here = rc != CHT_OK || l.state == CHT_DB_THERE || l.state == CHT_DB_PARTS;
+    if (!here && name->listed)
+        report(c, name->name, "the database is listed in a data directory and is not there");
+    return here ? check_database(c, name->name) : CHT_OK;
+}
+
+/* Databases are told by their folders and by the lists. */
 static enum cht_rc check_all(struct check *c)
 {
-    struct check_names *l = cht_calloc(1, sizeof *l);
-    if (l == NULL)
-        return CHT_FAIL(&c->first, CHT_NO_MEMORY, "no memory for the check");
-    enum cht_rc rc = CHT_OK;
-    for (size_t d = 0; d < c->ndirs && rc == CHT_OK; d++)
-        rc = c->io->ops->list(c->io, c->dirs[d], note_name, l, &c->first);
-    for (size_t i = 0; i < l->n && rc == CHT_OK; i++) {
-        struct cht_manifest m;
-        if (cht_db_find(c->io, c->dirs, c->ndirs, l->names[i], &m, NULL) != CHT_DATABASE_NOT_FOUND)
-            rc = check_database(c, l->names[i]);
-    }
-    cht_free(l);
+    struct cht_dirs_name *v;
+    size_t n;
+    enum cht_rc rc = cht_dirs_names(c->io, c->dirs, c->sets, c->ndirs, &v, &n, &c->first);
+    for (size_t i = 0; i < n && rc == CHT_OK; i++)
+        rc = check_name(c, &v[i]);
+    cht_free(v);
     return rc;
 }
 
@@ -274,6 +287,7 @@ enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_databas
                       .fn = fn,
                       .ctx = ctx,
                       .progress = cfg->progress,
+                      .notice = cfg->notice,
                       .progress_ctx = cfg->progress_ctx};
     *findings = 0;
     struct cht_file **locks = cht_calloc(cfg->dir_count, sizeof(struct cht_file *));
@@ -291,10 +305,15 @@ enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_databas
         }
     }
     if (rc == CHT_OK)
+        rc = check_set(&c);
+    if (rc == CHT_OK)
         rc = only_database != NULL ? check_database(&c, only_database) : check_all(&c);
     for (size_t d = 0; d < cfg->dir_count; d++)
         cht_file_close(locks[d]);
     cht_free(locks);
+    for (size_t d = 0; c.sets != NULL && d < cfg->dir_count; d++)
+        cht_set_fini(&c.sets[d]);
+    cht_free(c.sets);
     *findings = c.findings;
     if (rc != CHT_OK && err != NULL)
         *err = c.first;

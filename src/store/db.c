@@ -1,4 +1,13 @@
-/* db: creating, finding and dropping databases (layout in db.h). */
+/* db: making and removing databases (layout, marks and rules in db.h).
+ *
+ * Making      1 nothing of the name may be there   2 NAME.unfinished with the mark, synced   3 renamed NAME, synced
+ *             4 folders, files, all synced         5 the mark becomes the manifest, synced   6 listed (set.h)
+ * Removing    1 looked through, refused if anything is not ours   2 taken from the lists, synced
+ *             3 the manifest becomes the mark, synced             4 other directories   5 the home, all but the mark
+ *             6 the folder renamed NAME.unfinished                7 the mark, the folder
+ * A cut after each step of making up to 4, and of removing from 3 on, leaves what cht_db_finish does from step 4 on. Removing
+ * needs no space.
+ */
 #include "store/db.h"
 
 #include "base/alloc.h"
@@ -11,118 +20,178 @@
 
 static const char magic[8] = "CHEETAHM";
 
-bool cht_database_name_valid(const char *name)
+/* DIR/NAME.unfinished */
+static enum cht_rc husk_path(char *path, size_t cap, const char *dir, const char *name, struct cht_err *err)
 {
-    size_t n = strlen(name);
-    if (n == 0 || n > 64)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        char c = name[i];
-        bool alnum = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-        if (!alnum && (i == 0 || (c != '_' && c != '-')))
-            return false;
-    }
-    return true;
+    char husk[80];
+    (void)snprintf(husk, sizeof husk, "%s" CHT_UNFINISHED, name); /* a name has at most 64 characters */
+    return cht_db_path(path, cap, dir, husk, NULL, err);
 }
 
-/* DIR/NAME and below into path; what may be NULL. */
-static enum cht_rc db_path(char *path, size_t cap, const char *dir, const char *name, const char *what,
-                           struct cht_err *err)
+static enum cht_rc write_mark(struct cht_io *io, const char *dir, const char *what,
+                              const struct cht_manifest *m, struct cht_err *err)
 {
-    int n = what == NULL ? snprintf(path, cap, "%s/%s", dir, name)
-                         : snprintf(path, cap, "%s/%s/%s", dir, name, what);
-    if (n < 0 || (size_t)n >= cap)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", dir);
-    return CHT_OK;
+    uint8_t b[CHT_MANIFEST_SIZE] = {0};
+    memcpy(b, magic, 8);
+    cht_put32(b + 8, CHT_FORMAT_VERSION);
+    memcpy(b + 16, m->uuid, 16);
+    cht_put32(b + 32, m->shards);
+    cht_put32(b + 508, cht_crc32c(0, b, 508));
+    return cht_io_replace(io, dir, what, b, sizeof b, err);
 }
 
-static enum cht_rc read_manifest(struct cht_io *io, const char *path, struct cht_manifest *m,
-                                 struct cht_err *err)
+/* From one of the four names of the manifest to another. A rename that may not be durable is taken back. */
+static enum cht_rc change_state(struct cht_env *env, unsigned home, const char *name, const char *from,
+                                const char *to, struct cht_err *err)
 {
-    uint8_t b[CHT_MANIFEST_SIZE];
-    struct cht_file *f;
-    enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_RDONLY, &f, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint64_t size = 0;
-    rc = io->ops->size(f, &size, err);
-    if (rc == CHT_OK && size != sizeof b)
-        rc = CHT_DAMAGED(err, "%s: %llu bytes, not %zu", path, (unsigned long long)size, sizeof b);
+    char a[CHT_PATH_MAX], b[CHT_PATH_MAX], dir[CHT_PATH_MAX];
+    enum cht_rc rc = cht_db_path(a, sizeof a, env->dirs[home], name, from, err);
     if (rc == CHT_OK)
-        rc = cht_file_read(f, b, sizeof b, 0, err);
-    cht_file_close(f);
+        rc = cht_db_path(b, sizeof b, env->dirs[home], name, to, err);
+    if (rc == CHT_OK)
+        rc = cht_db_path(dir, sizeof dir, env->dirs[home], name, NULL, err);
+    if (rc == CHT_OK)
+        rc = env->io->ops->rename(env->io, a, b, err);
     if (rc != CHT_OK)
         return rc;
-    bool sealed = cht_get32(b + 508) == cht_crc32c(0, b, 508);
-    if (memcmp(b, magic, 8) != 0)
-        return CHT_DAMAGED(err, "%s: offset 0: not a manifest", path);
-    if (sealed && cht_get32(b + 8) != CHT_FORMAT_VERSION)
-        return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path,
-                        cht_get32(b + 8), CHT_FORMAT_VERSION);
-    if (!sealed)
-        return CHT_DAMAGED(err, "%s: offset 0: does not match its checksum", path);
-    memcpy(m->uuid, b + 16, 16);
-    m->shards = cht_get32(b + 32);
-    if (m->shards == 0 || m->shards > CHT_SHARDS_MAX)
-        return CHT_DAMAGED(err, "%s: offset 32: %u shards", path, m->shards);
-    return CHT_OK;
+    rc = env->io->ops->sync_dir(env->io, dir, err);
+    if (rc != CHT_OK && env->io->ops->rename(env->io, b, a, NULL) == CHT_OK)
+        (void)env->io->ops->sync_dir(env->io, dir, NULL); /* the first failure is the one to tell */
+    return rc;
 }
 
-enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
-                        struct cht_manifest *m, struct cht_err *err)
+/* Into or out of the lists of all directories. */
+static enum cht_rc list_all(struct cht_env *env, const char *name, const uint8_t *uuid, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    cht_mutex_lock(&env->set_mu);
+    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        struct cht_set *s = &env->sets[d];
+        bool listed = cht_set_find(s, name) != NULL;
+        rc = uuid != NULL ? cht_set_put(s, name, uuid, err) : cht_set_remove(s, name, err);
+        if (rc == CHT_OK && (uuid != NULL || listed))
+            rc = cht_set_sync(s, err);
+    }
+    cht_mutex_unlock(&env->set_mu);
+    return rc;
+}
+
+/* ---- removing --------------------------------------------------------------------------------------------------- */
+
+/* First pass over all directories: nothing is changed. */
+static enum cht_rc survey(struct cht_env *env, const char *name, const uint8_t uuid[16], struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
-    bool found = false;
-    if (!cht_database_name_valid(name))
-        return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME,
-                        "'%.80s' is not a database name: [A-Za-z0-9][A-Za-z0-9_-]{0,63}", name);
-    for (unsigned d = 0; d < ndirs; d++) {
-        enum cht_io_kind kind = CHT_IO_NOTHING;
-        enum cht_rc rc = db_path(path, sizeof path, dirs[d], name, "manifest", err);
+    enum cht_rc rc = CHT_OK;
+    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        rc = cht_db_path(path, sizeof path, env->dirs[d], name, NULL, err);
         if (rc == CHT_OK)
-            rc = cht_io_kind(io, path, &kind, err);
-        if (rc != CHT_OK)
-            return rc;
-        if (kind == CHT_IO_NOTHING)
-            continue;
-        if (found)
-            return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s has a manifest in %s and in %s", name,
-                            dirs[m->home], dirs[d]);
-        rc = read_manifest(io, path, m, err);
-        if (rc != CHT_OK)
-            return rc;
-        m->home = d;
-        found = true;
+            rc = cht_own_survey(env->io, path, uuid, err);
     }
-    return found ? CHT_OK : CHT_FAIL(err, CHT_DATABASE_NOT_FOUND, "no database %s", name);
+    return rc;
 }
 
-enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
-                              unsigned i, unsigned *dir, char *path, size_t cap, struct cht_err *err)
+/* Steps 4 to 7 of removing. */
+static enum cht_rc remove_all(struct cht_env *env, const char *name, const struct cht_manifest *m,
+                              struct cht_err *err)
 {
-    bool found = false;
-    char what[32], probe[CHT_PATH_MAX];
-    (void)snprintf(what, sizeof what, "shard-%03u/keys", i);
-    for (unsigned d = 0; d < ndirs; d++) {
-        enum cht_io_kind kind = CHT_IO_NOTHING;
-        enum cht_rc rc = db_path(probe, sizeof probe, dirs[d], name, what, err);
-        if (rc == CHT_OK)
-            rc = cht_io_kind(io, probe, &kind, err);
-        if (rc != CHT_OK)
-            return rc;
-        if (kind == CHT_IO_NOTHING)
+    char path[CHT_PATH_MAX], husk[CHT_PATH_MAX];
+    enum cht_rc rc = survey(env, name, m->uuid, err);
+    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        if (d == m->home)
             continue;
-        if (found)
-            return CHT_FAIL(err, CHT_SHARD_MISPLACED, "database %s: shard %u is in %s and in %s", name, i,
-                            dirs[*dir], dirs[d]);
-        *dir = d;
-        found = true;
+        rc = cht_db_path(path, sizeof path, env->dirs[d], name, NULL, err);
+        if (rc == CHT_OK)
+            rc = cht_own_remove(env->io, path, m->uuid, false, err);
+        if (rc == CHT_OK)
+            rc = env->io->ops->sync_dir(env->io, env->dirs[d], err);
     }
-    if (!found)
-        return CHT_FAIL(err, CHT_SHARD_MISSING, "database %s: shard %u is in none of the data directories",
-                        name, i);
-    (void)snprintf(what, sizeof what, "shard-%03u", i);
-    return db_path(path, cap, dirs[*dir], name, what, err);
+    if (rc == CHT_OK)
+        rc = cht_db_path(path, sizeof path, env->dirs[m->home], name, NULL, err);
+    if (rc == CHT_OK)
+        rc = husk_path(husk, sizeof husk, env->dirs[m->home], name, err);
+    if (rc == CHT_OK)
+        rc = cht_own_remove(env->io, path, m->uuid, true, err);
+    if (rc == CHT_OK)
+        rc = env->io->ops->rename(env->io, path, husk, err);
+    if (rc == CHT_OK)
+        rc = cht_own_remove_husk(env->io, husk, err);
+    return rc == CHT_OK ? env->io->ops->sync_dir(env->io, env->dirs[m->home], err) : rc;
+}
+
+/* NAME.unfinished, of step 2 of making or step 7 of removing: which of the two says the mark in it. */
+static enum cht_rc remove_husks(struct cht_env *env, const char *name, unsigned *mark, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX], dropping[CHT_PATH_MAX];
+    enum cht_rc rc = CHT_OK;
+    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        enum cht_io_kind kind = CHT_IO_NOTHING;
+        rc = husk_path(path, sizeof path, env->dirs[d], name, err);
+        if (rc == CHT_OK)
+            rc = cht_io_kind(env->io, path, &kind, err);
+        if (rc != CHT_OK || kind == CHT_IO_NOTHING)
+            continue;
+        rc = cht_path_join(dropping, sizeof dropping, path, cht_mark_names[CHT_MARK_DROPPING], err);
+        if (rc == CHT_OK)
+            rc = cht_io_kind(env->io, dropping, &kind, err);
+        if (rc == CHT_OK)
+            rc = cht_own_remove_husk(env->io, path, err);
+        *mark = kind == CHT_IO_NOTHING ? CHT_MARK_CREATING : CHT_MARK_DROPPING;
+    }
+    return rc;
+}
+
+/* ---- making ------------------------------------------------------------------------------------------------------ */
+
+/* Step 1: what is there instead. */
+static enum cht_rc refuse(struct cht_env *env, const char *name, const struct cht_db_look *l,
+                          struct cht_err *err)
+{
+    switch (l->state) {
+    case CHT_DB_THERE:
+        return CHT_FAIL(err, CHT_DATABASE_EXISTS, "database %s exists already", name);
+    case CHT_DB_FOREIGN:
+        return CHT_FAIL(err, CHT_FOREIGN_FILES,
+                        "%.80s/%s is there and is no database: it is left alone, choose another name",
+                        env->dirs[l->dir], name);
+    case CHT_DB_PARTS:
+        return CHT_FAIL(err, CHT_DATABASE_INCOMPLETE,
+                        "database %s: %.80s has %s, but no data directory has its manifest", name,
+                        env->dirs[l->dir], l->part);
+    default: /* what was unfinished is finished */
+        return cht_db_not_listed(env, name, err);
+    }
+}
+
+/* Steps 2 and 3. */
+static enum cht_rc make_home(struct cht_env *env, const char *name, enum cht_mark mark,
+                             const struct cht_manifest *m, struct cht_err *err)
+{
+    char husk[CHT_PATH_MAX], path[CHT_PATH_MAX];
+    enum cht_rc rc = husk_path(husk, sizeof husk, env->dirs[m->home], name, err);
+    if (rc == CHT_OK)
+        rc = cht_db_path(path, sizeof path, env->dirs[m->home], name, NULL, err);
+    if (rc == CHT_OK)
+        rc = env->io->ops->mkdir(env->io, husk, err);
+    if (rc == CHT_OK)
+        rc = write_mark(env->io, husk, cht_mark_names[mark], m, err);
+    if (rc == CHT_OK)
+        rc = env->io->ops->rename(env->io, husk, path, err);
+    return rc == CHT_OK ? env->io->ops->sync_dir(env->io, env->dirs[m->home], err) : rc;
+}
+
+static enum cht_rc make_folders(struct cht_env *env, const char *name, unsigned home, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = CHT_OK;
+    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
+        rc = cht_db_path(path, sizeof path, env->dirs[d], name, NULL, err);
+        if (rc == CHT_OK && d != home)
+            rc = env->io->ops->mkdir(env->io, path, err);
+    }
+    if (rc == CHT_OK)
+        rc = cht_db_path(path, sizeof path, env->dirs[home], name, "log", err);
+    return rc == CHT_OK ? env->io->ops->mkdir(env->io, path, err) : rc;
 }
 
 /* All are written, then all are synced: the first sync commits the file system's journal for all of them. */
@@ -139,7 +208,7 @@ static enum cht_rc make_shards(struct cht_env *env, const char *name, const stru
     for (unsigned i = 0; i < m->shards && rc == CHT_OK; i++) {
         char what[24];
         (void)snprintf(what, sizeof what, "shard-%03u", i);
-        rc = db_path(path, sizeof path, env->dirs[i % env->ndirs], name, what, err);
+        rc = cht_db_path(path, sizeof path, env->dirs[i % env->ndirs], name, what, err);
         if (rc == CHT_OK)
             rc = cht_shard_create(env->io, path, m->uuid, i, m->shards, &shards[i], err);
         made += rc == CHT_OK;
@@ -152,58 +221,75 @@ static enum cht_rc make_shards(struct cht_env *env, const char *name, const stru
     return rc;
 }
 
-static enum cht_rc write_manifest(struct cht_env *env, const char *dir, const struct cht_manifest *m,
-                                  struct cht_err *err)
-{
-    uint8_t b[CHT_MANIFEST_SIZE] = {0};
-    memcpy(b, magic, 8);
-    cht_put32(b + 8, CHT_FORMAT_VERSION);
-    memcpy(b + 16, m->uuid, 16);
-    cht_put32(b + 32, m->shards);
-    cht_put32(b + 508, cht_crc32c(0, b, 508));
-    return cht_io_replace(env->io, dir, "manifest", b, sizeof b, err);
-}
+/* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_db_prepare(struct cht_env *env, const char *name, struct cht_err *err)
+enum cht_rc cht_db_not_listed(struct cht_env *env, const char *name, struct cht_err *err)
 {
-    struct cht_manifest m;
-    char path[CHT_PATH_MAX];
-    enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
-    if (rc == CHT_OK)
-        return CHT_FAIL(err, CHT_DATABASE_EXISTS, "database %s exists already", name);
-    if (rc != CHT_DATABASE_NOT_FOUND)
-        return rc;
-    rc = CHT_OK;
+    enum cht_rc rc = CHT_OK;
+    cht_mutex_lock(&env->set_mu);
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
-        enum cht_io_kind kind = CHT_IO_NOTHING;
-        rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
-        if (rc == CHT_OK)
-            rc = cht_io_kind(env->io, path, &kind, err);
-        if (rc == CHT_OK && kind != CHT_IO_NOTHING)
-            rc = cht_io_remove_tree(env->io, path, err);
-        if (rc == CHT_OK)
-            rc = env->io->ops->mkdir(env->io, path, err);
+        if (cht_set_find(&env->sets[d], name) != NULL)
+            rc =
+                CHT_FAIL(err, CHT_DATABASE_INCOMPLETE,
+                         "database %s was in %.80s and is not there any more: a disk that is not mounted? If "
+                         "it is gone for good, drop it",
+                         name, env->dirs[d]);
     }
-    if (rc == CHT_OK)
-        rc = db_path(path, sizeof path, env->dirs[0], name, "log", err);
-    return rc == CHT_OK ? env->io->ops->mkdir(env->io, path, err) : rc;
+    cht_mutex_unlock(&env->set_mu);
+    return rc;
 }
 
-enum cht_rc cht_db_seal(struct cht_env *env, const char *name, const struct cht_manifest *m,
-                        struct cht_err *err)
+enum cht_rc cht_db_finish(struct cht_env *env, const char *name, unsigned *mark, struct cht_err *err)
+{
+    struct cht_db_look l;
+    *mark = CHT_MARKS;
+    enum cht_rc rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
+    if (rc == CHT_OK)
+        rc = remove_husks(env, name, mark, err);
+    if (rc != CHT_OK || l.state != CHT_DB_UNFINISHED)
+        return rc;
+    *mark = l.mark;
+    rc = list_all(env, name, NULL, err); /* T4: before its last trace is gone */
+    return rc == CHT_OK ? remove_all(env, name, &l.m, err) : rc;
+}
+
+enum cht_rc cht_db_begin(struct cht_env *env, const char *name, enum cht_mark mark,
+                         const struct cht_manifest *m, struct cht_err *err)
+{
+    struct cht_db_look l;
+    unsigned left;
+    enum cht_rc rc = cht_db_finish(env, name, &left, err);
+    if (rc == CHT_OK)
+        rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
+    if (rc == CHT_OK)
+        rc = refuse(env, name, &l, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = make_home(env, name, mark, m, err);
+    if (rc == CHT_OK)
+        rc = make_folders(env, name, m->home, err);
+    if (rc != CHT_OK)
+        cht_db_discard(env, name);
+    return rc;
+}
+
+enum cht_rc cht_db_seal(struct cht_env *env, const char *name, enum cht_mark mark,
+                        const struct cht_manifest *m, struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
     enum cht_rc rc = CHT_OK;
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
-        rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
+        rc = cht_db_path(path, sizeof path, env->dirs[d], name, NULL, err);
         if (rc == CHT_OK)
             rc = env->io->ops->sync_dir(env->io, path, err);
         if (rc == CHT_OK)
             rc = env->io->ops->sync_dir(env->io, env->dirs[d], err);
     }
     if (rc == CHT_OK)
-        rc = db_path(path, sizeof path, env->dirs[0], name, NULL, err);
-    return rc == CHT_OK ? write_manifest(env, path, m, err) : rc;
+        rc = change_state(env, m->home, name, cht_mark_names[mark], "manifest", err);
+    if (rc == CHT_OK) /* it is there; one that could not be listed is listed by the next opening (T4) */
+        (void)list_all(env, name, m->uuid, NULL);
+    return rc;
 }
 
 enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
@@ -211,45 +297,57 @@ enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards
     struct cht_manifest m = {.shards = shards == 0 ? env->cfg.default_shards : shards};
     if (m.shards > CHT_SHARDS_MAX)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%u shards; 1 to %u are allowed", shards, CHT_SHARDS_MAX);
-    enum cht_rc rc = cht_db_prepare(env, name, err);
     cht_os_random(m.uuid, sizeof m.uuid);
+    enum cht_rc rc = cht_db_begin(env, name, CHT_MARK_CREATING, &m, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = make_shards(env, name, &m, err);
     if (rc == CHT_OK)
-        rc = make_shards(env, name, &m, err);
-    return rc == CHT_OK ? cht_db_seal(env, name, &m, err) : rc;
+        rc = cht_db_seal(env, name, CHT_MARK_CREATING, &m, err);
+    if (rc != CHT_OK)
+        cht_db_discard(env, name);
+    return rc;
 }
 
-/* What is left goes when the name is used again. */
 void cht_db_discard(struct cht_env *env, const char *name)
 {
-    char path[CHT_PATH_MAX];
-    if (db_path(path, sizeof path, env->dirs[0], name, "manifest", NULL) == CHT_OK)
-        (void)env->io->ops->unlink(env->io, path, NULL);
-    for (size_t d = 0; d < env->ndirs; d++) {
-        if (db_path(path, sizeof path, env->dirs[d], name, NULL, NULL) == CHT_OK)
-            (void)cht_io_remove_tree(env->io, path, NULL);
-    }
+    unsigned mark;
+    (void)cht_db_finish(env, name, &mark,
+                        NULL); /* what stays goes at the next start, or with the name's next use */
+}
+
+enum cht_rc cht_db_droppable(struct cht_env *env, const char *name, struct cht_err *err)
+{
+    struct cht_db_look l;
+    enum cht_rc rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (l.state == CHT_DB_THERE || l.state == CHT_DB_UNFINISHED)
+        return survey(env, name, l.m.uuid, err);
+    if (l.state == CHT_DB_NONE)
+        return CHT_OK; /* not there, or only listed */
+    return refuse(env, name, &l, err);
 }
 
 enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *err)
 {
-    struct cht_manifest m;
-    char path[CHT_PATH_MAX];
-    enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
+    struct cht_db_look l;
+    unsigned mark;
+    enum cht_rc rc = cht_db_droppable(env, name, err);
     if (rc == CHT_OK)
-        rc = db_path(path, sizeof path, env->dirs[m.home], name, "manifest", err);
-    if (rc == CHT_OK) /* from here on it is no database any more */
-        rc = env->io->ops->unlink(env->io, path, err);
+        rc = cht_db_finish(env, name, &mark, err);
     if (rc == CHT_OK)
-        rc = db_path(path, sizeof path, env->dirs[m.home], name, NULL, err);
-    if (rc == CHT_OK)
-        rc = env->io->ops->sync_dir(env->io, path, err);
-    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
-        enum cht_io_kind kind = CHT_IO_NOTHING;
-        rc = db_path(path, sizeof path, env->dirs[d], name, NULL, err);
-        if (rc == CHT_OK)
-            rc = cht_io_kind(env->io, path, &kind, err);
-        if (rc == CHT_OK && kind != CHT_IO_NOTHING)
-            rc = cht_io_remove_tree(env->io, path, err);
-    }
-    return rc;
+        rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
+    if (rc != CHT_OK)
+        return rc;
+    bool known = cht_db_not_listed(env, name, NULL) != CHT_OK;
+    if (l.state != CHT_DB_THERE && !known && mark != CHT_MARK_DROPPING)
+        return CHT_FAIL(err, CHT_DATABASE_NOT_FOUND, "no database %s", name);
+    rc = list_all(env, name, NULL, err);
+    if (rc != CHT_OK || l.state != CHT_DB_THERE)
+        return rc;
+    rc = change_state(env, l.m.home, name, "manifest", cht_mark_names[CHT_MARK_DROPPING], err);
+    if (rc != CHT_OK)
+        (void)list_all(env, name, l.m.uuid, NULL); /* else the next opening does (T4) */
+    return rc == CHT_OK ? remove_all(env, name, &l.m, err) : rc;
 }

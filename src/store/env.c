@@ -3,7 +3,6 @@
 
 #include "base/alloc.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define WORKERS_MAX 8u
@@ -32,18 +31,26 @@ static void fill_defaults(struct cht_env_config *c)
         c->default_shards = 8;
 }
 
-static enum cht_rc open_dir(struct cht_env *env, size_t i, const char *dir, struct cht_err *err)
+static enum cht_rc no_memory(struct cht_err *err)
 {
-    char path[CHT_PATH_MAX];
-    env->dirs[i] = cht_strdup(dir);
-    if (env->dirs[i] == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
-    enum cht_rc rc = env->io->ops->mkdir(env->io, dir, err);
-    if (rc == CHT_OK)
-        rc = cht_path_join(path, sizeof path, dir, "LOCK", err);
-    if (rc == CHT_OK)
-        rc = cht_io_open(env->io, path, CHT_OPEN_CREATE | CHT_OPEN_LOCK, &env->locks[i], err);
-    if (rc == CHT_OK)
+    return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
+}
+
+static enum cht_rc open_dirs(struct cht_env *env, const char *const *dirs, struct cht_err *err)
+{
+    env->dirs = cht_calloc(env->ndirs, sizeof *env->dirs);
+    env->locks = cht_calloc(env->ndirs, sizeof(struct cht_file *));
+    env->pools = cht_calloc(env->ndirs, sizeof(struct cht_pool *));
+    env->sets = cht_calloc(env->ndirs, sizeof *env->sets);
+    if (env->dirs == NULL || env->locks == NULL || env->pools == NULL || env->sets == NULL)
+        return no_memory(err);
+    for (size_t i = 0; i < env->ndirs; i++) {
+        env->dirs[i] = cht_strdup(dirs[i]);
+        if (env->dirs[i] == NULL)
+            return no_memory(err);
+    }
+    enum cht_rc rc = cht_dirs_open(env, err);
+    for (size_t i = 0; i < env->ndirs && rc == CHT_OK; i++)
         rc = cht_pool_new(env->cfg.scan_workers, "cht-scan", &env->pools[i], err);
     return rc;
 }
@@ -68,17 +75,16 @@ static void env_free(struct cht_env *env)
     for (size_t i = 0; i < env->ndirs; i++) {
         if (env->pools != NULL)
             cht_pool_free(env->pools[i]);
-        if (env->locks != NULL)
-            cht_file_close(env->locks[i]);
-        if (env->dirs != NULL)
-            cht_free(env->dirs[i]);
     }
     cht_crew_free(env->crew);
     cht_free(env->pools);
-    cht_free(env->locks);
+    cht_dirs_close(env);
+    for (size_t i = 0; env->dirs != NULL && i < env->ndirs; i++)
+        cht_free(env->dirs[i]);
     cht_free(env->dirs);
     cht_free(env->open);
     cht_cond_fini(&env->calm);
+    cht_mutex_fini(&env->set_mu);
     cht_mutex_fini(&env->mu);
     cht_free(env);
 }
@@ -124,6 +130,19 @@ static void end_turn(struct cht_env *env, struct cht_turn *t)
     cht_mutex_unlock(&env->mu);
 }
 
+static enum cht_rc only_looking(struct cht_err *err)
+{
+    return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the data directories are only looked at");
+}
+
+static enum cht_rc names_of(struct cht_env *env, struct cht_dirs_name **v, size_t *n, struct cht_err *err)
+{
+    cht_mutex_lock(&env->set_mu);
+    enum cht_rc rc = cht_dirs_names(env->io, env->dirs, env->sets, env->ndirs, v, n, err);
+    cht_mutex_unlock(&env->set_mu);
+    return rc;
+}
+
 /* The index of an open database, nopen if it is not. */
 static size_t find_open(const struct cht_env *env, const char *name)
 {
@@ -147,10 +166,12 @@ enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out,
         return rc;
     struct cht_env *env = cht_calloc(1, sizeof *env);
     if (env == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
+        return no_memory(err);
     rc = cht_mutex_init(&env->mu, err);
     if (rc == CHT_OK)
         rc = cht_cond_init(&env->calm, err);
+    if (rc == CHT_OK)
+        rc = cht_mutex_init(&env->set_mu, err);
     if (rc != CHT_OK) {
         cht_mutex_fini(&env->mu);
         cht_free(env);
@@ -160,13 +181,7 @@ enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out,
     fill_defaults(&env->cfg);
     env->io = cfg->io != NULL ? cfg->io : cht_io_posix();
     env->ndirs = cfg->dir_count;
-    env->dirs = cht_calloc(env->ndirs, sizeof *env->dirs);
-    env->locks = cht_calloc(env->ndirs, sizeof(struct cht_file *));
-    env->pools = cht_calloc(env->ndirs, sizeof(struct cht_pool *));
-    if (env->dirs == NULL || env->locks == NULL || env->pools == NULL)
-        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
-    for (size_t i = 0; i < env->ndirs && rc == CHT_OK; i++)
-        rc = open_dir(env, i, cfg->dirs[i], err);
+    rc = open_dirs(env, cfg->dirs, err);
     uint64_t tick =
         env->cfg.durability == CHT_DURABLE_INTERVAL ? env->cfg.interval_ms * UINT64_C(1000000) : 0;
     if (rc == CHT_OK)
@@ -199,6 +214,8 @@ void cht_env_abandon(struct cht_env *env)
 
 enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
 {
+    if (env->cfg.mode == CHT_DIRS_LOOK)
+        return only_looking(err);
     struct cht_turn t;
     begin_turn(env, &t, name);
     enum cht_rc rc = cht_db_create(env, name, shards, err);
@@ -239,6 +256,8 @@ static enum cht_rc reserve_open(struct cht_env *env, const char *name, struct ch
 enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
+    if (env->cfg.mode == CHT_DIRS_LOOK)
+        return only_looking(err);
     struct cht_turn t;
     begin_turn(env, &t, name);
     struct cht_local *db = get_open(env, name);
@@ -297,64 +316,77 @@ enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean,
 
 enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err)
 {
+    if (env->cfg.mode == CHT_DIRS_LOOK)
+        return only_looking(err);
     struct cht_turn t;
     begin_turn(env, &t, name);
-    struct cht_local *db = get_open(env, name);
+    enum cht_rc rc = cht_db_droppable(env, name, err);
+    struct cht_local *db = rc == CHT_OK ? get_open(env, name) : NULL;
     if (db != NULL) {
         take_out(env, name);
         (void)cht_db_close(db, false, NULL); /* what it holds is deleted anyway */
     }
-    enum cht_rc rc = cht_db_drop(env, name, err);
+    if (rc == CHT_OK)
+        rc = cht_db_drop(env, name, err);
     end_turn(env, &t);
     return rc;
 }
 
-struct name_list {
-    char (*v)[65]; /* owned */
-    size_t n, cap;
-    bool failed;
-};
-
-static void add_name(void *ctx, const char *name, enum cht_io_kind kind)
-{
-    struct name_list *l = ctx;
-    if ((kind != CHT_IO_FOLDER && kind != CHT_IO_LINK) || !cht_database_name_valid(name) || l->failed)
-        return;
-    for (size_t i = 0; i < l->n; i++) {
-        if (strcmp(l->v[i], name) == 0)
-            return;
-    }
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 16;
-        void *v = cht_realloc(l->v, cap * sizeof *l->v);
-        if (v == NULL) {
-            l->failed = true;
-            return;
-        }
-        l->v = v;
-        l->cap = cap;
-    }
-    memcpy(l->v[l->n++], name, strlen(name) + 1);
-}
-
-static int by_name(const void *a, const void *b) { return strcmp(a, b); }
-
+/* What is listed is a database, also if it cannot be found: whoever opens it hears why. */
 enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
                          struct cht_err *err)
 {
-    struct name_list l = {0};
-    enum cht_rc rc = CHT_OK;
-    for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++)
-        rc = env->io->ops->list(env->io, env->dirs[d], add_name, &l, err);
-    if (rc == CHT_OK && l.failed)
-        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the list of databases");
-    if (rc == CHT_OK && l.n > 0)
-        qsort(l.v, l.n, sizeof *l.v, by_name);
-    for (size_t i = 0; i < l.n && rc == CHT_OK; i++) {
+    struct cht_dirs_name *v;
+    size_t n;
+    enum cht_rc rc = names_of(env, &v, &n, err);
+    for (size_t i = 0; i < n; i++) {
         struct cht_manifest m;
-        if (cht_db_find(env->io, env->dirs, env->ndirs, l.v[i], &m, NULL) != CHT_DATABASE_NOT_FOUND)
-            fn(ctx, l.v[i]);
+        if (v[i].listed || (v[i].folder && cht_db_find(env->io, env->dirs, env->ndirs, v[i].name, &m, NULL) !=
+                                               CHT_DATABASE_NOT_FOUND))
+            fn(ctx, v[i].name);
     }
-    cht_free(l.v);
+    cht_free(v);
+    return rc;
+}
+
+/* One name. In a list and with a folder: it is being used, nothing is unfinished (T4). */
+static void finish_one(struct cht_env *env, const struct cht_dirs_name *name,
+                       void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what), void *ctx)
+{
+    static const char *const whats[CHT_MARKS] = {"an unfinished creation is removed",
+                                                 "an unfinished restore is removed",
+                                                 "an unfinished deletion is completed"};
+    struct cht_db_look l = {.state = CHT_DB_NONE};
+    struct cht_err err = {0};
+    struct cht_turn t;
+    unsigned mark = name->husk ? CHT_MARK_DROPPING : CHT_MARKS;
+    enum cht_rc rc = CHT_OK;
+    begin_turn(env, &t, name->name);
+    if (name->listed && !name->folder && !name->husk) {
+        rc = cht_db_not_listed(env, name->name, &err);
+    } else if (!name->listed || name->husk) {
+        rc = cht_db_look(env->io, env->dirs, env->ndirs, name->name, &l, &err);
+        if (rc == CHT_OK && l.state == CHT_DB_UNFINISHED)
+            mark = l.mark;
+        if (rc == CHT_OK && mark < CHT_MARKS && env->cfg.mode != CHT_DIRS_LOOK)
+            rc = cht_db_finish(env, name->name, &mark, &err);
+    }
+    end_turn(env, &t);
+    if (rc != CHT_OK)
+        fn(ctx, name->name, rc, err.msg);
+    else if (mark < CHT_MARKS)
+        fn(ctx, name->name, CHT_OK, whats[mark]);
+}
+
+enum cht_rc cht_env_finish(struct cht_env *env,
+                           void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
+                           void *ctx, struct cht_err *err)
+{
+    struct cht_dirs_name *v;
+    size_t n;
+    enum cht_rc rc = names_of(env, &v, &n, err);
+    for (size_t i = 0; i < n; i++)
+        finish_one(env, &v[i], fn, ctx);
+    cht_free(v);
     return rc;
 }

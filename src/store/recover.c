@@ -244,6 +244,8 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
 {
     struct cht_manifest m;
     enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
+    if (rc == CHT_DATABASE_NOT_FOUND && cht_db_not_listed(env, name, err) != CHT_OK)
+        return CHT_DATABASE_INCOMPLETE;
     if (rc != CHT_OK)
         return rc;
     struct cht_local *db = cht_calloc(1, sizeof *db);

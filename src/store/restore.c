@@ -1,8 +1,8 @@
 /* restore: makes a database from a backup (cheetah/backup.h).
  *
- *   the head   the folders are made; what an older attempt left there is removed
+ *   the head   the mark and the folders are made; what an older attempt left is removed
  *   the files  are written one after the other, each synced when the next one begins
- *   finish     only with END: folders synced, then the manifest, which makes it a database (db.h)
+ *   finish     only with END: folders synced, then the mark becomes the manifest, which makes it a database (db.h)
  *
  * The log in the backup is redone when the database is opened, as after a crash (B2 in backup_format.h). The restored
  * database keeps the uuid: its files are those of the original.
@@ -48,7 +48,7 @@ static enum cht_rc take_head(void *ctx, const struct cht_backup_info *info, unsi
     r->named = true;
     r->m = (struct cht_manifest){.shards = info->shards};
     memcpy(r->m.uuid, info->uuid, 16);
-    enum cht_rc rc = cht_db_prepare(r->env, r->name, err);
+    enum cht_rc rc = cht_db_begin(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
     r->made = rc == CHT_OK;
     return rc;
 }
@@ -142,7 +142,7 @@ enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err)
     if (rc == CHT_OK)
         rc = sync_folders(r, err);
     if (rc == CHT_OK)
-        rc = cht_db_seal(r->env, r->name, &r->m, err);
+        rc = cht_db_seal(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
     r->finished = rc == CHT_OK;
     return rc;
 }

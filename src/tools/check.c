@@ -43,6 +43,15 @@ static void print_progress(void *ctx, const char *database, uint64_t done, uint6
     cht_progress_at(&o->progress, done);
 }
 
+/* No finding: on stderr, so that what is on stdout stays a list of findings. */
+static void print_notice(void *ctx, const char *database, const char *what)
+{
+    struct output *o = ctx;
+    if (o->progress.label != NULL)
+        cht_progress_clear(&o->progress);
+    (void)fprintf(stderr, "cheetah-db check: %s: %s\n", database, what);
+}
+
 static void print_finding(void *ctx, const char *where, const char *what)
 {
     struct output *o = ctx;
@@ -65,6 +74,7 @@ static int check_dirs(const struct cht_dirs *dirs, const char *database, bool js
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v,
                                  .dir_count = dirs->n,
                                  .progress = print_progress,
+                                 .notice = print_notice,
                                  .progress_ctx = &out};
     struct cht_err err = {0};
     uint64_t findings = 0;

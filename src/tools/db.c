@@ -70,8 +70,10 @@ static int run(const char *command, int argc, char **argv, int (*fn)(struct job 
     struct cht_err err = {0};
     int code;
     if (parse(&j, argc, argv, &code)) {
-        struct cht_env_config cfg = {
-            .dirs = (const char *const *)j.dirs.v, .dir_count = j.dirs.n, .scan_workers = 1};
+        struct cht_env_config cfg = {.dirs = (const char *const *)j.dirs.v,
+                                     .dir_count = j.dirs.n,
+                                     .mode = strcmp(command, "list") == 0 ? CHT_DIRS_LOOK : CHT_DIRS_JOIN,
+                                     .scan_workers = 1};
         code = strcmp(command, "create") == 0 ? CHT_EXIT_OK : cht_tool_need_dirs(&j.dirs);
         if (code == CHT_EXIT_OK && cht_env_open(&cfg, &j.env, &err) != CHT_OK)
             code = cht_tool_failed(&err);
@@ -104,9 +106,19 @@ static void print_name(void *ctx, const char *name)
     (void)printf(j->json ? "{\"database\":\"%s\"}\n" : "%s\n", name); /* a valid name needs no escape */
 }
 
+/* On stderr: the names alone are what a script reads. */
+static void print_unfinished(void *ctx, const char *name, enum cht_rc rc, const char *what)
+{
+    (void)ctx;
+    (void)fprintf(stderr, "cheetah-db list: %s: %s%s\n", name, what,
+                  rc == CHT_OK ? " by the next start" : "");
+}
+
 static int do_list(struct job *j)
 {
     struct cht_err err = {0};
+    if (cht_env_finish(j->env, print_unfinished, NULL, &err) != CHT_OK)
+        return cht_tool_failed(&err);
     return cht_env_list(j->env, print_name, j, &err) == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
 }
 

@@ -337,7 +337,8 @@ static enum cht_rc from_directories(struct job *j, struct cht_err *err)
         cht_dirs_fini(&dirs);
         return CHT_FAIL(err, CHT_IO, "nothing was exported");
     }
-    struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v, .dir_count = dirs.n};
+    struct cht_env_config cfg = {
+        .dirs = (const char *const *)dirs.v, .dir_count = dirs.n, .mode = CHT_DIRS_AS_FOUND};
     enum cht_rc rc = cht_env_open(&cfg, &env, err);
     if (rc == CHT_OK) {
         rc = from_store(j, env, err);

@@ -128,11 +128,23 @@ static void open_other(void *ctx, const char *name)
         open_one(ctx, name);
 }
 
+/* What the last process left unfinished, and what should be there and is not. */
+static void tell_unfinished(void *ctx, const char *name, enum cht_rc rc, const char *what)
+{
+    const struct service *v = ctx;
+    if (rc == CHT_OK)
+        log_say(v->log, LOG_WARN, "unfinished_work", "%s: %s", name, what);
+    else
+        log_say(v->log, LOG_ERROR, "unfinished_work", "%s: %s: %s", name, cht_rc_slug(rc), what);
+}
+
 static enum cht_rc open_databases(struct service *v, struct cht_err *err)
 {
     struct cht_env_config cfg = env_config(v);
     struct opening o = {.v = v};
     enum cht_rc rc = cht_env_open(&cfg, &v->env, err);
+    if (rc == CHT_OK)
+        rc = cht_env_finish(v->env, tell_unfinished, v, err);
     if (rc == CHT_OK)
         rc = dbs_new(v->env, &v->dbs, err);
     if (rc != CHT_OK)

@@ -163,7 +163,10 @@ static int stopped(struct job *j)
     struct cht_err err = {0};
     struct cht_dirs dirs = {NULL, 0};
     int code = cht_tool_dirs(j->data, &dirs) ? cht_tool_need_dirs(&dirs) : CHT_EXIT_USAGE;
-    struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v, .dir_count = dirs.n, .scan_workers = 1};
+    struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v,
+                                 .dir_count = dirs.n,
+                                 .mode = CHT_DIRS_AS_FOUND,
+                                 .scan_workers = 1};
     if (code == CHT_EXIT_OK && cht_env_open(&cfg, &j->env, &err) != CHT_OK)
         code = cht_tool_failed(&err);
     if (code == CHT_EXIT_OK) {

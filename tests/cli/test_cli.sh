@@ -157,7 +157,7 @@ expect 0 check one two
 expect 1 check one
 says out 'shard 1'
 expect 1 stat spread --data one
-says err 'shard 1'
+says err 'data directory 2 of 2 is missing'
 
 # ---- in use by another process
 if command -v flock >/dev/null; then

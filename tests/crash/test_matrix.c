@@ -319,11 +319,19 @@ static void look_at(void *ctx, const char *name, enum cht_io_kind kind)
         BAD(f->r, "a folder is left: %s (databases: %s)", name, f->list);
 }
 
+/* Without a fault nothing stays unfinished. */
+static void see_finished(void *ctx, const char *name, enum cht_rc rc, const char *what)
+{
+    if (rc != CHT_OK)
+        BAD((struct run *)ctx, "unfinished: %s: %s", name, what);
+}
+
 static void verify(struct run *r)
 {
     struct cht_env *env = open_env(r->d);
     struct cht_err err = {0};
     char list[300] = "";
+    assert_int_equal(cht_env_finish(env, see_finished, r, &err), CHT_OK); /* as every start does */
     if (digest_apart(r->d) != r->apart)
         BAD(r, "what is no database has changed");
     assert_int_equal(cht_env_list(env, note_name, &list, &err), CHT_OK);
@@ -405,9 +413,9 @@ static void put_harm(struct simdisk *d, enum harm h, bool on)
     else if (modes[h] != NULL)
         simdisk_chmod(d, modes[h], on ? 0 : 0700);
     else if (h == NO_MANIFEST && on)
-        assert_int_equal(io->ops->rename(io, "/a/default/manifest", "/outside/manifest", NULL), CHT_OK);
+        assert_int_equal(io->ops->rename(io, "/a/default/manifest", "/a/manifest.away", NULL), CHT_OK);
     else if (h == NO_MANIFEST)
-        assert_int_equal(io->ops->rename(io, "/outside/manifest", "/a/default/manifest", NULL), CHT_OK);
+        assert_int_equal(io->ops->rename(io, "/a/manifest.away", "/a/default/manifest", NULL), CHT_OK);
     else
         assert_int_equal(
             io->ops->rename(io, on ? "/a/default" : "/a/away", on ? "/a/away" : "/a/default", NULL), CHT_OK);

@@ -441,7 +441,7 @@ def test_damaged_files(sample, tmp_path):
             done = tool("restore", bad, *more, check=3)
             assert done.stderr.startswith("cheetah-db: ") and done.stdout == ""
     assert tool("list", "--data", data, check=0).stdout == ""
-    assert [name for name in everything(data) if name != "LOCK"] == []
+    assert [name for name in everything(data) if name not in ("LOCK", "cheetah.set")] == []
     version = bytearray(good[:512])
     version[8] = 9
     bad.write_bytes(bytes(version) + good[512:])
