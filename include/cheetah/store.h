@@ -108,6 +108,10 @@ enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err);
 /* As a crash would leave it: no checkpoint, no clean mark. For tests and for the second SIGTERM. */
 void cht_env_abandon(struct cht_env *env);
 
+/* For a slow tick (10 s): starts a checkpoint of each open database that has changed much and was not written to since the last
+ * call, so that memory and space go back to the system. Returns at once. */
+void cht_env_quiet(struct cht_env *env);
+
 /* Creates a database with a fixed number of shards (1..256; 0: the default) spread over the directories.
  * CHT_DATABASE_EXISTS, CHT_INVALID_DATABASE_NAME, CHT_INVALID_ARGUMENT, CHT_FOREIGN_FILES (a folder or file of this name
  * that is no database), CHT_DATABASE_INCOMPLETE. Durable on return. */

@@ -128,5 +128,10 @@ enum cht_rc cht_path_join(char *out, size_t cap, const char *a, const char *b, s
 uint64_t cht_os_memory(void);
 /* Memory that is about to be filled as a whole may come in huge pages: fewer faults. Advice only, for blocks of megabytes. */
 void cht_os_huge_pages(void *p, size_t n);
+/* Memory of this process that is no file's, in bytes; 0 where the system does not say. */
+uint64_t cht_os_anonymous(void);
+/* Gives back what the heap holds free, if much has come since the last call: *low is the caller's, 0 at first, from one call to the
+ * next. Takes about 50 ms for a GiB, during which threads may wait for their part of the heap: for a slow tick. Returns bytes. */
+uint64_t cht_os_give_memory_back(uint64_t *low);
 unsigned cht_os_cores(void);
 void cht_os_random(void *buf, size_t n);

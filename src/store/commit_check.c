@@ -174,6 +174,7 @@ bool cht_committer_full(struct cht_committer *cm)
 
 void cht_committer_limits(struct cht_committer *cm)
 {
+    atomic_fetch_add_explicit(&cm->member.groups, 1, memory_order_relaxed);
     if (cm->cfg.manual_checkpoint)
         return;
     if (log_over(cm, 1))

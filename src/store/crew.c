@@ -7,7 +7,8 @@
 #define COMMIT_THREADS CHT_JOB_THREADS_MAX
 #define CHECK_THREADS 16u
 #define PART_THREADS 16u
-#define IDLE_NS UINT64_C(10000000000) /* a thread without work ends after so long */
+#define IDLE_NS UINT64_C(10000000000)   /* a thread without work ends after so long */
+#define QUIET_DIRTY (UINT64_C(1) << 20) /* bytes that are worth a checkpoint when nothing else is to do */
 #define ASKED_MAX \
     4u /* checkpoints that the budget asks for at a time: one on a slow disk must not be the only one */
 
@@ -129,6 +130,7 @@ void cht_crew_free(struct cht_crew *c)
 void cht_crew_join(struct cht_crew *c, struct cht_crew_member *m)
 {
     m->sync_job = (struct cht_job){.run = m->sync};
+    m->brought = UINT64_MAX; /* what a recovery has redone is to be brought home too */
     cht_mutex_lock(&c->mu);
     m->next = c->members;
     c->members = m;
@@ -181,6 +183,21 @@ void cht_crew_relieve(struct cht_crew *c)
         most->relieved = true;
         atomic_fetch_add_explicit(&c->asked, 1, memory_order_relaxed);
         most->relieve(most); /* under mu, so that it is still there */
+    }
+    cht_mutex_unlock(&c->mu);
+}
+
+void cht_crew_quiet(struct cht_crew *c)
+{
+    cht_mutex_lock(&c->mu);
+    for (struct cht_crew_member *m = c->members; m != NULL; m = m->next) {
+        uint64_t n = atomic_load_explicit(&m->groups, memory_order_relaxed);
+        bool quiet = n == m->seen && n != m->brought;
+        m->seen = n;
+        if (!quiet || atomic_load_explicit(&m->dirty, memory_order_relaxed) < QUIET_DIRTY)
+            continue;
+        m->brought = n;
+        m->relieve(m); /* under mu, so that it is still there */
     }
     cht_mutex_unlock(&c->mu);
 }

@@ -28,10 +28,13 @@ struct cht_crew_member { /* embedded in a committer; the crew's */
     void (*sync)(struct cht_job
                      *j); /* on a thread: makes the log durable, then cht_crew_synced; set before the join */
     struct cht_job sync_job;
-    _Atomic uint64_t dirty; /* bytes, as last told */
-    bool relieved;          /* guarded by crew.mu: asked, and no checkpoint has ended since */
-    bool syncing;           /* guarded by crew.tick_mu: in the list, queued, or running */
-    uint64_t due;           /* guarded by crew.tick_mu, as is the next: ns */
+    _Atomic uint64_t dirty;  /* bytes, as last told */
+    _Atomic uint64_t groups; /* the member counts them */
+    uint64_t seen,
+        brought;   /* guarded by crew.mu: groups at the last look, and when a checkpoint was last asked for */
+    bool relieved; /* guarded by crew.mu: asked, and no checkpoint has ended since */
+    bool syncing;  /* guarded by crew.tick_mu: in the list, queued, or running */
+    uint64_t due;  /* guarded by crew.tick_mu, as is the next: ns */
     struct cht_crew_member *tick_next;
 };
 
@@ -68,6 +71,9 @@ void cht_crew_leave(struct cht_crew *c, struct cht_crew_member *m);
 void cht_crew_tell(struct cht_crew *c, struct cht_crew_member *m, uint64_t dirty);
 /* If all together are over the limit: asks the member with the most for a checkpoint, if none is asked yet. */
 void cht_crew_relieve(struct cht_crew *c);
+/* Asks each member for a checkpoint that has had no group since the last call and has much dirty: once, until there are more. For
+ * a slow tick: what a burst has changed is brought home, and its memory and what it has set free on the disk are given back. */
+void cht_crew_quiet(struct cht_crew *c);
 /* A checkpoint of m has ended, successful or not. */
 void cht_crew_checked(struct cht_crew *c, struct cht_crew_member *m);
 /* m should wait for its own checkpoint before it makes more dirty. */

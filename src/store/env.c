@@ -195,6 +195,12 @@ enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out,
     return CHT_OK;
 }
 
+void cht_env_quiet(struct cht_env *env)
+{
+    if (!env->cfg.manual_checkpoint)
+        cht_crew_quiet(env->crew);
+}
+
 enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err)
 {
     if (env == NULL)

@@ -9,12 +9,14 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "os/io.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define DIRS_MAX 64u
 #define CLOSE_WAIT_NS UINT64_C(10000000000)
+#define QUIET_MS 10000 /* between two looks at what can be given back */
 
 struct service {
     struct conf conf;
@@ -201,9 +203,14 @@ static void drain(struct service *v, char signal)
 
 static void wait_for_end(struct service *v)
 {
+    uint64_t memory_low = 0;
     for (;;) {
-        char signal = cht_os_wait_signal(-1);
+        char signal = cht_os_wait_signal(QUIET_MS);
         struct cht_err err = {0};
+        if (signal == 0) {
+            cht_env_quiet(v->env);
+            (void)cht_os_give_memory_back(&memory_low);
+        }
         if (signal == 'H' && server_reload(v->server, &err) != CHT_OK)
             log_say(v->log, LOG_ERROR, "reload_failed", "%s", err.msg);
         else if (signal == 'H')
