@@ -154,11 +154,6 @@ static size_t find_open(const struct cht_env *env, const char *name)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard)
-{
-    return db->env->pools[db->shards[shard].dir];
-}
-
 enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err)
 {
     enum cht_rc rc = check_config(cfg, err);

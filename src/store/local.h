@@ -68,7 +68,8 @@ struct cht_scan {
 
 struct cht_local {
     struct cht_store base;
-    struct cht_env *env; /* set at open, then read-only, as are the next three */
+    struct cht_env *env;           /* set at open, then read-only, as are the next four */
+    struct cht_pool *const *pools; /* the environment's: one a data directory */
     unsigned nshards;
     struct cht_shard *shards;
     struct cht_wal *wal;
@@ -84,7 +85,10 @@ struct cht_local {
 };
 static inline struct cht_local *cht_local(struct cht_store *s) { return (struct cht_local *)s; }
 /* The worker pool of the data directory that shard i lives in. */
-struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard);
+static inline struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard)
+{
+    return db->pools[db->shards[shard].dir];
+}
 
 /* Takes a shard's lock shared, for a read that may be ahead of the disk; counts and scans. While the pages are being taken back
  * (durable.h) no read enters: CHT_READ_ONLY, and the lock is not held. */

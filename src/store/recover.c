@@ -253,6 +253,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
     db->base.ops = &cht_local_ops;
     db->env = env;
+    db->pools = env->pools;
     db->name = cht_strdup(name);
     if (db->name == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);

@@ -330,3 +330,12 @@ void cht_scan_fill(struct cht_stream *st)
     }
     st->fills++;
 }
+
+enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err)
+{
+    if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
+        return CHT_FAIL(err, CHT_CANCELLED, "the scan was cancelled");
+    if (sc->rc != CHT_OK && err != NULL)
+        *err = sc->err;
+    return sc->rc;
+}

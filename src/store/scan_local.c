@@ -175,15 +175,6 @@ static void recycle(struct cht_local_scan *sc)
     submit_fills(sc);
 }
 
-enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err)
-{
-    if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
-        return CHT_FAIL(err, CHT_CANCELLED, "the scan was cancelled");
-    if (sc->rc != CHT_OK && err != NULL)
-        *err = sc->err;
-    return sc->rc;
-}
-
 /* Waits until every stream stands on an item or is dead. */
 static enum cht_rc await(struct cht_local_scan *sc, bool wait, struct cht_err *err)
 {

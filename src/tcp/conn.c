@@ -1,6 +1,8 @@
 /* conn: one connection of the line protocol: bytes in, commands, bytes out. See session.h for the commands. */
 #include "tcp/loop.h"
 
+#include "tcp/answer.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "os/sock.h"

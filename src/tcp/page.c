@@ -9,6 +9,8 @@
  */
 #include "tcp/session.h"
 
+#include "tcp/answer.h"
+
 #include "base/alloc.h"
 #include "cheetah/scan.h"
 #include "reduce/mode.h"

@@ -1,6 +1,8 @@
 /* session: see session.h. */
 #include "tcp/session.h"
 
+#include "tcp/answer.h"
+
 #include "base/alloc.h"
 #include "reduce/mode.h"
 
@@ -20,33 +22,11 @@ struct session_op {
     enum command command;
 };
 
-void session_counted(struct session *s, enum command c, bool failed)
-{
-    atomic_fetch_add_explicit(&s->counts->done[c][failed], 1, memory_order_relaxed);
-    s->commands++;
-    s->errors += failed;
-}
-
 /* ---- answers ------------------------------------------------------------------------------------------------------ */
 
 static const char *error_word(enum cht_rc rc)
 {
     return rc == CHT_PAIR_NOT_FOUND ? "not_found" : cht_rc_slug(rc);
-}
-
-static void answer_error(struct session *s, const struct line *l)
-{
-    session_counted(s, l->command, true);
-    out_text(&s->out, "ERROR,");
-    out_text(&s->out, l->error);
-    if (l->sizes) {
-        out_text(&s->out, " (expected ");
-        out_u64(&s->out, l->expected);
-        out_text(&s->out, ", got ");
-        out_u64(&s->out, l->got);
-        out_text(&s->out, ")");
-    }
-    out_text(&s->out, "\n");
 }
 
 static void answer_text(struct session *s, enum command c, const char *text)
@@ -455,12 +435,6 @@ void session_job(struct session *s)
     }
     (void)rest(s, SESSION_IDLE); /* run goes on */
     s->pending = false;
-}
-
-void session_error(struct session *s, enum command c, const char *word)
-{
-    struct line l = {.command = c, .error = word};
-    answer_error(s, &l);
 }
 
 void session_taken(struct session *s)

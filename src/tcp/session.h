@@ -79,16 +79,12 @@ enum session_next session_run(struct session *s, char *p, size_t n, size_t *used
 bool session_committed(struct session *s);
 void session_job(struct session *s);
 bool session_job_is_long(const struct session *s);
-/* An answer to something that is no command (a line that is too long). */
-void session_error(struct session *s, enum command c, const char *word);
 /* All answers were taken: memory beyond a little is given back. */
 void session_taken(struct session *s);
 /* Gives back the memory that an idle session keeps; between run and run, with no answers waiting. */
 void session_trim(struct session *s);
 /* May this client send large lines? Not before it has shown its token. */
 bool session_trusted(struct session *s);
-
-void session_counted(struct session *s, enum command c, bool failed);
 
 /* page.c: PAIR_SCAN and PAIR_REDUCE; the session holds its database. */
 void session_page(struct session *s);
