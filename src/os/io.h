@@ -63,6 +63,8 @@ struct cht_io_ops {
     void (*unmap)(struct cht_file *f, uint8_t *p, size_t len);
     /* Drops private copies in [p, p+len) (page aligned): the range shows the file again. */
     enum cht_rc (*discard)(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err);
+    /* Maps [off, off+len) of the file at p anew, privately: it shows the file again, whatever was put there (os/fault.h). */
+    enum cht_rc (*refresh)(struct cht_file *f, uint8_t *p, uint64_t off, size_t len, struct cht_err *err);
     enum cht_rc (*rename)(struct cht_io *io, const char *from, const char *to, struct cht_err *err);
     enum cht_rc (*unlink)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*mkdir)(struct cht_io *io, const char *path, struct cht_err *err); /* OK if it is there */

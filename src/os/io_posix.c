@@ -143,7 +143,12 @@ static enum cht_rc px_pread(struct cht_file *f, void *buf, size_t n, uint64_t of
     while (got < 0 && errno == EINTR);
     if (got >= 0)
         *n_done = (size_t)got;
-    return end_call(f, got < 0 ? -1 : 0, "read", err);
+    char what[48] = "read";
+    int why = errno;
+    if (got < 0)
+        (void)snprintf(what, sizeof what, "read at offset %llu", (unsigned long long)off);
+    errno = why;
+    return end_call(f, got < 0 ? -1 : 0, what, err);
 }
 
 static enum cht_rc px_pwrite(struct cht_file *f, const void *buf, size_t n, uint64_t off, size_t *n_done,
@@ -299,6 +304,16 @@ static enum cht_rc px_discard(struct cht_file *f, uint8_t *p, size_t len, struct
     return madvise(p, len, MADV_DONTNEED) == 0 ? CHT_OK : FAIL(err, "discard", f->path);
 }
 
+static enum cht_rc px_refresh(struct cht_file *f, uint8_t *p, uint64_t off, size_t len, struct cht_err *err)
+{
+    int fd;
+    enum cht_rc rc = take(f, &fd, err);
+    if (rc != CHT_OK)
+        return rc;
+    void *q = mmap(p, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)off);
+    return end_call(f, q == MAP_FAILED ? -1 : 0, "map", err);
+}
+
 static enum cht_rc px_rename(struct cht_io *io, const char *from, const char *to, struct cht_err *err)
 {
     (void)io;
@@ -424,6 +439,7 @@ struct cht_io *cht_io_posix(void)
         .remap = px_remap,
         .unmap = px_unmap,
         .discard = px_discard,
+        .refresh = px_refresh,
         .rename = px_rename,
         .unlink = px_unlink,
         .mkdir = px_mkdir,

@@ -89,6 +89,10 @@ enum cht_rc cht_thread_start(struct cht_thread *t, const char *name, void *(*fn)
 {
     sigset_t all, old;
     (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGBUS); /* what a thread does to itself: blocked it would be deadly, see fault.h */
+    (void)sigdelset(&all, SIGSEGV);
+    (void)sigdelset(&all, SIGFPE);
+    (void)sigdelset(&all, SIGILL);
     (void)pthread_sigmask(SIG_SETMASK, &all,
                           &old); /* the new thread inherits it: signals are the main thread's */
     int rc = pthread_create(&t->t, NULL, fn, arg);

@@ -34,7 +34,7 @@ void cht_cond_wait(struct cht_cond *c, struct cht_mutex *m);
 bool cht_cond_wait_ns(struct cht_cond *c, struct cht_mutex *m, uint64_t ns); /* false on time-out */
 void cht_cond_signal(struct cht_cond *c);
 void cht_cond_broadcast(struct cht_cond *c);
-/* Starts a thread with all signals blocked; name at most 15 bytes. */
+/* Starts a thread with all signals blocked but those of faults; name at most 15 bytes. */
 enum cht_rc cht_thread_start(struct cht_thread *t, const char *name, void *(*fn)(void *), void *arg,
                              struct cht_err *err);
 void cht_thread_join(struct cht_thread *t);

@@ -34,6 +34,12 @@ static void mark_name(const struct cht_apply *a, struct cht_shard *sh, struct ch
         cht_marks_add(&sh->marks, a->group, cht_mark_of_name(name));
 }
 
+/* No key is given out where nobody knows which were. */
+static enum cht_rc lost_counter(struct cht_err *err)
+{
+    return CHT_DAMAGED(err, "the header of a file of keys cannot be read");
+}
+
 static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t key, struct cht_str v,
                              struct cht_err *err)
 {
@@ -119,6 +125,8 @@ static enum cht_rc do_insert(struct cht_apply *a, struct cht_op *op, struct cht_
     if (rc != CHT_OK)
         return rc;
     uint64_t key = lowest_new_key(a->db);
+    if (key == 0)
+        return lost_counter(err);
     if (key > CHT_KEY_MAX)
         return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "all keys have been given out");
     struct cht_shard *sh = cht_apply_take(a, cht_shard_of_key(key, a->db->nshards), a->atomic);
@@ -199,6 +207,8 @@ static enum cht_rc do_reserve(struct cht_apply *a, struct cht_op *op, struct cht
                         (unsigned long long)CHT_RESERVE_MAX, (unsigned long long)n);
     for (unsigned i = 0; i < shards; i++) {
         uint64_t next = cht_values_next_key(&a->db->shards[i].values);
+        if (next == 0)
+            return lost_counter(err);
         last = next > shards && next - shards > last ? next - shards : last;
     }
     uint64_t base = (last + shards - 1) / shards * shards;
@@ -280,6 +290,8 @@ static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht
 {
     uint64_t key = cht_values_next_key(&sh->values), old, ignored;
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
+    if (key == 0)
+        return lost_counter(err);
     if (key > CHT_KEY_MAX)
         return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "the keys of shard %u are exhausted", sh->index);
     bool large = op->value.n >= CHT_LARGE_VALUE;
@@ -313,6 +325,8 @@ static enum cht_rc put_absent(struct cht_apply *a, struct cht_shard *sh, struct 
 {
     uint64_t key = cht_values_next_key(&sh->values), ignored;
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
+    if (key == 0)
+        return lost_counter(err);
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, op->name.n, err);
     mark_name(a, sh, op->name);
     if (rc == CHT_OK)
@@ -399,6 +413,7 @@ static enum cht_rc delete_values_under(struct cht_apply *a, struct cht_shard *sh
     enum cht_rc rc = cht_trie_iter_new(&it, err);
     if (rc != CHT_OK)
         return rc;
+    uint64_t losses = cht_pf_losses(cht_shard_pairs(sh));
     rc = cht_trie_iter_seek(it, cht_shard_pairs(sh), op->name.p, op->name.n, NULL, 0, false, err);
     while (rc == CHT_OK) {
         const uint8_t *name;
@@ -413,6 +428,9 @@ static enum cht_rc delete_values_under(struct cht_apply *a, struct cht_shard *sh
             rc = CHT_OK;
     }
     cht_trie_iter_free(it);
+    if (rc == CHT_PAIR_NOT_FOUND &&
+        cht_pf_losses(cht_shard_pairs(sh)) != losses) /* who knows what was passed over */
+        return CHT_DAMAGED(err, "%s: a page was lost while it was read", cht_pf_path(cht_shard_pairs(sh)));
     return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
 }
 
@@ -458,6 +476,7 @@ static enum cht_rc copy_value(struct cht_apply *a, struct cht_op *op, struct cht
     if (rc == CHT_OK) {
         memcpy(op->buf->data, p, ref.len);
         op->buf->len = ref.len;
+        rc = cht_values_copied(&sh->values, &ref, err);
     }
     return rc;
 }

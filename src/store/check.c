@@ -77,16 +77,24 @@ static void see_pair(void *ctx, const uint8_t *name, size_t len, uint64_t key)
         report_at(c, CHT_PF_PAIRS, 0, "a pair lies in a shard that its name does not lead to");
 }
 
-/* Damage is a finding; anything else (no memory, an I/O error) ends the check. */
+/* Damage is a finding, and so is what cannot be read; anything else (no memory) ends the check. */
 static enum cht_rc settle(struct check *c, enum cht_rc rc, const struct cht_err *e)
 {
     bool damage = rc == CHT_CORRUPT || rc == CHT_VERSION || rc == CHT_SHARD_MISSING ||
-                  rc == CHT_SHARD_MISPLACED || rc == CHT_NO_FILE || rc == CHT_DATABASE_INCOMPLETE;
+                  rc == CHT_SHARD_MISPLACED || rc == CHT_NO_FILE || rc == CHT_DATABASE_INCOMPLETE ||
+                  rc == CHT_IO;
     if (damage)
         report(c, c->name, e->msg);
     else if (rc != CHT_OK && c->first.code == CHT_OK)
         c->first = *e;
     return damage ? CHT_OK : rc;
+}
+
+/* Asks the disk for a page. */
+static bool readable(const struct cht_pagefile *pf, uint64_t page)
+{
+    (void)*(volatile const uint8_t *)(pf->fast.base + page * CHT_PAGE);
+    return !cht_pf_lost(pf, page);
 }
 
 /* K2 for one file. */
@@ -100,13 +108,14 @@ static enum cht_rc check_pages(struct check *c, struct cht_pagefile *pf, struct 
             advance(c, PROGRESS_PAGES);
         atomic_fetch_and_explicit(&pf->fast.verified[p >> 6], ~(UINT64_C(1) << (p & 63)),
                                   memory_order_relaxed);
-        if (lenient && p > 0) /* live ones are covered by their values' checksums */
+        if (lenient && p > 0 && readable(pf, p)) /* live ones are covered by their values' checksums */
             continue;
         if (cht_page_verify(pf, p, &e) != NULL)
             continue;
         if (e.code != CHT_CORRUPT)
             return cht_err_set(err, e.code, e.sys, __FILE__, __LINE__, "%s", e.msg);
-        report_at(c, pf->kind, p * CHT_PAGE, "the page does not match its checksum");
+        report_at(c, pf->kind, p * CHT_PAGE,
+                  cht_pf_lost(pf, p) ? "the page cannot be read" : "the page does not match its checksum");
     }
     advance(c, pf->fast.pages % PROGRESS_PAGES);
     for (uint64_t p = pf->fast.pages; c->clean && p < pf->file_pages; p++) {

@@ -175,6 +175,7 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
     uint64_t cursor = 0;
     for (;;) {
         size_t first = l->n, n = 0;
+        enum cht_rc rc = CHT_OK;
         cht_rwlock_read(&ck->sh->lock);
         while (n < BATCH && l->n < l->cap &&
                cht_pf_take(pf, &cursor, &l->page[l->n], ck->buf + n * CHT_PAGE)) {
@@ -184,10 +185,13 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
             n++;
             l->n++;
         }
+        for (size_t i = first; cht_pf_losses(pf) != 0 && i < l->n && rc == CHT_OK; i++) {
+            if (cht_pf_lost(pf, l->page[i])) /* what was copied is not what was written */
+                rc = cht_pf_say_lost(pf, l->page[i], err);
+        }
         cht_rwlock_read_end(&ck->sh->lock);
-        if (n == 0)
-            return CHT_OK;
-        enum cht_rc rc = CHT_OK;
+        if (n == 0 || rc != CHT_OK)
+            return rc;
         size_t fresh = 0; /* of the batch, those in front are behind the old end: compacted for write_home */
         uint64_t fresh_page[BATCH];
         for (size_t i = 0; i < n && rc == CHT_OK; i++) {
@@ -344,6 +348,8 @@ static enum cht_rc write_down(struct cht_checkpoint *ck, struct cht_err *err)
 {
     struct cht_shard *sh = ck->sh;
     enum cht_rc rc = CHT_OK;
+    for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
+        rc = cht_pf_uncut(sh->pf[k], err);
     for (int k = 0; k < CHT_PF_SUMS && rc == CHT_OK; k++)
         rc = copy_file(ck, k, err);
     if (rc == CHT_OK)

@@ -32,9 +32,28 @@ uint8_t *cht_record_write(struct cht_values *v, uint32_t ref, struct cht_err *er
     return cht_record(v, ref, err) == NULL ? NULL : cht_arena_write(v->recycle, ref, err);
 }
 
-static unsigned bucket_at(uint32_t granules)
+static unsigned bucket_at(uint32_t granules) /* not 0 */
 {
     return CHT_RC_FREE + 4 * (31 - (unsigned)__builtin_clz(granules));
+}
+
+const uint8_t *cht_extent(struct cht_values *v, uint32_t ref, struct cht_err *err)
+{
+    const uint8_t *r = cht_record(v, ref, err);
+    if (r == NULL)
+        return NULL;
+    uint64_t start = cht_get32(r + EX_START), n = cht_get32(r + EX_GRANULES),
+             end = cht_pf_pages(v->values) * CHT_PAGE_GRANULES;
+    if (start >= CHT_PAGE_GRANULES && n > 0 && start + n <= end && cht_get32(r + EX_SLOTS) <= CHT_SLOTS_MAX)
+        return r;
+    (void)CHT_DAMAGED(err, "%s: offset %llu: an extent of impossible size", cht_pf_path(v->recycle),
+                      (unsigned long long)ref * 64);
+    return NULL;
+}
+
+uint8_t *cht_extent_write(struct cht_values *v, uint32_t ref, struct cht_err *err)
+{
+    return cht_extent(v, ref, err) == NULL ? NULL : cht_arena_write(v->recycle, ref, err);
 }
 
 enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_at, uint32_t ref,
@@ -117,13 +136,14 @@ static enum cht_rc new_record(struct cht_values *v, unsigned state, uint32_t sta
 static enum cht_rc join(struct cht_values *v, uint32_t ref, uint32_t other, struct cht_err *err)
 {
     struct cht_err e = {0};
-    const uint8_t *o = cht_record(v, other, err);
-    if (o == NULL)
+    const uint8_t *o = cht_extent(v, other, err), *x = o == NULL ? NULL : cht_extent(v, ref, err);
+    if (x == NULL)
         return CHT_CORRUPT;
-    uint32_t ostart = cht_get32(o + EX_START), on = cht_get32(o + EX_GRANULES);
-    if (on == 0)
-        return CHT_DAMAGED(err, "%s: offset %llu: an extent of no length", cht_pf_path(v->recycle),
-                           (unsigned long long)other * 64);
+    uint32_t ostart = cht_get32(o + EX_START), on = cht_get32(o + EX_GRANULES),
+             xstart = cht_get32(x + EX_START), xn = cht_get32(x + EX_GRANULES);
+    if (other == ref || (ostart + on != xstart && xstart + xn != ostart))
+        return CHT_DAMAGED(err, "%s: offset %llu: an extent is not where the map says",
+                           cht_pf_path(v->recycle), (unsigned long long)other * 64);
     enum cht_rc rc = cht_extent_unlink(v, 0, bucket_at(on), other, err);
     if (rc == CHT_OK)
         rc = cht_arena_free(v->recycle, 0, other, err);
@@ -156,7 +176,7 @@ static enum cht_rc free_at(struct cht_values *v, uint64_t g, uint32_t *ref, stru
 enum cht_rc cht_extent_free(struct cht_values *v, uint32_t ref, struct cht_err *err)
 {
     struct cht_err e = {0};
-    uint8_t *r = cht_record_write(v, ref, &e);
+    uint8_t *r = cht_extent_write(v, ref, &e);
     if (r == NULL)
         return code(&e, err);
     uint64_t start = cht_get32(r + EX_START), n = cht_get32(r + EX_GRANULES);
@@ -176,10 +196,11 @@ enum cht_rc cht_extent_free(struct cht_values *v, uint32_t ref, struct cht_err *
         rc = join(v, ref, left, err);
     if (rc == CHT_OK && right != 0)
         rc = join(v, ref, right, err);
-    if (rc != CHT_OK)
-        return rc;
+    const uint8_t *x = rc == CHT_OK ? cht_extent(v, ref, err) : NULL;
+    if (x == NULL)
+        return rc != CHT_OK ? rc : CHT_CORRUPT;
     uint8_t copy[64];
-    memcpy(copy, cht_record(v, ref, &e), sizeof copy);
+    memcpy(copy, x, sizeof copy);
     uint64_t s = cht_get32(copy + EX_START), end = s + cht_get32(copy + EX_GRANULES);
     rc = cht_extent_map(v, copy, ref, false, err);
     if (rc == CHT_OK)
@@ -222,9 +243,12 @@ static enum cht_rc search(struct cht_values *v, uint32_t granules, bool whole_pa
         if (h == NULL)
             return CHT_CORRUPT;
         for (int i = 0; ref != 0 && i < PROBES; i++) {
-            const uint8_t *r = cht_record(v, ref, err);
+            const uint8_t *r = cht_extent(v, ref, err);
             if (r == NULL)
                 return CHT_CORRUPT;
+            if (r[EX_STATE] != CHT_EXT_FREE)
+                return CHT_DAMAGED(err, "%s: offset %llu: an extent in the list of free ones is not free",
+                                   cht_pf_path(v->recycle), (unsigned long long)ref * 64);
             uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES),
                      lead = lead_in(start, whole_pages);
             if (have >= lead && have - lead >= granules) {
@@ -259,7 +283,7 @@ static enum cht_rc grow(struct cht_values *v, uint32_t granules, struct cht_err 
     if (rc != CHT_OK)
         return rc;
     uint8_t copy[64];
-    const uint8_t *r = cht_record(v, ref, err);
+    const uint8_t *r = cht_extent(v, ref, err);
     if (r == NULL)
         return CHT_CORRUPT;
     memcpy(copy, r, sizeof copy);
@@ -291,7 +315,9 @@ enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole
     }
     if (rc != CHT_OK)
         return rc;
-    const uint8_t *r = cht_record(v, *ref, err);
+    const uint8_t *r = cht_extent(v, *ref, err);
+    if (r == NULL)
+        return CHT_CORRUPT;
     uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES),
              lead = lead_in(start, whole_pages);
     rc = cht_extent_unlink(v, 0, bucket_at(have), *ref, err);

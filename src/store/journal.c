@@ -85,9 +85,14 @@ enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint
     struct range ranges[RANGES_MAX + 1];
     size_t bytes;
     enum cht_rc rc = cht_file_read(pf->file, home, CHT_PAGE, page * CHT_PAGE, err);
-    if (rc != CHT_OK)
+    if (rc != CHT_OK && rc != CHT_IO)
         return rc;
-    size_t n = diff_pages(home, now, ranges, &bytes);
+    size_t n = 1;
+    if (rc == CHT_OK)
+        n = diff_pages(home, now, ranges, &bytes);
+    else /* unreadable by now: the page as it is in memory does not need it, and writing it may give it a good sector */
+        ranges[0] = (struct range){0, (uint16_t)CHT_PAGE};
+    rc = CHT_OK;
     if (n == 0)
         return CHT_OK;
     if (CHT_JOURNAL_STAGE - j->used < RECORD_MAX && (rc = flush(j, err)) != CHT_OK)
@@ -146,18 +151,21 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
     if (page >= (verify ? pf->file_pages : pf->home_pages))
         return CHT_DAMAGED(err, "%s: journal names page %llu behind the end", cht_pf_path(pf),
                            (unsigned long long)page);
+    bool whole = n == 1 && cht_get16(r + RECORD_HEAD + 2) == CHT_PAGE; /* nothing of the old one is needed */
     if (in_memory)
         p = pf->fast.base + page * CHT_PAGE;
-    else
+    else if (!whole)
         rc = cht_file_read(pf->file, copy, CHT_PAGE, page * CHT_PAGE, err);
     if (rc == CHT_OK && !in_memory)
-        cht_snapshot_save(pf, page, 1, copy);
+        cht_snapshot_save(pf, page, 1, whole ? NULL : copy);
     const uint8_t *src = r + RECORD_HEAD + 4 * n;
     for (unsigned i = 0; i < n && rc == CHT_OK; i++) {
         unsigned off = cht_get16(r + RECORD_HEAD + 4 * i), len = cht_get16(r + RECORD_HEAD + 4 * i + 2);
         memcpy(p + off, src, len);
         src += len;
     }
+    if (in_memory && whole)
+        cht_fault_found(&pf->fault, page);
     bool sums = pf->kind == CHT_PF_SUMS;
     if (rc == CHT_OK && verify &&
         (sums ? cht_crc32c(0, p, CHT_PAGE - 4) : cht_page_sum(p)) != cht_get32(r + 4))

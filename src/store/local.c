@@ -47,6 +47,8 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
         rc = cht_values_view(&sh->values, key, &ref, &p, err);
         if (rc == CHT_OK)
             rc = copy_out(p, ref.len, out, err);
+        if (rc == CHT_OK)
+            rc = cht_values_copied(&sh->values, &ref, err);
     }
     if (rc == CHT_CORRUPT)
         atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
@@ -330,7 +332,12 @@ static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, vo
         return local.code;
     }
     memcpy(buf, p, n);
+    enum cht_rc rc = cht_values_copied(&v->sh->values, &v->ref, err);
     cht_rwlock_read_end(&v->sh->lock);
+    if (rc != CHT_OK) {
+        atomic_fetch_add_explicit(&cht_local(value->store)->corrupt, 1, memory_order_relaxed);
+        return rc;
+    }
     *got = n;
     return CHT_OK;
 }
@@ -522,14 +529,15 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
             rc = ahead ? CHT_OK : cht_pf_scrub_page(pf, p, buf, &local);
             cht_rwlock_read_end(&sh->lock);
         }
-        if (rc == CHT_CORRUPT) {
+        if (rc == CHT_CORRUPT || rc == CHT_IO) {
             cht_committer_resume(db->committer, false);
             cht_committer_pause(db->committer, true);
             rc = cht_pf_scrub_page(pf, p, buf, &local);
             cht_committer_resume(db->committer, true);
             cht_committer_pause(db->committer, false);
         }
-        if (rc == CHT_CORRUPT) {
+        if (rc == CHT_CORRUPT ||
+            rc == CHT_IO) { /* what cannot be read is damaged, and the rest is looked at */
             atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
             if (scrub->bad++ == 0)
                 scrub->first = local;

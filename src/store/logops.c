@@ -143,6 +143,20 @@ const struct cht_wal_part *cht_logbuf_parts(struct cht_logbuf *l, size_t *count)
     return l->parts;
 }
 
+/* What no operation can be; NULL: nothing. */
+static const char *nonsense(const struct cht_logop *op)
+{
+    if (op->kind <= CHT_LOG_PAIR_SET && (op->key == 0 || op->key > CHT_KEY_MAX))
+        return "an impossible key";
+    if (op->kind == CHT_LOG_VALUE_PUT)
+        return op->data.n == 0 || op->data.n > CHT_VALUE_MAX ? "an impossible value" : NULL;
+    if (op->kind == CHT_LOG_VALUE_DEL)
+        return NULL;
+    if (op->data.n > CHT_NAME_MAX || (op->data.n == 0 && op->kind != CHT_LOG_PREFIX_DEL))
+        return "an impossible name";
+    return NULL;
+}
+
 enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht_logop *op,
                              struct cht_err *err)
 {
@@ -163,6 +177,9 @@ enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht
     if (len > left - head)
         return CHT_DAMAGED(err, "log record: the operation at byte %zu is cut off", at);
     op->data = (struct cht_str){p + at + head, len};
+    const char *wrong = nonsense(op);
+    if (wrong != NULL)
+        return CHT_DAMAGED(err, "log record: the operation at byte %zu has %s", at, wrong);
     *pos = at + head + len;
     return CHT_OK;
 }

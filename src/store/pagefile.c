@@ -6,6 +6,9 @@
  *   undo open        the image goes to `undo` unless the page is new since undo_begin or already has one (`saved`)
  * Both are obtained before the page is handed out, so a failure changes nothing.
  *
+ * A page about to be changed is made a private copy before anything is noted about it: if it is lost by then, nothing has
+ * happened; after that only what takes private copies away (a cut file, a failing swap) can lose it, and the checkpoint looks.
+ *
  * New pages are not dirty until written: the file was extended with zeros, which is what they hold.
  */
 #include "base/alloc.h"
@@ -51,6 +54,28 @@ static void mark_verified(struct cht_pagefile *pf, uint64_t page)
     atomic_fetch_or_explicit(&pf->fast.verified[page >> 6], UINT64_C(1) << (page & 63), memory_order_relaxed);
 }
 
+static void unverify(struct cht_pagefile *pf, uint64_t page)
+{
+    atomic_fetch_and_explicit(&pf->fast.verified[page >> 6], ~(UINT64_C(1) << (page & 63)),
+                              memory_order_relaxed);
+}
+
+enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
+{
+    for (uint64_t p = first; cht_fault_events(&pf->fault) != 0 && p < first + n; p++) {
+        if (!cht_fault_test(&pf->fault, p))
+            continue;
+        if (atomic_load_explicit(&pf->fault.all, memory_order_relaxed))
+            return cht_pf_say_lost(pf, p, err);
+        enum cht_rc rc =
+            pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE, err);
+        if (rc != CHT_OK)
+            return rc;
+        cht_fault_found(&pf->fault, p);
+    }
+    return CHT_OK;
+}
+
 /* Grows a bitmap; the old one stays valid on failure. */
 static bool grow_bitmap(uint64_t **map, uint64_t old_bits, uint64_t bits)
 {
@@ -62,6 +87,29 @@ static bool grow_bitmap(uint64_t **map, uint64_t old_bits, uint64_t bits)
     return true;
 }
 
+/* Pieces of a mapping cannot be moved as one: lost pages show the file again, and are lost again when they are touched. */
+static enum cht_rc make_whole(struct cht_pagefile *pf, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (uint64_t p = 0; cht_fault_events(&pf->fault) != 0 && rc == CHT_OK && p < pf->map_pages; p++) {
+        if (atomic_load_explicit(&pf->fault.all, memory_order_relaxed))
+            return cht_pf_say_lost(pf, p, err);
+        if (cht_fault_test(&pf->fault, p))
+            rc = pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE,
+                                            err);
+    }
+    return rc;
+}
+
+static bool grow_bitmaps(struct cht_pagefile *pf, uint64_t pages)
+{
+    uint64_t *verified = (uint64_t *)(void *)pf->fast.verified;
+    bool ok = grow_bitmap(&verified, pf->map_pages, pages);
+    pf->fast.verified = (_Atomic uint64_t *)(void *)verified;
+    return ok && grow_bitmap(&pf->dirty, pf->map_pages, pages) &&
+           grow_bitmap(&pf->frozen, pf->map_pages, pages) && grow_bitmap(&pf->saved, pf->map_pages, pages);
+}
+
 /* Address space and bitmaps for at least `pages`. */
 static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct cht_err *err)
 {
@@ -70,21 +118,22 @@ static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct c
     uint64_t want = pf->map_pages * 2;
     while (want < pages)
         want *= 2;
-    uint64_t *verified = (uint64_t *)(void *)pf->fast.verified;
-    bool ok = grow_bitmap(&verified, pf->map_pages, want);
-    pf->fast.verified = (_Atomic uint64_t *)(void *)verified;
-    ok = ok && grow_bitmap(&pf->dirty, pf->map_pages, want) &&
-         grow_bitmap(&pf->frozen, pf->map_pages, want) && grow_bitmap(&pf->saved, pf->map_pages, want);
-    if (!ok)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the page bitmaps", cht_pf_path(pf));
-    uint8_t *base;
-    enum cht_rc rc = pf->file->io->ops->remap(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE,
-                                              (size_t)want * CHT_PAGE, &base, err);
-    if (rc != CHT_OK)
-        return rc;
-    pf->fast.base = base;
-    pf->map_pages = want;
-    return CHT_OK;
+    uint8_t *base = pf->fast.base;
+    cht_fault_hide(&pf->fault);
+    enum cht_rc rc = CHT_OK;
+    if (!grow_bitmaps(pf, want))
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the page bitmaps", cht_pf_path(pf));
+    if (rc == CHT_OK)
+        rc = make_whole(pf, err);
+    if (rc == CHT_OK)
+        rc = pf->file->io->ops->remap(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE,
+                                      (size_t)want * CHT_PAGE, &base, err);
+    if (rc == CHT_OK) {
+        pf->fast.base = base;
+        pf->map_pages = want;
+    }
+    cht_fault_show(&pf->fault, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE, pf->fast.verified);
+    return rc;
 }
 
 /* Space on the disk for at least `pages`, in growing steps so that most calls do nothing. */
@@ -94,7 +143,9 @@ static enum cht_rc reserve_file(struct cht_pagefile *pf, uint64_t pages, struct 
         return CHT_OK;
     const struct cht_io_ops *ops = pf->file->io->ops;
     uint64_t step;
-    enum cht_rc rc = cht_pf_step(pf, &step, err);
+    enum cht_rc rc = cht_pf_uncut(pf, err);
+    if (rc == CHT_OK)
+        rc = cht_pf_step(pf, &step, err);
     if (rc != CHT_OK)
         return rc;
     uint64_t want = pf->file_pages + step > pages ? pf->file_pages + step : pages;
@@ -114,6 +165,33 @@ const char *cht_pf_path(const struct cht_pagefile *pf) { return pf->file->path; 
 
 uint64_t cht_pf_pages(const struct cht_pagefile *pf) { return pf->fast.pages; }
 
+uint64_t cht_pf_losses(const struct cht_pagefile *pf) { return cht_fault_events(&pf->fault); }
+
+bool cht_pf_lost(const struct cht_pagefile *pf, uint64_t page) { return cht_fault_lost(&pf->fault, page); }
+
+bool cht_pf_range_lost(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
+{
+    bool lost = false;
+    for (uint64_t p = off / CHT_PAGE; cht_fault_events(&pf->fault) != 0 && !lost && p * CHT_PAGE < off + n;
+         p++)
+        lost = cht_fault_test(&pf->fault, p);
+    return lost;
+}
+
+enum cht_rc cht_pf_say_lost(const struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    return CHT_DAMAGED(err, "%s: page %llu (offset %llu) cannot be read", cht_pf_path(pf),
+                       (unsigned long long)page, (unsigned long long)page * CHT_PAGE);
+}
+
+/* Counts and tells a page that is lost. */
+static const uint8_t *lost_page(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    atomic_fetch_add_explicit(&pf->corrupt, 1, memory_order_relaxed);
+    (void)cht_pf_say_lost(pf, page, err);
+    return NULL;
+}
+
 const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
     if (page >= pf->fast.pages) {
@@ -121,6 +199,8 @@ const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct ch
                           (unsigned long long)page, (unsigned long long)pf->fast.pages);
         return NULL;
     }
+    if (cht_pf_lost(pf, page))
+        return lost_page(pf, page, err);
     const uint8_t *p = pf->fast.base + page * CHT_PAGE;
     uint32_t sum = 0;
     if (pf->sums != NULL) {
@@ -137,6 +217,8 @@ const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct ch
         good = cht_page_sum(p) == sum;
     else
         good = cht_crc32c(0, p, CHT_PAGE - 4) == sum;
+    if (cht_pf_lost(pf, page))
+        return lost_page(pf, page, err);
     if (!good) {
         atomic_fetch_add_explicit(&pf->corrupt, 1, memory_order_relaxed);
         (void)CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf),
@@ -144,7 +226,12 @@ const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct ch
         return NULL;
     }
     mark_verified(pf, page);
-    return p;
+    atomic_thread_fence(
+        memory_order_seq_cst); /* either the handler clears what was just set, or it is seen here */
+    if (!cht_pf_lost(pf, page))
+        return p;
+    unverify(pf, page);
+    return lost_page(pf, page, err);
 }
 
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n)
@@ -153,6 +240,14 @@ const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n)
     if (off > end || n > end - off)
         return NULL;
     return pf->fast.base + off;
+}
+
+/* Makes the page a private copy. False if it was lost on the way: what it shows then is not the file's. */
+static bool make_private(struct cht_pagefile *pf, uint64_t page)
+{
+    volatile uint8_t *p = pf->fast.base + page * CHT_PAGE;
+    *p = *p;
+    return !cht_pf_lost(pf, page);
 }
 
 /* Slow part of cht_page_write: first change of the page since a freeze or since an undo was opened. */
@@ -164,6 +259,10 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
     }
     if (cht_page_read(pf, page, err) == NULL)
         return NULL;
+    if (!make_private(pf, page)) {
+        (void)lost_page(pf, page, err);
+        return NULL;
+    }
     uint8_t *p = pf->fast.base + page * CHT_PAGE;
     bool save = pf->undo_open && page < pf->undo_pages && !cht_bit(pf->saved, page);
     if (!cht_bit(pf->dirty, page) && cht_pf_back(pf, page, err) != CHT_OK)
@@ -193,7 +292,7 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
     if (page < pf->fast.pages && cht_bit(pf->dirty, page) && /* dirty implies not frozen, see freeze */
-        (!pf->undo_open || page >= pf->undo_pages || cht_bit(pf->saved, page)))
+        (!pf->undo_open || page >= pf->undo_pages || cht_bit(pf->saved, page)) && !cht_pf_lost(pf, page))
         return pf->fast.base + page * CHT_PAGE;
     return write_first(pf, page, err);
 }
@@ -217,11 +316,13 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
     uint64_t end = pf->fast.pages + n;
     if (pf->read_only)
         return CHT_FAIL(err, CHT_READ_ONLY, "%s: opened for reading only", cht_pf_path(pf));
-    enum cht_rc rc = reserve_map(pf, end, err);
+    enum cht_rc rc = reserve_file(pf, end, err); /* first: an impossible size needs no memory */
     if (rc == CHT_OK)
-        rc = reserve_file(pf, end, err);
+        rc = reserve_map(pf, end, err);
     if (rc == CHT_OK && pf->fast.pages < pf->hollow_to)
         rc = pf->file->io->ops->allocate(pf->file, pf->fast.pages * CHT_PAGE, n * CHT_PAGE, err);
+    if (rc == CHT_OK)
+        rc = cht_pf_heal(pf, pf->fast.pages, n, err);
     /* An earlier run may have left sums for pages that its checkpoint did not keep. */
     for (uint64_t p = pf->fast.pages; pf->sums != NULL && rc == CHT_OK && p < end; p++)
         rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
@@ -236,15 +337,31 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
 
 /* ---- direct pages -------------------------------------------------------------------------------------------- */
 
+/* Free pages are pending while a checkpoint is under way: one that it has yet to copy is not free, whatever the lists say. */
+static enum cht_rc must_be_free(const struct cht_pagefile *pf, uint64_t first, uint64_t n,
+                                struct cht_err *err)
+{
+    if (n > pf->fast.pages || first > pf->fast.pages - n)
+        return CHT_DAMAGED(err, "%s: pages %llu to %llu are behind the end", cht_pf_path(pf),
+                           (unsigned long long)first, (unsigned long long)(first + n));
+    for (uint64_t p = first; pf->frozen_count > 0 && p < first + n; p++) {
+        if (cht_bit(pf->frozen, p))
+            return CHT_DAMAGED(err, "%s: page %llu (offset %llu) is in use and counts as free",
+                               cht_pf_path(pf), (unsigned long long)p, (unsigned long long)p * CHT_PAGE);
+    }
+    return CHT_OK;
+}
+
 /* Lets go of private copies and dirty marks of whole pages. */
 static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
     enum cht_rc rc =
         pf->file->io->ops->discard(pf->file, pf->fast.base + first * CHT_PAGE, (size_t)n * CHT_PAGE, err);
+    if (rc == CHT_OK)
+        rc = cht_pf_heal(pf, first, n, err);
     if (rc != CHT_OK)
         return rc;
     for (uint64_t p = first; p < first + n; p++) {
-        CHT_INVARIANT(!cht_bit(pf->frozen, p)); /* free pages are pending while a checkpoint is under way */
         if (cht_bit(pf->dirty, p)) {
             cht_bit_clear(pf->dirty, p);
             pf->dirty_count--;
@@ -256,14 +373,16 @@ static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_
 
 enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
-    CHT_INVARIANT(first + n <= pf->fast.pages);
+    enum cht_rc rc = must_be_free(pf, first, n, err);
+    if (rc != CHT_OK)
+        return rc;
     if (pf->undo_open) {
         uint64_t *counts = cht_realloc(pf->direct_n, (pf->direct.n + 1) * sizeof *counts);
         if (counts == NULL)
             return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the undo of a large value");
         pf->direct_n = counts;
         counts[pf->direct.n] = n;
-        enum cht_rc rc = images_add(&pf->direct, first, NULL, err);
+        rc = images_add(&pf->direct, first, NULL, err);
         if (rc != CHT_OK)
             return rc;
     }
@@ -282,6 +401,9 @@ enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const v
         memcpy(last, p + whole * CHT_PAGE, (size_t)(len % CHT_PAGE));
         sums[whole] = cht_page_sum(last);
     }
+    enum cht_rc rc = cht_pf_uncut(pf, err);
+    if (rc != CHT_OK)
+        return rc;
     cht_snapshot_save(pf, first, (len + CHT_PAGE - 1) / CHT_PAGE, NULL);
     atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&pf->written, len, memory_order_relaxed);
@@ -299,8 +421,7 @@ enum cht_rc cht_pf_direct_done(struct cht_pagefile *pf, uint64_t first, uint64_t
 
 enum cht_rc cht_pf_release(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
-    CHT_INVARIANT(first + n <= pf->fast.pages);
-    enum cht_rc rc = CHT_OK;
+    enum cht_rc rc = must_be_free(pf, first, n, err);
     for (uint64_t p = first; p < first + n && rc == CHT_OK; p++)
         rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
     if (rc == CHT_OK)

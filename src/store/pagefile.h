@@ -5,6 +5,14 @@
  * not copied the page yet, and one where an undo is open. Every read of a page goes through cht_page_read, which
  * checks the range and, the first time a page is touched after open, its sum.
  *
+ * A page that the disk cannot give, or that something else has cut off, is lost (os/fault.h): reading it is CHT_CORRUPT until
+ * its place is written or given back as a whole (direct pages, cht_pf_release, cht_pf_extend), and it cannot be changed, so
+ * that its zeros never reach the file. What holds in the face of a loss at any moment:
+ *   cht_page_read   the page was good when it was first read; it may be lost while the caller reads. A caller that decides
+ *                   something by what it read looks at cht_pf_losses before and after, or asks cht_pf_lost at the end
+ *   cht_page_write  the page is a private copy of good bytes when this returns
+ *   cht_pf_range    nothing: the bytes carry a checksum, and after they were copied cht_pf_range_lost tells
+ *
  * Page 0 is the header (HEADER below); its bytes from CHT_PF_USER on belong to the owner of the file.
  * HEADER, little-endian, one 512-byte sector covered by crc; rest of the page belongs to the owner too (page sum):
  *    0 magic[8] "CHEETAHP"   8 version u32 (1; 2: see CHT_FORMAT_HOLES)   12 kind u32   16 uuid[16]   32 shard u32   36 shards u32
@@ -73,10 +81,22 @@ static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t pag
  * NULL where it is out of range. */
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n);
 
+/* How often pages of the file were lost; whether one, or one of a range, is lost now. What was read before the call counts. */
+uint64_t cht_pf_losses(const struct cht_pagefile *pf);
+bool cht_pf_lost(const struct cht_pagefile *pf, uint64_t page);
+bool cht_pf_range_lost(const struct cht_pagefile *pf, uint64_t off, uint64_t n);
+/* Says in err that a page cannot be read; CHT_CORRUPT. */
+enum cht_rc cht_pf_say_lost(const struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
+
 /* The page for changing: verified, marked dirty, before-images kept. NULL with err: CHT_CORRUPT, CHT_NO_MEMORY
  * (before-image), CHT_DISK_FULL or CHT_IO (space for a page that had none), nothing changed. The pointer is valid until the next cht_pf_extend or the lock is let go. After one
  * successful call further changes to the same page in the same locked section need no further call. */
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
+/* A page that cht_page_write has given out in the same locked section: no checks, cannot fail. */
+static inline uint8_t *cht_page_sure(struct cht_pagefile *pf, uint64_t page)
+{
+    return cht_pf_fast(pf)->base + page * CHT_PAGE;
+}
 /* The same for every page of a byte range; returns the pointer to its first byte. */
 uint8_t *cht_pf_write_range(struct cht_pagefile *pf, uint64_t off, uint64_t n, struct cht_err *err);
 

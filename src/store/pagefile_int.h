@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "os/fault.h"
 #include "store/pagefile.h"
 
 #define CHT_SUMS_PER_PAGE 1023u
@@ -27,6 +28,7 @@ struct cht_snapshot; /* snapshot.h */
 
 struct cht_pagefile {
     struct cht_pf_fast fast;   /* must be first; changed under the exclusive lock */
+    struct cht_fault fault;    /* the pages that were lost */
     struct cht_file *file;     /* owned */
     struct cht_pagefile *sums; /* NULL for the sums file itself */
     enum cht_pf_kind kind;
@@ -76,7 +78,12 @@ void cht_pf_close(struct cht_pagefile *pf);
 /* As it was after cht_pf_open: what was changed and is not in the file is forgotten; cht_pf_attach comes next. Nobody reads
  * or writes, no checkpoint is under way. */
 enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err);
-/* Cuts the file to the pages in use (clean close). */
+/* Pages that are free, new or to be read anew show their file again, if they were lost. Exclusive. */
+enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err);
+/* CHT_CORRUPT if the file is shorter than it was made: something else has cut it, and nothing may be written that would make
+ * it long again with zeros in between. */
+enum cht_rc cht_pf_uncut(struct cht_pagefile *pf, struct cht_err *err);
+/* Cuts the file to the pages in use (clean close); CHT_CORRUPT if it is shorter already. */
 enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err);
 
 /* Header fields for the checkpoint (exclusive lock): pages in use, generation, header crc; dirties page 0. */
@@ -86,6 +93,7 @@ uint64_t cht_pf_generation(const struct cht_pagefile *pf);
 /* Checkpoint. freeze: exclusive, cannot fail. next/take: shared lock (no writer runs), one thread. take copies the frozen
  * content into buf; *page is its number; false when none is left. */
 void cht_pf_freeze(struct cht_pagefile *pf);
+/* A page that is lost by then (cht_pf_lost, under the same lock) must not be used. */
 bool cht_pf_take(struct cht_pagefile *pf, uint64_t *cursor, uint64_t *page, uint8_t *buf);
 /* The checkpoint that froze the file is over (done: all its pages are home). Exclusive. */
 void cht_pf_settle(struct cht_pagefile *pf, bool done);

@@ -74,6 +74,9 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
     }
     if (rc == CHT_OK)
         rc = io->ops->map(pf->file, (size_t)pf->map_pages * CHT_PAGE, &pf->fast.base, err);
+    if (rc == CHT_OK)
+        rc = cht_fault_add(&pf->fault, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE, pf->fast.verified,
+                           err);
     if (rc != CHT_OK) {
         cht_pf_close(pf);
         return rc;
@@ -88,7 +91,10 @@ static enum cht_rc check_header(const struct cht_pagefile *pf, const uint8_t uui
 {
     const uint8_t *h = pf->fast.base;
     const char *path = cht_pf_path(pf);
-    if (memcmp(h, magic, 8) != 0)
+    bool good = memcmp(h, magic, 8) == 0;
+    if (cht_pf_lost(pf, 0))
+        return cht_pf_say_lost(pf, 0, err);
+    if (!good)
         return CHT_DAMAGED(err, "%s: offset 0: not a cheetah page file", path);
     uint32_t newest = pf->kind == CHT_PF_PAIRS ? CHT_FORMAT_HOLES : CHT_FORMAT_VERSION;
     if ((cht_get32(h + 8) < CHT_FORMAT_VERSION || cht_get32(h + 8) > newest) &&
@@ -127,9 +133,22 @@ enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, co
     return rc;
 }
 
+enum cht_rc cht_pf_uncut(struct cht_pagefile *pf, struct cht_err *err)
+{
+    uint64_t size = 0;
+    enum cht_rc rc = pf->file->io->ops->size(pf->file, &size, err);
+    if (rc == CHT_OK && size < pf->file_pages * CHT_PAGE)
+        return CHT_DAMAGED(err, "%s: has %llu bytes where %llu were; something else has cut it",
+                           cht_pf_path(pf), (unsigned long long)size,
+                           (unsigned long long)(pf->file_pages * CHT_PAGE));
+    return rc;
+}
+
 enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err)
 {
-    enum cht_rc rc = pf->file->io->ops->truncate(pf->file, pf->fast.pages * CHT_PAGE, err);
+    enum cht_rc rc = cht_pf_uncut(pf, err);
+    if (rc == CHT_OK)
+        rc = pf->file->io->ops->truncate(pf->file, pf->fast.pages * CHT_PAGE, err);
     if (rc == CHT_OK)
         pf->file_pages = pf->fast.pages;
     return rc;
@@ -150,6 +169,8 @@ enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err)
     enum cht_rc rc = ops->size(pf->file, &size, err);
     if (rc == CHT_OK)
         rc = ops->discard(pf->file, pf->fast.base, (size_t)used * CHT_PAGE, err);
+    if (rc == CHT_OK)
+        rc = cht_pf_heal(pf, 0, pf->map_pages, err);
     if (rc == CHT_OK && size < CHT_PAGE)
         rc = CHT_DAMAGED(err, "%s: %llu bytes, shorter than its header", cht_pf_path(pf),
                          (unsigned long long)size);
@@ -175,6 +196,7 @@ void cht_pf_close(struct cht_pagefile *pf)
 {
     if (pf == NULL)
         return;
+    cht_fault_remove(&pf->fault);
     if (pf->fast.base != NULL)
         pf->file->io->ops->unmap(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE);
     cht_file_close(pf->file);

@@ -62,7 +62,7 @@ static size_t quota(const struct cht_local_scan *sc, const struct cht_stream *st
     return n;
 }
 
-/* F1 for pairs. */
+/* F1 for pairs. CHT_PENDING: a page was lost meanwhile, perhaps one that counted: once more. */
 static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
 {
     struct cht_local_scan *sc = f->sc;
@@ -74,12 +74,15 @@ static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     size_t max = quota(sc, f->st);
+    uint64_t losses = cht_pf_losses(cht_shard_pairs(f->sh));
     rc = cht_trie_iter_seek(it, cht_shard_pairs(f->sh), sc->cfg.prefix.p, sc->cfg.prefix.n, after.p, after.n,
                             sc->cfg.reverse, err);
     size_t n = 0, names_used;
     if (rc == CHT_OK)
         rc = cht_trie_iter_batch(it, f->found, max, b->names, sc->names_cap, &n, &names_used, err);
     cht_trie_iter_free(it);
+    if (cht_pf_losses(cht_shard_pairs(f->sh)) != losses)
+        return CHT_PENDING;
     b->last = rc == CHT_PAIR_NOT_FOUND;
     if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
         return rc;
@@ -142,6 +145,11 @@ static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item
         return true;
     }
     memcpy(b->bytes + b->used, p, ref->len);
+    if (cht_values_copied(&sh->values, ref, NULL) != CHT_OK) {
+        atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
+        it->flags |= CHT_ENTRY_CORRUPT;
+        return true;
+    }
     it->value = (uint32_t)b->used;
     it->value_len = ref->len;
     b->used += ref->len;
@@ -266,7 +274,9 @@ static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
     enum cht_rc rc = cht_local_enter(f->sh, err);
     if (rc != CHT_OK)
         return rc;
-    rc = pairs ? take_pairs(f, err) : take_values(f, err);
+    rc = CHT_PENDING;
+    while (rc == CHT_PENDING) /* each time another page is lost */
+        rc = pairs ? take_pairs(f, err) : take_values(f, err);
     if (rc == CHT_OK && sc->cfg.values)
         home_values(f);
     cht_rwlock_read_end(&f->sh->lock);

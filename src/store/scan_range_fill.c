@@ -84,19 +84,14 @@ static enum cht_rc read_on(struct fill *f, uint32_t most, struct cht_err *err)
     return rc;
 }
 
-/* The entries of a shard behind `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
-static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound, bool inclusive, size_t most,
-                              struct cht_err *err)
+/* The entries behind `after` up to the bound, under the shard's lock; CHT_PENDING: a page was lost meanwhile. */
+static enum cht_rc read_run(struct fill *f, struct cht_pagefile *pairs, struct run *run, struct name bound,
+                            bool inclusive, size_t most, struct cht_err *err)
 {
     const struct cht_scan_config *c = &f->sc->cfg;
-    struct cht_shard *sh = &f->sc->db->shards[shard];
-    struct run *run = &f->run[f->runs++];
-    *run = (struct run){.first = f->items};
-    enum cht_rc rc = cht_local_enter(sh, err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = cht_trie_iter_seek(f->w->it, cht_shard_pairs(sh), c->prefix.p, c->prefix.n, f->r->after,
-                            f->r->after_len, c->reverse, err);
+    uint64_t losses = cht_pf_losses(pairs);
+    enum cht_rc rc = cht_trie_iter_seek(f->w->it, pairs, c->prefix.p, c->prefix.n, f->r->after,
+                                        f->r->after_len, c->reverse, err);
     uint32_t want = (uint32_t)(most > 0 ? most : f->share);
     while (rc == CHT_OK && !run->whole) {
         uint32_t from = f->items;
@@ -109,11 +104,32 @@ static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound,
             break;
         want = CHUNK;
     }
+    if (cht_pf_losses(pairs) != losses)
+        return CHT_PENDING;
+    return rc == CHT_PENDING ? CHT_OK : rc;
+}
+
+/* The entries of a shard behind `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
+static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound, bool inclusive, size_t most,
+                              struct cht_err *err)
+{
+    struct cht_shard *sh = &f->sc->db->shards[shard];
+    struct run *run = &f->run[f->runs++];
+    uint32_t items = f->items, names = f->names;
+    enum cht_rc rc = cht_local_enter(sh, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = CHT_PENDING;
+    while (rc == CHT_PENDING) { /* each time another page is lost */
+        *run = (struct run){.first = f->items = items};
+        f->names = names;
+        rc = read_run(f, cht_shard_pairs(sh), run, bound, inclusive, most, err);
+    }
     cht_rwlock_read_end(&sh->lock);
     run->count = f->items - run->first;
     run->whole = run->whole || rc == CHT_PAIR_NOT_FOUND;
     f->shards--;
-    return rc == CHT_PAIR_NOT_FOUND || rc == CHT_PENDING ? CHT_OK : rc;
+    return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
 }
 
 /* R1. The first shard that has anything is the reference. */

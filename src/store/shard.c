@@ -58,7 +58,7 @@ static enum cht_rc attach_files(struct cht_shard *sh, struct cht_err *err)
     uint64_t seq = cht_get64(sh->pf[CHT_PF_KEYS]->fast.base + CHT_KEYS_SEQ);
     atomic_store_explicit(&sh->checkpoint_seq, seq, memory_order_relaxed);
     sh->applied_seq = seq;
-    return CHT_OK;
+    return cht_values_attach(&sh->values, err);
 }
 
 enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uuid[16], unsigned index,

@@ -96,6 +96,13 @@ static uint32_t find_clear(const uint8_t *bits, uint32_t hint, uint32_t end)
     return end;
 }
 
+/* The bitmap of an extent with slots in bounds: it lies in one page. For reading or writing; NULL with err. */
+static bool bitmap_ok(struct cht_values *v, const uint8_t *x, struct cht_err *err)
+{
+    uint32_t ref = cht_get32(x + EX_BITMAP), units = 1u << cht_arena_class((cht_get32(x + EX_SLOTS) + 7) / 8);
+    return (ref & (units - 1)) == 0 || broken(v, ref, "a bitmap out of place", err) == CHT_OK;
+}
+
 /* Sanity of an extent record with slots. */
 static bool extent_ok(const uint8_t *x, uint32_t len)
 {
@@ -114,6 +121,26 @@ static uint32_t next_slot(const uint8_t *x, const uint8_t *bits)
                                                          : bump;
 }
 
+/* Would the next slot of a listed extent lie on a page that cannot be read or does not match its sum? */
+static bool next_is_damaged(struct cht_values *v, uint32_t ref, uint32_t len)
+{
+    struct cht_err e = {0};
+    const uint8_t *x = cht_extent(v, ref, &e), *bits = NULL;
+    if (x == NULL || !extent_ok(x, len))
+        return false; /* told by who takes the slot */
+    if (cht_get32(x + EX_BITMAP) != 0) {
+        bits = bitmap_ok(v, x, &e) ? cht_record(v, cht_get32(x + EX_BITMAP), &e) : NULL;
+        if (bits == NULL)
+            return false;
+    }
+    uint64_t off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE + (uint64_t)next_slot(x, bits) * len;
+    for (uint64_t page = off / CHT_PAGE; page * CHT_PAGE < off + len; page++) {
+        if (page < cht_pf_pages(v->values) && cht_page_read(v->values, page, &e) == NULL)
+            return e.code == CHT_CORRUPT;
+    }
+    return false;
+}
+
 /* Takes a slot of a listed extent. */
 static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, uint32_t len, uint64_t *off,
                              struct cht_err *err)
@@ -125,7 +152,7 @@ static enum cht_rc take_slot(struct cht_values *v, uint32_t cls, uint32_t ref, u
     if (!extent_ok(x, len) || cht_get32(x + EX_USED) >= cht_get32(x + EX_SLOTS))
         return broken(v, ref, "an extent with wrong counts", err);
     uint32_t bitmap = cht_get32(x + EX_BITMAP), bump = cht_get32(x + EX_BUMP);
-    uint8_t *bits = bitmap != 0 ? cht_record_write(v, bitmap, &e) : NULL;
+    uint8_t *bits = bitmap != 0 && bitmap_ok(v, x, &e) ? cht_record_write(v, bitmap, &e) : NULL;
     if (bitmap != 0 && bits == NULL)
         return code(&e, err);
     uint32_t slot = next_slot(x, bits);
@@ -153,10 +180,10 @@ static enum cht_rc locate(struct cht_values *v, uint64_t off, uint32_t len, uint
     enum cht_rc rc = off / CHT_GRANULE >= CHT_MAP_MAX
                          ? CHT_CORRUPT
                          : cht_radix_get(v->recycle, CHT_RC_MAP, (uint32_t)(off / CHT_GRANULE), ref, err);
-    const uint8_t *x = rc == CHT_OK && *ref != 0 ? cht_record(v, *ref, err) : NULL;
+    const uint8_t *x = rc == CHT_OK && *ref != 0 ? cht_extent(v, *ref, err) : NULL;
     uint64_t start = x == NULL ? 0 : (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE;
     if (x == NULL || !extent_ok(x, len) || off < start || (off - start) % len != 0 ||
-        (off - start) / len >= cht_get32(x + EX_BUMP))
+        (off - start) / len >= cht_get32(x + EX_BUMP) || cht_get32(x + EX_USED) == 0 || !bitmap_ok(v, x, err))
         return CHT_DAMAGED(err, "%s: offset %llu: no slot of %u bytes", cht_pf_path(v->values),
                            (unsigned long long)off, len);
     *slot = (uint32_t)((off - start) / len);
@@ -168,6 +195,8 @@ static enum cht_rc make_bitmap(struct cht_values *v, uint32_t ref, struct cht_er
 {
     struct cht_err e = {0};
     const uint8_t *x = cht_record(v, ref, err);
+    if (x == NULL)
+        return CHT_CORRUPT;
     uint32_t bitmap, bump = cht_get32(x + EX_BUMP);
     enum cht_rc rc =
         cht_arena_alloc(v->recycle, cht_arena_class((cht_get32(x + EX_SLOTS) + 7) / 8), &bitmap, err);
@@ -225,7 +254,16 @@ enum cht_rc cht_slot_alloc(struct cht_values *v, uint32_t len, uint64_t *off, st
         if (c == NULL)
             return rc != CHT_OK ? rc : CHT_CORRUPT;
     }
-    return take_slot(v, cls, cht_get32(c + CL_PARTIAL), len, off, err);
+    uint32_t ref = cht_get32(c + CL_PARTIAL);
+    if (next_is_damaged(v, ref,
+                        len)) { /* what is damaged stays as it is; a new extent is first in the list */
+        rc = add_extent(v, cls, len, err);
+        c = rc == CHT_OK ? cht_record(v, cls, err) : NULL;
+        if (c == NULL)
+            return rc != CHT_OK ? rc : CHT_CORRUPT;
+        ref = cht_get32(c + CL_PARTIAL);
+    }
+    return take_slot(v, cls, ref, len, off, err);
 }
 
 enum cht_rc cht_slot_alloc_fast(struct cht_values *v, uint32_t len, bool *fast, struct cht_err *err)
@@ -243,17 +281,18 @@ enum cht_rc cht_slot_alloc_fast(struct cht_values *v, uint32_t len, bool *fast, 
     const uint8_t *x = c == NULL ? NULL : cht_record_write(v, ref, &e);
     if (x == NULL)
         return code(&e, err);
+    if (!extent_ok(x, len))
+        return broken(v, ref, "an extent with wrong counts", err);
     if (cht_get32(x + EX_USED) + 1 >= cht_get32(x + EX_SLOTS))
         return CHT_OK; /* leaves the list: neighbours change too */
     uint32_t bitmap = cht_get32(x + EX_BITMAP);
-    const uint8_t *bits = bitmap != 0 ? cht_record_write(v, bitmap, &e) : NULL;
+    const uint8_t *bits = bitmap != 0 && bitmap_ok(v, x, &e) ? cht_record_write(v, bitmap, &e) : NULL;
     if (bitmap != 0 && bits == NULL)
         return code(&e, err);
     uint64_t off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE + (uint64_t)next_slot(x, bits) * len;
-    if (!extent_ok(x, len) || cht_pf_write_range(v->values, off, len, &e) == NULL)
-        return e.code != CHT_OK ? code(&e, err) : broken(v, ref, "an extent with wrong counts", err);
-    *fast = true;
-    return CHT_OK;
+    *fast = cht_pf_write_range(v->values, off, len, &e) != NULL;
+    return *fast || e.code == CHT_CORRUPT ? CHT_OK
+                                          : code(&e, err); /* a damaged page: another one is looked for */
 }
 
 enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, struct cht_err *err)
@@ -265,8 +304,10 @@ enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, stru
         rc = cht_class_of(v, len, false, &cls, err);
     if (rc == CHT_OK && cls == 0)
         rc = broken(v, ref, "an extent of a length without a record", err);
-    if (rc == CHT_OK && cht_get32(cht_record(v, ref, err) + EX_BITMAP) == 0 &&
-        cht_get32(cht_record(v, ref, err) + EX_USED) > 1)
+    const uint8_t *now = rc == CHT_OK ? cht_record(v, ref, err) : NULL;
+    if (rc == CHT_OK && now == NULL)
+        rc = CHT_CORRUPT;
+    if (rc == CHT_OK && cht_get32(now + EX_BITMAP) == 0 && cht_get32(now + EX_USED) > 1)
         rc = make_bitmap(v, ref, err);
     uint8_t *c = rc == CHT_OK ? cht_record_write(v, cls, &e) : NULL,
             *x = c != NULL ? cht_record_write(v, ref, &e) : NULL;

@@ -65,6 +65,17 @@ _Static_assert(sizeof(struct batch) <= CHT_SWEEP_MEMORY, "the bound of cheetah/s
 
 static bool stopped(struct sweep *w) { return atomic_load_explicit(&w->stop, memory_order_relaxed); }
 
+static void fail(struct sweep *w, enum cht_rc rc, const struct cht_err *err)
+{
+    atomic_store_explicit(&w->stop, true, memory_order_relaxed);
+    cht_mutex_lock(&w->mu);
+    if (w->rc == CHT_OK) {
+        w->rc = rc;
+        w->err = *err;
+    }
+    cht_mutex_unlock(&w->mu);
+}
+
 static void show(struct batch *b, const struct cht_entry *e, size_t n)
 {
     if (n > 0 && !b->w->cfg->visit(b->w->cfg->ctx, e, n))
@@ -81,12 +92,12 @@ static bool beyond(struct cht_str until, const uint8_t *name, size_t len)
     return c > 0 || (c == 0 && len >= until.n);
 }
 
-/* V1 */
-static enum cht_rc take_keys(struct batch *b, struct stream *st, struct cht_err *err)
+/* V1. `after` is not the stream's cursor, which moves. CHT_PENDING: a page was lost meanwhile, perhaps one that counted. */
+static enum cht_rc read_keys(struct batch *b, struct stream *st, struct cht_str after, struct cht_err *err)
 {
     const struct cht_sweep_config *cfg = b->w->cfg;
-    struct cht_str after = st->cursor_len > 0 ? (struct cht_str){st->cursor, st->cursor_len} : cfg->after;
     struct cht_trie_iter *it;
+    uint64_t losses = cht_pf_losses(cht_shard_pairs(b->sh));
     enum cht_rc rc = cht_trie_iter_new(&it, err);
     if (rc != CHT_OK)
         return rc;
@@ -98,6 +109,8 @@ static enum cht_rc take_keys(struct batch *b, struct stream *st, struct cht_err 
     else if (rc == CHT_OK)
         rc = cht_trie_iter_keys(it, b->item, BATCH, &b->n, st->cursor, &st->cursor_len, err);
     cht_trie_iter_free(it);
+    if (cht_pf_losses(cht_shard_pairs(b->sh)) != losses)
+        return CHT_PENDING;
     b->last = rc == CHT_PAIR_NOT_FOUND;
     if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
         return rc;
@@ -111,6 +124,18 @@ static enum cht_rc take_keys(struct batch *b, struct stream *st, struct cht_err 
         b->last = true;
     }
     return CHT_OK;
+}
+
+static enum cht_rc take_keys(struct batch *b, struct stream *st, struct cht_err *err)
+{
+    uint8_t from[CHT_NAME_MAX];
+    size_t n = st->cursor_len;
+    if (n > 0)
+        memcpy(from, st->cursor, n);
+    enum cht_rc rc = CHT_PENDING;
+    while (rc == CHT_PENDING) /* each time another page is lost */
+        rc = read_keys(b, st, n > 0 ? (struct cht_str){from, n} : b->w->cfg->after, err);
+    return rc;
 }
 
 /* V2: order[start[s], start[s + 1]) are the items whose keys belong to shard s. */
@@ -182,6 +207,19 @@ static size_t find_group(struct batch *b, struct cht_shard *sh, const uint16_t *
     return k;
 }
 
+/* What was shown was good when it was compared with its checksum; if the disk failed while the visitor read it, who knows what
+ * was made of it. */
+static void check_shown(struct batch *b, struct cht_shard *sh, size_t n)
+{
+    struct cht_err err = {0};
+    for (size_t k = 0; cht_pf_losses(sh->values.values) != 0 && k < n; k++) {
+        if (b->e[k].value != NULL && cht_values_copied(&sh->values, &b->ref[k], &err) != CHT_OK) {
+            atomic_fetch_add_explicit(&b->w->db->corrupt, 1, memory_order_relaxed);
+            fail(b->w, CHT_CORRUPT, &err);
+        }
+    }
+}
+
 /* Checks and shows a group; long values are left for V4. */
 static void show_group(struct batch *b, struct cht_shard *sh, const uint16_t *order, size_t n)
 {
@@ -205,6 +243,7 @@ static void show_group(struct batch *b, struct cht_shard *sh, const uint16_t *or
         }
     }
     show(b, b->e + from, n - from);
+    check_shown(b, sh, n);
 }
 
 /* V3. The lock of sh is held, before and, if all went well, after. */
@@ -313,15 +352,8 @@ static void step(struct stream *st, bool *more)
     } else if (!stopped(w)) {
         rc = CHT_FAIL(&err, CHT_NO_MEMORY, "no memory for a sweep");
     }
-    if (rc == CHT_OK)
-        return;
-    atomic_store_explicit(&w->stop, true, memory_order_relaxed);
-    cht_mutex_lock(&w->mu);
-    if (w->rc == CHT_OK) {
-        w->rc = rc;
-        w->err = err;
-    }
-    cht_mutex_unlock(&w->mu);
+    if (rc != CHT_OK)
+        fail(w, rc, &err);
 }
 
 static void run_task(struct cht_task *t)

@@ -3,6 +3,8 @@
 
 #include "base/invariant.h"
 
+#define PAIRS_A_PAGE (CHT_PAGE / (LEAF_SLOT + LEAF_ENTRY_MIN)) /* and no more in nodes: 64 bytes have one */
+
 enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err)
 {
     const uint8_t *h = cht_page_read(pf, 0, err);
@@ -102,10 +104,9 @@ uint64_t cht_trie_pairs(struct cht_pagefile *pf)
     return cht_trie_count(pf, (const uint8_t *)"", 0, &n, NULL) == CHT_OK ? n : 0;
 }
 
-enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
-                         struct cht_err *err)
+static enum cht_rc get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
+                       struct cht_err *err)
 {
-    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
     struct cht_tpos pos;
     struct cht_tleaf l;
     struct cht_tentry e;
@@ -133,10 +134,21 @@ enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t le
     return rc;
 }
 
-enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
-                           struct cht_err *err)
+enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
+                         struct cht_err *err)
 {
-    CHT_INVARIANT(len <= TRIE_NAME_MAX);
+    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
+    for (;;) { /* again if a page was lost meanwhile, which may be one that was read: each time another one */
+        uint64_t losses = cht_pf_losses(pf);
+        enum cht_rc rc = get(pf, name, len, key, err);
+        if (cht_pf_losses(pf) == losses)
+            return rc;
+    }
+}
+
+static enum cht_rc count_below(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                               struct cht_err *err)
+{
     struct cht_tpos pos;
     struct cht_tleaf l;
     unsigned from, to;
@@ -155,5 +167,20 @@ enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_
     if (pos.end == TEND_PATH && pos.node.depth + pos.at < len)
         return CHT_OK;
     *count = cht_tnode_count(&pos.node);
+    if (*count > cht_pf_pages(pf) * PAIRS_A_PAGE)
+        return TRIE_BAD(pf, (uint64_t)pos.node.ref * 64, "a node counts more pairs than the file can hold",
+                        err);
     return cht_tnode_check(pf, &pos.node, prefix, err);
+}
+
+enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                           struct cht_err *err)
+{
+    CHT_INVARIANT(len <= TRIE_NAME_MAX);
+    for (;;) { /* as above */
+        uint64_t losses = cht_pf_losses(pf);
+        enum cht_rc rc = count_below(pf, prefix, len, count, err);
+        if (cht_pf_losses(pf) == losses)
+            return rc;
+    }
 }

@@ -149,39 +149,22 @@ static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, cons
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
-
-enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
-                         struct cht_err *err)
+static enum cht_rc del_one(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
+                           bool *small, struct cht_err *err)
 {
-    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
-    struct cht_err local;
     struct cht_tpos pos;
-    bool small = true;
-    err = err != NULL ? err : &local;
     enum cht_rc rc = cht_trie_descend(pf, name, len, &pos, err);
     if (rc != CHT_OK)
         return rc;
     if (pos.end == TEND_OWN)
-        rc = del_own(pf, name, &pos, old, err);
-    else if (pos.end == TEND_LEAF)
-        rc = del_entry(pf, name, len, &pos, old, &small, err);
-    else
-        rc = CHT_PAIR_NOT_FOUND;
-    if (rc == CHT_OK && small) {
-        cht_trie_shrink(pf, name, len);
-        cht_arena_collect(pf);
-    }
-    return rc;
+        return del_own(pf, name, &pos, old, err);
+    return pos.end == TEND_LEAF ? del_entry(pf, name, len, &pos, old, small, err) : CHT_PAIR_NOT_FOUND;
 }
 
-enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
-                                struct cht_err *err)
+static enum cht_rc cut(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                       struct cht_err *err)
 {
-    CHT_INVARIANT(len <= TRIE_NAME_MAX);
-    struct cht_err local;
     struct cht_tpos pos;
-    err = err != NULL ? err : &local;
     *count = 0;
     enum cht_rc rc = cht_trie_descend(pf, prefix, len, &pos, err);
     if (rc != CHT_OK || pos.end == TEND_NONE || (pos.end == TEND_PATH && pos.node.depth + pos.at < len))
@@ -195,6 +178,43 @@ enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, 
         rc = cut_node(pf, prefix, &pos, w, count, err);
         cht_free(w);
     }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
+                         struct cht_err *err)
+{
+    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
+    struct cht_err local;
+    bool small = true;
+    err = err != NULL ? err : &local;
+    uint64_t losses;
+    enum cht_rc rc;
+    do { /* "not there" counts if no page was lost on the way; a change has obtained all that it relies on */
+        losses = cht_pf_losses(pf);
+        rc = del_one(pf, name, len, old, &small, err);
+    } while (rc == CHT_PAIR_NOT_FOUND && cht_pf_losses(pf) != losses);
+    if (rc == CHT_OK && small) {
+        cht_trie_shrink(pf, name, len);
+        cht_arena_collect(pf);
+    }
+    return rc;
+}
+
+enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                                struct cht_err *err)
+{
+    CHT_INVARIANT(len <= TRIE_NAME_MAX);
+    struct cht_err local;
+    err = err != NULL ? err : &local;
+    uint64_t losses;
+    enum cht_rc rc;
+    do { /* as above */
+        losses = cht_pf_losses(pf);
+        rc = cut(pf, prefix, len, count, err);
+    } while (rc == CHT_OK && *count == 0 && cht_pf_losses(pf) != losses);
     if (rc == CHT_OK && *count > 0) {
         cht_trie_shrink(pf, prefix, len);
         cht_arena_collect(pf);

@@ -51,13 +51,19 @@ static const uint8_t *header(const struct cht_values *v)
     return v->keys->fast.base; /* page 0 was verified at open */
 }
 
+/* The header was good when it was read; is it still? */
+static enum cht_rc header_there(struct cht_values *v, struct cht_err *err)
+{
+    return cht_pf_lost(v->keys, 0) ? cht_pf_say_lost(v->keys, 0, err) : CHT_OK;
+}
+
 /* The entry of a key; *e NULL where the file does not reach that far. */
 static enum cht_rc read_entry(struct cht_values *v, uint64_t key, const uint8_t **e, struct cht_err *err)
 {
     uint64_t off = entry_off(key / v->shards);
     *e = NULL;
     if (key / v->shards >= cht_get64(header(v) + CHT_KEYS_NEXT))
-        return CHT_OK;
+        return header_there(v, err);
     const uint8_t *p = cht_page_read(v->keys, off / CHT_PAGE, err);
     if (p == NULL)
         return CHT_CORRUPT;
@@ -82,17 +88,15 @@ static enum cht_rc ready_entry(struct cht_values *v, uint64_t key, struct cht_er
 
 static uint8_t *sure_entry(struct cht_values *v, uint64_t key)
 {
-    struct cht_err e;
     uint64_t off = entry_off(key / v->shards);
-    return cht_page_write(v->keys, off / CHT_PAGE, &e) + off % CHT_PAGE;
+    return cht_page_sure(v->keys, off / CHT_PAGE) + off % CHT_PAGE;
 }
 
 /* Writes an entry that ready_entry has obtained, and the counters. old_len 0: the key had no value. */
 static void set_entry(struct cht_values *v, uint64_t key, unsigned state, uint64_t off, uint32_t len,
                       uint32_t crc, uint32_t old_len)
 {
-    struct cht_err ignored;
-    uint8_t *e = sure_entry(v, key), *h = cht_page_write(v->keys, 0, &ignored);
+    uint8_t *e = sure_entry(v, key), *h = cht_page_sure(v->keys, 0);
     cht_put48(e, off);
     cht_put16(e + 6, (uint16_t)state);
     cht_put32(e + 8, len);
@@ -144,12 +148,19 @@ enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value
     enum cht_rc rc = read_entry(v, key, &e, err);
     if (rc != CHT_OK)
         return rc;
-    if (e == NULL || cht_get16(e + 6) != CHT_ENTRY_LIVE)
+    if (e == NULL)
         return CHT_KEY_NOT_FOUND;
+    bool live = cht_get16(e + 6) == CHT_ENTRY_LIVE;
     ref->off = cht_get48(e);
     ref->len = cht_get32(e + 8);
     ref->crc = cht_get32(e + 12);
-    if (ref->len == 0 || ref->len > CHT_VALUE_MAX || cht_pf_range(v->values, ref->off, ref->len) == NULL)
+    uint64_t page = entry_off(key / v->shards) / CHT_PAGE;
+    if (cht_pf_lost(v->keys, page))
+        return cht_pf_say_lost(v->keys, page, err);
+    if (!live)
+        return CHT_KEY_NOT_FOUND;
+    if (ref->len == 0 || ref->len > CHT_VALUE_MAX || ref->off < CHT_PAGE ||
+        cht_pf_range(v->values, ref->off, ref->len) == NULL)
         return CHT_DAMAGED(err, "%s: offset %llu: the entry of key %llu leads out of the file",
                            cht_pf_path(v->keys), (unsigned long long)entry_off(key / v->shards),
                            (unsigned long long)key);
@@ -183,7 +194,29 @@ void cht_values_prefetch_value(const struct cht_values *v, const struct cht_valu
 
 uint64_t cht_values_next_key(const struct cht_values *v)
 {
-    return cht_get64(header(v) + CHT_KEYS_NEXT) * v->shards + v->shard;
+    uint64_t local = cht_get64(header(v) + CHT_KEYS_NEXT);
+    if (cht_pf_lost(v->keys, 0))
+        return 0;
+    return local > CHT_KEY_MAX ? UINT64_MAX : local * v->shards + v->shard;
+}
+
+enum cht_rc cht_values_attach(struct cht_values *v, struct cht_err *err)
+{
+    uint64_t next = cht_get64(header(v) + CHT_KEYS_NEXT), live = cht_values_live(v);
+    if (next < (v->shard == 0) ||
+        next > (cht_pf_pages(v->keys) - 1) * (CHT_PAGE / CHT_ENTRY) + (v->shard == 0) || live > next)
+        return CHT_DAMAGED(err, "%s: offset %u: %llu keys given out, %llu live, do not fit the file",
+                           cht_pf_path(v->keys), CHT_KEYS_NEXT, (unsigned long long)next,
+                           (unsigned long long)live);
+    return header_there(v, err);
+}
+
+enum cht_rc cht_values_copied(struct cht_values *v, const struct cht_value_ref *ref, struct cht_err *err)
+{
+    if (!cht_pf_range_lost(v->values, ref->off, ref->len))
+        return CHT_OK;
+    return CHT_DAMAGED(err, "%s: offset %llu: the value was lost while it was read", cht_pf_path(v->values),
+                       (unsigned long long)ref->off);
 }
 
 uint64_t cht_values_live(const struct cht_values *v) { return cht_get64(header(v) + CHT_KEYS_LIVE); }
@@ -218,7 +251,8 @@ enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, ui
         rc = write_bytes(v, old.off, p, len, err);
         if (rc == CHT_OK)
             set_entry(v, key, CHT_ENTRY_LIVE, old.off, len, cht_value_crc(key, p, len), old.len);
-        return rc;
+        if (rc != CHT_CORRUPT)
+            return rc; /* a damaged page is left alone: the value gets another place */
     }
     bool fast, free_fast = true;
     rc = cht_slot_alloc_fast(v, len, &fast, err);
@@ -368,8 +402,10 @@ enum cht_rc cht_values_next(struct cht_values *v, uint64_t key, uint32_t length,
             *found = local * v->shards + v->shard;
             return cht_values_find(v, *found, ref, err);
         }
+        if (cht_pf_lost(v->keys, page))
+            return cht_pf_say_lost(v->keys, page, err);
     }
-    return CHT_KEY_NOT_FOUND;
+    return header_there(v, err) == CHT_OK ? CHT_KEY_NOT_FOUND : CHT_CORRUPT;
 }
 
 bool cht_values_dead_page(const struct cht_values *v, uint64_t page, const uint8_t *copy)
@@ -392,6 +428,13 @@ static enum cht_rc drain(struct cht_values *v, unsigned from, bool to_free, stru
         uint32_t ref = h == NULL ? 0 : cht_get32(h + from);
         if (ref == 0)
             return h == NULL ? CHT_CORRUPT : CHT_OK;
+        const uint8_t *x = cht_extent(v, ref, err);
+        if (x == NULL)
+            return CHT_CORRUPT;
+        if (x[EX_STATE] !=
+            (from == CHT_RC_PENDING_A ? CHT_EXT_PENDING_A : CHT_EXT_PENDING_B)) /* also a circle */
+            return CHT_DAMAGED(err, "%s: offset %llu: an extent in the list of pending ones is not pending",
+                               cht_pf_path(v->recycle), (unsigned long long)ref * 64);
         bool mine = begin(v);
         enum cht_rc rc = cht_extent_unlink(v, 0, from, ref, err);
         if (rc == CHT_OK && to_free) {
@@ -430,7 +473,7 @@ enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err)
         const uint8_t *h = cht_page_read(v->recycle, 0, err);
         uint32_t ref = h == NULL ? 0 : cht_get32(h + at);
         while (ref != 0 && rc == CHT_OK) {
-            const uint8_t *r = cht_record(v, ref, err);
+            const uint8_t *r = cht_extent(v, ref, err);
             if (r == NULL || limit-- == 0)
                 return r == NULL ? CHT_CORRUPT
                                  : CHT_DAMAGED(err, "%s: a list of free extents is a circle",
@@ -438,7 +481,7 @@ enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err)
             uint64_t s = cht_get32(r + EX_START), end = s + cht_get32(r + EX_GRANULES);
             uint64_t first = (s + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES, last = end / CHT_PAGE_GRANULES;
             ref = cht_get32(r + EX_NEXT);
-            if (first < last && last <= cht_pf_pages(v->values))
+            if (first < last)
                 rc = cht_pf_release(v->values, first, last - first, err);
         }
     }
@@ -456,6 +499,9 @@ enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const
         const uint8_t *c = cht_record(v, ref, err);
         if (c == NULL)
             return CHT_CORRUPT;
+        if (cht_get32(c + CL_LENGTH) != key + 1) /* also: a table that hangs in several places */
+            return CHT_DAMAGED(err, "%s: offset %llu: the record of another length", cht_pf_path(v->recycle),
+                               (unsigned long long)ref * 64);
         struct cht_length_stat st = {key + 1, cht_get64(c + CL_LIVE), cht_get64(c + CL_SLOTS),
                                      cht_get64(c + CL_EXTENTS)};
         fn(ctx, &st);

@@ -26,15 +26,19 @@ struct cht_value_ref {
 /* CHT_KEY_NOT_FOUND (never given out or deleted), CHT_CORRUPT. Does not touch the value's bytes. */
 enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref,
                             struct cht_err *err);
-/* The bytes, compared with the checksum (which covers key and bytes). Borrowed while the lock is held. */
+/* The bytes, compared with the checksum (which covers key and bytes). Borrowed while the lock is held. Who has copied them asks
+ * cht_values_copied before using the copy: CHT_CORRUPT if the disk failed between the two. */
 enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht_value_ref *ref,
                             const uint8_t **p, struct cht_err *err);
+enum cht_rc cht_values_copied(struct cht_values *v, const struct cht_value_ref *ref, struct cht_err *err);
 uint32_t cht_value_crc(uint64_t key, const void *p, size_t n);
 /* Hints for batches: fetch the key's entry, then the value's first lines, into the cache. Any key is legal. */
 void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key);
 void cht_values_prefetch_value(const struct cht_values *v, const struct cht_value_ref *ref);
 
-/* The next key that was never given out in this shard (local index * shards + shard, at least 1). */
+/* Whether the counters of the header fit the file; when a shard is opened. */
+enum cht_rc cht_values_attach(struct cht_values *v, struct cht_err *err);
+/* The next key that was never given out in this shard (local index * shards + shard, at least 1); 0: the header is lost. */
 uint64_t cht_values_next_key(const struct cht_values *v);
 uint64_t cht_values_live(const struct cht_values *v);
 uint64_t cht_values_bytes(const struct cht_values *v); /* sum of the lengths of live values */

@@ -60,10 +60,14 @@ static uint32_t count_used(struct audit *a, const uint8_t *x)
     return n;
 }
 
+/* A bitmap lies in one page, and the slots are as many as it may have; what is wrong was told with the extent. */
 static bool slot_used(struct audit *a, const uint8_t *x, uint32_t slot)
 {
-    uint32_t bitmap = cht_get32(x + EX_BITMAP);
+    uint32_t bitmap = cht_get32(x + EX_BITMAP), slots = cht_get32(x + EX_SLOTS);
     const uint8_t *bits = bitmap == 0 ? NULL : record(a, bitmap);
+    if (slots > CHT_SLOTS_MAX || slot >= slots ||
+        (bitmap & ((1u << cht_arena_class((slots + 7) / 8)) - 1)) != 0)
+        return false;
     return slot < cht_get32(x + EX_BUMP) && (bits == NULL || (bits[slot / 8] >> (slot % 8) & 1) != 0);
 }
 
@@ -162,9 +166,13 @@ static void check_classes(struct audit *a)
 {
     uint64_t live = 0;
     uint32_t key = 0, ref;
-    for (;; key++) {
+    for (uint64_t n = 0;; key++, n++) {
         if (cht_radix_next(a->v->recycle, CHT_RC_LENGTHS, &key, &ref, NULL) != CHT_OK)
             break;
+        if (n > a->nunits) { /* tables that hang in several places */
+            report(a, CHT_PF_RECYCLE, CHT_RC_LENGTHS, "more lengths than there can be records");
+            break;
+        }
         const uint8_t *c = record(a, ref);
         if (c == NULL || !own(a, ref, 0))
             continue;
@@ -214,7 +222,12 @@ static void check_entries(struct audit *a)
 {
     struct cht_values *v = a->v;
     const uint8_t *h = cht_page_read(v->keys, 0, NULL);
-    uint64_t next = h == NULL ? 0 : cht_get64(h + CHT_KEYS_NEXT);
+    uint64_t next = h == NULL ? 0 : cht_get64(h + CHT_KEYS_NEXT),
+             most = cht_pf_pages(v->keys) * CHT_PAGE / CHT_ENTRY;
+    if (next > most) {
+        report(a, CHT_PF_KEYS, CHT_KEYS_NEXT, "more keys were given out than the file has entries");
+        next = most;
+    }
     for (uint64_t local = v->shard == 0; local < next; local++) { /* key 0 is none */
         struct cht_value_ref r;
         struct cht_err e = {0};

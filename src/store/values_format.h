@@ -81,6 +81,9 @@ enum cht_rc cht_radix_next(struct cht_pagefile *rc, unsigned root_at, uint32_t *
 /* extent.c: the calls may fail half way; the caller has an undo open. Records are read through cht_record: range-checked. */
 const uint8_t *cht_record(struct cht_values *v, uint32_t ref, struct cht_err *err);
 uint8_t *cht_record_write(struct cht_values *v, uint32_t ref, struct cht_err *err);
+/* An extent's record, its place within the file and its slots within the bound: CHT_CORRUPT if not. */
+const uint8_t *cht_extent(struct cht_values *v, uint32_t ref, struct cht_err *err);
+uint8_t *cht_extent_write(struct cht_values *v, uint32_t ref, struct cht_err *err);
 enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole_pages, uint32_t *ref,
                              struct cht_err *err);
 /* A used extent goes to pending A (its links must be free). */

@@ -366,6 +366,14 @@ static enum cht_rc sm_discard(struct cht_file *f, uint8_t *p, size_t len, struct
     return CHT_OK;
 }
 
+static enum cht_rc sm_refresh(struct cht_file *file, uint8_t *p, uint64_t off, size_t len,
+                              struct cht_err *err)
+{
+    void *q = mmap(p, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, sim(file)->fd,
+                   (off_t)off);
+    return q != MAP_FAILED ? CHT_OK : CHT_FAIL(err, CHT_NO_MEMORY, "%s: map", sim(file)->path);
+}
+
 /* ---- names --------------------------------------------------------------------------------------------------- */
 
 /* What the change meets, both paths resolved; -1: it is done already. */
@@ -534,6 +542,7 @@ static const struct cht_io_ops ops = {
     .remap = sm_remap,
     .unmap = sm_unmap,
     .discard = sm_discard,
+    .refresh = sm_refresh,
     .rename = sm_rename,
     .unlink = sm_unlink,
     .mkdir = sm_mkdir,
