@@ -80,7 +80,7 @@ static bool obtain(struct collect *c)
 static void relink(struct collect *c)
 {
     struct cht_err ignored; /* all pages are there for writing: these calls cannot fail */
-    uint8_t *head = cht_page_write(c->pf, 0, &ignored) + CHT_ARENA_HEADS + 8 * c->k;
+    uint8_t *head = cht_page_sure(c->pf, 0) + CHT_ARENA_HEADS + 8 * c->k;
     uint32_t left = 0, last = 0;
     for (uint32_t i = 0; i < c->n; i++) {
         if (goes(c, c->refs[i]))

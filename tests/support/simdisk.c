@@ -11,6 +11,8 @@
 
 #include "support/simdisk_int.h"
 
+#define DISK_MAX (UINT64_C(1) << 34) /* a longer file does not fit */
+
 struct sim_file {
     struct cht_file base; /* first */
     struct simdisk *d;
@@ -299,6 +301,8 @@ static enum cht_rc change(struct cht_file *file, enum event_kind kind, uint64_t 
     pthread_mutex_lock(&d->mu);
     enum cht_rc rc = plain_fault(d, call, f->path, err);
     int sys = rc == CHT_OK && kind == EV_ALLOCATE ? sim_room(d, fd, off, len) : 0;
+    if (rc == CHT_OK && kind != EV_PUNCH && (len > DISK_MAX || off > DISK_MAX - len))
+        sys = ENOSPC;
     if (sys != 0)
         rc = fail_with(err, call, f->path, sys);
     if (rc == CHT_OK) {
