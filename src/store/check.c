@@ -178,7 +178,8 @@ static enum cht_rc check_log(struct check *c, const struct cht_manifest *m, uint
     struct cht_wal *w = NULL;
     enum cht_rc rc = cht_wal_open(&wc, &w, &e);
     if (rc == CHT_OK) {
-        c->clean = cht_wal_bytes(w) <= CHT_PAGE; /* a clean stop leaves the header of one segment */
+        uint64_t bytes = cht_wal_bytes(w);
+        c->clean = bytes > 0 && bytes <= CHT_PAGE; /* the header of one segment; none yet: just created */
         rc = cht_wal_replay(w, from, known, see_record, c, &e);
     }
     rc = settle(c, rc, &e);
