@@ -13,7 +13,7 @@
  * A passing condition (no room, no memory, no descriptor, a disk that is mounted read-only) before the end of C4: the journal is
  * dropped, and all pages that were taken are dirty again; the next checkpoint writes them. In C5 the checkpoint counts already
  * and some of its pages may be home, so it is kept as it is, and goes on where it was before the shard's next one
- * (cht_checkpoint_resume); redoing C5 from its start does no harm. Any other failure poisons the shard.
+ * (cht_checkpoint_resume); redoing C5 from its start does no harm until the journal is cut. Any other failure poisons the shard.
  *
  * A crash before the end of C4 leaves the last checkpoint as it was (pages behind its end do not count), after it the
  * journal completes this one. The log up to the position is durable before begin returns to the caller's commit lock,
@@ -44,6 +44,7 @@ struct cht_checkpoint {
     struct page_list list[CHT_PF_KINDS];
     struct cht_journal journal;
     bool counts;                 /* C4 is over */
+    bool home_synced;            /* C5 is over but for the journal, which may be cut already */
     uint8_t *buf;                /* owned: BATCH pages and one of scratch */
     uint64_t home[CHT_PF_KINDS]; /* pages of the last checkpoint */
 };
@@ -368,9 +369,12 @@ static enum cht_rc bring_home(struct cht_checkpoint *ck, struct cht_err *err)
     struct cht_shard *sh = ck->sh;
     if (sh->unsealed) /* nothing counts before it is sealed, and all its pages are home */
         return finish(ck, err);
-    enum cht_rc rc = cht_journal_apply(&ck->journal, sh, false, false, err);
-    if (rc == CHT_OK)
+    enum cht_rc rc = CHT_OK;
+    if (!ck->home_synced)
+        rc = cht_journal_apply(&ck->journal, sh, false, false, err);
+    if (rc == CHT_OK && !ck->home_synced)
         rc = sync_files(sh, err);
+    ck->home_synced = rc == CHT_OK;
     if (rc == CHT_OK)
         rc = cht_journal_drop(&ck->journal, err);
     return rc == CHT_OK ? finish(ck, err) : rc;
