@@ -93,8 +93,6 @@ static void apply(uint32_t *version, const struct batch *b)
         version[b->which[i]] = b->version[i];
 }
 
-static bool of_want(enum cht_rc rc) { return rc != CHT_IO && rc != CHT_READ_ONLY && rc != CHT_CORRUPT; }
-
 /* -------------------------------------------------------------------------------------------------------------- */
 
 void ledger_init(struct ledger *l, uint64_t seed)
@@ -122,7 +120,7 @@ enum cht_rc ledger_commits(struct ledger *l, struct cht_store *s, unsigned commi
             look(l, s, &b);
             if (!l->shown)
                 (void)snprintf(l->why, sizeof l->why, "%s: %s", cht_rc_slug(rc), c.err.msg);
-            if (!of_want(rc)) {
+            if (rc == CHT_OUTCOME_UNKNOWN) {
                 memcpy(l->maybe, l->version, sizeof l->maybe);
                 apply(l->maybe, &b);
                 l->doubt = true;

@@ -20,7 +20,7 @@ struct ledger {
 
 void ledger_init(struct ledger *l, uint64_t seed);
 void ledger_copy(struct ledger *to, const struct ledger *from);
-/* So many commits of puts and deletes; goes on after a refusal of want (CHT_DISK_FULL and the like), stops after one that leaves a doubt.
+/* So many commits of puts and deletes; goes on after a refusal, stops after CHT_OUTCOME_UNKNOWN, which leaves a doubt.
  * Returns the code of the last refusal, CHT_OK if there was none. After each refusal what it touched is read. */
 enum cht_rc ledger_commits(struct ledger *l, struct cht_store *s, unsigned commits);
 /* Does the database hold exactly this, or this and all of the commit in doubt? Settles the doubt. */

@@ -87,8 +87,9 @@ static int planned(struct simdisk *d, enum sim_call call, const char *path, bool
     if (p->sys == 0 || d->seen < p->first || d->seen - p->first >= p->times)
         return 0;
     d->injected++;
-    d->victim = call;
-    (void)snprintf(d->victim_path, sizeof d->victim_path, "%s", path);
+    if (d->nvictims == d->victims_cap)
+        d->victims = sim_grow(d->victims, (d->victims_cap = d->victims_cap * 2 + 4) * sizeof *d->victims);
+    d->victims[d->nvictims++] = (struct sim_victim){call, strdup(path)};
     return p->sys;
 }
 
@@ -591,7 +592,10 @@ void simdisk_free(struct simdisk *d)
         free(d->events[i].path);
         free(d->events[i].to);
     }
+    for (size_t i = 0; i < d->nvictims; i++)
+        free(d->victims[i].path);
     names_free(&d->names);
+    free(d->victims);
     free(d->events);
     free(d->fds);
     free(d->locked);
@@ -614,14 +618,22 @@ void simdisk_fail_at(struct simdisk *d, uint64_t n, enum sim_fault kind, bool fo
     pthread_mutex_unlock(&d->mu);
 }
 
+static void forget_victims(struct simdisk *d)
+{
+    while (d->nvictims > 0)
+        free(d->victims[--d->nvictims].path);
+}
+
 void simdisk_plan(struct simdisk *d, const struct sim_plan *plan)
 {
     pthread_mutex_lock(&d->mu);
     d->planned = plan != NULL;
     d->plan = plan != NULL ? *plan : (struct sim_plan){0};
     d->countdown = 0;
-    if (plan != NULL)
+    if (plan != NULL) {
         d->injected = d->seen = 0;
+        forget_victims(d);
+    }
     pthread_mutex_unlock(&d->mu);
 }
 
@@ -631,6 +643,16 @@ uint64_t simdisk_seen(const struct simdisk *d) { return d->seen; }
 
 enum sim_call simdisk_victim(const struct simdisk *d, const char **path)
 {
-    *path = d->victim_path;
-    return d->victim;
+    *path = d->nvictims > 0 ? d->victims[0].path : "nothing";
+    return d->nvictims > 0 ? d->victims[0].call : SIM_OPEN;
+}
+
+bool simdisk_failed(const struct simdisk *d, unsigned calls, const char *part)
+{
+    for (size_t i = 0; i < d->nvictims; i++) {
+        if ((calls & 1u << d->victims[i].call) != 0 &&
+            (part == NULL || strstr(d->victims[i].path, part) != NULL))
+            return true;
+    }
+    return false;
 }

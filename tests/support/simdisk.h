@@ -70,8 +70,10 @@ struct sim_plan {
 };
 void simdisk_plan(struct simdisk *d, const struct sim_plan *plan); /* NULL: no more; the counts stay */
 uint64_t simdisk_seen(const struct simdisk *d);                    /* matching calls since then */
-/* The last call that a plan made fail: its kind, its path. */
+/* The first call that a plan made fail: its kind, its path. */
 enum sim_call simdisk_victim(const struct simdisk *d, const char **path);
+/* Did any of these calls (bits) fail on a path that has `part` in it (NULL: any)? */
+bool simdisk_failed(const struct simdisk *d, unsigned calls, const char *part);
 
 /* From now on at most so many bytes of files, holes not counted; 0: no limit. What would need more is ENOSPC. */
 void simdisk_capacity(struct simdisk *d, uint64_t bytes);

@@ -62,8 +62,11 @@ struct simdisk {
     struct sim_plan plan;
     bool planned;
     uint64_t seen;
-    enum sim_call victim;
-    char victim_path[256];
+    struct sim_victim {
+        enum sim_call call;
+        char *path; /* owned */
+    } * victims;    /* owned; calls that the plan made fail */
+    size_t nvictims, victims_cap;
     uint64_t capacity; /* 0: none */
 };
 
