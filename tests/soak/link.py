@@ -112,7 +112,7 @@ class Link:
         except (ValueError, KeyError):
             code, detail = "no problem+json", repr(answer.body[:100])
         self.soak.refused(answer.status, code, "%s %s: %s" % (method, target[:80], detail), began)
-        if answer.status == 500 or code == "read_only":
+        if answer.status == 500 or code in ("read_only", "outcome_unknown"):
             return Doubt("%s %s: %d %s" % (method, target[:60], answer.status, code), sticky=True)
         return Refused(answer.status, code, detail)
 

@@ -189,7 +189,7 @@ class Soak:
 
     def refused(self, status, code, what, began):
         self.count("refused: %d %s" % (status, code))
-        if status == 500 or code in ("io_error", "read_only", "corrupt_value"):
+        if status == 500 or code in ("io_error", "read_only", "outcome_unknown", "corrupt_value"):
             self.findings.add("%s" % code, what)
         elif code in ("draining", "starting", "closed", "down", "database_busy"):
             return

@@ -545,7 +545,7 @@ class LineWorker(KeyWorker):
                 self.claim.apply(group)
             return
         word = answer[len(b"ERROR,"):].split(b" ")[0].decode("ascii", "replace")
-        if word in ("io_error", "read_only"):
+        if word in ("io_error", "read_only", "outcome_unknown"):
             self.soak.refused(503, word, "%r" % sent[:30], began)
             if group is not None:
                 group.sticky = True
