@@ -143,7 +143,7 @@ bool cht_database_name_valid(const char *name);
 /* What a point read shows is durable (CHT_DURABLE_SYNC): never what a crash could take back, nor what was refused. So a read
  * of a name or key that a commit under way has changed waits until that is on disk or taken back. The calls named _soon do
  * not wait: they answer CHT_PENDING, and w->done is called once, from another thread; then ask again. Nothing that they put
- * out counts until then. NULL for w waits here, &cht_ahead does not wait and may show what is not durable yet (for reads beside
+ * out counts until then. NULL for w waits here, &cht_ahead never waits and may show what is not durable yet (for reads beside
  * a scan, which may be ahead as well). Where a write failed with the disk so that only a restart can tell whether it was done,
  * reads of what it touched are CHT_OUTCOME_UNKNOWN. */
 struct cht_wait {

@@ -58,7 +58,9 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
 /* What a read that has looked at a marked shard does; `limit` is 0 where the marks do not concern it. See durable.h. */
 static enum cht_rc look_again(struct cht_local *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
 {
-    return cht_durable_await(&db->durable, limit, w == &cht_ahead ? NULL : w, err);
+    if (limit != 0 && w == &cht_ahead) /* as the scan that it is beside */
+        return CHT_FAIL(err, CHT_READ_ONLY, "a write that the disk refused is being taken back");
+    return cht_durable_await(&db->durable, limit, w, err);
 }
 
 /* Does what was read hang on a group that is not decided? Then its limit, else 0. The shard's lock is held. Beside a scan only the
