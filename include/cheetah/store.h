@@ -349,7 +349,7 @@ enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *ctx, const st
                              void *ctx, struct cht_err *err);
 
 /* Compares every page of the files with its sum; a slow background scrub calls it. It goes on behind a page that fails;
- * CHT_CANCELLED where `stop` said so, CHT_IO where a file could not be read. Writers wait for a few pages at a time. */
+ * CHT_CANCELLED where `stop` said so. What cannot be read counts as failed. Writers wait for a few pages at a time. */
 struct cht_scrub {
     uint64_t bytes_per_second; /* at most; 0: as fast as it goes */
     bool (*stop)(void *ctx);   /* asked every 256 KiB and ten times a second; NULL: never */
