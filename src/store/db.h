@@ -144,7 +144,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
 enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
 /* Brings everything home, so that there is nothing to replay; nothing is written if nothing was. No call on it is under way. */
 enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err);
-/* checkpoint: leave nothing to replay. Frees db. */
+/* checkpoint: leave nothing to replay; CHT_READ_ONLY, and nothing is written, if writing had stopped. Frees db. */
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err);
 /* Redoes what `log`, the log of the database, has behind each shard's own position, up to record `upto`. Checkpoints are taken on
  * the way where there is too much in memory, but not if `log` is a handle that only reads. */

@@ -319,9 +319,10 @@ enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err)
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    bool clean =
-        checkpoint && db->committer != NULL && !atomic_load_explicit(&db->read_only, memory_order_acquire);
-    if (clean)
+    bool clean = checkpoint && db->committer != NULL;
+    if (clean && atomic_load_explicit(&db->read_only, memory_order_acquire))
+        rc = cht_trouble_stopped(&db->trouble, err);
+    else if (clean)
         rc = cht_db_settle(db, err);
     clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);

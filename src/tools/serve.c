@@ -101,7 +101,7 @@ static struct cht_env_config env_config(struct service *v)
 
 struct opening {
     struct service *v;
-    bool failed;
+    struct cht_err failed; /* why `default` could not be opened; code CHT_OK: it is open */
 };
 
 /* One that cannot be opened is logged; its calls are answered with the error. */
@@ -121,7 +121,8 @@ static void open_one(void *ctx, const char *name)
         return;
     }
     log_say(o->v->log, LOG_ERROR, "database_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
-    o->failed = o->failed || strcmp(name, CHT_DATABASE_DEFAULT) == 0;
+    if (strcmp(name, CHT_DATABASE_DEFAULT) == 0)
+        o->failed = err;
 }
 
 static void open_other(void *ctx, const char *name)
@@ -152,8 +153,9 @@ static enum cht_rc open_databases(struct service *v, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     open_one(&o, CHT_DATABASE_DEFAULT); /* first: it is looked up most */
-    if (o.failed)
-        return CHT_FAIL(err, CHT_CORRUPT, "the default database cannot be opened; see the log");
+    if (o.failed.code != CHT_OK)        /* with its own code: "damaged" is said of damage alone */
+        return CHT_FAIL(err, o.failed.code, "the database " CHT_DATABASE_DEFAULT " cannot be opened: %.150s",
+                        o.failed.msg);
     return dbs_list(v->dbs, open_other, &o, err);
 }
 
@@ -241,14 +243,16 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     return rc;
 }
 
+/* Damage is what starting again cannot mend; all else may have passed by then, so that the service manager tries. */
 static int exit_code(enum cht_rc rc)
 {
     if (rc == CHT_OK)
         return CHT_EXIT_OK;
     if (rc == CHT_INVALID_ARGUMENT)
         return CHT_EXIT_USAGE;
-    return rc == CHT_CORRUPT || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED ? CHT_EXIT_DAMAGED
-                                                                                     : CHT_EXIT_FAILED;
+    bool damaged =
+        rc == CHT_CORRUPT || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED || rc == CHT_VERSION;
+    return damaged ? CHT_EXIT_DAMAGED : CHT_EXIT_FAILED;
 }
 
 static const struct access *tokens_now(void *ctx)
@@ -309,6 +313,9 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
         rc = stop(v, err);
         if (rc == CHT_OK)
             log_say(v->log, LOG_INFO, "stopped", "cleanly");
+        else
+            log_say(v->log, LOG_ERROR, "stopped",
+                    "not cleanly: the log has what no checkpoint holds, and the next start reads it");
         return rc;
     }
     tcp_stop(v->line, 0);
