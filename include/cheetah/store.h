@@ -79,7 +79,7 @@ struct cht_env_config {
     uint64_t
         checkpoint_log_bytes;   /* 0: 1 GiB; a checkpoint starts when the log since the last one reaches it */
     uint64_t log_segment_bytes; /* 0: 64 MiB; the first segments of a log are shorter */
-    uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use; each database */
+    uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use; all databases together */
     unsigned scan_workers;      /* per data directory; 0: one a core, at most 8 */
     unsigned commit_threads;    /* for one large unordered commit; 0: one a core, at most 8 */
     unsigned default_shards;    /* 0: 8 */

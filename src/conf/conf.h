@@ -23,7 +23,7 @@ struct conf {
     uint64_t max_value_size, max_batch_ops, max_batch_bytes, max_connections, max_connections_per_address;
     uint64_t max_streams, header_timeout, body_timeout, idle_timeout, drain_seconds, header_bytes;
     uint64_t checkpoint_log_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
-        scrub_bytes_per_second;
+        scrub_bytes_per_second, idle_close_seconds;
     uint64_t line_threads, line_connections, line_idle_timeout, line_answer_bytes;
     uint64_t max_document_tokens, max_ngrams_bytes;
     unsigned char source[64]; /* enum conf_source by row of the table */

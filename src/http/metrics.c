@@ -150,6 +150,9 @@ static void print_service(struct server *s, struct out *o)
     if (atomic_load_explicit(&s->state, memory_order_acquire) != SERVER_STARTING)
         scrub_read_stats(s->scrub, &scrub);
     reduce_cache_read_stats(s->cache, &cache);
+    struct dbs_stats dbs = {0};
+    if (s->dbs != NULL)
+        dbs_read_stats(s->dbs, &dbs);
     for (unsigned i = 0; i < s->worker_count; i++) {
         ahead += atomic_load_explicit(&s->workers[i].metrics.ahead, memory_order_relaxed);
         together += atomic_load_explicit(&s->workers[i].metrics.together, memory_order_relaxed);
@@ -168,6 +171,10 @@ static void print_service(struct server *s, struct out *o)
     one(o, "reads_awaited_total", "counter", "Point reads that waited for a write on its way to the disk.",
         awaited);
     one(o, "requests_aborted_total", "counter", "Answers that the client did not take.", aborted);
+    one(o, "databases_open", "gauge", "Databases that are open; only of these there are figures below.",
+        dbs.open);
+    one(o, "databases_opened_total", "counter", "Databases opened.", dbs.opened);
+    one(o, "databases_closed_total", "counter", "Databases closed because they were not used.", dbs.closed);
     one(o, "streams_open", "gauge", "Streams under way.", atomic_load(&s->streams));
     one(o, "stream_entries_total", "counter", "Entries of streams that have ended.",
         atomic_load(&s->stream_entries));

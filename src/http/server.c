@@ -242,8 +242,15 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
     return CHT_OK;
 }
 
+static void forget_answers(void *ctx, const struct cht_store *store)
+{
+    struct server *s = ctx;
+    reduce_cache_forget(s->cache, store);
+}
+
 void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs)
 {
+    dbs_on_close(dbs, forget_answers, s);
     s->env = env;
     s->dbs = dbs;
     atomic_store_explicit(&s->state, SERVER_READY, memory_order_release);

@@ -49,6 +49,8 @@ void cht_bell_drain(int fd);
 
 /* Raises the limit of open files to what is allowed; returns it. */
 uint64_t cht_os_raise_files(void);
+/* How many mappings a process may have. */
+uint64_t cht_os_maps(void);
 /* Blocks TERM, INT and HUP for this thread and those it starts, and ignores PIPE. Call before any thread is started. */
 void cht_os_block_signals(void);
 /* One of the blocked signals, by its letter: 'T', 'I', 'H'; 0 after ms (-1: for ever). */

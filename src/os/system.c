@@ -1,5 +1,6 @@
 /* system: what this process may use of the machine, and random bytes. */
 #include "os/io.h"
+#include "os/net.h"
 
 #include "base/clock.h"
 #include "base/literal.h"
@@ -90,6 +91,17 @@ unsigned cht_os_cores(void)
 {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (unsigned)n : 1;
+}
+
+uint64_t cht_os_maps(void)
+{
+    unsigned long long n = 0;
+    FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+    bool got =
+        f != NULL && fscanf(f, "%llu", &n) == 1 && n > 0; /* NOLINT(cert-err34-c): a number of the kernel's */
+    if (f != NULL)
+        (void)fclose(f);    /* opened for reading */
+    return got ? n : 65530; /* what it is unless set */
 }
 
 void cht_os_random(void *buf, size_t n)

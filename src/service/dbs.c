@@ -1,5 +1,5 @@
-/* dbs: see dbs.h. open_mu serialises opening and dropping, which do file work; lock guards the list and is held for
- * moments only. Order: open_mu, lock.
+/* dbs: see dbs.h. A turn serialises what is done about one name, which may be file work; lock guards list and slots and is held
+ * for moments only. Order: a turn, lock. Whoever has a turn and wants another's only tries.
  */
 #include "service/dbs.h"
 
@@ -9,50 +9,192 @@
 
 #include <string.h>
 
+#define SLOTS 1024u
+#define MAKE_ROOM_TRIES 4u /* databases that are closed, or not, before one more is opened all the same */
+
+struct turn { /* on the stack of whoever does something about a name */
+    const char *name;
+    struct turn *next;
+};
+
 struct dbs {
     struct cht_env *env;
-    struct cht_mutex open_mu;
+    void (*closed_fn)(void *ctx, const struct cht_store *store); /* NULL: none */
+    void *closed_ctx;
+    uint64_t maps_limit, start;
+    struct cht_mutex turn_mu;
+    struct cht_cond calm; /* a turn has ended */
+    struct turn *turns;   /* guarded by turn_mu */
     struct cht_rwlock lock;
-    struct database *list; /* guarded by lock */
+    struct database *list, **end; /* guarded by lock; in the order in which they were opened */
+    struct database *slot[SLOTS]; /* guarded by lock: the same, by name */
+    _Atomic uint64_t now;         /* seconds */
+    _Atomic uint64_t maps, open;  /* of what is listed */
+    _Atomic uint64_t opened, closed;
 };
+
+static bool has_turn(const struct dbs *t, const char *name)
+{
+    const struct turn *at = t->turns;
+    while (at != NULL && strcmp(at->name, name) != 0)
+        at = at->next;
+    return at != NULL;
+}
+
+/* False, without `wait`: somebody else has it. */
+static bool begin_turn(struct dbs *t, struct turn *mine, const char *name, bool wait)
+{
+    cht_mutex_lock(&t->turn_mu);
+    while (has_turn(t, name) && wait)
+        cht_cond_wait(&t->calm, &t->turn_mu);
+    bool got = !has_turn(t, name);
+    if (got) {
+        *mine = (struct turn){name, t->turns};
+        t->turns = mine;
+    }
+    cht_mutex_unlock(&t->turn_mu);
+    return got;
+}
+
+static void end_turn(struct dbs *t, struct turn *mine)
+{
+    cht_mutex_lock(&t->turn_mu);
+    struct turn **at = &t->turns;
+    while (*at != mine)
+        at = &(*at)->next;
+    *at = mine->next;
+    cht_cond_broadcast(&t->calm);
+    cht_mutex_unlock(&t->turn_mu);
+}
+
+static unsigned slot_of(const char *name)
+{
+    uint32_t h = 2166136261u; /* FNV-1a */
+    for (; *name != 0; name++)
+        h = (h ^ (unsigned char)*name) * 16777619u;
+    return (h ^ h >> 16) % SLOTS;
+}
 
 static struct database *find(struct dbs *t, const char *name)
 {
-    struct database *d = t->list;
+    struct database *d = t->slot[slot_of(name)];
     while (d != NULL && strcmp(d->name, name) != 0)
-        d = d->next;
+        d = d->chain;
     return d;
 }
 
+/* The lock is held exclusively, here and in list_locked. */
 static void unlist(struct dbs *t, struct database *d)
 {
     struct database **at = &t->list;
     while (*at != d)
         at = &(*at)->next;
     *at = d->next;
+    if (*at == NULL)
+        t->end = at;
+    at = &t->slot[slot_of(d->name)];
+    while (*at != d)
+        at = &(*at)->chain;
+    *at = d->chain;
+    atomic_fetch_sub_explicit(&t->maps, d->maps, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&t->open, 1, memory_order_relaxed);
 }
 
-/* open_mu held. */
+static void list_locked(struct dbs *t, struct database *d)
+{
+    d->next = NULL;
+    *t->end = d;
+    t->end = &d->next;
+    struct database **slot = &t->slot[slot_of(d->name)];
+    d->chain = *slot;
+    *slot = d;
+    atomic_fetch_add_explicit(&t->maps, d->maps, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->open, 1, memory_order_relaxed);
+}
+
+/* With the name's turn. It is held once, and not used yet. */
 static enum cht_rc open_listed(struct dbs *t, const char *name, struct database **out, struct cht_err *err)
 {
     struct database *d = cht_calloc(1, sizeof *d);
+    struct cht_store_stats st;
     if (d == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a database");
     enum cht_rc rc = cht_env_get(t->env, name, &d->store, err);
+    if (rc == CHT_OK)
+        rc = cht_store_stats(d->store, &st, err);
     if (rc != CHT_OK) {
         cht_free(d);
         return rc;
     }
     memcpy(d->name, name, strlen(name) + 1);
+    d->table = t;
+    d->maps = st.shards * DBS_MAPS_A_SHARD;
     atomic_store_explicit(&d->users, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->opened, 1, memory_order_relaxed);
     cht_rwlock_write(&t->lock);
-    struct database **at = &t->list; /* at the end: "default" comes first and is found first */
-    while (*at != NULL)
-        at = &(*at)->next;
-    *at = d;
+    list_locked(t, d);
     cht_rwlock_write_end(&t->lock);
     *out = d;
     return CHT_OK;
+}
+
+static void touch(struct database *d)
+{
+    uint64_t now = dbs_seconds(d->table);
+    if (atomic_load_explicit(&d->used, memory_order_relaxed) != now)
+        atomic_store_explicit(&d->used, now, memory_order_relaxed);
+}
+
+/* Held, or NULL if it is not open. */
+static struct database *peek(struct dbs *t, const char *name)
+{
+    cht_rwlock_read(&t->lock);
+    struct database *d = find(t, name);
+    if (d != NULL && atomic_load_explicit(&d->dropping, memory_order_relaxed))
+        d = NULL;
+    if (d != NULL)
+        dbs_hold(d);
+    cht_rwlock_read_end(&t->lock);
+    return d;
+}
+
+static bool is_unused(const struct database *d, uint64_t used)
+{
+    return atomic_load_explicit(&d->users, memory_order_acquire) == 0 &&
+           !atomic_load_explicit(&d->dropping, memory_order_relaxed) &&
+           atomic_load_explicit(&d->used, memory_order_relaxed) <= used &&
+           strcmp(d->name, CHT_DATABASE_DEFAULT) != 0;
+}
+
+/* The name of the one that was used least lately, of those that nobody holds. */
+static bool find_oldest(struct dbs *t, char name[CHT_DATABASE_NAME_MAX + 1])
+{
+    uint64_t least = UINT64_MAX;
+    cht_rwlock_read(&t->lock);
+    for (const struct database *d = t->list; d != NULL; d = d->next) {
+        uint64_t used = atomic_load_explicit(&d->used, memory_order_relaxed);
+        if (used < least && is_unused(d, used)) {
+            least = used;
+            memcpy(name, d->name, sizeof d->name);
+        }
+    }
+    cht_rwlock_read_end(&t->lock);
+    return least != UINT64_MAX;
+}
+
+/* Before one more is opened. If none can be closed it is tried all the same: the limit is far from what the system allows. */
+static void make_room(struct dbs *t)
+{
+    char name[CHT_DATABASE_NAME_MAX + 1];
+    enum cht_rc rc;
+    struct cht_err ignored;
+    for (unsigned i = 0; i < MAKE_ROOM_TRIES && t->maps_limit > 0 &&
+                         atomic_load_explicit(&t->maps, memory_order_relaxed) >= t->maps_limit;
+         i++) {
+        if (!find_oldest(t, name))
+            return;
+        (void)dbs_close_unused(t, name, UINT64_MAX, &rc, &ignored); /* one that cannot be closed stays open */
+    }
 }
 
 static bool wait_unused(struct database *d, uint64_t wait_ns)
@@ -75,7 +217,12 @@ enum cht_rc dbs_new(struct cht_env *env, struct dbs **out, struct cht_err *err)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the databases");
     memset(t, 0, sizeof *t);
     t->env = env;
-    enum cht_rc rc = cht_mutex_init(&t->open_mu, err);
+    t->end = &t->list;
+    t->start = cht_now_ns();
+    atomic_store_explicit(&t->now, 1, memory_order_relaxed);
+    enum cht_rc rc = cht_mutex_init(&t->turn_mu, err);
+    if (rc == CHT_OK)
+        rc = cht_cond_init(&t->calm, err);
     if (rc == CHT_OK)
         rc = cht_rwlock_init(&t->lock, err);
     if (rc != CHT_OK) {
@@ -96,41 +243,53 @@ void dbs_free(struct dbs *t)
         cht_free(d);
     }
     cht_rwlock_fini(&t->lock);
-    cht_mutex_fini(&t->open_mu);
+    cht_cond_fini(&t->calm);
+    cht_mutex_fini(&t->turn_mu);
     cht_free(t);
 }
 
+void dbs_on_close(struct dbs *t, void (*fn)(void *ctx, const struct cht_store *store), void *ctx)
+{
+    t->closed_fn = fn;
+    t->closed_ctx = ctx;
+}
+
+void dbs_limit(struct dbs *t, uint64_t maps) { t->maps_limit = maps; }
+
 struct database *dbs_get(struct dbs *t, const char *name)
 {
-    cht_rwlock_read(&t->lock);
-    struct database *d = find(t, name);
-    if (d != NULL && atomic_load_explicit(&d->dropping, memory_order_relaxed))
-        d = NULL;
+    struct database *d = peek(t, name);
     if (d != NULL)
-        dbs_hold(d);
-    cht_rwlock_read_end(&t->lock);
+        touch(d);
     return d;
 }
 
 void dbs_hold(struct database *d) { atomic_fetch_add_explicit(&d->users, 1, memory_order_relaxed); }
 
-/* Release pairs with the acquire of wait_unused: what was done with the database is done. */
+/* Release pairs with the acquire of is_unused and wait_unused: what was done with the database is done. */
+static void let_go(struct database *d) { atomic_fetch_sub_explicit(&d->users, 1, memory_order_release); }
+
 void dbs_put(struct database *d)
 {
-    if (d != NULL)
-        atomic_fetch_sub_explicit(&d->users, 1, memory_order_release);
+    if (d == NULL)
+        return;
+    if (atomic_load_explicit(&d->used, memory_order_relaxed) > 0) /* more than visited */
+        touch(d);
+    let_go(d);
 }
 
 enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shards, struct database **out,
                      bool *created, struct cht_err *err)
 {
+    struct turn mine;
     *created = false;
     if (!cht_database_name_valid(name))
         return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "%s", cht_rc_text(CHT_INVALID_DATABASE_NAME));
-    cht_mutex_lock(&t->open_mu);
+    (void)begin_turn(t, &mine, name, true); /* it has waited */
     enum cht_rc rc = CHT_OK;
-    *out = dbs_get(t, name);
+    *out = peek(t, name);
     if (*out == NULL) {
+        make_room(t);
         rc = open_listed(t, name, out, err);
         if (rc == CHT_DATABASE_NOT_FOUND && create) {
             rc = cht_env_create(t->env, name, shards, err);
@@ -139,15 +298,95 @@ enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shar
                 rc = open_listed(t, name, out, err);
         }
     }
-    cht_mutex_unlock(&t->open_mu);
+    if (rc == CHT_OK)
+        touch(*out);
+    end_turn(t, &mine);
     return rc;
+}
+
+enum cht_rc dbs_visit(struct dbs *t, const char *name, struct database **out, struct cht_err *err)
+{
+    struct turn mine;
+    (void)begin_turn(t, &mine, name, true); /* it has waited */
+    enum cht_rc rc = CHT_OK;
+    *out = peek(t, name);
+    if (*out == NULL) {
+        make_room(t);
+        rc = open_listed(t, name, out, err);
+    }
+    end_turn(t, &mine);
+    return rc;
+}
+
+bool dbs_close_unused(struct dbs *t, const char *name, uint64_t used, enum cht_rc *rc, struct cht_err *err)
+{
+    struct turn mine;
+    bool closed = false;
+    *rc = CHT_OK;
+    if (!begin_turn(t, &mine, name, false))
+        return false;
+    cht_rwlock_write(&t->lock);
+    struct database *d = find(t, name);
+    if (d != NULL && is_unused(d, used))
+        unlist(t, d); /* who wants it now waits for the turn */
+    else
+        d = NULL;
+    cht_rwlock_write_end(&t->lock);
+    if (d != NULL) {
+        *rc = cht_env_release(t->env, name, &closed, err);
+        if (closed) {
+            atomic_fetch_add_explicit(&t->closed, 1, memory_order_relaxed);
+            if (t->closed_fn != NULL)
+                t->closed_fn(t->closed_ctx, d->store);
+            cht_free(d);
+        } else {
+            cht_rwlock_write(&t->lock);
+            list_locked(t, d);
+            cht_rwlock_write_end(&t->lock);
+        }
+    }
+    end_turn(t, &mine);
+    return closed;
+}
+
+size_t dbs_unused(struct dbs *t, uint64_t used, char (*names)[CHT_DATABASE_NAME_MAX + 1], size_t max)
+{
+    size_t n = 0;
+    cht_rwlock_read(&t->lock);
+    for (const struct database *d = t->list; d != NULL && n < max; d = d->next) {
+        if (is_unused(d, used))
+            memcpy(names[n++], d->name, sizeof d->name);
+    }
+    cht_rwlock_read_end(&t->lock);
+    return n;
+}
+
+uint64_t dbs_seconds(const struct dbs *t) { return atomic_load_explicit(&t->now, memory_order_relaxed); }
+
+void dbs_tick(struct dbs *t)
+{
+    atomic_store_explicit(&t->now, 1 + (cht_now_ns() - t->start) / UINT64_C(1000000000),
+                          memory_order_relaxed);
+}
+
+void dbs_read_stats(const struct dbs *t, struct dbs_stats *out)
+{
+    out->open = atomic_load_explicit(&t->open, memory_order_relaxed);
+    out->opened = atomic_load_explicit(&t->opened, memory_order_relaxed);
+    out->closed = atomic_load_explicit(&t->closed, memory_order_relaxed);
+}
+
+enum cht_rc dbs_is_clean(struct dbs *t, const char *name, bool *clean, struct cht_err *err)
+{
+    return cht_env_is_clean(t->env, name, clean, err);
 }
 
 enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err)
 {
+    struct turn mine;
     if (!cht_database_name_valid(name))
         return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "%s", cht_rc_text(CHT_INVALID_DATABASE_NAME));
-    cht_mutex_lock(&t->open_mu);
+    (void)begin_turn(t, &mine, name, true); /* it has waited */
     enum cht_rc rc = CHT_OK;
     cht_rwlock_write(&t->lock);
     struct database *d = find(t, name);
@@ -172,7 +411,7 @@ enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct c
             rc = open_listed(t, name, &fresh, err);
         dbs_put(fresh);
     }
-    cht_mutex_unlock(&t->open_mu);
+    end_turn(t, &mine);
     return rc;
 }
 
@@ -202,7 +441,7 @@ void dbs_each(struct dbs *t, void (*fn)(void *ctx, struct database *d), void *ct
         cht_rwlock_read(&t->lock);
         struct database *next = hold_from(d->next);
         cht_rwlock_read_end(&t->lock);
-        dbs_put(d);
+        let_go(d);
         d = next;
     }
 }

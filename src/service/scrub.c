@@ -2,11 +2,14 @@
 #include "service/scrub.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "os/thread.h"
 
 #include <string.h>
 
 #define SCRUB_PAUSE_NS UINT64_C(60000000000)
+#define CLOSED_PAUSE_NS UINT64_C(100000000)      /* between two databases that have to be opened */
+#define CLOSED_EVERY_NS UINT64_C(86400000000000) /* a day */
 
 struct scrub {
     struct dbs *dbs;
@@ -22,7 +25,7 @@ struct scrub {
 
 /* A snapshot of the names: holding all databases for a pass would keep them from being dropped. */
 struct names {
-    char (*name)[CHT_DATABASE_NAME_MAX + 1];
+    char (*name)[CHT_DATABASE_NAME_MAX + 1]; /* owned */
     size_t n, cap;
 };
 
@@ -31,7 +34,7 @@ struct pass {
     struct database *db;
 };
 
-static void add_name(void *ctx, struct database *d)
+static void add_name(void *ctx, const char *name)
 {
     struct names *l = ctx;
     if (l->n == l->cap) {
@@ -42,8 +45,10 @@ static void add_name(void *ctx, struct database *d)
         l->name = p;
         l->cap = cap;
     }
-    memcpy(l->name[l->n++], d->name, sizeof d->name);
+    memcpy(l->name[l->n++], name, strlen(name) + 1);
 }
+
+static void add_open(void *ctx, struct database *d) { add_name(ctx, d->name); }
 
 static bool stopped(void *ctx)
 {
@@ -55,11 +60,16 @@ static bool stopped(void *ctx)
 static void scrub_database(struct scrub *s, const char *name)
 {
     struct cht_err err = {0};
-    struct pass pass = {.s = s, .db = dbs_get(s->dbs, name)};
-    if (pass.db == NULL)
+    struct pass pass = {.s = s};
+    enum cht_rc rc = dbs_visit(s->dbs, name, &pass.db, &err);
+    if (rc == CHT_DATABASE_NOT_FOUND)
         return; /* dropped meanwhile */
+    if (rc != CHT_OK) {
+        log_say(s->log, LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
+        return;
+    }
     struct cht_scrub scrub = {.bytes_per_second = s->rate, .stop = stopped, .ctx = &pass};
-    enum cht_rc rc = cht_store_scrub(pass.db->store, &scrub, &err);
+    rc = cht_store_scrub(pass.db->store, &scrub, &err);
     atomic_fetch_add_explicit(&s->bytes, scrub.bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->bad, scrub.bad, memory_order_relaxed);
     if (scrub.bad > 0)
@@ -68,26 +78,45 @@ static void scrub_database(struct scrub *s, const char *name)
     if (rc != CHT_OK && rc != CHT_CANCELLED)
         log_say(s->log, LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
     dbs_put(pass.db);
+    (void)dbs_close_unused(s->dbs, name, 0, &rc,
+                           &err); /* if it was opened for this; else, or if it cannot be, it stays open */
 }
 
-static bool is_stopped(struct scrub *s) { return atomic_load_explicit(&s->stop, memory_order_acquire); }
+static bool is_stopped(const struct scrub *s) { return atomic_load_explicit(&s->stop, memory_order_acquire); }
+
+static void pause_for(struct scrub *s, uint64_t ns)
+{
+    cht_mutex_lock(&s->mu);
+    if (!is_stopped(s))
+        (void)cht_cond_wait_ns(&s->cond, &s->mu, ns); /* a wake-up that is too early does no harm */
+    cht_mutex_unlock(&s->mu);
+}
 
 static void *scrub_main(void *arg)
 {
     struct scrub *s = arg;
+    uint64_t next_all = 0;
     while (!is_stopped(s)) {
         struct names l = {0};
-        dbs_each(s->dbs, add_name, &l);
-        for (size_t i = 0; i < l.n && !is_stopped(s); i++)
+        struct cht_err err = {0};
+        bool all = cht_now_ns() >= next_all;
+        if (all)
+            next_all = cht_now_ns() + CLOSED_EVERY_NS;
+        enum cht_rc rc = all ? dbs_list(s->dbs, add_name, &l, &err) : CHT_OK;
+        if (!all)
+            dbs_each(s->dbs, add_open, &l);
+        if (rc != CHT_OK)
+            log_say(s->log, LOG_ERROR, "scrub_failed", "the list of databases: %s: %s", cht_rc_slug(rc),
+                    err.msg);
+        for (size_t i = 0; i < l.n && !is_stopped(s); i++) {
             scrub_database(s, l.name[i]);
+            if (all && i + 1 < l.n)
+                pause_for(s, CLOSED_PAUSE_NS);
+        }
         cht_free(l.name);
         if (!is_stopped(s))
             atomic_fetch_add_explicit(&s->passes, 1, memory_order_relaxed);
-        cht_mutex_lock(&s->mu);
-        if (!is_stopped(s))
-            (void)cht_cond_wait_ns(&s->cond, &s->mu,
-                                   SCRUB_PAUSE_NS); /* a wake-up that is too early does no harm */
-        cht_mutex_unlock(&s->mu);
+        pause_for(s, SCRUB_PAUSE_NS);
     }
     return NULL;
 }
@@ -127,17 +156,23 @@ void scrub_read_stats(const struct scrub *s, struct scrub_stats *out)
     out->bad = atomic_load_explicit(&s->bad, memory_order_relaxed);
 }
 
-void scrub_stop(struct scrub *s)
+void scrub_halt(struct scrub *s)
 {
-    if (s == NULL)
-        return;
-    if (s->up) {
+    if (s != NULL && s->up) {
         cht_mutex_lock(&s->mu);
         atomic_store_explicit(&s->stop, true, memory_order_release);
         cht_cond_broadcast(&s->cond);
         cht_mutex_unlock(&s->mu);
         cht_thread_join(&s->thread);
+        s->up = false;
     }
+}
+
+void scrub_stop(struct scrub *s)
+{
+    if (s == NULL)
+        return;
+    scrub_halt(s);
     cht_cond_fini(&s->cond);
     cht_mutex_fini(&s->mu);
     cht_free(s);

@@ -1,5 +1,6 @@
-/* scrub: a thread that compares the files of all open databases with their sums, slowly, over and over, so that a page that
+/* scrub: a thread that compares the files of all databases with their sums, slowly, over and over, so that a page that
  * rots is known of while there is still a backup that is good. What it finds goes to the log and into the metrics.
+ * A database that is not open is looked at once a day: opened for that, and closed again.
  */
 #pragma once
 
@@ -21,5 +22,6 @@ enum cht_rc scrub_start(struct dbs *dbs, struct log *log, uint64_t bytes_per_sec
                         struct cht_err *err);
 /* Any thread. NULL: all 0. */
 void scrub_read_stats(const struct scrub *s, struct scrub_stats *out);
-/* Within a fraction of a second; joins the thread. NULL is legal. */
-void scrub_stop(struct scrub *s);
+/* Within a fraction of a second, or when a database that it opens or closes is done; joins the thread. The figures stay. */
+void scrub_halt(struct scrub *s); /* NULL is legal, as in the next */
+void scrub_stop(struct scrub *s); /* halts and frees it */

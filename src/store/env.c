@@ -7,6 +7,7 @@
 
 #define WORKERS_MAX 8u
 #define DIRTY_MIN (4u << 20)
+#define CLOSERS 8u
 
 static void fill_defaults(struct cht_env_config *c)
 {
@@ -89,15 +90,71 @@ static void env_free(struct cht_env *env)
     cht_free(env);
 }
 
+struct closing { /* of all databases at the end, by several threads: a close mostly waits for the disk */
+    struct cht_env *env;
+    bool checkpoint;
+    _Atomic size_t next;
+    struct cht_mutex mu;
+    struct cht_cond done;
+    unsigned running; /* guarded by mu, as are the next two */
+    enum cht_rc rc;
+    struct cht_err err;
+};
+
+struct closer {
+    struct cht_job job; /* first */
+    struct closing *c;
+};
+
+static void close_some(struct closing *c)
+{
+    for (;;) {
+        size_t i = atomic_fetch_add_explicit(&c->next, 1, memory_order_relaxed);
+        struct cht_err err = {0};
+        if (i >= c->env->nopen)
+            return;
+        enum cht_rc rc = cht_db_close(c->env->open[i], c->checkpoint, &err);
+        cht_mutex_lock(&c->mu);
+        if (rc != CHT_OK && c->rc == CHT_OK) {
+            c->rc = rc;
+            c->err = err;
+        }
+        cht_mutex_unlock(&c->mu);
+    }
+}
+
+static void closer_run(struct cht_job *j)
+{
+    struct closing *c = ((struct closer *)j)->c;
+    close_some(c);
+    cht_mutex_lock(&c->mu);
+    if (--c->running == 0)
+        cht_cond_signal(&c->done);
+    cht_mutex_unlock(&c->mu);
+}
+
 static enum cht_rc close_all(struct cht_env *env, bool checkpoint, struct cht_err *err)
 {
-    enum cht_rc rc = CHT_OK;
-    for (size_t i = 0; i < env->nopen; i++) {
-        enum cht_rc one = cht_db_close(env->open[i], checkpoint, rc == CHT_OK ? err : NULL);
-        rc = rc == CHT_OK ? one : rc;
+    struct closing c = {.env = env, .checkpoint = checkpoint};
+    struct closer closers[CLOSERS];
+    bool together =
+        env->nopen > 1 && cht_mutex_init(&c.mu, NULL) == CHT_OK && cht_cond_init(&c.done, NULL) == CHT_OK;
+    c.running = together ? CLOSERS : 0;
+    for (unsigned i = 0; i < c.running; i++) {
+        closers[i] = (struct closer){{.run = closer_run}, &c};
+        cht_jobs_submit(env->crew->parts, &closers[i].job);
     }
+    close_some(&c);
+    cht_mutex_lock(&c.mu);
+    while (c.running > 0)
+        cht_cond_wait(&c.done, &c.mu);
+    cht_mutex_unlock(&c.mu);
+    cht_cond_fini(&c.done); /* what was not initialised is all zero, which fini accepts */
+    cht_mutex_fini(&c.mu);
     env->nopen = 0;
-    return rc;
+    if (c.rc != CHT_OK && err != NULL)
+        *err = c.err;
+    return c.rc;
 }
 
 static bool has_turn(const struct cht_env *env, const char *name)

@@ -1,6 +1,7 @@
 /* serve: `cheetah-db serve`: HTTP (src/http) and the line protocol (src/tcp) over the same databases. The order of a life: configuration -> log -> ports -> databases -> ready -> signal -> drain ->
  * connections end -> checkpoint -> exit.
  */
+#include "service/keeper.h"
 #include "service/scrub.h"
 #include "http/routes.h"
 #include "http/server.h"
@@ -26,7 +27,8 @@ struct service {
     struct cht_env *env;
     struct dbs *dbs;
     struct scrub *scrub; /* NULL: off */
-    char *dir_text;      /* owned: --data cut at its commas */
+    struct keeper *keeper;
+    char *dir_text; /* owned: --data cut at its commas */
     const char *dirs[DIRS_MAX];
     size_t dir_count;
 };
@@ -99,36 +101,22 @@ static struct cht_env_config env_config(struct service *v)
                                    .trouble_ctx = v};
 }
 
-struct opening {
-    struct service *v;
-    struct cht_err failed; /* why `default` could not be opened; code CHT_OK: it is open */
-};
-
-/* One that cannot be opened is logged; its calls are answered with the error. */
-static void open_one(void *ctx, const char *name)
+/* With its own code: "damaged" is said of damage alone. */
+static enum cht_rc open_default(struct service *v, struct cht_err *err)
 {
-    struct opening *o = ctx;
     struct database *d = NULL;
-    struct cht_err err = {0};
+    struct cht_err why = {0};
     bool created;
     uint64_t start = cht_now_ns();
-    enum cht_rc rc =
-        dbs_open(o->v->dbs, name, strcmp(name, CHT_DATABASE_DEFAULT) == 0, 0, &d, &created, &err);
+    enum cht_rc rc = dbs_open(v->dbs, CHT_DATABASE_DEFAULT, true, 0, &d, &created, &why);
+    dbs_put(d);
     if (rc == CHT_OK) {
-        log_say(o->v->log, LOG_INFO, "database_open", "%s in %llu ms%s", name,
+        log_say(v->log, LOG_INFO, "database_open", CHT_DATABASE_DEFAULT " in %llu ms%s",
                 (unsigned long long)((cht_now_ns() - start) / 1000000), created ? ", created" : "");
-        dbs_put(d);
-        return;
+        return CHT_OK;
     }
-    log_say(o->v->log, LOG_ERROR, "database_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
-    if (strcmp(name, CHT_DATABASE_DEFAULT) == 0)
-        o->failed = err;
-}
-
-static void open_other(void *ctx, const char *name)
-{
-    if (strcmp(name, CHT_DATABASE_DEFAULT) != 0) /* that one is open already */
-        open_one(ctx, name);
+    log_say(v->log, LOG_ERROR, "database_failed", CHT_DATABASE_DEFAULT ": %s: %s", cht_rc_slug(rc), why.msg);
+    return CHT_FAIL(err, rc, "the database " CHT_DATABASE_DEFAULT " cannot be opened: %.150s", why.msg);
 }
 
 /* What the last process left unfinished, and what should be there and is not. */
@@ -144,7 +132,6 @@ static void tell_unfinished(void *ctx, const char *name, enum cht_rc rc, const c
 static enum cht_rc open_databases(struct service *v, struct cht_err *err)
 {
     struct cht_env_config cfg = env_config(v);
-    struct opening o = {.v = v};
     enum cht_rc rc = cht_env_open(&cfg, &v->env, err);
     if (rc == CHT_OK)
         rc = cht_env_finish(v->env, tell_unfinished, v, err);
@@ -152,11 +139,8 @@ static enum cht_rc open_databases(struct service *v, struct cht_err *err)
         rc = dbs_new(v->env, &v->dbs, err);
     if (rc != CHT_OK)
         return rc;
-    open_one(&o, CHT_DATABASE_DEFAULT); /* first: it is looked up most */
-    if (o.failed.code != CHT_OK)        /* with its own code: "damaged" is said of damage alone */
-        return CHT_FAIL(err, o.failed.code, "the database " CHT_DATABASE_DEFAULT " cannot be opened: %.150s",
-                        o.failed.msg);
-    return dbs_list(v->dbs, open_other, &o, err);
+    dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
+    return open_default(v, err); /* the others are opened when they are used */
 }
 
 static enum cht_rc write_port(const char *path, unsigned port, struct cht_err *err)
@@ -229,6 +213,9 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     struct cht_thread watcher;
     (void)cht_thread_start(&watcher, "cht-signals", watch_signals, NULL,
                            NULL); /* without it only SIGKILL is quicker */
+    keeper_stop(v->keeper);       /* these before the server: it drops its answers of what they close */
+    v->keeper = NULL;
+    scrub_halt(v->scrub);
     tcp_stop(v->line, CLOSE_WAIT_NS);
     server_stop(v->server, CLOSE_WAIT_NS);
     tcp_free(v->line); /* the counters were asked for until now */
@@ -308,6 +295,9 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     if (rc == CHT_OK) {
         v->server->scrub = v->scrub;
         server_ready(v->server, v->env, v->dbs);
+        rc = keeper_start(v->dbs, v->log, v->conf.idle_close_seconds, &v->keeper, err);
+    }
+    if (rc == CHT_OK) {
         log_say(v->log, LOG_INFO, "ready", "version " CHEETAH_VERSION);
         wait_for_end(v);
         rc = stop(v, err);
@@ -318,6 +308,9 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
                     "not cleanly: the log has what no checkpoint holds, and the next start reads it");
         return rc;
     }
+    keeper_stop(v->keeper);
+    v->keeper = NULL;
+    scrub_halt(v->scrub);
     tcp_stop(v->line, 0);
     server_stop(v->server, 0);
     v->server = NULL;

@@ -1,0 +1,222 @@
+"""What a database costs: disk, descriptors, threads, memory; closing what is not used; what a kill left of many."""
+import http.client
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+from harness import wait_for
+
+MIB = 1 << 20
+
+
+def descriptors(server):
+    return len(os.listdir("/proc/%d/fd" % server.process.pid))
+
+
+def threads(server):
+    return len(os.listdir("/proc/%d/task" % server.process.pid))
+
+
+def status(server, field):
+    """A field of /proc/PID/status in bytes."""
+    with open("/proc/%d/status" % server.process.pid, encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field + ":"))
+
+
+def disk(server, name):
+    text = subprocess.run(["du", "-sk", os.path.join(server.data, name)], check=True, capture_output=True, text=True).stdout
+    return int(text.split()[0]) * 1024
+
+
+def write(server, name, n=1):
+    client = server.client(check=False)
+    for i in range(n):
+        answer = client.post("/kv?db=" + name, b"value %d" % i)
+        assert answer.status == 201, answer.body
+    client.close()
+
+
+def test_a_new_database(launch):
+    """At most 1 MiB of disk, 16 descriptors and no thread, created, after the first write and after some hundred."""
+    server = launch("--access-log", "false", "--idle-close-seconds", "0")
+    write(server, "default")
+    write(server, "warm", 20)
+    before, running = descriptors(server), threads(server)
+    client = server.client(check=False)
+    assert client.put("/databases/new").status == 201
+    assert disk(server, "new") <= MIB
+    for n in (1, 300):
+        write(server, "new", n)
+        assert disk(server, "new") <= MIB
+        assert descriptors(server) <= before + 16
+        assert threads(server) <= running + 2  # of all databases together: one that commits, one that checkpoints
+    client.close()
+
+
+def test_many_open_databases(launch):
+    """All of them together cost little more than one."""
+    n = 60
+    server = launch("--access-log", "false", "--durability", "os", "--idle-close-seconds", "0")
+    write(server, "first", 5)
+    space, memory, running, files = status(server, "VmData"), server.rss(), threads(server), descriptors(server)
+    for i in range(n):
+        write(server, "d%d" % i)
+    assert server.metric("cheetah_databases_open") == n + 2
+    assert threads(server) <= running + 4
+    assert descriptors(server) - files <= n + 16  # the log's, and a few that all share
+    assert status(server, "VmData") - space <= n * 16 * MIB
+    assert server.rss() - memory <= n * 2 * MIB
+
+
+def test_idle_databases_are_closed(launch):
+    """One that is not used is closed without a trace, opens when it is used, and default stays open."""
+    server = launch("--idle-close-seconds", "1", "--durability", "os", "--log-level", "debug")
+    files = descriptors(server)
+    for i in range(20):
+        write(server, "idle%d" % i, 3)
+    wait_for(lambda: server.metric("cheetah_databases_closed_total") >= 20, 60, "closing")
+    assert server.metric("cheetah_databases_open") == 1
+    assert descriptors(server) <= files + 16
+    client = server.client(check=False)
+    names = [d for d in client.get("/databases").json()["databases"]]
+    assert len(names) == 21
+    assert server.metric("cheetah_databases_open") == 1  # neither /metrics nor the list opens any
+    for i in range(20):
+        page = client.get("/kv?db=idle%d" % i)
+        assert page.status == 200 and page.body.count(b'"key"') >= 3, page.body
+    client.close()
+    assert not [line for line in server.log() if line["level"] == "error"]
+
+
+def test_open_time(launch):
+    """What was closed opens in milliseconds, and without a sync or a write."""
+    server = launch("--access-log", "false", "--durability", "os")
+    for i in range(40):
+        write(server, "t%d" % i, 10)
+    server.stop()
+    server.restart()
+    client = server.client(check=False)
+    assert server.metric("cheetah_databases_open") <= 3  # default, and what the scrub looks at
+    times = []
+    for i in range(40):
+        start = time.monotonic()
+        assert client.get("/kv?db=t%d" % i).status == 200
+        times.append(time.monotonic() - start)
+    client.close()
+    assert sorted(times)[20] < 0.1, times
+
+
+def test_killed_under_load(launch):
+    """Databases that were killed while they were written to: ready at once, each has what was acknowledged, whoever comes first."""
+    n = 200 if harness.LONG else 40
+    server = launch("--access-log", "false", "--idle-close-seconds", "1")
+    acknowledged = [[] for _ in range(n)]
+    stop = threading.Event()
+
+    def writer(first):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        try:
+            while not stop.is_set():
+                for i in range(first, n, 4):
+                    connection.request("PUT", "/pairs/n%d?db=k%d" % (len(acknowledged[i]), i), b"v%d" % len(acknowledged[i]))
+                    answer = connection.getresponse()
+                    body = answer.read()
+                    assert answer.status == 201, body
+                    acknowledged[i].append(len(acknowledged[i]))
+        except (http.client.HTTPException, OSError):
+            pass  # killed
+
+    crowd = [threading.Thread(target=writer, args=(k,)) for k in range(4)]
+    for one in crowd:
+        one.start()
+    wait_for(lambda: all(acknowledged), 120, "a write to each")
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    stop.set()
+    for one in crowd:
+        one.join()
+    start = time.monotonic()
+    server.start()
+    assert time.monotonic() - start < 10
+    errors = []
+
+    def reader(first):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        for i in range(first, n, 4):
+            for at in acknowledged[i]:
+                connection.request("GET", "/pairs/n%d?db=k%d&exact=true&values=true" % (at, i))
+                answer = connection.getresponse()
+                body = answer.read()
+                if answer.status != 200 or json.loads(body)["value"] != harness.b64(b"v%d" % at):
+                    errors.append((i, at, answer.status, body))
+        connection.close()
+
+    crowd = [threading.Thread(target=reader, args=(k,)) for k in range(4)]
+    for one in crowd:
+        one.start()
+    for one in crowd:
+        one.join()
+    assert not errors, errors[:3]
+    wait_for(lambda: server.metric("cheetah_databases_open") <= 2, 120, "recovered ones are closed again")
+
+
+def test_closing_and_using_at_once(launch):
+    """Many databases created, written to, read, dropped, while they are closed under the clients: nothing is lost, nothing fails."""
+    n, rounds = (400, 8) if harness.LONG else (48, 3)
+    server = launch("--access-log", "false", "--idle-close-seconds", "1", "--durability", "interval", "--scrub-bytes-per-second", "1G")
+    errors = []
+
+    def client(first):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+
+        def ask(method, target, body=None, ok=(200, 201, 204)):
+            connection.request(method, target, body)
+            answer = connection.getresponse()
+            data = answer.read()
+            if answer.status not in ok:
+                errors.append((method, target, answer.status, data))
+            return data
+
+        for r in range(rounds):
+            for i in range(first, n, 4):
+                ask("PUT", "/pairs/round%d?db=c%d" % (r, i), b"%d of %d" % (r, i))
+                if i % 7 == 0:
+                    time.sleep(0.2)
+            for i in range(first, n, 4):
+                for old in range(r + 1):
+                    data = ask("GET", "/pairs/round%d?db=c%d&exact=true&values=true" % (old, i))
+                    if harness.b64(b"%d of %d" % (old, i)).encode() not in data:
+                        errors.append((i, old, data))
+            time.sleep(1.5)
+        for i in range(first, n, 8):
+            ask("DELETE", "/databases/c%d?confirm=c%d" % (i, i))
+        connection.close()
+
+    crowd = [threading.Thread(target=client, args=(k,)) for k in range(4)]
+    for one in crowd:
+        one.start()
+    for one in crowd:
+        one.join()
+    assert not errors, errors[:3]
+    assert server.metric("cheetah_databases_closed_total") >= n / 2
+    assert not [line for line in server.log() if line["level"] == "error"]
+
+
+def test_few_descriptors(launch, tmp_path):
+    """With hardly more descriptors than the connections take everything still works: page files share a dozen."""
+    few = tmp_path / "few"
+    few.write_text('#!/bin/sh\nulimit -n 160\nexec "%s" "$@"\n' % harness.BINARY)
+    few.chmod(0o755)
+    server = launch("--max-connections", "16", "--access-log", "false", "--durability", "os", "--idle-close-seconds", "2",
+                    binary=str(few))
+    client = server.client(check=False)
+    for i in range(30):
+        write(server, "f%d" % i, 5)
+        assert client.post("/databases/f%d/checkpoint" % i).status == 200
+    for i in range(30):
+        assert client.get("/kv?db=f%d" % i).status == 200
+    client.close()
