@@ -26,7 +26,7 @@ struct conf {
         scrub_bytes_per_second, idle_close_seconds;
     uint64_t line_threads, line_connections, line_idle_timeout, line_answer_bytes;
     uint64_t max_document_tokens, max_ngrams_bytes;
-    unsigned char source[64]; /* enum conf_source by row of the table */
+    unsigned char source[64]; /* where it came from (conf.c), by row of the table */
     bool help, print;         /* --help, --print-config */
 };
 

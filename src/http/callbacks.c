@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/literal.h"
 
 #include <stdio.h>
 
@@ -151,13 +152,13 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
         const char *name;
         size_t len;
     } names[H_COUNT] = {
-        [H_ACCEPT] = {"accept", 6},
-        [H_AUTHORIZATION] = {"authorization", 13},
-        [H_CONTENT_LENGTH] = {"content-length", 14},
-        [H_CONTENT_TYPE] = {"content-type", 12},
-        [H_EXPECT] = {"expect", 6},
-        [H_TRANSFER_ENCODING] = {"transfer-encoding", 17},
-        [H_REQUEST_ID] = {"x-request-id", 12},
+        [H_ACCEPT] = {CHT_LITERAL("accept")},
+        [H_AUTHORIZATION] = {CHT_LITERAL("authorization")},
+        [H_CONTENT_LENGTH] = {CHT_LITERAL("content-length")},
+        [H_CONTENT_TYPE] = {CHT_LITERAL("content-type")},
+        [H_EXPECT] = {CHT_LITERAL("expect")},
+        [H_TRANSFER_ENCODING] = {CHT_LITERAL("transfer-encoding")},
+        [H_REQUEST_ID] = {CHT_LITERAL("x-request-id")},
     };
     struct request *r = cls;
     (void)kind, (void)value_len;

@@ -2,6 +2,7 @@
 #include "http/prepared.h"
 
 #include "base/alloc.h"
+#include "base/recycle.h"
 
 #include <microhttpd.h>
 #include <string.h>
@@ -61,6 +62,10 @@ void prepared_give(struct prepared_list *l, struct prepared *p)
 {
     if (p == NULL)
         return;
+    if (!CHT_RECYCLE) {
+        destroy(p);
+        return;
+    }
     if (l->count == FREE_MAX) /* answers have other lengths now, or many: begin again */
         prepared_clear(l);
     p->next = l->free[p->size];

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/recycle.h"
 #include "reduce/cache.h"
 
 #include <stdio.h>
@@ -93,7 +94,7 @@ void request_recycle(struct request *r)
     r->own = NULL;
     dbs_put(r->db);
     r->db = NULL;
-    if (w->spares >= SPARES_MAX) {
+    if (!CHT_RECYCLE || w->spares >= SPARES_MAX) {
         request_free(r);
         return;
     }

@@ -474,8 +474,6 @@ enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, 
     return CHT_OK;
 }
 
-uint64_t lm_ngrams_tokens(const struct lm_ngrams *g) { return g->ntokens; }
-
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,
                              struct lm_ngrams_result *out, struct cht_err *err)
 {

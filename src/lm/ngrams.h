@@ -13,7 +13,7 @@
  *
  * Memory: 4 bytes a token as they come in; during commit at the peak about 200 bytes a token of running text at order 3
  * (every context of the request has three operations), at most 120 bytes x order in text where nothing repeats beyond that.
- * The caller bounds the request by lm_ngrams_tokens.
+ * The caller bounds the request (--max-ngrams-bytes).
  * Threads: one at a time per object.
  */
 #pragma once
@@ -35,8 +35,6 @@ enum cht_rc lm_ngrams_begin(unsigned order, struct lm_ngrams **out, struct cht_e
  * all. After an error the object is as before. */
 enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
                                    struct cht_err *err);
-/* Tokens held by now. */
-uint64_t lm_ngrams_tokens(const struct lm_ngrams *g);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
  * disk. CHT_MALFORMED_PAYLOAD where a counts pair that must be added to holds something else,
  * CHT_VALUE_TOO_LARGE where the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what

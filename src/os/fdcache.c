@@ -159,11 +159,3 @@ void cht_fd_give(struct cht_fd *f)
     unlock();
     close_fd(victim);
 }
-
-unsigned cht_fds_kept(void)
-{
-    lock();
-    unsigned n = list.n;
-    unlock();
-    return n;
-}

@@ -37,5 +37,3 @@ void cht_fd_fini(struct cht_fd *f); /* closes it */
  * the path now. */
 int cht_fd_take(struct cht_fd *f, const char *path);
 void cht_fd_give(struct cht_fd *f); /* errno stays */
-/* How many are open and resting; for tests and figures. */
-unsigned cht_fds_kept(void);

@@ -111,13 +111,6 @@ enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
 
 void cht_sock_end(int fd) { (void)shutdown(fd, SHUT_WR); /* fails only where it has ended already */ }
 
-void cht_sock_blocking(int fd, bool yes)
-{
-    int flags = fcntl(fd, F_GETFL);
-    if (flags >= 0)
-        (void)fcntl(fd, F_SETFL, yes ? flags & ~O_NONBLOCK : flags | O_NONBLOCK); /* cannot fail on one */
-}
-
 enum cht_rc cht_poller_new(int *poller, struct cht_err *err)
 {
     *poller = epoll_create1(EPOLL_CLOEXEC);

@@ -20,7 +20,6 @@ ptrdiff_t cht_sock_write(int fd, const void *buf, size_t n);
 enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err);
 /* "Nothing more comes from me": the other side reads an end and can still answer. */
 void cht_sock_end(int fd);
-void cht_sock_blocking(int fd, bool yes);
 
 /* What became possible on a descriptor. */
 #define CHT_POLL_READ 1u

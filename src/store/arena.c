@@ -117,30 +117,6 @@ enum cht_rc cht_arena_alloc(struct cht_pagefile *pf, unsigned k, uint32_t *ref, 
     return CHT_OK;
 }
 
-enum cht_rc cht_arena_reserve(struct cht_pagefile *pf, unsigned k, unsigned count, struct cht_err *err)
-{
-    struct cht_err local = {0};
-    const uint8_t *h = cht_page_write(pf, 0, &local);
-    while (h != NULL && cht_get32(h + CHT_ARENA_HEADS + 8 * k + 4) < count) {
-        if (carve(pf, k, &local) != CHT_OK) {
-            h = NULL;
-            break;
-        }
-        h = cht_page_read(pf, 0, &local);
-    }
-    uint32_t ref = h == NULL ? 0 : cht_get32(h + CHT_ARENA_HEADS + 8 * k);
-    for (unsigned i = 0; h != NULL && i < count; i++) {
-        uint32_t next;
-        if (cht_arena_next(pf, k, ref, &next, &local) != CHT_OK || cht_arena_write(pf, ref, &local) == NULL)
-            h = NULL;
-        else
-            ref = next;
-    }
-    if (h == NULL && err != NULL)
-        *err = local;
-    return h == NULL ? local.code : CHT_OK;
-}
-
 enum cht_rc cht_arena_free(struct cht_pagefile *pf, unsigned k, uint32_t ref, struct cht_err *err)
 {
     if (!ref_valid(pf, k, ref))

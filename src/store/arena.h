@@ -28,9 +28,6 @@ static inline unsigned cht_arena_class(size_t n) /* smallest class that holds n 
 }
 /* Allocates a zeroed block of class k. May extend the file (and so move the map: pointers are stale after). */
 enum cht_rc cht_arena_alloc(struct cht_pagefile *pf, unsigned k, uint32_t *ref, struct cht_err *err);
-/* Makes sure that the next `count` allocations of class k cannot fail for lack of disk space or memory. Pages
- * they and cht_page_write will touch still go through cht_page_write. */
-enum cht_rc cht_arena_reserve(struct cht_pagefile *pf, unsigned k, unsigned count, struct cht_err *err);
 enum cht_rc cht_arena_free(struct cht_pagefile *pf, unsigned k, uint32_t ref, struct cht_err *err);
 /* The block's bytes (reads as cht_page_read, writes as cht_page_write). */
 static inline const uint8_t *cht_arena_read(struct cht_pagefile *pf, uint32_t ref, struct cht_err *err)

@@ -1,6 +1,6 @@
 /* checkpoint: brings a shard's page files from one consistent state to the next.
  *
- *   begin  C1 under the shard lock: pending extents, headers, log position; then `freeze` of the four files: what is
+ *   begin  C1 under the shard lock: pending extents, headers, log position; then the four files are frozen: what is
  *             dirty now is what this checkpoint writes, later changes keep a before-image (pagefile.c)
  *   run    C2 copy the frozen pages, 64 at a time under the shared lock: new ones (behind the end of the last
  *             checkpoint) are written home at once, nothing refers to them yet; the others go into the journal
@@ -17,7 +17,7 @@
  *
  * A crash before the end of C4 leaves the last checkpoint as it was (pages behind its end do not count), after it the
  * journal completes this one. The log up to the position is durable before begin returns to the caller's commit lock,
- * see db_checkpoint.c.
+ * see commit_check.c.
  */
 #include "base/alloc.h"
 #include "base/bytes.h"

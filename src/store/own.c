@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/literal.h"
 #include "store/pagefile.h"
 
 #include <stdio.h>
@@ -66,7 +67,7 @@ static enum cht_rc segment_owner(const struct pass *p, const char *path, enum ch
     size_t got;
     enum cht_rc rc = read_start(p->io, path, b, sizeof b, &got, err);
     *own = CHT_OWN_UNKNOWN;
-    if (rc == CHT_OK && got == sizeof b && memcmp(b, "CHEETAHL", 8) == 0 &&
+    if (rc == CHT_OK && got == sizeof b && memcmp(b, "CHEETAHL", sizeof "CHEETAHL" - 1) == 0 &&
         cht_get32(b + 508) == cht_crc32c(0, b, 508))
         *own = memcmp(b + 16, p->uuid, 16) == 0 ? CHT_OWN_SAME : CHT_OWN_OTHER;
     return rc;
@@ -175,7 +176,7 @@ static enum cht_rc look_in(struct cht_io *io, const char *path, bool *there, boo
 bool cht_own_shard_name(const char *name, enum cht_io_kind kind)
 {
     return (kind == CHT_IO_FOLDER || kind == CHT_IO_LINK) && strlen(name) == 9 &&
-           strncmp(name, "shard-", 6) == 0 && strspn(name + 6, "0123456789") == 3;
+           CHT_BEGINS(name, "shard-") && strspn(name + 6, "0123456789") == 3;
 }
 
 enum cht_rc cht_own_has_log(struct cht_io *io, const char *path, bool *has, struct cht_err *err)
@@ -199,7 +200,7 @@ enum cht_rc cht_own_shard(struct cht_io *io, const char *path, const uint8_t uui
     enum cht_rc rc = cht_path_join(file, sizeof file, path, "keys", err);
     if (rc == CHT_OK)
         rc = read_start(io, file, b, sizeof b, &got, err);
-    if (rc == CHT_OK && got == sizeof b && memcmp(b, "CHEETAHP", 8) == 0 &&
+    if (rc == CHT_OK && got == sizeof b && memcmp(b, "CHEETAHP", sizeof "CHEETAHP" - 1) == 0 &&
         cht_get32(b + CHT_PF_USER_END) == cht_crc32c(0, b, CHT_PF_USER_END))
         *own = memcmp(b + 16, uuid, 16) == 0 ? CHT_OWN_SAME : CHT_OWN_OTHER;
     return rc;

@@ -1,5 +1,5 @@
-/* pagefile: privately mapped pages, dirty tracking, before-images, undo. The contract is pagefile.h; sums.c has the
- * checksums, pagefile_open.c creation and opening.
+/* pagefile: privately mapped pages, dirty tracking, before-images, undo. The contract is pagefile.h; pagefile_open.c
+ * has creation, opening and the checksums.
  *
  * Who keeps a before-image of a page, in cht_page_write:
  *   frozen bit set   the checkpoint has not copied it yet: the image goes to `side`, the checkpoint takes it from there

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/recycle.h"
 
 #include <string.h>
 
@@ -313,6 +314,7 @@ void cht_scan_fill(struct cht_stream *st)
     struct cht_err err = {0};
     enum cht_rc rc = CHT_OK;
     f.inline_max = sc->bytes_cap < CHT_SCAN_INLINE_MAX ? sc->bytes_cap : CHT_SCAN_INLINE_MAX;
+    CHT_USED(f.b->names, cht_scan_batch_bytes(sc));
     f.b->count = f.b->used = 0;
     f.b->last = false;
     if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed)) {

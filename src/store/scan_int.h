@@ -5,7 +5,7 @@
  * A value or rendered entry that does not fit an empty batch (with 8 shards: over 64 KiB; with more it is less) is given out as
  * CHT_ENTRY_LARGE.
  *
- * Threads: `mu` guards what says so; a batch belongs to the worker while `filling`, to the reader once `ready`.
+ * Threads: `mu` guards what says so; a batch belongs to the worker while it is being filled, to the reader once `ready`.
  */
 #pragma once
 
@@ -78,6 +78,11 @@ struct cht_local_scan {
     uint64_t *heads;      /* owned: of each stream's current item */
 };
 
+/* Bytes of a batch's names, values and rendered text, one after the other from `names`. */
+static inline size_t cht_scan_batch_bytes(const struct cht_local_scan *sc)
+{
+    return sc->names_cap + (sc->cfg.render != NULL ? 2 * sc->bytes_cap : sc->bytes_cap);
+}
 /* Cancelled, or what a fill failed with. mu held. */
 enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err);
 /* Fills the stream's next batch, in the calling thread. Errors go to scan->rc. Not with mu held. */

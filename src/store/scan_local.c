@@ -6,6 +6,7 @@
 #include "store/scan_range.h"
 
 #include "base/alloc.h"
+#include "base/recycle.h"
 
 #include <string.h>
 
@@ -167,8 +168,10 @@ static void recycle(struct cht_local_scan *sc)
     for (unsigned i = 0; i < sc->n; i++) {
         struct cht_stream *st = &sc->streams[i];
         for (unsigned b = 0; b < 2; b++) {
-            if (st->spent >> b & 1)
-                st->ready[b] = false;
+            if ((st->spent >> b & 1) == 0)
+                continue;
+            st->ready[b] = false;
+            CHT_UNUSED(st->batch[b].names, cht_scan_batch_bytes(sc));
         }
         st->spent = 0;
     }
@@ -285,7 +288,6 @@ static enum cht_rc make_stream(struct cht_local_scan *sc, unsigned i, struct cht
 {
     struct cht_stream *st = &sc->streams[i];
     size_t items = sc->items_max * sizeof(struct cht_scan_item);
-    size_t bytes = sc->cfg.render != NULL ? 2 * sc->bytes_cap : sc->bytes_cap;
     st->task.run = fill_task;
     st->scan = sc;
     st->shard = i;
@@ -293,7 +295,7 @@ static enum cht_rc make_stream(struct cht_local_scan *sc, unsigned i, struct cht
     st->cursor = cht_malloc(CHT_NAME_MAX);
     bool ok = st->cursor != NULL;
     for (int b = 0; b < 2 && ok; b++) {
-        st->batch[b].items = cht_malloc(items + sc->names_cap + bytes);
+        st->batch[b].items = cht_malloc(items + cht_scan_batch_bytes(sc));
         ok = st->batch[b].items != NULL;
         st->batch[b].names = (uint8_t *)st->batch[b].items + items;
         st->batch[b].bytes = st->batch[b].names + sc->names_cap;

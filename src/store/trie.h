@@ -1,4 +1,4 @@
-/* trie: the ordered map name -> key of one shard, in its `pairs` page file (src/store/README.md, "The trie").
+/* trie: the ordered map name -> key of one shard, in its `pairs` page file (src/store/README.md, "What is on disk"; trie_format.h).
  *
  * Names are 1..4096 arbitrary bytes, keys 1..2^48-1. Locking: get/count/iterate need the shard lock shared,
  * set/del exclusive. Every change is all or nothing: what can fail is reserved before the structure changes

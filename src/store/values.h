@@ -1,5 +1,5 @@
 /* values: the values of one shard: `keys` (key -> length, place, CRC), `values` (extents of slots of one byte length)
- * and `recycle` (the catalogue of lengths, free slots, free extents). See src/store/README.md, "Values".
+ * and `recycle` (the catalogue of lengths, free slots, free extents). See src/store/README.md, "What is on disk"; values_format.h.
  *
  * A shard s of n holds the keys k with k % n == s; local = k / n. Locking: as pagefile; the allocation calls
  * (put, del, reserve_large ...) need the shard lock exclusive.
@@ -42,7 +42,6 @@ enum cht_rc cht_values_attach(struct cht_values *v, struct cht_err *err);
 uint64_t cht_values_next_key(const struct cht_values *v);
 uint64_t cht_values_live(const struct cht_values *v);
 uint64_t cht_values_bytes(const struct cht_values *v); /* sum of the lengths of live values */
-uint64_t cht_values_corrupt_page(const struct cht_values *v);
 
 /* Puts a value under a key: replaces a live one, or gives the key out (key >= next_key: next_key moves behind it; the ones
  * skipped count as given out), or revives a deleted one (replay, and CHT_OP_PUT). len < CHT_LARGE_VALUE or a `large` place.
