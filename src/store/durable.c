@@ -142,7 +142,7 @@ enum cht_rc cht_durable_await(struct cht_durable *d, uint64_t limit, struct cht_
         cht_cond_wait(&d->changed, &d->mu);
         rc = look(d, limit, err);
     }
-    if (rc == CHT_PENDING) {
+    if (rc == CHT_PENDING && w != NULL) {
         w->next = d->waiting;
         d->waiting = w;
     }

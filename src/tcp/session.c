@@ -281,6 +281,24 @@ static void check_mode(struct session *s)
         s->line.error = "unknown_reducer_mode";
 }
 
+/* s->line, which is no part of a commit. */
+static enum session_next run_alone(struct session *s)
+{
+    struct line *l = &s->line;
+    enum command c = l->command;
+    if (l->error != NULL)
+        answer_error(s, l);
+    else if (c == COMMAND_READ || c == COMMAND_PAIR_GET)
+        return point_read(s, c, l->key, l->name) ? SESSION_IDLE : SESSION_WAIT;
+    else if (c == COMMAND_AUTH)
+        authenticate(s);
+    else if (c == COMMAND_EXIT)
+        s->closing = true;
+    else
+        return SESSION_JOB;
+    return SESSION_IDLE;
+}
+
 /* Does s->line, which the caller has put there; SESSION_IDLE: done, or noted as an operation. */
 static enum session_next run_line(struct session *s)
 {
@@ -304,17 +322,7 @@ static enum session_next run_line(struct session *s)
         return SESSION_IDLE;
     if (s->commit.count > 0) /* their answers come first */
         return SESSION_COMMIT;
-    if (l->error != NULL)
-        answer_error(s, l);
-    else if (c == COMMAND_READ || c == COMMAND_PAIR_GET)
-        return point_read(s, c, l->key, l->name) ? SESSION_IDLE : SESSION_WAIT;
-    else if (c == COMMAND_AUTH)
-        authenticate(s);
-    else if (c == COMMAND_EXIT)
-        s->closing = true;
-    else
-        return SESSION_JOB;
-    return SESSION_IDLE;
+    return run_alone(s);
 }
 
 /* Nothing holds the database while nothing is under way: it may be dropped. */
