@@ -144,7 +144,9 @@ bool cht_database_name_valid(const char *name);
  * of a name or key that a commit under way has changed waits until that is on disk or taken back. The calls named _soon do
  * not wait: they answer CHT_PENDING, and w->done is called once, from another thread; then ask again. Nothing that they put
  * out counts until then. NULL for w waits here, &cht_ahead never waits and may show what is not durable yet (for reads beside
- * a scan, which may be ahead as well). Where a write failed with the disk so that only a restart can tell whether it was done,
+ * a scan, which may be ahead as well). Under any durability a commit of seconds (a namespace of millions of pairs that is deleted,
+ * an atomic commit of many operations) keeps readers out as long: the calls named _soon answer CHT_PENDING then too,
+ * so that a thread that serves other databases as well is never held. Where a write failed with the disk so that only a restart can tell whether it was done,
  * reads of what it touched are CHT_OUTCOME_UNKNOWN. */
 struct cht_wait {
     void (*done)(struct cht_wait *w); /* must not block nor call the store */
@@ -154,6 +156,12 @@ struct cht_wait {
 extern struct cht_wait cht_ahead;
 /* w->done is not called any more once this has returned, pending or not. */
 void cht_store_forget(struct cht_store *s, struct cht_wait *w);
+
+/* For a thread that must not be held up, around calls that take locks and have no _soon: while a commit of seconds is under way,
+ * false, and w->done is called when it is over; w must not be pending already. Between a true and cht_store_leave such commits
+ * wait: a few milliseconds at most, please. */
+bool cht_store_enter(struct cht_store *s, struct cht_wait *w);
+void cht_store_leave(struct cht_store *s);
 
 /* The value under key, copied to out (out->len set). out NULL: only the size is asked. size may be NULL.
  * CHT_KEY_NOT_FOUND, CHT_INVALID_KEY, CHT_CORRUPT (checksum; counted). */
@@ -188,6 +196,8 @@ struct cht_hint {
 size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n);
 /* How many pairs lie under the prefix (empty: all). Exact, microseconds, no scan. */
 enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err);
+enum cht_rc cht_store_count_soon(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
+                                 struct cht_wait *w, struct cht_err *err);
 
 /* A value read in pieces, for values that should not be held in memory: the bytes stay as they were when it was
  * opened whatever is written meanwhile. Checked against its checksum when opened. Close it soon: its space is

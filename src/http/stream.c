@@ -26,7 +26,12 @@ static enum more next_text(struct stream *s)
     }
     if (s->ended)
         return MORE_END;
+    bool piece = s->piece.value != NULL; /* is read here, not by a scan's worker */
+    if (piece && !stream_enter(s))
+        return MORE_LATER;
     enum more m = s->next(s, &s->at, &s->left);
+    if (piece)
+        stream_leave(s);
     s->ended = m == MORE_END;
     return m;
 }
@@ -50,6 +55,29 @@ void stream_wake(struct stream *s)
     if (atomic_exchange_explicit(&s->wake, 2, memory_order_acq_rel) == 1)
         worker_resume(s->r->w, s->r->mc);
 }
+
+static void store_calm(struct cht_wait *w)
+{
+    struct stream *s = w->ctx;
+    atomic_store_explicit(&s->waiting, false, memory_order_release);
+    stream_wake(s);
+}
+
+/* Pairs with store_calm: asked again before it has been told, it does not wait twice. */
+bool stream_enter(struct stream *s)
+{
+    if (atomic_load_explicit(&s->waiting, memory_order_acquire))
+        return false;
+    s->wait.done = store_calm;
+    s->wait.ctx = s;
+    atomic_store_explicit(&s->waiting, true, memory_order_relaxed);
+    if (!cht_store_enter(s->r->db->store, &s->wait))
+        return false;
+    atomic_store_explicit(&s->waiting, false, memory_order_relaxed);
+    return true;
+}
+
+void stream_leave(struct stream *s) { cht_store_leave(s->r->db->store); }
 
 /* memcpy is a call, which for lines of 32 to 64 bytes takes longer than the copying. */
 static inline void copy_line(char *to, const void *from, size_t n)
@@ -87,7 +115,7 @@ ssize_t stream_read(struct request *r, char *buf, size_t max)
 {
     struct stream *s = r->stream;
     size_t n = 0;
-    atomic_store_explicit(&s->wake, 0, memory_order_relaxed);
+    (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
     while (n < max) {
         if (s->left == 0) {
             if (s->scan != NULL && s->piece.value == NULL && s->abort == CHT_OK)
@@ -143,6 +171,8 @@ void stream_begin(struct request *r) { reply_media(r, 200, MEDIA_NDJSON); }
 static void free_source(struct stream *s)
 {
     s->tick = NULL;
+    if (s->wait.done != NULL && s->r->db != NULL)
+        cht_store_forget(s->r->db->store, &s->wait);
     cht_value_close(s->piece.value);
     s->piece.value = NULL;
     if (s->scan != NULL) {
@@ -411,11 +441,16 @@ static enum more next_of_scan(struct stream *s, const char **p, size_t *n)
         }
         remember(s, &s->entries[s->have - 1]);
     }
-    const struct cht_entry *e = &s->entries[s->pos++];
+    const struct cht_entry *e = &s->entries[s->pos];
+    bool large = (e->flags & CHT_ENTRY_LARGE) != 0;
+    if (large && !stream_enter(s))
+        return MORE_LATER;
+    s->pos++;
     s->count += e->count;
     s->corrupt += (e->flags & CHT_ENTRY_CORRUPT) != 0;
-    if ((e->flags & CHT_ENTRY_LARGE) != 0) {
+    if (large) {
         take_large(s, e);
+        stream_leave(s);
         return give_stage(s, p, n);
     }
     *p = (const char *)e->value;

@@ -38,10 +38,12 @@ struct stream {
     struct out stage; /* text made here rather than by a worker */
     bool ended, counted;
     bool cut; /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
-    enum cht_rc abort; /* CHT_OK, or why the server ends it */
-    _Atomic int wake;  /* 0 running, 1 suspended, 2 woken */
-    uint64_t count;    /* entries so far */
-    uint64_t corrupt;  /* of these: lines with an "error" in place of their value */
+    enum cht_rc abort;    /* CHT_OK, or why the server ends it */
+    _Atomic int wake;     /* 0 running, 1 suspended, 2 woken */
+    struct cht_wait wait; /* of stream_enter */
+    _Atomic bool waiting; /* the store has `wait`, and will call it */
+    uint64_t count;       /* entries so far */
+    uint64_t corrupt;     /* of these: lines with an "error" in place of their value */
     uint64_t bytes;
     bool failed;   /* ended with an error line */
     bool finished; /* the last line is staged */
@@ -76,6 +78,9 @@ void stream_free(struct request *r);
 ssize_t stream_read(struct request *r, char *buf, size_t max);
 /* The source has something (any thread). At most one call for each MORE_LATER. */
 void stream_wake(struct stream *s);
+/* Around what takes the store's locks on the HTTP thread (cht_store_enter). False: later, `wake` will be called. */
+bool stream_enter(struct stream *s);
+void stream_leave(struct stream *s);
 /* On the HTTP thread: no more from the source; what follows is an error line. Wakes a suspended stream. Inside a long value:
  * that line comes behind the value if the server is draining; else the stream is cut off. */
 void stream_abort(struct stream *s, enum cht_rc why);

@@ -95,15 +95,17 @@ int lm_lookup_token(const struct payload *probs, uint32_t token)
     return lo < probs->n && payload_get32(r) == token ? r[4] : -1;
 }
 
-enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err)
+enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
+                             struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX];
     *order = asked < LM_ORDER_MAX ? asked : LM_ORDER_MAX;
     for (unsigned n = LM_ORDER_MAX; *order == 0 && n >= 1; n--) {
         uint64_t probs = 0, topk = 0;
-        enum cht_rc rc = cht_store_count(s, (struct cht_str){text, lm_prefix(LM_PROB, n, text)}, &probs, err);
+        enum cht_rc rc =
+            cht_store_count_soon(s, (struct cht_str){text, lm_prefix(LM_PROB, n, text)}, &probs, w, err);
         if (rc == CHT_OK)
-            rc = cht_store_count(s, (struct cht_str){text, lm_prefix(LM_TOPK, n, text)}, &topk, err);
+            rc = cht_store_count_soon(s, (struct cht_str){text, lm_prefix(LM_TOPK, n, text)}, &topk, w, err);
         if (rc != CHT_OK)
             return rc;
         if (probs > 0 || topk > 0)

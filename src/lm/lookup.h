@@ -23,8 +23,10 @@ int lm_lookup_token(const struct payload *probs, uint32_t token);
 /* *all: the context's probabilities are no more than the n entries of its topk list: reads the size only. CHT_PENDING, else CHT_OK. */
 enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
                           struct cht_wait *w, bool *all);
-/* The highest order with a prob: or topk: entry, 0 if there is none; where `asked` is not 0 that, at most 8. */
-enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_err *err);
+/* The highest order with a prob: or topk: entry, 0 if there is none; where `asked` is not 0 that, at most 8. CHT_PENDING as
+ * cht_store_count_soon. */
+enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
+                             struct cht_err *err);
 
 /* The k best candidates of any number that are offered: p descending, then token ascending. Zero-initialise with k. */
 struct lm_best {

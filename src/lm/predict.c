@@ -210,7 +210,7 @@ enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
     enum cht_rc rc = CHT_OK;
     a.top = deepest(q); /* orders that are not there cost a look each, less than finding the highest */
     if (q->max_order == 0 && q->mode == LM_PREDICT_LEVELS) {
-        rc = lm_highest_order(s, 0, &a.top, err);
+        rc = lm_highest_order(s, 0, &a.top, q->wait, err);
         if (rc != CHT_OK)
             return rc;
         a.top = a.top > q->n + 1 ? (unsigned)q->n + 1 : a.top;

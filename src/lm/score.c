@@ -77,7 +77,7 @@ enum cht_rc lm_score(struct cht_store *s, const uint32_t *tokens, size_t n, unsi
     struct scoring sc = {.store = s, .tokens = tokens, .err = err};
     uint64_t vocabulary;
     *out = (struct lm_score){0};
-    enum cht_rc rc = lm_highest_order(s, max_order, &sc.top, err);
+    enum cht_rc rc = lm_highest_order(s, max_order, &sc.top, NULL, err);
     if (rc == CHT_OK)
         rc = cht_store_count(s, (struct cht_str){(const uint8_t *)LM_CONT, LM_LENGTH(LM_CONT)}, &vocabulary,
                              err);

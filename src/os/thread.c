@@ -151,6 +151,15 @@ bool cht_rwlock_try_read(struct cht_rwlock *l)
     return rc == 0;
 }
 
+bool cht_rwlock_read_for(struct cht_rwlock *l, uint64_t ns)
+{
+    uint64_t end = cht_now_ns() + ns;
+    struct timespec t = {(time_t)(end / 1000000000u), (long)(end % 1000000000u)};
+    int rc = pthread_rwlock_clockrdlock(&l->s[my_stripe()].l, CLOCK_MONOTONIC, &t);
+    CHT_INVARIANT(rc == 0 || rc == ETIMEDOUT || rc == EAGAIN);
+    return rc == 0;
+}
+
 void cht_rwlock_read_end(struct cht_rwlock *l)
 {
     int rc = pthread_rwlock_unlock(&l->s[my_stripe()].l);

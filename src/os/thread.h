@@ -48,7 +48,8 @@ struct cht_rwlock {
 enum cht_rc cht_rwlock_init(struct cht_rwlock *l, struct cht_err *err);
 void cht_rwlock_fini(struct cht_rwlock *l);
 void cht_rwlock_read(struct cht_rwlock *l);
-bool cht_rwlock_try_read(struct cht_rwlock *l); /* false where it would have to wait */
-void cht_rwlock_read_end(struct cht_rwlock *l); /* from the thread that took it */
+bool cht_rwlock_try_read(struct cht_rwlock *l);              /* false where it would have to wait */
+bool cht_rwlock_read_for(struct cht_rwlock *l, uint64_t ns); /* false if it cannot be had within so long */
+void cht_rwlock_read_end(struct cht_rwlock *l);              /* from the thread that took it */
 void cht_rwlock_write(struct cht_rwlock *l);
 void cht_rwlock_write_end(struct cht_rwlock *l);

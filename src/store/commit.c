@@ -36,6 +36,7 @@
 #define GROUP_BYTES (64u << 20)
 #define LEAD_TURNS 16u /* groups after which a thread looks whether another database waits for one */
 #define SMALL_OPS 256u
+#define LONG_OPS 4096u
 #define SMALL_BYTES (256u << 10)
 
 struct waiter {
@@ -110,6 +111,39 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
     return rc;
 }
 
+/* Will it hold locks for more than a few milliseconds? */
+static bool holds_long(struct cht_local *db, const struct cht_commit *c)
+{
+    if ((c->flags & CHT_COMMIT_ATOMIC) != 0 && c->count > LONG_OPS)
+        return true;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct cht_op *op = &c->ops[i];
+        uint64_t under = 0;
+        if (op->kind == CHT_OP_RESERVE && op->key > LONG_OPS)
+            return true;
+        if (op->kind == CHT_OP_PREFIX_DEL &&
+            (cht_store_count(&db->base, op->name, &under, NULL) != CHT_OK || under > LONG_OPS))
+            return true;
+    }
+    return false;
+}
+
+/* Readers and tasks of the database that must not wait for such locks are told later (calm.h). */
+static void apply_commit(struct cht_committer *cm, struct cht_commit *c)
+{
+    struct cht_apply *a = &cm->apply;
+    bool quiet = holds_long(cm->db, c);
+    if (quiet) {
+        cht_apply_release(a);
+        cht_calm_begin(&cm->db->calm);
+    }
+    cht_apply_commit(a, c);
+    if (quiet) {
+        cht_apply_release(a);
+        cht_calm_end(&cm->db->calm);
+    }
+}
+
 /* F1 and F2 but for the answers, which get err. Under the other durabilities no name is marked: if it is not known what the log
  * has, all are. */
 static void refuse_group(struct cht_committer *cm, uint64_t good, struct cht_err *err)
@@ -140,7 +174,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
     cm->logged = false;
     a->group = cm->cfg.durability == CHT_DURABLE_SYNC ? ++cm->group : 0;
     for (struct cht_commit *c = list; c != NULL; c = c->next) {
-        cht_apply_commit(a, c);
+        apply_commit(cm, c);
         ops += c->count;
         commits++;
     }

@@ -18,6 +18,7 @@
 
 #define VERIFY_STEP (1u << 20) /* of a large value, in one locked section */
 #define SCRUB_STEP 64u         /* pages */
+#define LOCK_MOMENT_NS UINT64_C(2000000)
 #define SCRUB_NAP_NS UINT64_C(100000000)
 
 static enum cht_rc copy_out(const uint8_t *p, uint32_t n, struct cht_buf *out, struct cht_err *err)
@@ -55,9 +56,33 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
     return rc;
 }
 
+/* As a limit: a commit holds the locks for long (calm.h). */
+#define BUSY (UINT64_MAX - 2)
+
+/* Takes the lock shared. False, with *limit BUSY: whoever asks must not wait for a long commit, and will be told. */
+static bool lock_for(struct cht_local *db, struct cht_shard *sh, const struct cht_wait *w, uint64_t *limit)
+{
+    *limit = 0;
+    if (w == NULL || w == &cht_ahead) {
+        cht_rwlock_read(&sh->lock);
+        return true;
+    }
+    if (__builtin_expect(cht_rwlock_try_read(&sh->lock), 1))
+        return true;
+    while (!cht_rwlock_read_for(&sh->lock, LOCK_MOMENT_NS)) {
+        if (!cht_calm_busy(&db->calm))
+            continue;
+        *limit = BUSY;
+        return false;
+    }
+    return true;
+}
+
 /* What a read that has looked at a marked shard does; `limit` is 0 where the marks do not concern it. See durable.h. */
 static enum cht_rc look_again(struct cht_local *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
 {
+    if (limit == BUSY)
+        return cht_calm_await(&db->calm, w);
     if (limit != 0 && w == &cht_ahead) /* as the scan that it is beside */
         return CHT_FAIL(err, CHT_READ_ONLY, "a write that the disk refused is being taken back");
     return cht_durable_await(&db->durable, limit, w, err);
@@ -97,10 +122,11 @@ static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *
     for (;;) {
         uint64_t limit;
         enum cht_rc rc = CHT_OK;
-        cht_rwlock_read(&sh->lock);
-        if (key_open(db, sh, key, w, &limit))
-            rc = read_locked(db, sh, key, out, size, err);
-        cht_rwlock_read_end(&sh->lock);
+        if (lock_for(db, sh, w, &limit)) {
+            if (key_open(db, sh, key, w, &limit))
+                rc = read_locked(db, sh, key, out, size, err);
+            cht_rwlock_read_end(&sh->lock);
+        }
         if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
             return rc;
     }
@@ -114,10 +140,11 @@ static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t
     for (;;) {
         uint64_t limit;
         enum cht_rc rc = CHT_OK;
-        cht_rwlock_read(&sh->lock);
-        if (name_open(db, sh, name, w, &limit))
-            rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
-        cht_rwlock_read_end(&sh->lock);
+        if (lock_for(db, sh, w, &limit)) {
+            if (name_open(db, sh, name, w, &limit))
+                rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
+            cht_rwlock_read_end(&sh->lock);
+        }
         if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
             return rc;
     }
@@ -131,7 +158,8 @@ static enum cht_rc read_pair_value(struct cht_local *db, struct cht_str name, st
     struct cht_shard *sh = &db->shards[at];
     enum cht_rc rc = CHT_OK;
     bool found = false;
-    cht_rwlock_read(&sh->lock);
+    if (!lock_for(db, sh, w, limit))
+        return CHT_OK;
     if (name_open(db, sh, name, w, limit)) {
         rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, &pv->key, err);
         found = rc == CHT_OK;
@@ -144,7 +172,8 @@ static enum cht_rc read_pair_value(struct cht_local *db, struct cht_str name, st
     cht_rwlock_read_end(&sh->lock);
     if (found && home != at) {
         sh = &db->shards[home];
-        cht_rwlock_read(&sh->lock);
+        if (!lock_for(db, sh, w, limit))
+            return CHT_OK;
         if (key_open(db, sh, pv->key, w, limit))
             rc = read_locked(db, sh, pv->key, pv->out, &pv->size, err);
         cht_rwlock_read_end(&sh->lock);
@@ -175,17 +204,44 @@ static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, st
 static void local_forget(struct cht_store *s, struct cht_wait *w)
 {
     cht_durable_forget(&cht_local(s)->durable, w);
+    cht_calm_forget(&cht_local(s)->calm, w);
+}
+
+static bool local_enter(struct cht_store *s, struct cht_wait *w)
+{
+    struct cht_calm *calm = &cht_local(s)->calm;
+    while (!cht_calm_try(calm)) {
+        if (cht_calm_await(calm, w) == CHT_PENDING)
+            return false;
+    }
+    return true;
+}
+
+static void local_leave(struct cht_store *s) { cht_calm_leave(&cht_local(s)->calm); }
+
+/* As cht_local_enter, and w as for the reads. CHT_PENDING: not held. */
+static enum cht_rc enter_soon(struct cht_local *db, struct cht_shard *sh, struct cht_wait *w,
+                              struct cht_err *err)
+{
+    uint64_t limit;
+    enum cht_rc rc = CHT_OK;
+    while (rc == CHT_OK && !lock_for(db, sh, w, &limit))
+        rc = look_again(db, limit, w, err);
+    if (rc != CHT_OK || sh->marks.limit != CHT_FENCED)
+        return rc;
+    cht_rwlock_read_end(&sh->lock);
+    return cht_local_enter(sh, err); /* says why not */
 }
 
 static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
-                               struct cht_err *err)
+                               struct cht_wait *w, struct cht_err *err)
 {
     struct cht_local *db = cht_local(s);
     uint64_t sum = 0;
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
         uint64_t n = 0;
-        enum cht_rc rc = cht_local_enter(sh, err);
+        enum cht_rc rc = enter_soon(db, sh, w, err);
         if (rc != CHT_OK)
             return rc;
         rc = cht_trie_count(cht_shard_pairs(sh), prefix.p, prefix.n, &n, err);
@@ -292,10 +348,11 @@ static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct ch
     enum cht_rc rc;
     do {
         rc = CHT_OK;
-        cht_rwlock_read(&v->sh->lock);
-        if (key_open(db, v->sh, key, w, &limit))
-            rc = take_value(db, v, key, err);
-        cht_rwlock_read_end(&v->sh->lock);
+        if (lock_for(db, v->sh, w, &limit)) {
+            if (key_open(db, v->sh, key, w, &limit))
+                rc = take_value(db, v, key, err);
+            cht_rwlock_read_end(&v->sh->lock);
+        }
         if (limit != 0)
             rc = look_again(db, limit, w, err);
     } while (limit != 0 && rc == CHT_OK);
@@ -596,6 +653,8 @@ const struct cht_store_ops cht_local_ops = {
     .pair = local_pair,
     .pair_value = local_pair_value,
     .forget = local_forget,
+    .enter = local_enter,
+    .leave = local_leave,
     .prefetch = cht_local_prefetch,
     .count = local_count,
     .value_open = local_value_open,

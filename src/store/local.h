@@ -14,6 +14,7 @@
 #include "cheetah/store.h"
 #include "cheetah/sweep.h"
 #include "exec/pool.h"
+#include "store/calm.h"
 #include "store/durable.h"
 #include "store/shard.h"
 #include "store/trouble.h"
@@ -27,8 +28,10 @@ struct cht_store_ops {
     enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, struct cht_pair_value *, struct cht_wait *,
                               struct cht_err *);
     void (*forget)(struct cht_store *, struct cht_wait *);
+    bool (*enter)(struct cht_store *, struct cht_wait *);
+    void (*leave)(struct cht_store *);
     size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
-    enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_err *);
+    enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
     enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
                               struct cht_wait *, struct cht_err *);
     enum cht_rc (*value_read)(struct cht_value *, uint32_t, void *, size_t, size_t *, struct cht_err *);
@@ -79,6 +82,7 @@ struct cht_local {
     _Atomic bool backing_up;         /* backup.c: one at a time */
     struct cht_committer *committer; /* commit.c */
     struct cht_watches *watches;     /* set at open, then read-only */
+    struct cht_calm calm;
     struct cht_durable durable;
     bool durable_up; /* set at open */
     char *name;

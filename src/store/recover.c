@@ -270,6 +270,8 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         cht_shard_show(&db->shards[i]);
     if (rc == CHT_OK)
+        rc = cht_calm_init(&db->calm, env->pools, env->ndirs, err);
+    if (rc == CHT_OK)
         rc = cht_watches_new(db->nshards, &db->watches, err);
     if (rc == CHT_OK) {
         rc = cht_durable_init(&db->durable, err);
@@ -327,6 +329,7 @@ enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *
     clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);
     cht_watches_close(db->watches);
+    cht_calm_fini(&db->calm);
     if (db->durable_up)
         cht_durable_fini(&db->durable);
     for (unsigned i = 0; i < db->nshards; i++) {

@@ -52,9 +52,15 @@ static void fill_task(struct cht_task *t)
 {
     struct cht_stream *st = (struct cht_stream *)t;
     struct cht_local_scan *sc = st->scan;
-    cht_scan_fill(st);
+    struct cht_pool *pool = cht_local_pool(sc->db, st->shard);
+    enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, pool, t, &sc->cancelled);
+    if (turn == CHT_CALM_ASIDE)
+        return;
+    cht_scan_fill(st); /* cancelled, it takes no lock */
+    if (turn == CHT_CALM_INSIDE)
+        cht_calm_leave(&sc->db->calm);
     if (cht_batch_empty(&st->batch[st->fill])) { /* behind what else waits for a worker */
-        cht_pool_submit(cht_local_pool(sc->db, st->shard), t);
+        cht_pool_submit(pool, t);
         return;
     }
     cht_mutex_lock(&sc->mu);
@@ -336,6 +342,17 @@ static enum cht_rc copy_bounds(struct cht_local_scan *sc, struct cht_err *err)
     return CHT_OK;
 }
 
+/* The first batch of each shard by the caller: few entries in all. */
+static void fill_here(struct cht_local_scan *sc)
+{
+    for (unsigned i = 0; i < sc->n; i++) {
+        struct cht_stream *st = &sc->streams[i];
+        cht_scan_fill(st);
+        if (!cht_batch_empty(&st->batch[st->fill]))
+            publish(st);
+    }
+}
+
 enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out,
                                 struct cht_err *err)
 {
@@ -353,19 +370,16 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
         rc = CHT_FAIL(err, CHT_INVALID_PAIR, "a bound of over %u bytes", CHT_NAME_MAX);
     if (rc == CHT_OK)
         rc = copy_bounds(sc, err);
+    bool calm = cht_calm_try(&sc->db->calm); /* else nothing is looked at here: the workers do it all */
     if (rc == CHT_OK)
-        rc = cht_ranges_suit(sc) ? cht_ranges_new(sc, err) : make_streams(sc, err);
+        rc = calm && cht_ranges_suit(sc) ? cht_ranges_new(sc, err) : make_streams(sc, err);
+    if (rc == CHT_OK && calm && sc->ranges == NULL && is_small(sc))
+        fill_here(sc);
+    if (calm)
+        cht_calm_leave(&sc->db->calm);
     if (rc != CHT_OK) {
         scan_free(sc);
         return rc;
-    }
-    if (sc->ranges == NULL && is_small(sc)) {
-        for (unsigned i = 0; i < sc->n; i++) {
-            struct cht_stream *st = &sc->streams[i];
-            cht_scan_fill(st);
-            if (!cht_batch_empty(&st->batch[st->fill]))
-                publish(st);
-        }
     }
     cht_mutex_lock(&sc->mu);
     if (sc->ranges != NULL)
@@ -433,7 +447,13 @@ bool cht_local_scan_exhausted(const struct cht_scan *base)
 void cht_local_scan_cancel(struct cht_scan *base)
 {
     struct cht_local_scan *sc = (struct cht_local_scan *)base;
-    atomic_store_explicit(&sc->cancelled, true, memory_order_relaxed);
+    atomic_store_explicit(&sc->cancelled, true, memory_order_seq_cst);
+    if (cht_calm_busy(&sc->db->calm)) { /* those that were put aside end now, not when it is calm */
+        for (unsigned i = 0; sc->ranges == NULL && i < sc->n; i++)
+            cht_calm_recall(&sc->db->calm, &sc->streams[i].task);
+        for (unsigned i = 0; sc->ranges != NULL && i < RANGES_MAX; i++)
+            cht_calm_recall(&sc->db->calm, &sc->ranges->range[i].task);
+    }
     cht_mutex_lock(&sc->mu);
     cht_cond_broadcast(&sc->cond);
     cht_mutex_unlock(&sc->mu);
@@ -442,7 +462,7 @@ void cht_local_scan_cancel(struct cht_scan *base)
 void cht_local_scan_close(struct cht_scan *base)
 {
     struct cht_local_scan *sc = (struct cht_local_scan *)base;
-    atomic_store_explicit(&sc->cancelled, true, memory_order_relaxed);
+    cht_local_scan_cancel(base);
     cht_mutex_lock(&sc->mu);
     sc->wants_ready = false;
     while (sc->active > 0)

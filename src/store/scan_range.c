@@ -86,8 +86,13 @@ static void range_task(struct cht_task *t)
     struct cht_ranges *rs = sc->ranges;
     struct cht_err err = {0};
     enum cht_rc rc = CHT_OK;
+    enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, cht_local_pool(sc->db, 0), t, &sc->cancelled);
+    if (turn == CHT_CALM_ASIDE)
+        return;
     if (!atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
         rc = cht_range_fill(r, &err);
+    if (turn == CHT_CALM_INSIDE)
+        cht_calm_leave(&sc->db->calm);
     cht_mutex_lock(&sc->mu);
     r->state = RANGE_READY;
     r->work->next = rs->idle;

@@ -59,6 +59,10 @@ enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint6
     return rc;
 }
 
+bool cht_store_enter(struct cht_store *s, struct cht_wait *w) { return s->ops->enter(s, w); }
+
+void cht_store_leave(struct cht_store *s) { s->ops->leave(s); }
+
 void cht_store_forget(struct cht_store *s, struct cht_wait *w) { s->ops->forget(s, w); }
 
 size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n)
@@ -68,7 +72,13 @@ size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t 
 
 enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err)
 {
-    return prefix.n <= CHT_NAME_MAX ? s->ops->count(s, prefix, pairs, err) : bad_name(prefix, err);
+    return cht_store_count_soon(s, prefix, pairs, NULL, err);
+}
+
+enum cht_rc cht_store_count_soon(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
+                                 struct cht_wait *w, struct cht_err *err)
+{
+    return prefix.n <= CHT_NAME_MAX ? s->ops->count(s, prefix, pairs, w, err) : bad_name(prefix, err);
 }
 
 enum cht_rc cht_value_open_soon(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,

@@ -360,10 +360,14 @@ static void run_task(struct cht_task *t)
 {
     struct stream *st = (struct stream *)t;
     struct sweep *w = st->w;
+    struct cht_pool *pool = cht_local_pool(w->db, st->shard);
     bool more;
+    if (cht_calm_enter(&w->db->calm, pool, t, NULL) == CHT_CALM_ASIDE)
+        return;
     step(st, &more);
+    cht_calm_leave(&w->db->calm);
     if (more) {
-        cht_pool_submit(cht_local_pool(w->db, st->shard), t);
+        cht_pool_submit(pool, t);
         return;
     }
     cht_mutex_lock(&w->mu);

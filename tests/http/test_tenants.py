@@ -29,6 +29,7 @@ def ngrams_body(seed, tokens):
 def busy(request):
     server = Server("--durability", request.param, "--http-threads", "1", "--access-log", "false", "--max-batch-ops", "1000000")
     fill(server, "a", NAMESPACES)
+    assert server.client(db="a").put("/pairs/large", bytes(3 << 20)).status == 201
     client = server.client(db="b")
     assert client.put("/pairs/here", b"value").status == 201
     assert client.post("/ngrams", b'{"tokens":[1,2,3]}').status == 200
@@ -94,32 +95,65 @@ def during(server, works):
     return seen, took
 
 
-def assert_not_stopped(seen, took):
-    """No wait as long as a good part of the work."""
-    late = {what: "%.3f s" % worst for what, (_, worst) in seen.items() if worst > max(0.3, took / 3)}
-    assert not late, "the work took %.3f s; %s" % (took, late)
-    assert took < 0.1 or sum(count for count, _ in seen.values()) >= 9, (seen, took)
+def late(seen, took):
+    """The waits that were as long as a good part of the work."""
+    waits = {what: "%.3f s" % worst for what, (_, worst) in seen.items() if worst > max(0.3, took / 3)}
+    if took > 0.6 and sum(count for count, _ in seen.values()) < 9:
+        waits["answers"] = str(seen)
+    return waits
+
+
+def assert_not_stopped(server, prepare):
+    """prepare() makes the work anew. A loaded machine can make anything wait: only what waits each time of three was stopped."""
+    for attempt in range(3):
+        seen, took = during(server, prepare())
+        if not late(seen, took):
+            return
+    assert not late(seen, took), "the work took %.3f s; %s" % (took, late(seen, took))
+
+
+def deletion(server, namespace):
+    """Deletes the namespace, which is there."""
+    client = server.client(db="a")
+    if client.get("/pairs/%s:" % namespace, count="true").json()["pairs"] == 0:
+        fill(server, "a", {namespace: NAMESPACES[namespace]})
+    return lambda: client.delete("/pairs/%s:" % namespace, recursive="true", values="true")
 
 
 def test_counting_in_one_database_leaves_room_for_another(busy):
     """Six clients count into one database; five of them only wait for their turn, and hold no thread."""
     bodies = [ngrams_body(seed, 60_000) for seed in range(1, 7)]
-    works = [lambda body=body: busy.client(db="a").post("/ngrams", body, order="4") for body in bodies]
-    assert_not_stopped(*during(busy, works))
+    assert_not_stopped(busy, lambda: [lambda body=body: busy.client(db="a").post("/ngrams", body, order="4") for body in bodies])
 
 
 def test_deleting_a_namespace_holds_no_thread_of_others(busy):
-    assert_not_stopped(*during(busy, [lambda: busy.client(db="a").delete("/pairs/d:", recursive="true", values="true")]))
+    assert_not_stopped(busy, lambda: [deletion(busy, "d")])
+
+
+def test_a_reader_of_the_namespace_that_is_deleted_holds_no_thread(busy):
+    """Readers of the same database wait for it, and nobody else does."""
+
+    def later(target, **query):
+        def call():
+            time.sleep(0.03)
+            return busy.client(db="a").get(target, **query)
+        return call
+
+    readers = [later("/pairs/e:", count="true"), later("/pairs/e:", limit="9"), later("/kv", limit="5"), later("/databases/a"),
+               later("/reduce/stats/e:"), later("/pairs/large", exact="true", values="true"), later("/pairs/large", values="true")]
+    assert_not_stopped(busy, lambda: [deletion(busy, "e")] + readers * 3)
 
 
 def test_a_large_atomic_batch_holds_no_thread_of_others(busy):
     rows = "\n".join('{"op":"pair_put","pair":"%s","value":"eA=="}' % b64(b"m:%08x" % (i * 2654435761 % 2 ** 32))
-                     for i in range(200_000))
-    assert_not_stopped(*during(busy, [lambda: busy.client(db="a").post("/batch", rows.encode(), atomic="true", results="false")]))
+                     for i in range(200_000)).encode()
+    assert_not_stopped(busy, lambda: [lambda: busy.client(db="a").post("/batch", rows, atomic="true", results="false")])
 
 
 def test_dropping_a_database_waits_for_nobody_elses(busy):
-    fill(busy, "gone", {"x": 50_000})
-    works = [lambda: busy.client().delete("/databases/gone", confirm="gone"), lambda: busy.client().post("/databases/a/checkpoint"),
-             lambda: busy.client(db="a").post("/reduce/smooth/cnt:", b"")]
-    assert_not_stopped(*during(busy, works))
+    def works():
+        fill(busy, "gone", {"x": 50_000})
+        return [lambda: busy.client().delete("/databases/gone", confirm="gone"), lambda: busy.client().post("/databases/a/checkpoint"),
+                lambda: busy.client(db="a").post("/reduce/smooth/cnt:", b"")]
+
+    assert_not_stopped(busy, works)

@@ -190,9 +190,14 @@ static enum cht_rc read_key(struct stream *s, uint64_t key, uint32_t *size, stru
     k->stream = s;
     atomic_store_explicit(&k->waiting, true, memory_order_relaxed);
     enum cht_rc rc = cht_store_get_soon(store, key, NULL, size, &k->wait, err);
-    if (rc == CHT_OK && k->values && *size > PIECES_FROM)
+    if (rc == CHT_OK && k->values && *size > PIECES_FROM) {
+        if (!stream_enter(s)) {
+            atomic_store_explicit(&k->waiting, false, memory_order_relaxed); /* the stream waits itself */
+            return CHT_PENDING;
+        }
         (void)stream_large(s, key, &k->wait, &rc, err);
-    else if (rc == CHT_OK && k->values)
+        stream_leave(s);
+    } else if (rc == CHT_OK && k->values)
         rc = cht_store_get_soon(store, key, &s->r->value, size, &k->wait, err);
     if (rc != CHT_PENDING)
         atomic_store_explicit(&k->waiting, false, memory_order_relaxed);

@@ -269,23 +269,36 @@ static void smooth_work(struct feed *f)
     out_free(&line);
 }
 
-/* The highest order with counts, 0 if there are none. */
-static unsigned highest_order(struct request *r)
+/* The highest order with counts, 0 if there are none. CHT_PENDING: not known yet, request_await. */
+static enum cht_rc highest_order(struct request *r, unsigned *order)
 {
+    *order = 0;
     for (unsigned n = LM_ORDER_MAX; n >= 1; n--) {
         uint8_t name[LM_PREFIX_MAX];
         struct cht_str prefix = {.p = name, .n = lm_prefix(LM_CNT, n, name)};
         uint64_t pairs = 0;
-        if (cht_store_count(r->db->store, prefix, &pairs, &r->err) == CHT_OK && pairs > 0)
-            return n;
+        enum cht_rc rc = cht_store_count_soon(r->db->store, prefix, &pairs, request_waiter(r), &r->err);
+        if (rc == CHT_OK && pairs > 0)
+            *order = n;
+        if (rc != CHT_OK || pairs > 0)
+            return rc;
     }
-    return 0;
+    return CHT_OK;
 }
 
 static void smooth(struct request *r)
 {
     static const struct feed_kind kind = {.work = smooth_work, .progress = repeat_progress};
-    unsigned highest = highest_order(r);
+    unsigned highest;
+    enum cht_rc rc = highest_order(r, &highest);
+    if (rc == CHT_PENDING) {
+        request_await(r, smooth);
+        return;
+    }
+    if (rc != CHT_OK) {
+        reply_err(r, rc, &r->err);
+        return;
+    }
     if (highest == 0) {
         reply_fail(r, CHT_PAIR_NOT_FOUND, "there are no counts under cnt: in database '%s'", r->db->name);
         return;

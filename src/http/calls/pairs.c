@@ -53,7 +53,11 @@ static void read_count(struct request *r)
 {
     const struct reading *a = r->own;
     uint64_t pairs;
-    enum cht_rc rc = cht_store_count(r->db->store, a->name, &pairs, &r->err);
+    enum cht_rc rc = cht_store_count_soon(r->db->store, a->name, &pairs, request_waiter(r), &r->err);
+    if (rc == CHT_PENDING) {
+        request_await(r, read_count);
+        return;
+    }
     if (rc != CHT_OK) {
         reply_err(r, rc, &r->err);
         return;
