@@ -156,7 +156,7 @@ void cht_durable_forget(struct cht_durable *d, struct cht_wait *w)
     struct cht_wait **at = &d->waiting;
     while (*at != NULL && *at != w)
         at = &(*at)->next;
-    if (*at == w)
+    if (*at != NULL) /* it waits */
         *at = w->next;
     cht_mutex_unlock(&d->mu);
 }
