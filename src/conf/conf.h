@@ -14,7 +14,7 @@
 #include "cheetah/err.h"
 
 struct conf {
-    /* set by conf_read, then read-only; strings are owned */
+    /* set by conf_read, then read-only but for the connections that find no descriptors; strings are owned */
     char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
     char *line_listen, *line_port_file;
     char *config;
@@ -28,6 +28,8 @@ struct conf {
     uint64_t max_document_tokens, max_ngrams_bytes;
     unsigned char source[64]; /* where it came from (conf.c), by row of the table */
     bool help, print;         /* --help, --print-config */
+    /* no options: what the limit of open files leaves; set before anything listens */
+    uint64_t file_limit, connections_over; /* over: told that they are too many; those beyond are closed */
 };
 
 /* Reads everything. argv: what stands behind "serve"; getenv_fn: NULL means the process's environment (tests give their

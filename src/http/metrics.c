@@ -194,6 +194,9 @@ static void print_service(struct server *s, struct out *o)
     one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", log_dropped(s->log));
     one(o, "resident_bytes", "gauge", "Resident memory.", resident);
     one(o, "open_files", "gauge", "Open descriptors.", files);
+    one(o, "open_files_limit", "gauge", "Descriptors that this process may have.", s->conf->file_limit);
+    one(o, "connections_limit", "gauge",
+        "Client connections at most, as far as the limit of descriptors goes.", s->conf->max_connections);
     head(o, "cpu_seconds_total", "counter", "Processor time.");
     out_format(o, "cheetah_cpu_seconds_total %.6f\n", (double)cpu / 1e9);
     head(o, "uptime_seconds", "gauge", "Since the start.");
@@ -252,6 +255,8 @@ static void print_databases(const struct listing *l, struct out *o)
         {"fsync_total", "counter", "Syncs of the log.", STAT(syncs), 1},
         {"fsync_seconds_total", "counter", "Time in them.", STAT(sync_ns), 1e-9},
         {"checkpoints_total", "counter", "Checkpoints.", STAT(checkpoints), 1},
+        {"checkpoints_failed_total", "counter", "Checkpoints that could not be made, tried again or not.",
+         STAT(checkpoints_failed), 1},
         {"checkpoint_seconds_total", "counter", "Time in them.", STAT(checkpoint_ns), 1e-9},
         {"inserted_bytes_total", "counter", "Bytes of names and values taken.", STAT(bytes_inserted), 1},
         {"written_bytes_total", "counter", "Bytes handed to the disk.", STAT(bytes_written), 1},
@@ -262,6 +267,18 @@ static void print_databases(const struct listing *l, struct out *o)
     head(o, "database_read_only", "gauge", "1 after a disk fault.");
     for (unsigned i = 0; i < l->n; i++)
         out_format(o, "cheetah_database_read_only{database=\"%s\"} %d\n", l->name[i], l->stats[i].read_only);
+}
+
+/* Why: the code that a refused write is answered with; writing that has stopped is read_only. */
+static void print_refused(const struct listing *l, struct out *o)
+{
+    head(o, "database_writes_refused", "gauge",
+         "1 while writes are refused or checkpoints fail, with the reason.");
+    for (unsigned i = 0; i < l->n; i++) {
+        enum cht_rc why = l->stats[i].read_only ? CHT_READ_ONLY : l->stats[i].trouble.code;
+        out_format(o, "cheetah_database_writes_refused{database=\"%s\",reason=\"%s\"} %d\n", l->name[i],
+                   why == CHT_OK ? "none" : cht_rc_slug(why), why != CHT_OK);
+    }
 }
 
 void metrics_print(struct server *s, const struct token *t, struct out *o)
@@ -279,5 +296,6 @@ void metrics_print(struct server *s, const struct token *t, struct out *o)
         s->more_metrics(s->more_ctx, o);
     dbs_each(s->dbs, collect, l);
     print_databases(l, o);
+    print_refused(l, o);
     cht_free(l);
 }

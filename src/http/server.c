@@ -15,7 +15,6 @@
 #define LINGER_MAX 64u
 #define LINGER_NS UINT64_C(2000000000)
 #define LINGER_BYTES (64u << 20)
-#define OVER_LIMIT 512u /* connections beyond the limit that are told so; further ones are closed */
 
 /* Short ones do file work of milliseconds, long ones compute for seconds. They wait for disks and for each other, so there may be
  * many more than cores; of one database only as many as leave it a use for two cores. */
@@ -51,7 +50,8 @@ static struct worker *least_loaded(struct server *s)
 static void accept_one(struct server *s, int fd, const struct cht_peer *peer)
 {
     uint64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
-    struct conn *c = open < s->conf->max_connections + OVER_LIMIT ? cht_calloc(1, sizeof *c) : NULL;
+    struct conn *c =
+        open < s->conf->max_connections + s->conf->connections_over ? cht_calloc(1, sizeof *c) : NULL;
     if (c == NULL) {
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
         cht_net_close(fd);

@@ -42,6 +42,7 @@ struct cht_shard *cht_apply_take(struct cht_apply *a, unsigned i, bool undo)
         cht_rwlock_write(&sh->lock);
         a->held[i] = true;
     }
+    cht_shard_use_spare(sh, a->frees);
     if (undo && !a->undoing[i]) {
         cht_shard_undo_begin(sh);
         a->undoing[i] = true;
@@ -88,6 +89,13 @@ void cht_apply_release(struct cht_apply *a)
     }
     a->locked_ops = 0;
 }
+/* Deletes, and reads beside them: need hardly any room, and give some back. */
+static bool op_frees(enum cht_op_kind k)
+{
+    return k == CHT_OP_DELETE || k == CHT_OP_PAIR_DEL || k == CHT_OP_PREFIX_DEL || k == CHT_OP_READ ||
+           k == CHT_OP_PAIR_READ;
+}
+
 /* An operation of a commit that is not atomic: on failure what its undo covers is put back. */
 static enum cht_rc run_alone(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
@@ -105,9 +113,7 @@ bool cht_apply_frees(const struct cht_commit *c)
 {
     bool frees = true;
     for (size_t i = 0; i < c->count && frees; i++) {
-        enum cht_op_kind k = c->ops[i].kind;
-        frees = k == CHT_OP_DELETE || k == CHT_OP_PAIR_DEL || k == CHT_OP_PREFIX_DEL || k == CHT_OP_READ ||
-                k == CHT_OP_PAIR_READ;
+        frees = op_frees(c->ops[i].kind);
     }
     return frees;
 }
@@ -133,6 +139,7 @@ void cht_apply_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op
                   struct cht_err *err)
 {
     bool known = cht_apply_fn_of(op->kind) != NULL;
+    a->frees = op_frees(op->kind);
     if (op->kind == CHT_OP_PAIR_LINK && op->back > (size_t)(op - c->ops))
         op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "there are no %u operations before this one",
                           (unsigned)op->back);

@@ -16,6 +16,7 @@ struct cht_apply {
     bool *undoing;       /* its undo is open; owned (not by a part), nshards */
     unsigned undo_count; /* how many of them */
     bool atomic;         /* the commit under way */
+    bool frees;          /* the operation under way may use what is kept for deletes */
     bool part; /* one of several threads: what concerns another shard than the name's is CHT_PENDING */
     size_t locked_ops;
     uint32_t max_value;

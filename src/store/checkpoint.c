@@ -85,6 +85,7 @@ static enum cht_rc freeze_locked(struct cht_checkpoint *ck, struct cht_err *err)
     struct cht_shard *sh = ck->sh;
     if (sh->poisoned)
         return CHT_FAIL(err, CHT_READ_ONLY, "%s: a checkpoint failed before", sh->path);
+    cht_shard_use_spare(sh, true);
     enum cht_rc rc = cht_values_checkpoint_freeze(&sh->values, err);
     uint8_t *keys = rc == CHT_OK ? cht_page_write(sh->pf[CHT_PF_KEYS], 0, err) : NULL;
     if (keys == NULL)
@@ -132,6 +133,7 @@ enum cht_rc cht_checkpoint_begin(struct cht_shard *sh, uint64_t seq, struct cht_
         checkpoint_free(ck);
         return rc;
     }
+    sh->journal_busy = true;
     *out = ck;
     return CHT_OK;
 }
@@ -297,6 +299,7 @@ static enum cht_rc finish(struct cht_checkpoint *ck, struct cht_err *err)
     sh->generation = ck->generation;
     sh->sums_ahead = false;
     atomic_store_explicit(&sh->checkpoint_seq, ck->seq, memory_order_release);
+    cht_shard_use_spare(sh, true);
     bool pinned = atomic_load_explicit(&sh->pins, memory_order_relaxed) > 0;
     enum cht_rc rc = cht_values_checkpoint_complete(&sh->values, pinned, err);
     cht_rwlock_write_end(&sh->lock);

@@ -77,12 +77,14 @@ static void fail_group(struct cht_commit *list, const struct cht_err *err)
 static void note_refused(struct cht_committer *cm, const struct cht_commit *list)
 {
     for (const struct cht_commit *c = list; c != NULL; c = c->next) {
-        if (cht_rc_passing(c->err.code)) {
-            cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_WRITE, &c->err);
-            return;
-        }
+        if (!cht_rc_passing(c->err.code))
+            continue;
+        cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_WRITE, &c->err);
+        if (c->err.code == CHT_DISK_FULL) /* what was deleted before gives space back then */
+            atomic_store_explicit(&cm->cramped, true, memory_order_relaxed);
+        return;
     }
-    if (cm->apply.inserted > 0)
+    if (cm->apply.inserted > 0 && !atomic_load_explicit(&cm->cramped, memory_order_relaxed))
         cht_trouble_clear(&cm->db->trouble, CHT_TROUBLE_WRITE);
 }
 
@@ -190,6 +192,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
         cht_durable_decide(&cm->db->durable, a->group);
     cht_apply_trim(a);
     cht_committer_count_dirty(cm);
+    cht_committer_reserve(cm, false);
     note_refused(cm, list);
     atomic_fetch_add_explicit(&cm->commits, commits, memory_order_relaxed);
     atomic_fetch_add_explicit(&cm->operations, ops, memory_order_relaxed);
@@ -232,10 +235,10 @@ static struct cht_commit *refuse_growth(struct cht_commit *list, const struct ch
     return rest;
 }
 
-/* G2 to G4 for what was taken from the queue. tight: why nothing that needs room may be run; CHT_OK: it may. Returns the list,
- * perhaps in another order. */
+/* G2 to G4 for what was taken from the queue. tight: why nothing that needs room may be run; CHT_OK: it may. may_wait: for room for
+ * those that delete; commit_mu is let go of meanwhile. Returns the list, perhaps in another order. */
 static struct cht_commit *run_list(struct cht_committer *cm, struct cht_commit *list,
-                                   const struct cht_err *tight)
+                                   const struct cht_err *tight, bool may_wait)
 {
     struct cht_err err = *tight;
     struct cht_commit *refused = NULL, *all;
@@ -248,6 +251,12 @@ static struct cht_commit *run_list(struct cht_committer *cm, struct cht_commit *
     if (rc != CHT_OK && rc != CHT_READ_ONLY) {
         list = refuse_growth(list, &err, &refused);
         rc = list == NULL ? CHT_OK : reserve_log(cm, list, &err);
+        if (rc == CHT_DISK_FULL && may_wait) {
+            cht_mutex_unlock(&cm->commit_mu);
+            cht_committer_clear_out(cm);
+            cht_mutex_lock(&cm->commit_mu);
+            rc = reserve_log(cm, list, &err);
+        }
     }
     if (rc != CHT_OK)
         fail_group(list, &err);
@@ -269,7 +278,7 @@ static bool lead_once(struct cht_committer *cm)
     cht_mutex_lock(&cm->commit_mu);
     struct cht_commit *list = take_group(cm);
     if (list != NULL)
-        list = run_list(cm, list, &tight);
+        list = run_list(cm, list, &tight, true);
     cht_mutex_unlock(&cm->commit_mu);
     bool any = list != NULL;
     while (list != NULL) {
@@ -394,6 +403,8 @@ enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_conf
         return rc;
     }
     cht_committer_count_dirty(cm); /* what a recovery has redone */
+    if (cht_local_dirty(db) > 0)
+        cht_committer_reserve(cm, false);
     cht_committer_limits(cm);
     *out = cm;
     return CHT_OK;
@@ -471,7 +482,7 @@ static bool is_small(const struct cht_commit *c)
 static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
 {
     if (cm->cfg.durability == CHT_DURABLE_SYNC || !is_small(c) || cht_committer_full(cm) ||
-        !cht_mutex_try(&cm->commit_mu))
+        cht_trouble_is(&cm->db->trouble, CHT_TROUBLE_WRITE) || !cht_mutex_try(&cm->commit_mu))
         return false;
     cht_mutex_lock(&cm->mu);
     bool mine = !cm->leading && cm->head == NULL;
@@ -483,7 +494,7 @@ static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
         c->rc = CHT_OK;
         c->failed = 0;
         memset(&c->err, 0, sizeof c->err);
-        (void)run_list(cm, c, &(struct cht_err){0}); /* of one commit the same */
+        (void)run_list(cm, c, &(struct cht_err){0}, false); /* of one commit the same */
     }
     cht_mutex_unlock(&cm->commit_mu);
     if (!mine)

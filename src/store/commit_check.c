@@ -93,6 +93,20 @@ static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_
     return rc;
 }
 
+/* The journal is dropped, unless the checkpoint is unfinished: its space is taken again before anybody else takes it. */
+static void end_shard(struct cht_committer *cm, unsigned i)
+{
+    struct cht_shard *sh = &cm->db->shards[i];
+    struct cht_err ignored;
+    cht_mutex_lock(&cm->commit_mu);
+    if (sh->journal_busy && sh->unfinished == NULL) {
+        sh->journal_busy = false;
+        sh->journal_space = sh->reserved_at = 0;
+        (void)cht_shard_reserve(sh, &ignored); /* the next group tries again and knows what to do */
+    }
+    cht_mutex_unlock(&cm->commit_mu);
+}
+
 /* Lets go of the log that no shard needs any more. */
 static enum cht_rc trim_log(struct cht_committer *cm, struct cht_err *err)
 {
@@ -169,7 +183,29 @@ void cht_committer_count_dirty(struct cht_committer *cm)
 
 bool cht_committer_full(struct cht_committer *cm)
 {
-    return log_over(cm, 2) || cht_crew_full(cm->crew, &cm->member);
+    return atomic_load_explicit(&cm->cramped, memory_order_relaxed) || log_over(cm, 2) ||
+           cht_crew_full(cm->crew, &cm->member);
+}
+
+void cht_committer_reserve(struct cht_committer *cm, bool after_checkpoint)
+{
+    enum cht_rc rc = CHT_OK;
+    struct cht_err err = {0};
+    for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++)
+        rc = cht_shard_reserve(&cm->db->shards[i], &err);
+    if (rc != CHT_OK && after_checkpoint) /* there is no more room to be made */
+        cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_WRITE, &err);
+    atomic_store_explicit(&cm->cramped, rc != CHT_OK, memory_order_relaxed);
+}
+
+void cht_committer_clear_out(struct cht_committer *cm)
+{
+    struct cht_err ignored;
+    (void)cht_committer_checkpoint(cm, &ignored); /* told as trouble; what else there is may do */
+    cht_mutex_lock(&cm->commit_mu);
+    for (unsigned i = 0; i < cm->db->nshards; i++)
+        cht_shard_give_tails(&cm->db->shards[i]);
+    cht_mutex_unlock(&cm->commit_mu);
 }
 
 void cht_committer_limits(struct cht_committer *cm)
@@ -177,7 +213,7 @@ void cht_committer_limits(struct cht_committer *cm)
     atomic_fetch_add_explicit(&cm->member.groups, 1, memory_order_relaxed);
     if (cm->cfg.manual_checkpoint)
         return;
-    if (log_over(cm, 1))
+    if (log_over(cm, 1) || atomic_load_explicit(&cm->cramped, memory_order_relaxed))
         want_checkpoint(cm);
     cht_crew_relieve(cm->crew);
 }
@@ -195,6 +231,11 @@ void cht_committer_room(struct cht_committer *cm, struct cht_err *tight)
     if (cm->cfg.manual_checkpoint || !cht_committer_full(cm))
         return;
     struct cht_trouble *t = &cm->db->trouble;
+    if (atomic_load_explicit(&cm->cramped, memory_order_relaxed) &&
+        cht_trouble_age(t, CHT_TROUBLE_WRITE) < RETRY_NS) {
+        (void)cht_trouble_get(t, tight); /* a checkpoint has made no room a moment ago */
+        return;
+    }
     cht_mutex_lock(&cm->wake_mu);
     uint64_t seen = cm->checks_done;
     if (cht_trouble_age(t, CHT_TROUBLE_CHECKPOINT) >= RETRY_NS) { /* also if there is no trouble */
@@ -263,10 +304,16 @@ enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *e
             rc = begin_shard(cm, i, &ck, err);
         if (rc == CHT_OK)
             rc = cht_checkpoint_run(ck, err);
+        end_shard(cm, i);
         if (rc == CHT_OK)
             rc = trim_log(cm, err);
     }
     note_checkpoint(cm, rc, err);
+    if (rc == CHT_OK) {
+        cht_mutex_lock(&cm->commit_mu);
+        cht_committer_reserve(cm, true);
+        cht_mutex_unlock(&cm->commit_mu);
+    }
     atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
     cht_mutex_unlock(&cm->check_mu);
     return rc;

@@ -20,6 +20,8 @@ struct cht_committer {
     struct cht_crew *crew; /* borrowed; set at open, then read-only */
     struct cht_crew_member member;
 
+    _Atomic bool cramped; /* no space for a journal could be had: a checkpoint is due */
+
     struct cht_mutex mu;
     struct cht_cond rest;            /* nobody leads any more */
     struct cht_commit *head, **tail; /* guarded by mu */
@@ -44,6 +46,10 @@ struct cht_committer {
 bool cht_committer_full(struct cht_committer *cm);
 /* Only for the thread that holds commit_mu or the shards' locks. */
 void cht_committer_count_dirty(struct cht_committer *cm);
+/* After a group or a checkpoint, under commit_mu: space for the journals of what is dirty. */
+void cht_committer_reserve(struct cht_committer *cm, bool after_checkpoint);
+/* Makes room for commits that only delete: a checkpoint, and what page files have ahead of need. Called without commit_mu. */
+void cht_committer_clear_out(struct cht_committer *cm);
 /* After a group: the log's limit is each database's own, that of changed memory is of all together. */
 void cht_committer_limits(struct cht_committer *cm);
 /* No more writing. why and err may be the same. Returns CHT_READ_ONLY. */

@@ -10,7 +10,7 @@
  * middle of its write: a sector holds either its old or its new bytes, and where they differ the journal has the
  * new ones. Written and synced before the first page is written home; it counts only with header and body intact, so
  * a torn journal is ignored; applying it twice does no harm. Dropped (cut to nothing, synced) when the pages are home and
- * before anything else may change them.
+ * before anything else may change them. Between checkpoints it has space without content (reserve.c): zeros, which are no header.
  */
 #pragma once
 

@@ -20,6 +20,8 @@
 
 #include <string.h>
 
+#define SPARE_MIN 2u /* pages */
+
 static enum cht_rc images_add(struct cht_pf_images *list, uint64_t page, const uint8_t *src,
                               struct cht_err *err)
 {
@@ -136,9 +138,19 @@ static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct c
     return rc;
 }
 
+/* What files that deletes let grow keep for them (reserve.c): a bitmap for an extent, a smaller node of the trie. */
+static uint64_t spare(const struct cht_pagefile *pf)
+{
+    if (pf->use_spare || (pf->kind != CHT_PF_RECYCLE && pf->kind != CHT_PF_PAIRS))
+        return 0;
+    return pf->fast.pages < SPARE_MIN * 16 ? SPARE_MIN
+                                           : pf->fast.pages / (pf->kind == CHT_PF_RECYCLE ? 16 : 256);
+}
+
 /* Space on the disk for at least `pages`, in growing steps so that most calls do nothing. */
 static enum cht_rc reserve_file(struct cht_pagefile *pf, uint64_t pages, struct cht_err *err)
 {
+    pages += spare(pf);
     if (pages <= pf->file_pages)
         return CHT_OK;
     const struct cht_io_ops *ops = pf->file->io->ops;
@@ -257,6 +269,8 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
         (void)CHT_FAIL(err, CHT_READ_ONLY, "%s: opened for reading only", cht_pf_path(pf));
         return NULL;
     }
+    if (page < pf->fast.pages && !cht_bit(pf->dirty, page) && cht_pf_back(pf, page, err) != CHT_OK)
+        return NULL; /* before it is read: on some file systems a read of a hole takes space, too */
     if (cht_page_read(pf, page, err) == NULL)
         return NULL;
     if (!make_private(pf, page)) {
@@ -265,8 +279,6 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
     }
     uint8_t *p = pf->fast.base + page * CHT_PAGE;
     bool save = pf->undo_open && page < pf->undo_pages && !cht_bit(pf->saved, page);
-    if (!cht_bit(pf->dirty, page) && cht_pf_back(pf, page, err) != CHT_OK)
-        return NULL;
     if (save && images_add(&pf->undo, page, p, err) != CHT_OK)
         return NULL;
     if (cht_bit(pf->frozen, page)) {
@@ -319,6 +331,8 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
     enum cht_rc rc = reserve_file(pf, end, err); /* first: an impossible size needs no memory */
     if (rc == CHT_OK)
         rc = reserve_map(pf, end, err);
+    if (rc == CHT_OK && pf->sums != NULL) /* a checkpoint must find room for their sums */
+        rc = reserve_file(pf->sums, cht_sums_page(pf->kind, end - 1) + 1, err);
     if (rc == CHT_OK && pf->fast.pages < pf->hollow_to)
         rc = pf->file->io->ops->allocate(pf->file, pf->fast.pages * CHT_PAGE, n * CHT_PAGE, err);
     if (rc == CHT_OK)

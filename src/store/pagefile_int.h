@@ -33,6 +33,7 @@ struct cht_pagefile {
     struct cht_pagefile *sums; /* NULL for the sums file itself */
     enum cht_pf_kind kind;
     bool read_only;
+    bool use_spare;        /* whoever extends it now may use what is kept for deletes; exclusive lock */
     bool broken;           /* an undo could not give direct pages back: the shard must stop writing */
     uint64_t file_pages;   /* pages backed by the file; >= fast.pages */
     uint64_t map_pages;    /* pages of address space; the bitmaps have as many bits */
@@ -124,6 +125,8 @@ enum cht_rc cht_pf_cut_file(struct cht_pagefile *pf, struct cht_err *err);
 enum cht_rc cht_pf_step(struct cht_pagefile *pf, uint64_t *step, struct cht_err *err);
 
 uint32_t cht_page_sum(const void *page); /* never 0 */
+/* The page of the sums file that has the sum of a page. */
+uint64_t cht_sums_page(enum cht_pf_kind kind, uint64_t page);
 enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum,
                          struct cht_err *err);
 /* Exclusive lock. */

@@ -53,6 +53,7 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
         return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
     pf->kind = kind;
     pf->read_only = read_only;
+    pf->use_spare = true; /* a recovery needs what the one before it had */
     uint64_t size = 0;
     enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_REST | (read_only ? CHT_OPEN_RDONLY : 0), &pf->file, err);
     if (rc == CHT_OK)
@@ -227,7 +228,7 @@ uint64_t cht_pf_generation(const struct cht_pagefile *pf) { return cht_get64(pf-
 
 /* ---- sums ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t sums_page(enum cht_pf_kind kind, uint64_t page)
+uint64_t cht_sums_page(enum cht_pf_kind kind, uint64_t page)
 {
     return 1 + page / CHT_SUMS_PER_PAGE * 4 + (uint64_t)kind;
 }
@@ -235,7 +236,7 @@ static uint64_t sums_page(enum cht_pf_kind kind, uint64_t page)
 enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum,
                          struct cht_err *err)
 {
-    uint64_t sp = sums_page(kind, page);
+    uint64_t sp = cht_sums_page(kind, page);
     if (sp >= sums->fast.pages) {
         *sum = 0;
         return CHT_OK;
@@ -255,7 +256,7 @@ enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint6
     enum cht_rc rc = cht_sums_get(sums, kind, page, &old, err);
     if (rc != CHT_OK || old == sum)
         return rc;
-    uint64_t sp = sums_page(kind, page), first;
+    uint64_t sp = cht_sums_page(kind, page), first;
     if (sp >= sums->fast.pages)
         rc = cht_pf_extend(sums, sp + 1 - sums->fast.pages, &first, err);
     if (rc != CHT_OK)

@@ -326,8 +326,10 @@ enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *
         rc = cht_trouble_stopped(&db->trouble, err);
     else if (clean)
         rc = cht_db_settle(db, err);
-    clean = clean && rc == CHT_OK;
     cht_committer_free(db->committer);
+    for (unsigned i = 0; i < db->nshards && clean && rc == CHT_OK; i++)
+        rc = cht_shard_unreserve(&db->shards[i], err);
+    clean = clean && rc == CHT_OK;
     cht_watches_close(db->watches);
     cht_calm_fini(&db->calm);
     if (db->durable_up)

@@ -187,7 +187,13 @@ enum cht_rc cht_shard_checkpoint(struct cht_shard *sh, struct cht_err *err)
     enum cht_rc rc = cht_checkpoint_resume(sh, err);
     if (rc == CHT_OK)
         rc = cht_checkpoint_begin(sh, sh->applied_seq, &ck, err);
-    return rc == CHT_OK ? cht_checkpoint_run(ck, err) : rc;
+    if (rc == CHT_OK)
+        rc = cht_checkpoint_run(ck, err);
+    if (sh->unfinished == NULL) {
+        sh->journal_busy = false;
+        sh->journal_space = 0;
+    }
+    return rc;
 }
 
 void cht_shard_undo_begin(struct cht_shard *sh)

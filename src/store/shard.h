@@ -32,7 +32,10 @@ struct cht_shard {
     _Atomic uint32_t pins;                       /* open large-value handles */
     _Atomic uint64_t dirty_pages, written_bytes; /* statistics */
     bool poisoned;                               /* guarded by lock: a checkpoint failed half way */
-    bool unsealed;                               /* being created: nothing is synced yet */
+    uint64_t journal_space,
+        reserved_at;   /* reserve.c; of whoever holds the committer's lock, as is the next */
+    bool journal_busy; /* a checkpoint uses the journal */
+    bool unsealed;     /* being created: nothing is synced yet */
     bool
         sums_ahead; /* guarded by lock: a checkpoint was given up: sums of dirty pages are not those of the file */
     struct cht_checkpoint
@@ -94,5 +97,17 @@ enum cht_rc cht_checkpoint_run(struct cht_checkpoint *ck, struct cht_err *err); 
  * cht_shard_open, before the headers are looked at. *applied says whether there was one. */
 enum cht_rc cht_journal_recover(struct cht_shard *sh, enum cht_shard_mode mode, bool *applied,
                                 struct cht_err *err);
+
+/* ---- reserve.c: by the thread that holds the committer's lock -------------------------------------------------- */
+
+/* Space for the journal, as much as writing down what is dirty can take; nothing while a checkpoint uses it. Costs a few loads if
+ * there is enough. A failure changes nothing. */
+enum cht_rc cht_shard_reserve(struct cht_shard *sh, struct cht_err *err);
+/* Before a clean close: the journal is empty again. */
+enum cht_rc cht_shard_unreserve(struct cht_shard *sh, struct cht_err *err);
+/* Whether the changes to come may use the pages that files keep for deletes. Exclusive lock. */
+void cht_shard_use_spare(struct cht_shard *sh, bool may);
+/* Gives up what page files have ahead of need. Takes the shard's lock. */
+void cht_shard_give_tails(struct cht_shard *sh);
 
 #define CHT_KEYS_SEQ 448u /* in page 0 of keys: log position of the checkpoint, u64 */

@@ -24,7 +24,7 @@
  * first record that is needed (none is).
  *
  * A log costs what it holds: its first segment after opening is small, each next one twice as long as the one before, up to
- * log_segment_bytes. Only segments of that full length are kept as spare ones and reused, so a log that is written to for
+ * log_segment_bytes; shorter if the disk has no room for that. Only segments of that full length are kept as spare ones and reused, so a log that is written to for
  * long is as it would be had all of them been long from the start.
  *
  * Locking: sync_mu -> mu. append takes mu for moments only (cht_wal_count); trim deletes files without it.
@@ -135,6 +135,10 @@ static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_er
         rc = cht_wal_reuse_locked(w, &seg, &f, &sealed, err);
     else
         rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
+    while (rc == CHT_DISK_FULL && !sealed && seg.size > SEGMENT_MIN && seg.size / 4 >= need) {
+        seg.size = (seg.size / 4 + 4095) & ~UINT64_C(4095); /* for what little room there is */
+        rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
+    }
     if (rc != CHT_OK) {
         cht_wal_sum_locked(w);
         return sealed ? poison(w, true, err) : rc;

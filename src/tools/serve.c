@@ -6,6 +6,7 @@
 #include "http/routes.h"
 #include "http/server.h"
 #include "tcp/server.h"
+#include "tools/files.h"
 #include "tools/tools.h"
 
 #include "base/alloc.h"
@@ -281,9 +282,10 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
 {
     enum cht_rc rc = split_dirs(v, err);
     cht_os_block_signals();
-    (void)cht_os_raise_files();
     if (rc == CHT_OK)
         rc = log_new(strcmp(v->conf.log_format, "json") == 0, parse_level(v->conf.log_level), &v->log, err);
+    if (rc == CHT_OK)
+        rc = tool_files_budget(&v->conf, v->log, err);
     if (rc == CHT_OK)
         rc = start_both(v, err);
     if (rc == CHT_OK)

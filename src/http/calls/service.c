@@ -17,8 +17,7 @@ static void any_read_only(void *ctx, struct database *d)
     struct request *r = ctx;
     struct cht_store_stats st;
     if (r->rc == CHT_OK && cht_store_stats(d->store, &st, &r->err) == CHT_OK && st.read_only)
-        r->rc = CHT_FAIL(&r->err, CHT_READ_ONLY, "%s: writing stopped until restart: %.100s", d->name,
-                         st.trouble.msg);
+        r->rc = CHT_FAIL(&r->err, CHT_READ_ONLY, "%s: %.130s", d->name, st.trouble.msg);
 }
 
 static void check_ready(struct request *r) { dbs_each(r->w->srv->dbs, any_read_only, r); }
@@ -26,7 +25,7 @@ static void check_ready(struct request *r) { dbs_each(r->w->srv->dbs, any_read_o
 static void answer_ready(struct request *r)
 {
     if (r->rc != CHT_OK) {
-        reply_fail(r, r->rc, "%s", r->err.msg);
+        reply_fail(r, r->rc, "writing stopped until restart: %s", r->err.msg);
         return;
     }
     out_text(&r->out, "{\"status\":\"ready\"}");
