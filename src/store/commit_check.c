@@ -70,7 +70,7 @@ static void take_back(struct cht_committer *cm)
         cht_durable_change(&db->durable, rc != CHT_OK  ? CHT_DURABLE_LOST
                                          : cm->revoked ? CHT_DURABLE_NORMAL
                                                        : CHT_DURABLE_UNKNOWN);
-        cm->refused = false;
+        cm->refused = rc != CHT_OK; /* the disk may come back: it is tried again */
     }
     cht_mutex_unlock(&cm->commit_mu);
 }
@@ -272,7 +272,7 @@ void cht_check_run(struct cht_job *j)
     cht_mutex_lock(&cm->wake_mu);
     cm->checks_done++;
     cht_cond_broadcast(&cm->room);
-    if (cht_rc_passing(err.code))
+    if (cht_rc_passing(err.code) || (run && cm->refused))
         pause_after(cm);
     else
         cm->failed = 0;

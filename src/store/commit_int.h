@@ -13,7 +13,7 @@ struct cht_committer {
     struct cht_apply apply;     /* guarded by commit_mu, as are the next five */
     uint64_t group;             /* the last one */
     bool logged;                /* its record was begun */
-    bool refused;               /* its pages are to be taken back, to record `good` */
+    _Atomic bool refused;       /* its pages are to be taken back, to record `good` */
     bool revoked;               /* it is certain that the log does not have it */
     uint64_t good;
 

@@ -121,9 +121,8 @@ void cht_durable_fini(struct cht_durable *d)
 static enum cht_rc look(const struct cht_durable *d, uint64_t limit, struct cht_err *err)
 {
     if (d->state == CHT_DURABLE_LOST)
-        return CHT_FAIL(
-            err, CHT_READ_ONLY,
-            "reading stopped after a disk fault: the pages could not be read again; restart recovers");
+        return CHT_FAIL(err, CHT_READ_ONLY,
+                        "reading stopped after a disk fault: the pages could not be read again yet");
     if (limit == CHT_FENCED)
         return d->state == CHT_DURABLE_TAKING_BACK ? CHT_PENDING : CHT_OK;
     if (limit <= atomic_load_explicit(&d->decided, memory_order_relaxed))

@@ -14,7 +14,7 @@
  *
  *   NORMAL -> TAKING_BACK -> NORMAL    it is certain that the log does not have the group: it is decided, as never done
  *                        \-> UNKNOWN   the log may have it or not: names and keys of the group are refused until a restart
- *                        \-> LOST      the pages could not be read again: every read is refused until a restart
+ *                        \-> LOST      the pages could not be read again: every read is refused until that works, or a restart
  *
  * Locking: the marks belong to the shard's lock. mu is a leaf; what waits is told with mu held, so that after
  * cht_durable_forget nothing is on its way any more.

@@ -17,8 +17,8 @@
  *
  * Handles of large values that were open are refused from then on (taken_back): redoing the log may give their space to others.
  *
- * If B3 or B4 fails nothing may be shown any more: the fence stays, and every read says so, until the database is opened
- * again. Writing has stopped in any case. Takes as long as the start after a crash; memory as before. No checkpoint is taken
+ * If B3 or B4 fails nothing may be shown: the fence stays, and every read says so; it is tried again after a pause, as checkpoints
+ * are, until it works or the database is closed. Writing has stopped in any case. Takes as long as the start after a crash; memory as before. No checkpoint is taken
  * meanwhile, so the files are not changed but for what opening changes as well.
  */
 #include "store/db.h"
