@@ -109,7 +109,7 @@ static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, 
         f->fd = open(path, oflags, 0640);
     while (f->fd < 0 && errno == EINTR);
     enum cht_rc rc = CHT_OK;
-    struct stat st;
+    struct stat st = {0};
     if (f->fd < 0 || fstat(f->fd, &st) != 0)
         rc = FAIL(err, "open", path);
     else if (!S_ISREG(st.st_mode))
