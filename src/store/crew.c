@@ -171,15 +171,17 @@ void cht_crew_relieve(struct cht_crew *c)
         return;
     cht_mutex_lock(&c->mu);
     struct cht_crew_member *most = NULL;
-    uint64_t most_dirty = 0;
+    uint64_t most_dirty = 0, left = 0; /* left: of those that are not asked yet */
     for (struct cht_crew_member *m = c->members; m != NULL; m = m->next) {
         uint64_t n = atomic_load_explicit(&m->dirty, memory_order_relaxed);
+        left += m->relieved ? 0 : n;
         if (!m->relieved && n > most_dirty) {
             most = m;
             most_dirty = n;
         }
     }
-    if (most != NULL) {
+    if (most != NULL &&
+        (left > c->dirty_limit || atomic_load_explicit(&c->asked, memory_order_relaxed) == 0)) {
         most->relieved = true;
         atomic_fetch_add_explicit(&c->asked, 1, memory_order_relaxed);
         most->relieve(most); /* under mu, so that it is still there */

@@ -139,8 +139,9 @@ static enum cht_rc close_all(struct cht_env *env, bool checkpoint, struct cht_er
     struct closer closers[CLOSERS];
     bool together =
         env->nopen > 1 && cht_mutex_init(&c.mu, NULL) == CHT_OK && cht_cond_init(&c.done, NULL) == CHT_OK;
-    c.running = together ? CLOSERS : 0;
-    for (unsigned i = 0; i < c.running; i++) {
+    unsigned n = together ? CLOSERS : 0; /* they change `running` from the first on */
+    c.running = n;
+    for (unsigned i = 0; i < n; i++) {
         closers[i] = (struct closer){{.run = closer_run}, &c};
         cht_jobs_submit(env->crew->parts, &closers[i].job);
     }
