@@ -99,13 +99,12 @@ static size_t copy_lines(struct stream *s, char *buf, size_t room)
     size_t n = 0, pos = s->pos;
     for (; pos < s->have; pos++) {
         const struct cht_entry *e = &s->entries[pos];
-        if (e->value_len > room - n || (e->flags & CHT_ENTRY_LARGE) != 0)
-            break;
+        if (e->value_len > room - n || (e->flags & (CHT_ENTRY_LARGE | CHT_ENTRY_CORRUPT)) != 0)
+            break; /* next_of_scan sees to it */
         if (e->value_len > 0)
             copy_line(buf + n, e->value, e->value_len);
         n += e->value_len;
         s->count += e->count;
-        s->corrupt += (e->flags & CHT_ENTRY_CORRUPT) != 0;
     }
     s->pos = pos;
     return n;
