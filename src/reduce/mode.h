@@ -45,6 +45,8 @@ struct reduce_mode {
 
 /* The mode with this name or alias; NULL if there is none. */
 const struct reduce_mode *reduce_mode_find(const char *name, size_t len);
+/* Mode number i of the table, payload modes before aggregates; NULL after the last. */
+const struct reduce_mode *reduce_mode_at(unsigned i);
 /* The known names, "counts, probabilities, ...", static. */
 const char *reduce_mode_names(void);
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* The order is that of the list of names. */
+/* The order is that of the list of names; the aggregates come last. */
 #define MODES(X)                            \
     X(counts, "counts")                     \
     X(probabilities, "probabilities")       \
@@ -68,6 +68,11 @@ const struct reduce_mode *reduce_mode_find(const char *name, size_t len)
             return modes[i];
     }
     return NULL;
+}
+
+const struct reduce_mode *reduce_mode_at(unsigned i)
+{
+    return i < sizeof modes / sizeof modes[0] ? modes[i] : NULL;
 }
 
 const char *reduce_mode_names(void)

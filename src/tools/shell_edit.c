@@ -4,6 +4,7 @@
 #include "os/net.h"
 #include "os/terminal.h"
 #include "reduce/mode.h"
+#include "tcp/command.h"
 #include "tools/shell_show.h"
 
 #include <histedit.h>
@@ -23,12 +24,21 @@ struct editor {
     char file[1024]; /* of the history; empty: none */
 };
 
-static const char *const commands[] = {"INSERT",   "READ",     "EDIT",      "DELETE",      "PAIR_SET",
-                                       "PAIR_GET", "PAIR_DEL", "PAIR_SCAN", "PAIR_REDUCE", "DATABASE",
-                                       "AUTH",     "HELP",     "EXIT",      NULL};
-static const char *const modes[] = {"counts", "probabilities", "continuations", "topk",     "contexts",
-                                    "cache",  "bias",          "meta",          "payloads", "queue-drain",
-                                    NULL};
+/* What can stand at a place: the words of a table, one after the other, NULL after the last. */
+typedef const char *words(unsigned i);
+
+static const char *command_word(unsigned i)
+{
+    unsigned first = COMMAND_NONE + 1, n = COMMANDS - first;
+    return i < n ? command_name((enum command)(first + i)) : i == n ? "HELP" : NULL;
+}
+
+/* The commands of the protocol take modes that show payloads, no aggregates. */
+static const char *mode_word(unsigned i)
+{
+    const struct reduce_mode *m = reduce_mode_at(i);
+    return m != NULL && m->kind != REDUCE_AGGREGATE ? m->names[0] : NULL;
+}
 
 /* ---- lines -------------------------------------------------------------------------------------------------------- */
 
@@ -57,19 +67,19 @@ static bool begins(const char *word, const char *with, size_t n)
 }
 
 /* Inserts what all candidates have in common; lists them where that is nothing new. */
-static unsigned char complete_from(EditLine *el, const char *const *list, const char *typed, size_t n)
+static unsigned char complete_from(EditLine *el, words *word, const char *typed, size_t n)
 {
-    const char *first = NULL;
+    const char *first = NULL, *w;
     size_t common = 0, count = 0;
-    for (const char *const *w = list; *w != NULL; w++) {
-        if (!begins(*w, typed, n))
+    for (unsigned i = 0; (w = word(i)) != NULL; i++) {
+        if (!begins(w, typed, n))
             continue;
         if (count++ == 0) {
-            first = *w;
-            common = strlen(*w);
+            first = w;
+            common = strlen(w);
         }
         size_t k = n;
-        while (k < common && (*w)[k] == first[k])
+        while (k < common && w[k] == first[k])
             k++;
         common = k;
     }
@@ -77,9 +87,9 @@ static unsigned char complete_from(EditLine *el, const char *const *list, const 
         return CC_ERROR;
     if (count > 1 && common == n) {
         (void)fputc('\n', stdout);
-        for (const char *const *w = list; *w != NULL; w++) {
-            if (begins(*w, typed, n))
-                (void)printf("%s  ", *w);
+        for (unsigned i = 0; (w = word(i)) != NULL; i++) {
+            if (begins(w, typed, n))
+                (void)printf("%s  ", w);
         }
         (void)fputc('\n', stdout);
         return CC_REDISPLAY;
@@ -106,9 +116,9 @@ static unsigned char complete(EditLine *el, int key)
     before[lead] = 0;
     const char *rest = first_word(before, word);
     if (word[0] == 0 || (strcmp(word, "HELP") == 0 && *rest == 0))
-        return complete_from(el, commands, start, n);
+        return complete_from(el, command_word, start, n);
     if (strcmp(word, "PAIR_REDUCE") == 0 && *rest == 0)
-        return complete_from(el, modes, start, n);
+        return complete_from(el, mode_word, start, n);
     return CC_ERROR;
 }
 
