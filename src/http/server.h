@@ -65,7 +65,7 @@ struct server {
     char *tls_cert, *tls_key; /* owned */
     _Atomic uint64_t connections, streams, refused;
     _Atomic uint64_t refusal_ns; /* when a refused write was logged last */
-    _Atomic uint64_t feeds; /* jobs of aggregates and smoothing under way */
+    _Atomic uint64_t feeds;      /* jobs of aggregates and smoothing under way */
     _Atomic uint64_t stream_entries, stream_bytes;
     bool inline_commits; /* a commit may be answered by the thread that makes it */
     struct reduce_cache *cache;

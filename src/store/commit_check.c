@@ -2,8 +2,8 @@
  * of those that fail. How one shard's is made: checkpoint.c.
  *
  *   over the limit     a checkpoint is asked for; writers go on
- *   twice over it      writers wait (G1 in commit.c) until it has made room: each shard that is done lets go of its dirty pages
- *                      and of the log that no other shard needs
+ *   twice over it      writers wait (G1 in commit.c) until it has made room: each shard that is done lets go of its dirty pages.
+ *                      If it is the log that is too long, each group waits for one shard; only if it is far too long, for all
  *   it fails           by a passing condition: all is as before; the next try comes after a pause, which doubles. Twice over the
  *                      limit, what needs room is refused meanwhile. Otherwise: no more writing
  */
@@ -16,6 +16,7 @@
 
 #define SPARE_SEGMENTS 2u
 #define RETRY_NS UINT64_C(1000000000) /* after a checkpoint that failed; doubled by each further one ... */
+#define LOG_MOST (UINT64_C(64) << 20) /* or four times its limit, if that is more */
 #define PAUSE_MIN_NS UINT64_C(100000000)
 #define RETRY_MAX 4u /* ... at most so many times */
 
@@ -47,6 +48,7 @@ static void want_checkpoint(struct cht_committer *cm)
 static void tell_room(struct cht_committer *cm)
 {
     cht_mutex_lock(&cm->wake_mu);
+    cm->shards_done++;
     cht_cond_broadcast(&cm->room);
     cht_mutex_unlock(&cm->wake_mu);
 }
@@ -158,6 +160,15 @@ static void pause_after(struct cht_committer *cm)
     cm->wanted = true;
 }
 
+/* The log gets shorter only when the last shard of a checkpoint is done, and nothing is written while all wait for that: so a group
+ * waits for one more shard, as long as the log is all there is too much of, and not far too much. */
+static bool only_log_long(struct cht_committer *cm)
+{
+    uint64_t most = cm->cfg.log_limit * 4 > LOG_MOST ? cm->cfg.log_limit * 4 : LOG_MOST;
+    return !atomic_load_explicit(&cm->cramped, memory_order_relaxed) &&
+           !cht_crew_full(cm->crew, &cm->member) && cht_wal_live(cm->db->wal) <= most;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 uint64_t cht_local_dirty(struct cht_local *db)
@@ -237,10 +248,11 @@ void cht_committer_room(struct cht_committer *cm, struct cht_err *tight)
         return;
     }
     cht_mutex_lock(&cm->wake_mu);
-    uint64_t seen = cm->checks_done;
+    uint64_t seen = cm->checks_done, shards = cm->shards_done;
     if (cht_trouble_age(t, CHT_TROUBLE_CHECKPOINT) >= RETRY_NS) { /* also if there is no trouble */
         want_locked(cm);
-        while (cm->checks_done == seen && cht_committer_full(cm) && !cm->check_stop)
+        while (cm->checks_done == seen && cht_committer_full(cm) && !cm->check_stop &&
+               (cm->shards_done == shards || !only_log_long(cm)))
             cht_cond_wait(&cm->room, &cm->wake_mu);
     }
     cht_mutex_unlock(&cm->wake_mu);

@@ -32,6 +32,7 @@ struct cht_committer {
     struct cht_mutex wake_mu;          /* guards the next five */
     struct cht_cond room;              /* a checkpoint made room, ended, or is wanted */
     bool wanted, checking, check_stop; /* checking: check_job is queued, runs, or pauses */
+    uint64_t shards_done;              /* guarded by wake_mu: bumped with each shard of a checkpoint */
     uint64_t checks_done;              /* bumped at the end of each attempt */
     unsigned failed;                   /* attempts of check_job in a row that met a passing condition */
     struct cht_job check_job;

@@ -248,3 +248,35 @@ def test_a_start_that_may_work_later_exits_with_1(tmp_path):
     wait_ready(process, port)
     process.terminate()
     assert process.wait(60) == 0
+
+
+def test_killed_after_its_creation_and_after_writes(launch):
+    server = launch()
+    server.kill()
+    run(harness.BINARY, "check", server.data)  # no finding
+    server.restart()
+    client = server.client(check=False)
+    for i in range(200):
+        assert client.put("/pairs/n%d" % i, os.urandom(3000)).status == 201
+    server.kill()
+    run(harness.BINARY, "check", server.data)
+    server.restart()
+    assert server.client(check=False).get("/databases/default").json()["dirty_bytes"] > 0  # what the recovery has redone
+    server.stop()
+
+
+def test_writers_do_not_wait_for_a_whole_checkpoint(launch):
+    """256 shards and a short log: a checkpoint takes seconds, a writer waits for one shard of it at a time."""
+    server = launch("--shards", "256", "--checkpoint-log-bytes", "1M", "--access-log", "false")
+    client = server.client(check=False)
+    waits, end = [], time.monotonic() + 5
+    while time.monotonic() < end:
+        start = time.monotonic()
+        assert client.put("/pairs/n%d" % len(waits), os.urandom(9000)).status == 201
+        waits.append(time.monotonic() - start)
+    start = time.monotonic()
+    assert client.post("/databases/default/checkpoint").status == 200
+    whole = time.monotonic() - start
+    if whole < 0.5:
+        pytest.skip("a checkpoint of %.2f s tells nothing" % whole)
+    assert max(waits) < whole / 2, (max(waits), whole)
