@@ -165,7 +165,7 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
         src += len;
     }
     if (in_memory && whole)
-        cht_fault_found(&pf->fault, page);
+        cht_fault_found(&pf->fast.fault, page);
     bool sums = pf->kind == CHT_PF_SUMS;
     if (rc == CHT_OK && verify &&
         (sums ? cht_crc32c(0, p, CHT_PAGE - 4) : cht_page_sum(p)) != cht_get32(r + 4))

@@ -59,22 +59,25 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
 /* As a limit: a commit holds the locks for long (calm.h). */
 #define BUSY (UINT64_MAX - 2)
 
-/* Takes the lock shared. False, with *limit BUSY: whoever asks must not wait for a long commit, and will be told. */
-static bool lock_for(struct cht_local *db, struct cht_shard *sh, const struct cht_wait *w, uint64_t *limit)
+static __attribute__((noinline)) bool lock_slowly(struct cht_local *db, struct cht_shard *sh, uint64_t *limit)
 {
-    *limit = 0;
-    if (w == NULL || w == &cht_ahead) {
-        cht_rwlock_read(&sh->lock);
-        return true;
-    }
-    if (__builtin_expect(cht_rwlock_try_read(&sh->lock), 1))
-        return true;
     while (!cht_rwlock_read_for(&sh->lock, LOCK_MOMENT_NS)) {
         if (!cht_calm_busy(&db->calm))
             continue;
         *limit = BUSY;
         return false;
     }
+    return true;
+}
+
+/* Takes the lock shared. False, with *limit BUSY: whoever asks must not wait for a long commit, and will be told. */
+static inline bool lock_for(struct cht_local *db, struct cht_shard *sh, const struct cht_wait *w,
+                            uint64_t *limit)
+{
+    *limit = 0;
+    if (w != NULL && w != &cht_ahead)
+        return cht_rwlock_try_read(&sh->lock) || lock_slowly(db, sh, limit);
+    cht_rwlock_read(&sh->lock);
     return true;
 }
 

@@ -64,16 +64,16 @@ static void unverify(struct cht_pagefile *pf, uint64_t page)
 
 enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
-    for (uint64_t p = first; cht_fault_events(&pf->fault) != 0 && p < first + n; p++) {
-        if (!cht_fault_test(&pf->fault, p))
+    for (uint64_t p = first; cht_fault_events(&pf->fast.fault) != 0 && p < first + n; p++) {
+        if (!cht_fault_test(&pf->fast.fault, p))
             continue;
-        if (atomic_load_explicit(&pf->fault.all, memory_order_relaxed))
+        if (atomic_load_explicit(&pf->fast.fault.all, memory_order_relaxed))
             return cht_pf_say_lost(pf, p, err);
         enum cht_rc rc =
             pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE, err);
         if (rc != CHT_OK)
             return rc;
-        cht_fault_found(&pf->fault, p);
+        cht_fault_found(&pf->fast.fault, p);
     }
     return CHT_OK;
 }
@@ -93,10 +93,10 @@ static bool grow_bitmap(uint64_t **map, uint64_t old_bits, uint64_t bits)
 static enum cht_rc make_whole(struct cht_pagefile *pf, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    for (uint64_t p = 0; cht_fault_events(&pf->fault) != 0 && rc == CHT_OK && p < pf->map_pages; p++) {
-        if (atomic_load_explicit(&pf->fault.all, memory_order_relaxed))
+    for (uint64_t p = 0; cht_fault_events(&pf->fast.fault) != 0 && rc == CHT_OK && p < pf->map_pages; p++) {
+        if (atomic_load_explicit(&pf->fast.fault.all, memory_order_relaxed))
             return cht_pf_say_lost(pf, p, err);
-        if (cht_fault_test(&pf->fault, p))
+        if (cht_fault_test(&pf->fast.fault, p))
             rc = pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE,
                                             err);
     }
@@ -121,7 +121,7 @@ static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct c
     while (want < pages)
         want *= 2;
     uint8_t *base = pf->fast.base;
-    cht_fault_hide(&pf->fault);
+    cht_fault_hide(&pf->fast.fault);
     enum cht_rc rc = CHT_OK;
     if (!grow_bitmaps(pf, want))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the page bitmaps", cht_pf_path(pf));
@@ -134,7 +134,7 @@ static enum cht_rc reserve_map(struct cht_pagefile *pf, uint64_t pages, struct c
         pf->fast.base = base;
         pf->map_pages = want;
     }
-    cht_fault_show(&pf->fault, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE, pf->fast.verified);
+    cht_fault_show(&pf->fast.fault, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE, pf->fast.verified);
     return rc;
 }
 
@@ -177,16 +177,11 @@ const char *cht_pf_path(const struct cht_pagefile *pf) { return pf->file->path; 
 
 uint64_t cht_pf_pages(const struct cht_pagefile *pf) { return pf->fast.pages; }
 
-uint64_t cht_pf_losses(const struct cht_pagefile *pf) { return cht_fault_events(&pf->fault); }
-
-bool cht_pf_lost(const struct cht_pagefile *pf, uint64_t page) { return cht_fault_lost(&pf->fault, page); }
-
-bool cht_pf_range_lost(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
+bool cht_pf_range_test(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
 {
     bool lost = false;
-    for (uint64_t p = off / CHT_PAGE; cht_fault_events(&pf->fault) != 0 && !lost && p * CHT_PAGE < off + n;
-         p++)
-        lost = cht_fault_test(&pf->fault, p);
+    for (uint64_t p = off / CHT_PAGE; !lost && p * CHT_PAGE < off + n; p++)
+        lost = cht_fault_test(&pf->fast.fault, p);
     return lost;
 }
 

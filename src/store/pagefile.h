@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "cheetah/err.h"
+#include "os/fault.h"
 #include "os/io.h"
 
 #define CHT_PAGE 4096u
@@ -53,6 +54,7 @@ struct cht_pf_fast {
     uint8_t *base;              /* the map */
     uint64_t pages;             /* in use */
     _Atomic uint64_t *verified; /* a bit a page: its sum was compared or it is dirty */
+    struct cht_fault fault;     /* the pages that were lost */
 };
 
 /* The fast-path view is the first member of struct cht_pagefile. */
@@ -82,9 +84,20 @@ static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t pag
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n);
 
 /* How often pages of the file were lost; whether one, or one of a range, is lost now. What was read before the call counts. */
-uint64_t cht_pf_losses(const struct cht_pagefile *pf);
-bool cht_pf_lost(const struct cht_pagefile *pf, uint64_t page);
-bool cht_pf_range_lost(const struct cht_pagefile *pf, uint64_t off, uint64_t n);
+static inline uint64_t cht_pf_losses(const struct cht_pagefile *pf)
+{
+    return cht_fault_events(&cht_pf_fast(pf)->fault);
+}
+static inline bool cht_pf_lost(const struct cht_pagefile *pf, uint64_t page)
+{
+    return cht_fault_lost(&cht_pf_fast(pf)->fault, page);
+}
+bool cht_pf_range_test(const struct cht_pagefile *pf, uint64_t off,
+                       uint64_t n); /* as the next, which asks it */
+static inline bool cht_pf_range_lost(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
+{
+    return __builtin_expect(cht_pf_losses(pf) != 0, 0) && cht_pf_range_test(pf, off, n);
+}
 /* Says in err that a page cannot be read; CHT_CORRUPT. */
 enum cht_rc cht_pf_say_lost(const struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
 

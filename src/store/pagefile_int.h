@@ -28,7 +28,6 @@ struct cht_snapshot; /* snapshot.h */
 
 struct cht_pagefile {
     struct cht_pf_fast fast;   /* must be first; changed under the exclusive lock */
-    struct cht_fault fault;    /* the pages that were lost */
     struct cht_file *file;     /* owned */
     struct cht_pagefile *sums; /* NULL for the sums file itself */
     enum cht_pf_kind kind;

@@ -76,8 +76,8 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
     if (rc == CHT_OK)
         rc = io->ops->map(pf->file, (size_t)pf->map_pages * CHT_PAGE, &pf->fast.base, err);
     if (rc == CHT_OK)
-        rc = cht_fault_add(&pf->fault, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE, pf->fast.verified,
-                           err);
+        rc = cht_fault_add(&pf->fast.fault, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE,
+                           pf->fast.verified, err);
     if (rc != CHT_OK) {
         cht_pf_close(pf);
         return rc;
@@ -197,7 +197,7 @@ void cht_pf_close(struct cht_pagefile *pf)
 {
     if (pf == NULL)
         return;
-    cht_fault_remove(&pf->fault);
+    cht_fault_remove(&pf->fast.fault);
     if (pf->fast.base != NULL)
         pf->file->io->ops->unmap(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE);
     cht_file_close(pf->file);
