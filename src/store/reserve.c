@@ -41,8 +41,10 @@ static uint64_t need_of(struct cht_shard *sh, uint64_t dirty)
     cht_rwlock_read_end(&sh->lock);
     if (home == 0 && pages < SOME_PAGES)
         return 0;
-    uint64_t more = slack(dirty);
-    uint64_t n = CHT_JOURNAL_HEADER + (home + more + EXTRA) * PAGE_MOST + (dirty + more) * SUM_MOST;
+    uint64_t more = slack(dirty),
+             others = pages - home; /* of the last checkpoint: more than those cannot get dirty */
+    uint64_t n = CHT_JOURNAL_HEADER + (home + (more < others ? more : others) + EXTRA) * PAGE_MOST +
+                 (dirty + more) * SUM_MOST;
     return (n + STEP - 1) / STEP * STEP;
 }
 
