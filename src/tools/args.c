@@ -47,6 +47,17 @@ static bool parse_number(const char *s, uint64_t max, uint64_t *out)
     return v >= 1;
 }
 
+static bool add_value(const struct cht_opt *o, const char *value)
+{
+    struct cht_opt_list *l = o->out;
+    if (l->n == CHT_OPT_LIST_MAX) {
+        (void)fprintf(stderr, "cheetah-db: --%s is given more than %u times\n", o->name, CHT_OPT_LIST_MAX);
+        return false;
+    }
+    l->v[l->n++] = value;
+    return true;
+}
+
 static bool set_option(const struct cht_opt *o, const char *value)
 {
     switch (o->kind) {
@@ -56,6 +67,8 @@ static bool set_option(const struct cht_opt *o, const char *value)
     case CHT_OPT_STRING:
         *(const char **)o->out = value;
         break;
+    case CHT_OPT_LIST:
+        return add_value(o, value);
     case CHT_OPT_NUMBER:
         if (!parse_number(value, o->max, o->out)) {
             (void)fprintf(stderr, "cheetah-db: --%s '%.80s': a number from 1 to %llu is wanted\n", o->name,

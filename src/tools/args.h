@@ -10,7 +10,13 @@
 enum cht_opt_kind {
     CHT_OPT_FLAG,   /* bool * */
     CHT_OPT_STRING, /* const char **, borrowed from argv */
-    CHT_OPT_NUMBER  /* uint64_t *, decimal, 1..max */
+    CHT_OPT_NUMBER, /* uint64_t *, decimal, 1..max */
+    CHT_OPT_LIST    /* struct cht_opt_list *: may be given several times; each value is added */
+};
+#define CHT_OPT_LIST_MAX 64u
+struct cht_opt_list {
+    const char *v[CHT_OPT_LIST_MAX]; /* borrowed from argv */
+    size_t n;
 };
 
 struct cht_opt {

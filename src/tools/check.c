@@ -97,11 +97,12 @@ static int check_dirs(const struct cht_dirs *dirs, const char *database, bool js
 
 int cht_tool_check(int argc, char **argv)
 {
-    const char *data = NULL, *database = NULL;
+    const char *database = NULL;
+    struct cht_opt_list data = {.n = 0};
     bool json = false, wants_help = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_STRING, &data, 0},
+        {"data", 0, CHT_OPT_LIST, &data, 0},
         {"database", 0, CHT_OPT_STRING, &database, 0},
         {"json", 0, CHT_OPT_FLAG, &json, 0},
         {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
@@ -116,7 +117,7 @@ int cht_tool_check(int argc, char **argv)
     bool ok = true;
     for (int i = 0; i < rest && ok; i++)
         ok = cht_dirs_add(&dirs, argv[i], strlen(argv[i]));
-    int code = ok && cht_tool_dirs(data, &dirs) ? check_dirs(&dirs, database, json) : CHT_EXIT_USAGE;
+    int code = ok && cht_tool_dirs(&data, &dirs) ? check_dirs(&dirs, database, json) : CHT_EXIT_USAGE;
     cht_dirs_fini(&dirs);
     return code;
 }

@@ -14,7 +14,7 @@
 /* What the three commands have in common. */
 struct job {
     const char *command;
-    const char *data;
+    struct cht_opt_list data;
     bool json, yes;
     uint64_t shards;
     const char *name; /* borrowed; NULL: none given */
@@ -26,7 +26,7 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
 {
     int rest;
     const struct cht_opt all[] = {
-        {"data", 0, CHT_OPT_STRING, &j->data, 0},
+        {"data", 0, CHT_OPT_LIST, &j->data, 0},
         {"json", 0, CHT_OPT_FLAG, &j->json, 0},
         {"yes", 0, CHT_OPT_FLAG, &j->yes, 0},
         {"shards", 0, CHT_OPT_NUMBER, &j->shards, SHARDS_MAX},
@@ -59,7 +59,7 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
         (void)cht_tool_usage(j->command,
                              "deletes the database and all of its data: add --yes if that is wanted");
     else
-        return cht_tool_dirs(j->data, &j->dirs);
+        return cht_tool_dirs(&j->data, &j->dirs);
     return false;
 }
 
@@ -145,10 +145,12 @@ int cht_tool_usage(const char *command, const char *what)
     return CHT_EXIT_USAGE;
 }
 
-bool cht_tool_dirs(const char *data, struct cht_dirs *dirs)
+bool cht_tool_dirs(const struct cht_opt_list *data, struct cht_dirs *dirs)
 {
-    if (data != NULL)
-        return cht_dirs_add_list(dirs, data);
+    for (size_t i = 0; i < data->n; i++) {
+        if (!cht_dirs_add_list(dirs, data->v[i]))
+            return false;
+    }
     return dirs->n > 0 || cht_dirs_add(dirs, CHT_DATA_DEFAULT, strlen(CHT_DATA_DEFAULT));
 }
 

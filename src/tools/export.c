@@ -39,7 +39,8 @@ static const char help[] =
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data, or FILE, is damaged.\n";
 
 struct job {
-    const char *file, *database, *data;
+    const char *file, *database;
+    struct cht_opt_list data;
     struct cht_connect connect;
     bool resume, force, json;
     struct cht_dump_info had; /* with --resume */
@@ -333,7 +334,7 @@ static enum cht_rc from_directories(struct job *j, struct cht_err *err)
     struct cht_dirs dirs = {NULL, 0};
     struct cht_env *env;
     struct cht_err close_err = {0};
-    if (!cht_tool_dirs(j->data, &dirs) || cht_tool_need_dirs(&dirs) != CHT_EXIT_OK) {
+    if (!cht_tool_dirs(&j->data, &dirs) || cht_tool_need_dirs(&dirs) != CHT_EXIT_OK) {
         cht_dirs_fini(&dirs);
         return CHT_FAIL(err, CHT_IO, "nothing was exported");
     }
@@ -414,7 +415,7 @@ static int run(struct job *j)
     bool done;
     enum cht_rc rc = begin(j, &done, &err);
     if (rc == CHT_OK && !done) {
-        rc = j->data != NULL ? from_directories(j, &err) : from_server(j, &err);
+        rc = j->data.n > 0 ? from_directories(j, &err) : from_server(j, &err);
         if (rc == CHT_OK)
             rc = cht_dump_finish(&j->w, &err);
         cht_dump_close(&j->w);
@@ -439,7 +440,7 @@ int cht_tool_export(int argc, char **argv)
     bool wants_help = false;
     const struct cht_opt opts[] = {
         {"database", 0, CHT_OPT_STRING, &j->database, 0},
-        {"data", 0, CHT_OPT_STRING, &j->data, 0},
+        {"data", 0, CHT_OPT_LIST, &j->data, 0},
         {"resume", 0, CHT_OPT_FLAG, &j->resume, 0},
         {"force", 0, CHT_OPT_FLAG, &j->force, 0},
         {"json", 0, CHT_OPT_FLAG, &j->json, 0},

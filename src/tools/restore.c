@@ -30,7 +30,8 @@ static const char help[] =
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the backup is damaged.\n";
 
 struct job {
-    const char *path, *database, *data;
+    const char *path, *database;
+    struct cht_opt_list data;
     bool verify, keep, json;
     struct cht_dirs dirs;
     struct cht_env_config cfg;
@@ -184,7 +185,7 @@ int cht_tool_restore(int argc, char **argv)
     bool asked = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_STRING, &j.data, 0},   {"database", 0, CHT_OPT_STRING, &j.database, 0},
+        {"data", 0, CHT_OPT_LIST, &j.data, 0},     {"database", 0, CHT_OPT_STRING, &j.database, 0},
         {"verify", 0, CHT_OPT_FLAG, &j.verify, 0}, {"keep", 0, CHT_OPT_FLAG, &j.keep, 0},
         {"json", 0, CHT_OPT_FLAG, &j.json, 0},     {"help", 'h', CHT_OPT_FLAG, &asked, 0},
     };
@@ -198,7 +199,7 @@ int cht_tool_restore(int argc, char **argv)
         return cht_tool_usage("restore", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     j.path = argv[0];
     int code = CHT_EXIT_USAGE;
-    if (cht_tool_dirs(j.data, &j.dirs)) {
+    if (cht_tool_dirs(&j.data, &j.dirs)) {
         j.cfg = (struct cht_env_config){
             .dirs = (const char *const *)j.dirs.v, .dir_count = j.dirs.n, .scan_workers = 1};
         code = run(&j);

@@ -238,8 +238,7 @@ static int exit_code(enum cht_rc rc)
         return CHT_EXIT_OK;
     if (rc == CHT_INVALID_ARGUMENT)
         return CHT_EXIT_USAGE;
-    bool damaged =
-        rc == CHT_CORRUPT || rc == CHT_SHARD_MISSING || rc == CHT_SHARD_MISPLACED || rc == CHT_VERSION;
+    bool damaged = rc == CHT_CORRUPT || rc == CHT_VERSION; /* what is missing can be put back: no damage */
     return damaged ? CHT_EXIT_DAMAGED : CHT_EXIT_FAILED;
 }
 

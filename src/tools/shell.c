@@ -96,12 +96,13 @@ enum cht_rc shell_connect(struct shell *s, struct cht_err *err)
 int cht_tool_shell(int argc, char **argv)
 {
     struct shell s = {.database = CHT_DATABASE_DEFAULT};
-    const char *data = NULL, *token_file = NULL;
+    const char *token_file = NULL;
+    struct cht_opt_list data = {.n = 0};
     int rest, code = CHT_EXIT_OK;
     struct cht_err err = {0};
     const struct cht_opt opts[] = {
         {"connect", 0, CHT_OPT_STRING, &s.connect, 0},
-        {"data", 0, CHT_OPT_STRING, &data, 0},
+        {"data", 0, CHT_OPT_LIST, &data, 0},
         {"token-file", 0, CHT_OPT_STRING, &token_file, 0},
     };
     for (int i = 0; i < argc; i++) {
@@ -112,9 +113,9 @@ int cht_tool_shell(int argc, char **argv)
         return CHT_EXIT_USAGE;
     if (rest > 0)
         return cht_tool_usage("shell", "takes options only; see cheetah-db shell --help");
-    if (data != NULL && s.connect != NULL)
+    if (data.n > 0 && s.connect != NULL)
         return cht_tool_usage("shell", "--connect and --data exclude each other");
-    if (data != NULL && !cht_dirs_add_list(&s.dirs, data))
+    if (data.n > 0 && !cht_tool_dirs(&data, &s.dirs))
         code = CHT_EXIT_USAGE;
     if (code == CHT_EXIT_OK && s.dirs.n > 0)
         code = cht_tool_need_dirs(&s.dirs);

@@ -29,7 +29,7 @@ static const char help[] =
 
 struct job {
     const char *name; /* NULL: all */
-    const char *data;
+    struct cht_opt_list data;
     struct cht_connect connect;
     bool json;
     struct cht_env *env;       /* of a stopped server */
@@ -162,7 +162,7 @@ static int stopped(struct job *j)
 {
     struct cht_err err = {0};
     struct cht_dirs dirs = {NULL, 0};
-    int code = cht_tool_dirs(j->data, &dirs) ? cht_tool_need_dirs(&dirs) : CHT_EXIT_USAGE;
+    int code = cht_tool_dirs(&j->data, &dirs) ? cht_tool_need_dirs(&dirs) : CHT_EXIT_USAGE;
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v,
                                  .dir_count = dirs.n,
                                  .mode = CHT_DIRS_AS_FOUND,
@@ -293,7 +293,7 @@ int cht_tool_stat(int argc, char **argv)
     bool wants_help = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_STRING, &j.data, 0},
+        {"data", 0, CHT_OPT_LIST, &j.data, 0},
         {"json", 0, CHT_OPT_FLAG, &j.json, 0},
         {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
         CHT_CONNECT_OPTS(&j.connect),
@@ -309,7 +309,7 @@ int cht_tool_stat(int argc, char **argv)
         return cht_tool_usage("stat", "a database name is " CHT_DATABASE_NAME_RULE);
     if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL))
         return cht_tool_usage("stat", "--token-file and --tls-ca go with --connect");
-    if (j.connect.connect != NULL && j.data != NULL)
+    if (j.connect.connect != NULL && j.data.n > 0)
         return cht_tool_usage("stat", "--connect is for a running server, --data for a stopped one");
     return j.connect.connect != NULL ? running(&j) : stopped(&j);
 }

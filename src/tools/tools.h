@@ -33,7 +33,7 @@ int cht_tool_import(int argc, char **argv);
 int cht_tool_failed(const struct cht_err *err);
 /* A wrong command line: "cheetah-db COMMAND: what". */
 int cht_tool_usage(const char *command, const char *what);
-/* The directories of --data, or the default where none are named and `dirs` is still empty. False after a message. */
-bool cht_tool_dirs(const char *data, struct cht_dirs *dirs);
+/* The directories of all --data, or the default if none are named and `dirs` is still empty. False after a message. */
+bool cht_tool_dirs(const struct cht_opt_list *data, struct cht_dirs *dirs);
 /* The first of the directories that is not there is an error: opening would create it. */
 int cht_tool_need_dirs(const struct cht_dirs *dirs);
