@@ -35,76 +35,11 @@ void cht_apply_fini(struct cht_apply *a)
     memset(a, 0, sizeof *a);
 }
 
-struct cht_shard *cht_apply_take(struct cht_apply *a, unsigned i, bool undo)
-{
-    struct cht_shard *sh = &a->db->shards[i];
-    if (!a->held[i]) {
-        cht_rwlock_write(&sh->lock);
-        a->held[i] = true;
-    }
-    cht_shard_use_spare(sh, a->frees);
-    if (undo && !a->undoing[i]) {
-        cht_shard_undo_begin(sh);
-        a->undoing[i] = true;
-        a->undo_count++;
-    }
-    return sh;
-}
-
-static void end_undo(struct cht_apply *a, bool rollback)
-{
-    for (unsigned i = 0; i < a->db->nshards && a->undo_count > 0; i++) {
-        if (!a->undoing[i])
-            continue;
-        a->undo_count--;
-        struct cht_shard *sh = &a->db->shards[i];
-        if (rollback)
-            cht_shard_undo_rollback(sh);
-        else
-            cht_shard_undo_end(sh);
-        a->undoing[i] = false;
-        if (sh->poisoned) {
-            a->stuck = true;
-            (void)CHT_FAIL(&a->stuck_err, CHT_IO, "%s: an undone large value could not be given back",
-                           sh->path);
-        }
-    }
-}
-
 void cht_apply_trim(struct cht_apply *a)
 {
     cht_logbuf_trim(&a->log);
     if (a->team != NULL)
         cht_team_trim(a->team);
-}
-
-void cht_apply_release(struct cht_apply *a)
-{
-    for (unsigned i = 0; i < a->db->nshards; i++) {
-        if (!a->held[i])
-            continue;
-        cht_shard_show(&a->db->shards[i]);
-        cht_rwlock_write_end(&a->db->shards[i].lock);
-        a->held[i] = false;
-    }
-    a->locked_ops = 0;
-}
-/* Deletes, and reads beside them: need hardly any room, and give some back. */
-static bool op_frees(enum cht_op_kind k)
-{
-    return k == CHT_OP_DELETE || k == CHT_OP_PAIR_DEL || k == CHT_OP_PREFIX_DEL || k == CHT_OP_READ ||
-           k == CHT_OP_PAIR_READ;
-}
-
-/* An operation of a commit that is not atomic: on failure what its undo covers is put back. */
-static enum cht_rc run_alone(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
-{
-    struct cht_logmark mark = cht_logbuf_mark(&a->log);
-    enum cht_rc rc = cht_apply_fn_of(op->kind)(a, op, err);
-    end_undo(a, rc != CHT_OK);
-    if (rc != CHT_OK)
-        cht_logbuf_rewind(&a->log, mark);
-    return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -113,7 +48,7 @@ bool cht_apply_frees(const struct cht_commit *c)
 {
     bool frees = true;
     for (size_t i = 0; i < c->count && frees; i++) {
-        frees = op_frees(c->ops[i].kind);
+        frees = cht_op_frees(c->ops[i].kind);
     }
     return frees;
 }
@@ -133,27 +68,6 @@ uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
                  CHT_LOGOP_HEAD_MAX; /* a VALUE_DEL each; pairs of the same group come on top, see commit.c */
     }
     return n;
-}
-
-void cht_apply_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op *op, uint64_t read,
-                  struct cht_err *err)
-{
-    bool known = cht_apply_fn_of(op->kind) != NULL;
-    a->frees = op_frees(op->kind);
-    if (op->kind == CHT_OP_PAIR_LINK && op->back > (size_t)(op - c->ops))
-        op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "there are no %u operations before this one",
-                          (unsigned)op->back);
-    else if (!known)
-        op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
-    else if (op->buf != NULL && c->read_max > 0 && read >= c->read_max)
-        op->rc = CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
-                          (unsigned long long)c->read_max);
-    else
-        op->rc = a->atomic ? cht_apply_fn_of(op->kind)(a, op, err) : run_alone(a, op, err);
-    if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
-        a->stuck = true;
-        a->stuck_err = *err;
-    }
 }
 
 /* Runs the operations, but for those that the team has done. */
@@ -196,7 +110,7 @@ void cht_apply_commit(struct cht_apply *a, struct cht_commit *c)
     if (c->rc == CHT_OK)
         run_ops(a, c, split ? a->team : NULL);
     if (a->atomic) {
-        end_undo(a, c->rc != CHT_OK);
+        cht_apply_end_undo(a, c->rc != CHT_OK);
         if (c->rc != CHT_OK) {
             cht_logbuf_rewind(&a->log, mark);
             a->inserted = inserted;

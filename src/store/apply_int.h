@@ -1,11 +1,17 @@
-/* apply_int: what the files of apply share: apply.c (commits), apply_ops.c (the operations), apply_team.c (large commits by
- * several threads). */
+/* apply_int: what the files of apply share: apply.c (commits), apply_team.c (large commits by several threads), apply_one.c (one
+ * operation), apply_ops.c (what each kind does), apply_take.c (locks and undos). Each needs those after it. */
 #pragma once
 
 #include "store/apply.h"
 
 /* The shard, locked, with an undo if one is wanted. */
 struct cht_shard *cht_apply_take(struct cht_apply *a, unsigned i, bool undo);
+
+/* Ends the undos of all shards that have one: rolled back, or forgotten. Notes where the store must stop writing. */
+void cht_apply_end_undo(struct cht_apply *a, bool rollback);
+
+/* Deletes, and reads beside them: need hardly any room, and give some back. */
+bool cht_op_frees(enum cht_op_kind k);
 
 typedef enum cht_rc cht_apply_fn(struct cht_apply *, struct cht_op *, struct cht_err *);
 /* By kind; NULL where there is none. */

@@ -138,7 +138,7 @@ enum cht_rc cht_dirs_names(struct cht_io *io, char *const *dirs, const struct ch
 enum cht_rc cht_dirs_judge(struct cht_io *io, char *const *dirs, struct cht_set *sets, size_t ndirs,
                            struct cht_err *err);
 
-/* recover.c: opens the shards and redoes the log. */
+/* db_open.c: opens the log and the shards, and redoes the log. */
 enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local **out, struct cht_err *err);
 /* It is not open. Whether opening it would find nothing to recover. */
 enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
@@ -146,9 +146,11 @@ enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, 
 enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err);
 /* checkpoint: leave nothing to replay; CHT_READ_ONLY, and nothing is written, if writing had stopped. Frees db. */
 enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err);
-/* Redoes what `log`, the log of the database, has behind each shard's own position, up to record `upto`. Checkpoints are taken on
+/* recover.c: redoes what `log`, the log of the database, has behind each shard's own position, up to record `upto`. Checkpoints are taken on
  * the way where there is too much in memory, but not if `log` is a handle that only reads. */
 enum cht_rc cht_db_replay(struct cht_local *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
                           struct cht_err *err);
+/* Bytes of pages that are changed and not written yet, counted anew: only if nobody commits. */
+uint64_t cht_db_changed(const struct cht_local *db);
 
 extern const struct cht_store_ops cht_local_ops; /* local.c */
