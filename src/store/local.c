@@ -1,10 +1,8 @@
-/* local: point reads, large-value handles, statistics and the scrub of the implementation on local files. Reads take
- * one shard's lock shared at a time, never two.
- */
+/* local: point reads, large-value handles, statistics of the implementation on local files. Reads take
+ * one shard's lock shared at a time, never two. */
 #include "store/local.h"
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/bytes.h"
 #include "os/io.h"
@@ -17,9 +15,7 @@
 #include <string.h>
 
 #define VERIFY_STEP (1u << 20) /* of a large value, in one locked section */
-#define SCRUB_STEP 64u         /* pages */
 #define LOCK_MOMENT_NS UINT64_C(2000000)
-#define SCRUB_NAP_NS UINT64_C(100000000)
 
 static enum cht_rc copy_out(const uint8_t *p, uint32_t n, struct cht_buf *out, struct cht_err *err)
 {
@@ -570,85 +566,6 @@ static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, 
     return rc;
 }
 
-/* ---- scrub --------------------------------------------------------------------------------------------------- */
-
-/* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
- * written, they may differ for a moment: such a page is looked at again with nothing else going on. *end: there are no
- * more; how many there are is a checkpoint's to change. */
-static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf,
-                               uint64_t first, bool *end, struct cht_scrub *scrub, struct cht_err *err)
-{
-    uint8_t buf[CHT_PAGE];
-    cht_committer_pause(db->committer, false);
-    *end = first + SCRUB_STEP >= pf->home_pages;
-    for (uint64_t p = first; p < first + SCRUB_STEP && p < pf->home_pages; p++) {
-        scrub->bytes += CHT_PAGE;
-        struct cht_err local = {0};
-        enum cht_rc rc = cht_local_enter(sh, &local);
-        if (rc == CHT_OK) {
-            /* after a checkpoint that was given up or is not finished the sum may be that of the page to be */
-            bool ahead = sh->unfinished != NULL || (sh->sums_ahead && cht_bit(pf->dirty, p));
-            rc = ahead ? CHT_OK : cht_pf_scrub_page(pf, p, buf, &local);
-            cht_rwlock_read_end(&sh->lock);
-        }
-        if (rc == CHT_CORRUPT || rc == CHT_IO) {
-            cht_committer_resume(db->committer, false);
-            cht_committer_pause(db->committer, true);
-            rc = cht_pf_scrub_page(pf, p, buf, &local);
-            cht_committer_resume(db->committer, true);
-            cht_committer_pause(db->committer, false);
-        }
-        if (rc == CHT_CORRUPT ||
-            rc == CHT_IO) { /* what cannot be read is damaged, and the rest is looked at */
-            atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
-            if (scrub->bad++ == 0)
-                scrub->first = local;
-        } else if (rc != CHT_OK) {
-            cht_committer_resume(db->committer, false);
-            if (err != NULL)
-                *err = local;
-            return rc;
-        }
-    }
-    cht_committer_resume(db->committer, false);
-    return CHT_OK;
-}
-
-/* Sleeps until so many bytes may have been compared. True if the caller wants no more. */
-static bool scrub_rest(struct cht_scrub *scrub, uint64_t start)
-{
-    for (;;) {
-        if (scrub->stop != NULL && scrub->stop(scrub->ctx))
-            return true;
-        uint64_t rate = scrub->bytes_per_second, now = cht_now_ns() - start;
-        uint64_t due = rate == 0 ? 0 : (uint64_t)((double)scrub->bytes / (double)rate * 1e9);
-        if (due <= now)
-            return false;
-        cht_sleep_ns(due - now < SCRUB_NAP_NS ? due - now : SCRUB_NAP_NS);
-    }
-}
-
-static enum cht_rc local_scrub(struct cht_store *s, struct cht_scrub *scrub, struct cht_err *err)
-{
-    struct cht_local *db = cht_local(s);
-    uint64_t start = cht_now_ns();
-    scrub->bytes = scrub->bad = 0;
-    for (unsigned i = 0; i < db->nshards; i++) {
-        for (int k = 0; k < CHT_PF_KINDS; k++) {
-            struct cht_pagefile *pf = db->shards[i].pf[k];
-            bool end = false;
-            for (uint64_t p = 0; !end; p += SCRUB_STEP) {
-                enum cht_rc rc = scrub_pages(db, &db->shards[i], pf, p, &end, scrub, err);
-                if (rc != CHT_OK)
-                    return rc;
-                if (scrub_rest(scrub, start))
-                    return CHT_FAIL(err, CHT_CANCELLED, "the scrub was stopped");
-            }
-        }
-    }
-    return CHT_OK;
-}
-
 static struct cht_watches *local_watches(struct cht_store *s) { return cht_local(s)->watches; }
 
 const struct cht_store_ops cht_local_ops = {
@@ -670,7 +587,7 @@ const struct cht_store_ops cht_local_ops = {
     .lengths = local_lengths,
     .shape = local_shape,
     .shards = local_shards,
-    .scrub = local_scrub,
+    .scrub = cht_local_scrub,
     .scan_open = cht_local_scan_open,
     .scan_next = cht_local_scan_next,
     .scan_exhausted = cht_local_scan_exhausted,

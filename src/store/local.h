@@ -126,6 +126,9 @@ void cht_local_scan_cancel(struct cht_scan *);
 void cht_local_scan_close(struct cht_scan *);
 size_t cht_local_scan_memory(const struct cht_scan *);
 
+/* local_scrub.c */
+enum cht_rc cht_local_scrub(struct cht_store *, struct cht_scrub *, struct cht_err *);
+
 /* sweep.c */
 enum cht_rc cht_local_sweep(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
 
