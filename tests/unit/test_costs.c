@@ -45,7 +45,7 @@ static int teardown(void **state)
     (void)state;
     (void)snprintf(command, sizeof command, "rm -rf %s", dir);
     memcpy(dir + strlen(dir) - 6, "XXXXXX", 6);
-    return system(command); /* NOLINT(cert-env33-c): a path of this test's own */
+    return system(command); /* NOLINT(cert-env33-c,concurrency-mt-unsafe): a path of this test's own */
 }
 
 /* ---- descriptors ------------------------------------------------------------------------------------------------- */
