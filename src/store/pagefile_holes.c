@@ -55,7 +55,9 @@ enum cht_rc cht_pf_back(struct cht_pagefile *pf, uint64_t page, struct cht_err *
            zero_sum(pf, end, &zero, NULL) == CHT_OK && zero)
         end++;
     const struct cht_io_ops *ops = pf->file->io->ops;
-    rc = ops->allocate(pf->file, page * CHT_PAGE, (end - page) * CHT_PAGE, err);
+    rc = cht_pf_uncut(pf, err); /* allocating would make it long again */
+    if (rc == CHT_OK)
+        rc = ops->allocate(pf->file, page * CHT_PAGE, (end - page) * CHT_PAGE, err);
     if (rc == CHT_DISK_FULL && end > page + 1) {
         end = page + 1;
         rc = ops->allocate(pf->file, page * CHT_PAGE, CHT_PAGE, err);

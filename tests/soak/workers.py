@@ -466,16 +466,21 @@ class HttpWorker(KeyWorker):
         def send():
             answer = self.do("POST", "/reduce/queue-drain/%s?limit=%d" % (hexed(space), limit))
             return answer, answer.entries()[0]
+        began = time.monotonic()
         _, lines = self.many("drain", groups, send)
-        if [unb64(line["pair"]) for line in lines] != names:
-            self.wrong("a wrong queue", "%d items, not %d" % (len(lines), len(names)))
+        got = [unb64(line["pair"]) for line in lines]
+        if got != names:
+            # without room some items cannot be removed: they stay, and are not returned
+            if not self.soak.rough(began) or len(set(got)) != len(got) or not set(got) <= set(self.claim.names):
+                self.wrong("a wrong queue", "%d items, not %d" % (len(lines), len(names)))
+            self.soak.count("drains that passed over items")
         for line in lines:
             name = unb64(line["pair"])
             data = unb64(line["payload"]) if line["payload"] is not None else None
             if name in self.claim.names and data != self.expected(name):
                 self.wrong("a wrong queue", "%r: %r" % (name, (data or b"")[:40]))
         self.soak.count("acknowledged")
-        for group in groups:
+        for group in self.gone_groups("queue-drain", [n for n in got if n in self.claim.names]):
             self.claim.apply(group)
 
     def checkpoint(self):
