@@ -46,6 +46,8 @@ enum cht_rc cht_arena_next(struct cht_pagefile *pf, unsigned k, uint32_t ref, ui
 /* Tidies up after many blocks were freed (arena_collect.c): pages whose blocks are all free become free pages. What fails is
  * left as it is. Outside of changes that hold blocks. */
 void cht_arena_collect(struct cht_pagefile *pf);
+/* Free pages among pages of zeros at the end of the file become zeros too, so that the next checkpoint can cut them off. */
+void cht_arena_clear_tail(struct cht_pagefile *pf);
 /* Whether pages of zeros are free. */
 bool cht_arena_has_holes(const struct cht_pagefile *pf);
 /* Takes up to `most` free pages that are more than CHT_ARENA_KEEP off their list (an older version kept all of them there). */

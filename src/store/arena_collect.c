@@ -95,8 +95,14 @@ static void relink(struct collect *c)
     if (cht_get32(end) != 0)
         cht_put32(end, 0);
     cht_put32(head + 4, left);
-    for (uint32_t i = 0; i < c->npages; i++)
-        (void)cht_arena_free(c->pf, 6, c->sorted[i] << 6, &ignored);
+    for (uint32_t i = 0; i < c->npages; i++) {
+        if (c->k < 6)
+            (void)cht_arena_free(c->pf, 6, c->sorted[i] << 6, &ignored);
+        else /* off the list of pages: zeros that nothing owns */
+            memset(cht_pf_fast(c->pf)->base + (size_t)c->sorted[i] * CHT_PAGE, 0, CHT_PAGE);
+    }
+    if (c->k == 6)
+        cht_put32(cht_page_write(c->pf, 0, &ignored) + 8, CHT_FORMAT_HOLES);
 }
 
 static void collect_class(struct cht_pagefile *pf, unsigned k, uint32_t n)
@@ -113,7 +119,39 @@ static void collect_class(struct cht_pagefile *pf, unsigned k, uint32_t n)
     cht_free(c.sorted);
 }
 
+/* Of the sorted pages keeps those that lie in a tail of pages of zeros and free ones; none if the tail is short. */
+static void find_tail(struct collect *c)
+{
+    uint64_t end = cht_pf_pages(c->pf), from = end;
+    uint32_t left = c->n;
+    for (uint32_t i = 0; i < c->n; i++)
+        c->sorted[i] = c->refs[i] >> 6;
+    qsort(c->sorted, c->n, sizeof *c->sorted, ascending);
+    for (; from > 1; from--) {
+        if (left > 0 && c->sorted[left - 1] == from - 1)
+            left--;
+        else if (!cht_pf_known_zeros(c->pf, from - 1))
+            break;
+    }
+    c->npages = end - from < CHT_CUT_MIN ? 0 : c->n - left;
+    memmove(c->sorted, c->sorted + left, c->npages * sizeof *c->sorted);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
+
+void cht_arena_clear_tail(struct cht_pagefile *pf)
+{
+    uint32_t refs[CHT_ARENA_KEEP], sorted[CHT_ARENA_KEEP];
+    struct cht_err ignored;
+    const uint8_t *h = cht_page_read(pf, 0, &ignored);
+    struct collect c = {.pf = pf, .k = 6, .refs = refs, .sorted = sorted};
+    c.n = h == NULL ? 0 : cht_get32(h + CHT_ARENA_HEADS + 52);
+    if (c.n == 0 || c.n > CHT_ARENA_KEEP || !read_list(&c))
+        return;
+    find_tail(&c);
+    if (c.npages > 0 && obtain(&c))
+        relink(&c);
+}
 
 void cht_arena_collect(struct cht_pagefile *pf)
 {

@@ -92,8 +92,10 @@ static enum cht_rc freeze_locked(struct cht_checkpoint *ck, struct cht_err *err)
         return rc != CHT_OK ? rc : err->code;
     cht_put64(keys + CHT_KEYS_SEQ, ck->seq);
     cht_arena_shorten(sh->pf[CHT_PF_PAIRS], SHORTEN);
-    if (cht_arena_has_holes(sh->pf[CHT_PF_PAIRS]))
+    if (cht_arena_has_holes(sh->pf[CHT_PF_PAIRS])) {
         cht_pf_cut_tail(sh->pf[CHT_PF_PAIRS]);
+        cht_arena_clear_tail(sh->pf[CHT_PF_PAIRS]);
+    }
     ck->generation = sh->generation + 1;
     for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
         rc = cht_pf_seal_header(sh->pf[k], ck->generation, err);
@@ -170,6 +172,29 @@ static uint32_t seal_copy(int kind, uint8_t *p, uint32_t *kept)
     return sum;
 }
 
+/* Copies up to BATCH frozen pages into buf, under the shared lock; pages of dead keys as zeros. */
+static enum cht_rc take_batch(struct cht_checkpoint *ck, int kind, uint64_t *cursor, struct cht_err *err)
+{
+    struct cht_pagefile *pf = ck->sh->pf[kind];
+    struct page_list *l = &ck->list[kind];
+    size_t first = l->n;
+    enum cht_rc rc = CHT_OK;
+    cht_rwlock_read(&ck->sh->lock);
+    for (uint8_t *p = ck->buf; l->n < first + BATCH && l->n < l->cap; p += CHT_PAGE) {
+        if (!cht_pf_take(pf, cursor, &l->page[l->n], p))
+            break;
+        if (kind == CHT_PF_KEYS && cht_values_dead_page(&ck->sh->values, l->page[l->n], p))
+            memset(p, 0, CHT_PAGE);
+        l->n++;
+    }
+    for (size_t i = first; cht_pf_losses(pf) != 0 && i < l->n && rc == CHT_OK; i++) {
+        if (cht_pf_lost(pf, l->page[i])) /* what was copied is not what was written */
+            rc = cht_pf_say_lost(pf, l->page[i], err);
+    }
+    cht_rwlock_read_end(&ck->sh->lock);
+    return rc;
+}
+
 /* C2 for one file: takes batches of frozen pages until none is left. */
 static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err *err)
 {
@@ -177,22 +202,9 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
     struct page_list *l = &ck->list[kind];
     uint64_t cursor = 0;
     for (;;) {
-        size_t first = l->n, n = 0;
-        enum cht_rc rc = CHT_OK;
-        cht_rwlock_read(&ck->sh->lock);
-        while (n < BATCH && l->n < l->cap &&
-               cht_pf_take(pf, &cursor, &l->page[l->n], ck->buf + n * CHT_PAGE)) {
-            if (kind == CHT_PF_KEYS &&
-                cht_values_dead_page(&ck->sh->values, l->page[l->n], ck->buf + n * CHT_PAGE))
-                memset(ck->buf + n * CHT_PAGE, 0, CHT_PAGE);
-            n++;
-            l->n++;
-        }
-        for (size_t i = first; cht_pf_losses(pf) != 0 && i < l->n && rc == CHT_OK; i++) {
-            if (cht_pf_lost(pf, l->page[i])) /* what was copied is not what was written */
-                rc = cht_pf_say_lost(pf, l->page[i], err);
-        }
-        cht_rwlock_read_end(&ck->sh->lock);
+        size_t first = l->n;
+        enum cht_rc rc = take_batch(ck, kind, &cursor, err);
+        size_t n = l->n - first;
         if (n == 0 || rc != CHT_OK)
             return rc;
         size_t fresh = 0; /* of the batch, those in front are behind the old end: compacted for write_home */

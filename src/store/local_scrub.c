@@ -4,8 +4,37 @@
 #include "store/local.h"
 #include "store/pagefile_int.h"
 
-#define SCRUB_STEP 64u /* pages */
+#define SCRUB_STEP 64u        /* pages */
+#define SCRUB_DEAD_MAX 16384u /* changed pages of a file up to which pages of dead keys are added to them */
 #define SCRUB_NAP_NS UINT64_C(100000000)
+
+/* A page of dead keys that nothing has changed since it could be given back (an older version made it so): the next checkpoint
+ * looks at it. A few at a time, since they count as changed memory until then. */
+static void give_back_later(struct cht_shard *sh, struct cht_pagefile *pf, uint64_t page)
+{
+    cht_rwlock_write(&sh->lock);
+    if (!sh->poisoned && pf->dirty_count < SCRUB_DEAD_MAX)
+        cht_pf_redirty(pf, page);
+    cht_rwlock_write_end(&sh->lock);
+}
+
+/* One page while a checkpoint is not under way. */
+static enum cht_rc scrub_page(struct cht_shard *sh, struct cht_pagefile *pf, uint64_t p, uint8_t *buf,
+                              struct cht_err *err)
+{
+    enum cht_rc rc = cht_local_enter(sh, err);
+    if (rc != CHT_OK)
+        return rc;
+    /* after a checkpoint that was given up or is not finished the sum may be that of the page to be */
+    bool ahead = sh->unfinished != NULL || (sh->sums_ahead && cht_bit(pf->dirty, p));
+    rc = ahead ? CHT_OK : cht_pf_scrub_page(pf, p, buf, err);
+    bool dead = !ahead && rc == CHT_OK && pf->kind == CHT_PF_KEYS && !cht_page_is_zeros(buf) &&
+                cht_values_dead_page(&sh->values, p, buf);
+    cht_rwlock_read_end(&sh->lock);
+    if (dead)
+        give_back_later(sh, pf, p);
+    return rc;
+}
 
 /* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
  * written, they may differ for a moment: such a page is looked at again with nothing else going on. *end: there are no
@@ -19,13 +48,7 @@ static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struc
     for (uint64_t p = first; p < first + SCRUB_STEP && p < pf->home_pages; p++) {
         scrub->bytes += CHT_PAGE;
         struct cht_err local = {0};
-        enum cht_rc rc = cht_local_enter(sh, &local);
-        if (rc == CHT_OK) {
-            /* after a checkpoint that was given up or is not finished the sum may be that of the page to be */
-            bool ahead = sh->unfinished != NULL || (sh->sums_ahead && cht_bit(pf->dirty, p));
-            rc = ahead ? CHT_OK : cht_pf_scrub_page(pf, p, buf, &local);
-            cht_rwlock_read_end(&sh->lock);
-        }
+        enum cht_rc rc = scrub_page(sh, pf, p, buf, &local);
         if (rc == CHT_CORRUPT || rc == CHT_IO) {
             cht_committer_resume(db->committer, false);
             cht_committer_pause(db->committer, true);

@@ -18,7 +18,6 @@
 
 #define GROW_MIN 2u                       /* pages: a small database has 40 of these files */
 #define GROW_MAX ((64u << 20) / CHT_PAGE) /* largest step by which a file grows ahead of need */
-#define CUT_MIN 64u                       /* pages that are worth to be cut off */
 #define BACK_RUN 16u   /* pages of values and pairs that get space at once: they are used in order */
 #define SEARCH_MAX 16u /* pages of sums that one search for a hole reads */
 
@@ -37,7 +36,9 @@ static enum cht_rc zero_sum(struct cht_pagefile *pf, uint64_t page, bool *zero, 
         rc = cht_sums_get(pf->sums, pf->kind, page, &sum, err);
     else
         sum = cht_get32(pf->fast.base + page * CHT_PAGE + CHT_PAGE - 4);
-    *zero = rc == CHT_OK && sum == 0;
+    const struct cht_pagefile *of =
+        pf->sums != NULL ? pf->sums : pf; /* a page that was lost reads as zeros too */
+    *zero = rc == CHT_OK && sum == 0 && cht_pf_losses(of) == 0;
     return rc;
 }
 
@@ -112,8 +113,8 @@ uint64_t cht_pf_find_zeros(struct cht_pagefile *pf)
         if (at >= end || cht_bit(pf->dirty, at) || zero_sum(pf, at, &zero, NULL) != CHT_OK || !zero)
             continue;
         const uint8_t *p = cht_page_read(pf, at, &ignored);
-        if (p != NULL && cht_page_is_zeros(p)) /* one that a checkpoint is writing has no sum yet */
-            return at;
+        if (p != NULL && cht_page_is_zeros(p) && cht_pf_losses(pf) == 0)
+            return at; /* one that a checkpoint is writing has no sum yet, but bytes */
     }
     return 0;
 }
@@ -123,7 +124,7 @@ void cht_pf_cut_tail(struct cht_pagefile *pf)
     uint64_t end = pf->fast.pages;
     while (end > 1 && cht_pf_known_zeros(pf, end - 1))
         end--;
-    if (pf->fast.pages - end < CUT_MIN)
+    if (pf->fast.pages - end < CHT_CUT_MIN)
         return;
     pf->hollow_to = pf->fast.pages > pf->hollow_to ? pf->fast.pages : pf->hollow_to;
     pf->fast.pages = end;

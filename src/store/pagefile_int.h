@@ -116,6 +116,7 @@ bool cht_pf_known_zeros(struct cht_pagefile *pf, uint64_t page);
 /* A page of zeros, for an owner who knows that such a page is free; 0: none found this time. Exclusive. */
 uint64_t cht_pf_find_zeros(struct cht_pagefile *pf);
 
+#define CHT_CUT_MIN 64u /* pages that are worth to be cut off */
 /* Leaves out pages of zeros at the end, for an owner to whom they mean nothing: between undos, before a freeze. Exclusive. */
 void cht_pf_cut_tail(struct cht_pagefile *pf);
 /* Cuts the file where it is much longer than the pages in use, those of a snapshot included. After a checkpoint. Exclusive. */

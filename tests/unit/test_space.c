@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "cheetah/backup.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
 #include "store/pagefile_int.h"
@@ -338,6 +339,85 @@ static void test_namespace_gives_back(void **state)
     assert_int_equal(count_names(f, "again"), n * 8 / 10);
 }
 
+/* ---- backups --------------------------------------------------------------------------------------------------- */
+
+/* Reads the rest of a backup into the database "copy". Returns the bytes of the stream. */
+static uint64_t copy_rest(struct fixture *f, struct cht_backup *b, struct cht_restore *r)
+{
+    static uint8_t buf[CHT_BACKUP_BUFFER_MIN * 2];
+    uint64_t total = 0;
+    size_t n = 1;
+    while (n > 0) {
+        must(cht_backup_read(b, buf, sizeof buf, &n, &err));
+        must(cht_restore_feed(r, buf, n, &err));
+        total += n;
+    }
+    must(cht_restore_finish(r, &err));
+    cht_restore_free(r);
+    cht_backup_close(b);
+    (void)f;
+    return total;
+}
+
+static uint64_t disk_of_copy(struct fixture *f, uint64_t *keys)
+{
+    uint64_t n = 0;
+    static const char *const names[] = {"keys", "values", "recycle", "pairs", "sums"};
+    for (unsigned i = 0; i < SHARDS; i++) {
+        for (unsigned k = 0; k < 5; k++) {
+            char path[128];
+            struct stat st;
+            (void)snprintf(path, sizeof path, "%s/copy/shard-%03u/%s", f->dir, i, names[k]);
+            assert_int_equal(stat(path, &st), 0);
+            n += (uint64_t)st.st_blocks * 512;
+            *keys += k == 0 ? (uint64_t)st.st_size : 0;
+        }
+    }
+    return n;
+}
+
+/* Holes are holes in the stream and in what is made from it; and a backup that is read while the namespace goes, the tail of
+ * its file is cut off and filled again, is that of its moment. */
+static void test_backups(void **state)
+{
+    struct fixture *f = *state;
+    struct cht_backup *b;
+    struct cht_restore *r;
+    uint64_t n = 30000, keys = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        push(f, 20000);
+        drain(f, 20000);
+    }
+    push(f, 1000);
+    put_names(f, "goes", 0, n);
+    must(cht_store_checkpoint(f->s, &err));
+    uint64_t pages = size_of(f, "pairs"), values = disk(f, "values");
+    must(cht_backup_open(f->s, &b, &err));
+    must(cht_restore_new(f->env, "copy", &r, &err));
+    delete_names(f, "goes");
+    for (unsigned i = 0; i < 3; i++)
+        must(cht_store_checkpoint(f->s, &err));
+    put_names(f, "comes", 1, n); /* over the pages that the backup has not read */
+    must(cht_store_checkpoint(f->s, &err));
+    must(cht_store_checkpoint(f->s, &err));
+    uint64_t bytes = copy_rest(f, b, r), on_disk = disk_of_copy(f, &keys);
+    print_message("a stream of %llu KiB, a copy of %llu KiB, keys of %llu KiB\n",
+                  (unsigned long long)bytes >> 10, (unsigned long long)on_disk >> 10,
+                  (unsigned long long)keys >> 10);
+    assert_true(keys >= f->next * 16 && bytes < keys / 2 + pages + values + (4u << 20));
+    assert_true(on_disk < keys / 2 + pages + values + (4u << 20));
+    struct fixture copy = *f;
+    must(cht_env_get(f->env, "copy", &copy.s, &err));
+    assert_int_equal(count_names(&copy, "goes"), n);
+    assert_int_equal(count_names(&copy, "comes"), 0);
+    drain(&copy, (unsigned)(copy.next - copy.first));
+    delete_names(f, "comes");
+    for (unsigned i = 0; i < 3; i++)
+        must(cht_store_checkpoint(f->s, &err));
+    assert_true(size_of(f, "pairs") < pages / 2); /* nobody reads the tail any more */
+    must(cht_env_drop(f->env, "copy", &err));
+}
+
 int main(void)
 {
     struct statfs fs;
@@ -349,6 +429,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_queue_takes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_namespace_gives_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_backups, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
