@@ -113,8 +113,8 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
     return rc;
 }
 
-/* Will it hold locks for more than a few milliseconds? */
-static bool holds_long(struct cht_local *db, const struct cht_commit *c)
+/* Will it hold locks for more than a few milliseconds? Counting reads all shards: the locks of the commits before are let go. */
+static bool holds_long(struct cht_committer *cm, const struct cht_commit *c)
 {
     if ((c->flags & CHT_COMMIT_ATOMIC) != 0 && c->count > LONG_OPS)
         return true;
@@ -123,8 +123,10 @@ static bool holds_long(struct cht_local *db, const struct cht_commit *c)
         uint64_t under = 0;
         if (op->kind == CHT_OP_RESERVE && op->key > LONG_OPS)
             return true;
-        if (op->kind == CHT_OP_PREFIX_DEL &&
-            (cht_store_count(&db->base, op->name, &under, NULL) != CHT_OK || under > LONG_OPS))
+        if (op->kind != CHT_OP_PREFIX_DEL)
+            continue;
+        cht_apply_release(&cm->apply);
+        if (cht_store_count(&cm->db->base, op->name, &under, NULL) != CHT_OK || under > LONG_OPS)
             return true;
     }
     return false;
@@ -134,7 +136,7 @@ static bool holds_long(struct cht_local *db, const struct cht_commit *c)
 static void apply_commit(struct cht_committer *cm, struct cht_commit *c)
 {
     struct cht_apply *a = &cm->apply;
-    bool quiet = holds_long(cm->db, c);
+    bool quiet = holds_long(cm, c);
     if (quiet) {
         cht_apply_release(a);
         cht_calm_begin(&cm->db->calm);
