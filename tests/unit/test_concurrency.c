@@ -202,9 +202,47 @@ static void test_all_at_once(void **state)
     assert_int_equal(system(cmd), 0);
 }
 
+static _Atomic unsigned done_count;
+static void count_done(struct cht_commit *c)
+{
+    assert_int_equal(c->rc, CHT_OK);
+    atomic_fetch_add(&done_count, 1);
+}
+
+/* Puts and recursive deletes that come so close together that they share groups. */
+static void test_deletes_in_a_group(void **state)
+{
+    (void)state;
+    enum { COUNT = 200 };
+    struct cht_env_config cfg = {.dirs = dirs, .dir_count = 1, .default_shards = 4};
+    struct cht_env *env;
+    struct cht_store *s;
+    struct cht_err err = {0};
+    static struct cht_op ops[COUNT];
+    static struct cht_commit c[COUNT];
+    assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
+    assert_int_equal(cht_env_create(env, "groups", 0, &err), CHT_OK);
+    assert_int_equal(cht_env_get(env, "groups", &s, &err), CHT_OK);
+    for (unsigned i = 0; i < COUNT; i++) {
+        const struct cht_str name = {(const uint8_t *)"gone", 4};
+        bool put = i % 3 != 2;
+        ops[i] =
+            (struct cht_op){.kind = put ? CHT_OP_PAIR_PUT : CHT_OP_PREFIX_DEL, .name = name, .value = name};
+        c[i] = (struct cht_commit){.ops = &ops[i], .count = 1, .done = count_done};
+        assert_int_equal(cht_store_submit(s, &c[i]), CHT_PENDING);
+    }
+    while (atomic_load(&done_count) < COUNT)
+        cht_sleep_ns(1000000);
+    struct cht_store_stats st;
+    assert_int_equal(cht_store_stats(s, &st, &err), CHT_OK);
+    assert_true(st.groups < COUNT); /* else it has shown nothing */
+    assert_int_equal(cht_env_close(env, &err), CHT_OK);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_at_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deletes_in_a_group),
+                                       cmocka_unit_test(test_all_at_once)};
     if (mkdtemp(dir) == NULL)
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
