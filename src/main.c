@@ -37,42 +37,15 @@ static int print_version(void)
     return CHT_EXIT_OK;
 }
 
-#define DATA_HELP \
-    "  --data A,B,C   the data directories, of no running server (default " CHT_DATA_DEFAULT ")\n"
-
-static const char create_help[] = "cheetah-db create NAME [OPTION ...]: makes an empty database\n\n"
-                                  "  --shards N     1 to 256, fixed from then on (default 8)\n" DATA_HELP;
-static const char list_help[] = "cheetah-db list [OPTION ...]: the names of the databases, one a line\n\n"
-                                "  --json         {\"database\":NAME} a line\n" DATA_HELP;
-static const char drop_help[] =
-    "cheetah-db drop NAME --yes [OPTION ...]: deletes a database and its files\n\n"
-    "  --yes          it is meant; nothing is done without\n" DATA_HELP;
-static const char health_help[] =
-    "cheetah-db health [OPTION ...]: exit code 0 where a server is ready, 1 where it is not\n\n"
-    "  --connect URL  or HOST:PORT; without it the server of this machine with the same configuration\n"
-    "                 (CHEETAH_LISTEN, CHEETAH_CONFIG)\n"
-    "  --tls-ca FILE  whom to trust with https\n"
-    "  --live         it answers; it need not be ready\n"
-    "  --wait N       asks again for up to N seconds\n";
-
 static const struct command {
     const char *name;
     int (*run)(int argc, char **argv);
-    const char *help; /* NULL: it has its own */
 } commands[] = {
-    {"serve", cht_tool_serve, NULL},
-    {"create", cht_tool_create, create_help},
-    {"list", cht_tool_list, list_help},
-    {"stat", cht_tool_stat, NULL},
-    {"drop", cht_tool_drop, drop_help},
-    {"check", cht_tool_check, NULL},
-    {"health", cht_tool_health, health_help},
-    {"shell", cht_tool_shell, NULL},
-    {"backup", cht_tool_backup, NULL},
-    {"restore", cht_tool_restore, NULL},
-    {"top", cht_tool_top, NULL},
-    {"export", cht_tool_export, NULL},
-    {"import", cht_tool_import, NULL},
+    {"serve", cht_tool_serve},     {"create", cht_tool_create}, {"list", cht_tool_list},
+    {"stat", cht_tool_stat},       {"drop", cht_tool_drop},     {"check", cht_tool_check},
+    {"health", cht_tool_health},   {"shell", cht_tool_shell},   {"backup", cht_tool_backup},
+    {"restore", cht_tool_restore}, {"top", cht_tool_top},       {"export", cht_tool_export},
+    {"import", cht_tool_import},
 };
 
 static const struct command *find(const char *name)
@@ -88,10 +61,9 @@ static int dispatch(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
     const struct command *c = find(what);
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        const char *text = c == NULL ? help : c->help;
-        if (text != NULL && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
-            return fputs(text, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+    for (int i = 1; i < argc && c == NULL && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
     }
     if (strcmp(what, "--version") == 0 || strcmp(what, "-V") == 0)
         return print_version();

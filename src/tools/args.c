@@ -2,6 +2,7 @@
 #include "tools/args.h"
 
 #include "base/alloc.h"
+#include "tools/tools.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static const struct cht_opt *find_option(const struct cht_opt *opts, size_t coun
     const char *eq = strchr(arg, '=');
     size_t n = eq == NULL ? strlen(arg + 2) : (size_t)(eq - arg) - 2;
     for (size_t i = 0; i < count; i++) {
-        if (strlen(opts[i].name) == n && memcmp(opts[i].name, arg + 2, n) == 0) {
+        if (opts[i].name != NULL && strlen(opts[i].name) == n && memcmp(opts[i].name, arg + 2, n) == 0) {
             *value = eq == NULL ? NULL : eq + 1;
             return &opts[i];
         }
@@ -80,7 +81,38 @@ static bool set_option(const struct cht_opt *o, const char *value)
     return true;
 }
 
+/* "  --name ARG", padded to where the texts begin; lines of a text after the first stand under it. */
+static void print_option(const struct cht_opt *o, int width)
+{
+    const char *line = o->help;
+    int n = printf("  --%s%s%s", o->name, o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+    for (bool first = true; *line != 0; first = false) {
+        size_t len = strcspn(line, "\n");
+        (void)printf("%*s%.*s\n", first ? width - n : width, "", (int)len, line);
+        line += len + (line[len] != 0);
+    }
+}
+
 /* -------------------------------------------------------------------------------------------------------------- */
+
+int cht_args_help(const char *before, const struct cht_opt *opts, size_t count, const char *after)
+{
+    size_t width = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t n = opts[i].name != NULL && opts[i].help != NULL
+                       ? strlen(opts[i].name) + (opts[i].arg != NULL ? strlen(opts[i].arg) + 1 : 0)
+                       : 0;
+        width = n > width ? n : width;
+    }
+    (void)fputs(before, stdout);
+    for (size_t i = 0; i < count; i++) {
+        if (opts[i].name == NULL)
+            (void)printf("%s\n", opts[i].help);
+        else if (opts[i].help != NULL)
+            print_option(&opts[i], (int)width + 6);
+    }
+    return fputs(after, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK; /* main looks at the whole of stdout */
+}
 
 bool cht_args_parse(const struct cht_opt *opts, size_t count, int argc, char **argv, int *rest)
 {

@@ -20,16 +20,21 @@ struct cht_opt_list {
 };
 
 struct cht_opt {
-    const char *name; /* without "--" */
+    const char *name; /* without "--"; NULL: only a line of the help */
     char letter;      /* 0: none */
     enum cht_opt_kind kind;
     void *out;
-    uint64_t max; /* for numbers */
+    uint64_t max;     /* for numbers */
+    const char *arg;  /* in the help: NAME; NULL: it takes no value */
+    const char *help; /* "\n" begins another line; NULL: not shown */
 };
 
 /* Fills in what the options name and moves the other arguments to the front of argv; *rest is their count. False after a
  * message to stderr: an unknown option, a value that is missing, not wanted or out of range. */
 bool cht_args_parse(const struct cht_opt *opts, size_t count, int argc, char **argv, int *rest);
+
+/* Prints `before`, a line or more for each option, and `after`; returns the exit code. */
+int cht_args_help(const char *before, const struct cht_opt *opts, size_t count, const char *after);
 
 /* Data directories: owned strings. */
 struct cht_dirs {

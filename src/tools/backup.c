@@ -19,16 +19,15 @@
 #include <string.h>
 #include <time.h>
 
-static const char help[] =
+static const char help_before[] =
     "cheetah-db backup DIR [OPTION ...]: a copy of a database of a running server, as one file in DIR\n"
     "\n"
-    "The copy holds every commit up to one moment and none behind it; the server goes on reading and "
+    "The copy holds every commit up to one moment and none after it; the server goes on reading and "
     "writing.\n"
     "DIR is made if it is missing. The file is there completely or not at all, and is checked while it is\n"
     "received. `cheetah-db restore` makes a database of it.\n"
-    "\n"
-    "  --database NAME    which one (default: default)\n" CHT_CONNECT_HELP
-    "  --json             what was written, as one JSON object\n"
+    "\n";
+static const char help_after[] =
     "\n"
     "The token needs the right `admin`. Exit codes: 0 done; 1 it failed; 2 the command line is wrong;\n"
     "3 what the server has or sent is damaged.\n";
@@ -177,15 +176,15 @@ int cht_tool_backup(int argc, char **argv)
     bool asked = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &j.database, 0},
+        {"database", 0, CHT_OPT_STRING, &j.database, 0, "NAME", "which one (default: default)"},
         CHT_CONNECT_OPTS(&j.how),
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0},
-        {"help", 'h', CHT_OPT_FLAG, &asked, 0},
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL, "what was written, as one JSON object"},
+        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
     if (asked)
-        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest != 1)
         return cht_tool_usage("backup", "takes one directory; see cheetah-db backup --help");
     if (!cht_database_name_valid(j.database))

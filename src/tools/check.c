@@ -11,18 +11,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
-    "cheetah-db check [DIR ...] [--database NAME] [--json]\n"
+static const char help_before[] =
+    "cheetah-db check [DIR ...] [OPTION ...]\n"
     "\n"
     "Verifies every checksum, structure and reference of the databases in the data directories of a server\n"
     "that is stopped: pages, values, names, log. Only reads. A line for each finding: file, offset, what.\n"
+    "\n";
+static const char help_after[] =
     "\n"
-    "  DIR ... or --data A,B,C  the data directories, all of them (default " CHT_DATA_DEFAULT ")\n"
-    "  --database NAME          only this one\n"
-    "  --json                   {\"where\":...,\"what\":...} a finding, at the end "
-    "{\"findings\":N,\"complete\":...}\n"
-    "\n"
-    "Exit codes: 0 all is well; 1 there are findings, or it could not be finished; 2 the command line is "
+    "Exit codes: 0 all is well; 1 there are findings, or it could not be finished; 2 the command line is\n"
     "wrong.\n";
 
 struct output {
@@ -102,15 +99,17 @@ int cht_tool_check(int argc, char **argv)
     bool json = false, wants_help = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_LIST, &data, 0},
-        {"database", 0, CHT_OPT_STRING, &database, 0},
-        {"json", 0, CHT_OPT_FLAG, &json, 0},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        {"data", 0, CHT_OPT_LIST, &data, 0, "A,B,C",
+         "or DIR ...: the data directories, all of them (default " CHT_DATA_DEFAULT ")"},
+        {"database", 0, CHT_OPT_STRING, &database, 0, "NAME", "only this one"},
+        {"json", 0, CHT_OPT_FLAG, &json, 0, NULL,
+         "{\"where\":...,\"what\":...} a finding, at the end {\"findings\":N,\"complete\":...}"},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
     if (wants_help)
-        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (database != NULL && !cht_database_name_valid(database))
         return cht_tool_usage("check", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     struct cht_dirs dirs = {NULL, 0};

@@ -9,13 +9,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SHARDS_MAX 256u
+/* What each of the three says before its options. */
+static const char create_help[] = "cheetah-db create NAME [OPTION ...]: makes an empty database\n\n";
+static const char list_help[] = "cheetah-db list [OPTION ...]: the names of the databases, one a line\n\n";
+static const char drop_help[] =
+    "cheetah-db drop NAME --yes [OPTION ...]: deletes a database and its files\n\n";
 
-/* What the three commands have in common. */
+/* What they have in common. */
 struct job {
     const char *command;
     struct cht_opt_list data;
-    bool json, yes;
+    bool json, yes, help;
     uint64_t shards;
     const char *name; /* borrowed; NULL: none given */
     struct cht_dirs dirs;
@@ -26,12 +30,15 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
 {
     int rest;
     const struct cht_opt all[] = {
-        {"data", 0, CHT_OPT_LIST, &j->data, 0},
-        {"json", 0, CHT_OPT_FLAG, &j->json, 0},
-        {"yes", 0, CHT_OPT_FLAG, &j->yes, 0},
-        {"shards", 0, CHT_OPT_NUMBER, &j->shards, SHARDS_MAX},
+        {"data", 0, CHT_OPT_LIST, &j->data, 0, "A,B,C",
+         "the data directories, of no running server (default " CHT_DATA_DEFAULT ")"},
+        {"json", 0, CHT_OPT_FLAG, &j->json, 0, NULL, "{\"database\":NAME} a line"},
+        {"yes", 0, CHT_OPT_FLAG, &j->yes, 0, NULL, "it is meant; nothing is done without"},
+        {"shards", 0, CHT_OPT_NUMBER, &j->shards, CHT_SHARDS_MAX, "N",
+         "1 to 256, fixed from then on (default 8)"},
+        {"help", 'h', CHT_OPT_FLAG, &j->help, 0, NULL, NULL},
     };
-    struct cht_opt own[4];
+    struct cht_opt own[sizeof all / sizeof *all];
     size_t n = 0;
     bool create = strcmp(j->command, "create") == 0, drop = strcmp(j->command, "drop") == 0;
     bool list = strcmp(j->command, "list") == 0;
@@ -42,9 +49,14 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
         own[n++] = all[2];
     if (create)
         own[n++] = all[3];
+    own[n++] = all[4];
     *code = CHT_EXIT_USAGE;
     if (!cht_args_parse(own, n, argc, argv, &rest))
         return false;
+    if (j->help) {
+        *code = cht_args_help(create ? create_help : drop ? drop_help : list_help, own, n, "");
+        return false;
+    }
     if (rest > (list ? 0 : 1)) {
         (void)cht_tool_usage(j->command,
                              list ? "takes no names" : "takes one name"); /* *code says it already */

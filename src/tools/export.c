@@ -22,19 +22,15 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
+static const char help_before[] =
     "cheetah-db export FILE [--database NAME] [OPTION ...]\n"
     "\n"
     "Writes every pair and every value of a database to FILE, a line of JSON each; - is the standard\n"
     "output. cheetah-db import reads it back, on any machine. Two exports of the same data are the\n"
     "same bytes. A server that is written to meanwhile gives what was there from start to end; for a\n"
     "copy of one moment see cheetah-db backup.\n"
-    "\n"
-    "  --database NAME    which database (default: default)\n"
-    "  --resume           go on with a FILE that a broken export has left, behind its last whole line\n"
-    "  --force            write over a FILE that is there\n"
-    "  --json             what was done as one JSON object\n" CHT_CONNECT_HELP
-    "  --data A,B,C       from these data directories, all of them, of a server that is stopped\n"
+    "\n";
+static const char help_after[] =
     "\n"
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data, or FILE, is damaged.\n";
 
@@ -439,18 +435,20 @@ int cht_tool_export(int argc, char **argv)
     j->database = CHT_DATABASE_DEFAULT;
     bool wants_help = false;
     const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &j->database, 0},
-        {"data", 0, CHT_OPT_LIST, &j->data, 0},
-        {"resume", 0, CHT_OPT_FLAG, &j->resume, 0},
-        {"force", 0, CHT_OPT_FLAG, &j->force, 0},
-        {"json", 0, CHT_OPT_FLAG, &j->json, 0},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        {"database", 0, CHT_OPT_STRING, &j->database, 0, "NAME", "which database (default: default)"},
+        {"resume", 0, CHT_OPT_FLAG, &j->resume, 0, NULL,
+         "go on with a FILE that a broken export has left, after its last whole line"},
+        {"force", 0, CHT_OPT_FLAG, &j->force, 0, NULL, "write over a FILE that is there"},
+        {"json", 0, CHT_OPT_FLAG, &j->json, 0, NULL, "what was done as one JSON object"},
         CHT_CONNECT_OPTS(&j->connect),
+        {"data", 0, CHT_OPT_LIST, &j->data, 0, "A,B,C",
+         "from these data directories, all of them, of a server that is stopped"},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         code = CHT_EXIT_USAGE;
     else if (wants_help)
-        code = fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        code = cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     else if (rest != 1)
         (void)cht_tool_usage("export", "takes the name of one file; see cheetah-db export --help");
     else if (!cht_database_name_valid(j->database))

@@ -92,17 +92,24 @@ int cht_tool_health(int argc, char **argv)
 {
     struct cht_connect how = {0};
     uint64_t seconds = 0;
-    bool live = false;
+    bool live = false, asked = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"connect", 0, CHT_OPT_STRING, &how.connect, 0},
-        {"tls-ca", 0, CHT_OPT_STRING, &how.tls_ca, 0},
-        {"live", 0, CHT_OPT_FLAG, &live, 0},
-        {"wait", 0, CHT_OPT_NUMBER, &seconds, WAIT_MAX},
+        {"connect", 0, CHT_OPT_STRING, &how.connect, 0, "URL",
+         "or HOST:PORT; without it the server of this machine with the same configuration\n"
+         "(CHEETAH_LISTEN, CHEETAH_CONFIG)"},
+        {"tls-ca", 0, CHT_OPT_STRING, &how.tls_ca, 0, "FILE", "whom to trust with https"},
+        {"live", 0, CHT_OPT_FLAG, &live, 0, NULL, "it answers; it need not be ready"},
+        {"wait", 0, CHT_OPT_NUMBER, &seconds, WAIT_MAX, "N", "asks again for up to N seconds"},
+        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
+    if (asked)
+        return cht_args_help(
+            "cheetah-db health [OPTION ...]: exit code 0 if a server is ready, 1 if it is not\n\n", opts,
+            sizeof opts / sizeof *opts, "");
     if (rest > 0)
-        return cht_tool_usage("health", "takes options only; see cheetah-db --help");
+        return cht_tool_usage("health", "takes options only; see cheetah-db health --help");
     return run(&how, live, seconds);
 }

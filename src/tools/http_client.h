@@ -23,16 +23,27 @@ struct cht_connect {
     bool any_name;          /* whoever has the port is believed to be the server; for health, over loopback */
 };
 /* Rows for a table of options. */
-#define CHT_CONNECT_OPTS(c)                                     \
-    {"connect", 0, CHT_OPT_STRING, &(c)->connect, 0},           \
-        {"token-file", 0, CHT_OPT_STRING, &(c)->token_file, 0}, \
-    {                                                           \
-        "tls-ca", 0, CHT_OPT_STRING, &(c)->tls_ca, 0            \
+/* clang-format off: rows of a table */
+#define CHT_CONNECT_OPTS(c)                                                 \
+    {"connect",                                                             \
+     0,                                                                     \
+     CHT_OPT_STRING,                                                        \
+     &(c)->connect,                                                         \
+     0,                                                                     \
+     "URL",                                                                 \
+     "the server, HOST:PORT or a URL (default " CHT_CONNECT_DEFAULT ")"},   \
+        {"token-file",                                                      \
+         0,                                                                 \
+         CHT_OPT_STRING,                                                    \
+         &(c)->token_file,                                                  \
+         0,                                                                 \
+         "FILE",                                                            \
+         "its token, if it wants one; or the environment's CHEETAH_TOKEN"}, \
+    {                                                                       \
+        "tls-ca", 0, CHT_OPT_STRING, &(c)->tls_ca, 0, "FILE",               \
+            "the certificates to trust in place of the system's"            \
     }
-#define CHT_CONNECT_HELP                                                                      \
-    "  --connect URL      the server, HOST:PORT or a URL (default " CHT_CONNECT_DEFAULT ")\n" \
-    "  --token-file FILE  its token, if it wants one; or the environment's CHEETAH_TOKEN\n"   \
-    "  --tls-ca FILE      the certificates to trust in place of the system's\n"
+/* clang-format on */
 
 struct cht_client;
 /* Reads the token; connects to nothing yet. CHT_INVALID_ARGUMENT (URL, token file), CHT_NO_FILE, CHT_NO_MEMORY. */

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
+static const char help_before[] =
     "cheetah-db import FILE [--database NAME] [OPTION ...]\n"
     "cheetah-db import --from-line HOST:PORT [--database NAME] [OPTION ...]\n"
     "\n"
@@ -25,18 +25,8 @@ static const char help[] =
     "command again goes on where it was, and nothing is there twice. In a database that is new the\n"
     "keys are those of the source; with --merge all of them move by the same distance. Names that\n"
     "share a key go on sharing one. What was done is said just before the last step.\n"
-    "\n"
-    "  --database NAME       into which database; it is made if it is not there (default: the one\n"
-    "                        FILE names, or default)\n"
-    "  --merge               the database need not be empty; a name that is there is mapped to the\n"
-    "                        imported value\n"
-    "  --shards N            of a database that is made (default: as the server is set)\n"
-    "  --json                what was done as one JSON object\n" CHT_CONNECT_HELP "\n"
-    "With --from-line:\n"
-    "  --from-database NAME  which database there (default: that of --database)\n"
-    "  --from-token-file F   the token that server wants\n"
-    "  --decode-base64       the values there are base64 text: store what it stands for\n"
-    "  --keep-undecodable    and keep a value that is not base64 as it is, instead of stopping at it\n"
+    "\n";
+static const char help_after[] =
     "What no pair leads to cannot be seen over the line protocol, and is not copied.\n"
     "\n"
     "Exit codes: 0 done; 1 it failed, run it again to go on; 2 the command line is wrong; 3 FILE is\n"
@@ -294,22 +284,29 @@ int cht_tool_import(int argc, char **argv)
     int rest, code;
     bool wants_help = false;
     const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &in.database, 0},
-        {"merge", 0, CHT_OPT_FLAG, &in.merge, 0},
-        {"shards", 0, CHT_OPT_NUMBER, &in.shards, 256},
-        {"json", 0, CHT_OPT_FLAG, &in.json, 0},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
-        {"from-line", 0, CHT_OPT_STRING, &in.from_line, 0},
-        {"from-database", 0, CHT_OPT_STRING, &in.from_database, 0},
-        {"from-token-file", 0, CHT_OPT_STRING, &in.from_token_file, 0},
-        {"decode-base64", 0, CHT_OPT_FLAG, &in.decode_base64, 0},
-        {"keep-undecodable", 0, CHT_OPT_FLAG, &in.keep_undecodable, 0},
+        {"database", 0, CHT_OPT_STRING, &in.database, 0, "NAME",
+         "into which database; it is made if it is not there (default: the one\nFILE names, or default)"},
+        {"merge", 0, CHT_OPT_FLAG, &in.merge, 0, NULL,
+         "the database need not be empty; a name that is there is mapped to the\nimported value"},
+        {"shards", 0, CHT_OPT_NUMBER, &in.shards, CHT_SHARDS_MAX, "N",
+         "of a database that is made (default: as the server is set)"},
+        {"json", 0, CHT_OPT_FLAG, &in.json, 0, NULL, "what was done as one JSON object"},
         CHT_CONNECT_OPTS(&in.connect),
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
+        {NULL, 0, CHT_OPT_FLAG, NULL, 0, NULL, "\nOut of a server of the line protocol:"},
+        {"from-line", 0, CHT_OPT_STRING, &in.from_line, 0, "HOST:PORT", "where it listens"},
+        {"from-database", 0, CHT_OPT_STRING, &in.from_database, 0, "NAME",
+         "which database there (default: that of --database)"},
+        {"from-token-file", 0, CHT_OPT_STRING, &in.from_token_file, 0, "F", "the token that server wants"},
+        {"decode-base64", 0, CHT_OPT_FLAG, &in.decode_base64, 0, NULL,
+         "the values there are base64 text: store what it stands for"},
+        {"keep-undecodable", 0, CHT_OPT_FLAG, &in.keep_undecodable, 0, NULL,
+         "and keep a value that is not base64 as it is, instead of stopping at it"},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
     if (wants_help)
-        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     code = check_arguments(&in, rest);
     if (code != CHT_EXIT_OK)
         return code;

@@ -14,18 +14,14 @@
 
 #define PIECE (1u << 20)
 
-static const char help[] =
+static const char help_before[] =
     "cheetah-db restore FILE [OPTION ...]: a database made of a backup\n"
     "\n"
     "The data directories must not be in use by a server, and must not have a database of this name. The\n"
     "database appears when all of the backup is read and was whole; then it is opened and checked\n"
     "(cheetah-db check), and removed again if that finds something.\n"
-    "\n"
-    "  --data A,B,C       the data directories (default " CHT_DATA_DEFAULT "); made if missing\n"
-    "  --database NAME    its name (default: the one it had)\n"
-    "  --verify           only reads FILE and says whether it is whole\n"
-    "  --keep             keeps a database in which the check finds something\n"
-    "  --json             the result as one JSON object\n"
+    "\n";
+static const char help_after[] =
     "\n"
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the backup is damaged.\n";
 
@@ -185,14 +181,18 @@ int cht_tool_restore(int argc, char **argv)
     bool asked = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_LIST, &j.data, 0},     {"database", 0, CHT_OPT_STRING, &j.database, 0},
-        {"verify", 0, CHT_OPT_FLAG, &j.verify, 0}, {"keep", 0, CHT_OPT_FLAG, &j.keep, 0},
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0},     {"help", 'h', CHT_OPT_FLAG, &asked, 0},
+        {"data", 0, CHT_OPT_LIST, &j.data, 0, "A,B,C",
+         "the data directories (default " CHT_DATA_DEFAULT "); made if missing"},
+        {"database", 0, CHT_OPT_STRING, &j.database, 0, "NAME", "its name (default: the one it had)"},
+        {"verify", 0, CHT_OPT_FLAG, &j.verify, 0, NULL, "only reads FILE and says whether it is whole"},
+        {"keep", 0, CHT_OPT_FLAG, &j.keep, 0, NULL, "keeps a database in which the check finds something"},
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL, "the result as one JSON object"},
+        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
     if (asked)
-        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest != 1)
         return cht_tool_usage("restore", "takes one file; see cheetah-db restore --help");
     if (j.database != NULL && !cht_database_name_valid(j.database))

@@ -16,16 +16,14 @@
 
 #define TOKEN_FILE_MAX 4096u
 
-static const char help[] =
-    "cheetah-db shell [--connect HOST:PORT] [--data A,B,C] [--token-file FILE]\n"
+static const char help_before[] = "cheetah-db shell [OPTION ...]\n"
+                                  "\n"
+                                  "Commands of the line protocol, typed or piped. HELP lists them.\n"
+                                  "\n";
+static const char help_after[] =
     "\n"
-    "  --connect HOST:PORT  a running server's line protocol (default " LINK_CONNECT_DEFAULT ")\n"
-    "  --data A,B,C         the data directories of a server that is stopped, all of them\n"
-    "  --token-file FILE    the server's token, if it wants one; or the environment's CHEETAH_TOKEN\n"
-    "\n"
-    "HELP lists the commands. The history is kept in ~/.cheetah_history, or in the file that "
-    "CHEETAH_HISTORY\n"
-    "names (empty: nowhere). Where stdin or stdout is no terminal, lines and answers are the bare protocol.\n"
+    "The history is kept in ~/.cheetah_history, or in the file that CHEETAH_HISTORY names (empty:\n"
+    "nowhere). If stdin or stdout is no terminal, lines and answers are the bare protocol.\n"
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data is damaged.\n";
 
 /* The token of the file or the environment, NULL for none; owned. */
@@ -97,20 +95,23 @@ int cht_tool_shell(int argc, char **argv)
 {
     struct shell s = {.database = CHT_DATABASE_DEFAULT};
     const char *token_file = NULL;
+    bool asked = false;
     struct cht_opt_list data = {.n = 0};
     int rest, code = CHT_EXIT_OK;
     struct cht_err err = {0};
     const struct cht_opt opts[] = {
-        {"connect", 0, CHT_OPT_STRING, &s.connect, 0},
-        {"data", 0, CHT_OPT_LIST, &data, 0},
-        {"token-file", 0, CHT_OPT_STRING, &token_file, 0},
+        {"connect", 0, CHT_OPT_STRING, &s.connect, 0, "HOST:PORT",
+         "a running server's line protocol (default " LINK_CONNECT_DEFAULT ")"},
+        {"data", 0, CHT_OPT_LIST, &data, 0, "A,B,C",
+         "the data directories of a server that is stopped, all of them"},
+        {"token-file", 0, CHT_OPT_STRING, &token_file, 0, "FILE",
+         "the server's token, if it wants one; or the environment's CHEETAH_TOKEN"},
+        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
     };
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
-    }
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
+    if (asked)
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest > 0)
         return cht_tool_usage("shell", "takes options only; see cheetah-db shell --help");
     if (data.n > 0 && s.connect != NULL)

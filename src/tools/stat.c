@@ -13,17 +13,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
+static const char help_before[] =
     "cheetah-db stat [NAME] [--data A,B,C] [--json]\n"
     "cheetah-db stat [NAME] --connect URL [--json]\n"
     "\n"
     "What a database holds, or all of them: pairs, values and their bytes, values by length, shards and\n"
     "their directories, files and log; of a stopped server also the shape of the tries of the names.\n"
-    "\n"
-    "  --data A,B,C       the data directories, all of them, of a server that is stopped (default\n"
-    "                     " CHT_DATA_DEFAULT
-    "); a database that was not stopped cleanly is recovered\n" CHT_CONNECT_HELP
-    "  --json             one JSON object a line\n"
+    "\n";
+static const char help_after[] =
     "\n"
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 stored data is damaged.\n";
 
@@ -293,15 +290,17 @@ int cht_tool_stat(int argc, char **argv)
     bool wants_help = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_LIST, &j.data, 0},
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        {"data", 0, CHT_OPT_LIST, &j.data, 0, "A,B,C",
+         "the data directories, all of them, of a server that is stopped (default\n" CHT_DATA_DEFAULT
+         "); a database that was not stopped cleanly is recovered"},
         CHT_CONNECT_OPTS(&j.connect),
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL, "one JSON object a line"},
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
     if (wants_help)
-        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest > 1)
         return cht_tool_usage("stat", "takes one name");
     j.name = rest == 1 ? argv[0] : NULL;

@@ -24,16 +24,14 @@
 #define STEP_MS 100
 #define NS 1e9
 
-static const char help[] =
-    "cheetah-db top [--connect URL] [--interval SECONDS] [--once] [--json]\n"
+static const char help_before[] =
+    "cheetah-db top [OPTION ...]\n"
     "\n"
     "Live figures of a running server: requests and their latency by route, streams, commits, syncs and\n"
     "sizes by database. On a terminal a page that is drawn again; q ends it.\n"
+    "\n";
+static const char help_after[] =
     "\n"
-    "  --interval N       seconds between two looks (default 1)\n"
-    "  --count N          so many times, then end\n"
-    "  --once             --count 1\n"
-    "  --json             a JSON object a line: rates a second, and what is there now\n" CHT_CONNECT_HELP "\n"
     "Exit codes: 0 done; 1 the server cannot be asked; 2 the command line is wrong.\n";
 
 struct job {
@@ -354,17 +352,18 @@ int cht_tool_top(int argc, char **argv)
     bool wants_help = false;
     int rest;
     const struct cht_opt opts[] = {
-        {"interval", 0, CHT_OPT_NUMBER, &j.interval, 3600},
-        {"count", 0, CHT_OPT_NUMBER, &j.count, UINT64_MAX},
-        {"once", 0, CHT_OPT_FLAG, &j.once, 0},
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0},
+        {"interval", 0, CHT_OPT_NUMBER, &j.interval, 3600, "N", "seconds between two looks (default 1)"},
+        {"count", 0, CHT_OPT_NUMBER, &j.count, UINT64_MAX, "N", "so many times, then end"},
+        {"once", 0, CHT_OPT_FLAG, &j.once, 0, NULL, "--count 1"},
+        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL,
+         "a JSON object a line: rates a second, and what is there now"},
         CHT_CONNECT_OPTS(&j.connect),
+        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
     if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return CHT_EXIT_USAGE;
     if (wants_help)
-        return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest > 0)
         return cht_tool_usage("top", "takes no names; see cheetah-db top --help");
     if (j.once)

@@ -3,7 +3,7 @@
 
   1  reducer modes    src/reduce/modes.c, their files' aliases       = the paths and the enum of openapi.yaml
   2  metrics          those that `stat` and `top` read (sample.c)    are printed by metrics.c
-  3  options          every --option that a README or openapi.yaml names is in src/conf/conf.c or of a tool
+  3  options          every --option that a README or openapi.yaml names is in src/conf/conf.c or of a tool; each of a tool has its help
   4  calls            every operation of openapi.yaml                is called by the Python client
   5  error codes      the numbers of err.h                           are used once each; a slug is not two words' worth of codes
   6  headers          the namespaces of lm/names.h                   are the ones that the Python adapter writes
@@ -72,6 +72,9 @@ def options():
     known = set(re.findall(r'^\s+\{"([a-z0-9-]+)",', read("src/conf/conf.c"), re.M)) | {"print-config", "help", "version"}
     for path in every("src/tools", (".c", ".h")):
         known.update(re.findall(r'\{"([a-z0-9-]+)", (?:0|\'.\'), CHT_OPT', read(path)))
+        for name in re.findall(r'\{"([a-z0-9-]+)", (?:0|\'.\'), CHT_OPT_\w+, [^{}]*?NULL\}', read(path)):
+            if name != "help":
+                complaints.append("%s: --%s has no help" % (path, name))
     for path in [*every("clients", ".py"), *every("tests", ".py")]:
         known.update(re.findall(r'add_argument\("--([a-z0-9-]+)"', read(path)))
     if len(known) < 40:

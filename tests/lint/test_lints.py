@@ -48,6 +48,7 @@ CASES = {
     "a mode without a file": ("tables.py", "src/reduce/modes.c", 'X(meta, "meta")', 'X(metas, "metas")', "metas"),
     # add an option
     "an option that nothing takes": ("tables.py", "deploy/README.md", "--max-streams", "--most-streams", "most-streams"),
+    "an option of a tool without help": ("tables.py", "src/tools/top.c", '"--count 1"', "NULL", "--once has no help"),
     # add a metric
     "a metric that nobody prints": ("tables.py", "src/http/metrics.c", '"commits_total"', '"commit_total"', "commits_total"),
     # add an error code
