@@ -143,7 +143,10 @@ def test_writes_go_to_one_server(launch, proxy):
     assert at_b.get("/pairs/*?count=true").json()["pairs"] == 0
     assert client.post("/batch", b'{"op":"pair_put","pair":"YQ==","value":"Yg=="}\n').status == 200
     assert at_a.get("/pairs/a?exact=true").status == 200 and at_b.get("/pairs/a?exact=true").status == 404
-    assert client.get("/metrics").status == 404
+    for port in (front.port, front.writer_port):
+        closed = front.client(port)
+        assert closed.get("/metrics").status == 404 and closed.get("/metrics?x=1").status == 404
+        closed.close()
     for c in (client, writer, at_a, at_b):
         c.close()
 

@@ -3,13 +3,17 @@ import os
 import re
 import shlex
 import signal
+import socket
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 import yaml
 
 import harness
 import load
-from conftest import ROOT, in_deploy, run, tool
+from conftest import ROOT, free_port, in_deploy, run, tool
 
 
 def text_of(*names):
@@ -99,6 +103,47 @@ def test_kubernetes_pod(objects):
     assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
+def probe_answers(probe, port):
+    """As the kubelet asks: once, from a new connection."""
+    timeout = probe.get("timeoutSeconds", 1)
+    try:
+        if "tcpSocket" in probe:
+            socket.create_connection(("127.0.0.1", port), timeout).close()
+            return True
+        with urllib.request.urlopen("http://127.0.0.1:%d%s" % (port, probe["httpGet"]["path"]), timeout=timeout) as answer:
+            return 200 <= answer.status < 400
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def test_kubernetes_liveness_probe_does_not_kill_a_busy_pod(objects, launch):
+    """The server has all the connections that it takes; the pod is busy, not dead. One that starts is not dead either."""
+    (container,) = objects["StatefulSet", "cheetah-db"]["spec"]["template"]["spec"]["containers"]
+    server = launch("--max-connections", "8", "--drain-seconds", "0")
+    holders = [harness.Raw(server.port).send("GET /kv HTTP/1.1\r\nHost: x\r\n") for _ in range(8)]
+    harness.wait_for(lambda: not probe_answers({"httpGet": {"path": "/kv?limit=1"}}, server.port), 10, "all connections taken")
+    for _ in range(20):
+        assert probe_answers(container["livenessProbe"], server.port)
+        time.sleep(0.02)
+    for raw in holders:
+        raw.close()
+    assert "startupProbe" not in container, "it would kill a pod that replays a long log"
+    assert not probe_answers(container["livenessProbe"], free_port()), "the probe can fail"
+
+
+def test_kubernetes_network_policy_names_who_may_ask(objects):
+    """A rule without `from` lets everybody in."""
+    policies = [o for k, o in objects.items() if k[0] == "NetworkPolicy"]
+    assert policies
+    for policy in policies:
+        assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+        for rule in policy["spec"]["ingress"]:
+            assert rule["ports"] and rule["from"], rule
+            for peer in rule["from"]:
+                assert peer["podSelector"].get("matchLabels"), "an empty selector means all pods"
+                assert "ipBlock" not in peer and ("namespaceSelector" not in peer or peer["namespaceSelector"].get("matchLabels"))
+
+
 def test_kubernetes_probes_are_answered_without_a_token(objects, launch, tmp_path):
     """With the pod's arguments and environment (but for its paths), and a token file."""
     (container,) = objects["StatefulSet", "cheetah-db"]["spec"]["template"]["spec"]["containers"]
@@ -108,9 +153,9 @@ def test_kubernetes_probes_are_answered_without_a_token(objects, launch, tmp_pat
     env = {e["name"]: e["value"] for e in container["env"] if e["name"] not in ("CHEETAH_LISTEN", "CHEETAH_DATA", "CHEETAH_TOKENS")}
     server = launch("--listen", "0.0.0.0:0", "--drain-seconds", "0", env={**env, "CHEETAH_TOKENS": str(tokens)})
     client = server.client(check=False)
-    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[name]["httpGet"]["port"] == "http"
-        assert client.get(container[name]["httpGet"]["path"]).status == 200, name
+    assert container["readinessProbe"]["httpGet"]["port"] == "http"
+    assert client.get(container["readinessProbe"]["httpGet"]["path"]).status == 200
+    assert probe_answers(container["livenessProbe"], server.port)
     assert client.get("/kv?limit=1").status == 401 and client.get("/metrics").status == 401
     client.close()
     reader = server.client(token="secret-secret-secret", check=False)
@@ -139,15 +184,57 @@ def test_systemd_backup_units(launch, tmp_path):
     for name in ("cheetah-db-backup@default.service", "cheetah-db-backup@default.timer"):
         assert run(program, "verify", "--man=no", str(tmp_path / name)) == ""
     server = launch()
-    unit = text_of("deploy", "systemd", "cheetah-db-backup@.service")
-    values = {"${FOLDER}": str(tmp_path / "backups"), "${SERVER}": "http://127.0.0.1:%d" % server.port, "%i": "default"}
     for key in ("ExecStart", "ExecStartPost"):
-        (command,) = re.findall(r"^%s=(.*)$" % key, unit, re.M)
-        for old, new in values.items():
-            command = command.replace(old, new)
-        run(*shlex.split(command.replace("/usr/local/bin/cheetah-db", harness.BINARY)))
+        run(*backup_command(key, tmp_path / "backups", "default", server.port))
     (made,) = os.listdir(tmp_path / "backups")
     assert made.startswith("default-") and made.endswith(".cheetah")
+
+
+def backup_command(key, folder, database, port=0):
+    (command,) = re.findall(r"^%s=(.*)$" % key, text_of("deploy", "systemd", "cheetah-db-backup@.service"), re.M)
+    assert "%%" not in command and not set(re.findall(r"%(.)", command)) - {"i"}, "what systemd replaces"
+    for old, new in {"${FOLDER}": str(folder), "${SERVER}": "http://127.0.0.1:%d" % port, "%i": database}.items():
+        command = command.replace(old, new)
+    return shlex.split(command.replace("/usr/local/bin/cheetah-db", harness.BINARY))
+
+
+def test_systemd_backup_timer_deletes_old_backups_of_its_own_database_alone(tmp_path):
+    """Names that begin with the database's name and a hyphen, that differ in case, that hold a time, files and folders of others."""
+    when, young = "20261021T083312.345Z", "20261120T000000.001Z"
+    mine = ["default-%s.cheetah" % when, "default-20260101T000000.000Z.cheetah"]
+    kept = ["default-%s.cheetah" % young, "default-old-%s.cheetah" % when, "default-%s-%s.cheetah" % (when[:8], when),
+            "default-20261021T083312-345Z-%s.cheetah" % when, "default--%s.cheetah" % when, "Default-%s.cheetah" % when, "default2-%s.cheetah" % when,
+            "other-%s.cheetah" % when, "other-default-%s.cheetah" % when, "default-keep.cheetah", "default-%s.cheetah.txt" % when,
+            "default-keep-this-one-x.cheetah", ".default.cheetah.part", "default"]
+    old = time.time() - 40 * 86400
+    for name in mine + kept:
+        (tmp_path / name).write_text(name)
+        if young not in name:
+            os.utime(tmp_path / name, (old, old))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / mine[0]).write_text("")
+    os.utime(tmp_path / "below" / mine[0], (old, old))
+    run(*backup_command("ExecStartPost", tmp_path, "default"))
+    assert sorted(os.listdir(tmp_path)) == sorted(kept + ["below"])
+    assert os.listdir(tmp_path / "below") == [mine[0]]
+    run(*backup_command("ExecStartPost", tmp_path, "default-old"))
+    assert sorted(os.listdir(tmp_path)) == sorted(set(kept) - {"default-old-%s.cheetah" % when} | {"below"})
+
+
+def test_systemd_backup_unit_is_hardened(tmp_path):
+    """Like the server's: as a user of its own, and every line that the server's unit has against the rest of the system."""
+    program = tool("systemd-analyze")
+    unit = text_of("deploy", "systemd", "cheetah-db-backup@.service")
+    path = tmp_path / "cheetah-db-backup@default.service"
+    path.write_text(unit.replace("/usr/local/bin/cheetah-db", harness.BINARY))
+    assert "exposure level" in run(program, "security", "--offline=true", "--threshold=20", str(path))
+    rules = text_of("deploy", "systemd", "cheetah-db.service").partition("# It needs its data")[2].partition("[Install]")[0]
+    for rule in re.findall(r"^\w+=.*$", rules, re.M):
+        assert "\n%s\n" % rule in unit, rule
+    user = re.search(r"^User=(.*)$", unit, re.M).group(1)
+    assert user not in ("root", "cheetah-db") and "\nu %s " % user in text_of("deploy", "systemd", "cheetah-db.sysusers")
+    folder = re.search(r"^Environment=FOLDER=(\S+)", unit, re.M).group(1)
+    assert "\nReadWritePaths=-%s\n" % folder in unit and re.search(r"^ExecStartPre=\+/usr/bin/install -d -m 0700 -o %s " % user, unit, re.M)
 
 
 def test_systemd_system_calls(tmp_path):

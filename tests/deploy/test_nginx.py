@@ -79,7 +79,10 @@ def test_a_zero_byte_needs_hex(launch, proxy):
     assert client.put("/pairs/x610062", b"v").status == 201
     assert client.get("/pairs/x610062?exact=true").status == 200
     assert client.get("/pairs/a%00b?exact=true").status == 400
-    assert client.get("/metrics").status == 404
+    for port in (front.port, front.writer_port):
+        closed = front.client(port)
+        assert closed.get("/metrics").status == 404 and closed.get("/metrics?x=1").status == 404
+        closed.close()
     client.close()
 
 
