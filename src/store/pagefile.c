@@ -1,5 +1,5 @@
 /* pagefile: privately mapped pages, dirty tracking, before-images, undo. The contract is pagefile.h; pagefile_open.c
- * has creation, opening and the checksums.
+ * has creation and opening, pagefile_sums.c the checksums, pagefile_holes.c the space on the disk.
  *
  * Who keeps a before-image of a page, in cht_page_write:
  *   frozen bit set   the checkpoint has not copied it yet: the image goes to `side`, the checkpoint takes it from there
@@ -49,33 +49,6 @@ static void images_clear(struct cht_pf_images *list)
     for (size_t i = 0; i < list->n; i++)
         cht_free(list->v[i].data);
     list->n = 0;
-}
-
-static void mark_verified(struct cht_pagefile *pf, uint64_t page)
-{
-    atomic_fetch_or_explicit(&pf->fast.verified[page >> 6], UINT64_C(1) << (page & 63), memory_order_relaxed);
-}
-
-static void unverify(struct cht_pagefile *pf, uint64_t page)
-{
-    atomic_fetch_and_explicit(&pf->fast.verified[page >> 6], ~(UINT64_C(1) << (page & 63)),
-                              memory_order_relaxed);
-}
-
-enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
-{
-    for (uint64_t p = first; cht_fault_events(&pf->fast.fault) != 0 && p < first + n; p++) {
-        if (!cht_fault_test(&pf->fast.fault, p))
-            continue;
-        if (atomic_load_explicit(&pf->fast.fault.all, memory_order_relaxed))
-            return cht_pf_say_lost(pf, p, err);
-        enum cht_rc rc =
-            pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE, err);
-        if (rc != CHT_OK)
-            return rc;
-        cht_fault_found(&pf->fast.fault, p);
-    }
-    return CHT_OK;
 }
 
 /* Grows a bitmap; the old one stays valid on failure. */
@@ -173,8 +146,6 @@ static enum cht_rc reserve_file(struct cht_pagefile *pf, uint64_t pages, struct 
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-const char *cht_pf_path(const struct cht_pagefile *pf) { return pf->file->path; }
-
 uint64_t cht_pf_pages(const struct cht_pagefile *pf) { return pf->fast.pages; }
 
 bool cht_pf_range_test(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
@@ -183,62 +154,6 @@ bool cht_pf_range_test(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
     for (uint64_t p = off / CHT_PAGE; !lost && p * CHT_PAGE < off + n; p++)
         lost = cht_fault_test(&pf->fast.fault, p);
     return lost;
-}
-
-enum cht_rc cht_pf_say_lost(const struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
-{
-    return CHT_DAMAGED(err, "%s: page %llu (offset %llu) cannot be read", cht_pf_path(pf),
-                       (unsigned long long)page, (unsigned long long)page * CHT_PAGE);
-}
-
-/* Counts and tells a page that is lost. */
-static const uint8_t *lost_page(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
-{
-    atomic_fetch_add_explicit(&pf->corrupt, 1, memory_order_relaxed);
-    (void)cht_pf_say_lost(pf, page, err);
-    return NULL;
-}
-
-const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
-{
-    if (page >= pf->fast.pages) {
-        (void)CHT_DAMAGED(err, "%s: page %llu is behind the end (%llu pages)", cht_pf_path(pf),
-                          (unsigned long long)page, (unsigned long long)pf->fast.pages);
-        return NULL;
-    }
-    if (cht_pf_lost(pf, page))
-        return lost_page(pf, page, err);
-    const uint8_t *p = pf->fast.base + page * CHT_PAGE;
-    uint32_t sum = 0;
-    if (pf->sums != NULL) {
-        if (cht_sums_get(pf->sums, pf->kind, page, &sum, err) != CHT_OK)
-            return NULL;
-    } else {
-        sum = cht_get32(p + CHT_PAGE - 4);
-    }
-    static const uint8_t zeros[CHT_PAGE];
-    bool good;
-    if (sum == 0)
-        good = memcmp(p, zeros, CHT_PAGE) == 0;
-    else if (pf->sums != NULL)
-        good = cht_page_sum(p) == sum;
-    else
-        good = cht_crc32c(0, p, CHT_PAGE - 4) == sum;
-    if (cht_pf_lost(pf, page))
-        return lost_page(pf, page, err);
-    if (!good) {
-        atomic_fetch_add_explicit(&pf->corrupt, 1, memory_order_relaxed);
-        (void)CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf),
-                          (unsigned long long)page, (unsigned long long)page * CHT_PAGE);
-        return NULL;
-    }
-    mark_verified(pf, page);
-    atomic_thread_fence(
-        memory_order_seq_cst); /* either the handler clears what was just set, or it is seen here */
-    if (!cht_pf_lost(pf, page))
-        return p;
-    unverify(pf, page);
-    return lost_page(pf, page, err);
 }
 
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n)
@@ -269,7 +184,7 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
     if (cht_page_read(pf, page, err) == NULL)
         return NULL;
     if (!make_private(pf, page)) {
-        (void)lost_page(pf, page, err);
+        (void)cht_page_tell_lost(pf, page, err);
         return NULL;
     }
     uint8_t *p = pf->fast.base + page * CHT_PAGE;
@@ -340,7 +255,30 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
     *first = pf->fast.pages;
     pf->fast.pages = end;
     for (uint64_t p = *first; p < end; p++)
-        mark_verified(pf, p);
+        cht_page_mark_verified(pf, p);
+    return CHT_OK;
+}
+
+enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum,
+                         struct cht_err *err)
+{
+    uint32_t old;
+    struct cht_err local = {0};
+    enum cht_rc rc = cht_sums_get(sums, kind, page, &old, err);
+    if (rc != CHT_OK || old == sum)
+        return rc;
+    uint64_t sp = cht_sums_page(kind, page), first;
+    if (sp >= sums->fast.pages)
+        rc = cht_pf_extend(sums, sp + 1 - sums->fast.pages, &first, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint8_t *p = cht_page_write(sums, sp, &local);
+    if (p == NULL) {
+        if (err != NULL)
+            *err = local;
+        return local.code;
+    }
+    cht_put32(p + page % CHT_SUMS_PER_PAGE * 4, sum); /* the page's own crc is made when it is written out */
     return CHT_OK;
 }
 
@@ -375,7 +313,7 @@ static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_
             cht_bit_clear(pf->dirty, p);
             pf->dirty_count--;
         }
-        mark_verified(pf, p);
+        cht_page_mark_verified(pf, p);
     }
     return CHT_OK;
 }

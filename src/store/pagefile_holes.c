@@ -21,6 +21,27 @@
 #define BACK_RUN 16u   /* pages of values and pairs that get space at once: they are used in order */
 #define SEARCH_MAX 16u /* pages of sums that one search for a hole reads */
 
+enum cht_rc cht_pf_uncut(struct cht_pagefile *pf, struct cht_err *err)
+{
+    uint64_t size = 0;
+    enum cht_rc rc = pf->file->io->ops->size(pf->file, &size, err);
+    if (rc == CHT_OK && size < pf->file_pages * CHT_PAGE)
+        return CHT_DAMAGED(err, "%s: has %llu bytes where %llu were; something else has cut it",
+                           cht_pf_path(pf), (unsigned long long)size,
+                           (unsigned long long)(pf->file_pages * CHT_PAGE));
+    return rc;
+}
+
+enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err)
+{
+    enum cht_rc rc = cht_pf_uncut(pf, err);
+    if (rc == CHT_OK)
+        rc = pf->file->io->ops->truncate(pf->file, pf->fast.pages * CHT_PAGE, err);
+    if (rc == CHT_OK)
+        pf->file_pages = pf->fast.pages;
+    return rc;
+}
+
 bool cht_page_is_zeros(const void *page)
 {
     static const uint8_t zeros[CHT_PAGE];

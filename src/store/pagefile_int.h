@@ -124,6 +124,8 @@ enum cht_rc cht_pf_cut_file(struct cht_pagefile *pf, struct cht_err *err);
 /* Pages that a file of this usage grows ahead of need. */
 enum cht_rc cht_pf_step(struct cht_pagefile *pf, uint64_t *step, struct cht_err *err);
 
+/* ---- pagefile_sums.c ----------------------------------------------------------------------------------------- */
+
 uint32_t cht_page_sum(const void *page); /* never 0 */
 /* The page of the sums file that has the sum of a page. */
 uint64_t cht_sums_page(enum cht_pf_kind kind, uint64_t page);
@@ -132,9 +134,22 @@ enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint6
 /* Exclusive lock. */
 enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum,
                          struct cht_err *err);
+/* Counts a page that is lost and says so; NULL. */
+const uint8_t *cht_page_tell_lost(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
 /* Compares one page as the file has it with its sum; buf is scratch of one page. CHT_CORRUPT. */
 enum cht_rc cht_pf_scrub_page(struct cht_pagefile *pf, uint64_t page, uint8_t *buf, struct cht_err *err);
 
 static inline bool cht_bit(const uint64_t *map, uint64_t i) { return map[i >> 6] >> (i & 63) & 1; }
 static inline void cht_bit_set(uint64_t *map, uint64_t i) { map[i >> 6] |= UINT64_C(1) << (i & 63); }
 static inline void cht_bit_clear(uint64_t *map, uint64_t i) { map[i >> 6] &= ~(UINT64_C(1) << (i & 63)); }
+/* The page fits its sum: cht_page_read looks no further. */
+static inline void cht_page_mark_verified(struct cht_pagefile *pf, uint64_t page)
+{
+    atomic_fetch_or_explicit(&pf->fast.verified[page >> 6], UINT64_C(1) << (page & 63), memory_order_relaxed);
+}
+
+static inline void cht_page_unverify(struct cht_pagefile *pf, uint64_t page)
+{
+    atomic_fetch_and_explicit(&pf->fast.verified[page >> 6], ~(UINT64_C(1) << (page & 63)),
+                              memory_order_relaxed);
+}

@@ -1,4 +1,4 @@
-/* pagefile_open: creating, opening and closing page files, and the sums (formats in pagefile.h, pagefile_int.h). */
+/* pagefile_open: creating, opening and closing page files (formats in pagefile.h, pagefile_int.h). */
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -7,12 +7,6 @@
 #include <string.h>
 
 static const char magic[8] = "CHEETAHP";
-
-uint32_t cht_page_sum(const void *page)
-{
-    uint32_t crc = cht_crc32c(0, page, CHT_PAGE);
-    return crc == 0 ? 1 : crc;
-}
 
 /* Header checksum, and for the sums file the page's own. */
 static void seal(uint8_t *page, enum cht_pf_kind kind)
@@ -134,27 +128,6 @@ enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, co
     return rc;
 }
 
-enum cht_rc cht_pf_uncut(struct cht_pagefile *pf, struct cht_err *err)
-{
-    uint64_t size = 0;
-    enum cht_rc rc = pf->file->io->ops->size(pf->file, &size, err);
-    if (rc == CHT_OK && size < pf->file_pages * CHT_PAGE)
-        return CHT_DAMAGED(err, "%s: has %llu bytes where %llu were; something else has cut it",
-                           cht_pf_path(pf), (unsigned long long)size,
-                           (unsigned long long)(pf->file_pages * CHT_PAGE));
-    return rc;
-}
-
-enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err)
-{
-    enum cht_rc rc = cht_pf_uncut(pf, err);
-    if (rc == CHT_OK)
-        rc = pf->file->io->ops->truncate(pf->file, pf->fast.pages * CHT_PAGE, err);
-    if (rc == CHT_OK)
-        pf->file_pages = pf->fast.pages;
-    return rc;
-}
-
 static void images_fini(struct cht_pf_images *l)
 {
     for (size_t i = 0; i < l->n; i++)
@@ -225,72 +198,3 @@ enum cht_rc cht_pf_seal_header(struct cht_pagefile *pf, uint64_t generation, str
 }
 
 uint64_t cht_pf_generation(const struct cht_pagefile *pf) { return cht_get64(pf->fast.base + 48); }
-
-/* ---- sums ---------------------------------------------------------------------------------------------------- */
-
-uint64_t cht_sums_page(enum cht_pf_kind kind, uint64_t page)
-{
-    return 1 + page / CHT_SUMS_PER_PAGE * 4 + (uint64_t)kind;
-}
-
-enum cht_rc cht_sums_get(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t *sum,
-                         struct cht_err *err)
-{
-    uint64_t sp = cht_sums_page(kind, page);
-    if (sp >= sums->fast.pages) {
-        *sum = 0;
-        return CHT_OK;
-    }
-    const uint8_t *p = cht_page_read(sums, sp, err);
-    if (p == NULL)
-        return CHT_CORRUPT;
-    *sum = cht_get32(p + page % CHT_SUMS_PER_PAGE * 4);
-    return CHT_OK;
-}
-
-enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum,
-                         struct cht_err *err)
-{
-    uint32_t old;
-    struct cht_err local = {0};
-    enum cht_rc rc = cht_sums_get(sums, kind, page, &old, err);
-    if (rc != CHT_OK || old == sum)
-        return rc;
-    uint64_t sp = cht_sums_page(kind, page), first;
-    if (sp >= sums->fast.pages)
-        rc = cht_pf_extend(sums, sp + 1 - sums->fast.pages, &first, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint8_t *p = cht_page_write(sums, sp, &local);
-    if (p == NULL) {
-        if (err != NULL)
-            *err = local;
-        return local.code;
-    }
-    cht_put32(p + page % CHT_SUMS_PER_PAGE * 4, sum); /* the page's own crc is made when it is written out */
-    return CHT_OK;
-}
-
-enum cht_rc cht_pf_scrub_page(struct cht_pagefile *pf, uint64_t page, uint8_t *buf, struct cht_err *err)
-{
-    enum cht_rc rc = cht_file_read(pf->file, buf, CHT_PAGE, page * CHT_PAGE, err);
-    uint32_t sum = 0;
-    if (rc == CHT_OK && pf->sums != NULL)
-        rc = cht_sums_get(pf->sums, pf->kind, page, &sum, err);
-    if (rc != CHT_OK)
-        return rc;
-    bool good;
-    static const uint8_t zeros[CHT_PAGE];
-    if (pf->sums == NULL)
-        sum = cht_get32(buf + CHT_PAGE - 4);
-    if (sum == 0)
-        good = memcmp(buf, zeros, CHT_PAGE) == 0;
-    else if (pf->sums == NULL)
-        good = cht_crc32c(0, buf, CHT_PAGE - 4) == sum;
-    else
-        good = cht_page_sum(buf) == sum;
-    if (good)
-        return CHT_OK;
-    return CHT_DAMAGED(err, "%s: page %llu (offset %llu) does not match its checksum", cht_pf_path(pf),
-                       (unsigned long long)page, (unsigned long long)(page * CHT_PAGE));
-}
