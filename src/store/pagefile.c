@@ -172,8 +172,10 @@ static bool make_private(struct cht_pagefile *pf, uint64_t page)
     return !cht_pf_lost(pf, page);
 }
 
-/* Slow part of cht_page_write: first change of the page since a freeze or since an undo was opened. */
-static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+/* Slow part of cht_page_write: first change of the page since a freeze or since an undo was opened, or any while the file has lost
+ * pages. */
+static __attribute__((noinline)) uint8_t *write_first(struct cht_pagefile *pf, uint64_t page,
+                                                      struct cht_err *err)
 {
     if (pf->read_only) {
         (void)CHT_FAIL(err, CHT_READ_ONLY, "%s: opened for reading only", cht_pf_path(pf));
@@ -214,7 +216,7 @@ static uint8_t *write_first(struct cht_pagefile *pf, uint64_t page, struct cht_e
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
     if (page < pf->fast.pages && cht_bit(pf->dirty, page) && /* dirty implies not frozen, see freeze */
-        (!pf->undo_open || page >= pf->undo_pages || cht_bit(pf->saved, page)) && !cht_pf_lost(pf, page))
+        (!pf->undo_open || page >= pf->undo_pages || cht_bit(pf->saved, page)) && cht_pf_losses(pf) == 0)
         return pf->fast.base + page * CHT_PAGE;
     return write_first(pf, page, err);
 }

@@ -121,7 +121,30 @@ static uint32_t next_slot(const uint8_t *x, const uint8_t *bits)
                                                          : bump;
 }
 
-/* Would the next slot of a listed extent lie on a page that cannot be read or does not match its sum? */
+/* Does a place lie on a page that cannot be read or does not match its sum? A hole gets its space before it is read, which on
+ * some file systems takes space, too; without it whoever takes the place is told. */
+static bool is_damaged(struct cht_values *v, uint64_t off, uint32_t len)
+{
+    struct cht_err e = {0};
+    for (uint64_t page = off / CHT_PAGE; page * CHT_PAGE < off + len; page++) {
+        if (page >= cht_pf_pages(v->values))
+            break;
+        if (!cht_bit(v->values->dirty, page) && cht_pf_back(v->values, page, &e) != CHT_OK)
+            return false;
+        if (cht_page_read(v->values, page, &e) == NULL)
+            return e.code == CHT_CORRUPT;
+    }
+    return false;
+}
+
+/* Has any page of the values turned out so? */
+static bool damage_known(const struct cht_values *v)
+{
+    return cht_pf_losses(v->values) != 0 ||
+           atomic_load_explicit(&v->values->corrupt, memory_order_relaxed) != 0;
+}
+
+/* Would the next slot of a listed extent be such a place? */
 static bool next_is_damaged(struct cht_values *v, uint32_t ref, uint32_t len)
 {
     struct cht_err e = {0};
@@ -134,11 +157,7 @@ static bool next_is_damaged(struct cht_values *v, uint32_t ref, uint32_t len)
             return false;
     }
     uint64_t off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE + (uint64_t)next_slot(x, bits) * len;
-    for (uint64_t page = off / CHT_PAGE; page * CHT_PAGE < off + len; page++) {
-        if (page < cht_pf_pages(v->values) && cht_page_read(v->values, page, &e) == NULL)
-            return e.code == CHT_CORRUPT;
-    }
-    return false;
+    return is_damaged(v, off, len);
 }
 
 /* Takes a slot of a listed extent. */
@@ -255,8 +274,8 @@ enum cht_rc cht_slot_alloc(struct cht_values *v, uint32_t len, uint64_t *off, st
             return rc != CHT_OK ? rc : CHT_CORRUPT;
     }
     uint32_t ref = cht_get32(c + CL_PARTIAL);
-    if (next_is_damaged(v, ref,
-                        len)) { /* what is damaged stays as it is; a new extent is first in the list */
+    if (damage_known(v) && next_is_damaged(v, ref, len)) {
+        /* what is damaged stays as it is; a new extent is first in the list */
         rc = add_extent(v, cls, len, err);
         c = rc == CHT_OK ? cht_record(v, cls, err) : NULL;
         if (c == NULL)
@@ -283,16 +302,17 @@ enum cht_rc cht_slot_alloc_fast(struct cht_values *v, uint32_t len, bool *fast, 
         return code(&e, err);
     if (!extent_ok(x, len))
         return broken(v, ref, "an extent with wrong counts", err);
-    if (cht_get32(x + EX_USED) + 1 >= cht_get32(x + EX_SLOTS))
-        return CHT_OK; /* leaves the list: neighbours change too */
+    bool last =
+        cht_get32(x + EX_USED) + 1 >= cht_get32(x + EX_SLOTS); /* leaves the list: neighbours change too */
     uint32_t bitmap = cht_get32(x + EX_BITMAP);
     const uint8_t *bits = bitmap != 0 && bitmap_ok(v, x, &e) ? cht_record_write(v, bitmap, &e) : NULL;
     if (bitmap != 0 && bits == NULL)
         return code(&e, err);
     uint64_t off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE + (uint64_t)next_slot(x, bits) * len;
-    *fast = cht_pf_write_range(v->values, off, len, &e) != NULL;
-    return *fast || e.code == CHT_CORRUPT ? CHT_OK
-                                          : code(&e, err); /* a damaged page: another one is looked for */
+    bool there =
+        cht_pf_write_range(v->values, off, len, &e) != NULL; /* a damaged page is known from here on */
+    *fast = there && !last;
+    return there || e.code == CHT_CORRUPT ? CHT_OK : code(&e, err);
 }
 
 enum cht_rc cht_slot_free(struct cht_values *v, uint64_t off, uint32_t len, struct cht_err *err)
