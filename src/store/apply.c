@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, unsigned threads,
+enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_db *db, uint32_t max_value, unsigned threads,
                            struct cht_err *err)
 {
     memset(a, 0, sizeof *a);
@@ -53,7 +53,7 @@ bool cht_apply_frees(const struct cht_commit *c)
     return frees;
 }
 
-uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c)
+uint64_t cht_apply_log_bound(struct cht_db *db, const struct cht_commit *c)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < c->count; i++) {

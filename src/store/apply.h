@@ -10,7 +10,7 @@
 #define CHT_APPLY_LOCKED_OPS 256u /* readers wait for at most this many operations of a non-atomic commit */
 
 struct cht_apply {
-    struct cht_local *db;
+    struct cht_db *db;
     struct cht_logbuf log;
     bool *held;          /* a shard's lock is held exclusively; owned (not by a part), nshards */
     bool *undoing;       /* its undo is open; owned (not by a part), nshards */
@@ -28,7 +28,7 @@ struct cht_apply {
     struct cht_team *team; /* owned; NULL before the first large unordered commit */
 };
 
-enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_local *db, uint32_t max_value, unsigned threads,
+enum cht_rc cht_apply_init(struct cht_apply *a, struct cht_db *db, uint32_t max_value, unsigned threads,
                            struct cht_err *err);
 void cht_apply_fini(struct cht_apply *a);
 /* Runs one commit; sets the results of its operations and c->rc, c->failed, c->err. Locks may stay held between calls
@@ -40,4 +40,4 @@ void cht_apply_trim(struct cht_apply *a);
 /* Nothing but deletes and reads: needs hardly any room, and gives some back. */
 bool cht_apply_frees(const struct cht_commit *c);
 /* The most bytes that the log record of these operations can need. */
-uint64_t cht_apply_log_bound(struct cht_local *db, const struct cht_commit *c);
+uint64_t cht_apply_log_bound(struct cht_db *db, const struct cht_commit *c);

@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* The lowest key that was never given out, all shards considered: 1, 2, 3, ... in a fresh database. */
-static uint64_t lowest_new_key(const struct cht_local *db)
+static uint64_t lowest_new_key(const struct cht_db *db)
 {
     uint64_t best = UINT64_MAX;
     for (unsigned i = 0; i < db->nshards; i++) {
@@ -155,7 +155,7 @@ static enum cht_rc do_edit(struct cht_apply *a, struct cht_op *op, struct cht_er
 }
 
 /* A key that its shard has given out, by itself or as one of those it skipped. */
-static bool key_given(const struct cht_local *db, uint64_t key)
+static bool key_given(const struct cht_db *db, uint64_t key)
 {
     return key < cht_values_next_key(&db->shards[cht_shard_of_key(key, db->nshards)].values);
 }

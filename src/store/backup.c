@@ -30,7 +30,7 @@ _Static_assert(ROOM + CHT_BACKUP_HEAD <= CHT_BACKUP_BUFFER_MIN, "a step fits");
 _Static_assert(CHT_BACKUP_STEP == CHT_SNAPSHOT_STEP * CHT_PAGE, "a step is a read of the snapshot");
 
 struct cht_backup {
-    struct cht_local *db;
+    struct cht_db *db;
     struct cht_snapshot *snap; /* owned */
     bool attached, holding;
     bool gone;                 /* let_go was called */
@@ -106,7 +106,7 @@ static enum cht_rc verify(struct cht_backup *b, unsigned shard, enum cht_pf_kind
 /* The database is as before, and the next backup may begin. The first call counts. */
 static void let_go(struct cht_backup *b)
 {
-    struct cht_local *db = b->db;
+    struct cht_db *db = b->db;
     if (b->attached) {
         cht_committer_pause(db->committer, true);
         cht_snapshot_detach(b->snap);
@@ -222,7 +222,7 @@ static enum cht_rc produce(struct cht_backup *b, uint8_t *to, size_t *used, stru
 
 static void describe(struct cht_backup *b)
 {
-    struct cht_local *db = b->db;
+    struct cht_db *db = b->db;
     memcpy(b->info.database, db->name, strlen(db->name));
     memcpy(b->info.uuid, db->shards[0].uuid, 16);
     b->info.shards = db->nshards;
@@ -236,7 +236,7 @@ static void describe(struct cht_backup *b)
 /* M. */
 static enum cht_rc fix_moment(struct cht_backup *b, struct cht_err *err)
 {
-    struct cht_local *db = b->db;
+    struct cht_db *db = b->db;
     uint64_t from = UINT64_MAX;
     cht_committer_pause(db->committer, true);
     enum cht_rc rc = CHT_OK;
@@ -260,9 +260,9 @@ static enum cht_rc fix_moment(struct cht_backup *b, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_local_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
+enum cht_rc cht_db_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     struct cht_err local = {0};
     err = err == NULL ? &local : err;
     if (atomic_exchange_explicit(&db->backing_up, true, memory_order_acq_rel))

@@ -152,7 +152,7 @@ static void apply_commit(struct cht_committer *cm, struct cht_commit *c)
  * has, all are. */
 static void refuse_group(struct cht_committer *cm, uint64_t good, struct cht_err *err)
 {
-    struct cht_local *db = cm->db;
+    struct cht_db *db = cm->db;
     bool sync = cm->cfg.durability == CHT_DURABLE_SYNC;
     struct cht_err why = cm->apply.stuck ? cm->apply.stuck_err : *err, ignored = {0};
     (void)cht_committer_stop(cm, &why, err);
@@ -160,7 +160,7 @@ static void refuse_group(struct cht_committer *cm, uint64_t good, struct cht_err
     if (!cm->revoked)
         (void)CHT_FAIL(err, CHT_OUTCOME_UNKNOWN, "only a restart tells whether it was done: %.140s", why.msg);
     cht_durable_change(&db->durable, CHT_DURABLE_TAKING_BACK);
-    cht_local_fence(db);
+    cht_db_fence(db);
     cm->good = good;
     cm->refused = true;
     cht_check_demand(cm);
@@ -382,7 +382,7 @@ static enum cht_rc init_locks(struct cht_committer *cm, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg,
+enum cht_rc cht_committer_new(struct cht_db *db, const struct cht_commit_config *cfg,
                               struct cht_committer **out, struct cht_err *err)
 {
     struct cht_committer *cm = cht_calloc(1, sizeof *cm);
@@ -405,7 +405,7 @@ enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_conf
         return rc;
     }
     cht_committer_count_dirty(cm); /* what a recovery has redone */
-    if (cht_local_dirty(db) > 0)
+    if (cht_db_dirty(db) > 0)
         cht_committer_reserve(cm, false);
     cht_committer_limits(cm);
     *out = cm;

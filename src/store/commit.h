@@ -19,7 +19,7 @@ struct cht_commit_config {
     unsigned threads;      /* for one large unordered commit, the committer's included */
     struct cht_crew *crew; /* borrowed until the free */
 };
-enum cht_rc cht_committer_new(struct cht_local *db, const struct cht_commit_config *cfg,
+enum cht_rc cht_committer_new(struct cht_db *db, const struct cht_commit_config *cfg,
                               struct cht_committer **out, struct cht_err *err);
 /* Waits for what is queued and for what a thread of the crew does for it. No new commits may come. */
 void cht_committer_free(struct cht_committer *cm);
@@ -29,7 +29,7 @@ enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c)
 enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *err);
 void cht_committer_stats(struct cht_committer *cm, struct cht_store_stats *out);
 /* Bytes of private pages of all shards. */
-uint64_t cht_local_dirty(struct cht_local *db);
+uint64_t cht_db_dirty(struct cht_db *db);
 /* For the scrub: no checkpoint runs between these two; with `writers`, no group of commits either. */
 void cht_committer_pause(struct cht_committer *cm, bool writers);
 void cht_committer_resume(struct cht_committer *cm, bool writers);

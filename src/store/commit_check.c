@@ -56,15 +56,15 @@ static void tell_room(struct cht_committer *cm)
 /* F3 in commit.c. check_mu is held. */
 static void take_back(struct cht_committer *cm)
 {
-    struct cht_local *db = cm->db;
+    struct cht_db *db = cm->db;
     struct cht_err err = {0};
     cht_mutex_lock(&cm->commit_mu);
     bool sync = cm->cfg.durability == CHT_DURABLE_SYNC;
     if (cm->refused) {
-        enum cht_rc rc = cht_local_take_back(db, cm->good, &err);
+        enum cht_rc rc = cht_db_take_back(db, cm->good, &err);
         cht_watches_report(db->watches, NULL, true);
         if (rc == CHT_OK) {
-            cht_local_unfence(db, cm->revoked ? 0 : sync ? cm->group : CHT_GROUP_ALL);
+            cht_db_unfence(db, cm->revoked ? 0 : sync ? cm->group : CHT_GROUP_ALL);
             if (cm->revoked && sync)
                 cht_durable_decide(&db->durable, cm->group);
             cht_committer_count_dirty(cm);
@@ -171,7 +171,7 @@ static bool only_log_long(struct cht_committer *cm)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-uint64_t cht_local_dirty(struct cht_local *db)
+uint64_t cht_db_dirty(struct cht_db *db)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < db->nshards; i++)
@@ -181,7 +181,7 @@ uint64_t cht_local_dirty(struct cht_local *db)
 
 void cht_committer_count_dirty(struct cht_committer *cm)
 {
-    struct cht_local *db = cm->db;
+    struct cht_db *db = cm->db;
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
         uint64_t n = 0;
@@ -189,7 +189,7 @@ void cht_committer_count_dirty(struct cht_committer *cm)
             n += sh->pf[k]->dirty_count;
         atomic_store_explicit(&sh->dirty_pages, n, memory_order_relaxed);
     }
-    cht_crew_tell(cm->crew, &cm->member, cht_local_dirty(db));
+    cht_crew_tell(cm->crew, &cm->member, cht_db_dirty(db));
 }
 
 bool cht_committer_full(struct cht_committer *cm)

@@ -6,7 +6,7 @@
 #include "store/crew.h"
 
 struct cht_committer {
-    struct cht_local *db;
+    struct cht_db *db;
     struct cht_commit_config cfg; /* set at open, then read-only */
 
     struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */

@@ -61,7 +61,7 @@ struct cht_env {
     struct cht_mutex mu;
     struct cht_cond calm;       /* a turn has ended */
     struct cht_turn *turns;     /* guarded by mu: of the calls that do something about a name, one a name */
-    struct cht_local **open;    /* guarded by mu; owned */
+    struct cht_db **open;       /* guarded by mu; owned */
     size_t nopen, cap, opening; /* guarded by mu; opening: places of those that are being opened */
 };
 
@@ -139,18 +139,18 @@ enum cht_rc cht_dirs_judge(struct cht_io *io, char *const *dirs, struct cht_set 
                            struct cht_err *err);
 
 /* db_open.c: opens the log and the shards, and redoes the log. */
-enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local **out, struct cht_err *err);
+enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **out, struct cht_err *err);
 /* It is not open. Whether opening it would find nothing to recover. */
 enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
 /* Brings everything home, so that there is nothing to replay; nothing is written if nothing was. No call on it is under way. */
-enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err);
+enum cht_rc cht_db_settle(struct cht_db *db, struct cht_err *err);
 /* checkpoint: leave nothing to replay; CHT_READ_ONLY, and nothing is written, if writing had stopped. Frees db. */
-enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err);
+enum cht_rc cht_db_close(struct cht_db *db, bool checkpoint, struct cht_err *err);
 /* recover.c: redoes what `log`, the log of the database, has behind each shard's own position, up to record `upto`. Checkpoints are taken on
  * the way where there is too much in memory, but not if `log` is a handle that only reads. */
-enum cht_rc cht_db_replay(struct cht_local *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
+enum cht_rc cht_db_replay(struct cht_db *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
                           struct cht_err *err);
 /* Bytes of pages that are changed and not written yet, counted anew: only if nobody commits. */
-uint64_t cht_db_changed(const struct cht_local *db);
+uint64_t cht_db_changed(const struct cht_db *db);
 
-extern const struct cht_store_ops cht_local_ops; /* local.c */
+extern const struct cht_store_ops cht_db_ops; /* local.c */

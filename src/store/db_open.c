@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum cht_rc open_shards(struct cht_local *db, const char *name, const struct cht_manifest *m,
+static enum cht_rc open_shards(struct cht_db *db, const char *name, const struct cht_manifest *m,
                                struct cht_err *err)
 {
     struct cht_env *env = db->env;
@@ -58,7 +58,7 @@ enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, 
     return rc;
 }
 
-enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local **out, struct cht_err *err)
+enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **out, struct cht_err *err)
 {
     struct cht_manifest m;
     enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
@@ -66,10 +66,10 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
         return CHT_DATABASE_INCOMPLETE;
     if (rc != CHT_OK)
         return rc;
-    struct cht_local *db = cht_calloc(1, sizeof *db);
+    struct cht_db *db = cht_calloc(1, sizeof *db);
     if (db == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
-    db->base.ops = &cht_local_ops;
+    db->base.ops = &cht_db_ops;
     db->env = env;
     db->pools = env->pools;
     db->name = cht_strdup(name);
@@ -116,7 +116,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_local 
 }
 
 /* Nothing to write: every shard's files hold all of the log. */
-static bool is_settled(struct cht_local *db)
+static bool is_settled(struct cht_db *db)
 {
     uint64_t seq = cht_wal_seq(db->wal);
     for (unsigned i = 0; i < db->nshards; i++) {
@@ -126,7 +126,7 @@ static bool is_settled(struct cht_local *db)
     return cht_db_changed(db) == 0;
 }
 
-enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err)
+enum cht_rc cht_db_settle(struct cht_db *db, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     if (!is_settled(db))
@@ -136,7 +136,7 @@ enum cht_rc cht_db_settle(struct cht_local *db, struct cht_err *err)
     return rc;
 }
 
-enum cht_rc cht_db_close(struct cht_local *db, bool checkpoint, struct cht_err *err)
+enum cht_rc cht_db_close(struct cht_db *db, bool checkpoint, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     bool clean = checkpoint && db->committer != NULL;

@@ -283,11 +283,11 @@ enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shard
 }
 
 /* The open database of this name; the caller has the turn of it, so that it stays as it is. NULL: it is not open. */
-static struct cht_local *get_open(struct cht_env *env, const char *name)
+static struct cht_db *get_open(struct cht_env *env, const char *name)
 {
     cht_mutex_lock(&env->mu);
     size_t i = find_open(env, name);
-    struct cht_local *db = i < env->nopen ? env->open[i] : NULL;
+    struct cht_db *db = i < env->nopen ? env->open[i] : NULL;
     cht_mutex_unlock(&env->mu);
     return db;
 }
@@ -299,7 +299,7 @@ static enum cht_rc reserve_open(struct cht_env *env, const char *name, struct ch
     cht_mutex_lock(&env->mu);
     if (env->nopen + env->opening == env->cap) {
         size_t cap = env->cap == 0 ? 16 : env->cap * 2;
-        struct cht_local **v = cht_realloc(env->open, cap * sizeof(struct cht_local *));
+        struct cht_db **v = cht_realloc(env->open, cap * sizeof(struct cht_db *));
         if (v == NULL)
             rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
         else {
@@ -319,7 +319,7 @@ enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store 
         return only_looking(err);
     struct cht_turn t;
     begin_turn(env, &t, name);
-    struct cht_local *db = get_open(env, name);
+    struct cht_db *db = get_open(env, name);
     if (db == NULL && (rc = reserve_open(env, name, err)) == CHT_OK) {
         rc = cht_db_open(env, name, &db, err);
         cht_mutex_lock(&env->mu);
@@ -347,7 +347,7 @@ enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed,
     enum cht_rc rc = CHT_OK;
     struct cht_turn t;
     begin_turn(env, &t, name);
-    struct cht_local *db = get_open(env, name);
+    struct cht_db *db = get_open(env, name);
     if (db != NULL && atomic_load_explicit(&db->read_only, memory_order_acquire))
         rc = CHT_FAIL(err, CHT_READ_ONLY, "writing to %s stopped after a disk fault", name);
     else if (db != NULL)
@@ -380,7 +380,7 @@ enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *
     struct cht_turn t;
     begin_turn(env, &t, name);
     enum cht_rc rc = cht_db_droppable(env, name, err);
-    struct cht_local *db = rc == CHT_OK ? get_open(env, name) : NULL;
+    struct cht_db *db = rc == CHT_OK ? get_open(env, name) : NULL;
     if (db != NULL) {
         take_out(env, name);
         (void)cht_db_close(db, false, NULL); /* what it holds is deleted anyway */

@@ -147,7 +147,7 @@ static enum step take_step(struct chain *c, unsigned shards)
 }
 
 /* Sets a chain up where its shard can be had; locked has a bit a shard. */
-static bool begin(struct cht_local *db, struct chain *c, const struct cht_hint *h, uint64_t *asked,
+static bool begin(struct cht_db *db, struct chain *c, const struct cht_hint *h, uint64_t *asked,
                   uint64_t *locked)
 {
     bool pair = h->name.n > 0;
@@ -174,9 +174,9 @@ static bool begin(struct cht_local *db, struct chain *c, const struct cht_hint *
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-size_t cht_local_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n)
+size_t cht_db_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     struct chain c[CHT_HINTS_MAX];
     uint64_t asked[CHT_SHARDS_MAX / 64] = {0}, locked[CHT_SHARDS_MAX / 64] = {0};
     size_t going = 0, done = 0;

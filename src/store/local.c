@@ -32,7 +32,7 @@ static enum cht_rc copy_out(const uint8_t *p, uint32_t n, struct cht_buf *out, s
 }
 
 /* The value under key in a shard whose lock is held. */
-static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint64_t key, struct cht_buf *out,
+static enum cht_rc read_locked(struct cht_db *db, struct cht_shard *sh, uint64_t key, struct cht_buf *out,
                                uint32_t *size, struct cht_err *err)
 {
     struct cht_value_ref ref;
@@ -55,7 +55,7 @@ static enum cht_rc read_locked(struct cht_local *db, struct cht_shard *sh, uint6
 /* As a limit: a commit holds the locks for long (calm.h). */
 #define BUSY (UINT64_MAX - 2)
 
-static __attribute__((noinline)) bool lock_slowly(struct cht_local *db, struct cht_shard *sh, uint64_t *limit)
+static __attribute__((noinline)) bool lock_slowly(struct cht_db *db, struct cht_shard *sh, uint64_t *limit)
 {
     while (!cht_rwlock_read_for(&sh->lock, LOCK_MOMENT_NS)) {
         if (!cht_calm_busy(&db->calm))
@@ -67,7 +67,7 @@ static __attribute__((noinline)) bool lock_slowly(struct cht_local *db, struct c
 }
 
 /* Takes the lock shared. False, with *limit BUSY: whoever asks must not wait for a long commit, and will be told. */
-static inline bool lock_for(struct cht_local *db, struct cht_shard *sh, const struct cht_wait *w,
+static inline bool lock_for(struct cht_db *db, struct cht_shard *sh, const struct cht_wait *w,
                             uint64_t *limit)
 {
     *limit = 0;
@@ -78,7 +78,7 @@ static inline bool lock_for(struct cht_local *db, struct cht_shard *sh, const st
 }
 
 /* What a read that has looked at a marked shard does; `limit` is 0 where the marks do not concern it. See durable.h. */
-static enum cht_rc look_again(struct cht_local *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
+static enum cht_rc look_again(struct cht_db *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
 {
     if (limit == BUSY)
         return cht_calm_await(&db->calm, w);
@@ -89,7 +89,7 @@ static enum cht_rc look_again(struct cht_local *db, uint64_t limit, struct cht_w
 
 /* Does what was read hang on a group that is not decided? Then its limit, else 0. The shard's lock is held. Beside a scan only the
  * fence counts. */
-static uint64_t undecided(const struct cht_local *db, const struct cht_shard *sh, uint64_t mark,
+static uint64_t undecided(const struct cht_db *db, const struct cht_shard *sh, uint64_t mark,
                           const struct cht_wait *w)
 {
     const struct cht_marks *m = &sh->marks;
@@ -99,14 +99,14 @@ static uint64_t undecided(const struct cht_local *db, const struct cht_shard *sh
 }
 
 /* Under the lock: may this be read, and then shown? *limit is 0 if so, and what stands between otherwise. */
-static bool key_open(const struct cht_local *db, const struct cht_shard *sh, uint64_t key,
+static bool key_open(const struct cht_db *db, const struct cht_shard *sh, uint64_t key,
                      const struct cht_wait *w, uint64_t *limit)
 {
     *limit = cht_marked(&db->durable, &sh->marks) ? undecided(db, sh, cht_mark_of_key(key), w) : 0;
     return *limit == 0;
 }
 
-static bool name_open(const struct cht_local *db, const struct cht_shard *sh, struct cht_str name,
+static bool name_open(const struct cht_db *db, const struct cht_shard *sh, struct cht_str name,
                       const struct cht_wait *w, uint64_t *limit)
 {
     *limit = cht_marked(&db->durable, &sh->marks) ? undecided(db, sh, cht_mark_of_name(name), w) : 0;
@@ -116,7 +116,7 @@ static bool name_open(const struct cht_local *db, const struct cht_shard *sh, st
 static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
                              struct cht_wait *w, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_key(key, db->nshards)];
     for (;;) {
         uint64_t limit;
@@ -134,7 +134,7 @@ static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *
 static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_wait *w,
                               struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_name(name, db->nshards)];
     for (;;) {
         uint64_t limit;
@@ -150,7 +150,7 @@ static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t
 }
 
 /* Name and value, once; *limit as key_open says. */
-static enum cht_rc read_pair_value(struct cht_local *db, struct cht_str name, struct cht_pair_value *pv,
+static enum cht_rc read_pair_value(struct cht_db *db, struct cht_str name, struct cht_pair_value *pv,
                                    struct cht_wait *w, uint64_t *limit, struct cht_err *err)
 {
     unsigned at = cht_shard_of_name(name, db->nshards), home = at;
@@ -189,7 +189,7 @@ static enum cht_rc read_pair_value(struct cht_local *db, struct cht_str name, st
 static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
                                     struct cht_wait *w, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     for (;;) {
         uint64_t limit;
         pv->key = 0;
@@ -202,13 +202,13 @@ static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, st
 
 static void local_forget(struct cht_store *s, struct cht_wait *w)
 {
-    cht_durable_forget(&cht_local(s)->durable, w);
-    cht_calm_forget(&cht_local(s)->calm, w);
+    cht_durable_forget(&cht_db(s)->durable, w);
+    cht_calm_forget(&cht_db(s)->calm, w);
 }
 
 static bool local_enter(struct cht_store *s, struct cht_wait *w)
 {
-    struct cht_calm *calm = &cht_local(s)->calm;
+    struct cht_calm *calm = &cht_db(s)->calm;
     while (!cht_calm_try(calm)) {
         if (cht_calm_await(calm, w) == CHT_PENDING)
             return false;
@@ -216,10 +216,10 @@ static bool local_enter(struct cht_store *s, struct cht_wait *w)
     return true;
 }
 
-static void local_leave(struct cht_store *s) { cht_calm_leave(&cht_local(s)->calm); }
+static void local_leave(struct cht_store *s) { cht_calm_leave(&cht_db(s)->calm); }
 
-/* As cht_local_enter, and w as for the reads. CHT_PENDING: not held. */
-static enum cht_rc enter_soon(struct cht_local *db, struct cht_shard *sh, struct cht_wait *w,
+/* As cht_db_enter, and w as for the reads. CHT_PENDING: not held. */
+static enum cht_rc enter_soon(struct cht_db *db, struct cht_shard *sh, struct cht_wait *w,
                               struct cht_err *err)
 {
     uint64_t limit;
@@ -229,13 +229,13 @@ static enum cht_rc enter_soon(struct cht_local *db, struct cht_shard *sh, struct
     if (rc != CHT_OK || sh->marks.limit != CHT_FENCED)
         return rc;
     cht_rwlock_read_end(&sh->lock);
-    return cht_local_enter(sh, err); /* says why not */
+    return cht_db_enter(sh, err); /* says why not */
 }
 
 static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
                                struct cht_wait *w, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     uint64_t sum = 0;
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
@@ -283,8 +283,7 @@ static const uint8_t *pinned_range(struct local_value *v, uint32_t off, uint32_t
 }
 
 /* The checksum of a pinned value, a step at a time so that writers need not wait for all of it. */
-static enum cht_rc verify_pinned(struct cht_local *db, struct local_value *v, uint64_t key,
-                                 struct cht_err *err)
+static enum cht_rc verify_pinned(struct cht_db *db, struct local_value *v, uint64_t key, struct cht_err *err)
 {
     uint8_t k[8];
     cht_put64(k, key);
@@ -320,7 +319,7 @@ static void local_value_close(struct cht_value *value)
 }
 
 /* Finds the value and pins or copies it; the shard's lock is held. */
-static enum cht_rc take_value(struct cht_local *db, struct local_value *v, uint64_t key, struct cht_err *err)
+static enum cht_rc take_value(struct cht_db *db, struct local_value *v, uint64_t key, struct cht_err *err)
 {
     enum cht_rc rc = cht_values_find(&v->sh->values, key, &v->ref, err);
     v->taken_back = v->sh->taken_back;
@@ -337,7 +336,7 @@ static enum cht_rc take_value(struct cht_local *db, struct local_value *v, uint6
 static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
                                     struct cht_wait *w, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     struct local_value *v = cht_calloc(1, sizeof *v);
     if (v == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a value handle");
@@ -393,7 +392,7 @@ static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, vo
     enum cht_rc rc = cht_values_copied(&v->sh->values, &v->ref, err);
     cht_rwlock_read_end(&v->sh->lock);
     if (rc != CHT_OK) {
-        atomic_fetch_add_explicit(&cht_local(value->store)->corrupt, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&cht_db(value->store)->corrupt, 1, memory_order_relaxed);
         return rc;
     }
     *got = n;
@@ -404,21 +403,20 @@ static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, vo
 
 static enum cht_rc local_commit(struct cht_store *s, struct cht_commit *c)
 {
-    return cht_committer_run(cht_local(s)->committer, c);
+    return cht_committer_run(cht_db(s)->committer, c);
 }
 
 static enum cht_rc local_submit(struct cht_store *s, struct cht_commit *c)
 {
-    return cht_committer_submit(cht_local(s)->committer, c);
+    return cht_committer_submit(cht_db(s)->committer, c);
 }
 
 static enum cht_rc local_checkpoint(struct cht_store *s, struct cht_err *err)
 {
-    return cht_committer_checkpoint(cht_local(s)->committer, err);
+    return cht_committer_checkpoint(cht_db(s)->committer, err);
 }
 
-static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard_stat *st,
-                              struct cht_err *err)
+static enum cht_rc shard_stat(struct cht_db *db, unsigned i, struct cht_shard_stat *st, struct cht_err *err)
 {
     struct cht_shard *sh = &db->shards[i];
     *st = (struct cht_shard_stat){.shard = i, .dir = db->env->dirs[sh->dir]};
@@ -439,7 +437,7 @@ static enum cht_rc shard_stat(struct cht_local *db, unsigned i, struct cht_shard
 static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *),
                                 void *ctx, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard_stat st;
         enum cht_rc rc = shard_stat(db, i, &st, err);
@@ -452,7 +450,7 @@ static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const st
 
 static enum cht_rc local_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     memset(out, 0, sizeof *out);
     out->shards = db->nshards;
     out->read_only = atomic_load_explicit(&db->read_only, memory_order_acquire);
@@ -479,7 +477,7 @@ static enum cht_rc local_stats(struct cht_store *s, struct cht_store_stats *out,
     out->log_live = cht_wal_live(db->wal);
     out->log_seq = cht_wal_seq(db->wal);
     out->bytes_written += cht_wal_written(db->wal);
-    out->dirty_bytes = cht_local_dirty(db);
+    out->dirty_bytes = cht_db_dirty(db);
     out->corrupt += atomic_load_explicit(&db->corrupt, memory_order_relaxed);
     (void)cht_trouble_get(&db->trouble, &out->trouble); /* false: there is none, and the code says so */
     cht_committer_stats(db->committer, out);
@@ -515,11 +513,11 @@ static int by_length(const void *a, const void *b)
 static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *),
                                  void *ctx, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     struct length_list l = {0};
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++) {
-        rc = cht_local_enter(&db->shards[i], err);
+        rc = cht_db_enter(&db->shards[i], err);
         if (rc != CHT_OK)
             break;
         rc = cht_values_lengths(&db->shards[i].values, add_length, &l, err);
@@ -544,12 +542,12 @@ static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const s
 
 static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     enum cht_rc rc = CHT_OK;
     *out = (struct cht_shape_stat){0};
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++) {
         struct cht_trie_shape t;
-        rc = cht_local_enter(&db->shards[i], err);
+        rc = cht_db_enter(&db->shards[i], err);
         if (rc != CHT_OK)
             break;
         rc = cht_trie_shape(cht_shard_pairs(&db->shards[i]), &t, err);
@@ -566,16 +564,16 @@ static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, 
     return rc;
 }
 
-static struct cht_watches *local_watches(struct cht_store *s) { return cht_local(s)->watches; }
+static struct cht_watches *local_watches(struct cht_store *s) { return cht_db(s)->watches; }
 
-const struct cht_store_ops cht_local_ops = {
+const struct cht_store_ops cht_db_ops = {
     .get = local_get,
     .pair = local_pair,
     .pair_value = local_pair_value,
     .forget = local_forget,
     .enter = local_enter,
     .leave = local_leave,
-    .prefetch = cht_local_prefetch,
+    .prefetch = cht_db_prefetch,
     .count = local_count,
     .value_open = local_value_open,
     .value_read = local_value_read,
@@ -587,14 +585,14 @@ const struct cht_store_ops cht_local_ops = {
     .lengths = local_lengths,
     .shape = local_shape,
     .shards = local_shards,
-    .scrub = cht_local_scrub,
-    .scan_open = cht_local_scan_open,
-    .scan_next = cht_local_scan_next,
-    .scan_exhausted = cht_local_scan_exhausted,
-    .scan_cancel = cht_local_scan_cancel,
-    .scan_close = cht_local_scan_close,
-    .scan_memory = cht_local_scan_memory,
-    .sweep = cht_local_sweep,
+    .scrub = cht_db_scrub,
+    .scan_open = cht_db_scan_open,
+    .scan_next = cht_db_scan_next,
+    .scan_exhausted = cht_db_scan_exhausted,
+    .scan_cancel = cht_db_scan_cancel,
+    .scan_close = cht_db_scan_close,
+    .scan_memory = cht_db_scan_memory,
+    .sweep = cht_db_sweep,
     .watches = local_watches,
-    .backup_open = cht_local_backup_open,
+    .backup_open = cht_db_backup_open,
 };

@@ -69,7 +69,7 @@ struct cht_scan {
     struct cht_store *store;
 };
 
-struct cht_local {
+struct cht_db {
     struct cht_store base;
     struct cht_env *env;           /* set at open, then read-only, as are the next four */
     struct cht_pool *const *pools; /* the environment's: one a data directory */
@@ -87,16 +87,16 @@ struct cht_local {
     bool durable_up; /* set at open */
     char *name;
 };
-static inline struct cht_local *cht_local(struct cht_store *s) { return (struct cht_local *)s; }
+static inline struct cht_db *cht_db(struct cht_store *s) { return (struct cht_db *)s; }
 /* The worker pool of the data directory that shard i lives in. */
-static inline struct cht_pool *cht_local_pool(struct cht_local *db, unsigned shard)
+static inline struct cht_pool *cht_db_pool(struct cht_db *db, unsigned shard)
 {
     return db->pools[db->shards[shard].dir];
 }
 
 /* Takes a shard's lock shared, for a read that may be ahead of the disk; counts and scans. While the pages are being taken back
  * (durable.h) no read enters: CHT_READ_ONLY, and the lock is not held. */
-static inline enum cht_rc cht_local_enter(struct cht_shard *sh, struct cht_err *err)
+static inline enum cht_rc cht_db_enter(struct cht_shard *sh, struct cht_err *err)
 {
     cht_rwlock_read(&sh->lock);
     if (__builtin_expect(sh->marks.limit != CHT_FENCED, 1))
@@ -109,28 +109,28 @@ static inline enum cht_rc cht_local_enter(struct cht_shard *sh, struct cht_err *
  * makes the pages those of log record `seq` again, from the last checkpoints and the log as a start would; on a failure they
  * are not to be looked at any more. unfence: reads enter; what is marked by `group` (0: none; CHT_GROUP_ALL:
  * everything) stays so. */
-void cht_local_fence(struct cht_local *db);
-enum cht_rc cht_local_take_back(struct cht_local *db, uint64_t seq, struct cht_err *err);
-void cht_local_unfence(struct cht_local *db, uint64_t group);
+void cht_db_fence(struct cht_db *db);
+enum cht_rc cht_db_take_back(struct cht_db *db, uint64_t seq, struct cht_err *err);
+void cht_db_unfence(struct cht_db *db, uint64_t group);
 
 /* hint.c */
-size_t cht_local_prefetch(struct cht_store *, const struct cht_hint *, size_t);
+size_t cht_db_prefetch(struct cht_store *, const struct cht_hint *, size_t);
 
 /* scan_local.c */
-enum cht_rc cht_local_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
-                                struct cht_err *);
-enum cht_rc cht_local_scan_next(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,
-                                struct cht_err *);
-bool cht_local_scan_exhausted(const struct cht_scan *);
-void cht_local_scan_cancel(struct cht_scan *);
-void cht_local_scan_close(struct cht_scan *);
-size_t cht_local_scan_memory(const struct cht_scan *);
+enum cht_rc cht_db_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
+                             struct cht_err *);
+enum cht_rc cht_db_scan_next(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,
+                             struct cht_err *);
+bool cht_db_scan_exhausted(const struct cht_scan *);
+void cht_db_scan_cancel(struct cht_scan *);
+void cht_db_scan_close(struct cht_scan *);
+size_t cht_db_scan_memory(const struct cht_scan *);
 
 /* local_scrub.c */
-enum cht_rc cht_local_scrub(struct cht_store *, struct cht_scrub *, struct cht_err *);
+enum cht_rc cht_db_scrub(struct cht_store *, struct cht_scrub *, struct cht_err *);
 
 /* sweep.c */
-enum cht_rc cht_local_sweep(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
+enum cht_rc cht_db_sweep(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
 
 /* backup.c */
-enum cht_rc cht_local_backup_open(struct cht_store *, struct cht_backup **, struct cht_err *);
+enum cht_rc cht_db_backup_open(struct cht_store *, struct cht_backup **, struct cht_err *);

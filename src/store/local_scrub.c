@@ -22,7 +22,7 @@ static void give_back_later(struct cht_shard *sh, struct cht_pagefile *pf, uint6
 static enum cht_rc scrub_page(struct cht_shard *sh, struct cht_pagefile *pf, uint64_t p, uint8_t *buf,
                               struct cht_err *err)
 {
-    enum cht_rc rc = cht_local_enter(sh, err);
+    enum cht_rc rc = cht_db_enter(sh, err);
     if (rc != CHT_OK)
         return rc;
     /* after a checkpoint that was given up or is not finished the sum may be that of the page to be */
@@ -39,7 +39,7 @@ static enum cht_rc scrub_page(struct cht_shard *sh, struct cht_pagefile *pf, uin
 /* Compares a few pages as they are on disk with their sums. Between a write home and its sum, or for a large value being
  * written, they may differ for a moment: such a page is looked at again with nothing else going on. *end: there are no
  * more; how many there are is a checkpoint's to change. */
-static enum cht_rc scrub_pages(struct cht_local *db, struct cht_shard *sh, struct cht_pagefile *pf,
+static enum cht_rc scrub_pages(struct cht_db *db, struct cht_shard *sh, struct cht_pagefile *pf,
                                uint64_t first, bool *end, struct cht_scrub *scrub, struct cht_err *err)
 {
     uint8_t buf[CHT_PAGE];
@@ -88,9 +88,9 @@ static bool scrub_rest(struct cht_scrub *scrub, uint64_t start)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_local_scrub(struct cht_store *s, struct cht_scrub *scrub, struct cht_err *err)
+enum cht_rc cht_db_scrub(struct cht_store *s, struct cht_scrub *scrub, struct cht_err *err)
 {
-    struct cht_local *db = cht_local(s);
+    struct cht_db *db = cht_db(s);
     uint64_t start = cht_now_ns();
     scrub->bytes = scrub->bad = 0;
     for (unsigned i = 0; i < db->nshards; i++) {

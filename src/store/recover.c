@@ -23,7 +23,7 @@ struct record {
 };
 
 struct replay {
-    struct cht_local *db;
+    struct cht_db *db;
     struct cht_crew *crew;
     unsigned workers;
     uint64_t upto; /* later records do not count */
@@ -149,7 +149,7 @@ static enum cht_rc collect(void *ctx, uint64_t seq, const uint8_t *payload, size
     return CHT_OK;
 }
 
-enum cht_rc cht_db_replay(struct cht_local *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
+enum cht_rc cht_db_replay(struct cht_db *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
                           struct cht_err *err)
 {
     uint64_t from = UINT64_MAX, known = 0;
@@ -179,7 +179,7 @@ enum cht_rc cht_db_replay(struct cht_local *db, struct cht_wal *log, uint64_t up
     return rc;
 }
 
-uint64_t cht_db_changed(const struct cht_local *db)
+uint64_t cht_db_changed(const struct cht_db *db)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < db->nshards; i++) {

@@ -18,7 +18,7 @@
 #define GROUP 32u
 
 struct fill {
-    struct cht_local_scan *sc;
+    struct cht_db_scan *sc;
     struct cht_stream *st;
     struct cht_batch *b;
     struct cht_shard *sh;
@@ -28,7 +28,7 @@ struct fill {
     bool any;                    /* there is one */
 };
 
-static uint64_t head_of(const struct cht_local_scan *sc, const uint8_t *name, size_t len)
+static uint64_t head_of(const struct cht_db_scan *sc, const uint8_t *name, size_t len)
 {
     size_t skip = sc->cfg.prefix.n;
     uint8_t b[8] = {0};
@@ -44,7 +44,7 @@ static int compare(struct cht_str a, const uint8_t *p, size_t n)
 }
 
 /* Is the name at or behind `until`? */
-static bool beyond(const struct cht_local_scan *sc, const uint8_t *name, size_t len)
+static bool beyond(const struct cht_db_scan *sc, const uint8_t *name, size_t len)
 {
     if (sc->cfg.until.n == 0)
         return false;
@@ -53,7 +53,7 @@ static bool beyond(const struct cht_local_scan *sc, const uint8_t *name, size_t 
 }
 
 /* How many entries this batch may have. */
-static size_t quota(const struct cht_local_scan *sc, const struct cht_stream *st)
+static size_t quota(const struct cht_db_scan *sc, const struct cht_stream *st)
 {
     size_t n = st->fills == 0 && sc->items_max >= 64 ? sc->items_max / 8
                                                      : sc->items_max; /* the first comes quickly */
@@ -66,7 +66,7 @@ static size_t quota(const struct cht_local_scan *sc, const struct cht_stream *st
 /* F1 for pairs. CHT_PENDING: a page was lost meanwhile, perhaps one that counted: once more. */
 static enum cht_rc take_pairs(struct fill *f, struct cht_err *err)
 {
-    struct cht_local_scan *sc = f->sc;
+    struct cht_db_scan *sc = f->sc;
     struct cht_batch *b = f->b;
     struct cht_trie_iter *it;
     struct cht_str after =
@@ -215,7 +215,7 @@ static enum cht_rc foreign_values(struct fill *f, struct cht_err *err)
         struct cht_shard *sh = &f->sc->db->shards[cht_shard_of_key(it->key, f->sh->count)];
         struct cht_value_ref ref;
         bool fits = true;
-        enum cht_rc rc = cht_local_enter(sh, err);
+        enum cht_rc rc = cht_db_enter(sh, err);
         if (rc != CHT_OK)
             return rc;
         rc = cht_values_find(&sh->values, it->key, &ref, NULL);
@@ -270,9 +270,9 @@ static void render(struct fill *f)
 
 static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
 {
-    struct cht_local_scan *sc = f->sc;
+    struct cht_db_scan *sc = f->sc;
     bool pairs = sc->cfg.kind == CHT_SCAN_PAIRS;
-    enum cht_rc rc = cht_local_enter(f->sh, err);
+    enum cht_rc rc = cht_db_enter(f->sh, err);
     if (rc != CHT_OK)
         return rc;
     rc = CHT_PENDING;
@@ -309,7 +309,7 @@ static void move_cursor(struct fill *f)
 
 void cht_scan_fill(struct cht_stream *st)
 {
-    struct cht_local_scan *sc = st->scan;
+    struct cht_db_scan *sc = st->scan;
     struct fill f = {.sc = sc, .st = st, .b = &st->batch[st->fill], .sh = &sc->db->shards[st->shard]};
     struct cht_err err = {0};
     enum cht_rc rc = CHT_OK;
@@ -343,7 +343,7 @@ void cht_scan_fill(struct cht_stream *st)
     st->fills++;
 }
 
-enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err)
+enum cht_rc cht_scan_fault(struct cht_db_scan *sc, struct cht_err *err)
 {
     if (atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
         return CHT_FAIL(err, CHT_CANCELLED, "the scan was cancelled");

@@ -32,10 +32,10 @@ static inline bool cht_batch_empty(const struct cht_batch *b) { return b->count 
 
 #define CHT_SCAN_SHARDS_MAX 256u
 
-struct cht_local_scan;
+struct cht_db_scan;
 struct cht_stream {
     struct cht_task task; /* first */
-    struct cht_local_scan *scan;
+    struct cht_db_scan *scan;
     unsigned shard;
     struct cht_batch batch[2];
     bool ready[2]; /* guarded by mu */
@@ -56,9 +56,9 @@ struct cht_stream {
 };
 
 struct cht_ranges;
-struct cht_local_scan {
+struct cht_db_scan {
     struct cht_scan base; /* first */
-    struct cht_local *db;
+    struct cht_db *db;
     struct cht_scan_config cfg; /* set at open; prefix, after, until point into bounds */
     uint8_t *bounds;            /* owned */
     unsigned n;
@@ -79,11 +79,11 @@ struct cht_local_scan {
 };
 
 /* Bytes of a batch's names, values and rendered text, one after the other from `names`. */
-static inline size_t cht_scan_batch_bytes(const struct cht_local_scan *sc)
+static inline size_t cht_scan_batch_bytes(const struct cht_db_scan *sc)
 {
     return sc->names_cap + (sc->cfg.render != NULL ? 2 * sc->bytes_cap : sc->bytes_cap);
 }
 /* Cancelled, or what a fill failed with. mu held. */
-enum cht_rc cht_scan_fault(struct cht_local_scan *sc, struct cht_err *err);
+enum cht_rc cht_scan_fault(struct cht_db_scan *sc, struct cht_err *err);
 /* Fills the stream's next batch, in the calling thread. Errors go to scan->rc. Not with mu held. */
 void cht_scan_fill(struct cht_stream *st);

@@ -13,7 +13,7 @@
 #define SMALL_SCAN 256u /* so few entries are fetched by the caller itself: no thread switch */
 #define BATCH_MAX (256u << 10)
 
-static bool is_small(struct cht_local_scan *sc)
+static bool is_small(struct cht_db_scan *sc)
 {
     if (sc->cfg.limit > 0 && sc->cfg.limit <= SMALL_SCAN)
         return true;
@@ -25,7 +25,7 @@ static bool is_small(struct cht_local_scan *sc)
 /* ---- filling ------------------------------------------------------------------------------------------------- */
 
 /* Queues fills for streams that have a free batch, as far as cfg.workers allows. mu held. */
-static void submit_fills(struct cht_local_scan *sc)
+static void submit_fills(struct cht_db_scan *sc)
 {
     for (unsigned i = 0; i < sc->n; i++) {
         struct cht_stream *st = &sc->streams[i];
@@ -36,7 +36,7 @@ static void submit_fills(struct cht_local_scan *sc)
             continue;
         st->queued = true;
         sc->active++;
-        cht_pool_submit(cht_local_pool(sc->db, st->shard), &st->task);
+        cht_pool_submit(cht_db_pool(sc->db, st->shard), &st->task);
     }
 }
 
@@ -51,8 +51,8 @@ static void publish(struct cht_stream *st)
 static void fill_task(struct cht_task *t)
 {
     struct cht_stream *st = (struct cht_stream *)t;
-    struct cht_local_scan *sc = st->scan;
-    struct cht_pool *pool = cht_local_pool(sc->db, st->shard);
+    struct cht_db_scan *sc = st->scan;
+    struct cht_pool *pool = cht_db_pool(sc->db, st->shard);
     enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, pool, t, &sc->cancelled);
     if (turn == CHT_CALM_ASIDE)
         return;
@@ -82,7 +82,7 @@ static void fill_task(struct cht_task *t)
 static struct cht_scan_item *item_of(struct cht_stream *st) { return &st->batch[st->read].items[st->at]; }
 
 /* Streams with equal heads. A dead stream comes last. */
-static bool before_slow(struct cht_local_scan *sc, unsigned a, unsigned b)
+static bool before_slow(struct cht_db_scan *sc, unsigned a, unsigned b)
 {
     struct cht_stream *x = &sc->streams[a], *y = &sc->streams[b];
     if (x->dead || y->dead)
@@ -97,7 +97,7 @@ static bool before_slow(struct cht_local_scan *sc, unsigned a, unsigned b)
     return sc->cfg.reverse ? c > 0 : c < 0;
 }
 
-static inline bool before(struct cht_local_scan *sc, unsigned a, unsigned b)
+static inline bool before(struct cht_db_scan *sc, unsigned a, unsigned b)
 {
     uint64_t x = sc->heads[a], y = sc->heads[b];
     return x != y ? x < y : before_slow(sc, a, b);
@@ -105,7 +105,7 @@ static inline bool before(struct cht_local_scan *sc, unsigned a, unsigned b)
 
 /* Stream i has a new item: plays it up the tree. Who wins is as good as random, so a branch on it would be mispredicted half of
  * the time: loser and winner are exchanged under a mask. */
-static inline void replay(struct cht_local_scan *sc, unsigned i)
+static inline void replay(struct cht_db_scan *sc, unsigned i)
 {
     unsigned win = i;
     uint64_t head = sc->heads[i];
@@ -123,7 +123,7 @@ static inline void replay(struct cht_local_scan *sc, unsigned i)
     sc->tree[0] = win;
 }
 
-static void build_tree(struct cht_local_scan *sc)
+static void build_tree(struct cht_db_scan *sc)
 {
     unsigned n = sc->n;
     unsigned winners[2 * CHT_SCAN_SHARDS_MAX] = {0};
@@ -138,14 +138,14 @@ static void build_tree(struct cht_local_scan *sc)
     sc->tree[0] = n > 1 ? winners[1] : 0;
 }
 
-static void set_head(struct cht_local_scan *sc, unsigned i)
+static void set_head(struct cht_db_scan *sc, unsigned i)
 {
     struct cht_stream *st = &sc->streams[i];
     sc->heads[i] = st->dead ? UINT64_MAX : item_of(st)->head;
 }
 
 /* Makes stream i stand on an item or be dead; false where its next batch is not there yet. mu held. */
-static bool settle(struct cht_local_scan *sc, unsigned i)
+static bool settle(struct cht_db_scan *sc, unsigned i)
 {
     struct cht_stream *st = &sc->streams[i];
     while (!st->dead) {
@@ -169,7 +169,7 @@ static bool settle(struct cht_local_scan *sc, unsigned i)
 }
 
 /* Gives batches that were read out in the last call back to the workers. mu held. */
-static void recycle(struct cht_local_scan *sc)
+static void recycle(struct cht_db_scan *sc)
 {
     for (unsigned i = 0; i < sc->n; i++) {
         struct cht_stream *st = &sc->streams[i];
@@ -185,7 +185,7 @@ static void recycle(struct cht_local_scan *sc)
 }
 
 /* Waits until every stream stands on an item or is dead. */
-static enum cht_rc await(struct cht_local_scan *sc, bool wait, struct cht_err *err)
+static enum cht_rc await(struct cht_db_scan *sc, bool wait, struct cht_err *err)
 {
     for (;;) {
         enum cht_rc rc = cht_scan_fault(sc, err);
@@ -225,7 +225,7 @@ static void give(const struct cht_stream *st, struct cht_entry *e)
 }
 
 /* Takes entries while no stream needs another batch; the last winner may be left to be settled by the next call. */
-static size_t take_entries(struct cht_local_scan *sc, struct cht_entry *out, size_t max, bool *stuck)
+static size_t take_entries(struct cht_db_scan *sc, struct cht_entry *out, size_t max, bool *stuck)
 {
     size_t n = 0;
     *stuck = false;
@@ -249,7 +249,7 @@ static size_t take_entries(struct cht_local_scan *sc, struct cht_entry *out, siz
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-static void scan_free(struct cht_local_scan *sc)
+static void scan_free(struct cht_db_scan *sc)
 {
     for (unsigned i = 0; sc->streams != NULL && i < sc->n; i++) {
         cht_free(sc->streams[i].batch[0].items);
@@ -267,7 +267,7 @@ static void scan_free(struct cht_local_scan *sc)
 }
 
 /* Sizes of the batches so that all of them stay within CHT_SCAN_MEMORY. */
-static void plan_memory(struct cht_local_scan *sc)
+static void plan_memory(struct cht_db_scan *sc)
 {
     size_t fixed =
         sizeof *sc + sc->n * (sizeof(struct cht_stream) + CHT_NAME_MAX + sizeof(uint64_t) + sizeof(unsigned));
@@ -290,7 +290,7 @@ static void plan_memory(struct cht_local_scan *sc)
         2 * sc->n * (sc->names_cap + sc->items_max * sizeof(struct cht_scan_item) + (carry ? rest : 0));
 }
 
-static enum cht_rc make_stream(struct cht_local_scan *sc, unsigned i, struct cht_err *err)
+static enum cht_rc make_stream(struct cht_db_scan *sc, unsigned i, struct cht_err *err)
 {
     struct cht_stream *st = &sc->streams[i];
     size_t items = sc->items_max * sizeof(struct cht_scan_item);
@@ -309,7 +309,7 @@ static enum cht_rc make_stream(struct cht_local_scan *sc, unsigned i, struct cht
     return ok ? CHT_OK : CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
 }
 
-static enum cht_rc make_streams(struct cht_local_scan *sc, struct cht_err *err)
+static enum cht_rc make_streams(struct cht_db_scan *sc, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     plan_memory(sc);
@@ -323,7 +323,7 @@ static enum cht_rc make_streams(struct cht_local_scan *sc, struct cht_err *err)
     return rc;
 }
 
-static enum cht_rc copy_bounds(struct cht_local_scan *sc, struct cht_err *err)
+static enum cht_rc copy_bounds(struct cht_db_scan *sc, struct cht_err *err)
 {
     struct cht_str *s[] = {&sc->cfg.prefix, &sc->cfg.after, &sc->cfg.until};
     size_t sum = 0;
@@ -343,7 +343,7 @@ static enum cht_rc copy_bounds(struct cht_local_scan *sc, struct cht_err *err)
 }
 
 /* The first batch of each shard by the caller: few entries in all. */
-static void fill_here(struct cht_local_scan *sc)
+static void fill_here(struct cht_db_scan *sc)
 {
     for (unsigned i = 0; i < sc->n; i++) {
         struct cht_stream *st = &sc->streams[i];
@@ -353,14 +353,14 @@ static void fill_here(struct cht_local_scan *sc)
     }
 }
 
-enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out,
-                                struct cht_err *err)
+enum cht_rc cht_db_scan_open(struct cht_store *s, const struct cht_scan_config *cfg, struct cht_scan **out,
+                             struct cht_err *err)
 {
-    struct cht_local_scan *sc = cht_calloc(1, sizeof *sc);
+    struct cht_db_scan *sc = cht_calloc(1, sizeof *sc);
     if (sc == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
     sc->base.store = s;
-    sc->db = cht_local(s);
+    sc->db = cht_db(s);
     sc->cfg = *cfg;
     sc->n = sc->db->nshards;
     enum cht_rc rc = cht_mutex_init(&sc->mu, err);
@@ -391,10 +391,10 @@ enum cht_rc cht_local_scan_open(struct cht_store *s, const struct cht_scan_confi
     return CHT_OK;
 }
 
-enum cht_rc cht_local_scan_next(struct cht_scan *base, bool wait, struct cht_entry *out, size_t max,
-                                size_t *count, struct cht_err *err)
+enum cht_rc cht_db_scan_next(struct cht_scan *base, bool wait, struct cht_entry *out, size_t max,
+                             size_t *count, struct cht_err *err)
 {
-    struct cht_local_scan *sc = (struct cht_local_scan *)base;
+    struct cht_db_scan *sc = (struct cht_db_scan *)base;
     *count = 0;
     if (sc->cfg.limit > 0) {
         uint64_t left = sc->cfg.limit - sc->delivered;
@@ -428,9 +428,9 @@ enum cht_rc cht_local_scan_next(struct cht_scan *base, bool wait, struct cht_ent
     return rc;
 }
 
-bool cht_local_scan_exhausted(const struct cht_scan *base)
+bool cht_db_scan_exhausted(const struct cht_scan *base)
 {
-    const struct cht_local_scan *sc = (const struct cht_local_scan *)base;
+    const struct cht_db_scan *sc = (const struct cht_db_scan *)base;
     if (sc->ranges != NULL)
         return sc->ranges->done;
     if (!sc->started)
@@ -444,9 +444,9 @@ bool cht_local_scan_exhausted(const struct cht_scan *base)
     return true;
 }
 
-void cht_local_scan_cancel(struct cht_scan *base)
+void cht_db_scan_cancel(struct cht_scan *base)
 {
-    struct cht_local_scan *sc = (struct cht_local_scan *)base;
+    struct cht_db_scan *sc = (struct cht_db_scan *)base;
     atomic_store_explicit(&sc->cancelled, true, memory_order_seq_cst);
     if (cht_calm_busy(&sc->db->calm)) { /* those that were put aside end now, not when it is calm */
         for (unsigned i = 0; sc->ranges == NULL && i < sc->n; i++)
@@ -459,10 +459,10 @@ void cht_local_scan_cancel(struct cht_scan *base)
     cht_mutex_unlock(&sc->mu);
 }
 
-void cht_local_scan_close(struct cht_scan *base)
+void cht_db_scan_close(struct cht_scan *base)
 {
-    struct cht_local_scan *sc = (struct cht_local_scan *)base;
-    cht_local_scan_cancel(base);
+    struct cht_db_scan *sc = (struct cht_db_scan *)base;
+    cht_db_scan_cancel(base);
     cht_mutex_lock(&sc->mu);
     sc->wants_ready = false;
     while (sc->active > 0)
@@ -471,7 +471,4 @@ void cht_local_scan_close(struct cht_scan *base)
     scan_free(sc);
 }
 
-size_t cht_local_scan_memory(const struct cht_scan *base)
-{
-    return ((const struct cht_local_scan *)base)->memory;
-}
+size_t cht_db_scan_memory(const struct cht_scan *base) { return ((const struct cht_db_scan *)base)->memory; }

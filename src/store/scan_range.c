@@ -18,17 +18,17 @@ static struct cht_range *in_ring(struct cht_ranges *rs, unsigned i)
 
 /* ---- tasks --------------------------------------------------------------------------------------------------- */
 
-static void start(struct cht_local_scan *sc, struct cht_range *r)
+static void start(struct cht_db_scan *sc, struct cht_range *r)
 {
     struct cht_ranges *rs = sc->ranges;
     r->work = rs->idle;
     rs->idle = r->work->next;
     r->state = RANGE_QUEUED;
     sc->active++;
-    cht_pool_submit(cht_local_pool(sc->db, 0), &r->task);
+    cht_pool_submit(cht_db_pool(sc->db, 0), &r->task);
 }
 
-void cht_ranges_submit(struct cht_local_scan *sc)
+void cht_ranges_submit(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
     if (rs->idle == NULL || atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
@@ -49,7 +49,7 @@ void cht_ranges_submit(struct cht_local_scan *sc)
 
 size_t cht_range_target(struct cht_range *r)
 {
-    struct cht_local_scan *sc = r->scan;
+    struct cht_db_scan *sc = r->scan;
     cht_mutex_lock(&sc->mu);
     size_t n = sc->ranges->target;
     cht_mutex_unlock(&sc->mu);
@@ -58,7 +58,7 @@ size_t cht_range_target(struct cht_range *r)
 
 void cht_range_planned(struct cht_range *r, unsigned ref, bool last)
 {
-    struct cht_local_scan *sc = r->scan;
+    struct cht_db_scan *sc = r->scan;
     struct cht_ranges *rs = sc->ranges;
     r->planned = true;
     cht_mutex_lock(&sc->mu);
@@ -82,11 +82,11 @@ static size_t target_for(const struct cht_range *r)
 static void range_task(struct cht_task *t)
 {
     struct cht_range *r = (struct cht_range *)t;
-    struct cht_local_scan *sc = r->scan;
+    struct cht_db_scan *sc = r->scan;
     struct cht_ranges *rs = sc->ranges;
     struct cht_err err = {0};
     enum cht_rc rc = CHT_OK;
-    enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, cht_local_pool(sc->db, 0), t, &sc->cancelled);
+    enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, cht_db_pool(sc->db, 0), t, &sc->cancelled);
     if (turn == CHT_CALM_ASIDE)
         return;
     if (!atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
@@ -119,7 +119,7 @@ static void range_task(struct cht_task *t)
 /* ---- reader -------------------------------------------------------------------------------------------------- */
 
 /* The reader is through with the head's text. mu held. */
-static void give_back(struct cht_local_scan *sc)
+static void give_back(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
     struct cht_range *r = in_ring(rs, 0);
@@ -141,7 +141,7 @@ static void give(const struct cht_range *r, struct cht_entry *e)
                             .count = r->count};
 }
 
-enum cht_rc cht_ranges_next(struct cht_local_scan *sc, bool wait, struct cht_entry *out, size_t *count,
+enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry *out, size_t *count,
                             struct cht_err *err)
 {
     struct cht_ranges *rs = sc->ranges;
@@ -175,10 +175,10 @@ enum cht_rc cht_ranges_next(struct cht_local_scan *sc, bool wait, struct cht_ent
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-bool cht_ranges_suit(struct cht_local_scan *sc)
+bool cht_ranges_suit(struct cht_db_scan *sc)
 {
     const struct cht_scan_config *c = &sc->cfg;
-    const struct cht_local *db = sc->db;
+    const struct cht_db *db = sc->db;
     uint64_t pairs = 0;
     if (!c->runs || c->render == NULL || c->kind != CHT_SCAN_PAIRS || c->values || c->limit > 0 ||
         db->nshards > RANGE_MAX_SHARDS)
@@ -191,15 +191,15 @@ bool cht_ranges_suit(struct cht_local_scan *sc)
 }
 
 /* How many tasks at once. */
-static unsigned tasks(const struct cht_local_scan *sc)
+static unsigned tasks(const struct cht_db_scan *sc)
 {
-    unsigned n = cht_pool_workers(cht_local_pool(sc->db, 0));
+    unsigned n = cht_pool_workers(cht_db_pool(sc->db, 0));
     if (sc->cfg.workers > 0 && n > sc->cfg.workers)
         n = sc->cfg.workers;
     return n < RANGE_TASKS_MAX ? n : RANGE_TASKS_MAX;
 }
 
-static bool make_parts(struct cht_local_scan *sc)
+static bool make_parts(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
     unsigned n = tasks(sc);
@@ -228,7 +228,7 @@ static bool make_parts(struct cht_local_scan *sc)
     return ok;
 }
 
-enum cht_rc cht_ranges_new(struct cht_local_scan *sc, struct cht_err *err)
+enum cht_rc cht_ranges_new(struct cht_db_scan *sc, struct cht_err *err)
 {
     struct cht_ranges *rs = sc->ranges = cht_calloc(1, sizeof *rs);
     if (rs == NULL || !make_parts(sc))
@@ -242,7 +242,7 @@ enum cht_rc cht_ranges_new(struct cht_local_scan *sc, struct cht_err *err)
     return CHT_OK;
 }
 
-void cht_ranges_free(struct cht_local_scan *sc)
+void cht_ranges_free(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
     if (rs == NULL)

@@ -45,7 +45,7 @@ enum cht_range_state { RANGE_IDLE, RANGE_QUEUED, RANGE_READY, RANGE_HUNGRY };
 
 struct cht_range {
     struct cht_task task; /* first */
-    struct cht_local_scan *scan;
+    struct cht_db_scan *scan;
     enum cht_range_state state;  /* guarded by mu; says whose the rest is */
     struct cht_range_work *work; /* while QUEUED */
     uint8_t *text;               /* owned: RANGE_TEXT */
@@ -74,12 +74,12 @@ struct cht_ranges {
 };
 
 /* Can this scan be done so? */
-bool cht_ranges_suit(struct cht_local_scan *sc);
+bool cht_ranges_suit(struct cht_db_scan *sc);
 /* Makes sc->ranges; submits nothing. What was made of it before a failure is freed by cht_ranges_free. */
-enum cht_rc cht_ranges_new(struct cht_local_scan *sc, struct cht_err *err);
-void cht_ranges_free(struct cht_local_scan *sc);   /* no task is under way */
-void cht_ranges_submit(struct cht_local_scan *sc); /* mu held */
-enum cht_rc cht_ranges_next(struct cht_local_scan *sc, bool wait, struct cht_entry *out, size_t *count,
+enum cht_rc cht_ranges_new(struct cht_db_scan *sc, struct cht_err *err);
+void cht_ranges_free(struct cht_db_scan *sc);   /* no task is under way */
+void cht_ranges_submit(struct cht_db_scan *sc); /* mu held */
+enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry *out, size_t *count,
                             struct cht_err *err);
 
 /* scan_range_fill.c: the next block of r, by a worker. Not with mu held. */

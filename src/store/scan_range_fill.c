@@ -27,7 +27,7 @@ struct run {
 };
 
 struct fill {
-    struct cht_local_scan *sc;
+    struct cht_db_scan *sc;
     struct cht_range *r;
     struct cht_range_work *w;
     struct run run[RANGE_MAX_SHARDS];
@@ -116,7 +116,7 @@ static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound,
     struct cht_shard *sh = &f->sc->db->shards[shard];
     struct run *run = &f->run[f->runs++];
     uint32_t items = f->items, names = f->names;
-    enum cht_rc rc = cht_local_enter(sh, err);
+    enum cht_rc rc = cht_db_enter(sh, err);
     if (rc != CHT_OK)
         return rc;
     rc = CHT_PENDING;
@@ -326,7 +326,7 @@ static void render(struct fill *f, const struct cht_range_key *keys, size_t n)
 
 enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err)
 {
-    struct cht_local_scan *sc = r->scan;
+    struct cht_db_scan *sc = r->scan;
     unsigned n = sc->db->nshards;
     struct fill f = {.sc = sc, .r = r, .w = r->work, .shards = n - r->ref};
     f.share = cht_range_target(r) / n;

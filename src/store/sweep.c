@@ -32,7 +32,7 @@ struct stream {
 };
 
 struct sweep {
-    struct cht_local *db;
+    struct cht_db *db;
     const struct cht_sweep_config *cfg;
     bool names;             /* wanted, by the visitor or for `until` */
     struct stream *streams; /* owned */
@@ -261,7 +261,7 @@ static enum cht_rc visit_values(struct batch *b, struct cht_shard *sh, const uin
         if (bytes >= LOCKED) {
             bytes = 0;
             cht_rwlock_read_end(&sh->lock);
-            rc = cht_local_enter(sh, err);
+            rc = cht_db_enter(sh, err);
         }
     }
     return rc;
@@ -307,11 +307,11 @@ static enum cht_rc visit_home(struct batch *b, unsigned home, struct cht_err *er
 /* One batch of a shard. b->last: there is nothing behind it. */
 static enum cht_rc visit_batch(struct batch *b, struct stream *st, struct cht_err *err)
 {
-    struct cht_local *db = b->w->db;
+    struct cht_db *db = b->w->db;
     unsigned home = st->shard;
     b->n = b->longs = 0;
     b->sh = &db->shards[home];
-    enum cht_rc rc = cht_local_enter(b->sh, err);
+    enum cht_rc rc = cht_db_enter(b->sh, err);
     if (rc != CHT_OK)
         return rc;
     rc = take_keys(b, st, err);
@@ -323,7 +323,7 @@ static enum cht_rc visit_batch(struct batch *b, struct stream *st, struct cht_er
         size_t n = (size_t)(b->start[s + 1] - b->start[s]);
         if (s == home || n == 0)
             continue;
-        rc = cht_local_enter(&db->shards[s], err);
+        rc = cht_db_enter(&db->shards[s], err);
         if (rc == CHT_OK)
             rc = visit_values(b, &db->shards[s], b->order + b->start[s], n, err);
         if (rc == CHT_OK)
@@ -360,7 +360,7 @@ static void run_task(struct cht_task *t)
 {
     struct stream *st = (struct stream *)t;
     struct sweep *w = st->w;
-    struct cht_pool *pool = cht_local_pool(w->db, st->shard);
+    struct cht_pool *pool = cht_db_pool(w->db, st->shard);
     bool more;
     if (cht_calm_enter(&w->db->calm, pool, t, NULL) == CHT_CALM_ASIDE)
         return;
@@ -389,7 +389,7 @@ static void run_on_workers(struct sweep *w)
 {
     w->active = w->db->nshards;
     for (unsigned i = 0; i < w->db->nshards; i++)
-        cht_pool_submit(cht_local_pool(w->db, i), &w->streams[i].task);
+        cht_pool_submit(cht_db_pool(w->db, i), &w->streams[i].task);
     cht_mutex_lock(&w->mu);
     while (w->active > 0)
         cht_cond_wait(&w->idle, &w->mu);
@@ -428,9 +428,9 @@ static enum cht_rc run(struct sweep *w, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_local_sweep(struct cht_store *s, const struct cht_sweep_config *cfg, struct cht_err *err)
+enum cht_rc cht_db_sweep(struct cht_store *s, const struct cht_sweep_config *cfg, struct cht_err *err)
 {
-    struct sweep w = {.db = cht_local(s), .cfg = cfg, .names = cfg->names || cfg->until.n > 0};
+    struct sweep w = {.db = cht_db(s), .cfg = cfg, .names = cfg->names || cfg->until.n > 0};
     if (cfg->after.n > CHT_NAME_MAX || cfg->until.n > CHT_NAME_MAX)
         return CHT_FAIL(err, CHT_INVALID_PAIR, "a bound of over %u bytes", CHT_NAME_MAX);
     enum cht_rc rc = cht_mutex_init(&w.mu, err);

@@ -33,13 +33,13 @@ static void set_limit(struct cht_shard *sh, uint64_t limit)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void cht_local_fence(struct cht_local *db)
+void cht_db_fence(struct cht_db *db)
 {
     for (unsigned i = 0; i < db->nshards; i++)
         set_limit(&db->shards[i], CHT_FENCED);
 }
 
-enum cht_rc cht_local_take_back(struct cht_local *db, uint64_t seq, struct cht_err *err)
+enum cht_rc cht_db_take_back(struct cht_db *db, uint64_t seq, struct cht_err *err)
 {
     struct cht_wal *log;
     enum cht_rc rc = CHT_OK;
@@ -56,7 +56,7 @@ enum cht_rc cht_local_take_back(struct cht_local *db, uint64_t seq, struct cht_e
     return rc;
 }
 
-void cht_local_unfence(struct cht_local *db, uint64_t group)
+void cht_db_unfence(struct cht_db *db, uint64_t group)
 {
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];

@@ -74,7 +74,7 @@ static _Atomic bool held, let_go;
 static void *hold_main(void *arg)
 {
     (void)arg;
-    struct cht_local *db = cht_local(a);
+    struct cht_db *db = cht_db(a);
     cht_calm_begin(&db->calm);
     for (unsigned i = 0; i < db->nshards; i++)
         cht_rwlock_write(&db->shards[i].lock);
