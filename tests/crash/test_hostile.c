@@ -555,8 +555,8 @@ static void run(bool clean, unsigned share)
     (void)alarm(0);
     simdisk_free(base);
     print_message("%u mutants: %u opened, check found %u\n", count, opened, found);
-    assert_true(only != UINT64_MAX ||
-                (opened > count / 20 && found > count / 4)); /* neither refused at the door nor harmless */
+    /* Neither refused at the door nor harmless. A change of the log is mostly no damage but other data. */
+    assert_true(only != UINT64_MAX || (opened > count / 20 && found > count / (clean ? 4 : 8)));
 }
 
 static void test_clean(void **state)

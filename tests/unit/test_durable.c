@@ -42,6 +42,15 @@ static bool fails(unsigned *n)
     return now;
 }
 
+static void gate_fail(unsigned writes, unsigned syncs, unsigned reads)
+{
+    cht_mutex_lock(&gate.mu);
+    gate.fail_writes = writes;
+    gate.fail_syncs = syncs;
+    gate.fail_reads = reads;
+    cht_mutex_unlock(&gate.mu);
+}
+
 static bool of_log(const struct cht_file *f) { return strstr(f->path, "/log/") != NULL; }
 
 static enum cht_rc gate_sync(struct cht_file *f, struct cht_err *err)
@@ -212,7 +221,9 @@ static void take_off(struct flight *f)
     f->c.count = f->n;
     f->c.done = landed;
     f->c.ctx = f;
+    cht_mutex_lock(&gate.mu);
     gate.hold = true;
+    cht_mutex_unlock(&gate.mu);
     assert_int_equal(cht_store_submit(s, &f->c), CHT_PENDING);
     cht_mutex_lock(&gate.mu);
     while (!gate.held)
@@ -461,9 +472,7 @@ static void refuse(unsigned writes, unsigned syncs, unsigned reads, bool certain
     uint8_t some[16];
     size_t got;
     fill(f, &v);
-    gate.fail_writes = writes;
-    gate.fail_syncs = syncs;
-    gate.fail_reads = reads;
+    gate_fail(writes, syncs, reads);
     f->c = (struct cht_commit){.ops = f->op, .count = f->n};
     assert_int_equal(cht_store_commit(s, &f->c), certain ? CHT_READ_ONLY : CHT_OUTCOME_UNKNOWN);
     if (certain) {
@@ -482,7 +491,7 @@ static void refuse(unsigned writes, unsigned syncs, unsigned reads, bool certain
     assert_int_equal(cht_value_read(v, 0, some, sizeof some, &got, &err), CHT_READ_ONLY);
     cht_value_close(v);
     assert_int_equal(put("q", str("again"), NULL), CHT_READ_ONLY);
-    gate.fail_writes = gate.fail_syncs = gate.fail_reads = 0;
+    gate_fail(0, 0, 0);
     restart();
     if (certain)
         assert_as_before();
@@ -527,13 +536,13 @@ static void test_all_fails(void **state)
     uint64_t pairs;
     fill(f, &v);
     cht_value_close(v);
-    gate.fail_writes = gate.fail_reads = 1000;
+    gate_fail(1000, 0, 1000);
     f->c = (struct cht_commit){.ops = f->op, .count = f->n};
     assert_int_equal(cht_store_commit(s, &f->c), CHT_OUTCOME_UNKNOWN);
     assert_int_equal(value_of("q", have), CHT_READ_ONLY);
     assert_int_equal(value_of("p", have), CHT_READ_ONLY);
     assert_int_equal(cht_store_count(s, str(""), &pairs, &err), CHT_READ_ONLY);
-    gate.fail_writes = gate.fail_reads = 0; /* the disk comes back: reads do, but for what nobody knows */
+    gate_fail(0, 0, 0); /* the disk comes back: reads do, but for what nobody knows */
     enum cht_rc rc = CHT_READ_ONLY;
     for (unsigned i = 0; i < 200 && (rc = value_of("q", have)) == CHT_READ_ONLY; i++)
         cht_sleep_ns(50000000);
@@ -554,7 +563,7 @@ static void test_watch(void **state)
     assert_int_equal(put("p", str("old"), NULL), CHT_OK);
     assert_int_equal(cht_watch_new(s, str(""), &w, &err), CHT_OK);
     add(f, CHT_OP_PAIR_PUT, "fresh", "new");
-    gate.fail_syncs = 1;
+    gate_fail(0, 1, 0);
     take_off(f);
     uint64_t version = cht_watch_begin(w, 1);
     assert_int_equal(scanned(), 2); /* ahead, as scans may be */
@@ -577,7 +586,7 @@ static void test_waits_for_failure(void **state)
     struct reader r = {.name = "p"};
     assert_int_equal(put("p", str("old"), NULL), CHT_OK);
     add(f, CHT_OP_PAIR_PUT, "p", "new");
-    gate.fail_syncs = 1;
+    gate_fail(0, 1, 0);
     take_off(f);
     assert_int_equal(cht_thread_start(&r.t, "reader", read_main, &r, &err), CHT_OK);
     cht_sleep_ns(20000000);
