@@ -102,12 +102,15 @@ static void child(int fd, uint32_t first)
 }
 
 static uint32_t acked[WRITERS][NAMES];
+static _Atomic unsigned reports; /* of this round */
 
 static void read_reports(int fd)
 {
     struct report r;
-    while (read(fd, &r, sizeof r) == (ssize_t)sizeof r)
+    while (read(fd, &r, sizeof r) == (ssize_t)sizeof r) {
         acked[r.w][r.n] = r.v;
+        reports++;
+    }
 }
 
 static void *reader_main(void *arg)
@@ -168,6 +171,7 @@ static void test_kill(void **state)
     for (int round = 0; round < rounds; round++) {
         int fds[2];
         uint32_t first = 1;
+        reports = 0;
         for (uint32_t w = 0; w < WRITERS; w++) {
             for (uint32_t n = 0; n < NAMES; n++)
                 first = acked[w][n] >= first ? acked[w][n] + 1 : first;
@@ -190,7 +194,10 @@ static void test_kill(void **state)
         close(fds[1]);
         pthread_t reader;
         pthread_create(&reader, NULL, reader_main, &fds[0]);
-        cht_sleep_ns(200000000 + cht_rng_below(&r, 800000000));
+        /* it must have been made: a database that is cut off while it is made is none (test_identity) */
+        for (unsigned i = 0; reports == 0 && i < 6000; i++)
+            cht_sleep_ns(10000000);
+        cht_sleep_ns(cht_rng_below(&r, 800000000));
         kill(pid, SIGKILL);
         int status;
         waitpid(pid, &status, 0);
