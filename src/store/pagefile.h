@@ -68,6 +68,7 @@ const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct ch
 
 /* The bytes of a page; valid while the shard lock is held. NULL (CHT_CORRUPT in err) where page is out of range
  * or does not match its sum. */
+/* NOLINTNEXTLINE(misc-no-recursion): see cht_page_verify */
 static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
     const struct cht_pf_fast *f = cht_pf_fast(pf);
