@@ -71,7 +71,8 @@ static const struct option table[] = {
     {"drain-seconds", SECONDS, F(drain_seconds), "5", 0, 3600, NULL,
      "after SIGTERM: how long new requests are still served"},
     {"tokens", TEXT, F(tokens), "", 0, 0, NULL,
-     "file of access tokens: lines TOKEN read|write|admin DATABASE,...|*"},
+     "file of access tokens: lines TOKEN read|write|admin DATABASE,...|* [expires=TIME]; TOKEN: 16 or more "
+     "characters, or sha256: and its hash"},
     {"allow-anonymous", BOOL, F(allow_anonymous), "false", 0, 0, NULL,
      "listen beyond loopback without tokens"},
     {"tls-cert", TEXT, F(tls_cert), "", 0, 0, NULL, "certificate chain (PEM); with --tls-key serves HTTPS"},

@@ -198,14 +198,28 @@ static void take_id(struct request *r)
     r->id_len = 16;
 }
 
-/* Path and query of the URI; false after answering. */
-static bool route_request(struct request *r)
-{
-    char *query = memchr(r->uri, '?', r->uri_len);
-    size_t path_len = query != NULL ? (size_t)(query - r->uri) : r->uri_len;
-    unsigned allowed = 0;
+/* What the URI names, before anything is said of it. */
+struct target {
+    char *query; /* at its question mark; NULL: none */
+    size_t path_len;
+    unsigned allowed; /* methods of the path */
     const char *rest;
-    r->route = router_find(r->w->srv->routes, r->uri, path_len, r->method, &rest, &r->rest_len, &allowed);
+};
+
+static struct target find_route(struct request *r)
+{
+    struct target t = {.query = memchr(r->uri, '?', r->uri_len), .path_len = r->uri_len};
+    if (t.query != NULL)
+        t.path_len = (size_t)(t.query - r->uri);
+    r->route =
+        router_find(r->w->srv->routes, r->uri, t.path_len, r->method, &t.rest, &r->rest_len, &t.allowed);
+    return t;
+}
+
+/* Path and query of the URI; false after answering. */
+static bool read_target(struct request *r, const struct target *t)
+{
+    unsigned allowed = t->allowed;
     if (r->route == NULL && allowed == 0) {
         reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
         return false;
@@ -220,14 +234,55 @@ static bool route_request(struct request *r)
         reply_fail(r, CHT_METHOD, "%s is not for this path", r->method_name);
         return false;
     }
-    r->rest = rest;
-    r->rest_len = url_decode(r->uri + (rest - r->uri), r->rest_len);
+    r->rest = t->rest;
+    r->rest_len = url_decode(r->uri + (t->rest - r->uri), r->rest_len);
     if (r->rest_len == SIZE_MAX) {
         r->rest_len = 0;
         reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");
         return false;
     }
-    return query == NULL || params_read(r, query + 1, r->uri_len - path_len - 1);
+    return t->query == NULL || params_read(r, t->query + 1, r->uri_len - t->path_len - 1);
+}
+
+/* The token of the Authorization header. Clients send the same again and again, so the last valid one of the connection is kept; it
+ * is compared in constant time, since behind a proxy another client may have sent it. */
+static const struct token *find_token(struct conn *c, const struct access *a, const char *header)
+{
+    size_t n = header != NULL ? strlen(header) : 0;
+    if (c->token != NULL && n == c->authorization_len) {
+        unsigned differ = 0;
+        for (size_t i = 0; i < n; i++)
+            differ |= (unsigned char)(header[i] ^ c->authorization[i]);
+        if (differ == 0) {
+            c->token = access_again(a, c->token);
+            return c->token;
+        }
+    }
+    const struct token *t = access_find(a, header);
+    if (t != NULL && header != NULL && n <= sizeof c->authorization) {
+        memcpy(c->authorization, header, n);
+        c->authorization_len = n;
+        c->token = t;
+    }
+    return t;
+}
+
+/* Who asks, and may he? Before a word is said of the path: without a token all paths look alike. False after answering. */
+static bool admit_token(struct request *r)
+{
+    struct access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
+    if (a == NULL || (r->route != NULL && r->route->right == RIGHT_OPEN))
+        return true;
+    r->token = r->valid = find_token(r->conn, a, r->in[H_AUTHORIZATION]);
+    if (r->token == NULL) {
+        reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
+        return false;
+    }
+    if (r->route != NULL && !access_has_right(r->token, r->route->right)) {
+        reply_fail(r, CHT_FORBIDDEN, "this token does not allow that");
+        return false;
+    }
+    return true;
 }
 
 static bool admit(struct request *r)
@@ -247,21 +302,9 @@ static bool admit(struct request *r)
     }
     if (state == SERVER_DRAINING)
         r->close = true; /* so that clients and balancers go elsewhere */
-    if (r->route->right == RIGHT_OPEN)
-        return true;
-    struct access *a = atomic_load_explicit(&s->access, memory_order_acquire);
-    if (a != NULL) {
-        r->token = access_find(a, r->in[H_AUTHORIZATION]);
-        if (r->token == NULL) {
-            reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
-            return false;
-        }
-        if (!access_has_right(r->token, r->route->right)) {
-            reply_fail(r, CHT_FORBIDDEN, "this token does not allow that");
-            return false;
-        }
-    }
-    if (state == SERVER_STARTING) {
+    if (!admit_token(r))
+        return false;
+    if (state == SERVER_STARTING && r->route != NULL && r->route->right != RIGHT_OPEN) {
         reply_fail(r, CHT_STARTING, "the server is starting");
         return false;
     }
@@ -314,7 +357,8 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
         body = !parse_decimal(v, strlen(v), UINT64_MAX, &length) || length > 0;
     body = body || r->in[H_TRANSFER_ENCODING] != NULL;
     expect = body && r->in[H_EXPECT] != NULL;
-    bool answered = !route_request(r) || !admit(r);
+    struct target target = find_route(r);
+    bool answered = !admit(r) || !read_target(r, &target);
     r->body_max = body_limit(r);
     if (!answered && body && length > r->body_max) {
         too_large(r);

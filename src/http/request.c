@@ -38,7 +38,7 @@ static void reset(struct request *r)
     r->conn = NULL;
     r->mc = NULL;
     r->route = NULL;
-    r->token = NULL;
+    r->token = r->valid = NULL;
     r->head = r->early = r->close = r->body_over = false;
     atomic_store_explicit(&r->phase, PHASE_NEW, memory_order_relaxed);
     r->rest = NULL;
@@ -123,6 +123,21 @@ static void job_main(struct cht_job *j)
 void request_owner(struct request *r, const char *database)
 {
     r->job.owner = cht_jobs_owner(database, strlen(database));
+}
+
+bool request_revoked(struct request *r)
+{
+    struct access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
+    if (r->token == NULL || r->route == NULL)
+        return false;
+    const struct token *t = r->valid != NULL && a != NULL ? access_again(a, r->valid) : NULL;
+    if (t != NULL && t != r->valid) {
+        bool may = r->db != NULL ? access_allows(t, r->route->right, r->db->name)
+                                 : access_has_right(t, r->route->right);
+        t = may ? t : NULL;
+    }
+    r->valid = t; /* NULL: for good */
+    return t == NULL;
 }
 
 static void begin_job(struct request *r, struct cht_jobs *jobs, unsigned alone,

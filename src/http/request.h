@@ -139,6 +139,7 @@ struct request {
     struct request *next; /* free list; the worker's list of commits */
     const struct route *route;
     const struct token *token; /* NULL without --tokens */
+    const struct token *valid; /* the same as the file has it by now: the HTTP thread's (request_revoked) */
     enum method method;
     bool head, early, close;
     _Atomic int phase; /* enum phase */
@@ -214,6 +215,8 @@ void request_wake(struct request *r);
  * databases (exec/jobs.h): the one of r->db, else the one that request_owner named, else none. */
 void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r));
 void request_owner(struct request *r, const char *database);
+/* On the HTTP thread, while no job works for it: has the token that let it in been taken out of the file since, has it lost the right, or expired? */
+bool request_revoked(struct request *r);
 
 /* What only one job of a database may do at a time. */
 enum { ALONE_COUNT = 1, ALONE_SMOOTH = 2, ALONE_CHECKPOINT = 4, ALONE_DROP = 8 };

@@ -158,7 +158,7 @@ static enum cht_rc read_tokens(struct server *s, struct cht_err *err)
     enum cht_rc rc = access_load(s->conf->tokens, &a, err);
     if (rc != CHT_OK)
         return rc;
-    if (cht_os_file_is_open_to_all(s->conf->tokens))
+    if (access_has_secrets(a) && cht_os_file_is_open_to_all(s->conf->tokens))
         log_say(s->log, LOG_WARN, "tokens_readable", "others can read the token file; chmod 600 %s",
                 s->conf->tokens);
     struct access *old = atomic_exchange_explicit(&s->access, a, memory_order_acq_rel);

@@ -27,6 +27,7 @@ struct address {
 };
 #define ADDRESS_SLOTS 1024u
 #define LINGER_SLOTS 32u
+#define AUTHORIZATION_KEPT 128u
 
 struct access_list {
     struct access *access;
@@ -89,6 +90,9 @@ struct conn {
     bool want_ack;  /* the headers are in and the body is not: counted in w->acks */
     uint64_t since; /* ns: connected, or the last request ended */
     struct cht_peer peer;
+    const struct token *token; /* that `authorization` stands for; NULL: none has been kept */
+    size_t authorization_len;
+    char authorization[AUTHORIZATION_KEPT]; /* the last header that was valid: it need not be hashed again */
 };
 
 /* A read that was put off: request_ahead. */

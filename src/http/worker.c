@@ -50,7 +50,27 @@ static void kill_conn(struct conn *c)
     c->killed = true;
 }
 
-/* A header or a body that does not end, a stream whose database goes or whose server stops. */
+/* A stream whose database goes, whose token is not valid any more, or whose server stops. */
+static void tick_stream(struct worker *w, struct conn *c, struct request *r, bool revoked)
+{
+    struct stream *s = r->stream;
+    bool closing = atomic_load_explicit(&w->srv->state, memory_order_relaxed) == SERVER_CLOSING;
+    if (s == NULL || s->ended || s->abort != CHT_OK)
+        return;
+    bool dropping = r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed);
+    if (s->tick != NULL)
+        s->tick(s, w->now, closing || revoked || dropping || cht_net_gone(c->fd));
+    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_WAITING)
+        return; /* a job works with the database; its stream has not begun */
+    if (dropping)
+        stream_abort(s, CHT_DATABASE_DROPPED);
+    else if (revoked)
+        stream_abort(s, CHT_UNAUTHORIZED);
+    else if (closing)
+        stream_abort(s, CHT_DRAINING);
+}
+
+/* A header or a body that does not end. */
 static void tick_conn(struct worker *w, struct conn *c, int state)
 {
     const struct conf *cf = w->srv->conf;
@@ -70,19 +90,10 @@ static void tick_conn(struct worker *w, struct conn *c, int state)
         kill_conn(c);
     if (phase == PHASE_WAITING && (closing || cht_net_gone(c->fd)))
         atomic_store_explicit(&r->cancel, true, memory_order_relaxed);
-    struct stream *s = r->stream;
-    if (s == NULL || s->ended || s->abort != CHT_OK)
-        return;
-    if (s->tick != NULL)
-        s->tick(s, w->now,
-                state == SERVER_CLOSING || cht_net_gone(c->fd) ||
-                    (r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed)));
-    if (phase == PHASE_WAITING) /* a job works with the database; its stream has not begun */
-        return;
-    if (r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed))
-        stream_abort(s, CHT_DATABASE_DROPPED);
-    else if (closing)
-        stream_abort(s, CHT_DRAINING);
+    bool revoked = phase != PHASE_WAITING && request_revoked(r); /* a job: what it answers is seen to */
+    if (revoked && phase == PHASE_BODY)
+        kill_conn(c);
+    tick_stream(w, c, r, revoked);
 }
 
 static void tick(struct worker *w)

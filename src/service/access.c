@@ -2,27 +2,31 @@
 #include "service/access.h"
 
 #include "base/alloc.h"
-#include "base/literal.h"
+#include "base/clock.h"
+#include "base/sha256.h"
 #include "cheetah/store.h"
 #include "os/net.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#define TOKEN_MIN 1u
+#define TOKEN_MIN 16u
 #define TOKEN_MAX 256u
 #define FILE_MAX (1u << 20)
+#define NANOS UINT64_C(1000000000)
 
 struct token {
-    char text[TOKEN_MAX]; /* padded with zeros */
-    size_t len;
+    uint8_t hash[CHT_SHA256_BYTES];
+    uint64_t expires; /* ns since 1970; 0: never */
+    const struct access *table;
     enum right right;
     bool all;
     const char *databases; /* "a,b", borrowed from the file's text */
 };
 
 struct access {
-    char *text; /* owned: the file */
+    char *text; /* owned: the file, without its tokens */
+    bool secrets;
     size_t count;
     struct token tokens[];
 };
@@ -70,36 +74,143 @@ static char *word(char **at)
     return p;
 }
 
+static unsigned hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return (unsigned)(c - '0');
+    char low = (char)(c | 0x20);
+    return low >= 'a' && low <= 'f' ? (unsigned)(low - 'a' + 10) : 16;
+}
+
+/* The hash of a token, or the one that stands in its place. The text is wiped. */
+static enum cht_rc parse_token(struct access *a, char *text, struct token *t, unsigned number,
+                               struct cht_err *err)
+{
+    static const char prefix[] = "sha256:";
+    size_t n = strlen(text), at = sizeof prefix - 1;
+    if (strncmp(text, prefix, at) == 0) {
+        bool ok = n == at + 2 * sizeof t->hash;
+        for (size_t i = 0; ok && i < sizeof t->hash; i++) {
+            unsigned high = hex_digit(text[at + 2 * i]), low = hex_digit(text[at + 2 * i + 1]);
+            ok = high < 16 && low < 16;
+            t->hash[i] = (uint8_t)(high << 4 | low);
+        }
+        return ok ? CHT_OK
+                  : CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                             "token file, line %u: sha256: wants 64 hexadecimal digits", number);
+    }
+    if (n < TOKEN_MIN || n > TOKEN_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: a token has %u to %u characters",
+                        number, TOKEN_MIN, TOKEN_MAX);
+    for (size_t i = 0; i < n; i++) {
+        if ((uint8_t)text[i] < 0x20 || text[i] == 0x7F)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                            "token file, line %u: a token has no control characters", number);
+    }
+    cht_sha256(text, n, t->hash);
+    memset(text, 0, n);
+    a->secrets = true;
+    return CHT_OK;
+}
+
+/* Digits alone; false if there is another character. */
+static bool take_digits(const char *s, unsigned n, unsigned *out)
+{
+    *out = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return false;
+        *out = *out * 10 + (unsigned)(s[i] - '0');
+    }
+    return true;
+}
+
+/* YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ to ns since 1970. */
+static bool parse_time(const char *s, uint64_t *ns)
+{
+    static const uint8_t days_of[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    unsigned year, month, day, hour = 0, minute = 0, second = 0;
+    size_t n = strlen(s);
+    if ((n != 10 && n != 20) || !take_digits(s, 4, &year) || s[4] != '-' || !take_digits(s + 5, 2, &month) ||
+        s[7] != '-' || !take_digits(s + 8, 2, &day))
+        return false;
+    if (n == 20 &&
+        (s[10] != 'T' || !take_digits(s + 11, 2, &hour) || s[13] != ':' || !take_digits(s + 14, 2, &minute) ||
+         s[16] != ':' || !take_digits(s + 17, 2, &second) || s[19] != 'Z'))
+        return false;
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    if (year < 1971 || year > 2500 || month < 1 || month > 12 || day < 1 ||
+        day > days_of[month - 1] + (month == 2 && leap ? 1u : 0u) || hour > 23 || minute > 59 || second > 59)
+        return false;
+    uint64_t days = 365 * (uint64_t)(year - 1970);
+    for (unsigned y = 1970; y < year; y++)
+        days += (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+    for (unsigned m = 1; m < month; m++)
+        days += days_of[m - 1] + (m == 2 && leap ? 1u : 0u);
+    *ns = ((days + day - 1) * 86400 + hour * 3600 + minute * 60 + second) * NANOS;
+    return true;
+}
+
+static bool same_hash(const uint8_t *a, const uint8_t *b)
+{
+    unsigned differ = 0;
+    for (size_t i = 0; i < CHT_SHA256_BYTES; i++)
+        differ |= a[i] ^ b[i];
+    return differ == 0;
+}
+
 static enum cht_rc parse_line(struct access *a, char *line, unsigned number, struct cht_err *err)
 {
+    static const char expires[] = "expires=";
     char *text = word(&line);
     if (text == NULL || *text == '#')
         return CHT_OK;
-    char *right = word(&line), *databases = word(&line);
+    char *right = word(&line), *databases = word(&line), *until = word(&line);
     struct token *t = &a->tokens[a->count];
-    t->len = strlen(text);
-    if (t->len < TOKEN_MIN || t->len > TOKEN_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: a token has %u to %u characters",
-                        number, TOKEN_MIN, TOKEN_MAX);
+    enum cht_rc rc = parse_token(a, text, t, number, err);
+    if (rc != CHT_OK)
+        return rc;
     if (right == NULL || !parse_right(right, &t->right))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: the right is read, write or admin",
                         number);
-    if (databases == NULL || word(&line) != NULL)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: expected TOKEN RIGHT DATABASES",
-                        number);
+    if (databases == NULL || (until != NULL && strncmp(until, expires, sizeof expires - 1) != 0) ||
+        word(&line) != NULL)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "token file, line %u: expected TOKEN RIGHT DATABASES [expires=TIME]", number);
     if (!valid_databases(databases))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
                         "token file, line %u: databases are names with commas, or *", number);
-    memset(t->text, 0, sizeof t->text);
-    memcpy(t->text, text, t->len);
+    if (until != NULL && !parse_time(until + sizeof expires - 1, &t->expires))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "token file, line %u: expires= wants 2027-01-31 or 2027-01-31T08:30:00Z", number);
     for (size_t i = 0; i < a->count; i++) {
-        if (memcmp(a->tokens[i].text, t->text, TOKEN_MAX) == 0)
+        if (same_hash(a->tokens[i].hash, t->hash))
             return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: the token is there already",
                             number);
     }
     t->all = strcmp(databases, "*") == 0;
     t->databases = databases;
+    t->table = a;
     a->count++;
+    return CHT_OK;
+}
+
+/* What an editor leaves that is no text: all behind a zero would be silently left out, and with a mark before it the first token
+ * would be another one. */
+static enum cht_rc check_text(const char *text, size_t len, struct cht_err *err)
+{
+    static const char *const marks[] = {"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        if (strncmp(text, marks[i], strlen(marks[i])) == 0)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                            "the token file begins with a byte order mark: save it without");
+    }
+    unsigned number = 1;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == 0)
+            return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: a zero byte", number);
+        number += text[i] == '\n';
+    }
     return CHT_OK;
 }
 
@@ -120,6 +231,7 @@ enum cht_rc access_load(const char *path, struct access **out, struct cht_err *e
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the tokens");
     }
     a->text = text;
+    rc = check_text(text, len, err);
     unsigned number = 1;
     for (char *line = text; line != NULL && rc == CHT_OK; number++) {
         char *end = strchr(line, '\n');
@@ -146,25 +258,44 @@ void access_free(struct access *a)
     cht_free(a);
 }
 
+bool access_has_secrets(const struct access *a) { return a->secrets; }
+
+bool access_expired(const struct token *t) { return t->expires != 0 && cht_wall_ns() >= t->expires; }
+
+static const struct token *find_hash(const struct access *a, const uint8_t *hash)
+{
+    const struct token *found = NULL;
+    for (size_t i = 0; i < a->count; i++)
+        found = same_hash(a->tokens[i].hash, hash) ? &a->tokens[i] : found;
+    return found != NULL && !access_expired(found) ? found : NULL;
+}
+
 const struct token *access_find_text(const struct access *a, const char *text, size_t n)
 {
-    char given[TOKEN_MAX] = {0};
-    memcpy(given, text, n < TOKEN_MAX ? n : TOKEN_MAX);
-    const struct token *found = NULL;
-    for (size_t i = 0; i < a->count; i++) {
-        const struct token *t = &a->tokens[i];
-        size_t differ = t->len ^ n;
-        for (size_t k = 0; k < TOKEN_MAX; k++)
-            differ |= (uint8_t)(t->text[k] ^ given[k]);
-        found = differ == 0 ? t : found;
-    }
-    return found;
+    uint8_t hash[CHT_SHA256_BYTES];
+    cht_sha256(text, n, hash);
+    return find_hash(a, hash);
+}
+
+const struct token *access_again(const struct access *a, const struct token *t)
+{
+    if (t->table == a) /* mostly */
+        return access_expired(t) ? NULL : t;
+    return find_hash(a, t->hash);
 }
 
 const struct token *access_find(const struct access *a, const char *header)
 {
-    bool bearer = header != NULL && (CHT_BEGINS(header, "Bearer ") || CHT_BEGINS(header, "bearer "));
-    return access_find_text(a, bearer ? header + 7 : "", bearer ? strlen(header + 7) : 0);
+    static const char scheme[] = "bearer";
+    size_t at = 0;
+    while (header != NULL && scheme[at] != 0 && (header[at] | 0x20) == scheme[at])
+        at++;
+    bool bearer = header != NULL && scheme[at] == 0 && (header[at] == ' ' || header[at] == '\t');
+    const char *text = bearer ? header + at + strspn(header + at, " \t") : "";
+    size_t n = strlen(text);
+    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t'))
+        n--;
+    return access_find_text(a, text, n);
 }
 
 bool access_has_right(const struct token *t, enum right right) { return t->right >= right; }

@@ -1,10 +1,12 @@
-/* access: who may do what. A file of tokens, one a line: TOKEN RIGHT DATABASES
+/* access: who may do what. A file of tokens, one a line: TOKEN RIGHT DATABASES [expires=TIME]
  *
- *   TOKEN      1 to 256 characters without blanks (take 32 random ones)
+ *   TOKEN      16 to 256 characters without blanks (take 32 random ones), or sha256: and the 64 hexadecimal digits of such a token's
+ *              SHA-256, so that the file gives no token away
  *   RIGHT      read | write | admin; each holds the ones before it
  *   DATABASES  names separated by commas, or * for all
+ *   TIME       2027-01-31 (its first moment) or 2027-01-31T08:30:00Z, UTC: from then on the token is not valid any more
  *
- * # begins a comment line. The file is read at the start and again on SIGHUP.
+ * # begins a comment line. The file is read at the start and again on SIGHUP. In memory are hashes only.
  *
  * Threads: any. A table that was replaced is kept until nobody can use it.
  */
@@ -23,11 +25,16 @@ struct token;  /* one of them, borrowed from the table */
 /* CHT_NO_FILE, CHT_INVALID_ARGUMENT with the line's number (never its text). */
 enum cht_rc access_load(const char *path, struct access **out, struct cht_err *err);
 void access_free(struct access *a); /* NULL is legal */
-/* The token in the value of an Authorization header ("Bearer ..."), NULL if none fits. Takes as long for a wrong token as
- * for a right one: every token is compared in full. */
+/* Does the file hold a token itself, so that nobody else may read it? */
+bool access_has_secrets(const struct access *a);
+/* The token in the value of an Authorization header: "Bearer" in any case, blanks, the token, blanks. NULL if none fits, or if it
+ * has expired. Takes as long for a wrong token as for a right one: its hash is compared with all in full. */
 const struct token *access_find(const struct access *a, const char *header);
 /* The same for the bare token. */
 const struct token *access_find_text(const struct access *a, const char *text, size_t n);
+/* What `t`, of this table or of an earlier one, is in this table now: NULL if it was taken out or has expired. */
+const struct token *access_again(const struct access *a, const struct token *t);
+bool access_expired(const struct token *t);
 bool access_allows(const struct token *t, enum right right, const char *database);
 /* The right whatever the database. */
 bool access_has_right(const struct token *t, enum right right);

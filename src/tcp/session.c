@@ -119,8 +119,10 @@ static bool answer_op(struct session *s, size_t i)
 static bool needs_token(struct session *s)
 {
     const struct access *a = s->host->access != NULL ? s->host->access(s->host->ctx) : NULL;
-    if (a == s->seen)
+    if (a == s->seen) {
+        s->token = s->token != NULL && !access_expired(s->token) ? s->token : NULL;
         return a != NULL;
+    }
     s->seen = a;
     s->token = a != NULL && s->secret[0] != 0 ? access_find_text(a, s->secret, strlen(s->secret)) : NULL;
     return a != NULL;

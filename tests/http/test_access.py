@@ -9,13 +9,13 @@ import pytest
 from harness import BINARY, b64, ndjson
 
 TOKENS = """# a comment
-reader-all read *
-writer-all write *
+reader-all-01234567 read *
+writer-all-01234567 write *
 
-admin-all admin *
-reader-a read a
-writer-ab write a,b
-admin-a admin a
+admin-all-01234567 admin *
+reader-a-01234567 read a
+writer-ab-01234567 write a,b
+admin-a-01234567 admin a
 """
 
 
@@ -28,7 +28,7 @@ def guarded(tmp_path_factory):
     os.chmod(path, 0o600)
     server = harness.Server("--durability", "os", "--tokens", str(path), "--access-log", "true", "--shards", "1")
     for db in "abc":
-        server.client(db=db, token="writer-all").put_new(b"p", b"v")
+        server.client(db=db, token="writer-all-01234567").put_new(b"p", b"v")
     yield server
     server.finish()
 
@@ -51,8 +51,8 @@ def calls(db):
 RANK = {"read": 0, "write": 1, "admin": 2}
 
 
-@pytest.mark.parametrize("token,right,databases", [("reader-all", "read", "abc"), ("writer-all", "write", "abc"), ("admin-all", "admin", "abc"),
-                                                   ("reader-a", "read", "a"), ("writer-ab", "write", "ab"), ("admin-a", "admin", "a")])
+@pytest.mark.parametrize("token,right,databases", [("reader-all-01234567", "read", "abc"), ("writer-all-01234567", "write", "abc"), ("admin-all-01234567", "admin", "abc"),
+                                                   ("reader-a-01234567", "read", "a"), ("writer-ab-01234567", "write", "ab"), ("admin-a-01234567", "admin", "a")])
 def test_rights(guarded, token, right, databases):
     client = guarded.client(token=token)
     for db in "abc":
@@ -66,14 +66,14 @@ def test_rights(guarded, token, right, databases):
 
 
 def test_the_default_database_needs_its_right_too(guarded):
-    assert guarded.client(token="reader-a").get("/kv").status == 403
-    assert guarded.client(token="reader-all").get("/kv").status == 200
+    assert guarded.client(token="reader-a-01234567").get("/kv").status == 403
+    assert guarded.client(token="reader-all-01234567").get("/kv").status == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer"},
-                                     {"Authorization": "Basic cmVhZGVyLWFsbA=="}, {"Authorization": "reader-all"}, {"Authorization": ""},
-                                     {"Authorization": "Bearer reader-al"}, {"Authorization": "Bearer reader-alll"}, {"Authorization": "Bearer #"},
-                                     {"Authorization": "Bearer READER-ALL"}, {"Authorization": "Bearer reader-all read *"}])
+                                     {"Authorization": "Basic cmVhZGVyLWFsbC0wMTIzNDU2Nw=="}, {"Authorization": "reader-all-01234567"}, {"Authorization": ""},
+                                     {"Authorization": "Bearer reader-all-0123456"}, {"Authorization": "Bearer reader-all-01234567x"}, {"Authorization": "Bearer #"},
+                                     {"Authorization": "Bearer READER-ALL-01234567"}, {"Authorization": "Bearer reader-all-01234567 read *"}])
 def test_unauthorized(guarded, headers):
     client = guarded.client()
     for _, method, path, body, more in calls("a"):
@@ -86,7 +86,7 @@ def test_unauthorized(guarded, headers):
 
 
 def test_the_scheme_has_no_case(guarded):
-    assert guarded.client().get("/kv/1?db=a", headers={"Authorization": "bearer reader-a"}).status == 200
+    assert guarded.client().get("/kv/1?db=a", headers={"Authorization": "bearer reader-a-01234567"}).status == 200
 
 
 def test_what_is_open(guarded):
@@ -98,14 +98,14 @@ def test_what_is_open(guarded):
 def test_an_unauthorized_write_writes_nothing(guarded):
     client = guarded.client()
     assert client.put("/pairs/new?db=a", b"v", headers={"Content-Type": "text/plain"}).status == 401
-    assert client.put("/pairs/new?db=new-database", b"v", headers={"Content-Type": "text/plain", "Authorization": "Bearer reader-all"}).status == 403
-    admin = guarded.client(token="admin-all")
+    assert client.put("/pairs/new?db=new-database", b"v", headers={"Content-Type": "text/plain", "Authorization": "Bearer reader-all-01234567"}).status == 403
+    admin = guarded.client(token="admin-all-01234567")
     assert admin.get("/pairs/new?db=a&exact=true").status == 404
     assert "new-database" not in admin.get("/databases").json()["databases"]
 
 
 def test_the_list_shows_what_the_token_may_see(guarded):
-    names = guarded.client(token="reader-a").get("/databases")
+    names = guarded.client(token="reader-a-01234567").get("/databases")
     assert names.status in (200, 403)
     if names.status == 200:
         assert names.json()["databases"] == ["a"]
@@ -121,10 +121,10 @@ def test_a_large_unauthorized_body_is_not_taken_in(guarded):
 
 
 def test_tokens_stay_out_of_the_log(guarded):
-    guarded.client(token="reader-all").get("/kv?db=a")
-    guarded.client(token="guessed-token").get("/kv?db=a")
+    guarded.client(token="reader-all-01234567").get("/kv?db=a")
+    guarded.client(token="guessed-token-0123").get("/kv?db=a")
     text = "\n".join(guarded.lines)
-    for token in ("reader-all", "writer-all", "admin-all", "guessed-token"):
+    for token in ("reader-all-01234567", "writer-all-01234567", "admin-all-01234567", "guessed-token-0123"):
         assert token not in text
 
 
@@ -132,9 +132,9 @@ def run(*flags, timeout=15):
     return subprocess.run([BINARY, "serve", "--line-listen", "none"] + list(flags), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.mark.parametrize("text", ["tok", "tok read", "tok other *", "tok read a.b", "tok read *\ntok admin *", "tok read a,,b", "tok read * extra"])
+@pytest.mark.parametrize("text", ["TOK", "TOK read", "TOK other *", "TOK read a.b", "TOK read *\nTOK admin *", "TOK read a,,b", "TOK read * extra"])
 def test_a_bad_token_file_stops_the_start(tmp_path, text):
-    (tmp_path / "tokens").write_text(text + "\n")
+    (tmp_path / "tokens").write_text(text.replace("TOK", "token-0123456789") + "\n")
     os.chmod(tmp_path / "tokens", 0o600)
     result = run("--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--tokens", str(tmp_path / "tokens"))
     assert result.returncode in (1, 2) and "token" in result.stderr.lower()
@@ -166,11 +166,11 @@ def test_listens_on_loopback_without_tokens(launch, address):
 
 def test_listens_anywhere_when_told_to(launch, tmp_path):
     launch("--listen", "0.0.0.0:0", "--allow-anonymous").client().get("/version")
-    (tmp_path / "tokens").write_text("tok admin *\n")
+    (tmp_path / "tokens").write_text("token-0123456789 admin *\n")
     os.chmod(tmp_path / "tokens", 0o600)
     server = launch("--listen", "0.0.0.0:0", "--tokens", str(tmp_path / "tokens"))
     assert server.client().get("/databases").status == 401
-    assert server.client(token="tok").get("/databases").status == 200
+    assert server.client(token="token-0123456789").get("/databases").status == 200
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 import harness
 import pytest
 
-TOKENS = "writer-token write *\nreader-token read *\nsome-token write mine,other\nboss admin *\n"
+TOKENS = "writer-token-0123456789 write *\nreader-token-0123456789 read *\nsome-token-0123456789 write mine,other\nboss-token-0123456789 admin *\n"
 
 
 def test_ten_thousand_lines_before_the_first_read(line):
@@ -297,7 +297,7 @@ def guarded(launch, tmp_path):
     path.write_text(TOKENS)
     path.chmod(0o600)
     server = launch("--tokens", str(path), ready=False)
-    client = server.client(token="boss", check=False)
+    client = server.client(token="boss-token-0123456789", check=False)
     harness.wait_for(lambda: client.get("/readyz").status == 200, 30, "/readyz")
     server.token_file = path
     return server
@@ -307,7 +307,7 @@ def test_nothing_before_auth(guarded):
     with guarded.line() as line:
         for text in ("READ 1", "INSERT x", "PAIR_SCAN *", "DATABASE x", "PAIR_REDUCE counts *", "NONSENSE"):
             assert line.ask(text) == b"ERROR,unauthorized"
-        assert line.ask("AUTH writer-token") == b"SUCCESS,authenticated"
+        assert line.ask("AUTH writer-token-0123456789") == b"SUCCESS,authenticated"
         assert line.ask("INSERT x") == b"SUCCESS,key=1"
 
 
@@ -315,26 +315,26 @@ def test_wrong_tokens(guarded):
     with guarded.line() as line:
         assert line.ask("AUTH wrong") == b"ERROR,unauthorized"
         assert line.ask("AUTH") == b"ERROR,unauthorized"
-        assert line.ask("AUTH writer-toke") == b"ERROR,unauthorized"
+        assert line.ask("AUTH writer-token-012345678") == b"ERROR,unauthorized"
         assert line.answer() is None, "closed after three"
     with guarded.line() as line:
-        assert line.ask("AUTH writer-token") == b"SUCCESS,authenticated"
+        assert line.ask("AUTH writer-token-0123456789") == b"SUCCESS,authenticated"
         assert line.ask("AUTH wrong") == b"ERROR,unauthorized"
         assert line.ask("READ 1") == b"ERROR,unauthorized", "the token that was there is gone"
 
 
 def test_rights(guarded):
     with guarded.line() as line:
-        assert line.ask("AUTH writer-token") == b"SUCCESS,authenticated"
+        assert line.ask("AUTH writer-token-0123456789") == b"SUCCESS,authenticated"
         assert line.many(["INSERT x", "PAIR_SET p 1"]) == [b"SUCCESS,key=1", b"SUCCESS,pair_set"]
     with guarded.line() as line:
-        assert line.ask("AUTH reader-token") == b"SUCCESS,authenticated"
+        assert line.ask("AUTH reader-token-0123456789") == b"SUCCESS,authenticated"
         assert line.many(["READ 1", "PAIR_GET p", "PAIR_SCAN *", "PAIR_REDUCE payloads *"])[2] == b"SUCCESS,count=1,items=70:1"
         for text in ("INSERT x", "EDIT 1 y", "DELETE 1", "PAIR_SET q 1", "PAIR_DEL p"):
             assert line.ask(text) == b"ERROR,forbidden"
         assert line.ask("DATABASE missing") == b"ERROR,database_not_found", "who may not write makes none"
     with guarded.line() as line:
-        assert line.ask("AUTH some-token") == b"SUCCESS,authenticated"
+        assert line.ask("AUTH some-token-0123456789") == b"SUCCESS,authenticated"
         assert line.ask("READ 1") == b"ERROR,forbidden", "default is not in its list"
         assert line.ask("DATABASE theirs") == b"ERROR,forbidden"
         assert line.ask("DATABASE mine") == b"SUCCESS,database_changed_to_mine"
@@ -343,12 +343,12 @@ def test_rights(guarded):
 
 def test_tokens_are_reloaded(guarded):
     with guarded.line() as line:
-        assert line.ask("AUTH writer-token") == b"SUCCESS,authenticated"
-        guarded.token_file.write_text("new-token write *\n")
+        assert line.ask("AUTH writer-token-0123456789") == b"SUCCESS,authenticated"
+        guarded.token_file.write_text("new-token-0123456789 write *\n")
         guarded.signal(signal.SIGHUP)
         harness.wait_for(lambda: guarded.log("reloaded"), 10, "the reload")
         assert line.ask("INSERT x") == b"ERROR,unauthorized"
-        assert line.ask("AUTH new-token") == b"SUCCESS,authenticated"
+        assert line.ask("AUTH new-token-0123456789") == b"SUCCESS,authenticated"
         assert line.ask("INSERT x") == b"SUCCESS,key=1"
 
 

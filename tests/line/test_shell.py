@@ -131,16 +131,16 @@ def test_help():
 
 def test_tokens(launch, tmp_path):
     path, mine, wrong = tmp_path / "tokens", tmp_path / "mine", tmp_path / "wrong"
-    path.write_text("secret write *\n")
-    mine.write_text("secret\n")
+    path.write_text("secret-0123456789 write *\n")
+    mine.write_text("secret-0123456789\n")
     wrong.write_text("wrong\n")
     path.chmod(0o600)
     server = launch("--tokens", str(path), ready=False)
-    harness.wait_for(lambda: server.client(check=False, token="secret").get("/readyz").status == 200, 30, "/readyz")
+    harness.wait_for(lambda: server.client(check=False, token="secret-0123456789").get("/readyz").status == 200, 30, "/readyz")
     to = ["--connect", "127.0.0.1:%d" % server.line_port]
     assert piped(*to, text="READ 1\n").stdout == b"ERROR,unauthorized\n"
     assert piped(*to, "--token-file", str(mine), text="INSERT a\n").stdout == b"SUCCESS,key=1\n"
-    assert piped(*to, text="READ 1\n", env={"CHEETAH_TOKEN": "secret"}).stdout == b"SUCCESS,size=1,value=a\n"
+    assert piped(*to, text="READ 1\n", env={"CHEETAH_TOKEN": "secret-0123456789"}).stdout == b"SUCCESS,size=1,value=a\n"
     refused = piped(*to, "--token-file", str(wrong), text="READ 1\n")
     assert refused.returncode == 1 and b"token" in refused.stderr and refused.stdout == b""
 

@@ -8,7 +8,7 @@
   5  every error code in it is known to the code (include/cheetah/err.h, src/service, src/http, src/lm, src/reduce), and every slug
      of err.h and src/http that a client can see is in it
   6  no member without a value and no member whose name has a blank, which is what YAML makes of a comma in an unquoted text
-  7  the operations are those of the table in src/http/routes.c, no more and no fewer
+  7  the operations are those of the table in src/http/routes.c, no more and no fewer, and need the right that the table names
 
     tests/lint/openapi.py [ROOT]
 """
@@ -248,16 +248,19 @@ class Linter:
     def routes(self):
         with open(os.path.join(self.root, "src", "http", "routes.c"), encoding="utf-8") as file:
             text = file.read()
-        rows = re.findall(r"\{\s*\.method = METHOD_(\w+),.*?\.label = \"([^\"]+)\"", text, re.S)
+        rows = re.findall(r"\{\s*\.method = METHOD_(\w+),.*?\.label = \"([^\"]+)\".*?\.right = RIGHT_(\w+)", text, re.S)
         if len(rows) != text.count(".method = "):
             self.complain("src/http/routes.c", "%d of %d rows can be read" % (len(rows), text.count(".method = ")))
-        rows = {(method, label) for method, label in rows}
-        for path, method, _, _ in self.operations():
+        rights = {(method, label): right.lower() for method, label, right in rows}
+        rows = set(rights)
+        for path, method, _, operation in self.operations():
             # modes and aggregates have paths of their own here and one route there
             label = "/reduce/{mode}/{prefix}" if path.startswith("/reduce/") else path
             fits = {(m, l) for m, l in rows if m == method.upper() and shape(l) == shape(label)}
             if not fits:
                 self.complain("%s %s" % (method.upper(), path), "is no route")
+            if fits and {operation.get("x-right")} != {rights[row] for row in fits}:
+                self.complain("%s %s" % (method.upper(), path), "x-right is not that of src/http/routes.c")
             self.described.update(fits)
         for method, label in sorted(rows - self.described):
             self.complain("%s %s" % (method, label), "is a route and not described")

@@ -523,19 +523,19 @@ def test_damaged_value(launch, tmp_path):
 
 def test_rights(launch, tmp_path):
     tokens = tmp_path / "tokens"
-    tokens.write_text("reader read *\nwriter write *\nboss admin *\nother admin words\n")
+    tokens.write_text("".join("%s-0123456789ab %s\n" % (who, may) for who, may in (("reader", "read *"), ("writer", "write *"), ("boss", "admin *"), ("other", "admin words"))))
     os.chmod(tokens, 0o600)
     server = launch("--tokens", str(tokens), ready=True)
     path = "/databases/default/backup"
     assert server.client(check=False).get(path).status == 401
     for token, status in (("reader", 403), ("writer", 403), ("other", 403), ("boss", 200)):
-        assert server.client(token=token, check=False).get(path).status == status
+        assert server.client(token=token + "-0123456789ab", check=False).get(path).status == status
     done = tool("backup", tmp_path / "out", "--connect", url(server), check=1)
     assert "unauthorized" in done.stderr and everything(tmp_path / "out") == []
-    done = tool("backup", tmp_path / "out", "--connect", url(server), env={"CHEETAH_TOKEN": "reader"}, check=1)
+    done = tool("backup", tmp_path / "out", "--connect", url(server), env={"CHEETAH_TOKEN": "reader-0123456789ab"}, check=1)
     assert "forbidden" in done.stderr
     secret = tmp_path / "boss"
-    secret.write_text("boss\n")
+    secret.write_text("boss-0123456789ab\n")
     tool("backup", tmp_path / "out", "--connect", url(server), "--token-file", secret, check=0)
     assert len(finished(tmp_path / "out")) == 1
 
