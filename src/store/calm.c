@@ -124,11 +124,12 @@ enum cht_rc cht_calm_await(struct cht_calm *c, struct cht_wait *w)
 void cht_calm_forget(struct cht_calm *c, struct cht_wait *w)
 {
     cht_mutex_lock(&c->mu);
-    struct cht_wait **at = &c->waiting;
-    while (*at != NULL && *at != w)
-        at = &(*at)->next;
-    if (*at == w)
-        *at = w->next;
+    for (struct cht_wait **at = &c->waiting; *at != NULL; at = &(*at)->next) {
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
+    }
     cht_mutex_unlock(&c->mu);
 }
 

@@ -92,7 +92,6 @@ enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint
         n = diff_pages(home, now, ranges, &bytes);
     else /* unreadable by now: the page as it is in memory does not need it, and writing it may give it a good sector */
         ranges[0] = (struct range){0, (uint16_t)CHT_PAGE};
-    rc = CHT_OK;
     if (n == 0)
         return CHT_OK;
     if (CHT_JOURNAL_STAGE - j->used < RECORD_MAX && (rc = flush(j, err)) != CHT_OK)

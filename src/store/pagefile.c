@@ -168,7 +168,8 @@ const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n)
 static bool make_private(struct cht_pagefile *pf, uint64_t page)
 {
     volatile uint8_t *p = pf->fast.base + page * CHT_PAGE;
-    *p = *p;
+    uint8_t first = *p;
+    *p = first;
     return !cht_pf_lost(pf, page);
 }
 
