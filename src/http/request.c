@@ -252,7 +252,7 @@ void request_database(struct request *r, bool create, void (*then)(struct reques
         then(r);
         return;
     }
-    r->create = create;
+    r->create = create && r->w->srv->writes_create;
     r->opened = then;
     request_owner(r, name);
     request_job(r, open_database, database_opened);

@@ -225,7 +225,7 @@ void request_long_job(struct request *r, unsigned alone, void (*work)(struct req
                       void (*resume)(struct request *r));
 
 /* The database of ?db=, held in r->db, then `then` runs: at once where it is open, else on the way back from a job thread.
- * create: a write, which makes a database that is not there. Errors are answered. */
+ * create: a write, which makes a database that is not there (unless --create-databases admin). Errors are answered. */
 void request_database(struct request *r, bool create, void (*then)(struct request *r));
 
 /* Before a point read, while many requests come in at once: puts it off until all of this round have come so far, and what

@@ -209,6 +209,7 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
     s->log = log;
     s->start_ns = cht_now_ns();
     s->listen_fd = s->acceptor_bell = -1;
+    s->writes_create = strcmp(c->create_databases, "auto") == 0;
     s->inline_commits = strcmp(c->durability, "sync") != 0;
     enum cht_rc rc = cht_mutex_init(&s->addr_mu, err);
     if (rc == CHT_OK)

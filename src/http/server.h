@@ -68,6 +68,7 @@ struct server {
     _Atomic uint64_t refusal_ns; /* when a refused write was logged last */
     _Atomic uint64_t feeds;      /* jobs of aggregates and smoothing under way */
     _Atomic uint64_t stream_entries, stream_bytes;
+    bool writes_create;  /* a write makes the database it is for, if it is not there */
     bool inline_commits; /* a commit may be answered by the thread that makes it */
     struct reduce_cache *cache;
     struct lm_engine *lm;

@@ -58,6 +58,7 @@ enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, str
     s->listen_fd = -1;
     s->host.max_value_size = (uint32_t)c->max_value_size;
     s->host.answer_max = c->line_answer_bytes;
+    s->host.no_creating = strcmp(c->create_databases, "auto") != 0;
     s->host.inline_commits = strcmp(c->durability, "sync") != 0;
     s->host.access = cfg->access;
     s->host.ctx = cfg->ctx;

@@ -252,7 +252,8 @@ static void change_database(struct session *s)
         return;
     }
     if (valid) { /* a client that may write there gets a new one, as the first write would make it */
-        bool create = s->token == NULL || access_allows(s->token, RIGHT_WRITE, name);
+        bool create =
+            !s->host->no_creating && (s->token == NULL || access_allows(s->token, RIGHT_WRITE, name));
         rc = dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
     }
     if (rc != CHT_OK) {
@@ -432,7 +433,8 @@ void session_job(struct session *s)
     if (s->opening) {
         bool created;
         struct cht_err err = {0};
-        enum cht_rc rc = dbs_open(s->host->dbs, s->database, is_write(l->command), 0, &s->db, &created, &err);
+        bool create = is_write(l->command) && !s->host->no_creating;
+        enum cht_rc rc = dbs_open(s->host->dbs, s->database, create, 0, &s->db, &created, &err);
         s->opening = false;
         if (rc == CHT_OK)
             return; /* run goes on with the line */

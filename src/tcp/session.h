@@ -32,6 +32,7 @@ struct session_host {
     uint32_t max_value_size;
     size_t answer_max;   /* bytes of one page: behind them it ends, with a cursor */
     bool inline_commits; /* see CHT_COMMIT_INLINE */
+    bool no_creating;    /* databases that are not there are not made */
     /* The tokens as they are now; NULL: none are needed. May be NULL. */
     const struct access *(*access)(void *ctx);
     void *ctx;

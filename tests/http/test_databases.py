@@ -141,3 +141,21 @@ def test_wrong_methods(client):
 def test_query_parameters_are_ignored(client):
     for answer in (client.get("/databases?foo=1"), client.get("/databases/default?foo=1&limit=0"), client.put("/databases/%s?foo=1" % client.db)):
         assert answer.status == 200
+
+
+def test_only_who_may_makes_databases(launch):
+    """--create-databases admin: no write makes one, whatever its call; PUT does, and then writes go there."""
+    server = launch("--create-databases", "admin", "--durability", "os")
+    client = server.client(check=False)
+    raw, js, nd = ({"Content-Type": kind} for kind in ("application/octet-stream", "application/json", "application/x-ndjson"))
+    writes = [("POST", "/kv", b"v", raw), ("PUT", "/pairs/p", b"v", raw), ("PUT", "/kv/1", b"v", raw), ("DELETE", "/kv/1", None, {}), ("DELETE", "/pairs/p", None, {}),
+              ("POST", "/batch", b'{"op":"insert","value":"dg=="}\n', nd), ("POST", "/ngrams", b'{"tokens":[1,2,3]}\n', nd), ("POST", "/reduce/smooth/cnt:", None, {}),
+              ("POST", "/reduce/queue-drain/q", None, {}), ("POST", "/contexts", b'{"tree":[1]}', js)]
+    for method, path, body, headers in writes:
+        answer = client.request(method, path + "?db=typo", body, headers=headers)
+        assert answer.status in (400, 404) and (answer.status == 400 or answer.code == "database_not_found"), (method, path, answer)
+    assert client.post("/kv?db=typo", b"v", headers=raw).code == "database_not_found"
+    assert client.post("/batch?db=typo", b'{"op":"insert","value":"dg=="}\n', headers=nd).code == "database_not_found"
+    assert client.get("/databases").json()["databases"] == ["default"]
+    assert client.post("/kv", b"v", headers=raw).status == 201, "default is there"
+    assert client.put("/databases/typo").status == 201 and client.post("/kv?db=typo", b"v", headers=raw).status == 201

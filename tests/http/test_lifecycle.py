@@ -15,7 +15,7 @@ OPTIONS = {"listen": "127.0.0.1:8080", "data": None, "http-threads": None, "dura
            "max-batch-bytes": None, "max-connections": None, "max-connections-per-address": None, "max-streams": None, "header-timeout": None,
            "body-timeout": None, "idle-timeout": None, "drain-seconds": None, "tokens": None, "allow-anonymous": "false", "tls-cert": None,
            "tls-key": None, "log-format": "json", "access-log": "true", "config": None, "reduce-cache-bytes": None, "scan-workers": None,
-           "shards": None, "checkpoint-log-bytes": None, "dirty-bytes": None, "port-file": None}
+           "shards": None, "checkpoint-log-bytes": None, "dirty-bytes": None, "port-file": None, "create-databases": "auto"}
 
 
 def run(*args, env=None, timeout=20):
@@ -268,7 +268,7 @@ def test_precedence(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_every_option_has_a_variable(name):
-    values = {"durability": "os", "log-format": "text", "access-log": "false", "allow-anonymous": "true", "listen": "127.0.0.1:1", "data": "/tmp/x",
+    values = {"durability": "os", "create-databases": "admin", "log-format": "text", "access-log": "false", "allow-anonymous": "true", "listen": "127.0.0.1:1", "data": "/tmp/x",
               "tokens": "/dev/null", "config": "/dev/null", "tls-cert": "c", "tls-key": "k", "port-file": "p", "checkpoint-log-bytes": str(1 << 21)}
     value = values.get(name, "7777" if name.endswith(("bytes", "ops", "size")) else "7")
     rows = printed(env={"CHEETAH_" + name.upper().replace("-", "_"): value})

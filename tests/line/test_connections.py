@@ -466,3 +466,17 @@ def test_a_script_with_crlf(server):
     with server.line() as line:
         line.send(b"DATABASE crlf\r\nINSERT hello\r\nREAD 1\r\nEXIT\r\n")
         assert [line.answer() for _ in range(4)] == [b"SUCCESS,database_changed_to_crlf", b"SUCCESS,key=1", b"SUCCESS,size=5,value=hello", None]
+
+
+def test_only_who_may_makes_databases(launch):
+    """--create-databases admin."""
+    server = launch("--create-databases", "admin")
+    with server.line() as line:
+        assert line.ask("DATABASE typo") == b"ERROR,database_not_found"
+        assert line.ask("INSERT x") == b"SUCCESS,key=1", "still in default"
+    assert server.client(check=False).get("/databases").json()["databases"] == ["default"]
+    assert server.client(check=False).put("/databases/typo").status == 201
+    with server.line() as line:
+        assert line.ask("DATABASE typo") == b"SUCCESS,database_changed_to_typo"
+        assert server.client(check=False).delete("/databases/typo?confirm=typo").status == 204
+        assert line.ask("INSERT x") == b"ERROR,database_not_found", "one that was dropped is not made again"
