@@ -17,6 +17,7 @@
 #define A_THREAD 4u
 #define DATABASES_MIN 96u
 #define DATABASES_MAX 16384u
+#define OVER_MIN 16u
 #define OVER_MAX 512u
 #define CLIENTS_MIN 16u
 
@@ -34,14 +35,16 @@ enum cht_rc tool_files_budget(struct conf *c, struct log *log, struct cht_err *e
     uint64_t threads =
         (c->http_threads > 0 ? c->http_threads : cores) + (c->line_threads > 0 ? c->line_threads : 4);
     uint64_t databases = clamp(limit / 8, DATABASES_MIN, DATABASES_MAX);
-    uint64_t kept = BASE + A_THREAD * threads + databases, over = clamp(limit / 16, CLIENTS_MIN, OVER_MAX);
+    uint64_t kept = BASE + A_THREAD * threads + databases, least = kept + OVER_MIN + CLIENTS_MIN;
     uint64_t want = c->max_connections + (line ? c->line_connections : 0);
     c->file_limit = limit;
-    if (limit < kept + over + CLIENTS_MIN)
+    if (limit < least)
         return CHT_FAIL(err, CHT_NO_DESCRIPTORS,
                         "the limit of open files is %" PRIu64 ", at least %" PRIu64
                         " are needed: raise nofile",
-                        limit, kept + over + CLIENTS_MIN);
+                        limit, least);
+    uint64_t over = clamp(limit / 16, OVER_MIN, OVER_MAX);
+    over = clamp(over, OVER_MIN, limit - kept - CLIENTS_MIN);
     c->connections_over = over;
     uint64_t left = limit - kept - over;
     if (want <= left) {

@@ -8,6 +8,7 @@ import threading
 import time
 
 import harness
+import pytest
 from harness import wait_for
 
 MIB = 1 << 20
@@ -209,16 +210,19 @@ def test_closing_and_using_at_once(launch):
 
 
 def test_few_descriptors(launch, tmp_path):
-    """With hardly more descriptors than the connections take everything still works: page files share a dozen."""
-    few = tmp_path / "few"
-    few.write_text('#!/bin/sh\nulimit -n 160\nexec "%s" "$@"\n' % harness.BINARY)
-    few.chmod(0o755)
-    server = launch("--max-connections", "16", "--access-log", "false", "--durability", "os", "--idle-close-seconds", "2",
+    """With as few descriptors as it starts with everything still works: page files share a dozen."""
+    few, fewer = tmp_path / "few", tmp_path / "fewer"
+    for path, limit in ((few, 344), (fewer, 343)):
+        path.write_text('#!/bin/sh\nulimit -n %d\nexec "%s" "$@"\n' % (limit, harness.BINARY))
+        path.chmod(0o755)
+    server = launch("--http-threads", "2", "--max-connections", "16", "--access-log", "false", "--durability", "os", "--idle-close-seconds", "2",
                     binary=str(few))
+    with pytest.raises(AssertionError, match="the limit of open files is 343, at least 344 are needed"):
+        launch("--http-threads", "2", binary=str(fewer))
     client = server.client(check=False)
-    for i in range(30):
+    for i in range(60):
         write(server, "f%d" % i, 5)
         assert client.post("/databases/f%d/checkpoint" % i).status == 200
-    for i in range(30):
+    for i in range(60):
         assert client.get("/kv?db=f%d" % i).status == 200
     client.close()
