@@ -141,6 +141,14 @@ enum cht_rc cht_values_format(struct cht_values *v, struct cht_err *err)
 
 uint32_t cht_value_crc(uint64_t key, const void *p, size_t n) { return cht_crc32c_keyed(key, p, n); }
 
+static __attribute__((noinline)) enum cht_rc leads_out(const struct cht_values *v, uint64_t key,
+                                                       struct cht_err *err)
+{
+    return CHT_DAMAGED(err, "%s: offset %llu: the entry of key %llu leads out of the file",
+                       cht_pf_path(v->keys), (unsigned long long)entry_off(key / v->shards),
+                       (unsigned long long)key);
+}
+
 enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value_ref *ref,
                             struct cht_err *err)
 {
@@ -150,20 +158,20 @@ enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value
         return rc;
     if (e == NULL)
         return CHT_KEY_NOT_FOUND;
-    bool live = cht_get16(e + 6) == CHT_ENTRY_LIVE;
-    ref->off = cht_get48(e);
-    ref->len = cht_get32(e + 8);
-    ref->crc = cht_get32(e + 12);
-    uint64_t page = entry_off(key / v->shards) / CHT_PAGE;
-    if (cht_pf_lost(v->keys, page))
-        return cht_pf_say_lost(v->keys, page, err);
-    if (!live)
+    uint64_t place = cht_get64(e), rest = cht_get64(e + 8); /* all of it, before the page is asked about */
+    if (__builtin_expect(cht_pf_losses(v->keys) != 0, 0)) {
+        uint64_t page = entry_off(key / v->shards) / CHT_PAGE;
+        if (cht_pf_lost(v->keys, page))
+            return cht_pf_say_lost(v->keys, page, err);
+    }
+    if (place >> 48 != CHT_ENTRY_LIVE)
         return CHT_KEY_NOT_FOUND;
+    ref->off = place & UINT64_C(0xffffffffffff);
+    ref->len = (uint32_t)rest;
+    ref->crc = (uint32_t)(rest >> 32);
     if (ref->len == 0 || ref->len > CHT_VALUE_MAX || ref->off < CHT_PAGE ||
         cht_pf_range(v->values, ref->off, ref->len) == NULL)
-        return CHT_DAMAGED(err, "%s: offset %llu: the entry of key %llu leads out of the file",
-                           cht_pf_path(v->keys), (unsigned long long)entry_off(key / v->shards),
-                           (unsigned long long)key);
+        return leads_out(v, key, err);
     return CHT_OK;
 }
 
@@ -211,10 +219,9 @@ enum cht_rc cht_values_attach(struct cht_values *v, struct cht_err *err)
     return header_there(v, err);
 }
 
-enum cht_rc cht_values_copied(struct cht_values *v, const struct cht_value_ref *ref, struct cht_err *err)
+enum cht_rc cht_values_say_lost(const struct cht_values *v, const struct cht_value_ref *ref,
+                                struct cht_err *err)
 {
-    if (!cht_pf_range_lost(v->values, ref->off, ref->len))
-        return CHT_OK;
     return CHT_DAMAGED(err, "%s: offset %llu: the value was lost while it was read", cht_pf_path(v->values),
                        (unsigned long long)ref->off);
 }

@@ -30,7 +30,15 @@ enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value
  * cht_values_copied before using the copy: CHT_CORRUPT if the disk failed between the two. */
 enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht_value_ref *ref,
                             const uint8_t **p, struct cht_err *err);
-enum cht_rc cht_values_copied(struct cht_values *v, const struct cht_value_ref *ref, struct cht_err *err);
+enum cht_rc cht_values_say_lost(const struct cht_values *v, const struct cht_value_ref *ref,
+                                struct cht_err *err);
+static inline enum cht_rc cht_values_copied(const struct cht_values *v, const struct cht_value_ref *ref,
+                                            struct cht_err *err)
+{
+    return __builtin_expect(cht_pf_range_lost(v->values, ref->off, ref->len), 0)
+               ? cht_values_say_lost(v, ref, err)
+               : CHT_OK;
+}
 uint32_t cht_value_crc(uint64_t key, const void *p, size_t n);
 /* Hints for batches: fetch the key's entry, then the value's first lines, into the cache. Any key is legal. */
 void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key);
