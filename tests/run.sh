@@ -84,7 +84,7 @@ unset CHT_TEST_OPS CHT_TEST_STRIDE
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
 fixed="setarch $(uname -m) -R"
 $fixed true 2>/dev/null || fixed=
-run_preset tsan "$fixed" -R '^test_os$|^test_wal$|concurren|thread'
+run_preset tsan "$fixed" -R '^test_(os|wal|durable|calm|jobs|fault)$|concurren|thread'
 if [ $mode = long ]; then
     echo "== soak"
     if tests/soak/run.sh 5 --binary build/release/cheetah-db; then

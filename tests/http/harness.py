@@ -174,6 +174,11 @@ class Server:
         with open("/proc/%d/status" % self.process.pid, encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS:"))
 
+    def sanitized(self):
+        """A sanitizer keeps memory that was freed."""
+        with open("/proc/%d/maps" % self.process.pid, encoding="utf-8") as maps:
+            return re.search("lib[at]san", maps.read()) is not None
+
     def metrics(self):
         """Metric lines: {"name{labels}": value}."""
         client = self.client(check=False)
