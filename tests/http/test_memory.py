@@ -7,6 +7,7 @@ import harness
 import pytest
 from harness import Server, b64, hexed, wait_for
 
+pytestmark = pytest.mark.skipif(harness.SANITIZED, reason="a sanitizer keeps memory that was freed")
 MIB = 1 << 20
 STREAMS = 200 if harness.LONG else 40
 PAIRS = 100000 if harness.LONG else 50000
@@ -27,9 +28,6 @@ def file_bytes(server):
 @pytest.fixture(scope="module")
 def burst():
     server = Server("--durability", "os", "--access-log", "false")
-    if server.sanitized():
-        server.finish()
-        pytest.skip("a sanitizer keeps memory that was freed")
     server.before = anonymous_memory(server)
     server.empty = file_bytes(server)
     value = b64(b"v" * VALUE)
