@@ -426,11 +426,21 @@ bool cht_values_dead_page(const struct cht_values *v, uint64_t page, const uint8
     return true;
 }
 
+/* Puts an extent that is in no list into the second list of pending ones. */
+static enum cht_rc pend(struct cht_values *v, uint32_t ref, struct cht_err *err)
+{
+    struct cht_err e = {0};
+    uint8_t *r = cht_record_write(v, ref, &e);
+    if (r == NULL)
+        return code(&e, err);
+    r[EX_STATE] = CHT_EXT_PENDING_B;
+    return cht_extent_link(v, 0, CHT_RC_PENDING_B, ref, err);
+}
+
 /* Moves every extent of a pending list: to the other list, or to the free ones. */
 static enum cht_rc drain(struct cht_values *v, unsigned from, bool to_free, struct cht_err *err)
 {
     for (;;) {
-        struct cht_err e = {0};
         const uint8_t *h = cht_page_read(v->recycle, 0, err);
         uint32_t ref = h == NULL ? 0 : cht_get32(h + from);
         if (ref == 0)
@@ -444,16 +454,8 @@ static enum cht_rc drain(struct cht_values *v, unsigned from, bool to_free, stru
                                cht_pf_path(v->recycle), (unsigned long long)ref * 64);
         bool mine = begin(v);
         enum cht_rc rc = cht_extent_unlink(v, 0, from, ref, err);
-        if (rc == CHT_OK && to_free) {
-            rc = cht_extent_free(v, ref, err);
-        } else if (rc == CHT_OK) {
-            uint8_t *r = cht_record_write(v, ref, &e);
-            rc = r == NULL ? code(&e, err) : CHT_OK;
-            if (rc == CHT_OK) {
-                r[EX_STATE] = CHT_EXT_PENDING_B;
-                rc = cht_extent_link(v, 0, CHT_RC_PENDING_B, ref, err);
-            }
-        }
+        if (rc == CHT_OK)
+            rc = to_free ? cht_extent_free(v, ref, err) : pend(v, ref, err);
         finish(v, mine, rc == CHT_OK);
         if (rc != CHT_OK)
             return rc;
