@@ -72,7 +72,7 @@ def test_many_open_databases(launch):
     assert threads(server) <= running + 4
     assert descriptors(server) - files <= n + 16  # the log's, and a few that all share
     assert status(server, "VmData") - space <= n * 16 * MIB
-    assert server.rss() - memory <= n * 2 * MIB
+    assert harness.SANITIZED or server.rss() - memory <= n * 2 * MIB
 
 
 def test_idle_databases_are_closed(launch):
