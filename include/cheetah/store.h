@@ -125,8 +125,8 @@ enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed,
 /* Whether opening it would find nothing to recover; true if it is open. Reads the names and headers of its log. */
 enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
 /* Deletes a database and its files. No other call on it may be under way. CHT_FOREIGN_FILES: it is no database, or something
- * is in its folders that no database makes; nothing was changed. Any other failure after the deletion was recorded: the
- * rest is deleted by cht_env_finish or by the next call for this name. */
+ * is in its folders that no database makes. After any failure it is there as before. What cannot be removed after the deletion was
+ * recorded is no failure: it is removed by cht_env_finish, by the next call for this name, or at the next start. */
 enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* Calls fn for each database name in byte order. */
 enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
@@ -136,6 +136,8 @@ enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *
 enum cht_rc cht_env_finish(struct cht_env *env,
                            void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
                            void *ctx, struct cht_err *err);
+/* Is there something that cht_env_finish could not remove, or a drop? Then it should be called again after a while. */
+bool cht_env_unfinished(const struct cht_env *env);
 bool cht_database_name_valid(const char *name);
 
 /* ---- point reads ------------------------------------------------------------------------------------------- */

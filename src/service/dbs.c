@@ -415,6 +415,14 @@ enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct c
     return rc;
 }
 
+void dbs_finish(struct dbs *t, void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
+                void *ctx)
+{
+    struct cht_err err = {0};
+    if (cht_env_unfinished(t->env) && cht_env_finish(t->env, fn, ctx, &err) != CHT_OK)
+        fn(ctx, "the data directories", err.code, err.msg);
+}
+
 enum cht_rc dbs_list(struct dbs *t, void (*fn)(void *ctx, const char *name), void *ctx, struct cht_err *err)
 {
     return cht_env_list(t->env, fn, ctx, err);

@@ -70,5 +70,8 @@ void dbs_read_stats(const struct dbs *t, struct dbs_stats *out);
 enum cht_rc dbs_is_clean(struct dbs *t, const char *name, bool *clean, struct cht_err *err);
 /* Calls fn for every database on disk, in byte order. Blocks. */
 enum cht_rc dbs_list(struct dbs *t, void (*fn)(void *ctx, const char *name), void *ctx, struct cht_err *err);
+/* Blocks. Removes what could not be removed when it was dropped, if there is anything: cht_env_finish. */
+void dbs_finish(struct dbs *t, void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
+                void *ctx);
 /* Calls fn for every open database, each held meanwhile. */
 void dbs_each(struct dbs *t, void (*fn)(void *ctx, struct database *d), void *ctx);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define TICK_NS UINT64_C(1000000000)
+#define FINISH_TICKS 5u
 #define CLOSE_MAX 64u /* databases closed between two ticks */
 
 struct keeper {
@@ -16,6 +17,7 @@ struct keeper {
     uint64_t idle_seconds;
     struct cht_thread closer, recoverer;
     bool closer_up, recoverer_up;
+    bool told; /* the closer's: why something that was dropped is still there */
     struct cht_mutex mu;
     struct cht_cond cond;
     _Atomic bool stop; /* set under mu */
@@ -48,12 +50,24 @@ static void close_idle(struct keeper *k)
         close_one(k, names[i], used);
 }
 
+static void tell_finished(void *ctx, const char *name, enum cht_rc rc, const char *what)
+{
+    struct keeper *k = ctx;
+    if (rc == CHT_OK)
+        log_say(k->log, LOG_INFO, "unfinished_work", "%s: %s", name, what);
+    else if (!k->told)
+        log_say(k->log, LOG_ERROR, "unfinished_work", "%s: %s: %s; tried again", name, cht_rc_slug(rc), what);
+    k->told = rc != CHT_OK;
+}
+
 static void *closer_main(void *arg)
 {
     struct keeper *k = arg;
-    while (!is_stopped(k)) {
+    for (unsigned tick = 1; !is_stopped(k); tick++) {
         dbs_tick(k->dbs);
         close_idle(k);
+        if (tick % FINISH_TICKS == 0)
+            dbs_finish(k->dbs, tell_finished, k);
         cht_mutex_lock(&k->mu);
         if (!is_stopped(k))
             (void)cht_cond_wait_ns(&k->cond, &k->mu, TICK_NS); /* a wake-up that is too early does no harm */

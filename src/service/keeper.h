@@ -3,7 +3,8 @@
  * One closes what has not been used for a while, so that an idle database costs nothing but its place on the disk; it is opened
  * again when it is used. The other one runs once, after the start: it opens every database that a kill left with something to
  * recover, one after the other, so that their logs do not wait for their first use, and says which cannot be opened. Requests do
- * not wait for it: a database is recovered at once by whoever uses it first.
+ * not wait for it: a database is recovered at once by whoever uses it first. The first thread also removes what a drop could not
+ * (no descriptors, say) as soon as it can.
  */
 #pragma once
 

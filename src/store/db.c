@@ -347,7 +347,12 @@ enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *e
     if (rc != CHT_OK || l.state != CHT_DB_THERE)
         return rc;
     rc = change_state(env, l.m.home, name, "manifest", cht_mark_names[CHT_MARK_DROPPING], err);
-    if (rc != CHT_OK)
+    if (rc != CHT_OK) {
         (void)list_all(env, name, l.m.uuid, NULL); /* else the next opening does (T4) */
-    return rc == CHT_OK ? remove_all(env, name, &l.m, err) : rc;
+        return rc;
+    }
+    if (remove_all(env, name, &l.m, NULL) !=
+        CHT_OK) /* it is dropped: a failure here must not say that it is not */
+        atomic_store_explicit(&env->unfinished, true, memory_order_relaxed);
+    return CHT_OK;
 }

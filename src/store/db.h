@@ -62,6 +62,7 @@ struct cht_env {
     struct cht_cond calm;       /* a turn has ended */
     struct cht_turn *turns;     /* guarded by mu: of the calls that do something about a name, one a name */
     struct cht_db **open;       /* guarded by mu; owned */
+    _Atomic bool unfinished;    /* something that was dropped could not be removed yet */
     size_t nopen, cap, opening; /* guarded by mu; opening: places of those that are being opened */
 };
 

@@ -431,6 +431,8 @@ static void finish_one(struct cht_env *env, const struct cht_dirs_name *name,
             rc = cht_db_finish(env, name->name, &mark, &err);
     }
     end_turn(env, &t);
+    if (rc != CHT_OK && mark < CHT_MARKS)
+        atomic_store_explicit(&env->unfinished, true, memory_order_relaxed);
     if (rc != CHT_OK)
         fn(ctx, name->name, rc, err.msg);
     else if (mark < CHT_MARKS)
@@ -443,9 +445,15 @@ enum cht_rc cht_env_finish(struct cht_env *env,
 {
     struct cht_dirs_name *v;
     size_t n;
+    atomic_store_explicit(&env->unfinished, false, memory_order_relaxed);
     enum cht_rc rc = names_of(env, &v, &n, err);
     for (size_t i = 0; i < n; i++)
         finish_one(env, &v[i], fn, ctx);
     cht_free(v);
     return rc;
+}
+
+bool cht_env_unfinished(const struct cht_env *env)
+{
+    return atomic_load_explicit(&env->unfinished, memory_order_relaxed);
 }

@@ -347,6 +347,8 @@ static void verify(struct run *r)
         compare(r, env, "other", &r->second);
     else if (strstr(list, "other ") != NULL && r->made)
         BAD(r, "a dropped database is there");
+    else if (strstr(list, "other ") == NULL && r->refused && passes(r->plan.sys))
+        BAD(r, "a drop that was refused was done");
     else if (strstr(list, "other ") != NULL)
         compare(r, env, "other", &r->second);
     compare_third(r, env, list);
