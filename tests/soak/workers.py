@@ -412,14 +412,18 @@ class HttpWorker(KeyWorker):
         def send():
             answer = self.do("POST", "/batch?atomic=%s" % ("true" if atomic else "false"), body, NDJSON)
             return answer, answer.entries()[0] if answer.status == 200 else None
+        began = time.monotonic()
         try:
             answer, lines = send()
         except Refused:
             self.claim.refuse(whole)
             raise
-        except Doubt as doubt:  # also one that is not atomic is one commit
-            whole.sticky = doubt.sticky
-            self.claim.doubts.append(whole)
+        except Doubt as doubt:
+            # Also one that is not atomic is one commit; but each of its operations may have been refused by itself.
+            parts = [whole] if atomic or not self.soak.rough(began) else groups
+            for part in parts:
+                part.sticky = doubt.sticky
+            self.claim.doubts.extend(parts)
             raise
         if answer.status == 409:
             operation = answer.json().get("operation", {})
