@@ -114,6 +114,9 @@ ROWS = [
         ("Pairs", "", "none", [("cheetah_database_pairs{%s}" % D, "{{instance}} {{database}}")]),
         ("Values", "", "none", [("cheetah_database_values{%s}" % D, "{{instance}} {{database}}")]),
         ("Bytes of values", "", "bytes", [("cheetah_database_bytes{%s}" % D, "{{instance}} {{database}}")]),
+        ("Open databases", "One that is not used for --idle-close-seconds is closed; only open ones have figures. How often is the rate.", "none",
+         [("cheetah_databases_open{%s}" % I, "{{instance}} open"), (rate("cheetah_databases_opened_total"), "{{instance}} opened"),
+          (rate("cheetah_databases_closed_total"), "{{instance}} closed")]),
         ("Bytes on disk", "Without the log.", "bytes", [("cheetah_database_file_bytes{%s}" % D, "{{instance}} {{database}}")]),
     ]),
     ("The process", [
