@@ -236,7 +236,8 @@ uint8_t *cht_pf_write_range(struct cht_pagefile *pf, uint64_t off, uint64_t n, s
     return pf->fast.base + off;
 }
 
-enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, struct cht_err *err)
+/* Room for n more pages in the file and in the mapping; they are not the file's yet. */
+static enum cht_rc room_at_end(struct cht_pagefile *pf, uint64_t n, struct cht_err *err)
 {
     uint64_t end = pf->fast.pages + n;
     if (pf->read_only)
@@ -248,18 +249,28 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
         rc = reserve_file(pf->sums, cht_sums_page(pf->kind, end - 1) + 1, err);
     if (rc == CHT_OK && pf->fast.pages < pf->hollow_to)
         rc = pf->file->io->ops->allocate(pf->file, pf->fast.pages * CHT_PAGE, n * CHT_PAGE, err);
-    if (rc == CHT_OK)
-        rc = cht_pf_heal(pf, pf->fast.pages, n, err);
-    /* An earlier run may have left sums for pages that its checkpoint did not keep. */
-    for (uint64_t p = pf->fast.pages; pf->sums != NULL && rc == CHT_OK && p < end; p++)
-        rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
-    if (rc != CHT_OK)
-        return rc;
-    *first = pf->fast.pages;
-    pf->fast.pages = end;
-    for (uint64_t p = *first; p < end; p++)
+    return rc == CHT_OK ? cht_pf_heal(pf, pf->fast.pages, n, err) : rc;
+}
+
+/* Makes n pages at the end the file's, after room_at_end. The first of them. */
+static uint64_t take_end(struct cht_pagefile *pf, uint64_t n)
+{
+    uint64_t first = pf->fast.pages;
+    pf->fast.pages += n;
+    for (uint64_t p = first; p < first + n; p++)
         cht_page_mark_verified(pf, p);
-    return CHT_OK;
+    return first;
+}
+
+enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, struct cht_err *err)
+{
+    enum cht_rc rc = room_at_end(pf, n, err);
+    /* An earlier run may have left sums for pages that its checkpoint did not keep. */
+    for (uint64_t p = pf->fast.pages; pf->sums != NULL && rc == CHT_OK && p < pf->fast.pages + n; p++)
+        rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
+    if (rc == CHT_OK)
+        *first = take_end(pf, n);
+    return rc;
 }
 
 enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint64_t page, uint32_t sum,
@@ -270,11 +281,14 @@ enum cht_rc cht_sums_set(struct cht_pagefile *sums, enum cht_pf_kind kind, uint6
     enum cht_rc rc = cht_sums_get(sums, kind, page, &old, err);
     if (rc != CHT_OK || old == sum)
         return rc;
-    uint64_t sp = cht_sums_page(kind, page), first;
-    if (sp >= sums->fast.pages)
-        rc = cht_pf_extend(sums, sp + 1 - sums->fast.pages, &first, err);
-    if (rc != CHT_OK)
-        return rc;
+    uint64_t sp = cht_sums_page(kind, page);
+    if (sp >= sums->fast.pages) { /* sums have no sums of their own */
+        uint64_t more = sp + 1 - sums->fast.pages;
+        rc = room_at_end(sums, more, err);
+        if (rc != CHT_OK)
+            return rc;
+        (void)take_end(sums, more);
+    }
     uint8_t *p = cht_page_write(sums, sp, &local);
     if (p == NULL) {
         if (err != NULL)
