@@ -191,7 +191,12 @@ class TenantWorker(Worker):
         self.soak.count("call create")
         if self.rng.random() < 0.5:
             body = json.dumps({"shards": self.rng.randrange(1, 5)}).encode()
-            answer = self.guarded("create", name, lambda: self.link.call("PUT", "/databases/" + name, body, "application/json"))
+            try:
+                answer = self.guarded("create", name, lambda: self.link.call("PUT", "/databases/" + name, body, "application/json"))
+            except Refused as refusal:
+                if refusal.status:
+                    self.doubt = ("create", name, None, None, False)  # made, empty, and then not opened for want of descriptors
+                raise
             if answer.status != 201:
                 self.wrong("an unexpected answer", "create: %d %r" % (answer.status, answer.body[:200]))
             self.held[name] = {}
