@@ -390,8 +390,10 @@ enum cht_rc cht_pf_release(struct cht_pagefile *pf, uint64_t first, uint64_t n, 
         rc = cht_sums_set(pf->sums, pf->kind, p, 0, err);
     if (rc == CHT_OK)
         cht_snapshot_save(pf, first, n, NULL);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK) {
+        pf->backed_from = pf->backed_to = 0; /* what is punched has to ask for space again (cht_pf_back) */
         rc = pf->file->io->ops->punch(pf->file, first * CHT_PAGE, n * CHT_PAGE, err);
+    }
     if (rc == CHT_OK) {
         atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
         rc = drop_private(pf, first, n, err);
@@ -440,6 +442,8 @@ void cht_pf_undo_rollback(struct cht_pagefile *pf)
     for (size_t i = 0; i < pf->undo.n; i++)
         restore(pf, &pf->undo.v[i]);
     struct cht_err ignored; /* remembered as `broken`: whoever rolls back stops writing then */
+    if (pf->direct.n > 0)
+        pf->backed_from = pf->backed_to = 0;
     for (size_t i = 0; i < pf->direct.n; i++) {
         cht_snapshot_save(pf, pf->direct.v[i].page, pf->direct_n[i], NULL);
         if (pf->file->io->ops->punch(pf->file, pf->direct.v[i].page * CHT_PAGE, pf->direct_n[i] * CHT_PAGE,
