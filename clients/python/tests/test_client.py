@@ -323,17 +323,17 @@ def test_databases_and_service(db, server, name):
 
 def test_tokens(launch, tmp_path):
     file = tmp_path / "tokens"
-    file.write_text("rosebud read default\nsesame write default\n")
+    file.write_text("rosebud-rosebud-rosebud read default\nopen-sesame-open-sesame write default\n")
     file.chmod(0o600)
     server = launch("--tokens", str(file))
     with Client(url_of(server), retry=QUICK) as db, pytest.raises(cheetah_db.Unauthorized):
         db.get(1)
-    with Client(url_of(server), token="rosebud", retry=QUICK) as db:
+    with Client(url_of(server), token="rosebud-rosebud-rosebud", retry=QUICK) as db:
         assert db.get(1) is None
         with pytest.raises(cheetah_db.Forbidden) as caught:
             db.insert(b"x")
         assert caught.value.code == "forbidden"
-    with Client(url_of(server), token="sesame", retry=QUICK) as db:
+    with Client(url_of(server), token="open-sesame-open-sesame", retry=QUICK) as db:
         assert db.insert(b"x") == 1
 
 
