@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""unasync: writes src/cheetah_db/_sync from src/cheetah_db/_async by replacing words, so that both are one source.
+"""unasync: writes src/cheetah_http/_sync from src/cheetah_http/_async by replacing words, so that both are one source.
 
     ./unasync.py            writes
     ./unasync.py --check    exit code 1 if something would change
@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent / "src" / "cheetah_db"
+ROOT = Path(__file__).parent / "src" / "cheetah_http"
 WORDS = [
     (r"\bimport asyncio\b", "import time"),
     (r"\basyncio\.sleep\b", "time.sleep"),

@@ -88,7 +88,7 @@ def options():
 
 
 def calls(contract):
-    texts = "".join(read(path) for path in every("clients/python/src/cheetah_db/_async", ".py"))
+    texts = "".join(read(path) for path in every("clients/python/src/cheetah_http/_async", ".py"))
     made = {(method, "/" + path.split("/")[1].split("{")[0]) for method, path in re.findall(r'Call\(\s*"([A-Z]+)", f?"(/[^"]*)"', texts)}
     made |= {(method, {"_path(pair)": "/pairs", "_path(name)": "/databases"}.get(how, "")) for method, how in
              re.findall(r'Call\(\s*"([A-Z]+)", (_path\(\w+\))', texts)}
@@ -119,7 +119,7 @@ def codes():
 
 def namespaces():
     names = dict(re.findall(r'#define LM_(\w+) "(\w+):?"', read("src/lm/names.h")))
-    adapter = "".join(read(path) for path in every("clients/python/src/cheetah_db/dbslm", ".py"))
+    adapter = "".join(read(path) for path in every("clients/python/src/cheetah_http/dbslm", ".py"))
     for name in sorted(set(names.values())):
         if not re.search(r"[\"f']%s\b" % name, adapter):
             complaints.append("namespace %s of names.h is unknown to the Python adapter" % name)

@@ -43,7 +43,7 @@ CASES = {
     "a call with another right": ("openapi.py", "src/http/routes.c", ".params = DB | PARAM(P_ORDER),\n     .right = RIGHT_WRITE", ".params = DB | PARAM(P_ORDER),\n     .right = RIGHT_READ", "x-right is not"),
     "a handler that another includes": ("layers.sh", "src/http/request.c", '#include "http/reply.h"\n', '#include "http/calls/batch.h"\n', "may not know"),
     "the line protocol over http": ("layers.sh", "src/tcp/session.c", '#include "tcp/answer.h"\n', '#include "http/reply.h"\n', "may not know"),
-    "a call without a method of the client": ("tables.py", "clients/python/src/cheetah_db/_async/model.py", '"/score"', '"/scores"', "not called by the Python client"),
+    "a call without a method of the client": ("tables.py", "clients/python/src/cheetah_http/_async/model.py", '"/score"', '"/scores"', "not called by the Python client"),
     # add a reducer
     "a mode that is not described": ("tables.py", "src/reduce/mode_json.c", '{"meta", NULL}', '{"meta", "notes", NULL}', "mode notes"),
     "a mode without a file": ("tables.py", "src/reduce/modes.c", 'X(meta, "meta")', 'X(metas, "metas")', "metas"),

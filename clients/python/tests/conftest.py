@@ -17,7 +17,7 @@ sys.path[:0] = [HERE, os.path.join(PACKAGE, "src"), os.path.join(ROOT, "tests", 
 import harness  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
-from cheetah_db import Client, Retry  # noqa: E402
+from cheetah_http import Client, Retry  # noqa: E402
 
 _numbers = itertools.count(1)
 QUICK = Retry(attempts=8, first=0.01, longest=0.1)

@@ -10,7 +10,7 @@ import pytest
 from conftest import PACKAGE, QUICK, url_of
 from test_lost import first, problem, stream
 
-from cheetah_db import (
+from cheetah_http import (
     AsyncBatch, AsyncClient, BatchError, BatchFailed, Batch, Client, ConnectionLost, NotFound, StreamCut,
 )  # fmt: skip
 

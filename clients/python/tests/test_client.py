@@ -5,8 +5,8 @@ import layouts
 import pytest
 from conftest import QUICK, url_of
 
-import cheetah_db
-from cheetah_db import BadRequest, BatchError, BatchFailed, Client, NotFound, TooLarge
+import cheetah_http
+from cheetah_http import BadRequest, BatchError, BatchFailed, Client, NotFound, TooLarge
 
 
 def test_values(db):
@@ -190,11 +190,11 @@ def model(db):
 
 
 RECORDS = {
-    "counts": (b"cnt:2:", cheetah_db.payloads.decode_counts),
-    "probabilities": (b"prob:2:", cheetah_db.payloads.decode_probabilities),
-    "topk": (b"topk:2:", cheetah_db.payloads.decode_topk),
-    "continuations": (b"cont:", cheetah_db.payloads.decode_continuation),
-    "contexts": (b"ctx:", cheetah_db.payloads.decode_context),
+    "counts": (b"cnt:2:", cheetah_http.payloads.decode_counts),
+    "probabilities": (b"prob:2:", cheetah_http.payloads.decode_probabilities),
+    "topk": (b"topk:2:", cheetah_http.payloads.decode_topk),
+    "continuations": (b"cont:", cheetah_http.payloads.decode_continuation),
+    "contexts": (b"ctx:", cheetah_http.payloads.decode_context),
 }
 
 
@@ -218,8 +218,8 @@ def test_reducer_rows_without_a_record(db):
     bad, dangling = db.counts(b"cnt:1:")
     assert (bad.problem, bad.payload, bad.record) == ("malformed_payload", b"\1\1\0\1", None)
     assert (dangling.problem, dangling.payload, dangling.record, dangling.key) == (None, None, None, 4711)
-    with pytest.raises(cheetah_db.payloads.MalformedPayload):
-        cheetah_db.payloads.decode_counts(bad.payload)
+    with pytest.raises(cheetah_http.payloads.MalformedPayload):
+        cheetah_http.payloads.decode_counts(bad.payload)
     with pytest.raises(NotFound) as caught:
         list(db.reduce("nonsense", b"cnt:"))
     assert caught.value.code == "unknown_reducer_mode"
@@ -285,9 +285,9 @@ def test_asking_the_model(model):
     context = document[:1]
     matches = db.contexts([[context[0]]])
     assert [match.tokens for match in matches] == [tuple(context)]
-    assert matches[0].hash == cheetah_db.payloads.context_hash(context)
-    assert matches[0].vector == cheetah_db.payloads.context_vector(context)
-    assert matches[0].ranked == tuple(next(iter(db.topk(b"topk:2:" + cheetah_db.payloads.context_name(context)))).record.ranked)
+    assert matches[0].hash == cheetah_http.payloads.context_hash(context)
+    assert matches[0].vector == cheetah_http.payloads.context_vector(context)
+    assert matches[0].ranked == tuple(next(iter(db.topk(b"topk:2:" + cheetah_http.payloads.context_name(context)))).record.ranked)
     with pytest.raises(BadRequest) as caught:
         db.contexts([list(range(300))])
     assert caught.value.code == "invalid_tree"
@@ -326,11 +326,11 @@ def test_tokens(launch, tmp_path):
     file.write_text("rosebud-rosebud-rosebud read default\nopen-sesame-open-sesame write default\n")
     file.chmod(0o600)
     server = launch("--tokens", str(file))
-    with Client(url_of(server), retry=QUICK) as db, pytest.raises(cheetah_db.Unauthorized):
+    with Client(url_of(server), retry=QUICK) as db, pytest.raises(cheetah_http.Unauthorized):
         db.get(1)
     with Client(url_of(server), token="rosebud-rosebud-rosebud", retry=QUICK) as db:
         assert db.get(1) is None
-        with pytest.raises(cheetah_db.Forbidden) as caught:
+        with pytest.raises(cheetah_http.Forbidden) as caught:
             db.insert(b"x")
         assert caught.value.code == "forbidden"
     with Client(url_of(server), token="open-sesame-open-sesame", retry=QUICK) as db:

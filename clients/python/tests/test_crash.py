@@ -7,8 +7,8 @@ import pytest
 from conftest import url_of
 from proxy import Proxy
 
-from cheetah_db import Client, ConnectionLost, Retry
-from cheetah_db.dbslm import CheetahHotPathAdapter, hash_tokens
+from cheetah_http import Client, ConnectionLost, Retry
+from cheetah_http.dbslm import CheetahHotPathAdapter, hash_tokens
 
 PATIENT = Retry(attempts=200, first=0.05, factor=1.0)
 

@@ -3,7 +3,7 @@ import harness
 import pytest
 from conftest import url_of
 
-from cheetah_db import APIError, Client, DamagedValue
+from cheetah_http import APIError, Client, DamagedValue
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import layouts
 import pytest
 from conftest import PACKAGE, QUICK, url_of
 
-import cheetah_db
-from cheetah_db import BadRequest, BatchError, CheetahError, Client, ConnectionLost, payloads
-from cheetah_db.dbslm import (
+import cheetah_http
+from cheetah_http import BadRequest, BatchError, CheetahError, Client, ConnectionLost, payloads
+from cheetah_http.dbslm import (
     AbsoluteVectorOrder, CheetahClient, CheetahHotPathAdapter, CheetahSerializer, HotPathAdapter, NullHotPathAdapter,
     RawContextProjection, RawContinuationProjection, RawCountsProjection, RawProbabilityProjection, build_cheetah_adapter,
     hash_tokens,
@@ -110,7 +110,7 @@ def test_client_of_a_database_that_does_not_exist_yet(server, name):
 
 
 def test_client_without_a_server():
-    client = CheetahClient("127.0.0.1", 1, retry=cheetah_db.Retry(attempts=0))
+    client = CheetahClient("127.0.0.1", 1, retry=cheetah_http.Retry(attempts=0))
     assert not client.connect() and "127.0.0.1:1" in client.describe_failures()
     assert client.insert(b"x") [1].startswith("ERROR,connection_lost")
     assert client.pair_scan() is None and client.read(1) is None and not client.healthy()
@@ -339,7 +339,7 @@ def test_the_example_published_from_outside(db, adapter):
 
 
 def test_what_could_not_be_sent_is_sent_later(db, proxy):
-    with Client(proxy.url, database=db.database, retry=cheetah_db.Retry(attempts=0)) as http:
+    with Client(proxy.url, database=db.database, retry=cheetah_http.Retry(attempts=0)) as http:
         adapter = CheetahHotPathAdapter(http, batch_rows=10, flush_seconds=0)
         for i in range(10):
             adapter.publish_context(hash_tokens([i]), 1, [i])
@@ -360,7 +360,7 @@ def test_what_could_not_be_sent_is_sent_later(db, proxy):
 
 
 def test_an_optional_adapter_switches_itself_off(db, proxy, caplog):
-    with Client(proxy.url, database=db.database, retry=cheetah_db.Retry(attempts=0)) as http:
+    with Client(proxy.url, database=db.database, retry=cheetah_http.Retry(attempts=0)) as http:
         adapter = CheetahHotPathAdapter(http, optional=True, flush_seconds=0)
         adapter.publish_topk(1, ROOT, [(1, 1)])
         proxy.plan = lambda number, head: ("drop",)
@@ -398,7 +398,7 @@ def test_rows_are_sent_after_a_while(client, db):
 
 def test_rows_are_sent_at_the_end_of_the_program(db, server):
     code = """
-from cheetah_db.dbslm import CheetahClient, CheetahHotPathAdapter
+from cheetah_http.dbslm import CheetahClient, CheetahHotPathAdapter
 adapter = CheetahHotPathAdapter(CheetahClient("127.0.0.1", %d, database=%r), flush_seconds=3600)
 adapter.publish_context("00" * 8, 1, [7])
 adapter.publish_counts(1, "__root__", [(1, 1)])

@@ -4,7 +4,7 @@ import layouts
 import pytest
 from conftest import QUICK, url_of
 
-from cheetah_db import Client, payloads
+from cheetah_http import Client, payloads
 
 
 @pytest.fixture(scope="module")

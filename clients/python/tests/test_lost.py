@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import QUICK
 
-from cheetah_db import APIError, Client, ConnectionLost, NotFound, ProtocolError, Retry, StreamCut, TooLarge, Unavailable
+from cheetah_http import APIError, Client, ConnectionLost, NotFound, ProtocolError, Retry, StreamCut, TooLarge, Unavailable
 
 
 def problem(status, code, headers=b"", reason=b"Service Unavailable"):

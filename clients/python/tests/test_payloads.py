@@ -1,4 +1,4 @@
-"""The codecs of cheetah_db.payloads against the layouts written a second time, and against the example."""
+"""The codecs of cheetah_http.payloads against the layouts written a second time, and against the example."""
 import random
 import struct
 
@@ -6,8 +6,8 @@ import golden
 import layouts
 import pytest
 
-from cheetah_db import payloads
-from cheetah_db.payloads import MalformedPayload
+from cheetah_http import payloads
+from cheetah_http.payloads import MalformedPayload
 
 CODECS = {
     b"cnt": (payloads.decode_counts, payloads.encode_counts), b"prob": (payloads.decode_probabilities, payloads.encode_probabilities),

@@ -1,7 +1,7 @@
 """The shapes that DB-SLM works with: projections, payload records, the serializer, the interface of a hot path.
 
 Names, fields and signatures are those of db_slm (cheetah_types, adapters.base, adapters.cheetah); what they do is
-cheetah_db's own: see cheetah_db.payloads.
+cheetah_http's own: see cheetah_http.payloads.
 """
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class CheetahSerializer:
 
 
 class AbsoluteVectorOrder:
-    """Encodes trees of tokens; see cheetah_db.payloads.encode_vector."""
+    """Encodes trees of tokens; see cheetah_http.payloads.encode_vector."""
 
     def encode_tree(self, tree: Any, *, depth_limit: Optional[int] = None) -> bytes:
         return payloads.encode_vector(tree, depth_limit)

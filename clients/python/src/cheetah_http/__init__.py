@@ -1,6 +1,6 @@
-"""cheetah_db: the client of cheetah-db. Client waits, AsyncClient is for asyncio; both have the same methods.
+"""cheetah_http: the client of cheetah-db. Client waits, AsyncClient is for asyncio; both have the same methods.
 
-    from cheetah_db import Client
+    from cheetah_http import Client
 
     with Client("http://127.0.0.1:8080", database="corpus") as db:
         key = db.insert(b"hello")
@@ -20,7 +20,7 @@ from .types import (
     Similar, Smoothed, Stats, Total, Value, Written,
 )  # fmt: skip
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 __all__ = [
     "APIError", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
     "CheetahError", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",

@@ -1,20 +1,21 @@
+# Made by unasync.py from _async/reduce.py; change that.
 """Payloads of a namespace decoded, queues, aggregates, smoothing."""
 from __future__ import annotations
 
-from typing import Any, AsyncIterator, Callable, Dict, List, Literal, Optional, Tuple, Union
+from typing import Any, Iterator, Callable, Dict, List, Literal, Optional, Tuple, Union
 
 from ..payloads import Context, Continuation, Counts, Json, Probabilities, TopK
 from ..types import CountsOfCounts, Progress, Row, Similar, Smoothed, Stats, Total, row_of
 from ..wire import Call, checked_limit, checked_pair, unb64, url_bytes
-from .transport import AsyncTransport
+from .transport import Transport
 
 PAGE = 1000
 
 
-class AsyncReducers(AsyncTransport):
+class Reducers(Transport):
     # ---- payloads
 
-    async def reduce(
+    def reduce(
         self,
         mode: str,
         prefix: bytes = b"",
@@ -24,13 +25,13 @@ class AsyncReducers(AsyncTransport):
         limit: Optional[int] = None,
         decode: bool = True,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Any]]:
+    ) -> Iterator[Row[Any]]:
         """Every payload under a prefix in byte order, decoded by the server as the mode says; with decode=False as bytes
-        (for cheetah_db.payloads). Pages by itself and goes on after a lost connection. A malformed payload comes with
+        (for cheetah_http.payloads). Pages by itself and goes on after a lost connection. A malformed payload comes with
         `problem` and its bytes."""
         params = self._params(until=None if until is None else url_bytes(until), decode=decode or None)
         start = None if after is None else url_bytes(after)
-        async for line in self._scan(f"/reduce/{mode}/{url_bytes(prefix)}", params, start, limit, page_size):
+        for line in self._scan(f"/reduce/{mode}/{url_bytes(prefix)}", params, start, limit, page_size):
             yield row_of(line)
 
     def counts(
@@ -41,7 +42,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Counts]]:
+    ) -> Iterator[Row[Counts]]:
         """The counts payloads under a prefix, decoded."""
         return self.reduce("counts", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
@@ -53,7 +54,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Probabilities]]:
+    ) -> Iterator[Row[Probabilities]]:
         """The probabilities payloads under a prefix, decoded."""
         return self.reduce("probabilities", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
@@ -65,7 +66,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Continuation]]:
+    ) -> Iterator[Row[Continuation]]:
         """The continuation payloads under a prefix, decoded."""
         return self.reduce("continuations", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
@@ -77,7 +78,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[TopK]]:
+    ) -> Iterator[Row[TopK]]:
         """The lists of best followers under a prefix, decoded."""
         return self.reduce("topk", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
@@ -89,7 +90,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Context]]:
+    ) -> Iterator[Row[Context]]:
         """The context payloads under a prefix, decoded. See contexts() for finding some."""
         return self.reduce("contexts", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
@@ -101,7 +102,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Json]]:
+    ) -> Iterator[Row[Json]]:
         """The JSON payloads under a prefix, decoded (the server's modes meta, cache and bias)."""
         return self.reduce("meta", prefix, after=after, until=until, limit=limit, page_size=page_size)
 
@@ -113,7 +114,7 @@ class AsyncReducers(AsyncTransport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         page_size: int = PAGE,
-    ) -> AsyncIterator[Row[Any]]:
+    ) -> Iterator[Row[Any]]:
         """All payloads under a prefix as bytes."""
         return self.reduce(
             "payloads", prefix, after=after, until=until, limit=limit, decode=False, page_size=page_size
@@ -121,55 +122,55 @@ class AsyncReducers(AsyncTransport):
 
     # ---- queues
 
-    def queue_peek(self, prefix: bytes, *, limit: Optional[int] = None) -> AsyncIterator[Row[Any]]:
+    def queue_peek(self, prefix: bytes, *, limit: Optional[int] = None) -> Iterator[Row[Any]]:
         """The head of a queue; nothing is removed."""
         return self.reduce("queue-drain", prefix, limit=limit, decode=False)
 
-    async def queue_drain(self, prefix: bytes, *, limit: Optional[int] = None) -> AsyncIterator[Row[Any]]:
+    def queue_drain(self, prefix: bytes, *, limit: Optional[int] = None) -> Iterator[Row[Any]]:
         """Takes the head of a queue: pairs and values are removed, each goes to one caller only. Never asked for again by
         itself: a lost connection raises ConnectionLost, and what had not arrived by then is gone."""
         checked_limit(limit)
         call = Call("POST", f"/reduce/queue-drain/{url_bytes(prefix)}", self._params(limit=limit), repeatable=False)
-        async with await self._stream(call) as stream:
-            async for line in stream.lines():
+        with self._stream(call) as stream:
+            for line in stream.lines():
                 if "end" not in line:
                     yield row_of(line)
 
     # ---- aggregates
 
-    async def stats(self, prefix: bytes = b"") -> Stats:
+    def stats(self, prefix: bytes = b"") -> Stats:
         """Number and sizes of the payloads under a prefix."""
-        lines, _ = await self._aggregate("stats", prefix)
+        lines, _ = self._aggregate("stats", prefix)
         return Stats(**lines[0])
 
-    async def totals(
+    def totals(
         self, prefix: bytes = b"cnt:1:", *, by_count: bool = False, limit: Optional[int] = None
     ) -> List[Total]:
         """Each token's count over the counts payloads, ascending by token, or descending by count."""
         checked_limit(limit)
-        lines, _ = await self._aggregate("totals", prefix, sort="count" if by_count else None, limit=limit)
+        lines, _ = self._aggregate("totals", prefix, sort="count" if by_count else None, limit=limit)
         return [Total(**line) for line in lines]
 
-    async def counts_of_counts(self, prefix: bytes) -> CountsOfCounts:
+    def counts_of_counts(self, prefix: bytes) -> CountsOfCounts:
         """How many followers have the counts 1, 2, 3, 4 and over, and the discounts that follow."""
-        lines, _ = await self._aggregate("counts-of-counts", prefix)
+        lines, _ = self._aggregate("counts-of-counts", prefix)
         return CountsOfCounts(**lines[0])
 
-    async def similar(self, prefix: bytes, to: bytes, *, metric: Literal["cosine", "jaccard"] = "cosine", limit: int = 10) -> List[Similar]:
+    def similar(self, prefix: bytes, to: bytes, *, metric: Literal["cosine", "jaccard"] = "cosine", limit: int = 10) -> List[Similar]:
         """The counts payloads under a prefix most similar to that of the pair `to`; metric: cosine or jaccard."""
         checked_limit(limit)
         target = url_bytes(checked_pair(to))
-        lines, _ = await self._aggregate("similar", prefix, to=target, metric=metric, limit=limit)
+        lines, _ = self._aggregate("similar", prefix, to=target, metric=metric, limit=limit)
         return [Similar(unb64(line["pair"]), line["key"], line["score"]) for line in lines]
 
-    async def _aggregate(
+    def _aggregate(
         self, mode: str, prefix: bytes, **params: Union[str, int, None]
     ) -> Tuple[List[Dict[str, Any]], Dict[str, Any]]:
-        return await self._collect(Call("GET", f"/reduce/{mode}/{url_bytes(prefix)}", self._params(**params)))
+        return self._collect(Call("GET", f"/reduce/{mode}/{url_bytes(prefix)}", self._params(**params)))
 
     # ---- smoothing
 
-    async def smooth(
+    def smooth(
         self,
         *,
         orders: Union[str, int, None] = None,
@@ -186,5 +187,5 @@ class AsyncReducers(AsyncTransport):
             return "progress" in line
 
         path = f"/reduce/smooth/{url_bytes(prefix)}"
-        lines, _ = await self._collect(Call("POST", path, self._params(orders=orders, topk=topk)), watch)
+        lines, _ = self._collect(Call("POST", path, self._params(orders=orders, topk=topk)), watch)
         return [Smoothed(**line) for line in lines]

@@ -1,4 +1,4 @@
-"""cheetah_db.dbslm: what DB-SLM plugs in: its client class and its hot-path adapter, over HTTP and in batches."""
+"""cheetah_http.dbslm: what DB-SLM plugs in: its client class and its hot-path adapter, over HTTP and in batches."""
 from ..errors import CheetahError
 from .adapter import CheetahHotPathAdapter, NullHotPathAdapter, build_cheetah_adapter
 from .client import CheetahClient

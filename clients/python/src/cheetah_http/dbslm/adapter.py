@@ -27,7 +27,7 @@ class CheetahHotPathAdapter:
     the first that waits, before anything that scans, by flush() and close(), and at the end of the program. A read sees
     what this adapter has published before, sent or not. Several threads may share one.
 
-    client or client_factory    a CheetahClient or a cheetah_db.Client
+    client or client_factory    a CheetahClient or a cheetah_http.Client
     cache_size                  contexts that are remembered as published, and not sent again
     optional                    True: a failure is logged and switches the adapter off, as db_slm's own does; by default it
                                 is raised, and what could not be sent is sent with the next flush

@@ -22,7 +22,7 @@ LARGEST_PAGE = 4096
 
 
 class CheetahClient:
-    """host, port: where the server speaks HTTP. url, token, retry: as in cheetah_db.Client; url wins over host and port."""
+    """host, port: where the server speaks HTTP. url, token, retry: as in cheetah_http.Client; url wins over host and port."""
 
     def __init__(
         self,
