@@ -24,7 +24,7 @@ static const char help[] =
     "  cheetah-db COMMAND --help | --help, -h | --version, -V\n"
     "\n"
     "  --data A,B,C    the data directories, all of them, in any order but the first: new databases\n"
-    "                  keep their manifest and log there (default " CHT_DATA_DEFAULT ")\n"
+    "                  keep their manifest and log there (default " TOOL_DATA_DEFAULT ")\n"
     "  --json          one JSON object a line\n"
     "\n"
     "The directories must not be in use by a server. Exit codes: 0 done; 1 it failed, or check found\n"
@@ -34,18 +34,17 @@ static int print_version(void)
 {
     (void)printf("cheetah-db %s (%s, %s), disk format %u\n", CHEETAH_VERSION, CHEETAH_BUILD, __VERSION__,
                  CHT_FORMAT_VERSION);
-    return CHT_EXIT_OK;
+    return TOOL_EXIT_OK;
 }
 
 static const struct command {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", cht_tool_serve},     {"create", cht_tool_create}, {"list", cht_tool_list},
-    {"stat", cht_tool_stat},       {"drop", cht_tool_drop},     {"check", cht_tool_check},
-    {"health", cht_tool_health},   {"shell", cht_tool_shell},   {"backup", cht_tool_backup},
-    {"restore", cht_tool_restore}, {"top", cht_tool_top},       {"export", cht_tool_export},
-    {"import", cht_tool_import},
+    {"serve", tool_serve},   {"create", tool_create},   {"list", tool_list},     {"stat", tool_stat},
+    {"drop", tool_drop},     {"check", tool_check},     {"health", tool_health}, {"shell", tool_shell},
+    {"backup", tool_backup}, {"restore", tool_restore}, {"top", tool_top},       {"export", tool_export},
+    {"import", tool_import},
 };
 
 static const struct command *find(const char *name)
@@ -63,7 +62,7 @@ static int dispatch(int argc, char **argv)
     const struct command *c = find(what);
     for (int i = 1; i < argc && c == NULL && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return fputs(help, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK;
+            return fputs(help, stdout) < 0 ? TOOL_EXIT_FAILED : TOOL_EXIT_OK;
     }
     if (strcmp(what, "--version") == 0 || strcmp(what, "-V") == 0)
         return print_version();
@@ -73,15 +72,15 @@ static int dispatch(int argc, char **argv)
         (void)fputs(help, stderr);
     else
         (void)fprintf(stderr, "cheetah-db: unknown command '%.80s'; see cheetah-db --help\n", what);
-    return CHT_EXIT_USAGE;
+    return TOOL_EXIT_USAGE;
 }
 
 int main(int argc, char **argv)
 {
     int code = dispatch(argc, argv);
-    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == CHT_EXIT_OK) {
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == TOOL_EXIT_OK) {
         (void)fputs("cheetah-db: the output could not be written\n", stderr);
-        code = CHT_EXIT_FAILED;
+        code = TOOL_EXIT_FAILED;
     }
     return code;
 }

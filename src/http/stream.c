@@ -273,7 +273,7 @@ bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder)
 {
     struct piece *p = &s->piece;
     struct reduce_head head;
-    uint8_t first[PAYLOAD_HEAD_MAX];
+    uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
     size_t got;
     if (decoder->head == NULL || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
         !decoder->head(first, got, p->size, &head))
@@ -304,7 +304,7 @@ static bool piece_records(struct stream *s)
     struct piece *p = &s->piece;
     const struct reduce_decoder *d = p->decoder;
     struct reduce_head head;
-    uint8_t first[PAYLOAD_HEAD_MAX];
+    uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
     size_t got;
     if (p->left == 0 || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
         !d->head(first, got, p->size, &head))

@@ -97,7 +97,7 @@ static enum cht_rc encode_list(struct encoder *e, const struct lm_node *node, lo
             rc = CHT_FAIL(e->err, CHT_INVALID_TREE, "a child of %zu bytes; at most %u", len,
                           LM_AVO_CHILD_BYTES_MAX);
         if (rc == CHT_OK) {
-            payload_put16(out->data + at, (uint16_t)len);
+            reduce_payload_put16(out->data + at, (uint16_t)len);
             places[i] = (struct place){NULL, (uint32_t)(at - from), (uint32_t)len};
         }
     }
@@ -115,7 +115,7 @@ static enum cht_rc encode(struct encoder *e, const struct lm_node *node, long de
     enum cht_rc rc = room(e->out, 5, e->err);
     if (rc == CHT_OK) {
         e->out->data[e->out->len++] = AVO_INTEGER;
-        payload_put32(e->out->data + e->out->len, node->value);
+        reduce_payload_put32(e->out->data + e->out->len, node->value);
         e->out->len += 4;
     }
     return rc;
@@ -156,7 +156,7 @@ size_t lm_avo_context(const uint32_t *tokens, size_t n, uint8_t out[LM_AVO_CONTE
     uint8_t *p = out + 3;
     for (size_t i = 0; i < n; i++) {
         memcpy(p, child, sizeof child);
-        payload_put32(p + sizeof child, sorted[i]);
+        reduce_payload_put32(p + sizeof child, sorted[i]);
         p += LM_AVO_TOKEN_BYTES;
     }
     return (size_t)(p - out);

@@ -21,7 +21,7 @@ struct asking {
 
 static enum cht_rc rank(struct asking *a, struct lm_context *c, struct cht_err *err)
 {
-    struct payload head = {0};
+    struct reduce_payload head = {0};
     enum cht_rc rc = CHT_OK;
     unsigned order = (unsigned)c->n + 1;
     for (int attempt = 0; attempt < 2 && rc == CHT_OK && head.n == 0; attempt++, order--) {
@@ -31,9 +31,9 @@ static enum cht_rc rank(struct asking *a, struct lm_context *c, struct cht_err *
     if (rc == CHT_MALFORMED_PAYLOAD) /* one entry that is not ours does not end the stream */
         rc = CHT_OK;
     for (uint32_t i = 0; i < head.n && rc == CHT_OK; i++) {
-        const uint8_t *r = head.records + (size_t)i * PAYLOAD_TOPK_RECORD;
+        const uint8_t *r = head.records + (size_t)i * REDUCE_PAYLOAD_TOPK_RECORD;
         a->ranked[i] =
-            (struct lm_candidate){payload_get32(r), r[4], (uint8_t)(order + 1), lm_dequantize(r[4])};
+            (struct lm_candidate){reduce_payload_get32(r), r[4], (uint8_t)(order + 1), lm_dequantize(r[4])};
     }
     c->ranked = a->ranked;
     c->ranked_n = head.n;
@@ -43,15 +43,15 @@ static enum cht_rc rank(struct asking *a, struct lm_context *c, struct cht_err *
 static enum cht_rc show(struct asking *a, const struct cht_entry *e, struct lm_context *c,
                         struct cht_err *err)
 {
-    struct payload head;
+    struct reduce_payload head;
     *c = (struct lm_context){.vector = {e->name + VECTOR_PREFIX, e->name_len - VECTOR_PREFIX}, .key = e->key};
     bool whole = e->value != NULL && e->flags == 0; /* a context is at most 1 023 bytes */
-    if (!whole || !payload_context(e->value, e->value_len, e->value_len, &head)) {
+    if (!whole || !reduce_payload_context(e->value, e->value_len, e->value_len, &head)) {
         c->malformed = true;
         return CHT_OK;
     }
     for (uint32_t i = 0; i < head.n; i++)
-        a->tokens[i] = payload_get32(head.records + (size_t)i * PAYLOAD_CONTEXT_RECORD);
+        a->tokens[i] = reduce_payload_get32(head.records + (size_t)i * REDUCE_PAYLOAD_CONTEXT_RECORD);
     c->order_size = head.order;
     c->tokens = a->tokens;
     c->n = head.n;

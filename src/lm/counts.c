@@ -46,17 +46,17 @@ static void normalise(struct lm_counts *c)
 enum cht_rc lm_counts_read(struct lm_counts *c, const uint8_t *p, size_t n, struct cht_str name,
                            struct cht_err *err)
 {
-    struct payload head;
+    struct reduce_payload head;
     c->n = 0;
-    if (!payload_counts(p, n, n, &head))
+    if (!reduce_payload_counts(p, n, n, &head))
         return lm_malformed(name, n, "counts", err);
     enum cht_rc rc = reserve(c, head.n, err);
     if (rc != CHT_OK)
         return rc;
     bool ordered = true;
     for (uint32_t i = 0; i < head.n; i++) {
-        const uint8_t *r = head.records + (size_t)i * PAYLOAD_COUNTS_RECORD;
-        c->f[i] = (struct lm_follower){payload_get32(r), payload_get32(r + 4)};
+        const uint8_t *r = head.records + (size_t)i * REDUCE_PAYLOAD_COUNTS_RECORD;
+        c->f[i] = (struct lm_follower){reduce_payload_get32(r), reduce_payload_get32(r + 4)};
         ordered = ordered && (i == 0 || c->f[i - 1].token < c->f[i].token);
     }
     c->n = head.n;

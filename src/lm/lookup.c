@@ -44,24 +44,24 @@ struct cht_str lm_entry_name(const char *kind, unsigned order, const uint8_t has
 }
 
 enum cht_rc lm_lookup_take(enum cht_rc rc, const char *kind, struct cht_str name, const struct lm_value *v,
-                           struct payload *head, struct cht_err *err)
+                           struct reduce_payload *head, struct cht_err *err)
 {
-    *head = (struct payload){0};
+    *head = (struct reduce_payload){0};
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && v->size == 0))
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
     bool topk = kind[0] == 't';
-    bool good =
-        topk ? payload_topk(v->data, v->size, v->size, head) : payload_probs(v->data, v->size, v->size, head);
+    bool good = topk ? reduce_payload_topk(v->data, v->size, v->size, head)
+                     : reduce_payload_probs(v->data, v->size, v->size, head);
     if (good)
         return CHT_OK;
-    *head = (struct payload){0};
+    *head = (struct reduce_payload){0};
     return lm_malformed(name, v->size, topk ? "topk list" : "probabilities", err);
 }
 
 enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
-                      struct cht_buf *buf, struct payload *head, struct cht_err *err)
+                      struct cht_buf *buf, struct reduce_payload *head, struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = lm_entry_name(kind, order, hash, text);
@@ -77,22 +77,23 @@ enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t has
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_pair_value pv = {.out = NULL};
     enum cht_rc rc = cht_store_pair_value_soon(s, lm_entry_name(LM_PROB, order, hash, text), &pv, w, NULL);
-    *all = rc == CHT_OK && pv.size == 4 + n * PAYLOAD_PROBS_RECORD; /* version 1: a topk list is short */
+    *all =
+        rc == CHT_OK && pv.size == 4 + n * REDUCE_PAYLOAD_PROBS_RECORD; /* version 1: a topk list is short */
     return rc == CHT_PENDING ? rc : CHT_OK;
 }
 
-int lm_lookup_token(const struct payload *probs, uint32_t token)
+int lm_lookup_token(const struct reduce_payload *probs, uint32_t token)
 {
     uint32_t lo = 0, hi = probs->n;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        if (payload_get32(probs->records + (size_t)mid * PAYLOAD_PROBS_RECORD) < token)
+        if (reduce_payload_get32(probs->records + (size_t)mid * REDUCE_PAYLOAD_PROBS_RECORD) < token)
             lo = mid + 1;
         else
             hi = mid;
     }
-    const uint8_t *r = probs->records + (size_t)lo * PAYLOAD_PROBS_RECORD;
-    return lo < probs->n && payload_get32(r) == token ? r[4] : -1;
+    const uint8_t *r = probs->records + (size_t)lo * REDUCE_PAYLOAD_PROBS_RECORD;
+    return lo < probs->n && reduce_payload_get32(r) == token ? r[4] : -1;
 }
 
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,

@@ -8,7 +8,7 @@
 /* Reads `<kind>:<order>:` of the context; head->n is 0 where it is not there. The records lie in buf. kind: "prob", "topk".
  * CHT_MALFORMED_PAYLOAD. */
 enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
-                      struct cht_buf *buf, struct payload *head, struct cht_err *err);
+                      struct cht_buf *buf, struct reduce_payload *head, struct cht_err *err);
 /* Its two halves, for whoever reads in between: the name, in text, and what the read (its rc) has brought. */
 struct lm_value {
     const uint8_t *data; /* borrowed */
@@ -17,9 +17,9 @@ struct lm_value {
 struct cht_str lm_entry_name(const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
                              uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE]);
 enum cht_rc lm_lookup_take(enum cht_rc rc, const char *kind, struct cht_str name, const struct lm_value *v,
-                           struct payload *head, struct cht_err *err);
+                           struct reduce_payload *head, struct cht_err *err);
 /* q of the token in a probabilities payload (ascending); -1: not there. */
-int lm_lookup_token(const struct payload *probs, uint32_t token);
+int lm_lookup_token(const struct reduce_payload *probs, uint32_t token);
 /* *all: the context's probabilities are no more than the n entries of its topk list: reads the size only. CHT_PENDING, else CHT_OK. */
 enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
                           struct cht_wait *w, bool *all);

@@ -9,7 +9,8 @@
 #include "lm/quant.h"
 #include "lm/vocab.h"
 
-#define FEW_BYTES (PAYLOAD_HEAD_MAX + 64 * PAYLOAD_PROBS_RECORD) /* of probabilities that are read at once */
+#define FEW_BYTES \
+    (REDUCE_PAYLOAD_HEAD_MAX + 64 * REDUCE_PAYLOAD_PROBS_RECORD) /* of probabilities that are read at once */
 
 struct asking {
     struct cht_store *store;
@@ -53,12 +54,12 @@ static unsigned deepest(const struct lm_predict_query *q)
 }
 
 /* Offers the records of a topk or probabilities payload: token u32, q u8 at the start of each. */
-static enum cht_rc offer(struct asking *a, const struct payload *head, size_t record, unsigned order)
+static enum cht_rc offer(struct asking *a, const struct reduce_payload *head, size_t record, unsigned order)
 {
     enum cht_rc rc = CHT_OK;
     for (uint32_t i = 0; i < head->n && rc == CHT_OK; i++) {
         const uint8_t *r = head->records + (size_t)i * record;
-        struct lm_candidate c = {payload_get32(r), r[4], (uint8_t)order, lm_dequantize(r[4])};
+        struct lm_candidate c = {reduce_payload_get32(r), r[4], (uint8_t)order, lm_dequantize(r[4])};
         rc = lm_best_offer(&a->best, &c, a->err);
     }
     return rc;
@@ -70,7 +71,7 @@ static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, 
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = {text, lm_prefix(LM_PROB, p->order, text)};
-    struct payload probs;
+    struct reduce_payload probs;
     memcpy(text + name.n, p->hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     struct cht_pair_value pv = {.out = NULL};
@@ -82,21 +83,21 @@ static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, 
         rc = cht_store_get_soon(a->store, pv.key, &a->buf, &size, a->q->wait, NULL);
     if (rc == CHT_PENDING)
         return rc;
-    if (rc != CHT_OK || size == 0 || size > FEW_BYTES || !payload_probs(a->buf.data, size, size, &probs) ||
-        probs.n == 0)
+    if (rc != CHT_OK || size == 0 || size > FEW_BYTES ||
+        !reduce_payload_probs(a->buf.data, size, size, &probs) || probs.n == 0)
         return CHT_OK;
     *done = true;
-    return offer(a, &probs, PAYLOAD_PROBS_RECORD, p->order);
+    return offer(a, &probs, REDUCE_PAYLOAD_PROBS_RECORD, p->order);
 }
 
 /* A payload of the context; none is no failure. */
 static enum cht_rc look_up(struct asking *a, const char *kind, const struct lm_prediction *p,
-                           struct payload *out)
+                           struct reduce_payload *out)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_pair_value pv = {.out = &a->buf};
     struct cht_str name = lm_entry_name(kind, p->order, p->hash, text);
-    *out = (struct payload){0};
+    *out = (struct reduce_payload){0};
     enum cht_rc rc = cht_store_pair_value_soon(a->store, name, &pv, a->q->wait, a->err);
     return lm_lookup_take(rc, kind, name, &(struct lm_value){a->buf.data, pv.size}, out, a->err);
 }
@@ -104,11 +105,11 @@ static enum cht_rc look_up(struct asking *a, const char *kind, const struct lm_p
 /* The best k from its topk list, or where that is not long enough from all probabilities, if there are any. */
 static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p, bool there)
 {
-    struct payload topk, probs;
+    struct reduce_payload topk, probs;
     bool all = false;
     enum cht_rc rc = look_up(a, LM_TOPK, p, &topk);
     if (rc == CHT_OK)
-        rc = offer(a, &topk, PAYLOAD_TOPK_RECORD, p->order);
+        rc = offer(a, &topk, REDUCE_PAYLOAD_TOPK_RECORD, p->order);
     if (rc != CHT_OK || !there || topk.n >= a->k)
         return rc;
     if (topk.n > 0)
@@ -119,7 +120,7 @@ static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p,
     if (rc != CHT_OK || probs.n == 0)
         return rc;
     a->best.n = 0;
-    return offer(a, &probs, PAYLOAD_PROBS_RECORD, p->order);
+    return offer(a, &probs, REDUCE_PAYLOAD_PROBS_RECORD, p->order);
 }
 
 /* The best k of one context into a->best; none where it is not there. */
@@ -154,13 +155,13 @@ static enum cht_rc by_level(struct asking *a, void (*fn)(void *, const struct lm
 }
 
 /* One order of a blend: tokens that no deeper order had, with the mass that is left for it. */
-static enum cht_rc blend_level(struct asking *a, const struct payload *probs, unsigned order, double mass,
-                               struct lm_vocab *seen)
+static enum cht_rc blend_level(struct asking *a, const struct reduce_payload *probs, unsigned order,
+                               double mass, struct lm_vocab *seen)
 {
     enum cht_rc rc = CHT_OK;
     for (uint32_t i = 0; i < probs->n && rc == CHT_OK; i++) {
-        const uint8_t *r = probs->records + (size_t)i * PAYLOAD_PROBS_RECORD;
-        struct lm_candidate c = {payload_get32(r), r[4], (uint8_t)order, mass * lm_dequantize(r[4])};
+        const uint8_t *r = probs->records + (size_t)i * REDUCE_PAYLOAD_PROBS_RECORD;
+        struct lm_candidate c = {reduce_payload_get32(r), r[4], (uint8_t)order, mass * lm_dequantize(r[4])};
         if (lm_vocab_find(seen, c.token) != NULL)
             continue;
         rc = lm_best_offer(&a->best, &c, a->err);
@@ -178,15 +179,15 @@ static enum cht_rc blend(struct asking *a, void (*fn)(void *, const struct lm_pr
     enum cht_rc rc = CHT_OK;
     for (unsigned n = a->top; n >= 1 && rc == CHT_OK; n--) {
         struct lm_prediction p = context_of(a->q, n);
-        struct payload probs;
+        struct reduce_payload probs;
         rc = look_up(a, LM_PROB, &p, &probs);
         if (rc != CHT_OK || probs.n == 0)
             continue;
         if (answer.order == 0)
             answer = p;
         rc = blend_level(a, &probs, n, mass, &seen);
-        uint16_t alpha = payload_get16(probs.records + 5); /* all records of a context have the same */
-        if (alpha != PAYLOAD_NO_ALPHA)
+        uint16_t alpha = reduce_payload_get16(probs.records + 5); /* all records of a context have the same */
+        if (alpha != REDUCE_PAYLOAD_NO_ALPHA)
             mass *= (double)alpha / 1000.0;
     }
     lm_vocab_free(&seen);

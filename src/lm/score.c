@@ -14,7 +14,7 @@ struct scoring {
     const uint32_t *tokens;
     unsigned top;
     struct cht_buf root_buf, buf;
-    struct payload root;
+    struct reduce_payload root;
     bool root_read;
     struct cht_err *err;
 };
@@ -23,7 +23,7 @@ struct scoring {
 static enum cht_rc at_order(struct scoring *sc, size_t i, unsigned n, int *q)
 {
     uint8_t hash[LM_HASH_SIZE];
-    struct payload probs;
+    struct reduce_payload probs;
     *q = -1;
     lm_context_name(n > 1 ? sc->tokens + (i - (n - 1)) : NULL, n - 1, hash);
     if (n == 1 && sc->root_read) {

@@ -13,7 +13,7 @@
 
 #define MEMORY_DEFAULT ((size_t)256 << 20)
 
-static enum cht_rc walk(struct smooth *s, struct smooth_worker *workers, struct lm_progress progress,
+static enum cht_rc walk(struct lm_smooth *s, struct lm_smooth_worker *workers, struct lm_progress progress,
                         struct cht_err *err)
 {
     void *each[LM_WALK_THREADS_MAX];
@@ -25,8 +25,8 @@ static enum cht_rc walk(struct smooth *s, struct smooth_worker *workers, struct 
                                  .order = s->order,
                                  .threads = s->threads,
                                  .workers = each,
-                                 .visit = smooth_context,
-                                 .ahead = s->order > 2 ? smooth_ahead : NULL,
+                                 .visit = lm_smooth_context,
+                                 .ahead = s->order > 2 ? lm_smooth_ahead : NULL,
                                  .cancel = s->cfg->cancel,
                                  .progress = progress};
     return lm_walk(&cfg, err);
@@ -42,19 +42,19 @@ static enum cht_rc put_cont(struct lm_writer *w, const struct lm_follower *f, st
 {
     uint8_t text[LM_LENGTH(LM_CONT) + 4];
     enum cht_rc rc;
-    payload_put32((uint8_t *)CHT_PUT(text, LM_CONT), f->token);
-    uint8_t *v = lm_writer_put(w, (struct cht_str){text, sizeof text}, PAYLOAD_CONT_SIZE, &rc, err);
+    reduce_payload_put32((uint8_t *)CHT_PUT(text, LM_CONT), f->token);
+    uint8_t *v = lm_writer_put(w, (struct cht_str){text, sizeof text}, REDUCE_PAYLOAD_CONT_SIZE, &rc, err);
     if (v == NULL)
         return rc;
     v[0] = 1;
-    payload_put32(v + 1, f->token);
-    payload_put32(v + 5, f->count);
-    lm_writer_put_end(w, PAYLOAD_CONT_SIZE);
+    reduce_payload_put32(v + 1, f->token);
+    reduce_payload_put32(v + 5, f->count);
+    lm_writer_put_end(w, REDUCE_PAYLOAD_CONT_SIZE);
     return CHT_OK;
 }
 
 /* P2. */
-static enum cht_rc continuations(struct smooth *s, struct lm_writer *w, struct lm_progress progress,
+static enum cht_rc continuations(struct lm_smooth *s, struct lm_writer *w, struct lm_progress progress,
                                  struct cht_err *err)
 {
     struct lm_follower *list = cht_malloc((s->vocab.words + 1) * sizeof *list);
@@ -74,24 +74,24 @@ static enum cht_rc continuations(struct smooth *s, struct lm_writer *w, struct l
     s->sum = sum > 0 ? (double)sum : 1.0;
     enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = smooth_cancelled(s) ? CHT_CANCELLED : put_cont(w, &list[i], err);
+        rc = lm_smooth_cancelled(s) ? CHT_CANCELLED : put_cont(w, &list[i], err);
     if (rc == CHT_OK)
         rc = lm_writer_flush(w, err);
     cht_free(list);
     if (rc == CHT_OK)
-        rc = smooth_stale_cont(s, err);
+        rc = lm_smooth_stale_cont(s, err);
     if (rc == CHT_OK && progress.fn != NULL)
         progress.fn(progress.ctx, "continuations", n, n);
     return rc;
 }
 
 /* The root of the order below, into the vocabulary. */
-static enum cht_rc load_root(struct smooth *s, struct cht_err *err)
+static enum cht_rc load_root(struct lm_smooth *s, struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = {text, lm_prefix(LM_PROB, s->order - 1, text)};
     struct cht_buf value = {0};
-    struct payload head;
+    struct reduce_payload head;
     uint64_t key;
     uint32_t size;
     for (size_t i = 0; i < s->vocab.slots; i++)
@@ -105,11 +105,11 @@ static enum cht_rc load_root(struct smooth *s, struct cht_err *err)
         cht_buf_free(&value);
         return CHT_OK;
     }
-    if (rc == CHT_OK && !payload_probs(value.data, size, size, &head))
+    if (rc == CHT_OK && !reduce_payload_probs(value.data, size, size, &head))
         rc = lm_malformed(name, size, "probabilities", err);
     for (uint32_t i = 0; rc == CHT_OK && i < head.n; i++) {
-        const uint8_t *r = head.records + (size_t)i * PAYLOAD_PROBS_RECORD;
-        struct lm_word *word = lm_vocab_enter(&s->vocab, payload_get32(r), err);
+        const uint8_t *r = head.records + (size_t)i * REDUCE_PAYLOAD_PROBS_RECORD;
+        struct lm_word *word = lm_vocab_enter(&s->vocab, reduce_payload_get32(r), err);
         if (word == NULL)
             rc = CHT_NO_MEMORY;
         else
@@ -120,7 +120,7 @@ static enum cht_rc load_root(struct smooth *s, struct cht_err *err)
 }
 
 /* The table of the order below is what `here` was; it holds nothing where that order is not of this run. */
-static enum cht_rc turn_tables(struct smooth *s, struct cht_err *err)
+static enum cht_rc turn_tables(struct lm_smooth *s, struct cht_err *err)
 {
     bool computed = s->order > s->cfg->lo;
     lm_parents_free(s->below);
@@ -139,8 +139,8 @@ static enum cht_rc turn_tables(struct smooth *s, struct cht_err *err)
 }
 
 /* P3 for one order. */
-static enum cht_rc smooth_order(struct smooth *s, struct smooth_worker *workers, struct lm_progress progress,
-                                struct cht_err *err)
+static enum cht_rc smooth_order(struct lm_smooth *s, struct lm_smooth_worker *workers,
+                                struct lm_progress progress, struct cht_err *err)
 {
     char phase[16];
     const struct lm_count_counts *c = &s->counts[s->order];
@@ -162,7 +162,7 @@ static enum cht_rc smooth_order(struct smooth *s, struct smooth_worker *workers,
         workers[i].written = 0;
     }
     if (rc == CHT_OK)
-        rc = smooth_stale_order(s, s->order, written, err);
+        rc = lm_smooth_stale_order(s, s->order, written, err);
     if (rc == CHT_OK && s->cfg->result != NULL) {
         struct lm_smooth_result r = {s->order, c->contexts, c->n[0] + c->n[1] + c->n[2] + c->n[3],
                                      s->d[1],  s->d[2],     s->d[3]};
@@ -171,10 +171,10 @@ static enum cht_rc smooth_order(struct smooth *s, struct smooth_worker *workers,
     return rc;
 }
 
-static enum cht_rc run(struct smooth *s, struct smooth_worker *workers, struct cht_err *err)
+static enum cht_rc run(struct lm_smooth *s, struct lm_smooth_worker *workers, struct cht_err *err)
 {
     struct lm_progress progress = {.fn = s->cfg->progress, .ctx = s->cfg->ctx};
-    enum cht_rc rc = smooth_count(s, progress, err);
+    enum cht_rc rc = lm_smooth_count(s, progress, err);
     if (rc == CHT_OK)
         rc = continuations(s, &workers[0].writer, progress, err);
     for (unsigned n = s->cfg->lo; n <= s->cfg->hi && rc == CHT_OK; n++) {
@@ -207,8 +207,8 @@ static unsigned threads_of(const struct lm_smooth_config *cfg)
 enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_smooth_config *cfg,
                       struct cht_err *err)
 {
-    struct smooth run_state = {.store = s, .cfg = cfg, .threads = threads_of(cfg)};
-    struct smooth_worker workers[LM_WALK_THREADS_MAX];
+    struct lm_smooth run_state = {.store = s, .cfg = cfg, .threads = threads_of(cfg)};
+    struct lm_smooth_worker workers[LM_WALK_THREADS_MAX];
     struct lm_gate *gate;
     enum cht_rc rc = check(cfg, err);
     if (rc == CHT_OK)
@@ -221,7 +221,7 @@ enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_
         run_state.dequant[q] = lm_dequantize((uint8_t)q);
     memset(workers, 0, sizeof workers);
     for (unsigned i = 0; i < run_state.threads; i++)
-        workers[i] = (struct smooth_worker){.run = &run_state, .writer.store = s};
+        workers[i] = (struct lm_smooth_worker){.run = &run_state, .writer.store = s};
     rc = run(&run_state, workers, err);
     for (unsigned i = 0; i < run_state.threads; i++) {
         lm_writer_free(&workers[i].writer);

@@ -1,4 +1,4 @@
-/* smooth_count: P1 of a run: how often each count occurs in each order, and how many contexts each token follows.
+/* lm_smooth_count: P1 of a run: how often each count occurs in each order, and how many contexts each token follows.
  *
  * Sums, so the payloads may come in any order: one sweep an order (sweep.h), each of whose threads adds to a lane of its own. A
  * thread of this run's waits for the sweep while the caller's reports progress.
@@ -25,7 +25,7 @@ struct lane {
 };
 
 struct counting {
-    struct smooth *run;
+    struct lm_smooth *run;
     struct cht_str prefix;
     struct lane lane[LANES];
     _Atomic uint64_t visited;
@@ -86,7 +86,7 @@ static struct lane *take_lane(struct counting *c)
 static bool visit(void *ctx, const struct cht_entry *e, size_t n)
 {
     struct counting *c = ctx;
-    if (atomic_load_explicit(&c->stop, memory_order_relaxed) || smooth_cancelled(c->run))
+    if (atomic_load_explicit(&c->stop, memory_order_relaxed) || lm_smooth_cancelled(c->run))
         return false;
     struct lane *l = take_lane(c);
     for (size_t i = 0; i < n && l->rc == CHT_OK; i++)
@@ -141,14 +141,14 @@ static enum cht_rc await_sweep(struct counting *c, const struct lm_progress *p, 
         why = &c->lane[i].err;
     }
     if (rc == CHT_OK)
-        return smooth_cancelled(c->run) ? CHT_FAIL(err, CHT_CANCELLED, "cancelled") : CHT_OK;
+        return lm_smooth_cancelled(c->run) ? CHT_FAIL(err, CHT_CANCELLED, "cancelled") : CHT_OK;
     if (err != NULL)
         *err = *why;
     return rc;
 }
 
 /* What the lanes counted goes into the run. */
-static enum cht_rc take_counts(struct smooth *s, struct lane *l, struct cht_err *err)
+static enum cht_rc take_counts(struct lm_smooth *s, struct lane *l, struct cht_err *err)
 {
     struct lm_count_counts *to = &s->counts[s->order];
     for (int i = 0; i < 4; i++)
@@ -181,7 +181,7 @@ static enum cht_rc run_sweep(struct counting *c, const struct lm_progress *p, st
     return rc;
 }
 
-static enum cht_rc count_order(struct smooth *s, struct lm_progress *p, struct cht_err *err)
+static enum cht_rc count_order(struct lm_smooth *s, struct lm_progress *p, struct cht_err *err)
 {
     uint8_t prefix[LM_PREFIX_MAX];
     struct counting *c = cht_aligned_alloc(64, sizeof *c);
@@ -205,7 +205,7 @@ static enum cht_rc count_order(struct smooth *s, struct lm_progress *p, struct c
 /* ------------------------------------------------------------------------------------------------------------ */
 
 /* Order 2 is read in any case, for the continuations. */
-enum cht_rc smooth_count(struct smooth *s, struct lm_progress progress, struct cht_err *err)
+enum cht_rc lm_smooth_count(struct lm_smooth *s, struct lm_progress progress, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     uint64_t pairs[LM_ORDER_MAX + 1] = {0};

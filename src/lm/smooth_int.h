@@ -9,7 +9,7 @@
 #include "lm/walk.h"
 #include "lm/writer.h"
 
-struct smooth {
+struct lm_smooth {
     struct cht_store *store;
     const struct lm_smooth_config *cfg;
     unsigned topk, threads;
@@ -27,37 +27,38 @@ struct smooth {
 };
 
 /* A context whose visit is near: its parent was looked up. */
-struct smooth_near {
+struct lm_smooth_near {
     uint8_t suffix[LM_HASH_SIZE], parent[LM_HASH_SIZE];
     bool has_parent;
 };
-#define SMOOTH_NEAR 16u /* more than LM_WALK_AHEAD, a power of two */
+#define LM_SMOOTH_NEAR 16u /* more than LM_WALK_AHEAD, a power of two */
 
 /* One thread's. */
-struct smooth_worker {
-    struct smooth *run; /* read-only during a walk */
+struct lm_smooth_worker {
+    struct lm_smooth *run; /* read-only during a walk */
     struct lm_writer writer;
     uint64_t written; /* contexts */
     struct cht_buf context, parent;
-    struct smooth_near near[SMOOTH_NEAR]; /* a ring: near_from .. near_to - 1 */
+    struct lm_smooth_near near[LM_SMOOTH_NEAR]; /* a ring: near_from .. near_to - 1 */
     unsigned near_from, near_to;
     uint32_t *tokens; /* owned: of the context under way, with q as computed */
     uint8_t *q;
     size_t cap;
 };
 
-enum cht_rc smooth_count(struct smooth *s, struct lm_progress progress, struct cht_err *err); /* P1 */
-/* lm_walk_visit of P3; worker is a struct smooth_worker. */
-enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
-                           uint64_t total, struct cht_err *err);
-enum cht_rc smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *err); /* lm_walk_ahead of P3 */
+enum cht_rc lm_smooth_count(struct lm_smooth *s, struct lm_progress progress, struct cht_err *err); /* P1 */
+/* lm_walk_visit of P3; worker is a struct lm_smooth_worker. */
+enum cht_rc lm_smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
+                              uint64_t total, struct cht_err *err);
+enum cht_rc lm_smooth_ahead(void *worker, struct cht_str suffix,
+                            struct cht_err *err); /* lm_walk_ahead of P3 */
 /* Order 0: contexts(t) / S, 1e-9 for a token without. */
-double smooth_lower0(const struct smooth *s, uint32_t token);
+double lm_smooth_lower0(const struct lm_smooth *s, uint32_t token);
 
 /* Removes what is stale under prob:<n>: and topk:<n>: where there is more than `written` contexts, and under cont:. */
-enum cht_rc smooth_stale_order(struct smooth *s, unsigned order, uint64_t written, struct cht_err *err);
-enum cht_rc smooth_stale_cont(struct smooth *s, struct cht_err *err);
-static inline bool smooth_cancelled(const struct smooth *s)
+enum cht_rc lm_smooth_stale_order(struct lm_smooth *s, unsigned order, uint64_t written, struct cht_err *err);
+enum cht_rc lm_smooth_stale_cont(struct lm_smooth *s, struct cht_err *err);
+static inline bool lm_smooth_cancelled(const struct lm_smooth *s)
 {
     return s->cfg->cancel != NULL && atomic_load_explicit(s->cfg->cancel, memory_order_relaxed);
 }

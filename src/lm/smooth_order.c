@@ -21,8 +21,9 @@ struct lower {
 
 static uint32_t token_at(const struct lower *l, uint32_t i)
 {
-    return l->from == LOWER_TABLE ? l->table.token[i]
-                                  : payload_get32(l->records + (size_t)i * PAYLOAD_PROBS_RECORD);
+    return l->from == LOWER_TABLE
+               ? l->table.token[i]
+               : reduce_payload_get32(l->records + (size_t)i * REDUCE_PAYLOAD_PROBS_RECORD);
 }
 
 /* The first position from l->at on whose token is not smaller: by doubling steps, then by halves. */
@@ -43,7 +44,7 @@ static uint32_t seek(const struct lower *l, uint32_t token)
 }
 
 /* q of the token there, -1 if there is none. */
-static int lower_q(const struct smooth *s, struct lower *l, uint32_t token)
+static int lower_q(const struct lm_smooth *s, struct lower *l, uint32_t token)
 {
     if (l->from == LOWER_ROOT) {
         const struct lm_word *w = lm_vocab_find(&s->vocab, token);
@@ -54,12 +55,13 @@ static int lower_q(const struct smooth *s, struct lower *l, uint32_t token)
     l->at = seek(l, token);
     if (l->at >= l->n || token_at(l, l->at) != token)
         return -1;
-    return l->from == LOWER_TABLE ? l->table.q[l->at] : l->records[(size_t)l->at * PAYLOAD_PROBS_RECORD + 4];
+    return l->from == LOWER_TABLE ? l->table.q[l->at]
+                                  : l->records[(size_t)l->at * REDUCE_PAYLOAD_PROBS_RECORD + 4];
 }
 
 /* The parent's entry in the database, where the table does not have it. */
-static enum cht_rc stored_parent(struct smooth_worker *w, const uint8_t hash[LM_HASH_SIZE], struct lower *l,
-                                 struct cht_err *err)
+static enum cht_rc stored_parent(struct lm_smooth_worker *w, const uint8_t hash[LM_HASH_SIZE],
+                                 struct lower *l, struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = {text, lm_prefix(LM_PROB, w->run->order - 1, text)};
@@ -67,26 +69,26 @@ static enum cht_rc stored_parent(struct smooth_worker *w, const uint8_t hash[LM_
     name.n += LM_HASH_SIZE;
     uint64_t key;
     uint32_t size;
-    struct payload head;
+    struct reduce_payload head;
     enum cht_rc rc = cht_store_pair_value(w->run->store, name, &key, &w->parent, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
-    if (!payload_probs(w->parent.data, size, size, &head))
+    if (!reduce_payload_probs(w->parent.data, size, size, &head))
         return lm_malformed(name, size, "probabilities", err);
     *l = (struct lower){.from = LOWER_PAYLOAD, .records = head.records, .n = head.n};
     return CHT_OK;
 }
 
 /* The name of the parent: the context without its first token. */
-static enum cht_rc parent_name(struct smooth_worker *w, struct cht_str suffix, uint8_t parent[LM_HASH_SIZE],
-                               bool *has_parent, struct cht_err *err)
+static enum cht_rc parent_name(struct lm_smooth_worker *w, struct cht_str suffix,
+                               uint8_t parent[LM_HASH_SIZE], bool *has_parent, struct cht_err *err)
 {
     uint8_t text[LM_LENGTH(LM_CTX) + CHT_NAME_MAX];
     uint64_t key;
     uint32_t size, tokens[255];
-    struct payload head;
+    struct reduce_payload head;
     *has_parent = false;
     memcpy(CHT_PUT(text, LM_CTX), suffix.p, suffix.n);
     struct cht_str name = {text, LM_LENGTH(LM_CTX) + suffix.n};
@@ -95,22 +97,22 @@ static enum cht_rc parent_name(struct smooth_worker *w, struct cht_str suffix, u
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
-    if (!payload_context(w->context.data, size, size, &head))
+    if (!reduce_payload_context(w->context.data, size, size, &head))
         return lm_malformed(name, size, "context", err);
     if (head.n < 2)
         return CHT_OK;
     for (uint32_t i = 1; i < head.n; i++)
-        tokens[i] = payload_get32(head.records + (size_t)i * PAYLOAD_CONTEXT_RECORD);
+        tokens[i] = reduce_payload_get32(head.records + (size_t)i * REDUCE_PAYLOAD_CONTEXT_RECORD);
     lm_context_name(tokens + 1, head.n - 1, parent);
     *has_parent = true;
     return CHT_OK;
 }
 
 /* The context among those whose visit is near; NULL where it is not. Those before it are not visited any more. */
-static const struct smooth_near *near_of(struct smooth_worker *w, struct cht_str suffix)
+static const struct lm_smooth_near *near_of(struct lm_smooth_worker *w, struct cht_str suffix)
 {
     for (unsigned i = w->near_from; suffix.n == LM_HASH_SIZE && i != w->near_to; i++) {
-        const struct smooth_near *at = &w->near[i % SMOOTH_NEAR];
+        const struct lm_smooth_near *at = &w->near[i % LM_SMOOTH_NEAR];
         if (memcmp(at->suffix, suffix.p, LM_HASH_SIZE) == 0) {
             w->near_from = i + 1;
             return at;
@@ -119,15 +121,15 @@ static const struct smooth_near *near_of(struct smooth_worker *w, struct cht_str
     return NULL;
 }
 
-static enum cht_rc find_lower(struct smooth_worker *w, struct cht_str suffix, struct lower *l,
+static enum cht_rc find_lower(struct lm_smooth_worker *w, struct cht_str suffix, struct lower *l,
                               struct cht_err *err)
 {
-    const struct smooth *s = w->run;
+    const struct lm_smooth *s = w->run;
     *l = (struct lower){.from = s->order == 1 ? LOWER_NONE : LOWER_ROOT};
     if (s->order <= 2)
         return CHT_OK;
-    struct smooth_near direct;
-    const struct smooth_near *at = near_of(w, suffix);
+    struct lm_smooth_near direct;
+    const struct lm_smooth_near *at = near_of(w, suffix);
     if (at == NULL) {
         enum cht_rc rc = parent_name(w, suffix, direct.parent, &direct.has_parent, err);
         if (rc != CHT_OK)
@@ -148,7 +150,7 @@ static enum cht_rc find_lower(struct smooth_worker *w, struct cht_str suffix, st
                : CHT_OK;
 }
 
-static enum cht_rc reserve(struct smooth_worker *w, size_t n, struct cht_err *err)
+static enum cht_rc reserve(struct lm_smooth_worker *w, size_t n, struct cht_err *err)
 {
     if (n <= w->cap)
         return CHT_OK;
@@ -165,9 +167,10 @@ static enum cht_rc reserve(struct smooth_worker *w, size_t n, struct cht_err *er
 }
 
 /* Step 3 and 4: fills w->tokens and w->q; returns alpha. */
-static double probabilities(struct smooth_worker *w, struct lower *l, const struct lm_counts *c, double total)
+static double probabilities(struct lm_smooth_worker *w, struct lower *l, const struct lm_counts *c,
+                            double total)
 {
-    const struct smooth *s = w->run;
+    const struct lm_smooth *s = w->run;
     double b[4] = {0.0, 0.0, 0.0, 0.0};
     for (uint32_t i = 0; i < c->n; i++)
         b[c->f[i].count < 3 ? c->f[i].count : 3] += 1.0;
@@ -175,7 +178,7 @@ static double probabilities(struct smooth_worker *w, struct lower *l, const stru
     for (uint32_t i = 0; i < c->n; i++) {
         uint32_t token = c->f[i].token, k = c->f[i].count;
         int q = lower_q(s, l, token);
-        double lower = q >= 0 ? s->dequant[q] : smooth_lower0(s, token);
+        double lower = q >= 0 ? s->dequant[q] : lm_smooth_lower0(s, token);
         double rest = (double)k - s->d[k < 3 ? k : 3];
         double p = (rest > 0.0 ? rest : 0.0) / total + alpha * lower;
         w->tokens[i] = token;
@@ -191,26 +194,26 @@ static struct cht_str entry_name(const char *kind, unsigned order, struct cht_st
     return (struct cht_str){text, n + suffix.n};
 }
 
-static enum cht_rc put_probs(struct smooth_worker *w, struct cht_str name, uint32_t n, uint16_t alpha,
+static enum cht_rc put_probs(struct lm_smooth_worker *w, struct cht_str name, uint32_t n, uint16_t alpha,
                              struct cht_err *err)
 {
     enum cht_rc rc;
-    uint8_t *v =
-        lm_writer_put(&w->writer, name, PAYLOAD_HEAD_MAX + (size_t)n * PAYLOAD_PROBS_RECORD, &rc, err);
+    uint8_t *v = lm_writer_put(&w->writer, name,
+                               REDUCE_PAYLOAD_HEAD_MAX + (size_t)n * REDUCE_PAYLOAD_PROBS_RECORD, &rc, err);
     if (v == NULL)
         return rc;
-    uint8_t *r = v + payload_begin(v, w->run->order, n);
-    for (uint32_t i = 0; i < n; i++, r += PAYLOAD_PROBS_RECORD) {
-        payload_put32(r, w->tokens[i]);
+    uint8_t *r = v + reduce_payload_begin(v, w->run->order, n);
+    for (uint32_t i = 0; i < n; i++, r += REDUCE_PAYLOAD_PROBS_RECORD) {
+        reduce_payload_put32(r, w->tokens[i]);
         r[4] = w->q[i];
-        payload_put16(r + 5, alpha);
+        reduce_payload_put16(r + 5, alpha);
     }
     lm_writer_put_end(&w->writer, (size_t)(r - v));
     return CHT_OK;
 }
 
 /* Tokens come in ascending order, so one that is only as good as the last of the list stays out. */
-static enum cht_rc put_topk(struct smooth_worker *w, struct cht_str name, uint32_t n, struct cht_err *err)
+static enum cht_rc put_topk(struct lm_smooth_worker *w, struct cht_str name, uint32_t n, struct cht_err *err)
 {
     uint32_t best[LM_TOPK_MAX], have = 0, k = w->run->topk;
     for (uint32_t i = 0; i < n && k > 0; i++) {
@@ -222,15 +225,15 @@ static enum cht_rc put_topk(struct smooth_worker *w, struct cht_str name, uint32
         best[at] = i;
     }
     enum cht_rc rc;
-    uint8_t *v = lm_writer_put(&w->writer, name, 3 + (size_t)have * PAYLOAD_TOPK_RECORD, &rc, err);
+    uint8_t *v = lm_writer_put(&w->writer, name, 3 + (size_t)have * REDUCE_PAYLOAD_TOPK_RECORD, &rc, err);
     if (v == NULL)
         return rc;
     uint8_t *r = v;
     *r++ = 1;
     *r++ = (uint8_t)w->run->order;
     *r++ = (uint8_t)have;
-    for (uint32_t i = 0; i < have; i++, r += PAYLOAD_TOPK_RECORD) {
-        payload_put32(r, w->tokens[best[i]]);
+    for (uint32_t i = 0; i < have; i++, r += REDUCE_PAYLOAD_TOPK_RECORD) {
+        reduce_payload_put32(r, w->tokens[best[i]]);
         r[4] = w->q[best[i]];
     }
     lm_writer_put_end(&w->writer, (size_t)(r - v));
@@ -239,17 +242,17 @@ static enum cht_rc put_topk(struct smooth_worker *w, struct cht_str name, uint32
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-double smooth_lower0(const struct smooth *s, uint32_t token)
+double lm_smooth_lower0(const struct lm_smooth *s, uint32_t token)
 {
     const struct lm_word *w = lm_vocab_find(&s->vocab, token);
     return w != NULL && w->contexts > 0 ? (double)w->contexts / s->sum : LM_LOWER_NONE;
 }
 
-enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
-                           uint64_t total, struct cht_err *err)
+enum cht_rc lm_smooth_context(void *worker, struct cht_str suffix, const struct lm_counts *counts,
+                              uint64_t total, struct cht_err *err)
 {
-    struct smooth_worker *w = worker;
-    struct smooth *s = w->run;
+    struct lm_smooth_worker *w = worker;
+    struct lm_smooth *s = w->run;
     struct lower lower;
     uint8_t text[LM_PREFIX_MAX + CHT_NAME_MAX];
     enum cht_rc rc = reserve(w, counts->n, err);
@@ -268,14 +271,14 @@ enum cht_rc smooth_context(void *worker, struct cht_str suffix, const struct lm_
 }
 
 /* The parents of neighbours lie anywhere: their places in the table are fetched now, their followers half way to the visit. */
-enum cht_rc smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *err)
+enum cht_rc lm_smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *err)
 {
-    struct smooth_worker *w = worker;
+    struct lm_smooth_worker *w = worker;
     if (suffix.n != LM_HASH_SIZE)
         return CHT_OK;
-    if (w->near_to - w->near_from == SMOOTH_NEAR) /* visits that did not come */
+    if (w->near_to - w->near_from == LM_SMOOTH_NEAR) /* visits that did not come */
         w->near_from++;
-    struct smooth_near *at = &w->near[w->near_to % SMOOTH_NEAR];
+    struct lm_smooth_near *at = &w->near[w->near_to % LM_SMOOTH_NEAR];
     memcpy(at->suffix, suffix.p, LM_HASH_SIZE);
     enum cht_rc rc = parent_name(w, suffix, at->parent, &at->has_parent, err);
     if (rc != CHT_OK)
@@ -285,7 +288,7 @@ enum cht_rc smooth_ahead(void *worker, struct cht_str suffix, struct cht_err *er
     w->near_to++;
     if (w->near_to - w->near_from <= LM_WALK_AHEAD / 2)
         return CHT_OK;
-    at = &w->near[(w->near_to - 1 - LM_WALK_AHEAD / 2) % SMOOTH_NEAR];
+    at = &w->near[(w->near_to - 1 - LM_WALK_AHEAD / 2) % LM_SMOOTH_NEAR];
     struct lm_parent parent =
         at->has_parent ? lm_parents_find(w->run->below, at->parent) : (struct lm_parent){0};
     if (parent.n > 0) {

@@ -60,7 +60,7 @@ static int compare(struct cht_str a, struct cht_str b)
 }
 
 /* Both in byte order: what `old` has and `counts` has not (or with a total of 0) goes. */
-static enum cht_rc merge(struct smooth *s, struct cursor *old, struct cursor *counts, struct lm_writer *w,
+static enum cht_rc merge(struct lm_smooth *s, struct cursor *old, struct cursor *counts, struct lm_writer *w,
                          struct cht_err *err)
 {
     struct lm_counts followers = {0};
@@ -72,7 +72,7 @@ static enum cht_rc merge(struct smooth *s, struct cursor *old, struct cursor *co
         int d = counts->end ? -1 : compare(suffix(old), suffix(counts));
         uint64_t total = 1;
         if (d > 0) {
-            rc = smooth_cancelled(s) ? CHT_CANCELLED : cursor_next(counts, err);
+            rc = lm_smooth_cancelled(s) ? CHT_CANCELLED : cursor_next(counts, err);
             continue;
         }
         if (d == 0)
@@ -80,7 +80,7 @@ static enum cht_rc merge(struct smooth *s, struct cursor *old, struct cursor *co
         const struct cht_entry *e = &old->entries[old->at];
         if (rc == CHT_OK && (d < 0 || total == 0))
             rc = lm_writer_del(w, (struct cht_str){e->name, e->name_len}, err);
-        if (rc == CHT_OK && smooth_cancelled(s))
+        if (rc == CHT_OK && lm_smooth_cancelled(s))
             rc = CHT_FAIL(err, CHT_CANCELLED, "cancelled");
         if (rc == CHT_OK)
             rc = cursor_next(old, err);
@@ -90,7 +90,7 @@ static enum cht_rc merge(struct smooth *s, struct cursor *old, struct cursor *co
     return rc == CHT_OK ? lm_writer_flush(w, err) : rc;
 }
 
-static enum cht_rc stale_kind(struct smooth *s, const char *kind, unsigned order, uint64_t written,
+static enum cht_rc stale_kind(struct lm_smooth *s, const char *kind, unsigned order, uint64_t written,
                               struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX], counts_text[LM_PREFIX_MAX];
@@ -115,13 +115,13 @@ static enum cht_rc stale_kind(struct smooth *s, const char *kind, unsigned order
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc smooth_stale_order(struct smooth *s, unsigned order, uint64_t written, struct cht_err *err)
+enum cht_rc lm_smooth_stale_order(struct lm_smooth *s, unsigned order, uint64_t written, struct cht_err *err)
 {
     enum cht_rc rc = stale_kind(s, LM_PROB, order, written, err);
     return rc == CHT_OK ? stale_kind(s, LM_TOPK, order, written, err) : rc;
 }
 
-enum cht_rc smooth_stale_cont(struct smooth *s, struct cht_err *err)
+enum cht_rc lm_smooth_stale_cont(struct lm_smooth *s, struct cht_err *err)
 {
     struct cht_str prefix = {(const uint8_t *)LM_CONT, LM_LENGTH(LM_CONT)};
     uint64_t pairs;
@@ -135,11 +135,12 @@ enum cht_rc smooth_stale_cont(struct smooth *s, struct cht_err *err)
         rc = cursor_next(&old, err);
     while (rc == CHT_OK && !old.end) {
         struct cht_str token = suffix(&old);
-        const struct lm_word *word = token.n == 4 ? lm_vocab_find(&s->vocab, payload_get32(token.p)) : NULL;
+        const struct lm_word *word =
+            token.n == 4 ? lm_vocab_find(&s->vocab, reduce_payload_get32(token.p)) : NULL;
         const struct cht_entry *e = &old.entries[old.at];
         if (word == NULL || word->contexts == 0)
             rc = lm_writer_del(&w, (struct cht_str){e->name, e->name_len}, err);
-        if (rc == CHT_OK && smooth_cancelled(s))
+        if (rc == CHT_OK && lm_smooth_cancelled(s))
             rc = CHT_FAIL(err, CHT_CANCELLED, "cancelled");
         if (rc == CHT_OK)
             rc = cursor_next(&old, err);

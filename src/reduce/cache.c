@@ -55,7 +55,7 @@ struct reduce_cache {
 };
 
 /* What one call works with. */
-struct request {
+struct lookup {
     struct reduce_cache *c;
     struct cht_store *s;
     const struct reduce_mode *mode;
@@ -77,7 +77,7 @@ static size_t put_bytes(uint8_t *out, size_t at, const void *p, size_t n)
 }
 
 /* Store, mode and the parameters that matter, each string behind its length. */
-static enum cht_rc make_key(struct request *r, struct cht_err *err)
+static enum cht_rc make_key(struct lookup *r, struct cht_err *err)
 {
     const struct reduce_params *p = r->p;
     unsigned uses = r->mode->aggregate->uses;
@@ -266,7 +266,7 @@ static void link_newest(struct reduce_cache *c, struct entry *e)
 }
 
 /* C1 */
-static struct answer *look_up(struct request *r)
+static struct answer *look_up(struct lookup *r)
 {
     struct reduce_cache *c = r->c;
     struct entry *e = c->bucket[r->hash % BUCKETS];
@@ -286,7 +286,7 @@ static struct answer *look_up(struct request *r)
 }
 
 /* C4, C5. The references of r->on go to the entry. */
-static void keep(struct request *r, struct answer *a)
+static void keep(struct lookup *r, struct answer *a)
 {
     struct reduce_cache *c = r->c;
     struct answer *twin = look_up(r); /* someone else was as fast */
@@ -324,7 +324,7 @@ static bool under_prefix(const struct reduce_params *p)
 }
 
 /* C2, mu held. Without all it needs an answer is not kept. */
-static void take_watches(struct request *r)
+static void take_watches(struct lookup *r)
 {
     const struct reduce_params *p = r->p;
     bool target = (r->mode->aggregate->uses & REDUCE_USES_TO) != 0 && !under_prefix(p);
@@ -341,7 +341,7 @@ static void take_watches(struct request *r)
 }
 
 /* C3 */
-static enum cht_rc compute(struct request *r, _Atomic bool *cancel, struct answer **out, struct cht_err *err)
+static enum cht_rc compute(struct lookup *r, _Atomic bool *cancel, struct answer **out, struct cht_err *err)
 {
     struct cht_buf lines = {0};
     struct cht_watch *watch[2] = {NULL, NULL};
@@ -370,7 +370,7 @@ static enum cht_rc compute(struct request *r, _Atomic bool *cancel, struct answe
     return rc;
 }
 
-static enum cht_rc miss(struct request *r, _Atomic bool *cancel, struct answer **out, struct cht_err *err)
+static enum cht_rc miss(struct lookup *r, _Atomic bool *cancel, struct answer **out, struct cht_err *err)
 {
     enum cht_rc rc = compute(r, cancel, out, err);
     cht_mutex_lock(&r->c->mu);
@@ -414,7 +414,7 @@ void reduce_cache_free(struct reduce_cache *c)
 const struct reduce_answer *reduce_cache_find(struct reduce_cache *c, struct cht_store *s,
                                               const struct reduce_mode *mode, const struct reduce_params *p)
 {
-    struct request r = {.c = c, .s = s, .mode = mode, .p = p};
+    struct lookup r = {.c = c, .s = s, .mode = mode, .p = p};
     if (mode->kind != REDUCE_AGGREGATE || make_key(&r, NULL) != CHT_OK)
         return NULL;
     cht_mutex_lock(&c->mu);
@@ -429,7 +429,7 @@ enum cht_rc reduce_cache_run(struct reduce_cache *c, struct cht_store *s, const 
                              const struct reduce_params *p, _Atomic bool *cancel,
                              const struct reduce_answer **out, bool *hit, struct cht_err *err)
 {
-    struct request r = {.c = c, .s = s, .mode = mode, .p = p};
+    struct lookup r = {.c = c, .s = s, .mode = mode, .p = p};
     *hit = false;
     if (mode->kind != REDUCE_AGGREGATE)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s is not an aggregate", mode->names[0]);

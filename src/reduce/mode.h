@@ -27,7 +27,7 @@ struct reduce_head {
 
 /* How decode=true shows a payload: by head and records (so that a long one is shown in pieces), or as a whole. */
 struct reduce_decoder {
-    /* `have` bytes at p of a payload of `size` bytes (all of it, or at least PAYLOAD_HEAD_MAX). False: malformed. */
+    /* `have` bytes at p of a payload of `size` bytes (all of it, or at least REDUCE_PAYLOAD_HEAD_MAX). False: malformed. */
     bool (*head)(const uint8_t *p, size_t have, uint64_t size, struct reduce_head *out);
     /* One record as JSON, without a comma; returns its characters. */
     size_t (*record)(const uint8_t *p, char *out);

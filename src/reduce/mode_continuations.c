@@ -6,7 +6,7 @@
 static bool head(const uint8_t *p, size_t have, uint64_t size, struct reduce_head *out)
 {
     uint32_t token, contexts;
-    if (!payload_cont(p, have, size, &token, &contexts))
+    if (!reduce_payload_cont(p, have, size, &token, &contexts))
         return false;
     size_t n = reduce_put_str(out->text, "\"token\":");
     n += reduce_put_u64(out->text + n, token);
@@ -14,7 +14,7 @@ static bool head(const uint8_t *p, size_t have, uint64_t size, struct reduce_hea
     n += reduce_put_u64(out->text + n, contexts);
     out->text_len = n;
     out->tail = "";
-    out->offset = PAYLOAD_CONT_SIZE;
+    out->offset = REDUCE_PAYLOAD_CONT_SIZE;
     out->record = 0;
     out->count = 0;
     return true;

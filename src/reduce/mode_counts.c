@@ -4,10 +4,10 @@
 
 static bool head(const uint8_t *p, size_t have, uint64_t size, struct reduce_head *out)
 {
-    struct payload in;
-    if (!payload_counts(p, have, size, &in))
+    struct reduce_payload in;
+    if (!reduce_payload_counts(p, have, size, &in))
         return false;
-    reduce_head_list(out, &in, p, "\"order\":", ",\"followers\":[", PAYLOAD_COUNTS_RECORD);
+    reduce_head_list(out, &in, p, "\"order\":", ",\"followers\":[", REDUCE_PAYLOAD_COUNTS_RECORD);
     return true;
 }
 
@@ -15,9 +15,9 @@ static size_t record(const uint8_t *p, char *out)
 {
     size_t n = 0;
     out[n++] = '[';
-    n += reduce_put_u64(out + n, payload_get32(p));
+    n += reduce_put_u64(out + n, reduce_payload_get32(p));
     out[n++] = ',';
-    n += reduce_put_u64(out + n, payload_get32(p + 4));
+    n += reduce_put_u64(out + n, reduce_payload_get32(p + 4));
     out[n++] = ']';
     return n;
 }

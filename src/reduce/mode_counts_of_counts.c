@@ -17,19 +17,19 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
                        struct cht_err *err)
 {
     struct partial *t = partial;
-    struct payload in;
+    struct reduce_payload in;
     (void)run;
     (void)err;
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
-    if (!payload_counts(e->value, e->value_len, e->value_len, &in)) {
+    if (!reduce_payload_counts(e->value, e->value_len, e->value_len, &in)) {
         *malformed = true;
         return CHT_OK;
     }
     t->contexts++;
     t->types += in.n;
     for (uint32_t i = 0; i < in.n; i++) {
-        uint32_t count = payload_get32(in.records + (size_t)i * PAYLOAD_COUNTS_RECORD + 4);
+        uint32_t count = reduce_payload_get32(in.records + (size_t)i * REDUCE_PAYLOAD_COUNTS_RECORD + 4);
         t->n[count < 4 ? count : 4]++;
     }
     return CHT_OK;

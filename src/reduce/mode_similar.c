@@ -117,7 +117,7 @@ static enum cht_rc take(struct reduce_run *run, struct partial *t, size_t limit,
 static enum cht_rc read_target(struct reduce_run *run, struct target *t, struct cht_err *err)
 {
     struct cht_buf b = {0};
-    struct payload in;
+    struct reduce_payload in;
     uint64_t key = 0;
     uint32_t size = 0;
     enum cht_rc rc = cht_store_pair_value(run->store, run->p->to, &key, &b, &size, err);
@@ -127,7 +127,7 @@ static enum cht_rc read_target(struct reduce_run *run, struct target *t, struct 
         rc = CHT_FAIL(err, CHT_PAIR_NOT_FOUND, "there is no pair with the name given in `to`");
     else if (rc == CHT_OK && size == 0)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the pair given in `to` has no value");
-    else if (rc == CHT_OK && !payload_counts(b.data, size, size, &in))
+    else if (rc == CHT_OK && !reduce_payload_counts(b.data, size, size, &in))
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the value of the pair given in `to` is no counts payload");
     if (rc == CHT_OK)
         rc = reduce_vector_read(run, &t->v, &in, err);
@@ -156,10 +156,10 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
 {
     const struct target *target = run->state;
     struct partial *t = partial;
-    struct payload in;
+    struct reduce_payload in;
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
-    if (!payload_counts(e->value, e->value_len, e->value_len, &in)) {
+    if (!reduce_payload_counts(e->value, e->value_len, e->value_len, &in)) {
         *malformed = true;
         return CHT_OK;
     }

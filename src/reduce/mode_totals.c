@@ -182,21 +182,21 @@ static inline void fetch(const struct table *t, uint32_t token)
 static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_entry *e, bool *malformed,
                        struct cht_err *err)
 {
-    struct payload in;
+    struct reduce_payload in;
     struct table *t = partial;
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
-    *malformed = !payload_counts(e->value, e->value_len, e->value_len, &in);
+    *malformed = !reduce_payload_counts(e->value, e->value_len, e->value_len, &in);
     if (*malformed)
         return CHT_OK;
-    const uint8_t *p = in.records, *end = p + (size_t)in.n * PAYLOAD_COUNTS_RECORD,
-                  *near = in.n > AHEAD ? end - (size_t)AHEAD * PAYLOAD_COUNTS_RECORD : p;
+    const uint8_t *p = in.records, *end = p + (size_t)in.n * REDUCE_PAYLOAD_COUNTS_RECORD,
+                  *near = in.n > AHEAD ? end - (size_t)AHEAD * REDUCE_PAYLOAD_COUNTS_RECORD : p;
     struct sums *dense = t->dense; /* these two: sums may alias the table, for all that the compiler knows */
     uint64_t bound = t->bound, last = UINT64_MAX;
-    for (; p < end; p += PAYLOAD_COUNTS_RECORD) {
-        uint32_t token = payload_get32(p);
+    for (; p < end; p += REDUCE_PAYLOAD_COUNTS_RECORD) {
+        uint32_t token = reduce_payload_get32(p);
         if (p < near)
-            fetch(t, payload_get32(p + (size_t)AHEAD * PAYLOAD_COUNTS_RECORD));
+            fetch(t, reduce_payload_get32(p + (size_t)AHEAD * REDUCE_PAYLOAD_COUNTS_RECORD));
         struct sums *s;
         if (__builtin_expect(token < bound, 1)) {
             s = &dense[token];
@@ -207,7 +207,7 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
             dense = t->dense;
             bound = t->bound;
         }
-        s->count += payload_get32(p + 4);
+        s->count += reduce_payload_get32(p + 4);
         s->contexts += token != last; /* one context, however often it names the token */
         last = token;
     }

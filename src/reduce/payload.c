@@ -7,14 +7,14 @@ static bool fits(uint64_t size, size_t head, uint32_t n, unsigned record)
 }
 
 /* version, order, n u16 (version 1) or n u32 (version 2) */
-static bool wide(const uint8_t *p, size_t have, uint64_t size, unsigned record, struct payload *out)
+static bool wide(const uint8_t *p, size_t have, uint64_t size, unsigned record, struct reduce_payload *out)
 {
     size_t head;
     if (have >= 4 && p[0] == 1) {
-        out->n = payload_get16(p + 2);
+        out->n = reduce_payload_get16(p + 2);
         head = 4;
     } else if (have >= 6 && p[0] == 2) {
-        out->n = payload_get32(p + 2);
+        out->n = reduce_payload_get32(p + 2);
         head = 6;
     } else {
         return false;
@@ -25,7 +25,7 @@ static bool wide(const uint8_t *p, size_t have, uint64_t size, unsigned record, 
 }
 
 /* version 1, order, n u8 */
-static bool narrow(const uint8_t *p, size_t have, uint64_t size, unsigned record, struct payload *out)
+static bool narrow(const uint8_t *p, size_t have, uint64_t size, unsigned record, struct reduce_payload *out)
 {
     if (have < 3 || p[0] != 1)
         return false;
@@ -37,43 +37,43 @@ static bool narrow(const uint8_t *p, size_t have, uint64_t size, unsigned record
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-bool payload_context(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+bool reduce_payload_context(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out)
 {
-    return narrow(p, have, size, PAYLOAD_CONTEXT_RECORD, out);
+    return narrow(p, have, size, REDUCE_PAYLOAD_CONTEXT_RECORD, out);
 }
 
-bool payload_counts(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+bool reduce_payload_counts(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out)
 {
-    return wide(p, have, size, PAYLOAD_COUNTS_RECORD, out);
+    return wide(p, have, size, REDUCE_PAYLOAD_COUNTS_RECORD, out);
 }
 
-bool payload_probs(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+bool reduce_payload_probs(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out)
 {
-    return wide(p, have, size, PAYLOAD_PROBS_RECORD, out);
+    return wide(p, have, size, REDUCE_PAYLOAD_PROBS_RECORD, out);
 }
 
-bool payload_topk(const uint8_t *p, size_t have, uint64_t size, struct payload *out)
+bool reduce_payload_topk(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out)
 {
-    return narrow(p, have, size, PAYLOAD_TOPK_RECORD, out);
+    return narrow(p, have, size, REDUCE_PAYLOAD_TOPK_RECORD, out);
 }
 
-bool payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts)
+bool reduce_payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts)
 {
-    if (have < PAYLOAD_CONT_SIZE || size < PAYLOAD_CONT_SIZE || p[0] != 1)
+    if (have < REDUCE_PAYLOAD_CONT_SIZE || size < REDUCE_PAYLOAD_CONT_SIZE || p[0] != 1)
         return false;
-    *token = payload_get32(p + 1);
-    *contexts = payload_get32(p + 5);
+    *token = reduce_payload_get32(p + 1);
+    *contexts = reduce_payload_get32(p + 5);
     return true;
 }
 
-size_t payload_begin(uint8_t *out, unsigned order, uint32_t n)
+size_t reduce_payload_begin(uint8_t *out, unsigned order, uint32_t n)
 {
     out[0] = n > 0xFFFF ? 2 : 1;
     out[1] = (uint8_t)order;
     if (n > 0xFFFF) {
-        payload_put32(out + 2, n);
+        reduce_payload_put32(out + 2, n);
         return 6;
     }
-    payload_put16(out + 2, (uint16_t)n);
+    reduce_payload_put16(out + 2, (uint16_t)n);
     return 4;
 }

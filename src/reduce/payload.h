@@ -15,44 +15,44 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PAYLOAD_HEAD_MAX 9u /* bytes of the longest head */
-#define PAYLOAD_CONTEXT_RECORD 4u
-#define PAYLOAD_COUNTS_RECORD 8u
-#define PAYLOAD_PROBS_RECORD 7u
-#define PAYLOAD_TOPK_RECORD 5u
-#define PAYLOAD_CONT_SIZE 9u
-#define PAYLOAD_NO_ALPHA 0xFFFFu
+#define REDUCE_PAYLOAD_HEAD_MAX 9u /* bytes of the longest head */
+#define REDUCE_PAYLOAD_CONTEXT_RECORD 4u
+#define REDUCE_PAYLOAD_COUNTS_RECORD 8u
+#define REDUCE_PAYLOAD_PROBS_RECORD 7u
+#define REDUCE_PAYLOAD_TOPK_RECORD 5u
+#define REDUCE_PAYLOAD_CONT_SIZE 9u
+#define REDUCE_PAYLOAD_NO_ALPHA 0xFFFFu
 
-struct payload {
+struct reduce_payload {
     unsigned order;         /* order, or order_size of a context */
     uint32_t n;             /* entries */
     const uint8_t *records; /* borrowed: n records behind the head */
 };
 
 /* Each reads a head and says whether it is well formed. `have` bytes of the payload are at p, `size` is its whole length
- * (have == size where all of it is in memory; else have >= PAYLOAD_HEAD_MAX). */
-bool payload_context(const uint8_t *p, size_t have, uint64_t size, struct payload *out);
-bool payload_counts(const uint8_t *p, size_t have, uint64_t size, struct payload *out);
-bool payload_probs(const uint8_t *p, size_t have, uint64_t size, struct payload *out);
-bool payload_topk(const uint8_t *p, size_t have, uint64_t size, struct payload *out);
-bool payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts);
+ * (have == size where all of it is in memory; else have >= REDUCE_PAYLOAD_HEAD_MAX). */
+bool reduce_payload_context(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
+bool reduce_payload_counts(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
+bool reduce_payload_probs(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
+bool reduce_payload_topk(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
+bool reduce_payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts);
 
 /* Writes the head of a counts or probabilities payload, version 2 where n needs it; returns its bytes (4 or 6). */
-size_t payload_begin(uint8_t *out, unsigned order, uint32_t n);
+size_t reduce_payload_begin(uint8_t *out, unsigned order, uint32_t n);
 
-static inline uint32_t payload_get32(const uint8_t *p)
+static inline uint32_t reduce_payload_get32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
-static inline uint16_t payload_get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline void payload_put32(uint8_t *p, uint32_t v)
+static inline uint16_t reduce_payload_get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline void reduce_payload_put32(uint8_t *p, uint32_t v)
 {
     p[0] = (uint8_t)(v >> 24);
     p[1] = (uint8_t)(v >> 16);
     p[2] = (uint8_t)(v >> 8);
     p[3] = (uint8_t)v;
 }
-static inline void payload_put16(uint8_t *p, uint16_t v)
+static inline void reduce_payload_put16(uint8_t *p, uint16_t v)
 {
     p[0] = (uint8_t)(v >> 8);
     p[1] = (uint8_t)v;

@@ -73,16 +73,17 @@ static struct overlap overlap_of(const struct reduce_vector *a, const struct red
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc reduce_vector_read(struct reduce_run *run, struct reduce_vector *v, const struct payload *in,
-                               struct cht_err *err)
+enum cht_rc reduce_vector_read(struct reduce_run *run, struct reduce_vector *v,
+                               const struct reduce_payload *in, struct cht_err *err)
 {
     enum cht_rc rc = grow(run, v, in->n, err);
     if (rc != CHT_OK)
         return rc;
     bool ascending = true;
     for (uint32_t i = 0; i < in->n; i++) {
-        const uint8_t *p = in->records + (size_t)i * PAYLOAD_COUNTS_RECORD;
-        v->terms[i] = (struct reduce_term){.token = payload_get32(p), .count = payload_get32(p + 4)};
+        const uint8_t *p = in->records + (size_t)i * REDUCE_PAYLOAD_COUNTS_RECORD;
+        v->terms[i] =
+            (struct reduce_term){.token = reduce_payload_get32(p), .count = reduce_payload_get32(p + 4)};
         ascending = ascending && (i == 0 || v->terms[i - 1].token < v->terms[i].token);
     }
     v->n = in->n;

@@ -22,8 +22,8 @@ struct reduce_vector {
 
 /* Reads the records of a counts payload (any order; the counts of a token that is there twice are added up) into v, which is
  * zero or used before. CHT_NO_MEMORY; the memory is booked with the run. */
-enum cht_rc reduce_vector_read(struct reduce_run *run, struct reduce_vector *v, const struct payload *in,
-                               struct cht_err *err);
+enum cht_rc reduce_vector_read(struct reduce_run *run, struct reduce_vector *v,
+                               const struct reduce_payload *in, struct cht_err *err);
 void reduce_vector_free(struct reduce_run *run, struct reduce_vector *v);
 /* 0 to 1; 0 where one has no length (cosine) or both are empty (jaccard). */
 double reduce_vector_score(const struct reduce_vector *a, const struct reduce_vector *b,

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "store/local.h"
+#include "store/db_store.h"
 #include "store/logops.h"
 
 #define CHT_APPLY_LOCKED_OPS 256u /* readers wait for at most this many operations of a non-atomic commit */

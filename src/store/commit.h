@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "store/local.h"
+#include "store/db_store.h"
 
 struct cht_commit_config {
     enum cht_durability durability;

@@ -29,7 +29,7 @@
 
 #include "store/commit.h"
 #include "store/crew.h"
-#include "store/local.h"
+#include "store/db_store.h"
 #include "store/own.h"
 #include "store/set.h"
 
@@ -154,4 +154,4 @@ enum cht_rc cht_db_replay(struct cht_db *db, struct cht_wal *log, uint64_t upto,
 /* Bytes of pages that are changed and not written yet, counted anew: only if nobody commits. */
 uint64_t cht_db_changed(const struct cht_db *db);
 
-extern const struct cht_store_ops cht_db_ops; /* local.c */
+extern const struct cht_store_ops cht_db_ops; /* db_store.c */

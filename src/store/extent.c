@@ -42,9 +42,10 @@ const uint8_t *cht_extent(struct cht_values *v, uint32_t ref, struct cht_err *er
     const uint8_t *r = cht_record(v, ref, err);
     if (r == NULL)
         return NULL;
-    uint64_t start = cht_get32(r + EX_START), n = cht_get32(r + EX_GRANULES),
+    uint64_t start = cht_get32(r + CHT_EX_START), n = cht_get32(r + CHT_EX_GRANULES),
              end = cht_pf_pages(v->values) * CHT_PAGE_GRANULES;
-    if (start >= CHT_PAGE_GRANULES && n > 0 && start + n <= end && cht_get32(r + EX_SLOTS) <= CHT_SLOTS_MAX)
+    if (start >= CHT_PAGE_GRANULES && n > 0 && start + n <= end &&
+        cht_get32(r + CHT_EX_SLOTS) <= CHT_SLOTS_MAX)
         return r;
     (void)CHT_DAMAGED(err, "%s: offset %llu: an extent of impossible size", cht_pf_path(v->recycle),
                       (unsigned long long)ref * 64);
@@ -68,10 +69,10 @@ enum cht_rc cht_extent_link(struct cht_values *v, uint32_t owner, unsigned head_
         uint8_t *f = cht_record_write(v, first, &e);
         if (f == NULL)
             return code(&e, err);
-        cht_put32(f + EX_PREV, ref);
+        cht_put32(f + CHT_EX_PREV, ref);
     }
-    cht_put32(r + EX_PREV, 0);
-    cht_put32(r + EX_NEXT, first);
+    cht_put32(r + CHT_EX_PREV, 0);
+    cht_put32(r + CHT_EX_NEXT, first);
     cht_put32(head + head_at, ref);
     return CHT_OK;
 }
@@ -83,26 +84,26 @@ enum cht_rc cht_extent_unlink(struct cht_values *v, uint32_t owner, unsigned hea
     uint8_t *r = cht_record_write(v, ref, &e);
     if (r == NULL)
         return code(&e, err);
-    uint32_t prev = cht_get32(r + EX_PREV), next = cht_get32(r + EX_NEXT);
+    uint32_t prev = cht_get32(r + CHT_EX_PREV), next = cht_get32(r + CHT_EX_NEXT);
     uint8_t *p = prev != 0 ? cht_record_write(v, prev, &e) : cht_arena_write(v->recycle, owner, &e);
     uint8_t *n = next != 0 ? cht_record_write(v, next, &e) : NULL;
     if (p == NULL || (next != 0 && n == NULL))
         return code(&e, err);
-    if (cht_get32(p + (prev != 0 ? EX_NEXT : head_at)) != ref)
+    if (cht_get32(p + (prev != 0 ? CHT_EX_NEXT : head_at)) != ref)
         return CHT_DAMAGED(err, "%s: offset %llu: an extent is not where its list says",
                            cht_pf_path(v->recycle), (unsigned long long)ref * 64);
-    cht_put32(p + (prev != 0 ? EX_NEXT : head_at), next);
+    cht_put32(p + (prev != 0 ? CHT_EX_NEXT : head_at), next);
     if (n != NULL)
-        cht_put32(n + EX_PREV, prev);
-    cht_put32(r + EX_PREV, 0);
-    cht_put32(r + EX_NEXT, 0);
+        cht_put32(n + CHT_EX_PREV, prev);
+    cht_put32(r + CHT_EX_PREV, 0);
+    cht_put32(r + CHT_EX_NEXT, 0);
     return CHT_OK;
 }
 
 enum cht_rc cht_extent_map(struct cht_values *v, const uint8_t *record, uint32_t ref, bool all,
                            struct cht_err *err)
 {
-    uint32_t start = cht_get32(record + EX_START), n = cht_get32(record + EX_GRANULES);
+    uint32_t start = cht_get32(record + CHT_EX_START), n = cht_get32(record + CHT_EX_GRANULES);
     enum cht_rc rc = CHT_OK;
     if (!all) {
         rc = cht_radix_set(v->recycle, CHT_RC_MAP, start, ref, err);
@@ -124,9 +125,9 @@ static enum cht_rc new_record(struct cht_values *v, unsigned state, uint32_t sta
     uint8_t *r = cht_record_write(v, *ref, &e);
     if (r == NULL)
         return code(&e, err);
-    r[EX_STATE] = (uint8_t)state;
-    cht_put32(r + EX_START, start);
-    cht_put32(r + EX_GRANULES, granules);
+    r[CHT_EX_STATE] = (uint8_t)state;
+    cht_put32(r + CHT_EX_START, start);
+    cht_put32(r + CHT_EX_GRANULES, granules);
     uint8_t copy[64];
     memcpy(copy, r, sizeof copy); /* the map calls may move the file */
     return cht_extent_map(v, copy, *ref, false, err);
@@ -139,8 +140,8 @@ static enum cht_rc join(struct cht_values *v, uint32_t ref, uint32_t other, stru
     const uint8_t *o = cht_extent(v, other, err), *x = o == NULL ? NULL : cht_extent(v, ref, err);
     if (x == NULL)
         return CHT_CORRUPT;
-    uint32_t ostart = cht_get32(o + EX_START), on = cht_get32(o + EX_GRANULES),
-             xstart = cht_get32(x + EX_START), xn = cht_get32(x + EX_GRANULES);
+    uint32_t ostart = cht_get32(o + CHT_EX_START), on = cht_get32(o + CHT_EX_GRANULES),
+             xstart = cht_get32(x + CHT_EX_START), xn = cht_get32(x + CHT_EX_GRANULES);
     if (other == ref || (ostart + on != xstart && xstart + xn != ostart))
         return CHT_DAMAGED(err, "%s: offset %llu: an extent is not where the map says",
                            cht_pf_path(v->recycle), (unsigned long long)other * 64);
@@ -150,9 +151,9 @@ static enum cht_rc join(struct cht_values *v, uint32_t ref, uint32_t other, stru
     uint8_t *r = rc == CHT_OK ? cht_record_write(v, ref, &e) : NULL;
     if (r == NULL)
         return rc != CHT_OK ? rc : code(&e, err);
-    uint32_t start = cht_get32(r + EX_START);
-    cht_put32(r + EX_START, start < ostart ? start : ostart);
-    cht_put32(r + EX_GRANULES, cht_get32(r + EX_GRANULES) + on);
+    uint32_t start = cht_get32(r + CHT_EX_START);
+    cht_put32(r + CHT_EX_START, start < ostart ? start : ostart);
+    cht_put32(r + CHT_EX_GRANULES, cht_get32(r + CHT_EX_GRANULES) + on);
     return CHT_OK;
 }
 
@@ -168,7 +169,7 @@ static enum cht_rc free_at(struct cht_values *v, uint64_t g, uint32_t *ref, stru
     const uint8_t *r = cht_record(v, *ref, err);
     if (r == NULL)
         return CHT_CORRUPT;
-    if (r[EX_STATE] != CHT_EXT_FREE)
+    if (r[CHT_EX_STATE] != CHT_EXT_FREE)
         *ref = 0;
     return CHT_OK;
 }
@@ -179,12 +180,12 @@ enum cht_rc cht_extent_free(struct cht_values *v, uint32_t ref, struct cht_err *
     uint8_t *r = cht_extent_write(v, ref, &e);
     if (r == NULL)
         return code(&e, err);
-    uint64_t start = cht_get32(r + EX_START), n = cht_get32(r + EX_GRANULES);
-    uint32_t bitmap = cht_get32(r + EX_BITMAP), slots = cht_get32(r + EX_SLOTS), left, right;
+    uint64_t start = cht_get32(r + CHT_EX_START), n = cht_get32(r + CHT_EX_GRANULES);
+    uint32_t bitmap = cht_get32(r + CHT_EX_BITMAP), slots = cht_get32(r + CHT_EX_SLOTS), left, right;
     memset(r, 0, 64);
-    r[EX_STATE] = CHT_EXT_FREE;
-    cht_put32(r + EX_START, (uint32_t)start);
-    cht_put32(r + EX_GRANULES, (uint32_t)n);
+    r[CHT_EX_STATE] = CHT_EXT_FREE;
+    cht_put32(r + CHT_EX_START, (uint32_t)start);
+    cht_put32(r + CHT_EX_GRANULES, (uint32_t)n);
     enum cht_rc rc = CHT_OK;
     if (bitmap != 0)
         rc = cht_arena_free(v->recycle, cht_arena_class((slots + 7) / 8), bitmap, err);
@@ -201,10 +202,10 @@ enum cht_rc cht_extent_free(struct cht_values *v, uint32_t ref, struct cht_err *
         return rc != CHT_OK ? rc : CHT_CORRUPT;
     uint8_t copy[64];
     memcpy(copy, x, sizeof copy);
-    uint64_t s = cht_get32(copy + EX_START), end = s + cht_get32(copy + EX_GRANULES);
+    uint64_t s = cht_get32(copy + CHT_EX_START), end = s + cht_get32(copy + CHT_EX_GRANULES);
     rc = cht_extent_map(v, copy, ref, false, err);
     if (rc == CHT_OK)
-        rc = cht_extent_link(v, 0, bucket_at(cht_get32(copy + EX_GRANULES)), ref, err);
+        rc = cht_extent_link(v, 0, bucket_at(cht_get32(copy + CHT_EX_GRANULES)), ref, err);
     /* Whole pages that became free with this extent. */
     uint64_t first = (s + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES, last = end / CHT_PAGE_GRANULES;
     uint64_t mine = start / CHT_PAGE_GRANULES,
@@ -222,7 +223,7 @@ enum cht_rc cht_extent_retire(struct cht_values *v, uint32_t ref, struct cht_err
     uint8_t *r = cht_record_write(v, ref, &e);
     if (r == NULL)
         return code(&e, err);
-    r[EX_STATE] = CHT_EXT_PENDING_A;
+    r[CHT_EX_STATE] = CHT_EXT_PENDING_A;
     return cht_extent_link(v, 0, CHT_RC_PENDING_A, ref, err);
 }
 
@@ -246,16 +247,16 @@ static enum cht_rc search(struct cht_values *v, uint32_t granules, bool whole_pa
             const uint8_t *r = cht_extent(v, ref, err);
             if (r == NULL)
                 return CHT_CORRUPT;
-            if (r[EX_STATE] != CHT_EXT_FREE)
+            if (r[CHT_EX_STATE] != CHT_EXT_FREE)
                 return CHT_DAMAGED(err, "%s: offset %llu: an extent in the list of free ones is not free",
                                    cht_pf_path(v->recycle), (unsigned long long)ref * 64);
-            uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES),
+            uint32_t start = cht_get32(r + CHT_EX_START), have = cht_get32(r + CHT_EX_GRANULES),
                      lead = lead_in(start, whole_pages);
             if (have >= lead && have - lead >= granules) {
                 *found = ref;
                 return CHT_OK;
             }
-            ref = cht_get32(r + EX_NEXT);
+            ref = cht_get32(r + CHT_EX_NEXT);
         }
     }
     return CHT_OK;
@@ -288,7 +289,7 @@ static enum cht_rc grow(struct cht_values *v, uint32_t granules, struct cht_err 
         return CHT_CORRUPT;
     memcpy(copy, r, sizeof copy);
     rc = cht_extent_map(v, copy, ref, false, err);
-    return rc == CHT_OK ? cht_extent_link(v, 0, bucket_at(cht_get32(copy + EX_GRANULES)), ref, err) : rc;
+    return rc == CHT_OK ? cht_extent_link(v, 0, bucket_at(cht_get32(copy + CHT_EX_GRANULES)), ref, err) : rc;
 }
 
 /* A piece of a free extent that is left over becomes a free extent. */
@@ -318,16 +319,16 @@ enum cht_rc cht_extent_alloc(struct cht_values *v, uint32_t granules, bool whole
     const uint8_t *r = cht_extent(v, *ref, err);
     if (r == NULL)
         return CHT_CORRUPT;
-    uint32_t start = cht_get32(r + EX_START), have = cht_get32(r + EX_GRANULES),
+    uint32_t start = cht_get32(r + CHT_EX_START), have = cht_get32(r + CHT_EX_GRANULES),
              lead = lead_in(start, whole_pages);
     rc = cht_extent_unlink(v, 0, bucket_at(have), *ref, err);
     uint8_t *w = rc == CHT_OK ? cht_record_write(v, *ref, &e) : NULL;
     if (w == NULL)
         return rc != CHT_OK ? rc : code(&e, err);
     memset(w, 0, 64);
-    w[EX_STATE] = CHT_EXT_USED;
-    cht_put32(w + EX_START, start + lead);
-    cht_put32(w + EX_GRANULES, granules);
+    w[CHT_EX_STATE] = CHT_EXT_USED;
+    cht_put32(w + CHT_EX_START, start + lead);
+    cht_put32(w + CHT_EX_GRANULES, granules);
     uint8_t copy[64];
     memcpy(copy, w, sizeof copy);
     rc = cht_extent_map(v, copy, *ref, false, err);

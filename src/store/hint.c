@@ -9,7 +9,7 @@
  * damaged ends the chain.
  */
 #include "store/db.h"
-#include "store/local.h"
+#include "store/db_store.h"
 #include "store/pagefile_int.h"
 #include "store/trie_int.h"
 #include "store/values_format.h"
@@ -87,7 +87,7 @@ static enum step step_leaf(struct chain *c, struct cht_pagefile *pf)
     if (at >= l.n)
         return STEP_END;
     c->page = l.p;
-    c->off = cht_get16(l.p + LEAF_HEADS + (size_t)4 * l.n + (size_t)2 * at);
+    c->off = cht_get16(l.p + CHT_LEAF_HEADS + (size_t)4 * l.n + (size_t)2 * at);
     fetch(c->page + c->off % CHT_PAGE, 1);
     return STEP_NAME;
 }
@@ -111,7 +111,7 @@ static enum step step_node(struct chain *c, unsigned shards)
     const uint8_t *p = c->ref < 64 ? NULL : known(pf, (uint64_t)c->ref * 64);
     if (p == NULL)
         return STEP_END;
-    if (p[LEAF_TYPE] == TRIE_LEAF && c->depth > 0 && (c->ref & 63) == 0)
+    if (p[CHT_LEAF_TYPE] == CHT_TRIE_LEAF && c->depth > 0 && (c->ref & 63) == 0)
         return step_leaf(c, pf);
     if (cht_tnode_open(pf, c->ref, c->depth, &t, NULL) != CHT_OK || t.end > c->name.n)
         return STEP_END;

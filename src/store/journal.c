@@ -11,8 +11,8 @@
 #define RECORD_HEAD 16u
 #define MERGE_GAP 32u     /* equal bytes between two changes that are cheaper to write than to leave out */
 #define WHOLE_ABOVE 3072u /* changed bytes from which on the whole page is kept as one range */
-#define RANGES_MAX (CHT_PAGE / MERGE_GAP)
-#define RECORD_MAX (RECORD_HEAD + 4 * RANGES_MAX + CHT_PAGE + 8)
+#define CHT_RANGES_MAX (CHT_PAGE / MERGE_GAP)
+#define RECORD_MAX (RECORD_HEAD + 4 * CHT_RANGES_MAX + CHT_PAGE + 8)
 
 static const char magic[8] = "CHEETAHJ";
 
@@ -82,7 +82,7 @@ void cht_journal_close(struct cht_journal *j)
 enum cht_rc cht_journal_add(struct cht_journal *j, struct cht_pagefile *pf, uint64_t page, const uint8_t *now,
                             uint32_t sum, uint8_t *home, struct cht_err *err)
 {
-    struct range ranges[RANGES_MAX + 1];
+    struct range ranges[CHT_RANGES_MAX + 1];
     size_t bytes;
     enum cht_rc rc = cht_file_read(pf->file, home, CHT_PAGE, page * CHT_PAGE, err);
     if (rc != CHT_OK && rc != CHT_IO)
@@ -184,7 +184,7 @@ static size_t record_length(const uint8_t *r, size_t avail)
     if (avail < RECORD_HEAD)
         return 0;
     unsigned n = cht_get16(r + 2);
-    if (r[0] >= CHT_PF_KINDS || n == 0 || n > RANGES_MAX)
+    if (r[0] >= CHT_PF_KINDS || n == 0 || n > CHT_RANGES_MAX)
         return SIZE_MAX;
     size_t len = RECORD_HEAD + 4 * (size_t)n;
     if (avail < len)

@@ -1,4 +1,4 @@
-/* scan_int: a scan over the shards of a local database: what scan_fill.c (workers) and scan_local.c (merge, life) share.
+/* scan_int: a scan over the shards of a local database: what scan_fill.c (workers) and db_scan.c (merge, life) share.
  *
  * Each shard has a stream with two batches: a worker fills one while the merge reads the other. Memory of a scan:
  *   2 batches x shards + this structure <= CHT_SCAN_MEMORY; a worker's iterator lives during its fill only.
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "store/local.h"
+#include "store/db_store.h"
 #include "store/trie.h"
 
 struct cht_scan_item {

@@ -6,8 +6,9 @@
 
 #include <string.h>
 
-_Static_assert(RANGES_MAX *(RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX + sizeof(struct cht_ranges) +
-                       RANGE_TASKS_MAX * (sizeof(struct cht_range_work) + (40u << 10)) <
+_Static_assert(CHT_RANGES_MAX *(CHT_RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
+                       sizeof(struct cht_ranges) +
+                       CHT_RANGE_TASKS_MAX * (sizeof(struct cht_range_work) + (40u << 10)) <
                    CHT_SCAN_MEMORY,
                "a scan by ranges keeps within the memory of a scan");
 
@@ -23,7 +24,7 @@ static void start(struct cht_db_scan *sc, struct cht_range *r)
     struct cht_ranges *rs = sc->ranges;
     r->work = rs->idle;
     rs->idle = r->work->next;
-    r->state = RANGE_QUEUED;
+    r->state = CHT_RANGE_QUEUED;
     sc->active++;
     cht_pool_submit(cht_db_pool(sc->db, 0), &r->task);
 }
@@ -33,7 +34,7 @@ void cht_ranges_submit(struct cht_db_scan *sc)
     struct cht_ranges *rs = sc->ranges;
     if (rs->idle == NULL || atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
         return;
-    if (rs->used > 0 && in_ring(rs, 0)->state == RANGE_HUNGRY)
+    if (rs->used > 0 && in_ring(rs, 0)->state == CHT_RANGE_HUNGRY)
         start(sc, in_ring(rs, 0));
     if (rs->planning || rs->planned_all || rs->used == rs->n || rs->idle == NULL)
         return;
@@ -75,8 +76,8 @@ void cht_range_planned(struct cht_range *r, unsigned ref, bool last)
 /* How many lines of this length make a good block. */
 static size_t target_for(const struct cht_range *r)
 {
-    size_t line = r->used / r->count + 1, n = RANGE_TEXT / 8 * 7 / line; /* ranges differ a little */
-    return n < RANGE_TARGET ? n : RANGE_TARGET;
+    size_t line = r->used / r->count + 1, n = CHT_RANGE_TEXT / 8 * 7 / line; /* ranges differ a little */
+    return n < CHT_RANGE_TARGET ? n : CHT_RANGE_TARGET;
 }
 
 static void range_task(struct cht_task *t)
@@ -94,7 +95,7 @@ static void range_task(struct cht_task *t)
     if (turn == CHT_CALM_INSIDE)
         cht_calm_leave(&sc->db->calm);
     cht_mutex_lock(&sc->mu);
-    r->state = RANGE_READY;
+    r->state = CHT_RANGE_READY;
     r->work->next = rs->idle;
     rs->idle = r->work;
     sc->active--;
@@ -123,7 +124,7 @@ static void give_back(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
     struct cht_range *r = in_ring(rs, 0);
-    r->state = r->more ? RANGE_HUNGRY : RANGE_IDLE;
+    r->state = r->more ? CHT_RANGE_HUNGRY : CHT_RANGE_IDLE;
     if (!r->more) {
         rs->head = (rs->head + 1) % rs->n;
         rs->used--;
@@ -154,9 +155,9 @@ enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry 
         struct cht_range *r = in_ring(rs, 0);
         if (rs->used == 0) { /* a range is always under way but behind the last one */
             rs->done = true;
-        } else if (r->state == RANGE_READY && r->count == 0) { /* nothing left in it, or all skipped */
+        } else if (r->state == CHT_RANGE_READY && r->count == 0) { /* nothing left in it, or all skipped */
             give_back(sc);
-        } else if (r->state == RANGE_READY) {
+        } else if (r->state == CHT_RANGE_READY) {
             give(r, out);
             *count = 1;
             rs->given = true;
@@ -181,13 +182,13 @@ bool cht_ranges_suit(struct cht_db_scan *sc)
     const struct cht_db *db = sc->db;
     uint64_t pairs = 0;
     if (!c->runs || c->render == NULL || c->kind != CHT_SCAN_PAIRS || c->values || c->limit > 0 ||
-        db->nshards > RANGE_MAX_SHARDS)
+        db->nshards > CHT_RANGE_MAX_SHARDS)
         return false;
     for (unsigned i = 1; i < db->nshards; i++) {
         if (db->shards[i].dir != db->shards[0].dir) /* a directory's workers read their own disk only */
             return false;
     }
-    return cht_store_count(&sc->db->base, c->prefix, &pairs, NULL) == CHT_OK && pairs >= RANGE_MIN_PAIRS;
+    return cht_store_count(&sc->db->base, c->prefix, &pairs, NULL) == CHT_OK && pairs >= CHT_RANGE_MIN_PAIRS;
 }
 
 /* How many tasks at once. */
@@ -196,7 +197,7 @@ static unsigned tasks(const struct cht_db_scan *sc)
     unsigned n = cht_pool_workers(cht_db_pool(sc->db, 0));
     if (sc->cfg.workers > 0 && n > sc->cfg.workers)
         n = sc->cfg.workers;
-    return n < RANGE_TASKS_MAX ? n : RANGE_TASKS_MAX;
+    return n < CHT_RANGE_TASKS_MAX ? n : CHT_RANGE_TASKS_MAX;
 }
 
 static bool make_parts(struct cht_db_scan *sc)
@@ -220,9 +221,9 @@ static bool make_parts(struct cht_db_scan *sc)
         struct cht_range *r = &rs->range[i];
         r->task.run = range_task;
         r->scan = sc;
-        r->text = cht_malloc(RANGE_TEXT + 2 * CHT_NAME_MAX);
+        r->text = cht_malloc(CHT_RANGE_TEXT + 2 * CHT_NAME_MAX);
         ok = r->text != NULL;
-        r->after = ok ? r->text + RANGE_TEXT : NULL;
+        r->after = ok ? r->text + CHT_RANGE_TEXT : NULL;
         r->upto = ok ? r->after + CHT_NAME_MAX : NULL;
     }
     return ok;
@@ -233,11 +234,11 @@ enum cht_rc cht_ranges_new(struct cht_db_scan *sc, struct cht_err *err)
     struct cht_ranges *rs = sc->ranges = cht_calloc(1, sizeof *rs);
     if (rs == NULL || !make_parts(sc))
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
-    rs->target = RANGE_TARGET / 8; /* the first comes quickly */
+    rs->target = CHT_RANGE_TARGET / 8; /* the first comes quickly */
     if (sc->cfg.after.n > 0)
         memcpy(rs->from, sc->cfg.after.p, sc->cfg.after.n);
     rs->from_len = sc->cfg.after.n;
-    sc->memory = sizeof *sc + sizeof *rs + rs->n * (RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
+    sc->memory = sizeof *sc + sizeof *rs + rs->n * (CHT_RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
                  tasks(sc) * (sizeof(struct cht_range_work) + (40u << 10));
     return CHT_OK;
 }
@@ -247,7 +248,7 @@ void cht_ranges_free(struct cht_db_scan *sc)
     struct cht_ranges *rs = sc->ranges;
     if (rs == NULL)
         return;
-    for (unsigned i = 0; i < RANGES_MAX; i++)
+    for (unsigned i = 0; i < CHT_RANGES_MAX; i++)
         cht_free(rs->range[i].text);
     while (rs->idle != NULL) {
         struct cht_range_work *w = rs->idle;

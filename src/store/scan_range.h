@@ -9,22 +9,22 @@
  *     IDLE -> QUEUED (a worker's) -> READY (the reader's) -> IDLE, the next one is head
  *                                                         -> HUNGRY where the block was full before the end -> QUEUED
  *
- * Memory: RANGES_MAX blocks and RANGE_TASKS_MAX work areas, within CHT_SCAN_MEMORY.
+ * Memory: CHT_RANGES_MAX blocks and CHT_RANGE_TASKS_MAX work areas, within CHT_SCAN_MEMORY.
  */
 #pragma once
 
 #include "store/scan_int.h"
 
-#define RANGE_MIN_PAIRS 4096u   /* fewer are not worth it */
-#define RANGE_MAX_SHARDS 16u    /* a range looks for its start in each */
-#define RANGE_TARGET 4096u      /* entries of a range, less where lines are long */
-#define RANGE_TEXT (224u << 10) /* of a block; over CHT_SCAN_RENDER_MAX */
-#define RANGES_MAX 6u
-#define RANGE_TASKS_MAX 4u
-#define RANGE_ITEMS (RANGE_TARGET / 4 * 5 + 64 * RANGE_MAX_SHARDS)
-#define RANGE_NAME_ROOM (CHT_NAME_MAX + 64u)
-#define RANGE_NAMES \
-    (RANGE_TEXT / 3 * 2 + RANGE_MAX_SHARDS * RANGE_NAME_ROOM) /* lines are longer than names */
+#define CHT_RANGE_MIN_PAIRS 4096u   /* fewer are not worth it */
+#define CHT_RANGE_MAX_SHARDS 16u    /* a range looks for its start in each */
+#define CHT_RANGE_TARGET 4096u      /* entries of a range, less where lines are long */
+#define CHT_RANGE_TEXT (224u << 10) /* of a block; over CHT_SCAN_RENDER_MAX */
+#define CHT_RANGES_MAX 6u
+#define CHT_RANGE_TASKS_MAX 4u
+#define CHT_RANGE_ITEMS (CHT_RANGE_TARGET / 4 * 5 + 64 * CHT_RANGE_MAX_SHARDS)
+#define CHT_RANGE_NAME_ROOM (CHT_NAME_MAX + 64u)
+#define CHT_RANGE_NAMES \
+    (CHT_RANGE_TEXT / 3 * 2 + CHT_RANGE_MAX_SHARDS * CHT_RANGE_NAME_ROOM) /* lines are longer than names */
 
 /* One of the sorted entries: by head first, which is 8 bytes behind what all names of the block share. */
 struct cht_range_key {
@@ -36,19 +36,19 @@ struct cht_range_key {
 struct cht_range_work {
     struct cht_range_work *next; /* of those that are idle */
     struct cht_trie_iter *it;    /* owned */
-    struct cht_trie_item items[RANGE_ITEMS];
-    struct cht_range_key keys[2][RANGE_ITEMS];
-    uint8_t names[RANGE_NAMES + 8]; /* 8 bytes of the last name may be read at once */
+    struct cht_trie_item items[CHT_RANGE_ITEMS];
+    struct cht_range_key keys[2][CHT_RANGE_ITEMS];
+    uint8_t names[CHT_RANGE_NAMES + 8]; /* 8 bytes of the last name may be read at once */
 };
 
-enum cht_range_state { RANGE_IDLE, RANGE_QUEUED, RANGE_READY, RANGE_HUNGRY };
+enum cht_range_state { CHT_RANGE_IDLE, CHT_RANGE_QUEUED, CHT_RANGE_READY, CHT_RANGE_HUNGRY };
 
 struct cht_range {
     struct cht_task task; /* first */
     struct cht_db_scan *scan;
     enum cht_range_state state;  /* guarded by mu; says whose the rest is */
     struct cht_range_work *work; /* while QUEUED */
-    uint8_t *text;               /* owned: RANGE_TEXT */
+    uint8_t *text;               /* owned: CHT_RANGE_TEXT */
     size_t used;
     uint8_t *after, *upto; /* owned, CHT_NAME_MAX: the last name dealt with; the range's last one */
     size_t after_len, upto_len;
@@ -60,7 +60,7 @@ struct cht_range {
 };
 
 struct cht_ranges {
-    struct cht_range range[RANGES_MAX];
+    struct cht_range range[CHT_RANGES_MAX];
     unsigned n, head, used;      /* guarded by mu */
     struct cht_range_work *idle; /* guarded by mu; owned */
     /* the end of the last range that has one: guarded by mu */

@@ -30,7 +30,7 @@ struct fill {
     struct cht_db_scan *sc;
     struct cht_range *r;
     struct cht_range_work *w;
-    struct run run[RANGE_MAX_SHARDS];
+    struct run run[CHT_RANGE_MAX_SHARDS];
     unsigned runs, shards; /* runs so far; shards that are still to be read */
     uint32_t items, names; /* used */
     size_t share, skip;    /* entries expected of a shard; bytes that all names share */
@@ -71,8 +71,8 @@ static enum cht_rc read_on(struct fill *f, uint32_t most, struct cht_err *err)
 {
     struct cht_range_work *w = f->w;
     uint32_t left = f->shards - 1; /* shards that need room behind this one */
-    uint32_t room = RANGE_ITEMS - f->items - CHUNK * left;
-    size_t names = RANGE_NAMES - f->names - (size_t)RANGE_NAME_ROOM * left, n, used;
+    uint32_t room = CHT_RANGE_ITEMS - f->items - CHUNK * left;
+    size_t names = CHT_RANGE_NAMES - f->names - (size_t)CHT_RANGE_NAME_ROOM * left, n, used;
     enum cht_rc rc = cht_trie_iter_batch(w->it, w->items + f->items, most < room ? most : room,
                                          w->names + f->names, names, &n, &used, err);
     for (size_t i = 0; i < n; i++)
@@ -266,7 +266,7 @@ static void merge_two(const struct fill *f, const struct cht_range_key *a, size_
 static const struct cht_range_key *merge(struct fill *f, size_t *total)
 {
     struct cht_range_key *in = f->w->keys[0], *out = f->w->keys[1], *change;
-    size_t count[RANGE_MAX_SHARDS], n = 0;
+    size_t count[CHT_RANGE_MAX_SHARDS], n = 0;
     *total = 0;
     for (unsigned i = 0; i < f->runs; i++) {
         if (f->run[i].count > 0)
@@ -304,7 +304,7 @@ static void render(struct fill *f, const struct cht_range_key *keys, size_t n)
         e.name = f->w->names + t->off;
         e.name_len = t->len;
         e.key = t->key;
-        size_t some = c->render(c->render_ctx, &e, r->text + used, RANGE_TEXT - used);
+        size_t some = c->render(c->render_ctx, &e, r->text + used, CHT_RANGE_TEXT - used);
         if (some == SIZE_MAX) {
             CHT_INVARIANT(i > 0); /* an entry needs at most CHT_SCAN_RENDER_MAX */
             r->more = true;

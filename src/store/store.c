@@ -2,7 +2,7 @@
  * are refused here. */
 #include "cheetah/store.h"
 
-#include "store/local.h"
+#include "store/db_store.h"
 
 static enum cht_rc bad_name(struct cht_str name, struct cht_err *err)
 {

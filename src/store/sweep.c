@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/prefetch.h"
 #include "cheetah/sweep.h"
-#include "store/local.h"
+#include "store/db_store.h"
 #include "store/trie.h"
 
 #include <string.h>

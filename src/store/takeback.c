@@ -22,7 +22,7 @@
  * meanwhile, so the files are not changed but for what opening changes as well.
  */
 #include "store/db.h"
-#include "store/local.h"
+#include "store/db_store.h"
 
 static void set_limit(struct cht_shard *sh, uint64_t limit)
 {

@@ -3,14 +3,15 @@
 
 #include "base/invariant.h"
 
-#define PAIRS_A_PAGE (CHT_PAGE / (LEAF_SLOT + LEAF_ENTRY_MIN)) /* and no more in nodes: 64 bytes have one */
+#define PAIRS_A_PAGE \
+    (CHT_PAGE / (CHT_LEAF_SLOT + CHT_LEAF_ENTRY_MIN)) /* and no more in nodes: 64 bytes have one */
 
 enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err)
 {
     const uint8_t *h = cht_page_read(pf, 0, err);
     if (h == NULL)
         return CHT_CORRUPT;
-    *ref = cht_get32(h + TRIE_ROOT);
+    *ref = cht_get32(h + CHT_TRIE_ROOT);
     return CHT_OK;
 }
 
@@ -32,24 +33,24 @@ enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_
         unsigned room = (unsigned)len - depth;
         unsigned m = cht_trie_common(t->path, name + depth, t->path_len < room ? t->path_len : room);
         if (m < t->path_len) {
-            pos->end = TEND_PATH;
+            pos->end = CHT_TEND_PATH;
             pos->at = m;
             return CHT_OK;
         }
         depth = t->end;
         if (depth == len) {
-            pos->end = TEND_OWN;
+            pos->end = CHT_TEND_OWN;
             return CHT_OK;
         }
         pos->child = ref = cht_tnode_child(t, name[depth]);
         if (ref == 0) {
-            pos->end = TEND_NONE;
+            pos->end = CHT_TEND_NONE;
             return CHT_OK;
         }
         bool leaf;
         rc = cht_tnode_kind(pf, t, ref, &leaf, err);
         if (rc == CHT_OK && leaf) {
-            pos->end = TEND_LEAF;
+            pos->end = CHT_TEND_LEAF;
             return CHT_OK;
         }
     }
@@ -64,15 +65,17 @@ enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const st
         return rc;
     unsigned byte = name[pos->node.end];
     if (byte < l->lo || byte > l->hi || cht_crc32c(0, name, l->depth) != l->crc)
-        return TRIE_BAD(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it", err);
+        return CHT_TRIE_BAD(pf, (uint64_t)l->ref * 64, "a leaf does not belong to the name that led to it",
+                            err);
     return CHT_OK;
 }
 
 enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name,
                             struct cht_err *err)
 {
-    if (cht_crc32c(0, name, t->depth) != cht_get32(t->p + NODE_CRC))
-        return TRIE_BAD(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it", err);
+    if (cht_crc32c(0, name, t->depth) != cht_get32(t->p + CHT_NODE_CRC))
+        return CHT_TRIE_BAD(pf, (uint64_t)t->ref * 64, "a node does not belong to the name that led to it",
+                            err);
     return CHT_OK;
 }
 
@@ -94,7 +97,7 @@ enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err)
         return local.code;
     }
     cht_timage_store(&im, cht_trie_ptr(pf, ref)); /* the allocation has obtained its page */
-    cht_put32(h + TRIE_ROOT, ref);
+    cht_put32(h + CHT_TRIE_ROOT, ref);
     return CHT_OK;
 }
 
@@ -115,12 +118,12 @@ static enum cht_rc get(struct cht_pagefile *pf, const uint8_t *name, size_t len,
     enum cht_rc rc = cht_trie_descend(pf, name, len, &pos, err);
     if (rc != CHT_OK)
         return rc;
-    if (pos.end == TEND_OWN) {
+    if (pos.end == CHT_TEND_OWN) {
         *key = cht_tnode_own(&pos.node);
         rc = cht_tnode_check(pf, &pos.node, name, err);
         return rc != CHT_OK ? rc : *key != 0 ? CHT_OK : CHT_PAIR_NOT_FOUND;
     }
-    if (pos.end != TEND_LEAF)
+    if (pos.end != CHT_TEND_LEAF)
         return CHT_PAIR_NOT_FOUND;
     rc = cht_trie_leaf(pf, name, &pos, &l, err);
     if (rc == CHT_OK)
@@ -130,14 +133,14 @@ static enum cht_rc get(struct cht_pagefile *pf, const uint8_t *name, size_t len,
     rc = cht_tleaf_entry(&l, at, &e, err);
     *key = e.key;
     if (rc == CHT_OK && e.key == 0)
-        return TRIE_BAD(pf, (uint64_t)l.ref * 64, "an entry has no key", err);
+        return CHT_TRIE_BAD(pf, (uint64_t)l.ref * 64, "an entry has no key", err);
     return rc;
 }
 
 enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
                          struct cht_err *err)
 {
-    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
+    CHT_INVARIANT(len >= 1 && len <= CHT_TRIE_NAME_MAX);
     for (;;) { /* again if a page was lost meanwhile, which may be one that was read: each time another one */
         uint64_t losses = cht_pf_losses(pf);
         enum cht_rc rc = get(pf, name, len, key, err);
@@ -154,9 +157,9 @@ static enum cht_rc count_below(struct cht_pagefile *pf, const uint8_t *prefix, s
     unsigned from, to;
     *count = 0;
     enum cht_rc rc = cht_trie_descend(pf, prefix, len, &pos, err);
-    if (rc != CHT_OK || pos.end == TEND_NONE)
+    if (rc != CHT_OK || pos.end == CHT_TEND_NONE)
         return rc;
-    if (pos.end == TEND_LEAF) {
+    if (pos.end == CHT_TEND_LEAF) {
         rc = cht_trie_leaf(pf, prefix, &pos, &l, err);
         if (rc == CHT_OK)
             rc = cht_tleaf_prefix(&l, prefix + l.depth, len - l.depth, &from, &to, err);
@@ -164,19 +167,19 @@ static enum cht_rc count_below(struct cht_pagefile *pf, const uint8_t *prefix, s
             *count = to - from;
         return rc;
     }
-    if (pos.end == TEND_PATH && pos.node.depth + pos.at < len)
+    if (pos.end == CHT_TEND_PATH && pos.node.depth + pos.at < len)
         return CHT_OK;
     *count = cht_tnode_count(&pos.node);
     if (*count > cht_pf_pages(pf) * PAIRS_A_PAGE)
-        return TRIE_BAD(pf, (uint64_t)pos.node.ref * 64, "a node counts more pairs than the file can hold",
-                        err);
+        return CHT_TRIE_BAD(pf, (uint64_t)pos.node.ref * 64,
+                            "a node counts more pairs than the file can hold", err);
     return cht_tnode_check(pf, &pos.node, prefix, err);
 }
 
 enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
                            struct cht_err *err)
 {
-    CHT_INVARIANT(len <= TRIE_NAME_MAX);
+    CHT_INVARIANT(len <= CHT_TRIE_NAME_MAX);
     for (;;) { /* as above */
         uint64_t losses = cht_pf_losses(pf);
         enum cht_rc rc = count_below(pf, prefix, len, count, err);

@@ -14,8 +14,8 @@ struct check {
     uint64_t units;
     uint8_t *owned; /* a bit a unit */
     struct cht_twalk walk;
-    uint64_t below[TRIE_NAME_MAX + 2]; /* pairs seen at each level */
-    uint8_t name[TRIE_NAME_MAX + TRIE_SUFFIX_MAX];
+    uint64_t below[CHT_TRIE_NAME_MAX + 2]; /* pairs seen at each level */
+    uint8_t name[CHT_TRIE_NAME_MAX + CHT_TRIE_SUFFIX_MAX];
 };
 
 static void report(struct check *c, uint32_t ref, const char *what)
@@ -47,12 +47,13 @@ static void check_ranges(struct check *c, const struct cht_tnode *t)
         runs += im.child[b] != im.child[b - 1];
     if (runs != t->n)
         report(c, t->ref, "the ranges of a node are out of order or not joined");
-    for (unsigned i = t->n; t->type != TRIE_N256 && i < trie_cap(t->type); i++) {
-        if (t->p[NODE_BODY + i] != 255 || cht_get32(t->p + trie_child_at(t->type) + (size_t)4 * i) != 0)
+    for (unsigned i = t->n; t->type != CHT_TRIE_N256 && i < cht_trie_cap(t->type); i++) {
+        if (t->p[CHT_NODE_BODY + i] != 255 ||
+            cht_get32(t->p + cht_trie_child_at(t->type) + (size_t)4 * i) != 0)
             report(c, t->ref, "unused ranges of a node are not empty");
     }
-    for (unsigned i = 1; t->type != TRIE_N256 && i < t->n; i++) {
-        if (t->p[NODE_BODY + i] <= t->p[NODE_BODY + i - 1])
+    for (unsigned i = 1; t->type != CHT_TRIE_N256 && i < t->n; i++) {
+        if (t->p[CHT_NODE_BODY + i] <= t->p[CHT_NODE_BODY + i - 1])
             report(c, t->ref, "the ranges of a node do not ascend");
     }
 }
@@ -61,14 +62,14 @@ static void check_ranges(struct check *c, const struct cht_tnode *t)
 static void check_node(struct check *c, unsigned level)
 {
     const struct cht_tnode *t = &c->walk.node;
-    uint64_t own = cht_get64(t->p + NODE_OWN);
-    if (!take_units(c, t->ref, trie_node_class(t->type, t->path_len))) {
+    uint64_t own = cht_get64(t->p + CHT_NODE_OWN);
+    if (!take_units(c, t->ref, cht_trie_node_class(t->type, t->path_len))) {
         cht_twalk_skip(&c->walk);
         return;
     }
-    if (t->p[NODE_FLAGS] != 0 || t->p[NODE_ZERO] != 0 || own > TRIE_KEY_MAX)
+    if (t->p[CHT_NODE_FLAGS] != 0 || t->p[CHT_NODE_ZERO] != 0 || own > CHT_TRIE_KEY_MAX)
         report(c, t->ref, "a node has bits set that mean nothing");
-    if (cht_get32(t->p + NODE_CRC) != cht_crc32c(0, c->walk.name, t->depth))
+    if (cht_get32(t->p + CHT_NODE_CRC) != cht_crc32c(0, c->walk.name, t->depth))
         report(c, t->ref, "a node does not belong to the way that leads to it");
     check_ranges(c, t);
     if (own != 0) {
@@ -95,15 +96,15 @@ static void check_leaf(struct check *c, unsigned level)
     struct cht_err ignored;
     uint8_t used[CHT_PAGE] = {0};
     unsigned bytes = 0, prev_len = 0, twice = 0;
-    uint8_t prev[TRIE_SUFFIX_MAX], *s = c->name + l->depth;
-    if (!take_units(c, l->ref, TRIE_LEAF_CLASS))
+    uint8_t prev[CHT_TRIE_SUFFIX_MAX], *s = c->name + l->depth;
+    if (!take_units(c, l->ref, CHT_TRIE_LEAF_CLASS))
         return;
-    if (l->p[LEAF_FLAGS] != 0)
+    if (l->p[CHT_LEAF_FLAGS] != 0)
         report(c, l->ref, "a leaf has flags that mean nothing");
     memcpy(c->name, c->walk.name, l->depth);
     for (unsigned i = 0; i < l->n; i++) {
         struct cht_tentry e;
-        if (cht_tleaf_entry(l, i, &e, &ignored) != CHT_OK || l->depth + e.len > TRIE_NAME_MAX) {
+        if (cht_tleaf_entry(l, i, &e, &ignored) != CHT_OK || l->depth + e.len > CHT_TRIE_NAME_MAX) {
             report(c, l->ref, "an entry of a leaf is out of place");
             return;
         }
@@ -194,11 +195,11 @@ static void walk_all(struct check *c, uint32_t root)
         unsigned level = c->walk.levels - 1; /* of the node the event is about, but for LEAVE */
         if (rc != CHT_OK) {
             report(c, c->walk.at, err.msg);
-        } else if (c->walk.event == TWALK_END) {
+        } else if (c->walk.event == CHT_TWALK_END) {
             return;
-        } else if (c->walk.event == TWALK_LEAF) {
+        } else if (c->walk.event == CHT_TWALK_LEAF) {
             check_leaf(c, level);
-        } else if (c->walk.event == TWALK_NODE) {
+        } else if (c->walk.event == CHT_TWALK_NODE) {
             c->below[level] = 0;
             check_node(c, level);
         } else {
@@ -248,13 +249,13 @@ enum cht_rc cht_trie_shape(struct cht_pagefile *pf, struct cht_trie_shape *out, 
     if (w == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to measure a trie");
     cht_twalk_init(w, pf, NULL, root, 0);
-    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != TWALK_END) {
-        if (w->event == TWALK_LEAF) {
+    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != CHT_TWALK_END) {
+        if (w->event == CHT_TWALK_LEAF) {
             out->leaves++;
-            out->leaf_bytes_used += LEAF_HEADS + cht_tleaf_used(&w->leaf);
-        } else if (w->event == TWALK_NODE) {
+            out->leaf_bytes_used += CHT_LEAF_HEADS + cht_tleaf_used(&w->leaf);
+        } else if (w->event == CHT_TWALK_NODE) {
             uint64_t *count[] = {&out->inner4, &out->inner16, &out->inner48, &out->inner256};
-            (*count[w->node.type - TRIE_N4])++;
+            (*count[w->node.type - CHT_TRIE_N4])++;
             out->depth_max = w->levels > out->depth_max ? w->levels : out->depth_max;
         }
     }

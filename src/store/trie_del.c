@@ -16,7 +16,7 @@ static enum cht_rc del_own(struct cht_pagefile *pf, const uint8_t *name, const s
         return rc != CHT_OK ? rc : CHT_PAIR_NOT_FOUND;
     if (!cht_ttxn_path(&t, pos, pos->levels))
         return err->code;
-    cht_put64(cht_trie_ptr(pf, pos->node.ref) + NODE_OWN, 0);
+    cht_put64(cht_trie_ptr(pf, pos->node.ref) + CHT_NODE_OWN, 0);
     cht_ttxn_count(&t, pos, pos->levels, (uint64_t)-1);
     *old = own;
     return CHT_OK;
@@ -41,7 +41,7 @@ static enum cht_rc del_entry(struct cht_pagefile *pf, const uint8_t *name, size_
     if (!cht_ttxn_path(&t, pos, pos->levels) || !cht_ttxn_write(&t, l.ref))
         return err->code;
     *old = e.key;
-    *small = cht_tleaf_used(&l) <= LEAF_FULL / 4 + e.size + LEAF_SLOT;
+    *small = cht_tleaf_used(&l) <= CHT_LEAF_FULL / 4 + e.size + CHT_LEAF_SLOT;
     cht_tleaf_remove(cht_trie_ptr(pf, l.ref), at, e.size);
     cht_ttxn_count(&t, pos, pos->levels, (uint64_t)-1);
     return CHT_OK;
@@ -82,13 +82,13 @@ static enum cht_rc obtain_subtree(struct cht_twalk *w, uint64_t *pairs, struct c
 {
     enum cht_rc rc;
     *pairs = 0;
-    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != TWALK_END) {
-        uint32_t ref = w->event == TWALK_LEAF ? w->leaf.ref : w->node.ref;
-        if (w->event == TWALK_LEAVE)
+    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != CHT_TWALK_END) {
+        uint32_t ref = w->event == CHT_TWALK_LEAF ? w->leaf.ref : w->node.ref;
+        if (w->event == CHT_TWALK_LEAVE)
             continue;
         if (cht_page_write(w->pf, ref >> 6, err) == NULL)
             return err->code;
-        *pairs += w->event == TWALK_LEAF ? w->leaf.n : cht_tnode_own(&w->node) != 0;
+        *pairs += w->event == CHT_TWALK_LEAF ? w->leaf.n : cht_tnode_own(&w->node) != 0;
     }
     return rc;
 }
@@ -97,11 +97,11 @@ static enum cht_rc obtain_subtree(struct cht_twalk *w, uint64_t *pairs, struct c
 static enum cht_rc free_subtree(struct cht_twalk *w, uint32_t keep, struct cht_err *err)
 {
     enum cht_rc rc;
-    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != TWALK_END) {
-        if (w->event == TWALK_LEAF)
-            rc = cht_arena_free(w->pf, TRIE_LEAF_CLASS, w->leaf.ref, err);
-        else if (w->event == TWALK_LEAVE && w->node.ref != keep)
-            rc = cht_arena_free(w->pf, trie_node_class(w->node.type, w->node.path_len), w->node.ref, err);
+    while ((rc = cht_twalk_next(w, err)) == CHT_OK && w->event != CHT_TWALK_END) {
+        if (w->event == CHT_TWALK_LEAF)
+            rc = cht_arena_free(w->pf, CHT_TRIE_LEAF_CLASS, w->leaf.ref, err);
+        else if (w->event == CHT_TWALK_LEAVE && w->node.ref != keep)
+            rc = cht_arena_free(w->pf, cht_trie_node_class(w->node.type, w->node.path_len), w->node.ref, err);
         if (rc != CHT_OK)
             break;
     }
@@ -126,10 +126,10 @@ static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, cons
     cht_twalk_init(w, pf, prefix, node, depth);
     rc = obtain_subtree(w, &pairs, err);
     if (rc == CHT_OK && pairs != said)
-        rc = TRIE_BAD(pf, (uint64_t)node * 64, "a node's count is wrong", err);
+        rc = CHT_TRIE_BAD(pf, (uint64_t)node * 64, "a node's count is wrong", err);
     if (rc == CHT_OK && pos->levels > 1)
-        rc = cht_tnode_open(pf, pos->ref[level], cht_get16(cht_trie_ptr(pf, pos->ref[level]) + NODE_DEPTH),
-                            &parent, err);
+        rc = cht_tnode_open(pf, pos->ref[level],
+                            cht_get16(cht_trie_ptr(pf, pos->ref[level]) + CHT_NODE_DEPTH), &parent, err);
     if (rc != CHT_OK)
         return rc;
     if (pos->levels > 1) {
@@ -156,9 +156,9 @@ static enum cht_rc del_one(struct cht_pagefile *pf, const uint8_t *name, size_t 
     enum cht_rc rc = cht_trie_descend(pf, name, len, &pos, err);
     if (rc != CHT_OK)
         return rc;
-    if (pos.end == TEND_OWN)
+    if (pos.end == CHT_TEND_OWN)
         return del_own(pf, name, &pos, old, err);
-    return pos.end == TEND_LEAF ? del_entry(pf, name, len, &pos, old, small, err) : CHT_PAIR_NOT_FOUND;
+    return pos.end == CHT_TEND_LEAF ? del_entry(pf, name, len, &pos, old, small, err) : CHT_PAIR_NOT_FOUND;
 }
 
 static enum cht_rc cut(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
@@ -167,9 +167,10 @@ static enum cht_rc cut(struct cht_pagefile *pf, const uint8_t *prefix, size_t le
     struct cht_tpos pos;
     *count = 0;
     enum cht_rc rc = cht_trie_descend(pf, prefix, len, &pos, err);
-    if (rc != CHT_OK || pos.end == TEND_NONE || (pos.end == TEND_PATH && pos.node.depth + pos.at < len))
+    if (rc != CHT_OK || pos.end == CHT_TEND_NONE ||
+        (pos.end == CHT_TEND_PATH && pos.node.depth + pos.at < len))
         return rc;
-    if (pos.end == TEND_LEAF) {
+    if (pos.end == CHT_TEND_LEAF) {
         rc = cut_leaf(pf, prefix, len, &pos, count, err);
     } else {
         struct cht_twalk *w = cht_malloc(sizeof *w);
@@ -186,7 +187,7 @@ static enum cht_rc cut(struct cht_pagefile *pf, const uint8_t *prefix, size_t le
 enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
                          struct cht_err *err)
 {
-    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX);
+    CHT_INVARIANT(len >= 1 && len <= CHT_TRIE_NAME_MAX);
     struct cht_err local;
     bool small = true;
     err = err != NULL ? err : &local;
@@ -206,7 +207,7 @@ enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t le
 enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
                                 struct cht_err *err)
 {
-    CHT_INVARIANT(len <= TRIE_NAME_MAX);
+    CHT_INVARIANT(len <= CHT_TRIE_NAME_MAX);
     struct cht_err local;
     err = err != NULL ? err : &local;
     uint64_t losses;

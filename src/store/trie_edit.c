@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-#define STEPS_MAX (8 * TRIE_NAME_MAX)
+#define STEPS_MAX (8 * CHT_TRIE_NAME_MAX)
 
 struct edit {
     struct cht_pagefile *pf;
@@ -44,7 +44,7 @@ static enum cht_rc set_own(struct edit *ed)
     }
     if (!cht_ttxn_write(&t, nd->ref) || (ed->old == 0 && !cht_ttxn_path(&t, &ed->pos, ed->pos.levels)))
         return ed->err->code;
-    cht_put64(cht_trie_ptr(ed->pf, nd->ref) + NODE_OWN, ed->key);
+    cht_put64(cht_trie_ptr(ed->pf, nd->ref) + CHT_NODE_OWN, ed->key);
     if (ed->old == 0)
         cht_ttxn_count(&t, &ed->pos, ed->pos.levels, 1);
     ed->done = true;
@@ -69,7 +69,7 @@ static enum cht_rc split_path(struct edit *ed)
     unsigned was = cht_trie_class(ed->pf, old), now = cht_timage_fit(&low);
     below = old;
     if ((now != was && !cht_ttxn_alloc(&t, now, &below)) ||
-        !cht_ttxn_alloc(&t, trie_node_class(TRIE_N4, at), &above))
+        !cht_ttxn_alloc(&t, cht_trie_node_class(CHT_TRIE_N4, at), &above))
         return ed->err->code;
     if (!cht_ttxn_write(&t, old) || !cht_ttxn_write(&t, 0) ||
         (level > 0 && !cht_ttxn_write(&t, ed->pos.ref[level - 1])))
@@ -112,11 +112,11 @@ static bool has_room(struct edit *ed, uint32_t ref, unsigned lo, unsigned hi)
     struct cht_err ignored; /* a damaged neighbour is none: what it holds is not looked at */
     const uint8_t *p = ref < 64 ? NULL : cht_arena_read(ed->pf, ref, &ignored);
     struct cht_tleaf l;
-    if (p == NULL || p[LEAF_TYPE] != TRIE_LEAF ||
+    if (p == NULL || p[CHT_LEAF_TYPE] != CHT_TRIE_LEAF ||
         cht_tleaf_open(ed->pf, ref, ed->pos.node.end, &l, &ignored) != CHT_OK)
         return false;
     return l.lo == lo && l.hi == hi && l.crc == cht_crc32c(0, ed->name, l.depth) &&
-           cht_tleaf_used(&l) + cht_tentry_cost(ed->len - l.depth) <= LEAF_FULL;
+           cht_tleaf_used(&l) + cht_tentry_cost(ed->len - l.depth) <= CHT_LEAF_FULL;
 }
 
 /* The bytes around name's next byte that have no child: to a neighbouring leaf, or to a new one. */
@@ -145,7 +145,7 @@ static enum cht_rc open_range(struct edit *ed)
         hi = to;
     } else {
         fresh = true;
-        if (!cht_ttxn_alloc(&t, TRIE_LEAF_CLASS, &leaf))
+        if (!cht_ttxn_alloc(&t, CHT_TRIE_LEAF_CLASS, &leaf))
             return ed->err->code;
     }
     cht_timage_set(&im, lo, hi, leaf);
@@ -157,8 +157,8 @@ static enum cht_rc open_range(struct edit *ed)
         cht_tbuild_init(&b, 0, end, lo, hi, cht_crc32c(0, ed->name, end));
         memcpy(p, b.page, CHT_PAGE);
     }
-    p[LEAF_LO] = (uint8_t)lo;
-    p[LEAF_HI] = (uint8_t)hi;
+    p[CHT_LEAF_LO] = (uint8_t)lo;
+    p[CHT_LEAF_HI] = (uint8_t)hi;
     cht_ttxn_put_node(&t, &ed->pos, level, ed->name, &im, ref);
     return CHT_OK;
 }
@@ -172,7 +172,7 @@ static enum cht_rc compact(struct edit *ed, const struct cht_tleaf *l)
     if (rc == CHT_OK)
         rc = cht_tbuild_done(&b, ed->pf, l->ref, ed->err);
     if (rc == CHT_OK && b.heap < l->heap + l->garbage)
-        rc = TRIE_BAD(ed->pf, (uint64_t)l->ref * 64, "a leaf holds less garbage than it says", ed->err);
+        rc = CHT_TRIE_BAD(ed->pf, (uint64_t)l->ref * 64, "a leaf holds less garbage than it says", ed->err);
     if (rc == CHT_OK)
         memcpy(cht_trie_ptr(ed->pf, l->ref), b.page, CHT_PAGE);
     return rc;
@@ -182,7 +182,7 @@ static enum cht_rc insert(struct edit *ed, const struct cht_tleaf *l, unsigned a
 {
     struct cht_ttxn t = {.pf = ed->pf, .err = ed->err};
     size_t n = ed->len - l->depth;
-    unsigned gap = l->heap - LEAF_HEADS - LEAF_SLOT * l->n;
+    unsigned gap = l->heap - CHT_LEAF_HEADS - CHT_LEAF_SLOT * l->n;
     if (!cht_ttxn_path(&t, &ed->pos, ed->pos.levels) || !cht_ttxn_write(&t, l->ref))
         return ed->err->code;
     enum cht_rc rc = gap < cht_tentry_cost(n) ? compact(ed, l) : CHT_OK;
@@ -204,7 +204,8 @@ static enum cht_rc replace(struct edit *ed, const struct cht_tleaf *l, unsigned 
     ed->old = e.key;
     if (ed->keep) {
         ed->done = true;
-        return e.key != 0 ? CHT_OK : TRIE_BAD(ed->pf, (uint64_t)l->ref * 64, "an entry has no key", ed->err);
+        return e.key != 0 ? CHT_OK
+                          : CHT_TRIE_BAD(ed->pf, (uint64_t)l->ref * 64, "an entry has no key", ed->err);
     }
     uint8_t *p = cht_page_write(ed->pf, l->ref >> 6, ed->err);
     if (p == NULL)
@@ -224,18 +225,18 @@ static enum cht_rc into_leaf(struct edit *ed)
         return rc;
     size_t n = ed->len - l.depth;
     const uint8_t *s = ed->name + l.depth;
-    if (n > TRIE_SUFFIX_MAX)
+    if (n > CHT_TRIE_SUFFIX_MAX)
         return cht_trie_carve(ed->pf, &ed->pos, &l, &nw, ed->err);
     rc = cht_tleaf_find(&l, s, n, &nw.at, &found, ed->err);
     if (rc != CHT_OK)
         return rc;
     if (found)
         return replace(ed, &l, nw.at);
-    if (cht_tleaf_used(&l) + cht_tentry_cost(n) <= LEAF_FULL)
+    if (cht_tleaf_used(&l) + cht_tentry_cost(n) <= CHT_LEAF_FULL)
         return insert(ed, &l, nw.at);
     if (l.n == 0)
-        return TRIE_BAD(ed->pf, (uint64_t)l.ref * 64, "a leaf without entries is full", ed->err);
-    if (l.p[LEAF_HEADS + 3] == s[0] && l.p[LEAF_HEADS + (size_t)4 * (l.n - 1) + 3] == s[0])
+        return CHT_TRIE_BAD(ed->pf, (uint64_t)l.ref * 64, "a leaf without entries is full", ed->err);
+    if (l.p[CHT_LEAF_HEADS + 3] == s[0] && l.p[CHT_LEAF_HEADS + (size_t)4 * (l.n - 1) + 3] == s[0])
         return cht_trie_carve(ed->pf, &ed->pos, &l, &nw, ed->err);
     return cht_trie_split_leaf(ed->pf, &ed->pos, &l, &nw, ed->err);
 }
@@ -244,7 +245,7 @@ static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t k
                         struct cht_err *err)
 {
     size_t len = name.n;
-    CHT_INVARIANT(len >= 1 && len <= TRIE_NAME_MAX && key >= 1 && key <= TRIE_KEY_MAX);
+    CHT_INVARIANT(len >= 1 && len <= CHT_TRIE_NAME_MAX && key >= 1 && key <= CHT_TRIE_KEY_MAX);
     struct cht_err local;
     struct edit ed;
     ed.pf = pf; /* field by field: pos is large and filled by the descent */
@@ -259,16 +260,16 @@ static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t k
         if (rc != CHT_OK)
             return rc;
         switch (ed.pos.end) {
-        case TEND_OWN:
+        case CHT_TEND_OWN:
             rc = set_own(&ed);
             break;
-        case TEND_PATH:
+        case CHT_TEND_PATH:
             rc = split_path(&ed);
             break;
-        case TEND_NONE:
-            rc = len - ed.pos.node.end > TRIE_SUFFIX_MAX ? add_chain(&ed) : open_range(&ed);
+        case CHT_TEND_NONE:
+            rc = len - ed.pos.node.end > CHT_TRIE_SUFFIX_MAX ? add_chain(&ed) : open_range(&ed);
             break;
-        case TEND_LEAF:
+        case CHT_TEND_LEAF:
             rc = into_leaf(&ed);
             break;
         }
@@ -279,7 +280,7 @@ static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t k
             return CHT_OK;
         }
     }
-    return TRIE_BAD(pf, 0, "a pair finds no place", ed.err);
+    return CHT_TRIE_BAD(pf, 0, "a pair finds no place", ed.err);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

@@ -42,61 +42,72 @@
 
 #include "store/arena.h"
 
-#define TRIE_ROOT CHT_ARENA_USER /* in page 0 */
-#define TRIE_NAME_MAX 4096u
-#define TRIE_KEY_MAX ((UINT64_C(1) << 48) - 1)
-#define TRIE_SUFFIX_MAX 1000u
-#define TRIE_PATH_MAX 255u
-#define TRIE_LEAF_CLASS 6u
+#define CHT_TRIE_ROOT CHT_ARENA_USER /* in page 0 */
+#define CHT_TRIE_NAME_MAX 4096u
+#define CHT_TRIE_KEY_MAX ((UINT64_C(1) << 48) - 1)
+#define CHT_TRIE_SUFFIX_MAX 1000u
+#define CHT_TRIE_PATH_MAX 255u
+#define CHT_TRIE_LEAF_CLASS 6u
 
-enum trie_type { TRIE_N4 = 1, TRIE_N16 = 2, TRIE_N48 = 3, TRIE_N256 = 4, TRIE_LEAF = 8 };
-
-enum trie_node_at {
-    NODE_TYPE = 0,
-    NODE_FLAGS = 1,
-    NODE_N = 2,
-    NODE_DEPTH = 4,
-    NODE_PATH_LEN = 6,
-    NODE_ZERO = 7,
-    NODE_OWN = 8,
-    NODE_COUNT = 16,
-    NODE_CRC = 24,
-    NODE_BODY = 28
+enum cht_trie_type {
+    CHT_TRIE_N4 = 1,
+    CHT_TRIE_N16 = 2,
+    CHT_TRIE_N48 = 3,
+    CHT_TRIE_N256 = 4,
+    CHT_TRIE_LEAF = 8
 };
-enum trie_leaf_at {
-    LEAF_TYPE = 0,
-    LEAF_FLAGS = 1,
-    LEAF_N = 2,
-    LEAF_HEAP = 4,
-    LEAF_GARBAGE = 6,
-    LEAF_DEPTH = 8,
-    LEAF_LO = 10,
-    LEAF_HI = 11,
-    LEAF_CRC = 12,
-    LEAF_HEADS = 16
+
+enum cht_trie_node_at {
+    CHT_NODE_TYPE = 0,
+    CHT_NODE_FLAGS = 1,
+    CHT_NODE_N = 2,
+    CHT_NODE_DEPTH = 4,
+    CHT_NODE_PATH_LEN = 6,
+    CHT_NODE_ZERO = 7,
+    CHT_NODE_OWN = 8,
+    CHT_NODE_COUNT = 16,
+    CHT_NODE_CRC = 24,
+    CHT_NODE_BODY = 28
 };
-#define LEAF_SLOT 6u      /* head and offset of an entry */
-#define LEAF_ENTRY_MIN 7u /* length and key */
-#define LEAF_FULL (CHT_PAGE - LEAF_HEADS)
+enum cht_trie_leaf_at {
+    CHT_LEAF_TYPE = 0,
+    CHT_LEAF_FLAGS = 1,
+    CHT_LEAF_N = 2,
+    CHT_LEAF_HEAP = 4,
+    CHT_LEAF_GARBAGE = 6,
+    CHT_LEAF_DEPTH = 8,
+    CHT_LEAF_LO = 10,
+    CHT_LEAF_HI = 11,
+    CHT_LEAF_CRC = 12,
+    CHT_LEAF_HEADS = 16
+};
+#define CHT_LEAF_SLOT 6u      /* head and offset of an entry */
+#define CHT_LEAF_ENTRY_MIN 7u /* length and key */
+#define CHT_LEAF_FULL (CHT_PAGE - CHT_LEAF_HEADS)
 
-static inline unsigned trie_cap(unsigned type)
+static inline unsigned cht_trie_cap(unsigned type)
 {
-    return type == TRIE_N256 ? 256 : type == TRIE_N48 ? 48 : type == TRIE_N16 ? 16 : 4;
+    return type == CHT_TRIE_N256 ? 256 : type == CHT_TRIE_N48 ? 48 : type == CHT_TRIE_N16 ? 16 : 4;
 }
-static inline unsigned trie_child_at(unsigned type)
+static inline unsigned cht_trie_child_at(unsigned type)
 {
-    return NODE_BODY + (type == TRIE_N256 ? 0 : trie_cap(type));
+    return CHT_NODE_BODY + (type == CHT_TRIE_N256 ? 0 : cht_trie_cap(type));
 }
-static inline unsigned trie_path_at(unsigned type) { return trie_child_at(type) + 4 * trie_cap(type); }
-static inline unsigned trie_node_class(unsigned type, unsigned path_len)
+static inline unsigned cht_trie_path_at(unsigned type)
 {
-    return cht_arena_class(trie_path_at(type) + path_len);
+    return cht_trie_child_at(type) + 4 * cht_trie_cap(type);
+}
+static inline unsigned cht_trie_node_class(unsigned type, unsigned path_len)
+{
+    return cht_arena_class(cht_trie_path_at(type) + path_len);
 }
 
-_Static_assert(TRIE_ROOT == 120 && TRIE_ROOT + 8 <= CHT_PF_USER_END,
+_Static_assert(CHT_TRIE_ROOT == 120 && CHT_TRIE_ROOT + 8 <= CHT_PF_USER_END,
                "the root ref lies in the header's sector");
-_Static_assert(NODE_BODY + 4 + 16 == 48, "a node of 4 and a path of 16 bytes fit 64 bytes");
-_Static_assert(NODE_BODY + 16 * 5 == 108, "a node of 16 and a path of 20 bytes fit 128 bytes");
-_Static_assert(NODE_BODY + 48 * 5 + TRIE_PATH_MAX <= 1024 && NODE_BODY + 1024 + TRIE_PATH_MAX <= 2048,
+_Static_assert(CHT_NODE_BODY + 4 + 16 == 48, "a node of 4 and a path of 16 bytes fit 64 bytes");
+_Static_assert(CHT_NODE_BODY + 16 * 5 == 108, "a node of 16 and a path of 20 bytes fit 128 bytes");
+_Static_assert(CHT_NODE_BODY + 48 * 5 + CHT_TRIE_PATH_MAX <= 1024 &&
+                   CHT_NODE_BODY + 1024 + CHT_TRIE_PATH_MAX <= 2048,
                "nodes fit blocks");
-_Static_assert(LEAF_SLOT + 2 + 6 + TRIE_SUFFIX_MAX - 4 <= LEAF_FULL / 4, "a leaf holds at least 4 entries");
+_Static_assert(CHT_LEAF_SLOT + 2 + 6 + CHT_TRIE_SUFFIX_MAX - 4 <= CHT_LEAF_FULL / 4,
+               "a leaf holds at least 4 entries");

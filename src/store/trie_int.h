@@ -11,7 +11,7 @@
 #include "store/trie_format.h"
 
 /* Raises damage at an offset of the file. */
-#define TRIE_BAD(pf, off, what, err)                                                                      \
+#define CHT_TRIE_BAD(pf, off, what, err)                                                                  \
     ((void)CHT_DAMAGED((err), "%s: offset %llu: %s", cht_pf_path(pf), (unsigned long long)(off), (what)), \
      CHT_CORRUPT)
 
@@ -52,9 +52,9 @@ struct cht_trange cht_tnode_range(const struct cht_tnode *t, unsigned byte);
 void cht_tnode_relink(uint8_t *p, unsigned byte, uint32_t ref); /* an inner child has moved */
 static inline uint64_t cht_tnode_own(const struct cht_tnode *t)
 {
-    return cht_get64(t->p + NODE_OWN) & TRIE_KEY_MAX;
+    return cht_get64(t->p + CHT_NODE_OWN) & CHT_TRIE_KEY_MAX;
 }
-static inline uint64_t cht_tnode_count(const struct cht_tnode *t) { return cht_get64(t->p + NODE_COUNT); }
+static inline uint64_t cht_tnode_count(const struct cht_tnode *t) { return cht_get64(t->p + CHT_NODE_COUNT); }
 
 /* A node taken apart for changing: one child a byte. */
 struct cht_timage {
@@ -62,7 +62,7 @@ struct cht_timage {
     uint64_t own, count;
     uint32_t crc;
     uint32_t child[256];
-    uint8_t path[TRIE_PATH_MAX];
+    uint8_t path[CHT_TRIE_PATH_MAX];
 };
 void cht_timage_init(struct cht_timage *im, unsigned depth, uint32_t crc, const uint8_t *path,
                      unsigned path_len);
@@ -98,11 +98,12 @@ enum cht_rc cht_tleaf_prefix(const struct cht_tleaf *l, const uint8_t *s, size_t
 unsigned cht_tleaf_head_pos(const struct cht_tleaf *l, uint32_t head); /* first entry with a head >= head */
 static inline unsigned cht_tleaf_used(const struct cht_tleaf *l)
 {
-    return LEAF_SLOT * l->n + CHT_PAGE - l->heap - l->garbage;
+    return CHT_LEAF_SLOT * l->n + CHT_PAGE - l->heap - l->garbage;
 }
 static inline unsigned cht_tentry_cost(size_t suffix) /* bytes of a leaf that an entry takes */
 {
-    return LEAF_SLOT + LEAF_ENTRY_MIN + (suffix > 127 ? 1u : 0u) + (suffix > 4 ? (unsigned)suffix - 4 : 0u);
+    return CHT_LEAF_SLOT + CHT_LEAF_ENTRY_MIN + (suffix > 127 ? 1u : 0u) +
+           (suffix > 4 ? (unsigned)suffix - 4 : 0u);
 }
 static inline uint32_t cht_tsuffix_head(const uint8_t *s, size_t n)
 {
@@ -111,7 +112,7 @@ static inline uint32_t cht_tsuffix_head(const uint8_t *s, size_t n)
     return (n > 0 ? (uint32_t)s[0] << 24 : 0) | (n > 1 ? (uint32_t)s[1] << 16 : 0) |
            (n > 2 ? (uint32_t)s[2] << 8 : 0);
 }
-/* The bytes of an entry's suffix, at most TRIE_SUFFIX_MAX. */
+/* The bytes of an entry's suffix, at most CHT_TRIE_SUFFIX_MAX. */
 unsigned cht_tentry_suffix(const struct cht_tentry *e, uint8_t *out);
 
 /* Changes of a page for writing. insert: the gap must hold it; remove cannot fail. */
@@ -137,10 +138,10 @@ enum cht_rc cht_tbuild_done(const struct cht_tbuild *b, const struct cht_pagefil
 /* ---- descent (trie.c) ---------------------------------------------------------------------------------------- */
 
 enum cht_tend {
-    TEND_OWN,  /* the name ends where `node` branches */
-    TEND_PATH, /* the name leaves node's path (or ends in it) after `at` bytes of it */
-    TEND_NONE, /* no child for the next byte */
-    TEND_LEAF  /* `child` is a leaf */
+    CHT_TEND_OWN,  /* the name ends where `node` branches */
+    CHT_TEND_PATH, /* the name leaves node's path (or ends in it) after `at` bytes of it */
+    CHT_TEND_NONE, /* no child for the next byte */
+    CHT_TEND_LEAF  /* `child` is a leaf */
 };
 struct cht_tpos {
     enum cht_tend end;
@@ -148,7 +149,7 @@ struct cht_tpos {
     unsigned levels; /* ref[levels - 1] is node */
     uint32_t child;
     struct cht_tnode node; /* the last one */
-    uint32_t ref[TRIE_NAME_MAX + 1];
+    uint32_t ref[CHT_TRIE_NAME_MAX + 1];
 };
 enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_t len, struct cht_tpos *pos,
                              struct cht_err *err);
@@ -163,13 +164,13 @@ enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err
 /* ---- changes (trie_txn.c) ------------------------------------------------------------------------------------ */
 
 /* First phase: blocks and pages. A call that fails has given back all blocks of the transaction; its code is in err. */
-#define TRIE_TXN_MAX 24u
+#define CHT_TRIE_TXN_MAX 24u
 struct cht_ttxn {
     struct cht_pagefile *pf;
     struct cht_err *err; /* not NULL */
     unsigned n;
-    uint32_t ref[TRIE_TXN_MAX];
-    uint8_t class[TRIE_TXN_MAX];
+    uint32_t ref[CHT_TRIE_TXN_MAX];
+    uint8_t class[CHT_TRIE_TXN_MAX];
 };
 bool cht_ttxn_alloc(struct cht_ttxn *t, unsigned class, uint32_t *ref);
 bool cht_ttxn_write(struct cht_ttxn *t, uint32_t ref);
@@ -193,8 +194,8 @@ unsigned cht_trie_class(struct cht_pagefile *pf, uint32_t ref); /* of a checked 
 /* A chain of nodes from depth `from` whose last one branches at `to`; the bytes are the name's. */
 struct cht_tchain {
     unsigned n;
-    uint32_t ref[TRIE_NAME_MAX / 256 + 2];
-    unsigned depth[TRIE_NAME_MAX / 256 + 2];
+    uint32_t ref[CHT_TRIE_NAME_MAX / 256 + 2];
+    unsigned depth[CHT_TRIE_NAME_MAX / 256 + 2];
 };
 bool cht_ttxn_chain(struct cht_ttxn *t, struct cht_tchain *c, unsigned from, unsigned to);
 void cht_ttxn_put_chain(struct cht_ttxn *t, const struct cht_tchain *c, const uint8_t *name, unsigned to,
@@ -219,7 +220,7 @@ void cht_trie_shrink(struct cht_pagefile *pf, const uint8_t *name, size_t len);
 /* ---- walk (trie_walk.c) -------------------------------------------------------------------------------------- */
 
 /* All blocks of a subtree in order: a node, its children, the node again when it is left. */
-enum cht_twalk_event { TWALK_NODE, TWALK_LEAF, TWALK_LEAVE, TWALK_END };
+enum cht_twalk_event { CHT_TWALK_NODE, CHT_TWALK_LEAF, CHT_TWALK_LEAVE, CHT_TWALK_END };
 struct cht_tlevel {
     uint32_t ref;
     uint16_t depth;
@@ -233,8 +234,8 @@ struct cht_twalk {
     struct cht_tleaf leaf;
     uint32_t at; /* the block that could not be opened, after a failure */
     unsigned levels;
-    struct cht_tlevel level[TRIE_NAME_MAX + 2];
-    uint8_t name[TRIE_NAME_MAX + 2]; /* bytes on the way down to node.end */
+    struct cht_tlevel level[CHT_TRIE_NAME_MAX + 2];
+    uint8_t name[CHT_TRIE_NAME_MAX + 2]; /* bytes on the way down to node.end */
 };
 void cht_twalk_init(struct cht_twalk *w, struct cht_pagefile *pf, const uint8_t *name, uint32_t ref,
                     unsigned depth);

@@ -26,8 +26,8 @@ struct cht_trie_iter {
     uint64_t budget;
     bool reverse;
     unsigned levels;
-    struct cht_tlevel level[TRIE_NAME_MAX + 2];
-    uint8_t name[TRIE_NAME_MAX + WIDE + 4];
+    struct cht_tlevel level[CHT_TRIE_NAME_MAX + 2];
+    uint8_t name[CHT_TRIE_NAME_MAX + WIDE + 4];
 };
 
 static void push(struct cht_trie_iter *it, const struct cht_tnode *t, int next)
@@ -84,12 +84,12 @@ static enum cht_rc open_child(struct cht_trie_iter *it, const struct cht_tnode *
     if (*is_leaf) {
         rc = cht_tleaf_open(it->pf, r.child, t->end, l, err);
         if (rc == CHT_OK && (l->lo != r.lo || l->hi != r.hi || l->crc != cht_crc32c(0, it->name, t->end)))
-            rc = TRIE_BAD(it->pf, (uint64_t)r.child * 64,
-                          "a leaf does not belong to the range that leads to it", err);
+            rc = CHT_TRIE_BAD(it->pf, (uint64_t)r.child * 64,
+                              "a leaf does not belong to the range that leads to it", err);
         return rc;
     }
-    if (r.lo != r.hi || t->end >= TRIE_NAME_MAX)
-        return TRIE_BAD(it->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
+    if (r.lo != r.hi || t->end >= CHT_TRIE_NAME_MAX)
+        return CHT_TRIE_BAD(it->pf, (uint64_t)t->ref * 64, "a node hangs on a range of several bytes", err);
     it->name[t->end] = (uint8_t)r.lo;
     rc = cht_tnode_open(it->pf, r.child, t->end + 1, child, err);
     return rc == CHT_OK ? cht_tnode_check(it->pf, child, it->name, err) : rc;
@@ -122,8 +122,8 @@ static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
         struct cht_tnode t;
         enum cht_rc rc = cht_tnode_open(it->pf, l->ref, l->depth, &t, err);
         if (rc == CHT_OK && it->budget-- == 0)
-            rc = TRIE_BAD(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
-                          err);
+            rc = CHT_TRIE_BAD(it->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
+                              err);
         if (rc != CHT_OK) {
             it->levels = 0;
             return rc;
@@ -148,28 +148,28 @@ static enum cht_rc bad_entry(struct cht_trie_iter *it, struct cht_err *err)
 {
     uint64_t off = (uint64_t)(it->leaf - cht_pf_fast(it->pf)->base);
     it->left = 0; /* a next call goes on behind this leaf */
-    return TRIE_BAD(it->pf, off, "an entry of a leaf is out of place", err);
+    return CHT_TRIE_BAD(it->pf, off, "an entry of a leaf is out of place", err);
 }
 
 /* Writes the next entry's suffix to out (which has room for the rest of a name, or base + 20 bytes if that is more) and steps
  * on. Its length; 0 for a damaged entry. */
 static inline unsigned take_entry(struct cht_trie_iter *it, uint8_t *out, uint64_t *key)
 {
-    const uint8_t *p = it->leaf, *heads = p + LEAF_HEADS;
+    const uint8_t *p = it->leaf, *heads = p + CHT_LEAF_HEADS;
     unsigned i = it->i, off = cht_get16(heads + (size_t)4 * it->n + (size_t)2 * i);
-    if (off < it->heap || off > CHT_PAGE - LEAF_ENTRY_MIN)
+    if (off < it->heap || off > CHT_PAGE - CHT_LEAF_ENTRY_MIN)
         return 0;
     const uint8_t *e = p + off + 1;
     unsigned len = p[off];
     if (len > 127) {
         len = (len & 127) | (unsigned)*e++ << 7;
-        if (len > TRIE_SUFFIX_MAX)
+        if (len > CHT_TRIE_SUFFIX_MAX)
             return 0;
     }
     unsigned rest = len > 4 ? len - 4 : 0, end = (unsigned)(e - p) + 6 + rest;
-    if (len == 0 || end > CHT_PAGE || it->base + len > TRIE_NAME_MAX)
+    if (len == 0 || end > CHT_PAGE || it->base + len > CHT_TRIE_NAME_MAX)
         return 0;
-    if (rest <= WIDE && end - rest + WIDE <= CHT_PAGE && it->base + 4 + WIDE <= TRIE_NAME_MAX) {
+    if (rest <= WIDE && end - rest + WIDE <= CHT_PAGE && it->base + 4 + WIDE <= CHT_TRIE_NAME_MAX) {
         cht_put32(out, cht_be32(heads + (size_t)4 * i));
         memcpy(out + 4, e + 6, WIDE);
     } else {
@@ -286,7 +286,7 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
                                size_t prefix_len, const uint8_t *after, size_t after_len, bool reverse,
                                struct cht_err *err)
 {
-    CHT_INVARIANT(prefix_len <= TRIE_NAME_MAX && after_len <= TRIE_NAME_MAX);
+    CHT_INVARIANT(prefix_len <= CHT_TRIE_NAME_MAX && after_len <= CHT_TRIE_NAME_MAX);
     it->pf = pf;
     it->left = it->levels = 0;
     it->own = 0;
@@ -302,13 +302,13 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
     }
     struct cht_tpos pos;
     enum cht_rc rc = cht_trie_descend(pf, prefix, prefix_len, &pos, err);
-    if (rc != CHT_OK || pos.end == TEND_NONE ||
-        (pos.end == TEND_PATH && pos.node.depth + pos.at < prefix_len))
+    if (rc != CHT_OK || pos.end == CHT_TEND_NONE ||
+        (pos.end == CHT_TEND_PATH && pos.node.depth + pos.at < prefix_len))
         return rc;
-    unsigned known = pos.end == TEND_LEAF ? pos.node.end : pos.node.depth;
+    unsigned known = pos.end == CHT_TEND_LEAF ? pos.node.end : pos.node.depth;
     if (known > 0)
         memcpy(it->name, prefix, known);
-    if (pos.end == TEND_LEAF)
+    if (pos.end == CHT_TEND_LEAF)
         return seek_leaf(it, &pos, (struct bytes){prefix, prefix_len}, (struct bytes){after, after_len}, err);
     rc = cht_tnode_check(pf, &pos.node, prefix, err);
     if (rc == CHT_OK && after_len > 0)
@@ -346,7 +346,7 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
 {
     size_t used = 0, n = 0;
     enum cht_rc rc = CHT_OK;
-    while (n < max && names_cap - used >= TRIE_NAME_MAX) {
+    while (n < max && names_cap - used >= CHT_TRIE_NAME_MAX) {
         if (it->left == 0 && it->own == 0 && (rc = advance(it, err)) != CHT_OK)
             break;
         unsigned len, known = it->own != 0 ? it->own_len : it->base;
@@ -383,8 +383,8 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
 static inline uint64_t key_of(const struct cht_trie_iter *it, unsigned at)
 {
     const uint8_t *p = it->leaf;
-    unsigned off = cht_get16(p + LEAF_HEADS + (size_t)4 * it->n + (size_t)2 * at);
-    if (off < it->heap || off > CHT_PAGE - LEAF_ENTRY_MIN)
+    unsigned off = cht_get16(p + CHT_LEAF_HEADS + (size_t)4 * it->n + (size_t)2 * at);
+    if (off < it->heap || off > CHT_PAGE - CHT_LEAF_ENTRY_MIN)
         return 0;
     unsigned len = p[off], size = 1;
     if (len > 127) {
@@ -392,8 +392,8 @@ static inline uint64_t key_of(const struct cht_trie_iter *it, unsigned at)
         size = 2;
     }
     unsigned rest = len > 4 ? len - 4 : 0;
-    if (len == 0 || len > TRIE_SUFFIX_MAX || off + size + 6 + rest > CHT_PAGE ||
-        it->base + len > TRIE_NAME_MAX)
+    if (len == 0 || len > CHT_TRIE_SUFFIX_MAX || off + size + 6 + rest > CHT_PAGE ||
+        it->base + len > CHT_TRIE_NAME_MAX)
         return 0;
     return cht_get48(p + off + size);
 }

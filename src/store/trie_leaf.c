@@ -8,13 +8,16 @@
 
 #include <string.h>
 
-static uint32_t head_at(const uint8_t *p, unsigned i) { return cht_get32(p + LEAF_HEADS + (size_t)4 * i); }
+static uint32_t head_at(const uint8_t *p, unsigned i)
+{
+    return cht_get32(p + CHT_LEAF_HEADS + (size_t)4 * i);
+}
 
 /* Decodes entry i; false where it does not lie in the page. */
 static bool entry_at(const uint8_t *p, unsigned n, unsigned heap, unsigned i, struct cht_tentry *e)
 {
-    unsigned off = cht_get16(p + LEAF_HEADS + (size_t)4 * n + (size_t)2 * i);
-    if (off < heap || off > CHT_PAGE - LEAF_ENTRY_MIN)
+    unsigned off = cht_get16(p + CHT_LEAF_HEADS + (size_t)4 * n + (size_t)2 * i);
+    if (off < heap || off > CHT_PAGE - CHT_LEAF_ENTRY_MIN)
         return false;
     unsigned len = p[off], h = 1;
     if (len > 127) {
@@ -24,7 +27,7 @@ static bool entry_at(const uint8_t *p, unsigned n, unsigned heap, unsigned i, st
     e->len = len;
     e->rest_len = len > 4 ? len - 4 : 0;
     e->size = h + 6 + e->rest_len;
-    if (len < 1 || len > TRIE_SUFFIX_MAX || off + e->size > CHT_PAGE)
+    if (len < 1 || len > CHT_TRIE_SUFFIX_MAX || off + e->size > CHT_PAGE)
         return false;
     e->key = cht_get48(p + off + h);
     e->head = head_at(p, i);
@@ -53,7 +56,7 @@ static bool starts_with(const struct cht_tentry *e, const uint8_t *s, size_t n)
 
 static enum cht_rc bad_entry(const struct cht_tleaf *l, struct cht_err *err)
 {
-    return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "an entry of a leaf is out of place", err);
+    return CHT_TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "an entry of a leaf is out of place", err);
 }
 
 /* Writes an entry's bytes at p. */
@@ -76,24 +79,25 @@ enum cht_rc cht_tleaf_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
                            struct cht_err *err)
 {
     if (ref < 64 || (ref & 63) != 0)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "a leaf must be a page", err);
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "a leaf must be a page", err);
     const uint8_t *p = cht_arena_read(pf, ref, err);
     if (p == NULL)
         return CHT_CORRUPT;
     l->pf = pf;
     l->p = p;
     l->ref = ref;
-    l->n = cht_get16(p + LEAF_N);
-    l->heap = cht_get16(p + LEAF_HEAP);
-    l->garbage = cht_get16(p + LEAF_GARBAGE);
-    l->depth = cht_get16(p + LEAF_DEPTH);
-    l->lo = p[LEAF_LO];
-    l->hi = p[LEAF_HI];
-    l->crc = cht_get32(p + LEAF_CRC);
-    if (p[LEAF_TYPE] != TRIE_LEAF || l->depth != depth || depth >= TRIE_NAME_MAX || l->lo > l->hi)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "not the leaf that belongs here", err);
-    if (l->heap > CHT_PAGE || LEAF_HEADS + LEAF_SLOT * l->n > l->heap || l->garbage > CHT_PAGE - l->heap)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "wrong sizes in a leaf", err);
+    l->n = cht_get16(p + CHT_LEAF_N);
+    l->heap = cht_get16(p + CHT_LEAF_HEAP);
+    l->garbage = cht_get16(p + CHT_LEAF_GARBAGE);
+    l->depth = cht_get16(p + CHT_LEAF_DEPTH);
+    l->lo = p[CHT_LEAF_LO];
+    l->hi = p[CHT_LEAF_HI];
+    l->crc = cht_get32(p + CHT_LEAF_CRC);
+    if (p[CHT_LEAF_TYPE] != CHT_TRIE_LEAF || l->depth != depth || depth >= CHT_TRIE_NAME_MAX || l->lo > l->hi)
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "not the leaf that belongs here", err);
+    if (l->heap > CHT_PAGE || CHT_LEAF_HEADS + CHT_LEAF_SLOT * l->n > l->heap ||
+        l->garbage > CHT_PAGE - l->heap)
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "wrong sizes in a leaf", err);
     return CHT_OK;
 }
 
@@ -106,7 +110,7 @@ enum cht_rc cht_tleaf_entry(const struct cht_tleaf *l, unsigned i, struct cht_te
  * each other as those of a binary search would. */
 unsigned cht_tleaf_head_pos(const struct cht_tleaf *l, uint32_t head)
 {
-    const uint8_t *base = l->p + LEAF_HEADS;
+    const uint8_t *base = l->p + CHT_LEAF_HEADS;
     unsigned at = 0;
     for (unsigned i = 15; i < l->n; i += 16)
         at += cht_get32(base + (size_t)4 * i) < head ? 16 : 0;
@@ -180,9 +184,9 @@ unsigned cht_tentry_suffix(const struct cht_tentry *e, uint8_t *out)
 
 void cht_tleaf_insert(uint8_t *p, unsigned at, const uint8_t *s, size_t n, uint64_t key)
 {
-    unsigned count = cht_get16(p + LEAF_N);
-    unsigned heap = cht_get16(p + LEAF_HEAP) - (cht_tentry_cost(n) - LEAF_SLOT);
-    uint8_t *heads = p + LEAF_HEADS, *offs = heads + (size_t)4 * count;
+    unsigned count = cht_get16(p + CHT_LEAF_N);
+    unsigned heap = cht_get16(p + CHT_LEAF_HEAP) - (cht_tentry_cost(n) - CHT_LEAF_SLOT);
+    uint8_t *heads = p + CHT_LEAF_HEADS, *offs = heads + (size_t)4 * count;
     memmove(offs + 4 + 2 * (at + 1), offs + 2 * at,
             2 * (count - at)); /* from the end, so nothing is overwritten */
     memmove(offs + 4, offs, 2 * at);
@@ -190,15 +194,15 @@ void cht_tleaf_insert(uint8_t *p, unsigned at, const uint8_t *s, size_t n, uint6
     cht_put32(heads + 4 * at, cht_tsuffix_head(s, n));
     cht_put16(offs + 4 + 2 * at, (uint16_t)heap);
     put_entry(p + heap, s, n, key);
-    cht_put16(p + LEAF_N, (uint16_t)(count + 1));
-    cht_put16(p + LEAF_HEAP, (uint16_t)heap);
+    cht_put16(p + CHT_LEAF_N, (uint16_t)(count + 1));
+    cht_put16(p + CHT_LEAF_HEAP, (uint16_t)heap);
 }
 
 void cht_tleaf_remove(uint8_t *p, unsigned at, unsigned entry_size)
 {
-    unsigned count = cht_get16(p + LEAF_N), heap = cht_get16(p + LEAF_HEAP),
-             garbage = cht_get16(p + LEAF_GARBAGE);
-    uint8_t *heads = p + LEAF_HEADS, *offs = heads + (size_t)4 * count;
+    unsigned count = cht_get16(p + CHT_LEAF_N), heap = cht_get16(p + CHT_LEAF_HEAP),
+             garbage = cht_get16(p + CHT_LEAF_GARBAGE);
+    uint8_t *heads = p + CHT_LEAF_HEADS, *offs = heads + (size_t)4 * count;
     unsigned off = cht_get16(offs + 2 * at);
     if (count == 1) {
         heap = CHT_PAGE;
@@ -213,9 +217,9 @@ void cht_tleaf_remove(uint8_t *p, unsigned at, unsigned entry_size)
     memmove(heads + 4 * at, heads + 4 * (at + 1), 4 * (count - at - 1));
     memmove(offs - 4, offs, 2 * at);
     memmove(offs - 4 + 2 * at, offs + 2 * (at + 1), 2 * (count - at - 1));
-    cht_put16(p + LEAF_N, (uint16_t)(count - 1));
-    cht_put16(p + LEAF_HEAP, (uint16_t)heap);
-    cht_put16(p + LEAF_GARBAGE, (uint16_t)garbage);
+    cht_put16(p + CHT_LEAF_N, (uint16_t)(count - 1));
+    cht_put16(p + CHT_LEAF_HEAP, (uint16_t)heap);
+    cht_put16(p + CHT_LEAF_GARBAGE, (uint16_t)garbage);
 }
 
 void cht_tbuild_init(struct cht_tbuild *b, unsigned n, unsigned depth, unsigned lo, unsigned hi, uint32_t crc)
@@ -224,28 +228,28 @@ void cht_tbuild_init(struct cht_tbuild *b, unsigned n, unsigned depth, unsigned 
     b->n = n;
     b->i = 0;
     b->heap = CHT_PAGE;
-    b->full = LEAF_HEADS + LEAF_SLOT * n > CHT_PAGE;
-    b->page[LEAF_TYPE] = TRIE_LEAF;
-    cht_put16(b->page + LEAF_N, (uint16_t)n);
-    cht_put16(b->page + LEAF_HEAP, CHT_PAGE);
-    cht_put16(b->page + LEAF_DEPTH, (uint16_t)depth);
-    b->page[LEAF_LO] = (uint8_t)lo;
-    b->page[LEAF_HI] = (uint8_t)hi;
-    cht_put32(b->page + LEAF_CRC, crc);
+    b->full = CHT_LEAF_HEADS + CHT_LEAF_SLOT * n > CHT_PAGE;
+    b->page[CHT_LEAF_TYPE] = CHT_TRIE_LEAF;
+    cht_put16(b->page + CHT_LEAF_N, (uint16_t)n);
+    cht_put16(b->page + CHT_LEAF_HEAP, CHT_PAGE);
+    cht_put16(b->page + CHT_LEAF_DEPTH, (uint16_t)depth);
+    b->page[CHT_LEAF_LO] = (uint8_t)lo;
+    b->page[CHT_LEAF_HI] = (uint8_t)hi;
+    cht_put32(b->page + CHT_LEAF_CRC, crc);
 }
 
 void cht_tbuild_add(struct cht_tbuild *b, const uint8_t *s, size_t n, uint64_t key)
 {
-    unsigned size = cht_tentry_cost(n) - LEAF_SLOT;
-    if (b->full || b->i >= b->n || b->heap < LEAF_HEADS + LEAF_SLOT * b->n + size) {
+    unsigned size = cht_tentry_cost(n) - CHT_LEAF_SLOT;
+    if (b->full || b->i >= b->n || b->heap < CHT_LEAF_HEADS + CHT_LEAF_SLOT * b->n + size) {
         b->full = true;
         return;
     }
     b->heap -= size;
-    cht_put32(b->page + LEAF_HEADS + (size_t)4 * b->i, cht_tsuffix_head(s, n));
-    cht_put16(b->page + LEAF_HEADS + (size_t)4 * b->n + (size_t)2 * b->i, (uint16_t)b->heap);
+    cht_put32(b->page + CHT_LEAF_HEADS + (size_t)4 * b->i, cht_tsuffix_head(s, n));
+    cht_put16(b->page + CHT_LEAF_HEADS + (size_t)4 * b->n + (size_t)2 * b->i, (uint16_t)b->heap);
     put_entry(b->page + b->heap, s, n, key);
-    cht_put16(b->page + LEAF_HEAP, (uint16_t)b->heap);
+    cht_put16(b->page + CHT_LEAF_HEAP, (uint16_t)b->heap);
     b->i++;
 }
 
@@ -254,7 +258,7 @@ enum cht_rc cht_tbuild_copy(struct cht_tbuild *b, const struct cht_tleaf *l, uns
 {
     for (unsigned i = from; i < to; i++) {
         struct cht_tentry e;
-        uint8_t s[TRIE_SUFFIX_MAX];
+        uint8_t s[CHT_TRIE_SUFFIX_MAX];
         if (!entry_at(l->p, l->n, l->heap, i, &e) || e.len <= skip)
             return bad_entry(l, err);
         (void)cht_tentry_suffix(&e, s); /* its length is e.len */
@@ -267,6 +271,6 @@ enum cht_rc cht_tbuild_done(const struct cht_tbuild *b, const struct cht_pagefil
                             struct cht_err *err)
 {
     if (b->full || b->i != b->n)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "the entries of a leaf overlap", err);
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "the entries of a leaf overlap", err);
     return CHT_OK;
 }

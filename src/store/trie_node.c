@@ -9,10 +9,10 @@
 static unsigned count_below(const uint8_t *first, unsigned type, unsigned byte)
 {
     uint8_t c = 0, b = (uint8_t)byte;
-    if (type == TRIE_N4) {
+    if (type == CHT_TRIE_N4) {
         for (unsigned i = 0; i < 4; i++)
             c = (uint8_t)(c + (first[i] <= b));
-    } else if (type == TRIE_N16) {
+    } else if (type == CHT_TRIE_N16) {
         for (unsigned i = 0; i < 16; i++)
             c = (uint8_t)(c + (first[i] <= b));
     } else {
@@ -24,7 +24,7 @@ static unsigned count_below(const uint8_t *first, unsigned type, unsigned byte)
 
 static unsigned range_index(const struct cht_tnode *t, unsigned byte)
 {
-    unsigned c = count_below(t->p + NODE_BODY, t->type, byte);
+    unsigned c = count_below(t->p + CHT_NODE_BODY, t->type, byte);
     if (c > t->n)
         c = t->n;
     return c > 0 ? c - 1 : 0;
@@ -32,7 +32,7 @@ static unsigned range_index(const struct cht_tnode *t, unsigned byte)
 
 static uint32_t child_at(const struct cht_tnode *t, unsigned i)
 {
-    return cht_get32(t->p + trie_child_at(t->type) + (size_t)4 * i);
+    return cht_get32(t->p + cht_trie_child_at(t->type) + (size_t)4 * i);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -41,29 +41,29 @@ enum cht_rc cht_tnode_open(struct cht_pagefile *pf, uint32_t ref, unsigned depth
                            struct cht_err *err)
 {
     if (ref < 64)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "a ref leads into the header", err);
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "a ref leads into the header", err);
     const uint8_t *p = cht_arena_read(pf, ref, err);
     if (p == NULL)
         return CHT_CORRUPT;
-    unsigned type = p[NODE_TYPE];
-    if (type < TRIE_N4 || type > TRIE_N256)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "not a trie node", err);
+    unsigned type = p[CHT_NODE_TYPE];
+    if (type < CHT_TRIE_N4 || type > CHT_TRIE_N256)
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "not a trie node", err);
     t->p = p;
     t->ref = ref;
     t->type = type;
-    t->n = cht_get16(p + NODE_N);
-    t->depth = cht_get16(p + NODE_DEPTH);
-    t->path_len = p[NODE_PATH_LEN];
-    t->path = p + trie_path_at(type);
+    t->n = cht_get16(p + CHT_NODE_N);
+    t->depth = cht_get16(p + CHT_NODE_DEPTH);
+    t->path_len = p[CHT_NODE_PATH_LEN];
+    t->path = p + cht_trie_path_at(type);
     t->end = t->depth + t->path_len;
-    if (ref & ((1u << trie_node_class(type, t->path_len)) - 1))
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "a node is not aligned to its size", err);
-    if (t->depth != depth || t->end > TRIE_NAME_MAX)
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "a node is at the wrong depth", err);
-    if (depth == 0 && (t->path_len != 0 || cht_get64(p + NODE_OWN) != 0)) /* T2 */
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "the root has a path or a key", err);
-    if (t->n < 1 || t->n > trie_cap(type) || (type != TRIE_N256 && p[NODE_BODY] != 0))
-        return TRIE_BAD(pf, (uint64_t)ref * 64, "wrong ranges in a node", err);
+    if (ref & ((1u << cht_trie_node_class(type, t->path_len)) - 1))
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "a node is not aligned to its size", err);
+    if (t->depth != depth || t->end > CHT_TRIE_NAME_MAX)
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "a node is at the wrong depth", err);
+    if (depth == 0 && (t->path_len != 0 || cht_get64(p + CHT_NODE_OWN) != 0)) /* T2 */
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "the root has a path or a key", err);
+    if (t->n < 1 || t->n > cht_trie_cap(type) || (type != CHT_TRIE_N256 && p[CHT_NODE_BODY] != 0))
+        return CHT_TRIE_BAD(pf, (uint64_t)ref * 64, "wrong ranges in a node", err);
     return CHT_OK;
 }
 
@@ -72,27 +72,27 @@ enum cht_rc cht_tnode_kind(struct cht_pagefile *pf, const struct cht_tnode *t, u
 {
     *leaf = false;
     if (child < 64)
-        return TRIE_BAD(pf, (uint64_t)t->ref * 64, "a child lies in the header", err);
+        return CHT_TRIE_BAD(pf, (uint64_t)t->ref * 64, "a child lies in the header", err);
     const uint8_t *p = cht_arena_read(pf, child, err);
     if (p == NULL)
         return CHT_CORRUPT;
-    *leaf = p[LEAF_TYPE] == TRIE_LEAF;
+    *leaf = p[CHT_LEAF_TYPE] == CHT_TRIE_LEAF;
     return CHT_OK;
 }
 
 uint32_t cht_tnode_child(const struct cht_tnode *t, unsigned byte)
 {
-    return child_at(t, t->type == TRIE_N256 ? byte : range_index(t, byte));
+    return child_at(t, t->type == CHT_TRIE_N256 ? byte : range_index(t, byte));
 }
 
 struct cht_trange cht_tnode_range(const struct cht_tnode *t, unsigned byte)
 {
     struct cht_trange r = {byte, byte, 0};
-    if (t->type != TRIE_N256) {
+    if (t->type != CHT_TRIE_N256) {
         unsigned i = range_index(t, byte);
         r.child = child_at(t, i);
         /* A damaged, unsorted node must not lead backwards: the run contains `byte`. */
-        unsigned lo = t->p[NODE_BODY + i], hi = i + 1 < t->n ? t->p[NODE_BODY + i + 1] - 1u : 255u;
+        unsigned lo = t->p[CHT_NODE_BODY + i], hi = i + 1 < t->n ? t->p[CHT_NODE_BODY + i + 1] - 1u : 255u;
         r.lo = lo < byte ? lo : byte;
         r.hi = hi > byte && hi <= 255 ? hi : byte;
         return r;
@@ -109,15 +109,15 @@ struct cht_trange cht_tnode_range(const struct cht_tnode *t, unsigned byte)
 
 void cht_tnode_relink(uint8_t *p, unsigned byte, uint32_t ref)
 {
-    struct cht_tnode t = {.p = p, .type = p[NODE_TYPE], .n = cht_get16(p + NODE_N)};
-    unsigned i = t.type == TRIE_N256 ? byte : range_index(&t, byte);
-    cht_put32(p + trie_child_at(t.type) + (size_t)4 * i, ref);
+    struct cht_tnode t = {.p = p, .type = p[CHT_NODE_TYPE], .n = cht_get16(p + CHT_NODE_N)};
+    unsigned i = t.type == CHT_TRIE_N256 ? byte : range_index(&t, byte);
+    cht_put32(p + cht_trie_child_at(t.type) + (size_t)4 * i, ref);
 }
 
 void cht_timage_init(struct cht_timage *im, unsigned depth, uint32_t crc, const uint8_t *path,
                      unsigned path_len)
 {
-    im->type = TRIE_N4;
+    im->type = CHT_TRIE_N4;
     im->depth = depth;
     im->path_len = path_len;
     im->own = im->count = 0;
@@ -134,14 +134,14 @@ void cht_timage_load(struct cht_timage *im, const struct cht_tnode *t)
     im->path_len = t->path_len;
     im->own = cht_tnode_own(t);
     im->count = cht_tnode_count(t);
-    im->crc = cht_get32(t->p + NODE_CRC);
+    im->crc = cht_get32(t->p + CHT_NODE_CRC);
     memcpy(im->path, t->path, t->path_len);
-    if (t->type == TRIE_N256) {
-        memcpy(im->child, t->p + NODE_BODY, sizeof im->child);
+    if (t->type == CHT_TRIE_N256) {
+        memcpy(im->child, t->p + CHT_NODE_BODY, sizeof im->child);
         return;
     }
     for (unsigned b = 0, i = 0; b < 256; b++) {
-        while (i + 1 < t->n && t->p[NODE_BODY + i + 1] <= b)
+        while (i + 1 < t->n && t->p[CHT_NODE_BODY + i + 1] <= b)
             i++;
         im->child[b] = child_at(t, i);
     }
@@ -164,34 +164,34 @@ static unsigned image_runs(const struct cht_timage *im)
 unsigned cht_timage_fit(struct cht_timage *im)
 {
     unsigned n = image_runs(im);
-    unsigned type = n <= 4 ? TRIE_N4 : n <= 16 ? TRIE_N16 : n <= 48 ? TRIE_N48 : TRIE_N256;
-    if (type + 1 == im->type && n > trie_cap(type) * 3 / 4) /* do not go back and forth */
+    unsigned type = n <= 4 ? CHT_TRIE_N4 : n <= 16 ? CHT_TRIE_N16 : n <= 48 ? CHT_TRIE_N48 : CHT_TRIE_N256;
+    if (type + 1 == im->type && n > cht_trie_cap(type) * 3 / 4) /* do not go back and forth */
         type = im->type;
     im->type = type;
-    return trie_node_class(type, im->path_len);
+    return cht_trie_node_class(type, im->path_len);
 }
 
 void cht_timage_store(const struct cht_timage *im, uint8_t *p)
 {
-    memset(p, 0, (size_t)64 << trie_node_class(im->type, im->path_len));
-    p[NODE_TYPE] = (uint8_t)im->type;
-    cht_put16(p + NODE_N, (uint16_t)image_runs(im));
-    cht_put16(p + NODE_DEPTH, (uint16_t)im->depth);
-    p[NODE_PATH_LEN] = (uint8_t)im->path_len;
-    cht_put64(p + NODE_OWN, im->own);
-    cht_put64(p + NODE_COUNT, im->count);
-    cht_put32(p + NODE_CRC, im->crc);
-    memcpy(p + trie_path_at(im->type), im->path, im->path_len);
-    uint8_t *child = p + trie_child_at(im->type);
-    if (im->type == TRIE_N256) {
+    memset(p, 0, (size_t)64 << cht_trie_node_class(im->type, im->path_len));
+    p[CHT_NODE_TYPE] = (uint8_t)im->type;
+    cht_put16(p + CHT_NODE_N, (uint16_t)image_runs(im));
+    cht_put16(p + CHT_NODE_DEPTH, (uint16_t)im->depth);
+    p[CHT_NODE_PATH_LEN] = (uint8_t)im->path_len;
+    cht_put64(p + CHT_NODE_OWN, im->own);
+    cht_put64(p + CHT_NODE_COUNT, im->count);
+    cht_put32(p + CHT_NODE_CRC, im->crc);
+    memcpy(p + cht_trie_path_at(im->type), im->path, im->path_len);
+    uint8_t *child = p + cht_trie_child_at(im->type);
+    if (im->type == CHT_TRIE_N256) {
         memcpy(child, im->child, sizeof im->child);
         return;
     }
-    memset(p + NODE_BODY, 255, trie_cap(im->type));
+    memset(p + CHT_NODE_BODY, 255, cht_trie_cap(im->type));
     for (unsigned b = 0, i = 0; b < 256; b++) {
         if (b > 0 && im->child[b] == im->child[b - 1])
             continue;
-        p[NODE_BODY + i] = (uint8_t)b;
+        p[CHT_NODE_BODY + i] = (uint8_t)b;
         cht_put32(child + (size_t)4 * i++, im->child[b]);
     }
 }

@@ -9,9 +9,9 @@
 
 #include <string.h>
 
-#define QUARTER (LEAF_FULL / 4)
-#define HALF (LEAF_FULL / 2)
-#define ROUNDS_MAX (4 * TRIE_NAME_MAX)
+#define QUARTER (CHT_LEAF_FULL / 4)
+#define HALF (CHT_LEAF_FULL / 2)
+#define ROUNDS_MAX (4 * CHT_TRIE_NAME_MAX)
 
 struct shrink {
     struct cht_pagefile *pf;
@@ -30,7 +30,8 @@ static bool leaf_at(struct shrink *s, const struct cht_timage *im, unsigned byte
     uint32_t ref = im->child[byte];
     unsigned lo = byte, hi = byte;
     const uint8_t *p = ref < 64 ? NULL : cht_arena_read(s->pf, ref, &s->err);
-    if (p == NULL || p[LEAF_TYPE] != TRIE_LEAF || cht_tleaf_open(s->pf, ref, depth, l, &s->err) != CHT_OK)
+    if (p == NULL || p[CHT_LEAF_TYPE] != CHT_TRIE_LEAF ||
+        cht_tleaf_open(s->pf, ref, depth, l, &s->err) != CHT_OK)
         return false;
     while (lo > 0 && im->child[lo - 1] == ref)
         lo--;
@@ -67,7 +68,7 @@ static void drop_leaf(struct shrink *s, const struct cht_tleaf *l)
     cht_timage_set(&s->im, l->lo, l->hi, 0);
     if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, leaf))
         return;
-    cht_ttxn_free(&t, TRIE_LEAF_CLASS, leaf);
+    cht_ttxn_free(&t, CHT_TRIE_LEAF_CLASS, leaf);
     cht_ttxn_put_node(&t, &s->pos, level, s->name, &s->im, ref);
     s->changed = true;
 }
@@ -78,12 +79,12 @@ static void merge_leaves(struct shrink *s, uint32_t keep, uint32_t drop)
     struct cht_ttxn t = {.pf = s->pf, .err = &s->err};
     unsigned level = s->pos.levels - 1;
     uint32_t ref;
-    cht_timage_set(&s->im, s->made.page[LEAF_LO], s->made.page[LEAF_HI], keep);
+    cht_timage_set(&s->im, s->made.page[CHT_LEAF_LO], s->made.page[CHT_LEAF_HI], keep);
     if (!cht_ttxn_node(&t, &s->pos, level, &s->im, &ref) || !cht_ttxn_write(&t, keep) ||
         !cht_ttxn_write(&t, drop))
         return;
     memcpy(cht_trie_ptr(s->pf, keep), s->made.page, CHT_PAGE);
-    cht_ttxn_free(&t, TRIE_LEAF_CLASS, drop);
+    cht_ttxn_free(&t, CHT_TRIE_LEAF_CLASS, drop);
     cht_ttxn_put_node(&t, &s->pos, level, s->name, &s->im, ref);
     s->changed = true;
 }
@@ -132,12 +133,12 @@ static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const st
                          const struct cht_tnode *parent, uint32_t crc)
 {
     unsigned lead = 1 + nd->path_len, n = nd->own != 0, total = n ? cht_tentry_cost(lead) : 0;
-    uint8_t suffix[1 + TRIE_PATH_MAX + TRIE_SUFFIX_MAX];
+    uint8_t suffix[1 + CHT_TRIE_PATH_MAX + CHT_TRIE_SUFFIX_MAX];
     struct cht_tentry e;
     suffix[0] = s->name[parent->end];
     memcpy(suffix + 1, nd->path, nd->path_len);
     for (unsigned i = 0; l != NULL && i < l->n; i++, n++) {
-        if (cht_tleaf_entry(l, i, &e, &s->err) != CHT_OK || lead + e.len > TRIE_SUFFIX_MAX)
+        if (cht_tleaf_entry(l, i, &e, &s->err) != CHT_OK || lead + e.len > CHT_TRIE_SUFFIX_MAX)
             return false;
         total += cht_tentry_cost(lead + e.len);
     }
@@ -161,7 +162,7 @@ static void pull_up(struct shrink *s, const struct cht_timage *nd, const struct 
     struct cht_tleaf o;
     const struct cht_tnode *t = &s->pos.node;
     uint32_t up = s->pos.ref[s->pos.levels - 2];
-    unsigned depth = cht_get16(cht_trie_ptr(s->pf, up) + NODE_DEPTH);
+    unsigned depth = cht_get16(cht_trie_ptr(s->pf, up) + CHT_NODE_DEPTH);
     if (cht_tnode_open(s->pf, up, depth, &parent, &s->err) != CHT_OK)
         return;
     uint32_t crc = cht_crc32c(0, s->name, parent.end);
@@ -188,7 +189,7 @@ static void pull_up(struct shrink *s, const struct cht_timage *nd, const struct 
         if (!neighbour(s, &s->im, &v, left, &o) || cht_tleaf_used(&o) + cht_tleaf_used(&v) > HALF)
             continue;
         if (left ? join(s, &o, &v) : join(s, &v, &o))
-            replace_node(s, s->made.page[LEAF_LO], s->made.page[LEAF_HI], o.ref);
+            replace_node(s, s->made.page[CHT_LEAF_LO], s->made.page[CHT_LEAF_HI], o.ref);
         return;
     }
 }
@@ -201,7 +202,7 @@ static void join_path(struct shrink *s, const struct cht_timage *nd, unsigned by
     unsigned level = s->pos.levels - 1, head = nd->path_len + 1;
     uint32_t node = s->pos.node.ref;
     if (cht_tnode_open(s->pf, nd->child[byte], s->pos.node.end + 1, &c, &s->err) != CHT_OK ||
-        head + c.path_len > TRIE_PATH_MAX || cht_tnode_count(&c) != nd->count)
+        head + c.path_len > CHT_TRIE_PATH_MAX || cht_tnode_count(&c) != nd->count)
         return;
     uint32_t child = c.ref, ref = c.ref;
     cht_timage_load(&s->im, &c);
@@ -229,7 +230,7 @@ static void shrink_node(struct shrink *s)
     const struct cht_tnode *t = &s->pos.node;
     struct cht_timage nd;
     struct cht_tleaf l;
-    if (s->pos.levels < 2 || (t->n > 3 && cht_tnode_count(t) > LEAF_FULL / LEAF_SLOT))
+    if (s->pos.levels < 2 || (t->n > 3 && cht_tnode_count(t) > CHT_LEAF_FULL / CHT_LEAF_SLOT))
         return;
     cht_timage_load(&nd, t);
     unsigned children = 0, byte = 0;
@@ -244,7 +245,7 @@ static void shrink_node(struct shrink *s)
     if (children == 0 && nd.own == 0) { /* S3 */
         struct cht_tnode parent;
         uint32_t up = s->pos.ref[s->pos.levels - 2];
-        if (nd.count != 0 || cht_tnode_open(s->pf, up, cht_get16(cht_trie_ptr(s->pf, up) + NODE_DEPTH),
+        if (nd.count != 0 || cht_tnode_open(s->pf, up, cht_get16(cht_trie_ptr(s->pf, up) + CHT_NODE_DEPTH),
                                             &parent, &s->err) != CHT_OK)
             return;
         cht_timage_load(&s->im, &parent);
@@ -273,7 +274,7 @@ void cht_trie_shrink(struct cht_pagefile *pf, const uint8_t *name, size_t len)
         s.changed = false;
         if (cht_trie_descend(pf, name, len, &s.pos, &s.err) != CHT_OK)
             return;
-        if (s.pos.end == TEND_LEAF)
+        if (s.pos.end == CHT_TEND_LEAF)
             shrink_leaf(&s);
         if (!s.changed)
             shrink_node(&s);

@@ -22,7 +22,7 @@ static enum cht_rc choose_byte(const struct cht_tleaf *l, const struct cht_tnew 
             if (rc != CHT_OK)
                 return rc;
             b = e.head >> 24;
-            cost = e.size + LEAF_SLOT;
+            cost = e.size + CHT_LEAF_SLOT;
         }
         if (j > 0 && b != prev) {
             unsigned off = 2 * sum > total ? 2 * sum - total : total - 2 * sum;
@@ -35,7 +35,7 @@ static enum cht_rc choose_byte(const struct cht_tleaf *l, const struct cht_tnew 
         sum += cost;
     }
     if (*byte <= l->lo || *byte > l->hi)
-        return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
+        return CHT_TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     return CHT_OK;
 }
 
@@ -44,7 +44,7 @@ static enum cht_rc build_part(struct cht_tbuild *b, const struct cht_tleaf *l, u
                               unsigned lo, unsigned hi, struct cht_err *err)
 {
     if (from > to)
-        return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
+        return CHT_TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
     cht_tbuild_init(b, to - from, l->depth, lo, hi, l->crc);
     enum cht_rc rc = cht_tbuild_copy(b, l, from, to, 0, err);
     return rc == CHT_OK ? cht_tbuild_done(b, l->pf, l->ref, err) : rc;
@@ -71,7 +71,7 @@ enum cht_rc cht_trie_split_leaf(struct cht_pagefile *pf, const struct cht_tpos *
         return rc;
     cht_timage_load(&im, &pos->node);
     /* A part without entries becomes a range of nothing. */
-    if (cut > 0 && cut < n && !cht_ttxn_alloc(&t, TRIE_LEAF_CLASS, &fresh))
+    if (cut > 0 && cut < n && !cht_ttxn_alloc(&t, CHT_TRIE_LEAF_CLASS, &fresh))
         return err->code;
     if (cut == 0)
         cht_timage_set(&im, lo, byte - 1, 0);
@@ -105,14 +105,14 @@ static enum cht_rc shared_end(const struct cht_tleaf *l, const struct cht_tnew *
     unsigned m = (unsigned)nw->len - l->depth;
     for (unsigned k = 0; k < 2; k++) { /* sorted: the first and the last share what all share */
         struct cht_tentry e;
-        uint8_t s[TRIE_SUFFIX_MAX];
+        uint8_t s[CHT_TRIE_SUFFIX_MAX];
         enum cht_rc rc = cht_tleaf_entry(l, k == 0 ? c->from[MID] : c->from[RIGHT] - 1, &e, err);
         if (rc != CHT_OK)
             return rc;
         unsigned len = cht_tentry_suffix(&e, s);
         m = cht_trie_common(s, nw->name + l->depth, len < m ? len : m);
         if (m < 1)
-            return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
+            return CHT_TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "a suffix is outside its leaf's range", err);
     }
     c->end = l->depth + m;
     return CHT_OK;
@@ -146,7 +146,7 @@ static enum cht_rc carve_parts(const struct cht_tleaf *l, const struct cht_tnew 
     c->from[RIGHT] = b == 255 ? l->n : cht_tleaf_head_pos(l, (uint32_t)(b + 1) << 24);
     c->from[PARTS] = l->n;
     if (c->from[MID] > c->from[RIGHT])
-        return TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
+        return CHT_TRIE_BAD(l->pf, (uint64_t)l->ref * 64, "the entries of a leaf are out of order", err);
     c->own = 0;
     c->used[LEFT] = c->from[MID] > 0;
     c->used[MID] = false;
@@ -184,7 +184,7 @@ enum cht_rc cht_trie_carve(struct cht_pagefile *pf, const struct cht_tpos *pos, 
             continue;
         if (!kept)
             page[i] = leaf;
-        else if (!cht_ttxn_alloc(&t, TRIE_LEAF_CLASS, &page[i]))
+        else if (!cht_ttxn_alloc(&t, CHT_TRIE_LEAF_CLASS, &page[i]))
             return err->code;
         kept = true;
     }
@@ -202,7 +202,7 @@ enum cht_rc cht_trie_carve(struct cht_pagefile *pf, const struct cht_tpos *pos, 
             memcpy(cht_trie_ptr(pf, page[i]), c.part[i].page, CHT_PAGE);
     }
     if (!kept)
-        cht_ttxn_free(&t, TRIE_LEAF_CLASS, leaf);
+        cht_ttxn_free(&t, CHT_TRIE_LEAF_CLASS, leaf);
     if (mid > 0)
         cht_ttxn_put_chain(&t, &chain, nw->name, c.end, c.own, mid, page[MID]);
     cht_ttxn_put_node(&t, pos, level, nw->name, &im, ref);

@@ -16,7 +16,7 @@ void cht_ttxn_abort(struct cht_ttxn *t)
 
 bool cht_ttxn_alloc(struct cht_ttxn *t, unsigned class, uint32_t *ref)
 {
-    CHT_INVARIANT(t->n < TRIE_TXN_MAX);
+    CHT_INVARIANT(t->n < CHT_TRIE_TXN_MAX);
     if (cht_arena_alloc(t->pf, class, ref, t->err) != CHT_OK) {
         cht_ttxn_abort(t);
         return false;
@@ -46,7 +46,7 @@ bool cht_ttxn_path(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned leve
 unsigned cht_trie_class(struct cht_pagefile *pf, uint32_t ref)
 {
     const uint8_t *p = cht_trie_ptr(pf, ref);
-    return trie_node_class(p[NODE_TYPE], p[NODE_PATH_LEN]);
+    return cht_trie_node_class(p[CHT_NODE_TYPE], p[CHT_NODE_PATH_LEN]);
 }
 
 /* The page that holds the ref of the node at a level. */
@@ -69,11 +69,11 @@ void cht_ttxn_relink(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned le
                      uint32_t ref)
 {
     if (level == 0) {
-        cht_put32(cht_pf_fast(t->pf)->base + TRIE_ROOT, ref);
+        cht_put32(cht_pf_fast(t->pf)->base + CHT_TRIE_ROOT, ref);
         return;
     }
     uint8_t *p = cht_trie_ptr(t->pf, pos->ref[level - 1]);
-    cht_tnode_relink(p, name[cht_get16(p + NODE_DEPTH) + p[NODE_PATH_LEN]], ref);
+    cht_tnode_relink(p, name[cht_get16(p + CHT_NODE_DEPTH) + p[CHT_NODE_PATH_LEN]], ref);
 }
 
 void cht_ttxn_free(struct cht_ttxn *t, unsigned class, uint32_t ref)
@@ -98,7 +98,7 @@ void cht_ttxn_put_node(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned 
 void cht_ttxn_count(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned levels, uint64_t plus)
 {
     for (unsigned i = 0; i < levels; i++) {
-        uint8_t *p = cht_trie_ptr(t->pf, pos->ref[i]) + NODE_COUNT;
+        uint8_t *p = cht_trie_ptr(t->pf, pos->ref[i]) + CHT_NODE_COUNT;
         cht_put64(p, cht_get64(p) + plus);
     }
 }
@@ -107,9 +107,9 @@ bool cht_ttxn_chain(struct cht_ttxn *t, struct cht_tchain *c, unsigned from, uns
 {
     c->n = 0;
     for (;;) {
-        unsigned path = to - from > TRIE_PATH_MAX ? TRIE_PATH_MAX : to - from;
+        unsigned path = to - from > CHT_TRIE_PATH_MAX ? CHT_TRIE_PATH_MAX : to - from;
         c->depth[c->n] = from;
-        if (!cht_ttxn_alloc(t, trie_node_class(TRIE_N4, path), &c->ref[c->n]))
+        if (!cht_ttxn_alloc(t, cht_trie_node_class(CHT_TRIE_N4, path), &c->ref[c->n]))
             return false;
         c->n++;
         if (from + path == to)

@@ -24,9 +24,9 @@ static enum cht_rc enter_leaf(struct cht_twalk *w, struct cht_trange r, struct c
     if (rc != CHT_OK)
         return rc;
     if (w->leaf.lo != r.lo || w->leaf.hi != r.hi || w->leaf.crc != cht_crc32c(0, w->name, w->node.end))
-        return TRIE_BAD(w->pf, (uint64_t)r.child * 64, "a leaf does not belong to the range that leads to it",
-                        err);
-    w->event = TWALK_LEAF;
+        return CHT_TRIE_BAD(w->pf, (uint64_t)r.child * 64,
+                            "a leaf does not belong to the range that leads to it", err);
+    w->event = CHT_TWALK_LEAF;
     return CHT_OK;
 }
 
@@ -35,7 +35,7 @@ static void enter_node(struct cht_twalk *w)
     const struct cht_tnode *t = &w->node;
     w->level[w->levels - 1].next = 0;
     memcpy(w->name + t->depth, t->path, t->path_len);
-    w->event = TWALK_NODE;
+    w->event = CHT_TWALK_NODE;
 }
 
 static enum cht_rc enter_child(struct cht_twalk *w, struct cht_trange r, struct cht_err *err)
@@ -46,8 +46,9 @@ static enum cht_rc enter_child(struct cht_twalk *w, struct cht_trange r, struct 
     enum cht_rc rc = cht_tnode_kind(w->pf, &w->node, r.child, &leaf, err);
     if (rc != CHT_OK || leaf)
         return rc != CHT_OK ? rc : enter_leaf(w, r, err);
-    if (r.lo != r.hi || end >= TRIE_NAME_MAX)
-        return TRIE_BAD(w->pf, (uint64_t)w->node.ref * 64, "a node hangs on a range of several bytes", err);
+    if (r.lo != r.hi || end >= CHT_TRIE_NAME_MAX)
+        return CHT_TRIE_BAD(w->pf, (uint64_t)w->node.ref * 64, "a node hangs on a range of several bytes",
+                            err);
     w->name[end] = (uint8_t)r.lo;
     push(w, r.child, end + 1);
     rc = open_level(w, err);
@@ -79,8 +80,8 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
         struct cht_tlevel *l = &w->level[w->levels - 1];
         enum cht_rc rc = open_level(w, err);
         if (rc == CHT_OK && w->budget-- == 0)
-            rc =
-                TRIE_BAD(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold", err);
+            rc = CHT_TRIE_BAD(w->pf, (uint64_t)l->ref * 64, "the trie has more nodes than the file can hold",
+                              err);
         if (rc != CHT_OK) {
             w->levels = w->budget == UINT64_MAX ? 0 : w->levels - 1;
             return rc;
@@ -91,7 +92,7 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
         }
         if (l->next > 255) {
             w->levels--;
-            w->event = TWALK_LEAVE;
+            w->event = CHT_TWALK_LEAVE;
             return CHT_OK;
         }
         struct cht_trange r = cht_tnode_range(&w->node, (unsigned)l->next);
@@ -100,7 +101,7 @@ enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err)
             continue;
         return enter_child(w, r, err);
     }
-    w->event = TWALK_END;
+    w->event = CHT_TWALK_END;
     return CHT_OK;
 }
 

@@ -316,11 +316,11 @@ enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct 
     if (rc == CHT_OK && x == NULL)
         rc = code(&e, err);
     if (x != NULL) {
-        l->off = (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE;
-        cht_put32(x + EX_LENGTH, len);
-        cht_put32(x + EX_SLOTS, 1);
-        cht_put32(x + EX_USED, 1);
-        cht_put32(x + EX_BUMP, 1);
+        l->off = (uint64_t)cht_get32(x + CHT_EX_START) * CHT_GRANULE;
+        cht_put32(x + CHT_EX_LENGTH, len);
+        cht_put32(x + CHT_EX_SLOTS, 1);
+        cht_put32(x + CHT_EX_USED, 1);
+        cht_put32(x + CHT_EX_BUMP, 1);
         rc = cht_class_of(v, len, true, &cls, err);
     }
     if (rc == CHT_OK)
@@ -329,7 +329,7 @@ enum cht_rc cht_values_large_reserve(struct cht_values *v, uint32_t len, struct 
     if (rc == CHT_OK && c == NULL)
         rc = code(&e, err);
     if (c != NULL)
-        cht_put64(c + CL_LIVE, cht_get64(c + CL_LIVE) + 1);
+        cht_put64(c + CHT_CL_LIVE, cht_get64(c + CHT_CL_LIVE) + 1);
     if (rc == CHT_OK)
         rc = cht_pf_direct_prepare(v->values, l->off / CHT_PAGE, pages, err);
     finish(v, mine, rc == CHT_OK);
@@ -433,7 +433,7 @@ static enum cht_rc pend(struct cht_values *v, uint32_t ref, struct cht_err *err)
     uint8_t *r = cht_record_write(v, ref, &e);
     if (r == NULL)
         return code(&e, err);
-    r[EX_STATE] = CHT_EXT_PENDING_B;
+    r[CHT_EX_STATE] = CHT_EXT_PENDING_B;
     return cht_extent_link(v, 0, CHT_RC_PENDING_B, ref, err);
 }
 
@@ -448,7 +448,7 @@ static enum cht_rc drain(struct cht_values *v, unsigned from, bool to_free, stru
         const uint8_t *x = cht_extent(v, ref, err);
         if (x == NULL)
             return CHT_CORRUPT;
-        if (x[EX_STATE] !=
+        if (x[CHT_EX_STATE] !=
             (from == CHT_RC_PENDING_A ? CHT_EXT_PENDING_A : CHT_EXT_PENDING_B)) /* also a circle */
             return CHT_DAMAGED(err, "%s: offset %llu: an extent in the list of pending ones is not pending",
                                cht_pf_path(v->recycle), (unsigned long long)ref * 64);
@@ -487,9 +487,9 @@ enum cht_rc cht_values_recovered(struct cht_values *v, struct cht_err *err)
                 return r == NULL ? CHT_CORRUPT
                                  : CHT_DAMAGED(err, "%s: a list of free extents is a circle",
                                                cht_pf_path(v->recycle));
-            uint64_t s = cht_get32(r + EX_START), end = s + cht_get32(r + EX_GRANULES);
+            uint64_t s = cht_get32(r + CHT_EX_START), end = s + cht_get32(r + CHT_EX_GRANULES);
             uint64_t first = (s + CHT_PAGE_GRANULES - 1) / CHT_PAGE_GRANULES, last = end / CHT_PAGE_GRANULES;
-            ref = cht_get32(r + EX_NEXT);
+            ref = cht_get32(r + CHT_EX_NEXT);
             if (first < last)
                 rc = cht_pf_release(v->values, first, last - first, err);
         }
@@ -508,11 +508,11 @@ enum cht_rc cht_values_lengths(struct cht_values *v, void (*fn)(void *ctx, const
         const uint8_t *c = cht_record(v, ref, err);
         if (c == NULL)
             return CHT_CORRUPT;
-        if (cht_get32(c + CL_LENGTH) != key + 1) /* also: a table that hangs in several places */
+        if (cht_get32(c + CHT_CL_LENGTH) != key + 1) /* also: a table that hangs in several places */
             return CHT_DAMAGED(err, "%s: offset %llu: the record of another length", cht_pf_path(v->recycle),
                                (unsigned long long)ref * 64);
-        struct cht_length_stat st = {key + 1, cht_get64(c + CL_LIVE), cht_get64(c + CL_SLOTS),
-                                     cht_get64(c + CL_EXTENTS)};
+        struct cht_length_stat st = {key + 1, cht_get64(c + CHT_CL_LIVE), cht_get64(c + CHT_CL_SLOTS),
+                                     cht_get64(c + CHT_CL_EXTENTS)};
         fn(ctx, &st);
     }
 }

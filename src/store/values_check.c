@@ -51,7 +51,7 @@ static const uint8_t *record(struct audit *a, uint32_t ref)
 /* Bits set below bump of an extent's bitmap (all, where it has none). */
 static uint32_t count_used(struct audit *a, const uint8_t *x)
 {
-    uint32_t bump = cht_get32(x + EX_BUMP), bitmap = cht_get32(x + EX_BITMAP), n = 0;
+    uint32_t bump = cht_get32(x + CHT_EX_BUMP), bitmap = cht_get32(x + CHT_EX_BITMAP), n = 0;
     const uint8_t *bits = bitmap == 0 ? NULL : record(a, bitmap);
     if (bits == NULL)
         return bump;
@@ -63,29 +63,31 @@ static uint32_t count_used(struct audit *a, const uint8_t *x)
 /* A bitmap lies in one page, and the slots are as many as it may have; what is wrong was told with the extent. */
 static bool slot_used(struct audit *a, const uint8_t *x, uint32_t slot)
 {
-    uint32_t bitmap = cht_get32(x + EX_BITMAP), slots = cht_get32(x + EX_SLOTS);
+    uint32_t bitmap = cht_get32(x + CHT_EX_BITMAP), slots = cht_get32(x + CHT_EX_SLOTS);
     const uint8_t *bits = bitmap == 0 ? NULL : record(a, bitmap);
     if (slots > CHT_SLOTS_MAX || slot >= slots ||
         (bitmap & ((1u << cht_arena_class((slots + 7) / 8)) - 1)) != 0)
         return false;
-    return slot < cht_get32(x + EX_BUMP) && (bits == NULL || (bits[slot / 8] >> (slot % 8) & 1) != 0);
+    return slot < cht_get32(x + CHT_EX_BUMP) && (bits == NULL || (bits[slot / 8] >> (slot % 8) & 1) != 0);
 }
 
 static void check_used_extent(struct audit *a, uint32_t ref, const uint8_t *x)
 {
     uint64_t at = (uint64_t)ref * 64;
-    uint32_t slots = cht_get32(x + EX_SLOTS), len = cht_get32(x + EX_LENGTH), used = cht_get32(x + EX_USED);
+    uint32_t slots = cht_get32(x + CHT_EX_SLOTS), len = cht_get32(x + CHT_EX_LENGTH),
+             used = cht_get32(x + CHT_EX_USED);
     if (len == 0 || slots == 0 || slots > CHT_SLOTS_MAX ||
-        (uint64_t)slots * len > (uint64_t)cht_get32(x + EX_GRANULES) * CHT_GRANULE ||
-        cht_get32(x + EX_BUMP) > slots) {
+        (uint64_t)slots * len > (uint64_t)cht_get32(x + CHT_EX_GRANULES) * CHT_GRANULE ||
+        cht_get32(x + CHT_EX_BUMP) > slots) {
         report(a, CHT_PF_RECYCLE, at, "an extent of impossible size");
         return;
     }
-    if (cht_get32(x + EX_BITMAP) != 0 && !own(a, cht_get32(x + EX_BITMAP), cht_arena_class((slots + 7) / 8)))
+    if (cht_get32(x + CHT_EX_BITMAP) != 0 &&
+        !own(a, cht_get32(x + CHT_EX_BITMAP), cht_arena_class((slots + 7) / 8)))
         return;
     if (count_used(a, x) != used || used == 0)
         report(a, CHT_PF_RECYCLE, at, "an extent's slots in use are not as many as it counts");
-    if ((x[EX_LISTED] != 0) != (used < slots))
+    if ((x[CHT_EX_LISTED] != 0) != (used < slots))
         report(a, CHT_PF_RECYCLE, at,
                "an extent is in the list of those with free slots and has none, or the reverse");
     a->slots_used += used;
@@ -112,28 +114,29 @@ static void check_extents(struct audit *a)
         const uint8_t *x = NULL;
         if (cht_radix_get(a->v->recycle, CHT_RC_MAP, (uint32_t)g, &ref, NULL) == CHT_OK)
             x = record(a, ref);
-        if (x == NULL || cht_get32(x + EX_START) != g || cht_get32(x + EX_GRANULES) == 0 ||
-            cht_get32(x + EX_GRANULES) > end - g) {
+        if (x == NULL || cht_get32(x + CHT_EX_START) != g || cht_get32(x + CHT_EX_GRANULES) == 0 ||
+            cht_get32(x + CHT_EX_GRANULES) > end - g) {
             report(a, CHT_PF_VALUES, g * CHT_GRANULE, "no extent begins here");
             return;
         }
-        uint64_t n = cht_get32(x + EX_GRANULES);
+        uint64_t n = cht_get32(x + CHT_EX_GRANULES);
         if (cht_radix_get(a->v->recycle, CHT_RC_MAP, (uint32_t)(g + n - 1), &last, NULL) != CHT_OK ||
             last != ref)
             report(a, CHT_PF_VALUES, (g + n - 1) * CHT_GRANULE,
                    "the map does not know this end of an extent");
         if (!own(a, ref, 0))
             return;
-        bool is_free = x[EX_STATE] == CHT_EXT_FREE;
+        bool is_free = x[CHT_EX_STATE] == CHT_EXT_FREE;
         if (is_free && was_free)
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "two free neighbours");
         was_free = is_free;
-        if (x[EX_STATE] == CHT_EXT_USED)
+        if (x[CHT_EX_STATE] == CHT_EXT_USED)
             check_used_extent(a, ref, x);
-        else if ((x[EX_STATE] == CHT_EXT_PENDING_A || x[EX_STATE] == CHT_EXT_PENDING_B) &&
-                 cht_get32(x + EX_BITMAP) != 0)
-            (void)own(a, cht_get32(x + EX_BITMAP), cht_arena_class((cht_get32(x + EX_SLOTS) + 7) / 8));
-        else if (x[EX_STATE] < CHT_EXT_USED || x[EX_STATE] > CHT_EXT_PENDING_B)
+        else if ((x[CHT_EX_STATE] == CHT_EXT_PENDING_A || x[CHT_EX_STATE] == CHT_EXT_PENDING_B) &&
+                 cht_get32(x + CHT_EX_BITMAP) != 0)
+            (void)own(a, cht_get32(x + CHT_EX_BITMAP),
+                      cht_arena_class((cht_get32(x + CHT_EX_SLOTS) + 7) / 8));
+        else if (x[CHT_EX_STATE] < CHT_EXT_USED || x[CHT_EX_STATE] > CHT_EXT_PENDING_B)
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "an extent in no known state");
         if (is_free && a->clean)
             check_free_pages(a, g, g + n);
@@ -152,11 +155,11 @@ static uint64_t check_list(struct audit *a, uint32_t first, unsigned state, uint
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "a list of extents leads nowhere or in a circle");
             break;
         }
-        if (x[EX_STATE] != state || cht_get32(x + EX_PREV) != prev ||
-            (length != 0 && cht_get32(x + EX_LENGTH) != length))
+        if (x[CHT_EX_STATE] != state || cht_get32(x + CHT_EX_PREV) != prev ||
+            (length != 0 && cht_get32(x + CHT_EX_LENGTH) != length))
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "an extent is in the wrong list");
         prev = ref;
-        ref = cht_get32(x + EX_NEXT);
+        ref = cht_get32(x + CHT_EX_NEXT);
     }
     return n;
 }
@@ -176,10 +179,10 @@ static void check_classes(struct audit *a)
         const uint8_t *c = record(a, ref);
         if (c == NULL || !own(a, ref, 0))
             continue;
-        if (cht_get32(c + CL_LENGTH) != key + 1 || cht_get64(c + CL_EXTENTS) == 0)
+        if (cht_get32(c + CHT_CL_LENGTH) != key + 1 || cht_get64(c + CHT_CL_EXTENTS) == 0)
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "the record of a length is wrong");
-        (void)check_list(a, cht_get32(c + CL_PARTIAL), CHT_EXT_USED, key + 1);
-        live += cht_get64(c + CL_LIVE);
+        (void)check_list(a, cht_get32(c + CHT_CL_PARTIAL), CHT_EXT_USED, key + 1);
+        live += cht_get64(c + CHT_CL_LIVE);
     }
     if (live != a->slots_used)
         report(a, CHT_PF_RECYCLE, 0, "the lengths do not count as many values as there are slots in use");
@@ -204,9 +207,10 @@ static void check_entry(struct audit *a, uint64_t key, const struct cht_value_re
     const uint8_t *x = NULL, *p;
     if (cht_radix_get(a->v->recycle, CHT_RC_MAP, (uint32_t)(r->off / CHT_GRANULE), &ref, NULL) == CHT_OK)
         x = record(a, ref);
-    uint64_t start = x == NULL ? 0 : (uint64_t)cht_get32(x + EX_START) * CHT_GRANULE;
-    if (x == NULL || x[EX_STATE] != CHT_EXT_USED || cht_get32(x + EX_LENGTH) != r->len || r->off < start ||
-        (r->off - start) % r->len != 0 || (r->off - start) / r->len >= cht_get32(x + EX_SLOTS) ||
+    uint64_t start = x == NULL ? 0 : (uint64_t)cht_get32(x + CHT_EX_START) * CHT_GRANULE;
+    if (x == NULL || x[CHT_EX_STATE] != CHT_EXT_USED || cht_get32(x + CHT_EX_LENGTH) != r->len ||
+        r->off < start || (r->off - start) % r->len != 0 ||
+        (r->off - start) / r->len >= cht_get32(x + CHT_EX_SLOTS) ||
         !slot_used(a, x, (uint32_t)((r->off - start) / r->len)))
         report(a, CHT_PF_KEYS, at, "the entry does not lead to a slot in use of its length");
     if (cht_bit(a->seen, r->off))

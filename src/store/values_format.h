@@ -54,20 +54,20 @@ enum {
 enum { CHT_ENTRY_NEVER = 0, CHT_ENTRY_LIVE = 1, CHT_ENTRY_DELETED = 2 };
 enum { CHT_EXT_USED = 1, CHT_EXT_FREE = 2, CHT_EXT_PENDING_A = 3, CHT_EXT_PENDING_B = 4 };
 enum {
-    EX_STATE = 0,
-    EX_LISTED = 1,
-    EX_LENGTH = 4,
-    EX_START = 8,
-    EX_GRANULES = 12,
-    EX_SLOTS = 16,
-    EX_USED = 20,
-    EX_BUMP = 24,
-    EX_BITMAP = 28,
-    EX_PREV = 32,
-    EX_NEXT = 36,
-    EX_HINT = 40
+    CHT_EX_STATE = 0,
+    CHT_EX_LISTED = 1,
+    CHT_EX_LENGTH = 4,
+    CHT_EX_START = 8,
+    CHT_EX_GRANULES = 12,
+    CHT_EX_SLOTS = 16,
+    CHT_EX_USED = 20,
+    CHT_EX_BUMP = 24,
+    CHT_EX_BITMAP = 28,
+    CHT_EX_PREV = 32,
+    CHT_EX_NEXT = 36,
+    CHT_EX_HINT = 40
 };
-enum { CL_LENGTH = 0, CL_PARTIAL = 4, CL_LIVE = 8, CL_SLOTS = 16, CL_EXTENTS = 24 };
+enum { CHT_CL_LENGTH = 0, CHT_CL_PARTIAL = 4, CHT_CL_LIVE = 8, CHT_CL_SLOTS = 16, CHT_CL_EXTENTS = 24 };
 
 /* radix.c: root_at is CHT_RC_LENGTHS or CHT_RC_MAP. get: 0 where nothing is. */
 enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t *value,

@@ -1,16 +1,16 @@
 /* answer: see answer.h. */
 #include "tcp/answer.h"
 
-void session_counted(struct session *s, enum command c, bool failed)
+void line_session_counted(struct line_session *s, enum line_verb c, bool failed)
 {
     atomic_fetch_add_explicit(&s->counts->done[c][failed], 1, memory_order_relaxed);
     s->commands++;
     s->errors += failed;
 }
 
-void answer_error(struct session *s, const struct line *l)
+void line_answer_error(struct line_session *s, const struct line_command *l)
 {
-    session_counted(s, l->command, true);
+    line_session_counted(s, l->verb, true);
     out_text(&s->out, "ERROR,");
     out_text(&s->out, l->error);
     if (l->sizes) {
@@ -23,8 +23,8 @@ void answer_error(struct session *s, const struct line *l)
     out_text(&s->out, "\n");
 }
 
-void session_error(struct session *s, enum command c, const char *word)
+void line_session_error(struct line_session *s, enum line_verb c, const char *word)
 {
-    struct line l = {.command = c, .error = word};
-    answer_error(s, &l);
+    struct line_command l = {.verb = c, .error = word};
+    line_answer_error(s, &l);
 }

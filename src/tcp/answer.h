@@ -4,8 +4,8 @@
 #include "tcp/session.h"
 
 /* One more command of this kind was done. */
-void session_counted(struct session *s, enum command c, bool failed);
+void line_session_counted(struct line_session *s, enum line_verb c, bool failed);
 /* ERROR, the word in l->error, and the sizes if it has some; counted. */
-void answer_error(struct session *s, const struct line *l);
+void line_answer_error(struct line_session *s, const struct line_command *l);
 /* An answer to something that is no command (a line that is too long), or that has only a word to say; counted. */
-void session_error(struct session *s, enum command c, const char *word);
+void line_session_error(struct line_session *s, enum line_verb c, const char *word);

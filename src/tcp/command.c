@@ -3,14 +3,14 @@
 
 #include <string.h>
 
-static const char *const names[COMMANDS] = {
-    [COMMAND_NONE] = "unknown",        [COMMAND_INSERT] = "INSERT",
-    [COMMAND_READ] = "READ",           [COMMAND_EDIT] = "EDIT",
-    [COMMAND_DELETE] = "DELETE",       [COMMAND_PAIR_SET] = "PAIR_SET",
-    [COMMAND_PAIR_GET] = "PAIR_GET",   [COMMAND_PAIR_DEL] = "PAIR_DEL",
-    [COMMAND_PAIR_SCAN] = "PAIR_SCAN", [COMMAND_PAIR_REDUCE] = "PAIR_REDUCE",
-    [COMMAND_DATABASE] = "DATABASE",   [COMMAND_AUTH] = "AUTH",
-    [COMMAND_EXIT] = "EXIT",
+static const char *const names[LINE_VERBS] = {
+    [LINE_NONE] = "unknown",        [LINE_INSERT] = "INSERT",
+    [LINE_READ] = "READ",           [LINE_EDIT] = "EDIT",
+    [LINE_DELETE] = "DELETE",       [LINE_PAIR_SET] = "PAIR_SET",
+    [LINE_PAIR_GET] = "PAIR_GET",   [LINE_PAIR_DEL] = "PAIR_DEL",
+    [LINE_PAIR_SCAN] = "PAIR_SCAN", [LINE_PAIR_REDUCE] = "PAIR_REDUCE",
+    [LINE_DATABASE] = "DATABASE",   [LINE_AUTH] = "AUTH",
+    [LINE_EXIT] = "EXIT",
 };
 
 struct cursor {
@@ -29,13 +29,13 @@ static bool same_word(const char *p, size_t n, const char *name)
     return true;
 }
 
-static enum command find(const char *p, size_t n)
+static enum line_verb find(const char *p, size_t n)
 {
-    for (int c = COMMAND_INSERT; c < COMMANDS; c++) {
+    for (int c = LINE_INSERT; c < LINE_VERBS; c++) {
         if (same_word(p, n, names[c]))
-            return (enum command)c;
+            return (enum line_verb)c;
     }
-    return COMMAND_NONE;
+    return LINE_NONE;
 }
 
 /* The next argument; n == 0 where there is none. */
@@ -112,7 +112,7 @@ static const char *finish(struct cursor *c) { return word(c).n > 0 ? "too_many_a
 /* The value: behind one blank all that is left. `cr`: a \r stands behind the end, and belongs to the value only where its size
  * says so. */
 static const char *take_value(struct cursor *c, struct cht_str size, bool sized, bool cr, uint32_t max,
-                              struct line *out)
+                              struct line_command *out)
 {
     if (sized && !digits(size, UINT32_MAX, &out->expected))
         return "invalid_size";
@@ -142,7 +142,7 @@ static bool limit_digits(struct cht_str s, uint64_t *out)
 }
 
 /* [limit] [after] */
-static const char *take_page(struct cursor *c, struct line *out)
+static const char *take_page(struct cursor *c, struct line_command *out)
 {
     struct cht_str limit = word(c), after = word(c);
     uint64_t n = 0;
@@ -171,36 +171,36 @@ static const char *take_prefix(struct cursor *c, struct cht_str *out)
 }
 
 static const char *take_arguments(struct cursor *c, struct cht_str size, bool sized, bool cr, uint32_t max,
-                                  struct line *out)
+                                  struct line_command *out)
 {
     const char *error = NULL;
-    switch (out->command) {
-    case COMMAND_INSERT:
+    switch (out->verb) {
+    case LINE_INSERT:
         return take_value(c, size, sized, cr, max, out);
-    case COMMAND_EDIT:
+    case LINE_EDIT:
         error = take_key(c, &out->key);
         return error != NULL ? error : take_value(c, size, sized, cr, max, out);
-    case COMMAND_READ:
-    case COMMAND_DELETE:
+    case LINE_READ:
+    case LINE_DELETE:
         error = take_key(c, &out->key);
         break;
-    case COMMAND_PAIR_SET:
+    case LINE_PAIR_SET:
         error = take_pair(c, &out->name);
         if (error == NULL)
             error = take_key(c, &out->key);
         break;
-    case COMMAND_PAIR_GET:
-    case COMMAND_PAIR_DEL:
+    case LINE_PAIR_GET:
+    case LINE_PAIR_DEL:
         error = take_pair(c, &out->name);
         break;
-    case COMMAND_PAIR_REDUCE:
+    case LINE_PAIR_REDUCE:
         out->mode = word(c);
         /* fall through */
-    case COMMAND_PAIR_SCAN:
+    case LINE_PAIR_SCAN:
         error = take_prefix(c, &out->name);
         return error != NULL ? error : take_page(c, out);
-    case COMMAND_DATABASE:
-    case COMMAND_AUTH:
+    case LINE_DATABASE:
+    case LINE_AUTH:
         out->name = word(c);
         break;
     default:
@@ -211,7 +211,7 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out)
+void line_command_parse(char *p, size_t n, uint32_t max_value_size, struct line_command *out)
 {
     bool cr = n > 0 && p[n - 1] == '\r', sized = false;
     struct cursor c = {.line = p, .p = p, .end = p + n - cr};
@@ -223,11 +223,11 @@ void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out)
         verb.n = (size_t)(colon - verb.p);
         sized = true;
     }
-    out->command = find((const char *)verb.p, verb.n);
-    if (sized && out->command != COMMAND_INSERT && out->command != COMMAND_EDIT)
-        out->command = COMMAND_NONE;
-    bool has_value = out->command == COMMAND_INSERT || out->command == COMMAND_EDIT;
-    if (out->command == COMMAND_NONE)
+    out->verb = find((const char *)verb.p, verb.n);
+    if (sized && out->verb != LINE_INSERT && out->verb != LINE_EDIT)
+        out->verb = LINE_NONE;
+    bool has_value = out->verb == LINE_INSERT || out->verb == LINE_EDIT;
+    if (out->verb == LINE_NONE)
         out->error = "unknown_command";
     else if (!has_value && n > LINE_OVERHEAD)
         out->error = "line_too_long";
@@ -235,4 +235,4 @@ void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out)
         out->error = take_arguments(&c, size, sized, cr, max_value_size, out);
 }
 
-const char *command_name(enum command c) { return names[c]; }
+const char *line_verb_name(enum line_verb c) { return names[c]; }

@@ -17,21 +17,21 @@
 
 #include "cheetah/store.h"
 
-enum command {
-    COMMAND_NONE, /* not one of ours */
-    COMMAND_INSERT,
-    COMMAND_READ,
-    COMMAND_EDIT,
-    COMMAND_DELETE,
-    COMMAND_PAIR_SET,
-    COMMAND_PAIR_GET,
-    COMMAND_PAIR_DEL,
-    COMMAND_PAIR_SCAN,
-    COMMAND_PAIR_REDUCE,
-    COMMAND_DATABASE,
-    COMMAND_AUTH,
-    COMMAND_EXIT,
-    COMMANDS
+enum line_verb {
+    LINE_NONE, /* not one of ours */
+    LINE_INSERT,
+    LINE_READ,
+    LINE_EDIT,
+    LINE_DELETE,
+    LINE_PAIR_SET,
+    LINE_PAIR_GET,
+    LINE_PAIR_DEL,
+    LINE_PAIR_SCAN,
+    LINE_PAIR_REDUCE,
+    LINE_DATABASE,
+    LINE_AUTH,
+    LINE_EXIT,
+    LINE_VERBS
 };
 
 #define LINE_LIMIT_DEFAULT 256
@@ -39,8 +39,8 @@ enum command {
 #define LINE_OVERHEAD \
     20480u /* a line has at most so many bytes beside a value: two names in hexadecimal and more */
 
-struct line {
-    enum command command;
+struct line_command {
+    enum line_verb verb;
     const char *error; /* NULL, or the stable word: static */
     bool sizes;        /* error value_size_mismatch: expected and got say more */
     uint64_t expected, got;
@@ -53,5 +53,5 @@ struct line {
 };
 
 /* p[0..n): a line without its newline; hexadecimal is decoded in place, so a line is parsed once. */
-void line_parse(char *p, size_t n, uint32_t max_value_size, struct line *out);
-const char *command_name(enum command c);
+void line_command_parse(char *p, size_t n, uint32_t max_value_size, struct line_command *out);
+const char *line_verb_name(enum line_verb c);

@@ -19,9 +19,9 @@
 #define LINGER_NS UINT64_C(2000000000)
 #define READS 16u /* blocks of one turn */
 
-static size_t waiting(const struct tcp_conn *c) { return c->session.out.n - c->out_at; }
+static size_t waiting(const struct line_conn *c) { return c->session.out.n - c->out_at; }
 
-static void give_up(struct tcp_conn *c, const char *why)
+static void give_up(struct line_conn *c, const char *why)
 {
     c->dead = true;
     if (c->why == NULL)
@@ -31,9 +31,9 @@ static void give_up(struct tcp_conn *c, const char *why)
 
 /* ---- out ---------------------------------------------------------------------------------------------------------- */
 
-static void send_answers(struct tcp_conn *c)
+static void send_answers(struct line_conn *c)
 {
-    struct session *s = &c->session;
+    struct line_session *s = &c->session;
     if (c->dead)
         return;
     if (s->out.failed) {
@@ -57,19 +57,19 @@ static void send_answers(struct tcp_conn *c)
     }
     if (waiting(c) == 0 && c->out_at > 0) {
         c->out_at = 0;
-        session_taken(s);
+        line_session_taken(s);
     }
 }
 
 /* ---- in ----------------------------------------------------------------------------------------------------------- */
 
-static size_t line_max(struct tcp_conn *c)
+static size_t line_max(struct line_conn *c)
 {
-    return session_trusted(&c->session) ? c->loop->srv->line_max : STRANGER_LINE;
+    return line_session_trusted(&c->session) ? c->loop->srv->line_max : STRANGER_LINE;
 }
 
 /* Room to read a block: what is done is moved out of the way, then the buffer grows. */
-static bool make_room(struct tcp_conn *c)
+static bool make_room(struct line_conn *c)
 {
     size_t left = c->in_n - c->in_at;
     if (c->in_at > 0 && (left == 0 || c->in_cap - c->in_n < READ_MIN)) {
@@ -91,7 +91,7 @@ static bool make_room(struct tcp_conn *c)
 }
 
 /* The last newline behind `from`; lines_end says where lines end. */
-static void find_lines(struct tcp_conn *c, size_t from)
+static void find_lines(struct line_conn *c, size_t from)
 {
     for (size_t i = c->in_n; i > from; i--) {
         if (c->in[i - 1] == '\n') {
@@ -102,14 +102,14 @@ static void find_lines(struct tcp_conn *c, size_t from)
 }
 
 /* What follows a line that was too long, up to its newline, is dropped. */
-static void skip(struct tcp_conn *c)
+static void skip(struct line_conn *c)
 {
     char *end = memchr(c->in + c->in_at, '\n', c->in_n - c->in_at);
     c->in_at = end == NULL ? c->in_n : (size_t)(end + 1 - c->in);
     c->skipping = end == NULL;
 }
 
-static void receive(struct tcp_conn *c)
+static void receive(struct line_conn *c)
 {
     if (!make_room(c)) {
         give_up(c, "out of memory");
@@ -152,12 +152,12 @@ static void receive(struct tcp_conn *c)
 }
 
 /* Half a line that is longer than any may be. */
-static void refuse_long(struct tcp_conn *c)
+static void refuse_long(struct line_conn *c)
 {
     if (c->lines_end > c->in_at || c->in_n - c->in_at <= line_max(c))
         return;
-    session_error(&c->session, COMMAND_NONE, "line_too_long");
-    if (!session_trusted(&c->session))
+    line_session_error(&c->session, LINE_NONE, "line_too_long");
+    if (!line_session_trusted(&c->session))
         c->session.closing = true;
     c->in_at = c->in_n;
     c->skipping = true;
@@ -168,28 +168,28 @@ static void refuse_long(struct tcp_conn *c)
 /* Any thread. */
 static void commit_done(struct cht_commit *commit)
 {
-    struct tcp_conn *c = commit->ctx;
-    loop_arrive(c->loop, c);
+    struct line_conn *c = commit->ctx;
+    line_loop_arrive(c->loop, c);
 }
 
 /* Likewise: a read may be tried again. */
 static void read_ready(struct cht_wait *w)
 {
-    struct tcp_conn *c = w->ctx;
-    loop_arrive(c->loop, c);
+    struct line_conn *c = w->ctx;
+    line_loop_arrive(c->loop, c);
 }
 
 static void job_main(struct cht_job *j)
 {
-    struct tcp_conn *c = (struct tcp_conn *)(void *)((char *)j - offsetof(struct tcp_conn, job));
-    session_job(&c->session);
-    loop_arrive(c->loop, c);
+    struct line_conn *c = (struct line_conn *)(void *)((char *)j - offsetof(struct line_conn, job));
+    line_session_job(&c->session);
+    line_loop_arrive(c->loop, c);
 }
 
 /* While something is under way the answers are not touched: what is there goes first. */
-static void begin_commit(struct tcp_conn *c)
+static void begin_commit(struct line_conn *c)
 {
-    struct session *s = &c->session;
+    struct line_session *s = &c->session;
     send_answers(c);
     s->commit.done = commit_done;
     s->commit.ctx = c;
@@ -198,43 +198,43 @@ static void begin_commit(struct tcp_conn *c)
     if (rc == CHT_PENDING)
         return;
     s->commit.rc = rc;
-    conn_arrived(c);
+    line_conn_arrived(c);
 }
 
-static void begin_wait(struct tcp_conn *c)
+static void begin_wait(struct line_conn *c)
 {
     send_answers(c);
     c->busy = true;
     c->committing = false;
 }
 
-static void begin_job(struct tcp_conn *c)
+static void begin_job(struct line_conn *c)
 {
-    struct tcp_server *srv = c->loop->srv;
+    struct line_server *srv = c->loop->srv;
     send_answers(c);
     c->busy = true;
     c->committing = false;
     c->job.run = job_main;
     c->job.owner = cht_jobs_owner(c->session.database, strlen(c->session.database));
-    cht_jobs_submit(session_job_is_long(&c->session) ? srv->long_jobs : srv->jobs, &c->job);
+    cht_jobs_submit(line_session_job_is_long(&c->session) ? srv->long_jobs : srv->jobs, &c->job);
 }
 
 /* Runs the lines that are there. True: others should have their turn. */
-static bool run_lines(struct tcp_conn *c)
+static bool run_lines(struct line_conn *c)
 {
-    struct session *s = &c->session;
-    while (!c->busy && !c->dead && !s->closing && waiting(c) < SESSION_OUT_HIGH &&
+    struct line_session *s = &c->session;
+    while (!c->busy && !c->dead && !s->closing && waiting(c) < LINE_SESSION_OUT_HIGH &&
            (s->pending || c->lines_end > c->in_at)) {
         size_t used, n = c->lines_end > c->in_at ? c->lines_end - c->in_at : 0;
-        enum session_next next = session_run(s, n > 0 ? c->in + c->in_at : NULL, n, &used);
+        enum line_session_next next = line_session_run(s, n > 0 ? c->in + c->in_at : NULL, n, &used);
         c->in_at += used;
-        if (next == SESSION_COMMIT)
+        if (next == LINE_SESSION_COMMIT)
             begin_commit(c);
-        else if (next == SESSION_WAIT)
+        else if (next == LINE_SESSION_WAIT)
             begin_wait(c);
-        else if (next == SESSION_JOB)
+        else if (next == LINE_SESSION_JOB)
             begin_job(c);
-        else if (next == SESSION_FULL)
+        else if (next == LINE_SESSION_FULL)
             return true;
     }
     return false;
@@ -242,12 +242,12 @@ static bool run_lines(struct tcp_conn *c)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-struct tcp_conn *conn_new(struct loop *l, int fd, const struct cht_peer *peer)
+struct line_conn *line_conn_new(struct line_loop *l, int fd, const struct cht_peer *peer)
 {
-    struct tcp_conn *c = cht_calloc(1, sizeof *c);
+    struct line_conn *c = cht_calloc(1, sizeof *c);
     if (c == NULL)
         return NULL;
-    session_init(&c->session, &l->srv->host, &l->counts.session);
+    line_session_init(&c->session, &l->srv->host, &l->counts.session);
     c->loop = l;
     c->wait.done = read_ready;
     c->wait.ctx = c;
@@ -259,23 +259,23 @@ struct tcp_conn *conn_new(struct loop *l, int fd, const struct cht_peer *peer)
     return c;
 }
 
-void conn_free(struct tcp_conn *c)
+void line_conn_free(struct line_conn *c)
 {
     cht_net_close(c->fd);
-    session_fini(&c->session);
+    line_session_fini(&c->session);
     cht_free(c->in);
     cht_free(c);
 }
 
-void conn_arrived(struct tcp_conn *c)
+void line_conn_arrived(struct line_conn *c)
 {
     c->moved = c->loop->now;
-    c->busy = c->committing && !session_committed(&c->session);
+    c->busy = c->committing && !line_session_committed(&c->session);
     c->committing = c->busy;
 }
 
 /* Nothing more is read from it; says why, once. */
-static bool at_end(struct tcp_conn *c)
+static bool at_end(struct line_conn *c)
 {
     const char *why = NULL;
     if (c->session.closing)
@@ -291,7 +291,7 @@ static bool at_end(struct tcp_conn *c)
 
 /* Everything is answered. Closing with unread input would destroy answers that the client has not read yet: after EXIT, and after
  * the commands that end a connection, what still comes is read and dropped for a while. False: it is over. */
-static bool linger(struct tcp_conn *c)
+static bool linger(struct line_conn *c)
 {
     size_t n;
     if (!c->session.closing || c->ended)
@@ -304,12 +304,12 @@ static bool linger(struct tcp_conn *c)
 }
 
 /* Lines wait to be run. */
-static bool has_lines(const struct tcp_conn *c)
+static bool has_lines(const struct line_conn *c)
 {
     return !c->session.closing && (c->session.pending || c->lines_end > c->in_at);
 }
 
-bool conn_serve(struct tcp_conn *c)
+bool line_conn_serve(struct line_conn *c)
 {
     for (unsigned reads = 0;; reads++) {
         bool again = run_lines(c);
@@ -319,10 +319,10 @@ bool conn_serve(struct tcp_conn *c)
         send_answers(c);
         if (c->dead)
             return false;
-        if (waiting(c) >= SESSION_OUT_HIGH) /* the client is to read first; told when there is room */
+        if (waiting(c) >= LINE_SESSION_OUT_HIGH) /* the client is to read first; told when there is room */
             return true;
         if (again || reads == READS) {
-            loop_again(c);
+            line_loop_again(c);
             return true;
         }
         if (has_lines(c))
@@ -338,19 +338,19 @@ bool conn_serve(struct tcp_conn *c)
 /* What happened in this round is later than the clock of the round. */
 static uint64_t age(uint64_t now, uint64_t then) { return now > then ? now - then : 0; }
 
-bool conn_expired(struct tcp_conn *c, uint64_t now)
+bool line_conn_expired(struct line_conn *c, uint64_t now)
 {
     uint64_t idle = c->loop->srv->cfg.conf->line_idle_timeout * SECOND;
     if (c->busy)
         return false;
     if (c->lingering && age(now, c->moved) > LINGER_NS)
         return true;
-    if (!session_trusted(&c->session) && age(now, c->since) > STRANGER_NS)
+    if (!line_session_trusted(&c->session) && age(now, c->since) > STRANGER_NS)
         give_up(c, "no token in time");
     else if (idle > 0 && age(now, c->moved) > idle)
         give_up(c, waiting(c) > 0 ? "the client does not read" : "idle");
     if (!c->dead && waiting(c) == 0 && age(now, c->moved) > SECOND) {
-        session_trim(&c->session);
+        line_session_trim(&c->session);
         if (c->in_cap > 0 && c->in_at == c->in_n) {
             cht_free(c->in);
             c->in = NULL;

@@ -15,9 +15,9 @@ static char of_bell, of_listener; /* what the poller says of these two, in place
 
 /* ---- the list of those with something to do ------------------------------------------------------------------------- */
 
-void loop_again(struct tcp_conn *c)
+void line_loop_again(struct line_conn *c)
 {
-    struct loop *l = c->loop;
+    struct line_loop *l = c->loop;
     if (c->queued)
         return;
     c->queued = true;
@@ -26,9 +26,9 @@ void loop_again(struct tcp_conn *c)
     l->run_tail = &c->run_next;
 }
 
-static void log_end(const struct tcp_conn *c)
+static void log_end(const struct line_conn *c)
 {
-    const struct tcp_server *s = c->loop->srv;
+    const struct line_server *s = c->loop->srv;
     struct out fields = {0};
     char peer[CHT_ADDR_TEXT];
     double seconds = (double)(cht_now_ns() - c->since) / 1e9;
@@ -49,12 +49,12 @@ static void log_end(const struct tcp_conn *c)
     out_free(&fields);
 }
 
-static void unlist_run(struct tcp_conn *c)
+static void unlist_run(struct line_conn *c)
 {
-    struct loop *l = c->loop;
+    struct line_loop *l = c->loop;
     if (!c->queued)
         return;
-    struct tcp_conn **at = &l->run;
+    struct line_conn **at = &l->run;
     while (*at != c)
         at = &(*at)->run_next;
     *at = c->run_next;
@@ -62,9 +62,9 @@ static void unlist_run(struct tcp_conn *c)
         l->run_tail = at;
 }
 
-static void end_conn(struct tcp_conn *c)
+static void end_conn(struct line_conn *c)
 {
-    struct loop *l = c->loop;
+    struct line_loop *l = c->loop;
     log_end(c);
     unlist_run(c);
     if (c->prev != NULL)
@@ -73,20 +73,20 @@ static void end_conn(struct tcp_conn *c)
         l->conns = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
-    conn_free(c);
+    line_conn_free(c);
     atomic_fetch_sub_explicit(&l->count, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&l->srv->open, 1, memory_order_relaxed);
 }
 
-static void serve(struct tcp_conn *c)
+static void serve(struct line_conn *c)
 {
-    if (!conn_serve(c))
+    if (!line_conn_serve(c))
         end_conn(c);
 }
 
 /* ---- accepting ------------------------------------------------------------------------------------------------------ */
 
-static void refuse(struct tcp_server *s, int fd)
+static void refuse(struct line_server *s, int fd)
 {
     static const char text[] = "ERROR,overloaded\n";
     size_t dropped;
@@ -96,9 +96,9 @@ static void refuse(struct tcp_server *s, int fd)
     cht_net_close(fd);
 }
 
-static struct loop *least_loaded(struct tcp_server *s)
+static struct line_loop *least_loaded(struct line_server *s)
 {
-    struct loop *best = &s->loops[0];
+    struct line_loop *best = &s->loops[0];
     for (unsigned i = 1; i < s->loop_count; i++) {
         if (atomic_load_explicit(&s->loops[i].count, memory_order_relaxed) <
             atomic_load_explicit(&best->count, memory_order_relaxed))
@@ -107,15 +107,15 @@ static struct loop *least_loaded(struct tcp_server *s)
     return best;
 }
 
-static void accept_all(struct tcp_server *s)
+static void accept_all(struct line_server *s)
 {
     struct cht_peer peer;
     bool exhausted = false;
     int fd;
     for (unsigned i = 0; i < ACCEPTS && cht_net_accept(s->listen_fd, &fd, &peer, &exhausted); i++) {
-        struct loop *to = least_loaded(s);
+        struct line_loop *to = least_loaded(s);
         bool room = atomic_load_explicit(&s->open, memory_order_relaxed) < s->cfg.conf->line_connections;
-        struct tcp_conn *c = room ? conn_new(to, fd, &peer) : NULL;
+        struct line_conn *c = room ? line_conn_new(to, fd, &peer) : NULL;
         if (c == NULL) {
             refuse(s, fd);
             continue;
@@ -124,7 +124,7 @@ static void accept_all(struct tcp_server *s)
         atomic_fetch_add_explicit(&s->open, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&s->total, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&to->count, 1, memory_order_relaxed);
-        loop_arrive(to, c);
+        line_loop_arrive(to, c);
     }
     if (exhausted) {
         log_say(s->cfg.log, LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
@@ -134,9 +134,9 @@ static void accept_all(struct tcp_server *s)
 
 /* ---- the loop ------------------------------------------------------------------------------------------------------- */
 
-static void begin(struct tcp_conn *c)
+static void begin(struct line_conn *c)
 {
-    struct loop *l = c->loop;
+    struct line_loop *l = c->loop;
     struct cht_err err = {0};
     c->fresh = false;
     c->prev = NULL;
@@ -152,46 +152,46 @@ static void begin(struct tcp_conn *c)
     serve(c);
 }
 
-static void take_arrived(struct loop *l)
+static void take_arrived(struct line_loop *l)
 {
     cht_mutex_lock(&l->mu);
-    struct tcp_conn *list = l->arrived;
+    struct line_conn *list = l->arrived;
     l->arrived = NULL;
     cht_mutex_unlock(&l->mu);
     while (list != NULL) {
-        struct tcp_conn *c = list;
+        struct line_conn *c = list;
         list = c->arrived_next;
         if (c->fresh) {
             begin(c);
             continue;
         }
-        conn_arrived(c);
+        line_conn_arrived(c);
         serve(c);
     }
 }
 
 /* Each once; those that come back wait for the next round. */
-static void run_queued(struct loop *l)
+static void run_queued(struct line_loop *l)
 {
-    struct tcp_conn *list = l->run;
+    struct line_conn *list = l->run;
     l->run = NULL;
     l->run_tail = &l->run;
     while (list != NULL) {
-        struct tcp_conn *c = list;
+        struct line_conn *c = list;
         list = c->run_next;
         c->queued = false;
         serve(c);
     }
 }
 
-static void tick(struct loop *l, bool stopping)
+static void tick(struct line_loop *l, bool stopping)
 {
     if (l->now - l->tick < TICK_NS && !stopping)
         return;
     l->tick = l->now;
-    for (struct tcp_conn *c = l->conns, *next; c != NULL; c = next) {
+    for (struct line_conn *c = l->conns, *next; c != NULL; c = next) {
         next = c->next;
-        if (!conn_expired(c, l->now)) {
+        if (!line_conn_expired(c, l->now)) {
             if (stopping)
                 serve(c);
         } else {
@@ -200,14 +200,14 @@ static void tick(struct loop *l, bool stopping)
     }
 }
 
-static void handle(struct loop *l, const struct cht_event *e)
+static void handle(struct line_loop *l, const struct cht_event *e)
 {
     if (e->data == &of_bell || e->data == &of_listener) {
         if (e->data == &of_bell)
             cht_bell_drain(l->bell);
         return;
     }
-    struct tcp_conn *c = e->data;
+    struct line_conn *c = e->data;
     c->readable = c->readable || (e->what & CHT_POLL_READ) != 0;
     c->ending = c->ending || (e->what & CHT_POLL_END) != 0;
     c->writable = c->writable || (e->what & CHT_POLL_WRITE) != 0;
@@ -216,10 +216,10 @@ static void handle(struct loop *l, const struct cht_event *e)
         c->why = c->why != NULL ? c->why : "the client went away";
         atomic_store_explicit(&c->session.cancel, true, memory_order_relaxed);
     }
-    loop_again(c);
+    line_loop_again(c);
 }
 
-static void stop_listening(struct loop *l)
+static void stop_listening(struct line_loop *l)
 {
     if (l->listening)
         cht_poller_remove(l->poller, l->srv->listen_fd);
@@ -228,13 +228,13 @@ static void stop_listening(struct loop *l)
 
 static void *loop_main(void *arg)
 {
-    struct loop *l = arg;
+    struct line_loop *l = arg;
     struct cht_event events[EVENTS];
-    struct tcp_server *s = l->srv;
+    struct line_server *s = l->srv;
     while (!atomic_load_explicit(&s->stop, memory_order_acquire)) {
         bool stopping = atomic_load_explicit(&s->stopping, memory_order_acquire), knock = false;
         size_t n = cht_poller_wait(l->poller, events, EVENTS, l->run != NULL ? 0 : stopping ? 20 : 500);
-        atomic_store_explicit(&l->rung, false, memory_order_seq_cst); /* then look: see loop_arrive */
+        atomic_store_explicit(&l->rung, false, memory_order_seq_cst); /* then look: see line_loop_arrive */
         l->now = cht_now_ns();
         if (stopping)
             stop_listening(l);
@@ -253,7 +253,7 @@ static void *loop_main(void *arg)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc loop_start(struct loop *l, struct tcp_server *s, bool accepts, struct cht_err *err)
+enum cht_rc line_loop_start(struct line_loop *l, struct line_server *s, bool accepts, struct cht_err *err)
 {
     l->srv = s;
     l->poller = l->bell = -1;
@@ -277,7 +277,7 @@ enum cht_rc loop_start(struct loop *l, struct tcp_server *s, bool accepts, struc
 }
 
 /* One ring for all that is to be looked at in one round: the list is written before, the loop says "heard" before it looks. */
-void loop_arrive(struct loop *l, struct tcp_conn *c)
+void line_loop_arrive(struct line_loop *l, struct line_conn *c)
 {
     cht_mutex_lock(&l->mu);
     c->arrived_next = l->arrived;
@@ -288,7 +288,7 @@ void loop_arrive(struct loop *l, struct tcp_conn *c)
     cht_mutex_unlock(&l->mu);
 }
 
-void loop_join(struct loop *l)
+void line_loop_join(struct line_loop *l)
 {
     if (!l->up)
         return;
@@ -297,9 +297,9 @@ void loop_join(struct loop *l)
     l->up = false;
 }
 
-static bool any_busy(const struct loop *l)
+static bool any_busy(const struct line_loop *l)
 {
-    for (const struct tcp_conn *c = l->conns; c != NULL; c = c->next) {
+    for (const struct line_conn *c = l->conns; c != NULL; c = c->next) {
         if (c->busy)
             return true;
     }
@@ -307,25 +307,25 @@ static bool any_busy(const struct loop *l)
 }
 
 /* The thread has ended: this one takes its place. What is under way is waited for: a commit ends by itself, a job is told to. */
-void loop_fini(struct loop *l)
+void line_loop_fini(struct line_loop *l)
 {
     if (l->srv == NULL)
         return;
-    for (struct tcp_conn *c = l->conns; c != NULL; c = c->next) {
+    for (struct line_conn *c = l->conns; c != NULL; c = c->next) {
         c->dead = true;
         atomic_store_explicit(&c->session.cancel, true, memory_order_relaxed);
     }
     for (;;) {
         cht_mutex_lock(&l->mu);
-        struct tcp_conn *list = l->arrived;
+        struct line_conn *list = l->arrived;
         l->arrived = NULL;
         cht_mutex_unlock(&l->mu);
         while (list != NULL) {
-            struct tcp_conn *c = list;
+            struct line_conn *c = list;
             list = c->arrived_next;
             c->busy = false;
             if (c->fresh) {
-                conn_free(c);
+                line_conn_free(c);
                 atomic_fetch_sub_explicit(&l->srv->open, 1, memory_order_relaxed);
             }
         }

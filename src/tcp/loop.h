@@ -9,14 +9,14 @@
 #include "tcp/server.h"
 #include "tcp/session.h"
 
-struct loop;
+struct line_loop;
 
-struct tcp_conn {
-    struct session session;
-    struct loop *loop;
-    struct tcp_conn *prev, *next;  /* of the loop */
-    struct tcp_conn *run_next;     /* in the list of those that have something to do */
-    struct tcp_conn *arrived_next; /* guarded by the loop's mu: new, or its commit or job is done */
+struct line_conn {
+    struct line_session session;
+    struct line_loop *loop;
+    struct line_conn *prev, *next;  /* of the loop */
+    struct line_conn *run_next;     /* in the list of those that have something to do */
+    struct line_conn *arrived_next; /* guarded by the loop's mu: new, or its commit or job is done */
     int fd;
     struct cht_peer peer;
     struct cht_job job;
@@ -41,17 +41,17 @@ struct tcp_conn {
 };
 
 /* Read by whoever prints the metrics. */
-struct loop_counts {
-    struct session_counts session;
+struct line_loop_counts {
+    struct line_session_counts session;
     _Atomic uint64_t received, sent;
 };
 
-struct tcp_server {
-    struct tcp_config cfg;
-    struct session_host host;
+struct line_server {
+    struct line_config cfg;
+    struct line_session_host host;
     int listen_fd;
     unsigned port;
-    struct loop *loops;
+    struct line_loop *loops;
     unsigned loop_count, next_loop;
     struct cht_jobs *jobs, *long_jobs;
     size_t line_max;
@@ -60,36 +60,36 @@ struct tcp_server {
     _Atomic bool stop;     /* end */
 };
 
-struct loop {
-    struct tcp_server *srv;
+struct line_loop {
+    struct line_server *srv;
     int poller, bell;
     struct cht_thread thread;
     bool up;
     struct cht_mutex mu;
-    struct tcp_conn *arrived; /* guarded by mu */
-    _Atomic bool rung;        /* the bell rings and has not been heard */
+    struct line_conn *arrived; /* guarded by mu */
+    _Atomic bool rung;         /* the bell rings and has not been heard */
     _Atomic uint64_t count;
-    struct tcp_conn *conns; /* the thread's, like all below */
-    struct tcp_conn *run, **run_tail;
+    struct line_conn *conns; /* the thread's, like all below */
+    struct line_conn *run, **run_tail;
     bool listening;
     uint64_t now, tick;
-    struct loop_counts counts;
+    struct line_loop_counts counts;
 };
 
-enum cht_rc loop_start(struct loop *l, struct tcp_server *s, bool accepts, struct cht_err *err);
+enum cht_rc line_loop_start(struct line_loop *l, struct line_server *s, bool accepts, struct cht_err *err);
 /* Hands a connection to its loop: a new one, or one whose commit or job is done. Any thread. */
-void loop_arrive(struct loop *l, struct tcp_conn *c);
-void loop_join(struct loop *l); /* after srv->stop */
-void loop_fini(struct loop *l);
+void line_loop_arrive(struct line_loop *l, struct line_conn *c);
+void line_loop_join(struct line_loop *l); /* after srv->stop */
+void line_loop_fini(struct line_loop *l);
 
 /* conn.c, on the loop's thread */
-struct tcp_conn *conn_new(struct loop *l, int fd, const struct cht_peer *peer);
-void conn_free(struct tcp_conn *c);
+struct line_conn *line_conn_new(struct line_loop *l, int fd, const struct cht_peer *peer);
+void line_conn_free(struct line_conn *c);
 /* Does what can be done. False: it is over, and nothing of it is under way. */
-bool conn_serve(struct tcp_conn *c);
+bool line_conn_serve(struct line_conn *c);
 /* Its commit or job is done. */
-void conn_arrived(struct tcp_conn *c);
+void line_conn_arrived(struct line_conn *c);
 /* loop.c: it has more to do when others had their turn. */
-void loop_again(struct tcp_conn *c);
+void line_loop_again(struct line_conn *c);
 /* Is it over time? Sets why. */
-bool conn_expired(struct tcp_conn *c, uint64_t now);
+bool line_conn_expired(struct line_conn *c, uint64_t now);

@@ -22,7 +22,7 @@
 #define HELD_MANY 4u /* answers of answer_max bytes that may be held before pages get short */
 
 struct page {
-    struct session *s;
+    struct line_session *s;
     bool values;
     size_t max; /* bytes of items */
     struct out items;
@@ -83,7 +83,7 @@ static void add_large(struct page *g, const struct cht_entry *e)
 /* False: the page is full, or failed. */
 static bool add(struct page *g, const struct cht_entry *e)
 {
-    uint64_t limit = g->s->line.limit;
+    uint64_t limit = g->s->command.limit;
     size_t size = e->value_len + ((e->flags & CHT_ENTRY_LARGE) != 0 ? cht_b64_encoded(e->size) : 0);
     g->more = (limit > 0 && g->count == limit) || (g->count > 0 && g->items.n + size > g->max);
     if (g->more)
@@ -110,7 +110,7 @@ static void remember(struct page *g, const struct cht_entry *e)
 
 static void collect(struct page *g, struct cht_scan *scan)
 {
-    struct session *s = g->s;
+    struct line_session *s = g->s;
     struct cht_entry e[ENTRIES];
     struct cht_err err = {0};
     size_t n = 0;
@@ -133,7 +133,7 @@ static void collect(struct page *g, struct cht_scan *scan)
 static bool put_page(struct page *g)
 {
     struct out head = {0};
-    const struct line *l = &g->s->line;
+    const struct line_command *l = &g->s->command;
     out_text(&head, "SUCCESS,");
     if (g->values) {
         out_text(&head, "reducer=");
@@ -159,8 +159,8 @@ static bool put_page(struct page *g)
 
 static void run(struct page *g)
 {
-    struct session *s = g->s;
-    const struct line *l = &s->line;
+    struct line_session *s = g->s;
+    const struct line_command *l = &s->command;
     struct cht_scan *scan = NULL;
     struct cht_err err = {0};
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
@@ -179,16 +179,16 @@ static void run(struct page *g)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void session_page(struct session *s)
+void line_session_page(struct line_session *s)
 {
     struct page *g = cht_calloc(1, sizeof *g);
-    enum command c = s->line.command;
+    enum line_verb c = s->command.verb;
     if (g == NULL) {
-        session_error(s, c, cht_rc_slug(CHT_NO_MEMORY));
+        line_session_error(s, c, cht_rc_slug(CHT_NO_MEMORY));
         return;
     }
     g->s = s;
-    g->values = c == COMMAND_PAIR_REDUCE;
+    g->values = c == LINE_PAIR_REDUCE;
     g->max = s->host->answer_max;
     if (atomic_load_explicit(&s->host->held, memory_order_relaxed) > HELD_MANY * (uint64_t)g->max &&
         g->max > SHORT_PAGE)
@@ -198,9 +198,9 @@ void session_page(struct session *s)
         g->rc = CHT_NO_MEMORY;
     if (g->rc != CHT_OK) {
         s->out.failed = false; /* there is room for this much, or the owner sees it again */
-        session_error(s, c, cht_rc_slug(g->rc));
+        line_session_error(s, c, cht_rc_slug(g->rc));
     } else {
-        session_counted(s, c, false);
+        line_session_counted(s, c, false);
         if (g->items.n > SHORT_PAGE) {
             s->held += g->items.n;
             atomic_fetch_add_explicit(&s->host->held, g->items.n, memory_order_relaxed);

@@ -16,7 +16,7 @@ static const struct cht_jobs_config short_jobs = {
 static const struct cht_jobs_config long_jobs = {
     .name = "cht-line-long", .threads = 64, .per_owner = 4, .idle_ns = UINT64_C(10000000000)};
 
-static enum cht_rc open_port(struct tcp_server *s, struct cht_err *err)
+static enum cht_rc open_port(struct line_server *s, struct cht_err *err)
 {
     const struct conf *c = s->cfg.conf;
     bool loopback;
@@ -48,9 +48,9 @@ static unsigned loops_wanted(const struct conf *c)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, struct cht_err *err)
+enum cht_rc line_server_start(const struct line_config *cfg, struct line_server **out, struct cht_err *err)
 {
-    struct tcp_server *s = cht_calloc(1, sizeof *s);
+    struct line_server *s = cht_calloc(1, sizeof *s);
     if (s == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the line server");
     const struct conf *c = cfg->conf;
@@ -75,27 +75,27 @@ enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, str
             rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u line threads", s->loop_count);
     }
     if (rc != CHT_OK) {
-        tcp_stop(s, 0);
-        tcp_free(s);
+        line_server_stop(s, 0);
+        line_server_free(s);
         return rc;
     }
     *out = s;
     return CHT_OK;
 }
 
-unsigned tcp_port(const struct tcp_server *s) { return s->port; }
+unsigned line_server_port(const struct line_server *s) { return s->port; }
 
 /* The one that accepts is started last: it hands connections to the others. */
-enum cht_rc tcp_ready(struct tcp_server *s, struct dbs *dbs, struct cht_err *err)
+enum cht_rc line_server_ready(struct line_server *s, struct dbs *dbs, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     s->host.dbs = dbs;
     for (unsigned i = s->loop_count; i-- > 0 && rc == CHT_OK;)
-        rc = loop_start(&s->loops[i], s, i == 0, err);
+        rc = line_loop_start(&s->loops[i], s, i == 0, err);
     return rc;
 }
 
-void tcp_stop(struct tcp_server *s, uint64_t wait_ns)
+void line_server_stop(struct line_server *s, uint64_t wait_ns)
 {
     if (s == NULL)
         return;
@@ -109,9 +109,9 @@ void tcp_stop(struct tcp_server *s, uint64_t wait_ns)
         cht_sleep_ns(2000000);
     atomic_store_explicit(&s->stop, true, memory_order_release);
     for (unsigned i = 0; s->loops != NULL && i < s->loop_count; i++)
-        loop_join(&s->loops[i]);
+        line_loop_join(&s->loops[i]);
     for (unsigned i = 0; s->loops != NULL && i < s->loop_count; i++)
-        loop_fini(&s->loops[i]);
+        line_loop_fini(&s->loops[i]);
     cht_jobs_free(s->jobs);
     cht_jobs_free(s->long_jobs);
     s->jobs = s->long_jobs = NULL;
@@ -120,7 +120,7 @@ void tcp_stop(struct tcp_server *s, uint64_t wait_ns)
     s->listen_fd = -1;
 }
 
-void tcp_free(struct tcp_server *s)
+void line_server_free(struct line_server *s)
 {
     if (s == NULL)
         return;
@@ -136,15 +136,15 @@ static void one(struct out *o, const char *name, const char *type, const char *h
                type, name, v);
 }
 
-void tcp_metrics(void *ctx, struct out *o)
+void line_server_metrics(void *ctx, struct out *o)
 {
-    struct tcp_server *s = ctx;
-    uint64_t received = 0, sent = 0, done[COMMANDS][2] = {{0}};
+    struct line_server *s = ctx;
+    uint64_t received = 0, sent = 0, done[LINE_VERBS][2] = {{0}};
     for (unsigned i = 0; i < s->loop_count; i++) {
-        struct loop_counts *c = &s->loops[i].counts;
+        struct line_loop_counts *c = &s->loops[i].counts;
         received += atomic_load_explicit(&c->received, memory_order_relaxed);
         sent += atomic_load_explicit(&c->sent, memory_order_relaxed);
-        for (int k = 0; k < COMMANDS; k++) {
+        for (int k = 0; k < LINE_VERBS; k++) {
             done[k][0] += atomic_load_explicit(&c->session.done[k][0], memory_order_relaxed);
             done[k][1] += atomic_load_explicit(&c->session.done[k][1], memory_order_relaxed);
         }
@@ -158,11 +158,11 @@ void tcp_metrics(void *ctx, struct out *o)
     one(o, "line_sent_bytes_total", "counter", "Bytes sent by the line protocol.", sent);
     out_text(o, "# HELP cheetah_line_commands_total Commands of the line protocol that were answered.\n"
                 "# TYPE cheetah_line_commands_total counter\n");
-    for (int k = 0; k < COMMANDS; k++) {
+    for (int k = 0; k < LINE_VERBS; k++) {
         for (int failed = 0; failed < 2; failed++) {
             if (done[k][failed] > 0)
                 out_format(o, "cheetah_line_commands_total{command=\"%s\",result=\"%s\"} %" PRIu64 "\n",
-                           command_name((enum command)k), failed ? "error" : "success", done[k][failed]);
+                           line_verb_name((enum line_verb)k), failed ? "error" : "success", done[k][failed]);
         }
     }
 }

@@ -10,9 +10,9 @@
 #include "service/dbs.h"
 #include "service/log.h"
 
-struct tcp_server;
+struct line_server;
 
-struct tcp_config {
+struct line_config {
     const struct conf *conf; /* borrowed */
     struct log *log;         /* borrowed */
     /* The tokens as they are now, NULL where none are needed. */
@@ -20,14 +20,14 @@ struct tcp_config {
     void *ctx;
 };
 
-/* Opens the port; connections wait until tcp_ready. CHT_INVALID_ARGUMENT, CHT_IO, CHT_NO_MEMORY. */
-enum cht_rc tcp_start(const struct tcp_config *cfg, struct tcp_server **out, struct cht_err *err);
-unsigned tcp_port(const struct tcp_server *s);
+/* Opens the port; connections wait until line_server_ready. CHT_INVALID_ARGUMENT, CHT_IO, CHT_NO_MEMORY. */
+enum cht_rc line_server_start(const struct line_config *cfg, struct line_server **out, struct cht_err *err);
+unsigned line_server_port(const struct line_server *s);
 /* The databases are there: connections are served. */
-enum cht_rc tcp_ready(struct tcp_server *s, struct dbs *dbs, struct cht_err *err);
+enum cht_rc line_server_ready(struct line_server *s, struct dbs *dbs, struct cht_err *err);
 /* No new connections; what was received is answered, for at most wait_ns; then all are closed and the threads have ended. The
  * counters can be read on. NULL is legal. */
-void tcp_stop(struct tcp_server *s, uint64_t wait_ns);
-void tcp_free(struct tcp_server *s); /* after tcp_stop; NULL is legal */
+void line_server_stop(struct line_server *s, uint64_t wait_ns);
+void line_server_free(struct line_server *s); /* after line_server_stop; NULL is legal */
 /* Appends the counters in Prometheus text format. ctx is the server. */
-void tcp_metrics(void *ctx, struct out *o);
+void line_server_metrics(void *ctx, struct out *o);

@@ -18,8 +18,8 @@
 #define REFUSED_MAX 3u
 
 /* What is known of an operation beside itself. */
-struct session_op {
-    enum command command;
+struct line_session_op {
+    enum line_verb verb;
 };
 
 /* ---- answers ------------------------------------------------------------------------------------------------------ */
@@ -29,28 +29,28 @@ static const char *error_word(enum cht_rc rc)
     return rc == CHT_PAIR_NOT_FOUND ? "not_found" : cht_rc_slug(rc);
 }
 
-static void answer_text(struct session *s, enum command c, const char *text)
+static void answer_text(struct line_session *s, enum line_verb c, const char *text)
 {
-    session_counted(s, c, false);
+    line_session_counted(s, c, false);
     out_text(&s->out, text);
 }
 
-static void answer_key(struct session *s, enum command c, uint64_t key, const char *tail)
+static void answer_key(struct line_session *s, enum line_verb c, uint64_t key, const char *tail)
 {
-    session_counted(s, c, false);
+    line_session_counted(s, c, false);
     out_text(&s->out, "SUCCESS,key=");
     out_u64(&s->out, key);
     out_text(&s->out, tail);
 }
 
 /* One line an answer: a value that has a newline in it cannot be one. */
-static void answer_value(struct session *s, const struct cht_buf *v)
+static void answer_value(struct line_session *s, const struct cht_buf *v)
 {
     if (memchr(v->data, '\n', v->len) != NULL) {
-        session_error(s, COMMAND_READ, "value_contains_newline (PAIR_REDUCE payloads shows it in base64)");
+        line_session_error(s, LINE_READ, "value_contains_newline (PAIR_REDUCE payloads shows it in base64)");
         return;
     }
-    session_counted(s, COMMAND_READ, false);
+    line_session_counted(s, LINE_READ, false);
     out_text(&s->out, "SUCCESS,size=");
     out_u64(&s->out, v->len);
     out_text(&s->out, ",value=");
@@ -61,18 +61,17 @@ static void answer_value(struct session *s, const struct cht_buf *v)
 }
 
 /* False: it is to be asked again once s->wait was called. */
-static bool point_read(struct session *s, enum command c, uint64_t key, struct cht_str name)
+static bool point_read(struct line_session *s, enum line_verb c, uint64_t key, struct cht_str name)
 {
     uint32_t size;
     struct cht_err err = {0};
-    enum cht_rc rc = c == COMMAND_READ
-                         ? cht_store_get_soon(s->db->store, key, &s->value, &size, s->wait, &err)
-                         : cht_store_pair_soon(s->db->store, name, &key, s->wait, &err);
+    enum cht_rc rc = c == LINE_READ ? cht_store_get_soon(s->db->store, key, &s->value, &size, s->wait, &err)
+                                    : cht_store_pair_soon(s->db->store, name, &key, s->wait, &err);
     if (rc == CHT_PENDING)
         return false;
     if (rc != CHT_OK)
-        session_error(s, c, error_word(rc));
-    else if (c == COMMAND_PAIR_GET)
+        line_session_error(s, c, error_word(rc));
+    else if (c == LINE_PAIR_GET)
         answer_key(s, c, key, "\n");
     else
         answer_value(s, &s->value);
@@ -80,34 +79,34 @@ static bool point_read(struct session *s, enum command c, uint64_t key, struct c
 }
 
 /* False: not yet, as point_read. */
-static bool answer_op(struct session *s, size_t i)
+static bool answer_op(struct line_session *s, size_t i)
 {
     const struct cht_op *op = &s->ops[i];
-    enum command c = s->notes[i].command;
+    enum line_verb c = s->notes[i].verb;
     enum cht_rc rc = s->commit.rc != CHT_OK ? s->commit.rc : op->rc;
-    if (s->commit.rc != CHT_OK && (c == COMMAND_READ || c == COMMAND_PAIR_GET)) { /* reading may still work */
+    if (s->commit.rc != CHT_OK && (c == LINE_READ || c == LINE_PAIR_GET)) { /* reading may still work */
         return point_read(s, c, op->key, op->name);
     }
     if (rc != CHT_OK) {
-        session_error(s, c, error_word(rc));
+        line_session_error(s, c, error_word(rc));
         return true;
     }
     switch (c) {
-    case COMMAND_INSERT:
-    case COMMAND_PAIR_GET:
+    case LINE_INSERT:
+    case LINE_PAIR_GET:
         answer_key(s, c, op->key, "\n");
         break;
-    case COMMAND_EDIT:
+    case LINE_EDIT:
         answer_key(s, c, op->key, "_updated\n");
         break;
-    case COMMAND_DELETE:
+    case LINE_DELETE:
         answer_key(s, c, op->key, "_deleted\n");
         break;
-    case COMMAND_READ:
+    case LINE_READ:
         answer_value(s, op->buf);
         break;
     default:
-        answer_text(s, c, c == COMMAND_PAIR_SET ? "SUCCESS,pair_set\n" : "SUCCESS,pair_deleted\n");
+        answer_text(s, c, c == LINE_PAIR_SET ? "SUCCESS,pair_set\n" : "SUCCESS,pair_deleted\n");
         break;
     }
     return true;
@@ -116,7 +115,7 @@ static bool answer_op(struct session *s, size_t i)
 /* ---- access ------------------------------------------------------------------------------------------------------- */
 
 /* The table may have been replaced since: the token is looked up in the new one. */
-static bool needs_token(struct session *s)
+static bool needs_token(struct line_session *s)
 {
     const struct access *a = s->host->access != NULL ? s->host->access(s->host->ctx) : NULL;
     if (a == s->seen) {
@@ -128,9 +127,9 @@ static bool needs_token(struct session *s)
     return a != NULL;
 }
 
-static void authenticate(struct session *s)
+static void authenticate(struct line_session *s)
 {
-    struct cht_str t = s->line.name;
+    struct cht_str t = s->command.name;
     bool needed = needs_token(s);
     s->secret[0] = 0;
     if (t.n < sizeof s->secret && memchr(t.p, 0, t.n) == NULL) {
@@ -140,32 +139,31 @@ static void authenticate(struct session *s)
     s->token = needed ? access_find_text(s->seen, s->secret, strlen(s->secret)) : NULL;
     if (!needed || s->token != NULL) {
         s->refused = 0;
-        answer_text(s, COMMAND_AUTH, "SUCCESS,authenticated\n");
+        answer_text(s, LINE_AUTH, "SUCCESS,authenticated\n");
         return;
     }
     s->secret[0] = 0;
     s->closing = ++s->refused >= REFUSED_MAX;
-    session_error(s, COMMAND_AUTH, "unauthorized");
+    line_session_error(s, LINE_AUTH, "unauthorized");
 }
 
-static const char *access_error(struct session *s, const struct line *l, const char *database)
+static const char *access_error(struct line_session *s, const struct line_command *l, const char *database)
 {
-    static const bool writes[COMMANDS] = {[COMMAND_INSERT] = true,
-                                          [COMMAND_EDIT] = true,
-                                          [COMMAND_DELETE] = true,
-                                          [COMMAND_PAIR_SET] = true,
-                                          [COMMAND_PAIR_DEL] = true};
+    static const bool writes[LINE_VERBS] = {[LINE_INSERT] = true,
+                                            [LINE_EDIT] = true,
+                                            [LINE_DELETE] = true,
+                                            [LINE_PAIR_SET] = true,
+                                            [LINE_PAIR_DEL] = true};
     if (!needs_token(s))
         return NULL;
     if (s->token == NULL)
         return "unauthorized";
-    return access_allows(s->token, writes[l->command] ? RIGHT_WRITE : RIGHT_READ, database) ? NULL
-                                                                                            : "forbidden";
+    return access_allows(s->token, writes[l->verb] ? RIGHT_WRITE : RIGHT_READ, database) ? NULL : "forbidden";
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------------- */
 
-static bool more_ops(struct session *s)
+static bool more_ops(struct line_session *s)
 {
     if (s->commit.count < s->ops_cap)
         return true;
@@ -173,7 +171,7 @@ static bool more_ops(struct session *s)
     struct cht_op *ops = cht_realloc(s->ops, cap * sizeof *ops);
     if (ops != NULL)
         s->ops = ops;
-    struct session_op *notes = ops != NULL ? cht_realloc(s->notes, cap * sizeof *notes) : NULL;
+    struct line_session_op *notes = ops != NULL ? cht_realloc(s->notes, cap * sizeof *notes) : NULL;
     if (notes != NULL)
         s->notes = notes;
     struct cht_buf *bufs = notes != NULL ? cht_realloc(s->bufs, cap * sizeof *bufs) : NULL;
@@ -185,20 +183,20 @@ static bool more_ops(struct session *s)
     return true;
 }
 
-static enum cht_op_kind op_kind(enum command c)
+static enum cht_op_kind op_kind(enum line_verb c)
 {
     switch (c) {
-    case COMMAND_INSERT:
+    case LINE_INSERT:
         return CHT_OP_INSERT;
-    case COMMAND_EDIT:
+    case LINE_EDIT:
         return CHT_OP_EDIT;
-    case COMMAND_DELETE:
+    case LINE_DELETE:
         return CHT_OP_DELETE;
-    case COMMAND_PAIR_SET:
+    case LINE_PAIR_SET:
         return CHT_OP_PAIR_SET;
-    case COMMAND_PAIR_DEL:
+    case LINE_PAIR_DEL:
         return CHT_OP_PAIR_DEL;
-    case COMMAND_PAIR_GET:
+    case LINE_PAIR_GET:
         return CHT_OP_PAIR_READ;
     default:
         return CHT_OP_READ;
@@ -206,12 +204,12 @@ static enum cht_op_kind op_kind(enum command c)
 }
 
 /* False: the operations before it come first, or there is no memory (then it is answered). */
-static bool add_op(struct session *s)
+static bool add_op(struct line_session *s)
 {
-    const struct line *l = &s->line;
+    const struct line_command *l = &s->command;
     size_t i = s->commit.count, more = l->value.n;
     uint32_t size = 0;
-    if (l->command == COMMAND_READ &&
+    if (l->verb == LINE_READ &&
         cht_store_get_soon(s->db->store, l->key, NULL, &size, &cht_ahead, NULL) == CHT_OK) {
         if (size > READ_IN_BATCH)
             return false;
@@ -221,21 +219,20 @@ static bool add_op(struct session *s)
         return false;
     if (!more_ops(s)) {
         if (i == 0)
-            s->line.error = error_word(CHT_NO_MEMORY);
+            s->command.error = error_word(CHT_NO_MEMORY);
         return false;
     }
-    s->ops[i] =
-        (struct cht_op){.kind = op_kind(l->command), .name = l->name, .value = l->value, .key = l->key};
-    s->notes[i].command = l->command;
+    s->ops[i] = (struct cht_op){.kind = op_kind(l->verb), .name = l->name, .value = l->value, .key = l->key};
+    s->notes[i].verb = l->verb;
     s->commit.count++;
     s->bytes += more;
     return true;
 }
 
-static void change_database(struct session *s)
+static void change_database(struct line_session *s)
 {
     char name[sizeof s->database];
-    const struct line *l = &s->line;
+    const struct line_command *l = &s->command;
     bool valid = l->name.n > 0 && l->name.n < sizeof name && memchr(l->name.p, 0, l->name.n) == NULL;
     struct database *d = NULL;
     struct cht_err err = {0};
@@ -248,7 +245,7 @@ static void change_database(struct session *s)
     }
     const char *error = valid ? access_error(s, l, name) : NULL;
     if (error != NULL) {
-        session_error(s, l->command, error);
+        line_session_error(s, l->verb, error);
         return;
     }
     if (valid) { /* a client that may write there gets a new one, as the first write would make it */
@@ -257,12 +254,12 @@ static void change_database(struct session *s)
         rc = dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
     }
     if (rc != CHT_OK) {
-        session_error(s, l->command, error_word(rc));
+        line_session_error(s, l->verb, error_word(rc));
         return;
     }
     dbs_put(d);
     memcpy(s->database, name, sizeof name);
-    session_counted(s, l->command, false);
+    line_session_counted(s, l->verb, false);
     out_text(&s->out, "SUCCESS,database_changed_to_");
     out_text(&s->out, name);
     out_text(&s->out, "\n");
@@ -270,84 +267,84 @@ static void change_database(struct session *s)
 
 /* ---- the interpreter ---------------------------------------------------------------------------------------------- */
 
-static bool is_write(enum command c)
+static bool is_write(enum line_verb c)
 {
-    return c == COMMAND_INSERT || c == COMMAND_EDIT || c == COMMAND_DELETE || c == COMMAND_PAIR_SET ||
-           c == COMMAND_PAIR_DEL;
+    return c == LINE_INSERT || c == LINE_EDIT || c == LINE_DELETE || c == LINE_PAIR_SET || c == LINE_PAIR_DEL;
 }
 
-static void check_mode(struct session *s)
+static void check_mode(struct line_session *s)
 {
-    const struct line *l = &s->line;
+    const struct line_command *l = &s->command;
     const struct reduce_mode *m = reduce_mode_find((const char *)l->mode.p, l->mode.n);
     if (m == NULL || m->kind == REDUCE_AGGREGATE)
-        s->line.error = "unknown_reducer_mode";
+        s->command.error = "unknown_reducer_mode";
 }
 
-/* s->line, which is no part of a commit. */
-static enum session_next run_alone(struct session *s)
+/* s->command, which is no part of a commit. */
+static enum line_session_next run_alone(struct line_session *s)
 {
-    struct line *l = &s->line;
-    enum command c = l->command;
+    struct line_command *l = &s->command;
+    enum line_verb c = l->verb;
     if (l->error != NULL)
-        answer_error(s, l);
-    else if (c == COMMAND_READ || c == COMMAND_PAIR_GET)
-        return point_read(s, c, l->key, l->name) ? SESSION_IDLE : SESSION_WAIT;
-    else if (c == COMMAND_AUTH)
+        line_answer_error(s, l);
+    else if (c == LINE_READ || c == LINE_PAIR_GET)
+        return point_read(s, c, l->key, l->name) ? LINE_SESSION_IDLE : LINE_SESSION_WAIT;
+    else if (c == LINE_AUTH)
         authenticate(s);
-    else if (c == COMMAND_EXIT)
+    else if (c == LINE_EXIT)
         s->closing = true;
     else
-        return SESSION_JOB;
-    return SESSION_IDLE;
+        return LINE_SESSION_JOB;
+    return LINE_SESSION_IDLE;
 }
 
-/* Does s->line, which the caller has put there; SESSION_IDLE: done, or noted as an operation. */
-static enum session_next run_line(struct session *s)
+/* Does s->command, which the caller has put there; LINE_SESSION_IDLE: done, or noted as an operation. */
+static enum line_session_next run_line(struct line_session *s)
 {
-    struct line *l = &s->line;
-    enum command c = l->command;
-    if (c != COMMAND_AUTH && c != COMMAND_EXIT && needs_token(s) && s->token == NULL)
+    struct line_command *l = &s->command;
+    enum line_verb c = l->verb;
+    if (c != LINE_AUTH && c != LINE_EXIT && needs_token(s) && s->token == NULL)
         l->error = "unauthorized";
-    if (l->error == NULL && c != COMMAND_AUTH && c != COMMAND_EXIT && c != COMMAND_DATABASE)
+    if (l->error == NULL && c != LINE_AUTH && c != LINE_EXIT && c != LINE_DATABASE)
         l->error = access_error(s, l, s->database);
-    if (c == COMMAND_PAIR_REDUCE && (l->error == NULL || strcmp(l->error, "missing_prefix") == 0))
+    if (c == LINE_PAIR_REDUCE && (l->error == NULL || strcmp(l->error, "missing_prefix") == 0))
         check_mode(s);
-    if (l->error == NULL && s->db == NULL && c < COMMAND_DATABASE) {
+    if (l->error == NULL && s->db == NULL && c < LINE_DATABASE) {
         s->db = dbs_get(s->host->dbs, s->database);
         s->opening = s->db == NULL;
         if (s->opening)
-            return SESSION_JOB;
+            return LINE_SESSION_JOB;
     }
-    bool batch = l->error == NULL &&
-                 (is_write(c) || (s->commit.count > 0 && (c == COMMAND_READ || c == COMMAND_PAIR_GET)));
+    bool batch =
+        l->error == NULL && (is_write(c) || (s->commit.count > 0 && (c == LINE_READ || c == LINE_PAIR_GET)));
     if (batch && add_op(s))
-        return SESSION_IDLE;
+        return LINE_SESSION_IDLE;
     if (s->commit.count > 0) /* their answers come first */
-        return SESSION_COMMIT;
+        return LINE_SESSION_COMMIT;
     return run_alone(s);
 }
 
 /* Nothing holds the database while nothing is under way: it may be dropped. */
-static enum session_next rest(struct session *s, enum session_next next)
+static enum line_session_next rest(struct line_session *s, enum line_session_next next)
 {
     dbs_put(s->db);
     s->db = NULL;
     return next;
 }
 
-static enum session_next commit(struct session *s)
+static enum line_session_next commit(struct line_session *s)
 {
     s->commit.ops = s->ops; /* the buffers may have moved while it grew */
     for (size_t i = 0; i < s->commit.count; i++)
         s->ops[i].buf = s->ops[i].kind == CHT_OP_READ ? &s->bufs[i] : NULL;
     s->commit.flags = s->host->inline_commits ? CHT_COMMIT_INLINE : 0;
-    return SESSION_COMMIT;
+    return LINE_SESSION_COMMIT;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void session_init(struct session *s, struct session_host *host, struct session_counts *counts)
+void line_session_init(struct line_session *s, struct line_session_host *host,
+                       struct line_session_counts *counts)
 {
     memset(s, 0, sizeof *s);
     s->host = host;
@@ -355,7 +352,7 @@ void session_init(struct session *s, struct session_host *host, struct session_c
     memcpy(s->database, CHT_DATABASE_DEFAULT, sizeof CHT_DATABASE_DEFAULT);
 }
 
-static void free_ops(struct session *s)
+static void free_ops(struct line_session *s)
 {
     for (size_t i = 0; i < s->ops_cap; i++)
         cht_buf_free(&s->bufs[i]);
@@ -368,7 +365,7 @@ static void free_ops(struct session *s)
     s->ops_cap = 0;
 }
 
-void session_fini(struct session *s)
+void line_session_fini(struct line_session *s)
 {
     dbs_put(s->db);
     free_ops(s);
@@ -378,34 +375,34 @@ void session_fini(struct session *s)
     memset(s->secret, 0, sizeof s->secret);
 }
 
-enum session_next session_run(struct session *s, char *p, size_t n, size_t *used)
+enum line_session_next line_session_run(struct line_session *s, char *p, size_t n, size_t *used)
 {
     *used = 0;
     for (unsigned turn = 0; !s->closing; turn++) {
-        if (s->out.n >= SESSION_OUT_HIGH || turn >= TURN)
-            return s->commit.count > 0 ? commit(s) : rest(s, SESSION_FULL);
+        if (s->out.n >= LINE_SESSION_OUT_HIGH || turn >= TURN)
+            return s->commit.count > 0 ? commit(s) : rest(s, LINE_SESSION_FULL);
         if (!s->pending) {
             char *end = *used < n ? memchr(p + *used, '\n', n - *used) : NULL;
             if (end == NULL)
                 break;
             size_t len = (size_t)(end - (p + *used));
-            line_parse(p + *used, len, s->host->max_value_size, &s->line);
+            line_command_parse(p + *used, len, s->host->max_value_size, &s->command);
             *used += len + 1;
         }
         s->pending = true;
-        enum session_next next = run_line(s);
-        if (next == SESSION_COMMIT)
+        enum line_session_next next = run_line(s);
+        if (next == LINE_SESSION_COMMIT)
             return commit(s);
-        if (next == SESSION_JOB || next == SESSION_WAIT)
+        if (next == LINE_SESSION_JOB || next == LINE_SESSION_WAIT)
             return next;
         s->pending = false;
     }
     if (s->commit.count > 0)
         return commit(s);
-    return rest(s, s->closing ? SESSION_CLOSE : SESSION_IDLE);
+    return rest(s, s->closing ? LINE_SESSION_CLOSE : LINE_SESSION_IDLE);
 }
 
-bool session_committed(struct session *s)
+bool line_session_committed(struct line_session *s)
 {
     for (; s->answered < s->commit.count; s->answered++) {
         if (!answer_op(s, s->answered))
@@ -418,38 +415,38 @@ bool session_committed(struct session *s)
     }
     s->commit = (struct cht_commit){0};
     s->bytes = 0;
-    (void)rest(s, SESSION_IDLE); /* run goes on */
+    (void)rest(s, LINE_SESSION_IDLE); /* run goes on */
     return true;
 }
 
-bool session_job_is_long(const struct session *s)
+bool line_session_job_is_long(const struct line_session *s)
 {
-    return !s->opening && s->line.command != COMMAND_DATABASE && s->line.limit == 0;
+    return !s->opening && s->command.verb != LINE_DATABASE && s->command.limit == 0;
 }
 
-void session_job(struct session *s)
+void line_session_job(struct line_session *s)
 {
-    struct line *l = &s->line;
+    struct line_command *l = &s->command;
     if (s->opening) {
         bool created;
         struct cht_err err = {0};
-        bool create = is_write(l->command) && !s->host->no_creating;
+        bool create = is_write(l->verb) && !s->host->no_creating;
         enum cht_rc rc = dbs_open(s->host->dbs, s->database, create, 0, &s->db, &created, &err);
         s->opening = false;
         if (rc == CHT_OK)
             return; /* run goes on with the line */
         s->db = NULL;
-        session_error(s, l->command, error_word(rc));
-    } else if (l->command == COMMAND_DATABASE) {
+        line_session_error(s, l->verb, error_word(rc));
+    } else if (l->verb == LINE_DATABASE) {
         change_database(s);
     } else {
-        session_page(s);
+        line_session_page(s);
     }
-    (void)rest(s, SESSION_IDLE); /* run goes on */
+    (void)rest(s, LINE_SESSION_IDLE); /* run goes on */
     s->pending = false;
 }
 
-void session_taken(struct session *s)
+void line_session_taken(struct line_session *s)
 {
     if (s->held > 0)
         atomic_fetch_sub_explicit(&s->host->held, s->held, memory_order_relaxed);
@@ -459,7 +456,7 @@ void session_taken(struct session *s)
         cht_buf_free(&s->value);
 }
 
-void session_trim(struct session *s)
+void line_session_trim(struct line_session *s)
 {
     if (s->commit.count == 0)
         free_ops(s);
@@ -467,4 +464,4 @@ void session_trim(struct session *s)
     cht_buf_free(&s->value);
 }
 
-bool session_trusted(struct session *s) { return !needs_token(s) || s->token != NULL; }
+bool line_session_trusted(struct line_session *s) { return !needs_token(s) || s->token != NULL; }

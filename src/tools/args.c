@@ -8,8 +8,8 @@
 #include <string.h>
 
 /* The option an argument names; *value is what stands behind '=', NULL if nothing does. */
-static const struct cht_opt *find_option(const struct cht_opt *opts, size_t count, const char *arg,
-                                         const char **value)
+static const struct tool_opt *find_option(const struct tool_opt *opts, size_t count, const char *arg,
+                                          const char **value)
 {
     *value = NULL;
     if (arg[1] != '-') {
@@ -48,29 +48,29 @@ static bool parse_number(const char *s, uint64_t max, uint64_t *out)
     return v >= 1;
 }
 
-static bool add_value(const struct cht_opt *o, const char *value)
+static bool add_value(const struct tool_opt *o, const char *value)
 {
-    struct cht_opt_list *l = o->out;
-    if (l->n == CHT_OPT_LIST_MAX) {
-        (void)fprintf(stderr, "cheetah-db: --%s is given more than %u times\n", o->name, CHT_OPT_LIST_MAX);
+    struct tool_opt_list *l = o->out;
+    if (l->n == TOOL_OPT_LIST_MAX) {
+        (void)fprintf(stderr, "cheetah-db: --%s is given more than %u times\n", o->name, TOOL_OPT_LIST_MAX);
         return false;
     }
     l->v[l->n++] = value;
     return true;
 }
 
-static bool set_option(const struct cht_opt *o, const char *value)
+static bool set_option(const struct tool_opt *o, const char *value)
 {
     switch (o->kind) {
-    case CHT_OPT_FLAG:
+    case TOOL_OPT_FLAG:
         *(bool *)o->out = true;
         break;
-    case CHT_OPT_STRING:
+    case TOOL_OPT_STRING:
         *(const char **)o->out = value;
         break;
-    case CHT_OPT_LIST:
+    case TOOL_OPT_LIST:
         return add_value(o, value);
-    case CHT_OPT_NUMBER:
+    case TOOL_OPT_NUMBER:
         if (!parse_number(value, o->max, o->out)) {
             (void)fprintf(stderr, "cheetah-db: --%s '%.80s': a number from 1 to %llu is wanted\n", o->name,
                           value, (unsigned long long)o->max);
@@ -82,7 +82,7 @@ static bool set_option(const struct cht_opt *o, const char *value)
 }
 
 /* "  --name ARG", padded to where the texts begin; lines of a text after the first stand under it. */
-static void print_option(const struct cht_opt *o, int width)
+static void print_option(const struct tool_opt *o, int width)
 {
     const char *line = o->help;
     int n = printf("  --%s%s%s", o->name, o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
@@ -95,7 +95,7 @@ static void print_option(const struct cht_opt *o, int width)
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int cht_args_help(const char *before, const struct cht_opt *opts, size_t count, const char *after)
+int tool_args_help(const char *before, const struct tool_opt *opts, size_t count, const char *after)
 {
     size_t width = 0;
     for (size_t i = 0; i < count; i++) {
@@ -111,10 +111,10 @@ int cht_args_help(const char *before, const struct cht_opt *opts, size_t count, 
         else if (opts[i].help != NULL)
             print_option(&opts[i], (int)width + 6);
     }
-    return fputs(after, stdout) < 0 ? CHT_EXIT_FAILED : CHT_EXIT_OK; /* main looks at the whole of stdout */
+    return fputs(after, stdout) < 0 ? TOOL_EXIT_FAILED : TOOL_EXIT_OK; /* main looks at the whole of stdout */
 }
 
-bool cht_args_parse(const struct cht_opt *opts, size_t count, int argc, char **argv, int *rest)
+bool tool_args_parse(const struct tool_opt *opts, size_t count, int argc, char **argv, int *rest)
 {
     bool options = true;
     *rest = 0;
@@ -128,18 +128,18 @@ bool cht_args_parse(const struct cht_opt *opts, size_t count, int argc, char **a
             options = false;
             continue;
         }
-        const struct cht_opt *o = find_option(opts, count, argv[i], &value);
+        const struct tool_opt *o = find_option(opts, count, argv[i], &value);
         if (o == NULL) {
             (void)fprintf(stderr, "cheetah-db: unknown option '%.80s'\n", argv[i]);
             return false;
         }
-        if (o->kind == CHT_OPT_FLAG && value != NULL) {
+        if (o->kind == TOOL_OPT_FLAG && value != NULL) {
             (void)fprintf(stderr, "cheetah-db: --%s takes no value\n", o->name);
             return false;
         }
-        if (o->kind != CHT_OPT_FLAG && value == NULL && i + 1 < argc)
+        if (o->kind != TOOL_OPT_FLAG && value == NULL && i + 1 < argc)
             value = argv[++i];
-        if (o->kind != CHT_OPT_FLAG && value == NULL) {
+        if (o->kind != TOOL_OPT_FLAG && value == NULL) {
             (void)fprintf(stderr, "cheetah-db: --%s needs a value\n", o->name);
             return false;
         }
@@ -149,7 +149,7 @@ bool cht_args_parse(const struct cht_opt *opts, size_t count, int argc, char **a
     return true;
 }
 
-bool cht_dirs_add(struct cht_dirs *d, const char *path, size_t len)
+bool tool_dirs_add(struct tool_dirs *d, const char *path, size_t len)
 {
     if (len == 0) {
         (void)fprintf(stderr, "cheetah-db: the name of a data directory is empty\n");
@@ -170,11 +170,11 @@ bool cht_dirs_add(struct cht_dirs *d, const char *path, size_t len)
     return true;
 }
 
-bool cht_dirs_add_list(struct cht_dirs *d, const char *list)
+bool tool_dirs_add_list(struct tool_dirs *d, const char *list)
 {
     for (;;) {
         size_t n = strcspn(list, ",");
-        if (!cht_dirs_add(d, list, n))
+        if (!tool_dirs_add(d, list, n))
             return false;
         if (list[n] == 0)
             return true;
@@ -182,10 +182,10 @@ bool cht_dirs_add_list(struct cht_dirs *d, const char *list)
     }
 }
 
-void cht_dirs_fini(struct cht_dirs *d)
+void tool_dirs_fini(struct tool_dirs *d)
 {
     for (size_t i = 0; i < d->n; i++)
         cht_free(d->v[i]);
     cht_free(d->v);
-    *d = (struct cht_dirs){NULL, 0};
+    *d = (struct tool_dirs){NULL, 0};
 }

@@ -33,13 +33,13 @@ static const char help_after[] =
     "3 what the server has or sent is damaged.\n";
 
 struct job {
-    struct cht_connect how;
+    struct tool_connect how;
     const char *database, *dir;
     bool json;
     char part[CHT_PATH_MAX], path[CHT_PATH_MAX];
     struct cht_file *file; /* owned */
     struct cht_backup_check *check;
-    struct cht_progress progress;
+    struct tool_progress progress;
     uint64_t bytes;
     struct cht_err err; /* of the sink */
 };
@@ -55,7 +55,7 @@ static bool take(void *ctx, const char *p, size_t n)
     const struct cht_backup_info *info = cht_backup_check_info(j->check, &done);
     if (info != NULL) {
         j->progress.total = info->bytes;
-        cht_progress_at(&j->progress, done);
+        tool_progress_at(&j->progress, done);
     }
     return true;
 }
@@ -79,24 +79,24 @@ static enum cht_rc begin(struct job *j, struct cht_err *err)
 
 static enum cht_rc receive(struct job *j, struct cht_err *err)
 {
-    struct cht_client *client;
+    struct tool_client *client;
     char path[128];
-    enum cht_rc rc = cht_client_new(&j->how, &client, err);
+    enum cht_rc rc = tool_client_new(&j->how, &client, err);
     if (rc != CHT_OK)
         return rc;
     (void)snprintf(path, sizeof path, "/databases/%s/backup",
                    j->database); /* at most 64 characters and these */
-    struct cht_request r = {.path = path, .sink = take, .sink_ctx = j};
-    cht_progress_begin(&j->progress, "backup", 0, true);
-    rc = cht_client_run(client, &r, err);
-    cht_progress_end(&j->progress);
+    struct tool_request r = {.path = path, .sink = take, .sink_ctx = j};
+    tool_progress_begin(&j->progress, "backup", 0, true);
+    rc = tool_client_run(client, &r, err);
+    tool_progress_end(&j->progress);
     if (j->err.code != CHT_OK) { /* the sink's own failure says more than that it ended the request */
         *err = j->err;
         rc = j->err.code;
     }
     if (rc == CHT_OK)
         rc = cht_backup_check_finish(j->check, err);
-    cht_client_free(client);
+    tool_client_free(client);
     return rc;
 }
 
@@ -139,13 +139,13 @@ static void report(const struct job *j)
     char size[16];
     if (j->json) {
         (void)fputs("{\"file\":", stdout);
-        cht_json_string(stdout, j->path);
+        tool_json_string(stdout, j->path);
         (void)printf(",\"database\":\"%s\",\"position\":%" PRIu64 ",\"shards\":%u,\"bytes\":%" PRIu64
                      ",\"data_bytes\":%" PRIu64 "}\n",
                      j->database, info->position, info->shards, j->bytes, info->bytes);
         return;
     }
-    cht_progress_number(size, j->bytes, true);
+    tool_progress_number(size, j->bytes, true);
     (void)printf("%s: %s, log position %" PRIu64 "\n", j->path, size, info->position);
 }
 
@@ -165,30 +165,30 @@ static int run(struct job *j)
                                           NULL); /* what stays looks like no backup */
     cht_file_close(j->file);
     cht_backup_check_free(j->check);
-    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_backup(int argc, char **argv)
+int tool_backup(int argc, char **argv)
 {
     struct job j = {.database = CHT_DATABASE_DEFAULT};
     bool asked = false;
     int rest;
-    const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &j.database, 0, "NAME", "which one (default: default)"},
-        CHT_CONNECT_OPTS(&j.how),
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL, "what was written, as one JSON object"},
-        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
+    const struct tool_opt opts[] = {
+        {"database", 0, TOOL_OPT_STRING, &j.database, 0, "NAME", "which one (default: default)"},
+        TOOL_CONNECT_OPTS(&j.how),
+        {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "what was written, as one JSON object"},
+        {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (asked)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest != 1)
-        return cht_tool_usage("backup", "takes one directory; see cheetah-db backup --help");
+        return tool_usage("backup", "takes one directory; see cheetah-db backup --help");
     if (!cht_database_name_valid(j.database))
-        return cht_tool_usage("backup", "--database wants a name of " CHT_DATABASE_NAME_RULE);
+        return tool_usage("backup", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     j.dir = argv[0];
     return run(&j);
 }

@@ -24,7 +24,7 @@ static const char help_after[] =
 
 struct output {
     bool json;
-    struct cht_progress progress;
+    struct tool_progress progress;
     char label[80];
 };
 
@@ -33,11 +33,11 @@ static void print_progress(void *ctx, const char *database, uint64_t done, uint6
     struct output *o = ctx;
     if (o->progress.label == NULL || o->progress.total != total ||
         done < o->progress.done) { /* the next database */
-        cht_progress_end(&o->progress);
+        tool_progress_end(&o->progress);
         (void)snprintf(o->label, sizeof o->label, "check %.64s", database); /* fits */
-        cht_progress_begin(&o->progress, o->label, total, true);
+        tool_progress_begin(&o->progress, o->label, total, true);
     }
-    cht_progress_at(&o->progress, done);
+    tool_progress_at(&o->progress, done);
 }
 
 /* No finding: on stderr, so that what is on stdout stays a list of findings. */
@@ -45,7 +45,7 @@ static void print_notice(void *ctx, const char *database, const char *what)
 {
     struct output *o = ctx;
     if (o->progress.label != NULL)
-        cht_progress_clear(&o->progress);
+        tool_progress_clear(&o->progress);
     (void)fprintf(stderr, "cheetah-db check: %s: %s\n", database, what);
 }
 
@@ -53,19 +53,19 @@ static void print_finding(void *ctx, const char *where, const char *what)
 {
     struct output *o = ctx;
     if (o->progress.label != NULL)
-        cht_progress_clear(&o->progress);
+        tool_progress_clear(&o->progress);
     if (o->json) {
         (void)fputs("{\"where\":", stdout);
-        cht_json_string(stdout, where);
+        tool_json_string(stdout, where);
         (void)fputs(",\"what\":", stdout);
-        cht_json_string(stdout, what);
+        tool_json_string(stdout, what);
         (void)fputs("}\n", stdout);
     } else {
         (void)printf("%s: %s\n", where, what);
     }
 }
 
-static int check_dirs(const struct cht_dirs *dirs, const char *database, bool json)
+static int check_dirs(const struct tool_dirs *dirs, const char *database, bool json)
 {
     struct output out = {.json = json};
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v,
@@ -75,48 +75,48 @@ static int check_dirs(const struct cht_dirs *dirs, const char *database, bool js
                                  .progress_ctx = &out};
     struct cht_err err = {0};
     uint64_t findings = 0;
-    int missing = cht_tool_need_dirs(dirs);
-    if (missing != CHT_EXIT_OK)
+    int missing = tool_need_dirs(dirs);
+    if (missing != TOOL_EXIT_OK)
         return missing;
     enum cht_rc rc = cht_check(&cfg, database, print_finding, &out, &findings, &err);
-    cht_progress_end(&out.progress);
+    tool_progress_end(&out.progress);
     if (json)
         (void)printf("{\"findings\":%llu,\"complete\":%s}\n", (unsigned long long)findings,
                      rc == CHT_OK ? "true" : "false");
     if (rc != CHT_OK) {
-        (void)cht_tool_failed(&err); /* its exit code is for the other commands */
-        return CHT_EXIT_FAILED;
+        (void)tool_failed(&err); /* its exit code is for the other commands */
+        return TOOL_EXIT_FAILED;
     }
-    return findings == 0 ? CHT_EXIT_OK : CHT_EXIT_FAILED;
+    return findings == 0 ? TOOL_EXIT_OK : TOOL_EXIT_FAILED;
 }
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_check(int argc, char **argv)
+int tool_check(int argc, char **argv)
 {
     const char *database = NULL;
-    struct cht_opt_list data = {.n = 0};
+    struct tool_opt_list data = {.n = 0};
     bool json = false, wants_help = false;
     int rest;
-    const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_LIST, &data, 0, "A,B,C",
-         "or DIR ...: the data directories, all of them (default " CHT_DATA_DEFAULT ")"},
-        {"database", 0, CHT_OPT_STRING, &database, 0, "NAME", "only this one"},
-        {"json", 0, CHT_OPT_FLAG, &json, 0, NULL,
+    const struct tool_opt opts[] = {
+        {"data", 0, TOOL_OPT_LIST, &data, 0, "A,B,C",
+         "or DIR ...: the data directories, all of them (default " TOOL_DATA_DEFAULT ")"},
+        {"database", 0, TOOL_OPT_STRING, &database, 0, "NAME", "only this one"},
+        {"json", 0, TOOL_OPT_FLAG, &json, 0, NULL,
          "{\"where\":...,\"what\":...} a finding, at the end {\"findings\":N,\"complete\":...}"},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
+        {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (wants_help)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (database != NULL && !cht_database_name_valid(database))
-        return cht_tool_usage("check", "--database wants a name of " CHT_DATABASE_NAME_RULE);
-    struct cht_dirs dirs = {NULL, 0};
+        return tool_usage("check", "--database wants a name of " CHT_DATABASE_NAME_RULE);
+    struct tool_dirs dirs = {NULL, 0};
     bool ok = true;
     for (int i = 0; i < rest && ok; i++)
-        ok = cht_dirs_add(&dirs, argv[i], strlen(argv[i]));
-    int code = ok && cht_tool_dirs(&data, &dirs) ? check_dirs(&dirs, database, json) : CHT_EXIT_USAGE;
-    cht_dirs_fini(&dirs);
+        ok = tool_dirs_add(&dirs, argv[i], strlen(argv[i]));
+    int code = ok && tool_dirs(&data, &dirs) ? check_dirs(&dirs, database, json) : TOOL_EXIT_USAGE;
+    tool_dirs_fini(&dirs);
     return code;
 }

@@ -18,27 +18,27 @@ static const char drop_help[] =
 /* What they have in common. */
 struct job {
     const char *command;
-    struct cht_opt_list data;
+    struct tool_opt_list data;
     bool json, yes, help;
     uint64_t shards;
     const char *name; /* borrowed; NULL: none given */
-    struct cht_dirs dirs;
+    struct tool_dirs dirs;
     struct cht_env *env;
 };
 
 static bool parse(struct job *j, int argc, char **argv, int *code)
 {
     int rest;
-    const struct cht_opt all[] = {
-        {"data", 0, CHT_OPT_LIST, &j->data, 0, "A,B,C",
-         "the data directories, of no running server (default " CHT_DATA_DEFAULT ")"},
-        {"json", 0, CHT_OPT_FLAG, &j->json, 0, NULL, "{\"database\":NAME} a line"},
-        {"yes", 0, CHT_OPT_FLAG, &j->yes, 0, NULL, "it is meant; nothing is done without"},
-        {"shards", 0, CHT_OPT_NUMBER, &j->shards, CHT_SHARDS_MAX, "N",
+    const struct tool_opt all[] = {
+        {"data", 0, TOOL_OPT_LIST, &j->data, 0, "A,B,C",
+         "the data directories, of no running server (default " TOOL_DATA_DEFAULT ")"},
+        {"json", 0, TOOL_OPT_FLAG, &j->json, 0, NULL, "{\"database\":NAME} a line"},
+        {"yes", 0, TOOL_OPT_FLAG, &j->yes, 0, NULL, "it is meant; nothing is done without"},
+        {"shards", 0, TOOL_OPT_NUMBER, &j->shards, CHT_SHARDS_MAX, "N",
          "1 to 256, fixed from then on (default 8)"},
-        {"help", 'h', CHT_OPT_FLAG, &j->help, 0, NULL, NULL},
+        {"help", 'h', TOOL_OPT_FLAG, &j->help, 0, NULL, NULL},
     };
-    struct cht_opt own[sizeof all / sizeof *all];
+    struct tool_opt own[sizeof all / sizeof *all];
     size_t n = 0;
     bool create = strcmp(j->command, "create") == 0, drop = strcmp(j->command, "drop") == 0;
     bool list = strcmp(j->command, "list") == 0;
@@ -50,28 +50,26 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
     if (create)
         own[n++] = all[3];
     own[n++] = all[4];
-    *code = CHT_EXIT_USAGE;
-    if (!cht_args_parse(own, n, argc, argv, &rest))
+    *code = TOOL_EXIT_USAGE;
+    if (!tool_args_parse(own, n, argc, argv, &rest))
         return false;
     if (j->help) {
-        *code = cht_args_help(create ? create_help : drop ? drop_help : list_help, own, n, "");
+        *code = tool_args_help(create ? create_help : drop ? drop_help : list_help, own, n, "");
         return false;
     }
     if (rest > (list ? 0 : 1)) {
-        (void)cht_tool_usage(j->command,
-                             list ? "takes no names" : "takes one name"); /* *code says it already */
+        (void)tool_usage(j->command, list ? "takes no names" : "takes one name"); /* *code says it already */
         return false;
     }
     j->name = rest == 1 ? argv[0] : NULL;
     if ((create || drop) && j->name == NULL)
-        (void)cht_tool_usage(j->command, "the name of a database is missing"); /* as above */
+        (void)tool_usage(j->command, "the name of a database is missing"); /* as above */
     else if (j->name != NULL && !cht_database_name_valid(j->name))
-        (void)cht_tool_usage(j->command, "a database name is " CHT_DATABASE_NAME_RULE); /* as above */
+        (void)tool_usage(j->command, "a database name is " CHT_DATABASE_NAME_RULE); /* as above */
     else if (drop && !j->yes)
-        (void)cht_tool_usage(j->command,
-                             "deletes the database and all of its data: add --yes if that is wanted");
+        (void)tool_usage(j->command, "deletes the database and all of its data: add --yes if that is wanted");
     else
-        return cht_tool_dirs(&j->data, &j->dirs);
+        return tool_dirs(&j->data, &j->dirs);
     return false;
 }
 
@@ -86,30 +84,30 @@ static int run(const char *command, int argc, char **argv, int (*fn)(struct job 
                                      .dir_count = j.dirs.n,
                                      .mode = strcmp(command, "list") == 0 ? CHT_DIRS_LOOK : CHT_DIRS_JOIN,
                                      .scan_workers = 1};
-        code = strcmp(command, "create") == 0 ? CHT_EXIT_OK : cht_tool_need_dirs(&j.dirs);
-        if (code == CHT_EXIT_OK && cht_env_open(&cfg, &j.env, &err) != CHT_OK)
-            code = cht_tool_failed(&err);
-        if (code == CHT_EXIT_OK) {
+        code = strcmp(command, "create") == 0 ? TOOL_EXIT_OK : tool_need_dirs(&j.dirs);
+        if (code == TOOL_EXIT_OK && cht_env_open(&cfg, &j.env, &err) != CHT_OK)
+            code = tool_failed(&err);
+        if (code == TOOL_EXIT_OK) {
             code = fn(&j);
-            if (cht_env_close(j.env, &err) != CHT_OK && code == CHT_EXIT_OK)
-                code = cht_tool_failed(&err);
+            if (cht_env_close(j.env, &err) != CHT_OK && code == TOOL_EXIT_OK)
+                code = tool_failed(&err);
         }
     }
-    cht_dirs_fini(&j.dirs);
+    tool_dirs_fini(&j.dirs);
     return code;
 }
 
 static int do_create(struct job *j)
 {
     struct cht_err err = {0};
-    return cht_env_create(j->env, j->name, (unsigned)j->shards, &err) == CHT_OK ? CHT_EXIT_OK
-                                                                                : cht_tool_failed(&err);
+    return cht_env_create(j->env, j->name, (unsigned)j->shards, &err) == CHT_OK ? TOOL_EXIT_OK
+                                                                                : tool_failed(&err);
 }
 
 static int do_drop(struct job *j)
 {
     struct cht_err err = {0};
-    return cht_env_drop(j->env, j->name, &err) == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+    return cht_env_drop(j->env, j->name, &err) == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
 }
 
 static void print_name(void *ctx, const char *name)
@@ -130,53 +128,53 @@ static int do_list(struct job *j)
 {
     struct cht_err err = {0};
     if (cht_env_finish(j->env, print_unfinished, NULL, &err) != CHT_OK)
-        return cht_tool_failed(&err);
-    return cht_env_list(j->env, print_name, j, &err) == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+        return tool_failed(&err);
+    return cht_env_list(j->env, print_name, j, &err) == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_create(int argc, char **argv) { return run("create", argc, argv, do_create); }
+int tool_create(int argc, char **argv) { return run("create", argc, argv, do_create); }
 
-int cht_tool_list(int argc, char **argv) { return run("list", argc, argv, do_list); }
+int tool_list(int argc, char **argv) { return run("list", argc, argv, do_list); }
 
-int cht_tool_drop(int argc, char **argv) { return run("drop", argc, argv, do_drop); }
+int tool_drop(int argc, char **argv) { return run("drop", argc, argv, do_drop); }
 
-int cht_tool_failed(const struct cht_err *err)
+int tool_failed(const struct cht_err *err)
 {
     (void)fprintf(stderr, "cheetah-db: %s\n", err->msg[0] != 0 ? err->msg : cht_rc_text(err->code));
     if (err->code == CHT_CORRUPT)
-        return CHT_EXIT_DAMAGED;
-    return err->code == CHT_INVALID_ARGUMENT || err->code == CHT_INVALID_DATABASE_NAME ? CHT_EXIT_USAGE
-                                                                                       : CHT_EXIT_FAILED;
+        return TOOL_EXIT_DAMAGED;
+    return err->code == CHT_INVALID_ARGUMENT || err->code == CHT_INVALID_DATABASE_NAME ? TOOL_EXIT_USAGE
+                                                                                       : TOOL_EXIT_FAILED;
 }
 
-int cht_tool_usage(const char *command, const char *what)
+int tool_usage(const char *command, const char *what)
 {
     (void)fprintf(stderr, "cheetah-db %s: %s\n", command, what);
-    return CHT_EXIT_USAGE;
+    return TOOL_EXIT_USAGE;
 }
 
-bool cht_tool_dirs(const struct cht_opt_list *data, struct cht_dirs *dirs)
+bool tool_dirs(const struct tool_opt_list *data, struct tool_dirs *dirs)
 {
     for (size_t i = 0; i < data->n; i++) {
-        if (!cht_dirs_add_list(dirs, data->v[i]))
+        if (!tool_dirs_add_list(dirs, data->v[i]))
             return false;
     }
-    return dirs->n > 0 || cht_dirs_add(dirs, CHT_DATA_DEFAULT, strlen(CHT_DATA_DEFAULT));
+    return dirs->n > 0 || tool_dirs_add(dirs, TOOL_DATA_DEFAULT, strlen(TOOL_DATA_DEFAULT));
 }
 
-int cht_tool_need_dirs(const struct cht_dirs *dirs)
+int tool_need_dirs(const struct tool_dirs *dirs)
 {
     for (size_t i = 0; i < dirs->n; i++) {
         struct cht_err err = {0};
         enum cht_io_kind kind;
         if (cht_io_kind(cht_io_posix(), dirs->v[i], &kind, &err) != CHT_OK)
-            return cht_tool_failed(&err);
+            return tool_failed(&err);
         if (kind != CHT_IO_FOLDER) {
             (void)fprintf(stderr, "cheetah-db: %s: no such data directory\n", dirs->v[i]);
-            return CHT_EXIT_FAILED;
+            return TOOL_EXIT_FAILED;
         }
     }
-    return CHT_EXIT_OK;
+    return TOOL_EXIT_OK;
 }

@@ -16,10 +16,10 @@
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
-enum cht_rc cht_dump_create(struct cht_dump_writer *w, const char *path, uint64_t at, struct cht_err *err)
+enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    *w = (struct cht_dump_writer){.offset = at};
+    *w = (struct tool_dump_writer){.offset = at};
     if (path != NULL)
         rc = cht_io_open(cht_io_posix(), path, CHT_OPEN_CREATE, &w->file, err);
     if (rc == CHT_OK && path != NULL)
@@ -27,11 +27,11 @@ enum cht_rc cht_dump_create(struct cht_dump_writer *w, const char *path, uint64_
     if (rc == CHT_OK)
         rc = cht_buf_reserve(&w->buf, PIECE + 8192, err);
     if (rc != CHT_OK)
-        cht_dump_close(w);
+        tool_dump_close(w);
     return rc;
 }
 
-static void flush(struct cht_dump_writer *w)
+static void flush(struct tool_dump_writer *w)
 {
     if (w->rc == CHT_OK && w->buf.len > 0) {
         w->crc = cht_crc32c(w->crc, w->buf.data, w->buf.len);
@@ -47,7 +47,7 @@ static void flush(struct cht_dump_writer *w)
 }
 
 /* Room for n more bytes, which the caller then fills; NULL after a failure. */
-static char *room(struct cht_dump_writer *w, size_t n)
+static char *room(struct tool_dump_writer *w, size_t n)
 {
     if (w->buf.len >= PIECE)
         flush(w);
@@ -56,7 +56,7 @@ static char *room(struct cht_dump_writer *w, size_t n)
     return w->rc == CHT_OK ? (char *)w->buf.data + w->buf.len : NULL;
 }
 
-static void add(struct cht_dump_writer *w, const char *p, size_t n)
+static void add(struct tool_dump_writer *w, const char *p, size_t n)
 {
     char *to = room(w, n);
     if (to == NULL)
@@ -65,7 +65,7 @@ static void add(struct cht_dump_writer *w, const char *p, size_t n)
     w->buf.len += n;
 }
 
-static void add_base64(struct cht_dump_writer *w, const uint8_t *p, size_t n)
+static void add_base64(struct tool_dump_writer *w, const uint8_t *p, size_t n)
 {
     char *to = room(w, cht_b64_encoded(n));
     if (to != NULL)
@@ -74,7 +74,7 @@ static void add_base64(struct cht_dump_writer *w, const uint8_t *p, size_t n)
 
 #define TEXT(w, s) add((w), (s), sizeof(s) - 1)
 
-static void pair_end(struct cht_dump_writer *w, uint64_t key)
+static void pair_end(struct tool_dump_writer *w, uint64_t key)
 {
     char s[40];
     int n = snprintf(s, sizeof s, "\",\"key\":%" PRIu64 "}\n", key);
@@ -82,7 +82,7 @@ static void pair_end(struct cht_dump_writer *w, uint64_t key)
     w->pairs++;
 }
 
-static void value_begin(struct cht_dump_writer *w, uint64_t key)
+static void value_begin(struct tool_dump_writer *w, uint64_t key)
 {
     char s[48];
     int n = snprintf(s, sizeof s, "{\"key\":%" PRIu64 ",\"value\":\"", key);
@@ -91,43 +91,43 @@ static void value_begin(struct cht_dump_writer *w, uint64_t key)
     w->last_key = key;
 }
 
-void cht_dump_header(struct cht_dump_writer *w, const char *database)
+void tool_dump_header(struct tool_dump_writer *w, const char *database)
 {
     char s[160];
     int n = snprintf(s, sizeof s, "{\"cheetah\":\"export\",\"format\":%u,\"database\":\"%.64s\"}\n",
-                     CHT_DUMP_FORMAT, database);
+                     TOOL_DUMP_FORMAT, database);
     add(w, s, (size_t)n); /* fits: a name of a database has at most 64 characters */
 }
 
-void cht_dump_pair_text(struct cht_dump_writer *w, const char *b64, size_t n, uint64_t key)
+void tool_dump_pair_text(struct tool_dump_writer *w, const char *b64, size_t n, uint64_t key)
 {
     TEXT(w, "{\"pair\":\"");
     add(w, b64, n);
     pair_end(w, key);
 }
 
-void cht_dump_value_text(struct cht_dump_writer *w, uint64_t key, const char *b64, size_t n)
+void tool_dump_value_text(struct tool_dump_writer *w, uint64_t key, const char *b64, size_t n)
 {
     value_begin(w, key);
     add(w, b64, n);
     TEXT(w, "\"}\n");
 }
 
-void cht_dump_pair(struct cht_dump_writer *w, struct cht_str name, uint64_t key)
+void tool_dump_pair(struct tool_dump_writer *w, struct cht_str name, uint64_t key)
 {
     TEXT(w, "{\"pair\":\"");
     add_base64(w, name.p, name.n);
     pair_end(w, key);
 }
 
-void cht_dump_value(struct cht_dump_writer *w, uint64_t key, const uint8_t *p, size_t n)
+void tool_dump_value(struct tool_dump_writer *w, uint64_t key, const uint8_t *p, size_t n)
 {
     value_begin(w, key);
     add_base64(w, p, n);
     TEXT(w, "\"}\n");
 }
 
-enum cht_rc cht_dump_finish(struct cht_dump_writer *w, struct cht_err *err)
+enum cht_rc tool_dump_finish(struct tool_dump_writer *w, struct cht_err *err)
 {
     char s[160];
     flush(w);
@@ -148,7 +148,7 @@ enum cht_rc cht_dump_finish(struct cht_dump_writer *w, struct cht_err *err)
     return w->rc;
 }
 
-void cht_dump_close(struct cht_dump_writer *w)
+void tool_dump_close(struct tool_dump_writer *w)
 {
     flush(w);
     cht_file_close(w->file);
@@ -158,20 +158,20 @@ void cht_dump_close(struct cht_dump_writer *w)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------- */
 
-enum cht_rc cht_dump_open(struct cht_dump_reader *r, const char *path, struct cht_err *err)
+enum cht_rc tool_dump_open(struct tool_dump_reader *r, const char *path, struct cht_err *err)
 {
-    *r = (struct cht_dump_reader){.path = path};
+    *r = (struct tool_dump_reader){.path = path};
     return cht_io_open(cht_io_posix(), path, CHT_OPEN_RDONLY, &r->file, err);
 }
 
-void cht_dump_reader_close(struct cht_dump_reader *r)
+void tool_dump_reader_close(struct tool_dump_reader *r)
 {
     cht_file_close(r->file);
     cht_buf_free(&r->buf);
     r->file = NULL;
 }
 
-void cht_dump_seek(struct cht_dump_reader *r, uint64_t offset, uint64_t lines_before)
+void tool_dump_seek(struct tool_dump_reader *r, uint64_t offset, uint64_t lines_before)
 {
     r->offset = offset;
     r->buf.len = r->at = 0;
@@ -180,7 +180,7 @@ void cht_dump_seek(struct cht_dump_reader *r, uint64_t offset, uint64_t lines_be
 }
 
 /* Reads more behind what is there; *got 0 at the end of the file. */
-static enum cht_rc fill(struct cht_dump_reader *r, size_t *got, struct cht_err *err)
+static enum cht_rc fill(struct tool_dump_reader *r, size_t *got, struct cht_err *err)
 {
     if (r->at > 0) {
         memmove(r->buf.data, r->buf.data + r->at, r->buf.len - r->at);
@@ -197,7 +197,7 @@ static enum cht_rc fill(struct cht_dump_reader *r, size_t *got, struct cht_err *
     return rc;
 }
 
-enum cht_rc cht_dump_next(struct cht_dump_reader *r, const char **p, size_t *n, struct cht_err *err)
+enum cht_rc tool_dump_next(struct tool_dump_reader *r, const char **p, size_t *n, struct cht_err *err)
 {
     size_t seen = 0;
     *p = NULL;
@@ -225,14 +225,14 @@ enum cht_rc cht_dump_next(struct cht_dump_reader *r, const char **p, size_t *n, 
     }
 }
 
-static bool parse_end(struct cht_dump_line *l, const struct cht_flat_field *field)
+static bool parse_end(struct tool_dump_line *l, const struct tool_flat_field *field)
 {
-    struct cht_flat f;
+    struct tool_flat f;
     const char *p;
     size_t n;
-    if (field->kind != CHT_FLAT_NESTED || !cht_flat_parse(&f, field->p, field->n) || f.n != 4 ||
-        !cht_flat_number(&f, "pairs", &l->pairs) || !cht_flat_number(&f, "values", &l->values) ||
-        !cht_flat_number(&f, "last_key", &l->last_key) || !cht_flat_string(&f, "crc32c", &p, &n) || n != 8)
+    if (field->kind != TOOL_FLAT_NESTED || !tool_flat_parse(&f, field->p, field->n) || f.n != 4 ||
+        !tool_flat_number(&f, "pairs", &l->pairs) || !tool_flat_number(&f, "values", &l->values) ||
+        !tool_flat_number(&f, "last_key", &l->last_key) || !tool_flat_string(&f, "crc32c", &p, &n) || n != 8)
         return false;
     for (size_t i = 0; i < 8; i++) {
         const char *digits = "0123456789abcdef", *d = strchr(digits, p[i]);
@@ -243,23 +243,24 @@ static bool parse_end(struct cht_dump_line *l, const struct cht_flat_field *fiel
     return true;
 }
 
-void cht_dump_parse(struct cht_dump_line *l, const char *p, size_t n)
+void tool_dump_parse(struct tool_dump_line *l, const char *p, size_t n)
 {
-    struct cht_flat f;
+    struct tool_flat f;
     const char *what;
     size_t what_n;
-    *l = (struct cht_dump_line){.kind = CHT_DUMP_BAD};
-    if (!cht_flat_parse(&f, p, n))
+    *l = (struct tool_dump_line){.kind = TOOL_DUMP_BAD};
+    if (!tool_flat_parse(&f, p, n))
         return;
-    if (f.n == 2 && cht_flat_string(&f, "pair", &l->text, &l->text_n) && cht_flat_number(&f, "key", &l->key))
-        l->kind = CHT_DUMP_PAIR;
-    else if (f.n == 2 && cht_flat_string(&f, "value", &l->text, &l->text_n) &&
-             cht_flat_number(&f, "key", &l->key))
-        l->kind = CHT_DUMP_VALUE;
-    else if (f.n == 1 && cht_flat_get(&f, "end") != NULL && parse_end(l, cht_flat_get(&f, "end")))
-        l->kind = CHT_DUMP_END;
-    else if (cht_flat_string(&f, "cheetah", &what, &what_n) && CHT_IS(what, what_n, "export") &&
-             cht_flat_number(&f, "format", &l->format) &&
-             cht_flat_string(&f, "database", &l->text, &l->text_n))
-        l->kind = CHT_DUMP_HEADER;
+    if (f.n == 2 && tool_flat_string(&f, "pair", &l->text, &l->text_n) &&
+        tool_flat_number(&f, "key", &l->key))
+        l->kind = TOOL_DUMP_PAIR;
+    else if (f.n == 2 && tool_flat_string(&f, "value", &l->text, &l->text_n) &&
+             tool_flat_number(&f, "key", &l->key))
+        l->kind = TOOL_DUMP_VALUE;
+    else if (f.n == 1 && tool_flat_get(&f, "end") != NULL && parse_end(l, tool_flat_get(&f, "end")))
+        l->kind = TOOL_DUMP_END;
+    else if (tool_flat_string(&f, "cheetah", &what, &what_n) && CHT_IS(what, what_n, "export") &&
+             tool_flat_number(&f, "format", &l->format) &&
+             tool_flat_string(&f, "database", &l->text, &l->text_n))
+        l->kind = TOOL_DUMP_HEADER;
 }

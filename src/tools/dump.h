@@ -14,11 +14,11 @@
 #include "cheetah/store.h"
 #include "os/io.h"
 
-#define CHT_DUMP_FORMAT 1u
+#define TOOL_DUMP_FORMAT 1u
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
-struct cht_dump_writer {
+struct tool_dump_writer {
     struct cht_file *file; /* owned; NULL: stdout */
     bool nowhere;          /* only the checksum is wanted */
     struct cht_buf buf;    /* owned: what is not written yet */
@@ -30,24 +30,24 @@ struct cht_dump_writer {
 };
 
 /* path NULL: stdout. at: the length of what the file has and keeps; the rest is cut off. */
-enum cht_rc cht_dump_create(struct cht_dump_writer *w, const char *path, uint64_t at, struct cht_err *err);
-void cht_dump_header(struct cht_dump_writer *w, const char *database);
+enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, struct cht_err *err);
+void tool_dump_header(struct tool_dump_writer *w, const char *database);
 /* Names and values as base64 text, or as bytes. */
-void cht_dump_pair_text(struct cht_dump_writer *w, const char *b64, size_t n, uint64_t key);
-void cht_dump_value_text(struct cht_dump_writer *w, uint64_t key, const char *b64, size_t n);
-void cht_dump_pair(struct cht_dump_writer *w, struct cht_str name, uint64_t key);
-void cht_dump_value(struct cht_dump_writer *w, uint64_t key, const uint8_t *p, size_t n);
+void tool_dump_pair_text(struct tool_dump_writer *w, const char *b64, size_t n, uint64_t key);
+void tool_dump_value_text(struct tool_dump_writer *w, uint64_t key, const char *b64, size_t n);
+void tool_dump_pair(struct tool_dump_writer *w, struct cht_str name, uint64_t key);
+void tool_dump_value(struct tool_dump_writer *w, uint64_t key, const uint8_t *p, size_t n);
 /* Writes the end line and syncs the file. */
-enum cht_rc cht_dump_finish(struct cht_dump_writer *w, struct cht_err *err);
+enum cht_rc tool_dump_finish(struct tool_dump_writer *w, struct cht_err *err);
 /* Writes what is buffered (no end line) and closes; also after a failure. */
-void cht_dump_close(struct cht_dump_writer *w);
+void tool_dump_close(struct tool_dump_writer *w);
 
 /* ---- reading ------------------------------------------------------------------------------------------------------- */
 
-enum cht_dump_kind { CHT_DUMP_HEADER, CHT_DUMP_PAIR, CHT_DUMP_VALUE, CHT_DUMP_END, CHT_DUMP_BAD };
+enum tool_dump_kind { TOOL_DUMP_HEADER, TOOL_DUMP_PAIR, TOOL_DUMP_VALUE, TOOL_DUMP_END, TOOL_DUMP_BAD };
 
-struct cht_dump_line {
-    enum cht_dump_kind kind;
+struct tool_dump_line {
+    enum tool_dump_kind kind;
     const char *text; /* base64 of name or value; the database of a header. Borrowed until the next line */
     size_t text_n;
     uint64_t key;
@@ -56,7 +56,7 @@ struct cht_dump_line {
     uint32_t crc;                     /* end */
 };
 
-struct cht_dump_reader {
+struct tool_dump_reader {
     struct cht_file *file; /* owned */
     const char *path;      /* borrowed */
     struct cht_buf buf;    /* owned */
@@ -66,17 +66,17 @@ struct cht_dump_reader {
     bool cut;              /* the file ends within a line */
 };
 
-enum cht_rc cht_dump_open(struct cht_dump_reader *r, const char *path, struct cht_err *err);
-void cht_dump_reader_close(struct cht_dump_reader *r);
+enum cht_rc tool_dump_open(struct tool_dump_reader *r, const char *path, struct cht_err *err);
+void tool_dump_reader_close(struct tool_dump_reader *r);
 /* Goes on at the start of a line. */
-void cht_dump_seek(struct cht_dump_reader *r, uint64_t offset, uint64_t lines_before);
+void tool_dump_seek(struct tool_dump_reader *r, uint64_t offset, uint64_t lines_before);
 /* The next whole line, without its line break. *p NULL: there is none (`cut` says whether a part of one is left). */
-enum cht_rc cht_dump_next(struct cht_dump_reader *r, const char **p, size_t *n, struct cht_err *err);
-static inline uint64_t cht_dump_position(const struct cht_dump_reader *r) { return r->offset + r->at; }
-/* What a line says; CHT_DUMP_BAD where it is none of the format's. */
-void cht_dump_parse(struct cht_dump_line *l, const char *p, size_t n);
+enum cht_rc tool_dump_next(struct tool_dump_reader *r, const char **p, size_t *n, struct cht_err *err);
+static inline uint64_t tool_dump_position(const struct tool_dump_reader *r) { return r->offset + r->at; }
+/* What a line says; TOOL_DUMP_BAD where it is none of the format's. */
+void tool_dump_parse(struct tool_dump_line *l, const char *p, size_t n);
 
-struct cht_dump_info {
+struct tool_dump_info {
     char database[CHT_DATABASE_NAME_MAX + 1];
     uint64_t pairs, values;
     uint64_t last_key;               /* the highest with a value */
@@ -86,12 +86,12 @@ struct cht_dump_info {
     uint64_t size;                   /* of what was read, the end line included */
     uint32_t crc;                    /* over all in front of end_at */
     bool complete;                   /* there is an end line, and it is right */
-    enum cht_dump_kind last;         /* of the lines in front of end_at */
+    enum tool_dump_kind last;        /* of the lines in front of end_at */
     uint8_t last_name[CHT_NAME_MAX]; /* if it is a pair */
     size_t last_name_n;
 };
 /* Reads the whole file and compares everything that can be compared: the form of each line, base64, limits, order, counts,
  * checksum. CHT_CORRUPT names file and line. `partial`: a file without its end line is taken, up to its last whole line
  * (end_at); otherwise that is CHT_CORRUPT, too. tick is called now and then with the bytes read; may be NULL. */
-enum cht_rc cht_dump_verify(const char *path, bool partial, struct cht_dump_info *info,
-                            void (*tick)(void *ctx, uint64_t bytes), void *ctx, struct cht_err *err);
+enum cht_rc tool_dump_verify(const char *path, bool partial, struct tool_dump_info *info,
+                             void (*tick)(void *ctx, uint64_t bytes), void *ctx, struct cht_err *err);

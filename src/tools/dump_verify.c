@@ -11,8 +11,8 @@
 #define TICK_LINES 1024u
 
 struct verify {
-    struct cht_dump_reader r;
-    struct cht_dump_info *info;
+    struct tool_dump_reader r;
+    struct tool_dump_info *info;
     struct cht_buf bytes; /* owned: of the base64 of the line */
     uint64_t last_key;    /* of the values so far */
     bool ended;
@@ -23,7 +23,7 @@ static enum cht_rc bad(const struct verify *v, const char *what, struct cht_err 
     return CHT_DAMAGED(err, "%.100s: line %" PRIu64 ": %s", v->r.path, v->r.line, what);
 }
 
-static enum cht_rc decode(struct verify *v, const struct cht_dump_line *l, struct cht_err *err)
+static enum cht_rc decode(struct verify *v, const struct tool_dump_line *l, struct cht_err *err)
 {
     size_t n;
     enum cht_rc rc = cht_buf_reserve(&v->bytes, cht_b64_decoded_max(l->text_n) + 4, err);
@@ -35,20 +35,20 @@ static enum cht_rc decode(struct verify *v, const struct cht_dump_line *l, struc
     return n > 0 ? CHT_OK : bad(v, "an empty name or value", err);
 }
 
-static enum cht_rc header(struct verify *v, const struct cht_dump_line *l, struct cht_err *err)
+static enum cht_rc header(struct verify *v, const struct tool_dump_line *l, struct cht_err *err)
 {
-    if (l->kind != CHT_DUMP_HEADER)
+    if (l->kind != TOOL_DUMP_HEADER)
         return bad(v, "not the header of an export", err);
-    if (l->format != CHT_DUMP_FORMAT)
+    if (l->format != TOOL_DUMP_FORMAT)
         return CHT_FAIL(err, CHT_VERSION, "%.100s: format %" PRIu64 ", this program knows %u", v->r.path,
-                        l->format, CHT_DUMP_FORMAT);
+                        l->format, TOOL_DUMP_FORMAT);
     if (l->text_n > 64)
         return bad(v, "not the name of a database", err);
     memcpy(v->info->database, l->text, l->text_n);
     v->info->database[l->text_n] = 0;
     if (!cht_database_name_valid(v->info->database))
         return bad(v, "not the name of a database", err);
-    v->info->pairs_at = cht_dump_position(&v->r);
+    v->info->pairs_at = tool_dump_position(&v->r);
     return CHT_OK;
 }
 
@@ -58,9 +58,9 @@ static int compare(const uint8_t *a, size_t an, const uint8_t *b, size_t bn)
     return c != 0 ? c : (an > bn) - (an < bn);
 }
 
-static enum cht_rc pair(struct verify *v, const struct cht_dump_line *l, struct cht_err *err)
+static enum cht_rc pair(struct verify *v, const struct tool_dump_line *l, struct cht_err *err)
 {
-    struct cht_dump_info *info = v->info;
+    struct tool_dump_info *info = v->info;
     enum cht_rc rc = decode(v, l, err);
     if (rc != CHT_OK)
         return rc;
@@ -76,9 +76,10 @@ static enum cht_rc pair(struct verify *v, const struct cht_dump_line *l, struct 
     return CHT_OK;
 }
 
-static enum cht_rc value(struct verify *v, const struct cht_dump_line *l, uint64_t start, struct cht_err *err)
+static enum cht_rc value(struct verify *v, const struct tool_dump_line *l, uint64_t start,
+                         struct cht_err *err)
 {
-    struct cht_dump_info *info = v->info;
+    struct tool_dump_info *info = v->info;
     enum cht_rc rc = decode(v, l, err);
     if (rc != CHT_OK)
         return rc;
@@ -95,15 +96,16 @@ static enum cht_rc value(struct verify *v, const struct cht_dump_line *l, uint64
     return CHT_OK;
 }
 
-static enum cht_rc entry(struct verify *v, const struct cht_dump_line *l, uint64_t start, struct cht_err *err)
+static enum cht_rc entry(struct verify *v, const struct tool_dump_line *l, uint64_t start,
+                         struct cht_err *err)
 {
-    struct cht_dump_info *info = v->info;
+    struct tool_dump_info *info = v->info;
     enum cht_rc rc;
-    if (l->kind != CHT_DUMP_PAIR && l->kind != CHT_DUMP_VALUE)
+    if (l->kind != TOOL_DUMP_PAIR && l->kind != TOOL_DUMP_VALUE)
         return bad(v, "neither a pair nor a value", err);
     if (l->key == 0 || l->key > CHT_KEY_MAX)
         return bad(v, cht_rc_text(CHT_INVALID_KEY), err);
-    if (l->kind == CHT_DUMP_PAIR)
+    if (l->kind == TOOL_DUMP_PAIR)
         rc = pair(v, l, err);
     else
         rc = value(v, l, start, err);
@@ -112,9 +114,9 @@ static enum cht_rc entry(struct verify *v, const struct cht_dump_line *l, uint64
     return rc;
 }
 
-static enum cht_rc end(struct verify *v, const struct cht_dump_line *l, struct cht_err *err)
+static enum cht_rc end(struct verify *v, const struct tool_dump_line *l, struct cht_err *err)
 {
-    const struct cht_dump_info *info = v->info;
+    const struct tool_dump_info *info = v->info;
     v->ended = true;
     if (l->pairs != info->pairs || l->values != info->values || l->last_key != info->last_key)
         return bad(v, "lines are missing: the counts are others", err);
@@ -126,47 +128,47 @@ static enum cht_rc end(struct verify *v, const struct cht_dump_line *l, struct c
 /* One line, which began at `start`. */
 static enum cht_rc one(struct verify *v, const char *p, size_t n, uint64_t start, struct cht_err *err)
 {
-    struct cht_dump_info *info = v->info;
-    struct cht_dump_line l;
+    struct tool_dump_info *info = v->info;
+    struct tool_dump_line l;
     enum cht_rc rc;
     if (v->ended)
         return bad(v, "something stands behind the end", err);
-    cht_dump_parse(&l, p, n);
-    if (v->r.line > 1 && l.kind == CHT_DUMP_END)
+    tool_dump_parse(&l, p, n);
+    if (v->r.line > 1 && l.kind == TOOL_DUMP_END)
         return end(v, &l, err);
     if (v->r.line == 1)
         rc = header(v, &l, err);
     else
         rc = entry(v, &l, start, err);
     info->crc = cht_crc32c(info->crc, p, n + 1); /* with its line break */
-    info->end_at = cht_dump_position(&v->r);
+    info->end_at = tool_dump_position(&v->r);
     return rc;
 }
 
-enum cht_rc cht_dump_verify(const char *path, bool partial, struct cht_dump_info *info,
-                            void (*tick)(void *ctx, uint64_t bytes), void *ctx, struct cht_err *err)
+enum cht_rc tool_dump_verify(const char *path, bool partial, struct tool_dump_info *info,
+                             void (*tick)(void *ctx, uint64_t bytes), void *ctx, struct cht_err *err)
 {
     struct verify v = {.info = info};
     const char *p = NULL;
     size_t n;
     memset(info, 0, sizeof *info);
-    info->last = CHT_DUMP_HEADER;
-    enum cht_rc rc = cht_dump_open(&v.r, path, err);
+    info->last = TOOL_DUMP_HEADER;
+    enum cht_rc rc = tool_dump_open(&v.r, path, err);
     while (rc == CHT_OK) {
-        uint64_t start = cht_dump_position(&v.r);
-        rc = cht_dump_next(&v.r, &p, &n, err);
+        uint64_t start = tool_dump_position(&v.r);
+        rc = tool_dump_next(&v.r, &p, &n, err);
         if (rc != CHT_OK || p == NULL)
             break;
         rc = one(&v, p, n, start, err);
         if (tick != NULL && v.r.line % TICK_LINES == 0)
-            tick(ctx, cht_dump_position(&v.r));
+            tick(ctx, tool_dump_position(&v.r));
     }
     if (info->values == 0) {
         info->values_at = info->end_at;
         info->values_line = v.r.line - (v.ended ? 1 : 0);
     }
     info->complete = rc == CHT_OK && v.ended;
-    info->size = cht_dump_position(&v.r);
+    info->size = tool_dump_position(&v.r);
     if (rc == CHT_OK && !partial && (!v.ended || v.r.cut)) {
         v.r.line++;
         rc = bad(&v,
@@ -178,7 +180,7 @@ enum cht_rc cht_dump_verify(const char *path, bool partial, struct cht_dump_info
         rc = bad(&v, "something stands behind the end", err);
     if (rc == CHT_OK && v.r.line == 0 && !partial)
         rc = CHT_DAMAGED(err, "%.100s: is empty", path);
-    cht_dump_reader_close(&v.r);
+    tool_dump_reader_close(&v.r);
     cht_buf_free(&v.bytes);
     return rc;
 }

@@ -36,17 +36,17 @@ static const char help_after[] =
 
 struct job {
     const char *file, *database;
-    struct cht_opt_list data;
-    struct cht_connect connect;
+    struct tool_opt_list data;
+    struct tool_connect connect;
     bool resume, force, json;
-    struct cht_dump_info had; /* with --resume */
-    struct cht_dump_writer w;
-    struct cht_progress progress;
+    struct tool_dump_info had; /* with --resume */
+    struct tool_dump_writer w;
+    struct tool_progress progress;
     bool ended, broken; /* the stream's end line came; what came is no stream */
     struct cht_err err; /* of a line */
 };
 
-static const char marker64[] = CHT_TARGET_MARKER_B64;
+static const char marker64[] = TOOL_TARGET_MARKER_B64;
 
 static enum cht_rc unfinished(const struct job *j, struct cht_err *err)
 {
@@ -54,18 +54,18 @@ static enum cht_rc unfinished(const struct job *j, struct cht_err *err)
                     "an import into database '%s' has not finished: let it finish, then export", j->database);
 }
 
-static void step(struct job *j) { cht_progress_at(&j->progress, j->w.pairs + j->w.values); }
+static void step(struct job *j) { tool_progress_at(&j->progress, j->w.pairs + j->w.values); }
 
 /* ---- a running server ---------------------------------------------------------------------------------------------- */
 
-static bool problem(struct job *j, const struct cht_flat_field *e)
+static bool problem(struct job *j, const struct tool_flat_field *e)
 {
-    struct cht_flat f;
+    struct tool_flat f;
     const char *code = "", *detail = "";
     size_t code_n = 0, detail_n = 0;
-    if (e->kind == CHT_FLAT_NESTED && cht_flat_parse(&f, e->p, e->n)) {
-        (void)cht_flat_string(&f, "code", &code, &code_n);
-        (void)cht_flat_string(&f, "detail", &detail, &detail_n);
+    if (e->kind == TOOL_FLAT_NESTED && tool_flat_parse(&f, e->p, e->n)) {
+        (void)tool_flat_string(&f, "code", &code, &code_n);
+        (void)tool_flat_string(&f, "detail", &detail, &detail_n);
     }
     bool damaged = CHT_IS(code, code_n, "corrupt_value");
     (void)CHT_FAIL(&j->err, damaged ? CHT_CORRUPT : CHT_IO, "the stream failed: %.*s (%.*s)",
@@ -84,17 +84,17 @@ static bool damaged_value(struct job *j, uint64_t key, const char *code, size_t 
     return false;
 }
 
-static bool other_line(struct job *j, const struct cht_flat *f)
+static bool other_line(struct job *j, const struct tool_flat *f)
 {
-    const struct cht_flat_field *e = cht_flat_get(f, "error");
+    const struct tool_flat_field *e = tool_flat_get(f, "error");
     const char *code;
     size_t code_n;
     uint64_t key;
-    if (cht_flat_number(f, "key", &key) && cht_flat_string(f, "error", &code, &code_n))
+    if (tool_flat_number(f, "key", &key) && tool_flat_string(f, "error", &code, &code_n))
         return damaged_value(j, key, code, code_n);
     if (e != NULL)
         return problem(j, e);
-    if (cht_flat_get(f, "end") != NULL && !j->ended) {
+    if (tool_flat_get(f, "end") != NULL && !j->ended) {
         j->ended = true;
         return true;
     }
@@ -105,19 +105,19 @@ static bool other_line(struct job *j, const struct cht_flat *f)
 static bool pair_line(void *ctx, const char *p, size_t n)
 {
     struct job *j = ctx;
-    struct cht_flat f;
+    struct tool_flat f;
     const char *name;
     size_t name_n;
     uint64_t key;
-    if (!cht_flat_parse(&f, p, n)) {
+    if (!tool_flat_parse(&f, p, n)) {
         (void)CHT_FAIL(&j->err, CHT_IO, "the answer is no JSON");
         return false;
     }
-    if (!cht_flat_string(&f, "pair", &name, &name_n) || !cht_flat_number(&f, "key", &key))
+    if (!tool_flat_string(&f, "pair", &name, &name_n) || !tool_flat_number(&f, "key", &key))
         return other_line(j, &f);
     if (name_n == sizeof marker64 - 1 && memcmp(name, marker64, name_n) == 0)
         return unfinished(j, &j->err) == CHT_OK;
-    cht_dump_pair_text(&j->w, name, name_n, key);
+    tool_dump_pair_text(&j->w, name, name_n, key);
     step(j);
     return j->w.rc == CHT_OK;
 }
@@ -125,28 +125,28 @@ static bool pair_line(void *ctx, const char *p, size_t n)
 static bool value_line(void *ctx, const char *p, size_t n)
 {
     struct job *j = ctx;
-    struct cht_flat f;
+    struct tool_flat f;
     const char *value;
     size_t value_n;
     uint64_t key;
-    if (!cht_flat_parse(&f, p, n)) {
+    if (!tool_flat_parse(&f, p, n)) {
         (void)CHT_FAIL(&j->err, CHT_IO, "the answer is no JSON");
         return false;
     }
-    if (!cht_flat_string(&f, "value", &value, &value_n) || !cht_flat_number(&f, "key", &key))
+    if (!tool_flat_string(&f, "value", &value, &value_n) || !tool_flat_number(&f, "key", &key))
         return other_line(j, &f);
-    cht_dump_value_text(&j->w, key, value, value_n);
+    tool_dump_value_text(&j->w, key, value, value_n);
     step(j);
     return j->w.rc == CHT_OK;
 }
 
-static enum cht_rc stream(struct job *j, struct cht_client *c, const char *path,
+static enum cht_rc stream(struct job *j, struct tool_client *c, const char *path,
                           bool (*line)(void *, const char *, size_t), struct cht_err *err)
 {
-    struct cht_lines lines = {.line = line, .ctx = j};
-    struct cht_request r = {.path = path, .sink = cht_lines_feed, .sink_ctx = &lines};
+    struct tool_lines lines = {.line = line, .ctx = j};
+    struct tool_request r = {.path = path, .sink = tool_lines_feed, .sink_ctx = &lines};
     j->ended = false;
-    enum cht_rc rc = cht_client_run(c, &r, err);
+    enum cht_rc rc = tool_client_run(c, &r, err);
     if (rc == CHT_CANCELLED && lines.no_memory)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a line of the stream");
     else if (rc == CHT_CANCELLED && err != NULL)
@@ -155,23 +155,23 @@ static enum cht_rc stream(struct job *j, struct cht_client *c, const char *path,
         rc = j->w.rc != CHT_OK ? j->w.rc : j->err.code;
     if (rc == CHT_OK && !j->ended)
         rc = CHT_FAIL(err, CHT_IO, "the stream was cut off");
-    cht_lines_fini(&lines);
+    tool_lines_fini(&lines);
     return rc;
 }
 
 /* How much there is; also whether there is anything to be had at all, before the file is made. */
-static enum cht_rc how_much(struct job *j, struct cht_client *c, uint64_t *entries, struct cht_err *err)
+static enum cht_rc how_much(struct job *j, struct tool_client *c, uint64_t *entries, struct cht_err *err)
 {
     char path[128];
     struct cht_buf b = {0};
-    struct cht_flat f;
+    struct tool_flat f;
     uint64_t pairs = 0, values = 0;
     (void)snprintf(path, sizeof path, "/databases/%.64s", j->database); /* fits */
-    enum cht_rc rc = cht_client_get(c, path, &b, err);
-    if (rc == CHT_OK && (!cht_flat_parse(&f, (const char *)b.data, b.len) ||
-                         !cht_flat_number(&f, "pairs", &pairs) || !cht_flat_number(&f, "values", &values)))
+    enum cht_rc rc = tool_client_get(c, path, &b, err);
+    if (rc == CHT_OK && (!tool_flat_parse(&f, (const char *)b.data, b.len) ||
+                         !tool_flat_number(&f, "pairs", &pairs) || !tool_flat_number(&f, "values", &values)))
         rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
-                      cht_client_url(c));
+                      tool_client_url(c));
     *entries = pairs + values;
     cht_buf_free(&b);
     return rc;
@@ -180,8 +180,8 @@ static enum cht_rc how_much(struct job *j, struct cht_client *c, uint64_t *entri
 /* Opens the file, when it is known that the source is there. */
 static enum cht_rc begin_file(struct job *j, uint64_t entries, struct cht_err *err)
 {
-    const struct cht_dump_info *had = &j->had;
-    enum cht_rc rc = cht_dump_create(&j->w, strcmp(j->file, "-") == 0 ? NULL : j->file, had->end_at, err);
+    const struct tool_dump_info *had = &j->had;
+    enum cht_rc rc = tool_dump_create(&j->w, strcmp(j->file, "-") == 0 ? NULL : j->file, had->end_at, err);
     if (rc != CHT_OK)
         return rc;
     j->w.pairs = had->pairs;
@@ -189,18 +189,18 @@ static enum cht_rc begin_file(struct job *j, uint64_t entries, struct cht_err *e
     j->w.last_key = had->last_key;
     j->w.crc = had->crc;
     if (had->end_at == 0)
-        cht_dump_header(&j->w, j->database);
-    cht_progress_begin(&j->progress, "export", entries, false);
+        tool_dump_header(&j->w, j->database);
+    tool_progress_begin(&j->progress, "export", entries, false);
     j->progress.first = had->pairs + had->values;
     return CHT_OK;
 }
 
 static enum cht_rc from_server(struct job *j, struct cht_err *err)
 {
-    struct cht_client *c;
+    struct tool_client *c;
     char path[200 + 2 * CHT_NAME_MAX];
     uint64_t entries;
-    enum cht_rc rc = cht_client_new(&j->connect, &c, err);
+    enum cht_rc rc = tool_client_new(&j->connect, &c, err);
     if (rc != CHT_OK)
         return rc;
     rc = how_much(j, c, &entries, err);
@@ -220,25 +220,25 @@ static enum cht_rc from_server(struct job *j, struct cht_err *err)
                        j->had.last_key); /* fits */
         rc = stream(j, c, path, value_line, err);
     }
-    cht_client_free(c);
+    tool_client_free(c);
     return rc;
 }
 
-enum cht_rc cht_export_crc(const struct cht_connect *connect, const char *database, const char *header,
-                           uint32_t *crc, struct cht_err *err)
+enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *database, const char *header,
+                            uint32_t *crc, struct cht_err *err)
 {
-    struct cht_client *c;
+    struct tool_client *c;
     char path[128];
     struct job *j = cht_calloc(1, sizeof *j);
     if (j == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to read what is there");
     j->database = database;
-    enum cht_rc rc = cht_client_new(connect, &c, err);
+    enum cht_rc rc = tool_client_new(connect, &c, err);
     if (rc == CHT_OK)
-        rc = cht_dump_create(&j->w, NULL, 0, err);
+        rc = tool_dump_create(&j->w, NULL, 0, err);
     j->w.nowhere = true;
     if (rc == CHT_OK) {
-        cht_dump_header(&j->w, header);
+        tool_dump_header(&j->w, header);
         (void)snprintf(path, sizeof path, "/pairs/*?db=%.64s", database); /* fits */
         rc = stream(j, c, path, pair_line, err);
     }
@@ -246,9 +246,9 @@ enum cht_rc cht_export_crc(const struct cht_connect *connect, const char *databa
         (void)snprintf(path, sizeof path, "/kv?db=%.64s", database); /* fits */
         rc = stream(j, c, path, value_line, err);
     }
-    cht_dump_close(&j->w); /* what is buffered goes into the checksum */
+    tool_dump_close(&j->w); /* what is buffered goes into the checksum */
     *crc = j->w.crc;
-    cht_client_free(c);
+    tool_client_free(c);
     cht_free(j);
     return rc;
 }
@@ -261,7 +261,7 @@ static enum cht_rc large_value(struct job *j, struct cht_store *s, uint64_t key,
     struct cht_buf b = {0};
     enum cht_rc rc = cht_store_get(s, key, &b, NULL, err);
     if (rc == CHT_OK)
-        cht_dump_value(&j->w, key, b.data, b.len);
+        tool_dump_value(&j->w, key, b.data, b.len);
     cht_buf_free(&b);
     return rc;
 }
@@ -270,17 +270,17 @@ static enum cht_rc entry(struct job *j, struct cht_store *s, enum cht_scan_kind 
                          const struct cht_entry *e, struct cht_err *err)
 {
     if (kind == CHT_SCAN_PAIRS) {
-        if (e->name_len == sizeof CHT_TARGET_MARKER - 1 &&
-            memcmp(e->name, CHT_TARGET_MARKER, e->name_len) == 0)
+        if (e->name_len == sizeof TOOL_TARGET_MARKER - 1 &&
+            memcmp(e->name, TOOL_TARGET_MARKER, e->name_len) == 0)
             return unfinished(j, err);
-        cht_dump_pair(&j->w, (struct cht_str){e->name, e->name_len}, e->key);
+        tool_dump_pair(&j->w, (struct cht_str){e->name, e->name_len}, e->key);
         return CHT_OK;
     }
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
         return CHT_DAMAGED(err, "the value of key %" PRIu64 " does not match its checksum", e->key);
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return large_value(j, s, e->key, err);
-    cht_dump_value(&j->w, e->key, e->value, e->value_len);
+    tool_dump_value(&j->w, e->key, e->value, e->value_len);
     return CHT_OK;
 }
 
@@ -327,11 +327,11 @@ static enum cht_rc from_store(struct job *j, struct cht_env *env, struct cht_err
 
 static enum cht_rc from_directories(struct job *j, struct cht_err *err)
 {
-    struct cht_dirs dirs = {NULL, 0};
+    struct tool_dirs dirs = {NULL, 0};
     struct cht_env *env;
     struct cht_err close_err = {0};
-    if (!cht_tool_dirs(&j->data, &dirs) || cht_tool_need_dirs(&dirs) != CHT_EXIT_OK) {
-        cht_dirs_fini(&dirs);
+    if (!tool_dirs(&j->data, &dirs) || tool_need_dirs(&dirs) != TOOL_EXIT_OK) {
+        tool_dirs_fini(&dirs);
         return CHT_FAIL(err, CHT_IO, "nothing was exported");
     }
     struct cht_env_config cfg = {
@@ -345,7 +345,7 @@ static enum cht_rc from_directories(struct job *j, struct cht_err *err)
             *err = close_err;
         }
     }
-    cht_dirs_fini(&dirs);
+    tool_dirs_fini(&dirs);
     return rc;
 }
 
@@ -358,7 +358,7 @@ static void report(const struct job *j)
     bool resumed = j->had.end_at > 0;
     if (j->json) {
         (void)fprintf(out, "{\"database\":\"%s\",\"file\":", j->database);
-        cht_json_string(out, j->file);
+        tool_json_string(out, j->file);
         (void)fprintf(out,
                       ",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"bytes\":%" PRIu64
                       ",\"crc32c\":\"%08" PRIx32 "\",\"resumed\":%s}\n",
@@ -374,7 +374,7 @@ static void report(const struct job *j)
 /* What a broken export has left. */
 static enum cht_rc take_up(struct job *j, struct cht_err *err)
 {
-    enum cht_rc rc = cht_dump_verify(j->file, true, &j->had, NULL, NULL, err);
+    enum cht_rc rc = tool_dump_verify(j->file, true, &j->had, NULL, NULL, err);
     if (rc == CHT_OK && j->had.end_at > 0 && strcmp(j->had.database, j->database) != 0)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.80s is an export of database '%s', not '%s'", j->file,
                       j->had.database, j->database);
@@ -413,48 +413,48 @@ static int run(struct job *j)
     if (rc == CHT_OK && !done) {
         rc = j->data.n > 0 ? from_directories(j, &err) : from_server(j, &err);
         if (rc == CHT_OK)
-            rc = cht_dump_finish(&j->w, &err);
-        cht_dump_close(&j->w);
-        cht_progress_end(&j->progress);
+            rc = tool_dump_finish(&j->w, &err);
+        tool_dump_close(&j->w);
+        tool_progress_end(&j->progress);
     }
     if (rc == CHT_OK) {
         report(j);
-        return CHT_EXIT_OK;
+        return TOOL_EXIT_OK;
     }
-    return cht_tool_failed(&err);
+    return tool_failed(&err);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_export(int argc, char **argv)
+int tool_export(int argc, char **argv)
 {
     struct job *j = cht_calloc(1, sizeof *j);
-    int rest, code = CHT_EXIT_USAGE;
+    int rest, code = TOOL_EXIT_USAGE;
     if (j == NULL)
-        return cht_tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
+        return tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
     j->database = CHT_DATABASE_DEFAULT;
     bool wants_help = false;
-    const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &j->database, 0, "NAME", "which database (default: default)"},
-        {"resume", 0, CHT_OPT_FLAG, &j->resume, 0, NULL,
+    const struct tool_opt opts[] = {
+        {"database", 0, TOOL_OPT_STRING, &j->database, 0, "NAME", "which database (default: default)"},
+        {"resume", 0, TOOL_OPT_FLAG, &j->resume, 0, NULL,
          "go on with a FILE that a broken export has left, after its last whole line"},
-        {"force", 0, CHT_OPT_FLAG, &j->force, 0, NULL, "write over a FILE that is there"},
-        {"json", 0, CHT_OPT_FLAG, &j->json, 0, NULL, "what was done as one JSON object"},
-        CHT_CONNECT_OPTS(&j->connect),
-        {"data", 0, CHT_OPT_LIST, &j->data, 0, "A,B,C",
+        {"force", 0, TOOL_OPT_FLAG, &j->force, 0, NULL, "write over a FILE that is there"},
+        {"json", 0, TOOL_OPT_FLAG, &j->json, 0, NULL, "what was done as one JSON object"},
+        TOOL_CONNECT_OPTS(&j->connect),
+        {"data", 0, TOOL_OPT_LIST, &j->data, 0, "A,B,C",
          "from these data directories, all of them, of a server that is stopped"},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
+        {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        code = CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        code = TOOL_EXIT_USAGE;
     else if (wants_help)
-        code = cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        code = tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     else if (rest != 1)
-        (void)cht_tool_usage("export", "takes the name of one file; see cheetah-db export --help");
+        (void)tool_usage("export", "takes the name of one file; see cheetah-db export --help");
     else if (!cht_database_name_valid(j->database))
-        (void)cht_tool_usage("export", "--database wants a name of " CHT_DATABASE_NAME_RULE);
+        (void)tool_usage("export", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     else if (j->resume && (j->force || strcmp(argv[0], "-") == 0))
-        (void)cht_tool_usage("export", "--resume goes on with a file; not with --force or -");
+        (void)tool_usage("export", "--resume goes on with a file; not with --force or -");
     else {
         j->file = argv[0];
         code = run(j);

@@ -65,7 +65,7 @@ static bool nested(struct text *t)
     return false;
 }
 
-static void number(struct cht_flat_field *f)
+static void number(struct tool_flat_field *f)
 {
     uint64_t v = 0;
     f->number = UINT64_MAX;
@@ -79,16 +79,16 @@ static void number(struct cht_flat_field *f)
     f->number = v;
 }
 
-static bool value(struct text *t, struct cht_flat_field *f)
+static bool value(struct text *t, struct tool_flat_field *f)
 {
     blanks(t);
     f->p = t->p;
     if (take(t, '"')) {
-        f->kind = CHT_FLAT_STRING;
+        f->kind = TOOL_FLAT_STRING;
         return string(t, &f->p, &f->n, &f->escaped);
     }
     if (t->p < t->end && (*t->p == '{' || *t->p == '[')) {
-        f->kind = CHT_FLAT_NESTED;
+        f->kind = TOOL_FLAT_NESTED;
         if (!nested(t))
             return false;
         f->n = (size_t)(t->p - f->p);
@@ -97,17 +97,17 @@ static bool value(struct text *t, struct cht_flat_field *f)
     while (t->p < t->end && strchr(",} \t\r", *t->p) == NULL)
         t->p++;
     f->n = (size_t)(t->p - f->p);
-    f->kind = CHT_FLAT_WORD;
+    f->kind = TOOL_FLAT_WORD;
     if (CHT_IS(f->p, f->n, "true") || CHT_IS(f->p, f->n, "null") || CHT_IS(f->p, f->n, "false"))
         return true;
-    f->kind = CHT_FLAT_NUMBER;
+    f->kind = TOOL_FLAT_NUMBER;
     if (f->n == 0 || strspn(f->p, "0123456789+-.eE") < f->n)
         return false;
     number(f);
     return true;
 }
 
-static bool known(const struct cht_flat *f, const struct cht_flat_field *new)
+static bool known(const struct tool_flat *f, const struct tool_flat_field *new)
 {
     for (size_t i = 0; i < f->n; i++) {
         if (f->field[i].name_n == new->name_n && memcmp(f->field[i].name, new->name, new->name_n) == 0)
@@ -118,7 +118,7 @@ static bool known(const struct cht_flat *f, const struct cht_flat_field *new)
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-bool cht_flat_parse(struct cht_flat *f, const char *p, size_t n)
+bool tool_flat_parse(struct tool_flat *f, const char *p, size_t n)
 {
     struct text t = {p, p + n};
     f->n = 0;
@@ -127,10 +127,10 @@ bool cht_flat_parse(struct cht_flat *f, const char *p, size_t n)
     bool more = !take(&t, '}');
     while (more) {
         bool escaped;
-        if (f->n == CHT_FLAT_MAX)
+        if (f->n == TOOL_FLAT_MAX)
             return false;
-        struct cht_flat_field *x = &f->field[f->n];
-        *x = (struct cht_flat_field){.number = UINT64_MAX};
+        struct tool_flat_field *x = &f->field[f->n];
+        *x = (struct tool_flat_field){.number = UINT64_MAX};
         if (!take(&t, '"') || !string(&t, &x->name, &x->name_n, &escaped) || !take(&t, ':') ||
             !value(&t, x) || known(f, x))
             return false;
@@ -143,7 +143,7 @@ bool cht_flat_parse(struct cht_flat *f, const char *p, size_t n)
     return t.p == t.end;
 }
 
-const struct cht_flat_field *cht_flat_get(const struct cht_flat *f, const char *name)
+const struct tool_flat_field *tool_flat_get(const struct tool_flat *f, const char *name)
 {
     size_t n = strlen(name);
     for (size_t i = 0; i < f->n; i++) {
@@ -153,20 +153,20 @@ const struct cht_flat_field *cht_flat_get(const struct cht_flat *f, const char *
     return NULL;
 }
 
-bool cht_flat_string(const struct cht_flat *f, const char *name, const char **p, size_t *n)
+bool tool_flat_string(const struct tool_flat *f, const char *name, const char **p, size_t *n)
 {
-    const struct cht_flat_field *x = cht_flat_get(f, name);
-    if (x == NULL || x->kind != CHT_FLAT_STRING || x->escaped)
+    const struct tool_flat_field *x = tool_flat_get(f, name);
+    if (x == NULL || x->kind != TOOL_FLAT_STRING || x->escaped)
         return false;
     *p = x->p;
     *n = x->n;
     return true;
 }
 
-bool cht_flat_number(const struct cht_flat *f, const char *name, uint64_t *out)
+bool tool_flat_number(const struct tool_flat *f, const char *name, uint64_t *out)
 {
-    const struct cht_flat_field *x = cht_flat_get(f, name);
-    if (x == NULL || x->kind != CHT_FLAT_NUMBER || x->number == UINT64_MAX)
+    const struct tool_flat_field *x = tool_flat_get(f, name);
+    if (x == NULL || x->kind != TOOL_FLAT_NUMBER || x->number == UINT64_MAX)
         return false;
     *out = x->number;
     return true;

@@ -9,25 +9,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHT_FLAT_MAX 16u
+#define TOOL_FLAT_MAX 16u
 
-enum cht_flat_kind { CHT_FLAT_STRING, CHT_FLAT_NUMBER, CHT_FLAT_WORD, CHT_FLAT_NESTED };
+enum tool_flat_kind { TOOL_FLAT_STRING, TOOL_FLAT_NUMBER, TOOL_FLAT_WORD, TOOL_FLAT_NESTED };
 
-struct cht_flat_field {
+struct tool_flat_field {
     const char *name, *p; /* p: a string without its quotes, otherwise the text */
     size_t name_n, n;
-    enum cht_flat_kind kind;
+    enum tool_flat_kind kind;
     bool escaped;    /* the string has a backslash in it: p is not what it means */
     uint64_t number; /* a number that is whole and not negative; UINT64_MAX otherwise */
 };
-struct cht_flat {
-    struct cht_flat_field field[CHT_FLAT_MAX];
+struct tool_flat {
+    struct tool_flat_field field[TOOL_FLAT_MAX];
     size_t n;
 };
 
 /* False where the text is no such object, has more members than fit, or one twice. */
-bool cht_flat_parse(struct cht_flat *f, const char *p, size_t n);
-const struct cht_flat_field *cht_flat_get(const struct cht_flat *f, const char *name); /* NULL: none */
+bool tool_flat_parse(struct tool_flat *f, const char *p, size_t n);
+const struct tool_flat_field *tool_flat_get(const struct tool_flat *f, const char *name); /* NULL: none */
 /* The member as a string without escapes, as a number; false where it is none. */
-bool cht_flat_string(const struct cht_flat *f, const char *name, const char **p, size_t *n);
-bool cht_flat_number(const struct cht_flat *f, const char *name, uint64_t *out);
+bool tool_flat_string(const struct tool_flat *f, const char *name, const char **p, size_t *n);
+bool tool_flat_number(const struct tool_flat *f, const char *name, uint64_t *out);

@@ -43,22 +43,22 @@ static enum cht_rc local_url(const struct conf *c, char **url, struct cht_err *e
     return CHT_OK;
 }
 
-static enum cht_rc ask(struct cht_client *client, const char *path, uint64_t seconds, struct cht_err *err)
+static enum cht_rc ask(struct tool_client *client, const char *path, uint64_t seconds, struct cht_err *err)
 {
     uint64_t end = cht_now_ns() + seconds * UINT64_C(1000000000);
     for (;;) {
-        struct cht_request r = {.path = path, .idle_seconds = ANSWER_SECONDS};
-        enum cht_rc rc = cht_client_run(client, &r, err);
+        struct tool_request r = {.path = path, .idle_seconds = ANSWER_SECONDS};
+        enum cht_rc rc = tool_client_run(client, &r, err);
         if (rc == CHT_OK || cht_now_ns() >= end)
             return rc;
         cht_net_poll(NULL, NULL, 0, PAUSE_MS);
     }
 }
 
-static int run(struct cht_connect *how, bool live, uint64_t seconds)
+static int run(struct tool_connect *how, bool live, uint64_t seconds)
 {
     struct conf conf = {0};
-    struct cht_client *client = NULL;
+    struct tool_client *client = NULL;
     struct cht_err err = {0};
     char *url = NULL;
     enum cht_rc rc = CHT_OK;
@@ -70,17 +70,17 @@ static int run(struct cht_connect *how, bool live, uint64_t seconds)
         how->connect = url;
     }
     if (rc == CHT_OK)
-        rc = cht_client_new(how, &client, &err);
-    int code = rc == CHT_INVALID_ARGUMENT ? CHT_EXIT_USAGE : CHT_EXIT_FAILED;
+        rc = tool_client_new(how, &client, &err);
+    int code = rc == CHT_INVALID_ARGUMENT ? TOOL_EXIT_USAGE : TOOL_EXIT_FAILED;
     if (rc == CHT_OK) {
         rc = ask(client, live ? "/healthz" : "/readyz", seconds, &err);
-        code = rc == CHT_OK ? CHT_EXIT_OK : CHT_EXIT_FAILED;
+        code = rc == CHT_OK ? TOOL_EXIT_OK : TOOL_EXIT_FAILED;
     }
     if (rc != CHT_OK)
         (void)fprintf(stderr, "cheetah-db health: %s\n", err.msg);
     else
         (void)puts(live ? "alive" : "ready"); /* main looks at ferror */
-    cht_client_free(client);
+    tool_client_free(client);
     cht_free(url);
     conf_fini(&conf);
     return code;
@@ -88,28 +88,28 @@ static int run(struct cht_connect *how, bool live, uint64_t seconds)
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_health(int argc, char **argv)
+int tool_health(int argc, char **argv)
 {
-    struct cht_connect how = {0};
+    struct tool_connect how = {0};
     uint64_t seconds = 0;
     bool live = false, asked = false;
     int rest;
-    const struct cht_opt opts[] = {
-        {"connect", 0, CHT_OPT_STRING, &how.connect, 0, "URL",
+    const struct tool_opt opts[] = {
+        {"connect", 0, TOOL_OPT_STRING, &how.connect, 0, "URL",
          "or HOST:PORT; without it the server of this machine with the same configuration\n"
          "(CHEETAH_LISTEN, CHEETAH_CONFIG)"},
-        {"tls-ca", 0, CHT_OPT_STRING, &how.tls_ca, 0, "FILE", "whom to trust with https"},
-        {"live", 0, CHT_OPT_FLAG, &live, 0, NULL, "it answers; it need not be ready"},
-        {"wait", 0, CHT_OPT_NUMBER, &seconds, WAIT_MAX, "N", "asks again for up to N seconds"},
-        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
+        {"tls-ca", 0, TOOL_OPT_STRING, &how.tls_ca, 0, "FILE", "whom to trust with https"},
+        {"live", 0, TOOL_OPT_FLAG, &live, 0, NULL, "it answers; it need not be ready"},
+        {"wait", 0, TOOL_OPT_NUMBER, &seconds, WAIT_MAX, "N", "asks again for up to N seconds"},
+        {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (asked)
-        return cht_args_help(
+        return tool_args_help(
             "cheetah-db health [OPTION ...]: exit code 0 if a server is ready, 1 if it is not\n\n", opts,
             sizeof opts / sizeof *opts, "");
     if (rest > 0)
-        return cht_tool_usage("health", "takes options only; see cheetah-db health --help");
+        return tool_usage("health", "takes options only; see cheetah-db health --help");
     return run(&how, live, seconds);
 }

@@ -19,7 +19,7 @@
 #define CONNECT_SECONDS 10L
 #define IDLE_SECONDS 300u
 
-struct cht_client {
+struct tool_client {
     CURL *curl;
     char *url;           /* owned: scheme, host, port */
     char *authorization; /* owned: the header; NULL: none */
@@ -29,8 +29,8 @@ struct cht_client {
 };
 
 struct running {
-    struct cht_client *c;
-    struct cht_request *r;
+    struct tool_client *c;
+    struct tool_request *r;
     struct cht_buf problem; /* the body of an answer that is a failure */
     bool cancelled;
 };
@@ -69,7 +69,7 @@ static enum cht_rc check_url(const char *url, struct cht_err *err)
     return CHT_OK;
 }
 
-static enum cht_rc take_token(struct cht_client *c, const char *file, struct cht_err *err)
+static enum cht_rc take_token(struct tool_client *c, const char *file, struct cht_err *err)
 {
     static const char head[] = "Authorization: Bearer ";
     const char *token = file == NULL ? getenv("CHEETAH_TOKEN") : NULL; /* NOLINT(concurrency-mt-unsafe) */
@@ -102,16 +102,16 @@ static enum cht_rc take_token(struct cht_client *c, const char *file, struct cht
     return rc;
 }
 
-enum cht_rc cht_client_new(const struct cht_connect *how, struct cht_client **out, struct cht_err *err)
+enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client **out, struct cht_err *err)
 {
-    struct cht_client *c = cht_calloc(1, sizeof *c);
+    struct tool_client *c = cht_calloc(1, sizeof *c);
     enum cht_rc rc = CHT_OK;
     *out = NULL;
     if (c == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
     bool global = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     c->curl = global ? curl_easy_init() : NULL;
-    c->url = make_url(how->connect != NULL ? how->connect : CHT_CONNECT_DEFAULT);
+    c->url = make_url(how->connect != NULL ? how->connect : TOOL_CONNECT_DEFAULT);
     c->any_name = how->any_name;
     c->tls_ca = how->tls_ca != NULL ? cht_strdup(how->tls_ca) : NULL;
     if (c->curl == NULL || c->url == NULL || (how->tls_ca != NULL && c->tls_ca == NULL))
@@ -121,13 +121,13 @@ enum cht_rc cht_client_new(const struct cht_connect *how, struct cht_client **ou
     if (rc == CHT_OK)
         rc = take_token(c, how->token_file, err);
     if (rc != CHT_OK)
-        cht_client_free(c);
+        tool_client_free(c);
     else
         *out = c;
     return rc;
 }
 
-void cht_client_free(struct cht_client *c)
+void tool_client_free(struct tool_client *c)
 {
     if (c == NULL)
         return;
@@ -140,7 +140,7 @@ void cht_client_free(struct cht_client *c)
     cht_free(c);
 }
 
-const char *cht_client_url(const struct cht_client *c) { return c->url; }
+const char *tool_client_url(const struct tool_client *c) { return c->url; }
 
 /* ---- one request ---------------------------------------------------------------------------------------------------- */
 
@@ -175,7 +175,7 @@ static size_t on_read(char *buf, size_t one, size_t n, void *ctx)
 {
     struct running *run = ctx;
     size_t got = run->r->source(run->r->source_ctx, buf, one * n);
-    if (got != CHT_CLIENT_ABORT)
+    if (got != TOOL_CLIENT_ABORT)
         return got;
     run->cancelled = true;
     return CURL_READFUNC_ABORT;
@@ -227,7 +227,7 @@ static enum cht_rc refused(const struct running *run, struct cht_err *err)
 
 static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_err *err)
 {
-    const struct cht_client *c = run->c;
+    const struct tool_client *c = run->c;
     const char *why = c->message[0] != 0 ? c->message : curl_easy_strerror(code);
     if (run->cancelled)
         return CHT_FAIL(err, CHT_CANCELLED, "the request was given up");
@@ -250,7 +250,7 @@ static bool add_header(struct curl_slist **list, const char *name, const char *v
     return more != NULL;
 }
 
-static bool headers(const struct cht_client *c, const struct cht_request *r, struct curl_slist **list)
+static bool headers(const struct tool_client *c, const struct tool_request *r, struct curl_slist **list)
 {
     bool ok =
         add_header(list, "Expect:", ""); /* no 100-continue: it costs a second where it is not answered */
@@ -265,10 +265,10 @@ static bool headers(const struct cht_client *c, const struct cht_request *r, str
     return ok;
 }
 
-static bool body_options(const struct cht_client *c, struct running *run)
+static bool body_options(const struct tool_client *c, struct running *run)
 {
     CURL *h = c->curl;
-    const struct cht_request *r = run->r;
+    const struct tool_request *r = run->r;
     bool ok = true;
     if (r->body != NULL) {
         ok = ok && curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len) == CURLE_OK;
@@ -283,10 +283,10 @@ static bool body_options(const struct cht_client *c, struct running *run)
     return ok;
 }
 
-static bool options(struct cht_client *c, const char *url, struct running *run, struct curl_slist *list)
+static bool options(struct tool_client *c, const char *url, struct running *run, struct curl_slist *list)
 {
     CURL *h = c->curl;
-    struct cht_request *r = run->r;
+    struct tool_request *r = run->r;
     long idle = r->idle_seconds > 0 ? (long)r->idle_seconds : (long)IDLE_SECONDS;
     bool ok = curl_easy_setopt(h, CURLOPT_URL, url) == CURLE_OK;
     ok = ok && curl_easy_setopt(h, CURLOPT_HTTPHEADER, list) == CURLE_OK;
@@ -314,7 +314,7 @@ static bool options(struct cht_client *c, const char *url, struct running *run, 
     return ok;
 }
 
-enum cht_rc cht_client_run(struct cht_client *c, struct cht_request *r, struct cht_err *err)
+enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err)
 {
     struct running run = {.c = c, .r = r};
     struct curl_slist *list = NULL;
@@ -353,11 +353,11 @@ static bool take_answer(void *ctx, const char *p, size_t n)
     return n <= ANSWER_MAX - b->len && buf_add(b, p, n);
 }
 
-enum cht_rc cht_client_get(struct cht_client *c, const char *path, struct cht_buf *out, struct cht_err *err)
+enum cht_rc tool_client_get(struct tool_client *c, const char *path, struct cht_buf *out, struct cht_err *err)
 {
-    struct cht_request r = {.path = path, .sink = take_answer, .sink_ctx = out};
+    struct tool_request r = {.path = path, .sink = take_answer, .sink_ctx = out};
     out->len = 0;
-    enum cht_rc rc = cht_client_run(c, &r, err);
+    enum cht_rc rc = tool_client_run(c, &r, err);
     if (rc == CHT_OK && !buf_add(out, "", 0))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer");
     if (rc == CHT_CANCELLED)
@@ -365,9 +365,9 @@ enum cht_rc cht_client_get(struct cht_client *c, const char *path, struct cht_bu
     return rc;
 }
 
-bool cht_lines_feed(void *lines, const char *p, size_t n)
+bool tool_lines_feed(void *lines, const char *p, size_t n)
 {
-    struct cht_lines *l = lines;
+    struct tool_lines *l = lines;
     while (n > 0) {
         const char *end = memchr(p, '\n', n);
         size_t len = end != NULL ? (size_t)(end - p) : n;
@@ -388,4 +388,4 @@ bool cht_lines_feed(void *lines, const char *p, size_t n)
     return true;
 }
 
-void cht_lines_fini(struct cht_lines *l) { cht_buf_free(&l->rest); }
+void tool_lines_fini(struct tool_lines *l) { cht_buf_free(&l->rest); }

@@ -3,7 +3,7 @@
  * A client is built from what the operator said (--connect, --token-file or CHEETAH_TOKEN, --tls-ca). The body of an answer
  * is handed out piece by piece as it arrives, a body to send is asked for piece by piece, so neither is held in memory.
  * An answer of 400 or over is a failure: its problem+json becomes err, with the code the server gave and a message for
- * people. A stream that ends with {"error":...} is the caller's to notice (cht_lines hands it the line).
+ * people. A stream that ends with {"error":...} is the caller's to notice (tool_lines hands it the line).
  *
  * Threads: one at a time per client.
  */
@@ -13,59 +13,59 @@
 #include "cheetah/store.h"
 #include "tools/args.h"
 
-#define CHT_CONNECT_DEFAULT "http://127.0.0.1:8080"
+#define TOOL_CONNECT_DEFAULT "http://127.0.0.1:8080"
 
 /* What the command line says about the server; zero-initialise. Strings are borrowed. */
-struct cht_connect {
-    const char *connect;    /* URL or HOST:PORT; NULL: CHT_CONNECT_DEFAULT */
+struct tool_connect {
+    const char *connect;    /* URL or HOST:PORT; NULL: TOOL_CONNECT_DEFAULT */
     const char *token_file; /* NULL: the environment's CHEETAH_TOKEN, or none */
     const char *tls_ca;     /* file of certificates to trust; NULL: the system's */
     bool any_name;          /* whoever has the port is believed to be the server; for health, over loopback */
 };
 /* Rows for a table of options. */
 /* clang-format off: rows of a table */
-#define CHT_CONNECT_OPTS(c)                                                 \
+#define TOOL_CONNECT_OPTS(c)                                                \
     {"connect",                                                             \
      0,                                                                     \
-     CHT_OPT_STRING,                                                        \
+     TOOL_OPT_STRING,                                                       \
      &(c)->connect,                                                         \
      0,                                                                     \
      "URL",                                                                 \
-     "the server, HOST:PORT or a URL (default " CHT_CONNECT_DEFAULT ")"},   \
+     "the server, HOST:PORT or a URL (default " TOOL_CONNECT_DEFAULT ")"},  \
         {"token-file",                                                      \
          0,                                                                 \
-         CHT_OPT_STRING,                                                    \
+         TOOL_OPT_STRING,                                                   \
          &(c)->token_file,                                                  \
          0,                                                                 \
          "FILE",                                                            \
          "its token, if it wants one; or the environment's CHEETAH_TOKEN"}, \
     {                                                                       \
-        "tls-ca", 0, CHT_OPT_STRING, &(c)->tls_ca, 0, "FILE",               \
+        "tls-ca", 0, TOOL_OPT_STRING, &(c)->tls_ca, 0, "FILE",              \
             "the certificates to trust in place of the system's"            \
     }
 /* clang-format on */
 
-struct cht_client;
+struct tool_client;
 /* Reads the token; connects to nothing yet. CHT_INVALID_ARGUMENT (URL, token file), CHT_NO_FILE, CHT_NO_MEMORY. */
-enum cht_rc cht_client_new(const struct cht_connect *how, struct cht_client **out, struct cht_err *err);
-void cht_client_free(struct cht_client *c);             /* NULL is legal */
-const char *cht_client_url(const struct cht_client *c); /* "http://127.0.0.1:8080" */
+enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client **out, struct cht_err *err);
+void tool_client_free(struct tool_client *c);             /* NULL is legal */
+const char *tool_client_url(const struct tool_client *c); /* "http://127.0.0.1:8080" */
 
 /* Takes a piece of the answer's body. False ends the request, which then fails with CHT_CANCELLED. */
-typedef bool cht_client_sink(void *ctx, const char *p, size_t n);
-/* Fills buf with at most room bytes of the body and returns how many; 0 ends it. CHT_CLIENT_ABORT ends the request, which
+typedef bool tool_client_sink(void *ctx, const char *p, size_t n);
+/* Fills buf with at most room bytes of the body and returns how many; 0 ends it. TOOL_CLIENT_ABORT ends the request, which
  * then fails with CHT_CANCELLED. */
-typedef size_t cht_client_source(void *ctx, char *buf, size_t room);
-#define CHT_CLIENT_ABORT SIZE_MAX
+typedef size_t tool_client_source(void *ctx, char *buf, size_t room);
+#define TOOL_CLIENT_ABORT SIZE_MAX
 
-struct cht_request {
+struct tool_request {
     const char *method;                /* NULL: GET */
     const char *path;                  /* with its query, encoded: "/pairs/%2A?db=default" */
     const char *accept, *content_type; /* NULL: none */
     const char *body;                  /* body_len bytes; NULL: what `source` gives, or none */
     size_t body_len;
-    cht_client_source *source; /* sent chunked */
-    cht_client_sink *sink;     /* NULL: the body is dropped */
+    tool_client_source *source; /* sent chunked */
+    tool_client_sink *sink;     /* NULL: the body is dropped */
     void *source_ctx, *sink_ctx;
     unsigned idle_seconds; /* without a byte in either direction; 0: 300 */
     unsigned status;       /* out: of the answer, 0 if there was none */
@@ -73,16 +73,17 @@ struct cht_request {
 };
 /* One request. Codes: that of the problem; CHT_IO where the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */
-enum cht_rc cht_client_run(struct cht_client *c, struct cht_request *r, struct cht_err *err);
+enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err);
 /* GET of a small answer into out (reused), at most 64 MiB, with a zero behind it. */
-enum cht_rc cht_client_get(struct cht_client *c, const char *path, struct cht_buf *out, struct cht_err *err);
+enum cht_rc tool_client_get(struct tool_client *c, const char *path, struct cht_buf *out,
+                            struct cht_err *err);
 
 /* Cuts what a sink gets into lines. */
-struct cht_lines {
+struct tool_lines {
     bool (*line)(void *ctx, const char *p, size_t n); /* without its line break; false ends the request */
     void *ctx;
     struct cht_buf rest; /* owned: a line that has not ended */
     bool no_memory;
 };
-bool cht_lines_feed(void *lines, const char *p, size_t n); /* a cht_client_sink */
-void cht_lines_fini(struct cht_lines *l);
+bool tool_lines_feed(void *lines, const char *p, size_t n); /* a tool_client_sink */
+void tool_lines_fini(struct tool_lines *l);

@@ -33,20 +33,20 @@ static const char help_after[] =
     "damaged: nothing was written.\n";
 
 struct file_job {
-    const struct cht_import *in;
-    struct cht_dump_info info;
-    struct cht_target target;
-    struct cht_dump_reader r;
-    struct cht_progress progress;
+    const struct tool_import *in;
+    struct tool_dump_info info;
+    struct tool_target target;
+    struct tool_dump_reader r;
+    struct tool_progress progress;
     uint64_t first_line; /* of the batch */
 };
 
-void cht_import_report(const struct cht_import *in, const struct cht_target *t, const char *from)
+void tool_import_report(const struct tool_import *in, const struct tool_target *t, const char *from)
 {
-    const struct cht_target_state *s = &t->state;
+    const struct tool_target_state *s = &t->state;
     if (in->json) {
         (void)printf("{\"from\":");
-        cht_json_string(stdout, from);
+        tool_json_string(stdout, from);
         (void)printf(",\"database\":\"%s\",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64
                      ",\"key_offset\":%" PRIu64,
                      t->database, s->pairs, s->values, t->offset);
@@ -68,24 +68,24 @@ void cht_import_report(const struct cht_import *in, const struct cht_target *t, 
 
 static void tick(void *ctx, uint64_t bytes)
 {
-    struct cht_progress *p = ctx;
-    cht_progress_at(p, bytes);
+    struct tool_progress *p = ctx;
+    tool_progress_at(p, bytes);
 }
 
 static enum cht_rc check_file(struct file_job *j, struct cht_err *err)
 {
-    struct cht_dump_reader r;
-    struct cht_progress p;
+    struct tool_dump_reader r;
+    struct tool_progress p;
     uint64_t size = 0;
-    enum cht_rc rc = cht_dump_open(&r, j->in->file, err);
+    enum cht_rc rc = tool_dump_open(&r, j->in->file, err);
     if (rc == CHT_OK)
         rc = r.file->io->ops->size(r.file, &size, err);
-    cht_dump_reader_close(&r);
+    tool_dump_reader_close(&r);
     if (rc != CHT_OK)
         return rc;
-    cht_progress_begin(&p, "check", size, true);
-    rc = cht_dump_verify(j->in->file, false, &j->info, tick, &p, err);
-    cht_progress_end(&p);
+    tool_progress_begin(&p, "check", size, true);
+    rc = tool_dump_verify(j->in->file, false, &j->info, tick, &p, err);
+    tool_progress_end(&p);
     return rc;
 }
 
@@ -99,7 +99,7 @@ static enum cht_rc at_line(const struct file_job *j, uint64_t line, enum cht_rc 
 
 static enum cht_rc commit(struct file_job *j, struct cht_err *err)
 {
-    enum cht_rc rc = cht_target_commit(&j->target, err);
+    enum cht_rc rc = tool_target_commit(&j->target, err);
     if (rc == CHT_BATCH_FAILED && j->target.failed >= 0)
         rc = at_line(j, j->first_line + (uint64_t)j->target.failed, rc, err);
     return rc;
@@ -107,13 +107,13 @@ static enum cht_rc commit(struct file_job *j, struct cht_err *err)
 
 static enum cht_rc add_line(struct file_job *j, const char *p, size_t n, struct cht_err *err)
 {
-    struct cht_dump_line l;
+    struct tool_dump_line l;
     enum cht_rc rc;
-    cht_dump_parse(&l, p, n);
-    if (l.kind == CHT_DUMP_VALUE)
-        rc = cht_target_value(&j->target, l.key, l.text, l.text_n, err);
-    else if (l.kind == CHT_DUMP_PAIR)
-        rc = cht_target_pair(&j->target, l.text, l.text_n, l.key, err);
+    tool_dump_parse(&l, p, n);
+    if (l.kind == TOOL_DUMP_VALUE)
+        rc = tool_target_value(&j->target, l.key, l.text, l.text_n, err);
+    else if (l.kind == TOOL_DUMP_PAIR)
+        rc = tool_target_pair(&j->target, l.text, l.text_n, l.key, err);
     else
         return CHT_DAMAGED(err, "%.100s: line %" PRIu64 ": has changed since it was checked", j->in->file,
                            j->r.line);
@@ -123,51 +123,51 @@ static enum cht_rc add_line(struct file_job *j, const char *p, size_t n, struct 
 /* Lines from where the state says up to `end`, one batch. */
 static enum cht_rc one_batch(struct file_job *j, uint64_t end, struct cht_err *err)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     const char *p = "";
     size_t n = 0;
     enum cht_rc rc = CHT_OK;
-    cht_dump_seek(&j->r, t->state.position, t->state.line);
+    tool_dump_seek(&j->r, t->state.position, t->state.line);
     j->first_line = t->state.line + 1;
-    while (rc == CHT_OK && !cht_target_full(t) && cht_dump_position(&j->r) < end) {
-        rc = cht_dump_next(&j->r, &p, &n, err);
+    while (rc == CHT_OK && !tool_target_full(t) && tool_dump_position(&j->r) < end) {
+        rc = tool_dump_next(&j->r, &p, &n, err);
         if (rc == CHT_OK && p == NULL)
             rc = CHT_DAMAGED(err, "%.100s: has become shorter since it was checked", j->in->file);
         if (rc == CHT_OK)
             rc = add_line(j, p, n, err);
     }
-    t->state.position = cht_dump_position(&j->r);
+    t->state.position = tool_dump_position(&j->r);
     t->state.line = j->r.line;
     return rc == CHT_OK ? commit(j, err) : rc;
 }
 
 static enum cht_rc lines_up_to(struct file_job *j, uint64_t end, struct cht_err *err)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     enum cht_rc rc = CHT_OK;
     while (rc == CHT_OK && t->state.position < end) {
-        struct cht_target_state before = t->state;
+        struct tool_target_state before = t->state;
         rc = one_batch(j, end, err);
         bool less = rc == CHT_BATCH_TOO_LARGE || rc == CHT_BODY_TOO_LARGE;
-        if (less && cht_target_smaller(t)) {
+        if (less && tool_target_smaller(t)) {
             t->state = before;
             rc = CHT_OK;
         } else if (less) {
             rc = at_line(j, before.line + 1, rc, err);
         }
-        cht_progress_at(&j->progress, t->state.pairs + t->state.values);
+        tool_progress_at(&j->progress, t->state.pairs + t->state.values);
     }
     return rc;
 }
 
 static enum cht_rc write_file(struct file_job *j, struct cht_err *err)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     if (!t->resumed) {
         t->state.position = j->info.values_at;
         t->state.line = j->info.values_line;
     }
-    enum cht_rc rc = cht_target_begin(t, j->info.last_key, err);
+    enum cht_rc rc = tool_target_begin(t, j->info.last_key, err);
     if (rc == CHT_OK && j->info.highest_key > CHT_KEY_MAX - t->offset)
         rc = CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64,
                       j->info.highest_key, t->offset);
@@ -184,10 +184,10 @@ static enum cht_rc write_file(struct file_job *j, struct cht_err *err)
 /* Does the database hold the file already, and nothing else? So it is where an import was killed behind its last step. */
 static bool is_there(struct file_job *j)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     uint32_t crc;
     if (!t->occupied || t->had_pairs != j->info.pairs || t->had_values != j->info.values ||
-        cht_export_crc(&j->in->connect, t->database, j->info.database, &crc, NULL) != CHT_OK ||
+        tool_export_crc(&j->in->connect, t->database, j->info.database, &crc, NULL) != CHT_OK ||
         crc != j->info.crc)
         return false;
     t->resumed = true;
@@ -204,111 +204,110 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
         return rc;
     (void)snprintf(source, sizeof source, "export of %" PRIu64 " bytes, crc32c %08" PRIx32, j->info.end_at,
                    j->info.crc); /* fits */
-    const struct cht_target_config cfg = {.connect = j->in->connect,
-                                          .database =
-                                              j->in->database != NULL ? j->in->database : j->info.database,
-                                          .source = source,
-                                          .merge = j->in->merge,
-                                          .shards = j->in->shards};
-    rc = cht_target_open(&j->target, &cfg, err);
+    const struct tool_target_config cfg = {.connect = j->in->connect,
+                                           .database =
+                                               j->in->database != NULL ? j->in->database : j->info.database,
+                                           .source = source,
+                                           .merge = j->in->merge,
+                                           .shards = j->in->shards};
+    rc = tool_target_open(&j->target, &cfg, err);
     if (rc == CHT_DATABASE_BUSY && is_there(j)) {
-        cht_import_report(j->in, &j->target, j->in->file);
-        cht_target_close(&j->target);
+        tool_import_report(j->in, &j->target, j->in->file);
+        tool_target_close(&j->target);
         return CHT_OK;
     }
     if (rc == CHT_OK)
-        rc = cht_dump_open(&j->r, j->in->file, err);
+        rc = tool_dump_open(&j->r, j->in->file, err);
     if (rc == CHT_OK) {
-        cht_progress_begin(&j->progress, "import", j->info.pairs + j->info.values, false);
+        tool_progress_begin(&j->progress, "import", j->info.pairs + j->info.values, false);
         j->progress.first = j->target.state.pairs + j->target.state.values;
         rc = write_file(j, err);
-        cht_progress_end(&j->progress);
-        cht_dump_reader_close(&j->r);
+        tool_progress_end(&j->progress);
+        tool_dump_reader_close(&j->r);
     }
     if (rc == CHT_OK)
-        rc = cht_import_finish(j->in, &j->target, j->in->file, err);
-    cht_target_close(&j->target);
+        rc = tool_import_finish(j->in, &j->target, j->in->file, err);
+    tool_target_close(&j->target);
     return rc;
 }
 
 /* It is said before the last step: who is killed behind that has read it. */
-enum cht_rc cht_import_finish(const struct cht_import *in, struct cht_target *t, const char *from,
-                              struct cht_err *err)
+enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target *t, const char *from,
+                               struct cht_err *err)
 {
-    cht_import_report(in, t, from);
+    tool_import_report(in, t, from);
     if (fflush(stdout) != 0)
         return CHT_FAIL(err, CHT_IO, "the output could not be written");
-    return cht_target_end(t, err);
+    return tool_target_end(t, err);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- */
 
-static int run(const struct cht_import *in)
+static int run(const struct tool_import *in)
 {
     struct cht_err err = {0};
     enum cht_rc rc;
     if (in->from_line != NULL) {
-        rc = cht_import_line(in, &err);
+        rc = tool_import_line(in, &err);
     } else {
         struct file_job *j = cht_calloc(1, sizeof *j);
         if (j == NULL)
-            return cht_tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
+            return tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
         j->in = in;
         rc = from_file(j, &err);
         cht_free(j);
     }
-    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
 }
 
 static bool name_ok(const char *name) { return name == NULL || cht_database_name_valid(name); }
 
-static int check_arguments(const struct cht_import *in, int rest)
+static int check_arguments(const struct tool_import *in, int rest)
 {
     if (rest != (in->from_line != NULL ? 0 : 1))
-        return cht_tool_usage("import",
-                              "takes a file, or --from-line HOST:PORT; see cheetah-db import --help");
+        return tool_usage("import", "takes a file, or --from-line HOST:PORT; see cheetah-db import --help");
     if (!name_ok(in->database) || !name_ok(in->from_database))
-        return cht_tool_usage("import", "a database name is " CHT_DATABASE_NAME_RULE);
+        return tool_usage("import", "a database name is " CHT_DATABASE_NAME_RULE);
     if (in->from_line == NULL &&
         (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64))
-        return cht_tool_usage("import",
-                              "--from-database, --from-token-file and --decode-base64 go with --from-line");
+        return tool_usage("import",
+                          "--from-database, --from-token-file and --decode-base64 go with --from-line");
     if (in->keep_undecodable && !in->decode_base64)
-        return cht_tool_usage("import", "--keep-undecodable goes with --decode-base64");
-    return CHT_EXIT_OK;
+        return tool_usage("import", "--keep-undecodable goes with --decode-base64");
+    return TOOL_EXIT_OK;
 }
 
-int cht_tool_import(int argc, char **argv)
+int tool_import(int argc, char **argv)
 {
-    struct cht_import in = {0};
+    struct tool_import in = {0};
     int rest, code;
     bool wants_help = false;
-    const struct cht_opt opts[] = {
-        {"database", 0, CHT_OPT_STRING, &in.database, 0, "NAME",
+    const struct tool_opt opts[] = {
+        {"database", 0, TOOL_OPT_STRING, &in.database, 0, "NAME",
          "into which database; it is made if it is not there (default: the one\nFILE names, or default)"},
-        {"merge", 0, CHT_OPT_FLAG, &in.merge, 0, NULL,
+        {"merge", 0, TOOL_OPT_FLAG, &in.merge, 0, NULL,
          "the database need not be empty; a name that is there is mapped to the\nimported value"},
-        {"shards", 0, CHT_OPT_NUMBER, &in.shards, CHT_SHARDS_MAX, "N",
+        {"shards", 0, TOOL_OPT_NUMBER, &in.shards, CHT_SHARDS_MAX, "N",
          "of a database that is made (default: as the server is set)"},
-        {"json", 0, CHT_OPT_FLAG, &in.json, 0, NULL, "what was done as one JSON object"},
-        CHT_CONNECT_OPTS(&in.connect),
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
-        {NULL, 0, CHT_OPT_FLAG, NULL, 0, NULL, "\nOut of a server of the line protocol:"},
-        {"from-line", 0, CHT_OPT_STRING, &in.from_line, 0, "HOST:PORT", "where it listens"},
-        {"from-database", 0, CHT_OPT_STRING, &in.from_database, 0, "NAME",
+        {"json", 0, TOOL_OPT_FLAG, &in.json, 0, NULL, "what was done as one JSON object"},
+        TOOL_CONNECT_OPTS(&in.connect),
+        {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
+        {NULL, 0, TOOL_OPT_FLAG, NULL, 0, NULL, "\nOut of a server of the line protocol:"},
+        {"from-line", 0, TOOL_OPT_STRING, &in.from_line, 0, "HOST:PORT", "where it listens"},
+        {"from-database", 0, TOOL_OPT_STRING, &in.from_database, 0, "NAME",
          "which database there (default: that of --database)"},
-        {"from-token-file", 0, CHT_OPT_STRING, &in.from_token_file, 0, "F", "the token that server wants"},
-        {"decode-base64", 0, CHT_OPT_FLAG, &in.decode_base64, 0, NULL,
+        {"from-token-file", 0, TOOL_OPT_STRING, &in.from_token_file, 0, "F", "the token that server wants"},
+        {"decode-base64", 0, TOOL_OPT_FLAG, &in.decode_base64, 0, NULL,
          "the values there are base64 text: store what it stands for"},
-        {"keep-undecodable", 0, CHT_OPT_FLAG, &in.keep_undecodable, 0, NULL,
+        {"keep-undecodable", 0, TOOL_OPT_FLAG, &in.keep_undecodable, 0, NULL,
          "and keep a value that is not base64 as it is, instead of stopping at it"},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (wants_help)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     code = check_arguments(&in, rest);
-    if (code != CHT_EXIT_OK)
+    if (code != TOOL_EXIT_OK)
         return code;
     in.file = rest == 1 ? argv[0] : NULL;
     return run(&in);

@@ -4,21 +4,21 @@
 #include "tools/progress.h"
 #include "tools/target.h"
 
-struct cht_import {
+struct tool_import {
     const char *file; /* NULL: from_line */
     const char *database;
     const char *from_line, *from_database, *from_token_file;
-    struct cht_connect connect;
+    struct tool_connect connect;
     bool merge, json, decode_base64, keep_undecodable;
     uint64_t shards;
 };
 
 /* Copies a database out of a server that speaks the line protocol. */
-enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err);
+enum cht_rc tool_import_line(const struct tool_import *in, struct cht_err *err);
 /* Says what was done, then takes the marker away. */
-enum cht_rc cht_import_finish(const struct cht_import *in, struct cht_target *t, const char *from,
-                              struct cht_err *err);
-void cht_import_report(const struct cht_import *in, const struct cht_target *t, const char *from);
+enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target *t, const char *from,
+                               struct cht_err *err);
+void tool_import_report(const struct tool_import *in, const struct tool_target *t, const char *from);
 /* export.c: the checksum that an export of a database would have, with the name `header` in its first line. */
-enum cht_rc cht_export_crc(const struct cht_connect *connect, const char *database, const char *header,
-                           uint32_t *crc, struct cht_err *err);
+enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *database, const char *header,
+                            uint32_t *crc, struct cht_err *err);

@@ -24,11 +24,11 @@
 #define RANGE_MAX (UINT64_C(1) << 34) /* its table of what was copied is 2 GiB */
 
 struct line_job {
-    const struct cht_import *in;
+    const struct tool_import *in;
     const char *there; /* the database there; NULL: where a connection begins */
-    struct cht_line line;
-    struct cht_target target;
-    struct cht_progress progress;
+    struct tool_line_client line;
+    struct tool_target target;
+    struct tool_progress progress;
     uint8_t *copied;     /* owned: a bit for each key of the range */
     struct cht_buf text; /* owned: base64 */
     size_t window;
@@ -66,12 +66,12 @@ static void note_key(struct survey *s, uint64_t key)
 static enum cht_rc survey_page(struct line_job *j, struct survey *s, char **cursor, bool *more,
                                struct cht_err *err)
 {
-    struct cht_line_page page;
-    struct cht_line_item item;
+    struct tool_line_page page;
+    struct tool_line_item item;
     bool got = true;
-    enum cht_rc rc = cht_line_scan(&j->line, *cursor, &page, err);
+    enum cht_rc rc = tool_line_scan(&j->line, *cursor, &page, err);
     while (rc == CHT_OK && got) {
-        rc = cht_line_next(&page, &item, &got, err);
+        rc = tool_line_next(&page, &item, &got, err);
         if (rc == CHT_OK && got) {
             note_key(s, item.key);
             s->pairs++;
@@ -83,7 +83,7 @@ static enum cht_rc survey_page(struct line_job *j, struct survey *s, char **curs
     if (*more && *cursor == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a cursor");
     cht_free(page.text);
-    cht_progress_at(&j->progress, s->pairs);
+    tool_progress_at(&j->progress, s->pairs);
     return rc;
 }
 
@@ -94,9 +94,9 @@ static enum cht_rc ask_value(struct line_job *j, uint64_t key, bool *lives, stru
     size_t n;
     bool hidden = false;
     int len = snprintf(text, sizeof text, "READ %" PRIu64 "\n", key);
-    enum cht_rc rc = cht_line_send(&j->line, text, (size_t)len, err); /* fits */
+    enum cht_rc rc = tool_line_send(&j->line, text, (size_t)len, err); /* fits */
     if (rc == CHT_OK)
-        rc = cht_line_value(&j->line, &p, &n, &hidden, err);
+        rc = tool_line_value(&j->line, &p, &n, &hidden, err);
     *lives = rc == CHT_OK && (p != NULL || hidden);
     return rc;
 }
@@ -109,10 +109,10 @@ static enum cht_rc survey(struct line_job *j, uint64_t *last_key, struct cht_err
     bool more = true, lives = false;
     enum cht_rc rc = s != NULL ? CHT_OK : CHT_FAIL(err, CHT_NO_MEMORY, "no memory to look at the source");
     *last_key = 0;
-    cht_progress_begin(&j->progress, "look", 0, false);
+    tool_progress_begin(&j->progress, "look", 0, false);
     while (rc == CHT_OK && more)
         rc = survey_page(j, s, &cursor, &more, err);
-    cht_progress_end(&j->progress);
+    tool_progress_end(&j->progress);
     cht_free(cursor);
     for (size_t i = rc == CHT_OK ? s->n : 0; i > 0 && rc == CHT_OK && !lives; i--) {
         rc = ask_value(j, s->high[i - 1], &lives, err);
@@ -140,7 +140,7 @@ static void set_copied(struct line_job *j, uint64_t key)
         j->copied[key / 8] |= (uint8_t)(1u << (key % 8));
 }
 
-static enum cht_rc undecodable(struct line_job *j, const struct cht_line_item *item, struct cht_err *err)
+static enum cht_rc undecodable(struct line_job *j, const struct tool_line_item *item, struct cht_err *err)
 {
     if (j->in->keep_undecodable) {
         j->target.state.undecoded++;
@@ -153,7 +153,7 @@ static enum cht_rc undecodable(struct line_job *j, const struct cht_line_item *i
                     (int)(item->hex_n < 60 ? item->hex_n : 60), item->hex, item->key);
 }
 
-static enum cht_rc check_key(const struct line_job *j, const struct cht_line_item *item, struct cht_err *err)
+static enum cht_rc check_key(const struct line_job *j, const struct tool_line_item *item, struct cht_err *err)
 {
     if (item->key > j->target.reserved)
         return CHT_FAIL(err, CHT_IO,
@@ -164,7 +164,7 @@ static enum cht_rc check_key(const struct line_job *j, const struct cht_line_ite
 }
 
 /* A payload, which is base64 already where it is to be decoded. */
-static enum cht_rc add_value(struct line_job *j, const struct cht_line_item *item, const char *p, size_t n,
+static enum cht_rc add_value(struct line_job *j, const struct tool_line_item *item, const char *p, size_t n,
                              struct cht_err *err)
 {
     size_t len;
@@ -176,25 +176,25 @@ static enum cht_rc add_value(struct line_job *j, const struct cht_line_item *ite
         rc = cht_buf_reserve(&j->text, cht_b64_encoded(n) + 4, err);
     if (rc == CHT_OK && j->in->decode_base64) {
         if (cht_b64_decode(j->text.data, p, n, &len) && len > 0)
-            return cht_target_value(&j->target, item->key, p, n, err);
+            return tool_target_value(&j->target, item->key, p, n, err);
         rc = undecodable(j, item, err);
     }
     if (rc != CHT_OK)
         return rc;
     len = cht_b64_encode((char *)j->text.data, (const uint8_t *)p, n);
-    return cht_target_value(&j->target, item->key, (const char *)j->text.data, len, err);
+    return tool_target_value(&j->target, item->key, (const char *)j->text.data, len, err);
 }
 
 static unsigned hex_digit(char c) { return (unsigned)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10); }
 
-static enum cht_rc add_pair(struct line_job *j, const struct cht_line_item *item, struct cht_err *err)
+static enum cht_rc add_pair(struct line_job *j, const struct tool_line_item *item, struct cht_err *err)
 {
     uint8_t name[CHT_NAME_MAX];
     char text[CHT_NAME_MAX / 3 * 4 + 8];
     for (size_t i = 0; i < item->hex_n / 2; i++)
         name[i] = (uint8_t)(hex_digit(item->hex[2 * i]) << 4 | hex_digit(item->hex[2 * i + 1]));
     size_t n = cht_b64_encode(text, name, item->hex_n / 2);
-    return cht_target_pair(&j->target, text, n, item->key, err);
+    return tool_target_pair(&j->target, text, n, item->key, err);
 }
 
 static void note_committed(struct line_job *j)
@@ -207,7 +207,7 @@ static void note_committed(struct line_job *j)
 /* The batch, with the name it goes up to. */
 static enum cht_rc commit(struct line_job *j, const char *hex, size_t n, struct cht_err *err)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     char *cursor = cht_malloc(n + 1), *keep = cht_malloc(n + 1);
     if (cursor == NULL || keep == NULL) {
         cht_free(cursor);
@@ -219,7 +219,7 @@ static enum cht_rc commit(struct line_job *j, const char *hex, size_t n, struct 
     memcpy(keep, cursor, n + 1);
     cht_free(t->state.cursor);
     t->state.cursor = cursor;
-    enum cht_rc rc = cht_target_commit(t, err);
+    enum cht_rc rc = tool_target_commit(t, err);
     if (rc == CHT_OK) {
         cht_free(j->committed);
         j->committed = keep;
@@ -227,12 +227,12 @@ static enum cht_rc commit(struct line_job *j, const char *hex, size_t n, struct 
     } else {
         cht_free(keep);
     }
-    cht_progress_at(&j->progress, t->state.pairs);
+    tool_progress_at(&j->progress, t->state.pairs);
     return rc;
 }
 
 /* Asks for the values of the items that need it; `asked` says which. */
-static enum cht_rc ask_window(struct line_job *j, const struct cht_line_item *item, size_t n, bool *asked,
+static enum cht_rc ask_window(struct line_job *j, const struct tool_line_item *item, size_t n, bool *asked,
                               struct cht_err *err)
 {
     char text[WINDOW_MAX * 24];
@@ -245,11 +245,11 @@ static enum cht_rc ask_window(struct line_job *j, const struct cht_line_item *it
         len +=
             (size_t)snprintf(text + len, sizeof text - len, "READ %" PRIu64 "\n", item[i].key); /* fits: 21 */
     }
-    return cht_line_send(&j->line, text, len, err);
+    return tool_line_send(&j->line, text, len, err);
 }
 
 /* Payloads that READ does not show, when nothing else is in flight. */
-static enum cht_rc copy_hidden(struct line_job *j, const struct cht_line_item *item, const bool *hidden,
+static enum cht_rc copy_hidden(struct line_job *j, const struct tool_line_item *item, const bool *hidden,
                                size_t n, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
@@ -261,17 +261,17 @@ static enum cht_rc copy_hidden(struct line_job *j, const struct cht_line_item *i
         if (j->in->decode_base64) /* base64 has no line breaks */
             rc = undecodable(j, &item[i], err);
         if (rc == CHT_OK)
-            rc = cht_line_payload(&j->line, item[i].hex, item[i].hex_n, &p, &size, err);
+            rc = tool_line_payload(&j->line, item[i].hex, item[i].hex_n, &p, &size, err);
         if (rc == CHT_OK)
             rc = check_key(j, &item[i], err);
         if (rc == CHT_OK)
-            rc = cht_target_value(&j->target, item[i].key, p, size, err);
+            rc = tool_target_value(&j->target, item[i].key, p, size, err);
     }
     return rc;
 }
 
 /* A batch does not end while a value in front of its end is still to be asked for. */
-static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *item, size_t n,
+static enum cht_rc copy_window(struct line_job *j, const struct tool_line_item *item, size_t n,
                                struct cht_err *err)
 {
     bool asked[WINDOW_MAX], hidden[WINDOW_MAX] = {false}, any = false;
@@ -281,7 +281,7 @@ static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *i
         const char *p = NULL;
         size_t size = 0;
         if (asked[i])
-            rc = cht_line_value(&j->line, &p, &size, &hidden[i], err);
+            rc = tool_line_value(&j->line, &p, &size, &hidden[i], err);
         any = any || hidden[i];
         if (rc == CHT_OK && p != NULL) {
             rc = add_value(j, &item[i], p, size, err);
@@ -290,12 +290,12 @@ static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *i
         }
         if (rc == CHT_OK)
             rc = add_pair(j, &item[i], err);
-        if (rc == CHT_OK && !any && cht_target_full(&j->target))
+        if (rc == CHT_OK && !any && tool_target_full(&j->target))
             rc = commit(j, item[i].hex, item[i].hex_n, err);
     }
     if (rc == CHT_OK && any)
         rc = copy_hidden(j, item, hidden, n, err);
-    if (rc == CHT_OK && cht_target_full(&j->target))
+    if (rc == CHT_OK && tool_target_full(&j->target))
         rc = commit(j, item[n - 1].hex, item[n - 1].hex_n, err);
     if (values > 0) { /* the next window by the size of these values */
         uint64_t fit = WINDOW_BYTES / (bytes / values + 1);
@@ -304,15 +304,15 @@ static enum cht_rc copy_window(struct line_job *j, const struct cht_line_item *i
     return rc;
 }
 
-static enum cht_rc copy_page(struct line_job *j, struct cht_line_page *page, struct cht_err *err)
+static enum cht_rc copy_page(struct line_job *j, struct tool_line_page *page, struct cht_err *err)
 {
-    struct cht_line_item item[WINDOW_MAX], last = {NULL, 0, 0};
+    struct tool_line_item item[WINDOW_MAX], last = {NULL, 0, 0};
     enum cht_rc rc = CHT_OK;
     bool got = true;
     while (rc == CHT_OK && got) {
         size_t n = 0;
         while (rc == CHT_OK && got && n < j->window) {
-            rc = cht_line_next(page, &item[n], &got, err);
+            rc = tool_line_next(page, &item[n], &got, err);
             n += rc == CHT_OK && got ? 1 : 0;
         }
         if (rc == CHT_OK && n > 0) {
@@ -334,8 +334,8 @@ static enum cht_rc walk(struct line_job *j, struct cht_err *err)
     if (j->committed != NULL && cursor == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a cursor");
     while (rc == CHT_OK && more) {
-        struct cht_line_page page;
-        rc = cht_line_scan(&j->line, cursor, &page, err);
+        struct tool_line_page page;
+        rc = tool_line_scan(&j->line, cursor, &page, err);
         if (rc == CHT_OK)
             rc = copy_page(j, &page, err);
         more = rc == CHT_OK && page.next != NULL;
@@ -352,18 +352,18 @@ static enum cht_rc walk(struct line_job *j, struct cht_err *err)
 /* The walk again and again, with smaller batches, while the server says that they are too large. */
 static enum cht_rc copy(struct line_job *j, struct cht_err *err)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     for (;;) {
         memset(j->copied, 0, t->reserved / 8 + 1);
         j->window = 32;
         enum cht_rc rc = walk(j, err);
-        if ((rc != CHT_BATCH_TOO_LARGE && rc != CHT_BODY_TOO_LARGE) || !cht_target_smaller(t))
+        if ((rc != CHT_BATCH_TOO_LARGE && rc != CHT_BODY_TOO_LARGE) || !tool_target_smaller(t))
             return rc;
         t->state.pairs = j->pairs;
         t->state.values = j->values;
         t->state.undecoded = j->undecoded;
-        cht_line_close(&j->line); /* answers may be under way */
-        rc = cht_line_open(&j->line, j->in->from_line, j->in->from_token_file, j->there, err);
+        tool_line_close(&j->line); /* answers may be under way */
+        rc = tool_line_open(&j->line, j->in->from_line, j->in->from_token_file, j->there, err);
         if (rc != CHT_OK)
             return rc;
     }
@@ -371,13 +371,13 @@ static enum cht_rc copy(struct line_job *j, struct cht_err *err)
 
 static enum cht_rc prepare(struct line_job *j, struct cht_err *err)
 {
-    struct cht_target *t = &j->target;
+    struct tool_target *t = &j->target;
     uint64_t last_key = 0;
     enum cht_rc rc = CHT_OK;
     if (!t->resumed)
         rc = survey(j, &last_key, err);
     if (rc == CHT_OK)
-        rc = cht_target_begin(t, last_key, err);
+        rc = tool_target_begin(t, last_key, err);
     note_committed(j);
     if (rc == CHT_OK && t->state.cursor != NULL && (j->committed = cht_strdup(t->state.cursor)) == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a cursor");
@@ -395,7 +395,7 @@ static bool plain(const char *s)
     return true;
 }
 
-enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err)
+enum cht_rc tool_import_line(const struct tool_import *in, struct cht_err *err)
 {
     char source[160];
     struct line_job *j = cht_calloc(1, sizeof *j);
@@ -411,27 +411,27 @@ enum cht_rc cht_import_line(const struct cht_import *in, struct cht_err *err)
     (void)snprintf(source, sizeof source, "line protocol of %s%s%s%s", in->from_line,
                    j->there != NULL ? "/" : "", j->there != NULL ? j->there : "",
                    in->decode_base64 ? ", decoded" : ""); /* fits */
-    const struct cht_target_config cfg = {.connect = in->connect,
-                                          .database =
-                                              in->database != NULL ? in->database : CHT_DATABASE_DEFAULT,
-                                          .source = source,
-                                          .merge = in->merge,
-                                          .shards = in->shards};
-    enum cht_rc rc = cht_line_open(&j->line, in->from_line, in->from_token_file, j->there, err);
+    const struct tool_target_config cfg = {.connect = in->connect,
+                                           .database =
+                                               in->database != NULL ? in->database : CHT_DATABASE_DEFAULT,
+                                           .source = source,
+                                           .merge = in->merge,
+                                           .shards = in->shards};
+    enum cht_rc rc = tool_line_open(&j->line, in->from_line, in->from_token_file, j->there, err);
     if (rc == CHT_OK)
-        rc = cht_target_open(&j->target, &cfg, err);
+        rc = tool_target_open(&j->target, &cfg, err);
     if (rc == CHT_OK)
         rc = prepare(j, err);
     if (rc == CHT_OK) {
-        cht_progress_begin(&j->progress, "import", j->target.state.line, false);
+        tool_progress_begin(&j->progress, "import", j->target.state.line, false);
         j->progress.first = j->target.state.pairs;
         rc = copy(j, err);
-        cht_progress_end(&j->progress);
+        tool_progress_end(&j->progress);
     }
     if (rc == CHT_OK)
-        rc = cht_import_finish(in, &j->target, in->from_line, err);
-    cht_target_close(&j->target);
-    cht_line_close(&j->line);
+        rc = tool_import_finish(in, &j->target, in->from_line, err);
+    tool_target_close(&j->target);
+    tool_line_close(&j->line);
     cht_buf_free(&j->text);
     cht_free(j->copied);
     cht_free(j->committed);

@@ -42,7 +42,7 @@ static size_t sequence_length(const uint8_t *p)
 /* -------------------------------------------------------------------------------------------------------------- */
 
 /* What was not written shows in ferror, which main asks once at the end. */
-void cht_json_string(FILE *out, const char *s)
+void tool_json_string(FILE *out, const char *s)
 {
     const uint8_t *p = (const uint8_t *)s;
     (void)fputc('"', out);

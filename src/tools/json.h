@@ -4,4 +4,4 @@
 #include <stdio.h>
 
 /* A string in quotes. The bytes may be anything (a path is bytes): what is not UTF-8 comes out as U+FFFD, byte by byte. */
-void cht_json_string(FILE *out, const char *s);
+void tool_json_string(FILE *out, const char *s);

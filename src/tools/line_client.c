@@ -15,7 +15,7 @@
 #define WAIT_MS 300000
 #define TOKEN_MAX 4096u
 
-static enum cht_rc strange(const struct cht_line *l, const char *p, size_t n, struct cht_err *err)
+static enum cht_rc strange(const struct tool_line_client *l, const char *p, size_t n, struct cht_err *err)
 {
     char text[81];
     size_t m = n < 80 ? n : 80;
@@ -26,7 +26,7 @@ static enum cht_rc strange(const struct cht_line *l, const char *p, size_t n, st
 }
 
 /* Receives more behind what is there. */
-static enum cht_rc fill(struct cht_line *l, struct cht_err *err)
+static enum cht_rc fill(struct tool_line_client *l, struct cht_err *err)
 {
     bool ready = false;
     if (l->at > 0) {
@@ -48,7 +48,7 @@ static enum cht_rc fill(struct cht_line *l, struct cht_err *err)
 }
 
 /* At least n bytes from l->at on. */
-static enum cht_rc have(struct cht_line *l, size_t n, struct cht_err *err)
+static enum cht_rc have(struct tool_line_client *l, size_t n, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     while (rc == CHT_OK && l->buf.len - l->at < n)
@@ -56,7 +56,7 @@ static enum cht_rc have(struct cht_line *l, size_t n, struct cht_err *err)
     return rc;
 }
 
-enum cht_rc cht_line_send(struct cht_line *l, const char *p, size_t n, struct cht_err *err)
+enum cht_rc tool_line_send(struct tool_line_client *l, const char *p, size_t n, struct cht_err *err)
 {
     while (n > 0) {
         ptrdiff_t done = cht_sock_write(l->fd, p, n);
@@ -68,7 +68,7 @@ enum cht_rc cht_line_send(struct cht_line *l, const char *p, size_t n, struct ch
     return CHT_OK;
 }
 
-enum cht_rc cht_line_answer(struct cht_line *l, const char **p, size_t *n, struct cht_err *err)
+enum cht_rc tool_line_answer(struct tool_line_client *l, const char **p, size_t *n, struct cht_err *err)
 {
     size_t seen = 0;
     for (;;) {
@@ -97,17 +97,17 @@ static bool starts(const char *p, size_t n, const char *with)
 }
 
 /* One command whose answer says nothing but that it worked. */
-static enum cht_rc command(struct cht_line *l, const char *text, struct cht_err *err)
+static enum cht_rc command(struct tool_line_client *l, const char *text, struct cht_err *err)
 {
     const char *p = "";
     size_t n = 0;
-    enum cht_rc rc = cht_line_send(l, text, strlen(text), err);
+    enum cht_rc rc = tool_line_send(l, text, strlen(text), err);
     if (rc == CHT_OK)
-        rc = cht_line_answer(l, &p, &n, err);
+        rc = tool_line_answer(l, &p, &n, err);
     return rc == CHT_OK && !starts(p, n, "SUCCESS") ? strange(l, p, n, err) : rc;
 }
 
-static enum cht_rc authenticate(struct cht_line *l, const char *file, struct cht_err *err)
+static enum cht_rc authenticate(struct tool_line_client *l, const char *file, struct cht_err *err)
 {
     char *token = NULL, text[TOKEN_MAX + 8];
     size_t n;
@@ -120,11 +120,11 @@ static enum cht_rc authenticate(struct cht_line *l, const char *file, struct cht
     return command(l, text, err);
 }
 
-enum cht_rc cht_line_open(struct cht_line *l, const char *where, const char *token_file, const char *database,
-                          struct cht_err *err)
+enum cht_rc tool_line_open(struct tool_line_client *l, const char *where, const char *token_file,
+                           const char *database, struct cht_err *err)
 {
     char text[96];
-    *l = (struct cht_line){.fd = -1, .where = where};
+    *l = (struct tool_line_client){.fd = -1, .where = where};
     enum cht_rc rc = cht_sock_connect(where, &l->fd, err);
     if (rc == CHT_OK && token_file != NULL)
         rc = authenticate(l, token_file, err);
@@ -135,7 +135,7 @@ enum cht_rc cht_line_open(struct cht_line *l, const char *where, const char *tok
     return rc;
 }
 
-void cht_line_close(struct cht_line *l)
+void tool_line_close(struct tool_line_client *l)
 {
     if (l->fd >= 0)
         cht_net_close(l->fd);
@@ -166,7 +166,8 @@ static int value_head(const char *p, size_t n, size_t *size)
     return m < sizeof tail - 1 ? 0 : (int)(i + m);
 }
 
-enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, bool *hidden, struct cht_err *err)
+enum cht_rc tool_line_value(struct tool_line_client *l, const char **p, size_t *n, bool *hidden,
+                            struct cht_err *err)
 {
     size_t size = 0;
     int head = 0;
@@ -182,7 +183,7 @@ enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, bool *
     if (head < 0) {
         const char *answer;
         size_t answer_n;
-        rc = cht_line_answer(l, &answer, &answer_n, err);
+        rc = tool_line_answer(l, &answer, &answer_n, err);
         *hidden = rc == CHT_OK && starts(answer, answer_n, "ERROR,value_contains_newline");
         if (rc == CHT_OK && !*hidden && !starts(answer, answer_n, "ERROR,key_not_found"))
             rc = strange(l, answer, answer_n, err);
@@ -207,16 +208,16 @@ enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, bool *
 }
 
 /* The first pair under a prefix that is a name is that name. */
-enum cht_rc cht_line_payload(struct cht_line *l, const char *hex, size_t hex_n, const char **p, size_t *n,
-                             struct cht_err *err)
+enum cht_rc tool_line_payload(struct tool_line_client *l, const char *hex, size_t hex_n, const char **p,
+                              size_t *n, struct cht_err *err)
 {
     char text[2 * CHT_NAME_MAX + 64];
     const char *answer = "";
     size_t answer_n = 0;
     int len = snprintf(text, sizeof text, "PAIR_REDUCE payloads x%.*s 1\n", (int)hex_n, hex);
-    enum cht_rc rc = cht_line_send(l, text, (size_t)len, err); /* fits: a name has at most 4096 bytes */
+    enum cht_rc rc = tool_line_send(l, text, (size_t)len, err); /* fits: a name has at most 4096 bytes */
     if (rc == CHT_OK)
-        rc = cht_line_answer(l, &answer, &answer_n, err);
+        rc = tool_line_answer(l, &answer, &answer_n, err);
     if (rc != CHT_OK)
         return rc;
     static const char items[] = ",items=";
@@ -243,20 +244,20 @@ static char *member(char *text, const char *name)
     return p != NULL ? p + strlen(name) : NULL;
 }
 
-enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page,
-                          struct cht_err *err)
+enum cht_rc tool_line_scan(struct tool_line_client *l, const char *cursor, struct tool_line_page *page,
+                           struct cht_err *err)
 {
     char text[2 * CHT_NAME_MAX + 64];
     const char *p = "";
     size_t n = 0;
-    *page = (struct cht_line_page){NULL, 0, NULL, NULL};
+    *page = (struct tool_line_page){NULL, 0, NULL, NULL};
     int len = cursor != NULL ? snprintf(text, sizeof text, "PAIR_SCAN * %u x%s\n", PAGE, cursor)
                              : snprintf(text, sizeof text, "PAIR_SCAN * %u\n", PAGE);
     if (len < 0 || (size_t)len >= sizeof text)
         return CHT_FAIL(err, CHT_IO, "%.100s: a cursor of more than 4096 bytes", l->where);
-    enum cht_rc rc = cht_line_send(l, text, (size_t)len, err);
+    enum cht_rc rc = tool_line_send(l, text, (size_t)len, err);
     if (rc == CHT_OK)
-        rc = cht_line_answer(l, &p, &n, err);
+        rc = tool_line_answer(l, &p, &n, err);
     if (rc != CHT_OK)
         return rc;
     if (!starts(p, n, "SUCCESS,count="))
@@ -281,8 +282,8 @@ enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_lin
     return CHT_OK;
 }
 
-enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got,
-                          struct cht_err *err)
+enum cht_rc tool_line_next(struct tool_line_page *page, struct tool_line_item *item, bool *got,
+                           struct cht_err *err)
 {
     const char *p = page->items;
     *got = *p != 0;

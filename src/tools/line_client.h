@@ -6,7 +6,7 @@
 
 #include "cheetah/store.h"
 
-struct cht_line {
+struct tool_line_client {
     int fd;
     struct cht_buf buf; /* owned: received; answers are borrowed from it until the next call */
     size_t at;
@@ -14,35 +14,36 @@ struct cht_line {
 };
 
 /* Connects, says AUTH with the token of the file if there is one, and changes to the database if it is not NULL. */
-enum cht_rc cht_line_open(struct cht_line *l, const char *where, const char *token_file, const char *database,
-                          struct cht_err *err);
-void cht_line_close(struct cht_line *l);
+enum cht_rc tool_line_open(struct tool_line_client *l, const char *where, const char *token_file,
+                           const char *database, struct cht_err *err);
+void tool_line_close(struct tool_line_client *l);
 /* Commands, each with its line break. Not more at once than the answers that are waiting leave room for: a few KiB. */
-enum cht_rc cht_line_send(struct cht_line *l, const char *p, size_t n, struct cht_err *err);
+enum cht_rc tool_line_send(struct tool_line_client *l, const char *p, size_t n, struct cht_err *err);
 /* The next answer without its line break. */
-enum cht_rc cht_line_answer(struct cht_line *l, const char **p, size_t *n, struct cht_err *err);
+enum cht_rc tool_line_answer(struct tool_line_client *l, const char **p, size_t *n, struct cht_err *err);
 /* The answer to READ: the payload; *p NULL: ERROR,key_not_found, or the payload has a line break in it, which our own server
  * does not send this way (*hidden). Any other error is CHT_IO. */
-enum cht_rc cht_line_value(struct cht_line *l, const char **p, size_t *n, bool *hidden, struct cht_err *err);
+enum cht_rc tool_line_value(struct tool_line_client *l, const char **p, size_t *n, bool *hidden,
+                            struct cht_err *err);
 /* Asks for the payload of a pair (its name in hexadecimal) as base64. */
-enum cht_rc cht_line_payload(struct cht_line *l, const char *hex, size_t hex_n, const char **p, size_t *n,
-                             struct cht_err *err);
+enum cht_rc tool_line_payload(struct tool_line_client *l, const char *hex, size_t hex_n, const char **p,
+                              size_t *n, struct cht_err *err);
 
 /* A page of PAIR_SCAN. */
-struct cht_line_page {
+struct tool_line_page {
     char *text; /* owned: the answer */
     size_t text_n;
     const char *next;  /* the cursor to go on from, hexadecimal; NULL: it was the last page */
     const char *items; /* what is left to be read */
 };
-struct cht_line_item {
+struct tool_line_item {
     const char *hex; /* of the name, hex_n characters */
     size_t hex_n;
     uint64_t key;
 };
 /* The page behind the cursor (hexadecimal, without the x; NULL: the first). Free it with cht_free(page->text). */
-enum cht_rc cht_line_scan(struct cht_line *l, const char *cursor, struct cht_line_page *page,
-                          struct cht_err *err);
+enum cht_rc tool_line_scan(struct tool_line_client *l, const char *cursor, struct tool_line_page *page,
+                           struct cht_err *err);
 /* The next item; false at the end of the page. CHT_IO where it is none. */
-enum cht_rc cht_line_next(struct cht_line_page *page, struct cht_line_item *item, bool *got,
-                          struct cht_err *err);
+enum cht_rc tool_line_next(struct tool_line_page *page, struct tool_line_item *item, bool *got,
+                           struct cht_err *err);

@@ -12,7 +12,7 @@
 #define EVERY_NS UINT64_C(200000000)
 #define BAR 24u
 
-void cht_progress_number(char out[16], uint64_t n, bool binary)
+void tool_progress_number(char out[16], uint64_t n, bool binary)
 {
     static const char *const decimal[] = {"", "k", "M", "G", "T", "P", "E"};
     static const char *const powers[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
@@ -29,16 +29,16 @@ void cht_progress_number(char out[16], uint64_t n, bool binary)
         (void)snprintf(out, 16, "%.*f%s", v < 99.95 ? 1 : 0, v, unit);
 }
 
-static void draw(struct cht_progress *p, uint64_t now)
+static void draw(struct tool_progress *p, uint64_t now)
 {
     char bar[BAR + 1], done[16], total[16], rate[16], line[256];
     unsigned rows, columns;
     double seconds = (double)(now - p->start_ns) / 1e9;
     double per_second = seconds > 0 ? (double)(p->done - p->first) / seconds : 0;
     cht_os_terminal_size(STDERR, &rows, &columns);
-    cht_progress_number(done, p->done, p->binary);
-    cht_progress_number(total, p->total, p->binary);
-    cht_progress_number(rate, (uint64_t)per_second, p->binary);
+    tool_progress_number(done, p->done, p->binary);
+    tool_progress_number(total, p->total, p->binary);
+    tool_progress_number(rate, (uint64_t)per_second, p->binary);
     int n;
     if (p->total == 0) {
         n = snprintf(line, sizeof line, "%s  %s  %s/s", p->label, done, rate);
@@ -61,17 +61,17 @@ static void draw(struct cht_progress *p, uint64_t now)
     (void)fflush(stderr);
 }
 
-void cht_progress_begin(struct cht_progress *p, const char *label, uint64_t total, bool bytes)
+void tool_progress_begin(struct tool_progress *p, const char *label, uint64_t total, bool bytes)
 {
     uint64_t now = cht_now_ns();
-    *p = (struct cht_progress){.label = label,
-                               .total = total,
-                               .start_ns = now,
-                               .shown = cht_os_is_terminal(STDERR),
-                               .binary = bytes};
+    *p = (struct tool_progress){.label = label,
+                                .total = total,
+                                .start_ns = now,
+                                .shown = cht_os_is_terminal(STDERR),
+                                .binary = bytes};
 }
 
-void cht_progress_at(struct cht_progress *p, uint64_t done)
+void tool_progress_at(struct tool_progress *p, uint64_t done)
 {
     p->done = done;
     if (!p->shown)
@@ -83,7 +83,7 @@ void cht_progress_at(struct cht_progress *p, uint64_t done)
     draw(p, now);
 }
 
-void cht_progress_clear(struct cht_progress *p)
+void tool_progress_clear(struct tool_progress *p)
 {
     if (!p->shown)
         return;
@@ -91,8 +91,8 @@ void cht_progress_clear(struct cht_progress *p)
     (void)fflush(stderr);
 }
 
-void cht_progress_end(struct cht_progress *p)
+void tool_progress_end(struct tool_progress *p)
 {
-    cht_progress_clear(p);
+    tool_progress_clear(p);
     p->shown = false;
 }

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct cht_progress {
+struct tool_progress {
     const char *label;    /* borrowed */
     uint64_t done, total; /* total 0: unknown */
     uint64_t first;       /* what was done before this run: not part of the rate */
@@ -16,12 +16,12 @@ struct cht_progress {
     bool binary; /* bytes: KiB, MiB, ... */
 };
 
-void cht_progress_begin(struct cht_progress *p, const char *label, uint64_t total, bool bytes);
+void tool_progress_begin(struct tool_progress *p, const char *label, uint64_t total, bool bytes);
 /* Draws the first time, then at most five times a second; cheap enough for every entry. */
-void cht_progress_at(struct cht_progress *p, uint64_t done);
+void tool_progress_at(struct tool_progress *p, uint64_t done);
 /* Takes the line away; it is drawn again with the next call of at. */
-void cht_progress_clear(struct cht_progress *p);
+void tool_progress_clear(struct tool_progress *p);
 /* Removes the line for good, so that what is printed next starts on a clean one. */
-void cht_progress_end(struct cht_progress *p);
+void tool_progress_end(struct tool_progress *p);
 /* "1.2M", "310k", "17"; with binary "1.2 MiB". At least 16 bytes. */
-void cht_progress_number(char out[16], uint64_t n, bool binary);
+void tool_progress_number(char out[16], uint64_t n, bool binary);

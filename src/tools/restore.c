@@ -27,9 +27,9 @@ static const char help_after[] =
 
 struct job {
     const char *path, *database;
-    struct cht_opt_list data;
+    struct tool_opt_list data;
     bool verify, keep, json;
-    struct cht_dirs dirs;
+    struct tool_dirs dirs;
     struct cht_env_config cfg;
     char name[CHT_DATABASE_NAME_MAX + 1]; /* of the database */
     uint64_t position, bytes, findings;
@@ -50,7 +50,7 @@ static enum cht_rc feed(const struct sink *s, const uint8_t *p, size_t n, struct
 static enum cht_rc read_file(struct job *j, const struct sink *s, struct cht_err *err)
 {
     struct cht_file *f;
-    struct cht_progress progress;
+    struct tool_progress progress;
     uint64_t size = 0;
     uint8_t *buf = cht_malloc(PIECE);
     if (buf == NULL)
@@ -61,16 +61,16 @@ static enum cht_rc read_file(struct job *j, const struct sink *s, struct cht_err
         return rc;
     }
     rc = cht_io_posix()->ops->size(f, &size, err);
-    cht_progress_begin(&progress, j->verify ? "verify" : "restore", size, true);
+    tool_progress_begin(&progress, j->verify ? "verify" : "restore", size, true);
     size_t got = 1;
     while (rc == CHT_OK && got > 0) {
         rc = cht_file_read_some(f, buf, PIECE, j->bytes, &got, err);
         if (rc == CHT_OK && got > 0)
             rc = feed(s, buf, got, err);
         j->bytes += rc == CHT_OK ? got : 0;
-        cht_progress_at(&progress, j->bytes);
+        tool_progress_at(&progress, j->bytes);
     }
-    cht_progress_end(&progress);
+    tool_progress_end(&progress);
     cht_file_close(f);
     cht_free(buf);
     return rc;
@@ -161,49 +161,49 @@ static int run(struct job *j)
     struct cht_err err = {0};
     enum cht_rc rc = j->verify ? verify_file(j, &err) : restore(j, &err);
     if (rc != CHT_OK)
-        return cht_tool_failed(&err);
+        return tool_failed(&err);
     char size[16];
-    cht_progress_number(size, j->bytes, true);
+    tool_progress_number(size, j->bytes, true);
     if (j->json)
         (void)printf("{\"database\":\"%s\",\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"restored\":%s}\n",
                      j->name, j->position, j->bytes, j->verify ? "false" : "true");
     else
         (void)printf("%s: %s, log position %" PRIu64 ": %s\n", j->name, size, j->position,
                      j->verify ? "the backup is whole" : "restored and checked");
-    return CHT_EXIT_OK;
+    return TOOL_EXIT_OK;
 }
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_restore(int argc, char **argv)
+int tool_restore(int argc, char **argv)
 {
     struct job j = {.path = NULL};
     bool asked = false;
     int rest;
-    const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_LIST, &j.data, 0, "A,B,C",
-         "the data directories (default " CHT_DATA_DEFAULT "); made if missing"},
-        {"database", 0, CHT_OPT_STRING, &j.database, 0, "NAME", "its name (default: the one it had)"},
-        {"verify", 0, CHT_OPT_FLAG, &j.verify, 0, NULL, "only reads FILE and says whether it is whole"},
-        {"keep", 0, CHT_OPT_FLAG, &j.keep, 0, NULL, "keeps a database in which the check finds something"},
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL, "the result as one JSON object"},
-        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
+    const struct tool_opt opts[] = {
+        {"data", 0, TOOL_OPT_LIST, &j.data, 0, "A,B,C",
+         "the data directories (default " TOOL_DATA_DEFAULT "); made if missing"},
+        {"database", 0, TOOL_OPT_STRING, &j.database, 0, "NAME", "its name (default: the one it had)"},
+        {"verify", 0, TOOL_OPT_FLAG, &j.verify, 0, NULL, "only reads FILE and says whether it is whole"},
+        {"keep", 0, TOOL_OPT_FLAG, &j.keep, 0, NULL, "keeps a database in which the check finds something"},
+        {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "the result as one JSON object"},
+        {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (asked)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest != 1)
-        return cht_tool_usage("restore", "takes one file; see cheetah-db restore --help");
+        return tool_usage("restore", "takes one file; see cheetah-db restore --help");
     if (j.database != NULL && !cht_database_name_valid(j.database))
-        return cht_tool_usage("restore", "--database wants a name of " CHT_DATABASE_NAME_RULE);
+        return tool_usage("restore", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     j.path = argv[0];
-    int code = CHT_EXIT_USAGE;
-    if (cht_tool_dirs(&j.data, &j.dirs)) {
+    int code = TOOL_EXIT_USAGE;
+    if (tool_dirs(&j.data, &j.dirs)) {
         j.cfg = (struct cht_env_config){
             .dirs = (const char *const *)j.dirs.v, .dir_count = j.dirs.n, .scan_workers = 1};
         code = run(&j);
     }
-    cht_dirs_fini(&j.dirs);
+    tool_dirs_fini(&j.dirs);
     return code;
 }

@@ -12,41 +12,41 @@ struct metric {
     const char *name;   /* in the output */
     bool counts;
 };
-static const struct metric gauges[CHT_G_COUNT] = {
-    [CHT_G_READY] = {"ready", "ready", false},
-    [CHT_G_CONNECTIONS] = {"connections_open", "connections", false},
-    [CHT_G_STREAMS] = {"streams_open", "streams", false},
-    [CHT_G_RESIDENT] = {"resident_bytes", "resident_bytes", false},
-    [CHT_G_FILES] = {"open_files", "open_files", false},
-    [CHT_G_UPTIME] = {"uptime_seconds", "uptime", false},
-    [CHT_G_CPU] = {"cpu_seconds_total", "cpu", true},
-    [CHT_G_REFUSED] = {"requests_refused_total", "refused", true},
-    [CHT_G_ABORTED] = {"requests_aborted_total", "aborted", true},
-    [CHT_G_STREAM_ENTRIES] = {"stream_entries_total", "stream_entries", true},
+static const struct metric gauges[TOOL_G_COUNT] = {
+    [TOOL_G_READY] = {"ready", "ready", false},
+    [TOOL_G_CONNECTIONS] = {"connections_open", "connections", false},
+    [TOOL_G_STREAMS] = {"streams_open", "streams", false},
+    [TOOL_G_RESIDENT] = {"resident_bytes", "resident_bytes", false},
+    [TOOL_G_FILES] = {"open_files", "open_files", false},
+    [TOOL_G_UPTIME] = {"uptime_seconds", "uptime", false},
+    [TOOL_G_CPU] = {"cpu_seconds_total", "cpu", true},
+    [TOOL_G_REFUSED] = {"requests_refused_total", "refused", true},
+    [TOOL_G_ABORTED] = {"requests_aborted_total", "aborted", true},
+    [TOOL_G_STREAM_ENTRIES] = {"stream_entries_total", "stream_entries", true},
 };
-static const struct metric db_gauges[CHT_D_COUNT] = {
-    [CHT_D_PAIRS] = {"database_pairs", "pairs", false},
-    [CHT_D_VALUES] = {"database_values", "values", false},
-    [CHT_D_BYTES] = {"database_bytes", "value_bytes", false},
-    [CHT_D_FILE_BYTES] = {"database_file_bytes", "file_bytes", false},
-    [CHT_D_LOG_LIVE] = {"log_live_bytes", "log_live", false},
-    [CHT_D_DIRTY] = {"dirty_bytes", "dirty_bytes", false},
-    [CHT_D_COMMITS] = {"commits_total", "commits", true},
-    [CHT_D_OPERATIONS] = {"commit_operations_total", "operations", true},
-    [CHT_D_GROUPS] = {"commit_groups_total", "groups", true},
-    [CHT_D_FSYNCS] = {"fsync_total", "fsyncs", true},
-    [CHT_D_FSYNC_SECONDS] = {"fsync_seconds_total", "fsync_seconds", true},
-    [CHT_D_CHECKPOINTS] = {"checkpoints_total", "checkpoints", true},
-    [CHT_D_INSERTED] = {"inserted_bytes_total", "inserted_bytes", true},
-    [CHT_D_WRITTEN] = {"written_bytes_total", "written_bytes", true},
-    [CHT_D_CORRUPT] = {"corrupt_values_total", "corrupt", false},
-    [CHT_D_READ_ONLY] = {"database_read_only", "read_only", false},
+static const struct metric db_gauges[TOOL_D_COUNT] = {
+    [TOOL_D_PAIRS] = {"database_pairs", "pairs", false},
+    [TOOL_D_VALUES] = {"database_values", "values", false},
+    [TOOL_D_BYTES] = {"database_bytes", "value_bytes", false},
+    [TOOL_D_FILE_BYTES] = {"database_file_bytes", "file_bytes", false},
+    [TOOL_D_LOG_LIVE] = {"log_live_bytes", "log_live", false},
+    [TOOL_D_DIRTY] = {"dirty_bytes", "dirty_bytes", false},
+    [TOOL_D_COMMITS] = {"commits_total", "commits", true},
+    [TOOL_D_OPERATIONS] = {"commit_operations_total", "operations", true},
+    [TOOL_D_GROUPS] = {"commit_groups_total", "groups", true},
+    [TOOL_D_FSYNCS] = {"fsync_total", "fsyncs", true},
+    [TOOL_D_FSYNC_SECONDS] = {"fsync_seconds_total", "fsync_seconds", true},
+    [TOOL_D_CHECKPOINTS] = {"checkpoints_total", "checkpoints", true},
+    [TOOL_D_INSERTED] = {"inserted_bytes_total", "inserted_bytes", true},
+    [TOOL_D_WRITTEN] = {"written_bytes_total", "written_bytes", true},
+    [TOOL_D_CORRUPT] = {"corrupt_values_total", "corrupt", false},
+    [TOOL_D_READ_ONLY] = {"database_read_only", "read_only", false},
 };
 
-const char *cht_sample_gauge_name(unsigned i) { return gauges[i].name; }
-const char *cht_sample_db_name(unsigned i) { return db_gauges[i].name; }
-bool cht_sample_gauge_counts(unsigned i) { return gauges[i].counts; }
-bool cht_sample_db_counts(unsigned i) { return db_gauges[i].counts; }
+const char *tool_sample_gauge_name(unsigned i) { return gauges[i].name; }
+const char *tool_sample_db_name(unsigned i) { return db_gauges[i].name; }
+bool tool_sample_gauge_counts(unsigned i) { return gauges[i].counts; }
+bool tool_sample_db_counts(unsigned i) { return db_gauges[i].counts; }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------------- */
 
@@ -109,7 +109,7 @@ static bool label(const struct line *l, const char *name, char *out, size_t cap)
     return false;
 }
 
-static struct cht_sample_route *route_of(struct cht_sample *s, const struct line *l)
+static struct tool_sample_route *route_of(struct tool_sample *s, const struct line *l)
 {
     char name[sizeof s->route->name], method[sizeof s->route->method];
     if (!label(l, "route", name, sizeof name) || !label(l, "method", method, sizeof method))
@@ -118,16 +118,16 @@ static struct cht_sample_route *route_of(struct cht_sample *s, const struct line
         if (strcmp(s->route[i].name, name) == 0 && strcmp(s->route[i].method, method) == 0)
             return &s->route[i];
     }
-    if (s->routes == CHT_SAMPLE_ROUTES)
+    if (s->routes == TOOL_SAMPLE_ROUTES)
         return NULL;
-    struct cht_sample_route *r = &s->route[s->routes++];
+    struct tool_sample_route *r = &s->route[s->routes++];
     memset(r, 0, sizeof *r);
     memcpy(r->name, name, sizeof name);
     memcpy(r->method, method, sizeof method);
     return r;
 }
 
-static struct cht_sample_db *db_of(struct cht_sample *s, const struct line *l)
+static struct tool_sample_db *db_of(struct tool_sample *s, const struct line *l)
 {
     char name[sizeof s->db->name];
     if (!label(l, "database", name, sizeof name))
@@ -136,15 +136,15 @@ static struct cht_sample_db *db_of(struct cht_sample *s, const struct line *l)
         if (strcmp(s->db[i].name, name) == 0)
             return &s->db[i];
     }
-    if (s->dbs == CHT_SAMPLE_DATABASES)
+    if (s->dbs == TOOL_SAMPLE_DATABASES)
         return NULL;
-    struct cht_sample_db *d = &s->db[s->dbs++];
+    struct tool_sample_db *d = &s->db[s->dbs++];
     memset(d, 0, sizeof *d);
     memcpy(d->name, name, sizeof name);
     return d;
 }
 
-static void bucket(struct cht_sample *s, struct cht_sample_route *r, const struct line *l)
+static void bucket(struct tool_sample *s, struct tool_sample_route *r, const struct line *l)
 {
     char text[32];
     if (!label(l, "le", text, sizeof text))
@@ -153,16 +153,16 @@ static void bucket(struct cht_sample *s, struct cht_sample_route *r, const struc
     size_t i = 0;
     while (i < s->bounds && s->bound[i] < bound)
         i++;
-    if (i == s->bounds && i < CHT_SAMPLE_BUCKETS) /* they come in ascending order */
+    if (i == s->bounds && i < TOOL_SAMPLE_BUCKETS) /* they come in ascending order */
         s->bound[s->bounds++] = bound;
     if (i < s->bounds && !(s->bound[i] < bound))
         r->bucket[i] += l->value;
 }
 
-static void take_route(struct cht_sample *s, const struct line *l)
+static void take_route(struct tool_sample *s, const struct line *l)
 {
     char status[8];
-    struct cht_sample_route *r = route_of(s, l);
+    struct tool_sample_route *r = route_of(s, l);
     if (r == NULL)
         return;
     if (strcmp(l->name, "http_requests_total") == 0) {
@@ -178,18 +178,18 @@ static void take_route(struct cht_sample *s, const struct line *l)
     }
 }
 
-static void take(struct cht_sample *s, const struct line *l)
+static void take(struct tool_sample *s, const struct line *l)
 {
     if (CHT_BEGINS(l->name, "http_")) {
         take_route(s, l);
         return;
     }
-    for (unsigned i = 0; i < CHT_G_COUNT && l->labels[0] == 0; i++) {
+    for (unsigned i = 0; i < TOOL_G_COUNT && l->labels[0] == 0; i++) {
         if (strcmp(l->name, gauges[i].metric) == 0)
             s->v[i] = l->value;
     }
-    for (unsigned i = 0; i < CHT_D_COUNT && l->labels[0] != 0; i++) {
-        struct cht_sample_db *d = strcmp(l->name, db_gauges[i].metric) == 0 ? db_of(s, l) : NULL;
+    for (unsigned i = 0; i < TOOL_D_COUNT && l->labels[0] != 0; i++) {
+        struct tool_sample_db *d = strcmp(l->name, db_gauges[i].metric) == 0 ? db_of(s, l) : NULL;
         if (d != NULL)
             d->v[i] = l->value;
     }
@@ -197,7 +197,7 @@ static void take(struct cht_sample *s, const struct line *l)
 
 /* -------------------------------------------------------------------------------------------------------------------------- */
 
-bool cht_sample_parse(struct cht_sample *s, const char *text, size_t n)
+bool tool_sample_parse(struct tool_sample *s, const char *text, size_t n)
 {
     struct line l;
     const char *end = text + n;
@@ -218,10 +218,10 @@ bool cht_sample_parse(struct cht_sample *s, const char *text, size_t n)
 /* A counter that went down has begun anew. */
 static double since(double before, double now) { return now >= before ? now - before : now; }
 
-static void route_since(struct cht_sample_route *r, const struct cht_sample *before, size_t bounds)
+static void route_since(struct tool_sample_route *r, const struct tool_sample *before, size_t bounds)
 {
     for (size_t i = 0; i < before->routes; i++) {
-        const struct cht_sample_route *b = &before->route[i];
+        const struct tool_sample_route *b = &before->route[i];
         if (strcmp(b->name, r->name) != 0 || strcmp(b->method, r->method) != 0)
             continue;
         r->requests = since(b->requests, r->requests);
@@ -233,10 +233,11 @@ static void route_since(struct cht_sample_route *r, const struct cht_sample *bef
     }
 }
 
-void cht_sample_since(struct cht_sample *out, const struct cht_sample *before, const struct cht_sample *now)
+void tool_sample_since(struct tool_sample *out, const struct tool_sample *before,
+                       const struct tool_sample *now)
 {
     *out = *now;
-    for (unsigned i = 0; i < CHT_G_COUNT; i++) {
+    for (unsigned i = 0; i < TOOL_G_COUNT; i++) {
         if (gauges[i].counts)
             out->v[i] = since(before->v[i], now->v[i]);
     }
@@ -244,7 +245,7 @@ void cht_sample_since(struct cht_sample *out, const struct cht_sample *before, c
         route_since(&out->route[i], before, now->bounds);
     for (size_t i = 0; i < out->dbs; i++) {
         for (size_t k = 0; k < before->dbs; k++) {
-            for (unsigned g = 0; g < CHT_D_COUNT && strcmp(before->db[k].name, out->db[i].name) == 0; g++) {
+            for (unsigned g = 0; g < TOOL_D_COUNT && strcmp(before->db[k].name, out->db[i].name) == 0; g++) {
                 if (db_gauges[g].counts)
                     out->db[i].v[g] = since(before->db[k].v[g], out->db[i].v[g]);
             }
@@ -252,9 +253,9 @@ void cht_sample_since(struct cht_sample *out, const struct cht_sample *before, c
     }
 }
 
-double cht_sample_quantile(const struct cht_sample *s, const struct cht_sample_route *r, double q)
+double tool_sample_quantile(const struct tool_sample *s, const struct tool_sample_route *r, double q)
 {
-    double sum[CHT_SAMPLE_BUCKETS] = {0};
+    double sum[TOOL_SAMPLE_BUCKETS] = {0};
     for (size_t i = 0; i < s->routes; i++) {
         for (size_t k = 0; k < s->bounds && (r == NULL || r == &s->route[i]); k++)
             sum[k] += s->route[i].bucket[k];

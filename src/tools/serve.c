@@ -24,7 +24,7 @@ struct service {
     struct conf conf;
     struct log *log;
     struct server *server;
-    struct tcp_server *line; /* NULL: off */
+    struct line_server *line; /* NULL: off */
     struct cht_env *env;
     struct dbs *dbs;
     struct scrub *scrub; /* NULL: off */
@@ -163,7 +163,7 @@ static void leave_if_told(char signal)
     if (signal != 'T' && signal != 'I')
         return;
     (void)fputs("cheetah-db: second signal: ending at once; the log has all that was acknowledged\n", stderr);
-    cht_os_exit_now(CHT_EXIT_OK);
+    cht_os_exit_now(TOOL_EXIT_OK);
 }
 
 /* It is not joined and may outlive the service: it touches nothing of it. */
@@ -217,9 +217,9 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     keeper_stop(v->keeper);       /* these before the server: it drops its answers of what they close */
     v->keeper = NULL;
     scrub_halt(v->scrub);
-    tcp_stop(v->line, CLOSE_WAIT_NS);
+    line_server_stop(v->line, CLOSE_WAIT_NS);
     server_stop(v->server, CLOSE_WAIT_NS);
-    tcp_free(v->line); /* the counters were asked for until now */
+    line_server_free(v->line); /* the counters were asked for until now */
     v->line = NULL;
     v->server = NULL;
     scrub_stop(v->scrub);
@@ -235,11 +235,11 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
 static int exit_code(enum cht_rc rc)
 {
     if (rc == CHT_OK)
-        return CHT_EXIT_OK;
+        return TOOL_EXIT_OK;
     if (rc == CHT_INVALID_ARGUMENT)
-        return CHT_EXIT_USAGE;
+        return TOOL_EXIT_USAGE;
     bool damaged = rc == CHT_CORRUPT || rc == CHT_VERSION; /* what is missing can be put back: no damage */
-    return damaged ? CHT_EXIT_DAMAGED : CHT_EXIT_FAILED;
+    return damaged ? TOOL_EXIT_DAMAGED : TOOL_EXIT_FAILED;
 }
 
 static const struct access *tokens_now(void *ctx)
@@ -250,15 +250,15 @@ static const struct access *tokens_now(void *ctx)
 
 static enum cht_rc start_line(struct service *v, struct cht_err *err)
 {
-    struct tcp_config cfg = {.conf = &v->conf, .log = v->log, .access = tokens_now, .ctx = v->server};
+    struct line_config cfg = {.conf = &v->conf, .log = v->log, .access = tokens_now, .ctx = v->server};
     if (strcmp(v->conf.line_listen, "none") == 0)
         return CHT_OK;
-    enum cht_rc rc = tcp_start(&cfg, &v->line, err);
+    enum cht_rc rc = line_server_start(&cfg, &v->line, err);
     if (rc != CHT_OK)
         return rc;
     v->server->more_ctx = v->line;
-    v->server->more_metrics = tcp_metrics;
-    return write_port(v->conf.line_port_file, tcp_port(v->line), err);
+    v->server->more_metrics = line_server_metrics;
+    return write_port(v->conf.line_port_file, line_server_port(v->line), err);
 }
 
 static enum cht_rc start_both(struct service *v, struct cht_err *err)
@@ -273,7 +273,8 @@ static enum cht_rc start_both(struct service *v, struct cht_err *err)
     log_say(v->log, LOG_INFO, "listening", "%s://%s, port %u", v->conf.tls_cert[0] != 0 ? "https" : "http",
             v->conf.listen, v->server->port);
     if (v->line != NULL)
-        log_say(v->log, LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen, tcp_port(v->line));
+        log_say(v->log, LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen,
+                line_server_port(v->line));
     return CHT_OK;
 }
 
@@ -290,7 +291,7 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     if (rc == CHT_OK)
         rc = open_databases(v, err);
     if (rc == CHT_OK && v->line != NULL)
-        rc = tcp_ready(v->line, v->dbs, err);
+        rc = line_server_ready(v->line, v->dbs, err);
     if (rc == CHT_OK && v->conf.scrub_bytes_per_second > 0)
         rc = scrub_start(v->dbs, v->log, v->conf.scrub_bytes_per_second, &v->scrub, err);
     if (rc == CHT_OK) {
@@ -312,10 +313,10 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     keeper_stop(v->keeper);
     v->keeper = NULL;
     scrub_halt(v->scrub);
-    tcp_stop(v->line, 0);
+    line_server_stop(v->line, 0);
     server_stop(v->server, 0);
     v->server = NULL;
-    tcp_free(v->line);
+    line_server_free(v->line);
     v->line = NULL;
     scrub_stop(v->scrub);
     v->scrub = NULL;
@@ -327,12 +328,12 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
-int cht_tool_serve(int argc, char **argv)
+int tool_serve(int argc, char **argv)
 {
     struct service *v = cht_calloc(1, sizeof *v);
     struct cht_err err = {0};
     if (v == NULL)
-        return CHT_EXIT_FAILED;
+        return TOOL_EXIT_FAILED;
     enum cht_rc rc = conf_read(&v->conf, argc, argv, NULL, &err);
     if (rc == CHT_OK && v->conf.help)
         conf_help(stdout);

@@ -61,74 +61,74 @@ static int failed(const struct cht_err *err, enum cht_rc rc)
 {
     struct cht_err e = *err;
     e.code = rc;
-    return cht_tool_failed(&e);
+    return tool_failed(&e);
 }
 
-static int run(struct shell *s)
+static int run(struct tool_shell *s)
 {
     struct cht_err err = {0};
-    int code = CHT_EXIT_OK;
-    enum cht_rc rc = shell_connect(s, &err);
+    int code = TOOL_EXIT_OK;
+    enum cht_rc rc = tool_shell_connect(s, &err);
     if (rc != CHT_OK)
         return failed(&err, rc);
     if (cht_os_is_terminal(0) && cht_os_is_terminal(1)) {
-        rc = shell_interact(s, &err);
+        rc = tool_shell_interact(s, &err);
     } else {
-        rc = link_relay(s->link, 0, 1, &err);
+        rc = tool_link_relay(s->link, 0, 1, &err);
     }
     if (rc != CHT_OK)
         code = failed(&err, rc);
-    rc = link_close(s->link, &err);
-    return rc != CHT_OK && code == CHT_EXIT_OK ? failed(&err, rc) : code;
+    rc = tool_link_close(s->link, &err);
+    return rc != CHT_OK && code == TOOL_EXIT_OK ? failed(&err, rc) : code;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc shell_connect(struct shell *s, struct cht_err *err)
+enum cht_rc tool_shell_connect(struct tool_shell *s, struct cht_err *err)
 {
     s->link = NULL;
-    return s->dirs.n > 0 ? link_open(&s->dirs, &s->link, err)
-                         : link_connect(s->connect, s->token, &s->link, err);
+    return s->dirs.n > 0 ? tool_link_open(&s->dirs, &s->link, err)
+                         : tool_link_connect(s->connect, s->token, &s->link, err);
 }
 
-int cht_tool_shell(int argc, char **argv)
+int tool_shell(int argc, char **argv)
 {
-    struct shell s = {.database = CHT_DATABASE_DEFAULT};
+    struct tool_shell s = {.database = CHT_DATABASE_DEFAULT};
     const char *token_file = NULL;
     bool asked = false;
-    struct cht_opt_list data = {.n = 0};
-    int rest, code = CHT_EXIT_OK;
+    struct tool_opt_list data = {.n = 0};
+    int rest, code = TOOL_EXIT_OK;
     struct cht_err err = {0};
-    const struct cht_opt opts[] = {
-        {"connect", 0, CHT_OPT_STRING, &s.connect, 0, "HOST:PORT",
-         "a running server's line protocol (default " LINK_CONNECT_DEFAULT ")"},
-        {"data", 0, CHT_OPT_LIST, &data, 0, "A,B,C",
+    const struct tool_opt opts[] = {
+        {"connect", 0, TOOL_OPT_STRING, &s.connect, 0, "HOST:PORT",
+         "a running server's line protocol (default " TOOL_LINK_DEFAULT ")"},
+        {"data", 0, TOOL_OPT_LIST, &data, 0, "A,B,C",
          "the data directories of a server that is stopped, all of them"},
-        {"token-file", 0, CHT_OPT_STRING, &token_file, 0, "FILE",
+        {"token-file", 0, TOOL_OPT_STRING, &token_file, 0, "FILE",
          "the server's token, if it wants one; or the environment's CHEETAH_TOKEN"},
-        {"help", 'h', CHT_OPT_FLAG, &asked, 0, NULL, NULL},
+        {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (asked)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest > 0)
-        return cht_tool_usage("shell", "takes options only; see cheetah-db shell --help");
+        return tool_usage("shell", "takes options only; see cheetah-db shell --help");
     if (data.n > 0 && s.connect != NULL)
-        return cht_tool_usage("shell", "--connect and --data exclude each other");
-    if (data.n > 0 && !cht_tool_dirs(&data, &s.dirs))
-        code = CHT_EXIT_USAGE;
-    if (code == CHT_EXIT_OK && s.dirs.n > 0)
-        code = cht_tool_need_dirs(&s.dirs);
-    if (code == CHT_EXIT_OK && read_token(token_file, &s.token, &err) != CHT_OK)
-        code = cht_tool_failed(&err);
+        return tool_usage("shell", "--connect and --data exclude each other");
+    if (data.n > 0 && !tool_dirs(&data, &s.dirs))
+        code = TOOL_EXIT_USAGE;
+    if (code == TOOL_EXIT_OK && s.dirs.n > 0)
+        code = tool_need_dirs(&s.dirs);
+    if (code == TOOL_EXIT_OK && read_token(token_file, &s.token, &err) != CHT_OK)
+        code = tool_failed(&err);
     if (s.connect == NULL)
-        s.connect = LINK_CONNECT_DEFAULT;
-    base_name(s.dirs.n > 0 ? s.dirs.v[0] : CHT_DATA_DEFAULT, s.place, sizeof s.place);
+        s.connect = TOOL_LINK_DEFAULT;
+    base_name(s.dirs.n > 0 ? s.dirs.v[0] : TOOL_DATA_DEFAULT, s.place, sizeof s.place);
     cht_os_ignore_pipe();
-    if (code == CHT_EXIT_OK)
+    if (code == TOOL_EXIT_OK)
         code = run(&s);
     cht_free(s.token);
-    cht_dirs_fini(&s.dirs);
+    tool_dirs_fini(&s.dirs);
     return code;
 }

@@ -3,16 +3,16 @@
 
 #include "tools/shell_link.h"
 
-struct shell {
+struct tool_shell {
     const char *connect; /* borrowed */
     char *token;         /* owned; NULL: none */
-    struct cht_dirs dirs;
-    struct link *link;
+    struct tool_dirs dirs;
+    struct tool_link *link;
     char place[64]; /* in the prompt: "cheetah_data" */
     char database[CHT_DATABASE_NAME_MAX + 1];
 };
 
 /* Opens s->link. */
-enum cht_rc shell_connect(struct shell *s, struct cht_err *err);
+enum cht_rc tool_shell_connect(struct tool_shell *s, struct cht_err *err);
 /* shell_edit.c: prompt, read, ask, show, until the end. */
-enum cht_rc shell_interact(struct shell *s, struct cht_err *err);
+enum cht_rc tool_shell_interact(struct tool_shell *s, struct cht_err *err);

@@ -17,7 +17,7 @@
 #define WORD_MAX 64u
 
 struct editor {
-    struct shell *shell;
+    struct tool_shell *shell;
     EditLine *el;
     History *history;
     char prompt[160];
@@ -29,8 +29,8 @@ typedef const char *words(unsigned i);
 
 static const char *command_word(unsigned i)
 {
-    unsigned first = COMMAND_NONE + 1, n = COMMANDS - first;
-    return i < n ? command_name((enum command)(first + i)) : i == n ? "HELP" : NULL;
+    unsigned first = LINE_NONE + 1, n = LINE_VERBS - first;
+    return i < n ? line_verb_name((enum line_verb)(first + i)) : i == n ? "HELP" : NULL;
 }
 
 /* The commands of the protocol take modes that show payloads, no aggregates. */
@@ -157,7 +157,7 @@ static char *prompt(EditLine *el)
     return e->prompt;
 }
 
-static void note_database(struct shell *s, struct cht_str answer)
+static void note_database(struct tool_shell *s, struct cht_str answer)
 {
     static const char mark[] = "SUCCESS,database_changed_to_";
     size_t n = strlen(mark);
@@ -169,35 +169,35 @@ static void note_database(struct shell *s, struct cht_str answer)
 
 /* The server has closed the connection (it was idle, or the server was restarted): a new one in the same database. The line is
  * not sent again, for it may have been executed. */
-static enum cht_rc reconnect(struct shell *s, struct cht_err *err)
+static enum cht_rc reconnect(struct tool_shell *s, struct cht_err *err)
 {
     char line[80];
     struct cht_str answer;
-    (void)link_close(s->link, NULL); /* a connection that has ended */
-    enum cht_rc rc = shell_connect(s, err);
+    (void)tool_link_close(s->link, NULL); /* a connection that has ended */
+    enum cht_rc rc = tool_shell_connect(s, err);
     if (rc != CHT_OK)
         return rc;
     int n = snprintf(line, sizeof line, "DATABASE %s", s->database);
     if (strcmp(s->database, CHT_DATABASE_DEFAULT) != 0)
-        rc = link_ask(s->link, line, (size_t)n, &answer, err);
+        rc = tool_link_ask(s->link, line, (size_t)n, &answer, err);
     (void)fputs("the connection was lost and is there again; what became of the line is not known: ask, or "
                 "repeat it\n",
                 stdout);
     return rc;
 }
 
-static enum cht_rc ask(struct shell *s, const char *line, struct cht_err *err)
+static enum cht_rc ask(struct tool_shell *s, const char *line, struct cht_err *err)
 {
     struct cht_str answer;
     unsigned rows, columns;
-    enum cht_rc rc = link_ask(s->link, line, strlen(line), &answer, err);
+    enum cht_rc rc = tool_link_ask(s->link, line, strlen(line), &answer, err);
     if (rc == CHT_CLOSED && s->dirs.n == 0)
         return reconnect(s, err);
     if (rc != CHT_OK)
         return rc;
     note_database(s, answer);
     cht_os_terminal_size(1, &rows, &columns);
-    show_answer(stdout, answer, columns);
+    tool_show_answer(stdout, answer, columns);
     return CHT_OK;
 }
 
@@ -217,7 +217,7 @@ static bool one_line(struct editor *e, char *line, enum cht_rc *rc, struct cht_e
     if (strcmp(word, "HELP") == 0) {
         char topic[WORD_MAX];
         (void)first_word(rest, topic);
-        show_help(stdout, topic[0] != 0 ? topic : NULL);
+        tool_show_help(stdout, topic[0] != 0 ? topic : NULL);
         return true;
     }
     cht_os_catch_interrupts(false); /* while an answer is waited for, Ctrl-C leaves */
@@ -257,7 +257,7 @@ static enum cht_rc converse(struct editor *e, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc shell_interact(struct shell *s, struct cht_err *err)
+enum cht_rc tool_shell_interact(struct tool_shell *s, struct cht_err *err)
 {
     struct editor e = {.shell = s};
     HistEvent event;

@@ -15,7 +15,7 @@
 #define BLOCK (256u << 10)
 #define ANSWER_MAX (256u << 20) /* of a page in this process */
 
-struct link {
+struct tool_link {
     /* a server */
     int fd;              /* -1: in this process */
     char *where, *token; /* owned */
@@ -24,9 +24,9 @@ struct link {
     /* in this process */
     struct cht_env *env;
     struct dbs *dbs;
-    struct session_host host;
-    struct session_counts counts;
-    struct session session;
+    struct line_session_host host;
+    struct line_session_counts counts;
+    struct line_session session;
     struct cht_buf line; /* parsed in place, so a copy */
 };
 
@@ -44,7 +44,7 @@ static enum cht_rc send_all(int fd, const char *p, size_t n, struct cht_err *err
 
 /* ---- a server ----------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc receive(struct link *l, struct cht_err *err)
+static enum cht_rc receive(struct tool_link *l, struct cht_err *err)
 {
     struct cht_buf *b = &l->in;
     if (l->taken > 0) {
@@ -64,7 +64,7 @@ static enum cht_rc receive(struct link *l, struct cht_err *err)
     return CHT_OK;
 }
 
-static enum cht_rc read_answer(struct link *l, struct cht_str *answer, struct cht_err *err)
+static enum cht_rc read_answer(struct tool_link *l, struct cht_str *answer, struct cht_err *err)
 {
     size_t looked = 0;
     for (;;) {
@@ -83,7 +83,7 @@ static enum cht_rc read_answer(struct link *l, struct cht_str *answer, struct ch
     }
 }
 
-static enum cht_rc authenticate(struct link *l, struct cht_err *err)
+static enum cht_rc authenticate(struct tool_link *l, struct cht_err *err)
 {
     char line[300];
     struct cht_str answer;
@@ -103,27 +103,27 @@ static enum cht_rc authenticate(struct link *l, struct cht_err *err)
 /* ---- in this process ---------------------------------------------------------------------------------------------- */
 
 /* Runs the lines in p[0..n); answers are handed to `out` where they get many, and are in the session where out < 0. */
-static enum cht_rc run_lines(struct link *l, char *p, size_t n, int out, struct cht_err *err)
+static enum cht_rc run_lines(struct tool_link *l, char *p, size_t n, int out, struct cht_err *err)
 {
-    struct session *s = &l->session;
-    enum session_next next = SESSION_FULL;
-    while (next != SESSION_IDLE && next != SESSION_CLOSE) {
+    struct line_session *s = &l->session;
+    enum line_session_next next = LINE_SESSION_FULL;
+    while (next != LINE_SESSION_IDLE && next != LINE_SESSION_CLOSE) {
         size_t used;
-        next = session_run(s, p, n, &used);
+        next = line_session_run(s, p, n, &used);
         p += used;
         n -= used;
-        if (next == SESSION_COMMIT) {
+        if (next == LINE_SESSION_COMMIT) {
             s->commit.flags = 0;
             (void)cht_store_commit(s->db->store, &s->commit); /* its result is in it */
-            (void)session_committed(s);                       /* without s->wait it is through */
-        } else if (next == SESSION_JOB) {
-            session_job(s);
+            (void)line_session_committed(s);                  /* without s->wait it is through */
+        } else if (next == LINE_SESSION_JOB) {
+            line_session_job(s);
         }
         if (s->out.failed)
             return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the answer");
-        if (out >= 0 && next != SESSION_COMMIT && next != SESSION_JOB) {
+        if (out >= 0 && next != LINE_SESSION_COMMIT && next != LINE_SESSION_JOB) {
             enum cht_rc rc = send_all(out, s->out.p, s->out.n, err);
-            session_taken(s);
+            line_session_taken(s);
             if (rc != CHT_OK)
                 return rc;
         }
@@ -131,7 +131,7 @@ static enum cht_rc run_lines(struct link *l, char *p, size_t n, int out, struct 
     return CHT_OK;
 }
 
-static enum cht_rc relay_here(struct link *l, int in, int out, struct cht_err *err)
+static enum cht_rc relay_here(struct tool_link *l, int in, int out, struct cht_err *err)
 {
     struct cht_buf *b = &l->line;
     enum cht_rc rc = CHT_OK;
@@ -219,7 +219,7 @@ static void *feed(void *arg)
 }
 
 /* The thread that feeds may wait for input that never comes, after the server has ended: it lives until the process ends. */
-static enum cht_rc relay_there(struct link *l, int in, int out, struct cht_err *err)
+static enum cht_rc relay_there(struct tool_link *l, int in, int out, struct cht_err *err)
 {
     static struct feeder feeder; /* one a process */
     struct feeder *f = &feeder;
@@ -251,9 +251,9 @@ static enum cht_rc relay_there(struct link *l, int in, int out, struct cht_err *
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-static enum cht_rc link_new(struct link **out, struct cht_err *err)
+static enum cht_rc link_new(struct tool_link **out, struct cht_err *err)
 {
-    struct link *l = cht_calloc(1, sizeof *l);
+    struct tool_link *l = cht_calloc(1, sizeof *l);
     if (l == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a connection");
     l->fd = -1;
@@ -261,9 +261,10 @@ static enum cht_rc link_new(struct link **out, struct cht_err *err)
     return CHT_OK;
 }
 
-enum cht_rc link_connect(const char *where, const char *token, struct link **out, struct cht_err *err)
+enum cht_rc tool_link_connect(const char *where, const char *token, struct tool_link **out,
+                              struct cht_err *err)
 {
-    struct link *l = NULL;
+    struct tool_link *l = NULL;
     enum cht_rc rc = link_new(&l, err);
     if (rc != CHT_OK)
         return rc;
@@ -276,16 +277,16 @@ enum cht_rc link_connect(const char *where, const char *token, struct link **out
     if (rc == CHT_OK)
         rc = authenticate(l, err);
     if (rc != CHT_OK) {
-        (void)link_close(l, NULL); /* the first failure is the one to tell */
+        (void)tool_link_close(l, NULL); /* the first failure is the one to tell */
         return rc;
     }
     *out = l;
     return CHT_OK;
 }
 
-enum cht_rc link_open(const struct cht_dirs *dirs, struct link **out, struct cht_err *err)
+enum cht_rc tool_link_open(const struct tool_dirs *dirs, struct tool_link **out, struct cht_err *err)
 {
-    struct link *l = NULL;
+    struct tool_link *l = NULL;
     struct database *d = NULL;
     bool created;
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v, .dir_count = dirs->n};
@@ -299,11 +300,11 @@ enum cht_rc link_open(const struct cht_dirs *dirs, struct link **out, struct cht
         l->host.dbs = l->dbs;
         l->host.max_value_size = CHT_VALUE_DEFAULT_MAX;
         l->host.answer_max = ANSWER_MAX;
-        session_init(&l->session, &l->host, &l->counts);
+        line_session_init(&l->session, &l->host, &l->counts);
         rc = dbs_open(l->dbs, l->session.database, true, 0, &d, &created, err);
     }
     if (rc != CHT_OK) {
-        (void)link_close(l, NULL); /* the first failure is the one to tell */
+        (void)tool_link_close(l, NULL); /* the first failure is the one to tell */
         return rc;
     }
     dbs_put(d);
@@ -311,7 +312,7 @@ enum cht_rc link_open(const struct cht_dirs *dirs, struct link **out, struct cht
     return CHT_OK;
 }
 
-enum cht_rc link_close(struct link *l, struct cht_err *err)
+enum cht_rc tool_link_close(struct tool_link *l, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     if (l == NULL)
@@ -319,7 +320,7 @@ enum cht_rc link_close(struct link *l, struct cht_err *err)
     if (l->fd >= 0)
         cht_net_close(l->fd);
     if (l->session.host != NULL)
-        session_fini(&l->session);
+        line_session_fini(&l->session);
     dbs_free(l->dbs);
     if (l->env != NULL)
         rc = cht_env_close(l->env, err);
@@ -331,7 +332,8 @@ enum cht_rc link_close(struct link *l, struct cht_err *err)
     return rc;
 }
 
-enum cht_rc link_ask(struct link *l, const char *line, size_t n, struct cht_str *answer, struct cht_err *err)
+enum cht_rc tool_link_ask(struct tool_link *l, const char *line, size_t n, struct cht_str *answer,
+                          struct cht_err *err)
 {
     enum cht_rc rc = cht_buf_reserve(&l->line, n + 1, err);
     if (rc != CHT_OK)
@@ -342,8 +344,8 @@ enum cht_rc link_ask(struct link *l, const char *line, size_t n, struct cht_str 
         rc = send_all(l->fd, (const char *)l->line.data, n + 1, err);
         return rc == CHT_OK ? read_answer(l, answer, err) : rc;
     }
-    struct session *s = &l->session;
-    session_taken(s);
+    struct line_session *s = &l->session;
+    line_session_taken(s);
     rc = run_lines(l, (char *)l->line.data, n + 1, -1, err);
     if (rc == CHT_OK && s->out.n == 0)
         rc = CHT_FAIL(err, CHT_CLOSED, "closed");
@@ -352,7 +354,7 @@ enum cht_rc link_ask(struct link *l, const char *line, size_t n, struct cht_str 
     return rc;
 }
 
-enum cht_rc link_relay(struct link *l, int in, int out, struct cht_err *err)
+enum cht_rc tool_link_relay(struct tool_link *l, int in, int out, struct cht_err *err)
 {
     return l->fd >= 0 ? relay_there(l, in, out, err) : relay_here(l, in, out, err);
 }

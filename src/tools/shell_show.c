@@ -210,7 +210,7 @@ static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsi
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void show_answer(FILE *out, struct cht_str answer, unsigned columns)
+void tool_show_answer(FILE *out, struct cht_str answer, unsigned columns)
 {
     static const char value_mark[] = ",value=", items_mark[] = ",items=";
     if (!starts(answer, "SUCCESS,")) {
@@ -238,7 +238,7 @@ void show_answer(FILE *out, struct cht_str answer, unsigned columns)
     put_line(out, (const char *)answer.p, answer.n, 0);
 }
 
-void show_help(FILE *out, const char *word)
+void tool_show_help(FILE *out, const char *word)
 {
     static const struct {
         const char *word, *form, *what;

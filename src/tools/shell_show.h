@@ -9,6 +9,6 @@
 #include <stdio.h>
 
 /* Shows an answer. `columns` wide; longer lines are cut, with "..." at their end. */
-void show_answer(FILE *out, struct cht_str answer, unsigned columns);
+void tool_show_answer(FILE *out, struct cht_str answer, unsigned columns);
 /* HELP, or HELP WORD. */
-void show_help(FILE *out, const char *word);
+void tool_show_help(FILE *out, const char *word);

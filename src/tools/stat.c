@@ -26,11 +26,11 @@ static const char help_after[] =
 
 struct job {
     const char *name; /* NULL: all */
-    struct cht_opt_list data;
-    struct cht_connect connect;
+    struct tool_opt_list data;
+    struct tool_connect connect;
     bool json;
-    struct cht_env *env;       /* of a stopped server */
-    struct cht_client *client; /* of a running one */
+    struct cht_env *env;        /* of a stopped server */
+    struct tool_client *client; /* of a running one */
     int code;
 };
 
@@ -52,7 +52,7 @@ static void comma(struct listing *l)
 static void length_row(struct listing *l, uint64_t length, uint64_t live, uint64_t slots, uint64_t extents)
 {
     char bytes[16];
-    cht_progress_number(bytes, length * live, true);
+    tool_progress_number(bytes, length * live, true);
     comma(l);
     if (l->json)
         (void)printf("{\"length\":%" PRIu64 ",\"live\":%" PRIu64 ",\"slots\":%" PRIu64, length, live, slots);
@@ -69,7 +69,7 @@ static void shard_row(struct listing *l, const struct cht_shard_stat *s)
     comma(l);
     if (l->json) {
         (void)printf("{\"shard\":%u,\"dir\":", s->shard);
-        cht_json_string(stdout, s->dir);
+        tool_json_string(stdout, s->dir);
         (void)printf(",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"value_bytes\":%" PRIu64
                      ",\"file_bytes\":%" PRIu64 ",\"checkpoint_seq\":%" PRIu64 "}",
                      s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
@@ -128,7 +128,7 @@ static int stopped_one(struct job *j, const char *name)
     if (rc == CHT_OK)
         rc = cht_store_shape(s, &t, &err);
     if (rc != CHT_OK)
-        return cht_tool_failed(&err);
+        return tool_failed(&err);
     const struct row rows[] = {
         {"shards", st.shards},           {"pairs", st.pairs},       {"values", st.values},
         {"value_bytes", st.value_bytes}, {"next_key", st.next_key}, {"file_bytes", st.file_bytes},
@@ -143,7 +143,7 @@ static int stopped_one(struct job *j, const char *name)
     if (rc == CHT_OK)
         rc = cht_store_shards(s, print_shard, &shards, &err);
     (void)fputs(j->json ? "]}\n" : "", stdout);
-    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
 }
 
 /* Each in its turn, whatever became of the one before; the first failure is the exit code. Called by cht_env_list, which holds
@@ -152,29 +152,29 @@ static void stopped_each(void *ctx, const char *name)
 {
     struct job *j = ctx;
     int code = stopped_one(j, name);
-    j->code = j->code == CHT_EXIT_OK ? code : j->code;
+    j->code = j->code == TOOL_EXIT_OK ? code : j->code;
 }
 
 static int stopped(struct job *j)
 {
     struct cht_err err = {0};
-    struct cht_dirs dirs = {NULL, 0};
-    int code = cht_tool_dirs(&j->data, &dirs) ? cht_tool_need_dirs(&dirs) : CHT_EXIT_USAGE;
+    struct tool_dirs dirs = {NULL, 0};
+    int code = tool_dirs(&j->data, &dirs) ? tool_need_dirs(&dirs) : TOOL_EXIT_USAGE;
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v,
                                  .dir_count = dirs.n,
                                  .mode = CHT_DIRS_AS_FOUND,
                                  .scan_workers = 1};
-    if (code == CHT_EXIT_OK && cht_env_open(&cfg, &j->env, &err) != CHT_OK)
-        code = cht_tool_failed(&err);
-    if (code == CHT_EXIT_OK) {
+    if (code == TOOL_EXIT_OK && cht_env_open(&cfg, &j->env, &err) != CHT_OK)
+        code = tool_failed(&err);
+    if (code == TOOL_EXIT_OK) {
         if (j->name != NULL)
             code = stopped_one(j, j->name);
         else
-            code = cht_env_list(j->env, stopped_each, j, &err) == CHT_OK ? j->code : cht_tool_failed(&err);
-        if (cht_env_close(j->env, &err) != CHT_OK && code == CHT_EXIT_OK)
-            code = cht_tool_failed(&err);
+            code = cht_env_list(j->env, stopped_each, j, &err) == CHT_OK ? j->code : tool_failed(&err);
+        if (cht_env_close(j->env, &err) != CHT_OK && code == TOOL_EXIT_OK)
+            code = tool_failed(&err);
     }
-    cht_dirs_fini(&dirs);
+    tool_dirs_fini(&dirs);
     return code;
 }
 
@@ -230,13 +230,13 @@ static void print_answer(const struct job *j, const char *name, const json_t *o)
 static enum cht_rc ask(struct job *j, const char *path, json_t **out, struct cht_err *err)
 {
     struct cht_buf b = {0};
-    enum cht_rc rc = cht_client_get(j->client, path, &b, err);
+    enum cht_rc rc = tool_client_get(j->client, path, &b, err);
     *out = rc == CHT_OK ? json_loadb((const char *)b.data, b.len, 0, NULL) : NULL;
     if (rc == CHT_OK && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
-                      cht_client_url(j->client));
+                      tool_client_url(j->client));
     }
     cht_buf_free(&b);
     return rc;
@@ -249,10 +249,10 @@ static int running_one(struct job *j, const char *name)
     json_t *o;
     (void)snprintf(path, sizeof path, "/databases/%.64s", name); /* fits */
     if (ask(j, path, &o, &err) != CHT_OK)
-        return cht_tool_failed(&err);
+        return tool_failed(&err);
     print_answer(j, name, o);
     json_decref(o);
-    return CHT_EXIT_OK;
+    return TOOL_EXIT_OK;
 }
 
 static int running_all(struct job *j)
@@ -261,12 +261,12 @@ static int running_all(struct job *j)
     json_t *o;
     const json_t *names;
     if (ask(j, "/databases", &o, &err) != CHT_OK)
-        return cht_tool_failed(&err);
+        return tool_failed(&err);
     names = json_object_get(o, "databases");
     for (size_t i = 0; i < json_array_size(names); i++) {
         const char *name = json_string_value(json_array_get(names, i));
-        int code = name != NULL && cht_database_name_valid(name) ? running_one(j, name) : CHT_EXIT_FAILED;
-        j->code = j->code == CHT_EXIT_OK ? code : j->code;
+        int code = name != NULL && cht_database_name_valid(name) ? running_one(j, name) : TOOL_EXIT_FAILED;
+        j->code = j->code == TOOL_EXIT_OK ? code : j->code;
     }
     json_decref(o);
     return j->code;
@@ -275,40 +275,40 @@ static int running_all(struct job *j)
 static int running(struct job *j)
 {
     struct cht_err err = {0};
-    if (cht_client_new(&j->connect, &j->client, &err) != CHT_OK)
-        return cht_tool_failed(&err);
+    if (tool_client_new(&j->connect, &j->client, &err) != CHT_OK)
+        return tool_failed(&err);
     int code = j->name != NULL ? running_one(j, j->name) : running_all(j);
-    cht_client_free(j->client);
+    tool_client_free(j->client);
     return code;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_stat(int argc, char **argv)
+int tool_stat(int argc, char **argv)
 {
-    struct job j = {.code = CHT_EXIT_OK};
+    struct job j = {.code = TOOL_EXIT_OK};
     bool wants_help = false;
     int rest;
-    const struct cht_opt opts[] = {
-        {"data", 0, CHT_OPT_LIST, &j.data, 0, "A,B,C",
-         "the data directories, all of them, of a server that is stopped (default\n" CHT_DATA_DEFAULT
+    const struct tool_opt opts[] = {
+        {"data", 0, TOOL_OPT_LIST, &j.data, 0, "A,B,C",
+         "the data directories, all of them, of a server that is stopped (default\n" TOOL_DATA_DEFAULT
          "); a database that was not stopped cleanly is recovered"},
-        CHT_CONNECT_OPTS(&j.connect),
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL, "one JSON object a line"},
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
+        TOOL_CONNECT_OPTS(&j.connect),
+        {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "one JSON object a line"},
+        {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (wants_help)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest > 1)
-        return cht_tool_usage("stat", "takes one name");
+        return tool_usage("stat", "takes one name");
     j.name = rest == 1 ? argv[0] : NULL;
     if (j.name != NULL && !cht_database_name_valid(j.name))
-        return cht_tool_usage("stat", "a database name is " CHT_DATABASE_NAME_RULE);
+        return tool_usage("stat", "a database name is " CHT_DATABASE_NAME_RULE);
     if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL))
-        return cht_tool_usage("stat", "--token-file and --tls-ca go with --connect");
+        return tool_usage("stat", "--token-file and --tls-ca go with --connect");
     if (j.connect.connect != NULL && j.data.n > 0)
-        return cht_tool_usage("stat", "--connect is for a running server, --data for a stopped one");
+        return tool_usage("stat", "--connect is for a running server, --data for a stopped one");
     return j.connect.connect != NULL ? running(&j) : stopped(&j);
 }

@@ -32,13 +32,13 @@ static bool buf_add(struct cht_buf *b, const char *p, size_t n)
 static bool take_answer(void *ctx, const char *p, size_t n) { return buf_add(ctx, p, n); }
 
 /* A request with a small answer. */
-static enum cht_rc ask(struct cht_target *t, struct cht_request *r, struct cht_buf *answer,
+static enum cht_rc ask(struct tool_target *t, struct tool_request *r, struct cht_buf *answer,
                        struct cht_err *err)
 {
     answer->len = 0;
     r->sink = take_answer;
     r->sink_ctx = answer;
-    enum cht_rc rc = cht_client_run(t->client, r, err);
+    enum cht_rc rc = tool_client_run(t->client, r, err);
     if (rc == CHT_CANCELLED)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer");
     return rc;
@@ -47,12 +47,12 @@ static enum cht_rc ask(struct cht_target *t, struct cht_request *r, struct cht_b
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
 
 /* With --shards the database is made as one of so many; otherwise the first write makes it. */
-static enum cht_rc make(struct cht_target *t, uint64_t shards, struct cht_buf *b, struct cht_err *err)
+static enum cht_rc make(struct tool_target *t, uint64_t shards, struct cht_buf *b, struct cht_err *err)
 {
     char path[160], body[64];
-    struct cht_request put = {
+    struct tool_request put = {
         .method = "PUT", .path = path, .body = body, .content_type = "application/json"};
-    struct cht_request post = {.path = path, .body = "", .content_type = "application/x-ndjson"};
+    struct tool_request post = {.path = path, .body = "", .content_type = "application/x-ndjson"};
     if (shards > 0) {
         (void)snprintf(path, sizeof path, "/databases/%.64s", t->database); /* fits, like the others */
         put.body_len = (size_t)snprintf(body, sizeof body, "{\"shards\":%" PRIu64 "}", shards);
@@ -62,11 +62,11 @@ static enum cht_rc make(struct cht_target *t, uint64_t shards, struct cht_buf *b
     return ask(t, &post, b, err);
 }
 
-static enum cht_rc look(struct cht_target *t, struct cht_buf *b, struct cht_err *err)
+static enum cht_rc look(struct tool_target *t, struct cht_buf *b, struct cht_err *err)
 {
     char path[160];
     (void)snprintf(path, sizeof path, "/databases/%.64s", t->database); /* fits */
-    enum cht_rc rc = cht_client_get(t->client, path, b, err);
+    enum cht_rc rc = tool_client_get(t->client, path, b, err);
     if (rc != CHT_OK)
         return rc;
     json_t *o = json_loadb((const char *)b->data, b->len, 0, NULL);
@@ -76,18 +76,18 @@ static enum cht_rc look(struct cht_target *t, struct cht_buf *b, struct cht_err 
     t->had_values = (uint64_t)json_integer_value(values);
     if (!json_is_integer(pairs) || !json_is_integer(values) || t->shards == 0)
         rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
-                      cht_client_url(t->client));
+                      tool_client_url(t->client));
     json_decref(o);
     return rc;
 }
 
 /* The offset that the marker's own key gives away (see target.h). */
-static void place(struct cht_target *t, uint64_t marker_key)
+static void place(struct tool_target *t, uint64_t marker_key)
 {
     t->offset = (marker_key - t->reserved - 1) / t->shards * t->shards;
 }
 
-static enum cht_rc take_state(struct cht_target *t, uint64_t key, const char *text, size_t n,
+static enum cht_rc take_state(struct tool_target *t, uint64_t key, const char *text, size_t n,
                               struct cht_err *err)
 {
     json_t *o = json_loadb(text, n, 0, NULL);
@@ -108,12 +108,12 @@ static enum cht_rc take_state(struct cht_target *t, uint64_t key, const char *te
         rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "another import into database '%s' has not finished (%.100s)",
                       t->database, source);
     t->reserved = number[0];
-    t->state = (struct cht_target_state){.position = number[1],
-                                         .line = number[2],
-                                         .pairs = number[3],
-                                         .values = number[4],
-                                         .undecoded = number[5],
-                                         .second = json_is_true(json_object_get(o, "second"))};
+    t->state = (struct tool_target_state){.position = number[1],
+                                          .line = number[2],
+                                          .pairs = number[3],
+                                          .values = number[4],
+                                          .undecoded = number[5],
+                                          .second = json_is_true(json_object_get(o, "second"))};
     if (rc == CHT_OK && cursor != NULL && (t->state.cursor = cht_strdup(cursor)) == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the state of an import");
     json_decref(o);
@@ -123,24 +123,24 @@ static enum cht_rc take_state(struct cht_target *t, uint64_t key, const char *te
     return rc;
 }
 
-static enum cht_rc find_marker(struct cht_target *t, struct cht_buf *b, struct cht_err *err)
+static enum cht_rc find_marker(struct tool_target *t, struct cht_buf *b, struct cht_err *err)
 {
     char path[160];
-    struct cht_flat f;
+    struct tool_flat f;
     struct cht_buf text = {0};
     const char *value = NULL;
     size_t value_n = 0;
     uint64_t key = 0;
     (void)snprintf(path, sizeof path, PATH "?db=%.64s&exact=true&values=true", t->database); /* fits */
-    enum cht_rc rc = cht_client_get(t->client, path, b, err);
+    enum cht_rc rc = tool_client_get(t->client, path, b, err);
     if (rc == CHT_PAIR_NOT_FOUND)
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
     rc = cht_buf_reserve(&text, b->len + 4, err);
     if (rc == CHT_OK &&
-        (!cht_flat_parse(&f, (const char *)b->data, b->len) ||
-         !cht_flat_string(&f, "value", &value, &value_n) || !cht_flat_number(&f, "key", &key) ||
+        (!tool_flat_parse(&f, (const char *)b->data, b->len) ||
+         !tool_flat_string(&f, "value", &value, &value_n) || !tool_flat_number(&f, "key", &key) ||
          !cht_b64_decode(text.data, value, value_n, &text.len)))
         rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "what the last import left in database '%s' cannot be read",
                       t->database);
@@ -150,13 +150,13 @@ static enum cht_rc find_marker(struct cht_target *t, struct cht_buf *b, struct c
     return rc;
 }
 
-enum cht_rc cht_target_open(struct cht_target *t, const struct cht_target_config *cfg, struct cht_err *err)
+enum cht_rc tool_target_open(struct tool_target *t, const struct tool_target_config *cfg, struct cht_err *err)
 {
     struct cht_buf b = {0};
-    *t = (struct cht_target){
+    *t = (struct tool_target){
         .database = cfg->database, .max_ops = MAX_OPS, .max_bytes = MAX_BYTES, .failed = -1};
     (void)snprintf(t->source, sizeof t->source, "%s", cfg->source); /* one cut short still names it */
-    enum cht_rc rc = cht_client_new(&cfg->connect, &t->client, err);
+    enum cht_rc rc = tool_client_new(&cfg->connect, &t->client, err);
     if (rc == CHT_OK)
         rc = make(t, cfg->shards, &b, err);
     if (rc == CHT_OK)
@@ -173,9 +173,9 @@ enum cht_rc cht_target_open(struct cht_target *t, const struct cht_target_config
     return rc;
 }
 
-void cht_target_close(struct cht_target *t)
+void tool_target_close(struct tool_target *t)
 {
-    cht_client_free(t->client);
+    tool_client_free(t->client);
     cht_buf_free(&t->batch);
     cht_free(t->state.cursor);
     t->client = NULL;
@@ -190,9 +190,9 @@ static enum cht_rc no_memory(struct cht_err *err)
 }
 
 /* The operation that writes the marker. */
-static enum cht_rc add_marker(struct cht_target *t, struct cht_err *err)
+static enum cht_rc add_marker(struct tool_target *t, struct cht_err *err)
 {
-    const struct cht_target_state *s = &t->state;
+    const struct tool_target_state *s = &t->state;
     json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "source", t->source, "reserved",
                           (json_int_t)t->reserved, "position", (json_int_t)s->position, "line",
                           (json_int_t)s->line, "pairs", (json_int_t)s->pairs, "values", (json_int_t)s->values,
@@ -202,7 +202,7 @@ static enum cht_rc add_marker(struct cht_target *t, struct cht_err *err)
         ok = json_object_set_new(o, "cursor", json_string(s->cursor)) == 0;
     char *text = ok ? json_dumps(o, JSON_COMPACT) : NULL;
     size_t n = text != NULL ? strlen(text) : 0;
-    static const char head[] = "{\"op\":\"pair_put\",\"pair\":\"" CHT_TARGET_MARKER_B64 "\",\"value\":\"";
+    static const char head[] = "{\"op\":\"pair_put\",\"pair\":\"" TOOL_TARGET_MARKER_B64 "\",\"value\":\"";
     ok = text != NULL &&
          cht_buf_reserve(&t->batch, t->batch.len + sizeof head + cht_b64_encoded(n) + 8, NULL) == CHT_OK;
     if (ok) {
@@ -217,16 +217,16 @@ static enum cht_rc add_marker(struct cht_target *t, struct cht_err *err)
 }
 
 /* Sends the batch, with the marker behind it. results: the answer has a line for each operation. */
-static enum cht_rc send(struct cht_target *t, bool results, struct cht_buf *answer, struct cht_err *err)
+static enum cht_rc send(struct tool_target *t, bool results, struct cht_buf *answer, struct cht_err *err)
 {
     char path[160];
     enum cht_rc rc = add_marker(t, err);
     (void)snprintf(path, sizeof path, "/batch?db=%.64s&atomic=true&results=%s", t->database,
                    results ? "true" : "false"); /* fits */
-    struct cht_request r = {.path = path,
-                            .body = (const char *)t->batch.data,
-                            .body_len = t->batch.len,
-                            .content_type = "application/x-ndjson"};
+    struct tool_request r = {.path = path,
+                             .body = (const char *)t->batch.data,
+                             .body_len = t->batch.len,
+                             .content_type = "application/x-ndjson"};
     t->failed = -1;
     if (rc == CHT_OK)
         rc = ask(t, &r, answer, err);
@@ -244,7 +244,7 @@ static enum cht_rc send(struct cht_target *t, bool results, struct cht_buf *answ
 /* The key in the last line but one. */
 static bool last_result_key(const struct cht_buf *b, uint64_t *key)
 {
-    struct cht_flat f;
+    struct tool_flat f;
     size_t end = b->len;
     for (int skip = 0; skip < 2; skip++) {
         while (end > 0 && b->data[end - 1] != '\n')
@@ -256,10 +256,11 @@ static bool last_result_key(const struct cht_buf *b, uint64_t *key)
     size_t start = end;
     while (start > 0 && b->data[start - 1] != '\n')
         start--;
-    return cht_flat_parse(&f, (const char *)b->data + start, end - start) && cht_flat_number(&f, "key", key);
+    return tool_flat_parse(&f, (const char *)b->data + start, end - start) &&
+           tool_flat_number(&f, "key", key);
 }
 
-enum cht_rc cht_target_begin(struct cht_target *t, uint64_t last_key, struct cht_err *err)
+enum cht_rc tool_target_begin(struct tool_target *t, uint64_t last_key, struct cht_err *err)
 {
     struct cht_buf answer = {0};
     enum cht_rc rc = CHT_OK;
@@ -285,7 +286,7 @@ enum cht_rc cht_target_begin(struct cht_target *t, uint64_t last_key, struct cht
     return rc;
 }
 
-static enum cht_rc add(struct cht_target *t, const char *head, const char *text, size_t n, const char *tail,
+static enum cht_rc add(struct tool_target *t, const char *head, const char *text, size_t n, const char *tail,
                        struct cht_err *err)
 {
     size_t before = t->batch.len;
@@ -298,7 +299,7 @@ static enum cht_rc add(struct cht_target *t, const char *head, const char *text,
     return no_memory(err);
 }
 
-static enum cht_rc moved(const struct cht_target *t, uint64_t *key, struct cht_err *err)
+static enum cht_rc moved(const struct tool_target *t, uint64_t *key, struct cht_err *err)
 {
     if (*key > CHT_KEY_MAX - t->offset)
         return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "key %" PRIu64 " cannot be moved by %" PRIu64, *key,
@@ -307,8 +308,8 @@ static enum cht_rc moved(const struct cht_target *t, uint64_t *key, struct cht_e
     return CHT_OK;
 }
 
-enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n,
-                             struct cht_err *err)
+enum cht_rc tool_target_value(struct tool_target *t, uint64_t key, const char *text, size_t n,
+                              struct cht_err *err)
 {
     char head[80];
     enum cht_rc rc = moved(t, &key, err);
@@ -319,21 +320,21 @@ enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *tex
     return add(t, head, text, n, "\"}\n", err);
 }
 
-enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key,
-                            struct cht_err *err)
+enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, uint64_t key,
+                             struct cht_err *err)
 {
     char tail[48];
     enum cht_rc rc = moved(t, &key, err);
     if (rc != CHT_OK)
         return rc;
-    if (n == sizeof CHT_TARGET_MARKER_B64 - 1 && memcmp(text, CHT_TARGET_MARKER_B64, n) == 0)
+    if (n == sizeof TOOL_TARGET_MARKER_B64 - 1 && memcmp(text, TOOL_TARGET_MARKER_B64, n) == 0)
         return CHT_FAIL(err, CHT_INVALID_PAIR, "the name is that of an import's own state");
     (void)snprintf(tail, sizeof tail, "\",\"key\":%" PRIu64 "}\n", key); /* fits */
     t->state.pairs++;
     return add(t, "{\"op\":\"pair_set\",\"pair\":\"", text, n, tail, err);
 }
 
-enum cht_rc cht_target_commit(struct cht_target *t, struct cht_err *err)
+enum cht_rc tool_target_commit(struct tool_target *t, struct cht_err *err)
 {
     struct cht_buf answer = {0};
     enum cht_rc rc = send(t, false, &answer, err);
@@ -341,7 +342,7 @@ enum cht_rc cht_target_commit(struct cht_target *t, struct cht_err *err)
     return rc;
 }
 
-bool cht_target_smaller(struct cht_target *t)
+bool tool_target_smaller(struct tool_target *t)
 {
     if (t->max_ops == 1)
         return false;
@@ -350,12 +351,12 @@ bool cht_target_smaller(struct cht_target *t)
     return true;
 }
 
-enum cht_rc cht_target_end(struct cht_target *t, struct cht_err *err)
+enum cht_rc tool_target_end(struct tool_target *t, struct cht_err *err)
 {
     char path[160];
     struct cht_buf answer = {0};
     (void)snprintf(path, sizeof path, PATH "?db=%.64s&values=true", t->database); /* fits */
-    struct cht_request r = {.method = "DELETE", .path = path};
+    struct tool_request r = {.method = "DELETE", .path = path};
     enum cht_rc rc = ask(t, &r, &answer, err);
     cht_buf_free(&answer);
     return rc;

@@ -14,10 +14,10 @@
 #include "cheetah/store.h"
 #include "tools/http_client.h"
 
-#define CHT_TARGET_MARKER "\0cheetah-import"
-#define CHT_TARGET_MARKER_B64 "AGNoZWV0YWgtaW1wb3J0"
+#define TOOL_TARGET_MARKER "\0cheetah-import"
+#define TOOL_TARGET_MARKER_B64 "AGNoZWV0YWgtaW1wb3J0"
 
-struct cht_target_state {
+struct tool_target_state {
     uint64_t position, line; /* the source's */
     uint64_t pairs, values;  /* written */
     uint64_t undecoded;
@@ -25,22 +25,22 @@ struct cht_target_state {
     char *cursor; /* owned; of the source; NULL: none */
 };
 
-struct cht_target {
-    struct cht_client *client; /* owned */
-    const char *database;      /* borrowed */
-    char source[160];          /* what is imported */
+struct tool_target {
+    struct tool_client *client; /* owned */
+    const char *database;       /* borrowed */
+    char source[160];           /* what is imported */
     uint64_t shards, reserved, offset;
     uint64_t had_pairs, had_values;
-    bool resumed;                  /* the marker was there */
-    bool occupied;                 /* it was not, the database is not empty, and this is no merge */
-    struct cht_target_state state; /* written with the next batch */
-    struct cht_buf batch;          /* owned */
+    bool resumed;                   /* the marker was there */
+    bool occupied;                  /* it was not, the database is not empty, and this is no merge */
+    struct tool_target_state state; /* written with the next batch */
+    struct cht_buf batch;           /* owned */
     uint64_t ops, max_ops, max_bytes;
     int64_t failed; /* the operation of a batch that failed, -1: none */
 };
 
-struct cht_target_config {
-    struct cht_connect connect;
+struct tool_target_config {
+    struct tool_connect connect;
     const char *database;
     const char *source;
     bool merge;      /* the database need not be empty */
@@ -48,23 +48,24 @@ struct cht_target_config {
 };
 /* Looks at the database, makes it if need be, and finds out whether an import of this source is to go on. CHT_DATABASE_BUSY
  * where another import has not finished, or the database is not empty (`occupied`). Close it in any case. */
-enum cht_rc cht_target_open(struct cht_target *t, const struct cht_target_config *cfg, struct cht_err *err);
-void cht_target_close(struct cht_target *t);
-/* Reserves keys 1 to last_key, unless that has been done. */
-enum cht_rc cht_target_begin(struct cht_target *t, uint64_t last_key, struct cht_err *err);
-/* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED where a key cannot be moved. */
-enum cht_rc cht_target_value(struct cht_target *t, uint64_t key, const char *text, size_t n,
+enum cht_rc tool_target_open(struct tool_target *t, const struct tool_target_config *cfg,
                              struct cht_err *err);
-enum cht_rc cht_target_pair(struct cht_target *t, const char *text, size_t n, uint64_t key,
-                            struct cht_err *err);
-static inline bool cht_target_full(const struct cht_target *t)
+void tool_target_close(struct tool_target *t);
+/* Reserves keys 1 to last_key, unless that has been done. */
+enum cht_rc tool_target_begin(struct tool_target *t, uint64_t last_key, struct cht_err *err);
+/* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED where a key cannot be moved. */
+enum cht_rc tool_target_value(struct tool_target *t, uint64_t key, const char *text, size_t n,
+                              struct cht_err *err);
+enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, uint64_t key,
+                             struct cht_err *err);
+static inline bool tool_target_full(const struct tool_target *t)
 {
     return t->ops >= t->max_ops || t->batch.len >= t->max_bytes;
 }
 /* Writes the batch and t->state. CHT_BATCH_TOO_LARGE and CHT_BODY_TOO_LARGE: the server takes less at once. After a failure
  * nothing of the batch is there, and it is empty. */
-enum cht_rc cht_target_commit(struct cht_target *t, struct cht_err *err);
+enum cht_rc tool_target_commit(struct tool_target *t, struct cht_err *err);
 /* Halves what a batch may hold; false where it is one operation already. */
-bool cht_target_smaller(struct cht_target *t);
+bool tool_target_smaller(struct tool_target *t);
 /* Takes the marker away. */
-enum cht_rc cht_target_end(struct cht_target *t, struct cht_err *err);
+enum cht_rc tool_target_end(struct tool_target *t, struct cht_err *err);

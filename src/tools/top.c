@@ -35,12 +35,12 @@ static const char help_after[] =
     "Exit codes: 0 done; 1 the server cannot be asked; 2 the command line is wrong.\n";
 
 struct job {
-    struct cht_connect connect;
+    struct tool_connect connect;
     uint64_t interval, count;
     bool once, json;
-    struct cht_client *client;
-    struct cht_sample *before, *now, *since; /* owned */
-    bool screen;                             /* a terminal is drawn on */
+    struct tool_client *client;
+    struct tool_sample *before, *now, *since; /* owned */
+    bool screen;                              /* a terminal is drawn on */
     unsigned rows, columns, line;
     char problem[160]; /* why the last look failed */
 };
@@ -85,16 +85,16 @@ static void rate(char out[16], double n, double seconds)
     if (r < 100 && r > 0)
         (void)snprintf(out, 16, "%.1f", r); /* fits */
     else
-        cht_progress_number(out, (uint64_t)r, false);
+        tool_progress_number(out, (uint64_t)r, false);
 }
 
-static void bytes(char out[16], double n) { cht_progress_number(out, n > 0 ? (uint64_t)n : 0, true); }
+static void bytes(char out[16], double n) { tool_progress_number(out, n > 0 ? (uint64_t)n : 0, true); }
 
 struct totals {
     double requests, errors, bytes;
 };
 
-static struct totals sum(const struct cht_sample *s)
+static struct totals sum(const struct tool_sample *s)
 {
     struct totals t = {0, 0, 0};
     for (size_t i = 0; i < s->routes; i++) {
@@ -107,31 +107,31 @@ static struct totals sum(const struct cht_sample *s)
 
 static void page_head(struct job *j, double seconds)
 {
-    const struct cht_sample *s = j->since;
+    const struct tool_sample *s = j->since;
     struct totals t = sum(s);
     char a[16], b[16], c[16], d[16], e[16];
-    unsigned up = (unsigned)s->v[CHT_G_UPTIME];
-    put(j, "cheetah-db %s  %s  up %u:%02u:%02u%s%s", cht_client_url(j->client),
-        s->v[CHT_G_READY] > 0 ? "ready" : "NOT READY", up / 3600, up / 60 % 60, up % 60,
+    unsigned up = (unsigned)s->v[TOOL_G_UPTIME];
+    put(j, "cheetah-db %s  %s  up %u:%02u:%02u%s%s", tool_client_url(j->client),
+        s->v[TOOL_G_READY] > 0 ? "ready" : "NOT READY", up / 3600, up / 60 % 60, up % 60,
         j->problem[0] != 0 ? "  " : "", j->problem);
     rate(a, t.requests, seconds);
     rate(b, t.errors, seconds);
-    duration(c, cht_sample_quantile(s, NULL, 0.5));
-    duration(d, cht_sample_quantile(s, NULL, 0.99));
+    duration(c, tool_sample_quantile(s, NULL, 0.5));
+    duration(d, tool_sample_quantile(s, NULL, 0.99));
     bytes(e, t.bytes / seconds);
     put(j, "requests %s/s  errors %s/s  p50 %s  p99 %s  sent %s/s", a, b, c, d, e);
-    rate(a, s->v[CHT_G_STREAM_ENTRIES], seconds);
-    bytes(b, s->v[CHT_G_RESIDENT]);
+    rate(a, s->v[TOOL_G_STREAM_ENTRIES], seconds);
+    bytes(b, s->v[TOOL_G_RESIDENT]);
     put(j,
         "connections %.0f  streams %.0f (%s entries/s)  refused %.0f  aborted %.0f  cpu %.0f%%  memory %s  "
         "files %.0f",
-        s->v[CHT_G_CONNECTIONS], s->v[CHT_G_STREAMS], a, s->v[CHT_G_REFUSED], s->v[CHT_G_ABORTED],
-        s->v[CHT_G_CPU] / seconds * 100, b, s->v[CHT_G_FILES]);
+        s->v[TOOL_G_CONNECTIONS], s->v[TOOL_G_STREAMS], a, s->v[TOOL_G_REFUSED], s->v[TOOL_G_ABORTED],
+        s->v[TOOL_G_CPU] / seconds * 100, b, s->v[TOOL_G_FILES]);
 }
 
 static void page_databases(struct job *j, double seconds)
 {
-    const struct cht_sample *s = j->since;
+    const struct tool_sample *s = j->since;
     put(j, "%s", "");
     put(j, "%-20s %8s %8s %10s %9s %9s %8s %9s %10s %10s %10s", "DATABASE", "pairs", "values", "bytes",
         "commits/s", "ops/s", "fsync/s", "fsync", "written/s", "log", "dirty");
@@ -139,26 +139,26 @@ static void page_databases(struct job *j, double seconds)
         const double *v = s->db[i].v;
         char pairs[16], values[16], size[16], commits[16], ops[16], syncs[16], sync[16], written[16], log[16],
             dirty[16];
-        cht_progress_number(pairs, (uint64_t)v[CHT_D_PAIRS], false);
-        cht_progress_number(values, (uint64_t)v[CHT_D_VALUES], false);
-        bytes(size, v[CHT_D_BYTES]);
-        rate(commits, v[CHT_D_COMMITS], seconds);
-        rate(ops, v[CHT_D_OPERATIONS], seconds);
-        rate(syncs, v[CHT_D_FSYNCS], seconds);
-        duration(sync, v[CHT_D_FSYNCS] > 0 ? v[CHT_D_FSYNC_SECONDS] / v[CHT_D_FSYNCS] : 0);
-        bytes(written, v[CHT_D_WRITTEN] / seconds);
-        bytes(log, v[CHT_D_LOG_LIVE]);
-        bytes(dirty, v[CHT_D_DIRTY]);
+        tool_progress_number(pairs, (uint64_t)v[TOOL_D_PAIRS], false);
+        tool_progress_number(values, (uint64_t)v[TOOL_D_VALUES], false);
+        bytes(size, v[TOOL_D_BYTES]);
+        rate(commits, v[TOOL_D_COMMITS], seconds);
+        rate(ops, v[TOOL_D_OPERATIONS], seconds);
+        rate(syncs, v[TOOL_D_FSYNCS], seconds);
+        duration(sync, v[TOOL_D_FSYNCS] > 0 ? v[TOOL_D_FSYNC_SECONDS] / v[TOOL_D_FSYNCS] : 0);
+        bytes(written, v[TOOL_D_WRITTEN] / seconds);
+        bytes(log, v[TOOL_D_LOG_LIVE]);
+        bytes(dirty, v[TOOL_D_DIRTY]);
         put(j, "%-20.20s %8s %8s %10s %9s %9s %8s %9s %10s %10s %10s%s%s", s->db[i].name, pairs, values, size,
-            commits, ops, syncs, sync, written, log, dirty, v[CHT_D_READ_ONLY] > 0 ? "  READ-ONLY" : "",
-            v[CHT_D_CORRUPT] > 0 ? "  CORRUPT VALUES" : "");
+            commits, ops, syncs, sync, written, log, dirty, v[TOOL_D_READ_ONLY] > 0 ? "  READ-ONLY" : "",
+            v[TOOL_D_CORRUPT] > 0 ? "  CORRUPT VALUES" : "");
     }
 }
 
 static void page_routes(struct job *j, double seconds)
 {
-    const struct cht_sample *s = j->since;
-    bool shown[CHT_SAMPLE_ROUTES] = {false};
+    const struct tool_sample *s = j->since;
+    bool shown[TOOL_SAMPLE_ROUTES] = {false};
     put(j, "%s", "");
     put(j, "%-36s %-7s %9s %8s %9s %9s %9s %10s", "ROUTE", "", "/s", "err/s", "mean", "p50", "p99", "sent/s");
     for (size_t n = 0; n < s->routes; n++) { /* the busiest first */
@@ -167,7 +167,7 @@ static void page_routes(struct job *j, double seconds)
             if (!shown[i] && (best == s->routes || s->route[i].requests > s->route[best].requests))
                 best = i;
         }
-        const struct cht_sample_route *r = &s->route[best];
+        const struct tool_sample_route *r = &s->route[best];
         char count[16], errors[16], mean[16], half[16], most[16], sent[16];
         shown[best] = true;
         if (r->requests <= 0)
@@ -175,8 +175,8 @@ static void page_routes(struct job *j, double seconds)
         rate(count, r->requests, seconds);
         rate(errors, r->errors, seconds);
         duration(mean, r->seconds / r->requests);
-        duration(half, cht_sample_quantile(s, r, 0.5));
-        duration(most, cht_sample_quantile(s, r, 0.99));
+        duration(half, tool_sample_quantile(s, r, 0.5));
+        duration(most, tool_sample_quantile(s, r, 0.99));
         bytes(sent, r->bytes / seconds);
         put(j, "%-36.36s %-7s %9s %8s %9s %9s %9s %10s", r->name, r->method, count, errors, mean, half, most,
             sent);
@@ -203,40 +203,41 @@ static void member(const char *name, double v) { (void)printf(",\"%s\":%.9g", na
 
 static void json_line(const struct job *j, double seconds)
 {
-    const struct cht_sample *s = j->since;
+    const struct tool_sample *s = j->since;
     struct totals t = sum(s);
     (void)printf("{\"server\":");
-    cht_json_string(stdout, cht_client_url(j->client));
+    tool_json_string(stdout, tool_client_url(j->client));
     member("seconds", seconds);
-    for (unsigned i = 0; i < CHT_G_COUNT; i++)
-        member(cht_sample_gauge_name(i), cht_sample_gauge_counts(i) ? s->v[i] / seconds : s->v[i]);
+    for (unsigned i = 0; i < TOOL_G_COUNT; i++)
+        member(tool_sample_gauge_name(i), tool_sample_gauge_counts(i) ? s->v[i] / seconds : s->v[i]);
     member("requests", t.requests / seconds);
     member("errors", t.errors / seconds);
     member("sent_bytes", t.bytes / seconds);
-    member("p50", cht_sample_quantile(s, NULL, 0.5));
-    member("p99", cht_sample_quantile(s, NULL, 0.99));
+    member("p50", tool_sample_quantile(s, NULL, 0.5));
+    member("p99", tool_sample_quantile(s, NULL, 0.99));
     (void)fputs(",\"databases\":{", stdout);
     for (size_t i = 0; i < s->dbs; i++) {
         (void)printf("%s\"%s\":{\"name\":\"%s\"", i > 0 ? "," : "", s->db[i].name, s->db[i].name);
-        for (unsigned k = 0; k < CHT_D_COUNT; k++)
-            member(cht_sample_db_name(k), cht_sample_db_counts(k) ? s->db[i].v[k] / seconds : s->db[i].v[k]);
+        for (unsigned k = 0; k < TOOL_D_COUNT; k++)
+            member(tool_sample_db_name(k),
+                   tool_sample_db_counts(k) ? s->db[i].v[k] / seconds : s->db[i].v[k]);
         (void)fputc('}', stdout);
     }
     (void)fputs("},\"routes\":[", stdout);
     bool first = true;
     for (size_t i = 0; i < s->routes; i++) {
-        const struct cht_sample_route *r = &s->route[i];
+        const struct tool_sample_route *r = &s->route[i];
         if (r->requests <= 0)
             continue;
         (void)printf("%s{\"route\":", first ? "" : ",");
-        cht_json_string(stdout, r->name);
+        tool_json_string(stdout, r->name);
         (void)printf(",\"method\":\"%s\"", r->method);
         member("requests", r->requests / seconds);
         member("errors", r->errors / seconds);
         member("sent_bytes", r->bytes / seconds);
         member("mean", r->seconds / r->requests);
-        member("p50", cht_sample_quantile(s, r, 0.5));
-        member("p99", cht_sample_quantile(s, r, 0.99));
+        member("p50", tool_sample_quantile(s, r, 0.5));
+        member("p99", tool_sample_quantile(s, r, 0.99));
         (void)fputc('}', stdout);
         first = false;
     }
@@ -246,14 +247,14 @@ static void json_line(const struct job *j, double seconds)
 
 /* ---- the loop ------------------------------------------------------------------------------------------------------------------ */
 
-static enum cht_rc look(struct job *j, struct cht_sample *s, struct cht_err *err)
+static enum cht_rc look(struct job *j, struct tool_sample *s, struct cht_err *err)
 {
     struct cht_buf b = {0};
-    enum cht_rc rc = cht_client_get(j->client, "/metrics", &b, err);
+    enum cht_rc rc = tool_client_get(j->client, "/metrics", &b, err);
     uint64_t now = cht_now_ns();
-    if (rc == CHT_OK && !cht_sample_parse(s, (const char *)b.data, b.len))
-        rc =
-            CHT_FAIL(err, CHT_IO, "%s has no metrics; is it a cheetah-db server?", cht_client_url(j->client));
+    if (rc == CHT_OK && !tool_sample_parse(s, (const char *)b.data, b.len))
+        rc = CHT_FAIL(err, CHT_IO, "%s has no metrics; is it a cheetah-db server?",
+                      tool_client_url(j->client));
     s->taken_ns = now;
     cht_buf_free(&b);
     return rc;
@@ -281,7 +282,7 @@ static bool wait_until(const struct job *j, uint64_t end_ns)
 static void show(struct job *j)
 {
     double seconds = (double)(j->now->taken_ns - j->before->taken_ns) / NS;
-    cht_sample_since(j->since, j->before, j->now);
+    tool_sample_since(j->since, j->before, j->now);
     if (j->json)
         json_line(j, seconds);
     else
@@ -312,7 +313,7 @@ static enum cht_rc watch(struct job *j, struct cht_err *err)
             continue;
         }
         show(j);
-        struct cht_sample *old = j->before;
+        struct tool_sample *old = j->before;
         j->before = j->now;
         j->now = old;
     }
@@ -334,38 +335,38 @@ static int run(struct job *j)
     if (j->before == NULL || j->now == NULL || j->since == NULL)
         rc = CHT_FAIL(&err, CHT_NO_MEMORY, "no memory for the figures");
     if (rc == CHT_OK)
-        rc = cht_client_new(&j->connect, &j->client, &err);
+        rc = tool_client_new(&j->connect, &j->client, &err);
     if (rc == CHT_OK)
         rc = watch(j, &err);
-    cht_client_free(j->client);
+    tool_client_free(j->client);
     cht_free(j->before);
     cht_free(j->now);
     cht_free(j->since);
-    return rc == CHT_OK ? CHT_EXIT_OK : cht_tool_failed(&err);
+    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
 }
 
 /* -------------------------------------------------------------------------------------------------------------------------------- */
 
-int cht_tool_top(int argc, char **argv)
+int tool_top(int argc, char **argv)
 {
     struct job j = {.interval = 1};
     bool wants_help = false;
     int rest;
-    const struct cht_opt opts[] = {
-        {"interval", 0, CHT_OPT_NUMBER, &j.interval, 3600, "N", "seconds between two looks (default 1)"},
-        {"count", 0, CHT_OPT_NUMBER, &j.count, UINT64_MAX, "N", "so many times, then end"},
-        {"once", 0, CHT_OPT_FLAG, &j.once, 0, NULL, "--count 1"},
-        {"json", 0, CHT_OPT_FLAG, &j.json, 0, NULL,
+    const struct tool_opt opts[] = {
+        {"interval", 0, TOOL_OPT_NUMBER, &j.interval, 3600, "N", "seconds between two looks (default 1)"},
+        {"count", 0, TOOL_OPT_NUMBER, &j.count, UINT64_MAX, "N", "so many times, then end"},
+        {"once", 0, TOOL_OPT_FLAG, &j.once, 0, NULL, "--count 1"},
+        {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL,
          "a JSON object a line: rates a second, and what is there now"},
-        CHT_CONNECT_OPTS(&j.connect),
-        {"help", 'h', CHT_OPT_FLAG, &wants_help, 0, NULL, NULL},
+        TOOL_CONNECT_OPTS(&j.connect),
+        {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
-    if (!cht_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
-        return CHT_EXIT_USAGE;
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
     if (wants_help)
-        return cht_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+        return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
     if (rest > 0)
-        return cht_tool_usage("top", "takes no names; see cheetah-db top --help");
+        return tool_usage("top", "takes no names; see cheetah-db top --help");
     if (j.once)
         j.count = 1;
     return run(&j);

@@ -61,7 +61,7 @@ def modes(contract):
 
 def metrics():
     printed = set(re.findall(r'"(?:cheetah_)?([a-z][a-z0-9_]+)"', read("src/http/metrics.c") + read("src/tcp/server.c")))
-    taken = set(re.findall(r'^\s+\[CHT_[GD]_\w+\] = \{"([a-z0-9_]+)"', read("src/tools/sample.c"), re.M))
+    taken = set(re.findall(r'^\s+\[TOOL_[GD]_\w+\] = \{"([a-z0-9_]+)"', read("src/tools/sample.c"), re.M))
     if len(taken) < 15:
         complaints.append("only %d metrics were found in sample.c" % len(taken))
     for name in sorted(taken - printed):
@@ -71,8 +71,8 @@ def metrics():
 def options():
     known = set(re.findall(r'^\s+\{"([a-z0-9-]+)",', read("src/conf/conf.c"), re.M)) | {"print-config", "help", "version"}
     for path in every("src/tools", (".c", ".h")):
-        known.update(re.findall(r'\{"([a-z0-9-]+)", (?:0|\'.\'), CHT_OPT', read(path)))
-        for name in re.findall(r'\{"([a-z0-9-]+)", (?:0|\'.\'), CHT_OPT_\w+, [^{}]*?NULL\}', read(path)):
+        known.update(re.findall(r'\{"([a-z0-9-]+)", (?:0|\'.\'), TOOL_OPT', read(path)))
+        for name in re.findall(r'\{"([a-z0-9-]+)", (?:0|\'.\'), TOOL_OPT_\w+, [^{}]*?NULL\}', read(path)):
             if name != "help":
                 complaints.append("%s: --%s has no help" % (path, name))
     for path in [*every("clients", ".py"), *every("tests", ".py")]:

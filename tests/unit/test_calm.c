@@ -15,7 +15,7 @@
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
 #include "os/thread.h"
-#include "store/local.h"
+#include "store/db_store.h"
 
 #define PAIRS 20000u
 #define SOON_NS UINT64_C(1000000000)

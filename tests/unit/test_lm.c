@@ -236,12 +236,12 @@ static void check_vectors(const struct pairs *ps)
         const struct pair *p = &ps->p[i];
         uint8_t name[12] = "ctx:", vector[LM_AVO_CONTEXT_BYTES];
         uint32_t tokens[255];
-        struct payload head;
+        struct reduce_payload head;
         if (!starts(p->name, "ctxv:"))
             continue;
-        assert_true(payload_context(p->value.p, p->value.n, p->value.n, &head));
+        assert_true(reduce_payload_context(p->value.p, p->value.n, p->value.n, &head));
         for (uint32_t k = 0; k < head.n; k++)
-            tokens[k] = payload_get32(head.records + 4 * (size_t)k);
+            tokens[k] = reduce_payload_get32(head.records + 4 * (size_t)k);
         lm_context_name(tokens, head.n, name + 4);
         const struct pair *ctx = find(ps, name, sizeof name);
         assert_non_null(ctx);
@@ -995,12 +995,12 @@ static void test_wide(void **state)
     must(count_one(tokens, N, 2, &r));
     smooth(1, 2, 0, 0);
     struct cht_buf b = {0};
-    struct payload head;
+    struct reduce_payload head;
     uint64_t key;
     must(cht_store_pair_value(s, (struct cht_str){(const uint8_t *)"prob:1:__root__", 15}, &key, &b, NULL,
                               &err));
     assert_int_equal(b.data[0], 2);
-    assert_true(payload_probs(b.data, b.len, b.len, &head));
+    assert_true(reduce_payload_probs(b.data, b.len, b.len, &head));
     assert_int_equal(head.n, N - 1);
     cht_buf_free(&b);
     struct lm_score score;

@@ -363,10 +363,10 @@ static void make_pair(struct pair *x, unsigned i, struct cht_rng *r)
     x->p[0] = wide ? 2 : 1;
     x->p[1] = 3;
     if (wide) {
-        payload_put32(x->p + 2, x->followers);
+        reduce_payload_put32(x->p + 2, x->followers);
         x->n = 6;
     } else {
-        payload_put16(x->p + 2, (uint16_t)x->followers);
+        reduce_payload_put16(x->p + 2, (uint16_t)x->followers);
     }
     for (uint32_t k = 0; k < x->followers; k++) {
         unsigned id = (unsigned)cht_rng_below(r, TOKENS);
@@ -379,8 +379,8 @@ static void make_pair(struct pair *x, unsigned i, struct cht_rng *r)
         unsigned id = shuffled ? TOKENS - 1 - k : k;
         if (!x->has[id])
             continue;
-        payload_put32(x->p + x->n, token_of(id));
-        payload_put32(x->p + x->n + 4, (uint32_t)x->counts[id]);
+        reduce_payload_put32(x->p + x->n, token_of(id));
+        reduce_payload_put32(x->p + x->n + 4, (uint32_t)x->counts[id]);
         x->n += 8;
     }
     x->n = x->malformed ? x->n - (x->followers > 0) - (x->followers == 0 ? 2 : 0) : x->n + padding;
@@ -747,10 +747,10 @@ static void fill_counts(const char *prefix, unsigned n, unsigned followers)
         for (; k < STEP && at < n; k++, at++) {
             uint8_t *p = bytes + k * size;
             p[0] = p[1] = 1;
-            payload_put16(p + 2, (uint16_t)followers);
+            reduce_payload_put16(p + 2, (uint16_t)followers);
             for (unsigned f = 0; f < followers; f++) {
-                payload_put32(p + 4 + (size_t)f * 8, at * followers + f);
-                payload_put32(p + 8 + (size_t)f * 8, 1);
+                reduce_payload_put32(p + 4 + (size_t)f * 8, at * followers + f);
+                reduce_payload_put32(p + 8 + (size_t)f * 8, 1);
             }
             (void)snprintf(names[k], sizeof names[k], "%s%07u", prefix, at);
             ops[k] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(names[k]), .value = {p, size}};

@@ -100,10 +100,10 @@ static void fill_counts(const char *prefix, unsigned n, unsigned followers)
         for (; k < STEP && at < n; k++, at++) {
             uint8_t *p = bytes + k * size;
             p[0] = p[1] = 1;
-            payload_put16(p + 2, (uint16_t)followers);
+            reduce_payload_put16(p + 2, (uint16_t)followers);
             for (unsigned f = 0; f < followers; f++) {
-                payload_put32(p + 4 + (size_t)f * 8, at * followers + f);
-                payload_put32(p + 8 + (size_t)f * 8, 1);
+                reduce_payload_put32(p + 4 + (size_t)f * 8, at * followers + f);
+                reduce_payload_put32(p + 8 + (size_t)f * 8, 1);
             }
             (void)snprintf(names[k], sizeof names[k], "%s%07u", prefix, at);
             ops[k] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(names[k]), .value = {p, size}};
@@ -382,7 +382,7 @@ static _Atomic bool writers_done;
 static void put_count(uint64_t by_key, const char *name, uint32_t v)
 {
     uint8_t p[12] = {1, 1, 0, 1};
-    payload_put32(p + 8, v);
+    reduce_payload_put32(p + 8, v);
     struct cht_op op = {.kind = by_key != 0 ? CHT_OP_EDIT : CHT_OP_PAIR_PUT,
                         .key = by_key,
                         .name = str(name),

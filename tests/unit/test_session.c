@@ -16,22 +16,22 @@
 
 /* ---- the parser --------------------------------------------------------------------------------------------------- */
 
-static struct line parse(const char *text, uint32_t max)
+static struct line_command parse(const char *text, uint32_t max)
 {
     static char copy[70000];
-    struct line l;
+    struct line_command l;
     size_t n = strlen(text);
     assert_true(n < sizeof copy);
     memcpy(copy, text, n);
-    line_parse(copy, n, max, &l);
+    line_command_parse(copy, n, max, &l);
     return l;
 }
 
 static void test_parts(void **state)
 {
     (void)state;
-    struct line l = parse("PAIR_REDUCE counts x6374783a 1024 x00ff", 100);
-    assert_int_equal(l.command, COMMAND_PAIR_REDUCE);
+    struct line_command l = parse("PAIR_REDUCE counts x6374783a 1024 x00ff", 100);
+    assert_int_equal(l.verb, LINE_PAIR_REDUCE);
     assert_null(l.error);
     assert_int_equal(l.name.n, 4);
     assert_memory_equal(l.name.p, "ctx:", 4);
@@ -78,16 +78,16 @@ static void test_any_bytes(void **state)
         char *line = malloc(n > 0 ? n : 1); /* its own block: the sanitizer sees a step beyond */
         assert_non_null(line);
         memcpy(line, text, n);
-        struct line l;
-        line_parse(line, n, 50, &l);
+        struct line_command l;
+        line_command_parse(line, n, 50, &l);
         const struct cht_str got[] = {l.name, l.value, l.after, l.mode};
         for (size_t i = 0; i < 4; i++) {
             const char *p = (const char *)got[i].p;
             assert_true(got[i].n == 0 || (p >= line && p + got[i].n <= line + n));
         }
-        if (l.error == NULL && (l.command == COMMAND_READ || l.command == COMMAND_PAIR_SET))
+        if (l.error == NULL && (l.verb == LINE_READ || l.verb == LINE_PAIR_SET))
             assert_in_range(l.key, 1, CHT_KEY_MAX);
-        assert_true(l.command != COMMAND_NONE || l.error != NULL);
+        assert_true(l.verb != LINE_NONE || l.error != NULL);
         free(line);
     }
 }
@@ -98,8 +98,8 @@ struct fixture {
     char dir[64];
     struct cht_env *env;
     struct dbs *dbs;
-    struct session_host host;
-    struct session_counts counts;
+    struct line_session_host host;
+    struct line_session_counts counts;
 };
 
 static int setup(void **state)
@@ -138,30 +138,30 @@ static int teardown(void **state)
 }
 
 /* All lines, as the server would; the answers are in s->out. */
-static void run(struct session *s, const char *text)
+static void run(struct line_session *s, const char *text)
 {
     static char copy[1 << 20];
     size_t n = strlen(text), used, at = 0;
-    enum session_next next;
+    enum line_session_next next;
     assert_true(n < sizeof copy);
     memcpy(copy, text, n);
     do {
-        next = session_run(s, copy + at, n - at, &used);
+        next = line_session_run(s, copy + at, n - at, &used);
         at += used;
-        if (next == SESSION_COMMIT) {
+        if (next == LINE_SESSION_COMMIT) {
             (void)cht_store_commit(s->db->store, &s->commit);
-            (void)session_committed(s); /* without s->wait it is through */
-        } else if (next == SESSION_JOB) {
-            session_job(s);
+            (void)line_session_committed(s); /* without s->wait it is through */
+        } else if (next == LINE_SESSION_JOB) {
+            line_session_job(s);
         }
-    } while (next != SESSION_IDLE && next != SESSION_CLOSE && !s->out.failed);
+    } while (next != LINE_SESSION_IDLE && next != LINE_SESSION_CLOSE && !s->out.failed);
 }
 
 static void test_session(void **state)
 {
     struct fixture *f = *state;
-    struct session s;
-    session_init(&s, &f->host, &f->counts);
+    struct line_session s;
+    line_session_init(&s, &f->host, &f->counts);
     run(&s, "INSERT a\nREAD 1\nPAIR_SET p 1\nPAIR_SCAN *\nPAIR_REDUCE payloads *\nEXIT\nREAD 1\n");
     out_bytes(&s.out, "", 1);
     assert_string_equal(
@@ -169,8 +169,8 @@ static void test_session(void **state)
                  "SUCCESS,reducer=payloads,count=1,items=70:1:YQ==\n");
     assert_true(s.closing);
     assert_int_equal(s.commands, 5);
-    assert_int_equal(atomic_load(&f->counts.done[COMMAND_INSERT][0]), 1);
-    session_fini(&s);
+    assert_int_equal(atomic_load(&f->counts.done[LINE_INSERT][0]), 1);
+    line_session_fini(&s);
     assert_int_equal(atomic_load(&f->host.held), 0);
 }
 
@@ -203,11 +203,11 @@ static void test_out_of_memory(void **state)
     unsigned failures = 0, said = 0;
     bool failed = true;
     for (uint64_t n = 1; failed; n++) {
-        struct session s;
-        session_init(&s, &f->host, &f->counts);
+        struct line_session s;
+        line_session_init(&s, &f->host, &f->counts);
         run(&s, "PAIR_DEL n\n");
-        session_taken(&s);
-        session_trim(&s);
+        line_session_taken(&s);
+        line_session_trim(&s);
         uint64_t before = cht_alloc_failures();
         cht_alloc_fail_at(n, false);
         run(&s, "INSERT value\nREAD 1\nPAIR_SET n 1\nPAIR_GET n\nPAIR_SCAN n\nPAIR_REDUCE payloads "
@@ -222,30 +222,30 @@ static void test_out_of_memory(void **state)
                 check_answer(index++, line);
             assert_int_equal(index, 7);
         }
-        session_fini(&s);
+        line_session_fini(&s);
         failures += failed;
         assert_true(n < 10000);
     }
     assert_true(failures > 5 && said > 3);
     assert_int_equal(atomic_load(&f->host.held), 0);
-    struct session s;
-    session_init(&s, &f->host, &f->counts);
+    struct line_session s;
+    line_session_init(&s, &f->host, &f->counts);
     run(&s, "INSERT after\n");
     assert_memory_equal(s.out.p, "SUCCESS,key=", 12);
-    session_fini(&s);
+    line_session_fini(&s);
 }
 
 /* A page that would be too long ends early, and the next ones bring the rest; while much is held it ends sooner. */
 static void test_page_bytes(void **state)
 {
     struct fixture *f = *state;
-    struct session s;
+    struct line_session s;
     char line[100];
-    session_init(&s, &f->host, &f->counts);
+    line_session_init(&s, &f->host, &f->counts);
     for (int i = 0; i < 3000; i++) {
         (void)snprintf(line, sizeof line, "PAIR_SET long-name-of-pair-%04d 7\n", i);
         run(&s, line);
-        session_taken(&s);
+        line_session_taken(&s);
     }
     f->host.answer_max = 20000;
     unsigned pages = 0;
@@ -263,12 +263,12 @@ static void test_page_bytes(void **state)
         next[0] = 0;
         if (cursor != NULL)
             (void)sscanf(cursor, "next_cursor=%8200[^,]", next);
-        session_taken(&s);
+        line_session_taken(&s);
         pages++;
     } while (next[0] != 0);
     assert_int_equal(names, 3000);
     assert_true(pages >= 8);
-    session_fini(&s);
+    line_session_fini(&s);
 }
 
 int main(void)

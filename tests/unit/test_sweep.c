@@ -293,8 +293,8 @@ static size_t make_payloads(unsigned kind, const char *prefix)
                     again |= t[j] == t[k];
             }
             uint32_t count = k == 0 ? UINT32_MAX : (uint32_t)cht_rng_below(&r, 9);
-            payload_put32(p + 4 + (size_t)8 * k, t[k]);
-            payload_put32(p + 8 + (size_t)8 * k, count);
+            reduce_payload_put32(p + 4 + (size_t)8 * k, t[k]);
+            reduce_payload_put32(p + 8 + (size_t)8 * k, count);
             want[n++] = (struct total){count, 1, t[k]};
         }
         (void)snprintf(name, sizeof name, "%s%u", prefix, i);

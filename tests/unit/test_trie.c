@@ -419,7 +419,7 @@ static size_t pick(struct fixture *f, const struct model *m, family_fn *fam, uin
 static enum cht_rc do_set(struct fixture *f, struct model *m, const uint8_t *name, size_t len)
 {
     struct cht_err e = {0};
-    uint64_t old = 99, key = 1 + cht_rng_below(&f->rng, TRIE_KEY_MAX);
+    uint64_t old = 99, key = 1 + cht_rng_below(&f->rng, CHT_TRIE_KEY_MAX);
     enum cht_rc rc = cht_trie_set(f->pf, name, len, key, &old, &e);
     if (rc == CHT_OK)
         assert_int_equal(old, model_set(m, name, len, key));
@@ -782,7 +782,7 @@ static void damage_page(struct fixture *f, uint64_t pages)
         }
         break;
     case 5: /* a leaf's header, heads and offsets, or an entry's length */
-        for (unsigned i = 0; i < n && p[0] == TRIE_LEAF; i++) {
+        for (unsigned i = 0; i < n && p[0] == CHT_TRIE_LEAF; i++) {
             unsigned count = p[2] | (unsigned)(p[3] & 1) << 8;
             static const unsigned fields[] = {2, 4, 6, 10, 11};
             size_t field = fields[cht_rng_below(&f->rng, 5)],
@@ -792,7 +792,7 @@ static void damage_page(struct fixture *f, uint64_t pages)
         }
         break;
     case 6: /* the sizes of a leaf */
-        for (unsigned i = 0; i < 2 && p[0] == TRIE_LEAF; i++) {
+        for (unsigned i = 0; i < 2 && p[0] == CHT_TRIE_LEAF; i++) {
             size_t field = 2 + 2 * cht_rng_below(&f->rng, 3);
             uint16_t v;
             memcpy(&v, p + field, 2);
@@ -934,7 +934,8 @@ static void test_swapped_leaves(void **state)
         do {
             a = cht_rng_below(&f.rng, im.pages);
             b = cht_rng_below(&f.rng, im.pages);
-        } while (a == b || im.bytes[a * CHT_PAGE] != TRIE_LEAF || im.bytes[b * CHT_PAGE] != TRIE_LEAF);
+        } while (a == b || im.bytes[a * CHT_PAGE] != CHT_TRIE_LEAF ||
+                 im.bytes[b * CHT_PAGE] != CHT_TRIE_LEAF);
         memcpy(f.pf->fast.base + a * CHT_PAGE, im.bytes + b * CHT_PAGE, CHT_PAGE);
         memcpy(f.pf->fast.base + b * CHT_PAGE, im.bytes + a * CHT_PAGE, CHT_PAGE);
         for (size_t i = 0; i < m.n; i++) {

@@ -1,5 +1,5 @@
 /* databases: making, listing, describing, checkpointing and dropping them. All of it on job threads. */
-#include "http/calls/backup.h"
+#include "http/calls/backup_feed.h"
 #include "http/body.h"
 #include "http/calls/handlers.h"
 #include "http/params.h"

@@ -293,7 +293,7 @@ static void fill(const struct options *o, struct cht_store *s)
     enum { GROUP = 1000 };
     static struct cht_op ops[GROUP];
     static uint8_t names[GROUP][14];
-    size_t size = PAYLOAD_HEAD_MAX + (size_t)o->followers * PAYLOAD_COUNTS_RECORD;
+    size_t size = REDUCE_PAYLOAD_HEAD_MAX + (size_t)o->followers * REDUCE_PAYLOAD_COUNTS_RECORD;
     uint8_t *values = malloc(GROUP * size);
     unsigned step = o->vocabulary / o->followers;
     struct cht_rng rng;
@@ -301,12 +301,12 @@ static void fill(const struct options *o, struct cht_store *s)
     for (unsigned i = 0; i < o->payloads; i += GROUP) {
         for (unsigned k = 0; k < GROUP; k++) {
             uint64_t hash = cht_rng_next(&rng);
-            uint8_t *v = values + k * size, *r = v + payload_begin(v, 2, o->followers);
+            uint8_t *v = values + k * size, *r = v + reduce_payload_begin(v, 2, o->followers);
             memcpy(names[k], "cnt:2:", 6);
             memcpy(names[k] + 6, &hash, 8);
-            for (unsigned t = 0; t < o->followers; t++, r += PAYLOAD_COUNTS_RECORD) {
-                payload_put32(r, t * step + (uint32_t)(cht_rng_next(&rng) % step));
-                payload_put32(r + 4, 1 + (uint32_t)(cht_rng_next(&rng) % 9));
+            for (unsigned t = 0; t < o->followers; t++, r += REDUCE_PAYLOAD_COUNTS_RECORD) {
+                reduce_payload_put32(r, t * step + (uint32_t)(cht_rng_next(&rng) % step));
+                reduce_payload_put32(r + 4, 1 + (uint32_t)(cht_rng_next(&rng) % 9));
             }
             ops[k] = (struct cht_op){
                 .kind = CHT_OP_PAIR_PUT, .name = {names[k], 14}, .value = {v, (size_t)(r - v)}};

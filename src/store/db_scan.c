@@ -1,4 +1,4 @@
-/* scan_local: the life of a scan and the merge of its streams (structure in scan_int.h).
+/* db_scan: the life of a scan and the merge of its streams (structure in scan_int.h).
  *
  * The merge is a tree of losers (Knuth, TAOCP 3, 5.4.1) over the streams; comparing two is mostly comparing two numbers, the
  * heads. Entries handed out point into batches, so a batch that was read out goes back to its worker at the next call.
@@ -451,7 +451,7 @@ void cht_db_scan_cancel(struct cht_scan *base)
     if (cht_calm_busy(&sc->db->calm)) { /* those that were put aside end now, not when it is calm */
         for (unsigned i = 0; sc->ranges == NULL && i < sc->n; i++)
             cht_calm_recall(&sc->db->calm, &sc->streams[i].task);
-        for (unsigned i = 0; sc->ranges != NULL && i < RANGES_MAX; i++)
+        for (unsigned i = 0; sc->ranges != NULL && i < CHT_RANGES_MAX; i++)
             cht_calm_recall(&sc->db->calm, &sc->ranges->range[i].task);
     }
     cht_mutex_lock(&sc->mu);

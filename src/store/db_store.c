@@ -1,6 +1,6 @@
 /* local: point reads, large-value handles, statistics of the implementation on local files. Reads take
  * one shard's lock shared at a time, never two. */
-#include "store/local.h"
+#include "store/db_store.h"
 
 #include "base/alloc.h"
 #include "base/crc32c.h"
@@ -113,8 +113,8 @@ static bool name_open(const struct cht_db *db, const struct cht_shard *sh, struc
     return *limit == 0;
 }
 
-static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
-                             struct cht_wait *w, struct cht_err *err)
+static enum cht_rc db_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
+                          struct cht_wait *w, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_key(key, db->nshards)];
@@ -131,8 +131,8 @@ static enum cht_rc local_get(struct cht_store *s, uint64_t key, struct cht_buf *
     }
 }
 
-static enum cht_rc local_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_wait *w,
-                              struct cht_err *err)
+static enum cht_rc db_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_wait *w,
+                           struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     struct cht_shard *sh = &db->shards[cht_shard_of_name(name, db->nshards)];
@@ -186,8 +186,8 @@ static enum cht_rc read_pair_value(struct cht_db *db, struct cht_str name, struc
     return rc;
 }
 
-static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
-                                    struct cht_wait *w, struct cht_err *err)
+static enum cht_rc db_pair_value(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
+                                 struct cht_wait *w, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     for (;;) {
@@ -200,13 +200,13 @@ static enum cht_rc local_pair_value(struct cht_store *s, struct cht_str name, st
     }
 }
 
-static void local_forget(struct cht_store *s, struct cht_wait *w)
+static void db_forget(struct cht_store *s, struct cht_wait *w)
 {
     cht_durable_forget(&cht_db(s)->durable, w);
     cht_calm_forget(&cht_db(s)->calm, w);
 }
 
-static bool local_enter(struct cht_store *s, struct cht_wait *w)
+static bool db_enter(struct cht_store *s, struct cht_wait *w)
 {
     struct cht_calm *calm = &cht_db(s)->calm;
     while (!cht_calm_try(calm)) {
@@ -216,7 +216,7 @@ static bool local_enter(struct cht_store *s, struct cht_wait *w)
     return true;
 }
 
-static void local_leave(struct cht_store *s) { cht_calm_leave(&cht_db(s)->calm); }
+static void db_leave(struct cht_store *s) { cht_calm_leave(&cht_db(s)->calm); }
 
 /* As cht_db_enter, and w as for the reads. CHT_PENDING: not held. */
 static enum cht_rc enter_soon(struct cht_db *db, struct cht_shard *sh, struct cht_wait *w,
@@ -232,8 +232,8 @@ static enum cht_rc enter_soon(struct cht_db *db, struct cht_shard *sh, struct ch
     return cht_db_enter(sh, err); /* says why not */
 }
 
-static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs,
-                               struct cht_wait *w, struct cht_err *err)
+static enum cht_rc db_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_wait *w,
+                            struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     uint64_t sum = 0;
@@ -257,7 +257,7 @@ static enum cht_rc local_count(struct cht_store *s, struct cht_str prefix, uint6
 
 /* A long value stays where it is while the shard is pinned: long values are never edited in place, and what they leave
  * is not given out again before the pins are gone. A short one is copied when opened. */
-struct local_value {
+struct db_value {
     struct cht_value base; /* first */
     struct cht_shard *sh;
     struct cht_value_ref ref;
@@ -267,7 +267,7 @@ struct local_value {
 };
 
 /* The bytes of a pinned value; NULL with err where they are not what they were any more. The lock is held, and not after a NULL. */
-static const uint8_t *pinned_range(struct local_value *v, uint32_t off, uint32_t n, struct cht_err *err)
+static const uint8_t *pinned_range(struct db_value *v, uint32_t off, uint32_t n, struct cht_err *err)
 {
     struct cht_shard *sh = v->sh;
     const uint8_t *p = NULL;
@@ -283,7 +283,7 @@ static const uint8_t *pinned_range(struct local_value *v, uint32_t off, uint32_t
 }
 
 /* The checksum of a pinned value, a step at a time so that writers need not wait for all of it. */
-static enum cht_rc verify_pinned(struct cht_db *db, struct local_value *v, uint64_t key, struct cht_err *err)
+static enum cht_rc verify_pinned(struct cht_db *db, struct db_value *v, uint64_t key, struct cht_err *err)
 {
     uint8_t k[8];
     cht_put64(k, key);
@@ -309,9 +309,9 @@ static enum cht_rc verify_pinned(struct cht_db *db, struct local_value *v, uint6
                        (unsigned long long)key);
 }
 
-static void local_value_close(struct cht_value *value)
+static void db_value_close(struct cht_value *value)
 {
-    struct local_value *v = (struct local_value *)value;
+    struct db_value *v = (struct db_value *)value;
     if (v->pinned)
         atomic_fetch_sub_explicit(&v->sh->pins, 1, memory_order_release);
     cht_buf_free(&v->copy);
@@ -319,7 +319,7 @@ static void local_value_close(struct cht_value *value)
 }
 
 /* Finds the value and pins or copies it; the shard's lock is held. */
-static enum cht_rc take_value(struct cht_db *db, struct local_value *v, uint64_t key, struct cht_err *err)
+static enum cht_rc take_value(struct cht_db *db, struct db_value *v, uint64_t key, struct cht_err *err)
 {
     enum cht_rc rc = cht_values_find(&v->sh->values, key, &v->ref, err);
     v->taken_back = v->sh->taken_back;
@@ -333,11 +333,11 @@ static enum cht_rc take_value(struct cht_db *db, struct local_value *v, uint64_t
     return rc;
 }
 
-static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
-                                    struct cht_wait *w, struct cht_err *err)
+static enum cht_rc db_value_open(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
+                                 struct cht_wait *w, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
-    struct local_value *v = cht_calloc(1, sizeof *v);
+    struct db_value *v = cht_calloc(1, sizeof *v);
     if (v == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a value handle");
     v->base.store = s;
@@ -357,7 +357,7 @@ static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct ch
     if (rc == CHT_OK && v->pinned)
         rc = verify_pinned(db, v, key, err);
     if (rc != CHT_OK) {
-        local_value_close(&v->base);
+        db_value_close(&v->base);
         return rc;
     }
     *size = v->ref.len;
@@ -365,10 +365,10 @@ static enum cht_rc local_value_open(struct cht_store *s, uint64_t key, struct ch
     return CHT_OK;
 }
 
-static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, void *buf, size_t n,
-                                    size_t *got, struct cht_err *err)
+static enum cht_rc db_value_read(struct cht_value *value, uint32_t offset, void *buf, size_t n, size_t *got,
+                                 struct cht_err *err)
 {
-    struct local_value *v = (struct local_value *)value;
+    struct db_value *v = (struct db_value *)value;
     *got = 0;
     if (offset >= v->ref.len)
         return CHT_OK;
@@ -401,17 +401,17 @@ static enum cht_rc local_value_read(struct cht_value *value, uint32_t offset, vo
 
 /* ---- service ------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc local_commit(struct cht_store *s, struct cht_commit *c)
+static enum cht_rc db_commit(struct cht_store *s, struct cht_commit *c)
 {
     return cht_committer_run(cht_db(s)->committer, c);
 }
 
-static enum cht_rc local_submit(struct cht_store *s, struct cht_commit *c)
+static enum cht_rc db_submit(struct cht_store *s, struct cht_commit *c)
 {
     return cht_committer_submit(cht_db(s)->committer, c);
 }
 
-static enum cht_rc local_checkpoint(struct cht_store *s, struct cht_err *err)
+static enum cht_rc db_checkpoint(struct cht_store *s, struct cht_err *err)
 {
     return cht_committer_checkpoint(cht_db(s)->committer, err);
 }
@@ -434,8 +434,8 @@ static enum cht_rc shard_stat(struct cht_db *db, unsigned i, struct cht_shard_st
     return CHT_OK;
 }
 
-static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *),
-                                void *ctx, struct cht_err *err)
+static enum cht_rc db_shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *),
+                             void *ctx, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     for (unsigned i = 0; i < db->nshards; i++) {
@@ -448,7 +448,7 @@ static enum cht_rc local_shards(struct cht_store *s, void (*fn)(void *, const st
     return CHT_OK;
 }
 
-static enum cht_rc local_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
+static enum cht_rc db_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     memset(out, 0, sizeof *out);
@@ -510,8 +510,8 @@ static int by_length(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *),
-                                 void *ctx, struct cht_err *err)
+static enum cht_rc db_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *),
+                              void *ctx, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     struct length_list l = {0};
@@ -540,7 +540,7 @@ static enum cht_rc local_lengths(struct cht_store *s, void (*fn)(void *, const s
     return rc;
 }
 
-static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, struct cht_err *err)
+static enum cht_rc db_shape(struct cht_store *s, struct cht_shape_stat *out, struct cht_err *err)
 {
     struct cht_db *db = cht_db(s);
     enum cht_rc rc = CHT_OK;
@@ -564,27 +564,27 @@ static enum cht_rc local_shape(struct cht_store *s, struct cht_shape_stat *out, 
     return rc;
 }
 
-static struct cht_watches *local_watches(struct cht_store *s) { return cht_db(s)->watches; }
+static struct cht_watches *db_watches(struct cht_store *s) { return cht_db(s)->watches; }
 
 const struct cht_store_ops cht_db_ops = {
-    .get = local_get,
-    .pair = local_pair,
-    .pair_value = local_pair_value,
-    .forget = local_forget,
-    .enter = local_enter,
-    .leave = local_leave,
+    .get = db_get,
+    .pair = db_pair,
+    .pair_value = db_pair_value,
+    .forget = db_forget,
+    .enter = db_enter,
+    .leave = db_leave,
     .prefetch = cht_db_prefetch,
-    .count = local_count,
-    .value_open = local_value_open,
-    .value_read = local_value_read,
-    .value_close = local_value_close,
-    .commit = local_commit,
-    .submit = local_submit,
-    .checkpoint = local_checkpoint,
-    .stats = local_stats,
-    .lengths = local_lengths,
-    .shape = local_shape,
-    .shards = local_shards,
+    .count = db_count,
+    .value_open = db_value_open,
+    .value_read = db_value_read,
+    .value_close = db_value_close,
+    .commit = db_commit,
+    .submit = db_submit,
+    .checkpoint = db_checkpoint,
+    .stats = db_stats,
+    .lengths = db_lengths,
+    .shape = db_shape,
+    .shards = db_shards,
     .scrub = cht_db_scrub,
     .scan_open = cht_db_scan_open,
     .scan_next = cht_db_scan_next,
@@ -593,6 +593,6 @@ const struct cht_store_ops cht_db_ops = {
     .scan_close = cht_db_scan_close,
     .scan_memory = cht_db_scan_memory,
     .sweep = cht_db_sweep,
-    .watches = local_watches,
+    .watches = db_watches,
     .backup_open = cht_db_backup_open,
 };

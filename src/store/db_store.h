@@ -79,7 +79,7 @@ struct cht_db {
     _Atomic uint64_t corrupt;        /* checksum failures seen; readers bump it */
     _Atomic bool read_only;          /* set after the trouble that says why */
     struct cht_trouble trouble;      /* for those who commit and checkpoint */
-    _Atomic bool backing_up;         /* backup.c: one at a time */
+    _Atomic bool backing_up;         /* backup_take.c: one at a time */
     struct cht_committer *committer; /* commit.c */
     struct cht_watches *watches;     /* set at open, then read-only */
     struct cht_calm calm;
@@ -116,7 +116,7 @@ void cht_db_unfence(struct cht_db *db, uint64_t group);
 /* hint.c */
 size_t cht_db_prefetch(struct cht_store *, const struct cht_hint *, size_t);
 
-/* scan_local.c */
+/* db_scan.c */
 enum cht_rc cht_db_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
                              struct cht_err *);
 enum cht_rc cht_db_scan_next(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,
@@ -126,11 +126,11 @@ void cht_db_scan_cancel(struct cht_scan *);
 void cht_db_scan_close(struct cht_scan *);
 size_t cht_db_scan_memory(const struct cht_scan *);
 
-/* local_scrub.c */
+/* db_scrub.c */
 enum cht_rc cht_db_scrub(struct cht_store *, struct cht_scrub *, struct cht_err *);
 
 /* sweep.c */
 enum cht_rc cht_db_sweep(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
 
-/* backup.c */
+/* backup_take.c */
 enum cht_rc cht_db_backup_open(struct cht_store *, struct cht_backup **, struct cht_err *);

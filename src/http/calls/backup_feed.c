@@ -1,7 +1,7 @@
 /* backup: see backup.h. One piece is sent while a job reads the next; whoever comes second, the stream or the job, finds the
  * other's mark under mu.
  */
-#include "http/calls/backup.h"
+#include "http/calls/backup_feed.h"
 
 #include "http/reply.h"
 #include "http/server.h"

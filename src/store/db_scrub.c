@@ -1,7 +1,7 @@
-/* local_scrub: compares the page files of an open database with their sums, slowly, beside everything else. */
+/* db_scrub: compares the page files of an open database with their sums, slowly, beside everything else. */
 #include "base/clock.h"
 #include "store/commit.h"
-#include "store/local.h"
+#include "store/db_store.h"
 #include "store/pagefile_int.h"
 
 #define SCRUB_STEP 64u        /* pages */
