@@ -3,7 +3,7 @@
  *
  * The interface hides files completely: nothing returned points into a mapping, a call may complete later
  * (CHT_PENDING, then the request's `done`), an upsert chooses its key so that pair and value share a shard. The
- * local implementation completes reads at once. A second implementation fills in another struct cht_store_ops.
+ * implementation on files completes reads at once. A second implementation fills in another struct cht_store_ops.
  *
  * Threads: every function may be called from any thread at any time between open and close, except where said.
  * Ownership: inputs are borrowed until the call (or its `done`) returns; outputs are the caller's.

@@ -1,4 +1,4 @@
-/* restore: makes a database from a backup (cheetah/backup.h).
+/* backup_restore: makes a database from a backup (cheetah/backup.h).
  *
  *   the head   the mark and the folders are made; what an older attempt left is removed
  *   the files  are written one after the other, each synced when the next one begins

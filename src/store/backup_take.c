@@ -1,4 +1,4 @@
-/* backup: the copy of an open database (cheetah/backup.h; the stream is drawn in backup_format.h).
+/* backup_take: makes the copy of an open database (cheetah/backup.h; the stream is drawn in backup_format.h).
  *
  *   open   a checkpoint, so that little log is needed and the moment is near
  *          the side file is made (snapshot.h)

@@ -1,5 +1,5 @@
-/* local: point reads, large-value handles, statistics of the implementation on local files. Reads take
- * one shard's lock shared at a time, never two. */
+/* db_store: point reads, handles of large values and statistics of a database on files. A read takes one shard's lock, shared; never
+ * two at a time. */
 #include "store/db_store.h"
 
 #include "base/alloc.h"

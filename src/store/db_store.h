@@ -1,4 +1,5 @@
-/* local: the implementation of the store interface on local files. Private to src/store.
+/* db_store: struct cht_db, a database on files: the implementation of the store interface (store_int.h) that this folder holds.
+ * Private to src/store.
  *
  * Lock order (complete): env.mu -> commit_mu -> shard lock of one shard (the committer may hold several, taken in any
  * order, and so may hint.c, which only tries: no one else who holds one waits for another; the committer's threads hold one
@@ -9,65 +10,14 @@
 
 #include <stdatomic.h>
 
-#include "cheetah/backup.h"
-#include "cheetah/scan.h"
-#include "cheetah/store.h"
-#include "cheetah/sweep.h"
 #include "exec/pool.h"
 #include "store/calm.h"
 #include "store/durable.h"
 #include "store/shard.h"
+#include "store/store_int.h"
 #include "store/trouble.h"
 #include "store/wal.h"
 #include "store/watch.h"
-
-struct cht_store_ops {
-    enum cht_rc (*get)(struct cht_store *, uint64_t, struct cht_buf *, uint32_t *, struct cht_wait *,
-                       struct cht_err *);
-    enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
-    enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, struct cht_pair_value *, struct cht_wait *,
-                              struct cht_err *);
-    void (*forget)(struct cht_store *, struct cht_wait *);
-    bool (*enter)(struct cht_store *, struct cht_wait *);
-    void (*leave)(struct cht_store *);
-    size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
-    enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
-    enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
-                              struct cht_wait *, struct cht_err *);
-    enum cht_rc (*value_read)(struct cht_value *, uint32_t, void *, size_t, size_t *, struct cht_err *);
-    void (*value_close)(struct cht_value *);
-    enum cht_rc (*commit)(struct cht_store *, struct cht_commit *);
-    enum cht_rc (*submit)(struct cht_store *, struct cht_commit *);
-    enum cht_rc (*checkpoint)(struct cht_store *, struct cht_err *);
-    enum cht_rc (*stats)(struct cht_store *, struct cht_store_stats *, struct cht_err *);
-    enum cht_rc (*shape)(struct cht_store *, struct cht_shape_stat *, struct cht_err *);
-    enum cht_rc (*lengths)(struct cht_store *, void (*)(void *, const struct cht_length_stat *), void *,
-                           struct cht_err *);
-    enum cht_rc (*shards)(struct cht_store *, void (*)(void *, const struct cht_shard_stat *), void *,
-                          struct cht_err *);
-    enum cht_rc (*scrub)(struct cht_store *, struct cht_scrub *, struct cht_err *);
-    enum cht_rc (*scan_open)(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
-                             struct cht_err *);
-    enum cht_rc (*scan_next)(struct cht_scan *, bool wait, struct cht_entry *, size_t, size_t *,
-                             struct cht_err *);
-    bool (*scan_exhausted)(const struct cht_scan *);
-    void (*scan_cancel)(struct cht_scan *);
-    void (*scan_close)(struct cht_scan *);
-    size_t (*scan_memory)(const struct cht_scan *);
-    enum cht_rc (*sweep)(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
-    struct cht_watches *(*watches)(struct cht_store *);
-    enum cht_rc (*backup_open)(struct cht_store *, struct cht_backup **, struct cht_err *);
-};
-
-struct cht_store {
-    const struct cht_store_ops *ops;
-};
-struct cht_value {
-    struct cht_store *store;
-}; /* implementations embed these first */
-struct cht_scan {
-    struct cht_store *store;
-};
 
 struct cht_db {
     struct cht_store base;

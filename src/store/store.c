@@ -2,7 +2,8 @@
  * are refused here. */
 #include "cheetah/store.h"
 
-#include "store/db_store.h"
+#include "store/store_int.h"
+#include "store/watch.h"
 
 static enum cht_rc bad_name(struct cht_str name, struct cht_err *err)
 {

@@ -1,4 +1,4 @@
-/* backup: see backup.h. One piece is sent while a job reads the next; whoever comes second, the stream or the job, finds the
+/* backup_feed: see backup_feed.h. One piece is sent while a job reads the next; whoever comes second, the stream or the job, finds the
  * other's mark under mu.
  */
 #include "http/calls/backup_feed.h"

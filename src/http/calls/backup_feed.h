@@ -1,4 +1,4 @@
-/* backup: the copy of a database as a stream of bytes (cheetah/backup.h), made piece by piece while it is sent: a client that
+/* backup_feed: the copy of a database as a stream of bytes (cheetah/backup.h), made piece by piece while it is sent: a client that
  * reads slowly costs no thread, and at most two pieces of memory.
  */
 #pragma once
