@@ -11,7 +11,7 @@ static const char *const names[PARAMS] = {
     [P_EXACT] = "exact",     [P_REVERSE] = "reverse", [P_RECURSIVE] = "recursive", [P_ATOMIC] = "atomic",
     [P_RESULTS] = "results", [P_DECODE] = "decode",   [P_SORT] = "sort",           [P_TO] = "to",
     [P_METRIC] = "metric",   [P_ORDERS] = "orders",   [P_TOPK] = "topk",           [P_ORDER] = "order",
-    [P_CONFIRM] = "confirm",
+    [P_ONCE] = "once",       [P_CONFIRM] = "confirm",
 };
 
 static int hex_digit(char c)

@@ -52,6 +52,7 @@ enum param {
     P_ORDERS,
     P_TOPK,
     P_ORDER,
+    P_ONCE,
     P_CONFIRM,
     PARAMS
 };

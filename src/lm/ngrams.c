@@ -15,11 +15,13 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/literal.h"
 #include "lm/avo.h"
 #include "lm/grams.h"
 #include "lm/hash.h"
 #include "lm/names.h"
+#include "lm/once.h"
 #include "lm/rank.h"
 #include "lm/share.h"
 #include "os/io.h"
@@ -40,6 +42,7 @@ struct lm_ngrams {
     uint32_t *tokens; /* owned */
     uint32_t *start;  /* owned: documents + 1 */
     size_t ntokens, tokens_cap, documents, documents_cap;
+    char once[LM_ONCE_ID_MAX + 1]; /* "": none */
 };
 
 struct batch;
@@ -70,6 +73,7 @@ struct batch {
     struct ranking rank;
     const struct lm_rank *vectors;
     bool any_counts, any_contexts; /* the database may have some of this order */
+    struct lm_once once;
     struct cht_err *err;
 };
 
@@ -410,8 +414,16 @@ static uint64_t windows(const struct lm_ngrams *g)
     return total;
 }
 
-/* N1 to N3. */
-static enum cht_rc run(struct lm_ngrams *g, struct batch *b)
+static struct lm_ngrams_result answer_of(const struct lm_ngrams *g, const struct batch *b)
+{
+    uint64_t created = 0;
+    for (unsigned i = 0; i < b->threads; i++)
+        created += b->maker[i].created;
+    return (struct lm_ngrams_result){g->documents, g->ntokens, windows(g), created, false};
+}
+
+/* N1 and N2 of all orders. */
+static enum cht_rc all_ops(struct lm_ngrams *g, struct batch *b)
 {
     struct lm_text text = {g->tokens, g->start, g->documents};
     struct lm_grams grams;
@@ -427,8 +439,34 @@ static enum cht_rc run(struct lm_ngrams *g, struct batch *b)
             rc = order_ops(b, &grams);
     }
     lm_grams_free(&grams);
-    return rc == CHT_OK ? lm_commit(b->store, b->ops, b->n, CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED, b->err)
-                        : rc;
+    return rc;
+}
+
+/* N1 to N3. */
+static enum cht_rc run(struct lm_ngrams *g, struct batch *b, struct lm_ngrams_result *out)
+{
+    uint64_t now_s = g->once[0] != 0 ? cht_wall_ns() / 1000000000u : 0;
+    struct lm_ngrams_result answer = {0};
+    bool found = false;
+    enum cht_rc rc = g->once[0] != 0 ? lm_once_find(b->store, g->once, &found, out, b->err) : CHT_OK;
+    if (rc != CHT_OK || found)
+        return rc;
+    if (g->documents > 0)
+        rc = all_ops(g, b);
+    if (rc == CHT_OK)
+        answer = answer_of(g, b);
+    if (rc == CHT_OK && g->once[0] != 0) {
+        rc = reserve_ops(b, 1);
+        if (rc == CHT_OK)
+            lm_once_op(&b->once, g->once, &answer, now_s, &b->ops[b->n++]);
+    }
+    if (rc == CHT_OK)
+        rc = lm_commit(b->store, b->ops, b->n, CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED, b->err);
+    if (rc == CHT_OK)
+        *out = answer;
+    if (rc == CHT_OK && g->once[0] != 0)
+        lm_once_sweep(b->store, now_s);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -474,26 +512,27 @@ enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, 
     return CHT_OK;
 }
 
+void lm_ngrams_once(struct lm_ngrams *g, const char *id)
+{
+    size_t n = strlen(id);
+    memcpy(g->once, id, n < sizeof g->once ? n + 1 : 0);
+}
+
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,
                              struct lm_ngrams_result *out, struct cht_err *err)
 {
     struct cht_err local = {0};
     struct batch b;
     *out = (struct lm_ngrams_result){0};
-    if (g->documents == 0)
+    if (g->documents == 0 && g->once[0] == 0)
         return CHT_OK;
     struct lm_gate *gate;
     enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, NULL, &gate, err);
     if (rc != CHT_OK)
         return rc;
     batch_init(&b, s, g->ntokens, err != NULL ? err : &local);
-    rc = run(g, &b);
+    rc = run(g, &b, out);
     lm_gate_leave(e, gate, LM_GATE_COUNT);
-    uint64_t created = 0;
-    for (unsigned i = 0; i < b.threads; i++)
-        created += b.maker[i].created;
-    if (rc == CHT_OK)
-        *out = (struct lm_ngrams_result){g->documents, g->ntokens, windows(g), created};
     batch_free(&b);
     return rc;
 }

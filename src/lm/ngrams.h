@@ -27,6 +27,8 @@ struct lm_ngrams_result {
     uint64_t tokens;    /* in them */
     uint64_t ngrams;    /* windows counted, repetitions included */
     uint64_t contexts_created;
+    bool
+        repeated; /* a request with the same identifier was counted before: this is its answer, and nothing was counted */
 };
 
 /* order 1..8, else CHT_INVALID_ARGUMENT. */
@@ -35,6 +37,9 @@ enum cht_rc lm_ngrams_begin(unsigned order, struct lm_ngrams **out, struct cht_e
  * all. After an error the object is as before. */
 enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
                                    struct cht_err *err);
+/* Gives the request an identifier (once.h; a valid one): with one that was counted before, commit counts nothing and answers what
+ * that request was answered. It is kept in the same commit. */
+void lm_ngrams_once(struct lm_ngrams *g, const char *id);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
  * disk. CHT_MALFORMED_PAYLOAD where a counts pair that must be added to holds something else,
  * CHT_VALUE_TOO_LARGE where the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what

@@ -180,6 +180,95 @@ def test_order_out_of_range(client):
     assert client.post("/ngrams", b"", headers=NDJSON, foo="1").code == "unknown_parameter"
 
 
+def count_once(client, documents, once, order=3):
+    answer = client.post("/ngrams", ndjson({"tokens": d} for d in documents), headers=NDJSON, order=str(order), once=once)
+    assert answer.status == 200, answer
+    return answer.json()
+
+
+def test_once(client):
+    """A request that is sent again with its identifier is answered as before, and counted once."""
+    first = count_once(client, [[5, 6, 7], [5, 6]], "run-1_A")
+    assert "repeated" not in first and first["documents"] == 2
+    want = stored(client, b"c")
+    assert want == layouts.ingested([[5, 6, 7], [5, 6]], 3)[1]
+    assert count_once(client, [[5, 6, 7], [5, 6]], "run-1_A") == {**first, "repeated": True}
+    assert count_once(client, [[9, 9, 9, 9]], "run-1_A") == {**first, "repeated": True}  # the identifier decides
+    assert stored(client, b"c") == want
+    assert "repeated" not in count_once(client, [[5, 6, 7], [5, 6]], "run-1_a")  # another one
+    assert stored(client, b"c") != want
+    nothing = count_once(client, [], "empty")
+    assert nothing["documents"] == 0 and count_once(client, [[1, 2]], "empty") == {**nothing, "repeated": True}
+    for bad in ("", "a" * 65, "a b", "a.b", "\u00e9", "a/b"):
+        answer = client.post("/ngrams", b'{"tokens":[1,2]}\n', headers=NDJSON, once=bad)
+        assert answer.status == 400 and answer.code == "invalid_parameter", bad
+    assert count_once(client, [[1, 2]], "a" * 64)["documents"] == 1
+
+
+def test_once_is_kept_only_with_its_counts(client):
+    """A request that fails leaves no trace of its identifier."""
+    body = ndjson([{"tokens": [1, 2]}]) + b'{"tokens":5}\n'
+    assert client.post("/ngrams", body, headers=NDJSON, once="failed").status == 400
+    assert stored(client) == {}
+    client.upsert(b"cnt:1:__root__", b"no counts")
+    assert client.post("/ngrams", b'{"tokens":[1,2]}\n', headers=NDJSON, once="failed").code == "malformed_payload"
+    client.upsert(b"cnt:1:__root__", layouts.counts(1, [(7, 1)]))
+    assert "repeated" not in count_once(client, [[1, 2]], "failed")
+    client.upsert(b"\x10once:strange", b"of somebody else")
+    assert client.post("/ngrams", b'{"tokens":[1,2]}\n', headers=NDJSON, once="strange").code == "malformed_payload"
+
+
+def test_once_at_once(server, client):
+    """Many connections send the same requests at the same time: each is counted once."""
+    import threading
+
+    def work():
+        other = server.client(db=client.db)
+        for i in range(20):
+            count_once(other, [[i + 1, 50, 60]], "doc-%d" % i)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stored(client, b"c") == layouts.ingested([[i + 1, 50, 60] for i in range(20)], 3)[1]
+
+
+def test_once_and_kill(launch, name):
+    """The server is killed while requests are under way, which are sent again until they are answered: all counted once."""
+    server, documents = launch("--shards", "2", "--access-log", "false"), [[i, i + 1, 7] for i in range(1, 61)]
+    import threading
+
+    stop = threading.Event()
+
+    def kill():
+        for _ in range(3):
+            time.sleep(0.25)
+            server.kill()
+            server.restart()
+        stop.set()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    repeated, done = 0, 0
+    while done < len(documents) or not stop.is_set():
+        if done == len(documents):
+            documents.append([done, done + 1, 7])
+        while True:
+            try:
+                answer = server.client(db=name, check=False).post("/ngrams", ndjson([{"tokens": documents[done]}]), headers=NDJSON, order="3",
+                                                                   once="n%d" % done)
+                if answer.status == 200:
+                    break
+            except Exception:  # noqa: BLE001 - killed: sent again
+                time.sleep(0.01)
+        repeated += "repeated" in answer.json()
+        done += 1
+    killer.join()
+    assert stored(server.client(db=name), b"c") == layouts.ingested(documents, 3)[1], repeated
+
+
 def test_counting_creates_the_database(server, name):
     client = server.client(db=name)
     count(client, [[1, 2]])
@@ -378,6 +467,7 @@ def test_score(model):
         answer = client.post("/score", json_body={"tokens": tokens})
         got, want = answer.json(), reference.score(tokens)
         logs = [x["log10"] if isinstance(x, dict) else x for x in got["per_token"]]
+        assert len(got["orders"]) == len(logs) and all(0 <= o <= 3 for o in got["orders"])
         assert logs == pytest.approx(want, rel=1e-9)
         assert got["log10"] == pytest.approx(sum(want), rel=1e-9)
         assert got["perplexity"] == pytest.approx(10 ** (-sum(want) / len(want)), rel=1e-9)

@@ -185,6 +185,7 @@ def test_score(asked):
         total, each = model.score(tokens, top)
         got = answer.json()
         assert got["per_token"] == [math.log10(p) for _, p in each] and got["log10"] == total
+        assert got["orders"] == [order for order, _ in each]
         if each:
             assert got["perplexity"] == pytest.approx(10 ** (-total / len(each)), rel=1e-12)
         else:

@@ -17,11 +17,13 @@
 
 #include "base/alloc.h"
 #include "base/b64.h"
+#include "base/clock.h"
 #include "base/rng.h"
 #include "cheetah/scan.h"
 #include "lm/avo.h"
 #include "lm/hash.h"
 #include "lm/ngrams.h"
+#include "lm/once.h"
 #include "lm/predict.h"
 #include "lm/quant.h"
 #include "lm/smooth.h"
@@ -1009,6 +1011,92 @@ static void test_wide(void **state)
     free(tokens);
 }
 
+static enum cht_rc count_once(const char *id, uint32_t first, struct lm_ngrams_result *r)
+{
+    const uint32_t tokens[3] = {first, 2, 3};
+    struct lm_ngrams *g;
+    enum cht_rc rc = lm_ngrams_begin(2, &g, &err);
+    if (rc != CHT_OK)
+        return rc;
+    lm_ngrams_once(g, id);
+    rc = lm_ngrams_add_document(g, tokens, 3, &err);
+    if (rc == CHT_OK)
+        rc = lm_ngrams_commit(engine, s, g, r, &err);
+    lm_ngrams_free(g);
+    return rc;
+}
+
+static uint64_t entries_once(void)
+{
+    uint64_t n;
+    must(cht_store_count(s, (struct cht_str){(const uint8_t *)LM_ONCE_PREFIX, sizeof LM_ONCE_PREFIX - 1}, &n,
+                         &err));
+    return n;
+}
+
+/* An entry as it would have been written so long ago. */
+static void old_entry(unsigned number, uint64_t seconds_ago)
+{
+    char id[LM_ONCE_ID_MAX + 1];
+    struct lm_once o;
+    struct lm_ngrams_result answer = {.documents = number};
+    struct cht_op op;
+    (void)snprintf(id, sizeof id, "old-%u", number);
+    lm_once_op(&o, id, &answer, cht_wall_ns() / 1000000000u - seconds_ago, &op);
+    struct cht_commit c = {.ops = &op, .count = 1};
+    must(cht_store_commit(s, &c));
+}
+
+/* Requests with an identifier: what is old goes when there are many, and what is younger than a day is never lost. */
+static void test_once(void **state)
+{
+    (void)state;
+    struct lm_ngrams_result a = {0}, b = {0};
+    assert_true(lm_once_id_valid("aZ09_-", 6));
+    assert_false(lm_once_id_valid("", 0));
+    assert_false(lm_once_id_valid("a b", 3));
+    assert_false(lm_once_id_valid("a\0b", 3));
+    must(count_once("x", 7, &a));
+    must(count_once("x", 8, &b));
+    assert_true(b.repeated && !a.repeated);
+    a.repeated = true;
+    assert_memory_equal(&a, &b, sizeof a);
+    for (unsigned i = 0; i < 1022; i++)
+        old_entry(i, i < 1000 ? LM_ONCE_KEEP_SECONDS + 60 : 86400 + 60);
+    assert_int_equal(entries_once(), 1023);
+    must(count_once("y", 7, &b)); /* the 1024th */
+    assert_int_equal(entries_once(), 24);
+    must(count_once("old-1000", 9, &b));
+    assert_true(b.repeated && b.documents == 1000 && b.tokens == 0);
+    must(count_once("old-999", 9, &b));
+    assert_true(!b.repeated && b.documents == 1);
+}
+
+/* Every allocation fails once: then nothing is counted and the identifier is not kept. */
+static void test_once_no_memory(void **state)
+{
+    (void)state;
+    uint64_t before, failed = 0;
+    struct lm_ngrams_result r;
+    must(count_once("first", 7, &r));
+    must(cht_store_count(s, (struct cht_str){NULL, 0}, &before, &err));
+    for (uint64_t n = 1;; n++) {
+        cht_alloc_fail_at(n, false);
+        enum cht_rc rc = count_once("second", 9, &r);
+        uint64_t injected = cht_alloc_failures();
+        cht_alloc_fail_at(0, false);
+        if (rc == CHT_OK) {
+            assert_false(r.repeated);
+            break;
+        }
+        assert_true(injected > 0);
+        assert_int_equal(rc, CHT_NO_MEMORY);
+        failed++;
+        unchanged(before);
+    }
+    assert_true(failed > 5);
+}
+
 /* Every allocation of a request fails once: then nothing was counted, and the next attempt counts all of it. */
 static void test_no_memory(void **state)
 {
@@ -1077,6 +1165,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_contexts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wide, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_once_no_memory, setup, teardown),
     };
     if (mkdtemp(base) == NULL)
         return 2;

@@ -131,6 +131,15 @@ def test_no_insert_is_sent_twice(db, far, proxy, action):
     assert db.totals(b"cnt:1:")[0] == (2, 1, 1)
 
 
+def test_counting_with_an_identifier_is_sent_again(db, far, proxy):
+    proxy.plan = first(("lose",), 2)
+    counted = far.ngrams([[2, 4, 3]], once="document-1")
+    assert counted.repeated and counted.documents == 1 and proxy.counted("POST", "/ngrams") == 3
+    proxy.plan = None
+    assert not far.ngrams([[2, 4, 3]], once="document-2").repeated
+    assert db.totals(b"cnt:1:")[0] == (2, 2, 1)
+
+
 def test_no_queue_is_drained_twice(db, far, proxy):
     with db.batch() as batch:
         for i in range(100):

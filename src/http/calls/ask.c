@@ -237,41 +237,50 @@ void predict_post(struct request *r)
 struct scoring {
     struct tokens tokens;
     uint64_t max_order; /* 0: the deepest there is */
-    uint64_t shown;     /* scores so far */
+};
+
+/* The lists of an answer while they grow. */
+struct scores {
+    struct out logs, orders;
+    uint64_t shown;
 };
 
 static void put_score(void *ctx, uint32_t token, unsigned order, double p)
 {
-    struct request *r = ctx;
-    struct scoring *a = r->own;
-    (void)token, (void)order;
-    out_text(&r->out, a->shown++ > 0 ? "," : "");
-    put_double(&r->out, log10(p));
+    struct scores *list = ctx;
+    (void)token;
+    const char *comma = list->shown++ > 0 ? "," : "";
+    out_text(&list->logs, comma);
+    put_double(&list->logs, log10(p));
+    out_text(&list->orders, comma);
+    out_u64(&list->orders, order);
 }
 
 static void score_work(struct request *r)
 {
-    struct scoring *a = r->own;
+    const struct scoring *a = r->own;
     struct lm_score s;
-    struct out all = {0};
-    a->shown = 0;
-    r->rc =
-        lm_score(r->db->store, a->tokens.p, a->tokens.n, (unsigned)a->max_order, put_score, r, &s, &r->err);
-    if (r->rc != CHT_OK)
-        return;
-    out_format(&all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
-    put_double(&all, s.log10);
-    out_text(&all, ",\"perplexity\":");
-    if (s.scored > 0 && isfinite(s.perplexity))
-        put_double(&all, s.perplexity);
-    else
-        out_text(&all, "null");
-    out_text(&all, ",\"per_token\":[");
-    out_bytes(&all, r->out.p, r->out.n);
-    out_text(&all, "]}");
-    all.failed = all.failed || r->out.failed;
-    out_free(&r->out);
-    r->out = all;
+    struct scores list = {0};
+    struct out *all = &r->out;
+    r->rc = lm_score(r->db->store, a->tokens.p, a->tokens.n, (unsigned)a->max_order, put_score, &list, &s,
+                     &r->err);
+    if (r->rc == CHT_OK) {
+        out_format(all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
+        put_double(all, s.log10);
+        out_text(all, ",\"perplexity\":");
+        if (s.scored > 0 && isfinite(s.perplexity))
+            put_double(all, s.perplexity);
+        else
+            out_text(all, "null");
+        out_text(all, ",\"per_token\":[");
+        out_bytes(all, list.logs.p, list.logs.n);
+        out_text(all, "],\"orders\":[");
+        out_bytes(all, list.orders.p, list.orders.n);
+        out_text(all, "]}");
+        all->failed = all->failed || list.logs.failed || list.orders.failed;
+    }
+    out_free(&list.logs);
+    out_free(&list.orders);
 }
 
 static void answer(struct request *r)

@@ -14,6 +14,7 @@
 #include "lm/counts.h"
 #include "lm/names.h"
 #include "lm/ngrams.h"
+#include "lm/once.h"
 #include "lm/smooth.h"
 #include "reduce/text.h"
 
@@ -106,6 +107,22 @@ static void document_line(struct request *r, const char *p, size_t n)
     json_decref(o);
 }
 
+static bool take_once(struct request *r, struct lm_ngrams *g)
+{
+    const struct param_value *v = &r->param[P_ONCE];
+    char id[LM_ONCE_ID_MAX + 1];
+    if (v->p == NULL)
+        return true;
+    if (!lm_once_id_valid(v->p, v->n)) {
+        reply_fail(r, CHT_INVALID_ARGUMENT, "'once' is 1 to %u of A-Z, a-z, 0-9, _ and -", LM_ONCE_ID_MAX);
+        return false;
+    }
+    memcpy(id, v->p, v->n);
+    id[v->n] = 0;
+    lm_ngrams_once(g, id);
+    return true;
+}
+
 static bool begin_call(struct request *r)
 {
     uint64_t order;
@@ -121,7 +138,7 @@ static bool begin_call(struct request *r)
     enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
     if (rc != CHT_OK)
         reply_err(r, rc, &r->err);
-    return rc == CHT_OK;
+    return rc == CHT_OK && take_once(r, c->grams);
 }
 
 static bool answered(struct request *r)
@@ -170,9 +187,9 @@ static void counted(struct request *r)
         return;
     }
     const struct lm_ngrams_result *n = &((const struct lm_call *)r->own)->result;
-    out_format(&r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu}",
+    out_format(&r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu%s}",
                (unsigned long long)n->documents, (unsigned long long)n->tokens, (unsigned long long)n->ngrams,
-               (unsigned long long)n->contexts_created);
+               (unsigned long long)n->contexts_created, n->repeated ? ",\"repeated\":true" : "");
     reply_json(r, 200);
 }
 

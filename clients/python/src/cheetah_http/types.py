@@ -104,10 +104,13 @@ class Smoothed(NamedTuple):
 
 
 class Counted(NamedTuple):
+    """repeated: a request with the same `once` was counted before; this is its answer."""
+
     documents: int
     tokens: int
     ngrams: int
     contexts_created: int
+    repeated: bool = False
 
 
 class ContextMatch(NamedTuple):
@@ -136,12 +139,13 @@ class Prediction(NamedTuple):
 
 
 class Score(NamedTuple):
-    """perplexity is None where there was nothing to score."""
+    """perplexity is None where there was nothing to score; orders: the order that each token was found at, 0: nowhere."""
 
     tokens: int
     log10: float
     perplexity: Optional[float]
     per_token: List[Any]
+    orders: List[int]
 
 
 @dataclass

@@ -9,10 +9,14 @@ from .transport import AsyncTransport
 
 
 class AsyncModel(AsyncTransport):
-    async def ngrams(self, documents: Iterable[Sequence[int]], *, order: int = 3) -> Counted:
-        """Counts the n-grams of documents (lists of tokens), all in one request and one commit. Not sent again after a lost
-        connection: they may have been counted."""
-        return await self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order)
+    async def ngrams(
+        self, documents: Iterable[Sequence[int]], *, order: int = 3, once: Optional[str] = None
+    ) -> Counted:
+        """Counts the n-grams of documents (lists of tokens), all in one request and one commit. once: an identifier of this
+        request (1 to 64 of A-Z, a-z, 0-9, _ and -), kept by the server for a day at least: with it the request is sent again
+        after a lost connection, and counted once however often it arrives. Without it, it is not sent again: it may have been
+        counted."""
+        return await self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order, once)
 
     async def ingest(
         self, documents: Iterable[Sequence[int]], *, order: int = 3, request_bytes: int = 4 << 20
@@ -31,9 +35,9 @@ class AsyncModel(AsyncTransport):
         if waiting:
             yield await self._count(waiting, order)
 
-    async def _count(self, lines: List[bytes], order: int) -> Counted:
-        params = self._params(order=order)
-        call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=False)
+    async def _count(self, lines: List[bytes], order: int, once: Optional[str] = None) -> Counted:
+        params = self._params(order=order, once=once)
+        call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
         return Counted(**await self._json(call))
 
     async def contexts(
@@ -62,9 +66,9 @@ class AsyncModel(AsyncTransport):
         return [prediction_of(line) for line in lines]
 
     async def score(self, tokens: Sequence[int], *, max_order: int = 3) -> Score:
-        """How likely a sequence is; per_token: log10 of each token after the first."""
+        """How likely a sequence is; per_token: log10 of each token after the first, orders: where each was found."""
         answer = await self._json(self._question("/score", {"tokens": list(tokens), "max_order": max_order}))
-        return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"])
+        return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"], answer["orders"])
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
         return Call("POST", path, self._params(), dump(body), "application/json")

@@ -10,10 +10,14 @@ from .transport import Transport
 
 
 class Model(Transport):
-    def ngrams(self, documents: Iterable[Sequence[int]], *, order: int = 3) -> Counted:
-        """Counts the n-grams of documents (lists of tokens), all in one request and one commit. Not sent again after a lost
-        connection: they may have been counted."""
-        return self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order)
+    def ngrams(
+        self, documents: Iterable[Sequence[int]], *, order: int = 3, once: Optional[str] = None
+    ) -> Counted:
+        """Counts the n-grams of documents (lists of tokens), all in one request and one commit. once: an identifier of this
+        request (1 to 64 of A-Z, a-z, 0-9, _ and -), kept by the server for a day at least: with it the request is sent again
+        after a lost connection, and counted once however often it arrives. Without it, it is not sent again: it may have been
+        counted."""
+        return self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order, once)
 
     def ingest(
         self, documents: Iterable[Sequence[int]], *, order: int = 3, request_bytes: int = 4 << 20
@@ -32,9 +36,9 @@ class Model(Transport):
         if waiting:
             yield self._count(waiting, order)
 
-    def _count(self, lines: List[bytes], order: int) -> Counted:
-        params = self._params(order=order)
-        call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=False)
+    def _count(self, lines: List[bytes], order: int, once: Optional[str] = None) -> Counted:
+        params = self._params(order=order, once=once)
+        call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
         return Counted(**self._json(call))
 
     def contexts(
@@ -63,9 +67,9 @@ class Model(Transport):
         return [prediction_of(line) for line in lines]
 
     def score(self, tokens: Sequence[int], *, max_order: int = 3) -> Score:
-        """How likely a sequence is; per_token: log10 of each token after the first."""
+        """How likely a sequence is; per_token: log10 of each token after the first, orders: where each was found."""
         answer = self._json(self._question("/score", {"tokens": list(tokens), "max_order": max_order}))
-        return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"])
+        return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"], answer["orders"])
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
         return Call("POST", path, self._params(), dump(body), "application/json")

@@ -210,7 +210,7 @@ class CheetahHotPathAdapter:
         self.flush()
         sums = Counted(0, 0, 0, 0)
         for part in self._db.ingest(documents, order=order):
-            sums = Counted(*(a + b for a, b in zip(sums, part)))
+            sums = Counted(*(a + b for a, b in zip(sums[:4], part[:4])))
         return sums
 
     def smooth(
