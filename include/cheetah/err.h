@@ -68,7 +68,9 @@
     X(DATABASE_INCOMPLETE, 71, 503, "database_incomplete", "a part of the database is not there")            \
     X(DIRECTORY_MISSING, 72, 503, "directory_missing", "a data directory of the set is not there")           \
     X(DIRECTORY_MISPLACED, 73, 503, "directory_misplaced", "a data directory belongs to another set")        \
-    X(OUTCOME_UNKNOWN, 75, 503, "outcome_unknown", "whether a write was done is not known before a restart")
+    X(OUTCOME_UNKNOWN, 75, 503, "outcome_unknown", "whether a write was done is not known before a restart") \
+    X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
+    X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")
 /* clang-format on */
 
 enum cht_rc {

@@ -83,8 +83,10 @@ struct cht_env_config {
     unsigned scan_workers;      /* per data directory; 0: one a core, at most 8 */
     unsigned commit_threads;    /* for one large unordered commit; 0: one a core, at most 8 */
     unsigned default_shards;    /* 0: 8 */
-    bool manual_checkpoint;     /* tests: no checkpoint by itself but on close */
-    struct cht_io *io;          /* NULL: the real file system */
+    uint64_t
+        max_databases; /* cht_env_create makes no more of them, but for CHT_DATABASE_DEFAULT; 0: no limit */
+    bool manual_checkpoint; /* tests: no checkpoint by itself but on close */
+    struct cht_io *io;      /* NULL: the real file system */
     /* cht_check only, may be NULL: now and then, how many of the bytes of a database have been looked at. */
     void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
     /* cht_check only, may be NULL: what is worth knowing and no damage (unfinished work). */
@@ -114,7 +116,8 @@ void cht_env_quiet(struct cht_env *env);
 
 /* Creates a database with a fixed number of shards (1..256; 0: the default) spread over the directories.
  * CHT_DATABASE_EXISTS, CHT_INVALID_DATABASE_NAME, CHT_INVALID_ARGUMENT, CHT_FOREIGN_FILES (a folder or file of this name
- * that is no database), CHT_DATABASE_INCOMPLETE. Durable on return. */
+ * that is no database), CHT_DATABASE_INCOMPLETE, CHT_TOO_MANY_DATABASES, CHT_DATABASE_CASE (there is one whose name differs in upper
+ * and lower case only; "default" counts as there always). Durable on return. */
 enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
 /* Gets the open database, opening (and recovering) it on first use; the env owns it. CHT_DATABASE_NOT_FOUND. */
 enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err);

@@ -40,6 +40,8 @@ static const struct option table[] = {
     {"shards", COUNT, F(shards), "8", 1, 256, NULL, "shards of a new database"},
     {"create-databases", CHOICE, F(create_databases), "auto", 0, 0, "auto|admin",
      "how databases are made: auto by the first write to one, too; admin by PUT /databases/{name} only"},
+    {"max-databases", COUNT, F(max_databases), "1000", 1, 1000000, NULL,
+     "databases; beyond it none is made (503 too_many_databases), those that are there are served"},
     {"http-threads", COUNT, F(http_threads), "0", 0, 256, NULL, "HTTP threads; 0: one a core"},
     {"scan-workers", COUNT, F(scan_workers), "0", 0, 64, NULL,
      "scan threads a data directory; 0: one a core, at most 8"},

@@ -142,6 +142,12 @@ static void one(struct out *o, const char *name, const char *type, const char *h
     out_format(o, "cheetah_%s %" PRIu64 "\n", name, v);
 }
 
+static void count_one(void *ctx, const char *name)
+{
+    (void)name;
+    ++*(uint64_t *)ctx;
+}
+
 static void print_service(struct server *s, struct out *o)
 {
     uint64_t aborted = 0, ahead = 0, together = 0, awaited = 0, resident, cpu, files;
@@ -151,8 +157,12 @@ static void print_service(struct server *s, struct out *o)
         scrub_read_stats(s->scrub, &scrub);
     reduce_cache_read_stats(s->cache, &cache);
     struct dbs_stats dbs = {0};
+    uint64_t databases = 0;
+    struct cht_err ignored;
     if (s->dbs != NULL)
         dbs_read_stats(s->dbs, &dbs);
+    if (s->dbs != NULL && dbs_list(s->dbs, count_one, &databases, &ignored) != CHT_OK)
+        databases = 0; /* the list itself tells why it cannot be read */
     for (unsigned i = 0; i < s->worker_count; i++) {
         ahead += atomic_load_explicit(&s->workers[i].metrics.ahead, memory_order_relaxed);
         together += atomic_load_explicit(&s->workers[i].metrics.together, memory_order_relaxed);
@@ -171,6 +181,8 @@ static void print_service(struct server *s, struct out *o)
     one(o, "reads_awaited_total", "counter", "Point reads that waited for a write on its way to the disk.",
         awaited);
     one(o, "requests_aborted_total", "counter", "Answers that the client did not take.", aborted);
+    one(o, "databases", "gauge", "Databases.", databases);
+    one(o, "databases_limit", "gauge", "Databases at most: --max-databases.", s->conf->max_databases);
     one(o, "databases_open", "gauge", "Databases that are open; only of these there are figures below.",
         dbs.open);
     one(o, "databases_opened_total", "counter", "Databases opened.", dbs.opened);

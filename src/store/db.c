@@ -263,6 +263,8 @@ enum cht_rc cht_db_begin(struct cht_env *env, const char *name, enum cht_mark ma
         rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
     if (rc == CHT_OK)
         rc = refuse(env, name, &l, err);
+    if (rc == CHT_OK)
+        rc = cht_db_admit(env, name, err);
     if (rc != CHT_OK)
         return rc;
     rc = make_home(env, name, mark, m, err);

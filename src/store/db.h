@@ -42,9 +42,10 @@ struct cht_manifest {
 };
 
 /* Opening, creating, closing, dropping take seconds if they have to: what concerns one name goes one after the other, and no name
- * waits for another. On the stack of the caller. */
+ * waits for another, but for those that differ in upper and lower case only (admit.c). On the stack of the caller. */
 struct cht_turn {
     const char *name;
+    bool making; /* of cht_env_create */
     struct cht_turn *next;
 };
 
@@ -100,11 +101,18 @@ enum cht_rc cht_db_find(struct cht_io *io, char *const *dirs, size_t ndirs, cons
 enum cht_rc cht_db_find_shard(struct cht_io *io, char *const *dirs, size_t ndirs, const char *name,
                               unsigned i, unsigned *dir, char *path, size_t cap, struct cht_err *err);
 
+/* ---- admit.c: which names may be made --------------------------------------------------------------------------- */
+
+/* Of two valid names: are they the same but for upper and lower case? */
+bool cht_db_same_letters(const char *a, const char *b);
+/* May a database of this name be made? The caller has its turn. CHT_DATABASE_CASE, CHT_TOO_MANY_DATABASES (max_databases). */
+enum cht_rc cht_db_admit(struct cht_env *env, const char *name, struct cht_err *err);
+
 /* ---- db.c: making and removing -------------------------------------------------------------------------------- */
 
 enum cht_rc cht_db_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err);
 /* The two ends of making one. begin: removes unfinished work of this name, then makes the mark (durable) and the folders,
- * empty but for log; CHT_DATABASE_EXISTS, CHT_FOREIGN_FILES, CHT_DATABASE_INCOMPLETE. seal: makes
+ * empty but for log; CHT_DATABASE_EXISTS, CHT_FOREIGN_FILES, CHT_DATABASE_INCOMPLETE, and as cht_db_admit. seal: makes
  * the folders durable, then the mark a manifest. discard removes what a failure in between, or of seal, left; what it
  * cannot remove is unfinished work like any. */
 enum cht_rc cht_db_begin(struct cht_env *env, const char *name, enum cht_mark mark,

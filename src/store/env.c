@@ -161,7 +161,7 @@ static enum cht_rc close_all(struct cht_env *env, bool checkpoint, struct cht_er
 static bool has_turn(const struct cht_env *env, const char *name)
 {
     const struct cht_turn *t = env->turns;
-    while (t != NULL && strcmp(t->name, name) != 0)
+    while (t != NULL && !cht_db_same_letters(t->name, name))
         t = t->next;
     return t != NULL;
 }
@@ -172,7 +172,7 @@ static void begin_turn(struct cht_env *env, struct cht_turn *t, const char *name
     cht_mutex_lock(&env->mu);
     while (has_turn(env, name))
         cht_cond_wait(&env->calm, &env->mu);
-    *t = (struct cht_turn){name, env->turns};
+    *t = (struct cht_turn){.name = name, .next = env->turns};
     env->turns = t;
     cht_mutex_unlock(&env->mu);
 }
@@ -277,6 +277,9 @@ enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shard
         return only_looking(err);
     struct cht_turn t;
     begin_turn(env, &t, name);
+    cht_mutex_lock(&env->mu);
+    t.making = true;
+    cht_mutex_unlock(&env->mu);
     enum cht_rc rc = cht_db_create(env, name, shards, err);
     end_turn(env, &t);
     return rc;

@@ -98,6 +98,7 @@ static struct cht_env_config env_config(struct service *v)
                                    .dirty_bytes = c->dirty_bytes,
                                    .scan_workers = (unsigned)c->scan_workers,
                                    .default_shards = (unsigned)c->shards,
+                                   .max_databases = c->max_databases,
                                    .trouble = log_trouble,
                                    .trouble_ctx = v};
 }

@@ -1,4 +1,6 @@
 """Databases: /databases and ?db=."""
+import threading
+
 import pytest
 
 BAD_NAMES = ["", "-a", "_a", "a" * 65, "a.b", "a%20b", "%2e%2e", "a%2fb", "a%00", "%C3%A9", "a%2B"]
@@ -159,3 +161,70 @@ def test_only_who_may_makes_databases(launch):
     assert client.get("/databases").json()["databases"] == ["default"]
     assert client.post("/kv", b"v", headers=raw).status == 201, "default is there"
     assert client.put("/databases/typo").status == 201 and client.post("/kv?db=typo", b"v", headers=raw).status == 201
+
+
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+def test_at_most_so_many_databases(launch):
+    """--max-databases: beyond it no call makes one; those that are there are served; a place that comes free is given again, also to many at once."""
+    server = launch("--max-databases", "4", "--durability", "os", "--shards", "1")
+    client = server.client(check=False)
+    assert client.put("/databases/a").status == 201 and client.put("/databases/b").status == 201
+    assert client.post("/kv?db=c", b"v", headers=RAW).status == 201
+    nd = {"Content-Type": "application/x-ndjson"}
+    for method, path, body, headers in (("PUT", "/databases/d", None, {}), ("POST", "/kv?db=d", b"v", RAW), ("PUT", "/pairs/p?db=d", b"v", RAW),
+                                        ("POST", "/batch?db=d", b'{"op":"insert","value":"dg=="}', nd), ("POST", "/ngrams?db=d", b'{"tokens":[1,2,3]}', nd)):
+        answer = client.request(method, path, body, headers=headers)
+        assert (answer.status, answer.code) == (503, "too_many_databases"), (method, path, answer)
+        assert "Retry-After" in answer.headers
+    assert client.get("/kv?db=d").code == "database_not_found"
+    assert client.put("/databases/a").status == 200 and client.post("/kv?db=b", b"v", headers=RAW).status == 201
+    assert server.metric("cheetah_databases") == 4 and server.metric("cheetah_databases_limit") == 4
+    assert client.delete("/databases/default?confirm=default").status == 204, "it is made anew whatever the limit"
+    assert client.delete("/databases/a?confirm=a").status == 204 and client.delete("/databases/b?confirm=b").status == 204
+    found = []
+
+    def make(i):
+        own = server.client(check=False)
+        found.append(own.put("/databases/n%d" % i).status)
+
+    threads = [threading.Thread(target=make, args=(i,)) for i in range(12)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert sorted(found) == [201, 201] + [503] * 10
+    assert len(client.get("/databases").json()["databases"]) == 4
+    server.stop()
+    server.command += ["--max-databases", "2"]
+    server.restart()
+    client = server.client(check=False)
+    for name in client.get("/databases").json()["databases"]:
+        assert client.post("/kv?db=" + name, b"v", headers=RAW).status == 201, "what is there is served under a lower limit too"
+    assert client.delete("/databases/default?confirm=default").status == 204 and client.get("/kv").status == 200
+
+
+def test_names_that_differ_in_case_only(launch):
+    """The second one is refused, whatever call would make it, and however many try at once."""
+    server = launch("--durability", "os", "--shards", "1")
+    client = server.client(check=False)
+    assert client.post("/kv?db=Names-a_1", b"v", headers=RAW).status == 201
+    for name in ("names-a_1", "NAMES-A_1", "nAmes-a_1"):
+        for method, path, body, headers in (("PUT", "/databases/" + name, None, {}), ("POST", "/kv?db=" + name, b"v", RAW)):
+            answer = client.request(method, path, body, headers=headers)
+            assert (answer.status, answer.code) == (409, "database_case_conflict") and "Names-a_1" in answer.json()["detail"]
+        assert client.get("/kv?db=" + name).code == "database_not_found"
+    assert client.put("/databases/Default").code == "database_case_conflict"
+    assert client.put("/databases/Names-a_2").status == 201 and client.put("/databases/names-a-1").status == 201
+    assert client.delete("/databases/Names-a_1?confirm=Names-a_1").status == 204
+    assert client.put("/databases/names-a_1").status == 201, "once the other is gone"
+    for n in range(5):
+        found = []
+
+        def make(i):
+            own = server.client(check=False)
+            found.append(own.put("/databases/" + "".join(c.upper() if i >> k & 1 else c for k, c in enumerate("many")) + "-%d" % n).status)
+
+        threads = [threading.Thread(target=make, args=(i,)) for i in range(8)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        assert sorted(found) == [201] + [409] * 7

@@ -15,7 +15,8 @@ OPTIONS = {"listen": "127.0.0.1:8080", "data": None, "http-threads": None, "dura
            "max-batch-bytes": None, "max-connections": None, "max-connections-per-address": None, "max-streams": None, "header-timeout": None,
            "body-timeout": None, "idle-timeout": None, "drain-seconds": None, "tokens": None, "allow-anonymous": "false", "tls-cert": None,
            "tls-key": None, "log-format": "json", "access-log": "true", "config": None, "reduce-cache-bytes": None, "scan-workers": None,
-           "shards": None, "checkpoint-log-bytes": None, "dirty-bytes": None, "port-file": None, "create-databases": "auto"}
+           "shards": None, "checkpoint-log-bytes": None, "dirty-bytes": None, "port-file": None, "create-databases": "auto",
+           "max-databases": "1000"}
 
 
 def run(*args, env=None, timeout=20):

@@ -480,3 +480,14 @@ def test_only_who_may_makes_databases(launch):
         assert line.ask("DATABASE typo") == b"SUCCESS,database_changed_to_typo"
         assert server.client(check=False).delete("/databases/typo?confirm=typo").status == 204
         assert line.ask("INSERT x") == b"ERROR,database_not_found", "one that was dropped is not made again"
+
+
+def test_limits_of_new_databases(launch):
+    """--max-databases, and names that differ in case only."""
+    server = launch("--max-databases", "2")
+    with server.line() as line:
+        assert line.ask("DATABASE One") == b"SUCCESS,database_changed_to_One"
+        assert line.ask("DATABASE one").split(b" ")[0] == b"ERROR,database_case_conflict"
+        assert line.ask("DATABASE two").split(b" ")[0] == b"ERROR,too_many_databases"
+        assert line.ask("INSERT x") == b"SUCCESS,key=1", "still in One"
+    assert server.client(check=False).get("/databases").json()["databases"] == ["One", "default"]

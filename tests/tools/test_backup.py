@@ -170,6 +170,9 @@ def test_another_name_and_several_directories(launch, tmp_path):
     assert contents(copy, "copy") == contents(copy, "words") == contents(server, "words")
     copy.stop()
     tool("restore", info["file"], "--data", dirs, "--database", "copy", check=1)
+    for done in (tool("restore", info["file"], "--data", dirs, "--database", "Copy", check=1), tool("create", "WORDS", "--data", dirs, check=1)):
+        assert "in upper and lower case only" in done.stderr
+    assert tool("list", "--data", dirs, check=0).stdout.split() == ["copy", "default", "words"]
 
 
 def test_frozen(launch, tmp_path):

@@ -309,6 +309,12 @@ static void test_databases(void **state)
     assert_int_equal(cht_env_drop(env, "other", &err), CHT_OK);
     assert_int_equal(cht_env_get(env, "other", &o, &err), CHT_DATABASE_NOT_FOUND);
     assert_int_equal(cht_env_create(env, "other", 2, &err), CHT_OK); /* the name is free again */
+    assert_int_equal(cht_env_create(env, "oTher", 2, &err), CHT_DATABASE_CASE);
+    assert_non_null(strstr(err.msg, "other"));
+    assert_int_equal(cht_env_create(env, "Default", 2, &err), CHT_DATABASE_CASE);
+    assert_int_equal(cht_env_get(env, "oTher", &o, &err), CHT_DATABASE_NOT_FOUND);
+    assert_int_equal(cht_env_create(env, "other2", 2, &err), CHT_OK);
+    assert_int_equal(cht_env_create(env, "othe", 2, &err), CHT_OK);
 }
 
 static void test_lock(void **state)
