@@ -637,9 +637,19 @@ void simdisk_plan(struct simdisk *d, const struct sim_plan *plan)
     pthread_mutex_unlock(&d->mu);
 }
 
-uint64_t simdisk_injected(const struct simdisk *d) { return d->injected; }
+/* A thread of the store may be at the disk while the test asks. */
+static uint64_t counter(const struct simdisk *d, const uint64_t *n)
+{
+    pthread_mutex_t *mu = (pthread_mutex_t *)&d->mu; /* asking changes nothing of the disk's */
+    pthread_mutex_lock(mu);
+    uint64_t now = *n;
+    pthread_mutex_unlock(mu);
+    return now;
+}
 
-uint64_t simdisk_seen(const struct simdisk *d) { return d->seen; }
+uint64_t simdisk_injected(const struct simdisk *d) { return counter(d, &d->injected); }
+
+uint64_t simdisk_seen(const struct simdisk *d) { return counter(d, &d->seen); }
 
 enum sim_call simdisk_victim(const struct simdisk *d, const char **path)
 {
