@@ -19,7 +19,7 @@
 
 struct cht_restore {
     struct cht_env *env;
-    char name[65];
+    char name[CHT_DATABASE_NAME_MAX + 1];
     bool named;
     struct cht_backup_parser p;
     struct cht_manifest m;

@@ -23,8 +23,8 @@ static const char magic[8] = "CHEETAHM";
 /* DIR/NAME.unfinished */
 static enum cht_rc husk_path(char *path, size_t cap, const char *dir, const char *name, struct cht_err *err)
 {
-    char husk[80];
-    (void)snprintf(husk, sizeof husk, "%s" CHT_UNFINISHED, name); /* a name has at most 64 characters */
+    char husk[CHT_DATABASE_NAME_MAX + sizeof CHT_UNFINISHED];
+    (void)snprintf(husk, sizeof husk, "%s" CHT_UNFINISHED, name); /* a valid name fits */
     return cht_db_path(path, cap, dir, husk, NULL, err);
 }
 

@@ -137,7 +137,7 @@ enum cht_rc cht_dirs_open(struct cht_env *env, struct cht_err *err);
 void cht_dirs_close(struct cht_env *env);
 /* A name that a database can have: of a folder or link in a data directory, of NAME.unfinished, or of a list. */
 struct cht_dirs_name {
-    char name[65];
+    char name[CHT_DATABASE_NAME_MAX + 1];
     bool folder, husk, listed;
 };
 /* All of them, sorted, each once. The caller frees *out (cht_free). sets may be NULL. */

@@ -5,6 +5,7 @@
 #include "base/crc32c.h"
 #include "base/literal.h"
 #include "store/pagefile.h"
+#include "store/wal_int.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -63,12 +64,12 @@ static enum cht_rc read_start(struct cht_io *io, const char *path, uint8_t *b, s
 static enum cht_rc segment_owner(const struct pass *p, const char *path, enum cht_own *own,
                                  struct cht_err *err)
 {
-    uint8_t b[512];
+    uint8_t b[CHT_WAL_HEADER];
     size_t got;
     enum cht_rc rc = read_start(p->io, path, b, sizeof b, &got, err);
     *own = CHT_OWN_UNKNOWN;
     if (rc == CHT_OK && got == sizeof b && memcmp(b, "CHEETAHL", sizeof "CHEETAHL" - 1) == 0 &&
-        cht_get32(b + 508) == cht_crc32c(0, b, 508))
+        cht_get32(b + CHT_WAL_HEADER - 4) == cht_crc32c(0, b, CHT_WAL_HEADER - 4))
         *own = memcmp(b + 16, p->uuid, 16) == 0 ? CHT_OWN_SAME : CHT_OWN_OTHER;
     return rc;
 }
@@ -193,7 +194,7 @@ enum cht_rc cht_own_has_log(struct cht_io *io, const char *path, bool *has, stru
 enum cht_rc cht_own_shard(struct cht_io *io, const char *path, const uint8_t uuid[16], enum cht_own *own,
                           struct cht_err *err)
 {
-    uint8_t b[512];
+    uint8_t b[CHT_PF_USER_END + sizeof(uint32_t)]; /* the header of its file of keys, up to the checksum */
     char file[CHT_PATH_MAX];
     size_t got = 0;
     *own = CHT_OWN_UNKNOWN;

@@ -178,7 +178,7 @@ enum cht_rc cht_db_look(struct cht_io *io, char *const *dirs, size_t ndirs, cons
     memset(out, 0, sizeof *out);
     if (!cht_database_name_valid(name))
         return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME,
-                        "'%.80s' is not a database name: [A-Za-z0-9][A-Za-z0-9_-]{0,63}", name);
+                        "'%.80s' is not a database name: " CHT_DATABASE_NAME_RULE, name);
     if (ndirs > CHT_SHARDS_MAX)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%zu data directories; at most %u", ndirs, CHT_SHARDS_MAX);
     for (unsigned d = 0; d < ndirs && rc == CHT_OK; d++) {

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+_Static_assert(sizeof((struct cht_set_entry *)0)->name == 65, "the format has room for names of this length");
 #define HEAD 512u
 #define ENTRY 128u
 #define ENTRIES_MAX (1u << 20)
@@ -71,13 +72,14 @@ static enum cht_rc read_entries(struct cht_set *s, const char *path, const uint8
     static const uint8_t zeros[ENTRY];
     for (size_t i = 0; i < n; i++, b += ENTRY) {
         bool used = memcmp(b, zeros, ENTRY) != 0;
-        if (used && (b[0] == 0 || memchr(b, 0, 65) == NULL || cht_get32(b + 124) != cht_crc32c(0, b, 124)))
+        if (used && (b[0] == 0 || memchr(b, 0, sizeof s->v->name) == NULL ||
+                     cht_get32(b + 124) != cht_crc32c(0, b, 124)))
             return CHT_DAMAGED(err, "%s: offset %zu: does not match its checksum", path, HEAD + i * ENTRY);
         enum cht_rc rc = grow(s, err);
         if (rc != CHT_OK)
             return rc;
         struct cht_set_entry *e = &s->v[s->n++];
-        memcpy(e->name, b, 65);
+        memcpy(e->name, b, sizeof e->name);
         memcpy(e->uuid, b + 72, 16);
     }
     return CHT_OK;

@@ -24,13 +24,14 @@
  */
 #pragma once
 
+#include "cheetah/store.h"
 #include "os/io.h"
 
 #define CHT_SET_FILE "cheetah.set"
 #define CHT_SET_VERSION 1u
 
 struct cht_set_entry {
-    char name[65]; /* empty: free */
+    char name[CHT_DATABASE_NAME_MAX + 1]; /* empty: free */
     uint8_t uuid[16];
 };
 struct cht_set { /* of one directory */

@@ -4,6 +4,7 @@
 #include "tcp/answer.h"
 
 #include "base/alloc.h"
+#include "base/recycle.h"
 #include "reduce/mode.h"
 
 #include <stdio.h>
@@ -415,6 +416,8 @@ bool line_session_committed(struct line_session *s)
     }
     s->commit = (struct cht_commit){0};
     s->bytes = 0;
+    if (!CHT_RECYCLE)
+        free_ops(s);
     (void)rest(s, LINE_SESSION_IDLE); /* run goes on */
     return true;
 }
@@ -451,7 +454,7 @@ void line_session_taken(struct line_session *s)
     if (s->held > 0)
         atomic_fetch_sub_explicit(&s->host->held, s->held, memory_order_relaxed);
     s->held = 0;
-    out_reset(&s->out, KEEP_BYTES);
+    out_reset(&s->out, CHT_RECYCLE ? KEEP_BYTES : 0);
     if (s->value.cap > KEEP_BYTES)
         cht_buf_free(&s->value);
 }

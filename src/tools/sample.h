@@ -1,6 +1,8 @@
 /* sample: what /metrics says at one moment, and the rates between two of them. */
 #pragma once
 
+#include "cheetah/store.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,7 +52,7 @@ struct tool_sample_route {
     double bucket[TOOL_SAMPLE_BUCKETS];      /* not over bound[i], cumulative */
 };
 struct tool_sample_db {
-    char name[65];
+    char name[CHT_DATABASE_NAME_MAX + 1];
     double v[TOOL_D_COUNT];
 };
 struct tool_sample {

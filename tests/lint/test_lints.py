@@ -49,6 +49,7 @@ CASES = {
     "a mode without a file": ("tables.py", "src/reduce/modes.c", 'X(meta, "meta")', 'X(metas, "metas")', "metas"),
     # add an option
     "an option that nothing takes": ("tables.py", "deploy/README.md", "--max-streams", "--most-streams", "most-streams"),
+    "an option of a benchmark that nothing takes": ("tables.py", "tests/bench/http/README.md", "--no-webdis", "--not-webdis", "not-webdis"),
     "an option of a tool without help": ("tables.py", "src/tools/top.c", '"--count 1"', "NULL", "--once has no help"),
     # add a metric
     "a metric that nobody prints": ("tables.py", "src/http/metrics.c", '"commits_total"', '"commit_total"', "commits_total"),

@@ -1,5 +1,6 @@
 /* test_session: the parser of the line protocol on every kind of bytes, and the interpreter while memory runs out. */
 #include "base/alloc.h"
+#include "base/recycle.h"
 #include "base/rng.h"
 #include "service/dbs.h"
 #include "tcp/session.h"
@@ -169,6 +170,8 @@ static void test_session(void **state)
                  "SUCCESS,reducer=payloads,count=1,items=70:1:YQ==\n");
     assert_true(s.closing);
     assert_int_equal(s.commands, 5);
+    assert_true((s.ops != NULL) ==
+                CHT_RECYCLE); /* the address sanitizer sees who keeps a pointer to what is done */
     assert_int_equal(atomic_load(&f->counts.done[LINE_INSERT][0]), 1);
     line_session_fini(&s);
     assert_int_equal(atomic_load(&f->host.held), 0);
