@@ -237,6 +237,7 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
     }
     if (rc != CHT_OK) {
         server_stop(s, 0);
+        server_free(s);
         return rc;
     }
     *out = s;
@@ -296,6 +297,16 @@ void server_stop(struct server *s, uint64_t wait_ns)
     cht_free(s->tls_key);
     reduce_cache_free(s->cache);
     lm_engine_free(s->lm);
+    s->cache = NULL;
+    s->lm = NULL;
+}
+
+void server_free(struct server *s)
+{
+    if (s == NULL)
+        return;
+    for (unsigned i = 0; i < s->worker_count; i++)
+        worker_free(&s->workers[i]);
     cht_free(s->workers);
     cht_mutex_fini(&s->addr_mu);
     cht_free(s);

@@ -148,9 +148,11 @@ static inline void conn_no_ack(struct conn *c)
 enum cht_rc server_start(const struct conf *c, const struct routes *routes, struct log *log,
                          struct server **out, struct cht_err *err);
 void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs);
-/* Stops accepting, ends streams, waits for what is under way (at most wait_ns), joins the threads and frees everything but
- * env and dbs. NULL is legal. */
+/* Stops accepting, ends streams, waits for what is under way (at most wait_ns) and joins the threads. NULL is legal. */
 void server_stop(struct server *s, uint64_t wait_ns);
+/* After server_stop and cht_env_close: a thread of the store that has answered the last request may still be ringing the
+ * worker's bell. env and dbs are the caller's. NULL is legal. */
+void server_free(struct server *s);
 /* Reads the token file again; the old one stays on an error. */
 enum cht_rc server_reload(struct server *s, struct cht_err *err);
 
@@ -158,7 +160,9 @@ enum cht_rc server_reload(struct server *s, struct cht_err *err);
 enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, struct cht_err *err);
 void worker_add(struct worker *w, struct conn *c); /* any thread */
 void worker_join(struct worker *w);                /* after srv->stop is set */
-void worker_close(struct worker *w); /* after the job threads have ended: waits for commits, frees all */
+/* After the job threads have ended: waits for commits, frees all but its bell. */
+void worker_close(struct worker *w);
+void worker_free(struct worker *w); /* after the store's threads have ended, which ring it */
 
 /* router.c */
 const struct route *router_find(const struct routes *routes, const char *path, size_t len, unsigned method,

@@ -283,6 +283,12 @@ void worker_close(struct worker *w)
     prepared_clear(&w->prepared);
     out_free(&w->access_log);
     cht_free(w->metrics.cells);
+}
+
+void worker_free(struct worker *w)
+{
+    if (w->srv == NULL)
+        return;
     if (w->bell >= 0)
         cht_net_close(w->bell);
     cht_mutex_fini(&w->mu);

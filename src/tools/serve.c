@@ -220,15 +220,16 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     scrub_halt(v->scrub);
     line_server_stop(v->line, CLOSE_WAIT_NS);
     server_stop(v->server, CLOSE_WAIT_NS);
-    line_server_free(v->line); /* the counters were asked for until now */
-    v->line = NULL;
-    v->server = NULL;
     scrub_stop(v->scrub);
     v->scrub = NULL;
     dbs_free(v->dbs);
     v->dbs = NULL;
     enum cht_rc rc = cht_env_close(v->env, err);
     v->env = NULL;
+    server_free(v->server); /* after the threads that ring its bells */
+    v->server = NULL;
+    line_server_free(v->line);
+    v->line = NULL;
     return rc;
 }
 
@@ -316,14 +317,15 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     scrub_halt(v->scrub);
     line_server_stop(v->line, 0);
     server_stop(v->server, 0);
-    v->server = NULL;
-    line_server_free(v->line);
-    v->line = NULL;
     scrub_stop(v->scrub);
     v->scrub = NULL;
     dbs_free(v->dbs);
     if (v->env != NULL)
         (void)cht_env_close(v->env, NULL); /* the first failure is the one to tell */
+    server_free(v->server);
+    v->server = NULL;
+    line_server_free(v->line);
+    v->line = NULL;
     return rc;
 }
 
