@@ -7,13 +7,11 @@ A ```console block holds commands behind "$ ", each followed by what it prints; 
 import os
 import re
 import subprocess
-import sys
 
+import harness
 import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
-sys.path.insert(0, os.path.join(ROOT, "tests", "http"))
-import harness  # noqa: E402
 
 ADDRESS = "127.0.0.1:8080"
 
@@ -95,7 +93,6 @@ def rows():
 
 
 def test_curl_and_python_side_by_side(fresh):
-    sys.path.insert(0, os.path.join(ROOT, "clients", "python", "src"))
     url = "http://127.0.0.1:%d" % fresh.port
     load = blocks("console")[0].splitlines()[0][2:].replace("http://" + ADDRESS, url)
     subprocess.run(["sh", "-c", load], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)

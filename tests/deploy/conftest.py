@@ -1,4 +1,4 @@
-"""Fixtures for what is in deploy/: servers of the HTTP tests' harness, foreign programs on free ports, skips for tools
+"""Fixtures for what is in deploy/: servers of tests/support/harness, foreign programs on free ports, skips for tools
 that are not installed (deploy/install-deps.sh deploy has them all).
 
     CHEETAH_DB=build/release/cheetah-db /usr/bin/python3 -m pytest -q tests/deploy
@@ -7,15 +7,12 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 
+import harness
 import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
 DEPLOY = os.path.join(ROOT, "deploy")
-sys.path.insert(0, os.path.join(ROOT, "tests", "http"))
-sys.path.insert(0, os.path.dirname(__file__))
-import harness  # noqa: E402
 
 
 def tool(name):

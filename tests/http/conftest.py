@@ -3,14 +3,10 @@
     CHEETAH_DB=build/release/cheetah-db /usr/bin/python3 -m pytest -q tests/http
 """
 import itertools
-import os
 import re
-import sys
 
+import harness
 import pytest
-
-sys.path.insert(0, os.path.dirname(__file__))
-import harness  # noqa: E402
 
 _numbers = itertools.count(1)
 

@@ -1,10 +1,8 @@
 """A whole n-gram database put in by one batch, read back in every way."""
 import json
 
-import golden
-import layouts
 import pytest
-from harness import b64, hexed, unb64
+from harness import b64, golden, hexed, layouts, unb64
 
 
 @pytest.fixture(scope="module")

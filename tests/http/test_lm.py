@@ -5,10 +5,8 @@ import random
 import signal
 import time
 
-import golden
-import layouts
 import pytest
-from harness import b64, hexed, ndjson, unb64
+from harness import b64, golden, hexed, layouts, ndjson, unb64
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

@@ -2,9 +2,8 @@
 import random
 from collections import Counter
 
-import layouts
 import pytest
-from harness import b64, hexed, unb64
+from harness import b64, hexed, layouts, unb64
 
 
 @pytest.fixture(autouse=True)

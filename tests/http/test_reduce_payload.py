@@ -4,9 +4,8 @@ import random
 import struct
 import threading
 
-import layouts
 import pytest
-from harness import b64, hexed, unb64
+from harness import b64, hexed, layouts, unb64
 
 ALIASES = {"counts": ["count"], "probabilities": ["probs", "backoffs"], "continuations": ["continuation"], "topk": [], "contexts": [],
            "cache": [], "bias": [], "meta": [], "payloads": [], "queue-drain": []}

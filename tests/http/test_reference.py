@@ -1,16 +1,11 @@
 """Counting, smoothing and asking against the formulas written down plainly (tests/lm/reference.py), byte for byte: orders 1 to 8,
 texts from seeds and texts that are odd, fed in requests of any size."""
 import math
-import os
 import random
-import sys
 
 import pytest
-from contract import ROOT
-from harness import b64, hexed, ndjson, unb64
-
-sys.path.insert(0, os.path.join(ROOT, "tests", "lm"))
-import reference  # noqa: E402
+import reference
+from harness import ndjson, unb64
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 LAST = 2**32 - 1

@@ -8,8 +8,7 @@ import harness
 import pytest
 import requests
 import yaml
-from contract import ROOT
-from harness import b64, contract, wait_for
+from harness import ROOT, b64, contract, wait_for
 
 OPEN = ["/healthz", "/readyz", "/version", "/metrics", "/openapi.yaml"]
 

@@ -6,9 +6,8 @@ import threading
 import time
 
 import harness
-import layouts
 import pytest
-from harness import b64, hexed, ndjson, unb64, wait_for
+from harness import b64, hexed, layouts, ndjson, unb64, wait_for
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 TOKENS, PART = 400000, 100000

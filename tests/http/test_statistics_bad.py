@@ -1,9 +1,8 @@
 """Statistics: bad input, line by line of what can be wrong: a clear code, and nothing half-written."""
 import json
 
-import layouts
 import pytest
-from harness import b64, ndjson
+from harness import b64, layouts, ndjson
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 GOOD = b'{"tokens":[1,2,3,1,2]}\n'

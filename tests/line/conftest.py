@@ -1,17 +1,9 @@
-"""Fixtures of the tests of the line protocol. The server and the HTTP client are those of tests/http/harness.py.
+"""Fixtures of the tests of the line protocol. The server and the clients are those of tests/support/harness.
 
     CHEETAH_DB=build/release/cheetah-db /usr/bin/python3 -m pytest -q tests/line
 """
-import os
-import sys
-
 import pytest
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, os.pardir, "http"))
-sys.path.insert(0, HERE)
-
-import client  # noqa: E402
+from harness import line as client
 
 
 @pytest.fixture

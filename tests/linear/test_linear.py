@@ -9,16 +9,13 @@ import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 
 import pytest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "http"), os.path.join(HERE, "..", "line")]
-from client import LineServer  # noqa: E402
-from linear import READ, WRITE, Op, linearizable, shortest_failure  # noqa: E402
+from harness.line import LineServer
+from linear import READ, WRITE, Op, linearizable, shortest_failure
 
 SECONDS = 60 if os.environ.get("CHT_TEST_LONG") else 6
 NAMES, KEYS, CLIENTS, LIFE = 2, 2, 12, (0.1, 0.5)

@@ -8,6 +8,7 @@
   5  error codes      the numbers of err.h                           are used once each; a slug is not two words' worth of codes
   6  headers          the namespaces of lm/names.h                   are the ones that the Python adapter writes
   7  files            every file and folder that a README or CONTRIBUTING.md names exists; src/ and tests/ name all their folders
+  8  modules          no test changes sys.path
 
 Routes and error codes against openapi.yaml are openapi.py's, metrics against the dashboard and the alerts tests/deploy's.
 
@@ -149,6 +150,15 @@ def files():
                 complaints.append("%s/%s is not named where its README says what is where" % (folder, name))
 
 
+def paths():
+    """tests/pytest.ini says where the harness is; nobody else changes the path, but for a program that another process runs."""
+    for path in [*every("tests", ".py"), *every("clients", ".py")]:
+        if not path.startswith("tests/lint/"):
+            code = re.sub(r'"""(?:.|\n)*?"""', "", read(path))
+            if re.search(r"\bsys\.path\s*[.\[=+]", code):
+                complaints.append("%s changes sys.path: tests/pytest.ini and clients/python/pyproject.toml say where modules are" % path)
+
+
 def main():
     contract = yaml.safe_load(read("openapi/openapi.yaml"))
     modes(contract)
@@ -158,6 +168,7 @@ def main():
     codes()
     namespaces()
     files()
+    paths()
     for complaint in complaints:
         print("tables: " + complaint, file=sys.stderr)
     return 1 if complaints else 0

@@ -61,6 +61,7 @@ CASES = {
     "an unquoted comma": ("openapi.py", "openapi/openapi.yaml", "description: 'On disk, without the log.'", "description: On disk, without the log.", "is no member"),
     "a namespace under another name": ("tables.py", "src/lm/names.h", '#define LM_CONT "cont:"', '#define LM_CONT "kont:"', "kont"),
     "a README with a file that is gone": ("tables.py", "src/lm/README.md", "`src/reduce/payload.h`", "`src/reduce/payloads.h`", "payloads.h"),
+    "a path trick": ("tables.py", "tests/line/conftest.py", "import pytest\n", "import sys\nimport pytest\nsys.path.insert(0, \"x\")\n", "changes sys.path"),
     "a comment with a file that is gone": ("source.py", "src/lm/score.c", "predict.h", "predicts.h", "there is no file predicts.h"),
     "a comment with a function that is gone": ("source.py", "src/lm/score.c", "lm_score of", "lm_scores of", "there is no lm_scores"),
     "a length that somebody counted": ("source.py", "src/service/log.c", '(void)CHT_PUT(p, "0000-00-00T00:00:00.000Z")', 'memcpy(p, "0000-00-00T00:00:00.000Z", 24)', "counted"),

@@ -3,15 +3,14 @@ import copy
 import json
 import os
 import shutil
-import sys
 import time
+
+import reference
 
 from link import Doubt, Refused, hexed
 from state import Seen
 from workers import NDJSON, OCTETS, Worker
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lm"))
-import reference  # noqa: E402
 
 ORDER, TOPK = 3, 20
 

@@ -20,4 +20,4 @@ elif unshare --mount --map-root-user true 2>/dev/null; then
     under="unshare --mount --map-root-user"
 fi
 # shellcheck disable=SC2086 # $under is a command with arguments
-PYTHONDONTWRITEBYTECODE=1 CHT_SOAK_MOUNTS=${under:+yes} exec $under /usr/bin/python3 "$here/soak.py" "$@"
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$here/../lm" CHT_SOAK_MOUNTS=${under:+yes} exec $under /usr/bin/python3 "$here/soak.py" "$@"

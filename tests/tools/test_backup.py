@@ -12,14 +12,12 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
-from harness import BINARY, SANITIZED, Server, b64, wait_for  # noqa: E402
+from harness import BINARY, SANITIZED, Server, b64, wait_for
 
 FLAGS = ("--line-listen", "127.0.0.1:0", "--access-log", "false")
 

@@ -3,11 +3,9 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "http"))
-from harness import BINARY, Server, b64, hexed, ndjson, unb64, wait_for  # noqa: E402,F401
+from harness import BINARY, Server, b64, hexed, ndjson, unb64, wait_for  # noqa: F401
 
 FLAGS = ("--line-listen", "127.0.0.1:0", "--access-log", "false")
 MARKER = b"\0cheetah-import"

@@ -5,19 +5,15 @@
 import itertools
 import os
 import re
-import sys
 
 import pytest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-PACKAGE = os.path.dirname(HERE)
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT = os.path.dirname(os.path.dirname(PACKAGE))
-sys.path[:0] = [HERE, os.path.join(PACKAGE, "src"), os.path.join(ROOT, "tests", "http")]
+import harness
+from proxy import Proxy
 
-import harness  # noqa: E402
-from proxy import Proxy  # noqa: E402
-
-from cheetah_http import Client, Retry  # noqa: E402
+from cheetah_http import Client, Retry
 
 _numbers = itertools.count(1)
 QUICK = Retry(attempts=8, first=0.01, longest=0.1)

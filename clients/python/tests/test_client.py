@@ -1,7 +1,7 @@
 """The calls, one by one, against the real server."""
 import random
 
-import layouts
+from harness import layouts
 import pytest
 from conftest import QUICK, url_of
 

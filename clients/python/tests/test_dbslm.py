@@ -9,8 +9,7 @@ import threading
 import time
 import types
 
-import golden
-import layouts
+from harness import golden, layouts
 import pytest
 from conftest import PACKAGE, QUICK, url_of
 

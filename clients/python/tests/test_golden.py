@@ -1,6 +1,5 @@
 """The example of tests/data/golden: documents counted and smoothed are the exact pairs, and predict and score follow."""
-import golden
-import layouts
+from harness import golden, layouts
 import pytest
 from conftest import QUICK, url_of
 

@@ -2,8 +2,7 @@
 import random
 import struct
 
-import golden
-import layouts
+from harness import golden, layouts
 import pytest
 
 from cheetah_http import payloads

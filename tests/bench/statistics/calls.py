@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """calls.py: statistics over HTTP: /predict beside GET /kv/{key}, hits of the aggregates' cache, counting and smoothing as calls.
 
-    tests/bench/statistics/calls.py [--binary build/release/cheetah-db] [--tokens 1000000] [--rounds 5] [--seconds 2] [--connections 32]
+    PYTHONPATH=tests/support tests/bench/statistics/calls.py [--binary build/release/cheetah-db] [--tokens 1000000] [--rounds 5] [--seconds 2] [--connections 32]
 
 Needs wrk. Each round measures everything once, one after the other; the table has medians, a ratio is the median of the rounds'
 ratios. "cpu" is the server's processor time a request (cheetah_cpu_seconds_total): beside other work it is the steadier figure.
@@ -13,7 +13,6 @@ import random
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -68,8 +67,7 @@ def main():
     options.add_argument("--connections", type=int, default=32)
     o = options.parse_args()
     os.environ["CHEETAH_DB"] = o.binary
-    sys.path.insert(0, os.path.join(ROOT, "tests", "http"))
-    import harness
+    import harness  # which reads CHEETAH_DB
 
     print("%d cores, load %s" % (os.cpu_count(), " ".join("%.1f" % x for x in os.getloadavg())))
     text = zipf(1, o.tokens)

@@ -1,4 +1,4 @@
-"""contract: checks an answer of the server against openapi/openapi.yaml.
+"""openapi: the contract; checks an answer of the server against openapi/openapi.yaml.
 
 Only what the suite needs of OpenAPI 3.1: find the operation of a path, its answer for a status and a content type, and
 validate the body (of a stream: every line) with JSON Schema 2020-12.
@@ -10,7 +10,8 @@ import re
 import jsonschema
 import yaml
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+from harness import ROOT
+
 DOCUMENT = os.path.join(ROOT, "openapi", "openapi.yaml")
 
 

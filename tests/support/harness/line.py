@@ -1,4 +1,4 @@
-"""client: a server with the line protocol on, and connections to it."""
+"""line: a server with the line protocol on, and connections to it."""
 import os
 import socket
 import time

@@ -6,9 +6,7 @@ import json
 import os
 import random
 
-import layouts
-from contract import ROOT
-from harness import unb64
+from harness import ROOT, layouts, unb64
 
 FOLDER = os.environ.get("CHT_GOLDEN") or os.path.join(ROOT, "tests", "data", "golden", "small")
 ORDER = 3

@@ -1,8 +1,11 @@
-"""harness: starts the server under test, and the clients that the tests speak to it with.
+"""harness: starts the server under test, and the clients that the tests speak to it with. A package: tests/pytest.ini puts it on the path,
+for programs that are no test PYTHONPATH=tests/support does.
 
 Server    one process with its own data directory; stopped with SIGTERM, which must end it with exit code 0
 Client    HTTP/1.1 over one kept connection; sends targets as they are and checks every answer against the contract
 Raw       a socket, for what a client library would not send
+line      the same for the line protocol            openapi   the contract, and whether an answer keeps it
+layouts   the payloads of a database of n-grams     golden    the example of tests/data/golden
 """
 import base64
 import http.client
@@ -19,8 +22,7 @@ import threading
 import time
 import urllib.parse
 
-from contract import ROOT, Contract
-
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BINARY = os.environ.get("CHEETAH_DB") or os.path.join(ROOT, "build", "release", "cheetah-db")
 if os.path.dirname(BINARY):
     BINARY = os.path.abspath(BINARY)
@@ -42,6 +44,8 @@ _contract = []
 
 def contract():
     if not _contract:
+        from harness.openapi import Contract  # JSON Schema, which a load generator need not have
+
         _contract.append(Contract())
     return _contract[0]
 
