@@ -9,8 +9,9 @@
  *   G4 append the record; fdatasync under durability sync; the group is decided
  *   G5 answer
  *
- * After a failure in G4, or an operation that could not be undone, what is in memory is ahead of the log, and the store is
- * read-only until it is opened again:
+ * After a failure in G4, or an operation that could not be undone, what is in memory is ahead of the log, and nothing is
+ * written: until the group is taken back if the append met a passing condition (no room) and F1 succeeds, otherwise until the
+ * database is opened again:
  *
  *   F1 the record is written over, and that is synced (cht_wal_revoke): then no start will find it, and the group has never
  *      been. Otherwise nobody can know before the next start (after a failed sync the disk may have the record, a part of it, or
@@ -153,10 +154,14 @@ static void apply_commit(struct cht_committer *cm, struct cht_commit *c)
 static void refuse_group(struct cht_committer *cm, uint64_t good, struct cht_err *err)
 {
     struct cht_db *db = cm->db;
-    bool sync = cm->cfg.durability == CHT_DURABLE_SYNC;
+    bool sync = cm->cfg.durability == CHT_DURABLE_SYNC, appended = cht_wal_seq(db->wal) > good;
     struct cht_err why = cm->apply.stuck ? cm->apply.stuck_err : *err, ignored = {0};
-    (void)cht_committer_stop(cm, &why, err);
     cm->revoked = !cm->logged || cht_wal_revoke(db->wal, good, sync, &ignored) == CHT_OK;
+    cm->lifts = cm->revoked && !appended && !cm->apply.stuck && cht_rc_passing(why.code);
+    if (cm->lifts)
+        cht_committer_wait(cm, &why);
+    else
+        (void)cht_committer_stop(cm, &why, err);
     if (!cm->revoked)
         (void)CHT_FAIL(err, CHT_OUTCOME_UNKNOWN, "only a restart tells whether it was done: %.140s", why.msg);
     cht_durable_change(&db->durable, CHT_DURABLE_TAKING_BACK);
@@ -190,6 +195,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
         fail_group(list, &err);
         return;
     }
+    cm->full = 0;
     if (a->group != 0)
         cht_durable_decide(&cm->db->durable, a->group);
     cht_apply_trim(a);
@@ -237,6 +243,17 @@ static struct cht_commit *refuse_growth(struct cht_commit *list, const struct ch
     return rest;
 }
 
+/* A group that the log had no room for is taken back with all reads waiting: it is not tried again and again without a pause. */
+static bool pausing(struct cht_committer *cm)
+{
+    if (cm->pause_ns == 0)
+        return false;
+    if (cht_now_ns() < cm->pause_ns && cht_trouble_is(&cm->db->trouble, CHT_TROUBLE_WRITE))
+        return true;
+    cm->pause_ns = 0;
+    return false;
+}
+
 /* G2 to G4 for what was taken from the queue. tight: why nothing that needs room may be run; CHT_OK: it may. may_wait: for room for
  * those that delete; commit_mu is let go of meanwhile. Returns the list, perhaps in another order. */
 static struct cht_commit *run_list(struct cht_committer *cm, struct cht_commit *list,
@@ -244,7 +261,7 @@ static struct cht_commit *run_list(struct cht_committer *cm, struct cht_commit *
 {
     struct cht_err err = *tight;
     struct cht_commit *refused = NULL, *all;
-    if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire)) {
+    if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire) || pausing(cm)) {
         (void)cht_trouble_stopped(&cm->db->trouble, &err);
         fail_group(list, &err);
         return list;

@@ -73,6 +73,10 @@ static void take_back(struct cht_committer *cm)
                                          : cm->revoked ? CHT_DURABLE_NORMAL
                                                        : CHT_DURABLE_UNKNOWN);
         cm->refused = rc != CHT_OK; /* the disk may come back: it is tried again */
+        if (rc == CHT_OK && cm->lifts) {
+            cht_wal_resume(db->wal);
+            atomic_store_explicit(&db->read_only, false, memory_order_release);
+        }
     }
     cht_mutex_unlock(&cm->commit_mu);
 }
@@ -235,6 +239,14 @@ enum cht_rc cht_committer_stop(struct cht_committer *cm, const struct cht_err *w
     cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_STOPPED, &cause);
     atomic_store_explicit(&cm->db->read_only, true, memory_order_release);
     return cht_trouble_stopped(&cm->db->trouble, err);
+}
+
+void cht_committer_wait(struct cht_committer *cm, const struct cht_err *why)
+{
+    cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_WRITE, why);
+    cm->pause_ns = cm->full == 0 ? 0 : cht_now_ns() + (RETRY_NS << (cm->full - 1));
+    cm->full += cm->full <= RETRY_MAX;
+    atomic_store_explicit(&cm->db->read_only, true, memory_order_release);
 }
 
 void cht_committer_room(struct cht_committer *cm, struct cht_err *tight)

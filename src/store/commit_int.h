@@ -10,11 +10,14 @@ struct cht_committer {
     struct cht_commit_config cfg; /* set at open, then read-only */
 
     struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */
-    struct cht_apply apply;     /* guarded by commit_mu, as are the next five */
+    struct cht_apply apply;     /* guarded by commit_mu, as are the next eight */
     uint64_t group;             /* the last one */
     bool logged;                /* its record was begun */
     _Atomic bool refused;       /* its pages are to be taken back, to record `good` */
     bool revoked;               /* it is certain that the log does not have it */
+    bool lifts;                 /* writing goes on when it is taken back: the cause passes */
+    unsigned full;              /* appends in a row that met such a cause */
+    uint64_t pause_ns;          /* nothing is tried before this; 0: no pause */
     uint64_t good;
 
     struct cht_crew *crew; /* borrowed; set at open, then read-only */
@@ -55,6 +58,9 @@ void cht_committer_clear_out(struct cht_committer *cm);
 void cht_committer_limits(struct cht_committer *cm);
 /* No more writing. why and err may be the same. Returns CHT_READ_ONLY. */
 enum cht_rc cht_committer_stop(struct cht_committer *cm, const struct cht_err *why, struct cht_err *err);
+/* No writing before the refused group is taken back. From the second time in a row on there is a pause after that, which doubles each
+ * time. why is a passing condition. */
+void cht_committer_wait(struct cht_committer *cm, const struct cht_err *why);
 /* G1: until there is room, which every shard that is done gives; at most until the checkpoint that is asked for here has ended.
  * If none can be made now, tight says why, and only what needs no room may go on. Called without commit_mu. */
 void cht_committer_room(struct cht_committer *cm, struct cht_err *tight);

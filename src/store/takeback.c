@@ -17,8 +17,11 @@
  *
  * Handles of large values that were open are refused from then on (taken_back): redoing the log may give their space to others.
  *
+ * If the append failed for want of room, nothing was appended, and B1 made sure of it, all is as before the group then, and
+ * writing goes on (B7). After anything else it has stopped until the database is opened again.
+ *
  * If B3 or B4 fails nothing may be shown: the fence stays, and every read says so; it is tried again after a pause, as checkpoints
- * are, until it works or the database is closed. Writing has stopped in any case. Takes as long as the start after a crash; memory as before. No checkpoint is taken
+ * are, until it works or the database is closed. Nothing is written meanwhile. Takes as long as the start after a crash; memory as before. No checkpoint is taken
  * meanwhile, so the files are not changed but for what opening changes as well.
  */
 #include "store/db.h"

@@ -74,7 +74,11 @@ bool cht_trouble_get(struct cht_trouble *t, struct cht_err *why)
 enum cht_rc cht_trouble_stopped(struct cht_trouble *t, struct cht_err *err)
 {
     cht_mutex_lock(&t->mu);
-    struct cht_err why = t->why[CHT_TROUBLE_STOPPED];
+    struct cht_err why = t->why[CHT_TROUBLE_STOPPED], passing = t->why[CHT_TROUBLE_WRITE];
     cht_mutex_unlock(&t->mu);
-    return CHT_FAIL(err, CHT_READ_ONLY, "writing stopped until restart: %.160s", why.msg);
+    if (why.code != CHT_OK || passing.code == CHT_OK)
+        return CHT_FAIL(err, CHT_READ_ONLY, "writing stopped until restart: %.160s", why.msg);
+    if (err != NULL)
+        *err = passing;
+    return passing.code;
 }

@@ -40,5 +40,6 @@ static inline bool cht_trouble_is(const struct cht_trouble *t, enum cht_trouble_
 {
     return (atomic_load_explicit(&t->kinds, memory_order_acquire) >> kind & 1) != 0;
 }
-/* CHT_READ_ONLY with the cause. */
+/* Why nothing is written now: CHT_READ_ONLY with the cause of STOPPED; without one, a write that found no room is being taken
+ * back (takeback.c), and it is that of WRITE. */
 enum cht_rc cht_trouble_stopped(struct cht_trouble *t, struct cht_err *err);

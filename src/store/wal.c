@@ -397,6 +397,14 @@ enum cht_rc cht_wal_revoke(struct cht_wal *w, uint64_t seq, bool durable, struct
     return rc;
 }
 
+void cht_wal_resume(struct cht_wal *w)
+{
+    cht_mutex_lock(&w->mu);
+    w->cause = (struct cht_err){0};
+    atomic_store_explicit(&w->poisoned, false, memory_order_release);
+    cht_mutex_unlock(&w->mu);
+}
+
 enum cht_rc cht_wal_open_reader(const struct cht_wal *w, struct cht_wal **out, struct cht_err *err)
 {
     struct cht_wal_config cfg = {

@@ -61,6 +61,9 @@ enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err);
  * over; where that fails after a failed append, it is read, which shows whether the record got as far as to be there. CHT_OK: it is
  * not there. Anything else: nobody knows. The log stays poisoned either way. The writer's. */
 enum cht_rc cht_wal_revoke(struct cht_wal *w, uint64_t seq, bool durable, struct cht_err *err);
+/* Writing goes on where the revoked record began. Only after a failed append (not a failed sync) whose record was revoked. The
+ * writer's. */
+void cht_wal_resume(struct cht_wal *w);
 /* A second handle on the same log to read it, for cht_wal_replay; nothing is written through it. */
 enum cht_rc cht_wal_open_reader(const struct cht_wal *w, struct cht_wal **out, struct cht_err *err);
 /* Records up to seq are no longer needed by any shard: their segments may be reused (at most `keep` spare ones are

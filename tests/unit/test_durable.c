@@ -30,6 +30,7 @@ static struct {
     struct cht_io_ops ops;
     bool hold, held; /* a sync is to wait; one waits */
     unsigned fail_writes, fail_syncs, fail_reads;
+    bool full, nothing; /* a write fails for want of room; none of its bytes is taken */
 } gate;
 
 static bool fails(unsigned *n)
@@ -74,8 +75,9 @@ static enum cht_rc gate_pwrite(struct cht_file *f, const void *p, size_t n, uint
                                struct cht_err *err)
 {
     if (of_log(f) && fails(&gate.fail_writes)) {
-        (void)gate.real->pwrite(f, p, n / 2, off, done, err); /* half of it is there */
-        return CHT_FAIL(err, CHT_IO, "%s: no write", f->path);
+        if (!gate.nothing)
+            (void)gate.real->pwrite(f, p, n / 2, off, done, err); /* half of it is there */
+        return CHT_FAIL(err, gate.full ? CHT_DISK_FULL : CHT_IO, "%s: no write", f->path);
     }
     return gate.real->pwrite(f, p, n, off, done, err);
 }
@@ -526,6 +528,68 @@ static void test_write_fails_for_good(void **state)
     refuse(1000, 0, 0, false);
 }
 
+/* A put that goes through within 30 s; until then it is refused for want of room. */
+static void put_soon(const char *name, const char *value)
+{
+    enum cht_rc rc = CHT_DISK_FULL;
+    for (unsigned i = 0; i < 600 && (rc = put(name, str(value), NULL)) == CHT_DISK_FULL; i++)
+        cht_sleep_ns(50000000);
+    assert_int_equal(rc, CHT_OK);
+}
+
+/* No room for the record (a file system that keeps no promise of space): the group is taken back, and writing goes on without a
+ * restart when there is room again. `writes` of them fail. */
+static void no_room(unsigned writes, bool nothing)
+{
+    struct flight *f = flight_new();
+    struct cht_value *v;
+    struct cht_store_stats st;
+    fill(f, &v);
+    cht_value_close(v);
+    gate.full = true;
+    gate.nothing = nothing;
+    gate_fail(writes, 0, 0);
+    f->c = (struct cht_commit){.ops = f->op, .count = f->n};
+    assert_int_equal(cht_store_commit(s, &f->c), CHT_DISK_FULL);
+    assert_as_before();
+    gate_fail(writes, 0, 0);
+    assert_int_equal(put("q", str("at once"), NULL), CHT_DISK_FULL); /* tried, or refused before that */
+    assert_value("q", "other");
+    gate_fail(0, 0, 0);
+    put_soon("q", "again");
+    assert_int_equal(cht_store_stats(s, &st, &err), CHT_OK);
+    assert_false(st.read_only);
+    assert_value("q", "again");
+    assert_value("p", "old");
+    assert_int_equal(cht_store_checkpoint(s, &err), CHT_OK);
+    gate_fail(1, 0, 0);
+    assert_int_equal(put("r", str("not this"), NULL), CHT_DISK_FULL);
+    assert_int_equal(gate.fail_writes, 0);
+    gate_fail(0, 0, 0);
+    assert_value("r", "");
+    put_soon("r", "but this");
+    restart();
+    assert_value("q", "again");
+    assert_value("r", "but this");
+    assert_value("p", "old");
+    assert_value("gone", "there");
+    assert_value("late", "in the log only");
+    free(f);
+}
+
+static void test_no_room(void **state)
+{
+    (void)state;
+    no_room(1, false);
+}
+
+/* The record cannot be written over either, but is not there: that is read. */
+static void test_no_room_for_long(void **state)
+{
+    (void)state;
+    no_room(1000, true);
+}
+
 /* Nothing can be read again: nothing is shown. */
 static void test_all_fails(void **state)
 {
@@ -611,6 +675,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_write_fails_for_good, setup, teardown),
         cmocka_unit_test_setup_teardown(test_write_fails, setup_os, teardown),
         cmocka_unit_test_setup_teardown(test_write_fails_for_good, setup_os, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room, setup_os, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room_for_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room_for_long, setup_os, teardown),
         cmocka_unit_test_setup_teardown(test_all_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waits_for_failure, setup, teardown),
