@@ -415,6 +415,24 @@ def test_unfinished_work(place, mark, text):
     assert tool("check", "--data", data, check=0).stdout == ""
 
 
+def test_unfinished_work_is_tried_again(place):
+    """What a start could not remove is removed by the running server when that has become possible."""
+    filled(place, "a", "b")
+    for name in "ab":
+        (place.root / name / "cheetah.set").unlink()
+    put_mark(place, "dropping")
+    foreign = place.root / "b" / "second" / "mine"
+    foreign.write_bytes(b"precious")
+    server = place.serve("a", "b")
+    logged(server, "unfinished_work", "second: foreign_files", "second/mine")
+    foreign.unlink()
+    logged(server, "unfinished_work", "second: an unfinished deletion is completed")
+    assert not (place.root / "a" / "second").exists() and not (place.root / "b" / "second").exists()
+    assert count(server, "default") == 60
+    server.stop()
+    assert tool("check", "--data", place.dirs("a", "b"), check=0).stdout == ""
+
+
 def test_killed_while_dropping_and_creating(place):
     """SIGKILL at any moment of a drop or a creation: afterwards a database is there wholly or not at all, and its space is free."""
     rounds = 40 if LONG else 8
