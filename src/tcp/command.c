@@ -209,6 +209,24 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
     return error != NULL ? error : finish(c);
 }
 
+/* Is that a request line of HTTP, or its Host? A web page can make a browser send one here, with lines of its own after it. */
+static bool line_is_http(const char *p, size_t n)
+{
+    static const char host[] = "HOST:", version[] = " HTTP/";
+    if (n >= sizeof host - 1 && same_word(p, sizeof host - 1, host))
+        return true;
+    n -= n > 0 && p[n - 1] == '\r';
+    const size_t tail = sizeof version - 1 + 3; /* and the number, as 1.1 */
+    if (n <= tail || memcmp(p + n - tail, version, sizeof version - 1) != 0 || p[n - 2] != '.')
+        return false;
+    const char *method = p; /* letters, as no command but those that have a value or a name has after it */
+    while (method < p + n && *method >= 'A' && *method <= 'Z')
+        method++;
+    struct cht_str word = {.p = (const uint8_t *)p, .n = (size_t)(method - p)};
+    enum line_verb c = find(p, word.n);
+    return word.n > 0 && *method == ' ' && (c == LINE_NONE || c == LINE_DELETE);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 void line_command_parse(char *p, size_t n, uint32_t max_value_size, struct line_command *out)
@@ -227,7 +245,11 @@ void line_command_parse(char *p, size_t n, uint32_t max_value_size, struct line_
     if (sized && out->verb != LINE_INSERT && out->verb != LINE_EDIT)
         out->verb = LINE_NONE;
     bool has_value = out->verb == LINE_INSERT || out->verb == LINE_EDIT;
-    if (out->verb == LINE_NONE)
+    out->http = line_is_http(p, n);
+    if (out->http) {
+        out->verb = LINE_NONE;
+        out->error = "http_is_on_another_port";
+    } else if (out->verb == LINE_NONE)
         out->error = "unknown_command";
     else if (!has_value && n > LINE_OVERHEAD)
         out->error = "line_too_long";

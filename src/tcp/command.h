@@ -42,7 +42,8 @@ enum line_verb {
 struct line_command {
     enum line_verb verb;
     const char *error; /* NULL, or the stable word: static */
-    bool sizes;        /* error value_size_mismatch: expected and got say more */
+    bool http;  /* a request line of HTTP, or its Host: the connection ends, and nothing after it is run */
+    bool sizes; /* error value_size_mismatch: expected and got say more */
     uint64_t expected, got;
     uint64_t key;
     struct cht_str name;  /* PAIR, PREFIX, database or token; points into the line */

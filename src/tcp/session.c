@@ -286,6 +286,8 @@ static enum line_session_next run_alone(struct line_session *s)
 {
     struct line_command *l = &s->command;
     enum line_verb c = l->verb;
+    if (l->http)
+        s->closing = true;
     if (l->error != NULL)
         line_answer_error(s, l);
     else if (c == LINE_READ || c == LINE_PAIR_GET)
@@ -304,7 +306,7 @@ static enum line_session_next run_line(struct line_session *s)
 {
     struct line_command *l = &s->command;
     enum line_verb c = l->verb;
-    if (c != LINE_AUTH && c != LINE_EXIT && needs_token(s) && s->token == NULL)
+    if (c != LINE_AUTH && c != LINE_EXIT && needs_token(s) && s->token == NULL && !l->http)
         l->error = "unauthorized";
     if (l->error == NULL && c != LINE_AUTH && c != LINE_EXIT && c != LINE_DATABASE)
         l->error = access_error(s, l, s->database);

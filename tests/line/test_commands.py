@@ -86,7 +86,6 @@ def test_the_contract(line):
     ("NONSENSE", b"ERROR,unknown_command"),
     ("READ:5 1", b"ERROR,unknown_command"),
     ("INSERTx y", b"ERROR,unknown_command"),
-    ("GET / HTTP/1.1", b"ERROR,unknown_command"),
     ("PAIR_GET " + "a" * 30000, b"ERROR,line_too_long"),
 ])
 def test_errors(line, sent, expected):

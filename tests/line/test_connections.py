@@ -491,3 +491,26 @@ def test_limits_of_new_databases(launch):
         assert line.ask("DATABASE two").split(b" ")[0] == b"ERROR,too_many_databases"
         assert line.ask("INSERT x") == b"SUCCESS,key=1", "still in One"
     assert server.client(check=False).get("/databases").json()["databases"] == ["One", "default"]
+
+
+# ---- web pages
+
+
+@pytest.mark.parametrize("first", [b"POST / HTTP/1.1", b"GET /x HTTP/1.1\r", b"DELETE /kv/1 HTTP/1.1", b"OPTIONS * HTTP/1.0\r", b"Host: 127.0.0.1:4455\r", b"host: a"])
+@pytest.mark.parametrize("before", [b"", b"INSERT a\n"])
+def test_http_is_refused(server, first, before):
+    """A browser that is made to send a request here has none of its lines run."""
+    import socket
+    with socket.create_connection(("127.0.0.1", server.line_port), timeout=10) as s:
+        s.sendall(before + first + b"\nINSERT stolen\nPAIR_SET stolen 1\n")
+        text = b""
+        while True:
+            part = s.recv(4096)
+            if not part:
+                break
+            text += part
+    lines = text.splitlines()
+    assert lines[-1] == b"ERROR,http_is_on_another_port" and len(lines) == 1 + (before != b""), text
+    with socket.create_connection(("127.0.0.1", server.line_port), timeout=10) as s:
+        s.sendall(b"PAIR_GET stolen\nEXIT\n")
+        assert s.recv(4096) == b"ERROR,not_found\n"
