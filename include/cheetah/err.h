@@ -69,6 +69,12 @@
     X(DIRECTORY_MISSING, 72, 503, "directory_missing", "a data directory of the set is not there")           \
     X(DIRECTORY_MISPLACED, 73, 503, "directory_misplaced", "a data directory belongs to another set")        \
     X(OUTCOME_UNKNOWN, 75, 503, "outcome_unknown", "whether a write was done is not known before a restart") \
+    X(FORBIDDEN_HOST, 90, 403, "forbidden_host", "the server is not asked under this name")                  \
+    X(FORBIDDEN_ORIGIN, 91, 403, "forbidden_origin", "pages of this origin may not ask that")                \
+    X(UNSUPPORTED_TRANSFER_CODING, 92, 501, "unsupported_transfer_coding", "chunked is the one coding")      \
+    X(INVALID_REQUEST, 93, 400, "invalid_request", "the request cannot be read")                             \
+    X(URI_TOO_LONG, 94, 414, "uri_too_long", "the target is too long")                                       \
+    X(HEADERS_TOO_LARGE, 95, 431, "headers_too_large", "the headers are too long")                              \
     X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
     X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")
 /* clang-format on */

@@ -79,6 +79,11 @@ static const struct option table[] = {
      "characters, or sha256: and its hash"},
     {"allow-anonymous", BOOL, F(allow_anonymous), "false", 0, 0, NULL,
      "listen beyond loopback without tokens"},
+    {"allow-hosts", TEXT, F(allow_hosts), "", 0, 0, NULL,
+     "names besides addresses and localhost that requests may be for (Host), with commas, or *; checked "
+     "without tokens, and always if given"},
+    {"cors-origins", TEXT, F(cors_origins), "", 0, 0, NULL,
+     "origins (https://host[:port], with commas) whose web pages may read answers and write"},
     {"tls-cert", TEXT, F(tls_cert), "", 0, 0, NULL, "certificate chain (PEM); with --tls-key serves HTTPS"},
     {"tls-key", TEXT, F(tls_key), "", 0, 0, NULL, "private key (PEM)"},
     {"log-format", CHOICE, F(log_format), "json", 0, 0, "json|text",

@@ -17,6 +17,7 @@ struct conf {
     /* set by conf_read, then read-only but for the connections that find no descriptors; strings are owned */
     char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
     char *line_listen, *line_port_file, *create_databases;
+    char *allow_hosts, *cors_origins;
     char *config;
     bool allow_anonymous, access_log;
     uint64_t http_threads, scan_workers, shards, interval_ms;

@@ -1,6 +1,8 @@
 /* callbacks: libmicrohttpd's calls into us: a request line, headers, a body, an answer that is through, a connection. The
  * straight line from a request to its handler, on the worker's thread.
  */
+#include "http/inlet.h"
+#include "http/pages.h"
 #include "http/params.h"
 #include "http/peers.h"
 #include "http/reply.h"
@@ -19,6 +21,29 @@
 #define DRAIN_MAX \
     (UINT64_C(1) << 20) /* a refused body of at most this is read, so that the connection can go on */
 
+/* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
+static void take_id(struct request *r)
+{
+    static const char hex[] = "0123456789abcdef";
+    const char *given = r->in[H_REQUEST_ID];
+    size_t n = given != NULL ? strlen(given) : 0;
+    if (n > 0 && n <= REQUEST_ID_MAX) {
+        size_t ok = 0;
+        while (ok < n && given[ok] > 0x20 && given[ok] < 0x7F)
+            ok++;
+        if (ok == n) {
+            memcpy(r->id, given, n + 1);
+            r->id_len = n;
+            return;
+        }
+    }
+    uint64_t v = cht_rng_next(&r->w->rng);
+    for (int i = 0; i < 16; i++)
+        r->id[i] = hex[v >> (60 - 4 * i) & 15];
+    r->id[16] = 0;
+    r->id_len = 16;
+}
+
 /* ---- the access log ------------------------------------------------------------------------------------------ */
 
 #define TEXT(o, s) out_bytes(o, s, sizeof(s) - 1)
@@ -28,9 +53,9 @@ static void log_line_json(struct worker *w, const struct request *r, uint64_t mi
     struct out *o = &w->access_log;
     TEXT(o, "{\"time\":\"");
     out_bytes(o, w->wall, sizeof w->wall);
-    TEXT(o, "\",\"level\":\"info\",\"event\":\"request\",\"method\":\"");
-    out_bytes(o, r->method_name, strlen(r->method_name));
-    TEXT(o, "\",\"path\":");
+    TEXT(o, "\",\"level\":\"info\",\"event\":\"request\",\"method\":");
+    out_string(o, r->method_name, strlen(r->method_name));
+    TEXT(o, ",\"path\":");
     out_string(o, r->log_path, r->log_path_len);
     TEXT(o, ",\"status\":");
     out_u64(o, (uint64_t)r->status);
@@ -50,7 +75,7 @@ static void log_line_text(struct worker *w, const struct request *r, uint64_t mi
     struct out *o = &w->access_log;
     out_bytes(o, w->wall, sizeof w->wall);
     TEXT(o, " info request ");
-    out_bytes(o, r->method_name, strlen(r->method_name));
+    out_bytes(o, r->method_name, strlen(r->method_name)); /* of printable characters: gate.c */
     TEXT(o, " ");
     out_string(o, r->log_path, r->log_path_len);
     TEXT(o, " ");
@@ -69,9 +94,11 @@ static void log_line_text(struct worker *w, const struct request *r, uint64_t mi
 
 #undef TEXT
 
-static void log_request(const struct request *r, uint64_t micros, bool aborted)
+static void log_request(struct request *r, uint64_t micros, bool aborted)
 {
     struct worker *w = r->w;
+    if (r->id_len == 0) /* libmicrohttpd has answered it, or it was not whole */
+        take_id(r);
     if (w->now - w->wall_at >= 1000000 || w->wall_at == 0) { /* a line tells milliseconds */
         log_time(w->wall, cht_wall_ns());
         w->wall_at = w->now;
@@ -97,6 +124,38 @@ void call_flush_log(struct worker *w)
 
 /* ---- libmicrohttpd's calls ------------------------------------------------------------------------------------ */
 
+static bool same_name(const char *name, const char *lower, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if ((name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i]) != lower[i])
+            return false;
+    }
+    return true;
+}
+
+/* "http://host/path?query" as "/path?query"; the host goes after it, and counts in place of the header (RFC 9112, 3.2.2). */
+static void take_absolute(struct request *r)
+{
+    size_t scheme = 0;
+    if (r->uri_len > 7 && same_name(r->uri, CHT_LITERAL("http://")))
+        scheme = 7;
+    else if (r->uri_len > 8 && same_name(r->uri, CHT_LITERAL("https://")))
+        scheme = 8;
+    if (scheme == 0)
+        return;
+    char host[REQUEST_HOST_MAX + 1];
+    const char *rest = r->uri + scheme;
+    size_t n = strcspn(rest, "/?"), left = r->uri_len - scheme - n, slash = rest[n] != '/';
+    if (n == 0 || n > REQUEST_HOST_MAX)
+        return;
+    memcpy(host, rest, n);
+    host[n] = 0;
+    memmove(r->uri + slash, rest + n, left + 1);
+    r->uri[0] = '/';
+    r->uri_len = left + slash;
+    r->in[H_HOST] = memcpy(r->uri + r->uri_len + 1, host, n + 1);
+}
+
 /* The request line is in: the only time that the path can be had as it was sent. */
 void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
 {
@@ -116,10 +175,12 @@ void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
     }
     memcpy(r->uri, uri, n + 1);
     r->uri_len = n;
-    r->log_path_len = strcspn(uri, "?");
+    if (uri[0] != '/')
+        take_absolute(r);
+    r->log_path_len = strcspn(r->uri, "?");
     if (r->log_path_len > REQUEST_LOG_PATH)
         r->log_path_len = REQUEST_LOG_PATH;
-    memcpy(r->log_path, uri, r->log_path_len);
+    memcpy(r->log_path, r->uri, r->log_path_len);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     r->conn = info != NULL ? info->socket_context : NULL;
     if (r->conn != NULL) {
@@ -144,58 +205,43 @@ static enum method parse_method(const char *m, bool *head)
     return *head ? METHOD_GET : 0;
 }
 
+/* Which header is that? H_COUNT: none that is looked at. */
+static enum header find_header(const char *name, size_t n)
+{
+    static const struct {
+        enum header header;
+        const char *name;
+        size_t len;
+    } names[] = {
+        {H_HOST, CHT_LITERAL("host")},
+        {H_ACCEPT, CHT_LITERAL("accept")},
+        {H_EXPECT, CHT_LITERAL("expect")},
+        {H_ORIGIN, CHT_LITERAL("origin")},
+        {H_CONTENT_TYPE, CHT_LITERAL("content-type")},
+        {H_REQUEST_ID, CHT_LITERAL("x-request-id")},
+        {H_AUTHORIZATION, CHT_LITERAL("authorization")},
+        {H_CONTENT_LENGTH, CHT_LITERAL("content-length")},
+        {H_SEC_FETCH_SITE, CHT_LITERAL("sec-fetch-site")},
+        {H_TRANSFER_ENCODING, CHT_LITERAL("transfer-encoding")},
+    };
+    _Static_assert(sizeof names / sizeof *names == H_COUNT, "each once");
+    for (unsigned i = 0; i < H_COUNT && names[i].len <= n; i++) { /* by length */
+        if (names[i].len == n && same_name(name, names[i].name, n))
+            return names[i].header;
+    }
+    return H_COUNT;
+}
+
 /* In one pass: libmicrohttpd would go through all of them for each. The first of several of a name counts. */
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
                                    const char *value, size_t value_len)
 {
-    static const struct {
-        const char *name;
-        size_t len;
-    } names[H_COUNT] = {
-        [H_ACCEPT] = {CHT_LITERAL("accept")},
-        [H_AUTHORIZATION] = {CHT_LITERAL("authorization")},
-        [H_CONTENT_LENGTH] = {CHT_LITERAL("content-length")},
-        [H_CONTENT_TYPE] = {CHT_LITERAL("content-type")},
-        [H_EXPECT] = {CHT_LITERAL("expect")},
-        [H_TRANSFER_ENCODING] = {CHT_LITERAL("transfer-encoding")},
-        [H_REQUEST_ID] = {CHT_LITERAL("x-request-id")},
-    };
     struct request *r = cls;
+    enum header h = find_header(name, name_len);
     (void)kind, (void)value_len;
-    for (unsigned i = 0; i < H_COUNT; i++) {
-        if (names[i].len != name_len || r->in[i] != NULL)
-            continue;
-        size_t same = 0;
-        while (same < name_len && (name[same] >= 'A' && name[same] <= 'Z' ? name[same] | 0x20 : name[same]) ==
-                                      names[i].name[same])
-            same++;
-        if (same == name_len)
-            r->in[i] = value != NULL ? value : "";
-    }
+    if (h != H_COUNT && r->in[h] == NULL)
+        r->in[h] = value != NULL ? value : "";
     return MHD_YES;
-}
-
-/* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
-static void take_id(struct request *r)
-{
-    static const char hex[] = "0123456789abcdef";
-    const char *given = r->in[H_REQUEST_ID];
-    size_t n = given != NULL ? strlen(given) : 0;
-    if (n > 0 && n <= REQUEST_ID_MAX) {
-        size_t ok = 0;
-        while (ok < n && given[ok] > 0x20 && given[ok] < 0x7F)
-            ok++;
-        if (ok == n) {
-            memcpy(r->id, given, n + 1);
-            r->id_len = n;
-            return;
-        }
-    }
-    uint64_t v = cht_rng_next(&r->w->rng);
-    for (int i = 0; i < 16; i++)
-        r->id[i] = hex[v >> (60 - 4 * i) & 15];
-    r->id[16] = 0;
-    r->id_len = 16;
 }
 
 /* What the URI names, before anything is said of it. */
@@ -224,6 +270,8 @@ static bool read_target(struct request *r, const struct target *t)
         reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
         return false;
     }
+    if (r->route == NULL && pages_options(r, allowed))
+        return false;
     if (r->route == NULL) {
         reply_header(
             r, "Allow", "%s%s%s%s", (allowed & METHOD_GET) != 0 ? "GET, HEAD" : "",
@@ -340,6 +388,20 @@ static void too_large(struct request *r)
     reply_fail(r, rc, "at most %llu bytes are taken", (unsigned long long)max);
 }
 
+/* A browser asks, without a token, whether a page of a listed origin may ask. Answered, where it is that. */
+static bool is_preflight(struct request *r, const struct target *t)
+{
+    return r->cors != NULL && r->route == NULL && t->allowed != 0 && pages_options(r, t->allowed);
+}
+
+/* Its end is not known, so nothing of the connection is read any more. */
+static void refuse_framing(struct request *r)
+{
+    r->close = r->conn->linger = true;
+    r->headers = 0;
+    reply_fail(r, r->conn->gate.bad, "%s", r->conn->gate.why);
+}
+
 /* The headers are in. Decides everything that does not need the body. */
 static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const char *method)
 {
@@ -357,8 +419,13 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
         body = !parse_decimal(v, strlen(v), UINT64_MAX, &length) || length > 0;
     body = body || r->in[H_TRANSFER_ENCODING] != NULL;
     expect = body && r->in[H_EXPECT] != NULL;
+    if (inlet_refused(r)) {
+        refuse_framing(r);
+        r->early = true;
+        return send_answer(r);
+    }
     struct target target = find_route(r);
-    bool answered = !admit(r) || !read_target(r, &target);
+    bool answered = !pages_admit(r) || is_preflight(r, &target) || !admit(r) || !read_target(r, &target);
     r->body_max = body_limit(r);
     if (!answered && body && length > r->body_max) {
         too_large(r);
@@ -447,7 +514,9 @@ enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *u
         r->resume = NULL;
         resume(r);
     } else if (phase == PHASE_BODY) {
-        if (r->body_over)
+        if (inlet_refused(r))
+            refuse_framing(r);
+        else if (r->body_over)
             too_large(r);
         else
             r->route->run(r);
@@ -468,6 +537,7 @@ void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_R
     if (r->conn != NULL) {
         r->conn->req = NULL;
         r->conn->since = w->now;
+        inlet_answered(w, r->conn);
     }
     if (r->stream != NULL)
         r->sent = r->stream->bytes;
@@ -488,13 +558,13 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
                      enum MHD_ConnectionNotificationCode what)
 {
     struct worker *w = cls;
-    (void)mc;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         struct conn *c = w->incoming;
         w->incoming = NULL;
         *context = c;
         if (c == NULL)
             return;
+        c->mc = mc;
         c->since = cht_now_ns();
         c->prev = NULL;
         c->next = w->conns;
@@ -508,6 +578,7 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
         return;
     *context = NULL;
     conn_no_ack(c);
+    inlet_remove(w, c);
     if (c->linger && !c->killed) {
         int fd = cht_net_dup(c->fd);
         if (fd >= 0)

@@ -29,8 +29,11 @@ const char *status_title(int status)
                   {409, "Conflict"},
                   {410, "Gone"},
                   {413, "Content Too Large"},
+                  {414, "URI Too Long"},
+                  {431, "Request Header Fields Too Large"},
                   {499, "Client Closed Request"},
                   {500, "Internal Server Error"},
+                  {501, "Not Implemented"},
                   {503, "Service Unavailable"},
                   {507, "Insufficient Storage"}};
     for (size_t i = 0; i < sizeof titles / sizeof *titles; i++) {
@@ -107,7 +110,8 @@ void reply_fail(struct request *r, enum cht_rc rc, const char *fmt, ...)
 /* A failure of the server's own is logged; of conditions that last, which the store tells by itself, a line a second. */
 static bool worth_a_line(struct request *r, enum cht_rc rc)
 {
-    if (cht_rc_http(rc) < 500 || rc == CHT_STARTING || rc == CHT_OVERLOADED || rc == CHT_DRAINING)
+    if (cht_rc_http(rc) < 500 || cht_rc_http(rc) == 501 || rc == CHT_STARTING || rc == CHT_OVERLOADED ||
+        rc == CHT_DRAINING)
         return false;
     if (rc != CHT_READ_ONLY && (!cht_rc_passing(rc) || rc == CHT_NO_MEMORY))
         return true;

@@ -45,6 +45,9 @@ static void reset(struct request *r)
     r->rest_len = 0;
     memset(r->param, 0, sizeof r->param);
     memset(r->in, 0, sizeof r->in);
+    r->cors = NULL;
+    r->method_name[0] = 0; /* libmicrohttpd may answer the next one before its headers are looked at */
+    r->id_len = 0;
     r->body_len = 0;
     r->body_max = r->body_dropped = 0;
     r->status = 0;

@@ -119,6 +119,7 @@ enum media {
 #define REQUEST_HEADERS 4
 #define REQUEST_ID_MAX 128u
 #define REQUEST_LOG_PATH 1024u
+#define REQUEST_HOST_MAX 255u
 #define REQUEST_OWN_MAX (CHT_NAME_MAX + 512u) /* a name, and some */
 
 /* The request headers that are looked at. */
@@ -128,6 +129,9 @@ enum header {
     H_CONTENT_LENGTH,
     H_CONTENT_TYPE,
     H_EXPECT,
+    H_HOST,
+    H_ORIGIN,
+    H_SEC_FETCH_SITE,
     H_TRANSFER_ENCODING,
     H_REQUEST_ID,
     H_COUNT
@@ -154,6 +158,7 @@ struct request {
     size_t rest_len;
     struct param_value param[PARAMS];
     const char *in[H_COUNT]; /* their values, libmicrohttpd's; NULL: not sent */
+    const char *cors;        /* the origin whose pages may read the answer; NULL: those of no other */
     char method_name[16];
     char id[REQUEST_ID_MAX + 1];
     size_t id_len;

@@ -1,6 +1,7 @@
 /* send: see send.h. */
 #include "http/send.h"
 
+#include "http/inlet.h"
 #include "http/server.h"
 #include "http/stream.h"
 
@@ -15,6 +16,9 @@ static const char *const media_types[] = {
     [MEDIA_YAML] = "application/yaml",
     [MEDIA_NONE] = NULL,
 };
+
+/* What pages may read besides what they always may. */
+static const char exposed[] = "Allow, Cheetah-Cache, Location, Retry-After, WWW-Authenticate, X-Request-Id";
 
 static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                           "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";
@@ -63,8 +67,9 @@ static struct MHD_Response *make_response(struct request *r)
 /* A short answer without headers of its own goes out in an object that is there. */
 static bool send_prepared(struct request *r)
 {
-    if (r->media != MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->out.failed ||
-        r->out.n == 0 || r->out.n > PREPARED_BYTES || r->id_len != PREPARED_ID || r->prepared != NULL)
+    if (r->media != MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->cors != NULL ||
+        r->out.failed || r->out.n == 0 || r->out.n > PREPARED_BYTES || r->id_len != PREPARED_ID ||
+        r->prepared != NULL)
         return false;
     r->prepared = prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
     if (r->prepared == NULL ||
@@ -76,6 +81,7 @@ static bool send_prepared(struct request *r)
 
 enum MHD_Result send_answer(struct request *r)
 {
+    r->close = r->close || inlet_last(r);
     if (send_prepared(r))
         return MHD_YES;
     struct MHD_Response *resp = make_response(r);
@@ -87,6 +93,11 @@ enum MHD_Result send_answer(struct request *r)
     ok = ok && MHD_add_response_header(resp, "X-Request-Id", r->id) == MHD_YES;
     for (unsigned i = 0; i < r->headers && ok; i++)
         ok = MHD_add_response_header(resp, r->header[i].name, r->header[i].value) == MHD_YES;
+    if (r->cors != NULL) {
+        ok = ok && MHD_add_response_header(resp, "Access-Control-Allow-Origin", r->cors) == MHD_YES &&
+             MHD_add_response_header(resp, "Access-Control-Expose-Headers", exposed) == MHD_YES &&
+             MHD_add_response_header(resp, "Vary", "Origin") == MHD_YES;
+    }
     if (r->close)
         ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
     enum MHD_Result sent = ok ? MHD_queue_response(r->mc, (unsigned)r->status, resp) : MHD_NO;

@@ -1,6 +1,7 @@
 /* server: see server.h. The acceptor's thread, start and stop. */
 #include "http/server.h"
 
+#include "http/pages.h"
 #include "http/peers.h"
 
 #include "base/alloc.h"
@@ -212,6 +213,8 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
     s->writes_create = strcmp(c->create_databases, "auto") == 0;
     s->inline_commits = strcmp(c->durability, "sync") != 0;
     enum cht_rc rc = cht_mutex_init(&s->addr_mu, err);
+    if (rc == CHT_OK)
+        rc = pages_check(c->allow_hosts, c->cors_origins, err);
     if (rc == CHT_OK)
         rc = read_tls(s, err);
     if (rc == CHT_OK)

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "http/gate.h"
 #include "http/metrics.h"
 #include "http/prepared.h"
 #include "http/request.h"
@@ -87,9 +88,11 @@ struct conn {
     bool counted; /* in the table of addresses */
     bool linger;  /* was answered before its body was read */
     bool killed;
-    bool used;      /* has had a request */
-    bool want_ack;  /* the headers are in and the body is not: counted in w->acks */
-    uint64_t since; /* ns: connected, or the last request ended */
+    bool used;                 /* has had a request */
+    bool want_ack;             /* the headers are in and the body is not: counted in w->acks */
+    uint64_t since;            /* ns: connected, or the last request ended */
+    struct MHD_Connection *mc; /* set once libmicrohttpd has it */
+    struct gate gate;
     struct cht_peer peer;
     const struct token *token; /* that `authorization` stands for; NULL: none has been kept */
     size_t authorization_len;
@@ -123,13 +126,18 @@ struct worker {
     struct prepared_list prepared;
     struct out access_log;
     uint64_t access_lines, access_since;
-    uint64_t now;     /* this round's time, or later */
-    uint64_t wall_at; /* `now` when `wall` was made */
-    char wall[24];    /* the date and time of lines of the access log */
-    unsigned acks;    /* connections with want_ack */
-    unsigned begun;   /* requests of this round */
-    unsigned load;    /* requests of a round of late */
-    bool busy;        /* they were several */
+    uint64_t now;        /* this round's time, or later */
+    uint64_t wall_at;    /* `now` when `wall` was made */
+    char wall[24];       /* the date and time of lines of the access log */
+    unsigned acks;       /* connections with want_ack */
+    struct cht_tap tap;  /* what libmicrohttpd reads goes through inlet.c */
+    struct conn **by_fd; /* owned, by_fd_cap: the connection of a descriptor, NULL: none */
+    size_t by_fd_cap;
+    int watch;      /* tells of clients that end their side */
+    bool again;     /* some connection's gate.again */
+    unsigned begun; /* requests of this round */
+    unsigned load;  /* requests of a round of late */
+    bool busy;      /* they were several */
     struct ahead ahead[CHT_HINTS_MAX];
     unsigned aheads;
     struct request *commits, **commits_end; /* of this round, to be submitted at its end */

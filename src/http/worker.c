@@ -3,6 +3,7 @@
  * Time-outs. Idle connections and clients that do not read are libmicrohttpd's (MHD_OPTION_CONNECTION_TIMEOUT). It counts
  * every byte that arrives as life, so a client that sends a header or a body by drops is ended here, by the tick.
  */
+#include "http/inlet.h"
 #include "http/peers.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -29,13 +30,16 @@ static void take_inbox(struct worker *w)
         struct conn *c = list;
         list = c->next;
         w->incoming = c;
-        if (MHD_add_connection(w->daemon, c->fd, (const struct sockaddr *)(const void *)c->peer.storage,
-                               c->peer.len) == MHD_YES &&
-            w->incoming == NULL)
+        if (!inlet_add(w, c))
+            cht_net_close(c->fd);
+        else if (MHD_add_connection(w->daemon, c->fd, (const struct sockaddr *)(const void *)c->peer.storage,
+                                    c->peer.len) == MHD_YES &&
+                 w->incoming == NULL)
             continue;
         if (w->incoming == NULL)
             continue;       /* it was closed, and told so */
-        w->incoming = NULL; /* libmicrohttpd has closed the descriptor */
+        w->incoming = NULL; /* the descriptor is closed */
+        inlet_remove(w, c);
         peers_uncount(w->srv, c);
         atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
@@ -123,15 +127,15 @@ static void *worker_main(void *arg)
     struct worker *w = arg;
     uint64_t last_tick = 0;
     while (!atomic_load_explicit(&w->srv->stop, memory_order_acquire)) {
-        const int fds[2] = {w->epoll_fd, w->bell};
-        bool ready[2];
+        const int fds[3] = {w->epoll_fd, w->bell, w->watch};
+        bool ready[3] = {false};
         MHD_UNSIGNED_LONG_LONG ms = 200, wanted;
         if (MHD_get_timeout(w->daemon, &wanted) == MHD_YES && wanted < ms)
             ms = wanted;
         if (w->access_lines > 0 && ms > 50)
             ms = 50;
         if (ms > 0)
-            cht_net_poll(fds, ready, 2, (int)ms);
+            cht_net_poll(fds, ready, 3, (int)ms);
         else
             ready[1] = atomic_load_explicit(&w->rung, memory_order_relaxed) !=
                        0; /* it looks at the sockets itself */
@@ -140,7 +144,7 @@ static void *worker_main(void *arg)
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
-        (void)MHD_run(w->daemon); /* says no only of a daemon that is not driven from outside */
+        (void)inlet_run(w); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
             w->load -= (w->load + 3) / 4; /* a few small rounds between large ones do not count */
             if (w->load < w->begun)
@@ -153,6 +157,7 @@ static void *worker_main(void *arg)
         if (w->commits != NULL)
             request_submit_commits(w);
         send_acks(w);
+        inlet_look(w, ready[2]);
         call_flush_log(w);
         if (w->now - last_tick > TICK_NS) {
             last_tick = w->now;
@@ -207,7 +212,7 @@ enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, str
     uint64_t seed;
     w->srv = s;
     w->index = index;
-    w->bell = -1;
+    w->bell = w->watch = -1;
     w->commits_end = &w->commits;
     cht_os_random(&seed, sizeof seed);
     cht_rng_seed(&w->rng, seed);
@@ -217,6 +222,8 @@ enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, str
     w->metrics.cells = cht_calloc(METRIC_ROUTES * METRIC_STATUSES, sizeof *w->metrics.cells);
     if (rc == CHT_OK && w->metrics.cells == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the metrics");
+    if (rc == CHT_OK)
+        rc = inlet_init(w, err);
     if (rc == CHT_OK)
         rc = start_daemon(w, err);
     if (rc == CHT_OK) {
@@ -269,7 +276,7 @@ void worker_close(struct worker *w)
     w->now = cht_now_ns();
     if (w->daemon != NULL) {
         tick(w); /* ends the streams */
-        while (MHD_run(w->daemon) == MHD_YES && any_suspended(w))
+        while (inlet_run(w) && any_suspended(w))
             cht_sleep_ns(1000000);
         MHD_stop_daemon(w->daemon); /* closes what is left, and says so */
     }
@@ -280,6 +287,7 @@ void worker_close(struct worker *w)
         w->spare = r->next;
         request_free(r);
     }
+    inlet_fini(w);
     prepared_clear(&w->prepared);
     out_free(&w->access_log);
     cht_free(w->metrics.cells);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -173,10 +174,47 @@ bool cht_net_discard(int fd, size_t *n)
     }
 }
 
-bool cht_net_gone(int fd)
+bool cht_net_ended(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLRDHUP};
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+bool cht_net_gone(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = 0};
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+void cht_net_probe(int fd)
+{
+    int on = 1, idle = 10, interval = 10, count = 3; /* seconds; without them the system's own hold */
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+}
+
+int cht_net_watch_new(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+bool cht_net_watch(int watch, int fd)
+{
+    struct epoll_event e = {.events = EPOLLRDHUP | EPOLLET, .data.fd = fd};
+    return epoll_ctl(watch, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+
+void cht_net_unwatch(int watch, int fd)
+{
+    (void)epoll_ctl(watch, EPOLL_CTL_DEL, fd, NULL); /* fails where it was never watched */
+}
+
+size_t cht_net_watch_take(int watch, int *fds, size_t n)
+{
+    struct epoll_event e[64];
+    int found = epoll_wait(watch, e, n < 64 ? (int)n : 64, 0);
+    for (int i = 0; i < found; i++)
+        fds[i] = e[i].data.fd;
+    return found > 0 ? (size_t)found : 0;
 }
 
 void cht_net_poll(const int *fds, bool *ready, size_t n, int ms)

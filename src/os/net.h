@@ -36,8 +36,20 @@ int cht_net_dup(int fd); /* -1 on failure */
 /* Reads and drops what is there; false at the end of the connection or on an error, *n bytes dropped. */
 bool cht_net_discard(int fd, size_t *n);
 
-/* Has the other side ended the connection (what it sent before may still be unread)? */
+/* Has the other side ended what it sends (some of that may still be unread)? It may still read. */
+bool cht_net_ended(int fd);
+/* Is the connection broken, so that nobody reads any more? A client that just closed it looks like one that ended its side, until
+ * something is sent to it: see cht_net_probe. */
 bool cht_net_gone(int fd);
+/* Asks the other side from time to time whether it is there, so that cht_net_gone knows within two minutes. */
+void cht_net_probe(int fd);
+
+/* Tells of connections whose other side ends. -1 on failure. */
+int cht_net_watch_new(void);
+bool cht_net_watch(int watch, int fd);
+void cht_net_unwatch(int watch, int fd);
+/* Descriptors that ended since the last call, at most n; how many. They may have been closed since. */
+size_t cht_net_watch_take(int watch, int *fds, size_t n);
 
 /* Waits until one of n descriptors is readable or ms have passed (-1: for ever); ready[i] says which. */
 void cht_net_poll(const int *fds, bool *ready, size_t n, int ms);

@@ -25,6 +25,19 @@ struct log {
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
+/* What people read; control characters of a client's text are no commands to their terminal. */
+static void out_plain(struct out *o, const char *text)
+{
+    struct out escaped = {0};
+    out_string(&escaped, text, strlen(text));
+    for (size_t i = 1; i + 1 < escaped.n && !escaped.failed; i++) {
+        bool quoted = escaped.p[i] == '\\' && (escaped.p[i + 1] == '"' || escaped.p[i + 1] == '\\');
+        out_bytes(o, escaped.p + i + quoted, 1);
+        i += quoted;
+    }
+    out_free(&escaped);
+}
+
 static void *writer(void *arg)
 {
     struct log *l = arg;
@@ -172,7 +185,7 @@ void log_event(struct log *l, enum log_level level, const char *event, const cha
         out_text(&line, " ");
         out_text(&line, event);
         out_text(&line, " ");
-        out_text(&line, text);
+        out_plain(&line, text);
         out_text(&line, "\n");
     }
     if (!line.failed)

@@ -127,6 +127,16 @@ static size_t plain_run(const uint8_t *p, size_t n)
     return i;
 }
 
+/* Control characters beyond ASCII, which terminals obey, and those that turn the direction of what is read. */
+static bool is_hidden(const uint8_t *p, size_t len)
+{
+    if (len == 2)
+        return p[0] == 0xC2 && p[1] < 0xA0;
+    if (len != 3 || p[0] != 0xE2)
+        return false;
+    return (p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) || (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
+}
+
 void out_string(struct out *o, const char *s, size_t n)
 {
     static const char hex[] = "0123456789abcdef";
@@ -147,6 +157,10 @@ void out_string(struct out *o, const char *s, size_t n)
             out_bytes(o, two, 2);
         } else if (*p < 0x20 || *p == 0x7F) {
             char six[6] = {'\\', 'u', '0', '0', hex[*p >> 4], hex[*p & 15]};
+            out_bytes(o, six, 6);
+        } else if (is_hidden(p, len)) {
+            unsigned c = len == 2 ? p[1] : 0x2000u | (p[1] & 3u) << 6 | (p[2] & 0x3Fu);
+            char six[6] = {'\\', 'u', hex[c >> 12], hex[c >> 8 & 15], hex[c >> 4 & 15], hex[c & 15]};
             out_bytes(o, six, 6);
         } else {
             out_bytes(o, p, len);

@@ -122,10 +122,10 @@ static int ask(const char *method, const char *target, const char *type, const c
 {
     char head[1024];
     size_t len = body != NULL ? strlen(body) : 0;
-    int h = snprintf(
-        head, sizeof head,
-        "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n",
-        method, target, type, len);
+    int h = snprintf(head, sizeof head,
+                     "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: "
+                     "%s\r\nContent-Length: %zu\r\n\r\n",
+                     method, target, type, len);
     return exchange(head, (size_t)h, body, len);
 }
 
@@ -133,7 +133,7 @@ static int ask(const char *method, const char *target, const char *type, const c
 #define MANY 24
 static void ask_busy(const char *call)
 {
-    static const char before[] = "GET /version HTTP/1.1\r\nHost: a\r\n\r\n";
+    static const char before[] = "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
     char text[512];
     int fd[MANY], n = snprintf(text, sizeof text, "%s%s%s", before, before, call);
     size_t got = 0;
@@ -263,8 +263,8 @@ static void test_no_memory_at_all(void **state)
 static void test_memory_while_busy(void **state)
 {
     (void)state;
-    static const char call[] =
-        "GET /pairs/some/pair?exact=true&values=true HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    static const char call[] = "GET /pairs/some/pair?exact=true&values=true HTTP/1.1\r\nHost: "
+                               "localhost\r\nConnection: close\r\n\r\n";
     run_all();
     for (uint64_t n = 1; n < 120; n++) {
         cht_alloc_fail_at(n, n % 4 == 0);
@@ -330,7 +330,8 @@ static void test_read_only(void **state)
     assert_true(status == 404 || status == 503); /* outcome_unknown */
     uint64_t together = atomic_load(&server->workers[0].metrics.together);
     for (unsigned i = 0; i < 500 && atomic_load(&server->workers[0].metrics.together) == together; i++) {
-        ask_busy("PUT /pairs/lost HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nv");
+        ask_busy(
+            "PUT /pairs/lost HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n\r\nv");
         assert_int_equal(occurrences("\"code\":\"read_only\""), MANY);
     }
     assert_true(atomic_load(&server->workers[0].metrics.together) > together);

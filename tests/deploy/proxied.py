@@ -70,7 +70,7 @@ def check_backpressure(front, server, port=None):
     """The first line is there at once; a client that stops reading stops the server's stream; what was begun ends."""
     with harness.Raw(port or front.port, timeout=60, receive_buffer=65536) as raw:
         begun = time.monotonic()
-        raw.send("GET /pairs/big:?values=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        raw.send("GET /pairs/big:?values=true HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         status, headers = raw.head()
         assert status == 200 and headers["transfer-encoding"] == "chunked"
         raw.exactly(1000)
@@ -94,7 +94,7 @@ def check_upload_is_not_collected(front, server, port=None):
     try:
         for _ in range(10):
             raws.append(harness.Raw(port or front.port, timeout=30))
-            raws[-1].send(b"POST /batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
+            raws[-1].send(b"POST /batch HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(body), body))
         wait_for(lambda: server.metric("cheetah_connections_open") >= before + 5, 5, "the server sees the requests")
         for raw in raws:
             raw.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))

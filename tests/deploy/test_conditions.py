@@ -152,7 +152,7 @@ def wait_ready(process, port):
 
 
 def put(connection, name, value):
-    connection.sendall(b"PUT /pairs/%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%s" % (
+    connection.sendall(b"PUT /pairs/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%s" % (
         name, len(value), value))
     answer = b""
     while b"\r\n\r\n" not in answer or len(answer.partition(b"\r\n\r\n")[2]) == 0:

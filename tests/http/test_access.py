@@ -190,13 +190,13 @@ def test_tls(launch, certificate):
     key = client.upsert(b"p", value)
     assert client.scan(values="true") == [(b"p", key, value)]
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
-        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" not in plain.recv(1000)
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = ssl.create_default_context(cafile=cert)
         context.minimum_version = context.maximum_version = version
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
-            tls.sendall(b"GET /version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            tls.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             data = b""
             while True:
                 part = tls.recv(4096)

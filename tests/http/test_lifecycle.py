@@ -63,8 +63,8 @@ def test_sigint_is_like_sigterm(launch):
 def test_idle_connections_do_not_hold_it_up(launch):
     server = launch("--drain-seconds", "1")
     raws = [server.raw() for _ in range(20)]
-    raws[0].send(b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n").answer()
-    raws[1].send(b"POST /kv HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+    raws[0].send(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").answer()
+    raws[1].send(b"POST /kv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
     raws[2].send(b"GET /ver")
     server.signal(signal.SIGTERM)
     assert server.wait(12) == 0
@@ -122,7 +122,7 @@ def test_streams_finish_while_draining(launch):
     server = launch("--drain-seconds", "10", "--durability", "os")
     fill(server.client())
     with server.raw(receive_buffer=65536) as raw:
-        raw.send(b"GET /pairs/p?values=true HTTP/1.1\r\nHost: a\r\n\r\n")
+        raw.send(b"GET /pairs/p?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.head()[0] == 200
         server.signal(signal.SIGTERM)
         client = server.client()
@@ -142,7 +142,7 @@ def test_streams_that_do_not_finish_end_with_an_error_line(launch):
     fill(server.client())
     raws = [server.raw(receive_buffer=8192, timeout=20) for _ in range(2)]
     for raw in raws:
-        raw.send(b"GET /pairs/p?values=true HTTP/1.1\r\nHost: a\r\n\r\n")
+        raw.send(b"GET /pairs/p?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.head()[0] == 200
     server.signal(signal.SIGTERM)
     client = server.client()

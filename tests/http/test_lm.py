@@ -390,7 +390,7 @@ def test_questions_that_come_together(launch):
             server.signal(signal.SIGSTOP)
             time.sleep(0.05)
             for raw, i in zip(raws, order):
-                raw.send(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(bodies[i]), bodies[i]))
+                raw.send(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(bodies[i]), bodies[i]))
             server.signal(signal.SIGCONT)
             for raw, i in zip(raws, order):
                 assert raw.answer().body == alone[i], bodies[i]

@@ -42,7 +42,7 @@ class Asking:
         self.raw = [server.raw() for _ in targets]
         for raw, target in zip(self.raw, targets):
             raw.socket.settimeout(120)
-            raw.send("%s %s HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" % (method, target))
+            raw.send("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n" % (method, target))
 
     def go(self):
         for raw in self.raw:

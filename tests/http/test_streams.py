@@ -32,7 +32,7 @@ def big():
 
 
 def request(target):
-    return "GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % target
+    return "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target
 
 
 def anonymous_memory(server):

@@ -13,7 +13,7 @@ import pytest
 from harness import b64, escaped, hexed, wait_for
 
 OS = ("--durability", "os", "--shards", "1", "--access-log", "false")
-VERSION = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n"
+VERSION = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,7 +103,7 @@ def test_reads_that_come_together(launch):
             for n, (raw, i) in enumerate(zip(raws, order)):
                 given = b"X-Request-Id: mine-%d-%d\r\n" % (turn, n) if n % 5 == 0 else b""
                 method = b"HEAD" if expected[i] is None else b"GET"
-                raw.send(b"%s %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (method, paths[i].encode(), given))
+                raw.send(b"%s %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % (method, paths[i].encode(), given))
             server.signal(signal.SIGCONT)
             for n, (raw, i) in enumerate(zip(raws, order)):
                 answer = raw.answer("HEAD" if expected[i] is None else "GET")
@@ -137,7 +137,7 @@ def test_clients_that_leave_while_their_reads_are_put_off(launch):
         for _ in range(2):
             stopped(server)
             for n, raw in enumerate(raws):
-                raw.send((b"GET /kv/%d HTTP/1.1\r\nHost: a\r\n\r\n" % key) * (1 + n % 3))
+                raw.send((b"GET /kv/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % key) * (1 + n % 3))
                 if n % 2 == turn % 2:
                     raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     raw.close()
@@ -152,8 +152,8 @@ def test_clients_that_leave_while_their_reads_are_put_off(launch):
 @pytest.mark.parametrize("count", [128, 256, 1000])
 def test_busy_connections(threaded, count):
     raws = [threaded.raw(timeout=5) for _ in range(count)]
-    requests = [b"GET /pairs/p?exact=true&values=true HTTP/1.1\r\nHost: a\r\n\r\n", VERSION,
-                b"PUT /pairs/p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nvalue"]
+    requests = [b"GET /pairs/p?exact=true&values=true HTTP/1.1\r\nHost: localhost\r\n\r\n", VERSION,
+                b"PUT /pairs/p HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nvalue"]
     try:
         for round_number in range(4):
             for i, raw in enumerate(raws):
@@ -170,7 +170,7 @@ def test_connections_that_all_stream(threaded):
     try:
         for _ in range(3):
             for raw in raws:
-                raw.send(b"GET /pairs/*?values=true HTTP/1.1\r\nHost: a\r\n\r\n")
+                raw.send(b"GET /pairs/*?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
             for raw in raws:
                 answer = raw.answer()
                 assert answer.status == 200 and len(answer.entries()) == 1
@@ -262,7 +262,7 @@ def test_pipelined_reads(server, client):
     for i in range(50):
         client.upsert(b"p%02d" % i, b"value %d" % i)
     with server.raw() as raw:
-        raw.send("".join("GET /pairs/p%02d?exact=true&values=true&db=%s HTTP/1.1\r\nHost: a\r\n\r\n" % (i, client.db) for i in range(50)))
+        raw.send("".join("GET /pairs/p%02d?exact=true&values=true&db=%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (i, client.db) for i in range(50)))
         for i in range(50):
             assert raw.answer().json()["value"] == b64(b"value %d" % i)
 
@@ -278,7 +278,7 @@ def test_pipelined_everything(server, client):
         for _ in range(10):
             data = b""
             for method, target, body, _ in requests:
-                data += ("%s %s HTTP/1.1\r\nHost: a\r\n" % (method, target)).encode()
+                data += ("%s %s HTTP/1.1\r\nHost: localhost\r\n" % (method, target)).encode()
                 data += b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n" % len(body) + body
             raw.send(data)
             for method, target, _, status in requests:
@@ -287,10 +287,10 @@ def test_pipelined_everything(server, client):
 
 def test_requests_byte_by_byte(server, client):
     with server.raw() as raw:
-        for byte in b"PUT /pairs/a?db=%s HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" % client.db.encode():
+        for byte in b"PUT /pairs/a?db=%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc" % client.db.encode():
             raw.send(bytes([byte]))
         assert raw.answer().status == 201
-        for byte in b"POST /kv?db=%s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n" % client.db.encode():
+        for byte in b"POST /kv?db=%s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n" % client.db.encode():
             raw.send(bytes([byte]))
         answer = raw.answer()
         assert answer.status == 201 and client.read(answer.json()["key"]) == b"abcdefg"
@@ -324,7 +324,7 @@ def test_connection_close(server, client):
     client.upsert(b"a", b"v")
     for target in ("/version", "/pairs/*?db=" + client.db, "/nothing", "/pairs/a?exact=true&db=" + client.db):
         with server.raw() as raw:
-            raw.send("GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % target)
+            raw.send("GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % target)
             answer = raw.answer()
             assert answer.headers["connection"].lower() == "close"
             assert raw.closed(5) and raw.buffer == b"", target
@@ -336,28 +336,28 @@ def test_kept_connections_survive_errors(server, client):
         for _ in range(3):
             for head, body in (("GET /kv/abc", b""), ("PUT /kv/77", b"v" * 1000), ("POST /nothing", b"v" * 1000), ("POST /version", b"v"),
                                ("PUT /pairs/x1", b"v" * 70000), ("POST /kv?db=-", b"v" * 1000)):
-                raw.send(("%s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (head, len(body))).encode() + body)
+                raw.send(("%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (head, len(body))).encode() + body)
                 assert 400 <= raw.answer().status < 500, head
 
 
 def test_absolute_targets_and_case(server):
     with server.raw() as raw:
-        raw.send("GET http://localhost:%d/version HTTP/1.1\r\nhOsT: a\r\n\r\n" % server.port)
+        raw.send("GET http://localhost:%d/version HTTP/1.1\r\nhOsT: localhost\r\n\r\n" % server.port)
         assert raw.answer().status in (200, 400, 404)
     with server.raw() as raw:
-        raw.send("get /version HTTP/1.1\r\nHost: a\r\n\r\n")
+        raw.send("get /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.answer().status in (400, 405, 501)
     assert server.client().get("/version").status == 200
 
 
 def test_smuggling(server, client):
     """Content-Length and Transfer-Encoding together, or two lengths, are not two requests."""
-    inner = "DELETE /pairs/a?db=%s HTTP/1.1\r\nHost: a\r\n\r\n" % client.db
+    inner = "DELETE /pairs/a?db=%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % client.db
     for headers, body in (("Content-Length: %d\r\nTransfer-Encoding: chunked" % (len(inner) + 5), "0\r\n\r\n" + inner),
                           ("Content-Length: 1\r\nContent-Length: %d" % len(inner), inner)):
         client.upsert(b"a", b"v")
         with server.raw(timeout=5) as raw:
-            raw.send("POST /kv?db=%s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n%s" % (client.db, headers, body))
+            raw.send("POST /kv?db=%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n%s" % (client.db, headers, body))
             try:
                 raw.answer()
             except EOFError:

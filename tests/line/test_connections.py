@@ -500,7 +500,6 @@ def test_limits_of_new_databases(launch):
 @pytest.mark.parametrize("before", [b"", b"INSERT a\n"])
 def test_http_is_refused(server, first, before):
     """A browser that is made to send a request here has none of its lines run."""
-    import socket
     with socket.create_connection(("127.0.0.1", server.line_port), timeout=10) as s:
         s.sendall(before + first + b"\nINSERT stolen\nPAIR_SET stolen 1\n")
         text = b""

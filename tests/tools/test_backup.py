@@ -210,7 +210,7 @@ def request_backup(server, database="default", buffer=1 << 16):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.settimeout(60)
     sock.connect(("127.0.0.1", server.port))
-    sock.sendall(b"GET /databases/%s/backup HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % database.encode())
+    sock.sendall(b"GET /databases/%s/backup HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % database.encode())
     return sock
 
 

@@ -1,0 +1,74 @@
+/* gate: reads what a client sends before libmicrohttpd does, and lets only requests through whose length nobody can take for another
+ * (RFC 9112, sections 2.2, 3, 5 and 6). One for a connection; its thread's.
+ *
+ *   the socket -> gate_read -> libmicrohttpd's buffer
+ *
+ * Only whole lines are passed on; half a one is kept here until its end has come. What is wrong is not passed on: the request ends
+ * there, in a form that libmicrohttpd takes for a whole one, gate.bad says which error it gets, and nothing after it is read.
+ * Blanks around values, chunk extensions and trailers are left out on the way, and cookies are made unreadable, since
+ * libmicrohttpd would make copies of them.
+ *
+ *   LINE -> HEADERS -> LINE                                 no body
+ *                   -> BODY -> LINE                         Content-Length
+ *                   -> SIZE -> DATA -> DATA_END -> SIZE     chunked
+ *                      SIZE (0) -> TRAILERS -> LINE
+ *   any -> OVER                                             bad, or the end
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cheetah/err.h"
+#include "os/tap.h"
+
+#define GATE_HELD 1024u /* of a line that has not ended yet; of a longer one the beginning is passed on */
+
+enum gate_state {
+    GATE_LINE,
+    GATE_HEADERS,
+    GATE_BODY,
+    GATE_SIZE,
+    GATE_DATA,
+    GATE_DATA_END,
+    GATE_TRAILERS,
+    GATE_OVER
+};
+
+struct gate {
+    enum gate_state state;
+    enum cht_rc bad;       /* of the last request that was begun; CHT_OK: none */
+    const char *why;       /* for people; static */
+    uint64_t begun, ended; /* requests whose first line was passed on, and those that were whole */
+    uint64_t done;         /* answered; the owner's */
+    uint64_t left;         /* bytes of the body or the chunk that are still to come */
+    bool fin;              /* the client has ended its side, though not all may be read yet; the owner's */
+    bool eof;              /* all is read */
+    bool again;            /* there may be more to read, which libmicrohttpd does not know */
+    bool mid;              /* the beginning of this line was passed on */
+    bool old;              /* HTTP/1.0 */
+    bool query;            /* the target has a question mark */
+    bool chunked, sized;   /* there was a Transfer-Encoding, a Content-Length */
+    unsigned hosts;        /* headers of that name */
+    unsigned trailers;     /* bytes of them */
+    size_t memory;         /* of libmicrohttpd for a request (--max-header-bytes); set at the start */
+    size_t text;           /* bytes of the request line and the headers so far */
+    size_t entries;        /* headers and parameters so far */
+    size_t repeated; /* bytes that the answer's headers repeat of the request's, or add because of them */
+    uint64_t length; /* Content-Length */
+    char *held;      /* owned, GATE_HELD bytes: half a line; NULL: never needed */
+    size_t held_n;
+    size_t spilled;   /* of them, already passed on */
+    const char *tail; /* static: the end of a bad request, still to be passed on */
+    size_t tail_n;
+};
+
+/* As cht_tap.read. */
+ptrdiff_t gate_read(struct gate *g, char *buf, size_t cap, struct cht_tap_source *from);
+/* What came from the socket: n bytes at p, which has room for cap. Rewrites them; how many are passed on. */
+size_t gate_pass(struct gate *g, char *p, size_t n, size_t cap);
+void gate_fini(struct gate *g);
+
+/* All that was whole is answered. */
+static inline bool gate_answered(const struct gate *g) { return g->done >= g->ended; }

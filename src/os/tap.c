@@ -1,0 +1,86 @@
+/* tap: see tap.h. */
+#include "os/tap.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#define TLS_AGAIN (-28)       /* GNUTLS_E_AGAIN */
+#define TLS_INTERRUPTED (-52) /* GNUTLS_E_INTERRUPTED */
+#define TLS_PULL_ERROR (-54)  /* GNUTLS_E_PULL_ERROR */
+
+struct cht_tap_source {
+    int fd, flags;
+    void *session; /* NULL: no TLS */
+    ptrdiff_t failed;
+};
+
+typedef ptrdiff_t (*record_recv_fn)(void *session, void *buf, size_t n);
+typedef int (*transport_fn)(void *session);
+
+static _Thread_local struct cht_tap *tap;
+
+void cht_tap_set(struct cht_tap *t) { tap = t; }
+
+/* The next definition of a function: the library's own. A pointer to data cannot be cast to one to code in ISO C. */
+static void library_function(const char *name, void *fn) { *(void **)fn = dlsym(RTLD_NEXT, name); }
+
+static ptrdiff_t take_tls(struct cht_tap_source *from, char *buf, size_t n)
+{
+    static _Thread_local record_recv_fn real;
+    if (real == NULL)
+        library_function("gnutls_record_recv", (void *)&real);
+    ptrdiff_t got = real != NULL ? real(from->session, buf, n) : TLS_PULL_ERROR;
+    if (got >= 0)
+        return got;
+    from->failed = got;
+    return got == TLS_AGAIN || got == TLS_INTERRUPTED ? CHT_TAP_LATER : CHT_TAP_FAILED;
+}
+
+ptrdiff_t cht_tap_take(struct cht_tap_source *from, char *buf, size_t n)
+{
+    if (from->session != NULL)
+        return take_tls(from, buf, n);
+    for (;;) {
+        ssize_t got = recvfrom(from->fd, buf, n, from->flags, NULL, NULL);
+        if (got >= 0)
+            return got;
+        if (errno == EINTR)
+            continue;
+        from->failed = errno;
+        return errno == EAGAIN || errno == EWOULDBLOCK ? CHT_TAP_LATER : CHT_TAP_FAILED;
+    }
+}
+
+/* ---- what libraries call ----------------------------------------------------------------------------------------------- */
+
+__attribute__((visibility("default"))) ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+    if (tap == NULL || tap->tls)
+        return recvfrom(fd, buf, n, flags, NULL, NULL);
+    struct cht_tap_source from = {.fd = fd, .flags = flags};
+    ptrdiff_t got = tap->read(tap, fd, buf, n, &from);
+    if (got >= 0)
+        return got;
+    errno = got == CHT_TAP_LATER ? EAGAIN : (from.failed != 0 ? (int)from.failed : ECONNRESET);
+    return -1;
+}
+
+ptrdiff_t gnutls_record_recv(void *session, void *buf, size_t n);
+
+__attribute__((visibility("default"))) ptrdiff_t gnutls_record_recv(void *session, void *buf, size_t n)
+{
+    static _Thread_local transport_fn descriptor;
+    struct cht_tap_source from = {.fd = -1, .session = session};
+    if (tap != NULL && tap->tls && descriptor == NULL)
+        library_function("gnutls_transport_get_int", (void *)&descriptor);
+    if (tap == NULL || !tap->tls || descriptor == NULL) {
+        ptrdiff_t got = take_tls(&from, buf, n);
+        return got >= 0 ? got : from.failed;
+    }
+    ptrdiff_t got = tap->read(tap, descriptor(session), buf, n, &from);
+    if (got >= 0)
+        return got;
+    return got == CHT_TAP_LATER ? TLS_AGAIN : (from.failed != 0 ? from.failed : TLS_PULL_ERROR);
+}
