@@ -10,7 +10,8 @@ for group in ${*:-build test}; do
     build) packages="$packages gcc libc6-dev cmake ninja-build ccache pkg-config libmicrohttpd-dev
             libjansson-dev libb64-dev libb2-dev libcurl4-openssl-dev libedit-dev" ;;
     test) packages="$packages libcmocka-dev curl python3 python3-pytest python3-requests python3-httpx python3-jsonschema
-            python3-yaml openssl python3-build python3-pip python3-setuptools python3-venv python3-wheel" ;;
+            python3-yaml openssl python3-build python3-pip python3-setuptools python3-venv python3-wheel
+            chromium chromium-driver" ;;
     lint) packages="$packages clang-format clang-tidy cppcheck mypy python3-httpx" ;;
     bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
     deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck

@@ -74,7 +74,7 @@
     X(UNSUPPORTED_TRANSFER_CODING, 92, 501, "unsupported_transfer_coding", "chunked is the one coding")      \
     X(INVALID_REQUEST, 93, 400, "invalid_request", "the request cannot be read")                             \
     X(URI_TOO_LONG, 94, 414, "uri_too_long", "the target is too long")                                       \
-    X(HEADERS_TOO_LARGE, 95, 431, "headers_too_large", "the headers are too long")                              \
+    X(HEADERS_TOO_LARGE, 95, 431, "headers_too_large", "the headers are too long")                           \
     X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
     X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")
 /* clang-format on */
