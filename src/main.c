@@ -15,7 +15,7 @@ static const char help[] =
     "  cheetah-db drop NAME --yes               deletes a database and its files\n"
     "  cheetah-db stat [NAME] [OPTION ...]      what databases hold, in a running server or a stopped one\n"
     "  cheetah-db top [OPTION ...]              what a running server is doing, live\n"
-    "  cheetah-db health [OPTION ...]           exit code 0 where a server is ready\n"
+    "  cheetah-db health [OPTION ...]           exit code 0 if a server is ready\n"
     "  cheetah-db check [DIR ...] [OPTION ...]  verifies every checksum, structure and reference\n"
     "  cheetah-db backup DIR [OPTION ...]       a copy of one moment from a running server\n"
     "  cheetah-db restore FILE [OPTION ...]     a database made of such a copy\n"

@@ -1,5 +1,5 @@
 /* backup: a consistent copy of an open database as one stream of bytes, checking such a stream, and making a database from
- * it. The copy is of one moment: it holds all commits up to a log position and none behind it. Readers, writers and
+ * it. The copy is of one moment: it holds all commits up to a log position and none after it. Readers, writers and
  * checkpoints go on meanwhile. The format is drawn in src/store/backup_format.h.
  *
  *     source   cht_backup_open -> cht_backup_read until *n is 0 -> cht_backup_close
@@ -18,7 +18,7 @@ struct cht_backup_info {
     uint8_t uuid[16];
     unsigned shards;
     uint64_t position; /* log position: the last commit that is in it */
-    uint64_t bytes;    /* of all files; more than the stream where files have holes */
+    uint64_t bytes;    /* of all files; more than the stream if files have holes */
     uint64_t created;  /* wall clock, ns since 1970 */
 };
 
@@ -26,10 +26,10 @@ struct cht_backup_info {
 
 struct cht_backup;
 /* Makes a checkpoint, then fixes the moment. Blocks for as long as a checkpoint takes. One at a time for a database:
- * CHT_DATABASE_BUSY. CHT_READ_ONLY where writing has stopped. The store must stay open until close. */
+ * CHT_DATABASE_BUSY. CHT_READ_ONLY if writing has stopped. The store must stay open until close. */
 enum cht_rc cht_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err);
 const struct cht_backup_info *cht_backup_info(const struct cht_backup *b);
-/* The next bytes of the stream; *n == 0: it is through. Blocks for file reads. cap at least CHT_BACKUP_BUFFER_MIN. A
+/* The next bytes of the stream; *n == 0: that was all. Blocks for file reads. cap at least CHT_BACKUP_BUFFER_MIN. A
  * failure is for good: CHT_IO, CHT_CORRUPT (a page that does not match its sum), CHT_DISK_FULL (no space for the old
  * contents of what is written meanwhile), CHT_NO_MEMORY. What was read so far is then worth nothing. */
 enum cht_rc cht_backup_read(struct cht_backup *b, uint8_t *buf, size_t cap, size_t *n, struct cht_err *err);
@@ -40,7 +40,7 @@ struct cht_backup_check;
 enum cht_rc cht_backup_check_new(struct cht_backup_check **out, struct cht_err *err);
 /* CHT_CORRUPT: this is not a backup, or a damaged one. CHT_VERSION: of another version. */
 enum cht_rc cht_backup_check_feed(struct cht_backup_check *c, const void *p, size_t n, struct cht_err *err);
-/* CHT_CORRUPT where its end is missing. */
+/* CHT_CORRUPT if its end is missing. */
 enum cht_rc cht_backup_check_finish(struct cht_backup_check *c, struct cht_err *err);
 void cht_backup_check_free(struct cht_backup_check *c);
 /* NULL before the head was read. *done: bytes of files so far, of info->bytes. */

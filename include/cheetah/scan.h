@@ -38,13 +38,13 @@ struct cht_entry {
 };
 
 /* Optional: turns an entry into output bytes on the worker that found it, in parallel. e->value is the stored value
- * (borrowed). It appends at most `room` bytes to `out` and returns the number, or SIZE_MAX where room does not
+ * (borrowed). It appends at most `room` bytes to `out` and returns the number, or SIZE_MAX if room does not
  * suffice (it is called again with more; what is needed for one entry is at most CHT_SCAN_RENDER_MAX). The merged entry
  * then carries these bytes as its value. Must not block nor call the store. */
 typedef size_t cht_scan_render(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room);
 #define CHT_SCAN_RENDER_MAX (128u << 10)
 /* `render` may return this in place of a length: the entry is not given out and does not count for `limit`. A sweep that
- * skips all entries visits them on the workers of all shards at once, with no merge behind them; next then has nothing to
+ * skips all entries visits them on the workers of all shards at once, with no merge after them; next then has nothing to
  * give but the end. At most one thread at a time renders entries of one shard, and what it wrote is visible to the next one
  * and to whoever saw the end or closed the scan: results kept by e->shard need no lock. */
 #define CHT_SCAN_SKIP (SIZE_MAX - 1)
@@ -62,7 +62,7 @@ struct cht_scan_config {
     unsigned workers;   /* at most this many workers at once over all directories; 0: no limit of its own */
     cht_scan_render *render; /* NULL: entries as they are */
     void *render_ctx;
-    /* Only what `render` made of all entries is wanted, one behind the other. Then an entry that is given out may stand for a
+    /* Only what `render` made of all entries is wanted, one after the other. Then an entry that is given out may stand for a
      * run of entries: value is their bytes, count their number, name and key are the last one's, shard means nothing. Long
      * lists of names are done much faster so. `render` may be called by several threads at once for any shard. */
     bool runs;

@@ -151,7 +151,7 @@ bool cht_database_name_valid(const char *name);
  * out counts until then. NULL for w waits here, &cht_ahead never waits and may show what is not durable yet (for reads beside
  * a scan, which may be ahead as well). Under any durability a commit of seconds (a namespace of millions of pairs that is deleted,
  * an atomic commit of many operations) keeps readers out as long: the calls named _soon answer CHT_PENDING then too,
- * so that a thread that serves other databases as well is never held. Where a write failed with the disk so that only a restart can tell whether it was done,
+ * so that a thread that serves other databases as well is never held. If a write failed with the disk so that only a restart can tell whether it was done,
  * reads of what it touched are CHT_OUTCOME_UNKNOWN. */
 struct cht_wait {
     void (*done)(struct cht_wait *w); /* must not block nor call the store */
@@ -174,7 +174,7 @@ enum cht_rc cht_store_get(struct cht_store *s, uint64_t key, struct cht_buf *out
                           struct cht_err *err);
 /* The key a name is mapped to. CHT_PAIR_NOT_FOUND, CHT_INVALID_PAIR. */
 enum cht_rc cht_store_pair(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_err *err);
-/* Name, key and value in one call (one lock where they share a shard). *size is 0 and out->len 0 where the key has
+/* Name, key and value in one call (one lock if they share a shard). *size is 0 and out->len 0 if the key has
  * no value (a dangling pair), which is CHT_OK. */
 enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint64_t *key, struct cht_buf *out,
                                  uint32_t *size, struct cht_err *err);
@@ -230,9 +230,9 @@ enum cht_op_kind {
     CHT_OP_READ,       /* key, out: buf, size. Reads see the operations before them in the same commit */
     CHT_OP_PAIR_READ,  /* name, with_values, out: key, buf, size */
     CHT_OP_PAIR_LINK, /* name, value = another name: map name to the key the other is mapped to at this point of
-                          the commit (out: key, created). PAIR_NOT_FOUND where the other is not mapped */
+                          the commit (out: key, created). PAIR_NOT_FOUND if the other is not mapped */
     CHT_OP_PUT, /* key, value: create or replace the value of a key that has been given out, reserved or deleted
-                          (out: created). KEY_NOT_FOUND where it never was */
+                          (out: created). KEY_NOT_FOUND if it never was */
     CHT_OP_RESERVE /* key = how many, at most CHT_RESERVE_MAX: gives out that many keys in a row, the first in out
                           key, none of them with a value. The keys before the first are a multiple of the shards, 0 in
                           a fresh database, so that keys moved by it stay with the same shards */
@@ -249,7 +249,7 @@ struct cht_op {
     enum cht_rc rc;
     bool created;  /* PAIR_SET, PAIR_PUT, PAIR_LINK: the name was not mapped before; PUT: no value before */
     uint32_t size; /* of the value read or written */
-    uint32_t back; /* in for PAIR_LINK: the pair `value` was put so many operations before; 0: look it up */
+    uint32_t back; /* in for PAIR_LINK: the pair `value` was put that many operations before; 0: look it up */
     uint64_t pairs, values; /* deleted */
     struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */
 };
@@ -266,7 +266,7 @@ struct cht_commit {
     size_t count;
     unsigned flags;
     uint64_t
-        read_max; /* 0: none; once its reads have copied so many bytes further ones fail, CHT_BATCH_TOO_LARGE */
+        read_max; /* 0: none; once its reads have copied that many bytes, further ones fail, CHT_BATCH_TOO_LARGE */
     void (*done)(
         struct cht_commit *c); /* NULL for cht_store_commit; called once, from another thread, must not
                                            block or call commit */
@@ -303,7 +303,7 @@ enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c);
  * outlives its store: closed() is then true and the version is another for ever. */
 struct cht_watch;
 #define CHT_WATCH_MAX 64u /* a database */
-/* CHT_OVERLOADED where there are too many, CHT_NO_MEMORY. The prefix is copied. */
+/* CHT_OVERLOADED if there are too many, CHT_NO_MEMORY. The prefix is copied. */
 enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht_watch **out,
                           struct cht_err *err);
 void cht_watch_free(struct cht_watch *w); /* NULL is legal */
@@ -317,7 +317,7 @@ size_t cht_watch_memory(const struct cht_watch *w); /* bytes; at most about 8 Mi
 
 /* ---- service ----------------------------------------------------------------------------------------------- */
 
-/* Writes everything dirty to its place and lets go of the log; returns when done. */
+/* Writes everything dirty to its place, after which the log is not needed and removed; returns when done. */
 enum cht_rc cht_store_checkpoint(struct cht_store *s, struct cht_err *err);
 
 struct cht_store_stats {
@@ -363,8 +363,8 @@ struct cht_shard_stat {
 enum cht_rc cht_store_shards(struct cht_store *s, void (*fn)(void *ctx, const struct cht_shard_stat *),
                              void *ctx, struct cht_err *err);
 
-/* Compares every page of the files with its sum; a slow background scrub calls it. It goes on behind a page that fails;
- * CHT_CANCELLED where `stop` said so. What cannot be read counts as failed. Writers wait for a few pages at a time. */
+/* Compares every page of the files with its sum; a slow background scrub calls it. It goes on after a page that fails;
+ * CHT_CANCELLED if `stop` said so. What cannot be read counts as failed. Writers wait for a few pages at a time. */
 struct cht_scrub {
     uint64_t bytes_per_second; /* at most; 0: as fast as it goes */
     bool (*stop)(void *ctx);   /* asked every 256 KiB and ten times a second; NULL: never */

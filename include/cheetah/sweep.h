@@ -17,12 +17,12 @@ struct cht_sweep_config {
         until;  /* exclusive bounds in ascending order, n == 0: none; borrowed for the call */
     bool names; /* names are wanted; without them e->name is NULL (and the sweep is faster) */
     bool sizes; /* long values are shown as CHT_ENTRY_LARGE, without their bytes */
-    /* A group of entries: on a worker, or in the calling thread where there are few. Must not block nor call the store; the
+    /* A group of entries: on a worker, or in the calling thread if there are few. Must not block nor call the store; the
      * entries are borrowed for the call. false ends the sweep soon, with CHT_OK. */
     bool (*visit)(void *ctx, const struct cht_entry *e, size_t n);
     void *ctx;
 };
 
-/* Runs a sweep and waits for it. CHT_OK also where `visit` ended it; CHT_INVALID_PAIR (a bound), CHT_CORRUPT (the names; a value
+/* Runs a sweep and waits for it. CHT_OK also if `visit` ended it; CHT_INVALID_PAIR (a bound), CHT_CORRUPT (the names; a value
  * that does not match its checksum is shown as CHT_ENTRY_CORRUPT), CHT_NO_MEMORY. */
 enum cht_rc cht_store_sweep(struct cht_store *s, const struct cht_sweep_config *cfg, struct cht_err *err);

@@ -13,7 +13,7 @@ void *cht_aligned_alloc(size_t align, size_t n); /* free with cht_free */
 char *cht_strdup(const char *s);
 void cht_free(void *p); /* NULL is legal */
 
-/* Tests: the n-th allocation from now on (1 = the next) fails, and with `forever` all behind it. 0 disarms. The
+/* Tests: the n-th allocation from now on (1 = the next) fails, and with `forever` all after it. 0 disarms. The
  * counter of injected failures tells a test whether its n was reached. Process-wide, atomic. */
 void cht_alloc_fail_at(uint64_t n, bool forever);
 uint64_t cht_alloc_failures(void);

@@ -54,7 +54,7 @@ size_t cht_b64_encode(char *out, const uint8_t *in, size_t n)
     return (size_t)(o - (uint8_t *)out);
 }
 
-/* All of the alphabet: eight at a time would be faster, libb64 behind it is slower still. */
+/* All of the alphabet: eight at a time would be faster, libb64 after it is slower still. */
 static bool all_legal(const char *in, size_t n)
 {
     uint8_t any = 0;

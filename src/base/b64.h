@@ -1,7 +1,7 @@
 /* b64: standard base64 with padding (RFC 4648, section 4).
  *
  * Encoding is our own, two characters a look-up in a table of 4096 (libb64 breaks lines and is ten times slower);
- * decoding is libb64's behind a strict check of every character, since libb64 skips what it does not know.
+ * decoding is libb64's after a strict check of every character, since libb64 skips what it does not know.
  * Threads: any.
  */
 #pragma once
@@ -16,7 +16,7 @@ size_t cht_b64_encode(char *out, const uint8_t *in, size_t n);
 
 /* The most bytes that n characters decode to. */
 static inline size_t cht_b64_decoded_max(size_t n) { return n / 4 * 3; }
-/* Decodes n characters to out (room for cht_b64_decoded_max(n)); *len is what they said. False where the text is not
+/* Decodes n characters to out (room for cht_b64_decoded_max(n)); *len is what they said. False if the text is not
  * exactly base64: a foreign character, a length that is no multiple of 4, padding elsewhere than at the end, bits
- * behind the last byte that are not zero. */
+ * after the last byte that are not zero. */
 bool cht_b64_decode(uint8_t *out, const char *in, size_t n, size_t *len);

@@ -44,7 +44,7 @@ enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const ch
     err->line = line;
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(err->msg, sizeof err->msg, fmt, ap); /* cut where it is too long */
+    (void)vsnprintf(err->msg, sizeof err->msg, fmt, ap); /* cut if it is too long */
     va_end(ap);
     return code;
 }

@@ -65,7 +65,7 @@ static const struct option table[] = {
     {"line-idle-timeout", SECONDS, F(line_idle_timeout), "3600", 0, 31536000, NULL,
      "for a connection of the line protocol on which nothing moves; 0: none"},
     {"line-answer-bytes", BYTES, F(line_answer_bytes), "64M", 4096, GIB, NULL,
-     "one page of PAIR_SCAN or PAIR_REDUCE: behind it the page ends, with a cursor"},
+     "one page of PAIR_SCAN or PAIR_REDUCE: after that it ends, with a cursor"},
     {"max-header-bytes", BYTES, F(header_bytes), "20K", 8192, 1 << 20, NULL,
      "memory for the request line and headers of a connection; cleared for every request"},
     {"header-timeout", SECONDS, F(header_timeout), "30", 1, 86400, NULL, "for a request's line and headers"},
@@ -293,7 +293,7 @@ static char *trim(char *s)
     return s;
 }
 
-/* One line of the file. A # begins a comment at the start of a line or behind a blank. */
+/* One line of the file. A # begins a comment at the start of a line or after a blank. */
 static enum cht_rc read_line(struct conf *c, const char *path, unsigned number, char *line,
                              struct cht_err *err)
 {

@@ -33,7 +33,7 @@ struct conf {
     uint64_t file_limit, connections_over; /* over: told that they are too many; those beyond are closed */
 };
 
-/* Reads everything. argv: what stands behind "serve"; getenv_fn: NULL means the process's environment (tests give their
+/* Reads everything. argv: what stands after "serve"; getenv_fn: NULL means the process's environment (tests give their
  * own). CHT_INVALID_ARGUMENT with a message that names option, source, value and the legal range. conf_fini in any case. */
 enum cht_rc conf_read(struct conf *c, int argc, char **argv, const char *(*getenv_fn)(const char *),
                       struct cht_err *err);

@@ -88,7 +88,7 @@ static void start_worker(struct cht_jobs *p)
         if (w->state == UP)
             continue;
         if (w->state == ENDED)
-            cht_thread_join(&w->thread); /* it has let go of mu for the last time */
+            cht_thread_join(&w->thread); /* it has unlocked mu for the last time */
         w->state = UNUSED;
         w->p = p;
         if (cht_thread_start(&w->thread, p->cfg.name, worker_main, w, NULL) == CHT_OK) {

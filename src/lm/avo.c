@@ -1,4 +1,4 @@
-/* avo: see avo.h. A list is encoded behind what is there already, child by child; then its children are sorted through an
+/* avo: see avo.h. A list is encoded after what is there already, child by child; then its children are sorted through an
  * array of their places and copied in order through a second buffer. */
 #include "lm/avo.h"
 

@@ -29,7 +29,7 @@
 struct lm_node {
     bool list;
     uint32_t value;           /* of an integer */
-    struct lm_node *children; /* of a list: n nodes, borrowed; NULL where n is 0 */
+    struct lm_node *children; /* of a list: n nodes, borrowed; NULL if n is 0 */
     size_t n;
 };
 

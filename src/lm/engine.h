@@ -34,6 +34,6 @@ enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum l
                           const _Atomic bool *cancel, struct lm_gate **out, struct cht_err *err);
 void lm_gate_leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind);
 
-/* Runs the operations as one commit and waits. Where an operation failed the code and message are that operation's,
+/* Runs the operations as one commit and waits. If an operation failed, the code and message are that operation's,
  * whether the commit was atomic (nothing of it happened) or not. */
 enum cht_rc lm_commit(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags, struct cht_err *err);

@@ -5,7 +5,7 @@
 #include "lm/predict.h"
 #include "reduce/payload.h"
 
-/* Reads `<kind>:<order>:` of the context; head->n is 0 where it is not there. The records lie in buf. kind: "prob", "topk".
+/* Reads `<kind>:<order>:` of the context; head->n is 0 if it is not there. The records lie in buf. kind: "prob", "topk".
  * CHT_MALFORMED_PAYLOAD. */
 enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
                       struct cht_buf *buf, struct reduce_payload *head, struct cht_err *err);
@@ -23,7 +23,7 @@ int lm_lookup_token(const struct reduce_payload *probs, uint32_t token);
 /* *all: the context's probabilities are no more than the n entries of its topk list: reads the size only. CHT_PENDING, else CHT_OK. */
 enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
                           struct cht_wait *w, bool *all);
-/* The highest order with a prob: or topk: entry, 0 if there is none; where `asked` is not 0 that, at most 8. CHT_PENDING as
+/* The highest order with a prob: or topk: entry, 0 if there is none; if `asked` is not 0, that, at most 8. CHT_PENDING as
  * cht_store_count_soon. */
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
                              struct cht_err *err);

@@ -7,7 +7,7 @@
  *      last gets it. Many contexts are shared out among threads: where each operation goes is known before.
  *   N3 one atomic commit of all orders
  *
- * The operations' names and payloads lie in arenas, one a thread, that are let go of behind N3.
+ * The operations' names and payloads lie in arenas, one a thread, which are freed after N3.
  */
 #include "lm/ngrams.h"
 
@@ -64,7 +64,7 @@ struct ranking {
 /* What a commit is made of. */
 struct batch {
     struct cht_store *store;
-    struct cht_op *ops; /* owned; those behind n are being made */
+    struct cht_op *ops; /* owned; those after n are being made */
     size_t n, cap;
     struct maker maker[LM_SHARE_THREADS_MAX];
     void *makers[LM_SHARE_THREADS_MAX];
@@ -119,7 +119,7 @@ static void batch_free(struct batch *b)
     cht_free(b->ops);
 }
 
-/* Room for so many operations more. */
+/* Room for that many more operations. */
 static enum cht_rc reserve_ops(struct batch *b, size_t n)
 {
     if (b->n + n <= b->cap)

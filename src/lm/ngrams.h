@@ -12,7 +12,7 @@
  * over requests and threads.
  *
  * Memory: 4 bytes a token as they come in; during commit at the peak about 200 bytes a token of running text at order 3
- * (every context of the request has three operations), at most 120 bytes x order in text where nothing repeats beyond that.
+ * (every context of the request has three operations), at most 120 bytes x order in text if nothing repeats beyond that.
  * The caller bounds the request (--max-ngrams-bytes).
  * Threads: one at a time per object.
  */
@@ -33,7 +33,7 @@ struct lm_ngrams_result {
 
 /* order 1..8, else CHT_INVALID_ARGUMENT. */
 enum cht_rc lm_ngrams_begin(unsigned order, struct lm_ngrams **out, struct cht_err *err);
-/* Copies the document; one of fewer than 2 tokens is skipped. CHT_NO_MEMORY; CHT_BATCH_TOO_LARGE behind 2^31 tokens in
+/* Copies the document; one of fewer than 2 tokens is skipped. CHT_NO_MEMORY; CHT_BATCH_TOO_LARGE after 2^31 tokens in
  * all. After an error the object is as before. */
 enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
                                    struct cht_err *err);
@@ -41,8 +41,8 @@ enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, 
  * that request was answered. It is kept in the same commit. */
 void lm_ngrams_once(struct lm_ngrams *g, const char *id);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
- * disk. CHT_MALFORMED_PAYLOAD where a counts pair that must be added to holds something else,
- * CHT_VALUE_TOO_LARGE where the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
+ * disk. CHT_MALFORMED_PAYLOAD if a counts pair that must be added to holds something else,
+ * CHT_VALUE_TOO_LARGE if the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
  * else a commit returns: then nothing was counted. */
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,
                              struct lm_ngrams_result *out, struct cht_err *err);

@@ -21,7 +21,7 @@ static struct lm_parent_slot *probe(const struct lm_parent_part *part, uint64_t 
     return &part->slot[at];
 }
 
-/* May so many bytes more be held? */
+/* May that many more bytes be held? */
 static bool take(struct lm_parents *p, size_t bytes)
 {
     if (atomic_fetch_add_explicit(&p->bytes, bytes, memory_order_relaxed) + bytes <= p->memory)

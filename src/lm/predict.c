@@ -1,5 +1,5 @@
-/* predict: next-token candidates (see predict.h). The best k of one context come from its probabilities where they are few, else
- * from its topk: list where that is long enough, so that the answer from a root with a large vocabulary does not read all of it. */
+/* predict: next-token candidates (see predict.h). The best k of one context come from its probabilities if they are few, else
+ * from its topk: list if that is long enough, so that the answer from a root with a large vocabulary does not read all of it. */
 #include "lm/predict.h"
 
 #include <string.h>
@@ -21,7 +21,7 @@ struct asking {
     struct cht_err *err;
 };
 
-/* `prob:<n>:` of the context of order n; kept in q->names where there are some. Returns its length. */
+/* `prob:<n>:` of the context of order n; kept in q->names if there are some. Returns its length. */
 static size_t prob_name(const struct lm_predict_query *q, unsigned n,
                         uint8_t out[LM_PREFIX_MAX + LM_HASH_SIZE])
 {
@@ -65,7 +65,7 @@ static enum cht_rc offer(struct asking *a, const struct reduce_payload *head, si
     return rc;
 }
 
-/* The best k of one context from its probabilities where they are few: one look, most contexts have a few followers.
+/* The best k of one context from its probabilities if they are few: one look, most contexts have a few followers.
  * *there: unknown or yes; *done: a->best is the answer. What is not as it should be is left to best_of. */
 static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, bool *there, bool *done)
 {
@@ -102,7 +102,7 @@ static enum cht_rc look_up(struct asking *a, const char *kind, const struct lm_p
     return lm_lookup_take(rc, kind, name, &(struct lm_value){a->buf.data, pv.size}, out, a->err);
 }
 
-/* The best k from its topk list, or where that is not long enough from all probabilities, if there are any. */
+/* The best k from its topk list, or if that is not long enough from all probabilities, if there are any. */
 static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p, bool there)
 {
     struct reduce_payload topk, probs;
@@ -123,7 +123,7 @@ static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p,
     return offer(a, &probs, REDUCE_PAYLOAD_PROBS_RECORD, p->order);
 }
 
-/* The best k of one context into a->best; none where it is not there. */
+/* The best k of one context into a->best; none if it is not there. */
 static enum cht_rc best_of(struct asking *a, struct lm_prediction *p)
 {
     bool there, done;

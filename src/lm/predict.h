@@ -56,8 +56,8 @@ struct lm_prediction {
     size_t count;
 };
 
-/* fn is called once for deepest and blend (order 0 and no candidates where nothing is there), for levels once for each
- * order from min(max_order, n + 1) down to 1 (no candidates where the context is not there). CHT_INVALID_ARGUMENT. */
+/* fn is called once for deepest and blend (order 0 and no candidates if nothing is there), for levels once for each
+ * order from min(max_order, n + 1) down to 1 (no candidates if the context is not there). CHT_INVALID_ARGUMENT. */
 enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
                        void (*fn)(void *ctx, const struct lm_prediction *p), void *ctx, struct cht_err *err);
 
@@ -68,11 +68,11 @@ size_t lm_predict_hints(const struct lm_predict_query *q, struct cht_hint *hints
 struct lm_score {
     uint64_t scored;   /* tokens: all but the first */
     double log10;      /* sum of log10 p, in order */
-    double perplexity; /* 10^(-log10 / scored); 0 where nothing was scored */
+    double perplexity; /* 10^(-log10 / scored); 0 if nothing was scored */
 };
 
 /* Each token but the first at the deepest order (up to max_order, 0: the highest of the database) whose entry for the
- * tokens before has it. A token that is nowhere gets 1/V and order 0, V being the number of cont: entries; 1e-9 where there
+ * tokens before has it. A token that is nowhere gets 1/V and order 0, V being the number of cont: entries; 1e-9 if there
  * are none. fn (may be NULL) is called for each of them, in order. */
 enum cht_rc lm_score(struct cht_store *s, const uint32_t *tokens, size_t n, unsigned max_order,
                      void (*fn)(void *ctx, uint32_t token, unsigned order, double p), void *ctx,
@@ -82,7 +82,7 @@ struct lm_contexts_query {
     const struct lm_node *tree;
     long depth;                 /* negative: no limit */
     uint64_t limit;             /* 0: none */
-    struct cht_str after;       /* a vector to go on behind; n 0: from the start */
+    struct cht_str after;       /* a vector to go on after; n 0: from the start */
     const _Atomic bool *cancel; /* may be NULL: CHT_CANCELLED when it becomes true */
 };
 
@@ -99,7 +99,7 @@ struct lm_context {
 };
 
 /* Context relativism: every `ctxv:` vector that starts with the tree's encoding, in byte order. fn returns false to stop
- * (CHT_OK). *more (may be NULL): the limit or fn ended it and there may be more behind the last vector. Errors of
+ * (CHT_OK). *more (may be NULL): the limit or fn ended it and there may be more after the last vector. Errors of
  * lm_avo_encode (CHT_INVALID_TREE), CHT_CORRUPT, CHT_NO_MEMORY. */
 enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,
                         bool (*fn)(void *ctx, const struct lm_context *c), void *ctx, bool *more,

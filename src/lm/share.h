@@ -15,6 +15,6 @@
 /* Iterations from .. to - 1; `worker` is this thread's own. */
 typedef enum cht_rc lm_share_fn(void *worker, size_t from, size_t to, struct cht_err *err);
 
-/* workers: one a thread, the first the caller's. Where threads cannot be started fewer do the work. Returns the first failure,
+/* workers: one a thread, the first the caller's. If threads cannot be started, fewer do the work. Returns the first failure,
  * after which no piece is begun. */
 enum cht_rc lm_share(size_t n, lm_share_fn *fn, void *const *workers, unsigned threads, struct cht_err *err);

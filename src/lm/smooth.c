@@ -119,7 +119,7 @@ static enum cht_rc load_root(struct lm_smooth *s, struct cht_err *err)
     return rc;
 }
 
-/* The table of the order below is what `here` was; it holds nothing where that order is not of this run. */
+/* The table of the order below is what `here` was; it holds nothing if that order is not of this run. */
 static enum cht_rc turn_tables(struct lm_smooth *s, struct cht_err *err)
 {
     bool computed = s->order > s->cfg->lo;

@@ -42,7 +42,7 @@ struct lm_smooth_config {
     void *ctx;
 };
 
-/* Blocks, as long as it takes. CHT_INVALID_ARGUMENT; CHT_MALFORMED_PAYLOAD where a pair under
+/* Blocks, as long as it takes. CHT_INVALID_ARGUMENT; CHT_MALFORMED_PAYLOAD if a pair under
  * cnt: (of these orders, or order 2) holds no counts; CHT_CANCELLED, and what reads and commits return. */
 enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_smooth_config *cfg,
                       struct cht_err *err);

@@ -55,7 +55,7 @@ enum cht_rc lm_smooth_ahead(void *worker, struct cht_str suffix,
 /* Order 0: contexts(t) / S, 1e-9 for a token without. */
 double lm_smooth_lower0(const struct lm_smooth *s, uint32_t token);
 
-/* Removes what is stale under prob:<n>: and topk:<n>: where there is more than `written` contexts, and under cont:. */
+/* Removes what is stale under prob:<n>: and topk:<n>: if there is more than `written` contexts, and under cont:. */
 enum cht_rc lm_smooth_stale_order(struct lm_smooth *s, unsigned order, uint64_t written, struct cht_err *err);
 enum cht_rc lm_smooth_stale_cont(struct lm_smooth *s, struct cht_err *err);
 static inline bool lm_smooth_cancelled(const struct lm_smooth *s)

@@ -59,7 +59,7 @@ static int lower_q(const struct lm_smooth *s, struct lower *l, uint32_t token)
                                   : l->records[(size_t)l->at * REDUCE_PAYLOAD_PROBS_RECORD + 4];
 }
 
-/* The parent's entry in the database, where the table does not have it. */
+/* The parent's entry in the database, if the table does not have it. */
 static enum cht_rc stored_parent(struct lm_smooth_worker *w, const uint8_t hash[LM_HASH_SIZE],
                                  struct lower *l, struct cht_err *err)
 {
@@ -108,7 +108,7 @@ static enum cht_rc parent_name(struct lm_smooth_worker *w, struct cht_str suffix
     return CHT_OK;
 }
 
-/* The context among those whose visit is near; NULL where it is not. Those before it are not visited any more. */
+/* The context among those whose visit is near; NULL if it is not. Those before it are not visited any more. */
 static const struct lm_smooth_near *near_of(struct lm_smooth_worker *w, struct cht_str suffix)
 {
     for (unsigned i = w->near_from; suffix.n == LM_HASH_SIZE && i != w->near_to; i++) {

@@ -1,5 +1,5 @@
 /* smooth_stale: removes what an earlier run left for contexts that have no counts any more. The number of pairs under a
- * prefix is known without a scan: where it is not above what this run wrote, nothing can be stale. */
+ * prefix is known without a scan: if it is not above what this run wrote, nothing can be stale. */
 #include "lm/names.h"
 #include "lm/smooth_int.h"
 
@@ -36,7 +36,7 @@ static void cursor_close(struct cursor *c)
     cht_free(c->entries);
 }
 
-/* The next entry is entries[at]; end where there is none. */
+/* The next entry is entries[at]; end if there is none. */
 static enum cht_rc cursor_next(struct cursor *c, struct cht_err *err)
 {
     if (++c->at < c->n)

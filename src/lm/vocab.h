@@ -22,7 +22,7 @@ struct lm_vocab {
     size_t slots, words;
 };
 
-/* The token's entry, NULL where there is none. */
+/* The token's entry, NULL if there is none. */
 const struct lm_word *lm_vocab_find(const struct lm_vocab *v, uint32_t token);
 /* The same, entered (zero) if need be; borrowed until the next call. NULL: CHT_NO_MEMORY. */
 struct lm_word *lm_vocab_enter(struct lm_vocab *v, uint32_t token, struct cht_err *err);

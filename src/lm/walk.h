@@ -1,6 +1,6 @@
 /* walk: visits every counts payload of one order, in several threads.
  *
- * With many contexts the names are divided by the first byte behind the prefix, and each thread takes one byte after the
+ * With many contexts the names are divided by the first byte after the prefix, and each thread takes one byte after the
  * other; so contexts with the same first byte are visited by one thread, in byte order. The caller's thread waits, and
  * reports progress at least twice a second.
  *
@@ -16,7 +16,7 @@
 
 #define LM_WALK_THREADS_MAX 16u
 
-/* On a thread of the walk; `worker` is this thread's own. suffix is the context's name behind "cnt:<n>:". total > 0 is the
+/* On a thread of the walk; `worker` is this thread's own. suffix is the context's name after "cnt:<n>:". total > 0 is the
  * sum of the counts. Everything is borrowed during the call. */
 typedef enum cht_rc lm_walk_visit(void *worker, struct cht_str suffix, const struct lm_counts *counts,
                                   uint64_t total, struct cht_err *err);

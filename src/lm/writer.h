@@ -9,7 +9,7 @@
 #include "cheetah/store.h"
 #include "os/thread.h"
 
-/* A commit is at most that, or one value. Larger ones sync less often; others' commits wait behind them for longer. Memory: two
+/* A commit is at most that, or one value. Larger ones sync less often; others' commits wait for them longer. Memory: two
  * of them, about 11 MiB. */
 #define LM_WRITER_OPS 16384u
 #define LM_WRITER_BYTES ((size_t)4 << 20)
@@ -34,7 +34,7 @@ struct lm_writer {
 };
 
 /* Starts an upsert of a name with at most value_max bytes: writes the name and says where the value goes; the previous
- * operations are handed to the store first where room is short. NULL: *rc says why; also for operations handed over before. */
+ * operations are handed to the store first if room is short. NULL: *rc says why; also for operations handed over before. */
 uint8_t *lm_writer_put(struct lm_writer *w, struct cht_str name, size_t value_max, enum cht_rc *rc,
                        struct cht_err *err);
 /* Ends the upsert: the value has n bytes. */

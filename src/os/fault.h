@@ -10,7 +10,7 @@
  *     `events` unchanged since before, has read the file's bytes
  *   - the mapping stays in its place; a page that was changed (a private copy) can be lost, too: cutting the file takes it away
  *
- * Where not even a page of zeros can be had (too many pieces of mappings), the whole mapping is given up: all of it is lost.
+ * If not even a page of zeros can be had (too many pieces of mappings), the whole mapping is given up: all of it is lost.
  *
  * Threads: cht_fault_lost and cht_fault_events from any. The others: nobody touches the mapping meanwhile. The handler takes no
  * lock and waits for nobody; any number of threads may be in it at once.

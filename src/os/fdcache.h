@@ -33,7 +33,7 @@ struct cht_fd {
 /* fd: open; in the list from here on. */
 void cht_fd_init(struct cht_fd *f, int fd, int flags, dev_t dev, ino_t ino);
 void cht_fd_fini(struct cht_fd *f); /* closes it */
-/* The descriptor, valid until cht_fd_give; -1 with errno set where it cannot be opened again. ESTALE: there is another file under
+/* The descriptor, valid until cht_fd_give; -1 with errno set if it cannot be opened again. ESTALE: there is another file under
  * the path now. */
 int cht_fd_take(struct cht_fd *f, const char *path);
 void cht_fd_give(struct cht_fd *f); /* errno stays */

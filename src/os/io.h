@@ -1,5 +1,5 @@
 /* io: the table of functions through which all file access goes, so that tests can put a simulated disk under the
- * same code. errno is read only behind this table: failures come back as CHT_DISK_FULL (ENOSPC, EDQUOT),
+ * same code. errno is read only in the functions of this table: failures come back as CHT_DISK_FULL (ENOSPC, EDQUOT),
  * CHT_NO_FILE (ENOENT), CHT_LOCKED, CHT_NO_MEMORY (ENOMEM), CHT_NO_DESCRIPTORS (EMFILE, ENFILE), CHT_READ_ONLY_DISK (EROFS)
  * or CHT_IO, with path and errno in the message. A failed sync is CHT_IO whatever its errno: data may be lost.
  *
@@ -51,12 +51,12 @@ struct cht_io_ops {
     enum cht_rc (*sync)(struct cht_file *f, struct cht_err *err); /* fdatasync */
     enum cht_rc (*size)(struct cht_file *f, uint64_t *size, struct cht_err *err);
     enum cht_rc (*truncate)(struct cht_file *f, uint64_t size, struct cht_err *err);
-    /* Backs [off, off+len) with space (reads as zeros where it was a hole), growing the file. */
+    /* Backs [off, off+len) with space (reads as zeros if it was a hole), growing the file. */
     enum cht_rc (*allocate)(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err);
     /* Gives the space of [off, off+len) back; it then reads as zeros. Falls back to writing zeros. Size is kept. */
     enum cht_rc (*punch)(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err);
     /* Private, writable, unreserved mapping of len bytes from the start (len may exceed the file's size; touching
-     * pages behind the end is fatal). A page shows the file's bytes, also later writes, until it is changed. */
+     * pages after the end is fatal). A page shows the file's bytes, also later writes, until it is changed. */
     enum cht_rc (*map)(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err);
     enum cht_rc (*remap)(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
                          struct cht_err *err);
@@ -94,7 +94,7 @@ struct cht_file {
 
 struct cht_io *cht_io_posix(void); /* the real file system; static */
 
-/* Loops over short transfers. read: CHT_CORRUPT "short file" where the end comes before n bytes. */
+/* Loops over short transfers. read: CHT_CORRUPT "short file" if the end comes before n bytes. */
 enum cht_rc cht_file_read(struct cht_file *f, void *buf, size_t n, uint64_t off, struct cht_err *err);
 /* Up to n bytes, fewer only at the end of the file. */
 enum cht_rc cht_file_read_some(struct cht_file *f, void *buf, size_t n, uint64_t off, size_t *got,
@@ -123,14 +123,14 @@ enum cht_rc cht_io_names(struct cht_io *io, const char *path, struct cht_io_name
 void cht_io_names_fini(struct cht_io_names *l);
 /* Deletes a folder of files (one level of sub-folders too). Links are removed, never followed. */
 enum cht_rc cht_io_remove_tree(struct cht_io *io, const char *path, struct cht_err *err);
-/* "a/b" into a caller's buffer; CHT_INVALID_ARGUMENT where it does not fit. */
+/* "a/b" into a caller's buffer; CHT_INVALID_ARGUMENT if it does not fit. */
 enum cht_rc cht_path_join(char *out, size_t cap, const char *a, const char *b, struct cht_err *err);
 #define CHT_PATH_MAX 1024
 /* Memory this process may use: the least of physical memory and the cgroup limits. Online cores. */
 uint64_t cht_os_memory(void);
 /* Memory that is about to be filled as a whole may come in huge pages: fewer faults. Advice only, for blocks of megabytes. */
 void cht_os_huge_pages(void *p, size_t n);
-/* Memory of this process that is no file's, in bytes; 0 where the system does not say. */
+/* Memory of this process that is no file's, in bytes; 0 if the system does not say. */
 uint64_t cht_os_anonymous(void);
 /* Gives back what the heap holds free, if much has come since the last call: *low is the caller's, 0 at first, from one call to the
  * next. Takes about 50 ms for a GiB, during which threads may wait for their part of the heap: for a slow tick. Returns bytes. */

@@ -230,7 +230,7 @@ static enum cht_rc px_allocate(struct cht_file *f, uint64_t off, uint64_t len, s
     do
         rc = fallocate(fd, 0, (off_t)off, (off_t)len);
     while (rc != 0 && errno == EINTR);
-    if (rc != 0 && errno == EOPNOTSUPP) { /* by writing, where the file system has no call for it */
+    if (rc != 0 && errno == EOPNOTSUPP) { /* by writing, if the file system has no call for it */
         errno = posix_fallocate(fd, (off_t)off, (off_t)len);
         rc = errno == 0 ? 0 : -1;
     }

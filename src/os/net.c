@@ -155,7 +155,7 @@ void cht_net_nodelay(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* a matter of speed only */
 }
 
-void cht_net_shutdown(int fd) { (void)shutdown(fd, SHUT_RDWR); /* fails only where it has ended already */ }
+void cht_net_shutdown(int fd) { (void)shutdown(fd, SHUT_RDWR); /* fails only if it has ended already */ }
 void cht_net_close(int fd) { (void)close(fd); /* nothing to be done about a failure */ }
 int cht_net_dup(int fd) { return dup(fd); }
 
@@ -240,14 +240,14 @@ void cht_bell_ring(int fd)
 {
     uint64_t one = 1;
     ssize_t n = write(fd, &one, sizeof one);
-    (void)n; /* fails only where it rings already */
+    (void)n; /* fails only if it rings already */
 }
 
 void cht_bell_drain(int fd)
 {
     uint64_t v;
     ssize_t n = read(fd, &v, sizeof v);
-    (void)n; /* fails only where it is silent */
+    (void)n; /* fails only if it is silent */
 }
 
 uint64_t cht_os_raise_files(void)

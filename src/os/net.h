@@ -22,7 +22,7 @@ struct cht_peer {
 /* Listens on "host:port", "[v6]:port" or ":port" (any address). Port 0: any free one. *port is the real one, *loopback says
  * whether only this machine can reach it. CHT_INVALID_ARGUMENT (cannot be read), CHT_IO (in use, not allowed). */
 enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loopback, struct cht_err *err);
-/* One waiting connection, non-blocking and closed on exec. False where none waits (or it was gone again); *exhausted where
+/* One waiting connection, non-blocking and closed on exec. False if none waits (or it was gone again); *exhausted if
  * the process is out of descriptors or memory: wait before the next call. */
 bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted);
 void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT]);
@@ -75,9 +75,9 @@ void cht_os_catch_interrupts(bool on);
 bool cht_os_interrupted(void);
 /* Ends the process here and now, with nothing flushed. */
 _Noreturn void cht_os_exit_now(int code);
-/* The resident memory and the processor time (ns) of this process, and its open files; 0 where unknown. */
+/* The resident memory and the processor time (ns) of this process, and its open files; 0 if unknown. */
 void cht_os_usage(uint64_t *resident, uint64_t *cpu_ns, uint64_t *files);
 /* May others than the owner read this file? */
 bool cht_os_file_is_open_to_all(const char *path);
-/* The whole file, at most max bytes, with a zero behind it; free with cht_free. CHT_NO_FILE, CHT_INVALID_ARGUMENT. */
+/* The whole file, at most max bytes, with a zero after it; free with cht_free. CHT_NO_FILE, CHT_INVALID_ARGUMENT. */
 enum cht_rc cht_os_read_file(const char *path, size_t max, char **out, size_t *len, struct cht_err *err);

@@ -109,7 +109,7 @@ enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
     return CHT_OK;
 }
 
-void cht_sock_end(int fd) { (void)shutdown(fd, SHUT_WR); /* fails only where it has ended already */ }
+void cht_sock_end(int fd) { (void)shutdown(fd, SHUT_WR); /* fails only if it has ended already */ }
 
 enum cht_rc cht_poller_new(int *poller, struct cht_err *err)
 {
@@ -132,7 +132,7 @@ enum cht_rc cht_poller_add_level(int poller, int fd, void *data, struct cht_err 
 void cht_poller_remove(int poller, int fd)
 {
     struct epoll_event e = {.events = 0};
-    (void)epoll_ctl(poller, EPOLL_CTL_DEL, fd, &e); /* fails only where it is not in it */
+    (void)epoll_ctl(poller, EPOLL_CTL_DEL, fd, &e); /* fails only if it is not in it */
 }
 
 size_t cht_poller_wait(int poller, struct cht_event *out, size_t max, int ms)

@@ -17,7 +17,7 @@
 #define PAGE ((size_t)4096)
 #define HUGE_MIN ((size_t)4 << 20)
 
-/* A file with one number; UINT64_MAX where it is missing or says "max". */
+/* A file with one number; UINT64_MAX if it is missing or says "max". */
 static uint64_t read_limit(const char *path)
 {
     FILE *f = fopen(path, "re");

@@ -26,7 +26,7 @@ struct cht_thread {
 enum cht_rc cht_mutex_init(struct cht_mutex *m, struct cht_err *err);
 void cht_mutex_fini(struct cht_mutex *m);
 void cht_mutex_lock(struct cht_mutex *m);
-bool cht_mutex_try(struct cht_mutex *m); /* false where someone has it */
+bool cht_mutex_try(struct cht_mutex *m); /* false if someone has it */
 void cht_mutex_unlock(struct cht_mutex *m);
 enum cht_rc cht_cond_init(struct cht_cond *c, struct cht_err *err); /* monotonic clock */
 void cht_cond_fini(struct cht_cond *c);
@@ -48,7 +48,7 @@ struct cht_rwlock {
 enum cht_rc cht_rwlock_init(struct cht_rwlock *l, struct cht_err *err);
 void cht_rwlock_fini(struct cht_rwlock *l);
 void cht_rwlock_read(struct cht_rwlock *l);
-bool cht_rwlock_try_read(struct cht_rwlock *l);              /* false where it would have to wait */
+bool cht_rwlock_try_read(struct cht_rwlock *l);              /* false if it would have to wait */
 bool cht_rwlock_read_for(struct cht_rwlock *l, uint64_t ns); /* false if it cannot be had within so long */
 void cht_rwlock_read_end(struct cht_rwlock *l);              /* from the thread that took it */
 void cht_rwlock_write(struct cht_rwlock *l);

@@ -48,7 +48,7 @@ enum cht_rc reduce_aggregate_run(struct cht_store *s, const struct reduce_mode *
                                  uint64_t *malformed, _Atomic bool *cancel, struct cht_err *err);
 
 /* The same, noting the keys that the answer depends on: those under the prefix in watch[0], that of `to` in watch[1]; each
- * begun and ended by the caller, NULL where there is none. */
+ * begun and ended by the caller, NULL if there is none. */
 enum cht_rc reduce_aggregate_watched(struct cht_store *s, const struct reduce_mode *mode,
                                      const struct reduce_params *p, struct cht_watch *const watch[2],
                                      struct cht_buf *lines, uint64_t *count, uint64_t *malformed,
@@ -100,10 +100,10 @@ static inline void *reduce_partial(const struct reduce_run *run, const struct re
     return run->partials + i * reduce_partial_stride(a);
 }
 
-/* Books bytes of memory_max, on any thread; CHT_NO_MEMORY where they are used up. */
+/* Books bytes of memory_max, on any thread; CHT_NO_MEMORY if they are used up. */
 enum cht_rc reduce_take_memory(struct reduce_run *run, uint64_t bytes, struct cht_err *err);
 void reduce_give_memory(struct reduce_run *run, uint64_t bytes);
-/* Room for n more bytes of output behind out->len, booked. */
+/* Room for n more bytes of output after out->len, booked. */
 enum cht_rc reduce_line_room(struct reduce_run *run, struct cht_buf *out, size_t n, struct cht_err *err);
 
 /* The closed forms of modified Kneser-Ney discounts, from the numbers of followers with count 1, 2, 3, and 4 and over. */

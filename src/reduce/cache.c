@@ -76,7 +76,7 @@ static size_t put_bytes(uint8_t *out, size_t at, const void *p, size_t n)
     return at + n;
 }
 
-/* Store, mode and the parameters that matter, each string behind its length. */
+/* Store, mode and the parameters that matter, each string after its length. */
 static enum cht_rc make_key(struct lookup *r, struct cht_err *err)
 {
     const struct reduce_params *p = r->p;
@@ -193,7 +193,7 @@ static void entry_drop(struct reduce_cache *c, struct entry *e)
     cht_free(e);
 }
 
-/* Makes a watch; where there are too many, the oldest entries of the store give way. */
+/* Makes a watch; if there are too many, the oldest entries of the store give way. */
 static enum cht_rc watch_make(struct reduce_cache *c, struct cht_store *s, struct cht_str prefix,
                               struct cht_watch **out)
 {
@@ -210,7 +210,7 @@ static enum cht_rc watch_make(struct reduce_cache *c, struct cht_store *s, struc
     return rc;
 }
 
-/* C2. A reference, or NULL where there is no room for one. */
+/* C2. A reference, or NULL if there is no room for one. */
 static struct watched *watched_take(struct reduce_cache *c, struct cht_store *s, struct cht_str prefix)
 {
     struct watched *x = watched_find(c, s, prefix);

@@ -6,7 +6,7 @@
  * is not given out (README.md says why).
  *
  * Memory: answers and watches together at most bytes_max, the least recently used go first. At most CHT_WATCH_MAX prefixes a
- * database have answers. Where there is no room an aggregate is computed each time.
+ * database have answers. If there is no room, an aggregate is computed each time.
  * Threads: all functions but free from any thread; requests that miss run side by side, also for the same answer.
  */
 #pragma once

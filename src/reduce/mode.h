@@ -15,9 +15,9 @@ enum reduce_kind {
 
 /* What the head of a payload says: members to print at once, then a list of records of equal length. */
 struct reduce_head {
-    char text[96]; /* `"order":3,"followers":[`, or all of it where there is no list */
+    char text[96]; /* `"order":3,"followers":[`, or all of it if there is no list */
     size_t text_len;
-    const char *tail; /* "]" behind the list, "" without one; static */
+    const char *tail; /* "]" after the list, "" without one; static */
     size_t offset;    /* of the first record in the payload */
     uint32_t record;  /* bytes of a record */
     uint64_t count;   /* records */
@@ -31,8 +31,8 @@ struct reduce_decoder {
     bool (*head)(const uint8_t *p, size_t have, uint64_t size, struct reduce_head *out);
     /* One record as JSON, without a comma; returns its characters. */
     size_t (*record)(const uint8_t *p, char *out);
-    /* In place of the two: all members as text (no line break) appended at out; returns its characters, SIZE_MAX where
-     * room is too small, 0 where the payload is malformed. NULL for record decoders. */
+    /* In place of the two: all members as text (no line break) appended at out; returns its characters, SIZE_MAX if
+     * room is too small, 0 if the payload is malformed. NULL for record decoders. */
     size_t (*whole)(const uint8_t *p, size_t n, char *out, size_t room);
 };
 
@@ -51,5 +51,5 @@ const struct reduce_mode *reduce_mode_at(unsigned i);
 const char *reduce_mode_names(void);
 
 /* Decodes a payload that is wholly in memory: members (no leading comma) appended at out; returns the characters,
- * SIZE_MAX where room is too small, 0 where the payload is malformed. */
+ * SIZE_MAX if room is too small, 0 if the payload is malformed. */
 size_t reduce_decode(const struct reduce_decoder *d, const uint8_t *p, size_t n, char *out, size_t room);

@@ -1,6 +1,6 @@
 /* mode_json: payloads that are JSON texts, as `"json":...`: the modes cache, bias and meta.
  *
- * jansson says whether a payload is JSON (any value, also a scalar; UTF-8; nothing behind it). What is shown is the text
+ * jansson says whether a payload is JSON (any value, also a scalar; UTF-8; nothing after it). What is shown is the text
  * itself without the white space between its tokens, so that no number loses digits and keys keep their order. Raw line
  * breaks are legal between tokens only, so none is left.
  */

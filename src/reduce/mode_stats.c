@@ -1,5 +1,5 @@
 /* mode_stats: number and sizes of the payloads under a prefix, one line:
- *   {"pairs":n,"dangling":n,"bytes":n,"min":n,"max":n,"mean":x}      min, max, mean: null where there is no payload
+ *   {"pairs":n,"dangling":n,"bytes":n,"min":n,"max":n,"mean":x}      min, max, mean: null if there is no payload
  * Memory: constant.
  */
 #include "reduce/aggregate.h"

@@ -84,7 +84,7 @@ static size_t dense_used(const struct table *t)
     return n;
 }
 
-/* The highest bound below which a quarter of the tokens is in use; t->bound where there is no higher one. */
+/* The highest bound below which a quarter of the tokens is in use; t->bound if there is no higher one. */
 static uint64_t best_bound(const struct table *t)
 {
     size_t bits[33] = {0}, sum = dense_used(t); /* tokens by their length in bits */

@@ -35,7 +35,7 @@ static bool is_called(const struct reduce_mode *m, const char *name, size_t len)
     return false;
 }
 
-/* The records behind a head, with commas between them; SIZE_MAX where they do not fit. */
+/* The records after a head, with commas between them; SIZE_MAX if they do not fit. */
 static size_t put_records(const struct reduce_decoder *d, const uint8_t *p, uint64_t count, uint32_t size,
                           char *out, size_t room)
 {

@@ -7,7 +7,7 @@
  *   topk           version=1 u8 | order u8      | n u8  | n x (token u32, q u8), best first
  *   continuation   version=1 u8 | token u32     | contexts u32
  *
- * Bytes behind the n entries are padding and legal; fewer bytes than n says are not.
+ * Bytes after the n entries are padding and legal; fewer bytes than n says are not.
  */
 #pragma once
 
@@ -26,18 +26,18 @@
 struct reduce_payload {
     unsigned order;         /* order, or order_size of a context */
     uint32_t n;             /* entries */
-    const uint8_t *records; /* borrowed: n records behind the head */
+    const uint8_t *records; /* borrowed: n records after the head */
 };
 
 /* Each reads a head and says whether it is well formed. `have` bytes of the payload are at p, `size` is its whole length
- * (have == size where all of it is in memory; else have >= REDUCE_PAYLOAD_HEAD_MAX). */
+ * (have == size if all of it is in memory; else have >= REDUCE_PAYLOAD_HEAD_MAX). */
 bool reduce_payload_context(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
 bool reduce_payload_counts(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
 bool reduce_payload_probs(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
 bool reduce_payload_topk(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
 bool reduce_payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts);
 
-/* Writes the head of a counts or probabilities payload, version 2 where n needs it; returns its bytes (4 or 6). */
+/* Writes the head of a counts or probabilities payload, version 2 if n needs it; returns its bytes (4 or 6). */
 size_t reduce_payload_begin(uint8_t *out, unsigned order, uint32_t n);
 
 static inline uint32_t reduce_payload_get32(const uint8_t *p)

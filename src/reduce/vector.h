@@ -25,6 +25,6 @@ struct reduce_vector {
 enum cht_rc reduce_vector_read(struct reduce_run *run, struct reduce_vector *v,
                                const struct reduce_payload *in, struct cht_err *err);
 void reduce_vector_free(struct reduce_run *run, struct reduce_vector *v);
-/* 0 to 1; 0 where one has no length (cosine) or both are empty (jaccard). */
+/* 0 to 1; 0 if one has no length (cosine) or both are empty (jaccard). */
 double reduce_vector_score(const struct reduce_vector *a, const struct reduce_vector *b,
                            enum reduce_metric metric);

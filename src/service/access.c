@@ -195,7 +195,7 @@ static enum cht_rc parse_line(struct access *a, char *line, unsigned number, str
     return CHT_OK;
 }
 
-/* What an editor leaves that is no text: all behind a zero would be silently left out, and with a mark before it the first token
+/* What an editor leaves that is no text: all after a zero would be silently left out, and with a mark before it the first token
  * would be another one. */
 static enum cht_rc check_text(const char *text, size_t len, struct cht_err *err)
 {

@@ -23,7 +23,7 @@ struct database {
     unsigned maps;          /* mappings that it has */
     _Atomic uint64_t users; /* requests that hold it */
     _Atomic uint64_t used;  /* dbs_seconds when it was last got or put; 0: only visited */
-    _Atomic bool dropping;  /* whoever holds it ends what he does and lets go */
+    _Atomic bool dropping;  /* whoever holds it ends what it does and puts it */
     struct database *next;  /* guarded by the table's lock, as is the next */
     struct database *chain;
 };
@@ -36,13 +36,13 @@ enum cht_rc dbs_new(struct cht_env *env, struct dbs **out, struct cht_err *err);
 /* fn is called after a database was closed, with the address its store had, which may be in use again. Before others use the
  * table. */
 void dbs_on_close(struct dbs *t, void (*fn)(void *ctx, const struct cht_store *store), void *ctx);
-/* At most so many mappings by all open databases: before one more is opened, others are closed, if there are any that are not
+/* The most mappings that all open databases have together: before one more is opened, others are closed, if there are any that are not
  * used. 0: no limit. */
 void dbs_limit(struct dbs *t, uint64_t maps);
 /* Nobody may hold a database any more; the env stays open. NULL is legal. */
 void dbs_free(struct dbs *t);
 
-/* The open database of this name, held until dbs_put; NULL where it is not open (which says nothing of whether it is
+/* The open database of this name, held until dbs_put; NULL if it is not open (which says nothing of whether it is
  * there: dbs_open). */
 struct database *dbs_get(struct dbs *t, const char *name);
 void dbs_put(struct database *d);  /* NULL is legal */
@@ -52,7 +52,7 @@ void dbs_hold(struct database *d); /* once more, by someone who holds it */
  * CHT_DATABASE_NOT_FOUND, CHT_INVALID_DATABASE_NAME, CHT_DATABASE_BUSY, and what opening says. */
 enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shards, struct database **out,
                      bool *created, struct cht_err *err);
-/* Blocks until all who hold it have let go, at most wait_ns; then deletes it. "default" is made anew, empty.
+/* Blocks until all who hold it have put it, at most wait_ns; then deletes it. "default" is made anew, empty.
  * CHT_DATABASE_NOT_FOUND, CHT_DATABASE_BUSY. */
 enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err);
 /* As dbs_open without create, by something that looks at every database and does not count as use. Blocks. */

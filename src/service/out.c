@@ -106,7 +106,7 @@ static size_t sequence(const uint8_t *p, size_t n)
     return len;
 }
 
-/* Bit 7 of each byte of x that is below c (at most 0x80), or has bit 7 set itself: then it is not plain either. A byte behind
+/* Bit 7 of each byte of x that is below c (at most 0x80), or has bit 7 set itself: then it is not plain either. A byte after
  * one that is below may be reported too, so this says whether there is any. */
 static uint64_t any_below(uint64_t x, uint8_t c) { return x - UINT64_C(0x0101010101010101) * c; }
 

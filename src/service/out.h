@@ -14,13 +14,13 @@ struct out {
     bool failed; /* out of memory: what was appended since is not there */
 };
 
-/* Room for `more` bytes behind n; false (and failed) without memory. */
+/* Room for `more` bytes after n; false (and failed) without memory. */
 bool out_grow(struct out *o, size_t more);
 void out_free(struct out *o);
 /* Empties it; gives memory beyond `keep` back. */
 void out_reset(struct out *o, size_t keep);
 
-/* Decimal digits of v at p, which has room for 20; returns their number. Bytes behind them may be written. */
+/* Decimal digits of v at p, which has room for 20; returns their number. Bytes after them may be written. */
 size_t out_digits(char *p, uint64_t v);
 
 static inline bool out_room(struct out *o, size_t more) { return o->cap - o->n >= more || out_grow(o, more); }

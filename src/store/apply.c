@@ -1,6 +1,6 @@
 /* apply: commits, one after the other. Each operation is all or nothing (apply_ops.c).
  *
- *   not atomic   an operation that makes several changes runs under an undo of its own; locks are let go now and then
+ *   not atomic   an operation that makes several changes runs under an undo of its own; locks are released now and then
  *   atomic       every shard it touches has its undo open and its lock held until the end
  *   unordered    large ones are split by shard first (apply_team.c); what is left runs here, in order
  */

@@ -35,7 +35,7 @@ void cht_apply_fini(struct cht_apply *a);
  * within a group, until cht_apply_release. */
 void cht_apply_commit(struct cht_apply *a, struct cht_commit *c);
 void cht_apply_release(struct cht_apply *a);
-/* The group was logged: lets go of the memory that only a very large one needs. */
+/* The group was logged: frees the memory that only a very large one needs. */
 void cht_apply_trim(struct cht_apply *a);
 /* Nothing but deletes and reads: needs hardly any room, and gives some back. */
 bool cht_apply_frees(const struct cht_commit *c);

@@ -34,7 +34,7 @@ static void mark_name(const struct cht_apply *a, struct cht_shard *sh, struct ch
         cht_marks_add(&sh->marks, a->group, cht_mark_of_name(name));
 }
 
-/* No key is given out where nobody knows which were. */
+/* No key is given out if nobody knows which were. */
 static enum cht_rc lost_counter(struct cht_err *err)
 {
     return CHT_DAMAGED(err, "the header of a file of keys cannot be read");
@@ -197,7 +197,7 @@ static enum cht_rc do_delete(struct cht_apply *a, struct cht_op *op, struct cht_
     return rc == CHT_OK ? delete_value(a, op->key, a->atomic, err) : rc;
 }
 
-/* The last key of each shard gets a value and loses it again, which moves next_key behind it: what the log can say. */
+/* The last key of each shard gets a value and loses it again, which moves next_key after it: what the log can say. */
 static enum cht_rc do_reserve(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
     static const uint8_t zero;
@@ -319,7 +319,7 @@ static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht
     return CHT_OK;
 }
 
-/* A short value under a name that is not mapped; *mapped is its key where it is, and nothing was changed. */
+/* A short value under a name that is not mapped; *mapped is its key if it is, and nothing was changed. */
 static enum cht_rc put_absent(struct cht_apply *a, struct cht_shard *sh, struct cht_op *op, uint64_t *mapped,
                               struct cht_err *err)
 {

@@ -104,7 +104,7 @@ static enum cht_rc make_plan(struct cht_team *t, const struct cht_commit *c, str
     for (unsigned l = 0; l < lists; l++)
         t->start[l + 1] += t->start[l];
     *planned = t->start[lists];
-    for (size_t i = c->count; i-- > 0;) { /* from behind, so that start ends as the beginnings */
+    for (size_t i = c->count; i-- > 0;) { /* from the end, so that start ends as the beginnings */
         if (t->list[i] != REST)
             t->order[--t->start[t->list[i] + 1]] = (uint32_t)i;
     }

@@ -21,7 +21,7 @@ struct cht_team;
 
 /* Is the commit worth it? Makes the threads when it is for the first time; without them it is not. */
 bool cht_team_wanted(struct cht_apply *a, const struct cht_commit *c);
-/* T1 to T4: sets the results of the operations it ran and, where some failed, those of the commit. a->stuck as always. false:
+/* T1 to T4: sets the results of the operations it ran and, if some failed, those of the commit. a->stuck as always. false:
  * there was no memory for it, or little to divide, and nothing was done. */
 bool cht_team_apply(struct cht_apply *a, struct cht_commit *c);
 /* After that: has the team run this operation? */

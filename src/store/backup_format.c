@@ -193,7 +193,7 @@ enum cht_rc cht_backup_parse(struct cht_backup_parser *p, const void *data, size
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to read a backup");
     while (n > 0) {
         if (p->ended)
-            return bad(p, "bytes behind its end", err);
+            return bad(p, "bytes after its end", err);
         size_t want = needed(p);
         if (want > PARSE_MAX) { /* what a cut-off server says, or damage: a few more bytes tell */
             size_t some = n < PARSE_MAX - p->have ? n : PARSE_MAX - p->have;

@@ -8,7 +8,7 @@
  * First the segments of the log, ascending; then for shard 0, 1, ... the files keys, values, recycle, pairs, sums.
  *
  * head, 512 bytes, little-endian: 0 magic[8] "CHEETAHB"  8 version u32  12 head bytes u32 (512)  16 uuid[16]  32 shards u32
- *   36 files u32  40 position u64  48 bytes of all files u64  56 created u64 (ns since 1970)  64 database[72], zeros behind
+ *   36 files u32  40 position u64  48 bytes of all files u64  56 created u64 (ns since 1970)  64 database[72], zeros after
  *   136 zeros  508 crc u32 of 0..507
  * frame: 0 crc u32 (seeded with the crc of the frame before it, the first one with the head's; over bytes 4.. and the
  *   payload)  4 kind u8  5 file u8 (of PAGES: enum cht_pf_kind)  6 shard u16  8 payload bytes u32  12 zeros u32  16 at u64
@@ -20,8 +20,8 @@
  *
  * Invariants
  *   B1 Each frame's crc covers the one before it: a frame that is missing, doubled or out of place is found like a changed
- *      byte. A stream without END is cut off; bytes behind END are damage.
- *   B2 The page files are those of checkpoints (snapshot.h), the log has every record behind the oldest of these up to
+ *      byte. A stream without END is cut off; bytes after END are damage.
+ *   B2 The page files are those of checkpoints (snapshot.h), the log has every record after the oldest of these up to
  *      `position` and no later one: what lies in a backup is what a power cut at this moment would leave on a disk that
  *      has written all it was given. Opening it is recovery as always.
  *   B3 A server that cannot go on sends no END, but a line of text {"error":...}.

@@ -4,7 +4,7 @@
  *
  *   committer   begin (waits for the tasks that are inside, each a bounded batch) -> locks, work, locks released -> end
  *   task        enter -> shard locks, one after the other -> leave        or: put aside by enter, submitted again by end
- *   reader      tries the lock for a moment; where that fails and the database is busy: await, told by end (db_store.c)
+ *   reader      tries the lock for a moment; if that fails and the database is busy: await, told by end (db_store.c)
  *
  * Without a commit of that kind a batch of a task pays two atomic additions, a reader that gets its lock nothing.
  * Locking: mu is a leaf, but that `done` of what waits is called with it held.

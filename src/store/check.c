@@ -120,7 +120,7 @@ static enum cht_rc check_pages(struct check *c, struct cht_pagefile *pf, struct 
     advance(c, pf->fast.pages % PROGRESS_PAGES);
     for (uint64_t p = pf->fast.pages; c->clean && p < pf->file_pages; p++) {
         if (memcmp(pf->fast.base + p * CHT_PAGE, zeros, CHT_PAGE) != 0)
-            report_at(c, pf->kind, p * CHT_PAGE, "bytes behind the pages in use");
+            report_at(c, pf->kind, p * CHT_PAGE, "bytes after the pages in use");
     }
     uint64_t size;
     enum cht_rc rc = pf->file->io->ops->size(pf->file, &size, err);

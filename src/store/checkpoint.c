@@ -2,7 +2,7 @@
  *
  *   begin  C1 under the shard lock: pending extents, headers, log position; then the four files are frozen: what is
  *             dirty now is what this checkpoint writes, later changes keep a before-image (pagefile.c)
- *   run    C2 copy the frozen pages, 64 at a time under the shared lock: new ones (behind the end of the last
+ *   run    C2 copy the frozen pages, 64 at a time under the shared lock: new ones (after the end of the last
  *             checkpoint) are written home at once, nothing refers to them yet; the others go into the journal
  *          C3 their sums go into the sums file (exclusive, memory only), whose dirty pages are frozen and copied too
  *          C4 sync the page files (new pages, direct pages), then commit the journal: from here on the checkpoint counts
@@ -15,7 +15,7 @@
  * and some of its pages may be home, so it is kept as it is, and goes on where it was before the shard's next one
  * (cht_checkpoint_resume); redoing C5 from its start does no harm until the journal is cut. Any other failure poisons the shard.
  *
- * A crash before the end of C4 leaves the last checkpoint as it was (pages behind its end do not count), after it the
+ * A crash before the end of C4 leaves the last checkpoint as it was (pages after its end do not count), after it the
  * journal completes this one. The log up to the position is durable before begin returns to the caller's commit lock,
  * see commit_check.c.
  */
@@ -79,7 +79,7 @@ static void checkpoint_free(struct cht_checkpoint *ck)
     cht_free(ck);
 }
 
-/* C1 behind the lock. */
+/* The part of C1 that needs no lock any more. */
 static enum cht_rc freeze_locked(struct cht_checkpoint *ck, struct cht_err *err)
 {
     struct cht_shard *sh = ck->sh;
@@ -207,7 +207,7 @@ static enum cht_rc copy_file(struct cht_checkpoint *ck, int kind, struct cht_err
         size_t n = l->n - first;
         if (n == 0 || rc != CHT_OK)
             return rc;
-        size_t fresh = 0; /* of the batch, those in front are behind the old end: compacted for write_home */
+        size_t fresh = 0; /* of the batch, those in front are after the old end: compacted for write_home */
         uint64_t fresh_page[BATCH];
         for (size_t i = 0; i < n && rc == CHT_OK; i++) {
             uint8_t *p = ck->buf + i * CHT_PAGE;
@@ -271,7 +271,7 @@ static enum cht_rc give_back_space(struct cht_pagefile *pf, const uint64_t *page
     return rc == CHT_IO ? rc : CHT_OK;
 }
 
-/* Pages of sums that the file got only because others behind them were needed: no sum has come into them. And what files
+/* Pages of sums that the file got only because others after them were needed: no sum has come into them. And what files
  * have reserved ahead of need, if they need much less now. */
 static enum cht_rc give_back_rest(struct cht_checkpoint *ck, struct cht_err *err)
 {

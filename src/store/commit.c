@@ -114,7 +114,7 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
     return rc;
 }
 
-/* Will it hold locks for more than a few milliseconds? Counting reads all shards: the locks of the commits before are let go. */
+/* Will it hold locks for more than a few milliseconds? Counting reads all shards: the locks of the commits before are released. */
 static bool holds_long(struct cht_committer *cm, const struct cht_commit *c)
 {
     if ((c->flags & CHT_COMMIT_ATOMIC) != 0 && c->count > LONG_OPS)
@@ -255,7 +255,7 @@ static bool pausing(struct cht_committer *cm)
 }
 
 /* G2 to G4 for what was taken from the queue. tight: why nothing that needs room may be run; CHT_OK: it may. may_wait: for room for
- * those that delete; commit_mu is let go of meanwhile. Returns the list, perhaps in another order. */
+ * those that delete; commit_mu is released meanwhile. Returns the list, perhaps in another order. */
 static struct cht_commit *run_list(struct cht_committer *cm, struct cht_commit *list,
                                    const struct cht_err *tight, bool may_wait)
 {

@@ -2,7 +2,7 @@
  * of those that fail. How one shard's is made: checkpoint.c.
  *
  *   over the limit     a checkpoint is asked for; writers go on
- *   twice over it      writers wait (G1 in commit.c) until it has made room: each shard that is done lets go of its dirty pages.
+ *   twice over it      writers wait (G1 in commit.c) until it has made room: each shard that is done has no dirty pages any more.
  *                      If it is the log that is too long, each group waits for one shard; only if it is far too long, for all
  *   it fails           by a passing condition: all is as before; the next try comes after a pause, which doubles. Twice over the
  *                      limit, what needs room is refused meanwhile. Otherwise: no more writing
@@ -18,7 +18,7 @@
 #define RETRY_NS UINT64_C(1000000000) /* after a checkpoint that failed; doubled by each further one ... */
 #define LOG_MOST (UINT64_C(64) << 20) /* or four times its limit, if that is more */
 #define PAUSE_MIN_NS UINT64_C(100000000)
-#define RETRY_MAX 4u /* ... at most so many times */
+#define RETRY_MAX 4u /* ... at most that many times */
 
 static bool log_over(struct cht_committer *cm, unsigned times)
 {
@@ -113,7 +113,7 @@ static void end_shard(struct cht_committer *cm, unsigned i)
     cht_mutex_unlock(&cm->commit_mu);
 }
 
-/* Lets go of the log that no shard needs any more. */
+/* Gives up the log that no shard needs any more. */
 static enum cht_rc trim_log(struct cht_committer *cm, struct cht_err *err)
 {
     uint64_t trim = UINT64_MAX;

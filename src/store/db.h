@@ -155,8 +155,8 @@ enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, 
 enum cht_rc cht_db_settle(struct cht_db *db, struct cht_err *err);
 /* checkpoint: leave nothing to replay; CHT_READ_ONLY, and nothing is written, if writing had stopped. Frees db. */
 enum cht_rc cht_db_close(struct cht_db *db, bool checkpoint, struct cht_err *err);
-/* recover.c: redoes what `log`, the log of the database, has behind each shard's own position, up to record `upto`. Checkpoints are taken on
- * the way where there is too much in memory, but not if `log` is a handle that only reads. */
+/* recover.c: redoes what `log`, the log of the database, has after each shard's own position, up to record `upto`. Checkpoints are taken on
+ * the way if there is too much in memory, but not if `log` is a handle that only reads. */
 enum cht_rc cht_db_replay(struct cht_db *db, struct cht_wal *log, uint64_t upto, struct cht_crew *crew,
                           struct cht_err *err);
 /* Bytes of pages that are changed and not written yet, counted anew: only if nobody commits. */

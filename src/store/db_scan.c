@@ -59,7 +59,7 @@ static void fill_task(struct cht_task *t)
     cht_scan_fill(st); /* cancelled, it takes no lock */
     if (turn == CHT_CALM_INSIDE)
         cht_calm_leave(&sc->db->calm);
-    if (cht_batch_empty(&st->batch[st->fill])) { /* behind what else waits for a worker */
+    if (cht_batch_empty(&st->batch[st->fill])) { /* after what else waits for a worker */
         cht_pool_submit(pool, t);
         return;
     }
@@ -144,7 +144,7 @@ static void set_head(struct cht_db_scan *sc, unsigned i)
     sc->heads[i] = st->dead ? UINT64_MAX : item_of(st)->head;
 }
 
-/* Makes stream i stand on an item or be dead; false where its next batch is not there yet. mu held. */
+/* Makes stream i stand on an item or be dead; false if its next batch is not there yet. mu held. */
 static bool settle(struct cht_db_scan *sc, unsigned i)
 {
     struct cht_stream *st = &sc->streams[i];

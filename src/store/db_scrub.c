@@ -72,7 +72,7 @@ static enum cht_rc scrub_pages(struct cht_db *db, struct cht_shard *sh, struct c
     return CHT_OK;
 }
 
-/* Sleeps until so many bytes may have been compared. True if the caller wants no more. */
+/* Sleeps until that many bytes may have been compared. True if the caller wants no more. */
 static bool scrub_rest(struct cht_scrub *scrub, uint64_t start)
 {
     for (;;) {

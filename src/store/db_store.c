@@ -77,7 +77,7 @@ static inline bool lock_for(struct cht_db *db, struct cht_shard *sh, const struc
     return true;
 }
 
-/* What a read that has looked at a marked shard does; `limit` is 0 where the marks do not concern it. See durable.h. */
+/* What a read that has looked at a marked shard does; `limit` is 0 if the marks do not concern it. See durable.h. */
 static enum cht_rc look_again(struct cht_db *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
 {
     if (limit == BUSY)
@@ -266,7 +266,7 @@ struct db_value {
     bool pinned;
 };
 
-/* The bytes of a pinned value; NULL with err where they are not what they were any more. The lock is held, and not after a NULL. */
+/* The bytes of a pinned value; NULL with err if they are not what they were any more. The lock is held, and not after a NULL. */
 static const uint8_t *pinned_range(struct db_value *v, uint32_t off, uint32_t n, struct cht_err *err)
 {
     struct cht_shard *sh = v->sh;
@@ -275,7 +275,7 @@ static const uint8_t *pinned_range(struct db_value *v, uint32_t off, uint32_t n,
     if (sh->taken_back != v->taken_back || sh->marks.limit == CHT_FENCED)
         (void)CHT_FAIL(err, CHT_READ_ONLY, "the value was taken back with a write that the disk refused");
     else if ((p = cht_pf_range(sh->pf[CHT_PF_VALUES], v->ref.off + off, n)) == NULL)
-        (void)CHT_DAMAGED(err, "%s: offset %llu is behind the end", cht_pf_path(sh->pf[CHT_PF_VALUES]),
+        (void)CHT_DAMAGED(err, "%s: offset %llu is past the end", cht_pf_path(sh->pf[CHT_PF_VALUES]),
                           (unsigned long long)v->ref.off);
     if (p == NULL)
         cht_rwlock_read_end(&sh->lock);

@@ -31,7 +31,7 @@ struct chain {
     unsigned off;
     const uint8_t *entry; /* STEP_ENTRY: the key's */
     uint32_t ref;         /* STEP_NODE: the node or leaf */
-    unsigned depth;       /* where the node begins, behind the leaf's parent's end */
+    unsigned depth;       /* where the node begins, after the leaf's parent's end */
     enum step step;
 };
 
@@ -41,7 +41,7 @@ static void fetch(const uint8_t *p, unsigned lines)
         cht_prefetch(p + (size_t)i * LINE);
 }
 
-/* The bytes at an offset; NULL where the page has not been compared with its sum. */
+/* The bytes at an offset; NULL if the page has not been compared with its sum. */
 static const uint8_t *known(const struct cht_pagefile *pf, uint64_t off)
 {
     const struct cht_pf_fast *f = cht_pf_fast(pf);
@@ -146,7 +146,7 @@ static enum step take_step(struct chain *c, unsigned shards)
     return STEP_END;
 }
 
-/* Sets a chain up where its shard can be had; locked has a bit a shard. */
+/* Sets a chain up if its shard can be had; locked has a bit a shard. */
 static bool begin(struct cht_db *db, struct chain *c, const struct cht_hint *h, uint64_t *asked,
                   uint64_t *locked)
 {

@@ -148,7 +148,7 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
     enum cht_rc rc = CHT_OK;
     /* While the shard is in use file_pages grows under a lock that is not held here, and home_pages is the end. */
     if (page >= (verify ? pf->file_pages : pf->home_pages))
-        return CHT_DAMAGED(err, "%s: journal names page %llu behind the end", cht_pf_path(pf),
+        return CHT_DAMAGED(err, "%s: journal names page %llu past the end", cht_pf_path(pf),
                            (unsigned long long)page);
     bool whole = n == 1 && cht_get16(r + RECORD_HEAD + 2) == CHT_PAGE; /* nothing of the old one is needed */
     if (in_memory)
@@ -178,7 +178,7 @@ static enum cht_rc apply_record(struct cht_shard *sh, const uint8_t *r, bool in_
     return rc;
 }
 
-/* The length of the record at r (avail bytes are there), 0 where it is not whole, SIZE_MAX where it is wrong. */
+/* The length of the record at r (avail bytes are there), 0 if it is not whole, SIZE_MAX if it is wrong. */
 static size_t record_length(const uint8_t *r, size_t avail)
 {
     if (avail < RECORD_HEAD)

@@ -7,7 +7,7 @@
  *     0 kind u8 (enum cht_pf_kind)  1 zero  2 ranges u16  4 sum u32 of the whole page as it will be  8 page u64
  *     16 ranges x { off u16, len u16 }, then the bytes of all ranges, zero-padded to 8
  * Only the bytes that differ from the page as it is on disk are kept. That is enough to repair a page torn in the
- * middle of its write: a sector holds either its old or its new bytes, and where they differ the journal has the
+ * middle of its write: a sector holds either its old or its new bytes, and if they differ the journal has the
  * new ones. Written and synced before the first page is written home; it counts only with header and body intact, so
  * a torn journal is ignored; applying it twice does no harm. Dropped (cut to nothing, synced) when the pages are home and
  * before anything else may change them. Between checkpoints it has space without content (reserve.c): zeros, which are no header.

@@ -41,11 +41,11 @@ struct cht_logbuf {
 };
 void cht_logbuf_fini(struct cht_logbuf *l);
 void cht_logbuf_clear(struct cht_logbuf *l);
-/* After a record was written: lets go of what a very large one needed. */
+/* After a record was written: frees what a very large one needed. */
 void cht_logbuf_trim(struct cht_logbuf *l);
 /* Room for one more operation with `data` bytes of name or value: after that the next add cannot fail. */
 enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, struct cht_err *err);
-/* Room for what cht_logbuf_join will bring: so many bytes and parts. */
+/* Room for what cht_logbuf_join will bring: that many bytes and parts. */
 enum cht_rc cht_logbuf_room(struct cht_logbuf *l, size_t bytes, size_t parts, struct cht_err *err);
 /* Appends the operations of another buffer, for which there is room. */
 void cht_logbuf_join(struct cht_logbuf *l, const struct cht_logbuf *other);
@@ -60,7 +60,7 @@ void cht_logbuf_rewind(struct cht_logbuf *l, struct cht_logmark m);
 /* The parts with their addresses filled in, for cht_wal_append; valid until the next change. */
 const struct cht_wal_part *cht_logbuf_parts(struct cht_logbuf *l, size_t *count);
 
-/* Decodes the operation at *pos and moves behind it; CHT_CORRUPT where the bytes are not one. */
+/* Decodes the operation at *pos and moves after it; CHT_CORRUPT if the bytes are not one. */
 enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht_logop *op,
                              struct cht_err *err);
 /* Does it concern this shard? And applies it (exclusive lock or no other thread). Idempotent. */

@@ -42,7 +42,7 @@ static enum cht_rc foreign(const char *path, const char *name, const char *why, 
     return CHT_FAIL(err, CHT_FOREIGN_FILES, "%.120s/%.40s: %s", path, name, why);
 }
 
-/* The first bytes of a file; fewer where it ends. A file that went meanwhile has none. */
+/* The first bytes of a file; fewer if it ends. A file that went meanwhile has none. */
 static enum cht_rc read_start(struct cht_io *io, const char *path, uint8_t *b, size_t n, size_t *got,
                               struct cht_err *err)
 {

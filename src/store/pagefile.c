@@ -225,7 +225,7 @@ uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *
 uint8_t *cht_pf_write_range(struct cht_pagefile *pf, uint64_t off, uint64_t n, struct cht_err *err)
 {
     if (cht_pf_range(pf, off, n) == NULL) {
-        (void)CHT_DAMAGED(err, "%s: range %llu+%llu is behind the end", cht_pf_path(pf),
+        (void)CHT_DAMAGED(err, "%s: range %llu+%llu is past the end", cht_pf_path(pf),
                           (unsigned long long)off, (unsigned long long)n);
         return NULL;
     }
@@ -306,7 +306,7 @@ static enum cht_rc must_be_free(const struct cht_pagefile *pf, uint64_t first, u
                                 struct cht_err *err)
 {
     if (n > pf->fast.pages || first > pf->fast.pages - n)
-        return CHT_DAMAGED(err, "%s: pages %llu to %llu are behind the end", cht_pf_path(pf),
+        return CHT_DAMAGED(err, "%s: pages %llu to %llu are past the end", cht_pf_path(pf),
                            (unsigned long long)first, (unsigned long long)(first + n));
     for (uint64_t p = first; pf->frozen_count > 0 && p < first + n; p++) {
         if (cht_bit(pf->frozen, p))
@@ -316,7 +316,7 @@ static enum cht_rc must_be_free(const struct cht_pagefile *pf, uint64_t first, u
     return CHT_OK;
 }
 
-/* Lets go of private copies and dirty marks of whole pages. */
+/* Drops private copies and dirty marks of whole pages. */
 static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
     enum cht_rc rc =

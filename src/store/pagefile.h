@@ -1,8 +1,8 @@
 /* pagefile: a file of 4 KiB pages mapped privately: clean pages are the kernel's page cache, a changed page is a
  * private copy that the kernel cannot write back, so the file on disk is always exactly the last checkpoint.
  *
- * Every change goes through cht_page_write, which marks the page dirty, keeps a before-image where a checkpoint has
- * not copied the page yet, and one where an undo is open. Every read of a page goes through cht_page_read, which
+ * Every change goes through cht_page_write, which marks the page dirty, keeps a before-image if a checkpoint has
+ * not copied the page yet, and one if an undo is open. Every read of a page goes through cht_page_read, which
  * checks the range and, the first time a page is touched after open, its sum.
  *
  * A page that the disk cannot give, or that something else has cut off, is lost (os/fault.h): reading it is CHT_CORRUPT until
@@ -34,7 +34,7 @@
 
 #define CHT_PAGE 4096u
 #define CHT_PF_USER 64u      /* first user byte of page 0 */
-#define CHT_PF_USER_END 508u /* behind the last one within the first sector; 512..4095 are free as well */
+#define CHT_PF_USER_END 508u /* after the last one within the first sector; 512..4095 are free as well */
 #define CHT_FORMAT_VERSION 1u
 #define CHT_FORMAT_HOLES \
     2u /* of `pairs`, from the first time on that pages of zeros which nothing owns are free (arena.h) */
@@ -81,7 +81,7 @@ static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t pag
     return cht_page_verify(pf, page, err);
 }
 /* A byte range that may cross pages: pages are contiguous in memory. No sum check (values carry their own).
- * NULL where it is out of range. */
+ * NULL if it is out of range. */
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n);
 
 /* How often pages of the file were lost; whether one, or one of a range, is lost now. What was read before the call counts. */
@@ -103,7 +103,7 @@ static inline bool cht_pf_range_lost(const struct cht_pagefile *pf, uint64_t off
 enum cht_rc cht_pf_say_lost(const struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
 
 /* The page for changing: verified, marked dirty, before-images kept. NULL with err: CHT_CORRUPT, CHT_NO_MEMORY
- * (before-image), CHT_DISK_FULL or CHT_IO (space for a page that had none), nothing changed. The pointer is valid until the next cht_pf_extend or the lock is let go. After one
+ * (before-image), CHT_DISK_FULL or CHT_IO (space for a page that had none), nothing changed. The pointer is valid until the next cht_pf_extend or the release of the lock. After one
  * successful call further changes to the same page in the same locked section need no further call. */
 uint8_t *cht_page_write(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
 /* A page that cht_page_write has given out in the same locked section: no checks, cannot fail. */
@@ -120,7 +120,7 @@ enum cht_rc cht_pf_extend(struct cht_pagefile *pf, uint64_t n, uint64_t *first, 
 uint64_t cht_pf_pages(const struct cht_pagefile *pf);
 
 /* Direct pages (large values): written to the file at once, never private, no sync before the next checkpoint.
- * Precondition: [first, first+n) are whole pages that the last completed checkpoint holds free (or that lie behind
+ * Precondition: [first, first+n) are whole pages that the last completed checkpoint holds free (or that lie after
  * its end), and are in use now. May be called without the shard lock: nothing else may refer to these pages. Also
  * sets their sums: that part (cht_pf_direct_done) needs the lock exclusive. `len` need not be a multiple of the page:
  * the rest of the last page is zeros. */

@@ -6,7 +6,7 @@
  *   first change of a page with sum 0 (write_first) -> cht_pf_back: space is allocated before anything has changed, so a full
  *     disk is told then, not at the next checkpoint
  *
- * Not where reading a hole takes space (holes_take): a read must work on a full disk.
+ * Not if reading a hole takes space (holes_take): a read must work on a full disk.
  * Zeros are punched over zeros: whichever of the two a power cut leaves, the file is the same. Which pages are holes is
  * kept nowhere; the sums say which may be, and asking for space that is there does no harm.
  */

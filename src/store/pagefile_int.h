@@ -71,7 +71,7 @@ enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind 
 /* Opens and maps; the header is checked by cht_pf_attach, after a journal was applied. */
 enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind kind, bool read_only,
                         struct cht_pagefile **out, struct cht_err *err);
-/* Checks the header (magic, version, place, crc, size), cuts off what lies behind the pages in use (not if read_only). */
+/* Checks the header (magic, version, place, crc, size), cuts off what lies after the pages in use (not if read_only). */
 enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16],
                           uint32_t shard, uint32_t shards, struct cht_err *err);
 void cht_pf_close(struct cht_pagefile *pf);
@@ -119,7 +119,7 @@ uint64_t cht_pf_find_zeros(struct cht_pagefile *pf);
 #define CHT_CUT_MIN 64u /* pages that are worth to be cut off */
 /* Leaves out pages of zeros at the end, for an owner to whom they mean nothing: between undos, before a freeze. Exclusive. */
 void cht_pf_cut_tail(struct cht_pagefile *pf);
-/* Cuts the file where it is much longer than the pages in use, those of a snapshot included. After a checkpoint. Exclusive. */
+/* Cuts the file if it is much longer than the pages in use, those of a snapshot included. After a checkpoint. Exclusive. */
 enum cht_rc cht_pf_cut_file(struct cht_pagefile *pf, struct cht_err *err);
 /* Pages that a file of this usage grows ahead of need. */
 enum cht_rc cht_pf_step(struct cht_pagefile *pf, uint64_t *step, struct cht_err *err);

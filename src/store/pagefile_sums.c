@@ -48,7 +48,7 @@ const uint8_t *cht_page_tell_lost(struct cht_pagefile *pf, uint64_t page, struct
 const uint8_t *cht_page_verify(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
 {
     if (page >= pf->fast.pages) {
-        (void)CHT_DAMAGED(err, "%s: page %llu is behind the end (%llu pages)", cht_pf_path(pf),
+        (void)CHT_DAMAGED(err, "%s: page %llu is past the end (%llu pages)", cht_pf_path(pf),
                           (unsigned long long)page, (unsigned long long)pf->fast.pages);
         return NULL;
     }

@@ -1,9 +1,9 @@
 /* scan_fill: one bounded batch of one shard, under its lock.
  *
- *   F1 behind the cursor, names and keys come from the trie (or entries from the keys file), as many as the batch holds
+ *   F1 after the cursor, names and keys come from the trie (or entries from the keys file), as many as the batch holds
  *   F2 values of this shard, in groups: entries prefetched, looked up, bytes prefetched, then checked and copied, so that
  *      the cache misses of a group overlap
- *   F3 the lock is let go; values that live in other shards are fetched there, one lock at a time
+ *   F3 the lock is released; values that live in other shards are fetched there, one lock at a time
  *   F4 `render` makes each entry's bytes in place of the value, or drops the entry
  * What does not fit is left out from the first such entry on; the next batch begins with it.
  */
@@ -43,7 +43,7 @@ static int compare(struct cht_str a, const uint8_t *p, size_t n)
     return c != 0 ? c : (a.n > n) - (a.n < n);
 }
 
-/* Is the name at or behind `until`? */
+/* Is the name at or after `until`? */
 static bool beyond(const struct cht_db_scan *sc, const uint8_t *name, size_t len)
 {
     if (sc->cfg.until.n == 0)
@@ -123,7 +123,7 @@ static enum cht_rc take_values(struct fill *f, struct cht_err *err)
     return CHT_OK;
 }
 
-/* The value of one item into the batch; false where it does not fit any more. `first`: nothing is in front of it, so it will
+/* The value of one item into the batch; false if it does not fit any more. `first`: nothing is in front of it, so it will
  * not fit another batch either. */
 static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item *it,
                       const struct cht_value_ref *ref, bool first)
@@ -232,7 +232,7 @@ static enum cht_rc foreign_values(struct fill *f, struct cht_err *err)
     return CHT_OK;
 }
 
-/* F4: the rendered bytes go to a second area behind the values, the entries that stay to the front. */
+/* F4: the rendered bytes go to a second area after the values, the entries that stay to the front. */
 static void render(struct fill *f)
 {
     struct cht_batch *b = f->b;
@@ -291,7 +291,7 @@ static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
     return rc;
 }
 
-/* The stream goes on behind the last entry that was dealt with. */
+/* The stream goes on after the last entry that was dealt with. */
 static void move_cursor(struct fill *f)
 {
     struct cht_stream *st = f->st;

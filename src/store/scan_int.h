@@ -14,7 +14,7 @@
 
 struct cht_scan_item {
     uint64_t
-        head; /* the first 8 bytes of the name behind the common prefix, big-endian (inverted when backward); or the key */
+        head; /* the first 8 bytes of the name after the common prefix, big-endian (inverted when backward); or the key */
     uint64_t key;
     uint32_t name, name_len;   /* offset in names */
     uint32_t value, value_len; /* offset in bytes; value_len 0: none */
@@ -25,7 +25,7 @@ struct cht_batch {
     struct cht_scan_item *items; /* owned, one block with names and bytes */
     uint8_t *names, *bytes;
     size_t count, names_used, used;
-    bool last; /* nothing comes behind it */
+    bool last; /* nothing comes after it */
 };
 /* Every entry was skipped: the worker goes on, the reader need not know. */
 static inline bool cht_batch_empty(const struct cht_batch *b) { return b->count == 0 && !b->last; }

@@ -119,7 +119,7 @@ static void range_task(struct cht_task *t)
 
 /* ---- reader -------------------------------------------------------------------------------------------------- */
 
-/* The reader is through with the head's text. mu held. */
+/* The reader is done with the head's text. mu held. */
 static void give_back(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
@@ -153,7 +153,7 @@ enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry 
     rs->given = false;
     while ((rc = cht_scan_fault(sc, err)) == CHT_OK && !rs->done) {
         struct cht_range *r = in_ring(rs, 0);
-        if (rs->used == 0) { /* a range is always under way but behind the last one */
+        if (rs->used == 0) { /* a range is always under way but after the last one */
             rs->done = true;
         } else if (r->state == CHT_RANGE_READY && r->count == 0) { /* nothing left in it, or all skipped */
             give_back(sc);

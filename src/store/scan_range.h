@@ -1,13 +1,13 @@
 /* scan_range: the other way of a scan, for long lists of rendered names: parts of the name space instead of shards.
  *
- * A range is the names behind `after` up to `upto`. One task reads it from all shards, merges and renders: what the reader gets
+ * A range is the names after `after` up to `upto`. One task reads it from all shards, merges and renders: what the reader gets
  * is finished text, in order (cht_scan_config.runs). Each range's end is the name that a shard of the scan, the
- * reference, has some entries behind its start; as names are spread over the shards by a hash, all have about as many there. The
- * task that works on a range finds its end first, then lets another begin behind it.
+ * reference, has some entries after its start; as names are spread over the shards by a hash, all have about as many there. The
+ * task that works on a range finds its end first, then lets another begin after it.
  *
  *   ring   the ranges under way, in order; the reader takes from `head` only
  *     IDLE -> QUEUED (a worker's) -> READY (the reader's) -> IDLE, the next one is head
- *                                                         -> HUNGRY where the block was full before the end -> QUEUED
+ *                                                         -> HUNGRY if the block was full before the end -> QUEUED
  *
  * Memory: CHT_RANGES_MAX blocks and CHT_RANGE_TASKS_MAX work areas, within CHT_SCAN_MEMORY.
  */
@@ -17,7 +17,7 @@
 
 #define CHT_RANGE_MIN_PAIRS 4096u   /* fewer are not worth it */
 #define CHT_RANGE_MAX_SHARDS 16u    /* a range looks for its start in each */
-#define CHT_RANGE_TARGET 4096u      /* entries of a range, less where lines are long */
+#define CHT_RANGE_TARGET 4096u      /* entries of a range, less if lines are long */
 #define CHT_RANGE_TEXT (224u << 10) /* of a block; over CHT_SCAN_RENDER_MAX */
 #define CHT_RANGES_MAX 6u
 #define CHT_RANGE_TASKS_MAX 4u
@@ -26,7 +26,7 @@
 #define CHT_RANGE_NAMES \
     (CHT_RANGE_TEXT / 3 * 2 + CHT_RANGE_MAX_SHARDS * CHT_RANGE_NAME_ROOM) /* lines are longer than names */
 
-/* One of the sorted entries: by head first, which is 8 bytes behind what all names of the block share. */
+/* One of the sorted entries: by head first, which is 8 bytes after what all names of the block share. */
 struct cht_range_key {
     uint64_t head;
     uint32_t item;
@@ -54,7 +54,7 @@ struct cht_range {
     size_t after_len, upto_len;
     uint64_t last_key; /* of `after` */
     uint32_t count;    /* entries in text */
-    unsigned ref;      /* shards below it have nothing behind `after` */
+    unsigned ref;      /* shards below it have nothing after `after` */
     bool planned;      /* upto is known */
     bool more;         /* text was full */
 };
@@ -85,6 +85,6 @@ enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry 
 /* scan_range_fill.c: the next block of r, by a worker. Not with mu held. */
 enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err);
 /* For it, in the order of the calls: how many entries the range is to have; its end (r->upto) is found, ref: see cht_ranges;
- * last: nothing lies behind it. */
+ * last: nothing lies after it. */
 size_t cht_range_target(struct cht_range *r);
 void cht_range_planned(struct cht_range *r, unsigned ref, bool last);

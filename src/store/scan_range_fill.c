@@ -1,10 +1,10 @@
 /* scan_range_fill: one block of a range.
  *
- *   R1 where the range has no end yet: the reference shard's entries, the last of which is the end
- *   R2 every other shard's entries behind `after` up to the end, each under its lock; a shard of which not all fit cuts
+ *   R1 if the range has no end yet: the reference shard's entries, the last of which is the end
+ *   R2 every other shard's entries after `after` up to the end, each under its lock; a shard of which not all fit cuts
  *      the block at its last one
  *   R3 the sorted runs are merged, two by two
- *   R4 each entry is rendered behind the one before, until the text is full
+ *   R4 each entry is rendered after the one before, until the text is full
  * What was left out by R2 or R4 is the range's next block.
  */
 #include "store/scan_range.h"
@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-#define CHUNK 32u /* entries read at once where nobody knows how many there are */
+#define CHUNK 32u /* entries read at once if nobody knows how many there are */
 
 struct name {
     const uint8_t *p;
@@ -42,7 +42,7 @@ static struct name name_of(const struct fill *f, uint32_t item)
     return (struct name){f->w->names + t->off, t->len};
 }
 
-/* In the direction of the scan: < 0 where a comes before b. */
+/* In the direction of the scan: < 0 if a comes before b. */
 static int compare(const struct fill *f, struct name a, struct name b)
 {
     int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
@@ -53,7 +53,7 @@ static int compare(const struct fill *f, struct name a, struct name b)
 
 /* ---- R1, R2 --------------------------------------------------------------------------------------------------- */
 
-/* Entries [from, to) end where? Behind the bound: the first one that does not count. */
+/* Entries [from, to) end where? After the bound: the first one that does not count. */
 static uint32_t bound_at(const struct fill *f, uint32_t from, uint32_t to, struct name bound, bool inclusive)
 {
     while (from < to) {
@@ -70,7 +70,7 @@ static uint32_t bound_at(const struct fill *f, uint32_t from, uint32_t to, struc
 static enum cht_rc read_on(struct fill *f, uint32_t most, struct cht_err *err)
 {
     struct cht_range_work *w = f->w;
-    uint32_t left = f->shards - 1; /* shards that need room behind this one */
+    uint32_t left = f->shards - 1; /* shards that need room after this one */
     uint32_t room = CHT_RANGE_ITEMS - f->items - CHUNK * left;
     size_t names = CHT_RANGE_NAMES - f->names - (size_t)CHT_RANGE_NAME_ROOM * left, n, used;
     enum cht_rc rc = cht_trie_iter_batch(w->it, w->items + f->items, most < room ? most : room,
@@ -84,7 +84,7 @@ static enum cht_rc read_on(struct fill *f, uint32_t most, struct cht_err *err)
     return rc;
 }
 
-/* The entries behind `after` up to the bound, under the shard's lock; CHT_PENDING: a page was lost meanwhile. */
+/* The entries after `after` up to the bound, under the shard's lock; CHT_PENDING: a page was lost meanwhile. */
 static enum cht_rc read_run(struct fill *f, struct cht_pagefile *pairs, struct run *run, struct name bound,
                             bool inclusive, size_t most, struct cht_err *err)
 {
@@ -109,7 +109,7 @@ static enum cht_rc read_run(struct fill *f, struct cht_pagefile *pairs, struct r
     return rc == CHT_PENDING ? CHT_OK : rc;
 }
 
-/* The entries of a shard behind `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
+/* The entries of a shard after `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
 static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound, bool inclusive, size_t most,
                               struct cht_err *err)
 {
@@ -159,7 +159,7 @@ static enum cht_rc plan(struct fill *f, struct cht_err *err)
     return CHT_OK;
 }
 
-/* Of a shard that was not read to the end, names behind the last one are not known: the block ends there. */
+/* Of a shard that was not read to the end, names after the last one are not known: the block ends there. */
 static void cut(struct fill *f)
 {
     struct name end = {0};
@@ -209,7 +209,7 @@ static void make_keys(struct fill *f, struct cht_range_key *keys)
             const struct cht_trie_item *t = &f->w->items[k];
             size_t n = t->len - f->skip;
             uint64_t h = cht_be64(f->w->names + t->off + f->skip);
-            if (n < 8) /* what lies behind the name does not count */
+            if (n < 8) /* what lies after the name does not count */
                 h = n > 0 ? h & UINT64_MAX << (64 - 8 * n) : 0;
             *keys++ = (struct cht_range_key){h ^ flip, k};
         }

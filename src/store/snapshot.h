@@ -5,7 +5,7 @@
  *
  *      read already                cursor              not yet read
  *   +----------------------------+---------------------------------------+- - - - - - - - - - - - - - - -
- *   | written over freely        | the old bytes go to the side file     | pages behind the end of the last
+ *   | written over freely        | the old bytes go to the side file     | pages after the end of the last
  *   |                            | before the page is written over       | checkpoint: not part of it
  *   +----------------------------+---------------------------------------+- - - - - - - - - - - - - - - -
  *
@@ -60,10 +60,10 @@ enum cht_rc cht_snapshot_attach(struct cht_snapshot *s, struct cht_shard *shards
 void cht_snapshot_detach(struct cht_snapshot *s);
 /* Pages of one file. */
 uint64_t cht_snapshot_pages(const struct cht_snapshot *s, unsigned shard, enum cht_pf_kind kind);
-/* Reads n <= CHT_SNAPSHOT_STEP pages and moves the cursor behind them: in the order of the line, none left out. */
+/* Reads n <= CHT_SNAPSHOT_STEP pages and moves the cursor after them: in the order of the line, none left out. */
 enum cht_rc cht_snapshot_read(struct cht_snapshot *s, unsigned shard, enum cht_pf_kind kind, uint64_t first,
                               unsigned n, uint8_t *buf, struct cht_err *err);
-/* Reads one page at or behind the cursor, which stays. */
+/* Reads one page at or after the cursor, which stays. */
 enum cht_rc cht_snapshot_peek(struct cht_snapshot *s, unsigned shard, enum cht_pf_kind kind, uint64_t page,
                               uint8_t *buf, struct cht_err *err);
 /* The writer's part: pages [first, first+n) of pf will be written over. old: their bytes, or NULL. */

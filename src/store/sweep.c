@@ -1,9 +1,9 @@
-/* sweep: see cheetah/sweep.h. A task a shard; it visits a batch and queues itself again behind what else waits.
+/* sweep: see cheetah/sweep.h. A task a shard; it visits a batch and queues itself again after what else waits.
  *
- *   V1 under the shard's lock, behind the cursor: keys from the trie (and names, where they are wanted)
+ *   V1 under the shard's lock, after the cursor: keys from the trie (and names, if they are wanted)
  *   V2 the keys by the shard that holds their values, this one first: its lock is still held
  *   V3 of each such shard, in groups: entries prefetched, looked up, values prefetched, then checked and shown, so that the
- *      cache misses of a group overlap. The lock is let go for a moment where many bytes were shown
+ *      cache misses of a group overlap. The lock is released for a moment if many bytes were shown
  *   V4 long values, one at a time over all workers, copied
  */
 #include "base/alloc.h"
@@ -17,7 +17,7 @@
 #define SMALL 256u          /* so few pairs are visited by the caller itself: no thread switch */
 #define BATCH 1024u         /* pairs */
 #define GROUP 32u           /* pairs */
-#define LOCKED (256u << 10) /* bytes shown before the lock is let go for a moment */
+#define LOCKED (256u << 10) /* bytes shown before the lock is released for a moment */
 #define PREFETCH 512u       /* bytes of a value; what is longer is read ahead by the processor itself */
 #define SHARDS_MAX 256u
 #define NAMES (BATCH * 24u + CHT_NAME_MAX + 64u)
@@ -293,7 +293,7 @@ static enum cht_rc visit_long(struct batch *b, const struct cht_trie_item *it, s
     return rc == CHT_KEY_NOT_FOUND || rc == CHT_CANCELLED ? CHT_OK : rc;
 }
 
-/* The values that lie in the shard of their names; its lock is held, and let go. */
+/* The values that lie in the shard of their names; its lock is held, and released. */
 static enum cht_rc visit_home(struct batch *b, unsigned home, struct cht_err *err)
 {
     sort_by_shard(b);
@@ -304,7 +304,7 @@ static enum cht_rc visit_home(struct batch *b, unsigned home, struct cht_err *er
     return rc;
 }
 
-/* One batch of a shard. b->last: there is nothing behind it. */
+/* One batch of a shard. b->last: there is nothing after it. */
 static enum cht_rc visit_batch(struct batch *b, struct stream *st, struct cht_err *err)
 {
     struct cht_db *db = b->w->db;

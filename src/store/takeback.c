@@ -11,7 +11,7 @@
  *   B5 the watches are told that everything has changed: an answer computed before B1 may have the group in it
  *   B6 the fence goes. Reads that waited go on with what a restart would show
  *
- * Where B1 could not make sure of the record (the sync failed again: the disk may have the record or its end), a restart may show the
+ * If B1 could not make sure of the record (the sync failed again: the disk may have the record or its end), a restart may show the
  * group or not. Then the group stays undecided: its names and keys are refused (CHT_OUTCOME_UNKNOWN) until that restart, and all
  * others are read. Under the other durabilities nothing is marked, so all point reads are refused then.
  *

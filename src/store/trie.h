@@ -11,15 +11,15 @@
 
 /* All state is in the page file (root ref in page 0 at CHT_ARENA_USER; the root node counts the pairs). */
 enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err); /* a new, empty file */
-uint64_t cht_trie_pairs(struct cht_pagefile *pf); /* all pairs of the shard; 0 where the root is damaged */
+uint64_t cht_trie_pairs(struct cht_pagefile *pf); /* all pairs of the shard; 0 if the root is damaged */
 
 /* CHT_PAIR_NOT_FOUND, CHT_CORRUPT. */
 enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
                          struct cht_err *err);
-/* Maps; *old is the former key, 0 where the name is new. NO_MEMORY, DISK_FULL, IO, CORRUPT: nothing changed. */
+/* Maps; *old is the former key, 0 if the name is new. NO_MEMORY, DISK_FULL, IO, CORRUPT: nothing changed. */
 enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
                          uint64_t *old, struct cht_err *err);
-/* The same for a name that is not mapped; where it is, *old is its key and nothing changes. */
+/* The same for a name that is not mapped; if it is, *old is its key and nothing changes. */
 enum cht_rc cht_trie_add(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
                          uint64_t *old, struct cht_err *err);
 /* CHT_PAIR_NOT_FOUND. */
@@ -34,7 +34,7 @@ enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, 
                                 struct cht_err *err);
 
 /* Ordered iteration inside one locked section. seek places the iterator on the first entry under `prefix` that lies
- * behind `after` (exclusive; n == 0: from the start) in the given direction; next yields entries until CHT_PAIR_NOT_FOUND.
+ * after `after` (exclusive; n == 0: from the start) in the given direction; next yields entries until CHT_PAIR_NOT_FOUND.
  * name points into the iterator and is valid until the next call. No change to the trie between seek and the last
  * next. About 40 KiB: allocate it. */
 struct cht_trie_iter;
@@ -49,7 +49,7 @@ enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, s
 /* Many at once, for scans: fills up to max items and packs their names into `names` (at `off`) while at least 4096 bytes
  * of room are left there. CHT_OK while there may be more, CHT_PAIR_NOT_FOUND at the end, CHT_CORRUPT at damage: the
  * *count items before it are good in any case. May be called again within the same locked section, and mixed with next:
- * it goes on behind the last entry. Bytes behind the last name may be written. */
+ * it goes on after the last entry. Bytes after the last name may be written. */
 struct cht_trie_item {
     uint32_t off, len;
     uint64_t key;
@@ -58,7 +58,7 @@ enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *
                                 uint8_t *names, size_t names_cap, size_t *count, size_t *names_used,
                                 struct cht_err *err);
 /* The same without names (off and len are 0), ascending only: up to max, until the end. The name of the last entry goes to `last`
- * (room for the longest name), from where a later seek goes on; where there was none, last and *last_len stay. */
+ * (room for the longest name), from where a later seek goes on; if there was none, last and *last_len stay. */
 enum cht_rc cht_trie_iter_keys(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
                                size_t *count, uint8_t *last, size_t *last_len, struct cht_err *err);
 

@@ -1,4 +1,4 @@
-/* trie_check: all invariants of trie_format.h, and the shape. What is found is reported and the walk goes on behind it.
+/* trie_check: all invariants of trie_format.h, and the shape. What is found is reported and the walk goes on after it.
  */
 #include "store/trie_int.h"
 
@@ -23,7 +23,7 @@ static void report(struct check *c, uint32_t ref, const char *what)
     c->bad(c->ctx, (uint64_t)ref * 64, what);
 }
 
-/* T8. False where one of the units has an owner already. */
+/* T8. False if one of the units has an owner already. */
 static bool take_units(struct check *c, uint32_t ref, unsigned class)
 {
     uint64_t n = UINT64_C(1) << class;

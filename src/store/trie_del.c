@@ -93,7 +93,7 @@ static enum cht_rc obtain_subtree(struct cht_twalk *w, uint64_t *pairs, struct c
     return rc;
 }
 
-/* Frees the subtree from below; `keep` (the root) stays. Fails only where damage made two nodes share a child. */
+/* Frees the subtree from below; `keep` (the root) stays. Fails only if damage made two nodes share a child. */
 static enum cht_rc free_subtree(struct cht_twalk *w, uint32_t keep, struct cht_err *err)
 {
     enum cht_rc rc;

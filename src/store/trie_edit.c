@@ -1,4 +1,4 @@
-/* trie_edit: setting a pair. A loop of steps: descend; where the pair fits, put it in and be done; else one
+/* trie_edit: setting a pair. A loop of steps: descend; if the pair fits, put it in and be done; else one
  * restructuring step, which reserves what it needs first and leaves a valid trie with the same pairs; again.
  *
  * Cases, by where the descent ends (TEND_...):
@@ -83,7 +83,7 @@ static enum cht_rc split_path(struct edit *ed)
     return CHT_OK;
 }
 
-/* A suffix that no leaf takes, where there is no child: nodes down to the end of the name. */
+/* A suffix that no leaf takes, if there is no child: nodes down to the end of the name. */
 static enum cht_rc add_chain(struct edit *ed)
 {
     struct cht_ttxn t = {.pf = ed->pf, .err = ed->err};

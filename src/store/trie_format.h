@@ -3,14 +3,14 @@
  * Page 0 (header of the file): 120 root u32 (ref of the root node)  124 zero u32
  * A ref is an offset in units of 64 bytes; 0 is none. Blocks come from the arena (arena.h).
  *
- * Inner node: a block of the smallest class that holds it; branches over the byte behind its path
+ * Inner node: a block of the smallest class that holds it; branches over the byte after its path
  *    0      1       2     4       6           7      8          16         24      28
  *    +------+-------+-----+-------+-----------+------+----------+----------+-------+---------+----------+------+
  *    | type | flags |  n  | depth | path_len  | zero | own u64  | count u64| crc   | first[] | child[]  | path |
  *    | u8   | u8 0  | u16 | u16   | u8        | u8 0 |          |          | u32   | u8[cap] | u32[cap] |      |
  *    +------+-------+-----+-------+-----------+------+----------+----------+-------+---------+----------+------+
  *    type   1, 2, 3: cap 4, 16, 48 ranges; 4: no first[], child[256]
- *    n      ranges in use (type 4: runs of equal children);  first[] and child[] behind n: 255 and 0
+ *    n      ranges in use (type 4: runs of equal children);  first[] and child[] after n: 255 and 0
  *    depth  bytes of a name before this node's path;  end = depth + path_len is where it branches
  *    own    key of the name that ends at `end`, 0: none;  count: pairs of the subtree, own included
  *    crc    CRC-32C of the first `depth` bytes, which all names below share
@@ -34,7 +34,7 @@
  *   T5 count = own (0 or 1) + the counts of the children.
  *   T6 Suffixes of a leaf ascend strictly, have 1..1000 bytes and begin with lo..hi; no name is longer than 4096.
  *   T7 Entries of a leaf do not overlap; they and the garbage fill heap..4096.
- *   T8 Each 64-byte unit behind page 0 is owned once: by a node, a leaf, or a free block of its class; or (version 2) it lies in a
+ *   T8 Each 64-byte unit after page 0 is owned once: by a node, a leaf, or a free block of its class; or (version 2) it lies in a
  *      page of zeros that nothing owns.
  * Allowed, though no successful call leaves them: a leaf without entries, a node with one child and no own key.
  */

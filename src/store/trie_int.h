@@ -1,7 +1,7 @@
 /* trie_int: what the files of the trie share: checked views of nodes and leaves, the descent, and changes in two
  * phases: everything that can fail (blocks, pages for writing), then the change itself.
  *
- * A view points into the map: it is stale after an allocation and after the lock is let go.
+ * A view points into the map: it is stale after an allocation and after the lock is released.
  */
 #pragma once
 
@@ -128,10 +128,10 @@ struct cht_tbuild {
 void cht_tbuild_init(struct cht_tbuild *b, unsigned n, unsigned depth, unsigned lo, unsigned hi,
                      uint32_t crc);
 void cht_tbuild_add(struct cht_tbuild *b, const uint8_t *s, size_t n, uint64_t key);
-/* Entries [from, to) of l, without the first `skip` bytes of their suffixes, behind `lead`. */
+/* Entries [from, to) of l, without the first `skip` bytes of their suffixes, after `lead`. */
 enum cht_rc cht_tbuild_copy(struct cht_tbuild *b, const struct cht_tleaf *l, unsigned from, unsigned to,
                             unsigned skip, struct cht_err *err);
-/* After the last: damage where the entries did not fit (the source lied about their number or size). */
+/* After the last: damage if the entries did not fit (the source lied about their number or size). */
 enum cht_rc cht_tbuild_done(const struct cht_tbuild *b, const struct cht_pagefile *pf, uint32_t ref,
                             struct cht_err *err);
 
@@ -239,7 +239,7 @@ struct cht_twalk {
 };
 void cht_twalk_init(struct cht_twalk *w, struct cht_pagefile *pf, const uint8_t *name, uint32_t ref,
                     unsigned depth);
-/* After a failure the next call goes on behind the damaged child. */
+/* After a failure the next call goes on after the damaged child. */
 enum cht_rc cht_twalk_next(struct cht_twalk *w, struct cht_err *err);
 void cht_twalk_skip(struct cht_twalk *w); /* after NODE: leaves its children out */
 static inline uint64_t cht_twalk_budget(const struct cht_pagefile *pf) { return cht_pf_pages(pf) * 2048; }

@@ -2,7 +2,7 @@
  *
  * The iterator stands in a run of leaf entries (leaf, i, left) and knows the way there (level[]: nodes with the next
  * byte to visit). Within a leaf only the suffix of the name is rebuilt. A node's own key comes before its children,
- * behind them in reverse. Every node and leaf is compared with the way that led to it when it is entered.
+ * after them in reverse. Every node and leaf is compared with the way that led to it when it is entered.
  */
 #include "store/trie_int.h"
 
@@ -12,14 +12,14 @@
 
 #include <string.h>
 
-#define WIDE 16u /* rests up to so many bytes are copied with fixed size, without a call */
+#define WIDE 16u /* rests up to that many bytes are copied with fixed size, without a call */
 
 struct cht_trie_iter {
     struct cht_pagefile *pf;
-    const uint8_t *leaf;       /* borrowed until the lock is let go */
+    const uint8_t *leaf;       /* borrowed until the lock is released */
     unsigned n, heap, i, left; /* its entries, heap, the next one, how many to go */
     unsigned base;             /* its depth: bytes of `name` that stay */
-    const uint8_t *ahead;      /* of the page behind it, what is not fetched yet */
+    const uint8_t *ahead;      /* of the page after it, what is not fetched yet */
     unsigned ahead_left;       /* ... cache lines of it */
     unsigned own_len;          /* a node's own pair is next */
     uint64_t own;              /* ... 0: none */
@@ -50,7 +50,7 @@ static void enter(struct cht_trie_iter *it, const struct cht_tnode *t)
         own_next(it, t);
 }
 
-/* What comes behind the run on which t was left at `next`, which is most likely a leaf, will be fetched while the entries
+/* What comes after the run on which t was left at `next`, which is most likely a leaf, will be fetched while the entries
  * of this one are taken: they lie in its page in the order of their arrival, which no hardware foresees. */
 static void look_ahead(struct cht_trie_iter *it, const struct cht_tnode *t, int next)
 {
@@ -147,7 +147,7 @@ static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
 static enum cht_rc bad_entry(struct cht_trie_iter *it, struct cht_err *err)
 {
     uint64_t off = (uint64_t)(it->leaf - cht_pf_fast(it->pf)->base);
-    it->left = 0; /* a next call goes on behind this leaf */
+    it->left = 0; /* a next call goes on after this leaf */
     return CHT_TRIE_BAD(it->pf, off, "an entry of a leaf is out of place", err);
 }
 
@@ -187,7 +187,7 @@ static inline unsigned take_entry(struct cht_trie_iter *it, uint8_t *out, uint64
 
 /* ---- seek ---------------------------------------------------------------------------------------------------- */
 
-/* The order of cursor and prefix: -1 the cursor lies before all names under the prefix, 1 behind, 0 it begins with it. */
+/* The order of cursor and prefix: -1 the cursor lies before all names under the prefix, 1 after, 0 it begins with it. */
 static int cursor_side(const uint8_t *prefix, size_t prefix_len, const uint8_t *after, size_t after_len)
 {
     size_t both = prefix_len < after_len ? prefix_len : after_len;
@@ -197,7 +197,7 @@ static int cursor_side(const uint8_t *prefix, size_t prefix_len, const uint8_t *
     return after_len < prefix_len ? -1 : 0;
 }
 
-/* The node's path against the cursor. True where the search ends here: the levels are as they must be. */
+/* The node's path against the cursor. True if the search ends here: the levels are as they must be. */
 static bool ends_at(struct cht_trie_iter *it, const struct cht_tnode *t, const uint8_t *after, unsigned len)
 {
     unsigned room = len - t->depth;
@@ -213,7 +213,7 @@ static bool ends_at(struct cht_trie_iter *it, const struct cht_tnode *t, const u
     return t->end == len;
 }
 
-/* From a node down along the cursor: the levels are left so that advance goes on behind it. */
+/* From a node down along the cursor: the levels are left so that advance goes on after it. */
 static enum cht_rc seek_cursor(struct cht_trie_iter *it, struct cht_tnode *t, const uint8_t *after,
                                unsigned len, struct cht_err *err)
 {

@@ -1,7 +1,7 @@
 /* trie_leaf: one page with a sorted run of suffixes: lookup, change in place, building. Layout in trie_format.h.
  *
  * Lookup touches the header, a few lines of the dense heads and one entry. Two suffixes with the same head (4 bytes,
- * zero-padded) are ordered by the bytes from the 5th on, then by length: where one is shorter than 4 bytes it is a
+ * zero-padded) are ordered by the bytes from the 5th on, then by length: if one is shorter than 4 bytes it is a
  * prefix of the other, so this is the order of their bytes.
  */
 #include "store/trie_int.h"
@@ -13,7 +13,7 @@ static uint32_t head_at(const uint8_t *p, unsigned i)
     return cht_get32(p + CHT_LEAF_HEADS + (size_t)4 * i);
 }
 
-/* Decodes entry i; false where it does not lie in the page. */
+/* Decodes entry i; false if it does not lie in the page. */
 static bool entry_at(const uint8_t *p, unsigned n, unsigned heap, unsigned i, struct cht_tentry *e)
 {
     unsigned off = cht_get16(p + CHT_LEAF_HEADS + (size_t)4 * n + (size_t)2 * i);

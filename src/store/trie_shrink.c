@@ -23,7 +23,7 @@ struct shrink {
     struct cht_tbuild made;
 };
 
-/* A leaf of a node, given by its image and a byte of its range; false where it is none or not in order. */
+/* A leaf of a node, given by its image and a byte of its range; false if it is none or not in order. */
 static bool leaf_at(struct shrink *s, const struct cht_timage *im, unsigned byte, unsigned depth,
                     uint32_t crc, struct cht_tleaf *l)
 {
@@ -128,7 +128,7 @@ static void replace_node(struct shrink *s, unsigned lo, unsigned hi, uint32_t ch
     s->changed = true;
 }
 
-/* S4: the entries of the node, as they read in its parent, into s->made. False where they are too many or too long. */
+/* S4: the entries of the node, as they read in its parent, into s->made. False if they are too many or too long. */
 static bool pull_entries(struct shrink *s, const struct cht_timage *nd, const struct cht_tleaf *l,
                          const struct cht_tnode *parent, uint32_t crc)
 {

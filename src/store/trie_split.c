@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* The byte at which the right part begins. The new suffix counts as if it were there. Balanced by bytes; but where it
- * is appended behind all others the left part stays as full as it is, so that ascending names fill their pages. */
+/* The byte at which the right part begins. The new suffix counts as if it were there. Balanced by bytes; but if it
+ * is appended after all others the left part stays as full as it is, so that ascending names fill their pages. */
 static enum cht_rc choose_byte(const struct cht_tleaf *l, const struct cht_tnew *nw, unsigned *byte,
                                struct cht_err *err)
 {

@@ -57,7 +57,7 @@ static enum cht_rc header_there(struct cht_values *v, struct cht_err *err)
     return cht_pf_lost(v->keys, 0) ? cht_pf_say_lost(v->keys, 0, err) : CHT_OK;
 }
 
-/* The entry of a key; *e NULL where the file does not reach that far. */
+/* The entry of a key; *e NULL if the file does not reach that far. */
 static enum cht_rc read_entry(struct cht_values *v, uint64_t key, const uint8_t **e, struct cht_err *err)
 {
     uint64_t off = entry_off(key / v->shards);

@@ -51,7 +51,7 @@ uint64_t cht_values_next_key(const struct cht_values *v);
 uint64_t cht_values_live(const struct cht_values *v);
 uint64_t cht_values_bytes(const struct cht_values *v); /* sum of the lengths of live values */
 
-/* Puts a value under a key: replaces a live one, or gives the key out (key >= next_key: next_key moves behind it; the ones
+/* Puts a value under a key: replaces a live one, or gives the key out (key >= next_key: next_key moves after it; the ones
  * skipped count as given out), or revives a deleted one (replay, and CHT_OP_PUT). len < CHT_LARGE_VALUE or a `large` place.
  * All or nothing: KEYS_EXHAUSTED, NO_MEMORY, DISK_FULL, IO, CORRUPT change nothing. */
 enum cht_rc cht_values_put(struct cht_values *v, uint64_t key, const void *p, uint32_t len,

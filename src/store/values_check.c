@@ -48,7 +48,7 @@ static const uint8_t *record(struct audit *a, uint32_t ref)
     return ref < 64 || ref >= a->nunits ? NULL : cht_arena_read(a->v->recycle, ref, NULL);
 }
 
-/* Bits set below bump of an extent's bitmap (all, where it has none). */
+/* Bits set below bump of an extent's bitmap (all, if it has none). */
 static uint32_t count_used(struct audit *a, const uint8_t *x)
 {
     uint32_t bump = cht_get32(x + CHT_EX_BUMP), bitmap = cht_get32(x + CHT_EX_BITMAP), n = 0;

@@ -69,7 +69,7 @@ enum {
 };
 enum { CHT_CL_LENGTH = 0, CHT_CL_PARTIAL = 4, CHT_CL_LIVE = 8, CHT_CL_SLOTS = 16, CHT_CL_EXTENTS = 24 };
 
-/* radix.c: root_at is CHT_RC_LENGTHS or CHT_RC_MAP. get: 0 where nothing is. */
+/* radix.c: root_at is CHT_RC_LENGTHS or CHT_RC_MAP. get: 0 if nothing is. */
 enum cht_rc cht_radix_get(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t *value,
                           struct cht_err *err);
 enum cht_rc cht_radix_set(struct cht_pagefile *rc, unsigned root_at, uint32_t key, uint32_t value,

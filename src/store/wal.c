@@ -16,7 +16,7 @@
  * number is used again. Nothing is lost up to S4, so a full disk or a want of descriptors is told there and the old segment
  * goes on.
  *
- * After a replay the first record goes into a fresh segment, never behind the last valid record: the bytes there may be
+ * After a replay the first record goes into a fresh segment, never after the last valid record: the bytes there may be
  * records of this very segment that were never synced, and one of them could follow a new record of the same length.
  *
  * A clean close: C1 delete all segments but the newest, C2 create a segment that is only a header, C3 sync it and the
@@ -29,7 +29,7 @@
  *
  * Locking: sync_mu -> mu. append takes mu for moments only (cht_wal_count); trim deletes files without it.
  * Limitations: the record before a crash has no later record that proves it was synced; if it is damaged afterwards and no
- * checkpoint knows of it, it looks like a torn end. The space behind pos is lost when a record does not fit.
+ * checkpoint knows of it, it looks like a torn end. The space after pos is lost when a record does not fit.
  */
 #include "store/wal_int.h"
 
@@ -47,7 +47,7 @@
 #define SEGMENT_FIRST (UINT64_C(64) << 10) /* the first one of a log that is opened */
 #define PAYLOAD_MAX (UINT64_C(1) << 40)
 
-/* What counts as live from now on: the bytes from the first mark behind the trimmed records on; without such a mark there
+/* What counts as live from now on: the bytes from the first mark after the trimmed records on; without such a mark there
  * are less than a step of them, and they are left out. */
 static void move_base_locked(struct cht_wal *w)
 {

@@ -12,7 +12,7 @@
  * Space is allocated before it is written; a segment whose records every shard has checkpointed is reused in place
  * under a new number and salt, so an old record never passes for a new one. A segment is synced before the next one
  * gets its header, and the next one's first_seq says where it ends.
- * Reading stops at the first record that is not valid. If any valid record or segment behind it proves that it had been
+ * Reading stops at the first record that is not valid. If any valid record or segment after it proves that it had been
  * synced (its `synced` >= the missing seq, or a later segment exists whose header says so), that is damage: CHT_CORRUPT
  * with file and offset, not a silent cut.
  *
@@ -56,9 +56,9 @@ enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, 
                            struct cht_err *err);
 /* fdatasync; a failure poisons. On return everything appended before the call is durable. */
 enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err);
-/* After a failed append, or a failed sync of it: makes sure that the record behind `seq`, the last one, is not there, whatever
+/* After a failed append, or a failed sync of it: makes sure that the record after `seq`, the last one, is not there, whatever
  * happens from now on (with `durable` to the disk, else as far as the kernel keeps what it is given). Its place is written
- * over; where that fails after a failed append, it is read, which shows whether the record got as far as to be there. CHT_OK: it is
+ * over; if that fails after a failed append, it is read, which shows whether the record got as far as to be there. CHT_OK: it is
  * not there. Anything else: nobody knows. The log stays poisoned either way. The writer's. */
 enum cht_rc cht_wal_revoke(struct cht_wal *w, uint64_t seq, bool durable, struct cht_err *err);
 /* Writing goes on where the revoked record began. Only after a failed append (not a failed sync) whose record was revoked. The
@@ -69,7 +69,7 @@ enum cht_rc cht_wal_open_reader(const struct cht_wal *w, struct cht_wal **out, s
 /* Records up to seq are no longer needed by any shard: their segments may be reused (at most `keep` spare ones are
  * kept, the others deleted). */
 enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct cht_err *err);
-/* For a backup: a list of the segments with the records behind `from` up to the last one appended, and how many bytes of
+/* For a backup: a list of the segments with the records after `from` up to the last one appended, and how many bytes of
  * each; they stay as they are until the release. One at a time; the writer's lock. *out is the caller's (cht_free). */
 struct cht_wal_piece {
     uint64_t number, bytes;

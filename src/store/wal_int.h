@@ -25,7 +25,7 @@ struct cht_wal_seg {
     enum cht_wal_state state;
 };
 
-/* The record with this number starts behind `total` record bytes (of those counted since open). */
+/* The record with this number starts after `total` record bytes (of those counted since open). */
 struct cht_wal_mark {
     uint64_t seq, total;
 };
@@ -56,7 +56,7 @@ struct cht_wal {
     uint64_t leftover;    /* guarded by mu: bytes of an ignored newest file, which next_number will replace */
     uint64_t trimmed;     /* guarded by mu: records up to here are not needed */
     uint64_t held; /* guarded by mu: segments from this number on stay all the same; UINT64_MAX: none */
-    struct cht_wal_mark marks[CHT_WAL_MARKS]; /* guarded by mu; ascending, behind trimmed */
+    struct cht_wal_mark marks[CHT_WAL_MARKS]; /* guarded by mu; ascending, after trimmed */
     size_t nmarks;                            /* guarded by mu */
     uint64_t mark_step;                       /* guarded by mu: bytes from one to the next */
     struct cht_err cause;                     /* guarded by mu: why it is poisoned */

@@ -3,13 +3,13 @@
  *     segments:  [ not needed ] ... [ start ] [ full ] ... [ tail ] ( leftover )
  *
  *     start     the newest segment whose first_seq <= from + 1
- *     full      read up to the first_seq of the segment behind it. Its records were on disk before that one got its header
+ *     full      read up to the first_seq of the segment after it. Its records were on disk before that one got its header
  *               (S1 in wal.c), so a bad record here is damage
  *     tail      the newest segment with a valid header. It ends with its first bad record, unless something proves that
- *               this record, or one behind it, had been on disk: damage then
- *     leftover  at most one file behind the tail whose header was never on disk: ignored, its number is used again
+ *               this record, or one after it, had been on disk: damage then
+ *     leftover  at most one file after the tail whose header was never on disk: ignored, its number is used again
  *
- * Proofs that record m was on disk: D1 a valid record of the segment, anywhere behind, whose `synced` >= m (looked for at
+ * Proofs that record m was on disk: D1 a valid record of the segment, anywhere after, whose `synced` >= m (looked for at
  * every 8 bytes); D2 a newer segment with a valid header and first_seq > m; D3 m <= known; D4 a file without a valid
  * header whose first record has the next number: records are only written once the header is on disk.
  *
@@ -102,7 +102,7 @@ static enum cht_rc fetch(struct reader *r, uint64_t off, size_t n, const uint8_t
     return CHT_OK;
 }
 
-/* The header of a record at p, with `left` bytes of the file from there on. False where W1 does not hold. */
+/* The header of a record at p, with `left` bytes of the file from there on. False if W1 does not hold. */
 static bool parse_head(const uint8_t *p, uint64_t left, struct record *rec)
 {
     rec->len = cht_get64(p + 8);
@@ -196,7 +196,7 @@ static enum cht_rc damaged(struct reader *r, const struct cursor *c, const char 
                        r->f->path, c->off, c->expect, why, proof);
 }
 
-/* D1: is there a valid record behind the end that was written when the missing one was on disk? A record of this segment
+/* D1: is there a valid record after the end that was written when the missing one was on disk? A record of this segment
  * has one of the next numbers, so nearly every position is told by that alone. */
 static enum cht_rc look_behind(struct reader *r, const struct cursor *c, struct cht_err *err)
 {
@@ -239,7 +239,7 @@ static enum cht_rc secure(struct reader *r, const struct cursor *c, struct cht_e
     return cht_file_sync(r->f, err);
 }
 
-/* A segment that has another behind it. */
+/* A segment that has another after it. */
 static enum cht_rc replay_full(struct cht_wal *w, size_t i, const struct target *t, struct cht_err *err)
 {
     struct reader r;
@@ -254,7 +254,7 @@ static enum cht_rc replay_full(struct cht_wal *w, size_t i, const struct target 
     return rc;
 }
 
-/* The newest segment. *next: the number behind its last record. */
+/* The newest segment. *next: the number after its last record. */
 static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target *t, uint64_t known,
                                uint64_t *next, struct cht_err *err)
 {
@@ -282,7 +282,7 @@ static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target 
     return rc;
 }
 
-/* D4 for the file behind the tail, whose first record would be number `next`. */
+/* D4 for the file after the tail, whose first record would be number `next`. */
 static enum cht_rc check_leftover(struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t next,
                                   struct cht_err *err)
 {

@@ -276,7 +276,7 @@ enum cht_rc cht_wal_hold(struct cht_wal *w, uint64_t from, struct cht_wal_piece 
             w->held = w->segs[start].number;
         for (size_t i = 0; i < *n; i++)
             (*out)[i] = (struct cht_wal_piece){w->segs[start + i].number, w->segs[start + i].size};
-        if (*n > 0 && w->file != NULL) /* behind pos: nothing yet, or an older life */
+        if (*n > 0 && w->file != NULL) /* after pos: nothing yet, or an older life */
             (*out)[*n - 1].bytes = w->pos;
     }
     cht_mutex_unlock(&w->mu);

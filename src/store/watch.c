@@ -79,7 +79,7 @@ static bool starts_with(struct cht_str name, const uint8_t *p, size_t n)
     return name.n >= n && (n == 0 || memcmp(name.p, p, n) == 0);
 }
 
-/* Keeps a key for the end of the sweeps under way; false where it cannot. mu held. */
+/* Keeps a key for the end of the sweeps under way; false if it cannot. mu held. */
 static bool keep(struct cht_watch *w, uint64_t key)
 {
     if (w->pending_n == w->pending_cap) {
@@ -144,7 +144,7 @@ static bool list_concerns(struct cht_watch *w, const struct cht_commit *list)
     return false;
 }
 
-static void watches_unref(struct cht_watches *ws) /* with mu held; lets it go */
+static void watches_unref(struct cht_watches *ws) /* with mu held; unlocks it */
 {
     bool last = --ws->refs == 0;
     cht_mutex_unlock(&ws->mu);
@@ -154,7 +154,7 @@ static void watches_unref(struct cht_watches *ws) /* with mu held; lets it go */
     }
 }
 
-/* An empty filter for about so many keys. No sweep is under way and no answer lives. Without memory it stays as it is, only
+/* An empty filter for about that many keys. No sweep is under way and no answer lives. Without memory it stays as it is, only
  * emptied. mu held. */
 static void clear_filter(struct cht_watch *w, uint64_t pairs)
 {

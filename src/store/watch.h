@@ -5,7 +5,7 @@
  * of the keys that its sweeps met, since a value may have other names, and a key without a value may get one later.
  *
  *   sweep    begin -> note every key that is met, on any thread -> end
- *   writer   apply -> locks let go -> report -> log -> answer
+ *   writer   apply -> locks released -> report -> log -> answer
  *
  * Why nothing stale is served after the writer's answer: report comes after the change can be seen.
  *   R1 A sweep that begins after the report reads the change: begin and report take the registry's lock.

@@ -38,7 +38,7 @@ static enum line_verb find(const char *p, size_t n)
     return LINE_NONE;
 }
 
-/* The next argument; n == 0 where there is none. */
+/* The next argument; n == 0 if there is none. */
 static struct cht_str word(struct cursor *c)
 {
     while (c->p < c->end && *c->p == ' ')
@@ -109,7 +109,7 @@ static const char *take_pair(struct cursor *c, struct cht_str *out)
 
 static const char *finish(struct cursor *c) { return word(c).n > 0 ? "too_many_arguments" : NULL; }
 
-/* The value: behind one blank all that is left. `cr`: a \r stands behind the end, and belongs to the value only where its size
+/* The value: after one blank all that is left. `cr`: a \r stands after the end, and belongs to the value only if its size
  * says so. */
 static const char *take_value(struct cursor *c, struct cht_str size, bool sized, bool cr, uint32_t max,
                               struct line_command *out)
@@ -137,7 +137,7 @@ static bool limit_digits(struct cht_str s, uint64_t *out)
         if (s.p[i] < '0' || s.p[i] > '9')
             return false;
     }
-    (void)digits(s, UINT64_MAX, out); /* leaves the largest number where it overflows */
+    (void)digits(s, UINT64_MAX, out); /* leaves the largest number if it overflows */
     return s.n > 0;
 }
 

@@ -8,7 +8,7 @@
  * Command words in any case; one or more blanks between arguments, exactly one before a VALUE, which is all that follows.
  * PAIR, PREFIX and after: * is empty, x and an even number of hexadecimal digits are those bytes, anything else itself.
  *
- * A line may end in "\r\n": one \r before the newline is not part of the line. Where a size is given, it decides: a value that
+ * A line may end in "\r\n": one \r before the newline is not part of the line. If a size is given, it decides: a value that
  * ends in \r is safe with its size.
  *
  * Threads: any; no state.
@@ -37,7 +37,7 @@ enum line_verb {
 #define LINE_LIMIT_DEFAULT 256
 #define LINE_LIMIT_MAX 4096
 #define LINE_OVERHEAD \
-    20480u /* a line has at most so many bytes beside a value: two names in hexadecimal and more */
+    20480u /* the most bytes of a line beside its value: two names in hexadecimal and more */
 
 struct line_command {
     enum line_verb verb;

@@ -108,7 +108,7 @@ static bool make_room(struct line_conn *c)
     return true;
 }
 
-/* The last newline behind `from`; lines_end says where lines end. */
+/* The last newline after `from`; lines_end says where lines end. */
 static void find_lines(struct line_conn *c, size_t from)
 {
     for (size_t i = c->in_n; i > from; i--) {

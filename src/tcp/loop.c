@@ -284,7 +284,7 @@ void line_loop_arrive(struct line_loop *l, struct line_conn *c)
     l->arrived = c;
     if (!atomic_exchange_explicit(&l->rung, true, memory_order_seq_cst))
         cht_bell_ring(
-            l->bell); /* under the lock: behind it the connection, and with it the loop, may be gone */
+            l->bell); /* under the lock: after it the connection, and with it the loop, may be gone */
     cht_mutex_unlock(&l->mu);
 }
 

@@ -22,7 +22,7 @@ struct line_conn {
     struct cht_job job;
     char *in;                   /* owned: what was received; lines are parsed in place */
     size_t in_cap, in_at, in_n; /* in[in_at..in_n) is not done yet */
-    size_t lines_end;           /* behind the last newline in it; <= in_at where there is none */
+    size_t lines_end;           /* after the last newline in it; <= in_at if there is none */
     size_t out_at;              /* of session.out: sent */
     bool fresh;                 /* not in the loop yet */
     bool busy;                  /* a commit or a job is under way */
@@ -30,7 +30,7 @@ struct line_conn {
     struct cht_wait wait;       /* the session's */
     bool queued;                /* in the run list */
     bool readable, writable;    /* as far as is known */
-    bool ending;                /* its end has been seen, and may still lie behind other bytes */
+    bool ending;                /* its end has been seen, and may still lie after other bytes */
     bool ended;                 /* the client sends nothing more */
     bool skipping;              /* the rest of a line that was too long */
     bool lingering;             /* our side has ended: what still comes is dropped */

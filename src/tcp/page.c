@@ -1,10 +1,10 @@
 /* page: PAIR_SCAN and PAIR_REDUCE: a page of pairs, in one answer.
  *
  *   SUCCESS,count=2,next_cursor=x6374,items=6374783a:4;6374:5
- *   SUCCESS,reducer=counts,count=1,items=6374783a:4:aGVsbG8=          nothing behind the last colon: the key has no value
+ *   SUCCESS,reducer=counts,count=1,items=6374783a:4:aGVsbG8=          nothing after the last colon: the key has no value
  *
  * The items are made by the scan's workers. How many there are stands before them, so a page is put together in memory: it
- * ends at its limit or at answer_max bytes, whichever comes first, with the cursor behind it where there is more. While clients
+ * ends at its limit or at answer_max bytes, whichever comes first, with the cursor after it if there is more. While clients
  * hold too many untaken answers, pages are shorter.
  */
 #include "tcp/session.h"

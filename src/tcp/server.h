@@ -15,7 +15,7 @@ struct line_server;
 struct line_config {
     const struct conf *conf; /* borrowed */
     struct log *log;         /* borrowed */
-    /* The tokens as they are now, NULL where none are needed. */
+    /* The tokens as they are now, NULL if none are needed. */
     const struct access *(*access)(void *ctx);
     void *ctx;
 };

@@ -1,5 +1,5 @@
 /* session: what one client of the line protocol has: its database, its token, and the commands under way. The interpreter
- * behind the server and behind the shell on stopped data; it knows nothing of sockets and threads.
+ * of the server and of the shell on stopped data; it knows nothing of sockets and threads.
  *
  *   run -> LINE_SESSION_COMMIT: submit or commit s->commit, then line_session_committed -> run again
  *       -> LINE_SESSION_WAIT:   once s->wait was called -> run again (only if s->wait is set)
@@ -30,7 +30,7 @@ struct line_session_counts {
 struct line_session_host {
     struct dbs *dbs;
     uint32_t max_value_size;
-    size_t answer_max;   /* bytes of one page: behind them it ends, with a cursor */
+    size_t answer_max;   /* bytes of one page: after them it ends, with a cursor */
     bool inline_commits; /* see CHT_COMMIT_INLINE */
     bool no_creating;    /* databases that are not there are not made */
     /* The tokens as they are now; NULL: none are needed. May be NULL. */

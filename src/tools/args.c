@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The option an argument names; *value is what stands behind '=', NULL if nothing does. */
+/* The option an argument names; *value is what stands after '=', NULL if nothing does. */
 static const struct tool_opt *find_option(const struct tool_opt *opts, size_t count, const char *arg,
                                           const char **value)
 {
@@ -30,7 +30,7 @@ static const struct tool_opt *find_option(const struct tool_opt *opts, size_t co
     return NULL;
 }
 
-/* Digits only: no sign, no space, nothing behind. */
+/* Digits only: no sign, no space, nothing after. */
 static bool parse_number(const char *s, uint64_t max, uint64_t *out)
 {
     uint64_t v = 0;

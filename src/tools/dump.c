@@ -179,7 +179,7 @@ void tool_dump_seek(struct tool_dump_reader *r, uint64_t offset, uint64_t lines_
     r->cut = false;
 }
 
-/* Reads more behind what is there; *got 0 at the end of the file. */
+/* Reads more after what is there; *got 0 at the end of the file. */
 static enum cht_rc fill(struct tool_dump_reader *r, size_t *got, struct cht_err *err)
 {
     if (r->at > 0) {

@@ -73,7 +73,7 @@ void tool_dump_seek(struct tool_dump_reader *r, uint64_t offset, uint64_t lines_
 /* The next whole line, without its line break. *p NULL: there is none (`cut` says whether a part of one is left). */
 enum cht_rc tool_dump_next(struct tool_dump_reader *r, const char **p, size_t *n, struct cht_err *err);
 static inline uint64_t tool_dump_position(const struct tool_dump_reader *r) { return r->offset + r->at; }
-/* What a line says; TOOL_DUMP_BAD where it is none of the format's. */
+/* What a line says; TOOL_DUMP_BAD if it is none of the format's. */
 void tool_dump_parse(struct tool_dump_line *l, const char *p, size_t n);
 
 struct tool_dump_info {

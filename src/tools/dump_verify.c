@@ -65,7 +65,7 @@ static enum cht_rc pair(struct verify *v, const struct tool_dump_line *l, struct
     if (rc != CHT_OK)
         return rc;
     if (info->values > 0)
-        return bad(v, "a pair behind the values", err);
+        return bad(v, "a pair after the values", err);
     if (v->bytes.len > CHT_NAME_MAX)
         return bad(v, cht_rc_text(CHT_INVALID_PAIR), err);
     if (info->pairs > 0 && compare(info->last_name, info->last_name_n, v->bytes.data, v->bytes.len) >= 0)
@@ -132,7 +132,7 @@ static enum cht_rc one(struct verify *v, const char *p, size_t n, uint64_t start
     struct tool_dump_line l;
     enum cht_rc rc;
     if (v->ended)
-        return bad(v, "something stands behind the end", err);
+        return bad(v, "something stands after the end", err);
     tool_dump_parse(&l, p, n);
     if (v->r.line > 1 && l.kind == TOOL_DUMP_END)
         return end(v, &l, err);
@@ -172,12 +172,12 @@ enum cht_rc tool_dump_verify(const char *path, bool partial, struct tool_dump_in
     if (rc == CHT_OK && !partial && (!v.ended || v.r.cut)) {
         v.r.line++;
         rc = bad(&v,
-                 v.ended ? "something stands behind the end"
+                 v.ended ? "something stands after the end"
                          : "the file ends here, without an end line: go on with export --resume",
                  err);
     }
     if (rc == CHT_OK && v.ended && v.r.cut)
-        rc = bad(&v, "something stands behind the end", err);
+        rc = bad(&v, "something stands after the end", err);
     if (rc == CHT_OK && v.r.line == 0 && !partial)
         rc = CHT_DAMAGED(err, "%.100s: is empty", path);
     tool_dump_reader_close(&v.r);

@@ -3,7 +3,7 @@
  *
  * Pairs are read first, then values: what a pair led to when it was written is then still met, unless it was deleted meanwhile.
  * A running server goes on writing: an export of it is every entry that was there from its start to its end, not a
- * snapshot. With --resume a file that has no end line is read, checked, and continued behind its last whole line.
+ * snapshot. With --resume a file that has no end line is read, checked, and continued after its last whole line.
  */
 #include "tools/dump.h"
 #include "tools/flat.h"

@@ -1,4 +1,4 @@
-/* files: the budget of descriptors of `cheetah-db serve`: so many clients that the databases and the log never want for one. */
+/* files: the budget of descriptors of `cheetah-db serve`: as many clients as leave the databases and the log one whenever they need it. */
 #pragma once
 
 #include "conf/conf.h"

@@ -24,7 +24,7 @@ static bool take(struct text *t, char c)
     return true;
 }
 
-/* Behind the opening quote. */
+/* After the opening quote. */
 static bool string(struct text *t, const char **p, size_t *n, bool *escaped)
 {
     const char *start = t->p;

@@ -25,9 +25,9 @@ struct tool_flat {
     size_t n;
 };
 
-/* False where the text is no such object, has more members than fit, or one twice. */
+/* False if the text is no such object, has more members than fit, or one twice. */
 bool tool_flat_parse(struct tool_flat *f, const char *p, size_t n);
 const struct tool_flat_field *tool_flat_get(const struct tool_flat *f, const char *name); /* NULL: none */
-/* The member as a string without escapes, as a number; false where it is none. */
+/* The member as a string without escapes, as a number; false if it is none. */
 bool tool_flat_string(const struct tool_flat *f, const char *name, const char **p, size_t *n);
 bool tool_flat_number(const struct tool_flat *f, const char *name, uint64_t *out);

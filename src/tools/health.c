@@ -1,7 +1,7 @@
 /* health: `cheetah-db health`: asks a running server whether it is ready; for containers, scripts and service managers.
  *
  * Without --connect it asks the server of this machine whose configuration it shares: the address of CHEETAH_LISTEN or of
- * the file in CHEETAH_CONFIG, over TLS where those name a certificate. The name in that certificate is not compared with
+ * the file in CHEETAH_CONFIG, over TLS if those name a certificate. The name in that certificate is not compared with
  * the loopback address; nothing secret is sent.
  */
 #include "tools/tools.h"

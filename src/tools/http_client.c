@@ -231,7 +231,7 @@ static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_
     const char *why = c->message[0] != 0 ? c->message : curl_easy_strerror(code);
     if (run->cancelled)
         return CHT_FAIL(err, CHT_CANCELLED, "the request was given up");
-    if (run->r->status >= 300) /* also where the server hung up while the body was being sent */
+    if (run->r->status >= 300) /* also if the server hung up while the body was being sent */
         return refused(run, err);
     if (code == CURLE_OK)
         return CHT_OK;
@@ -252,8 +252,7 @@ static bool add_header(struct curl_slist **list, const char *name, const char *v
 
 static bool headers(const struct tool_client *c, const struct tool_request *r, struct curl_slist **list)
 {
-    bool ok =
-        add_header(list, "Expect:", ""); /* no 100-continue: it costs a second where it is not answered */
+    bool ok = add_header(list, "Expect:", ""); /* no 100-continue: it costs a second if it is not answered */
     if (c->authorization != NULL)
         ok = ok && add_header(list, c->authorization, "");
     if (r->accept != NULL)
@@ -333,7 +332,7 @@ enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struc
     if (ok) {
         CURLcode code = curl_easy_perform(c->curl);
         long status = 0;
-        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status); /* 0 where there was no answer */
+        (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status); /* 0 if there was no answer */
         r->status = (unsigned)status;
         rc = outcome(&run, code, err);
     } else {

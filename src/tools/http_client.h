@@ -71,10 +71,10 @@ struct tool_request {
     unsigned status;       /* out: of the answer, 0 if there was none */
     int64_t index;         /* out: the operation that failed an atomic batch; -1: none */
 };
-/* One request. Codes: that of the problem; CHT_IO where the server cannot be reached, or the connection broke off before the
+/* One request. Codes: that of the problem; CHT_IO if the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */
 enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err);
-/* GET of a small answer into out (reused), at most 64 MiB, with a zero behind it. */
+/* GET of a small answer into out (reused), at most 64 MiB, with a zero after it. */
 enum cht_rc tool_client_get(struct tool_client *c, const char *path, struct cht_buf *out,
                             struct cht_err *err);
 

@@ -181,7 +181,7 @@ static enum cht_rc write_file(struct file_job *j, struct cht_err *err)
     return rc == CHT_OK ? lines_up_to(j, j->info.values_at, err) : rc;
 }
 
-/* Does the database hold the file already, and nothing else? So it is where an import was killed behind its last step. */
+/* Does the database hold the file already, and nothing else? So it is where an import was killed after its last step. */
 static bool is_there(struct file_job *j)
 {
     struct tool_target *t = &j->target;
@@ -231,7 +231,7 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
     return rc;
 }
 
-/* It is said before the last step: who is killed behind that has read it. */
+/* It is said before the last step: who is killed after that has read it. */
 enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target *t, const char *from,
                                struct cht_err *err)
 {

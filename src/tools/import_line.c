@@ -163,7 +163,7 @@ static enum cht_rc check_key(const struct line_job *j, const struct tool_line_it
     return CHT_OK;
 }
 
-/* A payload, which is base64 already where it is to be decoded. */
+/* A payload, which is base64 already if it is to be decoded. */
 static enum cht_rc add_value(struct line_job *j, const struct tool_line_item *item, const char *p, size_t n,
                              struct cht_err *err)
 {

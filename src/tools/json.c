@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* The length of the UTF-8 sequence at p, 0 if there is none. The terminating zero is no continuation byte, so nothing is
- * read behind it. */
+ * read after it. */
 static size_t sequence_length(const uint8_t *p)
 {
     uint8_t low = 0x80, high = 0xBF; /* range of the second byte */

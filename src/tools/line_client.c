@@ -25,7 +25,7 @@ static enum cht_rc strange(const struct tool_line_client *l, const char *p, size
     return CHT_FAIL(err, CHT_IO, "%.60s answered: %s", l->where, text);
 }
 
-/* Receives more behind what is there. */
+/* Receives more after what is there. */
 static enum cht_rc fill(struct tool_line_client *l, struct cht_err *err)
 {
     bool ready = false;
@@ -145,7 +145,7 @@ void tool_line_close(struct tool_line_client *l)
 
 /* ---- values ---------------------------------------------------------------------------------------------------------- */
 
-/* "SUCCESS,size=5,value=": its length and the size; 0 where more must be received to know, -1 where it is none. */
+/* "SUCCESS,size=5,value=": its length and the size; 0 if more must be received to know, -1 if it is none. */
 static int value_head(const char *p, size_t n, size_t *size)
 {
     static const char head[] = "SUCCESS,size=", tail[] = ",value=";
@@ -237,7 +237,7 @@ enum cht_rc tool_line_payload(struct tool_line_client *l, const char *hex, size_
 
 /* ---- pages ----------------------------------------------------------------------------------------------------------- */
 
-/* The text behind "name=", up to the next comma or, for the last member, the end. Cuts the answer up. */
+/* The text after "name=", up to the next comma or, for the last member, the end. Cuts the answer up. */
 static char *member(char *text, const char *name)
 {
     char *p = strstr(text, name);

@@ -41,9 +41,9 @@ struct tool_line_item {
     size_t hex_n;
     uint64_t key;
 };
-/* The page behind the cursor (hexadecimal, without the x; NULL: the first). Free it with cht_free(page->text). */
+/* The page after the cursor (hexadecimal, without the x; NULL: the first). Free it with cht_free(page->text). */
 enum cht_rc tool_line_scan(struct tool_line_client *l, const char *cursor, struct tool_line_page *page,
                            struct cht_err *err);
-/* The next item; false at the end of the page. CHT_IO where it is none. */
+/* The next item; false at the end of the page. CHT_IO if it is none. */
 enum cht_rc tool_line_next(struct tool_line_page *page, struct tool_line_item *item, bool *got,
                            struct cht_err *err);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 struct metric {
-    const char *metric; /* behind "cheetah_" */
+    const char *metric; /* after "cheetah_" */
     const char *name;   /* in the output */
     bool counts;
 };

@@ -64,13 +64,13 @@ struct tool_sample {
     struct tool_sample_db db[TOOL_SAMPLE_DATABASES];
 };
 
-/* Reads the page; false where it is none of a cheetah-db server. Routes and databases beyond the room are left out. */
+/* Reads the page; false if it is none of a cheetah-db server. Routes and databases beyond the room are left out. */
 bool tool_sample_parse(struct tool_sample *s, const char *text, size_t n);
 /* now - before; routes and databases are those of `now`, without what does not count upwards (pairs, bytes, ...), which keep
  * the value they have now. */
 void tool_sample_since(struct tool_sample *out, const struct tool_sample *before,
                        const struct tool_sample *now);
-/* The time that a part q of the requests of a route (NULL: all) did not exceed, in seconds; 0 where there were none. */
+/* The time that a part q of the requests of a route (NULL: all) did not exceed, in seconds; 0 if there were none. */
 double tool_sample_quantile(const struct tool_sample *s, const struct tool_sample_route *r, double q);
 const char *tool_sample_gauge_name(unsigned i);
 const char *tool_sample_db_name(unsigned i);

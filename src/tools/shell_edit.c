@@ -44,7 +44,7 @@ static const char *mode_word(unsigned i)
 
 static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
 
-/* The first word of a line in capitals; returns what stands behind it and its blanks. */
+/* The first word of a line in capitals; returns what stands after it and its blanks. */
 static const char *first_word(const char *line, char out[WORD_MAX])
 {
     size_t n = 0;
@@ -66,7 +66,7 @@ static bool begins(const char *word, const char *with, size_t n)
     return true;
 }
 
-/* Inserts what all candidates have in common; lists them where that is nothing new. */
+/* Inserts what all candidates have in common; lists them if that is nothing new. */
 static unsigned char complete_from(EditLine *el, words *word, const char *typed, size_t n)
 {
     const char *first = NULL, *w;

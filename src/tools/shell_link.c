@@ -102,7 +102,7 @@ static enum cht_rc authenticate(struct tool_link *l, struct cht_err *err)
 
 /* ---- in this process ---------------------------------------------------------------------------------------------- */
 
-/* Runs the lines in p[0..n); answers are handed to `out` where they get many, and are in the session where out < 0. */
+/* Runs the lines in p[0..n); answers are handed to `out` when they get many; if out < 0 they stay in the session. */
 static enum cht_rc run_lines(struct tool_link *l, char *p, size_t n, int out, struct cht_err *err)
 {
     struct line_session *s = &l->session;
@@ -115,7 +115,7 @@ static enum cht_rc run_lines(struct tool_link *l, char *p, size_t n, int out, st
         if (next == LINE_SESSION_COMMIT) {
             s->commit.flags = 0;
             (void)cht_store_commit(s->db->store, &s->commit); /* its result is in it */
-            (void)line_session_committed(s);                  /* without s->wait it is through */
+            (void)line_session_committed(s);                  /* without s->wait it is answered */
         } else if (next == LINE_SESSION_JOB) {
             line_session_job(s);
         }
@@ -162,7 +162,7 @@ static enum cht_rc relay_here(struct tool_link *l, int in, int out, struct cht_e
 
 /* ---- from a pipe to a server -------------------------------------------------------------------------------------- */
 
-/* Counts the lines, up to one that says EXIT, behind which no answers come. */
+/* Counts the lines, up to one that says EXIT, after which no answers come. */
 struct counter {
     char head[6];
     size_t n; /* of the line so far */

@@ -13,17 +13,17 @@
 
 struct tool_link;
 
-/* token: NULL for none. CHT_UNAUTHORIZED where the server does not take it. */
+/* token: NULL for none. CHT_UNAUTHORIZED if the server does not take it. */
 enum cht_rc tool_link_connect(const char *where, const char *token, struct tool_link **out,
                               struct cht_err *err);
 /* Opens the directories, and in them "default". */
 enum cht_rc tool_link_open(const struct tool_dirs *dirs, struct tool_link **out, struct cht_err *err);
 /* In-process: what was written is checkpointed. NULL is legal. */
 enum cht_rc tool_link_close(struct tool_link *l, struct cht_err *err);
-/* The answer to one line (without its newline, which the answer lacks, too), borrowed until the next call. CHT_CLOSED where the
+/* The answer to one line (without its newline, which the answer lacks, too), borrowed until the next call. CHT_CLOSED if the
  * server, or EXIT, has ended the connection. */
 enum cht_rc tool_link_ask(struct tool_link *l, const char *line, size_t n, struct cht_str *answer,
                           struct cht_err *err);
 /* Everything from descriptor `in` to the interpreter and its answers to `out`, until the end of both: bare protocol, pipelined.
- * A last line without a newline counts. CHT_IO where answers are missing. */
+ * A last line without a newline counts. CHT_IO if answers are missing. */
 enum cht_rc tool_link_relay(struct tool_link *l, int in, int out, struct cht_err *err);

@@ -85,7 +85,7 @@ static struct cht_str from(struct cht_str s, size_t n)
     return (struct cht_str){.p = s.p + n, .n = s.n - n};
 }
 
-/* What stands between `name=` and the next comma; n == 0 where it is not there. */
+/* What stands between `name=` and the next comma; n == 0 if it is not there. */
 static struct cht_str field(struct cht_str s, const char *name)
 {
     size_t n = strlen(name);
@@ -100,7 +100,7 @@ static struct cht_str field(struct cht_str s, const char *name)
     return (struct cht_str){.p = s.p, .n = 0};
 }
 
-/* Cuts the part before `c` off; all of it where there is none. */
+/* Cuts the part before `c` off; all of it if there is none. */
 static struct cht_str cut(struct cht_str *s, char c)
 {
     const uint8_t *end = memchr(s->p, c, s->n);
@@ -203,7 +203,7 @@ static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsi
     (void)fprintf(out, "%.*s pair%s", (int)count.n, (const char *)count.p,
                   count.n == 1 && *count.p == '1' ? "" : "s");
     if (more.n > 0)
-        (void)fprintf(out, "; more behind %.*s", (int)more.n, (const char *)more.p);
+        (void)fprintf(out, "; more after %.*s", (int)more.n, (const char *)more.p);
     (void)fputc('\n', out);
     out_free(&o);
 }

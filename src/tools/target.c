@@ -46,7 +46,7 @@ static enum cht_rc ask(struct tool_target *t, struct tool_request *r, struct cht
 
 /* ---- opening --------------------------------------------------------------------------------------------------------- */
 
-/* With --shards the database is made as one of so many; otherwise the first write makes it. */
+/* With --shards the database is made with that many shards; otherwise the first write makes it. */
 static enum cht_rc make(struct tool_target *t, uint64_t shards, struct cht_buf *b, struct cht_err *err)
 {
     char path[160], body[64];
@@ -216,7 +216,7 @@ static enum cht_rc add_marker(struct tool_target *t, struct cht_err *err)
     return ok ? CHT_OK : no_memory(err);
 }
 
-/* Sends the batch, with the marker behind it. results: the answer has a line for each operation. */
+/* Sends the batch, with the marker after it. results: the answer has a line for each operation. */
 static enum cht_rc send(struct tool_target *t, bool results, struct cht_buf *answer, struct cht_err *err)
 {
     char path[160];

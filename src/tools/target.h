@@ -5,8 +5,8 @@
  * do the gaps between them. Names that shared a key share one here, and a pair without a value has none here.
  *
  * How far it is stands in the database, under a name of its own that no client uses: the marker. Each batch is atomic and
- * takes the marker along, so that whatever is killed, and when, a second run goes on behind the last batch that was
- * committed. The marker is made by the batch that reserves the range and gets the next key of its shard behind it, which tells
+ * takes the marker along, so that whatever is killed, and when, a second run goes on after the last batch that was
+ * committed. The marker is made by the batch that reserves the range and gets the next key of its shard after it, which tells
  * a second run what the range is although the first one may not have seen the answer. It goes with the last step.
  */
 #pragma once
@@ -47,13 +47,13 @@ struct tool_target_config {
     uint64_t shards; /* of a database that is made; 0: the server's choice */
 };
 /* Looks at the database, makes it if need be, and finds out whether an import of this source is to go on. CHT_DATABASE_BUSY
- * where another import has not finished, or the database is not empty (`occupied`). Close it in any case. */
+ * if another import has not finished, or the database is not empty (`occupied`). Close it in any case. */
 enum cht_rc tool_target_open(struct tool_target *t, const struct tool_target_config *cfg,
                              struct cht_err *err);
 void tool_target_close(struct tool_target *t);
 /* Reserves keys 1 to last_key, unless that has been done. */
 enum cht_rc tool_target_begin(struct tool_target *t, uint64_t last_key, struct cht_err *err);
-/* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED where a key cannot be moved. */
+/* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED if a key cannot be moved. */
 enum cht_rc tool_target_value(struct tool_target *t, uint64_t key, const char *text, size_t n,
                               struct cht_err *err);
 enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, uint64_t key,
@@ -65,7 +65,7 @@ static inline bool tool_target_full(const struct tool_target *t)
 /* Writes the batch and t->state. CHT_BATCH_TOO_LARGE and CHT_BODY_TOO_LARGE: the server takes less at once. After a failure
  * nothing of the batch is there, and it is empty. */
 enum cht_rc tool_target_commit(struct tool_target *t, struct cht_err *err);
-/* Halves what a batch may hold; false where it is one operation already. */
+/* Halves what a batch may hold; false if it is one operation already. */
 bool tool_target_smaller(struct tool_target *t);
 /* Takes the marker away. */
 enum cht_rc tool_target_end(struct tool_target *t, struct cht_err *err);

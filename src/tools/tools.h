@@ -1,4 +1,4 @@
-/* tools: the subcommands of the program. Each gets the arguments behind its name, writes its answer to stdout and what
+/* tools: the subcommands of the program. Each gets the arguments after its name, writes its answer to stdout and what
  * went wrong to stderr, and returns the exit code.
  */
 #pragma once

@@ -47,7 +47,7 @@ struct job {
 
 /* ---- a page ------------------------------------------------------------------------------------------------------------- */
 
-/* One line; on the screen cut at its width, and none behind its last row. */
+/* One line; on the screen cut at its width, and none after its last row. */
 static void put(struct job *j, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void put(struct job *j, const char *format, ...)
 {
@@ -260,7 +260,7 @@ static enum cht_rc look(struct job *j, struct tool_sample *s, struct cht_err *er
     return rc;
 }
 
-/* Waits for the next look; false where it is over: a key, or a signal. */
+/* Waits for the next look; false if it is over: a key, or a signal. */
 static bool wait_until(const struct job *j, uint64_t end_ns)
 {
     for (;;) {
@@ -354,7 +354,7 @@ int tool_top(int argc, char **argv)
     int rest;
     const struct tool_opt opts[] = {
         {"interval", 0, TOOL_OPT_NUMBER, &j.interval, 3600, "N", "seconds between two looks (default 1)"},
-        {"count", 0, TOOL_OPT_NUMBER, &j.count, UINT64_MAX, "N", "so many times, then end"},
+        {"count", 0, TOOL_OPT_NUMBER, &j.count, UINT64_MAX, "N", "look N times, then end"},
         {"once", 0, TOOL_OPT_FLAG, &j.once, 0, NULL, "--count 1"},
         {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL,
          "a JSON object a line: rates a second, and what is there now"},

@@ -1,6 +1,6 @@
 """The first screen of the README: its commands, run against a fresh server, give the answers that are printed there.
 
-A ```console block holds commands behind "$ ", each followed by what it prints; a line "..." stands for any lines.
+A ```console block holds commands after "$ ", each followed by what it prints; a line "..." stands for any lines.
 
     CHEETAH_DB=build/release/cheetah-db /usr/bin/python3 -m pytest -q tests/cli/test_readme.py
 """

@@ -173,7 +173,7 @@ static void check_writers(struct cht_store *s, unsigned writers, const uint64_t 
             assert_int_equal(is, n);
         }
         assert_int_equal(n - 1, left);
-        (void)snprintf(name, sizeof name, "seq-%u-", i); /* none behind the last either */
+        (void)snprintf(name, sizeof name, "seq-%u-", i); /* none after the last either */
         uint64_t count = 0;
         assert_int_equal(
             cht_store_count(s, (struct cht_str){(const uint8_t *)name, strlen(name)}, &count, NULL), CHT_OK);
@@ -321,9 +321,9 @@ static void test_damage(void **state)
         refused(&s, at[f] - 1, "a cut", at[f] - 1);
     }
     refused(&s, 0, "nothing", 0);
-    copy_add(&t, s.data, s.len); /* more behind the end */
+    copy_add(&t, s.data, s.len); /* more after the end */
     copy_add(&t, (const uint8_t *)"x", 1);
-    refused(&t, t.len, "a byte behind the end", s.len);
+    refused(&t, t.len, "a byte after the end", s.len);
     for (size_t f = 0; f < n; f++) { /* a frame left out, a frame twice */
         t.len = 0;
         copy_add(&t, s.data, at[f]);

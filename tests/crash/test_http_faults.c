@@ -117,7 +117,7 @@ static int exchange(const char *head, size_t head_len, const char *body, size_t 
     return status;
 }
 
-/* The status, 0 where the connection was closed before one came. The whole answer is in `answer`. */
+/* The status, 0 if the connection was closed before one came. The whole answer is in `answer`. */
 static int ask(const char *method, const char *target, const char *type, const char *body)
 {
     char head[1024];
@@ -129,7 +129,7 @@ static int ask(const char *method, const char *target, const char *type, const c
     return exchange(head, (size_t)h, body, len);
 }
 
-/* The call on many connections at once, behind two others that make the server busy; mostly it comes in a busy round. */
+/* The call on many connections at once, after two others that make the server busy; mostly it comes in a busy round. */
 #define MANY 24
 static void ask_busy(const char *call)
 {

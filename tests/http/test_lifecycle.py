@@ -255,7 +255,7 @@ def test_print_config(tmp_path):
 
 def test_precedence(tmp_path):
     file = tmp_path / "conf"
-    file.write_text("# a comment\n\nmax-streams = 11\nmax-connections=12   # behind a value\n  shards =  3  \ndurability = os\n")
+    file.write_text("# a comment\n\nmax-streams = 11\nmax-connections=12   # after a value\n  shards =  3  \ndurability = os\n")
     env = {"CHEETAH_MAX_STREAMS": "21", "CHEETAH_SHARDS": "4"}
     rows = printed("--config", str(file), "--max-streams", "31", env=env)
     assert rows["max-streams"][0] == "31" and "flag" in rows["max-streams"][1]

@@ -285,7 +285,7 @@ def test_tables_and_decoded_payloads(terminal):
     lines = shell.run("PAIR_REDUCE payloads *")
     assert [line.split() for line in lines] == [["PAIR", "KEY", "PAYLOAD"], ["x0001", "3", "plain"], ["cnt:3:x", "3", "plain"],
                                                 ["gone", "99", "(no", "value)"], ["3", "pairs"]]
-    assert shell.run("PAIR_SCAN * 1")[-1] == "1 pair; more behind x0001"
+    assert shell.run("PAIR_SCAN * 1")[-1] == "1 pair; more after x0001"
 
 
 def test_payload_decoders(launch, tmp_path):

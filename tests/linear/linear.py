@@ -4,7 +4,7 @@ depth first, an entry of the history is left when its answer comes before it was
 which state) is not tried again.
 
 An operation whose outcome is not known (the server was killed, the connection broke) may take effect at any time after its call,
-or never: its answer lies behind the end of the history. A read without an answer says nothing and is left out; so is a write
+or never: its answer lies after the end of the history. A read without an answer says nothing and is left out; so is a write
 without one whose value nobody has read, because leaving out a write that nobody saw keeps every linearization one.
 """
 import collections

@@ -49,7 +49,7 @@ static size_t make_name(struct cht_rng *r, unsigned i, uint8_t *out)
         memset(out, 'a', n);
         out[cht_rng_below(r, n)] = (uint8_t)cht_rng_next(r);
         return n;
-    default: { /* namespaces with 1..12 bytes behind */
+    default: { /* namespaces with 1..12 bytes after */
         const char *s = spaces[cht_rng_below(r, 8)];
         n = strlen(s);
         memcpy(out, s, n);

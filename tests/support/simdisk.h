@@ -4,7 +4,7 @@
  * What survives a cut: the bytes of a file as of its last sync; names as of the last sync_dir (of any folder: a journaling
  * file system commits them in order). Of what came later the mode decides.
  *
- * It has folders (nothing is made where there is none; the folder "/" is always there), modes, symbolic links, and mounts that
+ * It has folders (nothing is made if there is none; the folder "/" is always there), modes, symbolic links, and mounts that
  * can be missing. Any call can fail with any errno.
  */
 #pragma once

@@ -139,7 +139,7 @@ def test_round_trip(launch, tmp_path):
     client.map(b"dangling", key)
     assert client.delete("/kv/%d" % key).status in (200, 204)
     client.map(b"alias", client.upsert(b"original", b"shared"))
-    for _ in range(2):  # also what lies behind a checkpoint, and a database that was opened again
+    for _ in range(2):  # also what comes after a checkpoint, and a database that was opened again
         info = backup(server, tmp_path / "out")
         before = contents(server)
         assert info["database"] == "default" and info["shards"] == 5
@@ -316,7 +316,7 @@ def test_client_killed(launch, tmp_path):
         assert finished(tmp_path) == [] and everything(tmp_path) == [".default.cheetah.part"]
         done = tool("restore", part, "--data", tmp_path.parent / "none", "--database", "x", check=3)
         assert "not complete" in done.stderr
-        wait_for(lambda: side_files(server) == [], 20, "the server to let go of the backup")
+        wait_for(lambda: side_files(server) == [], 20, "the server to end the backup")
     assert tool("list", "--data", tmp_path.parent / "none", check=0).stdout == ""
     info = backup(server, tmp_path)
     assert everything(tmp_path) == [os.path.basename(info["file"])]

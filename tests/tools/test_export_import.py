@@ -178,7 +178,7 @@ def test_kill_import(launch, large, tmp_path):
     assert kill_as_it_goes(client, ("import", path, "--connect", url(target)), 6, random.Random(11)) >= 2, "too fast to be killed"
     assert "went on" in imported(target, path).stdout
     assert export(target, tmp_path / "f") == read(path)
-    imported(target, path)  # as if it had been killed behind its last step
+    imported(target, path)  # as if it had been killed after its last step
     assert export(target, tmp_path / "f", "--force") == read(path)
     client.upsert(b"new", b"new")
     assert "not empty" in imported(target, path, check=1).stderr
@@ -296,8 +296,8 @@ def damaged_files(whole):
     yield "no end", b"".join(lines[:-1]), end
     yield "cut within a line", whole[:len(whole) // 2], None
     yield "cut within the end", whole[:-3], end
-    yield "something behind the end", whole + b"\n", end + 1
-    yield "something without a line break behind the end", whole + b"{", end + 1
+    yield "something after the end", whole + b"\n", end + 1
+    yield "something without a line break after the end", whole + b"{", end + 1
     yield "a missing pair", b"".join(lines[:3] + lines[4:]), end - 1
     yield "a missing value", b"".join(lines[:first_value + 1] + lines[first_value + 2:]), end - 1
     yield "pairs out of order", b"".join(lines[:2] + [lines[3], lines[2]] + lines[4:]), 4

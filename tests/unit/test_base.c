@@ -168,7 +168,7 @@ static void test_alloc_failures(void **state)
 static void test_alloc_sizes(void **state)
 {
     (void)state;
-    assert_null(cht_calloc(SIZE_MAX / 2 + 1, 2)); /* the product is 0 where it wraps */
+    assert_null(cht_calloc(SIZE_MAX / 2 + 1, 2)); /* the product is 0 if it wraps */
     assert_null(cht_aligned_alloc(4096, SIZE_MAX - 100));
     void *empty = cht_malloc(0);
     assert_non_null(empty);

@@ -176,7 +176,7 @@ static enum cht_rc put(const char *name, struct cht_str value, uint64_t *key)
     return rc != CHT_OK ? rc : op.rc;
 }
 
-/* The value of the name, waiting for it; "" where there is none. */
+/* The value of the name, waiting for it; "" if there is none. */
 static enum cht_rc value_of(const char *name, char out[64])
 {
     struct cht_buf buf = {0};

@@ -1,5 +1,5 @@
 /* test_lm: counting, smoothing and asking, against a real example (tests/data/golden/small) and against a plain
- * implementation (tests/lm/reference.py; left out where there is no python3). */
+ * implementation (tests/lm/reference.py; left out if there is no python3). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -276,7 +276,7 @@ static void check_database(const struct pairs *want, bool any_vector)
     pairs_free(&have);
 }
 
-/* The text between quotes behind "member":, decoded. */
+/* The text between quotes after "member":, decoded. */
 static struct bytes member(const char *line, const char *name)
 {
     const char *p = strstr(line, name);
@@ -960,7 +960,7 @@ static void test_contexts(void **state)
     static const uint8_t junk[] = {9, 9, 9};
     uint8_t name[5 + LM_AVO_CONTEXT_BYTES + 2] = "ctxv:";
     size_t n = lm_avo_context((const uint32_t[]){41, 42}, 2, name + 5);
-    for (uint8_t i = 1; i <= 20; i++) { /* vectors behind that of the tree, with the value of no context */
+    for (uint8_t i = 1; i <= 20; i++) { /* vectors after that of the tree, with the value of no context */
         name[5 + n] = i;
         name[6 + n] = 0;
         struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = {name, 6 + n}, .value = {junk, sizeof junk}};

@@ -327,7 +327,7 @@ static void test_map(void **state)
     assert_int_equal(m[PAGE], 99);
     assert_int_equal(m[PAGE + 1], 11);
     assert_int_equal(file_byte(f, PAGE), 21);
-    put_page(f, 4, 14); /* grown: what was behind the end appears */
+    put_page(f, 4, 14); /* grown: what was after the end appears */
     assert_int_equal(m[4 * PAGE], 14);
     assert_int_equal(io->ops->remap(f, m, 16 * PAGE, 4096 * PAGE, &m, &e), CHT_OK);
     assert_int_equal(m[PAGE], 99); /* private pages move along */

@@ -216,7 +216,7 @@ static void test_atomic(void **state)
     expect(17, NULL);
     assert_int_equal(insert("one"), 1);
     ops[0].key = 5000;
-    ops[1].key = 4 + 17; /* behind the key that is there now, by whole shards */
+    ops[1].key = 4 + 17; /* after the key that is there now, by whole shards */
     assert_int_equal(run(ops, 3, CHT_COMMIT_ATOMIC), CHT_OK);
     assert_int_equal(ops[0].key, 5);
     expect(21, "kept");

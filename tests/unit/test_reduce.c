@@ -75,7 +75,7 @@ static enum cht_rc run_op(struct cht_op *op)
     return rc == CHT_OK ? op->rc : rc;
 }
 
-/* Many at once, but one by one where there are many shards: a commit holds the locks of all it touched, and the thread sanitizer
+/* Many at once, but one by one if there are many shards: a commit holds the locks of all it touched, and the thread sanitizer
  * knows no more than 64 locks a thread. */
 static void run_ops(struct cht_op *ops, size_t n, unsigned shards)
 {

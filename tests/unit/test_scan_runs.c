@@ -276,7 +276,7 @@ static void test_long_names(void **state)
     compare_all(true);
 }
 
-/* All names but a few in one shard, which is not the first, and the few in front, behind or in between. */
+/* All names but a few in one shard, which is not the first, and the few in front, after or in between. */
 static void test_uneven_shards(void **state)
 {
     (void)state;

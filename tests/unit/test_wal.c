@@ -479,7 +479,7 @@ static void test_flip_anywhere(void **state)
             enum cht_rc rck = try_log(0, 6, true, &k, &told);
             image[at] ^= (uint8_t)(1 << bit);
             assert_false(s.wrong || k.wrong);
-            if (rc == CHT_OK) /* the last one has no witness; padding and the space behind say nothing */
+            if (rc == CHT_OK) /* the last one has no witness; padding and the space after say nothing */
                 assert_true(s.count == 6 || (s.count == 5 && at >= ends[4]));
             else
                 assert_true(rc == CHT_CORRUPT && strstr(err.msg, "offset") != NULL &&
@@ -529,7 +529,7 @@ static void test_flip_in_older_segments(void **state)
     OK(try_log(0, 20, true, &s, E));
 }
 
-/* Records that were not synced may be lost in any order: the log ends at the first gap, and what lies behind it must not
+/* Records that were not synced may be lost in any order: the log ends at the first gap, and what lies after it must not
  * come back, not even when new records end exactly where the old ones began. */
 static void test_unsynced_end(void **state)
 {
@@ -553,7 +553,7 @@ static void test_unsynced_end(void **state)
     assert_int_equal(s.last, 5);
     assert_int_equal(s.count, 5);
     OK(cht_wal_close(w, false, E));
-    /* but behind a sync it is damage */
+    /* but after a sync it is damage */
     wipe();
     w = open_log(0, 0, NULL);
     for (uint64_t i = 1; i <= 8; i++)
@@ -612,7 +612,7 @@ static void test_headers(void **state)
 }
 
 /* A newest file that never got its header on disk is ignored and its number used again; with a record in it, or with another
- * file behind it, it is damage. */
+ * file after it, it is damage. */
 static void test_leftover(void **state)
 {
     (void)state;

@@ -177,7 +177,7 @@ static void ask(const struct options *o, struct cht_store *s, const uint32_t *te
 
 /* ---- totals ------------------------------------------------------------------------------------------------------ */
 
-/* All counts payloads one behind the other, each behind its length. */
+/* All counts payloads one after the other, each after its length. */
 static uint8_t *copy_payloads(struct cht_store *s, size_t *size, uint64_t *payloads)
 {
     struct cht_scan_config cfg = {

@@ -175,6 +175,6 @@ section_fn section_load, section_read, section_scan, section_update, section_sin
 /* ---- reports ------------------------------------------------------------------------------------------------- */
 
 double median(const double *v, size_t n); /* NaN are left out */
-/* False where an answer was wrong (scans that do not agree). */
+/* False if an answer was wrong (scans that do not agree). */
 bool report(const struct conf *c, const struct results *r);
 void micro(const struct conf *c);

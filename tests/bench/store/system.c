@@ -32,7 +32,7 @@ double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* The number behind `field` in a file of /proc. */
+/* The number after `field` in a file of /proc. */
 static uint64_t proc_field(const char *path, const char *field)
 {
     char line[256];

@@ -59,7 +59,7 @@ class Json(NamedTuple):
 
 
 def context_name(tokens: Sequence[int]) -> bytes:
-    """What stands behind `cnt:2:` and the like: the 8-byte hash of a context, `__root__` for the empty one."""
+    """What stands after `cnt:2:` and the like: the 8-byte hash of a context, `__root__` for the empty one."""
     if not tokens:
         return ROOT
     return hashlib.blake2b(",".join(map(str, tokens)).encode(), digest_size=8).digest()
@@ -91,7 +91,7 @@ def _node(tree: Any, depth: Optional[int], level: int) -> bytes:
 
 
 def context_vector(tokens: Sequence[int]) -> bytes:
-    """What stands behind `ctxv:` for a context."""
+    """What stands after `ctxv:` for a context."""
     return encode_vector([[token] for token in tokens])
 
 
@@ -227,7 +227,7 @@ def decode_context(payload: bytes) -> Context:
 
 
 def record_of(line: Dict[str, Any]) -> Any:
-    """The record of a line that the server decoded; None where there is none."""
+    """The record of a line that the server decoded; None if there is none."""
     if "followers" in line:
         return Counts(line["order"], [(token, count) for token, count in line["followers"]])
     if "entries" in line:

@@ -139,7 +139,7 @@ class Prediction(NamedTuple):
 
 
 class Score(NamedTuple):
-    """perplexity is None where there was nothing to score; orders: the order that each token was found at, 0: nowhere."""
+    """perplexity is None if there was nothing to score; orders: the order that each token was found at, 0: nowhere."""
 
     tokens: int
     log10: float

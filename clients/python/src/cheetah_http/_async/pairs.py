@@ -31,12 +31,12 @@ class AsyncPairs(AsyncTransport):
         return default if found is None else found.key
 
     async def pair_value(self, pair: bytes, default: Optional[bytes] = None) -> Optional[bytes]:
-        """The value that a pair leads to, in one request; the default where there is no pair or no value."""
+        """The value that a pair leads to, in one request; the default if there is no pair or no value."""
         found = await self.pair(pair)
         return default if found is None or found.value is None else found.value
 
     async def pair(self, pair: bytes, *, values: bool = True) -> Optional[Pair]:
-        """A mapping with its value; None where there is no such pair."""
+        """A mapping with its value; None if there is no such pair."""
         params = self._params(exact=True, values=values)
         try:
             return pair_of(await self._json(Call("GET", _path(pair), params)))
@@ -46,7 +46,7 @@ class AsyncPairs(AsyncTransport):
             return None
 
     async def pair_delete(self, pair: bytes, *, values: bool = False) -> None:
-        """Unmaps a pair, with values=True its value too; NotFound where there is none."""
+        """Unmaps a pair, with values=True its value too; NotFound if there is none."""
         await self._send(Call("DELETE", _path(pair), self._params(values=values), gone_is_done=True))
 
     async def delete_prefix(self, prefix: bytes, *, values: bool = False) -> Deleted:
@@ -70,8 +70,8 @@ class AsyncPairs(AsyncTransport):
         reverse: bool = False,
         page_size: int = 5000,
     ) -> AsyncIterator[Pair]:
-        """All pairs under a prefix in byte order (reverse=True: descending), behind `after` and before `until`, both
-        exclusive. Pages by itself, and goes on behind the last pair after a lost connection: nothing twice, nothing left
+        """All pairs under a prefix in byte order (reverse=True: descending), after `after` and before `until`, both
+        exclusive. Pages by itself, and goes on after the last pair after a lost connection: nothing twice, nothing left
         out."""
         params = self._params(
             until=None if until is None else url_bytes(until), values=values or None, reverse=reverse or None

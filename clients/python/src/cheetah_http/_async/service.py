@@ -33,7 +33,7 @@ class AsyncService(AsyncTransport):
         await self._send(Call("DELETE", _path(name), {"confirm": name}, gone_is_done=True))
 
     async def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
-        """Writes everything to its place and lets go of the log."""
+        """Writes everything to its place and empties the log."""
         answer: Dict[str, Any] = await self._json(Call("POST", _path(name or self.database) + "/checkpoint"))
         return answer
 

@@ -19,7 +19,7 @@ class AsyncValues(AsyncTransport):
         return int((await self._json(call))["key"])
 
     async def read(self, key: int) -> bytes:
-        """The value of a key; NotFound where there is none."""
+        """The value of a key; NotFound if there is none."""
         return (await self._send(Call("GET", f"/kv/{checked_key(key)}", self._params(), accept=RAW))).content
 
     async def get(self, key: int, default: Optional[bytes] = None) -> Optional[bytes]:
@@ -43,11 +43,11 @@ class AsyncValues(AsyncTransport):
                 yield value_of(line)
 
     async def edit(self, key: int, value: bytes) -> None:
-        """Replaces the value of a key, by one of any length; NotFound where there is none."""
+        """Replaces the value of a key, by one of any length; NotFound if there is none."""
         await self._json(Call("PUT", f"/kv/{checked_key(key)}", self._params(), checked_value(value), RAW))
 
     async def delete(self, key: int) -> None:
-        """Deletes a value; NotFound where there is none. The key is never given out again."""
+        """Deletes a value; NotFound if there is none. The key is never given out again."""
         await self._send(Call("DELETE", f"/kv/{checked_key(key)}", self._params(), gone_is_done=True))
 
     async def values(
@@ -59,7 +59,7 @@ class AsyncValues(AsyncTransport):
         payloads: bool = True,
         page_size: int = 2000,
     ) -> AsyncIterator[Value]:
-        """All values in ascending key order: behind the key `after`, at most `limit`, only those of `size` bytes. Pages by
+        """All values in ascending key order: after the key `after`, at most `limit`, only those of `size` bytes. Pages by
         itself, and goes on by itself after a lost connection."""
         params = self._params(size=size, values=payloads)
         async for line in self._scan("/kv", params, after, limit, page_size):

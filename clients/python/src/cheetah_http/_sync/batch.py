@@ -18,7 +18,7 @@ class Batches(Transport):
 
     def run(self, operations: Sequence[Operation], *, atomic: bool = False, results: bool = True) -> None:
         """One request; gives each operation its result. BatchError where some failed; BatchFailed where an atomic one was
-        not applied. It is sent again after a lost connection only where all operations may be repeated: reads, edits and
+        not applied. It is sent again after a lost connection only if all operations may be repeated: reads, edits and
         upserts; no inserts, no deletes. results=False: the operations are not told their results."""
         content = b"".join(dump(operation.body) + b"\n" for operation in operations)
         params = self._params(atomic=atomic or None, results=None if results else False)

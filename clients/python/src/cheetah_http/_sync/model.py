@@ -22,7 +22,7 @@ class Model(Transport):
     def ingest(
         self, documents: Iterable[Sequence[int]], *, order: int = 3, request_bytes: int = 4 << 20
     ) -> Iterator[Counted]:
-        """The same for any number of documents: cut into requests of about so many bytes, each a commit of its own. Yields
+        """The same for any number of documents: cut into requests of about that many bytes, each a commit of its own. Yields
         what each has counted; after an error the documents of all that were yielded are counted."""
         waiting: List[bytes] = []
         size = 0

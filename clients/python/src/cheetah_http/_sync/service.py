@@ -34,7 +34,7 @@ class Service(Transport):
         self._send(Call("DELETE", _path(name), {"confirm": name}, gone_is_done=True))
 
     def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
-        """Writes everything to its place and lets go of the log."""
+        """Writes everything to its place and empties the log."""
         answer: Dict[str, Any] = self._json(Call("POST", _path(name or self.database) + "/checkpoint"))
         return answer
 

@@ -34,7 +34,7 @@ class Stream:
                 for raw in lines.feed(chunk):
                     line = parse_line(raw, request_id)
                     if ended:
-                        raise ProtocolError(f"{what}: a line behind the end line")
+                        raise ProtocolError(f"{what}: a line after the end line")
                     ended = "end" in line
                     yield line
         except httpx.TransportError as error:
@@ -148,7 +148,7 @@ class Transport:
             attempt += 1
 
     def _pause(self, error: CheetahError, repeatable: bool, attempt: int) -> None:
-        """Waits before the next attempt; raises the error where there is to be none."""
+        """Waits before the next attempt; raises the error if there is to be none."""
         seconds = None
         if worth(error, repeatable):
             seconds = self._retry.pause(attempt, error.retry_after if isinstance(error, APIError) else None)
@@ -192,7 +192,7 @@ class Transport:
         limit: Optional[int],
         page: int,
     ) -> Iterator[Line]:
-        """The lines of a stream that takes limit and after, page by page. A page that is cut off is gone on with behind the
+        """The lines of a stream that takes limit and after, page by page. A page that is cut off is continued after the
         last line that came."""
         checked_limit(limit)
         checked_limit(page, "page_size")
@@ -225,5 +225,5 @@ class Transport:
 
 
 def _position(line: Line) -> Union[str, int]:
-    """What goes on behind a line: its pair, or of a sweep of values its key."""
+    """What goes on after a line: its pair, or of a sweep of values its key."""
     return url_bytes(unb64(line["pair"])) if "pair" in line else int(line["key"])

@@ -20,7 +20,7 @@ class Values(Transport):
         return int((self._json(call))["key"])
 
     def read(self, key: int) -> bytes:
-        """The value of a key; NotFound where there is none."""
+        """The value of a key; NotFound if there is none."""
         return (self._send(Call("GET", f"/kv/{checked_key(key)}", self._params(), accept=RAW))).content
 
     def get(self, key: int, default: Optional[bytes] = None) -> Optional[bytes]:
@@ -44,11 +44,11 @@ class Values(Transport):
                 yield value_of(line)
 
     def edit(self, key: int, value: bytes) -> None:
-        """Replaces the value of a key, by one of any length; NotFound where there is none."""
+        """Replaces the value of a key, by one of any length; NotFound if there is none."""
         self._json(Call("PUT", f"/kv/{checked_key(key)}", self._params(), checked_value(value), RAW))
 
     def delete(self, key: int) -> None:
-        """Deletes a value; NotFound where there is none. The key is never given out again."""
+        """Deletes a value; NotFound if there is none. The key is never given out again."""
         self._send(Call("DELETE", f"/kv/{checked_key(key)}", self._params(), gone_is_done=True))
 
     def values(
@@ -60,7 +60,7 @@ class Values(Transport):
         payloads: bool = True,
         page_size: int = 2000,
     ) -> Iterator[Value]:
-        """All values in ascending key order: behind the key `after`, at most `limit`, only those of `size` bytes. Pages by
+        """All values in ascending key order: after the key `after`, at most `limit`, only those of `size` bytes. Pages by
         itself, and goes on by itself after a lost connection."""
         params = self._params(size=size, values=payloads)
         for line in self._scan("/kv", params, after, limit, page_size):

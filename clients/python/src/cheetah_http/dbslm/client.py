@@ -76,7 +76,7 @@ class CheetahClient:
         return self._done(lambda: self.db.edit(key, payload), f"key={key}_updated")
 
     def read(self, key: int) -> Optional[bytes]:
-        """The value; None where there is none, and (logged) where it could not be read."""
+        """The value; None if there is none, and (logged) if it could not be read."""
         return self._value(lambda: self.db.get(key))
 
     def delete(self, key: int) -> Tuple[bool, str]:
@@ -89,7 +89,7 @@ class CheetahClient:
         return self._done(lambda: self.db.pair_set(value, key), "pair_set")
 
     def pair_get(self, value: bytes) -> Optional[int]:
-        """The key; None where there is no such pair."""
+        """The key; None if there is no such pair."""
         return self._value(lambda: self.db.pair_get(value))
 
     def pair_del(self, value: bytes) -> Tuple[bool, str]:

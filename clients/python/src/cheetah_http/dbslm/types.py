@@ -158,7 +158,7 @@ def pair_name(namespace: str, context_hash: str) -> bytes:
 
 
 def hash_of(name: bytes) -> str:
-    """The hash that stands behind the namespace of a pair."""
+    """The hash that stands after the namespace of a pair."""
     return ROOT if name == payloads.ROOT else name.hex()
 
 
