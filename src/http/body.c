@@ -6,66 +6,66 @@
 
 #include <strings.h>
 
-bool body_is_json(struct request *r)
+bool http_body_is_json(struct http_request *r)
 {
-    const char *type = r->in[H_CONTENT_TYPE];
+    const char *type = r->in[HTTP_H_CONTENT_TYPE];
     static const char json[] = "application/json";
     size_t n = sizeof json - 1;
     return type != NULL && strncasecmp(type, json, n) == 0 &&
            (type[n] == 0 || type[n] == ';' || type[n] == ' ');
 }
 
-json_t *body_object(struct request *r, enum cht_rc code)
+json_t *http_body_object(struct http_request *r, enum cht_rc code)
 {
     json_error_t where;
     json_t *o = json_loadb((const char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, &where);
     if (o == NULL && json_error_code(&where) == json_error_out_of_memory) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
     } else if (o == NULL) {
-        reply_fail(r, code, "not JSON: %s, at byte %d", where.text, where.position);
+        http_reply_fail(r, code, "not JSON: %s, at byte %d", where.text, where.position);
     } else if (!json_is_object(o)) {
         json_decref(o);
         o = NULL;
-        reply_fail(r, code, "a JSON object is expected");
+        http_reply_fail(r, code, "a JSON object is expected");
     }
     return o;
 }
 
-static bool check_size(struct request *r, size_t n)
+static bool check_size(struct http_request *r, size_t n)
 {
     uint64_t max = r->w->srv->conf->max_value_size;
     if (n == 0)
-        reply_err(r, CHT_EMPTY_VALUE, NULL);
+        http_reply_err(r, CHT_EMPTY_VALUE, NULL);
     else if (n > max)
-        reply_fail(r, CHT_VALUE_TOO_LARGE, "values have at most %llu bytes, this one has %zu",
-                   (unsigned long long)max, n);
+        http_reply_fail(r, CHT_VALUE_TOO_LARGE, "values have at most %llu bytes, this one has %zu",
+                        (unsigned long long)max, n);
     return n > 0 && n <= max;
 }
 
-bool body_base64(struct request *r, const json_t *text, struct cht_str *out)
+bool http_body_base64(struct http_request *r, const json_t *text, struct cht_str *out)
 {
     size_t n = json_string_length(text), len = 0;
     if (!json_is_string(text) || !cht_b64_decode(r->body, json_string_value(text), n, &len)) {
-        reply_fail(r, CHT_INVALID_VALUE, "\"value\" is standard base64 with padding");
+        http_reply_fail(r, CHT_INVALID_VALUE, "\"value\" is standard base64 with padding");
         return false;
     }
     *out = (struct cht_str){.p = r->body, .n = len};
     return check_size(r, len);
 }
 
-bool body_value(struct request *r, struct cht_str *out)
+bool http_body_value(struct http_request *r, struct cht_str *out)
 {
-    if (!body_is_json(r)) {
+    if (!http_body_is_json(r)) {
         *out = (struct cht_str){.p = r->body, .n = r->body_len};
         return check_size(r, r->body_len);
     }
-    json_t *o = body_object(r, CHT_INVALID_VALUE);
+    json_t *o = http_body_object(r, CHT_INVALID_VALUE);
     if (o == NULL)
         return false;
     bool ok = json_object_get(o, "value") != NULL;
     if (!ok)
-        reply_fail(r, CHT_INVALID_VALUE, "{\"value\":\"<base64>\"} is expected");
-    ok = ok && body_base64(r, json_object_get(o, "value"), out);
+        http_reply_fail(r, CHT_INVALID_VALUE, "{\"value\":\"<base64>\"} is expected");
+    ok = ok && http_body_base64(r, json_object_get(o, "value"), out);
     json_decref(o);
     return ok;
 }

@@ -22,12 +22,12 @@
     (UINT64_C(1) << 20) /* a refused body of at most this is read, so that the connection can go on */
 
 /* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
-static void take_id(struct request *r)
+static void take_id(struct http_request *r)
 {
     static const char hex[] = "0123456789abcdef";
-    const char *given = r->in[H_REQUEST_ID];
+    const char *given = r->in[HTTP_H_REQUEST_ID];
     size_t n = given != NULL ? strlen(given) : 0;
-    if (n > 0 && n <= REQUEST_ID_MAX) {
+    if (n > 0 && n <= HTTP_REQUEST_ID_MAX) {
         size_t ok = 0;
         while (ok < n && given[ok] > 0x20 && given[ok] < 0x7F)
             ok++;
@@ -46,64 +46,64 @@ static void take_id(struct request *r)
 
 /* ---- the access log ------------------------------------------------------------------------------------------ */
 
-#define TEXT(o, s) out_bytes(o, s, sizeof(s) - 1)
+#define TEXT(o, s) svc_out_bytes(o, s, sizeof(s) - 1)
 
-static void log_line_json(struct worker *w, const struct request *r, uint64_t micros, bool aborted)
+static void log_line_json(struct http_worker *w, const struct http_request *r, uint64_t micros, bool aborted)
 {
-    struct out *o = &w->access_log;
+    struct svc_out *o = &w->access_log;
     TEXT(o, "{\"time\":\"");
-    out_bytes(o, w->wall, sizeof w->wall);
+    svc_out_bytes(o, w->wall, sizeof w->wall);
     TEXT(o, "\",\"level\":\"info\",\"event\":\"request\",\"method\":");
-    out_string(o, r->method_name, strlen(r->method_name));
+    svc_out_string(o, r->method_name, strlen(r->method_name));
     TEXT(o, ",\"path\":");
-    out_string(o, r->log_path, r->log_path_len);
+    svc_out_string(o, r->log_path, r->log_path_len);
     TEXT(o, ",\"status\":");
-    out_u64(o, (uint64_t)r->status);
+    svc_out_u64(o, (uint64_t)r->status);
     TEXT(o, ",\"bytes\":");
-    out_u64(o, r->sent);
+    svc_out_u64(o, r->sent);
     TEXT(o, ",\"micros\":");
-    out_u64(o, micros);
+    svc_out_u64(o, micros);
     if (aborted)
         TEXT(o, ",\"aborted\":true");
     TEXT(o, ",\"id\":");
-    out_string(o, r->id, r->id_len);
+    svc_out_string(o, r->id, r->id_len);
     TEXT(o, "}\n");
 }
 
-static void log_line_text(struct worker *w, const struct request *r, uint64_t micros, bool aborted)
+static void log_line_text(struct http_worker *w, const struct http_request *r, uint64_t micros, bool aborted)
 {
-    struct out *o = &w->access_log;
-    out_bytes(o, w->wall, sizeof w->wall);
+    struct svc_out *o = &w->access_log;
+    svc_out_bytes(o, w->wall, sizeof w->wall);
     TEXT(o, " info request ");
-    out_bytes(o, r->method_name, strlen(r->method_name)); /* of printable characters: gate.c */
+    svc_out_bytes(o, r->method_name, strlen(r->method_name)); /* of printable characters: gate.c */
     TEXT(o, " ");
-    out_string(o, r->log_path, r->log_path_len);
+    svc_out_string(o, r->log_path, r->log_path_len);
     TEXT(o, " ");
-    out_u64(o, (uint64_t)r->status);
+    svc_out_u64(o, (uint64_t)r->status);
     TEXT(o, " ");
-    out_u64(o, r->sent);
+    svc_out_u64(o, r->sent);
     TEXT(o, " bytes ");
-    out_u64(o, micros);
+    svc_out_u64(o, micros);
     TEXT(o, " us");
     if (aborted)
         TEXT(o, ", client gone,");
     TEXT(o, " ");
-    out_string(o, r->id, r->id_len);
+    svc_out_string(o, r->id, r->id_len);
     TEXT(o, "\n");
 }
 
 #undef TEXT
 
-static void log_request(struct request *r, uint64_t micros, bool aborted)
+static void log_request(struct http_request *r, uint64_t micros, bool aborted)
 {
-    struct worker *w = r->w;
+    struct http_worker *w = r->w;
     if (r->id_len == 0) /* libmicrohttpd has answered it, or it was not whole */
         take_id(r);
     if (w->now - w->wall_at >= 1000000 || w->wall_at == 0) { /* a line tells milliseconds */
-        log_time(w->wall, cht_wall_ns());
+        svc_log_time(w->wall, cht_wall_ns());
         w->wall_at = w->now;
     }
-    if (log_json(w->srv->log))
+    if (svc_log_json(w->srv->log))
         log_line_json(w, r, micros, aborted);
     else
         log_line_text(w, r, micros, aborted);
@@ -111,14 +111,14 @@ static void log_request(struct request *r, uint64_t micros, bool aborted)
         w->access_since = w->now;
 }
 
-void call_flush_log(struct worker *w)
+void http_call_flush_log(struct http_worker *w)
 {
     if (w->access_lines == 0 || (w->access_log.n < LOG_BATCH && w->now - w->access_since < LOG_DELAY_NS &&
                                  !atomic_load_explicit(&w->srv->stop, memory_order_relaxed)))
         return;
     if (!w->access_log.failed)
-        log_lines(w->srv->log, w->access_log.p, w->access_log.n, w->access_lines);
-    out_reset(&w->access_log, 4 * LOG_BATCH);
+        svc_log_lines(w->srv->log, w->access_log.p, w->access_log.n, w->access_lines);
+    svc_out_reset(&w->access_log, 4 * LOG_BATCH);
     w->access_lines = 0;
 }
 
@@ -134,7 +134,7 @@ static bool same_name(const char *name, const char *lower, size_t n)
 }
 
 /* "http://host/path?query" as "/path?query"; the host goes after it, and counts in place of the header (RFC 9112, 3.2.2). */
-static void take_absolute(struct request *r)
+static void take_absolute(struct http_request *r)
 {
     size_t scheme = 0;
     if (r->uri_len > 7 && same_name(r->uri, CHT_LITERAL("http://")))
@@ -143,31 +143,31 @@ static void take_absolute(struct request *r)
         scheme = 8;
     if (scheme == 0)
         return;
-    char host[REQUEST_HOST_MAX + 1];
+    char host[HTTP_REQUEST_HOST_MAX + 1];
     const char *rest = r->uri + scheme;
     size_t n = strcspn(rest, "/?"), left = r->uri_len - scheme - n, slash = rest[n] != '/';
-    if (n == 0 || n > REQUEST_HOST_MAX)
+    if (n == 0 || n > HTTP_REQUEST_HOST_MAX)
         return;
     memcpy(host, rest, n);
     host[n] = 0;
     memmove(r->uri + slash, rest + n, left + 1);
     r->uri[0] = '/';
     r->uri_len = left + slash;
-    r->in[H_HOST] = memcpy(r->uri + r->uri_len + 1, host, n + 1);
+    r->in[HTTP_H_HOST] = memcpy(r->uri + r->uri_len + 1, host, n + 1);
 }
 
 /* The request line is in: the only time that the path can be had as it was sent. */
-void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
+void *http_call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
 {
-    struct worker *w = cls;
-    struct request *r = request_new(w);
+    struct http_worker *w = cls;
+    struct http_request *r = http_request_new(w);
     if (r == NULL)
         return NULL;
     size_t n = strlen(uri);
     if (n >= r->uri_cap) {
         char *p = cht_realloc(r->uri, n + 256);
         if (p == NULL) {
-            request_free(r);
+            http_request_free(r);
             return NULL;
         }
         r->uri = p;
@@ -178,8 +178,8 @@ void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
     if (uri[0] != '/')
         take_absolute(r);
     r->log_path_len = strcspn(r->uri, "?");
-    if (r->log_path_len > REQUEST_LOG_PATH)
-        r->log_path_len = REQUEST_LOG_PATH;
+    if (r->log_path_len > HTTP_REQUEST_LOG_PATH)
+        r->log_path_len = HTTP_REQUEST_LOG_PATH;
     memcpy(r->log_path, r->uri, r->log_path_len);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     r->conn = info != NULL ? info->socket_context : NULL;
@@ -190,56 +190,56 @@ void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
     return r;
 }
 
-static enum method parse_method(const char *m, bool *head)
+static enum http_method parse_method(const char *m, bool *head)
 {
     *head = false;
     if (strcmp(m, "GET") == 0)
-        return METHOD_GET;
+        return HTTP_METHOD_GET;
     if (strcmp(m, "PUT") == 0)
-        return METHOD_PUT;
+        return HTTP_METHOD_PUT;
     if (strcmp(m, "POST") == 0)
-        return METHOD_POST;
+        return HTTP_METHOD_POST;
     if (strcmp(m, "DELETE") == 0)
-        return METHOD_DELETE;
+        return HTTP_METHOD_DELETE;
     *head = strcmp(m, "HEAD") == 0;
-    return *head ? METHOD_GET : 0;
+    return *head ? HTTP_METHOD_GET : 0;
 }
 
-/* Which header is that? H_COUNT: none that is looked at. */
-static enum header find_header(const char *name, size_t n)
+/* Which header is that? HTTP_H_COUNT: none that is looked at. */
+static enum http_header find_header(const char *name, size_t n)
 {
     static const struct {
-        enum header header;
+        enum http_header header;
         const char *name;
         size_t len;
     } names[] = {
-        {H_HOST, CHT_LITERAL("host")},
-        {H_ACCEPT, CHT_LITERAL("accept")},
-        {H_EXPECT, CHT_LITERAL("expect")},
-        {H_ORIGIN, CHT_LITERAL("origin")},
-        {H_CONTENT_TYPE, CHT_LITERAL("content-type")},
-        {H_REQUEST_ID, CHT_LITERAL("x-request-id")},
-        {H_AUTHORIZATION, CHT_LITERAL("authorization")},
-        {H_CONTENT_LENGTH, CHT_LITERAL("content-length")},
-        {H_SEC_FETCH_SITE, CHT_LITERAL("sec-fetch-site")},
-        {H_TRANSFER_ENCODING, CHT_LITERAL("transfer-encoding")},
+        {HTTP_H_HOST, CHT_LITERAL("host")},
+        {HTTP_H_ACCEPT, CHT_LITERAL("accept")},
+        {HTTP_H_EXPECT, CHT_LITERAL("expect")},
+        {HTTP_H_ORIGIN, CHT_LITERAL("origin")},
+        {HTTP_H_CONTENT_TYPE, CHT_LITERAL("content-type")},
+        {HTTP_H_REQUEST_ID, CHT_LITERAL("x-request-id")},
+        {HTTP_H_AUTHORIZATION, CHT_LITERAL("authorization")},
+        {HTTP_H_CONTENT_LENGTH, CHT_LITERAL("content-length")},
+        {HTTP_H_SEC_FETCH_SITE, CHT_LITERAL("sec-fetch-site")},
+        {HTTP_H_TRANSFER_ENCODING, CHT_LITERAL("transfer-encoding")},
     };
-    _Static_assert(sizeof names / sizeof *names == H_COUNT, "each once");
-    for (unsigned i = 0; i < H_COUNT && names[i].len <= n; i++) { /* by length */
+    _Static_assert(sizeof names / sizeof *names == HTTP_H_COUNT, "each once");
+    for (unsigned i = 0; i < HTTP_H_COUNT && names[i].len <= n; i++) { /* by length */
         if (names[i].len == n && same_name(name, names[i].name, n))
             return names[i].header;
     }
-    return H_COUNT;
+    return HTTP_H_COUNT;
 }
 
 /* In one pass: libmicrohttpd would go through all of them for each. The first of several of a name counts. */
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
                                    const char *value, size_t value_len)
 {
-    struct request *r = cls;
-    enum header h = find_header(name, name_len);
+    struct http_request *r = cls;
+    enum http_header h = find_header(name, name_len);
     (void)kind, (void)value_len;
-    if (h != H_COUNT && r->in[h] == NULL)
+    if (h != HTTP_H_COUNT && r->in[h] == NULL)
         r->in[h] = value != NULL ? value : "";
     return MHD_YES;
 }
@@ -252,49 +252,51 @@ struct target {
     const char *rest;
 };
 
-static struct target find_route(struct request *r)
+static struct target find_route(struct http_request *r)
 {
     struct target t = {.query = memchr(r->uri, '?', r->uri_len), .path_len = r->uri_len};
     if (t.query != NULL)
         t.path_len = (size_t)(t.query - r->uri);
     r->route =
-        router_find(r->w->srv->routes, r->uri, t.path_len, r->method, &t.rest, &r->rest_len, &t.allowed);
+        http_router_find(r->w->srv->routes, r->uri, t.path_len, r->method, &t.rest, &r->rest_len, &t.allowed);
     return t;
 }
 
 /* Path and query of the URI; false after answering. */
-static bool read_target(struct request *r, const struct target *t)
+static bool read_target(struct http_request *r, const struct target *t)
 {
     unsigned allowed = t->allowed;
     if (r->route == NULL && allowed == 0) {
-        reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
+        http_reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
         return false;
     }
-    if (r->route == NULL && pages_options(r, allowed))
+    if (r->route == NULL && http_pages_options(r, allowed))
         return false;
     if (r->route == NULL) {
-        reply_header(
-            r, "Allow", "%s%s%s%s", (allowed & METHOD_GET) != 0 ? "GET, HEAD" : "",
-            (allowed & METHOD_POST) != 0 ? ((allowed & METHOD_GET) != 0 ? ", POST" : "POST") : "",
-            (allowed & METHOD_PUT) != 0 ? ((allowed & (METHOD_GET | METHOD_POST)) != 0 ? ", PUT" : "PUT")
-                                        : "",
-            (allowed & METHOD_DELETE) != 0 ? (allowed != METHOD_DELETE ? ", DELETE" : "DELETE") : "");
-        reply_fail(r, CHT_METHOD, "%s is not for this path", r->method_name);
+        http_reply_header(
+            r, "Allow", "%s%s%s%s", (allowed & HTTP_METHOD_GET) != 0 ? "GET, HEAD" : "",
+            (allowed & HTTP_METHOD_POST) != 0 ? ((allowed & HTTP_METHOD_GET) != 0 ? ", POST" : "POST") : "",
+            (allowed & HTTP_METHOD_PUT) != 0
+                ? ((allowed & (HTTP_METHOD_GET | HTTP_METHOD_POST)) != 0 ? ", PUT" : "PUT")
+                : "",
+            (allowed & HTTP_METHOD_DELETE) != 0 ? (allowed != HTTP_METHOD_DELETE ? ", DELETE" : "DELETE")
+                                                : "");
+        http_reply_fail(r, CHT_METHOD, "%s is not for this path", r->method_name);
         return false;
     }
     r->rest = t->rest;
-    r->rest_len = url_decode(r->uri + (t->rest - r->uri), r->rest_len);
+    r->rest_len = http_url_decode(r->uri + (t->rest - r->uri), r->rest_len);
     if (r->rest_len == SIZE_MAX) {
         r->rest_len = 0;
-        reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");
+        http_reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");
         return false;
     }
-    return t->query == NULL || params_read(r, t->query + 1, r->uri_len - t->path_len - 1);
+    return t->query == NULL || http_params_read(r, t->query + 1, r->uri_len - t->path_len - 1);
 }
 
 /* The token of the Authorization header. Clients send the same again and again, so the last valid one of the connection is kept; it
  * is compared in constant time, since behind a proxy another client may have sent it. */
-static const struct token *find_token(struct conn *c, const struct access *a, const char *header)
+static const struct svc_token *find_token(struct http_conn *c, const struct svc_access *a, const char *header)
 {
     size_t n = header != NULL ? strlen(header) : 0;
     if (c->token != NULL && n == c->authorization_len) {
@@ -302,11 +304,11 @@ static const struct token *find_token(struct conn *c, const struct access *a, co
         for (size_t i = 0; i < n; i++)
             differ |= (unsigned char)(header[i] ^ c->authorization[i]);
         if (differ == 0) {
-            c->token = access_again(a, c->token);
+            c->token = svc_access_again(a, c->token);
             return c->token;
         }
     }
-    const struct token *t = access_find(a, header);
+    const struct svc_token *t = svc_access_find(a, header);
     if (t != NULL && header != NULL && n <= sizeof c->authorization) {
         memcpy(c->authorization, header, n);
         c->authorization_len = n;
@@ -316,94 +318,94 @@ static const struct token *find_token(struct conn *c, const struct access *a, co
 }
 
 /* Who asks, and may he? Before a word is said of the path: without a token all paths look alike. False after answering. */
-static bool admit_token(struct request *r)
+static bool admit_token(struct http_request *r)
 {
-    struct access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
-    if (a == NULL || (r->route != NULL && r->route->right == RIGHT_OPEN))
+    struct svc_access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
+    if (a == NULL || (r->route != NULL && r->route->right == SVC_RIGHT_OPEN))
         return true;
-    r->token = r->valid = find_token(r->conn, a, r->in[H_AUTHORIZATION]);
+    r->token = r->valid = find_token(r->conn, a, r->in[HTTP_H_AUTHORIZATION]);
     if (r->token == NULL) {
-        reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
+        http_reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
         return false;
     }
-    if (r->route != NULL && !access_has_right(r->token, r->route->right)) {
-        reply_fail(r, CHT_FORBIDDEN, "this token does not allow that");
+    if (r->route != NULL && !svc_access_has_right(r->token, r->route->right)) {
+        http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that");
         return false;
     }
     return true;
 }
 
-static bool admit(struct request *r)
+static bool admit(struct http_request *r)
 {
-    struct server *s = r->w->srv;
+    struct http_server *s = r->w->srv;
     int state = atomic_load_explicit(&s->state, memory_order_acquire);
     if (r->conn == NULL || r->conn->refused) {
         r->close = true;
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
-        reply_fail(r, CHT_OVERLOADED, "too many connections");
+        http_reply_fail(r, CHT_OVERLOADED, "too many connections");
         return false;
     }
-    if (state == SERVER_CLOSING) {
+    if (state == HTTP_SERVER_CLOSING) {
         r->close = true;
-        reply_fail(r, CHT_DRAINING, "the server is stopping");
+        http_reply_fail(r, CHT_DRAINING, "the server is stopping");
         return false;
     }
-    if (state == SERVER_DRAINING)
+    if (state == HTTP_SERVER_DRAINING)
         r->close = true; /* so that clients and balancers go elsewhere */
     if (!admit_token(r))
         return false;
-    if (state == SERVER_STARTING && r->route != NULL && r->route->right != RIGHT_OPEN) {
-        reply_fail(r, CHT_STARTING, "the server is starting");
+    if (state == HTTP_SERVER_STARTING && r->route != NULL && r->route->right != SVC_RIGHT_OPEN) {
+        http_reply_fail(r, CHT_STARTING, "the server is starting");
         return false;
     }
     return true;
 }
 
-static uint64_t body_limit(const struct request *r)
+static uint64_t body_limit(const struct http_request *r)
 {
     const struct conf *c = r->w->srv->conf;
-    switch (r->route != NULL ? r->route->body : BODY_NONE) {
-    case BODY_VALUE:
+    switch (r->route != NULL ? r->route->body : HTTP_BODY_NONE) {
+    case HTTP_BODY_VALUE:
         return cht_b64_encoded(c->max_value_size) + 4096;
-    case BODY_JSON:
+    case HTTP_BODY_JSON:
         return 1u << 20;
-    case BODY_BATCH:
+    case HTTP_BODY_BATCH:
         return c->max_batch_bytes;
-    case BODY_NGRAMS:
+    case HTTP_BODY_NGRAMS:
         return c->max_ngrams_bytes;
-    case BODY_NONE:
+    case HTTP_BODY_NONE:
         break;
     }
     return DRAIN_MAX;
 }
 
-static void too_large(struct request *r)
+static void too_large(struct http_request *r)
 {
-    enum body b = r->route != NULL ? r->route->body : BODY_NONE;
-    enum cht_rc rc = b == BODY_VALUE   ? CHT_VALUE_TOO_LARGE
-                     : b == BODY_BATCH ? CHT_BATCH_TOO_LARGE
-                                       : CHT_BODY_TOO_LARGE;
-    uint64_t max = b == BODY_VALUE ? r->w->srv->conf->max_value_size : r->body_max;
+    enum http_body b = r->route != NULL ? r->route->body : HTTP_BODY_NONE;
+    enum cht_rc rc = b == HTTP_BODY_VALUE   ? CHT_VALUE_TOO_LARGE
+                     : b == HTTP_BODY_BATCH ? CHT_BATCH_TOO_LARGE
+                                            : CHT_BODY_TOO_LARGE;
+    uint64_t max = b == HTTP_BODY_VALUE ? r->w->srv->conf->max_value_size : r->body_max;
     r->headers = 0;
-    reply_fail(r, rc, "at most %llu bytes are taken", (unsigned long long)max);
+    http_reply_fail(r, rc, "at most %llu bytes are taken", (unsigned long long)max);
 }
 
 /* A browser asks, without a token, whether a page of a listed origin may ask. Answered, where it is that. */
-static bool is_preflight(struct request *r, const struct target *t)
+static bool is_preflight(struct http_request *r, const struct target *t)
 {
-    return r->cors != NULL && r->route == NULL && t->allowed != 0 && pages_options(r, t->allowed);
+    return r->cors != NULL && r->route == NULL && t->allowed != 0 && http_pages_options(r, t->allowed);
 }
 
 /* Its end is not known, so nothing of the connection is read any more. */
-static void refuse_framing(struct request *r)
+static void refuse_framing(struct http_request *r)
 {
     r->close = r->conn->linger = true;
     r->headers = 0;
-    reply_fail(r, r->conn->gate.bad, "%s", r->conn->gate.why);
+    http_reply_fail(r, r->conn->gate.bad, "%s", r->conn->gate.why);
 }
 
 /* The headers are in. Decides everything that does not need the body. */
-static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const char *method)
+static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, const char *method)
 {
     r->mc = mc;
     (void)MHD_get_connection_values_n(mc, MHD_HEADER_KIND, take_header, r);
@@ -414,18 +416,18 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
     take_id(r);
     uint64_t length = 0;
     bool body = false, expect = false;
-    const char *v = r->in[H_CONTENT_LENGTH];
+    const char *v = r->in[HTTP_H_CONTENT_LENGTH];
     if (v != NULL)
-        body = !parse_decimal(v, strlen(v), UINT64_MAX, &length) || length > 0;
-    body = body || r->in[H_TRANSFER_ENCODING] != NULL;
-    expect = body && r->in[H_EXPECT] != NULL;
-    if (inlet_refused(r)) {
+        body = !http_parse_decimal(v, strlen(v), UINT64_MAX, &length) || length > 0;
+    body = body || r->in[HTTP_H_TRANSFER_ENCODING] != NULL;
+    expect = body && r->in[HTTP_H_EXPECT] != NULL;
+    if (http_inlet_refused(r)) {
         refuse_framing(r);
         r->early = true;
-        return send_answer(r);
+        return http_send_answer(r);
     }
     struct target target = find_route(r);
-    bool answered = !pages_admit(r) || is_preflight(r, &target) || !admit(r) || !read_target(r, &target);
+    bool answered = !http_pages_admit(r) || is_preflight(r, &target) || !admit(r) || !read_target(r, &target);
     r->body_max = body_limit(r);
     if (!answered && body && length > r->body_max) {
         too_large(r);
@@ -441,12 +443,12 @@ static enum MHD_Result begin(struct request *r, struct MHD_Connection *mc, const
         r->early = r->close = true;
         if (r->conn != NULL)
             r->conn->linger = true;
-        return send_answer(r);
+        return http_send_answer(r);
     }
     return MHD_YES;
 }
 
-static bool body_append(struct request *r, const char *data, size_t n)
+static bool body_append(struct http_request *r, const char *data, size_t n)
 {
     if (r->body_len + n + 1 > r->body_cap) {
         size_t cap = r->body_cap < 1024 ? 1024 : r->body_cap;
@@ -464,12 +466,12 @@ static bool body_append(struct request *r, const char *data, size_t n)
 }
 
 /* A part of the body. False closes the connection. */
-static bool take_body(struct request *r, const char *data, size_t n)
+static bool take_body(struct http_request *r, const char *data, size_t n)
 {
-    bool answered = atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY;
+    bool answered = atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY;
     if (!answered && !r->body_over && r->body_len + r->body_dropped + n > r->body_max)
         r->body_over = true;
-    if (answered || r->body_over || r->route->body == BODY_NONE) {
+    if (answered || r->body_over || r->route->body == HTTP_BODY_NONE) {
         r->body_dropped += n;
         return r->body_dropped <= r->body_max + DRAIN_MAX;
     }
@@ -478,56 +480,58 @@ static bool take_body(struct request *r, const char *data, size_t n)
         return r->route->feed(r, data, n);
     }
     if (!body_append(r, data, n)) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
         return true;
     }
     return true;
 }
 
-enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
-                             const char *version, const char *data, size_t *n, void **con)
+enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *n, void **con)
 {
-    struct request *r = *con;
+    struct http_request *r = *con;
     (void)cls, (void)url, (void)version;
     if (r == NULL || atomic_load_explicit(&r->w->srv->stop, memory_order_relaxed))
         return MHD_NO;
     int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
     if (r->mc == NULL) {
         enum MHD_Result ok = begin(r, mc, method);
-        if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_NEW)
-            atomic_store_explicit(&r->phase, PHASE_BODY, memory_order_relaxed);
+        if (atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_NEW)
+            atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
         return ok;
     }
     if (*n > 0) {
         if (r->conn != NULL)
-            conn_no_ack(r->conn);
+            http_conn_no_ack(r->conn);
         bool ok = r->early || take_body(r, data, *n);
         *n = 0;
         return ok ? MHD_YES : MHD_NO;
     }
-    if (phase == PHASE_SENT)
+    if (phase == HTTP_PHASE_SENT)
         return MHD_YES;
-    if (phase == PHASE_WAITING || phase == PHASE_AHEAD) {
-        void (*resume)(struct request *) = r->resume;
+    if (phase == HTTP_PHASE_WAITING || phase == HTTP_PHASE_AHEAD) {
+        void (*resume)(struct http_request *) = r->resume;
         if (resume == NULL)
             return MHD_YES; /* woken by nobody we know: go on waiting */
         r->resume = NULL;
         resume(r);
-    } else if (phase == PHASE_BODY) {
-        if (inlet_refused(r))
+    } else if (phase == HTTP_PHASE_BODY) {
+        if (http_inlet_refused(r))
             refuse_framing(r);
         else if (r->body_over)
             too_large(r);
         else
             r->route->run(r);
     }
-    return atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY ? send_answer(r) : MHD_YES;
+    return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY ? http_send_answer(r)
+                                                                                     : MHD_YES;
 }
 
-void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_RequestTerminationCode why)
+void http_call_completed(void *cls, struct MHD_Connection *mc, void **con,
+                         enum MHD_RequestTerminationCode why)
 {
-    struct worker *w = cls;
-    struct request *r = *con;
+    struct http_worker *w = cls;
+    struct http_request *r = *con;
     (void)mc;
     if (r == NULL)
         return;
@@ -537,7 +541,7 @@ void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_R
     if (r->conn != NULL) {
         r->conn->req = NULL;
         r->conn->since = w->now;
-        inlet_answered(w, r->conn);
+        http_inlet_answered(w, r->conn);
     }
     if (r->stream != NULL)
         r->sent = r->stream->bytes;
@@ -546,20 +550,20 @@ void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_R
     if (r->status == 0)
         r->status = 499; /* it went away, or timed out, before it was answered */
     uint64_t ns = w->now - r->start_ns;
-    metrics_count(&w->metrics, routes_index(w->srv->routes, r->route), r->status, ns, r->sent);
+    http_metrics_count(&w->metrics, http_routes_index(w->srv->routes, r->route), r->status, ns, r->sent);
     if (aborted)
         atomic_fetch_add_explicit(&w->metrics.aborted, 1, memory_order_relaxed);
-    if (w->srv->conf->access_log && log_wants(w->srv->log, LOG_INFO))
+    if (w->srv->conf->access_log && svc_log_wants(w->srv->log, SVC_LOG_INFO))
         log_request(r, ns / 1000, aborted);
-    request_recycle(r);
+    http_request_recycle(r);
 }
 
-void call_connection(void *cls, struct MHD_Connection *mc, void **context,
-                     enum MHD_ConnectionNotificationCode what)
+void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
+                          enum MHD_ConnectionNotificationCode what)
 {
-    struct worker *w = cls;
+    struct http_worker *w = cls;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
-        struct conn *c = w->incoming;
+        struct http_conn *c = w->incoming;
         w->incoming = NULL;
         *context = c;
         if (c == NULL)
@@ -573,16 +577,16 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
         w->conns = c;
         return;
     }
-    struct conn *c = *context;
+    struct http_conn *c = *context;
     if (c == NULL)
         return;
     *context = NULL;
-    conn_no_ack(c);
-    inlet_remove(w, c);
+    http_conn_no_ack(c);
+    http_inlet_remove(w, c);
     if (c->linger && !c->killed) {
         int fd = cht_net_dup(c->fd);
         if (fd >= 0)
-            peers_linger(w->srv, fd);
+            http_peers_linger(w->srv, fd);
     }
     if (c->prev != NULL)
         c->prev->next = c->next;
@@ -590,14 +594,14 @@ void call_connection(void *cls, struct MHD_Connection *mc, void **context,
         w->conns = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
-    peers_uncount(w->srv, c);
+    http_peers_uncount(w->srv, c);
     atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
     cht_free(c);
 }
 
 /* Ours is params.c; libmicrohttpd is to leave everything as it is. */
-size_t call_unescape(void *cls, struct MHD_Connection *mc, char *s)
+size_t http_call_unescape(void *cls, struct MHD_Connection *mc, char *s)
 {
     (void)cls, (void)mc;
     return strlen(s);

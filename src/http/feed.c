@@ -9,15 +9,15 @@
 
 #define SILENCE_NS UINT64_C(500000000) /* and at most a tick (0.2 s) more */
 
-static void destroy(struct feed *f)
+static void destroy(struct http_feed *f)
 {
     if (f->kind->fini != NULL)
         f->kind->fini(f);
-    out_free(&f->text);
+    svc_out_free(&f->text);
     cht_free(f);
 }
 
-static void release(struct feed *f)
+static void release(struct http_feed *f)
 {
     cht_mutex_lock(&f->mu);
     bool last = --f->refs == 0;
@@ -29,24 +29,24 @@ static void release(struct feed *f)
 }
 
 /* mu held. */
-static void wake(struct feed *f)
+static void wake(struct http_feed *f)
 {
     if (f->asleep != NULL) {
-        request_wake(f->asleep);
+        http_request_wake(f->asleep);
         f->asleep = NULL;
     } else if (f->waiting && f->stream != NULL) {
         f->waiting = false;
-        stream_wake(f->stream);
+        http_stream_wake(f->stream);
     }
 }
 
 /* ---- the job --------------------------------------------------------------------------------------------------- */
 
-void feed_put(struct feed *f, const struct out *lines)
+void http_feed_put(struct http_feed *f, const struct svc_out *lines)
 {
     cht_mutex_lock(&f->mu);
     if (f->stream != NULL)
-        out_bytes(&f->text, lines->p, lines->n);
+        svc_out_bytes(&f->text, lines->p, lines->n);
     f->said_ns = cht_now_ns();
     wake(f);
     cht_mutex_unlock(&f->mu);
@@ -54,14 +54,14 @@ void feed_put(struct feed *f, const struct out *lines)
 
 static void job(struct cht_job *t)
 {
-    struct feed *f = (struct feed *)(void *)((char *)t - offsetof(struct feed, job));
-    struct server *srv = f->srv;
+    struct http_feed *f = (struct http_feed *)(void *)((char *)t - offsetof(struct http_feed, job));
+    struct http_server *srv = f->srv;
     atomic_fetch_add_explicit(&srv->feeds, 1, memory_order_relaxed);
     if (atomic_load_explicit(&f->cancel, memory_order_relaxed)) /* it waited for a thread for too long */
         f->rc = CHT_FAIL(&f->err, CHT_CANCELLED, "cancelled");
     else
         f->kind->work(f);
-    dbs_put(f->db);
+    svc_dbs_put(f->db);
     atomic_fetch_sub_explicit(&srv->feeds, 1, memory_order_relaxed);
     cht_mutex_lock(&f->mu);
     f->done = true;
@@ -72,32 +72,32 @@ static void job(struct cht_job *t)
 
 /* ---- the stream ------------------------------------------------------------------------------------------------ */
 
-static enum more next_of_feed(struct stream *s, const char **p, size_t *n)
+static enum http_more next_of_feed(struct http_stream *s, const char **p, size_t *n)
 {
-    struct feed *f = s->source;
-    enum more m = MORE_TEXT;
+    struct http_feed *f = s->source;
+    enum http_more m = HTTP_MORE_TEXT;
     s->stage.n = 0;
     cht_mutex_lock(&f->mu);
     if (f->text.n > 0) {
-        struct out empty = s->stage;
+        struct svc_out empty = s->stage;
         s->stage = f->text;
         f->text = empty;
         f->text.failed = false;
     } else if (f->done) {
-        m = MORE_END;
+        m = HTTP_MORE_END;
     } else {
         f->waiting = true;
-        m = MORE_LATER;
+        m = HTTP_MORE_LATER;
     }
     cht_mutex_unlock(&f->mu);
     *p = s->stage.p;
     *n = s->stage.n;
-    return m == MORE_END && f->kind->last != NULL ? f->kind->last(f, s, p, n) : m;
+    return m == HTTP_MORE_END && f->kind->last != NULL ? f->kind->last(f, s, p, n) : m;
 }
 
-static void let_go(struct stream *s)
+static void let_go(struct http_stream *s)
 {
-    struct feed *f = s->source;
+    struct http_feed *f = s->source;
     atomic_store_explicit(&f->cancel, true, memory_order_relaxed);
     cht_mutex_lock(&f->mu);
     f->stream = NULL;
@@ -105,9 +105,9 @@ static void let_go(struct stream *s)
     release(f);
 }
 
-static void tick(struct stream *s, uint64_t now, bool stop)
+static void tick(struct http_stream *s, uint64_t now, bool stop)
 {
-    struct feed *f = s->source;
+    struct http_feed *f = s->source;
     if (stop)
         atomic_store_explicit(&f->cancel, true, memory_order_relaxed);
     cht_mutex_lock(&f->mu);
@@ -119,33 +119,33 @@ static void tick(struct stream *s, uint64_t now, bool stop)
     cht_mutex_unlock(&f->mu);
 }
 
-/* What feed_await waited for: the job is through, or it takes its time. */
-static void go_on(struct request *r)
+/* What http_feed_await waited for: the job is through, or it takes its time. */
+static void go_on(struct http_request *r)
 {
-    struct feed *f = r->stream->source;
+    struct http_feed *f = r->stream->source;
     cht_mutex_lock(&f->mu);
     bool done = f->done, failed = done && f->rc != CHT_OK && f->text.n == 0;
     cht_mutex_unlock(&f->mu);
     if (failed) {
         bool dropped = f->rc == CHT_CANCELLED && atomic_load_explicit(&r->db->dropping, memory_order_relaxed);
         bool stopping = f->rc == CHT_CANCELLED &&
-                        atomic_load_explicit(&f->srv->state, memory_order_relaxed) == SERVER_CLOSING;
+                        atomic_load_explicit(&f->srv->state, memory_order_relaxed) == HTTP_SERVER_CLOSING;
         struct cht_err err = f->err; /* the feed goes with the stream, which an error has no use for */
         enum cht_rc rc = dropped ? CHT_DATABASE_DROPPED : stopping ? CHT_DRAINING : f->rc;
-        reply_err(r, rc, &err);
+        http_reply_err(r, rc, &err);
         return;
     }
     if (f->kind->begin != NULL)
         f->kind->begin(f, r, done);
-    stream_begin(r);
+    http_stream_begin(r);
 }
 
 /* Makes the stream and ties both together; false after answering. */
-static bool join(struct request *r, struct feed *f)
+static bool join(struct http_request *r, struct http_feed *f)
 {
-    bool ok = stream_new(r, next_of_feed);
+    bool ok = http_stream_new(r, next_of_feed);
     if (ok && cht_mutex_init(&f->mu, &r->err) != CHT_OK) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         ok = false;
     }
     if (!ok) {
@@ -159,7 +159,7 @@ static bool join(struct request *r, struct feed *f)
     f->job.run = job;
     f->job.owner = cht_jobs_owner(f->db->name, strlen(f->db->name));
     f->said_ns = cht_now_ns();
-    dbs_hold(f->db);
+    svc_dbs_hold(f->db);
     r->stream->source = f;
     r->stream->free_source = let_go;
     r->stream->tick = tick;
@@ -168,19 +168,19 @@ static bool join(struct request *r, struct feed *f)
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-void feed_begin(struct request *r, struct feed *f)
+void http_feed_begin(struct http_request *r, struct http_feed *f)
 {
     if (!join(r, f))
         return;
     cht_jobs_submit(f->srv->long_jobs, &f->job);
-    stream_begin(r);
+    http_stream_begin(r);
 }
 
-void feed_await(struct request *r, struct feed *f)
+void http_feed_await(struct http_request *r, struct http_feed *f)
 {
     if (!join(r, f))
         return;
     f->asleep = r;
-    request_suspend(r, go_on);
+    http_request_suspend(r, go_on);
     cht_jobs_submit(r->w->srv->long_jobs, &f->job);
 }

@@ -4,8 +4,8 @@
  * second how far it is (the worker's tick), and the same tick cancels a job whose client has gone, whose database is being
  * dropped or whose server stops.
  *
- *   feed_begin   a stream from the start: what fails later is its last line
- *   feed_await   the request is suspended until the job is through (an error has a status of its own) or the first
+ *   http_feed_begin   a stream from the start: what fails later is its last line
+ *   http_feed_await   the request is suspended until the job is through (an error has a status of its own) or the first
  *                progress is due
  */
 #pragma once
@@ -14,40 +14,41 @@
 
 #include "os/thread.h"
 
-struct feed;
+struct http_feed;
 
-struct feed_kind {
-    void (*work)(struct feed *f); /* on a job thread */
+struct http_feed_kind {
+    void (*work)(struct http_feed *f); /* on a job thread */
     /* Headers, before the stream begins; done: the job is through. NULL: none. */
-    void (*begin)(struct feed *f, struct request *r, bool done);
-    void (*progress)(struct feed *f, struct out *o); /* a line, while the job runs; mu is held */
-    enum more (*last)(struct feed *f, struct stream *s, const char **p, size_t *n); /* behind the job's lines;
+    void (*begin)(struct http_feed *f, struct http_request *r, bool done);
+    void (*progress)(struct http_feed *f, struct svc_out *o); /* a line, while the job runs; mu is held */
+    enum http_more (*last)(struct http_feed *f, struct http_stream *s, const char **p,
+                           size_t *n); /* behind the job's lines;
                                                                                        NULL: nothing */
-    void (*fini)(struct feed *f); /* frees what it holds; NULL: nothing */
+    void (*fini)(struct http_feed *f); /* frees what it holds; NULL: nothing */
 };
 
 /* The first member of a job's own struct. */
-struct feed {
-    const struct feed_kind *kind;
+struct http_feed {
+    const struct http_feed_kind *kind;
     struct cht_mutex mu;
-    struct out text;        /* guarded by mu: not yet taken */
-    bool done;              /* guarded by mu */
-    bool waiting;           /* guarded by mu: the stream wants to be woken */
-    struct request *asleep; /* guarded by mu: of feed_await, suspended */
-    struct stream *stream;  /* guarded by mu: NULL when the client has gone */
-    unsigned refs;          /* guarded by mu */
-    uint64_t said_ns;       /* guarded by mu: when the last line was added */
+    struct svc_out text;         /* guarded by mu: not yet taken */
+    bool done;                   /* guarded by mu */
+    bool waiting;                /* guarded by mu: the stream wants to be woken */
+    struct http_request *asleep; /* guarded by mu: of http_feed_await, suspended */
+    struct http_stream *stream;  /* guarded by mu: NULL when the client has gone */
+    unsigned refs;               /* guarded by mu */
+    uint64_t said_ns;            /* guarded by mu: when the last line was added */
     _Atomic bool cancel;
-    struct server *srv;
-    struct database *db; /* held */
-    struct cht_job job;  /* exclusive: the caller's, ALONE_... */
-    uint64_t count;      /* the job's: lines */
-    enum cht_rc rc;      /* the job's, of feed_await: set before it ends */
-    struct cht_err err;  /* likewise */
+    struct http_server *srv;
+    struct svc_database *db; /* held */
+    struct cht_job job;      /* exclusive: the caller's, ALONE_... */
+    uint64_t count;          /* the job's: lines */
+    enum cht_rc rc;          /* the job's, of http_feed_await: set before it ends */
+    struct cht_err err;      /* likewise */
 };
 
 /* Answers r with the feed, which is taken (from cht_calloc, with `kind` set; its size is the caller's). */
-void feed_begin(struct request *r, struct feed *f);
-void feed_await(struct request *r, struct feed *f);
+void http_feed_begin(struct http_request *r, struct http_feed *f);
+void http_feed_await(struct http_request *r, struct http_feed *f);
 /* Appends whole lines (of the job). */
-void feed_put(struct feed *f, const struct out *lines);
+void http_feed_put(struct http_feed *f, const struct svc_out *lines);

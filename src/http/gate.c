@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-#define KEEP 32u                        /* the end of a long line is never passed on before it is whole */
-#define PART_MIN (GATE_HELD - 2 * KEEP) /* half a line of so many bytes is passed on */
-#define DIGITS_MAX 18u                  /* of a length */
+#define KEEP 32u /* the end of a long line is never passed on before it is whole */
+#define PART_MIN (HTTP_GATE_HELD - 2 * KEEP) /* half a line of so many bytes is passed on */
+#define DIGITS_MAX 18u                       /* of a length */
 #define METHOD_MAX 31u
 #define TRAILERS_MAX 16384u
 #define LEGIBLE_MAX 1024u
@@ -62,7 +62,7 @@ static bool same(const char *p, size_t n, const char *lower)
 }
 #define SAME(p, n, literal) ((n) == sizeof(literal) - 1 && same((p), (n), literal))
 
-static bool refuse(struct gate *g, enum cht_rc rc, const char *why)
+static bool refuse(struct http_gate *g, enum cht_rc rc, const char *why)
 {
     g->bad = rc;
     g->why = why;
@@ -82,7 +82,7 @@ static bool method_ok(const char *p, size_t n)
 }
 
 /* " HTTP/1.1" at the end of what is left of the line. */
-static bool take_version(struct gate *g, struct text *t)
+static bool take_version(struct http_gate *g, struct text *t)
 {
     static const char begin[] = " HTTP/";
     const char *v = t->p + t->n - 9;
@@ -98,7 +98,7 @@ static bool take_version(struct gate *g, struct text *t)
 
 /* Is there room for n more bytes? libmicrohttpd's buffer for reading has half of its memory at the beginning, and grows when it is full of
  * headers; what is left is for entries and the answer. */
-static bool fits(const struct gate *g, size_t n)
+static bool fits(const struct http_gate *g, size_t n)
 {
     size_t text = g->text + n, buffer = g->memory / 2;
     if (text > buffer)
@@ -106,14 +106,14 @@ static bool fits(const struct gate *g, size_t n)
     return buffer + g->entries * ENTRY + ANSWER + g->repeated <= g->memory;
 }
 
-static bool too_long(struct gate *g, enum gate_state state)
+static bool too_long(struct http_gate *g, enum http_gate_state state)
 {
-    return state == GATE_LINE
+    return state == HTTP_GATE_LINE
                ? refuse(g, CHT_URI_TOO_LONG, "the target is longer than --max-header-bytes allows")
                : refuse(g, CHT_HEADERS_TOO_LARGE, "the headers are longer than --max-header-bytes allows");
 }
 
-static bool spend_on_target(struct gate *g, struct text t, size_t line)
+static bool spend_on_target(struct http_gate *g, struct text t, size_t line)
 {
     const char *p = g->query ? t.p : memchr(t.p, '?', t.n);
     size_t parameters = p != NULL && !g->query;
@@ -122,11 +122,11 @@ static bool spend_on_target(struct gate *g, struct text t, size_t line)
         parameters++;
     g->text += line;
     g->entries += parameters;
-    return fits(g, 0) || too_long(g, GATE_LINE);
+    return fits(g, 0) || too_long(g, HTTP_GATE_LINE);
 }
 
 /* first: the line's beginning; last: its end, with the version. */
-static bool check_request_line(struct gate *g, struct text t, bool first, bool last)
+static bool check_request_line(struct http_gate *g, struct text t, bool first, bool last)
 {
     const size_t whole = t.n;
     if (has_control(t.p, t.n) || memchr(t.p, '\t', t.n) != NULL)
@@ -148,7 +148,7 @@ static bool check_request_line(struct gate *g, struct text t, bool first, bool l
 
 /* ---- headers ----------------------------------------------------------------------------------------------------------- */
 
-static bool take_length(struct gate *g, const char *p, size_t n)
+static bool take_length(struct http_gate *g, const char *p, size_t n)
 {
     uint64_t v = 0;
     if (n == 0 || n > DIGITS_MAX)
@@ -167,7 +167,7 @@ static bool take_length(struct gate *g, const char *p, size_t n)
     return true;
 }
 
-static bool take_coding(struct gate *g, const char *p, size_t n)
+static bool take_coding(struct http_gate *g, const char *p, size_t n)
 {
     if (g->sized)
         return MALFORMED(g, "Content-Length and Transfer-Encoding");
@@ -180,7 +180,7 @@ static bool take_coding(struct gate *g, const char *p, size_t n)
 }
 
 /* name: what the line begins with, value: what follows the colon, without blanks around. whole: all of it is there. */
-static bool take_header(struct gate *g, char *name, size_t name_n, struct text value, bool whole)
+static bool take_header(struct http_gate *g, char *name, size_t name_n, struct text value, bool whole)
 {
     bool length = SAME(name, name_n, "content-length"), coding = SAME(name, name_n, "transfer-encoding");
     bool host = SAME(name, name_n, "host");
@@ -200,7 +200,7 @@ static bool take_header(struct gate *g, char *name, size_t name_n, struct text v
     return true;
 }
 
-static bool check_header(struct gate *g, struct text t, bool first, bool last)
+static bool check_header(struct http_gate *g, struct text t, bool first, bool last)
 {
     if (has_control(t.p, t.n))
         return MALFORMED(g, "a control character in a header");
@@ -221,44 +221,44 @@ static bool check_header(struct gate *g, struct text t, bool first, bool last)
         value.p++;
         value.n--;
     }
-    return g->state == GATE_TRAILERS || take_header(g, t.p, n, value, last);
+    return g->state == HTTP_GATE_TRAILERS || take_header(g, t.p, n, value, last);
 }
 
 /* ---- states ------------------------------------------------------------------------------------------------------------ */
 
-static void end_request(struct gate *g)
+static void end_request(struct http_gate *g)
 {
     g->ended++;
-    g->state = GATE_LINE;
+    g->state = HTTP_GATE_LINE;
     g->text = g->entries = g->repeated = 0;
     g->query = false;
 }
 
-static bool end_headers(struct gate *g)
+static bool end_headers(struct http_gate *g)
 {
     if (g->hosts > 1 || (g->hosts == 0 && !g->old))
         return MALFORMED(g, "a request has one Host");
     g->left = g->length;
     if (g->chunked)
-        g->state = GATE_SIZE;
+        g->state = HTTP_GATE_SIZE;
     else if (g->sized && g->left > 0)
-        g->state = GATE_BODY;
+        g->state = HTTP_GATE_BODY;
     else
         end_request(g);
     return true;
 }
 
-static void begin_request(struct gate *g)
+static void begin_request(struct http_gate *g)
 {
     g->begun++;
-    g->state = GATE_HEADERS;
+    g->state = HTTP_GATE_HEADERS;
     g->chunked = g->sized = false;
     g->hosts = g->trailers = 0;
     g->length = 0;
 }
 
 /* The size of a chunk; *n: of the line, without what follows the number. */
-static bool take_size(struct gate *g, const char *p, size_t len, size_t *n)
+static bool take_size(struct http_gate *g, const char *p, size_t len, size_t *n)
 {
     uint64_t v = 0;
     size_t i = 0;
@@ -272,19 +272,19 @@ static bool take_size(struct gate *g, const char *p, size_t len, size_t *n)
         return MALFORMED(g, "the size of a chunk cannot be read");
     *n = i;
     g->left = v;
-    g->state = v == 0 ? GATE_TRAILERS : GATE_DATA;
+    g->state = v == 0 ? HTTP_GATE_TRAILERS : HTTP_GATE_DATA;
     return true;
 }
 
-static bool spend_on_header(struct gate *g, size_t n, bool first)
+static bool spend_on_header(struct http_gate *g, size_t n, bool first)
 {
     g->text += n;
     g->entries += first;
-    return fits(g, 0) || too_long(g, GATE_HEADERS);
+    return fits(g, 0) || too_long(g, HTTP_GATE_HEADERS);
 }
 
 /* A line of the headers; see take_line. */
-static bool take_header_line(struct gate *g, struct text t, bool first, size_t *out)
+static bool take_header_line(struct http_gate *g, struct text t, bool first, size_t *out)
 {
     const struct text whole = t;
     if (t.n == 0 && first)
@@ -301,14 +301,14 @@ static bool take_header_line(struct gate *g, struct text t, bool first, size_t *
 }
 
 /* A whole line of `len` bytes with its end, which is `end` bytes. *out: what of it is passed on, with an end. */
-static bool take_line(struct gate *g, char *p, size_t len, size_t end, size_t *out)
+static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size_t *out)
 {
     struct text t = {.p = p, .n = len - end};
     bool first = !g->mid;
     *out = len;
     g->mid = false;
     switch (g->state) {
-    case GATE_LINE:
+    case HTTP_GATE_LINE:
         if (t.n == 0 && first) {
             *out = 0; /* empty lines before a request are passed over */
             return true;
@@ -317,20 +317,20 @@ static bool take_line(struct gate *g, char *p, size_t len, size_t end, size_t *o
             return false;
         if (first)
             begin_request(g);
-        g->state = GATE_HEADERS;
+        g->state = HTTP_GATE_HEADERS;
         return true;
-    case GATE_HEADERS:
+    case HTTP_GATE_HEADERS:
         return take_header_line(g, t, first, out);
-    case GATE_SIZE:
+    case HTTP_GATE_SIZE:
         if (end != 2 || !take_size(g, t.p, t.n, &t.n))
             return MALFORMED(g, "the size of a chunk cannot be read");
         memcpy(t.p + t.n, line_end, sizeof line_end);
         *out = t.n + 2;
         return true;
-    case GATE_DATA_END:
+    case HTTP_GATE_DATA_END:
         if (len != 2 || end != 2)
             return MALFORMED(g, "a chunk is longer than it says");
-        g->state = GATE_SIZE;
+        g->state = HTTP_GATE_SIZE;
         return true;
     default: /* trailers */
         g->trailers += (unsigned)len;
@@ -346,18 +346,18 @@ static bool take_line(struct gate *g, char *p, size_t len, size_t end, size_t *o
 }
 
 /* Half a line, of which the beginning is to be passed on. */
-static bool take_part(struct gate *g, char *p, size_t n)
+static bool take_part(struct http_gate *g, char *p, size_t n)
 {
     struct text t = {.p = p, .n = n};
     bool first = !g->mid;
-    if (g->state == GATE_LINE) {
+    if (g->state == HTTP_GATE_LINE) {
         if (!check_request_line(g, t, first, false))
             return false;
         if (first) {
             begin_request(g);
-            g->state = GATE_LINE;
+            g->state = HTTP_GATE_LINE;
         }
-    } else if (g->state == GATE_HEADERS) {
+    } else if (g->state == HTTP_GATE_HEADERS) {
         if (!check_header(g, t, first, false) || !spend_on_header(g, n, first))
             return false;
     } else {
@@ -385,25 +385,26 @@ static size_t legible(const char *line, size_t len)
 
 /* What makes a whole request of that which was passed on. line: the one that is bad, of which the beginning is passed on as well: so many
  * bytes. mid: some of it was passed on before. */
-static size_t end_badly(struct gate *g, enum gate_state state, const char *line, size_t len, bool mid)
+static size_t end_badly(struct http_gate *g, enum http_gate_state state, const char *line, size_t len,
+                        bool mid)
 {
     size_t n = 0;
     const char *tail = "\r\n";
     switch (state) {
-    case GATE_LINE:
+    case HTTP_GATE_LINE:
         n = mid ? 0 : legible(line, len);
         tail = mid || (n > 0 && line[n - 1] != ' ') ? " HTTP/1.1\r\n\r\n"
                : n > 0                              ? "- HTTP/1.1\r\n\r\n"
                                                     : "- - HTTP/1.1\r\n\r\n";
         g->begun += !mid;
         break;
-    case GATE_HEADERS:
+    case HTTP_GATE_HEADERS:
         tail = mid ? "\r\n\r\n" : "\r\n";
         break;
-    case GATE_SIZE:
+    case HTTP_GATE_SIZE:
         tail = "0\r\n\r\n";
         break;
-    case GATE_DATA_END:
+    case HTTP_GATE_DATA_END:
         tail = "\r\n0\r\n\r\n";
         break;
     default:
@@ -412,12 +413,12 @@ static size_t end_badly(struct gate *g, enum gate_state state, const char *line,
     g->tail = tail;
     g->tail_n = strlen(tail);
     g->ended = g->begun;
-    g->state = GATE_OVER;
+    g->state = HTTP_GATE_OVER;
     return n;
 }
 
 /* As much of the end of a bad request as fits. */
-static size_t pass_tail(struct gate *g, char *p, size_t cap)
+static size_t pass_tail(struct http_gate *g, char *p, size_t cap)
 {
     size_t n = g->tail_n < cap ? g->tail_n : cap;
     if (n > 0)
@@ -429,10 +430,10 @@ static size_t pass_tail(struct gate *g, char *p, size_t cap)
 }
 
 /* Keeps half a line. */
-static bool hold(struct gate *g, const char *p, size_t n)
+static bool hold(struct http_gate *g, const char *p, size_t n)
 {
     if (n > 0 && g->held == NULL)
-        g->held = cht_malloc(GATE_HELD);
+        g->held = cht_malloc(HTTP_GATE_HELD);
     if (n > 0 && g->held == NULL)
         return refuse(g, CHT_NO_MEMORY, "no memory for a line");
     if (n > 0)
@@ -442,40 +443,40 @@ static bool hold(struct gate *g, const char *p, size_t n)
 }
 
 /* Half a line of a chunked body that no end makes right: its client may wait for an answer before it sends one. */
-static bool cannot_go_on(enum gate_state state, const char *p, size_t n)
+static bool cannot_go_on(enum http_gate_state state, const char *p, size_t n)
 {
-    if (state == GATE_DATA_END)
+    if (state == HTTP_GATE_DATA_END)
         return p[0] != '\r' || (n > 1 && p[1] != '\n');
-    return state == GATE_SIZE &&
+    return state == HTTP_GATE_SIZE &&
            (p[0] < '0' || (p[0] > '9' && p[0] < 'A') || (p[0] > 'F' && p[0] < 'a') || p[0] > 'f');
 }
 
 /* The bytes of a body that are there. */
-static size_t take_data(struct gate *g, size_t n)
+static size_t take_data(struct http_gate *g, size_t n)
 {
     size_t part = g->left < n ? (size_t)g->left : n;
     g->left -= part;
-    if (g->left == 0 && g->state == GATE_BODY)
+    if (g->left == 0 && g->state == HTTP_GATE_BODY)
         end_request(g);
     else if (g->left == 0)
-        g->state = GATE_DATA_END;
+        g->state = HTTP_GATE_DATA_END;
     return part;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------------ */
 
-size_t gate_pass(struct gate *g, char *p, size_t n, size_t cap)
+size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
 {
     size_t at = 0, to = 0;
-    while (at < n && g->state != GATE_OVER) {
-        enum gate_state state = g->state;
+    while (at < n && g->state != HTTP_GATE_OVER) {
+        enum http_gate_state state = g->state;
         bool mid = g->mid, ok;
         size_t used, out;
         char *end;
         if (cannot_go_on(state, p + at, n - at)) {
             used = n - at;
             ok = MALFORMED(g, "a chunk cannot be read");
-        } else if (state == GATE_BODY || state == GATE_DATA) {
+        } else if (state == HTTP_GATE_BODY || state == HTTP_GATE_DATA) {
             used = out = take_data(g, n - at);
             ok = true;
         } else if ((end = memchr(p + at, '\n', n - at)) != NULL) {
@@ -500,11 +501,11 @@ size_t gate_pass(struct gate *g, char *p, size_t n, size_t cap)
 }
 
 /* The line in g->held is bad: as pass_spilled. mid: more than g->spilled of it was passed on. */
-static size_t end_spilled(struct gate *g, char *buf, size_t cap, bool mid)
+static size_t end_spilled(struct http_gate *g, char *buf, size_t cap, bool mid)
 {
-    enum gate_state state = g->state;
+    enum http_gate_state state = g->state;
     (void)end_badly(g, state, g->held, g->held_n, mid || g->spilled > 0);
-    if (state == GATE_HEADERS && !mid && g->spilled > 0 && memchr(g->held, ':', g->spilled) == NULL) {
+    if (state == HTTP_GATE_HEADERS && !mid && g->spilled > 0 && memchr(g->held, ':', g->spilled) == NULL) {
         g->tail = ":\r\n\r\n"; /* a name alone would be no header */
         g->tail_n = strlen(g->tail);
     }
@@ -512,9 +513,9 @@ static size_t end_spilled(struct gate *g, char *buf, size_t cap, bool mid)
 }
 
 /* A whole line in g->held, of which the first g->spilled bytes were passed on. How many bytes of `buf` are filled. */
-static size_t pass_spilled(struct gate *g, char *buf, size_t cap, size_t used)
+static size_t pass_spilled(struct http_gate *g, char *buf, size_t cap, size_t used)
 {
-    enum gate_state state = g->state;
+    enum http_gate_state state = g->state;
     bool mid = g->mid;
     size_t out, end = used > 1 && g->held[used - 2] == '\r' ? 2 : 1, left = g->held_n - used;
     bool ok = take_line(g, g->held, used, end, &out);
@@ -528,14 +529,14 @@ static size_t pass_spilled(struct gate *g, char *buf, size_t cap, size_t used)
     memcpy(buf, g->held + g->spilled, n);
     memcpy(buf + n, g->held + used, left);
     g->held_n = g->spilled = 0;
-    return n + gate_pass(g, buf + n, left, cap - n);
+    return n + http_gate_pass(g, buf + n, left, cap - n);
 }
 
 /* g->held is full and holds no end: its beginning is judged and forgotten. */
-static size_t shift_spilled(struct gate *g, char *buf, size_t cap)
+static size_t shift_spilled(struct http_gate *g, char *buf, size_t cap)
 {
     size_t cut = g->held_n - KEEP, n = cut > g->spilled ? cut - g->spilled : 0;
-    enum gate_state state = g->state;
+    enum http_gate_state state = g->state;
     bool mid = g->mid;
     if (!take_part(g, g->held, cut)) {
         g->state = state;
@@ -551,10 +552,10 @@ static size_t shift_spilled(struct gate *g, char *buf, size_t cap)
 
 /* libmicrohttpd makes room only when what it has is full. So where it has less than the half line that is kept here, that is passed on
  * as far as it fits; a copy stays, to be judged when its end has come. */
-static ptrdiff_t read_spilled(struct gate *g, char *buf, size_t cap, struct cht_tap_source *from)
+static ptrdiff_t read_spilled(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from)
 {
     size_t due = g->held_n - g->spilled, n = 0;
-    if ((g->state == GATE_LINE || g->state == GATE_HEADERS) && !fits(g, g->held_n)) {
+    if ((g->state == HTTP_GATE_LINE || g->state == HTTP_GATE_HEADERS) && !fits(g, g->held_n)) {
         (void)too_long(g, g->state);
         n = end_spilled(g, buf, cap, g->mid);
         return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
@@ -564,15 +565,15 @@ static ptrdiff_t read_spilled(struct gate *g, char *buf, size_t cap, struct cht_
         g->spilled += cap;
         return (ptrdiff_t)cap;
     }
-    if (g->held_n == GATE_HELD) {
+    if (g->held_n == HTTP_GATE_HELD) {
         n = shift_spilled(g, buf, cap);
         return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
     }
-    size_t room = cap - due < GATE_HELD - g->held_n ? cap - due : GATE_HELD - g->held_n;
+    size_t room = cap - due < HTTP_GATE_HELD - g->held_n ? cap - due : HTTP_GATE_HELD - g->held_n;
     ptrdiff_t got = cht_tap_take(from, g->held + g->held_n, room);
     g->eof = got == 0;
     if (got <= 0)
-        return got == 0 && !gate_answered(g) ? CHT_TAP_LATER : got;
+        return got == 0 && !http_gate_answered(g) ? CHT_TAP_LATER : got;
     g->held_n += (size_t)got;
     bool full = (size_t)got == room;
     const char *end = memchr(g->held, '\n', g->held_n);
@@ -583,13 +584,13 @@ static ptrdiff_t read_spilled(struct gate *g, char *buf, size_t cap, struct cht_
 }
 
 /* What is there, to buf + *n; a negative result where that is nothing. */
-static ptrdiff_t take_more(struct gate *g, char *buf, size_t cap, size_t *n, struct cht_tap_source *from)
+static ptrdiff_t take_more(struct http_gate *g, char *buf, size_t cap, size_t *n, struct cht_tap_source *from)
 {
     size_t before = *n;
     while (!g->eof && *n < cap) {
         size_t room = cap - *n;
         ptrdiff_t got = cht_tap_take(from, buf + *n, room);
-        if (got == CHT_TAP_FAILED && g->fin && !gate_answered(g))
+        if (got == CHT_TAP_FAILED && g->fin && !http_gate_answered(g))
             got = 0; /* a TLS session that ended without saying so */
         if (got < 0)
             return *n == before ? got : 0;
@@ -602,31 +603,31 @@ static ptrdiff_t take_more(struct gate *g, char *buf, size_t cap, size_t *n, str
     return 0;
 }
 
-ptrdiff_t gate_read(struct gate *g, char *buf, size_t cap, struct cht_tap_source *from)
+ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from)
 {
     size_t n = g->held_n;
-    if (g->state == GATE_OVER) {
+    if (g->state == HTTP_GATE_OVER) {
         n = pass_tail(g, buf, cap);
         return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
     }
-    if (n >= cap && g->state == GATE_LINE && !g->mid)
-        return CHT_TAP_LATER; /* whole requests fill the buffer: there is room when they are answered (inlet_answered) */
+    if (n >= cap && g->state == HTTP_GATE_LINE && !g->mid)
+        return CHT_TAP_LATER; /* whole requests fill the buffer: there is room when they are answered (http_inlet_answered) */
     if (n >= cap || g->spilled > 0)
         return read_spilled(g, buf, cap, from);
     ptrdiff_t got = take_more(g, buf, cap, &n, from);
     if (got < 0)
         return got;
     if (n == g->held_n) /* the end, perhaps in the middle of a request */
-        return gate_answered(g) ? 0 : CHT_TAP_LATER;
+        return http_gate_answered(g) ? 0 : CHT_TAP_LATER;
     if (g->held_n > 0)
         memcpy(buf, g->held, g->held_n);
     g->held_n = 0;
-    size_t passed = gate_pass(g, buf, n, cap);
-    g->again = (g->again && passed < cap) || (g->eof && gate_answered(g));
+    size_t passed = http_gate_pass(g, buf, n, cap);
+    g->again = (g->again && passed < cap) || (g->eof && http_gate_answered(g));
     return passed > 0 ? (ptrdiff_t)passed : CHT_TAP_LATER;
 }
 
-void gate_fini(struct gate *g)
+void http_gate_fini(struct http_gate *g)
 {
     cht_free(g->held);
     g->held = NULL;

@@ -1,7 +1,7 @@
 /* gate: reads what a client sends before libmicrohttpd does, and lets only requests through whose length nobody can take for another
  * (RFC 9112, sections 2.2, 3, 5 and 6). One for a connection; its thread's.
  *
- *   the socket -> gate_read -> libmicrohttpd's buffer
+ *   the socket -> http_gate_read -> libmicrohttpd's buffer
  *
  * Only whole lines are passed on; half a one is kept here until its end has come. What is wrong is not passed on: the request ends
  * there, in a form that libmicrohttpd takes for a whole one, gate.bad says which error it gets, and nothing after it is read.
@@ -23,21 +23,22 @@
 #include "cheetah/err.h"
 #include "os/tap.h"
 
-#define GATE_HELD 1024u /* of a line that has not ended yet; of a longer one the beginning is passed on */
+#define HTTP_GATE_HELD \
+    1024u /* of a line that has not ended yet; of a longer one the beginning is passed on */
 
-enum gate_state {
-    GATE_LINE,
-    GATE_HEADERS,
-    GATE_BODY,
-    GATE_SIZE,
-    GATE_DATA,
-    GATE_DATA_END,
-    GATE_TRAILERS,
-    GATE_OVER
+enum http_gate_state {
+    HTTP_GATE_LINE,
+    HTTP_GATE_HEADERS,
+    HTTP_GATE_BODY,
+    HTTP_GATE_SIZE,
+    HTTP_GATE_DATA,
+    HTTP_GATE_DATA_END,
+    HTTP_GATE_TRAILERS,
+    HTTP_GATE_OVER
 };
 
-struct gate {
-    enum gate_state state;
+struct http_gate {
+    enum http_gate_state state;
     enum cht_rc bad;       /* of the last request that was begun; CHT_OK: none */
     const char *why;       /* for people; static */
     uint64_t begun, ended; /* requests whose first line was passed on, and those that were whole */
@@ -57,7 +58,7 @@ struct gate {
     size_t entries;        /* headers and parameters so far */
     size_t repeated; /* bytes that the answer's headers repeat of the request's, or add because of them */
     uint64_t length; /* Content-Length */
-    char *held;      /* owned, GATE_HELD bytes: half a line; NULL: never needed */
+    char *held;      /* owned, HTTP_GATE_HELD bytes: half a line; NULL: never needed */
     size_t held_n;
     size_t spilled;   /* of them, already passed on */
     const char *tail; /* static: the end of a bad request, still to be passed on */
@@ -65,10 +66,10 @@ struct gate {
 };
 
 /* As cht_tap.read. */
-ptrdiff_t gate_read(struct gate *g, char *buf, size_t cap, struct cht_tap_source *from);
+ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from);
 /* What came from the socket: n bytes at p, which has room for cap. Rewrites them; how many are passed on. */
-size_t gate_pass(struct gate *g, char *p, size_t n, size_t cap);
-void gate_fini(struct gate *g);
+size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap);
+void http_gate_fini(struct http_gate *g);
 
 /* All that was whole is answered. */
-static inline bool gate_answered(const struct gate *g) { return g->done >= g->ended; }
+static inline bool http_gate_answered(const struct http_gate *g) { return g->done >= g->ended; }

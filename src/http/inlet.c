@@ -10,7 +10,7 @@
 
 #define ENDS 64u /* of one call */
 
-static struct conn *find(const struct worker *w, int fd)
+static struct http_conn *find(const struct http_worker *w, int fd)
 {
     return fd >= 0 && (size_t)fd < w->by_fd_cap ? w->by_fd[fd] : NULL;
 }
@@ -18,36 +18,36 @@ static struct conn *find(const struct worker *w, int fd)
 /* What libmicrohttpd gets for its recv. */
 static ptrdiff_t inlet_read(struct cht_tap *t, int fd, char *buf, size_t n, struct cht_tap_source *from)
 {
-    struct worker *w = (struct worker *)(void *)((char *)t - offsetof(struct worker, tap));
-    struct conn *c = find(w, fd);
+    struct http_worker *w = (struct http_worker *)(void *)((char *)t - offsetof(struct http_worker, tap));
+    struct http_conn *c = find(w, fd);
     if (c == NULL)
         return CHT_TAP_FAILED; /* nothing is served that was not looked at */
-    ptrdiff_t got = gate_read(&c->gate, buf, n, from);
+    ptrdiff_t got = http_gate_read(&c->gate, buf, n, from);
     w->again = w->again || c->gate.again;
     return got;
 }
 
 /* A job, a commit or a stream has its connection: libmicrohttpd reads again when it gives it back. */
-static bool is_suspended(const struct conn *c)
+static bool is_suspended(const struct http_conn *c)
 {
-    const struct request *r = c->req;
+    const struct http_request *r = c->req;
     return r != NULL &&
-           (atomic_load_explicit(&r->phase, memory_order_acquire) == PHASE_WAITING ||
+           (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
             (r->stream != NULL && atomic_load_explicit(&r->stream->wake, memory_order_acquire) == 1));
 }
 
-static void take_ends(struct worker *w)
+static void take_ends(struct http_worker *w)
 {
     int fds[ENDS];
     size_t n;
     do {
         n = cht_net_watch_take(w->watch, fds, ENDS);
         for (size_t i = 0; i < n; i++) {
-            struct conn *c = find(w, fds[i]);
+            struct http_conn *c = find(w, fds[i]);
             if (c == NULL || !cht_net_ended(c->fd)) /* it was another's of that number */
                 continue;
             c->gate.fin = true;
-            if (gate_answered(&c->gate))
+            if (http_gate_answered(&c->gate))
                 c->gate.again = w->again = true;
             else
                 cht_net_probe(c->fd); /* it may have gone altogether */
@@ -57,14 +57,14 @@ static void take_ends(struct worker *w)
 
 /* ------------------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc inlet_init(struct worker *w, struct cht_err *err)
+enum cht_rc http_inlet_init(struct http_worker *w, struct cht_err *err)
 {
     w->tap = (struct cht_tap){.read = inlet_read, .tls = w->srv->tls_cert != NULL};
     w->watch = cht_net_watch_new();
     return w->watch >= 0 ? CHT_OK : CHT_FAIL(err, CHT_IO, "no epoll descriptor for clients that end");
 }
 
-void inlet_fini(struct worker *w)
+void http_inlet_fini(struct http_worker *w)
 {
     if (w->watch >= 0)
         cht_net_close(w->watch);
@@ -73,16 +73,16 @@ void inlet_fini(struct worker *w)
     w->by_fd_cap = 0;
 }
 
-bool inlet_add(struct worker *w, struct conn *c)
+bool http_inlet_add(struct http_worker *w, struct http_conn *c)
 {
     size_t fd = (size_t)c->fd, cap = w->by_fd_cap > 0 ? w->by_fd_cap : 256;
     while (cap <= fd)
         cap *= 2;
     if (cap > w->by_fd_cap) {
-        struct conn **p = cht_realloc(w->by_fd, cap * sizeof(struct conn *));
+        struct http_conn **p = cht_realloc(w->by_fd, cap * sizeof(struct http_conn *));
         if (p == NULL)
             return false;
-        memset(p + w->by_fd_cap, 0, (cap - w->by_fd_cap) * sizeof(struct conn *));
+        memset(p + w->by_fd_cap, 0, (cap - w->by_fd_cap) * sizeof(struct http_conn *));
         w->by_fd = p;
         w->by_fd_cap = cap;
     }
@@ -93,16 +93,16 @@ bool inlet_add(struct worker *w, struct conn *c)
     return true;
 }
 
-void inlet_remove(struct worker *w, struct conn *c)
+void http_inlet_remove(struct http_worker *w, struct http_conn *c)
 {
     if (find(w, c->fd) == c) {
         w->by_fd[c->fd] = NULL;
         cht_net_unwatch(w->watch, c->fd);
     }
-    gate_fini(&c->gate);
+    http_gate_fini(&c->gate);
 }
 
-bool inlet_run(struct worker *w)
+bool http_inlet_run(struct http_worker *w)
 {
     cht_tap_set(&w->tap);
     bool ok = MHD_run(w->daemon) == MHD_YES;
@@ -110,43 +110,43 @@ bool inlet_run(struct worker *w)
     return ok;
 }
 
-void inlet_look(struct worker *w, bool ended)
+void http_inlet_look(struct http_worker *w, bool ended)
 {
     if (ended)
         take_ends(w);
     if (!w->again)
         return;
     w->again = false;
-    for (struct conn *c = w->conns; c != NULL; c = c->next) {
+    for (struct http_conn *c = w->conns; c != NULL; c = c->next) {
         if (!c->gate.again)
             continue;
         c->gate.again = false;
         if (is_suspended(c) || c->mc == NULL)
             continue;
         MHD_suspend_connection(c->mc); /* one that is resumed is read from */
-        worker_resume(w, c->mc);
+        http_worker_resume(w, c->mc);
     }
 }
 
-void inlet_answered(struct worker *w, struct conn *c)
+void http_inlet_answered(struct http_worker *w, struct http_conn *c)
 {
     c->gate.done++;
-    if (c->gate.held_n > 0 || (c->gate.fin && gate_answered(&c->gate)))
+    if (c->gate.held_n > 0 || (c->gate.fin && http_gate_answered(&c->gate)))
         c->gate.again = w->again = true;
 }
 
-bool inlet_refused(const struct request *r)
+bool http_inlet_refused(const struct http_request *r)
 {
     if (r->conn == NULL)
         return false;
-    const struct gate *g = &r->conn->gate;
+    const struct http_gate *g = &r->conn->gate;
     return g->bad != CHT_OK && g->done + 1 == g->begun;
 }
 
-bool inlet_last(const struct request *r)
+bool http_inlet_last(const struct http_request *r)
 {
     if (r->conn == NULL)
         return false;
-    const struct gate *g = &r->conn->gate;
+    const struct http_gate *g = &r->conn->gate;
     return g->eof && g->done + 1 >= g->ended;
 }

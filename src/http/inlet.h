@@ -5,19 +5,19 @@
 
 #include "http/server.h"
 
-enum cht_rc inlet_init(struct worker *w, struct cht_err *err);
-void inlet_fini(struct worker *w);
+enum cht_rc http_inlet_init(struct http_worker *w, struct cht_err *err);
+void http_inlet_fini(struct http_worker *w);
 /* Before libmicrohttpd is given the connection. False: no memory. */
-bool inlet_add(struct worker *w, struct conn *c);
-void inlet_remove(struct worker *w, struct conn *c);
+bool http_inlet_add(struct http_worker *w, struct http_conn *c);
+void http_inlet_remove(struct http_worker *w, struct http_conn *c);
 /* MHD_run, through the gates. */
-bool inlet_run(struct worker *w);
+bool http_inlet_run(struct http_worker *w);
 /* What is looked at in each round: clients that ended their side (ended: the watch says there are some), and those of which there is
  * more to read than libmicrohttpd knows. */
-void inlet_look(struct worker *w, bool ended);
+void http_inlet_look(struct http_worker *w, bool ended);
 /* An answer is through. */
-void inlet_answered(struct worker *w, struct conn *c);
+void http_inlet_answered(struct http_worker *w, struct http_conn *c);
 /* Is this the request that the gate found wrong? It is the last of its connection. */
-bool inlet_refused(const struct request *r);
+bool http_inlet_refused(const struct http_request *r);
 /* Nothing can follow the request that is being answered: its client has ended its side. */
-bool inlet_last(const struct request *r);
+bool http_inlet_last(const struct http_request *r);

@@ -10,136 +10,137 @@
 
 #include <inttypes.h>
 
-static const int statuses[METRIC_STATUSES] = {200, 201, 204, 400, 401, 403, 404, 405,
-                                              409, 410, 413, 499, 500, 503, 507, 0};
+static const int statuses[HTTP_METRIC_STATUSES] = {200, 201, 204, 400, 401, 403, 404, 405,
+                                                   409, 410, 413, 499, 500, 503, 507, 0};
 
 /* Upper bounds of the buckets; the last has none. */
-static const uint64_t bounds_ns[METRIC_BUCKETS - 1] = {
+static const uint64_t bounds_ns[HTTP_METRIC_BUCKETS - 1] = {
     UINT64_C(10000),    UINT64_C(25000),     UINT64_C(50000),      UINT64_C(100000),     UINT64_C(250000),
     UINT64_C(500000),   UINT64_C(1000000),   UINT64_C(2500000),    UINT64_C(5000000),    UINT64_C(10000000),
     UINT64_C(50000000), UINT64_C(250000000), UINT64_C(1000000000), UINT64_C(10000000000)};
-static const char *const bound_names[METRIC_BUCKETS] = {"0.00001", "0.000025", "0.00005", "0.0001", "0.00025",
-                                                        "0.0005",  "0.001",    "0.0025",  "0.005",  "0.01",
-                                                        "0.05",    "0.25",     "1",       "10",     "+Inf"};
+static const char *const bound_names[HTTP_METRIC_BUCKETS] = {
+    "0.00001", "0.000025", "0.00005", "0.0001", "0.00025", "0.0005", "0.001", "0.0025",
+    "0.005",   "0.01",     "0.05",    "0.25",   "1",       "10",     "+Inf"};
 
 static unsigned status_index(int status)
 {
     unsigned i = 0;
-    while (i < METRIC_STATUSES - 1 && statuses[i] != status && statuses[i] != 0)
+    while (i < HTTP_METRIC_STATUSES - 1 && statuses[i] != status && statuses[i] != 0)
         i++;
     return i;
 }
 
-void metrics_count(struct metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes)
+void http_metrics_count(struct http_metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes)
 {
-    struct metric_cell *c = &m->cells[route * METRIC_STATUSES + status_index(status)];
+    struct http_metric_cell *c = &m->cells[route * HTTP_METRIC_STATUSES + status_index(status)];
     unsigned b = 0;
-    while (b < METRIC_BUCKETS - 1 && nanos > bounds_ns[b])
+    while (b < HTTP_METRIC_BUCKETS - 1 && nanos > bounds_ns[b])
         b++;
-    metrics_add(&c->count, 1);
-    metrics_add(&c->nanos, nanos);
-    metrics_add(&c->bytes, bytes);
-    metrics_add(&c->bucket[b], 1);
+    http_metrics_add(&c->count, 1);
+    http_metrics_add(&c->nanos, nanos);
+    http_metrics_add(&c->bytes, bytes);
+    http_metrics_add(&c->bucket[b], 1);
 }
 
 /* ---- the page ----------------------------------------------------------------------------------------------------- */
 
 struct sums {
-    uint64_t count, nanos, bytes, bucket[METRIC_BUCKETS];
+    uint64_t count, nanos, bytes, bucket[HTTP_METRIC_BUCKETS];
 };
 
-static struct sums sum_cell(const struct server *s, unsigned route, unsigned status)
+static struct sums sum_cell(const struct http_server *s, unsigned route, unsigned status)
 {
     struct sums t = {0};
     for (unsigned i = 0; i < s->worker_count; i++) {
-        const struct metric_cell *c = &s->workers[i].metrics.cells[route * METRIC_STATUSES + status];
+        const struct http_metric_cell *c =
+            &s->workers[i].metrics.cells[route * HTTP_METRIC_STATUSES + status];
         t.count += atomic_load_explicit(&c->count, memory_order_relaxed);
         t.nanos += atomic_load_explicit(&c->nanos, memory_order_relaxed);
         t.bytes += atomic_load_explicit(&c->bytes, memory_order_relaxed);
-        for (unsigned b = 0; b < METRIC_BUCKETS; b++)
+        for (unsigned b = 0; b < HTTP_METRIC_BUCKETS; b++)
             t.bucket[b] += atomic_load_explicit(&c->bucket[b], memory_order_relaxed);
     }
     return t;
 }
 
-static void head(struct out *o, const char *name, const char *type, const char *help)
+static void head(struct svc_out *o, const char *name, const char *type, const char *help)
 {
-    out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\n", name, help, name, type);
+    svc_out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\n", name, help, name, type);
 }
 
-static const char *method_name(const struct route *t)
+static const char *method_name(const struct http_route *t)
 {
     if (t == NULL)
         return "OTHER";
-    return t->method == METHOD_GET    ? "GET"
-           : t->method == METHOD_PUT  ? "PUT"
-           : t->method == METHOD_POST ? "POST"
-                                      : "DELETE";
+    return t->method == HTTP_METHOD_GET    ? "GET"
+           : t->method == HTTP_METHOD_PUT  ? "PUT"
+           : t->method == HTTP_METHOD_POST ? "POST"
+                                           : "DELETE";
 }
 
 /* {route=,method=,status= without the closing brace */
-static void labels(const struct server *s, struct out *o, unsigned route, unsigned status)
+static void labels(const struct http_server *s, struct svc_out *o, unsigned route, unsigned status)
 {
-    const struct route *t = route < s->routes->n ? &s->routes->v[route] : NULL;
-    out_format(o, "{route=\"%s\",method=\"%s\",status=\"%d\"", t != NULL ? t->label : "none", method_name(t),
-               statuses[status]);
+    const struct http_route *t = route < s->routes->n ? &s->routes->v[route] : NULL;
+    svc_out_format(o, "{route=\"%s\",method=\"%s\",status=\"%d\"", t != NULL ? t->label : "none",
+                   method_name(t), statuses[status]);
 }
 
-static void print_requests(const struct server *s, struct out *o)
+static void print_requests(const struct http_server *s, struct svc_out *o)
 {
     head(o, "http_requests_total", "counter", "Requests answered.");
     for (unsigned r = 0; r <= s->routes->n; r++) {
-        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+        for (unsigned i = 0; i < HTTP_METRIC_STATUSES; i++) {
             struct sums t = sum_cell(s, r, i);
             if (t.count == 0)
                 continue;
-            out_text(o, "cheetah_http_requests_total");
+            svc_out_text(o, "cheetah_http_requests_total");
             labels(s, o, r, i);
-            out_format(o, "} %" PRIu64 "\n", t.count);
+            svc_out_format(o, "} %" PRIu64 "\n", t.count);
         }
     }
     head(o, "http_response_bytes_total", "counter", "Bytes of answers' bodies.");
     for (unsigned r = 0; r <= s->routes->n; r++) {
-        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+        for (unsigned i = 0; i < HTTP_METRIC_STATUSES; i++) {
             struct sums t = sum_cell(s, r, i);
             if (t.count == 0)
                 continue;
-            out_text(o, "cheetah_http_response_bytes_total");
+            svc_out_text(o, "cheetah_http_response_bytes_total");
             labels(s, o, r, i);
-            out_format(o, "} %" PRIu64 "\n", t.bytes);
+            svc_out_format(o, "} %" PRIu64 "\n", t.bytes);
         }
     }
 }
 
-static void print_seconds(const struct server *s, struct out *o)
+static void print_seconds(const struct http_server *s, struct svc_out *o)
 {
     head(o, "http_request_seconds", "histogram", "From the request line to the end of the answer.");
     for (unsigned r = 0; r <= s->routes->n; r++) {
-        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+        for (unsigned i = 0; i < HTTP_METRIC_STATUSES; i++) {
             struct sums t = sum_cell(s, r, i);
             uint64_t below = 0;
-            for (unsigned b = 0; b < METRIC_BUCKETS && t.count > 0; b++) {
+            for (unsigned b = 0; b < HTTP_METRIC_BUCKETS && t.count > 0; b++) {
                 below += t.bucket[b];
-                out_text(o, "cheetah_http_request_seconds_bucket");
+                svc_out_text(o, "cheetah_http_request_seconds_bucket");
                 labels(s, o, r, i);
-                out_format(o, ",le=\"%s\"} %" PRIu64 "\n", bound_names[b], below);
+                svc_out_format(o, ",le=\"%s\"} %" PRIu64 "\n", bound_names[b], below);
             }
             if (t.count == 0)
                 continue;
-            out_text(o, "cheetah_http_request_seconds_sum");
+            svc_out_text(o, "cheetah_http_request_seconds_sum");
             labels(s, o, r, i);
-            out_format(o, "} %.9f\n", (double)t.nanos / 1e9);
-            out_text(o, "cheetah_http_request_seconds_count");
+            svc_out_format(o, "} %.9f\n", (double)t.nanos / 1e9);
+            svc_out_text(o, "cheetah_http_request_seconds_count");
             labels(s, o, r, i);
-            out_format(o, "} %" PRIu64 "\n", below);
+            svc_out_format(o, "} %" PRIu64 "\n", below);
         }
     }
 }
 
-static void one(struct out *o, const char *name, const char *type, const char *help, uint64_t v)
+static void one(struct svc_out *o, const char *name, const char *type, const char *help, uint64_t v)
 {
     head(o, name, type, help);
-    out_format(o, "cheetah_%s %" PRIu64 "\n", name, v);
+    svc_out_format(o, "cheetah_%s %" PRIu64 "\n", name, v);
 }
 
 static void count_one(void *ctx, const char *name)
@@ -148,20 +149,20 @@ static void count_one(void *ctx, const char *name)
     ++*(uint64_t *)ctx;
 }
 
-static void print_service(struct server *s, struct out *o)
+static void print_service(struct http_server *s, struct svc_out *o)
 {
     uint64_t aborted = 0, ahead = 0, together = 0, awaited = 0, resident, cpu, files;
     struct reduce_cache_stats cache;
-    struct scrub_stats scrub = {0};
-    if (atomic_load_explicit(&s->state, memory_order_acquire) != SERVER_STARTING)
-        scrub_read_stats(s->scrub, &scrub);
+    struct svc_scrub_stats scrub = {0};
+    if (atomic_load_explicit(&s->state, memory_order_acquire) != HTTP_SERVER_STARTING)
+        svc_scrub_read_stats(s->scrub, &scrub);
     reduce_cache_read_stats(s->cache, &cache);
-    struct dbs_stats dbs = {0};
+    struct svc_dbs_stats dbs = {0};
     uint64_t databases = 0;
     struct cht_err ignored;
     if (s->dbs != NULL)
-        dbs_read_stats(s->dbs, &dbs);
-    if (s->dbs != NULL && dbs_list(s->dbs, count_one, &databases, &ignored) != CHT_OK)
+        svc_dbs_read_stats(s->dbs, &dbs);
+    if (s->dbs != NULL && svc_dbs_list(s->dbs, count_one, &databases, &ignored) != CHT_OK)
         databases = 0; /* the list itself tells why it cannot be read */
     for (unsigned i = 0; i < s->worker_count; i++) {
         ahead += atomic_load_explicit(&s->workers[i].metrics.ahead, memory_order_relaxed);
@@ -170,7 +171,7 @@ static void print_service(struct server *s, struct out *o)
         aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
     }
     cht_os_usage(&resident, &cpu, &files);
-    one(o, "ready", "gauge", "1 while requests are served.", atomic_load(&s->state) == SERVER_READY);
+    one(o, "ready", "gauge", "1 while requests are served.", atomic_load(&s->state) == HTTP_SERVER_READY);
     one(o, "connections_open", "gauge", "Client connections.", atomic_load(&s->connections));
     one(o, "requests_refused_total", "counter", "Requests on connections beyond a limit.",
         atomic_load(&s->refused));
@@ -203,50 +204,50 @@ static void print_service(struct server *s, struct out *o)
         scrub.bytes);
     one(o, "scrub_passes_total", "counter", "Passes over the files of all databases.", scrub.passes);
     one(o, "scrub_bad_pages_total", "counter", "Damaged pages seen, again in every pass.", scrub.bad);
-    one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", log_dropped(s->log));
+    one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", svc_log_dropped(s->log));
     one(o, "resident_bytes", "gauge", "Resident memory.", resident);
     one(o, "open_files", "gauge", "Open descriptors.", files);
     one(o, "open_files_limit", "gauge", "Descriptors that this process may have.", s->conf->file_limit);
     one(o, "connections_limit", "gauge",
         "Client connections at most, as far as the limit of descriptors goes.", s->conf->max_connections);
     head(o, "cpu_seconds_total", "counter", "Processor time.");
-    out_format(o, "cheetah_cpu_seconds_total %.6f\n", (double)cpu / 1e9);
+    svc_out_format(o, "cheetah_cpu_seconds_total %.6f\n", (double)cpu / 1e9);
     head(o, "uptime_seconds", "gauge", "Since the start.");
-    out_format(o, "cheetah_uptime_seconds %.3f\n", (double)(cht_now_ns() - s->start_ns) / 1e9);
+    svc_out_format(o, "cheetah_uptime_seconds %.3f\n", (double)(cht_now_ns() - s->start_ns) / 1e9);
 }
 
 #define DATABASES_MAX 256u
 struct listing {
-    const struct token *token;
+    const struct svc_token *token;
     unsigned n;
     char name[DATABASES_MAX][CHT_DATABASE_NAME_MAX + 1];
     struct cht_store_stats stats[DATABASES_MAX];
 };
 
-static void collect(void *ctx, struct database *d)
+static void collect(void *ctx, struct svc_database *d)
 {
     struct listing *l = ctx;
     struct cht_err err = {0};
-    if (l->n == DATABASES_MAX || (l->token != NULL && !access_allows(l->token, RIGHT_READ, d->name)))
+    if (l->n == DATABASES_MAX || (l->token != NULL && !svc_access_allows(l->token, SVC_RIGHT_READ, d->name)))
         return;
     if (cht_store_stats(d->store, &l->stats[l->n], &err) == CHT_OK)
         memcpy(l->name[l->n++], d->name, sizeof d->name);
 }
 
-static void each(struct out *o, const struct listing *l, const char *name, const char *type, const char *help,
-                 size_t offset, double scale)
+static void each(struct svc_out *o, const struct listing *l, const char *name, const char *type,
+                 const char *help, size_t offset, double scale)
 {
     head(o, name, type, help);
     for (unsigned i = 0; i < l->n; i++) {
         uint64_t v = *(const uint64_t *)(const void *)((const char *)&l->stats[i] + offset);
         if (scale == 1)
-            out_format(o, "cheetah_%s{database=\"%s\"} %" PRIu64 "\n", name, l->name[i], v);
+            svc_out_format(o, "cheetah_%s{database=\"%s\"} %" PRIu64 "\n", name, l->name[i], v);
         else
-            out_format(o, "cheetah_%s{database=\"%s\"} %.9f\n", name, l->name[i], (double)v * scale);
+            svc_out_format(o, "cheetah_%s{database=\"%s\"} %.9f\n", name, l->name[i], (double)v * scale);
     }
 }
 
-static void print_databases(const struct listing *l, struct out *o)
+static void print_databases(const struct listing *l, struct svc_out *o)
 {
 #define STAT(field) offsetof(struct cht_store_stats, field)
     static const struct {
@@ -278,22 +279,23 @@ static void print_databases(const struct listing *l, struct out *o)
         each(o, l, rows[i].name, rows[i].type, rows[i].help, rows[i].offset, rows[i].scale);
     head(o, "database_read_only", "gauge", "1 after a disk fault.");
     for (unsigned i = 0; i < l->n; i++)
-        out_format(o, "cheetah_database_read_only{database=\"%s\"} %d\n", l->name[i], l->stats[i].read_only);
+        svc_out_format(o, "cheetah_database_read_only{database=\"%s\"} %d\n", l->name[i],
+                       l->stats[i].read_only);
 }
 
 /* Why: the code that a refused write is answered with; writing that has stopped is read_only. */
-static void print_refused(const struct listing *l, struct out *o)
+static void print_refused(const struct listing *l, struct svc_out *o)
 {
     head(o, "database_writes_refused", "gauge",
          "1 while writes are refused or checkpoints fail, with the reason.");
     for (unsigned i = 0; i < l->n; i++) {
         enum cht_rc why = l->stats[i].read_only ? CHT_READ_ONLY : l->stats[i].trouble.code;
-        out_format(o, "cheetah_database_writes_refused{database=\"%s\",reason=\"%s\"} %d\n", l->name[i],
-                   why == CHT_OK ? "none" : cht_rc_slug(why), why != CHT_OK);
+        svc_out_format(o, "cheetah_database_writes_refused{database=\"%s\",reason=\"%s\"} %d\n", l->name[i],
+                       why == CHT_OK ? "none" : cht_rc_slug(why), why != CHT_OK);
     }
 }
 
-void metrics_print(struct server *s, const struct token *t, struct out *o)
+void http_metrics_print(struct http_server *s, const struct svc_token *t, struct svc_out *o)
 {
     struct listing *l = cht_calloc(1, sizeof *l);
     if (l == NULL) {
@@ -306,7 +308,7 @@ void metrics_print(struct server *s, const struct token *t, struct out *o)
     print_seconds(s, o);
     if (s->more_metrics != NULL)
         s->more_metrics(s->more_ctx, o);
-    dbs_each(s->dbs, collect, l);
+    svc_dbs_each(s->dbs, collect, l);
     print_databases(l, o);
     print_refused(l, o);
     cht_free(l);

@@ -7,32 +7,32 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-struct server;
-struct out;
-struct token;
+struct http_server;
+struct svc_out;
+struct svc_token;
 
-#define METRIC_ROUTES 64u
-#define METRIC_STATUSES 24u
-#define METRIC_BUCKETS 15u
+#define HTTP_METRIC_ROUTES 64u
+#define HTTP_METRIC_STATUSES 24u
+#define HTTP_METRIC_BUCKETS 15u
 
-struct metric_cell {
+struct http_metric_cell {
     _Atomic uint64_t count, nanos, bytes;
-    _Atomic uint64_t bucket[METRIC_BUCKETS]; /* not cumulative */
+    _Atomic uint64_t bucket[HTTP_METRIC_BUCKETS]; /* not cumulative */
 };
 
-struct metrics {
-    struct metric_cell *cells; /* owned: METRIC_ROUTES x METRIC_STATUSES */
-    _Atomic uint64_t ahead;    /* reads that were put off: request_ahead */
-    _Atomic uint64_t together; /* commits that were submitted at the end of a round */
-    _Atomic uint64_t awaited;  /* reads that waited for a commit: request_await */
-    _Atomic uint64_t aborted;  /* answers that the client did not take */
+struct http_metrics {
+    struct http_metric_cell *cells; /* owned: HTTP_METRIC_ROUTES x HTTP_METRIC_STATUSES */
+    _Atomic uint64_t ahead;         /* reads that were put off: http_request_ahead */
+    _Atomic uint64_t together;      /* commits that were submitted at the end of a round */
+    _Atomic uint64_t awaited;       /* reads that waited for a commit: http_request_await */
+    _Atomic uint64_t aborted;       /* answers that the client did not take */
 };
 
 /* Only the worker that owns the metrics adds, so a load and a store are enough. */
-static inline void metrics_add(_Atomic uint64_t *v, uint64_t n)
+static inline void http_metrics_add(_Atomic uint64_t *v, uint64_t n)
 {
     atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n, memory_order_relaxed);
 }
-void metrics_count(struct metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes);
+void http_metrics_count(struct http_metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes);
 /* All of it. Databases that the token may not read are left out (NULL: all are shown). */
-void metrics_print(struct server *s, const struct token *t, struct out *o);
+void http_metrics_print(struct http_server *s, const struct svc_token *t, struct svc_out *o);

@@ -1,12 +1,12 @@
 /* openapi: the contract as it is in the repository, served at /openapi.yaml. */
     .section .rodata
-    .global cheetah_openapi
-cheetah_openapi:
+    .global http_openapi
+http_openapi:
     .incbin CHEETAH_OPENAPI
-cheetah_openapi_end:
+http_openapi_end:
     .byte 0
     .balign 8
-    .global cheetah_openapi_size
-cheetah_openapi_size:
-    .quad cheetah_openapi_end - cheetah_openapi
+    .global http_openapi_size
+http_openapi_size:
+    .quad http_openapi_end - http_openapi
     .section .note.GNU-stack, "", %progbits

@@ -155,10 +155,10 @@ static bool same_origin(const char *a, size_t a_n, const char *b, size_t b_n)
            x.port == y.port && x.v6 == y.v6 && same(x.host, y.host);
 }
 
-static bool is_own(const struct request *r, const char *origin)
+static bool is_own(const struct http_request *r, const char *origin)
 {
     char own[300];
-    const char *host = r->in[H_HOST];
+    const char *host = r->in[HTTP_H_HOST];
     int n = snprintf(own, sizeof own, "%s://%s", r->w->srv->tls_cert != NULL ? "https" : "http",
                      host != NULL ? host : "");
     return host != NULL && n > 0 && (size_t)n < sizeof own &&
@@ -177,7 +177,7 @@ static bool is_listed(const struct conf *c, const char *origin)
 }
 
 /* They say nothing that is worth reading, and balancers ask for them under any name. */
-static bool is_open(const struct request *r)
+static bool is_open(const struct http_request *r)
 {
     static const char *const paths[] = {"/healthz", "/readyz", "/version"};
     size_t n = strcspn(r->uri, "?");
@@ -190,7 +190,7 @@ static bool is_open(const struct request *r)
 
 /* ------------------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc pages_check(const char *allow_hosts, const char *cors_origins, struct cht_err *err)
+enum cht_rc http_pages_check(const char *allow_hosts, const char *cors_origins, struct cht_err *err)
 {
     struct cht_str one;
     struct authority a;
@@ -210,14 +210,16 @@ enum cht_rc pages_check(const char *allow_hosts, const char *cors_origins, struc
     return CHT_OK;
 }
 
-bool pages_admit(struct request *r)
+bool http_pages_admit(struct http_request *r)
 {
-    const struct server *s = r->w->srv;
+    const struct http_server *s = r->w->srv;
     const struct conf *c = s->conf;
-    const char *host = r->in[H_HOST], *origin = r->in[H_ORIGIN], *site = r->in[H_SEC_FETCH_SITE];
+    const char *host = r->in[HTTP_H_HOST], *origin = r->in[HTTP_H_ORIGIN],
+               *site = r->in[HTTP_H_SEC_FETCH_SITE];
     bool named = c->allow_hosts[0] != 0 || atomic_load_explicit(&s->access, memory_order_acquire) == NULL;
     if (named && host != NULL && !host_allowed(c, host, strlen(host)) && !is_open(r)) {
-        reply_fail(r, CHT_FORBIDDEN_HOST, "this server is not asked as '%.100s'; see --allow-hosts", host);
+        http_reply_fail(r, CHT_FORBIDDEN_HOST, "this server is not asked as '%.100s'; see --allow-hosts",
+                        host);
         return false;
     }
     if (origin == NULL && site == NULL)
@@ -227,27 +229,29 @@ bool pages_admit(struct request *r)
         return true;
     }
     bool asks = strcmp(r->method_name, "OPTIONS") == 0 && c->cors_origins[0] == 0; /* that is 405 */
-    if (r->method == METHOD_GET || asks)
+    if (r->method == HTTP_METHOD_GET || asks)
         return true;
     if (origin != NULL ? is_own(r, origin) : strcmp(site, "cross-site") != 0)
         return true;
-    reply_fail(r, CHT_FORBIDDEN_ORIGIN, "pages of '%.100s' may not ask that; see --cors-origins",
-               origin != NULL ? origin : "another site");
+    http_reply_fail(r, CHT_FORBIDDEN_ORIGIN, "pages of '%.100s' may not ask that; see --cors-origins",
+                    origin != NULL ? origin : "another site");
     return false;
 }
 
-bool pages_options(struct request *r, unsigned allowed)
+bool http_pages_options(struct http_request *r, unsigned allowed)
 {
     if (strcmp(r->method_name, "OPTIONS") != 0 || r->w->srv->conf->cors_origins[0] == 0)
         return false;
-    reply_header(r, "Allow", "%s%s%s%sOPTIONS", (allowed & METHOD_GET) != 0 ? "GET, HEAD, " : "",
-                 (allowed & METHOD_POST) != 0 ? "POST, " : "", (allowed & METHOD_PUT) != 0 ? "PUT, " : "",
-                 (allowed & METHOD_DELETE) != 0 ? "DELETE, " : "");
+    http_reply_header(r, "Allow", "%s%s%s%sOPTIONS", (allowed & HTTP_METHOD_GET) != 0 ? "GET, HEAD, " : "",
+                      (allowed & HTTP_METHOD_POST) != 0 ? "POST, " : "",
+                      (allowed & HTTP_METHOD_PUT) != 0 ? "PUT, " : "",
+                      (allowed & HTTP_METHOD_DELETE) != 0 ? "DELETE, " : "");
     if (r->cors != NULL) {
-        reply_header(r, "Access-Control-Allow-Methods", "%s", r->header[r->headers - 1].value);
-        reply_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, Accept, X-Request-Id");
-        reply_header(r, "Access-Control-Max-Age", "600");
+        http_reply_header(r, "Access-Control-Allow-Methods", "%s", r->header[r->headers - 1].value);
+        http_reply_header(r, "Access-Control-Allow-Headers",
+                          "Authorization, Content-Type, Accept, X-Request-Id");
+        http_reply_header(r, "Access-Control-Max-Age", "600");
     }
-    reply_empty(r, 204);
+    http_reply_empty(r, 204);
     return true;
 }

@@ -6,8 +6,8 @@
 #include "http/request.h"
 
 /* --cors-origins and --allow-hosts say what can be meant. CHT_INVALID_ARGUMENT. */
-enum cht_rc pages_check(const char *allow_hosts, const char *cors_origins, struct cht_err *err);
+enum cht_rc http_pages_check(const char *allow_hosts, const char *cors_origins, struct cht_err *err);
 /* The request's headers are in. False: answered 403. May set r->cors. */
-bool pages_admit(struct request *r);
+bool http_pages_admit(struct http_request *r);
 /* OPTIONS for a path that takes the methods `allowed` (METHOD_), where --cors-origins is given; false: it is not. */
-bool pages_options(struct request *r, unsigned allowed);
+bool http_pages_options(struct http_request *r, unsigned allowed);

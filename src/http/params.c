@@ -5,13 +5,15 @@
 
 #include "http/reply.h"
 
-static const char *const names[PARAMS] = {
-    [P_DB] = "db",           [P_AFTER] = "after",     [P_UNTIL] = "until",         [P_LIMIT] = "limit",
-    [P_SIZE] = "size",       [P_VALUES] = "values",   [P_KEYS] = "keys",           [P_COUNT] = "count",
-    [P_EXACT] = "exact",     [P_REVERSE] = "reverse", [P_RECURSIVE] = "recursive", [P_ATOMIC] = "atomic",
-    [P_RESULTS] = "results", [P_DECODE] = "decode",   [P_SORT] = "sort",           [P_TO] = "to",
-    [P_METRIC] = "metric",   [P_ORDERS] = "orders",   [P_TOPK] = "topk",           [P_ORDER] = "order",
-    [P_ONCE] = "once",       [P_CONFIRM] = "confirm",
+static const char *const names[HTTP_PARAMS] = {
+    [HTTP_P_DB] = "db",           [HTTP_P_AFTER] = "after",         [HTTP_P_UNTIL] = "until",
+    [HTTP_P_LIMIT] = "limit",     [HTTP_P_SIZE] = "size",           [HTTP_P_VALUES] = "values",
+    [HTTP_P_KEYS] = "keys",       [HTTP_P_COUNT] = "count",         [HTTP_P_EXACT] = "exact",
+    [HTTP_P_REVERSE] = "reverse", [HTTP_P_RECURSIVE] = "recursive", [HTTP_P_ATOMIC] = "atomic",
+    [HTTP_P_RESULTS] = "results", [HTTP_P_DECODE] = "decode",       [HTTP_P_SORT] = "sort",
+    [HTTP_P_TO] = "to",           [HTTP_P_METRIC] = "metric",       [HTTP_P_ORDERS] = "orders",
+    [HTTP_P_TOPK] = "topk",       [HTTP_P_ORDER] = "order",         [HTTP_P_ONCE] = "once",
+    [HTTP_P_CONFIRM] = "confirm",
 };
 
 static int hex_digit(char c)
@@ -27,7 +29,7 @@ static int hex_digit(char c)
 
 static int find_name(const char *p, size_t n)
 {
-    for (int i = 0; i < PARAMS; i++) {
+    for (int i = 0; i < HTTP_PARAMS; i++) {
         if (strlen(names[i]) == n && memcmp(names[i], p, n) == 0)
             return i;
     }
@@ -35,37 +37,37 @@ static int find_name(const char *p, size_t n)
 }
 
 /* "name=value" or "name". */
-static bool read_one(struct request *r, char *p, size_t n)
+static bool read_one(struct http_request *r, char *p, size_t n)
 {
     char *eq = memchr(p, '=', n);
     size_t name_len = eq == NULL ? n : (size_t)(eq - p);
     char *value = eq == NULL ? p + n : eq + 1;
     size_t value_len = n - (size_t)(value - p);
-    name_len = url_decode(p, name_len);
-    value_len = url_decode(value, value_len);
+    name_len = http_url_decode(p, name_len);
+    value_len = http_url_decode(value, value_len);
     if (name_len == SIZE_MAX || value_len == SIZE_MAX) {
-        reply_fail(r, CHT_INVALID_ENCODING, "the query has a malformed percent escape");
+        http_reply_fail(r, CHT_INVALID_ENCODING, "the query has a malformed percent escape");
         return false;
     }
     int i = find_name(p, name_len);
-    if (i < 0 || (r->route->params & PARAM(i)) == 0) {
+    if (i < 0 || (r->route->params & HTTP_PARAM(i)) == 0) {
         if (r->route->any_params)
             return true;
-        reply_fail(r, CHT_UNKNOWN_PARAMETER, "%s takes no parameter '%.*s'", r->route->label,
-                   name_len < 60 ? (int)name_len : 60, p);
+        http_reply_fail(r, CHT_UNKNOWN_PARAMETER, "%s takes no parameter '%.*s'", r->route->label,
+                        name_len < 60 ? (int)name_len : 60, p);
         return false;
     }
     if (r->param[i].p != NULL) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "the parameter '%s' is given twice", names[i]);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "the parameter '%s' is given twice", names[i]);
         return false;
     }
-    r->param[i] = (struct param_value){.p = value, .n = value_len};
+    r->param[i] = (struct http_param_value){.p = value, .n = value_len};
     return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-size_t url_decode(char *p, size_t n)
+size_t http_url_decode(char *p, size_t n)
 {
     char *in = memchr(p, '%', n), *end = p + n;
     if (in == NULL)
@@ -85,7 +87,7 @@ size_t url_decode(char *p, size_t n)
     return (size_t)(out - p);
 }
 
-bool params_read(struct request *r, char *q, size_t n)
+bool http_params_read(struct http_request *r, char *q, size_t n)
 {
     while (n > 0) {
         char *amp = memchr(q, '&', n);
@@ -98,11 +100,11 @@ bool params_read(struct request *r, char *q, size_t n)
     return true;
 }
 
-const char *param_name(enum param p) { return names[p]; }
+const char *http_param_name(enum http_param p) { return names[p]; }
 
-bool param_bool(struct request *r, enum param p, bool fallback, bool *out)
+bool http_param_bool(struct http_request *r, enum http_param p, bool fallback, bool *out)
 {
-    const struct param_value *v = &r->param[p];
+    const struct http_param_value *v = &r->param[p];
     *out = fallback;
     if (v->p == NULL)
         return true;
@@ -110,11 +112,11 @@ bool param_bool(struct request *r, enum param p, bool fallback, bool *out)
     bool no = CHT_IS(v->p, v->n, "false") || CHT_IS(v->p, v->n, "0");
     *out = yes;
     if (!yes && !no)
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is true, 1, false or 0", names[p]);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is true, 1, false or 0", names[p]);
     return yes || no;
 }
 
-bool parse_decimal(const char *p, size_t n, uint64_t max, uint64_t *out)
+bool http_parse_decimal(const char *p, size_t n, uint64_t max, uint64_t *out)
 {
     uint64_t v = 0;
     if (n == 0 || n > 20 || (n > 1 && *p == '0'))
@@ -131,21 +133,21 @@ bool parse_decimal(const char *p, size_t n, uint64_t max, uint64_t *out)
     return true;
 }
 
-bool param_number(struct request *r, enum param p, uint64_t min, uint64_t max, uint64_t fallback,
-                  uint64_t *out)
+bool http_param_number(struct http_request *r, enum http_param p, uint64_t min, uint64_t max,
+                       uint64_t fallback, uint64_t *out)
 {
-    const struct param_value *v = &r->param[p];
+    const struct http_param_value *v = &r->param[p];
     *out = fallback;
     if (v->p == NULL)
         return true;
-    if (parse_decimal(v->p, v->n, max, out) && *out >= min)
+    if (http_parse_decimal(v->p, v->n, max, out) && *out >= min)
         return true;
-    reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is a number from %llu to %llu", names[p],
-               (unsigned long long)min, (unsigned long long)max);
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is a number from %llu to %llu", names[p],
+                    (unsigned long long)min, (unsigned long long)max);
     return false;
 }
 
-bool byte_string(struct request *r, const char *p, size_t n, struct cht_str *out)
+bool http_byte_string(struct http_request *r, const char *p, size_t n, struct cht_str *out)
 {
     *out = (struct cht_str){.p = (const uint8_t *)p, .n = n};
     if (n == 1 && *p == '*')
@@ -165,40 +167,40 @@ bool byte_string(struct request *r, const char *p, size_t n, struct cht_str *out
     }
     if (n % 2 == 1)
         return true;
-    reply_fail(r, CHT_INVALID_HEX, "what starts with x is hexadecimal with an even number of digits");
+    http_reply_fail(r, CHT_INVALID_HEX, "what starts with x is hexadecimal with an even number of digits");
     return false;
 }
 
-bool param_bytes(struct request *r, enum param p, struct cht_str *out)
+bool http_param_bytes(struct http_request *r, enum http_param p, struct cht_str *out)
 {
     *out = (struct cht_str){.p = NULL, .n = 0};
     if (r->param[p].p == NULL)
         return true;
-    if (!byte_string(r, r->param[p].p, r->param[p].n, out))
+    if (!http_byte_string(r, r->param[p].p, r->param[p].n, out))
         return false;
     if (out->n > CHT_NAME_MAX) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' has more than %u bytes", names[p], CHT_NAME_MAX);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' has more than %u bytes", names[p], CHT_NAME_MAX);
         return false;
     }
     return true;
 }
 
-bool rest_bytes(struct request *r, bool may_be_empty, struct cht_str *out)
+bool http_rest_bytes(struct http_request *r, bool may_be_empty, struct cht_str *out)
 {
-    if (!byte_string(r, r->rest, r->rest_len, out))
+    if (!http_byte_string(r, r->rest, r->rest_len, out))
         return false;
     if (out->n > CHT_NAME_MAX || (out->n == 0 && !may_be_empty)) {
-        reply_fail(r, CHT_INVALID_PAIR, "pair names have 1 to %u bytes, this one has %zu", CHT_NAME_MAX,
-                   out->n);
+        http_reply_fail(r, CHT_INVALID_PAIR, "pair names have 1 to %u bytes, this one has %zu", CHT_NAME_MAX,
+                        out->n);
         return false;
     }
     return true;
 }
 
-bool rest_key(struct request *r, uint64_t *key)
+bool http_rest_key(struct http_request *r, uint64_t *key)
 {
-    if (parse_decimal(r->rest, r->rest_len, CHT_KEY_MAX, key) && *key > 0)
+    if (http_parse_decimal(r->rest, r->rest_len, CHT_KEY_MAX, key) && *key > 0)
         return true;
-    reply_err(r, CHT_INVALID_KEY, NULL);
+    http_reply_err(r, CHT_INVALID_KEY, NULL);
     return false;
 }

@@ -7,24 +7,24 @@
 
 /* ---- addresses ------------------------------------------------------------------------------------------------------ */
 
-static struct address **address_slot(struct server *s, const uint8_t key[16])
+static struct http_address **address_slot(struct http_server *s, const uint8_t key[16])
 {
     uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
     for (int i = 0; i < 16; i++)
         h = (h ^ key[i]) * UINT64_C(1099511628211);
-    struct address **at = &s->addresses[h % ADDRESS_SLOTS];
+    struct http_address **at = &s->addresses[h % HTTP_ADDRESS_SLOTS];
     while (*at != NULL && memcmp((*at)->key, key, 16) != 0)
         at = &(*at)->next;
     return at;
 }
 
-bool peers_count(struct server *s, struct conn *c)
+bool http_peers_count(struct http_server *s, struct http_conn *c)
 {
     uint64_t max = s->conf->max_connections_per_address;
     if (max == 0)
         return true;
     cht_mutex_lock(&s->addr_mu);
-    struct address **at = address_slot(s, c->peer.key);
+    struct http_address **at = address_slot(s, c->peer.key);
     if (*at == NULL) {
         *at = cht_calloc(1, sizeof **at);
         if (*at != NULL)
@@ -36,12 +36,12 @@ bool peers_count(struct server *s, struct conn *c)
     return ok;
 }
 
-void peers_uncount(struct server *s, struct conn *c)
+void http_peers_uncount(struct http_server *s, struct http_conn *c)
 {
     if (!c->counted)
         return;
     cht_mutex_lock(&s->addr_mu);
-    struct address **at = address_slot(s, c->peer.key), *a = *at;
+    struct http_address **at = address_slot(s, c->peer.key), *a = *at;
     if (a != NULL && --a->count == 0) {
         *at = a->next;
         cht_free(a);
@@ -49,10 +49,10 @@ void peers_uncount(struct server *s, struct conn *c)
     cht_mutex_unlock(&s->addr_mu);
 }
 
-void peers_linger(struct server *s, int fd)
+void http_peers_linger(struct http_server *s, int fd)
 {
     cht_mutex_lock(&s->addr_mu);
-    bool room = s->linger_n < LINGER_SLOTS && !atomic_load_explicit(&s->stop, memory_order_relaxed);
+    bool room = s->linger_n < HTTP_LINGER_SLOTS && !atomic_load_explicit(&s->stop, memory_order_relaxed);
     if (room)
         s->linger[s->linger_n++] = fd;
     cht_mutex_unlock(&s->addr_mu);

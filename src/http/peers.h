@@ -4,8 +4,8 @@
 #include "http/server.h"
 
 /* Counts c; false if its address has too many already, or if no memory is left to count it. The acceptor's thread. */
-bool peers_count(struct server *s, struct conn *c);
-/* Takes back what peers_count did; nothing if c was not counted. Any thread. */
-void peers_uncount(struct server *s, struct conn *c);
+bool http_peers_count(struct http_server *s, struct http_conn *c);
+/* Takes back what http_peers_count did; nothing if c was not counted. Any thread. */
+void http_peers_uncount(struct http_server *s, struct http_conn *c);
 /* The acceptor reads and drops what still comes in on this descriptor, which it owns from here. Any thread. */
-void peers_linger(struct server *s, int fd);
+void http_peers_linger(struct http_server *s, int fd);

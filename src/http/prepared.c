@@ -11,14 +11,14 @@
 
 static const char id_header[] = "X-Request-Id";
 
-static struct prepared *make(size_t n, const char *id)
+static struct http_prepared *make(size_t n, const char *id)
 {
-    char text[PREPARED_ID + 1];
-    struct prepared *p = cht_malloc(sizeof *p + n);
+    char text[HTTP_PREPARED_ID + 1];
+    struct http_prepared *p = cht_malloc(sizeof *p + n);
     if (p == NULL)
         return NULL;
-    memcpy(text, id, PREPARED_ID);
-    text[PREPARED_ID] = 0;
+    memcpy(text, id, HTTP_PREPARED_ID);
+    text[HTTP_PREPARED_ID] = 0;
     p->size = n;
     p->response = MHD_create_response_from_buffer(n, p->body, MHD_RESPMEM_PERSISTENT);
     if (p->response != NULL &&
@@ -35,7 +35,7 @@ static struct prepared *make(size_t n, const char *id)
     return NULL;
 }
 
-static void destroy(struct prepared *p)
+static void destroy(struct http_prepared *p)
 {
     MHD_destroy_response(p->response);
     cht_free(p);
@@ -43,13 +43,14 @@ static void destroy(struct prepared *p)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-struct prepared *prepared_take(struct prepared_list *l, const char *body, size_t n, const char *id)
+struct http_prepared *http_prepared_take(struct http_prepared_list *l, const char *body, size_t n,
+                                         const char *id)
 {
-    struct prepared *p = l->free[n];
+    struct http_prepared *p = l->free[n];
     if (p != NULL) {
         l->free[n] = p->next;
         l->count--;
-        memcpy(p->id, id, PREPARED_ID);
+        memcpy(p->id, id, HTTP_PREPARED_ID);
     } else {
         p = make(n, id);
     }
@@ -58,7 +59,7 @@ struct prepared *prepared_take(struct prepared_list *l, const char *body, size_t
     return p;
 }
 
-void prepared_give(struct prepared_list *l, struct prepared *p)
+void http_prepared_give(struct http_prepared_list *l, struct http_prepared *p)
 {
     if (p == NULL)
         return;
@@ -67,17 +68,17 @@ void prepared_give(struct prepared_list *l, struct prepared *p)
         return;
     }
     if (l->count == FREE_MAX) /* answers have other lengths now, or many: begin again */
-        prepared_clear(l);
+        http_prepared_clear(l);
     p->next = l->free[p->size];
     l->free[p->size] = p;
     l->count++;
 }
 
-void prepared_clear(struct prepared_list *l)
+void http_prepared_clear(struct http_prepared_list *l)
 {
-    for (size_t i = 0; i <= PREPARED_BYTES && l->count > 0; i++) {
+    for (size_t i = 0; i <= HTTP_PREPARED_BYTES && l->count > 0; i++) {
         while (l->free[i] != NULL) {
-            struct prepared *p = l->free[i];
+            struct http_prepared *p = l->free[i];
             l->free[i] = p->next;
             l->count--;
             destroy(p);

@@ -11,23 +11,24 @@
 
 struct MHD_Response;
 
-#define PREPARED_BYTES 512u /* of a body, at most */
-#define PREPARED_ID 16u     /* exactly: those that the server makes */
+#define HTTP_PREPARED_BYTES 512u /* of a body, at most */
+#define HTTP_PREPARED_ID 16u     /* exactly: those that the server makes */
 
-struct prepared {
+struct http_prepared {
     struct MHD_Response *response; /* owned: it outlives the answer that libmicrohttpd has a part in */
-    struct prepared *next;
+    struct http_prepared *next;
     char *id; /* X-Request-Id, in the response */
     size_t size;
     char body[]; /* what the response sends */
 };
-struct prepared_list {
-    struct prepared *free[PREPARED_BYTES + 1]; /* by the length of the body */
+struct http_prepared_list {
+    struct http_prepared *free[HTTP_PREPARED_BYTES + 1]; /* by the length of the body */
     unsigned count;
 };
 
-/* An object with this body and id (PREPARED_ID characters); NULL without memory. */
-struct prepared *prepared_take(struct prepared_list *l, const char *body, size_t n, const char *id);
+/* An object with this body and id (HTTP_PREPARED_ID characters); NULL without memory. */
+struct http_prepared *http_prepared_take(struct http_prepared_list *l, const char *body, size_t n,
+                                         const char *id);
 /* It is through: libmicrohttpd will not read body or headers again. NULL is legal. */
-void prepared_give(struct prepared_list *l, struct prepared *p);
-void prepared_clear(struct prepared_list *l);
+void http_prepared_give(struct http_prepared_list *l, struct http_prepared *p);
+void http_prepared_clear(struct http_prepared_list *l);

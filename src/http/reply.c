@@ -13,7 +13,7 @@
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-const char *status_title(int status)
+const char *http_status_title(int status)
 {
     static const struct {
         int status;
@@ -43,38 +43,38 @@ const char *status_title(int status)
     return "Error";
 }
 
-void problem_text(struct out *o, enum cht_rc rc, const char *detail)
+void http_problem_text(struct svc_out *o, enum cht_rc rc, const char *detail)
 {
     int status = cht_rc_http(rc);
-    out_text(o, "{\"type\":\"about:blank\",\"title\":\"");
-    out_text(o, status_title(status));
-    out_text(o, "\",\"status\":");
-    out_u64(o, (uint64_t)status);
-    out_text(o, ",\"code\":\"");
-    out_text(o, cht_rc_slug(rc));
-    out_text(o, "\",\"detail\":");
-    out_string(o, detail, strlen(detail));
+    svc_out_text(o, "{\"type\":\"about:blank\",\"title\":\"");
+    svc_out_text(o, http_status_title(status));
+    svc_out_text(o, "\",\"status\":");
+    svc_out_u64(o, (uint64_t)status);
+    svc_out_text(o, ",\"code\":\"");
+    svc_out_text(o, cht_rc_slug(rc));
+    svc_out_text(o, "\",\"detail\":");
+    svc_out_string(o, detail, strlen(detail));
 }
 
-void reply_media(struct request *r, int status, enum media media)
+void http_reply_media(struct http_request *r, int status, enum http_media media)
 {
     r->status = status;
     r->media = media;
-    atomic_store_explicit(&r->phase, PHASE_READY, memory_order_relaxed);
+    atomic_store_explicit(&r->phase, HTTP_PHASE_READY, memory_order_relaxed);
 }
 
-void reply_json(struct request *r, int status) { reply_media(r, status, MEDIA_JSON); }
+void http_reply_json(struct http_request *r, int status) { http_reply_media(r, status, HTTP_MEDIA_JSON); }
 
-void reply_empty(struct request *r, int status)
+void http_reply_empty(struct http_request *r, int status)
 {
     r->out.n = 0;
-    reply_media(r, status, MEDIA_NONE);
+    http_reply_media(r, status, HTTP_MEDIA_NONE);
 }
 
-void reply_header(struct request *r, const char *name, const char *fmt, ...)
+void http_reply_header(struct http_request *r, const char *name, const char *fmt, ...)
 {
     va_list ap;
-    if (r->headers == REQUEST_HEADERS)
+    if (r->headers == HTTP_REQUEST_HEADERS)
         return;
     r->header[r->headers].name = name;
     va_start(ap, fmt);
@@ -83,21 +83,21 @@ void reply_header(struct request *r, const char *name, const char *fmt, ...)
     r->headers++;
 }
 
-static void reply_problem(struct request *r, enum cht_rc rc, const char *detail)
+static void reply_problem(struct http_request *r, enum cht_rc rc, const char *detail)
 {
     if (r->stream != NULL)
         r->stream->free(r);
-    out_reset(&r->out, SIZE_MAX);
-    problem_text(&r->out, rc, detail);
-    out_text(&r->out, "}");
+    svc_out_reset(&r->out, SIZE_MAX);
+    http_problem_text(&r->out, rc, detail);
+    svc_out_text(&r->out, "}");
     if (cht_rc_http(rc) == 503)
-        reply_header(r, "Retry-After", "1");
+        http_reply_header(r, "Retry-After", "1");
     if (rc == CHT_UNAUTHORIZED)
-        reply_header(r, "WWW-Authenticate", "Bearer");
-    reply_media(r, cht_rc_http(rc), MEDIA_PROBLEM);
+        http_reply_header(r, "WWW-Authenticate", "Bearer");
+    http_reply_media(r, cht_rc_http(rc), HTTP_MEDIA_PROBLEM);
 }
 
-void reply_fail(struct request *r, enum cht_rc rc, const char *fmt, ...)
+void http_reply_fail(struct http_request *r, enum cht_rc rc, const char *fmt, ...)
 {
     char detail[400];
     va_list ap;
@@ -108,7 +108,7 @@ void reply_fail(struct request *r, enum cht_rc rc, const char *fmt, ...)
 }
 
 /* A failure of the server's own is logged; of conditions that last, which the store tells by itself, a line a second. */
-static bool worth_a_line(struct request *r, enum cht_rc rc)
+static bool worth_a_line(struct http_request *r, enum cht_rc rc)
 {
     if (cht_rc_http(rc) < 500 || cht_rc_http(rc) == 501 || rc == CHT_STARTING || rc == CHT_OVERLOADED ||
         rc == CHT_DRAINING)
@@ -121,11 +121,11 @@ static bool worth_a_line(struct request *r, enum cht_rc rc)
                                                    memory_order_relaxed);
 }
 
-void reply_err(struct request *r, enum cht_rc rc, const struct cht_err *err)
+void http_reply_err(struct http_request *r, enum cht_rc rc, const struct cht_err *err)
 {
     bool own = err != NULL && err->code == rc && err->msg[0] != 0;
     if (worth_a_line(r, rc))
-        log_say(r->w->srv->log, LOG_ERROR, "request_failed", "%s: %s", cht_rc_slug(rc),
-                own ? err->msg : cht_rc_text(rc));
+        svc_log_say(r->w->srv->log, SVC_LOG_ERROR, "request_failed", "%s: %s", cht_rc_slug(rc),
+                    own ? err->msg : cht_rc_text(rc));
     reply_problem(r, rc, own ? err->msg : cht_rc_text(rc));
 }

@@ -1,13 +1,13 @@
-/* request: one request from its first line to its answer. It lives on one HTTP thread (struct worker); while it is
+/* request: one request from its first line to its answer. It lives on one HTTP thread (struct http_worker); while it is
  * suspended another thread fills in the result and wakes it, and touches nothing else.
  *
  *   NEW -> BODY -> [handler] -> READY -> (answered, recycled)
  *                      |  ^
- *                      v  | request_wake, from any thread
+ *                      v  | http_request_wake, from any thread
  *                     WAITING (the connection is suspended)
  *
- * A handler (route->run) ends in exactly one of: reply_* (READY), stream_begin (READY), request_suspend followed by
- * something that will call request_wake, or request_ahead (AHEAD: in a moment, with the others of this round); then
+ * A handler (route->run) ends in exactly one of: reply_* (READY), http_stream_begin (READY), http_request_suspend followed by
+ * something that will call http_request_wake, or http_request_ahead (AHEAD: in a moment, with the others of this round); then
  * `resume` runs on the HTTP thread and ends likewise.
  */
 #pragma once
@@ -22,178 +22,186 @@
 #include "base/invariant.h"
 #include "exec/jobs.h"
 
-struct request;
-struct worker;
-struct conn;
-struct stream;
-struct prepared;
+struct http_request;
+struct http_worker;
+struct http_conn;
+struct http_stream;
+struct http_prepared;
 
-enum method { METHOD_GET = 1, METHOD_POST = 2, METHOD_PUT = 4, METHOD_DELETE = 8 };
+enum http_method { HTTP_METHOD_GET = 1, HTTP_METHOD_POST = 2, HTTP_METHOD_PUT = 4, HTTP_METHOD_DELETE = 8 };
 
 /* Query parameters; names in params.c. */
-enum param {
-    P_DB,
-    P_AFTER,
-    P_UNTIL,
-    P_LIMIT,
-    P_SIZE,
-    P_VALUES,
-    P_KEYS,
-    P_COUNT,
-    P_EXACT,
-    P_REVERSE,
-    P_RECURSIVE,
-    P_ATOMIC,
-    P_RESULTS,
-    P_DECODE,
-    P_SORT,
-    P_TO,
-    P_METRIC,
-    P_ORDERS,
-    P_TOPK,
-    P_ORDER,
-    P_ONCE,
-    P_CONFIRM,
-    PARAMS
+enum http_param {
+    HTTP_P_DB,
+    HTTP_P_AFTER,
+    HTTP_P_UNTIL,
+    HTTP_P_LIMIT,
+    HTTP_P_SIZE,
+    HTTP_P_VALUES,
+    HTTP_P_KEYS,
+    HTTP_P_COUNT,
+    HTTP_P_EXACT,
+    HTTP_P_REVERSE,
+    HTTP_P_RECURSIVE,
+    HTTP_P_ATOMIC,
+    HTTP_P_RESULTS,
+    HTTP_P_DECODE,
+    HTTP_P_SORT,
+    HTTP_P_TO,
+    HTTP_P_METRIC,
+    HTTP_P_ORDERS,
+    HTTP_P_TOPK,
+    HTTP_P_ORDER,
+    HTTP_P_ONCE,
+    HTTP_P_CONFIRM,
+    HTTP_PARAMS
 };
-#define PARAM(p) (UINT32_C(1) << (p))
+#define HTTP_PARAM(p) (UINT32_C(1) << (p))
 
-struct param_value {
+struct http_param_value {
     const char *p; /* percent-decoded, NULL: not given; borrowed from the request */
     size_t n;
 };
 
 /* What a route does with a body. */
-enum body {
-    BODY_NONE,   /* dropped */
-    BODY_VALUE,  /* a value: raw or {"value":...} */
-    BODY_JSON,   /* a small document */
-    BODY_BATCH,  /* batch.c reads it as it arrives */
-    BODY_NGRAMS, /* lm.c likewise */
+enum http_body {
+    HTTP_BODY_NONE,   /* dropped */
+    HTTP_BODY_VALUE,  /* a value: raw or {"value":...} */
+    HTTP_BODY_JSON,   /* a small document */
+    HTTP_BODY_BATCH,  /* batch.c reads it as it arrives */
+    HTTP_BODY_NGRAMS, /* lm.c likewise */
 };
 
-struct route {
+struct http_route {
     unsigned method;
     const char *path; /* "/kv/" with rest: everything behind it is the rest */
     bool rest;
     const char
         *suffix; /* with rest: what the path must end with; NULL: any rest; "": a rest without a slash */
     const char *label; /* in metrics and logs: "/kv/{key}" */
-    void (*run)(struct request *r);
-    uint32_t params; /* PARAM(...) that are known here */
+    void (*run)(struct http_request *r);
+    uint32_t params; /* HTTP_PARAM(...) that are known here */
     bool any_params; /* others are ignored (service calls) */
-    enum right right;
-    enum body body;
+    enum svc_right right;
+    enum http_body body;
     /* A part of the body, as it arrives; false: give the connection up. NULL: it is collected. */
-    bool (*feed)(struct request *r, const char *data, size_t n);
+    bool (*feed)(struct http_request *r, const char *data, size_t n);
     /* The methods of this path, where they depend on what is behind it; NULL: the row's. */
     unsigned (*methods)(const char *rest, size_t n);
 };
 
 /* All routes of a service, in the order in which they are tried. */
-struct routes {
-    const struct route *v;
+struct http_routes {
+    const struct http_route *v;
     unsigned n;
 };
 
 /* The place of a route in the table and in the metrics; NULL: the place behind the last. */
-static inline unsigned routes_index(const struct routes *all, const struct route *t)
+static inline unsigned http_routes_index(const struct http_routes *all, const struct http_route *t)
 {
     return t != NULL ? (unsigned)(t - all->v) : all->n;
 }
 
-enum phase { PHASE_NEW, PHASE_BODY, PHASE_AHEAD, PHASE_WAITING, PHASE_READY, PHASE_SENT };
-
-enum media {
-    MEDIA_JSON,
-    MEDIA_PROBLEM,
-    MEDIA_NDJSON,
-    MEDIA_OCTETS,
-    MEDIA_BACKUP,
-    MEDIA_TEXT,
-    MEDIA_METRICS,
-    MEDIA_YAML,
-    MEDIA_NONE
+enum http_phase {
+    HTTP_PHASE_NEW,
+    HTTP_PHASE_BODY,
+    HTTP_PHASE_AHEAD,
+    HTTP_PHASE_WAITING,
+    HTTP_PHASE_READY,
+    HTTP_PHASE_SENT
 };
 
-#define REQUEST_HEADERS 4
-#define REQUEST_ID_MAX 128u
-#define REQUEST_LOG_PATH 1024u
-#define REQUEST_HOST_MAX 255u
-#define REQUEST_OWN_MAX (CHT_NAME_MAX + 512u) /* a name, and some */
+enum http_media {
+    HTTP_MEDIA_JSON,
+    HTTP_MEDIA_PROBLEM,
+    HTTP_MEDIA_NDJSON,
+    HTTP_MEDIA_OCTETS,
+    HTTP_MEDIA_BACKUP,
+    HTTP_MEDIA_TEXT,
+    HTTP_MEDIA_METRICS,
+    HTTP_MEDIA_YAML,
+    HTTP_MEDIA_NONE
+};
+
+#define HTTP_REQUEST_HEADERS 4
+#define HTTP_REQUEST_ID_MAX 128u
+#define HTTP_REQUEST_LOG_PATH 1024u
+#define HTTP_REQUEST_HOST_MAX 255u
+#define HTTP_REQUEST_OWN_MAX (CHT_NAME_MAX + 512u) /* a name, and some */
 
 /* The request headers that are looked at. */
-enum header {
-    H_ACCEPT,
-    H_AUTHORIZATION,
-    H_CONTENT_LENGTH,
-    H_CONTENT_TYPE,
-    H_EXPECT,
-    H_HOST,
-    H_ORIGIN,
-    H_SEC_FETCH_SITE,
-    H_TRANSFER_ENCODING,
-    H_REQUEST_ID,
-    H_COUNT
+enum http_header {
+    HTTP_H_ACCEPT,
+    HTTP_H_AUTHORIZATION,
+    HTTP_H_CONTENT_LENGTH,
+    HTTP_H_CONTENT_TYPE,
+    HTTP_H_EXPECT,
+    HTTP_H_HOST,
+    HTTP_H_ORIGIN,
+    HTTP_H_SEC_FETCH_SITE,
+    HTTP_H_TRANSFER_ENCODING,
+    HTTP_H_REQUEST_ID,
+    HTTP_H_COUNT
 };
 
-struct request {
-    struct worker *w; /* all of these: set when it begins, the HTTP thread's */
-    struct conn *conn;
+struct http_request {
+    struct http_worker *w; /* all of these: set when it begins, the HTTP thread's */
+    struct http_conn *conn;
     struct MHD_Connection *mc;
-    struct request *next; /* free list; the worker's list of commits */
-    const struct route *route;
-    const struct token *token; /* NULL without --tokens */
-    const struct token *valid; /* the same as the file has it by now: the HTTP thread's (request_revoked) */
-    enum method method;
+    struct http_request *next; /* free list; the worker's list of commits */
+    const struct http_route *route;
+    const struct svc_token *token; /* NULL without --tokens */
+    const struct svc_token
+        *valid; /* the same as the file has it by now: the HTTP thread's (http_request_revoked) */
+    enum http_method method;
     bool head, early, close;
-    _Atomic int phase; /* enum phase */
+    _Atomic int phase; /* enum http_phase */
     uint64_t start_ns;
 
     char *uri; /* owned, cap uri_cap: as it was sent, decoded in place */
     size_t uri_len, uri_cap;
-    char log_path[REQUEST_LOG_PATH]; /* the path as it was sent, cut there */
+    char log_path[HTTP_REQUEST_LOG_PATH]; /* the path as it was sent, cut there */
     size_t log_path_len;
     const char *rest; /* decoded, behind route->path */
     size_t rest_len;
-    struct param_value param[PARAMS];
-    const char *in[H_COUNT]; /* their values, libmicrohttpd's; NULL: not sent */
-    const char *cors;        /* the origin whose pages may read the answer; NULL: those of no other */
+    struct http_param_value param[HTTP_PARAMS];
+    const char *in[HTTP_H_COUNT]; /* their values, libmicrohttpd's; NULL: not sent */
+    const char *cors;             /* the origin whose pages may read the answer; NULL: those of no other */
     char method_name[16];
-    char id[REQUEST_ID_MAX + 1];
+    char id[HTTP_REQUEST_ID_MAX + 1];
     size_t id_len;
 
-    struct database *db; /* held until the end */
+    struct svc_database *db; /* held until the end */
 
     uint8_t *body; /* owned, cap body_cap */
     size_t body_len, body_cap;
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
-    void *own;                          /* the handler's arguments, until the request is over; NULL: none */
-    void (*release)(struct request *r); /* frees what `own` holds; NULL: nothing to free */
-    _Atomic bool cancel;                /* the client has gone: a job may stop */
+    void *own; /* the handler's arguments, until the request is over; NULL: none */
+    void (*release)(struct http_request *r); /* frees what `own` holds; NULL: nothing to free */
+    _Atomic bool cancel;                     /* the client has gone: a job may stop */
 
     /* the answer */
     int status;
-    enum media media;
-    struct out out;
-    struct prepared
+    enum http_media media;
+    struct svc_out out;
+    struct http_prepared
         *prepared; /* held until the answer is through; NULL: the answer has an object of its own */
     struct {
         const char *name;
         char value[64];
-    } header[REQUEST_HEADERS];
+    } header[HTTP_REQUEST_HEADERS];
     unsigned headers;
-    struct stream *stream; /* owned; NULL: the answer is `out` */
-    uint64_t sent;         /* bytes of the body so far */
+    struct http_stream *stream; /* owned; NULL: the answer is `out` */
+    uint64_t sent;              /* bytes of the body so far */
 
     /* while suspended, or put off */
     unsigned ahead; /* 1 + its place in the worker's list; AHEAD_DONE: it has been there */
-    void (*resume)(struct request *r);
-    void (*work)(struct request *r);   /* on a job thread */
-    void (*opened)(struct request *r); /* of request_database, while it opens one */
-    bool create;                       /* likewise: one that is not there is made */
+    void (*resume)(struct http_request *r);
+    void (*work)(struct http_request *r);   /* on a job thread */
+    void (*opened)(struct http_request *r); /* of http_request_database, while it opens one */
+    bool create;                            /* likewise: one that is not there is made */
     struct cht_job job;
     struct cht_commit commit;
     struct cht_wait wait; /* of a read that meets what is not durable yet */
@@ -201,12 +209,12 @@ struct request {
     struct cht_buf value; /* owned */
     enum cht_rc rc;       /* of the work */
     struct cht_err err;
-    _Alignas(max_align_t) uint8_t own_space[REQUEST_OWN_MAX]; /* request_own */
+    _Alignas(max_align_t) uint8_t own_space[HTTP_REQUEST_OWN_MAX]; /* http_request_own */
 };
 
-/* Memory for the handler's arguments, n bytes at most REQUEST_OWN_MAX, not initialised: in r->own from now on. What is larger, or
+/* Memory for the handler's arguments, n bytes at most HTTP_REQUEST_OWN_MAX, not initialised: in r->own from now on. What is larger, or
  * lives longer than the request, the handler allocates, and frees in `release`. */
-static inline void *request_own(struct request *r, size_t n)
+static inline void *http_request_own(struct http_request *r, size_t n)
 {
     CHT_INVARIANT(n <= sizeof r->own_space);
     r->own = r->own_space;
@@ -214,43 +222,45 @@ static inline void *request_own(struct request *r, size_t n)
 }
 
 /* Suspends the connection; then something must call request_wake. resume runs on the HTTP thread. */
-void request_suspend(struct request *r, void (*resume)(struct request *r));
+void http_request_suspend(struct http_request *r, void (*resume)(struct http_request *r));
 /* From any thread, once for each suspension. The request may be gone when it returns. */
-void request_wake(struct request *r);
+void http_request_wake(struct http_request *r);
 /* Runs `work` on a job thread, then `resume` here. The connection is suspended meanwhile. Threads are shared out fairly among
- * databases (exec/jobs.h): the one of r->db, else the one that request_owner named, else none. */
-void request_job(struct request *r, void (*work)(struct request *r), void (*resume)(struct request *r));
-void request_owner(struct request *r, const char *database);
+ * databases (exec/jobs.h): the one of r->db, else the one that http_request_owner named, else none. */
+void http_request_job(struct http_request *r, void (*work)(struct http_request *r),
+                      void (*resume)(struct http_request *r));
+void http_request_owner(struct http_request *r, const char *database);
 /* On the HTTP thread, while no job works for it: has the token that let it in been taken out of the file since, has it lost the right, or expired? */
-bool request_revoked(struct request *r);
+bool http_request_revoked(struct http_request *r);
 
 /* What only one job of a database may do at a time. */
-enum { ALONE_COUNT = 1, ALONE_SMOOTH = 2, ALONE_CHECKPOINT = 4, ALONE_DROP = 8 };
+enum { HTTP_ALONE_COUNT = 1, HTTP_ALONE_SMOOTH = 2, HTTP_ALONE_CHECKPOINT = 4, HTTP_ALONE_DROP = 8 };
 /* The same on the threads for work of seconds. alone: bits of ALONE_; whoever waits for his turn waits without a thread. */
-void request_long_job(struct request *r, unsigned alone, void (*work)(struct request *r),
-                      void (*resume)(struct request *r));
+void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),
+                           void (*resume)(struct http_request *r));
 
 /* The database of ?db=, held in r->db, then `then` runs: at once where it is open, else on the way back from a job thread.
  * create: a write, which makes a database that is not there (unless --create-databases admin). Errors are answered. */
-void request_database(struct request *r, bool create, void (*then)(struct request *r));
+void http_request_database(struct http_request *r, bool create, void (*then)(struct http_request *r));
 
 /* Before a point read, while many requests come in at once: puts it off until all of this round have come so far, and what
  * they will read is on its way into the cache; then `then` runs. False: there are few requests, read now. True once at
  * most for a request. r->db is set; the name is borrowed from the request. */
-bool request_ahead(struct request *r, struct cht_str name, uint64_t key, void (*then)(struct request *r));
+bool http_request_ahead(struct http_request *r, struct cht_str name, uint64_t key,
+                        void (*then)(struct http_request *r));
 /* The same with several hints, and whether it is of any use to make them. */
-bool request_ahead_all(struct request *r, const struct cht_hint *hints, size_t n,
-                       void (*then)(struct request *r));
-bool request_may_wait(const struct request *r);
+bool http_request_ahead_all(struct http_request *r, const struct cht_hint *hints, size_t n,
+                            void (*then)(struct http_request *r));
+bool http_request_may_wait(const struct http_request *r);
 
-/* For a point read on this thread, which must not wait: rc = cht_store_get_soon(..., request_waiter(r), ...); where that is
- * CHT_PENDING the handler ends with request_await, and `again`, which is to read again, runs when there is something to see. */
-struct cht_wait *request_waiter(struct request *r);
-void request_await(struct request *r, void (*again)(struct request *r));
+/* For a point read on this thread, which must not wait: rc = cht_store_get_soon(..., http_request_waiter(r), ...); where that is
+ * CHT_PENDING the handler ends with http_request_await, and `again`, which is to read again, runs when there is something to see. */
+struct cht_wait *http_request_waiter(struct http_request *r);
+void http_request_await(struct http_request *r, void (*again)(struct http_request *r));
 
 /* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
-void request_commit(struct request *r, void (*then)(struct request *r));
+void http_request_commit(struct http_request *r, void (*then)(struct http_request *r));
 /* r->own of a call that is one operation. */
-struct cht_op *request_own_operation(struct request *r, enum cht_op_kind kind);
+struct cht_op *http_request_own_operation(struct http_request *r, enum cht_op_kind kind);
 /* A commit of one operation, which lives until then. */
-void request_operation(struct request *r, struct cht_op *op, void (*then)(struct request *r));
+void http_request_operation(struct http_request *r, struct cht_op *op, void (*then)(struct http_request *r));

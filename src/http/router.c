@@ -2,7 +2,7 @@
 #include "http/server.h"
 
 /* Is the path this route's? *rest is where what is behind the route's own path begins. */
-static bool matches(const struct route *t, const char *path, size_t len, size_t *rest)
+static bool matches(const struct http_route *t, const char *path, size_t len, size_t *rest)
 {
     size_t n = strlen(t->path);
     *rest = n;
@@ -19,15 +19,16 @@ static bool matches(const struct route *t, const char *path, size_t len, size_t 
            memchr(path + n, '/', len - n - end) == NULL;
 }
 
-const struct route *router_find(const struct routes *routes, const char *path, size_t len, unsigned method,
-                                const char **rest, size_t *rest_len, unsigned *allowed)
+const struct http_route *http_router_find(const struct http_routes *routes, const char *path, size_t len,
+                                          unsigned method, const char **rest, size_t *rest_len,
+                                          unsigned *allowed)
 {
     size_t at;
     *allowed = 0;
     *rest = path + len;
     *rest_len = 0;
     for (size_t i = 0; i < routes->n; i++) {
-        const struct route *t = &routes->v[i];
+        const struct http_route *t = &routes->v[i];
         if (!matches(t, path, len, &at))
             continue;
         *allowed |= t->methods != NULL ? t->methods(path + at, len - at) : t->method;

@@ -3,4 +3,4 @@
 
 #include "http/request.h"
 
-extern const struct routes http_routes;
+extern const struct http_routes http_routes;

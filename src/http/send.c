@@ -6,15 +6,15 @@
 #include "http/stream.h"
 
 static const char *const media_types[] = {
-    [MEDIA_JSON] = "application/json",
-    [MEDIA_PROBLEM] = "application/problem+json",
-    [MEDIA_NDJSON] = "application/x-ndjson",
-    [MEDIA_OCTETS] = "application/octet-stream",
-    [MEDIA_BACKUP] = "application/octet-stream",
-    [MEDIA_TEXT] = "text/plain; charset=utf-8",
-    [MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
-    [MEDIA_YAML] = "application/yaml",
-    [MEDIA_NONE] = NULL,
+    [HTTP_MEDIA_JSON] = "application/json",
+    [HTTP_MEDIA_PROBLEM] = "application/problem+json",
+    [HTTP_MEDIA_NDJSON] = "application/x-ndjson",
+    [HTTP_MEDIA_OCTETS] = "application/octet-stream",
+    [HTTP_MEDIA_BACKUP] = "application/octet-stream",
+    [HTTP_MEDIA_TEXT] = "text/plain; charset=utf-8",
+    [HTTP_MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
+    [HTTP_MEDIA_YAML] = "application/yaml",
+    [HTTP_MEDIA_NONE] = NULL,
 };
 
 /* What pages may read besides what they always may. */
@@ -26,7 +26,7 @@ static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavail
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 {
     (void)pos;
-    return stream_read(cls, buf, max);
+    return http_stream_read(cls, buf, max);
 }
 
 static ssize_t read_nothing(void *cls, uint64_t pos, char *buf, size_t max)
@@ -49,15 +49,15 @@ static struct MHD_Response *head_of_stream(void)
     return resp;
 }
 
-static struct MHD_Response *make_response(struct request *r)
+static struct MHD_Response *make_response(struct http_request *r)
 {
-    if (r->head && (r->media == MEDIA_NDJSON || r->media == MEDIA_BACKUP))
+    if (r->head && (r->media == HTTP_MEDIA_NDJSON || r->media == HTTP_MEDIA_BACKUP))
         return head_of_stream();
     if (r->stream != NULL)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);
     if (r->out.failed) {
         r->status = 503;
-        r->media = MEDIA_PROBLEM;
+        r->media = HTTP_MEDIA_PROBLEM;
         return MHD_create_response_from_buffer(sizeof no_memory - 1, no_memory, MHD_RESPMEM_PERSISTENT);
     }
     /* out lives until the request is recycled, which is after the answer was sent. */
@@ -65,23 +65,23 @@ static struct MHD_Response *make_response(struct request *r)
 }
 
 /* A short answer without headers of its own goes out in an object that is there. */
-static bool send_prepared(struct request *r)
+static bool send_prepared(struct http_request *r)
 {
-    if (r->media != MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->cors != NULL ||
-        r->out.failed || r->out.n == 0 || r->out.n > PREPARED_BYTES || r->id_len != PREPARED_ID ||
+    if (r->media != HTTP_MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->cors != NULL ||
+        r->out.failed || r->out.n == 0 || r->out.n > HTTP_PREPARED_BYTES || r->id_len != HTTP_PREPARED_ID ||
         r->prepared != NULL)
         return false;
-    r->prepared = prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
+    r->prepared = http_prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
     if (r->prepared == NULL ||
         MHD_queue_response(r->mc, (unsigned)r->status, r->prepared->response) != MHD_YES)
         return false;
-    atomic_store_explicit(&r->phase, PHASE_SENT, memory_order_relaxed);
+    atomic_store_explicit(&r->phase, HTTP_PHASE_SENT, memory_order_relaxed);
     return true;
 }
 
-enum MHD_Result send_answer(struct request *r)
+enum MHD_Result http_send_answer(struct http_request *r)
 {
-    r->close = r->close || inlet_last(r);
+    r->close = r->close || http_inlet_last(r);
     if (send_prepared(r))
         return MHD_YES;
     struct MHD_Response *resp = make_response(r);
@@ -103,6 +103,6 @@ enum MHD_Result send_answer(struct request *r)
     enum MHD_Result sent = ok ? MHD_queue_response(r->mc, (unsigned)r->status, resp) : MHD_NO;
     MHD_destroy_response(resp);
     if (sent == MHD_YES)
-        atomic_store_explicit(&r->phase, PHASE_SENT, memory_order_relaxed);
+        atomic_store_explicit(&r->phase, HTTP_PHASE_SENT, memory_order_relaxed);
     return sent;
 }

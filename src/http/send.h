@@ -5,5 +5,5 @@
 
 #include "http/request.h"
 
-/* r is PHASE_READY, and PHASE_SENT after MHD_YES. MHD_NO: libmicrohttpd has no memory, the connection is to be closed. */
-enum MHD_Result send_answer(struct request *r);
+/* r is HTTP_PHASE_READY, and HTTP_PHASE_SENT after MHD_YES. MHD_NO: libmicrohttpd has no memory, the connection is to be closed. */
+enum MHD_Result http_send_answer(struct http_request *r);

@@ -37,9 +37,9 @@ struct acceptor {
     size_t n;
 };
 
-static struct worker *least_loaded(struct server *s)
+static struct http_worker *least_loaded(struct http_server *s)
 {
-    struct worker *best = &s->workers[0];
+    struct http_worker *best = &s->workers[0];
     for (unsigned i = 1; i < s->worker_count; i++) {
         if (atomic_load_explicit(&s->workers[i].count, memory_order_relaxed) <
             atomic_load_explicit(&best->count, memory_order_relaxed))
@@ -48,10 +48,10 @@ static struct worker *least_loaded(struct server *s)
     return best;
 }
 
-static void accept_one(struct server *s, int fd, const struct cht_peer *peer)
+static void accept_one(struct http_server *s, int fd, const struct cht_peer *peer)
 {
     uint64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
-    struct conn *c =
+    struct http_conn *c =
         open < s->conf->max_connections + s->conf->connections_over ? cht_calloc(1, sizeof *c) : NULL;
     if (c == NULL) {
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
@@ -60,12 +60,12 @@ static void accept_one(struct server *s, int fd, const struct cht_peer *peer)
     }
     c->fd = fd;
     c->peer = *peer;
-    c->refused = open >= s->conf->max_connections || !peers_count(s, c);
+    c->refused = open >= s->conf->max_connections || !http_peers_count(s, c);
     atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
-    worker_add(least_loaded(s), c);
+    http_worker_add(least_loaded(s), c);
 }
 
-static void accept_all(struct server *s)
+static void accept_all(struct http_server *s)
 {
     struct cht_peer peer;
     bool exhausted = false;
@@ -73,13 +73,13 @@ static void accept_all(struct server *s)
     while (cht_net_accept(s->listen_fd, &fd, &peer, &exhausted))
         accept_one(s, fd, &peer);
     if (exhausted) {
-        log_say(s->log, LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
+        svc_log_say(s->log, SVC_LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
         cht_sleep_ns(100000000);
     }
 }
 
 /* New ones from the workers come through a pipe of one slot guarded by addr_mu. */
-static void take_lingering(struct server *s, struct acceptor *a)
+static void take_lingering(struct http_server *s, struct acceptor *a)
 {
     cht_mutex_lock(&s->addr_mu);
     for (size_t i = 0; i < s->linger_n; i++) {
@@ -113,7 +113,7 @@ static void drop_input(struct acceptor *a, bool all)
 
 static void *acceptor_main(void *arg)
 {
-    struct server *s = arg;
+    struct http_server *s = arg;
     struct acceptor a = {.n = 0};
     while (!atomic_load_explicit(&s->stop, memory_order_acquire)) {
         int fds[LINGER_MAX + 2] = {s->acceptor_bell, s->listen_fd};
@@ -139,7 +139,7 @@ static void *acceptor_main(void *arg)
 
 /* ---- start and stop ------------------------------------------------------------------------------------------------------ */
 
-static enum cht_rc read_tls(struct server *s, struct cht_err *err)
+static enum cht_rc read_tls(struct http_server *s, struct cht_err *err)
 {
     const struct conf *c = s->conf;
     size_t n;
@@ -151,29 +151,29 @@ static enum cht_rc read_tls(struct server *s, struct cht_err *err)
     return rc == CHT_OK ? cht_os_read_file(c->tls_key, PEM_MAX, &s->tls_key, &n, err) : rc;
 }
 
-static enum cht_rc read_tokens(struct server *s, struct cht_err *err)
+static enum cht_rc read_tokens(struct http_server *s, struct cht_err *err)
 {
-    struct access *a = NULL;
+    struct svc_access *a = NULL;
     if (s->conf->tokens[0] == 0)
         return CHT_OK;
-    enum cht_rc rc = access_load(s->conf->tokens, &a, err);
+    enum cht_rc rc = svc_access_load(s->conf->tokens, &a, err);
     if (rc != CHT_OK)
         return rc;
-    if (access_has_secrets(a) && cht_os_file_is_open_to_all(s->conf->tokens))
-        log_say(s->log, LOG_WARN, "tokens_readable", "others can read the token file; chmod 600 %s",
-                s->conf->tokens);
-    struct access *old = atomic_exchange_explicit(&s->access, a, memory_order_acq_rel);
+    if (svc_access_has_secrets(a) && cht_os_file_is_open_to_all(s->conf->tokens))
+        svc_log_say(s->log, SVC_LOG_WARN, "tokens_readable", "others can read the token file; chmod 600 %s",
+                    s->conf->tokens);
+    struct svc_access *old = atomic_exchange_explicit(&s->access, a, memory_order_acq_rel);
     if (old != NULL) { /* requests may still look at it; it is small and reloads are rare */
-        struct access_list *l = cht_malloc(sizeof *l);
+        struct http_access_list *l = cht_malloc(sizeof *l);
         if (l != NULL) {
-            *l = (struct access_list){.access = old, .next = s->old_access};
+            *l = (struct http_access_list){.access = old, .next = s->old_access};
             s->old_access = l;
         }
     }
     return CHT_OK;
 }
 
-static enum cht_rc open_port(struct server *s, struct cht_err *err)
+static enum cht_rc open_port(struct http_server *s, struct cht_err *err)
 {
     bool loopback;
     enum cht_rc rc = cht_net_listen(s->conf->listen, &s->listen_fd, &s->port, &loopback, err);
@@ -186,7 +186,7 @@ static enum cht_rc open_port(struct server *s, struct cht_err *err)
     return rc;
 }
 
-static enum cht_rc start_workers(struct server *s, struct cht_err *err)
+static enum cht_rc start_workers(struct http_server *s, struct cht_err *err)
 {
     unsigned n = s->conf->http_threads > 0 ? (unsigned)s->conf->http_threads : cht_os_cores();
     s->workers = cht_calloc(n, sizeof *s->workers);
@@ -195,14 +195,14 @@ static enum cht_rc start_workers(struct server *s, struct cht_err *err)
     s->worker_count = n;
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < n && rc == CHT_OK; i++)
-        rc = worker_start(&s->workers[i], s, i, err);
+        rc = http_worker_start(&s->workers[i], s, i, err);
     return rc;
 }
 
-enum cht_rc server_start(const struct conf *c, const struct routes *routes, struct log *log,
-                         struct server **out, struct cht_err *err)
+enum cht_rc http_server_start(const struct conf *c, const struct http_routes *routes, struct svc_log *log,
+                              struct http_server **out, struct cht_err *err)
 {
-    struct server *s = cht_calloc(1, sizeof *s);
+    struct http_server *s = cht_calloc(1, sizeof *s);
     if (s == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the server");
     s->conf = c;
@@ -214,7 +214,7 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
     s->inline_commits = strcmp(c->durability, "sync") != 0;
     enum cht_rc rc = cht_mutex_init(&s->addr_mu, err);
     if (rc == CHT_OK)
-        rc = pages_check(c->allow_hosts, c->cors_origins, err);
+        rc = http_pages_check(c->allow_hosts, c->cors_origins, err);
     if (rc == CHT_OK)
         rc = read_tls(s, err);
     if (rc == CHT_OK)
@@ -239,8 +239,8 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
         s->acceptor_up = rc == CHT_OK;
     }
     if (rc != CHT_OK) {
-        server_stop(s, 0);
-        server_free(s);
+        http_server_stop(s, 0);
+        http_server_free(s);
         return rc;
     }
     *out = s;
@@ -249,26 +249,26 @@ enum cht_rc server_start(const struct conf *c, const struct routes *routes, stru
 
 static void forget_answers(void *ctx, const struct cht_store *store)
 {
-    struct server *s = ctx;
+    struct http_server *s = ctx;
     reduce_cache_forget(s->cache, store);
 }
 
-void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs)
+void http_server_ready(struct http_server *s, struct cht_env *env, struct svc_dbs *dbs)
 {
-    dbs_on_close(dbs, forget_answers, s);
+    svc_dbs_on_close(dbs, forget_answers, s);
     s->env = env;
     s->dbs = dbs;
-    atomic_store_explicit(&s->state, SERVER_READY, memory_order_release);
+    atomic_store_explicit(&s->state, HTTP_SERVER_READY, memory_order_release);
 }
 
-enum cht_rc server_reload(struct server *s, struct cht_err *err) { return read_tokens(s, err); }
+enum cht_rc http_server_reload(struct http_server *s, struct cht_err *err) { return read_tokens(s, err); }
 
-void server_stop(struct server *s, uint64_t wait_ns)
+void http_server_stop(struct http_server *s, uint64_t wait_ns)
 {
     if (s == NULL)
         return;
     atomic_store_explicit(&s->accepting, false, memory_order_release);
-    atomic_store_explicit(&s->state, SERVER_CLOSING,
+    atomic_store_explicit(&s->state, HTTP_SERVER_CLOSING,
                           memory_order_release); /* the ticks end streams and idle connections */
     uint64_t end = cht_now_ns() + wait_ns;
     while (atomic_load_explicit(&s->connections, memory_order_relaxed) > 0 && cht_now_ns() < end)
@@ -279,21 +279,21 @@ void server_stop(struct server *s, uint64_t wait_ns)
         cht_thread_join(&s->acceptor);
     }
     for (unsigned i = 0; i < s->worker_count; i++)
-        worker_join(&s->workers[i]);
+        http_worker_join(&s->workers[i]);
     cht_jobs_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
     s->jobs = NULL;         /* what a backup still has to do is done by this thread */
     cht_jobs_free(s->long_jobs);
     for (unsigned i = 0; i < s->worker_count; i++)
-        worker_close(&s->workers[i]);
+        http_worker_close(&s->workers[i]);
     if (s->acceptor_bell >= 0)
         cht_net_close(s->acceptor_bell);
     if (s->listen_fd >= 0)
         cht_net_close(s->listen_fd);
-    access_free(atomic_load(&s->access));
+    svc_access_free(atomic_load(&s->access));
     while (s->old_access != NULL) {
-        struct access_list *l = s->old_access;
+        struct http_access_list *l = s->old_access;
         s->old_access = l->next;
-        access_free(l->access);
+        svc_access_free(l->access);
         cht_free(l);
     }
     cht_free(s->tls_cert);
@@ -304,12 +304,12 @@ void server_stop(struct server *s, uint64_t wait_ns)
     s->lm = NULL;
 }
 
-void server_free(struct server *s)
+void http_server_free(struct http_server *s)
 {
     if (s == NULL)
         return;
     for (unsigned i = 0; i < s->worker_count; i++)
-        worker_free(&s->workers[i]);
+        http_worker_free(&s->workers[i]);
     cht_free(s->workers);
     cht_mutex_fini(&s->addr_mu);
     cht_free(s);

@@ -18,32 +18,32 @@
 #include "os/net.h"
 #include "os/thread.h"
 
-enum server_state { SERVER_STARTING, SERVER_READY, SERVER_DRAINING, SERVER_CLOSING };
+enum http_server_state { HTTP_SERVER_STARTING, HTTP_SERVER_READY, HTTP_SERVER_DRAINING, HTTP_SERVER_CLOSING };
 
 /* One address with connections, in a small hash table. */
-struct address {
+struct http_address {
     uint8_t key[16];
     uint32_t count;
-    struct address *next;
+    struct http_address *next;
 };
-#define ADDRESS_SLOTS 1024u
-#define LINGER_SLOTS 32u
-#define AUTHORIZATION_KEPT 128u
+#define HTTP_ADDRESS_SLOTS 1024u
+#define HTTP_LINGER_SLOTS 32u
+#define HTTP_AUTHORIZATION_KEPT 128u
 
-struct access_list {
-    struct access *access;
-    struct access_list *next;
+struct http_access_list {
+    struct svc_access *access;
+    struct http_access_list *next;
 };
 
-struct server {
-    const struct routes *routes;     /* borrowed */
-    const struct conf *conf;         /* borrowed */
-    struct log *log;                 /* borrowed */
-    struct cht_env *env;             /* set when the environment is open, before SERVER_READY */
-    struct dbs *dbs;                 /* likewise */
-    struct scrub *scrub;             /* borrowed, set before server_ready; NULL: none runs */
-    _Atomic(struct access *) access; /* NULL without tokens */
-    _Atomic int state;               /* enum server_state */
+struct http_server {
+    const struct http_routes *routes;    /* borrowed */
+    const struct conf *conf;             /* borrowed */
+    struct svc_log *log;                 /* borrowed */
+    struct cht_env *env;                 /* set when the environment is open, before HTTP_SERVER_READY */
+    struct svc_dbs *dbs;                 /* likewise */
+    struct svc_scrub *scrub;             /* borrowed, set before http_server_ready; NULL: none runs */
+    _Atomic(struct svc_access *) access; /* NULL without tokens */
+    _Atomic int state;                   /* enum http_server_state */
     unsigned port;
     uint64_t start_ns;
 
@@ -52,17 +52,17 @@ struct server {
     bool acceptor_up;
     _Atomic bool accepting, stop;
 
-    struct worker *workers;
+    struct http_worker *workers;
     unsigned worker_count;
     struct cht_jobs *jobs;
     struct cht_jobs *long_jobs; /* those that may take seconds */
 
     struct cht_mutex addr_mu;
-    struct address *addresses[ADDRESS_SLOTS]; /* guarded by addr_mu */
+    struct http_address *addresses[HTTP_ADDRESS_SLOTS]; /* guarded by addr_mu */
 
-    int linger[LINGER_SLOTS]; /* guarded by addr_mu: on their way to the acceptor */
+    int linger[HTTP_LINGER_SLOTS]; /* guarded by addr_mu: on their way to the acceptor */
     size_t linger_n;
-    struct access_list *old_access; /* the main thread's: replaced, freed at the end */
+    struct http_access_list *old_access; /* the main thread's: replaced, freed at the end */
 
     char *tls_cert, *tls_key; /* owned */
     _Atomic uint64_t connections, streams, refused;
@@ -74,15 +74,15 @@ struct server {
     struct reduce_cache *cache;
     struct lm_engine *lm;
     /* Appends the metrics of other servers of this process; set before server_ready. */
-    void (*more_metrics)(void *ctx, struct out *o);
+    void (*more_metrics)(void *ctx, struct svc_out *o);
     void *more_ctx;
 };
 
 /* A connection; the worker's. */
-struct conn {
-    struct worker *w;
-    struct conn *prev, *next;
-    struct request *req; /* under way, NULL between requests */
+struct http_conn {
+    struct http_worker *w;
+    struct http_conn *prev, *next;
+    struct http_request *req; /* under way, NULL between requests */
     int fd;
     bool refused; /* over a limit: every request is answered 503 */
     bool counted; /* in the table of addresses */
@@ -92,107 +92,111 @@ struct conn {
     bool want_ack;             /* the headers are in and the body is not: counted in w->acks */
     uint64_t since;            /* ns: connected, or the last request ended */
     struct MHD_Connection *mc; /* set once libmicrohttpd has it */
-    struct gate gate;
+    struct http_gate gate;
     struct cht_peer peer;
-    const struct token *token; /* that `authorization` stands for; NULL: none has been kept */
+    const struct svc_token *token; /* that `authorization` stands for; NULL: none has been kept */
     size_t authorization_len;
-    char authorization[AUTHORIZATION_KEPT]; /* the last header that was valid: it need not be hashed again */
+    char authorization
+        [HTTP_AUTHORIZATION_KEPT]; /* the last header that was valid: it need not be hashed again */
 };
 
 /* A read that was put off: request_ahead. */
-struct ahead {
-    struct request *r; /* NULL: it is gone */
+struct http_ahead {
+    struct http_request *r; /* NULL: it is gone */
     struct cht_hint hint;
 };
-#define AHEAD_LEAST 4u /* requests in a round from which on it pays */
+#define HTTP_AHEAD_LEAST 4u /* requests in a round from which on it pays */
 
-struct worker {
-    struct server *srv;
+struct http_worker {
+    struct http_server *srv;
     unsigned index;
     struct MHD_Daemon *daemon;
     int epoll_fd, bell;
     struct cht_thread thread;
     bool up;
     struct cht_mutex mu;
-    struct conn *inbox; /* guarded by mu: accepted, not yet taken */
+    struct http_conn *inbox; /* guarded by mu: accepted, not yet taken */
     _Atomic bool has_inbox;
     _Atomic uint64_t count;
     _Atomic int
         rung; /* 1: the bell rings or has been heard, and what it was rung for is still to be looked at */
-    struct conn *conns;    /* the thread's, like all below */
-    struct conn *incoming; /* being added */
-    struct request *spare;
+    struct http_conn *conns;    /* the thread's, like all below */
+    struct http_conn *incoming; /* being added */
+    struct http_request *spare;
     unsigned spares;
-    struct prepared_list prepared;
-    struct out access_log;
+    struct http_prepared_list prepared;
+    struct svc_out access_log;
     uint64_t access_lines, access_since;
-    uint64_t now;        /* this round's time, or later */
-    uint64_t wall_at;    /* `now` when `wall` was made */
-    char wall[24];       /* the date and time of lines of the access log */
-    unsigned acks;       /* connections with want_ack */
-    struct cht_tap tap;  /* what libmicrohttpd reads goes through inlet.c */
-    struct conn **by_fd; /* owned, by_fd_cap: the connection of a descriptor, NULL: none */
+    uint64_t now;             /* this round's time, or later */
+    uint64_t wall_at;         /* `now` when `wall` was made */
+    char wall[24];            /* the date and time of lines of the access log */
+    unsigned acks;            /* connections with want_ack */
+    struct cht_tap tap;       /* what libmicrohttpd reads goes through inlet.c */
+    struct http_conn **by_fd; /* owned, by_fd_cap: the connection of a descriptor, NULL: none */
     size_t by_fd_cap;
     int watch;      /* tells of clients that end their side */
     bool again;     /* some connection's gate.again */
     unsigned begun; /* requests of this round */
     unsigned load;  /* requests of a round of late */
     bool busy;      /* they were several */
-    struct ahead ahead[CHT_HINTS_MAX];
+    struct http_ahead ahead[CHT_HINTS_MAX];
     unsigned aheads;
-    struct request *commits, **commits_end; /* of this round, to be submitted at its end */
+    struct http_request *commits, **commits_end; /* of this round, to be submitted at its end */
     struct cht_rng rng;
-    struct metrics metrics;
+    struct http_metrics metrics;
 };
 
 /* The body has begun, or the request is over: no acknowledgement is owed any more. */
-static inline void conn_no_ack(struct conn *c)
+static inline void http_conn_no_ack(struct http_conn *c)
 {
     c->w->acks -= c->want_ack;
     c->want_ack = false;
 }
 
-/* Starts workers, then listens; state is SERVER_STARTING until the caller sets env and dbs and calls server_ready. */
-enum cht_rc server_start(const struct conf *c, const struct routes *routes, struct log *log,
-                         struct server **out, struct cht_err *err);
-void server_ready(struct server *s, struct cht_env *env, struct dbs *dbs);
+/* Starts workers, then listens; state is HTTP_SERVER_STARTING until the caller sets env and dbs and calls server_ready. */
+enum cht_rc http_server_start(const struct conf *c, const struct http_routes *routes, struct svc_log *log,
+                              struct http_server **out, struct cht_err *err);
+void http_server_ready(struct http_server *s, struct cht_env *env, struct svc_dbs *dbs);
 /* Stops accepting, ends streams, waits for what is under way (at most wait_ns) and joins the threads. NULL is legal. */
-void server_stop(struct server *s, uint64_t wait_ns);
-/* After server_stop and cht_env_close: a thread of the store that has answered the last request may still be ringing the
+void http_server_stop(struct http_server *s, uint64_t wait_ns);
+/* After http_server_stop and cht_env_close: a thread of the store that has answered the last request may still be ringing the
  * worker's bell. env and dbs are the caller's. NULL is legal. */
-void server_free(struct server *s);
+void http_server_free(struct http_server *s);
 /* Reads the token file again; the old one stays on an error. */
-enum cht_rc server_reload(struct server *s, struct cht_err *err);
+enum cht_rc http_server_reload(struct http_server *s, struct cht_err *err);
 
 /* worker.c */
-enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, struct cht_err *err);
-void worker_add(struct worker *w, struct conn *c); /* any thread */
-void worker_join(struct worker *w);                /* after srv->stop is set */
+enum cht_rc http_worker_start(struct http_worker *w, struct http_server *s, unsigned index,
+                              struct cht_err *err);
+void http_worker_add(struct http_worker *w, struct http_conn *c); /* any thread */
+void http_worker_join(struct http_worker *w);                     /* after srv->stop is set */
 /* After the job threads have ended: waits for commits, frees all but its bell. */
-void worker_close(struct worker *w);
-void worker_free(struct worker *w); /* after the store's threads have ended, which ring it */
+void http_worker_close(struct http_worker *w);
+void http_worker_free(struct http_worker *w); /* after the store's threads have ended, which ring it */
 
 /* router.c */
-const struct route *router_find(const struct routes *routes, const char *path, size_t len, unsigned method,
-                                const char **rest, size_t *rest_len, unsigned *allowed);
+const struct http_route *http_router_find(const struct http_routes *routes, const char *path, size_t len,
+                                          unsigned method, const char **rest, size_t *rest_len,
+                                          unsigned *allowed);
 
 /* request.c */
-struct request *request_new(struct worker *w);
+struct http_request *http_request_new(struct http_worker *w);
 /* Fetches what the reads that were put off will touch; the next MHD_run goes on with them. */
-void request_look_ahead(struct worker *w);
+void http_request_look_ahead(struct http_worker *w);
 /* Submits the commits of this round: together they make one group, where the first by itself would set off a sync that all
  * others then wait for. */
-void request_submit_commits(struct worker *w);
-void request_recycle(struct request *r);
-void request_free(struct request *r);
+void http_request_submit_commits(struct http_worker *w);
+void http_request_recycle(struct http_request *r);
+void http_request_free(struct http_request *r);
 
 /* callbacks.c: what libmicrohttpd is given */
-void *call_uri(void *cls, const char *uri, struct MHD_Connection *mc);
-enum MHD_Result call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
-                             const char *version, const char *data, size_t *n, void **con);
-void call_completed(void *cls, struct MHD_Connection *mc, void **con, enum MHD_RequestTerminationCode why);
-void call_connection(void *cls, struct MHD_Connection *mc, void **context,
-                     enum MHD_ConnectionNotificationCode what);
-size_t call_unescape(void *cls, struct MHD_Connection *mc, char *s);
+void *http_call_uri(void *cls, const char *uri, struct MHD_Connection *mc);
+enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *n, void **con);
+void http_call_completed(void *cls, struct MHD_Connection *mc, void **con,
+                         enum MHD_RequestTerminationCode why);
+void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
+                          enum MHD_ConnectionNotificationCode what);
+size_t http_call_unescape(void *cls, struct MHD_Connection *mc, char *s);
 /* Hands the access log on where it is long or old enough. */
-void call_flush_log(struct worker *w);
+void http_call_flush_log(struct http_worker *w);

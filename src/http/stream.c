@@ -14,57 +14,57 @@
 /* ---- text to libmicrohttpd ------------------------------------------------------------------------------------ */
 
 /* The next text, or the error line where the server ends the stream. */
-static enum more next_text(struct stream *s)
+static enum http_more next_text(struct http_stream *s)
 {
     if (s->abort != CHT_OK && !s->ended && s->piece.value == NULL) {
         s->stage.n = 0;
-        stream_error_line(s, s->abort, cht_rc_text(s->abort));
+        http_stream_error_line(s, s->abort, cht_rc_text(s->abort));
         s->at = s->stage.p;
         s->left = s->stage.n;
         s->ended = true;
-        return s->stage.failed ? MORE_END : MORE_TEXT;
+        return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
     }
     if (s->ended)
-        return MORE_END;
+        return HTTP_MORE_END;
     bool piece = s->piece.value != NULL; /* is read here, not by a scan's worker */
-    if (piece && !stream_enter(s))
-        return MORE_LATER;
-    enum more m = s->next(s, &s->at, &s->left);
+    if (piece && !http_stream_enter(s))
+        return HTTP_MORE_LATER;
+    enum http_more m = s->next(s, &s->at, &s->left);
     if (piece)
-        stream_leave(s);
-    s->ended = m == MORE_END;
+        http_stream_leave(s);
+    s->ended = m == HTTP_MORE_END;
     return m;
 }
 
 /* Nothing to send yet. True if there is by now. */
-static bool suspend(struct stream *s)
+static bool suspend(struct http_stream *s)
 {
     int running = 0;
     MHD_suspend_connection(s->r->mc);
     if (!atomic_compare_exchange_strong_explicit(&s->wake, &running, 1, memory_order_acq_rel,
                                                  memory_order_acquire)) {
         atomic_store_explicit(&s->wake, 0, memory_order_relaxed);
-        worker_resume(s->r->w, s->r->mc);
+        http_worker_resume(s->r->w, s->r->mc);
     }
     return false;
 }
 
 /* Pairs with suspend: whoever comes second knows of the other. */
-void stream_wake(struct stream *s)
+void http_stream_wake(struct http_stream *s)
 {
     if (atomic_exchange_explicit(&s->wake, 2, memory_order_acq_rel) == 1)
-        worker_resume(s->r->w, s->r->mc);
+        http_worker_resume(s->r->w, s->r->mc);
 }
 
 static void store_calm(struct cht_wait *w)
 {
-    struct stream *s = w->ctx;
+    struct http_stream *s = w->ctx;
     atomic_store_explicit(&s->waiting, false, memory_order_release);
-    stream_wake(s);
+    http_stream_wake(s);
 }
 
 /* Pairs with store_calm: asked again before it has been told, it does not wait twice. */
-bool stream_enter(struct stream *s)
+bool http_stream_enter(struct http_stream *s)
 {
     if (atomic_load_explicit(&s->waiting, memory_order_acquire))
         return false;
@@ -77,7 +77,7 @@ bool stream_enter(struct stream *s)
     return true;
 }
 
-void stream_leave(struct stream *s) { cht_store_leave(s->r->db->store); }
+void http_stream_leave(struct http_stream *s) { cht_store_leave(s->r->db->store); }
 
 /* memcpy is a call, which for lines of 32 to 64 bytes takes longer than the copying. */
 static inline void copy_line(char *to, const void *from, size_t n)
@@ -94,7 +94,7 @@ static inline void copy_line(char *to, const void *from, size_t n)
 }
 
 /* Of a scan: the lines that are at hand and fit as a whole. Returns their bytes. */
-static size_t copy_lines(struct stream *s, char *buf, size_t room)
+static size_t copy_lines(struct http_stream *s, char *buf, size_t room)
 {
     size_t n = 0, pos = s->pos;
     for (; pos < s->have; pos++) {
@@ -110,19 +110,19 @@ static size_t copy_lines(struct stream *s, char *buf, size_t room)
     return n;
 }
 
-ssize_t stream_read(struct request *r, char *buf, size_t max)
+ssize_t http_stream_read(struct http_request *r, char *buf, size_t max)
 {
-    struct stream *s = r->stream;
+    struct http_stream *s = r->stream;
     size_t n = 0;
     (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
     while (n < max) {
         if (s->left == 0) {
             if (s->scan != NULL && s->piece.value == NULL && s->abort == CHT_OK)
                 n += copy_lines(s, buf + n, max - n);
-            enum more m = next_text(s);
-            if (m == MORE_END)
+            enum http_more m = next_text(s);
+            if (m == HTTP_MORE_END)
                 break;
-            if (m == MORE_LATER) {
+            if (m == HTTP_MORE_LATER) {
                 if (n == 0)
                     (void)suspend(s);
                 break; /* else: what there is goes out first, and the source is asked again */
@@ -143,31 +143,33 @@ ssize_t stream_read(struct request *r, char *buf, size_t max)
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
-bool stream_new(struct request *r, enum more (*next)(struct stream *, const char **, size_t *))
+bool http_stream_new(struct http_request *r,
+                     enum http_more (*next)(struct http_stream *, const char **, size_t *))
 {
-    struct server *srv = r->w->srv;
+    struct http_server *srv = r->w->srv;
     uint64_t open = atomic_fetch_add_explicit(&srv->streams, 1, memory_order_relaxed);
     if (open >= srv->conf->max_streams) {
         atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
-        reply_fail(r, CHT_OVERLOADED, "%llu streams are open, which is the limit", (unsigned long long)open);
+        http_reply_fail(r, CHT_OVERLOADED, "%llu streams are open, which is the limit",
+                        (unsigned long long)open);
         return false;
     }
-    struct stream *s = cht_calloc(1, sizeof *s);
+    struct http_stream *s = cht_calloc(1, sizeof *s);
     if (s == NULL) {
         atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         return false;
     }
     s->r = r;
-    s->free = stream_free;
+    s->free = http_stream_free;
     s->next = next;
     r->stream = s;
     return true;
 }
 
-void stream_begin(struct request *r) { reply_media(r, 200, MEDIA_NDJSON); }
+void http_stream_begin(struct http_request *r) { http_reply_media(r, 200, HTTP_MEDIA_NDJSON); }
 
-static void free_source(struct stream *s)
+static void free_source(struct http_stream *s)
 {
     s->tick = NULL;
     if (s->wait.done != NULL && s->r->db != NULL)
@@ -184,101 +186,102 @@ static void free_source(struct stream *s)
     s->free_source = NULL;
 }
 
-void stream_free(struct request *r)
+void http_stream_free(struct http_request *r)
 {
-    struct stream *s = r->stream;
+    struct http_stream *s = r->stream;
     if (s == NULL)
         return;
-    struct server *srv = r->w->srv;
+    struct http_server *srv = r->w->srv;
     free_source(s);
     atomic_fetch_add_explicit(&srv->stream_entries, s->count, memory_order_relaxed);
     atomic_fetch_add_explicit(&srv->stream_bytes, s->bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
     cht_free(s->entries);
-    out_free(&s->stage);
-    out_free(&s->last_name);
+    svc_out_free(&s->stage);
+    svc_out_free(&s->last_name);
     cht_free(s);
     r->stream = NULL;
 }
 
 /* The source's text that is still to be copied may point into the source, so the rest of that line is saved first: what
  * was sent of it must be followed by its end. */
-void stream_abort(struct stream *s, enum cht_rc why)
+void http_stream_abort(struct http_stream *s, enum cht_rc why)
 {
-    struct out rest = {0};
+    struct svc_out rest = {0};
     s->abort = why;
     if (s->piece.value != NULL && why == CHT_DRAINING) {
-        stream_wake(s); /* the long value is sent to its end first */
+        http_stream_wake(s); /* the long value is sent to its end first */
         return;
     }
-    out_bytes(&rest, s->at, s->left);
+    svc_out_bytes(&rest, s->at, s->left);
     if (s->piece.value != NULL || rest.failed)
         s->ended = s->cut = true;
     free_source(s);
-    out_free(&s->last_name);
+    svc_out_free(&s->last_name);
     s->last_name = rest; /* a home for it until the stream is freed */
     s->at = rest.p;
     s->left = rest.n;
-    dbs_put(s->r->db);
+    svc_dbs_put(s->r->db);
     s->r->db = NULL;
-    stream_wake(s);
+    http_stream_wake(s);
 }
 
-void stream_end_line(struct stream *s, const char *next)
+void http_stream_end_line(struct http_stream *s, const char *next)
 {
-    out_text(&s->stage, "{\"end\":{\"count\":");
-    out_u64(&s->stage, s->count);
-    out_text(&s->stage, ",\"next\":");
-    out_text(&s->stage, next != NULL ? next : "null");
+    svc_out_text(&s->stage, "{\"end\":{\"count\":");
+    svc_out_u64(&s->stage, s->count);
+    svc_out_text(&s->stage, ",\"next\":");
+    svc_out_text(&s->stage, next != NULL ? next : "null");
     if (s->corrupt > 0) {
-        out_text(&s->stage, ",\"corrupt\":");
-        out_u64(&s->stage, s->corrupt);
+        svc_out_text(&s->stage, ",\"corrupt\":");
+        svc_out_u64(&s->stage, s->corrupt);
     }
-    out_text(&s->stage, "}}\n");
+    svc_out_text(&s->stage, "}}\n");
 }
 
-void stream_no_value(struct stream *s, const char *members, enum cht_rc rc)
+void http_stream_no_value(struct http_stream *s, const char *members, enum cht_rc rc)
 {
-    out_text(&s->stage, members);
+    svc_out_text(&s->stage, members);
     if (rc != CHT_KEY_NOT_FOUND) {
         s->corrupt++;
-        out_text(&s->stage, ",\"error\":\"");
-        out_text(&s->stage, cht_rc_slug(rc));
-        out_text(&s->stage, "\"");
+        svc_out_text(&s->stage, ",\"error\":\"");
+        svc_out_text(&s->stage, cht_rc_slug(rc));
+        svc_out_text(&s->stage, "\"");
     }
-    out_text(&s->stage, "}\n");
+    svc_out_text(&s->stage, "}\n");
 }
 
-void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail)
+void http_stream_error_line(struct http_stream *s, enum cht_rc rc, const char *detail)
 {
-    out_text(&s->stage, "{\"error\":");
-    problem_text(&s->stage, rc, detail);
-    out_text(&s->stage, "}}\n");
+    svc_out_text(&s->stage, "{\"error\":");
+    http_problem_text(&s->stage, rc, detail);
+    svc_out_text(&s->stage, "}}\n");
     s->failed = true;
 }
 
 /* ---- long values ------------------------------------------------------------------------------------------------- */
 
-bool stream_large(struct stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc, struct cht_err *err)
+bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc,
+                       struct cht_err *err)
 {
-    struct piece *p = &s->piece;
-    *p = (struct piece){.tail = ""};
+    struct http_piece *p = &s->piece;
+    *p = (struct http_piece){.tail = ""};
     *rc = cht_value_open_soon(s->r->db->store, key, &p->value, &p->size, w, err);
     if (*rc != CHT_OK)
         p->value = NULL;
     return *rc == CHT_OK;
 }
 
-bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder)
+bool http_stream_decoded(struct http_stream *s, const struct reduce_decoder *decoder)
 {
-    struct piece *p = &s->piece;
+    struct http_piece *p = &s->piece;
     struct reduce_head head;
     uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
     size_t got;
     if (decoder->head == NULL || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
         !decoder->head(first, got, p->size, &head))
         return false;
-    out_bytes(&s->stage, head.text, head.text_len);
+    svc_out_bytes(&s->stage, head.text, head.text_len);
     p->decoder = decoder;
     p->at = (uint32_t)head.offset;
     p->left = head.count;
@@ -286,22 +289,22 @@ bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder)
     return true;
 }
 
-static bool piece_base64(struct stream *s)
+static bool piece_base64(struct http_stream *s)
 {
-    struct piece *p = &s->piece;
-    size_t got, want = p->size - p->at < STREAM_PIECE ? p->size - p->at : STREAM_PIECE;
-    if (want == 0 || cht_buf_reserve(&s->r->value, STREAM_PIECE, NULL) != CHT_OK ||
+    struct http_piece *p = &s->piece;
+    size_t got, want = p->size - p->at < HTTP_STREAM_PIECE ? p->size - p->at : HTTP_STREAM_PIECE;
+    if (want == 0 || cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) != CHT_OK ||
         cht_value_read(p->value, p->at, s->r->value.data, want, &got, NULL) != CHT_OK || got == 0)
         return false;
-    if (out_room(&s->stage, cht_b64_encoded(got)))
+    if (svc_out_room(&s->stage, cht_b64_encoded(got)))
         s->stage.n += cht_b64_encode(s->stage.p + s->stage.n, s->r->value.data, got);
     p->at += (uint32_t)got;
     return true;
 }
 
-static bool piece_records(struct stream *s)
+static bool piece_records(struct http_stream *s)
 {
-    struct piece *p = &s->piece;
+    struct http_piece *p = &s->piece;
     const struct reduce_decoder *d = p->decoder;
     struct reduce_head head;
     uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
@@ -309,12 +312,12 @@ static bool piece_records(struct stream *s)
     if (p->left == 0 || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
         !d->head(first, got, p->size, &head))
         return false;
-    uint64_t n = STREAM_PIECE / head.record < p->left ? STREAM_PIECE / head.record : p->left;
-    if (cht_buf_reserve(&s->r->value, STREAM_PIECE, NULL) != CHT_OK ||
+    uint64_t n = HTTP_STREAM_PIECE / head.record < p->left ? HTTP_STREAM_PIECE / head.record : p->left;
+    if (cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) != CHT_OK ||
         cht_value_read(p->value, p->at, s->r->value.data, (size_t)n * head.record, &got, NULL) != CHT_OK ||
         got != (size_t)n * head.record)
         return false;
-    for (uint64_t i = 0; i < n && out_room(&s->stage, REDUCE_RECORD_TEXT + 1); i++) {
+    for (uint64_t i = 0; i < n && svc_out_room(&s->stage, REDUCE_RECORD_TEXT + 1); i++) {
         if (p->at != head.offset || i > 0)
             s->stage.p[s->stage.n++] = ',';
         s->stage.n += d->record(s->r->value.data + i * head.record, s->stage.p + s->stage.n);
@@ -324,7 +327,7 @@ static bool piece_records(struct stream *s)
     return true;
 }
 
-bool stream_piece(struct stream *s)
+bool http_stream_piece(struct http_stream *s)
 {
     bool more = s->piece.decoder != NULL ? piece_records(s) : piece_base64(s);
     if (!more) {
@@ -336,104 +339,104 @@ bool stream_piece(struct stream *s)
 
 /* ---- text that is there already ------------------------------------------------------------------------------------ */
 
-static enum more next_of_out(struct stream *s, const char **p, size_t *n)
+static enum http_more next_of_out(struct http_stream *s, const char **p, size_t *n)
 {
     if (s->finished)
-        return MORE_END;
+        return HTTP_MORE_END;
     s->finished = true;
     *p = s->r->out.p;
     *n = s->r->out.n;
     s->cut = s->r->out.failed;
-    return s->cut ? MORE_END : MORE_TEXT;
+    return s->cut ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
-void stream_out(struct request *r)
+void http_stream_out(struct http_request *r)
 {
-    if (r->stream == NULL && !stream_new(r, next_of_out))
+    if (r->stream == NULL && !http_stream_new(r, next_of_out))
         return;
     r->stream->next = next_of_out;
-    stream_begin(r);
+    http_stream_begin(r);
 }
 
 /* ---- scans -------------------------------------------------------------------------------------------------------- */
 
-static void on_ready(void *ctx) { stream_wake(ctx); }
+static void on_ready(void *ctx) { http_stream_wake(ctx); }
 
-static void remember(struct stream *s, const struct cht_entry *e)
+static void remember(struct http_stream *s, const struct cht_entry *e)
 {
     s->last_key = e->key;
     s->last_name.n = 0;
-    out_bytes(&s->last_name, e->name, e->name_len);
+    svc_out_bytes(&s->last_name, e->name, e->name_len);
 }
 
 /* "x<hex>" of the last name, or the last key, as JSON. */
-static void end_of_scan(struct stream *s)
+static void end_of_scan(struct http_stream *s)
 {
     static const char hex[] = "0123456789abcdef";
-    struct out next = {0};
+    struct svc_out next = {0};
     if (!cht_scan_exhausted(s->scan) && s->count > 0) {
         if (s->is_values) {
-            out_u64(&next, s->last_key);
+            svc_out_u64(&next, s->last_key);
         } else {
-            out_text(&next, "\"x");
-            for (size_t i = 0; i < s->last_name.n && out_room(&next, 2); i++) {
+            svc_out_text(&next, "\"x");
+            for (size_t i = 0; i < s->last_name.n && svc_out_room(&next, 2); i++) {
                 next.p[next.n++] = hex[(uint8_t)s->last_name.p[i] >> 4];
                 next.p[next.n++] = hex[(uint8_t)s->last_name.p[i] & 15];
             }
-            out_text(&next, "\"");
+            svc_out_text(&next, "\"");
         }
-        out_bytes(&next, "", 1);
+        svc_out_bytes(&next, "", 1);
     }
     if (next.failed || s->last_name.failed)
-        stream_error_line(s, CHT_NO_MEMORY, "no memory for the cursor");
+        http_stream_error_line(s, CHT_NO_MEMORY, "no memory for the cursor");
     else
-        stream_end_line(s, next.p);
-    out_free(&next);
+        http_stream_end_line(s, next.p);
+    svc_out_free(&next);
 }
 
-static enum more give_stage(struct stream *s, const char **p, size_t *n)
+static enum http_more give_stage(struct http_stream *s, const char **p, size_t *n)
 {
     if (s->stage.failed) {
         s->failed = true;
-        return MORE_END;
+        return HTTP_MORE_END;
     }
     *p = s->stage.p;
     *n = s->stage.n;
-    return MORE_TEXT;
+    return HTTP_MORE_TEXT;
 }
 
-static void take_large(struct stream *s, const struct cht_entry *e)
+static void take_large(struct http_stream *s, const struct cht_entry *e)
 {
     s->stage.n = 0;
     s->kind->large(s, e);
 }
 
-static enum more next_of_scan(struct stream *s, const char **p, size_t *n)
+static enum http_more next_of_scan(struct http_stream *s, const char **p, size_t *n)
 {
     struct cht_err err = {0};
     if (s->piece.value != NULL) {
         s->stage.n = 0;
-        if (!stream_piece(s)) {
-            out_text(&s->stage, s->piece.tail);
+        if (!http_stream_piece(s)) {
+            svc_out_text(&s->stage, s->piece.tail);
             s->piece.tail = "";
         }
         return give_stage(s, p, n);
     }
     if (s->finished)
-        return MORE_END;
+        return HTTP_MORE_END;
     if (s->pos == s->have) {
-        enum cht_rc rc = cht_scan_poll(s->scan, s->entries, STREAM_ENTRIES, &s->have, &err);
+        enum cht_rc rc = cht_scan_poll(s->scan, s->entries, HTTP_STREAM_ENTRIES, &s->have, &err);
         s->pos = 0;
         if (rc == CHT_PENDING) {
             s->have = 0;
-            return MORE_LATER;
+            return HTTP_MORE_LATER;
         }
         s->stage.n = 0;
         if (rc != CHT_OK || s->have == 0) {
             s->have = 0;
             s->finished = true;
             if (rc != CHT_OK)
-                stream_error_line(s, rc, err.msg[0] != 0 ? err.msg : cht_rc_text(rc));
+                http_stream_error_line(s, rc, err.msg[0] != 0 ? err.msg : cht_rc_text(rc));
             else
                 end_of_scan(s);
             return give_stage(s, p, n);
@@ -442,37 +445,38 @@ static enum more next_of_scan(struct stream *s, const char **p, size_t *n)
     }
     const struct cht_entry *e = &s->entries[s->pos];
     bool large = (e->flags & CHT_ENTRY_LARGE) != 0;
-    if (large && !stream_enter(s))
-        return MORE_LATER;
+    if (large && !http_stream_enter(s))
+        return HTTP_MORE_LATER;
     s->pos++;
     s->count += e->count;
     s->corrupt += (e->flags & CHT_ENTRY_CORRUPT) != 0;
     if (large) {
         take_large(s, e);
-        stream_leave(s);
+        http_stream_leave(s);
         return give_stage(s, p, n);
     }
     *p = (const char *)e->value;
     *n = e->value_len;
-    return MORE_TEXT;
+    return HTTP_MORE_TEXT;
 }
 
-void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct stream_kind *kind)
+void http_stream_scan(struct http_request *r, struct cht_scan_config *cfg,
+                      const struct http_stream_kind *kind)
 {
     struct cht_err err = {0};
     if (r->head) { /* the headers are all that is wanted */
-        reply_media(r, 200, MEDIA_NDJSON);
+        http_reply_media(r, 200, HTTP_MEDIA_NDJSON);
         return;
     }
-    if (r->stream == NULL && !stream_new(r, next_of_scan))
+    if (r->stream == NULL && !http_stream_new(r, next_of_scan))
         return;
-    struct stream *s = r->stream;
+    struct http_stream *s = r->stream;
     s->next = next_of_scan;
     s->kind = kind;
     s->is_values = cfg->kind == CHT_SCAN_VALUES;
-    s->entries = cht_malloc(STREAM_ENTRIES * sizeof *s->entries);
+    s->entries = cht_malloc(HTTP_STREAM_ENTRIES * sizeof *s->entries);
     if (s->entries == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         return;
     }
     cfg->render = kind->render;
@@ -483,8 +487,8 @@ void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct st
     enum cht_rc rc = cht_scan_open(r->db->store, cfg, &s->scan, &err);
     if (rc != CHT_OK) {
         s->scan = NULL;
-        reply_err(r, rc, &err);
+        http_reply_err(r, rc, &err);
         return;
     }
-    stream_begin(r);
+    http_stream_begin(r);
 }

@@ -10,13 +10,13 @@
 
 #include "cheetah/scan.h"
 
-#define STREAM_ENTRIES 256u
-#define STREAM_PIECE (48u << 10) /* of a long value, bytes; a multiple of 3 */
+#define HTTP_STREAM_ENTRIES 256u
+#define HTTP_STREAM_PIECE (48u << 10) /* of a long value, bytes; a multiple of 3 */
 
-enum more { MORE_TEXT, MORE_LATER, MORE_END };
+enum http_more { HTTP_MORE_TEXT, HTTP_MORE_LATER, HTTP_MORE_END };
 
 /* A value too long to be carried, shown in pieces behind a head that is in stage. */
-struct piece {
+struct http_piece {
     struct cht_value *value; /* NULL: none under way */
     uint32_t size, at;
     const struct reduce_decoder *decoder; /* NULL: base64 */
@@ -24,23 +24,23 @@ struct piece {
     const char *tail;
 };
 
-struct stream {
-    struct request *r;
+struct http_stream {
+    struct http_request *r;
     /* The next text at *p, valid until the next call. LATER: `wake` will be called. Not called again after END. */
-    enum more (*next)(struct stream *s, const char **p, size_t *n);
-    void (*free)(struct request *r);       /* stream_free */
-    void (*free_source)(struct stream *s); /* NULL: nothing to free */
+    enum http_more (*next)(struct http_stream *s, const char **p, size_t *n);
+    void (*free)(struct http_request *r);       /* http_stream_free */
+    void (*free_source)(struct http_stream *s); /* NULL: nothing to free */
     /* Five times a second until it has ended, also before it begins; stop: nobody wants it any more. NULL: no need. */
-    void (*tick)(struct stream *s, uint64_t now, bool stop);
+    void (*tick)(struct http_stream *s, uint64_t now, bool stop);
     void *source;   /* owned by the source */
     const char *at; /* text not yet copied */
     size_t left;
-    struct out stage; /* text made here rather than by a worker */
+    struct svc_out stage; /* text made here rather than by a worker */
     bool ended, counted;
     bool cut; /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
     enum cht_rc abort;    /* CHT_OK, or why the server ends it */
     _Atomic int wake;     /* 0 running, 1 suspended, 2 woken */
-    struct cht_wait wait; /* of stream_enter */
+    struct cht_wait wait; /* of http_stream_enter */
     _Atomic bool waiting; /* the store has `wait`, and will call it */
     uint64_t count;       /* entries so far */
     uint64_t corrupt;     /* of these: lines with an "error" in place of their value */
@@ -49,57 +49,60 @@ struct stream {
     bool finished; /* the last line is staged */
     bool is_values;
 
-    /* for sources that are scans (stream_scan) */
+    /* for sources that are scans (http_stream_scan) */
     struct cht_scan *scan;
-    struct cht_entry *entries; /* owned, STREAM_ENTRIES */
+    struct cht_entry *entries; /* owned, HTTP_STREAM_ENTRIES */
     size_t have, pos;
-    const struct stream_kind *kind;
-    struct piece piece;
+    const struct http_stream_kind *kind;
+    struct http_piece piece;
     uint64_t last_key;
-    struct out last_name;
+    struct svc_out last_name;
 };
 
 /* How a scan shows its entries. */
-struct stream_kind {
+struct http_stream_kind {
     cht_scan_render *render; /* on the scan's workers; ctx is r->stream */
     bool runs;               /* `render` keeps nothing: it may be called by several threads at once */
     /* On the HTTP thread, for an entry flagged CHT_ENTRY_LARGE: the whole line into s->stage, or its beginning behind a
      * successful stream_large. */
-    void (*large)(struct stream *s, const struct cht_entry *e);
+    void (*large)(struct http_stream *s, const struct cht_entry *e);
     const struct reduce_decoder *decoder; /* the kind's own use */
 };
 
 /* Makes r->stream; false after answering 503 where there are too many. */
-bool stream_new(struct request *r, enum more (*next)(struct stream *, const char **, size_t *));
+bool http_stream_new(struct http_request *r,
+                     enum http_more (*next)(struct http_stream *, const char **, size_t *));
 /* Answers with r->stream: status 200, NDJSON. Ends the handler. */
-void stream_begin(struct request *r);
-void stream_free(struct request *r);
+void http_stream_begin(struct http_request *r);
+void http_stream_free(struct http_request *r);
 /* For libmicrohttpd: copies text to buf; 0: suspended, or a MHD_CONTENT_READER_END_. */
-ssize_t stream_read(struct request *r, char *buf, size_t max);
-/* The source has something (any thread). At most one call for each MORE_LATER. */
-void stream_wake(struct stream *s);
+ssize_t http_stream_read(struct http_request *r, char *buf, size_t max);
+/* The source has something (any thread). At most one call for each HTTP_MORE_LATER. */
+void http_stream_wake(struct http_stream *s);
 /* Around what takes the store's locks on the HTTP thread (cht_store_enter). False: later, `wake` will be called. */
-bool stream_enter(struct stream *s);
-void stream_leave(struct stream *s);
+bool http_stream_enter(struct http_stream *s);
+void http_stream_leave(struct http_stream *s);
 /* On the HTTP thread: no more from the source; what follows is an error line. Wakes a suspended stream. Inside a long value:
  * that line comes behind the value if the server is draining; else the stream is cut off. */
-void stream_abort(struct stream *s, enum cht_rc why);
+void http_stream_abort(struct http_stream *s, enum cht_rc why);
 
 /* Answers with the lines in r->out. Ends the handler. */
-void stream_out(struct request *r);
+void http_stream_out(struct http_request *r);
 /* Answers with a scan of r->db: `cfg` without render and ready. Ends the handler. */
-void stream_scan(struct request *r, struct cht_scan_config *cfg, const struct stream_kind *kind);
+void http_stream_scan(struct http_request *r, struct cht_scan_config *cfg,
+                      const struct http_stream_kind *kind);
 /* {"end":{"count":N,"next":...}} staged, with "corrupt":N if values were damaged. next: NULL is null; else appended as it is. */
-void stream_end_line(struct stream *s, const char *next);
-void stream_error_line(struct stream *s, enum cht_rc rc, const char *detail);
+void http_stream_end_line(struct http_stream *s, const char *next);
+void http_stream_error_line(struct http_stream *s, enum cht_rc rc, const char *detail);
 /* The rest of a line, staged, whose value cannot be shown: `members` in its place (,"value":null), the error unless the key just
  * has no value (CHT_KEY_NOT_FOUND), the line's end. The stream goes on. */
-void stream_no_value(struct stream *s, const char *members, enum cht_rc rc);
+void http_stream_no_value(struct http_stream *s, const char *members, enum cht_rc rc);
 /* Opens a long value (as cht_value_open_soon) to be shown in pieces behind what is staged: s->piece.size is its size, s->piece.tail is to be set to
  * the text behind it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
-bool stream_large(struct stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc, struct cht_err *err);
-/* Behind stream_large: the pieces are the decoder's records and not base64; stages their head. False where the payload is
+bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc,
+                       struct cht_err *err);
+/* Behind http_stream_large: the pieces are the decoder's records and not base64; stages their head. False where the payload is
  * malformed or the decoder takes payloads only as a whole: nothing was changed. */
-bool stream_decoded(struct stream *s, const struct reduce_decoder *decoder);
+bool http_stream_decoded(struct http_stream *s, const struct reduce_decoder *decoder);
 /* The next piece of it into stage; false when it is through. */
-bool stream_piece(struct stream *s);
+bool http_stream_piece(struct http_stream *s);

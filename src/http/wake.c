@@ -5,14 +5,14 @@
 
 /* Once for all that is to be looked at in one round. What is to be seen is written before; the worker silences the bell
  * before it looks. */
-void worker_ring(struct worker *w)
+void http_worker_ring(struct http_worker *w)
 {
     if (atomic_exchange_explicit(&w->rung, 1, memory_order_seq_cst) == 0)
         cht_bell_ring(w->bell);
 }
 
-void worker_resume(struct worker *w, struct MHD_Connection *mc)
+void http_worker_resume(struct http_worker *w, struct MHD_Connection *mc)
 {
     MHD_resume_connection(mc);
-    worker_ring(w);
+    http_worker_ring(w);
 }

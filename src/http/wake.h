@@ -4,6 +4,6 @@
 #include "http/request.h"
 
 /* The worker looks at its inbox and its lists. Any thread. */
-void worker_ring(struct worker *w);
+void http_worker_ring(struct http_worker *w);
 /* Lets a suspended connection go on: libmicrohttpd notes it, the bell makes the worker look. Any thread. */
-void worker_resume(struct worker *w, struct MHD_Connection *mc);
+void http_worker_resume(struct http_worker *w, struct MHD_Connection *mc);

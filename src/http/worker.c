@@ -17,20 +17,20 @@
 
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
-static void take_inbox(struct worker *w)
+static void take_inbox(struct http_worker *w)
 {
     if (!atomic_load_explicit(&w->has_inbox, memory_order_acquire))
         return;
     cht_mutex_lock(&w->mu);
-    struct conn *list = w->inbox;
+    struct http_conn *list = w->inbox;
     w->inbox = NULL;
     atomic_store_explicit(&w->has_inbox, false, memory_order_relaxed);
     cht_mutex_unlock(&w->mu);
     while (list != NULL) {
-        struct conn *c = list;
+        struct http_conn *c = list;
         list = c->next;
         w->incoming = c;
-        if (!inlet_add(w, c))
+        if (!http_inlet_add(w, c))
             cht_net_close(c->fd);
         else if (MHD_add_connection(w->daemon, c->fd, (const struct sockaddr *)(const void *)c->peer.storage,
                                     c->peer.len) == MHD_YES &&
@@ -39,15 +39,15 @@ static void take_inbox(struct worker *w)
         if (w->incoming == NULL)
             continue;       /* it was closed, and told so */
         w->incoming = NULL; /* the descriptor is closed */
-        inlet_remove(w, c);
-        peers_uncount(w->srv, c);
+        http_inlet_remove(w, c);
+        http_peers_uncount(w->srv, c);
         atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
         cht_free(c);
     }
 }
 
-static void kill_conn(struct conn *c)
+static void kill_conn(struct http_conn *c)
 {
     if (!c->killed)
         cht_net_shutdown(c->fd);
@@ -55,56 +55,57 @@ static void kill_conn(struct conn *c)
 }
 
 /* A stream whose database goes, whose token is not valid any more, or whose server stops. */
-static void tick_stream(struct worker *w, struct conn *c, struct request *r, bool revoked)
+static void tick_stream(struct http_worker *w, struct http_conn *c, struct http_request *r, bool revoked)
 {
-    struct stream *s = r->stream;
-    bool closing = atomic_load_explicit(&w->srv->state, memory_order_relaxed) == SERVER_CLOSING;
+    struct http_stream *s = r->stream;
+    bool closing = atomic_load_explicit(&w->srv->state, memory_order_relaxed) == HTTP_SERVER_CLOSING;
     if (s == NULL || s->ended || s->abort != CHT_OK)
         return;
     bool dropping = r->db != NULL && atomic_load_explicit(&r->db->dropping, memory_order_relaxed);
     if (s->tick != NULL)
         s->tick(s, w->now, closing || revoked || dropping || cht_net_gone(c->fd));
-    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_WAITING)
+    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_WAITING)
         return; /* a job works with the database; its stream has not begun */
     if (dropping)
-        stream_abort(s, CHT_DATABASE_DROPPED);
+        http_stream_abort(s, CHT_DATABASE_DROPPED);
     else if (revoked)
-        stream_abort(s, CHT_UNAUTHORIZED);
+        http_stream_abort(s, CHT_UNAUTHORIZED);
     else if (closing)
-        stream_abort(s, CHT_DRAINING);
+        http_stream_abort(s, CHT_DRAINING);
 }
 
 /* A header or a body that does not end. */
-static void tick_conn(struct worker *w, struct conn *c, int state)
+static void tick_conn(struct http_worker *w, struct http_conn *c, int state)
 {
     const struct conf *cf = w->srv->conf;
     uint64_t second = UINT64_C(1000000000), since = w->now - c->since;
-    struct request *r = c->req;
+    struct http_request *r = c->req;
     if (r == NULL) {
         uint64_t limit = cf->header_timeout + (c->used ? cf->idle_timeout : 0);
-        if (since > limit * second || state == SERVER_CLOSING)
+        if (since > limit * second || state == HTTP_SERVER_CLOSING)
             kill_conn(c);
         return;
     }
     int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
     uint64_t age = w->now - r->start_ns;
-    bool closing = state == SERVER_CLOSING; /* it has had the time of the drain */
+    bool closing = state == HTTP_SERVER_CLOSING; /* it has had the time of the drain */
     if (r->mc == NULL ? closing || age > cf->header_timeout * second
-                      : phase == PHASE_BODY && (closing || age > cf->body_timeout * second))
+                      : phase == HTTP_PHASE_BODY && (closing || age > cf->body_timeout * second))
         kill_conn(c);
-    if (phase == PHASE_WAITING && (closing || cht_net_gone(c->fd)))
+    if (phase == HTTP_PHASE_WAITING && (closing || cht_net_gone(c->fd)))
         atomic_store_explicit(&r->cancel, true, memory_order_relaxed);
-    bool revoked = phase != PHASE_WAITING && request_revoked(r); /* a job: what it answers is seen to */
-    if (revoked && phase == PHASE_BODY)
+    bool revoked =
+        phase != HTTP_PHASE_WAITING && http_request_revoked(r); /* a job: what it answers is seen to */
+    if (revoked && phase == HTTP_PHASE_BODY)
         kill_conn(c);
     tick_stream(w, c, r, revoked);
 }
 
-static void tick(struct worker *w)
+static void tick(struct http_worker *w)
 {
     int state = atomic_load_explicit(&w->srv->state, memory_order_relaxed);
     w->now = cht_now_ns(); /* not before what began in this round: ages are unsigned */
-    for (struct conn *c = w->conns, *next; c != NULL; c = next) {
+    for (struct http_conn *c = w->conns, *next; c != NULL; c = next) {
         next = c->next;
         tick_conn(w, c, state);
     }
@@ -112,19 +113,19 @@ static void tick(struct worker *w)
 
 /* A client that sends its body in a segment of its own may wait for this before it does (Nagle). Costs a packet, so only
  * where the body did not come with the headers. */
-static void send_acks(struct worker *w)
+static void send_acks(struct http_worker *w)
 {
-    for (struct conn *c = w->conns; c != NULL && w->acks > 0; c = c->next) {
+    for (struct http_conn *c = w->conns; c != NULL && w->acks > 0; c = c->next) {
         if (!c->want_ack)
             continue;
         cht_net_quickack(c->fd);
-        conn_no_ack(c);
+        http_conn_no_ack(c);
     }
 }
 
 static void *worker_main(void *arg)
 {
-    struct worker *w = arg;
+    struct http_worker *w = arg;
     uint64_t last_tick = 0;
     while (!atomic_load_explicit(&w->srv->stop, memory_order_acquire)) {
         const int fds[3] = {w->epoll_fd, w->bell, w->watch};
@@ -144,41 +145,41 @@ static void *worker_main(void *arg)
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
-        (void)inlet_run(w); /* says no only of a daemon that is not driven from outside */
+        (void)http_inlet_run(w); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
             w->load -= (w->load + 3) / 4; /* a few small rounds between large ones do not count */
             if (w->load < w->begun)
                 w->load = w->begun;
-            w->busy = w->load >= AHEAD_LEAST;
+            w->busy = w->load >= HTTP_AHEAD_LEAST;
             w->begun = 0;
         }
         if (w->aheads > 0)
-            request_look_ahead(w);
+            http_request_look_ahead(w);
         if (w->commits != NULL)
-            request_submit_commits(w);
+            http_request_submit_commits(w);
         send_acks(w);
-        inlet_look(w, ready[2]);
-        call_flush_log(w);
+        http_inlet_look(w, ready[2]);
+        http_call_flush_log(w);
         if (w->now - last_tick > TICK_NS) {
             last_tick = w->now;
             tick(w);
         }
     }
     w->now = cht_now_ns();
-    call_flush_log(w);
+    http_call_flush_log(w);
     return NULL;
 }
 
 /* A daemon that listens nowhere: the acceptor gives it its connections. */
-static enum cht_rc start_daemon(struct worker *w, struct cht_err *err)
+static enum cht_rc start_daemon(struct http_worker *w, struct cht_err *err)
 {
     const struct conf *c = w->srv->conf;
     unsigned flags = MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem options[] = {
-        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)call_completed, w},
-        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)call_connection, w},
-        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)call_uri, w},
-        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)call_unescape, w},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)http_call_completed, w},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)http_call_connection, w},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)http_call_uri, w},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)http_call_unescape, w},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)c->header_bytes, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)(c->max_connections + 4096), NULL}, /* the acceptor counts */
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)c->idle_timeout, NULL},
@@ -192,8 +193,8 @@ static enum cht_rc start_daemon(struct worker *w, struct cht_err *err)
         options[8] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, w->srv->tls_cert};
         options[9] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, w->srv->tls_key};
     }
-    w->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, call_request, w, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    w->daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_call_request, w, MHD_OPTION_ARRAY, options,
+                                 MHD_OPTION_END);
     if (w->daemon == NULL)
         return CHT_FAIL(
             err, CHT_IO, "libmicrohttpd does not start%s",
@@ -207,7 +208,8 @@ static enum cht_rc start_daemon(struct worker *w, struct cht_err *err)
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, struct cht_err *err)
+enum cht_rc http_worker_start(struct http_worker *w, struct http_server *s, unsigned index,
+                              struct cht_err *err)
 {
     uint64_t seed;
     w->srv = s;
@@ -219,11 +221,11 @@ enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, str
     enum cht_rc rc = cht_mutex_init(&w->mu, err);
     if (rc == CHT_OK)
         rc = cht_bell_new(&w->bell, err);
-    w->metrics.cells = cht_calloc(METRIC_ROUTES * METRIC_STATUSES, sizeof *w->metrics.cells);
+    w->metrics.cells = cht_calloc(HTTP_METRIC_ROUTES * HTTP_METRIC_STATUSES, sizeof *w->metrics.cells);
     if (rc == CHT_OK && w->metrics.cells == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the metrics");
     if (rc == CHT_OK)
-        rc = inlet_init(w, err);
+        rc = http_inlet_init(w, err);
     if (rc == CHT_OK)
         rc = start_daemon(w, err);
     if (rc == CHT_OK) {
@@ -233,7 +235,7 @@ enum cht_rc worker_start(struct worker *w, struct server *s, unsigned index, str
     return rc;
 }
 
-void worker_add(struct worker *w, struct conn *c)
+void http_worker_add(struct http_worker *w, struct http_conn *c)
 {
     c->w = w;
     atomic_fetch_add_explicit(&w->count, 1, memory_order_relaxed);
@@ -242,10 +244,10 @@ void worker_add(struct worker *w, struct conn *c)
     w->inbox = c;
     atomic_store_explicit(&w->has_inbox, true, memory_order_release);
     cht_mutex_unlock(&w->mu);
-    worker_ring(w);
+    http_worker_ring(w);
 }
 
-void worker_join(struct worker *w)
+void http_worker_join(struct http_worker *w)
 {
     if (!w->up)
         return;
@@ -257,43 +259,43 @@ void worker_join(struct worker *w)
 }
 
 /* Connections that wait for a commit must be woken before libmicrohttpd lets them be closed. */
-static bool any_suspended(const struct worker *w)
+static bool any_suspended(const struct http_worker *w)
 {
-    for (const struct conn *c = w->conns; c != NULL; c = c->next) {
-        const struct request *r = c->req;
+    for (const struct http_conn *c = w->conns; c != NULL; c = c->next) {
+        const struct http_request *r = c->req;
         if (r != NULL &&
-            (atomic_load_explicit(&r->phase, memory_order_acquire) == PHASE_WAITING ||
+            (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
              (r->stream != NULL && atomic_load_explicit(&r->stream->wake, memory_order_acquire) == 1)))
             return true;
     }
     return false;
 }
 
-void worker_close(struct worker *w)
+void http_worker_close(struct http_worker *w)
 {
     if (w->srv == NULL)
         return;
     w->now = cht_now_ns();
     if (w->daemon != NULL) {
         tick(w); /* ends the streams */
-        while (inlet_run(w) && any_suspended(w))
+        while (http_inlet_run(w) && any_suspended(w))
             cht_sleep_ns(1000000);
         MHD_stop_daemon(w->daemon); /* closes what is left, and says so */
     }
     w->now = cht_now_ns();
-    call_flush_log(w);
+    http_call_flush_log(w);
     while (w->spare != NULL) {
-        struct request *r = w->spare;
+        struct http_request *r = w->spare;
         w->spare = r->next;
-        request_free(r);
+        http_request_free(r);
     }
-    inlet_fini(w);
-    prepared_clear(&w->prepared);
-    out_free(&w->access_log);
+    http_inlet_fini(w);
+    http_prepared_clear(&w->prepared);
+    svc_out_free(&w->access_log);
     cht_free(w->metrics.cells);
 }
 
-void worker_free(struct worker *w)
+void http_worker_free(struct http_worker *w)
 {
     if (w->srv == NULL)
         return;

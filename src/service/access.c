@@ -15,28 +15,28 @@
 #define FILE_MAX (1u << 20)
 #define NANOS UINT64_C(1000000000)
 
-struct token {
+struct svc_token {
     uint8_t hash[CHT_SHA256_BYTES];
     uint64_t expires; /* ns since 1970; 0: never */
-    const struct access *table;
-    enum right right;
+    const struct svc_access *table;
+    enum svc_right right;
     bool all;
     const char *databases; /* "a,b", borrowed from the file's text */
 };
 
-struct access {
+struct svc_access {
     char *text; /* owned: the file, without its tokens */
     bool secrets;
     size_t count;
-    struct token tokens[];
+    struct svc_token tokens[];
 };
 
-static bool parse_right(const char *s, enum right *out)
+static bool parse_right(const char *s, enum svc_right *out)
 {
     static const char *const names[] = {"", "read", "write", "admin"};
-    for (int i = RIGHT_READ; i <= RIGHT_ADMIN; i++) {
+    for (int i = SVC_RIGHT_READ; i <= SVC_RIGHT_ADMIN; i++) {
         if (strcmp(s, names[i]) == 0) {
-            *out = (enum right)i;
+            *out = (enum svc_right)i;
             return true;
         }
     }
@@ -83,7 +83,7 @@ static unsigned hex_digit(char c)
 }
 
 /* The hash of a token, or the one that stands in its place. The text is wiped. */
-static enum cht_rc parse_token(struct access *a, char *text, struct token *t, unsigned number,
+static enum cht_rc parse_token(struct svc_access *a, char *text, struct svc_token *t, unsigned number,
                                struct cht_err *err)
 {
     static const char prefix[] = "sha256:";
@@ -159,14 +159,14 @@ static bool same_hash(const uint8_t *a, const uint8_t *b)
     return differ == 0;
 }
 
-static enum cht_rc parse_line(struct access *a, char *line, unsigned number, struct cht_err *err)
+static enum cht_rc parse_line(struct svc_access *a, char *line, unsigned number, struct cht_err *err)
 {
     static const char expires[] = "expires=";
     char *text = word(&line);
     if (text == NULL || *text == '#')
         return CHT_OK;
     char *right = word(&line), *databases = word(&line), *until = word(&line);
-    struct token *t = &a->tokens[a->count];
+    struct svc_token *t = &a->tokens[a->count];
     enum cht_rc rc = parse_token(a, text, t, number, err);
     if (rc != CHT_OK)
         return rc;
@@ -216,7 +216,7 @@ static enum cht_rc check_text(const char *text, size_t len, struct cht_err *err)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc access_load(const char *path, struct access **out, struct cht_err *err)
+enum cht_rc svc_access_load(const char *path, struct svc_access **out, struct cht_err *err)
 {
     char *text;
     size_t len, lines = 1;
@@ -225,7 +225,7 @@ enum cht_rc access_load(const char *path, struct access **out, struct cht_err *e
         return rc;
     for (size_t i = 0; i < len; i++)
         lines += text[i] == '\n';
-    struct access *a = cht_calloc(1, sizeof *a + lines * sizeof(struct token));
+    struct svc_access *a = cht_calloc(1, sizeof *a + lines * sizeof(struct svc_token));
     if (a == NULL) {
         cht_free(text);
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the tokens");
@@ -243,14 +243,14 @@ enum cht_rc access_load(const char *path, struct access **out, struct cht_err *e
     if (rc == CHT_OK && a->count == 0)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the token file %.120s holds no token", path);
     if (rc != CHT_OK) {
-        access_free(a);
+        svc_access_free(a);
         return rc;
     }
     *out = a;
     return CHT_OK;
 }
 
-void access_free(struct access *a)
+void svc_access_free(struct svc_access *a)
 {
     if (a == NULL)
         return;
@@ -258,33 +258,33 @@ void access_free(struct access *a)
     cht_free(a);
 }
 
-bool access_has_secrets(const struct access *a) { return a->secrets; }
+bool svc_access_has_secrets(const struct svc_access *a) { return a->secrets; }
 
-bool access_expired(const struct token *t) { return t->expires != 0 && cht_wall_ns() >= t->expires; }
+bool svc_access_expired(const struct svc_token *t) { return t->expires != 0 && cht_wall_ns() >= t->expires; }
 
-static const struct token *find_hash(const struct access *a, const uint8_t *hash)
+static const struct svc_token *find_hash(const struct svc_access *a, const uint8_t *hash)
 {
-    const struct token *found = NULL;
+    const struct svc_token *found = NULL;
     for (size_t i = 0; i < a->count; i++)
         found = same_hash(a->tokens[i].hash, hash) ? &a->tokens[i] : found;
-    return found != NULL && !access_expired(found) ? found : NULL;
+    return found != NULL && !svc_access_expired(found) ? found : NULL;
 }
 
-const struct token *access_find_text(const struct access *a, const char *text, size_t n)
+const struct svc_token *svc_access_find_text(const struct svc_access *a, const char *text, size_t n)
 {
     uint8_t hash[CHT_SHA256_BYTES];
     cht_sha256(text, n, hash);
     return find_hash(a, hash);
 }
 
-const struct token *access_again(const struct access *a, const struct token *t)
+const struct svc_token *svc_access_again(const struct svc_access *a, const struct svc_token *t)
 {
     if (t->table == a) /* mostly */
-        return access_expired(t) ? NULL : t;
+        return svc_access_expired(t) ? NULL : t;
     return find_hash(a, t->hash);
 }
 
-const struct token *access_find(const struct access *a, const char *header)
+const struct svc_token *svc_access_find(const struct svc_access *a, const char *header)
 {
     static const char scheme[] = "bearer";
     size_t at = 0;
@@ -295,14 +295,14 @@ const struct token *access_find(const struct access *a, const char *header)
     size_t n = strlen(text);
     while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\t'))
         n--;
-    return access_find_text(a, text, n);
+    return svc_access_find_text(a, text, n);
 }
 
-bool access_has_right(const struct token *t, enum right right) { return t->right >= right; }
+bool svc_access_has_right(const struct svc_token *t, enum svc_right right) { return t->right >= right; }
 
-bool access_allows(const struct token *t, enum right right, const char *database)
+bool svc_access_allows(const struct svc_token *t, enum svc_right right, const char *database)
 {
-    if (!access_has_right(t, right))
+    if (!svc_access_has_right(t, right))
         return false;
     size_t n = strlen(database);
     for (const char *p = t->databases; !t->all; p++) {

@@ -17,24 +17,24 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum right { RIGHT_OPEN, RIGHT_READ, RIGHT_WRITE, RIGHT_ADMIN };
+enum svc_right { SVC_RIGHT_OPEN, SVC_RIGHT_READ, SVC_RIGHT_WRITE, SVC_RIGHT_ADMIN };
 
-struct access; /* all tokens */
-struct token;  /* one of them, borrowed from the table */
+struct svc_access; /* all tokens */
+struct svc_token;  /* one of them, borrowed from the table */
 
 /* CHT_NO_FILE, CHT_INVALID_ARGUMENT with the line's number (never its text). */
-enum cht_rc access_load(const char *path, struct access **out, struct cht_err *err);
-void access_free(struct access *a); /* NULL is legal */
+enum cht_rc svc_access_load(const char *path, struct svc_access **out, struct cht_err *err);
+void svc_access_free(struct svc_access *a); /* NULL is legal */
 /* Does the file hold a token itself, so that nobody else may read it? */
-bool access_has_secrets(const struct access *a);
+bool svc_access_has_secrets(const struct svc_access *a);
 /* The token in the value of an Authorization header: "Bearer" in any case, blanks, the token, blanks. NULL if none fits, or if it
  * has expired. Takes as long for a wrong token as for a right one: its hash is compared with all in full. */
-const struct token *access_find(const struct access *a, const char *header);
+const struct svc_token *svc_access_find(const struct svc_access *a, const char *header);
 /* The same for the bare token. */
-const struct token *access_find_text(const struct access *a, const char *text, size_t n);
+const struct svc_token *svc_access_find_text(const struct svc_access *a, const char *text, size_t n);
 /* What `t`, of this table or of an earlier one, is in this table now: NULL if it was taken out or has expired. */
-const struct token *access_again(const struct access *a, const struct token *t);
-bool access_expired(const struct token *t);
-bool access_allows(const struct token *t, enum right right, const char *database);
+const struct svc_token *svc_access_again(const struct svc_access *a, const struct svc_token *t);
+bool svc_access_expired(const struct svc_token *t);
+bool svc_access_allows(const struct svc_token *t, enum svc_right right, const char *database);
 /* The right whatever the database. */
-bool access_has_right(const struct token *t, enum right right);
+bool svc_access_has_right(const struct svc_token *t, enum svc_right right);

@@ -17,7 +17,7 @@ struct turn { /* on the stack of whoever does something about a name */
     struct turn *next;
 };
 
-struct dbs {
+struct svc_dbs {
     struct cht_env *env;
     void (*closed_fn)(void *ctx, const struct cht_store *store); /* NULL: none */
     void *closed_ctx;
@@ -26,14 +26,14 @@ struct dbs {
     struct cht_cond calm; /* a turn has ended */
     struct turn *turns;   /* guarded by turn_mu */
     struct cht_rwlock lock;
-    struct database *list, **end; /* guarded by lock; in the order in which they were opened */
-    struct database *slot[SLOTS]; /* guarded by lock: the same, by name */
-    _Atomic uint64_t now;         /* seconds */
-    _Atomic uint64_t maps, open;  /* of what is listed */
+    struct svc_database *list, **end; /* guarded by lock; in the order in which they were opened */
+    struct svc_database *slot[SLOTS]; /* guarded by lock: the same, by name */
+    _Atomic uint64_t now;             /* seconds */
+    _Atomic uint64_t maps, open;      /* of what is listed */
     _Atomic uint64_t opened, closed;
 };
 
-static bool has_turn(const struct dbs *t, const char *name)
+static bool has_turn(const struct svc_dbs *t, const char *name)
 {
     const struct turn *at = t->turns;
     while (at != NULL && strcmp(at->name, name) != 0)
@@ -42,7 +42,7 @@ static bool has_turn(const struct dbs *t, const char *name)
 }
 
 /* False, without `wait`: somebody else has it. */
-static bool begin_turn(struct dbs *t, struct turn *mine, const char *name, bool wait)
+static bool begin_turn(struct svc_dbs *t, struct turn *mine, const char *name, bool wait)
 {
     cht_mutex_lock(&t->turn_mu);
     while (has_turn(t, name) && wait)
@@ -56,7 +56,7 @@ static bool begin_turn(struct dbs *t, struct turn *mine, const char *name, bool 
     return got;
 }
 
-static void end_turn(struct dbs *t, struct turn *mine)
+static void end_turn(struct svc_dbs *t, struct turn *mine)
 {
     cht_mutex_lock(&t->turn_mu);
     struct turn **at = &t->turns;
@@ -75,18 +75,18 @@ static unsigned slot_of(const char *name)
     return (h ^ h >> 16) % SLOTS;
 }
 
-static struct database *find(struct dbs *t, const char *name)
+static struct svc_database *find(struct svc_dbs *t, const char *name)
 {
-    struct database *d = t->slot[slot_of(name)];
+    struct svc_database *d = t->slot[slot_of(name)];
     while (d != NULL && strcmp(d->name, name) != 0)
         d = d->chain;
     return d;
 }
 
 /* The lock is held exclusively, here and in list_locked. */
-static void unlist(struct dbs *t, struct database *d)
+static void unlist(struct svc_dbs *t, struct svc_database *d)
 {
-    struct database **at = &t->list;
+    struct svc_database **at = &t->list;
     while (*at != d)
         at = &(*at)->next;
     *at = d->next;
@@ -100,12 +100,12 @@ static void unlist(struct dbs *t, struct database *d)
     atomic_fetch_sub_explicit(&t->open, 1, memory_order_relaxed);
 }
 
-static void list_locked(struct dbs *t, struct database *d)
+static void list_locked(struct svc_dbs *t, struct svc_database *d)
 {
     d->next = NULL;
     *t->end = d;
     t->end = &d->next;
-    struct database **slot = &t->slot[slot_of(d->name)];
+    struct svc_database **slot = &t->slot[slot_of(d->name)];
     d->chain = *slot;
     *slot = d;
     atomic_fetch_add_explicit(&t->maps, d->maps, memory_order_relaxed);
@@ -113,9 +113,10 @@ static void list_locked(struct dbs *t, struct database *d)
 }
 
 /* With the name's turn. It is held once, and not used yet. */
-static enum cht_rc open_listed(struct dbs *t, const char *name, struct database **out, struct cht_err *err)
+static enum cht_rc open_listed(struct svc_dbs *t, const char *name, struct svc_database **out,
+                               struct cht_err *err)
 {
-    struct database *d = cht_calloc(1, sizeof *d);
+    struct svc_database *d = cht_calloc(1, sizeof *d);
     struct cht_store_stats st;
     if (d == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a database");
@@ -128,7 +129,7 @@ static enum cht_rc open_listed(struct dbs *t, const char *name, struct database 
     }
     memcpy(d->name, name, strlen(name) + 1);
     d->table = t;
-    d->maps = st.shards * DBS_MAPS_A_SHARD;
+    d->maps = st.shards * SVC_DBS_MAPS_A_SHARD;
     atomic_store_explicit(&d->users, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&t->opened, 1, memory_order_relaxed);
     cht_rwlock_write(&t->lock);
@@ -138,27 +139,27 @@ static enum cht_rc open_listed(struct dbs *t, const char *name, struct database 
     return CHT_OK;
 }
 
-static void touch(struct database *d)
+static void touch(struct svc_database *d)
 {
-    uint64_t now = dbs_seconds(d->table);
+    uint64_t now = svc_dbs_seconds(d->table);
     if (atomic_load_explicit(&d->used, memory_order_relaxed) != now)
         atomic_store_explicit(&d->used, now, memory_order_relaxed);
 }
 
 /* Held, or NULL if it is not open. */
-static struct database *peek(struct dbs *t, const char *name)
+static struct svc_database *peek(struct svc_dbs *t, const char *name)
 {
     cht_rwlock_read(&t->lock);
-    struct database *d = find(t, name);
+    struct svc_database *d = find(t, name);
     if (d != NULL && atomic_load_explicit(&d->dropping, memory_order_relaxed))
         d = NULL;
     if (d != NULL)
-        dbs_hold(d);
+        svc_dbs_hold(d);
     cht_rwlock_read_end(&t->lock);
     return d;
 }
 
-static bool is_unused(const struct database *d, uint64_t used)
+static bool is_unused(const struct svc_database *d, uint64_t used)
 {
     return atomic_load_explicit(&d->users, memory_order_acquire) == 0 &&
            !atomic_load_explicit(&d->dropping, memory_order_relaxed) &&
@@ -167,11 +168,11 @@ static bool is_unused(const struct database *d, uint64_t used)
 }
 
 /* The name of the one that was used least lately, of those that nobody holds. */
-static bool find_oldest(struct dbs *t, char name[CHT_DATABASE_NAME_MAX + 1])
+static bool find_oldest(struct svc_dbs *t, char name[CHT_DATABASE_NAME_MAX + 1])
 {
     uint64_t least = UINT64_MAX;
     cht_rwlock_read(&t->lock);
-    for (const struct database *d = t->list; d != NULL; d = d->next) {
+    for (const struct svc_database *d = t->list; d != NULL; d = d->next) {
         uint64_t used = atomic_load_explicit(&d->used, memory_order_relaxed);
         if (used < least && is_unused(d, used)) {
             least = used;
@@ -183,7 +184,7 @@ static bool find_oldest(struct dbs *t, char name[CHT_DATABASE_NAME_MAX + 1])
 }
 
 /* Before one more is opened. If none can be closed it is tried all the same: the limit is far from what the system allows. */
-static void make_room(struct dbs *t)
+static void make_room(struct svc_dbs *t)
 {
     char name[CHT_DATABASE_NAME_MAX + 1];
     enum cht_rc rc;
@@ -193,11 +194,12 @@ static void make_room(struct dbs *t)
          i++) {
         if (!find_oldest(t, name))
             return;
-        (void)dbs_close_unused(t, name, UINT64_MAX, &rc, &ignored); /* one that cannot be closed stays open */
+        (void)svc_dbs_close_unused(t, name, UINT64_MAX, &rc,
+                                   &ignored); /* one that cannot be closed stays open */
     }
 }
 
-static bool wait_unused(struct database *d, uint64_t wait_ns)
+static bool wait_unused(struct svc_database *d, uint64_t wait_ns)
 {
     uint64_t end = cht_now_ns() + wait_ns;
     while (atomic_load_explicit(&d->users, memory_order_acquire) > 0) {
@@ -210,9 +212,9 @@ static bool wait_unused(struct database *d, uint64_t wait_ns)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc dbs_new(struct cht_env *env, struct dbs **out, struct cht_err *err)
+enum cht_rc svc_dbs_new(struct cht_env *env, struct svc_dbs **out, struct cht_err *err)
 {
-    struct dbs *t = cht_aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
+    struct svc_dbs *t = cht_aligned_alloc(64, (sizeof *t + 63) / 64 * 64);
     if (t == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the databases");
     memset(t, 0, sizeof *t);
@@ -233,12 +235,12 @@ enum cht_rc dbs_new(struct cht_env *env, struct dbs **out, struct cht_err *err)
     return CHT_OK;
 }
 
-void dbs_free(struct dbs *t)
+void svc_dbs_free(struct svc_dbs *t)
 {
     if (t == NULL)
         return;
     while (t->list != NULL) {
-        struct database *d = t->list;
+        struct svc_database *d = t->list;
         t->list = d->next;
         cht_free(d);
     }
@@ -248,28 +250,28 @@ void dbs_free(struct dbs *t)
     cht_free(t);
 }
 
-void dbs_on_close(struct dbs *t, void (*fn)(void *ctx, const struct cht_store *store), void *ctx)
+void svc_dbs_on_close(struct svc_dbs *t, void (*fn)(void *ctx, const struct cht_store *store), void *ctx)
 {
     t->closed_fn = fn;
     t->closed_ctx = ctx;
 }
 
-void dbs_limit(struct dbs *t, uint64_t maps) { t->maps_limit = maps; }
+void svc_dbs_limit(struct svc_dbs *t, uint64_t maps) { t->maps_limit = maps; }
 
-struct database *dbs_get(struct dbs *t, const char *name)
+struct svc_database *svc_dbs_get(struct svc_dbs *t, const char *name)
 {
-    struct database *d = peek(t, name);
+    struct svc_database *d = peek(t, name);
     if (d != NULL)
         touch(d);
     return d;
 }
 
-void dbs_hold(struct database *d) { atomic_fetch_add_explicit(&d->users, 1, memory_order_relaxed); }
+void svc_dbs_hold(struct svc_database *d) { atomic_fetch_add_explicit(&d->users, 1, memory_order_relaxed); }
 
 /* Release pairs with the acquire of is_unused and wait_unused: what was done with the database is done. */
-static void let_go(struct database *d) { atomic_fetch_sub_explicit(&d->users, 1, memory_order_release); }
+static void let_go(struct svc_database *d) { atomic_fetch_sub_explicit(&d->users, 1, memory_order_release); }
 
-void dbs_put(struct database *d)
+void svc_dbs_put(struct svc_database *d)
 {
     if (d == NULL)
         return;
@@ -278,8 +280,8 @@ void dbs_put(struct database *d)
     let_go(d);
 }
 
-enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shards, struct database **out,
-                     bool *created, struct cht_err *err)
+enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsigned shards,
+                         struct svc_database **out, bool *created, struct cht_err *err)
 {
     struct turn mine;
     *created = false;
@@ -304,7 +306,7 @@ enum cht_rc dbs_open(struct dbs *t, const char *name, bool create, unsigned shar
     return rc;
 }
 
-enum cht_rc dbs_visit(struct dbs *t, const char *name, struct database **out, struct cht_err *err)
+enum cht_rc svc_dbs_visit(struct svc_dbs *t, const char *name, struct svc_database **out, struct cht_err *err)
 {
     struct turn mine;
     (void)begin_turn(t, &mine, name, true); /* it has waited */
@@ -318,7 +320,8 @@ enum cht_rc dbs_visit(struct dbs *t, const char *name, struct database **out, st
     return rc;
 }
 
-bool dbs_close_unused(struct dbs *t, const char *name, uint64_t used, enum cht_rc *rc, struct cht_err *err)
+bool svc_dbs_close_unused(struct svc_dbs *t, const char *name, uint64_t used, enum cht_rc *rc,
+                          struct cht_err *err)
 {
     struct turn mine;
     bool closed = false;
@@ -326,7 +329,7 @@ bool dbs_close_unused(struct dbs *t, const char *name, uint64_t used, enum cht_r
     if (!begin_turn(t, &mine, name, false))
         return false;
     cht_rwlock_write(&t->lock);
-    struct database *d = find(t, name);
+    struct svc_database *d = find(t, name);
     if (d != NULL && is_unused(d, used))
         unlist(t, d); /* who wants it now waits for the turn */
     else
@@ -349,11 +352,11 @@ bool dbs_close_unused(struct dbs *t, const char *name, uint64_t used, enum cht_r
     return closed;
 }
 
-size_t dbs_unused(struct dbs *t, uint64_t used, char (*names)[CHT_DATABASE_NAME_MAX + 1], size_t max)
+size_t svc_dbs_unused(struct svc_dbs *t, uint64_t used, char (*names)[CHT_DATABASE_NAME_MAX + 1], size_t max)
 {
     size_t n = 0;
     cht_rwlock_read(&t->lock);
-    for (const struct database *d = t->list; d != NULL && n < max; d = d->next) {
+    for (const struct svc_database *d = t->list; d != NULL && n < max; d = d->next) {
         if (is_unused(d, used))
             memcpy(names[n++], d->name, sizeof d->name);
     }
@@ -361,27 +364,30 @@ size_t dbs_unused(struct dbs *t, uint64_t used, char (*names)[CHT_DATABASE_NAME_
     return n;
 }
 
-uint64_t dbs_seconds(const struct dbs *t) { return atomic_load_explicit(&t->now, memory_order_relaxed); }
+uint64_t svc_dbs_seconds(const struct svc_dbs *t)
+{
+    return atomic_load_explicit(&t->now, memory_order_relaxed);
+}
 
-void dbs_tick(struct dbs *t)
+void svc_dbs_tick(struct svc_dbs *t)
 {
     atomic_store_explicit(&t->now, 1 + (cht_now_ns() - t->start) / UINT64_C(1000000000),
                           memory_order_relaxed);
 }
 
-void dbs_read_stats(const struct dbs *t, struct dbs_stats *out)
+void svc_dbs_read_stats(const struct svc_dbs *t, struct svc_dbs_stats *out)
 {
     out->open = atomic_load_explicit(&t->open, memory_order_relaxed);
     out->opened = atomic_load_explicit(&t->opened, memory_order_relaxed);
     out->closed = atomic_load_explicit(&t->closed, memory_order_relaxed);
 }
 
-enum cht_rc dbs_is_clean(struct dbs *t, const char *name, bool *clean, struct cht_err *err)
+enum cht_rc svc_dbs_is_clean(struct svc_dbs *t, const char *name, bool *clean, struct cht_err *err)
 {
     return cht_env_is_clean(t->env, name, clean, err);
 }
 
-enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err)
+enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err)
 {
     struct turn mine;
     if (!cht_database_name_valid(name))
@@ -389,7 +395,7 @@ enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct c
     (void)begin_turn(t, &mine, name, true); /* it has waited */
     enum cht_rc rc = CHT_OK;
     cht_rwlock_write(&t->lock);
-    struct database *d = find(t, name);
+    struct svc_database *d = find(t, name);
     if (d != NULL)
         atomic_store_explicit(&d->dropping, true, memory_order_release);
     cht_rwlock_write_end(&t->lock);
@@ -405,49 +411,50 @@ enum cht_rc dbs_drop(struct dbs *t, const char *name, uint64_t wait_ns, struct c
     if (rc == CHT_OK)
         rc = cht_env_drop(t->env, name, err);
     if (rc == CHT_OK && strcmp(name, CHT_DATABASE_DEFAULT) == 0) {
-        struct database *fresh = NULL;
+        struct svc_database *fresh = NULL;
         rc = cht_env_create(t->env, name, 0, err);
         if (rc == CHT_OK)
             rc = open_listed(t, name, &fresh, err);
-        dbs_put(fresh);
+        svc_dbs_put(fresh);
     }
     end_turn(t, &mine);
     return rc;
 }
 
-void dbs_finish(struct dbs *t, void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
-                void *ctx)
+void svc_dbs_finish(struct svc_dbs *t,
+                    void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what), void *ctx)
 {
     struct cht_err err = {0};
     if (cht_env_unfinished(t->env) && cht_env_finish(t->env, fn, ctx, &err) != CHT_OK)
         fn(ctx, "the data directories", err.code, err.msg);
 }
 
-enum cht_rc dbs_list(struct dbs *t, void (*fn)(void *ctx, const char *name), void *ctx, struct cht_err *err)
+enum cht_rc svc_dbs_list(struct svc_dbs *t, void (*fn)(void *ctx, const char *name), void *ctx,
+                         struct cht_err *err)
 {
     return cht_env_list(t->env, fn, ctx, err);
 }
 
 /* The first from d on that is not being dropped, held. The lock is held. */
-static struct database *hold_from(struct database *d)
+static struct svc_database *hold_from(struct svc_database *d)
 {
     while (d != NULL && atomic_load_explicit(&d->dropping, memory_order_relaxed))
         d = d->next;
     if (d != NULL)
-        dbs_hold(d);
+        svc_dbs_hold(d);
     return d;
 }
 
 /* One that is held stays listed, so the walk can go on from it. */
-void dbs_each(struct dbs *t, void (*fn)(void *ctx, struct database *d), void *ctx)
+void svc_dbs_each(struct svc_dbs *t, void (*fn)(void *ctx, struct svc_database *d), void *ctx)
 {
     cht_rwlock_read(&t->lock);
-    struct database *d = hold_from(t->list);
+    struct svc_database *d = hold_from(t->list);
     cht_rwlock_read_end(&t->lock);
     while (d != NULL) {
         fn(ctx, d);
         cht_rwlock_read(&t->lock);
-        struct database *next = hold_from(d->next);
+        struct svc_database *next = hold_from(d->next);
         cht_rwlock_read_end(&t->lock);
         let_go(d);
         d = next;

@@ -11,10 +11,10 @@
 #include "service/dbs.h"
 #include "service/log.h"
 
-struct keeper;
+struct svc_keeper;
 
 /* idle_seconds 0: nothing is closed. Borrows dbs and log. */
-enum cht_rc keeper_start(struct dbs *dbs, struct log *log, uint64_t idle_seconds, struct keeper **out,
-                         struct cht_err *err);
+enum cht_rc svc_keeper_start(struct svc_dbs *dbs, struct svc_log *log, uint64_t idle_seconds,
+                             struct svc_keeper **out, struct cht_err *err);
 /* Joins the threads; waits for a database that is being opened or closed. NULL is legal. */
-void keeper_stop(struct keeper *k);
+void svc_keeper_stop(struct svc_keeper *k);

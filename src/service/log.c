@@ -11,44 +11,44 @@
 
 #define QUEUE_MAX (4u << 20)
 
-struct log {
+struct svc_log {
     bool json;
-    enum log_level least;
+    enum svc_log_level least;
     struct cht_mutex mu;
     struct cht_cond work;
-    struct out queue;  /* guarded by mu */
-    uint64_t dropped;  /* lines, guarded by mu */
-    uint64_t reported; /* of them; the writer's */
-    bool stop;         /* guarded by mu */
+    struct svc_out queue; /* guarded by mu */
+    uint64_t dropped;     /* lines, guarded by mu */
+    uint64_t reported;    /* of them; the writer's */
+    bool stop;            /* guarded by mu */
     struct cht_thread thread;
 };
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 /* What people read; control characters of a client's text are no commands to their terminal. */
-static void out_plain(struct out *o, const char *text)
+static void out_plain(struct svc_out *o, const char *text)
 {
-    struct out escaped = {0};
-    out_string(&escaped, text, strlen(text));
+    struct svc_out escaped = {0};
+    svc_out_string(&escaped, text, strlen(text));
     for (size_t i = 1; i + 1 < escaped.n && !escaped.failed; i++) {
         bool quoted = escaped.p[i] == '\\' && (escaped.p[i + 1] == '"' || escaped.p[i + 1] == '\\');
-        out_bytes(o, escaped.p + i + quoted, 1);
+        svc_out_bytes(o, escaped.p + i + quoted, 1);
         i += quoted;
     }
-    out_free(&escaped);
+    svc_out_free(&escaped);
 }
 
 static void *writer(void *arg)
 {
-    struct log *l = arg;
-    struct out mine = {0};
+    struct svc_log *l = arg;
+    struct svc_out mine = {0};
     cht_mutex_lock(&l->mu);
     for (;;) {
         while (l->queue.n == 0 && !l->stop)
             cht_cond_wait(&l->work, &l->mu);
         if (l->queue.n == 0)
             break;
-        struct out full = l->queue;
+        struct svc_out full = l->queue;
         uint64_t lost = l->dropped - l->reported;
         l->reported = l->dropped;
         l->queue = mine;
@@ -56,13 +56,14 @@ static void *writer(void *arg)
         (void)fwrite(full.p, 1, full.n, stderr); /* a log that cannot be written cannot be reported either */
         (void)fflush(stderr);
         if (lost > 0)
-            log_say(l, LOG_WARN, "log_lines_dropped", "%llu lines were dropped", (unsigned long long)lost);
+            svc_log_say(l, SVC_LOG_WARN, "log_lines_dropped", "%llu lines were dropped",
+                        (unsigned long long)lost);
         mine = full;
-        out_reset(&mine, QUEUE_MAX);
+        svc_out_reset(&mine, QUEUE_MAX);
         cht_mutex_lock(&l->mu);
     }
     cht_mutex_unlock(&l->mu);
-    out_free(&mine);
+    svc_out_free(&mine);
     return NULL;
 }
 
@@ -89,7 +90,7 @@ static void digits(char *p, unsigned v, unsigned n)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void log_time(char *p, uint64_t wall_ns)
+void svc_log_time(char *p, uint64_t wall_ns)
 {
     uint64_t ms = wall_ns / 1000000, s = ms / 1000;
     unsigned y, m, d, rest = (unsigned)(s % 86400);
@@ -104,9 +105,9 @@ void log_time(char *p, uint64_t wall_ns)
     digits(p + 20, (unsigned)(ms % 1000), 3);
 }
 
-enum cht_rc log_new(bool json, enum log_level least, struct log **out, struct cht_err *err)
+enum cht_rc svc_log_new(bool json, enum svc_log_level least, struct svc_log **out, struct cht_err *err)
 {
-    struct log *l = cht_calloc(1, sizeof *l);
+    struct svc_log *l = cht_calloc(1, sizeof *l);
     if (l == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the log");
     l->json = json;
@@ -124,7 +125,7 @@ enum cht_rc log_new(bool json, enum log_level least, struct log **out, struct ch
     return CHT_OK;
 }
 
-void log_free(struct log *l)
+void svc_log_free(struct svc_log *l)
 {
     if (l == NULL)
         return;
@@ -133,16 +134,16 @@ void log_free(struct log *l)
     cht_cond_signal(&l->work);
     cht_mutex_unlock(&l->mu);
     cht_thread_join(&l->thread);
-    out_free(&l->queue);
+    svc_out_free(&l->queue);
     cht_cond_fini(&l->work);
     cht_mutex_fini(&l->mu);
     cht_free(l);
 }
 
-bool log_wants(const struct log *l, enum log_level level) { return level <= l->least; }
-bool log_json(const struct log *l) { return l->json; }
+bool svc_log_wants(const struct svc_log *l, enum svc_log_level level) { return level <= l->least; }
+bool svc_log_json(const struct svc_log *l) { return l->json; }
 
-uint64_t log_dropped(struct log *l)
+uint64_t svc_log_dropped(struct svc_log *l)
 {
     cht_mutex_lock(&l->mu);
     uint64_t n = l->dropped;
@@ -150,63 +151,64 @@ uint64_t log_dropped(struct log *l)
     return n;
 }
 
-void log_lines(struct log *l, const char *lines, size_t n, uint64_t count)
+void svc_log_lines(struct svc_log *l, const char *lines, size_t n, uint64_t count)
 {
     cht_mutex_lock(&l->mu);
-    if (l->queue.n + n > QUEUE_MAX || !out_room(&l->queue, n))
+    if (l->queue.n + n > QUEUE_MAX || !svc_out_room(&l->queue, n))
         l->dropped += count;
     else
-        out_bytes(&l->queue, lines, n);
+        svc_out_bytes(&l->queue, lines, n);
     cht_cond_signal(&l->work);
     cht_mutex_unlock(&l->mu);
 }
 
-void log_event(struct log *l, enum log_level level, const char *event, const char *fields, const char *text)
+void svc_log_event(struct svc_log *l, enum svc_log_level level, const char *event, const char *fields,
+                   const char *text)
 {
-    struct out line = {0};
+    struct svc_out line = {0};
     char when[24];
-    if (!log_wants(l, level))
+    if (!svc_log_wants(l, level))
         return;
-    log_time(when, cht_wall_ns());
+    svc_log_time(when, cht_wall_ns());
     if (l->json) {
-        out_text(&line, "{\"time\":\"");
-        out_bytes(&line, when, sizeof when);
-        out_text(&line, "\",\"level\":\"");
-        out_text(&line, level_names[level]);
-        out_text(&line, "\",\"event\":\"");
-        out_text(&line, event);
-        out_text(&line, fields[0] != 0 ? "\"," : "\"");
-        out_text(&line, fields);
-        out_text(&line, "}\n");
+        svc_out_text(&line, "{\"time\":\"");
+        svc_out_bytes(&line, when, sizeof when);
+        svc_out_text(&line, "\",\"level\":\"");
+        svc_out_text(&line, level_names[level]);
+        svc_out_text(&line, "\",\"event\":\"");
+        svc_out_text(&line, event);
+        svc_out_text(&line, fields[0] != 0 ? "\"," : "\"");
+        svc_out_text(&line, fields);
+        svc_out_text(&line, "}\n");
     } else {
-        out_bytes(&line, when, sizeof when);
-        out_text(&line, " ");
-        out_text(&line, level_names[level]);
-        out_text(&line, " ");
-        out_text(&line, event);
-        out_text(&line, " ");
+        svc_out_bytes(&line, when, sizeof when);
+        svc_out_text(&line, " ");
+        svc_out_text(&line, level_names[level]);
+        svc_out_text(&line, " ");
+        svc_out_text(&line, event);
+        svc_out_text(&line, " ");
         out_plain(&line, text);
-        out_text(&line, "\n");
+        svc_out_text(&line, "\n");
     }
     if (!line.failed)
-        log_lines(l, line.p, line.n, 1);
-    out_free(&line);
+        svc_log_lines(l, line.p, line.n, 1);
+    svc_out_free(&line);
 }
 
-void log_say(struct log *l, enum log_level level, const char *event, const char *fmt, ...)
+void svc_log_say(struct svc_log *l, enum svc_log_level level, const char *event, const char *fmt, ...)
 {
     char text[600];
-    struct out fields = {0};
+    struct svc_out fields = {0};
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (n < 0)
         return;
-    out_text(&fields, "\"message\":");
-    out_string(&fields, text, strlen(text));
-    out_bytes(&fields, "", 1);
+    svc_out_text(&fields, "\"message\":");
+    svc_out_string(&fields, text, strlen(text));
+    svc_out_bytes(&fields, "", 1);
     if (!fields.failed)
-        log_event(l, level, event, fields.p, text);
-    out_free(&fields);
+        svc_log_event(l, level, event, fields.p, text);
+    svc_out_free(&fields);
 }

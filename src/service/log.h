@@ -9,23 +9,24 @@
 
 #include "cheetah/err.h"
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
-struct log;
+enum svc_log_level { SVC_LOG_ERROR, SVC_LOG_WARN, SVC_LOG_INFO, SVC_LOG_DEBUG };
+struct svc_log;
 
-enum cht_rc log_new(bool json, enum log_level least, struct log **out, struct cht_err *err);
+enum cht_rc svc_log_new(bool json, enum svc_log_level least, struct svc_log **out, struct cht_err *err);
 /* Writes what is there and ends. NULL is legal. */
-void log_free(struct log *l);
-bool log_wants(const struct log *l, enum log_level level);
-bool log_json(const struct log *l);
+void svc_log_free(struct svc_log *l);
+bool svc_log_wants(const struct svc_log *l, enum svc_log_level level);
+bool svc_log_json(const struct svc_log *l);
 
 /* {"time":...,"level":...,"event":event, and the fields}. fields: JSON members without the leading comma, "" for none;
  * text is what a person reads in their place. */
-void log_event(struct log *l, enum log_level level, const char *event, const char *fields, const char *text);
+void svc_log_event(struct svc_log *l, enum svc_log_level level, const char *event, const char *fields,
+                   const char *text);
 /* An event with a printf text, as {"message":...}. */
-void log_say(struct log *l, enum log_level level, const char *event, const char *fmt, ...)
+void svc_log_say(struct svc_log *l, enum svc_log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 /* Whole lines that are ready (the access log of an HTTP thread). */
-void log_lines(struct log *l, const char *lines, size_t n, uint64_t count);
-uint64_t log_dropped(struct log *l);
+void svc_log_lines(struct svc_log *l, const char *lines, size_t n, uint64_t count);
+uint64_t svc_log_dropped(struct svc_log *l);
 /* "2026-11-21T07:00:00.123Z" at p (24 characters) for nanoseconds since 1970. */
-void log_time(char *p, uint64_t wall_ns);
+void svc_log_time(char *p, uint64_t wall_ns);

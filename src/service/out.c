@@ -7,7 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-bool out_grow(struct out *o, size_t more)
+bool svc_out_grow(struct svc_out *o, size_t more)
 {
     size_t want = o->n + more, cap = o->cap < 256 ? 256 : o->cap;
     if (want < more) {
@@ -26,16 +26,16 @@ bool out_grow(struct out *o, size_t more)
     return true;
 }
 
-void out_free(struct out *o)
+void svc_out_free(struct svc_out *o)
 {
     cht_free(o->p);
-    *o = (struct out){0};
+    *o = (struct svc_out){0};
 }
 
-void out_reset(struct out *o, size_t keep)
+void svc_out_reset(struct svc_out *o, size_t keep)
 {
     if (o->cap > keep)
-        out_free(o);
+        svc_out_free(o);
     o->n = 0;
     o->failed = false;
 }
@@ -64,7 +64,7 @@ static inline size_t put_short(char *p, uint32_t v)
     return 8 - lead;
 }
 
-size_t out_digits(char *p, uint64_t v)
+size_t svc_out_digits(char *p, uint64_t v)
 {
     if (v < EIGHT)
         return put_short(p, (uint32_t)v);
@@ -137,47 +137,47 @@ static bool is_hidden(const uint8_t *p, size_t len)
     return (p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) || (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
 }
 
-void out_string(struct out *o, const char *s, size_t n)
+void svc_out_string(struct svc_out *o, const char *s, size_t n)
 {
     static const char hex[] = "0123456789abcdef";
     const uint8_t *p = (const uint8_t *)s;
-    out_text(o, "\"");
+    svc_out_text(o, "\"");
     while (n > 0) {
         size_t plain = plain_run(p, n);
-        out_bytes(o, p, plain);
+        svc_out_bytes(o, p, plain);
         p += plain;
         n -= plain;
         if (n == 0)
             break;
         size_t len = sequence(p, n);
         if (len == 0) {
-            out_text(o, "\\ufffd");
+            svc_out_text(o, "\\ufffd");
         } else if (*p == '"' || *p == '\\') {
             char two[2] = {'\\', (char)*p};
-            out_bytes(o, two, 2);
+            svc_out_bytes(o, two, 2);
         } else if (*p < 0x20 || *p == 0x7F) {
             char six[6] = {'\\', 'u', '0', '0', hex[*p >> 4], hex[*p & 15]};
-            out_bytes(o, six, 6);
+            svc_out_bytes(o, six, 6);
         } else if (is_hidden(p, len)) {
             unsigned c = len == 2 ? p[1] : 0x2000u | (p[1] & 3u) << 6 | (p[2] & 0x3Fu);
             char six[6] = {'\\', 'u', hex[c >> 12], hex[c >> 8 & 15], hex[c >> 4 & 15], hex[c & 15]};
-            out_bytes(o, six, 6);
+            svc_out_bytes(o, six, 6);
         } else {
-            out_bytes(o, p, len);
+            svc_out_bytes(o, p, len);
         }
         p += len == 0 ? 1 : len;
         n -= len == 0 ? 1 : len;
     }
-    out_text(o, "\"");
+    svc_out_text(o, "\"");
 }
 
-void out_format(struct out *o, const char *fmt, ...)
+void svc_out_format(struct svc_out *o, const char *fmt, ...)
 {
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
     int n = vsnprintf(NULL, 0, fmt, ap);
-    if (n >= 0 && out_room(o, (size_t)n + 1))
+    if (n >= 0 && svc_out_room(o, (size_t)n + 1))
         o->n += (size_t)vsnprintf(o->p + o->n, (size_t)n + 1, fmt, again);
     va_end(again);
     va_end(ap);

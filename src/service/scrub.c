@@ -11,9 +11,9 @@
 #define CLOSED_PAUSE_NS UINT64_C(100000000)      /* between two databases that have to be opened */
 #define CLOSED_EVERY_NS UINT64_C(86400000000000) /* a day */
 
-struct scrub {
-    struct dbs *dbs;
-    struct log *log;
+struct svc_scrub {
+    struct svc_dbs *dbs;
+    struct svc_log *log;
     uint64_t rate;
     struct cht_thread thread;
     struct cht_mutex mu;
@@ -30,8 +30,8 @@ struct names {
 };
 
 struct pass {
-    struct scrub *s;
-    struct database *db;
+    struct svc_scrub *s;
+    struct svc_database *db;
 };
 
 static void add_name(void *ctx, const char *name)
@@ -48,7 +48,7 @@ static void add_name(void *ctx, const char *name)
     memcpy(l->name[l->n++], name, strlen(name) + 1);
 }
 
-static void add_open(void *ctx, struct database *d) { add_name(ctx, d->name); }
+static void add_open(void *ctx, struct svc_database *d) { add_name(ctx, d->name); }
 
 static bool stopped(void *ctx)
 {
@@ -57,15 +57,15 @@ static bool stopped(void *ctx)
            atomic_load_explicit(&p->db->dropping, memory_order_relaxed);
 }
 
-static void scrub_database(struct scrub *s, const char *name)
+static void scrub_database(struct svc_scrub *s, const char *name)
 {
     struct cht_err err = {0};
     struct pass pass = {.s = s};
-    enum cht_rc rc = dbs_visit(s->dbs, name, &pass.db, &err);
+    enum cht_rc rc = svc_dbs_visit(s->dbs, name, &pass.db, &err);
     if (rc == CHT_DATABASE_NOT_FOUND)
         return; /* dropped meanwhile */
     if (rc != CHT_OK) {
-        log_say(s->log, LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
+        svc_log_say(s->log, SVC_LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
         return;
     }
     struct cht_scrub scrub = {.bytes_per_second = s->rate, .stop = stopped, .ctx = &pass};
@@ -73,18 +73,21 @@ static void scrub_database(struct scrub *s, const char *name)
     atomic_fetch_add_explicit(&s->bytes, scrub.bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->bad, scrub.bad, memory_order_relaxed);
     if (scrub.bad > 0)
-        log_say(s->log, LOG_ERROR, "scrub_found", "%s: %llu damaged pages; the first: %s", name,
-                (unsigned long long)scrub.bad, scrub.first.msg);
+        svc_log_say(s->log, SVC_LOG_ERROR, "scrub_found", "%s: %llu damaged pages; the first: %s", name,
+                    (unsigned long long)scrub.bad, scrub.first.msg);
     if (rc != CHT_OK && rc != CHT_CANCELLED)
-        log_say(s->log, LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
-    dbs_put(pass.db);
-    (void)dbs_close_unused(s->dbs, name, 0, &rc,
-                           &err); /* if it was opened for this; else, or if it cannot be, it stays open */
+        svc_log_say(s->log, SVC_LOG_ERROR, "scrub_failed", "%s: %s: %s", name, cht_rc_slug(rc), err.msg);
+    svc_dbs_put(pass.db);
+    (void)svc_dbs_close_unused(s->dbs, name, 0, &rc,
+                               &err); /* if it was opened for this; else, or if it cannot be, it stays open */
 }
 
-static bool is_stopped(const struct scrub *s) { return atomic_load_explicit(&s->stop, memory_order_acquire); }
+static bool is_stopped(const struct svc_scrub *s)
+{
+    return atomic_load_explicit(&s->stop, memory_order_acquire);
+}
 
-static void pause_for(struct scrub *s, uint64_t ns)
+static void pause_for(struct svc_scrub *s, uint64_t ns)
 {
     cht_mutex_lock(&s->mu);
     if (!is_stopped(s))
@@ -94,7 +97,7 @@ static void pause_for(struct scrub *s, uint64_t ns)
 
 static void *scrub_main(void *arg)
 {
-    struct scrub *s = arg;
+    struct svc_scrub *s = arg;
     uint64_t next_all = 0;
     while (!is_stopped(s)) {
         struct names l = {0};
@@ -102,12 +105,12 @@ static void *scrub_main(void *arg)
         bool all = cht_now_ns() >= next_all;
         if (all)
             next_all = cht_now_ns() + CLOSED_EVERY_NS;
-        enum cht_rc rc = all ? dbs_list(s->dbs, add_name, &l, &err) : CHT_OK;
+        enum cht_rc rc = all ? svc_dbs_list(s->dbs, add_name, &l, &err) : CHT_OK;
         if (!all)
-            dbs_each(s->dbs, add_open, &l);
+            svc_dbs_each(s->dbs, add_open, &l);
         if (rc != CHT_OK)
-            log_say(s->log, LOG_ERROR, "scrub_failed", "the list of databases: %s: %s", cht_rc_slug(rc),
-                    err.msg);
+            svc_log_say(s->log, SVC_LOG_ERROR, "scrub_failed", "the list of databases: %s: %s",
+                        cht_rc_slug(rc), err.msg);
         for (size_t i = 0; i < l.n && !is_stopped(s); i++) {
             scrub_database(s, l.name[i]);
             if (all && i + 1 < l.n)
@@ -123,10 +126,10 @@ static void *scrub_main(void *arg)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc scrub_start(struct dbs *dbs, struct log *log, uint64_t bytes_per_second, struct scrub **out,
-                        struct cht_err *err)
+enum cht_rc svc_scrub_start(struct svc_dbs *dbs, struct svc_log *log, uint64_t bytes_per_second,
+                            struct svc_scrub **out, struct cht_err *err)
 {
-    struct scrub *s = cht_calloc(1, sizeof *s);
+    struct svc_scrub *s = cht_calloc(1, sizeof *s);
     if (s == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the scrub");
     s->dbs = dbs;
@@ -139,16 +142,16 @@ enum cht_rc scrub_start(struct dbs *dbs, struct log *log, uint64_t bytes_per_sec
         rc = cht_thread_start(&s->thread, "cht-scrub", scrub_main, s, err);
     s->up = rc == CHT_OK;
     if (rc != CHT_OK) {
-        scrub_stop(s);
+        svc_scrub_stop(s);
         return rc;
     }
     *out = s;
     return CHT_OK;
 }
 
-void scrub_read_stats(const struct scrub *s, struct scrub_stats *out)
+void svc_scrub_read_stats(const struct svc_scrub *s, struct svc_scrub_stats *out)
 {
-    *out = (struct scrub_stats){0};
+    *out = (struct svc_scrub_stats){0};
     if (s == NULL)
         return;
     out->bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
@@ -156,7 +159,7 @@ void scrub_read_stats(const struct scrub *s, struct scrub_stats *out)
     out->bad = atomic_load_explicit(&s->bad, memory_order_relaxed);
 }
 
-void scrub_halt(struct scrub *s)
+void svc_scrub_halt(struct svc_scrub *s)
 {
     if (s != NULL && s->up) {
         cht_mutex_lock(&s->mu);
@@ -168,11 +171,11 @@ void scrub_halt(struct scrub *s)
     }
 }
 
-void scrub_stop(struct scrub *s)
+void svc_scrub_stop(struct svc_scrub *s)
 {
     if (s == NULL)
         return;
-    scrub_halt(s);
+    svc_scrub_halt(s);
     cht_cond_fini(&s->cond);
     cht_mutex_fini(&s->mu);
     cht_free(s);

@@ -9,19 +9,19 @@
 
 #include <stdatomic.h>
 
-struct scrub;
+struct svc_scrub;
 
-struct scrub_stats {
+struct svc_scrub_stats {
     uint64_t bytes;  /* compared */
     uint64_t passes; /* over all databases */
     uint64_t bad;    /* pages that failed, again in every pass */
 };
 
 /* Not before SCRUB_PAUSE after the last pass the next begins. Borrows dbs and log. */
-enum cht_rc scrub_start(struct dbs *dbs, struct log *log, uint64_t bytes_per_second, struct scrub **out,
-                        struct cht_err *err);
+enum cht_rc svc_scrub_start(struct svc_dbs *dbs, struct svc_log *log, uint64_t bytes_per_second,
+                            struct svc_scrub **out, struct cht_err *err);
 /* Any thread. NULL: all 0. */
-void scrub_read_stats(const struct scrub *s, struct scrub_stats *out);
+void svc_scrub_read_stats(const struct svc_scrub *s, struct svc_scrub_stats *out);
 /* Within a fraction of a second, or when a database that it opens or closes is done; joins the thread. The figures stay. */
-void scrub_halt(struct scrub *s); /* NULL is legal, as in the next */
-void scrub_stop(struct scrub *s); /* halts and frees it */
+void svc_scrub_halt(struct svc_scrub *s); /* NULL is legal, as in the next */
+void svc_scrub_stop(struct svc_scrub *s); /* halts and frees it */

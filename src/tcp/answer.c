@@ -11,16 +11,16 @@ void line_session_counted(struct line_session *s, enum line_verb c, bool failed)
 void line_answer_error(struct line_session *s, const struct line_command *l)
 {
     line_session_counted(s, l->verb, true);
-    out_text(&s->out, "ERROR,");
-    out_text(&s->out, l->error);
+    svc_out_text(&s->out, "ERROR,");
+    svc_out_text(&s->out, l->error);
     if (l->sizes) {
-        out_text(&s->out, " (expected ");
-        out_u64(&s->out, l->expected);
-        out_text(&s->out, ", got ");
-        out_u64(&s->out, l->got);
-        out_text(&s->out, ")");
+        svc_out_text(&s->out, " (expected ");
+        svc_out_u64(&s->out, l->expected);
+        svc_out_text(&s->out, ", got ");
+        svc_out_u64(&s->out, l->got);
+        svc_out_text(&s->out, ")");
     }
-    out_text(&s->out, "\n");
+    svc_out_text(&s->out, "\n");
 }
 
 void line_session_error(struct line_session *s, enum line_verb c, const char *word)

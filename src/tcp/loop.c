@@ -29,24 +29,24 @@ void line_loop_again(struct line_conn *c)
 static void log_end(const struct line_conn *c)
 {
     const struct line_server *s = c->loop->srv;
-    struct out fields = {0};
+    struct svc_out fields = {0};
     char peer[CHT_ADDR_TEXT];
     double seconds = (double)(cht_now_ns() - c->since) / 1e9;
-    if (!s->cfg.conf->access_log || !log_wants(s->cfg.log, LOG_INFO))
+    if (!s->cfg.conf->access_log || !svc_log_wants(s->cfg.log, SVC_LOG_INFO))
         return;
     cht_net_peer_text(&c->peer, peer);
-    out_text(&fields, "\"client\":");
-    out_string(&fields, peer, strlen(peer));
-    out_format(&fields,
-               ",\"commands\":%llu,\"errors\":%llu,\"received\":%llu,\"sent\":%llu,\"seconds\":%.3f,"
-               "\"reason\":\"%s\"",
-               (unsigned long long)c->session.commands, (unsigned long long)c->session.errors,
-               (unsigned long long)c->received, (unsigned long long)c->sent, seconds,
-               c->why != NULL ? c->why : "closed");
-    out_bytes(&fields, "", 1);
+    svc_out_text(&fields, "\"client\":");
+    svc_out_string(&fields, peer, strlen(peer));
+    svc_out_format(&fields,
+                   ",\"commands\":%llu,\"errors\":%llu,\"received\":%llu,\"sent\":%llu,\"seconds\":%.3f,"
+                   "\"reason\":\"%s\"",
+                   (unsigned long long)c->session.commands, (unsigned long long)c->session.errors,
+                   (unsigned long long)c->received, (unsigned long long)c->sent, seconds,
+                   c->why != NULL ? c->why : "closed");
+    svc_out_bytes(&fields, "", 1);
     if (!fields.failed)
-        log_event(s->cfg.log, LOG_INFO, "line_connection", fields.p, fields.p);
-    out_free(&fields);
+        svc_log_event(s->cfg.log, SVC_LOG_INFO, "line_connection", fields.p, fields.p);
+    svc_out_free(&fields);
 }
 
 static void unlist_run(struct line_conn *c)
@@ -127,7 +127,7 @@ static void accept_all(struct line_server *s)
         line_loop_arrive(to, c);
     }
     if (exhausted) {
-        log_say(s->cfg.log, LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
+        svc_log_say(s->cfg.log, SVC_LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
         cht_sleep_ns(100000000);
     }
 }

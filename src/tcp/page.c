@@ -25,7 +25,7 @@ struct page {
     struct line_session *s;
     bool values;
     size_t max; /* bytes of items */
-    struct out items;
+    struct svc_out items;
     uint64_t count;
     bool more;
     char last[CHT_NAME_MAX]; /* the name of the last item */
@@ -47,7 +47,7 @@ static size_t put_head(char *out, const struct cht_entry *e)
 {
     size_t n = put_hex(out, e->name, e->name_len);
     out[n++] = ':';
-    return n + out_digits(out + n, e->key);
+    return n + svc_out_digits(out + n, e->key);
 }
 
 /* On the scan's workers. A long value comes later, read by the thread that puts the page together. */
@@ -76,7 +76,7 @@ static void add_large(struct page *g, const struct cht_entry *e)
         return;
     if (rc != CHT_OK)
         g->rc = rc;
-    else if (out_room(&g->items, cht_b64_encoded(g->s->value.len)))
+    else if (svc_out_room(&g->items, cht_b64_encoded(g->s->value.len)))
         g->items.n += cht_b64_encode(g->items.p + g->items.n, g->s->value.data, g->s->value.len);
 }
 
@@ -93,8 +93,8 @@ static bool add(struct page *g, const struct cht_entry *e)
         return false;
     }
     if (g->count++ > 0)
-        out_text(&g->items, ";");
-    out_bytes(&g->items, e->value, e->value_len);
+        svc_out_text(&g->items, ";");
+    svc_out_bytes(&g->items, e->value, e->value_len);
     if (g->values && (e->flags & CHT_ENTRY_LARGE) != 0)
         add_large(g, e);
     if (g->items.failed)
@@ -132,28 +132,28 @@ static void collect(struct page *g, struct cht_scan *scan)
 /* The head goes in front of the items, which are moved to make room for it. */
 static bool put_page(struct page *g)
 {
-    struct out head = {0};
+    struct svc_out head = {0};
     const struct line_command *l = &g->s->command;
-    out_text(&head, "SUCCESS,");
+    svc_out_text(&head, "SUCCESS,");
     if (g->values) {
-        out_text(&head, "reducer=");
-        out_bytes(&head, l->mode.p, l->mode.n);
-        out_text(&head, ",");
+        svc_out_text(&head, "reducer=");
+        svc_out_bytes(&head, l->mode.p, l->mode.n);
+        svc_out_text(&head, ",");
     }
-    out_text(&head, "count=");
-    out_u64(&head, g->count);
-    if (g->more && out_room(&head, 32 + 2 * g->last_len)) {
-        out_text(&head, ",next_cursor=x");
+    svc_out_text(&head, "count=");
+    svc_out_u64(&head, g->count);
+    if (g->more && svc_out_room(&head, 32 + 2 * g->last_len)) {
+        svc_out_text(&head, ",next_cursor=x");
         head.n += put_hex(head.p + head.n, (const uint8_t *)g->last, g->last_len);
     }
-    out_text(&head, ",items=");
-    bool ok = !head.failed && out_room(&g->s->out, head.n + g->items.n + 1);
+    svc_out_text(&head, ",items=");
+    bool ok = !head.failed && svc_out_room(&g->s->out, head.n + g->items.n + 1);
     if (ok) {
-        out_bytes(&g->s->out, head.p, head.n);
-        out_bytes(&g->s->out, g->items.p, g->items.n);
-        out_text(&g->s->out, "\n");
+        svc_out_bytes(&g->s->out, head.p, head.n);
+        svc_out_bytes(&g->s->out, g->items.p, g->items.n);
+        svc_out_text(&g->s->out, "\n");
     }
-    out_free(&head);
+    svc_out_free(&head);
     return ok;
 }
 
@@ -206,6 +206,6 @@ void line_session_page(struct line_session *s)
             atomic_fetch_add_explicit(&s->host->held, g->items.n, memory_order_relaxed);
         }
     }
-    out_free(&g->items);
+    svc_out_free(&g->items);
     cht_free(g);
 }

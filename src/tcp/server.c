@@ -31,8 +31,8 @@ static enum cht_rc open_port(struct line_server *s, struct cht_err *err)
                         "--allow-anonymous",
                         c->line_listen);
     if (!loopback)
-        log_say(
-            s->cfg.log, LOG_WARN, "line_plain",
+        svc_log_say(
+            s->cfg.log, SVC_LOG_WARN, "line_plain",
             "the line protocol on %.80s is not encrypted: what passes, tokens too, can be read on the way",
             c->line_listen);
     return CHT_OK;
@@ -86,7 +86,7 @@ enum cht_rc line_server_start(const struct line_config *cfg, struct line_server 
 unsigned line_server_port(const struct line_server *s) { return s->port; }
 
 /* The one that accepts is started last: it hands connections to the others. */
-enum cht_rc line_server_ready(struct line_server *s, struct dbs *dbs, struct cht_err *err)
+enum cht_rc line_server_ready(struct line_server *s, struct svc_dbs *dbs, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     s->host.dbs = dbs;
@@ -130,13 +130,13 @@ void line_server_free(struct line_server *s)
 
 /* ---- metrics -------------------------------------------------------------------------------------------------------- */
 
-static void one(struct out *o, const char *name, const char *type, const char *help, uint64_t v)
+static void one(struct svc_out *o, const char *name, const char *type, const char *help, uint64_t v)
 {
-    out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\ncheetah_%s %" PRIu64 "\n", name, help, name,
-               type, name, v);
+    svc_out_format(o, "# HELP cheetah_%s %s\n# TYPE cheetah_%s %s\ncheetah_%s %" PRIu64 "\n", name, help,
+                   name, type, name, v);
 }
 
-void line_server_metrics(void *ctx, struct out *o)
+void line_server_metrics(void *ctx, struct svc_out *o)
 {
     struct line_server *s = ctx;
     uint64_t received = 0, sent = 0, done[LINE_VERBS][2] = {{0}};
@@ -156,13 +156,14 @@ void line_server_metrics(void *ctx, struct out *o)
         atomic_load(&s->refused));
     one(o, "line_received_bytes_total", "counter", "Bytes received by the line protocol.", received);
     one(o, "line_sent_bytes_total", "counter", "Bytes sent by the line protocol.", sent);
-    out_text(o, "# HELP cheetah_line_commands_total Commands of the line protocol that were answered.\n"
-                "# TYPE cheetah_line_commands_total counter\n");
+    svc_out_text(o, "# HELP cheetah_line_commands_total Commands of the line protocol that were answered.\n"
+                    "# TYPE cheetah_line_commands_total counter\n");
     for (int k = 0; k < LINE_VERBS; k++) {
         for (int failed = 0; failed < 2; failed++) {
             if (done[k][failed] > 0)
-                out_format(o, "cheetah_line_commands_total{command=\"%s\",result=\"%s\"} %" PRIu64 "\n",
-                           line_verb_name((enum line_verb)k), failed ? "error" : "success", done[k][failed]);
+                svc_out_format(o, "cheetah_line_commands_total{command=\"%s\",result=\"%s\"} %" PRIu64 "\n",
+                               line_verb_name((enum line_verb)k), failed ? "error" : "success",
+                               done[k][failed]);
         }
     }
 }

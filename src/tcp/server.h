@@ -14,9 +14,9 @@ struct line_server;
 
 struct line_config {
     const struct conf *conf; /* borrowed */
-    struct log *log;         /* borrowed */
+    struct svc_log *log;     /* borrowed */
     /* The tokens as they are now, NULL if none are needed. */
-    const struct access *(*access)(void *ctx);
+    const struct svc_access *(*access)(void *ctx);
     void *ctx;
 };
 
@@ -24,10 +24,10 @@ struct line_config {
 enum cht_rc line_server_start(const struct line_config *cfg, struct line_server **out, struct cht_err *err);
 unsigned line_server_port(const struct line_server *s);
 /* The databases are there: connections are served. */
-enum cht_rc line_server_ready(struct line_server *s, struct dbs *dbs, struct cht_err *err);
+enum cht_rc line_server_ready(struct line_server *s, struct svc_dbs *dbs, struct cht_err *err);
 /* No new connections; what was received is answered, for at most wait_ns; then all are closed and the threads have ended. The
  * counters can be read on. NULL is legal. */
 void line_server_stop(struct line_server *s, uint64_t wait_ns);
 void line_server_free(struct line_server *s); /* after line_server_stop; NULL is legal */
 /* Appends the counters in Prometheus text format. ctx is the server. */
-void line_server_metrics(void *ctx, struct out *o);
+void line_server_metrics(void *ctx, struct svc_out *o);

@@ -33,15 +33,15 @@ static const char *error_word(enum cht_rc rc)
 static void answer_text(struct line_session *s, enum line_verb c, const char *text)
 {
     line_session_counted(s, c, false);
-    out_text(&s->out, text);
+    svc_out_text(&s->out, text);
 }
 
 static void answer_key(struct line_session *s, enum line_verb c, uint64_t key, const char *tail)
 {
     line_session_counted(s, c, false);
-    out_text(&s->out, "SUCCESS,key=");
-    out_u64(&s->out, key);
-    out_text(&s->out, tail);
+    svc_out_text(&s->out, "SUCCESS,key=");
+    svc_out_u64(&s->out, key);
+    svc_out_text(&s->out, tail);
 }
 
 /* One line an answer: a value that has a newline in it cannot be one. */
@@ -52,12 +52,12 @@ static void answer_value(struct line_session *s, const struct cht_buf *v)
         return;
     }
     line_session_counted(s, LINE_READ, false);
-    out_text(&s->out, "SUCCESS,size=");
-    out_u64(&s->out, v->len);
-    out_text(&s->out, ",value=");
-    if (out_room(&s->out, v->len + 1)) {
-        out_bytes(&s->out, v->data, v->len);
-        out_text(&s->out, "\n");
+    svc_out_text(&s->out, "SUCCESS,size=");
+    svc_out_u64(&s->out, v->len);
+    svc_out_text(&s->out, ",value=");
+    if (svc_out_room(&s->out, v->len + 1)) {
+        svc_out_bytes(&s->out, v->data, v->len);
+        svc_out_text(&s->out, "\n");
     }
 }
 
@@ -118,13 +118,13 @@ static bool answer_op(struct line_session *s, size_t i)
 /* The table may have been replaced since: the token is looked up in the new one. */
 static bool needs_token(struct line_session *s)
 {
-    const struct access *a = s->host->access != NULL ? s->host->access(s->host->ctx) : NULL;
+    const struct svc_access *a = s->host->access != NULL ? s->host->access(s->host->ctx) : NULL;
     if (a == s->seen) {
-        s->token = s->token != NULL && !access_expired(s->token) ? s->token : NULL;
+        s->token = s->token != NULL && !svc_access_expired(s->token) ? s->token : NULL;
         return a != NULL;
     }
     s->seen = a;
-    s->token = a != NULL && s->secret[0] != 0 ? access_find_text(a, s->secret, strlen(s->secret)) : NULL;
+    s->token = a != NULL && s->secret[0] != 0 ? svc_access_find_text(a, s->secret, strlen(s->secret)) : NULL;
     return a != NULL;
 }
 
@@ -137,7 +137,7 @@ static void authenticate(struct line_session *s)
         memcpy(s->secret, t.p, t.n);
         s->secret[t.n] = 0;
     }
-    s->token = needed ? access_find_text(s->seen, s->secret, strlen(s->secret)) : NULL;
+    s->token = needed ? svc_access_find_text(s->seen, s->secret, strlen(s->secret)) : NULL;
     if (!needed || s->token != NULL) {
         s->refused = 0;
         answer_text(s, LINE_AUTH, "SUCCESS,authenticated\n");
@@ -159,7 +159,9 @@ static const char *access_error(struct line_session *s, const struct line_comman
         return NULL;
     if (s->token == NULL)
         return "unauthorized";
-    return access_allows(s->token, writes[l->verb] ? RIGHT_WRITE : RIGHT_READ, database) ? NULL : "forbidden";
+    return svc_access_allows(s->token, writes[l->verb] ? SVC_RIGHT_WRITE : SVC_RIGHT_READ, database)
+               ? NULL
+               : "forbidden";
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------------- */
@@ -235,7 +237,7 @@ static void change_database(struct line_session *s)
     char name[sizeof s->database];
     const struct line_command *l = &s->command;
     bool valid = l->name.n > 0 && l->name.n < sizeof name && memchr(l->name.p, 0, l->name.n) == NULL;
-    struct database *d = NULL;
+    struct svc_database *d = NULL;
     struct cht_err err = {0};
     bool created;
     enum cht_rc rc = CHT_INVALID_DATABASE_NAME;
@@ -251,19 +253,19 @@ static void change_database(struct line_session *s)
     }
     if (valid) { /* a client that may write there gets a new one, as the first write would make it */
         bool create =
-            !s->host->no_creating && (s->token == NULL || access_allows(s->token, RIGHT_WRITE, name));
-        rc = dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
+            !s->host->no_creating && (s->token == NULL || svc_access_allows(s->token, SVC_RIGHT_WRITE, name));
+        rc = svc_dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
     }
     if (rc != CHT_OK) {
         line_session_error(s, l->verb, error_word(rc));
         return;
     }
-    dbs_put(d);
+    svc_dbs_put(d);
     memcpy(s->database, name, sizeof name);
     line_session_counted(s, l->verb, false);
-    out_text(&s->out, "SUCCESS,database_changed_to_");
-    out_text(&s->out, name);
-    out_text(&s->out, "\n");
+    svc_out_text(&s->out, "SUCCESS,database_changed_to_");
+    svc_out_text(&s->out, name);
+    svc_out_text(&s->out, "\n");
 }
 
 /* ---- the interpreter ---------------------------------------------------------------------------------------------- */
@@ -313,7 +315,7 @@ static enum line_session_next run_line(struct line_session *s)
     if (c == LINE_PAIR_REDUCE && (l->error == NULL || strcmp(l->error, "missing_prefix") == 0))
         check_mode(s);
     if (l->error == NULL && s->db == NULL && c < LINE_DATABASE) {
-        s->db = dbs_get(s->host->dbs, s->database);
+        s->db = svc_dbs_get(s->host->dbs, s->database);
         s->opening = s->db == NULL;
         if (s->opening)
             return LINE_SESSION_JOB;
@@ -330,7 +332,7 @@ static enum line_session_next run_line(struct line_session *s)
 /* Nothing holds the database while nothing is under way: it may be dropped. */
 static enum line_session_next rest(struct line_session *s, enum line_session_next next)
 {
-    dbs_put(s->db);
+    svc_dbs_put(s->db);
     s->db = NULL;
     return next;
 }
@@ -370,9 +372,9 @@ static void free_ops(struct line_session *s)
 
 void line_session_fini(struct line_session *s)
 {
-    dbs_put(s->db);
+    svc_dbs_put(s->db);
     free_ops(s);
-    out_free(&s->out);
+    svc_out_free(&s->out);
     cht_buf_free(&s->value);
     atomic_fetch_sub_explicit(&s->host->held, s->held, memory_order_relaxed);
     memset(s->secret, 0, sizeof s->secret);
@@ -436,7 +438,7 @@ void line_session_job(struct line_session *s)
         bool created;
         struct cht_err err = {0};
         bool create = is_write(l->verb) && !s->host->no_creating;
-        enum cht_rc rc = dbs_open(s->host->dbs, s->database, create, 0, &s->db, &created, &err);
+        enum cht_rc rc = svc_dbs_open(s->host->dbs, s->database, create, 0, &s->db, &created, &err);
         s->opening = false;
         if (rc == CHT_OK)
             return; /* run goes on with the line */
@@ -456,7 +458,7 @@ void line_session_taken(struct line_session *s)
     if (s->held > 0)
         atomic_fetch_sub_explicit(&s->host->held, s->held, memory_order_relaxed);
     s->held = 0;
-    out_reset(&s->out, CHT_RECYCLE ? KEEP_BYTES : 0);
+    svc_out_reset(&s->out, CHT_RECYCLE ? KEEP_BYTES : 0);
     if (s->value.cap > KEEP_BYTES)
         cht_buf_free(&s->value);
 }
@@ -465,7 +467,7 @@ void line_session_trim(struct line_session *s)
 {
     if (s->commit.count == 0)
         free_ops(s);
-    out_reset(&s->out, 0);
+    svc_out_reset(&s->out, 0);
     cht_buf_free(&s->value);
 }
 

@@ -28,13 +28,13 @@ struct line_session_counts {
 
 /* What all sessions share. */
 struct line_session_host {
-    struct dbs *dbs;
+    struct svc_dbs *dbs;
     uint32_t max_value_size;
     size_t answer_max;   /* bytes of one page: after them it ends, with a cursor */
     bool inline_commits; /* see CHT_COMMIT_INLINE */
     bool no_creating;    /* databases that are not there are not made */
     /* The tokens as they are now; NULL: none are needed. May be NULL. */
-    const struct access *(*access)(void *ctx);
+    const struct svc_access *(*access)(void *ctx);
     void *ctx;
     _Atomic uint64_t held; /* bytes of large answers that clients have not taken yet */
 };
@@ -43,13 +43,13 @@ struct line_session {
     struct line_session_host *host;     /* borrowed */
     struct line_session_counts *counts; /* borrowed */
     char database[CHT_DATABASE_NAME_MAX + 1];
-    struct database *db; /* held while something is under way */
+    struct svc_database *db; /* held while something is under way */
     bool closing;
-    struct out out; /* answers; the owner takes them */
+    struct svc_out out; /* answers; the owner takes them */
     uint64_t commands, errors;
 
-    const struct access *seen; /* what token belongs to */
-    const struct token *token; /* NULL: none given, or not valid any more */
+    const struct svc_access *seen; /* what token belongs to */
+    const struct svc_token *token; /* NULL: none given, or not valid any more */
     char secret[257];
     unsigned refused; /* wrong tokens in a row */
 

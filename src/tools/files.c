@@ -28,7 +28,7 @@ static uint64_t clamp(uint64_t v, uint64_t least, uint64_t most)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc tool_files_budget(struct conf *c, struct log *log, struct cht_err *err)
+enum cht_rc tool_files_budget(struct conf *c, struct svc_log *log, struct cht_err *err)
 {
     uint64_t limit = cht_os_raise_files(), cores = cht_os_cores();
     bool line = strcmp(c->line_listen, "none") != 0;
@@ -48,19 +48,19 @@ enum cht_rc tool_files_budget(struct conf *c, struct log *log, struct cht_err *e
     c->connections_over = over;
     uint64_t left = limit - kept - over;
     if (want <= left) {
-        log_say(log, LOG_INFO, "descriptors",
-                "limit %" PRIu64 ": %" PRIu64 " for clients, %" PRIu64 " for databases and the log", limit,
-                want, limit - want - over);
+        svc_log_say(log, SVC_LOG_INFO, "descriptors",
+                    "limit %" PRIu64 ": %" PRIu64 " for clients, %" PRIu64 " for databases and the log",
+                    limit, want, limit - want - over);
         return CHT_OK;
     }
     uint64_t http = c->max_connections, tcp = c->line_connections;
     c->max_connections = clamp(left * http / want, 1, http);
     c->line_connections = clamp(left * tcp / want, 1, tcp);
-    log_say(log, LOG_WARN, "descriptors",
-            "the limit of open files is %" PRIu64 ", of which %" PRIu64
-            " are kept for databases and the log: --max-connections is %" PRIu64 " instead of %" PRIu64
-            ", --line-connections %" PRIu64 " instead of %" PRIu64 "; raise nofile (LimitNOFILE) to %" PRIu64,
-            limit, kept, c->max_connections, http, c->line_connections, tcp,
-            (kept + over + want) * 8 / 7 + 8);
+    svc_log_say(
+        log, SVC_LOG_WARN, "descriptors",
+        "the limit of open files is %" PRIu64 ", of which %" PRIu64
+        " are kept for databases and the log: --max-connections is %" PRIu64 " instead of %" PRIu64
+        ", --line-connections %" PRIu64 " instead of %" PRIu64 "; raise nofile (LimitNOFILE) to %" PRIu64,
+        limit, kept, c->max_connections, http, c->line_connections, tcp, (kept + over + want) * 8 / 7 + 8);
     return CHT_OK;
 }

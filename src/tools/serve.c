@@ -22,25 +22,25 @@
 
 struct service {
     struct conf conf;
-    struct log *log;
-    struct server *server;
+    struct svc_log *log;
+    struct http_server *server;
     struct line_server *line; /* NULL: off */
     struct cht_env *env;
-    struct dbs *dbs;
-    struct scrub *scrub; /* NULL: off */
-    struct keeper *keeper;
+    struct svc_dbs *dbs;
+    struct svc_scrub *scrub; /* NULL: off */
+    struct svc_keeper *keeper;
     char *dir_text; /* owned: --data cut at its commas */
     const char *dirs[DIRS_MAX];
     size_t dir_count;
 };
 
-static enum log_level parse_level(const char *s)
+static enum svc_log_level parse_level(const char *s)
 {
     static const char *const names[] = {"error", "warn", "info", "debug"};
     int i = 0;
     while (i < 3 && strcmp(names[i], s) != 0)
         i++;
-    return (enum log_level)i;
+    return (enum svc_log_level)i;
 }
 
 static enum cht_rc split_dirs(struct service *v, struct cht_err *err)
@@ -66,19 +66,19 @@ static void log_trouble(void *ctx, const char *name, enum cht_trouble_kind kind,
 {
     static const struct {
         const char *begins, *ends;
-        enum log_level level;
+        enum svc_log_level level;
         const char *text;
     } kinds[CHT_TROUBLE_KINDS] = {
-        [CHT_TROUBLE_STOPPED] = {"writing_stopped", "", LOG_ERROR, "reads go on; a restart recovers"},
-        [CHT_TROUBLE_CHECKPOINT] = {"checkpoint_failed", "checkpoint_resumed", LOG_WARN, "tried again"},
-        [CHT_TROUBLE_WRITE] = {"writes_refused", "writes_resumed", LOG_WARN, "until it is over"},
+        [CHT_TROUBLE_STOPPED] = {"writing_stopped", "", SVC_LOG_ERROR, "reads go on; a restart recovers"},
+        [CHT_TROUBLE_CHECKPOINT] = {"checkpoint_failed", "checkpoint_resumed", SVC_LOG_WARN, "tried again"},
+        [CHT_TROUBLE_WRITE] = {"writes_refused", "writes_resumed", SVC_LOG_WARN, "until it is over"},
     };
     struct service *v = ctx;
     if (why->code == CHT_OK)
-        log_say(v->log, LOG_INFO, kinds[kind].ends, "%s: it is over", name);
+        svc_log_say(v->log, SVC_LOG_INFO, kinds[kind].ends, "%s: it is over", name);
     else
-        log_say(v->log, kinds[kind].level, kinds[kind].begins, "%s: %s: %s; %s", name, cht_rc_slug(why->code),
-                why->msg, kinds[kind].text);
+        svc_log_say(v->log, kinds[kind].level, kinds[kind].begins, "%s: %s: %s; %s", name,
+                    cht_rc_slug(why->code), why->msg, kinds[kind].text);
 }
 
 static struct cht_env_config env_config(struct service *v)
@@ -106,18 +106,19 @@ static struct cht_env_config env_config(struct service *v)
 /* With its own code: "damaged" is said of damage alone. */
 static enum cht_rc open_default(struct service *v, struct cht_err *err)
 {
-    struct database *d = NULL;
+    struct svc_database *d = NULL;
     struct cht_err why = {0};
     bool created;
     uint64_t start = cht_now_ns();
-    enum cht_rc rc = dbs_open(v->dbs, CHT_DATABASE_DEFAULT, true, 0, &d, &created, &why);
-    dbs_put(d);
+    enum cht_rc rc = svc_dbs_open(v->dbs, CHT_DATABASE_DEFAULT, true, 0, &d, &created, &why);
+    svc_dbs_put(d);
     if (rc == CHT_OK) {
-        log_say(v->log, LOG_INFO, "database_open", CHT_DATABASE_DEFAULT " in %llu ms%s",
-                (unsigned long long)((cht_now_ns() - start) / 1000000), created ? ", created" : "");
+        svc_log_say(v->log, SVC_LOG_INFO, "database_open", CHT_DATABASE_DEFAULT " in %llu ms%s",
+                    (unsigned long long)((cht_now_ns() - start) / 1000000), created ? ", created" : "");
         return CHT_OK;
     }
-    log_say(v->log, LOG_ERROR, "database_failed", CHT_DATABASE_DEFAULT ": %s: %s", cht_rc_slug(rc), why.msg);
+    svc_log_say(v->log, SVC_LOG_ERROR, "database_failed", CHT_DATABASE_DEFAULT ": %s: %s", cht_rc_slug(rc),
+                why.msg);
     return CHT_FAIL(err, rc, "the database " CHT_DATABASE_DEFAULT " cannot be opened: %.150s", why.msg);
 }
 
@@ -126,9 +127,9 @@ static void tell_unfinished(void *ctx, const char *name, enum cht_rc rc, const c
 {
     const struct service *v = ctx;
     if (rc == CHT_OK)
-        log_say(v->log, LOG_WARN, "unfinished_work", "%s: %s", name, what);
+        svc_log_say(v->log, SVC_LOG_WARN, "unfinished_work", "%s: %s", name, what);
     else
-        log_say(v->log, LOG_ERROR, "unfinished_work", "%s: %s: %s", name, cht_rc_slug(rc), what);
+        svc_log_say(v->log, SVC_LOG_ERROR, "unfinished_work", "%s: %s: %s", name, cht_rc_slug(rc), what);
 }
 
 static enum cht_rc open_databases(struct service *v, struct cht_err *err)
@@ -138,10 +139,10 @@ static enum cht_rc open_databases(struct service *v, struct cht_err *err)
     if (rc == CHT_OK)
         rc = cht_env_finish(v->env, tell_unfinished, v, err);
     if (rc == CHT_OK)
-        rc = dbs_new(v->env, &v->dbs, err);
+        rc = svc_dbs_new(v->env, &v->dbs, err);
     if (rc != CHT_OK)
         return rc;
-    dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
+    svc_dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
     return open_default(v, err); /* the others are opened when they are used */
 }
 
@@ -180,9 +181,9 @@ static void *watch_signals(void *arg)
 static void drain(struct service *v, char signal)
 {
     uint64_t end = cht_now_ns() + (signal == 'T' ? v->conf.drain_seconds : 0) * UINT64_C(1000000000);
-    atomic_store_explicit(&v->server->state, SERVER_DRAINING, memory_order_release);
-    log_say(v->log, LOG_INFO, "draining", "for %llu s",
-            (unsigned long long)(signal == 'T' ? v->conf.drain_seconds : 0));
+    atomic_store_explicit(&v->server->state, HTTP_SERVER_DRAINING, memory_order_release);
+    svc_log_say(v->log, SVC_LOG_INFO, "draining", "for %llu s",
+                (unsigned long long)(signal == 'T' ? v->conf.drain_seconds : 0));
     while (cht_now_ns() < end) {
         uint64_t left = (end - cht_now_ns()) / 1000000 + 1;
         leave_if_told(cht_os_wait_signal(left < 200 ? (int)left : 200));
@@ -199,10 +200,10 @@ static void wait_for_end(struct service *v)
             cht_env_quiet(v->env);
             (void)cht_os_give_memory_back(&memory_low);
         }
-        if (signal == 'H' && server_reload(v->server, &err) != CHT_OK)
-            log_say(v->log, LOG_ERROR, "reload_failed", "%s", err.msg);
+        if (signal == 'H' && http_server_reload(v->server, &err) != CHT_OK)
+            svc_log_say(v->log, SVC_LOG_ERROR, "reload_failed", "%s", err.msg);
         else if (signal == 'H')
-            log_say(v->log, LOG_INFO, "reloaded", "tokens");
+            svc_log_say(v->log, SVC_LOG_INFO, "reloaded", "tokens");
         if (signal == 'T' || signal == 'I') {
             drain(v, signal);
             return;
@@ -215,18 +216,18 @@ static enum cht_rc stop(struct service *v, struct cht_err *err)
     struct cht_thread watcher;
     (void)cht_thread_start(&watcher, "cht-signals", watch_signals, NULL,
                            NULL); /* without it only SIGKILL is quicker */
-    keeper_stop(v->keeper);       /* these before the server: it drops its answers of what they close */
+    svc_keeper_stop(v->keeper);   /* these before the server: it drops its answers of what they close */
     v->keeper = NULL;
-    scrub_halt(v->scrub);
+    svc_scrub_halt(v->scrub);
     line_server_stop(v->line, CLOSE_WAIT_NS);
-    server_stop(v->server, CLOSE_WAIT_NS);
-    scrub_stop(v->scrub);
+    http_server_stop(v->server, CLOSE_WAIT_NS);
+    svc_scrub_stop(v->scrub);
     v->scrub = NULL;
-    dbs_free(v->dbs);
+    svc_dbs_free(v->dbs);
     v->dbs = NULL;
     enum cht_rc rc = cht_env_close(v->env, err);
     v->env = NULL;
-    server_free(v->server); /* after the threads that ring its bells */
+    http_server_free(v->server); /* after the threads that ring its bells */
     v->server = NULL;
     line_server_free(v->line);
     v->line = NULL;
@@ -244,9 +245,9 @@ static int exit_code(enum cht_rc rc)
     return damaged ? TOOL_EXIT_DAMAGED : TOOL_EXIT_FAILED;
 }
 
-static const struct access *tokens_now(void *ctx)
+static const struct svc_access *tokens_now(void *ctx)
 {
-    const struct server *s = ctx;
+    const struct http_server *s = ctx;
     return atomic_load_explicit(&s->access, memory_order_acquire);
 }
 
@@ -265,18 +266,18 @@ static enum cht_rc start_line(struct service *v, struct cht_err *err)
 
 static enum cht_rc start_both(struct service *v, struct cht_err *err)
 {
-    enum cht_rc rc = server_start(&v->conf, &http_routes, v->log, &v->server, err);
+    enum cht_rc rc = http_server_start(&v->conf, &http_routes, v->log, &v->server, err);
     if (rc == CHT_OK)
         rc = start_line(v, err);
     if (rc == CHT_OK)
         rc = write_port(v->conf.port_file, v->server->port, err);
     if (rc != CHT_OK)
         return rc;
-    log_say(v->log, LOG_INFO, "listening", "%s://%s, port %u", v->conf.tls_cert[0] != 0 ? "https" : "http",
-            v->conf.listen, v->server->port);
+    svc_log_say(v->log, SVC_LOG_INFO, "listening", "%s://%s, port %u",
+                v->conf.tls_cert[0] != 0 ? "https" : "http", v->conf.listen, v->server->port);
     if (v->line != NULL)
-        log_say(v->log, LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen,
-                line_server_port(v->line));
+        svc_log_say(v->log, SVC_LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen,
+                    line_server_port(v->line));
     return CHT_OK;
 }
 
@@ -285,7 +286,8 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     enum cht_rc rc = split_dirs(v, err);
     cht_os_block_signals();
     if (rc == CHT_OK)
-        rc = log_new(strcmp(v->conf.log_format, "json") == 0, parse_level(v->conf.log_level), &v->log, err);
+        rc = svc_log_new(strcmp(v->conf.log_format, "json") == 0, parse_level(v->conf.log_level), &v->log,
+                         err);
     if (rc == CHT_OK)
         rc = tool_files_budget(&v->conf, v->log, err);
     if (rc == CHT_OK)
@@ -295,34 +297,34 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     if (rc == CHT_OK && v->line != NULL)
         rc = line_server_ready(v->line, v->dbs, err);
     if (rc == CHT_OK && v->conf.scrub_bytes_per_second > 0)
-        rc = scrub_start(v->dbs, v->log, v->conf.scrub_bytes_per_second, &v->scrub, err);
+        rc = svc_scrub_start(v->dbs, v->log, v->conf.scrub_bytes_per_second, &v->scrub, err);
     if (rc == CHT_OK) {
         v->server->scrub = v->scrub;
-        server_ready(v->server, v->env, v->dbs);
-        rc = keeper_start(v->dbs, v->log, v->conf.idle_close_seconds, &v->keeper, err);
+        http_server_ready(v->server, v->env, v->dbs);
+        rc = svc_keeper_start(v->dbs, v->log, v->conf.idle_close_seconds, &v->keeper, err);
     }
     if (rc == CHT_OK) {
-        log_say(v->log, LOG_INFO, "ready", "version " CHEETAH_VERSION);
+        svc_log_say(v->log, SVC_LOG_INFO, "ready", "version " CHEETAH_VERSION);
         wait_for_end(v);
         rc = stop(v, err);
         if (rc == CHT_OK)
-            log_say(v->log, LOG_INFO, "stopped", "cleanly");
+            svc_log_say(v->log, SVC_LOG_INFO, "stopped", "cleanly");
         else
-            log_say(v->log, LOG_ERROR, "stopped",
-                    "not cleanly: the log has what no checkpoint holds, and the next start reads it");
+            svc_log_say(v->log, SVC_LOG_ERROR, "stopped",
+                        "not cleanly: the log has what no checkpoint holds, and the next start reads it");
         return rc;
     }
-    keeper_stop(v->keeper);
+    svc_keeper_stop(v->keeper);
     v->keeper = NULL;
-    scrub_halt(v->scrub);
+    svc_scrub_halt(v->scrub);
     line_server_stop(v->line, 0);
-    server_stop(v->server, 0);
-    scrub_stop(v->scrub);
+    http_server_stop(v->server, 0);
+    svc_scrub_stop(v->scrub);
     v->scrub = NULL;
-    dbs_free(v->dbs);
+    svc_dbs_free(v->dbs);
     if (v->env != NULL)
         (void)cht_env_close(v->env, NULL); /* the first failure is the one to tell */
-    server_free(v->server);
+    http_server_free(v->server);
     v->server = NULL;
     line_server_free(v->line);
     v->line = NULL;
@@ -345,8 +347,8 @@ int tool_serve(int argc, char **argv)
     else if (rc == CHT_OK)
         rc = run(v, &err);
     if (rc != CHT_OK && v->log != NULL)
-        log_say(v->log, LOG_ERROR, "failed", "%s: %s", cht_rc_slug(rc), err.msg);
-    log_free(v->log);
+        svc_log_say(v->log, SVC_LOG_ERROR, "failed", "%s: %s", cht_rc_slug(rc), err.msg);
+    svc_log_free(v->log);
     if (rc != CHT_OK)
         (void)fprintf(stderr, "cheetah-db: %s\n", err.msg);
     conf_fini(&v->conf);

@@ -23,7 +23,7 @@ struct tool_link {
     size_t taken;
     /* in this process */
     struct cht_env *env;
-    struct dbs *dbs;
+    struct svc_dbs *dbs;
     struct line_session_host host;
     struct line_session_counts counts;
     struct line_session session;
@@ -287,7 +287,7 @@ enum cht_rc tool_link_connect(const char *where, const char *token, struct tool_
 enum cht_rc tool_link_open(const struct tool_dirs *dirs, struct tool_link **out, struct cht_err *err)
 {
     struct tool_link *l = NULL;
-    struct database *d = NULL;
+    struct svc_database *d = NULL;
     bool created;
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v, .dir_count = dirs->n};
     enum cht_rc rc = link_new(&l, err);
@@ -295,19 +295,19 @@ enum cht_rc tool_link_open(const struct tool_dirs *dirs, struct tool_link **out,
         return rc;
     rc = cht_env_open(&cfg, &l->env, err);
     if (rc == CHT_OK)
-        rc = dbs_new(l->env, &l->dbs, err);
+        rc = svc_dbs_new(l->env, &l->dbs, err);
     if (rc == CHT_OK) {
         l->host.dbs = l->dbs;
         l->host.max_value_size = CHT_VALUE_DEFAULT_MAX;
         l->host.answer_max = ANSWER_MAX;
         line_session_init(&l->session, &l->host, &l->counts);
-        rc = dbs_open(l->dbs, l->session.database, true, 0, &d, &created, err);
+        rc = svc_dbs_open(l->dbs, l->session.database, true, 0, &d, &created, err);
     }
     if (rc != CHT_OK) {
         (void)tool_link_close(l, NULL); /* the first failure is the one to tell */
         return rc;
     }
-    dbs_put(d);
+    svc_dbs_put(d);
     *out = l;
     return CHT_OK;
 }
@@ -321,7 +321,7 @@ enum cht_rc tool_link_close(struct tool_link *l, struct cht_err *err)
         cht_net_close(l->fd);
     if (l->session.host != NULL)
         line_session_fini(&l->session);
-    dbs_free(l->dbs);
+    svc_dbs_free(l->dbs);
     if (l->env != NULL)
         rc = cht_env_close(l->env, err);
     cht_buf_free(&l->in);

@@ -24,17 +24,17 @@ static bool printable(const uint8_t *p, size_t n)
     return true;
 }
 
-/* UTF-8 or ASCII without control characters: what out_string shows without escapes of its own. */
+/* UTF-8 or ASCII without control characters: what svc_out_string shows without escapes of its own. */
 static bool is_text(const uint8_t *p, size_t n)
 {
-    struct out o = {0};
+    struct svc_out o = {0};
     bool text = printable(p, n);
     if (text) {
-        out_string(&o, (const char *)p, n);
-        out_bytes(&o, "", 1);
+        svc_out_string(&o, (const char *)p, n);
+        svc_out_bytes(&o, "", 1);
         text = !o.failed && strstr(o.p, "\\ufffd") == NULL;
     }
-    out_free(&o);
+    svc_out_free(&o);
     return text;
 }
 
@@ -112,10 +112,10 @@ static struct cht_str cut(struct cht_str *s, char c)
 static uint8_t nibble(uint8_t c) { return (uint8_t)(c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10); }
 
 /* The name as it can be typed: itself, or x and hexadecimal. */
-static void put_name(struct out *o, struct cht_str hex)
+static void put_name(struct svc_out *o, struct cht_str hex)
 {
     size_t at = o->n, n = hex.n / 2;
-    if (!out_room(o, hex.n + 1) || o->p == NULL)
+    if (!svc_out_room(o, hex.n + 1) || o->p == NULL)
         return;
     for (size_t i = 0; i < n; i++)
         o->p[at + i] = (char)(nibble(hex.p[2 * i]) << 4 | nibble(hex.p[2 * i + 1]));
@@ -130,50 +130,50 @@ static void put_name(struct out *o, struct cht_str hex)
     o->n = at + n;
 }
 
-static void put_payload(struct out *o, const struct reduce_mode *m, struct cht_str b64)
+static void put_payload(struct svc_out *o, const struct reduce_mode *m, struct cht_str b64)
 {
     size_t n, had = o->n;
     uint8_t *raw = cht_malloc(cht_b64_decoded_max(b64.n) + 1);
     if (b64.n == 0)
-        out_text(o, "(no value)");
+        svc_out_text(o, "(no value)");
     if (b64.n == 0 || raw == NULL || !cht_b64_decode(raw, (const char *)b64.p, b64.n, &n)) {
         cht_free(raw);
         return;
     }
-    if (m != NULL && m->decoder != NULL && out_room(o, DECODED_MAX)) {
+    if (m != NULL && m->decoder != NULL && svc_out_room(o, DECODED_MAX)) {
         size_t k = reduce_decode(m->decoder, raw, n, o->p + o->n, DECODED_MAX);
         o->n += k != SIZE_MAX ? k : 0;
         if (k == 0)
-            out_text(o, "(malformed) ");
+            svc_out_text(o, "(malformed) ");
     }
     if (m == NULL || m->decoder == NULL || o->n == had + strlen("(malformed) ") || o->n == had) {
         if (is_text(raw, n))
-            out_bytes(o, raw, n);
+            svc_out_bytes(o, raw, n);
         else
-            out_bytes(o, b64.p, b64.n);
+            svc_out_bytes(o, b64.p, b64.n);
     }
     cht_free(raw);
 }
 
-static void pad(struct out *o, size_t from_n, size_t width)
+static void pad(struct svc_out *o, size_t from_n, size_t width)
 {
     while (o->n - from_n < width && !o->failed)
-        out_text(o, " ");
-    out_text(o, "  ");
+        svc_out_text(o, " ");
+    svc_out_text(o, "  ");
 }
 
 /* The widest name, to a bound. */
 static size_t name_width(struct cht_str items)
 {
     size_t width = 4;
-    struct out o = {0};
+    struct svc_out o = {0};
     while (items.n > 0) {
         struct cht_str item = cut(&items, ';');
         o.n = 0;
         put_name(&o, cut(&item, ':'));
         width = o.n > width ? o.n : width;
     }
-    out_free(&o);
+    svc_out_free(&o);
     return width < NAME_MAX_COLUMNS ? width : NAME_MAX_COLUMNS;
 }
 
@@ -183,7 +183,7 @@ static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsi
                    count = field(head, "count");
     const struct reduce_mode *m = mode.n > 0 ? reduce_mode_find((const char *)mode.p, mode.n) : NULL;
     size_t width = name_width(items);
-    struct out o = {0};
+    struct svc_out o = {0};
     if (items.n > 0)
         (void)fprintf(out, "%-*s  %-12s  %s\n", (int)width, "PAIR", "KEY", mode.n > 0 ? "PAYLOAD" : "");
     while (items.n > 0 && !o.failed) {
@@ -193,7 +193,7 @@ static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsi
         pad(&o, 0, width);
         size_t at = o.n;
         struct cht_str key = cut(&item, ':');
-        out_bytes(&o, key.p, key.n);
+        svc_out_bytes(&o, key.p, key.n);
         if (mode.n > 0) {
             pad(&o, at, 12);
             put_payload(&o, m, item);
@@ -205,7 +205,7 @@ static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsi
     if (more.n > 0)
         (void)fprintf(out, "; more after %.*s", (int)more.n, (const char *)more.p);
     (void)fputc('\n', out);
-    out_free(&o);
+    svc_out_free(&o);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

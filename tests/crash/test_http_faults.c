@@ -29,10 +29,10 @@
 static const char *const dirs[] = {"/a"};
 static struct simdisk *disk;
 static struct conf conf;
-static struct log *lg;
-static struct server *server;
+static struct svc_log *lg;
+static struct http_server *server;
 static struct cht_env *env;
-static struct dbs *dbs;
+static struct svc_dbs *dbs;
 static struct cht_err err;
 static char answer[ANSWER_MAX + 1];
 
@@ -48,7 +48,7 @@ static int setup(void **state)
     static char *flags[] = {"--listen",    "127.0.0.1:0", "--http-threads", "1",
                             "--log-level", "error",       "--access-log",   "true"};
     struct cht_env_config cfg;
-    struct database *d;
+    struct svc_database *d;
     bool created;
     disk = simdisk_new();
     cfg = (struct cht_env_config){.dirs = dirs,
@@ -58,23 +58,23 @@ static int setup(void **state)
                                   .manual_checkpoint = true,
                                   .io = simdisk_io(disk)};
     assert_int_equal(conf_read(&conf, 8, flags, no_environment, &err), CHT_OK);
-    assert_int_equal(log_new(true, LOG_ERROR, &lg, &err), CHT_OK);
-    assert_int_equal(server_start(&conf, &http_routes, lg, &server, &err), CHT_OK);
+    assert_int_equal(svc_log_new(true, SVC_LOG_ERROR, &lg, &err), CHT_OK);
+    assert_int_equal(http_server_start(&conf, &http_routes, lg, &server, &err), CHT_OK);
     assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
-    assert_int_equal(dbs_new(env, &dbs, &err), CHT_OK);
-    assert_int_equal(dbs_open(dbs, "default", true, 0, &d, &created, &err), CHT_OK);
-    dbs_put(d);
-    server_ready(server, env, dbs);
+    assert_int_equal(svc_dbs_new(env, &dbs, &err), CHT_OK);
+    assert_int_equal(svc_dbs_open(dbs, "default", true, 0, &d, &created, &err), CHT_OK);
+    svc_dbs_put(d);
+    http_server_ready(server, env, dbs);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    server_stop(server, UINT64_C(10000000000));
-    dbs_free(dbs);
+    http_server_stop(server, UINT64_C(10000000000));
+    svc_dbs_free(dbs);
     (void)cht_env_close(env, &err);
-    log_free(lg);
+    svc_log_free(lg);
     conf_fini(&conf);
     simdisk_free(disk);
     return 0;

@@ -65,7 +65,7 @@ def requests_total(server, method, status, route):
 def routes():
     """(method, label) of every row of the table of calls."""
     with open(os.path.join(ROOT, "src", "http", "routes.c"), encoding="utf-8") as file:
-        rows = re.findall(r'\.method = METHOD_(\w+),.*?\.label = "([^"]+)"', file.read(), re.S)
+        rows = re.findall(r'\.method = HTTP_METHOD_(\w+),.*?\.label = "([^"]+)"', file.read(), re.S)
     assert len(rows) > 20 and len(set(rows)) == len(rows)
     return rows
 

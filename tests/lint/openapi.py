@@ -248,7 +248,7 @@ class Linter:
     def routes(self):
         with open(os.path.join(self.root, "src", "http", "routes.c"), encoding="utf-8") as file:
             text = file.read()
-        rows = re.findall(r"\{\s*\.method = METHOD_(\w+),.*?\.label = \"([^\"]+)\".*?\.right = RIGHT_(\w+)", text, re.S)
+        rows = re.findall(r"\{\s*\.method = HTTP_METHOD_(\w+),.*?\.label = \"([^\"]+)\".*?\.right = SVC_RIGHT_(\w+)", text, re.S)
         if len(rows) != text.count(".method = "):
             self.complain("src/http/routes.c", "%d of %d rows can be read" % (len(rows), text.count(".method = ")))
         rights = {(method, label): right.lower() for method, label, right in rows}

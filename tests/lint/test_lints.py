@@ -40,7 +40,7 @@ CASES = {
     # add a call
     "a route that is not described": ("openapi.py", "src/http/routes.c", '.label = "/score"', '.label = "/scores"', "is a route and not described"),
     "a call that is no route": ("openapi.py", "openapi/openapi.yaml", "  /healthz:\n", "  /health:\n", "is no route"),
-    "a call with another right": ("openapi.py", "src/http/routes.c", ".params = DB | PARAM(P_ORDER),\n     .right = RIGHT_WRITE", ".params = DB | PARAM(P_ORDER),\n     .right = RIGHT_READ", "x-right is not"),
+    "a call with another right": ("openapi.py", "src/http/routes.c", ".params = DB | HTTP_PARAM(HTTP_P_ORDER),\n     .right = SVC_RIGHT_WRITE", ".params = DB | HTTP_PARAM(HTTP_P_ORDER),\n     .right = SVC_RIGHT_READ", "x-right is not"),
     "a handler that another includes": ("layers.sh", "src/http/request.c", '#include "http/reply.h"\n', '#include "http/calls/batch.h"\n', "may not know"),
     "the line protocol over http": ("layers.sh", "src/tcp/session.c", '#include "tcp/answer.h"\n', '#include "http/reply.h"\n', "may not know"),
     "a call without a method of the client": ("tables.py", "clients/python/src/cheetah_http/_async/model.py", '"/score"', '"/scores"', "not called by the Python client"),

@@ -24,22 +24,22 @@ static void write_file(const char *text, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-static struct access *load(const char *text)
+static struct svc_access *load(const char *text)
 {
-    struct access *a = NULL;
+    struct svc_access *a = NULL;
     struct cht_err err = {0};
     write_file(text, strlen(text));
-    if (access_load(path, &a, &err) != CHT_OK)
+    if (svc_access_load(path, &a, &err) != CHT_OK)
         fail_msg("%s: %s", text, err.msg);
     return a;
 }
 
 static void refused_bytes(const char *text, size_t n, const char *why)
 {
-    struct access *a = NULL;
+    struct svc_access *a = NULL;
     struct cht_err err = {0};
     write_file(text, n);
-    assert_int_equal(access_load(path, &a, &err), CHT_INVALID_ARGUMENT);
+    assert_int_equal(svc_access_load(path, &a, &err), CHT_INVALID_ARGUMENT);
     assert_null(a);
     if (strstr(err.msg, why) == NULL)
         fail_msg("'%s' does not say '%s'", err.msg, why);
@@ -107,21 +107,23 @@ static void test_sha256_lengths(void **state)
 static void test_lines(void **state)
 {
     (void)state;
-    struct access *a =
+    struct svc_access *a =
         load("# comment\n\n" TOKEN
              " read one,two\r\n  other-token-of-some-length\tadmin\t* \nlast-token-without-newline write *");
-    const struct token *t = access_find_text(a, TOKEN, strlen(TOKEN));
+    const struct svc_token *t = svc_access_find_text(a, TOKEN, strlen(TOKEN));
     assert_non_null(t);
-    assert_true(access_allows(t, RIGHT_READ, "one") && access_allows(t, RIGHT_READ, "two"));
-    assert_false(access_allows(t, RIGHT_READ, "on") || access_allows(t, RIGHT_READ, "three") ||
-                 access_allows(t, RIGHT_WRITE, "one"));
-    assert_null(access_find_text(a, TOKEN, strlen(TOKEN) - 1));
-    assert_null(access_find_text(a, TOKEN "h", strlen(TOKEN) + 1));
-    assert_null(access_find_text(a, "", 0));
-    assert_true(access_has_right(access_find_text(a, "other-token-of-some-length", 26), RIGHT_ADMIN));
-    assert_non_null(access_find_text(a, "last-token-without-newline", 26));
-    assert_true(access_has_secrets(a));
-    access_free(a);
+    assert_true(svc_access_allows(t, SVC_RIGHT_READ, "one") && svc_access_allows(t, SVC_RIGHT_READ, "two"));
+    assert_false(svc_access_allows(t, SVC_RIGHT_READ, "on") ||
+                 svc_access_allows(t, SVC_RIGHT_READ, "three") ||
+                 svc_access_allows(t, SVC_RIGHT_WRITE, "one"));
+    assert_null(svc_access_find_text(a, TOKEN, strlen(TOKEN) - 1));
+    assert_null(svc_access_find_text(a, TOKEN "h", strlen(TOKEN) + 1));
+    assert_null(svc_access_find_text(a, "", 0));
+    assert_true(
+        svc_access_has_right(svc_access_find_text(a, "other-token-of-some-length", 26), SVC_RIGHT_ADMIN));
+    assert_non_null(svc_access_find_text(a, "last-token-without-newline", 26));
+    assert_true(svc_access_has_secrets(a));
+    svc_access_free(a);
 }
 
 static void test_refused(void **state)
@@ -135,7 +137,7 @@ static void test_refused(void **state)
     (void)snprintf(text + 257, sizeof text - 257, " read *\n");
     refused(text, "line 1: a token has 16 to 256");
     (void)snprintf(text + 256, sizeof text - 256, " read *\n");
-    access_free(load(text));
+    svc_access_free(load(text));
     refused(TOKEN, "the right is");
     refused(TOKEN " all *\n", "the right is");
     refused(TOKEN " read\n", "expected TOKEN RIGHT DATABASES");
@@ -148,9 +150,9 @@ static void test_refused(void **state)
     refused("\xFF\xFE" TOKEN " read *\n", "byte order mark");
     static const char zero[] = TOKEN " read *\n# \0 hidden\nother-token-of-some-length admin *\n";
     refused_bytes(zero, sizeof zero - 1, "line 2: a zero byte");
-    struct access *a = NULL;
+    struct svc_access *a = NULL;
     struct cht_err err = {0};
-    assert_int_equal(access_load("/nowhere/tokens", &a, &err), CHT_NO_FILE);
+    assert_int_equal(svc_access_load("/nowhere/tokens", &a, &err), CHT_NO_FILE);
 }
 
 static void test_hashes(void **state)
@@ -159,21 +161,21 @@ static void test_hashes(void **state)
     char hex[65], text[400];
     hex_of(TOKEN, strlen(TOKEN), hex);
     (void)snprintf(text, sizeof text, "sha256:%s write one\n", hex);
-    struct access *a = load(text);
-    const struct token *t = access_find_text(a, TOKEN, strlen(TOKEN));
-    assert_true(t != NULL && access_allows(t, RIGHT_WRITE, "one"));
-    assert_false(access_has_secrets(a));
+    struct svc_access *a = load(text);
+    const struct svc_token *t = svc_access_find_text(a, TOKEN, strlen(TOKEN));
+    assert_true(t != NULL && svc_access_allows(t, SVC_RIGHT_WRITE, "one"));
+    assert_false(svc_access_has_secrets(a));
     (void)snprintf(text, sizeof text, "sha256:%s", hex);
     assert_null(
-        access_find_text(a, text, strlen(text))); /* whoever reads the file cannot use what is in it */
-    assert_null(access_find_text(a, hex, 64));
-    access_free(a);
+        svc_access_find_text(a, text, strlen(text))); /* whoever reads the file cannot use what is in it */
+    assert_null(svc_access_find_text(a, hex, 64));
+    svc_access_free(a);
     for (char *p = hex; *p != 0; p++)
         *p = (char)(*p >= 'a' ? *p - 32 : *p);
     (void)snprintf(text, sizeof text, "sha256:%s write one\n", hex);
     a = load(text);
-    assert_non_null(access_find_text(a, TOKEN, strlen(TOKEN)));
-    access_free(a);
+    assert_non_null(svc_access_find_text(a, TOKEN, strlen(TOKEN)));
+    svc_access_free(a);
     (void)snprintf(text, sizeof text, "sha256:%s read *\n" TOKEN " admin *\n", hex);
     refused(text, "line 2: the token is there already");
     (void)snprintf(text, sizeof text, "sha256:%.63s read *\n", hex);
@@ -187,7 +189,7 @@ static void test_hashes(void **state)
 static void test_header(void **state)
 {
     (void)state;
-    struct access *a = load(TOKEN " read *\n");
+    struct svc_access *a = load(TOKEN " read *\n");
     static const char *const good[] = {"Bearer " TOKEN,     "bearer " TOKEN,    "BEARER " TOKEN,
                                        "bEaReR    " TOKEN,  "Bearer \t " TOKEN, "Bearer " TOKEN " ",
                                        "Bearer " TOKEN "\t"};
@@ -205,15 +207,15 @@ static void test_header(void **state)
                                       "\"earer " TOKEN,
                                       "BeaRer  " TOKEN "," TOKEN};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        assert_non_null(access_find(a, good[i]));
+        assert_non_null(svc_access_find(a, good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_null(access_find(a, bad[i]));
-    assert_null(access_find(a, NULL));
-    access_free(a);
+        assert_null(svc_access_find(a, bad[i]));
+    assert_null(svc_access_find(a, NULL));
+    svc_access_free(a);
 }
 
 /* "expires=" and a moment so many seconds from now. */
-static struct access *load_expiring(long seconds)
+static struct svc_access *load_expiring(long seconds)
 {
     char text[200], when[32];
     time_t at = time(NULL) + seconds;
@@ -228,23 +230,23 @@ static void test_expiry(void **state)
 {
     (void)state;
     for (long off = -400; off <= 400; off += 31) { /* days: every month and both ends of a year */
-        struct access *a = load_expiring(off * 86400 + (off < 0 ? -5 : 5));
-        assert_true((access_find_text(a, TOKEN, strlen(TOKEN)) != NULL) == (off > 0));
-        assert_non_null(access_find_text(a, "other-token-of-some-length", 26));
-        access_free(a);
+        struct svc_access *a = load_expiring(off * 86400 + (off < 0 ? -5 : 5));
+        assert_true((svc_access_find_text(a, TOKEN, strlen(TOKEN)) != NULL) == (off > 0));
+        assert_non_null(svc_access_find_text(a, "other-token-of-some-length", 26));
+        svc_access_free(a);
     }
-    struct access *a = load_expiring(2);
-    const struct token *t = access_find_text(a, TOKEN, strlen(TOKEN));
-    assert_true(t != NULL && !access_expired(t) && access_again(a, t) == t);
-    while (!access_expired(t))
+    struct svc_access *a = load_expiring(2);
+    const struct svc_token *t = svc_access_find_text(a, TOKEN, strlen(TOKEN));
+    assert_true(t != NULL && !svc_access_expired(t) && svc_access_again(a, t) == t);
+    while (!svc_access_expired(t))
         cht_sleep_ns(20000000);
-    assert_null(access_again(a, t));
-    assert_null(access_find_text(a, TOKEN, strlen(TOKEN)));
-    access_free(a);
+    assert_null(svc_access_again(a, t));
+    assert_null(svc_access_find_text(a, TOKEN, strlen(TOKEN)));
+    svc_access_free(a);
     a = load(TOKEN " read * expires=2026-01-01\nother-token-of-some-length read * expires=2400-02-29\n");
-    assert_null(access_find_text(a, TOKEN, strlen(TOKEN)));
-    assert_non_null(access_find_text(a, "other-token-of-some-length", 26));
-    access_free(a);
+    assert_null(svc_access_find_text(a, TOKEN, strlen(TOKEN)));
+    assert_non_null(svc_access_find_text(a, "other-token-of-some-length", 26));
+    svc_access_free(a);
     static const char *const bad[] = {"",
                                       "never",
                                       "2026",
@@ -276,18 +278,19 @@ static void test_expiry(void **state)
 static void test_again(void **state)
 {
     (void)state;
-    struct access *a = load(TOKEN " admin *\nother-token-of-some-length read *\n");
-    const struct token *t = access_find_text(a, TOKEN, strlen(TOKEN));
-    struct access *b = load("one-more-token-here write *\n" TOKEN " read two\n"),
-                  *c = load("one-more-token-here write *\n");
-    const struct token *again = access_again(b, t);
+    struct svc_access *a = load(TOKEN " admin *\nother-token-of-some-length read *\n");
+    const struct svc_token *t = svc_access_find_text(a, TOKEN, strlen(TOKEN));
+    struct svc_access *b = load("one-more-token-here write *\n" TOKEN " read two\n"),
+                      *c = load("one-more-token-here write *\n");
+    const struct svc_token *again = svc_access_again(b, t);
     assert_true(again != NULL && again != t);
-    assert_true(access_allows(again, RIGHT_READ, "two") && !access_allows(again, RIGHT_READ, "one"));
-    assert_null(access_again(c, t));
-    assert_ptr_equal(access_again(a, again), t);
-    access_free(a);
-    access_free(b);
-    access_free(c);
+    assert_true(svc_access_allows(again, SVC_RIGHT_READ, "two") &&
+                !svc_access_allows(again, SVC_RIGHT_READ, "one"));
+    assert_null(svc_access_again(c, t));
+    assert_ptr_equal(svc_access_again(a, again), t);
+    svc_access_free(a);
+    svc_access_free(b);
+    svc_access_free(c);
 }
 
 int main(void)

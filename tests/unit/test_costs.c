@@ -231,7 +231,7 @@ static void test_budget(void **state)
 /* ---- a server's table -------------------------------------------------------------------------------------------- */
 
 struct user {
-    struct dbs *dbs;
+    struct svc_dbs *dbs;
     unsigned index, databases, rounds;
     _Atomic unsigned *bad;
     _Atomic bool *stop;
@@ -245,12 +245,12 @@ static void *use(void *arg)
     struct user *u = arg;
     for (unsigned r = 0; r < u->rounds; r++) {
         for (unsigned i = u->index; i < u->databases; i += 4) {
-            struct database *d = NULL;
+            struct svc_database *d = NULL;
             struct cht_err err = {0};
             char name[16];
             bool created;
             name_of(name, i);
-            enum cht_rc rc = dbs_open(u->dbs, name, true, 2, &d, &created, &err);
+            enum cht_rc rc = svc_dbs_open(u->dbs, name, true, 2, &d, &created, &err);
             struct cht_store_stats st = {0};
             if (rc == CHT_OK)
                 rc = cht_store_stats(d->store, &st, &err);
@@ -260,7 +260,7 @@ static void *use(void *arg)
                 rc = cht_store_commit(d->store, &c);
             if (rc != CHT_OK || st.values != r || created != (r == 0))
                 atomic_fetch_add(u->bad, 1);
-            dbs_put(d);
+            svc_dbs_put(d);
         }
     }
     return NULL;
@@ -274,8 +274,8 @@ static void *close_them(void *arg)
         enum cht_rc rc;
         char name[16];
         name_of(name, i % u->databases);
-        dbs_tick(u->dbs);
-        (void)dbs_close_unused(u->dbs, name, UINT64_MAX, &rc, &err);
+        svc_dbs_tick(u->dbs);
+        (void)svc_dbs_close_unused(u->dbs, name, UINT64_MAX, &rc, &err);
         if (rc != CHT_OK)
             atomic_fetch_add(u->bad, 1);
     }
@@ -289,13 +289,13 @@ static void test_closing_while_used(void **state)
     struct cht_env_config cfg = {
         .dirs = dirs, .dir_count = 1, .durability = CHT_DURABLE_INTERVAL, .interval_ms = 1};
     struct cht_env *env;
-    struct dbs *dbs;
+    struct svc_dbs *dbs;
     struct cht_err err = {0};
     _Atomic unsigned bad = 0;
     _Atomic bool stop = false;
     must(cht_env_open(&cfg, &env, &err), &err);
-    must(dbs_new(env, &dbs, &err), &err);
-    dbs_limit(dbs, 10 * 2 * DBS_MAPS_A_SHARD); /* ten of them */
+    must(svc_dbs_new(env, &dbs, &err), &err);
+    svc_dbs_limit(dbs, 10 * 2 * SVC_DBS_MAPS_A_SHARD); /* ten of them */
     struct user u[5];
     pthread_t t[5];
     for (unsigned i = 0; i < 5; i++) {
@@ -308,11 +308,11 @@ static void test_closing_while_used(void **state)
         assert_int_equal(pthread_join(t[i], NULL), 0);
     }
     assert_int_equal(bad, 0);
-    struct dbs_stats st;
-    dbs_read_stats(dbs, &st);
+    struct svc_dbs_stats st;
+    svc_dbs_read_stats(dbs, &st);
     assert_true(st.open <= 10 + 4);
     assert_true(st.closed > 0 && st.opened == st.closed + st.open);
-    dbs_free(dbs);
+    svc_dbs_free(dbs);
     must(cht_env_close(env, &err), &err);
 }
 

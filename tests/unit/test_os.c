@@ -528,7 +528,7 @@ static void test_rwlock(void **state)
     cht_free(c);
 }
 
-struct gate {
+struct http_gate {
     struct cht_mutex mu;
     struct cht_cond changed;
     unsigned turn; /* guarded by mu */
@@ -536,7 +536,7 @@ struct gate {
 
 static void *turn_main(void *arg)
 {
-    struct gate *g = arg;
+    struct http_gate *g = arg;
     cht_sleep_ns(20000000); /* so that the other thread waits first */
     cht_mutex_lock(&g->mu);
     for (unsigned i = 0; i < 100; i++) {
@@ -552,7 +552,7 @@ static void *turn_main(void *arg)
 static void test_cond(void **state)
 {
     (void)state;
-    struct gate g = {.turn = 0};
+    struct http_gate g = {.turn = 0};
     struct cht_thread t;
     assert_int_equal(cht_mutex_init(&g.mu, NULL), CHT_OK);
     assert_int_equal(cht_cond_init(&g.changed, NULL), CHT_OK);

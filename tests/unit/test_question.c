@@ -1,4 +1,4 @@
-/* test_question: what question_read accepts means exactly what jansson reads in it, over documents that are written in all
+/* test_question: what http_question_read accepts means exactly what jansson reads in it, over documents that are written in all
  * common ways, in odd ways, and damaged at random; and it accepts what clients send.
  */
 #include <setjmp.h>
@@ -20,12 +20,12 @@ enum { TOKENS = 64, TEXT = 2048, K_MAX = 100000 };
 static uint32_t tokens[TOKENS];
 
 /* In memory of exactly its size, so that the sanitizer sees a step too far. */
-static bool read_text(const char *text, size_t n, struct question *q)
+static bool read_text(const char *text, size_t n, struct http_question *q)
 {
     char *exact = malloc(n > 0 ? n : 1);
     memcpy(exact, text, n);
-    *q = (struct question){.tokens = tokens, .cap = TOKENS};
-    bool ok = question_read(exact, n, K_MAX, q);
+    *q = (struct http_question){.tokens = tokens, .cap = TOKENS};
+    bool ok = http_question_read(exact, n, K_MAX, q);
     free(exact);
     return ok;
 }
@@ -47,7 +47,7 @@ static void same_number(const json_t *o, const char *name, uint64_t max, bool ha
 static bool agrees(const char *text, size_t n)
 {
     static const char *const modes[] = {"deepest", "levels", "blend"};
-    struct question q;
+    struct http_question q;
     if (!read_text(text, n, &q))
         return false;
     json_error_t where;
@@ -90,7 +90,7 @@ static void test_accepted(void **state)
         if (!accepts(good[i]))
             fail_msg("not accepted: %s", good[i]);
     }
-    struct question q;
+    struct http_question q;
     assert_true(read_text(good[3], strlen(good[3]), &q));
     assert_int_equal(q.n, 3);
     assert_int_equal(q.tokens[2], 3);

@@ -98,7 +98,7 @@ static void test_any_bytes(void **state)
 struct fixture {
     char dir[64];
     struct cht_env *env;
-    struct dbs *dbs;
+    struct svc_dbs *dbs;
     struct line_session_host host;
     struct line_session_counts counts;
 };
@@ -107,7 +107,7 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     bool created;
-    struct database *d;
+    struct svc_database *d;
     struct cht_err err = {0};
     assert_non_null(f);
     memcpy(f->dir, "/tmp/test_session.XXXXXX", sizeof "/tmp/test_session.XXXXXX");
@@ -116,9 +116,9 @@ static int setup(void **state)
     struct cht_env_config cfg = {
         .dirs = dirs, .dir_count = 1, .durability = CHT_DURABLE_OS, .default_shards = 1};
     assert_int_equal(cht_env_open(&cfg, &f->env, &err), CHT_OK);
-    assert_int_equal(dbs_new(f->env, &f->dbs, &err), CHT_OK);
-    assert_int_equal(dbs_open(f->dbs, "default", true, 1, &d, &created, &err), CHT_OK);
-    dbs_put(d);
+    assert_int_equal(svc_dbs_new(f->env, &f->dbs, &err), CHT_OK);
+    assert_int_equal(svc_dbs_open(f->dbs, "default", true, 1, &d, &created, &err), CHT_OK);
+    svc_dbs_put(d);
     f->host.dbs = f->dbs;
     f->host.max_value_size = 1000000;
     f->host.answer_max = 1 << 20;
@@ -130,7 +130,7 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
     char command[100];
-    dbs_free(f->dbs);
+    svc_dbs_free(f->dbs);
     assert_int_equal(cht_env_close(f->env, NULL), CHT_OK);
     (void)snprintf(command, sizeof command, "rm -rf %s", f->dir);
     assert_int_equal(system(command), 0);
@@ -164,7 +164,7 @@ static void test_session(void **state)
     struct line_session s;
     line_session_init(&s, &f->host, &f->counts);
     run(&s, "INSERT a\nREAD 1\nPAIR_SET p 1\nPAIR_SCAN *\nPAIR_REDUCE payloads *\nEXIT\nREAD 1\n");
-    out_bytes(&s.out, "", 1);
+    svc_out_bytes(&s.out, "", 1);
     assert_string_equal(
         s.out.p, "SUCCESS,key=1\nSUCCESS,size=1,value=a\nSUCCESS,pair_set\nSUCCESS,count=1,items=70:1\n"
                  "SUCCESS,reducer=payloads,count=1,items=70:1:YQ==\n");
@@ -219,7 +219,7 @@ static void test_out_of_memory(void **state)
         cht_alloc_fail_at(0, false);
         if (!s.out.failed) {
             unsigned index = 0;
-            out_bytes(&s.out, "", 1);
+            svc_out_bytes(&s.out, "", 1);
             said += strstr(s.out.p, "out_of_memory") != NULL;
             for (char *line = strtok(s.out.p, "\n"); line != NULL; line = strtok(NULL, "\n"))
                 check_answer(index++, line);
@@ -258,7 +258,7 @@ static void test_page_bytes(void **state)
         char command[8400];
         (void)snprintf(command, sizeof command, "PAIR_SCAN * -1 %s\n", next);
         run(&s, command);
-        out_bytes(&s.out, "", 1);
+        svc_out_bytes(&s.out, "", 1);
         assert_true(s.out.n < 21000);
         for (size_t i = 0; i < s.out.n; i++)
             names += s.out.p[i] == ':';

@@ -11,7 +11,7 @@
 
 #include "base/b64.h"
 #include "base/rng.h"
-#include "http/line.h"
+#include "http/ndjson.h"
 #include "service/out.h"
 
 static void compare_digits(uint64_t v)
@@ -20,7 +20,7 @@ static void compare_digits(uint64_t v)
     char *got = malloc(20); /* exact: the sanitizer sees a byte too many */
     size_t n = (size_t)snprintf(want, sizeof want, "%llu", (unsigned long long)v);
     assert_non_null(got);
-    assert_int_equal(out_digits(got, v), n);
+    assert_int_equal(svc_out_digits(got, v), n);
     assert_memory_equal(got, want, n);
     free(got);
 }
@@ -60,14 +60,14 @@ static void test_mapping(void **state)
         b64[cht_b64_encode(b64, name, n)] = 0;
         size_t len = (size_t)snprintf(want, sizeof want, "{\"pair\":\"%s\",\"key\":%llu}\n", b64,
                                       (unsigned long long)key);
-        size_t room = line_room(n, 0);
+        size_t room = http_ndjson_room(n, 0);
         char *got = malloc(room);
         assert_non_null(got);
         struct cht_str s = {.p = name, .n = n};
-        assert_int_equal(line_mapping(got, room, s, key), len);
+        assert_int_equal(http_ndjson_mapping(got, room, s, key), len);
         assert_memory_equal(got, want, len);
-        assert_int_equal(line_mapping(got, room - 1, s, key), SIZE_MAX);
-        assert_int_equal(line_pair(got, room, s, key, false, NULL, 0), len - 1);
+        assert_int_equal(http_ndjson_mapping(got, room - 1, s, key), SIZE_MAX);
+        assert_int_equal(http_ndjson_pair(got, room, s, key, false, NULL, 0), len - 1);
         assert_memory_equal(got, want, len - 1);
         free(got);
     }

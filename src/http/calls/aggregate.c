@@ -15,31 +15,32 @@ struct asked {
     const struct reduce_answer *answer; /* owned: out of the cache; NULL: none */
 };
 
-static void release(struct request *r) { reduce_answer_release(((const struct asked *)r->own)->answer); }
+static void release(struct http_request *r) { reduce_answer_release(((const struct asked *)r->own)->answer); }
 
 /* ---- the answer ------------------------------------------------------------------------------------------------ */
 
 /* The answer's lines, then the end line. */
-static enum more put_answer(struct stream *s, const struct reduce_answer *a, const char **p, size_t *n)
+static enum http_more put_answer(struct http_stream *s, const struct reduce_answer *a, const char **p,
+                                 size_t *n)
 {
     if (s->finished)
-        return MORE_END;
+        return HTTP_MORE_END;
     if (s->count == 0 && a->len > 0) {
         s->count = a->count;
         *p = (const char *)a->lines;
         *n = a->len;
-        return MORE_TEXT;
+        return HTTP_MORE_TEXT;
     }
     s->finished = true;
     s->stage.n = 0;
-    out_format(&s->stage, "{\"end\":{\"count\":%llu,\"next\":null,\"malformed\":%llu}}\n",
-               (unsigned long long)a->count, (unsigned long long)a->malformed);
+    svc_out_format(&s->stage, "{\"end\":{\"count\":%llu,\"next\":null,\"malformed\":%llu}}\n",
+                   (unsigned long long)a->count, (unsigned long long)a->malformed);
     *p = s->stage.p;
     *n = s->stage.n;
-    return s->stage.failed ? MORE_END : MORE_TEXT;
+    return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
-static enum more next_of_hit(struct stream *s, const char **p, size_t *n)
+static enum http_more next_of_hit(struct http_stream *s, const char **p, size_t *n)
 {
     return put_answer(s, ((const struct asked *)s->r->own)->answer, p, n);
 }
@@ -47,7 +48,7 @@ static enum more next_of_hit(struct stream *s, const char **p, size_t *n)
 /* ---- a miss ---------------------------------------------------------------------------------------------------- */
 
 struct sweep_job {
-    struct feed feed; /* first */
+    struct http_feed feed; /* first */
     const struct reduce_mode *mode;
     struct reduce_params params; /* its strings are in `bytes` */
     struct reduce_progress progress;
@@ -56,44 +57,45 @@ struct sweep_job {
     uint8_t bytes[];
 };
 
-static void work(struct feed *f)
+static void work(struct http_feed *f)
 {
     struct sweep_job *j = (struct sweep_job *)f;
     f->rc = reduce_cache_run(f->srv->cache, f->db->store, j->mode, &j->params, &f->cancel, &j->answer,
                              &j->hit, &f->err);
 }
 
-static void begin(struct feed *f, struct request *r, bool done)
+static void begin(struct http_feed *f, struct http_request *r, bool done)
 {
-    reply_header(r, "Cheetah-Cache", done && ((struct sweep_job *)f)->hit ? "hit" : "miss");
+    http_reply_header(r, "Cheetah-Cache", done && ((struct sweep_job *)f)->hit ? "hit" : "miss");
 }
 
-static void progress(struct feed *f, struct out *o)
+static void progress(struct http_feed *f, struct svc_out *o)
 {
     const struct sweep_job *j = (const struct sweep_job *)f;
     uint64_t done = atomic_load_explicit(&j->progress.done, memory_order_relaxed);
     uint64_t total = atomic_load_explicit(&j->progress.total, memory_order_relaxed);
-    out_format(o, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n", j->mode->names[0],
-               (unsigned long long)done, (unsigned long long)(done > total ? done : total));
+    svc_out_format(o, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n", j->mode->names[0],
+                   (unsigned long long)done, (unsigned long long)(done > total ? done : total));
 }
 
 /* The job is done. */
-static enum more last(struct feed *f, struct stream *s, const char **p, size_t *n)
+static enum http_more last(struct http_feed *f, struct http_stream *s, const char **p, size_t *n)
 {
     const struct sweep_job *j = (const struct sweep_job *)f;
     if (f->rc == CHT_OK)
         return put_answer(s, j->answer, p, n);
     if (s->finished)
-        return MORE_END;
+        return HTTP_MORE_END;
     s->finished = true;
     s->stage.n = 0;
-    stream_error_line(s, f->rc, f->err.code == f->rc && f->err.msg[0] != 0 ? f->err.msg : cht_rc_text(f->rc));
+    http_stream_error_line(s, f->rc,
+                           f->err.code == f->rc && f->err.msg[0] != 0 ? f->err.msg : cht_rc_text(f->rc));
     *p = s->stage.p;
     *n = s->stage.n;
-    return s->stage.failed ? MORE_END : MORE_TEXT;
+    return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
-static void fini(struct feed *f) { reduce_answer_release(((struct sweep_job *)f)->answer); }
+static void fini(struct http_feed *f) { reduce_answer_release(((struct sweep_job *)f)->answer); }
 
 static struct cht_str copy(uint8_t **at, struct cht_str s)
 {
@@ -104,15 +106,15 @@ static struct cht_str copy(uint8_t **at, struct cht_str s)
     return (struct cht_str){p, s.n};
 }
 
-static void compute(struct request *r)
+static void compute(struct http_request *r)
 {
-    static const struct feed_kind kind = {
+    static const struct http_feed_kind kind = {
         .work = work, .begin = begin, .progress = progress, .last = last, .fini = fini};
     const struct asked *a = r->own;
     const struct reduce_params *p = &a->params;
     struct sweep_job *j = cht_calloc(1, sizeof *j + p->prefix.n + p->after.n + p->until.n + p->to.n);
     if (j == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for an aggregate");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for an aggregate");
         return;
     }
     uint8_t *at = j->bytes;
@@ -124,12 +126,12 @@ static void compute(struct request *r)
     j->params.until = copy(&at, p->until);
     j->params.to = copy(&at, p->to);
     j->params.progress = &j->progress;
-    feed_await(r, &j->feed);
+    http_feed_await(r, &j->feed);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
-static void run(struct request *r)
+static void run(struct http_request *r)
 {
     struct asked *a = r->own;
     a->answer = reduce_cache_find(r->w->srv->cache, r->db->store, a->mode, &a->params);
@@ -137,27 +139,27 @@ static void run(struct request *r)
         compute(r);
         return;
     }
-    reply_header(r, "Cheetah-Cache", "hit");
+    http_reply_header(r, "Cheetah-Cache", "hit");
     if (r->head)
-        reply_media(r, 200, MEDIA_NDJSON);
-    else if (stream_new(r, next_of_hit))
-        stream_begin(r);
+        http_reply_media(r, 200, HTTP_MEDIA_NDJSON);
+    else if (http_stream_new(r, next_of_hit))
+        http_stream_begin(r);
 }
 
 /* A parameter that is one of two words. */
-static bool choice(struct request *r, enum param p, const char *zero, const char *one, bool *second)
+static bool choice(struct http_request *r, enum http_param p, const char *zero, const char *one, bool *second)
 {
-    const struct param_value *v = &r->param[p];
+    const struct http_param_value *v = &r->param[p];
     bool is_zero = v->p == NULL || (v->n == strlen(zero) && memcmp(v->p, zero, v->n) == 0);
     *second = v->p != NULL && v->n == strlen(one) && memcmp(v->p, one, v->n) == 0;
     if (!is_zero && !*second)
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is %s or %s", param_name(p), zero, one);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' is %s or %s", http_param_name(p), zero, one);
     return is_zero || *second;
 }
 
-void aggregate_get(struct request *r, const struct reduce_mode *mode, struct cht_str prefix)
+void http_aggregate_get(struct http_request *r, const struct reduce_mode *mode, struct cht_str prefix)
 {
-    struct asked *a = request_own(r, sizeof *a);
+    struct asked *a = http_request_own(r, sizeof *a);
     *a = (struct asked){.mode = mode};
     r->release = release;
     struct reduce_params *p = &a->params;
@@ -165,23 +167,25 @@ void aggregate_get(struct request *r, const struct reduce_mode *mode, struct cht
     uint64_t most = (uses & REDUCE_USES_TO) != 0 ? REDUCE_SIMILAR_MAX : UINT64_MAX / 2;
     bool by_count = false, jaccard = false, decode;
     *p = (struct reduce_params){.prefix = prefix, .memory_max = r->w->srv->conf->reduce_memory_bytes};
-    if (!param_bytes(r, P_AFTER, &p->after) || !param_bytes(r, P_UNTIL, &p->until) ||
-        !param_bool(r, P_DECODE, false, &decode) || !param_number(r, P_LIMIT, 1, most, 0, &p->limit))
+    if (!http_param_bytes(r, HTTP_P_AFTER, &p->after) || !http_param_bytes(r, HTTP_P_UNTIL, &p->until) ||
+        !http_param_bool(r, HTTP_P_DECODE, false, &decode) ||
+        !http_param_number(r, HTTP_P_LIMIT, 1, most, 0, &p->limit))
         return;
-    if (((uses & REDUCE_USES_SORT) == 0 && r->param[P_SORT].p != NULL) ||
-        ((uses & REDUCE_USES_TO) == 0 && (r->param[P_TO].p != NULL || r->param[P_METRIC].p != NULL))) {
-        reply_fail(r, CHT_UNKNOWN_PARAMETER,
-                   "mode %s takes neither 'sort' nor 'to' nor 'metric' beyond its own", mode->names[0]);
+    if (((uses & REDUCE_USES_SORT) == 0 && r->param[HTTP_P_SORT].p != NULL) ||
+        ((uses & REDUCE_USES_TO) == 0 &&
+         (r->param[HTTP_P_TO].p != NULL || r->param[HTTP_P_METRIC].p != NULL))) {
+        http_reply_fail(r, CHT_UNKNOWN_PARAMETER,
+                        "mode %s takes neither 'sort' nor 'to' nor 'metric' beyond its own", mode->names[0]);
         return;
     }
-    if (!choice(r, P_SORT, "token", "count", &by_count) ||
-        !choice(r, P_METRIC, "cosine", "jaccard", &jaccard) || !param_bytes(r, P_TO, &p->to))
+    if (!choice(r, HTTP_P_SORT, "token", "count", &by_count) ||
+        !choice(r, HTTP_P_METRIC, "cosine", "jaccard", &jaccard) || !http_param_bytes(r, HTTP_P_TO, &p->to))
         return;
     if ((uses & REDUCE_USES_TO) != 0 && p->to.n == 0) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'to' names the pair to compare with");
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'to' names the pair to compare with");
         return;
     }
     p->sort = by_count ? REDUCE_SORT_COUNT : REDUCE_SORT_TOKEN;
     p->metric = jaccard ? REDUCE_JACCARD : REDUCE_COSINE;
-    request_database(r, false, run);
+    http_request_database(r, false, run);
 }

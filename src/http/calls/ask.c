@@ -24,8 +24,8 @@
 
 /* ---- what is asked ---------------------------------------------------------------------------------------------------- */
 
-static bool number_member(struct request *r, const json_t *o, const char *name, uint64_t min, uint64_t max,
-                          uint64_t fallback, uint64_t *out)
+static bool number_member(struct http_request *r, const json_t *o, const char *name, uint64_t min,
+                          uint64_t max, uint64_t fallback, uint64_t *out)
 {
     const json_t *v = json_object_get(o, name);
     *out = fallback;
@@ -36,8 +36,8 @@ static bool number_member(struct request *r, const json_t *o, const char *name, 
         *out = (uint64_t)json_integer_value(v);
         return true;
     }
-    reply_fail(r, CHT_INVALID_ARGUMENT, "\"%s\" is a number from %llu to %llu", name, (unsigned long long)min,
-               (unsigned long long)max);
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"%s\" is a number from %llu to %llu", name,
+                    (unsigned long long)min, (unsigned long long)max);
     return false;
 }
 
@@ -47,24 +47,24 @@ struct tokens {
     size_t n;
 };
 
-static bool take_tokens(struct request *r, const json_t *o, struct tokens *out)
+static bool take_tokens(struct http_request *r, const json_t *o, struct tokens *out)
 {
     const json_t *list = json_object_get(o, "tokens");
     size_t n = json_array_size(list);
     if (!json_is_array(list)) {
-        reply_fail(r, CHT_INVALID_TOKENS, "{\"tokens\":[...]} is expected");
+        http_reply_fail(r, CHT_INVALID_TOKENS, "{\"tokens\":[...]} is expected");
         return false;
     }
     if (n > TOKENS_MAX) {
-        reply_fail(r, CHT_BODY_TOO_LARGE, "at most %u tokens", TOKENS_MAX);
+        http_reply_fail(r, CHT_BODY_TOO_LARGE, "at most %u tokens", TOKENS_MAX);
         return false;
     }
     if (cht_buf_reserve(&r->value, (n + 1) * sizeof(uint32_t), &r->err) != CHT_OK) {
-        reply_err(r, CHT_NO_MEMORY, &r->err);
+        http_reply_err(r, CHT_NO_MEMORY, &r->err);
         return false;
     }
-    if (!lm_tokens(list, (uint32_t *)(void *)r->value.data)) {
-        reply_err(r, CHT_INVALID_TOKENS, NULL);
+    if (!http_tokens(list, (uint32_t *)(void *)r->value.data)) {
+        http_reply_err(r, CHT_INVALID_TOKENS, NULL);
         return false;
     }
     *out = (struct tokens){.p = (const uint32_t *)(const void *)r->value.data, .n = n};
@@ -73,9 +73,9 @@ static bool take_tokens(struct request *r, const json_t *o, struct tokens *out)
 
 /* ---- prediction --------------------------------------------------------------------------------------------------------- */
 
-static void put_double(struct out *o, double v)
+static void put_double(struct svc_out *o, double v)
 {
-    if (out_room(o, REDUCE_DOUBLE_TEXT))
+    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
         o->n += reduce_put_double(o->p + o->n, v);
 }
 
@@ -106,10 +106,10 @@ static char *put_candidate(char *p, const struct lm_candidate *c, bool blend)
     static const char token[] = ",{\"token\":", q[] = ",\"q\":", prob[] = ",\"p\":";
     memcpy(p, token, sizeof token - 1);
     p += sizeof token - 1;
-    p += out_digits(p, c->token);
+    p += svc_out_digits(p, c->token);
     memcpy(p, q, sizeof q - 1);
     p += sizeof q - 1;
-    p += out_digits(p, c->q);
+    p += svc_out_digits(p, c->q);
     memcpy(p, prob, sizeof prob - 1);
     p += sizeof prob - 1;
     if (blend) {
@@ -124,31 +124,31 @@ static char *put_candidate(char *p, const struct lm_candidate *c, bool blend)
 
 static void put_prediction(void *ctx, const struct lm_prediction *p)
 {
-    struct request *r = ctx;
+    struct http_request *r = ctx;
     struct predicting *a = r->own;
-    struct out *o = &r->out;
-    out_text(o, "{\"order\":");
-    out_u64(o, p->order);
-    out_text(o, ",\"context\":[");
+    struct svc_out *o = &r->out;
+    svc_out_text(o, "{\"order\":");
+    svc_out_u64(o, p->order);
+    svc_out_text(o, ",\"context\":[");
     for (size_t i = 0; i < p->context_n; i++) {
-        out_text(o, i > 0 ? "," : "");
-        out_u64(o, p->context[i]);
+        svc_out_text(o, i > 0 ? "," : "");
+        svc_out_u64(o, p->context[i]);
     }
-    out_text(o, p->count > 0 ? "],\"candidates\":" : "],\"candidates\":[");
-    if (p->count > 0 && out_room(o, p->count * CANDIDATE_TEXT)) {
+    svc_out_text(o, p->count > 0 ? "],\"candidates\":" : "],\"candidates\":[");
+    if (p->count > 0 && svc_out_room(o, p->count * CANDIDATE_TEXT)) {
         char *first = o->p + o->n, *end = first;
         for (size_t i = 0; i < p->count; i++)
             end = put_candidate(end, &p->candidates[i], a->mode == LM_PREDICT_BLEND);
         *first = '['; /* for the comma before it */
         o->n += (size_t)(end - first);
     }
-    out_text(o, "]}");
+    svc_out_text(o, "]}");
     if (a->mode == LM_PREDICT_LEVELS)
-        out_text(o, "\n");
+        svc_out_text(o, "\n");
     a->shown++;
 }
 
-static void predict(struct request *r)
+static void predict(struct http_request *r)
 {
     struct predicting *a = r->own;
     const struct lm_predict_query q = {.tokens = a->tokens.p,
@@ -156,30 +156,31 @@ static void predict(struct request *r)
                                        .k = (unsigned)a->k,
                                        .max_order = (unsigned)a->max_order,
                                        .mode = a->mode,
-                                       .wait = request_waiter(r),
+                                       .wait = http_request_waiter(r),
                                        .names = &a->names};
     struct cht_hint hints[HINTS];
     if (r->ahead == 0) {
         q.names->made = 0;
-        if (request_may_wait(r) && request_ahead_all(r, hints, lm_predict_hints(&q, hints, HINTS), predict))
+        if (http_request_may_wait(r) &&
+            http_request_ahead_all(r, hints, lm_predict_hints(&q, hints, HINTS), predict))
             return;
     }
     a->shown = 0;
     enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
     if (rc == CHT_PENDING) {
         r->out.n = 0; /* the levels that it has shown already */
-        request_await(r, predict);
+        http_request_await(r, predict);
     } else if (rc != CHT_OK) {
-        reply_err(r, rc, &r->err);
+        http_reply_err(r, rc, &r->err);
     } else if (q.mode == LM_PREDICT_LEVELS) {
-        out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);
-        stream_out(r);
+        svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);
+        http_stream_out(r);
     } else {
-        reply_json(r, 200);
+        http_reply_json(r, 200);
     }
 }
 
-static bool take_mode(struct request *r, const json_t *o, enum lm_predict_mode *out)
+static bool take_mode(struct http_request *r, const json_t *o, enum lm_predict_mode *out)
 {
     static const char *const names[] = {
         [LM_PREDICT_DEEPEST] = "deepest", [LM_PREDICT_LEVELS] = "levels", [LM_PREDICT_BLEND] = "blend"};
@@ -193,34 +194,34 @@ static bool take_mode(struct request *r, const json_t *o, enum lm_predict_mode *
             return true;
         }
     }
-    reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is deepest, levels or blend");
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is deepest, levels or blend");
     return false;
 }
 
 /* The common shape of a question, without jansson; false: it is none, nothing was answered. The tokens go to r->value. */
-static bool plain_question(struct request *r, struct question *q)
+static bool plain_question(struct http_request *r, struct http_question *q)
 {
     size_t most = r->body_len / 2 + 1; /* tokens; no more than this fit the body */
-    *q = (struct question){.cap = most < TOKENS_MAX ? most : TOKENS_MAX};
+    *q = (struct http_question){.cap = most < TOKENS_MAX ? most : TOKENS_MAX};
     if (cht_buf_reserve(&r->value, q->cap * sizeof *q->tokens, &r->err) != CHT_OK)
         return false;
     q->tokens = (uint32_t *)(void *)r->value.data;
-    return question_read((const char *)r->body, r->body_len, LM_K_MAX, q);
+    return http_question_read((const char *)r->body, r->body_len, LM_K_MAX, q);
 }
 
-void predict_post(struct request *r)
+void http_predict_post(struct http_request *r)
 {
-    struct predicting *a = request_own(r, sizeof *a);
-    struct question q;
+    struct predicting *a = http_request_own(r, sizeof *a);
+    struct http_question q;
     if (plain_question(r, &q)) {
         a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
         a->mode = (enum lm_predict_mode)q.mode;
         a->k = q.has_k ? q.k : LM_K_DEFAULT;
         a->max_order = q.max_order;
-        request_database(r, false, predict);
+        http_request_database(r, false, predict);
         return;
     }
-    json_t *o = body_object(r, CHT_INVALID_BODY);
+    json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
     bool ok = take_tokens(r, o, &a->tokens) && take_mode(r, o, &a->mode) &&
@@ -228,7 +229,7 @@ void predict_post(struct request *r)
               number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
     json_decref(o);
     if (ok)
-        request_database(r, false, predict);
+        http_request_database(r, false, predict);
 }
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------------- */
@@ -241,7 +242,7 @@ struct scoring {
 
 /* The lists of an answer while they grow. */
 struct scores {
-    struct out logs, orders;
+    struct svc_out logs, orders;
     uint64_t shown;
 };
 
@@ -250,67 +251,67 @@ static void put_score(void *ctx, uint32_t token, unsigned order, double p)
     struct scores *list = ctx;
     (void)token;
     const char *comma = list->shown++ > 0 ? "," : "";
-    out_text(&list->logs, comma);
+    svc_out_text(&list->logs, comma);
     put_double(&list->logs, log10(p));
-    out_text(&list->orders, comma);
-    out_u64(&list->orders, order);
+    svc_out_text(&list->orders, comma);
+    svc_out_u64(&list->orders, order);
 }
 
-static void score_work(struct request *r)
+static void score_work(struct http_request *r)
 {
     const struct scoring *a = r->own;
     struct lm_score s;
     struct scores list = {0};
-    struct out *all = &r->out;
+    struct svc_out *all = &r->out;
     r->rc = lm_score(r->db->store, a->tokens.p, a->tokens.n, (unsigned)a->max_order, put_score, &list, &s,
                      &r->err);
     if (r->rc == CHT_OK) {
-        out_format(all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
+        svc_out_format(all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
         put_double(all, s.log10);
-        out_text(all, ",\"perplexity\":");
+        svc_out_text(all, ",\"perplexity\":");
         if (s.scored > 0 && isfinite(s.perplexity))
             put_double(all, s.perplexity);
         else
-            out_text(all, "null");
-        out_text(all, ",\"per_token\":[");
-        out_bytes(all, list.logs.p, list.logs.n);
-        out_text(all, "],\"orders\":[");
-        out_bytes(all, list.orders.p, list.orders.n);
-        out_text(all, "]}");
+            svc_out_text(all, "null");
+        svc_out_text(all, ",\"per_token\":[");
+        svc_out_bytes(all, list.logs.p, list.logs.n);
+        svc_out_text(all, "],\"orders\":[");
+        svc_out_bytes(all, list.orders.p, list.orders.n);
+        svc_out_text(all, "]}");
         all->failed = all->failed || list.logs.failed || list.orders.failed;
     }
-    out_free(&list.logs);
-    out_free(&list.orders);
+    svc_out_free(&list.logs);
+    svc_out_free(&list.orders);
 }
 
-static void answer(struct request *r)
+static void answer(struct http_request *r)
 {
     if (r->rc != CHT_OK)
-        reply_err(r, r->rc, &r->err);
+        http_reply_err(r, r->rc, &r->err);
     else
-        reply_json(r, 200);
+        http_reply_json(r, 200);
 }
 
-static void score(struct request *r) { request_job(r, score_work, answer); }
+static void score(struct http_request *r) { http_request_job(r, score_work, answer); }
 
-void score_post(struct request *r)
+void http_score_post(struct http_request *r)
 {
-    struct scoring *a = request_own(r, sizeof *a);
-    struct question q;
+    struct scoring *a = http_request_own(r, sizeof *a);
+    struct http_question q;
     if (plain_question(r, &q)) { /* k and mode mean nothing here */
         a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
         a->max_order = q.max_order;
-        request_database(r, false, score);
+        http_request_database(r, false, score);
         return;
     }
-    json_t *o = body_object(r, CHT_INVALID_BODY);
+    json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
     bool ok =
         take_tokens(r, o, &a->tokens) && number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
     json_decref(o);
     if (ok)
-        request_database(r, false, score);
+        http_request_database(r, false, score);
 }
 
 /* ---- contexts ------------------------------------------------------------------------------------------------------------- */
@@ -332,7 +333,7 @@ struct matching {
     uint8_t last[CHT_NAME_MAX];
 };
 
-static void free_tree(struct request *r) { cht_free(((struct matching *)r->own)->tree); }
+static void free_tree(struct http_request *r) { cht_free(((struct matching *)r->own)->tree); }
 
 /* NOLINTNEXTLINE(misc-no-recursion): at most LM_AVO_DEPTH_MAX deep */
 static size_t count_nodes(const json_t *v, unsigned depth)
@@ -364,43 +365,44 @@ static bool copy_node(struct tree *t, const json_t *v, struct lm_node *to, unsig
 static bool put_context(void *ctx, const struct lm_context *c)
 {
     static const char hex[] = "0123456789abcdef";
-    struct request *r = ctx;
+    struct http_request *r = ctx;
     struct matching *a = r->own;
-    struct out *o = &r->out;
+    struct svc_out *o = &r->out;
     char name[2 * LM_HASH_SIZE];
-    out_text(o, "{\"vector\":");
-    out_b64(o, c->vector.p, c->vector.n);
-    out_text(o, ",\"key\":");
-    out_u64(o, c->key);
+    svc_out_text(o, "{\"vector\":");
+    svc_out_b64(o, c->vector.p, c->vector.n);
+    svc_out_text(o, ",\"key\":");
+    svc_out_u64(o, c->key);
     for (unsigned i = 0; i < LM_HASH_SIZE; i++) {
         name[2 * i] = hex[c->hash[i] >> 4];
         name[2 * i + 1] = hex[c->hash[i] & 15];
     }
     if (c->malformed) {
-        out_text(o, ",\"hash\":null,\"order_size\":null,\"tokens\":[],\"ranked\":[],\"problem\":\"malformed_"
-                    "payload\"}\n");
+        svc_out_text(o,
+                     ",\"hash\":null,\"order_size\":null,\"tokens\":[],\"ranked\":[],\"problem\":\"malformed_"
+                     "payload\"}\n");
     } else {
-        out_text(o, ",\"hash\":\"");
+        svc_out_text(o, ",\"hash\":\"");
         if (memcmp(c->hash, LM_ROOT, LM_HASH_SIZE) == 0)
-            out_text(o, LM_ROOT);
+            svc_out_text(o, LM_ROOT);
         else
-            out_bytes(o, name, sizeof name);
-        out_text(o, "\",\"order_size\":");
-        out_u64(o, c->order_size);
-        out_text(o, ",\"tokens\":[");
+            svc_out_bytes(o, name, sizeof name);
+        svc_out_text(o, "\",\"order_size\":");
+        svc_out_u64(o, c->order_size);
+        svc_out_text(o, ",\"tokens\":[");
         for (size_t i = 0; i < c->n; i++) {
-            out_text(o, i > 0 ? "," : "");
-            out_u64(o, c->tokens[i]);
+            svc_out_text(o, i > 0 ? "," : "");
+            svc_out_u64(o, c->tokens[i]);
         }
-        out_text(o, "],\"ranked\":[");
+        svc_out_text(o, "],\"ranked\":[");
         for (size_t i = 0; i < c->ranked_n; i++) {
-            out_text(o, i > 0 ? ",[" : "[");
-            out_u64(o, c->ranked[i].token);
-            out_text(o, ",");
-            out_u64(o, c->ranked[i].q);
-            out_text(o, "]");
+            svc_out_text(o, i > 0 ? ",[" : "[");
+            svc_out_u64(o, c->ranked[i].token);
+            svc_out_text(o, ",");
+            svc_out_u64(o, c->ranked[i].q);
+            svc_out_text(o, "]");
         }
-        out_text(o, "]}\n");
+        svc_out_text(o, "]}\n");
     }
     a->shown++;
     a->last_len = c->vector.n < sizeof a->last ? c->vector.n : sizeof a->last;
@@ -408,7 +410,7 @@ static bool put_context(void *ctx, const struct lm_context *c)
     return o->n < ANSWER_MAX;
 }
 
-static void contexts_work(struct request *r)
+static void contexts_work(struct http_request *r)
 {
     static const char hex[] = "0123456789abcdef";
     struct matching *a = r->own;
@@ -418,53 +420,53 @@ static void contexts_work(struct request *r)
     r->rc = lm_contexts(r->db->store, &q, put_context, r, &more, &r->err);
     if (r->rc != CHT_OK)
         return;
-    out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
+    svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
     if (more && a->shown > 0) {
-        out_text(&r->out, "\"x");
-        for (size_t i = 0; i < a->last_len && out_room(&r->out, 2); i++) {
+        svc_out_text(&r->out, "\"x");
+        for (size_t i = 0; i < a->last_len && svc_out_room(&r->out, 2); i++) {
             r->out.p[r->out.n++] = hex[a->last[i] >> 4];
             r->out.p[r->out.n++] = hex[a->last[i] & 15];
         }
-        out_text(&r->out, "\"}}\n");
+        svc_out_text(&r->out, "\"}}\n");
     } else {
-        out_text(&r->out, "null}}\n");
+        svc_out_text(&r->out, "null}}\n");
     }
 }
 
-static void contexts_answer(struct request *r)
+static void contexts_answer(struct http_request *r)
 {
     if (r->rc != CHT_OK)
-        reply_err(r, r->rc, &r->err);
+        http_reply_err(r, r->rc, &r->err);
     else
-        stream_out(r);
+        http_stream_out(r);
 }
 
-static void contexts(struct request *r) { request_job(r, contexts_work, contexts_answer); }
+static void contexts(struct http_request *r) { http_request_job(r, contexts_work, contexts_answer); }
 
-static bool take_tree(struct request *r, const json_t *o, struct lm_node **out)
+static bool take_tree(struct http_request *r, const json_t *o, struct lm_node **out)
 {
     const json_t *v = json_object_get(o, "tree");
     if (v == NULL) {
-        reply_fail(r, CHT_INVALID_TREE, "\"tree\" is missing");
+        http_reply_fail(r, CHT_INVALID_TREE, "\"tree\" is missing");
         return false;
     }
     size_t n = count_nodes(v, 0);
     struct tree t = {.nodes = cht_calloc(n + 1, sizeof *t.nodes), .n = 1};
     if (t.nodes == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for the tree");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the tree");
         return false;
     }
     *out = t.nodes;
     if (copy_node(&t, v, &t.nodes[0], 0))
         return true;
-    reply_fail(r, CHT_INVALID_TREE,
-               "a tree is lists of lists and integers from 0 to 4294967295, at most %u deep",
-               LM_AVO_DEPTH_MAX);
+    http_reply_fail(r, CHT_INVALID_TREE,
+                    "a tree is lists of lists and integers from 0 to 4294967295, at most %u deep",
+                    LM_AVO_DEPTH_MAX);
     return false;
 }
 
 /* "after":"x<hex>", as "next" says it. */
-static bool take_after(struct request *r, const json_t *o, struct cht_str *out)
+static bool take_after(struct http_request *r, const json_t *o, struct cht_str *out)
 {
     const json_t *v = json_object_get(o, "after");
     *out = (struct cht_str){.p = r->body, .n = 0};
@@ -472,22 +474,22 @@ static bool take_after(struct request *r, const json_t *o, struct cht_str *out)
         return true;
     size_t n = json_string_length(v);
     if (!json_is_string(v) || n > 2 * CHT_NAME_MAX + 1) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "\"after\" is what \"next\" said");
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"after\" is what \"next\" said");
         return false;
     }
     r->body_len = 0; /* the document has been read: its memory takes the text, to be decoded in place */
     memcpy(r->body, json_string_value(v), n);
-    return byte_string(r, (const char *)r->body, n, out);
+    return http_byte_string(r, (const char *)r->body, n, out);
 }
 
-void contexts_post(struct request *r)
+void http_contexts_post(struct http_request *r)
 {
-    struct matching *a = request_own(r, sizeof *a);
+    struct matching *a = http_request_own(r, sizeof *a);
     uint64_t depth;
     a->tree = NULL;
     a->shown = 0;
     r->release = free_tree;
-    json_t *o = body_object(r, CHT_INVALID_BODY);
+    json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
     const json_t *d = json_object_get(o, "depth");
@@ -498,5 +500,5 @@ void contexts_post(struct request *r)
         a->depth = d == NULL || json_is_null(d) ? -1 : (long)depth;
     json_decref(o);
     if (ok)
-        request_database(r, false, contexts);
+        http_request_database(r, false, contexts);
 }

@@ -14,16 +14,16 @@
 
 struct serving {
     struct cht_backup *backup; /* owned; NULL: not open yet; the job's while running */
-    struct server *srv;
-    struct database *db; /* held; NULL before */
+    struct http_server *srv;
+    struct svc_database *db; /* held; NULL before */
     struct cht_mutex mu;
-    bool running;          /* guarded by mu, as all below: a job reads into piece[1 - sending] */
-    bool ready;            /* that piece is to be sent next */
-    bool waiting;          /* the stream wants to be woken */
-    bool gone;             /* the client has gone: the last to notice frees all */
-    struct stream *stream; /* NULL: gone */
-    uint8_t *piece[2];     /* owned */
-    size_t len;            /* of the one that is ready */
+    bool running;               /* guarded by mu, as all below: a job reads into piece[1 - sending] */
+    bool ready;                 /* that piece is to be sent next */
+    bool waiting;               /* the stream wants to be woken */
+    bool gone;                  /* the client has gone: the last to notice frees all */
+    struct http_stream *stream; /* NULL: gone */
+    uint8_t *piece[2];          /* owned */
+    size_t len;                 /* of the one that is ready */
     unsigned sending;
     bool told; /* how it ended */
     enum cht_rc rc;
@@ -34,7 +34,7 @@ struct serving {
 static void free_serving(struct serving *s)
 {
     cht_backup_close(s->backup);
-    dbs_put(s->db);
+    svc_dbs_put(s->db);
     cht_mutex_fini(&s->mu);
     cht_free(s->piece[0]);
     cht_free(s->piece[1]);
@@ -53,7 +53,7 @@ static void read_job(struct cht_job *t)
     struct cht_err err = {0};
     enum cht_rc rc = cht_backup_read(s->backup, s->piece[1 - s->sending], PIECE_BYTES, &n, &err);
     if (rc != CHT_OK)
-        log_say(s->srv->log, LOG_ERROR, "backup_failed", "%s: %s", s->db->name, err.msg);
+        svc_log_say(s->srv->log, SVC_LOG_ERROR, "backup_failed", "%s: %s", s->db->name, err.msg);
     cht_mutex_lock(&s->mu);
     s->running = false;
     s->ready = true;
@@ -63,7 +63,7 @@ static void read_job(struct cht_job *t)
     bool gone = s->gone;
     if (s->waiting && s->stream != NULL) {
         s->waiting = false;
-        stream_wake(s->stream);
+        http_stream_wake(s->stream);
     }
     cht_mutex_unlock(&s->mu);
     if (gone)
@@ -80,31 +80,31 @@ static void start(struct serving *s, void (*run)(struct cht_job *t))
         run(&s->job);
 }
 
-static enum more end_badly(struct stream *st, const struct serving *s, const char **p, size_t *n)
+static enum http_more end_badly(struct http_stream *st, const struct serving *s, const char **p, size_t *n)
 {
     st->stage.n = 0;
-    stream_error_line(st, s->rc, s->err.msg);
+    http_stream_error_line(st, s->rc, s->err.msg);
     *p = st->stage.p;
     *n = st->stage.n;
-    return st->stage.failed ? MORE_END : MORE_TEXT;
+    return st->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
-static enum more next_of_backup(struct stream *st, const char **p, size_t *n)
+static enum http_more next_of_backup(struct http_stream *st, const char **p, size_t *n)
 {
     struct serving *s = st->source;
-    enum more m = MORE_LATER;
+    enum http_more m = HTTP_MORE_LATER;
     bool read_on = false;
     *n = 0;
     cht_mutex_lock(&s->mu);
     if (!s->running && s->ready) {
         s->ready = false;
-        m = s->told || (s->rc == CHT_OK && s->len == 0) ? MORE_END : MORE_TEXT;
-        if (m == MORE_TEXT && s->rc == CHT_OK) {
+        m = s->told || (s->rc == CHT_OK && s->len == 0) ? HTTP_MORE_END : HTTP_MORE_TEXT;
+        if (m == HTTP_MORE_TEXT && s->rc == CHT_OK) {
             s->sending = 1 - s->sending;
             *p = (const char *)s->piece[s->sending];
             *n = s->len;
             read_on = true;
-        } else if (m == MORE_TEXT) {
+        } else if (m == HTTP_MORE_TEXT) {
             m = end_badly(st, s, p, n);
             s->told = s->ready = true;
         }
@@ -119,7 +119,7 @@ static enum more next_of_backup(struct stream *st, const char **p, size_t *n)
     return m;
 }
 
-static void let_go(struct stream *st)
+static void let_go(struct http_stream *st)
 {
     struct serving *s = st->source;
     cht_mutex_lock(&s->mu);
@@ -140,15 +140,15 @@ static void let_go(struct stream *st)
 /* The stream is `ended` until there is something to send: nobody looks at it before, and it is freed with the request
  * whatever happens.
  */
-bool backup_begin(struct request *r)
+bool http_backup_begin(struct http_request *r)
 {
-    if (!stream_new(r, next_of_backup))
+    if (!http_stream_new(r, next_of_backup))
         return false;
     r->stream->ended = true;
     struct serving *s = cht_calloc(1, sizeof *s);
     if (s == NULL || cht_mutex_init(&s->mu, &r->err) != CHT_OK) {
         cht_free(s);
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a backup");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a backup");
         return false;
     }
     s->srv = r->w->srv;
@@ -158,24 +158,24 @@ bool backup_begin(struct request *r)
     r->stream->source = s;
     r->stream->free_source = let_go;
     if (s->piece[0] == NULL || s->piece[1] == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a backup");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a backup");
         return false;
     }
     return true;
 }
 
-void backup_prepare(struct request *r)
+void http_backup_prepare(struct http_request *r)
 {
     struct serving *s = r->stream->source;
     s->db = r->db;
-    dbs_hold(s->db);
+    svc_dbs_hold(s->db);
     r->rc = cht_backup_open(r->db->store, &s->backup, &r->err);
     if (r->rc != CHT_OK)
         s->backup = NULL;
 }
 
-void backup_reply(struct request *r)
+void http_backup_reply(struct http_request *r)
 {
     r->stream->ended = false;
-    reply_media(r, 200, MEDIA_BACKUP);
+    http_reply_media(r, 200, HTTP_MEDIA_BACKUP);
 }

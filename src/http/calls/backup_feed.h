@@ -6,8 +6,8 @@
 #include "http/request.h"
 
 /* On the HTTP thread: makes room for the stream; false after answering 503. */
-bool backup_begin(struct request *r);
+bool http_backup_begin(struct http_request *r);
 /* Then on a job thread: opens the backup of r->db; r->rc says how it went. */
-void backup_prepare(struct request *r);
+void http_backup_prepare(struct http_request *r);
 /* Then, where that succeeded, on the HTTP thread: answers with the stream. Ends the handler. */
-void backup_reply(struct request *r);
+void http_backup_reply(struct http_request *r);

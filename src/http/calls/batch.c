@@ -7,7 +7,7 @@
 #include "http/calls/batch.h"
 
 #include "http/calls/handlers.h"
-#include "http/line.h"
+#include "http/ndjson.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -40,7 +40,7 @@ struct batch {
     struct cht_buf *values; /* owned: one for each operation that reads, in order */
     size_t reads;
     struct block *blocks;
-    struct out line; /* the beginning of a line that has not ended */
+    struct svc_out line; /* the beginning of a line that has not ended */
     bool too_many;
     bool atomic, results;
     struct cht_op *run; /* owned: the operations given to the store */
@@ -207,7 +207,7 @@ static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, st
 }
 
 /* One line without its line break. False without memory. */
-static bool parse_line(struct request *r, const char *p, size_t n)
+static bool parse_line(struct http_request *r, const char *p, size_t n)
 {
     struct batch *b = r->own;
     bool fatal = false;
@@ -237,9 +237,9 @@ static bool parse_line(struct request *r, const char *p, size_t n)
     return !fatal;
 }
 
-static void batch_free(struct request *r);
+static void batch_free(struct http_request *r);
 
-bool batch_feed(struct request *r, const char *data, size_t n)
+bool http_batch_feed(struct http_request *r, const char *data, size_t n)
 {
     if (r->own == NULL) {
         r->own = cht_calloc(1, sizeof(struct batch));
@@ -251,7 +251,7 @@ bool batch_feed(struct request *r, const char *data, size_t n)
         const char *end = memchr(data, '\n', n);
         size_t len = end == NULL ? n : (size_t)(end - data);
         if (end == NULL || b->line.n > 0)
-            out_bytes(&b->line, data, len);
+            svc_out_bytes(&b->line, data, len);
         if (end != NULL) {
             ok = !b->line.failed &&
                  (b->line.n > 0 ? parse_line(r, b->line.p, b->line.n) : parse_line(r, data, len));
@@ -263,11 +263,11 @@ bool batch_feed(struct request *r, const char *data, size_t n)
         n -= len;
     }
     if (!ok)
-        reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
     return true;
 }
 
-static void batch_free(struct request *r)
+static void batch_free(struct http_request *r)
 {
     struct batch *b = r->own;
     if (b == NULL)
@@ -284,42 +284,42 @@ static void batch_free(struct request *r)
     cht_free(b->entries);
     cht_free(b->run);
     cht_free(b->place);
-    out_free(&b->line);
+    svc_out_free(&b->line);
     cht_free(b);
     r->own = NULL;
 }
 
 /* ---- answering ------------------------------------------------------------------------------------------------------- */
 
-static void key_member(struct out *o, uint64_t key)
+static void key_member(struct svc_out *o, uint64_t key)
 {
-    out_text(o, ",\"key\":");
-    out_u64(o, key);
+    svc_out_text(o, ",\"key\":");
+    svc_out_u64(o, key);
 }
 
-static void size_member(struct out *o, uint64_t size)
+static void size_member(struct svc_out *o, uint64_t size)
 {
-    out_text(o, ",\"size\":");
-    out_u64(o, size);
+    svc_out_text(o, ",\"size\":");
+    svc_out_u64(o, size);
 }
 
-static void value_member(struct out *o, const struct cht_op *op)
+static void value_member(struct svc_out *o, const struct cht_op *op)
 {
     size_member(o, op->size);
-    out_text(o, ",\"value\":");
-    out_b64(o, op->buf->data, op->buf->len);
+    svc_out_text(o, ",\"value\":");
+    svc_out_b64(o, op->buf->data, op->buf->len);
 }
 
-static void success(struct out *o, const struct cht_op *op)
+static void success(struct svc_out *o, const struct cht_op *op)
 {
     bool created = op->kind == CHT_OP_INSERT || op->kind == CHT_OP_RESERVE || op->created;
     bool gone = op->kind == CHT_OP_DELETE || op->kind == CHT_OP_PAIR_DEL;
     bool reads = op->kind == CHT_OP_READ || op->kind == CHT_OP_PAIR_READ;
     bool pair = op->kind == CHT_OP_PAIR_SET || op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PAIR_READ;
-    out_text(o, gone ? "{\"status\":204" : created && !reads ? "{\"status\":201" : "{\"status\":200");
+    svc_out_text(o, gone ? "{\"status\":204" : created && !reads ? "{\"status\":201" : "{\"status\":200");
     if (pair) {
-        out_text(o, ",\"pair\":");
-        out_b64(o, op->name.p, op->name.n);
+        svc_out_text(o, ",\"pair\":");
+        svc_out_b64(o, op->name.p, op->name.n);
     }
     if (!gone)
         key_member(o, op->key);
@@ -329,70 +329,70 @@ static void success(struct out *o, const struct cht_op *op)
     if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values && op->size > 0))
         value_member(o, op);
     else if (op->kind == CHT_OP_PAIR_READ && op->with_values)
-        out_text(o, ",\"size\":null,\"value\":null");
-    out_text(o, "}");
+        svc_out_text(o, ",\"size\":null,\"value\":null");
+    svc_out_text(o, "}");
 }
 
-static void failure(struct out *o, enum cht_rc rc, const char *detail)
+static void failure(struct svc_out *o, enum cht_rc rc, const char *detail)
 {
-    out_text(o, "{\"status\":");
-    out_u64(o, (uint64_t)cht_rc_http(rc));
-    out_text(o, ",\"code\":\"");
-    out_text(o, cht_rc_slug(rc));
-    out_text(o, "\",\"detail\":");
-    out_string(o, detail, strlen(detail));
-    out_text(o, "}");
+    svc_out_text(o, "{\"status\":");
+    svc_out_u64(o, (uint64_t)cht_rc_http(rc));
+    svc_out_text(o, ",\"code\":\"");
+    svc_out_text(o, cht_rc_slug(rc));
+    svc_out_text(o, "\",\"detail\":");
+    svc_out_string(o, detail, strlen(detail));
+    svc_out_text(o, "}");
 }
 
-static enum more next_line(struct stream *s, const char **p, size_t *n)
+static enum http_more next_line(struct http_stream *s, const char **p, size_t *n)
 {
     struct batch *b = s->r->own;
     s->stage.n = 0;
-    while (b->at < b->count && s->stage.n < STREAM_PIECE) {
+    while (b->at < b->count && s->stage.n < HTTP_STREAM_PIECE) {
         const struct entry *e = &b->entries[b->at];
         const struct cht_op *op = &b->ops[b->at++];
         s->count++;
         if (e->rc == CHT_OK && op->rc == CHT_OK) {
             if (b->results) {
                 success(&s->stage, op);
-                out_text(&s->stage, "\n");
+                svc_out_text(&s->stage, "\n");
             }
             continue;
         }
         b->count_failed++;
         failure(&s->stage, e->rc != CHT_OK ? e->rc : op->rc,
                 e->rc != CHT_OK ? e->detail : cht_rc_text(op->rc));
-        out_text(&s->stage, "\n");
+        svc_out_text(&s->stage, "\n");
     }
     if (s->stage.n == 0 && b->ended)
-        return MORE_END;
+        return HTTP_MORE_END;
     if (b->at == b->count && !b->ended) {
         b->ended = true;
-        out_format(&s->stage, "{\"end\":{\"count\":%zu,\"failed\":%zu}}\n", b->count, b->count_failed);
+        svc_out_format(&s->stage, "{\"end\":{\"count\":%zu,\"failed\":%zu}}\n", b->count, b->count_failed);
     }
     *p = s->stage.p;
     *n = s->stage.n;
-    return s->stage.failed ? MORE_END : MORE_TEXT;
+    return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
-static void atomic_failed(struct request *r)
+static void atomic_failed(struct http_request *r)
 {
     struct batch *b = r->own;
     size_t i = b->place[r->commit.failed];
     const struct entry *e = &b->entries[i];
     enum cht_rc rc = e->rc != CHT_OK ? e->rc : b->run[r->commit.failed].rc;
-    out_reset(&r->out, SIZE_MAX);
-    problem_text(&r->out, CHT_BATCH_FAILED, "nothing of the batch was applied");
-    out_format(&r->out, ",\"index\":%zu,\"operation\":", i);
+    svc_out_reset(&r->out, SIZE_MAX);
+    http_problem_text(&r->out, CHT_BATCH_FAILED, "nothing of the batch was applied");
+    svc_out_format(&r->out, ",\"index\":%zu,\"operation\":", i);
     failure(&r->out, rc,
             e->rc != CHT_OK             ? e->detail
             : r->commit.err.msg[0] != 0 ? r->commit.err.msg
                                         : cht_rc_text(rc));
-    out_text(&r->out, "}");
-    reply_media(r, cht_rc_http(CHT_BATCH_FAILED), MEDIA_PROBLEM);
+    svc_out_text(&r->out, "}");
+    http_reply_media(r, cht_rc_http(CHT_BATCH_FAILED), HTTP_MEDIA_PROBLEM);
 }
 
-static void committed(struct request *r)
+static void committed(struct http_request *r)
 {
     struct batch *b = r->own;
     enum cht_rc rc = r->commit.rc;
@@ -401,13 +401,13 @@ static void committed(struct request *r)
         return;
     }
     if (rc != CHT_OK) {
-        reply_err(r, rc, &r->commit.err);
+        http_reply_err(r, rc, &r->commit.err);
         return;
     }
     for (size_t i = 0; i < b->runs; i++)
         b->ops[b->place[i]] = b->run[i];
-    if (stream_new(r, next_line))
-        stream_begin(r);
+    if (http_stream_new(r, next_line))
+        http_stream_begin(r);
 }
 
 /* The operations that the store is to run, and their buffers. */
@@ -434,37 +434,38 @@ static bool prepare(struct batch *b)
     return true;
 }
 
-static void commit(struct request *r)
+static void commit(struct http_request *r)
 {
     struct batch *b = r->own;
     if (!prepare(b)) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
         return;
     }
     r->commit.ops = b->run;
     r->commit.count = b->runs;
     r->commit.flags = b->atomic ? CHT_COMMIT_ATOMIC : 0;
     r->commit.read_max = r->w->srv->conf->max_batch_bytes;
-    request_commit(r, committed);
+    http_request_commit(r, committed);
 }
 
-void batch_post(struct request *r)
+void http_batch_post(struct http_request *r)
 {
     bool atomic, results;
-    if (!param_bool(r, P_ATOMIC, false, &atomic) || !param_bool(r, P_RESULTS, true, &results))
+    if (!http_param_bool(r, HTTP_P_ATOMIC, false, &atomic) ||
+        !http_param_bool(r, HTTP_P_RESULTS, true, &results))
         return;
-    if (!batch_feed(
+    if (!http_batch_feed(
             r, CHT_LITERAL("\n"))) /* the last line needs no line break; an empty body is an empty batch */
         return;
-    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY)
+    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY)
         return;
     struct batch *b = r->own;
     b->atomic = atomic;
     b->results = results;
     if (b->too_many) {
-        reply_fail(r, CHT_BATCH_TOO_LARGE, "at most %llu operations",
-                   (unsigned long long)r->w->srv->conf->max_batch_ops);
+        http_reply_fail(r, CHT_BATCH_TOO_LARGE, "at most %llu operations",
+                        (unsigned long long)r->w->srv->conf->max_batch_ops);
         return;
     }
-    request_database(r, true, commit);
+    http_request_database(r, true, commit);
 }

@@ -4,4 +4,4 @@
 #include "http/request.h"
 
 /* A part of the body. False: give the connection up (out of memory). */
-bool batch_feed(struct request *r, const char *data, size_t n);
+bool http_batch_feed(struct http_request *r, const char *data, size_t n);

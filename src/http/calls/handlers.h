@@ -6,40 +6,40 @@
 #include "http/request.h"
 #include "reduce/mode.h"
 
-void kv_get(struct request *r);
-void kv_insert(struct request *r);
-void kv_put(struct request *r);
-void kv_delete(struct request *r);
-void kv_list(struct request *r);
+void http_kv_get(struct http_request *r);
+void http_kv_insert(struct http_request *r);
+void http_kv_put(struct http_request *r);
+void http_kv_delete(struct http_request *r);
+void http_kv_list(struct http_request *r);
 
-void pairs_get(struct request *r);
-void pairs_put(struct request *r);
-void pairs_delete(struct request *r);
+void http_pairs_get(struct http_request *r);
+void http_pairs_put(struct http_request *r);
+void http_pairs_delete(struct http_request *r);
 
-void batch_post(struct request *r);
+void http_batch_post(struct http_request *r);
 
-void reduce_get(struct request *r);
-void reduce_post(struct request *r);
+void http_reduce_get(struct http_request *r);
+void http_reduce_post(struct http_request *r);
 /* The methods of /reduce/ with this behind it: they depend on the mode. */
-unsigned reduce_methods(const char *rest, size_t n);
+unsigned http_reduce_methods(const char *rest, size_t n);
 /* GET /reduce/ with a mode that is an aggregate. prefix is borrowed from the URI. */
-void aggregate_get(struct request *r, const struct reduce_mode *mode, struct cht_str prefix);
-void lm_smooth_post(struct request *r); /* r->rest is what follows smooth/ */
+void http_aggregate_get(struct http_request *r, const struct reduce_mode *mode, struct cht_str prefix);
+void http_smooth_post(struct http_request *r); /* r->rest is what follows smooth/ */
 
-void ngrams_post(struct request *r);
-void predict_post(struct request *r);
-void score_post(struct request *r);
-void contexts_post(struct request *r);
+void http_ngrams_post(struct http_request *r);
+void http_predict_post(struct http_request *r);
+void http_score_post(struct http_request *r);
+void http_contexts_post(struct http_request *r);
 
-void databases_list(struct request *r);
-void databases_get(struct request *r);
-void databases_put(struct request *r);
-void databases_delete(struct request *r);
-void databases_checkpoint(struct request *r);
-void databases_backup(struct request *r);
+void http_databases_list(struct http_request *r);
+void http_databases_get(struct http_request *r);
+void http_databases_put(struct http_request *r);
+void http_databases_delete(struct http_request *r);
+void http_databases_checkpoint(struct http_request *r);
+void http_databases_backup(struct http_request *r);
 
-void service_health(struct request *r);
-void service_ready(struct request *r);
-void service_version(struct request *r);
-void service_metrics(struct request *r);
-void service_openapi(struct request *r);
+void http_service_health(struct http_request *r);
+void http_service_ready(struct http_request *r);
+void http_service_version(struct http_request *r);
+void http_service_metrics(struct http_request *r);
+void http_service_openapi(struct http_request *r);

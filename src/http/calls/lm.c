@@ -25,26 +25,26 @@
 /* What POST /ngrams has read so far. */
 struct lm_call {
     struct lm_ngrams *grams;
-    struct out line; /* the beginning of a line that has not ended */
+    struct svc_out line; /* the beginning of a line that has not ended */
     uint32_t *tokens;
     size_t cap;
     uint64_t lines;
     struct lm_ngrams_result result;
 };
 
-static void lm_call_free(struct request *r)
+static void lm_call_free(struct http_request *r)
 {
     struct lm_call *c = r->own;
     if (c == NULL)
         return;
     lm_ngrams_free(c->grams);
-    out_free(&c->line);
+    svc_out_free(&c->line);
     cht_free(c->tokens);
     cht_free(c);
     r->own = NULL;
 }
 
-bool lm_tokens(const json_t *list, uint32_t *out)
+bool http_tokens(const json_t *list, uint32_t *out)
 {
     size_t n = json_array_size(list);
     for (size_t i = 0; i < n; i++) {
@@ -57,35 +57,36 @@ bool lm_tokens(const json_t *list, uint32_t *out)
     return true;
 }
 
-static void add_document(struct request *r, const json_t *list)
+static void add_document(struct http_request *r, const json_t *list)
 {
     struct lm_call *c = r->own;
     size_t n = json_array_size(list);
     if (n > r->w->srv->conf->max_document_tokens) {
-        reply_fail(r, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
-                   (unsigned long long)c->lines, (unsigned long long)r->w->srv->conf->max_document_tokens);
+        http_reply_fail(r, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
+                        (unsigned long long)c->lines,
+                        (unsigned long long)r->w->srv->conf->max_document_tokens);
         return;
     }
     if (n > c->cap) {
         uint32_t *p = cht_realloc(c->tokens, n * sizeof *p);
         if (p == NULL) {
-            reply_fail(r, CHT_NO_MEMORY, "no memory for a document");
+            http_reply_fail(r, CHT_NO_MEMORY, "no memory for a document");
             return;
         }
         c->tokens = p;
         c->cap = n;
     }
-    if (!lm_tokens(list, c->tokens)) {
-        reply_fail(r, CHT_INVALID_TOKENS, "line %llu: %s", (unsigned long long)c->lines,
-                   cht_rc_text(CHT_INVALID_TOKENS));
+    if (!http_tokens(list, c->tokens)) {
+        http_reply_fail(r, CHT_INVALID_TOKENS, "line %llu: %s", (unsigned long long)c->lines,
+                        cht_rc_text(CHT_INVALID_TOKENS));
         return;
     }
     enum cht_rc rc = lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
     if (rc != CHT_OK)
-        reply_err(r, rc, &r->err);
+        http_reply_err(r, rc, &r->err);
 }
 
-static void document_line(struct request *r, const char *p, size_t n)
+static void document_line(struct http_request *r, const char *p, size_t n)
 {
     struct lm_call *c = r->own;
     size_t blank = 0;
@@ -98,23 +99,24 @@ static void document_line(struct request *r, const char *p, size_t n)
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
     const json_t *list = json_object_get(o, "tokens");
     if (o == NULL)
-        reply_fail(r, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->lines);
+        http_reply_fail(r, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->lines);
     else if (!json_is_array(list))
-        reply_fail(r, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
-                   (unsigned long long)c->lines);
+        http_reply_fail(r, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
+                        (unsigned long long)c->lines);
     else
         add_document(r, list);
     json_decref(o);
 }
 
-static bool take_once(struct request *r, struct lm_ngrams *g)
+static bool take_once(struct http_request *r, struct lm_ngrams *g)
 {
-    const struct param_value *v = &r->param[P_ONCE];
+    const struct http_param_value *v = &r->param[HTTP_P_ONCE];
     char id[LM_ONCE_ID_MAX + 1];
     if (v->p == NULL)
         return true;
     if (!lm_once_id_valid(v->p, v->n)) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'once' is 1 to %u of A-Z, a-z, 0-9, _ and -", LM_ONCE_ID_MAX);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'once' is 1 to %u of A-Z, a-z, 0-9, _ and -",
+                        LM_ONCE_ID_MAX);
         return false;
     }
     memcpy(id, v->p, v->n);
@@ -123,30 +125,30 @@ static bool take_once(struct request *r, struct lm_ngrams *g)
     return true;
 }
 
-static bool begin_call(struct request *r)
+static bool begin_call(struct http_request *r)
 {
     uint64_t order;
-    if (!param_number(r, P_ORDER, 1, LM_ORDER_MAX, 3, &order))
+    if (!http_param_number(r, HTTP_P_ORDER, 1, LM_ORDER_MAX, 3, &order))
         return false;
     struct lm_call *c = cht_calloc(1, sizeof *c);
     r->own = c;
     r->release = lm_call_free;
     if (c == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
         return false;
     }
     enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
     if (rc != CHT_OK)
-        reply_err(r, rc, &r->err);
+        http_reply_err(r, rc, &r->err);
     return rc == CHT_OK && take_once(r, c->grams);
 }
 
-static bool answered(struct request *r)
+static bool answered(struct http_request *r)
 {
-    return atomic_load_explicit(&r->phase, memory_order_relaxed) == PHASE_READY;
+    return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY;
 }
 
-bool ngrams_feed(struct request *r, const char *data, size_t n)
+bool http_ngrams_feed(struct http_request *r, const char *data, size_t n)
 {
     if (r->own == NULL && !begin_call(r))
         return true;
@@ -155,9 +157,9 @@ bool ngrams_feed(struct request *r, const char *data, size_t n)
         const char *end = memchr(data, '\n', n);
         size_t len = end == NULL ? n : (size_t)(end - data);
         if (end == NULL || c->line.n > 0)
-            out_bytes(&c->line, data, len);
+            svc_out_bytes(&c->line, data, len);
         if (c->line.failed) {
-            reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
+            http_reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
             return true;
         }
         if (end != NULL) {
@@ -174,32 +176,33 @@ bool ngrams_feed(struct request *r, const char *data, size_t n)
     return true;
 }
 
-static void count_work(struct request *r)
+static void count_work(struct http_request *r)
 {
     struct lm_call *c = r->own;
     r->rc = lm_ngrams_commit(r->w->srv->lm, r->db->store, c->grams, &c->result, &r->err);
 }
 
-static void counted(struct request *r)
+static void counted(struct http_request *r)
 {
     if (r->rc != CHT_OK) {
-        reply_err(r, r->rc, &r->err);
+        http_reply_err(r, r->rc, &r->err);
         return;
     }
     const struct lm_ngrams_result *n = &((const struct lm_call *)r->own)->result;
-    out_format(&r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu%s}",
-               (unsigned long long)n->documents, (unsigned long long)n->tokens, (unsigned long long)n->ngrams,
-               (unsigned long long)n->contexts_created, n->repeated ? ",\"repeated\":true" : "");
-    reply_json(r, 200);
+    svc_out_format(
+        &r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu%s}",
+        (unsigned long long)n->documents, (unsigned long long)n->tokens, (unsigned long long)n->ngrams,
+        (unsigned long long)n->contexts_created, n->repeated ? ",\"repeated\":true" : "");
+    http_reply_json(r, 200);
 }
 
-static void count(struct request *r) { request_long_job(r, ALONE_COUNT, count_work, counted); }
+static void count(struct http_request *r) { http_request_long_job(r, HTTP_ALONE_COUNT, count_work, counted); }
 
-void ngrams_post(struct request *r)
+void http_ngrams_post(struct http_request *r)
 {
-    (void)ngrams_feed(r, CHT_LITERAL("\n")); /* the last line needs no line break */
+    (void)http_ngrams_feed(r, CHT_LITERAL("\n")); /* the last line needs no line break */
     if (!answered(r))
-        request_database(r, true, count);
+        http_request_database(r, true, count);
 }
 
 /* ---- smoothing ------------------------------------------------------------------------------------------------------- */
@@ -210,62 +213,65 @@ struct smoothing {
 };
 
 struct smooth_job {
-    struct feed feed; /* first */
+    struct http_feed feed; /* first */
     unsigned lo, hi, topk;
     char phase[32];       /* guarded by feed.mu: what was said last */
     uint64_t done, total; /* likewise */
 };
 
-static void progress_line(const struct smooth_job *j, struct out *o)
+static void progress_line(const struct smooth_job *j, struct svc_out *o)
 {
-    out_format(o, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n",
-               j->phase[0] != 0 ? j->phase : "waiting", (unsigned long long)j->done,
-               (unsigned long long)j->total);
+    svc_out_format(o, "{\"progress\":{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}}\n",
+                   j->phase[0] != 0 ? j->phase : "waiting", (unsigned long long)j->done,
+                   (unsigned long long)j->total);
 }
 
 /* The tick's: nothing new for half a second, so it says again where it is. */
-static void repeat_progress(struct feed *f, struct out *o) { progress_line((struct smooth_job *)f, o); }
+static void repeat_progress(struct http_feed *f, struct svc_out *o)
+{
+    progress_line((struct smooth_job *)f, o);
+}
 
 static void put_progress(void *ctx, const char *phase, uint64_t done, uint64_t total)
 {
     struct smooth_job *j = ctx;
-    struct out line = {0};
+    struct svc_out line = {0};
     cht_mutex_lock(&j->feed.mu);
     (void)snprintf(j->phase, sizeof j->phase, "%s", phase); /* ours, short */
     j->done = done;
     j->total = total;
     progress_line(j, &line);
     cht_mutex_unlock(&j->feed.mu);
-    feed_put(&j->feed, &line);
-    out_free(&line);
+    http_feed_put(&j->feed, &line);
+    svc_out_free(&line);
 }
 
-static void put_double(struct out *o, const char *member, double v)
+static void put_double(struct svc_out *o, const char *member, double v)
 {
-    out_text(o, member);
-    if (out_room(o, REDUCE_DOUBLE_TEXT))
+    svc_out_text(o, member);
+    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
         o->n += reduce_put_double(o->p + o->n, v);
 }
 
 static void put_result(void *ctx, const struct lm_smooth_result *s)
 {
-    struct feed *f = ctx;
-    struct out line = {0};
-    out_format(&line, "{\"order\":%u,\"contexts\":%llu,\"types\":%llu", s->order,
-               (unsigned long long)s->contexts, (unsigned long long)s->types);
+    struct http_feed *f = ctx;
+    struct svc_out line = {0};
+    svc_out_format(&line, "{\"order\":%u,\"contexts\":%llu,\"types\":%llu", s->order,
+                   (unsigned long long)s->contexts, (unsigned long long)s->types);
     put_double(&line, ",\"d1\":", s->d1);
     put_double(&line, ",\"d2\":", s->d2);
     put_double(&line, ",\"d3\":", s->d3);
-    out_text(&line, "}\n");
+    svc_out_text(&line, "}\n");
     f->count++;
-    feed_put(f, &line);
-    out_free(&line);
+    http_feed_put(f, &line);
+    svc_out_free(&line);
 }
 
-static void smooth_work(struct feed *f)
+static void smooth_work(struct http_feed *f)
 {
     struct cht_err err = {0};
-    struct out line = {0};
+    struct svc_out line = {0};
     const struct smooth_job *j = (const struct smooth_job *)f;
     const struct lm_smooth_config cfg = {.lo = j->lo,
                                          .hi = j->hi,
@@ -276,25 +282,25 @@ static void smooth_work(struct feed *f)
                                          .ctx = f};
     enum cht_rc rc = lm_smooth(f->srv->lm, f->db->store, &cfg, &err);
     if (rc == CHT_OK) {
-        out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)f->count);
+        svc_out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)f->count);
     } else {
-        out_text(&line, "{\"error\":");
-        problem_text(&line, rc, err.msg);
-        out_text(&line, "}}\n");
+        svc_out_text(&line, "{\"error\":");
+        http_problem_text(&line, rc, err.msg);
+        svc_out_text(&line, "}}\n");
     }
-    feed_put(f, &line);
-    out_free(&line);
+    http_feed_put(f, &line);
+    svc_out_free(&line);
 }
 
 /* The highest order with counts, 0 if there are none. CHT_PENDING: not known yet, request_await. */
-static enum cht_rc highest_order(struct request *r, unsigned *order)
+static enum cht_rc highest_order(struct http_request *r, unsigned *order)
 {
     *order = 0;
     for (unsigned n = LM_ORDER_MAX; n >= 1; n--) {
         uint8_t name[LM_PREFIX_MAX];
         struct cht_str prefix = {.p = name, .n = lm_prefix(LM_CNT, n, name)};
         uint64_t pairs = 0;
-        enum cht_rc rc = cht_store_count_soon(r->db->store, prefix, &pairs, request_waiter(r), &r->err);
+        enum cht_rc rc = cht_store_count_soon(r->db->store, prefix, &pairs, http_request_waiter(r), &r->err);
         if (rc == CHT_OK && pairs > 0)
             *order = n;
         if (rc != CHT_OK || pairs > 0)
@@ -303,66 +309,67 @@ static enum cht_rc highest_order(struct request *r, unsigned *order)
     return CHT_OK;
 }
 
-static void smooth(struct request *r)
+static void smooth(struct http_request *r)
 {
-    static const struct feed_kind kind = {.work = smooth_work, .progress = repeat_progress};
+    static const struct http_feed_kind kind = {.work = smooth_work, .progress = repeat_progress};
     unsigned highest;
     enum cht_rc rc = highest_order(r, &highest);
     if (rc == CHT_PENDING) {
-        request_await(r, smooth);
+        http_request_await(r, smooth);
         return;
     }
     if (rc != CHT_OK) {
-        reply_err(r, rc, &r->err);
+        http_reply_err(r, rc, &r->err);
         return;
     }
     if (highest == 0) {
-        reply_fail(r, CHT_PAIR_NOT_FOUND, "there are no counts under cnt: in database '%s'", r->db->name);
+        http_reply_fail(r, CHT_PAIR_NOT_FOUND, "there are no counts under cnt: in database '%s'",
+                        r->db->name);
         return;
     }
     struct smooth_job *j = cht_calloc(1, sizeof *j);
     if (j == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         return;
     }
     j->feed.kind = &kind;
-    j->feed.job.exclusive = ALONE_SMOOTH;
+    j->feed.job.exclusive = HTTP_ALONE_SMOOTH;
     const struct smoothing *a = r->own;
     j->lo = (unsigned)a->lo;
     j->hi = a->hi > 0 ? (unsigned)a->hi : highest;
     j->topk = (unsigned)a->topk;
-    feed_begin(r, &j->feed);
+    http_feed_begin(r, &j->feed);
 }
 
 /* "2" or "1-3". */
-static bool parse_orders(struct request *r, uint64_t *lo, uint64_t *hi)
+static bool parse_orders(struct http_request *r, uint64_t *lo, uint64_t *hi)
 {
-    const struct param_value *v = &r->param[P_ORDERS];
+    const struct http_param_value *v = &r->param[HTTP_P_ORDERS];
     *lo = 1;
     *hi = 0;
     if (v->p == NULL)
         return true;
     const char *dash = memchr(v->p, '-', v->n);
     size_t n = dash != NULL ? (size_t)(dash - v->p) : v->n;
-    bool ok = parse_decimal(v->p, n, LM_ORDER_MAX, lo) && *lo >= 1;
+    bool ok = http_parse_decimal(v->p, n, LM_ORDER_MAX, lo) && *lo >= 1;
     *hi = *lo;
     if (ok && dash != NULL)
-        ok = parse_decimal(dash + 1, v->n - n - 1, LM_ORDER_MAX, hi) && *hi >= *lo;
+        ok = http_parse_decimal(dash + 1, v->n - n - 1, LM_ORDER_MAX, hi) && *hi >= *lo;
     if (!ok)
-        reply_fail(r, CHT_INVALID_ARGUMENT, "'orders' is N or LOW-HIGH, from 1 to %u", LM_ORDER_MAX);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'orders' is N or LOW-HIGH, from 1 to %u", LM_ORDER_MAX);
     return ok;
 }
 
-void lm_smooth_post(struct request *r)
+void http_smooth_post(struct http_request *r)
 {
-    struct smoothing *a = request_own(r, sizeof *a);
+    struct smoothing *a = http_request_own(r, sizeof *a);
     struct cht_str prefix;
-    if (!rest_bytes(r, true, &prefix))
+    if (!http_rest_bytes(r, true, &prefix))
         return;
     if (!CHT_IS(prefix.p, prefix.n, LM_CNT_ALL)) {
-        reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix " LM_CNT_ALL);
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "smoothing reads the prefix " LM_CNT_ALL);
         return;
     }
-    if (parse_orders(r, &a->lo, &a->hi) && param_number(r, P_TOPK, 1, 32, 20, &a->topk))
-        request_database(r, false, smooth);
+    if (parse_orders(r, &a->lo, &a->hi) && http_param_number(r, HTTP_P_TOPK, 1, 32, 20, &a->topk))
+        http_request_database(r, false, smooth);
 }

@@ -6,4 +6,4 @@
 #include <jansson.h>
 
 /* The integers of a JSON array to out (room for all of them); false where one is no token. */
-bool lm_tokens(const json_t *list, uint32_t *out);
+bool http_tokens(const json_t *list, uint32_t *out);

@@ -54,7 +54,7 @@ static bool in_range(struct text *t, uint64_t max, bool *has, uint64_t *out)
     return first && number(t, out) && *out >= 1 && *out <= max;
 }
 
-static bool tokens(struct text *t, struct question *q)
+static bool tokens(struct text *t, struct http_question *q)
 {
     uint64_t v;
     if (q->has_tokens || !take(t, '['))
@@ -70,7 +70,7 @@ static bool tokens(struct text *t, struct question *q)
     return take(t, ']');
 }
 
-static bool mode(struct text *t, struct question *q)
+static bool mode(struct text *t, struct http_question *q)
 {
     if (q->has_mode)
         return false;
@@ -85,7 +85,7 @@ static bool mode(struct text *t, struct question *q)
     return TAKE(t, "blend");
 }
 
-static bool member(struct text *t, uint64_t k_max, struct question *q)
+static bool member(struct text *t, uint64_t k_max, struct http_question *q)
 {
     if (TAKE(t, "tokens"))
         return take(t, ':') && tokens(t, q);
@@ -98,7 +98,7 @@ static bool member(struct text *t, uint64_t k_max, struct question *q)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-bool question_read(const char *p, size_t n, uint64_t k_max, struct question *q)
+bool http_question_read(const char *p, size_t n, uint64_t k_max, struct http_question *q)
 {
     struct text t = {p, p + n};
     if (!take(&t, '{'))

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct question {
+struct http_question {
     uint32_t *tokens; /* the caller's: room for `cap` */
     size_t n, cap;
     uint64_t k, max_order; /* 0: not said */
@@ -20,4 +20,4 @@ struct question {
 };
 
 /* True where all of the document has that shape and is in range; it then means exactly what jansson would read. */
-bool question_read(const char *p, size_t n, uint64_t k_max, struct question *q);
+bool http_question_read(const char *p, size_t n, uint64_t k_max, struct http_question *q);

@@ -1,6 +1,6 @@
 /* reduce: /reduce/{mode}/{prefix}: payloads in order (streams), the queue, and the aggregates (reduce/aggregate.h). */
 #include "http/calls/handlers.h"
-#include "http/line.h"
+#include "http/ndjson.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -57,12 +57,12 @@ static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e
 /* On the scan's workers. Anything longer than the room there is comes back through large(). */
 static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_t room)
 {
-    const struct stream *s = ctx;
+    const struct http_stream *s = ctx;
     const struct reduce_decoder *d = s->kind->decoder;
     char *out = (char *)bytes;
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return 0;
-    size_t head = line_pair_head(out, room, (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
+    size_t head = http_ndjson_pair_head(out, room, (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
     if (head == SIZE_MAX)
         return SIZE_MAX;
     if (d == NULL || (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0)
@@ -77,7 +77,7 @@ static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_
 }
 
 /* A long payload for a decoder that takes it as a whole (JSON): all of it is in memory meanwhile. False: malformed. */
-static bool decode_whole(struct stream *s, uint64_t key, const struct reduce_decoder *d)
+static bool decode_whole(struct http_stream *s, uint64_t key, const struct reduce_decoder *d)
 {
     struct cht_err err = {0};
     struct cht_buf *v = &s->r->value;
@@ -85,7 +85,7 @@ static bool decode_whole(struct stream *s, uint64_t key, const struct reduce_dec
         return false;
     size_t base = s->stage.n;
     for (size_t room = 2 * v->len + 256; room <= 16 * v->len + 4096; room *= 2) {
-        if (!out_room(&s->stage, room))
+        if (!svc_out_room(&s->stage, room))
             return true; /* out of memory: the stream is cut off */
         size_t n = reduce_decode(d, v->data, v->len, s->stage.p + base, room);
         if (n == 0)
@@ -98,44 +98,44 @@ static bool decode_whole(struct stream *s, uint64_t key, const struct reduce_dec
     return false;
 }
 
-static void large(struct stream *s, const struct cht_entry *e)
+static void large(struct http_stream *s, const struct cht_entry *e)
 {
     const struct reduce_decoder *d = s->kind->decoder;
     struct cht_str name = {.p = e->name, .n = e->name_len};
     struct cht_err err = {0};
     enum cht_rc rc;
-    if (!out_room(&s->stage, line_room(name.n, 0)))
+    if (!svc_out_room(&s->stage, http_ndjson_room(name.n, 0)))
         return;
-    s->stage.n += line_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
-    if (!stream_large(s, e->key, &cht_ahead, &rc, &err)) {
-        stream_no_value(s, ",\"payload\":null", rc);
+    s->stage.n += http_ndjson_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
+    if (!http_stream_large(s, e->key, &cht_ahead, &rc, &err)) {
+        http_stream_no_value(s, ",\"payload\":null", rc);
         return;
     }
     size_t before = s->stage.n;
-    out_text(&s->stage, ",");
-    if (d != NULL && stream_decoded(s, d))
+    svc_out_text(&s->stage, ",");
+    if (d != NULL && http_stream_decoded(s, d))
         return;
     if (d != NULL && decode_whole(s, e->key, d)) {
-        out_text(&s->stage, "}\n");
+        svc_out_text(&s->stage, "}\n");
         cht_value_close(s->piece.value);
         s->piece.value = NULL;
         return;
     }
     s->stage.n = before;
-    out_text(&s->stage, ",\"payload\":\"");
+    svc_out_text(&s->stage, ",\"payload\":\"");
     s->piece.tail = d != NULL ? "\"" MALFORMED : "\"}\n";
 }
 
 /* A kind for every decoder there is, made once per request: it lives in the stream's source. */
-static void free_kind(struct stream *s) { cht_free(s->source); }
+static void free_kind(struct http_stream *s) { cht_free(s->source); }
 
-static const struct reduce_mode *find_mode(struct request *r)
+static const struct reduce_mode *find_mode(struct http_request *r)
 {
     const char *slash = memchr(r->rest, '/', r->rest_len);
     size_t n = slash != NULL ? (size_t)(slash - r->rest) : r->rest_len;
     const struct reduce_mode *m = reduce_mode_find(r->rest, n);
     if (m == NULL) {
-        reply_fail(r, CHT_UNKNOWN_MODE, "known modes: %s", reduce_mode_names());
+        http_reply_fail(r, CHT_UNKNOWN_MODE, "known modes: %s", reduce_mode_names());
         return NULL;
     }
     r->rest += slash != NULL ? n + 1 : n;
@@ -144,39 +144,39 @@ static const struct reduce_mode *find_mode(struct request *r)
 }
 
 /* The parameters that a mode does not know are refused like any other unknown one. */
-static bool only(struct request *r, uint32_t known, const char *mode)
+static bool only(struct http_request *r, uint32_t known, const char *mode)
 {
-    for (int p = 0; p < PARAMS; p++) {
-        if (r->param[p].p != NULL && (known & PARAM(p)) == 0) {
-            reply_fail(r, CHT_UNKNOWN_PARAMETER, "mode %s takes no parameter '%s'", mode,
-                       param_name((enum param)p));
+    for (int p = 0; p < HTTP_PARAMS; p++) {
+        if (r->param[p].p != NULL && (known & HTTP_PARAM(p)) == 0) {
+            http_reply_fail(r, CHT_UNKNOWN_PARAMETER, "mode %s takes no parameter '%s'", mode,
+                            http_param_name((enum http_param)p));
             return false;
         }
     }
     return true;
 }
 
-static void scan_payloads(struct request *r)
+static void scan_payloads(struct http_request *r)
 {
     const struct reading *a = r->own;
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = a->prefix, .values = true};
     bool decode;
-    if (!param_bytes(r, P_AFTER, &cfg.after) || !param_bytes(r, P_UNTIL, &cfg.until) ||
-        !param_number(r, P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
-        !param_bool(r, P_DECODE, false, &decode))
+    if (!http_param_bytes(r, HTTP_P_AFTER, &cfg.after) || !http_param_bytes(r, HTTP_P_UNTIL, &cfg.until) ||
+        !http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
+        !http_param_bool(r, HTTP_P_DECODE, false, &decode))
         return;
-    if (!stream_new(r, NULL))
+    if (!http_stream_new(r, NULL))
         return;
-    struct stream_kind *kind = cht_calloc(1, sizeof *kind);
+    struct http_stream_kind *kind = cht_calloc(1, sizeof *kind);
     if (kind == NULL) {
-        reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
+        http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         return;
     }
-    *kind =
-        (struct stream_kind){.render = render, .large = large, .decoder = decode ? a->mode->decoder : NULL};
+    *kind = (struct http_stream_kind){
+        .render = render, .large = large, .decoder = decode ? a->mode->decoder : NULL};
     r->stream->source = kind;
     r->stream->free_source = free_kind;
-    stream_scan(r, &cfg, kind);
+    http_stream_scan(r, &cfg, kind);
 }
 
 /* ---- the queue ---------------------------------------------------------------------------------------------------------- */
@@ -240,21 +240,22 @@ static void take_group(struct cht_store *s, struct drain *d, size_t n)
     cht_mutex_unlock(&d->mu);
 }
 
-static void taken_line(struct request *r, const struct taking *t)
+static void taken_line(struct http_request *r, const struct taking *t)
 {
-    struct out *o = &r->out;
-    if (out_room(o, line_room(t->ops[0].name.n, t->value.len)))
-        o->n += line_pair_head(o->p + o->n, o->cap - o->n, t->ops[0].name, t->ops[0].key);
-    out_text(o, ",\"payload\":");
+    struct svc_out *o = &r->out;
+    if (svc_out_room(o, http_ndjson_room(t->ops[0].name.n, t->value.len)))
+        o->n += http_ndjson_pair_head(o->p + o->n, o->cap - o->n, t->ops[0].name, t->ops[0].key);
+    svc_out_text(o, ",\"payload\":");
     if (t->ops[0].size > 0)
-        out_b64(o, t->value.data, t->value.len);
+        svc_out_b64(o, t->value.data, t->value.len);
     else
-        out_text(o, "null");
-    out_text(o, "}\n");
+        svc_out_text(o, "null");
+    svc_out_text(o, "}\n");
 }
 
 /* One page of the scan: its entries go to whoever's commit comes first. */
-static enum cht_rc drain_page(struct request *r, struct drain *d, size_t want, size_t *seen, uint64_t *got)
+static enum cht_rc drain_page(struct http_request *r, struct drain *d, size_t want, size_t *seen,
+                              uint64_t *got)
 {
     const struct draining *a = r->own;
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
@@ -290,7 +291,7 @@ static enum cht_rc drain_page(struct request *r, struct drain *d, size_t want, s
 }
 
 /* On a job thread. What was taken is answered even where a later page fails: it is gone from the queue. */
-static void drain_work(struct request *r)
+static void drain_work(struct http_request *r)
 {
     struct draining *a = r->own;
     uint64_t got = 0;
@@ -315,27 +316,27 @@ static void drain_work(struct request *r)
         cht_buf_free(&d->taking[i].value);
     cht_free(d);
     if (r->rc != CHT_OK && got > 0) {
-        out_text(&r->out, "{\"error\":");
-        problem_text(&r->out, r->rc, r->err.msg[0] != 0 ? r->err.msg : cht_rc_text(r->rc));
-        out_text(&r->out, "}}\n");
+        svc_out_text(&r->out, "{\"error\":");
+        http_problem_text(&r->out, r->rc, r->err.msg[0] != 0 ? r->err.msg : cht_rc_text(r->rc));
+        svc_out_text(&r->out, "}}\n");
         r->rc = CHT_OK;
         return;
     }
-    out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)got);
+    svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)got);
 }
 
-static void drained(struct request *r)
+static void drained(struct http_request *r)
 {
     if (r->rc != CHT_OK)
-        reply_err(r, r->rc, &r->err);
+        http_reply_err(r, r->rc, &r->err);
     else
-        stream_out(r);
+        http_stream_out(r);
 }
 
-static void drain(struct request *r)
+static void drain(struct http_request *r)
 {
-    if (stream_new(r, NULL)) /* first: what was taken must have a way out */
-        request_job(r, drain_work, drained);
+    if (http_stream_new(r, NULL)) /* first: what was taken must have a way out */
+        http_request_job(r, drain_work, drained);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- */
@@ -345,60 +346,61 @@ static bool is_smooth(const char *rest, size_t n)
     return CHT_IS(rest, n, "smooth") || CHT_STARTS(rest, n, "smooth/");
 }
 
-unsigned reduce_methods(const char *rest, size_t n)
+unsigned http_reduce_methods(const char *rest, size_t n)
 {
     const char *slash = memchr(rest, '/', n);
     const struct reduce_mode *m = reduce_mode_find(rest, slash != NULL ? (size_t)(slash - rest) : n);
     if (is_smooth(rest, n))
-        return METHOD_POST;
-    return m != NULL && m->kind == REDUCE_QUEUE ? METHOD_GET | METHOD_POST : METHOD_GET;
+        return HTTP_METHOD_POST;
+    return m != NULL && m->kind == REDUCE_QUEUE ? HTTP_METHOD_GET | HTTP_METHOD_POST : HTTP_METHOD_GET;
 }
 
-void reduce_get(struct request *r)
+void http_reduce_get(struct http_request *r)
 {
-    static const uint32_t known =
-        PARAM(P_DB) | PARAM(P_AFTER) | PARAM(P_UNTIL) | PARAM(P_LIMIT) | PARAM(P_DECODE);
+    static const uint32_t known = HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_AFTER) |
+                                  HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_LIMIT) |
+                                  HTTP_PARAM(HTTP_P_DECODE);
     if (is_smooth(r->rest, r->rest_len)) {
-        reply_header(r, "Allow", "POST");
-        reply_fail(r, CHT_METHOD, "smoothing is started with POST");
+        http_reply_header(r, "Allow", "POST");
+        http_reply_fail(r, CHT_METHOD, "smoothing is started with POST");
         return;
     }
     const struct reduce_mode *m = find_mode(r);
     struct cht_str prefix;
-    if (m == NULL || !rest_bytes(r, true, &prefix))
+    if (m == NULL || !http_rest_bytes(r, true, &prefix))
         return;
     if (m->kind == REDUCE_AGGREGATE) {
-        aggregate_get(r, m, prefix);
+        http_aggregate_get(r, m, prefix);
         return;
     }
-    struct reading *a = request_own(r, sizeof *a);
+    struct reading *a = http_request_own(r, sizeof *a);
     *a = (struct reading){.mode = m, .prefix = prefix};
     if (only(r, known, m->names[0]))
-        request_database(r, false, scan_payloads);
+        http_request_database(r, false, scan_payloads);
 }
 
-void reduce_post(struct request *r)
+void http_reduce_post(struct http_request *r)
 {
     if (is_smooth(r->rest, r->rest_len)) {
         size_t n = sizeof "smooth/" - 1;
         n = n < r->rest_len ? n : r->rest_len;
         r->rest += n;
         r->rest_len -= n;
-        if (only(r, PARAM(P_DB) | PARAM(P_ORDERS) | PARAM(P_TOPK), "smooth"))
-            lm_smooth_post(r);
+        if (only(r, HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_ORDERS) | HTTP_PARAM(HTTP_P_TOPK), "smooth"))
+            http_smooth_post(r);
         return;
     }
     const struct reduce_mode *m = find_mode(r);
-    struct draining *a = request_own(r, sizeof *a);
+    struct draining *a = http_request_own(r, sizeof *a);
     a->after_len = 0;
-    if (m == NULL || !rest_bytes(r, true, &a->prefix))
+    if (m == NULL || !http_rest_bytes(r, true, &a->prefix))
         return;
     if (m->kind != REDUCE_QUEUE) {
-        reply_header(r, "Allow", "GET, HEAD");
-        reply_fail(r, CHT_METHOD, "mode %s is read with GET", m->names[0]);
-    } else if (only(r, PARAM(P_DB) | PARAM(P_LIMIT), m->names[0]) &&
-               param_number(r, P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &a->limit)) {
+        http_reply_header(r, "Allow", "GET, HEAD");
+        http_reply_fail(r, CHT_METHOD, "mode %s is read with GET", m->names[0]);
+    } else if (only(r, HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_LIMIT), m->names[0]) &&
+               http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &a->limit)) {
         a->limit = a->limit < DRAIN_ENTRIES ? a->limit : DRAIN_ENTRIES;
-        request_database(r, true, drain);
+        http_request_database(r, true, drain);
     }
 }
