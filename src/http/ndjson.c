@@ -1,4 +1,4 @@
-/* line: see ndjson.h. */
+/* ndjson: see ndjson.h. */
 #include "http/ndjson.h"
 
 #include "base/literal.h"

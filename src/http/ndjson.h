@@ -1,4 +1,4 @@
-/* line: the objects that values and pairs are shown as, written to memory of known room: used by point answers and, on
+/* ndjson: the objects that values and pairs are shown as, written to memory of known room: used by point answers and, on
  * the scan's workers, by streams. Each returns the characters written, SIZE_MAX where room is too small.
  */
 #pragma once

@@ -15,7 +15,7 @@ TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*
 COUNTED = re.compile(r'"((?:[^"\\\n]|\\.)+)"\s*,\s*(\d+)[uU]?\s*[),}]')
 ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)")
 FILE = re.compile(r"(?<![\w.*<>/-])((?:[\w-]+/)*[\w-]+\.(?:c|h|S|py|sh|md|yaml|yml|cmake|lua))\b(?!\()")
-NAME = re.compile(r"(?<![\w.$\"<*-])((?:cht|lm|reduce|http|svc|line|tool|stream|feed|request|reply|worker|server|session|conn|loop|dbs|access|log|out|conf)"
+NAME = re.compile(r"(?<![\w.$\"<*-])((?:cht|lm|reduce|http|svc|line|tool|conf)"
                   r"_[a-z0-9_]+)(?![\w*<{.-])")
 QUOTED = re.compile(r"`([a-z]\w+)`")
 CALLED = re.compile(r"(?<![\w.])([a-z_][a-z0-9_]+)\(\)")

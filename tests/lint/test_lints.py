@@ -30,7 +30,7 @@ def lint(name, root):
     return done.returncode, "\n".join(line for line in done.stderr.splitlines() if "Deprecat" not in line and "RefResolver" not in line)
 
 
-@pytest.mark.parametrize("name", ["layers.sh", "openapi.py", "source.py", "tables.py"])
+@pytest.mark.parametrize("name", ["layers.sh", "names.py", "openapi.py", "source.py", "tables.py"])
 def test_the_sources_are_clean(sources, name):
     code, said = lint(name, sources)
     assert code == 0, said
@@ -57,6 +57,10 @@ CASES = {
     "a code that is not described": ("openapi.py", "openapi/openapi.yaml", "database_busy", "database_bossy", "database_busy"),
     "a number that is used twice": ("tables.py", "include/cheetah/err.h", "X(NOT_FOUND, 50,", "X(NOT_FOUND, 51,", "51 twice"),
     "a status without a title": ("tables.py", "src/http/reply.c", '{409, "Conflict"}', '{408, "Conflict"}', "409"),
+    # names
+    "a function under another folder's prefix": ("names.py", "src/service/out.h", "void svc_out_free(", "void cht_out_free(", "cht_out_free: names of this folder begin with svc_"),
+    "a constant without a prefix": ("names.py", "src/http/stream.h", "HTTP_MORE_LATER", "MORE_LATER", "MORE_LATER: names of this folder begin with HTTP_"),
+    "two things of one name": ("names.py", "src/tcp/command.h", "struct line_command {", "struct line_command { struct http_stream { int x; } s;", "http_stream is defined by"),
     # the rest
     "an unquoted comma": ("openapi.py", "openapi/openapi.yaml", "description: 'On disk, without the log.'", "description: On disk, without the log.", "is no member"),
     "a namespace under another name": ("tables.py", "src/lm/names.h", '#define LM_CONT "cont:"', '#define LM_CONT "kont:"', "kont"),
