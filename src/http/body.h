@@ -9,7 +9,7 @@
 bool http_body_is_json(struct http_request *r);
 /* The body as a JSON object (owned by the caller); NULL after answering CHT_INVALID_BODY or `code`. */
 json_t *http_body_object(struct http_request *r, enum cht_rc code);
-/* A value: {"value":base64} where the content type is JSON, else the bytes themselves. out is borrowed from the request. */
+/* A value: {"value":base64} if the content type is JSON, else the bytes themselves. out is borrowed from the request. */
 bool http_body_value(struct http_request *r, struct cht_str *out);
 /* The base64 text of a JSON string decoded over the front of r->body. */
 bool http_body_base64(struct http_request *r, const json_t *text, struct cht_str *out);

@@ -1,4 +1,4 @@
-/* callbacks: libmicrohttpd's calls into us: a request line, headers, a body, an answer that is through, a connection. The
+/* callbacks: libmicrohttpd's calls into us: a request line, headers, a body, an answer that was sent, a connection. The
  * straight line from a request to its handler, on the worker's thread.
  */
 #include "http/inlet.h"
@@ -390,7 +390,7 @@ static void too_large(struct http_request *r)
     http_reply_fail(r, rc, "at most %llu bytes are taken", (unsigned long long)max);
 }
 
-/* A browser asks, without a token, whether a page of a listed origin may ask. Answered, where it is that. */
+/* A browser asks, without a token, whether a page of a listed origin may ask. Answered, if it is that. */
 static bool is_preflight(struct http_request *r, const struct target *t)
 {
     return r->cors != NULL && r->route == NULL && t->allowed != 0 && http_pages_options(r, t->allowed);

@@ -119,7 +119,7 @@ static void tick(struct http_stream *s, uint64_t now, bool stop)
     cht_mutex_unlock(&f->mu);
 }
 
-/* What http_feed_await waited for: the job is through, or it takes its time. */
+/* What http_feed_await waited for: the job is done, or it takes its time. */
 static void go_on(struct http_request *r)
 {
     struct http_feed *f = r->stream->source;

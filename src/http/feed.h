@@ -5,7 +5,7 @@
  * dropped or whose server stops.
  *
  *   http_feed_begin   a stream from the start: what fails later is its last line
- *   http_feed_await   the request is suspended until the job is through (an error has a status of its own) or the first
+ *   http_feed_await   the request is suspended until the job is done (an error has a status of its own) or the first
  *                progress is due
  */
 #pragma once
@@ -18,11 +18,11 @@ struct http_feed;
 
 struct http_feed_kind {
     void (*work)(struct http_feed *f); /* on a job thread */
-    /* Headers, before the stream begins; done: the job is through. NULL: none. */
+    /* Headers, before the stream begins; done: the job is done. NULL: none. */
     void (*begin)(struct http_feed *f, struct http_request *r, bool done);
     void (*progress)(struct http_feed *f, struct svc_out *o); /* a line, while the job runs; mu is held */
     enum http_more (*last)(struct http_feed *f, struct http_stream *s, const char **p,
-                           size_t *n); /* behind the job's lines;
+                           size_t *n); /* after the job's lines;
                                                                                        NULL: nothing */
     void (*fini)(struct http_feed *f); /* frees what it holds; NULL: nothing */
 };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define KEEP 32u /* the end of a long line is never passed on before it is whole */
-#define PART_MIN (HTTP_GATE_HELD - 2 * KEEP) /* half a line of so many bytes is passed on */
+#define PART_MIN (HTTP_GATE_HELD - 2 * KEEP) /* half a line of that many bytes is passed on */
 #define DIGITS_MAX 18u                       /* of a length */
 #define METHOD_MAX 31u
 #define TRAILERS_MAX 16384u
@@ -383,7 +383,7 @@ static size_t legible(const char *line, size_t len)
     return n;
 }
 
-/* What makes a whole request of that which was passed on. line: the one that is bad, of which the beginning is passed on as well: so many
+/* What makes a whole request of that which was passed on. line: the one that is bad, of which the beginning is passed on as well: that many
  * bytes. mid: some of it was passed on before. */
 static size_t end_badly(struct http_gate *g, enum http_gate_state state, const char *line, size_t len,
                         bool mid)
@@ -520,7 +520,7 @@ static size_t pass_spilled(struct http_gate *g, char *buf, size_t cap, size_t us
     size_t out, end = used > 1 && g->held[used - 2] == '\r' ? 2 : 1, left = g->held_n - used;
     bool ok = take_line(g, g->held, used, end, &out);
     if (ok && out < g->spilled)
-        ok = MALFORMED(g, "blanks after a header where there is no room for them");
+        ok = MALFORMED(g, "blanks after a header that leave no room");
     if (!ok) {
         g->state = state;
         return end_spilled(g, buf, cap, mid);
@@ -550,7 +550,7 @@ static size_t shift_spilled(struct http_gate *g, char *buf, size_t cap)
     return n;
 }
 
-/* libmicrohttpd makes room only when what it has is full. So where it has less than the half line that is kept here, that is passed on
+/* libmicrohttpd makes room only when what it has is full. So if it has less than the half line that is kept here, that is passed on
  * as far as it fits; a copy stays, to be judged when its end has come. */
 static ptrdiff_t read_spilled(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from)
 {
@@ -583,7 +583,7 @@ static ptrdiff_t read_spilled(struct http_gate *g, char *buf, size_t cap, struct
     return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
 }
 
-/* What is there, to buf + *n; a negative result where that is nothing. */
+/* What is there, to buf + *n; a negative result if that is nothing. */
 static ptrdiff_t take_more(struct http_gate *g, char *buf, size_t cap, size_t *n, struct cht_tap_source *from)
 {
     size_t before = *n;

@@ -1,5 +1,5 @@
 /* ndjson: the objects that values and pairs are shown as, written to memory of known room: used by point answers and, on
- * the scan's workers, by streams. Each returns the characters written, SIZE_MAX where room is too small.
+ * the scan's workers, by streams. Each returns the characters written, SIZE_MAX if room is too small.
  */
 #pragma once
 
@@ -8,7 +8,7 @@
 /* {"key":17,"size":5,"value":"aGVsbG8="}; with_value false: without "value". */
 size_t http_ndjson_value(char *out, size_t room, uint64_t key, const uint8_t *value, uint32_t size,
                          bool with_value);
-/* {"pair":"...","key":4 and with `values` "size" and "value", null where the key has no value. value NULL: none. The
+/* {"pair":"...","key":4 and with `values` "size" and "value", null if the key has no value. value NULL: none. The
  * closing brace is written. */
 size_t http_ndjson_pair(char *out, size_t room, struct cht_str name, uint64_t key, bool values,
                         const uint8_t *value, uint32_t size);

@@ -12,14 +12,14 @@ bool http_params_read(struct http_request *r, char *q, size_t n);
 const char *http_param_name(enum http_param p);
 
 bool http_param_bool(struct http_request *r, enum http_param p, bool fallback, bool *out);
-/* A decimal number from min to max; fallback where it is not given. */
+/* A decimal number from min to max; fallback if it is not given. */
 bool http_param_number(struct http_request *r, enum http_param p, uint64_t min, uint64_t max,
                        uint64_t fallback, uint64_t *out);
 /* Digits only, no leading zero, at most max. */
 bool http_parse_decimal(const char *p, size_t n, uint64_t max, uint64_t *out);
 /* "*", "x<hex>" or the bytes themselves. Hex is decoded in place; the result is borrowed from the request. */
 bool http_byte_string(struct http_request *r, const char *p, size_t n, struct cht_str *out);
-/* A parameter as a byte string; empty where it is not given. At most CHT_NAME_MAX bytes. */
+/* A parameter as a byte string; empty if it is not given. At most CHT_NAME_MAX bytes. */
 bool http_param_bytes(struct http_request *r, enum http_param p, struct cht_str *out);
 /* The rest of the path as the name of a pair (1 to 4096 bytes) or, with may_be_empty, as a prefix. */
 bool http_rest_bytes(struct http_request *r, bool may_be_empty, struct cht_str *out);

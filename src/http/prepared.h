@@ -29,6 +29,6 @@ struct http_prepared_list {
 /* An object with this body and id (HTTP_PREPARED_ID characters); NULL without memory. */
 struct http_prepared *http_prepared_take(struct http_prepared_list *l, const char *body, size_t n,
                                          const char *id);
-/* It is through: libmicrohttpd will not read body or headers again. NULL is legal. */
+/* It was sent: libmicrohttpd will not read body or headers again. NULL is legal. */
 void http_prepared_give(struct http_prepared_list *l, struct http_prepared *p);
 void http_prepared_clear(struct http_prepared_list *l);

@@ -1,4 +1,4 @@
-/* reply: answers that are whole in memory. Each ends the handler: nothing may be done with the request behind it. */
+/* reply: answers that are whole in memory. Each ends the handler: nothing may be done with the request after it. */
 #pragma once
 
 #include "http/request.h"
@@ -11,7 +11,7 @@ void http_reply_empty(struct http_request *r, int status);
 /* problem+json (RFC 9457) for a code; the detail in printf form. Headers set before stay. */
 void http_reply_fail(struct http_request *r, enum cht_rc rc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* The same with the text of err, or the code's own where it has none. */
+/* The same with the text of err, or the code's own if it has none. */
 void http_reply_err(struct http_request *r, enum cht_rc rc, const struct cht_err *err);
 /* Adds a header to the answer to come. value is printf'd. */
 void http_reply_header(struct http_request *r, const char *name, const char *fmt, ...)

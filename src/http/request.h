@@ -74,7 +74,7 @@ enum http_body {
 
 struct http_route {
     unsigned method;
-    const char *path; /* "/kv/" with rest: everything behind it is the rest */
+    const char *path; /* "/kv/" with rest: everything after it is the rest */
     bool rest;
     const char
         *suffix; /* with rest: what the path must end with; NULL: any rest; "": a rest without a slash */
@@ -86,7 +86,7 @@ struct http_route {
     enum http_body body;
     /* A part of the body, as it arrives; false: give the connection up. NULL: it is collected. */
     bool (*feed)(struct http_request *r, const char *data, size_t n);
-    /* The methods of this path, where they depend on what is behind it; NULL: the row's. */
+    /* The methods of this path, if they depend on what is after it; NULL: the row's. */
     unsigned (*methods)(const char *rest, size_t n);
 };
 
@@ -96,7 +96,7 @@ struct http_routes {
     unsigned n;
 };
 
-/* The place of a route in the table and in the metrics; NULL: the place behind the last. */
+/* The place of a route in the table and in the metrics; NULL: the place after the last. */
 static inline unsigned http_routes_index(const struct http_routes *all, const struct http_route *t)
 {
     return t != NULL ? (unsigned)(t - all->v) : all->n;
@@ -162,7 +162,7 @@ struct http_request {
     size_t uri_len, uri_cap;
     char log_path[HTTP_REQUEST_LOG_PATH]; /* the path as it was sent, cut there */
     size_t log_path_len;
-    const char *rest; /* decoded, behind route->path */
+    const char *rest; /* decoded, after route->path */
     size_t rest_len;
     struct http_param_value param[HTTP_PARAMS];
     const char *in[HTTP_H_COUNT]; /* their values, libmicrohttpd's; NULL: not sent */
@@ -187,7 +187,7 @@ struct http_request {
     enum http_media media;
     struct svc_out out;
     struct http_prepared
-        *prepared; /* held until the answer is through; NULL: the answer has an object of its own */
+        *prepared; /* held until the answer was sent; NULL: the answer has an object of its own */
     struct {
         const char *name;
         char value[64];
@@ -239,7 +239,7 @@ enum { HTTP_ALONE_COUNT = 1, HTTP_ALONE_SMOOTH = 2, HTTP_ALONE_CHECKPOINT = 4, H
 void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),
                            void (*resume)(struct http_request *r));
 
-/* The database of ?db=, held in r->db, then `then` runs: at once where it is open, else on the way back from a job thread.
+/* The database of ?db=, held in r->db, then `then` runs: at once if it is open, else on the way back from a job thread.
  * create: a write, which makes a database that is not there (unless --create-databases admin). Errors are answered. */
 void http_request_database(struct http_request *r, bool create, void (*then)(struct http_request *r));
 
@@ -253,7 +253,7 @@ bool http_request_ahead_all(struct http_request *r, const struct cht_hint *hints
                             void (*then)(struct http_request *r));
 bool http_request_may_wait(const struct http_request *r);
 
-/* For a point read on this thread, which must not wait: rc = cht_store_get_soon(..., http_request_waiter(r), ...); where that is
+/* For a point read on this thread, which must not wait: rc = cht_store_get_soon(..., http_request_waiter(r), ...); if that is
  * CHT_PENDING the handler ends with http_request_await, and `again`, which is to read again, runs when there is something to see. */
 struct cht_wait *http_request_waiter(struct http_request *r);
 void http_request_await(struct http_request *r, void (*again)(struct http_request *r));

@@ -1,7 +1,7 @@
 /* router: from method and path to a route. */
 #include "http/server.h"
 
-/* Is the path this route's? *rest is where what is behind the route's own path begins. */
+/* Is the path this route's? *rest is where what is after the route's own path begins. */
 static bool matches(const struct http_route *t, const char *path, size_t len, size_t *rest)
 {
     size_t n = strlen(t->path);

@@ -13,7 +13,7 @@
 
 /* ---- text to libmicrohttpd ------------------------------------------------------------------------------------ */
 
-/* The next text, or the error line where the server ends the stream. */
+/* The next text, or the error line if the server ends the stream. */
 static enum http_more next_text(struct http_stream *s)
 {
     if (s->abort != CHT_OK && !s->ended && s->piece.value == NULL) {

@@ -1,7 +1,7 @@
 /* stream: a chunked NDJSON answer, produced while it is sent. A source gives text piece by piece; when it has nothing yet
  * the connection is suspended until it has. Memory: the source's (a scan: 4 MiB) and one piece.
  *
- * Sources keep their state in r->stream->source and are freed with the stream, which happens when the answer is through,
+ * Sources keep their state in r->stream->source and are freed with the stream, which happens when the answer was sent,
  * the client has gone, or the server ends it (the database is dropped, the server stops).
  */
 #pragma once
@@ -15,7 +15,7 @@
 
 enum http_more { HTTP_MORE_TEXT, HTTP_MORE_LATER, HTTP_MORE_END };
 
-/* A value too long to be carried, shown in pieces behind a head that is in stage. */
+/* A value too long to be carried, shown in pieces after a head that is in stage. */
 struct http_piece {
     struct cht_value *value; /* NULL: none under way */
     uint32_t size, at;
@@ -63,13 +63,13 @@ struct http_stream {
 struct http_stream_kind {
     cht_scan_render *render; /* on the scan's workers; ctx is r->stream */
     bool runs;               /* `render` keeps nothing: it may be called by several threads at once */
-    /* On the HTTP thread, for an entry flagged CHT_ENTRY_LARGE: the whole line into s->stage, or its beginning behind a
+    /* On the HTTP thread, for an entry flagged CHT_ENTRY_LARGE: the whole line into s->stage, or its beginning after a
      * successful stream_large. */
     void (*large)(struct http_stream *s, const struct cht_entry *e);
     const struct reduce_decoder *decoder; /* the kind's own use */
 };
 
-/* Makes r->stream; false after answering 503 where there are too many. */
+/* Makes r->stream; false after answering 503 if there are too many. */
 bool http_stream_new(struct http_request *r,
                      enum http_more (*next)(struct http_stream *, const char **, size_t *));
 /* Answers with r->stream: status 200, NDJSON. Ends the handler. */
@@ -83,7 +83,7 @@ void http_stream_wake(struct http_stream *s);
 bool http_stream_enter(struct http_stream *s);
 void http_stream_leave(struct http_stream *s);
 /* On the HTTP thread: no more from the source; what follows is an error line. Wakes a suspended stream. Inside a long value:
- * that line comes behind the value if the server is draining; else the stream is cut off. */
+ * that line comes after the value if the server is draining; else the stream is cut off. */
 void http_stream_abort(struct http_stream *s, enum cht_rc why);
 
 /* Answers with the lines in r->out. Ends the handler. */
@@ -97,12 +97,12 @@ void http_stream_error_line(struct http_stream *s, enum cht_rc rc, const char *d
 /* The rest of a line, staged, whose value cannot be shown: `members` in its place (,"value":null), the error unless the key just
  * has no value (CHT_KEY_NOT_FOUND), the line's end. The stream goes on. */
 void http_stream_no_value(struct http_stream *s, const char *members, enum cht_rc rc);
-/* Opens a long value (as cht_value_open_soon) to be shown in pieces behind what is staged: s->piece.size is its size, s->piece.tail is to be set to
- * the text behind it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
+/* Opens a long value (as cht_value_open_soon) to be shown in pieces after what is staged: s->piece.size is its size, s->piece.tail is to be set to
+ * the text after it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
 bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc,
                        struct cht_err *err);
-/* Behind http_stream_large: the pieces are the decoder's records and not base64; stages their head. False where the payload is
+/* After http_stream_large: the pieces are the decoder's records and not base64; stages their head. False if the payload is
  * malformed or the decoder takes payloads only as a whole: nothing was changed. */
 bool http_stream_decoded(struct http_stream *s, const struct reduce_decoder *decoder);
-/* The next piece of it into stage; false when it is through. */
+/* The next piece of it into stage; false after the last. */
 bool http_stream_piece(struct http_stream *s);

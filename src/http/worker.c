@@ -112,7 +112,7 @@ static void tick(struct http_worker *w)
 }
 
 /* A client that sends its body in a segment of its own may wait for this before it does (Nagle). Costs a packet, so only
- * where the body did not come with the headers. */
+ * if the body did not come with the headers. */
 static void send_acks(struct http_worker *w)
 {
     for (struct http_conn *c = w->conns; c != NULL && w->acks > 0; c = c->next) {

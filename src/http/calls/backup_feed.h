@@ -9,5 +9,5 @@
 bool http_backup_begin(struct http_request *r);
 /* Then on a job thread: opens the backup of r->db; r->rc says how it went. */
 void http_backup_prepare(struct http_request *r);
-/* Then, where that succeeded, on the HTTP thread: answers with the stream. Ends the handler. */
+/* Then, if that succeeded, on the HTTP thread: answers with the stream. Ends the handler. */
 void http_backup_reply(struct http_request *r);

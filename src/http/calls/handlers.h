@@ -20,7 +20,7 @@ void http_batch_post(struct http_request *r);
 
 void http_reduce_get(struct http_request *r);
 void http_reduce_post(struct http_request *r);
-/* The methods of /reduce/ with this behind it: they depend on the mode. */
+/* The methods of /reduce/ with this after it: they depend on the mode. */
 unsigned http_reduce_methods(const char *rest, size_t n);
 /* GET /reduce/ with a mode that is an aggregate. prefix is borrowed from the URI. */
 void http_aggregate_get(struct http_request *r, const struct reduce_mode *mode, struct cht_str prefix);

@@ -161,7 +161,7 @@ static void missing_line(struct http_stream *s, uint64_t key, enum cht_rc rc)
         http_stream_no_value(s, NO_VALUE, rc);
 }
 
-/* The line's beginning where the value is long and is to be sent in pieces. */
+/* The line's beginning if the value is long and is to be sent in pieces. */
 static void begin_long(struct http_stream *s, uint64_t key)
 {
     svc_out_text(&s->stage, "{\"key\":");

@@ -13,7 +13,7 @@ static void blank(struct text *t)
         t->p++;
 }
 
-/* Takes one character, with white space before and behind it. */
+/* Takes one character, with white space before and after it. */
 static bool take(struct text *t, char c)
 {
     blank(t);
@@ -34,7 +34,7 @@ static bool take_word(struct text *t, const char *word, size_t n)
 }
 #define TAKE(t, word) take_word((t), "\"" word "\"", sizeof(word) + 1)
 
-/* An integer from 0 to UINT32_MAX as JSON writes it, and no fraction or exponent behind it. */
+/* An integer from 0 to UINT32_MAX as JSON writes it, and no fraction or exponent after it. */
 static bool number(struct text *t, uint64_t *out)
 {
     const char *start = t->p;

@@ -15,9 +15,9 @@ struct http_question {
     uint32_t *tokens; /* the caller's: room for `cap` */
     size_t n, cap;
     uint64_t k, max_order; /* 0: not said */
-    unsigned mode;         /* of lm/predict.h; 0, deepest, where it is not said */
+    unsigned mode;         /* of lm/predict.h; 0, deepest, if it is not said */
     bool has_k, has_max_order, has_mode, has_tokens;
 };
 
-/* True where all of the document has that shape and is in range; it then means exactly what jansson would read. */
+/* True if all of the document has that shape and is in range; it then means exactly what jansson would read. */
 bool http_question_read(const char *p, size_t n, uint64_t k_max, struct http_question *q);

@@ -38,7 +38,7 @@ static size_t append(char *out, size_t at, size_t room, const char *text, size_t
     return at + n;
 }
 
-/* "payload":... behind the head of a line, and its end. */
+/* "payload":... after the head of a line, and its end. */
 static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e, bool bad)
 {
     bool corrupt = (e->flags & CHT_ENTRY_CORRUPT) != 0;
@@ -290,7 +290,7 @@ static enum cht_rc drain_page(struct http_request *r, struct drain *d, size_t wa
     return rc;
 }
 
-/* On a job thread. What was taken is answered even where a later page fails: it is gone from the queue. */
+/* On a job thread. What was taken is answered even if a later page fails: it is gone from the queue. */
 static void drain_work(struct http_request *r)
 {
     struct draining *a = r->own;
