@@ -10,6 +10,7 @@
 #define PART_MIN (HTTP_GATE_HELD - 2 * KEEP) /* half a line of that many bytes is passed on */
 #define DIGITS_MAX 18u                       /* of a length */
 #define METHOD_MAX 31u
+#define NAME_MAX 256u
 #define TRAILERS_MAX 16384u
 #define LEGIBLE_MAX 1024u
 #define ENTRY 64u   /* bytes that libmicrohttpd needs for a header or a parameter besides its text */
@@ -179,7 +180,8 @@ static bool take_coding(struct http_gate *g, const char *p, size_t n)
     return true;
 }
 
-/* name: what the line begins with, value: what follows the colon, without blanks around. whole: all of it is there. */
+/* name: what the line begins with, value: what follows the colon, without blanks around. whole: all of it is there, and would be however
+ * the line came. */
 static bool take_header(struct http_gate *g, char *name, size_t name_n, struct text value, bool whole)
 {
     bool length = SAME(name, name_n, "content-length"), coding = SAME(name, name_n, "transfer-encoding");
@@ -212,6 +214,8 @@ static bool check_header(struct http_gate *g, struct text t, bool first, bool la
     if (colon == NULL || colon == t.p)
         return MALFORMED(g, "a header without a name");
     size_t n = (size_t)(colon - t.p);
+    if (n > NAME_MAX)
+        return MALFORMED(g, "the name of a header is too long");
     for (size_t i = 0; i < n; i++) {
         if (blank(t.p[i]))
             return MALFORMED(g, "a blank in the name of a header");
@@ -291,7 +295,7 @@ static bool take_header_line(struct http_gate *g, struct text t, bool first, siz
         return end_headers(g);
     while (t.n > 0 && blank(t.p[t.n - 1]))
         t.n--;
-    if (!check_header(g, t.n == 0 ? (struct text){t.p, 1} : t, first, true))
+    if (!check_header(g, t.n == 0 ? (struct text){t.p, 1} : t, first, whole.n + 1 < PART_MIN))
         return false;
     if (t.n < whole.n) {
         memcpy(t.p + t.n, line_end, sizeof line_end);
@@ -307,6 +311,8 @@ static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size
     bool first = !g->mid;
     *out = len;
     g->mid = false;
+    if (len > PART_MIN && g->state >= HTTP_GATE_SIZE)
+        return MALFORMED(g, "a line of a chunked body is too long"); /* also where it came in one piece */
     switch (g->state) {
     case HTTP_GATE_LINE:
         if (t.n == 0 && first) {
@@ -433,7 +439,7 @@ static size_t pass_tail(struct http_gate *g, char *p, size_t cap)
 static bool hold(struct http_gate *g, const char *p, size_t n)
 {
     if (n > 0 && g->held == NULL)
-        g->held = cht_malloc(HTTP_GATE_HELD);
+        g->held = cht_malloc(2 * HTTP_GATE_HELD);
     if (n > 0 && g->held == NULL)
         return refuse(g, CHT_NO_MEMORY, "no memory for a line");
     if (n > 0)
@@ -500,89 +506,6 @@ size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
     return to + pass_tail(g, p + to, cap - to);
 }
 
-/* The line in g->held is bad: as pass_spilled. mid: more than g->spilled of it was passed on. */
-static size_t end_spilled(struct http_gate *g, char *buf, size_t cap, bool mid)
-{
-    enum http_gate_state state = g->state;
-    (void)end_badly(g, state, g->held, g->held_n, mid || g->spilled > 0);
-    if (state == HTTP_GATE_HEADERS && !mid && g->spilled > 0 && memchr(g->held, ':', g->spilled) == NULL) {
-        g->tail = ":\r\n\r\n"; /* a name alone would be no header */
-        g->tail_n = strlen(g->tail);
-    }
-    return pass_tail(g, buf, cap);
-}
-
-/* A whole line in g->held, of which the first g->spilled bytes were passed on. How many bytes of `buf` are filled. */
-static size_t pass_spilled(struct http_gate *g, char *buf, size_t cap, size_t used)
-{
-    enum http_gate_state state = g->state;
-    bool mid = g->mid;
-    size_t out, end = used > 1 && g->held[used - 2] == '\r' ? 2 : 1, left = g->held_n - used;
-    bool ok = take_line(g, g->held, used, end, &out);
-    if (ok && out < g->spilled)
-        ok = MALFORMED(g, "blanks after a header that leave no room");
-    if (!ok) {
-        g->state = state;
-        return end_spilled(g, buf, cap, mid);
-    }
-    size_t n = out - g->spilled;
-    memcpy(buf, g->held + g->spilled, n);
-    memcpy(buf + n, g->held + used, left);
-    g->held_n = g->spilled = 0;
-    return n + http_gate_pass(g, buf + n, left, cap - n);
-}
-
-/* g->held is full and holds no end: its beginning is judged and forgotten. */
-static size_t shift_spilled(struct http_gate *g, char *buf, size_t cap)
-{
-    size_t cut = g->held_n - KEEP, n = cut > g->spilled ? cut - g->spilled : 0;
-    enum http_gate_state state = g->state;
-    bool mid = g->mid;
-    if (!take_part(g, g->held, cut)) {
-        g->state = state;
-        return end_spilled(g, buf, cap, mid);
-    }
-    memcpy(buf, g->held + g->spilled, n);
-    g->spilled = g->spilled > cut ? g->spilled - cut : 0;
-    memmove(g->held, g->held + cut, KEEP);
-    g->held_n = KEEP;
-    g->again = true;
-    return n;
-}
-
-/* libmicrohttpd makes room only when what it has is full. So if it has less than the half line that is kept here, that is passed on
- * as far as it fits; a copy stays, to be judged when its end has come. */
-static ptrdiff_t read_spilled(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from)
-{
-    size_t due = g->held_n - g->spilled, n = 0;
-    if ((g->state == HTTP_GATE_LINE || g->state == HTTP_GATE_HEADERS) && !fits(g, g->held_n)) {
-        (void)too_long(g, g->state);
-        n = end_spilled(g, buf, cap, g->mid);
-        return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
-    }
-    if (due >= cap) {
-        memcpy(buf, g->held + g->spilled, cap);
-        g->spilled += cap;
-        return (ptrdiff_t)cap;
-    }
-    if (g->held_n == HTTP_GATE_HELD) {
-        n = shift_spilled(g, buf, cap);
-        return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
-    }
-    size_t room = cap - due < HTTP_GATE_HELD - g->held_n ? cap - due : HTTP_GATE_HELD - g->held_n;
-    ptrdiff_t got = cht_tap_take(from, g->held + g->held_n, room);
-    g->eof = got == 0;
-    if (got <= 0)
-        return got == 0 && !http_gate_answered(g) ? CHT_TAP_LATER : got;
-    g->held_n += (size_t)got;
-    bool full = (size_t)got == room;
-    const char *end = memchr(g->held, '\n', g->held_n);
-    if (end != NULL)
-        n = pass_spilled(g, buf, cap, (size_t)(end + 1 - g->held));
-    g->again = full && n < cap;
-    return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
-}
-
 /* What is there, to buf + *n; a negative result if that is nothing. */
 static ptrdiff_t take_more(struct http_gate *g, char *buf, size_t cap, size_t *n, struct cht_tap_source *from)
 {
@@ -603,26 +526,45 @@ static ptrdiff_t take_more(struct http_gate *g, char *buf, size_t cap, size_t *n
     return 0;
 }
 
+/* Of n bytes that were judged as many as there is room for; the others are kept. */
+static size_t give(struct http_gate *g, const char *p, size_t n, char *buf, size_t cap)
+{
+    size_t k = n < cap ? n : cap;
+    if (k > 0)
+        memcpy(buf, p, k);
+    g->ready_n = n - k;
+    if (n > k)
+        memmove(g->held + HTTP_GATE_HELD, p + k, n - k);
+    return k;
+}
+
+/* Nothing is passed on before it is judged, so where the room is less than the half line that is kept, lines are put together in `own`. */
 ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from)
 {
-    size_t n = g->held_n;
-    if (g->state == HTTP_GATE_OVER) {
-        n = pass_tail(g, buf, cap);
-        return n > 0 ? (ptrdiff_t)n : CHT_TAP_LATER;
+    char own[HTTP_GATE_HELD];
+    if (g->ready_n > 0) {
+        g->again = true; /* what comes after it may be there */
+        return (ptrdiff_t)give(g, g->held + HTTP_GATE_HELD, g->ready_n, buf, cap);
     }
-    if (n >= cap && g->state == HTTP_GATE_LINE && !g->mid)
-        return CHT_TAP_LATER; /* whole requests fill the buffer: there is room when they are answered (http_inlet_answered) */
-    if (n >= cap || g->spilled > 0)
-        return read_spilled(g, buf, cap, from);
-    ptrdiff_t got = take_more(g, buf, cap, &n, from);
+    size_t n = g->held_n, passed;
+    if (g->state == HTTP_GATE_OVER) {
+        passed = pass_tail(g, buf, cap);
+        return passed > 0 ? (ptrdiff_t)passed : CHT_TAP_LATER;
+    }
+    bool narrow = n >= cap;
+    char *to = narrow ? own : buf;
+    size_t room = narrow ? sizeof own : cap;
+    ptrdiff_t got = take_more(g, to, room, &n, from);
     if (got < 0)
         return got;
     if (n == g->held_n) /* the end, perhaps in the middle of a request */
         return http_gate_answered(g) ? 0 : CHT_TAP_LATER;
     if (g->held_n > 0)
-        memcpy(buf, g->held, g->held_n);
+        memcpy(to, g->held, g->held_n);
     g->held_n = 0;
-    size_t passed = http_gate_pass(g, buf, n, cap);
+    passed = http_gate_pass(g, to, n, room);
+    if (narrow)
+        passed = give(g, own, passed, buf, cap);
     g->again = (g->again && passed < cap) || (g->eof && http_gate_answered(g));
     return passed > 0 ? (ptrdiff_t)passed : CHT_TAP_LATER;
 }

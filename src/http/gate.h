@@ -58,9 +58,10 @@ struct http_gate {
     size_t entries;        /* headers and parameters so far */
     size_t repeated; /* bytes that the answer's headers repeat of the request's, or add because of them */
     uint64_t length; /* Content-Length */
-    char *held;      /* owned, HTTP_GATE_HELD bytes: half a line; NULL: never needed */
-    size_t held_n;
-    size_t spilled;   /* of them, already passed on */
+    char *
+        held; /* owned, twice HTTP_GATE_HELD bytes: half a line, and what `ready_n` counts; NULL: never needed */
+    size_t held_n;    /* bytes of half a line */
+    size_t ready_n;   /* that were judged, and had no room */
     const char *tail; /* static: the end of a bad request, still to be passed on */
     size_t tail_n;
 };

@@ -131,7 +131,7 @@ void http_inlet_look(struct http_worker *w, bool ended)
 void http_inlet_answered(struct http_worker *w, struct http_conn *c)
 {
     c->gate.done++;
-    if (c->gate.held_n > 0 || (c->gate.fin && http_gate_answered(&c->gate)))
+    if (c->gate.fin && http_gate_answered(&c->gate))
         c->gate.again = w->again = true;
 }
 
