@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "reduce/cache.h"
 
 #include <inttypes.h>
 
@@ -152,11 +151,9 @@ static void count_one(void *ctx, const char *name)
 static void print_service(struct http_server *s, struct svc_out *o)
 {
     uint64_t aborted = 0, ahead = 0, together = 0, awaited = 0, resident, cpu, files;
-    struct reduce_cache_stats cache;
     struct svc_scrub_stats scrub = {0};
     if (atomic_load_explicit(&s->state, memory_order_acquire) != HTTP_SERVER_STARTING)
         svc_scrub_read_stats(s->scrub, &scrub);
-    reduce_cache_read_stats(s->cache, &cache);
     struct svc_dbs_stats dbs = {0};
     uint64_t databases = 0;
     struct cht_err ignored;
@@ -194,12 +191,7 @@ static void print_service(struct http_server *s, struct svc_out *o)
     one(o, "stream_bytes_total", "counter", "Bytes of streams that have ended.",
         atomic_load(&s->stream_bytes));
     one(o, "statistics_jobs", "gauge", "Aggregates and smoothing runs under way.", atomic_load(&s->feeds));
-    one(o, "reduce_cache_hits_total", "counter", "Aggregates answered from the cache.", cache.hits);
-    one(o, "reduce_cache_misses_total", "counter", "Aggregates computed.", cache.misses);
-    one(o, "reduce_cache_dropped_total", "counter", "Answers of aggregates made stale or pushed out.",
-        cache.dropped);
-    one(o, "reduce_cache_entries", "gauge", "Answers of aggregates kept.", cache.answers);
-    one(o, "reduce_cache_bytes", "gauge", "Memory of kept answers and their watches.", cache.bytes);
+    s->routes->print(s->shared, o);
     one(o, "scrub_bytes_total", "counter", "Bytes of files compared with their sums in the background.",
         scrub.bytes);
     one(o, "scrub_passes_total", "counter", "Passes over the files of all databases.", scrub.passes);
@@ -293,6 +285,11 @@ static void print_refused(const struct listing *l, struct svc_out *o)
         svc_out_format(o, "cheetah_database_writes_refused{database=\"%s\",reason=\"%s\"} %d\n", l->name[i],
                        why == CHT_OK ? "none" : cht_rc_slug(why), why != CHT_OK);
     }
+}
+
+void http_metrics_one(struct svc_out *o, const char *name, const char *type, const char *help, uint64_t v)
+{
+    one(o, name, type, help, v);
 }
 
 void http_metrics_print(struct http_server *s, const struct svc_token *t, struct svc_out *o)

@@ -34,5 +34,7 @@ static inline void http_metrics_add(_Atomic uint64_t *v, uint64_t n)
     atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n, memory_order_relaxed);
 }
 void http_metrics_count(struct http_metrics *m, unsigned route, int status, uint64_t nanos, uint64_t bytes);
+/* One that has no labels: "cheetah_<name> <v>" with its help. */
+void http_metrics_one(struct svc_out *o, const char *name, const char *type, const char *help, uint64_t v);
 /* All of it. Databases that the token may not read are left out (NULL: all are shown). */
 void http_metrics_print(struct http_server *s, const struct svc_token *t, struct svc_out *o);

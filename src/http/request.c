@@ -7,7 +7,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/recycle.h"
-#include "reduce/cache.h"
 
 #include <stdio.h>
 

@@ -22,6 +22,7 @@
 #include "base/invariant.h"
 #include "exec/jobs.h"
 
+struct conf;
 struct http_request;
 struct http_worker;
 struct http_conn;
@@ -90,10 +91,16 @@ struct http_route {
     unsigned (*methods)(const char *rest, size_t n);
 };
 
-/* All routes of a service, in the order in which they are tried. */
+/* All routes of a service, in the order in which they are tried, and what their handlers share. The server keeps that, and does not
+ * know what it is. */
 struct http_routes {
     const struct http_route *v;
     unsigned n;
+    enum cht_rc (*open)(const struct conf *c, void **shared,
+                        struct cht_err *err);                    /* before the first request */
+    void (*close)(void *shared);                                 /* after the last; NULL is legal */
+    void (*forget)(void *shared, const struct cht_store *store); /* this store was closed. Any thread */
+    void (*print)(void *shared, struct svc_out *o);              /* its metrics */
 };
 
 /* The place of a route in the table and in the metrics; NULL: the place after the last. */

@@ -5,6 +5,7 @@
 
 #include "http/calls/batch.h"
 #include "http/calls/handlers.h"
+#include "http/calls/shared.h"
 #include "http/calls/lm.h"
 #include "http/metrics.h"
 
@@ -210,4 +211,9 @@ static const struct http_route table[] = {
 #define ROUTES (sizeof table / sizeof *table)
 _Static_assert(ROUTES < HTTP_METRIC_ROUTES, "a metric for each route and one for what has none");
 
-const struct http_routes http_routes = {.v = table, .n = ROUTES};
+const struct http_routes http_routes = {.v = table,
+                                        .n = ROUTES,
+                                        .open = http_shared_open,
+                                        .close = http_shared_close,
+                                        .forget = http_shared_forget,
+                                        .print = http_shared_print};

@@ -6,9 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "lm/engine.h"
 #include "os/io.h"
-#include "reduce/cache.h"
 
 #include <string.h>
 
@@ -228,9 +226,7 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     if (rc == CHT_OK)
         rc = cht_jobs_new(&long_jobs, &s->long_jobs, err);
     if (rc == CHT_OK)
-        rc = reduce_cache_new(c->reduce_cache_bytes, &s->cache, err);
-    if (rc == CHT_OK)
-        rc = lm_engine_new(&s->lm, err);
+        rc = routes->open(c, &s->shared, err);
     if (rc == CHT_OK)
         rc = start_workers(s, err);
     if (rc == CHT_OK) {
@@ -247,15 +243,15 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     return CHT_OK;
 }
 
-static void forget_answers(void *ctx, const struct cht_store *store)
+static void forget(void *ctx, const struct cht_store *store)
 {
     struct http_server *s = ctx;
-    reduce_cache_forget(s->cache, store);
+    s->routes->forget(s->shared, store);
 }
 
 void http_server_ready(struct http_server *s, struct cht_env *env, struct svc_dbs *dbs)
 {
-    svc_dbs_on_close(dbs, forget_answers, s);
+    svc_dbs_on_close(dbs, forget, s);
     s->env = env;
     s->dbs = dbs;
     atomic_store_explicit(&s->state, HTTP_SERVER_READY, memory_order_release);
@@ -298,10 +294,8 @@ void http_server_stop(struct http_server *s, uint64_t wait_ns)
     }
     cht_free(s->tls_cert);
     cht_free(s->tls_key);
-    reduce_cache_free(s->cache);
-    lm_engine_free(s->lm);
-    s->cache = NULL;
-    s->lm = NULL;
+    s->routes->close(s->shared);
+    s->shared = NULL;
 }
 
 void http_server_free(struct http_server *s)

@@ -71,8 +71,7 @@ struct http_server {
     _Atomic uint64_t stream_entries, stream_bytes;
     bool writes_create;  /* a write makes the database it is for, if it is not there */
     bool inline_commits; /* a commit may be answered by the thread that makes it */
-    struct reduce_cache *cache;
-    struct lm_engine *lm;
+    void *shared;        /* owned: of the handlers, see struct http_routes */
     /* Appends the metrics of other servers of this process; set before server_ready. */
     void (*more_metrics)(void *ctx, struct svc_out *o);
     void *more_ctx;

@@ -6,8 +6,6 @@
 #include "http/wake.h"
 
 #include "base/alloc.h"
-#include "reduce/mode.h"
-#include "reduce/payload.h"
 
 #include <stdio.h>
 
@@ -272,23 +270,6 @@ bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, 
     return *rc == CHT_OK;
 }
 
-bool http_stream_decoded(struct http_stream *s, const struct reduce_decoder *decoder)
-{
-    struct http_piece *p = &s->piece;
-    struct reduce_head head;
-    uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
-    size_t got;
-    if (decoder->head == NULL || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
-        !decoder->head(first, got, p->size, &head))
-        return false;
-    svc_out_bytes(&s->stage, head.text, head.text_len);
-    p->decoder = decoder;
-    p->at = (uint32_t)head.offset;
-    p->left = head.count;
-    p->tail = head.tail[0] != 0 ? "]}\n" : "}\n";
-    return true;
-}
-
 static bool piece_base64(struct http_stream *s)
 {
     struct http_piece *p = &s->piece;
@@ -302,34 +283,9 @@ static bool piece_base64(struct http_stream *s)
     return true;
 }
 
-static bool piece_records(struct http_stream *s)
-{
-    struct http_piece *p = &s->piece;
-    const struct reduce_decoder *d = p->decoder;
-    struct reduce_head head;
-    uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
-    size_t got;
-    if (p->left == 0 || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
-        !d->head(first, got, p->size, &head))
-        return false;
-    uint64_t n = HTTP_STREAM_PIECE / head.record < p->left ? HTTP_STREAM_PIECE / head.record : p->left;
-    if (cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) != CHT_OK ||
-        cht_value_read(p->value, p->at, s->r->value.data, (size_t)n * head.record, &got, NULL) != CHT_OK ||
-        got != (size_t)n * head.record)
-        return false;
-    for (uint64_t i = 0; i < n && svc_out_room(&s->stage, REDUCE_RECORD_TEXT + 1); i++) {
-        if (p->at != head.offset || i > 0)
-            s->stage.p[s->stage.n++] = ',';
-        s->stage.n += d->record(s->r->value.data + i * head.record, s->stage.p + s->stage.n);
-    }
-    p->at += (uint32_t)got;
-    p->left -= n;
-    return true;
-}
-
 bool http_stream_piece(struct http_stream *s)
 {
-    bool more = s->piece.decoder != NULL ? piece_records(s) : piece_base64(s);
+    bool more = s->piece.part != NULL ? s->piece.part(s) : piece_base64(s);
     if (!more) {
         cht_value_close(s->piece.value);
         s->piece.value = NULL;

@@ -19,8 +19,9 @@ enum http_more { HTTP_MORE_TEXT, HTTP_MORE_LATER, HTTP_MORE_END };
 struct http_piece {
     struct cht_value *value; /* NULL: none under way */
     uint32_t size, at;
-    const struct reduce_decoder *decoder; /* NULL: base64 */
-    uint64_t left;                        /* records to print */
+    /* The next part of it into s->stage, false after the last or a failure; NULL: base64. */
+    bool (*part)(struct http_stream *s);
+    uint64_t left; /* of part's own use */
     const char *tail;
 };
 
@@ -66,7 +67,7 @@ struct http_stream_kind {
     /* On the HTTP thread, for an entry flagged CHT_ENTRY_LARGE: the whole line into s->stage, or its beginning after a
      * successful stream_large. */
     void (*large)(struct http_stream *s, const struct cht_entry *e);
-    const struct reduce_decoder *decoder; /* the kind's own use */
+    const void *own; /* the kind's own use */
 };
 
 /* Makes r->stream; false after answering 503 if there are too many. */
@@ -101,8 +102,5 @@ void http_stream_no_value(struct http_stream *s, const char *members, enum cht_r
  * the text after it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
 bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc,
                        struct cht_err *err);
-/* After http_stream_large: the pieces are the decoder's records and not base64; stages their head. False if the payload is
- * malformed or the decoder takes payloads only as a whole: nothing was changed. */
-bool http_stream_decoded(struct http_stream *s, const struct reduce_decoder *decoder);
 /* The next piece of it into stage; false after the last. */
 bool http_stream_piece(struct http_stream *s);

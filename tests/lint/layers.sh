@@ -28,7 +28,7 @@ below() # room
     reduce) echo "cheetah base os exec store" ;;
     lm) echo "cheetah base os exec store reduce" ;;
     service) echo "cheetah base os exec store" ;;                        # what every protocol needs
-    http) echo "cheetah base os exec conf store reduce lm service" ;;    # knows no handler
+    http) echo "cheetah base os exec conf store service" ;;              # knows no handler, and not what they work with
     http/calls) echo "cheetah base os exec conf store reduce lm service http" ;;
     http/routes.c) echo "cheetah base http http/calls" ;;                # the table names all handlers
     tcp) echo "cheetah base os exec conf store reduce service" ;;        # beside http, not over it

@@ -61,7 +61,7 @@ def modes(contract):
 
 
 def metrics():
-    printed = set(re.findall(r'"(?:cheetah_)?([a-z][a-z0-9_]+)"', read("src/http/metrics.c") + read("src/tcp/server.c")))
+    printed = set(re.findall(r'"(?:cheetah_)?([a-z][a-z0-9_]+)"', read("src/http/metrics.c") + read("src/http/calls/shared.c") + read("src/tcp/server.c")))
     taken = set(re.findall(r'^\s+\[TOOL_[GD]_\w+\] = \{"([a-z0-9_]+)"', read("src/tools/sample.c"), re.M))
     if len(taken) < 15:
         complaints.append("only %d metrics were found in sample.c" % len(taken))

@@ -42,6 +42,7 @@ CASES = {
     "a call that is no route": ("openapi.py", "openapi/openapi.yaml", "  /healthz:\n", "  /health:\n", "is no route"),
     "a call with another right": ("openapi.py", "src/http/routes.c", "HTTP_PARAM(HTTP_P_ONCE),\n     .right = SVC_RIGHT_WRITE", "HTTP_PARAM(HTTP_P_ONCE),\n     .right = SVC_RIGHT_READ", "x-right is not"),
     "a handler that another includes": ("layers.sh", "src/http/request.c", '#include "http/reply.h"\n', '#include "http/calls/batch.h"\n', "may not know"),
+    "http that knows what its handlers work with": ("layers.sh", "src/http/server.c", '#include "http/server.h"\n', '#include "reduce/cache.h"\n', "may not know"),
     "the line protocol over http": ("layers.sh", "src/tcp/session.c", '#include "tcp/answer.h"\n', '#include "http/reply.h"\n', "may not know"),
     "a call without a method of the client": ("tables.py", "clients/python/src/cheetah_http/_async/model.py", '"/score"', '"/scores"', "not called by the Python client"),
     # add a reducer

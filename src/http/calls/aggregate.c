@@ -1,6 +1,7 @@
 /* aggregate: the aggregates of /reduce: taken from the cache on the spot, else computed on a job thread. */
 #include "http/feed.h"
 #include "http/calls/handlers.h"
+#include "http/calls/shared.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -60,8 +61,8 @@ struct sweep_job {
 static void work(struct http_feed *f)
 {
     struct sweep_job *j = (struct sweep_job *)f;
-    f->rc = reduce_cache_run(f->srv->cache, f->db->store, j->mode, &j->params, &f->cancel, &j->answer,
-                             &j->hit, &f->err);
+    f->rc = reduce_cache_run(http_shared(f->srv)->cache, f->db->store, j->mode, &j->params, &f->cancel,
+                             &j->answer, &j->hit, &f->err);
 }
 
 static void begin(struct http_feed *f, struct http_request *r, bool done)
@@ -134,7 +135,7 @@ static void compute(struct http_request *r)
 static void run(struct http_request *r)
 {
     struct asked *a = r->own;
-    a->answer = reduce_cache_find(r->w->srv->cache, r->db->store, a->mode, &a->params);
+    a->answer = reduce_cache_find(http_shared(r->w->srv)->cache, r->db->store, a->mode, &a->params);
     if (a->answer == NULL) {
         compute(r);
         return;

@@ -2,6 +2,7 @@
 #include "http/calls/backup_feed.h"
 #include "http/body.h"
 #include "http/calls/handlers.h"
+#include "http/calls/shared.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -200,7 +201,7 @@ static void drop_work(struct http_request *r)
     svc_dbs_put(d);
     r->rc = svc_dbs_drop(r->w->srv->dbs, name_of(r), DROP_WAIT_NS, &r->err);
     if (r->rc == CHT_OK && store != NULL)
-        reduce_cache_forget(r->w->srv->cache, store);
+        reduce_cache_forget(http_shared(r->w->srv)->cache, store);
     r->status = 204;
 }
 

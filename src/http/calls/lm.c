@@ -4,6 +4,7 @@
 #include "http/body.h"
 #include "http/feed.h"
 #include "http/calls/handlers.h"
+#include "http/calls/shared.h"
 #include "http/calls/lm_int.h"
 #include "http/params.h"
 #include "http/reply.h"
@@ -179,7 +180,7 @@ bool http_ngrams_feed(struct http_request *r, const char *data, size_t n)
 static void count_work(struct http_request *r)
 {
     struct lm_call *c = r->own;
-    r->rc = lm_ngrams_commit(r->w->srv->lm, r->db->store, c->grams, &c->result, &r->err);
+    r->rc = lm_ngrams_commit(http_shared(r->w->srv)->lm, r->db->store, c->grams, &c->result, &r->err);
 }
 
 static void counted(struct http_request *r)
@@ -280,7 +281,7 @@ static void smooth_work(struct http_feed *f)
                                          .progress = put_progress,
                                          .result = put_result,
                                          .ctx = f};
-    enum cht_rc rc = lm_smooth(f->srv->lm, f->db->store, &cfg, &err);
+    enum cht_rc rc = lm_smooth(http_shared(f->srv)->lm, f->db->store, &cfg, &err);
     if (rc == CHT_OK) {
         svc_out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)f->count);
     } else {

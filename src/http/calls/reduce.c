@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/literal.h"
 #include "reduce/mode.h"
+#include "reduce/payload.h"
 
 #define MALFORMED ",\"problem\":\"malformed_payload\"}\n"
 #define NO_PAYLOAD ",\"payload\":null}\n"
@@ -58,7 +59,7 @@ static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e
 static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_t room)
 {
     const struct http_stream *s = ctx;
-    const struct reduce_decoder *d = s->kind->decoder;
+    const struct reduce_decoder *d = s->kind->own;
     char *out = (char *)bytes;
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return 0;
@@ -98,9 +99,53 @@ static bool decode_whole(struct http_stream *s, uint64_t key, const struct reduc
     return false;
 }
 
+static bool next_records(struct http_stream *s)
+{
+    struct http_piece *p = &s->piece;
+    const struct reduce_decoder *d = s->kind->own;
+    struct reduce_head head;
+    uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
+    size_t got;
+    if (p->left == 0 || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
+        !d->head(first, got, p->size, &head))
+        return false;
+    uint64_t n = HTTP_STREAM_PIECE / head.record < p->left ? HTTP_STREAM_PIECE / head.record : p->left;
+    if (cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) != CHT_OK ||
+        cht_value_read(p->value, p->at, s->r->value.data, (size_t)n * head.record, &got, NULL) != CHT_OK ||
+        got != (size_t)n * head.record)
+        return false;
+    for (uint64_t i = 0; i < n && svc_out_room(&s->stage, REDUCE_RECORD_TEXT + 1); i++) {
+        if (p->at != head.offset || i > 0)
+            s->stage.p[s->stage.n++] = ',';
+        s->stage.n += d->record(s->r->value.data + i * head.record, s->stage.p + s->stage.n);
+    }
+    p->at += (uint32_t)got;
+    p->left -= n;
+    return true;
+}
+
+/* After http_stream_large: the parts are the decoder's records and not base64; stages their head. False if the payload is malformed, or
+ * the decoder takes payloads only as a whole: nothing was changed. */
+static bool decode_in_parts(struct http_stream *s, const struct reduce_decoder *d)
+{
+    struct http_piece *p = &s->piece;
+    struct reduce_head head;
+    uint8_t first[REDUCE_PAYLOAD_HEAD_MAX];
+    size_t got;
+    if (d->head == NULL || cht_value_read(p->value, 0, first, sizeof first, &got, NULL) != CHT_OK ||
+        !d->head(first, got, p->size, &head))
+        return false;
+    svc_out_bytes(&s->stage, head.text, head.text_len);
+    p->part = next_records;
+    p->at = (uint32_t)head.offset;
+    p->left = head.count;
+    p->tail = head.tail[0] != 0 ? "]}\n" : "}\n";
+    return true;
+}
+
 static void large(struct http_stream *s, const struct cht_entry *e)
 {
-    const struct reduce_decoder *d = s->kind->decoder;
+    const struct reduce_decoder *d = s->kind->own;
     struct cht_str name = {.p = e->name, .n = e->name_len};
     struct cht_err err = {0};
     enum cht_rc rc;
@@ -113,7 +158,7 @@ static void large(struct http_stream *s, const struct cht_entry *e)
     }
     size_t before = s->stage.n;
     svc_out_text(&s->stage, ",");
-    if (d != NULL && http_stream_decoded(s, d))
+    if (d != NULL && decode_in_parts(s, d))
         return;
     if (d != NULL && decode_whole(s, e->key, d)) {
         svc_out_text(&s->stage, "}\n");
@@ -172,8 +217,8 @@ static void scan_payloads(struct http_request *r)
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         return;
     }
-    *kind = (struct http_stream_kind){
-        .render = render, .large = large, .decoder = decode ? a->mode->decoder : NULL};
+    *kind =
+        (struct http_stream_kind){.render = render, .large = large, .own = decode ? a->mode->decoder : NULL};
     r->stream->source = kind;
     r->stream->free_source = free_kind;
     http_stream_scan(r, &cfg, kind);

@@ -1,0 +1,53 @@
+/* shared: see shared.h. */
+#include "http/calls/shared.h"
+
+#include "http/metrics.h"
+
+#include "base/alloc.h"
+#include "lm/engine.h"
+#include "reduce/cache.h"
+
+enum cht_rc http_shared_open(const struct conf *c, void **shared, struct cht_err *err)
+{
+    struct http_shared *h = cht_calloc(1, sizeof *h);
+    if (h == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for what the calls share");
+    enum cht_rc rc = reduce_cache_new(c->reduce_cache_bytes, &h->cache, err);
+    if (rc == CHT_OK)
+        rc = lm_engine_new(&h->lm, err);
+    if (rc != CHT_OK) {
+        http_shared_close(h);
+        return rc;
+    }
+    *shared = h;
+    return CHT_OK;
+}
+
+void http_shared_close(void *shared)
+{
+    struct http_shared *h = shared;
+    if (h == NULL)
+        return;
+    reduce_cache_free(h->cache);
+    lm_engine_free(h->lm);
+    cht_free(h);
+}
+
+void http_shared_forget(void *shared, const struct cht_store *store)
+{
+    struct http_shared *h = shared;
+    reduce_cache_forget(h->cache, store);
+}
+
+void http_shared_print(void *shared, struct svc_out *o)
+{
+    const struct http_shared *h = shared;
+    struct reduce_cache_stats c;
+    reduce_cache_read_stats(h->cache, &c);
+    http_metrics_one(o, "reduce_cache_hits_total", "counter", "Aggregates answered from the cache.", c.hits);
+    http_metrics_one(o, "reduce_cache_misses_total", "counter", "Aggregates computed.", c.misses);
+    http_metrics_one(o, "reduce_cache_dropped_total", "counter",
+                     "Answers of aggregates made stale or pushed out.", c.dropped);
+    http_metrics_one(o, "reduce_cache_entries", "gauge", "Answers of aggregates kept.", c.answers);
+    http_metrics_one(o, "reduce_cache_bytes", "gauge", "Memory of kept answers and their watches.", c.bytes);
+}
