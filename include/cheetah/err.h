@@ -76,7 +76,12 @@
     X(URI_TOO_LONG, 94, 414, "uri_too_long", "the target is too long")                                       \
     X(HEADERS_TOO_LARGE, 95, 431, "headers_too_large", "the headers are too long")                           \
     X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
-    X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")
+    X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")   \
+    X(NOT_COUNTED, 110, 409, "not_counted", "what is to be taken away was not counted")                      \
+    X(NOTHING_COUNTED, 111, 409, "nothing_counted", "the live model has counted nothing yet")                \
+    X(ORDER_MISMATCH, 112, 409, "order_mismatch", "the live model has another order")                        \
+    X(NOT_LIVE, 113, 409, "not_live", "the database has no live model")                                      \
+    X(MODEL_FIXED, 114, 409, "model_fixed", "the model's parameters cannot change any more")
 /* clang-format on */
 
 enum cht_rc {

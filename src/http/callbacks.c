@@ -372,6 +372,7 @@ static uint64_t body_limit(const struct http_request *r)
     case HTTP_BODY_BATCH:
         return c->max_batch_bytes;
     case HTTP_BODY_NGRAMS:
+    case HTTP_BODY_ASK:
         return c->max_ngrams_bytes;
     case HTTP_BODY_NONE:
         break;

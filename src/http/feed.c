@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
+#define LOOK_NS UINT64_C(100000000)    /* how often a job that waits looks whether it is still wanted */
 #define SILENCE_NS UINT64_C(500000000) /* and at most a tick (0.2 s) more */
 
 static void destroy(struct http_feed *f)
@@ -24,6 +25,7 @@ static void release(struct http_feed *f)
     cht_mutex_unlock(&f->mu);
     if (!last)
         return;
+    cht_cond_fini(&f->taken);
     cht_mutex_fini(&f->mu);
     destroy(f);
 }
@@ -50,6 +52,16 @@ void http_feed_put(struct http_feed *f, const struct svc_out *lines)
     f->said_ns = cht_now_ns();
     wake(f);
     cht_mutex_unlock(&f->mu);
+}
+
+bool http_feed_room(struct http_feed *f, size_t bytes)
+{
+    cht_mutex_lock(&f->mu);
+    while (f->text.n > bytes && f->stream != NULL && !atomic_load_explicit(&f->cancel, memory_order_relaxed))
+        (void)cht_cond_wait_ns(&f->taken, &f->mu, LOOK_NS); /* a cancellation wakes nobody */
+    bool ok = f->stream != NULL && !atomic_load_explicit(&f->cancel, memory_order_relaxed);
+    cht_mutex_unlock(&f->mu);
+    return ok;
 }
 
 static void job(struct cht_job *t)
@@ -83,6 +95,7 @@ static enum http_more next_of_feed(struct http_stream *s, const char **p, size_t
         s->stage = f->text;
         f->text = empty;
         f->text.failed = false;
+        cht_cond_signal(&f->taken);
     } else if (f->done) {
         m = HTTP_MORE_END;
     } else {
@@ -101,6 +114,7 @@ static void let_go(struct http_stream *s)
     atomic_store_explicit(&f->cancel, true, memory_order_relaxed);
     cht_mutex_lock(&f->mu);
     f->stream = NULL;
+    cht_cond_signal(&f->taken);
     cht_mutex_unlock(&f->mu);
     release(f);
 }
@@ -140,11 +154,21 @@ static void go_on(struct http_request *r)
     http_stream_begin(r);
 }
 
+static bool init(struct http_feed *f, struct cht_err *err)
+{
+    if (cht_mutex_init(&f->mu, err) != CHT_OK)
+        return false;
+    if (cht_cond_init(&f->taken, err) == CHT_OK)
+        return true;
+    cht_mutex_fini(&f->mu);
+    return false;
+}
+
 /* Makes the stream and ties both together; false after answering. */
 static bool join(struct http_request *r, struct http_feed *f)
 {
     bool ok = http_stream_new(r, next_of_feed);
-    if (ok && cht_mutex_init(&f->mu, &r->err) != CHT_OK) {
+    if (ok && !init(f, &r->err)) {
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         ok = false;
     }

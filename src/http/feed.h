@@ -31,6 +31,7 @@ struct http_feed_kind {
 struct http_feed {
     const struct http_feed_kind *kind;
     struct cht_mutex mu;
+    struct cht_cond taken;       /* some of the text was */
     struct svc_out text;         /* guarded by mu: not yet taken */
     bool done;                   /* guarded by mu */
     bool waiting;                /* guarded by mu: the stream wants to be woken */
@@ -52,3 +53,5 @@ void http_feed_begin(struct http_request *r, struct http_feed *f);
 void http_feed_await(struct http_request *r, struct http_feed *f);
 /* Appends whole lines (of the job). */
 void http_feed_put(struct http_feed *f, const struct svc_out *lines);
+/* Waits until at most `bytes` of the text are not taken yet; false: nobody will take it. For jobs that make more than fits. */
+bool http_feed_room(struct http_feed *f, size_t bytes);

@@ -13,7 +13,7 @@ static const char *const names[HTTP_PARAMS] = {
     [HTTP_P_RESULTS] = "results", [HTTP_P_DECODE] = "decode",       [HTTP_P_SORT] = "sort",
     [HTTP_P_TO] = "to",           [HTTP_P_METRIC] = "metric",       [HTTP_P_ORDERS] = "orders",
     [HTTP_P_TOPK] = "topk",       [HTTP_P_ORDER] = "order",         [HTTP_P_ONCE] = "once",
-    [HTTP_P_CONFIRM] = "confirm",
+    [HTTP_P_REMOVE] = "remove",   [HTTP_P_CONFIRM] = "confirm",
 };
 
 static int hex_digit(char c)

@@ -54,6 +54,7 @@ enum http_param {
     HTTP_P_TOPK,
     HTTP_P_ORDER,
     HTTP_P_ONCE,
+    HTTP_P_REMOVE,
     HTTP_P_CONFIRM,
     HTTP_PARAMS
 };
@@ -69,6 +70,7 @@ enum http_body {
     HTTP_BODY_NONE,   /* dropped */
     HTTP_BODY_VALUE,  /* a value: raw or {"value":...} */
     HTTP_BODY_JSON,   /* a small document */
+    HTTP_BODY_ASK,    /* a question, or many */
     HTTP_BODY_BATCH,  /* batch.c reads it as it arrives */
     HTTP_BODY_NGRAMS, /* lm.c likewise */
 };

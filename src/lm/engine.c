@@ -3,7 +3,7 @@
 #include "lm/engine.h"
 
 #include "base/alloc.h"
-#include "os/thread.h"
+#include "lm/engine_int.h"
 
 #define LOOK_NS UINT64_C(100000000) /* how often a waiter looks whether it is still wanted */
 
@@ -12,12 +12,6 @@ struct lm_gate {
     unsigned users; /* guarded by the engine's mu, like all here: holders and waiters */
     bool held[2];   /* by enum lm_gate_kind */
     struct lm_gate *next;
-};
-
-struct lm_engine {
-    struct cht_mutex mu;
-    struct cht_cond left;  /* a gate was left */
-    struct lm_gate *gates; /* guarded by mu; owned */
 };
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -42,6 +36,8 @@ void lm_engine_free(struct lm_engine *e)
 {
     if (e == NULL)
         return;
+    lm_kn_live_free_all(e);
+    lm_kn_reader_free_all(e);
     cht_cond_fini(&e->left);
     cht_mutex_fini(&e->mu);
     cht_free(e);

@@ -30,10 +30,10 @@ static enum cht_rc grow(struct lm_grams *g, struct cht_err *err)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a table of %zu n-grams", slots);
     cht_os_huge_pages(slot, slots * sizeof *slot);
     for (size_t i = 0; i < g->slots; i++) {
-        if (g->slot[i].count == 0)
+        if (g->slot[i].id == 0)
             continue;
         size_t at = hash(g->slot[i].context, g->slot[i].token) & (slots - 1);
-        while (slot[at].count != 0)
+        while (slot[at].id != 0)
             at = (at + 1) & (slots - 1);
         slot[at] = g->slot[i];
     }
@@ -56,7 +56,7 @@ static enum cht_rc enter(struct lm_grams *g, struct lm_gram_slot *slot, uint32_t
         g->first_cap = cap;
     }
     g->first[g->grams] = at;
-    *slot = (struct lm_gram_slot){context, token, 1, g->grams++};
+    *slot = (struct lm_gram_slot){context, token, slot->count, ++g->grams};
     if (g->offset[context] == 0) { /* only a mark during S1 */
         g->offset[context] = 1;
         g->used[g->nused++] = context;
@@ -64,8 +64,9 @@ static enum cht_rc enter(struct lm_grams *g, struct lm_gram_slot *slot, uint32_t
     return (size_t)g->grams * 8 > g->slots * 5 ? grow(g, err) : CHT_OK;
 }
 
-/* S1 for one document: windows of `order` tokens. */
-static enum cht_rc count_document(struct lm_grams *g, uint32_t from, uint32_t to, struct cht_err *err)
+/* S1 for one document: windows of `order` tokens, each of which counts `one`. */
+static enum cht_rc count_document(struct lm_grams *g, uint32_t from, uint32_t to, uint32_t one,
+                                  struct cht_err *err)
 {
     const uint32_t *tokens = g->text->tokens;
     uint32_t reach = g->order - 1;
@@ -79,14 +80,15 @@ static enum cht_rc count_document(struct lm_grams *g, uint32_t from, uint32_t to
         }
         uint32_t context = g->order == 1 ? 0 : g->at_token[i], token = tokens[i + reach];
         size_t at = hash(context, token) & (g->slots - 1);
-        while (g->slot[at].count != 0 && (g->slot[at].context != context || g->slot[at].token != token))
+        while (g->slot[at].id != 0 && (g->slot[at].context != context || g->slot[at].token != token))
             at = (at + 1) & (g->slots - 1);
-        if (g->slot[at].count != 0) {
-            g->slot[at].count++;
-            g->at_token[i] = g->slot[at].id;
+        if (g->slot[at].id != 0) {
+            g->slot[at].count += one;
+            g->at_token[i] = g->slot[at].id - 1;
             continue;
         }
         g->at_token[i] = g->grams;
+        g->slot[at].count = one;
         enum cht_rc rc = enter(g, &g->slot[at], context, token, i, err);
         if (rc != CHT_OK)
             return rc;
@@ -123,13 +125,13 @@ static enum cht_rc arrange(struct lm_grams *g, struct cht_err *err)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u followers", g->grams);
     memset(g->offset, 0, ((size_t)g->contexts + 2) * sizeof *g->offset);
     for (size_t i = 0; i < g->slots; i++) {
-        if (g->slot[i].count != 0)
+        if (g->slot[i].id != 0)
             g->offset[g->slot[i].context + 2]++;
     }
     for (size_t c = 2; c < (size_t)g->contexts + 2; c++)
         g->offset[c] += g->offset[c - 1];
     for (size_t i = 0; i < g->slots; i++) { /* offset[c + 1] moves from the start of c to its end */
-        if (g->slot[i].count != 0)
+        if (g->slot[i].id != 0)
             g->followers[g->offset[g->slot[i].context + 1]++] =
                 (struct lm_follower){g->slot[i].token, g->slot[i].count};
     }
@@ -174,7 +176,8 @@ enum cht_rc lm_grams_next(struct lm_grams *g, struct cht_err *err)
     cht_os_huge_pages(g->slot, g->slots * sizeof *g->slot);
     enum cht_rc rc = CHT_OK;
     for (size_t d = 0; d < g->text->documents && rc == CHT_OK; d++)
-        rc = count_document(g, g->text->start[d], g->text->start[d + 1], err);
+        rc = count_document(g, g->text->start[d], g->text->start[d + 1],
+                            g->text->take != NULL && g->text->take[d] != 0 ? UINT32_MAX : 1, err);
     return rc == CHT_OK ? arrange(g, err) : rc;
 }
 

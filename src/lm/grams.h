@@ -15,10 +15,12 @@ struct lm_text {
     const uint32_t *tokens;
     const uint32_t *start; /* documents + 1 entries */
     size_t documents;
+    const uint8_t *take; /* one a document: 1, its windows are taken away, not added; NULL: none is */
 };
 
 struct lm_gram_slot {
-    uint32_t context, token, count, id; /* count 0: free */
+    uint32_t context, token, count,
+        id; /* id: of the gram + 1, 0: free; count: modulo 2^32 where some are taken away */
 };
 
 /* One order, counted. Zero-initialise; lm_grams_free at the end. */

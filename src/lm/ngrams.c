@@ -18,10 +18,10 @@
 #include "base/clock.h"
 #include "base/literal.h"
 #include "lm/avo.h"
-#include "lm/grams.h"
 #include "lm/hash.h"
+#include "lm/kn_count.h"
 #include "lm/names.h"
-#include "lm/once.h"
+#include "lm/ngrams_int.h"
 #include "lm/rank.h"
 #include "lm/share.h"
 #include "os/io.h"
@@ -29,20 +29,11 @@
 
 #define CHUNK ((size_t)1 << 20) /* the first: most requests are small */
 #define CHUNK_NEXT ((size_t)16 << 20)
-#define TOKENS_MAX (UINT32_C(1) << 31)
 
 struct chunk {
     struct chunk *next;
     size_t used, size;
     uint8_t bytes[];
-};
-
-struct lm_ngrams {
-    unsigned order;
-    uint32_t *tokens; /* owned */
-    uint32_t *start;  /* owned: documents + 1 */
-    size_t ntokens, tokens_cap, documents, documents_cap;
-    char once[LM_ONCE_ID_MAX + 1]; /* "": none */
 };
 
 struct batch;
@@ -73,6 +64,10 @@ struct batch {
     struct ranking rank;
     const struct lm_rank *vectors;
     bool any_counts, any_contexts; /* the database may have some of this order */
+    unsigned keep;                 /* LM_KN_KEEP_...: what is kept up */
+    bool ordered;                  /* the operations must be run in order */
+    struct lm_taking taking;
+    struct lm_kn_count *live; /* NULL: there is no live model */
     struct lm_once once;
     struct cht_err *err;
 };
@@ -116,6 +111,7 @@ static void batch_free(struct batch *b)
         lm_counts_free(&m->counts);
         cht_buf_free(&m->value);
     }
+    lm_taking_free(&b->taking);
     cht_free(b->ops);
 }
 
@@ -389,11 +385,11 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
     b->any_counts = pairs > 0;
     if (rc == CHT_OK)
         rc = rank_contexts(b);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && (b->keep & LM_KN_KEEP_CNT) != 0)
         rc = counts_ops(b);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && (b->keep & LM_KN_KEEP_CTX) != 0)
         rc = context_ops(b);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && (b->keep & LM_KN_KEEP_CTXV) != 0)
         rc = vector_ops(b);
     cht_free(b->rank.r);
     cht_free(b->rank.spare);
@@ -403,32 +399,25 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
     return rc;
 }
 
+/* Windows of documents that are added. */
 static uint64_t windows(const struct lm_ngrams *g)
 {
     uint64_t total = 0;
     for (size_t d = 0; d < g->documents; d++) {
         uint64_t n = g->start[d + 1] - g->start[d];
-        for (unsigned order = 1; order <= g->order && order <= n; order++)
+        for (unsigned order = 1; order <= g->order && order <= n && (g->take == NULL || g->take[d] == 0);
+             order++)
             total += n - order + 1;
     }
     return total;
 }
 
-static struct lm_ngrams_result answer_of(const struct lm_ngrams *g, const struct batch *b)
+/* N1 and N2 where documents are added only. */
+static enum cht_rc add_ops(struct lm_ngrams *g, const struct lm_text *text, struct batch *b)
 {
-    uint64_t created = 0;
-    for (unsigned i = 0; i < b->threads; i++)
-        created += b->maker[i].created;
-    return (struct lm_ngrams_result){g->documents, g->ntokens, windows(g), created, false};
-}
-
-/* N1 and N2 of all orders. */
-static enum cht_rc all_ops(struct lm_ngrams *g, struct batch *b)
-{
-    struct lm_text text = {g->tokens, g->start, g->documents};
     struct lm_grams grams;
     uint64_t pairs = 0;
-    enum cht_rc rc = lm_grams_begin(&grams, &text, b->err);
+    enum cht_rc rc = lm_grams_begin(&grams, text, b->err);
     if (rc == CHT_OK)
         rc = cht_store_count(b->store, (struct cht_str){(const uint8_t *)LM_CTX, LM_LENGTH(LM_CTX)}, &pairs,
                              b->err);
@@ -442,8 +431,108 @@ static enum cht_rc all_ops(struct lm_ngrams *g, struct batch *b)
     return rc;
 }
 
-/* N1 to N3. */
-static enum cht_rc run(struct lm_ngrams *g, struct batch *b, struct lm_ngrams_result *out)
+static enum cht_rc append(struct batch *b, const struct cht_op *ops, size_t n)
+{
+    enum cht_rc rc = reserve_ops(b, n);
+    if (rc == CHT_OK && n > 0) {
+        memcpy(b->ops + b->n, ops, n * sizeof *ops);
+        b->n += n;
+    }
+    return rc;
+}
+
+/* The same where some are taken away. */
+static enum cht_rc take_ops(struct lm_ngrams *g, const struct lm_text *text, struct batch *b)
+{
+    b->taking.store = b->store;
+    b->taking.contexts = (b->keep & LM_KN_KEEP_CTX) != 0;
+    b->taking.vectors = (b->keep & LM_KN_KEEP_CTXV) != 0;
+    b->ordered = true;
+    enum cht_rc rc = lm_taking_make(&b->taking, text, g->order, b->err);
+    b->maker[0].created += b->taking.created;
+    return rc == CHT_OK ? append(b, b->taking.ops, b->taking.n) : rc;
+}
+
+/* The operations of the live model. */
+static enum cht_rc live_ops(struct lm_ngrams *g, struct batch *b)
+{
+    struct lm_kn_count *c = b->live;
+    enum cht_rc rc = CHT_OK;
+    for (size_t d = 0; d < g->documents && rc == CHT_OK; d++) {
+        bool take = g->take != NULL && g->take[d] != 0;
+        rc = lm_kn_text_add(&c->text, c->old.bos, g->tokens + g->start[d], g->start[d + 1] - g->start[d],
+                            take, b->err);
+    }
+    c->documents = g->documents - g->taken;
+    c->taken = g->taken;
+    if (rc == CHT_OK)
+        rc = lm_kn_count_make(c, b->err);
+    return rc == CHT_OK ? append(b, c->ops, c->n) : rc;
+}
+
+static enum cht_rc commit(struct lm_engine *e, struct batch *b)
+{
+    struct lm_kn_live *l = NULL;
+    enum cht_rc rc = b->live != NULL ? lm_kn_count_publish(e, b->live, &l, b->err) : CHT_OK;
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_commit(b->store, b->ops, b->n, CHT_COMMIT_ATOMIC | (b->ordered ? 0 : CHT_COMMIT_UNORDERED),
+                   b->err);
+    if (b->live != NULL)
+        lm_kn_count_done(e, b->live, l, rc);
+    return rc;
+}
+
+/* What the database wants to be counted: its live model, if it has one, and the order. */
+static enum cht_rc prepare(struct lm_ngrams *g, struct batch *b, struct lm_kn_count *live)
+{
+    enum cht_rc rc = lm_kn_count_begin(live, b->store, b->err);
+    b->keep = LM_KN_KEEP;
+    if (rc == CHT_PAIR_NOT_FOUND) {
+        g->order = g->order == 0 ? LM_NGRAMS_ORDER : g->order;
+        return CHT_OK;
+    }
+    if (rc != CHT_OK)
+        return rc;
+    b->live = live;
+    b->keep = live->old.flags & LM_KN_KEEP;
+    if (g->order != 0 && g->order != live->old.order)
+        return CHT_FAIL(b->err, CHT_ORDER_MISMATCH, "order %u; the live model has order %u", g->order,
+                        live->old.order);
+    g->order = live->old.order;
+    return CHT_OK;
+}
+
+static struct lm_ngrams_result answer_of(const struct lm_ngrams *g, const struct batch *b)
+{
+    struct lm_ngrams_result out = {.documents = g->documents - g->taken,
+                                   .tokens = g->ntokens - g->taken_tokens,
+                                   .ngrams = windows(g),
+                                   .removed = g->taken};
+    for (unsigned i = 0; i < b->threads; i++)
+        out.contexts_created += b->maker[i].created;
+    if (b->live == NULL)
+        return out;
+    out.live = true;
+    out.generation = g->documents > 0 ? b->live->now.generation : b->live->old.generation;
+    if ((b->keep & LM_KN_KEEP_CTX) == 0)
+        out.contexts_created = b->live->created;
+    return out;
+}
+
+/* N1 and N2; under the counting gate. */
+static enum cht_rc all_ops(struct lm_ngrams *g, struct batch *b)
+{
+    const struct lm_text text = {g->tokens, g->start, g->documents, g->take};
+    enum cht_rc rc = CHT_OK;
+    if ((b->keep & (LM_KN_KEEP_CNT | LM_KN_KEEP_CTX)) != 0)
+        rc = g->taken > 0 ? take_ops(g, &text, b) : add_ops(g, &text, b);
+    return rc == CHT_OK && b->live != NULL ? live_ops(g, b) : rc;
+}
+
+/* N1 to N3, unless a request with this identifier was counted before. */
+static enum cht_rc run(struct lm_engine *e, struct lm_ngrams *g, struct batch *b,
+                       struct lm_ngrams_result *out)
 {
     uint64_t now_s = g->once[0] != 0 ? cht_wall_ns() / 1000000000u : 0;
     struct lm_ngrams_result answer = {0};
@@ -461,7 +550,7 @@ static enum cht_rc run(struct lm_ngrams *g, struct batch *b, struct lm_ngrams_re
             lm_once_op(&b->once, g->once, &answer, now_s, &b->ops[b->n++]);
     }
     if (rc == CHT_OK)
-        rc = lm_commit(b->store, b->ops, b->n, CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED, b->err);
+        rc = commit(e, b);
     if (rc == CHT_OK)
         *out = answer;
     if (rc == CHT_OK && g->once[0] != 0)
@@ -471,77 +560,23 @@ static enum cht_rc run(struct lm_ngrams *g, struct batch *b, struct lm_ngrams_re
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_ngrams_begin(unsigned order, struct lm_ngrams **out, struct cht_err *err)
-{
-    if (order < 1 || order > LM_ORDER_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "order %u; 1 to %u are possible", order, LM_ORDER_MAX);
-    struct lm_ngrams *g = cht_calloc(1, sizeof *g);
-    if (g == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for documents");
-    g->order = order;
-    *out = g;
-    return CHT_OK;
-}
-
-static bool grow(uint32_t **p, size_t need, size_t *cap)
-{
-    if (need <= *cap)
-        return true;
-    size_t want = need < 1024 ? 2048 : need * 2;
-    uint32_t *q = cht_realloc(*p, want * sizeof *q);
-    if (q == NULL)
-        return false;
-    *p = q;
-    *cap = want;
-    return true;
-}
-
-enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n, struct cht_err *err)
-{
-    if (n < 2)
-        return CHT_OK;
-    if (n > TOKENS_MAX - g->ntokens)
-        return CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "more than %u tokens in one request", TOKENS_MAX);
-    if (!grow(&g->tokens, g->ntokens + n, &g->tokens_cap) ||
-        !grow(&g->start, g->documents + 2, &g->documents_cap))
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu tokens", g->ntokens + n);
-    memcpy(g->tokens + g->ntokens, tokens, n * sizeof *tokens);
-    g->start[g->documents++] = (uint32_t)g->ntokens;
-    g->ntokens += n;
-    g->start[g->documents] = (uint32_t)g->ntokens;
-    return CHT_OK;
-}
-
-void lm_ngrams_once(struct lm_ngrams *g, const char *id)
-{
-    size_t n = strlen(id);
-    memcpy(g->once, id, n < sizeof g->once ? n + 1 : 0);
-}
-
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,
                              struct lm_ngrams_result *out, struct cht_err *err)
 {
     struct cht_err local = {0};
     struct batch b;
-    *out = (struct lm_ngrams_result){0};
-    if (g->documents == 0 && g->once[0] == 0)
-        return CHT_OK;
+    struct lm_kn_count live = {0};
     struct lm_gate *gate;
+    *out = (struct lm_ngrams_result){0};
     enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, NULL, &gate, err);
     if (rc != CHT_OK)
         return rc;
     batch_init(&b, s, g->ntokens, err != NULL ? err : &local);
-    rc = run(g, &b, out);
+    rc = prepare(g, &b, &live);
+    if (rc == CHT_OK)
+        rc = run(e, g, &b, out);
     lm_gate_leave(e, gate, LM_GATE_COUNT);
     batch_free(&b);
+    lm_kn_count_free(&live);
     return rc;
-}
-
-void lm_ngrams_free(struct lm_ngrams *g)
-{
-    if (g == NULL)
-        return;
-    cht_free(g->tokens);
-    cht_free(g->start);
-    cht_free(g);
 }

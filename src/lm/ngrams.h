@@ -1,4 +1,5 @@
-/* ngrams: counts the n-grams of documents into a database.
+/* ngrams: counts the n-grams of documents into a database, and takes them away again. A database with a live model (kn_live.h) has
+ * it brought up to date in the same commit, and keeps of what follows here only what it was told to keep.
  *
  *   begin -> { add_document ... } -> commit -> free
  *
@@ -23,25 +24,34 @@
 struct lm_ngrams;
 
 struct lm_ngrams_result {
-    uint64_t documents; /* that were counted: of 2 tokens or more */
-    uint64_t tokens;    /* in them */
-    uint64_t ngrams;    /* windows counted, repetitions included */
-    uint64_t contexts_created;
+    uint64_t documents;        /* that were counted: of 2 tokens or more */
+    uint64_t tokens;           /* in them */
+    uint64_t ngrams;           /* windows counted, repetitions included */
+    uint64_t contexts_created; /* registered under `ctx:`; records of the live model where that is not kept */
+    uint64_t removed;          /* documents of 2 tokens or more that were taken away */
+    uint64_t generation;       /* of the live model, if there is one */
+    bool live;
     bool
-        repeated; /* a request with the same identifier was counted before: this is its answer, and nothing was counted */
+        repeated; /* one with the same identifier was counted before: this is its answer, and nothing was counted */
 };
 
-/* order 1..8, else CHT_INVALID_ARGUMENT. */
+#define LM_NGRAMS_OWN UINT32_MAX /* for order: the live model's, else LM_NGRAMS_ORDER */
+#define LM_NGRAMS_ORDER 3u
+/* order 1..8 or LM_NGRAMS_OWN, else CHT_INVALID_ARGUMENT. */
 enum cht_rc lm_ngrams_begin(unsigned order, struct lm_ngrams **out, struct cht_err *err);
 /* Copies the document; one of fewer than 2 tokens is skipped. CHT_NO_MEMORY; CHT_BATCH_TOO_LARGE after 2^31 tokens in
  * all. After an error the object is as before. */
 enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
                                    struct cht_err *err);
+/* The same for one that is taken away: what it has added is subtracted. Added and taken in one request are netted. */
+enum cht_rc lm_ngrams_take_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
+                                    struct cht_err *err);
 /* Gives the request an identifier (once.h; a valid one): with one that was counted before, commit counts nothing and answers what
  * that request was answered. It is kept in the same commit. */
 void lm_ngrams_once(struct lm_ngrams *g, const char *id);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
- * disk. CHT_MALFORMED_PAYLOAD if a counts pair that must be added to holds something else,
+ * disk. CHT_ORDER_MISMATCH if the live model has another order, CHT_NOT_COUNTED if more is taken away than was counted,
+ * CHT_MALFORMED_PAYLOAD if a pair that must be changed holds something else,
  * CHT_VALUE_TOO_LARGE if the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
  * else a commit returns: then nothing was counted. */
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,

@@ -65,8 +65,14 @@ enum cht_rc lm_once_find(struct cht_store *s, const char *id, bool *found, struc
         rc = CHT_FAIL(err, CHT_MALFORMED_PAYLOAD, "the entry of once=%s has another layout", id);
     if (rc == CHT_OK) {
         const uint8_t *p = value.data + 9;
-        *out =
-            (struct lm_ngrams_result){cht_be64(p), cht_be64(p + 8), cht_be64(p + 16), cht_be64(p + 24), true};
+        *out = (struct lm_ngrams_result){.documents = cht_be64(p),
+                                         .tokens = cht_be64(p + 8),
+                                         .ngrams = cht_be64(p + 16),
+                                         .contexts_created = cht_be64(p + 24),
+                                         .removed = cht_be64(p + 32),
+                                         .generation = cht_be64(p + 40),
+                                         .repeated = true};
+        out->live = out->generation > 0;
         *found = true;
     }
     cht_buf_free(&value);
@@ -84,6 +90,8 @@ void lm_once_op(struct lm_once *o, const char *id, const struct lm_ngrams_result
     put_be64(p + 17, answer->tokens);
     put_be64(p + 25, answer->ngrams);
     put_be64(p + 33, answer->contexts_created);
+    put_be64(p + 41, answer->removed);
+    put_be64(p + 49, answer->generation);
     *op = (struct cht_op){
         .kind = CHT_OP_PAIR_PUT, .name = {o->name, o->name_len}, .value = {p, sizeof o->value}};
 }

@@ -46,7 +46,7 @@ static void same_number(const json_t *o, const char *name, uint64_t max, bool ha
 /* Where it is accepted, jansson reads the same. */
 static bool agrees(const char *text, size_t n)
 {
-    static const char *const modes[] = {"deepest", "levels", "blend"};
+    static const char *const modes[] = {"deepest", "levels", "blend", "live"};
     struct http_question q;
     if (!read_text(text, n, &q))
         return false;
@@ -66,6 +66,11 @@ static bool agrees(const char *text, size_t n)
     same_number(o, "max_order", UINT32_MAX, q.has_max_order, q.max_order, &members);
     assert_int_equal(q.has_mode, mode != NULL);
     members += q.has_mode;
+    const json_t *bos = json_object_get(o, "bos");
+    assert_int_equal(q.has_bos, bos != NULL);
+    assert_true(bos == NULL || json_is_boolean(bos));
+    assert_int_equal(q.no_bos, json_is_false(bos));
+    members += q.has_bos;
     assert_string_equal(mode != NULL ? json_string_value(mode) : "deepest", modes[q.mode]);
     assert_int_equal(json_object_size(o), members);
     json_decref(o);

@@ -3,14 +3,18 @@
  */
 #include "http/body.h"
 #include "http/calls/handlers.h"
+#include "http/calls/ask_many.h"
+#include "http/calls/live.h"
 #include "http/calls/lm_int.h"
 #include "http/params.h"
 #include "http/calls/question.h"
+#include "http/calls/shared.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
 
 #include "base/alloc.h"
+#include "lm/kn_ask.h"
 #include "lm/predict.h"
 #include "lm/quant.h"
 #include "reduce/text.h"
@@ -84,6 +88,8 @@ struct predicting {
     struct tokens tokens;
     uint64_t k, max_order; /* max_order 0: the deepest there is */
     enum lm_predict_mode mode;
+    bool live;             /* a live model answers, if there is one */
+    bool live_only;        /* nothing else does */
     uint64_t shown;        /* predictions so far */
     struct lm_names names; /* of what is looked up; made when it is run */
 };
@@ -148,9 +154,71 @@ static void put_prediction(void *ctx, const struct lm_prediction *p)
     a->shown++;
 }
 
+static void answer_predictions(struct http_request *r)
+{
+    const struct predicting *a = r->own;
+    if (r->rc != CHT_OK) {
+        http_reply_err(r, r->rc, &r->err);
+    } else if (a->mode == LM_PREDICT_LEVELS) {
+        svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);
+        http_stream_out(r);
+    } else {
+        http_reply_json(r, 200);
+    }
+}
+
+/* *later: on a thread that may wait, please. */
+static enum cht_rc ask_live(struct http_request *r, struct cht_wait *w, bool *later)
+{
+    struct predicting *a = r->own;
+    const struct http_live_question q = {.tokens = a->tokens.p,
+                                         .n = a->tokens.n,
+                                         .k = (uint32_t)a->k,
+                                         .max_order = (uint32_t)a->max_order,
+                                         .levels = a->mode == LM_PREDICT_LEVELS};
+    struct lm_kn_reader *k;
+    enum cht_rc rc = lm_kn_reader_open(http_shared(r->w->srv)->lm, r->db->store, w, &k, &r->err);
+    *later = false;
+    if (rc != CHT_OK)
+        return rc;
+    r->out.n = 0;
+    rc = http_live_predict(k, &q, &r->out, &a->shown, later, &r->err);
+    *later = *later || (w != NULL && rc != CHT_PENDING && k->mixed);
+    lm_kn_reader_close(k);
+    return rc;
+}
+
+static void live_work(struct http_request *r)
+{
+    bool later;
+    r->rc = ask_live(r, NULL, &later);
+}
+
+static void predict(struct http_request *r);
+
+/* True: it is answered, or will be. False: the database has no live model. */
+static bool predict_live(struct http_request *r)
+{
+    struct predicting *a = r->own;
+    bool later;
+    r->rc = ask_live(r, http_request_waiter(r), &later);
+    a->live = r->rc != CHT_PAIR_NOT_FOUND;
+    if (later)
+        http_request_job(r, live_work, answer_predictions);
+    else if (r->rc == CHT_PENDING)
+        http_request_await(r, predict);
+    else if (a->live)
+        answer_predictions(r);
+    else if (a->live_only)
+        http_reply_fail(r, CHT_NOT_LIVE, "database '%s' has no live model", r->db->name);
+    return a->live || a->live_only;
+}
+
 static void predict(struct http_request *r)
 {
     struct predicting *a = r->own;
+    if (a->live && predict_live(r))
+        return;
     const struct lm_predict_query q = {.tokens = a->tokens.p,
                                        .n = a->tokens.n,
                                        .k = (unsigned)a->k,
@@ -170,32 +238,49 @@ static void predict(struct http_request *r)
     if (rc == CHT_PENDING) {
         r->out.n = 0; /* the levels that it has shown already */
         http_request_await(r, predict);
-    } else if (rc != CHT_OK) {
-        http_reply_err(r, rc, &r->err);
-    } else if (q.mode == LM_PREDICT_LEVELS) {
-        svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)a->shown);
-        http_stream_out(r);
     } else {
-        http_reply_json(r, 200);
+        r->rc = rc;
+        answer_predictions(r);
     }
 }
 
-static bool take_mode(struct http_request *r, const json_t *o, enum lm_predict_mode *out)
+static bool take_mode(struct http_request *r, const json_t *o, unsigned *out, bool *has)
 {
-    static const char *const names[] = {
-        [LM_PREDICT_DEEPEST] = "deepest", [LM_PREDICT_LEVELS] = "levels", [LM_PREDICT_BLEND] = "blend"};
+    static const char *const names[] = {[LM_PREDICT_DEEPEST] = "deepest",
+                                        [LM_PREDICT_LEVELS] = "levels",
+                                        [LM_PREDICT_BLEND] = "blend",
+                                        [HTTP_QUESTION_LIVE] = "live"};
     const json_t *v = json_object_get(o, "mode");
     *out = LM_PREDICT_DEEPEST;
+    *has = v != NULL;
     if (v == NULL)
         return true;
     for (unsigned i = 0; i < sizeof names / sizeof *names && json_is_string(v); i++) {
         if (strcmp(json_string_value(v), names[i]) == 0) {
-            *out = (enum lm_predict_mode)i;
+            *out = i;
             return true;
         }
     }
-    http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is deepest, levels or blend");
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is live, deepest, levels or blend");
     return false;
+}
+
+static bool take_bos(struct http_request *r, const json_t *o, bool *out)
+{
+    const json_t *v = json_object_get(o, "bos");
+    *out = v == NULL || json_is_true(v);
+    if (v == NULL || json_is_boolean(v))
+        return true;
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"bos\" is true or false");
+    return false;
+}
+
+/* The mode as it was asked for: live and levels are answered by a live model if there is one. */
+static void set_mode(struct predicting *a, unsigned mode, bool said)
+{
+    a->live = !said || mode == HTTP_QUESTION_LIVE || mode == LM_PREDICT_LEVELS;
+    a->live_only = mode == HTTP_QUESTION_LIVE;
+    a->mode = mode == HTTP_QUESTION_LIVE ? LM_PREDICT_DEEPEST : (enum lm_predict_mode)mode;
 }
 
 /* The common shape of a question, without jansson; false: it is none, nothing was answered. The tokens go to r->value. */
@@ -213,23 +298,31 @@ void http_predict_post(struct http_request *r)
 {
     struct predicting *a = http_request_own(r, sizeof *a);
     struct http_question q;
+    unsigned mode;
+    bool said, bos;
     if (plain_question(r, &q)) {
         a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
-        a->mode = (enum lm_predict_mode)q.mode;
+        set_mode(a, q.mode, q.has_mode);
         a->k = q.has_k ? q.k : LM_K_DEFAULT;
         a->max_order = q.max_order;
         http_request_database(r, false, predict);
         return;
     }
+    if (http_ask_many_is(r)) {
+        http_ask_many(r, true);
+        return;
+    }
     json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
-    bool ok = take_tokens(r, o, &a->tokens) && take_mode(r, o, &a->mode) &&
+    bool ok = take_tokens(r, o, &a->tokens) && take_mode(r, o, &mode, &said) && take_bos(r, o, &bos) &&
               number_member(r, o, "k", 1, LM_K_MAX, LM_K_DEFAULT, &a->k) &&
               number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
     json_decref(o);
-    if (ok)
-        http_request_database(r, false, predict);
+    if (!ok)
+        return;
+    set_mode(a, mode, said);
+    http_request_database(r, false, predict);
 }
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------------- */
@@ -238,6 +331,7 @@ void http_predict_post(struct http_request *r)
 struct scoring {
     struct tokens tokens;
     uint64_t max_order; /* 0: the deepest there is */
+    bool live, live_only, bos;
 };
 
 /* The lists of an answer while they grow. */
@@ -257,9 +351,33 @@ static void put_score(void *ctx, uint32_t token, unsigned order, double p)
     svc_out_u64(&list->orders, order);
 }
 
+/* True: r->rc and r->out are the answer of the live model. */
+static bool score_live(struct http_request *r)
+{
+    const struct scoring *a = r->own;
+    const struct http_live_question q = {
+        .tokens = a->tokens.p, .n = a->tokens.n, .max_order = (uint32_t)a->max_order, .bos = a->bos};
+    struct lm_kn_reader *k;
+    struct lm_kn_score sum;
+    if (!a->live)
+        return false;
+    r->rc = lm_kn_reader_open(http_shared(r->w->srv)->lm, r->db->store, NULL, &k, &r->err);
+    if (r->rc != CHT_OK)
+        return true;
+    r->rc = http_live_score(k, &q, &r->out, &sum, &r->err);
+    lm_kn_reader_close(k);
+    if (r->rc != CHT_PAIR_NOT_FOUND)
+        return true;
+    if (a->live_only)
+        r->rc = CHT_FAIL(&r->err, CHT_NOT_LIVE, "database '%s' has no live model", r->db->name);
+    return a->live_only;
+}
+
 static void score_work(struct http_request *r)
 {
     const struct scoring *a = r->own;
+    if (score_live(r))
+        return;
     struct lm_score s;
     struct scores list = {0};
     struct svc_out *all = &r->out;
@@ -298,20 +416,32 @@ void http_score_post(struct http_request *r)
 {
     struct scoring *a = http_request_own(r, sizeof *a);
     struct http_question q;
-    if (plain_question(r, &q)) { /* k and mode mean nothing here */
+    unsigned mode;
+    bool said;
+    if (plain_question(r, &q)) { /* k means nothing here */
         a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
         a->max_order = q.max_order;
+        a->bos = !q.no_bos;
+        a->live_only = q.mode == HTTP_QUESTION_LIVE;
+        a->live = !q.has_mode || a->live_only;
         http_request_database(r, false, score);
+        return;
+    }
+    if (http_ask_many_is(r)) {
+        http_ask_many(r, false);
         return;
     }
     json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
-    bool ok =
-        take_tokens(r, o, &a->tokens) && number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
+    bool ok = take_tokens(r, o, &a->tokens) && take_mode(r, o, &mode, &said) && take_bos(r, o, &a->bos) &&
+              number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);
     json_decref(o);
-    if (ok)
-        http_request_database(r, false, score);
+    if (!ok)
+        return;
+    a->live_only = mode == HTTP_QUESTION_LIVE;
+    a->live = !said || a->live_only;
+    http_request_database(r, false, score);
 }
 
 /* ---- contexts ------------------------------------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #include "http/calls/backup_feed.h"
 #include "http/body.h"
 #include "http/calls/handlers.h"
+#include "http/calls/live.h"
 #include "http/calls/shared.h"
 #include "http/params.h"
 #include "http/reply.h"
@@ -18,6 +19,8 @@ struct about {
     char name[CHT_DATABASE_NAME_MAX + 1];
     unsigned shards; /* of PUT; 0: the default */
     bool more;       /* of a list in the answer: a member is there already */
+    bool live;       /* of PUT: it is to have a live model with these parameters */
+    struct lm_kn_parameters parameters;
 };
 
 static const char *name_of(const struct http_request *r) { return ((const struct about *)r->own)->name; }
@@ -38,6 +41,7 @@ static bool take_name(struct http_request *r, size_t len)
 {
     struct about *a = http_request_own(r, sizeof *a);
     a->shards = 0;
+    a->live = false;
     char *name = a->name;
     if (len == 0 || len > CHT_DATABASE_NAME_MAX || memchr(r->rest, 0, len) != NULL) {
         http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
@@ -130,6 +134,9 @@ static void describe(struct http_request *r)
     svc_out_format(
         &r->out, ",\"log\":{\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"since_checkpoint\":%" PRIu64 "}",
         st.log_seq, st.log_bytes, st.log_live);
+    r->rc = http_live_describe(s, &r->out, &r->err);
+    if (r->rc != CHT_OK)
+        return;
     svc_out_text(&r->out, ",\"lengths\":[");
     begin_list(r);
     r->rc = cht_store_lengths(s, add_length, r, &r->err);
@@ -159,6 +166,9 @@ static void put_work(struct http_request *r)
     bool created;
     r->rc = svc_dbs_open(r->w->srv->dbs, name_of(r), true, ((const struct about *)r->own)->shards, &r->db,
                          &created, &r->err);
+    const struct about *a = r->own;
+    if (r->rc == CHT_OK && a->live)
+        r->rc = lm_kn_setup(http_shared(r->w->srv)->lm, r->db->store, &a->parameters, &r->err);
     if (r->rc != CHT_OK)
         return;
     r->status = created ? 201 : 200;
@@ -185,13 +195,21 @@ void http_databases_put(struct http_request *r)
                                      json_integer_value(shards) <= (json_int_t)CHT_SHARDS_MAX);
         if (ok && shards != NULL)
             ((struct about *)r->own)->shards = (unsigned)json_integer_value(shards);
+        struct about *a = r->own;
+        bool parameters = http_live_parameters(r, o, &a->parameters, &a->live);
         json_decref(o);
+        if (!parameters)
+            return;
         if (!ok) {
             http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"shards\" is a number from 1 to %u", CHT_SHARDS_MAX);
             return;
         }
     }
-    http_request_job(r, put_work, put_answer);
+    struct about *put = r->own;
+    if (put->live)
+        http_request_long_job(r, HTTP_ALONE_COUNT, put_work, put_answer); /* waits for counting */
+    else
+        http_request_job(r, put_work, put_answer);
 }
 
 static void drop_work(struct http_request *r)

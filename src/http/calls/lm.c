@@ -30,6 +30,7 @@ struct lm_call {
     uint32_t *tokens;
     size_t cap;
     uint64_t lines;
+    bool remove; /* all documents are taken away, unless their lines say otherwise */
     struct lm_ngrams_result result;
 };
 
@@ -58,7 +59,7 @@ bool http_tokens(const json_t *list, uint32_t *out)
     return true;
 }
 
-static void add_document(struct http_request *r, const json_t *list)
+static void add_document(struct http_request *r, const json_t *list, bool take)
 {
     struct lm_call *c = r->own;
     size_t n = json_array_size(list);
@@ -82,7 +83,8 @@ static void add_document(struct http_request *r, const json_t *list)
                         cht_rc_text(CHT_INVALID_TOKENS));
         return;
     }
-    enum cht_rc rc = lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
+    enum cht_rc rc = take ? lm_ngrams_take_document(c->grams, c->tokens, n, &r->err)
+                          : lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
     if (rc != CHT_OK)
         http_reply_err(r, rc, &r->err);
 }
@@ -98,14 +100,17 @@ static void document_line(struct http_request *r, const char *p, size_t n)
     if (blank == n)
         return;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
-    const json_t *list = json_object_get(o, "tokens");
+    const json_t *list = json_object_get(o, "tokens"), *remove = json_object_get(o, "remove");
     if (o == NULL)
         http_reply_fail(r, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->lines);
     else if (!json_is_array(list))
         http_reply_fail(r, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
                         (unsigned long long)c->lines);
+    else if (remove != NULL && !json_is_boolean(remove))
+        http_reply_fail(r, CHT_INVALID_BODY, "line %llu: \"remove\" is true or false",
+                        (unsigned long long)c->lines);
     else
-        add_document(r, list);
+        add_document(r, list, remove != NULL ? json_is_true(remove) : c->remove);
     json_decref(o);
 }
 
@@ -129,7 +134,9 @@ static bool take_once(struct http_request *r, struct lm_ngrams *g)
 static bool begin_call(struct http_request *r)
 {
     uint64_t order;
-    if (!http_param_number(r, HTTP_P_ORDER, 1, LM_ORDER_MAX, 3, &order))
+    bool remove;
+    if (!http_param_number(r, HTTP_P_ORDER, 1, LM_ORDER_MAX, LM_NGRAMS_OWN, &order) ||
+        !http_param_bool(r, HTTP_P_REMOVE, false, &remove))
         return false;
     struct lm_call *c = cht_calloc(1, sizeof *c);
     r->own = c;
@@ -138,6 +145,7 @@ static bool begin_call(struct http_request *r)
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
         return false;
     }
+    c->remove = remove;
     enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
     if (rc != CHT_OK)
         http_reply_err(r, rc, &r->err);
@@ -190,10 +198,14 @@ static void counted(struct http_request *r)
         return;
     }
     const struct lm_ngrams_result *n = &((const struct lm_call *)r->own)->result;
-    svc_out_format(
-        &r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu%s}",
-        (unsigned long long)n->documents, (unsigned long long)n->tokens, (unsigned long long)n->ngrams,
-        (unsigned long long)n->contexts_created, n->repeated ? ",\"repeated\":true" : "");
+    svc_out_format(&r->out, "{\"documents\":%llu,\"tokens\":%llu,\"ngrams\":%llu,\"contexts_created\":%llu",
+                   (unsigned long long)n->documents, (unsigned long long)n->tokens,
+                   (unsigned long long)n->ngrams, (unsigned long long)n->contexts_created);
+    if (n->removed > 0 || n->live)
+        svc_out_format(&r->out, ",\"removed\":%llu", (unsigned long long)n->removed);
+    if (n->live)
+        svc_out_format(&r->out, ",\"generation\":%llu", (unsigned long long)n->generation);
+    svc_out_text(&r->out, n->repeated ? ",\"repeated\":true}" : "}");
     http_reply_json(r, 200);
 }
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/literal.h"
+
 struct text {
     const char *p, *end;
 };
@@ -82,7 +84,19 @@ static bool mode(struct text *t, struct http_question *q)
     if (TAKE(t, "levels"))
         return true;
     q->mode = 2;
-    return TAKE(t, "blend");
+    if (TAKE(t, "blend"))
+        return true;
+    q->mode = HTTP_QUESTION_LIVE;
+    return TAKE(t, "live");
+}
+
+static bool boolean(struct text *t, struct http_question *q)
+{
+    if (q->has_bos)
+        return false;
+    q->has_bos = true;
+    q->no_bos = !take_word(t, CHT_LITERAL("true"));
+    return !q->no_bos || take_word(t, CHT_LITERAL("false"));
 }
 
 static bool member(struct text *t, uint64_t k_max, struct http_question *q)
@@ -93,6 +107,8 @@ static bool member(struct text *t, uint64_t k_max, struct http_question *q)
         return take(t, ':') && in_range(t, k_max, &q->has_k, &q->k);
     if (TAKE(t, "max_order"))
         return take(t, ':') && in_range(t, UINT32_MAX, &q->has_max_order, &q->max_order);
+    if (TAKE(t, "bos"))
+        return take(t, ':') && boolean(t, q);
     return TAKE(t, "mode") && take(t, ':') && mode(t, q);
 }
 

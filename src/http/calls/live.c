@@ -1,0 +1,374 @@
+/* live: see live.h. Logarithms are shown to 9 places, probabilities to 12 digits: more than they are known to, and they are written much
+ * faster so than with all digits of a double. */
+#include "http/calls/live.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "http/reply.h"
+#include "lm/kn_ask.h"
+#include "reduce/text.h"
+
+#define NUMBER_TEXT 32u
+#define DIGITS 12
+#define PLAIN_FROM (-5) /* exponents that are shown as zeros */
+
+static void put_double(struct svc_out *o, double v)
+{
+    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
+        o->n += reduce_put_double(o->p + o->n, v);
+}
+
+/* A logarithm, -99 to 0. */
+static void put_log10(struct svc_out *o, double v)
+{
+    if (!svc_out_room(o, NUMBER_TEXT))
+        return;
+    char *p = o->p + o->n;
+    uint64_t n = (uint64_t)llround(-v * 1e9), whole = n / 1000000000u, part = n % 1000000000u;
+    if (v > 0) /* p is a little over 1: rounding */
+        n = whole = part = 0;
+    if (n > 0)
+        *p++ = '-';
+    p += svc_out_digits(p, whole);
+    if (part > 0) {
+        *p++ = '.';
+        for (uint64_t d = 100000000; part > 0; part %= d, d /= 10)
+            *p++ = (char)('0' + part / d);
+    }
+    o->n = (size_t)(p - o->p);
+}
+
+static char *put_fraction(char *p, uint64_t digits, unsigned n)
+{
+    char text[DIGITS];
+    for (unsigned i = n; i-- > 0; digits /= 10)
+        text[i] = (char)('0' + digits % 10);
+    while (n > 0 && text[n - 1] == '0')
+        n--;
+    memcpy(p, text, n);
+    return p + n;
+}
+
+/* A probability whose logarithm is known. */
+static void put_p(struct svc_out *o, double v, double log10_v)
+{
+    if (!svc_out_room(o, NUMBER_TEXT))
+        return;
+    char *p = o->p + o->n;
+    int e = (int)floor(log10_v);
+    if (v >= 1 || v <= 0 || e < -98) {
+        *p++ = v >= 1 ? '1' : '0';
+        o->n++;
+        return;
+    }
+    uint64_t n = (uint64_t)llround(v * pow(10.0, DIGITS - 1 - e));
+    if (n >= UINT64_C(1000000000000)) { /* rounded up to the next power, or the logarithm was */
+        n /= 10;
+        e++;
+    }
+    if (e >= 0) {
+        *p++ = '1';
+    } else if (e >= PLAIN_FROM) {
+        *p++ = '0';
+        *p++ = '.';
+        for (int i = -1; i > e; i--)
+            *p++ = '0';
+        p = put_fraction(p, n, DIGITS);
+    } else {
+        *p++ = (char)('0' + n / UINT64_C(100000000000));
+        *p++ = '.';
+        char *part = put_fraction(p, n % UINT64_C(100000000000), DIGITS - 1);
+        p = part == p ? p - 1 : part;
+        *p++ = 'e';
+        *p++ = '-';
+        p += svc_out_digits(p, (uint64_t)-e);
+    }
+    o->n = (size_t)(p - o->p);
+}
+
+static double log10_of(double p) { return p > 0 ? log10(p) : LM_KN_LOG10_ZERO; }
+
+static void put_moment(struct svc_out *o, const struct lm_kn_reader *k)
+{
+    svc_out_text(o, ",\"generation\":");
+    svc_out_u64(o, k->head.generation);
+    svc_out_text(o, "}");
+}
+
+/* The last line says so where what was read is of two moments. */
+static void put_mixed(struct svc_out *o, const struct lm_kn_reader *k, bool line)
+{
+    if (!k->mixed || o->failed)
+        return;
+    o->n -= line ? 2 : 1;
+    svc_out_text(o, line ? ",\"mixed\":true}\n" : ",\"mixed\":true}");
+}
+
+/* ---- prediction ---------------------------------------------------------------------------------------------------- */
+
+static void put_candidate(struct svc_out *o, const struct lm_kn_candidate *c, bool first)
+{
+    double l = log10_of(c->p);
+    svc_out_text(o, first ? "{\"token\":" : ",{\"token\":");
+    svc_out_u64(o, c->token);
+    svc_out_text(o, ",\"p\":");
+    put_p(o, c->p, l);
+    svc_out_text(o, ",\"log10\":");
+    put_log10(o, l);
+    svc_out_text(o, ",\"order\":");
+    svc_out_u64(o, c->order);
+    svc_out_text(o, "}");
+}
+
+static void put_prediction(struct svc_out *o, const struct http_live_question *q,
+                           const struct lm_kn_prediction *p)
+{
+    svc_out_text(o, "{\"order\":");
+    svc_out_u64(o, p->order);
+    svc_out_text(o, ",\"context\":[");
+    for (size_t i = p->order - 1; i > 0; i--) {
+        svc_out_u64(o, q->tokens[q->n - i]);
+        svc_out_text(o, i > 1 ? "," : "");
+    }
+    svc_out_text(o, "],\"candidates\":[");
+    for (size_t i = 0; i < p->n; i++)
+        put_candidate(o, &p->c[i], i == 0);
+    svc_out_text(o, "],\"unknown\":");
+    put_p(o, p->unknown, log10_of(p->unknown));
+}
+
+/* The answer, or with levels that of each order. */
+static enum cht_rc predict_once(struct lm_kn_reader *k, const struct http_live_question *q, struct svc_out *o,
+                                uint64_t *lines, bool *later, struct cht_err *err)
+{
+    struct lm_kn_text_query t = {.tokens = q->tokens, .n = q->n, .max_order = q->max_order};
+    struct lm_kn_prediction p;
+    enum cht_rc rc = lm_kn_predict(k, &t, q->k, &p, later, err);
+    *lines = 0;
+    while (rc == CHT_OK && !*later) {
+        ++*lines;
+        put_prediction(o, q, &p);
+        put_moment(o, k);
+        if (q->levels)
+            svc_out_text(o, "\n");
+        if (!q->levels || p.order == 1)
+            break;
+        t.max_order = p.order - 1;
+        rc = lm_kn_predict(k, &t, q->k, &p, later, err);
+    }
+    return rc;
+}
+
+enum cht_rc http_live_predict(struct lm_kn_reader *k, const struct http_live_question *q, struct svc_out *o,
+                              uint64_t *lines, bool *later, struct cht_err *err)
+{
+    size_t start = o->n;
+    enum cht_rc rc;
+    *later = false;
+    do {
+        o->n = start;
+        rc = lm_kn_begin(k, err);
+        if (rc == CHT_OK)
+            rc = predict_once(k, q, o, lines, later, err);
+    } while (rc != CHT_PENDING && !*later && lm_kn_again(k));
+    if (rc == CHT_OK && !*later)
+        put_mixed(o, k, q->levels);
+    return rc;
+}
+
+/* ---- scores -------------------------------------------------------------------------------------------------------- */
+
+struct lists {
+    struct svc_out *logs; /* of the answer itself */
+    struct svc_out orders;
+    bool more;
+};
+
+static void put_score(void *ctx, const struct lm_kn_scored *t)
+{
+    struct lists *l = ctx;
+    if (l->more) {
+        svc_out_text(l->logs, ",");
+        svc_out_text(&l->orders, ",");
+    }
+    l->more = true;
+    put_log10(l->logs, t->log10);
+    svc_out_u64(&l->orders, t->matched);
+}
+
+static void put_perplexity(struct svc_out *o, const char *member, double v)
+{
+    svc_out_text(o, member);
+    if (isfinite(v))
+        put_double(o, v);
+    else
+        svc_out_text(o, "null");
+}
+
+void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s)
+{
+    put_perplexity(o, "\"perplexity\":", lm_kn_perplexity(s, false));
+    put_perplexity(o, ",\"perplexity_with_oov\":", lm_kn_perplexity(s, true));
+}
+
+enum cht_rc http_live_score(struct lm_kn_reader *k, const struct http_live_question *q, struct svc_out *o,
+                            struct lm_kn_score *sum, struct cht_err *err)
+{
+    const struct lm_kn_text_query t = {
+        .tokens = q->tokens, .n = q->n, .bos = q->bos, .max_order = q->max_order};
+    size_t start = o->n;
+    struct lists l = {.logs = o};
+    enum cht_rc rc;
+    do {
+        o->n = start;
+        l.orders.n = 0;
+        l.more = false;
+        svc_out_text(o, "{\"per_token\":[");
+        rc = lm_kn_begin(k, err);
+        if (rc == CHT_OK)
+            rc = lm_kn_score(k, &t, put_score, &l, sum, err);
+    } while (lm_kn_again(k));
+    if (rc == CHT_OK) {
+        svc_out_text(o, "],\"orders\":[");
+        svc_out_bytes(o, l.orders.p, l.orders.n);
+        svc_out_text(o, "],\"tokens\":");
+        svc_out_u64(o, sum->tokens);
+        svc_out_text(o, ",\"oov\":");
+        svc_out_u64(o, sum->oov);
+        svc_out_text(o, ",\"log10\":");
+        put_double(o, sum->log10);
+        svc_out_text(o, ",");
+        http_live_perplexities(o, sum);
+        put_moment(o, k);
+        put_mixed(o, k, false);
+        o->failed = o->failed || l.orders.failed;
+    } else {
+        o->n = start;
+    }
+    svc_out_free(&l.orders);
+    return rc;
+}
+
+/* ---- parameters ---------------------------------------------------------------------------------------------------- */
+
+static bool token_member(const json_t *o, const char *name, bool needed, uint32_t *out, bool *has)
+{
+    const json_t *v = json_object_get(o, name);
+    *has = v != NULL && !json_is_null(v);
+    if (!*has)
+        return !needed;
+    if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > (json_int_t)UINT32_MAX)
+        return false;
+    *out = (uint32_t)json_integer_value(v);
+    return true;
+}
+
+static bool keep_members(const json_t *keep, unsigned *flags)
+{
+    static const struct {
+        const char *name;
+        unsigned flag;
+    } known[] = {{"cnt", LM_KN_KEEP_CNT}, {"ctx", LM_KN_KEEP_CTX}, {"ctxv", LM_KN_KEEP_CTXV}};
+    if (!json_is_array(keep))
+        return false;
+    for (size_t i = 0; i < json_array_size(keep); i++) {
+        const char *name = json_string_value(json_array_get(keep, i));
+        unsigned flag = 0;
+        for (size_t j = 0; j < sizeof known / sizeof *known && name != NULL; j++)
+            flag |= strcmp(name, known[j].name) == 0 ? known[j].flag : 0;
+        if (flag == 0)
+            return false;
+        *flags |= flag;
+    }
+    return true;
+}
+
+bool http_live_parameters(struct http_request *r, const json_t *o, struct lm_kn_parameters *p, bool *has)
+{
+    const json_t *live = json_object_get(o, "live"), *keep = json_object_get(o, "keep");
+    const json_t *order = json_object_get(live, "order");
+    bool has_bos, has_eos;
+    *p = (struct lm_kn_parameters){0};
+    *has = live != NULL;
+    if (live == NULL && keep == NULL)
+        return true;
+    if (!json_is_object(live) || !json_is_integer(order) || json_integer_value(order) < 1 ||
+        json_integer_value(order) > LM_ORDER_MAX || !token_member(live, "bos", true, &p->bos, &has_bos) ||
+        !token_member(live, "eos", false, &p->eos, &has_eos)) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT,
+                        "\"live\" is {\"order\":1 to %u,\"bos\":TOKEN,\"eos\":TOKEN or nothing}",
+                        LM_ORDER_MAX);
+        return false;
+    }
+    p->order = (unsigned)json_integer_value(order);
+    p->flags = has_eos ? LM_KN_EOS : 0;
+    if (keep == NULL) {
+        p->flags |= LM_KN_KEEP;
+    } else if (!keep_members(keep, &p->flags)) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"keep\" is a list of cnt, ctx, ctxv");
+        return false;
+    }
+    if (lm_kn_check(p, &r->err) == CHT_OK)
+        return true;
+    http_reply_err(r, CHT_INVALID_ARGUMENT, &r->err);
+    return false;
+}
+
+static void put_order(struct svc_out *o, const struct lm_kn_order *m, unsigned order)
+{
+    struct lm_kn_discounts d = lm_kn_discounts(m);
+    svc_out_format(o, "%s{\"order\":%u,\"types\":%" PRIu64 ",\"contexts\":%" PRIu64 ",\"n1\":%" PRIu64,
+                   order > 1 ? "," : "", order, m->types, order > 1 ? m->contexts : (uint64_t)(m->types > 0),
+                   m->n[0]);
+    svc_out_format(o, ",\"n2\":%" PRIu64 ",\"n3\":%" PRIu64 ",\"n4\":%" PRIu64, m->n[1], m->n[2], m->n[3]);
+    for (unsigned j = 1; j <= 3; j++) {
+        svc_out_format(o, ",\"d%u\":", j);
+        put_double(o, d.d[j]);
+    }
+    svc_out_text(o, d.fallback ? ",\"fallback\":true}" : ",\"fallback\":false}");
+}
+
+static void put_keep(struct svc_out *o, unsigned flags)
+{
+    const char *comma = "";
+    svc_out_text(o, "\"keep\":[");
+    if ((flags & LM_KN_KEEP_CNT) != 0) {
+        svc_out_text(o, "\"cnt\"");
+        comma = ",";
+    }
+    if ((flags & LM_KN_KEEP_CTX) != 0) {
+        svc_out_format(o, "%s\"ctx\"", comma);
+        comma = ",";
+    }
+    if ((flags & LM_KN_KEEP_CTXV) != 0)
+        svc_out_format(o, "%s\"ctxv\"", comma);
+    svc_out_text(o, "]");
+}
+
+enum cht_rc http_live_describe(struct cht_store *s, struct svc_out *o, struct cht_err *err)
+{
+    struct lm_kn_head h;
+    struct cht_buf buf = {0};
+    enum cht_rc rc = lm_kn_head_get(s, &h, &buf, NULL, err);
+    cht_buf_free(&buf);
+    if (rc == CHT_PAIR_NOT_FOUND)
+        return CHT_OK;
+    if (rc != CHT_OK)
+        return rc;
+    svc_out_format(o, ",\"live\":{\"order\":%u,\"bos\":%" PRIu32 ",\"eos\":", h.order, h.bos);
+    if ((h.flags & LM_KN_EOS) != 0)
+        svc_out_u64(o, h.eos);
+    else
+        svc_out_text(o, "null");
+    svc_out_text(o, ",");
+    put_keep(o, h.flags);
+    svc_out_format(o,
+                   ",\"generation\":%" PRIu64 ",\"documents\":%" PRIu64 ",\"tokens\":%" PRIu64
+                   ",\"V\":%" PRIu64 ",\"orders\":[",
+                   h.generation, h.documents, h.tokens, h.m[1].types + 1);
+    for (unsigned m = 1; m <= h.order; m++)
+        put_order(o, &h.m[m], m);
+    svc_out_text(o, "]}");
+    return CHT_OK;
+}

@@ -1,0 +1,339 @@
+/* kn_read: see kn_read.h. */
+#include "lm/kn_read.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "lm/engine_int.h"
+#include "os/io.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+#define SLOTS_MIN 256u
+#define BLOCK ((size_t)64 << 10)
+#define SPARES_MAX 16u                /* readers kept for the next questions */
+#define SPARE_BYTES ((size_t)1 << 20) /* what one keeps in memory between questions */
+
+struct lm_kn_block {
+    struct lm_kn_block *next;
+    size_t used, size;
+    uint8_t bytes[];
+};
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+static uint8_t *keep_bytes(struct lm_kn_reader *r, size_t n)
+{
+    struct lm_kn_block *b = r->blocks;
+    if (b == NULL || b->size - b->used < n) {
+        size_t size = n > BLOCK ? n : BLOCK;
+        b = cht_malloc(sizeof *b + size);
+        if (b == NULL)
+            return NULL;
+        *b = (struct lm_kn_block){.next = r->blocks, .size = size};
+        r->blocks = b;
+    }
+    b->used += n;
+    r->bytes += n;
+    return b->bytes + b->used - n;
+}
+
+/* Forgets all levels; one block stays. */
+static void forget(struct lm_kn_reader *r)
+{
+    while (r->blocks != NULL && r->blocks->next != NULL) {
+        struct lm_kn_block *b = r->blocks;
+        r->blocks = b->next;
+        cht_free(b);
+    }
+    if (r->blocks != NULL)
+        r->blocks->used = 0;
+    r->levels = r->bytes = 0;
+    if (r->slots > 0)
+        memset(r->slot, 0, r->slots * sizeof *r->slot);
+}
+
+static void reader_free(struct lm_kn_reader *r)
+{
+    while (r->blocks != NULL) {
+        struct lm_kn_block *b = r->blocks;
+        r->blocks = b->next;
+        cht_free(b);
+    }
+    for (unsigned i = 0; i < sizeof r->work / sizeof *r->work; i++)
+        cht_buf_free(&r->work[i]);
+    cht_buf_free(&r->buf);
+    cht_free(r->level);
+    cht_free(r->slot);
+    cht_free(r);
+}
+
+static size_t held(const struct lm_kn_reader *r)
+{
+    size_t n = r->level_cap * sizeof *r->level + r->slots * sizeof *r->slot + r->buf.cap;
+    for (const struct lm_kn_block *b = r->blocks; b != NULL; b = b->next)
+        n += b->size;
+    for (unsigned i = 0; i < sizeof r->work / sizeof *r->work; i++)
+        n += r->work[i].cap;
+    return n;
+}
+
+static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
+{
+    size_t cap = r->level_cap == 0 ? SLOTS_MIN / 2 : r->level_cap * 2, slots = cap * 2;
+    struct lm_kn_level *level = cht_realloc(r->level, cap * sizeof *level);
+    if (level != NULL)
+        r->level = level;
+    uint32_t *slot = level != NULL ? cht_calloc(slots, sizeof *slot) : NULL;
+    if (slot == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu contexts", cap);
+    for (size_t i = 0; i < r->levels; i++) {
+        size_t at = (size_t)r->level[i].hash & (slots - 1);
+        while (slot[at] != 0)
+            at = (at + 1) & (slots - 1);
+        slot[at] = (uint32_t)i + 1;
+    }
+    cht_free(r->slot);
+    r->slot = slot;
+    r->slots = slots;
+    r->level_cap = cap;
+    return CHT_OK;
+}
+
+/* ---- levels ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h = (h ^ v) * UINT64_C(0x9E3779B97F4A7C15);
+    h ^= h >> 29;
+    return h * UINT64_C(0xBF58476D1CE4E5B9) ^ h >> 32;
+}
+
+static double weight(const struct lm_kn_reader *r, unsigned order, const struct lm_kn_record *c)
+{
+    const double *d = r->discounts[order].d;
+    return (d[1] * (double)c->b[1] + d[2] * (double)c->b[2] + d[3] * (double)c->b[3]) / (double)c->total;
+}
+
+/* What is looked for: its key, and how its record is called. */
+struct wanted {
+    struct lm_kn_level *at; /* NULL: it is not known yet */
+    uint64_t hash;
+    size_t slot;
+    uint32_t token[LM_ORDER_MAX - 1];
+    unsigned order;
+};
+
+static void find(const struct lm_kn_reader *r, struct wanted *w)
+{
+    unsigned n = w->order > 1 ? w->order - 1 : 1;
+    w->hash = mix(r->seed, w->order);
+    for (unsigned i = 0; i < n; i++)
+        w->hash = mix(w->hash, w->token[i]);
+    w->at = NULL;
+    if (r->slots == 0)
+        return;
+    for (w->slot = (size_t)w->hash & (r->slots - 1); r->slot[w->slot] != 0;
+         w->slot = (w->slot + 1) & (r->slots - 1)) {
+        struct lm_kn_level *l = &r->level[r->slot[w->slot] - 1];
+        if (l->hash == w->hash && l->order == w->order && memcmp(l->token, w->token, n * 4) == 0) {
+            w->at = l;
+            return;
+        }
+    }
+}
+
+/* Enters a level; its record is read already (size 0: there is none) and lies in r->buf. */
+static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, uint32_t size,
+                         struct cht_err *err)
+{
+    struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = size > 0, .gamma = 1.0};
+    memcpy(l.token, w->token, sizeof l.token);
+    if (size > 0) {
+        uint8_t *p = keep_bytes(r, size);
+        if (p == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
+        memcpy(p, r->buf.data, size);
+        if (!lm_kn_record_read(p, size, &l.record))
+            return lm_malformed(name, size, "record of a live model", err);
+        l.gamma = weight(r, w->order, &l.record);
+    }
+    if (r->levels == r->level_cap) {
+        enum cht_rc rc = grow_levels(r, err);
+        if (rc != CHT_OK)
+            return rc;
+        find(r, w);
+    }
+    w->at = &r->level[r->levels];
+    *w->at = l;
+    r->slot[w->slot] = (uint32_t)++r->levels;
+    return CHT_OK;
+}
+
+static enum cht_rc fetch(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, struct cht_err *err)
+{
+    struct cht_pair_value pv = {.out = &r->buf};
+    enum cht_rc rc = cht_store_pair_value_soon(r->store, name, &pv, r->wait, err);
+    if (rc == CHT_PAIR_NOT_FOUND) {
+        pv.size = 0;
+        rc = CHT_OK;
+    }
+    return rc == CHT_OK ? enter(r, w, name, pv.size, err) : rc;
+}
+
+static void know_head(struct lm_kn_reader *r)
+{
+    struct lm_kn_order *o = &r->head.m[1];
+    struct lm_kn_record *sum = &r->root.record;
+    for (unsigned m = 1; m <= r->head.order; m++)
+        r->discounts[m] = lm_kn_discounts(&r->head.m[m]);
+    r->root = (struct lm_kn_level){.order = 1, .there = true};
+    sum->total = r->head.root_total;
+    r->p0 = 1.0 / (double)(o->types + 1);
+    const double *d = r->discounts[1].d;
+    r->root.gamma =
+        (d[1] * (double)o->n[0] + d[2] * (double)o->n[1] + d[3] * (double)(o->types - o->n[0] - o->n[1])) /
+        (double)sum->total;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct cht_wait *w,
+                              struct lm_kn_reader **out, struct cht_err *err)
+{
+    struct lm_kn_live *live;
+    *out = NULL;
+    enum cht_rc rc = lm_kn_live_get(e, s, &live, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&e->mu);
+    struct lm_kn_reader *r = e->spare;
+    if (r != NULL) {
+        e->spare = r->next;
+        e->spares--;
+    }
+    cht_mutex_unlock(&e->mu);
+    if (r == NULL) {
+        r = cht_calloc(1, sizeof *r);
+        if (r == NULL) {
+            lm_kn_live_put(e, live);
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a question");
+        }
+        cht_os_random(&r->seed, sizeof r->seed);
+    }
+    r->engine = e;
+    r->store = s;
+    r->live = live;
+    r->wait = w;
+    r->known = r->mixed = false;
+    r->tries = 0;
+    *out = r;
+    return CHT_OK;
+}
+
+void lm_kn_reader_close(struct lm_kn_reader *r)
+{
+    if (r == NULL)
+        return;
+    struct lm_engine *e = r->engine;
+    lm_kn_live_put(e, r->live);
+    forget(r);
+    bool keep = held(r) <= SPARE_BYTES;
+    cht_mutex_lock(&e->mu);
+    keep = keep && e->spares < SPARES_MAX;
+    if (keep) {
+        r->next = e->spare;
+        e->spare = r;
+        e->spares++;
+    }
+    cht_mutex_unlock(&e->mu);
+    if (!keep)
+        reader_free(r);
+}
+
+void lm_kn_reader_free_all(struct lm_engine *e)
+{
+    while (e->spare != NULL) {
+        struct lm_kn_reader *r = e->spare;
+        e->spare = r->next;
+        reader_free(r);
+    }
+}
+
+enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err)
+{
+    uint64_t now = atomic_load(&r->live->sequence);
+    if (r->tries == 0)
+        r->mixed = false;
+    if ((now & 1) != 0 && r->wait == NULL && !r->mixed) {
+        lm_kn_live_wait(r->live);
+        now = atomic_load(&r->live->sequence);
+    }
+    if (r->known && r->sequence == now && (now & 1) == 0) {
+        lm_kn_spare(r);
+        return CHT_OK;
+    }
+    forget(r);
+    r->known = false;
+    r->sequence = now;
+    enum cht_rc rc = lm_kn_head_get(r->store, &r->head, &r->buf, r->wait, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (r->head.m[1].types == 0)
+        return CHT_FAIL(err, CHT_NOTHING_COUNTED, "%s", cht_rc_text(CHT_NOTHING_COUNTED));
+    know_head(r);
+    r->known = true;
+    return CHT_OK;
+}
+
+bool lm_kn_again(struct lm_kn_reader *r)
+{
+    uint64_t now = atomic_load(&r->live->sequence);
+    if (now == r->sequence && (now & 1) == 0) {
+        r->tries = 0;
+        return false;
+    }
+    r->known = false;
+    if (++r->tries < LM_KN_TRIES)
+        return true;
+    r->tries = 0;
+    r->mixed = true;
+    return false;
+}
+
+void lm_kn_spare(struct lm_kn_reader *r)
+{
+    if (r->bytes + r->levels * sizeof *r->level > LM_KN_READER_BYTES)
+        forget(r);
+}
+
+enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
+                        const struct lm_kn_level **out, struct cht_err *err)
+{
+    struct wanted w = {.order = order};
+    for (unsigned i = 0; i + 1 < order; i++)
+        w.token[i] = *(end - 1 - i);
+    find(r, &w);
+    enum cht_rc rc = CHT_OK;
+    if (w.at == NULL) {
+        uint8_t text[LM_KN_NAME_MAX];
+        struct cht_str name = {text, lm_kn_name(order, end, text)};
+        rc = fetch(r, &w, name, err);
+    }
+    *out = w.at;
+    return rc;
+}
+
+enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err)
+{
+    struct wanted w = {.order = 1, .token = {token >> LM_KN_PAGE_SHIFT}};
+    find(r, &w);
+    enum cht_rc rc = CHT_OK;
+    if (w.at == NULL) {
+        uint8_t text[LM_KN_NAME_MAX];
+        struct cht_str name = {text, lm_kn_page_name(token, text)};
+        rc = fetch(r, &w, name, err);
+    }
+    *a = rc == CHT_OK && w.at->there ? lm_kn_record_find(&w.at->record, token) : 0;
+    return rc;
+}

@@ -1,0 +1,80 @@
+/* kn_read: reads a live model for questions: the head, and the records of contexts, each once however many tokens and questions of a
+ * request need it.
+ *
+ *   open -> { begin -> lm_kn_level ... -> end } ... -> close
+ *
+ * Between begin and end is one question. What was read stays, for the next question too, as long as no commit has come in between
+ * and it is not too much (LM_KN_READER_BYTES). end says whether a commit came in between, so that what was read may be of two
+ * moments: the question is asked again, at most LM_KN_TRIES times (lm_kn_again).
+ *
+ * Threads: one at a time per reader; any number of readers. Readers are kept for the next question: opening one allocates nothing
+ * in the usual case.
+ */
+#pragma once
+
+#include "lm/kn_live.h"
+
+#define LM_KN_READER_BYTES ((size_t)32 << 20) /* of records; what is more is forgotten */
+#define LM_KN_TRIES 3u
+
+/* What is known of one context, or of one page of the root. */
+struct lm_kn_level {
+    uint64_t hash;
+    uint32_t token[LM_ORDER_MAX - 1]; /* nearest first; of a page: its number */
+    uint8_t order;
+    bool there;   /* it has a record */
+    double gamma; /* the weight of the order below: 1 without a record */
+    struct lm_kn_record record;
+};
+
+struct lm_kn_block;
+struct lm_kn_reader {
+    struct lm_kn_reader *next; /* the engine's, between questions */
+    struct lm_engine *engine;
+    struct cht_store *store;
+    struct lm_kn_live *live;
+    struct cht_wait *wait; /* NULL: reads wait; else they may be CHT_PENDING */
+    struct lm_kn_head head;
+    struct lm_kn_discounts discounts[LM_ORDER_MAX + 1];
+    struct lm_kn_level root; /* sums of the whole root */
+    double p0;               /* of any token before anything is known: 1 / V */
+    uint64_t sequence;       /* of what is known */
+    bool known;              /* head and levels are of `sequence` */
+    unsigned tries;
+    bool mixed;                /* the question was answered from two moments at last */
+    struct lm_kn_level *level; /* owned */
+    size_t levels, level_cap;
+    uint32_t *slot; /* owned: a table of levels by hash, 0: free, else the level + 1 */
+    size_t slots;
+    struct lm_kn_block *blocks; /* owned: payloads */
+    size_t bytes;
+    uint64_t seed;
+    struct cht_buf buf;
+    /* for the questions: memory that is kept */
+    struct cht_buf work[4];
+};
+
+/* CHT_NO_MEMORY. */
+enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct cht_wait *w,
+                              struct lm_kn_reader **out, struct cht_err *err);
+void lm_kn_reader_close(struct lm_kn_reader *r); /* NULL is legal */
+
+/* Before a question: reads the head unless what is known still holds. CHT_PAIR_NOT_FOUND: no live model; CHT_NOTHING_COUNTED;
+ * CHT_MALFORMED_PAYLOAD; CHT_PENDING (with a `wait`). */
+enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err);
+/* After it: true if it must be asked again. Once the tries are used up r->mixed is set and it is false. */
+bool lm_kn_again(struct lm_kn_reader *r);
+
+/* The context of order-1 tokens before `end`, order >= 2. *out is borrowed until the next lm_kn_begin or lm_kn_spare. */
+enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
+                        const struct lm_kn_level **out, struct cht_err *err);
+/* a of a token in the root. */
+enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err);
+/* At a point of a question where no level is held: forgets what is known if it has become too much. */
+void lm_kn_spare(struct lm_kn_reader *r);
+
+/* u of README.md: what a follower with the count a gets at this level, apart from the order below. */
+static inline double lm_kn_share(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t a)
+{
+    return a == 0 ? 0.0 : ((double)a - r->discounts[l->order].d[a < 3 ? a : 3]) / (double)l->record.total;
+}

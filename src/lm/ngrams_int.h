@@ -1,0 +1,35 @@
+/* ngrams_int: what ngrams.c, documents.c and take.c share. */
+#pragma once
+
+#include "lm/grams.h"
+#include "lm/ngrams.h"
+#include "lm/once.h"
+
+struct lm_ngrams {
+    unsigned order;   /* 0: not said */
+    uint32_t *tokens; /* owned */
+    uint32_t *start;  /* owned: documents + 1 */
+    uint8_t *take;    /* owned: one a document; NULL while none is taken away */
+    size_t ntokens, tokens_cap, documents, documents_cap;
+    size_t taken, taken_tokens;    /* of these */
+    char once[LM_ONCE_ID_MAX + 1]; /* "": none */
+};
+
+/* Operations that take documents away from `cnt:`, `ctx:` and `ctxv:`, or take some away and add others. Zero-initialise. */
+struct lm_chunk;
+struct lm_taking {
+    struct cht_store *store;
+    bool contexts, vectors; /* `ctx:` and `ctxv:` are kept too */
+    struct cht_op *ops;     /* owned; what they borrow lies in chunks */
+    size_t n, cap;
+    struct cht_op *drops; /* owned: vectors that go; before the others, which may give them away anew */
+    size_t ndrops, drops_cap;
+    struct lm_chunk *chunks; /* owned */
+    struct lm_counts counts;
+    struct cht_buf value;
+    uint64_t created; /* contexts that were registered */
+};
+/* The operations (t->ops: to be run in order) of orders 1 to `order`, each name at most once. CHT_NOT_COUNTED: a count would fall below 0; CHT_MALFORMED_PAYLOAD, CHT_NO_MEMORY. */
+enum cht_rc lm_taking_make(struct lm_taking *t, const struct lm_text *text, unsigned order,
+                           struct cht_err *err);
+void lm_taking_free(struct lm_taking *t);
