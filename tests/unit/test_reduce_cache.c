@@ -18,101 +18,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cheetah/scan.h"
-#include "reduce/cache.h"
-#include "reduce/payload.h"
-
-static char base[] = "/tmp/cht-cache-XXXXXX";
-static const char *dirs[] = {base};
-static struct cht_env *env;
-static struct cht_store *s;
-static struct cht_err err;
-
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
-
-static void open_env(void)
-{
-    struct cht_env_config cfg = {.dirs = dirs,
-                                 .dir_count = 1,
-                                 .default_shards = 4,
-                                 .scan_workers = 4,
-                                 .log_segment_bytes = 1u << 20,
-                                 .durability = CHT_DURABLE_OS};
-    assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
-}
-
-static void use_database(const char *name, unsigned shards)
-{
-    assert_int_equal(cht_env_create(env, name, shards, &err), CHT_OK);
-    assert_int_equal(cht_env_get(env, name, &s, &err), CHT_OK);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s/*", base);
-    memset(&err, 0, sizeof err);
-    if (system(cmd) != 0)
-        return 1;
-    open_env();
-    use_database("default", 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    enum cht_rc rc = cht_env_close(env, &err);
-    env = NULL;
-    return rc != CHT_OK;
-}
-
-static enum cht_rc run_op(struct cht_op *op)
-{
-    struct cht_commit c = {.ops = op, .count = 1};
-    enum cht_rc rc = cht_store_commit(s, &c);
-    return rc == CHT_OK ? op->rc : rc;
-}
-
-static uint64_t put(const char *name, const void *p, size_t n)
-{
-    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(name), .value = {p, n}};
-    assert_int_equal(run_op(&op), CHT_OK);
-    return op.key;
-}
-
-static const struct reduce_mode *mode(const char *name)
-{
-    const struct reduce_mode *m = reduce_mode_find(name, strlen(name));
-    assert_non_null(m);
-    return m;
-}
-
-static void fill_counts(const char *prefix, unsigned n, unsigned followers)
-{
-    size_t size = 4 + (size_t)followers * 8;
-    for (unsigned at = 0; at < n;) {
-        enum { STEP = 500 };
-        static struct cht_op ops[STEP];
-        static char names[STEP][40];
-        uint8_t *bytes = calloc(STEP, size);
-        unsigned k = 0;
-        for (; k < STEP && at < n; k++, at++) {
-            uint8_t *p = bytes + k * size;
-            p[0] = p[1] = 1;
-            reduce_payload_put16(p + 2, (uint16_t)followers);
-            for (unsigned f = 0; f < followers; f++) {
-                reduce_payload_put32(p + 4 + (size_t)f * 8, at * followers + f);
-                reduce_payload_put32(p + 8 + (size_t)f * 8, 1);
-            }
-            (void)snprintf(names[k], sizeof names[k], "%s%07u", prefix, at);
-            ops[k] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(names[k]), .value = {p, size}};
-        }
-        struct cht_commit c = {.ops = ops, .count = k};
-        assert_int_equal(cht_store_commit(s, &c), CHT_OK);
-        free(bytes);
-    }
-}
+#include "support/reducing.h"
 
 /* ---- the cache ------------------------------------------------------------------------------------------------- */
 
@@ -123,7 +29,7 @@ static bool cached(const char *name, const struct reduce_params *p, char *out, s
 {
     const struct reduce_answer *a;
     bool hit;
-    assert_int_equal(reduce_cache_run(cache, s, mode(name), p, NULL, &a, &hit, &err), CHT_OK);
+    assert_int_equal(reduce_cache_run(cache, red.s, mode(name), p, NULL, &a, &hit, &red.err), CHT_OK);
     size_t n = a->len < cap - 1 ? a->len : cap - 1;
     memcpy(out, a->lines, n);
     out[n] = 0;
@@ -138,7 +44,8 @@ static bool stats_hit(const char *prefix)
     struct cht_buf b = {0};
     uint64_t count, malformed;
     bool hit = cached("stats", &p, text, sizeof text);
-    assert_int_equal(reduce_aggregate_run(s, mode("stats"), &p, &b, &count, &malformed, NULL, &err), CHT_OK);
+    assert_int_equal(reduce_aggregate_run(red.s, mode("stats"), &p, &b, &count, &malformed, NULL, &red.err),
+                     CHT_OK);
     (void)snprintf(want, sizeof want, "%.*s", (int)b.len, (char *)b.data);
     assert_string_equal(text, want);
     cht_buf_free(&b);
@@ -157,13 +64,13 @@ static bool survives(struct cht_op op)
 static void test_cache_writes(void **state)
 {
     (void)state;
-    assert_int_equal(reduce_cache_new(8u << 20, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(8u << 20, &cache, &red.err), CHT_OK);
     fill_counts("cnt:1:", 300, 3);
     fill_counts("prob:1:", 300, 3);
     struct cht_str v = str("value");
     uint64_t inner, outer, dangling = 7000001;
-    assert_int_equal(cht_store_pair(s, str("cnt:1:0000005"), &inner, &err), CHT_OK);
-    assert_int_equal(cht_store_pair(s, str("prob:1:0000005"), &outer, &err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str("cnt:1:0000005"), &inner, &red.err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str("prob:1:0000005"), &outer, &red.err), CHT_OK);
 
     for (int i = 0; i < 500; i++) { /* new names and keys elsewhere, reads */
         char name[32];
@@ -207,7 +114,7 @@ static void test_cache_writes(void **state)
 static void test_cache_dangling(void **state)
 {
     (void)state;
-    assert_int_equal(reduce_cache_new(8u << 20, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(8u << 20, &cache, &red.err), CHT_OK);
     struct cht_op op = {.kind = CHT_OP_INSERT, .value = str("v")};
     assert_int_equal(run_op(&op), CHT_OK);
     struct cht_op set = {.kind = CHT_OP_PAIR_SET, .name = str("cnt:d"), .key = op.key + 3};
@@ -223,10 +130,10 @@ static void test_cache_dangling(void **state)
                            {.kind = CHT_OP_DELETE, .key = 999999}};
     struct cht_commit c = {.ops = ops, .count = 2, .flags = CHT_COMMIT_ATOMIC};
     (void)stats_hit("cnt:");
-    assert_int_equal(cht_store_commit(s, &c), CHT_BATCH_FAILED);
+    assert_int_equal(cht_store_commit(red.s, &c), CHT_BATCH_FAILED);
     assert_true(stats_hit("cnt:"));
     c.flags = 0;
-    assert_int_equal(cht_store_commit(s, &c), CHT_OK);
+    assert_int_equal(cht_store_commit(red.s, &c), CHT_OK);
     assert_false(stats_hit("cnt:"));
     reduce_cache_free(cache);
 }
@@ -236,7 +143,7 @@ static void test_cache_keys(void **state)
     (void)state;
     char a[4096], b[4096];
     struct reduce_cache_stats st;
-    assert_int_equal(reduce_cache_new(4u << 20, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(4u << 20, &cache, &red.err), CHT_OK);
     fill_counts("cnt:1:", 50, 3);
     struct reduce_params p = {.prefix = str("cnt:1:")};
     assert_false(cached("totals", &p, a, sizeof a));
@@ -274,13 +181,13 @@ static void test_cache_keys(void **state)
     assert_false(cached("similar", &q, b, sizeof b));
     assert_true(cached("similar", &q, b, sizeof b));
     struct cht_op edit = {.kind = CHT_OP_EDIT, .value = str("\1\1")};
-    assert_int_equal(cht_store_pair(s, q.to, &edit.key, &err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, q.to, &edit.key, &red.err), CHT_OK);
     assert_int_equal(run_op(&edit), CHT_OK);
     const struct reduce_answer *none;
     bool hit;
-    assert_int_equal(reduce_cache_run(cache, s, mode("similar"), &q, NULL, &none, &hit, &err),
+    assert_int_equal(reduce_cache_run(cache, red.s, mode("similar"), &q, NULL, &none, &hit, &red.err),
                      CHT_INVALID_ARGUMENT);
-    reduce_cache_forget(cache, s);
+    reduce_cache_forget(cache, red.s);
     reduce_cache_read_stats(cache, &st);
     assert_int_equal(st.answers, 0);
     assert_int_equal(st.bytes, 0);
@@ -293,7 +200,7 @@ static void test_cache_bounds(void **state)
     struct reduce_cache_stats st;
     char name[32], text[256];
     fill_counts("cnt:1:", 50, 3);
-    assert_int_equal(reduce_cache_new(64u << 20, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(64u << 20, &cache, &red.err), CHT_OK);
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < 3 * (int)CHT_WATCH_MAX; i++) { /* more prefixes than watches */
             (void)snprintf(name, sizeof name, "p%03d", i);
@@ -305,7 +212,7 @@ static void test_cache_bounds(void **state)
     assert_int_equal(st.answers, CHT_WATCH_MAX);
     reduce_cache_free(cache);
 
-    assert_int_equal(reduce_cache_new(20000, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(20000, &cache, &red.err), CHT_OK);
     for (int i = 0; i < 500; i++) {
         (void)snprintf(name, sizeof name, "cnt:1:%07d", i);
         struct reduce_params p = {.prefix = str("cnt:1:"), .after = str(name)};
@@ -317,28 +224,28 @@ static void test_cache_bounds(void **state)
     assert_true(st.answers > 5 && st.answers < 100);
     reduce_cache_free(cache);
 
-    assert_int_equal(reduce_cache_new(0, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(0, &cache, &red.err), CHT_OK);
     assert_false(stats_hit("cnt:"));
     assert_false(stats_hit("cnt:"));
 
     /* answers outlive the cache, the cache outlives the store */
     reduce_cache_free(cache);
-    assert_int_equal(reduce_cache_new(1u << 20, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(1u << 20, &cache, &red.err), CHT_OK);
     const struct reduce_answer *a;
     bool hit;
     struct reduce_params p = {.prefix = str("cnt:")};
-    assert_int_equal(reduce_cache_run(cache, s, mode("stats"), &p, NULL, &a, &hit, &err), CHT_OK);
-    assert_int_equal(cht_env_close(env, &err), CHT_OK);
-    open_env();
-    assert_int_equal(cht_env_get(env, "default", &s, &err), CHT_OK);
+    assert_int_equal(reduce_cache_run(cache, red.s, mode("stats"), &p, NULL, &a, &hit, &red.err), CHT_OK);
+    assert_int_equal(cht_env_close(red.env, &red.err), CHT_OK);
+    reducing_open();
+    assert_int_equal(cht_env_get(red.env, "default", &red.s, &red.err), CHT_OK);
     assert_false(stats_hit("cnt:"));
     assert_true(stats_hit("cnt:"));
-    assert_int_equal(cht_env_close(env, &err), CHT_OK);
+    assert_int_equal(cht_env_close(red.env, &red.err), CHT_OK);
     reduce_cache_free(cache);
     assert_int_equal(a->count, 1);
     reduce_answer_release(a);
-    open_env();
-    assert_int_equal(cht_env_get(env, "default", &s, &err), CHT_OK);
+    reducing_open();
+    assert_int_equal(cht_env_get(red.env, "default", &red.s, &red.err), CHT_OK);
 }
 
 /* Every allocation fails once: the call fails cleanly or does without. */
@@ -356,16 +263,17 @@ static void test_out_of_memory(void **state)
         do {
             const struct reduce_answer *a = NULL;
             bool hit;
-            assert_int_equal(reduce_cache_new(1u << 20, &cache, &err), CHT_OK);
+            assert_int_equal(reduce_cache_new(1u << 20, &cache, &red.err), CHT_OK);
             cht_alloc_fail_at(++failed, false);
-            enum cht_rc rc = reduce_cache_run(cache, s, mode(modes[i]), &p, NULL, &a, &hit, &err);
+            enum cht_rc rc = reduce_cache_run(cache, red.s, mode(modes[i]), &p, NULL, &a, &hit, &red.err);
             injected = cht_alloc_failures();
             cht_alloc_fail_at(0, false);
             assert_true(rc == CHT_OK || rc == CHT_NO_MEMORY);
             assert_true((rc == CHT_OK) == (a != NULL));
             reduce_answer_release(a);
             a = NULL;
-            assert_int_equal(reduce_cache_run(cache, s, mode(modes[i]), &p, NULL, &a, &kept, &err), CHT_OK);
+            assert_int_equal(reduce_cache_run(cache, red.s, mode(modes[i]), &p, NULL, &a, &kept, &red.err),
+                             CHT_OK);
             reduce_answer_release(a);
             reduce_cache_free(cache);
         } while (injected > 0);
@@ -398,7 +306,7 @@ static void *count_up(void *arg)
     (void)snprintf(name, sizeof name, "live:%u", me);
     (void)snprintf(other, sizeof other, "alias:%u", me);
     uint64_t key;
-    assert_int_equal(cht_store_pair(s, str(name), &key, NULL), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str(name), &key, NULL), CHT_OK);
     for (uint32_t i = 1; i <= ROUNDS; i++) {
         put_count(i % 3 == 0 ? key : 0, i % 3 == 1 ? name : other, i);
         atomic_store(&acked[me], i);
@@ -442,7 +350,7 @@ static void test_never_stale(void **state)
     (void)state;
     enum { READERS = 3 };
     pthread_t w[COUNTERS], r[READERS];
-    assert_int_equal(reduce_cache_new(1u << 20, &cache, &err), CHT_OK);
+    assert_int_equal(reduce_cache_new(1u << 20, &cache, &red.err), CHT_OK);
     fill_counts("live:x", 500, 1); /* makes a sweep last */
     atomic_store(&writers_done, false);
     for (unsigned i = 0; i < COUNTERS; i++) {
@@ -478,10 +386,10 @@ static void test_watch_sweep(void **state)
     struct cht_watch *w;
     fill_counts("a:", 100, 1);
     fill_counts("b:", 100, 1);
-    assert_int_equal(cht_watch_new(s, str("a:"), &w, &err), CHT_OK);
+    assert_int_equal(cht_watch_new(red.s, str("a:"), &w, &red.err), CHT_OK);
     uint64_t key, other;
-    assert_int_equal(cht_store_pair(s, str("a:0000050"), &key, &err), CHT_OK);
-    assert_int_equal(cht_store_pair(s, str("b:0000050"), &other, &err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str("a:0000050"), &key, &red.err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str("b:0000050"), &other, &red.err), CHT_OK);
     for (int late = 0; late < 2; late++) { /* noted before or after the write */
         uint64_t v = cht_watch_begin(w, 100);
         if (!late)
@@ -505,27 +413,18 @@ static void test_watch_sweep(void **state)
     cht_watch_end(w);
     put_count(key, "", 6); /* the filter was cleared: not met this time */
     assert_int_equal(cht_watch_version(w), v);
-    assert_int_equal(cht_env_close(env, &err), CHT_OK);
+    assert_int_equal(cht_env_close(red.env, &red.err), CHT_OK);
     assert_true(cht_watch_closed(w) && cht_watch_version(w) != v);
     cht_watch_free(w);
-    open_env();
+    reducing_open();
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_cache_writes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_cache_dangling, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_cache_keys, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_cache_bounds, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_never_stale, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_watch_sweep, setup, teardown),
+        REDUCING_TEST(test_cache_writes), REDUCING_TEST(test_cache_dangling), REDUCING_TEST(test_cache_keys),
+        REDUCING_TEST(test_cache_bounds), REDUCING_TEST(test_out_of_memory),  REDUCING_TEST(test_never_stale),
+        REDUCING_TEST(test_watch_sweep),
     };
-    if (mkdtemp(base) == NULL)
-        return 1;
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char cmd[64];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s", base);
-    return system(cmd) != 0 || failed != 0;
+    return REDUCING_MAIN(tests);
 }
