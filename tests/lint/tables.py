@@ -23,7 +23,8 @@ import yaml
 ROOT = os.path.normpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 # Options of other programs that our texts name.
 FOREIGN = {"data-binary", "output", "preset", "target", "workflow", "name", "rm", "user", "no-pager", "since", "follow", "time", "build", "publish",
-           "volume", "restart", "network", "quiet", "max-time", "unit", "no-isolation", "long", "check", "quick", "output-on-failure", "test-dir", "cacert", "header", "request", "init", "depth", "prefix", "sparse", "tool"}
+           "volume", "restart", "network", "quiet", "max-time", "unit", "no-isolation", "long", "check", "quick", "output-on-failure", "test-dir", "cacert", "header", "request", "init", "depth", "prefix", "sparse", "tool",
+           "db", "reset", "site"}
 complaints = []
 
 

@@ -59,7 +59,7 @@ def test_calls(db):
             assert len([row async for row in far.values(page_size=9)]) == 41
             with pytest.raises(BatchError):
                 async with far.batch() as batch:
-                    await batch.read(9999)
+                    await batch.delete(9999)
             with pytest.raises(BatchFailed):
                 async with far.batch(atomic=True) as batch:
                     await batch.delete(9999)

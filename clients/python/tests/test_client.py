@@ -146,7 +146,7 @@ def test_batches_flush_by_bytes(db):
 
 def test_failed_operations_of_a_batch(db):
     batch = db.batch()
-    kept, missing, other = batch.insert(b"x"), batch.read(99), batch.pair_get(b"none")
+    kept, missing, other = batch.insert(b"x"), batch.edit(99, b"y"), batch.pair_delete(b"none")
     with pytest.raises(BatchError) as caught:
         batch.flush()
     assert [(number, error.code) for number, error in caught.value.failures] == [(1, "key_not_found"), (2, "pair_not_found")]
@@ -154,6 +154,15 @@ def test_failed_operations_of_a_batch(db):
     with pytest.raises(NotFound):
         other.result()
     assert db.read(1) == b"x" and len(batch) == 0
+
+
+def test_what_a_batch_of_reads_does_not_find_is_an_answer(db):
+    key = db.insert(b"x")
+    db.pair_set(b"there", key)
+    with db.batch() as batch:
+        reads = [batch.read(99), batch.pair_get(b"none", values=True), batch.read(key), batch.pair_get(b"there", values=True)]
+    assert [(r.status, r.value, r.error) for r in reads] == [(404, None, None), (404, None, None), (200, b"x", None), (200, b"x", None)]
+    assert reads[1].result().key is None and reads[3].result().key == key
 
 
 def test_atomic_batch(db):

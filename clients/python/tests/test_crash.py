@@ -85,7 +85,7 @@ def test_scans_and_published_rows_survive(launch):
     with Client(url_of(crashing.server)) as db:
         assert db.count(b"ctx:") == db.count(b"ctxv:") == db.count(b"cnt:2:") == rows
         adapter = CheetahHotPathAdapter(db)
-        assert sorted(p.followers[0][0] for p in adapter.iter_counts(2)) == list(range(rows))
+        assert sorted(row.record.followers[0][0] for row in db.counts(b"cnt:2:")) == list(range(rows))
 
 
 @pytest.fixture(scope="module")

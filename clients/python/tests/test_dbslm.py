@@ -116,7 +116,8 @@ def test_client_without_a_server():
     settings = types.SimpleNamespace(backend="cheetah-db", cheetah_host="127.0.0.1", cheetah_database="default",
                                      cheetah_timeout_seconds=1.0)  # fmt: skip
     with pytest.raises(CheetahError):
-        build_cheetah_adapter(settings, http_port=1)
+        build_cheetah_adapter(settings, http_port=1, strict=True)
+    assert isinstance(build_cheetah_adapter(settings, http_port=1), NullHotPathAdapter)
     assert isinstance(build_cheetah_adapter(types.SimpleNamespace(backend="sqlite")), NullHotPathAdapter)
 
 
@@ -276,6 +277,78 @@ def test_serializer():
         assert decode(b"\1\1\xff\xff") is None
 
 
+# ---- counts are never older than the contexts (M1), tokens of contexts without a request each (M2), today's methods
+
+
+def test_counts_are_not_older_than_the_contexts(adapter, client):
+    adapter.publish_context(ROOT, 0, [])
+    adapter.publish_context(hash_tokens([5]), 1, [5])
+    assert list(adapter.iter_counts(1)) == list(adapter.iter_counts(2)) == []  # counted and not published yet
+    adapter.publish_counts(1, ROOT, [(5, 1)])
+    adapter.publish_counts(2, hash_tokens([5]), [(6, 1)])
+    assert [p.totals for p in adapter.iter_counts(1)] == [p.totals for p in adapter.iter_counts(2)] == [1]
+    adapter.publish_context(hash_tokens([5]), 1, [5])  # known, and something more was counted behind it
+    assert [p.totals for p in adapter.iter_counts(1)] == [1] and list(adapter.iter_counts(2)) == []
+    adapter.publish_counts_batch(2, [(hash_tokens([5]), [(6, 2)])])
+    assert [p.totals for p in adapter.iter_counts(2)] == [2]
+    with CheetahHotPathAdapter(client, flush_seconds=0) as another:  # a new program
+        assert list(another.iter_counts(1)) == []
+        another.ingest([[5, 6, 7]], order=2)  # counted by the engine: these are the counts
+        assert [p.totals for p in another.iter_counts(1)] == [4]
+
+
+def test_tokens_of_contexts_take_one_scan(db, proxy):
+    """As a rebuild asks: for the parent of every context, in a program that has not published them itself."""
+    contexts = [[i, i % 7] for i in range(3000)]
+    with CheetahHotPathAdapter(db, flush_seconds=0) as first:
+        first.publish_contexts([(hash_tokens(tokens), 2, tokens) for tokens in contexts])
+    with Client(proxy.url, database=db.database, retry=QUICK) as http:
+        adapter = CheetahHotPathAdapter(http, flush_seconds=0)
+        for tokens in contexts:
+            assert adapter.fetch_context_tokens(hash_tokens(tokens)) == tokens
+        assert adapter.fetch_context_tokens("ee" * 8) is None and adapter.fetch_context_tokens(ROOT) == []
+        assert len(proxy.requests) <= 3
+        small = CheetahHotPathAdapter(http, flush_seconds=0, cache_bytes=50_000)
+        before = len(proxy.requests)
+        assert [small.fetch_context_tokens(hash_tokens(tokens)) for tokens in contexts[:20]] == contexts[:20]
+        assert small._known._bytes <= 50_000 and len(proxy.requests) - before <= 23
+        mine = CheetahHotPathAdapter(http, flush_seconds=0)
+        mine.publish_context(hash_tokens([1, 2, 3]), 3, [1, 2, 3])
+        before = len(proxy.requests)
+        assert mine.fetch_context_tokens(hash_tokens([1, 2, 3])) == [1, 2, 3] and len(proxy.requests) == before
+
+
+def test_metadata_is_remembered(adapter, db, client):
+    reads = []
+    value = adapter._db.pair_value
+    adapter._db.pair_value = lambda pair: reads.append(pair) or value(pair)
+    for _ in range(5):
+        assert adapter.read_metadata("absent") is None
+    assert len(reads) == 1
+    adapter.write_metadata("mine", "1")
+    adapter.flush()
+    assert adapter.read_metadata("mine") == "1" and len(reads) == 1
+    db.pair_put(b"meta:theirs", b"1")
+    assert adapter.read_metadata("theirs") == "1"
+    db.pair_put(b"meta:theirs", b"2")
+    assert adapter.read_metadata("theirs") == "2"  # what others write is asked for
+
+
+def test_methods_of_todays_adapter(adapter, db):
+    name = hash_tokens([5])
+    adapter.publish_contexts([(name, 1, [5]), (ROOT, 0, [])])
+    adapter.publish_probabilities_batch(2, [(name, [(6, 200, None)])])
+    adapter.publish_topk_batch(2, [(name, [(6, 200)])])
+    adapter.flush_pending()
+    assert db.count(b"ctx:") == 2 and db.count(b"prob:2:") == db.count(b"topk:2:") == 1
+    summary = adapter.namespace_summary(b"ctx:")
+    assert (summary.terminal_count, summary.total_payload_bytes, summary.min_payload_bytes, summary.self_terminal) == (2, 3 + 7, 3, False)
+    assert adapter.predict_query(key=b"a") is None and adapter.system_stats() is None
+    assert adapter.predict_set(key=b"a", value=b"b") is adapter.predict_train(key=b"a") is False
+    assert adapter.predict_inherit(key=b"a") is adapter.predict_inherit_batch(key=b"a") is False
+    assert not any(name.startswith("graph") for name in dir(adapter))  # db_slm switches its graph memory off
+
+
 # ---- requests
 
 
@@ -366,7 +439,68 @@ def test_an_optional_adapter_switches_itself_off(db, proxy, caplog):
         adapter.flush()
         assert "switched off" in caplog.text
         assert adapter.fetch_topk(1, ROOT, 5) is None and list(adapter.iter_counts(1)) == [] and len(proxy.requests) == 1
-        adapter._buffer._forget()
+        adapter._buffer.drop()
+
+
+def test_an_optional_adapter_does_not_wait(db, proxy, caplog):
+    """Publishers go on while the server is silent, and a failure of the timer switches the adapter off as any other does."""
+    hold = threading.Event()
+    with Client(proxy.url, database=db.database, retry=QUICK) as http:
+        adapter = CheetahHotPathAdapter(http, optional=True, batch_rows=100, flush_seconds=0.02)
+        proxy.plan = lambda number, head: hold.wait(20) and ("drop",)
+        start = time.monotonic()
+        for i in range(350):  # beyond what one sending takes: nobody waits for it
+            adapter.publish_counts(2, "%016x" % i, [(1, 1)])
+        assert time.monotonic() - start < 5 and not caplog.text
+        hold.set()
+        end = time.monotonic() + 10
+        while "switched off" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
+        assert caplog.text.count("switched off") == 1 and len(adapter._buffer) == 0
+        adapter.publish_counts(2, ROOT, [(1, 1)])
+        assert len(adapter._buffer) == 0 and adapter.read_metadata("x") is None
+
+
+def test_an_optional_adapter_gives_up_on_a_server_that_does_not_keep_up(db, proxy, caplog):
+    hold = threading.Event()
+    with Client(proxy.url, database=db.database, retry=QUICK) as http:
+        adapter = CheetahHotPathAdapter(http, optional=True, batch_rows=10, flush_seconds=0)
+        proxy.plan = lambda number, head: hold.wait(20) and None
+        for i in range(200):
+            adapter.publish_counts(2, "%016x" % i, [(1, 1)])
+        assert "does not keep up" in caplog.text
+        hold.set()
+        adapter._buffer.flush()
+
+
+def test_publishers_do_not_wait_for_the_sending(db, proxy):
+    """While one batch is on its way another fills; what was put meanwhile is newer than what failed."""
+    hold = threading.Event()
+    with Client(proxy.url, database=db.database, retry=cheetah_http.Retry(attempts=0)) as http:
+        adapter = CheetahHotPathAdapter(http, flush_seconds=0)
+        adapter.publish_counts(1, ROOT, [(1, 1)])
+        adapter.publish_counts(2, "aa" * 8, [(7, 7)])
+        proxy.plan = lambda number, head: hold.wait(20) and ("drop",)
+        failed = []
+
+        def flush():
+            try:
+                adapter.flush()
+            except ConnectionLost as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=flush)
+        thread.start()
+        while not proxy.requests:
+            time.sleep(0.001)
+        adapter.publish_counts(1, ROOT, [(2, 2)])  # would wait for ever under one lock
+        assert adapter._read(b"cnt:1:__root__")[-8:] == b"\0\0\0\2\0\0\0\2" and adapter._read(b"cnt:2:" + b"\xaa" * 8) is not None
+        hold.set()
+        thread.join()
+        proxy.plan = None
+        assert len(failed) == 1
+        adapter.flush()
+        assert [p.followers for p in adapter.iter_counts(1)] == [((2, 2),)] and [p.followers for p in adapter.iter_counts(2)] == [((7, 7),)]
 
 
 def test_a_row_that_the_server_does_not_take(launch):

@@ -164,8 +164,12 @@ class Operation:
         return self.status is not None
 
     @property
+    def reads(self) -> bool:
+        return self.body["op"] in ("read", "pair_get")
+
+    @property
     def repeatable(self) -> bool:
-        return self.body["op"] in ("read", "edit", "pair_set", "pair_put", "pair_get")
+        return self.reads or self.body["op"] in ("edit", "pair_set", "pair_put")
 
     def result(self) -> "Operation":
         """Itself; raises what it failed with, and RuntimeError before the flush."""

@@ -17,7 +17,8 @@ class AsyncBatches(AsyncTransport):
 
     async def run(self, operations: Sequence[Operation], *, atomic: bool = False, results: bool = True) -> None:
         """One request; gives each operation its result. BatchError where some failed; BatchFailed where an atomic one was
-        not applied. It is sent again after a lost connection only if all operations may be repeated: reads, edits and
+        not applied. A read that finds nothing is answered, not failed: its status is 404, its key or value None. It is sent
+        again after a lost connection only if all operations may be repeated: reads, edits and
         upserts; no inserts, no deletes. results=False: the operations are not told their results."""
         content = b"".join(dump(operation.body) + b"\n" for operation in operations)
         params = self._params(atomic=atomic or None, results=None if results else False)
@@ -29,6 +30,8 @@ class AsyncBatches(AsyncTransport):
         for i, line in enumerate(lines):
             error = error_of(line) if line["status"] >= 400 else None
             if results:
+                if operations[i].reads and line["status"] == 404:
+                    error = None
                 operations[i].settle(line, error)
             if error is not None:
                 failures.append((i if results else None, error))
@@ -39,8 +42,8 @@ class AsyncBatches(AsyncTransport):
 class AsyncBatch:
     """Operations on their way; made by batch(). Not for several tasks or threads at once.
 
-    Each method returns the Operation, which has its result (key, size, value) after the flush. Operations that fail are
-    reported as one BatchError by the flush that sent them; the others of it are applied. With atomic=True everything is one
+    Each method returns the Operation, which has its result (key, size, value) after the flush; what a read did not find is
+    None. Operations that fail are reported as one BatchError by the flush that sent them; the others of it are applied. With atomic=True everything is one
     request, sent at the end, and is applied whole or not at all. If the with block ends by an exception, what has not been
     sent is thrown away.
     """

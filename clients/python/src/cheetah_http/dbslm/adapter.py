@@ -2,22 +2,29 @@
 from __future__ import annotations
 
 import logging
+import time
 import weakref
-from collections import OrderedDict
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from .._sync.client import Client
 from ..errors import APIError, CheetahError
 from ..types import Counted, Progress, Row, Smoothed
+from ..retry import Retry
 from .buffer import WriteBuffer
 from .client import CheetahClient
+from .known import KnownContexts
 from .types import (
-    AbsoluteVectorOrder, CheetahSerializer, HotPathAdapter, RawContextProjection, RawContinuationProjection,
-    RawCountsProjection, RawProbabilityProjection, hash_of, pair_name,
+    ROOT, AbsoluteVectorOrder, CheetahSerializer, HotPathAdapter, NamespaceSummary, RawContextProjection,
+    RawContinuationProjection, RawCountsProjection, RawProbabilityProjection, hash_of, pair_name,
 )  # fmt: skip
 
 logger = logging.getLogger(__name__)
 PAGE = 2048
+
+
+PROBE_SECONDS = 5.0  # after which a server that does not answer is none
+ABSENT_SECONDS = 2.0  # for which an absent metadata entry is not asked for again
+META_MAX = 10_000  # metadata entries that are remembered
 
 
 class CheetahHotPathAdapter:
@@ -28,17 +35,20 @@ class CheetahHotPathAdapter:
     what this adapter has published before, sent or not. Several threads may share one.
 
     client or client_factory    a CheetahClient or a cheetah_http.Client
-    cache_size                  contexts that are remembered as published, and not sent again
-    optional                    True: a failure is logged and switches the adapter off, as db_slm's own does; by default it
-                                is raised, and what could not be sent is sent with the next flush
+    cache_bytes                 memory for contexts that are remembered: not sent again, and answered without a request
+    optional                    True: a failure is logged and switches the adapter off, as db_slm's own does: nothing is sent
+                                twice, and no publisher waits for the server; by default it is raised, and what could not be
+                                sent is sent with the next flush
     """
+
+    _publishes = True  # contexts and best followers come through here: they are sent before they are looked for
 
     def __init__(
         self,
         client: Union[CheetahClient, Client, None] = None,
         *,
         client_factory: Optional[Callable[[], CheetahClient]] = None,
-        cache_size: int = 50_000,
+        cache_bytes: int = 64 << 20,
         serializer: Optional[CheetahSerializer] = None,
         description: Optional[str] = None,
         batch_rows: int = 5000,
@@ -52,30 +62,63 @@ class CheetahHotPathAdapter:
             client = client_factory()
         self._client = client
         self._db = client.db if isinstance(client, CheetahClient) else client
+        if optional:
+            self._db = self._db.on(self._db.database)
+            self._db._retry = Retry(attempts=0)
         self._serializer = serializer or CheetahSerializer()
         self._vectors = AbsoluteVectorOrder()
         self._description = description or f"cheetah-db:{self._db.url}/{self._db.database}"
-        self._known: "OrderedDict[str, None]" = OrderedDict()
-        self._cache_size, self._optional, self._enabled = max(cache_size, 1), optional, True
-        self._buffer = WriteBuffer(self._db, batch_rows, batch_bytes, flush_seconds)
+        self._known = KnownContexts(cache_bytes)
+        self._fresh: Set[int] = set()  # orders whose counts here are not older than the contexts: see iter_counts
+        self._meta: Dict[str, Tuple[Optional[str], float]] = {}  # what was written; None: absent, and when that was seen
+        self._optional, self._enabled = optional, True
+        tell = _teller(weakref.ref(self)) if optional else None
+        self._buffer = WriteBuffer(self._db, batch_rows, batch_bytes, flush_seconds, tell)
         weakref.finalize(self, self._buffer.close)  # also at the end of the program
         self._topk_total = self._topk_hits = 0
 
     # ---- publishing
 
     def publish_context(self, context_hash: str, order_size: int, token_ids: Sequence[int]) -> None:
-        """Registers a context under ctx: and, for context_relativism, ctxv:."""
-        if not self._enabled or context_hash in self._known:
+        """Registers a context under ctx: and, for context_relativism, ctxv:. Whoever calls this has just counted something
+        that follows the context: counts of it that were published before are out of date (iter_counts)."""
+        self._fresh.discard(order_size + 1)
+        if not self._enabled or self._known.published(context_hash):
             return
         payload = self._serializer.encode_context(order_size, token_ids)
         vector = b"ctxv:" + self._vectors.encode_tokens(token_ids) if token_ids else None
         self._write(lambda: self._buffer.put_context(pair_name("ctx", context_hash), payload, vector))
-        self._known[context_hash] = None
-        while len(self._known) > self._cache_size:
-            self._known.popitem(last=False)
+        self._known.add(context_hash, token_ids, published=True)
+
+    def publish_contexts(self, entries: Sequence[Tuple[str, int, Sequence[int]]]) -> None:
+        """Many contexts: (hash, order size, tokens)."""
+        for context_hash, order_size, token_ids in entries:
+            self.publish_context(context_hash, order_size, token_ids)
+
+    def publish_counts_batch(self, order: int, entries: Sequence[Tuple[str, Sequence[Tuple[int, int]]]]) -> None:
+        """The counts of many contexts: (hash, followers)."""
+        for context_hash, followers in entries:
+            self.publish_counts(order, context_hash, followers)
+
+    def publish_probabilities_batch(
+        self, order: int, contexts: Sequence[Tuple[str, Sequence[Tuple[int, int, Optional[int]]]]]
+    ) -> None:
+        """The probabilities of many contexts: (hash, entries)."""
+        for context_hash, entries in contexts:
+            self.publish_probabilities(order, context_hash, entries)
+
+    def publish_topk_batch(self, order: int, entries: Sequence[Tuple[str, Sequence[Tuple[int, int]]]]) -> None:
+        """The best followers of many contexts: (hash, ranked)."""
+        for context_hash, ranked in entries:
+            self.publish_topk(order, context_hash, ranked)
+
+    def flush_pending(self) -> None:
+        """The same as flush()."""
+        self.flush()
 
     def publish_counts(self, order: int, context_hash: str, followers: Sequence[Tuple[int, int]]) -> None:
         """Stores (token, count) of a context; any number of them."""
+        self._fresh.add(order)
         if followers:
             self._put(f"cnt:{order}", context_hash, self._serializer.encode_counts(order, followers))
 
@@ -102,6 +145,7 @@ class CheetahHotPathAdapter:
         if not value:
             raise ValueError("metadata must not be empty")
         self._write(lambda: self._buffer.put(b"meta:" + key.encode(), value.encode()))
+        self._remember(key, value)
 
     def flush(self) -> None:
         """Sends what waits; durable when this returns."""
@@ -132,14 +176,35 @@ class CheetahHotPathAdapter:
         return record.ranked[:limit]
 
     def fetch_context_tokens(self, context_hash: str) -> Optional[Sequence[int]]:
-        """The tokens of a context; None where it is not registered."""
+        """The tokens of a context; None where it is not registered. Contexts that are not known here yet are fetched all at
+        once, when the first of them is asked for."""
+        if context_hash == ROOT:
+            return []
+        tokens = self._known.tokens(context_hash)
+        if tokens is None and self._enabled and not self._known.filled:
+            self._known.fill((hash_of(name), payload) for name, payload in self._payloads("contexts", "ctx:"))
+            tokens = self._known.tokens(context_hash)
+        if tokens is not None or self._known.complete or not self._enabled:
+            return None if tokens is None else list(tokens)
         payload = self._read(pair_name("ctx", context_hash))
         record = None if payload is None else self._serializer.decode_context(payload)
         return None if record is None else list(record.token_ids)
 
     def read_metadata(self, key: str) -> Optional[str]:
+        """A text that was stored under meta:. What this adapter wrote is not asked for, nor, for two seconds, what is absent."""
+        text, seen = self._meta.get(key, (None, -ABSENT_SECONDS))
+        if text is not None or time.monotonic() - seen < ABSENT_SECONDS:
+            return text
         payload = self._read(b"meta:" + key.encode())
-        return None if payload is None else payload.decode("utf-8", "replace")
+        if payload is None:
+            self._remember(key, None)
+            return None
+        return payload.decode("utf-8", "replace")
+
+    def _remember(self, key: str, value: Optional[str]) -> None:
+        if len(self._meta) >= META_MAX:
+            self._meta.clear()
+        self._meta[key] = (value, time.monotonic())
 
     def scan_namespace(self, namespace: str, *, prefix: bytes = b"", limit: int = 0) -> Iterable[Tuple[bytes, int]]:
         """(name without the namespace, key) in byte order; limit 0: all."""
@@ -148,7 +213,11 @@ class CheetahHotPathAdapter:
         return [(row.pair[len(start) :], row.key) for row in rows]
 
     def iter_counts(self, order: int) -> Iterator[RawCountsProjection]:
-        """All counts of an order, read as they are asked for."""
+        """All counts of an order, read as they are asked for. Nothing, where they may be older than what was counted: after a
+        context of that order was published, and in a new program, until the counts of that order are published (or counted
+        here, by ingest). A smoother that gets nothing takes its own."""
+        if order not in self._fresh:
+            return
         for name, payload in self._payloads("counts", f"cnt:{order}:"):
             record = self._serializer.decode_counts(payload)
             if record is None or record.order != order:
@@ -181,7 +250,8 @@ class CheetahHotPathAdapter:
         has no contexts (it is logged)."""
 
         def ask() -> List[RawContextProjection]:
-            self._buffer.flush()
+            if self._publishes:
+                self._buffer.flush()
             found = self._db.contexts(context_tree, limit=limit if limit > 0 else None, depth=depth)
             return [
                 RawContextProjection(m.hash, m.order_size, m.tokens, m.ranked, m.key, m.vector) for m in found
@@ -208,10 +278,11 @@ class CheetahHotPathAdapter:
         """Counts the n-grams of documents (token lists) in the server, a request for some megabytes of them; in place of
         publish_context and publish_counts. Returns the sums."""
         self.flush()
-        sums = Counted(0, 0, 0, 0)
+        sums = [0, 0, 0, 0]
         for part in self._db.ingest(documents, order=order):
-            sums = Counted(*(a + b for a, b in zip(sums[:4], part[:4])))
-        return sums
+            sums = [a + b for a, b in zip(sums, part[:4])]
+        self._fresh.update(range(1, order + 1))
+        return Counted(sums[0], sums[1], sums[2], sums[3])
 
     def smooth(
         self,
@@ -224,6 +295,44 @@ class CheetahHotPathAdapter:
         iter_counts, publish_probabilities, publish_topk and publish_continuations."""
         self.flush()
         return self._db.smooth(orders=orders, topk=topk, progress=progress)
+
+    # ---- what db_slm asks of its own engine beside; "not known" and "not done" are answers
+
+    def predict_query(self, **_: Any) -> None:
+        """No prediction tables over HTTP yet: nothing is known."""
+        return None
+
+    def predict_set(self, **_: Any) -> bool:
+        return False
+
+    def predict_train(self, **_: Any) -> bool:
+        return False
+
+    def predict_inherit(self, **_: Any) -> bool:
+        return False
+
+    def predict_inherit_batch(self, **_: Any) -> bool:
+        return False
+
+    def namespace_summary(
+        self, prefix: bytes, *, depth: int = 1, branch_limit: int = 32
+    ) -> Optional[NamespaceSummary]:
+        """How many pairs lie under a prefix, and the sizes of their payloads; without keys, depths and branches."""
+
+        def ask() -> NamespaceSummary:
+            self._buffer.flush()
+            found = self._db.stats(prefix)
+            alone = len(prefix) > 0 and self._db.pair_get(prefix) is not None
+            return NamespaceSummary(
+                prefix, found.pairs, found.bytes, found.min or 0, found.max or 0, None, None, 0, alone, ()
+            )
+
+        summary: Optional[NamespaceSummary] = self._answer(ask)
+        return summary
+
+    def system_stats(self) -> None:
+        """Not over HTTP: see /metrics."""
+        return None
 
     # ---- inside
 
@@ -253,7 +362,11 @@ class CheetahHotPathAdapter:
             return
         if not self._optional or isinstance(error, APIError) and error.status == 400:
             raise error
-        logger.warning("cheetah-db: the hot path is switched off: %s", error)
+        self._switch_off(error)
+
+    def _switch_off(self, error: CheetahError) -> None:
+        if self._enabled:
+            logger.warning("cheetah-db: the hot path is switched off: %s", error)
         self._enabled = False
 
     def _rows(self, scan: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -330,19 +443,56 @@ class NullHotPathAdapter:
         return "hot-path:disabled"
 
 
+def _teller(adapter: "weakref.ref[CheetahHotPathAdapter]") -> Callable[[CheetahError], None]:
+    """Switches an adapter off that may be gone: its buffer must not keep it alive."""
+
+    def tell(error: CheetahError) -> None:
+        alive = adapter()
+        if alive is not None:
+            alive._switch_off(error)
+
+    return tell
+
+
+def null_adapter() -> HotPathAdapter:
+    """db_slm's own NullHotPathAdapter where db_slm can be imported (its programs look at the type), else ours."""
+    try:
+        from db_slm.adapters.base import NullHotPathAdapter as Theirs  # type: ignore[import]
+    except ImportError:
+        return NullHotPathAdapter()
+    theirs: HotPathAdapter = Theirs()
+    return theirs
+
+
 def build_cheetah_adapter(
-    settings: Any, *, client: Optional[CheetahClient] = None, http_port: int = 8080, token: Optional[str] = None
+    settings: Any,
+    *,
+    client: Optional[CheetahClient] = None,
+    http_port: int = 8080,
+    token: Optional[str] = None,
+    optional: bool = False,
+    strict: bool = False,
 ) -> HotPathAdapter:
     """The adapter for db_slm's settings (backend, cheetah_mirror, cheetah_host, cheetah_database,
-    cheetah_timeout_seconds): a NullHotPathAdapter where cheetah-db is not asked for. settings.cheetah_port is the port of
-    the line protocol; http_port is where this adapter goes. Raises CheetahError where the server is not ready."""
+    cheetah_timeout_seconds): a null adapter where cheetah-db is not asked for. settings.cheetah_port is the port of
+    the line protocol; http_port is where this adapter goes. Where no server answers within five seconds: a warning and a null
+    adapter, db_slm's own where there is one; with strict=True CheetahError. optional: as in CheetahHotPathAdapter."""
     if getattr(settings, "backend", "") != "cheetah-db" and not getattr(settings, "cheetah_mirror", False):
-        return NullHotPathAdapter()
+        return null_adapter()
     if client is None:
-        timeout = max(30.0, float(getattr(settings, "cheetah_timeout_seconds", 0)))
+        timeout = PROBE_SECONDS if optional else max(30.0, float(getattr(settings, "cheetah_timeout_seconds", 0)))
         client = CheetahClient(
             settings.cheetah_host, http_port, database=settings.cheetah_database, timeout=timeout, token=token
         )
-    if not client.connect():
-        raise CheetahError(f"cheetah-db cannot be reached: {client.describe_failures()}")
-    return CheetahHotPathAdapter(client)
+    if not _answers(client):
+        if strict:
+            raise CheetahError(f"cheetah-db cannot be reached: {client.describe_targets()} is not ready")
+        logger.warning("cheetah-db at %s is not there: going on without it", client.describe_targets())
+        return null_adapter()
+    return CheetahHotPathAdapter(client, optional=optional)
+
+
+def _answers(client: CheetahClient) -> bool:
+    """Whether the server is ready, within five seconds."""
+    with Client(client.db.url, timeout=PROBE_SECONDS, retry=Retry(attempts=0)) as probe:
+        return probe.ready() and client.connect()

@@ -54,6 +54,22 @@ class RawContinuationProjection:
 
 
 @dataclass(frozen=True)
+class NamespaceSummary:
+    """What lies under a prefix; terminal_count: how many pairs."""
+
+    prefix: bytes
+    terminal_count: int
+    total_payload_bytes: int
+    min_payload_bytes: int
+    max_payload_bytes: int
+    min_key: Optional[int]
+    max_key: Optional[int]
+    max_depth: int
+    self_terminal: bool
+    branches: Tuple[Tuple[bytes, int], ...]
+
+
+@dataclass(frozen=True)
 class TopKPayload:
     order: int
     ranked: List[Tuple[int, int]]
