@@ -8,6 +8,7 @@
 #include "base/clock.h"
 
 #define LOOK_NS UINT64_C(100000000)    /* how often a job that waits looks whether it is still wanted */
+#define STALL_NS UINT64_C(60000000000) /* a client that takes nothing for that long has gone */
 #define SILENCE_NS UINT64_C(500000000) /* and at most a tick (0.2 s) more */
 
 static void destroy(struct http_feed *f)
@@ -56,9 +57,13 @@ void http_feed_put(struct http_feed *f, const struct svc_out *lines)
 
 bool http_feed_room(struct http_feed *f, size_t bytes)
 {
+    uint64_t end = cht_now_ns() + STALL_NS;
     cht_mutex_lock(&f->mu);
-    while (f->text.n > bytes && f->stream != NULL && !atomic_load_explicit(&f->cancel, memory_order_relaxed))
+    while (f->text.n > bytes && f->stream != NULL &&
+           !atomic_load_explicit(&f->cancel, memory_order_relaxed) && cht_now_ns() < end)
         (void)cht_cond_wait_ns(&f->taken, &f->mu, LOOK_NS); /* a cancellation wakes nobody */
+    if (f->text.n > bytes)                                  /* the client has taken nothing for so long */
+        atomic_store_explicit(&f->cancel, true, memory_order_relaxed);
     bool ok = f->stream != NULL && !atomic_load_explicit(&f->cancel, memory_order_relaxed);
     cht_mutex_unlock(&f->mu);
     return ok;

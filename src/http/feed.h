@@ -53,5 +53,6 @@ void http_feed_begin(struct http_request *r, struct http_feed *f);
 void http_feed_await(struct http_request *r, struct http_feed *f);
 /* Appends whole lines (of the job). */
 void http_feed_put(struct http_feed *f, const struct svc_out *lines);
-/* Waits until at most `bytes` of the text are not taken yet; false: nobody will take it. For jobs that make more than fits. */
+/* Waits until at most `bytes` of the text are not taken yet; false: nobody will take it, or has for a
+ * minute. For jobs that make more than fits. */
 bool http_feed_room(struct http_feed *f, size_t bytes);

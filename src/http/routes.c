@@ -127,6 +127,12 @@ static const struct http_route table[] = {
      .params = DB,
      .right = SVC_RIGHT_READ,
      .body = HTTP_BODY_JSON},
+    {.method = HTTP_METHOD_GET,
+     .path = "/arpa",
+     .label = "/arpa",
+     .run = http_arpa_get,
+     .params = DB,
+     .right = SVC_RIGHT_READ},
 
     /* Service calls ignore parameters that they do not know. */
     {.method = HTTP_METHOD_GET,

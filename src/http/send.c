@@ -11,6 +11,7 @@ static const char *const media_types[] = {
     [HTTP_MEDIA_NDJSON] = "application/x-ndjson",
     [HTTP_MEDIA_OCTETS] = "application/octet-stream",
     [HTTP_MEDIA_BACKUP] = "application/octet-stream",
+    [HTTP_MEDIA_ARPA] = "text/plain; charset=utf-8",
     [HTTP_MEDIA_TEXT] = "text/plain; charset=utf-8",
     [HTTP_MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
     [HTTP_MEDIA_YAML] = "application/yaml",
@@ -51,7 +52,8 @@ static struct MHD_Response *head_of_stream(void)
 
 static struct MHD_Response *make_response(struct http_request *r)
 {
-    if (r->head && (r->media == HTTP_MEDIA_NDJSON || r->media == HTTP_MEDIA_BACKUP))
+    if (r->head &&
+        (r->media == HTTP_MEDIA_NDJSON || r->media == HTTP_MEDIA_BACKUP || r->media == HTTP_MEDIA_ARPA))
         return head_of_stream();
     if (r->stream != NULL)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);

@@ -165,7 +165,10 @@ bool http_stream_new(struct http_request *r,
     return true;
 }
 
-void http_stream_begin(struct http_request *r) { http_reply_media(r, 200, HTTP_MEDIA_NDJSON); }
+void http_stream_begin(struct http_request *r)
+{
+    http_reply_media(r, 200, r->stream->arpa ? HTTP_MEDIA_ARPA : HTTP_MEDIA_NDJSON);
+}
 
 static void free_source(struct http_stream *s)
 {

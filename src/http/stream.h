@@ -38,7 +38,8 @@ struct http_stream {
     size_t left;
     struct svc_out stage; /* text made here rather than by a worker */
     bool ended, counted;
-    bool cut; /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
+    bool arpa; /* it is a model as text, no lines of JSON */
+    bool cut;  /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
     enum cht_rc abort;    /* CHT_OK, or why the server ends it */
     _Atomic int wake;     /* 0 running, 1 suspended, 2 woken */
     struct cht_wait wait; /* of http_stream_enter */

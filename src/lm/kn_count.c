@@ -97,7 +97,8 @@ static bool change(uint32_t before, int32_t by, uint32_t *after)
 /* The context whose changes are c->d.d[from .. to-1]. */
 struct one {
     size_t from, to;
-    struct cht_str name;
+    uint8_t text[LM_KN_NAME_MAX];
+    struct cht_str name; /* in text */
     struct lm_kn_record record;
     struct lm_follower *f; /* in: the followers are merged to here */
     size_t n;
@@ -163,10 +164,9 @@ static enum cht_rc write(struct lm_kn_maker *m, const struct one *o, struct cht_
 static enum cht_rc one_context(struct lm_kn_maker *m, struct one *o, struct cht_op *op, struct cht_err *err)
 {
     const struct lm_kn_count *c = m->count;
-    uint8_t text[LM_KN_NAME_MAX];
     const uint32_t *end = c->text.token + c->d.d[o->from].at;
-    o->name =
-        (struct cht_str){text, c->order == 1 ? lm_kn_page_name(*end, text) : lm_kn_name(c->order, end, text)};
+    o->name = (struct cht_str){o->text, c->order == 1 ? lm_kn_page_name(*end, o->text)
+                                                      : lm_kn_name(c->order, end, o->text)};
     enum cht_rc rc = stored(m, o->name, &o->record, err);
     if (rc == CHT_OK)
         rc = reserve_followers(m, o->record.n + (o->to - o->from), err);

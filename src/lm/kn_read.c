@@ -109,12 +109,6 @@ static uint64_t mix(uint64_t h, uint64_t v)
     return h * UINT64_C(0xBF58476D1CE4E5B9) ^ h >> 32;
 }
 
-static double weight(const struct lm_kn_reader *r, unsigned order, const struct lm_kn_record *c)
-{
-    const double *d = r->discounts[order].d;
-    return (d[1] * (double)c->b[1] + d[2] * (double)c->b[2] + d[3] * (double)c->b[3]) / (double)c->total;
-}
-
 /* What is looked for: its key, and how its record is called. */
 struct wanted {
     struct lm_kn_level *at; /* NULL: it is not known yet */
@@ -156,7 +150,7 @@ static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_st
         memcpy(p, r->buf.data, size);
         if (!lm_kn_record_read(p, size, &l.record))
             return lm_malformed(name, size, "record of a live model", err);
-        l.gamma = weight(r, w->order, &l.record);
+        l.gamma = lm_kn_gamma(r, w->order, &l.record);
     }
     if (r->levels == r->level_cap) {
         enum cht_rc rc = grow_levels(r, err);
@@ -334,6 +328,6 @@ enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a
         struct cht_str name = {text, lm_kn_page_name(token, text)};
         rc = fetch(r, &w, name, err);
     }
-    *a = rc == CHT_OK && w.at->there ? lm_kn_record_find(&w.at->record, token) : 0;
+    *a = rc == CHT_OK && w.at != NULL && w.at->there ? lm_kn_record_find(&w.at->record, token) : 0;
     return rc;
 }

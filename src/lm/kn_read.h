@@ -78,3 +78,10 @@ static inline double lm_kn_share(const struct lm_kn_reader *r, const struct lm_k
 {
     return a == 0 ? 0.0 : ((double)a - r->discounts[l->order].d[a < 3 ? a : 3]) / (double)l->record.total;
 }
+
+/* The weight of the order below, of a context of this order with that record. */
+static inline double lm_kn_gamma(const struct lm_kn_reader *r, unsigned order, const struct lm_kn_record *c)
+{
+    const double *d = r->discounts[order].d;
+    return (d[1] * (double)c->b[1] + d[2] * (double)c->b[2] + d[3] * (double)c->b[3]) / (double)c->total;
+}

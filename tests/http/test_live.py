@@ -304,3 +304,59 @@ def test_questions_beside_counting(client, server, order):
     assert seen and not wrong
     for answer in seen:
         assert answer.get("mixed") or answer["per_token"] == moments[answer["generation"]]
+
+
+# ---- ARPA
+
+
+def read_arpa(text):
+    """{n-gram: (log10 p, log10 back-off)} of a file that is as it must be, and the counts at its head."""
+    rows, counts, order, seen = {}, [], 0, 0
+    assert text.startswith("\\data\\\n") and text.endswith("\n\\end\\\n")
+    for line in text.splitlines()[1:-1]:
+        if line.startswith("ngram "):
+            counts.append(int(line.split("=")[1]))
+        elif line.startswith("\\"):
+            assert order == 0 or seen == counts[order - 1]
+            order, seen = order + 1, 0
+            assert line == "\\%d-grams:" % order
+        elif line:
+            p, words, *back_off = line.split("\t")
+            assert len(words.split(" ")) == order and len(back_off) == (order < len(counts)), line
+            rows[words] = (float(p), float(back_off[0]) if back_off else 0.0)
+            seen += 1
+    assert seen == counts[-1] and sum(counts) == len(rows)
+    return rows, counts
+
+
+def close(a, b):
+    return a == b or abs(a - b) < CLOSE
+
+
+def test_exported_model_is_lmplzs(full, order):
+    want, counts = read_arpa(gzip.decompress((DATA / f"order{order}" / "model.arpa.gz").read_bytes()).decode())
+    answer = full.get("/arpa")
+    have, own = read_arpa(answer.body.decode())
+    assert own == counts and have.keys() == want.keys()
+    for words, (p, back_off) in want.items():
+        assert words == "<s>" or close(have[words][0], p), words
+        assert close(have[words][1], back_off), words
+    assert full.head("/arpa").status == 200
+
+
+def test_export_without_eos(client):
+    make(client, 3)
+    count(client, [{"tokens": [2, 5, 6]}, {"tokens": [7, 6, 5]}])
+    rows, _ = read_arpa(client.get("/arpa").body.decode())
+    assert rows["</s>"] == rows["<unk>"] and "<s> 7 6" in rows
+    make_other = client.get("/arpa", db="never-made")
+    assert make_other.status == 404
+
+
+def test_export_errors(client):
+    assert client.get("/arpa").code == "not_live"
+    make(client, 3)
+    assert client.get("/arpa").code == "nothing_counted"
+    count(client, DOCUMENTS[:20])
+    client.upsert(b"kn:1:" + bytes(4), b"\x01\x05\x01")
+    assert client.get("/arpa").code == "malformed_payload"

@@ -125,7 +125,7 @@ static enum cht_rc ask(struct many *m, const struct http_question *q, struct cht
                                          .max_order = (uint32_t)q->max_order,
                                          .bos = !q->no_bos,
                                          .levels = q->has_mode && q->mode == LM_PREDICT_LEVELS};
-    struct lm_kn_score one;
+    struct lm_kn_score one = {0};
     uint64_t lines;
     bool later;
     enum cht_rc rc = m->predict ? http_live_predict(m->reader, &l, &m->text, &lines, &later, err)

@@ -30,6 +30,7 @@ void http_ngrams_post(struct http_request *r);
 void http_predict_post(struct http_request *r);
 void http_score_post(struct http_request *r);
 void http_contexts_post(struct http_request *r);
+void http_arpa_get(struct http_request *r);
 
 void http_databases_list(struct http_request *r);
 void http_databases_get(struct http_request *r);

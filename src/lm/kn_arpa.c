@@ -1,0 +1,304 @@
+/* kn_arpa: see kn_arpa.h. */
+#include "lm/kn_arpa.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "cheetah/scan.h"
+#include "lm/kn_ask.h"
+#include "reduce/text.h"
+
+#pragma STDC FP_CONTRACT OFF
+
+#define PIECE 65536u        /* bytes handed over together */
+#define LINE_MAX_BYTES 256u /* of one n-gram: two numbers and LM_ORDER_MAX words */
+#define ENTRIES 64u
+#define NEAR_ZERO 0.01 /* logarithms that are closer to 0 are written with an exponent */
+
+struct writer {
+    struct lm_kn_reader *r;
+    lm_kn_arpa_sink *sink;
+    void *ctx;
+    char text[PIECE + LINE_MAX_BYTES];
+    size_t n;
+    uint32_t token[LM_ORDER_MAX];               /* the n-gram: its context, and the follower */
+    struct lm_kn_level chain[LM_ORDER_MAX + 1]; /* of its context, by order from 2 */
+    unsigned order;
+    struct cht_buf value, weight;
+    struct cht_err *err;
+};
+
+static enum cht_rc flush(struct writer *w)
+{
+    bool wanted = w->n == 0 || w->sink(w->ctx, w->text, w->n);
+    w->n = 0;
+    return wanted ? CHT_OK : CHT_FAIL(w->err, CHT_CANCELLED, "cancelled");
+}
+
+static enum cht_rc end_line(struct writer *w)
+{
+    w->text[w->n++] = '\n';
+    return w->n >= PIECE ? flush(w) : CHT_OK;
+}
+
+static void put_text(struct writer *w, const char *s)
+{
+    size_t n = strlen(s);
+    memcpy(w->text + w->n, s, n);
+    w->n += n;
+}
+
+/* Nine decimals, or nine digits of what is nearly 0. */
+static void put_log10(struct writer *w, double p)
+{
+    double v = p > 0 ? log10(p) : LM_KN_LOG10_ZERO;
+    if (v >= 0) {
+        put_text(w, "0");
+    } else if (v > -NEAR_ZERO) {
+        w->n += (size_t)snprintf(w->text + w->n, LINE_MAX_BYTES / 4, "%.9g", v);
+    } else {
+        uint64_t n = (uint64_t)llround(-v * 1e9);
+        w->text[w->n++] = '-';
+        w->n += reduce_put_u64(w->text + w->n, n / 1000000000u);
+        w->text[w->n++] = '.';
+        uint64_t part = n % 1000000000u;
+        for (uint64_t d = 100000000; d > 0; part %= d, d /= 10)
+            w->text[w->n++] = (char)('0' + part / d);
+    }
+}
+
+static void put_word(struct writer *w, uint32_t token)
+{
+    const struct lm_kn_head *h = &w->r->head;
+    if (token == h->bos)
+        put_text(w, "<s>");
+    else if ((h->flags & LM_KN_EOS) != 0 && token == h->eos)
+        put_text(w, "</s>");
+    else
+        w->n += reduce_put_u64(w->text + w->n, token);
+}
+
+/* The weight of the n-gram of w->order tokens as a context. It is read once only, so it is not kept. */
+static enum cht_rc put_weight(struct writer *w)
+{
+    unsigned order = w->order + 1;
+    if (w->order == w->r->head.order)
+        return CHT_OK;
+    uint8_t text[LM_KN_NAME_MAX];
+    struct cht_str name = {text, lm_kn_name(order, w->token + w->order, text)};
+    struct lm_kn_record rec;
+    uint64_t key;
+    uint32_t size;
+    enum cht_rc rc = cht_store_pair_value(w->r->store, name, &key, &w->weight, &size, w->err);
+    put_text(w, "\t");
+    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0)) {
+        put_text(w, "0");
+        return CHT_OK;
+    }
+    if (rc != CHT_OK)
+        return rc;
+    if (!lm_kn_record_read(w->weight.data, size, &rec))
+        return lm_malformed(name, size, "record of a live model", w->err);
+    put_log10(w, lm_kn_gamma(w->r, order, &rec));
+    return CHT_OK;
+}
+
+/* One n-gram: w->token, whose last one has the count a at the deepest level of the chain. */
+static enum cht_rc put_gram(struct writer *w, uint32_t a1, const struct lm_kn_level *deepest, uint32_t a)
+{
+    const struct lm_kn_reader *r = w->r;
+    uint32_t last = w->token[w->order - 1];
+    double p = lm_kn_share(r, &r->root, a1) + r->root.gamma * r->p0;
+    for (unsigned m = 2; m <= w->order; m++) {
+        const struct lm_kn_level *l = m == w->order ? deepest : &w->chain[m];
+        uint32_t am = m == w->order ? a : lm_kn_record_find(&l->record, last);
+        p = lm_kn_share(r, l, am) + l->gamma * p;
+    }
+    put_log10(w, p);
+    for (unsigned i = 0; i < w->order; i++) {
+        put_text(w, i == 0 ? "\t" : " ");
+        put_word(w, w->token[i]);
+    }
+    enum cht_rc rc = put_weight(w);
+    return rc == CHT_OK ? end_line(w) : rc;
+}
+
+/* ---- sections ---------------------------------------------------------------------------------------------------- */
+
+/* The levels between the root and the context itself. */
+static enum cht_rc read_chain(struct writer *w)
+{
+    enum cht_rc rc = CHT_OK;
+    lm_kn_spare(w->r);
+    for (unsigned m = 2; m < w->order && rc == CHT_OK; m++) {
+        const struct lm_kn_level *l;
+        rc = lm_kn_level(w->r, m, w->token + w->order - 1, &l, w->err);
+        if (rc == CHT_OK && !l->there)
+            rc = CHT_FAIL(w->err, CHT_MALFORMED_PAYLOAD,
+                          "a context of the live model has no record, but a longer one has");
+        if (rc == CHT_OK)
+            w->chain[m] = *l;
+    }
+    return rc;
+}
+
+/* All followers of one record. */
+static enum cht_rc put_record(struct writer *w, struct cht_str name, const uint8_t *p, size_t n)
+{
+    struct lm_kn_level l = {.order = (uint8_t)w->order, .there = true};
+    struct lm_kn_walk walk;
+    if (name.n != 5 + 4 * (size_t)(w->order == 1 ? 1 : w->order - 1) || !lm_kn_record_read(p, n, &l.record))
+        return lm_malformed(name, n, "record of a live model", w->err);
+    for (unsigned i = 0; i + 1 < w->order; i++)
+        w->token[w->order - 2 - i] = cht_be32(name.p + 5 + 4 * i);
+    l.gamma = lm_kn_gamma(w->r, w->order, &l.record);
+    enum cht_rc rc = read_chain(w);
+    lm_kn_walk_begin(&walk, &l.record);
+    while (rc == CHT_OK && lm_kn_walk_next(&walk)) {
+        uint32_t a1 = walk.a;
+        w->token[w->order - 1] = walk.token;
+        if (w->order > 1)
+            rc = lm_kn_root_count(w->r, walk.token, &a1, w->err);
+        if (rc == CHT_OK)
+            rc = put_gram(w, a1, &l, walk.a);
+    }
+    return rc;
+}
+
+static enum cht_rc put_entry(struct writer *w, const struct cht_entry *e)
+{
+    struct cht_str name = {e->name, e->name_len};
+    const uint8_t *p = e->value;
+    uint32_t size = e->value_len;
+    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
+        return CHT_FAIL(w->err, CHT_CORRUPT, "a record of the live model does not match its checksum");
+    if ((e->flags & CHT_ENTRY_LARGE) != 0) {
+        enum cht_rc rc = cht_store_get(w->r->store, e->key, &w->value, &size, w->err);
+        if (rc != CHT_OK)
+            return rc;
+        p = w->value.data;
+    }
+    return p == NULL ? lm_malformed(name, 0, "record of a live model", w->err) : put_record(w, name, p, size);
+}
+
+static enum cht_rc put_section(struct writer *w, const _Atomic bool *cancel)
+{
+    uint8_t prefix[LM_KN_NAME_MAX];
+    struct cht_entry e[ENTRIES];
+    struct cht_scan *sc;
+    size_t n = 1;
+    const struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .prefix = {prefix, lm_kn_prefix(w->order, prefix)}, .values = true};
+    enum cht_rc rc = cht_scan_open(w->r->store, &cfg, &sc, w->err);
+    if (rc != CHT_OK)
+        return rc;
+    while (rc == CHT_OK && n > 0) {
+        rc = cht_scan_next(sc, e, ENTRIES, &n, w->err);
+        for (size_t i = 0; i < n && rc == CHT_OK; i++)
+            rc = put_entry(w, &e[i]);
+        if (rc == CHT_OK && cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed))
+            rc = CHT_FAIL(w->err, CHT_CANCELLED, "cancelled");
+    }
+    cht_scan_close(sc);
+    return rc;
+}
+
+/* A word of its own: with the weight of what follows it if `weight`, else 0. */
+static enum cht_rc put_special(struct writer *w, double p, const char *word, bool weight)
+{
+    put_log10(w, p);
+    put_text(w, "\t");
+    put_text(w, word);
+    if (weight) {
+        w->order = 1;
+        w->token[0] = w->r->head.bos;
+        enum cht_rc rc = put_weight(w);
+        if (rc != CHT_OK)
+            return rc;
+    } else if (w->r->head.order > 1) {
+        put_text(w, "\t0");
+    }
+    return end_line(w);
+}
+
+/* Is eos set, and was never counted? KenLM refuses a file without it. */
+static enum cht_rc lonely_eos(struct writer *w, bool *out)
+{
+    const struct lm_kn_head *h = &w->r->head;
+    uint32_t a = 0;
+    *out = false;
+    if ((h->flags & LM_KN_EOS) == 0)
+        return CHT_OK;
+    enum cht_rc rc = lm_kn_root_count(w->r, h->eos, &a, w->err);
+    *out = a == 0;
+    return rc;
+}
+
+static enum cht_rc put_counts(struct writer *w, bool eos)
+{
+    const struct lm_kn_head *h = &w->r->head;
+    put_text(w, "\\data\\\n");
+    for (unsigned m = 1; m <= h->order; m++) {
+        uint64_t more = m > 1 ? 0 : eos ? 3 : 2; /* <unk>, <s>, </s> */
+        w->n += (size_t)snprintf(w->text + w->n, LINE_MAX_BYTES, "ngram %u=%" PRIu64 "\n", m,
+                                 h->m[m].types + more);
+    }
+    return CHT_OK;
+}
+
+static enum cht_rc put_model(struct writer *w, const _Atomic bool *cancel)
+{
+    double unknown = w->r->root.gamma * w->r->p0;
+    bool eos;
+    enum cht_rc rc = lonely_eos(w, &eos);
+    if (rc == CHT_OK)
+        rc = put_counts(w, eos);
+    for (unsigned m = 1; m <= w->r->head.order && rc == CHT_OK; m++) {
+        w->n += (size_t)snprintf(w->text + w->n, LINE_MAX_BYTES, "\n\\%u-grams:\n", m);
+        if (m == 1) {
+            rc = put_special(w, unknown, "<unk>", false);
+            if (rc == CHT_OK)
+                rc = put_special(w, 1, "<s>", true);
+            if (rc == CHT_OK && eos)
+                rc = put_special(w, unknown, "</s>", false);
+        }
+        w->order = m;
+        if (rc == CHT_OK)
+            rc = put_section(w, cancel);
+    }
+    if (rc != CHT_OK)
+        return rc;
+    put_text(w, "\n\\end\\\n");
+    return flush(w);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc lm_kn_arpa_write(struct lm_engine *e, struct cht_store *s, const _Atomic bool *cancel,
+                             lm_kn_arpa_sink *sink, void *ctx, struct cht_err *err)
+{
+    struct lm_gate *gate;
+    struct writer *w = cht_calloc(1, sizeof *w);
+    if (w == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a text");
+    w->sink = sink;
+    w->ctx = ctx;
+    w->err = err;
+    enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, cancel, &gate, err);
+    if (rc == CHT_OK) {
+        rc = lm_kn_reader_open(e, s, NULL, &w->r, err);
+        if (rc == CHT_OK)
+            rc = lm_kn_begin(w->r, err);
+        if (rc == CHT_OK)
+            rc = put_model(w, cancel);
+        lm_kn_reader_close(w->r);
+        lm_gate_leave(e, gate, LM_GATE_COUNT);
+    }
+    cht_buf_free(&w->value);
+    cht_buf_free(&w->weight);
+    cht_free(w);
+    return rc;
+}
