@@ -279,6 +279,27 @@ def test_smoothing_reports_progress(model):
         db.smooth(orders="3-1")
 
 
+def test_live_model(db, name):
+    db = db.on(name + "-live")
+    assert db.create_database(name + "-live", live={"order": 3, "bos": 2, "eos": 3}, keep=[])
+    documents = [[2, 11, 12, 13, 3], [2, 11, 12, 14, 3], [2, 12, 13, 3]]
+    assert db.ngrams(documents).generation == 2
+    answer = db.live_predict([2, 11], k=2)
+    assert (answer.order, answer.context, answer.candidates[0].token, answer.candidates[0].order) == (3, (2, 11), 12, 3)
+    everything = db.live_predict([2, 11], k=1000)
+    assert sum(c.p for c in everything.candidates) + everything.unknown == pytest.approx(1, abs=1e-9)
+    score = db.live_score([11, 12, 99])
+    assert score.orders == [2, 3, 0] and score.oov == 1 and not score.mixed
+    assert db.live_scores([[11, 12, 99]]) == [score] and db.live_scores([]) == []
+    assert db.live_scores([[11, 12, 99], [2, 12]])[0] == score
+    assert db.score([11, 12]).perplexity == pytest.approx(db.live_score([11, 12]).perplexity)
+    text = b"".join(db.arpa())
+    assert text.startswith(b"\\data\\\n") and text.endswith(b"\\end\\\n") and b"\t<s> 11 12" in text
+    assert db.ngrams(documents[1:], remove=True).removed == 2
+    assert db.database_statistics()["live"]["documents"] == 1
+    db.drop_database(name + "-live")
+
+
 def test_asking_the_model(model):
     db, documents = model
     document = documents[0]

@@ -111,6 +111,8 @@ class Counted(NamedTuple):
     ngrams: int
     contexts_created: int
     repeated: bool = False
+    removed: int = 0
+    generation: Optional[int] = None  # of the live model, if there is one
 
 
 class ContextMatch(NamedTuple):
@@ -136,6 +138,40 @@ class Prediction(NamedTuple):
     order: Optional[int]
     context: Tuple[int, ...]
     candidates: List[Candidate]
+
+
+class LiveCandidate(NamedTuple):
+    """order: the longest n-gram that ends with the token and was counted."""
+
+    token: int
+    p: float
+    log10: float
+    order: int
+
+
+class LivePrediction(NamedTuple):
+    """unknown: p of one token that was never counted. mixed: commits came in between; the numbers may be of two moments."""
+
+    order: int
+    context: Tuple[int, ...]
+    candidates: List[LiveCandidate]
+    unknown: float
+    generation: int
+    mixed: bool
+
+
+class LiveScore(NamedTuple):
+    """tokens: all but bos; orders: the longest n-gram that ends with each, 0: it is unknown; perplexity: without the unknown ones."""
+
+    tokens: int
+    log10: float
+    perplexity: Optional[float]
+    perplexity_with_oov: Optional[float]
+    oov: int
+    per_token: List[float]
+    orders: List[int]
+    generation: int
+    mixed: bool
 
 
 class Score(NamedTuple):
@@ -219,6 +255,16 @@ def row_of(line: Dict[str, Any]) -> Row[Any]:
 def prediction_of(line: Dict[str, Any]) -> Prediction:
     candidates = [Candidate(c["token"], c["q"], c["p"]) for c in line["candidates"]]
     return Prediction(line["order"], tuple(line["context"]), candidates)
+
+
+def live_prediction_of(line: Dict[str, Any]) -> LivePrediction:
+    candidates = [LiveCandidate(c["token"], c["p"], c["log10"], c["order"]) for c in line["candidates"]]
+    mixed = bool(line.get("mixed", False))
+    return LivePrediction(line["order"], tuple(line["context"]), candidates, line["unknown"], line["generation"], mixed)
+
+
+def live_score_of(line: Dict[str, Any]) -> LiveScore:
+    return LiveScore(**{"mixed": False, **line})
 
 
 def context_of(line: Dict[str, Any]) -> ContextMatch:

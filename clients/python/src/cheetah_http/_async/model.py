@@ -3,23 +3,44 @@ from __future__ import annotations
 
 from typing import Any, AsyncIterator, Dict, Iterable, List, Optional, Sequence
 
-from ..types import ContextMatch, Counted, Prediction, Score, Tree, context_of, prediction_of
+import httpx
+
+from ..retry import lost
+from ..types import (
+    ContextMatch,
+    Counted,
+    LivePrediction,
+    LiveScore,
+    Prediction,
+    Score,
+    Tree,
+    context_of,
+    live_prediction_of,
+    live_score_of,
+    prediction_of,
+)
 from ..wire import NDJSON, Call, checked_limit, dump
 from .transport import AsyncTransport
 
 
 class AsyncModel(AsyncTransport):
     async def ngrams(
-        self, documents: Iterable[Sequence[int]], *, order: int = 3, once: Optional[str] = None
+        self,
+        documents: Iterable[Sequence[int]],
+        *,
+        order: Optional[int] = None,
+        once: Optional[str] = None,
+        remove: bool = False,
     ) -> Counted:
         """Counts the n-grams of documents (lists of tokens), all in one request and one commit. once: an identifier of this
         request (1 to 64 of A-Z, a-z, 0-9, _ and -), kept by the server for a day at least: with it the request is sent again
         after a lost connection, and counted once however often it arrives. Without it, it is not sent again: it may have been
-        counted."""
-        return await self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order, once)
+        counted. order: 3 unless given, or the live model's. remove: the documents are taken away again."""
+        lines = [dump({"tokens": list(document)}) + b"\n" for document in documents]
+        return await self._count(lines, order, once, remove)
 
     async def ingest(
-        self, documents: Iterable[Sequence[int]], *, order: int = 3, request_bytes: int = 4 << 20
+        self, documents: Iterable[Sequence[int]], *, order: Optional[int] = None, request_bytes: int = 4 << 20
     ) -> AsyncIterator[Counted]:
         """The same for any number of documents: cut into requests of about that many bytes, each a commit of its own. Yields
         what each has counted; after an error the documents of all that were yielded are counted."""
@@ -35,8 +56,10 @@ class AsyncModel(AsyncTransport):
         if waiting:
             yield await self._count(waiting, order)
 
-    async def _count(self, lines: List[bytes], order: int, once: Optional[str] = None) -> Counted:
-        params = self._params(order=order, once=once)
+    async def _count(
+        self, lines: List[bytes], order: Optional[int], once: Optional[str] = None, remove: bool = False
+    ) -> Counted:
+        params = self._params(order=order, once=once, remove=True if remove else None)
         call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
         return Counted(**await self._json(call))
 
@@ -69,6 +92,45 @@ class AsyncModel(AsyncTransport):
         """How likely a sequence is; per_token: log10 of each token after the first, orders: where each was found."""
         answer = await self._json(self._question("/score", {"tokens": list(tokens), "max_order": max_order}))
         return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"], answer["orders"])
+
+    async def live_predict(
+        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
+    ) -> LivePrediction:
+        """The k most likely next tokens of a live model, exactly."""
+        body: Dict[str, Any] = {"tokens": list(tokens), "k": k, "mode": "live", "max_order": max_order}
+        return live_prediction_of(await self._json(self._question("/predict", body)))
+
+    async def live_score(
+        self, tokens: Sequence[int], *, bos: bool = True, max_order: Optional[int] = None
+    ) -> LiveScore:
+        """How likely a text is, by a live model. bos=False: a text that does not begin with bos is a fragment."""
+        body: Dict[str, Any] = {"tokens": list(tokens), "bos": bos, "mode": "live", "max_order": max_order}
+        return live_score_of(await self._json(self._question("/score", body)))
+
+    async def live_scores(self, texts: Iterable[Sequence[int]], *, bos: bool = True) -> List[LiveScore]:
+        """The same for many texts in one request. Raises ValueError for a text that the server does not take."""
+        lines = [dump({"tokens": list(text), "bos": bos}) + b"\n" for text in texts]
+        if not lines:
+            return []
+        lines.append(b"\n" if len(lines) > 1 else dump({"tokens": []}) + b"\n")  # one line alone would be one question
+        answers, _ = await self._collect(Call("POST", "/score", self._params(), b"".join(lines), NDJSON))
+        for answer in answers:
+            if "error" in answer:
+                raise ValueError(answer["error"]["detail"])
+        return [live_score_of(answer) for answer in answers[: len(lines) - 1]]
+
+    async def arpa(self) -> AsyncIterator[bytes]:
+        """The live model in ARPA format, piece by piece. A text without its last line, which is \\end\\, was cut off: the connection
+        broke, or reading failed at the server; this raises ConnectionLost then."""
+        call = Call("GET", "/arpa", self._params())
+        response = await self._open(call, stream=True)
+        try:
+            async for piece in response.aiter_bytes():
+                yield piece
+        except httpx.TransportError as cause:
+            raise lost(cause, "GET /arpa", False) from cause
+        finally:
+            await response.aclose()
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
         return Call("POST", path, self._params(), dump(body), "application/json")

@@ -1,7 +1,7 @@
 """Databases, health, metrics, version."""
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 from urllib.parse import quote
 
 from ..errors import ConnectionLost, Unavailable
@@ -17,9 +17,19 @@ class AsyncService(AsyncTransport):
     async def databases(self) -> List[str]:
         return list((await self._json(Call("GET", "/databases")))["databases"])
 
-    async def create_database(self, name: str, *, shards: Optional[int] = None) -> bool:
-        """True: it is new. Without it a database is made by its first write."""
-        body = None if shards is None else dump({"shards": shards})
+    async def create_database(
+        self,
+        name: str,
+        *,
+        shards: Optional[int] = None,
+        live: Optional[Dict[str, int]] = None,
+        keep: Optional[Sequence[str]] = None,
+    ) -> bool:
+        """True: it is new. Without it a database is made by its first write. live: {"order": 5, "bos": 2, "eos": 3}, a live model is
+        kept; keep: which of cnt, ctx and ctxv are kept beside it, all unless given."""
+        members = {"shards": shards, "live": live, "keep": None if keep is None else list(keep)}
+        said = {member: value for member, value in members.items() if value is not None}
+        body = dump(said) if said else None
         answer = await self._send(Call("PUT", _path(name), {}, body, None if body is None else "application/json"))
         return answer.status_code == 201
 

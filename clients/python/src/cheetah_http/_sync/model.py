@@ -4,23 +4,44 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Dict, Iterable, List, Optional, Sequence
 
-from ..types import ContextMatch, Counted, Prediction, Score, Tree, context_of, prediction_of
+import httpx
+
+from ..retry import lost
+from ..types import (
+    ContextMatch,
+    Counted,
+    LivePrediction,
+    LiveScore,
+    Prediction,
+    Score,
+    Tree,
+    context_of,
+    live_prediction_of,
+    live_score_of,
+    prediction_of,
+)
 from ..wire import NDJSON, Call, checked_limit, dump
 from .transport import Transport
 
 
 class Model(Transport):
     def ngrams(
-        self, documents: Iterable[Sequence[int]], *, order: int = 3, once: Optional[str] = None
+        self,
+        documents: Iterable[Sequence[int]],
+        *,
+        order: Optional[int] = None,
+        once: Optional[str] = None,
+        remove: bool = False,
     ) -> Counted:
         """Counts the n-grams of documents (lists of tokens), all in one request and one commit. once: an identifier of this
         request (1 to 64 of A-Z, a-z, 0-9, _ and -), kept by the server for a day at least: with it the request is sent again
         after a lost connection, and counted once however often it arrives. Without it, it is not sent again: it may have been
-        counted."""
-        return self._count([dump({"tokens": list(document)}) + b"\n" for document in documents], order, once)
+        counted. order: 3 unless given, or the live model's. remove: the documents are taken away again."""
+        lines = [dump({"tokens": list(document)}) + b"\n" for document in documents]
+        return self._count(lines, order, once, remove)
 
     def ingest(
-        self, documents: Iterable[Sequence[int]], *, order: int = 3, request_bytes: int = 4 << 20
+        self, documents: Iterable[Sequence[int]], *, order: Optional[int] = None, request_bytes: int = 4 << 20
     ) -> Iterator[Counted]:
         """The same for any number of documents: cut into requests of about that many bytes, each a commit of its own. Yields
         what each has counted; after an error the documents of all that were yielded are counted."""
@@ -36,8 +57,10 @@ class Model(Transport):
         if waiting:
             yield self._count(waiting, order)
 
-    def _count(self, lines: List[bytes], order: int, once: Optional[str] = None) -> Counted:
-        params = self._params(order=order, once=once)
+    def _count(
+        self, lines: List[bytes], order: Optional[int], once: Optional[str] = None, remove: bool = False
+    ) -> Counted:
+        params = self._params(order=order, once=once, remove=True if remove else None)
         call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
         return Counted(**self._json(call))
 
@@ -70,6 +93,45 @@ class Model(Transport):
         """How likely a sequence is; per_token: log10 of each token after the first, orders: where each was found."""
         answer = self._json(self._question("/score", {"tokens": list(tokens), "max_order": max_order}))
         return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"], answer["orders"])
+
+    def live_predict(
+        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
+    ) -> LivePrediction:
+        """The k most likely next tokens of a live model, exactly."""
+        body: Dict[str, Any] = {"tokens": list(tokens), "k": k, "mode": "live", "max_order": max_order}
+        return live_prediction_of(self._json(self._question("/predict", body)))
+
+    def live_score(
+        self, tokens: Sequence[int], *, bos: bool = True, max_order: Optional[int] = None
+    ) -> LiveScore:
+        """How likely a text is, by a live model. bos=False: a text that does not begin with bos is a fragment."""
+        body: Dict[str, Any] = {"tokens": list(tokens), "bos": bos, "mode": "live", "max_order": max_order}
+        return live_score_of(self._json(self._question("/score", body)))
+
+    def live_scores(self, texts: Iterable[Sequence[int]], *, bos: bool = True) -> List[LiveScore]:
+        """The same for many texts in one request. Raises ValueError for a text that the server does not take."""
+        lines = [dump({"tokens": list(text), "bos": bos}) + b"\n" for text in texts]
+        if not lines:
+            return []
+        lines.append(b"\n" if len(lines) > 1 else dump({"tokens": []}) + b"\n")  # one line alone would be one question
+        answers, _ = self._collect(Call("POST", "/score", self._params(), b"".join(lines), NDJSON))
+        for answer in answers:
+            if "error" in answer:
+                raise ValueError(answer["error"]["detail"])
+        return [live_score_of(answer) for answer in answers[: len(lines) - 1]]
+
+    def arpa(self) -> Iterator[bytes]:
+        """The live model in ARPA format, piece by piece. A text without its last line, which is \\end\\, was cut off: the connection
+        broke, or reading failed at the server; this raises ConnectionLost then."""
+        call = Call("GET", "/arpa", self._params())
+        response = self._open(call, stream=True)
+        try:
+            for piece in response.iter_bytes():
+                yield piece
+        except httpx.TransportError as cause:
+            raise lost(cause, "GET /arpa", False) from cause
+        finally:
+            response.close()
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
         return Call("POST", path, self._params(), dump(body), "application/json")
