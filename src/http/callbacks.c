@@ -321,6 +321,8 @@ static const struct svc_token *find_token(struct http_conn *c, const struct svc_
 static bool admit_token(struct http_request *r)
 {
     struct svc_access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
+    if (r->route != NULL)
+        r->right = r->route->reads ? SVC_RIGHT_READ : r->route->right;
     if (a == NULL || (r->route != NULL && r->route->right == SVC_RIGHT_OPEN))
         return true;
     r->token = r->valid = find_token(r->conn, a, r->in[HTTP_H_AUTHORIZATION]);
@@ -328,7 +330,7 @@ static bool admit_token(struct http_request *r)
         http_reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
         return false;
     }
-    if (r->route != NULL && !svc_access_has_right(r->token, r->route->right)) {
+    if (r->route != NULL && !svc_access_has_right(r->token, r->right)) {
         http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that");
         return false;
     }
@@ -369,6 +371,7 @@ static uint64_t body_limit(const struct http_request *r)
         return cht_b64_encoded(c->max_value_size) + 4096;
     case HTTP_BODY_JSON:
         return 1u << 20;
+    case HTTP_BODY_NAMES:
     case HTTP_BODY_BATCH:
         return c->max_batch_bytes;
     case HTTP_BODY_NGRAMS:
@@ -383,9 +386,9 @@ static uint64_t body_limit(const struct http_request *r)
 static void too_large(struct http_request *r)
 {
     enum http_body b = r->route != NULL ? r->route->body : HTTP_BODY_NONE;
-    enum cht_rc rc = b == HTTP_BODY_VALUE   ? CHT_VALUE_TOO_LARGE
-                     : b == HTTP_BODY_BATCH ? CHT_BATCH_TOO_LARGE
-                                            : CHT_BODY_TOO_LARGE;
+    enum cht_rc rc = b == HTTP_BODY_VALUE                           ? CHT_VALUE_TOO_LARGE
+                     : b == HTTP_BODY_BATCH || b == HTTP_BODY_NAMES ? CHT_BATCH_TOO_LARGE
+                                                                    : CHT_BODY_TOO_LARGE;
     uint64_t max = b == HTTP_BODY_VALUE ? r->w->srv->conf->max_value_size : r->body_max;
     r->headers = 0;
     http_reply_fail(r, rc, "at most %llu bytes are taken", (unsigned long long)max);

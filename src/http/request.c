@@ -134,8 +134,8 @@ bool http_request_revoked(struct http_request *r)
         return false;
     const struct svc_token *t = r->valid != NULL && a != NULL ? svc_access_again(a, r->valid) : NULL;
     if (t != NULL && t != r->valid) {
-        bool may = r->db != NULL ? svc_access_allows(t, r->route->right, r->db->name)
-                                 : svc_access_has_right(t, r->route->right);
+        bool may =
+            r->db != NULL ? svc_access_allows(t, r->right, r->db->name) : svc_access_has_right(t, r->right);
         t = may ? t : NULL;
     }
     r->valid = t; /* NULL: for good */
@@ -247,7 +247,7 @@ void http_request_database(struct http_request *r, bool create, void (*then)(str
             return;
         }
     }
-    if (r->token != NULL && !svc_access_allows(r->token, r->route->right, name)) {
+    if (r->token != NULL && !svc_access_allows(r->token, r->right, name)) {
         http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
         return;
     }

@@ -71,6 +71,7 @@ enum http_body {
     HTTP_BODY_VALUE,  /* a value: raw or {"value":...} */
     HTTP_BODY_JSON,   /* a small document */
     HTTP_BODY_ASK,    /* a question, or many */
+    HTTP_BODY_NAMES,  /* a document with many names */
     HTTP_BODY_BATCH,  /* batch.c reads it as it arrives */
     HTTP_BODY_NGRAMS, /* lm.c likewise */
 };
@@ -86,6 +87,7 @@ struct http_route {
     uint32_t params; /* HTTP_PARAM(...) that are known here */
     bool any_params; /* others are ignored (service calls) */
     enum svc_right right;
+    bool reads; /* SVC_RIGHT_READ is enough if the body only reads; `run` sees to it (http_request_needs) */
     enum http_body body;
     /* A part of the body, as it arrives; false: give the connection up. NULL: it is collected. */
     bool (*feed)(struct http_request *r, const char *data, size_t n);
@@ -162,7 +164,8 @@ struct http_request {
     const struct http_route *route;
     const struct svc_token *token; /* NULL without --tokens */
     const struct svc_token
-        *valid; /* the same as the file has it by now: the HTTP thread's (http_request_revoked) */
+        *valid;           /* the same as the file has it by now: the HTTP thread's (http_request_revoked) */
+    enum svc_right right; /* what is done needs it: the route's, or less (route->reads) */
     enum http_method method;
     bool head, early, close;
     _Atomic int phase; /* enum http_phase */
@@ -252,6 +255,9 @@ void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(
 /* The database of ?db=, held in r->db, then `then` runs: at once if it is open, else on the way back from a job thread.
  * create: a write, which makes a database that is not there (unless --create-databases admin). Errors are answered. */
 void http_request_database(struct http_request *r, bool create, void (*then)(struct http_request *r));
+
+/* The body of a call with route->reads does more than read: what follows asks for the route's own right. */
+static inline void http_request_needs(struct http_request *r) { r->right = r->route->right; }
 
 /* Before a point read, while many requests come in at once: puts it off until all of this round have come so far, and what
  * they will read is on its way into the cache; then `then` runs. False: there are few requests, read now. True once at

@@ -177,7 +177,7 @@ def test_head_does_not_drain(client):
 
 @pytest.mark.parametrize("path,allowed,wrong", [
     ("/kv", "GET HEAD POST", "PUT DELETE PATCH"), ("/kv/1", "GET HEAD PUT DELETE", "POST PATCH"),
-    ("/pairs/p", "GET HEAD PUT DELETE", "POST PATCH"), ("/batch", "POST", "GET HEAD PUT DELETE"),
+    ("/pairs/p", "GET HEAD PUT DELETE", "POST PATCH"), ("/batch", "POST", "GET HEAD PUT DELETE"), ("/pairs", "POST", "GET HEAD PUT DELETE"),
     ("/reduce/counts/p", "GET HEAD", "POST PUT DELETE"), ("/reduce/queue-drain/p", "GET HEAD POST", "PUT DELETE"),
     ("/healthz", "GET HEAD", "POST PUT DELETE"), ("/readyz", "GET HEAD", "POST"), ("/metrics", "GET HEAD", "POST"),
     ("/version", "GET HEAD", "POST"), ("/openapi.yaml", "GET HEAD", "POST DELETE"), ("/databases", "GET HEAD", "POST PUT DELETE"),
@@ -193,7 +193,7 @@ def test_wrong_method(server, path, allowed, wrong):
                 assert answer.code == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/kv/1/2", "/kvs", "/Kv", "/pairs", "/reduce", "/databases/a/b", "/batch/",
+@pytest.mark.parametrize("path", ["/", "/nothing", "/kv/1/2", "/kvs", "/Kv", "/pair", "/reduce", "/databases/a/b", "/batch/",
                                   "/healthz/", "/databases/default/checkpoint/x", "//kv", "/kv/../healthz", "/%6bv", "/openapi.yml"])
 def test_unknown_routes(server, path):
     client = server.client()

@@ -24,6 +24,23 @@ def test_values(db):
         assert error.detail and error.request_id and isinstance(error, LookupError)
 
 
+def test_pair_many(db):
+    made = {b"n%d" % i: b"v%d" % i for i in range(0, 25_000, 5)}
+    with db.batch() as batch:
+        for name, value in made.items():
+            batch.pair_put(name, value)
+    asked = [b"n%d" % i for i in range(25_000)]
+    found = list(db.pair_many(iter(asked)))
+    assert [row and (row.pair, row.value) for row in found] == [(name, made[name]) if name in made else None for name in asked]
+    assert [row and row.size for row in db.pair_many([b"n5", b"none"], values=False)] == [None, None]
+    assert list(db.pair_many([])) == []
+    long = [b"%04d" % i + b"n" * 4092 for i in range(2500)]  # more than goes into one request
+    db.pair_put(long[2100], b"there")
+    assert [i for i, row in enumerate(db.pair_many(long)) if row] == [2100]
+    with pytest.raises(ValueError):
+        list(db.pair_many([b"n5", b""]))
+
+
 def test_bad_arguments_are_not_sent(db):
     for call in (
         lambda: db.insert(b""), lambda: db.read(0), lambda: db.read(1 << 48), lambda: db.read(True), lambda: db.read("1"),

@@ -42,6 +42,7 @@ struct batch {
     struct block *blocks;
     struct svc_out line; /* the beginning of a line that has not ended */
     bool too_many;
+    bool writes; /* not reads alone */
     bool atomic, results;
     struct cht_op *run; /* owned: the operations given to the store */
     size_t *place;      /* owned: of run[i] in ops */
@@ -185,6 +186,7 @@ static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, st
         if (strcmp(kinds[i].name, json_string_value(name)) == 0)
             k = &kinds[i];
     }
+    b->writes |= k == NULL || (k->takes & READS) == 0;
     if (k == NULL) {
         (void)refuse(e, CHT_INVALID_OPERATION, "\"op\" names no operation");
         return;
@@ -229,15 +231,22 @@ static bool parse_line(struct http_request *r, const char *p, size_t n)
     b->count++;
     json_error_t where;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
-    if (o == NULL || !json_is_object(o))
+    if (o == NULL || !json_is_object(o)) {
+        b->writes = true; /* who knows what it was to be */
         (void)refuse(e, CHT_INVALID_OPERATION, "the line is no JSON object");
-    else
+    } else
         parse_object(b, o, op, e, r->w->srv->conf->max_value_size, &fatal);
     json_decref(o);
     return !fatal;
 }
 
 static void batch_free(struct http_request *r);
+
+/* Then the first operation that writes decides, and the rest need not be kept. */
+static bool may_only_read(const struct http_request *r)
+{
+    return r->token != NULL && !svc_access_has_right(r->token, r->route->right);
+}
 
 bool http_batch_feed(struct http_request *r, const char *data, size_t n)
 {
@@ -247,7 +256,7 @@ bool http_batch_feed(struct http_request *r, const char *data, size_t n)
     }
     struct batch *b = r->own;
     bool ok = b != NULL;
-    while (ok && n > 0 && !b->too_many) {
+    while (ok && n > 0 && !b->too_many && !(b->writes && may_only_read(r))) {
         const char *end = memchr(data, '\n', n);
         size_t len = end == NULL ? n : (size_t)(end - data);
         if (end == NULL || b->line.n > 0)
@@ -462,10 +471,16 @@ void http_batch_post(struct http_request *r)
     struct batch *b = r->own;
     b->atomic = atomic;
     b->results = results;
+    if (b->writes && may_only_read(r)) {
+        http_reply_fail(r, CHT_FORBIDDEN, "this token allows batches that only read");
+        return;
+    }
     if (b->too_many) {
         http_reply_fail(r, CHT_BATCH_TOO_LARGE, "at most %llu operations",
                         (unsigned long long)r->w->srv->conf->max_batch_ops);
         return;
     }
-    http_request_database(r, true, commit);
+    if (b->writes)
+        http_request_needs(r);
+    http_request_database(r, b->writes, commit);
 }

@@ -53,7 +53,7 @@ static bool take_name(struct http_request *r, size_t len)
         http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
         return false;
     }
-    if (r->token != NULL && !svc_access_allows(r->token, r->route->right, name)) {
+    if (r->token != NULL && !svc_access_allows(r->token, r->right, name)) {
         http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
         return false;
     }

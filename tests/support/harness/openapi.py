@@ -112,7 +112,7 @@ class Contract:
                 continue  # of a long stream: a sample
             value = parse(line, what)
             self.check_body(schema, value, what)
-            ends = "error" in value and "key" not in value and not media.get("x-line-errors")  # of a line, not of the stream
+            ends = isinstance(value.get("error"), dict) and not media.get("x-line-errors")  # of a line, not of the stream
             if ("end" in value or ends) != (i == len(lines) - 1):
                 raise Violation("%s: line %d of %d is %r" % (what, i, len(lines), line[:300]))
 

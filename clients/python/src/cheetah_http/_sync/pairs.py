@@ -2,12 +2,16 @@
 """Byte strings that lead to keys."""
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from itertools import islice
+from typing import Iterator, Iterable, List, Optional
 
-from ..errors import NotFound
+from ..errors import NotFound, ProtocolError
 from ..types import Deleted, Pair, Written, pair_of
-from ..wire import RAW, Call, checked_key, checked_pair, checked_value, dump, url_bytes
+from ..wire import RAW, Call, b64, checked_key, checked_pair, checked_value, dump, url_bytes
 from .transport import Transport
+
+MAX_NAMES = 10_000  # of one POST /pairs
+MAX_NAME_BYTES = 8 << 20  # likewise, of ours
 
 
 def _path(pair: bytes) -> str:
@@ -45,6 +49,29 @@ class Pairs(Transport):
             if error.code != "pair_not_found":
                 raise
             return None
+
+    def pair_many(self, pairs: Iterable[bytes], *, values: bool = True) -> Iterator[Optional[Pair]]:
+        """Any number of mappings by name, some thousand a request, in the order asked; None for a name that is not mapped."""
+        rest = iter(pairs)
+        last: Optional[bytes] = None
+        while True:
+            names: List[str] = [] if last is None else [b64(last)]
+            size = len(last or b"")
+            last = None
+            for name in islice(rest, MAX_NAMES - len(names)):
+                size += len(checked_pair(name))
+                if size > MAX_NAME_BYTES:
+                    last = name
+                    break
+                names.append(b64(name))
+            if not names:
+                return
+            call = Call("POST", "/pairs", self._params(values=values or None), dump({"pairs": names}), "application/json")
+            lines, _ = self._collect(call)
+            if len(lines) != len(names):
+                raise ProtocolError(f"{len(names)} names were answered by {len(lines)} lines")
+            for line in lines:
+                yield None if line.get("error") == "pair_not_found" else pair_of(line)
 
     def pair_delete(self, pair: bytes, *, values: bool = False) -> None:
         """Unmaps a pair, with values=True its value too; NotFound if there is none."""
