@@ -77,6 +77,7 @@
     X(HEADERS_TOO_LARGE, 95, 431, "headers_too_large", "the headers are too long")                           \
     X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
     X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")   \
+    X(REQUEST_TOO_LARGE, 98, 413, "request_too_large", "the request would need too much memory")             \
     X(NOT_COUNTED, 110, 409, "not_counted", "what is to be taken away was not counted")                      \
     X(NOTHING_COUNTED, 111, 409, "nothing_counted", "the live model has counted nothing yet")                \
     X(ORDER_MISMATCH, 112, 409, "order_mismatch", "the live model has another order")                        \

@@ -26,7 +26,7 @@ struct conf {
     uint64_t checkpoint_log_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
         scrub_bytes_per_second, idle_close_seconds;
     uint64_t line_threads, line_connections, line_idle_timeout, line_answer_bytes;
-    uint64_t max_document_tokens, max_ngrams_bytes, max_databases;
+    uint64_t max_document_tokens, max_ngrams_bytes, max_databases, request_memory_bytes, memory_bytes;
     unsigned char source[64]; /* where it came from (conf.c), by row of the table */
     bool help, print;         /* --help, --print-config */
     /* no options: what the limit of open files leaves; set before anything listens */

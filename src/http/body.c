@@ -1,6 +1,7 @@
 /* body: see body.h. */
 #include "http/body.h"
 
+#include "http/lines.h"
 #include "http/reply.h"
 #include "http/server.h"
 
@@ -15,14 +16,75 @@ bool http_body_is_json(struct http_request *r)
            (type[n] == 0 || type[n] == ';' || type[n] == ' ');
 }
 
-json_t *http_body_object(struct http_request *r, enum cht_rc code)
+/* NULL: r->err says why; its code is CHT_INVALID_BODY if the text is no JSON. */
+static json_t *load(struct http_request *r)
 {
     json_error_t where;
     json_t *o = json_loadb((const char *)r->body, r->body_len, JSON_REJECT_DUPLICATES, &where);
-    if (o == NULL && json_error_code(&where) == json_error_out_of_memory) {
-        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
+    if (o == NULL && json_error_code(&where) == json_error_out_of_memory)
+        (void)CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the body");
+    else if (o == NULL)
+        (void)CHT_FAIL(&r->err, CHT_INVALID_BODY, "not JSON: %s, at byte %d", where.text, where.position);
+    return o;
+}
+
+/* Of an object the members that calls with a value look at: freeing a large tree takes as long as making it, and is done here. */
+static json_t *shorten(json_t *o)
+{
+    static const char *const kept[] = {"value", "key"};
+    json_t *few = json_is_object(o) ? json_object() : json_null();
+    for (size_t i = 0; i < sizeof kept / sizeof *kept && json_is_object(few); i++) {
+        json_t *v = json_object_get(o, kept[i]);
+        bool scalar = v != NULL && !json_is_array(v) && !json_is_object(v);
+        if (v != NULL && json_object_set_new(few, kept[i], scalar ? json_incref(v) : json_null()) != 0) {
+            json_decref(few);
+            few = NULL;
+        }
+    }
+    json_decref(o);
+    return few;
+}
+
+/* On a job thread. */
+static void parse(struct http_request *r)
+{
+    uint64_t cost = http_json_memory((const char *)r->body, r->body_len);
+    r->parsed = true;
+    if (svc_memory_take(&r->memory, cost, &r->err) != CHT_OK)
+        return;
+    json_t *o = load(r);
+    r->json = o != NULL ? shorten(o) : NULL;
+    if (o != NULL && r->json == NULL)
+        (void)CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the body");
+    svc_memory_give(&r->memory,
+                    cost); /* the value is as long as the body at most, which is booked several times */
+}
+
+bool http_body_parse_later(struct http_request *r)
+{
+    if (r->route->body != HTTP_BODY_VALUE || r->body_len <= HTTP_LINES_LONG || r->parsed ||
+        !http_body_is_json(r))
+        return false;
+    http_request_owner_of_db(r);
+    http_request_long_job(r, 0, parse, r->route->run);
+    return true;
+}
+
+void http_body_forget(struct http_request *r)
+{
+    json_decref(r->json);
+    r->json = NULL;
+    r->parsed = false;
+}
+
+json_t *http_body_object(struct http_request *r, enum cht_rc code)
+{
+    json_t *o = r->parsed ? r->json : load(r);
+    r->json = NULL;
+    if (o == NULL && r->err.code != CHT_INVALID_BODY) {
+        http_reply_err(r, r->err.code, &r->err);
     } else if (o == NULL) {
-        http_reply_fail(r, code, "not JSON: %s, at byte %d", where.text, where.position);
+        http_reply_fail(r, code, "%s", r->err.msg);
     } else if (!json_is_object(o)) {
         json_decref(o);
         o = NULL;

@@ -1,6 +1,7 @@
 /* callbacks: libmicrohttpd's calls into us: a request line, headers, a body, an answer that was sent, a connection. The
  * straight line from a request to its handler, on the worker's thread.
  */
+#include "http/body.h"
 #include "http/inlet.h"
 #include "http/pages.h"
 #include "http/params.h"
@@ -452,21 +453,27 @@ static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, 
     return MHD_YES;
 }
 
-static bool body_append(struct http_request *r, const char *data, size_t n)
+/* Booked are three times a long body: it is parsed or committed, which makes copies. */
+static enum cht_rc body_append(struct http_request *r, const char *data, size_t n)
 {
     if (r->body_len + n + 1 > r->body_cap) {
         size_t cap = r->body_cap < 1024 ? 1024 : r->body_cap;
         while (cap < r->body_len + n + 1)
             cap *= 2;
+        enum cht_rc rc = cap > SVC_MEMORY_SMALL
+                             ? svc_memory_take(&r->memory, 3 * (uint64_t)(cap - r->body_cap), &r->err)
+                             : CHT_OK;
+        if (rc != CHT_OK)
+            return rc;
         uint8_t *p = cht_realloc(r->body, cap);
         if (p == NULL)
-            return false;
+            return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the body");
         r->body = p;
         r->body_cap = cap;
     }
     memcpy(r->body + r->body_len, data, n);
     r->body_len += n;
-    return true;
+    return CHT_OK;
 }
 
 /* A part of the body. False closes the connection. */
@@ -483,9 +490,13 @@ static bool take_body(struct http_request *r, const char *data, size_t n)
         r->body_dropped += n; /* counted, read at once */
         return r->route->feed(r, data, n);
     }
-    if (!body_append(r, data, n)) {
-        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the body");
-        return true;
+    enum cht_rc rc = body_append(r, data, n);
+    if (rc != CHT_OK) {
+        cht_free(r->body);
+        r->body = NULL;
+        r->body_len = r->body_cap = 0;
+        svc_memory_end(&r->memory);
+        http_reply_err(r, rc, &r->err);
     }
     return true;
 }
@@ -524,7 +535,7 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
             refuse_framing(r);
         else if (r->body_over)
             too_large(r);
-        else
+        else if (!http_body_parse_later(r))
             r->route->run(r);
     }
     return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY ? http_send_answer(r)

@@ -197,6 +197,15 @@ static void print_service(struct http_server *s, struct svc_out *o)
     one(o, "scrub_passes_total", "counter", "Passes over the files of all databases.", scrub.passes);
     one(o, "scrub_bad_pages_total", "counter", "Damaged pages seen, again in every pass.", scrub.bad);
     one(o, "log_lines_dropped_total", "counter", "Log lines that found no room.", svc_log_dropped(s->log));
+    one(o, "request_memory_bytes", "gauge",
+        "Memory booked by requests: large bodies, batches, statistics, answers.",
+        atomic_load(&s->memory.used));
+    one(o, "request_memory_limit_bytes", "gauge", "What all requests together may book: --memory-bytes.",
+        s->memory.max);
+    one(o, "requests_too_large_total", "counter", "Requests refused with 413 request_too_large.",
+        atomic_load(&s->memory.large));
+    one(o, "requests_over_memory_total", "counter",
+        "Requests refused with 503 because --memory-bytes are booked.", atomic_load(&s->memory.overbook));
     one(o, "resident_bytes", "gauge", "Resident memory.", resident);
     one(o, "open_files", "gauge", "Open descriptors.", files);
     one(o, "open_files_limit", "gauge", "Descriptors that this process may have.", s->conf->file_limit);

@@ -1,4 +1,5 @@
 /* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
+#include "http/body.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -26,6 +27,7 @@ struct http_request *http_request_new(struct http_worker *w)
             return NULL;
     }
     r->w = w;
+    r->memory.budget = &w->srv->memory;
     w->begun++;
     r->start_ns = w->now; /* of this round: the time that it waited for its turn counts */
     return r;
@@ -52,6 +54,7 @@ static void reset(struct http_request *r)
     r->status = 0;
     r->headers = 0;
     r->sent = 0;
+    r->lines = NULL;
     r->resume = NULL;
     r->job.owner = 0;
     r->ahead = 0;
@@ -92,8 +95,11 @@ void http_request_recycle(struct http_request *r)
         r->stream->free(r);
     if (r->release != NULL)
         r->release(r);
+    if (r->parsed)
+        http_body_forget(r);
     r->release = NULL;
     r->own = NULL;
+    svc_memory_end(&r->memory); /* a few small buffers may stay with it */
     svc_dbs_put(r->db);
     r->db = NULL;
     if (!CHT_RECYCLE || w->spares >= SPARES_MAX) {
@@ -125,6 +131,15 @@ static void job_main(struct cht_job *j)
 void http_request_owner(struct http_request *r, const char *database)
 {
     r->job.owner = cht_jobs_owner(database, strlen(database));
+}
+
+void http_request_owner_of_db(struct http_request *r)
+{
+    const struct http_param_value *db = &r->param[HTTP_P_DB];
+    if (db->p != NULL)
+        r->job.owner = cht_jobs_owner(db->p, db->n);
+    else
+        http_request_owner(r, CHT_DATABASE_DEFAULT);
 }
 
 bool http_request_revoked(struct http_request *r)

@@ -14,6 +14,7 @@
 
 #include "service/access.h"
 #include "service/dbs.h"
+#include "service/memory.h"
 #include "service/out.h"
 
 #include <microhttpd.h>
@@ -28,6 +29,7 @@ struct http_worker;
 struct http_conn;
 struct http_stream;
 struct http_prepared;
+struct http_lines;
 
 enum http_method { HTTP_METHOD_GET = 1, HTTP_METHOD_POST = 2, HTTP_METHOD_PUT = 4, HTTP_METHOD_DELETE = 8 };
 
@@ -191,6 +193,10 @@ struct http_request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
+    struct svc_memory_use memory; /* all that it has booked */
+    struct http_lines *lines;     /* the handler's, while a job reads them */
+    struct json_t *json; /* owned: the body, parsed by a job; NULL with `parsed`: r->err says why not */
+    bool parsed;
     void *own; /* the handler's arguments, until the request is over; NULL: none */
     void (*release)(struct http_request *r); /* frees what `own` holds; NULL: nothing to free */
     _Atomic bool cancel;                     /* the client has gone: a job may stop */
@@ -243,6 +249,7 @@ void http_request_wake(struct http_request *r);
 void http_request_job(struct http_request *r, void (*work)(struct http_request *r),
                       void (*resume)(struct http_request *r));
 void http_request_owner(struct http_request *r, const char *database);
+void http_request_owner_of_db(struct http_request *r); /* the one that ?db= names, before it is looked at */
 /* On the HTTP thread, while no job works for it: has the token that let it in been taken out of the file since, has it lost the right, or expired? */
 bool http_request_revoked(struct http_request *r);
 

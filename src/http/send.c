@@ -2,6 +2,7 @@
 #include "http/send.h"
 
 #include "http/inlet.h"
+#include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
 
@@ -81,8 +82,21 @@ static bool send_prepared(struct http_request *r)
     return true;
 }
 
+/* A long answer waits for its client to read it: it is booked now that its size is known. */
+static void book_answer(struct http_request *r)
+{
+    if (r->out.cap + r->value.cap <= 2 * SVC_MEMORY_SMALL ||
+        svc_memory_take(&r->memory, r->out.cap + r->value.cap, &r->err) == CHT_OK)
+        return;
+    svc_out_free(&r->out);
+    cht_buf_free(&r->value);
+    r->headers = 0;
+    http_reply_err(r, r->err.code, &r->err);
+}
+
 enum MHD_Result http_send_answer(struct http_request *r)
 {
+    book_answer(r);
     r->close = r->close || http_inlet_last(r);
     if (send_prepared(r))
         return MHD_YES;

@@ -210,6 +210,7 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     s->listen_fd = s->acceptor_bell = -1;
     s->writes_create = strcmp(c->create_databases, "auto") == 0;
     s->inline_commits = strcmp(c->durability, "sync") != 0;
+    svc_memory_init(&s->memory, c->memory_bytes, c->request_memory_bytes);
     enum cht_rc rc = cht_mutex_init(&s->addr_mu, err);
     if (rc == CHT_OK)
         rc = http_pages_check(c->allow_hosts, c->cors_origins, err);

@@ -64,7 +64,8 @@ struct http_server {
     size_t linger_n;
     struct http_access_list *old_access; /* the main thread's: replaced, freed at the end */
 
-    char *tls_cert, *tls_key; /* owned */
+    struct svc_memory_budget memory; /* of all requests */
+    char *tls_cert, *tls_key;        /* owned */
     _Atomic uint64_t connections, streams, refused;
     _Atomic uint64_t refusal_ns; /* when a refused write was logged last */
     _Atomic uint64_t feeds;      /* jobs of aggregates and smoothing under way */

@@ -26,6 +26,11 @@ static enum cht_rc add(struct lm_ngrams *g, const uint32_t *tokens, size_t n, bo
     if (n > TOKENS_MAX - g->ntokens)
         return CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "more than %u tokens in one request", TOKENS_MAX);
     size_t documents_cap = g->documents_cap;
+    if (g->ntokens + n > g->tokens_cap) {
+        enum cht_rc rc = lm_book(g, 2 * (g->ntokens + n - g->tokens_cap) * sizeof *g->tokens, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
     if (!grow(&g->tokens, g->ntokens + n, &g->tokens_cap) ||
         !grow(&g->start, g->documents + 2, &g->documents_cap))
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu tokens", g->ntokens + n);
@@ -75,6 +80,13 @@ enum cht_rc lm_ngrams_take_document(struct lm_ngrams *g, const uint32_t *tokens,
                                     struct cht_err *err)
 {
     return add(g, tokens, n, true, err);
+}
+
+void lm_ngrams_bound(struct lm_ngrams *g, enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err),
+                     void *ctx)
+{
+    g->book = book;
+    g->book_ctx = ctx;
 }
 
 void lm_ngrams_once(struct lm_ngrams *g, const char *id)

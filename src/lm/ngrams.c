@@ -1,6 +1,6 @@
 /* ngrams: see ngrams.h. A commit:
  *
- *   N1 under the database's counting gate, order by order: count in memory (grams.h)
+ *   N1 under the database's counting gate, order by order: count in memory (grams.h), and book what N2 and N3 need for it
  *   N2 for each context that was met, ascending by name: read its counts if the database can have any, add, make the
  *      operation; then the same for registering it; then its vector as a second name, ascending by vector. Neighbours in
  *      the trie and later in a scan are so written one after the other. Of contexts that share a vector the one that was met
@@ -30,6 +30,17 @@
 #define CHUNK ((size_t)1 << 20) /* the first: most requests are small */
 #define CHUNK_NEXT ((size_t)16 << 20)
 
+/* Bytes of memory until the commit is done, measured with text where nothing repeats, and a little more: tables, operations, names and
+ * payloads, the log's record, changed pages. */
+#define TOKEN_COST 96u
+#define GRAM_COST 64u
+#define CONTEXT_COST 620u
+#define CONTEXT_TOKEN_COST 50u
+#define WINDOW_COST 900u /* of text that is taken away, whether it repeats or not */
+#define LIVE_COST 400u   /* of the live model likewise */
+#define STORED_COST 24u  /* of a follower that is there already: read, written, logged */
+#define STORED_SMALL 64u /* that many are in what a context costs */
+
 struct chunk {
     struct chunk *next;
     size_t used, size;
@@ -55,6 +66,7 @@ struct ranking {
 /* What a commit is made of. */
 struct batch {
     struct cht_store *store;
+    const struct lm_ngrams *request;
     struct cht_op *ops; /* owned; those after n are being made */
     size_t n, cap;
     struct maker maker[LM_SHARE_THREADS_MAX];
@@ -155,6 +167,8 @@ static enum cht_rc counts_op(struct maker *m, const uint8_t hash[LM_HASH_SIZE], 
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     enum cht_rc rc = add_stored(m, name, err);
+    if (rc == CHT_OK && m->counts.n > STORED_SMALL)
+        rc = lm_book(m->batch->request, (uint64_t)m->counts.n * STORED_COST, err);
     if (rc == CHT_OK && m->counts.n > 0) {
         rc = lm_counts_add(&m->counts, f, n, err);
         f = m->counts.f;
@@ -378,9 +392,13 @@ static enum cht_rc vector_ops(struct batch *b)
 static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
 {
     uint8_t text[LM_PREFIX_MAX];
-    uint64_t pairs;
+    uint64_t pairs = 0;
     struct cht_str prefix = {text, lm_prefix(LM_CNT, g->order, text)};
-    enum cht_rc rc = cht_store_count(b->store, prefix, &pairs, b->err);
+    uint64_t cost =
+        (uint64_t)g->grams * GRAM_COST + (uint64_t)g->nused * (CONTEXT_COST + g->order * CONTEXT_TOKEN_COST);
+    enum cht_rc rc = lm_book(b->request, cost, b->err);
+    if (rc == CHT_OK)
+        rc = cht_store_count(b->store, prefix, &pairs, b->err);
     b->grams = g;
     b->any_counts = pairs > 0;
     if (rc == CHT_OK)
@@ -417,7 +435,10 @@ static enum cht_rc add_ops(struct lm_ngrams *g, const struct lm_text *text, stru
 {
     struct lm_grams grams;
     uint64_t pairs = 0;
-    enum cht_rc rc = lm_grams_begin(&grams, text, b->err);
+    enum cht_rc rc = lm_book(g, g->ntokens * TOKEN_COST, b->err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_grams_begin(&grams, text, b->err);
     if (rc == CHT_OK)
         rc = cht_store_count(b->store, (struct cht_str){(const uint8_t *)LM_CTX, LM_LENGTH(LM_CTX)}, &pairs,
                              b->err);
@@ -448,7 +469,9 @@ static enum cht_rc take_ops(struct lm_ngrams *g, const struct lm_text *text, str
     b->taking.contexts = (b->keep & LM_KN_KEEP_CTX) != 0;
     b->taking.vectors = (b->keep & LM_KN_KEEP_CTXV) != 0;
     b->ordered = true;
-    enum cht_rc rc = lm_taking_make(&b->taking, text, g->order, b->err);
+    enum cht_rc rc = lm_book(g, g->ntokens * (TOKEN_COST + (uint64_t)g->order * WINDOW_COST), b->err);
+    if (rc == CHT_OK)
+        rc = lm_taking_make(&b->taking, text, g->order, b->err);
     b->maker[0].created += b->taking.created;
     return rc == CHT_OK ? append(b, b->taking.ops, b->taking.n) : rc;
 }
@@ -457,7 +480,7 @@ static enum cht_rc take_ops(struct lm_ngrams *g, const struct lm_text *text, str
 static enum cht_rc live_ops(struct lm_ngrams *g, struct batch *b)
 {
     struct lm_kn_count *c = b->live;
-    enum cht_rc rc = CHT_OK;
+    enum cht_rc rc = lm_book(g, g->ntokens * (TOKEN_COST + (uint64_t)g->order * LIVE_COST), b->err);
     for (size_t d = 0; d < g->documents && rc == CHT_OK; d++) {
         bool take = g->take != NULL && g->take[d] != 0;
         rc = lm_kn_text_add(&c->text, c->old.bos, g->tokens + g->start[d], g->start[d + 1] - g->start[d],
@@ -572,6 +595,7 @@ enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm
     if (rc != CHT_OK)
         return rc;
     batch_init(&b, s, g->ntokens, err != NULL ? err : &local);
+    b.request = g;
     rc = prepare(g, &b, &live);
     if (rc == CHT_OK)
         rc = run(e, g, &b, out);

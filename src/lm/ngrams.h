@@ -12,9 +12,9 @@
  * nothing. Requests into one database are serialised (engine.h), so the counts do not depend on how documents are split
  * over requests and threads.
  *
- * Memory: 4 bytes a token as they come in; during commit at the peak about 200 bytes a token of running text at order 3
- * (every context of the request has three operations), at most 120 bytes x order in text if nothing repeats beyond that.
- * The caller bounds the request (--max-ngrams-bytes).
+ * Memory: 4 bytes a token as they come in; during commit, order by order, what is told to lm_ngrams_bound before it is needed: 96
+ * bytes a token, 64 for each different n-gram, and 620 and 50 for each of its tokens for each context, which has three operations. Where
+ * nothing repeats that is 1500 bytes a token at order 3, 3300 at 5, 6500 at 8; a tenth of it in running text.
  * Threads: one at a time per object.
  */
 #pragma once
@@ -49,6 +49,10 @@ enum cht_rc lm_ngrams_take_document(struct lm_ngrams *g, const uint32_t *tokens,
 /* Gives the request an identifier (once.h; a valid one): with one that was counted before, commit counts nothing and answers what
  * that request was answered. It is kept in the same commit. */
 void lm_ngrams_once(struct lm_ngrams *g, const char *id);
+/* Asks before memory is used for the request: what `book` says ends it, before anything is written. It is never given back. From any
+ * of the threads that count; `ctx` is its own. */
+void lm_ngrams_bound(struct lm_ngrams *g, enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err),
+                     void *ctx);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
  * disk. CHT_ORDER_MISMATCH if the live model has another order, CHT_NOT_COUNTED if more is taken away than was counted,
  * CHT_MALFORMED_PAYLOAD if a pair that must be changed holds something else,

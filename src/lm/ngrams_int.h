@@ -6,6 +6,8 @@
 #include "lm/once.h"
 
 struct lm_ngrams {
+    enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err); /* NULL: nobody asks */
+    void *book_ctx;
     unsigned order;   /* 0: not said */
     uint32_t *tokens; /* owned */
     uint32_t *start;  /* owned: documents + 1 */
@@ -14,6 +16,12 @@ struct lm_ngrams {
     size_t taken, taken_tokens;    /* of these */
     char once[LM_ONCE_ID_MAX + 1]; /* "": none */
 };
+
+/* Before memory is used. */
+static inline enum cht_rc lm_book(const struct lm_ngrams *g, uint64_t bytes, struct cht_err *err)
+{
+    return g->book != NULL ? g->book(g->book_ctx, bytes, err) : CHT_OK;
+}
 
 /* Operations that take documents away from `cnt:`, `ctx:` and `ctxv:`, or take some away and add others. Zero-initialise. */
 struct lm_chunk;

@@ -151,18 +151,25 @@ static enum cht_rc run_sweep(struct sweep *w, struct cht_buf *lines, struct cht_
 
 enum cht_rc reduce_take_memory(struct reduce_run *run, uint64_t bytes, struct cht_err *err)
 {
+    const struct reduce_params *p = run->p;
     uint64_t before = atomic_fetch_add_explicit(&run->used, bytes, memory_order_relaxed);
-    if (before + bytes <= run->p->memory_max)
-        return CHT_OK;
-    reduce_give_memory(run, bytes);
-    return CHT_FAIL(err, CHT_NO_MEMORY,
-                    "the aggregate needs more than its %llu bytes of memory; take a longer prefix",
-                    (unsigned long long)run->p->memory_max);
+    enum cht_rc rc = CHT_OK;
+    if (before + bytes > p->memory_max)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY,
+                      "the aggregate needs more than its %llu bytes of memory; take a longer prefix",
+                      (unsigned long long)p->memory_max);
+    else if (p->book != NULL)
+        rc = p->book(p->book_ctx, bytes, err);
+    if (rc != CHT_OK)
+        atomic_fetch_sub_explicit(&run->used, bytes, memory_order_relaxed);
+    return rc;
 }
 
 void reduce_give_memory(struct reduce_run *run, uint64_t bytes)
 {
     atomic_fetch_sub_explicit(&run->used, bytes, memory_order_relaxed);
+    if (run->p->book != NULL)
+        run->p->unbook(run->p->book_ctx, bytes);
 }
 
 enum cht_rc reduce_line_room(struct reduce_run *run, struct cht_buf *out, size_t n, struct cht_err *err)

@@ -37,6 +37,10 @@ struct reduce_params {
     enum reduce_metric metric;           /* similar */
     uint64_t memory_max;                 /* 0: REDUCE_MEMORY_DEFAULT */
     struct reduce_progress *progress;    /* NULL: not wanted */
+    /* Asked as well as memory_max, on any of its threads: what `book` says ends the run. NULL: nobody asks. */
+    enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err);
+    void (*unbook)(void *ctx, uint64_t bytes);
+    void *book_ctx;
 };
 
 /* Runs an aggregate and waits for it: for a thread that may block. The lines are appended to `lines` (the caller's), each with its

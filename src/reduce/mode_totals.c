@@ -48,6 +48,12 @@ static size_t place(const struct table *t, uint32_t token)
     return i;
 }
 
+/* Why `take` gave nothing. */
+static enum cht_rc why(const struct cht_err *err)
+{
+    return err != NULL && err->code != CHT_OK ? err->code : CHT_NO_MEMORY;
+}
+
 static void *take(struct reduce_run *run, size_t n, size_t size, struct cht_err *err)
 {
     if (reduce_take_memory(run, n * size, err) != CHT_OK)
@@ -130,12 +136,12 @@ static enum cht_rc grow(struct reduce_run *run, struct table *t, struct cht_err 
         next.cap *= 2;
     next.slots = take(run, next.cap, sizeof *next.slots, err);
     if (next.slots == NULL)
-        return CHT_NO_MEMORY;
+        return why(err);
     if (next.bound > t->bound) {
         next.dense = take(run, (size_t)next.bound, sizeof *next.dense, err);
         if (next.dense == NULL) {
             drop_slots(run, &next);
-            return CHT_NO_MEMORY;
+            return why(err);
         }
         if (t->bound > 0)
             memcpy(next.dense, t->dense, (size_t)t->bound * sizeof *t->dense);
@@ -165,7 +171,7 @@ static enum cht_rc add(struct reduce_run *run, struct table *t, uint32_t token, 
 {
     struct sums *s = token < t->bound ? &t->dense[token] : hashed_sums(run, t, token, err);
     if (s == NULL)
-        return CHT_NO_MEMORY;
+        return why(err);
     s->count += more.count;
     s->contexts += more.contexts;
     return CHT_OK;
@@ -203,7 +209,7 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
         } else {
             s = hashed_sums(run, t, token, err);
             if (s == NULL)
-                return CHT_NO_MEMORY;
+                return why(err);
             dense = t->dense;
             bound = t->bound;
         }
@@ -314,7 +320,7 @@ static enum cht_rc flatten(struct reduce_run *run, struct table *t, struct cht_e
     flat.used = flat.cap;
     flat.slots = take(run, flat.cap, sizeof *flat.slots, err);
     if (flat.slots == NULL)
-        return CHT_NO_MEMORY;
+        return why(err);
     if (n > 0)
         memcpy(flat.slots, t->slots, n * sizeof *flat.slots);
     for (uint64_t i = 0; i < t->bound; i++) {

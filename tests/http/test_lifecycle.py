@@ -16,7 +16,7 @@ OPTIONS = {"listen": "127.0.0.1:8080", "data": None, "http-threads": None, "dura
            "body-timeout": None, "idle-timeout": None, "drain-seconds": None, "tokens": None, "allow-anonymous": "false", "tls-cert": None,
            "tls-key": None, "log-format": "json", "access-log": "true", "config": None, "reduce-cache-bytes": None, "scan-workers": None,
            "shards": None, "checkpoint-log-bytes": None, "dirty-bytes": None, "port-file": None, "create-databases": "auto",
-           "max-databases": "1000"}
+           "max-databases": "1000", "memory-bytes": "0", "request-memory-bytes": None}
 
 
 def run(*args, env=None, timeout=20):

@@ -53,6 +53,7 @@ struct sweep_job {
     const struct reduce_mode *mode;
     struct reduce_params params; /* its strings are in `bytes` */
     struct reduce_progress progress;
+    struct svc_memory_use memory;
     const struct reduce_answer *answer; /* owned */
     bool hit;                           /* someone else computed it meanwhile */
     uint8_t bytes[];
@@ -96,7 +97,20 @@ static enum http_more last(struct http_feed *f, struct http_stream *s, const cha
     return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
-static void fini(struct http_feed *f) { reduce_answer_release(((struct sweep_job *)f)->answer); }
+static void fini(struct http_feed *f)
+{
+    struct sweep_job *j = (struct sweep_job *)f;
+    reduce_answer_release(j->answer);
+    svc_memory_end(&j->memory);
+}
+
+/* struct reduce_params: book, unbook */
+static enum cht_rc book(void *ctx, uint64_t bytes, struct cht_err *err)
+{
+    return svc_memory_take(&((struct sweep_job *)ctx)->memory, bytes, err);
+}
+
+static void unbook(void *ctx, uint64_t bytes) { svc_memory_give(&((struct sweep_job *)ctx)->memory, bytes); }
 
 static struct cht_str copy(uint8_t **at, struct cht_str s)
 {
@@ -127,6 +141,10 @@ static void compute(struct http_request *r)
     j->params.until = copy(&at, p->until);
     j->params.to = copy(&at, p->to);
     j->params.progress = &j->progress;
+    j->memory.budget = &r->w->srv->memory;
+    j->params.book = book;
+    j->params.unbook = unbook;
+    j->params.book_ctx = j;
     http_feed_await(r, &j->feed);
 }
 

@@ -8,6 +8,7 @@
 
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
+#include "http/lines.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -19,6 +20,8 @@
 #include <jansson.h>
 
 #define BLOCK (256u << 10)
+#define LINE_MORE (64u << 10) /* of a line, beside the base64 of the longest value */
+#define OPERATION_COST 400u   /* bytes of memory for one beside its names and values, while it is committed */
 
 /* Memory for decoded bytes. */
 struct block {
@@ -40,8 +43,8 @@ struct batch {
     struct cht_buf *values; /* owned: one for each operation that reads, in order */
     size_t reads;
     struct block *blocks;
-    struct svc_out line; /* the beginning of a line that has not ended */
-    bool too_many;
+    size_t bytes; /* in blocks */
+    struct http_lines lines;
     bool writes; /* not reads alone */
     bool atomic, results;
     struct cht_op *run; /* owned: the operations given to the store */
@@ -53,14 +56,24 @@ struct batch {
 
 /* ---- parsing -------------------------------------------------------------------------------------------------------- */
 
-static uint8_t *take_memory(struct batch *b, size_t n)
+static enum cht_rc no_memory(struct http_request *r)
 {
+    return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the batch");
+}
+
+/* NULL: r->err says why. */
+static uint8_t *take_memory(struct http_request *r, size_t n)
+{
+    struct batch *b = r->own;
     struct block *k = b->blocks;
     if (k == NULL || k->cap - k->n < n) {
         size_t cap = n > BLOCK / 4 ? n : BLOCK;
+        if (svc_memory_take(&r->memory, cap, &r->err) != CHT_OK)
+            return NULL;
         k = cht_malloc(sizeof *k + cap);
         if (k == NULL)
-            return NULL;
+            return no_memory(r), NULL;
+        b->bytes += cap;
         k->n = 0;
         k->cap = cap;
         if (b->blocks != NULL && cap == n &&
@@ -77,21 +90,26 @@ static uint8_t *take_memory(struct batch *b, size_t n)
     return p;
 }
 
-static bool grow(struct batch *b)
+static enum cht_rc grow(struct http_request *r)
 {
+    struct batch *b = r->own;
     if (b->count < b->cap)
-        return true;
+        return CHT_OK;
     size_t cap = b->cap == 0 ? 256 : b->cap * 2;
+    enum cht_rc rc =
+        svc_memory_take(&r->memory, (cap - b->cap) * (sizeof *b->ops + sizeof *b->entries), &r->err);
+    if (rc != CHT_OK)
+        return rc;
     struct cht_op *ops = cht_realloc(b->ops, cap * sizeof *ops);
     if (ops == NULL)
-        return false;
+        return no_memory(r);
     b->ops = ops;
     struct entry *entries = cht_realloc(b->entries, cap * sizeof *entries);
     if (entries == NULL)
-        return false;
+        return no_memory(r);
     b->entries = entries;
     b->cap = cap;
-    return true;
+    return CHT_OK;
 }
 
 static bool refuse(struct entry *e, enum cht_rc rc, const char *detail)
@@ -101,8 +119,8 @@ static bool refuse(struct entry *e, enum cht_rc rc, const char *detail)
     return false;
 }
 
-/* A base64 member. False: refused, or *fatal without memory. */
-static bool take_bytes(struct batch *b, const json_t *o, const char *member, struct cht_str *out,
+/* A base64 member. False: refused, or *fatal and r->err without memory. */
+static bool take_bytes(struct http_request *r, const json_t *o, const char *member, struct cht_str *out,
                        struct entry *e, bool *fatal)
 {
     const json_t *text = json_object_get(o, member);
@@ -110,7 +128,7 @@ static bool take_bytes(struct batch *b, const json_t *o, const char *member, str
     if (!json_is_string(text))
         return refuse(e, CHT_INVALID_OPERATION, pair ? "\"pair\" is missing" : "\"value\" is missing");
     size_t n = json_string_length(text), len;
-    uint8_t *p = take_memory(b, cht_b64_decoded_max(n) + 4);
+    uint8_t *p = take_memory(r, cht_b64_decoded_max(n) + 4);
     if (p == NULL) {
         *fatal = true;
         return false;
@@ -177,9 +195,10 @@ static const struct kind {
     {"reserve", CHT_OP_RESERVE, TAKES_KEYS},
 };
 
-static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, struct entry *e,
-                         uint64_t max_value, bool *fatal)
+static void parse_object(struct http_request *r, const json_t *o, struct cht_op *op, struct entry *e,
+                         bool *fatal)
 {
+    struct batch *b = r->own;
     const json_t *name = json_object_get(o, "op");
     const struct kind *k = NULL;
     for (size_t i = 0; json_is_string(name) && i < sizeof kinds / sizeof *kinds; i++) {
@@ -192,7 +211,7 @@ static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, st
         return;
     }
     op->kind = k->kind;
-    if ((k->takes & TAKES_PAIR) != 0 && !take_bytes(b, o, "pair", &op->name, e, fatal))
+    if ((k->takes & TAKES_PAIR) != 0 && !take_bytes(r, o, "pair", &op->name, e, fatal))
         return;
     if ((k->takes & TAKES_KEY) != 0 && !take_key(o, &op->key, e))
         return;
@@ -200,16 +219,22 @@ static void parse_object(struct batch *b, const json_t *o, struct cht_op *op, st
         return;
     if ((k->takes & TAKES_VALUES) != 0 && !take_values(o, &op->with_values, e))
         return;
-    if ((k->takes & TAKES_VALUE) != 0 && !take_bytes(b, o, "value", &op->value, e, fatal))
+    if ((k->takes & TAKES_VALUE) != 0 && !take_bytes(r, o, "value", &op->value, e, fatal))
         return;
-    if (op->value.n > max_value)
+    if (op->value.n > r->w->srv->conf->max_value_size)
         (void)refuse(e, CHT_VALUE_TOO_LARGE, "the value is larger than --max-value-size");
     else if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values))
         b->reads++;
 }
 
-/* One line without its line break. False without memory. */
-static bool parse_line(struct http_request *r, const char *p, size_t n)
+/* Then the first operation that writes decides. */
+static bool may_only_read(const struct http_request *r)
+{
+    return r->token != NULL && !svc_access_has_right(r->token, r->route->right);
+}
+
+/* lines.take */
+static enum cht_rc parse_line(struct http_request *r, const char *p, size_t n)
 {
     struct batch *b = r->own;
     bool fatal = false;
@@ -217,13 +242,13 @@ static bool parse_line(struct http_request *r, const char *p, size_t n)
     while (blank < n && (p[blank] == ' ' || p[blank] == '\t' || p[blank] == '\r'))
         blank++;
     if (blank == n)
-        return true;
-    if (b->count >= r->w->srv->conf->max_batch_ops) {
-        b->too_many = true;
-        return true;
-    }
-    if (!grow(b))
-        return false;
+        return CHT_OK;
+    if (b->count >= r->w->srv->conf->max_batch_ops)
+        return CHT_FAIL(&r->err, CHT_BATCH_TOO_LARGE, "at most %llu operations",
+                        (unsigned long long)r->w->srv->conf->max_batch_ops);
+    enum cht_rc rc = grow(r);
+    if (rc != CHT_OK)
+        return rc;
     struct cht_op *op = &b->ops[b->count];
     struct entry *e = &b->entries[b->count];
     *op = (struct cht_op){.kind = CHT_OP_READ};
@@ -234,45 +259,39 @@ static bool parse_line(struct http_request *r, const char *p, size_t n)
     if (o == NULL || !json_is_object(o)) {
         b->writes = true; /* who knows what it was to be */
         (void)refuse(e, CHT_INVALID_OPERATION, "the line is no JSON object");
-    } else
-        parse_object(b, o, op, e, r->w->srv->conf->max_value_size, &fatal);
+    } else {
+        parse_object(r, o, op, e, &fatal);
+    }
     json_decref(o);
-    return !fatal;
+    if (!fatal && b->writes && may_only_read(r))
+        return CHT_FAIL(&r->err, CHT_FORBIDDEN, "this token allows batches that only read");
+    return fatal ? r->err.code : CHT_OK;
 }
 
 static void batch_free(struct http_request *r);
 
-/* Then the first operation that writes decides, and the rest need not be kept. */
-static bool may_only_read(const struct http_request *r)
+static bool answered(const struct http_request *r)
 {
-    return r->token != NULL && !svc_access_has_right(r->token, r->route->right);
+    return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY;
 }
 
 bool http_batch_feed(struct http_request *r, const char *data, size_t n)
 {
-    if (r->own == NULL) {
-        r->own = cht_calloc(1, sizeof(struct batch));
+    struct batch *b = r->own;
+    if (b == NULL) {
+        b = r->own = cht_calloc(1, sizeof(struct batch));
         r->release = batch_free;
     }
-    struct batch *b = r->own;
-    bool ok = b != NULL;
-    while (ok && n > 0 && !b->too_many && !(b->writes && may_only_read(r))) {
-        const char *end = memchr(data, '\n', n);
-        size_t len = end == NULL ? n : (size_t)(end - data);
-        if (end == NULL || b->line.n > 0)
-            svc_out_bytes(&b->line, data, len);
-        if (end != NULL) {
-            ok = !b->line.failed &&
-                 (b->line.n > 0 ? parse_line(r, b->line.p, b->line.n) : parse_line(r, data, len));
-            b->line.n = 0;
-            len++;
-        }
-        ok = ok && !b->line.failed;
-        data += len;
-        n -= len;
+    enum cht_rc rc = CHT_OK;
+    if (b == NULL) {
+        rc = no_memory(r);
+    } else {
+        b->lines.take = parse_line;
+        b->lines.max = cht_b64_encoded(r->w->srv->conf->max_value_size) + LINE_MORE;
+        rc = http_lines_feed(r, &b->lines, data, n);
     }
-    if (!ok)
-        http_reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
+    if (rc != CHT_OK)
+        http_reply_err(r, rc, &r->err);
     return true;
 }
 
@@ -293,7 +312,7 @@ static void batch_free(struct http_request *r)
     cht_free(b->entries);
     cht_free(b->run);
     cht_free(b->place);
-    svc_out_free(&b->line);
+    http_lines_fini(&b->lines);
     cht_free(b);
     r->own = NULL;
 }
@@ -443,9 +462,27 @@ static bool prepare(struct batch *b)
     return true;
 }
 
+/* What the commit will need beside the operations: the record for the log, changed pages, what is read. */
+static enum cht_rc book_commit(struct http_request *r)
+{
+    const struct batch *b = r->own;
+    const struct conf *c = r->w->srv->conf;
+    uint64_t reads = b->reads < UINT32_MAX ? b->reads * c->max_value_size : UINT64_MAX;
+    uint64_t need = 2 * (uint64_t)b->bytes + b->count * OPERATION_COST;
+    if (need + reads <= SVC_MEMORY_SMALL)
+        return CHT_OK;
+    return svc_memory_take(&r->memory, need + (reads < c->max_batch_bytes ? reads : c->max_batch_bytes),
+                           &r->err);
+}
+
 static void commit(struct http_request *r)
 {
     struct batch *b = r->own;
+    enum cht_rc rc = book_commit(r);
+    if (rc != CHT_OK) {
+        http_reply_err(r, rc, &r->err);
+        return;
+    }
     if (!prepare(b)) {
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
         return;
@@ -457,30 +494,24 @@ static void commit(struct http_request *r)
     http_request_commit(r, committed);
 }
 
+static void all_read(struct http_request *r)
+{
+    bool writes = ((const struct batch *)r->own)->writes;
+    if (writes)
+        http_request_needs(r);
+    http_request_database(r, writes, commit);
+}
+
 void http_batch_post(struct http_request *r)
 {
     bool atomic, results;
     if (!http_param_bool(r, HTTP_P_ATOMIC, false, &atomic) ||
         !http_param_bool(r, HTTP_P_RESULTS, true, &results))
         return;
-    if (!http_batch_feed(
-            r, CHT_LITERAL("\n"))) /* the last line needs no line break; an empty body is an empty batch */
-        return;
-    if (atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY)
+    if (r->own == NULL && (!http_batch_feed(r, "", 0) || answered(r))) /* an empty body is an empty batch */
         return;
     struct batch *b = r->own;
     b->atomic = atomic;
     b->results = results;
-    if (b->writes && may_only_read(r)) {
-        http_reply_fail(r, CHT_FORBIDDEN, "this token allows batches that only read");
-        return;
-    }
-    if (b->too_many) {
-        http_reply_fail(r, CHT_BATCH_TOO_LARGE, "at most %llu operations",
-                        (unsigned long long)r->w->srv->conf->max_batch_ops);
-        return;
-    }
-    if (b->writes)
-        http_request_needs(r);
-    http_request_database(r, b->writes, commit);
+    http_lines_end(r, &b->lines, all_read);
 }

@@ -3,6 +3,7 @@
 
 #include "http/body.h"
 #include "http/feed.h"
+#include "http/lines.h"
 #include "http/calls/handlers.h"
 #include "http/calls/shared.h"
 #include "http/calls/lm_int.h"
@@ -26,11 +27,11 @@
 /* What POST /ngrams has read so far. */
 struct lm_call {
     struct lm_ngrams *grams;
-    struct svc_out line; /* the beginning of a line that has not ended */
+    struct http_lines lines;
     uint32_t *tokens;
     size_t cap;
-    uint64_t lines;
-    bool remove; /* all documents are taken away, unless their lines say otherwise */
+    uint64_t count; /* of lines */
+    bool remove;    /* all documents are taken away, unless their lines say otherwise */
     struct lm_ngrams_result result;
 };
 
@@ -40,7 +41,7 @@ static void lm_call_free(struct http_request *r)
     if (c == NULL)
         return;
     lm_ngrams_free(c->grams);
-    svc_out_free(&c->line);
+    http_lines_fini(&c->lines);
     cht_free(c->tokens);
     cht_free(c);
     r->own = NULL;
@@ -59,59 +60,63 @@ bool http_tokens(const json_t *list, uint32_t *out)
     return true;
 }
 
-static void add_document(struct http_request *r, const json_t *list, bool take)
+static enum cht_rc add_document(struct http_request *r, const json_t *list, bool take)
 {
     struct lm_call *c = r->own;
     size_t n = json_array_size(list);
-    if (n > r->w->srv->conf->max_document_tokens) {
-        http_reply_fail(r, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
-                        (unsigned long long)c->lines,
+    if (n > r->w->srv->conf->max_document_tokens)
+        return CHT_FAIL(&r->err, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
+                        (unsigned long long)c->count,
                         (unsigned long long)r->w->srv->conf->max_document_tokens);
-        return;
-    }
     if (n > c->cap) {
         uint32_t *p = cht_realloc(c->tokens, n * sizeof *p);
-        if (p == NULL) {
-            http_reply_fail(r, CHT_NO_MEMORY, "no memory for a document");
-            return;
-        }
+        if (p == NULL)
+            return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a document");
         c->tokens = p;
         c->cap = n;
     }
-    if (!http_tokens(list, c->tokens)) {
-        http_reply_fail(r, CHT_INVALID_TOKENS, "line %llu: %s", (unsigned long long)c->lines,
+    if (!http_tokens(list, c->tokens))
+        return CHT_FAIL(&r->err, CHT_INVALID_TOKENS, "line %llu: %s", (unsigned long long)c->count,
                         cht_rc_text(CHT_INVALID_TOKENS));
-        return;
-    }
-    enum cht_rc rc = take ? lm_ngrams_take_document(c->grams, c->tokens, n, &r->err)
-                          : lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
-    if (rc != CHT_OK)
-        http_reply_err(r, rc, &r->err);
+    return take ? lm_ngrams_take_document(c->grams, c->tokens, n, &r->err)
+                : lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
 }
 
-static void document_line(struct http_request *r, const char *p, size_t n)
+/* lines.take */
+static enum cht_rc document_line(struct http_request *r, const char *p, size_t n)
 {
     struct lm_call *c = r->own;
     size_t blank = 0;
     json_error_t where;
-    c->lines++;
+    enum cht_rc rc;
+    c->count++;
     while (blank < n && (p[blank] == ' ' || p[blank] == '\t' || p[blank] == '\r'))
         blank++;
     if (blank == n)
-        return;
+        return CHT_OK;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
     const json_t *list = json_object_get(o, "tokens"), *remove = json_object_get(o, "remove");
-    if (o == NULL)
-        http_reply_fail(r, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->lines);
+    if (o == NULL && json_error_code(&where) == json_error_out_of_memory)
+        rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a document");
+    else if (o == NULL)
+        rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->count);
     else if (!json_is_array(list))
-        http_reply_fail(r, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
-                        (unsigned long long)c->lines);
+        rc = CHT_FAIL(&r->err, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
+                      (unsigned long long)c->count);
     else if (remove != NULL && !json_is_boolean(remove))
-        http_reply_fail(r, CHT_INVALID_BODY, "line %llu: \"remove\" is true or false",
-                        (unsigned long long)c->lines);
+        rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu: \"remove\" is true or false",
+                      (unsigned long long)c->count);
     else
-        add_document(r, list, remove != NULL ? json_is_true(remove) : c->remove);
+        rc = add_document(r, list, remove != NULL ? json_is_true(remove) : c->remove);
     json_decref(o);
+    return rc;
+}
+
+/* lm_ngrams_bound */
+static enum cht_rc book(void *ctx, uint64_t bytes, struct cht_err *err)
+{
+    struct http_request *r = ctx;
+    return svc_memory_take(&r->memory, bytes, err);
 }
 
 static bool take_once(struct http_request *r, struct lm_ngrams *g)
@@ -147,41 +152,22 @@ static bool begin_call(struct http_request *r)
     }
     c->remove = remove;
     enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
-    if (rc != CHT_OK)
+    if (rc != CHT_OK) {
         http_reply_err(r, rc, &r->err);
-    return rc == CHT_OK && take_once(r, c->grams);
-}
-
-static bool answered(struct http_request *r)
-{
-    return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY;
+        return false;
+    }
+    lm_ngrams_bound(c->grams, book, r);
+    c->lines = (struct http_lines){.take = document_line, .max = r->w->srv->conf->max_ngrams_bytes};
+    return take_once(r, c->grams);
 }
 
 bool http_ngrams_feed(struct http_request *r, const char *data, size_t n)
 {
     if (r->own == NULL && !begin_call(r))
         return true;
-    struct lm_call *c = r->own;
-    while (n > 0 && !answered(r)) {
-        const char *end = memchr(data, '\n', n);
-        size_t len = end == NULL ? n : (size_t)(end - data);
-        if (end == NULL || c->line.n > 0)
-            svc_out_bytes(&c->line, data, len);
-        if (c->line.failed) {
-            http_reply_fail(r, CHT_NO_MEMORY, "no memory for the documents");
-            return true;
-        }
-        if (end != NULL) {
-            if (c->line.n > 0)
-                document_line(r, c->line.p, c->line.n);
-            else
-                document_line(r, data, len);
-            c->line.n = 0;
-            len++;
-        }
-        data += len;
-        n -= len;
-    }
+    enum cht_rc rc = http_lines_feed(r, &((struct lm_call *)r->own)->lines, data, n);
+    if (rc != CHT_OK)
+        http_reply_err(r, rc, &r->err);
     return true;
 }
 
@@ -211,11 +197,12 @@ static void counted(struct http_request *r)
 
 static void count(struct http_request *r) { http_request_long_job(r, HTTP_ALONE_COUNT, count_work, counted); }
 
+static void all_read(struct http_request *r) { http_request_database(r, true, count); }
+
 void http_ngrams_post(struct http_request *r)
 {
-    (void)http_ngrams_feed(r, CHT_LITERAL("\n")); /* the last line needs no line break */
-    if (!answered(r))
-        http_request_database(r, true, count);
+    if (r->own != NULL || begin_call(r))
+        http_lines_end(r, &((struct lm_call *)r->own)->lines, all_read);
 }
 
 /* ---- smoothing ------------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ from typing import Any, Iterator, Dict, Iterable, List, Optional, Sequence
 
 import httpx
 
+from ..errors import TooLarge
 from ..retry import lost
 from ..types import (
     ContextMatch,
@@ -43,19 +44,35 @@ class Model(Transport):
     def ingest(
         self, documents: Iterable[Sequence[int]], *, order: Optional[int] = None, request_bytes: int = 4 << 20
     ) -> Iterator[Counted]:
-        """The same for any number of documents: cut into requests of about that many bytes, each a commit of its own. Yields
+        """The same for any number of documents: cut into requests of about that many bytes, each a commit of its own, and into smaller ones
+        if the server has too little memory for one (request_too_large). Yields
         what each has counted; after an error the documents of all that were yielded are counted."""
         waiting: List[bytes] = []
         size = 0
         for document in documents:
             line = dump({"tokens": list(document)}) + b"\n"
             if waiting and size + len(line) > request_bytes:
-                yield self._count(waiting, order)
+                for counted in self._count_parts(waiting, order):
+                    yield counted
                 waiting, size = [], 0
             waiting.append(line)
             size += len(line)
         if waiting:
-            yield self._count(waiting, order)
+            for counted in self._count_parts(waiting, order):
+                yield counted
+
+    def _count_parts(self, lines: List[bytes], order: Optional[int]) -> Iterator[Counted]:
+        """In as few requests as the server's memory for one allows."""
+        parts = [lines]
+        while parts:
+            part = parts.pop()
+            try:
+                yield self._count(part, order)
+            except TooLarge:
+                if len(part) == 1:
+                    raise
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
 
     def _count(
         self, lines: List[bytes], order: Optional[int], once: Optional[str] = None, remove: bool = False

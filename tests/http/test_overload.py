@@ -1,0 +1,214 @@
+"""Memory of requests: each is bounded (413 request_too_large), all have a budget (503 overloaded); long bodies hold up no thread."""
+import json
+import random
+import threading
+import time
+
+import pytest
+from harness import SANITIZED, b64, ndjson, wait_for
+
+OS = ("--durability", "os", "--shards", "1", "--access-log", "false")
+ND = {"Content-Type": "application/x-ndjson"}
+MIB = 1 << 20
+
+
+def anonymous(server):
+    with open("/proc/%d/status" % server.process.pid, encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon:"))
+
+
+class Peak:
+    """The most anonymous memory that the server had, beyond what it had before."""
+
+    def __init__(self, server):
+        self.server, self.before, self.most, self.ended = server, anonymous(server), 0, False
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.ended:
+            self.most = max(self.most, anonymous(self.server) - self.before)
+            time.sleep(0.001)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended = True
+        self.thread.join()
+
+
+def documents(n, length=1000, seed=1):
+    """Nothing in them repeats: the dearest there is."""
+    rng = random.Random(seed)
+    return [json.dumps({"tokens": [rng.getrandbits(32) for _ in range(length)]}, separators=(",", ":")) for _ in range(n)]
+
+
+def booked(server):
+    return server.metric("cheetah_request_memory_bytes")
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has memory of its own")
+@pytest.mark.parametrize("order", [2, 3, 8])
+def test_ngrams_are_bounded(launch, order):
+    """What would pass --request-memory-bytes counts nothing and takes no more than that; in parts it is counted. The estimate is not too low."""
+    server = launch("--request-memory-bytes", "32M", "--http-threads", "1", *OS)
+    client = server.client()
+    docs = documents(45)
+    with Peak(server) as peak:
+        answer = client.post("/ngrams", "\n".join(docs * 2), headers=ND, order=str(order))
+    assert (answer.status, answer.code) == (413, "request_too_large") and "--request-memory-bytes" in answer.json()["detail"]
+    assert peak.most < 32 * MIB + 8 * MIB
+    assert client.get("/pairs/*", count="true").json()["pairs"] == 0, "nothing was counted"
+    parts = {2: 3, 3: 5, 8: 15}[order]
+    for i in range(parts):
+        answer = client.post("/ngrams", "\n".join(docs[i * 45 // parts:(i + 1) * 45 // parts]), headers=ND, order=str(order))
+        assert answer.status == 200, answer
+    assert booked(server) == 0 and server.metric("cheetah_requests_too_large_total") == 1
+
+
+def test_a_stored_context_of_many_followers_counts(launch):
+    """The counts that a request adds to are read and written: they are booked too."""
+    server = launch("--request-memory-bytes", "16M", *OS)
+    client = server.client()
+    rng = random.Random(2)
+    seen = set()
+    for _ in range(12):
+        tokens = [rng.getrandbits(32) for _ in range(60000)]
+        answer = client.post("/ngrams", json.dumps({"tokens": tokens}), headers=ND, order="1")
+        if answer.status != 200:
+            assert (answer.status, answer.code) == (413, "request_too_large")
+            break
+        seen.update(tokens)
+    assert len(seen) > 150000 and answer.status == 413
+    assert client.get("/reduce/counts-of-counts/cnt:1:").entries()[0]["types"] == len(seen)
+
+
+def test_a_batch_line_is_bounded(launch):
+    """A line takes at most base64 of --max-value-size and 64 KiB; one of small elements within that is refused before they are made."""
+    server = launch("--max-value-size", "8M", "--request-memory-bytes", "128M", "--http-threads", "1", *OS)
+    client = server.client()
+    answer = client.post("/batch", b'{"op":"insert","value":"dg==","x":"' + b"a" * (12 * MIB) + b'"}', headers=ND)
+    assert (answer.status, answer.code) == (413, "batch_too_large")
+    for filler in (b"[],", b"1,", b'{"a":1},'):
+        with Peak(server) as peak:
+            line = b'{"op":"insert","value":"dg==","x":[' + filler * (10 * MIB // len(filler)) + b"1]}"
+            answer = client.post("/batch", line, headers=ND)
+        assert (answer.status, answer.code) == (413, "request_too_large"), filler
+        assert SANITIZED or peak.most < 48 * MIB
+    assert client.get("/kv").entries() == [] and booked(server) == 0
+
+
+def test_long_lines_keep_their_place(server, client):
+    """Long and short lines of a batch and of /ngrams are read as if all were short."""
+    size = 200000
+    operations = []
+    for i in range(9):
+        operations.append({"op": "insert", "value": b64(b"%d" % i * (size if i % 3 == 1 else 1))})
+    text = ndjson(operations).split(b"\n")
+    text.insert(4, b'{"op":"insert","value":"' + b"!" * size + b'"}')
+    text.insert(5, b"")
+    text.insert(6, b"nonsense")
+    answer = client.post("/batch", b"\n".join(text).rstrip(b"\n"), headers=ND)
+    lines = answer.entries()
+    assert [line["status"] for line in lines] == [201] * 4 + [400] * 2 + [201] * 5 and answer.end == {"count": 11, "failed": 2}
+    assert [line["code"] for line in lines[4:6]] == ["invalid_value", "invalid_operation"]
+    for i in range(9):
+        assert client.read(i + 1) == b"%d" % i * (size if i % 3 == 1 else 1)
+    failed = client.post("/batch", b"\n".join(text[:7]), headers=ND, atomic="true")
+    assert failed.status == 409 and failed.json()["index"] == 4 and failed.json()["operation"]["code"] == "invalid_value"
+    docs = ['{"tokens":[%s]}' % ",".join(str(t % 7) for t in range(n)) for n in (5, 90000, 3, 60000, 2)]
+    whole = client.post("/ngrams", "\n".join(docs) + "\n\n", headers=ND).json()
+    assert (whole["documents"], whole["tokens"]) == (5, 150010)
+    for bad, code in (('{"tokens":["%s"]}' % ("1" * 100000), "invalid_tokens"), ("[" + "1," * 50000 + "1]", "invalid_tokens"), ("{" * 100000, "invalid_body")):
+        answer = client.post("/ngrams", "\n".join([docs[0], docs[1], bad, docs[2]]), headers=ND)
+        assert answer.status == 400 and answer.code == code and answer.json()["detail"].startswith("line 3")
+
+
+def test_long_json_values(server, client):
+    value = bytes(range(256)) * 2000
+    answer = client.post("/kv", json_body={"value": b64(value)})
+    assert answer.status == 201 and client.read(answer.json()["key"]) == value
+    assert client.put("/pairs/long", json_body={"value": b64(value), "x": 1}).status in (201, 400)
+    for body in ("{" + " " * 100000, "[" + " " * 100000 + "]", '{"value":"' + "!" * 100000 + '"}', '{"x":"' + "a" * 100000 + '"}'):
+        for method, path in (("POST", "/kv"), ("PUT", "/kv/1"), ("PUT", "/pairs/bad")):
+            answer = client.request(method, path, body, headers={"Content-Type": "application/json"})
+            assert (answer.status, answer.code) == (400, "invalid_value"), (path, body[:20], answer)
+    assert client.get("/pairs/bad", exact="true").status == 404
+
+
+def test_long_bodies_hold_up_no_thread(launch):
+    """With one HTTP thread: while long lines and documents are parsed, /healthz is answered at once."""
+    server = launch("--http-threads", "1", *OS)
+    line = b'{"op":"insert","value":"dg==","x":[' + b"1," * (2 * MIB) + b"1]}\n"
+    bodies = [("/batch?db=a", line * 2, ND), ("/ngrams?db=b&order=1", b'{"tokens":[%s1]}' % (b"1," * 900000), ND),
+              ("/kv?db=c", b'{"x":[' + b"1," * (3 * MIB) + b'1],"value":"dg=="}', {"Content-Type": "application/json"})]
+    ended, slowest, answers = [], 0, []
+
+    def send(path, body, headers):
+        answers.append(server.client(check=False).post(path, body, headers=headers).status)
+        ended.append(path)
+
+    threads = [threading.Thread(target=send, args=one) for one in bodies]
+    [t.start() for t in threads]
+    probe = server.client(check=False)
+    while len(ended) < len(threads):
+        start = time.monotonic()
+        assert probe.get("/healthz").status == 200
+        slowest = max(slowest, time.monotonic() - start)
+        time.sleep(0.005)
+    [t.join() for t in threads]
+    assert sorted(answers) == [200, 200, 201]
+    assert slowest < 1.0
+
+
+def test_all_requests_have_a_budget(launch):
+    """Bodies that are under way fill --memory-bytes: further ones are 503 with Retry-After, small calls go on, and what ends makes room."""
+    server = launch("--memory-bytes", "24M", *OS)
+    client = server.client()
+    size = 2 * MIB
+    head = "POST /kv HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % size
+    held = [server.raw() for _ in range(6)]
+    for raw in held:
+        raw.send(head).send(bytes(size - 1))
+    wait_for(lambda: booked(server) > 8 * MIB, 10, "bodies that are booked")
+    assert client.insert(b"small") > 0 and client.get("/kv").status == 200
+    wait_for(lambda: server.metric("cheetah_requests_over_memory_total") >= 1, 10, "a refusal")
+    statuses = []
+    for raw in held:
+        raw.send(b"x")
+        answer = raw.answer()
+        statuses.append(answer.status)
+        if answer.status == 503:
+            assert answer.code == "overloaded" and int(answer.headers["retry-after"]) >= 1
+        raw.close()
+    assert 1 <= statuses.count(503) <= 5 and statuses.count(201) >= 1
+    wait_for(lambda: booked(server) == 0, 10, "all is given back")
+    assert client.insert(bytes(size)) > 0
+    assert len(client.get("/kv", values="false").entries()) == 2 + statuses.count(201)
+
+
+def test_answers_that_nobody_reads_are_booked(launch):
+    server = launch("--memory-bytes", "32M", "--idle-timeout", "60", *OS)
+    client = server.client()
+    key = client.insert(bytes(4 * MIB))
+    held = [server.raw(receive_buffer=4096).send("GET /kv/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % key) for _ in range(12)]
+    statuses = [raw.head()[0] for raw in held]
+    assert set(statuses) == {200, 503} and statuses.count(200) >= 2
+    assert booked(server) <= 32 * MIB
+    for raw in held:
+        raw.close()
+    wait_for(lambda: booked(server) == 0, 10, "all is given back")
+    assert client.get("/kv/%d" % key).status == 200
+
+
+def test_aggregates_are_booked(launch):
+    server = launch("--request-memory-bytes", "4M", *OS)
+    client = server.client()
+    rng = random.Random(3)
+    for _ in range(20):
+        assert client.post("/ngrams", json.dumps({"tokens": [rng.getrandbits(32) for _ in range(4500)]}), headers=ND, order="1").status == 200
+    answer = client.get("/reduce/totals/cnt:")
+    assert (answer.status, answer.code) == (413, "request_too_large")
+    assert client.get("/reduce/stats/cnt:").status == 200
+    wait_for(lambda: booked(server) == 0, 10, "all is given back")
