@@ -158,24 +158,20 @@ enum cht_rc cht_jobs_new(const struct cht_jobs_config *cfg, struct cht_jobs **ou
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the jobs");
     p->cfg = *cfg;
     p->tail = &p->head;
-    enum cht_rc rc = cht_mutex_init(&p->mu, err);
+    enum cht_rc rc = cht_mutex_cond_init(&p->mu, &p->work, err);
     if (rc != CHT_OK) {
         cht_free(p);
         return rc;
     }
-    rc = cht_cond_init(&p->work, err);
-    if (rc == CHT_OK) {
-        struct worker *w = &p->workers[0];
-        cht_mutex_lock(&p->mu); /* it sees itself counted */
-        w->p = p;
-        rc = cht_thread_start(&w->thread, cfg->name, worker_main, w, err);
-        w->state = rc == CHT_OK ? UP : UNUSED;
-        p->threads = rc == CHT_OK;
-        cht_mutex_unlock(&p->mu);
-        if (rc != CHT_OK)
-            cht_cond_fini(&p->work);
-    }
+    struct worker *w = &p->workers[0];
+    cht_mutex_lock(&p->mu); /* it sees itself counted */
+    w->p = p;
+    rc = cht_thread_start(&w->thread, cfg->name, worker_main, w, err);
+    w->state = rc == CHT_OK ? UP : UNUSED;
+    p->threads = rc == CHT_OK;
+    cht_mutex_unlock(&p->mu);
     if (rc != CHT_OK) {
+        cht_cond_fini(&p->work);
         cht_mutex_fini(&p->mu);
         cht_free(p);
         return rc;

@@ -40,14 +40,8 @@ enum cht_rc cht_pool_new(unsigned workers, const char *name, struct cht_pool **o
     if (p == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a worker pool");
     p->tail = &p->head;
-    enum cht_rc rc = cht_mutex_init(&p->mu, err);
+    enum cht_rc rc = cht_mutex_cond_init(&p->mu, &p->work, err);
     if (rc != CHT_OK) {
-        cht_free(p);
-        return rc;
-    }
-    rc = cht_cond_init(&p->work, err);
-    if (rc != CHT_OK) {
-        cht_mutex_fini(&p->mu);
         cht_free(p);
         return rc;
     }

@@ -21,9 +21,7 @@ enum cht_rc lm_engine_new(struct lm_engine **out, struct cht_err *err)
     struct lm_engine *e = cht_calloc(1, sizeof *e);
     if (e == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the language model's locks");
-    enum cht_rc rc = cht_mutex_init(&e->mu, err);
-    if (rc == CHT_OK && (rc = cht_cond_init(&e->left, err)) != CHT_OK)
-        cht_mutex_fini(&e->mu);
+    enum cht_rc rc = cht_mutex_cond_init(&e->mu, &e->left, err);
     if (rc != CHT_OK) {
         cht_free(e);
         return rc;

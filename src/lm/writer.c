@@ -67,14 +67,9 @@ static void hand_over(struct lm_writer *w)
 
 static enum cht_rc start_up(struct lm_writer *w, struct cht_err *err)
 {
-    enum cht_rc rc = cht_mutex_init(&w->mu, err);
+    enum cht_rc rc = cht_mutex_cond_init(&w->mu, &w->done, err);
     if (rc != CHT_OK)
         return rc;
-    rc = cht_cond_init(&w->done, err);
-    if (rc != CHT_OK) {
-        cht_mutex_fini(&w->mu);
-        return rc;
-    }
     w->half[0].writer = w->half[1].writer = w;
     w->up = true;
     return CHT_OK;

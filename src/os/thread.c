@@ -64,6 +64,17 @@ enum cht_rc cht_cond_init(struct cht_cond *c, struct cht_err *err)
 
 void cht_cond_fini(struct cht_cond *c) { (void)pthread_cond_destroy(&c->c); /* nobody waits any more */ }
 
+enum cht_rc cht_mutex_cond_init(struct cht_mutex *m, struct cht_cond *c, struct cht_err *err)
+{
+    enum cht_rc rc = cht_mutex_init(m, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_cond_init(c, err);
+    if (rc != CHT_OK)
+        cht_mutex_fini(m);
+    return rc;
+}
+
 void cht_cond_wait(struct cht_cond *c, struct cht_mutex *m)
 {
     int rc = pthread_cond_wait(&c->c, &m->m);

@@ -30,6 +30,8 @@ bool cht_mutex_try(struct cht_mutex *m); /* false if someone has it */
 void cht_mutex_unlock(struct cht_mutex *m);
 enum cht_rc cht_cond_init(struct cht_cond *c, struct cht_err *err); /* monotonic clock */
 void cht_cond_fini(struct cht_cond *c);
+/* Both, or neither: a condition and the mutex that guards what it is about. */
+enum cht_rc cht_mutex_cond_init(struct cht_mutex *m, struct cht_cond *c, struct cht_err *err);
 void cht_cond_wait(struct cht_cond *c, struct cht_mutex *m);
 bool cht_cond_wait_ns(struct cht_cond *c, struct cht_mutex *m, uint64_t ns); /* false on time-out */
 void cht_cond_signal(struct cht_cond *c);

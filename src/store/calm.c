@@ -18,12 +18,7 @@ enum cht_rc cht_calm_init(struct cht_calm *c, struct cht_pool *const *pools, siz
         c->aside[i].pool = pools[i];
         c->aside[i].tail = &c->aside[i].head;
     }
-    enum cht_rc rc = cht_mutex_init(&c->mu, err);
-    if (rc == CHT_OK) {
-        rc = cht_cond_init(&c->left, err);
-        if (rc != CHT_OK)
-            cht_mutex_fini(&c->mu);
-    }
+    enum cht_rc rc = cht_mutex_cond_init(&c->mu, &c->left, err);
     if (rc != CHT_OK) {
         cht_free(c->aside);
         c->aside = NULL;

@@ -99,12 +99,9 @@ void cht_marks_fini(struct cht_marks *m)
 
 enum cht_rc cht_durable_init(struct cht_durable *d, struct cht_err *err)
 {
-    enum cht_rc rc = cht_mutex_init(&d->mu, err);
+    enum cht_rc rc = cht_mutex_cond_init(&d->mu, &d->changed, err);
     if (rc != CHT_OK)
         return rc;
-    rc = cht_cond_init(&d->changed, err);
-    if (rc != CHT_OK)
-        cht_mutex_fini(&d->mu);
     d->state = CHT_DURABLE_NORMAL;
     d->waiting = NULL;
     atomic_init(&d->decided, 0);

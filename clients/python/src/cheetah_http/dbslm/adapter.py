@@ -476,7 +476,7 @@ def build_cheetah_adapter(
     """The adapter for db_slm's settings (backend, cheetah_mirror, cheetah_host, cheetah_database,
     cheetah_timeout_seconds): a null adapter where cheetah-db is not asked for. settings.cheetah_port is the port of
     the line protocol; http_port is where this adapter goes. Where no server answers within five seconds: a warning and a null
-    adapter, db_slm's own where there is one; with strict=True CheetahError. optional: as in CheetahHotPathAdapter."""
+    adapter, db_slm's own if there is one; with strict=True CheetahError. optional: as in CheetahHotPathAdapter."""
     if getattr(settings, "backend", "") != "cheetah-db" and not getattr(settings, "cheetah_mirror", False):
         return null_adapter()
     if client is None:

@@ -11,7 +11,7 @@ from ..types import Operation
 from ..wire import b64
 
 logger = logging.getLogger(__name__)
-HELD = 4  # an optional buffer that holds so many times what one sending takes is given up
+HELD = 4  # an optional buffer that holds that many times what one sending takes is given up
 
 
 class _Context(NamedTuple):

@@ -33,7 +33,7 @@ class PointReader:
         self.requests = 0  # that were sent
 
     def value(self, pair: bytes) -> Optional[bytes]:
-        """The value of a pair; None where there is no such pair, no value or no such database."""
+        """The value of a pair; None if there is no such pair, no value or no such database."""
         self.requests += 1
         if self._plain:
             with self._lock:

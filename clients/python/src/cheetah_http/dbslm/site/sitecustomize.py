@@ -1,5 +1,5 @@
 """Started by Python itself where this folder is on PYTHONPATH: with CHEETAH_DBSLM=URL db_slm counts and smooths in cheetah-db, as
-soon as it is imported; in spawned children too. Without the variable nothing happens. A sitecustomize that stands behind this
+soon as it is imported; in spawned children too. Without the variable nothing happens. A sitecustomize that comes after this
 folder on the path is run as well."""
 import importlib.machinery
 import importlib.util
