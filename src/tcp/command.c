@@ -1,15 +1,26 @@
 /* command: see command.h. */
 #include "tcp/command.h"
 
+#include "tcp/words.h"
+
 #include <string.h>
 
 static const char *const names[LINE_VERBS] = {
-    [LINE_NONE] = "unknown",        [LINE_INSERT] = "INSERT",
-    [LINE_READ] = "READ",           [LINE_EDIT] = "EDIT",
-    [LINE_DELETE] = "DELETE",       [LINE_PAIR_SET] = "PAIR_SET",
-    [LINE_PAIR_GET] = "PAIR_GET",   [LINE_PAIR_DEL] = "PAIR_DEL",
-    [LINE_PAIR_SCAN] = "PAIR_SCAN", [LINE_PAIR_REDUCE] = "PAIR_REDUCE",
-    [LINE_DATABASE] = "DATABASE",   [LINE_AUTH] = "AUTH",
+    [LINE_NONE] = "unknown",
+    [LINE_INSERT] = "INSERT",
+    [LINE_READ] = "READ",
+    [LINE_EDIT] = "EDIT",
+    [LINE_DELETE] = "DELETE",
+    [LINE_PAIR_SET] = "PAIR_SET",
+    [LINE_PAIR_GET] = "PAIR_GET",
+    [LINE_PAIR_DEL] = "PAIR_DEL",
+    [LINE_PAIR_SCAN] = "PAIR_SCAN",
+    [LINE_PAIR_REDUCE] = "PAIR_REDUCE",
+    [LINE_PAIR_PUT_BATCH] = "PAIR_PUT_BATCH",
+    [LINE_PAIR_PURGE] = "PAIR_PURGE",
+    [LINE_RESET_DB] = "RESET_DB",
+    [LINE_DATABASE] = "DATABASE",
+    [LINE_AUTH] = "AUTH",
     [LINE_EXIT] = "EXIT",
 };
 
@@ -64,33 +75,14 @@ static bool digits(struct cht_str s, uint64_t max, uint64_t *out)
     return s.n > 0;
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* The bytes that an argument means, decoded where it stands. NULL, or the error. */
 static const char *byte_string(const struct cursor *c, struct cht_str in, struct cht_str *out)
 {
     uint8_t *to = (uint8_t *)c->line + ((const char *)in.p - c->line);
-    *out = in;
     if (in.n == 1 && in.p[0] == '*')
-        out->n = 0;
-    if (in.n >= 2 && in.p[0] == 'x') {
-        out->n = (in.n - 1) / 2;
-        for (size_t i = 0; i < out->n; i++) {
-            int high = hex_digit(in.p[1 + 2 * i]), low = hex_digit(in.p[2 + 2 * i]);
-            if (high < 0 || low < 0)
-                return "invalid_hex";
-            to[i] = (uint8_t)(high << 4 | low);
-        }
-        if (in.n % 2 == 0)
-            return "invalid_hex";
-    }
+        in.n = 0;
+    if (!line_bytes(to, in, out))
+        return "invalid_hex";
     return out->n > CHT_NAME_MAX ? "invalid_pair" : NULL;
 }
 
@@ -141,10 +133,8 @@ static bool limit_digits(struct cht_str s, uint64_t *out)
     return s.n > 0;
 }
 
-/* [limit] [after] */
-static const char *take_page(struct cursor *c, struct line_command *out)
+static const char *take_limit(struct cht_str limit, struct line_command *out)
 {
-    struct cht_str limit = word(c), after = word(c);
     uint64_t n = 0;
     bool negative = limit.n > 1 && limit.p[0] == '-';
     out->limit = LINE_LIMIT_DEFAULT;
@@ -158,11 +148,47 @@ static const char *take_page(struct cursor *c, struct line_command *out)
         out->limit = 0;
     else if (n > 0)
         out->limit = n < LINE_LIMIT_MAX ? n : LINE_LIMIT_MAX;
-    const char *error = byte_string(c, after, &out->after);
-    if (error == NULL)
-        error = finish(c);
-    return error;
+    return NULL;
 }
+
+/* [limit] [after], and words with a = between them */
+static const char *take_page(struct cursor *c, struct line_command *out)
+{
+    struct cht_str limit = {.p = NULL, .n = 0}, after = limit;
+    unsigned plain = 0;
+    for (struct cht_str w = word(c); w.n > 0; w = word(c)) {
+        struct line_word named;
+        if (!line_word_split(w, &named)) {
+            if (plain == 2)
+                return "too_many_arguments";
+            *(plain++ == 0 ? &limit : &after) = w;
+        } else if (line_word_is(&named, "limit")) {
+            limit = named.value;
+        } else if (line_word_is(&named, "cursor")) {
+            after = named.value;
+        } else if (!line_word_is(&named, "include_hidden") && !line_word_is(&named, "includehidden") &&
+                   !line_word_is(&named, "hidden") && !line_word_is(&named, "show_hidden")) {
+            return "too_many_arguments";
+        }
+    }
+    const char *error = take_limit(limit, out);
+    return error != NULL ? error : byte_string(c, after, &out->after);
+}
+
+/* PREFIX [page]; the page is a number and means nothing. */
+static const char *take_purge(struct cursor *c, struct line_command *out)
+{
+    struct cht_str w = word(c), page = word(c);
+    uint64_t n;
+    if (w.n == 0)
+        return "pair_purge_requires_prefix";
+    if (page.n > 0 && !limit_digits(page, &n))
+        return "invalid_limit";
+    const char *error = byte_string(c, w, &out->name);
+    return error != NULL ? error : finish(c);
+}
+
+static bool has_words(enum line_verb c) { return c == LINE_PAIR_PUT_BATCH; }
 
 static const char *take_prefix(struct cursor *c, struct cht_str *out)
 {
@@ -199,7 +225,13 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
     case LINE_PAIR_SCAN:
         error = take_prefix(c, &out->name);
         return error != NULL ? error : take_page(c, out);
+    case LINE_PAIR_PURGE:
+        return take_purge(c, out);
+    case LINE_PAIR_PUT_BATCH:
+        out->value = (struct cht_str){.p = (uint8_t *)c->p, .n = (size_t)(c->end - c->p)};
+        return NULL;
     case LINE_DATABASE:
+    case LINE_RESET_DB:
     case LINE_AUTH:
         out->name = word(c);
         break;
@@ -244,7 +276,7 @@ void line_command_parse(char *p, size_t n, uint32_t max_value_size, struct line_
     out->verb = find((const char *)verb.p, verb.n);
     if (sized && out->verb != LINE_INSERT && out->verb != LINE_EDIT)
         out->verb = LINE_NONE;
-    bool has_value = out->verb == LINE_INSERT || out->verb == LINE_EDIT;
+    bool has_value = out->verb == LINE_INSERT || out->verb == LINE_EDIT || has_words(out->verb);
     out->http = line_is_http(p, n);
     if (out->http) {
         out->verb = LINE_NONE;

@@ -3,10 +3,14 @@
  *   INSERT[:size] VALUE                       READ KEY      EDIT[:size] KEY VALUE      DELETE KEY
  *   PAIR_SET PAIR KEY                         PAIR_GET PAIR                            PAIR_DEL PAIR
  *   PAIR_SCAN PREFIX [limit] [after]          PAIR_REDUCE MODE PREFIX [limit] [after]
+ *   PAIR_PUT_BATCH items=JSON [keys=FLAG] [continue_on_error=FLAG] [hidden=FLAG]       PAIR_PURGE PREFIX [page]
  *   DATABASE NAME                             AUTH TOKEN                               EXIT
+ *   RESET_DB [NAME]
  *
  * Command words in any case; one or more blanks between arguments, exactly one before a VALUE, which is all that follows.
  * PAIR, PREFIX and after: * is empty, x and an even number of hexadecimal digits are those bytes, anything else itself.
+ * After PREFIX of a scan words with a = may stand in any place: limit=, cursor=, include_hidden= (there are no hidden pairs, so it
+ * means nothing).
  *
  * A line may end in "\r\n": one \r before the newline is not part of the line. If a size is given, it decides: a value that
  * ends in \r is safe with its size.
@@ -28,7 +32,10 @@ enum line_verb {
     LINE_PAIR_DEL,
     LINE_PAIR_SCAN,
     LINE_PAIR_REDUCE,
-    LINE_DATABASE,
+    LINE_PAIR_PUT_BATCH, /* from here to LINE_DATABASE: words (words.h), done by a job */
+    LINE_PAIR_PURGE,
+    LINE_DATABASE, /* from here on: not of a database that is open */
+    LINE_RESET_DB,
     LINE_AUTH,
     LINE_EXIT,
     LINE_VERBS
@@ -47,7 +54,7 @@ struct line_command {
     uint64_t expected, got;
     uint64_t key;
     struct cht_str name;  /* PAIR, PREFIX, database or token; points into the line */
-    struct cht_str value; /* VALUE */
+    struct cht_str value; /* VALUE; of a command of words all that follows the verb */
     struct cht_str after;
     struct cht_str mode;
     uint64_t limit; /* 0: none */

@@ -127,6 +127,15 @@ static void skip(struct line_conn *c)
     c->skipping = end == NULL;
 }
 
+/* The first byte of the binary protocol that other servers speak on this port: it has no line to wait for. */
+static void refuse_binary(struct line_conn *c)
+{
+    line_session_error(&c->session, LINE_NONE, "binary_protocol_unsupported");
+    c->session.closing = true;
+    c->in_at = c->lines_end = c->in_n;
+    c->skipping = true;
+}
+
 static void receive(struct line_conn *c)
 {
     if (!make_room(c)) {
@@ -150,10 +159,15 @@ static void receive(struct line_conn *c)
     if ((size_t)n < room && !c->ending) /* that was all; the poller tells of more */
         c->readable = false;
     size_t from = c->in_n;
+    bool binary = c->received == 0 && (unsigned char)c->in[from] >= 0x80;
     c->in_n += (size_t)n;
     c->received += (uint64_t)n;
     c->moved = c->loop->now;
     atomic_fetch_add_explicit(&c->loop->counts.received, (uint64_t)n, memory_order_relaxed);
+    if (binary) {
+        refuse_binary(c);
+        return;
+    }
     if (c->skipping) {
         skip(c);
         from = c->in_at;

@@ -2,6 +2,7 @@
  *
  *   SUCCESS,count=2,next_cursor=x6374,items=6374783a:4;6374:5
  *   SUCCESS,reducer=counts,count=1,items=6374783a:4:aGVsbG8=          nothing after the last colon: the key has no value
+ *   SUCCESS,count=0                                                   a page without items ends here
  *
  * The items are made by the scan's workers. How many there are stands before them, so a page is put together in memory: it
  * ends at its limit or at answer_max bytes, whichever comes first, with the cursor after it if there is more. While clients
@@ -146,7 +147,8 @@ static bool put_page(struct page *g)
         svc_out_text(&head, ",next_cursor=x");
         head.n += put_hex(head.p + head.n, (const uint8_t *)g->last, g->last_len);
     }
-    svc_out_text(&head, ",items=");
+    if (g->count > 0)
+        svc_out_text(&head, ",items=");
     bool ok = !head.failed && svc_out_room(&g->s->out, head.n + g->items.n + 1);
     if (ok) {
         svc_out_bytes(&g->s->out, head.p, head.n);

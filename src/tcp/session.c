@@ -17,6 +17,7 @@
 #define TURN 8192u /* commands of one run: then others have theirs */
 #define KEEP_BYTES (64u << 10)
 #define REFUSED_MAX 3u
+#define RESET_WAIT_NS UINT64_C(30000000000)
 
 /* What is known of an operation beside itself. */
 struct line_session_op {
@@ -148,20 +149,27 @@ static void authenticate(struct line_session *s)
     line_session_error(s, LINE_AUTH, "unauthorized");
 }
 
+/* A command that is an operation of a commit and changes something. */
+static bool is_write(enum line_verb c)
+{
+    return c == LINE_INSERT || c == LINE_EDIT || c == LINE_DELETE || c == LINE_PAIR_SET || c == LINE_PAIR_DEL;
+}
+
+static bool changes(enum line_verb c)
+{
+    return is_write(c) || c == LINE_PAIR_PUT_BATCH || c == LINE_PAIR_PURGE;
+}
+
 static const char *access_error(struct line_session *s, const struct line_command *l, const char *database)
 {
-    static const bool writes[LINE_VERBS] = {[LINE_INSERT] = true,
-                                            [LINE_EDIT] = true,
-                                            [LINE_DELETE] = true,
-                                            [LINE_PAIR_SET] = true,
-                                            [LINE_PAIR_DEL] = true};
+    enum svc_right right = l->verb == LINE_RESET_DB ? SVC_RIGHT_ADMIN
+                           : changes(l->verb)       ? SVC_RIGHT_WRITE
+                                                    : SVC_RIGHT_READ;
     if (!needs_token(s))
         return NULL;
     if (s->token == NULL)
         return "unauthorized";
-    return svc_access_allows(s->token, writes[l->verb] ? SVC_RIGHT_WRITE : SVC_RIGHT_READ, database)
-               ? NULL
-               : "forbidden";
+    return svc_access_allows(s->token, right, database) ? NULL : "forbidden";
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------------- */
@@ -232,48 +240,76 @@ static bool add_op(struct line_session *s)
     return true;
 }
 
-static void change_database(struct line_session *s)
+/* The name that the command has, with a NUL, and whether this client may do that there. An error word, or NULL. */
+static const char *database_name(struct line_session *s, struct cht_str in,
+                                 char name[CHT_DATABASE_NAME_MAX + 1])
 {
-    char name[sizeof s->database];
-    const struct line_command *l = &s->command;
-    bool valid = l->name.n > 0 && l->name.n < sizeof name && memchr(l->name.p, 0, l->name.n) == NULL;
-    struct svc_database *d = NULL;
-    struct cht_err err = {0};
-    bool created;
-    enum cht_rc rc = CHT_INVALID_DATABASE_NAME;
+    bool valid = in.n > 0 && in.n <= CHT_DATABASE_NAME_MAX && memchr(in.p, 0, in.n) == NULL;
     if (valid) {
-        memcpy(name, l->name.p, l->name.n);
-        name[l->name.n] = 0;
+        memcpy(name, in.p, in.n);
+        name[in.n] = 0;
         valid = cht_database_name_valid(name);
     }
-    const char *error = valid ? access_error(s, l, name) : NULL;
-    if (error != NULL) {
-        line_session_error(s, l->verb, error);
-        return;
-    }
-    if (valid) { /* a client that may write there gets a new one, as the first write would make it */
-        bool create =
-            !s->host->no_creating && (s->token == NULL || svc_access_allows(s->token, SVC_RIGHT_WRITE, name));
-        rc = svc_dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
-    }
-    if (rc != CHT_OK) {
-        line_session_error(s, l->verb, error_word(rc));
-        return;
-    }
-    svc_dbs_put(d);
-    memcpy(s->database, name, sizeof name);
-    line_session_counted(s, l->verb, false);
-    svc_out_text(&s->out, "SUCCESS,database_changed_to_");
+    return valid ? access_error(s, &s->command, name) : error_word(CHT_INVALID_DATABASE_NAME);
+}
+
+static void moved_to(struct line_session *s, const char *what, const char *name)
+{
+    memcpy(s->database, name, strlen(name) + 1);
+    line_session_counted(s, s->command.verb, false);
+    svc_out_text(&s->out, what);
     svc_out_text(&s->out, name);
     svc_out_text(&s->out, "\n");
 }
 
-/* ---- the interpreter ---------------------------------------------------------------------------------------------- */
-
-static bool is_write(enum line_verb c)
+static void change_database(struct line_session *s)
 {
-    return c == LINE_INSERT || c == LINE_EDIT || c == LINE_DELETE || c == LINE_PAIR_SET || c == LINE_PAIR_DEL;
+    char name[sizeof s->database];
+    struct svc_database *d = NULL;
+    struct cht_err err = {0};
+    bool created;
+    const char *error = database_name(s, s->command.name, name);
+    if (error == NULL) { /* a client that may write there gets a new one, as the first write would make it */
+        bool create =
+            !s->host->no_creating && (s->token == NULL || svc_access_allows(s->token, SVC_RIGHT_WRITE, name));
+        enum cht_rc rc = svc_dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
+        error = rc != CHT_OK ? error_word(rc) : NULL;
+    }
+    if (error != NULL) {
+        line_session_error(s, s->command.verb, error);
+        return;
+    }
+    svc_dbs_put(d);
+    moved_to(s, "SUCCESS,database_changed_to_", name);
 }
+
+/* RESET_DB: the database is dropped and made anew; who uses it meanwhile is told database_dropped, or sees the empty one. */
+static void reset_database(struct line_session *s)
+{
+    char name[sizeof s->database];
+    struct cht_str given = s->command.name;
+    struct svc_database *d = NULL;
+    struct cht_err err = {0};
+    bool created;
+    if (given.n == 0)
+        given = (struct cht_str){.p = (const uint8_t *)s->database, .n = strlen(s->database)};
+    const char *error = database_name(s, given, name);
+    if (error != NULL) {
+        line_session_error(s, s->command.verb, error);
+        return;
+    }
+    enum cht_rc rc = svc_dbs_drop(s->host->dbs, name, RESET_WAIT_NS, &err);
+    if (rc == CHT_OK || rc == CHT_DATABASE_NOT_FOUND)
+        rc = svc_dbs_open(s->host->dbs, name, true, 0, &d, &created, &err);
+    if (rc != CHT_OK) {
+        line_session_error(s, s->command.verb, error_word(rc));
+        return;
+    }
+    svc_dbs_put(d);
+    moved_to(s, "SUCCESS,database_reset_to_", name);
+}
+
+/* ---- the interpreter ---------------------------------------------------------------------------------------------- */
 
 static void check_mode(struct line_session *s)
 {
@@ -310,7 +346,7 @@ static enum line_session_next run_line(struct line_session *s)
     enum line_verb c = l->verb;
     if (c != LINE_AUTH && c != LINE_EXIT && needs_token(s) && s->token == NULL && !l->http)
         l->error = "unauthorized";
-    if (l->error == NULL && c != LINE_AUTH && c != LINE_EXIT && c != LINE_DATABASE)
+    if (l->error == NULL && c < LINE_DATABASE)
         l->error = access_error(s, l, s->database);
     if (c == LINE_PAIR_REDUCE && (l->error == NULL || strcmp(l->error, "missing_prefix") == 0))
         check_mode(s);
@@ -428,7 +464,10 @@ bool line_session_committed(struct line_session *s)
 
 bool line_session_job_is_long(const struct line_session *s)
 {
-    return !s->opening && s->command.verb != LINE_DATABASE && s->command.limit == 0;
+    enum line_verb c = s->command.verb;
+    if (s->opening || c == LINE_DATABASE || c == LINE_PAIR_PUT_BATCH)
+        return false;
+    return c == LINE_RESET_DB || c == LINE_PAIR_PURGE || s->command.limit == 0;
 }
 
 void line_session_job(struct line_session *s)
@@ -437,7 +476,7 @@ void line_session_job(struct line_session *s)
     if (s->opening) {
         bool created;
         struct cht_err err = {0};
-        bool create = is_write(l->verb) && !s->host->no_creating;
+        bool create = changes(l->verb) && !s->host->no_creating;
         enum cht_rc rc = svc_dbs_open(s->host->dbs, s->database, create, 0, &s->db, &created, &err);
         s->opening = false;
         if (rc == CHT_OK)
@@ -446,6 +485,13 @@ void line_session_job(struct line_session *s)
         line_session_error(s, l->verb, error_word(rc));
     } else if (l->verb == LINE_DATABASE) {
         change_database(s);
+    } else if (l->verb == LINE_RESET_DB) {
+        (void)rest(s, LINE_SESSION_IDLE); /* nobody may hold what is dropped */
+        reset_database(s);
+    } else if (l->verb == LINE_PAIR_PUT_BATCH) {
+        line_session_put_batch(s);
+    } else if (l->verb == LINE_PAIR_PURGE) {
+        line_session_purge(s);
     } else {
         line_session_page(s);
     }

@@ -97,3 +97,6 @@ bool line_session_trusted(struct line_session *s);
 
 /* page.c: PAIR_SCAN and PAIR_REDUCE; the session holds its database. */
 void line_session_page(struct line_session *s);
+/* batch.c: PAIR_PUT_BATCH and PAIR_PURGE; likewise. */
+void line_session_put_batch(struct line_session *s);
+void line_session_purge(struct line_session *s);

@@ -269,6 +269,10 @@ enum cht_rc tool_line_scan(struct tool_line_client *l, const char *cursor, struc
     page->text[n] = 0;
     page->text_n = n;
     char *items = member(page->text, ",items="), *next = NULL;
+    if (items == NULL && strcmp(page->text, "SUCCESS,count=0") == 0) { /* a page without items ends so */
+        page->items = page->text + n;
+        return CHT_OK;
+    }
     if (items == NULL) {
         rc = strange(l, p, n, err);
         cht_free(page->text);

@@ -235,7 +235,10 @@ void tool_show_answer(FILE *out, struct cht_str answer, unsigned columns)
             return;
         }
     }
-    put_line(out, (const char *)answer.p, answer.n, 0);
+    if (field(answer, "count").n == 1 && *field(answer, "count").p == '0') /* a page without items */
+        show_page(out, answer, from(answer, answer.n), columns);
+    else
+        put_line(out, (const char *)answer.p, answer.n, 0);
 }
 
 void tool_show_help(FILE *out, const char *word)
@@ -248,6 +251,10 @@ void tool_show_help(FILE *out, const char *word)
         {"EDIT", "EDIT[:size] KEY VALUE", "another value, of any length, under the same key"},
         {"DELETE", "DELETE KEY", "the value goes; its key is never given out again"},
         {"PAIR_SET", "PAIR_SET PAIR KEY", "map a name to a key"},
+        {"PAIR_PUT_BATCH", "PAIR_PUT_BATCH items=JSON [keys=1] [continue_on_error=1]",
+         "many names and values, one commit"},
+        {"PAIR_PURGE", "PAIR_PURGE PREFIX", "delete all pairs under a prefix, and their values"},
+        {"RESET_DB", "RESET_DB [NAME]", "empty a database, and go there"},
         {"PAIR_GET", "PAIR_GET PAIR", "the key a name is mapped to"},
         {"PAIR_DEL", "PAIR_DEL PAIR", "unmap a name; the value stays"},
         {"PAIR_SCAN", "PAIR_SCAN PREFIX [limit] [after]",

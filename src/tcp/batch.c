@@ -1,0 +1,243 @@
+/* batch: PAIR_PUT_BATCH and PAIR_PURGE: many pairs in one line.
+ *
+ *   PAIR_PUT_BATCH items=JSON [keys=FLAG] [continue_on_error=FLAG]      JSON: [{"k":BYTES,"v":BYTES},...], 1 to 10 000
+ *   SUCCESS,command=PAIR_PUT_BATCH,requested=3,applied=1,failed=1,first_error=item_1:_invalid_key,payload=base64([4,null])
+ *
+ * Upserts in one durable commit: those before the first bad one, or with continue_on_error all good ones. With keys=1 `payload` has
+ * the key of each item that was tried, null where it failed.
+ *
+ *   PAIR_PURGE PREFIX [page]                                            SUCCESS,purged=N
+ *
+ * The pairs under a prefix and their values, some thousand a commit.
+ */
+#include "tcp/session.h"
+
+#include "tcp/answer.h"
+#include "tcp/words.h"
+
+#include "base/alloc.h"
+#include "cheetah/scan.h"
+
+#include <string.h>
+
+#define ITEMS_MAX 10000u
+#define PURGE_OPS 4096u
+
+struct batch {
+    struct line_session *s;
+    json_t *items; /* borrowed */
+    size_t requested, tried, failed, first;
+    const char *why; /* what the first failure was */
+    struct cht_op *ops;
+    size_t *at;    /* of an item that was tried: its operation + 1, 0: it failed */
+    uint8_t *text; /* decoded names and values */
+    size_t n, used;
+};
+
+static size_t string_room(const json_t *v) { return json_is_string(v) ? json_string_length(v) : 0; }
+
+/* The bytes of a member; false: it is no string, or bad hexadecimal. */
+static bool member(struct batch *b, const json_t *v, struct cht_str *out)
+{
+    if (!json_is_string(v))
+        return false;
+    struct cht_str text = {.p = (const uint8_t *)json_string_value(v), .n = json_string_length(v)};
+    if (!line_bytes(b->text + b->used, text, out))
+        return false;
+    b->used += out->n;
+    return true;
+}
+
+static const char *item(struct batch *b, const json_t *o, struct cht_op *op)
+{
+    if (!member(b, json_object_get(o, "k"), &op->name) || op->name.n > CHT_NAME_MAX)
+        return "invalid_key";
+    if (op->name.n == 0)
+        return "pair_value_cannot_be_empty";
+    if (!member(b, json_object_get(o, "v"), &op->value))
+        return "invalid_value";
+    if (op->value.n == 0 || op->value.n > b->s->host->max_value_size)
+        return "invalid_value_size";
+    return NULL;
+}
+
+static void note_failure(struct batch *b, size_t i, const char *why)
+{
+    if (b->failed++ == 0) {
+        b->first = i;
+        b->why = why;
+    }
+}
+
+static void take_items(struct batch *b, bool go_on)
+{
+    for (size_t i = 0; i < b->requested && (go_on || b->failed == 0); i++) {
+        struct cht_op op = {.kind = CHT_OP_PAIR_PUT};
+        const char *why = item(b, json_array_get(b->items, i), &op);
+        b->tried++;
+        b->at[i] = 0;
+        if (why != NULL) {
+            note_failure(b, i, why);
+        } else {
+            b->ops[b->n++] = op;
+            b->at[i] = b->n;
+        }
+    }
+}
+
+static enum cht_rc write_items(struct batch *b)
+{
+    struct cht_commit c = {.ops = b->ops, .count = b->n};
+    enum cht_rc rc = b->n > 0 ? cht_store_commit(b->s->db->store, &c) : CHT_OK;
+    for (size_t i = 0; rc == CHT_OK && i < b->tried; i++) {
+        if (b->at[i] > 0 && b->ops[b->at[i] - 1].rc != CHT_OK) {
+            note_failure(b, i, "pair_set_failed");
+            b->at[i] = 0;
+        }
+    }
+    return rc;
+}
+
+/* base64 of the keys as JSON */
+static void put_keys(struct batch *b)
+{
+    struct svc_out json = {0}, *o = &b->s->out;
+    svc_out_text(&json, "[");
+    for (size_t i = 0; i < b->tried; i++) {
+        svc_out_text(&json, i > 0 ? "," : "");
+        if (b->at[i] > 0)
+            svc_out_u64(&json, b->ops[b->at[i] - 1].key);
+        else
+            svc_out_text(&json, "null");
+    }
+    svc_out_text(&json, "]");
+    svc_out_text(o, ",payload=");
+    if (!json.failed && svc_out_room(o, cht_b64_encoded(json.n)))
+        o->n += cht_b64_encode(o->p + o->n, (const uint8_t *)json.p, json.n);
+    o->failed = o->failed || json.failed;
+    svc_out_free(&json);
+}
+
+static void put_answer(struct batch *b, bool keys)
+{
+    struct svc_out *o = &b->s->out;
+    line_session_counted(b->s, LINE_PAIR_PUT_BATCH, false);
+    svc_out_format(o, "SUCCESS,command=PAIR_PUT_BATCH,requested=%zu,applied=%zu,failed=%zu", b->requested,
+                   b->tried - b->failed, b->failed);
+    if (b->failed > 0)
+        svc_out_format(o, ",first_error=item_%zu:_%s", b->first, b->why);
+    if (keys)
+        put_keys(b);
+    svc_out_text(o, "\n");
+}
+
+static const char *room_for(struct batch *b)
+{
+    size_t room = 1, i;
+    json_t *o;
+    json_array_foreach(b->items, i, o) room +=
+        string_room(json_object_get(o, "k")) + string_room(json_object_get(o, "v"));
+    b->ops = cht_calloc(b->requested, sizeof *b->ops);
+    b->at = cht_calloc(b->requested, sizeof *b->at);
+    b->text = cht_malloc(room);
+    return b->ops == NULL || b->at == NULL || b->text == NULL ? cht_rc_slug(CHT_NO_MEMORY) : NULL;
+}
+
+static void run_batch(struct batch *b, struct cht_str words)
+{
+    const char *error = room_for(b);
+    enum cht_rc rc = CHT_OK;
+    if (error == NULL) {
+        take_items(b, line_words_flag(words, "continue_on_error", "continueonerror"));
+        rc = write_items(b);
+        error = rc != CHT_OK ? cht_rc_slug(rc) : NULL;
+    }
+    if (error != NULL)
+        line_session_error(b->s, LINE_PAIR_PUT_BATCH, error);
+    else
+        put_answer(b, line_words_flag(words, "keys", NULL));
+    cht_free(b->ops);
+    cht_free(b->at);
+    cht_free(b->text);
+}
+
+/* Deletes a page of names and their values; the operations' names lie in `names`. */
+static enum cht_rc purge_page(struct line_session *s, struct cht_op *ops, struct cht_buf *names,
+                              uint64_t *purged, size_t *n)
+{
+    struct cht_err err = {0};
+    struct cht_entry e[256];
+    struct cht_scan *scan = NULL;
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = s->command.name, .limit = PURGE_OPS};
+    size_t got = 1;
+    *n = names->len = 0;
+    enum cht_rc rc = cht_scan_open(s->db->store, &cfg, &scan, &err);
+    while (rc == CHT_OK && got > 0) {
+        rc = cht_scan_next(scan, e, 256, &got, &err);
+        for (size_t i = 0; rc == CHT_OK && i < got; i++) {
+            uint8_t *p = names->data + names->len;
+            memcpy(p, e[i].name, e[i].name_len);
+            names->len += e[i].name_len;
+            ops[(*n)++] =
+                (struct cht_op){.kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {p, e[i].name_len}};
+        }
+    }
+    cht_scan_close(scan);
+    struct cht_commit c = {.ops = ops, .count = *n};
+    if (rc == CHT_OK && *n > 0)
+        rc = cht_store_commit(s->db->store, &c);
+    for (size_t i = 0; rc == CHT_OK && i < *n; i++)
+        *purged += ops[i].rc == CHT_OK;
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void line_session_put_batch(struct line_session *s)
+{
+    struct cht_str words = s->command.value, items;
+    struct batch b = {.s = s};
+    if (!line_words_get(words, "items", "json", &items)) {
+        line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_requires_items");
+        return;
+    }
+    b.items = line_json(items);
+    b.requested = json_array_size(b.items);
+    if (!json_is_array(b.items))
+        line_session_error(s, LINE_PAIR_PUT_BATCH, "invalid_items: a JSON list of {k, v} is expected");
+    else if (b.requested == 0)
+        line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_requires_nonempty_items");
+    else if (b.requested > ITEMS_MAX)
+        line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_too_many_items (max 10000)");
+    else
+        run_batch(&b, words);
+    json_decref(b.items);
+}
+
+void line_session_purge(struct line_session *s)
+{
+    struct cht_op *ops = cht_malloc(PURGE_OPS * sizeof *ops);
+    struct cht_buf names = {0};
+    struct cht_err err = {0};
+    uint64_t purged = 0;
+    size_t n = 1;
+    enum cht_rc rc =
+        ops == NULL ? CHT_NO_MEMORY : cht_buf_reserve(&names, (size_t)PURGE_OPS * CHT_NAME_MAX, &err);
+    while (rc == CHT_OK && n > 0) {
+        rc = purge_page(s, ops, &names, &purged, &n);
+        if (rc == CHT_OK && atomic_load_explicit(&s->cancel, memory_order_relaxed))
+            rc = CHT_CANCELLED;
+        if (rc == CHT_OK && atomic_load_explicit(&s->db->dropping, memory_order_relaxed))
+            rc = CHT_DATABASE_DROPPED;
+    }
+    if (rc != CHT_OK) {
+        line_session_error(s, LINE_PAIR_PURGE, cht_rc_slug(rc));
+    } else {
+        line_session_counted(s, LINE_PAIR_PURGE, false);
+        svc_out_text(&s->out, "SUCCESS,purged=");
+        svc_out_u64(&s->out, purged);
+        svc_out_text(&s->out, "\n");
+    }
+    cht_free(ops);
+    cht_buf_free(&names);
+}

@@ -1,0 +1,116 @@
+/* words: see words.h. */
+#include "tcp/words.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/b64.h"
+
+static bool same(struct cht_str s, const char *name)
+{
+    if (strlen(name) != s.n)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        uint8_t c = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (uint8_t)(s.p[i] - 'A' + 'a') : s.p[i];
+        if (c != (uint8_t)name[i])
+            return false;
+    }
+    return true;
+}
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The next word of the line, which is shortened by it. */
+static struct cht_str next(struct cht_str *line)
+{
+    while (line->n > 0 && *line->p == ' ') {
+        line->p++;
+        line->n--;
+    }
+    const uint8_t *blank = line->n > 0 ? memchr(line->p, ' ', line->n) : NULL;
+    struct cht_str w = {.p = line->p, .n = blank != NULL ? (size_t)(blank - line->p) : line->n};
+    line->p += w.n;
+    line->n -= w.n;
+    return w;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+bool line_word_split(struct cht_str word, struct line_word *out)
+{
+    const uint8_t *is = word.n > 0 ? memchr(word.p, '=', word.n) : NULL;
+    if (is == NULL)
+        return false;
+    out->name = (struct cht_str){.p = word.p, .n = (size_t)(is - word.p)};
+    out->value = (struct cht_str){.p = is + 1, .n = word.n - out->name.n - 1};
+    return true;
+}
+
+bool line_word_is(const struct line_word *w, const char *name) { return same(w->name, name); }
+
+bool line_words_get(struct cht_str line, const char *name, const char *other, struct cht_str *out)
+{
+    bool found = false;
+    for (struct cht_str w = next(&line); w.n > 0; w = next(&line)) {
+        struct line_word named;
+        if (line_word_split(w, &named) &&
+            (same(named.name, name) || (other != NULL && same(named.name, other)))) {
+            *out = named.value;
+            found = true;
+        }
+    }
+    return found;
+}
+
+bool line_words_flag(struct cht_str line, const char *name, const char *other)
+{
+    struct cht_str v;
+    return line_words_get(line, name, other, &v) &&
+           (same(v, "1") || same(v, "true") || same(v, "yes") || same(v, "on"));
+}
+
+bool line_bytes(uint8_t *to, struct cht_str text, struct cht_str *out)
+{
+    bool hex = text.n >= 2 && text.p[0] == 'x';
+    size_t n = hex ? (text.n - 1) / 2 : text.n;
+    for (size_t i = 0; hex && i < n; i++) {
+        int high = hex_digit(text.p[1 + 2 * i]), low = hex_digit(text.p[2 + 2 * i]);
+        if (high < 0 || low < 0)
+            return false;
+        to[i] = (uint8_t)(high << 4 | low);
+    }
+    if (hex && text.n % 2 == 0)
+        return false;
+    if (!hex && to != text.p && n > 0)
+        memcpy(to, text.p, n);
+    *out = (struct cht_str){.p = to, .n = n};
+    return true;
+}
+
+json_t *line_json(struct cht_str text)
+{
+    const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    json_error_t where;
+    if (text.n > 0 && (text.p[0] == '[' || text.p[0] == '{'))
+        return json_loadb((const char *)text.p, text.n, flags, &where);
+    size_t padded = (text.n + 3) / 4 * 4, n = 0;
+    char *copy = cht_malloc(padded + 1);
+    uint8_t *bytes = cht_malloc(cht_b64_decoded_max(padded) + 1);
+    json_t *out = NULL;
+    if (copy != NULL && bytes != NULL && text.n > 0) {
+        memset(copy, '=', padded);
+        memcpy(copy, text.p, text.n);
+        if (cht_b64_decode(bytes, copy, padded, &n))
+            out = json_loadb((const char *)bytes, n, flags, &where);
+    }
+    cht_free(copy);
+    cht_free(bytes);
+    return out;
+}
