@@ -4,7 +4,7 @@ import os
 import time
 
 import harness
-from harness import b64, wait_for
+from harness import b64, framing, wait_for
 
 
 class Front:
@@ -104,3 +104,31 @@ def check_upload_is_not_collected(front, server, port=None):
     finally:
         for raw in raws:
             raw.close()
+
+
+def check_framing(front, server, log):
+    """Forms whose end can be read in two ways: what the proxy takes for one request is not two to the server. log(): the proxy's access log.
+
+    A proxy may refuse a form, or pass it on as what it reads; then the mark after it is a request of its own in its log."""
+    raws = []
+    try:
+        forms = [form for _, form, _ in framing.FORMS] + [framing.GET + b"\r\n{mark}"]  # the last is two good requests
+        for number, form in enumerate(forms):
+            raws.append(harness.Raw(front.writer_port, timeout=5))
+            raws[-1].send(framing.write(form, "f%d" % number))
+        other = front.client(front.writer_port)
+        end = time.monotonic() + 1.5  # a form that the proxy thinks is not whole gets no answer
+        while time.monotonic() < end:
+            assert other.get("/version").json()["name"] == "cheetah-db", "an answer of somebody else's request"
+            assert other.get("/kv/77?db=default").code == "key_not_found", "an answer of somebody else's request"
+        other.close()
+    finally:
+        for raw in raws:
+            raw.close()
+    wait_for(lambda: "/kv/77" in log(), 5, "the proxy's log")
+    direct = server.client(check=False)
+    marked = [number for number in range(len(forms)) if direct.get("/pairs/mark?exact=true&db=f%d" % number).status == 200]
+    assert marked[-1:] == [len(framing.FORMS)], "the mark of two good requests is seen"
+    smuggled = [forms[number] for number in marked if "PUT /pairs/mark?db=f%d HTTP" % number not in log()]
+    assert not smuggled, smuggled
+    direct.close()

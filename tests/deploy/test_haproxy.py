@@ -13,7 +13,7 @@ import load
 from conftest import free_port, in_deploy, run, tool
 from harness import wait_for
 from proxied import (
-    Front, check_backpressure, check_names_pass_through, check_request_ids, check_upload_is_not_collected, fill_with_64_mib)
+    Front, check_backpressure, check_framing, check_names_pass_through, check_request_ids, check_upload_is_not_collected, fill_with_64_mib)
 
 CONFIG = in_deploy("haproxy", "haproxy.cfg")
 DRAIN = 4
@@ -69,6 +69,11 @@ def last_question(server):
     events = [json.loads(line) for line in server.lines if '"event":"request"' in line]
     times = [event["time"] for event in events if event["path"] != "/readyz"]
     return datetime.datetime.fromisoformat(max(times).replace("Z", "+00:00")).timestamp()
+
+
+def test_ambiguous_forms(launch, proxy, tmp_path):
+    a = launch("--durability", "os")
+    check_framing(proxy(a, a), a, (tmp_path / "haproxy.log").read_text)
 
 
 def test_a_server_is_drained_under_load_and_no_request_fails(launch, proxy):

@@ -6,7 +6,7 @@ import pytest
 import load
 from conftest import free_port, in_deploy, run, tool
 from harness import wait_for
-from proxied import Front, check_backpressure, check_names_pass_through, check_request_ids, check_upload_is_not_collected, fill_with_64_mib
+from proxied import Front, check_backpressure, check_framing, check_names_pass_through, check_request_ids, check_upload_is_not_collected, fill_with_64_mib
 
 MAIN = """daemon off;
 %(user)s
@@ -69,6 +69,11 @@ def test_names_ids_and_streams(launch, proxy):
     fill_with_64_mib(front)
     check_backpressure(front, a, port=front.writer_port)
     check_upload_is_not_collected(front, a, port=front.writer_port)
+
+
+def test_ambiguous_forms(launch, proxy, tmp_path):
+    a = launch("--durability", "os")
+    check_framing(proxy(a, a), a, (tmp_path / "cheetah.log").read_text)
 
 
 def test_a_zero_byte_needs_hex(launch, proxy):

@@ -5,10 +5,9 @@ import socket
 import threading
 import time
 
-import framing
 import harness
 import pytest
-from harness import b64, wait_for
+from harness import b64, framing, wait_for
 
 HEAD = "POST /kv?db=%s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
