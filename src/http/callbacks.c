@@ -22,10 +22,21 @@
 #define DRAIN_MAX \
     (UINT64_C(1) << 20) /* a refused body of at most this is read, so that the connection can go on */
 
+/* Eight hex digits of v, in any order: it is random. */
+static void put_hex(char *to, uint32_t v)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t x = v;
+    x = (x | x << 16) & UINT64_C(0x0000FFFF0000FFFF);
+    x = (x | x << 8) & UINT64_C(0x00FF00FF00FF00FF);
+    x = (x | x << 4) & UINT64_C(0x0F0F0F0F0F0F0F0F); /* a digit's value a byte */
+    x += ones * '0' + ((x + ones * 6) >> 4 & ones) * ('a' - '0' - 10);
+    memcpy(to, &x, sizeof x);
+}
+
 /* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
 static void take_id(struct http_request *r)
 {
-    static const char hex[] = "0123456789abcdef";
     const char *given = r->in[HTTP_H_REQUEST_ID];
     size_t n = given != NULL ? strlen(given) : 0;
     if (n > 0 && n <= HTTP_REQUEST_ID_MAX) {
@@ -39,8 +50,8 @@ static void take_id(struct http_request *r)
         }
     }
     uint64_t v = cht_rng_next(&r->w->rng);
-    for (int i = 0; i < 16; i++)
-        r->id[i] = hex[v >> (60 - 4 * i) & 15];
+    put_hex(r->id, (uint32_t)v);
+    put_hex(r->id + 8, (uint32_t)(v >> 32));
     r->id[16] = 0;
     r->id_len = 16;
 }
@@ -55,7 +66,13 @@ static void log_line_json(struct http_worker *w, const struct http_request *r, u
     TEXT(o, "{\"time\":\"");
     svc_out_bytes(o, w->wall, sizeof w->wall);
     TEXT(o, "\",\"level\":\"info\",\"event\":\"request\",\"method\":");
-    svc_out_string(o, r->method_name, strlen(r->method_name));
+    if (r->method != 0) { /* one of letters */
+        TEXT(o, "\"");
+        svc_out_bytes(o, r->method_name, strlen(r->method_name));
+        TEXT(o, "\"");
+    } else {
+        svc_out_string(o, r->method_name, strlen(r->method_name));
+    }
     TEXT(o, ",\"path\":");
     svc_out_string(o, r->log_path, r->log_path_len);
     TEXT(o, ",\"status\":");
@@ -66,6 +83,12 @@ static void log_line_json(struct http_worker *w, const struct http_request *r, u
     svc_out_u64(o, micros);
     if (aborted)
         TEXT(o, ",\"aborted\":true");
+    if (r->in[HTTP_H_REQUEST_ID] == NULL) { /* one of ours */
+        TEXT(o, ",\"id\":\"");
+        svc_out_bytes(o, r->id, r->id_len);
+        TEXT(o, "\"}\n");
+        return;
+    }
     TEXT(o, ",\"id\":");
     svc_out_string(o, r->id, r->id_len);
     TEXT(o, "}\n");

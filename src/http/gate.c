@@ -33,18 +33,38 @@ static const char line_end[2] = {'\r', '\n'};
 
 static bool blank(char c) { return c == ' ' || c == '\t'; }
 
-/* A control character other than the tab: eight bytes at a time. */
+/* Is one of eight bytes less than `least`, which is at most 128, or DEL? */
+static bool near(const char *p, uint64_t least)
+{
+    uint64_t v, del;
+    memcpy(&v, p, sizeof v);
+    del = v ^ (ONES * 0x7F);
+    return ((((v - ONES * least) & ~v) | ((del - ONES) & ~del)) & HIGHS) != 0;
+}
+
+static bool any_below(const char *p, size_t n, unsigned char least)
+{
+    if (n >= 8) {
+        const char *last = p + n - 8;
+        for (; p < last; p += 8) {
+            if (near(p, least))
+                return true;
+        }
+        return near(last, least); /* some of it once more */
+    }
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)p[i] < least || p[i] == 0x7F)
+            return true;
+    }
+    return false;
+}
+
+/* A control character other than the tab. */
 static bool has_control(const char *p, size_t n)
 {
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        uint64_t v, del;
-        memcpy(&v, p + i, 8);
-        del = v ^ (ONES * 0x7F);
-        if ((((v - ONES * 0x20) & ~v) | ((del - ONES) & ~del)) & HIGHS)
-            break; /* one is near: look at each */
-    }
-    for (; i < n; i++) {
+    if (!any_below(p, n, 0x20))
+        return false;
+    for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
         if ((c < 0x20 && c != '\t') || c == 0x7F)
             return true;
@@ -73,13 +93,13 @@ static bool refuse(struct http_gate *g, enum cht_rc rc, const char *why)
 
 /* ---- the request line -------------------------------------------------------------------------------------------------- */
 
-static bool method_ok(const char *p, size_t n)
+/* How long the method is, which has a blank after it; 0: there is none. */
+static size_t method_length(const char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] < 0x21 || p[i] > 0x7E)
-            return false;
-    }
-    return n > 0 && n <= METHOD_MAX;
+    size_t i = 0;
+    while (i < n && i <= METHOD_MAX && p[i] > ' ' && p[i] < 0x7F)
+        i++;
+    return i < n && i <= METHOD_MAX && p[i] == ' ' ? i : 0;
 }
 
 /* " HTTP/1.1" at the end of what is left of the line. */
@@ -130,20 +150,17 @@ static bool spend_on_target(struct http_gate *g, struct text t, size_t line)
 static bool check_request_line(struct http_gate *g, struct text t, bool first, bool last)
 {
     const size_t whole = t.n;
-    if (has_control(t.p, t.n) || memchr(t.p, '\t', t.n) != NULL)
-        return MALFORMED(g, "a control character in the request line");
     if (first) {
-        const char *end = memchr(t.p, ' ', t.n);
-        size_t n = end != NULL ? (size_t)(end - t.p) : t.n;
-        if (end == NULL || !method_ok(t.p, n))
+        size_t n = method_length(t.p, t.n);
+        if (n == 0)
             return MALFORMED(g, "the request line does not begin with a method");
         t.p += n + 1;
         t.n -= n + 1;
     }
     if (last && !take_version(g, &t))
         return false;
-    if (memchr(t.p, ' ', t.n) != NULL || (t.n == 0 && first))
-        return MALFORMED(g, "the request line is not METHOD TARGET HTTP/1.1");
+    if (any_below(t.p, t.n, ' ' + 1) || (t.n == 0 && first))
+        return MALFORMED(g, "the target is empty, or has a blank or a control character");
     return spend_on_target(g, t, whole + sizeof line_end);
 }
 
@@ -184,22 +201,36 @@ static bool take_coding(struct http_gate *g, const char *p, size_t n)
  * the line came. */
 static bool take_header(struct http_gate *g, char *name, size_t name_n, struct text value, bool whole)
 {
-    bool length = SAME(name, name_n, "content-length"), coding = SAME(name, name_n, "transfer-encoding");
-    bool host = SAME(name, name_n, "host");
+    bool length = false, coding = false, host = false;
+    switch (name_n) {
+    case 4:
+        host = SAME(name, name_n, "host");
+        break;
+    case 6:
+        if (SAME(name, name_n, "origin"))
+            g->repeated += value.n + ANSWER_CORS;
+        if (SAME(name, name_n, "cookie"))
+            name[0] = '-';
+        break;
+    case 12:
+        if (SAME(name, name_n, "x-request-id"))
+            g->repeated += value.n;
+        break;
+    case 14:
+        length = SAME(name, name_n, "content-length");
+        break;
+    case 17:
+        coding = SAME(name, name_n, "transfer-encoding");
+        break;
+    default:
+        break;
+    }
     if ((length || coding || host) && !whole)
         return MALFORMED(g, "a header that describes the request is too long");
+    g->hosts += host;
     if (length)
         return take_length(g, value.p, value.n);
-    if (coding)
-        return take_coding(g, value.p, value.n);
-    g->hosts += host;
-    if (SAME(name, name_n, "x-request-id"))
-        g->repeated += value.n;
-    if (SAME(name, name_n, "origin"))
-        g->repeated += value.n + ANSWER_CORS;
-    if (SAME(name, name_n, "cookie"))
-        name[0] = '-';
-    return true;
+    return !coding || take_coding(g, value.p, value.n);
 }
 
 static bool check_header(struct http_gate *g, struct text t, bool first, bool last)
@@ -208,19 +239,14 @@ static bool check_header(struct http_gate *g, struct text t, bool first, bool la
         return MALFORMED(g, "a control character in a header");
     if (!first)
         return true;
-    char *colon = memchr(t.p, ':', t.n);
-    if (blank(t.p[0]))
-        return MALFORMED(g, "a folded header");
-    if (colon == NULL || colon == t.p)
-        return MALFORMED(g, "a header without a name");
-    size_t n = (size_t)(colon - t.p);
-    if (n > NAME_MAX)
-        return MALFORMED(g, "the name of a header is too long");
-    for (size_t i = 0; i < n; i++) {
-        if (blank(t.p[i]))
-            return MALFORMED(g, "a blank in the name of a header");
-    }
-    struct text value = {.p = colon + 1, .n = t.n - n - 1};
+    size_t n = 0;
+    while (n < t.n && n <= NAME_MAX && t.p[n] != ':' && !blank(t.p[n]))
+        n++;
+    if (n == 0)
+        return MALFORMED(g, blank(t.p[0]) ? "a folded header" : "a header without a name");
+    if (n == t.n || t.p[n] != ':')
+        return MALFORMED(g, "the name of a header has a blank in it, or no end");
+    struct text value = {.p = t.p + n + 1, .n = t.n - n - 1};
     while (value.n > 0 && blank(value.p[0])) {
         value.p++;
         value.n--;
@@ -378,9 +404,8 @@ static bool take_part(struct http_gate *g, char *p, size_t n)
 /* How much of a bad request line is passed on all the same, so that the log tells what was asked: method and path, as far as they are. */
 static size_t legible(const char *line, size_t len)
 {
-    const char *end = memchr(line, ' ', len);
-    size_t n = end != NULL ? (size_t)(end - line) : 0;
-    if (!method_ok(line, n))
+    size_t n = method_length(line, len);
+    if (n == 0)
         return 0;
     for (n++; n < len && n < LEGIBLE_MAX; n++) {
         if ((unsigned char)line[n] <= ' ' || line[n] == 0x7F || line[n] == '?')
@@ -485,6 +510,9 @@ size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
         } else if (state == HTTP_GATE_BODY || state == HTTP_GATE_DATA) {
             used = out = take_data(g, n - at);
             ok = true;
+        } else if (state == HTTP_GATE_HEADERS && !mid && n - at >= 2 && memcmp(p + at, line_end, 2) == 0) {
+            used = out = 2;
+            ok = end_headers(g);
         } else if ((end = memchr(p + at, '\n', n - at)) != NULL) {
             used = (size_t)(end + 1 - (p + at));
             ok = take_line(g, p + at, used, used > 1 && end[-1] == '\r' ? 2 : 1, &out);

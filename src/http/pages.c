@@ -176,6 +176,22 @@ static bool is_listed(const struct conf *c, const char *origin)
     return false;
 }
 
+/* A client sends the same Host again and again: the last good one of the connection is kept. */
+static bool host_admitted(const struct http_request *r, const char *host)
+{
+    struct http_conn *c = r->conn;
+    size_t n = strlen(host);
+    if (c != NULL && n == c->host_len && memcmp(host, c->host, n) == 0 && n > 0)
+        return true;
+    if (!host_allowed(r->w->srv->conf, host, n))
+        return false;
+    if (c != NULL && n <= sizeof c->host) {
+        memcpy(c->host, host, n);
+        c->host_len = n;
+    }
+    return true;
+}
+
 /* They say nothing that is worth reading, and balancers ask for them under any name. */
 static bool is_open(const struct http_request *r)
 {
@@ -217,7 +233,7 @@ bool http_pages_admit(struct http_request *r)
     const char *host = r->in[HTTP_H_HOST], *origin = r->in[HTTP_H_ORIGIN],
                *site = r->in[HTTP_H_SEC_FETCH_SITE];
     bool named = c->allow_hosts[0] != 0 || atomic_load_explicit(&s->access, memory_order_acquire) == NULL;
-    if (named && host != NULL && !host_allowed(c, host, strlen(host)) && !is_open(r)) {
+    if (named && host != NULL && !host_admitted(r, host) && !is_open(r)) {
         http_reply_fail(r, CHT_FORBIDDEN_HOST, "this server is not asked as '%.100s'; see --allow-hosts",
                         host);
         return false;

@@ -28,6 +28,7 @@ struct http_address {
 };
 #define HTTP_ADDRESS_SLOTS 1024u
 #define HTTP_LINGER_SLOTS 32u
+#define HTTP_HOST_KEPT 64u
 #define HTTP_AUTHORIZATION_KEPT 128u
 
 struct http_access_list {
@@ -93,6 +94,8 @@ struct http_conn {
     uint64_t since;            /* ns: connected, or the last request ended */
     struct MHD_Connection *mc; /* set once libmicrohttpd has it */
     struct http_gate gate;
+    size_t host_len; /* of a Host that was admitted; 0: none, or a long one */
+    char host[HTTP_HOST_KEPT];
     struct cht_peer peer;
     const struct svc_token *token; /* that `authorization` stands for; NULL: none has been kept */
     size_t authorization_len;
