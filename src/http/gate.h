@@ -3,8 +3,8 @@
  *
  *   the socket -> http_gate_read -> libmicrohttpd's buffer
  *
- * Only whole lines are passed on; half a one is kept here until its end has come. What is wrong is not passed on: the request ends
- * there, in a form that libmicrohttpd takes for a whole one, gate.bad says which error it gets, and nothing after it is read.
+ * Only what was judged is passed on: whole lines, and the beginning of a long one; half a line is kept here until its end has come. What
+ * is wrong is not passed on: the request ends there, in a form that libmicrohttpd takes for a whole one, gate.bad says which error it gets, and nothing after it is read.
  * Blanks around values, chunk extensions and trailers are left out on the way, and cookies are made unreadable, since
  * libmicrohttpd would make copies of them.
  *

@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 from harness import BINARY, b64, ndjson
@@ -204,6 +205,28 @@ def test_tls(launch, certificate):
                     break
                 data += part
             assert data.startswith(b"HTTP/1.1 200") and json.loads(data.partition(b"\r\n\r\n")[2])["version"]
+
+
+def test_half_closed_clients_over_tls(launch, certificate):
+    """Also those that end their side without saying so in TLS get their answers, then the connection is closed."""
+    cert, key = certificate
+    server = launch("--durability", "os", "--idle-timeout", "60", "--tls-cert", cert, "--tls-key", key, scheme="https", cafile=cert)
+    context = ssl.create_default_context(cafile=cert)
+    put = b"PUT /pairs/p%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nv"
+    for i in range(20):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+            tls.sendall(put % i + put % (i + 1) + b"GET /pairs/p?count=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.02 * (i % 2))
+            with socket.socket(fileno=os.dup(tls.fileno())) as under:
+                under.shutdown(socket.SHUT_WR)
+            text, begun = b"", time.monotonic()
+            while True:
+                part = tls.recv(4096)
+                if not part:
+                    break
+                text += part
+            assert text.count(b"HTTP/1.1 20") == 3 and b'"pairs":%d' % (i + 2) in text and time.monotonic() - begun < 5, text
+
 
 
 def test_tls_streams(launch, certificate):
