@@ -264,7 +264,8 @@ def live_prediction_of(line: Dict[str, Any]) -> LivePrediction:
 
 
 def live_score_of(line: Dict[str, Any]) -> LiveScore:
-    return LiveScore(**{"mixed": False, **line})
+    members: Dict[str, Any] = {"mixed": False, **line}
+    return LiveScore(**members)
 
 
 def context_of(line: Dict[str, Any]) -> ContextMatch:
