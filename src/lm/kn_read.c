@@ -17,7 +17,7 @@
 struct lm_kn_block {
     struct lm_kn_block *next;
     size_t used, size;
-    uint8_t bytes[];
+    _Alignas(8) uint8_t bytes[];
 };
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
@@ -33,9 +33,11 @@ static uint8_t *keep_bytes(struct lm_kn_reader *r, size_t n)
         *b = (struct lm_kn_block){.next = r->blocks, .size = size};
         r->blocks = b;
     }
-    b->used += n;
+    uint8_t *p = b->bytes + b->used;
+    size_t room = b->size - b->used, whole = (n + 7) / 8 * 8; /* the next one is aligned */
+    b->used += whole < room ? whole : room;
     r->bytes += n;
-    return b->bytes + b->used - n;
+    return p;
 }
 
 /* Forgets all levels; one block stays. */
@@ -137,6 +139,23 @@ static void find(const struct lm_kn_reader *r, struct wanted *w)
     }
 }
 
+/* A page of the root as an array: each question looks at it many times. *foreign: there are tokens of another page. NULL: no memory. */
+static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record *page, uint32_t number,
+                              bool *foreign)
+{
+    uint32_t *a = (uint32_t *)(void *)keep_bytes(r, sizeof *a << LM_KN_PAGE_SHIFT);
+    struct lm_kn_walk w;
+    if (a == NULL)
+        return NULL;
+    memset(a, 0, sizeof *a << LM_KN_PAGE_SHIFT);
+    lm_kn_walk_begin(&w, page);
+    while (lm_kn_walk_next(&w)) {
+        *foreign = *foreign || w.token >> LM_KN_PAGE_SHIFT != number;
+        a[w.token & ((1u << LM_KN_PAGE_SHIFT) - 1)] = w.a;
+    }
+    return a;
+}
+
 /* Enters a level; its record is read already (size 0: there is none) and lies in r->buf. */
 static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, uint32_t size,
                          struct cht_err *err)
@@ -144,13 +163,19 @@ static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_st
     struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = size > 0, .gamma = 1.0};
     memcpy(l.token, w->token, sizeof l.token);
     if (size > 0) {
-        uint8_t *p = keep_bytes(r, size);
-        if (p == NULL)
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
-        memcpy(p, r->buf.data, size);
-        if (!lm_kn_record_read(p, size, &l.record))
+        bool bad = !lm_kn_record_read(r->buf.data, size, &l.record);
+        if (!bad && w->order == 1)
+            l.page = spread(r, &l.record, w->token[0], &bad);
+        if (bad)
             return lm_malformed(name, size, "record of a live model", err);
-        l.gamma = lm_kn_gamma(r, w->order, &l.record);
+        uint8_t *p = w->order > 1 ? keep_bytes(r, size) : NULL;
+        if (p == NULL && l.page == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
+        l.gamma = w->order > 1 ? lm_kn_gamma(r, w->order, &l.record) : 1.0;
+        if (p != NULL)
+            memcpy(p, r->buf.data, size);
+        l.record.end = NULL;
+        l.record.p = p != NULL ? p + (l.record.p - r->buf.data) : NULL;
     }
     if (r->levels == r->level_cap) {
         enum cht_rc rc = grow_levels(r, err);
@@ -328,6 +353,6 @@ enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a
         struct cht_str name = {text, lm_kn_page_name(token, text)};
         rc = fetch(r, &w, name, err);
     }
-    *a = rc == CHT_OK && w.at != NULL && w.at->there ? lm_kn_record_find(&w.at->record, token) : 0;
+    *a = rc == CHT_OK && w.at != NULL && w.at->there ? w.at->page[token & ((1u << LM_KN_PAGE_SHIFT) - 1)] : 0;
     return rc;
 }

@@ -25,6 +25,8 @@ struct lm_kn_level {
     bool there;   /* it has a record */
     double gamma; /* the weight of the order below: 1 without a record */
     struct lm_kn_record record;
+    const uint32_t *
+        page; /* of a page of the root: a of each of its tokens, 0 if there is none; in place of the record */
 };
 
 struct lm_kn_block;
