@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "lm/ngrams_int.h"
 #include "os/io.h"
 
 #define CHUNK ((size_t)256 << 10) /* the first: most requests are small */
@@ -223,10 +224,10 @@ static enum cht_rc find_contexts(struct lm_kn_count *c, struct cht_err *err)
     return CHT_OK;
 }
 
-/* Room for that many operations more, and the head's. */
+/* Room for that many operations more, the head's, and one of the caller. */
 static enum cht_rc reserve_ops(struct lm_kn_count *c, size_t n, struct cht_err *err)
 {
-    size_t need = c->n + n + 1;
+    size_t need = c->n + n + 2;
     if (need <= c->cap)
         return CHT_OK;
     size_t cap = c->order > 1 ? need + need / 2 : need;
@@ -271,6 +272,8 @@ static void close_gaps(struct lm_kn_count *c)
 static enum cht_rc change_order(struct lm_kn_count *c, struct cht_err *err)
 {
     enum cht_rc rc = find_contexts(c, err);
+    if (rc == CHT_OK && c->request != NULL)
+        rc = lm_book(c->request, (uint64_t)c->contexts * LM_KN_CONTEXT_COST, err);
     if (rc == CHT_OK)
         rc = reserve_ops(c, c->contexts, err);
     if (rc == CHT_OK && c->contexts > 0)

@@ -7,7 +7,8 @@
  * shortest, each order netted before it is looked at, the contexts of one order shared out among threads. The outcome does not
  * depend on the order of the documents.
  *
- * Memory: about 30 bytes a token, and for each context that changes an operation and its name and record.
+ * Memory: LM_KN_TOKEN_COST a token, and for each context that changes LM_KN_CONTEXT_COST: an operation, its name and record, the log's
+ * record, changed pages. Both are measured, and a little more; the latter is booked order by order, the longest first, before it is used.
  * Threads: one at a time per object, under the database's counting gate from begin on.
  */
 #pragma once
@@ -16,8 +17,12 @@
 #include "lm/kn_windows.h"
 #include "lm/share.h"
 
+#define LM_KN_TOKEN_COST 48u
+#define LM_KN_CONTEXT_COST 340u
+
 struct lm_kn_chunk;
 struct lm_kn_count;
+struct lm_ngrams;
 
 /* What one thread makes operations with. */
 struct lm_kn_maker {
@@ -32,6 +37,7 @@ struct lm_kn_maker {
 
 struct lm_kn_count {
     struct cht_store *store;
+    const struct lm_ngrams *request; /* borrowed: whose memory is booked; NULL: nobody's */
     struct lm_kn_head old, now;
     struct lm_kn_text text;
     uint64_t documents, taken; /* of the caller: added, taken away */

@@ -37,7 +37,6 @@
 #define CONTEXT_COST 620u
 #define CONTEXT_TOKEN_COST 50u
 #define WINDOW_COST 900u /* of text that is taken away, whether it repeats or not */
-#define LIVE_COST 400u   /* of the live model likewise */
 #define STORED_COST 24u  /* of a follower that is there already: read, written, logged */
 #define STORED_SMALL 64u /* that many are in what a context costs */
 
@@ -480,7 +479,8 @@ static enum cht_rc take_ops(struct lm_ngrams *g, const struct lm_text *text, str
 static enum cht_rc live_ops(struct lm_ngrams *g, struct batch *b)
 {
     struct lm_kn_count *c = b->live;
-    enum cht_rc rc = lm_book(g, g->ntokens * (TOKEN_COST + (uint64_t)g->order * LIVE_COST), b->err);
+    c->request = g;
+    enum cht_rc rc = lm_book(g, g->ntokens * LM_KN_TOKEN_COST, b->err);
     for (size_t d = 0; d < g->documents && rc == CHT_OK; d++) {
         bool take = g->take != NULL && g->take[d] != 0;
         rc = lm_kn_text_add(&c->text, c->old.bos, g->tokens + g->start[d], g->start[d + 1] - g->start[d],
@@ -490,7 +490,14 @@ static enum cht_rc live_ops(struct lm_ngrams *g, struct batch *b)
     c->taken = g->taken;
     if (rc == CHT_OK)
         rc = lm_kn_count_make(c, b->err);
-    return rc == CHT_OK ? append(b, c->ops, c->n) : rc;
+    if (rc != CHT_OK || b->n > 0)
+        return rc == CHT_OK ? append(b, c->ops, c->n) : rc;
+    cht_free(b->ops); /* there are no others: they are taken over */
+    b->ops = c->ops;
+    b->n = c->n;
+    b->cap = c->cap;
+    c->ops = NULL;
+    return CHT_OK;
 }
 
 static enum cht_rc commit(struct lm_engine *e, struct batch *b)
