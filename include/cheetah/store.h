@@ -128,8 +128,9 @@ enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed,
 /* Whether opening it would find nothing to recover; true if it is open. Reads the names and headers of its log. */
 enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err);
 /* Deletes a database and its files. No other call on it may be under way. CHT_FOREIGN_FILES: it is no database, or something
- * is in its folders that no database makes. After any failure it is there as before. What cannot be removed after the deletion was
- * recorded is no failure: it is removed by cht_env_finish, by the next call for this name, or at the next start. */
+ * is in its folders that no database makes. CHT_OUTCOME_UNKNOWN: the deletion is recorded, perhaps not durably, and that could not be
+ * taken back: it is gone, but a crash may bring it back. After any other failure it is there as before. What cannot be removed after
+ * the deletion was recorded is no failure: it is removed by cht_env_finish, by the next call for this name, or at the next start. */
 enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err);
 /* Calls fn for each database name in byte order. */
 enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,

@@ -40,11 +40,12 @@ static enum cht_rc write_mark(struct cht_io *io, const char *dir, const char *wh
     return cht_io_replace(io, dir, what, b, sizeof b, err);
 }
 
-/* From one of the four names of the manifest to another. A rename that may not be durable is taken back. */
+/* From one of the four names of the manifest to another. A rename that may not be durable is taken back; *stays: that failed, too. */
 static enum cht_rc change_state(struct cht_env *env, unsigned home, const char *name, const char *from,
-                                const char *to, struct cht_err *err)
+                                const char *to, bool *stays, struct cht_err *err)
 {
     char a[CHT_PATH_MAX], b[CHT_PATH_MAX], dir[CHT_PATH_MAX];
+    *stays = false;
     enum cht_rc rc = cht_db_path(a, sizeof a, env->dirs[home], name, from, err);
     if (rc == CHT_OK)
         rc = cht_db_path(b, sizeof b, env->dirs[home], name, to, err);
@@ -55,7 +56,10 @@ static enum cht_rc change_state(struct cht_env *env, unsigned home, const char *
     if (rc != CHT_OK)
         return rc;
     rc = env->io->ops->sync_dir(env->io, dir, err);
-    if (rc != CHT_OK && env->io->ops->rename(env->io, b, a, NULL) == CHT_OK)
+    if (rc == CHT_OK)
+        return rc;
+    *stays = env->io->ops->rename(env->io, b, a, NULL) != CHT_OK;
+    if (!*stays)
         (void)env->io->ops->sync_dir(env->io, dir, NULL); /* the first failure is the one to tell */
     return rc;
 }
@@ -242,6 +246,7 @@ enum cht_rc cht_db_not_listed(struct cht_env *env, const char *name, struct cht_
 enum cht_rc cht_db_finish(struct cht_env *env, const char *name, unsigned *mark, struct cht_err *err)
 {
     struct cht_db_look l;
+    char path[CHT_PATH_MAX];
     *mark = CHT_MARKS;
     enum cht_rc rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
     if (rc == CHT_OK)
@@ -250,6 +255,11 @@ enum cht_rc cht_db_finish(struct cht_env *env, const char *name, unsigned *mark,
         return rc;
     *mark = l.mark;
     rc = list_all(env, name, NULL, err); /* T4: before its last trace is gone */
+    if (rc == CHT_OK)
+        rc = cht_db_path(path, sizeof path, env->dirs[l.m.home], name, NULL, err);
+    if (rc ==
+        CHT_OK) /* whoever left the mark may not have come to that; without it a cut could leave a manifest and no shards */
+        rc = env->io->ops->sync_dir(env->io, path, err);
     return rc == CHT_OK ? remove_all(env, name, &l.m, err) : rc;
 }
 
@@ -279,6 +289,7 @@ enum cht_rc cht_db_seal(struct cht_env *env, const char *name, enum cht_mark mar
                         const struct cht_manifest *m, struct cht_err *err)
 {
     char path[CHT_PATH_MAX];
+    bool stays; /* then it is made and refused: it is there, whole and empty */
     enum cht_rc rc = CHT_OK;
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
         rc = cht_db_path(path, sizeof path, env->dirs[d], name, NULL, err);
@@ -288,7 +299,7 @@ enum cht_rc cht_db_seal(struct cht_env *env, const char *name, enum cht_mark mar
             rc = env->io->ops->sync_dir(env->io, env->dirs[d], err);
     }
     if (rc == CHT_OK)
-        rc = change_state(env, m->home, name, cht_mark_names[mark], "manifest", err);
+        rc = change_state(env, m->home, name, cht_mark_names[mark], "manifest", &stays, err);
     if (rc == CHT_OK) /* it is there; one that could not be listed is listed by the next opening (T4) */
         (void)list_all(env, name, m->uuid, NULL);
     return rc;
@@ -342,13 +353,20 @@ enum cht_rc cht_db_drop(struct cht_env *env, const char *name, struct cht_err *e
         rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
     if (rc != CHT_OK)
         return rc;
-    bool known = cht_db_not_listed(env, name, NULL) != CHT_OK;
+    bool stays, known = cht_db_not_listed(env, name, NULL) != CHT_OK;
     if (l.state != CHT_DB_THERE && !known && mark != CHT_MARK_DROPPING)
         return CHT_FAIL(err, CHT_DATABASE_NOT_FOUND, "no database %s", name);
     rc = list_all(env, name, NULL, err);
     if (rc != CHT_OK || l.state != CHT_DB_THERE)
         return rc;
-    rc = change_state(env, l.m.home, name, "manifest", cht_mark_names[CHT_MARK_DROPPING], err);
+    rc = change_state(env, l.m.home, name, "manifest", cht_mark_names[CHT_MARK_DROPPING], &stays, err);
+    if (rc != CHT_OK &&
+        stays) { /* it goes when it can be removed, unless a crash takes the mark away before that */
+        struct cht_err why = *err;
+        atomic_store_explicit(&env->unfinished, true, memory_order_relaxed);
+        return CHT_FAIL(err, CHT_OUTCOME_UNKNOWN, "whether database %s is dropped is not certain: %.100s",
+                        name, why.msg);
+    }
     if (rc != CHT_OK) {
         (void)list_all(env, name, l.m.uuid, NULL); /* else the next opening does (T4) */
         return rc;

@@ -291,20 +291,26 @@ static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
     return rc;
 }
 
-/* The stream goes on after the last entry that was dealt with. */
-static void move_cursor(struct fill *f)
+/* The stream goes on after the last entry that was dealt with. In a damaged file that may lie before the one of last time: then it
+ * would go on for ever. */
+static enum cht_rc move_cursor(struct fill *f, struct cht_err *err)
 {
     struct cht_stream *st = f->st;
     const struct cht_batch *b = f->b;
     const struct cht_scan_item *it = &f->end;
     if (!f->any)
-        return;
+        return CHT_OK;
     st->cursor_key = it->key + 1;
     if (it->name_len > 0) {
+        struct cht_str before = {st->cursor, st->cursor_len};
+        int c = compare(before, b->names + it->name, it->name_len);
+        if (before.n > 0 && (f->sc->cfg.reverse ? c <= 0 : c >= 0))
+            return CHT_DAMAGED(err, "%s: names are not in order", cht_pf_path(cht_shard_pairs(f->sh)));
         memcpy(st->cursor, b->names + it->name, it->name_len);
         st->cursor_len = it->name_len;
     }
     st->filled += b->count;
+    return CHT_OK;
 }
 
 void cht_scan_fill(struct cht_stream *st)
@@ -328,7 +334,7 @@ void cht_scan_fill(struct cht_stream *st)
         cht_free(f.found);
     }
     if (rc == CHT_OK)
-        move_cursor(&f);
+        rc = move_cursor(&f, &err);
     if (sc->cfg.limit > 0 && st->filled > sc->cfg.limit)
         f.b->last = true;
     if (rc != CHT_OK) {

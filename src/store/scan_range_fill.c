@@ -51,6 +51,12 @@ static int compare(const struct fill *f, struct name a, struct name b)
     return f->sc->cfg.reverse ? -c : c;
 }
 
+/* Of a damaged file: what comes next would be what has been. */
+static enum cht_rc disorder(const struct fill *f, struct cht_err *err)
+{
+    return CHT_DAMAGED(err, "database %s: names are not in order", f->sc->db->name);
+}
+
 /* ---- R1, R2 --------------------------------------------------------------------------------------------------- */
 
 /* Entries [from, to) end where? After the bound: the first one that does not count. */
@@ -149,7 +155,9 @@ static enum cht_rc plan(struct fill *f, struct cht_err *err)
     next = run->whole ? r->ref : r->ref - 1;
     r->upto_len = 0;
     if (run->count > 0) {
-        struct name last = name_of(f, run->first + run->count - 1);
+        struct name last = name_of(f, run->first + run->count - 1), after = {r->after, r->after_len};
+        if (after.n > 0 && compare(f, last, after) <= 0)
+            return disorder(f, err);
         memcpy(r->upto, last.p, last.n);
         r->upto_len = last.n;
     }
@@ -207,8 +215,8 @@ static void make_keys(struct fill *f, struct cht_range_key *keys)
         const struct run *run = &f->run[i];
         for (uint32_t k = run->first; k < run->first + run->count; k++) {
             const struct cht_trie_item *t = &f->w->items[k];
-            size_t n = t->len - f->skip;
-            uint64_t h = cht_be64(f->w->names + t->off + f->skip);
+            size_t n = t->len > f->skip ? t->len - f->skip : 0; /* less only in a damaged file */
+            uint64_t h = cht_be64(f->w->names + t->off + (n > 0 ? f->skip : 0));
             if (n < 8) /* what lies after the name does not count */
                 h = n > 0 ? h & UINT64_MAX << (64 - 8 * n) : 0;
             *keys++ = (struct cht_range_key){h ^ flip, k};
@@ -292,7 +300,7 @@ static const struct cht_range_key *merge(struct fill *f, size_t *total)
 
 /* ---- R4 ------------------------------------------------------------------------------------------------------- */
 
-static void render(struct fill *f, const struct cht_range_key *keys, size_t n)
+static enum cht_rc render(struct fill *f, const struct cht_range_key *keys, size_t n, struct cht_err *err)
 {
     struct cht_range *r = f->r;
     const struct cht_scan_config *c = &f->sc->cfg;
@@ -317,11 +325,15 @@ static void render(struct fill *f, const struct cht_range_key *keys, size_t n)
         r->count++;
     }
     r->used = used;
-    if (last != NULL) {
-        r->last_key = last->key;
-        r->after_len = last->len;
-        memcpy(r->after, f->w->names + last->off, last->len);
-    }
+    if (last == NULL)
+        return r->more ? disorder(f, err) : CHT_OK;
+    struct name end = {f->w->names + last->off, last->len}, after = {r->after, r->after_len};
+    if (after.n > 0 && compare(f, end, after) <= 0)
+        return disorder(f, err);
+    r->last_key = last->key;
+    r->after_len = end.n;
+    memcpy(r->after, end.p, end.n);
+    return CHT_OK;
 }
 
 enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err)
@@ -348,6 +360,5 @@ enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err)
     cut(&f);
     size_t total;
     const struct cht_range_key *keys = merge(&f, &total);
-    render(&f, keys, total);
-    return CHT_OK;
+    return render(&f, keys, total, err);
 }

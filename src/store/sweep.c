@@ -135,6 +135,11 @@ static enum cht_rc take_keys(struct batch *b, struct stream *st, struct cht_err 
     enum cht_rc rc = CHT_PENDING;
     while (rc == CHT_PENDING) /* each time another page is lost */
         rc = read_keys(b, st, n > 0 ? (struct cht_str){from, n} : b->w->cfg->after, err);
+    if (rc != CHT_OK || b->last || n == 0)
+        return rc;
+    int c = memcmp(st->cursor, from, st->cursor_len < n ? st->cursor_len : n);
+    if (c < 0 || (c == 0 && st->cursor_len <= n)) /* in a damaged file: it would go on for ever */
+        return CHT_DAMAGED(err, "%s: names are not in order", cht_pf_path(cht_shard_pairs(b->sh)));
     return rc;
 }
 

@@ -565,6 +565,23 @@ static void test_clean(void **state)
     run(true, 1);
 }
 
+/* Mutants of clean databases that the long form has found something with. 5741: names of a leaf out of order, so that a scan's
+ * cursor went back and the scan had no end. */
+static void test_found(void **state)
+{
+    static const uint64_t found[] = {5741};
+    (void)state;
+    struct simdisk *base = build(true);
+    unsigned opened = 0, damaged = 0;
+    for (size_t i = 0; i < sizeof found / sizeof *found; i++) {
+        (void)alarm(SECONDS);
+        run_mutant(base, UINT64_C(20) * 1000003 + found[i], false, &opened, &damaged);
+    }
+    (void)alarm(0);
+    simdisk_free(base);
+    assert_int_equal(damaged, sizeof found / sizeof *found);
+}
+
 static void test_unclean(void **state)
 {
     (void)state;
@@ -573,7 +590,8 @@ static void test_unclean(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_clean), cmocka_unit_test(test_unclean)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_clean), cmocka_unit_test(test_found),
+                                       cmocka_unit_test(test_unclean)};
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(i * 7 + 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

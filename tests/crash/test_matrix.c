@@ -198,7 +198,7 @@ static void run_drop(struct run *r, struct cht_env *env, struct cht_err *err)
     enum cht_rc rc = cht_env_drop(env, "other", err);
     must_be_sensible(r, rc, "drop", err);
     r->made = rc == CHT_OK;
-    r->refused = !r->made;
+    r->refused = !r->made && rc != CHT_OUTCOME_UNKNOWN;
 }
 
 static bool passes(int sys)
