@@ -201,5 +201,3 @@ void http_call_completed(void *cls, struct MHD_Connection *mc, void **con,
 void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
                           enum MHD_ConnectionNotificationCode what);
 size_t http_call_unescape(void *cls, struct MHD_Connection *mc, char *s);
-/* Hands the access log on if it is long or old enough. */
-void http_call_flush_log(struct http_worker *w);

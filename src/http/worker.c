@@ -3,6 +3,7 @@
  * Time-outs. Idle connections and clients that do not read are libmicrohttpd's (MHD_OPTION_CONNECTION_TIMEOUT). It counts
  * every byte that arrives as life, so a client that sends a header or a body by drops is ended here, by the tick.
  */
+#include "http/access_log.h"
 #include "http/inlet.h"
 #include "http/peers.h"
 #include "http/server.h"
@@ -159,14 +160,14 @@ static void *worker_main(void *arg)
             http_request_submit_commits(w);
         send_acks(w);
         http_inlet_look(w, ready[2]);
-        http_call_flush_log(w);
+        http_access_log_flush(w);
         if (w->now - last_tick > TICK_NS) {
             last_tick = w->now;
             tick(w);
         }
     }
     w->now = cht_now_ns();
-    http_call_flush_log(w);
+    http_access_log_flush(w);
     return NULL;
 }
 
@@ -283,7 +284,7 @@ void http_worker_close(struct http_worker *w)
         MHD_stop_daemon(w->daemon); /* closes what is left, and says so */
     }
     w->now = cht_now_ns();
-    http_call_flush_log(w);
+    http_access_log_flush(w);
     while (w->spare != NULL) {
         struct http_request *r = w->spare;
         w->spare = r->next;

@@ -4,7 +4,7 @@
  *   SUCCESS,command=PAIR_PUT_BATCH,requested=3,applied=1,failed=1,first_error=item_1:_invalid_key,payload=base64([4,null])
  *
  * Upserts in one durable commit: those before the first bad one, or with continue_on_error all good ones. With keys=1 `payload` has
- * the key of each item that was tried, null where it failed.
+ * the key of each item that was tried, null if it failed.
  *
  *   PAIR_PURGE PREFIX [page]                                            SUCCESS,purged=N
  *
