@@ -1,6 +1,6 @@
 #!/bin/sh
 # install-deps: the Debian packages that building, testing and checking need; does nothing where all are there.
-#   deploy/install-deps.sh [build] [test] [lint] [bench] [deploy]      default: build test
+#   deploy/install-deps.sh [build] [test] [lint] [bench] [deploy] [fuzz]      default: build test
 set -eu
 
 packages=
@@ -16,8 +16,9 @@ for group in ${*:-build test}; do
     bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
     deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck
             strace binutils procps" ;;
+    fuzz) packages="$packages clang libclang-rt-14-dev" ;;
     *)
-        echo "install-deps: unknown group '$group' (build, test, lint, bench, deploy)" >&2
+        echo "install-deps: unknown group '$group' (build, test, lint, bench, deploy, fuzz)" >&2
         exit 2
         ;;
     esac

@@ -176,6 +176,9 @@ static enum cht_rc refuse(const struct option *o, enum source from, const char *
     if (o->kind == CHOICE)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is not one of %s", where,
                         source_names[from], value, o->choices);
+    if (o->kind == TEXT)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): a line break is part of the value", where,
+                        source_names[from]);
     if (o->kind == BOOL)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s (%s): '%.60s' is neither true nor false", where,
                         source_names[from], value);
@@ -207,6 +210,8 @@ static enum cht_rc set(struct conf *c, const struct option *o, enum source from,
             return refuse(o, from, value, err);
         /* fall through */
     case TEXT: {
+        if (strchr(value, '\n') != NULL)
+            return refuse(o, from, value, err);
         bool again = o->offset == F(data) && from != DEFAULT && c->source[row] == (unsigned char)from;
         char *copy = again ? append(c->data, value) : cht_strdup(value);
         if (copy == NULL)
@@ -323,9 +328,18 @@ static enum cht_rc read_line(struct conf *c, const char *path, unsigned number, 
     return set(c, o, FROM_FILE, value, err);
 }
 
+/* Whether the line that fgets has put there, into bytes that were not 0, has a NUL in it. */
+static bool has_nul(const char *line, size_t size)
+{
+    while (line[size - 1] != 0)
+        size--;
+    return strlen(line) != size - 1;
+}
+
 static enum cht_rc read_file(struct conf *c, struct cht_err *err)
 {
     char line[4096];
+    memset(line, 1, sizeof line);
     if (c->config[0] == 0)
         return CHT_OK;
     FILE *f = fopen(c->config, "r");
@@ -335,8 +349,11 @@ static enum cht_rc read_file(struct conf *c, struct cht_err *err)
     for (unsigned number = 1; rc == CHT_OK && fgets(line, sizeof line, f) != NULL; number++) {
         if (strlen(line) == sizeof line - 1)
             rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u is too long", c->config, number);
+        else if (has_nul(line, sizeof line))
+            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u has a NUL in it", c->config, number);
         else
             rc = read_line(c, c->config, number, line, err);
+        memset(line, 1, sizeof line);
     }
     if (rc == CHT_OK && ferror(f))
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the file of --config, %s, cannot be read", c->config);
@@ -406,13 +423,29 @@ void conf_help(FILE *out)
         out);
 }
 
+/* A file can say it: no blanks around it, and nothing that begins a comment. */
+static bool fits_file(const char *value)
+{
+    size_t n = strlen(value);
+    if (n > 0 && (strchr(" \t\r", value[0]) != NULL || strchr(" \t\r", value[n - 1]) != NULL))
+        return false;
+    return strstr(value, " #") == NULL && strstr(value, "\t#") == NULL;
+}
+
+static void print_text(const struct option *o, const char *value, FILE *out)
+{
+    if (!fits_file(value))
+        (void)fprintf(out, "# not for a file: ");
+    (void)fprintf(out, "%s =%s%s", o->name, value[0] == '#' ? "" : " ", value);
+}
+
 void conf_print(const struct conf *c, FILE *out)
 {
     struct conf *v = (struct conf *)c; /* the accessors do not write */
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &table[i];
         if (o->kind == TEXT || o->kind == CHOICE)
-            (void)fprintf(out, "%s = %s", o->name, *text_field(v, o));
+            print_text(o, *text_field(v, o), out);
         else if (o->kind == BOOL)
             (void)fprintf(out, "%s = %s", o->name, *bool_field(v, o) ? "true" : "false");
         else

@@ -40,5 +40,6 @@ enum cht_rc conf_read(struct conf *c, int argc, char **argv, const char *(*geten
 void conf_fini(struct conf *c);
 /* Every option with its default, meaning and environment variable. */
 void conf_help(FILE *out);
-/* "name = value  # source", a line an option; a file that --config reads back. */
+/* "name = value  # source", a line an option; a file that --config reads back. A value that no file can say (blanks around it, a blank
+ * before a #) is a comment. */
 void conf_print(const struct conf *c, FILE *out);

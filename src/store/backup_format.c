@@ -136,7 +136,8 @@ static enum cht_rc take_frame(struct cht_backup_parser *p, struct cht_err *err)
     case CHT_FRAME_DATA:
         if (f.len == 0 || f.at < p->at || f.at > p->size || f.len > p->size - f.at)
             wrong = "data outside of its file";
-        p->at = f.at + f.len;
+        else
+            p->at = f.at + f.len;
         break;
     case CHT_FRAME_END:
         if (p->begun != p->files || p->total != p->info.bytes || f.size != p->total)

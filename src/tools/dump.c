@@ -202,8 +202,8 @@ enum cht_rc tool_dump_next(struct tool_dump_reader *r, const char **p, size_t *n
     size_t seen = 0;
     *p = NULL;
     for (;;) {
-        const char *start = (const char *)r->buf.data + r->at;
-        size_t have = r->buf.len - r->at, got = 0;
+        size_t have = r->buf.len - r->at, got = 0; /* at first there is no memory */
+        const char *start = have > 0 ? (const char *)r->buf.data + r->at : NULL;
         const char *end = have > seen ? memchr(start + seen, '\n', have - seen) : NULL;
         if (end != NULL) {
             *p = start;

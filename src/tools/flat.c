@@ -65,6 +65,16 @@ static bool nested(struct text *t)
     return false;
 }
 
+/* All of them characters that numbers have. The text may end with it, so no function that looks for a NUL will do. */
+static bool numeric(const char *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n && ((p[i] >= '0' && p[i] <= '9') || p[i] == '+' || p[i] == '-' || p[i] == '.' ||
+                     p[i] == 'e' || p[i] == 'E'))
+        i++;
+    return n > 0 && i == n;
+}
+
 static void number(struct tool_flat_field *f)
 {
     uint64_t v = 0;
@@ -101,7 +111,7 @@ static bool value(struct text *t, struct tool_flat_field *f)
     if (CHT_IS(f->p, f->n, "true") || CHT_IS(f->p, f->n, "null") || CHT_IS(f->p, f->n, "false"))
         return true;
     f->kind = TOOL_FLAT_NUMBER;
-    if (f->n == 0 || strspn(f->p, "0123456789+-.eE") < f->n)
+    if (!numeric(f->p, f->n))
         return false;
     number(f);
     return true;

@@ -31,6 +31,12 @@ static struct sim_file *sim(struct cht_file *f) { return (struct sim_file *)f; }
 /* mu held. */
 static void record(struct simdisk *d, struct event e)
 {
+    if (d->forgets) {
+        free(e.data);
+        free(e.path);
+        free(e.to);
+        return;
+    }
     if (d->nevents == d->cap)
         d->events = sim_grow(d->events, (d->cap = d->cap * 2 + 256) * sizeof *d->events);
     d->events[d->nevents++] = e;
@@ -239,9 +245,9 @@ static enum cht_rc sm_pwrite(struct cht_file *file, const void *buf, size_t n, u
     if (rc == CHT_OK) {
         ssize_t put = pwrite(f->fd, buf, n, (off_t)off);
         assert(put == (ssize_t)n);
-        uint8_t *copy = malloc(n);
+        uint8_t *copy = malloc(d->forgets ? 1 : n);
         assert(copy != NULL);
-        memcpy(copy, buf, n);
+        memcpy(copy, buf, d->forgets ? 0 : n);
         record(d, (struct event){.kind = EV_WRITE, .inode = f->inode, .off = off, .len = n, .data = copy});
         *n_done = n;
     }
@@ -604,6 +610,8 @@ void simdisk_free(struct simdisk *d)
 }
 
 struct cht_io *simdisk_io(struct simdisk *d) { return &d->io; }
+
+void simdisk_forget(struct simdisk *d) { d->forgets = true; }
 
 size_t simdisk_events(const struct simdisk *d) { return d->nevents; }
 

@@ -48,6 +48,8 @@ struct simdisk;
 struct simdisk *simdisk_new(void);
 void simdisk_free(struct simdisk *d);
 struct cht_io *simdisk_io(struct simdisk *d);
+void simdisk_forget(
+    struct simdisk *d); /* from now on nothing is recorded: of a new disk that no cut is made of */
 size_t simdisk_events(const struct simdisk *d);
 /* Another disk with the same names and bytes, nothing recorded and nothing locked. */
 struct simdisk *simdisk_clone(const struct simdisk *d);

@@ -68,6 +68,7 @@ struct simdisk {
     } * victims;    /* owned; calls that the plan made fail */
     size_t nvictims, victims_cap;
     uint64_t capacity; /* 0: none */
+    bool forgets;      /* records nothing */
 };
 
 void *sim_grow(void *p, size_t n); /* realloc that cannot fail */
