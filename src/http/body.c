@@ -70,13 +70,6 @@ bool http_body_parse_later(struct http_request *r)
     return true;
 }
 
-void http_body_forget(struct http_request *r)
-{
-    json_decref(r->json);
-    r->json = NULL;
-    r->parsed = false;
-}
-
 json_t *http_body_object(struct http_request *r, enum cht_rc code)
 {
     json_t *o = r->parsed ? r->json : load(r);

@@ -10,7 +10,6 @@ bool http_body_is_json(struct http_request *r);
 /* A long JSON body is parsed by a job, and then route->run is called: true, and nothing is to be done now. False: it is short, or no
  * JSON. */
 bool http_body_parse_later(struct http_request *r);
-void http_body_forget(struct http_request *r); /* what was parsed and not asked for */
 /* The body as a JSON object (owned by the caller); NULL after answering CHT_INVALID_BODY or `code`. */
 json_t *http_body_object(struct http_request *r, enum cht_rc code);
 /* A value: {"value":base64} if the content type is JSON, else the bytes themselves. out is borrowed from the request. */

@@ -1,5 +1,4 @@
 /* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
-#include "http/body.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -9,6 +8,7 @@
 #include "base/clock.h"
 #include "base/recycle.h"
 
+#include <jansson.h>
 #include <stdio.h>
 
 #define SPARES_MAX 256u
@@ -82,6 +82,14 @@ void http_request_free(struct http_request *r)
     cht_free(r);
 }
 
+/* What a job has parsed and no handler has asked for. */
+static void forget_body(struct http_request *r)
+{
+    json_decref(r->json);
+    r->json = NULL;
+    r->parsed = false;
+}
+
 void http_request_recycle(struct http_request *r)
 {
     struct http_worker *w = r->w;
@@ -96,7 +104,7 @@ void http_request_recycle(struct http_request *r)
     if (r->release != NULL)
         r->release(r);
     if (r->parsed)
-        http_body_forget(r);
+        forget_body(r);
     r->release = NULL;
     r->own = NULL;
     svc_memory_end(&r->memory); /* a few small buffers may stay with it */
