@@ -18,6 +18,12 @@ static const char *const names[LINE_VERBS] = {
     [LINE_PAIR_REDUCE] = "PAIR_REDUCE",
     [LINE_PAIR_PUT_BATCH] = "PAIR_PUT_BATCH",
     [LINE_PAIR_PURGE] = "PAIR_PURGE",
+    [LINE_PREDICT_SET] = "PREDICT_SET",
+    [LINE_PREDICT_QUERY] = "PREDICT_QUERY",
+    [LINE_PREDICT_TRAIN] = "PREDICT_TRAIN",
+    [LINE_PREDICT_CTX] = "PREDICT_CTX",
+    [LINE_PREDICT_INHERIT] = "PREDICT_INHERIT",
+    [LINE_PREDICT_BACKEND] = "PREDICT_BACKEND",
     [LINE_RESET_DB] = "RESET_DB",
     [LINE_DATABASE] = "DATABASE",
     [LINE_AUTH] = "AUTH",
@@ -188,7 +194,10 @@ static const char *take_purge(struct cursor *c, struct line_command *out)
     return error != NULL ? error : finish(c);
 }
 
-static bool has_words(enum line_verb c) { return c == LINE_PAIR_PUT_BATCH; }
+static bool has_words(enum line_verb c)
+{
+    return c == LINE_PAIR_PUT_BATCH || (c >= LINE_PREDICT_SET && c <= LINE_PREDICT_BACKEND);
+}
 
 static const char *take_prefix(struct cursor *c, struct cht_str *out)
 {
@@ -200,6 +209,10 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
                                   struct line_command *out)
 {
     const char *error = NULL;
+    if (has_words(out->verb)) {
+        out->value = (struct cht_str){.p = (uint8_t *)c->p, .n = (size_t)(c->end - c->p)};
+        return NULL;
+    }
     switch (out->verb) {
     case LINE_INSERT:
         return take_value(c, size, sized, cr, max, out);
@@ -227,9 +240,6 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
         return error != NULL ? error : take_page(c, out);
     case LINE_PAIR_PURGE:
         return take_purge(c, out);
-    case LINE_PAIR_PUT_BATCH:
-        out->value = (struct cht_str){.p = (uint8_t *)c->p, .n = (size_t)(c->end - c->p)};
-        return NULL;
     case LINE_DATABASE:
     case LINE_RESET_DB:
     case LINE_AUTH:

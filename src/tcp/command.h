@@ -4,6 +4,7 @@
  *   PAIR_SET PAIR KEY                         PAIR_GET PAIR                            PAIR_DEL PAIR
  *   PAIR_SCAN PREFIX [limit] [after]          PAIR_REDUCE MODE PREFIX [limit] [after]
  *   PAIR_PUT_BATCH items=JSON [keys=FLAG] [continue_on_error=FLAG] [hidden=FLAG]       PAIR_PURGE PREFIX [page]
+ *   PREDICT_SET, _QUERY, _TRAIN, _CTX, _INHERIT, _BACKEND: see predict.h
  *   DATABASE NAME                             AUTH TOKEN                               EXIT
  *   RESET_DB [NAME]
  *
@@ -34,6 +35,12 @@ enum line_verb {
     LINE_PAIR_REDUCE,
     LINE_PAIR_PUT_BATCH, /* from here to LINE_DATABASE: words (words.h), done by a job */
     LINE_PAIR_PURGE,
+    LINE_PREDICT_SET,
+    LINE_PREDICT_QUERY,
+    LINE_PREDICT_TRAIN,
+    LINE_PREDICT_CTX,
+    LINE_PREDICT_INHERIT,
+    LINE_PREDICT_BACKEND,
     LINE_DATABASE, /* from here on: not of a database that is open */
     LINE_RESET_DB,
     LINE_AUTH,

@@ -2,6 +2,7 @@
 #include "tcp/session.h"
 
 #include "tcp/answer.h"
+#include "tcp/predict.h"
 
 #include "base/alloc.h"
 #include "base/recycle.h"
@@ -157,7 +158,8 @@ static bool is_write(enum line_verb c)
 
 static bool changes(enum line_verb c)
 {
-    return is_write(c) || c == LINE_PAIR_PUT_BATCH || c == LINE_PAIR_PURGE;
+    return is_write(c) || c == LINE_PAIR_PUT_BATCH || c == LINE_PAIR_PURGE || c == LINE_PREDICT_SET ||
+           c == LINE_PREDICT_TRAIN || c == LINE_PREDICT_CTX || c == LINE_PREDICT_INHERIT;
 }
 
 static const char *access_error(struct line_session *s, const struct line_command *l, const char *database)
@@ -492,6 +494,8 @@ void line_session_job(struct line_session *s)
         line_session_put_batch(s);
     } else if (l->verb == LINE_PAIR_PURGE) {
         line_session_purge(s);
+    } else if (l->verb >= LINE_PREDICT_SET && l->verb <= LINE_PREDICT_BACKEND) {
+        line_session_predict(s);
     } else {
         line_session_page(s);
     }

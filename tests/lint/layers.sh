@@ -31,7 +31,7 @@ below() # room
     http) echo "cheetah base os exec conf store service" ;;              # knows no handler, and not what they work with
     http/calls) echo "cheetah base os exec conf store reduce lm service http" ;;
     http/routes.c) echo "cheetah base http http/calls" ;;                # the table names all handlers
-    tcp) echo "cheetah base os exec conf store reduce service" ;;        # beside http, not over it
+    tcp) echo "cheetah base os exec conf store reduce lm service" ;;     # beside http, not over it
     tools) echo "cheetah base os exec conf store reduce lm service http tcp" ;;
     main.c) echo "cheetah base os conf store tools" ;;
     *) echo none ;;

@@ -1,0 +1,600 @@
+/* predict: the PREDICT_ commands; see predict.h.
+ *
+ *   PREDICT_SET key= value= [prob=0.5] [weights=JSON]         SUCCESS,table=T,prediction_values=2
+ *   PREDICT_QUERY key= | keys=a,b [ctx=JSON] [merge=avg|sum|max]   SUCCESS,count=2,backend=cpu,table=T,items=61:0.5065;64:0.4935
+ *   PREDICT_TRAIN key= target= [ctx=JSON] [lr=0.01] [negatives=a,b]
+ *   PREDICT_CTX key= ctx=JSON [mode=bias|scale] [strength=1]
+ *   PREDICT_INHERIT key= target= sources=a,b [merge=avg|max|sum]
+ *
+ * ctx: [[...],...] or {"rows":[[...]],"weights":[...]}. A query's probabilities are the softmax of score + delta over the values of
+ * its key; of several keys those that have the value are merged.
+ */
+#include "tcp/predict.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "os/thread.h"
+#include "tcp/answer.h"
+#include "tcp/words.h"
+
+static struct cht_mutex gate; /* of commands that change a table */
+static bool gate_there;
+
+__attribute__((constructor)) static void make_gate(void)
+{
+    gate_there = cht_mutex_init(&gate, NULL) == CHT_OK;
+}
+
+/* ---- what is sent --------------------------------------------------------------------------------------------- */
+
+static struct cht_str text_of(const struct line_predict *p, const char *name, const char *other)
+{
+    struct cht_str out = {.p = (const uint8_t *)"", .n = 0};
+    (void)line_words_get(p->s->command.value, name, other, &out);
+    return out;
+}
+
+static bool is(struct cht_str s, const char *word)
+{
+    const struct line_word w = {.name = s};
+    return line_word_is(&w, word);
+}
+
+/* The bytes of an argument, decoded where it stands. False: missing or bad. */
+static bool bytes_of(const struct line_predict *p, const char *name, struct cht_str *out)
+{
+    struct cht_str text = text_of(p, name, NULL);
+    return text.n > 0 && line_bytes((uint8_t *)text.p, text, out) && out->n > 0;
+}
+
+/* The next of a,b,c, decoded where it stands; *more false: that was all. False: bad hexadecimal. */
+static bool next_of(struct cht_str *list, struct cht_str *out, bool *more)
+{
+    *more = list->n > 0;
+    if (!*more)
+        return true;
+    const uint8_t *comma = memchr(list->p, ',', list->n);
+    struct cht_str text = {.p = list->p, .n = comma != NULL ? (size_t)(comma - list->p) : list->n};
+    size_t used = text.n + (comma != NULL);
+    list->p += used;
+    list->n -= used;
+    return line_bytes((uint8_t *)text.p, text, out);
+}
+
+/* A number, or the fallback where the text is none. */
+static double number_of(const struct line_predict *p, const char *name, double fallback)
+{
+    struct cht_str text = text_of(p, name, NULL);
+    char copy[64], *end;
+    if (text.n == 0 || text.n >= sizeof copy)
+        return fallback;
+    memcpy(copy, text.p, text.n);
+    copy[text.n] = 0;
+    double v = strtod(copy, &end);
+    return end == copy + text.n ? v : fallback;
+}
+
+/* Numbers of a JSON list to v; false: one is none. */
+static bool numbers(const json_t *list, double *v, double times)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *o = json_array_get(list, i);
+        if (!json_is_number(o))
+            return false;
+        v[i] = json_number_value(o) * times;
+    }
+    return true;
+}
+
+static const char *read_rows(struct lm_matrix *m, const json_t *rows, const json_t *weights)
+{
+    if (!json_is_array(rows))
+        return "invalid_ctx: a list of rows is expected";
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i), *weight = json_array_get(weights, i);
+        double times = json_is_number(weight) ? fmax(0, fmin(2, json_number_value(weight))) : 1;
+        if (!json_is_array(row))
+            return "invalid_ctx: a row is a list of numbers";
+        double *v = lm_matrix_add(m, json_array_size(row));
+        if (v == NULL)
+            return cht_rc_slug(CHT_NO_MEMORY);
+        if (!numbers(row, v, times))
+            return "invalid_ctx: a row is a list of numbers";
+    }
+    return NULL;
+}
+
+/* ctx= to p->ctx, deepened. An error word, or NULL; *given says whether there is one. */
+static const char *read_ctx(struct line_predict *p, bool *given)
+{
+    struct cht_str text;
+    *given = line_words_get(p->s->command.value, "ctx", NULL, &text) && text.n > 0;
+    if (!*given)
+        return NULL;
+    json_t *o = line_json(text);
+    const json_t *rows = json_is_object(o) ? json_object_get(o, "rows") : o;
+    if (json_is_object(o) && rows == NULL)
+        rows = json_object_get(o, "matrix");
+    const char *error = read_rows(&p->ctx, rows, json_object_get(o, "weights"));
+    json_decref(o);
+    if (error == NULL && lm_matrix_deepen(&p->ctx, NULL) != CHT_OK)
+        error = cht_rc_slug(CHT_NO_MEMORY);
+    return error;
+}
+
+static const char *read_weights(struct line_predict *p, struct lm_learned *l)
+{
+    struct cht_str text;
+    const char *bad = "invalid_weights_payload: a list of {depth, vector, bias} is expected";
+    if (!line_words_get(p->s->command.value, "weights", NULL, &text) || text.n == 0)
+        return NULL;
+    json_t *list = line_json(text);
+    const char *error = json_is_array(list) ? NULL : bad;
+    for (size_t i = 0; i < json_array_size(list) && error == NULL; i++) {
+        const json_t *o = json_array_get(list, i), *depth = json_object_get(o, "depth"),
+                     *vector = json_object_get(o, "vector"), *bias = json_object_get(o, "bias");
+        if (!json_is_integer(depth) || json_integer_value(depth) < 0 || json_integer_value(depth) > 65535)
+            error = bad;
+        else if ((vector != NULL && !json_is_array(vector)) || (bias != NULL && !json_is_number(bias)))
+            error = bad;
+        if (error != NULL)
+            break;
+        struct lm_weight *w =
+            lm_learned_weight(l, (uint32_t)json_integer_value(depth), json_array_size(vector));
+        if (w == NULL)
+            error = cht_rc_slug(CHT_NO_MEMORY);
+        else if (!numbers(vector, w->v, 1))
+            error = bad;
+        else
+            w->bias = json_number_value(bias);
+    }
+    json_decref(list);
+    return error;
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------------- */
+
+static void fail(struct line_predict *p, const char *word)
+{
+    line_session_error(p->s, p->s->command.verb, word);
+}
+
+static void fail_rc(struct line_predict *p, enum cht_rc rc)
+{
+    fail(p, rc == CHT_INVALID_ARGUMENT ? "invalid_number" : cht_rc_slug(rc));
+}
+
+static void put_table(struct line_predict *p)
+{
+    svc_out_text(&p->s->out, "table=");
+    svc_out_bytes(&p->s->out, p->table.p, p->table.n);
+}
+
+/* SUCCESS,table=T,prediction_values=N and `more`; writes what was noted first. */
+static void done(struct line_predict *p, enum cht_rc rc, const char *more)
+{
+    struct cht_err err = {0};
+    uint64_t values = 0;
+    if (rc == CHT_OK)
+        rc = line_predict_commit(p, &err);
+    if (rc == CHT_OK)
+        rc = line_predict_count(p, &values, &err);
+    if (rc != CHT_OK) {
+        fail_rc(p, rc);
+        return;
+    }
+    line_session_counted(p->s, p->s->command.verb, false);
+    svc_out_text(&p->s->out, "SUCCESS,");
+    put_table(p);
+    svc_out_format(&p->s->out, ",prediction_values=%llu%s\n", (unsigned long long)values, more);
+}
+
+/* Is there such a key? False: it is answered. */
+static bool known_key(struct line_predict *p, struct cht_str key)
+{
+    struct cht_err err = {0};
+    uint64_t values = 0;
+    enum cht_rc rc = line_predict_key(p, key, &err);
+    if (rc == CHT_OK)
+        rc = line_predict_count(p, &values, &err);
+    if (rc != CHT_OK)
+        fail_rc(p, rc);
+    else if (values == 0)
+        fail(p, "prediction_entry_not_found");
+    return rc == CHT_OK && values > 0;
+}
+
+/* ---- SET, TRAIN, CTX, INHERIT ----------------------------------------------------------------------------------- */
+
+static void set(struct line_predict *p)
+{
+    struct cht_str key, value;
+    struct lm_learned l = {0};
+    struct cht_err err = {0};
+    if (!bytes_of(p, "key", &key) || !bytes_of(p, "value", &value)) {
+        fail(p, "predict_set_requires_key_and_value");
+        return;
+    }
+    double prob = number_of(p, "prob", 0.5);
+    l.score = isnan(prob) ? 0 : fmax(0, fmin(1, prob));
+    const char *error = read_weights(p, &l);
+    if (error != NULL) {
+        fail(p, error);
+    } else {
+        struct lm_learned old;
+        bool found = false;
+        enum cht_rc rc = line_predict_key(p, key, &err);
+        if (rc == CHT_OK)
+            rc = line_predict_load(p, value, &old, &found, &err);
+        if (rc == CHT_OK)
+            lm_learned_free(&old);
+        if (rc == CHT_OK || rc == CHT_MALFORMED_PAYLOAD)
+            rc = line_predict_put(p, value, &l, !found, &err);
+        done(p, rc, "");
+    }
+    lm_learned_free(&l);
+}
+
+static enum cht_rc train_one(struct line_predict *p, struct cht_str value, double rate, double want,
+                             struct cht_err *err)
+{
+    struct lm_learned l;
+    bool found;
+    enum cht_rc rc = line_predict_load(p, value, &l, &found, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_learned_train(&l, &p->ctx, rate, want, err);
+    if (rc == CHT_OK)
+        rc = line_predict_put(p, value, &l, !found, err);
+    lm_learned_free(&l);
+    return rc;
+}
+
+/* Was this value trained already? The operations that are noted have it. */
+static bool noted(const struct line_predict *p, struct cht_str value)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        struct cht_str name = p->ops[i].name;
+        if (name.n == p->name.len + value.n && memcmp(name.p + p->name.len, value.p, value.n) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void train(struct line_predict *p)
+{
+    struct cht_str key, target, list = text_of(p, "negatives", NULL), value;
+    struct cht_err err = {0};
+    bool given, more = true;
+    char tail[48];
+    if (!bytes_of(p, "key", &key) || !bytes_of(p, "target", &target)) {
+        fail(p, "predict_train_requires_key_and_target");
+        return;
+    }
+    const char *error = read_ctx(p, &given);
+    double said = number_of(p, "lr", 0.01), rate = said > 0 ? said : 0.01;
+    if (error == NULL && !isfinite(said))
+        error = "invalid_number";
+    if (error != NULL) {
+        fail(p, error);
+        return;
+    }
+    if (!known_key(p, key))
+        return;
+    enum cht_rc rc = train_one(p, target, rate, 1, &err);
+    while (rc == CHT_OK && more) {
+        if (!next_of(&list, &value, &more)) {
+            fail(p, "invalid_negatives");
+            return;
+        }
+        if (more && value.n > 0 && !noted(p, value))
+            rc = train_one(p, value, rate, 0, &err);
+    }
+    (void)snprintf(tail, sizeof tail, ",lr=%.4f", said);
+    done(p, rc, tail);
+}
+
+struct shift {
+    struct line_predict *p;
+    double strength;
+    bool scale;
+};
+
+static enum cht_rc shift_one(void *ctx, struct cht_str value, struct lm_learned *l, struct cht_err *err)
+{
+    const struct shift *h = ctx;
+    double b = lm_learned_delta(l, &h->p->ctx) * h->strength;
+    if (!isfinite(b))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a score would be no finite number");
+    l->score = lm_learned_clamp(h->scale ? l->score * (1 + b) : l->score + b);
+    return line_predict_put(h->p, value, l, false, err);
+}
+
+static void shift_all(struct line_predict *p)
+{
+    struct cht_str key, mode = text_of(p, "mode", NULL);
+    struct cht_err err = {0};
+    struct shift h = {.p = p, .strength = number_of(p, "strength", 1)};
+    bool given = false;
+    const char *error = bytes_of(p, "key", &key) ? read_ctx(p, &given) : "predict_ctx_requires_key";
+    if (error == NULL && !given)
+        error = "predict_ctx_requires_matrix";
+    if (error == NULL && !isfinite(h.strength))
+        error = "invalid_number";
+    if (error != NULL) {
+        fail(p, error);
+        return;
+    }
+    h.strength = h.strength != 0 ? h.strength : 1;
+    h.scale = is(mode, "scale") || is(mode, "multiply");
+    if (known_key(p, key))
+        done(p, line_predict_each(p, shift_one, &h, &err), "");
+}
+
+/* The mean of the sources that are there, as the target; *merged: how many. */
+static enum cht_rc inherit_from(struct line_predict *p, struct cht_str list, struct cht_str merge,
+                                struct lm_learned *out, size_t *merged, struct cht_err *err)
+{
+    struct cht_buf sums = {0};
+    struct cht_str value;
+    double sum = 0, most = -INFINITY;
+    enum cht_rc rc = CHT_OK;
+    *merged = 0;
+    for (bool more = true; rc == CHT_OK && more;) {
+        struct lm_learned l;
+        bool found = false;
+        if (!next_of(&list, &value, &more))
+            rc = CHT_INVALID_HEX;
+        if (rc == CHT_OK && more && value.n > 0)
+            rc = line_predict_load(p, value, &l, &found, err);
+        if (rc != CHT_OK || !found)
+            continue;
+        sum += l.score;
+        most = fmax(most, l.score);
+        (*merged)++;
+        rc = lm_learned_inherit(out, &l, &sums, err);
+        lm_learned_free(&l);
+    }
+    if (rc == CHT_OK && *merged > 0) {
+        lm_learned_inherited(out, &sums);
+        out->score = lm_learned_clamp(is(merge, "max")   ? most
+                                      : is(merge, "sum") ? sum
+                                                         : sum / (double)*merged);
+    }
+    cht_buf_free(&sums);
+    return rc;
+}
+
+static void inherit(struct line_predict *p)
+{
+    struct cht_str key, target, list = text_of(p, "sources", "values");
+    struct lm_learned made = {0}, old;
+    struct cht_err err = {0};
+    size_t merged = 0;
+    bool found = false;
+    char tail[48];
+    if (!bytes_of(p, "key", &key) || !bytes_of(p, "target", &target) || list.n == 0) {
+        fail(p, "predict_inherit_requires_key_target_sources");
+        return;
+    }
+    if (!known_key(p, key))
+        return;
+    enum cht_rc rc = inherit_from(p, list, text_of(p, "merge", "mode"), &made, &merged, &err);
+    if (rc == CHT_INVALID_HEX || (rc == CHT_OK && merged == 0)) {
+        fail(p, rc == CHT_OK ? "inherit_sources_missing" : "invalid_sources");
+    } else {
+        if (rc == CHT_OK)
+            rc = line_predict_load(p, target, &old, &found, &err);
+        if (rc == CHT_OK) {
+            lm_learned_free(&old);
+            rc = line_predict_put(p, target, &made, !found, &err);
+        }
+        (void)snprintf(tail, sizeof tail, ",merged_sources=%zu", merged);
+        done(p, rc, tail);
+    }
+    lm_learned_free(&made);
+}
+
+/* ---- QUERY ------------------------------------------------------------------------------------------------------ */
+
+struct scored {
+    size_t at; /* of the value in the text */
+    uint32_t n;
+    uint32_t keys; /* that have it */
+    double p;
+};
+
+struct query {
+    struct line_predict *p;
+    struct svc_out text; /* the values' bytes */
+    struct scored *v;
+    size_t n, cap, first; /* first: of the key under way */
+};
+
+static enum cht_rc score_one(void *ctx, struct cht_str value, struct lm_learned *l, struct cht_err *err)
+{
+    struct query *q = ctx;
+    if (q->n == q->cap) {
+        size_t cap = q->cap == 0 ? 64 : q->cap * 2;
+        struct scored *v = cht_realloc(q->v, cap * sizeof *v);
+        if (v == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu values", cap);
+        q->v = v;
+        q->cap = cap;
+    }
+    double score = l->score + lm_learned_delta(l, &q->p->ctx);
+    if (!isfinite(score))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a score would be no finite number");
+    q->v[q->n++] = (struct scored){.at = q->text.n, .n = (uint32_t)value.n, .keys = 1, .p = score};
+    svc_out_bytes(&q->text, value.p, value.n);
+    return q->text.failed ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for values") : CHT_OK;
+}
+
+static void softmax(struct scored *v, size_t n)
+{
+    double top = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        top = fmax(top, v[i].p);
+    for (size_t i = 0; i < n; i++)
+        sum += v[i].p = exp(v[i].p - top);
+    for (size_t i = 0; i < n; i++)
+        v[i].p /= sum;
+}
+
+static const char *sorted_text; /* of the sort under way; guarded by the gate */
+
+static int by_value(const void *a, const void *b)
+{
+    const struct scored *x = a, *y = b;
+    int c = memcmp(sorted_text + x->at, sorted_text + y->at, x->n < y->n ? x->n : y->n);
+    return c != 0 ? c : x->n < y->n ? -1 : x->n > y->n;
+}
+
+static int by_probability(const void *a, const void *b)
+{
+    const struct scored *x = a, *y = b;
+    return x->p != y->p ? x->p > y->p ? -1 : 1 : by_value(a, b);
+}
+
+/* Values of several keys become one each. */
+static void merge_keys(struct query *q, struct cht_str how)
+{
+    size_t out = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        struct scored *last = out > 0 ? &q->v[out - 1] : NULL;
+        if (last == NULL || by_value(last, &q->v[i]) != 0) {
+            q->v[out++] = q->v[i];
+        } else {
+            last->keys++;
+            last->p = is(how, "max") ? fmax(last->p, q->v[i].p) : last->p + q->v[i].p;
+        }
+    }
+    q->n = out;
+    for (size_t i = 0; i < q->n; i++) {
+        double p = q->v[i].p;
+        if (!is(how, "max") && !is(how, "sum"))
+            p /= q->v[i].keys;
+        q->v[i].p = fmax(0, fmin(1, p));
+    }
+}
+
+static void put_items(struct query *q)
+{
+    static const char digits[] = "0123456789abcdef";
+    struct svc_out *o = &q->p->s->out;
+    line_session_counted(q->p->s, q->p->s->command.verb, false);
+    svc_out_format(o, "SUCCESS,count=%zu,backend=cpu,", q->n);
+    put_table(q->p);
+    svc_out_text(o, ",items=");
+    for (size_t i = 0; i < q->n; i++) {
+        const struct scored *v = &q->v[i];
+        if (!svc_out_room(o, 2 * (size_t)v->n + 2))
+            break;
+        if (i > 0)
+            o->p[o->n++] = ';';
+        for (uint32_t k = 0; k < v->n; k++) {
+            uint8_t c = (uint8_t)q->text.p[v->at + k];
+            o->p[o->n++] = digits[c >> 4];
+            o->p[o->n++] = digits[c & 15];
+        }
+        svc_out_format(o, ":%.6g", v->p);
+    }
+    svc_out_text(o, "\n");
+}
+
+static enum cht_rc ask_keys(struct query *q, struct cht_str list, bool one, bool *bad, struct cht_err *err)
+{
+    struct cht_str key = list;
+    enum cht_rc rc = CHT_OK;
+    for (bool more = true; rc == CHT_OK && more && !*bad;) {
+        *bad = one ? !line_bytes((uint8_t *)list.p, list, &key) : !next_of(&list, &key, &more);
+        if (*bad || !more || key.n == 0)
+            break;
+        rc = line_predict_key(q->p, key, err);
+        q->first = q->n;
+        if (rc == CHT_OK)
+            rc = line_predict_each(q->p, score_one, q, err);
+        softmax(q->v + q->first, q->n - q->first);
+        more = more && !one;
+    }
+    return rc;
+}
+
+static void query(struct line_predict *p)
+{
+    struct query q = {.p = p};
+    struct cht_err err = {0};
+    struct cht_str key = text_of(p, "key", NULL), keys = text_of(p, "keys", NULL);
+    bool given, one = keys.n == 0, bad = false;
+    const char *error = key.n + keys.n == 0 ? "predict_query_requires_key" : read_ctx(p, &given);
+    if (error != NULL) {
+        fail(p, error);
+        return;
+    }
+    enum cht_rc rc = ask_keys(&q, one ? key : keys, one, &bad, &err);
+    if (bad)
+        fail(p, "invalid_hex");
+    else if (rc != CHT_OK)
+        fail_rc(p, rc);
+    else if (one && q.n == 0)
+        fail(p, "prediction_entry_not_found");
+    if (!bad && rc == CHT_OK && !(one && q.n == 0)) {
+        sorted_text = q.text.p;
+        if (!one && q.n > 0) {
+            qsort(q.v, q.n, sizeof *q.v, by_value);
+            merge_keys(&q, text_of(p, "merge", NULL));
+        }
+        if (q.n > 0)
+            qsort(q.v, q.n, sizeof *q.v, by_probability);
+        put_items(&q);
+    }
+    cht_free(q.v);
+    svc_out_free(&q.text);
+}
+
+static void backend(struct line_predict *p)
+{
+    line_session_counted(p->s, p->s->command.verb, false);
+    svc_out_text(&p->s->out, "SUCCESS,");
+    put_table(p);
+    svc_out_text(&p->s->out, ",backend=cpu\n");
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+void line_session_predict(struct line_session *s)
+{
+    struct line_predict p = {.s = s};
+    p.table = text_of(&p, "table", NULL);
+    if (!gate_there) {
+        fail(&p, cht_rc_slug(CHT_NO_MEMORY));
+        return;
+    }
+    cht_mutex_lock(&gate);
+    switch (s->command.verb) {
+    case LINE_PREDICT_SET:
+        set(&p);
+        break;
+    case LINE_PREDICT_QUERY:
+        query(&p);
+        break;
+    case LINE_PREDICT_TRAIN:
+        train(&p);
+        break;
+    case LINE_PREDICT_CTX:
+        shift_all(&p);
+        break;
+    case LINE_PREDICT_INHERIT:
+        inherit(&p);
+        break;
+    default:
+        backend(&p);
+        break;
+    }
+    cht_mutex_unlock(&gate);
+    line_predict_free(&p);
+}

@@ -1,0 +1,265 @@
+/* predict_table: the values of prediction tables in the store; see predict.h. */
+#include "tcp/predict.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "cheetah/scan.h"
+
+#define TABLE_MAX 64u
+#define TABLE_DEFAULT "default"
+#define PREFIX "\x10pt:"
+#define EVICT_EVERY 256u /* new values between two looks at how many there are */
+#define ENTRIES 256u
+
+static bool plain(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+}
+
+/* A value's size and age, to choose those that go. */
+struct aged {
+    uint64_t key; /* given out in ascending order, kept by later writes */
+    uint32_t size, name_len;
+    uint8_t *name; /* owned */
+};
+
+static int older(const void *a, const void *b)
+{
+    const struct aged *x = a, *y = b;
+    return x->key < y->key ? -1 : x->key > y->key;
+}
+
+struct ages {
+    struct aged *a;
+    size_t n, cap;
+    uint64_t bytes;
+};
+
+static enum cht_rc note_age(struct ages *g, const struct cht_entry *e, struct cht_err *err)
+{
+    if (g->n == g->cap) {
+        size_t cap = g->cap == 0 ? 1024 : g->cap * 2;
+        struct aged *a = cht_realloc(g->a, cap * sizeof *a);
+        if (a == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu values", cap);
+        g->a = a;
+        g->cap = cap;
+    }
+    uint8_t *name = cht_malloc(e->name_len);
+    if (name == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a name");
+    memcpy(name, e->name, e->name_len);
+    g->a[g->n++] = (struct aged){.key = e->key, .size = e->size, .name_len = e->name_len, .name = name};
+    g->bytes += e->size;
+    return CHT_OK;
+}
+
+static enum cht_rc read_ages(struct line_predict *p, struct ages *g, struct cht_err *err)
+{
+    struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .prefix = {p->name.data, p->name.len}, .values = true};
+    struct cht_scan *scan = NULL;
+    struct cht_entry e[ENTRIES];
+    size_t got = 1;
+    enum cht_rc rc = cht_scan_open(p->s->db->store, &cfg, &scan, err);
+    while (rc == CHT_OK && got > 0) {
+        rc = cht_scan_next(scan, e, ENTRIES, &got, err);
+        for (size_t i = 0; i < got && rc == CHT_OK; i++)
+            rc = note_age(g, &e[i], err);
+    }
+    cht_scan_close(scan);
+    return rc;
+}
+
+/* Deletes the oldest values of the key until what is left is within the bounds. */
+static enum cht_rc evict(struct line_predict *p, struct cht_err *err)
+{
+    struct ages g = {0};
+    enum cht_rc rc = read_ages(p, &g, err);
+    if (rc == CHT_OK && g.n > 0)
+        qsort(g.a, g.n, sizeof *g.a, older);
+    size_t left = g.n;
+    for (size_t i = 0; i < g.n && rc == CHT_OK && (left > PREDICT_VALUES_MAX || g.bytes > PREDICT_BYTES_MAX);
+         i++) {
+        struct cht_op op = {
+            .kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {g.a[i].name, g.a[i].name_len}};
+        struct cht_commit c = {.ops = &op, .count = 1};
+        rc = cht_store_commit(p->s->db->store, &c);
+        left--;
+        g.bytes -= g.a[i].size;
+    }
+    for (size_t i = 0; i < g.n; i++)
+        cht_free(g.a[i].name);
+    cht_free(g.a);
+    return rc;
+}
+
+/* The name of a value of the key; the bytes are the table's until the next call. */
+static struct cht_str full_name(struct line_predict *p, struct cht_str value)
+{
+    memcpy(p->name.data + p->name.len, value.p, value.n);
+    return (struct cht_str){.p = p->name.data, .n = p->name.len + value.n};
+}
+
+static enum cht_rc check_length(const struct line_predict *p, struct cht_str value, struct cht_err *err)
+{
+    if (p->name.len + value.n <= CHT_NAME_MAX)
+        return CHT_OK;
+    return CHT_FAIL(err, CHT_INVALID_PAIR, "table, key and value have more than %u bytes together",
+                    CHT_NAME_MAX);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc line_predict_key(struct line_predict *p, struct cht_str key, struct cht_err *err)
+{
+    enum cht_rc rc = cht_buf_reserve(&p->name, CHT_NAME_MAX, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint8_t *d = p->name.data;
+    size_t n = sizeof PREFIX - 1, table = p->table.n < TABLE_MAX ? p->table.n : TABLE_MAX;
+    memcpy(d, PREFIX, n);
+    for (size_t i = 0; i < table; i++)
+        d[n++] = plain(p->table.p[i]) ? p->table.p[i] : '_';
+    if (table == 0) {
+        memcpy(d + n, TABLE_DEFAULT, sizeof TABLE_DEFAULT - 1);
+        n += sizeof TABLE_DEFAULT - 1;
+    }
+    d[n++] = 0;
+    d[n++] = (uint8_t)(key.n >> 8);
+    d[n++] = (uint8_t)key.n;
+    p->name.len = n;
+    rc = check_length(p, key, err);
+    if (rc == CHT_OK) {
+        memcpy(d + n, key.p, key.n);
+        p->name.len += key.n;
+    }
+    return rc;
+}
+
+enum cht_rc line_predict_count(struct line_predict *p, uint64_t *values, struct cht_err *err)
+{
+    return cht_store_count(p->s->db->store, (struct cht_str){p->name.data, p->name.len}, values, err);
+}
+
+enum cht_rc line_predict_load(struct line_predict *p, struct cht_str value, struct lm_learned *out,
+                              bool *found, struct cht_err *err)
+{
+    uint64_t key;
+    uint32_t size = 0;
+    *found = false;
+    *out = (struct lm_learned){.score = LM_LEARNED_NEW};
+    enum cht_rc rc = check_length(p, value, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_store_pair_value(p->s->db->store, full_name(p, value), &key, &p->s->value, &size, err);
+    if (rc == CHT_PAIR_NOT_FOUND)
+        return CHT_OK;
+    *found = rc == CHT_OK;
+    return rc != CHT_OK ? rc : lm_learned_read(out, p->s->value.data, size, err);
+}
+
+enum cht_rc line_predict_put(struct line_predict *p, struct cht_str value, const struct lm_learned *l,
+                             bool made, struct cht_err *err)
+{
+    struct cht_buf payload = {0};
+    uint64_t count = 0;
+    enum cht_rc rc = check_length(p, value, err);
+    if (rc == CHT_OK && !lm_learned_finite(l))
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a number is not finite");
+    if (rc == CHT_OK && made)
+        rc = line_predict_count(p, &count, err);
+    if (rc == CHT_OK && made && count > 0 && count % EVICT_EVERY == 0)
+        rc = evict(p, err);
+    if (rc == CHT_OK && p->n == p->cap) {
+        size_t cap = p->cap == 0 ? 8 : p->cap * 2;
+        struct cht_op *ops = cht_realloc(p->ops, cap * sizeof *ops);
+        if (ops == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu operations", cap);
+        p->ops = ops;
+        p->cap = cap;
+    }
+    if (rc == CHT_OK)
+        rc = lm_learned_write(l, &payload, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct cht_str name = full_name(p, value);
+    uint8_t *copy = cht_malloc(name.n);
+    if (copy == NULL) {
+        cht_buf_free(&payload);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a name");
+    }
+    memcpy(copy, name.p, name.n);
+    p->ops[p->n++] = (struct cht_op){
+        .kind = CHT_OP_PAIR_PUT, .name = {copy, name.n}, .value = {payload.data, payload.len}};
+    return CHT_OK;
+}
+
+/* One entry of the scan: a long value is read by itself. */
+static enum cht_rc visit(struct line_predict *p, const struct cht_entry *e, line_predict_fn *fn, void *ctx,
+                         struct cht_err *err)
+{
+    struct lm_learned l = {0};
+    struct cht_str value = {.p = e->name + p->name.len, .n = e->name_len - p->name.len};
+    uint32_t size = e->value_len;
+    const uint8_t *bytes = e->value;
+    enum cht_rc rc =
+        (e->flags & CHT_ENTRY_CORRUPT) != 0 ? CHT_FAIL(err, CHT_CORRUPT, "a value is damaged") : CHT_OK;
+    if ((e->flags & CHT_ENTRY_LARGE) != 0) {
+        rc = cht_store_get(p->s->db->store, e->key, &p->s->value, &size, err);
+        bytes = p->s->value.data;
+    }
+    if (rc == CHT_KEY_NOT_FOUND || (e->flags & CHT_ENTRY_DANGLING) != 0)
+        return CHT_OK; /* deleted meanwhile */
+    if (rc == CHT_OK)
+        rc = lm_learned_read(&l, bytes, size, err);
+    if (rc == CHT_OK)
+        rc = fn(ctx, value, &l, err);
+    lm_learned_free(&l);
+    return rc;
+}
+
+enum cht_rc line_predict_each(struct line_predict *p, line_predict_fn *fn, void *ctx, struct cht_err *err)
+{
+    struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .prefix = {p->name.data, p->name.len}, .values = true};
+    struct cht_scan *scan = NULL;
+    struct cht_entry e[ENTRIES];
+    size_t got = 1;
+    enum cht_rc rc = cht_scan_open(p->s->db->store, &cfg, &scan, err);
+    while (rc == CHT_OK && got > 0) {
+        rc = cht_scan_next(scan, e, ENTRIES, &got, err);
+        for (size_t i = 0; i < got && rc == CHT_OK; i++)
+            rc = visit(p, &e[i], fn, ctx, err);
+        if (rc == CHT_OK && atomic_load_explicit(&p->s->cancel, memory_order_relaxed))
+            rc = CHT_CANCELLED;
+        if (rc == CHT_OK && atomic_load_explicit(&p->s->db->dropping, memory_order_relaxed))
+            rc = CHT_DATABASE_DROPPED;
+    }
+    cht_scan_close(scan);
+    return rc;
+}
+
+enum cht_rc line_predict_commit(struct line_predict *p, struct cht_err *err)
+{
+    if (p->n == 0)
+        return CHT_OK;
+    struct cht_commit c = {.ops = p->ops, .count = p->n, .flags = CHT_COMMIT_ATOMIC};
+    enum cht_rc rc = cht_store_commit(p->s->db->store, &c);
+    if (rc == CHT_BATCH_FAILED)
+        rc = p->ops[c.failed].rc;
+    return rc == CHT_OK ? CHT_OK : CHT_FAIL(err, rc, "%s", cht_rc_text(rc));
+}
+
+void line_predict_free(struct line_predict *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        cht_free((void *)p->ops[i].name.p);
+        cht_free((void *)p->ops[i].value.p);
+    }
+    cht_free(p->ops);
+    cht_buf_free(&p->name);
+    lm_matrix_free(&p->ctx);
+}
