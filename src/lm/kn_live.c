@@ -199,7 +199,7 @@ static struct lm_kn_top *changed(const struct lm_kn_top *t, const struct lm_kn_h
         l->f = cht_malloc(((size_t)l->n + n + 1) * sizeof *l->f);
         if (l->f == NULL)
             ok = false;
-        else
+        else if (l->n > 0)
             memcpy(l->f, t->list[i].f, l->n * sizeof *l->f);
     }
     for (size_t i = 0; i < n && ok; i++) {

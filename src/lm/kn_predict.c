@@ -38,6 +38,7 @@ struct shared {
     uint32_t *heap; /* the largest s on top */
     uint8_t *done;  /* it was looked at */
     uint32_t n, heaped;
+    double low; /* those with an s of at most that are not in the heap yet; 0: all are */
 };
 
 struct search {
@@ -209,6 +210,32 @@ static enum cht_rc add_level(struct search *q, unsigned m)
     return CHT_OK;
 }
 
+static void make_heap(struct shared *sh)
+{
+    for (uint32_t i = sh->heaped / 2; i-- > 0;)
+        sink(sh, sh->heaped, i);
+}
+
+/* What S is at the most for tokens that followed the context of one token once or twice, and no longer one: most of a wide context's. They
+ * are rarely among the best, and put into the heap only if they may be. */
+static double low_of(const struct search *q)
+{
+    const double *d = q->r->discounts[2].d;
+    double one = 1 - d[1], two = 2 - d[2];
+    return (one > two ? one : two) * q->chain.w[2] / (double)q->chain.level[2].record.total * (1 + ROUNDING);
+}
+
+/* The others go into the heap. */
+static void add_low(struct shared *sh)
+{
+    for (uint32_t i = 0; i < sh->n; i++) {
+        if (sh->s[i] <= sh->low)
+            sh->heap[sh->heaped++] = i;
+    }
+    sh->low = 0;
+    make_heap(sh);
+}
+
 static enum cht_rc sum_levels(struct search *q)
 {
     struct shared *sh = &q->sh;
@@ -222,14 +249,17 @@ static enum cht_rc sum_levels(struct search *q)
     lm_kn_walk_begin(&walk, two);
     while (sh->n < two->n && lm_kn_walk_next(&walk)) {
         sh->token[sh->n] = walk.token;
-        sh->heap[sh->n] = sh->n;
         sh->s[sh->n++] = 0;
     }
     for (unsigned m = 2; m <= q->chain.order && rc == CHT_OK; m++)
         rc = add_level(q, m);
-    sh->heaped = sh->n;
-    for (uint32_t i = sh->n / 2; i-- > 0;)
-        sink(sh, sh->n, i);
+    sh->low = low_of(q);
+    sh->heaped = 0;
+    for (uint32_t i = 0; i < sh->n; i++) {
+        if (sh->s[i] > sh->low)
+            sh->heap[sh->heaped++] = i;
+    }
+    make_heap(sh);
     return rc;
 }
 
@@ -358,7 +388,7 @@ static void take_list(struct search *q, unsigned list)
     if (i < q->sh.n)
         q->sh.done[i] = 1;
     struct lm_kn_candidate c = evaluate(q, f.token, f.count);
-    if (offer(q, &c) || q->sh.heaped > 0)
+    if (offer(q, &c) || q->sh.heaped > 0 || q->sh.low > 0)
         return;
     /* None after it has an S or a larger u. Equal ones have larger tokens, unless the root has no weight. */
     q->over[list] = c.p < q->best[0].p || list != LM_KN_TOP_MAIN || q->chain.w[1] > 0;
@@ -368,18 +398,20 @@ static enum cht_rc run(struct search *q, bool *later)
 {
     enum cht_rc rc = CHT_OK;
     while (rc == CHT_OK && !*later) {
-        double u, s = q->sh.heaped > 0 ? q->sh.s[q->sh.heap[0]] : 0;
+        double u, s = q->sh.heaped > 0 ? q->sh.s[q->sh.heap[0]] : q->sh.low;
         bool cut;
         unsigned list = next_list(q, &u, &cut);
         if (cut) { /* the entries of longer lists are the same, as far as they were looked at */
             rc = get_top(q, q->top->keep < KEEP_MOST ? q->top->keep * 8 : KEEP_MOST, later);
             continue;
         }
-        if (list == LM_KN_TOP_LISTS && q->sh.heaped == 0)
+        if (list == LM_KN_TOP_LISTS && s == 0)
             break;
         if (q->n == q->k && (s + u + q->chain.rest) * (1 + ROUNDING) < q->best[0].p)
             break;
-        if (q->sh.heaped > 0 && (list == LM_KN_TOP_LISTS || s >= u))
+        if (q->sh.heaped == 0 && q->sh.low > 0 && (list == LM_KN_TOP_LISTS || s >= u))
+            add_low(&q->sh);
+        else if (q->sh.heaped > 0 && (list == LM_KN_TOP_LISTS || s >= u))
             rc = take_shared(q);
         else
             take_list(q, list);
