@@ -27,6 +27,10 @@ static const struct option table[] = {
     {"listen", TEXT, F(listen), "127.0.0.1:8080", 0, 0, NULL,
      "address and port for HTTP; [::]:8080 for IPv6; port 0: any free one"},
     {"port-file", TEXT, F(port_file), "", 0, 0, NULL, "file to write the port to once the server listens"},
+    {"admin-listen", TEXT, F(admin_listen), "none", 0, 0, NULL,
+     "address and port for /healthz, /readyz and /metrics alone, on a thread of their own; none: "
+     "the main port only"},
+    {"admin-port-file", TEXT, F(admin_port_file), "", 0, 0, NULL, "file to write that port to"},
     {"line-listen", TEXT, F(line_listen), "127.0.0.1:4455", 0, 0, NULL,
      "address and port for the line protocol; none: it is off; port 0: any free one"},
     {"line-port-file", TEXT, F(line_port_file), "", 0, 0, NULL,
@@ -58,8 +62,8 @@ static const struct option table[] = {
      "memory of all requests together, beyond which they are answered 503; 0: half of the memory"},
     {"max-connections", COUNT, F(max_connections), "4096", 1, 1000000, NULL,
      "connections; further ones are answered 503"},
-    {"max-connections-per-address", COUNT, F(max_connections_per_address), "0", 0, 1000000, NULL,
-     "connections of one client address; 0: no limit of its own"},
+    {"max-connections-per-address", COUNT, F(max_connections_per_address), "1024", 0, 1000000, NULL,
+     "connections of one client address, by default of none of loopback; 0: no limit, for behind a proxy"},
     {"max-streams", COUNT, F(max_streams), "1024", 1, 100000, NULL,
      "streams at once, each of at most 4 MiB; further ones are answered 503"},
     {"line-threads", COUNT, F(line_threads), "0", 0, 256, NULL,
@@ -382,6 +386,12 @@ enum cht_rc conf_read(struct conf *c, int argc, char **argv, const char *(*geten
     if (rc == CHT_OK && !c->help)
         rc = read_file(c, err);
     return rc;
+}
+
+bool conf_given(const struct conf *c, const char *name)
+{
+    const struct option *o = find(name, strlen(name));
+    return o != NULL && c->source[o - table] != DEFAULT;
 }
 
 void conf_fini(struct conf *c)

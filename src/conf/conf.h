@@ -16,7 +16,7 @@
 struct conf {
     /* set by conf_read, then read-only but for the connections that find no descriptors; strings are owned */
     char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
-    char *line_listen, *line_port_file, *create_databases;
+    char *admin_listen, *admin_port_file, *line_listen, *line_port_file, *create_databases;
     char *allow_hosts, *cors_origins;
     char *config;
     bool allow_anonymous, access_log;
@@ -37,6 +37,8 @@ struct conf {
  * own). CHT_INVALID_ARGUMENT with a message that names option, source, value and the legal range. conf_fini in any case. */
 enum cht_rc conf_read(struct conf *c, int argc, char **argv, const char *(*getenv_fn)(const char *),
                       struct cht_err *err);
+/* Was the option set, whatever to? False: it has its default. */
+bool conf_given(const struct conf *c, const char *name);
 void conf_fini(struct conf *c);
 /* Every option with its default, meaning and environment variable. */
 void conf_help(FILE *out);

@@ -259,6 +259,8 @@ static bool admit_token(struct http_request *r)
     if (a == NULL || (r->route != NULL && r->route->right == SVC_RIGHT_OPEN))
         return true;
     r->token = r->valid = find_token(r->conn, a, r->in[HTTP_H_AUTHORIZATION]);
+    if (r->token != NULL)
+        http_conn_known(r->conn);
     if (r->token == NULL) {
         http_reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
         return false;
@@ -274,8 +276,10 @@ static bool admit(struct http_request *r)
 {
     struct http_server *s = r->w->srv;
     int state = atomic_load_explicit(&s->state, memory_order_acquire);
-    if (r->conn == NULL || r->conn->refused) {
+    bool care = r->route != NULL && r->route->care;
+    if (r->conn == NULL || r->conn->refused)
         r->close = true;
+    if (r->conn == NULL || (r->conn->refused && !care)) {
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
         http_reply_fail(r, CHT_OVERLOADED, "too many connections");
         return false;
@@ -289,6 +293,10 @@ static bool admit(struct http_request *r)
         r->close = true; /* so that clients and balancers go elsewhere */
     if (!admit_token(r))
         return false;
+    if (r->conn->admin && r->route != NULL && !care) {
+        http_reply_fail(r, CHT_NOT_FOUND, "/healthz, /readyz and /metrics are all there is at this port");
+        return false;
+    }
     if (state == HTTP_SERVER_STARTING && r->route != NULL && r->route->right != SVC_RIGHT_OPEN) {
         http_reply_fail(r, CHT_STARTING, "the server is starting");
         return false;
@@ -376,7 +384,7 @@ static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, 
         r->conn->want_ack = true;
         r->w->acks++;
     }
-    if (answered && (expect || length > DRAIN_MAX)) {
+    if (answered && (expect || length > DRAIN_MAX || r->in[HTTP_H_TRANSFER_ENCODING] != NULL)) {
         r->early = r->close = true;
         if (r->conn != NULL)
             r->conn->linger = true;
@@ -415,6 +423,8 @@ static bool take_body(struct http_request *r, const char *data, size_t n)
     if (!answered && !r->body_over && r->body_len + r->body_dropped + n > r->body_max)
         r->body_over = true;
     if (answered || r->body_over || r->route->body == HTTP_BODY_NONE) {
+        if (r->skip_ns == 0)
+            r->skip_ns = r->w->now;
         r->body_dropped += n;
         return r->body_dropped <= r->body_max + DRAIN_MAX;
     }
@@ -450,7 +460,8 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
     if (*n > 0) {
         if (r->conn != NULL)
             http_conn_no_ack(r->conn);
-        bool ok = r->early || take_body(r, data, *n);
+        r->body_dropped += r->early ? *n : 0;
+        bool ok = r->early ? r->body_dropped <= DRAIN_MAX : take_body(r, data, *n);
         *n = 0;
         return ok ? MHD_YES : MHD_NO;
     }
@@ -532,6 +543,7 @@ void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
         return;
     *context = NULL;
     http_conn_no_ack(c);
+    http_conn_known(c);
     http_inlet_remove(w, c);
     if (c->linger && !c->killed) {
         int fd = cht_net_dup(c->fd);

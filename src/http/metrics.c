@@ -172,6 +172,8 @@ static void print_service(struct http_server *s, struct svc_out *o)
     one(o, "connections_open", "gauge", "Client connections.", atomic_load(&s->connections));
     one(o, "requests_refused_total", "counter", "Requests on connections beyond a limit.",
         atomic_load(&s->refused));
+    one(o, "connections_shed_total", "counter",
+        "Connections without a token, or over a limit, ended to make room.", atomic_load(&s->shed));
     one(o, "reads_ahead_total", "counter",
         "Point reads fetched together with others that came at the same time.", ahead);
     one(o, "commits_together_total", "counter",

@@ -21,7 +21,9 @@ static struct http_address **address_slot(struct http_server *s, const uint8_t k
 bool http_peers_count(struct http_server *s, struct http_conn *c)
 {
     uint64_t max = s->conf->max_connections_per_address;
-    if (max == 0)
+    bool local =
+        cht_net_peer_is_local(&c->peer); /* by default not counted: a proxy, or programs of this machine */
+    if (max == 0 || (local && s->address_limit_is_default))
         return true;
     cht_mutex_lock(&s->addr_mu);
     struct http_address **at = address_slot(s, c->peer.key);

@@ -50,7 +50,7 @@ static void reset(struct http_request *r)
     r->method_name[0] = 0; /* libmicrohttpd may answer the next one before its headers are looked at */
     r->id_len = 0;
     r->body_len = 0;
-    r->body_max = r->body_dropped = 0;
+    r->body_max = r->body_dropped = r->skip_ns = 0;
     r->status = 0;
     r->headers = 0;
     r->sent = 0;
@@ -181,6 +181,12 @@ void http_request_job(struct http_request *r, void (*work)(struct http_request *
                       void (*resume)(struct http_request *r))
 {
     begin_job(r, r->w->srv->jobs, 0, work, resume);
+}
+
+void http_request_care_job(struct http_request *r, void (*work)(struct http_request *r),
+                           void (*resume)(struct http_request *r))
+{
+    begin_job(r, r->w->srv->care_jobs, 0, work, resume);
 }
 
 void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),

@@ -87,6 +87,7 @@ struct http_route {
     const char *label; /* in metrics and logs: "/kv/{key}" */
     void (*run)(struct http_request *r);
     uint32_t params; /* HTTP_PARAM(...) that are known here */
+    bool care;       /* for the operator: answered beyond the limits, and on --admin-listen, too */
     bool any_params; /* others are ignored (service calls) */
     enum svc_right right;
     bool reads; /* SVC_RIGHT_READ is enough if the body only reads; `run` sees to it (http_request_needs) */
@@ -193,6 +194,7 @@ struct http_request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
+    uint64_t skip_ns;             /* since when it is dropped; 0: it is not */
     struct svc_memory_use memory; /* all that it has booked */
     struct http_lines *lines;     /* the handler's, while a job reads them */
     struct json_t *json; /* owned: the body, parsed by a job; NULL with `parsed`: r->err says why not */
@@ -248,6 +250,9 @@ void http_request_wake(struct http_request *r);
  * databases (exec/jobs.h): the one of r->db, else the one that http_request_owner named, else none. */
 void http_request_job(struct http_request *r, void (*work)(struct http_request *r),
                       void (*resume)(struct http_request *r));
+/* The same for the operator's calls: on threads that nothing else has. */
+void http_request_care_job(struct http_request *r, void (*work)(struct http_request *r),
+                           void (*resume)(struct http_request *r));
 void http_request_owner(struct http_request *r, const char *database);
 void http_request_owner_of_db(struct http_request *r); /* the one that ?db= names, before it is looked at */
 /* On the HTTP thread, while no job works for it: has the token that let it in been taken out of the file since, has it lost the right, or expired? */

@@ -3,6 +3,7 @@
 
 #include "http/pages.h"
 #include "http/peers.h"
+#include "http/wake.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -19,6 +20,8 @@
  * many more than cores; of one database only as many as leave it a use for two cores. */
 static const struct cht_jobs_config short_jobs = {
     .name = "cht-job", .threads = 64, .per_owner = 8, .idle_ns = UINT64_C(10000000000)};
+static const struct cht_jobs_config care_jobs = {
+    .name = "cht-care", .threads = 2, .per_owner = 2, .idle_ns = UINT64_C(10000000000)};
 static const struct cht_jobs_config long_jobs = {
     .name = "cht-long", .threads = 64, .per_owner = 4, .idle_ns = UINT64_C(10000000000)};
 
@@ -38,7 +41,7 @@ struct acceptor {
 static struct http_worker *least_loaded(struct http_server *s)
 {
     struct http_worker *best = &s->workers[0];
-    for (unsigned i = 1; i < s->worker_count; i++) {
+    for (unsigned i = 1; i < s->serving; i++) {
         if (atomic_load_explicit(&s->workers[i].count, memory_order_relaxed) <
             atomic_load_explicit(&best->count, memory_order_relaxed))
             best = &s->workers[i];
@@ -46,30 +49,67 @@ static struct http_worker *least_loaded(struct http_server *s)
     return best;
 }
 
-static void accept_one(struct http_server *s, int fd, const struct cht_peer *peer)
+static void order_shedding(struct http_worker *w)
 {
-    uint64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
-    struct http_conn *c =
-        open < s->conf->max_connections + s->conf->connections_over ? cht_calloc(1, sizeof *c) : NULL;
+    atomic_store_explicit(&w->shed, true, memory_order_relaxed);
+    http_worker_ring(w);
+}
+
+/* While tokens are needed, an eighth of the connections is kept for those that have shown one: beyond the rest the oldest one that
+ * has not makes room for each that comes, which has a moment to show its own. */
+static bool is_crowded(struct http_server *s)
+{
+    return atomic_load_explicit(&s->access, memory_order_acquire) != NULL &&
+           atomic_load_explicit(&s->strangers, memory_order_relaxed) >= http_strangers_max(s);
+}
+
+static void serve_one(struct http_server *s, struct http_conn *c, bool crowded)
+{
+    struct http_worker *w = least_loaded(s);
+    c->stranger = atomic_load_explicit(&s->access, memory_order_acquire) != NULL;
+    if (c->stranger)
+        atomic_fetch_add_explicit(&s->strangers, 1, memory_order_relaxed);
+    http_worker_add(w, c);
+    if (crowded)
+        order_shedding(w);
+}
+
+/* What is over a limit, and what comes to --admin-listen, goes to the operator's worker; when its places are half taken, the
+ * oldest ones make room. Half of connections_over is theirs, half for those that have not made room yet. */
+static void accept_one(struct http_server *s, int fd, const struct cht_peer *peer, bool admin)
+{
+    struct http_worker *care = http_care_worker(s);
+    uint64_t over = s->conf->connections_over / 2, max = s->conf->max_connections;
+    uint64_t apart = atomic_load_explicit(&care->count, memory_order_relaxed);
+    uint64_t all = atomic_load_explicit(&s->connections, memory_order_relaxed);
+    struct http_conn *c = apart < over ? cht_calloc(1, sizeof *c) : NULL;
     if (c == NULL) {
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
         cht_net_close(fd);
         return;
     }
+    bool crowded = is_crowded(s);
     c->fd = fd;
     c->peer = *peer;
-    c->refused = open >= s->conf->max_connections || !http_peers_count(s, c);
+    c->admin = admin;
+    c->refused = !admin && (all >= apart + max + (crowded ? over : 0) || !http_peers_count(s, c));
     atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
-    http_worker_add(least_loaded(s), c);
+    if (!admin && !c->refused) {
+        serve_one(s, c, crowded);
+        return;
+    }
+    http_worker_add(care, c);
+    if (apart >= over / 2)
+        order_shedding(care);
 }
 
-static void accept_all(struct http_server *s)
+static void accept_all(struct http_server *s, int listen_fd)
 {
     struct cht_peer peer;
     bool exhausted = false;
     int fd;
-    while (cht_net_accept(s->listen_fd, &fd, &peer, &exhausted))
-        accept_one(s, fd, &peer);
+    while (cht_net_accept(listen_fd, &fd, &peer, &exhausted))
+        accept_one(s, fd, &peer, listen_fd == s->admin_fd);
     if (exhausted) {
         svc_log_say(s->log, SVC_LOG_ERROR, "accept_failed", "out of descriptors or memory: waiting");
         cht_sleep_ns(100000000);
@@ -114,20 +154,22 @@ static void *acceptor_main(void *arg)
     struct http_server *s = arg;
     struct acceptor a = {.n = 0};
     while (!atomic_load_explicit(&s->stop, memory_order_acquire)) {
-        int fds[LINGER_MAX + 2] = {s->acceptor_bell, s->listen_fd};
-        bool ready[LINGER_MAX + 2];
+        int fds[LINGER_MAX + 3] = {s->acceptor_bell, s->listen_fd, s->admin_fd};
+        bool ready[LINGER_MAX + 3] = {false};
         bool accepting = atomic_load_explicit(&s->accepting, memory_order_acquire);
         for (size_t i = 0; i < a.n; i++)
-            fds[2 + i] = a.list[i].fd;
+            fds[3 + i] = a.list[i].fd;
         if (!accepting)
-            fds[1] = -1;
-        cht_net_poll(fds, ready, 2 + a.n, a.n > 0 ? 100 : 1000);
+            fds[1] = fds[2] = -1;
+        cht_net_poll(fds, ready, 3 + a.n, a.n > 0 ? 100 : 1000);
         if (ready[0]) {
             cht_bell_drain(s->acceptor_bell);
             take_lingering(s, &a);
         }
+        if (accepting && ready[2])
+            accept_all(s, s->admin_fd);
         if (accepting && ready[1])
-            accept_all(s);
+            accept_all(s, s->listen_fd);
         drop_input(&a, false);
     }
     take_lingering(s, &a);
@@ -171,28 +213,38 @@ static enum cht_rc read_tokens(struct http_server *s, struct cht_err *err)
     return CHT_OK;
 }
 
-static enum cht_rc open_port(struct http_server *s, struct cht_err *err)
+static enum cht_rc listen_on(const struct http_server *s, const char *where, int *fd, unsigned *port,
+                             struct cht_err *err)
 {
     bool loopback;
-    enum cht_rc rc = cht_net_listen(s->conf->listen, &s->listen_fd, &s->port, &loopback, err);
+    enum cht_rc rc = cht_net_listen(where, fd, port, &loopback, err);
     if (rc != CHT_OK)
-        s->listen_fd = -1;
+        *fd = -1;
     if (rc == CHT_OK && !loopback && s->conf->tokens[0] == 0 && !s->conf->allow_anonymous)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT,
                       "%s can be reached from other machines: give --tokens FILE, or --allow-anonymous",
-                      s->conf->listen);
+                      where);
+    return rc;
+}
+
+static enum cht_rc open_ports(struct http_server *s, struct cht_err *err)
+{
+    enum cht_rc rc = listen_on(s, s->conf->listen, &s->listen_fd, &s->port, err);
+    if (rc == CHT_OK && strcmp(s->conf->admin_listen, "none") != 0)
+        rc = listen_on(s, s->conf->admin_listen, &s->admin_fd, &s->admin_port, err);
     return rc;
 }
 
 static enum cht_rc start_workers(struct http_server *s, struct cht_err *err)
 {
     unsigned n = s->conf->http_threads > 0 ? (unsigned)s->conf->http_threads : cht_os_cores();
-    s->workers = cht_calloc(n, sizeof *s->workers);
+    s->workers = cht_calloc(n + 1, sizeof *s->workers);
     if (s->workers == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u HTTP threads", n);
-    s->worker_count = n;
+    s->serving = n;
+    s->worker_count = n + 1;
     enum cht_rc rc = CHT_OK;
-    for (unsigned i = 0; i < n && rc == CHT_OK; i++)
+    for (unsigned i = 0; i < s->worker_count && rc == CHT_OK; i++)
         rc = http_worker_start(&s->workers[i], s, i, err);
     return rc;
 }
@@ -207,7 +259,8 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     s->routes = routes;
     s->log = log;
     s->start_ns = cht_now_ns();
-    s->listen_fd = s->acceptor_bell = -1;
+    s->listen_fd = s->admin_fd = s->acceptor_bell = -1;
+    s->address_limit_is_default = !conf_given(c, "max-connections-per-address");
     s->writes_create = strcmp(c->create_databases, "auto") == 0;
     s->inline_commits = strcmp(c->durability, "sync") != 0;
     svc_memory_init(&s->memory, c->memory_bytes, c->request_memory_bytes);
@@ -219,11 +272,13 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     if (rc == CHT_OK)
         rc = read_tokens(s, err);
     if (rc == CHT_OK)
-        rc = open_port(s, err);
+        rc = open_ports(s, err);
     if (rc == CHT_OK)
         rc = cht_bell_new(&s->acceptor_bell, err);
     if (rc == CHT_OK)
         rc = cht_jobs_new(&short_jobs, &s->jobs, err);
+    if (rc == CHT_OK)
+        rc = cht_jobs_new(&care_jobs, &s->care_jobs, err);
     if (rc == CHT_OK)
         rc = cht_jobs_new(&long_jobs, &s->long_jobs, err);
     if (rc == CHT_OK)
@@ -279,6 +334,7 @@ void http_server_stop(struct http_server *s, uint64_t wait_ns)
         http_worker_join(&s->workers[i]);
     cht_jobs_free(s->jobs); /* runs what is queued; nothing new comes from the workers */
     s->jobs = NULL;         /* what a backup still has to do is done by this thread */
+    cht_jobs_free(s->care_jobs);
     cht_jobs_free(s->long_jobs);
     for (unsigned i = 0; i < s->worker_count; i++)
         http_worker_close(&s->workers[i]);
@@ -286,6 +342,8 @@ void http_server_stop(struct http_server *s, uint64_t wait_ns)
         cht_net_close(s->acceptor_bell);
     if (s->listen_fd >= 0)
         cht_net_close(s->listen_fd);
+    if (s->admin_fd >= 0)
+        cht_net_close(s->admin_fd);
     svc_access_free(atomic_load(&s->access));
     while (s->old_access != NULL) {
         struct http_access_list *l = s->old_access;

@@ -48,14 +48,19 @@ struct http_server {
     unsigned port;
     uint64_t start_ns;
 
-    int listen_fd, acceptor_bell;
+    int listen_fd, admin_fd, acceptor_bell; /* admin_fd -1: no port of its own */
+    unsigned admin_port;
+    bool address_limit_is_default;
     struct cht_thread acceptor;
     bool acceptor_up;
     _Atomic bool accepting, stop;
 
     struct http_worker *workers;
-    unsigned worker_count;
+    unsigned
+        worker_count; /* `serving` of them take what comes; the last one is kept for the operator (care_worker) */
+    unsigned serving;
     struct cht_jobs *jobs;
+    struct cht_jobs *care_jobs; /* of the operator's calls alone */
     struct cht_jobs *long_jobs; /* those that may take seconds */
 
     struct cht_mutex addr_mu;
@@ -68,6 +73,8 @@ struct http_server {
     struct svc_memory_budget memory; /* of all requests */
     char *tls_cert, *tls_key;        /* owned */
     _Atomic uint64_t connections, streams, refused;
+    _Atomic uint64_t strangers;  /* connections that have shown no token yet, while tokens are needed */
+    _Atomic uint64_t shed;       /* connections ended to make room */
     _Atomic uint64_t refusal_ns; /* when a refused write was logged last */
     _Atomic uint64_t feeds;      /* jobs of aggregates and smoothing under way */
     _Atomic uint64_t stream_entries, stream_bytes;
@@ -85,9 +92,11 @@ struct http_conn {
     struct http_conn *prev, *next;
     struct http_request *req; /* under way, NULL between requests */
     int fd;
-    bool refused; /* over a limit: every request is answered 503 */
-    bool counted; /* in the table of addresses */
-    bool linger;  /* was answered before its body was read */
+    bool refused;  /* over a limit: every request but the operator's is answered 503 */
+    bool admin;    /* of --admin-listen */
+    bool stranger; /* counted in srv->strangers */
+    bool counted;  /* in the table of addresses */
+    bool linger;   /* was answered before its body was read */
     bool killed;
     bool used;                 /* has had a request */
     bool want_ack;             /* the headers are in and the body is not: counted in w->acks */
@@ -120,6 +129,7 @@ struct http_worker {
     struct cht_mutex mu;
     struct http_conn *inbox; /* guarded by mu: accepted, not yet taken */
     _Atomic bool has_inbox;
+    _Atomic bool shed; /* it is to end connections that are too many */
     _Atomic uint64_t count;
     _Atomic int
         rung; /* 1: the bell rings or has been heard, and what it was rung for is still to be looked at */
@@ -148,6 +158,23 @@ struct http_worker {
     struct cht_rng rng;
     struct http_metrics metrics;
 };
+
+static inline struct http_worker *http_care_worker(struct http_server *s) { return &s->workers[s->serving]; }
+
+/* While tokens are needed an eighth of the connections is kept for those that have shown one. */
+static inline uint64_t http_strangers_max(const struct http_server *s)
+{
+    uint64_t max = s->conf->max_connections;
+    return max >= 8 ? max - max / 8 : max > 1 ? max - 1 : 1;
+}
+
+/* It has shown a token, or it ends. */
+static inline void http_conn_known(struct http_conn *c)
+{
+    if (c->stranger)
+        atomic_fetch_sub_explicit(&c->w->srv->strangers, 1, memory_order_relaxed);
+    c->stranger = false;
+}
 
 /* The body has begun, or the request is over: no acknowledgement is owed any more. */
 static inline void http_conn_no_ack(struct http_conn *c)

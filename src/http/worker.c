@@ -15,6 +15,7 @@
 #include "os/io.h"
 
 #define TICK_NS UINT64_C(200000000)
+#define SKIP_NS UINT64_C(10000000000) /* for the rest of a body that was refused */
 
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
@@ -23,8 +24,13 @@ static void take_inbox(struct http_worker *w)
     if (!atomic_load_explicit(&w->has_inbox, memory_order_acquire))
         return;
     cht_mutex_lock(&w->mu);
-    struct http_conn *list = w->inbox;
-    w->inbox = NULL;
+    struct http_conn *list = NULL;
+    while (w->inbox != NULL) { /* the first one that came comes first */
+        struct http_conn *next = w->inbox->next;
+        w->inbox->next = list;
+        list = w->inbox;
+        w->inbox = next;
+    }
     atomic_store_explicit(&w->has_inbox, false, memory_order_relaxed);
     cht_mutex_unlock(&w->mu);
     while (list != NULL) {
@@ -41,6 +47,7 @@ static void take_inbox(struct http_worker *w)
             continue;       /* it was closed, and told so */
         w->incoming = NULL; /* the descriptor is closed */
         http_inlet_remove(w, c);
+        http_conn_known(c);
         http_peers_uncount(w->srv, c);
         atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
@@ -53,6 +60,41 @@ static void kill_conn(struct http_conn *c)
     if (!c->killed)
         cht_net_shutdown(c->fd);
     c->killed = true;
+}
+
+/* The oldest connection that may go: of the operator's worker one for which no job works, of another one that has shown no token.
+ * *n: how many are there that are not on their way out. */
+static struct http_conn *oldest(struct http_worker *w, uint64_t *n)
+{
+    bool care = w == http_care_worker(w->srv);
+    struct http_conn *found = NULL;
+    *n = 0;
+    for (struct http_conn *c = w->conns; c != NULL; c = c->next) {
+        const struct http_request *r = c->req;
+        bool at_work =
+            r != NULL && atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_WAITING;
+        *n += !c->killed;
+        if ((care || c->stranger) && !c->killed && !at_work && c->prev != NULL)
+            found = c; /* the newest one is first, and stays */
+    }
+    return found;
+}
+
+/* As many as are too many by now, and no more: what was ordered for a burst may be done already. */
+static void shed(struct http_worker *w)
+{
+    struct http_server *s = w->srv;
+    bool care = w == http_care_worker(s);
+    struct http_conn *c;
+    uint64_t n;
+    atomic_store_explicit(&w->shed, false, memory_order_relaxed);
+    while ((c = oldest(w, &n)) != NULL &&
+           (care ? n > s->conf->connections_over / 4
+                 : atomic_load_explicit(&s->strangers, memory_order_relaxed) > http_strangers_max(s))) {
+        http_conn_known(c);
+        kill_conn(c);
+        atomic_fetch_add_explicit(&s->shed, 1, memory_order_relaxed);
+    }
 }
 
 /* A stream whose database goes, whose token is not valid any more, or whose server stops. */
@@ -90,8 +132,14 @@ static void tick_conn(struct http_worker *w, struct http_conn *c, int state)
     int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
     uint64_t age = w->now - r->start_ns;
     bool closing = state == HTTP_SERVER_CLOSING; /* it has had the time of the drain */
+    uint64_t skipped = phase == HTTP_PHASE_READY || r->skip_ns > 0
+                           ? w->now - (r->skip_ns > 0 ? r->skip_ns : r->start_ns)
+                           : 0;
+    if (skipped > SKIP_NS && (phase == HTTP_PHASE_READY || phase == HTTP_PHASE_BODY))
+        kill_conn(c); /* the rest of a body that nobody wants */
     if (r->mc == NULL ? closing || age > cf->header_timeout * second
-                      : phase == HTTP_PHASE_BODY && (closing || age > cf->body_timeout * second))
+                      : (phase == HTTP_PHASE_BODY || phase == HTTP_PHASE_READY) &&
+                            (closing || age > cf->body_timeout * second))
         kill_conn(c);
     if (phase == HTTP_PHASE_WAITING && (closing || cht_net_gone(c->fd)))
         atomic_store_explicit(&r->cancel, true, memory_order_relaxed);
@@ -146,6 +194,8 @@ static void *worker_main(void *arg)
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
+        if (atomic_load_explicit(&w->shed, memory_order_relaxed))
+            shed(w);
         (void)http_inlet_run(w); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
             w->load -= (w->load + 3) / 4; /* a few small rounds between large ones do not count */

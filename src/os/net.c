@@ -136,6 +136,13 @@ bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhaust
     return true;
 }
 
+bool cht_net_peer_is_local(const struct cht_peer *peer)
+{
+    static const uint8_t v4[12] = {[10] = 0xFF, [11] = 0xFF}, v6[16] = {[15] = 1};
+    return (memcmp(peer->key, v4, sizeof v4) == 0 && peer->key[12] == 127) ||
+           memcmp(peer->key, v6, sizeof v6) == 0;
+}
+
 void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT])
 {
     if (getnameinfo((const struct sockaddr *)(const void *)peer->storage, peer->len, out, CHT_ADDR_TEXT, NULL,

@@ -25,6 +25,7 @@ enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loo
 /* One waiting connection, non-blocking and closed on exec. False if none waits (or it was gone again); *exhausted if
  * the process is out of descriptors or memory: wait before the next call. */
 bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted);
+bool cht_net_peer_is_local(const struct cht_peer *peer); /* a loopback address */
 void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT]);
 /* Acknowledge what was received at once, not with the next answer (a client with Nagle's algorithm waits for it). */
 void cht_net_quickack(int fd);

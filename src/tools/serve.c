@@ -271,10 +271,15 @@ static enum cht_rc start_both(struct service *v, struct cht_err *err)
         rc = start_line(v, err);
     if (rc == CHT_OK)
         rc = write_port(v->conf.port_file, v->server->port, err);
+    if (rc == CHT_OK && v->server->admin_fd >= 0)
+        rc = write_port(v->conf.admin_port_file, v->server->admin_port, err);
     if (rc != CHT_OK)
         return rc;
     svc_log_say(v->log, SVC_LOG_INFO, "listening", "%s://%s, port %u",
                 v->conf.tls_cert[0] != 0 ? "https" : "http", v->conf.listen, v->server->port);
+    if (v->server->admin_fd >= 0)
+        svc_log_say(v->log, SVC_LOG_INFO, "listening", "admin://%s, port %u", v->conf.admin_listen,
+                    v->server->admin_port);
     if (v->line != NULL)
         svc_log_say(v->log, SVC_LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen,
                     line_server_port(v->line));

@@ -40,7 +40,7 @@ void http_service_ready(struct http_request *r)
     else if (state != HTTP_SERVER_READY)
         http_reply_fail(r, CHT_DRAINING, "the server is stopping");
     else
-        http_request_job(r, check_ready, answer_ready);
+        http_request_care_job(r, check_ready, answer_ready);
 }
 
 void http_service_version(struct http_request *r)
@@ -55,7 +55,7 @@ void http_service_version(struct http_request *r)
 static void print_metrics(struct http_request *r) { http_metrics_print(r->w->srv, r->token, &r->out); }
 static void answer_metrics(struct http_request *r) { http_reply_media(r, 200, HTTP_MEDIA_METRICS); }
 
-void http_service_metrics(struct http_request *r) { http_request_job(r, print_metrics, answer_metrics); }
+void http_service_metrics(struct http_request *r) { http_request_care_job(r, print_metrics, answer_metrics); }
 
 void http_service_openapi(struct http_request *r)
 {
