@@ -209,9 +209,10 @@ static void *worker_main(void *arg)
         if (w->commits != NULL)
             http_request_submit_commits(w);
         send_acks(w);
-        http_inlet_look(w, ready[2]);
+        bool due = w->now - last_tick > TICK_NS;
+        http_inlet_look(w, ready[2] || due); /* a thread that is never idle does not wait for what is ready */
         http_access_log_flush(w);
-        if (w->now - last_tick > TICK_NS) {
+        if (due) {
             last_tick = w->now;
             tick(w);
         }
