@@ -13,11 +13,13 @@
 #define NAME_MAX 256u
 #define TRAILERS_MAX 16384u
 #define LEGIBLE_MAX 1024u
-#define ENTRY 64u   /* bytes that libmicrohttpd needs for a header or a parameter besides its text */
-#define ANSWER 400u /* and for the headers of an answer, but for what it repeats of the request */
+
+/* libmicrohttpd's memory: for a header or a parameter besides its text; for the headers of an answer, but for what they repeat of the
+ * request. Its buffer for reading grows by STEP, or by an eighth of what is free where that is at least EIGHTH_MIN. */
+#define ENTRY 64u
+#define ANSWER 400u
 #define ANSWER_CORS 384u
-#define STEP \
-    128u /* its buffer grows by so much, or an eighth of what is free, if that is at least EIGHTH_MIN */
+#define STEP 128u
 #define EIGHTH_MIN 1024u
 
 #define ONES UINT64_C(0x0101010101010101)
@@ -117,21 +119,14 @@ static bool take_version(struct http_gate *g, struct text *t)
     return true;
 }
 
-/* Is there room for n more bytes? libmicrohttpd's buffer for reading has half of its memory at the beginning, and grows when it is full of
+/* Is there room for that? libmicrohttpd's buffer for reading has half of its memory at the beginning, and grows when it is full of
  * headers; what is left is for entries and the answer. */
-static bool fits(const struct http_gate *g, size_t n)
+static bool fits(const struct http_gate *g)
 {
-    size_t text = g->text + n, buffer = g->memory / 2;
-    if (text > buffer)
-        buffer = text + (text + 7 * EIGHTH_MIN >= g->memory + STEP ? STEP : g->memory / 16);
+    size_t buffer = g->memory / 2;
+    if (g->text > buffer)
+        buffer = g->text + (g->text + 7 * EIGHTH_MIN >= g->memory + STEP ? STEP : g->memory / 16);
     return buffer + g->entries * ENTRY + ANSWER + g->repeated <= g->memory;
-}
-
-static bool too_long(struct http_gate *g, enum http_gate_state state)
-{
-    return state == HTTP_GATE_LINE
-               ? refuse(g, CHT_URI_TOO_LONG, "the target is longer than --max-header-bytes allows")
-               : refuse(g, CHT_HEADERS_TOO_LARGE, "the headers are longer than --max-header-bytes allows");
 }
 
 static bool spend_on_target(struct http_gate *g, struct text t, size_t line)
@@ -143,7 +138,7 @@ static bool spend_on_target(struct http_gate *g, struct text t, size_t line)
         parameters++;
     g->text += line;
     g->entries += parameters;
-    return fits(g, 0) || too_long(g, HTTP_GATE_LINE);
+    return fits(g) || refuse(g, CHT_URI_TOO_LONG, "the target is longer than --max-header-bytes allows");
 }
 
 /* first: the line's beginning; last: its end, with the version. */
@@ -310,7 +305,8 @@ static bool spend_on_header(struct http_gate *g, size_t n, bool first)
 {
     g->text += n;
     g->entries += first;
-    return fits(g, 0) || too_long(g, HTTP_GATE_HEADERS);
+    return fits(g) ||
+           refuse(g, CHT_HEADERS_TOO_LARGE, "the headers are longer than --max-header-bytes allows");
 }
 
 /* A line of the headers; see take_line. */
