@@ -359,6 +359,22 @@ def test_the_database_of_a_model_in_memory(server, tmp_path):
         assert result.stdout.split()[0].startswith("standin-") and result.stdout.split()[0] not in db.databases()
 
 
+def test_smoke(server, tmp_path):
+    """The table of hit rate and latency; and no table where no server is."""
+    (tmp_path / "text.txt").write_text(" ".join(DOCUMENTS[:10]))
+    base = {k: v for k, v in os.environ.items() if not k.startswith(("DBSLM_", "CHEETAH_", "PYTHON"))}
+    base["PYTHONPATH"] = os.pathsep.join([STANDIN, os.path.join(PACKAGE, "src")])
+    command = [sys.executable, "-m", "cheetah_http.dbslm.smoke", str(tmp_path / "text.txt"), "--prompts", "4", "--url"]
+    result = subprocess.run([*command, url_of(server)], env=base, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    rows = dict(line.strip("| ").split(" | ") for line in result.stdout.splitlines()[2:])
+    assert rows["answers"] == "4" and float(rows["seconds of training"]) > 0 and int(rows["tokens trained"]) > 50
+    asked, found = rows["best followers asked for; found"].split("; ")
+    assert 4 <= int(asked) <= 20 and 0 < int(found.split()[0]) <= 100 and int(rows["requests for them and for metadata"]) > 0
+    result = subprocess.run([*command, "http://127.0.0.1:1"], env=base, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and "no server" in result.stderr and result.stdout == ""
+
+
 def test_point_reads(db, server, launch):
     """The short way gives what the long way gives: values of any size, none, a lost connection, a token."""
     from cheetah_http.dbslm.points import PointReader

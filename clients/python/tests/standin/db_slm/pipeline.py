@@ -36,3 +36,16 @@ class DBSLMEngine:
         self.store.ingest(ids, progress_callback=progress_callback)
         self.smoother.rebuild_all(progress_callback=progress_callback)
         return len(ids)
+
+    def start_conversation(self, user, *, seed_history=True):
+        return user
+
+    def respond(self, conversation, message):
+        """The best follower, again and again."""
+        ids = self.tokenizer.encode(message, add_special_tokens=False)
+        for _ in range(5):
+            found = self.store.get_topk(ids, min(self.store.order, len(ids) + 1), 20)
+            if not found:
+                break
+            ids.append(found[0].token_id)
+        return " ".join(self.vocab.token_text(i) for i in ids)
