@@ -240,6 +240,24 @@ enum cht_op_kind {
 };
 #define CHT_RESERVE_MAX (UINT64_C(1) << 28) /* each costs 16 bytes on disk */
 
+struct cht_op;
+/* What an operation finds. value: borrowed for the call, empty if not live or damaged. */
+struct cht_found {
+    bool mapped, live; /* the name leads to a key; the key has a value. By key both say the latter */
+    uint64_t key;
+    struct cht_str value;
+    enum cht_rc damage; /* CHT_CORRUPT: the value is there and cannot be read */
+};
+/* Decides about an operation when its turn has come: whether it runs, and for PAIR_PUT, EDIT and PUT with which value. For those by
+ * one key or name; not in CHT_COMMIT_UNORDERED. */
+struct cht_ask {
+    /* On the committer's thread, once, with locks held: it must not block. It may set op->value, which must live until the commit
+     * is done. Any other code than CHT_OK is the operation's failure, and err then says why. */
+    enum cht_rc (*decide)(struct cht_ask *ask, struct cht_op *op, const struct cht_found *found,
+                          struct cht_err *err);
+    uint64_t room; /* the most bytes of a value that it sets, beyond those found if it `extends` them */
+    bool extends;
+};
 struct cht_op {
     enum cht_op_kind kind;
     bool with_values;    /* PAIR_DEL, PREFIX_DEL: delete the values too; PAIR_READ: read the value */
@@ -253,6 +271,7 @@ struct cht_op {
     uint32_t back; /* in for PAIR_LINK: the pair `value` was put that many operations before; 0: look it up */
     uint64_t pairs, values; /* deleted */
     struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */
+    struct cht_ask *ask;    /* NULL: it runs as it is; borrowed */
 };
 
 #define CHT_COMMIT_ATOMIC 1u /* all or nothing: the first failure undoes the whole commit */

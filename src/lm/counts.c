@@ -87,6 +87,55 @@ enum cht_rc lm_counts_add(struct lm_counts *c, const struct lm_follower *add, ui
     return CHT_OK;
 }
 
+enum cht_rc lm_counts_change(struct lm_counts *c, const struct lm_delta *d, uint32_t n, struct cht_err *err)
+{
+    enum cht_rc rc = reserve(c, (size_t)c->n + n, err);
+    if (rc != CHT_OK)
+        return rc;
+    uint32_t have = c->n, end = c->n, left = 0;
+    for (uint32_t j = 0, i = 0; j < n; j++) { /* may all of them be? */
+        while (i < have && c->f[i].token < d[j].token)
+            i++;
+        uint32_t count = i < have && c->f[i].token == d[j].token ? c->f[i].count : 0;
+        if (d[j].by < -(int64_t)count)
+            return CHT_FAIL(err, CHT_NOT_COUNTED, "token %u was counted %u times; %lld cannot be taken away",
+                            d[j].token, count, -(long long)d[j].by);
+    }
+    for (uint32_t j = 0, i = 0; j < n; j++) {
+        while (i < have && c->f[i].token < d[j].token)
+            i++;
+        if (i == have || c->f[i].token != d[j].token)
+            c->f[end++] = (struct lm_follower){d[j].token, lm_add_saturating(0, (uint64_t)d[j].by)};
+        else if (d[j].by < 0)
+            c->f[i].count -= (uint32_t)-d[j].by;
+        else
+            c->f[i].count = lm_add_saturating(c->f[i].count, (uint64_t)d[j].by);
+    }
+    if (end > have && have > 0 && c->f[have - 1].token > c->f[have].token)
+        qsort(c->f, end, sizeof *c->f, by_token);
+    for (uint32_t i = 0; i < end; i++) {
+        if (c->f[i].count > 0)
+            c->f[left++] = c->f[i];
+    }
+    c->n = left;
+    return CHT_OK;
+}
+
+size_t lm_counts_size(uint32_t n)
+{
+    return REDUCE_PAYLOAD_HEAD_MAX + (size_t)n * REDUCE_PAYLOAD_COUNTS_RECORD;
+}
+
+size_t lm_counts_write(uint8_t *out, unsigned order, const struct lm_follower *f, uint32_t n)
+{
+    uint8_t *r = out + reduce_payload_begin(out, order, n);
+    for (uint32_t i = 0; i < n; i++, r += REDUCE_PAYLOAD_COUNTS_RECORD) {
+        reduce_payload_put32(r, f[i].token);
+        reduce_payload_put32(r + 4, f[i].count);
+    }
+    return (size_t)(r - out);
+}
+
 void lm_counts_free(struct lm_counts *c)
 {
     cht_free(c->f);

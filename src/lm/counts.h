@@ -32,6 +32,17 @@ enum cht_rc lm_counts_read(struct lm_counts *c, const uint8_t *p, size_t n, stru
 /* Adds `add` (ascending, each token once) to what is there. CHT_NO_MEMORY leaves it as it was. */
 enum cht_rc lm_counts_add(struct lm_counts *c, const struct lm_follower *add, uint32_t n,
                           struct cht_err *err);
+/* What is to be added to the count of a token, or taken away. */
+struct lm_delta {
+    uint32_t token;
+    int64_t by;
+};
+/* Changes them by n deltas (ascending, each token once): counts saturate, what is 0 then is gone. CHT_NOT_COUNTED if one would fall
+ * below 0, CHT_NO_MEMORY: c is as it was. */
+enum cht_rc lm_counts_change(struct lm_counts *c, const struct lm_delta *d, uint32_t n, struct cht_err *err);
+/* The payload, of lm_counts_size(n) bytes at most; returns its bytes. */
+size_t lm_counts_write(uint8_t *out, unsigned order, const struct lm_follower *f, uint32_t n);
+size_t lm_counts_size(uint32_t n);
 void lm_counts_free(struct lm_counts *c);
 
 /* Fails with CHT_MALFORMED_PAYLOAD and a message that names the pair: text as it is, other bytes in hex. */

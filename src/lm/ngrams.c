@@ -175,17 +175,14 @@ static enum cht_rc counts_op(struct maker *m, const uint8_t hash[LM_HASH_SIZE], 
     }
     if (rc != CHT_OK)
         return rc;
-    uint8_t *p = arena(m, name.n + REDUCE_PAYLOAD_HEAD_MAX + (size_t)n * REDUCE_PAYLOAD_COUNTS_RECORD);
+    uint8_t *p = arena(m, name.n + lm_counts_size(n));
     if (p == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the counts of %u followers", n);
     memcpy(p, text, name.n);
     name.p = p;
-    uint8_t *v = p + name.n, *r = v + reduce_payload_begin(v, order, n);
-    for (uint32_t i = 0; i < n; i++, r += REDUCE_PAYLOAD_COUNTS_RECORD) {
-        reduce_payload_put32(r, f[i].token);
-        reduce_payload_put32(r + 4, f[i].count);
-    }
-    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = name, .value = {v, (size_t)(r - v)}};
+    uint8_t *v = p + name.n;
+    *op =
+        (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = name, .value = {v, lm_counts_write(v, order, f, n)}};
     return CHT_OK;
 }
 

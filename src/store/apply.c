@@ -53,6 +53,13 @@ bool cht_apply_frees(const struct cht_commit *c)
     return frees;
 }
 
+/* Of the value under a name, for an estimate. */
+static uint64_t present_size(struct cht_db *db, struct cht_str name)
+{
+    struct cht_pair_value pv = {0};
+    return cht_store_pair_value_soon(&db->base, name, &pv, &cht_ahead, NULL) == CHT_OK ? pv.size : 0;
+}
+
 uint64_t cht_apply_log_bound(struct cht_db *db, const struct cht_commit *c)
 {
     uint64_t n = 0;
@@ -60,6 +67,8 @@ uint64_t cht_apply_log_bound(struct cht_db *db, const struct cht_commit *c)
         const struct cht_op *op = &c->ops[i];
         n += 2 * CHT_LOGOP_HEAD_MAX + op->name.n + op->value.n;
         uint64_t under = 0;
+        if (op->ask != NULL)
+            n += op->ask->room + (op->ask->extends ? present_size(db, op->name) : 0);
         if (op->kind == CHT_OP_RESERVE)
             n += (uint64_t)db->nshards * 2 * (CHT_LOGOP_HEAD_MAX + 1);
         if (op->kind == CHT_OP_PREFIX_DEL && op->with_values &&

@@ -489,7 +489,8 @@ static bool is_small(const struct cht_commit *c)
     uint64_t bytes = 0;
     for (size_t i = 0; i < c->count && i < SMALL_OPS; i++) {
         const struct cht_op *op = &c->ops[i];
-        if (op->kind == CHT_OP_PREFIX_DEL || (op->kind == CHT_OP_RESERVE && op->key > SMALL_OPS))
+        if (op->kind == CHT_OP_PREFIX_DEL || (op->kind == CHT_OP_RESERVE && op->key > SMALL_OPS) ||
+            (op->ask != NULL && op->ask->extends))
             return false;
         bytes += op->name.n + op->value.n;
     }

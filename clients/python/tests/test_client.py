@@ -6,7 +6,7 @@ import pytest
 from conftest import QUICK, url_of
 
 import cheetah_http
-from cheetah_http import BadRequest, BatchError, BatchFailed, Client, NotFound, TooLarge
+from cheetah_http import BadRequest, BatchError, BatchFailed, Client, Conflict, NotFound, TooLarge
 
 
 def test_values(db):
@@ -39,6 +39,24 @@ def test_pair_many(db):
     assert [i for i, row in enumerate(db.pair_many(long)) if row] == [2100]
     with pytest.raises(ValueError):
         list(db.pair_many([b"n5", b""]))
+
+
+def test_add(db):
+    assert [db.add(b"n"), db.add(b"n", 41), db.add(b"n", -50)] == [1, 42, -8] and db.pair_value(b"n") == b"-8"
+    db.pair_put(b"word", b"word")
+    with pytest.raises(Conflict) as caught:
+        db.add(b"word")
+    assert caught.value.code == "not_a_number"
+    db.counts_add(b"c", 2, [(7, 3), (5, 1)])
+    with pytest.raises(Conflict) as caught:
+        db.counts_add(b"c", 2, [(5, 1), (7, -4)])
+    assert caught.value.code == "not_counted"
+    with db.batch(atomic=True) as batch:
+        sums = [batch.add(b"n", 1), batch.add(b"m", 2)]
+        batch.counts_add(b"c", 2, [(7, -3)])
+    assert [one.number for one in sums] == [-7, 2] and sums[0].value is None
+    assert cheetah_http.payloads.decode_counts(db.pair_value(b"c")).followers == [(5, 1)]
+    assert not sums[0].repeatable
 
 
 def test_bad_arguments_are_not_sent(db):

@@ -6,6 +6,7 @@
  */
 #include "http/calls/batch.h"
 
+#include "http/calls/change.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
 #include "http/lines.h"
@@ -43,7 +44,8 @@ struct batch {
     struct cht_buf *values; /* owned: one for each operation that reads, in order */
     size_t reads;
     struct block *blocks;
-    size_t bytes; /* in blocks */
+    struct http_change *changes; /* owned: a list */
+    size_t bytes;                /* in blocks */
     struct http_lines lines;
     bool writes; /* not reads alone */
     bool atomic, results;
@@ -177,7 +179,16 @@ static bool take_values(const json_t *o, bool *out, struct entry *e)
 }
 
 /* What each operation takes. */
-enum { TAKES_KEY = 1, TAKES_PAIR = 2, TAKES_VALUE = 4, TAKES_VALUES = 8, READS = 16, TAKES_KEYS = 32 };
+enum {
+    TAKES_KEY = 1,
+    TAKES_PAIR = 2,
+    TAKES_VALUE = 4,
+    TAKES_VALUES = 8,
+    READS = 16,
+    TAKES_KEYS = 32,
+    ADDS = 64,
+    ADDS_COUNTS = 128
+};
 static const struct kind {
     const char *name;
     enum cht_op_kind kind;
@@ -191,9 +202,37 @@ static const struct kind {
     {"delete", CHT_OP_DELETE, TAKES_KEY},
     {"pair_set", CHT_OP_PAIR_SET, TAKES_PAIR | TAKES_KEY},
     {"pair_del", CHT_OP_PAIR_DEL, TAKES_PAIR | TAKES_VALUES},
+    {"add", CHT_OP_PAIR_PUT, TAKES_PAIR | ADDS},
+    {"counts_add", CHT_OP_PAIR_PUT, TAKES_PAIR | ADDS_COUNTS},
     {"put", CHT_OP_PUT, TAKES_KEY | TAKES_VALUE},
     {"reserve", CHT_OP_RESERVE, TAKES_KEYS},
 };
+
+/* What add and counts_add say. False: refused, or *fatal and r->err without memory. */
+static bool take_change(struct http_request *r, const json_t *o, unsigned takes, struct cht_op *op,
+                        struct entry *e, bool *fatal)
+{
+    struct batch *b = r->own;
+    const char *why;
+    uint64_t need =
+        sizeof(struct http_change) + json_array_size(json_object_get(o, "followers")) * 2 * sizeof(int64_t);
+    *fatal = svc_memory_take(&r->memory, need, &r->err) != CHT_OK;
+    if (*fatal)
+        return false;
+    struct http_change *c = (takes & ADDS) != 0 ? http_change_add(o, &why) : http_change_counts(o, &why);
+    if (c == NULL && why == NULL) {
+        *fatal = true;
+        (void)no_memory(r);
+        return false;
+    }
+    if (c == NULL)
+        return refuse(e, CHT_INVALID_OPERATION, why);
+    c->memory = &r->memory;
+    c->next = b->changes;
+    b->changes = c;
+    op->ask = &c->ask;
+    return true;
+}
 
 static void parse_object(struct http_request *r, const json_t *o, struct cht_op *op, struct entry *e,
                          bool *fatal)
@@ -220,6 +259,8 @@ static void parse_object(struct http_request *r, const json_t *o, struct cht_op 
     if ((k->takes & TAKES_VALUES) != 0 && !take_values(o, &op->with_values, e))
         return;
     if ((k->takes & TAKES_VALUE) != 0 && !take_bytes(r, o, "value", &op->value, e, fatal))
+        return;
+    if ((k->takes & (ADDS | ADDS_COUNTS)) != 0 && !take_change(r, o, k->takes, op, e, fatal))
         return;
     if (op->value.n > r->w->srv->conf->max_value_size)
         (void)refuse(e, CHT_VALUE_TOO_LARGE, "the value is larger than --max-value-size");
@@ -305,6 +346,11 @@ static void batch_free(struct http_request *r)
         b->blocks = k->next;
         cht_free(k);
     }
+    while (b->changes != NULL) {
+        struct http_change *c = b->changes;
+        b->changes = c->next;
+        http_change_free(c);
+    }
     for (size_t i = 0; b->values != NULL && i < b->reads; i++)
         cht_buf_free(&b->values[i]);
     cht_free(b->values);
@@ -340,6 +386,12 @@ static void value_member(struct svc_out *o, const struct cht_op *op)
 
 static void success(struct svc_out *o, const struct cht_op *op)
 {
+    const struct http_change *change = (const struct http_change *)(const void *)op->ask;
+    if (change != NULL && change->is_add) {
+        svc_out_format(o, "{\"status\":200,\"key\":%llu,\"value\":%lld}", (unsigned long long)op->key,
+                       (long long)change->sum);
+        return;
+    }
     bool created = op->kind == CHT_OP_INSERT || op->kind == CHT_OP_RESERVE || op->created;
     bool gone = op->kind == CHT_OP_DELETE || op->kind == CHT_OP_PAIR_DEL;
     bool reads = op->kind == CHT_OP_READ || op->kind == CHT_OP_PAIR_READ;

@@ -5,6 +5,7 @@
  */
 #include "http/body.h"
 #include "http/calls/handlers.h"
+#include "http/lines.h"
 #include "http/ndjson.h"
 #include "http/params.h"
 #include "http/reply.h"
@@ -48,13 +49,16 @@ static bool take_name(struct names *a, const json_t *text, bool base64, uint8_t 
     return len > 0 && len <= CHT_NAME_MAX;
 }
 
-static enum cht_rc take_names(struct names *a, const json_t *list, bool base64, struct cht_err *err)
+static enum cht_rc take_names(struct names *a, const json_t *list, bool base64, struct svc_memory_use *memory,
+                              struct cht_err *err)
 {
     size_t n = json_array_size(list), bytes = 1;
     if (n > NAMES_MAX)
         return CHT_FAIL(err, CHT_BATCH_TOO_LARGE, "at most %u pairs at once, these are %zu", NAMES_MAX, n);
     for (size_t i = 0; i < n; i++)
         bytes += json_string_length(json_array_get(list, i)) + 4;
+    if (svc_memory_take(memory, bytes + n * sizeof *a->v, err) != CHT_OK)
+        return err->code;
     a->v = cht_malloc((n + 1) * sizeof *a->v);
     a->bytes = cht_malloc(bytes);
     if (a->v == NULL || a->bytes == NULL)
@@ -73,6 +77,9 @@ static void parse(struct http_request *r)
 {
     json_error_t where;
     struct cht_err *err = &r->err;
+    r->rc = svc_memory_take(&r->memory, http_json_memory((const char *)r->body, r->body_len), err);
+    if (r->rc != CHT_OK)
+        return;
     json_t *o =
         json_loadb((const char *)r->body, r->body_len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     const json_t *pairs = json_object_get(o, "pairs"), *names = json_object_get(o, "names");
@@ -84,7 +91,7 @@ static void parse(struct http_request *r)
         r->rc =
             CHT_FAIL(err, CHT_INVALID_BODY, "{\"pairs\":[base64,...]} or {\"names\":[text,...]} is expected");
     else
-        r->rc = take_names(r->own, pairs != NULL ? pairs : names, pairs != NULL, err);
+        r->rc = take_names(r->own, pairs != NULL ? pairs : names, pairs != NULL, &r->memory, err);
     json_decref(o);
 }
 

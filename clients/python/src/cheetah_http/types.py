@@ -186,7 +186,7 @@ class Score(NamedTuple):
 
 @dataclass
 class Operation:
-    """One operation of a batch, and its result once the batch has been flushed."""
+    """One operation of a batch, and its result once the batch has been flushed. number: what add() came to."""
 
     body: Dict[str, Any]
     status: Optional[int] = None
@@ -194,6 +194,7 @@ class Operation:
     size: Optional[int] = None
     value: Optional[bytes] = None
     error: Optional[APIError] = None
+    number: Optional[int] = None
 
     @property
     def done(self) -> bool:
@@ -219,7 +220,8 @@ class Operation:
         self.status, self.error = line["status"], error
         self.key, self.size = line.get("key"), line.get("size")
         value = line.get("value")
-        self.value = None if value is None else unb64(value)
+        self.number = value if isinstance(value, int) else None
+        self.value = unb64(value) if isinstance(value, str) else None
 
 
 def intact(line: Dict[str, Any]) -> None:

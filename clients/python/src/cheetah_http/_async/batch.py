@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type
 
 from ..errors import APIError, BatchError, ProtocolError, error_of
 from ..types import Operation
@@ -14,6 +14,27 @@ class AsyncBatches(AsyncTransport):
     def batch(self, *, atomic: bool = False, max_operations: int = 10_000, max_bytes: int = 16 << 20) -> "AsyncBatch":
         """Collects operations, and sends them when there are many, at flush() and at the end of the with block."""
         return AsyncBatch(self, atomic, max_operations, max_bytes)
+
+    async def add(self, pair: bytes, by: int = 1) -> int:
+        """Adds to the number, decimal digits, that a pair leads to (without a value it is 0), whoever else does, and gives the sum.
+        Conflict if the value is no number, or the sum has more than 64 bits. Not sent again after a lost connection."""
+        number = (await self._one(_addition(pair, by))).number
+        if number is None:
+            raise ProtocolError("the server answered no number")
+        return number
+
+    async def counts_add(self, pair: bytes, order: int, followers: Iterable[Tuple[int, int]]) -> None:
+        """Adds (token, delta) to a payload of counts, and creates it if there is none. Conflict if more is taken away than was
+        counted: then nothing is. Not sent again after a lost connection."""
+        await self._one(_counting(pair, order, followers))
+
+    async def _one(self, body: Dict[str, Any]) -> Operation:
+        operation = Operation(body)
+        try:
+            await self.run([operation])
+        except BatchError:
+            pass
+        return operation.result()
 
     async def run(self, operations: Sequence[Operation], *, atomic: bool = False, results: bool = True) -> None:
         """One request; gives each operation its result. BatchError where some failed; BatchFailed where an atomic one was
@@ -37,6 +58,15 @@ class AsyncBatches(AsyncTransport):
                 failures.append((i if results else None, error))
         if failures:
             raise BatchError(failures)
+
+
+def _addition(pair: bytes, by: int) -> Dict[str, Any]:
+    return {"op": "add", "pair": b64(checked_pair(pair)), "by": by}
+
+
+def _counting(pair: bytes, order: int, followers: Iterable[Tuple[int, int]]) -> Dict[str, Any]:
+    rows = [[token, delta] for token, delta in followers]
+    return {"op": "counts_add", "pair": b64(checked_pair(pair)), "order": order, "followers": rows}
 
 
 class AsyncBatch:
@@ -84,6 +114,14 @@ class AsyncBatch:
     async def pair_delete(self, pair: bytes, *, values: bool = False) -> Operation:
         return await self._add({"op": "pair_del", "pair": b64(checked_pair(pair)), "values": values})
 
+    async def add(self, pair: bytes, by: int = 1) -> Operation:
+        """Adds to the number, decimal digits, that the pair leads to; without a value it is 0."""
+        return await self._add(_addition(pair, by))
+
+    async def counts_add(self, pair: bytes, order: int, followers: Iterable[Tuple[int, int]]) -> Operation:
+        """Adds (token, delta) to a payload of counts, and creates it if there is none."""
+        return await self._add(_counting(pair, order, followers))
+
     async def flush(self) -> None:
         """Sends what waits. If the request fails with nothing done (no connection, 503), the operations wait on."""
         sent, size = self._operations, self._bytes
@@ -100,7 +138,7 @@ class AsyncBatch:
 
     async def _add(self, body: Dict[str, Any]) -> Operation:
         operation = Operation(body)
-        size = 64 + len(body.get("value", "")) + len(body.get("pair", ""))
+        size = 64 + len(body.get("value", "")) + len(body.get("pair", "")) + 24 * len(body.get("followers", ()))
         full = len(self._operations) >= self._most or self._bytes + size > self._most_bytes
         if full and not self._atomic:
             await self.flush()
