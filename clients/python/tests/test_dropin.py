@@ -303,9 +303,13 @@ PROGRAM = """
 import multiprocessing, sys
 from db_slm import DBSLMEngine
 
+kept = []  # alive at the end of the program, as an engine with cycles is
+
 def work(path):
     engine = DBSLMEngine(path)
+    kept.append(engine)
     engine.train_from_text("a b c a b")
+    engine.hot_path.write_metadata("late", "1")
     print(engine.db.get_metadata("cheetah:database"), type(engine.store).__module__, flush=True)
 
 if __name__ == "__main__":

@@ -36,8 +36,11 @@ class HotPath(CheetahHotPathAdapter):
             self.write_metadata(key, value)
 
     def give_up(self) -> None:
-        """Level 1 is not in the engine: nothing is asked or written any more."""
+        """Level 1 is not in the engine, or not any more: nothing is asked or written from here on, and what waited is dropped."""
         self._enabled = False
+        self._buffer.drop()
+        with self._buffer._sending:  # what is on its way has arrived
+            pass
 
     # ---- metadata
 

@@ -99,7 +99,7 @@ class _Level1:
             if why is None:
                 made = self._store(db, vocab, order, quantizer, hot_path=hot_path)
                 if str(db.path) == ":memory:" and hot_path.named is None:
-                    atexit.register(_drop, made.client)
+                    atexit.register(_drop, made.client, hot_path)
                 return made
             logger.warning("cheetah-db: %s: db_slm counts and smooths in SQLite", why)
             hot_path.give_up()
@@ -120,8 +120,10 @@ def _unfit(order: int, quantizer: Any) -> Optional[str]:
     return None
 
 
-def _drop(client: Client) -> None:
-    """The model of an SQLite database in memory ends with the program: nobody could use its counts any more."""
+def _drop(client: Client, hot_path: HotPath) -> None:
+    """The model of an SQLite database in memory ends with the program: nobody could use its counts any more. What the hot path still
+    has to write would make the database anew."""
+    hot_path.give_up()
     try:
         with Client(client.url, timeout=PROBE_SECONDS, retry=Retry(attempts=0), http=client._http) as once:
             once.drop_database(client.database)
