@@ -84,7 +84,7 @@ static bool digits(struct cht_str s, uint64_t max, uint64_t *out)
 /* The bytes that an argument means, decoded where it stands. NULL, or the error. */
 static const char *byte_string(const struct cursor *c, struct cht_str in, struct cht_str *out)
 {
-    uint8_t *to = (uint8_t *)c->line + ((const char *)in.p - c->line);
+    uint8_t *to = (uint8_t *)c->line + (in.n > 0 ? (const char *)in.p - c->line : 0); /* p may be NULL */
     if (in.n == 1 && in.p[0] == '*')
         in.n = 0;
     if (!line_bytes(to, in, out))
