@@ -75,24 +75,29 @@ static void serve_one(struct http_server *s, struct http_conn *c, bool crowded)
 }
 
 /* What is over a limit, and what comes to --admin-listen, goes to the operator's worker; when its places are half taken, the
- * oldest ones make room. Half of connections_over is theirs, half for those that have not made room yet. */
+ * oldest ones make room. */
 static void accept_one(struct http_server *s, int fd, const struct cht_peer *peer, bool admin)
 {
     struct http_worker *care = http_care_worker(s);
-    uint64_t over = s->conf->connections_over / 2, max = s->conf->max_connections;
+    uint64_t over = http_care_max(s), max = s->conf->max_connections;
     uint64_t apart = atomic_load_explicit(&care->count, memory_order_relaxed);
     uint64_t all = atomic_load_explicit(&s->connections, memory_order_relaxed);
-    struct http_conn *c = apart < over ? cht_calloc(1, sizeof *c) : NULL;
-    if (c == NULL) {
+    struct http_conn *c = cht_calloc(1, sizeof *c);
+    bool crowded = is_crowded(s);
+    if (c != NULL) {
+        c->fd = fd;
+        c->peer = *peer;
+        c->admin = admin;
+        c->refused = !admin && (all >= apart + max + (crowded ? over : 0) || !http_peers_count(s, c));
+    }
+    if (c == NULL || ((admin || c->refused) && apart >= over)) {
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
         cht_net_close(fd);
+        if (c != NULL)
+            http_peers_uncount(s, c);
+        cht_free(c);
         return;
     }
-    bool crowded = is_crowded(s);
-    c->fd = fd;
-    c->peer = *peer;
-    c->admin = admin;
-    c->refused = !admin && (all >= apart + max + (crowded ? over : 0) || !http_peers_count(s, c));
     atomic_fetch_add_explicit(&s->connections, 1, memory_order_relaxed);
     if (!admin && !c->refused) {
         serve_one(s, c, crowded);

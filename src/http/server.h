@@ -168,6 +168,12 @@ static inline uint64_t http_strangers_max(const struct http_server *s)
     return max >= 8 ? max - max / 8 : max > 1 ? max - 1 : 1;
 }
 
+/* Connections that the operator's worker has at most; half of connections_over, the other half is for those that have not made room yet. */
+static inline uint64_t http_care_max(const struct http_server *s)
+{
+    return s->conf->connections_over >= 16 ? s->conf->connections_over / 2 : 8;
+}
+
 /* It has shown a token, or it ends. */
 static inline void http_conn_known(struct http_conn *c)
 {

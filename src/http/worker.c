@@ -89,7 +89,7 @@ static void shed(struct http_worker *w)
     uint64_t n;
     atomic_store_explicit(&w->shed, false, memory_order_relaxed);
     while ((c = oldest(w, &n)) != NULL &&
-           (care ? n > s->conf->connections_over / 4
+           (care ? n > http_care_max(s) / 2
                  : atomic_load_explicit(&s->strangers, memory_order_relaxed) > http_strangers_max(s))) {
         http_conn_known(c);
         kill_conn(c);
