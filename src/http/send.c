@@ -20,7 +20,8 @@ static const char *const media_types[] = {
 };
 
 /* What pages may read besides what they always may. */
-static const char exposed[] = "Allow, Cheetah-Cache, Location, Retry-After, WWW-Authenticate, X-Request-Id";
+static const char exposed[] =
+    "Allow, Cheetah-Cache, Cheetah-Key, Location, Retry-After, WWW-Authenticate, X-Request-Id";
 
 static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                           "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";

@@ -1,5 +1,6 @@
 /* kv: values under integer keys. */
 #include "http/body.h"
+#include "http/calls/accept.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
 #include "http/params.h"
@@ -19,12 +20,6 @@
 struct reading {
     uint64_t key;
 };
-
-static bool wants_bytes(struct http_request *r)
-{
-    const char *accept = r->in[HTTP_H_ACCEPT];
-    return accept != NULL && strstr(accept, "application/octet-stream") != NULL;
-}
 
 static void read_value(struct http_request *r)
 {
@@ -46,7 +41,7 @@ static void read_value(struct http_request *r)
         http_reply_err(r, rc, err);
         return;
     }
-    if (wants_bytes(r)) {
+    if (http_accepts_bytes(r)) {
         svc_out_bytes(&r->out, r->value.data, r->value.len);
         http_reply_media(r, 200, HTTP_MEDIA_OCTETS);
         return;

@@ -1,5 +1,6 @@
 /* pairs: names that are mapped to keys: point calls, counts, scans, namespaces. */
 #include "http/body.h"
+#include "http/calls/accept.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
 #include "http/params.h"
@@ -15,15 +16,27 @@ static void not_found(struct http_request *r)
 /* GET /pairs/{prefix} */
 struct reading {
     struct cht_str name; /* of the pair, or the prefix: borrowed from the URI */
-    bool values;
+    bool values, bytes;  /* bytes: the value alone, as it is */
 };
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
+static void reply_bytes(struct http_request *r, const struct cht_pair_value *pv)
+{
+    if (pv->size == 0) {
+        http_reply_fail(r, CHT_KEY_NOT_FOUND, "the pair is mapped to key %llu, which has no value",
+                        (unsigned long long)pv->key);
+        return;
+    }
+    http_reply_header(r, "Cheetah-Key", "%llu", (unsigned long long)pv->key);
+    svc_out_bytes(&r->out, r->value.data, r->value.len);
+    http_reply_media(r, 200, HTTP_MEDIA_OCTETS);
+}
+
 static void read_exact(struct http_request *r)
 {
     const struct reading *a = r->own;
-    bool values = a->values;
+    bool values = a->values || a->bytes;
     struct cht_str name = a->name;
     struct cht_pair_value pv = {.out = &r->value};
     if (http_request_ahead(r, name, 0, read_exact))
@@ -41,6 +54,10 @@ static void read_exact(struct http_request *r)
     }
     if (rc != CHT_OK) {
         http_reply_err(r, rc, &r->err);
+        return;
+    }
+    if (a->bytes) {
+        reply_bytes(r, &pv);
         return;
     }
     if (svc_out_room(&r->out, http_ndjson_room(name.n, pv.size)))
@@ -139,6 +156,7 @@ void http_pairs_get(struct http_request *r)
         http_reply_fail(r, CHT_INVALID_ARGUMENT, "'exact' and 'count' exclude each other");
         return;
     }
+    a->bytes = exact && http_accepts_bytes(r);
     http_request_database(r, false, exact ? read_exact : count ? read_count : scan);
 }
 

@@ -37,8 +37,12 @@ class Pairs(Transport):
 
     def pair_value(self, pair: bytes, default: Optional[bytes] = None) -> Optional[bytes]:
         """The value that a pair leads to, in one request; the default if there is no pair or no value."""
-        found = self.pair(pair)
-        return default if found is None or found.value is None else found.value
+        try:
+            return (self._send(Call("GET", _path(pair), self._params(exact=True), accept=RAW))).content
+        except NotFound as error:
+            if error.code not in ("pair_not_found", "key_not_found"):
+                raise
+            return default
 
     def pair(self, pair: bytes, *, values: bool = True) -> Optional[Pair]:
         """A mapping with its value; None if there is no such pair."""
