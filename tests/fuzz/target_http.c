@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/routes.h"
@@ -81,6 +82,7 @@ static void start(void)
     fuzz_must(svc_log_new(true, SVC_LOG_ERROR, &server.log, &err), &err);
     fuzz_must(cht_mutex_init(&server.addr_mu, &err), &err);
     fuzz_must(cht_jobs_new(&jobs, &server.jobs, &err), &err);
+    fuzz_must(cht_jobs_new(&jobs, &server.care_jobs, &err), &err);
     fuzz_must(cht_jobs_new(&jobs, &server.long_jobs, &err), &err);
     fuzz_must(http_routes.open(&conf, &server.shared, &err), &err);
     worker.srv = &server;
@@ -92,8 +94,23 @@ static void start(void)
     FUZZ_CHECK(worker.metrics.cells != NULL && sem_init(&resumed, 0, 0) == 0);
 }
 
+/* A job that has answered may have something to put away. */
+static void wait_for_jobs(void)
+{
+    struct cht_jobs *const all[] = {server.jobs, server.care_jobs, server.long_jobs};
+    unsigned running = 1, waiting = 0;
+    for (size_t i = 0; i < 3; i += running + waiting == 0) {
+        cht_jobs_count(all[i], &running, &waiting);
+        if (running + waiting > 0) {
+            cht_sleep_ns(100000);
+            i = 0; /* a job may submit another */
+        }
+    }
+}
+
 static void renew(void)
 {
+    wait_for_jobs();
     if (store.env != NULL)
         fuzz_store_close(&store);
     fuzz_store_open(&store, true);
