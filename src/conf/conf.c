@@ -35,6 +35,8 @@ static const struct option table[] = {
      "address and port for the line protocol; none: it is off; port 0: any free one"},
     {"line-port-file", TEXT, F(line_port_file), "", 0, 0, NULL,
      "file to write the port of the line protocol to"},
+    {"line-tls", BOOL, F(line_tls), "false", 0, 0, NULL,
+     "TLS for the line protocol, with --tls-cert; wanted beyond loopback if there are tokens"},
     {"data", TEXT, F(data), "./cheetah_data", 0, 0, NULL,
      "data directories, separated by commas, or one a --data; the first is home to new databases"},
     {"durability", CHOICE, F(durability), "sync", 0, 0, "sync|interval|os",
@@ -94,6 +96,14 @@ static const struct option table[] = {
      "origins (https://host[:port], with commas) whose web pages may read answers and write"},
     {"tls-cert", TEXT, F(tls_cert), "", 0, 0, NULL, "certificate chain (PEM); with --tls-key serves HTTPS"},
     {"tls-key", TEXT, F(tls_key), "", 0, 0, NULL, "private key (PEM)"},
+    {"tls-min", CHOICE, F(tls_min), "1.2", 0, 0, "1.2|1.3", "the oldest version of TLS that is spoken"},
+    {"tls-ciphers", TEXT, F(tls_ciphers), "", 0, 0, NULL,
+     "ciphers and key exchanges, a GnuTLS priority string; only what is forward secret; none: ECDHE with "
+     "AES-GCM or "
+     "ChaCha20-Poly1305"},
+    {"tls-client-ca", TEXT, F(tls_client_ca), "", 0, 0, NULL,
+     "authorities (PEM) whose client certificates are taken in place of tokens: lines cert:NAME of the file "
+     "of --tokens"},
     {"log-format", CHOICE, F(log_format), "json", 0, 0, "json|text",
      "lines on stderr: for machines or for people"},
     {"log-level", CHOICE, F(log_level), "info", 0, 0, "error|warn|info|debug",

@@ -17,9 +17,10 @@ struct conf {
     /* set by conf_read, then read-only but for the connections that find no descriptors; strings are owned */
     char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
     char *admin_listen, *admin_port_file, *line_listen, *line_port_file, *create_databases;
+    char *tls_min, *tls_ciphers, *tls_client_ca;
     char *allow_hosts, *cors_origins;
     char *config;
-    bool allow_anonymous, access_log;
+    bool allow_anonymous, access_log, line_tls;
     uint64_t http_threads, scan_workers, shards, interval_ms;
     uint64_t max_value_size, max_batch_ops, max_batch_bytes, max_connections, max_connections_per_address;
     uint64_t max_streams, header_timeout, body_timeout, idle_timeout, drain_seconds, header_bytes;

@@ -8,6 +8,7 @@
 #include "http/params.h"
 #include "http/peers.h"
 #include "http/reply.h"
+#include "http/secure.h"
 #include "http/send.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -227,29 +228,6 @@ static bool read_target(struct http_request *r, const struct target *t)
     return t->query == NULL || http_params_read(r, t->query + 1, r->uri_len - t->path_len - 1);
 }
 
-/* The token of the Authorization header. Clients send the same again and again, so the last valid one of the connection is kept; it
- * is compared in constant time, since behind a proxy another client may have sent it. */
-static const struct svc_token *find_token(struct http_conn *c, const struct svc_access *a, const char *header)
-{
-    size_t n = header != NULL ? strlen(header) : 0;
-    if (c->token != NULL && n == c->authorization_len) {
-        unsigned differ = 0;
-        for (size_t i = 0; i < n; i++)
-            differ |= (unsigned char)(header[i] ^ c->authorization[i]);
-        if (differ == 0) {
-            c->token = svc_access_again(a, c->token);
-            return c->token;
-        }
-    }
-    const struct svc_token *t = svc_access_find(a, header);
-    if (t != NULL && header != NULL && n <= sizeof c->authorization) {
-        memcpy(c->authorization, header, n);
-        c->authorization_len = n;
-        c->token = t;
-    }
-    return t;
-}
-
 /* Who asks, and may he? Before a word is said of the path: without a token all paths look alike. False after answering. */
 static bool admit_token(struct http_request *r)
 {
@@ -258,7 +236,7 @@ static bool admit_token(struct http_request *r)
         r->right = r->route->reads ? SVC_RIGHT_READ : r->route->right;
     if (a == NULL || (r->route != NULL && r->route->right == SVC_RIGHT_OPEN))
         return true;
-    r->token = r->valid = find_token(r->conn, a, r->in[HTTP_H_AUTHORIZATION]);
+    http_secure_who(r, a);
     if (r->token != NULL)
         http_conn_known(r->conn);
     if (r->token == NULL) {
@@ -536,6 +514,10 @@ void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
         if (w->conns != NULL)
             w->conns->prev = c;
         w->conns = c;
+        if (!http_secure_begin(c)) {
+            cht_net_shutdown(c->fd);
+            c->killed = true;
+        }
         return;
     }
     struct http_conn *c = *context;
@@ -545,6 +527,7 @@ void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
     http_conn_no_ack(c);
     http_conn_known(c);
     http_inlet_remove(w, c);
+    http_secure_end(c);
     if (c->linger && !c->killed) {
         int fd = cht_net_dup(c->fd);
         if (fd >= 0)

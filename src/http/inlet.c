@@ -59,7 +59,7 @@ static void take_ends(struct http_worker *w)
 
 enum cht_rc http_inlet_init(struct http_worker *w, struct cht_err *err)
 {
-    w->tap = (struct cht_tap){.read = inlet_read, .tls = w->srv->tls_cert != NULL};
+    w->tap = (struct cht_tap){.read = inlet_read, .tls = w->srv->tls != NULL};
     w->watch = cht_net_watch_new();
     return w->watch >= 0 ? CHT_OK : CHT_FAIL(err, CHT_IO, "no epoll descriptor for clients that end");
 }

@@ -312,6 +312,7 @@ void http_metrics_print(struct http_server *s, const struct svc_token *t, struct
     }
     l->token = t;
     print_service(s, o);
+    svc_tls_metrics(s->tls, o);
     print_requests(s, o);
     print_seconds(s, o);
     if (s->more_metrics != NULL)

@@ -159,7 +159,7 @@ static bool is_own(const struct http_request *r, const char *origin)
 {
     char own[300];
     const char *host = r->in[HTTP_H_HOST];
-    int n = snprintf(own, sizeof own, "%s://%s", r->w->srv->tls_cert != NULL ? "https" : "http",
+    int n = snprintf(own, sizeof own, "%s://%s", r->w->srv->tls != NULL ? "https" : "http",
                      host != NULL ? host : "");
     return host != NULL && n > 0 && (size_t)n < sizeof own &&
            same_origin(origin, strlen(origin), own, (size_t)n);

@@ -1,5 +1,6 @@
 /* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
 #include "http/reply.h"
+#include "http/secure.h"
 #include "http/server.h"
 #include "http/stream.h"
 #include "http/wake.h"
@@ -40,7 +41,7 @@ static void reset(struct http_request *r)
     r->mc = NULL;
     r->route = NULL;
     r->token = r->valid = NULL;
-    r->head = r->early = r->close = r->body_over = false;
+    r->head = r->early = r->close = r->body_over = r->certified = false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_NEW, memory_order_relaxed);
     r->rest = NULL;
     r->rest_len = 0;
@@ -155,7 +156,8 @@ bool http_request_revoked(struct http_request *r)
     struct svc_access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
     if (r->token == NULL || r->route == NULL)
         return false;
-    const struct svc_token *t = r->valid != NULL && a != NULL ? svc_access_again(a, r->valid) : NULL;
+    bool holds = r->valid != NULL && a != NULL && !(r->certified && http_secure_expired(r->conn));
+    const struct svc_token *t = holds ? svc_access_again(a, r->valid) : NULL;
     if (t != NULL && t != r->valid) {
         bool may =
             r->db != NULL ? svc_access_allows(t, r->right, r->db->name) : svc_access_has_right(t, r->right);

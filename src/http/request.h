@@ -171,6 +171,7 @@ struct http_request {
     enum svc_right right; /* what is done needs it: the route's, or less (route->reads) */
     enum http_method method;
     bool head, early, close;
+    bool certified;    /* `token` is that of the client's certificate */
     _Atomic int phase; /* enum http_phase */
     uint64_t start_ns;
 

@@ -3,6 +3,7 @@
 
 #include "http/pages.h"
 #include "http/peers.h"
+#include "http/secure.h"
 #include "http/wake.h"
 
 #include "base/alloc.h"
@@ -11,7 +12,6 @@
 
 #include <string.h>
 
-#define PEM_MAX (1u << 20)
 #define LINGER_MAX 64u
 #define LINGER_NS UINT64_C(2000000000)
 #define LINGER_BYTES (64u << 20)
@@ -184,18 +184,6 @@ static void *acceptor_main(void *arg)
 
 /* ---- start and stop ------------------------------------------------------------------------------------------------------ */
 
-static enum cht_rc read_tls(struct http_server *s, struct cht_err *err)
-{
-    const struct conf *c = s->conf;
-    size_t n;
-    if ((c->tls_cert[0] == 0) != (c->tls_key[0] == 0))
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-cert and --tls-key go together");
-    if (c->tls_cert[0] == 0)
-        return CHT_OK;
-    enum cht_rc rc = cht_os_read_file(c->tls_cert, PEM_MAX, &s->tls_cert, &n, err);
-    return rc == CHT_OK ? cht_os_read_file(c->tls_key, PEM_MAX, &s->tls_key, &n, err) : rc;
-}
-
 static enum cht_rc read_tokens(struct http_server *s, struct cht_err *err)
 {
     struct svc_access *a = NULL;
@@ -273,7 +261,7 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     if (rc == CHT_OK)
         rc = http_pages_check(c->allow_hosts, c->cors_origins, err);
     if (rc == CHT_OK)
-        rc = read_tls(s, err);
+        rc = http_secure_open(s, err);
     if (rc == CHT_OK)
         rc = read_tokens(s, err);
     if (rc == CHT_OK)
@@ -320,6 +308,11 @@ void http_server_ready(struct http_server *s, struct cht_env *env, struct svc_db
 
 enum cht_rc http_server_reload(struct http_server *s, struct cht_err *err) { return read_tokens(s, err); }
 
+enum cht_rc http_server_reload_keys(struct http_server *s, struct cht_err *err)
+{
+    return s->tls != NULL ? svc_tls_reload(s->tls, err) : CHT_OK;
+}
+
 void http_server_stop(struct http_server *s, uint64_t wait_ns)
 {
     if (s == NULL)
@@ -356,8 +349,8 @@ void http_server_stop(struct http_server *s, uint64_t wait_ns)
         svc_access_free(l->access);
         cht_free(l);
     }
-    cht_free(s->tls_cert);
-    cht_free(s->tls_key);
+    svc_tls_free(s->tls);
+    s->tls = NULL;
     s->routes->close(s->shared);
     s->shared = NULL;
 }

@@ -12,6 +12,7 @@
 #include "http/prepared.h"
 #include "http/request.h"
 #include "service/log.h"
+#include "service/tls.h"
 
 #include "base/rng.h"
 #include "conf/conf.h"
@@ -71,7 +72,7 @@ struct http_server {
     struct http_access_list *old_access; /* the main thread's: replaced, freed at the end */
 
     struct svc_memory_budget memory; /* of all requests */
-    char *tls_cert, *tls_key;        /* owned */
+    struct svc_tls *tls;             /* owned; NULL: plain */
     _Atomic uint64_t connections, streams, refused;
     _Atomic uint64_t strangers;  /* connections that have shown no token yet, while tokens are needed */
     _Atomic uint64_t shed;       /* connections ended to make room */
@@ -106,6 +107,9 @@ struct http_conn {
     size_t host_len; /* of a Host that was admitted; 0: none, or a long one */
     char host[HTTP_HOST_KEPT];
     struct cht_peer peer;
+    struct svc_tls_keys *keys;                  /* held until it is closed; NULL: plain */
+    struct svc_access_certificate *certificate; /* owned: the client's, once `looked` at; NULL: none */
+    bool looked;
     const struct svc_token *token; /* that `authorization` stands for; NULL: none has been kept */
     size_t authorization_len;
     char authorization
@@ -200,6 +204,8 @@ void http_server_stop(struct http_server *s, uint64_t wait_ns);
 void http_server_free(struct http_server *s);
 /* Reads the token file again; the old one stays on an error. */
 enum cht_rc http_server_reload(struct http_server *s, struct cht_err *err);
+/* Likewise certificate, key and authorities; nothing to do without them. */
+enum cht_rc http_server_reload_keys(struct http_server *s, struct cht_err *err);
 
 /* worker.c */
 enum cht_rc http_worker_start(struct http_worker *w, struct http_server *s, unsigned index,

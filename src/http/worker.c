@@ -6,6 +6,7 @@
 #include "http/access_log.h"
 #include "http/inlet.h"
 #include "http/peers.h"
+#include "http/secure.h"
 #include "http/server.h"
 #include "http/stream.h"
 #include "http/wake.h"
@@ -51,6 +52,7 @@ static void take_inbox(struct http_worker *w)
         http_peers_uncount(w->srv, c);
         atomic_fetch_sub_explicit(&w->count, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&w->srv->connections, 1, memory_order_relaxed);
+        http_secure_end(c);
         cht_free(c);
     }
 }
@@ -240,17 +242,11 @@ static enum cht_rc start_daemon(struct http_worker *w, struct cht_err *err)
         {MHD_OPTION_END, 0, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
-    if (w->srv->tls_cert != NULL) {
-        flags |= MHD_USE_TLS;
-        options[8] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, w->srv->tls_cert};
-        options[9] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, w->srv->tls_key};
-    }
+    flags |= http_secure_options(w->srv, &options[8]);
     w->daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_call_request, w, MHD_OPTION_ARRAY, options,
                                  MHD_OPTION_END);
     if (w->daemon == NULL)
-        return CHT_FAIL(
-            err, CHT_IO, "libmicrohttpd does not start%s",
-            w->srv->tls_cert != NULL ? ": are certificate and key PEM, and do they belong together?" : "");
+        return CHT_FAIL(err, CHT_IO, "libmicrohttpd does not start");
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL)
         return CHT_FAIL(err, CHT_IO, "libmicrohttpd has no epoll descriptor");

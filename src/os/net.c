@@ -367,6 +367,12 @@ bool cht_os_file_is_open_to_all(const char *path)
     return stat(path, &st) == 0 && (st.st_mode & 077) != 0;
 }
 
+bool cht_os_file_is_open_to_others(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && (st.st_mode & (S_IRWXO | S_IWGRP)) != 0;
+}
+
 enum cht_rc cht_os_read_file(const char *path, size_t max, char **out, size_t *len, struct cht_err *err)
 {
     FILE *f = fopen(path, "re");

@@ -80,5 +80,7 @@ _Noreturn void cht_os_exit_now(int code);
 void cht_os_usage(uint64_t *resident, uint64_t *cpu_ns, uint64_t *files);
 /* May others than the owner read this file? */
 bool cht_os_file_is_open_to_all(const char *path);
+/* May others than the owner and the group read it, or others than the owner write it? */
+bool cht_os_file_is_open_to_others(const char *path);
 /* The whole file, at most max bytes, with a zero after it; free with cht_free. CHT_NO_FILE, CHT_INVALID_ARGUMENT. */
 enum cht_rc cht_os_read_file(const char *path, size_t max, char **out, size_t *len, struct cht_err *err);

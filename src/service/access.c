@@ -3,7 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/sha256.h"
+#include "base/literal.h"
 #include "cheetah/store.h"
 #include "os/net.h"
 
@@ -15,8 +15,12 @@
 #define FILE_MAX (1u << 20)
 #define NANOS UINT64_C(1000000000)
 
+/* What a client shows. */
+enum kind { KIND_TOKEN, KIND_NAME, KIND_CERTIFICATE };
+
 struct svc_token {
-    uint8_t hash[CHT_SHA256_BYTES];
+    uint8_t hash[CHT_SHA256_BYTES]; /* of the token, the common name, the certificate */
+    enum kind kind;
     uint64_t expires; /* ns since 1970; 0: never */
     const struct svc_access *table;
     enum svc_right right;
@@ -82,31 +86,70 @@ static unsigned hex_digit(char c)
     return low >= 'a' && low <= 'f' ? (unsigned)(low - 'a' + 10) : 16;
 }
 
+/* 64 hexadecimal digits and nothing else; with `colons` one may stand between two bytes. */
+static bool parse_hash(const char *s, bool colons, uint8_t *hash)
+{
+    for (size_t i = 0; i < CHT_SHA256_BYTES; i++) {
+        if (colons && i > 0 && *s == ':')
+            s++;
+        unsigned high = hex_digit(s[0]), low = high < 16 ? hex_digit(s[1]) : 16;
+        if (low > 15)
+            return false;
+        hash[i] = (uint8_t)(high << 4 | low);
+        s += 2;
+    }
+    return *s == 0;
+}
+
+static bool has_controls(const char *s)
+{
+    for (; *s != 0; s++) {
+        if ((uint8_t)*s < 0x20 || *s == 0x7F)
+            return true;
+    }
+    return false;
+}
+
+/* After "cert:": the name, or the hash of the certificate. Nothing of it is secret. */
+static enum cht_rc parse_certificate(const char *text, struct svc_token *t, unsigned number,
+                                     struct cht_err *err)
+{
+    size_t n = strlen(text);
+    if (CHT_BEGINS(text, "sha256:")) {
+        t->kind = KIND_CERTIFICATE;
+        return parse_hash(text + sizeof "sha256:" - 1, true, t->hash)
+                   ? CHT_OK
+                   : CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                              "token file, line %u: cert:sha256: wants 64 hexadecimal digits", number);
+    }
+    if (n == 0 || n > TOKEN_MAX || has_controls(text))
+        return CHT_FAIL(
+            err, CHT_INVALID_ARGUMENT,
+            "token file, line %u: cert: wants a common name of 1 to %u characters, or sha256: and a hash",
+            number, TOKEN_MAX);
+    t->kind = KIND_NAME;
+    cht_sha256(text, n, t->hash);
+    return CHT_OK;
+}
+
 /* The hash of a token, or the one that stands in its place. The text is wiped. */
 static enum cht_rc parse_token(struct svc_access *a, char *text, struct svc_token *t, unsigned number,
                                struct cht_err *err)
 {
-    static const char prefix[] = "sha256:";
-    size_t n = strlen(text), at = sizeof prefix - 1;
-    if (strncmp(text, prefix, at) == 0) {
-        bool ok = n == at + 2 * sizeof t->hash;
-        for (size_t i = 0; ok && i < sizeof t->hash; i++) {
-            unsigned high = hex_digit(text[at + 2 * i]), low = hex_digit(text[at + 2 * i + 1]);
-            ok = high < 16 && low < 16;
-            t->hash[i] = (uint8_t)(high << 4 | low);
-        }
-        return ok ? CHT_OK
-                  : CHT_FAIL(err, CHT_INVALID_ARGUMENT,
-                             "token file, line %u: sha256: wants 64 hexadecimal digits", number);
-    }
+    size_t n = strlen(text);
+    if (CHT_BEGINS(text, "cert:"))
+        return parse_certificate(text + sizeof "cert:" - 1, t, number, err);
+    if (CHT_BEGINS(text, "sha256:"))
+        return parse_hash(text + sizeof "sha256:" - 1, false, t->hash)
+                   ? CHT_OK
+                   : CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                              "token file, line %u: sha256: wants 64 hexadecimal digits", number);
     if (n < TOKEN_MIN || n > TOKEN_MAX)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: a token has %u to %u characters",
                         number, TOKEN_MIN, TOKEN_MAX);
-    for (size_t i = 0; i < n; i++) {
-        if ((uint8_t)text[i] < 0x20 || text[i] == 0x7F)
-            return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
-                            "token file, line %u: a token has no control characters", number);
-    }
+    if (has_controls(text))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: a token has no control characters",
+                        number);
     cht_sha256(text, n, t->hash);
     memset(text, 0, n);
     a->secrets = true;
@@ -184,7 +227,7 @@ static enum cht_rc parse_line(struct svc_access *a, char *line, unsigned number,
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
                         "token file, line %u: expires= wants 2027-01-31 or 2027-01-31T08:30:00Z", number);
     for (size_t i = 0; i < a->count; i++) {
-        if (same_hash(a->tokens[i].hash, t->hash))
+        if (a->tokens[i].kind == t->kind && same_hash(a->tokens[i].hash, t->hash))
             return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "token file, line %u: the token is there already",
                             number);
     }
@@ -262,11 +305,11 @@ bool svc_access_has_secrets(const struct svc_access *a) { return a->secrets; }
 
 bool svc_access_expired(const struct svc_token *t) { return t->expires != 0 && cht_wall_ns() >= t->expires; }
 
-static const struct svc_token *find_hash(const struct svc_access *a, const uint8_t *hash)
+static const struct svc_token *find_hash(const struct svc_access *a, enum kind kind, const uint8_t *hash)
 {
     const struct svc_token *found = NULL;
     for (size_t i = 0; i < a->count; i++)
-        found = same_hash(a->tokens[i].hash, hash) ? &a->tokens[i] : found;
+        found = same_hash(a->tokens[i].hash, hash) && a->tokens[i].kind == kind ? &a->tokens[i] : found;
     return found != NULL && !svc_access_expired(found) ? found : NULL;
 }
 
@@ -274,14 +317,28 @@ const struct svc_token *svc_access_find_text(const struct svc_access *a, const c
 {
     uint8_t hash[CHT_SHA256_BYTES];
     cht_sha256(text, n, hash);
-    return find_hash(a, hash);
+    return find_hash(a, KIND_TOKEN, hash);
+}
+
+bool svc_access_certificate_expired(const struct svc_access_certificate *c)
+{
+    return cht_wall_ns() >= c->expires;
+}
+
+const struct svc_token *svc_access_find_certificate(const struct svc_access *a,
+                                                    const struct svc_access_certificate *c)
+{
+    if (svc_access_certificate_expired(c))
+        return NULL;
+    const struct svc_token *t = find_hash(a, KIND_CERTIFICATE, c->fingerprint);
+    return t != NULL || !c->named ? t : find_hash(a, KIND_NAME, c->name);
 }
 
 const struct svc_token *svc_access_again(const struct svc_access *a, const struct svc_token *t)
 {
     if (t->table == a) /* mostly */
         return svc_access_expired(t) ? NULL : t;
-    return find_hash(a, t->hash);
+    return find_hash(a, t->kind, t->hash);
 }
 
 const struct svc_token *svc_access_find(const struct svc_access *a, const char *header)

@@ -1,7 +1,9 @@
 /* access: who may do what. A file of tokens, one a line: TOKEN RIGHT DATABASES [expires=TIME]
  *
  *   TOKEN      16 to 256 characters without blanks (take 32 random ones), or sha256: and the 64 hexadecimal digits of such a token's
- *              SHA-256, so that the file gives no token away
+ *              SHA-256, so that the file gives no token away;
+ *              or for a client that shows a certificate: cert: and its subject's common name, or cert:sha256: and the SHA-256 of the
+ *              whole certificate (DER), colons between the digits or not. A line for the certificate comes before one for its name
  *   RIGHT      read | write | admin; each holds the ones before it
  *   DATABASES  names separated by commas, or * for all
  *   TIME       2027-01-31 (its first moment) or 2027-01-31T08:30:00Z, UTC: from then on the token is not valid any more
@@ -16,11 +18,22 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "base/sha256.h"
 
 enum svc_right { SVC_RIGHT_OPEN, SVC_RIGHT_READ, SVC_RIGHT_WRITE, SVC_RIGHT_ADMIN };
 
 struct svc_access; /* all tokens */
 struct svc_token;  /* one of them, borrowed from the table */
+
+/* What is known of a client's certificate that was found good. */
+struct svc_access_certificate {
+    uint8_t fingerprint[CHT_SHA256_BYTES]; /* of the DER */
+    uint8_t name[CHT_SHA256_BYTES];        /* of the common name */
+    bool named;                            /* it has one */
+    uint64_t expires;                      /* ns since 1970 */
+};
 
 /* CHT_NO_FILE, CHT_INVALID_ARGUMENT with the line's number (never its text). */
 enum cht_rc svc_access_load(const char *path, struct svc_access **out, struct cht_err *err);
@@ -32,6 +45,10 @@ bool svc_access_has_secrets(const struct svc_access *a);
 const struct svc_token *svc_access_find(const struct svc_access *a, const char *header);
 /* The same for the bare token. */
 const struct svc_token *svc_access_find_text(const struct svc_access *a, const char *text, size_t n);
+/* The line for a client's certificate; NULL if there is none, or if it or the certificate has expired. */
+const struct svc_token *svc_access_find_certificate(const struct svc_access *a,
+                                                    const struct svc_access_certificate *c);
+bool svc_access_certificate_expired(const struct svc_access_certificate *c);
 /* What `t`, of this table or of an earlier one, is in this table now: NULL if it was taken out or has expired. */
 const struct svc_token *svc_access_again(const struct svc_access *a, const struct svc_token *t);
 bool svc_access_expired(const struct svc_token *t);

@@ -30,6 +30,35 @@ static void give_up(struct line_conn *c, const char *why)
     atomic_store_explicit(&c->session.cancel, true, memory_order_relaxed);
 }
 
+/* ---- TLS --------------------------------------------------------------------------------------------------------- */
+
+static ptrdiff_t take(struct line_conn *c, void *buf, size_t n)
+{
+    return c->tls != NULL ? svc_tls_read(c->tls, buf, n) : cht_sock_read(c->fd, buf, n);
+}
+
+static ptrdiff_t give(struct line_conn *c, const void *buf, size_t n)
+{
+    return c->tls != NULL ? svc_tls_write(c->tls, buf, n) : cht_sock_write(c->fd, buf, n);
+}
+
+static bool shaking(const struct line_conn *c) { return c->tls != NULL && !svc_tls_shaken(c->tls); }
+
+/* Goes on with the handshake. False: there is nothing else to be done yet, or ever (c->dead). */
+static bool shake(struct line_conn *c)
+{
+    if (!shaking(c))
+        return true;
+    enum svc_tls_step step = c->dead ? SVC_TLS_FAILED : svc_tls_shake(c->tls);
+    if (step == SVC_TLS_READY && svc_tls_conn_peer(c->tls, &c->certificate))
+        c->session.certificate = &c->certificate;
+    if (step == SVC_TLS_FAILED)
+        give_up(c, "the TLS handshake failed");
+    else if (step == SVC_TLS_LATER && atomic_load_explicit(&c->loop->srv->stopping, memory_order_relaxed))
+        give_up(c, "the server stops");
+    return step == SVC_TLS_READY;
+}
+
 /* ---- out ---------------------------------------------------------------------------------------------------------- */
 
 static void send_answers(struct line_conn *c)
@@ -42,7 +71,7 @@ static void send_answers(struct line_conn *c)
         return;
     }
     while (c->writable && waiting(c) > 0) {
-        ptrdiff_t n = cht_sock_write(c->fd, s->out.p + c->out_at, waiting(c));
+        ptrdiff_t n = give(c, s->out.p + c->out_at, waiting(c));
         if (n == CHT_SOCK_FAILED) {
             give_up(c, "the client went away");
             return;
@@ -143,7 +172,7 @@ static void receive(struct line_conn *c)
         return;
     }
     size_t room = c->in_cap - c->in_n;
-    ptrdiff_t n = cht_sock_read(c->fd, c->in + c->in_n, room);
+    ptrdiff_t n = take(c, c->in + c->in_n, room);
     if (n == CHT_SOCK_LATER) {
         c->readable = false;
         return;
@@ -156,7 +185,7 @@ static void receive(struct line_conn *c)
         c->ended = true; /* half a line at the end is not executed: it may be half a value */
         return;
     }
-    if ((size_t)n < room && !c->ending) /* that was all; the poller tells of more */
+    if ((size_t)n < room && !c->ending && c->tls == NULL) /* that was all; the poller tells of more */
         c->readable = false;
     size_t from = c->in_n;
     bool binary = c->received == 0 && (unsigned char)c->in[from] >= 0x80;
@@ -288,11 +317,20 @@ struct line_conn *line_conn_new(struct line_loop *l, int fd, const struct cht_pe
     c->peer = *peer;
     c->fresh = c->writable = c->readable = true;
     c->since = c->moved = cht_now_ns();
+    if (l->srv->cfg.tls != NULL) {
+        c->tls = svc_tls_accept(l->srv->cfg.tls, fd);
+        if (c->tls == NULL) {
+            line_session_fini(&c->session);
+            cht_free(c);
+            return NULL;
+        }
+    }
     return c;
 }
 
 void line_conn_free(struct line_conn *c)
 {
+    svc_tls_close(c->tls);
     cht_net_close(c->fd);
     line_session_fini(&c->session);
     cht_free(c->in);
@@ -328,6 +366,8 @@ static bool linger(struct line_conn *c)
     size_t n;
     if (!c->session.closing || c->ended)
         return false;
+    if (!c->lingering && c->tls != NULL)
+        svc_tls_end(c->tls);
     if (!c->lingering)
         cht_sock_end(c->fd);
     c->lingering = true;
@@ -343,6 +383,8 @@ static bool has_lines(const struct line_conn *c)
 
 bool line_conn_serve(struct line_conn *c)
 {
+    if (!shake(c))
+        return !c->dead;
     for (unsigned reads = 0;; reads++) {
         bool again = run_lines(c);
         if (c->busy) /* s->out is being written to, or soon */
@@ -377,7 +419,9 @@ bool line_conn_expired(struct line_conn *c, uint64_t now)
         return false;
     if (c->lingering && age(now, c->moved) > LINGER_NS)
         return true;
-    if (!line_session_trusted(&c->session) && age(now, c->since) > STRANGER_NS)
+    if (shaking(c) && age(now, c->since) > STRANGER_NS)
+        give_up(c, "no TLS handshake in time");
+    else if (!line_session_trusted(&c->session) && age(now, c->since) > STRANGER_NS)
         give_up(c, "no token in time");
     else if (idle > 0 && age(now, c->moved) > idle)
         give_up(c, waiting(c) > 0 ? "the client does not read" : "idle");

@@ -91,8 +91,9 @@ static void refuse(struct line_server *s, int fd)
     static const char text[] = "ERROR,overloaded\n";
     size_t dropped;
     atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
-    (void)cht_sock_write(fd, text, sizeof text - 1); /* a courtesy */
-    (void)cht_net_discard(fd, &dropped);             /* closing with unread input would destroy it */
+    if (s->cfg.tls == NULL)
+        (void)cht_sock_write(fd, text, sizeof text - 1); /* a courtesy */
+    (void)cht_net_discard(fd, &dropped);                 /* closing with unread input would destroy it */
     cht_net_close(fd);
 }
 

@@ -18,6 +18,8 @@ struct line_conn {
     struct line_conn *run_next;     /* in the list of those that have something to do */
     struct line_conn *arrived_next; /* guarded by the loop's mu: new, or its commit or job is done */
     int fd;
+    struct svc_tls_conn *tls;                  /* owned; NULL: plain */
+    struct svc_access_certificate certificate; /* the client's, if the session points to it */
     struct cht_peer peer;
     struct cht_job job;
     char *in;                   /* owned: what was received; lines are parsed in place */

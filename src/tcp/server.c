@@ -30,11 +30,16 @@ static enum cht_rc open_port(struct line_server *s, struct cht_err *err)
                         "line-listen: %.80s can be reached from other machines: give --tokens FILE, or "
                         "--allow-anonymous",
                         c->line_listen);
-    if (!loopback)
-        svc_log_say(
-            s->cfg.log, SVC_LOG_WARN, "line_plain",
-            "the line protocol on %.80s is not encrypted: what passes, tokens too, can be read on the way",
+    if (!loopback && c->tokens[0] != 0 && s->cfg.tls == NULL)
+        return CHT_FAIL(
+            err, CHT_INVALID_ARGUMENT,
+            "line-listen: %.80s can be reached from other machines, and AUTH would pass in clear: give "
+            "--line-tls with --tls-cert and --tls-key, or listen on loopback",
             c->line_listen);
+    if (!loopback && s->cfg.tls == NULL)
+        svc_log_say(s->cfg.log, SVC_LOG_WARN, "line_plain",
+                    "the line protocol on %.80s is not encrypted: what passes can be read on the way",
+                    c->line_listen);
     return CHT_OK;
 }
 

@@ -9,12 +9,14 @@
 #include "service/access.h"
 #include "service/dbs.h"
 #include "service/log.h"
+#include "service/tls.h"
 
 struct line_server;
 
 struct line_config {
     const struct conf *conf; /* borrowed */
     struct svc_log *log;     /* borrowed */
+    struct svc_tls *tls;     /* borrowed; NULL: plain */
     /* The tokens as they are now, NULL if none are needed. */
     const struct svc_access *(*access)(void *ctx);
     void *ctx;

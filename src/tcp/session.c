@@ -117,16 +117,32 @@ static bool answer_op(struct line_session *s, size_t i)
 
 /* ---- access ------------------------------------------------------------------------------------------------------- */
 
+/* By the token of AUTH, else by the certificate of the connection. */
+static const struct svc_token *look_up(const struct line_session *s)
+{
+    if (s->seen == NULL)
+        return NULL;
+    if (s->secret[0] != 0)
+        return svc_access_find_text(s->seen, s->secret, strlen(s->secret));
+    return s->certificate != NULL ? svc_access_find_certificate(s->seen, s->certificate) : NULL;
+}
+
+static bool has_expired(const struct line_session *s)
+{
+    return svc_access_expired(s->token) ||
+           (s->secret[0] == 0 && s->certificate != NULL && svc_access_certificate_expired(s->certificate));
+}
+
 /* The table may have been replaced since: the token is looked up in the new one. */
 static bool needs_token(struct line_session *s)
 {
     const struct svc_access *a = s->host->access != NULL ? s->host->access(s->host->ctx) : NULL;
     if (a == s->seen) {
-        s->token = s->token != NULL && !svc_access_expired(s->token) ? s->token : NULL;
+        s->token = s->token != NULL && !has_expired(s) ? s->token : NULL;
         return a != NULL;
     }
     s->seen = a;
-    s->token = a != NULL && s->secret[0] != 0 ? svc_access_find_text(a, s->secret, strlen(s->secret)) : NULL;
+    s->token = look_up(s);
     return a != NULL;
 }
 
@@ -139,13 +155,14 @@ static void authenticate(struct line_session *s)
         memcpy(s->secret, t.p, t.n);
         s->secret[t.n] = 0;
     }
-    s->token = needed ? svc_access_find_text(s->seen, s->secret, strlen(s->secret)) : NULL;
+    s->token = needed && s->secret[0] != 0 ? look_up(s) : NULL;
     if (!needed || s->token != NULL) {
         s->refused = 0;
         answer_text(s, LINE_AUTH, "SUCCESS,authenticated\n");
         return;
     }
     s->secret[0] = 0;
+    s->token = look_up(s); /* what the certificate allows is not lost */
     s->closing = ++s->refused >= REFUSED_MAX;
     line_session_error(s, LINE_AUTH, "unauthorized");
 }

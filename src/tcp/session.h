@@ -48,8 +48,9 @@ struct line_session {
     struct svc_out out; /* answers; the owner takes them */
     uint64_t commands, errors;
 
-    const struct svc_access *seen; /* what token belongs to */
-    const struct svc_token *token; /* NULL: none given, or not valid any more */
+    const struct svc_access *seen;                    /* what token belongs to */
+    const struct svc_access_certificate *certificate; /* borrowed: the client's; NULL: it has shown none */
+    const struct svc_token *token;                    /* NULL: none given, or not valid any more */
     char secret[257];
     unsigned refused; /* wrong tokens in a row */
 

@@ -190,20 +190,36 @@ static void drain(struct service *v, char signal)
     }
 }
 
+/* Each by itself: a bad certificate does not keep a token that was taken out in force. */
+static void reload(struct service *v)
+{
+    struct cht_err err = {0};
+    if (http_server_reload(v->server, &err) != CHT_OK)
+        svc_log_say(v->log, SVC_LOG_ERROR, "reload_failed", "%s", err.msg);
+    else
+        svc_log_say(v->log, SVC_LOG_INFO, "reloaded", "tokens");
+    if (v->server->tls == NULL)
+        return;
+    if (http_server_reload_keys(v->server, &err) != CHT_OK)
+        svc_log_say(v->log, SVC_LOG_ERROR, "reload_failed", "%s; the certificate that was in force stays",
+                    err.msg);
+    else
+        svc_log_say(v->log, SVC_LOG_INFO, "reloaded", "certificate, valid for %lld more days",
+                    ((long long)svc_tls_expires(v->server->tls) - (long long)(cht_wall_ns() / 1000000000)) /
+                        86400);
+}
+
 static void wait_for_end(struct service *v)
 {
     uint64_t memory_low = 0;
     for (;;) {
         char signal = cht_os_wait_signal(QUIET_MS);
-        struct cht_err err = {0};
         if (signal == 0) {
             cht_env_quiet(v->env);
             (void)cht_os_give_memory_back(&memory_low);
         }
-        if (signal == 'H' && http_server_reload(v->server, &err) != CHT_OK)
-            svc_log_say(v->log, SVC_LOG_ERROR, "reload_failed", "%s", err.msg);
-        else if (signal == 'H')
-            svc_log_say(v->log, SVC_LOG_INFO, "reloaded", "tokens");
+        if (signal == 'H')
+            reload(v);
         if (signal == 'T' || signal == 'I') {
             drain(v, signal);
             return;
@@ -253,7 +269,11 @@ static const struct svc_access *tokens_now(void *ctx)
 
 static enum cht_rc start_line(struct service *v, struct cht_err *err)
 {
-    struct line_config cfg = {.conf = &v->conf, .log = v->log, .access = tokens_now, .ctx = v->server};
+    struct line_config cfg = {.conf = &v->conf,
+                              .log = v->log,
+                              .tls = v->conf.line_tls ? v->server->tls : NULL,
+                              .access = tokens_now,
+                              .ctx = v->server};
     if (strcmp(v->conf.line_listen, "none") == 0)
         return CHT_OK;
     enum cht_rc rc = line_server_start(&cfg, &v->line, err);
@@ -281,8 +301,8 @@ static enum cht_rc start_both(struct service *v, struct cht_err *err)
         svc_log_say(v->log, SVC_LOG_INFO, "listening", "admin://%s, port %u", v->conf.admin_listen,
                     v->server->admin_port);
     if (v->line != NULL)
-        svc_log_say(v->log, SVC_LOG_INFO, "listening", "line://%s, port %u", v->conf.line_listen,
-                    line_server_port(v->line));
+        svc_log_say(v->log, SVC_LOG_INFO, "listening", "%s://%s, port %u",
+                    v->conf.line_tls ? "line+tls" : "line", v->conf.line_listen, line_server_port(v->line));
     return CHT_OK;
 }
 

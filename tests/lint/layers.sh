@@ -5,7 +5,7 @@
 #   3  headers of the operating system appear in src/os only
 #   4  errno appears in src/os only
 #   5  __builtin_prefetch appears in base/prefetch.h only
-#   6  libmicrohttpd appears in src/http only
+#   6  libmicrohttpd appears in src/http only, GnuTLS in src/service only
 #   tests/lint/layers.sh [ROOT]
 set -u
 cd "${1:-$(dirname "$0")/../..}/src" || exit 2
@@ -71,6 +71,9 @@ check_system() # file
         case $header in
         unistd.h | fcntl.h | sys/* | linux/* | pthread.h | dirent.h | errno.h | poll.h | sched.h | semaphore.h)
             [ "${1%/*}" = os ] || complain "$1" "includes <$header>, which belongs to src/os"
+            ;;
+        gnutls/*)
+            [ "${1%/*}" = service ] || complain "$1" "includes <$header>, which belongs to src/service"
             ;;
         microhttpd.h)
             [ "${1#http/}" != "$1" ] || complain "$1" "includes <$header>, which belongs to src/http"

@@ -293,12 +293,81 @@ static void test_again(void **state)
     svc_access_free(c);
 }
 
+static struct svc_access_certificate certificate(const char *name, const char *der, uint64_t expires)
+{
+    struct svc_access_certificate c = {.named = name != NULL, .expires = expires};
+    cht_sha256(der, strlen(der), c.fingerprint);
+    if (name != NULL)
+        cht_sha256(name, strlen(name), c.name);
+    return c;
+}
+
+static void test_certificates(void **state)
+{
+    char text[512], hex[65], colons[96];
+    (void)state;
+    hex_of("the DER", 7, hex);
+    for (size_t i = 0; i < 32; i++)
+        (void)snprintf(colons + 3 * i, 4, "%.2s:", hex + 2 * i);
+    colons[95] = 0;
+    (void)snprintf(text, sizeof text,
+                   "cert:someone read *\ncert:sha256:%s write a\ncert:late read * expires=2001-01-01\n", hex);
+    struct svc_access *a = load(text), *again;
+    assert_false(svc_access_has_secrets(a));
+    struct svc_access_certificate both = certificate("someone", "the DER", UINT64_MAX),
+                                  named = certificate("someone", "other DER", UINT64_MAX),
+                                  nobody = certificate("nobody", "other DER", UINT64_MAX),
+                                  nameless = certificate(NULL, "other DER", UINT64_MAX),
+                                  late = certificate("late", "other DER", UINT64_MAX),
+                                  over = certificate("someone", "the DER", 1);
+    const struct svc_token *t = svc_access_find_certificate(a, &both),
+                           *u = svc_access_find_certificate(a, &named);
+    assert_non_null(t);
+    assert_true(svc_access_allows(t, SVC_RIGHT_WRITE, "a")); /* the line for the certificate comes first */
+    assert_false(svc_access_allows(t, SVC_RIGHT_READ, "b"));
+    assert_non_null(u);
+    assert_true(svc_access_allows(u, SVC_RIGHT_READ, "b"));
+    assert_false(svc_access_allows(u, SVC_RIGHT_WRITE, "a"));
+    assert_null(svc_access_find_certificate(a, &nobody));
+    assert_null(svc_access_find_certificate(a, &nameless));
+    assert_null(svc_access_find_certificate(a, &late));
+    assert_null(svc_access_find_certificate(a, &over));
+    /* What stands in the file is no token, and a token is no name. */
+    assert_null(svc_access_find_text(a, "someone", 7));
+    assert_null(svc_access_find_text(a, "cert:someone", 12));
+    assert_null(svc_access_find_text(a, "the DER", 7));
+    (void)snprintf(text, sizeof text, "cert:sha256:%s admin *\n" TOKEN " read *\ncert:" TOKEN "2 write *\n",
+                   colons);
+    again = load(text);
+    assert_true(svc_access_has_secrets(again));
+    assert_true(svc_access_has_right(svc_access_again(again, t), SVC_RIGHT_ADMIN)); /* by the certificate */
+    assert_null(svc_access_again(again, u)); /* by the name, which is not there */
+    struct svc_access_certificate token = certificate(TOKEN, TOKEN, UINT64_MAX);
+    assert_null(svc_access_find_certificate(again, &token));
+    assert_non_null(svc_access_find_text(again, TOKEN, strlen(TOKEN)));
+    svc_access_free(a);
+    svc_access_free(again);
+    refused("cert: read *\n", "common name");
+    refused("cert:sha256: read *\n", "64 hexadecimal");
+    (void)snprintf(text, sizeof text, "cert:sha256:%s0 read *\n", hex);
+    refused(text, "64 hexadecimal");
+    (void)snprintf(text, sizeof text, "cert:sha256::%s read *\n", hex);
+    refused(text, "64 hexadecimal");
+    (void)snprintf(text, sizeof text, "cert:sha256:%s: read *\n", hex);
+    refused(text, "64 hexadecimal");
+    (void)snprintf(text, sizeof text, "cert:sha256:%s read *\ncert:sha256:%s read *\n", hex, colons);
+    refused(text, "there already");
+    refused("cert:a\001b read *\n", "common name");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sha256), cmocka_unit_test(test_sha256_lengths),
-                                       cmocka_unit_test(test_lines),  cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_hashes), cmocka_unit_test(test_header),
-                                       cmocka_unit_test(test_expiry), cmocka_unit_test(test_again)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sha256),      cmocka_unit_test(test_sha256_lengths),
+        cmocka_unit_test(test_lines),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hashes),      cmocka_unit_test(test_header),
+        cmocka_unit_test(test_expiry),      cmocka_unit_test(test_again),
+        cmocka_unit_test(test_certificates)};
     int fd = mkstemp(path);
     if (fd < 0)
         return 1;

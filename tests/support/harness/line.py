@@ -32,13 +32,16 @@ class LineServer(harness.Server):
 
 
 class Line:
-    def __init__(self, port, timeout=60, receive_buffer=None):
+    def __init__(self, port, timeout=60, receive_buffer=None, context=None):
+        """context: an ssl.SSLContext; None: no TLS."""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self.reader = self.socket.makefile("rb", buffering=1 << 16)
 
     def send(self, data):
