@@ -21,9 +21,9 @@
 
 struct tool_client {
     CURL *curl;
-    char *url;           /* owned: scheme, host, port */
-    char *authorization; /* owned: the header; NULL: none */
-    char *tls_ca;        /* owned */
+    char *url;                         /* owned: scheme, host, port */
+    char *authorization;               /* owned: the header; NULL: none */
+    char *tls_ca, *tls_cert, *tls_key; /* owned */
     bool any_name;
     char message[CURL_ERROR_SIZE];
 };
@@ -114,10 +114,15 @@ enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client *
     c->url = make_url(how->connect != NULL ? how->connect : TOOL_CONNECT_DEFAULT);
     c->any_name = how->any_name;
     c->tls_ca = how->tls_ca != NULL ? cht_strdup(how->tls_ca) : NULL;
-    if (c->curl == NULL || c->url == NULL || (how->tls_ca != NULL && c->tls_ca == NULL))
+    c->tls_cert = how->tls_cert != NULL ? cht_strdup(how->tls_cert) : NULL;
+    c->tls_key = how->tls_key != NULL ? cht_strdup(how->tls_key) : NULL;
+    if (c->curl == NULL || c->url == NULL || (how->tls_ca != NULL && c->tls_ca == NULL) ||
+        (how->tls_cert != NULL && c->tls_cert == NULL) || (how->tls_key != NULL && c->tls_key == NULL))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
     if (rc == CHT_OK)
         rc = check_url(c->url, err);
+    if (rc == CHT_OK && (c->tls_cert == NULL) != (c->tls_key == NULL))
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-cert and --tls-key go together");
     if (rc == CHT_OK)
         rc = take_token(c, how->token_file, err);
     if (rc != CHT_OK)
@@ -137,6 +142,8 @@ void tool_client_free(struct tool_client *c)
     cht_free(c->url);
     cht_free(c->authorization);
     cht_free(c->tls_ca);
+    cht_free(c->tls_cert);
+    cht_free(c->tls_key);
     cht_free(c);
 }
 
@@ -307,6 +314,10 @@ static bool options(struct tool_client *c, const char *url, struct running *run,
     }
     if (c->tls_ca != NULL)
         ok = ok && curl_easy_setopt(h, CURLOPT_CAINFO, c->tls_ca) == CURLE_OK;
+    if (c->tls_cert != NULL) {
+        ok = ok && curl_easy_setopt(h, CURLOPT_SSLCERT, c->tls_cert) == CURLE_OK;
+        ok = ok && curl_easy_setopt(h, CURLOPT_SSLKEY, c->tls_key) == CURLE_OK;
+    }
     ok = ok && body_options(c, run);
     if (r->method != NULL)
         ok = ok && curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method) == CURLE_OK;

@@ -1,6 +1,6 @@
 /* http_client: requests to a running server, over libcurl: one connection that is kept, one request at a time.
  *
- * A client is built from what the operator said (--connect, --token-file or CHEETAH_TOKEN, --tls-ca). The body of an answer
+ * A client is built from what the operator said (--connect, --token-file or CHEETAH_TOKEN, --tls-ca, --tls-cert). The body of an answer
  * is handed out piece by piece as it arrives, a body to send is asked for piece by piece, so neither is held in memory.
  * An answer of 400 or over is a failure: its problem+json becomes err, with the code the server gave and a message for
  * people. A stream that ends with {"error":...} is the caller's to notice (tool_lines hands it the line).
@@ -17,31 +17,45 @@
 
 /* What the command line says about the server; zero-initialise. Strings are borrowed. */
 struct tool_connect {
-    const char *connect;    /* URL or HOST:PORT; NULL: TOOL_CONNECT_DEFAULT */
-    const char *token_file; /* NULL: the environment's CHEETAH_TOKEN, or none */
-    const char *tls_ca;     /* file of certificates to trust; NULL: the system's */
-    bool any_name;          /* whoever has the port is believed to be the server; for health, over loopback */
+    const char *connect;            /* URL or HOST:PORT; NULL: TOOL_CONNECT_DEFAULT */
+    const char *token_file;         /* NULL: the environment's CHEETAH_TOKEN, or none */
+    const char *tls_ca;             /* file of certificates to trust; NULL: the system's */
+    const char *tls_cert, *tls_key; /* files: what to show in place of a token; NULL: nothing */
+    bool any_name; /* whoever has the port is believed to be the server; for health, over loopback */
 };
 /* Rows for a table of options. */
 /* clang-format off: rows of a table */
-#define TOOL_CONNECT_OPTS(c)                                                \
-    {"connect",                                                             \
-     0,                                                                     \
-     TOOL_OPT_STRING,                                                       \
-     &(c)->connect,                                                         \
-     0,                                                                     \
-     "URL",                                                                 \
-     "the server, HOST:PORT or a URL (default " TOOL_CONNECT_DEFAULT ")"},  \
-        {"token-file",                                                      \
-         0,                                                                 \
-         TOOL_OPT_STRING,                                                   \
-         &(c)->token_file,                                                  \
-         0,                                                                 \
-         "FILE",                                                            \
-         "its token, if it wants one; or the environment's CHEETAH_TOKEN"}, \
-    {                                                                       \
-        "tls-ca", 0, TOOL_OPT_STRING, &(c)->tls_ca, 0, "FILE",              \
-            "the certificates to trust in place of the system's"            \
+#define TOOL_CONNECT_OPTS(c)                                                       \
+    {"connect",                                                                    \
+     0,                                                                            \
+     TOOL_OPT_STRING,                                                              \
+     &(c)->connect,                                                                \
+     0,                                                                            \
+     "URL",                                                                        \
+     "the server, HOST:PORT or a URL (default " TOOL_CONNECT_DEFAULT ")"},         \
+        {"token-file",                                                             \
+         0,                                                                        \
+         TOOL_OPT_STRING,                                                          \
+         &(c)->token_file,                                                         \
+         0,                                                                        \
+         "FILE",                                                                   \
+         "its token, if it wants one; or the environment's CHEETAH_TOKEN"},        \
+        {"tls-ca",                                                                 \
+         0,                                                                        \
+         TOOL_OPT_STRING,                                                          \
+         &(c)->tls_ca,                                                             \
+         0,                                                                        \
+         "FILE",                                                                   \
+         "the certificates to trust in place of the system's"},                    \
+        {"tls-cert",                                                               \
+         0,                                                                        \
+         TOOL_OPT_STRING,                                                          \
+         &(c)->tls_cert,                                                           \
+         0,                                                                        \
+         "FILE",                                                                   \
+         "the certificate to show, in place of a token"},                          \
+    {                                                                              \
+        "tls-key", 0, TOOL_OPT_STRING, &(c)->tls_key, 0, "FILE", "its private key" \
     }
 /* clang-format on */
 

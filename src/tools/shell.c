@@ -88,7 +88,7 @@ enum cht_rc tool_shell_connect(struct tool_shell *s, struct cht_err *err)
 {
     s->link = NULL;
     return s->dirs.n > 0 ? tool_link_open(&s->dirs, &s->link, err)
-                         : tool_link_connect(s->connect, s->token, &s->link, err);
+                         : tool_link_connect(s->connect, s->token, s->secure ? &s->tls : NULL, &s->link, err);
 }
 
 int tool_shell(int argc, char **argv)
@@ -106,6 +106,12 @@ int tool_shell(int argc, char **argv)
          "the data directories of a server that is stopped, all of them"},
         {"token-file", 0, TOOL_OPT_STRING, &token_file, 0, "FILE",
          "the server's token, if it wants one; or the environment's CHEETAH_TOKEN"},
+        {"tls", 0, TOOL_OPT_FLAG, &s.secure, 0, NULL, "the server was started with --line-tls"},
+        {"tls-ca", 0, TOOL_OPT_STRING, &s.tls.client_ca, 0, "FILE",
+         "the certificates to trust in place of the system's; implies --tls"},
+        {"tls-cert", 0, TOOL_OPT_STRING, &s.tls.cert, 0, "FILE",
+         "the certificate to show, in place of a token; implies --tls"},
+        {"tls-key", 0, TOOL_OPT_STRING, &s.tls.key, 0, "FILE", "its private key"},
         {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
@@ -116,6 +122,11 @@ int tool_shell(int argc, char **argv)
         return tool_usage("shell", "takes options only; see cheetah-db shell --help");
     if (data.n > 0 && s.connect != NULL)
         return tool_usage("shell", "--connect and --data exclude each other");
+    s.secure = s.secure || s.tls.client_ca != NULL || s.tls.cert != NULL || s.tls.key != NULL;
+    if (data.n > 0 && s.secure)
+        return tool_usage("shell", "--tls goes with a running server, not with --data");
+    if ((s.tls.cert == NULL) != (s.tls.key == NULL))
+        return tool_usage("shell", "--tls-cert and --tls-key go together");
     if (data.n > 0 && !tool_dirs(&data, &s.dirs))
         code = TOOL_EXIT_USAGE;
     if (code == TOOL_EXIT_OK && s.dirs.n > 0)

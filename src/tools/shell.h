@@ -6,6 +6,8 @@
 struct tool_shell {
     const char *connect; /* borrowed */
     char *token;         /* owned; NULL: none */
+    bool secure;         /* TLS, as `tls` says */
+    struct svc_tls_config tls;
     struct tool_dirs dirs;
     struct tool_link *link;
     char place[64]; /* in the prompt: "cheetah_data" */

@@ -17,9 +17,11 @@
 
 struct tool_link {
     /* a server */
-    int fd;              /* -1: in this process */
-    char *where, *token; /* owned */
-    struct cht_buf in;   /* received; [taken..len) is not answered yet */
+    int fd;                   /* -1: in this process */
+    struct svc_tls_conn *tls; /* owned; NULL: plain */
+    bool fed;                 /* a thread may still be writing to it */
+    char *where, *token;      /* owned */
+    struct cht_buf in;        /* received; [taken..len) is not answered yet */
     size_t taken;
     /* in this process */
     struct cht_env *env;
@@ -29,6 +31,40 @@ struct tool_link {
     struct line_session session;
     struct cht_buf line; /* parsed in place, so a copy */
 };
+
+static ptrdiff_t give(struct tool_link *l, const char *p, size_t n)
+{
+    ptrdiff_t done;
+    if (l->tls == NULL)
+        return cht_sock_write(l->fd, p, n);
+    do
+        done = svc_tls_write(l->tls, p, n);
+    while (done == CHT_SOCK_LATER);
+    return done;
+}
+
+static ptrdiff_t take(struct tool_link *l, void *p, size_t n)
+{
+    ptrdiff_t got;
+    if (l->tls == NULL)
+        return cht_sock_read(l->fd, p, n);
+    do
+        got = svc_tls_read(l->tls, p, n);
+    while (got == CHT_SOCK_LATER); /* the socket blocks: it was no text */
+    return got;
+}
+
+static enum cht_rc send_there(struct tool_link *l, const char *p, size_t n, struct cht_err *err)
+{
+    while (n > 0) {
+        ptrdiff_t some = give(l, p, n);
+        if (some < 0)
+            return CHT_FAIL(err, CHT_CLOSED, "it cannot be written: the other side is gone");
+        p += some;
+        n -= (size_t)some;
+    }
+    return CHT_OK;
+}
 
 static enum cht_rc send_all(int fd, const char *p, size_t n, struct cht_err *err)
 {
@@ -57,7 +93,7 @@ static enum cht_rc receive(struct tool_link *l, struct cht_err *err)
         if (rc != CHT_OK)
             return rc;
     }
-    ptrdiff_t n = cht_sock_read(l->fd, b->data + b->len, b->cap - b->len);
+    ptrdiff_t n = take(l, b->data + b->len, b->cap - b->len);
     if (n <= 0)
         return CHT_FAIL(err, CHT_CLOSED, "the server has closed the connection");
     b->len += (size_t)n;
@@ -92,7 +128,7 @@ static enum cht_rc authenticate(struct tool_link *l, struct cht_err *err)
     int n = snprintf(line, sizeof line, "AUTH %s\n", l->token);
     if (n < 0 || (size_t)n >= sizeof line)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the token is too long");
-    enum cht_rc rc = send_all(l->fd, line, (size_t)n, err);
+    enum cht_rc rc = send_there(l, line, (size_t)n, err);
     if (rc == CHT_OK)
         rc = read_answer(l, &answer, err);
     if (rc == CHT_OK && !CHT_STARTS(answer.p, answer.n, "SUCCESS,"))
@@ -186,7 +222,8 @@ static void count_lines(struct counter *c, const char *p, size_t n)
 }
 
 struct feeder {
-    int in, fd;
+    struct tool_link *link; /* borrowed */
+    int in;
     struct counter counter;
     _Atomic uint64_t lines; /* sent, or about to be */
     _Atomic bool over;      /* the input has ended, or said EXIT: the server is about to end the connection */
@@ -203,7 +240,7 @@ static void *feed(void *arg)
         count_lines(&f->counter, block, (size_t)n);
         atomic_store(&f->lines, f->counter.lines);
         atomic_store(&f->over, f->counter.exit);
-        if (send_all(f->fd, block, (size_t)n, NULL) != CHT_OK)
+        if (send_there(f->link, block, (size_t)n, NULL) != CHT_OK)
             return NULL;
     }
     bool unended = f->counter.n > 0 && !f->counter.exit;
@@ -212,9 +249,11 @@ static void *feed(void *arg)
         atomic_store(&f->lines, f->counter.lines);
     }
     atomic_store(&f->over, true);
-    if (unended && send_all(f->fd, "\n", 1, NULL) != CHT_OK)
+    if (unended && send_there(f->link, "\n", 1, NULL) != CHT_OK)
         return NULL;
-    cht_sock_end(f->fd);
+    if (f->link->tls != NULL)
+        svc_tls_end(f->link->tls);
+    cht_sock_end(f->link->fd);
     return NULL;
 }
 
@@ -226,7 +265,8 @@ static enum cht_rc relay_there(struct tool_link *l, int in, int out, struct cht_
     struct cht_thread thread;
     uint64_t answers = 0;
     f->in = in;
-    f->fd = l->fd;
+    f->link = l;
+    l->fed = true;
     enum cht_rc rc = cht_thread_start(&thread, "feed", feed, f, err);
     while (rc == CHT_OK) {
         rc = receive(l, err);
@@ -261,8 +301,20 @@ static enum cht_rc link_new(struct tool_link **out, struct cht_err *err)
     return CHT_OK;
 }
 
-enum cht_rc tool_link_connect(const char *where, const char *token, struct tool_link **out,
-                              struct cht_err *err)
+/* "host" of "host:port" and of "[v6]:port". */
+static enum cht_rc secure(struct tool_link *l, const struct svc_tls_config *how, struct cht_err *err)
+{
+    char host[256];
+    size_t n = strlen(l->where) - strlen(strrchr(l->where, ':')); /* it was connected to: it has one */
+    bool bare = l->where[0] != '[';
+    if (n >= sizeof host)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the host's name is too long");
+    (void)snprintf(host, sizeof host, "%.*s", (int)(bare ? n : n - 2), l->where + (bare ? 0 : 1)); /* fits */
+    return svc_tls_connect(l->fd, host, how, &l->tls, err);
+}
+
+enum cht_rc tool_link_connect(const char *where, const char *token, const struct svc_tls_config *tls,
+                              struct tool_link **out, struct cht_err *err)
 {
     struct tool_link *l = NULL;
     enum cht_rc rc = link_new(&l, err);
@@ -274,6 +326,8 @@ enum cht_rc tool_link_connect(const char *where, const char *token, struct tool_
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a connection");
     if (rc == CHT_OK)
         rc = cht_sock_connect(where, &l->fd, err);
+    if (rc == CHT_OK && tls != NULL)
+        rc = secure(l, tls, err);
     if (rc == CHT_OK)
         rc = authenticate(l, err);
     if (rc != CHT_OK) {
@@ -317,6 +371,9 @@ enum cht_rc tool_link_close(struct tool_link *l, struct cht_err *err)
     enum cht_rc rc = CHT_OK;
     if (l == NULL)
         return CHT_OK;
+    if (l->fed) /* the process is about to end */
+        return CHT_OK;
+    svc_tls_close(l->tls);
     if (l->fd >= 0)
         cht_net_close(l->fd);
     if (l->session.host != NULL)

@@ -7,15 +7,17 @@
 
 #include "base/alloc.h"
 #include "cheetah/store.h"
+#include "service/tls.h"
 #include "tools/args.h"
 
 #define TOOL_LINK_DEFAULT "127.0.0.1:4455"
 
 struct tool_link;
 
-/* token: NULL for none. CHT_UNAUTHORIZED if the server does not take it. */
-enum cht_rc tool_link_connect(const char *where, const char *token, struct tool_link **out,
-                              struct cht_err *err);
+/* token: NULL for none. tls: whom to trust (client_ca) and the certificate to show; NULL: plain. CHT_UNAUTHORIZED if the server does not
+ * take the token. */
+enum cht_rc tool_link_connect(const char *where, const char *token, const struct svc_tls_config *tls,
+                              struct tool_link **out, struct cht_err *err);
 /* Opens the directories, and in them "default". */
 enum cht_rc tool_link_open(const struct tool_dirs *dirs, struct tool_link **out, struct cht_err *err);
 /* In-process: what was written is checkpointed. NULL is legal. */

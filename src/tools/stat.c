@@ -306,8 +306,9 @@ int tool_stat(int argc, char **argv)
     j.name = rest == 1 ? argv[0] : NULL;
     if (j.name != NULL && !cht_database_name_valid(j.name))
         return tool_usage("stat", "a database name is " CHT_DATABASE_NAME_RULE);
-    if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL))
-        return tool_usage("stat", "--token-file and --tls-ca go with --connect");
+    if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL ||
+                                      j.connect.tls_cert != NULL || j.connect.tls_key != NULL))
+        return tool_usage("stat", "--token-file, --tls-ca and --tls-cert go with --connect");
     if (j.connect.connect != NULL && j.data.n > 0)
         return tool_usage("stat", "--connect is for a running server, --data for a stopped one");
     return j.connect.connect != NULL ? running(&j) : stopped(&j);

@@ -9,7 +9,7 @@ import time
 import pytest
 from tooling import (MARKER, awkward, b64, batches, contents, environment, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool,
                      unb64, url)
-from harness import BINARY, damage
+from harness import BINARY, certificates, damage
 
 
 def imported(server, path, *flags, check=0, **more):
@@ -407,6 +407,31 @@ def test_tls(launch, tmp_path):
     assert "certificate" in done.stderr
     export(server, tmp_path / "f", "--force", "--tls-ca", cert)
     imported(server, tmp_path / "f", "--database", "copy", "--tls-ca", cert)
+
+
+def test_client_certificates(launch, tmp_path):
+    authority, shown = certificates.Authority(tmp_path), certificates.self_signed(tmp_path)
+    reader, writer = authority.sign("reader"), authority.sign("writer")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("cert:reader read *\ncert:writer admin *\n")
+    server = launch("--tls-cert", shown.cert, "--tls-key", shown.key, "--tls-client-ca", authority.cert, "--tokens", str(tokens), scheme="https",
+                    cafile=shown.cert)
+
+    def show(pair):
+        return ("--tls-ca", shown.cert, "--tls-cert", pair.cert, "--tls-key", pair.key)
+
+    plain = launch()
+    plain.client().upsert(b"p", b"v")
+    export(plain, tmp_path / "f")
+    imported(server, tmp_path / "f", *show(writer))
+    export(server, tmp_path / "g", *show(reader))
+    assert read(tmp_path / "f").splitlines()[1:-1] == read(tmp_path / "g").splitlines()[1:-1]
+    plain.client().upsert(b"q", b"v")
+    export(plain, tmp_path / "more")
+    imported(server, tmp_path / "more", *show(reader), check=1)
+    export(server, tmp_path / "h", "--tls-ca", shown.cert, check=1)
+    done = export(server, tmp_path / "h", "--tls-ca", shown.cert, "--tls-cert", writer.cert, check=2)
+    assert "go together" in done.stderr
 
 
 def test_the_stream_breaks_off(launch, large, tmp_path):

@@ -5,9 +5,10 @@ import time
 
 import pytest
 from conftest import url_of
+from harness import certificates
 from proxy import Proxy
 
-from cheetah_http import Client, ConnectionLost, Retry
+from cheetah_http import Client, ConnectionLost, Forbidden, Retry, Unauthorized
 from cheetah_http.dbslm import CheetahHotPathAdapter, hash_tokens
 
 PATIENT = Retry(attempts=200, first=0.05, factor=1.0)
@@ -105,6 +106,24 @@ def test_tls(launch, certificate):
         assert db.read(db.insert(b"secret")) == b"secret"
     with Client("https://127.0.0.1:%d" % server.port, retry=Retry(attempts=0)) as db, pytest.raises(ConnectionLost):
         db.health()
+
+
+def test_client_certificates(launch, tmp_path, certificate):
+    cert, key = certificate
+    authority = certificates.Authority(tmp_path)
+    reader, writer = authority.sign("reader"), authority.sign("writer")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("cert:reader read *\ncert:writer write *\n")
+    server = launch("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", authority.cert, "--tokens", str(tokens), scheme="https", cafile=cert)
+    url = "https://127.0.0.1:%d" % server.port
+    with Client(url, verify=cert, cert=writer.files) as db:
+        key_of = db.insert(b"secret")
+    with Client(url, verify=certificates.context(cert), cert=reader.files) as db:
+        assert db.read(key_of) == b"secret"
+        with pytest.raises(Forbidden):
+            db.insert(b"more")
+    with Client(url, verify=cert) as db, pytest.raises(Unauthorized):
+        db.read(key_of)
 
 
 def test_threads_share_a_client(db):

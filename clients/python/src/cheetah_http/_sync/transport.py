@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import ssl
 from types import TracebackType
 from typing import Any, Iterator, Callable, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
@@ -59,7 +60,8 @@ class Transport:
     token       of the server's --tokens file
     timeout     seconds of silence after which a connection counts as lost
     retry       when to send again; Retry(attempts=0) never does
-    verify      for https: False, or a file of certificate authorities
+    verify      for https: False, a file of certificate authorities, or an ssl.SSLContext
+    cert        for https: the certificate to show in place of a token: a file with its key in it, or (certificate, key)
     http        an httpx client of your own (its base_url, headers and time-outs count); it is not closed with this one
     """
 
@@ -71,7 +73,8 @@ class Transport:
         token: Optional[str] = None,
         timeout: float = 60.0,
         retry: Retry = Retry(),
-        verify: Union[bool, str] = True,
+        verify: Union[bool, str, ssl.SSLContext] = True,
+        cert: Optional[Union[str, Tuple[str, str]]] = None,
         http: Optional[httpx.Client] = None,
     ) -> None:
         if http is None and not url.startswith(("http://", "https://")):
@@ -84,6 +87,7 @@ class Transport:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
             limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=15.0),
             verify=verify,
+            cert=cert,
             trust_env=False,
         )
         self._database, self._retry = database, retry
