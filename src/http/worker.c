@@ -89,6 +89,8 @@ static void shed(struct http_worker *w)
     bool care = w == http_care_worker(s);
     struct http_conn *c;
     uint64_t n;
+    if (!atomic_load_explicit(&w->shed, memory_order_relaxed))
+        return;
     atomic_store_explicit(&w->shed, false, memory_order_relaxed);
     while ((c = oldest(w, &n)) != NULL &&
            (care ? n > http_care_max(s) / 2
@@ -196,8 +198,7 @@ static void *worker_main(void *arg)
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
-        if (atomic_load_explicit(&w->shed, memory_order_relaxed))
-            shed(w);
+        shed(w);
         (void)http_inlet_run(w); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
             w->load -= (w->load + 3) / 4; /* a few small rounds between large ones do not count */
