@@ -24,6 +24,7 @@
 
 #define BACKLOG 4096
 #define POLL_MAX 256u
+#define DISCARD_MAX (1u << 20) /* of one call: who sends faster than it is read must not hold it */
 
 _Static_assert(sizeof(((struct cht_peer *)0)->storage) >= sizeof(struct sockaddr_storage),
                "room for any address");
@@ -170,7 +171,7 @@ bool cht_net_discard(int fd, size_t *n)
 {
     char buf[16384];
     *n = 0;
-    for (;;) {
+    while (*n < DISCARD_MAX) {
         ssize_t got = recv(fd, buf, sizeof buf, MSG_DONTWAIT);
         if (got > 0)
             *n += (size_t)got;
@@ -179,6 +180,7 @@ bool cht_net_discard(int fd, size_t *n)
         else if (errno != EINTR)
             return errno == EAGAIN || errno == EWOULDBLOCK;
     }
+    return true;
 }
 
 bool cht_net_ended(int fd)
