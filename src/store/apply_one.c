@@ -69,7 +69,7 @@ static enum cht_rc ask(struct cht_apply *a, struct cht_op *op, struct cht_err *e
         found.mapped = found.live;
     if (rc == CHT_OK || rc == CHT_PAIR_NOT_FOUND)
         rc = op->ask->decide(op->ask, op, &found, err);
-    if (rc == CHT_OK && found.value.n > 0) /* the disk may have failed while it was looked at */
+    if (rc == CHT_OK && sh != NULL && found.value.n > 0) /* the disk may have failed while it was looked at */
         rc = cht_values_copied(&sh->values, &ref, err);
     return rc;
 }
