@@ -4,7 +4,7 @@
  *   name   0x10 "pt:" TABLE 0x00 | u16 length of KEY, big-endian | KEY | VALUE
  *
  * in the log like all else. A table's name has other characters than A-Za-z0-9_- as _, and at most 64; none is "default".
- * A key keeps its newest PREDICT_VALUES_MAX values and PREDICT_BYTES_MAX bytes: what is older goes, so that setting one never fails for
+ * A key keeps its newest LINE_PREDICT_VALUES_MAX values and LINE_PREDICT_BYTES_MAX bytes: what is older goes, so that setting one never fails for
  * want of room.
  *
  * Threads: commands that change a table go one after the other, in all sessions of the process.
@@ -14,8 +14,8 @@
 #include "lm/learned.h"
 #include "tcp/session.h"
 
-#define PREDICT_VALUES_MAX 65536u
-#define PREDICT_BYTES_MAX ((uint64_t)256 << 20)
+#define LINE_PREDICT_VALUES_MAX 65536u
+#define LINE_PREDICT_BYTES_MAX ((uint64_t)256 << 20)
 
 /* What a command works with; zero-initialise. */
 struct line_predict {

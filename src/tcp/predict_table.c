@@ -81,7 +81,8 @@ static enum cht_rc evict(struct line_predict *p, struct cht_err *err)
     if (rc == CHT_OK && g.n > 0)
         qsort(g.a, g.n, sizeof *g.a, older);
     size_t left = g.n;
-    for (size_t i = 0; i < g.n && rc == CHT_OK && (left > PREDICT_VALUES_MAX || g.bytes > PREDICT_BYTES_MAX);
+    for (size_t i = 0;
+         i < g.n && rc == CHT_OK && (left > LINE_PREDICT_VALUES_MAX || g.bytes > LINE_PREDICT_BYTES_MAX);
          i++) {
         struct cht_op op = {
             .kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {g.a[i].name, g.a[i].name_len}};

@@ -17,7 +17,7 @@ from .run import DEFAULT_URL
 
 
 def quantile(values: List[float], part: float) -> float:
-    """The value that so large a part of them does not exceed; 0 where there are none."""
+    """The value that so large a part of them does not exceed; 0 of none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
