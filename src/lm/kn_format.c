@@ -136,7 +136,7 @@ enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct c
 struct lm_kn_discounts lm_kn_discounts(const struct lm_kn_order *m)
 {
     struct lm_kn_discounts out = {.d = {0, 0.5, 1.0, 1.5}, .fallback = true};
-    const uint64_t *n = m->n - 1; /* n[1] .. n[4] */
+    const uint64_t n[] = {0, m->n[0], m->n[1], m->n[2], m->n[3]};
     double d[4] = {0};
     if (n[1] == 0 || n[2] == 0 || n[3] == 0)
         return out;
