@@ -127,6 +127,11 @@ ROWS = [
          [("cheetah_open_files{%s}" % I, "{{instance}}"), ("cheetah_open_files_limit{%s}" % I, "{{instance}} limit")]),
         ("Log lines dropped", "Whoever reads stderr is too slow.", "none",
          [(rate("cheetah_log_lines_dropped_total"), "{{instance}}")]),
+        ("End of the TLS certificate", "1970 without TLS.", "dateTimeAsIso",
+         [("1000 * cheetah_tls_certificate_expires_seconds{%s}" % I, "{{instance}}")]),
+        ("TLS refusals", "Handshakes that ended because of the client's certificate; reloads that kept the old certificate.", "none",
+         [(rate("cheetah_tls_client_certificates_refused_total"), "{{instance}} clients"),
+          (rate("cheetah_tls_reloads_failed_total"), "{{instance}} reloads")]),
     ]),
 ]
 SOURCE = {"type": "prometheus", "uid": "${source}"}
