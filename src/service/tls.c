@@ -224,6 +224,37 @@ static enum cht_rc take_expiry(struct svc_tls_keys *k, struct cht_err *err)
     return CHT_OK;
 }
 
+static bool same_key(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
+{
+    unsigned char one[64], other[64];
+    size_t n = sizeof one, m = sizeof other;
+    return gnutls_x509_crt_get_key_id(crt, GNUTLS_KEYID_USE_SHA256, one, &n) == GNUTLS_E_SUCCESS &&
+           gnutls_x509_privkey_get_key_id(key, GNUTLS_KEYID_USE_SHA256, other, &m) == GNUTLS_E_SUCCESS &&
+           n == m && memcmp(one, other, n) == 0;
+}
+
+/* Is the key that of a certificate of the chain? GnuTLS finds out itself, but does not free what it had read until then (3.7.9). */
+static int check_pair(const gnutls_datum_t *cert, const gnutls_datum_t *pem)
+{
+    gnutls_x509_privkey_t key;
+    gnutls_x509_crt_t *list = NULL;
+    unsigned n = 0;
+    int rc = gnutls_x509_privkey_init(&key);
+    if (rc < 0)
+        return rc;
+    rc = gnutls_x509_privkey_import2(key, pem, GNUTLS_X509_FMT_PEM, NULL, 0);
+    if (rc >= 0)
+        rc = gnutls_x509_crt_list_import2(&list, &n, cert, GNUTLS_X509_FMT_PEM, 0);
+    bool match = false;
+    for (unsigned i = 0; rc >= 0 && i < n; i++) {
+        match = match || same_key(list[i], key);
+        gnutls_x509_crt_deinit(list[i]);
+    }
+    gnutls_free(list);
+    gnutls_x509_privkey_deinit(key);
+    return rc < 0 || match ? rc : GNUTLS_E_CERTIFICATE_KEY_MISMATCH;
+}
+
 static enum cht_rc fill_keys(const struct svc_tls *t, struct svc_tls_keys *k, struct cht_err *err)
 {
     gnutls_datum_t cert = {NULL, 0}, key = {NULL, 0}, ca = {NULL, 0};
@@ -233,7 +264,9 @@ static enum cht_rc fill_keys(const struct svc_tls *t, struct svc_tls_keys *k, st
     if (rc == CHT_OK && t->client_ca != NULL)
         rc = read_pem(t->client_ca, &ca, err);
     if (rc == CHT_OK) {
-        int set = gnutls_certificate_set_x509_key_mem(k->credentials, &cert, &key, GNUTLS_X509_FMT_PEM);
+        int set = check_pair(&cert, &key);
+        if (set >= 0)
+            set = gnutls_certificate_set_x509_key_mem(k->credentials, &cert, &key, GNUTLS_X509_FMT_PEM);
         if (set < 0)
             rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-cert %.50s and --tls-key %.50s: %.70s", t->cert,
                           t->key, gnutls_strerror(set));
