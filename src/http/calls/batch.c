@@ -548,7 +548,8 @@ static void commit(struct http_request *r)
 
 static void all_read(struct http_request *r)
 {
-    bool writes = ((const struct batch *)r->own)->writes;
+    const struct batch *b = r->own;
+    bool writes = b->writes || (b->count == 0 && !may_only_read(r)); /* an empty one makes the database */
     if (writes)
         http_request_needs(r);
     http_request_database(r, writes, commit);
