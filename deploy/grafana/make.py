@@ -64,6 +64,13 @@ ROWS = [
         ("Turned away, given up", "Beyond a limit; answers that the client did not take.", "reqps",
          [(rate("cheetah_requests_refused_total"), "{{instance}} refused"), (rate("cheetah_requests_aborted_total"), "{{instance}} aborted"),
           (rate("cheetah_line_refused_total"), "{{instance}} lines refused")]),
+        ("Connections ended to make room", "The oldest without a token, when they leave only the eighth that is kept for those with one; or over a limit, as more came to be refused.", "none",
+         [(rate("cheetah_connections_shed_total"), "{{instance}}")]),
+        ("Memory of requests", "Booked by large bodies, batches, statistics and answers; the limit is --memory-bytes.", "bytes",
+         [("cheetah_request_memory_bytes{%s}" % I, "{{instance}}"), ("cheetah_request_memory_limit_bytes{%s}" % I, "{{instance}} limit")]),
+        ("Refused for memory", "503: all requests together would pass --memory-bytes. 413: one alone would pass --request-memory-bytes.", "reqps",
+         [(rate("cheetah_requests_over_memory_total"), "{{instance}} 503 together"),
+          (rate("cheetah_requests_too_large_total"), "{{instance}} 413 alone")]),
     ]),
     ("Streams and the line protocol", [
         ("Streams open", "Each holds at most 4 MiB; --max-streams is 1024 unless set.", "none",
@@ -117,6 +124,8 @@ ROWS = [
         ("Open databases", "One that is not used for --idle-close-seconds is closed; only open ones have figures. How often is the rate.", "none",
          [("cheetah_databases_open{%s}" % I, "{{instance}} open"), (rate("cheetah_databases_opened_total"), "{{instance}} opened"),
           (rate("cheetah_databases_closed_total"), "{{instance}} closed")]),
+        ("Databases", "All there are, open or not; the limit is --max-databases.", "none",
+         [("cheetah_databases{%s}" % I, "{{instance}}"), ("cheetah_databases_limit{%s}" % I, "{{instance}} limit")]),
         ("Bytes on disk", "Without the log.", "bytes", [("cheetah_database_file_bytes{%s}" % D, "{{instance}} {{database}}")]),
     ]),
     ("The process", [
