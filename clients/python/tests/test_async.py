@@ -11,7 +11,7 @@ from conftest import PACKAGE, QUICK, url_of
 from test_lost import first, problem, stream
 
 from cheetah_http import (
-    AsyncBatch, AsyncClient, BatchError, BatchFailed, Batch, Client, ConnectionLost, NotFound, StreamCut,
+    AsyncBatch, AsyncClient, BatchError, BatchFailed, Batch, Client, ConnectionLost, NotFound, StreamCut, TooLarge,
 )  # fmt: skip
 
 
@@ -89,6 +89,22 @@ def test_model(db):
             target = db.counts(b"cnt:2:")
             pair = next(target).pair
             assert await far.similar(b"cnt:2:", pair) == db.similar(b"cnt:2:", pair)
+
+    run(main())
+
+
+def test_ingest_halves_what_is_too_large_for_the_server(launch):
+    rng = random.Random(3)
+    documents = [[rng.getrandbits(32) for _ in range(50)] for _ in range(200)]
+    server = launch("--request-memory-bytes", "4M", "--durability", "os", "--shards", "1")
+
+    async def main():
+        async with AsyncClient(url_of(server), retry=QUICK) as far:
+            with pytest.raises(TooLarge):
+                await far.ngrams(documents)
+            parts = [part async for part in far.ingest(documents)]
+            assert len(parts) > 2 and sum(part.documents for part in parts) == 200
+            assert {t.token: t.count for t in await far.totals(b"cnt:1:")} == {t: 1 for document in documents for t in document}
 
     run(main())
 

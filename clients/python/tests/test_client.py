@@ -365,6 +365,31 @@ def test_ingest_cuts_into_requests(db):
     assert {t.token: t.count for t in db.totals(b"cnt:1:")}[5] == 300 + sum(4 + i % 7 == 5 for i in range(300))
 
 
+def test_ingest_halves_what_is_too_large_for_the_server(launch):
+    """A request of all documents is 413; in parts each is counted once and in order, up to the one that is too large alone."""
+    rng = random.Random(3)
+    documents = [[rng.getrandbits(32) for _ in range(50 + i % 3)] for i in range(200)]  # nothing repeats: the dearest there is
+    huge = [rng.getrandbits(32) for _ in range(5000)]
+    server = launch("--request-memory-bytes", "4M", "--durability", "os", "--shards", "1")
+    with Client(url_of(server), retry=QUICK) as db:
+        with pytest.raises(TooLarge) as caught:
+            db.ngrams(documents)
+        assert caught.value.code == "request_too_large" and list(db.pairs(limit=1)) == []
+        counted = list(db.ingest(iter(documents)))
+        assert len(counted) > 2 and sum(part.documents for part in counted) == 200
+        assert {t.token: t.count for t in db.totals(b"cnt:1:")} == {token: 1 for document in documents for token in document}
+        assert db.metrics()["cheetah_requests_too_large_total"] >= 2
+
+        db.create_database("b")
+        counted = []
+        with pytest.raises(TooLarge) as caught:
+            for part in db.on("b").ingest(documents[:150] + [huge] + documents[150:]):
+                counted.append(part)
+        assert caught.value.code == "request_too_large"
+        assert sum(part.documents for part in counted) == 150, "those before it are yielded and counted, none after it is"
+        assert {t.token for t in db.on("b").totals(b"cnt:1:")} == {token for document in documents[:150] for token in document}
+
+
 def test_databases_and_service(db, server, name):
     other = db.on(name + "-b")
     assert other.database == name + "-b" and db.database == name
