@@ -1,4 +1,4 @@
-/* ngrams_int: what ngrams.c, documents.c and take.c share. */
+/* ngrams_int: what ngrams.c, maker.c, documents.c and take.c share. */
 #pragma once
 
 #include "lm/grams.h"
