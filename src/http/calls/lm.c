@@ -1,4 +1,4 @@
-/* lm: POST /ngrams and the stored procedure of smoothing. Questions are in ask.c. */
+/* lm: POST /ngrams and the stored procedure of smoothing. Questions are in ask.c and contexts.c. */
 #include "http/calls/lm.h"
 
 #include "http/body.h"

@@ -1,4 +1,4 @@
-/* lm_int: what lm.c and ask.c share. */
+/* lm_int: what lm.c, ask.c and contexts.c share. */
 #pragma once
 
 #include "http/request.h"
@@ -7,3 +7,6 @@
 
 /* The integers of a JSON array to out (room for all of them); false if one is no token. */
 bool http_tokens(const json_t *list, uint32_t *out);
+/* The number `name` of an object, from min to max; fallback if it is missing or null. False: it is none, and that was answered. */
+bool http_number_member(struct http_request *r, const json_t *o, const char *name, uint64_t min, uint64_t max,
+                        uint64_t fallback, uint64_t *out);
