@@ -222,4 +222,4 @@ def test_an_allowed_page(launch, browser, pages, tmp_path):
     browser.visit("http://evil.example:%d/" % pages)
     seen = browser.run(script, kept.url, STEAL)
     assert all(len(one) == 1 and "Failed to fetch" in one[0] for one in seen), seen
-    assert kept.asked("OPTIONS", 204) and kept.asked("OPTIONS", 403)
+    wait_for(lambda: kept.asked("OPTIONS", 204) and kept.asked("OPTIONS", 403), 10, "both in the log")  # it is written after the answer
