@@ -156,7 +156,7 @@ def test_a_foreign_page_writes_and_reads_nothing(launch, browser, pages, tmp_pat
         await tried("/batch", {method: "POST", body: steal, headers: {"Content-Type": "application/x-ndjson"}});
         return seen;""", kept.url, STEAL)
     assert len(seen) == 18 and all(text in ("failed", "opaque0") for text in seen), seen
-    assert kept.asked("POST", 403) and kept.asked("GET", 200), "they arrived"
+    wait_for(lambda: kept.asked("POST", 403) and kept.asked("GET", 200), 10, "their arrival in the log")
     beacon = browser.run("""return navigator.sendBeacon(args[0] + "/batch", args[1]);""", kept.url, STEAL)
     assert beacon is True
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
