@@ -74,6 +74,7 @@ static int teardown(void **state)
     http_server_stop(server, UINT64_C(10000000000));
     svc_dbs_free(dbs);
     (void)cht_env_close(env, &err);
+    http_server_free(server);
     svc_log_free(lg);
     conf_fini(&conf);
     simdisk_free(disk);

@@ -304,7 +304,7 @@ static struct svc_access_certificate certificate(const char *name, const char *d
 
 static void test_certificates(void **state)
 {
-    char text[512], hex[65], colons[96];
+    char text[512], hex[65], colons[97];
     (void)state;
     hex_of("the DER", 7, hex);
     for (size_t i = 0; i < 32; i++)
