@@ -574,7 +574,7 @@ class LineWorker(KeyWorker):
             if answers:
                 self.soak.refused(503, answers[0][:60].decode("ascii", "replace"), "PAIR_SCAN", time.monotonic())
             return
-        items = answers[0].split(b"items=", 1)[1]
+        items = answers[0].partition(b"items=")[2]  # an empty page has none
         got = [bytes.fromhex(i.split(b":")[0].decode()) for i in items.split(b";") if i]
         if got != names:
             self.wrong("a wrong scan", "PAIR_SCAN: %d items, not %d" % (len(got), len(names)))
