@@ -367,7 +367,10 @@ static void sync_run(struct cht_job *j)
     enum cht_rc rc = CHT_OK;
     if (cht_wal_synced(cm->db->wal) < cht_wal_seq(cm->db->wal)) {
         rc = cht_wal_sync(cm->db->wal, &err);
-        if (rc != CHT_OK)
+        if (rc ==
+            CHT_READ_ONLY) /* an append has failed, whose group may be taken back: then writing goes on */
+            rc = cht_trouble_is(&cm->db->trouble, CHT_TROUBLE_STOPPED) ? rc : CHT_OK;
+        else if (rc != CHT_OK)
             (void)cht_committer_stop(cm, &err, &told);
         atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);

@@ -76,6 +76,9 @@ static void take_back(struct cht_committer *cm)
         if (rc == CHT_OK && cm->lifts) {
             cht_wal_resume(db->wal);
             atomic_store_explicit(&db->read_only, false, memory_order_release);
+            if (cht_trouble_is(&db->trouble,
+                               CHT_TROUBLE_STOPPED)) /* a sync that was under way has failed since */
+                atomic_store_explicit(&db->read_only, true, memory_order_release);
         }
     }
     cht_mutex_unlock(&cm->commit_mu);

@@ -21,6 +21,7 @@
 #include "support/simdisk.h"
 
 #define LARGE (300u << 10)
+#define INTERVAL_MS 20u
 
 /* Between the store and the simulated disk: holds or fails what is done to the log. */
 static struct {
@@ -103,6 +104,7 @@ static void open_env(void)
                                  .dir_count = 1,
                                  .default_shards = 3,
                                  .durability = durability,
+                                 .interval_ms = INTERVAL_MS,
                                  .log_segment_bytes = 1u << 20,
                                  .scan_workers = 1,
                                  .io = simdisk_io(disk)};
@@ -137,6 +139,7 @@ static int begin(void **state, enum cht_durability mode)
 
 static int setup(void **state) { return begin(state, CHT_DURABLE_SYNC); }
 static int setup_os(void **state) { return begin(state, CHT_DURABLE_OS); }
+static int setup_interval(void **state) { return begin(state, CHT_DURABLE_INTERVAL); }
 
 static void let_go(void)
 {
@@ -583,6 +586,24 @@ static void test_no_room(void **state)
     no_room(1, false);
 }
 
+/* The sync of an interval comes while the group is still to be taken back: it has nothing to say about that. */
+static void test_no_room_at_a_tick(void **state)
+{
+    (void)state;
+    gate.full = true;
+    assert_int_equal(put("p", str("old"), NULL), CHT_OK);
+    gate_fail(1, 0, 1000); /* the log cannot be read, so taking back fails until it can */
+    assert_int_equal(put("p", str("new"), NULL), CHT_DISK_FULL);
+    cht_sleep_ns(10 * INTERVAL_MS * UINT64_C(1000000));
+    gate_fail(0, 0, 0);
+    put_soon("q", "again");
+    assert_value("p", "old");
+    assert_int_equal(cht_store_checkpoint(s, &err), CHT_OK);
+    restart();
+    assert_value("p", "old");
+    assert_value("q", "again");
+}
+
 /* The record cannot be written over either, but is not there: that is read. */
 static void test_no_room_for_long(void **state)
 {
@@ -677,6 +698,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_write_fails_for_good, setup_os, teardown),
         cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_room, setup_os, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room_at_a_tick, setup_interval, teardown),
         cmocka_unit_test_setup_teardown(test_no_room_for_long, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_room_for_long, setup_os, teardown),
         cmocka_unit_test_setup_teardown(test_all_fails, setup, teardown),
