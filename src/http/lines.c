@@ -4,6 +4,9 @@
 #include "http/reply.h"
 #include "http/server.h"
 
+/* What of a buffer of that many bytes is booked: all of a large one, nothing of a small one. */
+static size_t booked(size_t cap) { return cap > SVC_MEMORY_SMALL ? cap : 0; }
+
 /* More room in l->text, booked if it is large. */
 static enum cht_rc make_room(struct http_request *r, struct http_lines *l, size_t more)
 {
@@ -13,7 +16,7 @@ static enum cht_rc make_room(struct http_request *r, struct http_lines *l, size_
         return CHT_OK;
     while (cap < o->n + more)
         cap *= 2;
-    enum cht_rc rc = svc_memory_take(&r->memory, cap - o->cap, &r->err);
+    enum cht_rc rc = svc_memory_take(&r->memory, booked(cap) - booked(o->cap), &r->err);
     if (rc == CHT_OK && !svc_out_grow(o, cap - o->n))
         rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the body");
     return rc;
@@ -79,8 +82,7 @@ static void read_rest(struct http_request *r)
             r->rc = n > HTTP_LINES_LONG ? take_long(r, l, p, n) : l->take(r, p, n);
         p += n + 1;
     }
-    if (l->text.cap > SVC_MEMORY_SMALL)
-        svc_memory_give(&r->memory, l->text.cap);
+    svc_memory_give(&r->memory, booked(l->text.cap));
     svc_out_free(&l->text);
 }
 

@@ -84,6 +84,17 @@ def test_a_stored_context_of_many_followers_counts(launch):
     assert client.get("/reduce/counts-of-counts/cnt:1:").entries()[0]["types"] == len(seen)
 
 
+@pytest.mark.parametrize("pad", [70000, 200000])
+def test_a_long_line_gives_back_what_it_took(launch, pad):
+    """Its beginning came while its buffer was small, which books nothing. What the commit books after it is still counted right."""
+    server = launch(*OS)
+    client = server.client()
+    assert client.post("/kv", b"v").status == 201
+    line = '{"op":"read","key":1,"pad":"%s"}\n' % ("x" * pad)
+    assert client.post("/batch", line, headers=ND, results="false").end == {"count": 1, "failed": 0}
+    assert booked(server) == 0 and server.metric("cheetah_requests_too_large_total") == 0
+
+
 def test_a_batch_line_is_bounded(launch):
     """A line takes at most base64 of --max-value-size and 64 KiB; one of small elements within that is refused before they are made."""
     server = launch("--max-value-size", "8M", "--request-memory-bytes", "128M", "--http-threads", "1", *OS)
