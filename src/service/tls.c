@@ -178,7 +178,9 @@ bool svc_tls_peer(void *session, struct svc_access_certificate *out)
         time_t end = gnutls_x509_crt_get_expiration_time(crt);
         cht_sha256(list[0].data, list[0].size, out->fingerprint);
         out->named = common_name(crt, out);
-        out->expires = end > 0 && (uint64_t)end < UINT64_MAX / NANOS ? (uint64_t)end * NANOS : 1;
+        out->expires = end <= 0                             ? 1 /* it is not known when: it has ended */
+                       : (uint64_t)end < UINT64_MAX / NANOS ? (uint64_t)end * NANOS
+                                                            : UINT64_MAX; /* after the year 2554 */
     }
     gnutls_x509_crt_deinit(crt);
     return ok;
@@ -302,7 +304,7 @@ static enum cht_rc load(struct svc_tls *t, struct svc_tls_keys **out, struct cht
     if (cht_os_file_is_open_to_others(t->key))
         svc_log_say(t->log, SVC_LOG_WARN, "tls_key_readable",
                     "others can read the private key, or write it; chmod 600 %s", t->key);
-    if (k->expires * NANOS <= cht_wall_ns())
+    if (k->expires <= cht_wall_ns() / NANOS)
         svc_log_say(t->log, SVC_LOG_WARN, "tls_certificate_expired",
                     "the certificate in %s is not valid any more", t->cert);
     *out = k;

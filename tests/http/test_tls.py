@@ -353,6 +353,13 @@ def test_an_expired_certificate_is_told(launch, folder, authority):
     harness.wait_for(lambda: server.log("tls_certificate_expired"), 10, "the warning")
 
 
+def test_a_certificate_of_centuries_is_not_called_expired(launch, authority):
+    """Its end in nanoseconds is more than 64 bits hold."""
+    pair = authority.sign("centuries", use="serverAuth", last=str(365 * 550))
+    server = launch("--tls-cert", pair.cert, "--tls-key", pair.key, scheme="https", cafile=authority.cert)
+    assert not server.log("tls_certificate_expired")
+
+
 # ---- clients' certificates ------------------------------------------------------------------------------------------------------
 
 
@@ -362,7 +369,8 @@ def clients(authority, folder):
     stranger = certificates.Authority(folder, "stranger")
     return {"reader": authority.sign("reader"), "writer": authority.sign("writer"), "admin": authority.sign("admin"),
             "pinned": authority.sign("pinned", "/CN=with blanks in it"), "plain-use": authority.sign("plain-use", "/CN=reader", use=None),
-            "expiring": authority.sign("expiring"), "unlisted": authority.sign("unlisted"), "nameless": authority.sign("nameless", "/O=reader"),
+            "expiring": authority.sign("expiring"), "lasting": authority.sign("lasting", "/CN=reader", last=str(365 * 1000)),
+            "unlisted": authority.sign("unlisted"), "nameless": authority.sign("nameless", "/O=reader"),
             "two-names": authority.sign("two-names", "/CN=admin/CN=reader"),
             "server": authority.sign("server-use", "/CN=admin", use="serverAuth"), "old": authority.sign("old-client", "/CN=admin", first="-3", last="-1"),
             "early": authority.sign("early", "/CN=admin", first="+1", last="+2"), "foreign": stranger.sign("foreign", "/CN=admin")}
@@ -410,7 +418,8 @@ def calls(server, shown, client, header=None, version=None):
 @pytest.mark.parametrize("version", [V12, V13])
 @pytest.mark.parametrize("who,statuses", [
     ("reader", [200, 403, 403]), ("writer", [200, 200, 403]), ("admin", [200, 200, 200]), ("pinned", [200, 200, 403]), ("plain-use", [200, 403, 403]),
-    ("expiring", [401, 401, 401]), ("unlisted", [401, 401, 401]), ("nameless", [401, 401, 401]), ("two-names", [401, 401, 401]), (None, [401, 401, 401])])
+    ("lasting", [200, 403, 403]), ("expiring", [401, 401, 401]), ("unlisted", [401, 401, 401]), ("nameless", [401, 401, 401]),
+    ("two-names", [401, 401, 401]), (None, [401, 401, 401])])
 def test_rights_of_certificates(guarded, shown, clients, who, statuses, version):
     assert calls(guarded, shown, clients[who] if who else None, version=version) == statuses
 
