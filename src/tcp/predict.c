@@ -44,15 +44,24 @@ static bool is(struct cht_str s, const char *word)
     return line_word_is(&w, word);
 }
 
-/* The bytes of an argument, decoded where it stands. False: missing or bad. */
-static bool bytes_of(const struct line_predict *p, const char *name, struct cht_str *out)
+/* The bytes that a text means, in p->text, which has room: each word of the line is decoded once. False: bad hexadecimal. */
+static bool decode(struct line_predict *p, struct cht_str text, struct cht_str *out)
 {
-    struct cht_str text = text_of(p, name, NULL);
-    return text.n > 0 && line_bytes((uint8_t *)text.p, text, out) && out->n > 0;
+    if (!line_bytes(p->text + p->used, text, out))
+        return false;
+    p->used += out->n;
+    return true;
 }
 
-/* The next of a,b,c, decoded where it stands; *more false: that was all. False: bad hexadecimal. */
-static bool next_of(struct cht_str *list, struct cht_str *out, bool *more)
+/* The bytes of an argument. False: missing or bad. */
+static bool bytes_of(struct line_predict *p, const char *name, struct cht_str *out)
+{
+    struct cht_str text = text_of(p, name, NULL);
+    return text.n > 0 && decode(p, text, out) && out->n > 0;
+}
+
+/* The next of a,b,c; *more false: that was all. False: bad hexadecimal. */
+static bool next_of(struct line_predict *p, struct cht_str *list, struct cht_str *out, bool *more)
 {
     *more = list->n > 0;
     if (!*more)
@@ -62,7 +71,7 @@ static bool next_of(struct cht_str *list, struct cht_str *out, bool *more)
     size_t used = text.n + (comma != NULL);
     list->p += used;
     list->n -= used;
-    return line_bytes((uint8_t *)text.p, text, out);
+    return decode(p, text, out);
 }
 
 /* A number, or the fallback where the text is none. */
@@ -287,7 +296,7 @@ static void train(struct line_predict *p)
         return;
     enum cht_rc rc = train_one(p, target, rate, 1, &err);
     while (rc == CHT_OK && more) {
-        if (!next_of(&list, &value, &more)) {
+        if (!next_of(p, &list, &value, &more)) {
             fail(p, "invalid_negatives");
             return;
         }
@@ -347,7 +356,7 @@ static enum cht_rc inherit_from(struct line_predict *p, struct cht_str list, str
     for (bool more = true; rc == CHT_OK && more;) {
         struct lm_learned l;
         bool found = false;
-        if (!next_of(&list, &value, &more))
+        if (!next_of(p, &list, &value, &more))
             rc = CHT_INVALID_HEX;
         if (rc == CHT_OK && more && value.n > 0)
             rc = line_predict_load(p, value, &l, &found, err);
@@ -511,7 +520,7 @@ static enum cht_rc ask_keys(struct query *q, struct cht_str list, bool one, bool
     struct cht_str key = list;
     enum cht_rc rc = CHT_OK;
     for (bool more = true; rc == CHT_OK && more && !*bad;) {
-        *bad = one ? !line_bytes((uint8_t *)list.p, list, &key) : !next_of(&list, &key, &more);
+        *bad = one ? !decode(q->p, list, &key) : !next_of(q->p, &list, &key, &more);
         if (*bad || !more || key.n == 0)
             break;
         rc = line_predict_key(q->p, key, err);
@@ -570,8 +579,10 @@ void line_session_predict(struct line_session *s)
 {
     struct line_predict p = {.s = s};
     p.table = text_of(&p, "table", NULL);
-    if (!gate_there) {
+    p.text = cht_malloc(s->command.value.n + 1);
+    if (!gate_there || p.text == NULL) {
         fail(&p, cht_rc_slug(CHT_NO_MEMORY));
+        line_predict_free(&p);
         return;
     }
     cht_mutex_lock(&gate);

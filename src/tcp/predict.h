@@ -20,10 +20,12 @@
 /* What a command works with; zero-initialise. */
 struct line_predict {
     struct line_session *s;
-    struct cht_str table, key; /* as they were sent; the key decoded */
-    struct cht_buf name;       /* owned: the prefix of the key's values, room for a value after it */
-    struct lm_matrix ctx;      /* owned */
-    struct cht_op *ops;        /* owned, like their names and values: what is to be written */
+    struct cht_str table; /* as it was sent */
+    uint8_t *text; /* owned: what was decoded; the line stays as it is, its words are looked up later */
+    size_t used;
+    struct cht_buf name;  /* owned: the prefix of the key's values, room for a value after it */
+    struct lm_matrix ctx; /* owned */
+    struct cht_op *ops;   /* owned, like their names and values: what is to be written */
     size_t n, cap;
 };
 

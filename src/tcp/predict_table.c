@@ -261,6 +261,7 @@ void line_predict_free(struct line_predict *p)
         cht_free((void *)p->ops[i].value.p);
     }
     cht_free(p->ops);
+    cht_free(p->text);
     cht_buf_free(&p->name);
     lm_matrix_free(&p->ctx);
 }

@@ -113,6 +113,21 @@ def test_names(line):
     same(line.ask('PREDICT_QUERY key=x00ff table=t_1 ctx={"rows":[[1]],"weights":[9]}'), {"\n,": 1.0})
 
 
+def test_bytes_are_no_words(line):
+    """What a key or a value means in hexadecimal is never read as another word of its line."""
+    inner = {name: "x" + (" %s=" % name).encode().hex() for name in ("ctx", "merge", "lr")}
+    other = "x" + b" value=c".hex()
+    assert line.ask("PREDICT_SET value=b key=" + other) == b"SUCCESS,table=,prediction_values=1"
+    assert line.ask("PREDICT_QUERY key=" + other) == b"SUCCESS,count=1,backend=cpu,table=,items=62:1"
+    assert line.ask("PREDICT_SET prob=0.75 key=k value=x" + b" prob=0.5 ".hex()) == b"SUCCESS,table=,prediction_values=1"
+    assert line.ask("PREDICT_SET prob=0.75 key=k value=b") == b"SUCCESS,table=,prediction_values=2"
+    same(line.ask("PREDICT_QUERY key=k"), {" prob=0.5 ": 0.5, "b": 0.5})
+    line.ask("PREDICT_SET key=k value=" + inner["lr"])
+    assert line.ask("PREDICT_TRAIN lr=0.5 key=k target=" + inner["lr"]).endswith(b",lr=0.5000")
+    assert line.ask("PREDICT_TRAIN key=k target=b negatives=%s,%s" % (inner["ctx"], inner["merge"])) == b"SUCCESS,table=,prediction_values=5,lr=0.0100"
+    assert set(items(line.ask("PREDICT_QUERY key=k"))) == {" prob=0.5 ", "b", " lr=", " ctx=", " merge="}
+
+
 def test_what_is_refused(line):
     line.ask("PREDICT_SET key=k value=v")
     for text, want in (
