@@ -40,6 +40,17 @@ void svc_out_reset(struct svc_out *o, size_t keep)
     o->failed = false;
 }
 
+static const char hex[] = "0123456789abcdef";
+
+size_t svc_out_hex(char *p, const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        p[2 * i] = hex[bytes[i] >> 4];
+        p[2 * i + 1] = hex[bytes[i] & 15];
+    }
+    return 2 * n;
+}
+
 #define EIGHT UINT64_C(100000000)
 #define ZEROS UINT64_C(0x3030303030303030)
 
@@ -139,7 +150,6 @@ static bool is_hidden(const uint8_t *p, size_t len)
 
 void svc_out_string(struct svc_out *o, const char *s, size_t n)
 {
-    static const char hex[] = "0123456789abcdef";
     const uint8_t *p = (const uint8_t *)s;
     svc_out_text(o, "\"");
     while (n > 0) {

@@ -20,6 +20,8 @@ void svc_out_free(struct svc_out *o);
 /* Empties it; gives memory beyond `keep` back. */
 void svc_out_reset(struct svc_out *o, size_t keep);
 
+/* 2 * n lower-case hexadecimal digits at p, which has room for them; returns their number. */
+size_t svc_out_hex(char *p, const uint8_t *bytes, size_t n);
 /* Decimal digits of v at p, which has room for 20; returns their number. Bytes after them may be written. */
 size_t svc_out_digits(char *p, uint64_t v);
 

@@ -34,19 +34,9 @@ struct page {
     enum cht_rc rc;
 };
 
-static size_t put_hex(char *out, const uint8_t *p, size_t n)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digits[p[i] >> 4];
-        out[2 * i + 1] = digits[p[i] & 15];
-    }
-    return 2 * n;
-}
-
 static size_t put_head(char *out, const struct cht_entry *e)
 {
-    size_t n = put_hex(out, e->name, e->name_len);
+    size_t n = svc_out_hex(out, e->name, e->name_len);
     out[n++] = ':';
     return n + svc_out_digits(out + n, e->key);
 }
@@ -145,7 +135,7 @@ static bool put_page(struct page *g)
     svc_out_u64(&head, g->count);
     if (g->more && svc_out_room(&head, 32 + 2 * g->last_len)) {
         svc_out_text(&head, ",next_cursor=x");
-        head.n += put_hex(head.p + head.n, (const uint8_t *)g->last, g->last_len);
+        head.n += svc_out_hex(head.p + head.n, (const uint8_t *)g->last, g->last_len);
     }
     if (g->count > 0)
         svc_out_text(&head, ",items=");

@@ -19,7 +19,6 @@
 #include "base/alloc.h"
 #include "os/thread.h"
 #include "tcp/answer.h"
-#include "tcp/words.h"
 
 static struct cht_mutex gate; /* of commands that change a table */
 static bool gate_there;
@@ -27,142 +26,6 @@ static bool gate_there;
 __attribute__((constructor)) static void make_gate(void)
 {
     gate_there = cht_mutex_init(&gate, NULL) == CHT_OK;
-}
-
-/* ---- what is sent --------------------------------------------------------------------------------------------- */
-
-static struct cht_str text_of(const struct line_predict *p, const char *name, const char *other)
-{
-    struct cht_str out = {.p = (const uint8_t *)"", .n = 0};
-    (void)line_words_get(p->s->command.value, name, other, &out);
-    return out;
-}
-
-static bool is(struct cht_str s, const char *word)
-{
-    const struct line_word w = {.name = s};
-    return line_word_is(&w, word);
-}
-
-/* The bytes that a text means, in p->text, which has room: each word of the line is decoded once. False: bad hexadecimal. */
-static bool decode(struct line_predict *p, struct cht_str text, struct cht_str *out)
-{
-    if (!line_bytes(p->text + p->used, text, out))
-        return false;
-    p->used += out->n;
-    return true;
-}
-
-/* The bytes of an argument. False: missing or bad. */
-static bool bytes_of(struct line_predict *p, const char *name, struct cht_str *out)
-{
-    struct cht_str text = text_of(p, name, NULL);
-    return text.n > 0 && decode(p, text, out) && out->n > 0;
-}
-
-/* The next of a,b,c; *more false: that was all. False: bad hexadecimal. */
-static bool next_of(struct line_predict *p, struct cht_str *list, struct cht_str *out, bool *more)
-{
-    *more = list->n > 0;
-    if (!*more)
-        return true;
-    const uint8_t *comma = memchr(list->p, ',', list->n);
-    struct cht_str text = {.p = list->p, .n = comma != NULL ? (size_t)(comma - list->p) : list->n};
-    size_t used = text.n + (comma != NULL);
-    list->p += used;
-    list->n -= used;
-    return decode(p, text, out);
-}
-
-/* A number, or the fallback where the text is none. */
-static double number_of(const struct line_predict *p, const char *name, double fallback)
-{
-    struct cht_str text = text_of(p, name, NULL);
-    char copy[64], *end;
-    if (text.n == 0 || text.n >= sizeof copy)
-        return fallback;
-    memcpy(copy, text.p, text.n);
-    copy[text.n] = 0;
-    double v = strtod(copy, &end);
-    return end == copy + text.n ? v : fallback;
-}
-
-/* Numbers of a JSON list to v; false: one is none. */
-static bool numbers(const json_t *list, double *v, double times)
-{
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *o = json_array_get(list, i);
-        if (!json_is_number(o))
-            return false;
-        v[i] = json_number_value(o) * times;
-    }
-    return true;
-}
-
-static const char *read_rows(struct lm_matrix *m, const json_t *rows, const json_t *weights)
-{
-    if (!json_is_array(rows))
-        return "invalid_ctx: a list of rows is expected";
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        const json_t *row = json_array_get(rows, i), *weight = json_array_get(weights, i);
-        double times = json_is_number(weight) ? fmax(0, fmin(2, json_number_value(weight))) : 1;
-        if (!json_is_array(row))
-            return "invalid_ctx: a row is a list of numbers";
-        double *v = lm_matrix_add(m, json_array_size(row));
-        if (v == NULL)
-            return cht_rc_slug(CHT_NO_MEMORY);
-        if (!numbers(row, v, times))
-            return "invalid_ctx: a row is a list of numbers";
-    }
-    return NULL;
-}
-
-/* ctx= to p->ctx, deepened. An error word, or NULL; *given says whether there is one. */
-static const char *read_ctx(struct line_predict *p, bool *given)
-{
-    struct cht_str text;
-    *given = line_words_get(p->s->command.value, "ctx", NULL, &text) && text.n > 0;
-    if (!*given)
-        return NULL;
-    json_t *o = line_json(text);
-    const json_t *rows = json_is_object(o) ? json_object_get(o, "rows") : o;
-    if (json_is_object(o) && rows == NULL)
-        rows = json_object_get(o, "matrix");
-    const char *error = read_rows(&p->ctx, rows, json_object_get(o, "weights"));
-    json_decref(o);
-    if (error == NULL && lm_matrix_deepen(&p->ctx, NULL) != CHT_OK)
-        error = cht_rc_slug(CHT_NO_MEMORY);
-    return error;
-}
-
-static const char *read_weights(struct line_predict *p, struct lm_learned *l)
-{
-    struct cht_str text;
-    const char *bad = "invalid_weights_payload: a list of {depth, vector, bias} is expected";
-    if (!line_words_get(p->s->command.value, "weights", NULL, &text) || text.n == 0)
-        return NULL;
-    json_t *list = line_json(text);
-    const char *error = json_is_array(list) ? NULL : bad;
-    for (size_t i = 0; i < json_array_size(list) && error == NULL; i++) {
-        const json_t *o = json_array_get(list, i), *depth = json_object_get(o, "depth"),
-                     *vector = json_object_get(o, "vector"), *bias = json_object_get(o, "bias");
-        if (!json_is_integer(depth) || json_integer_value(depth) < 0 || json_integer_value(depth) > 65535)
-            error = bad;
-        else if ((vector != NULL && !json_is_array(vector)) || (bias != NULL && !json_is_number(bias)))
-            error = bad;
-        if (error != NULL)
-            break;
-        struct lm_weight *w =
-            lm_learned_weight(l, (uint32_t)json_integer_value(depth), json_array_size(vector));
-        if (w == NULL)
-            error = cht_rc_slug(CHT_NO_MEMORY);
-        else if (!numbers(vector, w->v, 1))
-            error = bad;
-        else
-            w->bias = json_number_value(bias);
-    }
-    json_decref(list);
-    return error;
 }
 
 /* ---- answers -------------------------------------------------------------------------------------------------- */
@@ -224,13 +87,13 @@ static void set(struct line_predict *p)
     struct cht_str key, value;
     struct lm_learned l = {0};
     struct cht_err err = {0};
-    if (!bytes_of(p, "key", &key) || !bytes_of(p, "value", &value)) {
+    if (!line_predict_bytes(p, "key", &key) || !line_predict_bytes(p, "value", &value)) {
         fail(p, "predict_set_requires_key_and_value");
         return;
     }
-    double prob = number_of(p, "prob", 0.5);
+    double prob = line_predict_number(p, "prob", 0.5);
     l.score = isnan(prob) ? 0 : fmax(0, fmin(1, prob));
-    const char *error = read_weights(p, &l);
+    const char *error = line_predict_weights(p, &l);
     if (error != NULL) {
         fail(p, error);
     } else {
@@ -276,16 +139,16 @@ static bool noted(const struct line_predict *p, struct cht_str value)
 
 static void train(struct line_predict *p)
 {
-    struct cht_str key, target, list = text_of(p, "negatives", NULL), value;
+    struct cht_str key, target, list = line_predict_text(p, "negatives", NULL), value;
     struct cht_err err = {0};
     bool given, more = true;
     char tail[48];
-    if (!bytes_of(p, "key", &key) || !bytes_of(p, "target", &target)) {
+    if (!line_predict_bytes(p, "key", &key) || !line_predict_bytes(p, "target", &target)) {
         fail(p, "predict_train_requires_key_and_target");
         return;
     }
-    const char *error = read_ctx(p, &given);
-    double said = number_of(p, "lr", 0.01), rate = said > 0 ? said : 0.01;
+    const char *error = line_predict_ctx(p, &given);
+    double said = line_predict_number(p, "lr", 0.01), rate = said > 0 ? said : 0.01;
     if (error == NULL && !isfinite(said))
         error = "invalid_number";
     if (error != NULL) {
@@ -296,7 +159,7 @@ static void train(struct line_predict *p)
         return;
     enum cht_rc rc = train_one(p, target, rate, 1, &err);
     while (rc == CHT_OK && more) {
-        if (!next_of(p, &list, &value, &more)) {
+        if (!line_predict_next(p, &list, &value, &more)) {
             fail(p, "invalid_negatives");
             return;
         }
@@ -325,11 +188,12 @@ static enum cht_rc shift_one(void *ctx, struct cht_str value, struct lm_learned 
 
 static void shift_all(struct line_predict *p)
 {
-    struct cht_str key, mode = text_of(p, "mode", NULL);
+    struct cht_str key, mode = line_predict_text(p, "mode", NULL);
     struct cht_err err = {0};
-    struct shift h = {.p = p, .strength = number_of(p, "strength", 1)};
+    struct shift h = {.p = p, .strength = line_predict_number(p, "strength", 1)};
     bool given = false;
-    const char *error = bytes_of(p, "key", &key) ? read_ctx(p, &given) : "predict_ctx_requires_key";
+    const char *error =
+        line_predict_bytes(p, "key", &key) ? line_predict_ctx(p, &given) : "predict_ctx_requires_key";
     if (error == NULL && !given)
         error = "predict_ctx_requires_matrix";
     if (error == NULL && !isfinite(h.strength))
@@ -339,7 +203,7 @@ static void shift_all(struct line_predict *p)
         return;
     }
     h.strength = h.strength != 0 ? h.strength : 1;
-    h.scale = is(mode, "scale") || is(mode, "multiply");
+    h.scale = line_predict_is(mode, "scale") || line_predict_is(mode, "multiply");
     if (known_key(p, key))
         done(p, line_predict_each(p, shift_one, &h, &err), "");
 }
@@ -356,7 +220,7 @@ static enum cht_rc inherit_from(struct line_predict *p, struct cht_str list, str
     for (bool more = true; rc == CHT_OK && more;) {
         struct lm_learned l;
         bool found = false;
-        if (!next_of(p, &list, &value, &more))
+        if (!line_predict_next(p, &list, &value, &more))
             rc = CHT_INVALID_HEX;
         if (rc == CHT_OK && more && value.n > 0)
             rc = line_predict_load(p, value, &l, &found, err);
@@ -370,9 +234,9 @@ static enum cht_rc inherit_from(struct line_predict *p, struct cht_str list, str
     }
     if (rc == CHT_OK && *merged > 0) {
         lm_learned_inherited(out, &sums);
-        out->score = lm_learned_clamp(is(merge, "max")   ? most
-                                      : is(merge, "sum") ? sum
-                                                         : sum / (double)*merged);
+        out->score = lm_learned_clamp(line_predict_is(merge, "max")   ? most
+                                      : line_predict_is(merge, "sum") ? sum
+                                                                      : sum / (double)*merged);
     }
     cht_buf_free(&sums);
     return rc;
@@ -380,19 +244,19 @@ static enum cht_rc inherit_from(struct line_predict *p, struct cht_str list, str
 
 static void inherit(struct line_predict *p)
 {
-    struct cht_str key, target, list = text_of(p, "sources", "values");
+    struct cht_str key, target, list = line_predict_text(p, "sources", "values");
     struct lm_learned made = {0}, old;
     struct cht_err err = {0};
     size_t merged = 0;
     bool found = false;
     char tail[48];
-    if (!bytes_of(p, "key", &key) || !bytes_of(p, "target", &target) || list.n == 0) {
+    if (!line_predict_bytes(p, "key", &key) || !line_predict_bytes(p, "target", &target) || list.n == 0) {
         fail(p, "predict_inherit_requires_key_target_sources");
         return;
     }
     if (!known_key(p, key))
         return;
-    enum cht_rc rc = inherit_from(p, list, text_of(p, "merge", "mode"), &made, &merged, &err);
+    enum cht_rc rc = inherit_from(p, list, line_predict_text(p, "merge", "mode"), &made, &merged, &err);
     if (rc == CHT_INVALID_HEX || (rc == CHT_OK && merged == 0)) {
         fail(p, rc == CHT_OK ? "inherit_sources_missing" : "invalid_sources");
     } else {
@@ -411,7 +275,8 @@ static void inherit(struct line_predict *p)
 /* ---- QUERY ------------------------------------------------------------------------------------------------------ */
 
 struct scored {
-    size_t at; /* of the value in the text */
+    size_t at;   /* of the value in the text */
+    size_t rank; /* in byte order; for the sort */
     uint32_t n;
     uint32_t keys; /* that have it */
     double p;
@@ -435,6 +300,8 @@ static enum cht_rc score_one(void *ctx, struct cht_str value, struct lm_learned 
         q->v = v;
         q->cap = cap;
     }
+    if (q->text.n + value.n + q->n * sizeof *q->v > LINE_PREDICT_BYTES_MAX)
+        return CHT_FAIL(err, CHT_VALUE_TOO_LARGE, "the values of all keys are too many for one answer");
     double score = l->score + lm_learned_delta(l, &q->p->ctx);
     if (!isfinite(score))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a score would be no finite number");
@@ -454,46 +321,74 @@ static void softmax(struct scored *v, size_t n)
         v[i].p /= sum;
 }
 
-static const char *sorted_text; /* of the sort under way; guarded by the gate */
-
-static int by_value(const void *a, const void *b)
+/* By value, in byte order. */
+static int compare(const struct query *q, const struct scored *x, const struct scored *y)
 {
-    const struct scored *x = a, *y = b;
-    int c = memcmp(sorted_text + x->at, sorted_text + y->at, x->n < y->n ? x->n : y->n);
+    int c = memcmp(q->text.p + x->at, q->text.p + y->at, x->n < y->n ? x->n : y->n);
     return c != 0 ? c : x->n < y->n ? -1 : x->n > y->n;
 }
 
 static int by_probability(const void *a, const void *b)
 {
     const struct scored *x = a, *y = b;
-    return x->p != y->p ? x->p > y->p ? -1 : 1 : by_value(a, b);
+    return x->p != y->p ? x->p > y->p ? -1 : 1 : x->rank < y->rank ? -1 : 1;
 }
 
-/* Values of several keys become one each. */
-static void merge_keys(struct query *q, struct cht_str how)
+/* The values of the key under way, v[first..n), go among those before it; both lists are in byte order. Done key by key, so that
+ * what is held is the values, however often they come. */
+static enum cht_rc merge_key(struct query *q, bool most, struct cht_err *err)
 {
-    size_t out = 0;
-    for (size_t i = 0; i < q->n; i++) {
-        struct scored *last = out > 0 ? &q->v[out - 1] : NULL;
-        if (last == NULL || by_value(last, &q->v[i]) != 0) {
-            q->v[out++] = q->v[i];
-        } else {
-            last->keys++;
-            last->p = is(how, "max") ? fmax(last->p, q->v[i].p) : last->p + q->v[i].p;
-        }
+    size_t a = 0, b = q->first, n = 0;
+    if (q->first == 0 || q->first == q->n)
+        return CHT_OK;
+    struct scored *v = cht_malloc(q->n * sizeof *v);
+    struct svc_out text = {0};
+    if (v == NULL || !svc_out_room(&text, q->text.n)) {
+        cht_free(v);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu values", q->n);
     }
-    q->n = out;
+    for (; a < q->first || b < q->n; n++) {
+        int c = a == q->first ? 1 : b == q->n ? -1 : compare(q, &q->v[a], &q->v[b]);
+        v[n] = c <= 0 ? q->v[a++] : q->v[b++];
+        if (c == 0) {
+            const struct scored *other = &q->v[b++];
+            v[n].keys++;
+            v[n].p = most ? fmax(v[n].p, other->p) : v[n].p + other->p;
+        }
+        size_t at = text.n;
+        svc_out_bytes(&text, q->text.p + v[n].at, v[n].n);
+        v[n].at = at;
+    }
+    cht_free(q->v);
+    svc_out_free(&q->text);
+    q->v = v;
+    q->cap = q->n;
+    q->n = n;
+    q->text = text;
+    return CHT_OK;
+}
+
+/* What is merged becomes probabilities. */
+static void finish_merge(struct query *q, struct cht_str how)
+{
+    bool mean = !line_predict_is(how, "max") && !line_predict_is(how, "sum");
     for (size_t i = 0; i < q->n; i++) {
-        double p = q->v[i].p;
-        if (!is(how, "max") && !is(how, "sum"))
-            p /= q->v[i].keys;
+        double p = mean ? q->v[i].p / q->v[i].keys : q->v[i].p;
         q->v[i].p = fmax(0, fmin(1, p));
     }
 }
 
+/* The most probable first; of equals in byte order. */
+static void sort_values(struct query *q)
+{
+    for (size_t i = 0; i < q->n; i++)
+        q->v[i].rank = i;
+    if (q->n > 0)
+        qsort(q->v, q->n, sizeof *q->v, by_probability);
+}
+
 static void put_items(struct query *q)
 {
-    static const char digits[] = "0123456789abcdef";
     struct svc_out *o = &q->p->s->out;
     line_session_counted(q->p->s, q->p->s->command.verb, false);
     svc_out_format(o, "SUCCESS,count=%zu,backend=cpu,", q->n);
@@ -505,11 +400,7 @@ static void put_items(struct query *q)
             break;
         if (i > 0)
             o->p[o->n++] = ';';
-        for (uint32_t k = 0; k < v->n; k++) {
-            uint8_t c = (uint8_t)q->text.p[v->at + k];
-            o->p[o->n++] = digits[c >> 4];
-            o->p[o->n++] = digits[c & 15];
-        }
+        o->n += svc_out_hex(o->p + o->n, (const uint8_t *)q->text.p + v->at, v->n);
         svc_out_format(o, ":%.6g", v->p);
     }
     svc_out_text(o, "\n");
@@ -518,16 +409,20 @@ static void put_items(struct query *q)
 static enum cht_rc ask_keys(struct query *q, struct cht_str list, bool one, bool *bad, struct cht_err *err)
 {
     struct cht_str key = list;
+    bool most = line_predict_is(line_predict_text(q->p, "merge", NULL), "max");
     enum cht_rc rc = CHT_OK;
     for (bool more = true; rc == CHT_OK && more && !*bad;) {
-        *bad = one ? !decode(q->p, list, &key) : !next_of(q->p, &list, &key, &more);
+        *bad = one ? !line_predict_decode(q->p, list, &key) : !line_predict_next(q->p, &list, &key, &more);
         if (*bad || !more || key.n == 0)
             break;
         rc = line_predict_key(q->p, key, err);
         q->first = q->n;
         if (rc == CHT_OK)
             rc = line_predict_each(q->p, score_one, q, err);
-        softmax(q->v + q->first, q->n - q->first);
+        if (rc == CHT_OK && q->n > q->first)
+            softmax(q->v + q->first, q->n - q->first);
+        if (rc == CHT_OK)
+            rc = merge_key(q, most, err);
         more = more && !one;
     }
     return rc;
@@ -537,9 +432,9 @@ static void query(struct line_predict *p)
 {
     struct query q = {.p = p};
     struct cht_err err = {0};
-    struct cht_str key = text_of(p, "key", NULL), keys = text_of(p, "keys", NULL);
+    struct cht_str key = line_predict_text(p, "key", NULL), keys = line_predict_text(p, "keys", NULL);
     bool given, one = keys.n == 0, bad = false;
-    const char *error = key.n + keys.n == 0 ? "predict_query_requires_key" : read_ctx(p, &given);
+    const char *error = key.n + keys.n == 0 ? "predict_query_requires_key" : line_predict_ctx(p, &given);
     if (error != NULL) {
         fail(p, error);
         return;
@@ -552,13 +447,9 @@ static void query(struct line_predict *p)
     else if (one && q.n == 0)
         fail(p, "prediction_entry_not_found");
     if (!bad && rc == CHT_OK && !(one && q.n == 0)) {
-        sorted_text = q.text.p;
-        if (!one && q.n > 0) {
-            qsort(q.v, q.n, sizeof *q.v, by_value);
-            merge_keys(&q, text_of(p, "merge", NULL));
-        }
-        if (q.n > 0)
-            qsort(q.v, q.n, sizeof *q.v, by_probability);
+        if (!one)
+            finish_merge(&q, line_predict_text(p, "merge", NULL));
+        sort_values(&q);
         put_items(&q);
     }
     cht_free(q.v);
@@ -578,14 +469,16 @@ static void backend(struct line_predict *p)
 void line_session_predict(struct line_session *s)
 {
     struct line_predict p = {.s = s};
-    p.table = text_of(&p, "table", NULL);
+    p.table = line_predict_text(&p, "table", NULL);
     p.text = cht_malloc(s->command.value.n + 1);
     if (!gate_there || p.text == NULL) {
         fail(&p, cht_rc_slug(CHT_NO_MEMORY));
         line_predict_free(&p);
         return;
     }
-    cht_mutex_lock(&gate);
+    bool changes = s->command.verb != LINE_PREDICT_QUERY && s->command.verb != LINE_PREDICT_BACKEND;
+    if (changes)
+        cht_mutex_lock(&gate);
     switch (s->command.verb) {
     case LINE_PREDICT_SET:
         set(&p);
@@ -606,6 +499,7 @@ void line_session_predict(struct line_session *s)
         backend(&p);
         break;
     }
-    cht_mutex_unlock(&gate);
+    if (changes)
+        cht_mutex_unlock(&gate);
     line_predict_free(&p);
 }

@@ -47,5 +47,23 @@ enum cht_rc line_predict_each(struct line_predict *p, line_predict_fn *fn, void 
 enum cht_rc line_predict_commit(struct line_predict *p, struct cht_err *err);
 void line_predict_free(struct line_predict *p);
 
+/* predict_args.c: the words of the line. */
+/* Empty: there is no such word. */
+struct cht_str line_predict_text(const struct line_predict *p, const char *name, const char *other);
+/* In any case. */
+bool line_predict_is(struct cht_str s, const char *word);
+/* The bytes that a text means, in p->text, which has room: each word of the line is decoded once. False: bad hexadecimal. */
+bool line_predict_decode(struct line_predict *p, struct cht_str text, struct cht_str *out);
+/* The bytes of an argument. False: missing or bad. */
+bool line_predict_bytes(struct line_predict *p, const char *name, struct cht_str *out);
+/* The next of a,b,c; *more false: that was all. False: bad hexadecimal. */
+bool line_predict_next(struct line_predict *p, struct cht_str *list, struct cht_str *out, bool *more);
+/* A number, or the fallback where the text is none. */
+double line_predict_number(const struct line_predict *p, const char *name, double fallback);
+/* ctx= to p->ctx, deepened. An error word, or NULL; *given says whether there is one. */
+const char *line_predict_ctx(struct line_predict *p, bool *given);
+/* weights= to l. An error word, or NULL. */
+const char *line_predict_weights(struct line_predict *p, struct lm_learned *l);
+
 /* predict.c: a PREDICT_ command; the session holds its database. */
 void line_session_predict(struct line_session *s);

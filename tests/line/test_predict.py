@@ -2,6 +2,7 @@
 import base64
 import json
 import random
+import time
 
 import predictions
 import pytest
@@ -126,6 +127,31 @@ def test_bytes_are_no_words(line):
     assert line.ask("PREDICT_TRAIN lr=0.5 key=k target=" + inner["lr"]).endswith(b",lr=0.5000")
     assert line.ask("PREDICT_TRAIN key=k target=b negatives=%s,%s" % (inner["ctx"], inner["merge"])) == b"SUCCESS,table=,prediction_values=5,lr=0.0100"
     assert set(items(line.ask("PREDICT_QUERY key=k"))) == {" prob=0.5 ", "b", " lr=", " ctx=", " merge="}
+
+
+def peak(server):
+    with open("/proc/%d/status" % server.process.pid, encoding="ascii") as file:
+        return next(int(row.split()[1]) << 10 for row in file if row.startswith("VmHWM"))
+
+
+def test_a_key_many_times(launch):
+    """Values that come again and again are held once; a long query keeps nobody's commands waiting, and ends with its client."""
+    server = launch()
+    with server.line() as line:
+        rows = [{"k": "x" + (b"\x10pt:default\0\0\1k" + b"v%04d" % i).hex(), "v": "x" + (b"\1" + bytes(12)).hex()} for i in range(1000)]
+        assert b"failed=0" in line.ask("PAIR_PUT_BATCH items=" + b64(rows))
+        once = items(line.ask("PREDICT_QUERY keys=k"))
+        assert items(line.ask("PREDICT_QUERY keys=k,k,none,k")) == once
+        before = peak(server)
+        line.send("PREDICT_QUERY keys=" + ",".join("k" for _ in range(4000)))
+        with server.line() as other:
+            begun = time.monotonic()
+            assert other.ask("PREDICT_SET key=o value=v").startswith(b"SUCCESS,")
+            waited = time.monotonic() - begun
+        assert items(line.answer()) == once
+        took = time.monotonic() - begun
+        assert waited < took / 2, (waited, took)
+        assert peak(server) - before < 16 << 20
 
 
 def test_what_is_refused(line):
