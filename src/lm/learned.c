@@ -32,6 +32,27 @@ static int stronger(const void *a, const void *b)
     return x->at < y->at ? -1 : 1;
 }
 
+/* Means and squares of all columns, row by row: a long row among many short ones costs what they have, not their product. */
+static void columns(const struct energy *e, size_t n, size_t width, double *mean, double *var,
+                    double *squares)
+{
+    for (size_t r = 0; r < n; r++) {
+        for (size_t i = 0; i < e[r].row->n; i++) {
+            double v = e[r].row->v[i];
+            mean[i] += v;
+            squares[i] += v * v;
+        }
+    }
+    for (size_t i = 0; i < width; i++)
+        mean[i] /= (double)n;
+    for (size_t r = 0; r < n; r++) {
+        for (size_t i = 0; i < e[r].row->n; i++) {
+            double d = e[r].row->v[i] - mean[i];
+            var[i] += d * d;
+        }
+    }
+}
+
 static double mean_at(const struct energy *e, size_t n, size_t i)
 {
     double sum = 0;
@@ -65,16 +86,10 @@ static double spread(const struct energy *e, const struct energy *sorted, size_t
     size_t k = n / 2 < 1 ? 1 : n / 2 > 3 ? 3 : n / 2;
     double *mean = out, *var = mean + width, *rms = var + width, *contrast = rms + width,
            *inter = contrast + width, *blend = inter + width, total = 0;
+    columns(e, n, width, mean, var, rms);
     for (size_t i = 0; i < width; i++) {
-        double squares = 0;
-        mean[i] = mean_at(e, n, i);
-        for (size_t r = 0; r < n; r++) {
-            double v = at(e[r].row, i), d = v - mean[i];
-            squares += v * v;
-            var[i] += i < e[r].row->n ? d * d : 0;
-        }
         var[i] /= (double)n;
-        rms[i] = sqrt(squares / (double)n);
+        rms[i] = sqrt(rms[i] / (double)n);
         contrast[i] = tanh(mean_at(sorted, k, i) - mean_at(sorted + n - k, k, i));
         inter[i] = tanh(mean[i] * contrast[i]);
         blend[i] = tanh(mean[i] + var[i] + inter[i]);
@@ -225,9 +240,14 @@ void lm_learned_free(struct lm_learned *l)
 
 struct lm_weight *lm_learned_weight(struct lm_learned *l, uint32_t depth, size_t n)
 {
-    size_t i = 0;
-    while (i < l->n && l->w[i].depth < depth)
-        i++;
+    size_t i = 0, end = l->n;
+    while (i < end) {
+        size_t mid = i + (end - i) / 2;
+        if (l->w[mid].depth < depth)
+            i = mid + 1;
+        else
+            end = mid;
+    }
     if (i == l->n || l->w[i].depth != depth) {
         if (l->n == l->cap) {
             size_t cap = l->cap == 0 ? 4 : l->cap * 2;

@@ -137,6 +137,15 @@ static bool noted(const struct line_predict *p, struct cht_str value)
     return false;
 }
 
+/* Each is compared with those before it, and all with the lock held. */
+static bool too_many(struct cht_str list)
+{
+    size_t commas = 0;
+    for (size_t i = 0; i < list.n; i++)
+        commas += list.p[i] == ',';
+    return commas >= LINE_PREDICT_NEGATIVES_MAX;
+}
+
 static void train(struct line_predict *p)
 {
     struct cht_str key, target, list = line_predict_text(p, "negatives", NULL), value;
@@ -151,6 +160,8 @@ static void train(struct line_predict *p)
     double said = line_predict_number(p, "lr", 0.01), rate = said > 0 ? said : 0.01;
     if (error == NULL && !isfinite(said))
         error = "invalid_number";
+    if (error == NULL && too_many(list))
+        error = "invalid_negatives (max 10000)";
     if (error != NULL) {
         fail(p, error);
         return;

@@ -16,6 +16,8 @@
 
 #define LINE_PREDICT_VALUES_MAX 65536u
 #define LINE_PREDICT_BYTES_MAX ((uint64_t)256 << 20)
+#define LINE_PREDICT_COMMIT_MAX (2 * LINE_PREDICT_BYTES_MAX) /* bytes of values that a command writes */
+#define LINE_PREDICT_NEGATIVES_MAX 10000u
 
 /* What a command works with; zero-initialise. */
 struct line_predict {
@@ -27,6 +29,8 @@ struct line_predict {
     struct lm_matrix ctx; /* owned */
     struct cht_op *ops;   /* owned, like their names and values: what is to be written */
     size_t n, cap;
+    size_t made;    /* of the operations: those of new values */
+    uint64_t bytes; /* of values that are to be written */
 };
 
 /* predict_table.c. All: CHT_NO_MEMORY and what the store says. */
@@ -36,14 +40,15 @@ enum cht_rc line_predict_count(struct line_predict *p, uint64_t *values, struct 
 /* The value; *found false: there is none, and out is a new one. */
 enum cht_rc line_predict_load(struct line_predict *p, struct cht_str value, struct lm_learned *out,
                               bool *found, struct cht_err *err);
-/* Notes that the value is to be written; `made`: it is new. CHT_INVALID_ARGUMENT: it has a number that is not finite. */
+/* Notes that the value is to be written; `made`: it is new. CHT_INVALID_ARGUMENT: it has a number that is not finite;
+ * CHT_VALUE_TOO_LARGE: it, or all that is noted, is too large. */
 enum cht_rc line_predict_put(struct line_predict *p, struct cht_str value, const struct lm_learned *l,
                              bool made, struct cht_err *err);
 /* Calls fn with each value of the key in byte order. The session's buffer is used. */
 typedef enum cht_rc line_predict_fn(void *ctx, struct cht_str value, struct lm_learned *l,
                                     struct cht_err *err);
 enum cht_rc line_predict_each(struct line_predict *p, line_predict_fn *fn, void *ctx, struct cht_err *err);
-/* Writes what was noted, in one durable commit. */
+/* Makes room for the new values, then writes what was noted, in one durable commit. */
 enum cht_rc line_predict_commit(struct line_predict *p, struct cht_err *err);
 void line_predict_free(struct line_predict *p);
 

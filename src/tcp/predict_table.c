@@ -80,21 +80,35 @@ static enum cht_rc evict(struct line_predict *p, struct cht_err *err)
     enum cht_rc rc = read_ages(p, &g, err);
     if (rc == CHT_OK && g.n > 0)
         qsort(g.a, g.n, sizeof *g.a, older);
-    size_t left = g.n;
-    for (size_t i = 0;
-         i < g.n && rc == CHT_OK && (left > LINE_PREDICT_VALUES_MAX || g.bytes > LINE_PREDICT_BYTES_MAX);
-         i++) {
-        struct cht_op op = {
-            .kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {g.a[i].name, g.a[i].name_len}};
-        struct cht_commit c = {.ops = &op, .count = 1};
+    for (size_t from = 0; from < g.n && rc == CHT_OK;) {
+        struct cht_op ops[ENTRIES];
+        struct cht_commit c = {.ops = ops};
+        for (; c.count < ENTRIES && from < g.n &&
+               (g.n - from > LINE_PREDICT_VALUES_MAX || g.bytes > LINE_PREDICT_BYTES_MAX);
+             from++) {
+            const struct aged *a = &g.a[from];
+            ops[c.count++] =
+                (struct cht_op){.kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {a->name, a->name_len}};
+            g.bytes -= a->size;
+        }
+        if (c.count == 0)
+            break;
         rc = cht_store_commit(p->s->db->store, &c);
-        left--;
-        g.bytes -= g.a[i].size;
     }
     for (size_t i = 0; i < g.n; i++)
         cht_free(g.a[i].name);
     cht_free(g.a);
     return rc;
+}
+
+/* Looks after each EVICT_EVERY new values whether there are too many. */
+static enum cht_rc make_room(struct line_predict *p, struct cht_err *err)
+{
+    uint64_t count = 0;
+    enum cht_rc rc = p->made > 0 ? line_predict_count(p, &count, err) : CHT_OK;
+    bool look = count > 0 &&
+                (count + EVICT_EVERY - 1) / EVICT_EVERY != (count + p->made + EVICT_EVERY - 1) / EVICT_EVERY;
+    return rc == CHT_OK && look ? evict(p, err) : rc;
 }
 
 /* The name of a value of the key; the bytes are the table's until the next call. */
@@ -166,14 +180,9 @@ enum cht_rc line_predict_put(struct line_predict *p, struct cht_str value, const
                              bool made, struct cht_err *err)
 {
     struct cht_buf payload = {0};
-    uint64_t count = 0;
     enum cht_rc rc = check_length(p, value, err);
     if (rc == CHT_OK && !lm_learned_finite(l))
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a number is not finite");
-    if (rc == CHT_OK && made)
-        rc = line_predict_count(p, &count, err);
-    if (rc == CHT_OK && made && count > 0 && count % EVICT_EVERY == 0)
-        rc = evict(p, err);
     if (rc == CHT_OK && p->n == p->cap) {
         size_t cap = p->cap == 0 ? 8 : p->cap * 2;
         struct cht_op *ops = cht_realloc(p->ops, cap * sizeof *ops);
@@ -184,8 +193,14 @@ enum cht_rc line_predict_put(struct line_predict *p, struct cht_str value, const
     }
     if (rc == CHT_OK)
         rc = lm_learned_write(l, &payload, err);
-    if (rc != CHT_OK)
+    if (rc == CHT_OK &&
+        (payload.len > p->s->host->max_value_size || p->bytes + payload.len > LINE_PREDICT_COMMIT_MAX))
+        rc = CHT_FAIL(err, CHT_VALUE_TOO_LARGE, "a value of %zu bytes, after %llu", payload.len,
+                      (unsigned long long)p->bytes);
+    if (rc != CHT_OK) {
+        cht_buf_free(&payload);
         return rc;
+    }
     struct cht_str name = full_name(p, value);
     uint8_t *copy = cht_malloc(name.n);
     if (copy == NULL) {
@@ -195,6 +210,8 @@ enum cht_rc line_predict_put(struct line_predict *p, struct cht_str value, const
     memcpy(copy, name.p, name.n);
     p->ops[p->n++] = (struct cht_op){
         .kind = CHT_OP_PAIR_PUT, .name = {copy, name.n}, .value = {payload.data, payload.len}};
+    p->made += made;
+    p->bytes += payload.len;
     return CHT_OK;
 }
 
@@ -248,7 +265,10 @@ enum cht_rc line_predict_commit(struct line_predict *p, struct cht_err *err)
     if (p->n == 0)
         return CHT_OK;
     struct cht_commit c = {.ops = p->ops, .count = p->n, .flags = CHT_COMMIT_ATOMIC};
-    enum cht_rc rc = cht_store_commit(p->s->db->store, &c);
+    enum cht_rc rc = make_room(p, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_store_commit(p->s->db->store, &c);
     if (rc == CHT_BATCH_FAILED)
         rc = p->ops[c.failed].rc;
     return rc == CHT_OK ? CHT_OK : CHT_FAIL(err, rc, "%s", cht_rc_text(rc));

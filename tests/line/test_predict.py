@@ -210,6 +210,34 @@ def test_a_key_keeps_its_newest_values(line):
     assert line.ask("PREDICT_QUERY key=kk table=t").startswith(b"SUCCESS,count=1,")
 
 
+def test_room_whatever_the_steps(line):
+    """Two new values at a time pass by each multiple of 256: the oldest go all the same."""
+    head = b"\x10pt:t\0\0\1k"
+    payload = "x" + (b"\1" + bytes(12)).hex()
+    for at in range(0, 66045, 8256):
+        rows = [{"k": "x" + (head + b"v%05d" % i).hex(), "v": payload} for i in range(at, min(at + 8256, 66045))]
+        assert b"failed=0" in line.ask("PAIR_PUT_BATCH items=" + b64(rows))
+    counts = []
+    for i in range(4):
+        answer = line.ask("PREDICT_TRAIN key=k table=t target=new%d negatives=other%d" % (i, i))
+        counts.append(int(answer.split(b"prediction_values=")[1].split(b",")[0]))
+    assert counts == [66047, 65538, 65540, 65542]
+
+
+def test_lines_that_cost_much(line):
+    """A line costs what it has, not the product of its rows and their length, nor of its negatives and theirs."""
+    line.ask("PREDICT_SET key=k value=v")
+    ctx = " ctx=[" + "[1]," * 100000 + "[" + "1," * 100000 + "1]]"
+    begun = time.monotonic()
+    assert line.ask("PREDICT_QUERY key=k" + ctx) == b"SUCCESS,count=1,backend=cpu,table=,items=76:1"
+    assert line.ask("PREDICT_TRAIN key=k target=v" + ctx).startswith(b"SUCCESS,table=,prediction_values=1,")
+    assert time.monotonic() - begun < 20
+    many = ",".join("n%d" % i for i in range(10000))
+    assert line.ask("PREDICT_TRAIN key=k target=v negatives=a," + many) == b"ERROR,invalid_negatives (max 10000)"
+    assert line.ask("PREDICT_TRAIN key=k target=v negatives=" + ",".join("n%d" % i for i in range(1000)) + ctx) == b"ERROR,value_too_large"
+    assert line.ask("PREDICT_QUERY key=k") == b"SUCCESS,count=1,backend=cpu,table=,items=76:1"  # nothing was written
+
+
 def test_the_rights(launch, tmp_path):
     path = tmp_path / "tokens"
     path.write_text("read-secret-of-sixteen-bytes read *\nwrite-secret-of-sixteen-bytes write *\n")
