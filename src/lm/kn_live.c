@@ -138,12 +138,16 @@ void lm_kn_top_put(struct lm_engine *e, struct lm_kn_top *t)
     cht_mutex_unlock(&e->mu);
 }
 
-struct lm_kn_top *lm_kn_top_set(struct lm_engine *e, struct lm_kn_live *l, struct lm_kn_top *t)
+struct lm_kn_top *lm_kn_top_set(struct lm_engine *e, struct lm_kn_live *l, struct lm_kn_top *t,
+                                uint64_t sequence)
 {
     cht_mutex_lock(&e->mu);
-    unuse_top(l->top);
-    l->top = t;
-    t->users = 2;
+    t->users = 1;
+    if ((sequence & 1) == 0 && atomic_load(&l->sequence) == sequence) {
+        unuse_top(l->top);
+        l->top = t;
+        t->users = 2;
+    }
     cht_mutex_unlock(&e->mu);
     return t;
 }

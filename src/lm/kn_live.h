@@ -50,8 +50,10 @@ void lm_kn_live_wait(const struct lm_kn_live *l);
 struct lm_kn_top *lm_kn_top_get(struct lm_engine *e, struct lm_kn_live *l, const struct lm_kn_head *h,
                                 uint32_t keep);
 void lm_kn_top_put(struct lm_engine *e, struct lm_kn_top *t); /* NULL is legal */
-/* Takes over t, which was made from this head, and gives it back in use. */
-struct lm_kn_top *lm_kn_top_set(struct lm_engine *e, struct lm_kn_live *l, struct lm_kn_top *t);
+/* Takes over t and gives it back in use. It is kept for other questions if it was made from this head: if no commit has begun since
+ * `sequence`, which was read before the head. */
+struct lm_kn_top *lm_kn_top_set(struct lm_engine *e, struct lm_kn_live *l, struct lm_kn_top *t,
+                                uint64_t sequence);
 
 /* How the root has changed by a commit: a of each token before and after, ascending by token. */
 struct lm_kn_change {

@@ -330,7 +330,7 @@ static enum cht_rc get_top(struct search *q, uint32_t keep, bool *later)
     lm_kn_topper_free(&t);
     if (made == NULL)
         return rc != CHT_OK ? rc : CHT_NO_MEMORY;
-    q->top = lm_kn_top_set(r->engine, r->live, made);
+    q->top = lm_kn_top_set(r->engine, r->live, made, r->sequence);
     return CHT_OK;
 }
 

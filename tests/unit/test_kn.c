@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "cheetah/scan.h"
 #include "lm/kn_ask.h"
+#include "lm/kn_count.h"
 #include "lm/kn_setup.h"
 #include "lm/ngrams.h"
 
@@ -694,6 +695,42 @@ static void test_many_tokens(void **state)
     free(p.g);
 }
 
+/* The lists of the root are made by a question while a commit is applied: they are of another moment than the head that it read, and
+ * are not kept. */
+static void test_lists_of_two_moments(void **state)
+{
+    (void)state;
+    const struct doc first = {{5, 6, 7}, 3}, second = {{8, 9}, 2};
+    struct lm_kn_text_query q = {.tokens = first.t, .n = 0};
+    struct plain p = {.order = 2};
+    struct lm_kn_prediction out;
+    struct lm_kn_reader *r;
+    struct lm_kn_live *l;
+    struct lm_kn_count c;
+    bool later;
+    fresh(2, 0);
+    struct lm_ngrams *g = batch(0);
+    put(g, &first, false);
+    commit(g);
+    must(lm_kn_reader_open(engine, s, NULL, &r, &err));
+    must(lm_kn_begin(r, &err));
+    must(lm_kn_count_begin(&c, s, &err));
+    must(lm_kn_text_add(&c.text, BOS, second.t, second.n, false, &err));
+    c.documents = 1;
+    must(lm_kn_count_make(&c, &err));
+    must(lm_kn_count_publish(engine, &c, &l, &err));
+    must(lm_commit(s, c.ops, c.n, CHT_COMMIT_ATOMIC, &err));
+    must(lm_kn_predict(r, &q, 20, &out, &later, &err));
+    lm_kn_count_done(engine, &c, l, CHT_OK);
+    lm_kn_count_free(&c);
+    assert_true(lm_kn_again(r));
+    plain_count(&p, &first, 1);
+    plain_count(&p, &second, 1);
+    ask_one(&p, r, first.t, 0, 0);
+    lm_kn_reader_close(r);
+    free(p.g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -704,6 +741,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lists_of_two_moments, setup, teardown),
     };
     if (mkdtemp(base) == NULL)
         return 1;
