@@ -106,9 +106,8 @@ struct one {
     size_t born; /* where the next n-gram that came or went is put */
 };
 
-static enum cht_rc not_counted(const struct one *o, uint32_t token, struct cht_err *err)
+static enum cht_rc not_counted(uint32_t token, struct cht_err *err)
 {
-    (void)o;
     return CHT_FAIL(err, CHT_NOT_COUNTED, "an n-gram that ends with token %u would fall below 0", token);
 }
 
@@ -129,7 +128,7 @@ static enum cht_rc merge(struct lm_kn_maker *m, struct one *o, struct cht_err *e
             more = lm_kn_walk_next(&w);
         }
         if (!change(before, d.by, &after))
-            return not_counted(o, token, err);
+            return not_counted(token, err);
         account(m, before, after);
         if (after > 0)
             o->f[o->n++] = (struct lm_follower){token, after};
@@ -169,6 +168,8 @@ static enum cht_rc one_context(struct lm_kn_maker *m, struct one *o, struct cht_
     o->name = (struct cht_str){o->text, c->order == 1 ? lm_kn_page_name(*end, o->text)
                                                       : lm_kn_name(c->order, end, o->text)};
     enum cht_rc rc = stored(m, o->name, &o->record, err);
+    if (rc == CHT_OK)
+        rc = lm_book_stored(c->request, o->record.n, err);
     if (rc == CHT_OK)
         rc = reserve_followers(m, o->record.n + (o->to - o->from), err);
     o->f = m->f;

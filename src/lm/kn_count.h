@@ -9,6 +9,7 @@
  *
  * Memory: LM_KN_TOKEN_COST a token, and for each context that changes LM_KN_CONTEXT_COST: an operation, its name and record, the log's
  * record, changed pages. Both are measured, and a little more; the latter is booked order by order, the longest first, before it is used.
+ * A context that has many followers already, which are read and written again, costs LM_STORED_COST (ngrams_int.h) for each of them.
  * Threads: one at a time per object, under the database's counting gate from begin on.
  */
 #pragma once

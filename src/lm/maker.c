@@ -13,9 +13,6 @@
 #define CHUNK ((size_t)1 << 20) /* the first: most requests are small */
 #define CHUNK_NEXT ((size_t)16 << 20)
 
-#define STORED_COST 24u  /* bytes for a follower that is there already: read, written, logged */
-#define STORED_SMALL 64u /* that many are in what a context costs */
-
 struct lm_maker_chunk {
     struct lm_maker_chunk *next;
     size_t used, size;
@@ -74,8 +71,8 @@ enum cht_rc lm_make_counts(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE],
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     enum cht_rc rc = add_stored(m, name, err);
-    if (rc == CHT_OK && m->counts.n > STORED_SMALL)
-        rc = lm_book(m->making->request, (uint64_t)m->counts.n * STORED_COST, err);
+    if (rc == CHT_OK)
+        rc = lm_book_stored(m->making->request, m->counts.n, err);
     if (rc == CHT_OK && m->counts.n > 0) {
         rc = lm_counts_add(&m->counts, f, n, err);
         f = m->counts.f;

@@ -332,6 +332,7 @@ static enum cht_rc append(struct batch *b, const struct cht_op *ops, size_t n)
 static enum cht_rc take_ops(struct lm_ngrams *g, const struct lm_text *text, struct batch *b)
 {
     b->taking.store = b->making.store;
+    b->taking.request = g;
     b->taking.contexts = (b->keep & LM_KN_KEEP_CTX) != 0;
     b->taking.vectors = (b->keep & LM_KN_KEEP_CTXV) != 0;
     b->ordered = true;

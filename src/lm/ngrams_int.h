@@ -23,12 +23,22 @@ static inline enum cht_rc lm_book(const struct lm_ngrams *g, uint64_t bytes, str
     return g->book != NULL ? g->book(g->book_ctx, bytes, err) : CHT_OK;
 }
 
+#define LM_STORED_COST 24u  /* bytes for a follower that is there already: read, written, logged */
+#define LM_STORED_SMALL 64u /* that many are in what a context costs */
+
+/* Before a context that has n followers already is written again. g may be NULL: nobody asks. */
+static inline enum cht_rc lm_book_stored(const struct lm_ngrams *g, uint32_t n, struct cht_err *err)
+{
+    return g != NULL && n > LM_STORED_SMALL ? lm_book(g, (uint64_t)n * LM_STORED_COST, err) : CHT_OK;
+}
+
 /* Operations that take documents away from `cnt:`, `ctx:` and `ctxv:`, or take some away and add others. Zero-initialise. */
 struct lm_chunk;
 struct lm_taking {
     struct cht_store *store;
-    bool contexts, vectors; /* `ctx:` and `ctxv:` are kept too */
-    struct cht_op *ops;     /* owned; what they borrow lies in chunks */
+    const struct lm_ngrams *request; /* borrowed: is asked before memory is used */
+    bool contexts, vectors;          /* `ctx:` and `ctxv:` are kept too */
+    struct cht_op *ops;              /* owned; what they borrow lies in chunks */
     size_t n, cap;
     struct cht_op *drops; /* owned: vectors that go; before the others, which may give them away anew */
     size_t ndrops, drops_cap;
@@ -37,7 +47,8 @@ struct lm_taking {
     struct cht_buf value;
     uint64_t created; /* contexts that were registered */
 };
-/* The operations (t->ops: to be run in order) of orders 1 to `order`, each name at most once. CHT_NOT_COUNTED: a count would fall below 0; CHT_MALFORMED_PAYLOAD, CHT_NO_MEMORY. */
+/* The operations (t->ops: to be run in order) of orders 1 to `order`, each name at most once. CHT_NOT_COUNTED: a count would fall
+ * below 0; CHT_MALFORMED_PAYLOAD, CHT_NO_MEMORY, and what the request's bound says. */
 enum cht_rc lm_taking_make(struct lm_taking *t, const struct lm_text *text, unsigned order,
                            struct cht_err *err);
 void lm_taking_free(struct lm_taking *t);

@@ -109,18 +109,11 @@ static enum cht_rc merge(struct lm_taking *t, const struct lm_follower *by, uint
 static enum cht_rc put_counts(struct lm_taking *t, struct cht_str name, unsigned order,
                               const struct lm_follower *f, uint32_t n, struct cht_err *err)
 {
-    uint8_t *v =
-        put_op(t, name, n > 0 ? REDUCE_PAYLOAD_HEAD_MAX + (size_t)n * REDUCE_PAYLOAD_COUNTS_RECORD : 0);
+    uint8_t *v = put_op(t, name, n > 0 ? lm_counts_size(n) : 0);
     if (v == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the counts of %u followers", n);
-    if (n == 0)
-        return CHT_OK;
-    uint8_t *r = v + reduce_payload_begin(v, order, n);
-    for (uint32_t i = 0; i < n; i++, r += REDUCE_PAYLOAD_COUNTS_RECORD) {
-        reduce_payload_put32(r, f[i].token);
-        reduce_payload_put32(r + 4, f[i].count);
-    }
-    t->ops[t->n - 1].value.n = (size_t)(r - v);
+    if (n > 0)
+        t->ops[t->n - 1].value.n = lm_counts_write(v, order, f, n);
     return CHT_OK;
 }
 
@@ -139,6 +132,8 @@ static enum cht_rc change_counts(struct lm_taking *t, const struct context *c, c
     t->counts.n = 0;
     if (rc == CHT_OK && size > 0)
         rc = lm_counts_read(&t->counts, t->value.data, size, name, err);
+    if (rc == CHT_OK)
+        rc = lm_book_stored(t->request, t->counts.n, err);
     if (rc != CHT_OK)
         return rc;
     *had = size > 0;

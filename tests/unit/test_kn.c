@@ -731,6 +731,46 @@ static void test_lists_of_two_moments(void **state)
     free(p.g);
 }
 
+static enum cht_rc add_up(void *ctx, uint64_t bytes, struct cht_err *e)
+{
+    (void)e;
+    *(uint64_t *)ctx += bytes;
+    return CHT_OK;
+}
+
+/* What a commit of that document books. */
+static uint64_t booked(const struct doc *d, bool take)
+{
+    uint64_t bytes = 0;
+    struct lm_ngrams *g = batch(0);
+    lm_ngrams_bound(g, add_up, &bytes);
+    put(g, d, take);
+    commit(g);
+    return bytes;
+}
+
+/* A context with many followers is read and written whole: that is booked, whether a document comes or goes, and whatever is kept. */
+static void test_wide_records_are_booked(void **state)
+{
+    (void)state;
+    enum { FOLLOWERS = 3000 };
+    const struct doc narrow = {{7, 6}, 2}, wide = {{5, 6}, 2};
+    for (unsigned keep = 0; keep < 2; keep++) {
+        fresh(2, keep > 0 ? LM_KN_KEEP_CNT : 0);
+        struct lm_ngrams *g = batch(0);
+        put(g, &narrow, false);
+        for (uint32_t i = 0; i < FOLLOWERS; i++) {
+            const struct doc d = {{5, 10 + i}, 2};
+            put(g, &d, false);
+        }
+        commit(g);
+        for (unsigned take = 0; take < 2; take++) {
+            uint64_t least = booked(&narrow, take > 0), more = booked(&wide, take > 0);
+            assert_true(more >= least + (uint64_t)FOLLOWERS * 24 * (1 + keep));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -742,6 +782,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_tokens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists_of_two_moments, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_wide_records_are_booked, setup, teardown),
     };
     if (mkdtemp(base) == NULL)
         return 1;
