@@ -100,7 +100,7 @@ static enum cht_rc put_weight(struct writer *w)
     }
     if (rc != CHT_OK)
         return rc;
-    if (!lm_kn_record_read(w->weight.data, size, &rec))
+    if (!lm_kn_record_read(order, w->weight.data, size, &rec))
         return lm_malformed(name, size, "record of a live model", w->err);
     put_log10(w, lm_kn_gamma(w->r, order, &rec));
     return CHT_OK;
@@ -150,7 +150,8 @@ static enum cht_rc put_record(struct writer *w, struct cht_str name, const uint8
 {
     struct lm_kn_level l = {.order = (uint8_t)w->order, .there = true};
     struct lm_kn_walk walk;
-    if (name.n != 5 + 4 * (size_t)(w->order == 1 ? 1 : w->order - 1) || !lm_kn_record_read(p, n, &l.record))
+    if (name.n != 5 + 4 * (size_t)(w->order == 1 ? 1 : w->order - 1) ||
+        !lm_kn_record_read(w->order, p, n, &l.record) || !lm_kn_record_sound(&l.record))
         return lm_malformed(name, n, "record of a live model", w->err);
     for (unsigned i = 0; i + 1 < w->order; i++)
         w->token[w->order - 2 - i] = cht_be32(name.p + 5 + 4 * i);

@@ -68,7 +68,10 @@ static enum cht_rc stored(struct lm_kn_maker *m, struct cht_str name, struct lm_
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
-    if (lm_kn_record_read(m->value.data, size, out) && lm_kn_record_sound(out))
+    const uint8_t *p = m->value.data;
+    unsigned order = m->count->order;
+    if (order == 1 ? lm_kn_page_read(name, p, size, out)
+                   : lm_kn_record_read(order, p, size, out) && lm_kn_record_sound(out))
         return CHT_OK;
     return lm_malformed(name, size, "record of a live model", err);
 }
@@ -362,6 +365,9 @@ static enum cht_rc change_head(struct lm_kn_count *c, struct cht_err *err)
     h->documents += c->documents - c->taken;
     h->tokens += c->text.predicted - c->text.taken;
     h->generation++;
+    if (!lm_kn_head_sound(h)) /* it does not belong to the records */
+        return CHT_FAIL(err, CHT_MALFORMED_PAYLOAD,
+                        "the head of the live model does not belong to its records");
     struct cht_op *op = &c->ops[c->n++];
     *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
     op->value = (struct cht_str){c->head, lm_kn_head_write(h, c->head)};

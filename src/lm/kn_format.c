@@ -12,6 +12,7 @@
 #define HEAD_ORDER 48u
 #define WIDE_HEAD 24u
 #define VARINT_MAX 5u
+#define PREFIX 5u /* "kn:3:" */
 
 static void put32(uint8_t *p, uint32_t v) { cht_put32(p, __builtin_bswap32(v)); }
 static void put64(uint8_t *p, uint64_t v) { cht_put64(p, __builtin_bswap64(v)); }
@@ -91,11 +92,28 @@ size_t lm_kn_head_write(const struct lm_kn_head *h, uint8_t out[LM_KN_HEAD_MAX])
     return (size_t)(p - out);
 }
 
+bool lm_kn_head_sound(const struct lm_kn_head *h)
+{
+    for (unsigned m = 1; m <= h->order; m++) {
+        const struct lm_kn_order *o = &h->m[m];
+        uint64_t left = o->types;
+        if (o->types > INT64_MAX /* it went below 0 */ || o->contexts > o->types ||
+            (o->contexts == 0) != (o->types == 0))
+            return false;
+        for (unsigned j = 0; j < 4; left -= o->n[j++]) {
+            if (o->n[j] > left)
+                return false;
+        }
+    }
+    return h->root_total >= h->m[1].types && (h->root_total == 0) == (h->m[1].types == 0) &&
+           h->m[1].types <= (uint64_t)UINT32_MAX + 1;
+}
+
 bool lm_kn_head_read(const uint8_t *p, size_t n, struct lm_kn_head *out)
 {
     *out = (struct lm_kn_head){0};
     if (n < HEAD_FIXED || p[0] != 1 || p[1] < 1 || p[1] > LM_ORDER_MAX ||
-        n != HEAD_FIXED + (size_t)p[1] * HEAD_ORDER)
+        n != HEAD_FIXED + (size_t)p[1] * HEAD_ORDER || cht_be32(p + 52) != 0)
         return false;
     out->order = p[1];
     out->flags = (unsigned)p[2] << 8 | p[3];
@@ -114,8 +132,7 @@ bool lm_kn_head_read(const uint8_t *p, size_t n, struct lm_kn_head *out)
         for (unsigned j = 0; j < 4; j++)
             o->n[j] = cht_be64(p + 16 + 8 * j);
     }
-    const struct lm_kn_order *root = &out->m[1];
-    return root->types >= root->n[0] + root->n[1] && (root->types == 0) == (out->root_total == 0);
+    return (out->flags & ~(unsigned)(LM_KN_EOS | LM_KN_KEEP)) == 0 && lm_kn_head_sound(out);
 }
 
 enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct cht_buf *buf,
@@ -162,7 +179,7 @@ size_t lm_kn_prefix(unsigned order, uint8_t out[LM_KN_NAME_MAX])
     (void)CHT_PUT(out, LM_KN_ALL);
     out[3] = (uint8_t)('0' + order);
     out[4] = ':';
-    return 5;
+    return PREFIX;
 }
 
 size_t lm_kn_name(unsigned order, const uint32_t *end, uint8_t out[LM_KN_NAME_MAX])
@@ -180,7 +197,7 @@ size_t lm_kn_page_name(uint32_t token, uint8_t out[LM_KN_NAME_MAX])
     return n + 4;
 }
 
-bool lm_kn_record_read(const uint8_t *p, size_t n, struct lm_kn_record *out)
+bool lm_kn_record_read(unsigned order, const uint8_t *p, size_t n, struct lm_kn_record *out)
 {
     *out = (struct lm_kn_record){.p = p + 2, .end = p + n};
     if (n < 2)
@@ -189,7 +206,7 @@ bool lm_kn_record_read(const uint8_t *p, size_t n, struct lm_kn_record *out)
         out->n = p[1];
         return out->n >= 1 && out->n < LM_KN_WIDE && read_narrow(out->p, out->end, out);
     }
-    if (p[0] != 2 || n < WIDE_HEAD)
+    if (p[0] != 2 || n < WIDE_HEAD || p[1] != 0 || p[2] != 0 || p[3] != order)
         return false;
     out->wide = true;
     out->p = p + WIDE_HEAD;
@@ -203,19 +220,29 @@ bool lm_kn_record_read(const uint8_t *p, size_t n, struct lm_kn_record *out)
            out->total >= out->b[1] + 2 * (uint64_t)out->b[2] + 3 * (uint64_t)out->b[3];
 }
 
-bool lm_kn_record_sound(const struct lm_kn_record *r)
+/* All tokens are from `least` to `most`. */
+static bool sound(const struct lm_kn_record *r, uint64_t least, uint64_t most)
 {
     struct lm_kn_record sum = {0};
     struct lm_kn_walk w;
-    uint64_t least = 0; /* the token must be at least that */
     lm_kn_walk_begin(&w, r);
     while (lm_kn_walk_next(&w)) {
-        if (w.token < least || w.a == 0)
+        if (w.token < least || w.token > most || w.a == 0)
             return false;
         least = (uint64_t)w.token + 1;
         add_follower(&sum, w.a);
     }
     return sum.total == r->total && memcmp(sum.b, r->b, sizeof sum.b) == 0;
+}
+
+bool lm_kn_record_sound(const struct lm_kn_record *r) { return sound(r, 0, UINT32_MAX); }
+
+bool lm_kn_page_read(struct cht_str name, const uint8_t *p, size_t n, struct lm_kn_record *out)
+{
+    if (name.n != PREFIX + 4 || !lm_kn_record_read(1, p, n, out))
+        return false;
+    uint64_t first = (uint64_t)cht_be32(name.p + PREFIX) << LM_KN_PAGE_SHIFT;
+    return sound(out, first, first + (1u << LM_KN_PAGE_SHIFT) - 1);
 }
 
 uint32_t lm_kn_record_find(const struct lm_kn_record *r, uint32_t token)

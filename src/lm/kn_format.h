@@ -8,7 +8,8 @@
  * Integers in names and in the fixed fields are big-endian u32, u64. A varint has 7 bits a byte, low ones first, 0x80: more follow.
  *
  *   head      version=1 u8 | N u8 | flags u16 (LM_KN_EOS, LM_KN_KEEP_...) | bos u32 | eos u32 | id u64 | generation u64
- *             | documents u64 | tokens u64 | root_total u64 | N x (contexts u64, types u64, n1 u64, n2 u64, n3 u64, n4 u64)
+ *             | documents u64 | tokens u64 | root_total u64 | 0 u32
+ *             | N x (contexts u64, types u64, n1 u64, n2 u64, n3 u64, n4 u64)
  *   narrow    version=1 u8 | n u8, 1 to 63 | n x (varint token, less the one before and 1; varint a - 1)
  *   wide      version=2 u8 | 0 u8 | order u16 | n u32, 64 and over | total u64 | b1 u32 | b2 u32 | n x (token u32, a u32)
  *
@@ -55,7 +56,10 @@ struct lm_kn_head {
 
 struct cht_str lm_kn_head_name(void);
 size_t lm_kn_head_write(const struct lm_kn_head *h, uint8_t out[LM_KN_HEAD_MAX]);
+/* False: these bytes are no head, or one that is not sound. */
 bool lm_kn_head_read(const uint8_t *p, size_t n, struct lm_kn_head *out);
+/* Can its sums be those of a model? */
+bool lm_kn_head_sound(const struct lm_kn_head *h);
 /* Reads the head of the database. CHT_PAIR_NOT_FOUND (err untouched): there is no live model; CHT_MALFORMED_PAYLOAD; CHT_PENDING as
  * cht_store_get_soon. */
 enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct cht_buf *buf,
@@ -86,10 +90,12 @@ struct lm_kn_record {
     uint32_t b[4]; /* followers with a = 1, 2, 3 and over; b[0] is not used */
     uint64_t total;
 };
-/* False: these bytes are no record. A narrow one is looked through; of a wide one the head and the size are compared. */
-bool lm_kn_record_read(const uint8_t *p, size_t n, struct lm_kn_record *out);
+/* False: these bytes are no record of that order. A narrow one is looked through; of a wide one the head and the size are compared. */
+bool lm_kn_record_read(unsigned order, const uint8_t *p, size_t n, struct lm_kn_record *out);
 /* Looks through a wide one too: ascending, no a of 0, sums as said. */
 bool lm_kn_record_sound(const struct lm_kn_record *r);
+/* Reads a page of the root, which is looked through: tokens of its own only. */
+bool lm_kn_page_read(struct cht_str name, const uint8_t *p, size_t n, struct lm_kn_record *out);
 /* a of the token; 0: it is no follower. */
 uint32_t lm_kn_record_find(const struct lm_kn_record *r, uint32_t token);
 

@@ -287,7 +287,7 @@ static enum cht_rc offer_page(struct lm_kn_topper *t, const struct cht_entry *e,
     enum cht_rc rc = CHT_OK;
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
         return CHT_FAIL(err, CHT_CORRUPT, "a page of the root does not match its checksum");
-    if (e->value == NULL || !lm_kn_record_read(e->value, e->value_len, &page))
+    if (e->value == NULL || !lm_kn_page_read(name, e->value, e->value_len, &page))
         return lm_malformed(name, e->size, "record of a live model", err);
     lm_kn_walk_begin(&w, &page);
     while (rc == CHT_OK && lm_kn_walk_next(&w))

@@ -139,9 +139,9 @@ static void find(const struct lm_kn_reader *r, struct wanted *w)
     }
 }
 
-/* A page of the root as an array: each question looks at it many times. *foreign: there are tokens of another page. NULL: no memory. */
+/* A page of the root as an array: each question looks at it many times. *bad: it is none. NULL: no memory. */
 static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record *page, uint32_t number,
-                              bool *foreign)
+                              bool *bad)
 {
     uint32_t *a = (uint32_t *)(void *)keep_bytes(r, sizeof *a << LM_KN_PAGE_SHIFT);
     struct lm_kn_walk w;
@@ -150,8 +150,9 @@ static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record 
     memset(a, 0, sizeof *a << LM_KN_PAGE_SHIFT);
     lm_kn_walk_begin(&w, page);
     while (lm_kn_walk_next(&w)) {
-        *foreign = *foreign || w.token >> LM_KN_PAGE_SHIFT != number;
-        a[w.token & ((1u << LM_KN_PAGE_SHIFT) - 1)] = w.a;
+        uint32_t *at = &a[w.token & ((1u << LM_KN_PAGE_SHIFT) - 1)];
+        *bad = *bad || w.token >> LM_KN_PAGE_SHIFT != number || w.a == 0 || *at != 0;
+        *at = w.a;
     }
     return a;
 }
@@ -163,7 +164,7 @@ static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_st
     struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = size > 0, .gamma = 1.0};
     memcpy(l.token, w->token, sizeof l.token);
     if (size > 0) {
-        bool bad = !lm_kn_record_read(r->buf.data, size, &l.record);
+        bool bad = !lm_kn_record_read(w->order, r->buf.data, size, &l.record);
         if (!bad && w->order == 1)
             l.page = spread(r, &l.record, w->token[0], &bad);
         if (bad)

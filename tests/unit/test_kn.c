@@ -16,6 +16,7 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "cheetah/scan.h"
+#include "lm/kn_arpa.h"
 #include "lm/kn_ask.h"
 #include "lm/kn_count.h"
 #include "lm/kn_setup.h"
@@ -281,7 +282,7 @@ static void compare_states(struct plain *p)
         uint32_t size;
         size_t n = g->n == 1 ? lm_kn_page_name(g->t[0], name) : lm_kn_name(g->n, g->t + g->n - 1, name);
         must(cht_store_pair_value(s, (struct cht_str){name, n}, &key, &b, &size, &err));
-        assert_true(lm_kn_record_read(b.data, size, &r));
+        assert_true(lm_kn_record_read(g->n, b.data, size, &r));
         assert_true(lm_kn_record_sound(&r));
         assert_int_equal(lm_kn_record_find(&r, g->t[g->n - 1]), g->a);
         records++;
@@ -569,6 +570,12 @@ static void overwrite(const uint8_t *name, size_t n, const void *value, size_t s
     must(cht_store_commit(s, &c));
 }
 
+static bool swallow(void *ctx, const char *p, size_t n)
+{
+    (void)ctx, (void)p, (void)n;
+    return true;
+}
+
 static void test_damage(void **state)
 {
     (void)state;
@@ -695,6 +702,120 @@ static void test_many_tokens(void **state)
     free(p.g);
 }
 
+/* A wide record or page whose bytes at `at` are others: is refused by whatever reads it. */
+static void test_damage_wide(void **state)
+{
+    (void)state;
+    enum { N = LM_KN_WIDE };
+    static const struct {
+        size_t at;
+        uint8_t byte;
+        bool followers; /* a question need not find it: it does not look at all of them, nor add them up */
+    } bad[] = {{1, 1, false},  {2, 1, false},   {3, 7, false},    {7, N - 1, false}, {7, N + 1, false},
+               {4, 1, false},  {15, 10, false}, {16, 255, false}, {20, 255, false},  {8, 1, true},
+               {27, 99, true}, {31, 0, true},   {31, 9, true},    {24, 255, true}};
+    struct lm_follower f[N];
+    const struct doc d = {{5, 1, 5, 2}, 4}, other = {{5, 200, 5, 201}, 4};
+    uint8_t name[LM_KN_NAME_MAX], bytes[24 + 8 * N];
+    const uint32_t context[] = {5};
+    struct lm_ngrams_result out;
+    for (uint32_t i = 0; i < N; i++)
+        f[i] = (struct lm_follower){i + 1, 1};
+    for (size_t i = 0; i < 2 * sizeof bad / sizeof *bad; i++) {
+        bool page = i % 2 == 1;
+        unsigned order = page ? 1 : 2;
+        size_t n = page ? lm_kn_page_name(1, name) : lm_kn_name(2, context + 1, name);
+        fresh(2, 0);
+        struct lm_ngrams *g = batch(0);
+        put(g, &d, false);
+        commit(g);
+        assert_int_equal(lm_kn_record_write(order, f, N, bytes), sizeof bytes);
+        overwrite(name, n, bytes, sizeof bytes);
+        assert_int_equal(ask(d.t, d.n, false), CHT_OK);
+        bytes[bad[i / 2].at] = bad[i / 2].byte;
+        overwrite(name, n, bytes, sizeof bytes);
+        if (!bad[i / 2].followers)
+            assert_int_equal(ask(d.t, d.n, false), CHT_MALFORMED_PAYLOAD);
+        if (page || !bad[i / 2].followers)
+            assert_int_equal(ask(d.t, 1, true), CHT_MALFORMED_PAYLOAD);
+        assert_int_equal(lm_kn_arpa_write(engine, s, NULL, swallow, NULL, &err), CHT_MALFORMED_PAYLOAD);
+        uint64_t before = state_of("");
+        g = batch(0);
+        put(g, &other, false);
+        assert_int_equal(try_commit(g, &out), CHT_MALFORMED_PAYLOAD);
+        assert_true(state_of("") == before);
+    }
+    /* Tokens that another page has. */
+    for (uint32_t i = 0; i < N; i++)
+        f[i].token += 256;
+    fresh(2, 0);
+    struct lm_ngrams *g = batch(0);
+    put(g, &d, false);
+    commit(g);
+    overwrite(name, lm_kn_page_name(1, name), bytes, lm_kn_record_write(1, f, N, bytes));
+    assert_int_equal(ask(d.t, d.n, false), CHT_MALFORMED_PAYLOAD);
+    assert_int_equal(ask(d.t, 0, true), CHT_MALFORMED_PAYLOAD);
+    g = batch(0);
+    put(g, &other, false);
+    assert_int_equal(try_commit(g, &out), CHT_MALFORMED_PAYLOAD);
+}
+
+static void overwrite_head(const struct lm_kn_head *h, size_t at, uint8_t byte)
+{
+    uint8_t bytes[LM_KN_HEAD_MAX];
+    struct cht_str name = lm_kn_head_name();
+    size_t n = lm_kn_head_write(h, bytes);
+    bytes[at] = byte;
+    overwrite(name.p, name.n, bytes, n);
+}
+
+/* A head whose sums cannot be is refused; one that does not belong to the records, by the commit that finds out. */
+static void test_damage_head(void **state)
+{
+    (void)state;
+    const struct doc d = {{5, 6, 7}, 3};
+    struct lm_ngrams_result out;
+    fresh(2, 0);
+    struct lm_ngrams *g = batch(0);
+    put(g, &d, false);
+    commit(g);
+    const struct lm_kn_head good = head();
+    struct lm_kn_head bad[9];
+    for (size_t i = 0; i < 9; i++)
+        bad[i] = good;
+    bad[0].m[1].n[0] = UINT64_MAX; /* and n2: the sum is small again */
+    bad[0].m[1].n[1] = 2;
+    bad[1].m[2].n[3] = UINT64_MAX;
+    bad[2].m[2].contexts = 0;
+    bad[3].m[2].contexts = good.m[2].types + 1;
+    bad[4].m[1].types = 0;
+    bad[5].root_total = good.m[1].types - 1;
+    bad[6].m[1].types = bad[6].root_total = UINT64_MAX;
+    bad[7].flags = 16;
+    bad[8].m[2].types = good.m[2].n[0] - 1;
+    for (size_t i = 0; i < 9; i++) {
+        overwrite_head(&bad[i], 0, 1);
+        uint64_t before = state_of("");
+        assert_int_equal(ask(d.t, d.n, false), CHT_MALFORMED_PAYLOAD);
+        g = batch(0);
+        put(g, &d, false);
+        assert_int_equal(try_commit(g, &out), CHT_MALFORMED_PAYLOAD);
+        assert_true(state_of("") == before);
+    }
+    bad[0] = good;
+    bad[0].m[2].types = bad[0].m[2].n[0] = bad[0].m[2].contexts = 1;
+    overwrite_head(&bad[0], 0, 1);
+    uint64_t before = state_of("");
+    g = batch(0);
+    put(g, &d, true);
+    assert_int_equal(try_commit(g, &out), CHT_MALFORMED_PAYLOAD);
+    assert_true(state_of("") == before);
+    overwrite_head(&good, 55, 1);
+    assert_int_equal(ask(d.t, d.n, false), CHT_MALFORMED_PAYLOAD);
+    overwrite_head(&good, 0, 1);
+    assert_int_equal(ask(d.t, d.n, false), CHT_OK);
+}
+
 /* The lists of the root are made by a question while a commit is applied: they are of another moment than the head that it read, and
  * are not kept. */
 static void test_lists_of_two_moments(void **state)
@@ -779,6 +900,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_kept_namespaces, setup, teardown),
         cmocka_unit_test_setup_teardown(test_parameters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damage_wide, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damage_head, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_tokens, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists_of_two_moments, setup, teardown),
