@@ -331,17 +331,13 @@ static void remember(struct http_stream *s, const struct cht_entry *e)
 /* "x<hex>" of the last name, or the last key, as JSON. */
 static void end_of_scan(struct http_stream *s)
 {
-    static const char hex[] = "0123456789abcdef";
     struct svc_out next = {0};
     if (!cht_scan_exhausted(s->scan) && s->count > 0) {
         if (s->is_values) {
             svc_out_u64(&next, s->last_key);
         } else {
             svc_out_text(&next, "\"x");
-            for (size_t i = 0; i < s->last_name.n && svc_out_room(&next, 2); i++) {
-                next.p[next.n++] = hex[(uint8_t)s->last_name.p[i] >> 4];
-                next.p[next.n++] = hex[(uint8_t)s->last_name.p[i] & 15];
-            }
+            svc_out_hex(&next, s->last_name.p, s->last_name.n);
             svc_out_text(&next, "\"");
         }
         svc_out_bytes(&next, "", 1);

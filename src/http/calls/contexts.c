@@ -62,19 +62,13 @@ static bool copy_node(struct tree *t, const json_t *v, struct lm_node *to, unsig
 
 static bool put_context(void *ctx, const struct lm_context *c)
 {
-    static const char hex[] = "0123456789abcdef";
     struct http_request *r = ctx;
     struct matching *a = r->own;
     struct svc_out *o = &r->out;
-    char name[2 * LM_HASH_SIZE];
     svc_out_text(o, "{\"vector\":");
     svc_out_b64(o, c->vector.p, c->vector.n);
     svc_out_text(o, ",\"key\":");
     svc_out_u64(o, c->key);
-    for (unsigned i = 0; i < LM_HASH_SIZE; i++) {
-        name[2 * i] = hex[c->hash[i] >> 4];
-        name[2 * i + 1] = hex[c->hash[i] & 15];
-    }
     if (c->malformed) {
         svc_out_text(o,
                      ",\"hash\":null,\"order_size\":null,\"tokens\":[],\"ranked\":[],\"problem\":\"malformed_"
@@ -84,7 +78,7 @@ static bool put_context(void *ctx, const struct lm_context *c)
         if (memcmp(c->hash, LM_ROOT, LM_HASH_SIZE) == 0)
             svc_out_text(o, LM_ROOT);
         else
-            svc_out_bytes(o, name, sizeof name);
+            svc_out_hex(o, c->hash, LM_HASH_SIZE);
         svc_out_text(o, "\",\"order_size\":");
         svc_out_u64(o, c->order_size);
         svc_out_text(o, ",\"tokens\":[");
@@ -110,7 +104,6 @@ static bool put_context(void *ctx, const struct lm_context *c)
 
 static void contexts_work(struct http_request *r)
 {
-    static const char hex[] = "0123456789abcdef";
     struct matching *a = r->own;
     const struct lm_contexts_query q = {
         .tree = a->tree, .depth = a->depth, .limit = a->limit, .after = a->after, .cancel = &r->cancel};
@@ -121,10 +114,7 @@ static void contexts_work(struct http_request *r)
     svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
     if (more && a->shown > 0) {
         svc_out_text(&r->out, "\"x");
-        for (size_t i = 0; i < a->last_len && svc_out_room(&r->out, 2); i++) {
-            r->out.p[r->out.n++] = hex[a->last[i] >> 4];
-            r->out.p[r->out.n++] = hex[a->last[i] & 15];
-        }
+        svc_out_hex(&r->out, a->last, a->last_len);
         svc_out_text(&r->out, "\"}}\n");
     } else {
         svc_out_text(&r->out, "null}}\n");
