@@ -337,7 +337,8 @@ static void end_of_scan(struct http_stream *s)
             svc_out_u64(&next, s->last_key);
         } else {
             svc_out_text(&next, "\"x");
-            svc_out_hex(&next, s->last_name.p, s->last_name.n);
+            if (svc_out_room(&next, 2 * s->last_name.n))
+                next.n += svc_out_hex(next.p + next.n, (const uint8_t *)s->last_name.p, s->last_name.n);
             svc_out_text(&next, "\"");
         }
         svc_out_bytes(&next, "", 1);

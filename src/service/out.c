@@ -7,8 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static const char hex[] = "0123456789abcdef";
-
 bool svc_out_grow(struct svc_out *o, size_t more)
 {
     size_t want = o->n + more, cap = o->cap < 256 ? 256 : o->cap;
@@ -148,17 +146,6 @@ static bool is_hidden(const uint8_t *p, size_t len)
     if (len != 3 || p[0] != 0xE2)
         return false;
     return (p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) || (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
-}
-
-void svc_out_hex(struct svc_out *o, const void *p, size_t n)
-{
-    const uint8_t *from = p;
-    if (!svc_out_room(o, 2 * n))
-        return;
-    for (size_t i = 0; i < n; i++) {
-        o->p[o->n++] = hex[from[i] >> 4];
-        o->p[o->n++] = hex[from[i] & 15];
-    }
 }
 
 void svc_out_string(struct svc_out *o, const char *s, size_t n)

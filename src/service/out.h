@@ -42,8 +42,6 @@ static inline void svc_out_u64(struct svc_out *o, uint64_t v)
     if (svc_out_room(o, 20))
         o->n += svc_out_digits(o->p + o->n, v);
 }
-/* Two hexadecimal digits for each byte, small letters. */
-void svc_out_hex(struct svc_out *o, const void *p, size_t n);
 /* base64 in quotes */
 static inline void svc_out_b64(struct svc_out *o, const void *p, size_t n)
 {

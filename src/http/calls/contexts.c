@@ -77,8 +77,8 @@ static bool put_context(void *ctx, const struct lm_context *c)
         svc_out_text(o, ",\"hash\":\"");
         if (memcmp(c->hash, LM_ROOT, LM_HASH_SIZE) == 0)
             svc_out_text(o, LM_ROOT);
-        else
-            svc_out_hex(o, c->hash, LM_HASH_SIZE);
+        else if (svc_out_room(o, 2 * LM_HASH_SIZE))
+            o->n += svc_out_hex(o->p + o->n, c->hash, LM_HASH_SIZE);
         svc_out_text(o, "\",\"order_size\":");
         svc_out_u64(o, c->order_size);
         svc_out_text(o, ",\"tokens\":[");
@@ -114,7 +114,8 @@ static void contexts_work(struct http_request *r)
     svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
     if (more && a->shown > 0) {
         svc_out_text(&r->out, "\"x");
-        svc_out_hex(&r->out, a->last, a->last_len);
+        if (svc_out_room(&r->out, 2 * a->last_len))
+            r->out.n += svc_out_hex(r->out.p + r->out.n, a->last, a->last_len);
         svc_out_text(&r->out, "\"}}\n");
     } else {
         svc_out_text(&r->out, "null}}\n");
