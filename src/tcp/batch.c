@@ -186,9 +186,15 @@ static enum cht_rc purge_page(struct line_session *s, struct cht_op *ops, struct
     struct cht_commit c = {.ops = ops, .count = *n};
     if (rc == CHT_OK && *n > 0)
         rc = cht_store_commit(s->db->store, &c);
-    for (size_t i = 0; rc == CHT_OK && i < *n; i++)
+    uint64_t before = *purged;
+    enum cht_rc failed = CHT_OK;
+    for (size_t i = 0; rc == CHT_OK && i < *n; i++) {
         *purged += ops[i].rc == CHT_OK;
-    return rc;
+        if (ops[i].rc != CHT_PAIR_NOT_FOUND &&
+            failed == CHT_OK) /* that one is gone, the others are met again */
+            failed = ops[i].rc;
+    }
+    return rc == CHT_OK && *purged == before ? failed : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

@@ -1,6 +1,7 @@
 """Commands of today's client of DB-SLM: what it sends, and what it looks for in the answers."""
 import base64
 import json
+import os
 import threading
 
 import pytest
@@ -136,3 +137,20 @@ def test_a_binary_handshake(server, first):
     raw.send(first)
     assert raw.answer() == b"ERROR,binary_protocol_unsupported"
     assert raw.closed()
+
+
+def test_a_purge_ends_at_damage(launch):
+    """Pairs whose values cannot be deleted are met again and again: the purge says so when nothing else is left."""
+    server = launch("--shards", "1")
+    with server.line() as line:
+        rows = json.dumps([{"k": "p%05d" % i, "v": "v"} for i in range(3000)], separators=(",", ":"))
+        assert b"applied=3000" in line.ask("PAIR_PUT_BATCH items=" + rows)
+    server.stop()
+    with open(os.path.join(server.data, "default", "shard-000", "keys"), "r+b") as file:
+        for at in range(8192, os.fstat(file.fileno()).st_size, 4096):
+            file.seek(at + 100)
+            file.write(b"\xee" * 64)
+    server.restart()
+    with server.line(timeout=20) as line:
+        assert line.ask("PAIR_PURGE p") == b"ERROR,corrupt_value"
+        assert line.ask("PAIR_SCAN p 1").startswith(b"SUCCESS,count=1,")
