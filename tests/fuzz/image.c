@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/literal.h"
 #include "store/pagefile_int.h"
 
 #define GAP 16u /* so many zeros end a run */
@@ -321,7 +322,7 @@ void image_seal(struct image *im)
 {
     for (size_t i = 0; i < im->n; i++) {
         struct image_file *f = &im->file[i];
-        if (strncmp(f->name, "default/log/", 12) == 0)
+        if (CHT_BEGINS(f->name, "default/log/"))
             seal_log(f);
         else if (strstr(f->name, "/journal") != NULL)
             seal_journal(f);

@@ -68,9 +68,9 @@ static void read_it(void)
     enum cht_rc rc = cht_env_get(store.env, "restored", &s, &err);
     FUZZ_CHECK(rc == CHT_OK || err.msg[0] != 0);
     if (rc == CHT_OK) {
-        struct cht_op op = {.kind = CHT_OP_PAIR_PUT,
-                            .name = {(const uint8_t *)"new", 3},
-                            .value = {(const uint8_t *)"value", 5}};
+        static const uint8_t name[] = "new", value[] = "value";
+        struct cht_op op = {
+            .kind = CHT_OP_PAIR_PUT, .name = {name, sizeof name - 1}, .value = {value, sizeof value - 1}};
         struct cht_commit c = {.ops = &op, .count = 1};
         (void)cht_store_count(s, (struct cht_str){(const uint8_t *)"", 0}, &pairs, &err);
         for (uint64_t key = 1; key < 20; key++)

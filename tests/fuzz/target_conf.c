@@ -2,6 +2,7 @@
  * argument a line. What is printed of a configuration that was taken is a file that is taken, and prints the same. */
 #include "fuzz/fuzz.h"
 
+#include "base/literal.h"
 #include "conf/conf.h"
 
 enum { ARGS = 8 };
@@ -57,7 +58,7 @@ static void again(const struct conf *c)
     memset(first, 0, sizeof first);
     memset(second, 0, sizeof second);
     size_t n = print(c, first, sizeof first);
-    if (strncmp(first, "# not for a file", 16) == 0 || strstr(first, "\n# not for a file") != NULL)
+    if (CHT_BEGINS(first, "# not for a file") || strstr(first, "\n# not for a file") != NULL)
         return;
     char path[64], option[] = "--config";
     (void)snprintf(path, sizeof path, "%s", fuzz_file(first, n));
@@ -74,7 +75,7 @@ static void again(const struct conf *c)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    const char *p = (const char *)data, *cut = n >= 2 ? memmem(p, n, "\n\n", 2) : NULL;
+    const char *p = (const char *)data, *cut = n >= 2 ? memmem(p, n, CHT_LITERAL("\n\n")) : NULL;
     size_t file = cut != NULL ? (size_t)(cut - p) + 1 : n;
     char *args = malloc(n - file + 1), path[64], option[] = "--config", *argv[ARGS + 2] = {option, path};
     struct conf c;
@@ -86,8 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     args[n - file] = 0;
     environment[0] = 0;
     for (char *a = strtok(args, "\n"); a != NULL && argc < ARGS + 2; a = strtok(NULL, "\n")) {
-        if (strncmp(a, "env=", 4) == 0)
-            (void)snprintf(environment, sizeof environment, "%s", a + 4);
+        if (CHT_BEGINS(a, "env="))
+            (void)snprintf(environment, sizeof environment, "%s", strchr(a, '=') + 1);
         else
             argv[argc++] = a;
     }

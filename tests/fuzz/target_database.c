@@ -228,7 +228,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     struct image_file *set = image_find(&image, "cheetah.set");
     if (set != NULL)
-        memcpy(set->name, "not.the.set", 12); /* the environment has its own */
+        (void)snprintf(set->name, sizeof set->name, "not.the.set"); /* the environment has its own */
     image_put(&image, disk, "/d");
     if (use(how, what) && (how & AGAIN) != 0)
         (void)use((uint8_t)(how & ~BACKUP), what); /* what it has become */

@@ -327,8 +327,9 @@ static void one_request(struct part in)
     struct part method = {target.p, blank != NULL ? (size_t)(blank - target.p) : target.n};
     size_t skip = method.n + (blank != NULL);
     r->method = method_of(method);
-    memcpy(r->id, "0123456789abcdef", 17);
-    r->id_len = 16;
+    static const char id[] = "0123456789abcdef";
+    memcpy(r->id, id, sizeof id);
+    r->id_len = sizeof id - 1;
     size_t piece = take_headers(r, &in, kept, &keeps);
     if (take_target(r, (struct part){target.p + skip, target.n - skip})) {
         if (r->route->body != HTTP_BODY_NONE)
@@ -346,16 +347,17 @@ static void one_request(struct part in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
+    static const char between[] = "\n----\n";
     struct part in = {(const char *)data, n};
     if (server.conf == NULL)
         start();
     if (store.used++ % FUZZ_STORE_USES == 0)
         renew();
     for (unsigned i = 0; i < REQUESTS && in.n > 0; i++) {
-        const char *cut = memmem(in.p, in.n, "\n----\n", 6);
+        const char *cut = memmem(in.p, in.n, between, sizeof between - 1);
         size_t len = cut != NULL ? (size_t)(cut - in.p) : in.n;
         one_request((struct part){in.p, len});
-        len += cut != NULL ? 6 : 0;
+        len += cut != NULL ? sizeof between - 1 : 0;
         in.p += len;
         in.n -= len;
     }

@@ -2,6 +2,7 @@
  * Each line has one line of answer, EXIT has none; what is not a whole line waits. The first byte's lowest bit: tokens are needed. */
 #include "fuzz/fuzz.h"
 
+#include "base/literal.h"
 #include "service/access.h"
 #include "tcp/session.h"
 
@@ -50,8 +51,8 @@ static void answers(struct line_session *s, const char *p, size_t used, bool clo
     FUZZ_CHECK(got == sent || (closed && got <= sent));
     for (const char *a = s->out.p, *end = s->out.n > 0 ? a + s->out.n : a; a < end;
          a = (const char *)memchr(a, '\n', (size_t)(end - a)) + 1)
-        FUZZ_CHECK((end - a > 8 && memcmp(a, "SUCCESS,", 8) == 0) ||
-                   (end - a > 6 && memcmp(a, "ERROR,", 6) == 0));
+        FUZZ_CHECK(CHT_STARTS(a, (size_t)(end - a), "SUCCESS,") ||
+                   CHT_STARTS(a, (size_t)(end - a), "ERROR,"));
     line_session_taken(s);
 }
 

@@ -1,6 +1,7 @@
 /* tokens: the file of --tokens, and what clients send: the file, an empty line, then the values of Authorization headers, one a line. */
 #include "fuzz/fuzz.h"
 
+#include "base/literal.h"
 #include "service/access.h"
 
 static void ask(const struct svc_access *a, const char *p, size_t n)
@@ -23,7 +24,8 @@ static void ask(const struct svc_access *a, const char *p, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    const char *p = (const char *)data, *end = p + n, *cut = n >= 2 ? memmem(p, n, "\n\n", 2) : NULL;
+    const char *p = (const char *)data, *end = p + n,
+               *cut = n >= 2 ? memmem(p, n, CHT_LITERAL("\n\n")) : NULL;
     struct svc_access *a = NULL;
     struct cht_err err = {0};
     enum cht_rc rc = svc_access_load(fuzz_file(p, cut != NULL ? (size_t)(cut - p) + 1 : n), &a, &err);

@@ -71,6 +71,7 @@ CASES = {
     "a comment with a file that is gone": ("source.py", "src/lm/score.c", "predict.h", "predicts.h", "there is no file predicts.h"),
     "a comment with a function that is gone": ("source.py", "src/lm/score.c", "lm_score of", "lm_scores of", "there is no lm_scores"),
     "a length that somebody counted": ("source.py", "src/service/log.c", '(void)CHT_PUT(p, "0000-00-00T00:00:00.000Z")', 'memcpy(p, "0000-00-00T00:00:00.000Z", 24)', "counted"),
+    "a length that somebody counted in a fuzz target": ("source.py", "tests/fuzz/image.c", 'CHT_BEGINS(f->name, "default/log/")', 'strncmp(f->name, "default/log/", 12) == 0', "counted"),
     "a function that nobody calls": ("source.py", "src/lm/rank.h", "#pragma once\n", "#pragma once\nvoid lm_rank_nothing(void);\n", "nobody calls lm_rank_nothing"),
 }
 
