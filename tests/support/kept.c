@@ -17,6 +17,7 @@ char kept_base[] = "/tmp/cht-store-XXXXXX";
 char kept_a[64], kept_b[64];
 static const char *dirs[] = {kept_a, kept_b};
 struct kept kept;
+enum cht_durability kept_durability = CHT_DURABLE_OS;
 
 struct cht_env_config kept_config(void)
 {
@@ -24,7 +25,7 @@ struct cht_env_config kept_config(void)
                                    .dir_count = 2,
                                    .default_shards = 4,
                                    .log_segment_bytes = 1u << 20,
-                                   .durability = CHT_DURABLE_OS};
+                                   .durability = kept_durability};
 }
 
 struct cht_str kept_str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
@@ -49,18 +50,28 @@ int kept_teardown(void **state)
     return rc != CHT_OK;
 }
 
-void kept_reopen(void)
+void kept_open(void)
 {
     struct cht_env_config cfg = kept_config();
-    assert_int_equal(cht_env_close(kept.env, &kept.err), CHT_OK);
     assert_int_equal(cht_env_open(&cfg, &kept.env, &kept.err), CHT_OK);
     assert_int_equal(cht_env_get(kept.env, "default", &kept.s, &kept.err), CHT_OK);
 }
 
+void kept_reopen(void)
+{
+    assert_int_equal(cht_env_close(kept.env, &kept.err), CHT_OK);
+    kept_open();
+}
+
+enum cht_rc kept_commit(struct cht_op *ops, size_t n, unsigned flags)
+{
+    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
+    return cht_store_commit(kept.s, &c);
+}
+
 enum cht_rc kept_run(struct cht_op *op, unsigned flags)
 {
-    struct cht_commit c = {.ops = op, .count = 1, .flags = flags};
-    enum cht_rc rc = cht_store_commit(kept.s, &c);
+    enum cht_rc rc = kept_commit(op, 1, flags);
     return rc == CHT_OK ? op->rc : rc;
 }
 

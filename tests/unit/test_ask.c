@@ -10,15 +10,7 @@
 
 #include <cmocka.h>
 
-#include "cheetah/store.h"
-
-static char base[] = "/tmp/cht-ask-XXXXXX";
-static const char *dirs[] = {base};
-static struct cht_env *env;
-static struct cht_store *s;
-static struct cht_err err;
-
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
+#include "support/kept.h"
 
 /* A decider that notes what it is shown, and answers as it is told. */
 struct asker {
@@ -38,7 +30,7 @@ static enum cht_rc decide(struct cht_ask *ask, struct cht_op *op, const struct c
     a->found = *found;
     (void)snprintf(a->value, sizeof a->value, "%.*s", (int)found->value.n, (const char *)found->value.p);
     if (a->put != NULL)
-        op->value = str(a->put);
+        op->value = kept_str(a->put);
     return a->answer == CHT_OK ? CHT_OK : CHT_FAIL(e, a->answer, "refused");
 }
 
@@ -47,46 +39,11 @@ static struct asker asker(enum cht_rc answer, const char *put)
     return (struct asker){.ask = {.decide = decide, .room = 64}, .answer = answer, .put = put};
 }
 
-static void open_env(void)
-{
-    struct cht_env_config cfg = {
-        .dirs = dirs, .dir_count = 1, .default_shards = 4, .durability = CHT_DURABLE_SYNC};
-    memset(&err, 0, sizeof err);
-    if (cht_env_open(&cfg, &env, &err) != CHT_OK)
-        fail_msg("%s", err.msg);
-    assert_true(cht_env_get(env, "default", &s, &err) == CHT_OK ||
-                (cht_env_create(env, "default", 0, &err) == CHT_OK &&
-                 cht_env_get(env, "default", &s, &err) == CHT_OK));
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s/*", base);
-    if (system(cmd) != 0)
-        return 1;
-    open_env();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return cht_env_close(env, &err) != CHT_OK;
-}
-
-static enum cht_rc run(struct cht_op *ops, size_t n, unsigned flags)
-{
-    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
-    return cht_store_commit(s, &c);
-}
-
 static enum cht_rc put(const char *name, const char *value, struct asker *a)
 {
-    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(name), .value = str(value)};
+    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = kept_str(name), .value = kept_str(value)};
     op.ask = a != NULL ? &a->ask : NULL;
-    assert_int_equal(run(&op, 1, 0), CHT_OK);
+    assert_int_equal(kept_commit(&op, 1, 0), CHT_OK);
     return op.rc;
 }
 
@@ -95,7 +52,7 @@ static void expect(const char *name, const char *value)
     struct cht_buf b = {0};
     uint64_t key;
     uint32_t size;
-    enum cht_rc rc = cht_store_pair_value(s, str(name), &key, &b, &size, &err);
+    enum cht_rc rc = cht_store_pair_value(kept.s, kept_str(name), &key, &b, &size, &kept.err);
     assert_int_equal(rc, value != NULL ? CHT_OK : CHT_PAIR_NOT_FOUND);
     if (value != NULL) {
         assert_int_equal(size, strlen(value));
@@ -118,8 +75,8 @@ static void test_what_is_shown(void **state)
     assert_true(a.found.mapped && a.found.live && a.found.key > 0 && a.found.damage == CHT_OK);
     assert_string_equal(a.value, "first");
     expect("name", "second");
-    struct cht_op dangling = {.kind = CHT_OP_PAIR_SET, .name = str("dangling"), .key = 4711};
-    assert_int_equal(run(&dangling, 1, 0), CHT_OK);
+    struct cht_op dangling = {.kind = CHT_OP_PAIR_SET, .name = kept_str("dangling"), .key = 4711};
+    assert_int_equal(kept_commit(&dangling, 1, 0), CHT_OK);
     a = asker(CHT_OK, NULL);
     assert_int_equal(put("dangling", "new", &a), CHT_OK);
     assert_true(a.found.mapped && !a.found.live && a.found.key == 4711);
@@ -133,20 +90,20 @@ static void test_by_key(void **state)
         a[i] = asker(CHT_OK, NULL);
     a[2].answer = CHT_NOT_A_NUMBER;
     struct cht_op ops[] = {
-        {.kind = CHT_OP_INSERT, .value = str("value")},
-        {.kind = CHT_OP_EDIT, .key = 1, .value = str("edited"), .ask = &a[0].ask},
-        {.kind = CHT_OP_EDIT, .key = 99, .value = str("none"), .ask = &a[1].ask},
+        {.kind = CHT_OP_INSERT, .value = kept_str("value")},
+        {.kind = CHT_OP_EDIT, .key = 1, .value = kept_str("edited"), .ask = &a[0].ask},
+        {.kind = CHT_OP_EDIT, .key = 99, .value = kept_str("none"), .ask = &a[1].ask},
         {.kind = CHT_OP_DELETE, .key = 1, .ask = &a[2].ask},
         {.kind = CHT_OP_DELETE, .key = 1, .ask = &a[3].ask},
     };
-    assert_int_equal(run(ops, 5, 0), CHT_OK);
+    assert_int_equal(kept_commit(ops, 5, 0), CHT_OK);
     assert_string_equal(a[0].value, "value");
     assert_false(a[1].found.live);
     assert_string_equal(a[3].value, "edited"); /* a commit sees what it has done */
     assert_int_equal(ops[2].rc, CHT_KEY_NOT_FOUND);
     assert_int_equal(ops[3].rc, CHT_NOT_A_NUMBER);
     assert_int_equal(ops[4].rc, CHT_OK);
-    assert_int_equal(cht_store_get(s, 1, NULL, NULL, &err), CHT_KEY_NOT_FOUND);
+    assert_int_equal(cht_store_get(kept.s, 1, NULL, NULL, &kept.err), CHT_KEY_NOT_FOUND);
 }
 
 static void test_a_refusal_undoes_an_atomic_commit(void **state)
@@ -155,24 +112,24 @@ static void test_a_refusal_undoes_an_atomic_commit(void **state)
     struct asker yes = asker(CHT_OK, "yes"), no = asker(CHT_NUMBER_OVERFLOW, "no");
     assert_int_equal(put("b", "before", NULL), CHT_OK);
     struct cht_op ops[] = {
-        {.kind = CHT_OP_PAIR_PUT, .name = str("a"), .ask = &yes.ask},
-        {.kind = CHT_OP_PAIR_PUT, .name = str("b"), .ask = &no.ask},
-        {.kind = CHT_OP_PAIR_PUT, .name = str("c"), .value = str("c")},
+        {.kind = CHT_OP_PAIR_PUT, .name = kept_str("a"), .ask = &yes.ask},
+        {.kind = CHT_OP_PAIR_PUT, .name = kept_str("b"), .ask = &no.ask},
+        {.kind = CHT_OP_PAIR_PUT, .name = kept_str("c"), .value = kept_str("c")},
     };
     struct cht_commit c = {.ops = ops, .count = 3, .flags = CHT_COMMIT_ATOMIC};
-    assert_int_equal(cht_store_commit(s, &c), CHT_BATCH_FAILED);
+    assert_int_equal(cht_store_commit(kept.s, &c), CHT_BATCH_FAILED);
     assert_int_equal(c.failed, 1);
     assert_string_equal(c.err.msg, "refused");
     expect("a", NULL);
     expect("b", "before");
-    assert_int_equal(run(ops, 3, 0), CHT_OK); /* by themselves */
+    assert_int_equal(kept_commit(ops, 3, 0), CHT_OK); /* by themselves */
     expect("a", "yes");
     expect("b", "before");
     expect("c", "c");
     no.answer = CHT_OK;
-    assert_int_equal(run(ops, 3, CHT_COMMIT_ATOMIC), CHT_OK);
-    cht_env_abandon(env);
-    open_env();
+    assert_int_equal(kept_commit(ops, 3, CHT_COMMIT_ATOMIC), CHT_OK);
+    cht_env_abandon(kept.env);
+    kept_open();
     expect("b", "no");
     expect("c", "c");
 }
@@ -182,19 +139,20 @@ static void test_where_nothing_is_decided(void **state)
     (void)state;
     struct asker a = asker(CHT_OK, NULL);
     struct cht_op ops[] = {
-        {.kind = CHT_OP_PREFIX_DEL, .name = str("n"), .ask = &a.ask},
-        {.kind = CHT_OP_INSERT, .value = str("v"), .ask = &a.ask},
-        {.kind = CHT_OP_PAIR_PUT, .name = {NULL, 0}, .value = str("v"), .ask = &a.ask},
-        {.kind = CHT_OP_EDIT, .key = 0, .value = str("v"), .ask = &a.ask},
+        {.kind = CHT_OP_PREFIX_DEL, .name = kept_str("n"), .ask = &a.ask},
+        {.kind = CHT_OP_INSERT, .value = kept_str("v"), .ask = &a.ask},
+        {.kind = CHT_OP_PAIR_PUT, .name = {NULL, 0}, .value = kept_str("v"), .ask = &a.ask},
+        {.kind = CHT_OP_EDIT, .key = 0, .value = kept_str("v"), .ask = &a.ask},
     };
     assert_int_equal(put("name", "v", NULL), CHT_OK);
-    assert_int_equal(run(ops, 4, 0), CHT_OK);
+    assert_int_equal(kept_commit(ops, 4, 0), CHT_OK);
     assert_int_equal(ops[0].rc, CHT_INVALID_ARGUMENT);
     assert_int_equal(ops[1].rc, CHT_INVALID_ARGUMENT);
     assert_int_equal(ops[2].rc, CHT_INVALID_PAIR);
     assert_int_equal(ops[3].rc, CHT_INVALID_KEY);
-    struct cht_op put_op = {.kind = CHT_OP_PAIR_PUT, .name = str("x"), .value = str("v"), .ask = &a.ask};
-    assert_int_equal(run(&put_op, 1, CHT_COMMIT_UNORDERED), CHT_OK);
+    struct cht_op put_op = {
+        .kind = CHT_OP_PAIR_PUT, .name = kept_str("x"), .value = kept_str("v"), .ask = &a.ask};
+    assert_int_equal(kept_commit(&put_op, 1, CHT_COMMIT_UNORDERED), CHT_OK);
     assert_int_equal(put_op.rc, CHT_INVALID_ARGUMENT);
     assert_int_equal(a.calls, 0);
     expect("name", "v");
@@ -225,15 +183,12 @@ static void test_the_value_is_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_what_is_shown, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_by_key, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_refusal_undoes_an_atomic_commit, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_where_nothing_is_decided, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_the_value_is_checked, setup, teardown),
+        KEPT_TEST(test_what_is_shown),
+        KEPT_TEST(test_by_key),
+        KEPT_TEST(test_a_refusal_undoes_an_atomic_commit),
+        KEPT_TEST(test_where_nothing_is_decided),
+        KEPT_TEST(test_the_value_is_checked),
     };
-    assert_non_null(mkdtemp(base));
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s", base);
-    return system(cmd) != 0 ? 1 : failed;
+    kept_durability = CHT_DURABLE_SYNC;
+    return KEPT_MAIN(tests);
 }

@@ -11,44 +11,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "cheetah/store.h"
-
-static char base[] = "/tmp/cht-put-XXXXXX";
-static const char *dirs[] = {base};
-static struct cht_env *env;
-static struct cht_store *s;
-static struct cht_err err;
-
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
-
-static void open_env(void)
-{
-    struct cht_env_config cfg = {
-        .dirs = dirs, .dir_count = 1, .default_shards = 4, .durability = CHT_DURABLE_OS};
-    memset(&err, 0, sizeof err);
-    if (cht_env_open(&cfg, &env, &err) != CHT_OK)
-        fail_msg("%s", err.msg);
-    assert_true(cht_env_get(env, "default", &s, &err) == CHT_OK ||
-                (cht_env_create(env, "default", 0, &err) == CHT_OK &&
-                 cht_env_get(env, "default", &s, &err) == CHT_OK));
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s/*", base);
-    if (system(cmd) != 0)
-        return 1;
-    open_env();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return cht_env_close(env, &err) != CHT_OK;
-}
+#include "support/kept.h"
 
 static void finding(void *ctx, const char *where, const char *what)
 {
@@ -59,37 +22,23 @@ static void finding(void *ctx, const char *where, const char *what)
 /* Closes (or abandons, so that the log is replayed), checks the files, opens again. */
 static void reopen(bool crash)
 {
-    struct cht_env_config cfg = {.dirs = dirs, .dir_count = 1};
+    struct cht_env_config cfg = kept_config();
     uint64_t findings = 99;
     if (crash)
-        cht_env_abandon(env);
+        cht_env_abandon(kept.env);
     else
-        assert_int_equal(cht_env_close(env, &err), CHT_OK);
+        assert_int_equal(cht_env_close(kept.env, &kept.err), CHT_OK);
     if (!crash) {
-        assert_int_equal(cht_check(&cfg, NULL, finding, NULL, &findings, &err), CHT_OK);
+        assert_int_equal(cht_check(&cfg, NULL, finding, NULL, &findings, &kept.err), CHT_OK);
         assert_int_equal(findings, 0);
     }
-    open_env();
-}
-
-static enum cht_rc run(struct cht_op *ops, size_t n, unsigned flags)
-{
-    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
-    return cht_store_commit(s, &c);
-}
-
-static uint64_t insert(const char *v)
-{
-    struct cht_op op = {.kind = CHT_OP_INSERT, .value = str(v)};
-    assert_int_equal(run(&op, 1, 0), CHT_OK);
-    assert_int_equal(op.rc, CHT_OK);
-    return op.key;
+    kept_open();
 }
 
 static enum cht_rc put(uint64_t key, struct cht_str v, bool *created)
 {
     struct cht_op op = {.kind = CHT_OP_PUT, .key = key, .value = v};
-    assert_int_equal(run(&op, 1, 0), CHT_OK);
+    assert_int_equal(kept_commit(&op, 1, 0), CHT_OK);
     if (op.rc == CHT_OK)
         assert_int_equal(op.size, v.n);
     *created = op.created;
@@ -99,7 +48,7 @@ static enum cht_rc put(uint64_t key, struct cht_str v, bool *created)
 static enum cht_rc reserve(uint64_t n, uint64_t *first)
 {
     struct cht_op op = {.kind = CHT_OP_RESERVE, .key = n};
-    assert_int_equal(run(&op, 1, 0), CHT_OK);
+    assert_int_equal(kept_commit(&op, 1, 0), CHT_OK);
     *first = op.key;
     return op.rc;
 }
@@ -107,7 +56,7 @@ static enum cht_rc reserve(uint64_t n, uint64_t *first)
 static void expect(uint64_t key, const char *v)
 {
     struct cht_buf b = {0};
-    enum cht_rc rc = cht_store_get(s, key, &b, NULL, &err);
+    enum cht_rc rc = cht_store_get(kept.s, key, &b, NULL, &kept.err);
     assert_int_equal(rc, v == NULL ? CHT_KEY_NOT_FOUND : CHT_OK);
     if (v != NULL) {
         assert_int_equal(b.len, strlen(v));
@@ -123,28 +72,28 @@ static void test_put_under_a_reserved_key(void **state)
     (void)state;
     uint64_t first;
     bool created;
-    assert_int_equal(put(1, str("x"), &created), CHT_KEY_NOT_FOUND); /* never given out */
+    assert_int_equal(put(1, kept_str("x"), &created), CHT_KEY_NOT_FOUND); /* never given out */
     assert_int_equal(reserve(100, &first), CHT_OK);
     assert_int_equal(first, 1); /* a fresh database */
     expect(50, NULL);
-    assert_int_equal(put(50, str("fifty"), &created), CHT_OK);
+    assert_int_equal(put(50, kept_str("fifty"), &created), CHT_OK);
     assert_true(created);
-    assert_int_equal(put(50, str("50"), &created), CHT_OK); /* again: replaced */
+    assert_int_equal(put(50, kept_str("50"), &created), CHT_OK); /* again: replaced */
     assert_false(created);
-    assert_int_equal(put(100, str("last"), &created), CHT_OK);
-    assert_int_equal(put(0, str("x"), &created), CHT_INVALID_KEY);
-    assert_int_equal(put(UINT64_C(1) << 48, str("x"), &created), CHT_INVALID_KEY);
+    assert_int_equal(put(100, kept_str("last"), &created), CHT_OK);
+    assert_int_equal(put(0, kept_str("x"), &created), CHT_INVALID_KEY);
+    assert_int_equal(put(UINT64_C(1) << 48, kept_str("x"), &created), CHT_INVALID_KEY);
     assert_int_equal(put(7, (struct cht_str){NULL, 0}, &created), CHT_EMPTY_VALUE);
-    assert_true(insert("new") > 100);
+    assert_true(kept_insert("new") > 100);
     struct cht_store_stats st;
-    assert_int_equal(cht_store_stats(s, &st, &err), CHT_OK);
+    assert_int_equal(cht_store_stats(kept.s, &st, &kept.err), CHT_OK);
     assert_int_equal(st.values, 3);
     assert_int_equal(st.value_bytes, 2 + 4 + 3);
     reopen(true);
     expect(50, "50");
     expect(100, "last");
     expect(99, NULL);
-    assert_true(insert("newer") > 101);
+    assert_true(kept_insert("newer") > 101);
     reopen(false);
     expect(50, "50");
 }
@@ -156,25 +105,25 @@ static void test_the_range_is_the_callers(void **state)
     uint64_t first, again;
     bool created;
     for (unsigned i = 0; i < 10; i++)
-        (void)insert("before");
-    struct cht_op up = {.kind = CHT_OP_PAIR_PUT, .name = str("name"), .value = str("v")};
-    assert_int_equal(run(&up, 1, 0), CHT_OK);
+        (void)kept_insert("before");
+    struct cht_op up = {.kind = CHT_OP_PAIR_PUT, .name = kept_str("name"), .value = kept_str("v")};
+    assert_int_equal(kept_commit(&up, 1, 0), CHT_OK);
     assert_int_equal(reserve(1000, &first), CHT_OK);
     assert_true(first > 10 && first > up.key);
     assert_int_equal(first % 4, 1); /* keys moved by first - 1 stay with their shard */
     for (unsigned i = 0; i < 200; i++) {
         char name[16];
         (void)snprintf(name, sizeof name, "n%u", i);
-        struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(name), .value = str("v")};
-        assert_int_equal(run(&op, 1, 0), CHT_OK);
+        struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = kept_str(name), .value = kept_str("v")};
+        assert_int_equal(kept_commit(&op, 1, 0), CHT_OK);
         assert_true(op.key >= first + 1000);
-        assert_true(insert("v") >= first + 1000);
+        assert_true(kept_insert("v") >= first + 1000);
     }
     assert_int_equal(reserve(3, &again), CHT_OK); /* fewer than there are shards */
     assert_true(again >= first + 1000);
     for (uint64_t k = again; k < again + 3; k++)
-        assert_int_equal(put(k, str("mine"), &created), CHT_OK);
-    assert_true(insert("v") >= first + 1000);
+        assert_int_equal(put(k, kept_str("mine"), &created), CHT_OK);
+    assert_true(kept_insert("v") >= first + 1000);
     expect(again, "mine");
     expect(again + 2, "mine");
     assert_int_equal(reserve(0, &again), CHT_INVALID_ARGUMENT);
@@ -188,11 +137,11 @@ static void test_put_revives_a_deleted_key(void **state)
 {
     (void)state;
     bool created;
-    uint64_t key = insert("first");
+    uint64_t key = kept_insert("first");
     struct cht_op del = {.kind = CHT_OP_DELETE, .key = key};
-    assert_int_equal(run(&del, 1, 0), CHT_OK);
+    assert_int_equal(kept_commit(&del, 1, 0), CHT_OK);
     expect(key, NULL);
-    assert_int_equal(put(key, str("second"), &created), CHT_OK);
+    assert_int_equal(put(key, kept_str("second"), &created), CHT_OK);
     assert_true(created);
     expect(key, "second");
     reopen(true);
@@ -208,16 +157,16 @@ static void test_atomic(void **state)
     uint64_t first;
     struct cht_op ops[] = {
         {.kind = CHT_OP_RESERVE, .key = 5000},
-        {.kind = CHT_OP_PUT, .key = 17, .value = str("kept")},
-        {.kind = CHT_OP_PAIR_SET, .name = str("n"), .key = 17},
+        {.kind = CHT_OP_PUT, .key = 17, .value = kept_str("kept")},
+        {.kind = CHT_OP_PAIR_SET, .name = kept_str("n"), .key = 17},
         {.kind = CHT_OP_DELETE, .key = 18},
     };
-    assert_int_equal(run(ops, 4, CHT_COMMIT_ATOMIC), CHT_BATCH_FAILED);
+    assert_int_equal(kept_commit(ops, 4, CHT_COMMIT_ATOMIC), CHT_BATCH_FAILED);
     expect(17, NULL);
-    assert_int_equal(insert("one"), 1);
+    assert_int_equal(kept_insert("one"), 1);
     ops[0].key = 5000;
     ops[1].key = 4 + 17; /* after the key that is there now, by whole shards */
-    assert_int_equal(run(ops, 3, CHT_COMMIT_ATOMIC), CHT_OK);
+    assert_int_equal(kept_commit(ops, 3, CHT_COMMIT_ATOMIC), CHT_OK);
     assert_int_equal(ops[0].key, 5);
     expect(21, "kept");
     reopen(true);
@@ -243,7 +192,7 @@ static void test_random(void **state)
         bool created, del = cht_rng_below(&r, 4) == 0;
         if (del) {
             struct cht_op op = {.kind = CHT_OP_DELETE, .key = k};
-            assert_int_equal(run(&op, 1, 0), CHT_OK);
+            assert_int_equal(kept_commit(&op, 1, 0), CHT_OK);
             assert_int_equal(op.rc, len[k] > 0 ? CHT_OK : CHT_KEY_NOT_FOUND);
             len[k] = 0;
             continue;
@@ -264,7 +213,8 @@ static void test_random(void **state)
     reopen(false);
     for (uint64_t k = 1; k <= KEYS; k++) {
         struct cht_buf b = {0};
-        assert_int_equal(cht_store_get(s, k, &b, NULL, &err), len[k] > 0 ? CHT_OK : CHT_KEY_NOT_FOUND);
+        assert_int_equal(cht_store_get(kept.s, k, &b, NULL, &kept.err),
+                         len[k] > 0 ? CHT_OK : CHT_KEY_NOT_FOUND);
         assert_int_equal(len[k] > 0 ? b.len : 0, len[k]);
         struct cht_rng fill;
         cht_rng_seed(&fill, seed[k]);
@@ -284,7 +234,7 @@ static void test_long_range(void **state)
     uint64_t first;
     bool created;
     assert_int_equal(reserve(1000000, &first), CHT_OK);
-    assert_int_equal(put(500000, str("middle"), &created), CHT_OK);
+    assert_int_equal(put(500000, kept_str("middle"), &created), CHT_OK);
     assert_int_equal(reserve(1000000, &first), CHT_OK);
     assert_int_equal(first, 1000001);
     expect(499999, NULL);
@@ -292,7 +242,7 @@ static void test_long_range(void **state)
     expect(500000, "middle");
     expect(1, NULL);
     reopen(false);
-    assert_int_equal(put(1999999, str("end"), &created), CHT_OK);
+    assert_int_equal(put(1999999, kept_str("end"), &created), CHT_OK);
     reopen(false);
     expect(1999999, "end");
 }
@@ -300,16 +250,12 @@ static void test_long_range(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_put_under_a_reserved_key, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_the_range_is_the_callers, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_put_revives_a_deleted_key, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_atomic, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_random, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_long_range, setup, teardown),
+        KEPT_TEST(test_put_under_a_reserved_key),
+        KEPT_TEST(test_the_range_is_the_callers),
+        KEPT_TEST(test_put_revives_a_deleted_key),
+        KEPT_TEST(test_atomic),
+        KEPT_TEST(test_random),
+        KEPT_TEST(test_long_range),
     };
-    assert_non_null(mkdtemp(base));
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s", base);
-    return system(cmd) != 0 ? 1 : failed;
+    return KEPT_MAIN(tests);
 }
