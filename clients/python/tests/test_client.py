@@ -327,6 +327,9 @@ def test_live_model(db, name):
     assert score.orders == [2, 3, 0] and score.oov == 1 and not score.mixed
     assert db.live_scores([[11, 12, 99]]) == [score] and db.live_scores([]) == []
     assert db.live_scores([[11, 12, 99], [2, 12]])[0] == score
+    with pytest.raises(BadRequest) as caught:
+        db.live_scores([[11, 12], [-1], [12]])
+    assert caught.value.code == "invalid_tokens"
     assert db.score([11, 12]).perplexity == pytest.approx(db.live_score([11, 12]).perplexity)
     text = b"".join(db.arpa())
     assert text.startswith(b"\\data\\\n") and text.endswith(b"\\end\\\n") and b"\t<s> 11 12" in text
@@ -356,6 +359,15 @@ def test_asking_the_model(model):
     with pytest.raises(BadRequest) as caught:
         db.contexts([list(range(300))])
     assert caught.value.code == "invalid_tree"
+
+
+def test_the_highest_order_is_asked_unless_another_is_given(db):
+    db.ngrams([[2, 4, 5, 6, 7, 3]], order=4)
+    db.smooth()
+    text = [2, 4, 5, 6]
+    assert db.predict(text).order == 4 and [level.order for level in db.predict_levels(text)] == [4, 3, 2, 1]
+    assert db.score([*text, 7]).orders == [2, 3, 4, 4]
+    assert db.predict(text, max_order=3).order == 3 and db.score([*text, 7], max_order=2).orders == [2, 2, 2, 2]
 
 
 def test_ingest_cuts_into_requests(db):

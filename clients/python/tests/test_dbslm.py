@@ -15,6 +15,7 @@ from conftest import PACKAGE, QUICK, url_of
 
 import cheetah_http
 from cheetah_http import BadRequest, BatchError, CheetahError, Client, ConnectionLost, payloads
+from cheetah_http.dbslm.known import KnownContexts
 from cheetah_http.dbslm import (
     AbsoluteVectorOrder, CheetahClient, CheetahHotPathAdapter, CheetahSerializer, HotPathAdapter, NullHotPathAdapter,
     RawContextProjection, RawContinuationProjection, RawCountsProjection, RawProbabilityProjection, build_cheetah_adapter,
@@ -514,10 +515,32 @@ def test_a_row_that_the_server_does_not_take(launch):
         assert [error.code for _, error in caught.value.failures] == ["value_too_large"]
         adapter.flush()
         assert [p.context_hash for p in adapter.iter_counts(2)] == ["aa" * 8]
+        adapter.publish_context("z" * 5000, 1, [4])  # a name of more than 4096 bytes
+        adapter.publish_context("bb" * 8, 1, [5])
+        adapter.publish_counts(3, "bb" * 8, [(1, 1)])
+        with pytest.raises(BatchError) as caught:
+            adapter.flush()
+        assert [error.code for _, error in caught.value.failures] == ["invalid_pair"]
+        assert [p.context_hash for p in adapter.iter_counts(3)] == ["bb" * 8]
+        assert (http.count(b"ctx:"), http.count(b"ctxv:")) == (1, 1)
     with pytest.raises(ValueError):
         adapter.publish_counts(1, ROOT, [(-1, 1)])
     with pytest.raises(ValueError):
         adapter.publish_counts(300, ROOT, [(1, 1)])
+
+
+def test_what_is_being_filled_is_not_complete():
+    """Another thread that looks meanwhile must not take a context that has not come yet, or was thrown out, for none."""
+    for size, complete in ((1 << 20, True), (500, False)):
+        known, seen = KnownContexts(size), []
+
+        def contexts():
+            for i in range(10):
+                seen.append(known.complete)
+                yield "%016x" % i, payloads.encode_context(1, [i])
+
+        known.fill(contexts())
+        assert seen == [False] * 10 and known.filled and known.complete is complete
 
 
 def test_rows_are_sent_after_a_while(client, db):

@@ -1,7 +1,7 @@
 """Counting n-grams and asking the model."""
 from __future__ import annotations
 
-from typing import Any, AsyncIterator, Dict, Iterable, List, Optional, Sequence
+from typing import Any, AsyncIterator, Dict, Iterable, List, Optional, Sequence, Union
 
 import httpx
 
@@ -92,48 +92,47 @@ class AsyncModel(AsyncTransport):
         return [context_of(line) for line in lines]
 
     async def predict(
-        self, tokens: Sequence[int], *, k: int = 20, max_order: int = 3, blend: bool = False
+        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None, blend: bool = False
     ) -> Prediction:
-        """Candidates for the next token: from the deepest context that has any, or with blend=True a mixture of all."""
-        mode = "blend" if blend else "deepest"
-        body = {"tokens": list(tokens), "k": k, "max_order": max_order, "mode": mode}
+        """Candidates for the next token: from the deepest context that has any, or with blend=True a mixture of all. max_order: the
+        highest that was smoothed, unless given."""
+        body = _asked(tokens, k=k, max_order=max_order, mode="blend" if blend else "deepest")
         return prediction_of(await self._json(self._question("/predict", body)))
 
-    async def predict_levels(self, tokens: Sequence[int], *, k: int = 20, max_order: int = 3) -> List[Prediction]:
+    async def predict_levels(
+        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
+    ) -> List[Prediction]:
         """The candidates of every order, the deepest first."""
-        body = {"tokens": list(tokens), "k": k, "max_order": max_order, "mode": "levels"}
+        body = _asked(tokens, k=k, max_order=max_order, mode="levels")
         lines, _ = await self._collect(self._question("/predict", body))
         return [prediction_of(line) for line in lines]
 
-    async def score(self, tokens: Sequence[int], *, max_order: int = 3) -> Score:
+    async def score(self, tokens: Sequence[int], *, max_order: Optional[int] = None) -> Score:
         """How likely a sequence is; per_token: log10 of each token after the first, orders: where each was found."""
-        answer = await self._json(self._question("/score", {"tokens": list(tokens), "max_order": max_order}))
+        answer = await self._json(self._question("/score", _asked(tokens, max_order=max_order)))
         return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"], answer["orders"])
 
     async def live_predict(
         self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
     ) -> LivePrediction:
         """The k most likely next tokens of a live model, exactly."""
-        body: Dict[str, Any] = {"tokens": list(tokens), "k": k, "mode": "live", "max_order": max_order}
+        body = _asked(tokens, k=k, mode="live", max_order=max_order)
         return live_prediction_of(await self._json(self._question("/predict", body)))
 
     async def live_score(
         self, tokens: Sequence[int], *, bos: bool = True, max_order: Optional[int] = None
     ) -> LiveScore:
         """How likely a text is, by a live model. bos=False: a text that does not begin with bos is a fragment."""
-        body: Dict[str, Any] = {"tokens": list(tokens), "bos": bos, "mode": "live", "max_order": max_order}
+        body = _asked(tokens, bos=bos, mode="live", max_order=max_order)
         return live_score_of(await self._json(self._question("/score", body)))
 
     async def live_scores(self, texts: Iterable[Sequence[int]], *, bos: bool = True) -> List[LiveScore]:
-        """The same for many texts in one request. Raises ValueError for a text that the server does not take."""
+        """The same for many texts in one request. The first text that the server does not take is raised, as from live_score()."""
         lines = [dump({"tokens": list(text), "bos": bos}) + b"\n" for text in texts]
         if not lines:
             return []
         lines.append(b"\n" if len(lines) > 1 else dump({"tokens": []}) + b"\n")  # one line alone would be one question
         answers, _ = await self._collect(Call("POST", "/score", self._params(), b"".join(lines), NDJSON))
-        for answer in answers:
-            if "error" in answer:
-                raise ValueError(answer["error"]["detail"])
         return [live_score_of(answer) for answer in answers[: len(lines) - 1]]
 
     async def arpa(self) -> AsyncIterator[bytes]:
@@ -151,3 +150,8 @@ class AsyncModel(AsyncTransport):
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
         return Call("POST", path, self._params(), dump(body), "application/json")
+
+
+def _asked(tokens: Sequence[int], **members: Union[str, int, None]) -> Dict[str, Any]:
+    """The body of a question; a member that is None is left to the server."""
+    return {"tokens": list(tokens), **{name: value for name, value in members.items() if value is not None}}

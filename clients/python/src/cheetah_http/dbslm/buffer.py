@@ -103,7 +103,7 @@ class WriteBuffer:
             try:
                 self._send(self._sent)
             except BatchError as error:
-                if all(failure.status < 500 for _, failure in error.failures):
+                if _refused(error):
                     self._settle(kept=False)  # these rows will never be taken, and all others have been
                 else:
                     self._settle(kept=True)
@@ -180,16 +180,29 @@ class WriteBuffer:
     def _send(self, sent: _Rows) -> None:
         """Contexts first; then, in one request, their second names and the other rows."""
         puts: List[Operation] = [_put(pair, context.payload) for pair, context in sent.contexts.items()]
+        refused: Optional[BatchError] = None
         if puts:
-            self._client.run(puts)
+            try:
+                self._client.run(puts)
+            except BatchError as error:
+                if not _refused(error):
+                    raise
+                refused = error  # told when all others are there
         names = [
             Operation({"op": "pair_set", "pair": b64(context.vector), "key": put.key})
             for put, context in zip(puts, sent.contexts.values())
-            if context.vector is not None
+            if context.vector is not None and put.key is not None
         ]
         others = [_put(pair, payload) for pair, payload in sent.rows.items()]
         if names or others:
             self._client.run(names + others, results=False)
+        if refused is not None:
+            raise refused
+
+
+def _refused(error: BatchError) -> bool:
+    """Whether what failed will never be taken, and the others of the batch have been."""
+    return all(failure.status < 500 for _, failure in error.failures)
 
 
 def _put(pair: bytes, payload: bytes) -> Operation:

@@ -20,6 +20,7 @@ class KnownContexts:
 
     def __init__(self, size: int) -> None:
         self._most, self._bytes = size, 0
+        self._thrown_out = 0  # how many were
         self._lock = threading.Lock()
         self._tokens: "OrderedDict[str, Tuple[bytes, bool]]" = OrderedDict()  # packed tokens, published by this program
         self.filled = self.complete = False
@@ -47,18 +48,17 @@ class KnownContexts:
             while self._bytes > self._most and len(self._tokens) > 1:
                 _, (gone, _) = self._tokens.popitem(last=False)
                 self._bytes -= COST + len(gone)
+                self._thrown_out += 1
                 self.complete = False
 
     def fill(self, contexts: Iterable[Tuple[str, bytes]]) -> None:
         """Takes in all contexts of the server: (hash, ctx: payload)."""
-        self.complete = True  # until something is thrown out
-        try:
-            for context_hash, payload in contexts:
-                try:
-                    self.add(context_hash, payloads.decode_context(payload).tokens)
-                except payloads.MalformedPayload:
-                    continue
-        except BaseException:
-            self.complete = False
-            raise
+        before = self._thrown_out
+        for context_hash, payload in contexts:
+            try:
+                self.add(context_hash, payloads.decode_context(payload).tokens)
+            except payloads.MalformedPayload:
+                continue
+        with self._lock:
+            self.complete = self._thrown_out == before
         self.filled = True
