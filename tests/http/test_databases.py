@@ -148,7 +148,7 @@ def test_query_parameters_are_ignored(client):
 def test_only_who_may_makes_databases(launch):
     """--create-databases admin: no write makes one, whatever its call; PUT does, and then writes go there."""
     server = launch("--create-databases", "admin", "--durability", "os")
-    client = server.client(check=False)
+    client = server.client()
     raw, js, nd = ({"Content-Type": kind} for kind in ("application/octet-stream", "application/json", "application/x-ndjson"))
     writes = [("POST", "/kv", b"v", raw), ("PUT", "/pairs/p", b"v", raw), ("PUT", "/kv/1", b"v", raw), ("DELETE", "/kv/1", None, {}), ("DELETE", "/pairs/p", None, {}),
               ("POST", "/batch", b'{"op":"insert","value":"dg=="}\n', nd), ("POST", "/ngrams", b'{"tokens":[1,2,3]}\n', nd), ("POST", "/reduce/smooth/cnt:", None, {}),
