@@ -13,6 +13,7 @@
 #define NAME_MAX 256u
 #define TRAILERS_MAX 16384u
 #define LEGIBLE_MAX 1024u
+#define REPEATED_MAX 300u /* of a value: longer origins and identifiers are not repeated */
 
 /* libmicrohttpd's memory: for a header or a parameter besides its text; for the headers of an answer, but for what they repeat of the
  * request. Its buffer for reading grows by STEP, or by an eighth of what is free where that is at least EIGHTH_MIN. */
@@ -197,19 +198,18 @@ static bool take_coding(struct http_gate *g, const char *p, size_t n)
 static bool take_header(struct http_gate *g, char *name, size_t name_n, struct text value, bool whole)
 {
     bool length = false, coding = false, host = false;
+    size_t again = value.n < REPEATED_MAX ? value.n : REPEATED_MAX; /* also of half a line */
     switch (name_n) {
     case 4:
         host = SAME(name, name_n, "host");
         break;
     case 6:
-        if (SAME(name, name_n, "origin"))
-            g->repeated += value.n + ANSWER_CORS;
+        g->repeated += SAME(name, name_n, "origin") ? again + ANSWER_CORS : 0;
         if (SAME(name, name_n, "cookie"))
             name[0] = '-';
         break;
     case 12:
-        if (SAME(name, name_n, "x-request-id"))
-            g->repeated += value.n;
+        g->repeated += SAME(name, name_n, "x-request-id") ? again : 0;
         break;
     case 14:
         length = SAME(name, name_n, "content-length");

@@ -479,6 +479,26 @@ static void test_too_long(void **state)
     }
 }
 
+/* What an answer may repeat of a request counts alike, whether the line comes at once or in pieces. */
+static void test_long_and_repeated(void **state)
+{
+    static const char *const names[] = {"Origin", "X-Request-Id"};
+    static const size_t pieces[] = {8000, 1000, 100, 1};
+    char text[8000];
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t k = 0; k < sizeof pieces / sizeof *pieces; k++) {
+            struct run *x = begin(k, false);
+            x->g.memory = 8192;
+            size_t n = put(text, GET "%s: %04000u\r\n\r\n", names[i], 1u);
+            feed(x, text, n, pieces[k]);
+            assert_int_equal(x->g.bad, CHT_OK);
+            assert_int_equal(x->g.ended, 1);
+            end(x);
+        }
+    }
+}
+
 static void test_the_end(void **state)
 {
     (void)state;
@@ -512,9 +532,13 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),        cmocka_unit_test(test_good_ones),
-        cmocka_unit_test(test_changed_ones), cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_the_end),      cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_good_ones),
+        cmocka_unit_test(test_changed_ones),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_long_and_repeated),
+        cmocka_unit_test(test_the_end),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
