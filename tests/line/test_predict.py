@@ -4,6 +4,7 @@ import json
 import random
 import time
 
+import harness
 import predictions
 import pytest
 
@@ -151,7 +152,7 @@ def test_a_key_many_times(launch):
         assert items(line.answer()) == once
         took = time.monotonic() - begun
         assert waited < took / 2, (waited, took)
-        assert peak(server) - before < 16 << 20
+        assert harness.SANITIZED or peak(server) - before < 16 << 20  # a sanitizer keeps what was freed
 
 
 def test_what_is_refused(line):
