@@ -18,6 +18,7 @@ RUN cmake --preset release -DCHEETAH_TESTS=OFF && cmake --build --preset release
  && strip -o /cheetah-db build/release/cheetah-db
 
 FROM ${BASE}
+LABEL org.opencontainers.image.version="0.2.0" org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
       libmicrohttpd12 libgnutls30 libjansson4 libb64-0d libb2-1 libcurl4 libedit2 \

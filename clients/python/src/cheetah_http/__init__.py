@@ -21,7 +21,7 @@ from .types import (
     Similar, Smoothed, Stats, Total, Value, Written,
 )  # fmt: skip
 
-__version__ = "1.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "APIError", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
     "CheetahError", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
