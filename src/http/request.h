@@ -58,6 +58,8 @@ enum http_param {
     HTTP_P_ONCE,
     HTTP_P_REMOVE,
     HTTP_P_CONFIRM,
+    HTTP_P_CHILDREN,
+    HTTP_P_SEPARATOR,
     HTTP_PARAMS
 };
 #define HTTP_PARAM(p) (UINT32_C(1) << (p))

@@ -28,7 +28,8 @@ static const struct http_route table[] = {
      .label = "/pairs/{prefix}",
      .run = http_pairs_get,
      .params = DB | PAGE | HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_VALUES) | HTTP_PARAM(HTTP_P_REVERSE) |
-               HTTP_PARAM(HTTP_P_COUNT) | HTTP_PARAM(HTTP_P_EXACT),
+               HTTP_PARAM(HTTP_P_COUNT) | HTTP_PARAM(HTTP_P_EXACT) | HTTP_PARAM(HTTP_P_CHILDREN) |
+               HTTP_PARAM(HTTP_P_SEPARATOR),
      .right = SVC_RIGHT_READ},
     {.method = HTTP_METHOD_PUT,
      .path = "/pairs/",

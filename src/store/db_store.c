@@ -575,6 +575,7 @@ const struct cht_store_ops cht_db_ops = {
     .leave = db_leave,
     .prefetch = cht_db_prefetch,
     .count = db_count,
+    .children = cht_db_children,
     .value_open = db_value_open,
     .value_read = db_value_read,
     .value_close = db_value_close,

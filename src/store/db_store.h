@@ -66,6 +66,9 @@ void cht_db_unfence(struct cht_db *db, uint64_t group);
 /* hint.c */
 size_t cht_db_prefetch(struct cht_store *, const struct cht_hint *, size_t);
 
+/* children.c */
+enum cht_rc cht_db_children(struct cht_store *, const struct cht_children_config *, struct cht_err *);
+
 /* db_scan.c */
 enum cht_rc cht_db_scan_open(struct cht_store *, const struct cht_scan_config *, struct cht_scan **,
                              struct cht_err *);

@@ -82,6 +82,14 @@ enum cht_rc cht_store_count_soon(struct cht_store *s, struct cht_str prefix, uin
     return prefix.n <= CHT_NAME_MAX ? s->ops->count(s, prefix, pairs, w, err) : bad_name(prefix, err);
 }
 
+enum cht_rc cht_store_children(struct cht_store *s, const struct cht_children_config *cfg,
+                               struct cht_err *err)
+{
+    if (cfg->prefix.n > CHT_NAME_MAX || cfg->after.n > CHT_NAME_MAX)
+        return bad_name(cfg->prefix.n > CHT_NAME_MAX ? cfg->prefix : cfg->after, err);
+    return s->ops->children(s, cfg, err);
+}
+
 enum cht_rc cht_value_open_soon(struct cht_store *s, uint64_t key, struct cht_value **out, uint32_t *size,
                                 struct cht_wait *w, struct cht_err *err)
 {

@@ -1,10 +1,11 @@
 /* store_int: the store interface as those see it that implement it: a table of functions, and what every handle begins with. store.c
- * checks the arguments of a call and passes it on. cheetah/store.h, scan.h, sweep.h and backup.h say what each function does.
+ * checks the arguments of a call and passes it on. cheetah/store.h, children.h, scan.h, sweep.h and backup.h say what each function does.
  * Private to src/store. db_store.h has the implementation on files.
  */
 #pragma once
 
 #include "cheetah/backup.h"
+#include "cheetah/children.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
 #include "cheetah/sweep.h"
@@ -20,6 +21,7 @@ struct cht_store_ops {
     void (*leave)(struct cht_store *);
     size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
     enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
+    enum cht_rc (*children)(struct cht_store *, const struct cht_children_config *, struct cht_err *);
     enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
                               struct cht_wait *, struct cht_err *);
     enum cht_rc (*value_read)(struct cht_value *, uint32_t, void *, size_t, size_t *, struct cht_err *);

@@ -142,6 +142,24 @@ def test_scans_page_by_themselves(db, server):
     assert [row.pair for row in db.pairs(prefix, page_size=3)] == [name for name in names if name.startswith(prefix)]
 
 
+def test_children_page_by_themselves(db):
+    with db.batch() as batch:
+        for i in range(300):
+            batch.pair_put(b"%c%d:%d" % (97 + i % 26, i % 7, i), b"v")
+        lone = batch.pair_put(b"lone", b"v")
+    key = lone.result().key
+    names = sorted(row.pair for row in db.pairs())
+    groups = sorted({name.split(b":")[0] + b":" for name in names if b":" in name})
+    for page_size in (3, 1000):
+        children = list(db.children(separator=b":", page_size=page_size))
+        assert [child.name for child in children] == sorted([*groups, b"lone"])
+        assert all(child.pairs == db.count(child.name) and child.key is None for child in children if child.name != b"lone")
+        assert [child.key for child in children if child.name == b"lone"] == [key]
+        letters = list(db.children(page_size=page_size))
+        assert [child.name for child in letters] == sorted({name[:1] for name in names}) and sum(child.pairs for child in letters) == 301
+    assert [child.name for child in db.children(b"a", after=b"a0:", separator=b":", limit=2)] == [group for group in groups if b"a0:" < group < b"b"][:2]
+
+
 def test_scan_left_early_does_not_hurt(db):
     with db.batch() as batch:
         for i in range(5000):

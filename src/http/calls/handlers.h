@@ -13,6 +13,7 @@ void http_kv_delete(struct http_request *r);
 void http_kv_list(struct http_request *r);
 
 void http_pairs_get(struct http_request *r);
+void http_pairs_children(struct http_request *r); /* GET /pairs/ with children=true */
 void http_pairs_put(struct http_request *r);
 void http_pairs_delete(struct http_request *r);
 void http_pairs_post(struct http_request *r);

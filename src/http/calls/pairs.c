@@ -146,8 +146,18 @@ static void scan(struct http_request *r)
 
 void http_pairs_get(struct http_request *r)
 {
+    bool exact, count, children;
+    if (!http_param_bool(r, HTTP_P_CHILDREN, false, &children))
+        return;
+    if (children) {
+        http_pairs_children(r);
+        return;
+    }
+    if (r->param[HTTP_P_SEPARATOR].p != NULL) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'separator' goes with children=true only");
+        return;
+    }
     struct reading *a = http_request_own(r, sizeof *a);
-    bool exact, count;
     if (!http_param_bool(r, HTTP_P_EXACT, false, &exact) ||
         !http_param_bool(r, HTTP_P_COUNT, false, &count) ||
         !http_param_bool(r, HTTP_P_VALUES, false, &a->values) || !http_rest_bytes(r, !exact, &a->name))

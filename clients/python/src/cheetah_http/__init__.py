@@ -16,7 +16,7 @@ from .errors import (
 )  # fmt: skip
 from .retry import Retry
 from .types import (
-    Candidate, ContextMatch, Counted, CountsOfCounts, Deleted, LiveCandidate, LivePrediction,
+    Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, LiveCandidate, LivePrediction,
     LiveScore, Operation, Pair, Prediction, Progress, Row, Score,
     Similar, Smoothed, Stats, Total, Value, Written,
 )  # fmt: skip
@@ -24,7 +24,7 @@ from .types import (
 __version__ = "0.2.0"
 __all__ = [
     "APIError", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
-    "CheetahError", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
+    "CheetahError", "Child", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
     "Deleted", "Forbidden", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "Prediction", "Progress", "ProtocolError", "Retry", "Row", "Score",
     "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "Unauthorized", "Unavailable",
     "Value", "Written", "payloads",

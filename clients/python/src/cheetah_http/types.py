@@ -29,6 +29,14 @@ class Pair(NamedTuple):
     value: Optional[bytes] = None
 
 
+class Child(NamedTuple):
+    """One of the children of a prefix. key: of a pair with this very name; None of a group, below which `pairs` lie."""
+
+    name: bytes
+    pairs: int
+    key: Optional[int] = None
+
+
 class Written(NamedTuple):
     """created: the pair is new."""
 

@@ -5,8 +5,8 @@ from itertools import islice
 from typing import AsyncIterator, Iterable, List, Optional
 
 from ..errors import NotFound, ProtocolError
-from ..types import Deleted, Pair, Written, pair_of
-from ..wire import RAW, Call, b64, checked_key, checked_pair, checked_value, dump, url_bytes
+from ..types import Child, Deleted, Pair, Written, pair_of
+from ..wire import RAW, Call, b64, checked_key, checked_pair, checked_value, dump, unb64, url_bytes
 from .transport import AsyncTransport
 
 MAX_NAMES = 10_000  # of one POST /pairs
@@ -110,3 +110,22 @@ class AsyncPairs(AsyncTransport):
         start = None if after is None else url_bytes(after)
         async for line in self._scan("/pairs/" + url_bytes(prefix), params, start, limit, page_size):
             yield pair_of(line)
+
+    async def children(
+        self,
+        prefix: bytes = b"",
+        *,
+        separator: Optional[bytes] = None,
+        after: Optional[bytes] = None,
+        limit: Optional[int] = None,
+        page_size: int = 1000,
+    ) -> AsyncIterator[Child]:
+        """One level of the names under a prefix, in byte order, with how many pairs lie below each: grouped by the first
+        separator after the prefix, or by the next byte. The time is that of the children, not of the pairs."""
+        params = self._params(children=True, separator=None if separator is None else url_bytes(separator))
+        start = None if after is None else url_bytes(after)
+        async for line in self._scan("/pairs/" + url_bytes(prefix), params, start, limit, page_size):
+            if "prefix" in line:
+                yield Child(unb64(line["prefix"]), int(line["pairs"]))
+            else:
+                yield Child(unb64(line["pair"]), 1, int(line["key"]))

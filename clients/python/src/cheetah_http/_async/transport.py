@@ -228,5 +228,6 @@ class AsyncTransport:
 
 
 def _position(line: Line) -> Union[str, int]:
-    """What goes on after a line: its pair, or of a sweep of values its key."""
-    return url_bytes(unb64(line["pair"])) if "pair" in line else int(line["key"])
+    """What goes on after a line: its pair or prefix, or of a sweep of values its key."""
+    name = line.get("pair", line.get("prefix"))
+    return int(line["key"]) if name is None else url_bytes(unb64(name))
