@@ -11,6 +11,7 @@ WORKDIR /src
 COPY deploy/install-deps.sh deploy/
 RUN deploy/install-deps.sh build
 COPY CMakeLists.txt CMakePresets.json ./
+COPY cmake cmake
 COPY openapi openapi
 COPY include include
 COPY src src

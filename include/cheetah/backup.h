@@ -12,6 +12,11 @@
 
 #include "cheetah/store.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
 /* What the head of a stream says. */
 struct cht_backup_info {
     char database[CHT_DATABASE_NAME_MAX + 1]; /* its name where it was made */
@@ -60,3 +65,8 @@ void cht_restore_free(struct cht_restore *r);
 const struct cht_backup_info *cht_restore_info(const struct cht_restore *r, uint64_t *done);
 const char *cht_restore_name(
     const struct cht_restore *r); /* NULL before the head was read and no name was given */
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif

@@ -9,6 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
 #define CHT_DATABASE_NAME_RULE "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 /* X(name, number, HTTP status, slug, default text). A text that names a limit is the one place where it is written for people; a
@@ -122,3 +127,8 @@ enum cht_rc cht_err_set(struct cht_err *err, enum cht_rc code, int sys, const ch
 /* Damage found in stored bytes: the one place to set a breakpoint. Message names file and offset. */
 #define CHT_DAMAGED(err, ...) \
     ((void)cht_err_set((err), CHT_CORRUPT, 0, __FILE__, __LINE__, __VA_ARGS__), CHT_CORRUPT)
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif

@@ -13,6 +13,11 @@
 
 #include "cheetah/store.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
 #define CHT_SCAN_MEMORY (4u << 20)
 #define CHT_SCAN_INLINE_MAX (64u << 10) /* longer values are not carried in batches: see CHT_ENTRY_LARGE */
 
@@ -86,3 +91,8 @@ void cht_scan_cancel(struct cht_scan *sc);
 void cht_scan_close(struct cht_scan *sc); /* waits at most for the batches being filled; NULL is legal */
 /* Peak bytes held by this scan, for tests and metrics. */
 size_t cht_scan_memory(const struct cht_scan *sc);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif

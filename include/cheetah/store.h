@@ -19,6 +19,11 @@
 
 #include "cheetah/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
 #define CHT_KEY_MAX ((UINT64_C(1) << 48) - 1)
 #define CHT_NAME_MAX 4096u
 #define CHT_DATABASE_NAME_MAX 64u /* bytes, without the NUL; CHT_DATABASE_NAME_RULE says which */
@@ -400,3 +405,8 @@ enum cht_rc cht_store_scrub(struct cht_store *s, struct cht_scrub *scrub, struct
 enum cht_rc cht_check(const struct cht_env_config *cfg, const char *only_database,
                       void (*fn)(void *ctx, const char *where, const char *what), void *ctx,
                       uint64_t *findings, struct cht_err *err);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif

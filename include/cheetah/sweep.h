@@ -10,6 +10,11 @@
 
 #include "cheetah/scan.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
 #define CHT_SWEEP_MEMORY (64u << 10)
 
 struct cht_sweep_config {
@@ -26,3 +31,8 @@ struct cht_sweep_config {
 /* Runs a sweep and waits for it. CHT_OK also if `visit` ended it; CHT_INVALID_PAIR (a bound), CHT_CORRUPT (the names; a value
  * that does not match its checksum is shown as CHT_ENTRY_CORRUPT), CHT_NO_MEMORY. */
 enum cht_rc cht_store_sweep(struct cht_store *s, const struct cht_sweep_config *cfg, struct cht_err *err);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif

@@ -27,6 +27,7 @@ below() # room
     store) echo "cheetah base os exec" ;;
     reduce) echo "cheetah base os exec store" ;;
     lm) echo "cheetah base os exec store reduce" ;;
+    embed) echo "cheetah base lm reduce" ;;                              # include/cheetah/lm.h and reduce.h over the two
     service) echo "cheetah base os exec store" ;;                        # what every protocol needs
     http) echo "cheetah base os exec conf store service" ;;              # knows no handler, and not what they work with
     http/calls) echo "cheetah base os exec conf store reduce lm service http" ;;

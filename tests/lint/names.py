@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 
-PREFIX = {"base": "cht", "os": "cht", "exec": "cht", "store": "cht", "reduce": "reduce", "lm": "lm", "service": "svc", "http": "http", "http/calls": "http",
+PREFIX = {"base": "cht", "os": "cht", "exec": "cht", "store": "cht", "reduce": "reduce", "lm": "lm", "embed": "cht", "service": "svc", "http": "http", "http/calls": "http",
           "tcp": "line", "conf": "conf", "tools": "tool"}
 # struct conf is the folder's one thing; os/tap.c stands in the way of libmicrohttpd's reads.
 ALSO = {"conf": {"conf"}, "main": {"main"}, "os": {"recv", "gnutls_record_recv"}}
@@ -24,7 +24,7 @@ DIRECTIVE = re.compile(r"^#(?:[^\n]*\\\n)*[^\n]*$", re.M)
 TAG = re.compile(r"\b(?:struct|enum|union) (\w+)\s*\{")
 ENUM = re.compile(r"\benum(?: \w+)?\s*\{([^}]*)\}")
 FUNCTION = re.compile(r"^(?!typedef|struct \w+ \{|enum \w+ \{)[a-z][\w\s*]*?\b([a-z]\w+)\(", re.M)
-DATA = re.compile(r"^extern [^;(]*?\b(\w+)(?:\[[^;]*)?;", re.M)
+DATA = re.compile(r"^extern (?! *\{)[^;(]*?\b(\w+)(?:\[[^;]*)?;", re.M)
 MACRO = re.compile(r"^#define (\w+)", re.M)
 
 
