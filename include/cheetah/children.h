@@ -13,6 +13,11 @@
 
 #include <stdatomic.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
 struct cht_child {
     struct cht_str name; /* of the pair, or the group's prefix; borrowed until `each` returns */
     uint64_t pairs;      /* of a group: how many lie below it now; 1 of a pair */
@@ -34,3 +39,8 @@ struct cht_children_config {
  * long), CHT_CANCELLED, CHT_CORRUPT, CHT_READ_ONLY, CHT_NO_MEMORY. Any thread. */
 enum cht_rc cht_store_children(struct cht_store *s, const struct cht_children_config *cfg,
                                struct cht_err *err);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif

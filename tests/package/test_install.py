@@ -50,7 +50,7 @@ def test_the_shared_library_exports_what_the_headers_declare(installed):
         text = re.sub(r"\(\*\w+\)", "", text)
         declared |= set(re.findall(r"\b(cht_\w+)\(", text)) - set(re.findall(r"typedef \w+ (cht_\w+)\(", text))
     exported = {line.split()[2] for line in run("nm", "-D", "--defined-only", os.path.join(installed, "lib", "libcheetah.so")).splitlines()}
-    assert exported == declared
+    assert exported == declared, "a header without the lines of the others: extern \"C\", visibility push and pop?"
 
 
 def test_programs_found_by_cmake(installed, tmp_path):
