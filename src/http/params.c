@@ -31,6 +31,8 @@ static const char *const names[HTTP_PARAMS] = {
     [HTTP_P_CONFIRM] = "confirm",
     [HTTP_P_CHILDREN] = "children",
     [HTTP_P_SEPARATOR] = "separator",
+    [HTTP_P_TEXT] = "text",
+    [HTTP_P_NAMES] = "names",
 };
 
 static int hex_digit(char c)
@@ -82,6 +84,22 @@ static bool read_one(struct http_request *r, char *p, size_t n)
     return true;
 }
 
+/* text= and names=, for all that reads the others and shows names and values. */
+static bool read_forms(struct http_request *r)
+{
+    const struct http_param_value *v = &r->param[HTTP_P_NAMES];
+    if (v->p == NULL)
+        return http_param_bool(r, HTTP_P_TEXT, false, &r->text);
+    if (CHT_IS(v->p, v->n, "text"))
+        r->names = HTTP_NAMES_TEXT;
+    else if (CHT_IS(v->p, v->n, "hex"))
+        r->names = HTTP_NAMES_HEX;
+    if (r->names != HTTP_NAMES_EITHER)
+        return http_param_bool(r, HTTP_P_TEXT, false, &r->text);
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "'names' is text or hex");
+    return false;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 size_t http_url_decode(char *p, size_t n)
@@ -114,7 +132,7 @@ bool http_params_read(struct http_request *r, char *q, size_t n)
         n -= amp == NULL ? one : one + 1;
         q += one + 1;
     }
-    return true;
+    return read_forms(r);
 }
 
 const char *http_param_name(enum http_param p) { return names[p]; }
@@ -166,26 +184,27 @@ bool http_param_number(struct http_request *r, enum http_param p, uint64_t min, 
 
 bool http_byte_string(struct http_request *r, const char *p, size_t n, struct cht_str *out)
 {
+    bool either = r->names == HTTP_NAMES_EITHER;
+    size_t from = either ? 1 : 0; /* of the digits */
     *out = (struct cht_str){.p = (const uint8_t *)p, .n = n};
-    if (n == 1 && *p == '*')
+    if (either && n == 1 && *p == '*')
         out->n = 0;
-    if (n < 2 || *p != 'x')
+    if (r->names == HTTP_NAMES_TEXT || (either && (n < 2 || *p != 'x')))
         return true;
     /* The text lies in the request's own copy of the URI, so it may be written to; the result is half as long. */
     uint8_t *to = (uint8_t *)(uintptr_t)p; /* NOLINT(performance-no-int-to-ptr): takes the const off */
-    out->n = (n - 1) / 2;
-    for (size_t i = 0; i < out->n && n % 2 == 1; i++) {
-        int high = hex_digit(p[1 + 2 * i]), low = hex_digit(p[2 + 2 * i]);
-        if (high < 0 || low < 0) {
-            n = 0;
-            break;
-        }
-        to[i] = (uint8_t)(high << 4 | low);
+    bool good = (n - from) % 2 == 0;
+    out->n = (n - from) / 2;
+    for (size_t i = 0; i < out->n && good; i++) {
+        int high = hex_digit(p[from + 2 * i]), low = hex_digit(p[from + 2 * i + 1]);
+        good = high >= 0 && low >= 0;
+        if (good)
+            to[i] = (uint8_t)(high << 4 | low);
     }
-    if (n % 2 == 1)
-        return true;
-    http_reply_fail(r, CHT_INVALID_HEX, "what starts with x is hexadecimal with an even number of digits");
-    return false;
+    if (!good)
+        http_reply_fail(r, CHT_INVALID_HEX, "%s is hexadecimal with an even number of digits",
+                        either ? "what starts with x" : "a name with names=hex");
+    return good;
 }
 
 bool http_param_bytes(struct http_request *r, enum http_param p, struct cht_str *out)

@@ -17,7 +17,8 @@ bool http_param_number(struct http_request *r, enum http_param p, uint64_t min, 
                        uint64_t fallback, uint64_t *out);
 /* Digits only, no leading zero, at most max. */
 bool http_parse_decimal(const char *p, size_t n, uint64_t max, uint64_t *out);
-/* "*", "x<hex>" or the bytes themselves. Hex is decoded in place; the result is borrowed from the request. */
+/* By r->names: "*", "x<hex>" or the bytes themselves; always the bytes; always hex. Hex is decoded in place; the result is borrowed
+ * from the request. */
 bool http_byte_string(struct http_request *r, const char *p, size_t n, struct cht_str *out);
 /* A parameter as a byte string; empty if it is not given. At most CHT_NAME_MAX bytes. */
 bool http_param_bytes(struct http_request *r, enum http_param p, struct cht_str *out);

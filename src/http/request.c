@@ -46,6 +46,8 @@ static void reset(struct http_request *r)
     r->rest = NULL;
     r->rest_len = 0;
     memset(r->param, 0, sizeof r->param);
+    r->names = HTTP_NAMES_EITHER;
+    r->text = false;
     memset(r->in, 0, sizeof r->in);
     r->cors = NULL;
     r->method_name[0] = 0; /* libmicrohttpd may answer the next one before its headers are looked at */

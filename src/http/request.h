@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "http/ndjson.h"
 #include "service/access.h"
 #include "service/dbs.h"
 #include "service/memory.h"
@@ -60,6 +61,8 @@ enum http_param {
     HTTP_P_CONFIRM,
     HTTP_P_CHILDREN,
     HTTP_P_SEPARATOR,
+    HTTP_P_TEXT,
+    HTTP_P_NAMES,
     HTTP_PARAMS
 };
 #define HTTP_PARAM(p) (UINT32_C(1) << (p))
@@ -184,6 +187,8 @@ struct http_request {
     const char *rest; /* decoded, after route->path */
     size_t rest_len;
     struct http_param_value param[HTTP_PARAMS];
+    enum http_names names;
+    bool text;                    /* what is text is shown as that (text=true) */
     const char *in[HTTP_H_COUNT]; /* their values, libmicrohttpd's; NULL: not sent */
     const char *cors;             /* the origin whose pages may read the answer; NULL: those of no other */
     char method_name[16];

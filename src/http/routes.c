@@ -10,6 +10,8 @@
 #include "http/metrics.h"
 
 #define DB HTTP_PARAM(HTTP_P_DB)
+#define TEXT HTTP_PARAM(HTTP_P_TEXT)
+#define NAMES HTTP_PARAM(HTTP_P_NAMES)
 #define PAGE (HTTP_PARAM(HTTP_P_AFTER) | HTTP_PARAM(HTTP_P_LIMIT))
 
 _Static_assert(HTTP_BODY_NONE == 0, "a row that names no body has none");
@@ -20,23 +22,23 @@ static const struct http_route table[] = {
      .rest = true,
      .label = "/kv/{key}",
      .run = http_kv_get,
-     .params = DB,
+     .params = DB | TEXT,
      .right = SVC_RIGHT_READ},
     {.method = HTTP_METHOD_GET,
      .path = "/pairs/",
      .rest = true,
      .label = "/pairs/{prefix}",
      .run = http_pairs_get,
-     .params = DB | PAGE | HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_VALUES) | HTTP_PARAM(HTTP_P_REVERSE) |
-               HTTP_PARAM(HTTP_P_COUNT) | HTTP_PARAM(HTTP_P_EXACT) | HTTP_PARAM(HTTP_P_CHILDREN) |
-               HTTP_PARAM(HTTP_P_SEPARATOR),
+     .params = DB | TEXT | NAMES | PAGE | HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_VALUES) |
+               HTTP_PARAM(HTTP_P_REVERSE) | HTTP_PARAM(HTTP_P_COUNT) | HTTP_PARAM(HTTP_P_EXACT) |
+               HTTP_PARAM(HTTP_P_CHILDREN) | HTTP_PARAM(HTTP_P_SEPARATOR),
      .right = SVC_RIGHT_READ},
     {.method = HTTP_METHOD_PUT,
      .path = "/pairs/",
      .rest = true,
      .label = "/pairs/{pair}",
      .run = http_pairs_put,
-     .params = DB,
+     .params = DB | TEXT | NAMES,
      .right = SVC_RIGHT_WRITE,
      .body = HTTP_BODY_VALUE},
     {.method = HTTP_METHOD_DELETE,
@@ -44,13 +46,13 @@ static const struct http_route table[] = {
      .rest = true,
      .label = "/pairs/{pair}",
      .run = http_pairs_delete,
-     .params = DB | HTTP_PARAM(HTTP_P_VALUES) | HTTP_PARAM(HTTP_P_RECURSIVE),
+     .params = DB | NAMES | HTTP_PARAM(HTTP_P_VALUES) | HTTP_PARAM(HTTP_P_RECURSIVE),
      .right = SVC_RIGHT_WRITE},
     {.method = HTTP_METHOD_POST,
      .path = "/pairs",
      .label = "/pairs",
      .run = http_pairs_post,
-     .params = DB | HTTP_PARAM(HTTP_P_VALUES),
+     .params = DB | TEXT | HTTP_PARAM(HTTP_P_VALUES),
      .right = SVC_RIGHT_READ,
      .body = HTTP_BODY_NAMES},
     {.method = HTTP_METHOD_POST,
@@ -64,7 +66,8 @@ static const struct http_route table[] = {
      .path = "/kv",
      .label = "/kv",
      .run = http_kv_list,
-     .params = DB | PAGE | HTTP_PARAM(HTTP_P_SIZE) | HTTP_PARAM(HTTP_P_VALUES) | HTTP_PARAM(HTTP_P_KEYS),
+     .params =
+         DB | TEXT | PAGE | HTTP_PARAM(HTTP_P_SIZE) | HTTP_PARAM(HTTP_P_VALUES) | HTTP_PARAM(HTTP_P_KEYS),
      .right = SVC_RIGHT_READ},
     {.method = HTTP_METHOD_PUT,
      .path = "/kv/",
@@ -85,7 +88,7 @@ static const struct http_route table[] = {
      .path = "/batch",
      .label = "/batch",
      .run = http_batch_post,
-     .params = DB | HTTP_PARAM(HTTP_P_ATOMIC) | HTTP_PARAM(HTTP_P_RESULTS),
+     .params = DB | TEXT | HTTP_PARAM(HTTP_P_ATOMIC) | HTTP_PARAM(HTTP_P_RESULTS),
      .right = SVC_RIGHT_WRITE,
      .reads = true,
      .body = HTTP_BODY_BATCH,
@@ -95,8 +98,8 @@ static const struct http_route table[] = {
      .rest = true,
      .label = "/reduce/{mode}/{prefix}",
      .run = http_reduce_get,
-     .params = DB | PAGE | HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_DECODE) | HTTP_PARAM(HTTP_P_SORT) |
-               HTTP_PARAM(HTTP_P_TO) | HTTP_PARAM(HTTP_P_METRIC),
+     .params = DB | TEXT | NAMES | PAGE | HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_DECODE) |
+               HTTP_PARAM(HTTP_P_SORT) | HTTP_PARAM(HTTP_P_TO) | HTTP_PARAM(HTTP_P_METRIC),
      .right = SVC_RIGHT_READ,
      .methods = http_reduce_methods},
     {.method = HTTP_METHOD_POST,
@@ -104,7 +107,8 @@ static const struct http_route table[] = {
      .rest = true,
      .label = "/reduce/{mode}/{prefix}",
      .run = http_reduce_post,
-     .params = DB | HTTP_PARAM(HTTP_P_LIMIT) | HTTP_PARAM(HTTP_P_ORDERS) | HTTP_PARAM(HTTP_P_TOPK),
+     .params =
+         DB | TEXT | NAMES | HTTP_PARAM(HTTP_P_LIMIT) | HTTP_PARAM(HTTP_P_ORDERS) | HTTP_PARAM(HTTP_P_TOPK),
      .right = SVC_RIGHT_WRITE,
      .methods = http_reduce_methods},
     {.method = HTTP_METHOD_POST,

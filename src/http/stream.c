@@ -6,8 +6,11 @@
 #include "http/wake.h"
 
 #include "base/alloc.h"
+#include "service/text.h"
 
 #include <stdio.h>
+
+#define CHECK_BYTES (1u << 20) /* of a long value, looked at at a time */
 
 /* ---- text to libmicrohttpd ------------------------------------------------------------------------------------ */
 
@@ -273,27 +276,113 @@ bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, 
     return *rc == CHT_OK;
 }
 
-static bool piece_base64(struct http_stream *s)
+void http_stream_show(struct http_stream *s, enum http_member what, const char *tail)
 {
     struct http_piece *p = &s->piece;
-    size_t got, want = p->size - p->at < HTTP_STREAM_PIECE ? p->size - p->at : HTTP_STREAM_PIECE;
-    if (want == 0 || cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) != CHT_OK ||
-        cht_value_read(p->value, p->at, s->r->value.data, want, &got, NULL) != CHT_OK || got == 0)
-        return false;
-    if (svc_out_room(&s->stage, cht_b64_encoded(got)))
-        s->stage.n += cht_b64_encode(s->stage.p + s->stage.n, s->r->value.data, got);
-    p->at += (uint32_t)got;
-    return true;
+    p->form = s->r->text ? HTTP_PIECE_CHECK : HTTP_PIECE_BASE64;
+    p->what = what;
+    p->tail = tail;
+    svc_out_text(&s->stage, ",");
+    if (p->form == HTTP_PIECE_BASE64)
+        svc_out_text(&s->stage, http_ndjson_begin(what, false));
 }
 
-bool http_stream_piece(struct http_stream *s)
+/* The next bytes of it into r->value; 0: all have been read. False: they cannot be. */
+static bool read_piece(struct http_stream *s, size_t *got)
 {
-    bool more = s->piece.part != NULL ? s->piece.part(s) : piece_base64(s);
-    if (!more) {
-        cht_value_close(s->piece.value);
-        s->piece.value = NULL;
+    struct http_piece *p = &s->piece;
+    size_t want = p->size - p->at < HTTP_STREAM_PIECE ? p->size - p->at : HTTP_STREAM_PIECE;
+    *got = 0;
+    return want == 0 ||
+           (cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) == CHT_OK &&
+            cht_value_read(p->value, p->at, s->r->value.data, want, got, NULL) == CHT_OK && *got > 0);
+}
+
+enum step {
+    STEP_TEXT,   /* staged */
+    STEP_AGAIN,  /* not yet: others have their turn */
+    STEP_DONE,   /* that was all */
+    STEP_FAILED, /* it cannot be read */
+};
+
+static enum step piece_base64(struct http_stream *s)
+{
+    size_t got;
+    if (!read_piece(s, &got))
+        return STEP_FAILED;
+    if (got > 0 && svc_out_room(&s->stage, cht_b64_encoded(got)))
+        s->stage.n += cht_b64_encode(s->stage.p + s->stage.n, s->r->value.data, got);
+    s->piece.at += (uint32_t)got;
+    return got > 0 ? STEP_TEXT : STEP_DONE;
+}
+
+/* A character may lie across the end of a piece: its bytes are read again with the next one. */
+static enum step piece_text(struct http_stream *s)
+{
+    size_t got;
+    if (!read_piece(s, &got))
+        return STEP_FAILED;
+    size_t n = svc_text_prefix(s->r->value.data, got);
+    if (got > 0 && n == 0)
+        return STEP_FAILED; /* it was text when it was looked at */
+    if (got > 0 && svc_out_room(&s->stage, 2 * n))
+        s->stage.n += svc_text_json(s->stage.p + s->stage.n, s->r->value.data, n);
+    s->piece.at += (uint32_t)n;
+    return got > 0 ? STEP_TEXT : STEP_DONE;
+}
+
+/* The name of its member, if that is known after the next megabyte. */
+static enum step piece_check(struct http_stream *s)
+{
+    struct http_piece *p = &s->piece;
+    uint32_t from = p->at;
+    while (p->at - from < CHECK_BYTES) {
+        size_t got;
+        if (!read_piece(s, &got))
+            return STEP_FAILED;
+        size_t n = svc_text_prefix(s->r->value.data, got);
+        bool bad = got - n > 3 || (n < got && p->at + got == p->size);
+        p->at += (uint32_t)n;
+        if (bad || got == 0) {
+            p->at = 0;
+            p->form = bad ? HTTP_PIECE_BASE64 : HTTP_PIECE_TEXT;
+            svc_out_text(&s->stage, http_ndjson_begin(p->what, !bad));
+            return STEP_TEXT;
+        }
     }
-    return more;
+    return STEP_AGAIN;
+}
+
+static enum step next_piece(struct http_stream *s)
+{
+    switch (s->piece.form) {
+    case HTTP_PIECE_CHECK:
+        return piece_check(s);
+    case HTTP_PIECE_TEXT:
+        return piece_text(s);
+    case HTTP_PIECE_PART:
+        return s->piece.part(s) ? STEP_TEXT : s->piece.left > 0 ? STEP_FAILED : STEP_DONE;
+    default:
+        return piece_base64(s);
+    }
+}
+
+enum http_more http_stream_piece(struct http_stream *s)
+{
+    struct http_piece *p = &s->piece;
+    s->stage.n = 0;
+    enum step step = next_piece(s);
+    if (step == STEP_AGAIN) {
+        atomic_store_explicit(&s->wake, 2, memory_order_relaxed); /* as if someone had woken it */
+        return HTTP_MORE_LATER;
+    }
+    if (step == STEP_TEXT)
+        return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
+    cht_value_close(p->value);
+    p->value = NULL;
+    s->cut = s->cut || step == STEP_FAILED;
+    svc_out_text(&s->stage, p->tail);
+    return step == STEP_FAILED || s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
 /* ---- text that is there already ------------------------------------------------------------------------------------ */
@@ -328,19 +417,15 @@ static void remember(struct http_stream *s, const struct cht_entry *e)
     svc_out_bytes(&s->last_name, e->name, e->name_len);
 }
 
-/* "x<hex>" of the last name, or the last key, as JSON. */
 static void end_of_scan(struct http_stream *s)
 {
     struct svc_out next = {0};
     if (!cht_scan_exhausted(s->scan) && s->count > 0) {
-        if (s->is_values) {
+        if (s->is_values)
             svc_out_u64(&next, s->last_key);
-        } else {
-            svc_out_text(&next, "\"x");
-            if (svc_out_room(&next, 2 * s->last_name.n))
-                next.n += svc_out_hex(next.p + next.n, (const uint8_t *)s->last_name.p, s->last_name.n);
-            svc_out_text(&next, "\"");
-        }
+        else
+            http_ndjson_put_cursor(&next, s->r->names,
+                                   (struct cht_str){(const uint8_t *)s->last_name.p, s->last_name.n});
         svc_out_bytes(&next, "", 1);
     }
     if (next.failed || s->last_name.failed)
@@ -371,12 +456,8 @@ static enum http_more next_of_scan(struct http_stream *s, const char **p, size_t
 {
     struct cht_err err = {0};
     if (s->piece.value != NULL) {
-        s->stage.n = 0;
-        if (!http_stream_piece(s)) {
-            svc_out_text(&s->stage, s->piece.tail);
-            s->piece.tail = "";
-        }
-        return give_stage(s, p, n);
+        enum http_more m = http_stream_piece(s);
+        return m == HTTP_MORE_TEXT ? give_stage(s, p, n) : m;
     }
     if (s->finished)
         return HTTP_MORE_END;

@@ -15,11 +15,21 @@
 
 enum http_more { HTTP_MORE_TEXT, HTTP_MORE_LATER, HTTP_MORE_END };
 
+/* How a long value is shown. */
+enum http_piece_form {
+    HTTP_PIECE_BASE64,
+    HTTP_PIECE_CHECK, /* not at all yet: is it text? */
+    HTTP_PIECE_TEXT,
+    HTTP_PIECE_PART /* by `part` */
+};
+
 /* A value too long to be carried, shown in pieces after a head that is in stage. */
 struct http_piece {
     struct cht_value *value; /* NULL: none under way */
     uint32_t size, at;
-    /* The next part of it into s->stage, false after the last or a failure; NULL: base64. */
+    enum http_piece_form form;
+    enum http_member what; /* of which member it is the string */
+    /* The next part of it into s->stage, false after the last or a failure. */
     bool (*part)(struct http_stream *s);
     uint64_t left; /* of part's own use */
     const char *tail;
@@ -99,9 +109,13 @@ void http_stream_error_line(struct http_stream *s, enum cht_rc rc, const char *d
 /* The rest of a line, staged, whose value cannot be shown: `members` in its place (,"value":null), the error unless the key just
  * has no value (CHT_KEY_NOT_FOUND), the line's end. The stream goes on. */
 void http_stream_no_value(struct http_stream *s, const char *members, enum cht_rc rc);
-/* Opens a long value (as cht_value_open_soon) to be shown in pieces after what is staged: s->piece.size is its size, s->piece.tail is to be set to
- * the text after it. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
+/* Opens a long value (as cht_value_open_soon) to be shown in pieces after what is staged: s->piece.size is its size. Then http_stream_show, or
+ * form, part, tail are set. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
 bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc,
                        struct cht_err *err);
-/* The next piece of it into stage; false after the last. */
-bool http_stream_piece(struct http_stream *s);
+/* It is shown as the member `what`, as text if that is asked for and it is that, and `tail` follows, which begins with the quote: stages a
+ * comma and the member's name, if that is known already. */
+void http_stream_show(struct http_stream *s, enum http_member what, const char *tail);
+/* The next piece of it, or its tail, in place of what is staged. LATER: it has been looked at for long enough, others have their turn. END: it
+ * cannot be read any more, and the stream is cut off. */
+enum http_more http_stream_piece(struct http_stream *s);

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/bytes.h"
+#include "service/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -91,94 +92,46 @@ size_t svc_out_digits(char *p, uint64_t v)
     return n + 8;
 }
 
-/* The length of the UTF-8 sequence (RFC 3629) at p of n bytes, 0 if there is none. */
-static size_t sequence(const uint8_t *p, size_t n)
-{
-    uint8_t low = 0x80, high = 0xBF; /* range of the second byte */
-    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : (p[0] & 0xF0) == 0xE0 ? 3 : 0;
-    if (p[0] >= 0xF0 && p[0] <= 0xF4)
-        len = 4;
-    if (len == 0 || len > n)
-        return 0;
-    if (p[0] == 0xE0)
-        low = 0xA0;
-    else if (p[0] == 0xED)
-        high = 0x9F;
-    else if (p[0] == 0xF0)
-        low = 0x90;
-    else if (p[0] == 0xF4)
-        high = 0x8F;
-    if (len > 1 && (p[1] < low || p[1] > high))
-        return 0;
-    for (size_t i = 2; i < len; i++) {
-        if (p[i] < 0x80 || p[i] > 0xBF)
-            return 0;
-    }
-    return len;
-}
-
-/* Bit 7 of each byte of x that is below c (at most 0x80), or has bit 7 set itself: then it is not plain either. A byte after
- * one that is below may be reported too, so this says whether there is any. */
-static uint64_t any_below(uint64_t x, uint8_t c) { return x - UINT64_C(0x0101010101010101) * c; }
-
-/* How many bytes from p on need no escape: 8 at a time, then one by one. */
-static size_t plain_run(const uint8_t *p, size_t n)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
-    size_t i = 0;
-    for (; n - i >= 8; i += 8) {
-        uint64_t x = cht_get64(p + i);
-        uint64_t bad = any_below(x, 0x20) | any_below(x ^ ones * '"', 1) | any_below(x ^ ones * '\\', 1) |
-                       (x + ones) | x; /* x + 1: DEL */
-        if ((bad & high) != 0)
-            break;
-    }
-    while (i < n && p[i] >= 0x20 && p[i] < 0x7F && p[i] != '"' && p[i] != '\\')
-        i++;
-    return i;
-}
-
-/* Control characters beyond ASCII, which terminals obey, and those that turn the direction of what is read. */
-static bool is_hidden(const uint8_t *p, size_t len)
-{
-    if (len == 2)
-        return p[0] == 0xC2 && p[1] < 0xA0;
-    if (len != 3 || p[0] != 0xE2)
-        return false;
-    return (p[1] == 0x80 && p[2] >= 0xAA && p[2] <= 0xAE) || (p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
-}
-
 void svc_out_string(struct svc_out *o, const char *s, size_t n)
 {
     const uint8_t *p = (const uint8_t *)s;
     svc_out_text(o, "\"");
     while (n > 0) {
-        size_t plain = plain_run(p, n);
+        size_t plain = svc_text_plain(p, n);
         svc_out_bytes(o, p, plain);
         p += plain;
         n -= plain;
         if (n == 0)
             break;
-        size_t len = sequence(p, n);
-        if (len == 0) {
+        size_t len = svc_text_character(p, n);
+        if (len == 0)
             svc_out_text(o, "\\ufffd");
-        } else if (*p == '"' || *p == '\\') {
-            char two[2] = {'\\', (char)*p};
-            svc_out_bytes(o, two, 2);
-        } else if (*p < 0x20 || *p == 0x7F) {
-            char six[6] = {'\\', 'u', '0', '0', hex[*p >> 4], hex[*p & 15]};
-            svc_out_bytes(o, six, 6);
-        } else if (is_hidden(p, len)) {
-            unsigned c = len == 2 ? p[1] : 0x2000u | (p[1] & 3u) << 6 | (p[2] & 0x3Fu);
-            char six[6] = {'\\', 'u', hex[c >> 12], hex[c >> 8 & 15], hex[c >> 4 & 15], hex[c & 15]};
-            svc_out_bytes(o, six, 6);
-        } else {
-            svc_out_bytes(o, p, len);
-        }
+        else if (svc_out_room(o, 6))
+            o->n += svc_text_escape(o->p + o->n, p, len);
         p += len == 0 ? 1 : len;
         n -= len == 0 ? 1 : len;
     }
     svc_out_text(o, "\"");
+}
+
+static bool is_unreserved(uint8_t c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+void svc_out_percent(struct svc_out *o, const uint8_t *bytes, size_t n)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < n && svc_out_room(o, 3); i++) {
+        if (is_unreserved(bytes[i])) {
+            o->p[o->n++] = (char)bytes[i];
+            continue;
+        }
+        o->p[o->n++] = '%';
+        o->p[o->n++] = digits[bytes[i] >> 4];
+        o->p[o->n++] = digits[bytes[i] & 15];
+    }
 }
 
 void svc_out_format(struct svc_out *o, const char *fmt, ...)

@@ -53,5 +53,7 @@ static inline void svc_out_b64(struct svc_out *o, const void *p, size_t n)
 }
 /* A JSON string in quotes. What is not UTF-8 comes out as U+FFFD. */
 void svc_out_string(struct svc_out *o, const char *s, size_t n);
+/* As in a URL: unreserved characters (RFC 3986, 2.3) as they are, any other byte as %XX. */
+void svc_out_percent(struct svc_out *o, const uint8_t *bytes, size_t n);
 /* printf into it; for what is not in a hot path. */
 void svc_out_format(struct svc_out *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

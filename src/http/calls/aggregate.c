@@ -190,6 +190,10 @@ void http_aggregate_get(struct http_request *r, const struct reduce_mode *mode, 
         !http_param_bool(r, HTTP_P_DECODE, false, &decode) ||
         !http_param_number(r, HTTP_P_LIMIT, 1, most, 0, &p->limit))
         return;
+    if (r->param[HTTP_P_TEXT].p != NULL) {
+        http_reply_fail(r, CHT_UNKNOWN_PARAMETER, "mode %s takes no parameter 'text'", mode->names[0]);
+        return;
+    }
     if (((uses & REDUCE_USES_SORT) == 0 && r->param[HTTP_P_SORT].p != NULL) ||
         ((uses & REDUCE_USES_TO) == 0 &&
          (r->param[HTTP_P_TO].p != NULL || r->param[HTTP_P_METRIC].p != NULL))) {

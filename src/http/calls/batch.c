@@ -377,14 +377,14 @@ static void size_member(struct svc_out *o, uint64_t size)
     svc_out_u64(o, size);
 }
 
-static void value_member(struct svc_out *o, const struct cht_op *op)
+static void value_member(struct svc_out *o, const struct cht_op *op, bool text)
 {
     size_member(o, op->size);
-    svc_out_text(o, ",\"value\":");
-    svc_out_b64(o, op->buf->data, op->buf->len);
+    svc_out_text(o, ",");
+    http_ndjson_put_member(o, HTTP_MEMBER_VALUE, (struct cht_str){op->buf->data, op->buf->len}, text);
 }
 
-static void success(struct svc_out *o, const struct cht_op *op)
+static void success(struct svc_out *o, const struct cht_op *op, bool text)
 {
     const struct http_change *change = (const struct http_change *)(const void *)op->ask;
     if (change != NULL && change->is_add) {
@@ -398,8 +398,8 @@ static void success(struct svc_out *o, const struct cht_op *op)
     bool pair = op->kind == CHT_OP_PAIR_SET || op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PAIR_READ;
     svc_out_text(o, gone ? "{\"status\":204" : created && !reads ? "{\"status\":201" : "{\"status\":200");
     if (pair) {
-        svc_out_text(o, ",\"pair\":");
-        svc_out_b64(o, op->name.p, op->name.n);
+        svc_out_text(o, ",");
+        http_ndjson_put_member(o, HTTP_MEMBER_PAIR, op->name, text);
     }
     if (!gone)
         key_member(o, op->key);
@@ -407,7 +407,7 @@ static void success(struct svc_out *o, const struct cht_op *op)
         op->kind == CHT_OP_PAIR_PUT)
         size_member(o, op->value.n);
     if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values && op->size > 0))
-        value_member(o, op);
+        value_member(o, op, text);
     else if (op->kind == CHT_OP_PAIR_READ && op->with_values)
         svc_out_text(o, ",\"size\":null,\"value\":null");
     svc_out_text(o, "}");
@@ -434,7 +434,7 @@ static enum http_more next_line(struct http_stream *s, const char **p, size_t *n
         s->count++;
         if (e->rc == CHT_OK && op->rc == CHT_OK) {
             if (b->results) {
-                success(&s->stage, op);
+                success(&s->stage, op, s->r->text);
                 svc_out_text(&s->stage, "\n");
             }
             continue;

@@ -2,6 +2,7 @@
 #include "cheetah/children.h"
 
 #include "http/calls/handlers.h"
+#include "http/ndjson.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -28,8 +29,8 @@ static bool show(void *ctx, const struct cht_child *c)
     a->more = a->shown == a->limit || o->n >= PAGE_BYTES;
     if (a->more || o->failed)
         return false;
-    svc_out_text(o, c->key != 0 ? "{\"pair\":" : "{\"prefix\":");
-    svc_out_b64(o, c->name.p, c->name.n);
+    svc_out_text(o, "{");
+    http_ndjson_put_member(o, c->key != 0 ? HTTP_MEMBER_PAIR : HTTP_MEMBER_PREFIX, c->name, r->text);
     svc_out_text(o, c->key != 0 ? ",\"key\":" : ",\"pairs\":");
     svc_out_u64(o, c->key != 0 ? c->key : c->pairs);
     svc_out_text(o, "}\n");
@@ -52,12 +53,9 @@ static void work(struct http_request *r)
     if (r->rc != CHT_OK)
         return;
     svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
-    if (a->more) {
-        svc_out_text(&r->out, "\"x");
-        if (svc_out_room(&r->out, 2 * a->last_len))
-            r->out.n += svc_out_hex(r->out.p + r->out.n, a->last, a->last_len);
-    }
-    svc_out_text(&r->out, a->more ? "\"}}\n" : "null}}\n");
+    if (a->more)
+        http_ndjson_put_cursor(&r->out, r->names, (struct cht_str){a->last, a->last_len});
+    svc_out_text(&r->out, a->more ? "}}\n" : "null}}\n");
 }
 
 static void answer(struct http_request *r)

@@ -46,8 +46,9 @@ static void read_value(struct http_request *r)
         http_reply_media(r, 200, HTTP_MEDIA_OCTETS);
         return;
     }
-    if (svc_out_room(&r->out, http_ndjson_room(0, size)))
-        r->out.n += http_ndjson_value(r->out.p, r->out.cap, key, r->value.data, size, true);
+    http_ndjson_put_value(
+        &r->out, &(struct http_line){
+                     .value = r->value.data, .key = key, .size = size, .values = true, .text = r->text});
     http_reply_json(r, 200);
 }
 
@@ -163,8 +164,7 @@ static void begin_long(struct http_stream *s, uint64_t key)
     svc_out_u64(&s->stage, key);
     svc_out_text(&s->stage, ",\"size\":");
     svc_out_u64(&s->stage, s->piece.size);
-    svc_out_text(&s->stage, ",\"value\":\"");
-    s->piece.tail = "\"}\n";
+    http_stream_show(s, HTTP_MEMBER_VALUE, "\"}\n");
 }
 
 /* On another thread; after the store the source may be asked, after cht_store_forget it may be gone. */
@@ -217,11 +217,10 @@ static bool key_line(struct http_stream *s, uint64_t key, bool values)
         begin_long(s, key);
         return true;
     }
-    if (svc_out_room(&s->stage, http_ndjson_room(0, values ? size : 0) + 1)) {
-        s->stage.n += http_ndjson_value(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, key,
-                                        r->value.data, size, values);
-        s->stage.p[s->stage.n++] = '\n';
-    }
+    http_ndjson_put_value(
+        &s->stage, &(struct http_line){
+                       .value = r->value.data, .key = key, .size = size, .values = values, .text = r->text});
+    svc_out_text(&s->stage, "\n");
     return true;
 }
 
@@ -234,8 +233,9 @@ static enum http_more next_of_keys(struct http_stream *s, const char **p, size_t
         return HTTP_MORE_LATER;
     s->stage.n = 0;
     if (s->piece.value != NULL) {
-        if (!http_stream_piece(s))
-            svc_out_text(&s->stage, s->piece.tail);
+        enum http_more m = http_stream_piece(s);
+        if (m != HTTP_MORE_TEXT)
+            return m;
     } else if (k->at < k->n) {
         if (!key_line(s, k->key[k->at], k->values))
             return HTTP_MORE_LATER;
@@ -331,13 +331,14 @@ static size_t corrupt_line(char *out, size_t room, const struct cht_entry *e)
 
 static size_t render_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
 {
-    (void)ctx;
+    const struct http_stream *s = ctx;
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
         return corrupt_line((char *)out, room, e);
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return 0;
-    return finish_line((char *)out, http_ndjson_value((char *)out, room, e->key, e->value, e->size, true),
-                       room);
+    size_t n = s->r->text ? http_ndjson_text_value((char *)out, room, e->key, e->value, e->size)
+                          : http_ndjson_value((char *)out, room, e->key, e->value, e->size, true);
+    return finish_line((char *)out, n, room);
 }
 
 static size_t render_key(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)

@@ -141,8 +141,8 @@ static enum cht_rc read_name(struct http_stream *s, struct cht_str name, struct 
 /* A name that leads to nothing, or to what cannot be shown. */
 static void no_line(struct http_stream *s, struct cht_str name, uint64_t key, enum cht_rc rc)
 {
-    svc_out_text(&s->stage, "{\"pair\":");
-    svc_out_b64(&s->stage, name.p, name.n);
+    svc_out_text(&s->stage, "{");
+    http_ndjson_put_member(&s->stage, HTTP_MEMBER_PAIR, name, s->r->text);
     if (rc == CHT_PAIR_NOT_FOUND) {
         svc_out_text(&s->stage, ",\"error\":\"pair_not_found\"}\n");
         return;
@@ -167,22 +167,20 @@ static bool name_line(struct http_stream *s, struct cht_str name)
         no_line(s, name, pv.key, rc);
         return true;
     }
-    bool large = s->piece.value != NULL;
-    if (!svc_out_room(&s->stage, http_ndjson_room(name.n, large ? 0 : pv.size) + 1))
-        return true;
-    char *to = s->stage.p + s->stage.n;
-    size_t room = s->stage.cap - s->stage.n;
-    if (large) {
-        s->stage.n += http_ndjson_pair_head(to, room, name, pv.key);
+    if (s->piece.value != NULL) {
+        http_ndjson_put_head(&s->stage, name, pv.key, s->r->text);
         svc_out_text(&s->stage, ",\"size\":");
         svc_out_u64(&s->stage, s->piece.size);
-        svc_out_text(&s->stage, ",\"value\":\"");
-        s->piece.tail = "\"}\n";
+        http_stream_show(s, HTTP_MEMBER_VALUE, "\"}\n");
         return true;
     }
-    s->stage.n +=
-        http_ndjson_pair(to, room, name, pv.key, a->values, pv.size > 0 ? s->r->value.data : NULL, pv.size);
-    s->stage.p[s->stage.n++] = '\n';
+    http_ndjson_put_pair(&s->stage, &(struct http_line){.name = name,
+                                                        .value = pv.size > 0 ? s->r->value.data : NULL,
+                                                        .key = pv.key,
+                                                        .size = pv.size,
+                                                        .values = a->values,
+                                                        .text = s->r->text});
+    svc_out_text(&s->stage, "\n");
     return true;
 }
 
@@ -224,8 +222,9 @@ static enum http_more next_of_names(struct http_stream *s, const char **p, size_
         return HTTP_MORE_LATER;
     s->stage.n = 0;
     if (s->piece.value != NULL) {
-        if (!http_stream_piece(s))
-            svc_out_text(&s->stage, s->piece.tail);
+        enum http_more m = http_stream_piece(s);
+        if (m != HTTP_MORE_TEXT)
+            return m;
     } else if (a->at < a->n) {
         if (!lines(s) && s->stage.n == 0)
             return HTTP_MORE_LATER;

@@ -60,9 +60,12 @@ static void read_exact(struct http_request *r)
         reply_bytes(r, &pv);
         return;
     }
-    if (svc_out_room(&r->out, http_ndjson_room(name.n, pv.size)))
-        r->out.n += http_ndjson_pair(r->out.p, r->out.cap, name, pv.key, values,
-                                     pv.size > 0 ? r->value.data : NULL, pv.size);
+    http_ndjson_put_pair(&r->out, &(struct http_line){.name = name,
+                                                      .value = pv.size > 0 ? r->value.data : NULL,
+                                                      .key = pv.key,
+                                                      .size = pv.size,
+                                                      .values = values,
+                                                      .text = r->text});
     http_reply_json(r, 200);
 }
 
@@ -79,8 +82,8 @@ static void read_count(struct http_request *r)
         http_reply_err(r, rc, &r->err);
         return;
     }
-    svc_out_text(&r->out, "{\"prefix\":");
-    svc_out_b64(&r->out, a->name.p, a->name.n);
+    svc_out_text(&r->out, "{");
+    http_ndjson_put_member(&r->out, HTTP_MEMBER_PREFIX, a->name, r->text);
     svc_out_text(&r->out, ",\"pairs\":");
     svc_out_u64(&r->out, pairs);
     svc_out_text(&r->out, "}");
@@ -93,15 +96,31 @@ static size_t render_mapping(void *ctx, const struct cht_entry *e, uint8_t *out,
     return http_ndjson_mapping((char *)out, room, (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
 }
 
-static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+static size_t render_text_mapping(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
 {
     (void)ctx;
+    size_t n = room < 2 ? SIZE_MAX
+                        : http_ndjson_text_head((char *)out, room - 2,
+                                                (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
+    if (n == SIZE_MAX)
+        return SIZE_MAX;
+    out[n] = '}';
+    out[n + 1] = '\n';
+    return n + 2;
+}
+
+static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    const struct http_stream *s = ctx;
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return 0;
     struct cht_str name = {.p = e->name, .n = e->name_len};
     const uint8_t *value = (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0 ? NULL : e->value;
     static const char tail[] = ",\"error\":\"corrupt_value\"}\n";
-    size_t n = http_ndjson_pair((char *)out, room, name, e->key, true, value, e->size);
+    size_t n = s->r->text
+                   ? http_ndjson_text_pair((char *)out, room,
+                                           &(struct http_line){name, value, e->key, e->size, true, true})
+                   : http_ndjson_pair((char *)out, room, name, e->key, true, value, e->size);
     if (n == SIZE_MAX || n + sizeof tail > room)
         return SIZE_MAX;
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0) {
@@ -117,14 +136,11 @@ static void large_value(struct http_stream *s, const struct cht_entry *e)
     struct cht_str name = {.p = e->name, .n = e->name_len};
     struct cht_err err = {0};
     enum cht_rc rc;
-    if (!svc_out_room(&s->stage, http_ndjson_room(name.n, 0)))
-        return;
-    s->stage.n += http_ndjson_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
+    http_ndjson_put_head(&s->stage, name, e->key, s->r->text);
     if (http_stream_large(s, e->key, &cht_ahead, &rc, &err)) {
         svc_out_text(&s->stage, ",\"size\":");
         svc_out_u64(&s->stage, s->piece.size);
-        svc_out_text(&s->stage, ",\"value\":\"");
-        s->piece.tail = "\"}\n";
+        http_stream_show(s, HTTP_MEMBER_VALUE, "\"}\n");
         return;
     }
     http_stream_no_value(s, ",\"size\":null,\"value\":null", rc);
@@ -135,13 +151,15 @@ static void scan(struct http_request *r)
     static const struct http_stream_kind with = {.render = render_with_value, .large = large_value};
     static const struct http_stream_kind without = {
         .render = render_mapping, .runs = true, .large = large_value};
+    static const struct http_stream_kind text_without = {
+        .render = render_text_mapping, .runs = true, .large = large_value};
     const struct reading *a = r->own;
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = a->name, .values = a->values};
     if (!http_param_bytes(r, HTTP_P_AFTER, &cfg.after) || !http_param_bytes(r, HTTP_P_UNTIL, &cfg.until) ||
         !http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
         !http_param_bool(r, HTTP_P_REVERSE, false, &cfg.reverse))
         return;
-    http_stream_scan(r, &cfg, cfg.values ? &with : &without);
+    http_stream_scan(r, &cfg, cfg.values ? &with : r->text ? &text_without : &without);
 }
 
 void http_pairs_get(struct http_request *r)
@@ -188,14 +206,12 @@ static void mapped(struct http_request *r)
     if (failed(r))
         return;
     const struct cht_op *op = r->own;
-    if (svc_out_room(&r->out, http_ndjson_room(op->name.n, 0) + 32)) {
-        r->out.n += http_ndjson_pair_head(r->out.p, r->out.cap, op->name, op->key);
-        if (op->kind == CHT_OP_PAIR_PUT) {
-            svc_out_text(&r->out, ",\"size\":");
-            svc_out_u64(&r->out, op->value.n);
-        }
-        svc_out_text(&r->out, "}");
+    http_ndjson_put_head(&r->out, op->name, op->key, r->text);
+    if (op->kind == CHT_OP_PAIR_PUT) {
+        svc_out_text(&r->out, ",\"size\":");
+        svc_out_u64(&r->out, op->value.n);
     }
+    svc_out_text(&r->out, "}");
     http_reply_json(r, op->created ? 201 : 200);
 }
 
@@ -268,7 +284,7 @@ void http_pairs_delete(struct http_request *r)
         !http_param_bool(r, HTTP_P_VALUES, false, &values))
         return;
     if (recursive && r->rest_len == 0) { /* a client's empty variable must not empty the database */
-        http_reply_fail(r, CHT_INVALID_PAIR, "a prefix is missing; * stands for all");
+        http_reply_fail(r, CHT_INVALID_PAIR, "a prefix is missing; without names= * stands for all");
         return;
     }
     if (!http_rest_bytes(r, recursive, &op->name))

@@ -39,8 +39,22 @@ static size_t append(char *out, size_t at, size_t room, const char *text, size_t
     return at + n;
 }
 
-/* "payload":... after the head of a line, and its end. */
-static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e, bool bad)
+/* "payload":"..." */
+static size_t payload(char *out, size_t at, size_t room, const struct cht_entry *e, bool text)
+{
+    if (text) {
+        struct cht_str bytes = {e->value, e->value_len};
+        size_t n = http_ndjson_text_member(out + at, room - at, HTTP_MEMBER_PAYLOAD, bytes);
+        return n == SIZE_MAX ? SIZE_MAX : at + n;
+    }
+    at = append(out, at, room, CHT_LITERAL("\"payload\":\""));
+    at += cht_b64_encode(out + at, e->value, e->value_len);
+    return append(out, at, room, CHT_LITERAL("\""));
+}
+
+/* That after the head of a line, and its end. */
+static size_t plain(const struct http_stream *s, char *out, size_t at, size_t room, const struct cht_entry *e,
+                    bool bad)
 {
     bool corrupt = (e->flags & CHT_ENTRY_CORRUPT) != 0;
     if (room - at < cht_b64_encoded(e->value_len) + 64)
@@ -49,9 +63,8 @@ static size_t plain(char *out, size_t at, size_t room, const struct cht_entry *e
         return append(out, at, room, CHT_LITERAL(DAMAGED));
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return append(out, at, room, CHT_LITERAL(NO_PAYLOAD));
-    at = append(out, at, room, CHT_LITERAL(",\"payload\":\""));
-    at += cht_b64_encode(out + at, e->value, e->value_len);
-    at = append(out, at, room, CHT_LITERAL("\""));
+    at = append(out, at, room, CHT_LITERAL(","));
+    at = payload(out, at, room, e, s->r->text);
     return bad ? append(out, at, room, CHT_LITERAL(MALFORMED)) : append(out, at, room, CHT_LITERAL("}\n"));
 }
 
@@ -63,18 +76,20 @@ static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_
     char *out = (char *)bytes;
     if ((e->flags & CHT_ENTRY_LARGE) != 0)
         return 0;
-    size_t head = http_ndjson_pair_head(out, room, (struct cht_str){.p = e->name, .n = e->name_len}, e->key);
+    struct cht_str name = {.p = e->name, .n = e->name_len};
+    size_t head = s->r->text ? http_ndjson_text_head(out, room, name, e->key)
+                             : http_ndjson_pair_head(out, room, name, e->key);
     if (head == SIZE_MAX)
         return SIZE_MAX;
     if (d == NULL || (e->flags & (CHT_ENTRY_DANGLING | CHT_ENTRY_CORRUPT)) != 0)
-        return plain(out, head, room, e, false);
+        return plain(s, out, head, room, e, false);
     size_t at = append(out, head, room, CHT_LITERAL(","));
     if (at == SIZE_MAX)
         return SIZE_MAX;
     size_t n = reduce_decode(d, e->value, e->value_len, out + at, room - at);
     if (n == SIZE_MAX)
         return SIZE_MAX;
-    return n == 0 ? plain(out, head, room, e, true) : append(out, at + n, room, CHT_LITERAL("}\n"));
+    return n == 0 ? plain(s, out, head, room, e, true) : append(out, at + n, room, CHT_LITERAL("}\n"));
 }
 
 /* A long payload for a decoder that takes it as a whole (JSON): all of it is in memory meanwhile. False: malformed. */
@@ -136,6 +151,7 @@ static bool decode_in_parts(struct http_stream *s, const struct reduce_decoder *
         !d->head(first, got, p->size, &head))
         return false;
     svc_out_bytes(&s->stage, head.text, head.text_len);
+    p->form = HTTP_PIECE_PART;
     p->part = next_records;
     p->at = (uint32_t)head.offset;
     p->left = head.count;
@@ -149,9 +165,7 @@ static void large(struct http_stream *s, const struct cht_entry *e)
     struct cht_str name = {.p = e->name, .n = e->name_len};
     struct cht_err err = {0};
     enum cht_rc rc;
-    if (!svc_out_room(&s->stage, http_ndjson_room(name.n, 0)))
-        return;
-    s->stage.n += http_ndjson_pair_head(s->stage.p + s->stage.n, s->stage.cap - s->stage.n, name, e->key);
+    http_ndjson_put_head(&s->stage, name, e->key, s->r->text);
     if (!http_stream_large(s, e->key, &cht_ahead, &rc, &err)) {
         http_stream_no_value(s, ",\"payload\":null", rc);
         return;
@@ -167,8 +181,7 @@ static void large(struct http_stream *s, const struct cht_entry *e)
         return;
     }
     s->stage.n = before;
-    svc_out_text(&s->stage, ",\"payload\":\"");
-    s->piece.tail = d != NULL ? "\"" MALFORMED : "\"}\n";
+    http_stream_show(s, HTTP_MEMBER_PAYLOAD, d != NULL ? "\"" MALFORMED : "\"}\n");
 }
 
 /* A kind for every decoder there is, made once per request: it lives in the stream's source. */
@@ -288,13 +301,13 @@ static void take_group(struct cht_store *s, struct drain *d, size_t n)
 static void taken_line(struct http_request *r, const struct taking *t)
 {
     struct svc_out *o = &r->out;
-    if (svc_out_room(o, http_ndjson_room(t->ops[0].name.n, t->value.len)))
-        o->n += http_ndjson_pair_head(o->p + o->n, o->cap - o->n, t->ops[0].name, t->ops[0].key);
-    svc_out_text(o, ",\"payload\":");
+    http_ndjson_put_head(o, t->ops[0].name, t->ops[0].key, r->text);
+    svc_out_text(o, ",");
     if (t->ops[0].size > 0)
-        svc_out_b64(o, t->value.data, t->value.len);
+        http_ndjson_put_member(o, HTTP_MEMBER_PAYLOAD, (struct cht_str){t->value.data, t->value.len},
+                               r->text);
     else
-        svc_out_text(o, "null");
+        svc_out_text(o, "\"payload\":null");
     svc_out_text(o, "}\n");
 }
 
@@ -404,7 +417,8 @@ void http_reduce_get(struct http_request *r)
 {
     static const uint32_t known = HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_AFTER) |
                                   HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_LIMIT) |
-                                  HTTP_PARAM(HTTP_P_DECODE);
+                                  HTTP_PARAM(HTTP_P_DECODE) | HTTP_PARAM(HTTP_P_TEXT) |
+                                  HTTP_PARAM(HTTP_P_NAMES);
     if (is_smooth(r->rest, r->rest_len)) {
         http_reply_header(r, "Allow", "POST");
         http_reply_fail(r, CHT_METHOD, "smoothing is started with POST");
@@ -431,7 +445,10 @@ void http_reduce_post(struct http_request *r)
         n = n < r->rest_len ? n : r->rest_len;
         r->rest += n;
         r->rest_len -= n;
-        if (only(r, HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_ORDERS) | HTTP_PARAM(HTTP_P_TOPK), "smooth"))
+        if (only(r,
+                 HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_ORDERS) | HTTP_PARAM(HTTP_P_TOPK) |
+                     HTTP_PARAM(HTTP_P_NAMES),
+                 "smooth"))
             http_smooth_post(r);
         return;
     }
@@ -443,7 +460,10 @@ void http_reduce_post(struct http_request *r)
     if (m->kind != REDUCE_QUEUE) {
         http_reply_header(r, "Allow", "GET, HEAD");
         http_reply_fail(r, CHT_METHOD, "mode %s is read with GET", m->names[0]);
-    } else if (only(r, HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_LIMIT), m->names[0]) &&
+    } else if (only(r,
+                    HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_LIMIT) | HTTP_PARAM(HTTP_P_TEXT) |
+                        HTTP_PARAM(HTTP_P_NAMES),
+                    m->names[0]) &&
                http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &a->limit)) {
         a->limit = a->limit < DRAIN_ENTRIES ? a->limit : DRAIN_ENTRIES;
         http_request_database(r, true, drain);

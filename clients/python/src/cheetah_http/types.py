@@ -6,7 +6,7 @@ from typing import Any, Dict, Generic, List, NamedTuple, Optional, Tuple, TypeVa
 
 from . import payloads
 from .errors import APIError, DamagedValue
-from .wire import unb64
+from .wire import bytes_of, name_of, unb64
 
 T = TypeVar("T")
 Tree = Union[int, List[Any], Tuple[Any, ...]]
@@ -229,37 +229,32 @@ class Operation:
         self.key, self.size = line.get("key"), line.get("size")
         value = line.get("value")
         self.number = value if isinstance(value, int) else None
-        self.value = unb64(value) if isinstance(value, str) else None
+        self.value = bytes_of(line, "value")
 
 
 def intact(line: Dict[str, Any]) -> None:
     """Raises what a line of a stream says of its value. A key without one is no error."""
     error = line.get("error")
     if error is not None and error != "key_not_found":
-        pair = line.get("pair")
-        raise DamagedValue(str(error), int(line["key"]), None if pair is None else unb64(pair), line)
+        named = "pair" in line or "name" in line
+        raise DamagedValue(str(error), int(line["key"]), name_of(line) if named else None, line)
 
 
 def value_of(line: Dict[str, Any]) -> Value:
     intact(line)
-    value = line.get("value")
-    return Value(line["key"], line.get("size"), None if value is None else unb64(value))
+    return Value(line["key"], line.get("size"), bytes_of(line, "value"))
 
 
 def pair_of(line: Dict[str, Any]) -> Pair:
     intact(line)
-    value = line.get("value")
-    return Pair(unb64(line["pair"]), line["key"], line.get("size"), None if value is None else unb64(value))
+    return Pair(name_of(line), line["key"], line.get("size"), bytes_of(line, "value"))
 
 
 def row_of(line: Dict[str, Any]) -> Row[Any]:
     """A line of a payload reducer, decoded by the server or not."""
     intact(line)
-    payload = line.get("payload")
-    return Row(
-        unb64(line["pair"]), line["key"], payloads.record_of(line),
-        None if payload is None else unb64(payload), line.get("problem"),
-    )  # fmt: skip
+    payload = bytes_of(line, "payload")
+    return Row(name_of(line), line["key"], payloads.record_of(line), payload, line.get("problem"))
 
 
 def prediction_of(line: Dict[str, Any]) -> Prediction:

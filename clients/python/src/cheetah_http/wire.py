@@ -54,6 +54,19 @@ def unb64(data: str) -> bytes:
     return base64.b64decode(data, validate=True)
 
 
+def name_of(line: Mapping[str, Any]) -> bytes:
+    """The pair (or prefix) of a line: as text if it is that and was asked for so."""
+    return str(line["name"]).encode() if "name" in line else unb64(line["pair"] if "pair" in line else line["prefix"])
+
+
+def bytes_of(line: Mapping[str, Any], member: str) -> Optional[bytes]:
+    """The value (or payload) of a line likewise; None if there is none."""
+    if "text" in line:
+        return str(line["text"]).encode()
+    value = line.get(member)
+    return unb64(value) if isinstance(value, str) else None
+
+
 def url_bytes(data: bytes) -> str:
     """A byte string for a URL: hexadecimal, which needs no escapes; `*` is the empty one."""
     return "x" + bytes(data).hex() if data else "*"

@@ -28,7 +28,7 @@ class AsyncReducers(AsyncTransport):
         """Every payload under a prefix in byte order, decoded by the server as the mode says; with decode=False as bytes
         (for cheetah_http.payloads). Pages by itself and goes on after a lost connection. A malformed payload comes with
         `problem` and its bytes."""
-        params = self._params(until=None if until is None else url_bytes(until), decode=decode or None)
+        params = self._shown(until=None if until is None else url_bytes(until), decode=decode or None)
         start = None if after is None else url_bytes(after)
         async for line in self._scan(f"/reduce/{mode}/{url_bytes(prefix)}", params, start, limit, page_size):
             yield row_of(line)
@@ -129,7 +129,7 @@ class AsyncReducers(AsyncTransport):
         """Takes the head of a queue: pairs and values are removed, each goes to one caller only. Never asked for again by
         itself: a lost connection raises ConnectionLost, and what had not arrived by then is gone."""
         checked_limit(limit)
-        call = Call("POST", f"/reduce/queue-drain/{url_bytes(prefix)}", self._params(limit=limit), repeatable=False)
+        call = Call("POST", f"/reduce/queue-drain/{url_bytes(prefix)}", self._shown(limit=limit), repeatable=False)
         async with await self._stream(call) as stream:
             async for line in stream.lines():
                 if "end" not in line:

@@ -10,7 +10,7 @@ import httpx
 
 from ..errors import APIError, CheetahError, ProtocolError, StreamCut
 from ..retry import Retry, lost, worth
-from ..wire import Call, Lines, Param, body_of, checked_limit, failure_of, parse_line, unb64, url_bytes
+from ..wire import Call, Lines, Param, body_of, checked_limit, failure_of, name_of, parse_line, url_bytes
 
 Self = TypeVar("Self", bound="AsyncTransport")
 Line = Dict[str, Any]
@@ -60,6 +60,7 @@ class AsyncTransport:
     timeout     seconds of silence after which a connection counts as lost
     retry       when to send again; Retry(attempts=0) never does
     verify      for https: False, a file of certificate authorities, or an ssl.SSLContext
+    text        names and values that are text travel as text and not in base64, which is shorter; the calls return the same
     cert        for https: the certificate to show in place of a token: a file with its key in it, or (certificate, key)
     http        an httpx client of your own (its base_url, headers and time-outs count); it is not closed with this one
     """
@@ -74,6 +75,7 @@ class AsyncTransport:
         retry: Retry = Retry(),
         verify: Union[bool, str, ssl.SSLContext] = True,
         cert: Optional[Union[str, Tuple[str, str]]] = None,
+        text: bool = False,
         http: Optional[httpx.AsyncClient] = None,
     ) -> None:
         if http is None and not url.startswith(("http://", "https://")):
@@ -89,7 +91,7 @@ class AsyncTransport:
             cert=cert,
             trust_env=False,
         )
-        self._database, self._retry = database, retry
+        self._database, self._retry, self._text = database, retry, text
 
     @property
     def database(self) -> str:
@@ -123,6 +125,10 @@ class AsyncTransport:
     def _params(self, **params: Param) -> Dict[str, Param]:
         """The parameters of a data call."""
         return {"db": self._database, **params}
+
+    def _shown(self, **params: Param) -> Dict[str, Param]:
+        """The parameters of a data call that shows names or values."""
+        return {"text": self._text or None, **self._params(**params)}
 
     async def _open(self, call: Call, stream: bool) -> httpx.Response:
         """Sends, again and again where that is safe; the answer is one below 400."""
@@ -229,5 +235,5 @@ class AsyncTransport:
 
 def _position(line: Line) -> Union[str, int]:
     """What goes on after a line: its pair or prefix, or of a sweep of values its key."""
-    name = line.get("pair", line.get("prefix"))
-    return int(line["key"]) if name is None else url_bytes(unb64(name))
+    named = "pair" in line or "name" in line or "prefix" in line
+    return url_bytes(name_of(line)) if named else int(line["key"])

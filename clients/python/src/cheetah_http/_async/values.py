@@ -38,7 +38,7 @@ class AsyncValues(AsyncTransport):
             asked = [checked_key(key) for key in islice(rest, MAX_KEYS)]
             if not asked:
                 return
-            lines, _ = await self._collect(Call("GET", "/kv", self._params(keys=",".join(map(str, asked)))))
+            lines, _ = await self._collect(Call("GET", "/kv", self._shown(keys=",".join(map(str, asked)))))
             for line in lines:
                 yield value_of(line)
 
@@ -61,6 +61,6 @@ class AsyncValues(AsyncTransport):
     ) -> AsyncIterator[Value]:
         """All values in ascending key order: after the key `after`, at most `limit`, only those of `size` bytes. Pages by
         itself, and goes on by itself after a lost connection."""
-        params = self._params(size=size, values=payloads)
+        params = self._shown(size=size, values=payloads)
         async for line in self._scan("/kv", params, after, limit, page_size):
             yield value_of(line)

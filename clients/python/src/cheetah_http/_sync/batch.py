@@ -43,7 +43,7 @@ class Batches(Transport):
         again after a lost connection only if all operations may be repeated: reads, edits and
         upserts; no inserts, no deletes. results=False: the operations are not told their results."""
         content = b"".join(dump(operation.body) + b"\n" for operation in operations)
-        params = self._params(atomic=atomic or None, results=None if results else False)
+        params = self._shown(atomic=atomic or None, results=None if results else False)
         repeatable = all(operation.repeatable for operation in operations)
         lines, end = self._collect(Call("POST", "/batch", params, content, NDJSON, repeatable=repeatable))
         failures: List[Tuple[Optional[int], APIError]] = []

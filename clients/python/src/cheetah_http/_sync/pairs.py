@@ -7,7 +7,7 @@ from typing import Iterator, Iterable, List, Optional
 
 from ..errors import NotFound, ProtocolError
 from ..types import Child, Deleted, Pair, Written, pair_of
-from ..wire import RAW, Call, b64, checked_key, checked_pair, checked_value, dump, unb64, url_bytes
+from ..wire import RAW, Call, b64, checked_key, checked_pair, checked_value, dump, name_of, url_bytes
 from .transport import Transport
 
 MAX_NAMES = 10_000  # of one POST /pairs
@@ -46,7 +46,7 @@ class Pairs(Transport):
 
     def pair(self, pair: bytes, *, values: bool = True) -> Optional[Pair]:
         """A mapping with its value; None if there is no such pair."""
-        params = self._params(exact=True, values=values)
+        params = self._shown(exact=True, values=values)
         try:
             return pair_of(self._json(Call("GET", _path(pair), params)))
         except NotFound as error:
@@ -70,7 +70,7 @@ class Pairs(Transport):
                 names.append(b64(name))
             if not names:
                 return
-            call = Call("POST", "/pairs", self._params(values=values or None), dump({"pairs": names}), "application/json")
+            call = Call("POST", "/pairs", self._shown(values=values or None), dump({"pairs": names}), "application/json")
             lines, _ = self._collect(call)
             if len(lines) != len(names):
                 raise ProtocolError(f"{len(names)} names were answered by {len(lines)} lines")
@@ -105,7 +105,7 @@ class Pairs(Transport):
         """All pairs under a prefix in byte order (reverse=True: descending), after `after` and before `until`, both
         exclusive. Pages by itself, and goes on after the last pair after a lost connection: nothing twice, nothing left
         out."""
-        params = self._params(
+        params = self._shown(
             until=None if until is None else url_bytes(until), values=values or None, reverse=reverse or None
         )
         start = None if after is None else url_bytes(after)
@@ -123,10 +123,10 @@ class Pairs(Transport):
     ) -> Iterator[Child]:
         """One level of the names under a prefix, in byte order, with how many pairs lie below each: grouped by the first
         separator after the prefix, or by the next byte. The time is that of the children, not of the pairs."""
-        params = self._params(children=True, separator=None if separator is None else url_bytes(separator))
+        params = self._shown(children=True, separator=None if separator is None else url_bytes(separator))
         start = None if after is None else url_bytes(after)
         for line in self._scan("/pairs/" + url_bytes(prefix), params, start, limit, page_size):
-            if "prefix" in line:
-                yield Child(unb64(line["prefix"]), int(line["pairs"]))
+            if "pairs" in line:
+                yield Child(name_of(line), int(line["pairs"]))
             else:
-                yield Child(unb64(line["pair"]), 1, int(line["key"]))
+                yield Child(name_of(line), 1, int(line["key"]))

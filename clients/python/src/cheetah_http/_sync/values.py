@@ -39,7 +39,7 @@ class Values(Transport):
             asked = [checked_key(key) for key in islice(rest, MAX_KEYS)]
             if not asked:
                 return
-            lines, _ = self._collect(Call("GET", "/kv", self._params(keys=",".join(map(str, asked)))))
+            lines, _ = self._collect(Call("GET", "/kv", self._shown(keys=",".join(map(str, asked)))))
             for line in lines:
                 yield value_of(line)
 
@@ -62,6 +62,6 @@ class Values(Transport):
     ) -> Iterator[Value]:
         """All values in ascending key order: after the key `after`, at most `limit`, only those of `size` bytes. Pages by
         itself, and goes on by itself after a lost connection."""
-        params = self._params(size=size, values=payloads)
+        params = self._shown(size=size, values=payloads)
         for line in self._scan("/kv", params, after, limit, page_size):
             yield value_of(line)
