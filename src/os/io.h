@@ -136,4 +136,13 @@ uint64_t cht_os_anonymous(void);
  * next. Takes about 50 ms for a GiB, during which threads may wait for their part of the heap: for a slow tick. Returns bytes. */
 uint64_t cht_os_give_memory_back(uint64_t *low);
 unsigned cht_os_cores(void);
+/* What this process and the machine have used since they began. */
+struct cht_os_usage {
+    uint64_t at_ns, cpu_ns;           /* the clock; processor time of this process */
+    uint64_t ticks, idle_ticks;       /* of all cores; 0: the system does not say */
+    uint64_t read_bytes, write_bytes; /* from and to disks */
+    bool io;                          /* those two are known */
+    unsigned threads;
+};
+void cht_os_used(struct cht_os_usage *u);
 void cht_os_random(void *buf, size_t n);

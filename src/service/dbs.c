@@ -390,6 +390,7 @@ enum cht_rc svc_dbs_is_clean(struct svc_dbs *t, const char *name, bool *clean, s
 enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err)
 {
     struct turn mine;
+    const struct cht_store *gone = NULL; /* only its address is used */
     if (!cht_database_name_valid(name))
         return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "%s", cht_rc_text(CHT_INVALID_DATABASE_NAME));
     (void)begin_turn(t, &mine, name, true); /* it has waited */
@@ -406,10 +407,13 @@ enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, 
         cht_rwlock_write(&t->lock);
         unlist(t, d);
         cht_rwlock_write_end(&t->lock);
+        gone = d->store;
         cht_free(d);
     }
     if (rc == CHT_OK)
         rc = cht_env_drop(t->env, name, err);
+    if (gone != NULL && t->closed_fn != NULL)
+        t->closed_fn(t->closed_ctx, gone); /* before its address is in use again */
     if (rc == CHT_OK && strcmp(name, CHT_DATABASE_DEFAULT) == 0) {
         struct svc_database *fresh = NULL;
         rc = cht_env_create(t->env, name, 0, err);

@@ -20,10 +20,11 @@ struct svc_database {
     char name[CHT_DATABASE_NAME_MAX + 1];
     struct cht_store *store; /* set before it is listed, then read-only, as are the next two */
     struct svc_dbs *table;
-    unsigned maps;             /* mappings that it has */
-    _Atomic uint64_t users;    /* requests that hold it */
-    _Atomic uint64_t used;     /* svc_dbs_seconds when it was last got or put; 0: only visited */
-    _Atomic bool dropping;     /* whoever holds it ends what it does and puts it */
+    unsigned maps;          /* mappings that it has */
+    _Atomic uint64_t users; /* requests that hold it */
+    _Atomic uint64_t used;  /* svc_dbs_seconds when it was last got or put; 0: only visited */
+    _Atomic bool dropping;  /* whoever holds it ends what it does and puts it */
+    _Atomic int hidden;     /* what the line protocol knows of hidden pairs (tcp/hidden.h); 0: nothing yet */
     struct svc_database *next; /* guarded by the table's lock, as is the next */
     struct svc_database *chain;
 };
@@ -33,7 +34,7 @@ struct svc_dbs_stats {
 };
 
 enum cht_rc svc_dbs_new(struct cht_env *env, struct svc_dbs **out, struct cht_err *err);
-/* fn is called after a database was closed, with the address its store had, which may be in use again. Before others use the
+/* fn is called after a database was closed or dropped, with the address its store had, which may be in use again. Before others use the
  * table. */
 void svc_dbs_on_close(struct svc_dbs *t, void (*fn)(void *ctx, const struct cht_store *store), void *ctx);
 /* The most mappings that all open databases have together: before one more is opened, others are closed, if there are any that are not

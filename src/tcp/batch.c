@@ -1,27 +1,22 @@
-/* batch: PAIR_PUT_BATCH and PAIR_PURGE: many pairs in one line.
+/* batch: PAIR_PUT_BATCH: many pairs in one line.
  *
- *   PAIR_PUT_BATCH items=JSON [keys=FLAG] [continue_on_error=FLAG]      JSON: [{"k":BYTES,"v":BYTES},...], 1 to 10 000
+ *   PAIR_PUT_BATCH items=JSON [keys=FLAG] [continue_on_error=FLAG] [hidden=FLAG]      JSON: [{"k":BYTES,"v":BYTES},...], 1 to 10 000
  *   SUCCESS,command=PAIR_PUT_BATCH,requested=3,applied=1,failed=1,first_error=item_1:_invalid_key,payload=base64([4,null])
  *
  * Upserts in one durable commit: those before the first bad one, or with continue_on_error all good ones. With keys=1 `payload` has
- * the key of each item that was tried, null if it failed.
- *
- *   PAIR_PURGE PREFIX [page]                                            SUCCESS,purged=N
- *
- * The pairs under a prefix and their values, some thousand a commit.
+ * the key of each item that was tried, null if it failed. With hidden=1 plain scans leave them out (hidden.h).
  */
 #include "tcp/session.h"
 
 #include "tcp/answer.h"
+#include "tcp/hidden.h"
 #include "tcp/words.h"
 
 #include "base/alloc.h"
-#include "cheetah/scan.h"
 
 #include <string.h>
 
 #define ITEMS_MAX 10000u
-#define PURGE_OPS 4096u
 
 struct batch {
     struct line_session *s;
@@ -30,8 +25,9 @@ struct batch {
     const char *why; /* what the first failure was */
     struct cht_op *ops;
     size_t *at;    /* of an item that was tried: its operation + 1, 0: it failed */
-    uint8_t *text; /* decoded names and values */
+    uint8_t *text; /* decoded names and values, and the names of marks */
     size_t n, used;
+    bool hide, marks; /* the pairs are to be hidden; the database has marks, or will have */
 };
 
 static size_t string_room(const json_t *v) { return json_is_string(v) ? json_string_length(v) : 0; }
@@ -50,7 +46,8 @@ static bool member(struct batch *b, const json_t *v, struct cht_str *out)
 
 static const char *item(struct batch *b, const json_t *o, struct cht_op *op)
 {
-    if (!member(b, json_object_get(o, "k"), &op->name) || op->name.n > CHT_NAME_MAX)
+    size_t most = b->hide ? LINE_HIDDEN_NAME_MAX : CHT_NAME_MAX;
+    if (!member(b, json_object_get(o, "k"), &op->name) || op->name.n > most)
         return "invalid_key";
     if (op->name.n == 0)
         return "pair_value_cannot_be_empty";
@@ -69,6 +66,25 @@ static void note_failure(struct batch *b, size_t i, const char *why)
     }
 }
 
+/* The operation that sets or takes the mark of a pair, after that which writes it. */
+static void add_mark(struct batch *b, struct cht_str name)
+{
+    const size_t head = sizeof LINE_HIDDEN - 1;
+    uint8_t *mark = b->text + b->used;
+    if (!b->marks || name.n > LINE_HIDDEN_NAME_MAX)
+        return;
+    memcpy(mark, LINE_HIDDEN, head);
+    memcpy(mark + head, name.p, name.n);
+    b->used += head + name.n;
+    b->ops[b->n] = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = {mark, head + name.n}};
+    if (b->hide) {
+        b->ops[b->n].kind = CHT_OP_PAIR_LINK;
+        b->ops[b->n].value = name;
+        b->ops[b->n].back = 1;
+    }
+    b->n++;
+}
+
 static void take_items(struct batch *b, bool go_on)
 {
     for (size_t i = 0; i < b->requested && (go_on || b->failed == 0); i++) {
@@ -81,6 +97,7 @@ static void take_items(struct batch *b, bool go_on)
         } else {
             b->ops[b->n++] = op;
             b->at[i] = b->n;
+            add_mark(b, op.name);
         }
     }
 }
@@ -90,7 +107,8 @@ static enum cht_rc write_items(struct batch *b)
     struct cht_commit c = {.ops = b->ops, .count = b->n};
     enum cht_rc rc = b->n > 0 ? cht_store_commit(b->s->db->store, &c) : CHT_OK;
     for (size_t i = 0; rc == CHT_OK && i < b->tried; i++) {
-        if (b->at[i] > 0 && b->ops[b->at[i] - 1].rc != CHT_OK) {
+        const struct cht_op *op = b->at[i] > 0 ? &b->ops[b->at[i] - 1] : NULL;
+        if (op != NULL && (op->rc != CHT_OK || (b->hide && op[1].rc != CHT_OK))) {
             note_failure(b, i, "pair_set_failed");
             b->at[i] = 0;
         }
@@ -137,7 +155,9 @@ static const char *room_for(struct batch *b)
     json_t *o;
     json_array_foreach(b->items, i, o) room +=
         string_room(json_object_get(o, "k")) + string_room(json_object_get(o, "v"));
-    b->ops = cht_calloc(b->requested, sizeof *b->ops);
+    if (b->marks)
+        room += room + b->requested * (sizeof LINE_HIDDEN - 1);
+    b->ops = cht_calloc(b->requested, (b->marks ? 2 : 1) * sizeof *b->ops);
     b->at = cht_calloc(b->requested, sizeof *b->at);
     b->text = cht_malloc(room);
     return b->ops == NULL || b->at == NULL || b->text == NULL ? cht_rc_slug(CHT_NO_MEMORY) : NULL;
@@ -145,6 +165,10 @@ static const char *room_for(struct batch *b)
 
 static void run_batch(struct batch *b, struct cht_str words)
 {
+    b->hide = line_words_flag(words, "hidden", NULL);
+    b->marks = b->hide || line_hidden_any(b->s->db);
+    if (b->hide)
+        line_hidden_begin(b->s->db);
     const char *error = room_for(b);
     enum cht_rc rc = CHT_OK;
     if (error == NULL) {
@@ -159,42 +183,6 @@ static void run_batch(struct batch *b, struct cht_str words)
     cht_free(b->ops);
     cht_free(b->at);
     cht_free(b->text);
-}
-
-/* Deletes a page of names and their values; the operations' names lie in `names`. */
-static enum cht_rc purge_page(struct line_session *s, struct cht_op *ops, struct cht_buf *names,
-                              uint64_t *purged, size_t *n)
-{
-    struct cht_err err = {0};
-    struct cht_entry e[256];
-    struct cht_scan *scan = NULL;
-    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = s->command.name, .limit = PURGE_OPS};
-    size_t got = 1;
-    *n = names->len = 0;
-    enum cht_rc rc = cht_scan_open(s->db->store, &cfg, &scan, &err);
-    while (rc == CHT_OK && got > 0) {
-        rc = cht_scan_next(scan, e, 256, &got, &err);
-        for (size_t i = 0; rc == CHT_OK && i < got; i++) {
-            uint8_t *p = names->data + names->len;
-            memcpy(p, e[i].name, e[i].name_len);
-            names->len += e[i].name_len;
-            ops[(*n)++] =
-                (struct cht_op){.kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {p, e[i].name_len}};
-        }
-    }
-    cht_scan_close(scan);
-    struct cht_commit c = {.ops = ops, .count = *n};
-    if (rc == CHT_OK && *n > 0)
-        rc = cht_store_commit(s->db->store, &c);
-    uint64_t before = *purged;
-    enum cht_rc failed = CHT_OK;
-    for (size_t i = 0; rc == CHT_OK && i < *n; i++) {
-        *purged += ops[i].rc == CHT_OK;
-        if (ops[i].rc != CHT_PAIR_NOT_FOUND &&
-            failed == CHT_OK) /* that one is gone, the others are met again */
-            failed = ops[i].rc;
-    }
-    return rc == CHT_OK && *purged == before ? failed : rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -218,32 +206,4 @@ void line_session_put_batch(struct line_session *s)
     else
         run_batch(&b, words);
     json_decref(b.items);
-}
-
-void line_session_purge(struct line_session *s)
-{
-    struct cht_op *ops = cht_malloc(PURGE_OPS * sizeof *ops);
-    struct cht_buf names = {0};
-    struct cht_err err = {0};
-    uint64_t purged = 0;
-    size_t n = 1;
-    enum cht_rc rc =
-        ops == NULL ? CHT_NO_MEMORY : cht_buf_reserve(&names, (size_t)PURGE_OPS * CHT_NAME_MAX, &err);
-    while (rc == CHT_OK && n > 0) {
-        rc = purge_page(s, ops, &names, &purged, &n);
-        if (rc == CHT_OK && atomic_load_explicit(&s->cancel, memory_order_relaxed))
-            rc = CHT_CANCELLED;
-        if (rc == CHT_OK && atomic_load_explicit(&s->db->dropping, memory_order_relaxed))
-            rc = CHT_DATABASE_DROPPED;
-    }
-    if (rc != CHT_OK) {
-        line_session_error(s, LINE_PAIR_PURGE, cht_rc_slug(rc));
-    } else {
-        line_session_counted(s, LINE_PAIR_PURGE, false);
-        svc_out_text(&s->out, "SUCCESS,purged=");
-        svc_out_u64(&s->out, purged);
-        svc_out_text(&s->out, "\n");
-    }
-    cht_free(ops);
-    cht_buf_free(&names);
 }

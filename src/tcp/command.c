@@ -5,30 +5,48 @@
 
 #include <string.h>
 
-static const char *const names[LINE_VERBS] = {
-    [LINE_NONE] = "unknown",
-    [LINE_INSERT] = "INSERT",
-    [LINE_READ] = "READ",
-    [LINE_EDIT] = "EDIT",
-    [LINE_DELETE] = "DELETE",
-    [LINE_PAIR_SET] = "PAIR_SET",
-    [LINE_PAIR_GET] = "PAIR_GET",
-    [LINE_PAIR_DEL] = "PAIR_DEL",
-    [LINE_PAIR_SCAN] = "PAIR_SCAN",
-    [LINE_PAIR_REDUCE] = "PAIR_REDUCE",
-    [LINE_PAIR_PUT_BATCH] = "PAIR_PUT_BATCH",
-    [LINE_PAIR_PURGE] = "PAIR_PURGE",
-    [LINE_PREDICT_SET] = "PREDICT_SET",
-    [LINE_PREDICT_QUERY] = "PREDICT_QUERY",
-    [LINE_PREDICT_TRAIN] = "PREDICT_TRAIN",
-    [LINE_PREDICT_CTX] = "PREDICT_CTX",
-    [LINE_PREDICT_INHERIT] = "PREDICT_INHERIT",
-    [LINE_PREDICT_BACKEND] = "PREDICT_BACKEND",
-    [LINE_RESET_DB] = "RESET_DB",
-    [LINE_DATABASE] = "DATABASE",
-    [LINE_AUTH] = "AUTH",
-    [LINE_EXIT] = "EXIT",
+#define R (LINE_CHECKED | LINE_OPENS)
+#define V (R | LINE_WRITES)
+
+static const struct {
+    const char *name;
+    unsigned traits;
+} verbs[LINE_VERBS] = {
+    [LINE_NONE] = {"unknown", 0},
+    [LINE_INSERT] = {"INSERT", V},
+    [LINE_READ] = {"READ", R},
+    [LINE_EDIT] = {"EDIT", V},
+    [LINE_DELETE] = {"DELETE", V},
+    [LINE_PAIR_SET] = {"PAIR_SET", V},
+    [LINE_PAIR_GET] = {"PAIR_GET", R},
+    [LINE_PAIR_DEL] = {"PAIR_DEL", V},
+    [LINE_PAIR_SCAN] = {"PAIR_SCAN", R},
+    [LINE_PAIR_REDUCE] = {"PAIR_REDUCE", R},
+    [LINE_PAIR_SUMMARY] = {"PAIR_SUMMARY", R | LINE_LONG},
+    [LINE_PAIR_SET_HIDDEN] = {"PAIR_SET_HIDDEN", V},
+    [LINE_PAIR_PUT_BATCH] = {"PAIR_PUT_BATCH", V | LINE_WORDS},
+    [LINE_PAIR_PURGE] = {"PAIR_PURGE", V | LINE_LONG},
+    [LINE_DEL] = {"DEL", V | LINE_WORDS | LINE_LONG},
+    [LINE_PREDICT_SET] = {"PREDICT_SET", V | LINE_WORDS | LINE_LONG},
+    [LINE_PREDICT_QUERY] = {"PREDICT_QUERY", R | LINE_WORDS | LINE_LONG},
+    [LINE_PREDICT_TRAIN] = {"PREDICT_TRAIN", V | LINE_WORDS | LINE_LONG},
+    [LINE_PREDICT_CTX] = {"PREDICT_CTX", V | LINE_WORDS | LINE_LONG},
+    [LINE_PREDICT_INHERIT] = {"PREDICT_INHERIT", V | LINE_WORDS | LINE_LONG},
+    [LINE_PREDICT_BACKEND] = {"PREDICT_BACKEND", R | LINE_WORDS | LINE_LONG},
+    [LINE_FILE_CHECKPOINT] = {"FILE_CHECKPOINT", R | LINE_WORDS | LINE_LONG | LINE_ADMIN},
+    [LINE_SYSTEM_STATS] = {"SYSTEM_STATS", LINE_CHECKED},
+    [LINE_LOG_FLUSH] = {"LOG_FLUSH", LINE_CHECKED | LINE_WORDS | LINE_ADMIN},
+    [LINE_DATABASE] = {"DATABASE", LINE_WORDS},
+    [LINE_RESET_DB] = {"RESET_DB", LINE_WORDS | LINE_LONG | LINE_ADMIN},
+    [LINE_DB_CREATE] = {"DB_CREATE", LINE_WORDS | LINE_LONG | LINE_ADMIN},
+    [LINE_DB_CONFIG] = {"DB_CONFIG", LINE_WORDS | LINE_LONG},
+    [LINE_DB_LIST] = {"DB_LIST", LINE_LONG},
+    [LINE_AUTH] = {"AUTH", 0},
+    [LINE_EXIT] = {"EXIT", 0},
 };
+
+#undef R
+#undef V
 
 struct cursor {
     char *line, *p, *end;
@@ -49,7 +67,7 @@ static bool same_word(const char *p, size_t n, const char *name)
 static enum line_verb find(const char *p, size_t n)
 {
     for (int c = LINE_INSERT; c < LINE_VERBS; c++) {
-        if (same_word(p, n, names[c]))
+        if (same_word(p, n, verbs[c].name))
             return (enum line_verb)c;
     }
     return LINE_NONE;
@@ -157,6 +175,19 @@ static const char *take_limit(struct cht_str limit, struct line_command *out)
     return NULL;
 }
 
+/* include_hidden= and the like, in out; false: it is another word. */
+static bool take_hidden(const struct line_word *w, struct line_command *out)
+{
+    static const char *const same[] = {"include_hidden", "includehidden", "hidden", "show_hidden"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        if (!line_word_is(w, same[i]))
+            continue;
+        out->show_hidden = line_flag(w->value);
+        return true;
+    }
+    return false;
+}
+
 /* [limit] [after], and words with a = between them */
 static const char *take_page(struct cursor *c, struct line_command *out)
 {
@@ -172,13 +203,49 @@ static const char *take_page(struct cursor *c, struct line_command *out)
             limit = named.value;
         } else if (line_word_is(&named, "cursor")) {
             after = named.value;
-        } else if (!line_word_is(&named, "include_hidden") && !line_word_is(&named, "includehidden") &&
-                   !line_word_is(&named, "hidden") && !line_word_is(&named, "show_hidden")) {
+        } else if (!take_hidden(&named, out)) {
             return "too_many_arguments";
         }
     }
     const char *error = take_limit(limit, out);
     return error != NULL ? error : byte_string(c, after, &out->after);
+}
+
+/* A number with a sign, at most +-LINE_NUMBER_MAX; what is beyond is that. */
+static bool take_number(struct cht_str s, int64_t *out)
+{
+    uint64_t n = 0;
+    bool negative = s.n > 1 && s.p[0] == '-';
+    if (!limit_digits((struct cht_str){.p = s.p + negative, .n = s.n - negative}, &n))
+        return false;
+    int64_t v = n < LINE_NUMBER_MAX ? (int64_t)n : LINE_NUMBER_MAX;
+    *out = negative ? -v : v;
+    return true;
+}
+
+/* PREFIX [depth] [branch_limit], both also by name */
+static const char *take_summary(struct cursor *c, struct line_command *out)
+{
+    struct cht_str prefix = word(c);
+    unsigned plain = 0;
+    out->depth = 1;
+    out->branches = 32;
+    if (prefix.n == 0)
+        return "pair_summary_requires_prefix";
+    for (struct cht_str w = word(c); w.n > 0; w = word(c)) {
+        struct line_word named = {.value = w};
+        bool is_named = line_word_split(w, &named);
+        if (is_named && take_hidden(&named, out))
+            continue;
+        bool depth = is_named ? line_word_is(&named, "depth") : plain == 0;
+        bool limit = is_named ? line_word_is(&named, "branch_limit") : plain == 1;
+        plain += !is_named;
+        if (!depth && !limit)
+            return "too_many_arguments";
+        if (!take_number(named.value, depth ? &out->depth : &out->branches))
+            return depth ? "invalid_depth" : "invalid_branch_limit";
+    }
+    return byte_string(c, prefix, &out->name);
 }
 
 /* PREFIX [page]; the page is a number and means nothing. */
@@ -194,10 +261,7 @@ static const char *take_purge(struct cursor *c, struct line_command *out)
     return error != NULL ? error : finish(c);
 }
 
-static bool has_words(enum line_verb c)
-{
-    return c == LINE_PAIR_PUT_BATCH || (c >= LINE_PREDICT_SET && c <= LINE_PREDICT_BACKEND);
-}
+static bool has_words(enum line_verb c) { return (verbs[c].traits & LINE_WORDS) != 0; }
 
 static const char *take_prefix(struct cursor *c, struct cht_str *out)
 {
@@ -224,6 +288,7 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
         error = take_key(c, &out->key);
         break;
     case LINE_PAIR_SET:
+    case LINE_PAIR_SET_HIDDEN:
         error = take_pair(c, &out->name);
         if (error == NULL)
             error = take_key(c, &out->key);
@@ -238,10 +303,10 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
     case LINE_PAIR_SCAN:
         error = take_prefix(c, &out->name);
         return error != NULL ? error : take_page(c, out);
+    case LINE_PAIR_SUMMARY:
+        return take_summary(c, out);
     case LINE_PAIR_PURGE:
         return take_purge(c, out);
-    case LINE_DATABASE:
-    case LINE_RESET_DB:
     case LINE_AUTH:
         out->name = word(c);
         break;
@@ -299,4 +364,6 @@ void line_command_parse(char *p, size_t n, uint32_t max_value_size, struct line_
         out->error = take_arguments(&c, size, sized, cr, max_value_size, out);
 }
 
-const char *line_verb_name(enum line_verb c) { return names[c]; }
+const char *line_verb_name(enum line_verb c) { return verbs[c].name; }
+
+unsigned line_verb_traits(enum line_verb c) { return verbs[c].traits; }

@@ -2,16 +2,17 @@
  *
  *   INSERT[:size] VALUE                       READ KEY      EDIT[:size] KEY VALUE      DELETE KEY
  *   PAIR_SET PAIR KEY                         PAIR_GET PAIR                            PAIR_DEL PAIR
+ *   PAIR_SET_HIDDEN PAIR KEY
  *   PAIR_SCAN PREFIX [limit] [after]          PAIR_REDUCE MODE PREFIX [limit] [after]
- *   PAIR_PUT_BATCH items=JSON [keys=FLAG] [continue_on_error=FLAG] [hidden=FLAG]       PAIR_PURGE PREFIX [page]
- *   PREDICT_SET, _QUERY, _TRAIN, _CTX, _INHERIT, _BACKEND: see predict.h
- *   DATABASE NAME                             AUTH TOKEN                               EXIT
- *   RESET_DB [NAME]
+ *   PAIR_SUMMARY PREFIX [depth] [branch_limit]                                         PAIR_PURGE PREFIX [page]
+ *   AUTH TOKEN                                EXIT
+ *
+ * The others (LINE_WORDS) read their arguments themselves: batch.c, purge.c, predict.h, databases.c, system.c.
  *
  * Command words in any case; one or more blanks between arguments, exactly one before a VALUE, which is all that follows.
  * PAIR, PREFIX and after: * is empty, x and an even number of hexadecimal digits are those bytes, anything else itself.
- * After PREFIX of a scan words with a = may stand in any place: limit=, cursor=, include_hidden= (there are no hidden pairs, so it
- * means nothing).
+ * After PREFIX of a scan words with a = may stand in any place: limit=, cursor=, include_hidden=
+ * (hidden.h).
  *
  * A line may end in "\r\n": one \r before the newline is not part of the line. If a size is given, it decides: a value that
  * ends in \r is safe with its size.
@@ -33,23 +34,43 @@ enum line_verb {
     LINE_PAIR_DEL,
     LINE_PAIR_SCAN,
     LINE_PAIR_REDUCE,
-    LINE_PAIR_PUT_BATCH, /* from here to LINE_DATABASE: words (words.h), done by a job */
+    LINE_PAIR_SUMMARY,
+    LINE_PAIR_SET_HIDDEN,
+    LINE_PAIR_PUT_BATCH,
     LINE_PAIR_PURGE,
+    LINE_DEL,
     LINE_PREDICT_SET,
     LINE_PREDICT_QUERY,
     LINE_PREDICT_TRAIN,
     LINE_PREDICT_CTX,
     LINE_PREDICT_INHERIT,
     LINE_PREDICT_BACKEND,
-    LINE_DATABASE, /* from here on: not of a database that is open */
+    LINE_FILE_CHECKPOINT,
+    LINE_SYSTEM_STATS,
+    LINE_LOG_FLUSH,
+    LINE_DATABASE,
     LINE_RESET_DB,
+    LINE_DB_CREATE,
+    LINE_DB_CONFIG,
+    LINE_DB_LIST,
     LINE_AUTH,
     LINE_EXIT,
     LINE_VERBS
 };
 
+/* What is true of all commands of a verb. */
+#define LINE_CHECKED \
+    1u /* the client must have a right in the session's database: read, unless one below says more */
+#define LINE_OPENS 2u  /* the session's database is open while it runs */
+#define LINE_WRITES 4u /* right `write`; it makes a database that is missing */
+#define LINE_ADMIN 8u  /* right `admin` */
+#define LINE_WORDS 16u /* its arguments are left to it, in `value`: words (words.h) */
+#define LINE_LONG 32u  /* it may take long */
+unsigned line_verb_traits(enum line_verb c);
+
 #define LINE_LIMIT_DEFAULT 256
 #define LINE_LIMIT_MAX 4096
+#define LINE_NUMBER_MAX INT32_MAX
 #define LINE_OVERHEAD \
     20480u /* the most bytes of a line beside its value: two names in hexadecimal and more */
 
@@ -65,6 +86,8 @@ struct line_command {
     struct cht_str after;
     struct cht_str mode;
     uint64_t limit; /* 0: none */
+    bool show_hidden;
+    int64_t depth, branches; /* of PAIR_SUMMARY: negative, none: all */
 };
 
 /* p[0..n): a line without its newline; hexadecimal is decoded in place, so a line is parsed once. */

@@ -11,6 +11,7 @@
 #include "tcp/session.h"
 
 #include "tcp/answer.h"
+#include "tcp/hidden.h"
 
 #include "base/alloc.h"
 #include "cheetah/scan.h"
@@ -29,6 +30,7 @@ struct page {
     struct svc_out items;
     uint64_t count;
     bool more;
+    struct line_hidden hidden;
     char last[CHT_NAME_MAX]; /* the name of the last item */
     size_t last_len;
     enum cht_rc rc;
@@ -93,6 +95,15 @@ static bool add(struct page *g, const struct cht_entry *e)
     return g->rc == CHT_OK;
 }
 
+/* The same of an entry that may be hidden. */
+static bool visit(struct page *g, const struct cht_entry *e)
+{
+    bool hides = false;
+    struct cht_err err = {0};
+    g->rc = line_hidden_look(&g->hidden, e, &hides, &err);
+    return g->rc == CHT_OK && (hides || add(g, e));
+}
+
 static void remember(struct page *g, const struct cht_entry *e)
 {
     memcpy(g->last, e->name, e->name_len);
@@ -107,14 +118,12 @@ static void collect(struct page *g, struct cht_scan *scan)
     size_t n = 0;
     while (!g->more && (g->rc = cht_scan_next(scan, e, ENTRIES, &n, &err)) == CHT_OK && n > 0) {
         size_t i = 0;
-        while (i < n && add(g, &e[i]))
+        while (i < n && visit(g, &e[i]))
             i++;
         if (i > 0)
             remember(g, &e[i - 1]);
-        if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
-            g->rc = CHT_CANCELLED;
-        if (atomic_load_explicit(&s->db->dropping, memory_order_relaxed))
-            g->rc = CHT_DATABASE_DROPPED;
+        if (g->rc == CHT_OK)
+            g->rc = line_session_goes_on(s);
         if (g->rc != CHT_OK)
             return;
     }
@@ -162,11 +171,15 @@ static void run(struct page *g)
                                   .values = g->values,
                                   .render = render,
                                   .render_ctx = g};
-    g->rc = cht_scan_open(s->db->store, &cfg, &scan, &err);
-    if (g->rc == CHT_OK) {
+    g->rc = line_hidden_open(&g->hidden, s->db, l, &err);
+    if (g->hidden.active)
+        cfg.limit = 0; /* hidden ones do not count */
+    if (g->rc == CHT_OK)
+        g->rc = cht_scan_open(s->db->store, &cfg, &scan, &err);
+    if (g->rc == CHT_OK)
         collect(g, scan);
-        cht_scan_close(scan);
-    }
+    cht_scan_close(scan);
+    line_hidden_close(&g->hidden);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

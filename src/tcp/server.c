@@ -70,6 +70,8 @@ enum cht_rc line_server_start(const struct line_config *cfg, struct line_server 
     s->line_max = c->max_value_size + LINE_OVERHEAD;
     enum cht_rc rc = open_port(s, err);
     if (rc == CHT_OK)
+        rc = line_host_init(&s->host, err);
+    if (rc == CHT_OK)
         rc = cht_jobs_new(&short_jobs, &s->jobs, err);
     if (rc == CHT_OK)
         rc = cht_jobs_new(&long_jobs, &s->long_jobs, err);
@@ -130,6 +132,7 @@ void line_server_free(struct line_server *s)
     if (s == NULL)
         return;
     cht_free(s->loops);
+    line_host_fini(&s->host);
     cht_free(s);
 }
 

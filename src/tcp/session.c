@@ -2,6 +2,7 @@
 #include "tcp/session.h"
 
 #include "tcp/answer.h"
+#include "tcp/hidden.h"
 #include "tcp/predict.h"
 
 #include "base/alloc.h"
@@ -18,7 +19,6 @@
 #define TURN 8192u /* commands of one run: then others have theirs */
 #define KEEP_BYTES (64u << 10)
 #define REFUSED_MAX 3u
-#define RESET_WAIT_NS UINT64_C(30000000000)
 
 /* What is known of an operation beside itself. */
 struct line_session_op {
@@ -26,11 +26,6 @@ struct line_session_op {
 };
 
 /* ---- answers ------------------------------------------------------------------------------------------------------ */
-
-static const char *error_word(enum cht_rc rc)
-{
-    return rc == CHT_PAIR_NOT_FOUND ? "not_found" : cht_rc_slug(rc);
-}
 
 static void answer_text(struct line_session *s, enum line_verb c, const char *text)
 {
@@ -73,7 +68,7 @@ static bool point_read(struct line_session *s, enum line_verb c, uint64_t key, s
     if (rc == CHT_PENDING)
         return false;
     if (rc != CHT_OK)
-        line_session_error(s, c, error_word(rc));
+        line_session_error(s, c, line_error_word(rc));
     else if (c == LINE_PAIR_GET)
         answer_key(s, c, key, "\n");
     else
@@ -87,11 +82,13 @@ static bool answer_op(struct line_session *s, size_t i)
     const struct cht_op *op = &s->ops[i];
     enum line_verb c = s->notes[i].verb;
     enum cht_rc rc = s->commit.rc != CHT_OK ? s->commit.rc : op->rc;
+    if (c == LINE_NONE) /* beside another one */
+        return true;
     if (s->commit.rc != CHT_OK && (c == LINE_READ || c == LINE_PAIR_GET)) { /* reading may still work */
         return point_read(s, c, op->key, op->name);
     }
     if (rc != CHT_OK) {
-        line_session_error(s, c, error_word(rc));
+        line_session_error(s, c, line_error_word(rc));
         return true;
     }
     switch (c) {
@@ -173,29 +170,12 @@ static bool is_write(enum line_verb c)
     return c == LINE_INSERT || c == LINE_EDIT || c == LINE_DELETE || c == LINE_PAIR_SET || c == LINE_PAIR_DEL;
 }
 
-static bool changes(enum line_verb c)
-{
-    return is_write(c) || c == LINE_PAIR_PUT_BATCH || c == LINE_PAIR_PURGE || c == LINE_PREDICT_SET ||
-           c == LINE_PREDICT_TRAIN || c == LINE_PREDICT_CTX || c == LINE_PREDICT_INHERIT;
-}
-
-static const char *access_error(struct line_session *s, const struct line_command *l, const char *database)
-{
-    enum svc_right right = l->verb == LINE_RESET_DB ? SVC_RIGHT_ADMIN
-                           : changes(l->verb)       ? SVC_RIGHT_WRITE
-                                                    : SVC_RIGHT_READ;
-    if (!needs_token(s))
-        return NULL;
-    if (s->token == NULL)
-        return "unauthorized";
-    return svc_access_allows(s->token, right, database) ? NULL : "forbidden";
-}
-
 /* ---- operations --------------------------------------------------------------------------------------------------- */
 
+/* Room for two more. */
 static bool more_ops(struct line_session *s)
 {
-    if (s->commit.count < s->ops_cap)
+    if (s->commit.count + 2 <= s->ops_cap)
         return true;
     size_t cap = s->ops_cap == 0 ? 16 : s->ops_cap * 2;
     struct cht_op *ops = cht_realloc(s->ops, cap * sizeof *ops);
@@ -233,6 +213,19 @@ static enum cht_op_kind op_kind(enum line_verb c)
     }
 }
 
+/* Adds the operation that takes a name's mark away (hidden.h), which is not answered. False: no memory. */
+static bool add_unhide(struct line_session *s, size_t i, struct cht_str name)
+{
+    if (name.n > LINE_HIDDEN_NAME_MAX)
+        return true;
+    if (line_hidden_mark(&s->bufs[i], name, NULL) != CHT_OK)
+        return false;
+    s->ops[i] = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = {s->bufs[i].data, s->bufs[i].len}};
+    s->notes[i].verb = LINE_NONE;
+    s->commit.count++;
+    return true;
+}
+
 /* False: the operations before it come first, or there is no memory (then it is answered). */
 static bool add_op(struct line_session *s)
 {
@@ -249,83 +242,20 @@ static bool add_op(struct line_session *s)
         return false;
     if (!more_ops(s)) {
         if (i == 0)
-            s->command.error = error_word(CHT_NO_MEMORY);
+            s->command.error = line_error_word(CHT_NO_MEMORY);
         return false;
     }
     s->ops[i] = (struct cht_op){.kind = op_kind(l->verb), .name = l->name, .value = l->value, .key = l->key};
     s->notes[i].verb = l->verb;
     s->commit.count++;
     s->bytes += more;
-    return true;
-}
-
-/* The name that the command has, with a NUL, and whether this client may do that there. An error word, or NULL. */
-static const char *database_name(struct line_session *s, struct cht_str in,
-                                 char name[CHT_DATABASE_NAME_MAX + 1])
-{
-    bool valid = in.n > 0 && in.n <= CHT_DATABASE_NAME_MAX && memchr(in.p, 0, in.n) == NULL;
-    if (valid) {
-        memcpy(name, in.p, in.n);
-        name[in.n] = 0;
-        valid = cht_database_name_valid(name);
-    }
-    return valid ? access_error(s, &s->command, name) : error_word(CHT_INVALID_DATABASE_NAME);
-}
-
-static void moved_to(struct line_session *s, const char *what, const char *name)
-{
-    memcpy(s->database, name, strlen(name) + 1);
-    line_session_counted(s, s->command.verb, false);
-    svc_out_text(&s->out, what);
-    svc_out_text(&s->out, name);
-    svc_out_text(&s->out, "\n");
-}
-
-static void change_database(struct line_session *s)
-{
-    char name[sizeof s->database];
-    struct svc_database *d = NULL;
-    struct cht_err err = {0};
-    bool created;
-    const char *error = database_name(s, s->command.name, name);
-    if (error == NULL) { /* a client that may write there gets a new one, as the first write would make it */
-        bool create =
-            !s->host->no_creating && (s->token == NULL || svc_access_allows(s->token, SVC_RIGHT_WRITE, name));
-        enum cht_rc rc = svc_dbs_open(s->host->dbs, name, create, 0, &d, &created, &err);
-        error = rc != CHT_OK ? error_word(rc) : NULL;
-    }
-    if (error != NULL) {
-        line_session_error(s, s->command.verb, error);
-        return;
-    }
-    svc_dbs_put(d);
-    moved_to(s, "SUCCESS,database_changed_to_", name);
-}
-
-/* RESET_DB: the database is dropped and made anew; who uses it meanwhile is told database_dropped, or sees the empty one. */
-static void reset_database(struct line_session *s)
-{
-    char name[sizeof s->database];
-    struct cht_str given = s->command.name;
-    struct svc_database *d = NULL;
-    struct cht_err err = {0};
-    bool created;
-    if (given.n == 0)
-        given = (struct cht_str){.p = (const uint8_t *)s->database, .n = strlen(s->database)};
-    const char *error = database_name(s, given, name);
-    if (error != NULL) {
-        line_session_error(s, s->command.verb, error);
-        return;
-    }
-    enum cht_rc rc = svc_dbs_drop(s->host->dbs, name, RESET_WAIT_NS, &err);
-    if (rc == CHT_OK || rc == CHT_DATABASE_NOT_FOUND)
-        rc = svc_dbs_open(s->host->dbs, name, true, 0, &d, &created, &err);
-    if (rc != CHT_OK) {
-        line_session_error(s, s->command.verb, error_word(rc));
-        return;
-    }
-    svc_dbs_put(d);
-    moved_to(s, "SUCCESS,database_reset_to_", name);
+    if ((l->verb != LINE_PAIR_SET && l->verb != LINE_PAIR_DEL) || !line_hidden_any(s->db) ||
+        add_unhide(s, i + 1, l->name))
+        return true;
+    s->commit.count = i;
+    if (i == 0)
+        s->command.error = line_error_word(CHT_NO_MEMORY);
+    return false;
 }
 
 /* ---- the interpreter ---------------------------------------------------------------------------------------------- */
@@ -363,13 +293,14 @@ static enum line_session_next run_line(struct line_session *s)
 {
     struct line_command *l = &s->command;
     enum line_verb c = l->verb;
+    unsigned traits = line_verb_traits(c);
     if (c != LINE_AUTH && c != LINE_EXIT && needs_token(s) && s->token == NULL && !l->http)
         l->error = "unauthorized";
-    if (l->error == NULL && c < LINE_DATABASE)
-        l->error = access_error(s, l, s->database);
+    if (l->error == NULL && (traits & LINE_CHECKED) != 0)
+        l->error = line_session_access(s, s->database);
     if (c == LINE_PAIR_REDUCE && (l->error == NULL || strcmp(l->error, "missing_prefix") == 0))
         check_mode(s);
-    if (l->error == NULL && s->db == NULL && c < LINE_DATABASE) {
+    if (l->error == NULL && s->db == NULL && (traits & LINE_OPENS) != 0) {
         s->db = svc_dbs_get(s->host->dbs, s->database);
         s->opening = s->db == NULL;
         if (s->opening)
@@ -484,10 +415,34 @@ bool line_session_committed(struct line_session *s)
 bool line_session_job_is_long(const struct line_session *s)
 {
     enum line_verb c = s->command.verb;
-    if (s->opening || c == LINE_DATABASE || c == LINE_PAIR_PUT_BATCH)
-        return false;
-    return c == LINE_RESET_DB || c == LINE_PAIR_PURGE || s->command.limit == 0;
+    bool page = c == LINE_PAIR_SCAN || c == LINE_PAIR_REDUCE;
+    return !s->opening && (page ? s->command.limit == 0 : (line_verb_traits(c) & LINE_LONG) != 0);
 }
+
+/* What is done by a job; all others are done at once, or are operations. */
+static void (*const jobs[LINE_VERBS])(struct line_session *s) = {
+    [LINE_PAIR_SCAN] = line_session_page,
+    [LINE_PAIR_REDUCE] = line_session_page,
+    [LINE_PAIR_SUMMARY] = line_session_summary,
+    [LINE_PAIR_SET_HIDDEN] = line_session_hide,
+    [LINE_PAIR_PUT_BATCH] = line_session_put_batch,
+    [LINE_PAIR_PURGE] = line_session_purge,
+    [LINE_DEL] = line_session_del,
+    [LINE_PREDICT_SET] = line_session_predict,
+    [LINE_PREDICT_QUERY] = line_session_predict,
+    [LINE_PREDICT_TRAIN] = line_session_predict,
+    [LINE_PREDICT_CTX] = line_session_predict,
+    [LINE_PREDICT_INHERIT] = line_session_predict,
+    [LINE_PREDICT_BACKEND] = line_session_predict,
+    [LINE_FILE_CHECKPOINT] = line_session_checkpoint,
+    [LINE_SYSTEM_STATS] = line_session_stats,
+    [LINE_LOG_FLUSH] = line_session_log,
+    [LINE_DATABASE] = line_session_database,
+    [LINE_RESET_DB] = line_session_reset,
+    [LINE_DB_CREATE] = line_session_create,
+    [LINE_DB_CONFIG] = line_session_configure,
+    [LINE_DB_LIST] = line_session_list,
+};
 
 void line_session_job(struct line_session *s)
 {
@@ -495,26 +450,17 @@ void line_session_job(struct line_session *s)
     if (s->opening) {
         bool created;
         struct cht_err err = {0};
-        bool create = changes(l->verb) && !s->host->no_creating;
+        bool create = (line_verb_traits(l->verb) & LINE_WRITES) != 0 && !s->host->no_creating;
         enum cht_rc rc = svc_dbs_open(s->host->dbs, s->database, create, 0, &s->db, &created, &err);
         s->opening = false;
         if (rc == CHT_OK)
             return; /* run goes on with the line */
         s->db = NULL;
-        line_session_error(s, l->verb, error_word(rc));
-    } else if (l->verb == LINE_DATABASE) {
-        change_database(s);
-    } else if (l->verb == LINE_RESET_DB) {
-        (void)rest(s, LINE_SESSION_IDLE); /* nobody may hold what is dropped */
-        reset_database(s);
-    } else if (l->verb == LINE_PAIR_PUT_BATCH) {
-        line_session_put_batch(s);
-    } else if (l->verb == LINE_PAIR_PURGE) {
-        line_session_purge(s);
-    } else if (l->verb >= LINE_PREDICT_SET && l->verb <= LINE_PREDICT_BACKEND) {
-        line_session_predict(s);
+        line_session_error(s, l->verb, line_error_word(rc));
     } else {
-        line_session_page(s);
+        if ((line_verb_traits(l->verb) & LINE_OPENS) == 0)
+            (void)rest(s, LINE_SESSION_IDLE); /* nobody may hold what is dropped */
+        jobs[l->verb](s);
     }
     (void)rest(s, LINE_SESSION_IDLE); /* run goes on */
     s->pending = false;
@@ -536,6 +482,38 @@ void line_session_trim(struct line_session *s)
         free_ops(s);
     svc_out_reset(&s->out, 0);
     cht_buf_free(&s->value);
+}
+
+enum cht_rc line_session_goes_on(const struct line_session *s)
+{
+    const struct line_session *o = s;
+    do {
+        if (atomic_load_explicit(&o->cancel, memory_order_relaxed))
+            return CHT_CANCELLED;
+        o = o->outer;
+    } while (o != NULL);
+    return s->db != NULL && atomic_load_explicit(&s->db->dropping, memory_order_relaxed)
+               ? CHT_DATABASE_DROPPED
+               : CHT_OK;
+}
+
+const char *line_session_access(struct line_session *s, const char *database)
+{
+    unsigned traits = line_verb_traits(s->command.verb);
+    return line_session_allows(s,
+                               (traits & LINE_ADMIN) != 0    ? SVC_RIGHT_ADMIN
+                               : (traits & LINE_WRITES) != 0 ? SVC_RIGHT_WRITE
+                                                             : SVC_RIGHT_READ,
+                               database);
+}
+
+const char *line_session_allows(struct line_session *s, enum svc_right right, const char *database)
+{
+    if (!needs_token(s))
+        return NULL;
+    if (s->token == NULL)
+        return "unauthorized";
+    return svc_access_allows(s->token, right, database) ? NULL : "forbidden";
 }
 
 bool line_session_trusted(struct line_session *s) { return !needs_token(s) || s->token != NULL; }

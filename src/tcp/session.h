@@ -27,6 +27,8 @@ struct line_session_counts {
 };
 
 /* What all sessions share. */
+struct line_host; /* host.h */
+
 struct line_session_host {
     struct svc_dbs *dbs;
     uint32_t max_value_size;
@@ -36,8 +38,13 @@ struct line_session_host {
     /* The tokens as they are now; NULL: none are needed. May be NULL. */
     const struct svc_access *(*access)(void *ctx);
     void *ctx;
-    _Atomic uint64_t held; /* bytes of large answers that clients have not taken yet */
+    _Atomic uint64_t held;    /* bytes of large answers that clients have not taken yet */
+    struct line_host *shared; /* owned: line_host_init, line_host_fini */
 };
+
+/* Before the first session, when the rest of the host is set. CHT_NO_MEMORY. */
+enum cht_rc line_host_init(struct line_session_host *host, struct cht_err *err);
+void line_host_fini(struct line_session_host *host); /* no session is left; also legal without init */
 
 struct line_session {
     struct line_session_host *host;     /* borrowed */
@@ -67,8 +74,9 @@ struct line_session {
     bool pending;                /* it waits for the operations before it, or for a job */
     bool opening;                /* the job: open the database for it */
     struct cht_buf value;
-    _Atomic bool cancel; /* the client is gone */
-    uint64_t held;       /* of host->held */
+    _Atomic bool cancel;              /* the client is gone */
+    const struct line_session *outer; /* borrowed: whose command this session runs; NULL: a client's */
+    uint64_t held;                    /* of host->held */
 };
 
 enum line_session_next {
@@ -96,8 +104,25 @@ void line_session_trim(struct line_session *s);
 /* May this client send large lines? Not before it has shown its token. */
 bool line_session_trusted(struct line_session *s);
 
-/* page.c: PAIR_SCAN and PAIR_REDUCE; the session holds its database. */
-void line_session_page(struct line_session *s);
-/* batch.c: PAIR_PUT_BATCH and PAIR_PURGE; likewise. */
-void line_session_put_batch(struct line_session *s);
+/* Has the client the right that the command under way needs, in this database? An error word, or NULL. */
+const char *line_session_access(struct line_session *s, const char *database);
+/* Likewise, this right. */
+const char *line_session_allows(struct line_session *s, enum svc_right right, const char *database);
+/* Whether what the command does should end: the client (of any outer session) is gone, or the database that it holds is being dropped. CHT_OK: it goes on. */
+enum cht_rc line_session_goes_on(const struct line_session *s);
+
+/* The commands that are done by a job. Each answers s->command. */
+void line_session_page(struct line_session *s);      /* page.c: PAIR_SCAN and PAIR_REDUCE */
+void line_session_summary(struct line_session *s);   /* summary.c */
+void line_session_put_batch(struct line_session *s); /* batch.c */
+void line_session_hide(struct line_session *s);      /* purge.c, as the next two */
 void line_session_purge(struct line_session *s);
+void line_session_del(struct line_session *s);
+void line_session_checkpoint(struct line_session *s); /* system.c, as the next two */
+void line_session_stats(struct line_session *s);
+void line_session_log(struct line_session *s);
+void line_session_database(struct line_session *s); /* databases.c, as the next four */
+void line_session_reset(struct line_session *s);
+void line_session_create(struct line_session *s);
+void line_session_configure(struct line_session *s);
+void line_session_list(struct line_session *s);

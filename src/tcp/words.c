@@ -27,8 +27,9 @@ static int hex_digit(uint8_t c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* The next word of the line, which is shortened by it. */
-static struct cht_str next(struct cht_str *line)
+/* ------------------------------------------------------------------------------------------------------------ */
+
+struct cht_str line_words_next(struct cht_str *line)
 {
     while (line->n > 0 && *line->p == ' ') {
         line->p++;
@@ -40,8 +41,6 @@ static struct cht_str next(struct cht_str *line)
     line->n -= w.n;
     return w;
 }
-
-/* ------------------------------------------------------------------------------------------------------------ */
 
 bool line_word_split(struct cht_str word, struct line_word *out)
 {
@@ -58,7 +57,7 @@ bool line_word_is(const struct line_word *w, const char *name) { return same(w->
 bool line_words_get(struct cht_str line, const char *name, const char *other, struct cht_str *out)
 {
     bool found = false;
-    for (struct cht_str w = next(&line); w.n > 0; w = next(&line)) {
+    for (struct cht_str w = line_words_next(&line); w.n > 0; w = line_words_next(&line)) {
         struct line_word named;
         if (line_word_split(w, &named) &&
             (same(named.name, name) || (other != NULL && same(named.name, other)))) {
@@ -69,11 +68,15 @@ bool line_words_get(struct cht_str line, const char *name, const char *other, st
     return found;
 }
 
+bool line_flag(struct cht_str v)
+{
+    return same(v, "1") || same(v, "true") || same(v, "yes") || same(v, "on");
+}
+
 bool line_words_flag(struct cht_str line, const char *name, const char *other)
 {
     struct cht_str v;
-    return line_words_get(line, name, other, &v) &&
-           (same(v, "1") || same(v, "true") || same(v, "yes") || same(v, "on"));
+    return line_words_get(line, name, other, &v) && line_flag(v);
 }
 
 bool line_bytes(uint8_t *to, struct cht_str text, struct cht_str *out)

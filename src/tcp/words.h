@@ -14,12 +14,15 @@ struct line_word {
     struct cht_str name, value; /* point into the line */
 };
 
+/* The next word of the line, which is shortened by it; n == 0: there is none. */
+struct cht_str line_words_next(struct cht_str *line);
 /* False: the word has no =. */
 bool line_word_split(struct cht_str word, struct line_word *out);
 bool line_word_is(const struct line_word *w, const char *name);
 /* The value of the last word of one of these names (other may be NULL); false if there is none. */
 bool line_words_get(struct cht_str line, const char *name, const char *other, struct cht_str *out);
 /* 1, true, yes and on, in any case, are true; all else, and no word at all, is false. */
+bool line_flag(struct cht_str value);
 bool line_words_flag(struct cht_str line, const char *name, const char *other);
 /* The bytes that a text means: x and hexadecimal, or the text itself. Decoded to `to`, which has room for the text and may be
  * where it stands. False: bad hexadecimal. */

@@ -354,6 +354,9 @@ enum cht_rc tool_link_open(const struct tool_dirs *dirs, struct tool_link **out,
         l->host.dbs = l->dbs;
         l->host.max_value_size = CHT_VALUE_DEFAULT_MAX;
         l->host.answer_max = ANSWER_MAX;
+        rc = line_host_init(&l->host, err);
+    }
+    if (rc == CHT_OK) {
         line_session_init(&l->session, &l->host, &l->counts);
         rc = svc_dbs_open(l->dbs, l->session.database, true, 0, &d, &created, err);
     }
@@ -378,6 +381,7 @@ enum cht_rc tool_link_close(struct tool_link *l, struct cht_err *err)
         cht_net_close(l->fd);
     if (l->session.host != NULL)
         line_session_fini(&l->session);
+    line_host_fini(&l->host);
     svc_dbs_free(l->dbs);
     if (l->env != NULL)
         rc = cht_env_close(l->env, err);

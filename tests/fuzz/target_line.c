@@ -77,6 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                                      .answer_max = 4096,
                                      .no_creating = (first & 2) != 0,
                                      .access = (first & 1) != 0 ? get_tokens : NULL};
+    fuzz_must(line_host_init(&host, &err), &err);
     line_session_init(&s, &host, &counts);
     char *p = fuzz_exact(in.p, in.n);
     size_t cut = border < in.n ? border : in.n;
@@ -91,6 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     line_session_trim(&s);
     line_session_fini(&s);
     FUZZ_CHECK(atomic_load(&host.held) == 0);
+    line_host_fini(&host);
     fuzz_store_empty(&store);
     free(p);
     return 0;

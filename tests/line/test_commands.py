@@ -80,7 +80,7 @@ def test_the_contract(line):
     ("DATABASE", b"ERROR,invalid_database_name"),
     ("DATABASE ../etc", b"ERROR,invalid_database_name"),
     ("DATABASE " + "a" * 65, b"ERROR,invalid_database_name"),
-    ("DATABASE a b", b"ERROR,too_many_arguments"),
+    ("DATABASE a b", b'ERROR,invalid override token "b"'),  # what follows a name are settings
     ("", b"ERROR,unknown_command"),
     (" ", b"ERROR,unknown_command"),
     ("NONSENSE", b"ERROR,unknown_command"),

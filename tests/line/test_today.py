@@ -5,15 +5,11 @@ import os
 import threading
 
 import pytest
+from harness.line import fields
 
 
 def b64(value):
     return base64.b64encode(json.dumps(value).encode()).decode()
-
-
-def fields(answer):
-    assert answer.startswith(b"SUCCESS,"), answer
-    return dict(part.split("=", 1) for part in answer.decode().split(",")[1:])
 
 
 def unpacked(answer):

@@ -56,12 +56,42 @@ static void test_parts(void **state)
 /* Words, digits and rubbish in any order: every part that comes back lies within the line. */
 static void test_any_bytes(void **state)
 {
-    static const char *const words[] = {
-        "INSERT",   "INSERT:",   "READ",        "EDIT:2",   "DELETE", "PAIR_SET", "PAIR_GET",
-        "PAIR_DEL", "PAIR_SCAN", "PAIR_REDUCE", "DATABASE", "AUTH",   "EXIT",     "counts",
-        "*",        "x",         "x6",          "x6374",    "xZZ",    "-1",       "99999999999999999999999",
-        "0",        " ",         "  ",          "\r",       "\0",     "a:b",      ";",
-        "\xff"};
+    static const char *const words[] = {"INSERT",
+                                        "INSERT:",
+                                        "READ",
+                                        "EDIT:2",
+                                        "DELETE",
+                                        "PAIR_SET",
+                                        "PAIR_GET",
+                                        "PAIR_DEL",
+                                        "PAIR_SCAN",
+                                        "PAIR_REDUCE",
+                                        "DATABASE",
+                                        "AUTH",
+                                        "EXIT",
+                                        "counts",
+                                        "*",
+                                        "x",
+                                        "x6",
+                                        "x6374",
+                                        "xZZ",
+                                        "-1",
+                                        "99999999999999999999999",
+                                        "PAIR_SUMMARY",
+                                        "PAIR_SET_HIDDEN",
+                                        "hidden=1",
+                                        "depth=",
+                                        "limit=-3",
+                                        "cursor=x61",
+                                        "PAIR_PURGE",
+                                        "0",
+                                        " ",
+                                        "  ",
+                                        "\r",
+                                        "\0",
+                                        "a:b",
+                                        ";",
+                                        "\xff"};
     struct cht_rng r;
     (void)state;
     cht_rng_seed(&r, 7);
@@ -122,6 +152,7 @@ static int setup(void **state)
     f->host.dbs = f->dbs;
     f->host.max_value_size = 1000000;
     f->host.answer_max = 1 << 20;
+    assert_int_equal(line_host_init(&f->host, &err), CHT_OK);
     *state = f;
     return 0;
 }
@@ -130,6 +161,7 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
     char command[100];
+    line_host_fini(&f->host);
     svc_dbs_free(f->dbs);
     assert_int_equal(cht_env_close(f->env, NULL), CHT_OK);
     (void)snprintf(command, sizeof command, "rm -rf %s", f->dir);
@@ -238,6 +270,58 @@ static void test_out_of_memory(void **state)
     line_session_fini(&s);
 }
 
+/* The same of the commands that jobs do: one answer each, which is not that of another state. */
+static void test_jobs_out_of_memory(void **state)
+{
+    static const char lines[] = "PAIR_SET_HIDDEN h:1 1\nPAIR_SET h:2 1\nPAIR_SCAN h:\nPAIR_SUMMARY h: -1 -1\n"
+                                "DB_CONFIG default key_slot_bits=7\nDB_LIST\nSYSTEM_STATS\n"
+                                "PAIR_PUT_BATCH hidden=1 items=[{\"k\":\"h:3\",\"v\":\"v\"}]\nDEL pairs "
+                                "key=h:1\nDEL pairs prefix=h:\n";
+    static const char *const good[] = {"SUCCESS,pair_set_hidden",
+                                       "SUCCESS,pair_set",
+                                       "SUCCESS,count=1,items=683a32:1",
+                                       "SUCCESS,command=PAIR_SUMMARY,count=1,",
+                                       "SUCCESS,database_configured=default,",
+                                       "SUCCESS,count=1,default=default,",
+                                       "SUCCESS,command=SYSTEM_STATS,",
+                                       "SUCCESS,command=PAIR_PUT_BATCH,requested=1,applied=1,failed=0",
+                                       "SUCCESS,deleted=1",
+                                       "SUCCESS,deleted=2"};
+    struct fixture *f = *state;
+    unsigned said = 0;
+    bool failed = true;
+    for (uint64_t n = 1; failed; n++) {
+        struct line_session s;
+        unsigned index = 0;
+        bool broken = false;
+        line_session_init(&s, &f->host, &f->counts);
+        run(&s, "DEL pairs prefix=h: payloads=0\nINSERT value\n");
+        line_session_taken(&s);
+        line_session_trim(&s);
+        uint64_t before = cht_alloc_failures();
+        cht_alloc_fail_at(n, false);
+        run(&s, lines);
+        failed = cht_alloc_failures() > before;
+        cht_alloc_fail_at(0, false);
+        svc_out_bytes(&s.out, "", 1);
+        for (char *line = s.out.failed ? NULL : strtok(s.out.p, "\n"); line != NULL;
+             line = strtok(NULL, "\n")) {
+            bool memory = strstr(line, "out_of_memory") != NULL || strstr(line, "pair_set_failed") != NULL;
+            assert_true(index < sizeof good / sizeof *good);
+            said += memory;
+            broken = broken || memory; /* what follows may find less */
+            if (!broken && strncmp(line, good[index], strlen(good[index])) != 0)
+                fail_msg("allocation %llu, answer %u: %s", (unsigned long long)n, index, line);
+            index++;
+        }
+        assert_true(s.out.failed || index == sizeof good / sizeof *good);
+        line_session_fini(&s);
+        assert_true(n < 10000);
+    }
+    assert_true(said > 10);
+    assert_int_equal(atomic_load(&f->host.held), 0);
+}
+
 /* A page that would be too long ends early, and the next ones bring the rest; while much is held it ends sooner. */
 static void test_page_bytes(void **state)
 {
@@ -281,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_any_bytes),
         cmocka_unit_test_setup_teardown(test_session, setup, teardown),
         cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_jobs_out_of_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_page_bytes, setup, teardown),
     };
     return cmocka_run_group_tests_name("session", tests, NULL, NULL);

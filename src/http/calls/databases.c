@@ -8,8 +8,6 @@
 #include "http/reply.h"
 #include "http/server.h"
 
-#include "reduce/cache.h"
-
 #include <inttypes.h>
 
 #define DROP_WAIT_NS UINT64_C(10000000000)
@@ -214,12 +212,7 @@ void http_databases_put(struct http_request *r)
 
 static void drop_work(struct http_request *r)
 {
-    struct svc_database *d = svc_dbs_get(r->w->srv->dbs, name_of(r));
-    const struct cht_store *store = d != NULL ? d->store : NULL; /* only its address is used below */
-    svc_dbs_put(d);
     r->rc = svc_dbs_drop(r->w->srv->dbs, name_of(r), DROP_WAIT_NS, &r->err);
-    if (r->rc == CHT_OK && store != NULL)
-        reduce_cache_forget(http_shared(r->w->srv)->cache, store);
     r->status = 204;
 }
 

@@ -89,3 +89,9 @@ class Line:
 
     def __exit__(self, *_):
         self.close()
+
+
+def fields(answer):
+    """name -> value of a SUCCESS."""
+    assert answer.startswith(b"SUCCESS,"), answer
+    return dict(part.split("=", 1) for part in answer.decode().split(",")[1:])

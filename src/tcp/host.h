@@ -1,0 +1,15 @@
+/* host: what all sessions share beside their limits: what the machine had used when it was last asked.
+ *
+ * Threads: any; init and fini: no other call.
+ */
+#pragma once
+
+#include "os/io.h"
+#include "os/thread.h"
+#include "tcp/session.h"
+
+struct line_host {
+    struct cht_mutex mu;
+    struct cht_os_usage used,
+        before; /* guarded by mu: when it was last asked, and at least a tenth of a second earlier */
+};
