@@ -14,6 +14,7 @@
 #include "tcp/hidden.h"
 
 #include "base/alloc.h"
+#include "base/invariant.h"
 #include "cheetah/scan.h"
 
 #include <inttypes.h>
@@ -62,8 +63,9 @@ static int larger(const void *a, const void *b)
 /* The largest come first, and those beyond what is kept go. */
 static void cut(struct summary *u)
 {
-    if (u->b == NULL)
+    if (u->n == 0)
         return;
+    CHT_INVARIANT(u->b != NULL);
     qsort(u->b, u->n, sizeof *u->b, larger);
     while (u->keep > 0 && u->n > u->keep) {
         u->names -= u->b[--u->n].n;
