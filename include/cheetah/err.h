@@ -89,7 +89,8 @@ extern "C" {
     X(NOTHING_COUNTED, 111, 409, "nothing_counted", "the live model has counted nothing yet")                \
     X(ORDER_MISMATCH, 112, 409, "order_mismatch", "the live model has another order")                        \
     X(NOT_LIVE, 113, 409, "not_live", "the database has no live model")                                      \
-    X(MODEL_FIXED, 114, 409, "model_fixed", "the model's parameters cannot change any more")
+    X(MODEL_FIXED, 114, 409, "model_fixed", "the model's parameters cannot change any more")                 \
+    X(NOT_SMOOTHED, 120, 409, "not_smoothed", "the database was not smoothed")
 /* clang-format on */
 
 enum cht_rc {

@@ -100,19 +100,19 @@ struct cht_lm_candidate {
 };
 
 /* The k most likely tokens (1 to 100 000) after these, best first, ties by token: of the live model, else of the deepest context that was
- * smoothed. out has room for k; *count is 0 if nothing is known. CHT_INVALID_ARGUMENT, CHT_NOTHING_COUNTED (an empty live model),
- * CHT_MALFORMED_PAYLOAD and what reads return. */
+ * smoothed. out has room for k; CHT_INVALID_ARGUMENT, CHT_NOTHING_COUNTED (an empty live model), CHT_NOT_SMOOTHED (no live
+ * model, and no probabilities), CHT_MALFORMED_PAYLOAD and what reads return. */
 enum cht_rc cht_lm_predict(struct cht_lm *lm, struct cht_store *s, const uint32_t *tokens, size_t n,
                            unsigned k, struct cht_lm_candidate *out, size_t *count, struct cht_err *err);
 
 struct cht_lm_scored {
     uint64_t tokens; /* that were scored */
-    uint64_t oov;    /* of these unknown: live model only */
+    uint64_t oov;    /* of these unknown */
     double log10;    /* the sum of log10 p */
 };
 
 /* How likely a text is: of the live model (a text that does not begin with its bos gets one), else of what was smoothed, where every token
- * but the first is scored. */
+ * but the first is scored, blended over all orders. Errors as of cht_lm_predict. */
 enum cht_rc cht_lm_score(struct cht_lm *lm, struct cht_store *s, const uint32_t *tokens, size_t n,
                          struct cht_lm_scored *out, struct cht_err *err);
 

@@ -90,10 +90,16 @@ static enum cht_rc score_live(struct lm_kn_reader *r, const uint32_t *tokens, si
 static enum cht_rc score_smoothed(struct cht_store *s, const uint32_t *tokens, size_t n,
                                   struct cht_lm_scored *out, struct cht_err *err)
 {
+    const struct lm_score_query q = {.tokens = tokens, .n = n, .mode = LM_SCORE_BLEND};
+    struct lm_scorer *sc;
     struct lm_score sum = {0};
-    enum cht_rc rc = lm_score(s, tokens, n, 0, NULL, NULL, &sum, err);
+    enum cht_rc rc = lm_scorer_open(s, &sc, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_score(sc, &q, NULL, NULL, &sum, err);
+    lm_scorer_close(sc);
     if (rc == CHT_OK)
-        *out = (struct cht_lm_scored){.tokens = sum.scored, .log10 = sum.log10};
+        *out = (struct cht_lm_scored){.tokens = sum.scored, .oov = sum.oov, .log10 = sum.log10};
     return rc;
 }
 

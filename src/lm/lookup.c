@@ -10,19 +10,14 @@
 
 #define FEW 64u /* candidates that are sorted by insertion */
 
-static bool worse(const struct lm_candidate *a, const struct lm_candidate *b)
-{
-    return a->p != b->p ? a->p < b->p : a->token > b->token;
-}
-
 static void sift_down(struct lm_candidate *c, size_t n, size_t at)
 {
     struct lm_candidate x = c[at];
     for (;;) {
         size_t child = 2 * at + 1;
-        if (child + 1 < n && worse(&c[child + 1], &c[child]))
+        if (child + 1 < n && lm_worse(&c[child + 1], &c[child]))
             child++;
-        if (child >= n || !worse(&c[child], &x))
+        if (child >= n || !lm_worse(&c[child], &x))
             break;
         c[at] = c[child];
         at = child;
@@ -30,7 +25,7 @@ static void sift_down(struct lm_candidate *c, size_t n, size_t at)
     c[at] = x;
 }
 
-static int best_first(const void *x, const void *y) { return worse(x, y) ? 1 : worse(y, x) ? -1 : 0; }
+static int best_first(const void *x, const void *y) { return lm_worse(x, y) ? 1 : lm_worse(y, x) ? -1 : 0; }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
@@ -82,6 +77,17 @@ enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t has
     return rc == CHT_PENDING ? rc : CHT_OK;
 }
 
+enum cht_rc lm_smoothed(struct cht_store *s, struct cht_wait *w, struct cht_err *err)
+{
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_pair_value pv = {.out = NULL};
+    struct cht_str name = lm_entry_name(LM_PROB, 1, (const uint8_t *)LM_ROOT, text);
+    enum cht_rc rc = cht_store_pair_value_soon(s, name, &pv, w, err);
+    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && pv.size == 0))
+        return CHT_FAIL(err, CHT_NOT_SMOOTHED, "%s", cht_rc_text(CHT_NOT_SMOOTHED));
+    return rc;
+}
+
 int lm_lookup_token(const struct reduce_payload *probs, uint32_t token)
 {
     uint32_t lo = 0, hi = probs->n;
@@ -94,6 +100,12 @@ int lm_lookup_token(const struct reduce_payload *probs, uint32_t token)
     }
     const uint8_t *r = probs->records + (size_t)lo * REDUCE_PAYLOAD_PROBS_RECORD;
     return lo < probs->n && reduce_payload_get32(r) == token ? r[4] : -1;
+}
+
+double lm_lookup_weight(const struct reduce_payload *probs)
+{
+    uint16_t alpha = reduce_payload_get16(probs->records + 5);
+    return alpha != REDUCE_PAYLOAD_NO_ALPHA ? (double)alpha / 1000.0 : 1.0;
 }
 
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
@@ -118,7 +130,7 @@ enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *orde
 enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struct cht_err *err)
 {
     if (b->n == b->k) {
-        if (b->k > 0 && worse(&b->c[0], c)) {
+        if (b->k > 0 && lm_worse(&b->c[0], c)) {
             b->c[0] = *c;
             sift_down(b->c, b->n, 0);
         }
@@ -133,7 +145,7 @@ enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struc
         b->cap = cap;
     }
     size_t at = b->n++;
-    for (; at > 0 && worse(c, &b->c[(at - 1) / 2]); at = (at - 1) / 2)
+    for (; at > 0 && lm_worse(c, &b->c[(at - 1) / 2]); at = (at - 1) / 2)
         b->c[at] = b->c[(at - 1) / 2];
     b->c[at] = *c;
     return CHT_OK;
@@ -148,7 +160,7 @@ void lm_best_sort(struct lm_best *b)
     for (size_t i = 1; i < b->n; i++) {
         struct lm_candidate x = b->c[i];
         size_t at = i;
-        for (; at > 0 && worse(&b->c[at - 1], &x); at--)
+        for (; at > 0 && lm_worse(&b->c[at - 1], &x); at--)
             b->c[at] = b->c[at - 1];
         b->c[at] = x;
     }

@@ -20,9 +20,13 @@ enum cht_rc lm_lookup_take(enum cht_rc rc, const char *kind, struct cht_str name
                            struct reduce_payload *head, struct cht_err *err);
 /* q of the token in a probabilities payload (ascending); -1: not there. */
 int lm_lookup_token(const struct reduce_payload *probs, uint32_t token);
+/* The weight of the order below, of a context that is there: all of its records have the same. */
+double lm_lookup_weight(const struct reduce_payload *probs);
 /* *all: the context's probabilities are no more than the n entries of its topk list: reads the size only. CHT_PENDING, else CHT_OK. */
 enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
                           struct cht_wait *w, bool *all);
+/* Is there anything to ask: has the root probabilities? CHT_NOT_SMOOTHED if not; CHT_PENDING. */
+enum cht_rc lm_smoothed(struct cht_store *s, struct cht_wait *w, struct cht_err *err);
 /* The highest order with a prob: or topk: entry, 0 if there is none; if `asked` is not 0, that, at most 8. CHT_PENDING as
  * cht_store_count_soon. */
 enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
@@ -33,6 +37,15 @@ struct lm_best {
     struct lm_candidate *c; /* owned; a heap, the worst on top; in order after lm_best_sort */
     size_t n, cap, k;
 };
+static inline bool lm_worse(const struct lm_candidate *a, const struct lm_candidate *b)
+{
+    return a->p != b->p ? a->p < b->p : a->token > b->token;
+}
+/* Would an offer of it change anything? */
+static inline bool lm_best_wants(const struct lm_best *b, const struct lm_candidate *c)
+{
+    return b->n < b->k || (b->k > 0 && lm_worse(&b->c[0], c));
+}
 enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struct cht_err *err);
 void lm_best_sort(struct lm_best *b);
 void lm_best_free(struct lm_best *b);

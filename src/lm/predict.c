@@ -7,7 +7,6 @@
 #include "lm/lookup.h"
 #include "lm/names.h"
 #include "lm/quant.h"
-#include "lm/vocab.h"
 
 #define FEW_BYTES \
     (REDUCE_PAYLOAD_HEAD_MAX + 64 * REDUCE_PAYLOAD_PROBS_RECORD) /* of probabilities that are read at once */
@@ -92,14 +91,14 @@ static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, 
 
 /* A payload of the context; none is no failure. */
 static enum cht_rc look_up(struct asking *a, const char *kind, const struct lm_prediction *p,
-                           struct reduce_payload *out)
+                           struct cht_buf *buf, struct reduce_payload *out)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_pair_value pv = {.out = &a->buf};
+    struct cht_pair_value pv = {.out = buf};
     struct cht_str name = lm_entry_name(kind, p->order, p->hash, text);
     *out = (struct reduce_payload){0};
     enum cht_rc rc = cht_store_pair_value_soon(a->store, name, &pv, a->q->wait, a->err);
-    return lm_lookup_take(rc, kind, name, &(struct lm_value){a->buf.data, pv.size}, out, a->err);
+    return lm_lookup_take(rc, kind, name, &(struct lm_value){buf->data, pv.size}, out, a->err);
 }
 
 /* The best k from its topk list, or if that is not long enough from all probabilities, if there are any. */
@@ -107,7 +106,7 @@ static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p,
 {
     struct reduce_payload topk, probs;
     bool all = false;
-    enum cht_rc rc = look_up(a, LM_TOPK, p, &topk);
+    enum cht_rc rc = look_up(a, LM_TOPK, p, &a->buf, &topk);
     if (rc == CHT_OK)
         rc = offer(a, &topk, REDUCE_PAYLOAD_TOPK_RECORD, p->order);
     if (rc != CHT_OK || !there || topk.n >= a->k)
@@ -116,7 +115,7 @@ static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p,
         rc = lm_lookup_all(a->store, p->order, p->hash, topk.n, a->q->wait, &all);
     if (rc != CHT_OK || all)
         return rc;
-    rc = look_up(a, LM_PROB, p, &probs);
+    rc = look_up(a, LM_PROB, p, &a->buf, &probs);
     if (rc != CHT_OK || probs.n == 0)
         return rc;
     a->best.n = 0;
@@ -154,43 +153,104 @@ static enum cht_rc by_level(struct asking *a, void (*fn)(void *, const struct lm
     return CHT_OK;
 }
 
-/* One order of a blend: tokens that no deeper order had, with the mass that is left for it. */
-static enum cht_rc blend_level(struct asking *a, const struct reduce_payload *probs, unsigned order,
-                               double mass, struct lm_vocab *seen)
+/* ---- blend ----------------------------------------------------------------------------------------------------- */
+
+/* The payloads that were gone through, of the orders above the root: a token counts where it is met first. */
+struct blending {
+    struct asking *a;
+    struct cht_buf buf[LM_ORDER_MAX + 1]; /* of the order; [0]: of the root's list */
+    struct reduce_payload level[LM_ORDER_MAX];
+    unsigned levels;
+    struct reduce_payload list; /* the root's topk list once it was gone through */
+    double mass;                /* what the deeper contexts leave */
+};
+
+static bool seen(const struct blending *b, uint32_t token)
 {
-    enum cht_rc rc = CHT_OK;
-    for (uint32_t i = 0; i < probs->n && rc == CHT_OK; i++) {
-        const uint8_t *r = probs->records + (size_t)i * REDUCE_PAYLOAD_PROBS_RECORD;
-        struct lm_candidate c = {reduce_payload_get32(r), r[4], (uint8_t)order, mass * lm_dequantize(r[4])};
-        if (lm_vocab_find(seen, c.token) != NULL)
-            continue;
-        rc = lm_best_offer(&a->best, &c, a->err);
-        if (rc == CHT_OK && order > 1 && lm_vocab_enter(seen, c.token, a->err) == NULL)
-            rc = CHT_NO_MEMORY;
+    for (unsigned i = 0; i < b->levels; i++) {
+        if (lm_lookup_token(&b->level[i], token) >= 0)
+            return true;
     }
+    for (uint32_t i = 0; i < b->list.n; i++) {
+        if (reduce_payload_get32(b->list.records + (size_t)i * REDUCE_PAYLOAD_TOPK_RECORD) == token)
+            return true;
+    }
+    return false;
+}
+
+static struct lm_candidate blend_candidate(const struct blending *b, const uint8_t *r, unsigned order)
+{
+    return (struct lm_candidate){reduce_payload_get32(r), r[4], (uint8_t)order,
+                                 b->mass * lm_dequantize(r[4])};
+}
+
+/* Tokens of one order that no deeper one has, with the mass that is left for it. */
+static enum cht_rc blend_offer(struct blending *b, const struct reduce_payload *in, size_t record,
+                               unsigned order)
+{
+    struct lm_best *best = &b->a->best;
+    enum cht_rc rc = CHT_OK;
+    for (uint32_t i = 0; i < in->n && rc == CHT_OK; i++) {
+        struct lm_candidate c = blend_candidate(b, in->records + (size_t)i * record, order);
+        if (lm_best_wants(best, &c) && !seen(b, c.token))
+            rc = lm_best_offer(best, &c, b->a->err);
+    }
+    return rc;
+}
+
+/* The root from its topk list. *done: no other token of the root can be one of the best: all are worse than the list's last. */
+static enum cht_rc blend_root_list(struct blending *b, const struct lm_prediction *p, bool *done)
+{
+    struct asking *a = b->a;
+    struct reduce_payload list;
+    enum cht_rc rc = look_up(a, LM_TOPK, p, &b->buf[0], &list);
+    if (rc == CHT_MALFORMED_PAYLOAD) /* the probabilities answer */
+        return CHT_OK;
+    if (rc == CHT_OK && list.n > 0)
+        rc = lm_lookup_all(a->store, 1, p->hash, list.n, a->q->wait, done);
+    if (rc != CHT_OK || list.n == 0)
+        return rc;
+    rc = blend_offer(b, &list, REDUCE_PAYLOAD_TOPK_RECORD, 1);
+    struct lm_candidate last =
+        blend_candidate(b, list.records + (size_t)(list.n - 1) * REDUCE_PAYLOAD_TOPK_RECORD, 1);
+    *done = *done || !lm_best_wants(&a->best, &last);
+    b->list = list;
+    return rc;
+}
+
+static enum cht_rc blend_level(struct blending *b, unsigned n, struct lm_prediction *answer)
+{
+    struct asking *a = b->a;
+    struct lm_prediction p = context_of(a->q, n);
+    struct reduce_payload probs;
+    bool done = false;
+    if (n == 1) {
+        enum cht_rc rc = blend_root_list(b, &p, &done);
+        answer->order = answer->order == 0 ? 1 : answer->order; /* the root is there: lm_smoothed */
+        if (rc != CHT_OK || done)
+            return rc;
+    }
+    enum cht_rc rc = look_up(a, LM_PROB, &p, &b->buf[n], &probs);
+    if (rc != CHT_OK || probs.n == 0)
+        return rc;
+    if (answer->order == 0)
+        *answer = p;
+    rc = blend_offer(b, &probs, REDUCE_PAYLOAD_PROBS_RECORD, n);
+    if (n > 1)
+        b->level[b->levels++] = probs;
+    b->mass *= lm_lookup_weight(&probs);
     return rc;
 }
 
 static enum cht_rc blend(struct asking *a, void (*fn)(void *, const struct lm_prediction *), void *ctx)
 {
     struct lm_prediction answer = {0};
-    struct lm_vocab seen = {0};
-    double mass = 1.0;
+    struct blending b = {.a = a, .mass = 1.0};
     enum cht_rc rc = CHT_OK;
-    for (unsigned n = a->top; n >= 1 && rc == CHT_OK; n--) {
-        struct lm_prediction p = context_of(a->q, n);
-        struct reduce_payload probs;
-        rc = look_up(a, LM_PROB, &p, &probs);
-        if (rc != CHT_OK || probs.n == 0)
-            continue;
-        if (answer.order == 0)
-            answer = p;
-        rc = blend_level(a, &probs, n, mass, &seen);
-        uint16_t alpha = reduce_payload_get16(probs.records + 5); /* all records of a context have the same */
-        if (alpha != REDUCE_PAYLOAD_NO_ALPHA)
-            mass *= (double)alpha / 1000.0;
-    }
-    lm_vocab_free(&seen);
+    for (unsigned n = a->top; n >= 1 && rc == CHT_OK; n--)
+        rc = blend_level(&b, n, &answer);
+    for (unsigned n = 0; n <= LM_ORDER_MAX; n++)
+        cht_buf_free(&b.buf[n]);
     if (rc != CHT_OK)
         return rc;
     lm_best_sort(&a->best);
@@ -217,6 +277,9 @@ enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
         a.top = a.top > q->n + 1 ? (unsigned)q->n + 1 : a.top;
     }
     a.best.k = a.k;
+    rc = lm_smoothed(s, q->wait, err);
+    if (rc != CHT_OK)
+        return rc;
     rc = q->mode == LM_PREDICT_BLEND ? blend(&a, fn, ctx) : by_level(&a, fn, ctx);
     cht_buf_free(&a.buf);
     lm_best_free(&a.best);

@@ -2,7 +2,7 @@
  *
  * All read the latest state, entry by entry: beside a smoothing run an answer may combine old and new entries. An entry
  * (`prob:<n>:`, `topk:<n>:` of a context) "is there" if it has a value with at least one token. One that is no such payload:
- * CHT_MALFORMED_PAYLOAD.
+ * CHT_MALFORMED_PAYLOAD. A database is smoothed if it has `prob:1:` of the root.
  *
  * Threads: any; the calls block on reads. Callbacks run on the caller's thread, and what they get is borrowed during the call.
  */
@@ -57,7 +57,7 @@ struct lm_prediction {
 };
 
 /* fn is called once for deepest and blend (order 0 and no candidates if nothing is there), for levels once for each
- * order from min(max_order, n + 1) down to 1 (no candidates if the context is not there). CHT_INVALID_ARGUMENT. */
+ * order from min(max_order, n + 1) down to 1 (no candidates if the context is not there). CHT_INVALID_ARGUMENT; CHT_NOT_SMOOTHED. */
 enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
                        void (*fn)(void *ctx, const struct lm_prediction *p), void *ctx, struct cht_err *err);
 
@@ -65,18 +65,46 @@ enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
  * is not NULL. */
 size_t lm_predict_hints(const struct lm_predict_query *q, struct cht_hint *hints, size_t max);
 
-struct lm_score {
-    uint64_t scored;   /* tokens: all but the first */
-    double log10;      /* sum of log10 p, in order */
-    double perplexity; /* 10^(-log10 / scored); 0 if nothing was scored */
+enum lm_score_mode {
+    LM_SCORE_BLEND,  /* a distribution: the weights of the deeper contexts count */
+    LM_SCORE_DEEPEST /* the stored probability alone; no distribution */
 };
 
-/* Each token but the first at the deepest order (up to max_order, 0: the highest of the database) whose entry for the
- * tokens before has it. A token that is nowhere gets 1/V and order 0, V being the number of cont: entries; 1e-9 if there
- * are none. fn (may be NULL) is called for each of them, in order. */
-enum cht_rc lm_score(struct cht_store *s, const uint32_t *tokens, size_t n, unsigned max_order,
-                     void (*fn)(void *ctx, uint32_t token, unsigned order, double p), void *ctx,
-                     struct lm_score *out, struct cht_err *err);
+struct lm_score_query {
+    const uint32_t *tokens; /* borrowed */
+    size_t n;
+    unsigned max_order; /* as of lm_predict_query */
+    enum lm_score_mode mode;
+};
+
+struct lm_score {
+    uint64_t scored;  /* tokens: all but the first */
+    uint64_t oov;     /* of these, at no order */
+    double log10;     /* sum of log10 p, in order */
+    double log10_oov; /* of those at no order */
+};
+#define LM_SCORE_LOG10_ZERO (-99.0) /* log10 of a p that is 0: a weight may be rounded to 0 */
+
+struct lm_scored {
+    uint32_t token;
+    unsigned order; /* where it was found; 0: nowhere */
+    double log10;
+};
+
+/* Scores of one smoothed database: what all texts need is read once. Threads: one at a time per object. */
+struct lm_scorer;
+/* CHT_NOT_SMOOTHED, CHT_NO_MEMORY, and what a read returns. */
+enum cht_rc lm_scorer_open(struct cht_store *s, struct lm_scorer **out, struct cht_err *err);
+void lm_scorer_close(struct lm_scorer *sc); /* NULL is legal */
+/* Each token but the first, at the deepest order (up to max_order) whose entry for the tokens before has it. With LM_SCORE_BLEND its
+ * p is that of the entry, times the weights of all deeper contexts that are there; one that is nowhere gets the product of the weights
+ * of all contexts that are there, over V: the cont: entries and one. With LM_SCORE_DEEPEST p is the entry's alone, and 1 / V, V being the cont:
+ * entries (1e-9 if there are none), for a token that is nowhere. fn (may be NULL) is called for each of them, in order. */
+enum cht_rc lm_score(struct lm_scorer *sc, const struct lm_score_query *q,
+                     void (*fn)(void *ctx, const struct lm_scored *t), void *ctx, struct lm_score *out,
+                     struct cht_err *err);
+/* 10^(-log10 / tokens): with the tokens that are nowhere, or without them; NAN if there are none. */
+double lm_score_perplexity(const struct lm_score *s, bool oov);
 
 struct lm_contexts_query {
     const struct lm_node *tree;

@@ -409,9 +409,11 @@ def test_contexts_with_one_of_the_two(client):
 
     def ask(k):
         got = client.post("/predict", json_body={"tokens": [5], "k": k, "mode": "deepest"}).json()
-        assert got["order"] == (2 if got["candidates"] else 0)
-        return [(c["token"], c["q"]) for c in got["candidates"]]
+        found = [(c["token"], c["q"]) for c in got["candidates"]]
+        assert got["order"] == 2 or found == [(999, 1)], "else the root, which makes it a smoothed database"
+        return found if got["order"] == 2 else []
 
+    client.put_all({b"prob:1:__root__": layouts.probabilities(1, [(999, 1, 7)])})
     for prob, topk, best in ((None, None, []), (few, None, ranked["few"]), (many, None, ranked["many"]), (None, 3, ranked["few"]),
                              (few, 1, ranked["few"]), (many, 20, ranked["many"]), (few, 3, ranked["few"])):
         payloads = {}
@@ -464,12 +466,59 @@ def test_score(model):
             continue
         answer = client.post("/score", json_body={"tokens": tokens})
         got, want = answer.json(), reference.score(tokens)
-        logs = [x["log10"] if isinstance(x, dict) else x for x in got["per_token"]]
-        assert len(got["orders"]) == len(logs) and all(0 <= o <= 3 for o in got["orders"])
-        assert logs == pytest.approx(want, rel=1e-9)
-        assert got["log10"] == pytest.approx(sum(want), rel=1e-9)
-        assert got["perplexity"] == pytest.approx(10 ** (-sum(want) / len(want)), rel=1e-9)
-        assert got["tokens"] in (len(tokens), len(want))
+        assert got == client.post("/score", json_body={"tokens": tokens, "mode": "blend"}).json(), "blend is the default"
+        logs, known = [log for log, _ in want], [log for log, order in want if order]
+        assert got["orders"] == [order for _, order in want]
+        assert got["per_token"] == pytest.approx(logs, rel=1e-9)
+        assert got["log10"] == pytest.approx(sum(logs), rel=1e-9)
+        assert got["tokens"] == len(want) and got["oov"] == len(want) - len(known)
+        assert got["perplexity"] == (pytest.approx(10 ** (-sum(known) / len(known)), rel=1e-9) if known else None)
+        assert got["perplexity_with_oov"] == pytest.approx(10 ** (-sum(logs) / len(logs)), rel=1e-9)
+        alone, want = client.post("/score", json_body={"tokens": tokens, "mode": "deepest"}).json(), reference.score(tokens, blend=False)
+        assert set(alone) == {"tokens", "log10", "per_token", "orders", "oov"}, "no perplexity of what is no distribution"
+        assert alone["per_token"] == pytest.approx([log for log, _ in want], rel=1e-9) and alone["orders"] == got["orders"]
+    answer = client.post("/score", json_body={"tokens": [1, 2], "mode": "levels"})
+    assert (answer.status, answer.code) == (400, "invalid_parameter")
+
+
+def test_blended_scores_are_a_distribution(model):
+    """Summed over all tokens and one that is unknown: 1 but for the steps of stored probabilities (a twentieth in the log10), whatever the context."""
+    client, reference, _ = model
+    known = sorted(set(t for document in golden.documents() for t in document))
+    for context in ([2, known[5]], golden.documents()[3][:3], [known[-1]], [999999]):
+        lines = client.post("/score", ndjson({"tokens": context + [t]} for t in known + [999998]), headers=NDJSON).lines()
+        total = sum(10 ** line["per_token"][-1] for line in lines[:-1])
+        assert 0.95 < total < 1.05, (context, total)
+        deepest = client.post("/score", ndjson({"tokens": context + [t], "mode": "deepest"} for t in known), headers=NDJSON).lines()
+        if len(context) > 1:
+            assert sum(10 ** line["per_token"][-1] for line in deepest[:-1]) > 1.1, "which is why it has no perplexity"
+
+
+def test_many_questions(model):
+    """A line is answered as it is by itself, whatever its mode; a bad one costs itself only."""
+    client, reference, _ = model
+    contexts = list(cases(golden.documents(), 30, 6))
+    for path, modes in (("/score", ({}, {"mode": "deepest"}, {"max_order": 2}, {"mode": "blend"})),
+                        ("/predict", ({}, {"mode": "blend", "k": 7}, {"mode": "deepest", "max_order": 2}))):
+        bodies = [dict(modes[i % len(modes)], tokens=tokens) for i, tokens in enumerate(contexts)]
+        bodies.insert(5, {"tokens": [-1]})
+        bodies.insert(9, {"tokens": [5], "mode": "live"})
+        lines = client.post(path, ndjson(bodies), headers=NDJSON).lines()
+        alone = [client.post(path, json_body=body) for body in bodies]
+        for line, one in zip(lines, alone):
+            assert line == one.json() if one.status == 200 else line["error"]["code"] == one.code
+        end = lines[-1]["end"]
+        assert (end["count"], end["failed"]) == (len(bodies), 2)
+        if path == "/score":
+            assert end["log10"] == pytest.approx(sum(line["log10"] for line in lines[:-1] if "log10" in line)) and "perplexity" not in end
+            assert (end["documents"], end["oov"]) == (len(bodies) - 2, sum(line.get("oov", 0) for line in lines[:-1]))
+    end = client.post("/score", ndjson({"tokens": tokens} for tokens in contexts), headers=NDJSON).lines()[-1]["end"]
+    want = [pair for tokens in contexts for pair in reference.score(tokens)]
+    known = [log for log, order in want if order]
+    assert end["perplexity"] == pytest.approx(10 ** (-sum(known) / len(known)))
+    assert end["perplexity_with_oov"] == pytest.approx(10 ** (-sum(log for log, _ in want) / len(want)))
+    lines = client.post("/predict", ndjson([{"tokens": [5], "mode": "levels"}, {"tokens": [5]}]), headers=NDJSON).lines()
+    assert [line["order"] for line in lines[:2]] == [2, 1] and lines[2] == client.post("/predict", json_body={"tokens": [5]}).json()
 
 
 @pytest.mark.parametrize("path", ["/predict", "/score"])
@@ -484,10 +533,24 @@ def test_bad_members_of_predict(model):
         assert model[0].post("/predict", json_body=dict({"tokens": [1, 2]}, **more)).status == 400, more
 
 
-def test_empty_model(client):
+def test_nothing_smoothed(client):
+    """Counts alone answer nothing: 409, never a number; so does a model whose root is gone."""
     client.upsert(b"a", b"v")
-    answer = client.post("/predict", json_body={"tokens": [1, 2]})
-    assert answer.status == 200 and answer.json()["candidates"] == []
+    for turn in range(3):
+        for mode in ({}, {"mode": "deepest"}, {"mode": "blend"}, {"mode": "levels"}):
+            answer = client.post("/predict", json_body=dict(mode, tokens=[1, 2]))
+            assert (answer.status, answer.code) == (409, "not_smoothed"), (turn, mode, answer)
+            if mode.get("mode") != "levels":
+                answer = client.post("/score", json_body=dict(mode, tokens=[1, 2]))
+                assert (answer.status, answer.code) == (409, "not_smoothed"), (turn, mode, answer)
+        lines = client.post("/score", ndjson([{"tokens": [1, 2]}, {"tokens": [2, 1], "mode": "deepest"}]), headers=NDJSON).lines()
+        assert [line["error"]["code"] for line in lines[:2]] == ["not_smoothed"] * 2 and lines[2]["end"]["failed"] == 2
+        if turn == 0:
+            count(client, random_documents(3))
+        elif turn == 1:
+            smooth(client)
+            assert client.post("/predict", json_body={"tokens": [1, 2]}).status == 200
+            client.delete("/pairs/prob:1:__root__", values="true")
 
 
 def test_unknown_database(server, name):

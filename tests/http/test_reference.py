@@ -1,6 +1,5 @@
 """Counting, smoothing and asking against the formulas written down plainly (tests/lm/reference.py), byte for byte: orders 1 to 8,
 texts from seeds and texts that are odd, fed in requests of any size."""
-import math
 import random
 
 import pytest
@@ -176,15 +175,19 @@ def test_blend(asked):
 def test_score(asked):
     client, model, documents = asked
     for tokens, _, top in questions(documents, 150, 4):
-        answer = client.post("/score", json_body={"tokens": tokens, "max_order": top})
-        total, each = model.score(tokens, top)
-        got = answer.json()
-        assert got["per_token"] == [math.log10(p) for _, p in each] and got["log10"] == total
-        assert got["orders"] == [order for order, _ in each]
-        if each:
-            assert got["perplexity"] == pytest.approx(10 ** (-total / len(each)), rel=1e-12)
-        else:
-            assert got["tokens"] == 0 and got["perplexity"] is None
+        for mode in "blend", "deepest":
+            got = client.post("/score", json_body={"tokens": tokens, "max_order": top, "mode": mode}).json()
+            total, each = model.score(tokens, top, blend=mode == "blend")
+            assert got["per_token"] == [log10 for _, log10 in each] and got["log10"] == total
+            assert got["orders"] == [order for order, _ in each] and got["oov"] == got["orders"].count(0)
+            if mode == "deepest":
+                assert "perplexity" not in got
+            elif each:
+                known = [log10 for order, log10 in each if order]
+                assert got["perplexity"] == (pytest.approx(10 ** (-sum(known) / len(known)), rel=1e-12) if known else None)
+                assert got["perplexity_with_oov"] == pytest.approx(10 ** (-total / len(each)), rel=1e-12)
+            else:
+                assert got["tokens"] == 0 and got["perplexity"] is None
 
 
 def test_answers_without_max_order_are_those_of_all_orders(asked):

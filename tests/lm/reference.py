@@ -10,7 +10,8 @@ Output of `model`, one item a line (bytes in hex, doubles in C's hex notation):
     D max_order k tokens.. | order token:q ..         deepest (order 0: nothing there)
     L max_order k n tokens.. | token:q ..             the level of order n
     B max_order k tokens.. | order token:q:p ..       blend
-    S max_order tokens.. | log10 order:p ..           score
+    S max_order tokens.. | log10 order:log10 ..       score, deepest
+    M max_order tokens.. | log10 order:log10 ..       score, blend
     A depth tree | bytes                              Absolute Vector Order; the tree as ( for a list, ) and numbers
 """
 import hashlib
@@ -153,17 +154,22 @@ class Model:
         best = sorted(found.items(), key=lambda x: (-x[1][0], x[0]))[:k]
         return top, [(t, q, p) for t, (p, q) in best]
 
-    def score(self, tokens, max_order):
+    def score(self, tokens, max_order, blend=True):
+        """The sum, and (order, log10) of each token but the first. A weight of 0 is a logarithm of -99."""
         total, each = 0.0, []
         for i in range(1, len(tokens)):
-            p, order = (1 / len(self.cont) if self.cont else 1e-9), 0
+            mass, p, order = 1.0, None, 0
             for n in self.orders(tokens[:i], max_order):
                 e = self.entry(tokens[:i], n) if n <= self.order else None
                 if e and tokens[i] in e[0]:
-                    p, order = dequantize(e[0][tokens[i]]), n
+                    p, order = mass * dequantize(e[0][tokens[i]]), n
                     break
-            total += math.log10(p)
-            each.append((order, p))
+                if e and blend:
+                    mass *= e[1] / 1000
+            if order == 0:
+                p = mass * (1 / (len(self.cont) + 1)) if blend else 1 / len(self.cont) if self.cont else 1e-9
+            each.append((order, math.log10(p) if p > 0 else -99.0))
+            total += each[-1][1]
         return total, each
 
 
@@ -215,8 +221,9 @@ def main():
         n, best = m.blend(tokens, k, top)
         print("B", top, k, *tokens, "|", n, *(f"{t}:{q}:{p.hex()}" for t, q, p in best))
         tokens = d[i:i + 30] + ([r.choice((1 << 31, 0, 5))] if r.random() < 0.3 else [])
-        total, each = m.score(tokens, top)
-        print("S", top, *tokens, "|", total.hex(), *(f"{n}:{p.hex()}" for n, p in each))
+        for kind in "SM":
+            total, each = m.score(tokens, top, blend=kind == "M")
+            print(kind, top, *tokens, "|", total.hex(), *(f"{n}:{p.hex()}" for n, p in each))
         tree, depth = random_tree(r, 4), r.choice((None, 0, 1, 2, 3))
         print("A", -1 if depth is None else depth, show(tree), "|", avo(tree, depth).hex())
 

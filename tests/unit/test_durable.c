@@ -410,7 +410,7 @@ static void test_predict(void **state)
     struct cht_op *op = add(f, CHT_OP_PAIR_PUT, "", "no payload");
     op->name = name;
     assert_int_equal(put("p", str("old"), NULL), CHT_OK); /* the log is begun */
-    assert_int_equal(lm_predict(s, &q, no_prediction, NULL, &err), CHT_OK);
+    assert_int_equal(lm_predict(s, &q, no_prediction, NULL, &err), CHT_NOT_SMOOTHED);
     take_off(f);
     assert_int_equal(lm_predict(s, &q, no_prediction, NULL, &err), CHT_PENDING);
     land(f);

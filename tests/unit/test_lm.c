@@ -467,11 +467,22 @@ static void show_prediction(void *ctx, const struct lm_prediction *p)
     }
 }
 
-static void show_score(void *ctx, uint32_t token, unsigned order, double p)
+static void show_score(void *ctx, const struct lm_scored *t)
 {
     struct answer *a = ctx;
-    (void)token;
-    got(a->text, &a->n, " %u:%a", order, p);
+    got(a->text, &a->n, " %u:%a", t->order, t->log10);
+}
+
+/* A score by itself. */
+static enum cht_rc score_of(const struct lm_score_query *q, struct answer *each, struct lm_score *out)
+{
+    struct lm_scorer *sc;
+    enum cht_rc rc = lm_scorer_open(s, &sc, &err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_score(sc, q, each != NULL ? show_score : NULL, each, out, &err);
+    lm_scorer_close(sc);
+    return rc;
 }
 
 /* Words of two answers are the same text, or numbers in which only the last bits of a double differ. */
@@ -566,14 +577,20 @@ static void check_question(char *line, uint32_t *n, struct answer *a)
         check_tree(line, want);
         return;
     }
-    size_t count = numbers(line, line + strlen(line), n), skip = kind == 'S' ? 1 : kind == 'L' ? 3 : 2;
+    size_t count = numbers(line, line + strlen(line), n), skip = kind == 'S' || kind == 'M' ? 1
+                                                                 : kind == 'L'              ? 3
+                                                                                            : 2;
     *a = (struct answer){.text = a->text, .level = kind == 'L' ? n[2] : 0, .with_p = kind == 'B'};
     a->text[0] = 0;
-    if (kind == 'S') {
+    if (kind == 'S' || kind == 'M') {
         struct lm_score score;
         struct answer each = {.text = malloc(LINE_MAX_BYTES)};
         each.text[0] = 0;
-        must(lm_score(s, n + 1, count - 1, n[0], show_score, &each, &score, &err));
+        const struct lm_score_query q = {.tokens = n + 1,
+                                         .n = count - 1,
+                                         .max_order = n[0],
+                                         .mode = kind == 'M' ? LM_SCORE_BLEND : LM_SCORE_DEEPEST};
+        must(score_of(&q, &each, &score));
         got(a->text, &a->n, "%a%s", score.log10, each.text);
         free(each.text);
     } else {
@@ -815,8 +832,14 @@ static void test_saturation(void **state)
     assert_int_equal(r.contexts_created, 0);
     smooth(1, 1, 0, 0); /* a total above 2^32 */
     struct lm_score score;
-    must(lm_score(s, (const uint32_t[]){1, 7}, 2, 1, NULL, NULL, &score, &err));
-    assert_true(score.log10 > -0.05);
+    const struct lm_score_query q = {.tokens = (const uint32_t[]){1, 7}, .n = 2, .max_order = 1};
+    must(score_of(&q, NULL, &score));
+    assert_true(score.log10 > -0.05 && score.oov == 0);
+    /* The root's weight is rounded to 0: a token that is nowhere has no probability at all, and a perplexity all the same. */
+    const struct lm_score_query nowhere = {.tokens = (const uint32_t[]){1, 8}, .n = 2};
+    must(score_of(&nowhere, NULL, &score));
+    assert_true(score.oov == 1 && score.log10 == LM_SCORE_LOG10_ZERO && score.log10_oov == score.log10);
+    assert_true(isnan(lm_score_perplexity(&score, false)) && lm_score_perplexity(&score, true) > 1e98);
 }
 
 static void unchanged(uint64_t pairs)
@@ -877,6 +900,13 @@ static bool count_contexts(void *ctx, const struct lm_context *c)
     return true;
 }
 
+/* A root with one token, which is all that makes a database a smoothed one. */
+static void put_root(void)
+{
+    static const uint8_t probs[] = {1, 1, 0, 1, 0, 0, 0, 9, 100, 0, 250};
+    put("prob:1:__root__", probs, sizeof probs);
+}
+
 static void test_empty(void **state)
 {
     (void)state;
@@ -885,31 +915,92 @@ static void test_empty(void **state)
     struct lm_score score;
     struct lm_node root = {.list = true};
     static const uint32_t tokens[] = {1, 2, 3, 4};
+    struct lm_score_query text = {.tokens = tokens, .n = 4, .max_order = 3};
     struct lm_predict_query q = {.tokens = tokens, .n = 4};
+    for (int i = LM_PREDICT_DEEPEST; i <= LM_PREDICT_BLEND; i++) { /* never an answer from nothing */
+        q.mode = (enum lm_predict_mode)i;
+        assert_int_equal(lm_predict(s, &q, count_calls, &calls, &err), CHT_NOT_SMOOTHED);
+        assert_int_equal(score_of(&text, NULL, &score), CHT_NOT_SMOOTHED);
+    }
+    assert_int_equal(calls, 0);
+    put_root();
+    q.mode = LM_PREDICT_DEEPEST;
     must(lm_predict(s, &q, count_calls, &calls, &err));
     q.mode = LM_PREDICT_BLEND;
     must(lm_predict(s, &q, count_calls, &calls, &err));
     assert_int_equal(calls, 2);
     q.mode = LM_PREDICT_LEVELS;
     must(lm_predict(s, &q, count_calls, &calls, &err));
-    assert_int_equal(calls, 2);
+    assert_int_equal(calls, 3);
     q.max_order = 8; /* asked for: 5 of them can be */
     must(lm_predict(s, &q, count_calls, &calls, &err));
-    assert_int_equal(calls, 7);
+    assert_int_equal(calls, 8);
     q.max_order = 4000000000; /* as 8 */
     must(lm_predict(s, &q, count_calls, &calls, &err));
-    assert_int_equal(calls, 12);
+    assert_int_equal(calls, 13);
     q.max_order = 3;
     q.k = LM_K_MAX + 1;
     assert_int_equal(lm_predict(s, &q, count_calls, &calls, &err), CHT_INVALID_ARGUMENT);
-    must(lm_score(s, tokens, 4, 3, NULL, NULL, &score, &err));
+    must(score_of(&text, NULL, &score)); /* no cont: entries: V is 1, and the root leaves 0.25 */
+    assert_true(score.scored == 3 && score.oov == 3 && fabs(score.log10 - 3 * log10(0.25)) < 1e-12);
+    text.mode = LM_SCORE_DEEPEST;
+    must(score_of(&text, NULL, &score));
     assert_true(score.scored == 3 && fabs(score.log10 + 27) < 1e-9);
-    must(lm_score(s, tokens, 1, 3, NULL, NULL, &score, &err));
-    assert_true(score.scored == 0 && score.perplexity == 0);
+    text.n = 1;
+    must(score_of(&text, NULL, &score));
+    assert_true(score.scored == 0 && isnan(lm_score_perplexity(&score, true)));
     calls = 0;
     struct lm_contexts_query c = {.tree = &root, .depth = -1};
     must(lm_contexts(s, &c, count_contexts, &calls, &more, &err));
     assert_true(calls == 0 && !more);
+}
+
+static void keep_best(void *ctx, const struct lm_prediction *p)
+{
+    struct answer *a = ctx;
+    for (size_t i = 0; i < p->count; i++)
+        got(a->text, &a->n, " %u:%u:%a", p->candidates[i].token, p->candidates[i].order, p->candidates[i].p);
+}
+
+/* A blend answers from the root's list alone if that is enough, and the same as from all of the root if it is not: whatever k is,
+ * however many of the list a deeper context has, and where tokens are as good as the last of the list. */
+static void test_blend_root(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    struct lm_ngrams_result r;
+    struct cht_rng rng;
+    cht_rng_seed(&rng, 5);
+    for (unsigned d = 0; d < 60; d++) {
+        uint32_t tokens[30];
+        for (unsigned i = 0; i < 30; i++) {
+            uint32_t wide = (uint32_t)cht_rng_below(&rng, N) + 1;
+            tokens[i] = (uint32_t)cht_rng_below(&rng, wide) + 1;
+        }
+        must(count_one(tokens, 30, 3, &r));
+    }
+    char *with = malloc(LINE_MAX_BYTES), *without = malloc(LINE_MAX_BYTES);
+    smooth(1, 3, 0, 0);
+    for (int turn = 0; turn < 2; turn++) {
+        struct answer a = {.text = turn == 0 ? with : without};
+        a.text[0] = 0;
+        for (uint32_t t = 0; t < 40; t++) {
+            for (unsigned k = 1; k <= 64; k += k < 4 ? 1 : 12) {
+                struct lm_predict_query q = {
+                    .tokens = (const uint32_t[]){t % 7, t}, .n = 2, .k = k, .mode = LM_PREDICT_BLEND};
+                must(lm_predict(s, &q, keep_best, &a, &err));
+            }
+        }
+        struct cht_op op = {
+            .kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {(const uint8_t *)"topk:1:__root__", 15}};
+        struct cht_commit c = {.ops = &op, .count = 1};
+        must(cht_store_commit(s, &c));
+        if (turn == 0)
+            assert_int_equal(c.failed, 0); /* there was a list */
+    }
+    assert_string_equal(with, without);
+    free(with);
+    free(without);
 }
 
 struct hit {
@@ -1006,7 +1097,8 @@ static void test_wide(void **state)
     assert_int_equal(head.n, N - 1);
     cht_buf_free(&b);
     struct lm_score score;
-    must(lm_score(s, tokens, 100, 0, NULL, NULL, &score, &err));
+    const struct lm_score_query q = {.tokens = tokens, .n = 100};
+    must(score_of(&q, NULL, &score));
     assert_true(score.scored == 99 && score.log10 < 0);
     free(tokens);
 }
@@ -1164,6 +1256,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(test_contexts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wide, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_blend_root, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_once_no_memory, setup, teardown),

@@ -367,7 +367,8 @@ def test_asking_the_model(model):
     assert len(blend.candidates) > len(answer.candidates)
     score = db.score(document)
     assert score.tokens == len(score.per_token) == len(document) - 1
-    assert score.log10 == pytest.approx(sum(score.per_token)) and score.perplexity > 1
+    assert score.log10 == pytest.approx(sum(score.per_token)) and score.perplexity > 1 and score.oov == 0
+    assert db.score([*document, 99999]).oov == 1
     context = document[:1]
     matches = db.contexts([[context[0]]])
     assert [match.tokens for match in matches] == [tuple(context)]
@@ -381,6 +382,10 @@ def test_asking_the_model(model):
 
 def test_the_highest_order_is_asked_unless_another_is_given(db):
     db.ngrams([[2, 4, 5, 6, 7, 3]], order=4)
+    for call in (lambda: db.score([2, 4]), lambda: db.predict([2]), lambda: db.scores([[2, 4], [4, 5]])):
+        with pytest.raises(Conflict) as caught:
+            call()
+        assert caught.value.code == "not_smoothed"
     db.smooth()
     text = [2, 4, 5, 6]
     assert db.predict(text).order == 4 and [level.order for level in db.predict_levels(text)] == [4, 3, 2, 1]

@@ -60,4 +60,12 @@ def test_predictions(example):
 def test_scores(example):
     model = layouts.Model(golden.pairs())
     for document in golden.documents()[:40]:
-        assert example.score(document).per_token == pytest.approx(model.score(document))
+        for mode in "blend", "deepest":
+            score, want = example.score(document, mode=mode), model.score(document, blend=mode == "blend")
+            assert score.per_token == pytest.approx([log10 for log10, _ in want])
+            assert score.orders == [order for _, order in want] and score.oov == score.orders.count(0)
+            assert (score.perplexity is None) == (mode == "deepest")
+    texts = golden.documents()[:40]
+    assert example.scores(texts) == [example.score(text) for text in texts]
+    assert example.scores(texts[:1], mode="deepest") == [example.score(texts[0], mode="deepest")] and example.scores([]) == []
+    assert example.predictions(texts, k=3, blend=True) == [example.predict(text, k=3, blend=True) for text in texts]

@@ -9,16 +9,13 @@
 #include "http/params.h"
 #include "http/calls/question.h"
 #include "http/calls/shared.h"
+#include "http/calls/smoothed.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
 
 #include "lm/kn_ask.h"
 #include "lm/predict.h"
-#include "lm/quant.h"
-#include "reduce/text.h"
-
-#include <math.h>
 
 #define TOKENS_MAX 100000u /* of a question */
 #define HINTS 3u           /* contexts of a question that are fetched together with those of others */
@@ -40,6 +37,22 @@ bool http_number_member(struct http_request *r, const json_t *o, const char *nam
     http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"%s\" is a number from %llu to %llu", name,
                     (unsigned long long)min, (unsigned long long)max);
     return false;
+}
+
+bool http_question_mode(const json_t *v, unsigned *out)
+{
+    static const char *const names[] = {[LM_PREDICT_DEEPEST] = "deepest",
+                                        [LM_PREDICT_LEVELS] = "levels",
+                                        [LM_PREDICT_BLEND] = "blend",
+                                        [HTTP_QUESTION_LIVE] = "live"};
+    *out = LM_PREDICT_DEEPEST;
+    for (unsigned i = 0; i < sizeof names / sizeof *names && json_is_string(v); i++) {
+        if (strcmp(json_string_value(v), names[i]) == 0) {
+            *out = i;
+            return true;
+        }
+    }
+    return v == NULL;
 }
 
 /* The tokens of a question: they lie in r->value. */
@@ -74,12 +87,6 @@ static bool take_tokens(struct http_request *r, const json_t *o, struct tokens *
 
 /* ---- prediction --------------------------------------------------------------------------------------------------------- */
 
-static void put_double(struct svc_out *o, double v)
-{
-    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
-        o->n += reduce_put_double(o->p + o->n, v);
-}
-
 /* POST /predict */
 struct predicting {
     struct tokens tokens;
@@ -87,69 +94,9 @@ struct predicting {
     enum lm_predict_mode mode;
     bool live;             /* a live model answers, if there is one */
     bool live_only;        /* nothing else does */
-    uint64_t shown;        /* predictions so far */
+    uint64_t shown;        /* predictions */
     struct lm_names names; /* of what is looked up; made when it is run */
 };
-
-/* A stored probability has one of 256 values: their texts are made once. */
-static char quantum_text[256][REDUCE_DOUBLE_TEXT];
-static unsigned char quantum_len[256];
-
-__attribute__((constructor)) static void fill_quanta(void)
-{
-    for (unsigned q = 0; q < 256; q++)
-        quantum_len[q] = (unsigned char)reduce_put_double(quantum_text[q], lm_dequantize((uint8_t)q));
-}
-
-/* Room for one candidate, and for what is around all of them. */
-#define CANDIDATE_TEXT (sizeof ",{\"token\":,\"q\":,\"p\":}" + 2 * 20 + REDUCE_DOUBLE_TEXT)
-
-static char *put_candidate(char *p, const struct lm_candidate *c, bool blend)
-{
-    static const char token[] = ",{\"token\":", q[] = ",\"q\":", prob[] = ",\"p\":";
-    memcpy(p, token, sizeof token - 1);
-    p += sizeof token - 1;
-    p += svc_out_digits(p, c->token);
-    memcpy(p, q, sizeof q - 1);
-    p += sizeof q - 1;
-    p += svc_out_digits(p, c->q);
-    memcpy(p, prob, sizeof prob - 1);
-    p += sizeof prob - 1;
-    if (blend) {
-        p += reduce_put_double(p, c->p);
-    } else {
-        memcpy(p, quantum_text[c->q], REDUCE_DOUBLE_TEXT); /* of fixed size: no call */
-        p += quantum_len[c->q];
-    }
-    *p++ = '}';
-    return p;
-}
-
-static void put_prediction(void *ctx, const struct lm_prediction *p)
-{
-    struct http_request *r = ctx;
-    struct predicting *a = r->own;
-    struct svc_out *o = &r->out;
-    svc_out_text(o, "{\"order\":");
-    svc_out_u64(o, p->order);
-    svc_out_text(o, ",\"context\":[");
-    for (size_t i = 0; i < p->context_n; i++) {
-        svc_out_text(o, i > 0 ? "," : "");
-        svc_out_u64(o, p->context[i]);
-    }
-    svc_out_text(o, p->count > 0 ? "],\"candidates\":" : "],\"candidates\":[");
-    if (p->count > 0 && svc_out_room(o, p->count * CANDIDATE_TEXT)) {
-        char *first = o->p + o->n, *end = first;
-        for (size_t i = 0; i < p->count; i++)
-            end = put_candidate(end, &p->candidates[i], a->mode == LM_PREDICT_BLEND);
-        *first = '['; /* for the comma before it */
-        o->n += (size_t)(end - first);
-    }
-    svc_out_text(o, "]}");
-    if (a->mode == LM_PREDICT_LEVELS)
-        svc_out_text(o, "\n");
-    a->shown++;
-}
 
 static void answer_predictions(struct http_request *r)
 {
@@ -230,8 +177,9 @@ static void predict(struct http_request *r)
             http_request_ahead_all(r, hints, lm_predict_hints(&q, hints, HINTS), predict))
             return;
     }
-    a->shown = 0;
-    enum cht_rc rc = lm_predict(r->db->store, &q, put_prediction, r, &r->err);
+    struct http_smoothed_writer w = {.out = &r->out, .mode = a->mode};
+    enum cht_rc rc = lm_predict(r->db->store, &q, http_smoothed_prediction, &w, &r->err);
+    a->shown = w.shown;
     if (rc == CHT_PENDING) {
         r->out.n = 0; /* the levels that it has shown already */
         http_request_await(r, predict);
@@ -243,21 +191,10 @@ static void predict(struct http_request *r)
 
 static bool take_mode(struct http_request *r, const json_t *o, unsigned *out, bool *has)
 {
-    static const char *const names[] = {[LM_PREDICT_DEEPEST] = "deepest",
-                                        [LM_PREDICT_LEVELS] = "levels",
-                                        [LM_PREDICT_BLEND] = "blend",
-                                        [HTTP_QUESTION_LIVE] = "live"};
     const json_t *v = json_object_get(o, "mode");
-    *out = LM_PREDICT_DEEPEST;
     *has = v != NULL;
-    if (v == NULL)
+    if (http_question_mode(v, out))
         return true;
-    for (unsigned i = 0; i < sizeof names / sizeof *names && json_is_string(v); i++) {
-        if (strcmp(json_string_value(v), names[i]) == 0) {
-            *out = i;
-            return true;
-        }
-    }
     http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is live, deepest, levels or blend");
     return false;
 }
@@ -328,25 +265,9 @@ void http_predict_post(struct http_request *r)
 struct scoring {
     struct tokens tokens;
     uint64_t max_order; /* 0: the deepest there is */
+    enum lm_score_mode mode;
     bool live, live_only, bos;
 };
-
-/* The lists of an answer while they grow. */
-struct scores {
-    struct svc_out logs, orders;
-    uint64_t shown;
-};
-
-static void put_score(void *ctx, uint32_t token, unsigned order, double p)
-{
-    struct scores *list = ctx;
-    (void)token;
-    const char *comma = list->shown++ > 0 ? "," : "";
-    svc_out_text(&list->logs, comma);
-    put_double(&list->logs, log10(p));
-    svc_out_text(&list->orders, comma);
-    svc_out_u64(&list->orders, order);
-}
 
 /* True: r->rc and r->out are the answer of the live model. */
 static bool score_live(struct http_request *r)
@@ -375,28 +296,15 @@ static void score_work(struct http_request *r)
     const struct scoring *a = r->own;
     if (score_live(r))
         return;
-    struct lm_score s;
-    struct scores list = {0};
-    struct svc_out *all = &r->out;
-    r->rc = lm_score(r->db->store, a->tokens.p, a->tokens.n, (unsigned)a->max_order, put_score, &list, &s,
-                     &r->err);
-    if (r->rc == CHT_OK) {
-        svc_out_format(all, "{\"tokens\":%llu,\"log10\":", (unsigned long long)s.scored);
-        put_double(all, s.log10);
-        svc_out_text(all, ",\"perplexity\":");
-        if (s.scored > 0 && isfinite(s.perplexity))
-            put_double(all, s.perplexity);
-        else
-            svc_out_text(all, "null");
-        svc_out_text(all, ",\"per_token\":[");
-        svc_out_bytes(all, list.logs.p, list.logs.n);
-        svc_out_text(all, "],\"orders\":[");
-        svc_out_bytes(all, list.orders.p, list.orders.n);
-        svc_out_text(all, "]}");
-        all->failed = all->failed || list.logs.failed || list.orders.failed;
-    }
-    svc_out_free(&list.logs);
-    svc_out_free(&list.orders);
+    const struct lm_score_query q = {
+        .tokens = a->tokens.p, .n = a->tokens.n, .max_order = (unsigned)a->max_order, .mode = a->mode};
+    struct lm_scorer *sc;
+    struct lm_score sum;
+    r->rc = lm_scorer_open(r->db->store, &sc, &r->err);
+    if (r->rc != CHT_OK)
+        return;
+    r->rc = http_smoothed_score(sc, &q, &r->out, &sum, &r->err);
+    lm_scorer_close(sc);
 }
 
 static void answer(struct http_request *r)
@@ -409,6 +317,17 @@ static void answer(struct http_request *r)
 
 static void score(struct http_request *r) { http_request_job(r, score_work, answer); }
 
+static bool set_score_mode(struct http_request *r, struct scoring *a, unsigned mode, bool said)
+{
+    if (!http_smoothed_score_mode(mode, said, &a->mode)) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"mode\" is live, blend or deepest");
+        return false;
+    }
+    a->live_only = said && mode == HTTP_QUESTION_LIVE;
+    a->live = !said || a->live_only;
+    return true;
+}
+
 void http_score_post(struct http_request *r)
 {
     struct scoring *a = http_request_own(r, sizeof *a);
@@ -419,9 +338,8 @@ void http_score_post(struct http_request *r)
         a->tokens = (struct tokens){.p = q.tokens, .n = q.n};
         a->max_order = q.max_order;
         a->bos = !q.no_bos;
-        a->live_only = q.mode == HTTP_QUESTION_LIVE;
-        a->live = !q.has_mode || a->live_only;
-        http_request_database(r, false, score);
+        if (set_score_mode(r, a, q.mode, q.has_mode))
+            http_request_database(r, false, score);
         return;
     }
     if (http_ask_many_is(r)) {
@@ -436,7 +354,6 @@ void http_score_post(struct http_request *r)
     json_decref(o);
     if (!ok)
         return;
-    a->live_only = mode == HTTP_QUESTION_LIVE;
-    a->live = !said || a->live_only;
-    http_request_database(r, false, score);
+    if (set_score_mode(r, a, mode, said))
+        http_request_database(r, false, score);
 }

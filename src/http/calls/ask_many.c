@@ -6,6 +6,7 @@
 #include "http/calls/lm_int.h"
 #include "http/calls/question.h"
 #include "http/calls/shared.h"
+#include "http/calls/smoothed.h"
 #include "http/feed.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -28,8 +29,11 @@ struct many {
     size_t cap;
     struct svc_out text;
     uint64_t lines, failed;
-    struct lm_kn_score sum; /* of all that were answered */
-    struct lm_kn_reader *reader;
+    struct lm_kn_score sum;      /* of all that were answered */
+    bool any_deepest;            /* some of them have no perplexity, so all together have none */
+    bool fixed;                  /* there is no live model */
+    struct lm_kn_reader *reader; /* until `fixed` */
+    struct lm_scorer *scorer;    /* NULL until a smoothed model scores */
 };
 
 static const uint8_t *skip_blank(const uint8_t *p, const uint8_t *end)
@@ -85,11 +89,9 @@ static enum cht_rc read_json(struct many *m, const json_t *o, struct http_questi
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"k\" and \"max_order\" are numbers from 1 on");
     if (bos != NULL && !json_is_boolean(bos))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"bos\" is true or false");
-    const char *text = json_string_value(mode);
-    if (mode != NULL && (text == NULL || (strcmp(text, "live") != 0 && strcmp(text, "levels") != 0)))
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"mode\" is live or levels where many are asked");
+    if (!http_question_mode(mode, &q->mode))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"mode\" is live, deepest, levels or blend");
     q->has_mode = mode != NULL;
-    q->mode = text != NULL && strcmp(text, "levels") == 0 ? LM_PREDICT_LEVELS : HTTP_QUESTION_LIVE;
     q->no_bos = json_is_false(bos);
     return CHT_OK;
 }
@@ -103,9 +105,7 @@ static enum cht_rc read_question(struct many *m, const char *p, size_t n, struct
         return rc;
     *q = (struct http_question){.tokens = m->tokens, .cap = m->cap < TOKENS_MAX ? m->cap : TOKENS_MAX};
     if (http_question_read(p, n, LM_K_MAX, q))
-        return q->has_mode && q->mode != HTTP_QUESTION_LIVE && q->mode != LM_PREDICT_LEVELS
-                   ? CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"mode\" is live or levels where many are asked")
-                   : CHT_OK;
+        return CHT_OK;
     json_error_t where;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
     *q = (struct http_question){0};
@@ -117,7 +117,8 @@ static enum cht_rc read_question(struct many *m, const char *p, size_t n, struct
     return rc;
 }
 
-static enum cht_rc ask(struct many *m, const struct http_question *q, struct cht_err *err)
+/* A live model answers. CHT_PAIR_NOT_FOUND: there is none. */
+static enum cht_rc ask_live(struct many *m, const struct http_question *q, struct cht_err *err)
 {
     const struct http_live_question l = {.tokens = q->tokens,
                                          .n = q->n,
@@ -130,19 +131,65 @@ static enum cht_rc ask(struct many *m, const struct http_question *q, struct cht
     bool later;
     enum cht_rc rc = m->predict ? http_live_predict(m->reader, &l, &m->text, &lines, &later, err)
                                 : http_live_score(m->reader, &l, &m->text, &one, err);
-    if (rc == CHT_PAIR_NOT_FOUND)
-        return CHT_FAIL(err, CHT_NOT_LIVE, "%s", cht_rc_text(CHT_NOT_LIVE));
     if (rc != CHT_OK)
         return rc;
     if (!m->predict || !l.levels)
         svc_out_text(&m->text, "\n");
-    if (!m->predict) {
-        m->sum.tokens += one.tokens;
-        m->sum.oov += one.oov;
-        m->sum.log10 += one.log10;
-        m->sum.log10_oov += one.log10_oov;
-    }
+    m->sum.tokens += one.tokens;
+    m->sum.oov += one.oov;
+    m->sum.log10 += one.log10;
+    m->sum.log10_oov += one.log10_oov;
     return CHT_OK;
+}
+
+static enum cht_rc predict_smoothed(struct many *m, const struct http_question *q, struct cht_err *err)
+{
+    const struct lm_predict_query p = {.tokens = q->tokens,
+                                       .n = q->n,
+                                       .k = q->k > 0 ? (unsigned)q->k : LM_K_DEFAULT,
+                                       .max_order = (unsigned)q->max_order,
+                                       .mode =
+                                           q->has_mode ? (enum lm_predict_mode)q->mode : LM_PREDICT_DEEPEST};
+    struct http_smoothed_writer w = {.out = &m->text, .mode = p.mode};
+    enum cht_rc rc = lm_predict(m->feed.db->store, &p, http_smoothed_prediction, &w, err);
+    if (rc == CHT_OK && p.mode != LM_PREDICT_LEVELS)
+        svc_out_text(&m->text, "\n");
+    return rc;
+}
+
+static enum cht_rc score_smoothed(struct many *m, const struct http_question *q, struct cht_err *err)
+{
+    struct lm_score one;
+    struct lm_score_query p = {.tokens = q->tokens, .n = q->n, .max_order = (unsigned)q->max_order};
+    if (!http_smoothed_score_mode(q->mode, q->has_mode, &p.mode))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"mode\" is live, blend or deepest");
+    enum cht_rc rc = m->scorer == NULL ? lm_scorer_open(m->feed.db->store, &m->scorer, err) : CHT_OK;
+    if (rc == CHT_OK)
+        rc = http_smoothed_score(m->scorer, &p, &m->text, &one, err);
+    if (rc != CHT_OK)
+        return rc;
+    svc_out_text(&m->text, "\n");
+    m->any_deepest = m->any_deepest || p.mode == LM_SCORE_DEEPEST;
+    m->sum.tokens += one.scored;
+    m->sum.oov += one.oov;
+    m->sum.log10 += one.log10;
+    m->sum.log10_oov += one.log10_oov;
+    return CHT_OK;
+}
+
+static enum cht_rc ask(struct many *m, const struct http_question *q, struct cht_err *err)
+{
+    bool only = q->has_mode && q->mode == HTTP_QUESTION_LIVE;
+    bool live = !q->has_mode || only || (m->predict && q->mode == LM_PREDICT_LEVELS);
+    if (live && !m->fixed) {
+        enum cht_rc rc = ask_live(m, q, err);
+        if (rc != CHT_PAIR_NOT_FOUND)
+            return rc;
+        m->fixed = true;
+    }
+    if (only)
+        return CHT_FAIL(err, CHT_NOT_LIVE, "%s", cht_rc_text(CHT_NOT_LIVE));
+    return m->predict ? predict_smoothed(m, q, err) : score_smoothed(m, q, err);
 }
 
 static void one_line(struct many *m, const char *p, size_t n)
@@ -183,8 +230,10 @@ static void end_line(struct many *m)
                        (unsigned long long)m->sum.oov);
         if (svc_out_room(&m->text, REDUCE_DOUBLE_TEXT))
             m->text.n += reduce_put_double(m->text.p + m->text.n, m->sum.log10);
-        svc_out_text(&m->text, ",");
-        http_live_perplexities(&m->text, &m->sum);
+        if (!m->any_deepest) {
+            svc_out_text(&m->text, ",");
+            http_live_perplexities(&m->text, &m->sum);
+        }
     }
     svc_out_text(&m->text, "}}\n");
 }
@@ -205,6 +254,7 @@ static void many_work(struct http_feed *f)
             on = hand_over(m);
     }
     lm_kn_reader_close(m->reader);
+    lm_scorer_close(m->scorer);
     if (rc == CHT_OK && !on)
         rc = m->text.failed ? CHT_NO_MEMORY : CHT_CANCELLED;
     if (rc == CHT_OK) {

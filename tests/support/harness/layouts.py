@@ -160,18 +160,22 @@ class Model:
             weight *= alphas[0] / 1000 if alphas else 1.0
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:k]
 
-    def score(self, tokens, max_order=3):
-        """log10 of each token after the first."""
+    def score(self, tokens, max_order=3, blend=True):
+        """(log10, order) of each token after the first; order 0: nowhere."""
         result = []
         for i in range(1, len(tokens)):
-            p = None
+            weight, p, order = 1.0, None, 0
             for n in range(min(max_order, i + 1), 0, -1):
                 _, entries = self.entries(n, tokens[:i])
-                q = next((q for t, q, _ in entries or [] if t == tokens[i]), None)
+                q, alpha = next(((q, a) for t, q, a in entries or [] if t == tokens[i]), (None, None))
                 if q is not None:
-                    p = dequantize(q)
+                    p, order = weight * dequantize(q), n
                     break
-            result.append(math.log10(p if p is not None else 1 / self.vocabulary))
+                if entries and blend:
+                    weight *= entries[0][2] / 1000 if entries[0][2] is not None else 1.0
+            if p is None:
+                p = weight / (self.vocabulary + 1) if blend else 1 / self.vocabulary
+            result.append((math.log10(p) if p > 0 else -99.0, order))
         return result
 
 

@@ -183,13 +183,16 @@ class LiveScore(NamedTuple):
 
 
 class Score(NamedTuple):
-    """perplexity is None if there was nothing to score; orders: the order that each token was found at, 0: nowhere."""
+    """tokens: all but the first; orders: the order that each was found at, 0: nowhere, of which there are oov. The perplexities, without
+    those and with them, are None if there was nothing to score, and in the mode deepest, which is no distribution."""
 
     tokens: int
     log10: float
     perplexity: Optional[float]
-    per_token: List[Any]
+    per_token: List[float]
     orders: List[int]
+    oov: int
+    perplexity_with_oov: Optional[float]
 
 
 @dataclass
@@ -266,6 +269,13 @@ def live_prediction_of(line: Dict[str, Any]) -> LivePrediction:
     candidates = [LiveCandidate(c["token"], c["p"], c["log10"], c["order"]) for c in line["candidates"]]
     mixed = bool(line.get("mixed", False))
     return LivePrediction(line["order"], tuple(line["context"]), candidates, line["unknown"], line["generation"], mixed)
+
+
+def score_of(line: Dict[str, Any]) -> Score:
+    return Score(
+        line["tokens"], line["log10"], line.get("perplexity"), line["per_token"], line["orders"], line["oov"],
+        line.get("perplexity_with_oov"),
+    )  # fmt: skip
 
 
 def live_score_of(line: Dict[str, Any]) -> LiveScore:

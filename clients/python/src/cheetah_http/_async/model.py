@@ -19,6 +19,7 @@ from ..types import (
     live_prediction_of,
     live_score_of,
     prediction_of,
+    score_of,
 )
 from ..wire import NDJSON, Call, checked_limit, dump
 from .transport import AsyncTransport
@@ -107,10 +108,27 @@ class AsyncModel(AsyncTransport):
         lines, _ = await self._collect(self._question("/predict", body))
         return [prediction_of(line) for line in lines]
 
-    async def score(self, tokens: Sequence[int], *, max_order: Optional[int] = None) -> Score:
-        """How likely a sequence is; per_token: log10 of each token after the first, orders: where each was found."""
-        answer = await self._json(self._question("/score", _asked(tokens, max_order=max_order)))
-        return Score(answer["tokens"], answer["log10"], answer["perplexity"], answer["per_token"], answer["orders"])
+    async def score(
+        self, tokens: Sequence[int], *, max_order: Optional[int] = None, mode: Optional[str] = None
+    ) -> Score:
+        """How likely a sequence is; per_token: log10 of each token after the first. mode: blend (unless given, if there is no live model), or
+        deepest: the smoothed probabilities without the weights of the contexts, which give no perplexity."""
+        return score_of(await self._json(self._question("/score", _asked(tokens, max_order=max_order, mode=mode))))
+
+    async def scores(
+        self, texts: Iterable[Sequence[int]], *, max_order: Optional[int] = None, mode: Optional[str] = None
+    ) -> List[Score]:
+        """The same for many texts in one request. The first text that the server does not take is raised, as from score()."""
+        asked = [_asked(text, max_order=max_order, mode=mode) for text in texts]
+        return [score_of(answer) for answer in await self._ask_many("/score", asked)]
+
+    async def predictions(
+        self, texts: Iterable[Sequence[int]], *, k: int = 20, max_order: Optional[int] = None, blend: bool = False
+    ) -> List[Prediction]:
+        """predict() for many texts in one request."""
+        mode = "blend" if blend else "deepest"
+        asked = [_asked(text, k=k, max_order=max_order, mode=mode) for text in texts]
+        return [prediction_of(answer) for answer in await self._ask_many("/predict", asked)]
 
     async def live_predict(
         self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
@@ -128,12 +146,8 @@ class AsyncModel(AsyncTransport):
 
     async def live_scores(self, texts: Iterable[Sequence[int]], *, bos: bool = True) -> List[LiveScore]:
         """The same for many texts in one request. The first text that the server does not take is raised, as from live_score()."""
-        lines = [dump({"tokens": list(text), "bos": bos}) + b"\n" for text in texts]
-        if not lines:
-            return []
-        lines.append(b"\n" if len(lines) > 1 else dump({"tokens": []}) + b"\n")  # one line alone would be one question
-        answers, _ = await self._collect(Call("POST", "/score", self._params(), b"".join(lines), NDJSON))
-        return [live_score_of(answer) for answer in answers[: len(lines) - 1]]
+        asked = [_asked(text, bos=bos, mode="live") for text in texts]
+        return [live_score_of(answer) for answer in await self._ask_many("/score", asked)]
 
     async def arpa(self) -> AsyncIterator[bytes]:
         """The live model in ARPA format, piece by piece. A text without its last line, which is \\end\\, was cut off: the connection
@@ -147,6 +161,14 @@ class AsyncModel(AsyncTransport):
             raise lost(cause, "GET /arpa", False) from cause
         finally:
             await response.aclose()
+
+    async def _ask_many(self, path: str, asked: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        if not asked:
+            return []
+        lines = asked if len(asked) > 1 else [*asked, _asked([])]  # one line alone would be one question
+        body = b"".join(dump(line) + b"\n" for line in lines)
+        answers, _ = await self._collect(Call("POST", path, self._params(), body, NDJSON))
+        return answers[: len(asked)]
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
         return Call("POST", path, self._params(), dump(body), "application/json")

@@ -26,7 +26,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from .. import payloads
 from .._sync.client import Client
-from ..errors import APIError
+from ..errors import APIError, Conflict
 from .hotpath import HotPath, ModelMismatch
 from .mirror import MARK, from_sqlite, has_counts, rows_of, to_sqlite
 from .points import PointReader
@@ -269,7 +269,12 @@ def store_class(level1: Any) -> Any:
             tokens, n = [*context, *text], self.order - 1
             if len(tokens) < 2:
                 return
-            answer = self.client.score(tokens, max_order=self.order)
+            try:
+                answer = self.client.score(tokens, max_order=self.order, mode="deepest")
+            except Conflict as error:
+                if error.code != "not_smoothed":
+                    raise
+                return  # nothing is known of any token, which the look-ups find too
             for i, (log10, order) in enumerate(zip(answer.per_token, answer.orders), 1):
                 value = self._logs[round((log10 + 12) / 12 * 255)] if order else None
                 self._scores.known[tuple(tokens[max(0, i - n) : i]), tokens[i]] = value
