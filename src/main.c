@@ -1,34 +1,37 @@
 /* main: finds the subcommand, runs it, makes sure that what it printed got out. */
+#include "base/nearest.h"
 #include "store/pagefile.h"
+#include "tools/http_client.h"
 #include "tools/tools.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const char help[] =
-    "cheetah-db: values under integer keys, and names that lead to them\n"
+    "cheetah-db: values under integer keys, names that lead to them, and a language model of counts\n"
     "\n"
-    "  cheetah-db serve [OPTION ...]            the database over HTTP and TCP\n"
-    "  cheetah-db shell [OPTION ...]            commands of the line protocol, typed or piped\n"
-    "  cheetah-db create NAME [--shards N]      a new database; N is 1 to 256, 8 if not said\n"
-    "  cheetah-db list [--json]                 the names of the databases\n"
-    "  cheetah-db drop NAME --yes               deletes a database and its files\n"
-    "  cheetah-db stat [NAME] [OPTION ...]      what databases hold, in a running server or a stopped one\n"
-    "  cheetah-db top [OPTION ...]              what a running server is doing, live\n"
-    "  cheetah-db health [OPTION ...]           exit code 0 if a server is ready\n"
-    "  cheetah-db check [DIR ...] [OPTION ...]  verifies every checksum, structure and reference\n"
-    "  cheetah-db backup DIR [OPTION ...]       a copy of one moment from a running server\n"
-    "  cheetah-db restore FILE [OPTION ...]     a database made of such a copy\n"
-    "  cheetah-db export FILE [OPTION ...]      a database as lines of JSON\n"
-    "  cheetah-db import FILE [OPTION ...]      and back; or out of a server of the line protocol\n"
+    "  cheetah-db serve [OPTION ...]             the database over HTTP and TCP\n"
+    "  cheetah-db put NAME VALUE, get, del NAME  one pair; the value may be stdin\n"
+    "  cheetah-db scan, count [PREFIX]           the pairs under a prefix, in order; how many\n"
+    "  cheetah-db add NAME BY                    adds to a number\n"
+    "  cheetah-db ngrams, predict, score TOKEN ..., smooth    counts documents; what comes next; how likely\n"
+    "  cheetah-db shell [OPTION ...]             commands of the line protocol, typed or piped\n"
+    "  cheetah-db stat [NAME], databases (or list)            what they hold; their names\n"
+    "  cheetah-db create NAME [--shards N], drop NAME --yes   a new database; deletes one\n"
+    "  cheetah-db backup DIR                     a copy of one moment\n"
+    "  cheetah-db restore FILE                   a database made of such a copy\n"
+    "  cheetah-db export FILE                    a database as lines of JSON\n"
+    "  cheetah-db import FILE                    and back; or out of a server of the line protocol\n"
+    "  cheetah-db top, health                    what a running server is doing; is it ready\n"
+    "  cheetah-db check [DIR ...]                verifies every checksum and reference of stopped data\n"
     "  cheetah-db COMMAND --help | --help, -h | --version, -V\n"
     "\n"
-    "  --data A,B,C    the data directories, all of them, in any order but the first: new databases\n"
-    "                  keep their manifest and log there (default " TOOL_DATA_DEFAULT ")\n"
+    "  --connect URL   the running server (default: CHEETAH_URL, else " TOOL_CONNECT_DEFAULT ");\n"
+    "                  its token: --token-file FILE or CHEETAH_TOKEN\n"
+    "  --data A,B,C    in place of it the data directories, all of them, of a server that is stopped\n"
     "  --json          one JSON object a line\n"
     "\n"
-    "The directories must not be in use by a server. Exit codes: 0 done; 1 it failed, or check found\n"
-    "something; 2 the command line is wrong; 3 stored data is damaged.\n";
+    "Exit codes: 0 done; 1 it failed, or check found something; 2 the command line is wrong; 3 damaged.\n";
 
 static int print_version(void)
 {
@@ -44,7 +47,9 @@ static const struct command {
     {"serve", tool_serve},   {"create", tool_create},   {"list", tool_list},     {"stat", tool_stat},
     {"drop", tool_drop},     {"check", tool_check},     {"health", tool_health}, {"shell", tool_shell},
     {"backup", tool_backup}, {"restore", tool_restore}, {"top", tool_top},       {"export", tool_export},
-    {"import", tool_import},
+    {"import", tool_import}, {"get", tool_get},         {"put", tool_put},       {"del", tool_del},
+    {"scan", tool_scan},     {"count", tool_count},     {"add", tool_add},       {"predict", tool_predict},
+    {"score", tool_score},   {"ngrams", tool_ngrams},   {"smooth", tool_smooth}, {"databases", tool_list},
 };
 
 static const struct command *find(const char *name)
@@ -54,6 +59,17 @@ static const struct command *find(const char *name)
             return &commands[i];
     }
     return NULL;
+}
+
+static void tell_unknown(const char *what)
+{
+    struct cht_nearest near = {.word = what};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        cht_nearest_try(&near, commands[i].name);
+    (void)fprintf(stderr, "cheetah-db: unknown command '%.80s'; ", what);
+    if (near.best != NULL)
+        (void)fprintf(stderr, "did you mean %s? ", near.best);
+    (void)fputs("See cheetah-db --help\n", stderr);
 }
 
 static int dispatch(int argc, char **argv)
@@ -71,7 +87,7 @@ static int dispatch(int argc, char **argv)
     if (argc < 2)
         (void)fputs(help, stderr);
     else
-        (void)fprintf(stderr, "cheetah-db: unknown command '%.80s'; see cheetah-db --help\n", what);
+        tell_unknown(what);
     return TOOL_EXIT_USAGE;
 }
 

@@ -222,7 +222,9 @@ static enum cht_rc listen_on(const struct http_server *s, const char *where, int
 
 static enum cht_rc open_ports(struct http_server *s, struct cht_err *err)
 {
-    enum cht_rc rc = listen_on(s, s->conf->listen, &s->listen_fd, &s->port, err);
+    enum cht_rc rc = CHT_OK;
+    if (strcmp(s->conf->listen, "none") != 0)
+        rc = listen_on(s, s->conf->listen, &s->listen_fd, &s->port, err);
     if (rc == CHT_OK && strcmp(s->conf->admin_listen, "none") != 0)
         rc = listen_on(s, s->conf->admin_listen, &s->admin_fd, &s->admin_port, err);
     return rc;
@@ -290,6 +292,11 @@ enum cht_rc http_server_start(const struct conf *c, const struct http_routes *ro
     }
     *out = s;
     return CHT_OK;
+}
+
+void http_server_adopt(struct http_server *s, int fd, const struct cht_peer *peer)
+{
+    accept_one(s, fd, peer, false);
 }
 
 static void forget(void *ctx, const struct cht_store *store)

@@ -193,9 +193,11 @@ static inline void http_conn_no_ack(struct http_conn *c)
     c->want_ack = false;
 }
 
-/* Starts workers, then listens; state is HTTP_SERVER_STARTING until the caller sets env and dbs and calls server_ready. */
+/* Starts workers, then listens, if conf's `listen` is not "none"; state is HTTP_SERVER_STARTING until the caller sets env and dbs and calls server_ready. */
 enum cht_rc http_server_start(const struct conf *c, const struct http_routes *routes, struct svc_log *log,
                               struct http_server **out, struct cht_err *err);
+/* Serves a connection that was not accepted here (cht_net_pair); fd is taken. Any thread, until http_server_stop. */
+void http_server_adopt(struct http_server *s, int fd, const struct cht_peer *peer);
 void http_server_ready(struct http_server *s, struct cht_env *env, struct svc_dbs *dbs);
 /* Stops accepting, ends streams, waits for what is under way (at most wait_ns) and joins the threads. NULL is legal. */
 void http_server_stop(struct http_server *s, uint64_t wait_ns);

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -135,6 +136,30 @@ bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhaust
     peer->len = n;
     fill_key(peer);
     return true;
+}
+
+enum cht_rc cht_net_pair(int *served, struct cht_peer *peer, int *asking, struct cht_err *err)
+{
+    struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fds[2];
+    *served = *asking = -1;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return failed(err, errno == EMFILE || errno == ENFILE ? CHT_NO_DESCRIPTORS : CHT_IO, __LINE__,
+                      "cannot make", "a connection within the process");
+    int flags = fcntl(fds[0], F_GETFL);
+    if (flags < 0 || fcntl(fds[0], F_SETFL, flags | O_NONBLOCK) < 0) {
+        enum cht_rc rc = failed(err, CHT_IO, __LINE__, "cannot change", "a connection within the process");
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+        return rc;
+    }
+    memset(peer, 0, sizeof *peer);
+    memcpy(peer->storage, &self, sizeof self);
+    peer->len = sizeof self;
+    fill_key(peer);
+    *served = fds[0];
+    *asking = fds[1];
+    return CHT_OK;
 }
 
 bool cht_net_peer_is_local(const struct cht_peer *peer)

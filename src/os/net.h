@@ -25,6 +25,9 @@ enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loo
 /* One waiting connection, non-blocking and closed on exec. False if none waits (or it was gone again); *exhausted if
  * the process is out of descriptors or memory: wait before the next call. */
 bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted);
+/* Two ends of one connection within this process: `served` is what cht_net_accept would give (non-blocking), its peer the loopback
+ * address; `asking` blocks. Both are closed on exec. CHT_IO, CHT_NO_DESCRIPTORS. */
+enum cht_rc cht_net_pair(int *served, struct cht_peer *peer, int *asking, struct cht_err *err);
 bool cht_net_peer_is_local(const struct cht_peer *peer); /* a loopback address */
 void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT]);
 /* Acknowledge what was received at once, not with the next answer (a client with Nagle's algorithm waits for it). */

@@ -2,6 +2,7 @@
 #include "tools/args.h"
 
 #include "base/alloc.h"
+#include "base/nearest.h"
 #include "tools/tools.h"
 
 #include <stdio.h>
@@ -28,6 +29,23 @@ static const struct tool_opt *find_option(const struct tool_opt *opts, size_t co
         }
     }
     return NULL;
+}
+
+/* What is no option, and the one that it may have been meant to be. */
+static void tell_unknown(const struct tool_opt *opts, size_t count, const char *arg)
+{
+    char word[80];
+    (void)snprintf(word, sizeof word, "%.*s", (int)strcspn(arg, "="), arg[1] == '-' ? arg + 2 : arg + 1);
+    word[strcspn(word, "=")] = 0;
+    struct cht_nearest near = {.word = word};
+    for (size_t i = 0; i < count; i++) {
+        if (opts[i].name != NULL)
+            cht_nearest_try(&near, opts[i].name);
+    }
+    (void)fprintf(stderr, "cheetah-db: unknown option '%.80s'", arg);
+    if (near.best != NULL)
+        (void)fprintf(stderr, "; did you mean --%s?", near.best);
+    (void)fputc('\n', stderr);
 }
 
 /* Digits only: no sign, no space, nothing after. */
@@ -120,7 +138,8 @@ bool tool_args_parse(const struct tool_opt *opts, size_t count, int argc, char *
     *rest = 0;
     for (int i = 0; i < argc; i++) {
         const char *value;
-        if (!options || argv[i][0] != '-' || argv[i][1] == 0) {
+        bool number = argv[i][0] == '-' && argv[i][1] >= '0' && argv[i][1] <= '9'; /* no option's letter */
+        if (!options || argv[i][0] != '-' || argv[i][1] == 0 || number) {
             argv[(*rest)++] = argv[i];
             continue;
         }
@@ -130,7 +149,7 @@ bool tool_args_parse(const struct tool_opt *opts, size_t count, int argc, char *
         }
         const struct tool_opt *o = find_option(opts, count, argv[i], &value);
         if (o == NULL) {
-            (void)fprintf(stderr, "cheetah-db: unknown option '%.80s'\n", argv[i]);
+            tell_unknown(opts, count, argv[i]);
             return false;
         }
         if (o->kind == TOOL_OPT_FLAG && value != NULL) {

@@ -1,5 +1,5 @@
 /* args: the command line, read by a table: --name VALUE, --name=VALUE, -n VALUE, flags, and everything else in place.
- * Options may stand anywhere; "--" ends them.
+ * Options may stand anywhere; "--" ends them. A negative number is no option.
  */
 #pragma once
 
@@ -30,7 +30,7 @@ struct tool_opt {
 };
 
 /* Fills in what the options name and moves the other arguments to the front of argv; *rest is their count. False after a
- * message to stderr: an unknown option, a value that is missing, not wanted or out of range. */
+ * message to stderr: an unknown option (with the one that is most like it), a value that is missing, not wanted or out of range. */
 bool tool_args_parse(const struct tool_opt *opts, size_t count, int argc, char **argv, int *rest);
 
 /* Prints `before`, a line or more for each option, and `after`; returns the exit code. */

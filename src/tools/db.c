@@ -1,24 +1,31 @@
-/* db: `cheetah-db create, list, drop`: databases of a server that is stopped. The data directories are locked meanwhile.
+/* db: `cheetah-db create, list (or databases), drop`: the databases of a running server, or with --data those of one that is stopped; the
+ * data directories are locked meanwhile.
  *
  * list --json: a line for each database, {"database":NAME}.
  */
+#include "tools/place.h"
 #include "tools/tools.h"
 
 #include "os/io.h"
+#include "os/terminal.h"
+
+#include <jansson.h>
 
 #include <stdio.h>
 #include <string.h>
 
 /* What each of the three says before its options. */
 static const char create_help[] = "cheetah-db create NAME [OPTION ...]: makes an empty database\n\n";
-static const char list_help[] = "cheetah-db list [OPTION ...]: the names of the databases, one a line\n\n";
+static const char list_help[] =
+    "cheetah-db list [OPTION ...]\n"
+    "cheetah-db databases [OPTION ...]: the names of the databases, one a line\n\n";
 static const char drop_help[] =
     "cheetah-db drop NAME --yes [OPTION ...]: deletes a database and its files\n\n";
 
 /* What they have in common. */
 struct job {
     const char *command;
-    struct tool_opt_list data;
+    struct tool_place place;
     bool json, yes, help;
     uint64_t shards;
     const char *name; /* borrowed; NULL: none given */
@@ -30,26 +37,20 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
 {
     int rest;
     const struct tool_opt all[] = {
-        {"data", 0, TOOL_OPT_LIST, &j->data, 0, "A,B,C",
-         "the data directories, of no running server (default " TOOL_DATA_DEFAULT ")"},
         {"json", 0, TOOL_OPT_FLAG, &j->json, 0, NULL, "{\"database\":NAME} a line"},
         {"yes", 0, TOOL_OPT_FLAG, &j->yes, 0, NULL, "it is meant; nothing is done without"},
         {"shards", 0, TOOL_OPT_NUMBER, &j->shards, CHT_SHARDS_MAX, "N",
          "1 to 256, fixed from then on (default 8)"},
+        TOOL_PLACE_OPTS(&j->place),
         {"help", 'h', TOOL_OPT_FLAG, &j->help, 0, NULL, NULL},
     };
     struct tool_opt own[sizeof all / sizeof *all];
     size_t n = 0;
     bool create = strcmp(j->command, "create") == 0, drop = strcmp(j->command, "drop") == 0;
     bool list = strcmp(j->command, "list") == 0;
-    own[n++] = all[0];
-    if (!create && !drop)
-        own[n++] = all[1];
-    if (drop)
-        own[n++] = all[2];
-    if (create)
-        own[n++] = all[3];
-    own[n++] = all[4];
+    own[n++] = all[create ? 2 : drop ? 1 : 0];
+    for (size_t i = 3; i < sizeof all / sizeof *all; i++)
+        own[n++] = all[i];
     *code = TOOL_EXIT_USAGE;
     if (!tool_args_parse(own, n, argc, argv, &rest))
         return false;
@@ -68,34 +69,118 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
         (void)tool_usage(j->command, "a database name is " CHT_DATABASE_NAME_RULE); /* as above */
     else if (drop && !j->yes)
         (void)tool_usage(j->command, "deletes the database and all of its data: add --yes if that is wanted");
-    else
-        return tool_dirs(&j->data, &j->dirs);
+    else if (tool_place_check(j->command, &j->place) == TOOL_EXIT_OK)
+        return !tool_place_stopped(&j->place) || tool_dirs(&j->place.data, &j->dirs);
     return false;
 }
 
-/* Parses, opens the directories, runs fn, closes them. */
-static int run(const char *command, int argc, char **argv, int (*fn)(struct job *j))
+/* Opens the directories, runs fn, closes them. */
+static int run_stopped(struct job *j, int (*fn)(struct job *j))
+{
+    struct cht_err err = {0};
+    struct cht_env_config cfg = {.dirs = (const char *const *)j->dirs.v,
+                                 .dir_count = j->dirs.n,
+                                 .mode = strcmp(j->command, "list") == 0 ? CHT_DIRS_LOOK : CHT_DIRS_JOIN,
+                                 .scan_workers = 1};
+    int code = strcmp(j->command, "create") == 0 ? TOOL_EXIT_OK : tool_need_dirs(&j->dirs);
+    if (code == TOOL_EXIT_OK && cht_env_open(&cfg, &j->env, &err) != CHT_OK)
+        code = tool_failed(&err);
+    if (code == TOOL_EXIT_OK) {
+        code = fn(j);
+        if (cht_env_close(j->env, &err) != CHT_OK && code == TOOL_EXIT_OK)
+            code = tool_failed(&err);
+    }
+    return code;
+}
+
+static int run_there(struct job *j, enum cht_rc (*fn)(struct job *j, struct cht_err *err))
+{
+    struct cht_err err = {0};
+    int code = tool_place_open(j->command, &j->place, true);
+    if (code == TOOL_EXIT_OK && fn(j, &err) != CHT_OK)
+        code = tool_failed(&err);
+    return tool_place_close(&j->place, code);
+}
+
+/* Parses, then asks the running server or opens the directories. */
+static int run(const char *command, int argc, char **argv, int (*stopped)(struct job *j),
+               enum cht_rc (*there)(struct job *j, struct cht_err *err))
 {
     struct job j = {.command = command};
-    struct cht_err err = {0};
     int code;
-    if (parse(&j, argc, argv, &code)) {
-        struct cht_env_config cfg = {.dirs = (const char *const *)j.dirs.v,
-                                     .dir_count = j.dirs.n,
-                                     .mode = strcmp(command, "list") == 0 ? CHT_DIRS_LOOK : CHT_DIRS_JOIN,
-                                     .scan_workers = 1};
-        code = strcmp(command, "create") == 0 ? TOOL_EXIT_OK : tool_need_dirs(&j.dirs);
-        if (code == TOOL_EXIT_OK && cht_env_open(&cfg, &j.env, &err) != CHT_OK)
-            code = tool_failed(&err);
-        if (code == TOOL_EXIT_OK) {
-            code = fn(&j);
-            if (cht_env_close(j.env, &err) != CHT_OK && code == TOOL_EXIT_OK)
-                code = tool_failed(&err);
-        }
-    }
+    if (parse(&j, argc, argv, &code))
+        code = tool_place_stopped(&j.place) ? run_stopped(&j, stopped) : run_there(&j, there);
     tool_dirs_fini(&j.dirs);
     return code;
 }
+
+/* ---- a running server ------------------------------------------------------------------------------------------------ */
+
+static void tell(const struct job *j, const char *what)
+{
+    if (cht_os_is_terminal(1))
+        (void)printf("%s: %s %s\n", tool_place_name(&j->place), j->name, what);
+}
+
+static enum cht_rc create_there(struct job *j, struct cht_err *err)
+{
+    char path[96], body[32] = "";
+    struct cht_buf answer = {0};
+    (void)snprintf(path, sizeof path, "/databases/%.64s", j->name); /* fits, as the next */
+    if (j->shards > 0)
+        (void)snprintf(body, sizeof body, "{\"shards\":%u}", (unsigned)j->shards);
+    struct tool_request r = {.method = "PUT",
+                             .path = path,
+                             .body = body,
+                             .body_len = strlen(body),
+                             .content_type = "application/json"};
+    enum cht_rc rc = tool_client_ask(j->place.client, &r, &answer, err);
+    cht_buf_free(&answer);
+    if (rc == CHT_OK && r.status != 201)
+        rc = CHT_FAIL(err, CHT_DATABASE_EXISTS, "%.80s: database %s exists already",
+                      tool_place_name(&j->place), j->name);
+    if (rc == CHT_OK)
+        tell(j, "is made");
+    return rc;
+}
+
+static enum cht_rc drop_there(struct job *j, struct cht_err *err)
+{
+    char path[192];
+    (void)snprintf(path, sizeof path, "/databases/%.64s?confirm=%.64s", j->name, j->name); /* fits */
+    struct tool_request r = {.method = "DELETE", .path = path};
+    enum cht_rc rc = tool_client_run(j->place.client, &r, err);
+    if (rc == CHT_OK)
+        tell(j, "and all of its data is deleted");
+    return rc;
+}
+
+static void print_name(void *ctx, const char *name)
+{
+    const struct job *j = ctx;
+    (void)printf(j->json ? "{\"database\":\"%s\"}\n" : "%s\n", name); /* a valid name needs no escape */
+}
+
+static enum cht_rc list_there(struct job *j, struct cht_err *err)
+{
+    struct cht_buf b = {0};
+    enum cht_rc rc = tool_client_get(j->place.client, "/databases", &b, err);
+    json_t *o = rc == CHT_OK ? json_loadb((const char *)b.data, b.len, 0, NULL) : NULL;
+    const json_t *names = json_object_get(o, "databases");
+    if (rc == CHT_OK && !json_is_array(names))
+        rc = CHT_FAIL(err, CHT_IO, "%.80s does not name its databases; is it a cheetah-db server?",
+                      tool_place_name(&j->place));
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (name != NULL && cht_database_name_valid(name))
+            print_name(j, name);
+    }
+    json_decref(o);
+    cht_buf_free(&b);
+    return rc;
+}
+
+/* ---- a stopped one ---------------------------------------------------------------------------------------------------- */
 
 static int do_create(struct job *j)
 {
@@ -108,12 +193,6 @@ static int do_drop(struct job *j)
 {
     struct cht_err err = {0};
     return cht_env_drop(j->env, j->name, &err) == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
-}
-
-static void print_name(void *ctx, const char *name)
-{
-    const struct job *j = ctx;
-    (void)printf(j->json ? "{\"database\":\"%s\"}\n" : "%s\n", name); /* a valid name needs no escape */
 }
 
 /* On stderr: the names alone are what a script reads. */
@@ -134,11 +213,11 @@ static int do_list(struct job *j)
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
-int tool_create(int argc, char **argv) { return run("create", argc, argv, do_create); }
+int tool_create(int argc, char **argv) { return run("create", argc, argv, do_create, create_there); }
 
-int tool_list(int argc, char **argv) { return run("list", argc, argv, do_list); }
+int tool_list(int argc, char **argv) { return run("list", argc, argv, do_list, list_there); }
 
-int tool_drop(int argc, char **argv) { return run("drop", argc, argv, do_drop); }
+int tool_drop(int argc, char **argv) { return run("drop", argc, argv, do_drop, drop_there); }
 
 int tool_failed(const struct cht_err *err)
 {

@@ -3,6 +3,8 @@
  */
 #include "tools/http_client.h"
 
+#include "tools/http_local.h"
+
 #include "base/alloc.h"
 #include "base/literal.h"
 #include "os/net.h"
@@ -25,6 +27,11 @@ struct tool_client {
     char *authorization;               /* owned: the header; NULL: none */
     char *tls_ca, *tls_cert, *tls_key; /* owned */
     bool any_name;
+    int (*dial)(void *ctx); /* NULL: over the net, by libcurl */
+    void *dial_ctx;
+    int fd;                    /* dialled; -1: none */
+    struct tool_answer answer; /* of the last request over it */
+    char *label;               /* owned: in messages, in place of url; NULL: url */
     char message[CURL_ERROR_SIZE];
 };
 
@@ -64,8 +71,8 @@ static enum cht_rc check_url(const char *url, struct cht_err *err)
     curl_free(user);
     curl_url_cleanup(u);
     if (!ok)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--connect '%.100s': HOST:PORT or http[s]://HOST:PORT",
-                        url);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "--connect (or CHEETAH_URL) '%.100s': HOST:PORT or http[s]://HOST:PORT", url);
     return CHT_OK;
 }
 
@@ -102,6 +109,15 @@ static enum cht_rc take_token(struct tool_client *c, const char *file, struct ch
     return rc;
 }
 
+/* What --connect says, else the environment, else the default. */
+static const char *wanted_server(const struct tool_connect *how)
+{
+    const char *env = getenv("CHEETAH_URL"); /* NOLINT(concurrency-mt-unsafe): nobody changes it */
+    if (how->connect != NULL)
+        return how->connect;
+    return env != NULL && env[0] != 0 && how->dial == NULL ? env : TOOL_CONNECT_DEFAULT;
+}
+
 enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client **out, struct cht_err *err)
 {
     struct tool_client *c = cht_calloc(1, sizeof *c);
@@ -111,19 +127,24 @@ enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client *
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
     bool global = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     c->curl = global ? curl_easy_init() : NULL;
-    c->url = make_url(how->connect != NULL ? how->connect : TOOL_CONNECT_DEFAULT);
+    c->url = make_url(wanted_server(how));
     c->any_name = how->any_name;
+    c->dial = how->dial;
+    c->fd = -1;
+    c->dial_ctx = how->dial_ctx;
+    c->label = how->label != NULL ? cht_strdup(how->label) : NULL;
     c->tls_ca = how->tls_ca != NULL ? cht_strdup(how->tls_ca) : NULL;
     c->tls_cert = how->tls_cert != NULL ? cht_strdup(how->tls_cert) : NULL;
     c->tls_key = how->tls_key != NULL ? cht_strdup(how->tls_key) : NULL;
-    if (c->curl == NULL || c->url == NULL || (how->tls_ca != NULL && c->tls_ca == NULL) ||
-        (how->tls_cert != NULL && c->tls_cert == NULL) || (how->tls_key != NULL && c->tls_key == NULL))
+    if (c->curl == NULL || c->url == NULL || (how->label != NULL && c->label == NULL) ||
+        (how->tls_ca != NULL && c->tls_ca == NULL) || (how->tls_cert != NULL && c->tls_cert == NULL) ||
+        (how->tls_key != NULL && c->tls_key == NULL))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a client");
     if (rc == CHT_OK)
         rc = check_url(c->url, err);
     if (rc == CHT_OK && (c->tls_cert == NULL) != (c->tls_key == NULL))
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-cert and --tls-key go together");
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && c->dial == NULL)
         rc = take_token(c, how->token_file, err);
     if (rc != CHT_OK)
         tool_client_free(c);
@@ -139,7 +160,10 @@ void tool_client_free(struct tool_client *c)
     if (c->curl != NULL)
         curl_easy_cleanup(c->curl);
     curl_global_cleanup();
+    if (c->fd >= 0)
+        cht_net_close(c->fd);
     cht_free(c->url);
+    cht_free(c->label);
     cht_free(c->authorization);
     cht_free(c->tls_ca);
     cht_free(c->tls_cert);
@@ -147,7 +171,7 @@ void tool_client_free(struct tool_client *c)
     cht_free(c);
 }
 
-const char *tool_client_url(const struct tool_client *c) { return c->url; }
+const char *tool_client_url(const struct tool_client *c) { return c->label != NULL ? c->label : c->url; }
 
 /* ---- one request ---------------------------------------------------------------------------------------------------- */
 
@@ -162,20 +186,28 @@ static bool buf_add(struct cht_buf *b, const char *p, size_t n)
     return true;
 }
 
+/* A piece of an answer's body; false ends the request. */
+static bool deliver(struct running *run, unsigned status, const char *p, size_t n)
+{
+    if (status < 200 || status > 299) { /* what is too long for a problem is cut */
+        size_t room = PROBLEM_MAX - run->problem.len;
+        return buf_add(&run->problem, p, n < room ? n : room);
+    }
+    if (run->r->sink == NULL || run->r->sink(run->r->sink_ctx, p, n))
+        return true;
+    run->cancelled = true;
+    return false;
+}
+
 static size_t on_body(char *p, size_t one, size_t n, void *ctx)
 {
     struct running *run = ctx;
     long status = 0;
     (void)curl_easy_getinfo(run->c->curl, CURLINFO_RESPONSE_CODE, &status); /* 0 is a failure, too */
+    run->r->type = NULL;
+    (void)curl_easy_getinfo(run->c->curl, CURLINFO_CONTENT_TYPE, &run->r->type); /* NULL is one without */
     n *= one;
-    if (status < 200 || status > 299) { /* what is too long for a problem is cut */
-        size_t room = PROBLEM_MAX - run->problem.len;
-        return buf_add(&run->problem, p, n < room ? n : room) ? n : 0;
-    }
-    if (run->r->sink == NULL || run->r->sink(run->r->sink_ctx, p, n))
-        return n;
-    run->cancelled = true;
-    return n == 0 ? 1 : 0;
+    return deliver(run, (unsigned)status, p, n) ? n : n == 0 ? 1 : 0;
 }
 
 static size_t on_read(char *buf, size_t one, size_t n, void *ctx)
@@ -210,6 +242,7 @@ static enum cht_rc code_of(const char *slug, unsigned status)
 static enum cht_rc refused(const struct running *run, struct cht_err *err)
 {
     unsigned status = run->r->status;
+    const char *where = tool_client_url(run->c);
     json_t *o =
         run->problem.len > 0 ? json_loadb((const char *)run->problem.data, run->problem.len, 0, NULL) : NULL;
     const char *slug = json_string_value(json_object_get(o, "code"));
@@ -222,11 +255,12 @@ static enum cht_rc refused(const struct running *run, struct cht_err *err)
         rc = CHT_IO;
     if (json_is_integer(index) && why != NULL) {
         run->r->index = json_integer_value(index);
-        (void)CHT_FAIL(err, rc, "%.140s (%.40s)", why, what != NULL ? what : "batch_failed");
+        (void)CHT_FAIL(err, rc, "%.90s: %.80s (%.22s)", where, why, what != NULL ? what : "batch_failed");
     } else if (slug != NULL)
-        (void)CHT_FAIL(err, rc, "%.140s (%.40s)", detail != NULL ? detail : "the server refused", slug);
+        (void)CHT_FAIL(err, rc, "%.90s: %.80s (%.22s)", where, detail != NULL ? detail : "the server refused",
+                       slug);
     else
-        (void)CHT_FAIL(err, rc, "%s answered %u without saying why; is it a cheetah-db server?", run->c->url,
+        (void)CHT_FAIL(err, rc, "%.100s answered %u without saying why; is it a cheetah-db server?", where,
                        status);
     json_decref(o);
     return rc;
@@ -244,7 +278,7 @@ static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_
         return CHT_OK;
     if (code == CURLE_OUT_OF_MEMORY)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a request");
-    return CHT_FAIL(err, CHT_IO, "%s: %.130s", c->url, why);
+    return CHT_FAIL(err, CHT_IO, "%.90s: %.105s", tool_client_url(c), why);
 }
 
 static bool add_header(struct curl_slist **list, const char *name, const char *value)
@@ -324,16 +358,51 @@ static bool options(struct tool_client *c, const char *url, struct running *run,
     return ok;
 }
 
+/* ---- over a connection within the process --------------------------------------------------------------------------- */
+
+static bool on_local_body(void *ctx, const struct tool_answer *a, const char *p, size_t n)
+{
+    struct running *run = ctx;
+    run->r->type = a->type[0] != 0 ? a->type : NULL;
+    return deliver(run, a->status, p, n);
+}
+
+static enum cht_rc run_local(struct tool_client *c, struct tool_request *r, struct cht_err *err)
+{
+    struct running run = {.c = c, .r = r};
+    c->fd = c->fd >= 0 ? c->fd : c->dial(c->dial_ctx);
+    if (c->fd < 0)
+        return CHT_FAIL(err, CHT_NO_DESCRIPTORS, "%.80s: no descriptor for a connection", tool_client_url(c));
+    struct cht_err why = {0};
+    enum cht_rc rc = tool_local_run(c->fd, r, on_local_body, &run, &c->answer, &why);
+    r->status = c->answer.status;
+    if (rc != CHT_OK || c->answer.closes) {
+        cht_net_close(c->fd);
+        c->fd = -1;
+    }
+    if (run.cancelled || rc == CHT_CANCELLED)
+        rc = CHT_FAIL(err, CHT_CANCELLED, "the request was given up");
+    else if (r->status >= 300)
+        rc = refused(&run, err);
+    else if (rc != CHT_OK)
+        rc = CHT_FAIL(err, rc, "%.90s: %.105s", tool_client_url(c), why.msg);
+    cht_buf_free(&run.problem);
+    return rc;
+}
+
 enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err)
 {
     struct running run = {.c = c, .r = r};
     struct curl_slist *list = NULL;
     enum cht_rc rc;
+    r->status = 0;
+    r->type = NULL;
+    r->index = -1;
+    if (c->dial != NULL)
+        return run_local(c, r, err);
     size_t cap = strlen(c->url) + strlen(r->path) + 1;
     char *url = cht_malloc(cap);
     c->message[0] = 0;
-    r->status = 0;
-    r->index = -1;
     curl_easy_reset(c->curl); /* the connection stays */
     bool ok = url != NULL && headers(c, r, &list);
     if (ok) {
@@ -363,16 +432,24 @@ static bool take_answer(void *ctx, const char *p, size_t n)
     return n <= ANSWER_MAX - b->len && buf_add(b, p, n);
 }
 
-enum cht_rc tool_client_get(struct tool_client *c, const char *path, struct cht_buf *out, struct cht_err *err)
+enum cht_rc tool_client_ask(struct tool_client *c, struct tool_request *r, struct cht_buf *out,
+                            struct cht_err *err)
 {
-    struct tool_request r = {.path = path, .sink = take_answer, .sink_ctx = out};
+    r->sink = take_answer;
+    r->sink_ctx = out;
     out->len = 0;
-    enum cht_rc rc = tool_client_run(c, &r, err);
+    enum cht_rc rc = tool_client_run(c, r, err);
     if (rc == CHT_OK && !buf_add(out, "", 0))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer");
     if (rc == CHT_CANCELLED)
-        rc = CHT_FAIL(err, CHT_NO_MEMORY, "the answer of %s is too long", path);
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "the answer of %.100s is too long", r->path);
     return rc;
+}
+
+enum cht_rc tool_client_get(struct tool_client *c, const char *path, struct cht_buf *out, struct cht_err *err)
+{
+    struct tool_request r = {.path = path};
+    return tool_client_ask(c, &r, out, err);
 }
 
 bool tool_lines_feed(void *lines, const char *p, size_t n)

@@ -17,11 +17,15 @@
 
 /* What the command line says about the server; zero-initialise. Strings are borrowed. */
 struct tool_connect {
-    const char *connect;            /* URL or HOST:PORT; NULL: TOOL_CONNECT_DEFAULT */
+    const char *connect; /* URL or HOST:PORT; NULL: the environment's CHEETAH_URL, or TOOL_CONNECT_DEFAULT */
     const char *token_file;         /* NULL: the environment's CHEETAH_TOKEN, or none */
     const char *tls_ca;             /* file of certificates to trust; NULL: the system's */
     const char *tls_cert, *tls_key; /* files: what to show in place of a token; NULL: nothing */
     bool any_name; /* whoever has the port is believed to be the server; for health, over loopback */
+    /* For a server within this process: gives a connection to it, -1 for none. NULL: `connect` is dialled. */
+    int (*dial)(void *ctx);
+    void *dial_ctx;
+    const char *label; /* with dial: what messages call the server */
 };
 /* Rows for a table of options. */
 /* clang-format off: rows of a table */
@@ -32,7 +36,8 @@ struct tool_connect {
      &(c)->connect,                                                                \
      0,                                                                            \
      "URL",                                                                        \
-     "the server, HOST:PORT or a URL (default " TOOL_CONNECT_DEFAULT ")"},         \
+     "the server, HOST:PORT or a URL (default: the environment's CHEETAH_URL,\n"   \
+     "else " TOOL_CONNECT_DEFAULT ")"},                                            \
         {"token-file",                                                             \
          0,                                                                        \
          TOOL_OPT_STRING,                                                          \
@@ -63,7 +68,7 @@ struct tool_client;
 /* Reads the token; connects to nothing yet. CHT_INVALID_ARGUMENT (URL, token file), CHT_NO_FILE, CHT_NO_MEMORY. */
 enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client **out, struct cht_err *err);
 void tool_client_free(struct tool_client *c);             /* NULL is legal */
-const char *tool_client_url(const struct tool_client *c); /* "http://127.0.0.1:8080" */
+const char *tool_client_url(const struct tool_client *c); /* "http://127.0.0.1:8080", or the label */
 
 /* Takes a piece of the answer's body. False ends the request, which then fails with CHT_CANCELLED. */
 typedef bool tool_client_sink(void *ctx, const char *p, size_t n);
@@ -83,11 +88,15 @@ struct tool_request {
     void *source_ctx, *sink_ctx;
     unsigned idle_seconds; /* without a byte in either direction; 0: 300 */
     unsigned status;       /* out: of the answer, 0 if there was none */
+    const char *type;      /* out: its Content-Type, for the sink and until the next request; NULL: none */
     int64_t index;         /* out: the operation that failed an atomic batch; -1: none */
 };
 /* One request. Codes: that of the problem; CHT_IO if the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */
 enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err);
+/* One request with a small answer, into out (reused): r's sink is set. At most 64 MiB, with a zero after it. */
+enum cht_rc tool_client_ask(struct tool_client *c, struct tool_request *r, struct cht_buf *out,
+                            struct cht_err *err);
 /* GET of a small answer into out (reused), at most 64 MiB, with a zero after it. */
 enum cht_rc tool_client_get(struct tool_client *c, const char *path, struct cht_buf *out,
                             struct cht_err *err);

@@ -5,10 +5,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-/* The length of the UTF-8 sequence at p, 0 if there is none. The terminating zero is no continuation byte, so nothing is
- * read after it. */
-static size_t sequence_length(const uint8_t *p)
+/* The length of the UTF-8 sequence at p, 0 if there is none within `room` bytes. */
+static size_t sequence_length(const uint8_t *p, size_t room)
 {
     uint8_t low = 0x80, high = 0xBF; /* range of the second byte */
     size_t n;
@@ -30,7 +30,7 @@ static size_t sequence_length(const uint8_t *p)
         low = 0x90;
     else if (p[0] == 0xF4)
         high = 0x8F;
-    if (p[1] < low || p[1] > high)
+    if (n > room || p[1] < low || p[1] > high)
         return 0;
     for (size_t i = 2; i < n; i++) {
         if (p[i] < 0x80 || p[i] > 0xBF)
@@ -41,13 +41,26 @@ static size_t sequence_length(const uint8_t *p)
 
 /* -------------------------------------------------------------------------------------------------------------- */
 
+bool tool_json_is_text(const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes, *end = p + n;
+    while (p < end) {
+        size_t some = sequence_length(p, (size_t)(end - p));
+        bool control = (*p < 0x20 && *p != '\t' && *p != '\n') || *p == 0x7F;
+        if (some == 0 || control)
+            return false;
+        p += some;
+    }
+    return true;
+}
+
 /* What was not written shows in ferror, which main asks once at the end. */
 void tool_json_string(FILE *out, const char *s)
 {
-    const uint8_t *p = (const uint8_t *)s;
+    const uint8_t *p = (const uint8_t *)s, *end = p + strlen(s);
     (void)fputc('"', out);
-    while (*p != 0) {
-        size_t n = sequence_length(p);
+    while (p < end) {
+        size_t n = sequence_length(p, (size_t)(end - p));
         if (n == 0)
             (void)fputs("\\ufffd", out);
         else if (*p == '"' || *p == '\\')

@@ -1,12 +1,15 @@
-/* stat: `cheetah-db stat`: what databases hold, in a running server (--connect) or in the data directories of a stopped one, where
+/* stat: `cheetah-db stat`: what databases hold, in a running server or, with --data, in the directories of a stopped one, where
  * it also measures the shape of the tries. Opening the directories recovers a database that was not stopped cleanly.
  *
- * --json: a line for each database: numbers, "lengths", "places", and of a stopped one "trie".
+ * For people it fits a screen: values by ranges of lengths (1 to 15, 16 to 255, ...), shards each if they are few and else by their
+ * directories; --lengths and --shards show them all. --json: a line for each database: numbers, "lengths", "places", and of a stopped one "trie".
  */
-#include "tools/http_client.h"
 #include "tools/json.h"
+#include "tools/place.h"
 #include "tools/progress.h"
 #include "tools/tools.h"
+
+#include "base/alloc.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -14,8 +17,7 @@
 #include <string.h>
 
 static const char help_before[] =
-    "cheetah-db stat [NAME] [--data A,B,C] [--json]\n"
-    "cheetah-db stat [NAME] --connect URL [--json]\n"
+    "cheetah-db stat [NAME] [OPTION ...]\n"
     "\n"
     "What a database holds, or all of them: pairs, values and their bytes, values by length, shards and\n"
     "their directories, files and log; of a stopped server also the shape of the tries of the names.\n"
@@ -26,19 +28,33 @@ static const char help_after[] =
 
 struct job {
     const char *name; /* NULL: all */
-    struct tool_opt_list data;
-    struct tool_connect connect;
-    bool json;
-    struct cht_env *env;        /* of a stopped server */
-    struct tool_client *client; /* of a running one */
+    struct tool_place place;
+    bool json, all_lengths, all_shards;
+    struct cht_env *env; /* of a stopped server */
     int code;
 };
 
 /* ---- printing --------------------------------------------------------------------------------------------------------- */
 
+#define RANGES 9u       /* of lengths: each to 16 times the one before; the last holds what is longer */
+#define SHARDS_SHOWN 8u /* more are summed up by directory */
+#define DIRS_SHOWN 64u
+
+/* The lengths or the shards of a database on their way out. */
 struct listing {
-    bool json;
+    bool json, all;
     size_t count;
+    struct {
+        uint64_t least, most, live, slots, bytes, lengths;
+    } range[RANGES];
+    struct cht_shard_stat
+        first[SHARDS_SHOWN]; /* for people, until it is known whether there are more; dir is owned */
+    struct {
+        char *dir; /* owned */
+        uint64_t shards, pairs, values, file_bytes;
+    } dirs[DIRS_SHOWN];
+    size_t dir_count;
+    bool no_memory;
 };
 
 static void comma(struct listing *l)
@@ -48,10 +64,27 @@ static void comma(struct listing *l)
     l->count++;
 }
 
+static void add_to_range(struct listing *l, uint64_t length, uint64_t live, uint64_t slots)
+{
+    unsigned i = 0;
+    while (i + 1 < RANGES && length >= UINT64_C(16) << (4 * i))
+        i++;
+    l->range[i].least = l->range[i].lengths == 0 || length < l->range[i].least ? length : l->range[i].least;
+    l->range[i].most = length > l->range[i].most ? length : l->range[i].most;
+    l->range[i].lengths++;
+    l->range[i].live += live;
+    l->range[i].slots += slots;
+    l->range[i].bytes += live * length;
+}
+
 /* extents UINT64_MAX: not known. */
 static void length_row(struct listing *l, uint64_t length, uint64_t live, uint64_t slots, uint64_t extents)
 {
     char bytes[16];
+    if (!l->json && !l->all) {
+        add_to_range(l, length, live, slots);
+        return;
+    }
     tool_progress_number(bytes, length * live, true);
     comma(l);
     if (l->json)
@@ -64,6 +97,51 @@ static void length_row(struct listing *l, uint64_t length, uint64_t live, uint64
     (void)fputs(l->json ? "}" : "\n", stdout);
 }
 
+static void print_ranges(const struct listing *l)
+{
+    for (unsigned i = 0; i < RANGES; i++) {
+        char bytes[16], what[48];
+        if (l->range[i].lengths == 0)
+            continue;
+        tool_progress_number(bytes, l->range[i].bytes, true);
+        if (l->range[i].least == l->range[i].most)
+            (void)snprintf(what, sizeof what, "%" PRIu64, l->range[i].least);
+        else
+            (void)snprintf(what, sizeof what, "%" PRIu64 " to %" PRIu64, l->range[i].least, l->range[i].most);
+        (void)printf("  lengths %-20s live %-12" PRIu64 " slots %-12" PRIu64 " %s\n", what, l->range[i].live,
+                     l->range[i].slots, bytes);
+    }
+}
+
+static void print_shard_row(const struct cht_shard_stat *s)
+{
+    (void)printf("  shard %-3u pairs %-12" PRIu64 " values %-12" PRIu64 " file_bytes %-14" PRIu64 " %s\n",
+                 s->shard, s->pairs, s->values, s->file_bytes, s->dir);
+}
+
+/* Sums up by directory, and keeps the first ones whole. */
+static void keep_shard(struct listing *l, const struct cht_shard_stat *s)
+{
+    size_t i = 0;
+    while (i < l->dir_count && strcmp(l->dirs[i].dir, s->dir) != 0)
+        i++;
+    if (i == l->dir_count && i < DIRS_SHOWN) {
+        l->dirs[i].dir = cht_strdup(s->dir);
+        l->no_memory = l->no_memory || l->dirs[i].dir == NULL;
+        l->dir_count += l->dirs[i].dir != NULL;
+    }
+    if (i < l->dir_count) {
+        l->dirs[i].shards++;
+        l->dirs[i].pairs += s->pairs;
+        l->dirs[i].values += s->values;
+        l->dirs[i].file_bytes += s->file_bytes;
+    }
+    if (l->count <= SHARDS_SHOWN && i < l->dir_count) {
+        l->first[l->count - 1] = *s;
+        l->first[l->count - 1].dir = l->dirs[i].dir;
+    }
+}
+
 static void shard_row(struct listing *l, const struct cht_shard_stat *s)
 {
     comma(l);
@@ -73,10 +151,46 @@ static void shard_row(struct listing *l, const struct cht_shard_stat *s)
         (void)printf(",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"value_bytes\":%" PRIu64
                      ",\"file_bytes\":%" PRIu64 ",\"checkpoint_seq\":%" PRIu64 "}",
                      s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
-        return;
+    } else if (l->all) {
+        print_shard_row(s);
+    } else {
+        keep_shard(l, s);
     }
-    (void)printf("  shard %-3u pairs %-12" PRIu64 " values %-12" PRIu64 " file_bytes %-14" PRIu64 " %s\n",
-                 s->shard, s->pairs, s->values, s->file_bytes, s->dir);
+}
+
+/* Prints what was kept. False after a message: no memory. */
+static bool print_shards(struct listing *l)
+{
+    bool few = l->count <= SHARDS_SHOWN;
+    for (size_t i = 0; !l->no_memory && few && i < l->count; i++)
+        print_shard_row(&l->first[i]);
+    for (size_t i = 0; i < l->dir_count; i++) {
+        if (!few && !l->no_memory)
+            (void)printf("  %-3" PRIu64 " shards pairs %-12" PRIu64 " values %-12" PRIu64
+                         " file_bytes %-14" PRIu64 " %s\n",
+                         l->dirs[i].shards, l->dirs[i].pairs, l->dirs[i].values, l->dirs[i].file_bytes,
+                         l->dirs[i].dir);
+        cht_free(l->dirs[i].dir);
+    }
+    if (l->no_memory)
+        (void)fprintf(stderr, "cheetah-db stat: no memory for the shards\n");
+    return !l->no_memory;
+}
+
+static void end_lengths(const struct job *j, const struct listing *lengths)
+{
+    if (j->json)
+        (void)fputs("],\"places\":[", stdout);
+    else if (!lengths->all)
+        print_ranges(lengths);
+}
+
+/* False after a message. */
+static bool end_shards(const struct job *j, struct listing *shards)
+{
+    if (j->json)
+        (void)fputs("]}\n", stdout);
+    return j->json || shards->all || print_shards(shards);
 }
 
 struct row {
@@ -121,7 +235,8 @@ static int stopped_one(struct job *j, const char *name)
     struct cht_store *s;
     struct cht_store_stats st;
     struct cht_shape_stat t;
-    struct listing lengths = {j->json, 0}, shards = {j->json, 0};
+    struct listing lengths = {.json = j->json, .all = j->all_lengths};
+    struct listing shards = {.json = j->json, .all = j->all_shards};
     enum cht_rc rc = cht_env_get(j->env, name, &s, &err);
     if (rc == CHT_OK)
         rc = cht_store_stats(s, &st, &err);
@@ -139,11 +254,13 @@ static int stopped_one(struct job *j, const char *name)
     shape(&t, j->json);
     (void)fputs(j->json ? ",\"lengths\":[" : "", stdout);
     rc = cht_store_lengths(s, print_length, &lengths, &err);
-    (void)fputs(j->json ? "],\"places\":[" : "", stdout);
+    end_lengths(j, &lengths);
     if (rc == CHT_OK)
         rc = cht_store_shards(s, print_shard, &shards, &err);
-    (void)fputs(j->json ? "]}\n" : "", stdout);
-    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
+    bool ok = end_shards(j, &shards);
+    if (rc != CHT_OK)
+        return tool_failed(&err);
+    return ok ? TOOL_EXIT_OK : TOOL_EXIT_FAILED;
 }
 
 /* Each in its turn, whatever became of the one before; the first failure is the exit code. Called by cht_env_list, which holds
@@ -159,7 +276,7 @@ static int stopped(struct job *j)
 {
     struct cht_err err = {0};
     struct tool_dirs dirs = {NULL, 0};
-    int code = tool_dirs(&j->data, &dirs) ? tool_need_dirs(&dirs) : TOOL_EXIT_USAGE;
+    int code = tool_dirs(&j->place.data, &dirs) ? tool_need_dirs(&dirs) : TOOL_EXIT_USAGE;
     struct cht_env_config cfg = {.dirs = (const char *const *)dirs.v,
                                  .dir_count = dirs.n,
                                  .mode = CHT_DIRS_AS_FOUND,
@@ -186,11 +303,11 @@ static uint64_t number(const json_t *o, const char *name)
     return v < 0 ? 0 : (uint64_t)v;
 }
 
-static void print_answer(const struct job *j, const char *name, const json_t *o)
+static bool print_answer(const struct job *j, const char *name, const json_t *o)
 {
     const json_t *log = json_object_get(o, "log"), *lengths = json_object_get(o, "lengths");
     const json_t *shards = json_object_get(o, "shards"), *x;
-    struct listing a = {j->json, 0}, b = {j->json, 0};
+    struct listing a = {.json = j->json, .all = j->all_lengths}, b = {.json = j->json, .all = j->all_shards};
     size_t i;
     const struct row rows[] = {
         {"shards", json_array_size(shards)},
@@ -211,7 +328,7 @@ static void print_answer(const struct job *j, const char *name, const json_t *o)
         x = json_array_get(lengths, i);
         length_row(&a, number(x, "length"), number(x, "values"), number(x, "slots"), UINT64_MAX);
     }
-    (void)fputs(j->json ? "],\"places\":[" : "", stdout);
+    end_lengths(j, &a);
     for (i = 0; i < json_array_size(shards); i++) {
         x = json_array_get(shards, i);
         const char *dir = json_string_value(json_object_get(x, "directory"));
@@ -224,19 +341,19 @@ static void print_answer(const struct job *j, const char *name, const json_t *o)
                                    .checkpoint_seq = number(x, "checkpoint")};
         shard_row(&b, &s);
     }
-    (void)fputs(j->json ? "]}\n" : "", stdout);
+    return end_shards(j, &b);
 }
 
 static enum cht_rc ask(struct job *j, const char *path, json_t **out, struct cht_err *err)
 {
     struct cht_buf b = {0};
-    enum cht_rc rc = tool_client_get(j->client, path, &b, err);
+    enum cht_rc rc = tool_client_get(j->place.client, path, &b, err);
     *out = rc == CHT_OK ? json_loadb((const char *)b.data, b.len, 0, NULL) : NULL;
     if (rc == CHT_OK && !json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
         rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
-                      tool_client_url(j->client));
+                      tool_place_name(&j->place));
     }
     cht_buf_free(&b);
     return rc;
@@ -250,9 +367,9 @@ static int running_one(struct job *j, const char *name)
     (void)snprintf(path, sizeof path, "/databases/%.64s", name); /* fits */
     if (ask(j, path, &o, &err) != CHT_OK)
         return tool_failed(&err);
-    print_answer(j, name, o);
+    bool ok = print_answer(j, name, o);
     json_decref(o);
-    return TOOL_EXIT_OK;
+    return ok ? TOOL_EXIT_OK : TOOL_EXIT_FAILED;
 }
 
 static int running_all(struct job *j)
@@ -274,12 +391,10 @@ static int running_all(struct job *j)
 
 static int running(struct job *j)
 {
-    struct cht_err err = {0};
-    if (tool_client_new(&j->connect, &j->client, &err) != CHT_OK)
-        return tool_failed(&err);
-    int code = j->name != NULL ? running_one(j, j->name) : running_all(j);
-    tool_client_free(j->client);
-    return code;
+    int code = tool_place_open("stat", &j->place, false);
+    if (code == TOOL_EXIT_OK)
+        code = j->name != NULL ? running_one(j, j->name) : running_all(j);
+    return tool_place_close(&j->place, code);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------------- */
@@ -290,10 +405,9 @@ int tool_stat(int argc, char **argv)
     bool wants_help = false;
     int rest;
     const struct tool_opt opts[] = {
-        {"data", 0, TOOL_OPT_LIST, &j.data, 0, "A,B,C",
-         "the data directories, all of them, of a server that is stopped (default\n" TOOL_DATA_DEFAULT
-         "); a database that was not stopped cleanly is recovered"},
-        TOOL_CONNECT_OPTS(&j.connect),
+        {"lengths", 0, TOOL_OPT_FLAG, &j.all_lengths, 0, NULL, "every length of values by itself"},
+        {"shards", 0, TOOL_OPT_FLAG, &j.all_shards, 0, NULL, "every shard, however many there are"},
+        TOOL_PLACE_OPTS(&j.place),
         {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "one JSON object a line"},
         {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
@@ -306,10 +420,8 @@ int tool_stat(int argc, char **argv)
     j.name = rest == 1 ? argv[0] : NULL;
     if (j.name != NULL && !cht_database_name_valid(j.name))
         return tool_usage("stat", "a database name is " CHT_DATABASE_NAME_RULE);
-    if (j.connect.connect == NULL && (j.connect.token_file != NULL || j.connect.tls_ca != NULL ||
-                                      j.connect.tls_cert != NULL || j.connect.tls_key != NULL))
-        return tool_usage("stat", "--token-file, --tls-ca and --tls-cert go with --connect");
-    if (j.connect.connect != NULL && j.data.n > 0)
-        return tool_usage("stat", "--connect is for a running server, --data for a stopped one");
-    return j.connect.connect != NULL ? running(&j) : stopped(&j);
+    int code = tool_place_check("stat", &j.place);
+    if (code != TOOL_EXIT_OK)
+        return code;
+    return tool_place_stopped(&j.place) ? stopped(&j) : running(&j);
 }

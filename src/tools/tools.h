@@ -17,6 +17,16 @@ enum tool_exit {
 
 int tool_serve(int argc, char **argv);
 int tool_shell(int argc, char **argv);
+int tool_get(int argc, char **argv);
+int tool_put(int argc, char **argv);
+int tool_del(int argc, char **argv);
+int tool_scan(int argc, char **argv);
+int tool_count(int argc, char **argv);
+int tool_add(int argc, char **argv);
+int tool_predict(int argc, char **argv);
+int tool_score(int argc, char **argv);
+int tool_ngrams(int argc, char **argv);
+int tool_smooth(int argc, char **argv);
 int tool_check(int argc, char **argv);
 int tool_create(int argc, char **argv);
 int tool_list(int argc, char **argv);

@@ -11,6 +11,10 @@ program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 work=$(mktemp -d "${TMPDIR:-/tmp}/test_cli.XXXXXX") || exit 2
 trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 cd "$work" || exit 2
+# Without --data a running server is meant: here one that does not answer, whatever runs on this machine.
+CHEETAH_URL=http://127.0.0.1:9
+export CHEETAH_URL
+data="--data ./cheetah_data"
 
 passed=0 failed=0
 complain()
@@ -68,9 +72,10 @@ holds test "$(awk 'length > 110' out | wc -l)" -eq 0
 cp out help
 expect 0 check --help
 holds grep -q "^cheetah-db check " out
-for command in create list drop health; do
+for command in create list drop health get put del scan count add ngrams smooth predict score databases; do
     expect 0 $command --help
     holds grep -q "^cheetah-db $command " out
+    holds test "$(awk 'length > 110' out | wc -l)" -eq 0
 done
 expect 0 --version
 says out '^cheetah-db [0-9]'
@@ -102,51 +107,72 @@ expect 2 drop
 expect 2 check --database ../x
 holds test ! -e cheetah_data
 
+# ---- did you mean
+expect 2 sacn
+says err 'did you mean scan?'
+expect 2 restor
+says err 'did you mean restore?'
+expect 2 scan --limt 5
+says err 'did you mean --limit?'
+expect 2 put --has-nothing-like-it
+holds test "$(grep -c 'did you mean' err)" -eq 0
+
 # ---- nothing there: said, not created
-expect 1 list
+expect 1 list $data
 says err 'no such data directory'
-expect 1 stat
-expect 1 check
-expect 1 drop x --yes
+expect 1 stat $data
+expect 1 check $data
+expect 1 drop x --yes $data
+holds test ! -e cheetah_data
+# no server there: said with its address, and nothing is looked for in another place
+for command in "list" "databases" "stat" "create x" "drop x --yes" "get a" "put a b" "del a" "scan" "count" "add a 1" "predict 1" \
+    "score 1" "ngrams 1" "smooth" "export -" "top --once"; do
+    # shellcheck disable=SC2086 # words
+    expect 1 $command
+    says err 'http://127.0.0.1:9'
+    # shellcheck disable=SC2086
+    expect 1 $command --connect 127.0.0.1:10
+    says err 'http://127.0.0.1:10'
+done
 holds test ! -e cheetah_data
 
 # ---- create, list, stat, drop
-expect 0 create words --shards 3
+expect 0 create words --shards 3 $data
 prints ''
-expect 1 create words
+expect 1 create words $data
 says err 'exists'
-expect 0 create Other-2 --shards=1
-expect 0 list
+expect 0 create Other-2 --shards=1 $data
+expect 0 list $data
 prints "$(printf 'Other-2\nwords')"
-expect 0 list --json
+expect 0 list --json $data
 prints "$(printf '{"database":"Other-2"}\n{"database":"words"}')"
-expect 0 stat words
+expect 0 stat words $data
 says out '^words$'
 says out '^  shards  *3$'
 says out '^  pairs  *0$'
-expect 0 stat --json
+expect 0 stat --json $data
 holds test "$(wc -l <out)" -eq 2
 says out '^{"database":"words","shards":3,"pairs":0,"values":0,"value_bytes":0,.*,"lengths":\[\],"places":\[{"shard":0,"dir":"./cheetah_data","pairs":0,.*}\]}$'
-expect 1 stat nobody
+expect 1 stat nobody $data
 says err 'nobody'
-expect 2 drop words
+expect 2 drop words $data
 says err -- '--yes'
-expect 0 list
+expect 0 list $data
 says out '^words$'
-expect 0 check
+expect 0 check $data
 prints ''
-expect 0 check --json
+expect 0 check --json $data
 prints '{"findings":0,"complete":true}'
 expect 0 check cheetah_data --database words
 state cheetah_data >before
-expect 0 check
+expect 0 check $data
 state cheetah_data >after
 holds cmp -s before after
-expect 0 drop words --yes
-expect 0 list
+expect 0 drop words --yes $data
+expect 0 list $data
 prints Other-2
 holds test ! -e cheetah_data/words
-expect 1 drop words --yes
+expect 1 drop words --yes $data
 
 # ---- several directories; one is missing
 expect 0 create spread --shards 4 --data one,two
@@ -161,7 +187,7 @@ says err 'data directory 2 of 2 is missing'
 
 # ---- in use by another process
 if command -v flock >/dev/null; then
-    flock cheetah_data/LOCK "$program" list >out 2>err
+    flock cheetah_data/LOCK "$program" list --data cheetah_data >out 2>err
     got=$? what="cheetah-db list on a locked directory"
     holds test $got -eq 1
     says err 'in use by another process'
@@ -199,7 +225,7 @@ holds grep -qF "$(printf '"dir":"q\\"b\\\\n\\u000al\\ufffdu\303\274"')" out
 
 # ---- output that gets nowhere
 if [ -e /dev/full ]; then
-    "$program" list >/dev/full 2>err
+    "$program" list --data cheetah_data >/dev/full 2>err
     got=$? what="cheetah-db list to a full disk"
     holds test $got -eq 1
 fi

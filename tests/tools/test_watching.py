@@ -118,7 +118,7 @@ def test_the_shape_of_the_tries(launch):
     assert "trie leaves %d " % trie["leaves"] in text and "depth %d" % trie["depth"] in text
 
 
-@pytest.mark.parametrize("args", [("stat", "a", "b"), ("stat", "../x"), ("stat", "--token-file", "x"), ("stat", "--connect", "h:1", "--data", "x"),
+@pytest.mark.parametrize("args", [("stat", "a", "b"), ("stat", "../x"), ("stat", "--data", "x", "--token-file", "x"), ("stat", "--connect", "h:1", "--data", "x"),
                                   ("stat", "--connect", "h:1/x"), ("top", "x"), ("top", "--interval", "0"), ("top", "--count", "x"),
                                   ("top", "--connect", "ftp://x"), ("check", "--nonsense")])
 def test_wrong_command_lines(args, tmp_path):

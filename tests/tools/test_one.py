@@ -1,0 +1,297 @@
+"""The one-shot commands (get, put, del, scan, count, add, ngrams, smooth, predict, score, databases, create, drop): the same words to a running
+server and on stopped data, with the same answers and exit codes."""
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from harness import BINARY, b64, certificates, unb64
+from test_watching import terminal  # noqa: F401
+from tooling import environment, tool, url
+
+
+class Place:
+    """A running server or stopped data; what a command is told of it."""
+
+    def __init__(self, flags, name):
+        self.flags, self.name = flags, name
+
+    def __call__(self, *args, check=0, stdin=None):
+        done = subprocess.run([BINARY, args[0], *self.flags, *args[1:]], input=stdin if stdin is not None else b"", capture_output=True, env=environment(), timeout=120)
+        assert done.returncode == check, (args, done)
+        return done
+
+    def out(self, *args, **more):
+        return self(*args, **more).stdout
+
+    def lines(self, *args, **more):
+        return [json.loads(line) for line in self.out(*args, **more).splitlines()]
+
+    def fails(self, *args, code=1, **more):
+        done = self(*args, check=code, **more)
+        assert done.stdout == b"" and done.stderr.startswith(b"cheetah-db"), done
+        return done.stderr.decode()
+
+
+@pytest.fixture(params=["running", "stopped"])
+def place(request, launch, tmp_path):
+    if request.param == "running":
+        server = launch()
+        return Place(["--connect", url(server)], url(server))
+    data = str(tmp_path / "data")
+    tool("create", "default", "--data", data)
+    return Place(["--data", data], data)
+
+
+EVERY = bytes(range(256))
+
+
+def test_values_are_bytes(place, tmp_path):
+    """What went in comes out, byte by byte: from an argument, a pipe, a file; with newlines, zeros, and of 16 MiB."""
+    assert place.out("put", "greeting:de", "hallo") == b"" and place.out("get", "greeting:de") == b"hallo"
+    file = ["--file", str(tmp_path / "value")]
+    for name, value, ways in (("every", EVERY, (["-"], [], file)), ("line", b"text\n", ([],)), ("newline", b"\n", ([],)), ("zero", b"\0", ([],)),
+                              ("large", os.urandom(1 << 20) * 16, (["-"], file))):
+        for how in ways:
+            (tmp_path / "value").write_bytes(value)
+            place("put", name, *how, stdin=value)
+            assert place.out("get", name) == value
+            place("del", name)
+            assert "pair_not_found" in place.fails("get", name)
+    assert "empty_value" in place.fails("put", "name", stdin=b"")
+    assert "nothere" in place.fails("put", "name", "--file", str(tmp_path / "nothere"))
+    assert place.out("count") == b"1\n"
+
+
+def test_names_are_literal_unless_hex(place):
+    """A name means itself, whatever stands in it; --hex gives any bytes."""
+    odd = ["*", "x", "x00", "xyz", "a/b?c&d=e%20+", " ", "\u00fc", "tab\there", 'quote"', "back\\slash", "-5"]
+    for i, name in enumerate(odd):
+        place("put", "--", name, "value %d" % i)
+    for i, name in enumerate(odd):
+        assert place.out("get", *(["--", name] if i % 2 else ["--hex", name.encode().hex()])) == b"value %d" % i
+    place("put", "--hex", EVERY.hex(), "all")
+    assert place.out("get", "--hex", EVERY.hex().upper()) == b"all"
+    rows = place.lines("scan", "-v")
+    assert [row["name"] for row in rows if "name" in row] == sorted(odd, key=lambda name: name.encode())
+    assert [unb64(row["pair"]) for row in rows if "pair" in row] == [EVERY]
+    assert sorted(row["text"] for row in rows) == sorted(["all"] + ["value %d" % i for i in range(len(odd))])
+    assert [bytes.fromhex(row["hex"]) for row in place.lines("scan", "--hex")] == sorted([name.encode() for name in odd] + [EVERY])
+    for bad in ("0", "0g", "zz"):
+        assert "hexadecimal" in place.fails("get", "--hex", bad, code=2)
+    assert "invalid_pair" in place.fails("get", "") and "invalid_pair" in place.fails("put", "n" * 4097, "v")
+    place("put", "n" * 4096, "v")
+    assert place.out("get", "n" * 4096) == b"v"
+
+
+def test_scan(place):
+    names = ["a:%02d" % i for i in range(30)] + ["b"]
+    for name in names[:5]:
+        place("put", name, name.upper())
+    place("put", "bytes", stdin=EVERY)
+    assert [row["name"] for row in place.lines("scan")] == names[:5] + ["bytes"]
+    assert [row["name"] for row in place.lines("scan", "a:")] == names[:5]
+    assert [row["name"] for row in place.lines("scan", "a:", "--reverse")] == names[4::-1]
+    assert [row["name"] for row in place.lines("scan", "a:", "--after", "a:01", "--until", "a:04")] == ["a:02", "a:03"]
+    first = place.lines("scan", "a:", "--values", "--limit", "1")
+    assert first == [{"name": "a:00", "key": first[0]["key"], "size": 4, "text": "A:00"}]
+    assert place.lines("scan", "bytes", "-v")[0]["value"] == b64(EVERY)
+    more = place("scan", "a:", "--limit", "2").stderr.decode()
+    assert "there is more: --after 'a:01'" in more
+    assert [row["name"] for row in place.lines("scan", "a:", "--after", "a:01")] == names[2:5]
+    assert place("scan", "a:", "--limit", "5").stderr == b"", "what ends at its limit and has no more says nothing"
+    assert place.out("scan", "nothing") == b"" and place.out("count", "nothing") == b"0\n" and place.out("count", "a:") == b"5\n"
+    place.fails("scan", "a", "b", code=2)
+    place.fails("scan", "--limit", "0", code=2)
+
+
+def test_deleting(place):
+    for name in ("p:1", "p:2", "q"):
+        place("put", name, "v")
+    assert "pair_not_found" in place.fails("del", "p:")
+    assert "--yes" in place.fails("del", "p:", "--recursive", code=2) and place.out("count") == b"3\n"
+    place.fails("del", "", "--recursive", "--yes", code=2)
+    assert place.lines("del", "p:", "--recursive", "--yes", "--json") == [{"pairs_deleted": 2, "values_deleted": 2}]
+    place("del", "q", "--keep-value")
+    assert place.out("count") == b"0\n"
+    assert json.loads(place.out("stat", "default", "--json"))["values"] == 1
+
+
+def test_adding(place):
+    assert place.out("add", "n", "5") == b"5\n" and place.out("add", "n", "-12") == b"-7\n" and place.out("get", "n") == b"-7"
+    assert place.lines("add", "n", "007", "--json")[0]["value"] == 0
+    place("put", "text", "abc")
+    assert "not_a_number" in place.fails("add", "text", "1")
+    place("add", "most", str(2**63 - 1))
+    assert "number_overflow" in place.fails("add", "most", "1") and place.out("get", "most") == b"%d" % (2**63 - 1)
+    for bad in ("x", "", "1.5", "1" * 20, "--5"):
+        place.fails("add", "n", bad, code=2)
+
+
+def test_databases(place):
+    place("create", "words", "--shards", "2")
+    assert "exists" in place.fails("create", "words")
+    assert b"words\n" in place.out("databases") and {"database": "words"} in place.lines("list", "--json")
+    place("put", "a", "1", "-d", "words")
+    assert place.out("get", "a", "--database", "words") == b"1"
+    place.fails("get", "a")
+    assert "database_not_found" in place.fails("get", "a", "-d", "nothere") and b"nothere" not in place.out("list")
+    place.fails("get", "a", "-d", "../x", code=2)
+    place.fails("drop", "words", code=2)
+    place("drop", "words", "--yes")
+    assert b"words" not in place.out("list")
+    place.fails("drop", "words", "--yes")
+
+
+def test_the_model(place, tmp_path):
+    """Documents in, predictions out: tokens as words of the command line, with commas, as lines, as JSON."""
+    assert place.lines("ngrams", "2", "4", "5", "3", "--order", "3") == [{"documents": 1, "tokens": 4, "ngrams": 9, "contexts_created": 6}]
+    documents = tmp_path / "documents"
+    documents.write_text('2 4 5 3\n\n{"tokens":[2,4,5]}\n2,4,7,3')
+    assert place.lines("ngrams", "--file", str(documents))[0]["documents"] == 3
+    assert place.lines("ngrams", stdin=b"9 9\n")[0]["documents"] == 1
+    assert [row["order"] for row in place.lines("smooth", "--orders", "1-3")] == [1, 2, 3]
+    one = place.lines("predict", "2", "4", "-k", "1")
+    assert one == place.lines("predict", "2,4", "-k", "1") == place.lines("predict", "-k", "1", stdin=b"2 4\n")
+    assert [row["token"] for row in one[0]["candidates"]] == [5] and one[0]["order"] == 3
+    assert len(place.lines("predict", "2", "4")[0]["candidates"]) == 2
+    score = place.lines("score", "2", "4", "5")[0]
+    assert score["tokens"] in (2, 3) and score["log10"] < 0
+    for bad in (["predict", "2", "x"], ["score", "1.5"], ["ngrams", "-5"], ["predict", "2", "--k", "0"], ["ngrams", "--once", "a b", "1"],
+                ["smooth", "x"], ["smooth", "--orders", "1&x"], ["predict", "2", "--file", str(documents)]):
+        place.fails(*bad, code=2)
+    assert "line 2" in place.fails("ngrams", code=2, stdin=b"1 2\nthree\n")
+    before = place.lines("scan", "cnt:", "-v")
+    assert place.fails("ngrams", "1", "2", "--order", "64", code=2) and place.lines("scan", "cnt:", "-v") == before
+
+
+def test_both_places_give_the_same_bytes(launch, tmp_path):
+    """Every read, asked of a running server and then of the data that it leaves."""
+    server = launch()
+    running = Place(["--connect", url(server)], url(server))
+    running("ngrams", stdin=b"2 4 5 3\n2 4 6 3\n2 5 5 3\n")
+    running("smooth")
+    running("put", "a", "text")
+    running("put", "bytes", stdin=EVERY)
+    reads = [["scan"], ["scan", "-v"], ["scan", b"topk:".hex(), "-v", "--hex"], ["scan", "--reverse", "--limit", "3"], ["count"], ["count", "cnt:"], ["get", "a"],
+             ["get", "bytes"], ["get", "a", "--json"], ["get", "bytes", "--json"], ["predict", "2", "4"], ["score", "2", "4", "5"], ["databases"],
+             ["list", "--json"]]
+    there = [running.out(*read) for read in reads]
+    server.stop()
+    stopped = Place(["--data", server.data], server.data)
+    assert [stopped.out(*read) for read in reads] == there
+    tool("check", "--data", server.data)
+
+
+def test_the_address_is_named_and_no_other_place_is_used(launch, tmp_path):
+    """--connect before CHEETAH_URL before the default; a message names the place that was asked; stopped data is never looked for."""
+    one, two = launch(), launch()
+    for server, name in ((one, "one"), (two, "two")):
+        tool("put", "who", name, env={"CHEETAH_URL": url(server)})
+    assert tool("get", "who", env={"CHEETAH_URL": url(one)}).stdout == "one"
+    assert tool("get", "who", "--connect", url(two), env={"CHEETAH_URL": url(one)}).stdout == "two"
+    assert url(two) in tool("get", "nothere", env={"CHEETAH_URL": url(two)}, check=1).stderr
+    data = str(tmp_path / "data")
+    tool("create", "default", "--data", data)
+    tool("put", "who", "nobody", "--data", data, env={"CHEETAH_URL": url(one), "CHEETAH_TOKEN": "x" * 20, "CHEETAH_LISTEN": "nonsense"})
+    assert tool("get", "who", "--data", data, env={"CHEETAH_URL": url(one)}).stdout == "nobody"
+    assert data[-60:] in tool("get", "nothere", "--data", data, check=1).stderr
+    where = one.data
+    assert "in use" in tool("get", "who", "--data", where, check=1).stderr, "a server has it"
+    one.stop()
+    done = tool("get", "who", env={"CHEETAH_URL": url(one)}, check=1)
+    assert url(one) in done.stderr and not done.stdout
+    for wrong in ("ftp://x", "http://h/path", "http://user@h", ""):
+        done = tool("get", "who", "--connect", wrong, check=2 if wrong else None)
+        assert done.returncode and not done.stdout
+    assert "--data" in tool("get", "who", "--connect", url(two), "--data", data, check=2).stderr
+    assert "no such data directory" in tool("get", "who", "--data", str(tmp_path / "none"), check=1).stderr and not (tmp_path / "none").exists()
+
+
+def test_reading_changes_no_stopped_data(tmp_path):
+    """A read of a database that is not there makes none."""
+    data = tmp_path / "data"
+    tool("create", "words", "--data", data)
+    for read in (["get", "a"], ["scan"], ["count"], ["predict", "1"], ["score", "1", "2"]):
+        assert "database_not_found" in tool(*read, "--data", data, check=1).stderr
+    assert "default" not in os.listdir(data) and "words" in os.listdir(data)
+
+
+def test_tokens_and_tls(launch, tmp_path):
+    tokens = tmp_path / "tokens"
+    reader, writer = "reader-0123456789abcdef", "writer-0123456789abcdef"
+    tokens.write_text("%s read *\n%s write *\n" % (reader, writer))
+    tokens.chmod(0o600)
+    made = certificates.self_signed(tmp_path)
+    server = launch("--tokens", str(tokens), "--tls-cert", made.cert, "--tls-key", made.key, scheme="https", cafile=str(made.cert))
+    secret = tmp_path / "secret"
+    secret.write_text(writer + "\n")
+    there = "https://localhost:%d" % server.port
+    flags = ["--connect", there, "--tls-ca", made.cert]
+    tool("put", "a", "1", *flags, "--token-file", secret)
+    assert tool("get", "a", *flags, env={"CHEETAH_TOKEN": reader}).stdout == "1"
+    assert "forbidden" in tool("put", "a", "2", *flags, env={"CHEETAH_TOKEN": reader}, check=1).stderr
+    assert "unauthorized" in tool("get", "a", *flags, check=1).stderr
+    done = tool("get", "a", "--connect", there, env={"CHEETAH_TOKEN": reader}, check=1)
+    assert "certificate" in done.stderr.lower() and there in done.stderr and not done.stdout
+
+
+def test_a_damaged_value_is_told(launch, tmp_path):
+    """Exit code 3, and no byte of it on stdout."""
+    server = launch("--shards", "1")
+    tool("put", "a", "A" * 3000, "--connect", url(server))
+    server.stop()
+    path = next(os.path.join(folder, "values") for folder, _, names in os.walk(server.data) if "values" in names and "default" in folder)
+    with open(path, "r+b") as file:
+        content = file.read()
+        at = content.index(b"AAAA")
+        file.seek(at + 10)
+        file.write(b"B")
+    done = tool("get", "a", "--data", server.data, check=3)
+    assert "corrupt" in done.stderr and "A" not in done.stdout
+    assert "AAAA" not in tool("scan", "-v", "--data", server.data, check=3).stdout
+
+
+def test_output_that_gets_nowhere(launch):
+    server = launch()
+    tool("put", "a", "1", "--connect", url(server))
+    tool("put", "large", "--connect", url(server), check=1)  # an empty stdin
+    for command in (["get", "a"], ["scan"], ["count"], ["databases"], ["get", "a", "--json"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([BINARY, *command, "--connect", url(server)], stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                                  env=environment(), timeout=60)
+        assert done.returncode == 1 and b"could not be written" in done.stderr, done
+
+
+def test_a_slow_producer(launch):
+    """The request begins when the input has ended, so no time-out of the server matters."""
+    server = launch("--body-timeout", "1", "--header-timeout", "1")
+    process = subprocess.Popen([BINARY, "put", "slow", "--connect", url(server)], stdin=subprocess.PIPE, env=environment())
+    for piece in (b"one ", b"two ", b"three"):
+        process.stdin.write(piece)
+        process.stdin.flush()
+        time.sleep(0.8)
+    process.stdin.close()
+    assert process.wait(30) == 0 and tool("get", "slow", "--connect", url(server)).stdout == "one two three"
+
+
+def test_on_a_terminal(launch, terminal):  # noqa: F811
+    """Tables, a newline after a value that has none, and a word about what a write did and where."""
+    server = launch()
+    tool("put", "greeting:de", "hallo", "--connect", url(server))
+    tool("put", "two", "--connect", url(server), check=1)
+    tool("ngrams", "2", "4", "5", "--connect", url(server))
+    tool("smooth", "--connect", url(server))
+
+    def shown(*args):
+        one = terminal(*args, "--connect", url(server), which=(1, 2))
+        assert one.ended() == 0
+        return one.seen.replace(b"\r\n", b"\n").decode()
+
+    assert shown("get", "greeting:de") == "hallo\n"
+    assert url(server) in shown("put", "line", "text\n") and shown("get", "line") == "text\n"
+    table = shown("scan", "greeting:", "-v").splitlines()
+    assert table[0].split() == ["NAME", "KEY", "VALUE"] and table[1].split()[0] == "greeting:de" and table[1].split()[2] == "hallo"
+    assert "{" not in shown("predict", "2", "4") and "token" in shown("predict", "2", "4")
+    assert shown("scan", "greeting:", "--json").startswith('{"name":"greeting:de"')
