@@ -1,253 +1,22 @@
 /* gate: see gate.h. */
-#include "http/gate.h"
+#include "http/gate_int.h"
 
 #include "base/alloc.h"
 #include "base/literal.h"
+#include "http/controls.h"
 
 #include <string.h>
 
-#define KEEP 32u /* the end of a long line is never passed on before it is whole */
-#define PART_MIN (HTTP_GATE_HELD - 2 * KEEP) /* half a line of that many bytes is passed on */
-#define DIGITS_MAX 18u                       /* of a length */
-#define METHOD_MAX 31u
-#define NAME_MAX 256u
 #define TRAILERS_MAX 16384u
 #define LEGIBLE_MAX 1024u
-#define REPEATED_MAX 300u /* of a value: longer origins and identifiers are not repeated */
 
-/* libmicrohttpd's memory: for a header or a parameter besides its text; for the headers of an answer, but for what they repeat of the
- * request. Its buffer for reading grows by STEP, or by an eighth of what is free where that is at least EIGHTH_MIN. */
-#define ENTRY 64u
-#define ANSWER 400u
-#define ANSWER_CORS 384u
-#define STEP 128u
-#define EIGHTH_MIN 1024u
-
-#define ONES UINT64_C(0x0101010101010101)
-#define HIGHS UINT64_C(0x8080808080808080)
-
-/* A line, or the part of one that is there, without its end. */
-struct text {
-    char *p;
-    size_t n;
+/* Where the headers of a request begin in what was read, and what its line has spent. */
+struct before {
+    const char *at; /* NULL: they did not begin in it */
+    size_t text, entries;
 };
 
 static const char line_end[2] = {'\r', '\n'};
-
-static bool blank(char c) { return c == ' ' || c == '\t'; }
-
-/* Is one of eight bytes less than `least`, which is at most 128, or DEL? */
-static bool near(const char *p, uint64_t least)
-{
-    uint64_t v, del;
-    memcpy(&v, p, sizeof v);
-    del = v ^ (ONES * 0x7F);
-    return ((((v - ONES * least) & ~v) | ((del - ONES) & ~del)) & HIGHS) != 0;
-}
-
-static bool any_below(const char *p, size_t n, unsigned char least)
-{
-    if (n >= 8) {
-        const char *last = p + n - 8;
-        for (; p < last; p += 8) {
-            if (near(p, least))
-                return true;
-        }
-        return near(last, least); /* some of it once more */
-    }
-    for (size_t i = 0; i < n; i++) {
-        if ((unsigned char)p[i] < least || p[i] == 0x7F)
-            return true;
-    }
-    return false;
-}
-
-/* A control character other than the tab. */
-static bool has_control(const char *p, size_t n)
-{
-    if (!any_below(p, n, 0x20))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)p[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7F)
-            return true;
-    }
-    return false;
-}
-
-static bool same(const char *p, size_t n, const char *lower)
-{
-    for (size_t i = 0; i < n; i++) {
-        char c = p[i] >= 'A' && p[i] <= 'Z' ? (char)(p[i] | 0x20) : p[i];
-        if (c != lower[i])
-            return false;
-    }
-    return true;
-}
-#define SAME(p, n, literal) ((n) == sizeof(literal) - 1 && same((p), (n), literal))
-
-static bool refuse(struct http_gate *g, enum cht_rc rc, const char *why)
-{
-    g->bad = rc;
-    g->why = why;
-    return false;
-}
-#define MALFORMED(g, why) refuse((g), CHT_INVALID_REQUEST, (why))
-
-/* ---- the request line -------------------------------------------------------------------------------------------------- */
-
-/* How long the method is, which has a blank after it; 0: there is none. */
-static size_t method_length(const char *p, size_t n)
-{
-    size_t i = 0;
-    while (i < n && i <= METHOD_MAX && p[i] > ' ' && p[i] < 0x7F)
-        i++;
-    return i < n && i <= METHOD_MAX && p[i] == ' ' ? i : 0;
-}
-
-/* " HTTP/1.1" at the end of what is left of the line. */
-static bool take_version(struct http_gate *g, struct text *t)
-{
-    static const char begin[] = " HTTP/";
-    const char *v = t->p + t->n - 9;
-    if (t->n < 9 || memcmp(v, begin, sizeof begin - 1) != 0 || v[7] != '.' || v[6] < '0' || v[6] > '9' ||
-        v[8] < '0' || v[8] > '9')
-        return MALFORMED(g, "the request line is not METHOD TARGET HTTP/1.1");
-    if (v[6] != '1')
-        return MALFORMED(g, "HTTP/1.1 is spoken here");
-    g->old = v[8] == '0';
-    t->n -= 9;
-    return true;
-}
-
-/* Is there room for that? libmicrohttpd's buffer for reading has half of its memory at the beginning, and grows when it is full of
- * headers; what is left is for entries and the answer. */
-static bool fits(const struct http_gate *g)
-{
-    size_t buffer = g->memory / 2;
-    if (g->text > buffer)
-        buffer = g->text + (g->text + 7 * EIGHTH_MIN >= g->memory + STEP ? STEP : g->memory / 16);
-    return buffer + g->entries * ENTRY + ANSWER + g->repeated <= g->memory;
-}
-
-static bool spend_on_target(struct http_gate *g, struct text t, size_t line)
-{
-    const char *p = g->query ? t.p : memchr(t.p, '?', t.n);
-    size_t parameters = p != NULL && !g->query;
-    g->query = p != NULL;
-    for (; p != NULL && (p = memchr(p, '&', (size_t)(t.p + t.n - p))) != NULL; p++)
-        parameters++;
-    g->text += line;
-    g->entries += parameters;
-    return fits(g) || refuse(g, CHT_URI_TOO_LONG, "the target is longer than --max-header-bytes allows");
-}
-
-/* first: the line's beginning; last: its end, with the version. */
-static bool check_request_line(struct http_gate *g, struct text t, bool first, bool last)
-{
-    const size_t whole = t.n;
-    if (first) {
-        size_t n = method_length(t.p, t.n);
-        if (n == 0)
-            return MALFORMED(g, "the request line does not begin with a method");
-        t.p += n + 1;
-        t.n -= n + 1;
-    }
-    if (last && !take_version(g, &t))
-        return false;
-    if (any_below(t.p, t.n, ' ' + 1) || (t.n == 0 && first))
-        return MALFORMED(g, "the target is empty, or has a blank or a control character");
-    return spend_on_target(g, t, whole + sizeof line_end);
-}
-
-/* ---- headers ----------------------------------------------------------------------------------------------------------- */
-
-static bool take_length(struct http_gate *g, const char *p, size_t n)
-{
-    uint64_t v = 0;
-    if (n == 0 || n > DIGITS_MAX)
-        return MALFORMED(g, "Content-Length is not a number");
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] < '0' || p[i] > '9')
-            return MALFORMED(g, "Content-Length is not a number");
-        v = v * 10 + (uint64_t)(p[i] - '0');
-    }
-    if (g->chunked)
-        return MALFORMED(g, "Content-Length and Transfer-Encoding");
-    if (g->sized && v != g->length)
-        return MALFORMED(g, "two different Content-Lengths");
-    g->sized = true;
-    g->length = v;
-    return true;
-}
-
-static bool take_coding(struct http_gate *g, const char *p, size_t n)
-{
-    if (g->sized)
-        return MALFORMED(g, "Content-Length and Transfer-Encoding");
-    if (g->old)
-        return MALFORMED(g, "Transfer-Encoding in HTTP/1.0");
-    if (g->chunked || !SAME(p, n, "chunked"))
-        return refuse(g, CHT_UNSUPPORTED_TRANSFER_CODING, "chunked alone is the one transfer coding here");
-    g->chunked = true;
-    return true;
-}
-
-/* name: what the line begins with, value: what follows the colon, without blanks around. whole: all of it is there, and would be however
- * the line came. */
-static bool take_header(struct http_gate *g, char *name, size_t name_n, struct text value, bool whole)
-{
-    bool length = false, coding = false, host = false;
-    size_t again = value.n < REPEATED_MAX ? value.n : REPEATED_MAX; /* also of half a line */
-    switch (name_n) {
-    case 4:
-        host = SAME(name, name_n, "host");
-        break;
-    case 6:
-        g->repeated += SAME(name, name_n, "origin") ? again + ANSWER_CORS : 0;
-        if (SAME(name, name_n, "cookie"))
-            name[0] = '-';
-        break;
-    case 12:
-        g->repeated += SAME(name, name_n, "x-request-id") ? again : 0;
-        break;
-    case 14:
-        length = SAME(name, name_n, "content-length");
-        break;
-    case 17:
-        coding = SAME(name, name_n, "transfer-encoding");
-        break;
-    default:
-        break;
-    }
-    if ((length || coding || host) && !whole)
-        return MALFORMED(g, "a header that describes the request is too long");
-    g->hosts += host;
-    if (length)
-        return take_length(g, value.p, value.n);
-    return !coding || take_coding(g, value.p, value.n);
-}
-
-static bool check_header(struct http_gate *g, struct text t, bool first, bool last)
-{
-    if (has_control(t.p, t.n))
-        return MALFORMED(g, "a control character in a header");
-    if (!first)
-        return true;
-    size_t n = 0;
-    while (n < t.n && n <= NAME_MAX && t.p[n] != ':' && !blank(t.p[n]))
-        n++;
-    if (n == 0)
-        return MALFORMED(g, blank(t.p[0]) ? "a folded header" : "a header without a name");
-    if (n == t.n || t.p[n] != ':')
-        return MALFORMED(g, "the name of a header has a blank in it, or no end");
-    struct text value = {.p = t.p + n + 1, .n = t.n - n - 1};
-    while (value.n > 0 && blank(value.p[0])) {
-        value.p++;
-        value.n--;
-    }
-    return g->state == HTTP_GATE_TRAILERS || take_header(g, t.p, n, value, last);
-}
 
 /* ---- states ------------------------------------------------------------------------------------------------------------ */
 
@@ -262,7 +31,7 @@ static void end_request(struct http_gate *g)
 static bool end_headers(struct http_gate *g)
 {
     if (g->hosts > 1 || (g->hosts == 0 && !g->old))
-        return MALFORMED(g, "a request has one Host");
+        return HTTP_MALFORMED(g, "a request has one Host");
     g->left = g->length;
     if (g->chunked)
         g->state = HTTP_GATE_SIZE;
@@ -271,6 +40,41 @@ static bool end_headers(struct http_gate *g)
     else
         end_request(g);
     return true;
+}
+
+/* ---- the headers of the connection's last request ---------------------------------------------------------------------- */
+
+/* Most clients send the same headers with each request of a connection: those are compared, and not judged again. Only whole headers of a
+ * request without a body are remembered, as they came, with their empty line. */
+static void remember(struct http_gate *g, const char *p, size_t n, const struct before *b)
+{
+    struct http_gate_headers *last = g->last;
+    if (g->chunked || g->sized || n > sizeof last->text || g->begun < 2)
+        return; /* begun: a connection of one request is not worth it */
+    if (last == NULL)
+        last = g->last = cht_malloc(sizeof *last);
+    if (last == NULL)
+        return; /* they are judged again */
+    last->n = (unsigned)n;
+    last->old = g->old;
+    last->spent = g->text - b->text;
+    last->entries = g->entries - b->entries;
+    last->repeated = g->repeated;
+    memcpy(last->text, p, n);
+}
+
+/* Are the same headers at p? Then how many bytes, and the request has ended; 0: they are to be judged. Below half of the memory, what fits
+ * does not depend on the order in which it was spent. */
+static size_t take_remembered(struct http_gate *g, const char *p, size_t n)
+{
+    const struct http_gate_headers *last = g->last;
+    if (last == NULL || n < last->n || g->old != last->old || memcmp(p, last->text, last->n) != 0)
+        return 0;
+    size_t text = g->text + last->spent;
+    if (text > g->memory / 2 || !http_gate_fit(g->memory, text, g->entries + last->entries, last->repeated))
+        return 0;
+    end_request(g);
+    return last->n;
 }
 
 static void begin_request(struct http_gate *g)
@@ -293,8 +97,8 @@ static bool take_size(struct http_gate *g, const char *p, size_t len, size_t *n)
             break;
         v = v << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
     }
-    if (i == 0 || i > 15 || (i < len && p[i] != ';') || has_control(p + i, len - i))
-        return MALFORMED(g, "the size of a chunk cannot be read");
+    if (i == 0 || i > 15 || (i < len && p[i] != ';') || http_has_control(p + i, len - i))
+        return HTTP_MALFORMED(g, "the size of a chunk cannot be read");
     *n = i;
     g->left = v;
     g->state = v == 0 ? HTTP_GATE_TRAILERS : HTTP_GATE_DATA;
@@ -305,19 +109,20 @@ static bool spend_on_header(struct http_gate *g, size_t n, bool first)
 {
     g->text += n;
     g->entries += first;
-    return fits(g) ||
-           refuse(g, CHT_HEADERS_TOO_LARGE, "the headers are longer than --max-header-bytes allows");
+    return http_gate_fits(g) || http_gate_refuse(g, CHT_HEADERS_TOO_LARGE,
+                                                 "the headers are longer than --max-header-bytes allows");
 }
 
 /* A line of the headers; see take_line. */
-static bool take_header_line(struct http_gate *g, struct text t, bool first, size_t *out)
+static bool take_header_line(struct http_gate *g, struct http_line t, bool first, size_t *out)
 {
-    const struct text whole = t;
+    const struct http_line whole = t;
     if (t.n == 0 && first)
         return end_headers(g);
-    while (t.n > 0 && blank(t.p[t.n - 1]))
+    while (t.n > 0 && http_blank(t.p[t.n - 1]))
         t.n--;
-    if (!check_header(g, t.n == 0 ? (struct text){t.p, 1} : t, first, whole.n + 1 < PART_MIN))
+    if (!http_gate_check_header(g, t.n == 0 ? (struct http_line){t.p, 1} : t, first,
+                                whole.n + 1 < HTTP_GATE_PART_MIN))
         return false;
     if (t.n < whole.n) {
         memcpy(t.p + t.n, line_end, sizeof line_end);
@@ -329,19 +134,20 @@ static bool take_header_line(struct http_gate *g, struct text t, bool first, siz
 /* A whole line of `len` bytes with its end, which is `end` bytes. *out: what of it is passed on, with an end. */
 static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size_t *out)
 {
-    struct text t = {.p = p, .n = len - end};
+    struct http_line t = {.p = p, .n = len - end};
     bool first = !g->mid;
     *out = len;
     g->mid = false;
-    if (len > PART_MIN && g->state >= HTTP_GATE_SIZE)
-        return MALFORMED(g, "a line of a chunked body is too long"); /* also where it came in one piece */
+    if (len > HTTP_GATE_PART_MIN && g->state >= HTTP_GATE_SIZE)
+        return HTTP_MALFORMED(g,
+                              "a line of a chunked body is too long"); /* also where it came in one piece */
     switch (g->state) {
     case HTTP_GATE_LINE:
         if (t.n == 0 && first) {
             *out = 0; /* empty lines before a request are passed over */
             return true;
         }
-        if (!check_request_line(g, t, first, true))
+        if (!http_gate_check_request(g, t, first, true))
             return false;
         if (first)
             begin_request(g);
@@ -351,13 +157,13 @@ static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size
         return take_header_line(g, t, first, out);
     case HTTP_GATE_SIZE:
         if (end != 2 || !take_size(g, t.p, t.n, &t.n))
-            return MALFORMED(g, "the size of a chunk cannot be read");
+            return HTTP_MALFORMED(g, "the size of a chunk cannot be read");
         memcpy(t.p + t.n, line_end, sizeof line_end);
         *out = t.n + 2;
         return true;
     case HTTP_GATE_DATA_END:
         if (len != 2 || end != 2)
-            return MALFORMED(g, "a chunk is longer than it says");
+            return HTTP_MALFORMED(g, "a chunk is longer than it says");
         g->state = HTTP_GATE_SIZE;
         return true;
     default: /* trailers */
@@ -368,28 +174,28 @@ static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size
         }
         *out = 0;
         if (g->trailers > TRAILERS_MAX)
-            return MALFORMED(g, "the trailers are too long");
-        return check_header(g, t, first, true);
+            return HTTP_MALFORMED(g, "the trailers are too long");
+        return http_gate_check_header(g, t, first, true);
     }
 }
 
 /* Half a line, of which the beginning is to be passed on. */
 static bool take_part(struct http_gate *g, char *p, size_t n)
 {
-    struct text t = {.p = p, .n = n};
+    struct http_line t = {.p = p, .n = n};
     bool first = !g->mid;
     if (g->state == HTTP_GATE_LINE) {
-        if (!check_request_line(g, t, first, false))
+        if (!http_gate_check_request(g, t, first, false))
             return false;
         if (first) {
             begin_request(g);
             g->state = HTTP_GATE_LINE;
         }
     } else if (g->state == HTTP_GATE_HEADERS) {
-        if (!check_header(g, t, first, false) || !spend_on_header(g, n, first))
+        if (!http_gate_check_header(g, t, first, false) || !spend_on_header(g, n, first))
             return false;
     } else {
-        return MALFORMED(g, "a line of a chunked body is too long");
+        return HTTP_MALFORMED(g, "a line of a chunked body is too long");
     }
     g->mid = true;
     return true;
@@ -400,7 +206,7 @@ static bool take_part(struct http_gate *g, char *p, size_t n)
 /* How much of a bad request line is passed on all the same, so that the log tells what was asked: method and path, as far as they are. */
 static size_t legible(const char *line, size_t len)
 {
-    size_t n = method_length(line, len);
+    size_t n = http_gate_method(line, len);
     if (n == 0)
         return 0;
     for (n++; n < len && n < LEGIBLE_MAX; n++) {
@@ -462,7 +268,7 @@ static bool hold(struct http_gate *g, const char *p, size_t n)
     if (n > 0 && g->held == NULL)
         g->held = cht_malloc(2 * HTTP_GATE_HELD);
     if (n > 0 && g->held == NULL)
-        return refuse(g, CHT_NO_MEMORY, "no memory for a line");
+        return http_gate_refuse(g, CHT_NO_MEMORY, "no memory for a line");
     if (n > 0)
         memcpy(g->held, p, n);
     g->held_n = n;
@@ -492,9 +298,26 @@ static size_t take_data(struct http_gate *g, size_t n)
 
 /* ------------------------------------------------------------------------------------------------------------------------ */
 
+/* A whole line of *used bytes at p, and with the request line the headers after it, if they are those of the last request. n: all that is
+ * there; *out: what is passed on. */
+static bool take_lines(struct http_gate *g, char *p, size_t n, size_t *used, size_t *out, struct before *b)
+{
+    bool request = g->state == HTTP_GATE_LINE;
+    if (!take_line(g, p, *used, *used > 1 && p[*used - 2] == '\r' ? 2 : 1, out))
+        return false;
+    if (request && g->state == HTTP_GATE_HEADERS) {
+        size_t same = take_remembered(g, p + *used, n - *used);
+        *b = (struct before){.at = p + *used, .text = g->text, .entries = g->entries};
+        *used += same;
+        *out += same;
+    }
+    return true;
+}
+
 size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
 {
     size_t at = 0, to = 0;
+    struct before b = {.at = NULL};
     while (at < n && g->state != HTTP_GATE_OVER) {
         enum http_gate_state state = g->state;
         bool mid = g->mid, ok;
@@ -502,18 +325,20 @@ size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
         char *end;
         if (cannot_go_on(state, p + at, n - at)) {
             used = n - at;
-            ok = MALFORMED(g, "a chunk cannot be read");
+            ok = HTTP_MALFORMED(g, "a chunk cannot be read");
         } else if (state == HTTP_GATE_BODY || state == HTTP_GATE_DATA) {
             used = out = take_data(g, n - at);
             ok = true;
         } else if (state == HTTP_GATE_HEADERS && !mid && n - at >= 2 && memcmp(p + at, line_end, 2) == 0) {
+            if (to == at && b.at != NULL)
+                remember(g, b.at, (size_t)(p + at + 2 - b.at), &b);
             used = out = 2;
             ok = end_headers(g);
         } else if ((end = memchr(p + at, '\n', n - at)) != NULL) {
             used = (size_t)(end + 1 - (p + at));
-            ok = take_line(g, p + at, used, used > 1 && end[-1] == '\r' ? 2 : 1, &out);
-        } else if (n - at >= PART_MIN) {
-            used = out = n - at - KEEP;
+            ok = take_lines(g, p + at, n - at, &used, &out, &b);
+        } else if (n - at >= HTTP_GATE_PART_MIN) {
+            used = out = n - at - HTTP_GATE_KEEP;
             ok = take_part(g, p + at, used);
         } else {
             used = n - at;
@@ -596,5 +421,7 @@ ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_
 void http_gate_fini(struct http_gate *g)
 {
     cht_free(g->held);
+    cht_free(g->last);
     g->held = NULL;
+    g->last = NULL;
 }

@@ -23,6 +23,7 @@
 #include "cheetah/err.h"
 #include "os/tap.h"
 
+#define HTTP_GATE_LAST 480u /* of headers that are remembered */
 #define HTTP_GATE_HELD \
     1024u /* of a line that has not ended yet; of a longer one the beginning is passed on */
 
@@ -35,6 +36,14 @@ enum http_gate_state {
     HTTP_GATE_DATA_END,
     HTTP_GATE_TRAILERS,
     HTTP_GATE_OVER
+};
+
+/* Headers that were judged, of a request without a body. */
+struct http_gate_headers {
+    unsigned n;                      /* bytes of text: with the empty line */
+    bool old;                        /* of HTTP/1.0 */
+    size_t spent, entries, repeated; /* as in http_gate, of the headers alone */
+    char text[HTTP_GATE_LAST];
 };
 
 struct http_gate {
@@ -60,9 +69,10 @@ struct http_gate {
     uint64_t length; /* Content-Length */
     char *
         held; /* owned, twice HTTP_GATE_HELD bytes: half a line, and what `ready_n` counts; NULL: never needed */
-    size_t held_n;    /* bytes of half a line */
-    size_t ready_n;   /* that were judged, and had no room */
-    const char *tail; /* static: the end of a bad request, still to be passed on */
+    struct http_gate_headers *last; /* owned; NULL: none yet */
+    size_t held_n;                  /* bytes of half a line */
+    size_t ready_n;                 /* that were judged, and had no room */
+    const char *tail;               /* static: the end of a bad request, still to be passed on */
     size_t tail_n;
 };
 

@@ -93,6 +93,7 @@ static ssize_t drain(struct run *x)
 static void feed(struct run *x, const char *p, size_t n, size_t piece)
 {
     static const size_t sizes[] = {1, 2, 3, 17, 100, 1023, 1024, 9000};
+    cht_tap_set(&x->tap);
     while (n > 0 && x->g.state != HTTP_GATE_OVER) {
         size_t k = piece > 0 ? piece : sizes[cht_rng_below(&x->r, sizeof sizes / sizeof *sizes)];
         k = k < n ? k : n;
@@ -499,6 +500,108 @@ static void test_long_and_repeated(void **state)
     }
 }
 
+/* Headers that come again are compared with those of the last request; what comes out is as if each had been judged. Each request is read at
+ * once (where that happens), and with a cut in its headers (where it never does). */
+static void test_the_same_headers(void **state)
+{
+#define SAME H "User-Agent: u\r\nAccept: */*\r\n"
+    static const char *const lines[] = {"GET / HTTP/1.1\r\n", "GET /b?c=d&e=f HTTP/1.1\r\n",
+                                        "GET / HTTP/1.0\r\n", "\r\nPUT /c HTTP/1.1\r\n"};
+    static const char *const heads[] = {SAME "\r\n",
+                                        SAME "X: y\r\n\r\n",
+                                        SAME "X: y \r\n\r\n",
+                                        "Cookie: c\r\n" SAME "\r\n",
+                                        "-ookie: c\r\n" SAME "\r\n",
+                                        SAME "Content-Length: 3\r\n\r\nGET",
+                                        SAME "Transfer-Encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n",
+                                        H "\r\n",
+                                        SAME "Origin: http://o\r\n\r\n",
+                                        "Accept: */*\r\n\r\n",
+                                        SAME H "\r\n"};
+    static char text[OUT_MAX];
+    struct cht_rng r;
+    uint64_t remembered = 0;
+    (void)state;
+    cht_rng_seed(&r, seed_of());
+    for (unsigned round = 0; round < rounds(300); round++) {
+        struct run *a = begin(round, false), *b = begin(round, false);
+        a->g.memory = b->g.memory = round % 2 == 0 ? MEMORY : 2048;
+        for (unsigned i = 0, kind = 0; i < 40; i++) {
+            kind = cht_rng_below(&r, 3) == 0 ? (unsigned)cht_rng_below(&r, 9 + (i > 30 ? 2 : 0)) : kind;
+            size_t n = put(text, "%s", lines[cht_rng_below(&r, 4)]), begun = n;
+            n += put(text + n, "%s", heads[kind]);
+            feed(a, text, n, n);
+            if (a->g.last != NULL && a->g.last->n == n - begun)
+                remembered += memcmp(a->g.last->text, text + begun, n - begun) == 0;
+            feed(b, text, begun, begun);
+            feed(b, text + begun, n - begun, 5);
+            assert_null(b->g.last); /* nothing was whole in one piece */
+            assert_true(a->g.bad == b->g.bad && a->g.begun == b->g.begun && a->g.ended == b->g.ended);
+            same_out(a, b);
+        }
+        verify(a);
+        end(a);
+        end(b);
+    }
+    assert_true(remembered > rounds(300) * 5);
+}
+
+/* A target that leaves no room for headers that did fit before. */
+static void test_the_same_headers_too_long(void **state)
+{
+    static char text[OUT_MAX];
+    (void)state;
+    for (size_t target = 1; target < 3000; target += target < 40 ? 1 : 7) {
+        struct run *a = begin(target, false), *b = begin(target, false);
+        a->g.memory = b->g.memory = 2048;
+        for (unsigned i = 0; i < 4; i++) {
+            size_t n = put(text, "GET /?"), k = i < 3 ? 1 : target;
+            memset(text + n, i < 3 ? 'a' : "a&?"[target % 3], k);
+            n += k;
+            n += put(text + n, " HTTP/1.1\r\n" H "X: %0200u\r\n\r\n", 1u);
+            feed(a, text, n, n);
+            feed(b, text, n, 11);
+        }
+        assert_non_null(a->g.last);
+        assert_int_equal(a->g.bad, b->g.bad);
+        assert_int_equal(a->g.ended, b->g.ended);
+        if (a->g.bad == CHT_OK)
+            same_out(a, b);
+        end(a);
+        end(b);
+    }
+}
+
+/* HTTP/1.0 may have no Host; the same headers are wrong in HTTP/1.1. */
+static void test_the_same_headers_of_another_version(void **state)
+{
+    static const char *const in[] = {"GET / HTTP/1.0\r\nA: b\r\n\r\n", "GET / HTTP/1.0\r\nA: b\r\n\r\n",
+                                     "GET / HTTP/1.1\r\nA: b\r\n\r\n"};
+    (void)state;
+    struct run *x = begin(1, false);
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++)
+        feed(x, in[i], strlen(in[i]), OUT_MAX);
+    assert_non_null(x->g.last);
+    assert_int_equal(x->g.bad, CHT_INVALID_REQUEST);
+    verify(x);
+    end(x);
+}
+
+/* The store of the last headers is no more than a help. */
+static void test_no_memory_for_the_last(void **state)
+{
+    (void)state;
+    struct run *x = begin(1, false);
+    cht_alloc_fail_at(1, true);
+    for (unsigned i = 0; i < 5; i++)
+        feed(x, GET "\r\n", strlen(GET "\r\n"), OUT_MAX);
+    cht_alloc_fail_at(0, false);
+    assert_null(x->g.last);
+    assert_int_equal(x->g.ended, 5);
+    verify(x);
+    end(x);
+}
+
 static void test_the_end(void **state)
 {
     (void)state;
@@ -537,6 +640,10 @@ int main(void)
         cmocka_unit_test(test_changed_ones),
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_long_and_repeated),
+        cmocka_unit_test(test_the_same_headers),
+        cmocka_unit_test(test_the_same_headers_too_long),
+        cmocka_unit_test(test_the_same_headers_of_another_version),
+        cmocka_unit_test(test_no_memory_for_the_last),
         cmocka_unit_test(test_the_end),
         cmocka_unit_test(test_no_memory),
     };
