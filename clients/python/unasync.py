@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent / "src" / "cheetah_http"
 WORDS = [
     (r"\bimport asyncio\b", "import time"),
+    (r"\.net\.asyncio\b", ".net.waiting"),
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),

@@ -23,15 +23,14 @@ requests = []
 
 def with_adapter(url, database):
     """DB-SLM's own level 1, mirrored through our adapter."""
-    import httpx
-
     from cheetah_http import Client
     from cheetah_http.dbslm import CheetahHotPathAdapter
+    from cheetah_http.net.waiting import Pool
 
     adapter = CheetahHotPathAdapter(Client(url, database=database))
     adapter.context_relativism = lambda tree, **_: []  # it would know more than SQLite does, and so decode other answers
-    send = httpx.Client.send
-    httpx.Client.send = lambda self, request, **more: requests.append(request.url.path) or send(self, request, **more)
+    send = Pool.send
+    Pool.send = lambda self, call, stream: requests.append(call.path) or send(self, call, stream)
     pipeline.build_cheetah_adapter = lambda settings: adapter
 
 

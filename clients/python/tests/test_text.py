@@ -48,8 +48,9 @@ def test_draining(both):
 def test_it_is_text_that_travels(server, db):
     db.pair_put(b"name", b"value")
     seen = []
-    with Client(url_of(server), database=db.database, text=True) as text:
-        text._http.event_hooks["response"].append(lambda response: seen.append((str(response.url), response.read())))
+    httpx = pytest.importorskip("httpx")
+    http = httpx.Client(base_url=url_of(server), event_hooks={"response": [lambda response: seen.append((str(response.url), response.read()))]})
+    with http, Client(database=db.database, text=True, http=http) as text:
         assert text.pair(b"name").value == b"value" and [row.value for row in text.pairs(values=True)] == [b"value"]
     assert len(seen) == 2 and all("text=true" in url and b'"name":"name"' in body and b'"text":"value"' in body for url, body in seen)
 

@@ -25,7 +25,29 @@ NOT_STARTED = frozenset({"overloaded", "starting", "draining"})
 
 
 class CheetahError(RuntimeError):
-    """The base of all."""
+    """The base of all. server: host and port of the server that it is about, if it is about one."""
+
+    server: Optional[str] = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.server is None else f"{text} (server {self.server})"
+
+
+class named:
+    """with named("host:port"): errors that pass have it as their server."""
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+        if isinstance(error, CheetahError) and error.server is None:
+            error.server = self._server
 
 
 class ConnectionLost(CheetahError):

@@ -9,12 +9,8 @@ from __future__ import annotations
 import random
 from typing import NamedTuple, Optional
 
-import httpx
-
 from .errors import APIError, CheetahError, ConnectionLost
-
-# Not sent, or (WriteError: the server closed before all was handed over) not as a whole; such a request is never done.
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.WriteError)
+from .net.errors import TransportError, WriteFailed
 
 
 class Retry(NamedTuple):
@@ -37,15 +33,14 @@ class Retry(NamedTuple):
         return random.uniform(ceiling / 10, ceiling)
 
 
-def lost(error: httpx.TransportError, what: str, repeatable: bool) -> ConnectionLost:
+def lost(error: TransportError, what: str, repeatable: bool) -> ConnectionLost:
     """The exception for an error of the transport."""
-    sent = not isinstance(error, _NOT_SENT)
     message = f"{what}: {error or type(error).__name__}"
-    if isinstance(error, httpx.WriteError):
+    if isinstance(error, WriteFailed):
         message += " (the server closed while the request was being sent; it may be larger than the server takes)"
-    if sent and not repeatable:
+    if error.sent and not repeatable:
         message += " (it may have been done; not sent again)"
-    return ConnectionLost(message, may_have_happened=sent)
+    return ConnectionLost(message, may_have_happened=error.sent)
 
 
 def worth(error: CheetahError, repeatable: bool) -> bool:

@@ -5,9 +5,8 @@ import base64
 import json
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Union
 
-import httpx
-
 from .errors import APIError, ProtocolError, error_of
+from .net.http1 import Incoming
 
 MAX_KEY = (1 << 48) - 1
 MAX_PAIR = 4096
@@ -136,7 +135,7 @@ class Lines:
         return (line for line in lines if line)
 
 
-def body_of(response: httpx.Response) -> Any:
+def body_of(response: Incoming) -> Any:
     """The JSON of an answer."""
     try:
         return json.loads(response.content)
@@ -144,7 +143,7 @@ def body_of(response: httpx.Response) -> Any:
         raise ProtocolError(f"{response.status_code}: the answer is not JSON: {response.content[:100]!r}") from error
 
 
-def failure_of(response: httpx.Response) -> APIError:
+def failure_of(response: Incoming) -> APIError:
     """The exception for an answer of 400 and over that has been read; also where a proxy gave it."""
     request_id = response.headers.get("X-Request-Id")
     retry_after: Optional[float] = None

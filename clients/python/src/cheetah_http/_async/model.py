@@ -3,9 +3,8 @@ from __future__ import annotations
 
 from typing import Any, AsyncIterator, Dict, Iterable, List, Optional, Sequence, Union
 
-import httpx
-
-from ..errors import TooLarge
+from ..errors import TooLarge, named
+from ..net.errors import TransportError
 from ..retry import lost
 from ..types import (
     ContextMatch,
@@ -157,8 +156,9 @@ class AsyncModel(AsyncTransport):
         try:
             async for piece in response.aiter_bytes():
                 yield piece
-        except httpx.TransportError as cause:
-            raise lost(cause, "GET /arpa", False) from cause
+        except TransportError as cause:
+            with named(self.server):
+                raise lost(cause, "GET /arpa", False) from cause
         finally:
             await response.aclose()
 

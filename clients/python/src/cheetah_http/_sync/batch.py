@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type
 
-from ..errors import APIError, BatchError, ProtocolError, error_of
+from ..errors import APIError, BatchError, ProtocolError, error_of, named
 from ..types import Operation
 from ..wire import NDJSON, Call, b64, checked_key, checked_pair, checked_value, dump
 from .transport import Transport
@@ -48,9 +48,12 @@ class Batches(Transport):
         lines, end = self._collect(Call("POST", "/batch", params, content, NDJSON, repeatable=repeatable))
         failures: List[Tuple[Optional[int], APIError]] = []
         if end.get("count") != len(operations) or (results and len(lines) != len(operations)):
-            raise ProtocolError(f"{len(operations)} operations were answered by {len(lines)} lines, end {end}")
+            with named(self.server):
+                raise ProtocolError(f"{len(operations)} operations were answered by {len(lines)} lines, end {end}")
         for i, line in enumerate(lines):
             error = error_of(line) if line["status"] >= 400 else None
+            if error is not None:
+                error.server = self.server
             if results:
                 if operations[i].reads and line["status"] == 404:
                     error = None
@@ -58,7 +61,8 @@ class Batches(Transport):
             if error is not None:
                 failures.append((i if results else None, error))
         if failures:
-            raise BatchError(failures)
+            with named(self.server):
+                raise BatchError(failures)
 
 
 def _addition(pair: bytes, by: int) -> Dict[str, Any]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Dict, Iterable, List, Optional, Sequence, Union
 
-import httpx
-
-from ..errors import TooLarge
+from ..errors import TooLarge, named
+from ..net.errors import TransportError
 from ..retry import lost
 from ..types import (
     ContextMatch,
@@ -158,8 +157,9 @@ class Model(Transport):
         try:
             for piece in response.iter_bytes():
                 yield piece
-        except httpx.TransportError as cause:
-            raise lost(cause, "GET /arpa", False) from cause
+        except TransportError as cause:
+            with named(self.server):
+                raise lost(cause, "GET /arpa", False) from cause
         finally:
             response.close()
 

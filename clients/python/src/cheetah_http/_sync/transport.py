@@ -5,13 +5,20 @@ from __future__ import annotations
 import time
 import ssl
 from types import TracebackType
-from typing import Any, Iterator, Callable, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Iterator, Callable, Dict, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
-import httpx
-
-from ..errors import APIError, CheetahError, ProtocolError, StreamCut
+from ..errors import APIError, CheetahError, ProtocolError, StreamCut, named
+from ..net.address import address_of, authorization
+from ..net.waiting import Answer, Pool
+from ..net.by_httpx import HttpxPool
+from ..net.errors import TransportError
+from ..net.http1 import header_value
 from ..retry import Retry, lost, worth
+from ..types import intact
 from ..wire import Call, Lines, Param, body_of, checked_limit, failure_of, name_of, parse_line, url_bytes
+
+if TYPE_CHECKING:
+    import httpx
 
 Self = TypeVar("Self", bound="Transport")
 Line = Dict[str, Any]
@@ -20,30 +27,31 @@ Line = Dict[str, Any]
 class Stream:
     """The lines of one answer, the end line among them; closes the answer on leaving."""
 
-    def __init__(self, response: httpx.Response, call: Call) -> None:
-        self._response, self._call = response, call
+    def __init__(self, response: Answer, call: Call, server: str) -> None:
+        self._response, self._call, self._server = response, call, server
 
     @property
-    def headers(self) -> httpx.Headers:
+    def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
     def lines(self) -> Iterator[Line]:
         what = f"{self._call.method} {self._call.path}"
         request_id, lines, ended = self._response.headers.get("X-Request-Id"), Lines(), False
-        try:
-            for chunk in self._response.iter_bytes():
-                for raw in lines.feed(chunk):
-                    line = parse_line(raw, request_id)
-                    if ended:
-                        raise ProtocolError(f"{what}: a line after the end line")
-                    ended = "end" in line
-                    yield line
-        except httpx.TransportError as error:
+        with named(self._server):
+            try:
+                for chunk in self._response.iter_bytes():
+                    for raw in lines.feed(chunk):
+                        line = parse_line(raw, request_id)
+                        if ended:
+                            raise ProtocolError(f"{what}: a line after the end line")
+                        ended = "end" in line
+                        yield line
+            except TransportError as error:
+                if not ended:
+                    reason = f"{what}: the stream was cut off: {error or type(error).__name__}"
+                    raise StreamCut(reason, may_have_happened=True) from error
             if not ended:
-                reason = f"{what}: the stream was cut off: {error or type(error).__name__}"
-                raise StreamCut(reason, may_have_happened=True) from error
-        if not ended:
-            raise StreamCut(f"{what}: the stream has no end line", may_have_happened=True)
+                raise StreamCut(f"{what}: the stream has no end line", may_have_happened=True)
 
     def __enter__(self) -> "Stream":
         return self
@@ -55,7 +63,7 @@ class Stream:
 class Transport:
     """What the parts of the client share: the connections, the database, the retry policy.
 
-    url         where the server (or the load balancer) is
+    url         where the server (or the load balancer) is: http://HOST:PORT, https://HOST:PORT, or unix:/path/of/its/socket
     database    the database of all calls; a write creates it. See on()
     token       of the server's --tokens file
     timeout     seconds of silence after which a connection counts as lost
@@ -63,7 +71,8 @@ class Transport:
     verify      for https: False, a file of certificate authorities, or an ssl.SSLContext
     text        names and values that are text travel as text and not in base64, which is shorter; the calls return the same
     cert        for https: the certificate to show in place of a token: a file with its key in it, or (certificate, key)
-    http        an httpx client of your own (its base_url, headers and time-outs count); it is not closed with this one
+    http        an httpx client of your own in place of the standard library (its base_url, headers and time-outs count); it is not closed
+                with this one
     """
 
     def __init__(
@@ -77,21 +86,17 @@ class Transport:
         verify: Union[bool, str, ssl.SSLContext] = True,
         cert: Optional[Union[str, Tuple[str, str]]] = None,
         text: bool = False,
-        http: Optional[httpx.Client] = None,
+        http: "Optional[httpx.Client]" = None,
     ) -> None:
-        if http is None and not url.startswith(("http://", "https://")):
-            raise ValueError(f"a URL starts with http:// or https://, not {url!r}")
-        headers: Dict[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
         self._owner = http is None
-        self._http = http or httpx.Client(
-            base_url=url,
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-            limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=15.0),
-            verify=verify,
-            cert=cert,
-            trust_env=False,
-        )
+        self._http: Any
+        if http is not None:
+            self._http = HttpxPool(http)
+        else:
+            address = address_of(url, verify, cert)
+            allowed = authorization(address, token)
+            fixed = "" if allowed is None else f"Authorization: {header_value(allowed)}\r\n"
+            self._http = Pool(address, fixed, timeout)
         self._database, self._retry, self._text = database, retry, text
 
     @property
@@ -100,7 +105,15 @@ class Transport:
 
     @property
     def url(self) -> str:
-        return str(self._http.base_url).rstrip("/")
+        return str(self._http.url)
+
+    @property
+    def server(self) -> str:
+        """Host and port, as errors name them."""
+        return str(self._http.name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url} database={self.database!r}>"
 
     def on(self: Self, database: str) -> Self:
         """The same client for another database; shares the connections, which close with the first."""
@@ -131,16 +144,13 @@ class Transport:
         """The parameters of a data call that shows names or values."""
         return {"text": self._text or None, **self._params(**params)}
 
-    def _open(self, call: Call, stream: bool) -> httpx.Response:
+    def _open(self, call: Call, stream: bool) -> Answer:
         """Sends, again and again where that is safe; the answer is one below 400."""
         attempt, was_lost = 0, False
         while True:
             error: CheetahError
             try:
-                request = self._http.build_request(
-                    call.method, call.path, params=call.query(), content=call.content, headers=call.headers()
-                )
-                response = self._http.send(request, stream=stream)
+                response: Answer = self._http.send(call, stream)
                 if response.status_code < 400:
                     return response
                 try:
@@ -150,10 +160,11 @@ class Transport:
                 error = failure_of(response)
                 if response.status_code == 404 and was_lost and call.gone_is_done:
                     return response
-            except httpx.TransportError as cause:
+            except TransportError as cause:
                 error = lost(cause, f"{call.method} {call.path}", call.repeatable)
                 error.__cause__ = cause
                 was_lost = True
+            error.server = self.server
             self._pause(error, call.repeatable, attempt)
             attempt += 1
 
@@ -166,14 +177,16 @@ class Transport:
             raise error
         time.sleep(seconds)
 
-    def _send(self, call: Call) -> httpx.Response:
+    def _send(self, call: Call) -> Answer:
         return self._open(call, stream=False)
 
     def _json(self, call: Call) -> Any:
-        return body_of(self._open(call, stream=False))
+        answer = self._open(call, stream=False)
+        with named(self.server):
+            return body_of(answer)
 
     def _stream(self, call: Call) -> Stream:
-        return Stream(self._open(call, stream=True), call)
+        return Stream(self._open(call, stream=True), call, self.server)
 
     def _collect(self, call: Call, watch: Optional[Callable[[Line], bool]] = None) -> Tuple[List[Line], Line]:
         """All lines and the end of a stream; one that is cut off is asked for again if that is safe. Lines that watch says
@@ -217,6 +230,8 @@ class Transport:
                         if "end" in line:
                             end = line["end"]
                             continue
+                        with named(self.server):
+                            intact(line)
                         last, attempt = line, 0
                         if left is not None:
                             left -= 1

@@ -125,8 +125,9 @@ def _drop(client: Client, hot_path: HotPath) -> None:
     has to write would make the database anew."""
     hot_path.give_up()
     try:
-        with Client(client.url, timeout=PROBE_SECONDS, retry=Retry(attempts=0), http=client._http) as once:
-            once.drop_database(client.database)
+        once = client.on(client.database)
+        once._retry = Retry(attempts=0)
+        once.drop_database(client.database)
     except CheetahError as error:
         logger.warning("cheetah-db: database %s of a model in memory is left over: %s", client.database, error)
 
