@@ -7,7 +7,7 @@
  *   PAIR_SUMMARY PREFIX [depth] [branch_limit]                                         PAIR_PURGE PREFIX [page]
  *   AUTH TOKEN                                EXIT
  *
- * The others (LINE_WORDS) read their arguments themselves: batch.c, purge.c, predict.h, databases.c, system.c.
+ * The others (LINE_WORDS) read their arguments themselves: batch.c, purge.c, many.h, detached.h, predict.h, databases.c, system.c.
  *
  * Command words in any case; one or more blanks between arguments, exactly one before a VALUE, which is all that follows.
  * PAIR, PREFIX and after: * is empty, x and an even number of hexadecimal digits are those bytes, anything else itself.
@@ -45,6 +45,16 @@ enum line_verb {
     LINE_PREDICT_CTX,
     LINE_PREDICT_INHERIT,
     LINE_PREDICT_BACKEND,
+    LINE_PREDICT_BENCH,
+    LINE_PREDICT_INHERIT_BATCH,
+    LINE_PREDICT_INHERIT_ASYNC,
+    LINE_PREDICT_INHERIT_STATUS,
+    LINE_PREDICT_INHERIT_FETCH,
+    LINE_PAIR_REDUCE_ASYNC,
+    LINE_PAIR_REDUCE_STATUS,
+    LINE_PAIR_REDUCE_FETCH,
+    LINE_BATCH,
+    LINE_JOB,
     LINE_FILE_CHECKPOINT,
     LINE_SYSTEM_STATS,
     LINE_LOG_FLUSH,

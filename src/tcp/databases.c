@@ -12,6 +12,7 @@
 #include "tcp/session.h"
 
 #include "tcp/answer.h"
+#include "tcp/detached.h"
 #include "tcp/words.h"
 
 #include "base/b64.h"
@@ -335,6 +336,7 @@ void line_session_reset(struct line_session *s)
     if (!arguments(s, s->database, name, &t))
         return;
     enum cht_rc rc = svc_dbs_drop(s->host->dbs, name, RESET_WAIT_NS, &err);
+    line_detached_forget(s->host, name);
     if (rc == CHT_OK || rc == CHT_DATABASE_NOT_FOUND)
         rc = svc_dbs_open(s->host->dbs, name, true, 0, &d, &created, &err);
     if (rc == CHT_OK && any(t.named))

@@ -506,8 +506,11 @@ void line_session_predict(struct line_session *s)
     case LINE_PREDICT_INHERIT:
         inherit(&p);
         break;
-    default:
+    case LINE_PREDICT_BACKEND:
         backend(&p);
+        break;
+    default:
+        fail(&p, "unknown_command");
         break;
     }
     if (changes)

@@ -412,6 +412,8 @@ bool line_session_committed(struct line_session *s)
     return true;
 }
 
+enum line_verb line_session_op_verb(const struct line_session *s, size_t i) { return s->notes[i].verb; }
+
 bool line_session_job_is_long(const struct line_session *s)
 {
     enum line_verb c = s->command.verb;
@@ -434,6 +436,16 @@ static void (*const jobs[LINE_VERBS])(struct line_session *s) = {
     [LINE_PREDICT_CTX] = line_session_predict,
     [LINE_PREDICT_INHERIT] = line_session_predict,
     [LINE_PREDICT_BACKEND] = line_session_predict,
+    [LINE_PREDICT_BENCH] = line_session_predict,
+    [LINE_PREDICT_INHERIT_BATCH] = line_session_predict,
+    [LINE_PREDICT_INHERIT_ASYNC] = line_session_detached_old,
+    [LINE_PREDICT_INHERIT_STATUS] = line_session_detached_old,
+    [LINE_PREDICT_INHERIT_FETCH] = line_session_detached_old,
+    [LINE_PAIR_REDUCE_ASYNC] = line_session_detached_old,
+    [LINE_PAIR_REDUCE_STATUS] = line_session_detached_old,
+    [LINE_PAIR_REDUCE_FETCH] = line_session_detached_old,
+    [LINE_BATCH] = line_session_batch,
+    [LINE_JOB] = line_session_detached,
     [LINE_FILE_CHECKPOINT] = line_session_checkpoint,
     [LINE_SYSTEM_STATS] = line_session_stats,
     [LINE_LOG_FLUSH] = line_session_log,

@@ -74,9 +74,10 @@ struct line_session {
     bool pending;                /* it waits for the operations before it, or for a job */
     bool opening;                /* the job: open the database for it */
     struct cht_buf value;
-    _Atomic bool cancel;              /* the client is gone */
-    const struct line_session *outer; /* borrowed: whose command this session runs; NULL: a client's */
-    uint64_t held;                    /* of host->held */
+    _Atomic bool cancel; /* the client is gone */
+    const struct line_session
+        *outer;    /* borrowed: whose command this session runs (nested.h); NULL: a client's */
+    uint64_t held; /* of host->held */
 };
 
 enum line_session_next {
@@ -96,6 +97,8 @@ enum line_session_next line_session_run(struct line_session *s, char *p, size_t 
 /* The commit is over: answers it. False: it is not through yet, and to be called again once s->wait was called. */
 bool line_session_committed(struct line_session *s);
 void line_session_job(struct line_session *s);
+/* Of which kind the i-th operation of the commit is; LINE_NONE: it is beside another one, and not answered. */
+enum line_verb line_session_op_verb(const struct line_session *s, size_t i);
 bool line_session_job_is_long(const struct line_session *s);
 /* All answers were taken: memory beyond a little is given back. */
 void line_session_taken(struct line_session *s);
@@ -126,3 +129,6 @@ void line_session_reset(struct line_session *s);
 void line_session_create(struct line_session *s);
 void line_session_configure(struct line_session *s);
 void line_session_list(struct line_session *s);
+void line_session_batch(struct line_session *s);        /* detached.c, as the next two */
+void line_session_detached(struct line_session *s);     /* JOB */
+void line_session_detached_old(struct line_session *s); /* its older names */

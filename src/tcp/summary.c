@@ -84,7 +84,7 @@ static enum cht_rc add_branch(struct summary *u, const uint8_t *p, size_t n)
         cut(u);
     if (2 * u->names + 24 * u->n > u->s->host->answer_max)
         return CHT_VALUE_TOO_LARGE;
-    if (u->n == u->cap) {
+    if (u->n == u->cap || u->b == NULL) {
         size_t cap = u->cap == 0 ? 64 : u->cap * 2;
         struct branch *b = cht_realloc(u->b, cap * sizeof *b);
         if (b == NULL)

@@ -10,6 +10,7 @@
 #include "tcp/host.h"
 
 #include "tcp/answer.h"
+#include "tcp/detached.h"
 #include "tcp/words.h"
 
 #include "base/alloc.h"
@@ -133,6 +134,7 @@ void line_host_fini(struct line_session_host *host)
     struct line_host *h = host->shared;
     if (h == NULL)
         return;
+    line_detached_forget(host, NULL);
     cht_mutex_fini(&h->mu);
     cht_free(h);
     host->shared = NULL;

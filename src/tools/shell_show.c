@@ -258,6 +258,8 @@ void tool_show_help(FILE *out, const char *word)
         {"PAIR_SUMMARY", "PAIR_SUMMARY PREFIX [depth] [branches]",
          "how many pairs, how large, how they branch"},
         {"DEL", "DEL pairs prefix=P | pairs key=P | values key=K", "delete pairs, or a value"},
+        {"BATCH", "BATCH COMMAND items=JSON [continue_on_error=1]", "one command many times"},
+        {"JOB", "JOB submit LINE | status J | fetch J", "an answer that is fetched later"},
         {"PREDICT_SET", "PREDICT_SET key=K value=V [prob=P] [weights=JSON]",
          "a learned value of a prediction table"},
         {"PREDICT_QUERY", "PREDICT_QUERY key=K [ctx=JSON]", "its values and their probabilities"},
