@@ -254,10 +254,11 @@ static size_t end_badly(struct http_gate *g, enum http_gate_state state, const c
 static size_t pass_tail(struct http_gate *g, char *p, size_t cap)
 {
     size_t n = g->tail_n < cap ? g->tail_n : cap;
-    if (n > 0)
+    if (n > 0) { /* there may be no tail at all */
         memcpy(p, g->tail, n);
-    g->tail += n;
-    g->tail_n -= n;
+        g->tail += n;
+        g->tail_n -= n;
+    }
     g->again = g->again || g->tail_n > 0;
     return n;
 }

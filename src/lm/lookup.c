@@ -98,8 +98,10 @@ int lm_lookup_token(const struct reduce_payload *probs, uint32_t token)
         else
             hi = mid;
     }
+    if (lo == probs->n)
+        return -1; /* of a list without records there is no pointer either */
     const uint8_t *r = probs->records + (size_t)lo * REDUCE_PAYLOAD_PROBS_RECORD;
-    return lo < probs->n && reduce_payload_get32(r) == token ? r[4] : -1;
+    return reduce_payload_get32(r) == token ? r[4] : -1;
 }
 
 double lm_lookup_weight(const struct reduce_payload *probs)
