@@ -55,7 +55,7 @@ def test_calls(db):
             assert [row.pair async for row in far.pairs(b"n:", page_size=7)] == names
             assert [row.pair async for row in far.pairs(b"n:", reverse=True, limit=20, page_size=7)] == names[:29:-1]
             assert [row.payload async for row in far.payloads(b"n:", limit=2)] == [b"v0", b"v1"]
-            assert [row.pair async for row in far.queue_drain(b"n:", limit=10)] == names[:10]
+            assert [row.pair for row in await far.queue_drain(b"n:", limit=10)] == names[:10]
             assert len([row async for row in far.values(page_size=9)]) == 41
             with pytest.raises(BatchError):
                 async with far.batch() as batch:
@@ -77,7 +77,7 @@ def test_model(db):
         async with AsyncClient(db.url, database=db.database, retry=QUICK) as far:
             rng = random.Random(1)
             documents = [[2] + [rng.randrange(4, 20) for _ in range(20)] + [3] for _ in range(30)]
-            parts = [part async for part in far.ingest(documents, request_bytes=500)]
+            parts = [part async for part in far.ingest_parts(documents, request_bytes=500)]
             assert len(parts) > 2 and sum(part.documents for part in parts) == 30
             steps = []
             assert [result.order for result in await far.smooth(progress=steps.append)] == [1, 2, 3] and steps
@@ -102,7 +102,7 @@ def test_ingest_halves_what_is_too_large_for_the_server(launch):
         async with AsyncClient(url_of(server), retry=QUICK) as far:
             with pytest.raises(TooLarge):
                 await far.ngrams(documents)
-            parts = [part async for part in far.ingest(documents)]
+            parts = [part async for part in far.ingest_parts(documents)]
             assert len(parts) > 2 and sum(part.documents for part in parts) == 200
             assert {t.token: t.count for t in await far.totals(b"cnt:1:")} == {t: 1 for document in documents for t in document}
 
@@ -142,8 +142,7 @@ def test_lost_connections(db, proxy):
             assert len(proxy.requests) == 4
             proxy.plan = lambda number, head: ("say", stream({"pair": "YQ==", "key": 1}))
             with pytest.raises(StreamCut):
-                async for _ in far.queue_drain(b"q:"):
-                    pass
+                await far.queue_drain(b"q:")
 
     run(main())
     values = [row.value for row in db.values()]

@@ -295,9 +295,9 @@ def test_json_payloads_and_queues(db):
         for i in range(10):
             batch.pair_put(b"q:%03d" % i, b"job %d" % i)
     assert [row.payload for row in db.queue_peek(b"q:", limit=2)] == [b"job 0", b"job 1"]
-    assert [row.payload for row in db.queue_drain(b"q:", limit=4)] == [b"job %d" % i for i in range(4)]
+    assert [row.payload for row in db.queue_drain_rows(b"q:", limit=4)] == [b"job %d" % i for i in range(4)]
     assert [row.pair for row in db.queue_drain(b"q:")] == [b"q:%03d" % i for i in range(4, 10)]
-    assert list(db.queue_drain(b"q:")) == [] and db.count(b"q:") == 0
+    assert db.queue_drain(b"q:") == [] and db.count(b"q:") == 0
     assert [row.payload for row in db.payloads(b"meta:")] == [b'{"n":[1,2]}', b"null"]
 
 
@@ -395,7 +395,7 @@ def test_the_highest_order_is_asked_unless_another_is_given(db):
 
 def test_ingest_cuts_into_requests(db):
     documents = [[2, 4 + i % 7, 5, 3] for i in range(300)]
-    counted = list(db.ingest(iter(documents), order=2, request_bytes=1000))
+    counted = list(db.ingest_parts(iter(documents), order=2, request_bytes=1000))
     assert len(counted) > 5 and sum(part.documents for part in counted) == 300
     assert {t.token: t.count for t in db.totals(b"cnt:1:")}[5] == 300 + sum(4 + i % 7 == 5 for i in range(300))
 
@@ -410,7 +410,7 @@ def test_ingest_halves_what_is_too_large_for_the_server(launch):
         with pytest.raises(TooLarge) as caught:
             db.ngrams(documents)
         assert caught.value.code == "request_too_large" and list(db.pairs(limit=1)) == []
-        counted = list(db.ingest(iter(documents)))
+        counted = list(db.ingest_parts(iter(documents)))
         assert len(counted) > 2 and sum(part.documents for part in counted) == 200
         assert {t.token: t.count for t in db.totals(b"cnt:1:")} == {token: 1 for document in documents for token in document}
         assert db.metrics()["cheetah_requests_too_large_total"] >= 2
@@ -418,7 +418,7 @@ def test_ingest_halves_what_is_too_large_for_the_server(launch):
         db.create_database("b")
         counted = []
         with pytest.raises(TooLarge) as caught:
-            for part in db.on("b").ingest(documents[:150] + [huge] + documents[150:]):
+            for part in db.on("b").ingest_parts(documents[:150] + [huge] + documents[150:]):
                 counted.append(part)
         assert caught.value.code == "request_too_large"
         assert sum(part.documents for part in counted) == 150, "those before it are yielded and counted, none after it is"

@@ -10,6 +10,7 @@ from ._async.batch import AsyncBatch
 from ._async.client import AsyncClient
 from ._sync.batch import Batch
 from ._sync.client import Client
+from .columns import PairColumns, RecordColumns, TotalColumns
 from .errors import (
     APIError, BadRequest, BatchError, BatchFailed, CheetahError, Conflict, ConnectionLost, DamagedValue, Forbidden,
     NotFound, ProtocolError, StorageFull, StreamCut, TooLarge, Unauthorized, Unavailable,
@@ -25,7 +26,7 @@ __version__ = "0.2.0"
 __all__ = [
     "APIError", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
     "CheetahError", "Child", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
-    "Deleted", "Forbidden", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "Prediction", "Progress", "ProtocolError", "Retry", "Row", "Score",
-    "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "Unauthorized", "Unavailable",
+    "Deleted", "Forbidden", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "PairColumns", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
+    "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "TotalColumns", "Unauthorized", "Unavailable",
     "Value", "Written", "payloads",
 ]  # fmt: skip

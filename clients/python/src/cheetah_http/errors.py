@@ -25,9 +25,12 @@ NOT_STARTED = frozenset({"overloaded", "starting", "draining"})
 
 
 class CheetahError(RuntimeError):
-    """The base of all. server: host and port of the server that it is about, if it is about one."""
+    """The base of all. server: host and port of the server that it is about, if it is about one. counted: of ingest(), what was counted before
+    it failed. arrived: of queue_drain(), the rows that had arrived."""
 
     server: Optional[str] = None
+    counted: Any = None
+    arrived: Any = None
 
     def __str__(self) -> str:
         text = super().__str__()

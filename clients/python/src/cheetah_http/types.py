@@ -123,6 +123,15 @@ class Counted(NamedTuple):
     generation: Optional[int] = None  # of the live model, if there is one
 
 
+def counted_sum(one: Counted, other: Counted) -> Counted:
+    """What both have counted; the generation is the later one's."""
+    return Counted(
+        one.documents + other.documents, one.tokens + other.tokens, one.ngrams + other.ngrams,
+        one.contexts_created + other.contexts_created, one.repeated or other.repeated, one.removed + other.removed,
+        other.generation,
+    )  # fmt: skip
+
+
 class ContextMatch(NamedTuple):
     vector: bytes
     key: int

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import json
+from operator import index
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 from .errors import APIError, ProtocolError, error_of
@@ -72,9 +73,29 @@ def url_bytes(data: bytes) -> str:
 
 
 def checked_key(key: int) -> int:
-    if isinstance(key, bool) or not isinstance(key, int) or not 1 <= key <= MAX_KEY:
+    if type(key) is not int:
+        key = _integer(key)
+    if not 1 <= key <= MAX_KEY:
         raise ValueError(f"a key is an integer from 1 to 2^48-1, not {key!r}")
     return key
+
+
+def _integer(key: Any) -> int:
+    """Also of numpy."""
+    try:
+        if not isinstance(key, bool):
+            return index(key)
+    except TypeError:
+        pass
+    raise ValueError(f"a key is an integer from 1 to 2^48-1, not {key!r}")
+
+
+def tokens_of(tokens: Any) -> List[int]:
+    """A list for JSON of a list, a tuple, an array, a numpy array, or anything that yields integers."""
+    if isinstance(tokens, list):
+        return tokens
+    whole = getattr(tokens, "tolist", None)
+    return list(whole() if whole is not None else tokens)
 
 
 def checked_pair(pair: bytes) -> bytes:
@@ -86,11 +107,14 @@ def checked_pair(pair: bytes) -> bytes:
 
 
 def checked_value(value: bytes) -> bytes:
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise TypeError(f"a value is a byte string, not {type(value).__name__}")
+    if not isinstance(value, bytes):
+        try:
+            value = memoryview(value).tobytes()  # also of an array, and of numpy's
+        except TypeError:
+            raise TypeError(f"a value is a byte string or a buffer, not {type(value).__name__}") from None
     if not value:
         raise ValueError("a value has at least one byte")
-    return bytes(value)
+    return value
 
 
 def checked_limit(limit: Optional[int], name: str = "limit") -> None:
@@ -98,8 +122,15 @@ def checked_limit(limit: Optional[int], name: str = "limit") -> None:
         raise ValueError(f"{name} must be at least 1, not {limit}")
 
 
+def _plain(value: Any) -> int:
+    return index(value)  # numpy's integers; TypeError if it is none
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+
+
 def dump(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _encode(value).encode()
 
 
 def ndjson(values: Iterable[Any]) -> bytes:

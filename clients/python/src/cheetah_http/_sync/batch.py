@@ -70,7 +70,8 @@ def _addition(pair: bytes, by: int) -> Dict[str, Any]:
 
 
 def _counting(pair: bytes, order: int, followers: Iterable[Tuple[int, int]]) -> Dict[str, Any]:
-    rows = [[token, delta] for token, delta in followers]
+    whole = getattr(followers, "tolist", None)  # of numpy
+    rows = [[token, delta] for token, delta in (whole() if whole is not None else followers)]
     return {"op": "counts_add", "pair": b64(checked_pair(pair)), "order": order, "followers": rows}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .batch import Batches
+from .columns import Columns
 from .model import Model
 from .pairs import Pairs
 from .reduce import Reducers
@@ -10,5 +11,5 @@ from .service import Service
 from .values import Values
 
 
-class Client(Values, Pairs, Batches, Reducers, Model, Service):
+class Client(Values, Pairs, Batches, Reducers, Columns, Model, Service):
     """A client of cheetah-db over HTTP; several threads may share one."""

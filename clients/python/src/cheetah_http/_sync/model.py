@@ -2,9 +2,9 @@
 """Counting n-grams and asking the model."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Dict, Iterable, List, Optional, Sequence, Union
+from typing import Any, Iterator, Callable, Dict, Iterable, List, Optional, Sequence, Union
 
-from ..errors import TooLarge, named
+from ..errors import CheetahError, TooLarge, named
 from ..net.errors import TransportError
 from ..retry import lost
 from ..types import (
@@ -16,12 +16,13 @@ from ..types import (
     Score,
     Tree,
     context_of,
+    counted_sum,
     live_prediction_of,
     live_score_of,
     prediction_of,
     score_of,
 )
-from ..wire import NDJSON, Call, checked_limit, dump
+from ..wire import NDJSON, Call, checked_limit, dump, tokens_of
 from .transport import Transport
 
 
@@ -38,19 +39,40 @@ class Model(Transport):
         request (1 to 64 of A-Z, a-z, 0-9, _ and -), kept by the server for a day at least: with it the request is sent again
         after a lost connection, and counted once however often it arrives. Without it, it is not sent again: it may have been
         counted. order: 3 unless given, or the live model's. remove: the documents are taken away again."""
-        lines = [dump({"tokens": list(document)}) + b"\n" for document in documents]
+        lines = [dump({"tokens": tokens_of(document)}) + b"\n" for document in documents]
         return self._count(lines, order, once, remove)
 
     def ingest(
+        self,
+        documents: Iterable[Sequence[int]],
+        *,
+        order: Optional[int] = None,
+        request_bytes: int = 4 << 20,
+        progress: Optional[Callable[[Counted], None]] = None,
+    ) -> Counted:
+        """ngrams() for any number of documents: cut into requests of about that many bytes, each a commit of its own, and into smaller
+        ones if the server has too little memory for one. Gives the sums; progress is called with those so far after each
+        request. An error has them as `counted`: the documents that were counted before it."""
+        total = Counted(0, 0, 0, 0)
+        try:
+            for part in self.ingest_parts(documents, order=order, request_bytes=request_bytes):
+                total = counted_sum(total, part)
+                if progress is not None:
+                    progress(total)
+        except CheetahError as error:
+            error.counted = total
+            raise
+        return total
+
+    def ingest_parts(
         self, documents: Iterable[Sequence[int]], *, order: Optional[int] = None, request_bytes: int = 4 << 20
     ) -> Iterator[Counted]:
-        """The same for any number of documents: cut into requests of about that many bytes, each a commit of its own, and into smaller ones
-        if the server has too little memory for one (request_too_large). Yields
-        what each has counted; after an error the documents of all that were yielded are counted."""
+        """The same as a generator, which does nothing until it is iterated over: what each request has counted. After an error the
+        documents of all that were yielded are counted."""
         waiting: List[bytes] = []
         size = 0
         for document in documents:
-            line = dump({"tokens": list(document)}) + b"\n"
+            line = dump({"tokens": tokens_of(document)}) + b"\n"
             if waiting and size + len(line) > request_bytes:
                 for counted in self._count_parts(waiting, order):
                     yield counted
@@ -177,4 +199,4 @@ class Model(Transport):
 
 def _asked(tokens: Sequence[int], **members: Union[str, int, None]) -> Dict[str, Any]:
     """The body of a question; a member that is None is left to the server."""
-    return {"tokens": list(tokens), **{name: value for name, value in members.items() if value is not None}}
+    return {"tokens": tokens_of(tokens), **{name: value for name, value in members.items() if value is not None}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Callable, Dict, List, Literal, Optional, Tuple, Union
 
+from ..errors import CheetahError
 from ..payloads import Context, Continuation, Counts, Json, Probabilities, TopK
 from ..types import CountsOfCounts, Progress, Row, Similar, Smoothed, Stats, Total, row_of
 from ..wire import Call, checked_limit, checked_pair, unb64, url_bytes
@@ -126,9 +127,21 @@ class Reducers(Transport):
         """The head of a queue; nothing is removed."""
         return self.reduce("queue-drain", prefix, limit=limit, decode=False)
 
-    def queue_drain(self, prefix: bytes, *, limit: Optional[int] = None) -> Iterator[Row[Any]]:
+    def queue_drain(self, prefix: bytes, *, limit: Optional[int] = None) -> List[Row[Any]]:
         """Takes the head of a queue: pairs and values are removed, each goes to one caller only. Never asked for again by
-        itself: a lost connection raises ConnectionLost, and what had not arrived by then is gone."""
+        itself: after a lost connection ConnectionLost has the rows that came as `arrived`; what had not arrived by then is gone."""
+        rows: List[Row[Any]] = []
+        try:
+            for row in self.queue_drain_rows(prefix, limit=limit):
+                rows.append(row)
+        except CheetahError as error:
+            error.arrived = rows
+            raise
+        return rows
+
+    def queue_drain_rows(self, prefix: bytes, *, limit: Optional[int] = None) -> Iterator[Row[Any]]:
+        """The same as a generator, row by row as they come, which takes nothing until it is iterated over; what comes is gone, whether it is
+        looked at or not."""
         checked_limit(limit)
         call = Call("POST", f"/reduce/queue-drain/{url_bytes(prefix)}", self._shown(limit=limit), repeatable=False)
         with self._stream(call) as stream:
