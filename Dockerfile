@@ -13,6 +13,7 @@ RUN deploy/install-deps.sh build
 COPY CMakeLists.txt CMakePresets.json ./
 COPY cmake cmake
 COPY openapi openapi
+COPY console/dist console/dist
 COPY include include
 COPY src src
 RUN cmake --preset release -DCHEETAH_TESTS=OFF && cmake --build --preset release --target cheetah-db \

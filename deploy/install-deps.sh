@@ -11,7 +11,8 @@ for group in ${*:-build test}; do
             libjansson-dev libb64-dev libb2-dev libcurl4-openssl-dev libedit-dev" ;;
     test) packages="$packages libcmocka-dev g++ curl python3 python3-pytest python3-requests python3-httpx python3-jsonschema python3-numpy
             python3-yaml openssl python3-build python3-pip python3-setuptools python3-venv python3-wheel
-            chromium chromium-driver" ;;
+            chromium chromium-driver"
+        command -v npm >/dev/null || packages="$packages nodejs npm" ;; # console/ and tests/console; one from elsewhere will do
     lint) packages="$packages clang-format clang-tidy cppcheck mypy python3-httpx python3-numpy" ;;
     bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
     deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck

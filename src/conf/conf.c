@@ -108,6 +108,7 @@ static const struct option table[] = {
      "lines on stderr: for machines or for people"},
     {"log-level", CHOICE, F(log_level), "info", 0, 0, "error|warn|info|debug",
      "the least serious line that is written"},
+    {"console", BOOL, F(console), "true", 0, 0, NULL, "the page /console/"},
     {"access-log", BOOL, F(access_log), "true", 0, 0, NULL, "one line a request"},
     {"checkpoint-log-bytes", BYTES, F(checkpoint_log_bytes), "1G", 1 << 20, TIB, NULL,
      "log since the last checkpoint that starts the next"},

@@ -20,7 +20,7 @@ struct conf {
     char *tls_min, *tls_ciphers, *tls_client_ca;
     char *allow_hosts, *cors_origins;
     char *config;
-    bool allow_anonymous, access_log, line_tls;
+    bool allow_anonymous, access_log, line_tls, console;
     uint64_t http_threads, scan_workers, shards, interval_ms;
     uint64_t max_value_size, max_batch_ops, max_batch_bytes, max_connections, max_connections_per_address;
     uint64_t max_streams, header_timeout, body_timeout, idle_timeout, drain_seconds, header_bytes;

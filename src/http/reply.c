@@ -21,6 +21,8 @@ const char *http_status_title(int status)
     } titles[] = {{200, "OK"},
                   {201, "Created"},
                   {204, "No Content"},
+                  {303, "See Other"},
+                  {304, "Not Modified"},
                   {400, "Bad Request"},
                   {401, "Unauthorized"},
                   {403, "Forbidden"},

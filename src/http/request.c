@@ -56,6 +56,7 @@ static void reset(struct http_request *r)
     r->body_max = r->body_dropped = r->skip_ns = 0;
     r->status = 0;
     r->headers = 0;
+    r->fixed = NULL;
     r->sent = 0;
     r->lines = NULL;
     r->resume = NULL;

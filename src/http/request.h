@@ -140,6 +140,10 @@ enum http_media {
     HTTP_MEDIA_TEXT,
     HTTP_MEDIA_METRICS,
     HTTP_MEDIA_YAML,
+    HTTP_MEDIA_HTML,
+    HTTP_MEDIA_SCRIPT,
+    HTTP_MEDIA_STYLE,
+    HTTP_MEDIA_SVG,
     HTTP_MEDIA_NONE
 };
 
@@ -162,6 +166,10 @@ enum http_header {
     HTTP_H_TRANSFER_ENCODING,
     HTTP_H_REQUEST_ID,
     HTTP_H_COUNT
+};
+
+struct http_fixed_header {
+    const char *name, *value;
 };
 
 struct http_request {
@@ -222,8 +230,9 @@ struct http_request {
         char value[64];
     } header[HTTP_REQUEST_HEADERS];
     unsigned headers;
-    struct http_stream *stream; /* owned; NULL: the answer is `out` */
-    uint64_t sent;              /* bytes of the body so far */
+    const struct http_fixed_header *fixed; /* further ones, the last without a name; static; NULL: none */
+    struct http_stream *stream;            /* owned; NULL: the answer is `out` */
+    uint64_t sent;                         /* bytes of the body so far */
 
     /* while suspended, or put off */
     unsigned ahead; /* 1 + its place in the worker's list; AHEAD_DONE: it has been there */

@@ -16,6 +16,10 @@ static const char *const media_types[] = {
     [HTTP_MEDIA_TEXT] = "text/plain; charset=utf-8",
     [HTTP_MEDIA_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
     [HTTP_MEDIA_YAML] = "application/yaml",
+    [HTTP_MEDIA_HTML] = "text/html; charset=utf-8",
+    [HTTP_MEDIA_SCRIPT] = "text/javascript; charset=utf-8",
+    [HTTP_MEDIA_STYLE] = "text/css; charset=utf-8",
+    [HTTP_MEDIA_SVG] = "image/svg+xml",
     [HTTP_MEDIA_NONE] = NULL,
 };
 
@@ -71,9 +75,9 @@ static struct MHD_Response *make_response(struct http_request *r)
 /* A short answer without headers of its own goes out in an object that is there. */
 static bool send_prepared(struct http_request *r)
 {
-    if (r->media != HTTP_MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->close || r->cors != NULL ||
-        r->out.failed || r->out.n == 0 || r->out.n > HTTP_PREPARED_BYTES || r->id_len != HTTP_PREPARED_ID ||
-        r->prepared != NULL)
+    if (r->media != HTTP_MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->fixed != NULL || r->close ||
+        r->cors != NULL || r->out.failed || r->out.n == 0 || r->out.n > HTTP_PREPARED_BYTES ||
+        r->id_len != HTTP_PREPARED_ID || r->prepared != NULL)
         return false;
     r->prepared = http_prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
     if (r->prepared == NULL ||
@@ -110,6 +114,8 @@ enum MHD_Result http_send_answer(struct http_request *r)
     ok = ok && MHD_add_response_header(resp, "X-Request-Id", r->id) == MHD_YES;
     for (unsigned i = 0; i < r->headers && ok; i++)
         ok = MHD_add_response_header(resp, r->header[i].name, r->header[i].value) == MHD_YES;
+    for (const struct http_fixed_header *h = r->fixed; h != NULL && h->name != NULL && ok; h++)
+        ok = MHD_add_response_header(resp, h->name, h->value) == MHD_YES;
     if (r->cors != NULL) {
         ok = ok && MHD_add_response_header(resp, "Access-Control-Allow-Origin", r->cors) == MHD_YES &&
              MHD_add_response_header(resp, "Access-Control-Expose-Headers", exposed) == MHD_YES &&

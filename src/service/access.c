@@ -355,6 +355,20 @@ const struct svc_token *svc_access_find(const struct svc_access *a, const char *
     return svc_access_find_text(a, text, n);
 }
 
+enum svc_right svc_access_right(const struct svc_token *t) { return t->right; }
+
+bool svc_access_all(const struct svc_token *t) { return t->all; }
+
+void svc_access_databases(const struct svc_token *t, void (*each)(void *ctx, const char *name, size_t n),
+                          void *ctx)
+{
+    for (const char *p = t->databases; !t->all && *p != 0;) {
+        size_t n = strcspn(p, ",");
+        each(ctx, p, n);
+        p += n + (p[n] == ',');
+    }
+}
+
 bool svc_access_has_right(const struct svc_token *t, enum svc_right right) { return t->right >= right; }
 
 bool svc_access_allows(const struct svc_token *t, enum svc_right right, const char *database)

@@ -53,5 +53,10 @@ bool svc_access_certificate_expired(const struct svc_access_certificate *c);
 const struct svc_token *svc_access_again(const struct svc_access *a, const struct svc_token *t);
 bool svc_access_expired(const struct svc_token *t);
 bool svc_access_allows(const struct svc_token *t, enum svc_right right, const char *database);
+/* What it says: its right; every database? else each that it names. */
+enum svc_right svc_access_right(const struct svc_token *t);
+bool svc_access_all(const struct svc_token *t);
+void svc_access_databases(const struct svc_token *t, void (*each)(void *ctx, const char *name, size_t n),
+                          void *ctx);
 /* The right whatever the database. */
 bool svc_access_has_right(const struct svc_token *t, enum svc_right right);

@@ -16,7 +16,7 @@ def test_run_sh_serves_from_any_directory(tmp_path):
     """In a copy of the checkout, so that nobody's build is touched; the data is in the caller's directory."""
     copy, here = tmp_path / "checkout", tmp_path / "elsewhere"
     here.mkdir()
-    for name in ("src", "include", "openapi", "deploy"):
+    for name in ("src", "include", "openapi", "deploy", "cmake", "console/dist"):
         shutil.copytree(os.path.join(ROOT, name), copy / name)
     for name in ("CMakeLists.txt", "CMakePresets.json"):
         shutil.copy(os.path.join(ROOT, name), copy)

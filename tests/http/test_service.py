@@ -80,7 +80,7 @@ def requests_by_route(server):
     return counts
 
 
-PARTS = {"key": "1", "pair": "x61", "prefix": "x61", "mode": "counts", "name": "no-such"}
+PARTS = {"key": "1", "pair": "x61", "prefix": "x61", "mode": "counts", "name": "no-such", "file": "console.js"}
 
 
 @pytest.mark.parametrize("method,label", routes(), ids=lambda part: part)
@@ -193,7 +193,7 @@ def test_wrong_method(server, path, allowed, wrong):
                 assert answer.code == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/kv/1/2", "/kvs", "/Kv", "/pair", "/reduce", "/databases/a/b", "/batch/",
+@pytest.mark.parametrize("path", ["/nothing", "/console/../metrics", "/consoles", "/kv/1/2", "/kvs", "/Kv", "/pair", "/reduce", "/databases/a/b", "/batch/",
                                   "/healthz/", "/databases/default/checkpoint/x", "//kv", "/kv/../healthz", "/%6bv", "/openapi.yml"])
 def test_unknown_routes(server, path):
     client = server.client()

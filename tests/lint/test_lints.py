@@ -30,7 +30,7 @@ def lint(name, root):
     return done.returncode, "\n".join(line for line in done.stderr.splitlines() if "Deprecat" not in line and "RefResolver" not in line)
 
 
-@pytest.mark.parametrize("name", ["layers.sh", "names.py", "openapi.py", "source.py", "tables.py", "version.py", "words.py"])
+@pytest.mark.parametrize("name", ["console.py", "layers.sh", "names.py", "openapi.py", "source.py", "tables.py", "version.py", "words.py"])
 def test_the_sources_are_clean(sources, name):
     code, said = lint(name, sources)
     assert code == 0, said
@@ -67,6 +67,9 @@ CASES = {
     "a contract of another version": ("version.py", "openapi/openapi.yaml", "  version: ", "  version: 9", "openapi.yaml has version 9"),
     "an image of another version": ("version.py", "deploy/kubernetes/cheetah-db.yaml", "image: cheetah-db:", "image: cheetah-db:9", "cheetah-db.yaml has version 9"),
     "a version without a section": ("version.py", "CHANGELOG.md", "## [0.2.0] - ", "## [0.2.0], ", "the first section of CHANGELOG.md"),
+    # the page
+    "a page of other sources": ("console.py", "console/src/main.tsx", "cheetah-db", "cheetah", "console/src/main.tsx: changed since console/dist was built"),
+    "a page that somebody edited": ("console.py", "console/dist/index.html", "cheetah-db", "cheetah", "console/dist/index.html: changed since"),
     # the rest
     "an unquoted comma": ("openapi.py", "openapi/openapi.yaml", "description: 'On disk, without the log.'", "description: On disk, without the log.", "is no member"),
     "a namespace under another name": ("tables.py", "src/lm/names.h", '#define LM_CONT "cont:"', '#define LM_CONT "kont:"', "kont"),

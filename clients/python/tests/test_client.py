@@ -441,6 +441,7 @@ def test_databases_and_service(db, server, name):
     db.drop_database(name + "-b")
     with pytest.raises(NotFound):
         db.drop_database(name + "-b")
+    assert db.access() == ("admin", None)
     assert isinstance(db.health(), dict) and db.ready() and db.version() and db.openapi().startswith("openapi:")
     metrics = db.metrics()
     assert metrics and all(sample.startswith("cheetah_") for sample in metrics)

@@ -7,7 +7,7 @@
 /* How much a type is wanted, by the most specific range of the header that it falls under. */
 struct wanted {
     const char *type;
-    unsigned exact; /* 0: by no range; 1: by any type, 2: by any application, 3: by its name */
+    unsigned exact; /* 0: by no range; 1: by any type, 2: by any of its kind, 3: by its name */
     unsigned q;     /* thousandths */
 };
 
@@ -46,6 +46,13 @@ static bool is(struct text t, const char *word)
     return strlen(word) == t.n && strncasecmp(t.p, word, t.n) == 0;
 }
 
+/* "application" with a star is what "application/json" is one of. */
+static bool is_kind(struct text range, const char *type)
+{
+    size_t n = (size_t)(strchr(type, '/') - type) + 1;
+    return range.n == n + 1 && range.p[n] == '*' && strncasecmp(range.p, type, n) == 0;
+}
+
 /* "0", "0.5", "1.000": thousandths. False: it is none. */
 static bool read_q(struct text t, unsigned *q)
 {
@@ -77,7 +84,7 @@ static void read_range(const char *p, const char *end, struct wanted *types, siz
     }
     for (size_t i = 0; i < n; i++) {
         struct wanted *w = &types[i];
-        unsigned exact = is(range, w->type) ? 3 : is(range, "application/*") ? 2 : is(range, "*/*") ? 1 : 0;
+        unsigned exact = is(range, w->type) ? 3 : is_kind(range, w->type) ? 2 : is(range, "*/*") ? 1 : 0;
         if (exact > w->exact) {
             w->exact = exact;
             w->q = q;
@@ -85,14 +92,12 @@ static void read_range(const char *p, const char *end, struct wanted *types, siz
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------------------- */
-
-bool http_accepts_bytes(const struct http_request *r)
+static bool rather_than_json(const struct http_request *r, const char *type)
 {
     const char *p = r->in[HTTP_H_ACCEPT];
     if (p == NULL || strcmp(p, "*/*") == 0)
         return false;
-    struct wanted types[] = {{.type = "application/octet-stream"}, {.type = "application/json"}};
+    struct wanted types[] = {{.type = type}, {.type = "application/json"}};
     const char *end = p + strlen(p);
     while (p < end) {
         const char *comma = until(p, end, ',');
@@ -101,3 +106,11 @@ bool http_accepts_bytes(const struct http_request *r)
     }
     return types[0].q > types[1].q || (types[0].q == types[1].q && types[0].q > 0 && types[0].exact == 3);
 }
+
+/* -------------------------------------------------------------------------------------------------------------------- */
+
+bool http_accepts_bytes(const struct http_request *r)
+{
+    return rather_than_json(r, "application/octet-stream");
+}
+bool http_accepts_html(const struct http_request *r) { return rather_than_json(r, "text/html"); }

@@ -46,3 +46,7 @@ void http_service_ready(struct http_request *r);
 void http_service_version(struct http_request *r);
 void http_service_metrics(struct http_request *r);
 void http_service_openapi(struct http_request *r);
+void http_service_access(struct http_request *r);
+
+void http_console_get(struct http_request *r); /* /console, /console/ and what is below it */
+void http_console_root(struct http_request *r);

@@ -1,4 +1,4 @@
-/* service: health, readiness, version, metrics, the contract. */
+/* service: health, readiness, version, metrics, the contract, what a token may do. */
 #include "http/calls/handlers.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -61,4 +61,27 @@ void http_service_openapi(struct http_request *r)
 {
     svc_out_bytes(&r->out, http_openapi, http_openapi_size);
     http_reply_media(r, 200, HTTP_MEDIA_YAML);
+}
+
+static void add_database(void *ctx, const char *name, size_t n)
+{
+    struct http_request *r = ctx;
+    if (r->out.p[r->out.n - 1] != '[')
+        svc_out_text(&r->out, ",");
+    svc_out_string(&r->out, name, n);
+}
+
+void http_service_access(struct http_request *r)
+{
+    static const char *const rights[] = {"open", "read", "write", "admin"};
+    enum svc_right right = r->token != NULL ? svc_access_right(r->token) : SVC_RIGHT_ADMIN;
+    svc_out_format(&r->out, "{\"right\":\"%s\",\"databases\":", rights[right]);
+    if (r->token == NULL || svc_access_all(r->token)) {
+        svc_out_text(&r->out, "null}");
+    } else {
+        svc_out_text(&r->out, "[");
+        svc_access_databases(r->token, add_database, r);
+        svc_out_text(&r->out, "]}");
+    }
+    http_reply_json(r, 200);
 }

@@ -29,6 +29,13 @@ class Pair(NamedTuple):
     value: Optional[bytes] = None
 
 
+class Access(NamedTuple):
+    """right: "read", "write" or "admin", each holds those before it; databases: None for all."""
+
+    right: str
+    databases: Optional[List[str]]
+
+
 class Child(NamedTuple):
     """One of the children of a prefix. key: of a pair with this very name; None of a group, below which `pairs` lie."""
 

@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from urllib.parse import quote
 
 from ..errors import ConnectionLost, Unavailable
+from ..types import Access
 from ..wire import Call, dump
 from .transport import AsyncTransport
 
@@ -61,6 +62,11 @@ class AsyncService(AsyncTransport):
         except (ConnectionLost, Unavailable):
             return False
         return True
+
+    async def access(self) -> Access:
+        """What this client's token may do."""
+        answer = await self._json(Call("GET", "/access"))
+        return Access(answer["right"], answer["databases"])
 
     async def version(self) -> str:
         return str((await self._json(Call("GET", "/version")))["version"])

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from urllib.parse import quote
 
 from ..errors import ConnectionLost, Unavailable
+from ..types import Access
 from ..wire import Call, dump
 from .transport import Transport
 
@@ -62,6 +63,11 @@ class Service(Transport):
         except (ConnectionLost, Unavailable):
             return False
         return True
+
+    def access(self) -> Access:
+        """What this client's token may do."""
+        answer = self._json(Call("GET", "/access"))
+        return Access(answer["right"], answer["databases"])
 
     def version(self) -> str:
         return str((self._json(Call("GET", "/version")))["version"])

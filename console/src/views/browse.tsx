@@ -1,0 +1,389 @@
+// browse: the names of a database, a level at a time, and what lies under one of them.
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { change, useAddress } from "../address";
+import { all, call, json, Problem } from "../api";
+import { asText, encode, fromBase64, fromInput, inUrl, number, same, showName, size, toInput } from "../bytes";
+import { List } from "../list";
+import { may, useShared } from "../state";
+import { Choice, Dialog, download, Failure, Field, Text, useTask } from "../ui";
+import { Value } from "../value";
+
+const FIRST = 500;
+const PAGE = 4000;
+const VALUE_SHOWN = 1 << 20;
+
+/** name in base64: a million of them are kept while somebody scrolls. */
+interface Child {
+  name: string;
+  pairs: number;
+  group: boolean;
+  key: number;
+}
+
+interface Level {
+  rows: Child[];
+  next: string | null;
+  open: boolean;
+  error: unknown;
+}
+
+const EMPTY: Level = { rows: [], next: null, open: true, error: null };
+
+/** The children of a prefix, page after page, as `more` asks for them. */
+function useLevel(db: string, prefix: Uint8Array | null, by: string, from: string, again: number): [Level, () => void] {
+  const [level, set] = useState<Level>(EMPTY);
+  const current = useRef<{ control: AbortController; level: Level; busy: boolean }>();
+  const key = [db, prefix && inUrl(prefix), by, from, again].join("\n");
+  const more = useCallback(async () => {
+    const own = current.current;
+    if (!own || own.busy || !own.level.open || !prefix) return;
+    own.busy = true;
+    try {
+      const after = own.level.rows.length ? own.level.next! : from && inUrl(fromInput(from) ?? new Uint8Array());
+      const params = { db, children: true, separator: by ? inUrl(encode(by)) : undefined, after, limit: own.level.rows.length ? PAGE : FIRST };
+      const answer = await call("GET", "/pairs/" + inUrl(prefix), { params, signal: own.control.signal });
+      const page = await all(answer, own.control.signal);
+      const rows = own.level.rows;
+      for (const line of page.lines) rows.push(line.prefix !== undefined ? { name: line.prefix, pairs: line.pairs, group: true, key: 0 } : { name: line.pair, pairs: 1, group: false, key: line.key });
+      own.level = { rows, next: page.end.next, open: page.end.next !== null, error: null };
+    } catch (error) {
+      if (own.control.signal.aborted) return;
+      own.level = { ...own.level, open: false, error };
+    }
+    own.busy = false;
+    if (current.current === own) set(own.level);
+  }, [key]);
+  useEffect(() => {
+    const own = { control: new AbortController(), level: { ...EMPTY, rows: [] }, busy: false };
+    current.current = own;
+    set(own.level);
+    more();
+    return () => own.control.abort();
+  }, [key]);
+  return [level, more];
+}
+
+function Crumbs({ prefix, by }: { prefix: Uint8Array; by: string }) {
+  const parts: { text: string; prefix: string }[] = [{ text: "all names", prefix: "" }];
+  const text = asText(prefix);
+  const mark = by || ":";
+  if (text !== null) {
+    for (let at = text.indexOf(mark); at >= 0; at = text.indexOf(mark, at + mark.length)) {
+      const end = at + mark.length;
+      parts.push({ text: text.slice(parts.length > 1 ? encodedLength(parts) : 0, end), prefix: toInput(encode(text.slice(0, end))) });
+    }
+  }
+  return (
+    <nav aria-label="Levels" class="crumbs">
+      {parts.map((part) => (
+        <button key={part.prefix} type="button" class="link" onClick={() => change({ prefix: part.prefix, name: "", from: "" })}>
+          {part.text}
+        </button>
+      ))}
+    </nav>
+  );
+}
+const encodedLength = (parts: { text: string }[]): number => parts.slice(1).reduce((sum, part) => sum + part.text.length, 0);
+
+interface Shown {
+  name: Uint8Array;
+  key: number | null;
+  bytes: Uint8Array;
+  size: number;
+  whole: boolean;
+}
+
+async function readValue(db: string, name: Uint8Array, signal: AbortSignal): Promise<Shown> {
+  const path = "/pairs/" + inUrl(name);
+  let answer: Response;
+  try {
+    answer = await call("GET", path, { params: { db, exact: true }, accept: "application/octet-stream", signal });
+  } catch (error) {
+    if (error instanceof Problem && error.code === "key_not_found") {
+      const mapping = await json("GET", path, { params: { db, exact: true }, accept: "application/json", signal });
+      return { name, key: mapping.key, bytes: new Uint8Array(), size: -1, whole: true };
+    }
+    throw error;
+  }
+  const reader = answer.body!.getReader();
+  const parts: Uint8Array[] = [];
+  let got = 0;
+  let done = false;
+  while (got < VALUE_SHOWN) {
+    const part = await reader.read();
+    done = part.done;
+    if (part.done) break;
+    parts.push(part.value);
+    got += part.value.length;
+  }
+  if (!done) reader.cancel().catch(() => undefined);
+  const bytes = new Uint8Array(got);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  const length = answer.headers.get("Content-Encoding") ? 0 : Number(answer.headers.get("Content-Length") ?? 0);
+  const key = answer.headers.get("Cheetah-Key");
+  return { name, key: key === null ? null : Number(key), bytes, size: done ? got : Math.max(length, got), whole: done };
+}
+
+function Pair({ name, changed }: { name: Uint8Array; changed: () => void }) {
+  const shared = useShared();
+  const task = useTask();
+  const saving = useTask();
+  const [shown, set] = useState<Shown | null>(null);
+  const [draft, setDraft] = useState<string | null>(null);
+  const [asking, setAsking] = useState(false);
+  const path = "/pairs/" + inUrl(name);
+  const load = () =>
+    task.run(async (signal) => {
+      set(null);
+      setDraft(null);
+      set(await readValue(shared.db, name, signal));
+    });
+  useEffect(() => {
+    load();
+  }, [path, shared.db]);
+  const text = shown && shown.whole ? asText(shown.bytes) : null;
+  const save = () =>
+    saving.run(async (signal) => {
+      await json("PUT", path, { params: { db: shared.db }, body: draft ?? "", type: "application/octet-stream", signal });
+      shared.say("saved");
+      changed();
+      load();
+    });
+  const remove = () =>
+    saving.run(async (signal) => {
+      await json("DELETE", path, { params: { db: shared.db, values: true }, signal });
+      shared.say("deleted");
+      setAsking(false);
+      change({ name: "" }, true);
+      changed();
+    });
+  const whole = () =>
+    saving.run(async (signal) => {
+      const answer = await call("GET", path, { params: { db: shared.db, exact: true }, accept: "application/octet-stream", signal });
+      download(await answer.blob(), (asText(name) ?? "value").replace(/[^A-Za-z0-9._-]+/g, "_"));
+    });
+  return (
+    <section class="panel" aria-label="Value">
+      <h3>{showName(name)}</h3>
+      <Failure error={task.error} />
+      <Failure error={saving.error} />
+      {task.busy && <p class="quiet">Reading…</p>}
+      {shown && (
+        <>
+          <p class="quiet">
+            key {shown.key} · {shown.size < 0 ? "it has no value" : size(shown.size)} {!shown.whole && `· the first ${size(shown.bytes.length)} are shown`}
+          </p>
+          {shown.size >= 0 && draft === null && <Value name={name} bytes={shown.bytes} whole={shown.whole} />}
+          {draft !== null && (
+            <Field label="Value as text" wide>
+              <textarea rows={10} value={draft} onInput={(event) => setDraft(event.currentTarget.value)} />
+            </Field>
+          )}
+          <p class="buttons">
+            {shown.size >= 0 && (
+              <button type="button" onClick={whole} disabled={saving.busy}>
+                Download the value
+              </button>
+            )}
+            {may(shared, "write") && draft === null && (text !== null || shown.size < 0) && (
+              <button type="button" onClick={() => setDraft(text ?? "")}>
+                Edit the value
+              </button>
+            )}
+            {may(shared, "write") && draft !== null && (
+              <>
+                <button type="button" class="primary" onClick={save} disabled={saving.busy || draft === ""}>
+                  Save the value
+                </button>
+                <button type="button" onClick={() => setDraft(null)}>
+                  Leave it as it was
+                </button>
+              </>
+            )}
+            {may(shared, "write") && (
+              <button type="button" class="danger" onClick={() => setAsking(true)}>
+                Delete this pair
+              </button>
+            )}
+          </p>
+        </>
+      )}
+      {asking && (
+        <Dialog title="Delete this pair and its value?" close={() => setAsking(false)}>
+          <p>
+            <code>{showName(name)}</code> is deleted for everybody. There is no way back.
+          </p>
+          <p class="buttons">
+            <button type="button" class="danger" onClick={remove} disabled={saving.busy}>
+              Delete it
+            </button>
+            <button type="button" onClick={() => setAsking(false)}>
+              Keep it
+            </button>
+          </p>
+        </Dialog>
+      )}
+    </section>
+  );
+}
+
+function NewPair({ close, made }: { close: () => void; made: (name: string) => void }) {
+  const shared = useShared();
+  const task = useTask();
+  const [name, setName] = useState("");
+  const [value, setValue] = useState("");
+  const bytes = fromInput(name);
+  const submit = (event: Event) => {
+    event.preventDefault();
+    task.run(async (signal) => {
+      await json("PUT", "/pairs/" + inUrl(bytes!), { params: { db: shared.db }, body: value, type: "application/octet-stream", signal });
+      shared.say("stored");
+      made(name);
+      if (!shared.databases.includes(shared.db)) shared.refresh();
+    });
+  };
+  return (
+    <Dialog title="Store a value under a name" close={close}>
+      <form onSubmit={submit}>
+        <Field label="Name" hint="text, or x and hexadecimal" wide>
+          <Text value={name} set={setName} required aria-invalid={bytes === null} />
+        </Field>
+        <Field label="Value" hint="text; a value that is there is replaced" wide>
+          <textarea rows={6} required value={value} onInput={(event) => setValue(event.currentTarget.value)} />
+        </Field>
+        <Failure error={task.error} />
+        <p class="buttons">
+          <button type="submit" class="primary" disabled={task.busy || !bytes?.length || value === ""}>
+            Store it
+          </button>
+          <button type="button" onClick={close}>
+            Cancel
+          </button>
+        </p>
+      </form>
+    </Dialog>
+  );
+}
+
+export function Browse() {
+  const shared = useShared();
+  const { params } = useAddress();
+  const [typed, setTyped] = useState(params.prefix ?? "");
+  const [from, setFrom] = useState(params.from ?? "");
+  const [count, setCount] = useState<number | null>(null);
+  const [again, setAgain] = useState(0);
+  const [making, setMaking] = useState(false);
+  const by = params.by ?? ":";
+  const prefix = fromInput(params.prefix ?? "");
+  const name = params.name ? fromInput(params.name) : null;
+  const [level, more] = useLevel(shared.db, prefix, by === "byte" ? "" : by, params.from ?? "", again);
+  const path = prefix && inUrl(prefix);
+  useEffect(() => setTyped(params.prefix ?? ""), [params.prefix]);
+  useEffect(() => setFrom(params.from ?? ""), [params.from]);
+  useEffect(() => {
+    setCount(null);
+    if (path === null) return;
+    const control = new AbortController();
+    json("GET", "/pairs/" + path, { params: { db: shared.db, count: true }, signal: control.signal })
+      .then((answer) => setCount(answer.pairs))
+      .catch(() => undefined); // the list says what is wrong
+    return () => control.abort();
+  }, [path, shared.db, again]);
+  const most = Math.max(1, ...level.rows.slice(0, 2000).map((row) => row.pairs));
+  const choose = (index: number) => {
+    const row = level.rows[index];
+    const bytes = toInput(fromBase64(row.name));
+    change(row.group ? { prefix: bytes, name: "", from: "" } : { name: bytes });
+  };
+  const chosen = name ? level.rows.findIndex((row) => !row.group && same(fromBase64(row.name), name)) : -1;
+  const changed = () => setAgain((n) => n + 1);
+  return (
+    <>
+      <form
+        class="inline"
+        onSubmit={(event) => {
+          event.preventDefault();
+          change({ prefix: typed === "*" ? "" : typed, name: "", from });
+        }}
+      >
+        <Field label="Prefix" hint="text, or x and hexadecimal">
+          <Text value={typed} set={setTyped} aria-invalid={fromInput(typed) === null} />
+        </Field>
+        <Field label="Grouped by">
+          <Choice value={by} set={(value) => change({ by: value === ":" ? "" : value, from: "" })} options={[[":", "colon"], ["/", "slash"], [".", "dot"], ["byte", "next byte"]]} />
+        </Field>
+        <Field label="Go on after" hint="a name">
+          <Text value={from} set={setFrom} />
+        </Field>
+        <button type="submit" class="primary">
+          Show
+        </button>
+        <button type="button" onClick={changed}>
+          Read again
+        </button>
+        {may(shared, "write") && (
+          <button type="button" onClick={() => setMaking(true)}>
+            New pair
+          </button>
+        )}
+      </form>
+      {prefix === null ? (
+        <Failure error={new Problem(0, "invalid_hex", "what starts with x is hexadecimal with an even number of digits")} />
+      ) : (
+        <>
+          <Crumbs prefix={prefix} by={by === "byte" ? "" : by} />
+          <p class="quiet" aria-live="polite">
+            {count === null ? "…" : number(count)} pairs under {prefix.length ? showName(prefix) : "all names"}
+            {count !== null && ` · ${number(level.rows.length)}${level.open ? " and more" : ""} at this level`}
+          </p>
+          <Failure error={level.error} />
+          <div class={name ? "two" : "one"}>
+            <List
+              label="Names"
+              count={level.rows.length}
+              open={level.open}
+              more={more}
+              chosen={chosen}
+              choose={choose}
+              empty={level.error ? "Nothing could be read." : "There are no names under this prefix."}
+              row={(index) => {
+                const row = level.rows[index];
+                return (
+                  <>
+                    <span class={row.group ? "name group" : "name"}>{showName(fromBase64(row.name))}</span>
+                    {row.group ? (
+                      <span class="count">
+                        <span class="bar" aria-hidden="true">
+                          <span style={{ width: (100 * row.pairs) / most + "%" }} />
+                        </span>
+                        {number(row.pairs)}
+                        <span class="hidden"> pairs, open</span>
+                      </span>
+                    ) : (
+                      <span class="count quiet">key {row.key}</span>
+                    )}
+                  </>
+                );
+              }}
+            />
+            {name && <Pair name={name} changed={changed} />}
+          </div>
+        </>
+      )}
+      {making && (
+        <NewPair
+          close={() => setMaking(false)}
+          made={(made) => {
+            setMaking(false);
+            changed();
+            change({ name: made });
+          }}
+        />
+      )}
+    </>
+  );
+}

@@ -1,0 +1,262 @@
+// model: what comes next, how likely a text is, which contexts are alike.
+import { useEffect, useState } from "preact/hooks";
+import { change, useAddress } from "../address";
+import { all, call, json, jsonBody, Problem, type Line } from "../api";
+import { fromBase64, hex, inUrl, encode } from "../bytes";
+import { decode } from "../payload";
+import { useShared } from "../state";
+import { Bar, Choice, Failure, Field, Text, useTask } from "../ui";
+
+const MODES: [string, string][] = [
+  ["", "as the database answers"],
+  ["deepest", "deepest context"],
+  ["levels", "all levels"],
+  ["blend", "blend of all orders"],
+];
+
+/** The tokens that were typed, or why they are none. */
+export function tokensOf(text: string): number[] | Problem {
+  const parts = text.split(/[\s,]+/).filter((part) => part !== "");
+  const bad = parts.find((part) => !/^\d{1,10}$/.test(part) || Number(part) > 0xffffffff);
+  if (bad !== undefined) return new Problem(0, "invalid_tokens", `"${bad}" is no token: tokens are numbers from 0 to 4294967295`);
+  return parts.map(Number);
+}
+
+function Prediction({ answer, add }: { answer: Line; add: (token: number) => void }) {
+  const best = answer.candidates[0]?.p ?? 1;
+  return (
+    <section class="panel" aria-label={"Candidates of order " + answer.order}>
+      <h3>
+        {answer.order === null ? "No context was seen" : `Order ${answer.order}`}
+        <small>{answer.context.length ? ` after ${answer.context.join(" ")}` : " with no context"}</small>
+      </h3>
+      {answer.candidates.length ? (
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">token</th>
+              <th scope="col">p</th>
+              <th scope="col" class="grow">
+                <span class="hidden">bar</span>
+              </th>
+              {answer.candidates[0].order !== undefined && <th scope="col">order</th>}
+            </tr>
+          </thead>
+          <tbody>
+            {answer.candidates.map((candidate: Line) => (
+              <tr key={candidate.token}>
+                <td>
+                  <button type="button" class="link" onClick={() => add(candidate.token)} aria-label={"Go on with token " + candidate.token}>
+                    {candidate.token}
+                  </button>
+                </td>
+                <td>{candidate.p.toPrecision(3)}</td>
+                <td class="grow">
+                  <Bar part={candidate.p / best} />
+                </td>
+                {candidate.order !== undefined && <td>{candidate.order}</td>}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      ) : (
+        <p class="quiet">There is no candidate.</p>
+      )}
+    </section>
+  );
+}
+
+/** Six shades from unlikely to likely; the numbers stand beside them. */
+const shade = (log10: number): number => Math.max(0, Math.min(5, Math.round(5 + log10 * 1.6)));
+
+function Score({ tokens, answer }: { tokens: number[]; answer: Line }) {
+  const values: (number | Line)[] = answer.per_token;
+  const shift = tokens.length - values.length;
+  return (
+    <section class="panel" aria-label="Score">
+      <h3>Score</h3>
+      <dl class="figures">
+        <div>
+          <dt>log10</dt>
+          <dd>{answer.log10.toFixed(3)}</dd>
+        </div>
+        {typeof answer.perplexity === "number" && (
+          <div>
+            <dt>Perplexity</dt>
+            <dd>{answer.perplexity.toFixed(2)}</dd>
+          </div>
+        )}
+        {answer.oov !== undefined && (
+          <div>
+            <dt>Unknown</dt>
+            <dd>{answer.oov}</dd>
+          </div>
+        )}
+      </dl>
+      <ol class="scored">
+        {tokens.map((token, i) => {
+          const value = values[i - shift];
+          const order = answer.orders?.[i - shift];
+          const log10 = typeof value === "number" ? value : null;
+          return (
+            <li key={i} class={log10 === null ? "" : "shade" + shade(log10)}>
+              <b>{token}</b>
+              <small>{log10 === null ? "given" : log10.toFixed(2)}</small>
+              <small>{order === undefined ? "" : order === 0 ? "nowhere" : "order " + order}</small>
+            </li>
+          );
+        })}
+      </ol>
+      <p class="quiet">From red, unlikely, to green, likely; the number is the logarithm of the probability.</p>
+    </section>
+  );
+}
+
+interface Alike {
+  name: string;
+  tokens: number[] | null;
+  score: number;
+}
+
+/** Contexts that are followed alike: the hash of this one by its vector, then the counts most similar to its own, then their tokens. */
+async function similar(db: string, context: number[], signal: AbortSignal): Promise<Alike[]> {
+  const params = { db };
+  const order = context.length + 1;
+  let hash = "__root__";
+  if (context.length) {
+    const found = await all(await call("POST", "/contexts", { params, signal, ...jsonBody({ tree: context.map((token) => [token]), limit: 1 }) }), signal);
+    const line = found.lines[0];
+    if (!line || line.tokens.length !== context.length) throw new Problem(404, "context_not_found", `${context.join(" ")} was never counted as a context`);
+    hash = line.hash;
+  }
+  const bytes = hash === "__root__" ? encode(hash) : Uint8Array.from(hash.match(/../g)!.map((byte: string) => parseInt(byte, 16)));
+  const space = encode(`cnt:${order}:`);
+  const to = new Uint8Array([...space, ...bytes]);
+  const answer = await call("GET", "/reduce/similar/" + inUrl(space), { params: { ...params, to: inUrl(to), limit: 10 }, signal });
+  const lines = (await all(answer, signal)).lines.filter((line) => line.pair !== undefined);
+  if (!lines.length) return [];
+  const suffixes = lines.map((line) => fromBase64(line.pair).subarray(space.length));
+  const names = suffixes.map((suffix) => btoa(String.fromCharCode(...encode("ctx:"), ...suffix)));
+  const contexts = (await all(await call("POST", "/pairs", { params: { ...params, values: true }, signal, ...jsonBody({ pairs: names }) }), signal)).lines;
+  return lines.map((line, i) => {
+    const value = contexts[i]?.value ? decode(encode("ctx:"), fromBase64(contexts[i].value), true) : null;
+    return { name: hex(suffixes[i]), tokens: value?.kind === "context" ? value.tokens : null, score: line.score };
+  });
+}
+
+export function Model() {
+  const shared = useShared();
+  const { params } = useAddress();
+  const [typed, setTyped] = useState(params.q ?? "");
+  const task = useTask();
+  const [predictions, setPredictions] = useState<Line[]>([]);
+  const [score, setScore] = useState<{ tokens: number[]; answer: Line } | null>(null);
+  const [alike, setAlike] = useState<{ tokens: number[]; found: Alike[] } | null>(null);
+  const mode = params.mode ?? "";
+  const doing = params.do ?? "predict";
+  const tokens = tokensOf(params.q ?? "");
+  useEffect(() => setTyped(params.q ?? ""), [params.q]);
+  useEffect(() => {
+    setPredictions([]);
+    setScore(null);
+    setAlike(null);
+    task.clear();
+    if (params.q === undefined) return;
+    task.run(async (signal) => {
+      if (tokens instanceof Problem) throw tokens;
+      const ask = { params: { db: shared.db }, signal };
+      if (doing === "score") {
+        const body: { [key: string]: any } = { tokens };
+        if (mode === "deepest" || mode === "blend") body.mode = mode;
+        setScore({ tokens, answer: await json("POST", "/score", { ...ask, ...jsonBody(body) }) });
+      } else if (doing === "similar") {
+        const order = Math.max(1, Number(params.order ?? 3));
+        const context = order > 1 ? tokens.slice(-(order - 1)) : [];
+        setAlike({ tokens: context, found: await similar(shared.db, context, signal) });
+      } else {
+        const body: { [key: string]: any } = { tokens, k: 20 };
+        if (mode) body.mode = mode;
+        const answer = await call("POST", "/predict", { ...ask, ...jsonBody(body) });
+        if (answer.headers.get("Content-Type")?.includes("ndjson")) setPredictions((await all(answer, signal)).lines);
+        else setPredictions([await answer.json()]);
+      }
+    });
+  }, [params.q, mode, doing, params.order, shared.db]);
+  const act = (what: string) => change({ q: typed.trim() || " ", do: what === "predict" ? "" : what });
+  return (
+    <>
+      <form
+        class="inline"
+        onSubmit={(event) => {
+          event.preventDefault();
+          act("predict");
+        }}
+      >
+        <Field label="Tokens" hint="numbers, with blanks between them" wide>
+          <Text value={typed} set={setTyped} inputMode="numeric" placeholder="2 4 5" />
+        </Field>
+        <Field label="Answered by">
+          <Choice value={mode} set={(value) => change({ mode: value })} options={MODES} />
+        </Field>
+        <Field label="Order of similar contexts">
+          <Choice value={params.order ?? "3"} set={(value) => change({ order: value === "3" ? "" : value })} options={["1", "2", "3", "4", "5", "6", "7", "8"]} />
+        </Field>
+        <button type="submit" class="primary">
+          Predict
+        </button>
+        <button type="button" onClick={() => act("score")}>
+          Score
+        </button>
+        <button type="button" onClick={() => act("similar")}>
+          Similar contexts
+        </button>
+        {task.busy && (
+          <button type="button" onClick={task.stop}>
+            Cancel
+          </button>
+        )}
+      </form>
+      <div aria-live="polite">
+        {task.busy && <p class="quiet">Asking…</p>}
+        <Failure error={task.error} />
+        <div class="cards">
+          {predictions.map((answer, i) => (
+            <Prediction key={i} answer={answer} add={(token) => change({ q: ((params.q ?? "").trim() + " " + token).trim(), do: "" })} />
+          ))}
+        </div>
+        {score && <Score tokens={score.tokens} answer={score.answer} />}
+        {alike && (
+          <section class="panel" aria-label="Similar contexts">
+            <h3>Followed like {alike.tokens.length ? alike.tokens.join(" ") : "the empty context"}</h3>
+            {alike.found.length ? (
+              <table>
+                <thead>
+                  <tr>
+                    <th scope="col">context</th>
+                    <th scope="col">cosine</th>
+                    <th scope="col" class="grow">
+                      <span class="hidden">bar</span>
+                    </th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {alike.found.map((one) => (
+                    <tr key={one.name}>
+                      <td>{one.tokens ? one.tokens.join(" ") : one.name}</td>
+                      <td>{one.score.toFixed(3)}</td>
+                      <td class="grow">
+                        <Bar part={one.score} />
+                      </td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            ) : (
+              <p class="quiet">No other context of this order.</p>
+            )}
+          </section>
+        )}
+      </div>
+    </>
+  );
+}
