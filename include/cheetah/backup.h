@@ -53,7 +53,8 @@ const struct cht_backup_info *cht_backup_check_info(const struct cht_backup_chec
 
 struct cht_restore;
 /* Into a database `name` (NULL: the name it had) that is not there. It appears with a successful finish; before, and after a
- * crash, there is none. */
+ * crash, there is none. From the head of the stream to finish or free the name is taken: to open it is
+ * CHT_DATABASE_NOT_FOUND, every other call about it in this environment CHT_DATABASE_BUSY. */
 enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
                             struct cht_err *err);
 /* As cht_backup_check_feed, and CHT_DATABASE_EXISTS, CHT_DISK_FULL, CHT_IO. */

@@ -83,6 +83,7 @@ extern "C" {
     X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
     X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")   \
     X(REQUEST_TOO_LARGE, 98, 413, "request_too_large", "the request would need too much memory")             \
+    X(INVALID_BACKUP, 103, 400, "invalid_backup", "the bytes are no whole backup")                           \
     X(NOT_A_NUMBER, 130, 409, "not_a_number", "the value is no decimal integer")                             \
     X(NUMBER_OVERFLOW, 131, 409, "number_overflow", "the number would not fit in 64 bits")                   \
     X(NOT_COUNTED, 110, 409, "not_counted", "what is to be taken away was not counted")                      \

@@ -53,7 +53,7 @@ static void reset(struct http_request *r)
     r->method_name[0] = 0; /* libmicrohttpd may answer the next one before its headers are looked at */
     r->id_len = 0;
     r->body_len = 0;
-    r->body_max = r->body_dropped = r->skip_ns = 0;
+    r->body_max = r->body_dropped = r->skip_ns = r->moved_ns = 0;
     r->status = 0;
     r->headers = 0;
     r->fixed = NULL;

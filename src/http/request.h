@@ -81,6 +81,7 @@ enum http_body {
     HTTP_BODY_NAMES,  /* a document with many names */
     HTTP_BODY_BATCH,  /* batch.c reads it as it arrives */
     HTTP_BODY_NGRAMS, /* lm.c likewise */
+    HTTP_BODY_BACKUP, /* restore.c likewise, of any length, for as long as it moves */
 };
 
 struct http_route {
@@ -210,7 +211,8 @@ struct http_request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
-    uint64_t skip_ns;             /* since when it is dropped; 0: it is not */
+    uint64_t skip_ns;  /* since when it is dropped; 0: it is not */
+    uint64_t moved_ns; /* when some of a body of any length came last; 0: a body of limited length */
     struct svc_memory_use memory; /* all that it has booked */
     struct http_lines *lines;     /* the handler's, while a job reads them */
     struct json_t *json; /* owned: the body, parsed by a job; NULL with `parsed`: r->err says why not */

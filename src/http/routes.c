@@ -255,6 +255,16 @@ static const struct http_route table[] = {
      .run = http_databases_backup,
      .any_params = true,
      .right = SVC_RIGHT_ADMIN},
+    {.method = HTTP_METHOD_PUT,
+     .path = "/databases/",
+     .rest = true,
+     .suffix = "/restore",
+     .label = "/databases/{name}/restore",
+     .run = http_databases_restore,
+     .any_params = true,
+     .right = SVC_RIGHT_ADMIN,
+     .body = HTTP_BODY_BACKUP,
+     .feed = http_databases_restore_feed},
 };
 #define ROUTES (sizeof table / sizeof *table)
 _Static_assert(ROUTES < HTTP_METRIC_ROUTES, "a metric for each route and one for what has none");

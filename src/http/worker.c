@@ -121,6 +121,9 @@ static void tick_stream(struct http_worker *w, struct http_conn *c, struct http_
         http_stream_abort(s, CHT_DRAINING);
 }
 
+/* From when on its time runs: a body of any length may take as long as it moves. */
+static uint64_t begun(const struct http_request *r) { return r->moved_ns > 0 ? r->moved_ns : r->start_ns; }
+
 /* A header or a body that does not end. */
 static void tick_conn(struct http_worker *w, struct http_conn *c, int state)
 {
@@ -134,7 +137,7 @@ static void tick_conn(struct http_worker *w, struct http_conn *c, int state)
         return;
     }
     int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
-    uint64_t age = w->now - r->start_ns;
+    uint64_t age = w->now - begun(r);
     bool closing = state == HTTP_SERVER_CLOSING; /* it has had the time of the drain */
     uint64_t skipped = phase == HTTP_PHASE_READY || r->skip_ns > 0
                            ? w->now - (r->skip_ns > 0 ? r->skip_ns : r->start_ns)

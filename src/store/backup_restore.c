@@ -24,6 +24,8 @@ struct cht_restore {
     struct cht_backup_parser p;
     struct cht_manifest m;
     struct cht_file *file; /* owned: the one being written */
+    struct cht_turn turn;  /* of the name, from the head to the end */
+    bool claimed;          /* it has it */
     bool made;             /* the folders */
     bool finished;
 };
@@ -38,6 +40,13 @@ static enum cht_rc end_file(struct cht_restore *r, struct cht_err *err)
     return rc;
 }
 
+static void give_up_turn(struct cht_restore *r)
+{
+    if (r->claimed)
+        cht_env_end_restore(r->env, &r->turn);
+    r->claimed = false;
+}
+
 static enum cht_rc take_head(void *ctx, const struct cht_backup_info *info, unsigned files,
                              struct cht_err *err)
 {
@@ -48,7 +57,10 @@ static enum cht_rc take_head(void *ctx, const struct cht_backup_info *info, unsi
     r->named = true;
     r->m = (struct cht_manifest){.shards = info->shards};
     memcpy(r->m.uuid, info->uuid, 16);
-    enum cht_rc rc = cht_db_begin(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
+    enum cht_rc rc = cht_env_begin_restore(r->env, &r->turn, r->name, err);
+    r->claimed = rc == CHT_OK;
+    if (rc == CHT_OK)
+        rc = cht_db_begin(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
     r->made = rc == CHT_OK;
     return rc;
 }
@@ -144,6 +156,8 @@ enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err)
     if (rc == CHT_OK)
         rc = cht_db_seal(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
     r->finished = rc == CHT_OK;
+    if (r->finished)
+        give_up_turn(r);
     return rc;
 }
 
@@ -154,6 +168,7 @@ void cht_restore_free(struct cht_restore *r)
     cht_file_close(r->file);
     if (r->made && !r->finished)
         cht_db_discard(r->env, r->name);
+    give_up_turn(r);
     cht_backup_parser_fini(&r->p);
     cht_free(r);
 }

@@ -42,10 +42,12 @@ struct cht_manifest {
 };
 
 /* Opening, creating, closing, dropping take seconds if they have to: what concerns one name goes one after the other, and no name
- * waits for another, but for those that differ in upper and lower case only (admit.c). On the stack of the caller. */
+ * waits for another, but for those that differ in upper and lower case only (admit.c). On the stack of the caller; that of a restore is
+ * in the restore, and nobody waits for it: it ends when all of a backup is there. */
 struct cht_turn {
     const char *name;
-    bool making; /* of cht_env_create */
+    bool making; /* of cht_env_create, and of a restore */
+    bool restoring;
     struct cht_turn *next;
 };
 
@@ -66,6 +68,13 @@ struct cht_env {
     _Atomic bool unfinished;    /* something that was dropped could not be removed yet */
     size_t nopen, cap, opening; /* guarded by mu; opening: places of those that are being opened */
 };
+
+/* ---- env.c ------------------------------------------------------------------------------------------------------ */
+
+/* The turn of a restore: waits for the turns of calls. CHT_DATABASE_BUSY: it is being restored already. */
+enum cht_rc cht_env_begin_restore(struct cht_env *env, struct cht_turn *t, const char *name,
+                                  struct cht_err *err);
+void cht_env_end_restore(struct cht_env *env, struct cht_turn *t);
 
 /* ---- place.c: questions; nothing is changed ------------------------------------------------------------------- */
 

@@ -158,23 +158,30 @@ static enum cht_rc close_all(struct cht_env *env, bool checkpoint, struct cht_er
     return c.rc;
 }
 
-static bool has_turn(const struct cht_env *env, const char *name)
+static const struct cht_turn *turn_of(const struct cht_env *env, const char *name)
 {
     const struct cht_turn *t = env->turns;
     while (t != NULL && !cht_db_same_letters(t->name, name))
         t = t->next;
-    return t != NULL;
+    return t;
 }
 
-/* Waits until nobody else does anything about the name. */
-static void begin_turn(struct cht_env *env, struct cht_turn *t, const char *name)
+/* Waits until nobody else does anything about the name. CHT_DATABASE_BUSY: a restore does, for which nobody waits. */
+static enum cht_rc begin_turn(struct cht_env *env, struct cht_turn *t, const char *name, struct cht_err *err)
 {
+    const struct cht_turn *other;
+    enum cht_rc rc = CHT_OK;
     cht_mutex_lock(&env->mu);
-    while (has_turn(env, name))
+    while ((other = turn_of(env, name)) != NULL && !other->restoring)
         cht_cond_wait(&env->calm, &env->mu);
-    *t = (struct cht_turn){.name = name, .next = env->turns};
-    env->turns = t;
+    if (other != NULL) {
+        rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "database %s is being restored", other->name);
+    } else {
+        *t = (struct cht_turn){.name = name, .next = env->turns};
+        env->turns = t;
+    }
     cht_mutex_unlock(&env->mu);
+    return rc;
 }
 
 static void end_turn(struct cht_env *env, struct cht_turn *t)
@@ -276,14 +283,31 @@ enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shard
     if (env->cfg.mode == CHT_DIRS_LOOK)
         return only_looking(err);
     struct cht_turn t;
-    begin_turn(env, &t, name);
+    enum cht_rc rc = begin_turn(env, &t, name, err);
+    if (rc != CHT_OK)
+        return rc;
     cht_mutex_lock(&env->mu);
     t.making = true;
     cht_mutex_unlock(&env->mu);
-    enum cht_rc rc = cht_db_create(env, name, shards, err);
+    rc = cht_db_create(env, name, shards, err);
     end_turn(env, &t);
     return rc;
 }
+
+enum cht_rc cht_env_begin_restore(struct cht_env *env, struct cht_turn *t, const char *name,
+                                  struct cht_err *err)
+{
+    enum cht_rc rc = begin_turn(env, t, name, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&env->mu);
+    t->making = t->restoring = true;
+    cht_cond_broadcast(&env->calm); /* whoever began to wait for it meanwhile */
+    cht_mutex_unlock(&env->mu);
+    return CHT_OK;
+}
+
+void cht_env_end_restore(struct cht_env *env, struct cht_turn *t) { end_turn(env, t); }
 
 /* The open database of this name; the caller has the turn of it, so that it stays as it is. NULL: it is not open. */
 static struct cht_db *get_open(struct cht_env *env, const char *name)
@@ -317,11 +341,13 @@ static enum cht_rc reserve_open(struct cht_env *env, const char *name, struct ch
 
 enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
 {
-    enum cht_rc rc = CHT_OK;
     if (env->cfg.mode == CHT_DIRS_LOOK)
         return only_looking(err);
     struct cht_turn t;
-    begin_turn(env, &t, name);
+    enum cht_rc rc = begin_turn(env, &t, name, err);
+    if (rc != CHT_OK) /* until a restore is done there is none */
+        return CHT_FAIL(err, CHT_DATABASE_NOT_FOUND, "database %s is being restored: it is not there yet",
+                        name);
     struct cht_db *db = get_open(env, name);
     if (db == NULL && (rc = reserve_open(env, name, err)) == CHT_OK) {
         rc = cht_db_open(env, name, &db, err);
@@ -347,9 +373,11 @@ static void take_out(struct cht_env *env, const char *name)
 
 enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err)
 {
-    enum cht_rc rc = CHT_OK;
     struct cht_turn t;
-    begin_turn(env, &t, name);
+    *closed = false;
+    enum cht_rc rc = begin_turn(env, &t, name, err);
+    if (rc != CHT_OK)
+        return rc;
     struct cht_db *db = get_open(env, name);
     if (db != NULL && atomic_load_explicit(&db->read_only, memory_order_acquire))
         rc = CHT_FAIL(err, CHT_READ_ONLY, "writing to %s stopped after a disk fault", name);
@@ -367,8 +395,9 @@ enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed,
 enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err)
 {
     struct cht_turn t;
-    enum cht_rc rc = CHT_OK;
-    begin_turn(env, &t, name);
+    enum cht_rc rc = begin_turn(env, &t, name, err);
+    if (rc != CHT_OK)
+        return rc;
     *clean = get_open(env, name) != NULL;
     if (!*clean)
         rc = cht_db_is_clean(env, name, clean, err);
@@ -381,8 +410,10 @@ enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *
     if (env->cfg.mode == CHT_DIRS_LOOK)
         return only_looking(err);
     struct cht_turn t;
-    begin_turn(env, &t, name);
-    enum cht_rc rc = cht_db_droppable(env, name, err);
+    enum cht_rc rc = begin_turn(env, &t, name, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_db_droppable(env, name, err);
     struct cht_db *db = rc == CHT_OK ? get_open(env, name) : NULL;
     if (db != NULL) {
         take_out(env, name);
@@ -422,8 +453,9 @@ static void finish_one(struct cht_env *env, const struct cht_dirs_name *name,
     struct cht_err err = {0};
     struct cht_turn t;
     unsigned mark = name->husk ? CHT_MARK_DROPPING : CHT_MARKS;
+    if (begin_turn(env, &t, name->name, &err) != CHT_OK)
+        return; /* it is being restored: not unfinished */
     enum cht_rc rc = CHT_OK;
-    begin_turn(env, &t, name->name);
     if (name->listed && !name->folder && !name->husk) {
         rc = cht_db_not_listed(env, name->name, &err);
     } else if (!name->listed || name->husk) {

@@ -1,6 +1,7 @@
-/* restore: `cheetah-db restore FILE`: makes a database of a backup in data directories that no server uses, redoes its log,
- * and checks all of it. A database that does not pass is removed again.
+/* restore: `cheetah-db restore FILE`: makes a database of a backup, in a running server (PUT /databases/{name}/restore) or with --data
+ * in directories that no server uses; there its log is redone and all of it is checked, and one that does not pass is removed again.
  */
+#include "tools/place.h"
 #include "tools/tools.h"
 
 #include "base/alloc.h"
@@ -17,9 +18,9 @@
 static const char help_before[] =
     "cheetah-db restore FILE [OPTION ...]: a database made of a backup\n"
     "\n"
-    "The data directories must not be in use by a server, and must not have a database of this name. The\n"
-    "database appears when all of the backup is read and was whole; then it is opened and checked\n"
-    "(cheetah-db check), and removed again if that finds something.\n"
+    "Into the running server, or with --data into directories that no server uses (made if missing). There\n"
+    "must not be a database of this name. It appears when all of the backup is read and was whole; then it\n"
+    "is opened and checked, and removed again if that finds something.\n"
     "\n";
 static const char help_after[] =
     "\n"
@@ -27,7 +28,7 @@ static const char help_after[] =
 
 struct job {
     const char *path, *database;
-    struct tool_opt_list data;
+    struct tool_place place;
     bool verify, keep, json;
     struct tool_dirs dirs;
     struct cht_env_config cfg;
@@ -156,10 +157,119 @@ static enum cht_rc restore(struct job *j, struct cht_err *err)
     return rc;
 }
 
+/* ---- a running server ------------------------------------------------------------------------------------------------ */
+
+/* A file on its way to the server, which is checked here as well. */
+struct sending {
+    struct job *j;
+    struct cht_file *file;
+    struct cht_backup_check *check;
+    struct tool_progress progress;
+    struct cht_err err; /* of the file */
+};
+
+static size_t give_piece(void *ctx, char *buf, size_t room)
+{
+    struct sending *s = ctx;
+    size_t got = 0;
+    enum cht_rc rc = cht_file_read_some(s->file, buf, room, s->j->bytes, &got, &s->err);
+    if (rc == CHT_OK)
+        rc = got > 0 ? cht_backup_check_feed(s->check, buf, got, &s->err)
+                     : cht_backup_check_finish(s->check, &s->err);
+    s->err.code = rc;
+    if (rc != CHT_OK)
+        return TOOL_CLIENT_ABORT;
+    s->j->bytes += got;
+    tool_progress_at(&s->progress, s->j->bytes);
+    return got;
+}
+
+/* Is there one of this name? Told before all of a backup is sent. */
+static enum cht_rc must_be_new(struct job *j, struct cht_err *err)
+{
+    char path[96];
+    struct cht_buf answer = {0};
+    (void)snprintf(path, sizeof path, "/databases/%.64s", j->name); /* fits */
+    enum cht_rc rc = tool_client_get(j->place.client, path, &answer, err);
+    cht_buf_free(&answer);
+    if (rc == CHT_OK)
+        return CHT_FAIL(err, CHT_DATABASE_EXISTS, "%.90s: database %s exists already",
+                        tool_place_name(&j->place), j->name);
+    return rc == CHT_DATABASE_NOT_FOUND ? CHT_OK : rc;
+}
+
+/* Reads as much as says the name that the database had. */
+static enum cht_rc read_name(struct job *j, struct cht_file *f, struct cht_err *err)
+{
+    struct cht_backup_check *check;
+    const struct cht_backup_info *info = NULL;
+    uint8_t head[4096];
+    uint64_t at = 0, done;
+    size_t got = 1;
+    enum cht_rc rc = cht_backup_check_new(&check, err);
+    while (rc == CHT_OK && info == NULL && got > 0) {
+        rc = cht_file_read_some(f, head, sizeof head, at, &got, err);
+        if (rc == CHT_OK)
+            rc = cht_backup_check_feed(check, head, got, err);
+        at += got;
+        info = cht_backup_check_info(check, &done);
+    }
+    if (rc == CHT_OK && info == NULL)
+        rc = CHT_FAIL(err, CHT_CORRUPT, "%.120s is no backup: it is too short", j->path);
+    if (rc == CHT_OK)
+        note(j, info, j->database != NULL ? j->database : info->database);
+    cht_backup_check_free(check);
+    return rc;
+}
+
+static enum cht_rc send(struct job *j, struct sending *s, struct cht_err *err)
+{
+    char path[96];
+    uint64_t size = 0;
+    (void)cht_io_posix()->ops->size(s->file, &size, NULL);                  /* only for the progress line */
+    (void)snprintf(path, sizeof path, "/databases/%.64s/restore", j->name); /* fits */
+    struct tool_request r = {
+        .method = "PUT", .path = path, .source = give_piece, .source_ctx = s, .idle_seconds = 86400};
+    tool_progress_begin(&s->progress, "restore", size, true);
+    enum cht_rc rc = tool_client_run(j->place.client, &r, err);
+    tool_progress_end(&s->progress);
+    if (s->err.code != CHT_OK) {
+        *err = s->err;
+        return s->err.code;
+    }
+    if (rc == CHT_OK && r.status != 201)
+        rc = CHT_FAIL(err, CHT_IO, "the server did not say that it is there");
+    return rc;
+}
+
+static enum cht_rc restore_there(struct job *j, struct cht_err *err)
+{
+    struct sending s = {.j = j};
+    enum cht_rc rc = cht_io_open(cht_io_posix(), j->path, CHT_OPEN_RDONLY, &s.file, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = read_name(j, s.file, err);
+    if (rc == CHT_OK)
+        rc = must_be_new(j, err);
+    if (rc == CHT_OK)
+        rc = cht_backup_check_new(&s.check, err);
+    if (rc == CHT_OK)
+        rc = send(j, &s, err);
+    cht_backup_check_free(s.check);
+    cht_file_close(s.file);
+    return rc;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- */
+
 static int run(struct job *j)
 {
     struct cht_err err = {0};
-    enum cht_rc rc = j->verify ? verify_file(j, &err) : restore(j, &err);
+    enum cht_rc rc;
+    if (j->verify)
+        rc = verify_file(j, &err);
+    else
+        rc = tool_place_stopped(&j->place) ? restore(j, &err) : restore_there(j, &err);
     if (rc != CHT_OK)
         return tool_failed(&err);
     char size[16];
@@ -168,7 +278,9 @@ static int run(struct job *j)
         (void)printf("{\"database\":\"%s\",\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"restored\":%s}\n",
                      j->name, j->position, j->bytes, j->verify ? "false" : "true");
     else
-        (void)printf("%s: %s, log position %" PRIu64 ": %s\n", j->name, size, j->position,
+        (void)printf("%s%s%s: %s, log position %" PRIu64 ": %s\n", j->name,
+                     j->place.client != NULL ? " at " : "",
+                     j->place.client != NULL ? tool_place_name(&j->place) : "", size, j->position,
                      j->verify ? "the backup is whole" : "restored and checked");
     return TOOL_EXIT_OK;
 }
@@ -181,12 +293,11 @@ int tool_restore(int argc, char **argv)
     bool asked = false;
     int rest;
     const struct tool_opt opts[] = {
-        {"data", 0, TOOL_OPT_LIST, &j.data, 0, "A,B,C",
-         "the data directories (default " TOOL_DATA_DEFAULT "); made if missing"},
         {"database", 0, TOOL_OPT_STRING, &j.database, 0, "NAME", "its name (default: the one it had)"},
         {"verify", 0, TOOL_OPT_FLAG, &j.verify, 0, NULL, "only reads FILE and says whether it is whole"},
         {"keep", 0, TOOL_OPT_FLAG, &j.keep, 0, NULL, "keeps a database in which the check finds something"},
         {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "the result as one JSON object"},
+        TOOL_PLACE_OPTS(&j.place),
         {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
@@ -197,9 +308,20 @@ int tool_restore(int argc, char **argv)
         return tool_usage("restore", "takes one file; see cheetah-db restore --help");
     if (j.database != NULL && !cht_database_name_valid(j.database))
         return tool_usage("restore", "--database wants a name of " CHT_DATABASE_NAME_RULE);
+    if (j.keep && !tool_place_stopped(&j.place))
+        return tool_usage("restore", "--keep goes with --data");
     j.path = argv[0];
-    int code = TOOL_EXIT_USAGE;
-    if (tool_dirs(&j.data, &j.dirs)) {
+    int code = tool_place_check("restore", &j.place);
+    if (code != TOOL_EXIT_OK)
+        return code;
+    if (j.verify)
+        return run(&j);
+    if (!tool_place_stopped(&j.place)) {
+        code = tool_place_open("restore", &j.place, true);
+        return tool_place_close(&j.place, code == TOOL_EXIT_OK ? run(&j) : code);
+    }
+    code = TOOL_EXIT_USAGE;
+    if (tool_dirs(&j.place.data, &j.dirs)) {
         j.cfg = (struct cht_env_config){
             .dirs = (const char *const *)j.dirs.v, .dir_count = j.dirs.n, .scan_workers = 1};
         code = run(&j);

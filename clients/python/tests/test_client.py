@@ -1,5 +1,6 @@
 """The calls, one by one, against the real server."""
 import random
+import urllib.request
 
 from harness import layouts
 import pytest
@@ -438,6 +439,16 @@ def test_databases_and_service(db, server, name):
     assert other.database_statistics()["values"] == 1 and len(other.database_statistics()["shards"]) == 2
     assert db.database_statistics("default")["name"] == "default"
     assert other.checkpoint()["log"]["since_checkpoint"] == 0
+    with urllib.request.urlopen("http://127.0.0.1:%d/databases/%s-b/backup" % (server.port, name)) as answer:
+        backup = answer.read()
+    assert db.restore_database(name + "-c", backup)["values"] == 1 and db.on(name + "-c").get(1) == b"there"
+    with pytest.raises(Conflict) as caught:
+        db.restore_database(name + "-c", backup)
+    assert caught.value.code == "database_exists"
+    with pytest.raises(BadRequest) as caught:
+        db.restore_database(name + "-d", backup[:-1])
+    assert caught.value.code == "invalid_backup" and name + "-d" not in db.databases()
+    db.drop_database(name + "-c")
     db.drop_database(name + "-b")
     with pytest.raises(NotFound):
         db.drop_database(name + "-b")

@@ -16,23 +16,25 @@
 struct about {
     char name[CHT_DATABASE_NAME_MAX + 1];
     unsigned shards; /* of PUT; 0: the default */
-    bool more;       /* of a list in the answer: a member is there already */
     bool live;       /* of PUT: it is to have a live model with these parameters */
     struct lm_kn_parameters parameters;
 };
 
 static const char *name_of(const struct http_request *r) { return ((const struct about *)r->own)->name; }
 
+/* A list of an answer on its way out. */
+struct listing {
+    struct http_request *r;
+    bool more; /* a member is there already */
+};
+
 /* A comma, but before the first member of a list. */
-static const char *comma(struct http_request *r)
+static const char *comma(struct listing *l)
 {
-    struct about *a = r->own;
-    const char *text = a->more ? "," : "";
-    a->more = true;
+    const char *text = l->more ? "," : "";
+    l->more = true;
     return text;
 }
-
-static void begin_list(struct http_request *r) { ((struct about *)r->own)->more = false; }
 
 /* The name in the path, in r->own; false after answering. */
 static bool take_name(struct http_request *r, size_t len)
@@ -40,41 +42,26 @@ static bool take_name(struct http_request *r, size_t len)
     struct about *a = http_request_own(r, sizeof *a);
     a->shards = 0;
     a->live = false;
-    char *name = a->name;
-    if (len == 0 || len > CHT_DATABASE_NAME_MAX || memchr(r->rest, 0, len) != NULL) {
-        http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
-        return false;
-    }
-    memcpy(name, r->rest, len);
-    name[len] = 0;
-    if (!cht_database_name_valid(name)) {
-        http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
-        return false;
-    }
-    if (r->token != NULL && !svc_access_allows(r->token, r->right, name)) {
-        http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
-        return false;
-    }
-    http_request_owner(r, name);
-    return true;
+    return http_database_name(r, len, a->name);
 }
 
 /* ---- the list ------------------------------------------------------------------------------------------------------- */
 
 static void add_name(void *ctx, const char *name)
 {
-    struct http_request *r = ctx;
+    struct listing *l = ctx;
+    struct http_request *r = l->r;
     if (r->token != NULL && !svc_access_allows(r->token, SVC_RIGHT_READ, name))
         return;
-    svc_out_text(&r->out, comma(r));
+    svc_out_text(&r->out, comma(l));
     svc_out_string(&r->out, name, strlen(name));
 }
 
 static void list_work(struct http_request *r)
 {
-    begin_list(r);
+    struct listing names = {.r = r};
     svc_out_text(&r->out, "{\"databases\":[");
-    r->rc = svc_dbs_list(r->w->srv->dbs, add_name, r, &r->err);
+    r->rc = svc_dbs_list(r->w->srv->dbs, add_name, &names, &r->err);
     svc_out_text(&r->out, "]}");
 }
 
@@ -96,17 +83,19 @@ void http_databases_list(struct http_request *r)
 
 static void add_length(void *ctx, const struct cht_length_stat *l)
 {
-    struct http_request *r = ctx;
+    struct listing *list = ctx;
+    struct http_request *r = list->r;
     svc_out_format(&r->out,
                    "%s{\"length\":%" PRIu32 ",\"values\":%" PRIu64 ",\"slots\":%" PRIu64 ",\"bytes\":%" PRIu64
                    "}",
-                   comma(r), l->length, l->live, l->slots, l->live * l->length);
+                   comma(list), l->length, l->live, l->slots, l->live * l->length);
 }
 
 static void add_shard(void *ctx, const struct cht_shard_stat *s)
 {
-    struct http_request *r = ctx;
-    svc_out_format(&r->out, "%s{\"shard\":%u,\"directory\":", comma(r), s->shard);
+    struct listing *list = ctx;
+    struct http_request *r = list->r;
+    svc_out_format(&r->out, "%s{\"shard\":%u,\"directory\":", comma(list), s->shard);
     svc_out_string(&r->out, s->dir, strlen(s->dir));
     svc_out_format(&r->out,
                    ",\"pairs\":%" PRIu64 ",\"values\":%" PRIu64 ",\"value_bytes\":%" PRIu64
@@ -114,9 +103,10 @@ static void add_shard(void *ctx, const struct cht_shard_stat *s)
                    s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
 }
 
-static void describe(struct http_request *r)
+void http_database_describe(struct http_request *r)
 {
     struct cht_store_stats st;
+    struct listing lengths = {.r = r}, shards = {.r = r};
     struct cht_store *s = r->db->store;
     r->rc = cht_store_stats(s, &st, &r->err);
     if (r->rc != CHT_OK)
@@ -136,12 +126,10 @@ static void describe(struct http_request *r)
     if (r->rc != CHT_OK)
         return;
     svc_out_text(&r->out, ",\"lengths\":[");
-    begin_list(r);
-    r->rc = cht_store_lengths(s, add_length, r, &r->err);
+    r->rc = cht_store_lengths(s, add_length, &lengths, &r->err);
     svc_out_text(&r->out, "],\"shards\":[");
-    begin_list(r);
     if (r->rc == CHT_OK)
-        r->rc = cht_store_shards(s, add_shard, r, &r->err);
+        r->rc = cht_store_shards(s, add_shard, &shards, &r->err);
     svc_out_text(&r->out, "]}");
 }
 
@@ -150,7 +138,7 @@ static void get_work(struct http_request *r)
     bool created;
     r->rc = svc_dbs_open(r->w->srv->dbs, name_of(r), false, 0, &r->db, &created, &r->err);
     if (r->rc == CHT_OK)
-        describe(r);
+        http_database_describe(r);
 }
 
 void http_databases_get(struct http_request *r)
@@ -170,7 +158,7 @@ static void put_work(struct http_request *r)
     if (r->rc != CHT_OK)
         return;
     r->status = created ? 201 : 200;
-    describe(r);
+    http_database_describe(r);
 }
 
 static void put_answer(struct http_request *r)
@@ -284,4 +272,24 @@ void http_databases_backup(struct http_request *r)
     size_t n = strlen(r->route->suffix);
     if (take_name(r, r->rest_len - n) && (r->head || http_backup_begin(r)))
         http_request_long_job(r, 0, backup_work, backup_answer);
+}
+
+bool http_database_name(struct http_request *r, size_t len, char name[CHT_DATABASE_NAME_MAX + 1])
+{
+    if (len == 0 || len > CHT_DATABASE_NAME_MAX || memchr(r->rest, 0, len) != NULL) {
+        http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
+        return false;
+    }
+    memcpy(name, r->rest, len);
+    name[len] = 0;
+    if (!cht_database_name_valid(name)) {
+        http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
+        return false;
+    }
+    if (r->token != NULL && !svc_access_allows(r->token, r->right, name)) {
+        http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
+        return false;
+    }
+    http_request_owner(r, name);
+    return true;
 }

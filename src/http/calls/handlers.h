@@ -40,6 +40,12 @@ void http_databases_put(struct http_request *r);
 void http_databases_delete(struct http_request *r);
 void http_databases_checkpoint(struct http_request *r);
 void http_databases_backup(struct http_request *r);
+void http_databases_restore(struct http_request *r);
+bool http_databases_restore_feed(struct http_request *r, const char *data, size_t n);
+/* The name at the start of the rest of the path, len bytes; false after answering: no name, or not this token's. */
+bool http_database_name(struct http_request *r, size_t len, char name[CHT_DATABASE_NAME_MAX + 1]);
+/* On a job thread: what GET /databases/{name} says of r->db, to r->out; r->rc says whether it worked. */
+void http_database_describe(struct http_request *r);
 
 void http_service_health(struct http_request *r);
 void http_service_ready(struct http_request *r);

@@ -43,6 +43,13 @@ class AsyncService(AsyncTransport):
         """Deletes a database and its files."""
         await self._send(Call("DELETE", _path(name), {"confirm": name}, gone_is_done=True))
 
+    async def restore_database(self, name: str, backup: bytes) -> Dict[str, Any]:
+        """Makes a database of a backup's bytes (what `GET /databases/NAME/backup` answers, all of it); its statistics. Conflict if
+        there is one. For what does not fit in memory: `cheetah-db restore`."""
+        call = Call("PUT", _path(name) + "/restore", {}, backup, "application/octet-stream", repeatable=False)
+        answer: Dict[str, Any] = await self._json(call)
+        return answer
+
     async def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
         """Writes everything to its place and empties the log."""
         answer: Dict[str, Any] = await self._json(Call("POST", _path(name or self.database) + "/checkpoint"))

@@ -44,6 +44,13 @@ class Service(Transport):
         """Deletes a database and its files."""
         self._send(Call("DELETE", _path(name), {"confirm": name}, gone_is_done=True))
 
+    def restore_database(self, name: str, backup: bytes) -> Dict[str, Any]:
+        """Makes a database of a backup's bytes (what `GET /databases/NAME/backup` answers, all of it); its statistics. Conflict if
+        there is one. For what does not fit in memory: `cheetah-db restore`."""
+        call = Call("PUT", _path(name) + "/restore", {}, backup, "application/octet-stream", repeatable=False)
+        answer: Dict[str, Any] = self._json(call)
+        return answer
+
     def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
         """Writes everything to its place and empties the log."""
         answer: Dict[str, Any] = self._json(Call("POST", _path(name or self.database) + "/checkpoint"))
