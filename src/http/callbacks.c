@@ -450,11 +450,7 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
         if (r->conn != NULL)
             http_conn_no_ack(r->conn);
         r->body_dropped += r->early ? *n : 0;
-        if (phase ==
-            HTTP_PHASE_WAITING) { /* a job had a piece of the body, and is done; the next one is here */
-            r->resume = NULL;
-            atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
-        }
+        back_to_body(r, phase);
         bool ok = r->early ? r->body_dropped <= DRAIN_MAX : take_body(r, data, *n);
         *n = 0;
         return ok ? MHD_YES : MHD_NO;
