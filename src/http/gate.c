@@ -114,14 +114,14 @@ static bool spend_on_header(struct http_gate *g, size_t n, bool first)
 }
 
 /* A line of the headers; see take_line. */
-static bool take_header_line(struct http_gate *g, struct http_line t, bool first, size_t *out)
+static bool take_header_line(struct http_gate *g, struct http_gate_line t, bool first, size_t *out)
 {
-    const struct http_line whole = t;
+    const struct http_gate_line whole = t;
     if (t.n == 0 && first)
         return end_headers(g);
     while (t.n > 0 && http_blank(t.p[t.n - 1]))
         t.n--;
-    if (!http_gate_check_header(g, t.n == 0 ? (struct http_line){t.p, 1} : t, first,
+    if (!http_gate_check_header(g, t.n == 0 ? (struct http_gate_line){t.p, 1} : t, first,
                                 whole.n + 1 < HTTP_GATE_PART_MIN))
         return false;
     if (t.n < whole.n) {
@@ -134,7 +134,7 @@ static bool take_header_line(struct http_gate *g, struct http_line t, bool first
 /* A whole line of `len` bytes with its end, which is `end` bytes. *out: what of it is passed on, with an end. */
 static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size_t *out)
 {
-    struct http_line t = {.p = p, .n = len - end};
+    struct http_gate_line t = {.p = p, .n = len - end};
     bool first = !g->mid;
     *out = len;
     g->mid = false;
@@ -182,7 +182,7 @@ static bool take_line(struct http_gate *g, char *p, size_t len, size_t end, size
 /* Half a line, of which the beginning is to be passed on. */
 static bool take_part(struct http_gate *g, char *p, size_t n)
 {
-    struct http_line t = {.p = p, .n = n};
+    struct http_gate_line t = {.p = p, .n = n};
     bool first = !g->mid;
     if (g->state == HTTP_GATE_LINE) {
         if (!http_gate_check_request(g, t, first, false))

@@ -40,7 +40,7 @@ size_t http_gate_method(const char *p, size_t n)
 }
 
 /* " HTTP/1.1" at the end of what is left of the line. */
-static bool take_version(struct http_gate *g, struct http_line *t)
+static bool take_version(struct http_gate *g, struct http_gate_line *t)
 {
     static const char begin[] = " HTTP/";
     const char *v = t->p + t->n - 9;
@@ -69,7 +69,7 @@ bool http_gate_fits(const struct http_gate *g)
     return http_gate_fit(g->memory, g->text, g->entries, g->repeated);
 }
 
-static bool spend_on_target(struct http_gate *g, struct http_line t, size_t line)
+static bool spend_on_target(struct http_gate *g, struct http_gate_line t, size_t line)
 {
     const char *p = g->query ? t.p : memchr(t.p, '?', t.n);
     size_t parameters = p != NULL && !g->query;
@@ -82,7 +82,7 @@ static bool spend_on_target(struct http_gate *g, struct http_line t, size_t line
            http_gate_refuse(g, CHT_URI_TOO_LONG, "the target is longer than --max-header-bytes allows");
 }
 
-bool http_gate_check_request(struct http_gate *g, struct http_line t, bool first, bool last)
+bool http_gate_check_request(struct http_gate *g, struct http_gate_line t, bool first, bool last)
 {
     const size_t whole = t.n;
     if (first) {
@@ -135,7 +135,8 @@ static bool take_coding(struct http_gate *g, const char *p, size_t n)
 
 /* name: what the line begins with, value: what follows the colon, without blanks around. whole: all of it is there, and would be however
  * the line came. */
-static bool take_header(struct http_gate *g, char *name, size_t name_n, struct http_line value, bool whole)
+static bool take_header(struct http_gate *g, char *name, size_t name_n, struct http_gate_line value,
+                        bool whole)
 {
     bool length = false, coding = false, host = false;
     size_t again = value.n < REPEATED_MAX ? value.n : REPEATED_MAX; /* also of half a line */
@@ -168,7 +169,7 @@ static bool take_header(struct http_gate *g, char *name, size_t name_n, struct h
     return !coding || take_coding(g, value.p, value.n);
 }
 
-bool http_gate_check_header(struct http_gate *g, struct http_line t, bool first, bool last)
+bool http_gate_check_header(struct http_gate *g, struct http_gate_line t, bool first, bool last)
 {
     if (http_has_control(t.p, t.n))
         return HTTP_MALFORMED(g, "a control character in a header");
@@ -181,7 +182,7 @@ bool http_gate_check_header(struct http_gate *g, struct http_line t, bool first,
         return HTTP_MALFORMED(g, http_blank(t.p[0]) ? "a folded header" : "a header without a name");
     if (n == t.n || t.p[n] != ':')
         return HTTP_MALFORMED(g, "the name of a header has a blank in it, or no end");
-    struct http_line value = {.p = t.p + n + 1, .n = t.n - n - 1};
+    struct http_gate_line value = {.p = t.p + n + 1, .n = t.n - n - 1};
     while (value.n > 0 && http_blank(value.p[0])) {
         value.p++;
         value.n--;

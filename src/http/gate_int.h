@@ -8,7 +8,7 @@
     (HTTP_GATE_HELD - 2 * HTTP_GATE_KEEP) /* half a line of that many bytes is passed on */
 
 /* A line, or the part of one that is there, without its end. */
-struct http_line {
+struct http_gate_line {
     char *p;
     size_t n;
 };
@@ -31,6 +31,6 @@ size_t http_gate_method(const char *p, size_t n);
 bool http_gate_fit(size_t memory, size_t text, size_t entries, size_t repeated);
 bool http_gate_fits(const struct http_gate *g);
 /* t: the request line or some of it; first: its beginning; last: its end, with the version. False: refused. */
-bool http_gate_check_request(struct http_gate *g, struct http_line t, bool first, bool last);
+bool http_gate_check_request(struct http_gate *g, struct http_gate_line t, bool first, bool last);
 /* The same for a header or a trailer. */
-bool http_gate_check_header(struct http_gate *g, struct http_line t, bool first, bool last);
+bool http_gate_check_header(struct http_gate *g, struct http_gate_line t, bool first, bool last);
