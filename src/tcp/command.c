@@ -24,6 +24,8 @@ static const struct {
     [LINE_PAIR_REDUCE] = {"PAIR_REDUCE", R},
     [LINE_PAIR_SUMMARY] = {"PAIR_SUMMARY", R | LINE_LONG},
     [LINE_PAIR_SET_HIDDEN] = {"PAIR_SET_HIDDEN", V},
+    [LINE_PAIR_ADD] = {"PAIR_ADD", V},
+    [LINE_PAIR_COUNTS_ADD] = {"PAIR_COUNTS_ADD", V},
     [LINE_PAIR_PUT_BATCH] = {"PAIR_PUT_BATCH", V | LINE_WORDS},
     [LINE_PAIR_PURGE] = {"PAIR_PURGE", V | LINE_LONG},
     [LINE_DEL] = {"DEL", V | LINE_WORDS | LINE_LONG},
@@ -307,6 +309,11 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
     case LINE_PAIR_DEL:
         error = take_pair(c, &out->name);
         break;
+    case LINE_PAIR_ADD:
+    case LINE_PAIR_COUNTS_ADD:
+        error = take_pair(c, &out->name);
+        out->value = (struct cht_str){.p = (uint8_t *)c->p, .n = (size_t)(c->end - c->p)};
+        return error;
     case LINE_PAIR_REDUCE:
         out->mode = word(c);
         /* fall through */

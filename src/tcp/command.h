@@ -2,6 +2,7 @@
  *
  *   INSERT[:size] VALUE                       READ KEY      EDIT[:size] KEY VALUE      DELETE KEY
  *   PAIR_SET PAIR KEY                         PAIR_GET PAIR                            PAIR_DEL PAIR
+ *   PAIR_ADD PAIR BY                          PAIR_COUNTS_ADD PAIR ORDER TOKEN:DELTA,...
  *   PAIR_SET_HIDDEN PAIR KEY
  *   PAIR_SCAN PREFIX [limit] [after]          PAIR_REDUCE MODE PREFIX [limit] [after]
  *   PAIR_SUMMARY PREFIX [depth] [branch_limit]                                         PAIR_PURGE PREFIX [page]
@@ -36,6 +37,8 @@ enum line_verb {
     LINE_PAIR_REDUCE,
     LINE_PAIR_SUMMARY,
     LINE_PAIR_SET_HIDDEN,
+    LINE_PAIR_ADD,
+    LINE_PAIR_COUNTS_ADD,
     LINE_PAIR_PUT_BATCH,
     LINE_PAIR_PURGE,
     LINE_DEL,
@@ -91,8 +94,9 @@ struct line_command {
     bool sizes; /* error value_size_mismatch: expected and got say more */
     uint64_t expected, got;
     uint64_t key;
-    struct cht_str name;  /* PAIR, PREFIX, database or token; points into the line */
-    struct cht_str value; /* VALUE; of a command of words all that follows the verb */
+    struct cht_str name; /* PAIR, PREFIX, database or token; points into the line */
+    struct cht_str
+        value; /* VALUE; of PAIR_ADD and PAIR_COUNTS_ADD what follows PAIR; of a command of words all that follows the verb */
     struct cht_str after;
     struct cht_str mode;
     uint64_t limit; /* 0: none */

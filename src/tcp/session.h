@@ -118,6 +118,7 @@ enum cht_rc line_session_goes_on(const struct line_session *s);
 void line_session_page(struct line_session *s);      /* page.c: PAIR_SCAN and PAIR_REDUCE */
 void line_session_summary(struct line_session *s);   /* summary.c */
 void line_session_put_batch(struct line_session *s); /* batch.c */
+void line_session_add(struct line_session *s);       /* add.c */
 void line_session_hide(struct line_session *s);      /* purge.c, as the next two */
 void line_session_purge(struct line_session *s);
 void line_session_del(struct line_session *s);

@@ -6,6 +6,7 @@
  */
 #include "tools/shell.h"
 
+#include "base/literal.h"
 #include "os/net.h"
 #include "os/terminal.h"
 #include "tools/tools.h"
@@ -57,6 +58,25 @@ static void base_name(const char *path, char *out, size_t cap)
     (void)snprintf(out, cap, "%.*s", (int)(n - start), path + start); /* a long one is cut */
 }
 
+/* The server of CHEETAH_URL, at the port of the line protocol; without it the default. https is TLS here, too, so that a token does not
+ * go where nobody can be sure who listens. */
+static bool take_server(struct tool_shell *s)
+{
+    const char *url = getenv("CHEETAH_URL"); /* NOLINT(concurrency-mt-unsafe): one thread yet */
+    s->connect = TOOL_LINK_DEFAULT;
+    if (url == NULL || url[0] == 0)
+        return true;
+    const char *host = strstr(url, "://");
+    s->secure = s->secure || CHT_BEGINS(url, "https://");
+    host = host != NULL ? host + 3 : url;
+    const char *end = host[0] == '[' ? strchr(host, ']') : NULL;
+    size_t n = end != NULL ? (size_t)(end - host) + 1 : strcspn(host, ":/");
+    int len =
+        snprintf(s->from_url, sizeof s->from_url, "%.*s%s", (int)n, host, strrchr(TOOL_LINK_DEFAULT, ':'));
+    s->connect = s->from_url;
+    return n > 0 && len > 0 && (size_t)len < sizeof s->from_url && host[strcspn(host, "@?#")] == 0;
+}
+
 static int failed(const struct cht_err *err, enum cht_rc rc)
 {
     struct cht_err e = *err;
@@ -101,7 +121,8 @@ int tool_shell(int argc, char **argv)
     struct cht_err err = {0};
     const struct tool_opt opts[] = {
         {"connect", 0, TOOL_OPT_STRING, &s.connect, 0, "HOST:PORT",
-         "a running server's line protocol (default " TOOL_LINK_DEFAULT ")"},
+         "a running server's line protocol (default: port 4455 of the host of "
+         "CHEETAH_URL,\nelse " TOOL_LINK_DEFAULT ")"},
         {"data", 0, TOOL_OPT_LIST, &data, 0, "A,B,C",
          "the data directories of a server that is stopped, all of them"},
         {"token-file", 0, TOOL_OPT_STRING, &token_file, 0, "FILE",
@@ -127,15 +148,22 @@ int tool_shell(int argc, char **argv)
         return tool_usage("shell", "--tls goes with a running server, not with --data");
     if ((s.tls.cert == NULL) != (s.tls.key == NULL))
         return tool_usage("shell", "--tls-cert and --tls-key go together");
+    if (data.n == 0 && s.connect == NULL && !take_server(&s))
+        return tool_usage(
+            "shell", "CHEETAH_URL is no http[s]://HOST:PORT; --connect HOST:PORT names the line protocol");
+    if (s.connect != NULL && strstr(s.connect, "://") != NULL)
+        return tool_usage("shell",
+                          "--connect wants HOST:PORT of the line protocol, which is not that of HTTP");
     if (data.n > 0 && !tool_dirs(&data, &s.dirs))
         code = TOOL_EXIT_USAGE;
     if (code == TOOL_EXIT_OK && s.dirs.n > 0)
         code = tool_need_dirs(&s.dirs);
     if (code == TOOL_EXIT_OK && read_token(token_file, &s.token, &err) != CHT_OK)
         code = tool_failed(&err);
-    if (s.connect == NULL)
-        s.connect = TOOL_LINK_DEFAULT;
-    base_name(s.dirs.n > 0 ? s.dirs.v[0] : TOOL_DATA_DEFAULT, s.place, sizeof s.place);
+    if (s.dirs.n > 0)
+        base_name(s.dirs.v[0], s.place, sizeof s.place);
+    else
+        (void)snprintf(s.place, sizeof s.place, "%s", s.connect); /* a long one is cut */
     cht_os_ignore_pipe();
     if (code == TOOL_EXIT_OK)
         code = run(&s);

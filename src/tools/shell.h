@@ -5,12 +5,13 @@
 
 struct tool_shell {
     const char *connect; /* borrowed */
+    char from_url[256];  /* HOST:PORT, of CHEETAH_URL */
     char *token;         /* owned; NULL: none */
     bool secure;         /* TLS, as `tls` says */
     struct svc_tls_config tls;
     struct tool_dirs dirs;
     struct tool_link *link;
-    char place[64]; /* in the prompt: "cheetah_data" */
+    char place[256]; /* in the prompt: "127.0.0.1:4455", of stopped data "cheetah_data" */
     char database[CHT_DATABASE_NAME_MAX + 1];
 };
 

@@ -1,10 +1,9 @@
 /* shell_edit: the shell on a terminal: prompt, editing, history and completion by libedit, answers for people. */
 #include "tools/shell.h"
+#include "tools/shell_complete.h"
 
 #include "os/net.h"
 #include "os/terminal.h"
-#include "reduce/mode.h"
-#include "tcp/command.h"
 #include "tools/shell_show.h"
 
 #include <histedit.h>
@@ -14,113 +13,14 @@
 #include <string.h>
 
 #define HISTORY 2000
-#define WORD_MAX 64u
 
 struct editor {
     struct tool_shell *shell;
     EditLine *el;
     History *history;
-    char prompt[160];
+    char prompt[400];
     char file[1024]; /* of the history; empty: none */
 };
-
-/* What can stand at a place: the words of a table, one after the other, NULL after the last. */
-typedef const char *words(unsigned i);
-
-static const char *command_word(unsigned i)
-{
-    unsigned first = LINE_NONE + 1, n = LINE_VERBS - first;
-    return i < n ? line_verb_name((enum line_verb)(first + i)) : i == n ? "HELP" : NULL;
-}
-
-/* The commands of the protocol take modes that show payloads, no aggregates. */
-static const char *mode_word(unsigned i)
-{
-    const struct reduce_mode *m = reduce_mode_at(i);
-    return m != NULL && m->kind != REDUCE_AGGREGATE ? m->names[0] : NULL;
-}
-
-/* ---- lines -------------------------------------------------------------------------------------------------------- */
-
-static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
-
-/* The first word of a line in capitals; returns what stands after it and its blanks. */
-static const char *first_word(const char *line, char out[WORD_MAX])
-{
-    size_t n = 0;
-    line += strspn(line, " ");
-    while (*line != 0 && *line != ' ' && n < WORD_MAX - 1)
-        out[n++] = upper(*line++);
-    out[n] = 0;
-    return line + strspn(line, " ");
-}
-
-/* ---- completion --------------------------------------------------------------------------------------------------- */
-
-static bool begins(const char *word, const char *with, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (upper(word[i]) != upper(with[i])) /* a shorter word has its zero there */
-            return false;
-    }
-    return true;
-}
-
-/* Inserts what all candidates have in common; lists them if that is nothing new. */
-static unsigned char complete_from(EditLine *el, words *word, const char *typed, size_t n)
-{
-    const char *first = NULL, *w;
-    size_t common = 0, count = 0;
-    for (unsigned i = 0; (w = word(i)) != NULL; i++) {
-        if (!begins(w, typed, n))
-            continue;
-        if (count++ == 0) {
-            first = w;
-            common = strlen(w);
-        }
-        size_t k = n;
-        while (k < common && w[k] == first[k])
-            k++;
-        common = k;
-    }
-    if (count == 0)
-        return CC_ERROR;
-    if (count > 1 && common == n) {
-        (void)fputc('\n', stdout);
-        for (unsigned i = 0; (w = word(i)) != NULL; i++) {
-            if (begins(w, typed, n))
-                (void)printf("%s  ", w);
-        }
-        (void)fputc('\n', stdout);
-        return CC_REDISPLAY;
-    }
-    char text[WORD_MAX + 2];
-    (void)snprintf(text, sizeof text, "%.*s%s", (int)common, first, count == 1 ? " " : "");
-    el_deletestr(el, (int)n); /* in capitals, as the command is written */
-    return el_insertstr(el, text) == 0 ? CC_REFRESH : CC_ERROR;
-}
-
-static unsigned char complete(EditLine *el, int key)
-{
-    const LineInfo *info = el_line(el);
-    const char *start = info->cursor;
-    char word[WORD_MAX];
-    char before[256];
-    (void)key;
-    while (start > info->buffer && start[-1] != ' ')
-        start--;
-    size_t n = (size_t)(info->cursor - start), lead = (size_t)(start - info->buffer);
-    if (n >= WORD_MAX || lead >= sizeof before)
-        return CC_ERROR;
-    memcpy(before, info->buffer, lead);
-    before[lead] = 0;
-    const char *rest = first_word(before, word);
-    if (word[0] == 0 || (strcmp(word, "HELP") == 0 && *rest == 0))
-        return complete_from(el, command_word, start, n);
-    if (strcmp(word, "PAIR_REDUCE") == 0 && *rest == 0)
-        return complete_from(el, mode_word, start, n);
-    return CC_ERROR;
-}
 
 /* ---- history ------------------------------------------------------------------------------------------------------ */
 
@@ -140,9 +40,9 @@ static void find_history(struct editor *e)
 /* Tokens are not kept. */
 static void remember(struct editor *e, const char *line)
 {
-    char word[WORD_MAX];
+    char word[TOOL_SHELL_WORD];
     HistEvent event;
-    (void)first_word(line, word);
+    (void)tool_shell_word(line, word);
     if (strcmp(word, "AUTH") != 0)
         (void)history(e->history, &event, H_ENTER, line); /* without it the line is only not kept */
 }
@@ -204,19 +104,19 @@ static enum cht_rc ask(struct tool_shell *s, const char *line, struct cht_err *e
 /* False at the end. */
 static bool one_line(struct editor *e, char *line, enum cht_rc *rc, struct cht_err *err)
 {
-    char word[WORD_MAX];
+    char word[TOOL_SHELL_WORD];
     size_t n = strlen(line);
     while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
         line[--n] = 0;
-    const char *rest = first_word(line, word);
+    const char *rest = tool_shell_word(line, word);
     if (word[0] == 0)
         return true;
     remember(e, line);
     if (strcmp(word, "EXIT") == 0 || strcmp(word, "QUIT") == 0)
         return false;
     if (strcmp(word, "HELP") == 0) {
-        char topic[WORD_MAX];
-        (void)first_word(rest, topic);
+        char topic[TOOL_SHELL_WORD];
+        (void)tool_shell_word(rest, topic);
         tool_show_help(stdout, topic[0] != 0 ? topic : NULL);
         return true;
     }
@@ -253,6 +153,14 @@ static enum cht_rc converse(struct editor *e, struct cht_err *err)
     }
     cht_os_catch_interrupts(false);
     return rc;
+}
+
+static unsigned char complete(EditLine *el, int key)
+{
+    struct editor *e = NULL;
+    (void)key;
+    (void)el_get(el, EL_CLIENTDATA, &e); /* set before the first key */
+    return tool_shell_complete(e->shell, el);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

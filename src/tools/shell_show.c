@@ -254,6 +254,8 @@ void tool_show_help(FILE *out, const char *word)
         {"PAIR_PUT_BATCH", "PAIR_PUT_BATCH items=JSON [keys=1] [continue_on_error=1]",
          "many names and values, one commit"},
         {"PAIR_PURGE", "PAIR_PURGE PREFIX", "delete all pairs under a prefix, and their values"},
+        {"PAIR_ADD", "PAIR_ADD PAIR BY", "add to a number; one that is not there is 0"},
+        {"PAIR_COUNTS_ADD", "PAIR_COUNTS_ADD PAIR ORDER TOKEN:DELTA,...", "add to the counts of a context"},
         {"PAIR_SET_HIDDEN", "PAIR_SET_HIDDEN PAIR KEY", "map a name that plain scans leave out"},
         {"PAIR_SUMMARY", "PAIR_SUMMARY PREFIX [depth] [branches]",
          "how many pairs, how large, how they branch"},

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -189,6 +190,7 @@ class Terminal:
             os.execv(harness.BINARY, [harness.BINARY, "shell", *flags])
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.raw, self.code = b"", None
+        self.place = flags[1].rsplit("/", 1)[-1]  # HOST:PORT, or the folder
 
     def text(self):
         text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\x1b\([A-Z]", b"", self.raw)
@@ -219,10 +221,10 @@ class Terminal:
         harness.wait_for(lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON, 10, "the editor")
         os.write(self.fd, text.encode() if isinstance(text, str) else text)
 
-    def run(self, command, prompt="[cheetah_data/default]> "):
-        """Types a command; returns the lines of its answer."""
+    def run(self, command, database="default"):
+        """Types a command; returns the lines of its answer. The prompt names the server, or the folder of stopped data, and the database."""
         self.type(command + "\n")
-        lines = self.expect(prompt).split("\n")
+        lines = self.expect("[%s/%s]> " % (self.place, database)).split("\n")
         return [line.rstrip() for line in lines[1:-1]]
 
     def wait(self, seconds=20):
@@ -248,7 +250,7 @@ def terminal(where, tmp_path):
 
     def start(**more):
         opened.append(Terminal(where, tmp_path / "history", **more))
-        opened[-1].expect("[cheetah_data/default]> ")
+        opened[-1].expect("[%s/default]> " % opened[-1].place)
         return opened[-1]
 
     yield start
@@ -299,7 +301,7 @@ def test_payload_decoders(launch, tmp_path):
     key = http.upsert(b"nl", b"one\ntwo")
     binary = http.upsert(b"bin", b"\0\1\2abc")
     shell = Terminal(["--connect", "127.0.0.1:%d" % server.line_port], tmp_path / "history")
-    shell.expect("[cheetah_data/default]> ")
+    shell.expect("[%s/default]> " % shell.place)
     lines = shell.run("PAIR_REDUCE counts cnt:3:")
     assert '"order":3,"followers":[[7,2],[9,5]]' in lines[1] and "(malformed)" in lines[2] and lines[3] == "2 pairs"
     assert '"json":{"a":1}' in shell.run("PAIR_REDUCE meta meta:")[1]
@@ -319,9 +321,9 @@ def test_long_lines_are_cut(terminal):
 
 def test_prompt_follows_the_database(terminal):
     shell = terminal()
-    assert shell.run("DATABASE words", "[cheetah_data/words]> ") == ["database_changed_to_words"]
-    assert shell.run("INSERT x", "[cheetah_data/words]> ") == ["key=1"]
-    assert shell.run("DATABASE no/such", "[cheetah_data/words]> ") == ["ERROR,invalid_database_name"]
+    assert shell.run("DATABASE words", "words") == ["database_changed_to_words"]
+    assert shell.run("INSERT x", "words") == ["key=1"]
+    assert shell.run("DATABASE no/such", "words") == ["ERROR,invalid_database_name"]
     assert shell.run("DATABASE default") == ["database_changed_to_default"]
     assert shell.run("READ 1") == ["ERROR,key_not_found"]
 
@@ -344,9 +346,69 @@ def test_completion(terminal):
     shell.type("PAIR_\t\t")
     listed = shell.expect("PAIR_SCAN")
     assert "PAIR_GET" in listed
-    shell.type("R\tcont\t\x15")  # contexts or continuations: only "cont" is common; the line is dropped
-    shell.type("PAIR_R\tprob\t*\n")
+    shell.type("R\t cont\t\x15")  # PAIR_REDUCE_ASYNC begins so, too; contexts or continuations: only "cont" is common; the line is dropped
+    shell.type("PAIR_R\t prob\t*\n")
     shell.expect("0 pairs")
+
+
+def test_completion_of_names(terminal):
+    """Names of pairs and databases are asked of the server: in the form that was begun, in the case that they have."""
+    shell = terminal()
+    for line in ("INSERT v", "PAIR_SET greeting:de 1", "PAIR_SET greeting:en 1", "PAIR_SET Other 1", "PAIR_SET x00ff 1", "DATABASE words", "DATABASE default"):
+        shell.type(line + "\n")
+        shell.expect("]> ")
+    shell.type("PAIR_GET gr\t")
+    shell.expect("greeting:")  # what both have in common
+    shell.type("d\t\n")
+    shell.expect("key=1")
+    shell.type("PAIR_GET O\t\n")
+    shell.expect("key=1")
+    shell.type("PAIR_GET o\t\n")  # another letter: nothing is found, and what was typed stays
+    shell.expect("ERROR,not_found")
+    shell.type("PAIR_GET x67\t64\n")
+    shell.expect("ERROR,")
+    shell.type("PAIR_GET x00\t\n")
+    shell.expect("key=1")
+    shell.type("PAIR_REDUCE payloads gr\t\n")
+    shell.expect("2 pairs")
+    shell.type("DATABASE wo\t\n")
+    shell.expect("database_changed_to_words")
+    shell.type("PAIR_ADD n 5\n")
+    shell.expect("value=5")
+    shell.type("PAIR_AD\tn\t-7\n")
+    shell.expect("value=-2")
+
+
+def test_completion_of_many_names(terminal):
+    """More than are looked at: they are shown, with dots, and nothing is put in that not all of them have."""
+    shell = terminal()
+    shell.type("INSERT v\n")
+    shell.expect("]> ")
+    pairs = ["PAIR_SET n:a%03d 1" % n for n in range(120)] + ["PAIR_SET n:b 1"]
+    for line in pairs:
+        shell.type(line + "\n")
+        shell.expect("]> ")
+    shell.type("PAIR_GET n:\t")
+    assert "n:a000" in shell.expect("...")
+    shell.type("b\n")
+    shell.expect("key=1")
+
+
+def test_the_server_of_the_environment(launch, tmp_path):
+    """CHEETAH_URL names the host; nothing else is connected to, and what is no address is refused."""
+    server = launch()
+    for url, code in (("http://127.0.0.1:1", 1), ("127.0.0.1", 1), ("http://user@h", 2), ("http://", 2), ("https://127.0.0.1:1", 1)):
+        done = piped("--connect", "127.0.0.1:%d" % server.line_port, text="PAIR_SCAN *\n", env={"CHEETAH_URL": url})
+        assert done.returncode == 0, "--connect is before it"
+        if url == "127.0.0.1" or code == 2 or not listens(4455):
+            done = piped(text="PAIR_SCAN *\n", env={"CHEETAH_URL": url})
+            assert done.returncode == code or (code == 1 and listens(4455)), (url, done)
+    assert piped("--connect", "http://127.0.0.1:8080", text="").returncode == 2
+
+
+def listens(port):
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_editing_and_history(terminal):
@@ -383,7 +445,7 @@ def test_interrupt_drops_the_line(terminal):
     shell.type("INSERT not this")
     shell.expect("not this")
     shell.type("\x03")
-    shell.expect("[cheetah_data/default]> ")
+    shell.expect("[%s/default]> " % shell.place)
     assert shell.run("READ 1") == ["ERROR,key_not_found"]
 
 
@@ -397,11 +459,11 @@ def test_lost_connection(launch, tmp_path):
     server = launch("--line-idle-timeout", "1")
     shell = Terminal(["--connect", "127.0.0.1:%d" % server.line_port], tmp_path / "history")
     shell.expect("> ")
-    shell.run("DATABASE words", "[cheetah_data/words]> ")
+    shell.run("DATABASE words", "words")
     harness.wait_for(lambda: server.log("line_connection"), 15, "the idle time-out")
-    lines = shell.run("INSERT x", "[cheetah_data/words]> ")
+    lines = shell.run("INSERT x", "words")
     assert "connection was lost" in lines[0]
-    assert shell.run("INSERT y", "[cheetah_data/words]> ") == ["key=1"]
+    assert shell.run("INSERT y", "words") == ["key=1"]
     server.kill()
     shell.type("READ 1\n")
     assert shell.wait() == 1

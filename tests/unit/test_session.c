@@ -79,6 +79,8 @@ static void test_any_bytes(void **state)
                                         "99999999999999999999999",
                                         "PAIR_SUMMARY",
                                         "PAIR_SET_HIDDEN",
+                                        "PAIR_ADD",
+                                        "PAIR_COUNTS_ADD",
                                         "hidden=1",
                                         "depth=",
                                         "limit=-3",

@@ -230,7 +230,7 @@ static bool take_change(struct http_request *r, const json_t *o, unsigned takes,
     c->memory = &r->memory;
     c->next = b->changes;
     b->changes = c;
-    op->ask = &c->ask;
+    op->ask = &c->change.ask;
     return true;
 }
 
@@ -387,9 +387,9 @@ static void value_member(struct svc_out *o, const struct cht_op *op, bool text)
 static void success(struct svc_out *o, const struct cht_op *op, bool text)
 {
     const struct http_change *change = (const struct http_change *)(const void *)op->ask;
-    if (change != NULL && change->is_add) {
+    if (change != NULL && change->change.is_add) {
         svc_out_format(o, "{\"status\":200,\"key\":%llu,\"value\":%lld}", (unsigned long long)op->key,
-                       (long long)change->sum);
+                       (long long)change->change.sum);
         return;
     }
     bool created = op->kind == CHT_OP_INSERT || op->kind == CHT_OP_RESERVE || op->created;

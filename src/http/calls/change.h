@@ -1,23 +1,16 @@
-/* change: operations of a batch that depend on what is there when their turn has come: `add` and `counts_add`. Both are upserts whose
- * value is decided by the committer (struct cht_ask).
+/* change: the operations of a batch that depend on what is there, `add` and `counts_add` (lm/change.h), out of JSON.
  */
 #pragma once
 
-#include "cheetah/store.h"
+#include "lm/change.h"
 #include "service/memory.h"
 
 #include <jansson.h>
 
 struct http_change {
-    struct cht_ask ask;       /* first */
-    struct http_change *next; /* the owner's list */
-    int64_t by, sum;          /* of add: what is added; what came out */
-    bool is_add;
-    unsigned order;          /* of counts_add, as are the next two */
-    struct lm_delta *deltas; /* owned, n of them: ascending, each token once */
-    uint32_t n;
+    struct lm_change change;       /* first */
+    struct http_change *next;      /* the owner's list */
     struct svc_memory_use *memory; /* borrowed: where what is decided is booked; set by the caller */
-    struct cht_buf value;          /* owned: what was decided */
 };
 
 /* What these members say: "by"; "order" and "followers". NULL: *why is the reason, or NULL without memory. The caller frees it. */
