@@ -91,6 +91,9 @@ extern "C" {
     X(ORDER_MISMATCH, 112, 409, "order_mismatch", "the live model has another order")                        \
     X(NOT_LIVE, 113, 409, "not_live", "the database has no live model")                                      \
     X(MODEL_FIXED, 114, 409, "model_fixed", "the model's parameters cannot change any more")                 \
+    X(FIXED_MODEL, 115, 409, "fixed_model", "the database has a model that was read in")                     \
+    X(INVALID_ARPA, 116, 400, "invalid_arpa", "the text is no model in ARPA format")                         \
+    X(MODEL_EXISTS, 117, 409, "model_exists", "the database has a model already")                            \
     X(NOT_SMOOTHED, 120, 409, "not_smoothed", "the database was not smoothed")
 /* clang-format on */
 

@@ -297,6 +297,7 @@ static uint64_t body_limit(const struct http_request *r)
     case HTTP_BODY_ASK:
         return c->max_ngrams_bytes;
     case HTTP_BODY_BACKUP:
+    case HTTP_BODY_ARPA:
         return UINT64_MAX / 2;
     case HTTP_BODY_NONE:
         break;
@@ -423,15 +424,6 @@ static bool take_body(struct http_request *r, const char *data, size_t n)
     return true;
 }
 
-/* A job had a piece of the body, and is done: the next one is here. */
-static void back_to_body(struct http_request *r, int phase)
-{
-    if (phase != HTTP_PHASE_WAITING)
-        return;
-    r->resume = NULL;
-    atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
-}
-
 enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
                                   const char *version, const char *data, size_t *n, void **con)
 {
@@ -450,7 +442,6 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
         if (r->conn != NULL)
             http_conn_no_ack(r->conn);
         r->body_dropped += r->early ? *n : 0;
-        back_to_body(r, phase);
         bool ok = r->early ? r->body_dropped <= DRAIN_MAX : take_body(r, data, *n);
         *n = 0;
         return ok ? MHD_YES : MHD_NO;

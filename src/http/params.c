@@ -33,6 +33,10 @@ static const char *const names[HTTP_PARAMS] = {
     [HTTP_P_SEPARATOR] = "separator",
     [HTTP_P_TEXT] = "text",
     [HTTP_P_NAMES] = "names",
+    [HTTP_P_BOS] = "bos",
+    [HTTP_P_EOS] = "eos",
+    [HTTP_P_UNK] = "unk",
+    [HTTP_P_UNMARKED] = "unmarked",
 };
 
 static int hex_digit(char c)

@@ -200,6 +200,51 @@ void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(
     begin_job(r, r->w->srv->long_jobs, alone, work, resume);
 }
 
+/* The connection goes on once its worker has taken it from the list: what it thinks of the request until then is true. */
+static void piece_main(struct cht_job *j)
+{
+    struct http_request *r = (struct http_request *)(void *)((char *)j - offsetof(struct http_request, job));
+    struct http_worker *w = r->w;
+    r->work(r);
+    cht_mutex_lock(&w->mu);
+    r->next = w->pieces;
+    w->pieces = r;
+    atomic_store_explicit(&w->has_pieces, true, memory_order_relaxed);
+    cht_mutex_unlock(&w->mu);
+    http_worker_ring(w);
+}
+
+void http_request_piece(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),
+                        void (*resume)(struct http_request *r))
+{
+    r->work = work;
+    r->job.run = piece_main;
+    r->job.exclusive = alone;
+    http_request_suspend(r, resume);
+    cht_jobs_submit(r->w->srv->long_jobs, &r->job);
+}
+
+void http_request_take_pieces(struct http_worker *w)
+{
+    if (!atomic_load_explicit(&w->has_pieces, memory_order_relaxed))
+        return;
+    cht_mutex_lock(&w->mu);
+    struct http_request *r = w->pieces;
+    w->pieces = NULL;
+    atomic_store_explicit(&w->has_pieces, false, memory_order_relaxed);
+    cht_mutex_unlock(&w->mu);
+    while (r != NULL) {
+        struct http_request *next = r->next;
+        void (*resume)(struct http_request *) = r->resume;
+        r->resume = NULL;
+        r->moved_ns = w->now;
+        atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
+        resume(r);
+        MHD_resume_connection(r->mc);
+        r = next;
+    }
+}
+
 bool http_request_may_wait(const struct http_request *r)
 {
     return r->w->busy && r->ahead == 0 && r->w->aheads < CHT_HINTS_MAX;
@@ -265,26 +310,34 @@ static void database_opened(struct http_request *r)
         r->opened(r);
 }
 
-void http_request_database(struct http_request *r, bool create, void (*then)(struct http_request *r))
+bool http_request_database_name(struct http_request *r, char name[CHT_DATABASE_NAME_MAX + 1])
 {
     const struct http_param_value *v = &r->param[HTTP_P_DB];
-    char name[CHT_DATABASE_NAME_MAX + 1] = CHT_DATABASE_DEFAULT;
+    memcpy(name, CHT_DATABASE_DEFAULT, sizeof CHT_DATABASE_DEFAULT);
     if (v->p != NULL) {
-        if (v->n == 0 || v->n >= sizeof name) {
+        if (v->n == 0 || v->n > CHT_DATABASE_NAME_MAX) {
             http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
-            return;
+            return false;
         }
         memcpy(name, v->p, v->n);
         name[v->n] = 0;
         if (memchr(v->p, 0, v->n) != NULL || !cht_database_name_valid(name)) {
             http_reply_err(r, CHT_INVALID_DATABASE_NAME, NULL);
-            return;
+            return false;
         }
     }
     if (r->token != NULL && !svc_access_allows(r->token, r->right, name)) {
         http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that in database '%s'", name);
-        return;
+        return false;
     }
+    return true;
+}
+
+void http_request_database(struct http_request *r, bool create, void (*then)(struct http_request *r))
+{
+    char name[CHT_DATABASE_NAME_MAX + 1];
+    if (!http_request_database_name(r, name))
+        return;
     r->db = svc_dbs_get(r->w->srv->dbs, name);
     if (r->db != NULL) {
         then(r);

@@ -63,9 +63,13 @@ enum http_param {
     HTTP_P_SEPARATOR,
     HTTP_P_TEXT,
     HTTP_P_NAMES,
+    HTTP_P_BOS,
+    HTTP_P_EOS,
+    HTTP_P_UNK,
+    HTTP_P_UNMARKED,
     HTTP_PARAMS
 };
-#define HTTP_PARAM(p) (UINT32_C(1) << (p))
+#define HTTP_PARAM(p) (UINT64_C(1) << (p))
 
 struct http_param_value {
     const char *p; /* percent-decoded, NULL: not given; borrowed from the request */
@@ -82,6 +86,7 @@ enum http_body {
     HTTP_BODY_BATCH,  /* batch.c reads it as it arrives */
     HTTP_BODY_NGRAMS, /* lm.c likewise */
     HTTP_BODY_BACKUP, /* restore.c likewise, of any length, for as long as it moves */
+    HTTP_BODY_ARPA,   /* arpa.c in pieces, of any length */
 };
 
 struct http_route {
@@ -92,7 +97,7 @@ struct http_route {
         *suffix; /* with rest: what the path must end with; NULL: any rest; "": a rest without a slash */
     const char *label; /* in metrics and logs: "/kv/{key}" */
     void (*run)(struct http_request *r);
-    uint32_t params; /* HTTP_PARAM(...) that are known here */
+    uint64_t params; /* HTTP_PARAM(...) that are known here */
     bool care;       /* for the operator: answered beyond the limits, and on --admin-listen, too */
     bool any_params; /* others are ignored (service calls) */
     enum svc_right right;
@@ -283,6 +288,18 @@ enum { HTTP_ALONE_COUNT = 1, HTTP_ALONE_SMOOTH = 2, HTTP_ALONE_CHECKPOINT = 4, H
 void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),
                            void (*resume)(struct http_request *r));
 
+/* From route->feed: runs `work` on a thread for work of seconds, while nothing more of the body is read, then `resume` here; it answers, or
+ * does nothing, and the body goes on. A little more of it may come in before that (http_request_in_piece): libmicrohttpd hands over what it has
+ * read already. */
+void http_request_piece(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),
+                        void (*resume)(struct http_request *r));
+static inline bool http_request_in_piece(const struct http_request *r)
+{
+    return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_WAITING;
+}
+
+/* The name that ?db= says; false after answering: it is none, or the token does not allow it. */
+bool http_request_database_name(struct http_request *r, char name[CHT_DATABASE_NAME_MAX + 1]);
 /* The database of ?db=, held in r->db, then `then` runs: at once if it is open, else on the way back from a job thread.
  * create: a write, which makes a database that is not there (unless --create-databases admin). Errors are answered. */
 void http_request_database(struct http_request *r, bool create, void (*then)(struct http_request *r));

@@ -146,6 +146,15 @@ static const struct http_route table[] = {
      .run = http_arpa_get,
      .params = DB,
      .right = SVC_RIGHT_READ},
+    {.method = HTTP_METHOD_POST,
+     .path = "/arpa",
+     .label = "/arpa",
+     .run = http_arpa_post,
+     .params = DB | HTTP_PARAM(HTTP_P_BOS) | HTTP_PARAM(HTTP_P_EOS) | HTTP_PARAM(HTTP_P_UNK) |
+               HTTP_PARAM(HTTP_P_UNMARKED),
+     .right = SVC_RIGHT_WRITE,
+     .body = HTTP_BODY_ARPA,
+     .feed = http_arpa_feed},
 
     /* Service calls ignore parameters that they do not know. */
     {.method = HTTP_METHOD_GET,

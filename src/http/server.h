@@ -133,6 +133,8 @@ struct http_worker {
     struct cht_mutex mu;
     struct http_conn *inbox; /* guarded by mu: accepted, not yet taken */
     _Atomic bool has_inbox;
+    struct http_request *pieces; /* guarded by mu: whose piece of a body is read */
+    _Atomic bool has_pieces;
     _Atomic bool shed; /* it is to end connections that are too many */
     _Atomic uint64_t count;
     _Atomic int
@@ -230,6 +232,8 @@ void http_request_look_ahead(struct http_worker *w);
 /* Submits the commits of this round: together they make one group, where the first by itself would set off a sync that all
  * others then wait for. */
 void http_request_submit_commits(struct http_worker *w);
+/* Lets the requests go on whose piece of a body was read. */
+void http_request_take_pieces(struct http_worker *w);
 void http_request_recycle(struct http_request *r);
 void http_request_free(struct http_request *r);
 

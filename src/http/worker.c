@@ -201,6 +201,7 @@ static void *worker_main(void *arg)
         atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
+        http_request_take_pieces(w);
         shed(w);
         (void)http_inlet_run(w); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
@@ -330,6 +331,7 @@ void http_worker_close(struct http_worker *w)
     w->now = cht_now_ns();
     if (w->daemon != NULL) {
         tick(w); /* ends the streams */
+        http_request_take_pieces(w);
         while (http_inlet_run(w) && any_suspended(w))
             cht_sleep_ns(1000000);
         MHD_stop_daemon(w->daemon); /* closes what is left, and says so */

@@ -6,6 +6,7 @@
 
 struct lm_kn_live;
 struct lm_kn_reader;
+struct lm_fm_import;
 struct lm_engine {
     struct cht_mutex mu;
     struct cht_cond left;       /* a gate was left */
@@ -13,6 +14,7 @@ struct lm_engine {
     struct lm_kn_live *live;    /* owned: of the databases with a live model that were asked lately */
     struct lm_kn_reader *spare; /* owned: for the next questions */
     unsigned spares;
+    struct lm_fm_import *imports; /* under way */
 };
 
 /* kn_live.c, kn_read.c; no call may be under way. */

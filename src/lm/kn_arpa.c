@@ -16,7 +16,6 @@
 #define PIECE 65536u        /* bytes handed over together */
 #define LINE_MAX_BYTES 256u /* of one n-gram: two numbers and LM_ORDER_MAX words */
 #define ENTRIES 64u
-#define NEAR_ZERO 0.01 /* logarithms that are closer to 0 are written with an exponent */
 
 struct writer {
     struct lm_kn_reader *r;
@@ -51,29 +50,22 @@ static void put_text(struct writer *w, const char *s)
     w->n += n;
 }
 
-/* Nine decimals, or nine digits of what is nearly 0. */
+static void put_float(struct writer *w, float v) { w->n += lm_fm_put_float(w->text + w->n, v); }
+
+/* As a float, which is what readers of such a text keep: what is read in and written again is the same. */
 static void put_log10(struct writer *w, double p)
 {
     double v = p > 0 ? log10(p) : LM_KN_LOG10_ZERO;
-    if (v >= 0) {
-        put_text(w, "0");
-    } else if (v > -NEAR_ZERO) {
-        w->n += (size_t)snprintf(w->text + w->n, LINE_MAX_BYTES / 4, "%.9g", v);
-    } else {
-        uint64_t n = (uint64_t)llround(-v * 1e9);
-        w->text[w->n++] = '-';
-        w->n += reduce_put_u64(w->text + w->n, n / 1000000000u);
-        w->text[w->n++] = '.';
-        uint64_t part = n % 1000000000u;
-        for (uint64_t d = 100000000; d > 0; part %= d, d /= 10)
-            w->text[w->n++] = (char)('0' + part / d);
-    }
+    put_float(w, v < 0 ? (float)v : 0.0F);
 }
 
 static void put_word(struct writer *w, uint32_t token)
 {
     const struct lm_kn_head *h = &w->r->head;
-    if (token == h->bos)
+    const struct lm_fm_head *f = &w->r->fixed;
+    if (f->order > 0 && (f->flags & LM_FM_UNK) != 0 && token == f->unk)
+        put_text(w, "<unk>");
+    else if (token == h->bos)
         put_text(w, "<s>");
     else if ((h->flags & LM_KN_EOS) != 0 && token == h->eos)
         put_text(w, "</s>");
@@ -161,10 +153,52 @@ static enum cht_rc put_record(struct writer *w, struct cht_str name, const uint8
     while (rc == CHT_OK && lm_kn_walk_next(&walk)) {
         uint32_t a1 = walk.a;
         w->token[w->order - 1] = walk.token;
+        if (w->order == 1 && (w->r->head.flags & LM_KN_EOS) != 0 && walk.token == w->r->head.eos)
+            continue; /* it was put before */
         if (w->order > 1)
             rc = lm_kn_root_count(w->r, walk.token, &a1, w->err);
         if (rc == CHT_OK)
             rc = put_gram(w, a1, &l, walk.a);
+    }
+    return rc;
+}
+
+/* One n-gram of a fixed model: w->token. */
+static enum cht_rc put_entry_line(struct writer *w, const struct lm_fm_entry *e)
+{
+    put_float(w, e->p);
+    for (unsigned i = 0; i < w->order; i++) {
+        put_text(w, i == 0 ? "\t" : " ");
+        put_word(w, w->token[i]);
+    }
+    if (w->order < w->r->fixed.order) {
+        put_text(w, "\t");
+        put_float(w, e->backoff);
+    }
+    return end_line(w);
+}
+
+/* Is it put in front of the other 1-grams? */
+static bool is_special(const struct lm_fm_head *f, uint32_t token)
+{
+    return token == f->bos || token == f->eos || token == f->unk;
+}
+
+/* All n-grams of one page of a fixed model. */
+static enum cht_rc put_page(struct writer *w, struct cht_str name, const uint8_t *p, size_t n)
+{
+    const struct lm_fm_head *f = &w->r->fixed;
+    struct lm_fm_page page;
+    if (name.n != 5 + 4 * (size_t)w->order || !lm_fm_page_read(w->order, f->order, p, n, &page))
+        return lm_malformed(name, n, "page of a fixed model", w->err);
+    for (unsigned i = 0; i + 1 < w->order; i++)
+        w->token[w->order - 2 - i] = cht_be32(name.p + 5 + 4 * i);
+    enum cht_rc rc = CHT_OK;
+    for (uint32_t i = 0; i < page.n && rc == CHT_OK; i++) {
+        struct lm_fm_entry e = lm_fm_entry(&page, i);
+        w->token[w->order - 1] = e.token;
+        if (w->order > 1 || !is_special(f, e.token))
+            rc = put_entry_line(w, &e);
     }
     return rc;
 }
@@ -175,24 +209,26 @@ static enum cht_rc put_entry(struct writer *w, const struct cht_entry *e)
     const uint8_t *p = e->value;
     uint32_t size = e->value_len;
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
-        return CHT_FAIL(w->err, CHT_CORRUPT, "a record of the live model does not match its checksum");
+        return CHT_FAIL(w->err, CHT_CORRUPT, "a record of the model does not match its checksum");
     if ((e->flags & CHT_ENTRY_LARGE) != 0) {
         enum cht_rc rc = cht_store_get(w->r->store, e->key, &w->value, &size, w->err);
         if (rc != CHT_OK)
             return rc;
         p = w->value.data;
     }
-    return p == NULL ? lm_malformed(name, 0, "record of a live model", w->err) : put_record(w, name, p, size);
+    if (p == NULL)
+        return lm_malformed(name, 0, "record of a model", w->err);
+    return w->r->fixed.order > 0 ? put_page(w, name, p, size) : put_record(w, name, p, size);
 }
 
 static enum cht_rc put_section(struct writer *w, const _Atomic bool *cancel)
 {
-    uint8_t prefix[LM_KN_NAME_MAX];
+    uint8_t prefix[LM_FM_NAME_MAX];
     struct cht_entry e[ENTRIES];
     struct cht_scan *sc;
     size_t n = 1;
-    const struct cht_scan_config cfg = {
-        .kind = CHT_SCAN_PAIRS, .prefix = {prefix, lm_kn_prefix(w->order, prefix)}, .values = true};
+    size_t len = w->r->fixed.order > 0 ? lm_fm_section(w->order, prefix) : lm_kn_prefix(w->order, prefix);
+    const struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = {prefix, len}, .values = true};
     enum cht_rc rc = cht_scan_open(w->r->store, &cfg, &sc, w->err);
     if (rc != CHT_OK)
         return rc;
@@ -225,47 +261,76 @@ static enum cht_rc put_special(struct writer *w, double p, const char *word, boo
     return end_line(w);
 }
 
-/* Is eos set, and was never counted? KenLM refuses a file without it. */
-static enum cht_rc lonely_eos(struct writer *w, bool *out)
+/* How often eos was counted; if it is set and never was, it is written all the same: KenLM refuses a file without it. */
+static enum cht_rc count_eos(struct writer *w, uint32_t *a)
 {
     const struct lm_kn_head *h = &w->r->head;
-    uint32_t a = 0;
-    *out = false;
-    if ((h->flags & LM_KN_EOS) == 0)
-        return CHT_OK;
-    enum cht_rc rc = lm_kn_root_count(w->r, h->eos, &a, w->err);
-    *out = a == 0;
-    return rc;
+    *a = 0;
+    return (h->flags & LM_KN_EOS) != 0 ? lm_kn_root_count(w->r, h->eos, a, w->err) : CHT_OK;
 }
 
-static enum cht_rc put_counts(struct writer *w, bool eos)
+static enum cht_rc put_counts(struct writer *w)
 {
     const struct lm_kn_head *h = &w->r->head;
+    const struct lm_fm_head *f = &w->r->fixed;
+    uint32_t eos = 0;
+    enum cht_rc rc = f->order > 0 ? CHT_OK : count_eos(w, &eos);
+    if (rc != CHT_OK)
+        return rc;
     put_text(w, "\\data\\\n");
     for (unsigned m = 1; m <= h->order; m++) {
-        uint64_t more = m > 1 ? 0 : eos ? 3 : 2; /* <unk>, <s>, </s> */
+        uint64_t more = m > 1 ? 0 : (h->flags & LM_KN_EOS) != 0 && eos == 0 ? 3 : 2; /* <unk>, <s>, </s> */
         w->n += (size_t)snprintf(w->text + w->n, LINE_MAX_BYTES, "ngram %u=%" PRIu64 "\n", m,
-                                 h->m[m].types + more);
+                                 f->order > 0 ? f->n[m] : h->m[m].types + more);
     }
     return CHT_OK;
 }
 
+/* <unk>, <s>, </s>. */
+static enum cht_rc put_specials(struct writer *w)
+{
+    const struct lm_kn_head *h = &w->r->head;
+    double unknown = w->r->root.gamma * w->r->p0;
+    uint32_t a = 0;
+    enum cht_rc rc = put_special(w, unknown, "<unk>", false);
+    if (rc == CHT_OK)
+        rc = put_special(w, 1, "<s>", true);
+    if (rc == CHT_OK)
+        rc = count_eos(w, &a);
+    if (rc != CHT_OK || (h->flags & LM_KN_EOS) == 0)
+        return rc;
+    if (a == 0)
+        return put_special(w, unknown, "</s>", false);
+    w->order = 1;
+    w->token[0] = h->eos;
+    return put_gram(w, a, &w->r->root, a);
+}
+
+/* The same of a fixed model, those that it has. */
+static enum cht_rc put_fixed_specials(struct writer *w)
+{
+    const struct lm_fm_head *f = &w->r->fixed;
+    const uint32_t token[] = {f->unk, f->bos, f->eos};
+    enum cht_rc rc = CHT_OK;
+    w->order = 1;
+    for (unsigned i = 0; i < 3 && rc == CHT_OK; i++) {
+        struct lm_fm_entry e;
+        bool found;
+        rc = lm_fm_lookup(w->r, 1, NULL, token[i], &e, &found, w->err);
+        w->token[0] = token[i];
+        if (rc == CHT_OK && found)
+            rc = put_entry_line(w, &e);
+    }
+    return rc;
+}
+
 static enum cht_rc put_model(struct writer *w, const _Atomic bool *cancel)
 {
-    double unknown = w->r->root.gamma * w->r->p0;
-    bool eos;
-    enum cht_rc rc = lonely_eos(w, &eos);
-    if (rc == CHT_OK)
-        rc = put_counts(w, eos);
+    enum cht_rc rc = put_counts(w);
     for (unsigned m = 1; m <= w->r->head.order && rc == CHT_OK; m++) {
         w->n += (size_t)snprintf(w->text + w->n, LINE_MAX_BYTES, "\n\\%u-grams:\n", m);
-        if (m == 1) {
-            rc = put_special(w, unknown, "<unk>", false);
-            if (rc == CHT_OK)
-                rc = put_special(w, 1, "<s>", true);
-            if (rc == CHT_OK && eos)
-                rc = put_special(w, unknown, "</s>", false);
-        }
+        if (m == 1)
+            rc = w->r->fixed.order > 0 ? put_fixed_specials(w) : put_specials(w);
         w->order = m;
         if (rc == CHT_OK)
             rc = put_section(w, cancel);

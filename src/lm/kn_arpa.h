@@ -1,10 +1,11 @@
-/* kn_arpa: the live model as a text in ARPA format, which KenLM, SRILM and others read.
+/* kn_arpa: a live model, or a fixed one, as a text in ARPA format, which KenLM, SRILM and others read.
  *
  *   \data\ | ngram m=COUNT ... | \m-grams: | log10 p TAB words TAB log10 back-off ... | \end\
  *
- * Words are tokens in decimal; bos is <s>, eos </s>, and <unk> the unknown word. The head has all counts, so the text is written while
- * the model is read: for each n-gram one look-up for its back-off weight, for each context its chain. Nothing is counted meanwhile
- * (the counting gate), so it is the model of one moment.
+ * Words are tokens in decimal; bos is <s>, eos </s>, and <unk> the unknown word: these three first, then 1-grams ascending, longer ones in the
+ * order of their contexts' names. Numbers are floats in as few digits as tell them apart, so a text that was read in as a fixed model is
+ * written the same, byte for byte. The head has all counts, so the text is written while the model is read: for each n-gram one look-up for
+ * its back-off weight, for each context its chain. Nothing is counted meanwhile (the counting gate), so it is the model of one moment.
  */
 #pragma once
 
@@ -13,7 +14,7 @@
 /* Takes over n bytes of text; false: no more is wanted. */
 typedef bool lm_kn_arpa_sink(void *ctx, const char *p, size_t n);
 
-/* Writes the text. CHT_CANCELLED: the sink said so; CHT_PAIR_NOT_FOUND: no live model; CHT_NOTHING_COUNTED; CHT_MALFORMED_PAYLOAD and what
+/* Writes the text. CHT_CANCELLED: the sink said so; CHT_PAIR_NOT_FOUND: no model; CHT_NOTHING_COUNTED; CHT_MALFORMED_PAYLOAD and what
  * else a read returns. What was written before an error has no \end\, so nobody takes it for a model. */
 enum cht_rc lm_kn_arpa_write(struct lm_engine *e, struct cht_store *s, const _Atomic bool *cancel,
                              lm_kn_arpa_sink *sink, void *ctx, struct cht_err *err);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/literal.h"
+#include "lm/fm_format.h"
 
 #pragma STDC FP_CONTRACT OFF
 
@@ -145,6 +146,11 @@ enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct c
         rc = CHT_PAIR_NOT_FOUND;
     if (rc != CHT_OK)
         return rc;
+    struct lm_fm_head fixed;
+    if (lm_fm_head_read(buf->data, pv.size, &fixed))
+        return CHT_FAIL(err, CHT_FIXED_MODEL, "%s",
+                        (fixed.flags & LM_FM_MAKING) != 0 ? "a model is being read into the database"
+                                                          : cht_rc_text(CHT_FIXED_MODEL));
     return lm_kn_head_read(buf->data, pv.size, out)
                ? CHT_OK
                : lm_malformed(name, pv.size, "head of a live model", err);

@@ -60,8 +60,8 @@ size_t lm_kn_head_write(const struct lm_kn_head *h, uint8_t out[LM_KN_HEAD_MAX])
 bool lm_kn_head_read(const uint8_t *p, size_t n, struct lm_kn_head *out);
 /* Can its sums be those of a model? */
 bool lm_kn_head_sound(const struct lm_kn_head *h);
-/* Reads the head of the database. CHT_PAIR_NOT_FOUND (err untouched): there is no live model; CHT_MALFORMED_PAYLOAD; CHT_PENDING as
- * cht_store_get_soon. */
+/* Reads the head of the database, through buf. CHT_PAIR_NOT_FOUND (err untouched): there is no live model; CHT_FIXED_MODEL: a fixed one
+ * is there, or is being read in (fm_format.h); CHT_MALFORMED_PAYLOAD; CHT_PENDING as cht_store_get_soon. */
 enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct cht_buf *buf,
                            struct cht_wait *w, struct cht_err *err);
 

@@ -8,19 +8,17 @@
  * algorithm). p of what is taken is computed as lm_kn_score does, so equal questions get equal numbers; bounds are taken a little
  * too large, for their rounding.
  */
-#include "lm/kn_ask.h"
+#include "lm/fm_ask.h"
+#include "lm/kn_best.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/alloc.h"
 #include "cheetah/scan.h"
 
 #pragma STDC FP_CONTRACT OFF
 
 #define KEEP_MIN 1024u /* tokens of the root in a list */
 #define KEEP_MOST (UINT32_C(1) << 28)
-#define FEW 64u        /* candidates that are sorted by insertion */
 #define ROUNDING 1e-12 /* bounds are taken so much larger */
 #define SCAN_ENTRIES 64u
 
@@ -48,66 +46,9 @@ struct search {
     struct lm_kn_top *top;
     uint32_t at[LM_KN_TOP_LISTS]; /* next in each list */
     bool over[LM_KN_TOP_LISTS];   /* nothing in it can be better */
-    struct lm_kn_candidate *best; /* in r->work[2]; a heap, the worst on top */
-    uint32_t n, k;
+    struct lm_kn_best best;       /* in r->work[2] */
     struct cht_err *err;
 };
-
-/* ---- the best so far ------------------------------------------------------------------------------------------- */
-
-static bool worse(const struct lm_kn_candidate *a, const struct lm_kn_candidate *b)
-{
-    return a->p != b->p ? a->p < b->p : a->token > b->token;
-}
-
-static int best_first(const void *x, const void *y) { return worse(x, y) ? 1 : worse(y, x) ? -1 : 0; }
-
-static void sift(struct lm_kn_candidate *c, size_t n, size_t at)
-{
-    struct lm_kn_candidate x = c[at];
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child + 1 < n && worse(&c[child + 1], &c[child]))
-            child++;
-        if (child >= n || !worse(&c[child], &x))
-            break;
-        c[at] = c[child];
-        at = child;
-    }
-    c[at] = x;
-}
-
-/* False: k others are better. */
-static bool offer(struct search *q, const struct lm_kn_candidate *c)
-{
-    if (q->n < q->k) {
-        size_t at = q->n++;
-        for (; at > 0 && worse(c, &q->best[(at - 1) / 2]); at = (at - 1) / 2)
-            q->best[at] = q->best[(at - 1) / 2];
-        q->best[at] = *c;
-        return true;
-    }
-    if (!worse(&q->best[0], c))
-        return false;
-    q->best[0] = *c;
-    sift(q->best, q->n, 0);
-    return true;
-}
-
-static void sort(struct lm_kn_candidate *c, size_t n)
-{
-    if (n > FEW) {
-        qsort(c, n, sizeof *c, best_first);
-        return;
-    }
-    for (size_t i = 1; i < n; i++) {
-        struct lm_kn_candidate x = c[i];
-        size_t at = i;
-        for (; at > 0 && worse(&c[at - 1], &x); at--)
-            c[at] = c[at - 1];
-        c[at] = x;
-    }
-}
 
 /* The token with the count a1 in the root. */
 static struct lm_kn_candidate evaluate(const struct search *q, uint32_t token, uint32_t a1)
@@ -374,7 +315,7 @@ static enum cht_rc take_shared(struct search *q)
     if (rc != CHT_OK)
         return rc;
     struct lm_kn_candidate c = evaluate(q, sh->token[i], a);
-    (void)offer(q, &c);
+    (void)lm_kn_best_offer(&q->best, &c);
     return CHT_OK;
 }
 
@@ -388,10 +329,10 @@ static void take_list(struct search *q, unsigned list)
     if (i < q->sh.n)
         q->sh.done[i] = 1;
     struct lm_kn_candidate c = evaluate(q, f.token, f.count);
-    if (offer(q, &c) || q->sh.heaped > 0 || q->sh.low > 0)
+    if (lm_kn_best_offer(&q->best, &c) || q->sh.heaped > 0 || q->sh.low > 0)
         return;
     /* None after it has an S or a larger u. Equal ones have larger tokens, unless the root has no weight. */
-    q->over[list] = c.p < q->best[0].p || list != LM_KN_TOP_MAIN || q->chain.w[1] > 0;
+    q->over[list] = c.p < q->best.c[0].p || list != LM_KN_TOP_MAIN || q->chain.w[1] > 0;
 }
 
 static enum cht_rc run(struct search *q, bool *later)
@@ -407,7 +348,7 @@ static enum cht_rc run(struct search *q, bool *later)
         }
         if (list == LM_KN_TOP_LISTS && s == 0)
             break;
-        if (q->n == q->k && (s + u + q->chain.rest) * (1 + ROUNDING) < q->best[0].p)
+        if (q->best.n == q->best.k && (s + u + q->chain.rest) * (1 + ROUNDING) < q->best.c[0].p)
             break;
         if (q->sh.heaped == 0 && q->sh.low > 0 && (list == LM_KN_TOP_LISTS || s >= u))
             add_low(&q->sh);
@@ -424,28 +365,30 @@ static enum cht_rc run(struct search *q, bool *later)
 enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query *t, uint32_t k,
                           struct lm_kn_prediction *out, bool *later, struct cht_err *err)
 {
-    struct search q = {.r = r, .k = k, .err = err};
+    struct search q = {.r = r, .err = err};
     uint64_t most = r->head.m[1].types;
     *later = false;
-    q.k = k < most ? k : (uint32_t)most;
-    enum cht_rc rc = cht_buf_reserve(&r->work[2], (size_t)q.k * sizeof *q.best, err);
+    if (r->fixed.order > 0)
+        return lm_fm_predict(r, t, k, out, later, err);
+    q.best.k = k < most ? k : (uint32_t)most;
+    enum cht_rc rc = cht_buf_reserve(&r->work[2], (size_t)q.best.k * sizeof *q.best.c, err);
     if (rc == CHT_OK)
         rc = read_chain(&q, t);
     if (rc == CHT_OK)
         rc = sum_levels(&q);
     if (rc == CHT_OK)
-        rc = get_top(&q, q.k < KEEP_MIN ? KEEP_MIN : q.k, later);
+        rc = get_top(&q, q.best.k < KEEP_MIN ? KEEP_MIN : q.best.k, later);
     if (rc == CHT_OK && !*later) {
-        q.best = (struct lm_kn_candidate *)(void *)r->work[2].data;
+        q.best.c = (struct lm_kn_candidate *)(void *)r->work[2].data;
         rc = run(&q, later);
     }
     lm_kn_top_put(r->engine, q.top);
     if (rc != CHT_OK || *later)
         return rc;
-    sort(q.best, q.n);
+    lm_kn_best_sort(&q.best);
     out->order = q.chain.order;
     out->unknown = evaluate(&q, r->head.bos, 0).p; /* bos follows nothing */
-    out->c = q.best;
-    out->n = q.n;
+    out->c = q.best.c;
+    out->n = q.best.n;
     return CHT_OK;
 }

@@ -116,13 +116,13 @@ struct wanted {
     struct lm_kn_level *at; /* NULL: it is not known yet */
     uint64_t hash;
     size_t slot;
-    uint32_t token[LM_ORDER_MAX - 1];
-    unsigned order;
+    uint32_t token[LM_ORDER_MAX];
+    unsigned order, n; /* n: of the tokens */
 };
 
 static void find(const struct lm_kn_reader *r, struct wanted *w)
 {
-    unsigned n = w->order > 1 ? w->order - 1 : 1;
+    unsigned n = w->n;
     w->hash = mix(r->seed, w->order);
     for (unsigned i = 0; i < n; i++)
         w->hash = mix(w->hash, w->token[i]);
@@ -157,29 +157,56 @@ static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record 
     return a;
 }
 
+/* What was read lies in r->buf and becomes a level's record. */
+static enum cht_rc take_record(struct lm_kn_reader *r, const struct wanted *w, struct cht_str name,
+                               uint32_t size, struct lm_kn_level *l, struct cht_err *err)
+{
+    bool bad = !lm_kn_record_read(w->order, r->buf.data, size, &l->record);
+    if (!bad && w->order == 1)
+        l->page = spread(r, &l->record, w->token[0], &bad);
+    if (bad)
+        return lm_malformed(name, size, "record of a live model", err);
+    uint8_t *p = w->order > 1 ? keep_bytes(r, size) : NULL;
+    if (p == NULL && l->page == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
+    l->gamma = w->order > 1 ? lm_kn_gamma(r, w->order, &l->record) : 1.0;
+    if (p != NULL)
+        memcpy(p, r->buf.data, size);
+    l->record.end = NULL;
+    l->record.p = p != NULL ? p + (l->record.p - r->buf.data) : NULL;
+    return CHT_OK;
+}
+
+/* Likewise, of a fixed model. */
+static enum cht_rc take_page(struct lm_kn_reader *r, const struct wanted *w, struct cht_str name,
+                             uint32_t size, struct lm_kn_level *l, struct cht_err *err)
+{
+    struct lm_fm_page page;
+    if (!lm_fm_page_read(w->order, r->fixed.order, r->buf.data, size, &page))
+        return lm_malformed(name, size, "page of a fixed model", err);
+    uint8_t *p = keep_bytes(r, size);
+    if (p == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page of %u bytes", size);
+    memcpy(p, r->buf.data, size);
+    l->record.p = p + (page.p - r->buf.data);
+    l->record.n = page.n;
+    return CHT_OK;
+}
+
 /* Enters a level; its record is read already (size 0: there is none) and lies in r->buf. */
 static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, uint32_t size,
                          struct cht_err *err)
 {
     struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = size > 0, .gamma = 1.0};
     memcpy(l.token, w->token, sizeof l.token);
-    if (size > 0) {
-        bool bad = !lm_kn_record_read(w->order, r->buf.data, size, &l.record);
-        if (!bad && w->order == 1)
-            l.page = spread(r, &l.record, w->token[0], &bad);
-        if (bad)
-            return lm_malformed(name, size, "record of a live model", err);
-        uint8_t *p = w->order > 1 ? keep_bytes(r, size) : NULL;
-        if (p == NULL && l.page == NULL)
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
-        l.gamma = w->order > 1 ? lm_kn_gamma(r, w->order, &l.record) : 1.0;
-        if (p != NULL)
-            memcpy(p, r->buf.data, size);
-        l.record.end = NULL;
-        l.record.p = p != NULL ? p + (l.record.p - r->buf.data) : NULL;
-    }
+    enum cht_rc rc = CHT_OK;
+    if (size > 0)
+        rc = r->fixed.order > 0 ? take_page(r, w, name, size, &l, err)
+                                : take_record(r, w, name, size, &l, err);
+    if (rc != CHT_OK)
+        return rc;
     if (r->levels == r->level_cap) {
-        enum cht_rc rc = grow_levels(r, err);
+        rc = grow_levels(r, err);
         if (rc != CHT_OK)
             return rc;
         find(r, w);
@@ -214,6 +241,19 @@ static void know_head(struct lm_kn_reader *r)
     r->root.gamma =
         (d[1] * (double)o->n[0] + d[2] * (double)o->n[1] + d[3] * (double)(o->types - o->n[0] - o->n[1])) /
         (double)sum->total;
+}
+
+/* What is asked of a live model's head, of a fixed model. */
+static void know_fixed(struct lm_kn_reader *r)
+{
+    r->head = (struct lm_kn_head){.order = r->fixed.order,
+                                  .flags = (r->fixed.flags & LM_FM_EOS) != 0 ? LM_KN_EOS : 0,
+                                  .bos = r->fixed.bos,
+                                  .eos = r->fixed.eos,
+                                  .id = r->fixed.id,
+                                  .generation = 1};
+    r->head.m[1].types = r->fixed.n[1];
+    r->known = true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -296,7 +336,13 @@ enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err)
     forget(r);
     r->known = false;
     r->sequence = now;
+    r->fixed.order = 0;
     enum cht_rc rc = lm_kn_head_get(r->store, &r->head, &r->buf, r->wait, err);
+    if (rc == CHT_FIXED_MODEL && lm_fm_head_read(r->buf.data, r->buf.len, &r->fixed) &&
+        (r->fixed.flags & LM_FM_MAKING) == 0) {
+        know_fixed(r);
+        return CHT_OK;
+    }
     if (rc != CHT_OK)
         return rc;
     if (r->head.m[1].types == 0)
@@ -330,7 +376,7 @@ void lm_kn_spare(struct lm_kn_reader *r)
 enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
                         const struct lm_kn_level **out, struct cht_err *err)
 {
-    struct wanted w = {.order = order};
+    struct wanted w = {.order = order, .n = order - 1};
     for (unsigned i = 0; i + 1 < order; i++)
         w.token[i] = *(end - 1 - i);
     find(r, &w);
@@ -346,7 +392,7 @@ enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *
 
 enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err)
 {
-    struct wanted w = {.order = 1, .token = {token >> LM_KN_PAGE_SHIFT}};
+    struct wanted w = {.order = 1, .n = 1, .token = {token >> LM_KN_PAGE_SHIFT}};
     find(r, &w);
     enum cht_rc rc = CHT_OK;
     if (w.at == NULL) {
@@ -356,4 +402,28 @@ enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a
     }
     *a = rc == CHT_OK && w.at != NULL && w.at->there ? w.at->page[token & ((1u << LM_KN_PAGE_SHIFT) - 1)] : 0;
     return rc;
+}
+
+enum cht_rc lm_fm_lookup(struct lm_kn_reader *r, unsigned order, const uint32_t *context, uint32_t token,
+                         struct lm_fm_entry *out, bool *found, struct cht_err *err)
+{
+    struct wanted w = {.order = order, .n = order};
+    for (unsigned i = 0; i + 1 < order; i++)
+        w.token[i] = context[i];
+    w.token[order - 1] = token >> lm_fm_shift(order);
+    find(r, &w);
+    enum cht_rc rc = CHT_OK;
+    if (w.at == NULL) {
+        uint8_t text[LM_FM_NAME_MAX];
+        struct cht_str name = {text, lm_fm_name(order, context, token, text)};
+        rc = fetch(r, &w, name, err);
+    }
+    *found = false;
+    if (rc != CHT_OK || w.at == NULL || !w.at->there)
+        return rc;
+    bool last = order == r->fixed.order;
+    const struct lm_fm_page page = {
+        .p = w.at->record.p, .n = w.at->record.n, .order = order, .size = last ? 12 : 16, .last = last};
+    *found = lm_fm_find(&page, token, out);
+    return CHT_OK;
 }

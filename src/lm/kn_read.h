@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "lm/fm_format.h"
 #include "lm/kn_live.h"
 
 #define LM_KN_READER_BYTES ((size_t)32 << 20) /* of records; what is more is forgotten */
@@ -20,7 +21,7 @@
 /* What is known of one context, or of one page of the root. */
 struct lm_kn_level {
     uint64_t hash;
-    uint32_t token[LM_ORDER_MAX - 1]; /* nearest first; of a page: its number */
+    uint32_t token[LM_ORDER_MAX]; /* nearest first; of a page: then its number */
     uint8_t order;
     bool there;   /* it has a record */
     double gamma; /* the weight of the order below: 1 without a record */
@@ -40,8 +41,10 @@ struct lm_kn_reader {
     struct lm_kn_discounts discounts[LM_ORDER_MAX + 1];
     struct lm_kn_level root; /* sums of the whole root */
     double p0;               /* of any token before anything is known: 1 / V */
-    uint64_t sequence;       /* of what is known */
-    bool known;              /* head and levels are of `sequence` */
+    struct lm_fm_head
+        fixed; /* of a fixed model; order 0: it is a live one. In `head` are then order, bos, eos and types */
+    uint64_t sequence; /* of what is known */
+    bool known;        /* head and levels are of `sequence` */
     unsigned tries;
     bool mixed;                /* the question was answered from two moments at last */
     struct lm_kn_level *level; /* owned */
@@ -61,8 +64,8 @@ enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct c
                               struct lm_kn_reader **out, struct cht_err *err);
 void lm_kn_reader_close(struct lm_kn_reader *r); /* NULL is legal */
 
-/* Before a question: reads the head unless what is known still holds. CHT_PAIR_NOT_FOUND: no live model; CHT_NOTHING_COUNTED;
- * CHT_MALFORMED_PAYLOAD; CHT_PENDING (with a `wait`). */
+/* Before a question: reads the head unless what is known still holds. CHT_PAIR_NOT_FOUND: no live model, and no fixed one;
+ * CHT_NOTHING_COUNTED; CHT_FIXED_MODEL: one is being read in; CHT_MALFORMED_PAYLOAD; CHT_PENDING (with a `wait`). */
 enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err);
 /* After it: true if it must be asked again. Once the tries are used up r->mixed is set and it is false. */
 bool lm_kn_again(struct lm_kn_reader *r);
@@ -72,6 +75,9 @@ enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *
                         const struct lm_kn_level **out, struct cht_err *err);
 /* a of a token in the root. */
 enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err);
+/* Of a fixed model: the n-gram of `order` tokens, of which `token` is the last; context: those before it, nearest first. */
+enum cht_rc lm_fm_lookup(struct lm_kn_reader *r, unsigned order, const uint32_t *context, uint32_t token,
+                         struct lm_fm_entry *out, bool *found, struct cht_err *err);
 /* At a point of a question where no level is held: forgets what is known if it has become too much. */
 void lm_kn_spare(struct lm_kn_reader *r);
 

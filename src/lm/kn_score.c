@@ -1,6 +1,6 @@
 /* kn_score: how likely a text is (kn_ask.h). From token to token it is carried how long an n-gram the last one matched: a longer
  * context cannot have a record, so no look-up is in vain. */
-#include "lm/kn_ask.h"
+#include "lm/fm_ask.h"
 
 #include <math.h>
 #include <string.h>
@@ -58,6 +58,8 @@ enum cht_rc lm_kn_score(struct lm_kn_reader *r, const struct lm_kn_text_query *q
     unsigned top = q->max_order == 0 || q->max_order > r->head.order ? r->head.order : q->max_order,
              reach = 0;
     *out = (struct lm_kn_score){0};
+    if (r->fixed.order > 0)
+        return lm_fm_score(r, q, fn, ctx, out, err);
     enum cht_rc rc = text_of(r, q, &t, &n, err);
     for (size_t i = 0; i < n && rc == CHT_OK; i++) {
         struct lm_kn_scored s;

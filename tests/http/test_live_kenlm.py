@@ -83,3 +83,24 @@ def test_equal_to_lmplz_and_read_by_query(client, tmp_path, order, vocabulary, d
         binary = str(tmp_path / kind)
         run("build_binary", "-T", str(tmp_path / "t"), kind, str(exported), binary)
         same(queried(binary, held_out), mine)
+
+
+@pytest.mark.parametrize("order,prune", [(3, "0"), (4, "0 1 1 2")])
+def test_what_lmplz_writes_is_read_in(client, tmp_path, order, prune):
+    """Its text, pruned too, goes in; answers are query's; what goes out again is read by query and build_binary and says the same."""
+    rng = random.Random(order)
+    training, held_out = text(rng, 2500, 600), text(rng, 80, 660)
+    (tmp_path / "text").write_bytes(as_lines(training))
+    arpa = str(tmp_path / "lmplz.arpa")
+    run("lmplz", "-o", str(order), "-S", "200M", "-T", str(tmp_path), "--discount_fallback", "--prune", *prune.split(), "--text", str(tmp_path / "text"), "--arpa", arpa)
+    answer = client.post("/arpa", open(arpa, "rb").read())
+    assert answer.status == 201 and answer.json()["warnings"] == []
+    mine = scores(client, held_out)
+    same(queried(arpa, held_out), mine)
+    exported = tmp_path / "exported.arpa"
+    exported.write_bytes(client.get("/arpa").body)
+    assert exported.read_bytes().count(b"\n") == open(arpa, "rb").read().count(b"\n")
+    same(queried(str(exported), held_out), mine)
+    for kind in "probing", "trie":
+        run("build_binary", "-T", str(tmp_path / "t"), kind, str(exported), str(tmp_path / kind))
+        same(queried(str(tmp_path / kind), held_out), mine)

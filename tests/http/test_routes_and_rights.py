@@ -28,6 +28,8 @@ def body_of(operation):
         example = media.get("example", next((e["value"] for e in media.get("examples", {}).values()), None))
         if kind == "application/json" and example is not None:
             return kind, json.dumps(example).encode()
+        if kind == "text/plain" and example is not None:
+            return kind, example.encode()
         if kind == "application/x-ndjson" and example is not None:
             lines = example if isinstance(example, list) else [example]
             return kind, "".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines).encode()

@@ -352,6 +352,21 @@ def test_live_model(db, name):
     assert db.score([11, 12]).perplexity == pytest.approx(db.live_score([11, 12]).perplexity)
     text = b"".join(db.arpa())
     assert text.startswith(b"\\data\\\n") and text.endswith(b"\\end\\\n") and b"\t<s> 11 12" in text
+    read = db.on(name + "-read")
+    model = read.import_arpa(text)
+    assert model.order == 3 and model.bos == 2 and model.ngrams[0] == 7 and model.warnings == []
+    assert b"".join(read.arpa()) == text
+    mine, live = read.live_score([11, 12]), db.live_score([11, 12])
+    assert mine.perplexity == pytest.approx(live.perplexity, rel=1e-5) and mine.orders == live.orders
+    assert [c.token for c in read.live_predict([2, 11], k=2).candidates] == [c.token for c in answer.candidates]
+    with pytest.raises(Conflict) as caught:
+        read.import_arpa(text)
+    assert caught.value.code == "model_exists"
+    with pytest.raises(BadRequest) as caught:
+        db.on(name + "-cut").import_arpa(text[:-10], bos=2, eos=3, unk=5, unmarked=True)
+    assert caught.value.code == "invalid_arpa"
+    read.drop_database(name + "-read")
+    read.drop_database(name + "-cut")
     assert db.ngrams(documents[1:], remove=True).removed == 2
     assert db.database_statistics()["live"]["documents"] == 1
     db.drop_database(name + "-live")

@@ -33,6 +33,9 @@ void http_predict_post(struct http_request *r);
 void http_score_post(struct http_request *r);
 void http_contexts_post(struct http_request *r);
 void http_arpa_get(struct http_request *r);
+void http_arpa_post(struct http_request *r);
+/* A part of the body of POST /arpa. */
+bool http_arpa_feed(struct http_request *r, const char *data, size_t n);
 
 void http_databases_list(struct http_request *r);
 void http_databases_get(struct http_request *r);

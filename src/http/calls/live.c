@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "http/reply.h"
+#include "lm/fm_format.h"
 #include "lm/kn_ask.h"
 #include "reduce/text.h"
 
@@ -346,12 +347,29 @@ static void put_keep(struct svc_out *o, unsigned flags)
     svc_out_text(o, "]");
 }
 
+static void describe_fixed(struct svc_out *o, const struct lm_fm_head *f)
+{
+    svc_out_format(o,
+                   ",\"fixed\":{\"order\":%u,\"bos\":%" PRIu32 ",\"eos\":%" PRIu32 ",\"unk\":%" PRIu32
+                   ",\"ngrams\":[",
+                   f->order, f->bos, f->eos, f->unk);
+    for (unsigned m = 1; m <= f->order; m++)
+        svc_out_format(o, "%s%" PRIu64, m > 1 ? "," : "", f->n[m]);
+    svc_out_format(o, "],\"making\":%s}", (f->flags & LM_FM_MAKING) != 0 ? "true" : "false");
+}
+
 enum cht_rc http_live_describe(struct cht_store *s, struct svc_out *o, struct cht_err *err)
 {
     struct lm_kn_head h;
+    struct lm_fm_head fixed = {0};
     struct cht_buf buf = {0};
     enum cht_rc rc = lm_kn_head_get(s, &h, &buf, NULL, err);
+    bool is_fixed = rc == CHT_FIXED_MODEL && lm_fm_head_read(buf.data, buf.len, &fixed);
     cht_buf_free(&buf);
+    if (is_fixed) {
+        describe_fixed(o, &fixed);
+        return CHT_OK;
+    }
     if (rc == CHT_PAIR_NOT_FOUND)
         return CHT_OK;
     if (rc != CHT_OK)

@@ -27,5 +27,5 @@ void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s);
 
 /* The "live" and "keep" of PUT /databases/{name}; false after answering. *has: it says some. */
 bool http_live_parameters(struct http_request *r, const json_t *o, struct lm_kn_parameters *p, bool *has);
-/* ,"live":{...} of GET /databases/{name}; nothing if there is no live model. */
+/* ,"live":{...} of GET /databases/{name}, or ,"fixed":{...}; nothing if there is no such model. */
 enum cht_rc http_live_describe(struct cht_store *s, struct svc_out *o, struct cht_err *err);

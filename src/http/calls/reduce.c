@@ -202,7 +202,7 @@ static const struct reduce_mode *find_mode(struct http_request *r)
 }
 
 /* The parameters that a mode does not know are refused like any other unknown one. */
-static bool only(struct http_request *r, uint32_t known, const char *mode)
+static bool only(struct http_request *r, uint64_t known, const char *mode)
 {
     for (int p = 0; p < HTTP_PARAMS; p++) {
         if (r->param[p].p != NULL && (known & HTTP_PARAM(p)) == 0) {
@@ -415,7 +415,7 @@ unsigned http_reduce_methods(const char *rest, size_t n)
 
 void http_reduce_get(struct http_request *r)
 {
-    static const uint32_t known = HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_AFTER) |
+    static const uint64_t known = HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_AFTER) |
                                   HTTP_PARAM(HTTP_P_UNTIL) | HTTP_PARAM(HTTP_P_LIMIT) |
                                   HTTP_PARAM(HTTP_P_DECODE) | HTTP_PARAM(HTTP_P_TEXT) |
                                   HTTP_PARAM(HTTP_P_NAMES);

@@ -21,6 +21,7 @@ struct restoring {
     char name[CHT_DATABASE_NAME_MAX + 1];
     struct cht_restore *restore; /* owned; NULL before the first piece is written */
     struct svc_out piece;        /* not written yet */
+    struct svc_out more;         /* what comes in once more while a job writes the piece */
     enum cht_rc rc;              /* of the pieces */
     struct cht_job job;
 };
@@ -31,6 +32,7 @@ static void let_go(struct cht_job *t)
     struct restoring *s = (struct restoring *)(void *)((char *)t - offsetof(struct restoring, job));
     cht_restore_free(s->restore);
     svc_out_free(&s->piece);
+    svc_out_free(&s->more);
     cht_free(s);
 }
 
@@ -125,6 +127,17 @@ static void finish(struct http_request *r)
                     err.msg);
 }
 
+/* The piece is empty again: what came in meanwhile is the beginning of the next one. */
+static void piece_is_written(struct http_request *r)
+{
+    struct restoring *s = r->own;
+    struct svc_out empty = s->piece;
+    s->piece = s->more;
+    s->more = empty;
+    if (s->rc == CHT_OK && s->piece.failed)
+        s->rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a piece of a backup");
+}
+
 static void answer(struct http_request *r)
 {
     const struct restoring *s = r->own;
@@ -144,6 +157,10 @@ bool http_databases_restore_feed(struct http_request *r, const char *data, size_
     if (r->own == NULL && !begin(r))
         return true;
     struct restoring *s = r->own;
+    if (http_request_in_piece(r)) {
+        svc_out_bytes(&s->more, data, n);
+        return true;
+    }
     r->moved_ns = r->w->now;
     if (s->rc == CHT_OK) {
         svc_out_bytes(&s->piece, data, n);
@@ -154,7 +171,7 @@ bool http_databases_restore_feed(struct http_request *r, const char *data, size_
         r->skip_ns = r->w->now;
         http_reply_err(r, s->rc, &r->err);
     } else if (s->piece.n >= PIECE) {
-        http_request_long_job(r, 0, write_piece, http_databases_restore);
+        http_request_piece(r, 0, write_piece, piece_is_written);
     }
     return true;
 }

@@ -17,14 +17,14 @@ from .errors import (
 )  # fmt: skip
 from .retry import Retry
 from .types import (
-    Access, Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, LiveCandidate, LivePrediction,
+    Access, ArpaRead, Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, LiveCandidate, LivePrediction,
     LiveScore, Operation, Pair, Prediction, Progress, Row, Score,
     Similar, Smoothed, Stats, Total, Value, Written,
 )  # fmt: skip
 
 __version__ = "0.2.0"
 __all__ = [
-    "APIError", "Access", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
+    "APIError", "Access", "ArpaRead", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
     "CheetahError", "Child", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
     "Deleted", "Forbidden", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "PairColumns", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
     "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "TotalColumns", "Unauthorized", "Unavailable",

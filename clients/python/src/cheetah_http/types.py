@@ -139,6 +139,18 @@ def counted_sum(one: Counted, other: Counted) -> Counted:
     )  # fmt: skip
 
 
+class ArpaRead(NamedTuple):
+    """A model that was read in: its order, the tokens of <s>, </s> and <unk>, and how many n-grams it has by order."""
+
+    order: int
+    bos: int
+    eos: int
+    unk: int
+    ngrams: List[int]
+    lines: int
+    warnings: List[str]  # no_unk, no_marks, backoff_at_highest_order, text_after_end
+
+
 class ContextMatch(NamedTuple):
     vector: bytes
     key: int

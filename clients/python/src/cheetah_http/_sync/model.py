@@ -8,6 +8,7 @@ from ..errors import CheetahError, TooLarge, named
 from ..net.errors import TransportError
 from ..retry import lost
 from ..types import (
+    ArpaRead,
     ContextMatch,
     Counted,
     LivePrediction,
@@ -171,8 +172,23 @@ class Model(Transport):
         asked = [_asked(text, bos=bos, mode="live") for text in texts]
         return [live_score_of(answer) for answer in self._ask_many("/score", asked)]
 
+    def import_arpa(
+        self,
+        text: bytes,
+        *,
+        bos: Optional[int] = None,
+        eos: Optional[int] = None,
+        unk: Optional[int] = None,
+        unmarked: bool = False,
+    ) -> ArpaRead:
+        """Makes a fixed model of a text in ARPA format, in a database without counts and models; live_predict(), live_score() and arpa() then
+        answer from it. bos, eos, unk: the tokens of <s>, </s> and <unk> (2, 3 and 4294967295 unless given). unmarked: a text without
+        <s> or </s> is accepted."""
+        params = self._params(bos=bos, eos=eos, unk=unk, unmarked=True if unmarked else None)
+        return ArpaRead(**self._json(Call("POST", "/arpa", params, text, "text/plain", repeatable=False)))
+
     def arpa(self) -> Iterator[bytes]:
-        """The live model in ARPA format, piece by piece. A text without its last line, which is \\end\\, was cut off: the connection
+        """The live model, or the one that was read in, in ARPA format, piece by piece. A text without its last line, which is \\end\\, was cut off: the connection
         broke, or reading failed at the server; this raises ConnectionLost then."""
         call = Call("GET", "/arpa", self._params())
         response = self._open(call, stream=True)
