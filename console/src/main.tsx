@@ -152,7 +152,7 @@ function App() {
         </div>
       </header>
       {tokenOpen && (
-        <section class="token" aria-label="Token">
+        <section class="token" aria-label="Access">
           <TokenForm apply={apply} wanted={error instanceof Problem && error.status === 401} />
         </section>
       )}

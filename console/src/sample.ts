@@ -40,15 +40,15 @@ function pairs(words: Map<string, number>): [string, string][] {
   return out;
 }
 
-export async function loadSample(say: (text: string) => void, signal: AbortSignal): Promise<void> {
-  const { words, lines } = documents();
+export async function loadSample(words: boolean, say: (text: string) => void, signal: AbortSignal): Promise<void> {
+  const poem = documents();
   const params = { db: SAMPLE };
   say("storing names and values");
-  const batch = pairs(words).map(([name, value]) => JSON.stringify({ op: "pair_put", pair: toBase64(encode(name)), value: toBase64(encode(value)) }) + "\n");
+  const batch = pairs(words ? new Map() : poem.words).map(([name, value]) => JSON.stringify({ op: "pair_put", pair: toBase64(encode(name)), value: toBase64(encode(value)) }) + "\n");
   await all(await call("POST", "/batch", { params: { ...params, atomic: true, results: false }, body: batch.join(""), type: "application/x-ndjson", signal }), signal);
   say("counting its n-grams");
-  const text = lines.map((tokens) => JSON.stringify({ tokens }) + "\n").join("");
-  await json("POST", "/ngrams", { params: { ...params, order: 3, once: "console-sample" }, body: text, type: "application/x-ndjson", signal });
+  const text = words ? POEM.split("\n").map((line) => JSON.stringify({ text: line }) + "\n") : poem.lines.map((tokens) => JSON.stringify({ tokens }) + "\n");
+  await json("POST", "/ngrams", { params: { ...params, order: 3, once: "console-sample", text: words || undefined }, body: text.join(""), type: "application/x-ndjson", signal });
   say("smoothing");
   await all(await call("POST", "/reduce/smooth/cnt:", { params, signal }), signal);
 }

@@ -1,7 +1,9 @@
 // value: a value as what it is.
+import { useMemo } from "preact/hooks";
 import { number } from "./bytes";
 import { type Decoded, decode, dump, probability } from "./payload";
 import { Bar } from "./ui";
+import { useWords } from "./words";
 
 const MOST = 300;
 
@@ -33,32 +35,50 @@ function Table({ head, rows, total }: { head: string[]; rows: (string | number |
   );
 }
 
-function described(value: Decoded, bytes: Uint8Array) {
+const tokensIn = (value: Decoded): number[] => {
+  switch (value.kind) {
+    case "counts":
+      return [...value.followers].sort((a, b) => b[1] - a[1]).slice(0, MOST).map(([token]) => token);
+    case "probabilities":
+      return [...value.entries].sort((a, b) => b[1] - a[1]).slice(0, MOST).map(([token]) => token);
+    case "topk":
+      return value.ranked.map(([token]) => token);
+    case "context":
+      return value.tokens;
+    case "continuations":
+      return [value.token];
+    default:
+      return [];
+  }
+};
+
+function described(value: Decoded, bytes: Uint8Array, words: Map<number, string>) {
+  const named = (token: number) => (words.has(token) ? `${words.get(token)} (${token})` : token);
   switch (value.kind) {
     case "counts": {
       const sum = value.followers.reduce((all, [, count]) => all + count, 0);
       const best = [...value.followers].sort((a, b) => b[1] - a[1]).slice(0, MOST);
       return {
         title: `Counts, order ${value.order}: ${number(value.followers.length)} followers, ${number(sum)} in all`,
-        body: <Table head={["token", "count", "part"]} total={value.followers.length} rows={best.map(([token, count]) => [token, number(count), <Bar part={count / best[0][1]} />])} />,
+        body: <Table head={["token", "count", "part"]} total={value.followers.length} rows={best.map(([token, count]) => [named(token), number(count), <Bar part={count / best[0][1]} />])} />,
       };
     }
     case "probabilities": {
       const best = [...value.entries].sort((a, b) => b[1] - a[1]).slice(0, MOST);
       return {
         title: `Probabilities, order ${value.order}: ${number(value.entries.length)} followers`,
-        body: <Table head={["token", "p", "alpha"]} total={value.entries.length} rows={best.map(([token, q, alpha]) => [token, probability(q).toPrecision(3), alpha === null ? "none" : (alpha / 1000).toFixed(3)])} />,
+        body: <Table head={["token", "p", "alpha"]} total={value.entries.length} rows={best.map(([token, q, alpha]) => [named(token), probability(q).toPrecision(3), alpha === null ? "none" : (alpha / 1000).toFixed(3)])} />,
       };
     }
     case "topk":
       return {
         title: `Top-K, order ${value.order}: the best ${value.ranked.length}`,
-        body: <Table head={["rank", "token", "p"]} total={value.ranked.length} rows={value.ranked.map(([token, q], i) => [i + 1, token, probability(q).toPrecision(3)])} />,
+        body: <Table head={["rank", "token", "p"]} total={value.ranked.length} rows={value.ranked.map(([token, q], i) => [i + 1, named(token), probability(q).toPrecision(3)])} />,
       };
     case "context":
-      return { title: `Context of ${value.orderSize} tokens`, body: <p class="tokens">{value.tokens.map((token, i) => <code key={i}>{token}</code>)}</p> };
+      return { title: `Context of ${value.orderSize} tokens`, body: <p class="tokens">{value.tokens.map((token, i) => <code key={i}>{named(token)}</code>)}</p> };
     case "continuations":
-      return { title: "Continuations", body: <p>Token {value.token} follows {number(value.contexts)} different contexts.</p> };
+      return { title: "Continuations", body: <p>Token {named(value.token)} follows {number(value.contexts)} different contexts.</p> };
     case "json":
       return { title: "JSON", body: <pre tabIndex={0}>{JSON.stringify(value.value, null, 2)}</pre> };
     case "text":
@@ -69,7 +89,9 @@ function described(value: Decoded, bytes: Uint8Array) {
 }
 
 export function Value({ name, bytes, whole }: { name: Uint8Array; bytes: Uint8Array; whole: boolean }) {
-  const shown = described(decode(name, bytes, whole), bytes);
+  const decoded = useMemo(() => decode(name, bytes, whole), [name, bytes, whole]);
+  const words = useWords(useMemo(() => tokensIn(decoded), [decoded]));
+  const shown = described(decoded, bytes, words);
   return (
     <div class="value" tabIndex={0} role="group" aria-label={shown.title}>
       <h4>{shown.title}</h4>

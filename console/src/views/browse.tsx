@@ -177,7 +177,7 @@ function Pair({ name, changed }: { name: Uint8Array; changed: () => void }) {
           <p class="quiet">
             key {shown.key} · {shown.size < 0 ? "it has no value" : size(shown.size)} {!shown.whole && `· the first ${size(shown.bytes.length)} are shown`}
           </p>
-          {shown.size >= 0 && draft === null && <Value name={name} bytes={shown.bytes} whole={shown.whole} />}
+          {shown.size >= 0 && draft === null && <Value name={shown.name} bytes={shown.bytes} whole={shown.whole} />}
           {draft !== null && (
             <Field label="Value as text" wide>
               <textarea rows={10} value={draft} onInput={(event) => setDraft(event.currentTarget.value)} />

@@ -4,16 +4,21 @@ import { all, call, json, lines, type Line, Problem } from "../api";
 import { number } from "../bytes";
 import { may, useShared } from "../state";
 import { Bar, Choice, Failure, Field, Text, useTask } from "../ui";
+import { hasWords, useWords } from "../words";
 import { tokensOf } from "./model";
 
-/** Each line is a document: JSON as the call takes it, or tokens with blanks between them. */
-export function toLines(text: string): string {
+/** Each line is a document: JSON as the call takes it, or words, or tokens with blanks between them. */
+export function toLines(text: string, words: boolean): string {
   const out: string[] = [];
   text.split("\n").forEach((line, i) => {
     const trimmed = line.trim();
     if (trimmed === "") return;
     if (trimmed.startsWith("{")) {
       out.push(trimmed);
+      return;
+    }
+    if (words) {
+      out.push(JSON.stringify({ text: trimmed }));
       return;
     }
     const tokens = tokensOf(trimmed);
@@ -30,13 +35,16 @@ function Count({ done }: { done: () => void }) {
   const [file, setFile] = useState<File | null>(null);
   const [order, setOrder] = useState("3");
   const [away, setAway] = useState(false);
+  const speaks = hasWords(shared);
+  const [kind, setKind] = useState("words");
+  const words = speaks && kind === "words";
   const [counted, setCounted] = useState<Line | null>(null);
   const submit = (event: Event) => {
     event.preventDefault();
     task.run(async (signal) => {
       setCounted(null);
-      const body: BodyInit = file ?? toLines(text);
-      setCounted(await json("POST", "/ngrams", { params: { db: shared.db, order: order || undefined, remove: away || undefined }, body, type: "application/x-ndjson", signal }));
+      const body: BodyInit = file ?? toLines(text, words);
+      setCounted(await json("POST", "/ngrams", { params: { db: shared.db, order: order || undefined, remove: away || undefined, text: words || undefined }, body, type: "application/x-ndjson", signal }));
       shared.say("counted");
       if (!shared.databases.includes(shared.db)) shared.refresh();
       done();
@@ -46,13 +54,18 @@ function Count({ done }: { done: () => void }) {
     <section class="panel">
       <h3>Count n-grams</h3>
       <form onSubmit={submit}>
-        <Field label="Documents" hint="one a line: tokens with blanks between them, or JSON" wide>
-          <textarea rows={6} value={text} disabled={file !== null} onInput={(event) => setText(event.currentTarget.value)} placeholder={"2 4 5 6 3\n2 4 7 3"} />
+        <Field label="Documents" hint={`one a line: ${words ? "words" : "tokens"} with blanks between them, or JSON`} wide>
+          <textarea rows={6} value={text} disabled={file !== null} onInput={(event) => setText(event.currentTarget.value)} placeholder={words ? "to be or not to be\nthat is the question" : "2 4 5 6 3\n2 4 7 3"} />
         </Field>
         <Field label="Or a file" hint="NDJSON, sent as it is" wide>
           <input type="file" onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)} />
         </Field>
         <div class="inline">
+          {speaks && (
+            <Field label="Documents are">
+              <Choice value={kind} set={setKind} options={["words", "tokens"]} />
+            </Field>
+          )}
           <Field label="Orders 1 to">
             <Choice value={order} set={setOrder} options={[["", "the model's own"], "1", "2", "3", "4", "5", "6", "7", "8"]} />
           </Field>
@@ -185,6 +198,7 @@ function Counted({ again }: { again: number }) {
   const shared = useShared();
   const task = useTask();
   const [tokens, setTokens] = useState<Line[]>([]);
+  const words = useWords(tokens.map((line) => line.token));
   useEffect(() => {
     task.run(async (signal) => {
       const answer = await call("GET", "/reduce/totals/cnt:1:", { params: { db: shared.db, sort: "count", limit: 15 }, signal });
@@ -209,7 +223,7 @@ function Counted({ again }: { again: number }) {
           <tbody>
             {tokens.map((line) => (
               <tr key={line.token}>
-                <td>{line.token}</td>
+                <td>{words.has(line.token) ? `${words.get(line.token)} (${line.token})` : line.token}</td>
                 <td>{number(line.count)}</td>
                 <td class="grow">
                   <Bar part={line.count / tokens[0].count} />

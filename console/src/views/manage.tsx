@@ -4,7 +4,7 @@ import { go } from "../address";
 import { call, json, Problem, token } from "../api";
 import { number, size } from "../bytes";
 import { may, useShared } from "../state";
-import { Dialog, download, Failure, Field, Text, useTask } from "../ui";
+import { Choice, Dialog, download, Failure, Field, Text, useTask } from "../ui";
 
 const BACKUP_IN_MEMORY = 1 << 30;
 
@@ -184,6 +184,10 @@ function Create() {
   const task = useTask();
   const [name, setName] = useState("");
   const [shards, setShards] = useState("");
+  const [order, setOrder] = useState("");
+  const [bos, setBos] = useState("2");
+  const [eos, setEos] = useState("3");
+  const body = () => ({ ...(shards ? { shards: Number(shards) } : {}), ...(order ? { live: { order: Number(order), bos: Number(bos), eos: eos === "" ? null : Number(eos) } } : {}) });
   return (
     <section class="panel">
       <h3>Another database</h3>
@@ -192,7 +196,7 @@ function Create() {
         onSubmit={(event) => {
           event.preventDefault();
           task.run(async (signal) => {
-            await json("PUT", "/databases/" + encodeURIComponent(name), { body: JSON.stringify(shards ? { shards: Number(shards) } : {}), type: "application/json", signal });
+            await json("PUT", "/databases/" + encodeURIComponent(name), { body: JSON.stringify(body()), type: "application/json", signal });
             await shared.refresh();
             shared.say("created");
             go({ view: "manage", params: { db: name } });
@@ -205,10 +209,66 @@ function Create() {
         <Field label="Shards" hint="empty: as usual">
           <Text type="number" min="1" max="256" value={shards} set={setShards} />
         </Field>
+        <Field label="Live model" hint="kept in step with each count">
+          <Choice value={order} set={setOrder} options={[["", "none"], ...["1", "2", "3", "4", "5", "6", "7", "8"].map((n): [string, string] => [n, "of order " + n])]} />
+        </Field>
+        {order && (
+          <>
+            <Field label="Token of the begin">
+              <Text type="number" min="0" max="4294967295" required value={bos} set={setBos} />
+            </Field>
+            <Field label="Token of the end" hint="empty: none">
+              <Text type="number" min="0" max="4294967295" value={eos} set={setEos} />
+            </Field>
+          </>
+        )}
         <button type="submit" class="primary" disabled={task.busy || name === ""}>
           Create
         </button>
       </form>
+      <Failure error={task.error} />
+    </section>
+  );
+}
+
+function Restore() {
+  const shared = useShared();
+  const task = useTask();
+  const [name, setName] = useState("");
+  const [file, setFile] = useState<File | null>(null);
+  return (
+    <section class="panel">
+      <h3>Restore</h3>
+      <p class="quiet">Makes a database of a backup's file. It appears when all of it is there and was found whole.</p>
+      <form
+        class="inline"
+        onSubmit={(event) => {
+          event.preventDefault();
+          task.run(async (signal) => {
+            if (shared.databases.includes(name)) throw new Problem(409, "database_exists", name + " is there already");
+            await json("PUT", "/databases/" + encodeURIComponent(name) + "/restore", { body: file!, type: "application/octet-stream", signal });
+            await shared.refresh();
+            shared.say("restored");
+            go({ view: "manage", params: { db: name } });
+          });
+        }}
+      >
+        <Field label="Backup">
+          <input type="file" required onChange={(event) => setFile(event.currentTarget.files?.[0] ?? null)} />
+        </Field>
+        <Field label="Name of the new database">
+          <Text value={name} set={setName} required pattern="[A-Za-z0-9][A-Za-z0-9_\-]{0,63}" />
+        </Field>
+        <button type="submit" class="primary" disabled={task.busy || name === "" || !file}>
+          Restore
+        </button>
+        {task.busy && (
+          <button type="button" onClick={task.stop}>
+            Cancel
+          </button>
+        )}
+      </form>
+      {task.busy && <p role="status">Sending it, and checking every page…</p>}
       <Failure error={task.error} />
     </section>
   );
@@ -265,6 +325,7 @@ export function Manage() {
           </section>
           <Backup />
           <Create />
+          {shared.contract?.find("restoreDatabase") && <Restore />}
           <section class="panel">
             <h3>Drop</h3>
             <p class="quiet">Deletes the database and its files.</p>

@@ -6,6 +6,7 @@ import { fromBase64, hex, inUrl, encode } from "../bytes";
 import { decode } from "../payload";
 import { useShared } from "../state";
 import { Bar, Choice, Failure, Field, Text, useTask } from "../ui";
+import { hasWords, tokensOfWords, useWords } from "../words";
 
 const MODES: [string, string][] = [
   ["", "as the database answers"],
@@ -22,8 +23,9 @@ export function tokensOf(text: string): number[] | Problem {
   return parts.map(Number);
 }
 
-function Prediction({ answer, add }: { answer: Line; add: (token: number) => void }) {
+function Prediction({ answer, add }: { answer: Line; add: (part: string) => void }) {
   const best = answer.candidates[0]?.p ?? 1;
+  const worded = answer.candidates.some((one: Line) => one.word !== undefined);
   return (
     <section class="panel" aria-label={"Candidates of order " + answer.order}>
       <h3>
@@ -34,7 +36,7 @@ function Prediction({ answer, add }: { answer: Line; add: (token: number) => voi
         <table>
           <thead>
             <tr>
-              <th scope="col">token</th>
+              <th scope="col">{worded ? "word" : "token"}</th>
               <th scope="col">p</th>
               <th scope="col" class="grow">
                 <span class="hidden">bar</span>
@@ -46,9 +48,13 @@ function Prediction({ answer, add }: { answer: Line; add: (token: number) => voi
             {answer.candidates.map((candidate: Line) => (
               <tr key={candidate.token}>
                 <td>
-                  <button type="button" class="link" onClick={() => add(candidate.token)} aria-label={"Go on with token " + candidate.token}>
-                    {candidate.token}
-                  </button>
+                  {worded && typeof candidate.word !== "string" ? (
+                    <span class="quiet">token {candidate.token}</span>
+                  ) : (
+                    <button type="button" class="link" onClick={() => add(String(candidate.word ?? candidate.token))} aria-label={`Go on with ${worded ? "word " + candidate.word : "token " + candidate.token}`}>
+                      {candidate.word ?? candidate.token}
+                    </button>
+                  )}
                 </td>
                 <td>{candidate.p.toPrecision(3)}</td>
                 <td class="grow">
@@ -69,9 +75,10 @@ function Prediction({ answer, add }: { answer: Line; add: (token: number) => voi
 /** Six shades from unlikely to likely; the numbers stand beside them. */
 const shade = (log10: number): number => Math.max(0, Math.min(5, Math.round(5 + log10 * 1.6)));
 
-function Score({ tokens, answer }: { tokens: number[]; answer: Line }) {
+function Score({ parts, answer }: { parts: (string | number)[]; answer: Line }) {
   const values: (number | Line)[] = answer.per_token;
-  const shift = tokens.length - values.length;
+  const names: (string | number | null)[] = answer.words ? [...parts.slice(0, Math.max(0, parts.length - values.length)), ...answer.words] : parts;
+  const shift = names.length - values.length;
   return (
     <section class="panel" aria-label="Score">
       <h3>Score</h3>
@@ -94,13 +101,13 @@ function Score({ tokens, answer }: { tokens: number[]; answer: Line }) {
         )}
       </dl>
       <ol class="scored">
-        {tokens.map((token, i) => {
+        {names.map((part, i) => {
           const value = values[i - shift];
           const order = answer.orders?.[i - shift];
           const log10 = typeof value === "number" ? value : null;
           return (
             <li key={i} class={log10 === null ? "" : "shade" + shade(log10)}>
-              <b>{token}</b>
+              <b>{part ?? "?"}</b>
               <small>{log10 === null ? "given" : log10.toFixed(2)}</small>
               <small>{order === undefined ? "" : order === 0 ? "nowhere" : "order " + order}</small>
             </li>
@@ -116,6 +123,11 @@ interface Alike {
   name: string;
   tokens: number[] | null;
   score: number;
+}
+
+/** The words of contexts, if they have some. */
+function Context({ tokens, words }: { tokens: number[]; words: Map<number, string> }) {
+  return <>{tokens.map((token) => words.get(token) ?? token).join(" ")}</>;
 }
 
 /** Contexts that are followed alike: the hash of this one by its vector, then the counts most similar to its own, then their tokens. */
@@ -150,11 +162,15 @@ export function Model() {
   const [typed, setTyped] = useState(params.q ?? "");
   const task = useTask();
   const [predictions, setPredictions] = useState<Line[]>([]);
-  const [score, setScore] = useState<{ tokens: number[]; answer: Line } | null>(null);
+  const [score, setScore] = useState<{ parts: (string | number)[]; answer: Line } | null>(null);
   const [alike, setAlike] = useState<{ tokens: number[]; found: Alike[] } | null>(null);
   const mode = params.mode ?? "";
   const doing = params.do ?? "predict";
-  const tokens = tokensOf(params.q ?? "");
+  const speaks = hasWords(shared);
+  const as = params.as ?? "";
+  const q = params.q ?? "";
+  const worded = speaks && (as === "words" || (as === "" && !/^[\d\s,]*$/.test(q)));
+  const words = useWords(alike ? [...alike.tokens, ...alike.found.flatMap((one) => one.tokens ?? [])] : []);
   useEffect(() => setTyped(params.q ?? ""), [params.q]);
   useEffect(() => {
     setPredictions([]);
@@ -163,25 +179,32 @@ export function Model() {
     task.clear();
     if (params.q === undefined) return;
     task.run(async (signal) => {
+      if (!shared.contract) return; // it says whether words are spoken
+      const tokens = worded ? [] : tokensOf(q);
       if (tokens instanceof Problem) throw tokens;
-      const ask = { params: { db: shared.db }, signal };
+      const parts = worded ? q.split(/\s+/).filter((part) => part !== "") : tokens;
+      const ask = { params: { db: shared.db, text: worded || undefined }, signal };
+      const question: { [key: string]: any } = worded ? { text: q.trim() } : { tokens };
       if (doing === "score") {
-        const body: { [key: string]: any } = { tokens };
+        const body = { ...question };
         if (mode === "deepest" || mode === "blend") body.mode = mode;
-        setScore({ tokens, answer: await json("POST", "/score", { ...ask, ...jsonBody(body) }) });
+        setScore({ parts, answer: await json("POST", "/score", { ...ask, ...jsonBody(body) }) });
       } else if (doing === "similar") {
         const order = Math.max(1, Number(params.order ?? 3));
-        const context = order > 1 ? tokens.slice(-(order - 1)) : [];
-        setAlike({ tokens: context, found: await similar(shared.db, context, signal) });
+        const typedContext = order > 1 ? parts.slice(-(order - 1)) : [];
+        const context = worded ? await tokensOfWords(shared.db, typedContext as string[], signal) : typedContext;
+        const unknown = context.indexOf(null as never);
+        if (unknown >= 0) throw new Problem(404, "unknown_word", `"${typedContext[unknown]}" is not in the vocabulary of ${shared.db}`);
+        setAlike({ tokens: context as number[], found: await similar(shared.db, context as number[], signal) });
       } else {
-        const body: { [key: string]: any } = { tokens, k: 20 };
+        const body: { [key: string]: any } = { ...question, k: 20 };
         if (mode) body.mode = mode;
         const answer = await call("POST", "/predict", { ...ask, ...jsonBody(body) });
         if (answer.headers.get("Content-Type")?.includes("ndjson")) setPredictions((await all(answer, signal)).lines);
         else setPredictions([await answer.json()]);
       }
     });
-  }, [params.q, mode, doing, params.order, shared.db]);
+  }, [params.q, mode, doing, params.order, shared.db, worded, shared.contract === null]);
   const act = (what: string) => change({ q: typed.trim() || " ", do: what === "predict" ? "" : what });
   return (
     <>
@@ -192,9 +215,14 @@ export function Model() {
           act("predict");
         }}
       >
-        <Field label="Tokens" hint="numbers, with blanks between them" wide>
-          <Text value={typed} set={setTyped} inputMode="numeric" placeholder="2 4 5" />
+        <Field label={speaks ? "Words" : "Tokens"} hint={speaks ? "or tokens, with blanks between them" : "numbers, with blanks between them"} wide>
+          <Text value={typed} set={setTyped} placeholder={speaks ? "to be or" : "2 4 5"} />
         </Field>
+        {speaks && (
+          <Field label="Read as">
+            <Choice value={as} set={(value) => change({ as: value })} options={[["", "what it looks like"], ["words", "words"], ["tokens", "tokens"]]} />
+          </Field>
+        )}
         <Field label="Answered by">
           <Choice value={mode} set={(value) => change({ mode: value })} options={MODES} />
         </Field>
@@ -221,13 +249,13 @@ export function Model() {
         <Failure error={task.error} />
         <div class="cards">
           {predictions.map((answer, i) => (
-            <Prediction key={i} answer={answer} add={(token) => change({ q: ((params.q ?? "").trim() + " " + token).trim(), do: "" })} />
+            <Prediction key={i} answer={answer} add={(part) => change({ q: (q.trim() + " " + part).trim(), do: "" })} />
           ))}
         </div>
-        {score && <Score tokens={score.tokens} answer={score.answer} />}
+        {score && <Score parts={score.parts} answer={score.answer} />}
         {alike && (
           <section class="panel" aria-label="Similar contexts">
-            <h3>Followed like {alike.tokens.length ? alike.tokens.join(" ") : "the empty context"}</h3>
+            <h3>Followed like {alike.tokens.length ? <Context tokens={alike.tokens} words={words} /> : "the empty context"}</h3>
             {alike.found.length ? (
               <table>
                 <thead>
@@ -242,7 +270,7 @@ export function Model() {
                 <tbody>
                   {alike.found.map((one) => (
                     <tr key={one.name}>
-                      <td>{one.tokens ? one.tokens.join(" ") : one.name}</td>
+                      <td>{one.tokens ? <Context tokens={one.tokens} words={words} /> : one.name}</td>
                       <td>{one.score.toFixed(3)}</td>
                       <td class="grow">
                         <Bar part={one.score} />

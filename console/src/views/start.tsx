@@ -7,6 +7,7 @@ import { loadSample, SAMPLE } from "../sample";
 import { may, useShared } from "../state";
 import { Failure, useTask } from "../ui";
 import { begin } from "../tour";
+import { hasWords } from "../words";
 
 export function Start() {
   const shared = useShared();
@@ -56,7 +57,7 @@ export function Start() {
                 disabled={load.busy}
                 onClick={() =>
                   load.run(async (signal) => {
-                    await loadSample(setDone, signal);
+                    await loadSample(hasWords(shared), setDone, signal);
                     await shared.refresh();
                     shared.say("the sample is loaded");
                   })
@@ -66,7 +67,7 @@ export function Start() {
               </button>
             )}
             {there && (
-              <button type="button" class="primary" onClick={begin}>
+              <button type="button" class="primary" onClick={() => begin(hasWords(shared))}>
                 Begin the tour
               </button>
             )}
