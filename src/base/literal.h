@@ -7,6 +7,8 @@
 
 /* The text and its length: two arguments of a call. */
 #define CHT_LITERAL(s) ("" s), (sizeof(s) - 1)
+/* Its length. */
+#define CHT_LEN(s) (sizeof("" s) - 1)
 /* Copies the text to `to`, without its NUL; the place after it. */
 #define CHT_PUT(to, s) ((char *)memcpy((to), "" s, sizeof(s) - 1) + (sizeof(s) - 1))
 /* Are the n bytes at p this text? */

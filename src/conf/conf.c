@@ -25,14 +25,16 @@ struct option {
 #define TIB (UINT64_C(1) << 40)
 static const struct option table[] = {
     {"listen", TEXT, F(listen), "127.0.0.1:8080", 0, 0, NULL,
-     "address and port for HTTP; [::]:8080 for IPv6; port 0: any free one"},
+     "address and port for HTTP; [::]:8080 for IPv6; port 0: any free one; unix:/path; "
+     "systemd:NAME: the socket that systemd passes under this name"},
     {"port-file", TEXT, F(port_file), "", 0, 0, NULL, "file to write the port to once the server listens"},
     {"admin-listen", TEXT, F(admin_listen), "none", 0, 0, NULL,
      "address and port for /healthz, /readyz and /metrics alone, on a thread of their own; none: "
      "the main port only"},
     {"admin-port-file", TEXT, F(admin_port_file), "", 0, 0, NULL, "file to write that port to"},
     {"line-listen", TEXT, F(line_listen), "127.0.0.1:4455", 0, 0, NULL,
-     "address and port for the line protocol; none: it is off; port 0: any free one"},
+     "address and port for the line protocol, or unix:/path, or systemd:NAME; none: it is off; "
+     "port 0: any free one"},
     {"line-port-file", TEXT, F(line_port_file), "", 0, 0, NULL,
      "file to write the port of the line protocol to"},
     {"line-tls", BOOL, F(line_tls), "false", 0, 0, NULL,

@@ -345,10 +345,8 @@ void http_server_stop(struct http_server *s, uint64_t wait_ns)
         http_worker_close(&s->workers[i]);
     if (s->acceptor_bell >= 0)
         cht_net_close(s->acceptor_bell);
-    if (s->listen_fd >= 0)
-        cht_net_close(s->listen_fd);
-    if (s->admin_fd >= 0)
-        cht_net_close(s->admin_fd);
+    cht_net_unlisten(s->listen_fd, s->conf->listen);
+    cht_net_unlisten(s->admin_fd, s->conf->admin_listen);
     svc_access_free(atomic_load(&s->access));
     while (s->old_access != NULL) {
         struct http_access_list *l = s->old_access;

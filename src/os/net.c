@@ -2,6 +2,8 @@
 #include "os/net.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
+#include "os/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -96,10 +98,50 @@ static void fill_key(struct cht_peer *peer)
     }
 }
 
+/* The client of a unix socket: on the loopback address for those who want one, counted by its user. */
+static void fill_unix(int fd, struct cht_peer *peer)
+{
+    const struct sockaddr_in self = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct ucred who = {.uid = (uid_t)-1};
+    socklen_t n = sizeof who;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) < 0)
+        who.uid = (uid_t)-1; /* nobody: counted as one user */
+    memset(peer->storage, 0, sizeof peer->storage);
+    memcpy(peer->storage, &self, sizeof self);
+    peer->len = sizeof self;
+    peer->uid = who.uid;
+    memset(peer->key, 0, sizeof peer->key);
+    (void)CHT_PUT(peer->key, "unix");
+    memcpy(peer->key + 12, &peer->uid, sizeof peer->uid);
+}
+
+/* The port of a listening socket, 0 of a unix socket, and whether only this machine can reach it. */
+static void port_of(int fd, unsigned *port, bool *loopback)
+{
+    struct sockaddr_storage real;
+    socklen_t n = sizeof real;
+    memset(&real, 0, sizeof real);
+    (void)getsockname(fd, (struct sockaddr *)&real, &n); /* cannot fail on a bound socket */
+    *loopback = real.ss_family == AF_UNIX || is_loopback((struct sockaddr *)&real);
+    *port = 0;
+    if (real.ss_family == AF_INET6)
+        *port = ntohs(((struct sockaddr_in6 *)(void *)&real)->sin6_port);
+    else if (real.ss_family == AF_INET)
+        *port = ntohs(((struct sockaddr_in *)(void *)&real)->sin_port);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loopback, struct cht_err *err)
 {
+    bool is_unix = CHT_BEGINS(where, "unix:"), any = strcmp(where, "systemd") == 0;
+    if (is_unix || any || CHT_BEGINS(where, "systemd:")) {
+        enum cht_rc made = is_unix ? cht_listen_unix(where + CHT_LEN("unix:"), fd, err)
+                                   : cht_listen_passed(any ? "" : where + CHT_LEN("systemd:"), fd, err);
+        if (made == CHT_OK)
+            port_of(*fd, port, loopback);
+        return made;
+    }
     char host[256];
     const char *service;
     if (!split(where, host, sizeof host, &service))
@@ -111,17 +153,10 @@ enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loo
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "listen: cannot find the address of '%.80s': %s", where,
                         gai_strerror(failed));
     enum cht_rc rc = listen_on(list, where, fd, err);
-    *loopback = is_loopback(list->ai_addr);
     freeaddrinfo(list);
-    if (rc != CHT_OK)
-        return rc;
-    struct sockaddr_storage real;
-    socklen_t n = sizeof real;
-    memset(&real, 0, sizeof real);
-    (void)getsockname(*fd, (struct sockaddr *)&real, &n); /* cannot fail on a bound socket */
-    *port = ntohs(real.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&real)->sin6_port
-                                             : ((struct sockaddr_in *)(void *)&real)->sin_port);
-    return CHT_OK;
+    if (rc == CHT_OK)
+        port_of(*fd, port, loopback);
+    return rc;
 }
 
 bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted)
@@ -134,7 +169,11 @@ bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhaust
         return false;
     }
     peer->len = n;
-    fill_key(peer);
+    peer->is_unix = ((const struct sockaddr *)(const void *)peer->storage)->sa_family == AF_UNIX;
+    if (peer->is_unix)
+        fill_unix(*fd, peer);
+    else
+        fill_key(peer);
     return true;
 }
 
@@ -166,13 +205,15 @@ bool cht_net_peer_is_local(const struct cht_peer *peer)
 {
     static const uint8_t v4[12] = {[10] = 0xFF, [11] = 0xFF}, v6[16] = {[15] = 1};
     return (memcmp(peer->key, v4, sizeof v4) == 0 && peer->key[12] == 127) ||
-           memcmp(peer->key, v6, sizeof v6) == 0;
+           memcmp(peer->key, v6, sizeof v6) == 0 || peer->is_unix;
 }
 
 void cht_net_peer_text(const struct cht_peer *peer, char out[CHT_ADDR_TEXT])
 {
-    if (getnameinfo((const struct sockaddr *)(const void *)peer->storage, peer->len, out, CHT_ADDR_TEXT, NULL,
-                    0, NI_NUMERICHOST) != 0)
+    if (peer->is_unix)
+        (void)snprintf(out, CHT_ADDR_TEXT, "unix:%u", (unsigned)peer->uid); /* fits */
+    else if (getnameinfo((const struct sockaddr *)(const void *)peer->storage, peer->len, out, CHT_ADDR_TEXT,
+                         NULL, 0, NI_NUMERICHOST) != 0)
         memcpy(out, "?", sizeof "?");
 }
 

@@ -12,16 +12,25 @@
 
 #define CHT_ADDR_TEXT 64u
 
-/* A peer: the address bytes for counting, its text for people. */
+/* A peer: the address bytes for counting, its text for people. That of a unix socket is the loopback address for libmicrohttpd, is
+ * counted by user, and called unix:UID. */
 struct cht_peer {
     uint8_t storage[128]; /* a struct sockaddr */
     uint32_t len;
-    uint8_t key[16]; /* IPv6 or v4-mapped address */
+    uint8_t key[16]; /* IPv6 or v4-mapped address; of a unix socket the user */
+    bool is_unix;
+    uint32_t uid; /* of a unix socket: who has connected */
 };
 
-/* Listens on "host:port", "[v6]:port" or ":port" (any address). Port 0: any free one. *port is the real one, *loopback says
- * whether only this machine can reach it. CHT_INVALID_ARGUMENT (cannot be read), CHT_IO (in use, not allowed). */
+/* Listens on "host:port", "[v6]:port" or ":port" (any address). Port 0: any free one. "unix:/path": a unix socket for owner and group;
+ * "systemd" and "systemd:NAME": the socket that the service manager has passed (the only one, or the one of that name). *port is the
+ * real one, 0 of a unix socket; *loopback says whether only this machine can reach it. CHT_INVALID_ARGUMENT (cannot be read, not
+ * passed), CHT_IO (in use, not allowed). */
 enum cht_rc cht_net_listen(const char *where, int *fd, unsigned *port, bool *loopback, struct cht_err *err);
+/* Closes what cht_net_listen has made of `where`, and removes the file of a unix socket. fd -1 is legal. */
+void cht_net_unlisten(int fd, const char *where);
+/* Tells the service manager, if there is one (NOTIFY_SOCKET): "READY=1" and the like. Whether it was told. */
+bool cht_os_notify(const char *state);
 /* One waiting connection, non-blocking and closed on exec. False if none waits (or it was gone again); *exhausted if
  * the process is out of descriptors or memory: wait before the next call. */
 bool cht_net_accept(int listen_fd, int *fd, struct cht_peer *peer, bool *exhausted);

@@ -10,7 +10,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+#include "base/literal.h"
 
 #define EVENTS_MAX 256
 
@@ -56,6 +59,27 @@ static bool split(const char *where, char *host, size_t cap, const char **port)
     return true;
 }
 
+static enum cht_rc connect_unix(const char *path, int *fd, struct cht_err *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    size_t n = strlen(path);
+    *fd = -1;
+    if (n == 0 || n >= sizeof a.sun_path)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is no path of a unix socket", path);
+    memcpy(a.sun_path, path, n + 1);
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (s >= 0 && connect(s, (const struct sockaddr *)&a, sizeof a) == 0) {
+        *fd = s;
+        return CHT_OK;
+    }
+    int number = errno;
+    char what[120];
+    if (s >= 0)
+        close(s);
+    (void)snprintf(what, sizeof what, "cannot connect to %.90s", path); /* fits */
+    return failed(err, number, __LINE__, what);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 ptrdiff_t cht_sock_read(int fd, void *buf, size_t n)
@@ -81,8 +105,10 @@ enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
     char host[256];
     const char *port;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+    if (CHT_BEGINS(where, "unix:"))
+        return connect_unix(where + CHT_LEN("unix:"), fd, err);
     if (!split(where, host, sizeof host, &port))
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is not HOST:PORT", where);
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "'%.80s' is not HOST:PORT or unix:/path", where);
     int bad = getaddrinfo(host, port, &hints, &list), last = 0;
     if (bad != 0)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "cannot find the address of '%.80s': %s", where,

@@ -122,8 +122,7 @@ void line_server_stop(struct line_server *s, uint64_t wait_ns)
     cht_jobs_free(s->jobs);
     cht_jobs_free(s->long_jobs);
     s->jobs = s->long_jobs = NULL;
-    if (s->listen_fd >= 0)
-        cht_net_close(s->listen_fd);
+    cht_net_unlisten(s->listen_fd, s->cfg.conf->line_listen);
     s->listen_fd = -1;
 }
 

@@ -24,6 +24,10 @@
 static enum cht_rc local_url(const struct conf *c, char **url, struct cht_err *err)
 {
     const char *host = c->listen, *colon = strrchr(host, ':');
+    if (CHT_BEGINS(host, "unix:")) {
+        *url = cht_strdup(host);
+        return *url != NULL ? CHT_OK : CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an address");
+    }
     if (colon == NULL)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "listen: '%.80s' is not HOST:PORT", c->listen);
     size_t n = (size_t)(colon - host);
@@ -96,7 +100,7 @@ int tool_health(int argc, char **argv)
     int rest;
     const struct tool_opt opts[] = {
         {"connect", 0, TOOL_OPT_STRING, &how.connect, 0, "URL",
-         "or HOST:PORT; without it the server of this machine with the same configuration\n"
+         "HOST:PORT or unix:/path; without it the server of this machine with the same configuration\n"
          "(CHEETAH_LISTEN, CHEETAH_CONFIG)"},
         {"tls-ca", 0, TOOL_OPT_STRING, &how.tls_ca, 0, "FILE", "whom to trust with https"},
         {"live", 0, TOOL_OPT_FLAG, &live, 0, NULL, "it answers; it need not be ready"},

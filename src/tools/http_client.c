@@ -23,7 +23,7 @@
 
 struct tool_client {
     CURL *curl;
-    char *url;                         /* owned: scheme, host, port */
+    char *url;                         /* owned: scheme, host, port; or unix:/path */
     char *authorization;               /* owned: the header; NULL: none */
     char *tls_ca, *tls_cert, *tls_key; /* owned */
     bool any_name;
@@ -48,7 +48,7 @@ struct running {
 static char *make_url(const char *s)
 {
     size_t n = strlen(s);
-    bool scheme = strstr(s, "://") != NULL;
+    bool scheme = strstr(s, "://") != NULL || CHT_BEGINS(s, "unix:");
     while (n > 0 && s[n - 1] == '/')
         n--;
     char *url = cht_malloc(n + 8);
@@ -59,6 +59,8 @@ static char *make_url(const char *s)
 
 static enum cht_rc check_url(const char *url, struct cht_err *err)
 {
+    if (CHT_BEGINS(url, "unix:/"))
+        return CHT_OK;
     CURLU *u = curl_url();
     char *path = NULL, *query = NULL, *user = NULL;
     bool http = CHT_BEGINS(url, "http://") || CHT_BEGINS(url, "https://");
@@ -72,7 +74,8 @@ static enum cht_rc check_url(const char *url, struct cht_err *err)
     curl_url_cleanup(u);
     if (!ok)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
-                        "--connect (or CHEETAH_URL) '%.100s': HOST:PORT or http[s]://HOST:PORT", url);
+                        "--connect (or CHEETAH_URL) '%.100s': HOST:PORT, http[s]://HOST:PORT or unix:/path",
+                        url);
     return CHT_OK;
 }
 
@@ -400,14 +403,17 @@ enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struc
     r->index = -1;
     if (c->dial != NULL)
         return run_local(c, r, err);
-    size_t cap = strlen(c->url) + strlen(r->path) + 1;
+    const char *path = CHT_BEGINS(c->url, "unix:") ? c->url + CHT_LEN("unix:") : NULL;
+    const char *base = path != NULL ? "http://localhost" : c->url;
+    size_t cap = strlen(base) + strlen(r->path) + 1;
     char *url = cht_malloc(cap);
     c->message[0] = 0;
     curl_easy_reset(c->curl); /* the connection stays */
     bool ok = url != NULL && headers(c, r, &list);
     if (ok) {
-        (void)snprintf(url, cap, "%s%s", c->url, r->path); /* fits: its size is the sum of both */
-        ok = options(c, url, &run, list);
+        (void)snprintf(url, cap, "%s%s", base, r->path); /* fits: its size is the sum of both */
+        ok = options(c, url, &run, list) &&
+             (path == NULL || curl_easy_setopt(c->curl, CURLOPT_UNIX_SOCKET_PATH, path) == CURLE_OK);
     }
     if (ok) {
         CURLcode code = curl_easy_perform(c->curl);

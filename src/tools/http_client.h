@@ -17,7 +17,8 @@
 
 /* What the command line says about the server; zero-initialise. Strings are borrowed. */
 struct tool_connect {
-    const char *connect; /* URL or HOST:PORT; NULL: the environment's CHEETAH_URL, or TOOL_CONNECT_DEFAULT */
+    const char *
+        connect; /* URL, HOST:PORT or unix:/path; NULL: the environment's CHEETAH_URL, or TOOL_CONNECT_DEFAULT */
     const char *token_file;         /* NULL: the environment's CHEETAH_TOKEN, or none */
     const char *tls_ca;             /* file of certificates to trust; NULL: the system's */
     const char *tls_cert, *tls_key; /* files: what to show in place of a token; NULL: nothing */
@@ -36,7 +37,7 @@ struct tool_connect {
      &(c)->connect,                                                                \
      0,                                                                            \
      "URL",                                                                        \
-     "the server, HOST:PORT or a URL (default: the environment's CHEETAH_URL,\n"   \
+     "the server, HOST:PORT, a URL or unix:/path (default: CHEETAH_URL,\n"         \
      "else " TOOL_CONNECT_DEFAULT ")"},                                            \
         {"token-file",                                                             \
          0,                                                                        \

@@ -180,6 +180,7 @@ static void *watch_signals(void *arg)
 /* From the first signal to the last connection. */
 static void drain(struct service *v, char signal)
 {
+    (void)cht_os_notify("STOPPING=1\nSTATUS=draining, then a checkpoint");
     uint64_t end = cht_now_ns() + (signal == 'T' ? v->conf.drain_seconds : 0) * UINT64_C(1000000000);
     atomic_store_explicit(&v->server->state, HTTP_SERVER_DRAINING, memory_order_release);
     svc_log_say(v->log, SVC_LOG_INFO, "draining", "for %llu s",
@@ -317,8 +318,10 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
         rc = tool_files_budget(&v->conf, v->log, err);
     if (rc == CHT_OK)
         rc = start_both(v, err);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK) {
+        (void)cht_os_notify("STATUS=opening databases: logs are read");
         rc = open_databases(v, err);
+    }
     if (rc == CHT_OK && v->line != NULL)
         rc = line_server_ready(v->line, v->dbs, err);
     if (rc == CHT_OK && v->conf.scrub_bytes_per_second > 0)
@@ -330,6 +333,7 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     }
     if (rc == CHT_OK) {
         svc_log_say(v->log, SVC_LOG_INFO, "ready", "version " CHEETAH_VERSION);
+        (void)cht_os_notify("READY=1\nSTATUS=serving"); /* nobody may have asked */
         wait_for_end(v);
         rc = stop(v, err);
         if (rc == CHT_OK)

@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -173,6 +174,48 @@ def test_systemd_unit_verifies(tmp_path):
     assert run(program, "verify", "--man=no", str(unit)) == ""
     assert run(program, "security", "--offline=true", "--threshold=20", str(unit), code=None).rstrip().endswith("OK 🙂")
     assert "exposure level" in run(program, "security", "--offline=true", "--threshold=20", str(unit))
+
+
+def test_systemd_waits_until_the_server_says_so(tmp_path):
+    """Type=notify, and no time after which a server that reads a long log is killed; tests/http/test_sockets.py has what is said."""
+    unit = text_of("deploy", "systemd", "cheetah-db.service")
+    assert re.search(r"^Type=notify$", unit, re.M) and re.search(r"^TimeoutStartSec=infinity$", unit, re.M)
+
+
+def test_systemd_sockets(tmp_path):
+    """The units verify, and what systemd passes under their names is listened on: the first connection starts the server."""
+    analyze, activate = tool("systemd-analyze"), tool("systemd-socket-activate")
+    (tmp_path / "cheetah-db.service").write_text(text_of("deploy", "systemd", "cheetah-db.service").replace("/usr/local/bin/cheetah-db", harness.BINARY))
+    names = []
+    for unit in ("cheetah-db-http.socket", "cheetah-db-line.socket"):
+        text = text_of("deploy", "systemd", unit)
+        (tmp_path / unit).write_text(text)
+        assert run(analyze, "verify", "--man=no", str(tmp_path / unit)) == ""
+        names.append(re.search(r"^FileDescriptorName=(.*)$", text, re.M).group(1))
+        assert "Service=cheetah-db.service\n" in text
+    ports = [free_port(), free_port()]
+    command = [activate, *["--listen=127.0.0.1:%d" % port for port in ports], "--fdname=" + ":".join(names), harness.BINARY, "serve", "--data",
+               str(tmp_path / "data"), "--listen", "systemd:" + names[0], "--line-listen", "systemd:" + names[1], "--drain-seconds", "0"]  # fmt: skip
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 60
+        while True:  # the first connection waits until the server is ready
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:%d/readyz" % ports[0], timeout=60) as answer:
+                    assert answer.status == 200
+                    break
+            except urllib.error.HTTPError as error:
+                assert error.code == 503 and time.monotonic() < until
+            except (ConnectionError, urllib.error.URLError):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.05)
+        with socket.create_connection(("127.0.0.1", ports[1]), timeout=30) as line:
+            line.sendall(b"INSERT:1 x\n")
+            assert line.recv(100).startswith(b"SUCCESS")
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
 
 
 def test_systemd_backup_units(launch, tmp_path):

@@ -24,7 +24,7 @@ ROOT = os.path.normpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.pa
 # Options of other programs that our texts name.
 FOREIGN = {"data-binary", "output", "preset", "target", "workflow", "name", "rm", "user", "no-pager", "since", "follow", "time", "build", "publish",
            "volume", "restart", "network", "quiet", "max-time", "unit", "no-isolation", "long", "check", "quick", "output-on-failure", "test-dir", "cacert", "header", "request", "init", "depth", "prefix", "sparse", "tool",
-           "db", "reset", "site", "set", "cflags", "libs", "install"}
+           "db", "reset", "site", "set", "unix-socket", "cflags", "libs", "install"}
 complaints = []
 
 
