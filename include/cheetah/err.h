@@ -86,6 +86,11 @@ extern "C" {
     X(INVALID_BACKUP, 103, 400, "invalid_backup", "the bytes are no whole backup")                           \
     X(NOT_A_NUMBER, 130, 409, "not_a_number", "the value is no decimal integer")                             \
     X(NUMBER_OVERFLOW, 131, 409, "number_overflow", "the number would not fit in 64 bits")                   \
+    X(PRECONDITION_FAILED, 132, 412, "precondition_failed",                                                  \
+      "what is there is not what the request asks for")                                                      \
+    X(UNSUPPORTED_PRECONDITION, 133, 400, "unsupported_precondition", "this call has no preconditions")      \
+    X(INVALID_PRECONDITION, 99, 400, "invalid_precondition",                                                 \
+      "a precondition is * or a list of tags in quotes")                                                     \
     X(NOT_COUNTED, 110, 409, "not_counted", "what is to be taken away was not counted")                      \
     X(NOTHING_COUNTED, 111, 409, "nothing_counted", "the live model has counted nothing yet")                \
     X(ORDER_MISMATCH, 112, 409, "order_mismatch", "the live model has another order")                        \

@@ -22,18 +22,6 @@
 #define DRAIN_MAX \
     (UINT64_C(1) << 20) /* a refused body of at most this is read, so that the connection can go on */
 
-/* Eight hex digits of v, in any order: it is random. */
-static void put_hex(char *to, uint32_t v)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t x = v;
-    x = (x | x << 16) & UINT64_C(0x0000FFFF0000FFFF);
-    x = (x | x << 8) & UINT64_C(0x00FF00FF00FF00FF);
-    x = (x | x << 4) & UINT64_C(0x0F0F0F0F0F0F0F0F); /* a digit's value a byte */
-    x += ones * '0' + ((x + ones * 6) >> 4 & ones) * ('a' - '0' - 10);
-    memcpy(to, &x, sizeof x);
-}
-
 /* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
 static void take_id(struct http_request *r)
 {
@@ -50,8 +38,7 @@ static void take_id(struct http_request *r)
         }
     }
     uint64_t v = cht_rng_next(&r->w->rng);
-    put_hex(r->id, (uint32_t)v);
-    put_hex(r->id + 8, (uint32_t)(v >> 32));
+    http_hex(r->id, v);
     r->id[16] = 0;
     r->id_len = 16;
 }
@@ -151,12 +138,15 @@ static enum http_header find_header(const char *name, size_t n)
         {HTTP_H_ACCEPT, CHT_LITERAL("accept")},
         {HTTP_H_EXPECT, CHT_LITERAL("expect")},
         {HTTP_H_ORIGIN, CHT_LITERAL("origin")},
+        {HTTP_H_IF_MATCH, CHT_LITERAL("if-match")},
         {HTTP_H_CONTENT_TYPE, CHT_LITERAL("content-type")},
         {HTTP_H_REQUEST_ID, CHT_LITERAL("x-request-id")},
         {HTTP_H_AUTHORIZATION, CHT_LITERAL("authorization")},
+        {HTTP_H_IF_NONE_MATCH, CHT_LITERAL("if-none-match")},
         {HTTP_H_CONTENT_LENGTH, CHT_LITERAL("content-length")},
         {HTTP_H_SEC_FETCH_SITE, CHT_LITERAL("sec-fetch-site")},
         {HTTP_H_TRANSFER_ENCODING, CHT_LITERAL("transfer-encoding")},
+        {HTTP_H_IF_UNMODIFIED_SINCE, CHT_LITERAL("if-unmodified-since")},
     };
     _Static_assert(sizeof names / sizeof *names == HTTP_H_COUNT, "each once");
     for (unsigned i = 0; i < HTTP_H_COUNT && names[i].len <= n; i++) { /* by length */
@@ -173,7 +163,13 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
     struct http_request *r = cls;
     enum http_header h = find_header(name, name_len);
     (void)kind, (void)value_len;
-    if (h != HTTP_H_COUNT && r->in[h] == NULL)
+    if (h == HTTP_H_COUNT)
+        return MHD_YES;
+    if (h == HTTP_H_IF_MATCH || h == HTTP_H_IF_NONE_MATCH || h == HTTP_H_IF_UNMODIFIED_SINCE) {
+        r->conditional = true;
+        r->twice = r->twice || r->in[h] != NULL;
+    }
+    if (r->in[h] == NULL)
         r->in[h] = value != NULL ? value : "";
     return MHD_YES;
 }
@@ -194,6 +190,16 @@ static struct target find_route(struct http_request *r)
     r->route =
         http_router_find(r->w->srv->routes, r->uri, t.path_len, r->method, &t.rest, &r->rest_len, &t.allowed);
     return t;
+}
+
+/* A precondition is never ignored. False after answering. */
+static bool may_be_conditional(struct http_request *r)
+{
+    if (r->route->conditions && r->in[HTTP_H_IF_UNMODIFIED_SINCE] == NULL)
+        return true;
+    http_reply_fail(r, CHT_UNSUPPORTED_PRECONDITION, "%s %s has no such precondition", r->method_name,
+                    r->route->label);
+    return false;
 }
 
 /* Path and query of the URI; false after answering. */
@@ -225,6 +231,8 @@ static bool read_target(struct http_request *r, const struct target *t)
         http_reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");
         return false;
     }
+    if (r->conditional && !may_be_conditional(r))
+        return false;
     return t->query == NULL || http_params_read(r, t->query + 1, r->uri_len - t->path_len - 1);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/recycle.h"
+#include "http/etag.h"
 
 #include <microhttpd.h>
 #include <string.h>
@@ -11,25 +12,41 @@
 
 static const char id_header[] = "X-Request-Id";
 
-static struct http_prepared *make(size_t n, const char *id)
+/* The value of a header, to be written over: removing and adding it for each answer would be six calls of the allocator.
+ * libmicrohttpd keeps a copy of the value and its length, and reads it when it writes the header; the length stays. */
+static char *value_of(struct MHD_Response *response, const char *name)
+{
+    return (char *)(uintptr_t)MHD_get_response_header(/* NOLINT(performance-no-int-to-ptr): const */
+                                                      response, name);
+}
+
+static bool add_headers(struct http_prepared *p, const char *id, const char *etag)
 {
     char text[HTTP_PREPARED_ID + 1];
+    memcpy(text, id, HTTP_PREPARED_ID);
+    text[HTTP_PREPARED_ID] = 0;
+    if (MHD_add_response_header(p->response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json") != MHD_YES ||
+        MHD_add_response_header(p->response, id_header, text) != MHD_YES)
+        return false;
+    p->id = value_of(p->response, id_header);
+    p->etag = NULL;
+    if (etag == NULL)
+        return true;
+    if (MHD_add_response_header(p->response, MHD_HTTP_HEADER_ETAG, etag) != MHD_YES)
+        return false;
+    p->etag = value_of(p->response, MHD_HTTP_HEADER_ETAG);
+    return true;
+}
+
+static struct http_prepared *make(size_t n, const char *id, const char *etag)
+{
     struct http_prepared *p = cht_malloc(sizeof *p + n);
     if (p == NULL)
         return NULL;
-    memcpy(text, id, HTTP_PREPARED_ID);
-    text[HTTP_PREPARED_ID] = 0;
     p->size = n;
     p->response = MHD_create_response_from_buffer(n, p->body, MHD_RESPMEM_PERSISTENT);
-    if (p->response != NULL &&
-        MHD_add_response_header(p->response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json") == MHD_YES &&
-        MHD_add_response_header(p->response, id_header, text) == MHD_YES) {
-        /* Removing and adding it for each answer would be six calls of the allocator. libmicrohttpd keeps a copy of the value
-         * and its length, and reads it when it writes the header; the length stays. */
-        p->id = (char *)(uintptr_t)MHD_get_response_header(/* NOLINT(performance-no-int-to-ptr): const */
-                                                           p->response, id_header);
+    if (p->response != NULL && add_headers(p, id, etag))
         return p;
-    }
     MHD_destroy_response(p->response);
     cht_free(p);
     return NULL;
@@ -44,15 +61,17 @@ static void destroy(struct http_prepared *p)
 /* ------------------------------------------------------------------------------------------------------------ */
 
 struct http_prepared *http_prepared_take(struct http_prepared_list *l, const char *body, size_t n,
-                                         const char *id)
+                                         const char *id, const char *etag)
 {
-    struct http_prepared *p = l->free[n];
+    struct http_prepared **list = &l->free[etag != NULL][n], *p = *list;
     if (p != NULL) {
-        l->free[n] = p->next;
+        *list = p->next;
         l->count--;
         memcpy(p->id, id, HTTP_PREPARED_ID);
+        if (etag != NULL)
+            memcpy(p->etag, etag, HTTP_ETAG_LEN);
     } else {
-        p = make(n, id);
+        p = make(n, id, etag);
     }
     if (p != NULL)
         memcpy(p->body, body, n);
@@ -69,17 +88,19 @@ void http_prepared_give(struct http_prepared_list *l, struct http_prepared *p)
     }
     if (l->count == FREE_MAX) /* answers have other lengths now, or many: begin again */
         http_prepared_clear(l);
-    p->next = l->free[p->size];
-    l->free[p->size] = p;
+    struct http_prepared **list = &l->free[p->etag != NULL][p->size];
+    p->next = *list;
+    *list = p;
     l->count++;
 }
 
 void http_prepared_clear(struct http_prepared_list *l)
 {
-    for (size_t i = 0; i <= HTTP_PREPARED_BYTES && l->count > 0; i++) {
-        while (l->free[i] != NULL) {
-            struct http_prepared *p = l->free[i];
-            l->free[i] = p->next;
+    for (size_t i = 0; i <= 2 * HTTP_PREPARED_BYTES + 1 && l->count > 0; i++) {
+        struct http_prepared **list = &l->free[i / (HTTP_PREPARED_BYTES + 1)][i % (HTTP_PREPARED_BYTES + 1)];
+        while (*list != NULL) {
+            struct http_prepared *p = *list;
+            *list = p->next;
             l->count--;
             destroy(p);
         }

@@ -17,18 +17,20 @@ struct MHD_Response;
 struct http_prepared {
     struct MHD_Response *response; /* owned: it outlives the answer that libmicrohttpd has a part in */
     struct http_prepared *next;
-    char *id; /* X-Request-Id, in the response */
+    char *id;   /* X-Request-Id, in the response */
+    char *etag; /* likewise; NULL: it has none */
     size_t size;
     char body[]; /* what the response sends */
 };
 struct http_prepared_list {
-    struct http_prepared *free[HTTP_PREPARED_BYTES + 1]; /* by the length of the body */
+    struct http_prepared
+        *free[2][HTTP_PREPARED_BYTES + 1]; /* without and with an ETag, by the length of the body */
     unsigned count;
 };
 
-/* An object with this body and id (HTTP_PREPARED_ID characters); NULL without memory. */
+/* An object with this body, id (HTTP_PREPARED_ID characters) and ETag (HTTP_ETAG_LEN; NULL: none); NULL without memory. */
 struct http_prepared *http_prepared_take(struct http_prepared_list *l, const char *body, size_t n,
-                                         const char *id);
+                                         const char *id, const char *etag);
 /* It was sent: libmicrohttpd will not read body or headers again. NULL is legal. */
 void http_prepared_give(struct http_prepared_list *l, struct http_prepared *p);
 void http_prepared_clear(struct http_prepared_list *l);

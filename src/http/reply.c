@@ -30,6 +30,7 @@ const char *http_status_title(int status)
                   {405, "Method Not Allowed"},
                   {409, "Conflict"},
                   {410, "Gone"},
+                  {412, "Precondition Failed"},
                   {413, "Content Too Large"},
                   {414, "URI Too Long"},
                   {431, "Request Header Fields Too Large"},
@@ -67,6 +68,12 @@ void http_reply_media(struct http_request *r, int status, enum http_media media)
 
 void http_reply_json(struct http_request *r, int status) { http_reply_media(r, status, HTTP_MEDIA_JSON); }
 
+void http_reply_tag(struct http_request *r, uint64_t tag)
+{
+    http_etag_text(r->etag, tag);
+    r->tagged = true;
+}
+
 void http_reply_empty(struct http_request *r, int status)
 {
     r->out.n = 0;
@@ -89,6 +96,7 @@ static void reply_problem(struct http_request *r, enum cht_rc rc, const char *de
 {
     if (r->stream != NULL)
         r->stream->free(r);
+    r->tagged = false;
     svc_out_reset(&r->out, SIZE_MAX);
     http_problem_text(&r->out, rc, detail);
     svc_out_text(&r->out, "}");

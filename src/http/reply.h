@@ -7,6 +7,8 @@
 void http_reply_json(struct http_request *r, int status);
 void http_reply_media(struct http_request *r, int status, enum http_media media);
 /* No body (204). */
+/* The answer gets this ETag, unless it becomes a problem. */
+void http_reply_tag(struct http_request *r, uint64_t tag);
 void http_reply_empty(struct http_request *r, int status);
 /* problem+json (RFC 9457) for a code; the detail in printf form. Headers set before stay. */
 void http_reply_fail(struct http_request *r, enum cht_rc rc, const char *fmt, ...)

@@ -42,6 +42,7 @@ static void reset(struct http_request *r)
     r->route = NULL;
     r->token = r->valid = NULL;
     r->head = r->early = r->close = r->body_over = r->certified = false;
+    r->conditional = r->twice = r->tagged = false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_NEW, memory_order_relaxed);
     r->rest = NULL;
     r->rest_len = 0;

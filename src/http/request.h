@@ -23,6 +23,7 @@
 
 #include "base/invariant.h"
 #include "exec/jobs.h"
+#include "http/etag.h"
 
 struct conf;
 struct http_request;
@@ -99,6 +100,7 @@ struct http_route {
     void (*run)(struct http_request *r);
     uint64_t params; /* HTTP_PARAM(...) that are known here */
     bool care;       /* for the operator: answered beyond the limits, and on --admin-listen, too */
+    bool conditions; /* `run` looks at preconditions */
     bool any_params; /* others are ignored (service calls) */
     enum svc_right right;
     bool reads; /* SVC_RIGHT_READ is enough if the body only reads; `run` sees to it (http_request_needs) */
@@ -168,9 +170,12 @@ enum http_header {
     HTTP_H_EXPECT,
     HTTP_H_HOST,
     HTTP_H_ORIGIN,
+    HTTP_H_IF_MATCH,
     HTTP_H_SEC_FETCH_SITE,
     HTTP_H_TRANSFER_ENCODING,
     HTTP_H_REQUEST_ID,
+    HTTP_H_IF_NONE_MATCH,
+    HTTP_H_IF_UNMODIFIED_SINCE,
     HTTP_H_COUNT
 };
 
@@ -190,6 +195,9 @@ struct http_request {
     enum svc_right right; /* what is done needs it: the route's, or less (route->reads) */
     enum http_method method;
     bool head, early, close;
+    bool conditional;  /* it has preconditions: If-Match, If-None-Match, If-Unmodified-Since */
+    bool twice;        /* one of them more than once */
+    bool tagged;       /* the answer has an ETag */
     bool certified;    /* `token` is that of the client's certificate */
     _Atomic int phase; /* enum http_phase */
     uint64_t start_ns;
@@ -234,9 +242,10 @@ struct http_request {
         *prepared; /* held until the answer was sent; NULL: the answer has an object of its own */
     struct {
         const char *name;
-        char value[64];
+        char value[96];
     } header[HTTP_REQUEST_HEADERS];
     unsigned headers;
+    char etag[HTTP_ETAG_LEN + 1];          /* if tagged */
     const struct http_fixed_header *fixed; /* further ones, the last without a name; static; NULL: none */
     struct http_stream *stream;            /* owned; NULL: the answer is `out` */
     uint64_t sent;                         /* bytes of the body so far */

@@ -25,7 +25,7 @@ static const char *const media_types[] = {
 
 /* What pages may read besides what they always may. */
 static const char exposed[] =
-    "Allow, Cheetah-Cache, Cheetah-Key, Location, Retry-After, WWW-Authenticate, X-Request-Id";
+    "Allow, Cheetah-Cache, Cheetah-Key, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id";
 
 static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                           "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";
@@ -79,7 +79,7 @@ static bool send_prepared(struct http_request *r)
         r->cors != NULL || r->out.failed || r->out.n == 0 || r->out.n > HTTP_PREPARED_BYTES ||
         r->id_len != HTTP_PREPARED_ID || r->prepared != NULL)
         return false;
-    r->prepared = http_prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id);
+    r->prepared = http_prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id, r->tagged ? r->etag : NULL);
     if (r->prepared == NULL ||
         MHD_queue_response(r->mc, (unsigned)r->status, r->prepared->response) != MHD_YES)
         return false;
@@ -112,6 +112,8 @@ enum MHD_Result http_send_answer(struct http_request *r)
     if (media_types[r->media] != NULL)
         ok = MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, media_types[r->media]) == MHD_YES;
     ok = ok && MHD_add_response_header(resp, "X-Request-Id", r->id) == MHD_YES;
+    if (r->tagged)
+        ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_ETAG, r->etag) == MHD_YES;
     for (unsigned i = 0; i < r->headers && ok; i++)
         ok = MHD_add_response_header(resp, r->header[i].name, r->header[i].value) == MHD_YES;
     for (const struct http_fixed_header *h = r->fixed; h != NULL && h->name != NULL && ok; h++)

@@ -7,7 +7,7 @@ import pytest
 from conftest import QUICK, url_of
 
 import cheetah_http
-from cheetah_http import BadRequest, BatchError, BatchFailed, Client, Conflict, NotFound, TooLarge
+from cheetah_http import BadRequest, BatchError, BatchFailed, Client, Conflict, NotFound, PreconditionFailed, TooLarge
 
 
 def test_values(db):
@@ -58,6 +58,52 @@ def test_add(db):
     assert [one.number for one in sums] == [-7, 2] and sums[0].value is None
     assert cheetah_http.payloads.decode_counts(db.pair_value(b"c")).followers == [(5, 1)]
     assert not sums[0].repeatable
+
+
+def test_conditions(db):
+    made = db.pair_put(b"n", b"one", if_absent=True)
+    assert made.created and made.etag == db.pair(b"n").etag == db.pair(b"n", values=False).etag == db.read_tagged(made.key).etag
+    for call in (lambda: db.pair_put(b"n", b"x", if_absent=True), lambda: db.pair_put(b"n", b"x", if_match='"0123"'), lambda: db.pair_set(b"n", 5, if_absent=True),
+                 lambda: db.pair_put(b"m", b"x", if_match="*"), lambda: db.edit(made.key, b"x", if_match='"0"'), lambda: db.delete(made.key, if_match='"0"'),
+                 lambda: db.pair_delete(b"n", if_match='"0"')):
+        with pytest.raises(PreconditionFailed) as caught:
+            call()
+        assert (caught.value.status, caught.value.code) == (412, "precondition_failed")
+    assert db.pair_value(b"n") == b"one" and db.pair(b"m") is None
+    again = db.pair_put(b"n", b"two", if_match=made.etag)
+    assert not again.created and again.etag == db.pair(b"n").etag != made.etag
+    third = db.edit(made.key, b"three", if_match=again.etag)
+    assert db.read_tagged(made.key) == (b"three", third) and db.edit(made.key, b"four") is None
+    assert db.pair_set(b"other", made.key, if_absent=True)
+    db.pair_delete(b"other", if_match=db.pair(b"other").etag)
+    db.delete(made.key, if_match=db.read_tagged(made.key).etag)
+    with pytest.raises(BadRequest) as caught:
+        db.pair_put(b"n", b"x", if_match="not in quotes")
+    assert caught.value.code == "invalid_precondition"
+    with pytest.raises(ValueError):
+        db.pair_put(b"n", b"x", if_absent=True, if_match="*")
+
+
+def test_conditions_in_batches(db):
+    with db.batch() as batch:
+        first = batch.pair_put(b"a", b"one", if_absent=True)
+        batch.pair_put(b"b", b"one", if_absent=True)
+    assert first.etag == db.pair(b"a").etag and not first.repeatable
+    with pytest.raises(BatchFailed) as caught:
+        with db.batch(atomic=True) as batch:
+            batch.pair_put(b"b", b"two", if_match=db.pair(b"b").etag)
+            batch.pair_put(b"a", b"two", if_match='"0123456789abcdef"')
+    assert caught.value.index == 1 and isinstance(caught.value.operation, PreconditionFailed)
+    assert db.pair_value(b"b") == b"one"
+    with db.batch(atomic=True) as batch:
+        batch.pair_put(b"a", b"two", if_match=first.etag)
+        batch.pair_delete(b"b", values=True, if_match=db.pair(b"b").etag)
+        batch.pair_set(b"c", first.key, if_absent=True)
+        batch.edit(first.key, b"three", if_match="*")
+    assert [(row.pair, row.value) for row in db.pairs(values=True)] == [(b"a", b"three"), (b"c", b"three")]
+    with db.batch() as batch:
+        batch.delete(first.key, if_match=db.read_tagged(first.key).etag)
+    assert db.get(first.key) is None
 
 
 def test_bad_arguments_are_not_sent(db):

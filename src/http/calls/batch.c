@@ -6,6 +6,7 @@
  */
 #include "http/calls/batch.h"
 
+#include "http/calls/batch_int.h"
 #include "http/calls/change.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
@@ -24,57 +25,24 @@
 #define LINE_MORE (64u << 10) /* of a line, beside the base64 of the longest value */
 #define OPERATION_COST 400u   /* bytes of memory for one beside its names and values, while it is committed */
 
-/* Memory for decoded bytes. */
-struct block {
-    struct block *next;
-    size_t n, cap;
-    uint8_t data[];
-};
-
-/* What the store's operation does not say. */
-struct entry {
-    enum cht_rc rc;     /* of parsing; CHT_OK: op is valid */
-    const char *detail; /* static; for rc */
-};
-
-struct batch {
-    struct cht_op *ops; /* owned, like entries: count of cap */
-    struct entry *entries;
-    size_t count, cap;
-    struct cht_buf *values; /* owned: one for each operation that reads, in order */
-    size_t reads;
-    struct block *blocks;
-    struct http_change *changes; /* owned: a list */
-    size_t bytes;                /* in blocks */
-    struct http_lines lines;
-    bool writes; /* not reads alone */
-    bool atomic, results;
-    struct cht_op *run; /* owned: the operations given to the store */
-    size_t *place;      /* owned: of run[i] in ops */
-    size_t runs;
-    size_t at, read_at, failed, count_failed;
-    bool ended;
-};
-
 /* ---- parsing -------------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc no_memory(struct http_request *r)
+enum cht_rc http_batch_no_memory(struct http_request *r)
 {
     return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the batch");
 }
 
-/* NULL: r->err says why. */
-static uint8_t *take_memory(struct http_request *r, size_t n)
+uint8_t *http_batch_memory(struct http_request *r, size_t n)
 {
-    struct batch *b = r->own;
-    struct block *k = b->blocks;
+    struct http_batch *b = r->own;
+    struct http_batch_block *k = b->blocks;
     if (k == NULL || k->cap - k->n < n) {
         size_t cap = n > BLOCK / 4 ? n : BLOCK;
         if (svc_memory_take(&r->memory, cap, &r->err) != CHT_OK)
             return NULL;
         k = cht_malloc(sizeof *k + cap);
         if (k == NULL)
-            return no_memory(r), NULL;
+            return http_batch_no_memory(r), NULL;
         b->bytes += cap;
         k->n = 0;
         k->cap = cap;
@@ -94,7 +62,7 @@ static uint8_t *take_memory(struct http_request *r, size_t n)
 
 static enum cht_rc grow(struct http_request *r)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     if (b->count < b->cap)
         return CHT_OK;
     size_t cap = b->cap == 0 ? 256 : b->cap * 2;
@@ -104,168 +72,14 @@ static enum cht_rc grow(struct http_request *r)
         return rc;
     struct cht_op *ops = cht_realloc(b->ops, cap * sizeof *ops);
     if (ops == NULL)
-        return no_memory(r);
+        return http_batch_no_memory(r);
     b->ops = ops;
-    struct entry *entries = cht_realloc(b->entries, cap * sizeof *entries);
+    struct http_batch_entry *entries = cht_realloc(b->entries, cap * sizeof *entries);
     if (entries == NULL)
-        return no_memory(r);
+        return http_batch_no_memory(r);
     b->entries = entries;
     b->cap = cap;
     return CHT_OK;
-}
-
-static bool refuse(struct entry *e, enum cht_rc rc, const char *detail)
-{
-    e->rc = rc;
-    e->detail = detail;
-    return false;
-}
-
-/* A base64 member. False: refused, or *fatal and r->err without memory. */
-static bool take_bytes(struct http_request *r, const json_t *o, const char *member, struct cht_str *out,
-                       struct entry *e, bool *fatal)
-{
-    const json_t *text = json_object_get(o, member);
-    bool pair = member[0] == 'p';
-    if (!json_is_string(text))
-        return refuse(e, CHT_INVALID_OPERATION, pair ? "\"pair\" is missing" : "\"value\" is missing");
-    size_t n = json_string_length(text), len;
-    uint8_t *p = take_memory(r, cht_b64_decoded_max(n) + 4);
-    if (p == NULL) {
-        *fatal = true;
-        return false;
-    }
-    if (!cht_b64_decode(p, json_string_value(text), n, &len))
-        return refuse(e, pair ? CHT_INVALID_PAIR : CHT_INVALID_VALUE,
-                      pair ? "\"pair\" is standard base64 with padding"
-                           : "\"value\" is standard base64 with padding");
-    if (pair && (len == 0 || len > CHT_NAME_MAX))
-        return refuse(e, CHT_INVALID_PAIR, cht_rc_text(CHT_INVALID_PAIR));
-    if (!pair && len == 0)
-        return refuse(e, CHT_EMPTY_VALUE, cht_rc_text(CHT_EMPTY_VALUE));
-    *out = (struct cht_str){.p = p, .n = len};
-    return true;
-}
-
-static bool take_key(const json_t *o, uint64_t *key, struct entry *e)
-{
-    const json_t *v = json_object_get(o, "key");
-    if (v == NULL)
-        return refuse(e, CHT_INVALID_OPERATION, "\"key\" is missing");
-    if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > (json_int_t)CHT_KEY_MAX)
-        return refuse(e, CHT_INVALID_KEY, cht_rc_text(CHT_INVALID_KEY));
-    *key = (uint64_t)json_integer_value(v);
-    return true;
-}
-
-/* How many keys to reserve: its place in the operation is that of a key. */
-static bool take_keys(const json_t *o, uint64_t *keys, struct entry *e)
-{
-    const json_t *v = json_object_get(o, "keys");
-    if (!json_is_integer(v) || json_integer_value(v) < 1 ||
-        json_integer_value(v) > (json_int_t)CHT_RESERVE_MAX)
-        return refuse(e, CHT_INVALID_OPERATION, "\"keys\" is a number from 1 to 268435456");
-    *keys = (uint64_t)json_integer_value(v);
-    return true;
-}
-
-static bool take_values(const json_t *o, bool *out, struct entry *e)
-{
-    const json_t *v = json_object_get(o, "values");
-    *out = json_is_true(v);
-    if (v != NULL && !json_is_boolean(v))
-        return refuse(e, CHT_INVALID_OPERATION, "\"values\" is true or false");
-    return true;
-}
-
-/* What each operation takes. */
-enum {
-    TAKES_KEY = 1,
-    TAKES_PAIR = 2,
-    TAKES_VALUE = 4,
-    TAKES_VALUES = 8,
-    READS = 16,
-    TAKES_KEYS = 32,
-    ADDS = 64,
-    ADDS_COUNTS = 128
-};
-static const struct kind {
-    const char *name;
-    enum cht_op_kind kind;
-    unsigned takes;
-} kinds[] = {
-    {"pair_put", CHT_OP_PAIR_PUT, TAKES_PAIR | TAKES_VALUE},
-    {"pair_get", CHT_OP_PAIR_READ, TAKES_PAIR | TAKES_VALUES | READS},
-    {"read", CHT_OP_READ, TAKES_KEY | READS},
-    {"insert", CHT_OP_INSERT, TAKES_VALUE},
-    {"edit", CHT_OP_EDIT, TAKES_KEY | TAKES_VALUE},
-    {"delete", CHT_OP_DELETE, TAKES_KEY},
-    {"pair_set", CHT_OP_PAIR_SET, TAKES_PAIR | TAKES_KEY},
-    {"pair_del", CHT_OP_PAIR_DEL, TAKES_PAIR | TAKES_VALUES},
-    {"add", CHT_OP_PAIR_PUT, TAKES_PAIR | ADDS},
-    {"counts_add", CHT_OP_PAIR_PUT, TAKES_PAIR | ADDS_COUNTS},
-    {"put", CHT_OP_PUT, TAKES_KEY | TAKES_VALUE},
-    {"reserve", CHT_OP_RESERVE, TAKES_KEYS},
-};
-
-/* What add and counts_add say. False: refused, or *fatal and r->err without memory. */
-static bool take_change(struct http_request *r, const json_t *o, unsigned takes, struct cht_op *op,
-                        struct entry *e, bool *fatal)
-{
-    struct batch *b = r->own;
-    const char *why;
-    uint64_t need =
-        sizeof(struct http_change) + json_array_size(json_object_get(o, "followers")) * 2 * sizeof(int64_t);
-    *fatal = svc_memory_take(&r->memory, need, &r->err) != CHT_OK;
-    if (*fatal)
-        return false;
-    struct http_change *c = (takes & ADDS) != 0 ? http_change_add(o, &why) : http_change_counts(o, &why);
-    if (c == NULL && why == NULL) {
-        *fatal = true;
-        (void)no_memory(r);
-        return false;
-    }
-    if (c == NULL)
-        return refuse(e, CHT_INVALID_OPERATION, why);
-    c->memory = &r->memory;
-    c->next = b->changes;
-    b->changes = c;
-    op->ask = &c->change.ask;
-    return true;
-}
-
-static void parse_object(struct http_request *r, const json_t *o, struct cht_op *op, struct entry *e,
-                         bool *fatal)
-{
-    struct batch *b = r->own;
-    const json_t *name = json_object_get(o, "op");
-    const struct kind *k = NULL;
-    for (size_t i = 0; json_is_string(name) && i < sizeof kinds / sizeof *kinds; i++) {
-        if (strcmp(kinds[i].name, json_string_value(name)) == 0)
-            k = &kinds[i];
-    }
-    b->writes |= k == NULL || (k->takes & READS) == 0;
-    if (k == NULL) {
-        (void)refuse(e, CHT_INVALID_OPERATION, "\"op\" names no operation");
-        return;
-    }
-    op->kind = k->kind;
-    if ((k->takes & TAKES_PAIR) != 0 && !take_bytes(r, o, "pair", &op->name, e, fatal))
-        return;
-    if ((k->takes & TAKES_KEY) != 0 && !take_key(o, &op->key, e))
-        return;
-    if ((k->takes & TAKES_KEYS) != 0 && !take_keys(o, &op->key, e))
-        return;
-    if ((k->takes & TAKES_VALUES) != 0 && !take_values(o, &op->with_values, e))
-        return;
-    if ((k->takes & TAKES_VALUE) != 0 && !take_bytes(r, o, "value", &op->value, e, fatal))
-        return;
-    if ((k->takes & (ADDS | ADDS_COUNTS)) != 0 && !take_change(r, o, k->takes, op, e, fatal))
-        return;
-    if (op->value.n > r->w->srv->conf->max_value_size)
-        (void)refuse(e, CHT_VALUE_TOO_LARGE, "the value is larger than --max-value-size");
-    else if (op->kind == CHT_OP_READ || (op->kind == CHT_OP_PAIR_READ && op->with_values))
-        b->reads++;
 }
 
 /* Then the first operation that writes decides. */
@@ -277,7 +91,7 @@ static bool may_only_read(const struct http_request *r)
 /* lines.take */
 static enum cht_rc parse_line(struct http_request *r, const char *p, size_t n)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     bool fatal = false;
     size_t blank = 0;
     while (blank < n && (p[blank] == ' ' || p[blank] == '\t' || p[blank] == '\r'))
@@ -291,17 +105,17 @@ static enum cht_rc parse_line(struct http_request *r, const char *p, size_t n)
     if (rc != CHT_OK)
         return rc;
     struct cht_op *op = &b->ops[b->count];
-    struct entry *e = &b->entries[b->count];
+    struct http_batch_entry *e = &b->entries[b->count];
     *op = (struct cht_op){.kind = CHT_OP_READ};
-    *e = (struct entry){.rc = CHT_OK, .detail = ""};
+    *e = (struct http_batch_entry){.rc = CHT_OK, .detail = ""};
     b->count++;
     json_error_t where;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
     if (o == NULL || !json_is_object(o)) {
         b->writes = true; /* who knows what it was to be */
-        (void)refuse(e, CHT_INVALID_OPERATION, "the line is no JSON object");
+        (void)http_batch_refuse(e, CHT_INVALID_OPERATION, "the line is no JSON object");
     } else {
-        parse_object(r, o, op, e, &fatal);
+        http_batch_line(r, o, op, e, &fatal);
     }
     json_decref(o);
     if (!fatal && b->writes && may_only_read(r))
@@ -318,14 +132,14 @@ static bool answered(const struct http_request *r)
 
 bool http_batch_feed(struct http_request *r, const char *data, size_t n)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     if (b == NULL) {
-        b = r->own = cht_calloc(1, sizeof(struct batch));
+        b = r->own = cht_calloc(1, sizeof(struct http_batch));
         r->release = batch_free;
     }
     enum cht_rc rc = CHT_OK;
     if (b == NULL) {
-        rc = no_memory(r);
+        rc = http_batch_no_memory(r);
     } else {
         b->lines.take = parse_line;
         b->lines.max = cht_b64_encoded(r->w->srv->conf->max_value_size) + LINE_MORE;
@@ -338,11 +152,11 @@ bool http_batch_feed(struct http_request *r, const char *data, size_t n)
 
 static void batch_free(struct http_request *r)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     if (b == NULL)
         return;
     while (b->blocks != NULL) {
-        struct block *k = b->blocks;
+        struct http_batch_block *k = b->blocks;
         b->blocks = k->next;
         cht_free(k);
     }
@@ -384,9 +198,19 @@ static void value_member(struct svc_out *o, const struct cht_op *op, bool text)
     http_ndjson_put_member(o, HTTP_MEMBER_VALUE, (struct cht_str){op->buf->data, op->buf->len}, text);
 }
 
-static void success(struct svc_out *o, const struct cht_op *op, bool text)
+/* So that the next one needs no read. */
+static void tag_member(struct svc_out *o, const struct cht_op *op)
 {
-    const struct http_change *change = (const struct http_change *)(const void *)op->ask;
+    char text[HTTP_ETAG_LEN + 1];
+    http_etag_text(text, http_etag(op->key, op->value.p, op->value.n));
+    svc_out_text(o, ",\"etag\":");
+    svc_out_string(o, text, HTTP_ETAG_LEN);
+}
+
+static void success(struct svc_out *o, const struct cht_op *op, const struct http_batch_entry *e, bool text)
+{
+    const struct http_change *change =
+        e->conditional ? NULL : (const struct http_change *)(const void *)op->ask;
     if (change != NULL && change->change.is_add) {
         svc_out_format(o, "{\"status\":200,\"key\":%llu,\"value\":%lld}", (unsigned long long)op->key,
                        (long long)change->change.sum);
@@ -410,6 +234,8 @@ static void success(struct svc_out *o, const struct cht_op *op, bool text)
         value_member(o, op, text);
     else if (op->kind == CHT_OP_PAIR_READ && op->with_values)
         svc_out_text(o, ",\"size\":null,\"value\":null");
+    if (e->conditional && op->value.n > 0)
+        tag_member(o, op);
     svc_out_text(o, "}");
 }
 
@@ -426,15 +252,15 @@ static void failure(struct svc_out *o, enum cht_rc rc, const char *detail)
 
 static enum http_more next_line(struct http_stream *s, const char **p, size_t *n)
 {
-    struct batch *b = s->r->own;
+    struct http_batch *b = s->r->own;
     s->stage.n = 0;
     while (b->at < b->count && s->stage.n < HTTP_STREAM_PIECE) {
-        const struct entry *e = &b->entries[b->at];
+        const struct http_batch_entry *e = &b->entries[b->at];
         const struct cht_op *op = &b->ops[b->at++];
         s->count++;
         if (e->rc == CHT_OK && op->rc == CHT_OK) {
             if (b->results) {
-                success(&s->stage, op, s->r->text);
+                success(&s->stage, op, e, s->r->text);
                 svc_out_text(&s->stage, "\n");
             }
             continue;
@@ -457,9 +283,9 @@ static enum http_more next_line(struct http_stream *s, const char **p, size_t *n
 
 static void atomic_failed(struct http_request *r)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     size_t i = b->place[r->commit.failed];
-    const struct entry *e = &b->entries[i];
+    const struct http_batch_entry *e = &b->entries[i];
     enum cht_rc rc = e->rc != CHT_OK ? e->rc : b->run[r->commit.failed].rc;
     svc_out_reset(&r->out, SIZE_MAX);
     http_problem_text(&r->out, CHT_BATCH_FAILED, "nothing of the batch was applied");
@@ -474,7 +300,7 @@ static void atomic_failed(struct http_request *r)
 
 static void committed(struct http_request *r)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     enum cht_rc rc = r->commit.rc;
     if (rc == CHT_BATCH_FAILED && b->atomic) {
         atomic_failed(r);
@@ -491,7 +317,7 @@ static void committed(struct http_request *r)
 }
 
 /* The operations that the store is to run, and their buffers. */
-static bool prepare(struct batch *b)
+static bool prepare(struct http_batch *b)
 {
     b->run = cht_malloc((b->count + 1) * sizeof *b->run);
     b->place = cht_malloc((b->count + 1) * sizeof *b->place);
@@ -517,7 +343,7 @@ static bool prepare(struct batch *b)
 /* What the commit will need beside the operations: the record for the log, changed pages, what is read. */
 static enum cht_rc book_commit(struct http_request *r)
 {
-    const struct batch *b = r->own;
+    const struct http_batch *b = r->own;
     const struct conf *c = r->w->srv->conf;
     uint64_t reads = b->reads < UINT32_MAX ? b->reads * c->max_value_size : UINT64_MAX;
     uint64_t need = 2 * (uint64_t)b->bytes + b->count * OPERATION_COST;
@@ -529,7 +355,7 @@ static enum cht_rc book_commit(struct http_request *r)
 
 static void commit(struct http_request *r)
 {
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     enum cht_rc rc = book_commit(r);
     if (rc != CHT_OK) {
         http_reply_err(r, rc, &r->err);
@@ -548,7 +374,7 @@ static void commit(struct http_request *r)
 
 static void all_read(struct http_request *r)
 {
-    const struct batch *b = r->own;
+    const struct http_batch *b = r->own;
     bool writes = b->writes || (b->count == 0 && !may_only_read(r)); /* an empty one makes the database */
     if (writes)
         http_request_needs(r);
@@ -563,7 +389,7 @@ void http_batch_post(struct http_request *r)
         return;
     if (r->own == NULL && (!http_batch_feed(r, "", 0) || answered(r))) /* an empty body is an empty batch */
         return;
-    struct batch *b = r->own;
+    struct http_batch *b = r->own;
     b->atomic = atomic;
     b->results = results;
     http_lines_end(r, &b->lines, all_read);

@@ -1,6 +1,7 @@
 /* kv: values under integer keys. */
 #include "http/body.h"
 #include "http/calls/accept.h"
+#include "http/calls/condition.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
 #include "http/params.h"
@@ -34,13 +35,16 @@ static void read_value(struct http_request *r)
         return;
     }
     if (rc == CHT_KEY_NOT_FOUND) {
-        http_reply_fail(r, rc, "no value under key %llu", (unsigned long long)key);
+        if (http_condition_absent(r))
+            http_reply_fail(r, rc, "no value under key %llu", (unsigned long long)key);
         return;
     }
     if (rc != CHT_OK) {
         http_reply_err(r, rc, err);
         return;
     }
+    if (!http_condition_found(r, key, r->value.data, size))
+        return;
     if (http_accepts_bytes(r)) {
         svc_out_bytes(&r->out, r->value.data, r->value.len);
         http_reply_media(r, 200, HTTP_MEDIA_OCTETS);
@@ -55,7 +59,7 @@ static void read_value(struct http_request *r)
 void http_kv_get(struct http_request *r)
 {
     struct reading *a = http_request_own(r, sizeof *a);
-    if (http_rest_key(r, &a->key))
+    if (http_rest_key(r, &a->key) && http_condition_check(r))
         http_request_database(r, false, read_value);
 }
 
@@ -103,16 +107,20 @@ void http_kv_insert(struct http_request *r)
 
 static void edited(struct http_request *r)
 {
-    if (!failed(r))
-        answer_size(r, 200);
+    const struct cht_op *op = r->own;
+    if (failed(r))
+        return;
+    if (op->ask != NULL) /* so that the next one needs no read */
+        http_reply_tag(r, http_etag(op->key, op->value.p, op->value.n));
+    answer_size(r, 200);
 }
 
 static void edit(struct http_request *r) { http_request_operation(r, r->own, edited); }
 
 void http_kv_put(struct http_request *r)
 {
-    struct cht_op *op = http_request_own_operation(r, CHT_OP_EDIT);
-    if (http_rest_key(r, &op->key) && http_body_value(r, &op->value))
+    struct cht_op *op = http_condition_operation(r, CHT_OP_EDIT);
+    if (op != NULL && http_rest_key(r, &op->key) && http_body_value(r, &op->value))
         http_request_database(r, false, edit);
 }
 
@@ -126,8 +134,8 @@ static void delete (struct http_request *r) { http_request_operation(r, r->own, 
 
 void http_kv_delete(struct http_request *r)
 {
-    struct cht_op *op = http_request_own_operation(r, CHT_OP_DELETE);
-    if (http_rest_key(r, &op->key))
+    struct cht_op *op = http_condition_operation(r, CHT_OP_DELETE);
+    if (op != NULL && http_rest_key(r, &op->key))
         http_request_database(r, false, delete);
 }
 

@@ -1,6 +1,7 @@
 /* pairs: names that are mapped to keys: point calls, counts, scans, namespaces. */
 #include "http/body.h"
 #include "http/calls/accept.h"
+#include "http/calls/condition.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
 #include "http/params.h"
@@ -36,26 +37,28 @@ static void reply_bytes(struct http_request *r, const struct cht_pair_value *pv)
 static void read_exact(struct http_request *r)
 {
     const struct reading *a = r->own;
-    bool values = a->values || a->bytes;
     struct cht_str name = a->name;
     struct cht_pair_value pv = {.out = &r->value};
     if (http_request_ahead(r, name, 0, read_exact))
         return;
     struct cht_wait *w = http_request_waiter(r);
-    enum cht_rc rc = values ? cht_store_pair_value_soon(r->db->store, name, &pv, w, &r->err)
-                            : cht_store_pair_soon(r->db->store, name, &pv.key, w, &r->err);
+    enum cht_rc rc =
+        cht_store_pair_value_soon(r->db->store, name, &pv, w, &r->err); /* the tag needs the value */
     if (rc == CHT_PENDING) {
         http_request_await(r, read_exact);
         return;
     }
     if (rc == CHT_PAIR_NOT_FOUND) {
-        not_found(r);
+        if (http_condition_absent(r))
+            not_found(r);
         return;
     }
     if (rc != CHT_OK) {
         http_reply_err(r, rc, &r->err);
         return;
     }
+    if (!http_condition_found(r, pv.key, r->value.data, pv.size))
+        return;
     if (a->bytes) {
         reply_bytes(r, &pv);
         return;
@@ -64,7 +67,7 @@ static void read_exact(struct http_request *r)
                                                       .value = pv.size > 0 ? r->value.data : NULL,
                                                       .key = pv.key,
                                                       .size = pv.size,
-                                                      .values = values,
+                                                      .values = a->values,
                                                       .text = r->text});
     http_reply_json(r, 200);
 }
@@ -165,8 +168,13 @@ static void scan(struct http_request *r)
 void http_pairs_get(struct http_request *r)
 {
     bool exact, count, children;
-    if (!http_param_bool(r, HTTP_P_CHILDREN, false, &children))
+    if (!http_param_bool(r, HTTP_P_CHILDREN, false, &children) ||
+        !http_param_bool(r, HTTP_P_EXACT, false, &exact))
         return;
+    if (r->conditional && !exact) {
+        http_reply_fail(r, CHT_UNSUPPORTED_PRECONDITION, "scans and counts have no preconditions");
+        return;
+    }
     if (children) {
         http_pairs_children(r);
         return;
@@ -176,14 +184,15 @@ void http_pairs_get(struct http_request *r)
         return;
     }
     struct reading *a = http_request_own(r, sizeof *a);
-    if (!http_param_bool(r, HTTP_P_EXACT, false, &exact) ||
-        !http_param_bool(r, HTTP_P_COUNT, false, &count) ||
+    if (!http_param_bool(r, HTTP_P_COUNT, false, &count) ||
         !http_param_bool(r, HTTP_P_VALUES, false, &a->values) || !http_rest_bytes(r, !exact, &a->name))
         return;
     if (exact && count) {
         http_reply_fail(r, CHT_INVALID_ARGUMENT, "'exact' and 'count' exclude each other");
         return;
     }
+    if (!http_condition_check(r))
+        return;
     a->bytes = exact && http_accepts_bytes(r);
     http_request_database(r, false, exact ? read_exact : count ? read_count : scan);
 }
@@ -212,6 +221,8 @@ static void mapped(struct http_request *r)
         svc_out_u64(&r->out, op->value.n);
     }
     svc_out_text(&r->out, "}");
+    if (op->ask != NULL && op->kind == CHT_OP_PAIR_PUT) /* so that the next one needs no read */
+        http_reply_tag(r, http_etag(op->key, op->value.p, op->value.n));
     http_reply_json(r, op->created ? 201 : 200);
 }
 
@@ -244,8 +255,8 @@ static bool parse_mapping(struct http_request *r, struct cht_op *op)
 
 void http_pairs_put(struct http_request *r)
 {
-    struct cht_op *op = http_request_own_operation(r, CHT_OP_PAIR_PUT);
-    if (!http_rest_bytes(r, false, &op->name))
+    struct cht_op *op = http_condition_operation(r, CHT_OP_PAIR_PUT);
+    if (op == NULL || !http_rest_bytes(r, false, &op->name))
         return;
     if (http_body_is_json(r) ? parse_mapping(r, op) : http_body_value(r, &op->value))
         http_request_database(r, true, put);
@@ -279,12 +290,16 @@ static void delete (struct http_request *r)
 void http_pairs_delete(struct http_request *r)
 {
     bool recursive, values;
-    struct cht_op *op = http_request_own_operation(r, CHT_OP_PAIR_DEL);
-    if (!http_param_bool(r, HTTP_P_RECURSIVE, false, &recursive) ||
+    struct cht_op *op = http_condition_operation(r, CHT_OP_PAIR_DEL);
+    if (op == NULL || !http_param_bool(r, HTTP_P_RECURSIVE, false, &recursive) ||
         !http_param_bool(r, HTTP_P_VALUES, false, &values))
         return;
     if (recursive && r->rest_len == 0) { /* a client's empty variable must not empty the database */
         http_reply_fail(r, CHT_INVALID_PAIR, "a prefix is missing; without names= * stands for all");
+        return;
+    }
+    if (recursive && r->conditional) {
+        http_reply_fail(r, CHT_UNSUPPORTED_PRECONDITION, "the deletion of a namespace has no preconditions");
         return;
     }
     if (!http_rest_bytes(r, recursive, &op->name))

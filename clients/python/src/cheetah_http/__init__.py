@@ -13,20 +13,20 @@ from ._sync.client import Client
 from .columns import PairColumns, RecordColumns, TotalColumns
 from .errors import (
     APIError, BadRequest, BatchError, BatchFailed, CheetahError, Conflict, ConnectionLost, DamagedValue, Forbidden,
-    NotFound, ProtocolError, StorageFull, StreamCut, TooLarge, Unauthorized, Unavailable,
+    NotFound, PreconditionFailed, ProtocolError, StorageFull, StreamCut, TooLarge, Unauthorized, Unavailable,
 )  # fmt: skip
 from .retry import Retry
 from .types import (
-    Access, ArpaRead, Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, LiveCandidate, LivePrediction,
+    Access, ArpaRead, Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, Found, LiveCandidate, LivePrediction,
     LiveScore, Operation, Pair, Prediction, Progress, Row, Score,
-    Similar, Smoothed, Stats, Total, Value, Written,
+    Similar, Smoothed, Stats, Stored, Tagged, Total, Value, Written,
 )  # fmt: skip
 
 __version__ = "0.2.0"
 __all__ = [
     "APIError", "Access", "ArpaRead", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
     "CheetahError", "Child", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
-    "Deleted", "Forbidden", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "PairColumns", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
-    "Similar", "Smoothed", "Stats", "StorageFull", "StreamCut", "TooLarge", "Total", "TotalColumns", "Unauthorized", "Unavailable",
+    "Deleted", "Forbidden", "Found", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "PairColumns", "PreconditionFailed", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
+    "Similar", "Smoothed", "Stats", "StorageFull", "Stored", "StreamCut", "Tagged", "TooLarge", "Total", "TotalColumns", "Unauthorized", "Unavailable",
     "Value", "Written", "payloads",
 ]  # fmt: skip

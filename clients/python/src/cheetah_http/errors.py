@@ -6,7 +6,8 @@
       ProtocolError       an answer that is none of cheetah-db's
       APIError            the server said no: status, code (stable), title, detail (for people), request_id
         BadRequest 400    Unauthorized 401    Forbidden 403    NotFound 404 (also a LookupError)
-        Conflict 409      TooLarge 413        StorageFull 507  Unavailable 503 (retry_after)
+        Conflict 409      PreconditionFailed 412 (if_absent, if_match)
+        TooLarge 413        StorageFull 507  Unavailable 503 (retry_after)
         BatchFailed       409 batch_failed: an operation of an atomic batch failed, nothing was applied
         DamagedValue 500  a line of a stream shows an error in place of its value: key, pair; go on after it with after=
       BatchError          operations of a batch failed (the others were applied): failures
@@ -17,7 +18,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
 
 __all__ = [
     "APIError", "BadRequest", "BatchError", "BatchFailed", "CheetahError", "Conflict", "ConnectionLost", "DamagedValue",
-    "Forbidden", "NotFound", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
+    "Forbidden", "NotFound", "PreconditionFailed", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
 ]  # fmt: skip
 
 # 503 answers that are given before a request is looked at; even an insert may be sent again.
@@ -115,6 +116,10 @@ class Conflict(APIError):
     pass
 
 
+class PreconditionFailed(APIError):
+    """What is there is not what if_absent or if_match asks for; nothing was changed."""
+
+
 class TooLarge(APIError):
     pass
 
@@ -161,7 +166,7 @@ class BatchError(CheetahError):
 
 
 _BY_STATUS: Dict[int, Type[APIError]] = {
-    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 413: TooLarge,
+    400: BadRequest, 401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 412: PreconditionFailed, 413: TooLarge,
     503: Unavailable, 507: StorageFull,
 }  # fmt: skip
 

@@ -36,6 +36,19 @@ class Access(NamedTuple):
     databases: Optional[List[str]]
 
 
+class Found(Pair):
+    """A pair that was read by name. etag: for if_match."""
+
+    etag: Optional[str] = None
+
+
+class Tagged(NamedTuple):
+    """A value and its tag, for if_match."""
+
+    value: bytes
+    etag: str
+
+
 class Child(NamedTuple):
     """One of the children of a prefix. key: of a pair with this very name; None of a group, below which `pairs` lie."""
 
@@ -49,6 +62,12 @@ class Written(NamedTuple):
 
     key: int
     created: bool
+
+
+class Stored(Written):
+    """etag: the new one, where a condition was given."""
+
+    etag: Optional[str] = None
 
 
 class Deleted(NamedTuple):
@@ -225,7 +244,8 @@ class Score(NamedTuple):
 
 @dataclass
 class Operation:
-    """One operation of a batch, and its result once the batch has been flushed. number: what add() came to."""
+    """One operation of a batch, and its result once the batch has been flushed. number: what add() came to; etag: the new one, where a
+    condition was given."""
 
     body: Dict[str, Any]
     status: Optional[int] = None
@@ -234,6 +254,7 @@ class Operation:
     value: Optional[bytes] = None
     error: Optional[APIError] = None
     number: Optional[int] = None
+    etag: Optional[str] = None
 
     @property
     def done(self) -> bool:
@@ -245,6 +266,8 @@ class Operation:
 
     @property
     def repeatable(self) -> bool:
+        if "if_absent" in self.body or "if_match" in self.body:
+            return False  # it would not find what it asks for a second time
         return self.reads or self.body["op"] in ("edit", "pair_set", "pair_put")
 
     def result(self) -> "Operation":
@@ -258,6 +281,7 @@ class Operation:
     def settle(self, line: Dict[str, Any], error: Optional[APIError] = None) -> None:
         self.status, self.error = line["status"], error
         self.key, self.size = line.get("key"), line.get("size")
+        self.etag = line.get("etag")
         value = line.get("value")
         self.number = value if isinstance(value, int) else None
         self.value = bytes_of(line, "value")
@@ -279,6 +303,18 @@ def value_of(line: Dict[str, Any]) -> Value:
 def pair_of(line: Dict[str, Any]) -> Pair:
     intact(line)
     return Pair(name_of(line), line["key"], line.get("size"), bytes_of(line, "value"))
+
+
+def found_of(line: Dict[str, Any], etag: Optional[str]) -> Found:
+    found = Found(*pair_of(line))
+    found.etag = etag
+    return found
+
+
+def stored_of(key: int, created: bool, etag: Optional[str]) -> Stored:
+    stored = Stored(key, created)
+    stored.etag = etag
+    return stored
 
 
 def row_of(line: Dict[str, Any]) -> Row[Any]:

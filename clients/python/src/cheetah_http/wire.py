@@ -29,12 +29,17 @@ class Call(NamedTuple):
     accept: Optional[str] = None
     repeatable: bool = True
     gone_is_done: bool = False
+    conditions: Mapping[str, str] = {}
+
+    def under(self, conditions: Mapping[str, str]) -> "Call":
+        """With these headers. After a lost connection it could meet what it has done itself, so it is not sent again then."""
+        return self._replace(conditions=conditions, repeatable=self.repeatable and not conditions)
 
     def query(self) -> Dict[str, str]:
         return {name: text(value) for name, value in self.params.items() if value is not None}
 
     def headers(self) -> Dict[str, str]:
-        headers = {}
+        headers = dict(self.conditions)
         if self.content_type is not None:
             headers["Content-Type"] = self.content_type
         if self.accept is not None:
@@ -70,6 +75,15 @@ def bytes_of(line: Mapping[str, Any], member: str) -> Optional[bytes]:
 def url_bytes(data: bytes) -> str:
     """A byte string for a URL: hexadecimal, which needs no escapes; `*` is the empty one."""
     return "x" + bytes(data).hex() if data else "*"
+
+
+def checked_conditions(if_absent: bool, if_match: Optional[str]) -> Dict[str, str]:
+    """The headers of a call that is done only if nothing is there, or if what is there has the tag (`*`: any)."""
+    if if_absent and if_match is not None:
+        raise ValueError("if_absent and if_match exclude each other")
+    if if_absent:
+        return {"If-None-Match": "*"}
+    return {} if if_match is None else {"If-Match": if_match}
 
 
 def checked_key(key: int) -> int:

@@ -5,8 +5,10 @@ from itertools import islice
 from typing import AsyncIterator, Iterable, List, Optional
 
 from ..errors import NotFound, ProtocolError
-from ..types import Child, Deleted, Pair, Written, pair_of
-from ..wire import RAW, Call, b64, checked_key, checked_pair, checked_value, dump, name_of, url_bytes
+from ..types import Child, Deleted, Found, Pair, Stored, found_of, pair_of, stored_of
+from ..wire import (
+    RAW, Call, b64, body_of, checked_conditions, checked_key, checked_pair, checked_value, dump, name_of, url_bytes,
+)  # fmt: skip
 from .transport import AsyncTransport
 
 MAX_NAMES = 10_000  # of one POST /pairs
@@ -18,16 +20,25 @@ def _path(pair: bytes) -> str:
 
 
 class AsyncPairs(AsyncTransport):
-    async def pair_set(self, pair: bytes, key: int) -> bool:
-        """Maps a pair to a key (which need not have a value yet). True: the pair is new."""
-        body = dump({"key": checked_key(key)})
-        answer = await self._send(Call("PUT", _path(pair), self._params(), body, "application/json"))
+    async def pair_set(
+        self, pair: bytes, key: int, *, if_absent: bool = False, if_match: Optional[str] = None
+    ) -> bool:
+        """Maps a pair to a key (which need not have a value yet). True: the pair is new. Conditions as of pair_put."""
+        body, conditions = dump({"key": checked_key(key)}), checked_conditions(if_absent, if_match)
+        call = Call("PUT", _path(pair), self._params(), body, "application/json")
+        answer = await self._send(call.under(conditions))
         return answer.status_code == 201
 
-    async def pair_put(self, pair: bytes, value: bytes) -> Written:
-        """Stores a value under a pair, in one commit: replaces that of the key it leads to, or inserts and maps."""
-        answer = await self._send(Call("PUT", _path(pair), self._params(), checked_value(value), RAW))
-        return Written(int(answer.json()["key"]), answer.status_code == 201)
+    async def pair_put(
+        self, pair: bytes, value: bytes, *, if_absent: bool = False, if_match: Optional[str] = None
+    ) -> Stored:
+        """Stores a value under a pair, in one commit: replaces that of the key it leads to, or inserts and maps. if_absent: only
+        if there is no such pair; if_match: only if it has this tag (pair(...).etag, or of an earlier write; `*`: any). Else
+        PreconditionFailed, and nothing is changed. With a condition it is not sent again after a lost connection."""
+        conditions = checked_conditions(if_absent, if_match)
+        call = Call("PUT", _path(pair), self._params(), checked_value(value), RAW)
+        answer = await self._send(call.under(conditions))
+        return stored_of(int(answer.json()["key"]), answer.status_code == 201, answer.headers.get("ETag"))
 
     async def pair_get(self, pair: bytes, default: Optional[int] = None) -> Optional[int]:
         """The key that a pair leads to, or the default."""
@@ -43,11 +54,12 @@ class AsyncPairs(AsyncTransport):
                 raise
             return default
 
-    async def pair(self, pair: bytes, *, values: bool = True) -> Optional[Pair]:
-        """A mapping with its value; None if there is no such pair."""
+    async def pair(self, pair: bytes, *, values: bool = True) -> Optional[Found]:
+        """A mapping with its value and its tag; None if there is no such pair."""
         params = self._shown(exact=True, values=values)
         try:
-            return pair_of(await self._json(Call("GET", _path(pair), params)))
+            answer = await self._send(Call("GET", _path(pair), params))
+            return found_of(body_of(answer), answer.headers.get("ETag"))
         except NotFound as error:
             if error.code != "pair_not_found":
                 raise
@@ -76,9 +88,11 @@ class AsyncPairs(AsyncTransport):
             for line in lines:
                 yield None if line.get("error") == "pair_not_found" else pair_of(line)
 
-    async def pair_delete(self, pair: bytes, *, values: bool = False) -> None:
-        """Unmaps a pair, with values=True its value too; NotFound if there is none."""
-        await self._send(Call("DELETE", _path(pair), self._params(values=values), gone_is_done=True))
+    async def pair_delete(self, pair: bytes, *, values: bool = False, if_match: Optional[str] = None) -> None:
+        """Unmaps a pair, with values=True its value too; NotFound if there is none. if_match as of pair_put."""
+        conditions = checked_conditions(False, if_match)
+        call = Call("DELETE", _path(pair), self._params(values=values), gone_is_done=True)
+        await self._send(call.under(conditions))
 
     async def delete_prefix(self, prefix: bytes, *, values: bool = False) -> Deleted:
         """Unmaps everything under a prefix. After a lost connection the numbers are those of the last attempt."""

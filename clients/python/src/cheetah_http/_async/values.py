@@ -5,8 +5,8 @@ from itertools import islice
 from typing import AsyncIterator, Iterable, Optional
 
 from ..errors import NotFound
-from ..types import Value, value_of
-from ..wire import RAW, Call, checked_key, checked_value
+from ..types import Tagged, Value, value_of
+from ..wire import RAW, Call, checked_conditions, checked_key, checked_value
 from .transport import AsyncTransport
 
 MAX_KEYS = 1000  # of one GET /kv?keys=
@@ -21,6 +21,11 @@ class AsyncValues(AsyncTransport):
     async def read(self, key: int) -> bytes:
         """The value of a key; NotFound if there is none."""
         return (await self._send(Call("GET", f"/kv/{checked_key(key)}", self._params(), accept=RAW))).content
+
+    async def read_tagged(self, key: int) -> Tagged:
+        """The value of a key, and its tag for if_match; NotFound if there is none."""
+        answer = await self._send(Call("GET", f"/kv/{checked_key(key)}", self._params(), accept=RAW))
+        return Tagged(answer.content, str(answer.headers.get("ETag")))
 
     async def get(self, key: int, default: Optional[bytes] = None) -> Optional[bytes]:
         """The value of a key, or the default."""
@@ -42,13 +47,20 @@ class AsyncValues(AsyncTransport):
             for line in lines:
                 yield value_of(line)
 
-    async def edit(self, key: int, value: bytes) -> None:
-        """Replaces the value of a key, by one of any length; NotFound if there is none."""
-        await self._json(Call("PUT", f"/kv/{checked_key(key)}", self._params(), checked_value(value), RAW))
+    async def edit(self, key: int, value: bytes, *, if_match: Optional[str] = None) -> Optional[str]:
+        """Replaces the value of a key, by one of any length; NotFound if there is none. if_match: only if the value has this tag
+        (read_tagged(), or of an earlier edit; `*`: any), else PreconditionFailed; gives the new tag. With it the call is not
+        sent again after a lost connection."""
+        conditions = checked_conditions(False, if_match)
+        call = Call("PUT", f"/kv/{checked_key(key)}", self._params(), checked_value(value), RAW)
+        tag = (await self._send(call.under(conditions))).headers.get("ETag")
+        return None if tag is None else str(tag)
 
-    async def delete(self, key: int) -> None:
-        """Deletes a value; NotFound if there is none. The key is never given out again."""
-        await self._send(Call("DELETE", f"/kv/{checked_key(key)}", self._params(), gone_is_done=True))
+    async def delete(self, key: int, *, if_match: Optional[str] = None) -> None:
+        """Deletes a value; NotFound if there is none. The key is never given out again. if_match as of edit."""
+        conditions = checked_conditions(False, if_match)
+        call = Call("DELETE", f"/kv/{checked_key(key)}", self._params(), gone_is_done=True)
+        await self._send(call.under(conditions))
 
     async def values(
         self,

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type
 
 from ..errors import APIError, BatchError, ProtocolError, error_of, named
 from ..types import Operation
-from ..wire import NDJSON, Call, b64, checked_key, checked_pair, checked_value, dump
+from ..wire import NDJSON, Call, b64, checked_conditions, checked_key, checked_pair, checked_value, dump
 from .transport import Transport
 
 
@@ -65,6 +65,15 @@ class Batches(Transport):
                 raise BatchError(failures)
 
 
+def _conditional(body: Dict[str, Any], if_absent: bool, if_match: Optional[str]) -> Dict[str, Any]:
+    checked_conditions(if_absent, if_match)
+    if if_absent:
+        body["if_absent"] = True
+    if if_match is not None:
+        body["if_match"] = if_match
+    return body
+
+
 def _addition(pair: bytes, by: int) -> Dict[str, Any]:
     return {"op": "add", "pair": b64(checked_pair(pair)), "by": by}
 
@@ -100,25 +109,34 @@ class Batch:
     def read(self, key: int) -> Operation:
         return self._add({"op": "read", "key": checked_key(key)})
 
-    def edit(self, key: int, value: bytes) -> Operation:
-        return self._add({"op": "edit", "key": checked_key(key), "value": b64(checked_value(value))})
+    def edit(self, key: int, value: bytes, *, if_match: Optional[str] = None) -> Operation:
+        body = {"op": "edit", "key": checked_key(key), "value": b64(checked_value(value))}
+        return self._add(_conditional(body, False, if_match))
 
-    def delete(self, key: int) -> Operation:
-        return self._add({"op": "delete", "key": checked_key(key)})
+    def delete(self, key: int, *, if_match: Optional[str] = None) -> Operation:
+        return self._add(_conditional({"op": "delete", "key": checked_key(key)}, False, if_match))
 
-    def pair_set(self, pair: bytes, key: int) -> Operation:
-        return self._add({"op": "pair_set", "pair": b64(checked_pair(pair)), "key": checked_key(key)})
+    def pair_set(
+        self, pair: bytes, key: int, *, if_absent: bool = False, if_match: Optional[str] = None
+    ) -> Operation:
+        body = {"op": "pair_set", "pair": b64(checked_pair(pair)), "key": checked_key(key)}
+        return self._add(_conditional(body, if_absent, if_match))
 
-    def pair_put(self, pair: bytes, value: bytes) -> Operation:
-        return self._add(
-            {"op": "pair_put", "pair": b64(checked_pair(pair)), "value": b64(checked_value(value))}
-        )
+    def pair_put(
+        self, pair: bytes, value: bytes, *, if_absent: bool = False, if_match: Optional[str] = None
+    ) -> Operation:
+        """Conditions as of the client's pair_put; with atomic=True the batch is a transaction."""
+        body = {"op": "pair_put", "pair": b64(checked_pair(pair)), "value": b64(checked_value(value))}
+        return self._add(_conditional(body, if_absent, if_match))
 
     def pair_get(self, pair: bytes, *, values: bool = False) -> Operation:
         return self._add({"op": "pair_get", "pair": b64(checked_pair(pair)), "values": values})
 
-    def pair_delete(self, pair: bytes, *, values: bool = False) -> Operation:
-        return self._add({"op": "pair_del", "pair": b64(checked_pair(pair)), "values": values})
+    def pair_delete(
+        self, pair: bytes, *, values: bool = False, if_match: Optional[str] = None
+    ) -> Operation:
+        body = {"op": "pair_del", "pair": b64(checked_pair(pair)), "values": values}
+        return self._add(_conditional(body, False, if_match))
 
     def add(self, pair: bytes, by: int = 1) -> Operation:
         """Adds to the number, decimal digits, that the pair leads to; without a value it is 0."""

@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Iterator, Iterable, Optional
 
 from ..errors import NotFound
-from ..types import Value, value_of
-from ..wire import RAW, Call, checked_key, checked_value
+from ..types import Tagged, Value, value_of
+from ..wire import RAW, Call, checked_conditions, checked_key, checked_value
 from .transport import Transport
 
 MAX_KEYS = 1000  # of one GET /kv?keys=
@@ -22,6 +22,11 @@ class Values(Transport):
     def read(self, key: int) -> bytes:
         """The value of a key; NotFound if there is none."""
         return (self._send(Call("GET", f"/kv/{checked_key(key)}", self._params(), accept=RAW))).content
+
+    def read_tagged(self, key: int) -> Tagged:
+        """The value of a key, and its tag for if_match; NotFound if there is none."""
+        answer = self._send(Call("GET", f"/kv/{checked_key(key)}", self._params(), accept=RAW))
+        return Tagged(answer.content, str(answer.headers.get("ETag")))
 
     def get(self, key: int, default: Optional[bytes] = None) -> Optional[bytes]:
         """The value of a key, or the default."""
@@ -43,13 +48,20 @@ class Values(Transport):
             for line in lines:
                 yield value_of(line)
 
-    def edit(self, key: int, value: bytes) -> None:
-        """Replaces the value of a key, by one of any length; NotFound if there is none."""
-        self._json(Call("PUT", f"/kv/{checked_key(key)}", self._params(), checked_value(value), RAW))
+    def edit(self, key: int, value: bytes, *, if_match: Optional[str] = None) -> Optional[str]:
+        """Replaces the value of a key, by one of any length; NotFound if there is none. if_match: only if the value has this tag
+        (read_tagged(), or of an earlier edit; `*`: any), else PreconditionFailed; gives the new tag. With it the call is not
+        sent again after a lost connection."""
+        conditions = checked_conditions(False, if_match)
+        call = Call("PUT", f"/kv/{checked_key(key)}", self._params(), checked_value(value), RAW)
+        tag = (self._send(call.under(conditions))).headers.get("ETag")
+        return None if tag is None else str(tag)
 
-    def delete(self, key: int) -> None:
-        """Deletes a value; NotFound if there is none. The key is never given out again."""
-        self._send(Call("DELETE", f"/kv/{checked_key(key)}", self._params(), gone_is_done=True))
+    def delete(self, key: int, *, if_match: Optional[str] = None) -> None:
+        """Deletes a value; NotFound if there is none. The key is never given out again. if_match as of edit."""
+        conditions = checked_conditions(False, if_match)
+        call = Call("DELETE", f"/kv/{checked_key(key)}", self._params(), gone_is_done=True)
+        self._send(call.under(conditions))
 
     def values(
         self,
