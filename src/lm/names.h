@@ -3,6 +3,7 @@
  *   cnt:<n>:<context>    counts of what follows it          ctx:<context>   the context's tokens
  *   prob:<n>:<context>   probabilities, back-off weight     ctxv:<vector>   the same, found by its vector
  *   topk:<n>:<context>   the best followers                 cont:<token>    how many words come before it
+ * Those of words are in words.h, those of a live model in kn_format.h.
  */
 #pragma once
 

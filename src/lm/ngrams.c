@@ -32,6 +32,7 @@
 #define GRAM_COST 64u
 #define CONTEXT_COST 620u
 #define CONTEXT_TOKEN_COST 50u
+#define WORD_COST 700u   /* one that is given a token: two operations */
 #define WINDOW_COST 900u /* of text that is taken away, whether it repeats or not */
 
 struct batch;
@@ -428,6 +429,28 @@ static enum cht_rc all_ops(struct lm_ngrams *g, struct batch *b)
     return rc == CHT_OK && b->live != NULL ? live_ops(g, b) : rc;
 }
 
+/* The texts become documents. Their words' operations: after all others, which may be taken over whole. */
+static enum cht_rc resolve(struct lm_ngrams *g, struct batch *b, size_t *fresh)
+{
+    uint32_t ends[2] = {LM_WORD_UNKNOWN, LM_WORD_UNKNOWN};
+    if (b->live != NULL) {
+        ends[0] = b->live->old.bos;
+        ends[1] = (b->live->old.flags & LM_KN_EOS) != 0 ? b->live->old.eos : LM_WORD_UNKNOWN;
+    }
+    enum cht_rc rc = lm_texts_resolve(g, b->making.store, ends, fresh, b->err);
+    return rc == CHT_OK && *fresh > 0 ? lm_book(g, *fresh * WORD_COST + g->words.len * 4, b->err) : rc;
+}
+
+static enum cht_rc word_ops(struct lm_ngrams *g, struct batch *b, size_t fresh)
+{
+    enum cht_rc rc = reserve_ops(b, fresh * LM_WORD_OPS);
+    if (rc == CHT_OK)
+        rc = lm_words_ops(&g->words, fresh, b->ops + b->n, b->err);
+    if (rc == CHT_OK)
+        b->n += fresh * LM_WORD_OPS;
+    return rc;
+}
+
 /* N1 to N3, unless a request with this identifier was counted before. */
 static enum cht_rc run(struct lm_engine *e, struct lm_ngrams *g, struct batch *b,
                        struct lm_ngrams_result *out)
@@ -435,11 +458,16 @@ static enum cht_rc run(struct lm_engine *e, struct lm_ngrams *g, struct batch *b
     uint64_t now_s = g->once[0] != 0 ? cht_wall_ns() / 1000000000u : 0;
     struct lm_ngrams_result answer = {0};
     bool found = false;
+    size_t fresh = 0;
     enum cht_rc rc = g->once[0] != 0 ? lm_once_find(b->making.store, g->once, &found, out, b->err) : CHT_OK;
     if (rc != CHT_OK || found)
         return rc;
-    if (g->documents > 0)
+    if (g->texts)
+        rc = resolve(g, b, &fresh);
+    if (rc == CHT_OK && g->documents > 0)
         rc = all_ops(g, b);
+    if (rc == CHT_OK && fresh > 0)
+        rc = word_ops(g, b, fresh);
     if (rc == CHT_OK)
         answer = answer_of(g, b);
     if (rc == CHT_OK && g->once[0] != 0) {

@@ -47,6 +47,11 @@ enum cht_rc lm_ngrams_add_document(struct lm_ngrams *g, const uint32_t *tokens, 
 /* The same for one that is taken away: what it has added is subtracted. Added and taken in one request are netted. */
 enum cht_rc lm_ngrams_take_document(struct lm_ngrams *g, const uint32_t *tokens, size_t n,
                                     struct cht_err *err);
+/* A document as text, which is split into words (words.h); one request has texts or tokens, not both. In a database with a live model a
+ * text has bos in front and eos after it, if there is one. Words get their tokens in the commit. One without words is skipped, and so is one of fewer
+ * than 2 tokens. *tokens is the number of its words. CHT_INVALID_TOKENS: a word is too long, or there are documents of tokens; and as above. */
+enum cht_rc lm_ngrams_add_text(struct lm_ngrams *g, struct cht_str text, bool take, size_t *tokens,
+                               struct cht_err *err);
 /* Gives the request an identifier (once.h; a valid one): with one that was counted before, commit counts nothing and answers what
  * that request was answered. It is kept in the same commit. */
 void lm_ngrams_once(struct lm_ngrams *g, const char *id);
@@ -55,7 +60,7 @@ void lm_ngrams_once(struct lm_ngrams *g, const char *id);
 void lm_ngrams_bound(struct lm_ngrams *g, enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err),
                      void *ctx);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
- * disk. CHT_ORDER_MISMATCH if the live model has another order, CHT_NOT_COUNTED if more is taken away than was counted,
+ * disk. CHT_ORDER_MISMATCH if the live model has another order, CHT_NOT_COUNTED if more is taken away than was counted, or a word of it never was,
  * CHT_MALFORMED_PAYLOAD if a pair that must be changed holds something else,
  * CHT_VALUE_TOO_LARGE if the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
  * else a commit returns: then nothing was counted. */

@@ -4,6 +4,7 @@
 #include "lm/grams.h"
 #include "lm/ngrams.h"
 #include "lm/once.h"
+#include "lm/words.h"
 
 struct lm_ngrams {
     enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err); /* NULL: nobody asks */
@@ -15,7 +16,19 @@ struct lm_ngrams {
     size_t ntokens, tokens_cap, documents, documents_cap;
     size_t taken, taken_tokens;    /* of these */
     char once[LM_ONCE_ID_MAX + 1]; /* "": none */
+    bool texts; /* the documents are texts: their tokens are entries of `words`, or LM_TEXT_... */
+    struct lm_words words;
+    size_t words_booked; /* bytes */
 };
+
+/* Around a text, until it is known what the database puts there. */
+#define LM_TEXT_END (UINT32_MAX - 1)
+#define LM_TEXT_BEGIN UINT32_MAX
+
+/* Under the counting gate: the texts become documents of tokens: bos in front and eos after them if these are not LM_WORD_UNKNOWN. *fresh:
+ * words that are given a token, of which lm_words_ops are to be part of the commit. */
+enum cht_rc lm_texts_resolve(struct lm_ngrams *g, struct cht_store *s, const uint32_t ends[2], size_t *fresh,
+                             struct cht_err *err);
 
 /* Before memory is used. */
 static inline enum cht_rc lm_book(const struct lm_ngrams *g, uint64_t bytes, struct cht_err *err)

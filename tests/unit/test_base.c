@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/crc32c.h"
 #include "base/rng.h"
+#include "base/siphash.h"
 #include "cheetah/store.h"
 
 /* One bit at a time, from the definition: shares nothing with the code under test. */
@@ -44,6 +45,28 @@ static void test_crc_vectors(void **state)
     for (int i = 0; i < 32; i++)
         b[i] = (uint8_t)(31 - i);
     assert_int_equal(cht_crc32c(0, b, sizeof b), 0x113FDB5Cu);
+}
+
+/* The vectors of the reference implementation: key 00 01 .. 0f, message 00 01 .. (n - 1). */
+static void test_siphash(void **state)
+{
+    static const struct {
+        size_t n;
+        uint64_t want;
+    } each[] = {{0, UINT64_C(0x726fdb47dd0e0e31)},  {1, UINT64_C(0x74f839c593dc67fd)},
+                {7, UINT64_C(0xab0200f58b01d137)},  {8, UINT64_C(0x93f5f5799a932462)},
+                {15, UINT64_C(0xa129ca6149be45e5)}, {63, UINT64_C(0x958a324ceb064572)}};
+    const struct cht_sip_key key = {{UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)}};
+    struct cht_sip_key other = key;
+    uint8_t b[64];
+    (void)state;
+    for (unsigned i = 0; i < sizeof b; i++)
+        b[i] = (uint8_t)i;
+    for (size_t i = 0; i < sizeof each / sizeof *each; i++)
+        assert_true(cht_siphash(&key, b, each[i].n) == each[i].want);
+    other.k[1] ^= 1;
+    assert_true(cht_siphash_u64(&key, 5) != cht_siphash_u64(&other, 5));
+    assert_true(cht_siphash_u64(&key, UINT64_C(0x0706050403020100)) == UINT64_C(0x369095118d299a8e));
 }
 
 static void fill(uint8_t *b, size_t n, uint64_t seed)
@@ -309,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_limits_in_texts),
         cmocka_unit_test(test_codes_are_unique),
         cmocka_unit_test(test_buf),
+        cmocka_unit_test(test_siphash),
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_clock),
     };

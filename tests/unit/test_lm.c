@@ -27,6 +27,7 @@
 #include "lm/predict.h"
 #include "lm/quant.h"
 #include "lm/smooth.h"
+#include "lm/words.h"
 #include "reduce/payload.h"
 
 #define LINE_MAX_BYTES (4u << 20)
@@ -955,6 +956,105 @@ static void test_empty(void **state)
     assert_true(calls == 0 && !more);
 }
 
+static enum cht_rc count_text(const char *text, bool take, struct lm_ngrams_result *r)
+{
+    struct lm_ngrams *g;
+    size_t n;
+    enum cht_rc rc = lm_ngrams_begin(2, &g, &err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_ngrams_add_text(g, (struct cht_str){(const uint8_t *)text, strlen(text)}, take, &n, &err);
+    if (rc == CHT_OK)
+        rc = lm_ngrams_commit(engine, s, g, r, &err);
+    lm_ngrams_free(g);
+    return rc;
+}
+
+static void word_is(const char *word, uint32_t want)
+{
+    struct cht_buf b = {0};
+    uint32_t token = 0;
+    must(lm_word_token(s, (struct cht_str){(const uint8_t *)word, strlen(word)}, &token, &b, &err));
+    assert_int_equal(token, want);
+    must(lm_word_text(s, want, &b, &err));
+    assert_int_equal(b.len, strlen(word));
+    assert_memory_equal(b.data, word, b.len);
+    cht_buf_free(&b);
+}
+
+/* Whatever allocation fails: nothing of the request is there, no word either; and the same request does it afterwards. */
+static void test_words_without_memory(void **state)
+{
+    (void)state;
+    struct lm_ngrams_result r;
+    uint64_t pairs, failures = 1;
+    must(count_text("one two", false, &r));
+    must(cht_store_count(s, (struct cht_str){NULL, 0}, &pairs, &err));
+    for (unsigned at = 1; failures > 0; at++) {
+        assert_true(at < 500);
+        cht_alloc_fail_at(at, false);
+        enum cht_rc rc = count_text("one three", false, &r);
+        failures = cht_alloc_failures();
+        cht_alloc_fail_at(0, false);
+        if (rc == CHT_OK) /* or the store could do without */
+            break;
+        assert_int_equal(rc, CHT_NO_MEMORY);
+        unchanged(pairs);
+    }
+    word_is("one", LM_WORD_FIRST);
+    word_is("two", LM_WORD_FIRST + 1);
+    word_is("three", LM_WORD_FIRST + 2);
+    assert_int_equal(count_text("one four", true, &r), CHT_NOT_COUNTED);
+    must(count_text("one three", true, &r));
+    assert_int_equal(r.removed, 1);
+}
+
+/* The next token is after the last that was given, whatever else is under tok:; the last one of all is never given. */
+static void test_last_words(void **state)
+{
+    (void)state;
+    struct lm_ngrams_result r;
+    uint8_t name[8] = "tok:";
+    put("tok:", "x", 1);
+    put("tok:zzzzz", "x", 1);
+    must(count_text("one two", false, &r));
+    word_is("two", LM_WORD_FIRST + 1);
+    memcpy(name + 4, "\xff\xff\xff\xfd", 4);
+    struct cht_op op = {
+        .kind = CHT_OP_PAIR_PUT, .name = {name, sizeof name}, .value = {(const uint8_t *)"w", 1}};
+    struct cht_commit c = {.ops = &op, .count = 1};
+    must(cht_store_commit(s, &c));
+    must(count_text("two three", false, &r));
+    word_is("three", UINT32_MAX - 1);
+    assert_int_equal(count_text("two four", false, &r), CHT_KEYS_EXHAUSTED);
+    must(count_text("two three", false, &r)); /* what is known goes on */
+}
+
+/* Words that meet in the table: many, and the whole of each is compared. */
+static void test_words_of_a_request(void **state)
+{
+    (void)state;
+    struct lm_words w = {0};
+    uint32_t entry;
+    char text[16];
+    for (int turn = 0; turn < 2; turn++) {
+        for (uint32_t i = 0; i < 5000; i++) {
+            int n = snprintf(text, sizeof text, "%u", i * 7);
+            must(lm_words_enter(&w, text, (size_t)n, &entry, &err));
+            assert_int_equal(entry, i);
+        }
+    }
+    assert_int_equal(w.n, 5000);
+    assert_true(lm_words_memory(&w) >= w.len);
+    lm_words_free(&w);
+    const char *p = " \t\n\v\f\rab c ", *end = p + strlen(p);
+    assert_int_equal(lm_word_next(&p, end), 2);
+    p += 2;
+    assert_int_equal(lm_word_next(&p, end), 1);
+    p++;
+    assert_int_equal(lm_word_next(&p, end), 0);
+}
+
 static void keep_best(void *ctx, const struct lm_prediction *p)
 {
     struct answer *a = ctx;
@@ -1257,6 +1357,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_contexts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wide, setup, teardown),
         cmocka_unit_test_setup_teardown(test_blend_root, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_words_without_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_last_words, setup, teardown),
+        cmocka_unit_test(test_words_of_a_request),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_once_no_memory, setup, teardown),

@@ -455,6 +455,34 @@ def test_the_highest_order_is_asked_unless_another_is_given(db):
     assert db.predict(text, max_order=3).order == 3 and db.score([*text, 7], max_order=2).orders == [2, 2, 2, 2]
 
 
+def test_words(db, name):
+    texts = ["to be or not to be", "to be is to do", "be not"]
+    assert db.ngrams(texts, order=3).tokens == 13
+    db.smooth()
+    token = {word.word: word.token for word in db.vocabulary()}
+    assert [word.count for word in db.vocabulary()] == [sum(text.split().count(w) for text in texts) for w in token]
+    assert list(db.vocabulary(page_size=2)) == list(db.vocabulary()) and [w.word for w in db.vocabulary(after=token["be"], limit=2)] == ["or", "not"]
+    answer = db.predict("or not", k=3)
+    plain = db.predict([token["or"], token["not"]], k=3)
+    assert answer.context == ("or", "not") and answer.candidates[0].word == "to"
+    assert [(c.token, c.p) for c in answer.candidates] == [(c.token, c.p) for c in plain.candidates] and plain.candidates[0].word is None
+    assert [level.context for level in db.predict_levels("or not")] == [("or", "not"), ("not",), ()]
+    score = db.score("to be nobody")
+    assert score.words == ["be", "<unk>"] and score.oov == 1 and score._replace(words=None) == db.score([token["to"], token["be"], 2**32 - 1])
+    assert db.scores(["to be nobody", "to"]) == [score, db.score("to")] and db.predictions(["or not"], k=3) == [answer]
+    assert db.ingest(["to see", "to dream"], order=3).documents == 2
+    for call in (lambda: db.ngrams(["to be", [1, 2]]), lambda: db.ingest(["to be", [1, 2]]), lambda: db.scores(["to be", [1, 2]])):
+        with pytest.raises(TypeError):
+            call()
+    live = db.on(name + "-live")
+    live.create_database(name + "-live", live={"order": 3, "bos": 2, "eos": 3}, keep=[])
+    live.ngrams(texts)
+    assert live.live_predict("").candidates[0].word == "to" and live.live_score("to be").words == ["to", "be", "</s>"]
+    assert live.live_score("to be", bos=False).words == ["to", "be"] and [w.count for w in live.vocabulary(limit=1)] == [None]
+    assert live.ngrams(texts[1:], remove=True).removed == 2
+    live.drop_database(name + "-live")
+
+
 def test_ingest_cuts_into_requests(db):
     documents = [[2, 4 + i % 7, 5, 3] for i in range(300)]
     counted = list(db.ingest_parts(iter(documents), order=2, request_bytes=1000))

@@ -4,6 +4,7 @@
 #include "http/body.h"
 #include "http/calls/handlers.h"
 #include "http/calls/ask_many.h"
+#include "http/calls/asker.h"
 #include "http/calls/live.h"
 #include "http/calls/lm_int.h"
 #include "http/params.h"
@@ -17,8 +18,8 @@
 #include "lm/kn_ask.h"
 #include "lm/predict.h"
 
-#define TOKENS_MAX 100000u /* of a question */
-#define HINTS 3u           /* contexts of a question that are fetched together with those of others */
+#define TOKENS_MAX HTTP_QUESTION_TOKENS
+#define HINTS 3u /* contexts of a question that are fetched together with those of others */
 
 /* ---- what is asked ---------------------------------------------------------------------------------------------------- */
 
@@ -228,8 +229,69 @@ static bool plain_question(struct http_request *r, struct http_question *q)
     return http_question_read((const char *)r->body, r->body_len, LM_K_MAX, q);
 }
 
+/* ---- texts -------------------------------------------------------------------------------------------------------- */
+
+/* One question with words (text=true): on a job thread, as words are looked up. */
+struct text_question {
+    struct http_asker asker;
+    uint64_t lines;
+    bool levels;
+};
+
+static void end_text(struct http_request *r) { http_asker_fini(&((struct text_question *)r->own)->asker); }
+
+static void text_work(struct http_request *r)
+{
+    struct text_question *t = r->own;
+    t->asker.lm = http_shared(r->w->srv)->lm;
+    t->asker.store = r->db->store;
+    r->rc = http_asker_ask(&t->asker, (const char *)r->body, r->body_len, &t->lines, &r->err);
+    if (r->rc == CHT_OK && t->asker.text.failed)
+        r->rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the answer");
+}
+
+static void text_answer(struct http_request *r)
+{
+    struct text_question *t = r->own;
+    if (r->rc != CHT_OK) {
+        http_reply_err(r, r->rc, &r->err);
+        return;
+    }
+    svc_out_bytes(&r->out, t->asker.text.p, t->asker.text.n);
+    if (t->levels) {
+        svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)t->lines);
+        http_stream_out(r);
+        return;
+    }
+    r->out.n -= r->out.failed ? 0 : 1; /* the end of the line */
+    http_reply_json(r, 200);
+}
+
+static void text_job(struct http_request *r) { http_request_job(r, text_work, text_answer); }
+
+static void ask_text(struct http_request *r, bool predict)
+{
+    struct text_question *t = http_request_own(r, sizeof *t);
+    unsigned mode;
+    *t = (struct text_question){.asker = {.predict = predict, .words = true}};
+    r->release = end_text;
+    json_t *o = http_body_object(r, CHT_INVALID_BODY);
+    if (o == NULL)
+        return;
+    t->levels = predict && http_question_mode(json_object_get(o, "mode"), &mode) && mode == LM_PREDICT_LEVELS;
+    json_decref(o);
+    http_request_database(r, false, text_job);
+}
+
 void http_predict_post(struct http_request *r)
 {
+    if (r->text) {
+        if (http_ask_many_is(r))
+            http_ask_many(r, true);
+        else
+            ask_text(r, true);
+        return;
+    }
     struct predicting *a = http_request_own(r, sizeof *a);
     struct http_question q;
     unsigned mode;
@@ -330,6 +392,13 @@ static bool set_score_mode(struct http_request *r, struct scoring *a, unsigned m
 
 void http_score_post(struct http_request *r)
 {
+    if (r->text) {
+        if (http_ask_many_is(r))
+            http_ask_many(r, false);
+        else
+            ask_text(r, false);
+        return;
+    }
     struct scoring *a = http_request_own(r, sizeof *a);
     struct http_question q;
     unsigned mode;

@@ -32,6 +32,7 @@ void http_ngrams_post(struct http_request *r);
 void http_predict_post(struct http_request *r);
 void http_score_post(struct http_request *r);
 void http_contexts_post(struct http_request *r);
+void http_vocabulary_get(struct http_request *r);
 void http_arpa_get(struct http_request *r);
 void http_arpa_post(struct http_request *r);
 /* A part of the body of POST /arpa. */

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "http/calls/spell.h"
 #include "http/reply.h"
 #include "lm/fm_format.h"
 #include "lm/kn_ask.h"
@@ -108,11 +109,16 @@ static void put_mixed(struct svc_out *o, const struct lm_kn_reader *k, bool line
 
 /* ---- prediction ---------------------------------------------------------------------------------------------------- */
 
-static void put_candidate(struct svc_out *o, const struct lm_kn_candidate *c, bool first)
+static void put_candidate(struct svc_out *o, const struct lm_kn_candidate *c, struct http_spell *w,
+                          bool first)
 {
     double l = log10_of(c->p);
     svc_out_text(o, first ? "{\"token\":" : ",{\"token\":");
     svc_out_u64(o, c->token);
+    if (w != NULL) {
+        svc_out_text(o, ",\"word\":");
+        http_spell_put(o, w, c->token);
+    }
     svc_out_text(o, ",\"p\":");
     put_p(o, c->p, l);
     svc_out_text(o, ",\"log10\":");
@@ -127,14 +133,20 @@ static void put_prediction(struct svc_out *o, const struct http_live_question *q
 {
     svc_out_text(o, "{\"order\":");
     svc_out_u64(o, p->order);
-    svc_out_text(o, ",\"context\":[");
-    for (size_t i = p->order - 1; i > 0; i--) {
-        svc_out_u64(o, q->tokens[q->n - i]);
-        svc_out_text(o, i > 1 ? "," : "");
+    svc_out_text(o, ",\"context\":");
+    if (q->spell != NULL) {
+        http_spell_list(o, q->spell, q->tokens + (q->n - (p->order - 1)), p->order - 1);
+    } else {
+        svc_out_text(o, "[");
+        for (size_t i = p->order - 1; i > 0; i--) {
+            svc_out_u64(o, q->tokens[q->n - i]);
+            svc_out_text(o, i > 1 ? "," : "");
+        }
+        svc_out_text(o, "]");
     }
-    svc_out_text(o, "],\"candidates\":[");
+    svc_out_text(o, ",\"candidates\":[");
     for (size_t i = 0; i < p->n; i++)
-        put_candidate(o, &p->c[i], i == 0);
+        put_candidate(o, &p->c[i], q->spell, i == 0);
     svc_out_text(o, "],\"unknown\":");
     put_p(o, p->unknown, log10_of(p->unknown));
 }

@@ -8,11 +8,13 @@
 #include "lm/kn_setup.h"
 
 /* What is asked, by /predict or /score. */
+struct http_spell;
 struct http_live_question {
     const uint32_t *tokens; /* borrowed */
     size_t n;
     uint32_t k, max_order; /* max_order 0: the model's */
     bool bos, levels;
+    struct http_spell *spell; /* NULL: tokens are numbers */
 };
 
 /* Answers of one question, for single ones and those of a stream: one line without its end, or with levels several lines with theirs. CHT_PAIR_NOT_FOUND: the database has no live model. */

@@ -32,6 +32,7 @@ struct lm_call {
     size_t cap;
     uint64_t count; /* of lines */
     bool remove;    /* all documents are taken away, unless their lines say otherwise */
+    bool texts;     /* text=true */
     struct lm_ngrams_result result;
 };
 
@@ -60,14 +61,32 @@ bool http_tokens(const json_t *list, uint32_t *out)
     return true;
 }
 
+static enum cht_rc check_length(struct http_request *r, size_t n)
+{
+    const struct lm_call *c = r->own;
+    uint64_t most = r->w->srv->conf->max_document_tokens;
+    return n <= most ? CHT_OK
+                     : CHT_FAIL(&r->err, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
+                                (unsigned long long)c->count, (unsigned long long)most);
+}
+
+/* text=true */
+static enum cht_rc add_text(struct http_request *r, const json_t *text, bool take)
+{
+    struct lm_call *c = r->own;
+    size_t n;
+    struct cht_str s = {(const uint8_t *)json_string_value(text), json_string_length(text)};
+    enum cht_rc rc = lm_ngrams_add_text(c->grams, s, take, &n, &r->err);
+    return rc == CHT_OK ? check_length(r, n) : rc;
+}
+
 static enum cht_rc add_document(struct http_request *r, const json_t *list, bool take)
 {
     struct lm_call *c = r->own;
     size_t n = json_array_size(list);
-    if (n > r->w->srv->conf->max_document_tokens)
-        return CHT_FAIL(&r->err, CHT_BODY_TOO_LARGE, "line %llu: a document has at most %llu tokens",
-                        (unsigned long long)c->count,
-                        (unsigned long long)r->w->srv->conf->max_document_tokens);
+    enum cht_rc rc = check_length(r, n);
+    if (rc != CHT_OK)
+        return rc;
     if (n > c->cap) {
         uint32_t *p = cht_realloc(c->tokens, n * sizeof *p);
         if (p == NULL)
@@ -95,19 +114,20 @@ static enum cht_rc document_line(struct http_request *r, const char *p, size_t n
     if (blank == n)
         return CHT_OK;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
-    const json_t *list = json_object_get(o, "tokens"), *remove = json_object_get(o, "remove");
+    const json_t *list = json_object_get(o, c->texts ? "text" : "tokens"),
+                 *remove = json_object_get(o, "remove");
     if (o == NULL && json_error_code(&where) == json_error_out_of_memory)
         rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a document");
     else if (o == NULL)
         rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->count);
-    else if (!json_is_array(list))
-        rc = CHT_FAIL(&r->err, CHT_INVALID_TOKENS, "line %llu: {\"tokens\":[...]} is expected",
-                      (unsigned long long)c->count);
+    else if (c->texts ? !json_is_string(list) : !json_is_array(list))
+        rc = CHT_FAIL(&r->err, CHT_INVALID_TOKENS, "line %llu: {\"%s} is expected",
+                      (unsigned long long)c->count, c->texts ? "text\":\"...\"" : "tokens\":[...]");
     else if (remove != NULL && !json_is_boolean(remove))
         rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu: \"remove\" is true or false",
                       (unsigned long long)c->count);
     else
-        rc = add_document(r, list, remove != NULL ? json_is_true(remove) : c->remove);
+        rc = (c->texts ? add_text : add_document)(r, list, remove != NULL ? json_is_true(remove) : c->remove);
     json_decref(o);
     return rc;
 }
@@ -151,6 +171,7 @@ static bool begin_call(struct http_request *r)
         return false;
     }
     c->remove = remove;
+    c->texts = r->text;
     enum cht_rc rc = lm_ngrams_begin((unsigned)order, &c->grams, &r->err);
     if (rc != CHT_OK) {
         http_reply_err(r, rc, &r->err);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "http/calls/question.h"
+#include "http/calls/spell.h"
 #include "lm/quant.h"
 #include "reduce/text.h"
 
@@ -50,6 +51,41 @@ static char *put_candidate(char *p, const struct lm_candidate *c, bool blend)
     return p;
 }
 
+/* From the context on, without the last bracket. */
+static void put_numbers(const struct http_smoothed_writer *w, const struct lm_prediction *p)
+{
+    struct svc_out *o = w->out;
+    svc_out_text(o, ",\"context\":[");
+    for (size_t i = 0; i < p->context_n; i++) {
+        svc_out_text(o, i > 0 ? "," : "");
+        svc_out_u64(o, p->context[i]);
+    }
+    svc_out_text(o, p->count > 0 ? "],\"candidates\":" : "],\"candidates\":[");
+    if (p->count > 0 && svc_out_room(o, p->count * CANDIDATE_TEXT)) {
+        char *first = o->p + o->n, *end = first;
+        for (size_t i = 0; i < p->count; i++)
+            end = put_candidate(end, &p->candidates[i], w->mode == LM_PREDICT_BLEND);
+        *first = '['; /* for the comma before it */
+        o->n += (size_t)(end - first);
+    }
+}
+
+static void put_spelled(const struct http_smoothed_writer *w, const struct lm_prediction *p)
+{
+    struct svc_out *o = w->out;
+    svc_out_text(o, ",\"context\":");
+    http_spell_list(o, w->spell, p->context, p->context_n);
+    svc_out_text(o, ",\"candidates\":[");
+    for (size_t i = 0; i < p->count; i++) {
+        const struct lm_candidate *c = &p->candidates[i];
+        svc_out_format(o, "%s{\"token\":%u,\"word\":", i > 0 ? "," : "", c->token);
+        http_spell_put(o, w->spell, c->token);
+        svc_out_format(o, ",\"q\":%u,\"p\":", c->q);
+        put_double(o, c->p);
+        svc_out_text(o, "}");
+    }
+}
+
 /* ---- scores -------------------------------------------------------------------------------------------------------- */
 
 /* The lists of an answer while they grow. */
@@ -88,22 +124,11 @@ void http_smoothed_prediction(void *ctx, const struct lm_prediction *p)
     struct svc_out *o = w->out;
     svc_out_text(o, "{\"order\":");
     svc_out_u64(o, p->order);
-    svc_out_text(o, ",\"context\":[");
-    for (size_t i = 0; i < p->context_n; i++) {
-        svc_out_text(o, i > 0 ? "," : "");
-        svc_out_u64(o, p->context[i]);
-    }
-    svc_out_text(o, p->count > 0 ? "],\"candidates\":" : "],\"candidates\":[");
-    if (p->count > 0 && svc_out_room(o, p->count * CANDIDATE_TEXT)) {
-        char *first = o->p + o->n, *end = first;
-        for (size_t i = 0; i < p->count; i++)
-            end = put_candidate(end, &p->candidates[i], w->mode == LM_PREDICT_BLEND);
-        *first = '['; /* for the comma before it */
-        o->n += (size_t)(end - first);
-    }
-    svc_out_text(o, "]}");
-    if (w->mode == LM_PREDICT_LEVELS)
-        svc_out_text(o, "\n");
+    if (w->spell != NULL)
+        put_spelled(w, p);
+    else
+        put_numbers(w, p);
+    svc_out_text(o, w->mode == LM_PREDICT_LEVELS ? "]}\n" : "]}");
     w->shown++;
 }
 

@@ -5,10 +5,12 @@
 #include "service/out.h"
 
 /* The callback of lm_predict, and its context. With levels each prediction is a line with its end, else there is one, without. */
+struct http_spell;
 struct http_smoothed_writer {
     struct svc_out *out;
     enum lm_predict_mode mode;
-    uint64_t shown; /* predictions so far */
+    struct http_spell *spell; /* NULL: tokens are numbers */
+    uint64_t shown;           /* predictions so far */
 };
 void http_smoothed_prediction(void *ctx, const struct lm_prediction *p);
 

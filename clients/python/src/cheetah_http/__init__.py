@@ -19,7 +19,7 @@ from .retry import Retry
 from .types import (
     Access, ArpaRead, Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, Found, LiveCandidate, LivePrediction,
     LiveScore, Operation, Pair, Prediction, Progress, Row, Score,
-    Similar, Smoothed, Stats, Stored, Tagged, Total, Value, Written,
+    Similar, Smoothed, Stats, Stored, Tagged, Total, Value, Word, Written,
 )  # fmt: skip
 
 __version__ = "0.2.0"
@@ -28,5 +28,5 @@ __all__ = [
     "CheetahError", "Child", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
     "Deleted", "Forbidden", "Found", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "PairColumns", "PreconditionFailed", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
     "Similar", "Smoothed", "Stats", "StorageFull", "Stored", "StreamCut", "Tagged", "TooLarge", "Total", "TotalColumns", "Unauthorized", "Unavailable",
-    "Value", "Written", "payloads",
+    "Value", "Word", "Written", "payloads",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Generic, List, NamedTuple, Optional, Tuple, TypeVar, Union
+from typing import Any, Dict, Generic, List, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from . import payloads
 from .errors import APIError, DamagedValue
@@ -179,19 +179,35 @@ class ContextMatch(NamedTuple):
     ranked: Tuple[Tuple[int, int], ...]
 
 
+#: What is counted or asked about: tokens, or a text, whose words are tokens of the database's vocabulary.
+Text = Union[Sequence[int], str]
+#: The context of an answer: its tokens, or its words where a text was asked about (None: a token without a word).
+Context = Union[Tuple[int, ...], Tuple[Optional[str], ...]]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the vocabulary; count: how often it was counted, None if that is not kept."""
+
+    token: int
+    word: str
+    count: Optional[int]
+
+
 class Candidate(NamedTuple):
-    """p: the probability; q: the same quantized."""
+    """p: the probability; q: the same quantized; word: where a text was asked about."""
 
     token: int
     q: int
     p: float
+    word: Optional[str] = None
 
 
 class Prediction(NamedTuple):
     """order is None (and there are no candidates) where nothing is known."""
 
     order: Optional[int]
-    context: Tuple[int, ...]
+    context: Context
     candidates: List[Candidate]
 
 
@@ -202,13 +218,14 @@ class LiveCandidate(NamedTuple):
     p: float
     log10: float
     order: int
+    word: Optional[str] = None
 
 
 class LivePrediction(NamedTuple):
     """unknown: p of one token that was never counted. mixed: commits came in between; the numbers may be of two moments."""
 
     order: int
-    context: Tuple[int, ...]
+    context: Context
     candidates: List[LiveCandidate]
     unknown: float
     generation: int
@@ -227,6 +244,7 @@ class LiveScore(NamedTuple):
     orders: List[int]
     generation: int
     mixed: bool
+    words: Optional[List[Optional[str]]] = None
 
 
 class Score(NamedTuple):
@@ -240,6 +258,7 @@ class Score(NamedTuple):
     orders: List[int]
     oov: int
     perplexity_with_oov: Optional[float]
+    words: Optional[List[Optional[str]]] = None
 
 
 @dataclass
@@ -324,13 +343,21 @@ def row_of(line: Dict[str, Any]) -> Row[Any]:
     return Row(name_of(line), line["key"], payloads.record_of(line), payload, line.get("problem"))
 
 
+def word_of(line: Dict[str, Any]) -> Word:
+    if line.get("error") is not None:
+        raise DamagedValue(str(line["error"]), 0, b"tok:" + int(line["token"]).to_bytes(4, "big"), line)
+    return Word(line["token"], line["word"], line["count"])
+
+
 def prediction_of(line: Dict[str, Any]) -> Prediction:
-    candidates = [Candidate(c["token"], c["q"], c["p"]) for c in line["candidates"]]
+    candidates = [Candidate(c["token"], c["q"], c["p"], c.get("word")) for c in line["candidates"]]
     return Prediction(line["order"], tuple(line["context"]), candidates)
 
 
 def live_prediction_of(line: Dict[str, Any]) -> LivePrediction:
-    candidates = [LiveCandidate(c["token"], c["p"], c["log10"], c["order"]) for c in line["candidates"]]
+    candidates = [
+        LiveCandidate(c["token"], c["p"], c["log10"], c["order"], c.get("word")) for c in line["candidates"]
+    ]
     mixed = bool(line.get("mixed", False))
     return LivePrediction(line["order"], tuple(line["context"]), candidates, line["unknown"], line["generation"], mixed)
 
@@ -338,7 +365,7 @@ def live_prediction_of(line: Dict[str, Any]) -> LivePrediction:
 def score_of(line: Dict[str, Any]) -> Score:
     return Score(
         line["tokens"], line["log10"], line.get("perplexity"), line["per_token"], line["orders"], line["oov"],
-        line.get("perplexity_with_oov"),
+        line.get("perplexity_with_oov"), line.get("words"),
     )  # fmt: skip
 
 

@@ -15,37 +15,44 @@ from ..types import (
     LiveScore,
     Prediction,
     Score,
+    Text,
     Tree,
+    Word,
     context_of,
     counted_sum,
     live_prediction_of,
     live_score_of,
     prediction_of,
     score_of,
+    word_of,
 )
 from ..wire import NDJSON, Call, checked_limit, dump, tokens_of
 from .transport import Transport
 
 
+MIXED = "texts and lists of tokens cannot be in one request"
+
+
 class Model(Transport):
     def ngrams(
         self,
-        documents: Iterable[Sequence[int]],
+        documents: Iterable[Text],
         *,
         order: Optional[int] = None,
         once: Optional[str] = None,
         remove: bool = False,
     ) -> Counted:
-        """Counts the n-grams of documents (lists of tokens), all in one request and one commit. once: an identifier of this
+        """Counts the n-grams of documents (lists of tokens, or all of them texts, whose words get tokens), all in one request and one commit. once: an identifier of this
         request (1 to 64 of A-Z, a-z, 0-9, _ and -), kept by the server for a day at least: with it the request is sent again
         after a lost connection, and counted once however often it arrives. Without it, it is not sent again: it may have been
         counted. order: 3 unless given, or the live model's. remove: the documents are taken away again."""
-        lines = [dump({"tokens": tokens_of(document)}) + b"\n" for document in documents]
-        return self._count(lines, order, once, remove)
+        listed = list(documents)
+        lines = [dump(_document(document)) + b"\n" for document in listed]
+        return self._count(lines, order, once, remove, text=_texts(listed))
 
     def ingest(
         self,
-        documents: Iterable[Sequence[int]],
+        documents: Iterable[Text],
         *,
         order: Optional[int] = None,
         request_bytes: int = 4 << 20,
@@ -66,31 +73,34 @@ class Model(Transport):
         return total
 
     def ingest_parts(
-        self, documents: Iterable[Sequence[int]], *, order: Optional[int] = None, request_bytes: int = 4 << 20
+        self, documents: Iterable[Text], *, order: Optional[int] = None, request_bytes: int = 4 << 20
     ) -> Iterator[Counted]:
         """The same as a generator, which does nothing until it is iterated over: what each request has counted. After an error the
         documents of all that were yielded are counted."""
         waiting: List[bytes] = []
-        size = 0
+        size, text = 0, False
         for document in documents:
-            line = dump({"tokens": tokens_of(document)}) + b"\n"
+            text = text if waiting else isinstance(document, str)
+            if text != isinstance(document, str):
+                raise TypeError(MIXED)
+            line = dump(_document(document)) + b"\n"
             if waiting and size + len(line) > request_bytes:
-                for counted in self._count_parts(waiting, order):
+                for counted in self._count_parts(waiting, order, text):
                     yield counted
                 waiting, size = [], 0
             waiting.append(line)
             size += len(line)
         if waiting:
-            for counted in self._count_parts(waiting, order):
+            for counted in self._count_parts(waiting, order, text):
                 yield counted
 
-    def _count_parts(self, lines: List[bytes], order: Optional[int]) -> Iterator[Counted]:
+    def _count_parts(self, lines: List[bytes], order: Optional[int], text: bool) -> Iterator[Counted]:
         """In as few requests as the server's memory for one allows."""
         parts = [lines]
         while parts:
             part = parts.pop()
             try:
-                yield self._count(part, order)
+                yield self._count(part, order, text=text)
             except TooLarge:
                 if len(part) == 1:
                     raise
@@ -98,11 +108,18 @@ class Model(Transport):
                 parts += [part[half:], part[:half]]
 
     def _count(
-        self, lines: List[bytes], order: Optional[int], once: Optional[str] = None, remove: bool = False
+        self, lines: List[bytes], order: Optional[int], once: Optional[str] = None, remove: bool = False, *, text: bool
     ) -> Counted:
-        params = self._params(order=order, once=once, remove=True if remove else None)
+        params = self._params(order=order, once=once, remove=remove or None, text=text or None)
         call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
         return Counted(**self._json(call))
+
+    def vocabulary(
+        self, *, after: Optional[int] = None, limit: Optional[int] = None, page_size: int = 10000
+    ) -> Iterator[Word]:
+        """The words of the database, ascending by token; after: words with higher tokens only."""
+        for line in self._scan("/vocabulary", self._params(), after, limit, page_size):
+            yield word_of(line)
 
     def contexts(
         self, tree: Tree, *, limit: Optional[int] = None, depth: Optional[int] = None
@@ -116,7 +133,7 @@ class Model(Transport):
         return [context_of(line) for line in lines]
 
     def predict(
-        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None, blend: bool = False
+        self, tokens: Text, *, k: int = 20, max_order: Optional[int] = None, blend: bool = False
     ) -> Prediction:
         """Candidates for the next token: from the deepest context that has any, or with blend=True a mixture of all. max_order: the
         highest that was smoothed, unless given."""
@@ -124,7 +141,7 @@ class Model(Transport):
         return prediction_of(self._json(self._question("/predict", body)))
 
     def predict_levels(
-        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
+        self, tokens: Text, *, k: int = 20, max_order: Optional[int] = None
     ) -> List[Prediction]:
         """The candidates of every order, the deepest first."""
         body = _asked(tokens, k=k, max_order=max_order, mode="levels")
@@ -132,21 +149,21 @@ class Model(Transport):
         return [prediction_of(line) for line in lines]
 
     def score(
-        self, tokens: Sequence[int], *, max_order: Optional[int] = None, mode: Optional[str] = None
+        self, tokens: Text, *, max_order: Optional[int] = None, mode: Optional[str] = None
     ) -> Score:
         """How likely a sequence is; per_token: log10 of each token after the first. mode: blend (unless given, if there is no live model), or
         deepest: the smoothed probabilities without the weights of the contexts, which give no perplexity."""
         return score_of(self._json(self._question("/score", _asked(tokens, max_order=max_order, mode=mode))))
 
     def scores(
-        self, texts: Iterable[Sequence[int]], *, max_order: Optional[int] = None, mode: Optional[str] = None
+        self, texts: Iterable[Text], *, max_order: Optional[int] = None, mode: Optional[str] = None
     ) -> List[Score]:
         """The same for many texts in one request. The first text that the server does not take is raised, as from score()."""
         asked = [_asked(text, max_order=max_order, mode=mode) for text in texts]
         return [score_of(answer) for answer in self._ask_many("/score", asked)]
 
     def predictions(
-        self, texts: Iterable[Sequence[int]], *, k: int = 20, max_order: Optional[int] = None, blend: bool = False
+        self, texts: Iterable[Text], *, k: int = 20, max_order: Optional[int] = None, blend: bool = False
     ) -> List[Prediction]:
         """predict() for many texts in one request."""
         mode = "blend" if blend else "deepest"
@@ -154,20 +171,20 @@ class Model(Transport):
         return [prediction_of(answer) for answer in self._ask_many("/predict", asked)]
 
     def live_predict(
-        self, tokens: Sequence[int], *, k: int = 20, max_order: Optional[int] = None
+        self, tokens: Text, *, k: int = 20, max_order: Optional[int] = None
     ) -> LivePrediction:
         """The k most likely next tokens of a live model, exactly."""
         body = _asked(tokens, k=k, mode="live", max_order=max_order)
         return live_prediction_of(self._json(self._question("/predict", body)))
 
     def live_score(
-        self, tokens: Sequence[int], *, bos: bool = True, max_order: Optional[int] = None
+        self, tokens: Text, *, bos: bool = True, max_order: Optional[int] = None
     ) -> LiveScore:
         """How likely a text is, by a live model. bos=False: a text that does not begin with bos is a fragment."""
         body = _asked(tokens, bos=bos, mode="live", max_order=max_order)
         return live_score_of(self._json(self._question("/score", body)))
 
-    def live_scores(self, texts: Iterable[Sequence[int]], *, bos: bool = True) -> List[LiveScore]:
+    def live_scores(self, texts: Iterable[Text], *, bos: bool = True) -> List[LiveScore]:
         """The same for many texts in one request. The first text that the server does not take is raised, as from live_score()."""
         asked = [_asked(text, bos=bos, mode="live") for text in texts]
         return [live_score_of(answer) for answer in self._ask_many("/score", asked)]
@@ -204,15 +221,30 @@ class Model(Transport):
     def _ask_many(self, path: str, asked: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         if not asked:
             return []
-        lines = asked if len(asked) > 1 else [*asked, _asked([])]  # one line alone would be one question
+        text = "text" in asked[0]
+        if any(("text" in line) != text for line in asked):
+            raise TypeError(MIXED)
+        lines = asked if len(asked) > 1 else [*asked, _asked("" if text else [])]  # one line alone would be one question
         body = b"".join(dump(line) + b"\n" for line in lines)
-        answers, _ = self._collect(Call("POST", path, self._params(), body, NDJSON))
+        answers, _ = self._collect(Call("POST", path, self._params(text=text or None), body, NDJSON))
         return answers[: len(asked)]
 
     def _question(self, path: str, body: Dict[str, Any]) -> Call:
-        return Call("POST", path, self._params(), dump(body), "application/json")
+        params = self._params(text=True if "text" in body else None)
+        return Call("POST", path, params, dump(body), "application/json")
 
 
-def _asked(tokens: Sequence[int], **members: Union[str, int, None]) -> Dict[str, Any]:
+def _document(document: Text) -> Dict[str, Any]:
+    return {"text": document} if isinstance(document, str) else {"tokens": tokens_of(document)}
+
+
+def _texts(documents: Sequence[Text]) -> bool:
+    texts = [isinstance(document, str) for document in documents]
+    if any(texts) != all(texts):
+        raise TypeError(MIXED)
+    return bool(texts) and texts[0]
+
+
+def _asked(tokens: Text, **members: Union[str, int, None]) -> Dict[str, Any]:
     """The body of a question; a member that is None is left to the server."""
-    return {"tokens": tokens_of(tokens), **{name: value for name, value in members.items() if value is not None}}
+    return {**_document(tokens), **{name: value for name, value in members.items() if value is not None}}

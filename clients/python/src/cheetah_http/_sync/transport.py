@@ -250,6 +250,8 @@ class Transport:
 
 
 def _position(line: Line) -> Union[str, int]:
-    """What goes on after a line: its pair or prefix, or of a sweep of values its key."""
+    """What goes on after a line: its pair or prefix, or of a sweep of values its key, of words its token."""
+    if "token" in line:
+        return int(line["token"])
     named = "pair" in line or "name" in line or "prefix" in line
     return url_bytes(name_of(line)) if named else int(line["key"])
