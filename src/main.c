@@ -22,7 +22,7 @@ static const char help[] =
     "  cheetah-db restore FILE                   a database made of such a copy\n"
     "  cheetah-db export FILE                    a database as lines of JSON\n"
     "  cheetah-db import FILE                    and back; or out of a server of the line protocol\n"
-    "  cheetah-db top, health                    what a running server is doing; is it ready\n"
+    "  cheetah-db top, health, bench             what a running server is doing; is it ready; how fast\n"
     "  cheetah-db check [DIR ...]                verifies every checksum and reference of stopped data\n"
     "  cheetah-db COMMAND --help | --help, -h | --version, -V\n"
     "\n"
@@ -50,6 +50,7 @@ static const struct command {
     {"import", tool_import}, {"get", tool_get},         {"put", tool_put},       {"del", tool_del},
     {"scan", tool_scan},     {"count", tool_count},     {"add", tool_add},       {"predict", tool_predict},
     {"score", tool_score},   {"ngrams", tool_ngrams},   {"smooth", tool_smooth}, {"databases", tool_list},
+    {"bench", tool_bench},
 };
 
 static const struct command *find(const char *name)

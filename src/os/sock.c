@@ -135,6 +135,13 @@ enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err)
     return CHT_OK;
 }
 
+bool cht_sock_unblock(int fd)
+{
+    int on = 1, flags = fcntl(fd, F_GETFL);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on what is no TCP */
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
 void cht_sock_end(int fd) { (void)shutdown(fd, SHUT_WR); /* fails only if it has ended already */ }
 
 enum cht_rc cht_poller_new(int *poller, struct cht_err *err)

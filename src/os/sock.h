@@ -18,6 +18,8 @@ ptrdiff_t cht_sock_read(int fd, void *buf, size_t n);
 ptrdiff_t cht_sock_write(int fd, const void *buf, size_t n);
 /* A blocking connection to "host:port"; every address of the host is tried. CHT_INVALID_ARGUMENT, CHT_IO. */
 enum cht_rc cht_sock_connect(const char *where, int *fd, struct cht_err *err);
+/* From now on nothing blocks: CHT_SOCK_LATER; and small pieces are sent at once. False if that cannot be. */
+bool cht_sock_unblock(int fd);
 /* "Nothing more comes from me": the other side reads an end and can still answer. */
 void cht_sock_end(int fd);
 

@@ -176,6 +176,8 @@ void tool_client_free(struct tool_client *c)
 
 const char *tool_client_url(const struct tool_client *c) { return c->label != NULL ? c->label : c->url; }
 
+const char *tool_client_authorization(const struct tool_client *c) { return c->authorization; }
+
 /* ---- one request ---------------------------------------------------------------------------------------------------- */
 
 static bool buf_add(struct cht_buf *b, const char *p, size_t n)

@@ -71,6 +71,9 @@ enum cht_rc tool_client_new(const struct tool_connect *how, struct tool_client *
 void tool_client_free(struct tool_client *c);             /* NULL is legal */
 const char *tool_client_url(const struct tool_client *c); /* "http://127.0.0.1:8080", or the label */
 
+/* "Authorization: Bearer ...", NULL without a token. Borrowed. */
+const char *tool_client_authorization(const struct tool_client *c);
+
 /* Takes a piece of the answer's body. False ends the request, which then fails with CHT_CANCELLED. */
 typedef bool tool_client_sink(void *ctx, const char *p, size_t n);
 /* Fills buf with at most room bytes of the body and returns how many; 0 ends it. TOOL_CLIENT_ABORT ends the request, which

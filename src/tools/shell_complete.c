@@ -105,7 +105,7 @@ static unsigned nibble(uint8_t c) { return c <= '9' ? c - (unsigned)'0' : (c | 0
 /* As it is typed: itself, or if it cannot be, or what was typed is hexadecimal, x and hexadecimal. */
 static void offer_name(struct choice *c, struct cht_str hex, bool in_hex)
 {
-    char name[SHOWN_MAX + 1];
+    char name[SHOWN_MAX + 1] = "";
     size_t n = hex.n / 2;
     if (hex.n == 0 || hex.n > SHOWN_MAX || hex.n % 2 != 0)
         return;

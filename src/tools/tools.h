@@ -33,6 +33,7 @@ int tool_list(int argc, char **argv);
 int tool_drop(int argc, char **argv);
 int tool_stat(int argc, char **argv);
 int tool_top(int argc, char **argv);
+int tool_bench(int argc, char **argv);
 int tool_health(int argc, char **argv);
 int tool_backup(int argc, char **argv);
 int tool_restore(int argc, char **argv);

@@ -1,0 +1,68 @@
+"""cheetah-db bench: it measures what it says, works in a database of its own, and tells what fails. No figure is judged here."""
+import json
+import re
+
+from tooling import tool, url
+
+
+def databases(server):
+    return server.client().get("/databases").json()["databases"]
+
+
+def test_every_load(launch):
+    """A line of JSON for each: requests were answered, none failed, the times are in order; the database is gone afterwards."""
+    server = launch("--durability", "os")
+    done = tool("bench", "--connect", url(server), "--seconds", 1, "--keys", 2000, "--batch", 50, "--connections", 4, "--threads", 2, "--json",
+                "--load", "point,put,batch,scan,predict,mix,mix50")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["load"] for row in rows] == ["point", "put", "batch", "scan", "predict", "mix", "mix50"]
+    for row in rows:
+        assert row["server"] == url(server) and row["failed"] == 0 and row["requests"] > 0 and row["per_second"] > 0 and row["bytes"] > 0, row
+        assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], row
+    assert databases(server) == ["default"]
+
+
+def test_two_servers(launch):
+    one, two = launch("--durability", "os"), launch("--durability", "os")
+    done = tool("bench", "--connect", url(one), "--connect", url(two), "--load", "point", "--seconds", 1, "--keys", 500, "--connections", 2)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and url(one) in lines[1] and url(two) in lines[2] and re.search(r"[0-9.]+ x$", lines[2])
+    assert databases(one) == databases(two) == ["default"]
+
+
+def test_percentiles(launch):
+    server = launch()
+    out = tool("bench", "--connect", url(server), "--load", "point", "--seconds", 1, "--keys", 100, "--percentiles").stdout
+    rows = re.findall(r"^ *([0-9.]+) ([01]\.[0-9]+) +([0-9]+)", out, re.M)
+    values, parts, counts = zip(*((float(v), float(p), int(c)) for v, p, c in rows))
+    assert list(values) == sorted(values) and list(parts) == sorted(parts) and list(counts) == sorted(counts) and parts[-1] == 1.0
+    assert "Total count    = %12d" % counts[-1] in out
+
+
+def test_nothing_of_others_is_touched(launch, tmp_path):
+    server = launch()
+    server.client().upsert(b"a", b"1")
+    assert "exists" in tool("bench", "--connect", url(server), "--database", "default", "--load", "point", "--seconds", 1, check=1).stderr
+    assert tool("get", "a", "--connect", url(server)).stdout == "1" and databases(server) == ["default"]
+    tokens = tmp_path / "tokens"
+    tokens.write_text("writer-0123456789abcdef write *\nadmin-0123456789abcdef admin *\n")
+    tokens.chmod(0o600)
+    guarded = launch("--tokens", str(tokens))
+    flags = ["bench", "--connect", url(guarded), "--load", "point", "--seconds", 1, "--keys", 10]
+    assert "forbidden" in tool(*flags, env={"CHEETAH_TOKEN": "writer-0123456789abcdef"}, check=1).stderr
+    tool(*flags, env={"CHEETAH_TOKEN": "admin-0123456789abcdef"})
+
+
+def test_what_fails_is_told(launch):
+    """Requests that the server refuses: exit code 1, with the first answer; the database is dropped all the same."""
+    server = launch("--max-value-size", "50")
+    done = tool("bench", "--connect", url(server), "--load", "put", "--seconds", 1, "--keys", 1, "--value-bytes", 51, check=1)
+    assert "value_too_large" in done.stderr and databases(server) == ["default"]
+    small = launch("--max-batch-ops", "2000")
+    done = tool("bench", "--connect", url(small), "--load", "batch", "--batch", 3000, "--seconds", 1, "--keys", 10, check=1)
+    assert "batch_too_large" in done.stderr and "requests failed" in done.stderr and databases(small) == ["default"]
+    for bad in (["--load", "nonsense"], ["--load", ""], ["x"], ["--seconds", "0"], ["--connect", "a:1", "--connect", "b:1", "--connect", "c:1"],
+                ["--connect", "https://localhost:1"], ["--connect", "http://localhost"], ["--database", "../x"]):
+        assert tool("bench", *bad, check=2).stdout == ""
+    server.stop()
+    assert url(server) in tool("bench", "--connect", url(server), "--load", "point", check=1).stderr
