@@ -291,14 +291,12 @@ static enum cht_rc open_servers(struct job *j, struct cht_err *err)
         s->connect = j->how;
         s->connect.connect = j->connect.n > 0 ? j->connect.v[i] : NULL;
         rc = tool_client_new(&s->connect, &s->client, err);
-        if (rc == CHT_OK && !CHT_BEGINS(tool_client_url(s->client), "http://"))
-            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.100s: the bench speaks plain HTTP",
-                          tool_client_url(s->client));
-        if (rc == CHT_OK)
-            s->where = tool_client_url(s->client) + strlen("http://");
-        if (rc == CHT_OK && strrchr(s->where, ':') == NULL)
-            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.100s: the port is missing",
-                          tool_client_url(s->client));
+        const char *url = rc == CHT_OK ? tool_client_url(s->client) : "";
+        bool local = CHT_BEGINS(url, "unix:");
+        s->where = local ? url : url + strlen("http://");
+        if (rc == CHT_OK && !local && (!CHT_BEGINS(url, "http://") || strrchr(s->where, ':') == NULL))
+            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.100s: the bench wants http://HOST:PORT or unix:/path",
+                          url);
     }
     return rc;
 }

@@ -54,7 +54,7 @@ struct worker {
 static void end_head(const struct worker *w, struct svc_out *o, const char *type, size_t body)
 {
     svc_out_text(o, " HTTP/1.1\r\nHost: ");
-    svc_out_text(o, w->load->where);
+    svc_out_text(o, CHT_BEGINS(w->load->where, "unix:") ? "localhost" : w->load->where);
     if (w->load->authorization != NULL) {
         svc_out_text(o, "\r\n");
         svc_out_text(o, w->load->authorization);
@@ -131,7 +131,7 @@ static void make_request(struct worker *w, struct conn *c)
 
 static enum cht_rc lost(struct worker *w, const char *what)
 {
-    return CHT_FAIL(&w->err, CHT_IO, "http://%.80s: %s", w->load->where, what);
+    return CHT_FAIL(&w->err, CHT_IO, "%.80s: %s", w->load->where, what);
 }
 
 static enum cht_rc push(struct worker *w, struct conn *c)

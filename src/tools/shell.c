@@ -66,6 +66,8 @@ static bool take_server(struct tool_shell *s)
     s->connect = TOOL_LINK_DEFAULT;
     if (url == NULL || url[0] == 0)
         return true;
+    if (CHT_BEGINS(url, "unix:")) /* that of HTTP: the line protocol's is another one */
+        return false;
     const char *host = strstr(url, "://");
     s->secure = s->secure || CHT_BEGINS(url, "https://");
     host = host != NULL ? host + 3 : url;

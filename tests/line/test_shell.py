@@ -397,7 +397,7 @@ def test_completion_of_many_names(terminal):
 def test_the_server_of_the_environment(launch, tmp_path):
     """CHEETAH_URL names the host; nothing else is connected to, and what is no address is refused."""
     server = launch()
-    for url, code in (("http://127.0.0.1:1", 1), ("127.0.0.1", 1), ("http://user@h", 2), ("http://", 2), ("https://127.0.0.1:1", 1)):
+    for url, code in (("http://127.0.0.1:1", 1), ("127.0.0.1", 1), ("http://user@h", 2), ("http://", 2), ("unix:/run/x", 2), ("https://127.0.0.1:1", 1)):
         done = piped("--connect", "127.0.0.1:%d" % server.line_port, text="PAIR_SCAN *\n", env={"CHEETAH_URL": url})
         assert done.returncode == 0, "--connect is before it"
         if url == "127.0.0.1" or code == 2 or not listens(4455):
