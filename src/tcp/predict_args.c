@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "tcp/words.h"
 
 struct cht_str line_predict_text(const struct line_predict *p, const char *name, const char *other)
@@ -20,7 +21,8 @@ bool line_predict_is(struct cht_str s, const char *word)
     return line_word_is(&w, word);
 }
 
-bool line_predict_decode(struct line_predict *p, struct cht_str text, struct cht_str *out)
+/* The bytes that a text means, in p->text, which has room: each word of the line is decoded once. */
+static bool decode(struct line_predict *p, struct cht_str text, struct cht_str *out)
 {
     if (!line_bytes(p->text + p->used, text, out))
         return false;
@@ -31,20 +33,28 @@ bool line_predict_decode(struct line_predict *p, struct cht_str text, struct cht
 bool line_predict_bytes(struct line_predict *p, const char *name, struct cht_str *out)
 {
     struct cht_str text = line_predict_text(p, name, NULL);
-    return text.n > 0 && line_predict_decode(p, text, out) && out->n > 0;
+    return text.n > 0 && decode(p, text, out) && out->n > 0;
 }
 
-bool line_predict_next(struct line_predict *p, struct cht_str *list, struct cht_str *out, bool *more)
+enum cht_rc line_predict_list(struct line_predict *p, struct cht_str text, size_t *n)
 {
-    *more = list->n > 0;
-    if (!*more)
-        return true;
-    const uint8_t *comma = memchr(list->p, ',', list->n);
-    struct cht_str text = {.p = list->p, .n = comma != NULL ? (size_t)(comma - list->p) : list->n};
-    size_t used = text.n + (comma != NULL);
-    list->p += used;
-    list->n -= used;
-    return line_predict_decode(p, text, out);
+    size_t most = 1;
+    *n = 0;
+    for (size_t i = 0; i < text.n; i++)
+        most += text.p[i] == ',';
+    p->list = cht_calloc(most, sizeof *p->list);
+    if (p->list == NULL)
+        return CHT_NO_MEMORY;
+    while (text.n > 0) {
+        const uint8_t *comma = memchr(text.p, ',', text.n);
+        struct cht_str one = {.p = text.p, .n = comma != NULL ? (size_t)(comma - text.p) : text.n};
+        size_t used = one.n + (comma != NULL);
+        if (!decode(p, one, &p->list[(*n)++]))
+            return CHT_INVALID_HEX;
+        text.p += used;
+        text.n -= used;
+    }
+    return CHT_OK;
 }
 
 double line_predict_number(const struct line_predict *p, const char *name, double fallback)

@@ -65,6 +65,7 @@ enum cht_rc line_server_start(const struct line_config *cfg, struct line_server 
     s->host.answer_max = c->line_answer_bytes;
     s->host.no_creating = strcmp(c->create_databases, "auto") != 0;
     s->host.inline_commits = strcmp(c->durability, "sync") != 0;
+    s->host.memory = cfg->memory;
     s->host.access = cfg->access;
     s->host.ctx = cfg->ctx;
     s->line_max = c->max_value_size + LINE_OVERHEAD;

@@ -14,9 +14,10 @@
 struct line_server;
 
 struct line_config {
-    const struct conf *conf; /* borrowed */
-    struct svc_log *log;     /* borrowed */
-    struct svc_tls *tls;     /* borrowed; NULL: plain */
+    const struct conf *conf;          /* borrowed */
+    struct svc_log *log;              /* borrowed */
+    struct svc_tls *tls;              /* borrowed; NULL: plain */
+    struct svc_memory_budget *memory; /* borrowed */
     /* The tokens as they are now, NULL if none are needed. */
     const struct svc_access *(*access)(void *ctx);
     void *ctx;

@@ -16,6 +16,7 @@
 
 #include "service/access.h"
 #include "service/dbs.h"
+#include "service/memory.h"
 #include "service/out.h"
 #include "tcp/command.h"
 
@@ -38,8 +39,9 @@ struct line_session_host {
     /* The tokens as they are now; NULL: none are needed. May be NULL. */
     const struct svc_access *(*access)(void *ctx);
     void *ctx;
-    _Atomic uint64_t held;    /* bytes of large answers that clients have not taken yet */
-    struct line_host *shared; /* owned: line_host_init, line_host_fini */
+    _Atomic uint64_t held;            /* bytes of large answers that clients have not taken yet */
+    struct svc_memory_budget *memory; /* borrowed: of all requests of the process; NULL: nothing is booked */
+    struct line_host *shared;         /* owned: line_host_init, line_host_fini */
 };
 
 /* Before the first session, when the rest of the host is set. CHT_NO_MEMORY. */

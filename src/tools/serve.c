@@ -273,6 +273,7 @@ static enum cht_rc start_line(struct service *v, struct cht_err *err)
     struct line_config cfg = {.conf = &v->conf,
                               .log = v->log,
                               .tls = v->conf.line_tls ? v->server->tls : NULL,
+                              .memory = &v->server->memory,
                               .access = tokens_now,
                               .ctx = v->server};
     if (strcmp(v->conf.line_listen, "none") == 0)

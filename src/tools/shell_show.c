@@ -271,6 +271,7 @@ void tool_show_help(FILE *out, const char *word)
          "shift all scores of a key"},
         {"PREDICT_INHERIT", "PREDICT_INHERIT key=K target=V sources=A,B [merge=avg|max|sum]",
          "a value that is the mean of others"},
+        {"PREDICT_INHERIT_BATCH", "PREDICT_INHERIT_BATCH items=JSON", "many of these"},
         {"PREDICT_BACKEND", "PREDICT_BACKEND", "what computes: the processor"},
         {"RESET_DB", "RESET_DB [NAME]", "empty a database, and go there"},
         {"DB_CREATE", "DB_CREATE NAME [settings]", "a new database"},

@@ -20,8 +20,9 @@ import jsonschema
 import yaml
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-# Slugs of err.h that never reach a client: results of calls, not errors, and what the server makes another answer of.
-INTERNAL = {"ok", "pending", "cancelled"}
+# Slugs of err.h that never reach a client of HTTP: results of calls, not errors, what the server makes another answer of, and one of the line
+# protocol (inherit counts it as skipped).
+INTERNAL = {"ok", "pending", "cancelled", "inherit_sources_missing"}
 
 
 def shape(path):

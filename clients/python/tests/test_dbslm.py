@@ -345,9 +345,31 @@ def test_methods_of_todays_adapter(adapter, db):
     summary = adapter.namespace_summary(b"ctx:")
     assert (summary.terminal_count, summary.total_payload_bytes, summary.min_payload_bytes, summary.self_terminal) == (2, 3 + 7, 3, False)
     assert adapter.predict_query(key=b"a") is None and adapter.system_stats() is None
-    assert adapter.predict_set(key=b"a", value=b"b") is adapter.predict_train(key=b"a") is False
-    assert adapter.predict_inherit(key=b"a") is adapter.predict_inherit_batch(key=b"a") is False
     assert not any(name.startswith("graph") for name in dir(adapter))  # db_slm switches its graph memory off
+
+
+def test_predictions(adapter):
+    """The learned tables, with the arguments that db_slm sends."""
+    table, key = "context_matrices", b"meta:token_predictions"
+    assert adapter.predict_query(key=key, table=table) is None and adapter.predict_query() is None
+    assert adapter.predict_train(key=key, target="t1", context_matrix=[[1.0]], table=table) is False  # no such key
+    for value in ("t1", b"t2"):
+        assert adapter.predict_set(key=key, value=value, probability=0.05, table=table) is True
+    context = {"rows": [[0.5, 1.0], [0.25, 0.0]], "weights": [3, 0.5]}
+    even = adapter.predict_query(key="meta:token_predictions", context_matrix=context, table=table)
+    assert (even.table, even.backend, even.count) == (table, "cpu", 2) and [one.probability for one in even.entries] == [0.5, 0.5]
+    for _ in range(20):
+        assert adapter.predict_train(key=key, target="t1", context_matrix=context, learning_rate=0.5, table=table, negatives=["t2"]) is True
+    learned = adapter.predict_query(keys=[key, b"nobody"], context_matrix=context, windows=[[1.0]], table=table, merge_mode="max")
+    assert learned.entries[0].value == b"t1" and learned.entries[0].probability > 0.9
+    weighted = adapter.predict_query(key=key, context_matrix=[[1.0, 2.0], [0.125, 0.0]], table=table)  # what the weights, 0 to 2, make of it
+    assert [one.probability for one in weighted.entries] == pytest.approx([one.probability for one in learned.entries], rel=1e-6)
+    assert adapter.predict_inherit(key=key, target="t3", sources=["t1", "t2"], table=table, merge_mode="avg") is True
+    assert adapter.predict_inherit(key=key, target="t4", sources=["none"], table=table) is False
+    assert adapter.predict_inherit_batch(key=key, items=[{"target": "t5", "sources": [b"t1"]}, {}, {"target": "t6"}], table=table) is True
+    assert {one.value for one in adapter.predict_query(key=key, table=table).entries} == {b"t1", b"t2", b"t3", b"t5"}
+    assert adapter.predict_query(key=key, table="other") is None
+    assert adapter.predict_set(key=key, value=b"t1", weights=[{"depth": 0, "vector": [1e400]}], table=table) is False
 
 
 # ---- requests

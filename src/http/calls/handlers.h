@@ -38,6 +38,13 @@ void http_arpa_post(struct http_request *r);
 /* A part of the body of POST /arpa. */
 bool http_arpa_feed(struct http_request *r, const char *data, size_t n);
 
+/* POST /tables/{table}/... */
+void http_tables_set(struct http_request *r);
+void http_tables_query(struct http_request *r);
+void http_tables_train(struct http_request *r);
+void http_tables_shift(struct http_request *r);
+void http_tables_inherit(struct http_request *r);
+
 void http_databases_list(struct http_request *r);
 void http_databases_get(struct http_request *r);
 void http_databases_put(struct http_request *r);

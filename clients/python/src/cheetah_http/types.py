@@ -379,3 +379,17 @@ def context_of(line: Dict[str, Any]) -> ContextMatch:
     return ContextMatch(
         unb64(line["vector"]), line["key"], line["hash"], line["order_size"], tuple(line["tokens"]), ranked
     )
+
+
+class Learned(NamedTuple):
+    """A value of a prediction table and its probability."""
+
+    value: bytes
+    p: float
+
+
+class Inherited(NamedTuple):
+    """How many values of a prediction table were made of others; skipped: their key or all of their sources are missing."""
+
+    merged: int
+    skipped: int

@@ -2,7 +2,8 @@
 """Counting n-grams and asking the model."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Callable, Dict, Iterable, List, Optional, Sequence, Union
+from typing import Any, Iterator, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from urllib.parse import quote
 
 from ..errors import CheetahError, TooLarge, named
 from ..net.errors import TransportError
@@ -11,6 +12,8 @@ from ..types import (
     ArpaRead,
     ContextMatch,
     Counted,
+    Inherited,
+    Learned,
     LivePrediction,
     LiveScore,
     Prediction,
@@ -26,11 +29,12 @@ from ..types import (
     score_of,
     word_of,
 )
-from ..wire import NDJSON, Call, checked_limit, dump, tokens_of
+from ..wire import NDJSON, Call, b64, checked_limit, dump, tokens_of, unb64
 from .transport import Transport
 
 
 MIXED = "texts and lists of tokens cannot be in one request"
+Matrix = Sequence[Sequence[float]]
 
 
 class Model(Transport):
@@ -169,6 +173,74 @@ class Model(Transport):
         mode = "blend" if blend else "deepest"
         asked = [_asked(text, k=k, max_order=max_order, mode=mode) for text in texts]
         return [prediction_of(answer) for answer in self._ask_many("/predict", asked)]
+
+    # ---- prediction tables: table -> key -> values, each with a score and weights that are trained
+
+    def table_set(
+        self,
+        table: str,
+        key: bytes,
+        value: bytes,
+        *,
+        prob: float = 0.5,
+        weights: Optional[Sequence[Dict[str, Any]]] = None,
+    ) -> int:
+        """Gives a value this score and these weights ({"depth", "vector", "bias"}; none: it has none from now on). Returns how many values
+        the key has."""
+        body: Dict[str, Any] = {"key": b64(key), "value": b64(value), "prob": prob}
+        if weights is not None:
+            body["weights"] = list(weights)
+        return int((self._json(self._of_table(table, "set", body)))["values"])
+
+    def table_query(
+        self, table: str, keys: Sequence[bytes], *, ctx: Optional[Matrix] = None, merge: str = "avg"
+    ) -> List[Learned]:
+        """The values of keys and their probabilities in a context (rows of numbers), the most probable first; of several keys those that have
+        a value are merged: avg, max or sum. None of them is there: APIError prediction_entry_not_found."""
+        body: Dict[str, Any] = {"keys": [b64(key) for key in keys], "merge": merge}
+        if ctx is not None:
+            body["ctx"] = [list(row) for row in ctx]
+        answer = self._json(self._of_table(table, "query", body, repeatable=True))
+        return [Learned(unb64(one["value"]), one["p"]) for one in answer["candidates"]]
+
+    def table_train(
+        self,
+        table: str,
+        key: bytes,
+        target: bytes,
+        *,
+        ctx: Optional[Matrix] = None,
+        rate: float = 0.01,
+        negatives: Sequence[bytes] = (),
+    ) -> int:
+        """One step of training: the target becomes more probable in this context, the negatives less. Returns how many values the key has.
+        Not sent again after a lost connection: it may have been done."""
+        body = {"key": b64(key), "target": b64(target), "rate": rate, "negatives": [b64(one) for one in negatives]}
+        if ctx is not None:
+            body["ctx"] = [list(row) for row in ctx]
+        return int((self._json(self._of_table(table, "train", body)))["values"])
+
+    def table_shift(
+        self, table: str, key: bytes, ctx: Matrix, *, mode: str = "bias", strength: float = 1.0
+    ) -> int:
+        """Shifts the score of every value of a key by what its weights make of the context (bias), or scales it (scale)."""
+        body = {"key": b64(key), "ctx": [list(row) for row in ctx], "mode": mode, "strength": strength}
+        return int((self._json(self._of_table(table, "shift", body)))["values"])
+
+    def table_inherit(
+        self, table: str, items: Iterable[Tuple[bytes, bytes, Sequence[bytes]]], *, merge: str = "avg"
+    ) -> Inherited:
+        """Each (key, target, sources): the target becomes the mean of the sources (merge: avg, max or sum of their scores)."""
+        listed = [
+            {"key": b64(key), "target": b64(target), "sources": [b64(one) for one in sources], "merge": merge}
+            for key, target, sources in items
+        ]
+        answer = self._json(self._of_table(table, "inherit", {"items": listed}))
+        return Inherited(answer["merged"], answer["skipped"])
+
+    def _of_table(self, table: str, what: str, body: Dict[str, Any], repeatable: bool = False) -> Call:
+        path = quote(table or "default", safe="") + "/" + what
+        return Call("POST", f"/tables/{path}", self._params(), dump(body), "application/json", repeatable=repeatable)
 
     def live_predict(
         self, tokens: Text, *, k: int = 20, max_order: Optional[int] = None

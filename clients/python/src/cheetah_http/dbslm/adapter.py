@@ -14,7 +14,8 @@ from .buffer import WriteBuffer
 from .client import CheetahClient
 from .known import KnownContexts
 from .types import (
-    ROOT, AbsoluteVectorOrder, CheetahSerializer, HotPathAdapter, NamespaceSummary, RawContextProjection,
+    ROOT, AbsoluteVectorOrder, CheetahSerializer, HotPathAdapter, NamespaceSummary, PredictionQueryResult,
+    PredictionValueResult, RawContextProjection,
     RawContinuationProjection, RawCountsProjection, RawProbabilityProjection, hash_of, pair_name,
 )  # fmt: skip
 
@@ -296,21 +297,121 @@ class CheetahHotPathAdapter:
 
     # ---- what db_slm asks of its own engine beside; "not known" and "not done" are answers
 
-    def predict_query(self, **_: Any) -> None:
-        """No prediction tables over HTTP yet: nothing is known."""
-        return None
+    def predict_query(
+        self,
+        *,
+        key: Union[bytes, str, None] = None,
+        keys: Optional[Sequence[Union[bytes, str]]] = None,
+        context_matrix: Any = None,
+        windows: Any = None,
+        key_windows: Any = None,
+        merge_mode: Optional[str] = None,
+        table: Optional[str] = None,
+    ) -> Optional[PredictionQueryResult]:
+        """The values of a key, or of several, and their probabilities in a context; None if nothing is known of them. windows and
+        key_windows add one number to all scores, which changes nothing."""
+        asked = [_bytes(one) for one in (keys or ([key] if key else []))]
+        if not asked:
+            return None
 
-    def predict_set(self, **_: Any) -> bool:
-        return False
+        def ask() -> Optional[PredictionQueryResult]:
+            try:
+                found = self._db.table_query(table or "", asked, ctx=_matrix(context_matrix), merge=merge_mode or "avg")
+            except APIError as error:
+                if error.code == "prediction_entry_not_found":
+                    return None
+                raise
+            entries = tuple(PredictionValueResult(one.value, one.p) for one in found)
+            return PredictionQueryResult(table or "<unknown>", "cpu", len(entries), entries)
 
-    def predict_train(self, **_: Any) -> bool:
-        return False
+        result: Optional[PredictionQueryResult] = self._answer(ask)
+        return result
 
-    def predict_inherit(self, **_: Any) -> bool:
-        return False
+    def predict_set(
+        self,
+        *,
+        key: Union[bytes, str],
+        value: Union[bytes, str],
+        probability: float = 0.5,
+        table: Optional[str] = None,
+        weights: Optional[Sequence[Dict[str, Any]]] = None,
+    ) -> bool:
+        """Gives a value this score and these weights."""
+        return self._learn(
+            lambda: self._db.table_set(table or "", _bytes(key), _bytes(value), prob=probability, weights=weights)
+        )
 
-    def predict_inherit_batch(self, **_: Any) -> bool:
-        return False
+    def predict_train(
+        self,
+        *,
+        key: Union[bytes, str],
+        target: Union[bytes, str],
+        context_matrix: Any = None,
+        learning_rate: float = 0.01,
+        table: Optional[str] = None,
+        negatives: Optional[Sequence[Union[bytes, str]]] = None,
+    ) -> bool:
+        """One step of training; False if the key is not there."""
+        rate = learning_rate if learning_rate > 0 else 0.01
+        others = [_bytes(one) for one in negatives or ()]
+        return self._learn(
+            lambda: self._db.table_train(
+                table or "", _bytes(key), _bytes(target), ctx=_matrix(context_matrix), rate=rate, negatives=others
+            )
+        )
+
+    def predict_inherit(
+        self,
+        *,
+        key: Union[bytes, str],
+        target: Union[bytes, str],
+        sources: Sequence[Union[bytes, str]],
+        table: Optional[str] = None,
+        merge_mode: Optional[str] = None,
+    ) -> bool:
+        """The target becomes the mean of the sources; False if none of them is there."""
+        item = {"target": target, "sources": sources}
+        return self.predict_inherit_batch(key=key, items=[item], table=table, merge_mode=merge_mode)
+
+    def predict_inherit_batch(
+        self,
+        *,
+        key: Union[bytes, str],
+        items: Sequence[Dict[str, Any]],
+        table: Optional[str] = None,
+        merge_mode: Optional[str] = None,
+    ) -> bool:
+        """Many of these in one request; False if none of them was made."""
+        name = _bytes(key)
+        listed = [
+            (name, _bytes(item["target"]), [_bytes(one) for one in item["sources"]])
+            for item in items or []
+            if item and item.get("target") and item.get("sources")
+        ]
+        if not listed:
+            return False
+        merged = 0
+
+        def inherit() -> None:
+            nonlocal merged
+            merged = self._db.table_inherit(table or "", listed, merge=merge_mode or "avg").merged
+
+        return self._learn(inherit) and merged > 0
+
+    def _learn(self, call: Callable[[], Any]) -> bool:
+        """Whether it was done; a key that is not there is no failure of the server."""
+
+        def attempt() -> bool:
+            try:
+                call()
+            except APIError as error:
+                if error.code not in ("prediction_entry_not_found", "invalid_number", "invalid_body"):
+                    raise
+                logger.warning("cheetah-db: a prediction was not learned: %s", error.detail)
+                return False
+            return True
+
+        return bool(self._answer(attempt))
 
     def namespace_summary(
         self, prefix: bytes, *, depth: int = 1, branch_limit: int = 32
@@ -383,6 +484,21 @@ class CheetahHotPathAdapter:
         for row in self._rows(lambda: self._db.reduce(mode, start, decode=False, page_size=PAGE)):
             if row.payload is not None:
                 yield row.pair[len(start) :], row.payload
+
+
+def _bytes(value: Union[bytes, str]) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _matrix(context: Any) -> Optional[List[List[float]]]:
+    """Rows of numbers; {"rows" or "matrix", "weights"}: each row times its weight, 0 to 2."""
+    if context is None:
+        return None
+    if not isinstance(context, dict):
+        return [[float(v) for v in row] for row in context]
+    rows, weights = context.get("rows") or context.get("matrix") or [], context.get("weights") or []
+    times = [max(0.0, min(2.0, float(w))) for w in weights] + [1.0] * len(rows)
+    return [[float(v) * t for v in row] for row, t in zip(rows, times)]
 
 
 class NullHotPathAdapter:

@@ -70,6 +70,24 @@ class NamespaceSummary:
 
 
 @dataclass(frozen=True)
+class PredictionValueResult:
+    """A value of a prediction table."""
+
+    value: bytes
+    probability: float
+
+
+@dataclass(frozen=True)
+class PredictionQueryResult:
+    """The values of a key of a prediction table, the most probable first."""
+
+    table: str
+    backend: str
+    count: int
+    entries: Tuple[PredictionValueResult, ...]
+
+
+@dataclass(frozen=True)
 class TopKPayload:
     order: int
     ranked: List[Tuple[int, int]]

@@ -1,5 +1,5 @@
-/* predict_table: the values of prediction tables in the store; see predict.h. */
-#include "tcp/predict.h"
+/* tables_store: the values of prediction tables in the store; see tables.h. */
+#include "lm/tables_int.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,14 +56,14 @@ static enum cht_rc note_age(struct ages *g, const struct cht_entry *e, struct ch
     return CHT_OK;
 }
 
-static enum cht_rc read_ages(struct line_predict *p, struct ages *g, struct cht_err *err)
+static enum cht_rc read_ages(struct lm_table *t, struct ages *g, struct cht_err *err)
 {
     struct cht_scan_config cfg = {
-        .kind = CHT_SCAN_PAIRS, .prefix = {p->name.data, p->name.len}, .values = true};
+        .kind = CHT_SCAN_PAIRS, .prefix = {t->prefix.data, t->prefix.len}, .values = true};
     struct cht_scan *scan = NULL;
     struct cht_entry e[ENTRIES];
     size_t got = 1;
-    enum cht_rc rc = cht_scan_open(p->s->db->store, &cfg, &scan, err);
+    enum cht_rc rc = cht_scan_open(t->store, &cfg, &scan, err);
     while (rc == CHT_OK && got > 0) {
         rc = cht_scan_next(scan, e, ENTRIES, &got, err);
         for (size_t i = 0; i < got && rc == CHT_OK; i++)
@@ -74,17 +74,17 @@ static enum cht_rc read_ages(struct line_predict *p, struct ages *g, struct cht_
 }
 
 /* Deletes the oldest values of the key until what is left is within the bounds. */
-static enum cht_rc evict(struct line_predict *p, struct cht_err *err)
+static enum cht_rc evict(struct lm_table *t, struct cht_err *err)
 {
     struct ages g = {0};
-    enum cht_rc rc = read_ages(p, &g, err);
+    enum cht_rc rc = read_ages(t, &g, err);
     if (rc == CHT_OK && g.n > 0)
         qsort(g.a, g.n, sizeof *g.a, older);
     for (size_t from = 0; from < g.n && rc == CHT_OK;) {
         struct cht_op ops[ENTRIES];
         struct cht_commit c = {.ops = ops};
         for (; c.count < ENTRIES && from < g.n &&
-               (g.n - from > LINE_PREDICT_VALUES_MAX || g.bytes > LINE_PREDICT_BYTES_MAX);
+               (g.n - from > LM_TABLE_VALUES_MAX || g.bytes > LM_TABLE_BYTES_MAX);
              from++) {
             const struct aged *a = &g.a[from];
             ops[c.count++] =
@@ -93,7 +93,7 @@ static enum cht_rc evict(struct line_predict *p, struct cht_err *err)
         }
         if (c.count == 0)
             break;
-        rc = cht_store_commit(p->s->db->store, &c);
+        rc = cht_store_commit(t->store, &c);
     }
     for (size_t i = 0; i < g.n; i++)
         cht_free(g.a[i].name);
@@ -102,25 +102,25 @@ static enum cht_rc evict(struct line_predict *p, struct cht_err *err)
 }
 
 /* Looks after each EVICT_EVERY new values whether there are too many. */
-static enum cht_rc make_room(struct line_predict *p, struct cht_err *err)
+static enum cht_rc make_room(struct lm_table *t, struct cht_err *err)
 {
     uint64_t count = 0;
-    enum cht_rc rc = p->made > 0 ? line_predict_count(p, &count, err) : CHT_OK;
+    enum cht_rc rc = t->made > 0 ? lm_table_count(t, &count, err) : CHT_OK;
     bool look = count > 0 &&
-                (count + EVICT_EVERY - 1) / EVICT_EVERY != (count + p->made + EVICT_EVERY - 1) / EVICT_EVERY;
-    return rc == CHT_OK && look ? evict(p, err) : rc;
+                (count + EVICT_EVERY - 1) / EVICT_EVERY != (count + t->made + EVICT_EVERY - 1) / EVICT_EVERY;
+    return rc == CHT_OK && look ? evict(t, err) : rc;
 }
 
 /* The name of a value of the key; the bytes are the table's until the next call. */
-static struct cht_str full_name(struct line_predict *p, struct cht_str value)
+static struct cht_str full_name(struct lm_table *t, struct cht_str value)
 {
-    memcpy(p->name.data + p->name.len, value.p, value.n);
-    return (struct cht_str){.p = p->name.data, .n = p->name.len + value.n};
+    memcpy(t->prefix.data + t->prefix.len, value.p, value.n);
+    return (struct cht_str){.p = t->prefix.data, .n = t->prefix.len + value.n};
 }
 
-static enum cht_rc check_length(const struct line_predict *p, struct cht_str value, struct cht_err *err)
+static enum cht_rc check_length(const struct lm_table *t, struct cht_str value, struct cht_err *err)
 {
-    if (p->name.len + value.n <= CHT_NAME_MAX)
+    if (t->prefix.len + value.n <= CHT_NAME_MAX)
         return CHT_OK;
     return CHT_FAIL(err, CHT_INVALID_PAIR, "table, key and value have more than %u bytes together",
                     CHT_NAME_MAX);
@@ -128,16 +128,16 @@ static enum cht_rc check_length(const struct line_predict *p, struct cht_str val
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc line_predict_key(struct line_predict *p, struct cht_str key, struct cht_err *err)
+enum cht_rc lm_table_key(struct lm_table *t, struct cht_str key, struct cht_err *err)
 {
-    enum cht_rc rc = cht_buf_reserve(&p->name, CHT_NAME_MAX, err);
+    enum cht_rc rc = cht_buf_reserve(&t->prefix, CHT_NAME_MAX, err);
     if (rc != CHT_OK)
         return rc;
-    uint8_t *d = p->name.data;
-    size_t n = sizeof PREFIX - 1, table = p->table.n < TABLE_MAX ? p->table.n : TABLE_MAX;
+    uint8_t *d = t->prefix.data;
+    size_t n = sizeof PREFIX - 1, table = t->name.n < TABLE_MAX ? t->name.n : TABLE_MAX;
     memcpy(d, PREFIX, n);
     for (size_t i = 0; i < table; i++)
-        d[n++] = plain(p->table.p[i]) ? p->table.p[i] : '_';
+        d[n++] = plain(t->name.p[i]) ? t->name.p[i] : '_';
     if (table == 0) {
         memcpy(d + n, TABLE_DEFAULT, sizeof TABLE_DEFAULT - 1);
         n += sizeof TABLE_DEFAULT - 1;
@@ -145,89 +145,88 @@ enum cht_rc line_predict_key(struct line_predict *p, struct cht_str key, struct 
     d[n++] = 0;
     d[n++] = (uint8_t)(key.n >> 8);
     d[n++] = (uint8_t)key.n;
-    p->name.len = n;
-    rc = check_length(p, key, err);
+    t->prefix.len = n;
+    rc = check_length(t, key, err);
     if (rc == CHT_OK) {
         memcpy(d + n, key.p, key.n);
-        p->name.len += key.n;
+        t->prefix.len += key.n;
     }
     return rc;
 }
 
-enum cht_rc line_predict_count(struct line_predict *p, uint64_t *values, struct cht_err *err)
+enum cht_rc lm_table_count(struct lm_table *t, uint64_t *values, struct cht_err *err)
 {
-    return cht_store_count(p->s->db->store, (struct cht_str){p->name.data, p->name.len}, values, err);
+    return cht_store_count(t->store, (struct cht_str){t->prefix.data, t->prefix.len}, values, err);
 }
 
-enum cht_rc line_predict_load(struct line_predict *p, struct cht_str value, struct lm_learned *out,
-                              bool *found, struct cht_err *err)
+enum cht_rc lm_table_load(struct lm_table *t, struct cht_str value, struct lm_learned *out, bool *found,
+                          struct cht_err *err)
 {
     uint64_t key;
     uint32_t size = 0;
     *found = false;
     *out = (struct lm_learned){.score = LM_LEARNED_NEW};
-    enum cht_rc rc = check_length(p, value, err);
+    enum cht_rc rc = check_length(t, value, err);
     if (rc != CHT_OK)
         return rc;
-    rc = cht_store_pair_value(p->s->db->store, full_name(p, value), &key, &p->s->value, &size, err);
+    rc = cht_store_pair_value(t->store, full_name(t, value), &key, &t->value, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND)
         return CHT_OK;
     *found = rc == CHT_OK;
-    return rc != CHT_OK ? rc : lm_learned_read(out, p->s->value.data, size, err);
+    return rc != CHT_OK ? rc : lm_learned_read(out, t->value.data, size, err);
 }
 
-enum cht_rc line_predict_put(struct line_predict *p, struct cht_str value, const struct lm_learned *l,
-                             bool made, struct cht_err *err)
+enum cht_rc lm_table_put(struct lm_table *t, struct cht_str value, const struct lm_learned *l, bool made,
+                         struct cht_err *err)
 {
     struct cht_buf payload = {0};
-    enum cht_rc rc = check_length(p, value, err);
+    enum cht_rc rc = check_length(t, value, err);
     if (rc == CHT_OK && !lm_learned_finite(l))
-        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a number is not finite");
-    if (rc == CHT_OK && p->n == p->cap) {
-        size_t cap = p->cap == 0 ? 8 : p->cap * 2;
-        struct cht_op *ops = cht_realloc(p->ops, cap * sizeof *ops);
+        rc = CHT_FAIL(err, CHT_INVALID_NUMBER, "a number is not finite");
+    if (rc == CHT_OK && t->n == t->cap) {
+        size_t cap = t->cap == 0 ? 8 : t->cap * 2;
+        struct cht_op *ops = cht_realloc(t->ops, cap * sizeof *ops);
         if (ops == NULL)
             return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu operations", cap);
-        p->ops = ops;
-        p->cap = cap;
+        t->ops = ops;
+        t->cap = cap;
     }
     if (rc == CHT_OK)
         rc = lm_learned_write(l, &payload, err);
-    if (rc == CHT_OK &&
-        (payload.len > p->s->host->max_value_size || p->bytes + payload.len > LINE_PREDICT_COMMIT_MAX))
+    if (rc == CHT_OK && (payload.len > t->max_value || t->bytes + payload.len > LM_TABLE_COMMIT_MAX))
         rc = CHT_FAIL(err, CHT_VALUE_TOO_LARGE, "a value of %zu bytes, after %llu", payload.len,
-                      (unsigned long long)p->bytes);
+                      (unsigned long long)t->bytes);
     if (rc != CHT_OK) {
         cht_buf_free(&payload);
         return rc;
     }
-    struct cht_str name = full_name(p, value);
+    struct cht_str name = full_name(t, value);
     uint8_t *copy = cht_malloc(name.n);
     if (copy == NULL) {
         cht_buf_free(&payload);
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a name");
     }
     memcpy(copy, name.p, name.n);
-    p->ops[p->n++] = (struct cht_op){
+    t->ops[t->n++] = (struct cht_op){
         .kind = CHT_OP_PAIR_PUT, .name = {copy, name.n}, .value = {payload.data, payload.len}};
-    p->made += made;
-    p->bytes += payload.len;
+    t->made += made;
+    t->bytes += payload.len;
     return CHT_OK;
 }
 
 /* One entry of the scan: a long value is read by itself. */
-static enum cht_rc visit(struct line_predict *p, const struct cht_entry *e, line_predict_fn *fn, void *ctx,
+static enum cht_rc visit(struct lm_table *t, const struct cht_entry *e, lm_table_fn *fn, void *ctx,
                          struct cht_err *err)
 {
     struct lm_learned l = {0};
-    struct cht_str value = {.p = e->name + p->name.len, .n = e->name_len - p->name.len};
+    struct cht_str value = {.p = e->name + t->prefix.len, .n = e->name_len - t->prefix.len};
     uint32_t size = e->value_len;
     const uint8_t *bytes = e->value;
     enum cht_rc rc =
         (e->flags & CHT_ENTRY_CORRUPT) != 0 ? CHT_FAIL(err, CHT_CORRUPT, "a value is damaged") : CHT_OK;
     if ((e->flags & CHT_ENTRY_LARGE) != 0) {
-        rc = cht_store_get(p->s->db->store, e->key, &p->s->value, &size, err);
-        bytes = p->s->value.data;
+        rc = cht_store_get(t->store, e->key, &t->value, &size, err);
+        bytes = t->value.data;
     }
     if (rc == CHT_KEY_NOT_FOUND || (e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK; /* deleted meanwhile */
@@ -239,49 +238,54 @@ static enum cht_rc visit(struct line_predict *p, const struct cht_entry *e, line
     return rc;
 }
 
-enum cht_rc line_predict_each(struct line_predict *p, line_predict_fn *fn, void *ctx, struct cht_err *err)
+enum cht_rc lm_table_each(struct lm_table *t, lm_table_fn *fn, void *ctx, struct cht_err *err)
 {
     struct cht_scan_config cfg = {
-        .kind = CHT_SCAN_PAIRS, .prefix = {p->name.data, p->name.len}, .values = true};
+        .kind = CHT_SCAN_PAIRS, .prefix = {t->prefix.data, t->prefix.len}, .values = true};
     struct cht_scan *scan = NULL;
     struct cht_entry e[ENTRIES];
     size_t got = 1;
-    enum cht_rc rc = cht_scan_open(p->s->db->store, &cfg, &scan, err);
+    enum cht_rc rc = cht_scan_open(t->store, &cfg, &scan, err);
     while (rc == CHT_OK && got > 0) {
         rc = cht_scan_next(scan, e, ENTRIES, &got, err);
         for (size_t i = 0; i < got && rc == CHT_OK; i++)
-            rc = visit(p, &e[i], fn, ctx, err);
-        if (rc == CHT_OK && atomic_load_explicit(&p->s->cancel, memory_order_relaxed))
-            rc = CHT_CANCELLED;
-        if (rc == CHT_OK && atomic_load_explicit(&p->s->db->dropping, memory_order_relaxed))
-            rc = CHT_DATABASE_DROPPED;
+            rc = visit(t, &e[i], fn, ctx, err);
+        if (rc == CHT_OK && t->goes_on != NULL)
+            rc = t->goes_on(t->ctx);
     }
     cht_scan_close(scan);
     return rc;
 }
 
-enum cht_rc line_predict_commit(struct line_predict *p, struct cht_err *err)
+enum cht_rc lm_table_commit(struct lm_table *t, struct cht_err *err)
 {
-    if (p->n == 0)
-        return CHT_OK;
-    struct cht_commit c = {.ops = p->ops, .count = p->n, .flags = CHT_COMMIT_ATOMIC};
-    enum cht_rc rc = make_room(p, err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = cht_store_commit(p->s->db->store, &c);
-    if (rc == CHT_BATCH_FAILED)
-        rc = p->ops[c.failed].rc;
-    return rc == CHT_OK ? CHT_OK : CHT_FAIL(err, rc, "%s", cht_rc_text(rc));
+    struct cht_commit c = {.ops = t->ops, .count = t->n, .flags = CHT_COMMIT_ATOMIC};
+    enum cht_rc rc = t->n > 0 ? make_room(t, err) : CHT_OK;
+    if (rc == CHT_OK && t->n > 0) {
+        rc = cht_store_commit(t->store, &c);
+        if (rc == CHT_BATCH_FAILED)
+            rc = t->ops[c.failed].rc;
+        if (rc != CHT_OK)
+            (void)CHT_FAIL(err, rc, "%s", c.err.code == rc ? c.err.msg : cht_rc_text(rc));
+    }
+    lm_table_drop(t);
+    return rc;
 }
 
-void line_predict_free(struct line_predict *p)
+void lm_table_drop(struct lm_table *t)
 {
-    for (size_t i = 0; i < p->n; i++) {
-        cht_free((void *)p->ops[i].name.p);
-        cht_free((void *)p->ops[i].value.p);
+    for (size_t i = 0; i < t->n; i++) {
+        cht_free((void *)t->ops[i].name.p);
+        cht_free((void *)t->ops[i].value.p);
     }
-    cht_free(p->ops);
-    cht_free(p->text);
-    cht_buf_free(&p->name);
-    lm_matrix_free(&p->ctx);
+    t->n = t->made = 0;
+    t->bytes = 0;
+}
+
+void lm_table_free(struct lm_table *t)
+{
+    lm_table_drop(t);
+    cht_free(t->ops);
+    cht_buf_free(&t->prefix);
+    cht_buf_free(&t->value);
 }
