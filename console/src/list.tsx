@@ -26,7 +26,8 @@ export function List(props: ListProps) {
   const full = props.count * ROW;
   const shown = Math.min(full, MOST);
   const scroll = Math.max(1, shown - height);
-  const first = full <= MOST ? Math.floor(top / ROW) : Math.floor((top / scroll) * Math.max(0, props.count - height / ROW));
+  const exact = full <= MOST ? top / ROW : (Math.min(top, scroll) / scroll) * Math.max(0, props.count - height / ROW); // a part of a row, too
+  const first = Math.floor(exact);
   const visible = Math.ceil(height / ROW) + 1;
   const from = Math.max(0, first - 8);
   const to = Math.min(props.count, first + visible + 8);
@@ -72,7 +73,7 @@ export function List(props: ListProps) {
   };
   const rows = [];
   for (let i = from; i < to; i++) {
-    const at = full <= MOST ? i * ROW : top + (i - first) * ROW;
+    const at = full <= MOST ? i * ROW : Math.min(top, scroll) + (i - exact) * ROW;
     rows.push(
       <div
         key={i}
@@ -82,7 +83,7 @@ export function List(props: ListProps) {
         aria-posinset={i + 1}
         aria-setsize={props.open ? -1 : props.count}
         class={"row" + (i === active ? " active" : "") + (i === props.chosen ? " chosen" : "")}
-        style={{ transform: `translateY(${at}px)` }}
+        style={{ top: at + "px" }}
         onClick={() => {
           setActive(i);
           props.choose(i);

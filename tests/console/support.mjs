@@ -18,8 +18,8 @@ const shots = process.env.CHEETAH_SHOTS ?? join(root, "build/console-screenshots
 export const PATIENCE = 30000; // for what takes a second on an idle machine
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-export async function until(what, truth) {
-  for (const end = Date.now() + PATIENCE; ; await pause(50)) {
+export async function until(what, truth, patience = PATIENCE) {
+  for (const end = Date.now() + patience; ; await pause(50)) {
     const found = await truth();
     if (found) return found;
     if (Date.now() > end) throw new Error("waited in vain for " + what);

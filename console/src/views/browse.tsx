@@ -9,7 +9,7 @@ import { Choice, Dialog, download, Failure, Field, Text, useTask } from "../ui";
 import { Value } from "../value";
 
 const FIRST = 500;
-const PAGE = 4000;
+const PAGE = 10000;
 const VALUE_SHOWN = 1 << 20;
 
 /** name in base64: a million of them are kept while somebody scrolls. */
