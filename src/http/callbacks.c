@@ -195,7 +195,7 @@ static struct target find_route(struct http_request *r)
 /* A precondition is never ignored. False after answering. */
 static bool may_be_conditional(struct http_request *r)
 {
-    if (r->route->conditions && r->in[HTTP_H_IF_UNMODIFIED_SINCE] == NULL)
+    if (!r->conditional || (r->route->conditions && r->in[HTTP_H_IF_UNMODIFIED_SINCE] == NULL))
         return true;
     http_reply_fail(r, CHT_UNSUPPORTED_PRECONDITION, "%s %s has no such precondition", r->method_name,
                     r->route->label);
@@ -231,9 +231,8 @@ static bool read_target(struct http_request *r, const struct target *t)
         http_reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");
         return false;
     }
-    if (r->conditional && !may_be_conditional(r))
-        return false;
-    return t->query == NULL || http_params_read(r, t->query + 1, r->uri_len - t->path_len - 1);
+    return may_be_conditional(r) &&
+           (t->query == NULL || http_params_read(r, t->query + 1, r->uri_len - t->path_len - 1));
 }
 
 /* Who asks, and may he? Before a word is said of the path: without a token all paths look alike. False after answering. */
