@@ -3,6 +3,7 @@
 # builds the release, and becomes the server.
 #   deploy/run.sh [OPTION ...]     options of `cheetah-db serve`, e.g. --listen 127.0.0.1:9000 --log-format text
 #   deploy/run.sh --help
+# On a terminal the log is text, unless --log-format, CHEETAH_LOG_FORMAT or a --config file says otherwise.
 # It listens on 127.0.0.1:8080 and keeps its data in ./cheetah_data of the directory it is called from, unless --listen
 # and --data, CHEETAH_LISTEN and CHEETAH_DATA, or a --config file say otherwise. What was built already is not built again.
 set -eu
@@ -29,6 +30,15 @@ done
     cmake --preset release --log-level=WARNING
     cmake --build --preset release --target cheetah-db
 ) </dev/null >&2
+
+# On a terminal people read the log, unless they have said what it is to look like.
+if [ -t 2 ] && [ -z "${CHEETAH_LOG_FORMAT:-}${CHEETAH_CONFIG:-}" ]; then
+    case " $* " in
+    *" --log-format"* | *" --config"*) ;;
+    *) set -- --log-format text "$@" ;;
+    esac
+fi
+echo "The program is $program; another terminal can ask this server with it: $program --help" >&2
 
 # The address and the directory are the defaults of the program, so the environment can still change them.
 exec "$program" serve "$@"

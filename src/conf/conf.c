@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/literal.h"
+#include "base/nearest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +265,36 @@ static const struct option *find(const char *name, size_t n)
     return NULL;
 }
 
+/* The option that n letters of a name are most like; NULL: none is. */
+static const char *most_like(const char *name, size_t n)
+{
+    char word[64];
+    struct cht_nearest near = {.word = word};
+    if (n >= sizeof word)
+        return NULL;
+    memcpy(word, name, n);
+    word[n] = 0;
+    for (size_t i = 0; i < OPTIONS; i++)
+        cht_nearest_try(&near, table[i].name);
+    return near.best;
+}
+
+/* n letters after "--"; 0: it is no option at all. */
+static enum cht_rc unknown_flag(const char *arg, size_t n, struct cht_err *err)
+{
+    const char *like = n > 0 ? most_like(arg + 2, n) : NULL;
+    if (like != NULL)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "unknown option '%.80s'; did you mean --%s?", arg, like);
+    return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "unknown option '%.80s'; see cheetah-db serve --help", arg);
+}
+
+static enum cht_rc unknown_in_file(const char *path, unsigned number, const char *name, struct cht_err *err)
+{
+    const char *like = most_like(name, strlen(name));
+    return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u: unknown option '%.60s'%s%s%s", path, number, name,
+                    like != NULL ? "; did you mean " : "", like != NULL ? like : "", like != NULL ? "?" : "");
+}
+
 /* Flags of bool options need no value. */
 static enum cht_rc read_flags(struct conf *c, int argc, char **argv, struct cht_err *err)
 {
@@ -280,8 +311,7 @@ static enum cht_rc read_flags(struct conf *c, int argc, char **argv, struct cht_
         size_t n = CHT_BEGINS(arg, "--") ? strcspn(arg + 2, "=") : 0;
         const struct option *o = n > 0 ? find(arg + 2, n) : NULL;
         if (o == NULL)
-            return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "unknown option '%.80s'; see cheetah-db serve --help",
-                            arg);
+            return unknown_flag(arg, n, err);
         const char *value = arg[2 + n] == '=' ? arg + 3 + n : NULL;
         bool next_is_value = i + 1 < argc && !CHT_BEGINS(argv[i + 1], "--");
         if (value == NULL && next_is_value)
@@ -341,7 +371,7 @@ static enum cht_rc read_line(struct conf *c, const char *path, unsigned number, 
     if (o != NULL && strcmp(name, "config") == 0) /* as --print-config writes it: a file names no other */
         return CHT_OK;
     if (o == NULL)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s line %u: unknown option '%.60s'", path, number, name);
+        return unknown_in_file(path, number, name, err);
     return set(c, o, FROM_FILE, value, err);
 }
 

@@ -114,6 +114,11 @@ expect 2 restor
 says err 'did you mean restore?'
 expect 2 scan --limt 5
 says err 'did you mean --limit?'
+expect 2 serve --lisen 127.0.0.1:0
+says err 'did you mean --listen?'
+printf 'lisen = 127.0.0.1:0\n' >conf
+expect 2 serve --config conf
+says err 'did you mean listen?'
 expect 2 put --has-nothing-like-it
 holds test "$(grep -c 'did you mean' err)" -eq 0
 

@@ -1,4 +1,5 @@
-"""The first screen of the README: its commands, run against a fresh server, give the answers that are printed there.
+"""Every console block of every README: its commands, run in order against a fresh server, give the answers that are printed there, from the
+first screen on, as someone would type them who has read nothing else.
 
 A ```console block holds commands after "$ ", each followed by what it prints; a line "..." stands for any lines.
 
@@ -7,6 +8,7 @@ A ```console block holds commands after "$ ", each followed by what it prints; a
 import os
 import re
 import subprocess
+import time
 
 import harness
 import pytest
@@ -16,13 +18,23 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.par
 ADDRESS = "127.0.0.1:8080"
 
 
-def readme():
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+def readme(path="README.md"):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         return file.read()
 
 
-def blocks(kind):
-    return re.findall(r"^```%s\n(.*?)^```$" % kind, readme(), re.S | re.M)
+def blocks(kind, path="README.md"):
+    return re.findall(r"^```%s\n(.*?)^```$" % kind, readme(path), re.S | re.M)
+
+
+def readmes():
+    """Every text in Markdown, without what a build has made."""
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ("build", "node_modules", "__pycache__"))
+        found += [os.path.relpath(os.path.join(folder, name), ROOT) for name in sorted(names) if name.endswith(".md")]
+    assert "README.md" in found and len(found) > 10
+    return [path for path in found if blocks("console", path)]
 
 
 def steps(block):
@@ -52,19 +64,42 @@ def fresh():
     server.finish()
 
 
-def test_console_blocks(fresh):
+def run_blocks(path, server, folder):
+    """Runs the commands of a README in its order, in a folder of their own that has tests/data; how many there were. cheetah-db is the program
+    under test, and asks the server that has the place of 127.0.0.1:8080."""
+    os.makedirs(folder / "bin")
+    os.symlink(harness.BINARY, folder / "bin" / "cheetah-db")
+    os.symlink(os.path.join(ROOT, "tests"), folder / "tests")
+    address = "127.0.0.1:%d" % server.port
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+    env = dict(clean, PATH="%s:%s" % (folder / "bin", clean["PATH"]), CHEETAH_URL="http://" + address)
     done = 0
-    for block in blocks("console"):
+    for block in blocks("console", path):
         for command, expected in steps(block):
-            assert command.startswith("curl ") and ADDRESS in command, command
-            run = subprocess.run(["sh", "-c", command.replace(ADDRESS, "127.0.0.1:%d" % fresh.port)], cwd=ROOT,
+            assert (command.startswith("curl ") and ADDRESS in command) or "cheetah-db " in command, command
+            run = subprocess.run(["sh", "-c", command.replace(ADDRESS, address)], cwd=folder, env=env, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, text=True, timeout=60)
             assert run.returncode == 0, command
             printed = run.stdout.splitlines()
-            assert matches(expected, printed), "$ %s\nREADME:\n%s\nprinted:\n%s" % (
-                command, "\n".join(expected), "\n".join(printed[:40]))
+            assert matches(expected, printed), "%s: $ %s\nthere:\n%s\nprinted:\n%s" % (
+                path, command, "\n".join(expected), "\n".join(printed[:40]))
             done += 1
-    assert done >= 4, "the first screen has a load, a read, a scan and a reduce"
+    return done
+
+
+@pytest.mark.parametrize("path", readmes())
+def test_console_blocks(path, fresh, tmp_path):
+    assert run_blocks(path, fresh, tmp_path) >= (15 if path == "README.md" else 1), "a load, a scan, a reduce, words, and the commands"
+
+
+def test_a_new_user(fresh, tmp_path):
+    """From the first command after the start to a prediction in words: well under five minutes, by the README alone."""
+    words = next(i for i, block in enumerate(blocks("console")) if "/predict?db=talk&text=true" in block)
+    assert words <= 1, "it is on the first screen"
+    assert re.search(r"^    deploy/run\.sh ", readme(), re.M) and readme().index("deploy/run.sh") < readme().index("```console")
+    start = time.monotonic()
+    run_blocks("README.md", fresh, tmp_path)
+    assert time.monotonic() - start < 120
 
 
 def test_a_wrong_answer_would_be_seen():

@@ -1,9 +1,12 @@
 """deploy/run.sh: the first command of the README."""
 import os
+import pty
+import select
 import shutil
 import subprocess
 
 import harness
+import pytest
 from conftest import ROOT, in_deploy, run
 
 
@@ -35,3 +38,33 @@ def test_run_sh_serves_from_any_directory(tmp_path):
         process.terminate()
         errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0, errors  # the server took the script's place: SIGTERM reached it
+
+
+@pytest.mark.parametrize("flags, env, text", [((), {}, True), (("--log-format", "json"), {}, False), ((), {"CHEETAH_LOG_FORMAT": "json"}, False)])
+def test_on_a_terminal_the_log_is_text(tmp_path, flags, env, text):
+    """Run with stand-ins for what installs and builds: what is said on a terminal, and that it names the program."""
+    root, tools = tmp_path / "checkout", tmp_path / "tools"
+    for folder in (root / "deploy", root / "build" / "release", tools):
+        folder.mkdir(parents=True)
+    shutil.copy(in_deploy("run.sh"), root / "deploy")
+    os.symlink(harness.BINARY, root / "build" / "release" / "cheetah-db")
+    for name in (root / "deploy" / "install-deps.sh", tools / "cmake"):
+        name.write_text("#!/bin/sh\n")
+        name.chmod(0o755)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
+    master, slave = pty.openpty()
+    process = subprocess.Popen([str(root / "deploy" / "run.sh"), "--listen", "127.0.0.1:0", "--line-listen", "none", "--drain-seconds", "0", *flags],
+                               cwd=tmp_path, env=dict(clean, PATH="%s:%s" % (tools, clean["PATH"]), **env), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=slave)
+    os.close(slave)
+    seen = b""
+    try:
+        while b"ready" not in seen:
+            assert select.select([master], [], [], 60)[0], seen
+            seen += os.read(master, 65536)
+    finally:
+        process.terminate()
+        process.wait(60)
+        os.close(master)
+    assert str(root / "build" / "release" / "cheetah-db").encode() in seen
+    assert (b'{"time"' not in seen) == text, seen
