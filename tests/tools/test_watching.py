@@ -105,6 +105,35 @@ def test_stat_of_a_running_and_a_stopped_server_agree(launch):
     assert sum(x["length"] * x["live"] for x in stopped[0]["lengths"]) == stopped[0]["value_bytes"]
 
 
+def test_stat_fits_a_screen(launch):
+    """A thousand lengths and 64 shards: ranges and directories, whose sums are those of the rows that --lengths and --shards show."""
+    server = launch("--shards", "64", "--durability", "os")
+    client = server.client()
+    client.put_all({b"n%04d" % n: b"v" * n for n in range(1, 1001)})
+    client.upsert(b"large", b"v" * 70000)
+    truth = client.get("/databases/default").json()
+
+    def look(*where):
+        short = tool("stat", "default", *where).stdout
+        assert len(short.splitlines()) <= 24, short
+        ranges = re.findall(r"^  lengths (\d+)(?: to (\d+))? +live (\d+) +slots (\d+) ", short, re.M)
+        assert [(int(low), int(high or low), int(live)) for low, high, live, _ in ranges] == [(1, 15, 15), (16, 255, 240), (256, 1000, 745), (70000, 70000, 1)]
+        every = tool("stat", "default", "--lengths", *where).stdout
+        rows = re.findall(r"^  length (\d+) +live (\d+) +slots (\d+) ", every, re.M)
+        assert [int(row[0]) for row in rows] == [*range(1, 1001), 70000]
+        assert sum(int(row[2]) for row in rows) == sum(int(one[3]) for one in ranges)
+        (places,) = re.findall(r"^  (\d+) +shards pairs (\d+) +values (\d+) +file_bytes (\d+) ", short, re.M)
+        assert [int(one) for one in places[:3]] == [64, truth["pairs"], truth["values"]]
+        shards = re.findall(r"^  shard (\d+) +pairs (\d+) +values (\d+) +file_bytes (\d+) ", tool("stat", "default", "--shards", *where).stdout, re.M)
+        assert len(shards) == 64 and sum(int(one[3]) for one in shards) == int(places[3])
+        assert len(json.loads(tool("stat", "default", "--json", *where).stdout)["lengths"]) == 1001
+        return ranges
+
+    running = look("--connect", url(server))
+    server.stop()
+    assert look("--data", server.data) == running
+
+
 def test_the_shape_of_the_tries(launch):
     server = launch("--shards", "1")
     client = server.client()
