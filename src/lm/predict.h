@@ -106,16 +106,23 @@ enum cht_rc lm_score(struct lm_scorer *sc, const struct lm_score_query *q,
 /* 10^(-log10 / tokens): with the tokens that are nowhere, or without them; NAN if there are none. */
 double lm_score_perplexity(const struct lm_score *s, bool oov);
 
+enum lm_contexts_match {
+    LM_CONTEXTS_EXACT, /* the vector is the tree's encoding (or begins with it, which the encodings of other trees do not) */
+    LM_CONTEXTS_CONTAINS /* the tokens contain all leaves of the tree */
+};
+
 struct lm_contexts_query {
     const struct lm_node *tree;
+    enum lm_contexts_match match;
     long depth;                 /* negative: no limit */
     uint64_t limit;             /* 0: none */
-    struct cht_str after;       /* a vector to go on after; n 0: from the start */
+    struct cht_str after;       /* a cursor to go on after; n 0: from the start */
     const _Atomic bool *cancel; /* may be NULL: CHT_CANCELLED when it becomes true */
 };
 
 struct lm_context {
     struct cht_str vector;
+    struct cht_str cursor; /* exact: the vector; contains: the name after `ctx:` */
     uint64_t key;
     bool malformed;             /* no context payload under it: the rest is zero */
     uint8_t hash[LM_HASH_SIZE]; /* the context's name, LM_ROOT where it has no tokens */
@@ -126,7 +133,8 @@ struct lm_context {
     size_t ranked_n;
 };
 
-/* Context relativism: every `ctxv:` vector that starts with the tree's encoding, in byte order. fn returns false to stop
+/* Context relativism: the contexts that match the tree: by their vectors under `ctxv:`, in byte order; or those under `ctx:` that
+ * contain its leaves, in byte order of their names, found by the workers of all shards, who look at every context. fn returns false to stop
  * (CHT_OK). *more (may be NULL): the limit or fn ended it and there may be more after the last vector. Errors of
  * lm_avo_encode (CHT_INVALID_TREE), CHT_CORRUPT, CHT_NO_MEMORY. */
 enum cht_rc lm_contexts(struct cht_store *s, const struct lm_contexts_query *q,

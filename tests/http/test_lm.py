@@ -595,6 +595,49 @@ def test_limit_of_contexts(model):
     assert many.status == 200
 
 
+def test_contexts_that_contain(model):
+    """Every context with all leaves of the tree, permutations included, whatever the shape of the tree; pages go on where they ended."""
+    client, _, pairs = model
+    found = {p[4:]: unpack(v) for p, v in pairs.items() if p.startswith(b"ctx:")}
+    some = [tokens for tokens in found.values() if len(tokens) == 2][::150]
+    trees = [[[t] for t in tokens] for tokens in some] + [[t] for t in some[0]] + [some[1][0], [[[some[2]]]], [], [[999999]], [[some[0][0]], [some[0][0]]]]
+    for tree in trees:
+        leaves = set(leaves_of(tree))
+        want = [(name, tokens) for name, tokens in sorted(found.items()) if leaves <= set(tokens)]
+        lines = client.post("/contexts", json_body={"tree": tree, "match": "contains", "limit": 10000}).entries()
+        assert [(line["hash"], line["tokens"]) for line in lines] == [("__root__" if name == b"__root__" else name.hex(), tokens) for name, tokens in want[:10000]]
+        for line in lines[:5]:
+            vector = line["vector"] and unb64(line["vector"])
+            assert vector == (layouts.vector([[t] for t in line["tokens"]]) if line["tokens"] else None)
+            alone = client.post("/contexts", json_body={"tree": [[t] for t in line["tokens"]]}).entries() if vector else []
+            if alone and alone[0]["tokens"] == line["tokens"]:
+                assert dict(alone[0], key=0) == dict(line, key=0)
+        got, after = [], None
+        while len(want) < 200:
+            page = client.post("/contexts", json_body={"tree": tree, "match": "contains", "limit": 7, "after": after}).lines()
+            got += page[:-1]
+            after = page[-1]["end"]["next"]
+            if after is None:
+                assert got == lines
+                break
+    tree = [[some[0][0]], [[[some[0][1]]]]]
+    lines = client.post("/contexts", json_body={"tree": tree, "match": "contains", "depth": 2, "limit": 10000}).entries()
+    assert [line["tokens"] for line in lines] == [tokens for _, tokens in sorted(found.items()) if some[0][0] in tokens], "deeper leaves are not there"
+    for match in "prefix", 5, None, "":
+        assert client.post("/contexts", json_body={"tree": [[1]], "match": match}).code == "invalid_parameter", match
+
+
+def leaves_of(tree):
+    return [tree] if isinstance(tree, int) else [t for child in tree for t in leaves_of(child)]
+
+
+def test_damaged_contexts_are_passed_over(client):
+    count(client, [[1, 2, 3], [2, 1, 3]])
+    client.upsert(b"ctx:" + layouts.context_name([1]), b"no context")
+    lines = client.post("/contexts", json_body={"tree": [1], "match": "contains"}).lines()
+    assert sorted(line["tokens"] for line in lines[:-1]) == [[1, 2], [2, 1]] and lines[-1]["end"]["count"] == 2
+
+
 def test_nested_trees(client):
     tree = [[[12, 45], [43, 21]], [[643, 23]]]
     client.upsert(b"ctxv:" + layouts.vector(tree), layouts.context([1, 2]))

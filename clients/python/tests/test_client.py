@@ -434,6 +434,8 @@ def test_asking_the_model(model):
     context = document[:1]
     matches = db.contexts([[context[0]]])
     assert [match.tokens for match in matches] == [tuple(context)]
+    around = db.contexts([context[0]], contains=True, limit=1000)
+    assert all(context[0] in match.tokens for match in around) and matches[0] in around and len(around) > 1
     assert matches[0].hash == cheetah_http.payloads.context_hash(context)
     assert matches[0].vector == cheetah_http.payloads.context_vector(context)
     assert matches[0].ranked == tuple(next(iter(db.topk(b"topk:2:" + cheetah_http.payloads.context_name(context)))).record.ranked)

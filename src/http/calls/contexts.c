@@ -23,11 +23,12 @@ struct tree {
 /* POST /contexts */
 struct matching {
     struct lm_node *tree; /* owned */
-    long depth;           /* -1: all of it */
+    enum lm_contexts_match match;
+    long depth; /* -1: all of it */
     uint64_t limit;
     struct cht_str after; /* borrowed from the body */
     uint64_t shown;       /* contexts so far */
-    size_t last_len;      /* the vector of the last of them */
+    size_t last_len;      /* the cursor of the last of them */
     uint8_t last[CHT_NAME_MAX];
 };
 
@@ -66,7 +67,10 @@ static bool put_context(void *ctx, const struct lm_context *c)
     struct matching *a = r->own;
     struct svc_out *o = &r->out;
     svc_out_text(o, "{\"vector\":");
-    svc_out_b64(o, c->vector.p, c->vector.n);
+    if (c->vector.n > 0)
+        svc_out_b64(o, c->vector.p, c->vector.n);
+    else
+        svc_out_text(o, "null");
     svc_out_text(o, ",\"key\":");
     svc_out_u64(o, c->key);
     if (c->malformed) {
@@ -97,16 +101,20 @@ static bool put_context(void *ctx, const struct lm_context *c)
         svc_out_text(o, "]}\n");
     }
     a->shown++;
-    a->last_len = c->vector.n < sizeof a->last ? c->vector.n : sizeof a->last;
-    memcpy(a->last, c->vector.p, a->last_len);
+    a->last_len = c->cursor.n < sizeof a->last ? c->cursor.n : sizeof a->last;
+    memcpy(a->last, c->cursor.p, a->last_len);
     return o->n < ANSWER_MAX;
 }
 
 static void contexts_work(struct http_request *r)
 {
     struct matching *a = r->own;
-    const struct lm_contexts_query q = {
-        .tree = a->tree, .depth = a->depth, .limit = a->limit, .after = a->after, .cancel = &r->cancel};
+    const struct lm_contexts_query q = {.tree = a->tree,
+                                        .match = a->match,
+                                        .depth = a->depth,
+                                        .limit = a->limit,
+                                        .after = a->after,
+                                        .cancel = &r->cancel};
     bool more = false;
     r->rc = lm_contexts(r->db->store, &q, put_context, r, &more, &r->err);
     if (r->rc != CHT_OK)
@@ -154,6 +162,18 @@ static bool take_tree(struct http_request *r, const json_t *o, struct lm_node **
     return false;
 }
 
+static bool take_match(struct http_request *r, const json_t *o, enum lm_contexts_match *out)
+{
+    const json_t *v = json_object_get(o, "match");
+    const char *text = json_string_value(v);
+    bool contains = text != NULL && strcmp(text, "contains") == 0;
+    *out = contains ? LM_CONTEXTS_CONTAINS : LM_CONTEXTS_EXACT;
+    if (v == NULL || contains || (text != NULL && strcmp(text, "exact") == 0))
+        return true;
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"match\" is exact or contains");
+    return false;
+}
+
 /* "after":"x<hex>", as "next" says it. */
 static bool take_after(struct http_request *r, const json_t *o, struct cht_str *out)
 {
@@ -182,7 +202,7 @@ void http_contexts_post(struct http_request *r)
     if (o == NULL)
         return;
     const json_t *d = json_object_get(o, "depth");
-    bool ok = take_tree(r, o, &a->tree) && take_after(r, o, &a->after) &&
+    bool ok = take_tree(r, o, &a->tree) && take_match(r, o, &a->match) && take_after(r, o, &a->after) &&
               http_number_member(r, o, "limit", 1, CONTEXTS_MAX, 32, &a->limit) &&
               http_number_member(r, o, "depth", 0, 1000000, 0, &depth);
     if (ok)

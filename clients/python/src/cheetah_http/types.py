@@ -171,6 +171,8 @@ class ArpaRead(NamedTuple):
 
 
 class ContextMatch(NamedTuple):
+    """vector: empty for the empty context."""
+
     vector: bytes
     key: int
     hash: str
@@ -377,7 +379,7 @@ def live_score_of(line: Dict[str, Any]) -> LiveScore:
 def context_of(line: Dict[str, Any]) -> ContextMatch:
     ranked = tuple((token, q) for token, q in line["ranked"])
     return ContextMatch(
-        unb64(line["vector"]), line["key"], line["hash"], line["order_size"], tuple(line["tokens"]), ranked
+        unb64(line["vector"] or ""), line["key"], line["hash"], line["order_size"], tuple(line["tokens"]), ranked
     )
 
 

@@ -126,11 +126,12 @@ class Model(Transport):
             yield word_of(line)
 
     def contexts(
-        self, tree: Tree, *, limit: Optional[int] = None, depth: Optional[int] = None
+        self, tree: Tree, *, limit: Optional[int] = None, depth: Optional[int] = None, contains: bool = False
     ) -> List[ContextMatch]:
-        """Context relativism: the contexts whose vector starts with the encoding of the tree, with what follows them."""
+        """Context relativism: the context whose vector is the encoding of the tree, with what follows it. contains: all contexts
+        that contain its leaves, at most limit (32 unless given)."""
         checked_limit(limit)
-        body: Dict[str, Any] = {"tree": tree, "depth": depth}
+        body: Dict[str, Any] = {"tree": tree, "depth": depth, "match": "contains" if contains else "exact"}
         if limit is not None:
             body["limit"] = limit
         lines, _ = self._collect(self._question("/contexts", body))
