@@ -24,8 +24,9 @@ struct job {
     char by[24];            /* of add: a number as JSON has it */
     struct cht_buf name, value, answer;
     struct svc_out path, text;
-    bool keep_value, recursive, yes, raw; /* of del; of get: the answer is the value */
-    uint8_t last;                         /* of what went to stdout */
+    bool keep_value, recursive, yes;    /* of del */
+    uint8_t last;                       /* of what went to stdout */
+    const struct tool_request *request; /* borrowed: that of get */
 };
 
 static void fini(struct job *j)
@@ -110,22 +111,31 @@ static enum cht_rc get_json(struct job *j, struct cht_err *err)
     return rc;
 }
 
-/* In two steps, so that a value of any size goes through as it comes: the key, then the value under it. */
+/* The value as it comes; from a server that knows no raw answers here, an object, which is collected. */
+static bool take_either(void *ctx, const char *p, size_t n)
+{
+    struct job *j = ctx;
+    struct cht_buf *b = &j->answer;
+    if (j->request->type != NULL && CHT_BEGINS(j->request->type, RAW))
+        return take_value(j, p, n);
+    if (b->cap - b->len <= n && cht_buf_reserve(b, 2 * (b->len + n) + 1, NULL) != CHT_OK)
+        return false;
+    memcpy(b->data + b->len, p, n);
+    b->len += n;
+    return true;
+}
+
 static enum cht_rc get_raw(struct job *j, struct cht_err *err)
 {
-    struct tool_request r = {.path = j->path.p};
+    struct tool_request r = {.path = j->path.p, .accept = RAW, .sink = take_either, .sink_ctx = j};
     struct tool_flat f;
-    uint64_t key;
-    char path[160];
-    enum cht_rc rc = tool_one_ask(&j->one, &r, &j->answer, err);
-    if (rc == CHT_OK && (!tool_flat_parse(&f, (const char *)j->answer.data, j->answer.len) ||
-                         !tool_flat_number(&f, "key", &key)))
-        rc = strange(j, err);
-    if (rc != CHT_OK)
-        return rc;
-    (void)snprintf(path, sizeof path, "/kv/%" PRIu64 "?db=%.64s", key, j->one.database); /* fits */
-    r = (struct tool_request){.path = path, .accept = RAW, .sink = take_value, .sink_ctx = j};
-    rc = tool_client_run(j->one.place.client, &r, err);
+    j->request = &r;
+    enum cht_rc rc = tool_client_run(j->one.place.client, &r, err);
+    if (rc == CHT_OK && j->answer.len > 0) {
+        rc = decode(j, &f, err);
+        if (rc == CHT_OK && !take_value(j, (const char *)j->value.data, j->value.len))
+            rc = CHT_CANCELLED;
+    }
     if (rc == CHT_OK && cht_os_is_terminal(1) && j->last != '\n')
         (void)fputc('\n', stdout);
     if (rc == CHT_CANCELLED)
@@ -135,7 +145,7 @@ static enum cht_rc get_raw(struct job *j, struct cht_err *err)
 
 static enum cht_rc get(struct job *j, struct cht_err *err)
 {
-    enum cht_rc rc = address(j, j->arg, j->one.json ? "&exact=true&values=true" : "&exact=true", err);
+    enum cht_rc rc = address(j, j->arg, "&exact=true&values=true", err);
     if (rc != CHT_OK)
         return rc;
     return j->one.json ? get_json(j, err) : get_raw(j, err);
