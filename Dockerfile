@@ -23,7 +23,7 @@ FROM ${BASE}
 LABEL org.opencontainers.image.version="0.2.0" org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-      libmicrohttpd12 libgnutls30 libjansson4 libb64-0d libb2-1 libcurl4 libedit2 \
+      libmicrohttpd12 libgnutls30 libjansson4 libb64-0d libb2-1 libcurl4 libedit2 libzstd1 zlib1g \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc/* \
  && groupadd --gid 10001 cheetah && useradd --uid 10001 --gid 10001 --home-dir /data --shell /usr/sbin/nologin cheetah \
  && mkdir /data && chown cheetah:cheetah /data

@@ -8,9 +8,9 @@ packages=
 for group in ${*:-build test}; do
     case $group in
     build) packages="$packages gcc libc6-dev cmake ninja-build ccache pkg-config libmicrohttpd-dev libgnutls28-dev
-            libjansson-dev libb64-dev libb2-dev libcurl4-openssl-dev libedit-dev" ;;
+            libjansson-dev libb64-dev libb2-dev libcurl4-openssl-dev libedit-dev libzstd-dev zlib1g-dev" ;;
     test) packages="$packages libcmocka-dev g++ curl python3 python3-pytest python3-requests python3-httpx python3-jsonschema python3-numpy
-            python3-yaml openssl python3-build python3-pip python3-setuptools python3-venv python3-wheel
+            python3-yaml python3-zstandard openssl python3-build python3-pip python3-setuptools python3-venv python3-wheel
             chromium chromium-driver"
         command -v npm >/dev/null || packages="$packages nodejs npm" ;; # console/ and tests/console; one from elsewhere will do
     lint) packages="$packages clang-format clang-tidy cppcheck mypy python3-httpx python3-numpy" ;;

@@ -84,6 +84,9 @@ extern "C" {
     X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")   \
     X(REQUEST_TOO_LARGE, 98, 413, "request_too_large", "the request would need too much memory")             \
     X(INVALID_BACKUP, 103, 400, "invalid_backup", "the bytes are no whole backup")                           \
+    X(UNSUPPORTED_CODING, 134, 415, "unsupported_content_coding",                                            \
+      "bodies come as they are, with zstd or gzip")                                                          \
+    X(INVALID_CODING, 135, 400, "invalid_content_coding", "the body is not what its Content-Encoding says")  \
     X(NOT_A_NUMBER, 130, 409, "not_a_number", "the value is no decimal integer")                             \
     X(NUMBER_OVERFLOW, 131, 409, "number_overflow", "the number would not fit in 64 bits")                   \
     X(PRECONDITION_FAILED, 132, 412, "precondition_failed",                                                  \

@@ -12,6 +12,7 @@
 #include "http/send.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/unpack.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -145,6 +146,8 @@ static enum http_header find_header(const char *name, size_t n)
         {HTTP_H_IF_NONE_MATCH, CHT_LITERAL("if-none-match")},
         {HTTP_H_CONTENT_LENGTH, CHT_LITERAL("content-length")},
         {HTTP_H_SEC_FETCH_SITE, CHT_LITERAL("sec-fetch-site")},
+        {HTTP_H_ACCEPT_ENCODING, CHT_LITERAL("accept-encoding")},
+        {HTTP_H_CONTENT_ENCODING, CHT_LITERAL("content-encoding")},
         {HTTP_H_TRANSFER_ENCODING, CHT_LITERAL("transfer-encoding")},
         {HTTP_H_IF_UNMODIFIED_SINCE, CHT_LITERAL("if-unmodified-since")},
     };
@@ -362,7 +365,9 @@ static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, 
     struct target target = find_route(r);
     bool answered = !http_pages_admit(r) || is_preflight(r, &target) || !admit(r) || !read_target(r, &target);
     r->body_max = body_limit(r);
-    if (!answered && body && length > r->body_max) {
+    if (!answered && body && r->in[HTTP_H_CONTENT_ENCODING] != NULL)
+        answered = !http_unpack_begin(r);
+    if (!answered && body && length > r->body_max + (r->unpack != NULL ? HTTP_UNPACK_MORE : 0)) {
         too_large(r);
         answered = true;
     }
@@ -404,8 +409,8 @@ static enum cht_rc body_append(struct http_request *r, const char *data, size_t 
     return CHT_OK;
 }
 
-/* A part of the body. False closes the connection. */
-static bool take_body(struct http_request *r, const char *data, size_t n)
+/* A part of the body as the handlers take it. False closes the connection. */
+static bool take_plain(struct http_request *r, const char *data, size_t n)
 {
     bool answered = atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY;
     if (!answered && !r->body_over && r->body_len + r->body_dropped + n > r->body_max)
@@ -429,6 +434,33 @@ static bool take_body(struct http_request *r, const char *data, size_t n)
         http_reply_err(r, rc, &r->err);
     }
     return true;
+}
+
+/* It is all there. */
+static void end_body(struct http_request *r)
+{
+    if (r->unpack != NULL && !r->body_over) {
+        atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
+        enum http_unpacked u = http_unpack_end(r, take_plain);
+        if (u == HTTP_UNPACK_AGAIN) { /* others have their turn */
+            http_request_suspend(r, end_body);
+            http_request_wake(r);
+        }
+        if (u != HTTP_UNPACK_DONE)
+            return;
+    }
+    if (r->body_over)
+        too_large(r);
+    else if (!http_body_parse_later(r))
+        r->route->run(r);
+}
+
+static bool take_body(struct http_request *r, const char *data, size_t n)
+{
+    bool answered = atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY;
+    if (r->unpack == NULL || answered || r->body_over)
+        return take_plain(r, data, n);
+    return http_unpack_take(r, data, n, take_plain);
 }
 
 enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
@@ -464,10 +496,8 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
     } else if (phase == HTTP_PHASE_BODY) {
         if (http_inlet_refused(r))
             refuse_framing(r);
-        else if (r->body_over)
-            too_large(r);
-        else if (!http_body_parse_later(r))
-            r->route->run(r);
+        else
+            end_body(r);
     }
     return atomic_load_explicit(&r->phase, memory_order_relaxed) == HTTP_PHASE_READY ? http_send_answer(r)
                                                                                      : MHD_YES;

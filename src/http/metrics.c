@@ -9,8 +9,8 @@
 
 #include <inttypes.h>
 
-static const int statuses[HTTP_METRIC_STATUSES] = {200, 201, 204, 400, 401, 403, 404, 405,
-                                                   409, 410, 413, 499, 500, 503, 507, 0};
+static const int statuses[HTTP_METRIC_STATUSES] = {200, 201, 204, 304, 400, 401, 403, 404, 405, 409,
+                                                   410, 412, 413, 415, 499, 500, 503, 507, 0};
 
 /* Upper bounds of the buckets; the last has none. */
 static const uint64_t bounds_ns[HTTP_METRIC_BUCKETS - 1] = {
@@ -148,6 +148,25 @@ static void count_one(void *ctx, const char *name)
     ++*(uint64_t *)ctx;
 }
 
+static void print_codings(const struct http_server *s, struct svc_out *o)
+{
+    uint64_t answers = 0, in = 0, out = 0, came = 0, made = 0;
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        const struct http_metrics *m = &s->workers[i].metrics;
+        answers += atomic_load_explicit(&m->packed, memory_order_relaxed);
+        in += atomic_load_explicit(&m->packed_in, memory_order_relaxed);
+        out += atomic_load_explicit(&m->packed_out, memory_order_relaxed);
+        came += atomic_load_explicit(&m->unpacked_in, memory_order_relaxed);
+        made += atomic_load_explicit(&m->unpacked_out, memory_order_relaxed);
+    }
+    one(o, "compressed_answers_total", "counter", "Answers sent with a Content-Encoding.", answers);
+    one(o, "compressed_answers_plain_bytes_total", "counter", "Their bytes before compression.", in);
+    one(o, "compressed_answers_bytes_total", "counter", "Their bytes as they were sent.", out);
+    one(o, "compressed_bodies_bytes_total", "counter", "Bytes of bodies that came with a Content-Encoding.",
+        came);
+    one(o, "compressed_bodies_plain_bytes_total", "counter", "What came out of them.", made);
+}
+
 static void print_service(struct http_server *s, struct svc_out *o)
 {
     uint64_t aborted = 0, ahead = 0, together = 0, awaited = 0, resident, cpu, files;
@@ -181,6 +200,7 @@ static void print_service(struct http_server *s, struct svc_out *o)
     one(o, "reads_awaited_total", "counter", "Point reads that waited for a write on its way to the disk.",
         awaited);
     one(o, "requests_aborted_total", "counter", "Answers that the client did not take.", aborted);
+    print_codings(s, o);
     one(o, "databases", "gauge", "Databases.", databases);
     one(o, "databases_limit", "gauge", "Databases at most: --max-databases.", s->conf->max_databases);
     one(o, "databases_open", "gauge", "Databases that are open; only of these there are figures below.",

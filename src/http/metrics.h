@@ -26,6 +26,9 @@ struct http_metrics {
     _Atomic uint64_t together;      /* commits that were submitted at the end of a round */
     _Atomic uint64_t awaited;       /* reads that waited for a commit: http_request_await */
     _Atomic uint64_t aborted;       /* answers that the client did not take */
+    _Atomic uint64_t packed; /* answers that were compressed; the next two: their bytes before and after */
+    _Atomic uint64_t packed_in, packed_out;
+    _Atomic uint64_t unpacked_in, unpacked_out; /* bytes of bodies that came compressed, before and after */
 };
 
 /* Only the worker that owns the metrics adds, so a load and a store are enough. */

@@ -130,7 +130,7 @@ size_t http_ndjson_text_head(char *out, size_t room, struct cht_str name, uint64
     return (size_t)(p - out);
 }
 
-size_t http_ndjson_text_pair(char *out, size_t room, const struct http_line *l)
+size_t http_ndjson_text_pair(char *out, size_t room, const struct http_shown *l)
 {
     size_t n = room < REST ? SIZE_MAX : http_ndjson_text_head(out, room - REST, l->name, l->key);
     if (n == SIZE_MAX)
@@ -160,7 +160,7 @@ void http_ndjson_put_head(struct svc_out *o, struct cht_str name, uint64_t key, 
     o->n += text ? http_ndjson_text_head(to, room, name, key) : http_ndjson_pair_head(to, room, name, key);
 }
 
-void http_ndjson_put_pair(struct svc_out *o, const struct http_line *l)
+void http_ndjson_put_pair(struct svc_out *o, const struct http_shown *l)
 {
     if (!make_room(o, l->name.n, l->value != NULL ? l->size : 0, l->text))
         return;
@@ -170,7 +170,7 @@ void http_ndjson_put_pair(struct svc_out *o, const struct http_line *l)
                     : http_ndjson_pair(to, room, l->name, l->key, l->values, l->value, l->size);
 }
 
-void http_ndjson_put_value(struct svc_out *o, const struct http_line *l)
+void http_ndjson_put_value(struct svc_out *o, const struct http_shown *l)
 {
     bool text = l->text && l->values;
     if (!make_room(o, 0, l->values ? l->size : 0, text))

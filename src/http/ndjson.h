@@ -13,7 +13,7 @@
 enum http_names { HTTP_NAMES_EITHER, HTTP_NAMES_TEXT, HTTP_NAMES_HEX };
 
 /* What a line shows. */
-struct http_line {
+struct http_shown {
     struct cht_str name;  /* of a pair */
     const uint8_t *value; /* NULL: none */
     uint64_t key;
@@ -42,7 +42,7 @@ size_t http_ndjson_mapping(char *out, size_t room, struct cht_str name, uint64_t
 size_t http_ndjson_pair_head(char *out, size_t room, struct cht_str name, uint64_t key);
 /* The same lines with text=true. */
 size_t http_ndjson_text_value(char *out, size_t room, uint64_t key, const uint8_t *value, uint32_t size);
-size_t http_ndjson_text_pair(char *out, size_t room, const struct http_line *l);
+size_t http_ndjson_text_pair(char *out, size_t room, const struct http_shown *l);
 size_t http_ndjson_text_head(char *out, size_t room, struct cht_str name, uint64_t key);
 /* One member of them. */
 size_t http_ndjson_text_member(char *out, size_t room, enum http_member what, struct cht_str bytes);
@@ -51,8 +51,8 @@ const char *http_ndjson_begin(enum http_member what, bool text);
 
 /* The same, appended; without memory o->failed is set. */
 void http_ndjson_put_head(struct svc_out *o, struct cht_str name, uint64_t key, bool text);
-void http_ndjson_put_pair(struct svc_out *o, const struct http_line *l);
-void http_ndjson_put_value(struct svc_out *o, const struct http_line *l);
+void http_ndjson_put_pair(struct svc_out *o, const struct http_shown *l);
+void http_ndjson_put_value(struct svc_out *o, const struct http_shown *l);
 /* What is to be sent as `after` to go on after this name: in the form in which the request takes names. With names=text one that is no
  * text is percent-encoded, and a member more says so. */
 void http_ndjson_put_cursor(struct svc_out *o, enum http_names names, struct cht_str name);

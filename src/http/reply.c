@@ -33,6 +33,7 @@ const char *http_status_title(int status)
                   {412, "Precondition Failed"},
                   {413, "Content Too Large"},
                   {414, "URI Too Long"},
+                  {415, "Unsupported Media Type"},
                   {431, "Request Header Fields Too Large"},
                   {499, "Client Closed Request"},
                   {500, "Internal Server Error"},

@@ -3,6 +3,7 @@
 #include "http/secure.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/unpack.h"
 #include "http/wake.h"
 
 #include "base/alloc.h"
@@ -47,6 +48,8 @@ static void reset(struct http_request *r)
     r->rest = NULL;
     r->rest_len = 0;
     memset(r->param, 0, sizeof r->param);
+    r->coding = HTTP_CODING_NONE;
+    r->packed = false;
     r->names = HTTP_NAMES_EITHER;
     r->text = false;
     memset(r->in, 0, sizeof r->in);
@@ -110,6 +113,8 @@ void http_request_recycle(struct http_request *r)
         r->release(r);
     if (r->parsed)
         forget_body(r);
+    if (r->unpack != NULL)
+        http_unpack_free(r);
     r->release = NULL;
     r->own = NULL;
     svc_memory_end(&r->memory); /* a few small buffers may stay with it */

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "http/coding.h"
 #include "http/ndjson.h"
 #include "service/access.h"
 #include "service/dbs.h"
@@ -32,6 +33,7 @@ struct http_conn;
 struct http_stream;
 struct http_prepared;
 struct http_lines;
+struct http_unpack;
 
 enum http_method { HTTP_METHOD_GET = 1, HTTP_METHOD_POST = 2, HTTP_METHOD_PUT = 4, HTTP_METHOD_DELETE = 8 };
 
@@ -164,7 +166,9 @@ enum http_media {
 /* The request headers that are looked at. */
 enum http_header {
     HTTP_H_ACCEPT,
+    HTTP_H_ACCEPT_ENCODING,
     HTTP_H_AUTHORIZATION,
+    HTTP_H_CONTENT_ENCODING,
     HTTP_H_CONTENT_LENGTH,
     HTTP_H_CONTENT_TYPE,
     HTTP_H_EXPECT,
@@ -224,8 +228,9 @@ struct http_request {
     uint64_t body_max;
     bool body_over; /* longer than allowed: dropped, answered 413 */
     uint64_t body_dropped;
-    uint64_t skip_ns;  /* since when it is dropped; 0: it is not */
-    uint64_t moved_ns; /* when some of a body of any length came last; 0: a body of limited length */
+    uint64_t skip_ns;           /* since when it is dropped; 0: it is not */
+    uint64_t moved_ns;          /* when some of a body of any length came last; 0: a body of limited length */
+    struct http_unpack *unpack; /* owned: the body comes compressed; NULL: as it is */
     struct svc_memory_use memory; /* all that it has booked */
     struct http_lines *lines;     /* the handler's, while a job reads them */
     struct json_t *json; /* owned: the body, parsed by a job; NULL with `parsed`: r->err says why not */
@@ -248,6 +253,9 @@ struct http_request {
     char etag[HTTP_ETAG_LEN + 1];          /* if tagged */
     const struct http_fixed_header *fixed; /* further ones, the last without a name; static; NULL: none */
     struct http_stream *stream;            /* owned; NULL: the answer is `out` */
+    enum http_coding coding;               /* of what is sent */
+    size_t plain;                          /* bytes of `out` before it was compressed */
+    bool packed;                           /* whether it is compressed has been decided (http_pack_answer) */
     uint64_t sent;                         /* bytes of the body so far */
 
     /* while suspended, or put off */

@@ -2,6 +2,7 @@
 #include "http/send.h"
 
 #include "http/inlet.h"
+#include "http/pack.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -36,6 +37,12 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
     return http_stream_read(cls, buf, max);
 }
 
+static ssize_t read_packed(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    (void)pos;
+    return http_pack_read(cls, buf, max);
+}
+
 static ssize_t read_nothing(void *cls, uint64_t pos, char *buf, size_t max)
 {
     (void)cls, (void)pos, (void)buf, (void)max;
@@ -62,7 +69,8 @@ static struct MHD_Response *make_response(struct http_request *r)
         (r->media == HTTP_MEDIA_NDJSON || r->media == HTTP_MEDIA_BACKUP || r->media == HTTP_MEDIA_ARPA))
         return head_of_stream();
     if (r->stream != NULL)
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 128u << 10, read_stream, r, NULL);
+        return MHD_create_response_from_callback(
+            MHD_SIZE_UNKNOWN, 128u << 10, r->stream->pack != NULL ? read_packed : read_stream, r, NULL);
     if (r->out.failed) {
         r->status = 503;
         r->media = HTTP_MEDIA_PROBLEM;
@@ -75,9 +83,9 @@ static struct MHD_Response *make_response(struct http_request *r)
 /* A short answer without headers of its own goes out in an object that is there. */
 static bool send_prepared(struct http_request *r)
 {
-    if (r->media != HTTP_MEDIA_JSON || r->stream != NULL || r->headers > 0 || r->fixed != NULL || r->close ||
-        r->cors != NULL || r->out.failed || r->out.n == 0 || r->out.n > HTTP_PREPARED_BYTES ||
-        r->id_len != HTTP_PREPARED_ID || r->prepared != NULL)
+    if (r->media != HTTP_MEDIA_JSON || r->stream != NULL || r->coding != HTTP_CODING_NONE || r->headers > 0 ||
+        r->fixed != NULL || r->close || r->cors != NULL || r->out.failed || r->out.n == 0 ||
+        r->out.n > HTTP_PREPARED_BYTES || r->id_len != HTTP_PREPARED_ID || r->prepared != NULL)
         return false;
     r->prepared = http_prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id, r->tagged ? r->etag : NULL);
     if (r->prepared == NULL ||
@@ -96,11 +104,14 @@ static void book_answer(struct http_request *r)
     svc_out_free(&r->out);
     cht_buf_free(&r->value);
     r->headers = 0;
+    r->coding = HTTP_CODING_NONE;
     http_reply_err(r, r->err.code, &r->err);
 }
 
 enum MHD_Result http_send_answer(struct http_request *r)
 {
+    if (r->in[HTTP_H_ACCEPT_ENCODING] != NULL && http_pack_answer(r))
+        return MHD_YES; /* it comes again */
     book_answer(r);
     r->close = r->close || http_inlet_last(r);
     if (send_prepared(r))
@@ -118,6 +129,11 @@ enum MHD_Result http_send_answer(struct http_request *r)
         ok = MHD_add_response_header(resp, r->header[i].name, r->header[i].value) == MHD_YES;
     for (const struct http_fixed_header *h = r->fixed; h != NULL && h->name != NULL && ok; h++)
         ok = MHD_add_response_header(resp, h->name, h->value) == MHD_YES;
+    if (r->coding != HTTP_CODING_NONE)
+        ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_ENCODING,
+                                           http_coding_name(r->coding)) == MHD_YES;
+    if (r->fixed == NULL && http_pack_varies(r))
+        ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_VARY, "Accept-Encoding") == MHD_YES;
     if (r->cors != NULL) {
         ok = ok && MHD_add_response_header(resp, "Access-Control-Allow-Origin", r->cors) == MHD_YES &&
              MHD_add_response_header(resp, "Access-Control-Expose-Headers", exposed) == MHD_YES &&

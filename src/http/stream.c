@@ -37,8 +37,7 @@ static enum http_more next_text(struct http_stream *s)
     return m;
 }
 
-/* Nothing to send yet. True if there is by now. */
-static bool suspend(struct http_stream *s)
+void http_stream_wait(struct http_stream *s)
 {
     int running = 0;
     MHD_suspend_connection(s->r->mc);
@@ -47,10 +46,9 @@ static bool suspend(struct http_stream *s)
         atomic_store_explicit(&s->wake, 0, memory_order_relaxed);
         http_worker_resume(s->r->w, s->r->mc);
     }
-    return false;
 }
 
-/* Pairs with suspend: whoever comes second knows of the other. */
+/* Pairs with http_stream_wait: whoever comes second knows of the other. */
 void http_stream_wake(struct http_stream *s)
 {
     if (atomic_exchange_explicit(&s->wake, 2, memory_order_acq_rel) == 1)
@@ -111,23 +109,17 @@ static size_t copy_lines(struct http_stream *s, char *buf, size_t room)
     return n;
 }
 
-ssize_t http_stream_read(struct http_request *r, char *buf, size_t max)
+size_t http_stream_take(struct http_stream *s, char *buf, size_t max, enum http_more *more)
 {
-    struct http_stream *s = r->stream;
     size_t n = 0;
-    (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
+    *more = HTTP_MORE_TEXT;
     while (n < max) {
         if (s->left == 0) {
             if (s->scan != NULL && s->piece.value == NULL && s->abort == CHT_OK)
                 n += copy_lines(s, buf + n, max - n);
-            enum http_more m = next_text(s);
-            if (m == HTTP_MORE_END)
+            *more = next_text(s);
+            if (*more != HTTP_MORE_TEXT)
                 break;
-            if (m == HTTP_MORE_LATER) {
-                if (n == 0)
-                    (void)suspend(s);
-                break; /* else: what there is goes out first, and the source is asked again */
-            }
         }
         size_t some = s->left < max - n ? s->left : max - n;
         memcpy(buf + n, s->at, some);
@@ -135,11 +127,23 @@ ssize_t http_stream_read(struct http_request *r, char *buf, size_t max)
         s->left -= some;
         n += some;
     }
+    s->cut = s->cut || (*more == HTTP_MORE_END && s->stage.failed);
+    return n;
+}
+
+ssize_t http_stream_read(struct http_request *r, char *buf, size_t max)
+{
+    struct http_stream *s = r->stream;
+    enum http_more more;
+    (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
+    size_t n = http_stream_take(s, buf, max, &more);
     s->bytes += n;
-    if (n == 0 && s->ended && s->left == 0) /* with an error: the last chunk is not sent either */
-        return s->cut || s->stage.failed ? MHD_CONTENT_READER_END_WITH_ERROR
-                                         : MHD_CONTENT_READER_END_OF_STREAM;
-    return (ssize_t)n;
+    if (n > 0) /* first what there is; then the source is asked again */
+        return (ssize_t)n;
+    if (more == HTTP_MORE_END) /* with an error: the last chunk is not sent either */
+        return s->cut ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+    http_stream_wait(s);
+    return 0;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
@@ -200,6 +204,8 @@ void http_stream_free(struct http_request *r)
     atomic_fetch_add_explicit(&srv->stream_entries, s->count, memory_order_relaxed);
     atomic_fetch_add_explicit(&srv->stream_bytes, s->bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&srv->streams, 1, memory_order_relaxed);
+    if (s->pack != NULL)
+        s->free_pack(s->pack);
     cht_free(s->entries);
     svc_out_free(&s->stage);
     svc_out_free(&s->last_name);

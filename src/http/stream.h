@@ -35,6 +35,8 @@ struct http_piece {
     const char *tail;
 };
 
+struct http_pack;
+
 struct http_stream {
     struct http_request *r;
     /* The next text at *p, valid until the next call. LATER: `wake` will be called. Not called again after END. */
@@ -57,6 +59,8 @@ struct http_stream {
     uint64_t count;       /* entries so far */
     uint64_t corrupt;     /* of these: lines with an "error" in place of their value */
     uint64_t bytes;
+    struct http_pack *pack; /* owned: it is compressed, or was looked at whether it should be */
+    void (*free_pack)(struct http_pack *k);
     bool failed;   /* ended with an error line */
     bool finished; /* the last line is staged */
     bool is_values;
@@ -89,6 +93,11 @@ void http_stream_begin(struct http_request *r);
 void http_stream_free(struct http_request *r);
 /* For libmicrohttpd: copies text to buf; 0: suspended, or a MHD_CONTENT_READER_END_. */
 ssize_t http_stream_read(struct http_request *r, char *buf, size_t max);
+/* Copies the text that there is to buf, at most max bytes. *more: TEXT: buf is full; LATER: more will come, and http_stream_wake be called;
+ * END: that was all of it, and if s->cut, it is not whole. */
+size_t http_stream_take(struct http_stream *s, char *buf, size_t max, enum http_more *more);
+/* Nothing to send: the connection is suspended until http_stream_wake, which may have been already. */
+void http_stream_wait(struct http_stream *s);
 /* The source has something (any thread). At most one call for each HTTP_MORE_LATER. */
 void http_stream_wake(struct http_stream *s);
 /* Around what takes the store's locks on the HTTP thread (cht_store_enter). False: later, `wake` will be called. */

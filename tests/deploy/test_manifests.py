@@ -352,7 +352,7 @@ def test_dockerfile_copies_what_the_build_needs():
             assert os.path.exists(os.path.join(ROOT, source)) and "!" + path in ignore, source
     # the libraries of the last stage are those that the program is linked with
     packages = {"libmicrohttpd.so.12": "libmicrohttpd12", "libgnutls.so.30": "libgnutls30", "libjansson.so.4": "libjansson4", "libb2.so.1": "libb2-1",
-                "libcurl.so.4": "libcurl4", "libb64.so.0d": "libb64-0d", "libedit.so.2": "libedit2"}
+                "libcurl.so.4": "libcurl4", "libb64.so.0d": "libb64-0d", "libedit.so.2": "libedit2", "libzstd.so.1": "libzstd1", "libz.so.1": "zlib1g"}
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", harness.BINARY))) - {"libc.so.6", "libm.so.6"}
     assert needed == set(packages), "Dockerfile and this test name the packages"
     for package in packages.values():

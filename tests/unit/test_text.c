@@ -120,7 +120,7 @@ static void test_room(void **state)
             uint8_t *p = malloc(one * n);
             for (size_t i = 0; i < n; i++)
                 memcpy(p + one * i, worst[w], one);
-            struct http_line l = {.name = {p, one * n}, .value = p, .key = UINT64_C(281474976710655)};
+            struct http_shown l = {.name = {p, one * n}, .value = p, .key = UINT64_C(281474976710655)};
             l.size = (uint32_t)(one * n);
             l.values = l.text = true;
             size_t room = http_ndjson_text_room(l.name.n, l.size);

@@ -3,7 +3,7 @@
  * They hold nothing of anybody: they are served without a token, and what the page shows it asks with the token that its user gives it.
  * A file is asked for anew each time and answered 304 unless the program has another one: its ETag says its length and CRC-32C.
  */
-#include "http/calls/accept.h"
+#include "http/accept.h"
 #include "http/calls/handlers.h"
 #include "http/reply.h"
 #include "http/server.h"
@@ -87,6 +87,7 @@ static void send_file(struct http_request *r, const struct console_file *f)
     char tag[48];
     (void)snprintf(tag, sizeof tag, "\"%zx-%08x\"", n, (unsigned)cht_crc32c(0, bytes, n)); /* it fits */
     r->fixed = headers;
+    r->packed = true; /* as it is to be */
     http_reply_header(r, "ETag", "%s", tag);
     if (strstr(header_of(r, MHD_HTTP_HEADER_IF_NONE_MATCH), tag) != NULL) {
         http_reply_empty(r, 304);

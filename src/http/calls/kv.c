@@ -1,6 +1,6 @@
 /* kv: values under integer keys. */
 #include "http/body.h"
-#include "http/calls/accept.h"
+#include "http/accept.h"
 #include "http/calls/condition.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
@@ -51,7 +51,7 @@ static void read_value(struct http_request *r)
         return;
     }
     http_ndjson_put_value(
-        &r->out, &(struct http_line){
+        &r->out, &(struct http_shown){
                      .value = r->value.data, .key = key, .size = size, .values = true, .text = r->text});
     http_reply_json(r, 200);
 }
@@ -226,7 +226,7 @@ static bool key_line(struct http_stream *s, uint64_t key, bool values)
         return true;
     }
     http_ndjson_put_value(
-        &s->stage, &(struct http_line){
+        &s->stage, &(struct http_shown){
                        .value = r->value.data, .key = key, .size = size, .values = values, .text = r->text});
     svc_out_text(&s->stage, "\n");
     return true;

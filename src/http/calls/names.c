@@ -174,12 +174,12 @@ static bool name_line(struct http_stream *s, struct cht_str name)
         http_stream_show(s, HTTP_MEMBER_VALUE, "\"}\n");
         return true;
     }
-    http_ndjson_put_pair(&s->stage, &(struct http_line){.name = name,
-                                                        .value = pv.size > 0 ? s->r->value.data : NULL,
-                                                        .key = pv.key,
-                                                        .size = pv.size,
-                                                        .values = a->values,
-                                                        .text = s->r->text});
+    http_ndjson_put_pair(&s->stage, &(struct http_shown){.name = name,
+                                                         .value = pv.size > 0 ? s->r->value.data : NULL,
+                                                         .key = pv.key,
+                                                         .size = pv.size,
+                                                         .values = a->values,
+                                                         .text = s->r->text});
     svc_out_text(&s->stage, "\n");
     return true;
 }

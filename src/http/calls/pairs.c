@@ -1,6 +1,6 @@
 /* pairs: names that are mapped to keys: point calls, counts, scans, namespaces. */
 #include "http/body.h"
-#include "http/calls/accept.h"
+#include "http/accept.h"
 #include "http/calls/condition.h"
 #include "http/calls/handlers.h"
 #include "http/ndjson.h"
@@ -63,12 +63,12 @@ static void read_exact(struct http_request *r)
         reply_bytes(r, &pv);
         return;
     }
-    http_ndjson_put_pair(&r->out, &(struct http_line){.name = name,
-                                                      .value = pv.size > 0 ? r->value.data : NULL,
-                                                      .key = pv.key,
-                                                      .size = pv.size,
-                                                      .values = a->values,
-                                                      .text = r->text});
+    http_ndjson_put_pair(&r->out, &(struct http_shown){.name = name,
+                                                       .value = pv.size > 0 ? r->value.data : NULL,
+                                                       .key = pv.key,
+                                                       .size = pv.size,
+                                                       .values = a->values,
+                                                       .text = r->text});
     http_reply_json(r, 200);
 }
 
@@ -122,7 +122,7 @@ static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *o
     static const char tail[] = ",\"error\":\"corrupt_value\"}\n";
     size_t n = s->r->text
                    ? http_ndjson_text_pair((char *)out, room,
-                                           &(struct http_line){name, value, e->key, e->size, true, true})
+                                           &(struct http_shown){name, value, e->key, e->size, true, true})
                    : http_ndjson_pair((char *)out, room, name, e->key, true, value, e->size);
     if (n == SIZE_MAX || n + sizeof tail > room)
         return SIZE_MAX;

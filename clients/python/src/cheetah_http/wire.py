@@ -29,6 +29,7 @@ class Call(NamedTuple):
     accept: Optional[str] = None
     repeatable: bool = True
     gone_is_done: bool = False
+    content_encoding: Optional[str] = None
     conditions: Mapping[str, str] = {}
 
     def under(self, conditions: Mapping[str, str]) -> "Call":
@@ -42,6 +43,8 @@ class Call(NamedTuple):
         headers = dict(self.conditions)
         if self.content_type is not None:
             headers["Content-Type"] = self.content_type
+        if self.content_encoding is not None:
+            headers["Content-Encoding"] = self.content_encoding
         if self.accept is not None:
             headers["Accept"] = self.accept
         return headers

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from typing import Any, Dict, List, Mapping, Optional
 from urllib.parse import quote
 
 from .errors import TransportError
+from .packing import Unpacker
 
 HEAD_MAX = 256 << 10
 ONE_WRITE = 32 << 10  # a body up to that goes with its head
@@ -67,7 +67,7 @@ class Incoming:
     keep                                   the connection can carry another request then
     """
 
-    __slots__ = ("status_code", "content", "head", "complete", "keep", "_raw", "_headers", "_rest", "_left", "_chunked", "_bodyless", "_unzip")
+    __slots__ = ("status_code", "content", "head", "complete", "keep", "_raw", "_headers", "_rest", "_left", "_chunked", "_bodyless", "_unpacker")
 
     def __init__(self, bodyless: bool = False) -> None:
         self.status_code = 0
@@ -79,7 +79,7 @@ class Incoming:
         self._left = 0  # bytes of the body or of the chunk; -1: until the end of the connection
         self._chunked = False
         self._bodyless = bodyless
-        self._unzip: Any = None
+        self._unpacker: Optional[Unpacker] = None
 
     @property
     def headers(self) -> Headers:
@@ -115,8 +115,8 @@ class Incoming:
                 self.keep = False  # nobody asked for that
             return []
         pieces = self._take_chunks(data) if self._chunked else self._take_plain(data)
-        if self._unzip is not None:
-            pieces = self._unzipped(pieces)
+        if self._unpacker is not None:
+            pieces = self._unpacked(pieces)
         return pieces
 
     def end(self) -> bool:
@@ -161,8 +161,9 @@ class Incoming:
             self.complete = self._left == 0
         else:
             self._left, self.keep = -1, False
-        if _member(head, b"content-encoding") in (b"gzip", b"deflate"):
-            self._unzip = zlib.decompressobj(47)
+        coding = _member(head, b"content-encoding")
+        if coding and coding != b"identity" and not self._bodyless:
+            self._unpacker = Unpacker(coding)
 
     def _take_plain(self, data: bytes) -> List[bytes]:
         if self._left < 0:
@@ -207,13 +208,11 @@ class Incoming:
                 raise TransportError("a chunk's size is too long")
         return pieces
 
-    def _unzipped(self, pieces: List[bytes]) -> List[bytes]:
-        try:
-            plain = [self._unzip.decompress(piece) for piece in pieces]
-        except zlib.error as error:
-            raise TransportError(f"a body that cannot be unpacked: {error}") from None
-        if self.complete and not self._unzip.eof:
-            raise TransportError("a packed body that ends too early")
+    def _unpacked(self, pieces: List[bytes]) -> List[bytes]:
+        assert self._unpacker is not None
+        plain = [self._unpacker.feed(piece) for piece in pieces]
+        if self.complete:
+            self._unpacker.end()
         return [piece for piece in plain if piece]
 
 

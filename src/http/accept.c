@@ -1,14 +1,15 @@
 /* accept: see accept.h. */
-#include "http/calls/accept.h"
+#include "http/accept.h"
 
 #include <string.h>
 #include <strings.h>
 
-/* How much a type is wanted, by the most specific range of the header that it falls under. */
+/* How much a type or coding is wanted, by the most specific range of the header that it falls under. */
 struct wanted {
-    const char *type;
-    unsigned exact; /* 0: by no range; 1: by any type, 2: by any of its kind, 3: by its name */
-    unsigned q;     /* thousandths */
+    const char *name, *family; /* family: the range of it and its like; NULL: none */
+    const char *any;           /* the range of all; NULL: it must be named */
+    unsigned exact;            /* 0: by no range; 1: by that of all, 2: by the family, 3: by its name */
+    unsigned q;                /* thousandths */
 };
 
 /* A part of the header between separators, without the blanks around it. */
@@ -46,13 +47,6 @@ static bool is(struct text t, const char *word)
     return strlen(word) == t.n && strncasecmp(t.p, word, t.n) == 0;
 }
 
-/* "application" with a star is what "application/json" is one of. */
-static bool is_kind(struct text range, const char *type)
-{
-    size_t n = (size_t)(strchr(type, '/') - type) + 1;
-    return range.n == n + 1 && range.p[n] == '*' && strncasecmp(range.p, type, n) == 0;
-}
-
 /* "0", "0.5", "1.000": thousandths. False: it is none. */
 static bool read_q(struct text t, unsigned *q)
 {
@@ -84,7 +78,9 @@ static void read_range(const char *p, const char *end, struct wanted *types, siz
     }
     for (size_t i = 0; i < n; i++) {
         struct wanted *w = &types[i];
-        unsigned exact = is(range, w->type) ? 3 : is_kind(range, w->type) ? 2 : is(range, "*/*") ? 1 : 0;
+        bool family = w->family != NULL && is(range, w->family);
+        bool any = w->any != NULL && is(range, w->any);
+        unsigned exact = is(range, w->name) ? 3 : family ? 2 : any ? 1 : 0;
         if (exact > w->exact) {
             w->exact = exact;
             w->q = q;
@@ -92,18 +88,26 @@ static void read_range(const char *p, const char *end, struct wanted *types, siz
     }
 }
 
-static bool rather_than_json(const struct http_request *r, const char *type)
+static void read_all(const char *p, struct wanted *types, size_t n)
+{
+    const char *end = p + strlen(p);
+    while (p < end) {
+        const char *comma = until(p, end, ',');
+        read_range(p, comma, types, n);
+        p = comma + 1;
+    }
+}
+
+static bool rather_than_json(const struct http_request *r, const char *type, const char *family)
 {
     const char *p = r->in[HTTP_H_ACCEPT];
     if (p == NULL || strcmp(p, "*/*") == 0)
         return false;
-    struct wanted types[] = {{.type = type}, {.type = "application/json"}};
-    const char *end = p + strlen(p);
-    while (p < end) {
-        const char *comma = until(p, end, ',');
-        read_range(p, comma, types, 2);
-        p = comma + 1;
-    }
+    struct wanted types[] = {
+        {.name = type, .family = family, .any = "*/*"},
+        {.name = "application/json", .family = "application/*", .any = "*/*"},
+    };
+    read_all(p, types, 2);
     return types[0].q > types[1].q || (types[0].q == types[1].q && types[0].q > 0 && types[0].exact == 3);
 }
 
@@ -111,6 +115,21 @@ static bool rather_than_json(const struct http_request *r, const char *type)
 
 bool http_accepts_bytes(const struct http_request *r)
 {
-    return rather_than_json(r, "application/octet-stream");
+    return rather_than_json(r, "application/octet-stream", "application/*");
 }
-bool http_accepts_html(const struct http_request *r) { return rather_than_json(r, "text/html"); }
+
+bool http_accepts_html(const struct http_request *r) { return rather_than_json(r, "text/html", "text/*"); }
+
+enum http_coding http_accepts_coding(const struct http_request *r)
+{
+    const char *p = r->in[HTTP_H_ACCEPT_ENCODING];
+    if (p == NULL)
+        return HTTP_CODING_NONE;
+    struct wanted codings[] = {
+        {.name = "zstd"}, {.name = "gzip", .family = "x-gzip", .any = "*"}, {.name = "identity"}};
+    read_all(p, codings, 3);
+    const struct wanted *best = codings[1].q > codings[0].q ? &codings[1] : &codings[0];
+    if (best->q == 0 || codings[2].q > best->q)
+        return HTTP_CODING_NONE;
+    return best == &codings[0] ? HTTP_CODING_ZSTD : HTTP_CODING_GZIP;
+}
