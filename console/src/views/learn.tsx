@@ -1,5 +1,6 @@
 // learn: counting documents, and smoothing what is counted, with its progress.
 import { useEffect, useState } from "preact/hooks";
+import { useAbout } from "../about";
 import { all, call, json, lines, type Line, Problem } from "../api";
 import { number } from "../bytes";
 import { may, useShared } from "../state";
@@ -28,7 +29,7 @@ export function toLines(text: string, words: boolean): string {
   return out.join("\n") + "\n";
 }
 
-function Count({ done }: { done: () => void }) {
+function Count({ done, live }: { done: () => void; live: boolean }) {
   const shared = useShared();
   const task = useTask();
   const [text, setText] = useState("");
@@ -44,7 +45,7 @@ function Count({ done }: { done: () => void }) {
     task.run(async (signal) => {
       setCounted(null);
       const body: BodyInit = file ?? toLines(text, words);
-      setCounted(await json("POST", "/ngrams", { params: { db: shared.db, order: order || undefined, remove: away || undefined, text: words || undefined }, body, type: "application/x-ndjson", signal }));
+      setCounted(await json("POST", "/ngrams", { params: { db: shared.db, order: live ? undefined : order, remove: away || undefined, text: words || undefined }, body, type: "application/x-ndjson", signal }));
       shared.say("counted");
       if (!shared.databases.includes(shared.db)) shared.refresh();
       done();
@@ -67,7 +68,7 @@ function Count({ done }: { done: () => void }) {
             </Field>
           )}
           <Field label="Orders 1 to">
-            <Choice value={order} set={setOrder} options={[["", "the model's own"], "1", "2", "3", "4", "5", "6", "7", "8"]} />
+            {live ? <Choice value="" set={() => undefined} options={[["", "the model's own"]]} /> : <Choice value={order} set={setOrder} options={["1", "2", "3", "4", "5", "6", "7", "8"]} />}
           </Field>
           <label class="check">
             <input type="checkbox" checked={away} onChange={(event) => setAway(event.currentTarget.checked)} /> take them away again
@@ -243,11 +244,15 @@ export function Learn() {
   const shared = useShared();
   const [again, set] = useState(0);
   const done = () => set((n) => n + 1);
+  const about = useAbout(shared.db, again);
+  if (!about) return <p class="quiet">Asking the server…</p>;
   return (
     <div class="cards">
-      {may(shared, "write") && <Count done={done} />}
-      {may(shared, "write") && <Smooth done={done} />}
-      <Counted again={again} />
+      {may(shared, "write") && !about.fixed && <Count done={done} live={about.live} />}
+      {may(shared, "write") && about.counts && <Smooth done={done} />}
+      {about.counts && <Counted again={again} />}
+      {about.live && <p class="quiet">The live model is in step with every count: nothing needs to be smoothed for it.</p>}
+      {about.fixed && <p class="quiet">The model of this database was read in as a whole: nothing is counted into it.</p>}
     </div>
   );
 }

@@ -1,5 +1,6 @@
 // model: what comes next, how likely a text is, which contexts are alike.
 import { useEffect, useState } from "preact/hooks";
+import { useAbout } from "../about";
 import { change, useAddress } from "../address";
 import { all, call, json, jsonBody, Problem, type Line } from "../api";
 import { fromBase64, hex, inUrl, encode } from "../bytes";
@@ -164,7 +165,9 @@ export function Model() {
   const [predictions, setPredictions] = useState<Line[]>([]);
   const [score, setScore] = useState<{ parts: (string | number)[]; answer: Line } | null>(null);
   const [alike, setAlike] = useState<{ tokens: number[]; found: Alike[] } | null>(null);
-  const mode = params.mode ?? "";
+  const about = useAbout(shared.db);
+  const modes = about?.exact ? MODES.filter(([value]) => value === "" || (value === "levels" && about.live)) : MODES;
+  const mode = modes.some(([value]) => value === params.mode) ? params.mode : "";
   const doing = params.do ?? "predict";
   const speaks = hasWords(shared);
   const as = params.as ?? "";
@@ -179,7 +182,7 @@ export function Model() {
     task.clear();
     if (params.q === undefined) return;
     task.run(async (signal) => {
-      if (!shared.contract) return; // it says whether words are spoken
+      if (!shared.contract || !about) return; // they say whether words are spoken, and which model answers
       const tokens = worded ? [] : tokensOf(q);
       if (tokens instanceof Problem) throw tokens;
       const parts = worded ? q.split(/\s+/).filter((part) => part !== "") : tokens;
@@ -204,7 +207,7 @@ export function Model() {
         else setPredictions([await answer.json()]);
       }
     });
-  }, [params.q, mode, doing, params.order, shared.db, worded, shared.contract === null]);
+  }, [params.q, mode, doing, params.order, shared.db, worded, shared.contract === null, about === null]);
   const act = (what: string) => change({ q: typed.trim() || " ", do: what === "predict" ? "" : what });
   return (
     <>
@@ -224,20 +227,24 @@ export function Model() {
           </Field>
         )}
         <Field label="Answered by">
-          <Choice value={mode} set={(value) => change({ mode: value })} options={MODES} />
+          <Choice value={mode} set={(value) => change({ mode: value })} options={modes} />
         </Field>
+        {about?.contexts && (
         <Field label="Order of similar contexts">
           <Choice value={params.order ?? "3"} set={(value) => change({ order: value === "3" ? "" : value })} options={["1", "2", "3", "4", "5", "6", "7", "8"]} />
         </Field>
+        )}
         <button type="submit" class="primary">
           Predict
         </button>
         <button type="button" onClick={() => act("score")}>
           Score
         </button>
-        <button type="button" onClick={() => act("similar")}>
-          Similar contexts
-        </button>
+        {about?.contexts && (
+          <button type="button" onClick={() => act("similar")}>
+            Similar contexts
+          </button>
+        )}
         {task.busy && (
           <button type="button" onClick={task.stop}>
             Cancel
