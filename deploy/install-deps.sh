@@ -1,6 +1,6 @@
 #!/bin/sh
 # install-deps: the Debian packages that building, testing and checking need; does nothing where all are there.
-#   deploy/install-deps.sh [build] [test] [lint] [bench] [deploy] [fuzz]      default: build test
+#   deploy/install-deps.sh [build] [test] [lint] [bench] [deploy] [fuzz] [package]      default: build test
 set -eu
 
 packages=
@@ -17,9 +17,10 @@ for group in ${*:-build test}; do
     bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
     deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck
             strace binutils procps" ;;
+    package) packages="$packages debhelper dpkg-dev fakeroot lintian python3 python3-build python3-setuptools python3-wheel" ;;
     fuzz) packages="$packages clang libclang-rt-14-dev" ;;
     *)
-        echo "install-deps: unknown group '$group' (build, test, lint, bench, deploy, fuzz)" >&2
+        echo "install-deps: unknown group '$group' (build, test, lint, bench, deploy, fuzz, package)" >&2
         exit 2
         ;;
     esac
