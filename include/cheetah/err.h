@@ -102,6 +102,7 @@ extern "C" {
     X(FIXED_MODEL, 115, 409, "fixed_model", "the database has a model that was read in")                     \
     X(INVALID_ARPA, 116, 400, "invalid_arpa", "the text is no model in ARPA format")                         \
     X(MODEL_EXISTS, 117, 409, "model_exists", "the database has a model already")                            \
+    X(MODELS_DIFFER, 118, 409, "models_differ", "the two databases do not have models of one kind")          \
     X(PREDICTION_NOT_FOUND, 106, 404, "prediction_entry_not_found", "the table has no such key")             \
     X(SOURCES_MISSING, 107, 404, "inherit_sources_missing", "none of the sources is there")                  \
     X(INVALID_NUMBER, 108, 400, "invalid_number", "a number is not finite, or would become so")              \

@@ -37,6 +37,7 @@ static const char *const names[HTTP_PARAMS] = {
     [HTTP_P_EOS] = "eos",
     [HTTP_P_UNK] = "unk",
     [HTTP_P_UNMARKED] = "unmarked",
+    [HTTP_P_FROM] = "from",
 };
 
 static int hex_digit(char c)

@@ -70,6 +70,7 @@ enum http_param {
     HTTP_P_EOS,
     HTTP_P_UNK,
     HTTP_P_UNMARKED,
+    HTTP_P_FROM,
     HTTP_PARAMS
 };
 #define HTTP_PARAM(p) (UINT64_C(1) << (p))

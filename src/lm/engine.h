@@ -7,7 +7,8 @@
  * its run; each context is consistent in itself, and another run afterwards is exact. The locks know nothing of other
  * writers: whoever writes to cnt: pairs by other calls meanwhile may see them overwritten.
  *
- * Lock order: a gate, then whatever the store takes. No function of src/lm holds two gates.
+ * Lock order: a gate, then whatever the store takes. Two gates of counting are held by lm_merge alone, which
+ * takes that of the lower address first.
  */
 #pragma once
 

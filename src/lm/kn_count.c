@@ -386,20 +386,24 @@ enum cht_rc lm_kn_count_begin(struct lm_kn_count *c, struct cht_store *s, struct
     return rc;
 }
 
-enum cht_rc lm_kn_count_make(struct lm_kn_count *c, struct cht_err *err)
+enum cht_rc lm_kn_count_make_of(struct lm_kn_count *c, struct lm_kn_windows *w, struct cht_err *err)
 {
-    struct lm_kn_windows w;
     unsigned cores = c->text.n < LM_SHARE_PIECE ? 1 : cht_os_cores(); /* asking takes a while */
     c->threads = cores < LM_SHARE_THREADS_MAX ? cores : LM_SHARE_THREADS_MAX;
     for (unsigned i = 0; i < c->threads; i++) {
         c->maker[i].count = c;
         c->makers[i] = &c->maker[i];
     }
+    enum cht_rc rc = change_orders(c, w, err);
+    return rc == CHT_OK ? change_head(c, err) : rc;
+}
+
+enum cht_rc lm_kn_count_make(struct lm_kn_count *c, struct cht_err *err)
+{
+    struct lm_kn_windows w;
     enum cht_rc rc = lm_kn_windows_make(&w, &c->text, c->old.order, err);
     if (rc == CHT_OK)
-        rc = change_orders(c, &w, err);
-    if (rc == CHT_OK)
-        rc = change_head(c, err);
+        rc = lm_kn_count_make_of(c, &w, err);
     lm_kn_windows_free(&w);
     return rc;
 }

@@ -64,6 +64,8 @@ enum cht_rc lm_kn_count_begin(struct lm_kn_count *c, struct cht_store *s, struct
 /* Makes the operations, the head's among them. CHT_NOT_COUNTED: something is taken away more often than it was counted;
  * CHT_MALFORMED_PAYLOAD: a record that is needed is none; CHT_NO_MEMORY. */
 enum cht_rc lm_kn_count_make(struct lm_kn_count *c, struct cht_err *err);
+/* The same of windows that the caller has made, in the order and with the text that kn_windows.h describes; they are taken. */
+enum cht_rc lm_kn_count_make_of(struct lm_kn_count *c, struct lm_kn_windows *w, struct cht_err *err);
 /* Around the commit: between the two no question takes what it reads for the state of one moment. rc: of the commit. */
 enum cht_rc lm_kn_count_publish(struct lm_engine *e, struct lm_kn_count *c, struct lm_kn_live **out,
                                 struct cht_err *err);

@@ -419,13 +419,13 @@ static struct lm_ngrams_result answer_of(const struct lm_ngrams *g, const struct
     return out;
 }
 
-/* N1 and N2; under the counting gate. */
+/* N1 and N2; under the counting gate. Without counts nobody knows which contexts reach nothing any more: they stay registered. */
 static enum cht_rc all_ops(struct lm_ngrams *g, struct batch *b)
 {
     const struct lm_text text = {g->tokens, g->start, g->documents, g->take};
     enum cht_rc rc = CHT_OK;
     if ((b->keep & (LM_KN_KEEP_CNT | LM_KN_KEEP_CTX)) != 0)
-        rc = g->taken > 0 ? take_ops(g, &text, b) : add_ops(g, &text, b);
+        rc = g->taken > 0 && (b->keep & LM_KN_KEEP_CNT) != 0 ? take_ops(g, &text, b) : add_ops(g, &text, b);
     return rc == CHT_OK && b->live != NULL ? live_ops(g, b) : rc;
 }
 

@@ -411,6 +411,11 @@ def test_live_model(db, name):
     with pytest.raises(BadRequest) as caught:
         db.on(name + "-cut").import_arpa(text[:-10], bos=2, eos=3, unk=5, unmarked=True)
     assert caught.value.code == "invalid_arpa"
+    joined = db.on(name + "-joined")
+    joined.create_database(name + "-joined", live={"order": 3, "bos": 2, "eos": 3}, keep=[])
+    assert joined.merge_database(name + "-joined", name + "-live")["documents"] == 3
+    assert b"".join(joined.arpa()) == text
+    joined.drop_database(name + "-joined")
     read.drop_database(name + "-read")
     read.drop_database(name + "-cut")
     assert db.ngrams(documents[1:], remove=True).removed == 2

@@ -50,6 +50,7 @@ void http_databases_get(struct http_request *r);
 void http_databases_put(struct http_request *r);
 void http_databases_delete(struct http_request *r);
 void http_databases_checkpoint(struct http_request *r);
+void http_databases_merge(struct http_request *r);
 void http_databases_backup(struct http_request *r);
 void http_databases_restore(struct http_request *r);
 bool http_databases_restore_feed(struct http_request *r, const char *data, size_t n);

@@ -50,6 +50,12 @@ class AsyncService(AsyncTransport):
         answer: Dict[str, Any] = await self._json(call)
         return answer
 
+    async def merge_database(self, name: str, other: str) -> Dict[str, int]:
+        """Adds what another database has counted, its live model too, to this one's, in one commit; the other stays as it is."""
+        call = Call("POST", _path(name) + "/merge", {"from": other}, repeatable=False)
+        answer: Dict[str, int] = await self._json(call)
+        return answer
+
     async def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
         """Writes everything to its place and empties the log."""
         answer: Dict[str, Any] = await self._json(Call("POST", _path(name or self.database) + "/checkpoint"))

@@ -51,6 +51,12 @@ class Service(Transport):
         answer: Dict[str, Any] = self._json(call)
         return answer
 
+    def merge_database(self, name: str, other: str) -> Dict[str, int]:
+        """Adds what another database has counted, its live model too, to this one's, in one commit; the other stays as it is."""
+        call = Call("POST", _path(name) + "/merge", {"from": other}, repeatable=False)
+        answer: Dict[str, int] = self._json(call)
+        return answer
+
     def checkpoint(self, name: Optional[str] = None) -> Dict[str, Any]:
         """Writes everything to its place and empties the log."""
         answer: Dict[str, Any] = self._json(Call("POST", _path(name or self.database) + "/checkpoint"))
