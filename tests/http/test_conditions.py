@@ -52,6 +52,20 @@ def test_a_tag_stands_for_key_and_bytes(client, there):
     assert client.get("/kv/%d" % other).headers["ETag"] != first
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_compressed_answer_has_the_same_tag(client, coding):
+    client.upsert(b"name", b"a long value " * 500)
+    mine = tag(client, "/pairs/name", PAIR)
+    headers = {"Accept-Encoding": coding}
+    plain = client.server.client(client.db, check=False)  # the other one reads what it is given
+    for method in plain.get, plain.head:
+        answer = method("/pairs/name", headers=headers, values="true", **PAIR)
+        assert (answer.status, answer.headers["Content-Encoding"], answer.headers["ETag"]) == (200, coding, mine)
+        answer = method("/pairs/name", headers={**headers, "If-None-Match": mine}, values="true", **PAIR)
+        assert (answer.status, answer.body, answer.headers["Content-Encoding"], answer.headers["ETag"]) == (304, b"", None, mine)
+    plain.close()
+
+
 def test_tags_do_not_change(client):
     """Clients keep them: over a restart, and over releases."""
     client.insert(b"hello")

@@ -54,7 +54,7 @@ def test_what_the_wheel_holds(wheel):
     metadata = next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("METADATA"))
     text = zipfile.ZipFile(wheel).read(metadata).decode()
     assert "Requires-Python: >=3.9" in text and re.findall("Requires-Dist: (.*)", text) == [
-        "httpx (<1,>=0.23) ; extra == 'httpx'", "numpy ; extra == 'numpy'"]  # nothing without an extra
+        "httpx (<1,>=0.23) ; extra == 'httpx'", "numpy ; extra == 'numpy'", "zstandard ; extra == 'zstd'"]  # nothing without an extra
 
 
 def test_the_wheel_in_an_environment_of_its_own(wheel, tmp_path, db):
