@@ -18,7 +18,7 @@ BAD = {"none": None, "empty": "Bearer ", "unknown": "Bearer nobody-knows-this-to
        "the line": "Bearer sha256:" + DIGEST, "cut": "Bearer " + VALID["admin"][:-1], "longer": "Bearer " + VALID["admin"] + "0", "basic": "Basic " + VALID["admin"],
        "bare": VALID["admin"], "two": "Bearer %s %s" % (VALID["admin"], VALID["admin"]), "comma": "Bearer %s," % VALID["admin"],
        "case": "Bearer " + VALID["admin"].upper(), "long": "Bearer " + "x" * 5000}
-PARTS = {"key": "1", "pair": "p", "prefix": "zz", "mode": "payloads", "name": "a", "file": "console.js"}
+PARTS = {"key": "1", "pair": "p", "prefix": "zz", "mode": "payloads", "name": "a", "file": "console.js", "table": "t"}
 METHODS = ["GET", "HEAD", "PUT", "POST", "DELETE"]
 
 

@@ -80,7 +80,7 @@ def requests_by_route(server):
     return counts
 
 
-PARTS = {"key": "1", "pair": "x61", "prefix": "x61", "mode": "counts", "name": "no-such", "file": "console.js"}
+PARTS = {"key": "1", "pair": "x61", "prefix": "x61", "mode": "counts", "name": "no-such", "file": "console.js", "table": "t"}
 
 
 @pytest.mark.parametrize("method,label", routes(), ids=lambda part: part)
