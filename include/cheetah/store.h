@@ -348,12 +348,13 @@ enum cht_rc cht_store_checkpoint(struct cht_store *s, struct cht_err *err);
 struct cht_store_stats {
     unsigned shards;
     bool read_only;
-    uint64_t pairs, values, value_bytes, next_key;
-    uint64_t file_bytes;                  /* allocated on disk: pages, sums, journals */
-    uint64_t log_bytes;                   /* allocated log segments */
-    uint64_t log_live;                    /* log since the oldest checkpoint */
-    uint64_t log_seq;                     /* last sequence number */
-    uint64_t dirty_bytes;                 /* private pages */
+    uint64_t pairs, values, value_bytes;
+    uint64_t next_key;    /* no new value will get a key below it: see GET /databases in openapi.yaml */
+    uint64_t file_bytes;  /* allocated on disk: pages, sums, journals */
+    uint64_t log_bytes;   /* allocated log segments */
+    uint64_t log_live;    /* log since the oldest checkpoint */
+    uint64_t log_seq;     /* last sequence number */
+    uint64_t dirty_bytes; /* private pages */
     uint64_t commits, operations, groups; /* since open; operations/groups = batching */
     uint64_t syncs, sync_ns;
     uint64_t checkpoints, checkpoint_ns;

@@ -198,6 +198,7 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
     cm->full = 0;
     if (a->group != 0)
         cht_durable_decide(&cm->db->durable, a->group);
+    cht_db_show_next_key(cm->db);
     cht_apply_trim(a);
     cht_committer_count_dirty(cm);
     cht_committer_reserve(cm, false);

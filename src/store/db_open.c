@@ -88,6 +88,8 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **o
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         cht_shard_show(&db->shards[i]);
     if (rc == CHT_OK)
+        cht_db_show_next_key(db);
+    if (rc == CHT_OK)
         rc = cht_calm_init(&db->calm, env->pools, env->ndirs, err);
     if (rc == CHT_OK)
         rc = cht_watches_new(db->nshards, &db->watches, err);

@@ -454,7 +454,7 @@ static enum cht_rc db_stats(struct cht_store *s, struct cht_store_stats *out, st
     memset(out, 0, sizeof *out);
     out->shards = db->nshards;
     out->read_only = atomic_load_explicit(&db->read_only, memory_order_acquire);
-    out->next_key = UINT64_MAX;
+    out->next_key = atomic_load_explicit(&db->next_key, memory_order_acquire);
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
         struct cht_shard_stat st;
@@ -465,8 +465,6 @@ static enum cht_rc db_stats(struct cht_store *s, struct cht_store_stats *out, st
         out->values += st.values;
         out->value_bytes += st.value_bytes;
         out->file_bytes += st.file_bytes;
-        uint64_t next = atomic_load_explicit(&sh->shown.next_key, memory_order_relaxed);
-        out->next_key = next < out->next_key ? next : out->next_key;
         out->bytes_written += atomic_load_explicit(&sh->written_bytes, memory_order_relaxed);
         for (int k = 0; k < CHT_PF_KINDS; k++) {
             out->bytes_written += atomic_load_explicit(&sh->pf[k]->written, memory_order_relaxed);

@@ -34,7 +34,8 @@ struct cht_db {
     struct cht_watches *watches;     /* set at open, then read-only */
     struct cht_calm calm;
     struct cht_durable durable;
-    bool durable_up; /* set at open */
+    _Atomic uint64_t next_key; /* the lowest of the shards', as the log has it: written by the committer */
+    bool durable_up;           /* set at open */
     char *name;
 };
 static inline struct cht_db *cht_db(struct cht_store *s) { return (struct cht_db *)s; }
@@ -53,6 +54,18 @@ static inline enum cht_rc cht_db_enter(struct cht_shard *sh, struct cht_err *err
         return CHT_OK;
     cht_rwlock_read_end(&sh->lock);
     return CHT_FAIL(err, CHT_READ_ONLY, "a write that the disk refused is being taken back");
+}
+
+/* When a group is in the log, and at open: from then on no key below the lowest of the shards' next keys is given out, also after a crash
+ * (under durability sync; under the others as far as the log is on disk). */
+static inline void cht_db_show_next_key(struct cht_db *db)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (unsigned i = 0; i < db->nshards; i++) {
+        uint64_t next = atomic_load_explicit(&db->shards[i].shown.next_key, memory_order_relaxed);
+        lowest = next < lowest ? next : lowest;
+    }
+    atomic_store_explicit(&db->next_key, lowest, memory_order_release); /* with db_stats */
 }
 
 /* takeback.c, with check_mu and commit_mu held. fence: from now on no read enters a shard. take_back: with all shards fenced,

@@ -18,7 +18,7 @@ from .errors import (
 from .retry import Retry
 from .types import (
     Access, ArpaRead, Candidate, Child, ContextMatch, Counted, CountsOfCounts, Deleted, Found, Inherited, Learned, LiveCandidate, LivePrediction,
-    LiveScore, Operation, Pair, Prediction, Progress, Row, Score,
+    LiveScore, NewValues, Operation, Pair, Prediction, Progress, Row, Score,
     Similar, Smoothed, Stats, Stored, Tagged, Total, Value, Word, Written,
 )  # fmt: skip
 
@@ -26,7 +26,7 @@ __version__ = "0.2.0"
 __all__ = [
     "APIError", "Access", "ArpaRead", "AsyncBatch", "AsyncClient", "BadRequest", "Batch", "BatchError", "BatchFailed", "Candidate",
     "CheetahError", "Child", "Client", "Conflict", "ConnectionLost", "ContextMatch", "Counted", "CountsOfCounts", "DamagedValue",
-    "Deleted", "Forbidden", "Found", "Inherited", "Learned", "LiveCandidate", "LivePrediction", "LiveScore", "NotFound", "Operation", "Pair", "PairColumns", "PreconditionFailed", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
+    "Deleted", "Forbidden", "Found", "Inherited", "Learned", "LiveCandidate", "LivePrediction", "LiveScore", "NewValues", "NotFound", "Operation", "Pair", "PairColumns", "PreconditionFailed", "Prediction", "Progress", "ProtocolError", "RecordColumns", "Retry", "Row", "Score",
     "Similar", "Smoothed", "Stats", "StorageFull", "Stored", "StreamCut", "Tagged", "TooLarge", "Total", "TotalColumns", "Unauthorized", "Unavailable",
     "Value", "Word", "Written", "payloads",
 ]  # fmt: skip

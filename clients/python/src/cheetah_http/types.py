@@ -20,6 +20,13 @@ class Value(NamedTuple):
     value: Optional[bytes]
 
 
+class NewValues(NamedTuple):
+    """cursor: for the next call of new_values(); JSON can keep it."""
+
+    values: List[Value]
+    cursor: List[int]
+
+
 class Pair(NamedTuple):
     """size, value: with values=True; None where the key has no value."""
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import AsyncIterator, Iterable, Optional
+from typing import AsyncIterator, Iterable, List, Optional, Sequence
 
 from ..errors import NotFound
-from ..types import Tagged, Value, value_of
+from ..types import Tagged, NewValues, Value, value_of
 from ..wire import RAW, Call, checked_conditions, checked_key, checked_value
 from .transport import AsyncTransport
 
@@ -76,3 +76,24 @@ class AsyncValues(AsyncTransport):
         params = self._shown(size=size, values=payloads)
         async for line in self._scan("/kv", params, after, limit, page_size):
             yield value_of(line)
+
+    async def new_values(self, cursor: Sequence[int] = (), *, payloads: bool = True) -> NewValues:
+        """The values that were inserted since the call that gave this cursor (without one: all), each once, whatever order their keys were given
+        out in. Replaced values are not new. A cursor is a key, and then the keys after it that have been seen already."""
+        after = cursor[0] if cursor else 0
+        seen = set(cursor[1:])
+        stable = int((await self._json(Call("GET", f"/databases/{self.database}")))["next_key"])
+        values: List[Value] = []
+        ahead: List[int] = []
+        async for value in self.values(after=after, payloads=payloads):
+            if value.key in seen:
+                continue
+            if value.key < stable:
+                values.append(value)
+            else:
+                ahead.append(value.key)
+        async for value in self.read_many(ahead):  # a sweep may be ahead of the disk, these are not: their keys are never given out again
+            if value.size is not None:
+                values.append(value if payloads else Value(value.key, value.size, None))
+                seen.add(value.key)
+        return NewValues(values, [max(after, stable - 1), *sorted(key for key in seen if key >= stable)])
