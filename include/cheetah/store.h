@@ -285,6 +285,11 @@ struct cht_op {
 #define CHT_COMMIT_UNORDERED 4u
 #define CHT_COMMIT_INLINE \
     2u /* cht_store_submit may run it at once if it is small and nothing would make it wait (not: sync) */
+/* How durable it is when it is done, in place of what the environment says: as with CHT_DURABLE_SYNC, or CHT_DURABLE_INTERVAL. Commits
+ * that are done in one group are as durable as the strictest of them. Point reads may show what an interval commit wrote before it is on
+ * the disk, also under CHT_DURABLE_SYNC. */
+#define CHT_COMMIT_SYNC 8u
+#define CHT_COMMIT_INTERVAL 16u
 
 struct cht_commit {
     struct cht_op *ops; /* borrowed until done */

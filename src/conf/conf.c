@@ -45,7 +45,8 @@ static const struct option table[] = {
     {"durability", CHOICE, F(durability), "sync", 0, 0, "sync|interval|os",
      "when a write is answered: sync after fdatasync, interval within --sync-interval-ms of it, os when the "
      "kernel has it"},
-    {"sync-interval-ms", COUNT, F(interval_ms), "50", 1, 60000, NULL, "for --durability interval"},
+    {"sync-interval-ms", COUNT, F(interval_ms), "50", 1, 60000, NULL,
+     "for --durability interval, and DURABILITY interval"},
     {"shards", COUNT, F(shards), "8", 1, 256, NULL, "shards of a new database"},
     {"create-databases", CHOICE, F(create_databases), "auto", 0, 0, "auto|admin",
      "how databases are made: auto by the first write to one, too; admin by PUT /databases/{name} only"},

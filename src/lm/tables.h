@@ -24,6 +24,7 @@ struct lm_table {
     struct cht_store *store; /* borrowed */
     struct cht_str name;     /* as it was sent; borrowed */
     uint32_t max_value;      /* bytes of a value */
+    unsigned durability;     /* 0, or a flag of a commit */
     /* Asked now and then: any other code than CHT_OK ends the call. NULL: it goes on. */
     enum cht_rc (*goes_on)(void *ctx);
     /* Before memory is used for an answer; NULL: nobody asks. */
@@ -41,7 +42,7 @@ void lm_table_free(struct lm_table *t);
 
 /* All: CHT_NO_MEMORY, what the store says, CHT_INVALID_PAIR (table, key and value are too long together), CHT_VALUE_TOO_LARGE (too
  * much is to be written), CHT_INVALID_NUMBER (one would not be finite). Key and value are not empty. *values: how many the key has
- * after it. Durable when they return. */
+ * after it. As durable as `durability` says when they return. */
 
 /* The value has this score and these weights from now on. */
 enum cht_rc lm_table_set(struct lm_table *t, struct cht_str key, struct cht_str value,

@@ -82,7 +82,7 @@ static enum cht_rc evict(struct lm_table *t, struct cht_err *err)
         qsort(g.a, g.n, sizeof *g.a, older);
     for (size_t from = 0; from < g.n && rc == CHT_OK;) {
         struct cht_op ops[ENTRIES];
-        struct cht_commit c = {.ops = ops};
+        struct cht_commit c = {.ops = ops, .flags = t->durability};
         for (; c.count < ENTRIES && from < g.n &&
                (g.n - from > LM_TABLE_VALUES_MAX || g.bytes > LM_TABLE_BYTES_MAX);
              from++) {
@@ -259,7 +259,7 @@ enum cht_rc lm_table_each(struct lm_table *t, lm_table_fn *fn, void *ctx, struct
 
 enum cht_rc lm_table_commit(struct lm_table *t, struct cht_err *err)
 {
-    struct cht_commit c = {.ops = t->ops, .count = t->n, .flags = CHT_COMMIT_ATOMIC};
+    struct cht_commit c = {.ops = t->ops, .count = t->n, .flags = CHT_COMMIT_ATOMIC | t->durability};
     enum cht_rc rc = t->n > 0 ? make_room(t, err) : CHT_OK;
     if (rc == CHT_OK && t->n > 0) {
         rc = cht_store_commit(t->store, &c);

@@ -3,10 +3,10 @@
  *   G1 wait if the dirty set or the log is twice over its limit, until a checkpoint has made room
  *   G2 reserve log space for the whole group: a full disk is told here, before anything has changed. What needs room is then
  *      refused, what frees some goes on; so it is if no checkpoint can be made in G1
- *   G3 apply every commit (apply.c), collecting the log record; under durability sync each name and key that changes is
+ *   G3 apply every commit (apply.c), collecting the log record; under durability sync (of any commit of the group) each name and key that changes is
  *      marked, and point reads that meet a mark wait for the group (durable.h)
  *      then tell the watches, before any of it is answered and whether or not G4 succeeds
- *   G4 append the record; fdatasync under durability sync; the group is decided
+ *   G4 append the record; fdatasync likewise; the group is decided
  *   G5 answer
  *
  * After a failure in G4, or an operation that could not be undone, what is in memory is ahead of the log, and nothing is
@@ -45,6 +45,17 @@ struct waiter {
     struct cht_cond cond;
     bool done;
 };
+
+/* The stricter the less. */
+_Static_assert(CHT_DURABLE_SYNC < CHT_DURABLE_INTERVAL && CHT_DURABLE_INTERVAL < CHT_DURABLE_OS,
+               "their order");
+
+static enum cht_durability mode_of(const struct cht_committer *cm, const struct cht_commit *c)
+{
+    return (c->flags & CHT_COMMIT_SYNC) != 0       ? CHT_DURABLE_SYNC
+           : (c->flags & CHT_COMMIT_INTERVAL) != 0 ? CHT_DURABLE_INTERVAL
+                                                   : cm->cfg.durability;
+}
 
 /* Takes the queue, at most one group's worth. */
 static struct cht_commit *take_group(struct cht_committer *cm)
@@ -103,13 +114,13 @@ static enum cht_rc log_group(struct cht_committer *cm, struct cht_err *err)
     cm->logged = rc == CHT_OK;
     if (rc == CHT_OK)
         rc = cht_wal_append(cm->db->wal, parts, n, &seq, err);
-    if (rc == CHT_OK && cm->cfg.durability == CHT_DURABLE_SYNC) {
+    if (rc == CHT_OK && cm->mode == CHT_DURABLE_SYNC) {
         uint64_t start = cht_now_ns();
         rc = cht_wal_sync(cm->db->wal, err);
         atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
     }
-    if (rc == CHT_OK && cm->cfg.durability == CHT_DURABLE_INTERVAL)
+    if (rc == CHT_OK && cm->mode == CHT_DURABLE_INTERVAL)
         cht_crew_tick(cm->crew, &cm->member);
     return rc;
 }
@@ -154,7 +165,7 @@ static void apply_commit(struct cht_committer *cm, struct cht_commit *c)
 static void refuse_group(struct cht_committer *cm, uint64_t good, struct cht_err *err)
 {
     struct cht_db *db = cm->db;
-    bool sync = cm->cfg.durability == CHT_DURABLE_SYNC, appended = cht_wal_seq(db->wal) > good;
+    bool sync = cm->mode == CHT_DURABLE_SYNC, appended = cht_wal_seq(db->wal) > good;
     struct cht_err why = cm->apply.stuck ? cm->apply.stuck_err : *err, ignored = {0};
     cm->revoked = !cm->logged || cht_wal_revoke(db->wal, good, sync, &ignored) == CHT_OK;
     cm->lifts = cm->revoked && !appended && !cm->apply.stuck && cht_rc_passing(why.code);
@@ -181,7 +192,10 @@ static void run_group(struct cht_committer *cm, struct cht_commit *list)
     cht_logbuf_clear(&a->log);
     a->inserted = 0;
     cm->logged = false;
-    a->group = cm->cfg.durability == CHT_DURABLE_SYNC ? ++cm->group : 0;
+    cm->mode = CHT_DURABLE_OS;
+    for (const struct cht_commit *c = list; c != NULL; c = c->next)
+        cm->mode = mode_of(cm, c) < cm->mode ? mode_of(cm, c) : cm->mode;
+    a->group = cm->mode == CHT_DURABLE_SYNC ? ++cm->group : 0;
     for (struct cht_commit *c = list; c != NULL; c = c->next) {
         apply_commit(cm, c);
         ops += c->count;
@@ -505,7 +519,7 @@ static bool is_small(const struct cht_commit *c)
  * freeze. */
 static bool run_at_once(struct cht_committer *cm, struct cht_commit *c)
 {
-    if (cm->cfg.durability == CHT_DURABLE_SYNC || !is_small(c) || cht_committer_full(cm) ||
+    if (mode_of(cm, c) == CHT_DURABLE_SYNC || !is_small(c) || cht_committer_full(cm) ||
         cht_trouble_is(&cm->db->trouble, CHT_TROUBLE_WRITE) || !cht_mutex_try(&cm->commit_mu))
         return false;
     cht_mutex_lock(&cm->mu);

@@ -59,7 +59,7 @@ static void take_back(struct cht_committer *cm)
     struct cht_db *db = cm->db;
     struct cht_err err = {0};
     cht_mutex_lock(&cm->commit_mu);
-    bool sync = cm->cfg.durability == CHT_DURABLE_SYNC;
+    bool sync = cm->mode == CHT_DURABLE_SYNC; /* of the refused group, which was the last */
     if (cm->refused) {
         enum cht_rc rc = cht_db_take_back(db, cm->good, &err);
         cht_watches_report(db->watches, NULL, true);

@@ -10,8 +10,9 @@ struct cht_committer {
     struct cht_commit_config cfg; /* set at open, then read-only */
 
     struct cht_mutex commit_mu; /* serialises groups, and the freeze of a checkpoint against them */
-    struct cht_apply apply;     /* guarded by commit_mu, as are the next eight */
+    struct cht_apply apply;     /* guarded by commit_mu, as are the next nine */
     uint64_t group;             /* the last one */
+    enum cht_durability mode;   /* its */
     bool logged;                /* its record was begun */
     _Atomic bool refused;       /* its pages are to be taken back, to record `good` */
     bool revoked;               /* it is certain that the log does not have it */

@@ -243,7 +243,7 @@ enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out,
     env->ndirs = cfg->dir_count;
     rc = open_dirs(env, cfg->dirs, err);
     uint64_t tick =
-        env->cfg.durability == CHT_DURABLE_INTERVAL ? env->cfg.interval_ms * UINT64_C(1000000) : 0;
+        env->cfg.interval_ms * UINT64_C(1000000); /* a commit may ask for it whatever the durability is */
     if (rc == CHT_OK)
         rc = cht_crew_new(env->cfg.dirty_bytes, tick, &env->crew, err);
     if (rc != CHT_OK) {

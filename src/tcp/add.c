@@ -90,7 +90,7 @@ void line_session_add(struct line_session *s)
 {
     struct lm_change change = {.is_add = false};
     struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = s->command.name, .ask = &change.ask};
-    struct cht_commit c = {.ops = &op, .count = 1};
+    struct cht_commit c = {.ops = &op, .count = 1, .flags = s->durability};
     const char *error = read_change(&s->command, &change);
     enum cht_rc rc = error == NULL ? cht_store_commit(s->db->store, &c) : CHT_OK;
     rc = rc == CHT_OK ? op.rc : rc;

@@ -104,7 +104,7 @@ static void take_items(struct batch *b, bool go_on)
 
 static enum cht_rc write_items(struct batch *b)
 {
-    struct cht_commit c = {.ops = b->ops, .count = b->n};
+    struct cht_commit c = {.ops = b->ops, .count = b->n, .flags = b->s->durability};
     enum cht_rc rc = b->n > 0 ? cht_store_commit(b->s->db->store, &c) : CHT_OK;
     for (size_t i = 0; rc == CHT_OK && i < b->tried; i++) {
         const struct cht_op *op = b->at[i] > 0 ? &b->ops[b->at[i] - 1] : NULL;

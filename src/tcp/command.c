@@ -53,6 +53,7 @@ static const struct {
     [LINE_DB_CREATE] = {"DB_CREATE", LINE_WORDS | LINE_LONG | LINE_ADMIN},
     [LINE_DB_CONFIG] = {"DB_CONFIG", LINE_WORDS | LINE_LONG},
     [LINE_DB_LIST] = {"DB_LIST", LINE_LONG},
+    [LINE_DURABILITY] = {"DURABILITY", LINE_WORDS},
     [LINE_AUTH] = {"AUTH", 0},
     [LINE_EXIT] = {"EXIT", 0},
 };

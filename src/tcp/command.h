@@ -66,6 +66,7 @@ enum line_verb {
     LINE_DB_CREATE,
     LINE_DB_CONFIG,
     LINE_DB_LIST,
+    LINE_DURABILITY,
     LINE_AUTH,
     LINE_EXIT,
     LINE_VERBS

@@ -25,7 +25,7 @@ static void commit_up_to_failure(struct line_session *s)
     struct cht_commit *c = &s->commit;
     enum line_verb verb = LINE_NONE;
     enum cht_rc failed = CHT_OK;
-    c->flags = CHT_COMMIT_ATOMIC;
+    c->flags = CHT_COMMIT_ATOMIC | s->durability;
     while (c->count > 0 && cht_store_commit(s->db->store, c) == CHT_BATCH_FAILED) {
         failed = s->ops[c->failed].rc;
         verb = line_session_op_verb(s, c->failed);
@@ -106,6 +106,7 @@ void line_nested_init(struct line_nested *n, struct line_session *outer, struct 
     s->seen = outer->seen;
     s->token = outer->token;
     s->certificate = outer->certificate;
+    s->durability = outer->durability;
     s->outer = outer;
     n->out = out;
     n->most = outer->host->answer_max;

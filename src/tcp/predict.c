@@ -398,6 +398,7 @@ void line_session_predict(struct line_session *s)
     p.t = (struct lm_table){.store = s->db->store,
                             .name = p.table,
                             .max_value = s->host->max_value_size,
+                            .durability = s->durability,
                             .goes_on = goes_on,
                             .book = book,
                             .ctx = &p};

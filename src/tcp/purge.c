@@ -60,7 +60,7 @@ static enum cht_rc purge_page(struct purge *p)
 {
     struct cht_err err = {0};
     enum cht_rc rc = collect(p, &err), failed = CHT_OK;
-    struct cht_commit c = {.ops = p->ops, .count = p->n};
+    struct cht_commit c = {.ops = p->ops, .count = p->n, .flags = p->s->durability};
     uint64_t before = p->deleted;
     if (rc == CHT_OK && p->n > 0)
         rc = cht_store_commit(p->s->db->store, &c);
@@ -123,7 +123,7 @@ static enum cht_rc commit_marked(struct line_session *s, struct cht_op ops[2])
 {
     struct cht_buf mark = {0};
     struct cht_err err = {0};
-    struct cht_commit c = {.ops = ops, .count = 1};
+    struct cht_commit c = {.ops = ops, .count = 1, .flags = s->durability};
     bool marks = line_hidden_any(s->db) && ops->name.n <= LINE_HIDDEN_NAME_MAX;
     enum cht_rc rc = marks ? line_hidden_mark(&mark, ops->name, &err) : CHT_OK;
     if (marks) {
@@ -202,7 +202,7 @@ static void del_value(struct line_session *s, struct cht_str words)
 {
     struct cht_str text;
     struct cht_op op = {.kind = CHT_OP_DELETE};
-    struct cht_commit c = {.ops = &op, .count = 1};
+    struct cht_commit c = {.ops = &op, .count = 1, .flags = s->durability};
     if (!line_words_get(words, "key", "id", &text)) {
         line_session_error(s, LINE_DEL, "del_values_requires_key");
         return;

@@ -4,6 +4,7 @@
 #include "tcp/answer.h"
 #include "tcp/hidden.h"
 #include "tcp/predict.h"
+#include "tcp/words.h"
 
 #include "base/alloc.h"
 #include "base/recycle.h"
@@ -164,6 +165,20 @@ static void authenticate(struct line_session *s)
     line_session_error(s, LINE_AUTH, "unauthorized");
 }
 
+/* DURABILITY [interval|sync]: of what this connection writes from now on. */
+static void set_durability(struct line_session *s)
+{
+    struct cht_str words = s->command.value;
+    const struct line_word how = {.name = line_words_next(&words)};
+    bool sync = line_word_is(&how, "sync"), interval = line_word_is(&how, "interval");
+    if (how.name.n == 0 || (!sync && !interval) || line_words_next(&words).n > 0) {
+        line_session_error(s, LINE_DURABILITY, "invalid_durability (interval or sync)");
+        return;
+    }
+    s->durability = sync ? CHT_COMMIT_SYNC : CHT_COMMIT_INTERVAL;
+    answer_text(s, LINE_DURABILITY, sync ? "SUCCESS,durability=sync\n" : "SUCCESS,durability=interval\n");
+}
+
 /* A command that is an operation of a commit and changes something. */
 static bool is_write(enum line_verb c)
 {
@@ -281,6 +296,8 @@ static enum line_session_next run_alone(struct line_session *s)
         return point_read(s, c, l->key, l->name) ? LINE_SESSION_IDLE : LINE_SESSION_WAIT;
     else if (c == LINE_AUTH)
         authenticate(s);
+    else if (c == LINE_DURABILITY)
+        set_durability(s);
     else if (c == LINE_EXIT)
         s->closing = true;
     else
@@ -328,7 +345,8 @@ static enum line_session_next commit(struct line_session *s)
     s->commit.ops = s->ops; /* the buffers may have moved while it grew */
     for (size_t i = 0; i < s->commit.count; i++)
         s->ops[i].buf = s->ops[i].kind == CHT_OP_READ ? &s->bufs[i] : NULL;
-    s->commit.flags = s->host->inline_commits ? CHT_COMMIT_INLINE : 0;
+    bool at_once = s->durability == 0 ? s->host->inline_commits : s->durability == CHT_COMMIT_INTERVAL;
+    s->commit.flags = s->durability | (at_once ? CHT_COMMIT_INLINE : 0);
     return LINE_SESSION_COMMIT;
 }
 

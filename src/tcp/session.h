@@ -72,6 +72,7 @@ struct line_session {
     struct cht_wait *
         wait; /* borrowed, the owner's: for reads of what is on its way to the disk; NULL: they wait in run */
 
+    unsigned durability;         /* CHT_COMMIT_SYNC or _INTERVAL: what DURABILITY said; 0: the server's */
     struct line_command command; /* the one being done */
     bool pending;                /* it waits for the operations before it, or for a job */
     bool opening;                /* the job: open the database for it */

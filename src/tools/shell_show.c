@@ -287,6 +287,7 @@ void tool_show_help(FILE *out, const char *word)
         {"PAIR_REDUCE", "PAIR_REDUCE MODE PREFIX [limit] [after]",
          "the same with payloads, decoded as the mode says"},
         {"DATABASE", "DATABASE NAME", "another database; one that is not there is made"},
+        {"DURABILITY", "DURABILITY interval|sync", "of what this connection writes"},
         {"AUTH", "AUTH TOKEN", "for a server that wants a token"},
         {"HELP", "HELP [COMMAND]", "this"},
         {"EXIT", "EXIT", "leave (or Ctrl-D)"},

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/rng.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
 #include "lm/lookup.h"
@@ -683,9 +684,85 @@ static void test_waits_for_failure(void **state)
     free(f);
 }
 
+/* ---- durability by commit ---------------------------------------------------------------------------------------- */
+
+static enum cht_rc put_as(const char *name, const char *value, unsigned flags)
+{
+    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(name), .value = str(value)};
+    struct cht_commit c = {.ops = &op, .count = 1, .flags = flags};
+    enum cht_rc rc = cht_store_commit(s, &c);
+    return rc != CHT_OK ? rc : op.rc;
+}
+
+/* The power goes: only what was synced is there. */
+static void power_cut(void)
+{
+    struct cht_rng r;
+    cht_rng_seed(&r, 1);
+    cht_env_abandon(env);
+    struct simcut *c = simcut_new(disk);
+    while (simcut_step(c))
+        continue;
+    struct simdisk *left = simcut_disk(c, SIM_DROP, &r);
+    simcut_free(c);
+    simdisk_free(disk);
+    disk = left;
+    simdisk_io(disk)->ops = &gate.ops;
+    open_env();
+}
+
+/* Whatever the environment says, an interval commit waits for no sync, and is synced by the clock; one that wants a sync waits for it,
+ * and takes with it what came before. */
+static void test_by_commit(void **state)
+{
+    (void)state;
+    struct flight *f = flight_new();
+    struct cht_wait w = {.done = count_wake};
+    enum cht_rc rc = CHT_PAIR_NOT_FOUND;
+    assert_int_equal(put_as("first", "makes the log", CHT_COMMIT_SYNC), CHT_OK);
+    cht_mutex_lock(&gate.mu);
+    gate.hold = true;
+    cht_mutex_unlock(&gate.mu);
+    assert_int_equal(put_as("i", "one", CHT_COMMIT_INTERVAL), CHT_OK);
+    assert_value("i", "one");
+    add(f, CHT_OP_PAIR_PUT, "s", "two");
+    f->c.flags = CHT_COMMIT_SYNC;
+    take_off(f);
+    for (unsigned i = 0; i < 10000 && rc == CHT_PAIR_NOT_FOUND; i++) {
+        rc = pair_soon("s", &w);
+        cht_sleep_ns(1000000);
+    }
+    assert_int_equal(rc, CHT_PENDING); /* it is in the pages, and not shown */
+    cht_store_forget(s, &w);
+    assert_false(atomic_load(&f->done));
+    assert_value("i", "one");
+    land(f);
+    assert_int_equal(f->c.rc, CHT_OK);
+
+    struct cht_store_stats before, now;
+    assert_int_equal(cht_store_stats(s, &before, &err), CHT_OK);
+    assert_int_equal(put_as("j", "three", CHT_COMMIT_INTERVAL), CHT_OK);
+    do { /* the clock's */
+        cht_sleep_ns(5000000);
+        assert_int_equal(cht_store_stats(s, &now, &err), CHT_OK);
+    } while (now.syncs == before.syncs);
+    power_cut();
+    assert_value("i", "one");
+    assert_value("s", "two");
+    assert_value("j", "three");
+    gate_fail(1, 0, 0);
+    assert_int_not_equal(put_as("k", "four", CHT_COMMIT_INTERVAL), CHT_OK);
+    assert_value("k", "");
+    assert_value("j", "three");
+    free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_by_commit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_by_commit, setup_os, teardown),
+        cmocka_unit_test_setup_teardown(test_by_commit, setup_interval, teardown),
         cmocka_unit_test_setup_teardown(test_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deletes, setup, teardown),
