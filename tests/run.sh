@@ -2,7 +2,7 @@
 # run: builds and runs every test; the last line printed is "N passed, N failed" over all builds.
 #   tests/run.sh           release and address sanitizer: all tests; thread sanitizer: those with threads
 #   tests/run.sh --quick   release: the tests labelled quick
-#   tests/run.sh --long    as without, with CHT_TEST_LONG=1 and ten times the time-outs; then five minutes of tests/soak
+#   tests/run.sh --long    as without, with CHT_TEST_LONG=1 and ten times the time-outs; then tests/arm64 and five minutes of tests/soak
 #   --werror               warnings are errors (what CI does)
 # A build that fails counts as one failed test. Exit code 0 only if something passed and nothing failed.
 set -u
@@ -88,6 +88,12 @@ fixed="setarch $(uname -m) -R"
 $fixed true 2>/dev/null || fixed=
 run_preset tsan "$fixed" -R '^test_(os|wal|durable|calm|jobs|fault)$|concurren|thread'
 if [ $mode = long ]; then
+    echo "== arm64"
+    if deploy/install-deps.sh arm64 && tests/arm64/run.sh build/release/cheetah-db; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+    fi
     echo "== soak"
     if tests/soak/run.sh 5 --binary build/release/cheetah-db; then
         passed=$((passed + 1))

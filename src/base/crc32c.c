@@ -1,4 +1,4 @@
-/* crc32c: CRC-32C by the processor's instruction, or eight table look-ups a word elsewhere.
+/* crc32c: CRC-32C by the processor's instruction (x86-64 with SSE 4.2, 64-bit ARM with CRC32), or eight table look-ups a word elsewhere.
  *
  * The instruction takes 8 bytes every cycle but answers after three, so inputs of FOLD_MIN bytes or more run as three
  * streams side by side. Their results are joined by one carry-less multiplication each:
@@ -21,6 +21,11 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define TARGET __attribute__((target("sse4.2,pclmul")))
+#define HAVE_INSTRUCTION 1
+#elif defined(__aarch64__) && defined(__linux__) && defined(__ORDER_LITTLE_ENDIAN__) && \
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define TARGET __attribute__((target("+crc+crypto")))
 #define HAVE_INSTRUCTION 1
 #else
 #define HAVE_INSTRUCTION 0
@@ -57,7 +62,51 @@ static uint32_t by_table(uint32_t crc, const uint8_t *p, size_t n)
 }
 
 #if HAVE_INSTRUCTION
-#define TARGET __attribute__((target("sse4.2,pclmul")))
+
+/* What the two machines have in common: the CRC of 8, 4, 2 bytes and 1, going on from `crc`, and the product of two polynomials of 32 and
+ * 64 bits, of which the lower 64 bits are wanted. */
+#if defined(__x86_64__)
+#define CRC64(crc, v) _mm_crc32_u64((crc), (v))
+#define CRC32(crc, v) _mm_crc32_u32((crc), (v))
+#define CRC16(crc, v) _mm_crc32_u16((crc), (v))
+#define CRC8(crc, v) _mm_crc32_u8((crc), (v))
+
+TARGET static inline uint64_t times(uint64_t crc, uint32_t by)
+{
+    return (uint64_t)_mm_cvtsi128_si64(
+        _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)crc), _mm_cvtsi64_si128(by), 0));
+}
+
+static bool has_instruction(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+}
+#else
+#define CRC64(crc, v) ((uint64_t)__builtin_aarch64_crc32cx((uint32_t)(crc), (v)))
+#define CRC32(crc, v) __builtin_aarch64_crc32cw((crc), (v))
+#define CRC16(crc, v) __builtin_aarch64_crc32ch((crc), (v))
+#define CRC8(crc, v) __builtin_aarch64_crc32cb((crc), (v))
+
+TARGET static inline uint64_t times(uint64_t crc, uint32_t by)
+{
+    uint64_t low;
+    __asm__("fmov d0, %1\n\tfmov d1, %2\n\tpmull v0.1q, v0.1d, v1.1d\n\tfmov %0, d0"
+            : "=r"(low)
+            : "r"(crc), "r"((uint64_t)by)
+            : "v0", "v1");
+    return low;
+}
+
+/* Bits 19 to 16 of the register of features are those of the CRC instructions, 7 to 4 those of PMULL (2 or more). The kernel
+ * shows it to programs (since Linux 4.11). */
+static bool has_instruction(void)
+{
+    uint64_t features;
+    __asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(features));
+    return (features >> 16 & 15) >= 1 && (features >> 4 & 15) >= 2;
+}
+#endif
 
 static uint32_t fold[2 * STREAM_WORDS + 1];
 
@@ -66,12 +115,7 @@ TARGET static void make_fold(void)
 {
     fold[1] = 1;
     for (unsigned w = 2; w <= 2 * STREAM_WORDS; w++)
-        fold[w] = (uint32_t)_mm_crc32_u64(fold[w - 1], 0);
-}
-
-TARGET static inline __m128i times(uint64_t crc, uint32_t by)
-{
-    return _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)crc), _mm_cvtsi64_si128(by), 0);
+        fold[w] = (uint32_t)CRC64(fold[w - 1], 0);
 }
 
 /* Three streams of `words` words each, words in 1..STREAM_WORDS. */
@@ -80,12 +124,11 @@ TARGET static inline uint64_t three_streams(uint64_t crc, const uint8_t *p, size
     uint64_t a = crc, b = 0, c = 0;
     const size_t each = 8 * words;
     for (const uint8_t *end = p + each; p < end; p += 8) {
-        a = _mm_crc32_u64(a, cht_get64(p));
-        b = _mm_crc32_u64(b, cht_get64(p + each));
-        c = _mm_crc32_u64(c, cht_get64(p + 2 * each));
+        a = CRC64(a, cht_get64(p));
+        b = CRC64(b, cht_get64(p + each));
+        c = CRC64(c, cht_get64(p + 2 * each));
     }
-    __m128i ab = _mm_xor_si128(times(a, fold[2 * words]), times(b, fold[words]));
-    return c ^ _mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(ab));
+    return c ^ CRC64(0, times(a, fold[2 * words]) ^ times(b, fold[words]));
 }
 
 /* Not inverted, before and after. */
@@ -98,18 +141,18 @@ TARGET static inline uint32_t go_on(uint64_t c, const uint8_t *p, size_t n)
         n -= 24 * words;
     }
     for (; n >= 8; n -= 8, p += 8)
-        c = _mm_crc32_u64(c, cht_get64(p));
+        c = CRC64(c, cht_get64(p));
     uint32_t r = (uint32_t)c;
     if (n & 4) {
-        r = _mm_crc32_u32(r, cht_get32(p));
+        r = CRC32(r, cht_get32(p));
         p += 4;
     }
     if (n & 2) {
-        r = _mm_crc32_u16(r, cht_get16(p));
+        r = CRC16(r, cht_get16(p));
         p += 2;
     }
     if (n & 1)
-        r = _mm_crc32_u8(r, *p);
+        r = CRC8(r, *p);
     return r;
 }
 
@@ -117,13 +160,7 @@ TARGET static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n) 
 
 TARGET static uint32_t keyed_by_instruction(uint64_t key, const uint8_t *p, size_t n)
 {
-    return ~go_on(_mm_crc32_u64(UINT32_MAX, key), p, n);
-}
-
-static bool has_instruction(void)
-{
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+    return ~go_on(CRC64(UINT32_MAX, key), p, n);
 }
 #endif
 
@@ -197,3 +234,5 @@ uint32_t cht_crc32c_table(uint32_t crc, const void *p, size_t n)
     (void)settle(); /* for the tables, whichever way was chosen */
     return by_table(crc, p, n);
 }
+
+bool cht_crc32c_by_instruction(void) { return settle() != by_table; }

@@ -2,6 +2,7 @@
  * (three interleaved streams for long inputs), a table elsewhere. cht_crc32c("123456789") is 0xE3069283. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,3 +12,5 @@ uint32_t cht_crc32c(uint32_t crc, const void *p, size_t n);
 uint32_t cht_crc32c_keyed(uint64_t key, const void *p, size_t n);
 /* The portable way alone, for the test that compares the two. */
 uint32_t cht_crc32c_table(uint32_t crc, const void *p, size_t n);
+/* Does this machine have the instruction, and is it used? For tests. */
+bool cht_crc32c_by_instruction(void);
