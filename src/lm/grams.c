@@ -16,10 +16,9 @@
 #define SLOTS_MIN 4096u
 #define AHEAD 12u /* windows whose slots are fetched before their turn */
 
-static size_t hash(uint32_t context, uint32_t token)
+static size_t hash(const struct cht_sip_key *key, uint32_t context, uint32_t token)
 {
-    uint64_t x = ((uint64_t)context << 32 | token) * UINT64_C(0x9E3779B97F4A7C15);
-    return (size_t)(x ^ x >> 32);
+    return (size_t)cht_siphash_u64(key, (uint64_t)context << 32 | token);
 }
 
 static enum cht_rc grow(struct lm_grams *g, struct cht_err *err)
@@ -32,7 +31,7 @@ static enum cht_rc grow(struct lm_grams *g, struct cht_err *err)
     for (size_t i = 0; i < g->slots; i++) {
         if (g->slot[i].id == 0)
             continue;
-        size_t at = hash(g->slot[i].context, g->slot[i].token) & (slots - 1);
+        size_t at = hash(&g->key, g->slot[i].context, g->slot[i].token) & (slots - 1);
         while (slot[at].id != 0)
             at = (at + 1) & (slots - 1);
         slot[at] = g->slot[i];
@@ -76,10 +75,10 @@ static enum cht_rc count_document(struct lm_grams *g, uint32_t from, uint32_t to
     for (uint32_t i = from; i < end; i++) {
         if (i + AHEAD < end) {
             uint32_t ahead = g->order == 1 ? 0 : g->at_token[i + AHEAD];
-            cht_prefetch(&g->slot[hash(ahead, tokens[i + AHEAD + reach]) & (g->slots - 1)]);
+            cht_prefetch(&g->slot[hash(&g->key, ahead, tokens[i + AHEAD + reach]) & (g->slots - 1)]);
         }
         uint32_t context = g->order == 1 ? 0 : g->at_token[i], token = tokens[i + reach];
-        size_t at = hash(context, token) & (g->slots - 1);
+        size_t at = hash(&g->key, context, token) & (g->slots - 1);
         while (g->slot[at].id != 0 && (g->slot[at].context != context || g->slot[at].token != token))
             at = (at + 1) & (g->slots - 1);
         if (g->slot[at].id != 0) {
@@ -145,6 +144,7 @@ static enum cht_rc arrange(struct lm_grams *g, struct cht_err *err)
 enum cht_rc lm_grams_begin(struct lm_grams *g, const struct lm_text *text, struct cht_err *err)
 {
     *g = (struct lm_grams){.text = text};
+    cht_os_random(&g->key, sizeof g->key);
     g->at_token = cht_malloc(((size_t)text->start[text->documents] + 1) * sizeof *g->at_token);
     if (g->at_token == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %u tokens", text->start[text->documents]);

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/siphash.h"
 #include "lm/counts.h"
 
 /* The documents: tokens one after the other, document i is tokens[start[i]] .. tokens[start[i + 1] - 1]. Borrowed. */
@@ -28,6 +29,7 @@ struct lm_grams {
     const struct lm_text *text;
     unsigned order;            /* counted last; 0 at the beginning */
     uint32_t *at_token;        /* owned: the gram that starts at each token, of the order counted last */
+    struct cht_sip_key key;    /* of the table: nobody can choose tokens that meet in it */
     struct lm_gram_slot *slot; /* owned: the table */
     size_t slots;              /* a power of two */
     uint32_t grams;

@@ -59,7 +59,21 @@ static enum cht_rc add_stored(struct lm_maker *m, struct cht_str name, struct ch
         return CHT_OK;
     if (rc != CHT_OK)
         return rc;
+    m->value.len = size;
     return lm_counts_read(&m->counts, m->value.data, size, name, err);
+}
+
+/* What lies under the name and is none of ours: m->value. It stays, and is counted. */
+static enum cht_rc put_again(struct lm_maker *m, struct cht_str name, struct cht_op *op, struct cht_err *err)
+{
+    uint8_t *p = arena(m, name.n + m->value.len);
+    if (p == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a payload of %zu bytes", m->value.len);
+    memcpy(p, name.p, name.n);
+    memcpy(p + name.n, m->value.data, m->value.len);
+    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = {p, name.n}, .value = {p + name.n, m->value.len}};
+    m->malformed++;
+    return CHT_OK;
 }
 
 enum cht_rc lm_make_counts(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE], const struct lm_follower *f,
@@ -71,6 +85,8 @@ enum cht_rc lm_make_counts(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE],
     memcpy(text + name.n, hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     enum cht_rc rc = add_stored(m, name, err);
+    if (rc == CHT_MALFORMED_PAYLOAD)
+        return put_again(m, name, op, err);
     if (rc == CHT_OK)
         rc = lm_book_stored(m->making->request, m->counts.n, err);
     if (rc == CHT_OK && m->counts.n > 0) {

@@ -25,11 +25,11 @@ struct lm_maker {
     struct lm_maker_chunk *chunks; /* owned: the newest first */
     struct lm_counts counts;
     struct cht_buf value;
-    uint64_t created; /* contexts that were registered */
+    uint64_t created;   /* contexts that were registered */
+    uint64_t malformed; /* counts that are none */
 };
 
-/* The followers of the context of that hash, with what the database has of them. CHT_MALFORMED_PAYLOAD if something else lies there,
- * CHT_NO_MEMORY, what the request's bound says, and what a read returns. */
+/* The followers of the context of that hash, with what the database has of them. If something else lies there it is written again as it is. CHT_NO_MEMORY, what the request's bound says, and what a read returns. */
 enum cht_rc lm_make_counts(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE], const struct lm_follower *f,
                            uint32_t n, struct cht_op *op, struct cht_err *err);
 /* Registers the context of n tokens if it is not; *made says whether, else *op is unchanged. CHT_NO_MEMORY and what a read returns. */

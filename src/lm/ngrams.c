@@ -341,6 +341,7 @@ static enum cht_rc take_ops(struct lm_ngrams *g, const struct lm_text *text, str
     if (rc == CHT_OK)
         rc = lm_taking_make(&b->taking, text, g->order, b->err);
     b->worker[0].maker.created += b->taking.created;
+    b->worker[0].maker.malformed += b->taking.malformed;
     return rc == CHT_OK ? append(b, b->taking.ops, b->taking.n) : rc;
 }
 
@@ -410,6 +411,8 @@ static struct lm_ngrams_result answer_of(const struct lm_ngrams *g, const struct
                                    .removed = g->taken};
     for (unsigned i = 0; i < b->threads; i++)
         out.contexts_created += b->worker[i].maker.created;
+    for (unsigned i = 0; i < b->threads; i++)
+        out.malformed += b->worker[i].maker.malformed;
     if (b->live == NULL)
         return out;
     out.live = true;

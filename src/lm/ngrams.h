@@ -31,6 +31,8 @@ struct lm_ngrams_result {
     uint64_t contexts_created; /* registered under `ctx:`; records of the live model where that is not kept */
     uint64_t removed;          /* documents of 2 tokens or more that were taken away */
     uint64_t generation;       /* of the live model, if there is one */
+    uint64_t
+        malformed; /* counts under `cnt:` that could not be read: left as they are, and nothing added to them */
     bool live;
     bool
         repeated; /* one with the same identifier was counted before: this is its answer, and nothing was counted */
@@ -61,7 +63,7 @@ void lm_ngrams_bound(struct lm_ngrams *g, enum cht_rc (*book)(void *ctx, uint64_
                      void *ctx);
 /* Counts what was added and writes it; once per object. Blocks: waits for other requests into the database and for the
  * disk. CHT_ORDER_MISMATCH if the live model has another order, CHT_NOT_COUNTED if more is taken away than was counted, or a word of it never was,
- * CHT_MALFORMED_PAYLOAD if a pair that must be changed holds something else,
+ * CHT_MALFORMED_PAYLOAD if a record of the live model or a word that must be read is none,
  * CHT_VALUE_TOO_LARGE if the followers of a context are too many for one value, CHT_NO_MEMORY, CHT_DISK_FULL and what
  * else a commit returns: then nothing was counted. */
 enum cht_rc lm_ngrams_commit(struct lm_engine *e, struct cht_store *s, struct lm_ngrams *g,

@@ -58,7 +58,8 @@ struct lm_taking {
     struct lm_chunk *chunks; /* owned */
     struct lm_counts counts;
     struct cht_buf value;
-    uint64_t created; /* contexts that were registered */
+    uint64_t created;   /* contexts that were registered */
+    uint64_t malformed; /* counts that are none, and stay */
 };
 /* The operations (t->ops: to be run in order) of orders 1 to `order`, each name at most once. CHT_NOT_COUNTED: a count would fall
  * below 0; CHT_MALFORMED_PAYLOAD, CHT_NO_MEMORY, and what the request's bound says. */

@@ -26,7 +26,7 @@ static enum cht_rc walk(struct lm_smooth *s, struct lm_smooth_worker *workers, s
                                  .threads = s->threads,
                                  .workers = each,
                                  .visit = lm_smooth_context,
-                                 .ahead = s->order > 2 ? lm_smooth_ahead : NULL,
+                                 .ahead = s->order > 1 ? lm_smooth_ahead : NULL,
                                  .cancel = s->cfg->cancel,
                                  .progress = progress};
     return lm_walk(&cfg, err);
@@ -132,7 +132,7 @@ static enum cht_rc turn_tables(struct lm_smooth *s, struct cht_err *err)
             return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a table");
         atomic_store_explicit(&s->below->incomplete, true, memory_order_relaxed);
     }
-    if (s->order < 2 || s->order == s->cfg->hi) /* order 2 goes to the root, which is in the vocabulary */
+    if (s->order < 2 || s->order == s->cfg->hi) /* the root, which order 2 goes to, is in the vocabulary */
         return CHT_OK;
     s->here = lm_parents_new(s->memory / 2);
     return s->here == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a table") : CHT_OK;
@@ -223,6 +223,8 @@ enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_
     for (unsigned i = 0; i < run_state.threads; i++)
         workers[i] = (struct lm_smooth_worker){.run = &run_state, .writer.store = s};
     rc = run(&run_state, workers, err);
+    if (cfg->malformed != NULL)
+        *cfg->malformed = atomic_load_explicit(&run_state.malformed, memory_order_relaxed);
     for (unsigned i = 0; i < run_state.threads; i++) {
         lm_writer_free(&workers[i].writer);
         cht_buf_free(&workers[i].context);

@@ -10,7 +10,8 @@
  *   P3 "order n"       ascending: for each context its alpha, for each follower the discounted share plus alpha times the
  *                      quantized probability one order down; then what has no counts any more is removed
  *
- * Nothing is written before P1 has read all counts without an error. Each mapping switches at once; a run that was cut off
+ * Counts that cannot be read are passed over, as if they were not there, and so is a context, whose parent is then the root; both
+ * are counted. Nothing is written before P1 has read all counts. Each mapping switches at once; a run that was cut off
  * leaves old and new ones side by side and can simply be run again. Runs of one database wait for each other; see engine.h
  * for counting meanwhile.
  *
@@ -36,13 +37,15 @@ struct lm_smooth_config {
     unsigned threads;           /* 0: the cores of the machine, at least 2 and at most 16 */
     size_t memory;              /* 0: 256 MiB; 1: none */
     const _Atomic bool *cancel; /* may be NULL; looked at for each batch of contexts */
+    uint64_t *
+        malformed; /* out, may be NULL: payloads of counts and contexts that could not be read, and were passed over */
     /* Both may be NULL and are called from the thread of lm_smooth, progress at least once a second. phase is borrowed. */
     void (*progress)(void *ctx, const char *phase, uint64_t done, uint64_t total);
     void (*result)(void *ctx, const struct lm_smooth_result *r); /* when an order is complete */
     void *ctx;
 };
 
-/* Blocks, as long as it takes. CHT_INVALID_ARGUMENT; CHT_MALFORMED_PAYLOAD if a pair under
- * cnt: (of these orders, or order 2) holds no counts; CHT_CANCELLED, and what reads and commits return. */
+/* Blocks, as long as it takes. CHT_INVALID_ARGUMENT; CHT_MALFORMED_PAYLOAD if what was smoothed of the
+ * order below cannot be read; CHT_CANCELLED, and what reads and commits return. */
 enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_smooth_config *cfg,
                       struct cht_err *err);

@@ -20,6 +20,7 @@ struct lane {
     struct lm_count_counts counts;
     struct lm_vocab vocab; /* order 2: contexts */
     struct lm_counts read;
+    uint64_t malformed;
     enum cht_rc rc; /* of the first failure */
     struct cht_err err;
 };
@@ -64,13 +65,18 @@ static enum cht_rc count_context(struct counting *c, struct lane *l, struct cht_
 static enum cht_rc count_entry(struct counting *c, struct lane *l, const struct cht_entry *e,
                                struct cht_err *err)
 {
-    if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
-        return CHT_DAMAGED(err, "the counts under key %llu do not match their checksum",
-                           (unsigned long long)e->key);
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
     struct cht_str name = {e->name, e->name_len};
-    enum cht_rc rc = lm_counts_read(&l->read, e->value, e->value_len, name, err);
+    enum cht_rc rc = (e->flags & CHT_ENTRY_CORRUPT) != 0
+                         ? CHT_MALFORMED_PAYLOAD
+                         : lm_counts_read(&l->read, e->value, e->value_len, name, NULL);
+    if (rc == CHT_MALFORMED_PAYLOAD) {
+        l->malformed++;
+        return CHT_OK;
+    }
+    if (rc != CHT_OK)
+        return CHT_FAIL(err, rc, "no memory for the counts of a context");
     return rc == CHT_OK ? count_context(c, l, err) : rc;
 }
 
@@ -154,6 +160,8 @@ static enum cht_rc take_counts(struct lm_smooth *s, struct lane *l, struct cht_e
     for (int i = 0; i < 4; i++)
         to->n[i] += l->counts.n[i];
     to->contexts += l->counts.contexts;
+    if (s->order >= s->cfg->lo && s->order <= s->cfg->hi) /* order 2 is read for other orders too */
+        atomic_fetch_add_explicit(&s->malformed, l->malformed, memory_order_relaxed);
     for (size_t i = 0; i < l->vocab.slots; i++) {
         if (!l->vocab.slot[i].used)
             continue;

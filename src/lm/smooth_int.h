@@ -14,9 +14,10 @@ struct lm_smooth {
     const struct lm_smooth_config *cfg;
     unsigned topk, threads;
     size_t memory;
-    struct lm_vocab vocab; /* written between the walks only */
-    double sum;            /* S of the continuations */
-    uint64_t continuing;   /* tokens with one */
+    struct lm_vocab vocab;      /* written between the walks only */
+    _Atomic uint64_t malformed; /* counts and contexts that could not be read */
+    double sum;                 /* S of the continuations */
+    uint64_t continuing;        /* tokens with one */
     double dequant[256];
     struct lm_count_counts counts[LM_ORDER_MAX + 1];
     /* of the order under way: */

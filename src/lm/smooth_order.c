@@ -95,10 +95,12 @@ static enum cht_rc parent_name(struct lm_smooth_worker *w, struct cht_str suffix
     enum cht_rc rc = cht_store_pair_value(w->run->store, name, &key, &w->context, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
         return CHT_OK;
+    if (rc == CHT_CORRUPT || (rc == CHT_OK && !reduce_payload_context(w->context.data, size, size, &head))) {
+        atomic_fetch_add_explicit(&w->run->malformed, 1, memory_order_relaxed);
+        return CHT_OK; /* as if it were missing */
+    }
     if (rc != CHT_OK)
         return rc;
-    if (!reduce_payload_context(w->context.data, size, size, &head))
-        return lm_malformed(name, size, "context", err);
     if (head.n < 2)
         return CHT_OK;
     for (uint32_t i = 1; i < head.n; i++)
@@ -126,7 +128,7 @@ static enum cht_rc find_lower(struct lm_smooth_worker *w, struct cht_str suffix,
 {
     const struct lm_smooth *s = w->run;
     *l = (struct lower){.from = s->order == 1 ? LOWER_NONE : LOWER_ROOT};
-    if (s->order <= 2)
+    if (s->order == 1)
         return CHT_OK;
     struct lm_smooth_near direct;
     const struct lm_smooth_near *at = near_of(w, suffix);

@@ -77,6 +77,8 @@ static enum cht_rc merge(struct lm_smooth *s, struct cursor *old, struct cursor 
         }
         if (d == 0)
             rc = lm_entry_counts(s->store, &counts->entries[counts->at], &value, &followers, &total, err);
+        if (rc == CHT_MALFORMED_PAYLOAD || rc == CHT_CORRUPT) /* as if there were none: total is 0 */
+            rc = CHT_OK;
         const struct cht_entry *e = &old->entries[old->at];
         if (rc == CHT_OK && (d < 0 || total == 0))
             rc = lm_writer_del(w, (struct cht_str){e->name, e->name_len}, err);

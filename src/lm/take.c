@@ -132,6 +132,11 @@ static enum cht_rc change_counts(struct lm_taking *t, const struct context *c, c
     t->counts.n = 0;
     if (rc == CHT_OK && size > 0)
         rc = lm_counts_read(&t->counts, t->value.data, size, name, err);
+    if (rc == CHT_MALFORMED_PAYLOAD) { /* it stays, and so does the context */
+        t->malformed++;
+        *had = *has = true;
+        return CHT_OK;
+    }
     if (rc == CHT_OK)
         rc = lm_book_stored(t->request, t->counts.n, err);
     if (rc != CHT_OK)

@@ -2,16 +2,11 @@
 #include "lm/vocab.h"
 
 #include "base/alloc.h"
-
-static size_t hash(uint32_t token)
-{
-    uint64_t x = token * UINT64_C(0x9E3779B97F4A7C15);
-    return (size_t)(x >> 32);
-}
+#include "os/io.h"
 
 static struct lm_word *probe(const struct lm_vocab *v, uint32_t token)
 {
-    size_t at = hash(token) & (v->slots - 1);
+    size_t at = (size_t)cht_siphash_u64(&v->key, token) & (v->slots - 1);
     while (v->slot[at].used && v->slot[at].token != token)
         at = (at + 1) & (v->slots - 1);
     return &v->slot[at];
@@ -19,7 +14,9 @@ static struct lm_word *probe(const struct lm_vocab *v, uint32_t token)
 
 static bool grow(struct lm_vocab *v, struct cht_err *err)
 {
-    struct lm_vocab bigger = {.slots = v->slots == 0 ? 1024 : v->slots * 2, .words = v->words};
+    struct lm_vocab bigger = {.slots = v->slots == 0 ? 1024 : v->slots * 2, .words = v->words, .key = v->key};
+    if (v->slots == 0)
+        cht_os_random(&bigger.key, sizeof bigger.key);
     bigger.slot = cht_calloc(bigger.slots, sizeof *bigger.slot);
     if (bigger.slot == NULL) {
         (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a vocabulary of %zu tokens", v->words);
@@ -60,5 +57,5 @@ struct lm_word *lm_vocab_enter(struct lm_vocab *v, uint32_t token, struct cht_er
 void lm_vocab_free(struct lm_vocab *v)
 {
     cht_free(v->slot);
-    *v = (struct lm_vocab){NULL, 0, 0};
+    *v = (struct lm_vocab){0};
 }

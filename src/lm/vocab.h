@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/siphash.h"
 #include "cheetah/err.h"
 
 struct lm_word {
@@ -20,6 +21,7 @@ struct lm_word {
 struct lm_vocab {
     struct lm_word *slot; /* owned */
     size_t slots, words;
+    struct cht_sip_key key; /* nobody can choose tokens that meet in the table */
 };
 
 /* The token's entry, NULL if there is none. */

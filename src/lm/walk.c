@@ -59,6 +59,10 @@ static enum cht_rc visit_batch(struct walker *me, size_t n, struct cht_err *err)
         if (rc != CHT_OK)
             break;
         rc = lm_entry_counts(cfg->store, &me->entries[i], &me->value, &me->counts, &total, err);
+        if (rc == CHT_MALFORMED_PAYLOAD || rc == CHT_CORRUPT) { /* it was counted before */
+            rc = CHT_OK;
+            continue;
+        }
         if (rc == CHT_OK && total > 0)
             rc = cfg->visit(me->worker, suffix_of(&me->entries[i], skip), &me->counts, total, err);
     }

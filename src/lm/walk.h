@@ -44,9 +44,8 @@ struct lm_walk_config {
     struct lm_progress progress; /* fn is called from the thread of lm_walk */
 };
 
-/* Blocks until all is visited. The first error of a visit, CHT_CANCELLED, CHT_MALFORMED_PAYLOAD (a pair under the prefix holds no
- * counts), CHT_CORRUPT, CHT_NO_MEMORY end it early. A pair without a value is
- * passed over, and so is one whose counts are all 0. */
+/* Blocks until all is visited. The first error of a visit, CHT_CANCELLED, CHT_NO_MEMORY end it early. A pair without a value is passed over, and so is
+ * one whose counts are all 0 or cannot be read. */
 enum cht_rc lm_walk(const struct lm_walk_config *cfg, struct cht_err *err);
 
 /* One entry of a scan with values over counts pairs: reads the counts of an entry however long they are. *total 0: none.

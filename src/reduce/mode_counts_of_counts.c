@@ -3,6 +3,7 @@
  * contexts: counts payloads; types: their followers; n4: followers with a count of 4 and over.
  * Memory: constant.
  */
+#include "base/alloc.h"
 #include "reduce/aggregate.h"
 #include "reduce/modes_int.h"
 #include "reduce/payload.h"
@@ -18,19 +19,34 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
 {
     struct partial *t = partial;
     struct reduce_payload in;
-    (void)run;
-    (void)err;
     if ((e->flags & CHT_ENTRY_DANGLING) != 0)
         return CHT_OK;
     if (!reduce_payload_counts(e->value, e->value_len, e->value_len, &in)) {
         *malformed = true;
         return CHT_OK;
     }
+    uint8_t *sorted = NULL;
+    size_t room = (size_t)in.n * REDUCE_PAYLOAD_COUNTS_RECORD;
+    if (!reduce_payload_ascending(&in)) {
+        enum cht_rc rc = reduce_take_memory(run, room, err);
+        if (rc != CHT_OK)
+            return rc;
+        sorted = cht_malloc(room);
+        if (sorted == NULL) {
+            reduce_give_memory(run, room);
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the followers of a context");
+        }
+        reduce_payload_merge(&in, sorted);
+    }
     t->contexts++;
     t->types += in.n;
     for (uint32_t i = 0; i < in.n; i++) {
         uint32_t count = reduce_payload_get32(in.records + (size_t)i * REDUCE_PAYLOAD_COUNTS_RECORD + 4);
         t->n[count < 4 ? count : 4]++;
+    }
+    if (sorted != NULL) {
+        cht_free(sorted);
+        reduce_give_memory(run, room);
     }
     return CHT_OK;
 }

@@ -12,6 +12,8 @@
  */
 #include "base/alloc.h"
 #include "base/prefetch.h"
+#include "base/siphash.h"
+#include "os/io.h"
 #include "reduce/aggregate.h"
 #include "reduce/modes_int.h"
 #include "reduce/payload.h"
@@ -28,16 +30,17 @@ struct slot {
     uint32_t token;
 };
 
-struct table {          /* the partial */
-    struct sums *dense; /* owned: bound of them */
-    uint64_t bound;     /* a power of two, or 0 */
-    struct slot *slots; /* owned */
-    size_t cap, used;   /* cap: a power of two, or 0 */
+struct table {              /* the partial */
+    struct sums *dense;     /* owned: bound of them */
+    uint64_t bound;         /* a power of two, or 0 */
+    struct slot *slots;     /* owned */
+    size_t cap, used;       /* cap: a power of two, or 0 */
+    struct cht_sip_key key; /* nobody can choose tokens that meet in the hash table */
 };
 
 static size_t home(const struct table *t, uint32_t token)
 {
-    return (size_t)((uint64_t)token * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (t->cap - 1);
+    return (size_t)cht_siphash_u64(&t->key, token) & (t->cap - 1);
 }
 
 static size_t place(const struct table *t, uint32_t token)
@@ -128,8 +131,10 @@ static void move_slots(struct table *next, const struct table *t)
 /* Makes room: t->cap is 0, or the hash table is full. */
 static enum cht_rc grow(struct reduce_run *run, struct table *t, struct cht_err *err)
 {
-    struct table next = {.dense = t->dense, .bound = best_bound(t), .cap = TABLE_MIN};
+    struct table next = {.dense = t->dense, .bound = best_bound(t), .cap = TABLE_MIN, .key = t->key};
     size_t stay = 0;
+    if (t->cap == 0)
+        cht_os_random(&next.key, sizeof next.key);
     for (size_t i = 0; i < t->cap; i++)
         stay += t->slots[i].s.contexts != 0 && t->slots[i].token >= next.bound;
     while (stay * 8 > next.cap * 3)
@@ -185,20 +190,14 @@ static inline void fetch(const struct table *t, uint32_t token)
         cht_prefetch_write(&t->slots[home(t, token)]);
 }
 
-static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_entry *e, bool *malformed,
-                       struct cht_err *err)
+/* Followers in ascending order, each once. */
+static enum cht_rc add_all(struct reduce_run *run, struct table *t, const struct reduce_payload *in,
+                           struct cht_err *err)
 {
-    struct reduce_payload in;
-    struct table *t = partial;
-    if ((e->flags & CHT_ENTRY_DANGLING) != 0)
-        return CHT_OK;
-    *malformed = !reduce_payload_counts(e->value, e->value_len, e->value_len, &in);
-    if (*malformed)
-        return CHT_OK;
-    const uint8_t *p = in.records, *end = p + (size_t)in.n * REDUCE_PAYLOAD_COUNTS_RECORD,
-                  *near = in.n > AHEAD ? end - (size_t)AHEAD * REDUCE_PAYLOAD_COUNTS_RECORD : p;
+    const uint8_t *p = in->records, *end = p + (size_t)in->n * REDUCE_PAYLOAD_COUNTS_RECORD,
+                  *near = in->n > AHEAD ? end - (size_t)AHEAD * REDUCE_PAYLOAD_COUNTS_RECORD : p;
     struct sums *dense = t->dense; /* these two: sums may alias the table, for all that the compiler knows */
-    uint64_t bound = t->bound, last = UINT64_MAX;
+    uint64_t bound = t->bound;
     for (; p < end; p += REDUCE_PAYLOAD_COUNTS_RECORD) {
         uint32_t token = reduce_payload_get32(p);
         if (p < near)
@@ -214,10 +213,29 @@ static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_e
             bound = t->bound;
         }
         s->count += reduce_payload_get32(p + 4);
-        s->contexts += token != last; /* one context, however often it names the token */
-        last = token;
+        s->contexts++;
     }
     return CHT_OK;
+}
+
+static enum cht_rc map(struct reduce_run *run, void *partial, const struct cht_entry *e, bool *malformed,
+                       struct cht_err *err)
+{
+    struct reduce_payload in;
+    if ((e->flags & CHT_ENTRY_DANGLING) != 0)
+        return CHT_OK;
+    *malformed = !reduce_payload_counts(e->value, e->value_len, e->value_len, &in);
+    if (*malformed || reduce_payload_ascending(&in))
+        return *malformed ? CHT_OK : add_all(run, partial, &in, err);
+    size_t n = in.n;
+    uint8_t *sorted = take(run, n, REDUCE_PAYLOAD_COUNTS_RECORD, err);
+    if (sorted == NULL)
+        return why(err);
+    reduce_payload_merge(&in, sorted);
+    enum cht_rc rc = add_all(run, partial, &in, err);
+    cht_free(sorted);
+    reduce_give_memory(run, n * REDUCE_PAYLOAD_COUNTS_RECORD);
+    return rc;
 }
 
 /* ---- the answer ---------------------------------------------------------------------------------------------- */

@@ -1,6 +1,9 @@
 /* payload: see payload.h. */
 #include "reduce/payload.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 static bool fits(uint64_t size, size_t head, uint32_t n, unsigned record)
 {
     return size >= head && size - head >= (uint64_t)n * record;
@@ -64,6 +67,38 @@ bool reduce_payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t 
     *token = reduce_payload_get32(p + 1);
     *contexts = reduce_payload_get32(p + 5);
     return true;
+}
+
+bool reduce_payload_ascending(const struct reduce_payload *counts)
+{
+    const uint8_t *p = counts->records;
+    for (uint32_t i = 1; i < counts->n; i++, p += REDUCE_PAYLOAD_COUNTS_RECORD) {
+        if (reduce_payload_get32(p) >= reduce_payload_get32(p + REDUCE_PAYLOAD_COUNTS_RECORD))
+            return false;
+    }
+    return true;
+}
+
+static int by_token(const void *x, const void *y) { return memcmp(x, y, 4); } /* big-endian */
+
+void reduce_payload_merge(struct reduce_payload *counts, uint8_t *to)
+{
+    uint32_t left = 0;
+    if (counts->n > 0)
+        memcpy(to, counts->records, (size_t)counts->n * REDUCE_PAYLOAD_COUNTS_RECORD);
+    qsort(to, counts->n, REDUCE_PAYLOAD_COUNTS_RECORD, by_token);
+    for (uint32_t i = 0; i < counts->n; i++) {
+        const uint8_t *r = to + (size_t)i * REDUCE_PAYLOAD_COUNTS_RECORD;
+        uint8_t *last = left > 0 ? to + (size_t)(left - 1) * REDUCE_PAYLOAD_COUNTS_RECORD : NULL;
+        if (last != NULL && memcmp(last, r, 4) == 0) {
+            uint64_t sum = (uint64_t)reduce_payload_get32(last + 4) + reduce_payload_get32(r + 4);
+            reduce_payload_put32(last + 4, sum < UINT32_MAX ? (uint32_t)sum : UINT32_MAX);
+        } else {
+            memmove(to + (size_t)left++ * REDUCE_PAYLOAD_COUNTS_RECORD, r, REDUCE_PAYLOAD_COUNTS_RECORD);
+        }
+    }
+    counts->records = to;
+    counts->n = left;
 }
 
 size_t reduce_payload_begin(uint8_t *out, unsigned order, uint32_t n)

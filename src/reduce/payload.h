@@ -37,6 +37,10 @@ bool reduce_payload_probs(const uint8_t *p, size_t have, uint64_t size, struct r
 bool reduce_payload_topk(const uint8_t *p, size_t have, uint64_t size, struct reduce_payload *out);
 bool reduce_payload_cont(const uint8_t *p, size_t have, uint64_t size, uint32_t *token, uint32_t *contexts);
 
+/* Are the tokens of counts ascending, each once, as the engine writes them? */
+bool reduce_payload_ascending(const struct reduce_payload *counts);
+/* Makes them so: copies the records to `to`, which has room for all, sorted; counts of one token are added up, to 2^32 - 1. */
+void reduce_payload_merge(struct reduce_payload *counts, uint8_t *to);
 /* Writes the head of a counts or probabilities payload, version 2 if n needs it; returns its bytes (4 or 6). */
 size_t reduce_payload_begin(uint8_t *out, unsigned order, uint32_t n);
 

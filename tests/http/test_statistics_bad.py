@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from harness import b64, layouts, ndjson
+from harness import b64, hexed, layouts, ndjson
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 GOOD = b'{"tokens":[1,2,3,1,2]}\n'
@@ -122,14 +122,15 @@ def test_counts_with_a_lying_length(counted, lie):
     client.upsert(b"cnt:1:__root__", lie)
     before = stored(client)
     answer = post(client, GOOD)
-    assert answer.status == 409 and answer.code == "malformed_payload" and "cnt:1:__root__" in answer.json()["detail"], answer
-    assert stored(client) == before
-    answer = client.post("/reduce/smooth/cnt:")
-    if answer.status == 200:
-        assert answer.lines()[-1]["error"]["code"] == "malformed_payload"
-    else:
-        assert answer.status == 409 and answer.code == "malformed_payload"
-    assert stored(client) == before, "smoothing writes nothing before it has read all counts"
+    assert answer.status == 200 and answer.json()["malformed"] == 1, "it is passed over: the rest is counted"
+    after = stored(client)
+    assert after[b"cnt:1:__root__"] == lie and after != before
+    assert post(client, GOOD, remove="true").json()["malformed"] == 1 and stored(client) == before
+    end = client.post("/reduce/smooth/cnt:").lines()[-1]["end"]
+    assert end["malformed"] == 1, "nor does it stop smoothing"
+    smoothed = stored(client)
+    assert b"prob:1:__root__" not in smoothed and any(p.startswith(b"prob:2:") for p in smoothed)
+    assert {p: v for p, v in smoothed.items() if p.startswith((b"cnt:", b"ctx"))} == before
     for mode in ("totals", "counts-of-counts"):
         assert client.get("/reduce/%s/cnt:1:" % mode).end["malformed"] == 1
     line = client.get("/reduce/counts/cnt:1:", decode="true").entries()[0]
@@ -162,11 +163,47 @@ def test_contexts_that_are_none(counted):
     context = next(pair for pair in pairs if pair.startswith(b"ctx:") and pairs[pair][2] == 2)
     client.upsert(context, b"\1\2\2\0")
     before = {p: v for p, v in stored(client).items() if p.startswith((b"cnt:", b"ctx"))}
-    lines = client.post("/reduce/smooth/cnt:").lines()
-    assert lines[-1]["error"]["code"] == "malformed_payload"
-    assert {p: v for p, v in stored(client).items() if p.startswith((b"cnt:", b"ctx"))} == before
+    assert client.post("/reduce/smooth/cnt:").lines()[-1]["end"]["malformed"] == 1, "one that cannot be read is as one that is missing"
+    after = stored(client)
+    assert {p: v for p, v in after.items() if p.startswith((b"cnt:", b"ctx"))} == before
+    client.delete("/pairs/" + hexed(context), values="true")
+    assert client.post("/reduce/smooth/cnt:").lines()[-1]["end"]["malformed"] == 0
+    assert {p: v for p, v in stored(client).items() if p.startswith(b"prob:")} == {p: v for p, v in after.items() if p.startswith(b"prob:")}
     client.upsert(context, pairs[context])
     assert "end" in client.post("/reduce/smooth/cnt:").lines()[-1], "put right and run again"
+
+
+def test_an_order_2_context_of_several_tokens(client):
+    """It backs off to the context without its first token, as one of any order; without such a follower there to order 0, not to the root."""
+    rest, several = layouts.context_name([8]), layouts.context_name([7, 8])
+    client.put_all({b"cnt:1:__root__": layouts.counts(1, [(1, 6), (2, 2), (3, 1), (4, 1)]), b"cnt:1:" + rest: layouts.counts(1, [(1, 1), (2, 5)]),
+                    b"cnt:2:" + several: layouts.counts(2, [(1, 1), (2, 3), (3, 2), (9, 1)]), b"ctx:" + several: layouts.context([7, 8]),
+                    b"cnt:2:" + rest: layouts.counts(2, [(1, 4), (3, 1)]), b"ctx:" + rest: layouts.context([8])})
+    assert client.post("/reduce/smooth/cnt:", orders="1-2").lines()[-1]["end"]["malformed"] == 0
+    have = stored(client)
+    cont = {1: 2, 2: 1, 3: 2, 9: 1}
+    total = sum(cont.values())
+    n = [0, 3, 1, 1, 1]  # of order 2: counts 1, 3, 2, 1, 4, 1
+    d1, d2, d3 = layouts.discounts(*n[1:])
+    lower1 = {t: layouts.dequantize(q) for t, q, _ in layouts.read_probabilities(have[b"prob:1:" + rest])[1]}
+    root = {t: layouts.dequantize(q) for t, q, _ in layouts.read_probabilities(have[b"prob:1:__root__"])[1]}
+    for name, followers, lower in ((several, [(1, 1), (2, 3), (3, 2), (9, 1)], lower1), (rest, [(1, 4), (3, 1)], root)):
+        c = sum(k for _, k in followers)
+        d = {1: d1, 2: d2}
+        alpha = sum(d.get(k, d3) for _, k in followers) / c
+        want = [(t, layouts.quantize(max(k - d.get(k, d3), 0) / c + alpha * lower.get(t, cont[t] / total))) for t, k in followers]
+        assert [(t, q) for t, q, _ in layouts.read_probabilities(have[b"prob:2:" + name])[1]] == want
+
+
+def test_a_token_that_is_named_twice(client):
+    """One follower with the sum, to 2^32 - 1, for the aggregates as for smoothing; wherever in the payload it is."""
+    big = 2**32 - 1
+    client.put_all({b"cnt:1:a": layouts.counts(1, [(5, 1), (3, 1), (5, 1), (3, 1), (4, big), (4, 7)]), b"cnt:1:b": layouts.counts(1, [(3, 4), (5, 1)])})
+    assert client.get("/reduce/totals/cnt:1:").entries() == [{"token": 3, "count": 6, "contexts": 2}, {"token": 4, "count": big, "contexts": 1},
+                                                             {"token": 5, "count": 3, "contexts": 2}]
+    line = client.get("/reduce/counts-of-counts/cnt:1:").entries()[0]
+    assert (line["contexts"], line["types"]) == (2, 5) and [line["n%d" % i] for i in (1, 2, 3, 4)] == [1, 2, 0, 2]
+    assert client.post("/reduce/smooth/cnt:", orders="1").lines()[-2]["types"] == 5
 
 
 def test_longer_payloads_are_padding(client):

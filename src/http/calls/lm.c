@@ -212,6 +212,8 @@ static void counted(struct http_request *r)
         svc_out_format(&r->out, ",\"removed\":%llu", (unsigned long long)n->removed);
     if (n->live)
         svc_out_format(&r->out, ",\"generation\":%llu", (unsigned long long)n->generation);
+    if (n->malformed > 0)
+        svc_out_format(&r->out, ",\"malformed\":%llu", (unsigned long long)n->malformed);
     svc_out_text(&r->out, n->repeated ? ",\"repeated\":true}" : "}");
     http_reply_json(r, 200);
 }
@@ -294,7 +296,9 @@ static void smooth_work(struct http_feed *f)
     struct cht_err err = {0};
     struct svc_out line = {0};
     const struct smooth_job *j = (const struct smooth_job *)f;
-    const struct lm_smooth_config cfg = {.lo = j->lo,
+    uint64_t malformed = 0;
+    const struct lm_smooth_config cfg = {.malformed = &malformed,
+                                         .lo = j->lo,
                                          .hi = j->hi,
                                          .topk = j->topk,
                                          .cancel = &f->cancel,
@@ -303,7 +307,8 @@ static void smooth_work(struct http_feed *f)
                                          .ctx = f};
     enum cht_rc rc = lm_smooth(http_shared(f->srv)->lm, f->db->store, &cfg, &err);
     if (rc == CHT_OK) {
-        svc_out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null}}\n", (unsigned long long)f->count);
+        svc_out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null,\"malformed\":%llu}}\n",
+                       (unsigned long long)f->count, (unsigned long long)malformed);
     } else {
         svc_out_text(&line, "{\"error\":");
         http_problem_text(&line, rc, err.msg);

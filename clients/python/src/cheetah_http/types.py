@@ -145,7 +145,8 @@ class Smoothed(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """repeated: a request with the same `once` was counted before; this is its answer."""
+    """repeated: a request with the same `once` was counted before; this is its answer. malformed: payloads of counts that could not be
+    read: nothing was added to them."""
 
     documents: int
     tokens: int
@@ -154,6 +155,7 @@ class Counted(NamedTuple):
     repeated: bool = False
     removed: int = 0
     generation: Optional[int] = None  # of the live model, if there is one
+    malformed: int = 0
 
 
 def counted_sum(one: Counted, other: Counted) -> Counted:
@@ -161,7 +163,7 @@ def counted_sum(one: Counted, other: Counted) -> Counted:
     return Counted(
         one.documents + other.documents, one.tokens + other.tokens, one.ngrams + other.ngrams,
         one.contexts_created + other.contexts_created, one.repeated or other.repeated, one.removed + other.removed,
-        other.generation,
+        other.generation, one.malformed + other.malformed,
     )  # fmt: skip
 
 
