@@ -219,14 +219,14 @@ def test_errors_of_the_server_name_it_too(db, server):
 
 def test_silence_is_a_lost_connection(connect):
     def nothing(sock, head, file, length):
-        time.sleep(2)
+        time.sleep(40)
         return False
 
     with Script(nothing) as server:
         begun = time.monotonic()
         with pytest.raises(ConnectionLost, match="timed out") as caught:
             connect(server.url, timeout=0.3).insert(b"x")
-        assert caught.value.may_have_happened and 0.2 < time.monotonic() - begun < 1.9
+        assert caught.value.may_have_happened and 0.2 < time.monotonic() - begun < 20
 
 
 def test_an_answer_that_comes_before_the_body_was_taken(connect):
@@ -267,7 +267,7 @@ def test_idle_connections_that_the_server_closed_are_not_used(connect):
         client = connect(server.url)
         for _ in range(5):
             assert client.read(1) == b"1"
-            time.sleep(0.05)
+            time.sleep(0.2)
         assert server.connections == 5
 
 
