@@ -303,6 +303,13 @@ def test_operations_without(client, op):
         assert (line["status"], line["code"]) == (400, "unsupported_precondition"), line
 
 
+def test_an_end_that_is_not_known(client):
+    """A pair that lasts is not what a line with a ttl asks for."""
+    line = client.batch([{"op": "pair_put", "pair": "YQ==", "value": "b25l", "ttl": 60}]).entries()[0]
+    assert (line["status"], line["code"]) == (400, "unknown_parameter"), line
+    assert client.get("/pairs/a?exact=true").status == 404
+
+
 # ---- many clients ------------------------------------------------------------------------------------------------------
 
 

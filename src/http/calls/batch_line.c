@@ -163,6 +163,8 @@ static bool take_condition(struct http_request *r, const json_t *o, unsigned tak
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)o, member, v) /* NOLINT(performance-no-int-to-ptr): const */
     {
+        if (strcmp(member, "ttl") == 0) /* whoever asks for an end must not get a pair that lasts */
+            return http_batch_refuse(e, CHT_UNKNOWN_PARAMETER, "pairs do not expire: \"ttl\" is not known");
         if (strncmp(member, CHT_LITERAL("if_")) != 0)
             continue;
         if ((takes & TAKES_CONDITION) == 0)
