@@ -12,12 +12,12 @@
 
 struct bytes {
     uint8_t *p;
-    size_t n;
+    size_t n, cap;
 };
 
 static struct bytes make(struct cht_rng *rng, size_t n)
 {
-    struct bytes b = {malloc(n + 1), n};
+    struct bytes b = {malloc(n + 1), n, n + 1};
     unsigned kind = (unsigned)(cht_rng_next(rng) % 3);
     for (size_t i = 0; i < n; i++)
         b.p[i] = kind == 0   ? 'x'
@@ -28,7 +28,10 @@ static struct bytes make(struct cht_rng *rng, size_t n)
 
 static void append(struct bytes *to, const void *p, size_t n)
 {
-    to->p = realloc(to->p, to->n + n + 1);
+    if (to->n + n + 1 > to->cap) {
+        to->cap = 2 * (to->n + n + 1);
+        to->p = realloc(to->p, to->cap);
+    }
     assert_non_null(to->p);
     if (n > 0)
         memcpy(to->p + to->n, p, n);
@@ -64,7 +67,7 @@ static enum cht_rc decode(struct http_decoder *d, struct cht_rng *rng, struct by
 /* In blocks; after each of them all that went in can be had. */
 static struct bytes encode(enum http_coding c, struct cht_rng *rng, struct bytes in, size_t block)
 {
-    struct bytes out = {NULL, 0}, seen = {NULL, 0};
+    struct bytes out = {NULL, 0, 0}, seen = {NULL, 0, 0};
     struct http_encoder *e = http_encoder_new(c);
     struct http_decoder *d = http_decoder_new(c);
     assert_non_null(e);
@@ -77,8 +80,8 @@ static struct bytes encode(enum http_coding c, struct cht_rng *rng, struct bytes
         uint8_t *exact = malloc(room);
         size_t got = http_encoder_block(e, in.p + at, n, last != 0, exact);
         assert_true(got > 0 && got <= room);
-        struct bytes one = {exact, got};
-        assert_int_equal(decode(d, rng, one, 1u << 20, 1u << 20, &seen), CHT_OK);
+        struct bytes one = {exact, got, got};
+        assert_int_equal(decode(d, rng, one, 40000, 40000, &seen), CHT_OK);
         at += n;
         assert_int_equal(seen.n, at);
         assert_int_equal(http_decoder_complete(d), last);
@@ -97,17 +100,17 @@ static void test_there_and_back(void **state)
     (void)state;
     struct cht_rng rng;
     cht_rng_seed(&rng, 134);
-    static const size_t sizes[] = {0, 1, 2, 100, 1023, 4096, 70000, 131072, 400000};
+    static const size_t sizes[] = {0, 1, 2, 100, 1023, 4096, 30000, 70000};
     for (int c = HTTP_CODING_GZIP; c < HTTP_CODINGS; c++) {
         for (size_t i = 0; i < 3 * sizeof sizes / sizeof *sizes; i++) {
-            struct bytes in = make(&rng, sizes[i / 3]), out = {NULL, 0};
+            struct bytes in = make(&rng, sizes[i / 3]), out = {NULL, 0, 0};
             struct bytes coded = encode((enum http_coding)c, &rng, in, i % 2 == 0 ? 131072 : 5000);
             struct http_decoder *d = http_decoder_new((enum http_coding)c);
-            struct bytes twice = {NULL, 0};
+            struct bytes twice = {NULL, 0, 0};
             append(&twice, coded.p, coded.n);
             append(&twice, coded.p, coded.n); /* one after the other is one body */
-            assert_int_equal(decode(d, &rng, twice, i % 3 == 0 ? 7 : 9000,
-                                    i % 2 == 0 ? 50000 : 13 + sizes[i / 3] / 50, &out),
+            assert_int_equal(decode(d, &rng, twice, i % 3 == 0 ? 70 : 9000,
+                                    i % 2 == 0 ? 4000 : 13 + sizes[i / 3] / 20, &out),
                              CHT_OK);
             assert_true(http_decoder_complete(d));
             assert_int_equal(out.n, 2 * in.n);
@@ -133,15 +136,15 @@ static void test_damage(void **state)
         struct bytes in = make(&rng, 3000);
         struct bytes coded = encode((enum http_coding)c, &rng, in, 700);
         for (size_t at = 0; at < coded.n; at++) {
-            struct bytes out = {NULL, 0};
+            struct bytes out = {NULL, 0, 0};
             struct http_decoder *d = http_decoder_new((enum http_coding)c);
-            struct bytes cut = {coded.p, at};
+            struct bytes cut = {coded.p, at, at};
             assert_int_equal(decode(d, &rng, cut, 4096, 4096, &out), CHT_OK);
             assert_false(http_decoder_complete(d));
             assert_true(out.n <= in.n);
             http_decoder_free(d);
             free(out.p);
-            out = (struct bytes){NULL, 0};
+            out = (struct bytes){NULL, 0, 0};
             d = http_decoder_new((enum http_coding)c);
             coded.p[at] ^= 0x10;
             enum cht_rc rc = decode(d, &rng, coded, 4096, 4096, &out);
@@ -163,7 +166,7 @@ static void test_names(void **state)
     static const struct {
         const char *header;
         int coding; /* -1: unknown */
-    } cases[] = {{NULL, 0},     {"", 0},           {"identity", 0},    {"gzip", 1},
+    } cases[] = {{NULL, 0, 0},  {"", 0},           {"identity", 0},    {"gzip", 1},
                  {"GZip", 1},   {"x-gzip", 1},     {"zstd", 2},        {"ZSTD", 2},
                  {"br", -1},    {"gzip,zstd", -1}, {"gzip, gzip", -1}, {"deflate", -1},
                  {" gzip", -1}, {"gzip ", -1},     {"*", -1},          {"gzipx", -1}};
