@@ -166,7 +166,7 @@ static void test_names(void **state)
     static const struct {
         const char *header;
         int coding; /* -1: unknown */
-    } cases[] = {{NULL, 0, 0},  {"", 0},           {"identity", 0},    {"gzip", 1},
+    } cases[] = {{NULL, 0},     {"", 0},           {"identity", 0},    {"gzip", 1},
                  {"GZip", 1},   {"x-gzip", 1},     {"zstd", 2},        {"ZSTD", 2},
                  {"br", -1},    {"gzip,zstd", -1}, {"gzip, gzip", -1}, {"deflate", -1},
                  {" gzip", -1}, {"gzip ", -1},     {"*", -1},          {"gzipx", -1}};
