@@ -3,7 +3,6 @@
 
 #include "tcp/answer.h"
 #include "tcp/hidden.h"
-#include "tcp/predict.h"
 #include "tcp/words.h"
 
 #include "base/alloc.h"
@@ -439,43 +438,6 @@ bool line_session_job_is_long(const struct line_session *s)
     return !s->opening && (page ? s->command.limit == 0 : (line_verb_traits(c) & LINE_LONG) != 0);
 }
 
-/* What is done by a job; all others are done at once, or are operations. */
-static void (*const jobs[LINE_VERBS])(struct line_session *s) = {
-    [LINE_PAIR_SCAN] = line_session_page,
-    [LINE_PAIR_REDUCE] = line_session_page,
-    [LINE_PAIR_SUMMARY] = line_session_summary,
-    [LINE_PAIR_SET_HIDDEN] = line_session_hide,
-    [LINE_PAIR_ADD] = line_session_add,
-    [LINE_PAIR_COUNTS_ADD] = line_session_add,
-    [LINE_PAIR_PUT_BATCH] = line_session_put_batch,
-    [LINE_PAIR_PURGE] = line_session_purge,
-    [LINE_DEL] = line_session_del,
-    [LINE_PREDICT_SET] = line_session_predict,
-    [LINE_PREDICT_QUERY] = line_session_predict,
-    [LINE_PREDICT_TRAIN] = line_session_predict,
-    [LINE_PREDICT_CTX] = line_session_predict,
-    [LINE_PREDICT_INHERIT] = line_session_predict,
-    [LINE_PREDICT_BACKEND] = line_session_predict,
-    [LINE_PREDICT_BENCH] = line_session_predict,
-    [LINE_PREDICT_INHERIT_BATCH] = line_session_predict,
-    [LINE_PREDICT_INHERIT_ASYNC] = line_session_detached_old,
-    [LINE_PREDICT_INHERIT_STATUS] = line_session_detached_old,
-    [LINE_PREDICT_INHERIT_FETCH] = line_session_detached_old,
-    [LINE_PAIR_REDUCE_ASYNC] = line_session_detached_old,
-    [LINE_PAIR_REDUCE_STATUS] = line_session_detached_old,
-    [LINE_PAIR_REDUCE_FETCH] = line_session_detached_old,
-    [LINE_BATCH] = line_session_batch,
-    [LINE_JOB] = line_session_detached,
-    [LINE_FILE_CHECKPOINT] = line_session_checkpoint,
-    [LINE_SYSTEM_STATS] = line_session_stats,
-    [LINE_LOG_FLUSH] = line_session_log,
-    [LINE_DATABASE] = line_session_database,
-    [LINE_RESET_DB] = line_session_reset,
-    [LINE_DB_CREATE] = line_session_create,
-    [LINE_DB_CONFIG] = line_session_configure,
-    [LINE_DB_LIST] = line_session_list,
-};
-
 void line_session_job(struct line_session *s)
 {
     struct line_command *l = &s->command;
@@ -492,7 +454,7 @@ void line_session_job(struct line_session *s)
     } else {
         if ((line_verb_traits(l->verb) & LINE_OPENS) == 0)
             (void)rest(s, LINE_SESSION_IDLE); /* nobody may hold what is dropped */
-        jobs[l->verb](s);
+        s->host->jobs[l->verb](s);
     }
     (void)rest(s, LINE_SESSION_IDLE); /* run goes on */
     s->pending = false;

@@ -29,6 +29,7 @@ struct line_session_counts {
 
 /* What all sessions share. */
 struct line_host; /* host.h */
+struct line_session;
 
 struct line_session_host {
     struct svc_dbs *dbs;
@@ -42,6 +43,7 @@ struct line_session_host {
     _Atomic uint64_t held;            /* bytes of large answers that clients have not taken yet */
     struct svc_memory_budget *memory; /* borrowed: of all requests of the process; NULL: nothing is booked */
     struct line_host *shared;         /* owned: line_host_init, line_host_fini */
+    void (*const *jobs)(struct line_session *s); /* by verb, what is done by a job: line_host_init */
 };
 
 /* Before the first session, when the rest of the host is set. CHT_NO_MEMORY. */

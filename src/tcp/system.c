@@ -10,7 +10,6 @@
 #include "tcp/host.h"
 
 #include "tcp/answer.h"
-#include "tcp/detached.h"
 #include "tcp/words.h"
 
 #include "base/alloc.h"
@@ -112,33 +111,6 @@ static bool options(struct line_session *s)
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
-
-enum cht_rc line_host_init(struct line_session_host *host, struct cht_err *err)
-{
-    struct line_host *h = cht_calloc(1, sizeof *h);
-    if (h == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for what sessions share");
-    enum cht_rc rc = cht_mutex_init(&h->mu, err);
-    if (rc != CHT_OK) {
-        cht_free(h);
-        return rc;
-    }
-    cht_os_used(&h->used);
-    h->before = h->used;
-    host->shared = h;
-    return CHT_OK;
-}
-
-void line_host_fini(struct line_session_host *host)
-{
-    struct line_host *h = host->shared;
-    if (h == NULL)
-        return;
-    line_detached_forget(host, NULL);
-    cht_mutex_fini(&h->mu);
-    cht_free(h);
-    host->shared = NULL;
-}
 
 void line_session_stats(struct line_session *s)
 {

@@ -40,22 +40,6 @@ bool http_number_member(struct http_request *r, const json_t *o, const char *nam
     return false;
 }
 
-bool http_question_mode(const json_t *v, unsigned *out)
-{
-    static const char *const names[] = {[LM_PREDICT_DEEPEST] = "deepest",
-                                        [LM_PREDICT_LEVELS] = "levels",
-                                        [LM_PREDICT_BLEND] = "blend",
-                                        [HTTP_QUESTION_LIVE] = "live"};
-    *out = LM_PREDICT_DEEPEST;
-    for (unsigned i = 0; i < sizeof names / sizeof *names && json_is_string(v); i++) {
-        if (strcmp(json_string_value(v), names[i]) == 0) {
-            *out = i;
-            return true;
-        }
-    }
-    return v == NULL;
-}
-
 /* The tokens of a question: they lie in r->value. */
 struct tokens {
     const uint32_t *p;

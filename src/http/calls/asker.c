@@ -11,6 +11,22 @@
 #include "lm/fm_format.h"
 #include "lm/kn_format.h"
 
+bool http_question_mode(const json_t *v, unsigned *out)
+{
+    static const char *const names[] = {[LM_PREDICT_DEEPEST] = "deepest",
+                                        [LM_PREDICT_LEVELS] = "levels",
+                                        [LM_PREDICT_BLEND] = "blend",
+                                        [HTTP_QUESTION_LIVE] = "live"};
+    *out = LM_PREDICT_DEEPEST;
+    for (unsigned i = 0; i < sizeof names / sizeof *names && json_is_string(v); i++) {
+        if (strcmp(json_string_value(v), names[i]) == 0) {
+            *out = i;
+            return true;
+        }
+    }
+    return v == NULL;
+}
+
 static enum cht_rc reserve(struct http_asker *a, size_t n, struct cht_err *err)
 {
     if (n <= a->cap)

@@ -21,44 +21,10 @@
 
 #include <jansson.h>
 
-#define BLOCK (256u << 10)
 #define LINE_MORE (64u << 10) /* of a line, beside the base64 of the longest value */
 #define OPERATION_COST 400u   /* bytes of memory for one beside its names and values, while it is committed */
 
 /* ---- parsing -------------------------------------------------------------------------------------------------------- */
-
-enum cht_rc http_batch_no_memory(struct http_request *r)
-{
-    return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the batch");
-}
-
-uint8_t *http_batch_memory(struct http_request *r, size_t n)
-{
-    struct http_batch *b = r->own;
-    struct http_batch_block *k = b->blocks;
-    if (k == NULL || k->cap - k->n < n) {
-        size_t cap = n > BLOCK / 4 ? n : BLOCK;
-        if (svc_memory_take(&r->memory, cap, &r->err) != CHT_OK)
-            return NULL;
-        k = cht_malloc(sizeof *k + cap);
-        if (k == NULL)
-            return http_batch_no_memory(r), NULL;
-        b->bytes += cap;
-        k->n = 0;
-        k->cap = cap;
-        if (b->blocks != NULL && cap == n &&
-            b->blocks->cap - b->blocks->n > BLOCK / 8) { /* keep the open one in front */
-            k->next = b->blocks->next;
-            b->blocks->next = k;
-        } else {
-            k->next = b->blocks;
-            b->blocks = k;
-        }
-    }
-    uint8_t *p = k->data + k->n;
-    k->n += n;
-    return p;
-}
 
 static enum cht_rc grow(struct http_request *r)
 {
