@@ -26,7 +26,6 @@ struct job {
     struct svc_out path, text;
     bool keep_value, recursive, yes;    /* of del */
     uint8_t last;                       /* of what went to stdout */
-    const struct tool_request *request; /* borrowed: that of get */
 };
 
 static void fini(struct job *j)
@@ -111,12 +110,18 @@ static enum cht_rc get_json(struct job *j, struct cht_err *err)
     return rc;
 }
 
+struct raw {
+    struct job *j;
+    const struct tool_request *request;
+};
+
 /* The value as it comes; from a server that knows no raw answers here, an object, which is collected. */
 static bool take_either(void *ctx, const char *p, size_t n)
 {
-    struct job *j = ctx;
+    const struct raw *raw = ctx;
+    struct job *j = raw->j;
     struct cht_buf *b = &j->answer;
-    if (j->request->type != NULL && CHT_BEGINS(j->request->type, RAW))
+    if (raw->request->type != NULL && CHT_BEGINS(raw->request->type, RAW))
         return take_value(j, p, n);
     if (b->cap - b->len <= n && cht_buf_reserve(b, 2 * (b->len + n) + 1, NULL) != CHT_OK)
         return false;
@@ -127,9 +132,10 @@ static bool take_either(void *ctx, const char *p, size_t n)
 
 static enum cht_rc get_raw(struct job *j, struct cht_err *err)
 {
-    struct tool_request r = {.path = j->path.p, .accept = RAW, .sink = take_either, .sink_ctx = j};
+    struct raw raw = {.j = j};
+    struct tool_request r = {.path = j->path.p, .accept = RAW, .sink = take_either, .sink_ctx = &raw};
     struct tool_flat f;
-    j->request = &r;
+    raw.request = &r;
     enum cht_rc rc = tool_client_run(j->one.place.client, &r, err);
     if (rc == CHT_OK && j->answer.len > 0) {
         rc = decode(j, &f, err);
