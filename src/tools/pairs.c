@@ -24,8 +24,8 @@ struct job {
     char by[24];            /* of add: a number as JSON has it */
     struct cht_buf name, value, answer;
     struct svc_out path, text;
-    bool keep_value, recursive, yes;    /* of del */
-    uint8_t last;                       /* of what went to stdout */
+    bool keep_value, recursive, yes; /* of del */
+    uint8_t last;                    /* of what went to stdout */
 };
 
 static void fini(struct job *j)
