@@ -180,11 +180,11 @@ static void take_progress(struct job *j, const json_t *o)
     tool_progress_at(&j->progress, done > 0 ? (uint64_t)done : 0);
 }
 
-/* Is it told only if it says more than how many lines there were? That of /score sums up. */
+/* Does the end say more than how many lines there were? That of /score sums up, that of smoothing says what could not be read. */
 static bool says_more(const json_t *end)
 {
     return json_object_get(end, "perplexity") != NULL || json_object_get(end, "log10") != NULL ||
-           json_object_get(end, "malformed") != NULL;
+           json_integer_value(json_object_get(end, "malformed")) > 0;
 }
 
 static void print_line(struct job *j, json_t *o, const char *p, size_t n)
@@ -217,7 +217,7 @@ static bool take_line(void *ctx, const char *p, size_t n)
         take_progress(j, progress);
     } else if (end != NULL) {
         j->ended = true;
-        if (says_more(end) && (!j->one.table || json_object_get(end, "malformed") == NULL))
+        if (says_more(end))
             print_line(j, j->one.table ? end : o, p, n);
     } else {
         if (json_is_object(error)) {
