@@ -108,6 +108,15 @@ static void book_answer(struct http_request *r)
     http_reply_err(r, r->err.code, &r->err);
 }
 
+/* Of which of the request's headers the answer depends, for caches; NULL: of none. */
+static const char *varies(const struct http_request *r)
+{
+    bool coding = r->fixed == NULL && http_pack_varies(r);
+    if (r->cors != NULL)
+        return coding ? "Origin, Accept-Encoding" : "Origin";
+    return coding ? "Accept-Encoding" : NULL;
+}
+
 enum MHD_Result http_send_answer(struct http_request *r)
 {
     if (r->in[HTTP_H_ACCEPT_ENCODING] != NULL && http_pack_answer(r))
@@ -132,12 +141,11 @@ enum MHD_Result http_send_answer(struct http_request *r)
     if (r->coding != HTTP_CODING_NONE)
         ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_ENCODING,
                                            http_coding_name(r->coding)) == MHD_YES;
-    if (r->fixed == NULL && http_pack_varies(r))
-        ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_VARY, "Accept-Encoding") == MHD_YES;
+    if (varies(r) != NULL)
+        ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_VARY, varies(r)) == MHD_YES;
     if (r->cors != NULL) {
         ok = ok && MHD_add_response_header(resp, "Access-Control-Allow-Origin", r->cors) == MHD_YES &&
-             MHD_add_response_header(resp, "Access-Control-Expose-Headers", exposed) == MHD_YES &&
-             MHD_add_response_header(resp, "Vary", "Origin") == MHD_YES;
+             MHD_add_response_header(resp, "Access-Control-Expose-Headers", exposed) == MHD_YES;
     }
     if (r->close)
         ok = ok && MHD_add_response_header(resp, MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;

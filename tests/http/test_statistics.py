@@ -147,7 +147,7 @@ def test_smoothing_says_how_far_it_is_and_stops(big):
     whole = time.monotonic() - asking.started
     asking.go()
     assert status == 200 and silence < 2.0 + 4 * machine.stalled
-    assert [line["order"] for line in lines if "order" in line] == [1, 2, 3] and lines[-1] == {"end": {"count": 3, "next": None}}
+    assert [line["order"] for line in lines if "order" in line] == [1, 2, 3] and lines[-1] == {"end": {"count": 3, "next": None, "malformed": 0}}
     phases = [line["progress"]["phase"] for line in lines if "progress" in line]
     assert [p for i, p in enumerate(phases) if i == 0 or phases[i - 1] != p][-5:] == ["counts", "continuations", "order 1", "order 2", "order 3"]
     # one works, the others wait for their turn and are no jobs yet; all go away
