@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "http/calls/doubles.h"
 #include "http/calls/spell.h"
 #include "http/reply.h"
 #include "lm/fm_format.h"
@@ -14,12 +15,6 @@
 #define NUMBER_TEXT 32u
 #define DIGITS 12
 #define PLAIN_FROM (-5) /* exponents that are shown as zeros */
-
-static void put_double(struct svc_out *o, double v)
-{
-    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
-        o->n += reduce_put_double(o->p + o->n, v);
-}
 
 /* A logarithm, -99 to 0. */
 static void put_log10(struct svc_out *o, double v)
@@ -210,19 +205,10 @@ static void put_score(void *ctx, const struct lm_kn_scored *t)
     svc_out_u64(&l->orders, t->matched);
 }
 
-static void put_perplexity(struct svc_out *o, const char *member, double v)
-{
-    svc_out_text(o, member);
-    if (isfinite(v))
-        put_double(o, v);
-    else
-        svc_out_text(o, "null");
-}
-
 void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s)
 {
-    put_perplexity(o, "\"perplexity\":", lm_kn_perplexity(s, false));
-    put_perplexity(o, ",\"perplexity_with_oov\":", lm_kn_perplexity(s, true));
+    http_put_perplexity(o, "\"perplexity\":", lm_kn_perplexity(s, false));
+    http_put_perplexity(o, ",\"perplexity_with_oov\":", lm_kn_perplexity(s, true));
 }
 
 enum cht_rc http_live_score(struct lm_kn_reader *k, const struct http_live_question *q, struct svc_out *o,
@@ -250,7 +236,7 @@ enum cht_rc http_live_score(struct lm_kn_reader *k, const struct http_live_quest
         svc_out_text(o, ",\"oov\":");
         svc_out_u64(o, sum->oov);
         svc_out_text(o, ",\"log10\":");
-        put_double(o, sum->log10);
+        http_put_double(o, sum->log10);
         svc_out_text(o, ",");
         http_live_perplexities(o, sum);
         put_moment(o, k);
@@ -337,7 +323,7 @@ static void put_order(struct svc_out *o, const struct lm_kn_order *m, unsigned o
     svc_out_format(o, ",\"n2\":%" PRIu64 ",\"n3\":%" PRIu64 ",\"n4\":%" PRIu64, m->n[1], m->n[2], m->n[3]);
     for (unsigned j = 1; j <= 3; j++) {
         svc_out_format(o, ",\"d%u\":", j);
-        put_double(o, d.d[j]);
+        http_put_double(o, d.d[j]);
     }
     svc_out_text(o, d.fallback ? ",\"fallback\":true}" : ",\"fallback\":false}");
 }

@@ -4,16 +4,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "http/calls/doubles.h"
 #include "http/calls/question.h"
 #include "http/calls/spell.h"
 #include "lm/quant.h"
 #include "reduce/text.h"
-
-static void put_double(struct svc_out *o, double v)
-{
-    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
-        o->n += reduce_put_double(o->p + o->n, v);
-}
 
 /* ---- predictions --------------------------------------------------------------------------------------------------- */
 
@@ -81,7 +76,7 @@ static void put_spelled(const struct http_smoothed_writer *w, const struct lm_pr
         svc_out_format(o, "%s{\"token\":%u,\"word\":", i > 0 ? "," : "", c->token);
         http_spell_put(o, w->spell, c->token);
         svc_out_format(o, ",\"q\":%u,\"p\":", c->q);
-        put_double(o, c->p);
+        http_put_double(o, c->p);
         svc_out_text(o, "}");
     }
 }
@@ -103,17 +98,8 @@ static void put_score(void *ctx, const struct lm_scored *t)
         svc_out_text(&l->orders, ",");
     }
     l->more = true;
-    put_double(l->logs, t->log10);
+    http_put_double(l->logs, t->log10);
     svc_out_u64(&l->orders, t->order);
-}
-
-static void put_perplexity(struct svc_out *o, const char *member, double v)
-{
-    svc_out_text(o, member);
-    if (isfinite(v))
-        put_double(o, v);
-    else
-        svc_out_text(o, "null");
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -140,8 +126,8 @@ bool http_smoothed_score_mode(unsigned mode, bool said, enum lm_score_mode *out)
 
 void http_smoothed_perplexities(struct svc_out *o, const struct lm_score *sum)
 {
-    put_perplexity(o, ",\"perplexity\":", lm_score_perplexity(sum, false));
-    put_perplexity(o, ",\"perplexity_with_oov\":", lm_score_perplexity(sum, true));
+    http_put_perplexity(o, ",\"perplexity\":", lm_score_perplexity(sum, false));
+    http_put_perplexity(o, ",\"perplexity_with_oov\":", lm_score_perplexity(sum, true));
 }
 
 enum cht_rc http_smoothed_score(struct lm_scorer *sc, const struct lm_score_query *q, struct svc_out *o,
@@ -156,7 +142,7 @@ enum cht_rc http_smoothed_score(struct lm_scorer *sc, const struct lm_score_quer
         svc_out_bytes(o, l.orders.p, l.orders.n);
         svc_out_format(o, "],\"tokens\":%llu,\"oov\":%llu,\"log10\":", (unsigned long long)sum->scored,
                        (unsigned long long)sum->oov);
-        put_double(o, sum->log10);
+        http_put_double(o, sum->log10);
         if (q->mode == LM_SCORE_BLEND)
             http_smoothed_perplexities(o, sum);
         svc_out_text(o, "}");
