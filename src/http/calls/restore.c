@@ -3,9 +3,10 @@
  *   feed      pieces of the body are collected to PIECE bytes; then a job writes them, and the connection is not read meanwhile, so that
  *             the sender goes no faster than the disk
  *   run       the body is all there: the last piece, then the database appears (cht_restore_finish), its log is redone, and every page is
- *             compared with its sum; one that does not pass is dropped again
+ *             compared with its sum; of one that does not pass that is said, and it stays
  *
- * Until then there is none, whatever happens: a client that goes, a stop, a crash.
+ * Until then there is none, whatever happens: a client that goes, a stop, a crash. Once it has appeared it is not removed: others may have
+ * written to it, or have put another one in its place.
  */
 #include "http/calls/handlers.h"
 #include "http/reply.h"
@@ -15,7 +16,6 @@
 #include "cheetah/backup.h"
 
 #define PIECE (1u << 20)
-#define DROP_WAIT_NS UINT64_C(10000000000)
 
 struct restoring {
     char name[CHT_DATABASE_NAME_MAX + 1];
@@ -94,7 +94,7 @@ static enum cht_rc compare(struct http_request *r)
     struct cht_scrub scrub = {.bytes_per_second = 0};
     enum cht_rc rc = cht_store_scrub(r->db->store, &scrub, &r->err);
     if (rc == CHT_OK && scrub.bad > 0)
-        rc = CHT_FAIL(&r->err, CHT_CORRUPT, "%.150s: it is removed again", scrub.first.msg);
+        rc = CHT_FAIL(&r->err, CHT_CORRUPT, "the database is there, but %.150s", scrub.first.msg);
     return rc;
 }
 
@@ -119,12 +119,8 @@ static void finish(struct http_request *r)
         http_database_describe(r);
         return;
     }
-    svc_dbs_put(r->db);
-    r->db = NULL;
-    struct cht_err err = {0};
-    if (svc_dbs_drop(dbs, s->name, DROP_WAIT_NS, &err) != CHT_OK)
-        svc_log_say(r->w->srv->log, SVC_LOG_ERROR, "restore_failed", "%s could not be removed: %s", s->name,
-                    err.msg);
+    svc_log_say(r->w->srv->log, SVC_LOG_ERROR, "restore_failed",
+                "%s is there and could not be found whole: %s", s->name, r->err.msg);
 }
 
 /* The piece is empty again: what came in meanwhile is the beginning of the next one. */
