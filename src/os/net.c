@@ -249,6 +249,23 @@ bool cht_net_discard(int fd, size_t *n)
     return true;
 }
 
+ptrdiff_t cht_net_send(int fd, const void *head, size_t n, const void *body, size_t m)
+{
+    /* NOLINTBEGIN(performance-no-int-to-ptr): const, which iovec does not know */
+    struct iovec parts[2] = {{.iov_base = (void *)(uintptr_t)head, .iov_len = n},
+                             {.iov_base = (void *)(uintptr_t)body, .iov_len = m}};
+    /* NOLINTEND(performance-no-int-to-ptr) */
+    const struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent;
+    do {
+        sent = m == 0 ? send(fd, head, n, MSG_NOSIGNAL | MSG_DONTWAIT)
+                      : sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return sent;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? CHT_NET_LATER : CHT_NET_FAILED;
+}
+
 bool cht_net_ended(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLRDHUP};
@@ -276,6 +293,12 @@ bool cht_net_watch(int watch, int fd)
 {
     struct epoll_event e = {.events = EPOLLRDHUP | EPOLLET, .data.fd = fd};
     return epoll_ctl(watch, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+
+bool cht_net_watch_room(int watch, int fd, bool on)
+{
+    struct epoll_event e = {.events = EPOLLRDHUP | EPOLLET | (on ? (unsigned)EPOLLOUT : 0u), .data.fd = fd};
+    return epoll_ctl(watch, EPOLL_CTL_MOD, fd, &e) == 0;
 }
 
 void cht_net_unwatch(int watch, int fd)
@@ -393,6 +416,8 @@ bool cht_os_interrupted(void)
     (void)alarm(0);
     return was;
 }
+
+bool cht_os_interrupt_pending(void) { return interrupt != 0; }
 
 _Noreturn void cht_os_exit_now(int code) { _exit(code); }
 

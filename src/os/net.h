@@ -49,6 +49,11 @@ int cht_net_dup(int fd); /* -1 on failure */
 /* Reads and drops what is there; false at the end of the connection or on an error, *n bytes dropped. */
 bool cht_net_discard(int fd, size_t *n);
 
+/* Sends n bytes at head and then m at body, without waiting: how many went out; CHT_NET_LATER: nobody reads just now; CHT_NET_FAILED. */
+#define CHT_NET_LATER (-1)
+#define CHT_NET_FAILED (-2)
+ptrdiff_t cht_net_send(int fd, const void *head, size_t n, const void *body, size_t m);
+
 /* Has the other side ended what it sends (some of that may still be unread)? It may still read. */
 bool cht_net_ended(int fd);
 /* Is the connection broken, so that nobody reads any more? A client that just closed it looks like one that ended its side, until
@@ -60,8 +65,10 @@ void cht_net_probe(int fd);
 /* Tells of connections whose other side ends. -1 on failure. */
 int cht_net_watch_new(void);
 bool cht_net_watch(int watch, int fd);
+/* From now on also whether more can be sent; on false: no more. */
+bool cht_net_watch_room(int watch, int fd, bool on);
 void cht_net_unwatch(int watch, int fd);
-/* Descriptors that ended since the last call, at most n; how many. They may have been closed since. */
+/* Descriptors that ended, or have room, since the last call, at most n; how many. They may have been closed since. */
 size_t cht_net_watch_take(int watch, int *fds, size_t n);
 
 /* Waits until one of n descriptors is readable or ms have passed (-1: for ever); ready[i] says which. */
@@ -86,6 +93,7 @@ void cht_os_ignore_pipe(void);
  * interrupted() says, once, that there was one. */
 void cht_os_catch_interrupts(bool on);
 bool cht_os_interrupted(void);
+bool cht_os_interrupt_pending(void); /* was there one that nobody has asked about? Any thread; a load. */
 /* Ends the process here and now, with nothing flushed. */
 _Noreturn void cht_os_exit_now(int code);
 /* The resident memory and the processor time (ns) of this process, and its open files; 0 if unknown. */

@@ -6,11 +6,13 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/literal.h"
@@ -166,6 +168,13 @@ void cht_poller_remove(int poller, int fd)
 {
     struct epoll_event e = {.events = 0};
     (void)epoll_ctl(poller, EPOLL_CTL_DEL, fd, &e); /* fails only if it is not in it */
+}
+
+void cht_poller_sleep(int poller, uint64_t ns)
+{
+    struct pollfd p = {.fd = poller, .events = POLLIN};
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+    (void)ppoll(&p, 1, &t, NULL); /* whatever it says, the caller looks at the clock and the events */
 }
 
 size_t cht_poller_wait(int poller, struct cht_event *out, size_t max, int ms)

@@ -39,5 +39,7 @@ enum cht_rc cht_poller_add(int poller, int fd, void *data, struct cht_err *err);
 /* Told as long as there is something to read (level-triggered). */
 enum cht_rc cht_poller_add_level(int poller, int fd, void *data, struct cht_err *err);
 void cht_poller_remove(int poller, int fd);
+/* Waits until there are events, at most ns; to the tenth of a millisecond, which cht_poller_wait is not. */
+void cht_poller_sleep(int poller, uint64_t ns);
 /* Waits at most ms (-1: for ever); returns how many events were written to out. */
 size_t cht_poller_wait(int poller, struct cht_event *out, size_t max, int ms);
