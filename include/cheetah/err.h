@@ -83,7 +83,9 @@ extern "C" {
     X(TOO_MANY_DATABASES, 96, 503, "too_many_databases", "there are as many databases as may be")            \
     X(DATABASE_CASE, 97, 409, "database_case_conflict", "another database has this name in other letters")   \
     X(REQUEST_TOO_LARGE, 98, 413, "request_too_large", "the request would need too much memory")             \
+    X(GONE, 104, 410, "gone", "the log does not reach back as far any more")                                 \
     X(INVALID_BACKUP, 103, 400, "invalid_backup", "the bytes are no whole backup")                           \
+    X(HTTP_VERSION, 125, 505, "unsupported_http_version", "HTTP/1.1 and HTTP/1.0 are spoken here")           \
     X(UNSUPPORTED_CODING, 134, 415, "unsupported_content_coding",                                            \
       "bodies come as they are, with zstd or gzip")                                                          \
     X(INVALID_CODING, 135, 400, "invalid_content_coding", "the body is not what its Content-Encoding says")  \
@@ -106,7 +108,12 @@ extern "C" {
     X(PREDICTION_NOT_FOUND, 106, 404, "prediction_entry_not_found", "the table has no such key")             \
     X(SOURCES_MISSING, 107, 404, "inherit_sources_missing", "none of the sources is there")                  \
     X(INVALID_NUMBER, 108, 400, "invalid_number", "a number is not finite, or would become so")              \
-    X(NOT_SMOOTHED, 120, 409, "not_smoothed", "the database was not smoothed")
+    X(NOT_SMOOTHED, 120, 409, "not_smoothed", "the database was not smoothed")                               \
+    X(NO_LINKS, 127, 409, "no_links", "no links of counts: POST /reduce/links/cnt: finds them")              \
+    X(NAMES_TAKEN, 128, 409, "names_taken", "pairs that were not made by this call are in its way")          \
+    X(NO_WORD, 121, 409, "no_word", "a token of the model has no word that can be written")                  \
+    X(NOT_SUPPORTED, 136, 501, "not_supported", "the store that holds the data cannot do this")              \
+    X(TIMEOUT, 137, 503, "timeout", "the store did not answer in time; a write may have been done")
 /* clang-format on */
 
 enum cht_rc {

@@ -86,7 +86,8 @@ struct cht_lm_smooth_config {
     void *ctx;
 };
 
-/* Computes continuations, probabilities and best followers from the counts. A run that was cut off can be run again.
+/* Computes continuations, probabilities and best followers from the counts. Until it returns questions are answered by the model of before;
+ * a run that was cut off leaves that one, and can be run again.
  * CHT_INVALID_ARGUMENT, CHT_MALFORMED_PAYLOAD, CHT_CANCELLED and what reads and commits return. */
 enum cht_rc cht_lm_smooth(struct cht_lm *lm, struct cht_store *s, const struct cht_lm_smooth_config *cfg,
                           struct cht_err *err);

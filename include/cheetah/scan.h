@@ -40,6 +40,7 @@ struct cht_entry {
     uint32_t flags;     /* CHT_ENTRY_... */
     unsigned shard;     /* where the entry was found; below the number of shards in cht_store_stats */
     uint32_t count;     /* 1; with cfg.runs: how many entries `value` shows */
+    uint64_t ends;      /* with cfg.ends: when the pair ends, in ms since 1970; 0: never */
 };
 
 /* Optional: turns an entry into output bytes on the worker that found it, in parallel. e->value is the stored value
@@ -64,6 +65,7 @@ struct cht_scan_config {
     uint64_t limit;     /* 0: none */
     bool reverse;       /* pairs */
     bool values;        /* carry the values */
+    bool ends;          /* pairs: say when they end; a look-up each in a database in which any does */
     unsigned workers;   /* at most this many workers at once over all directories; 0: no limit of its own */
     cht_scan_render *render; /* NULL: entries as they are */
     void *render_ctx;

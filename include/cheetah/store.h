@@ -74,6 +74,8 @@ enum cht_dirs_mode {
     CHT_DIRS_LOOK      /* nothing at all is written; nothing can be opened, made or dropped */
 };
 
+#define CHT_CHANGES_NONE UINT64_MAX
+
 struct cht_env_config {
     const char *const *dirs; /* data directories, created if missing; the first is home to new databases */
     size_t dir_count;
@@ -84,14 +86,21 @@ struct cht_env_config {
     uint64_t
         checkpoint_log_bytes;   /* 0: 1 GiB; a checkpoint starts when the log since the last one reaches it */
     uint64_t log_segment_bytes; /* 0: 64 MiB; the first segments of a log are shorter */
-    uint64_t dirty_bytes;       /* 0: a quarter of the memory this process may use; all databases together */
-    unsigned scan_workers;      /* per data directory; 0: one a core, at most 8 */
-    unsigned commit_threads;    /* for one large unordered commit; 0: one a core, at most 8 */
-    unsigned default_shards;    /* 0: 8 */
+    uint64_t
+        changes_bytes; /* of the log, kept beyond need for those who ask what changed (changes.h); 0: 64 MiB; CHT_CHANGES_NONE */
+    bool
+        changes; /* new databases keep their changes from their first commit on; else from the first cht_changes_open */
+    uint64_t dirty_bytes;    /* 0: a quarter of the memory this process may use; all databases together */
+    unsigned scan_workers;   /* per data directory; 0: one a core, at most 8 */
+    unsigned commit_threads; /* for one large unordered commit; 0: one a core, at most 8 */
+    unsigned default_shards; /* 0: 8 */
     uint64_t
         max_databases; /* cht_env_create makes no more of them, but for CHT_DATABASE_DEFAULT; 0: no limit */
     bool manual_checkpoint; /* tests: no checkpoint by itself but on close */
     struct cht_io *io;      /* NULL: the real file system */
+    /* Tests: the time in ms, since 1970 and by a clock that never jumps; NULL: the system's. From any thread. */
+    void (*clock)(void *ctx, uint64_t *wall, uint64_t *steady);
+    void *clock_ctx;
     /* cht_check only, may be NULL: now and then, how many of the bytes of a database have been looked at. */
     void (*progress)(void *ctx, const char *database, uint64_t done, uint64_t total);
     /* cht_check only, may be NULL: what is worth knowing and no damage (unfinished work). */
@@ -116,7 +125,7 @@ enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err);
 void cht_env_abandon(struct cht_env *env);
 
 /* For a slow tick (10 s): starts a checkpoint of each open database that has changed much and was not written to since the last
- * call, so that memory and space go back to the system. Returns at once. */
+ * call, and the removal of pairs that have ended, so that memory and space go back to the system. Returns at once. */
 void cht_env_quiet(struct cht_env *env);
 
 /* Creates a database with a fixed number of shards (1..256; 0: the default) spread over the directories.
@@ -147,6 +156,23 @@ enum cht_rc cht_env_finish(struct cht_env *env,
                            void *ctx, struct cht_err *err);
 /* Is there something that cht_env_finish could not remove, or a drop? Then it should be called again after a while. */
 bool cht_env_unfinished(const struct cht_env *env);
+/* Can what holds the data be reached? Does not wait. What lies on this machine always can. CHT_TIMEOUT, CHT_CLOSED, CHT_IO. */
+enum cht_rc cht_env_health(struct cht_env *env, struct cht_err *err);
+/* What an environment on other machines has asked of them since it was opened. */
+struct cht_remote_stats {
+    uint64_t reads, writes;     /* operations on objects that have ended */
+    uint64_t read_ns, write_ns; /* from their start until they were answered, added up */
+    uint64_t refused; /* writes whose compares did not hold: another server was first, or a guess was wrong */
+    uint64_t timeouts, failed; /* operations that were not answered in time; that failed otherwise */
+    uint64_t reconnects;       /* after the cluster had shut this process out */
+    uint64_t silent_ns;        /* since the last write of the pulse was answered */
+    uint64_t waiting;          /* operations of commits under way, all databases */
+    uint64_t locks,
+        locks_lost; /* that are held, to count or smooth; of these, that have ended before they were given back */
+    uint64_t full; /* 1: the pool has no room */
+};
+/* Does not wait. All 0 for what lies on this machine. */
+void cht_env_remote_stats(struct cht_env *env, struct cht_remote_stats *out);
 bool cht_database_name_valid(const char *name);
 
 /* ---- point reads ------------------------------------------------------------------------------------------- */
@@ -163,16 +189,37 @@ struct cht_wait {
     void (*done)(struct cht_wait *w); /* must not block nor call the store */
     void *ctx;                        /* the caller's */
     struct cht_wait *next;            /* the store's while it is pending */
+    uint64_t since;                   /* the store's; 0 before the first use */
+    void *held; /* likewise: what it keeps for whoever asks again, until cht_store_forget; NULL: nothing */
 };
 extern struct cht_wait cht_ahead;
-/* w->done is not called any more once this has returned, pending or not. */
+/* w->done is not called any more once this has returned, pending or not. To be called if w->held is not NULL, before w is used for
+ * something else: what was read for it once is not read again, so that a call which asks for many things and starts again when one of
+ * them is CHT_PENDING comes to its end. */
 void cht_store_forget(struct cht_store *s, struct cht_wait *w);
+
+/* Do answers come from other machines, and may other processes write? Then nothing that is kept in memory is true for long, unless it is
+ * compared with what is stored, and all that is not named _soon waits for the network. */
+bool cht_store_remote(const struct cht_store *s);
+
+/* A lock among all processes that have the database open, for work that reads, computes and writes what it has read; name: at most 31 bytes.
+ * Threads of one process are kept apart by the caller. CHT_LOCKED: another process has it; ask again. If a process dies its locks end
+ * within 30 s. A store that no other process can open has none: CHT_OK. */
+enum cht_rc cht_store_lock(struct cht_store *s, const char *name, struct cht_err *err);
+void cht_store_unlock(struct cht_store *s, const char *name);
+/* To be asked before a write under such a lock, whose commit has CHT_COMMIT_FENCED as well. CHT_DATABASE_BUSY: this process has been silent for so long that one of the database's locks
+ * it had may be another's by now; it stays so until that lock is given back. */
+enum cht_rc cht_store_locks_kept(struct cht_store *s, struct cht_err *err);
 
 /* For a thread that must not be held up, around calls that take locks and have no _soon: while a commit of seconds is under way,
  * false, and w->done is called when it is over; w must not be pending already. Between a true and cht_store_leave such commits
  * wait: a few milliseconds at most, please. */
 bool cht_store_enter(struct cht_store *s, struct cht_wait *w);
 void cht_store_leave(struct cht_store *s);
+
+/* For whoever keeps answers: is everything that has ended removed, so that the versions of watches (below) tell of it? With wait: waits until
+ * what has ended now is, as reads do. */
+bool cht_store_settle(struct cht_store *s, bool wait);
 
 /* The value under key, copied to out (out->len set). out NULL: only the size is asked. size may be NULL.
  * CHT_KEY_NOT_FOUND, CHT_INVALID_KEY, CHT_CORRUPT (checksum; counted). */
@@ -193,6 +240,8 @@ struct cht_pair_value {
     uint64_t key;
     struct cht_buf *out; /* borrowed; may be NULL */
     uint32_t size;
+    bool mapping;  /* in: the value is not looked at */
+    uint64_t ends; /* when the pair ends, in ms since 1970; 0: never */
 };
 enum cht_rc cht_store_pair_value_soon(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
                                       struct cht_wait *w, struct cht_err *err);
@@ -239,10 +288,14 @@ enum cht_op_kind {
                           the commit (out: key, created). PAIR_NOT_FOUND if the other is not mapped */
     CHT_OP_PUT, /* key, value: create or replace the value of a key that has been given out, reserved or deleted
                           (out: created). KEY_NOT_FOUND if it never was */
+    CHT_OP_PURGE, /* removes some of what has ended, if anything has; the store does so by itself */
     CHT_OP_RESERVE /* key = how many, at most CHT_RESERVE_MAX: gives out that many keys in a row, the first in out
                           key, none of them with a value. The keys before the first are a multiple of the shards, 0 in
                           a fresh database, so that keys moved by it stay with the same shards */
 };
+#define CHT_EXPIRES_MAX \
+    UINT64_C(281474976710) /* the latest end, in seconds since 1970: in ms it has 48 bits */
+#define CHT_TTL_MAX_MS (UINT64_C(100) * 366 * 86400 * 1000)
 #define CHT_RESERVE_MAX (UINT64_C(1) << 28) /* each costs 16 bytes on disk */
 
 struct cht_op;
@@ -273,11 +326,22 @@ struct cht_op {
     enum cht_rc rc;
     bool created;  /* PAIR_SET, PAIR_PUT, PAIR_LINK: the name was not mapped before; PUT: no value before */
     uint32_t size; /* of the value read or written */
+    bool keep_end; /* PAIR_PUT: a pair that ends goes on ending then, whatever ttl_ms says */
+    uint64_t
+        ttl_ms; /* PAIR_PUT: the pair and its value end so long after the commit's turn (at most CHT_TTL_MAX_MS); 0: a put makes it lasting */
+    uint64_t
+        until_ms; /* PAIR_SET: the pair and its value end then, in ms since 1970; if that has been, at once. 0: never */
+    uint64_t ends; /* out for PAIR_PUT, PAIR_READ: when, in ms since 1970; 0: never */
     uint32_t back; /* in for PAIR_LINK: the pair `value` was put that many operations before; 0: look it up */
     uint64_t pairs, values; /* deleted */
     struct cht_buf *buf;    /* READ, PAIR_READ: where the value goes; borrowed */
     struct cht_ask *ask;    /* NULL: it runs as it is; borrowed */
 };
+/* Is its pair to end? */
+static inline bool cht_op_ends(const struct cht_op *op)
+{
+    return op->ttl_ms > 0 || (op->kind == CHT_OP_PAIR_SET && op->until_ms > 0);
+}
 
 #define CHT_COMMIT_ATOMIC 1u /* all or nothing: the first failure undoes the whole commit */
 /* The operations may be run in another order, several at a time: the upserts (PAIR_PUT) first, then the links with `back`, then
@@ -285,15 +349,35 @@ struct cht_op {
 #define CHT_COMMIT_UNORDERED 4u
 #define CHT_COMMIT_INLINE \
     2u /* cht_store_submit may run it at once if it is small and nothing would make it wait (not: sync) */
+/* It is written only while all locks of the database that this process has (cht_store_lock) are still its own, which is compared where the
+ * data lies, in the operation that writes: else CHT_DATABASE_BUSY, and of the shards that were not written yet none is. */
+#define CHT_COMMIT_FENCED 32u
 /* How durable it is when it is done, in place of what the environment says: as with CHT_DURABLE_SYNC, or CHT_DURABLE_INTERVAL. Commits
  * that are done in one group are as durable as the strictest of them. Point reads may show what an interval commit wrote before it is on
  * the disk, also under CHT_DURABLE_SYNC. */
 #define CHT_COMMIT_SYNC 8u
 #define CHT_COMMIT_INTERVAL 16u
 
+/* Very many upserts and links that are never an array: each is made when the store looks at it, and what it leaves is 8 bytes. */
+#define CHT_MANY_VALUE_MAX ((16u << 10) - 1) /* the longest value of one */
+struct cht_many {
+    size_t n;       /* at most 2^32 - 1 */
+    uint64_t bytes; /* no fewer than all names and values have together */
+    size_t room;    /* bytes of the longest name and its value */
+    /* Makes operation i, for which *op is zero: kind, name, value, back; what it borrows lies in `room` or is there until the commit is done.
+     * false: there is none. It is called several times for each i, by several threads at once, and every time says the same. */
+    bool (*make)(const void *ctx, size_t i, uint8_t *room, struct cht_op *op);
+    const void *ctx;
+    uint64_t *key; /* n of the caller's, 0 before; the store's */
+    uint64_t log;  /* the store's */
+};
+
 struct cht_commit {
     struct cht_op *ops; /* borrowed until done */
     size_t count;
+    struct cht_many *
+        many; /* NULL: none; with CHT_COMMIT_ATOMIC only. Run before ops, without an order: PAIR_PUT without an end, and PAIR_LINK with
+                              `back` to one of these */
     unsigned flags;
     uint64_t
         read_max; /* 0: none; once its reads have copied that many bytes, further ones fail, CHT_BATCH_TOO_LARGE */
@@ -305,7 +389,8 @@ struct cht_commit {
     enum cht_rc
         rc; /* CHT_OK; CHT_BATCH_FAILED (atomic, see failed); READ_ONLY, DISK_FULL, IO, NO_MEMORY: nothing of
                           it was done; OUTCOME_UNKNOWN: only the next start tells */
-    size_t failed; /* operations that failed; for an atomic commit the index of the one that did */
+    size_t
+        failed; /* operations that failed; for an atomic commit the index of the one that did, count if it is one of many */
     struct cht_err err;
     struct cht_commit *next; /* the store's while under way */
 };
@@ -318,6 +403,9 @@ enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c);
 /* The same without waiting; c->done says when. Returns CHT_PENDING; any other code is the result itself, and done is not
  * called: it was not accepted, or run at once as CHT_COMMIT_INLINE allows. */
 enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c);
+/* Several commits, linked by next, in their order. `done` of each is called, of some perhaps before this returns. Those that may be run at once
+ * (CHT_COMMIT_INLINE) are, all in one group, if all of them may. */
+void cht_store_submit_all(struct cht_store *s, struct cht_commit *list);
 
 /* ---- watches ----------------------------------------------------------------------------------------------- */
 
@@ -354,6 +442,9 @@ struct cht_store_stats {
     unsigned shards;
     bool read_only;
     uint64_t pairs, values, value_bytes;
+    uint64_t ending;      /* pairs that end, those included that have ended and are not removed yet */
+    bool ended_there;     /* some have: a count removes them first */
+    uint64_t ended;       /* pairs that were removed since they had ended, since open */
     uint64_t next_key;    /* no new value will get a key below it: see GET /databases in openapi.yaml */
     uint64_t file_bytes;  /* allocated on disk: pages, sums, journals */
     uint64_t log_bytes;   /* allocated log segments */
@@ -365,8 +456,9 @@ struct cht_store_stats {
     uint64_t checkpoints, checkpoint_ns;
     uint64_t bytes_inserted, bytes_written; /* user bytes in; bytes handed to the disk */
     uint64_t corrupt;                       /* checksum failures seen */
-    uint64_t checkpoints_failed;            /* attempts that failed, those that are tried again included */
-    struct cht_err trouble; /* why writes are refused now, the gravest reason; CHT_OK: they are not */
+    uint64_t changes_oldest, changes_newest, changes_kept, changes_followers; /* cht_changes_range */
+    uint64_t checkpoints_failed; /* attempts that failed, those that are tried again included */
+    struct cht_err trouble;      /* why writes are refused now, the gravest reason; CHT_OK: they are not */
 };
 enum cht_rc cht_store_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err);
 

@@ -1,11 +1,25 @@
 /* apply_one: one operation of a commit: what can be refused before it runs, its undo, what its failure means for the store. */
 #include "store/apply_int.h"
+#include "store/db.h"
 #include "store/trie.h"
 
 bool cht_op_frees(enum cht_op_kind k)
 {
-    return k == CHT_OP_DELETE || k == CHT_OP_PAIR_DEL || k == CHT_OP_PREFIX_DEL || k == CHT_OP_READ ||
-           k == CHT_OP_PAIR_READ;
+    return k == CHT_OP_PURGE || k == CHT_OP_DELETE || k == CHT_OP_PAIR_DEL || k == CHT_OP_PREFIX_DEL ||
+           k == CHT_OP_READ || k == CHT_OP_PAIR_READ;
+}
+
+bool cht_op_again(const struct cht_op *op)
+{
+    enum cht_op_kind k = op->kind;
+    return op->ask == NULL &&
+           (k == CHT_OP_INSERT || k == CHT_OP_EDIT || k == CHT_OP_DELETE || k == CHT_OP_PAIR_SET ||
+            k == CHT_OP_PAIR_PUT || k == CHT_OP_PAIR_DEL || k == CHT_OP_PAIR_LINK || k == CHT_OP_PUT);
+}
+
+static cht_apply_fn *fn_of(enum cht_op_kind kind)
+{
+    return kind == CHT_OP_PURGE ? cht_apply_purge : cht_apply_fn_of(kind);
 }
 
 static bool has_name(const struct cht_op *op)
@@ -76,18 +90,28 @@ static enum cht_rc ask(struct cht_apply *a, struct cht_op *op, struct cht_err *e
 
 static enum cht_rc run(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
-    enum cht_rc rc = op->ask != NULL ? ask(a, op, err) : CHT_OK;
-    return rc == CHT_OK ? cht_apply_fn_of(op->kind)(a, op, err) : rc;
+    uint64_t ends = 0;
+    bool named = has_name(op) || op->kind == CHT_OP_PAIR_LINK;
+    enum cht_rc rc = named ? cht_apply_ended(a, op, &ends, err) : CHT_OK;
+    if (rc == CHT_OK && op->ask != NULL)
+        rc = ask(a, op, err);
+    if (rc == CHT_OK &&
+        named) /* before the change, which may be of several shards: this is of one, and under an undo */
+        rc = cht_apply_ends(a, op, ends, err);
+    return rc == CHT_OK ? fn_of(op->kind)(a, op, err) : rc;
 }
 
 /* An operation of a commit that is not atomic: on failure what its undo covers is put back. */
 static enum cht_rc run_alone(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
     struct cht_logmark mark = cht_logbuf_mark(&a->log);
+    size_t gone = a->gone.n;
     enum cht_rc rc = run(a, op, err);
     cht_apply_end_undo(a, rc != CHT_OK);
-    if (rc != CHT_OK)
+    if (rc != CHT_OK) {
         cht_logbuf_rewind(&a->log, mark);
+        a->gone.n = gone;
+    }
     return rc;
 }
 
@@ -96,7 +120,7 @@ static enum cht_rc run_alone(struct cht_apply *a, struct cht_op *op, struct cht_
 void cht_apply_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op *op, uint64_t read,
                   struct cht_err *err)
 {
-    bool known = cht_apply_fn_of(op->kind) != NULL;
+    bool known = fn_of(op->kind) != NULL;
     a->frees = cht_op_frees(op->kind);
     if (op->kind == CHT_OP_PAIR_LINK && op->back > (size_t)(op - c->ops))
         op->rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "there are no %u operations before this one",
@@ -110,6 +134,11 @@ void cht_apply_op(struct cht_apply *a, const struct cht_commit *c, struct cht_op
                           (unsigned long long)c->read_max);
     else
         op->rc = a->atomic ? run(a, op, err) : run_alone(a, op, err);
+    if (op->rc == CHT_DISK_FULL && !a->atomic && !a->part && cht_op_again(op) &&
+        cht_crew_give_up(a->db->env->crew)) { /* it has changed nothing */
+        *err = (struct cht_err){0};
+        op->rc = run_alone(a, op, err);
+    }
     if (op->rc == CHT_IO) { /* a failed write stops all writing: who knows what the disk has */
         a->stuck = true;
         a->stuck_err = *err;

@@ -6,7 +6,7 @@
  *   PAIR_DEL and PREFIX_DEL with values, PREFIX_DEL   several changes, perhaps in several shards: under an undo
  */
 #include "store/apply_int.h"
-#include "store/trie.h"
+#include "store/expiry.h"
 
 #include <string.h>
 
@@ -21,17 +21,23 @@ static uint64_t lowest_new_key(const struct cht_db *db)
     return best;
 }
 
+/* The last group that is. Seen late it costs readers a longer wait. */
+static uint64_t decided(const struct cht_apply *a)
+{
+    return atomic_load_explicit(&a->db->durable.decided, memory_order_relaxed);
+}
+
 /* Before a change, with the shard's lock held: readers wait for the group from then on. */
 static void mark_key(const struct cht_apply *a, struct cht_shard *sh, uint64_t key)
 {
     if (a->group != 0)
-        cht_marks_add(&sh->marks, a->group, cht_mark_of_key(key));
+        cht_marks_add(&sh->marks, a->group, decided(a), cht_mark_of_key(key));
 }
 
 static void mark_name(const struct cht_apply *a, struct cht_shard *sh, struct cht_str name)
 {
     if (a->group != 0)
-        cht_marks_add(&sh->marks, a->group, cht_mark_of_name(name));
+        cht_marks_add(&sh->marks, a->group, decided(a), cht_mark_of_name(name));
 }
 
 /* No key is given out if nobody knows which were. */
@@ -179,7 +185,7 @@ static enum cht_rc do_put(struct cht_apply *a, struct cht_op *op, struct cht_err
 }
 
 /* Deletes a value and logs it; KEY_NOT_FOUND is the caller's to judge. */
-static enum cht_rc delete_value(struct cht_apply *a, uint64_t key, bool undo, struct cht_err *err)
+enum cht_rc cht_apply_delete_value(struct cht_apply *a, uint64_t key, bool undo, struct cht_err *err)
 {
     struct cht_shard *sh = cht_apply_take(a, cht_shard_of_key(key, a->db->nshards), undo);
     enum cht_rc rc = cht_logbuf_reserve(&a->log, 1, 0, err);
@@ -194,7 +200,7 @@ static enum cht_rc delete_value(struct cht_apply *a, uint64_t key, bool undo, st
 static enum cht_rc do_delete(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
     enum cht_rc rc = check_key(op->key, err);
-    return rc == CHT_OK ? delete_value(a, op->key, a->atomic, err) : rc;
+    return rc == CHT_OK ? cht_apply_delete_value(a, op->key, a->atomic, err) : rc;
 }
 
 /* The last key of each shard gets a value and loses it again, which moves next_key after it: what the log can say. */
@@ -220,7 +226,7 @@ static enum cht_rc do_reserve(struct cht_apply *a, struct cht_op *op, struct cht
         struct cht_shard *sh = cht_apply_take(a, cht_shard_of_key(key, a->db->nshards), true);
         rc = put_value(a, sh, key, (struct cht_str){&zero, 1}, err);
         if (rc == CHT_OK)
-            rc = delete_value(a, key, true, err);
+            rc = cht_apply_delete_value(a, key, true, err);
     }
     if (rc == CHT_OK)
         op->key = base + 1;
@@ -371,8 +377,14 @@ static enum cht_rc do_pair_put(struct cht_apply *a, struct cht_op *op, struct ch
     if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
         return rc;
     if (lives) {
-        rc = put_value(a, cht_apply_take(a, cht_shard_of_key(key, a->db->nshards), a->atomic), key, op->value,
-                       err);
+        if (a->names) /* room for both */
+            rc = cht_logbuf_reserve(&a->log, 2, op->name.n + (op->value.n < CHT_LOG_BORROW ? op->value.n : 0),
+                                    err);
+        if (rc == CHT_OK)
+            rc = put_value(a, cht_apply_take(a, cht_shard_of_key(key, a->db->nshards), a->atomic), key,
+                           op->value, err);
+        if (rc == CHT_OK && a->names)
+            cht_logbuf_add(&a->log, CHT_LOG_PAIR_SET, key, op->name);
         op->key = key;
         op->created = false;
     } else {
@@ -381,7 +393,7 @@ static enum cht_rc do_pair_put(struct cht_apply *a, struct cht_op *op, struct ch
     return rc;
 }
 
-static enum cht_rc do_pair_del(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
+enum cht_rc cht_apply_delete_pair(struct cht_apply *a, struct cht_op *op, struct cht_err *err)
 {
     enum cht_rc rc = check_name(op->name, false, err);
     if (rc != CHT_OK)
@@ -397,7 +409,7 @@ static enum cht_rc do_pair_del(struct cht_apply *a, struct cht_op *op, struct ch
     cht_logbuf_add(&a->log, CHT_LOG_PAIR_DEL, 0, op->name);
     op->pairs = 1;
     if (op->with_values) {
-        rc = delete_value(a, op->key, true, err);
+        rc = cht_apply_delete_value(a, op->key, true, err);
         op->values = rc == CHT_OK;
         if (rc == CHT_KEY_NOT_FOUND)
             rc = CHT_OK;
@@ -422,7 +434,7 @@ static enum cht_rc delete_values_under(struct cht_apply *a, struct cht_shard *sh
         rc = cht_trie_iter_next(it, &name, &len, &key, err);
         if (rc != CHT_OK)
             break;
-        rc = delete_value(a, key, true, err);
+        rc = cht_apply_delete_value(a, key, true, err);
         op->values += rc == CHT_OK;
         if (rc == CHT_KEY_NOT_FOUND) /* dangling, or another name of a value that is gone by now */
             rc = CHT_OK;
@@ -446,8 +458,10 @@ static enum cht_rc do_prefix_del(struct cht_apply *a, struct cht_op *op, struct 
         uint64_t n = 0;
         struct cht_shard *sh = cht_apply_take(a, i, true);
         if (a->group != 0)
-            cht_marks_all(&sh->marks, a->group);
-        rc = cht_trie_del_prefix(cht_shard_pairs(sh), op->name.p, op->name.n, &n, err);
+            cht_marks_all(&sh->marks, a->group, decided(a));
+        rc = cht_expiry_forget(cht_shard_pairs(sh), op->name, err);
+        if (rc == CHT_OK)
+            rc = cht_trie_del_prefix(cht_shard_pairs(sh), op->name.p, op->name.n, &n, err);
         op->pairs += n;
     }
     if (rc == CHT_OK)
@@ -506,10 +520,18 @@ static enum cht_rc do_pair_read(struct cht_apply *a, struct cht_op *op, struct c
 }
 
 static cht_apply_fn *const op_table[] = {
-    [CHT_OP_INSERT] = do_insert,         [CHT_OP_EDIT] = do_edit,         [CHT_OP_DELETE] = do_delete,
-    [CHT_OP_PAIR_SET] = do_pair_set,     [CHT_OP_PAIR_PUT] = do_pair_put, [CHT_OP_PAIR_DEL] = do_pair_del,
-    [CHT_OP_PREFIX_DEL] = do_prefix_del, [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read,
-    [CHT_OP_PAIR_LINK] = do_pair_link,   [CHT_OP_PUT] = do_put,           [CHT_OP_RESERVE] = do_reserve,
+    [CHT_OP_INSERT] = do_insert,
+    [CHT_OP_EDIT] = do_edit,
+    [CHT_OP_DELETE] = do_delete,
+    [CHT_OP_PAIR_SET] = do_pair_set,
+    [CHT_OP_PAIR_PUT] = do_pair_put,
+    [CHT_OP_PAIR_DEL] = cht_apply_delete_pair,
+    [CHT_OP_PREFIX_DEL] = do_prefix_del,
+    [CHT_OP_READ] = do_read,
+    [CHT_OP_PAIR_READ] = do_pair_read,
+    [CHT_OP_PAIR_LINK] = do_pair_link,
+    [CHT_OP_PUT] = do_put,
+    [CHT_OP_RESERVE] = do_reserve,
 };
 cht_apply_fn *cht_apply_fn_of(enum cht_op_kind kind)
 {

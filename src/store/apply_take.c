@@ -1,4 +1,5 @@
 /* apply_take: the locks and undos of a commit: taken shard by shard as operations need them, given back together. */
+#include "base/invariant.h"
 #include "store/apply_int.h"
 
 struct cht_shard *cht_apply_take(struct cht_apply *a, unsigned i, bool undo)
@@ -42,6 +43,7 @@ void cht_apply_release(struct cht_apply *a)
     for (unsigned i = 0; i < a->db->nshards; i++) {
         if (!a->held[i])
             continue;
+        CHT_INVARIANT(!a->undoing[i]); /* a checkpoint that came in between would freeze what is taken back */
         cht_shard_show(&a->db->shards[i]);
         cht_rwlock_write_end(&a->db->shards[i].lock);
         a->held[i] = false;

@@ -8,49 +8,19 @@
 #include "base/alloc.h"
 #include "base/prefetch.h"
 #include "store/apply_int.h"
+#include "store/apply_team_int.h"
 #include "store/db.h"
 #include "store/values.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #define OPS_MIN 512u         /* a smaller commit is done sooner than threads are woken */
-#define REST UINT16_MAX      /* in `list`: the committer's own */
 #define PLAN_KEEP (1u << 18) /* operations of a plan that is used again */
 #define AHEAD 8u             /* operations fetched into the cache before their turn */
 
-enum phase { PUTS, LINKS, PHASES };
-
-struct part { /* one thread's */
-    struct cht_job job;
-    struct cht_team *team;
-    struct cht_apply apply; /* held and undoing are the committer's */
-    size_t failed, first;   /* how many operations, and the first of them */
-    struct cht_err err;     /* of that one */
-};
-
-struct cht_team {
-    struct cht_jobs *jobs; /* the crew's: n - 1 threads at a time */
-    struct part *part;     /* owned: n; the first is the committer's */
-    unsigned n, shards;
-    /* the plan: list l = phase * shards + shard has order[start[l] .. start[l + 1]) */
-    uint16_t *list;  /* owned: by operation */
-    uint32_t *order; /* owned: indices of operations */
-    uint32_t *start; /* owned: PHASES * shards + 1 */
-    size_t cap;      /* operations that list and order hold */
-    /* under way */
-    struct cht_commit *commit;
-    enum phase phase;
-    _Atomic unsigned next; /* shard that nobody has taken */
-    _Atomic bool stop;     /* an atomic commit has failed, or a thread is stuck */
-    struct cht_mutex mu;
-    struct cht_cond done;
-    unsigned running; /* guarded by mu */
-};
-
 /* ---- the plan ------------------------------------------------------------------------------------------------ */
 
-static enum cht_rc reserve_plan(struct cht_team *t, size_t n, struct cht_err *err)
+enum cht_rc cht_team_reserve(struct cht_team *t, size_t n, struct cht_err *err)
 {
     if (n <= t->cap)
         return CHT_OK;
@@ -77,40 +47,49 @@ static uint16_t list_of(const struct cht_team *t, const struct cht_commit *c, si
     if (is_put(op))
         return (uint16_t)shard;
     if (op->kind == CHT_OP_PAIR_LINK && op->back > 0 && op->back <= i && is_put(op - op->back))
-        return (uint16_t)(LINKS * t->shards + shard);
-    return REST;
+        return (uint16_t)(CHT_TEAM_LINKS * t->shards + shard);
+    return CHT_TEAM_REST;
+}
+
+size_t cht_team_arrange(struct cht_team *t, size_t n)
+{
+    unsigned lists = CHT_TEAM_PHASES * t->shards;
+    memset(t->start, 0, (lists + 1) * sizeof *t->start);
+    for (size_t i = 0; i < n; i++) {
+        if (t->list[i] != CHT_TEAM_REST)
+            t->start[t->list[i] + 1]++;
+    }
+    for (unsigned l = 0; l < lists; l++)
+        t->start[l + 1] += t->start[l];
+    size_t planned = t->start[lists];
+    for (size_t i = n; i-- > 0;) { /* from the end, so that start ends as the beginnings */
+        if (t->list[i] != CHT_TEAM_REST)
+            t->order[--t->start[t->list[i] + 1]] = (uint32_t)i;
+    }
+    memmove(t->start, t->start + 1, lists * sizeof *t->start);
+    t->start[lists] = (uint32_t)planned;
+    return planned;
 }
 
 /* T1, and room for all that the threads will log: *planned operations have a list. */
 static enum cht_rc make_plan(struct cht_team *t, const struct cht_commit *c, struct cht_logbuf *log,
                              size_t *planned, struct cht_err *err)
 {
-    size_t bytes = 0, parts = (size_t)PHASES * t->n;
-    unsigned lists = PHASES * t->shards;
-    enum cht_rc rc = reserve_plan(t, c->count, err);
+    size_t bytes = 0, parts = (size_t)CHT_TEAM_PHASES * t->n;
+    enum cht_rc rc = cht_team_reserve(t, c->count, err);
     if (rc != CHT_OK)
         return rc;
-    memset(t->start, 0, (lists + 1) * sizeof *t->start);
     for (size_t i = 0; i < c->count; i++) {
         const struct cht_op *op = &c->ops[i];
         t->list[i] = list_of(t, c, i);
-        if (t->list[i] == REST)
+        if (t->list[i] == CHT_TEAM_REST)
             continue;
         bool borrowed = op->kind == CHT_OP_PAIR_PUT && op->value.n >= CHT_LOG_BORROW;
-        t->start[t->list[i] + 1]++;
         bytes += 2 * CHT_LOGOP_HEAD_MAX + op->name.n + (borrowed ? 0 : op->value.n);
         parts += borrowed ? 2 : 0;
     }
-    for (unsigned l = 0; l < lists; l++)
-        t->start[l + 1] += t->start[l];
-    *planned = t->start[lists];
-    for (size_t i = c->count; i-- > 0;) { /* from the end, so that start ends as the beginnings */
-        if (t->list[i] != REST)
-            t->order[--t->start[t->list[i] + 1]] = (uint32_t)i;
-    }
-    memmove(t->start, t->start + 1, lists * sizeof *t->start);
-    t->start[lists] = (uint32_t)*planned;
-    return cht_logbuf_room(log, bytes, parts, err);
+    *planned = cht_team_arrange(t, c->count);
+    return cht_logbuf_room(log, bytes, parts, (size_t)CHT_TEAM_PHASES * t->n, err);
 }
 
 /* ---- a phase ------------------------------------------------------------------------------------------------- */
@@ -139,14 +118,13 @@ static void fetch(const struct cht_team *t, uint32_t at, uint32_t end)
         return;
     const struct cht_op *op = &t->commit->ops[t->order[at + AHEAD]];
     cht_prefetch(op->name.p);
-    if (t->phase == LINKS)
+    if (t->phase == CHT_TEAM_LINKS)
         fetch_op(op - op->back);
     else
         cht_prefetch(op->value.p);
 }
 
-/* An operation that failed; err says why, or nothing. */
-static void note_failure(struct part *p, size_t i, const struct cht_err *err)
+void cht_team_failed(struct cht_part *p, size_t i, const struct cht_err *err)
 {
     if (p->failed++ == 0 || i < p->first) {
         p->first = i;
@@ -156,7 +134,7 @@ static void note_failure(struct part *p, size_t i, const struct cht_err *err)
         atomic_store_explicit(&p->team->stop, true, memory_order_relaxed);
 }
 
-static void run_shard(struct part *p, unsigned shard)
+static void run_shard(struct cht_part *p, unsigned shard)
 {
     struct cht_team *t = p->team;
     const uint32_t *start = t->start + (unsigned)t->phase * t->shards + shard;
@@ -168,7 +146,7 @@ static void run_shard(struct part *p, unsigned shard)
         fetch(t, at, start[1]);
         cht_apply_op(&p->apply, t->commit, op, 0, &err);
         if (op->rc != CHT_OK && op->rc != CHT_PENDING)
-            note_failure(p, t->order[at], &err);
+            cht_team_failed(p, t->order[at], &err);
         if (op->rc != CHT_OK)
             err = (struct cht_err){0};
         if (++n % CHT_APPLY_LOCKED_OPS == 0)
@@ -177,20 +155,27 @@ static void run_shard(struct part *p, unsigned shard)
     let_go(&p->apply, shard);
 }
 
-static void run_part(struct part *p)
+static void run_part(struct cht_part *p)
 {
     struct cht_team *t = p->team;
+    if (t->phase == CHT_TEAM_PLAN) {
+        t->made->plan(p);
+        return;
+    }
     for (;;) {
-        unsigned shard = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+        size_t shard = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
         if (shard >= t->shards)
             return;
-        run_shard(p, shard);
+        if (t->made != NULL)
+            t->made->shard(p, (unsigned)shard);
+        else
+            run_shard(p, (unsigned)shard);
     }
 }
 
 static void part_task(struct cht_job *job)
 {
-    struct part *p = (struct part *)job;
+    struct cht_part *p = (struct cht_part *)job;
     run_part(p);
     cht_mutex_lock(&p->team->mu);
     if (--p->team->running == 0)
@@ -198,12 +183,8 @@ static void part_task(struct cht_job *job)
     cht_mutex_unlock(&p->team->mu);
 }
 
-/* T2 or T3, and T4 for it. */
-static void run_phase(struct cht_team *t, enum phase phase, struct cht_apply *a)
+void cht_team_run(struct cht_team *t, enum cht_team_phase phase)
 {
-    if (t->start[(unsigned)phase * t->shards] == t->start[((unsigned)phase + 1) * t->shards] ||
-        atomic_load_explicit(&t->stop, memory_order_relaxed))
-        return;
     t->phase = phase;
     t->running = t->n - 1; /* they do not run yet */
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
@@ -214,33 +195,43 @@ static void run_phase(struct cht_team *t, enum phase phase, struct cht_apply *a)
     while (t->running > 0)
         cht_cond_wait(&t->done, &t->mu);
     cht_mutex_unlock(&t->mu);
-    for (unsigned i = 0; i < t->n; i++) {
+}
+
+/* T2 or T3, and T4 for it. */
+static void run_phase(struct cht_team *t, enum cht_team_phase phase, struct cht_apply *a)
+{
+    if (t->start[(unsigned)phase * t->shards] == t->start[((unsigned)phase + 1) * t->shards] ||
+        atomic_load_explicit(&t->stop, memory_order_relaxed))
+        return;
+    cht_team_run(t, phase);
+    for (unsigned i = 0; i < t->n; i++)
         cht_logbuf_join(&a->log, &t->part[i].apply.log);
-        cht_logbuf_clear(&t->part[i].apply.log);
-    }
 }
 
 /* ---- the commit ---------------------------------------------------------------------------------------------- */
 
-static void begin_parts(struct cht_team *t, struct cht_apply *a, struct cht_commit *c)
+void cht_team_begin(struct cht_team *t, struct cht_apply *a, struct cht_commit *c)
 {
     for (unsigned i = 0; i < t->n; i++) {
-        struct part *p = &t->part[i];
+        struct cht_part *p = &t->part[i];
         p->failed = p->first = 0;
         p->apply.atomic = a->atomic;
         p->apply.group = a->group;
+        p->apply.now_ms = a->now_ms;
+        p->apply.names = a->names;
         p->apply.inserted = 0;
+        p->logged = 0;
     }
     t->commit = c;
+    t->many = NULL;
     atomic_store_explicit(&t->stop, false, memory_order_relaxed);
 }
 
-/* The results of the parts are those of the commit; the first operation that failed speaks for all. */
-static void end_parts(struct cht_team *t, struct cht_apply *a, struct cht_commit *c)
+void cht_team_end(struct cht_team *t, struct cht_apply *a, struct cht_commit *c)
 {
     size_t first = SIZE_MAX, failed = 0;
     for (unsigned i = 0; i < t->n; i++) {
-        struct part *p = &t->part[i];
+        struct cht_part *p = &t->part[i];
         a->inserted += p->apply.inserted;
         if (p->apply.stuck && !a->stuck) {
             a->stuck = true;
@@ -257,7 +248,7 @@ static void end_parts(struct cht_team *t, struct cht_apply *a, struct cht_commit
     c->failed = failed > 0 && a->atomic ? first : failed;
 }
 
-static void make_part(struct cht_team *t, struct part *p, const struct cht_apply *a)
+static void make_part(struct cht_team *t, struct cht_part *p, const struct cht_apply *a)
 {
     p->team = t;
     p->job.run = part_task;
@@ -269,7 +260,7 @@ static void make_part(struct cht_team *t, struct part *p, const struct cht_apply
                                   .threads = 1};
 }
 
-static struct cht_team *make_team(struct cht_apply *a)
+struct cht_team *cht_team_make(struct cht_apply *a)
 {
     struct cht_err ignored = {0}; /* then there is none, and the committer does it all */
     struct cht_team *t = cht_calloc(1, sizeof *t);
@@ -279,7 +270,7 @@ static struct cht_team *make_team(struct cht_apply *a)
     t->shards = a->db->nshards;
     t->n = a->threads < t->shards ? a->threads : t->shards;
     t->part = cht_calloc(t->n, sizeof *t->part);
-    t->start = cht_calloc(PHASES * (size_t)t->shards + 2, sizeof *t->start);
+    t->start = cht_calloc(CHT_TEAM_PHASES * (size_t)t->shards + 2, sizeof *t->start);
     if (t->part == NULL || t->start == NULL || cht_mutex_init(&t->mu, &ignored) != CHT_OK ||
         cht_cond_init(&t->done, &ignored) != CHT_OK) {
         cht_team_free(t);
@@ -298,7 +289,7 @@ bool cht_team_wanted(struct cht_apply *a, const struct cht_commit *c)
         a->threads < 2 || a->db->nshards < 2)
         return false;
     if (a->team == NULL)
-        a->team = make_team(a);
+        a->team = cht_team_make(a);
     return a->team != NULL;
 }
 
@@ -309,19 +300,20 @@ bool cht_team_apply(struct cht_apply *a, struct cht_commit *c)
     size_t planned;
     if (make_plan(t, c, &a->log, &planned, &ignored) != CHT_OK || planned < OPS_MIN)
         return false;
-    cht_apply_release(a);
+    if (!a->atomic) /* else it has none, or those of `many`, whose undos are open: not a moment without their locks */
+        cht_apply_release(a);
     for (unsigned i = 0; a->atomic && i < t->shards; i++)
         (void)cht_apply_take(a, i, true);
-    begin_parts(t, a, c);
-    run_phase(t, PUTS, a);
-    run_phase(t, LINKS, a);
-    end_parts(t, a, c);
+    cht_team_begin(t, a, c);
+    run_phase(t, CHT_TEAM_PUTS, a);
+    run_phase(t, CHT_TEAM_LINKS, a);
+    cht_team_end(t, a, c);
     return true;
 }
 
 bool cht_team_did(const struct cht_team *t, const struct cht_commit *c, size_t i)
 {
-    return t->list[i] != REST && c->ops[i].rc != CHT_PENDING;
+    return t->list[i] != CHT_TEAM_REST && c->ops[i].rc != CHT_PENDING;
 }
 
 void cht_team_trim(struct cht_team *t)
@@ -341,8 +333,10 @@ void cht_team_free(struct cht_team *t)
 {
     if (t == NULL)
         return;
-    for (unsigned i = 0; t->part != NULL && i < t->n; i++)
+    for (unsigned i = 0; t->part != NULL && i < t->n; i++) {
         cht_logbuf_fini(&t->part[i].apply.log);
+        cht_free(t->part[i].room);
+    }
     cht_cond_fini(&t->done);
     cht_mutex_fini(&t->mu);
     cht_free(t->part);

@@ -11,7 +11,8 @@
  *
  * Atomic: the committer takes all locks and opens all undos before T2 and is the one who ends them. Otherwise a thread holds the
  * lock of its shard, for CHT_APPLY_LOCKED_OPS operations at a time. No thread waits for a lock while it holds another.
- * Memory: 6 bytes an operation, and the log record twice for a moment.
+ * Operations that are no array (struct cht_many) are run the same way: apply_many.c.
+ * Memory: 6 bytes an operation.
  */
 #pragma once
 

@@ -133,7 +133,7 @@ enum cht_rc cht_arena_free(struct cht_pagefile *pf, unsigned k, uint32_t ref, st
     if (k < 6)
         pf->freed[k]++;
     else if (pf->kind == CHT_PF_PAIRS && cht_get32(head + CHT_ARENA_HEADS + 8 * k + 4) >= CHT_ARENA_KEEP) {
-        cht_put32(head + 8, CHT_FORMAT_HOLES);
+        cht_arena_say_holes(head);
         return CHT_OK;
     }
     head += CHT_ARENA_HEADS + 8 * k;

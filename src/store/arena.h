@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "base/bytes.h"
 #include "store/pagefile.h"
 
 #define CHT_ARENA_CLASSES 7u
@@ -48,6 +49,12 @@ enum cht_rc cht_arena_next(struct cht_pagefile *pf, unsigned k, uint32_t ref, ui
 void cht_arena_collect(struct cht_pagefile *pf);
 /* Free pages among pages of zeros at the end of the file become zeros too, so that the next checkpoint can cut them off. */
 void cht_arena_clear_tail(struct cht_pagefile *pf);
+/* The header of a file, which has been obtained for writing: from now on pages of zeros may be free. */
+static inline void cht_arena_say_holes(uint8_t *head)
+{
+    if (cht_get32(head + 8) < CHT_FORMAT_HOLES)
+        cht_put32(head + 8, CHT_FORMAT_HOLES);
+}
 /* Whether pages of zeros are free. */
 bool cht_arena_has_holes(const struct cht_pagefile *pf);
 /* Takes up to `most` free pages that are more than CHT_ARENA_KEEP off their list (an older version kept all of them there). */

@@ -102,7 +102,7 @@ static void relink(struct collect *c)
             memset(cht_pf_fast(c->pf)->base + (size_t)c->sorted[i] * CHT_PAGE, 0, CHT_PAGE);
     }
     if (c->k == 6)
-        cht_put32(cht_page_write(c->pf, 0, &ignored) + 8, CHT_FORMAT_HOLES);
+        cht_arena_say_holes(cht_page_write(c->pf, 0, &ignored));
 }
 
 static void collect_class(struct cht_pagefile *pf, unsigned k, uint32_t n)
@@ -183,7 +183,7 @@ void cht_arena_shorten(struct cht_pagefile *pf, unsigned most)
         if (b == NULL)
             return;
         memset(b, 0, CHT_PAGE);
-        cht_put32(head + 8, CHT_FORMAT_HOLES);
+        cht_arena_say_holes(head);
         cht_put32(head + CHT_ARENA_HEADS + 48, next);
         cht_put32(head + CHT_ARENA_HEADS + 52, n - 1);
     }

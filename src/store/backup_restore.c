@@ -24,6 +24,7 @@ struct cht_restore {
     struct cht_backup_parser p;
     struct cht_manifest m;
     struct cht_file *file; /* owned: the one being written */
+    bool log;              /* it is a segment of the log */
     struct cht_turn turn;  /* of the name, from the head to the end */
     bool claimed;          /* it has it */
     bool made;             /* the folders */
@@ -85,8 +86,22 @@ static enum cht_rc begin_file(struct cht_restore *r, const struct cht_frame *f, 
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", r->name);
     if (rc == CHT_OK)
         rc = cht_io_open(io, path, CHT_OPEN_CREATE | CHT_OPEN_EXCL, &r->file, err);
+    r->log = f->kind == CHT_FRAME_LOG;
     uint64_t size = f->kind == CHT_FRAME_LOG && f->size < LOG_MIN ? LOG_MIN : f->size;
     return rc == CHT_OK ? io->ops->truncate(r->file, size, err) : rc;
+}
+
+/* A log tells who follows it of its own life only (wal_kept.c), and this is another one. */
+static enum cht_rc take_data(struct cht_restore *r, const struct cht_frame *f, struct cht_err *err)
+{
+    uint8_t head[CHT_WAL_HEAD];
+    enum cht_rc rc = cht_file_write(r->file, f->data, f->len, f->at, err);
+    if (rc != CHT_OK || !r->log || f->at != 0 || f->len < sizeof head)
+        return rc;
+    memcpy(head, f->data, sizeof head);
+    cht_wal_forget_changes(head);
+    return memcmp(head, f->data, sizeof head) != 0 ? cht_file_write(r->file, head, sizeof head, 0, err)
+                                                   : CHT_OK;
 }
 
 static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_err *err)
@@ -97,7 +112,7 @@ static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_e
     case CHT_FRAME_PAGES:
         return begin_file(r, f, err);
     case CHT_FRAME_DATA:
-        return cht_file_write(r->file, f->data, f->len, f->at, err);
+        return take_data(r, f, err);
     default:
         return end_file(r, err);
     }
@@ -121,6 +136,8 @@ static enum cht_rc sync_folders(struct cht_restore *r, struct cht_err *err)
 enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
                             struct cht_err *err)
 {
+    if (!cht_env_ops(env)->on_files)
+        return CHT_FAIL(err, CHT_NOT_SUPPORTED, "a backup is restored into data directories only");
     struct cht_manifest m;
     if (name != NULL) {
         enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);

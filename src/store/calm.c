@@ -19,6 +19,10 @@ enum cht_rc cht_calm_init(struct cht_calm *c, struct cht_pool *const *pools, siz
         c->aside[i].tail = &c->aside[i].head;
     }
     enum cht_rc rc = cht_mutex_cond_init(&c->mu, &c->left, err);
+    if (rc == CHT_OK && (rc = cht_cond_init(&c->over, err)) != CHT_OK) {
+        cht_cond_fini(&c->left);
+        cht_mutex_fini(&c->mu);
+    }
     if (rc != CHT_OK) {
         cht_free(c->aside);
         c->aside = NULL;
@@ -30,6 +34,7 @@ void cht_calm_fini(struct cht_calm *c)
 {
     if (c->aside == NULL)
         return;
+    cht_cond_fini(&c->over);
     cht_cond_fini(&c->left);
     cht_mutex_fini(&c->mu);
     cht_free(c->aside);
@@ -47,6 +52,33 @@ static void put_aside(struct cht_calm *c, struct cht_pool *pool, struct cht_task
     *c->aside[i].tail = t;
     c->aside[i].tail = &t->next;
 }
+
+/* Nothing keeps anybody waiting any more. mu held. */
+static void release(struct cht_calm *c)
+{
+    atomic_store_explicit(&c->busy, false, memory_order_seq_cst);
+    c->rounds++;
+    cht_cond_broadcast(&c->over);
+    struct cht_wait *w = c->waiting;
+    c->waiting = NULL;
+    while (w != NULL) {
+        struct cht_wait *next = w->next; /* w may be gone after this */
+        w->done(w);
+        w = next;
+    }
+    for (size_t i = 0; i < c->pools; i++) {
+        struct cht_task *t = c->aside[i].head;
+        c->aside[i].head = NULL;
+        c->aside[i].tail = &c->aside[i].head;
+        while (t != NULL) {
+            struct cht_task *next = t->next; /* it runs at once, perhaps */
+            cht_pool_submit(c->aside[i].pool, t);
+            t = next;
+        }
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- */
 
 bool cht_calm_try(struct cht_calm *c)
 {
@@ -108,7 +140,12 @@ enum cht_rc cht_calm_await(struct cht_calm *c, struct cht_wait *w)
 {
     cht_mutex_lock(&c->mu);
     bool busy = atomic_load_explicit(&c->busy, memory_order_relaxed);
-    if (busy) {
+    if (busy && w == NULL) {
+        uint64_t round = c->rounds;
+        while (c->rounds == round && atomic_load_explicit(&c->busy, memory_order_relaxed))
+            cht_cond_wait(&c->over, &c->mu);
+        busy = false;
+    } else if (busy) {
         w->next = c->waiting;
         c->waiting = w;
     }
@@ -131,6 +168,7 @@ void cht_calm_forget(struct cht_calm *c, struct cht_wait *w)
 void cht_calm_begin(struct cht_calm *c)
 {
     cht_mutex_lock(&c->mu);
+    c->holding = true;
     atomic_store_explicit(&c->busy, true, memory_order_seq_cst);
     while (atomic_load_explicit(&c->inside, memory_order_seq_cst) > 0)
         cht_cond_wait(&c->left, &c->mu);
@@ -140,23 +178,25 @@ void cht_calm_begin(struct cht_calm *c)
 void cht_calm_end(struct cht_calm *c)
 {
     cht_mutex_lock(&c->mu);
-    atomic_store_explicit(&c->busy, false, memory_order_seq_cst);
-    struct cht_wait *w = c->waiting;
-    c->waiting = NULL;
-    while (w != NULL) {
-        struct cht_wait *next = w->next; /* w may be gone after this */
-        w->done(w);
-        w = next;
-    }
-    for (size_t i = 0; i < c->pools; i++) {
-        struct cht_task *t = c->aside[i].head;
-        c->aside[i].head = NULL;
-        c->aside[i].tail = &c->aside[i].head;
-        while (t != NULL) {
-            struct cht_task *next = t->next; /* it runs at once, perhaps */
-            cht_pool_submit(c->aside[i].pool, t);
-            t = next;
-        }
-    }
+    c->holding = false;
+    if (!c->asked)
+        release(c);
+    cht_mutex_unlock(&c->mu);
+}
+
+void cht_calm_ask(struct cht_calm *c)
+{
+    cht_mutex_lock(&c->mu);
+    c->asked = true;
+    atomic_store_explicit(&c->busy, true, memory_order_seq_cst);
+    cht_mutex_unlock(&c->mu);
+}
+
+void cht_calm_settled(struct cht_calm *c)
+{
+    cht_mutex_lock(&c->mu);
+    if (c->asked && !c->holding)
+        release(c);
+    c->asked = false;
     cht_mutex_unlock(&c->mu);
 }

@@ -16,7 +16,7 @@
 #include "base/alloc.h"
 #include "store/logops.h"
 #include "store/pagefile_int.h"
-#include "store/trie.h"
+#include "store/expiry.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -142,6 +142,8 @@ static enum cht_rc check_shard(struct check *c, struct cht_shard *sh)
     if (rc == CHT_OK)
         rc = settle(c, cht_trie_check(cht_shard_pairs(sh), bad_pair, see_pair, c, &e), &e);
     advance(c, cht_pf_pages(sh->pf[CHT_PF_PAIRS]));
+    if (rc == CHT_OK)
+        rc = settle(c, cht_expiry_check(cht_shard_pairs(sh), bad_pair, c, &e), &e);
     uint64_t size = 0;
     char path[CHT_PATH_MAX];
     struct cht_file *f;
@@ -178,8 +180,7 @@ static enum cht_rc check_log(struct check *c, const struct cht_manifest *m, uint
     struct cht_wal *w = NULL;
     enum cht_rc rc = cht_wal_open(&wc, &w, &e);
     if (rc == CHT_OK) {
-        uint64_t bytes = cht_wal_bytes(w);
-        c->clean = bytes > 0 && bytes <= CHT_PAGE; /* the header of one segment; none yet: just created */
+        c->clean = cht_wal_bytes(w) > 0 && cht_wal_clean(w); /* no segment yet: just created */
         rc = cht_wal_replay(w, from, known, see_record, c, &e);
     }
     rc = settle(c, rc, &e);

@@ -202,6 +202,7 @@ enum cht_rc cht_db_children(struct cht_store *s, const struct cht_children_confi
         w->cursor_len = 0;
         rc = cht_trie_iter_new(&w->it, err);
         if (rc == CHT_OK) {
+            (void)cht_ends_settle(db, NULL); /* it waits */
             rc = run(w, err);
             cht_trie_iter_free(w->it);
         }

@@ -1,5 +1,5 @@
 /* commit: the committer of one database: takes everything that waits as one group, applies it, logs it in one record,
- * one fdatasync, then answers all of it.
+ * one fdatasync, then answers all of it. The next group may begin during the sync.
  *
  * Who does the work: a caller of cht_committer_run that finds no leader leads one group itself (no thread switch for
  * a lone writer); what came in meanwhile is left to a thread of the crew (crew.h), as are submits, checkpoints that
@@ -25,6 +25,9 @@ enum cht_rc cht_committer_new(struct cht_db *db, const struct cht_commit_config 
 void cht_committer_free(struct cht_committer *cm);
 enum cht_rc cht_committer_run(struct cht_committer *cm, struct cht_commit *c);
 enum cht_rc cht_committer_submit(struct cht_committer *cm, struct cht_commit *c);
+void cht_committer_submit_all(struct cht_committer *cm, struct cht_commit *list);
+/* Removes what has ended, soon; cht_calm_settled is called then. */
+void cht_committer_purge(struct cht_committer *cm);
 /* A checkpoint of all shards, now, by the calling thread (one at a time); then the log is trimmed. */
 enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *err);
 void cht_committer_stats(struct cht_committer *cm, struct cht_store_stats *out);

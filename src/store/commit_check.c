@@ -58,13 +58,16 @@ static void take_back(struct cht_committer *cm)
 {
     struct cht_db *db = cm->db;
     struct cht_err err = {0};
-    cht_mutex_lock(&cm->commit_mu);
+    cht_committer_lock(cm);
     bool sync = cm->mode == CHT_DURABLE_SYNC; /* of the refused group, which was the last */
     if (cm->refused) {
         enum cht_rc rc = cht_db_take_back(db, cm->good, &err);
         cht_watches_report(db->watches, NULL, true);
         if (rc == CHT_OK) {
-            cht_db_unfence(db, cm->revoked ? 0 : sync ? cm->group : CHT_GROUP_ALL);
+            cht_db_unfence(db,
+                           cm->revoked ? cm->group
+                                       : atomic_load_explicit(&db->durable.decided, memory_order_relaxed),
+                           !cm->revoked && !sync);
             if (cm->revoked && sync)
                 cht_durable_decide(&db->durable, cm->group);
             cht_committer_count_dirty(cm);
@@ -81,14 +84,14 @@ static void take_back(struct cht_committer *cm)
                 atomic_store_explicit(&db->read_only, true, memory_order_release);
         }
     }
-    cht_mutex_unlock(&cm->commit_mu);
+    cht_committer_unlock(cm);
 }
 
 /* Freezes one shard between two groups and makes the log durable up to there. */
 static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_checkpoint **ck,
                                struct cht_err *err)
 {
-    cht_mutex_lock(&cm->commit_mu);
+    cht_committer_lock(cm);
     uint64_t seq = cht_wal_seq(cm->db->wal);
     enum cht_rc rc = CHT_OK;
     if (atomic_load_explicit(&cm->db->read_only, memory_order_acquire))
@@ -98,7 +101,8 @@ static enum cht_rc begin_shard(struct cht_committer *cm, unsigned i, struct cht_
     if (rc == CHT_OK)
         rc = cht_checkpoint_begin(&cm->db->shards[i], seq, ck, err);
     cht_committer_count_dirty(cm);
-    cht_mutex_unlock(&cm->commit_mu);
+    cht_committer_unlock(cm);
+    cht_followers_tell(cm->db);
     return rc;
 }
 
@@ -107,13 +111,13 @@ static void end_shard(struct cht_committer *cm, unsigned i)
 {
     struct cht_shard *sh = &cm->db->shards[i];
     struct cht_err ignored;
-    cht_mutex_lock(&cm->commit_mu);
+    cht_committer_lock(cm);
     if (sh->journal_busy && sh->unfinished == NULL) {
         sh->journal_busy = false;
         sh->journal_space = sh->reserved_at = 0;
         (void)cht_shard_reserve(sh, &ignored); /* the next group tries again and knows what to do */
     }
-    cht_mutex_unlock(&cm->commit_mu);
+    cht_committer_unlock(cm);
 }
 
 /* Gives up the log that no shard needs any more. */
@@ -205,12 +209,27 @@ bool cht_committer_full(struct cht_committer *cm)
            cht_crew_full(cm->crew, &cm->member);
 }
 
-void cht_committer_reserve(struct cht_committer *cm, bool after_checkpoint)
+static enum cht_rc reserve_shards(struct cht_committer *cm, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    struct cht_err err = {0};
     for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++)
-        rc = cht_shard_reserve(&cm->db->shards[i], &err);
+        rc = cht_shard_reserve(&cm->db->shards[i], err);
+    return rc;
+}
+
+bool cht_check_give_up(struct cht_crew_member *m)
+{
+    struct cht_committer *cm =
+        (struct cht_committer *)(void *)((char *)m - offsetof(struct cht_committer, member));
+    return cht_wal_give_up(cm->db->wal);
+}
+
+void cht_committer_reserve(struct cht_committer *cm, bool after_checkpoint)
+{
+    struct cht_err err = {0};
+    enum cht_rc rc = reserve_shards(cm, &err);
+    if (rc == CHT_DISK_FULL && cht_crew_give_up(cm->crew)) /* what is kept for changes alone goes first */
+        rc = reserve_shards(cm, &err);
     if (rc != CHT_OK && after_checkpoint) /* there is no more room to be made */
         cht_trouble_set(&cm->db->trouble, CHT_TROUBLE_WRITE, &err);
     atomic_store_explicit(&cm->cramped, rc != CHT_OK, memory_order_relaxed);
@@ -220,10 +239,10 @@ void cht_committer_clear_out(struct cht_committer *cm)
 {
     struct cht_err ignored;
     (void)cht_committer_checkpoint(cm, &ignored); /* told as trouble; what else there is may do */
-    cht_mutex_lock(&cm->commit_mu);
+    cht_committer_lock(cm);
     for (unsigned i = 0; i < cm->db->nshards; i++)
         cht_shard_give_tails(&cm->db->shards[i]);
-    cht_mutex_unlock(&cm->commit_mu);
+    cht_committer_unlock(cm);
 }
 
 void cht_committer_limits(struct cht_committer *cm)
@@ -337,11 +356,25 @@ enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *e
     }
     note_checkpoint(cm, rc, err);
     if (rc == CHT_OK) {
-        cht_mutex_lock(&cm->commit_mu);
+        cht_committer_lock(cm);
         cht_committer_reserve(cm, true);
-        cht_mutex_unlock(&cm->commit_mu);
+        cht_committer_unlock(cm);
     }
     atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
     cht_mutex_unlock(&cm->check_mu);
     return rc;
+}
+
+void cht_committer_pause(struct cht_committer *cm, bool writers)
+{
+    cht_mutex_lock(&cm->check_mu);
+    if (writers)
+        cht_committer_lock(cm);
+}
+
+void cht_committer_resume(struct cht_committer *cm, bool writers)
+{
+    if (writers)
+        cht_committer_unlock(cm);
+    cht_mutex_unlock(&cm->check_mu);
 }

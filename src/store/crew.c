@@ -66,9 +66,12 @@ static bool unlist_locked(struct cht_crew *c, struct cht_crew_member *m)
 static enum cht_rc start_jobs(struct cht_crew *c, struct cht_err *err)
 {
     struct cht_jobs_config commits = {"cht-commit", COMMIT_THREADS, COMMIT_THREADS, IDLE_NS};
+    struct cht_jobs_config syncs = {"cht-sync", COMMIT_THREADS, COMMIT_THREADS, IDLE_NS};
     struct cht_jobs_config checks = {"cht-checkpoint", CHECK_THREADS, CHECK_THREADS, IDLE_NS};
     struct cht_jobs_config parts = {"cht-part", PART_THREADS, PART_THREADS, IDLE_NS};
     enum cht_rc rc = cht_jobs_new(&commits, &c->commits, err);
+    if (rc == CHT_OK)
+        rc = cht_jobs_new(&syncs, &c->syncs, err);
     if (rc == CHT_OK)
         rc = cht_jobs_new(&checks, &c->checks, err);
     return rc == CHT_OK ? cht_jobs_new(&parts, &c->parts, err) : rc;
@@ -118,6 +121,7 @@ void cht_crew_free(struct cht_crew *c)
         cht_thread_join(&c->clock);
     }
     cht_jobs_free(c->commits);
+    cht_jobs_free(c->syncs);
     cht_jobs_free(c->checks);
     cht_jobs_free(c->parts);
     cht_cond_fini(&c->synced); /* what was not initialised is all zero, which fini accepts */
@@ -136,6 +140,16 @@ void cht_crew_join(struct cht_crew *c, struct cht_crew_member *m)
     c->members = m;
     atomic_fetch_add_explicit(&c->count, 1, memory_order_relaxed);
     cht_mutex_unlock(&c->mu);
+}
+
+bool cht_crew_give_up(struct cht_crew *c)
+{
+    bool any = false;
+    cht_mutex_lock(&c->mu);
+    for (struct cht_crew_member *m = c->members; m != NULL; m = m->next)
+        any = m->give_up(m) || any;
+    cht_mutex_unlock(&c->mu);
+    return any;
 }
 
 void cht_crew_leave(struct cht_crew *c, struct cht_crew_member *m)

@@ -1,15 +1,15 @@
 /* crew: what the databases of one environment share instead of having it each: threads, the clock of interval syncs, and one
  * budget of changed memory.
  *
- * A database that is not written to has no thread. One that is has at most one for its groups of commits and one for a checkpoint,
- * taken from `commits` and `checks` (exec/jobs.h) and given back when nothing waits: so one on a slow disk holds up no other, up to
+ * A database that is not written to has no thread. One that is has at most one for its groups of commits, one for their syncs and one for a checkpoint,
+ * taken from `commits`, `syncs` and `checks` (exec/jobs.h) and given back when nothing waits: so one on a slow disk holds up no other, up to
  * the number of threads. What comes then waits its turn.
  *
  * The budget: a member tells how much it has dirty. While all together have more than the limit, the one with the most is
  * checkpointed, then the next. At twice the limit those that have more than the average wait for their own checkpoint before they
  * go on; the others never wait for anybody's, and can bring it to four times the limit at most.
  *
- * Threads: any; new and free: no other call. Locks: crew.mu -> a member's wake_mu; crew.tick_mu is a leaf.
+ * Threads: any; new and free: no other call. Locks: crew.mu -> a member's wake_mu, the locks of a member's log; crew.tick_mu is a leaf.
  */
 #pragma once
 
@@ -27,6 +27,8 @@ struct cht_crew_member { /* embedded in a committer; the crew's */
         struct cht_crew_member *m); /* asks for a checkpoint, without waiting; set before the join */
     void (*sync)(struct cht_job
                      *j); /* on a thread: makes the log durable, then cht_crew_synced; set before the join */
+    bool (*give_up)(
+        struct cht_crew_member *m); /* of the disk: what is kept for others; set before the join */
     struct cht_job sync_job;
     _Atomic uint64_t dirty;  /* bytes, as last told */
     _Atomic uint64_t groups; /* the member counts them */
@@ -39,9 +41,9 @@ struct cht_crew_member { /* embedded in a committer; the crew's */
 };
 
 struct cht_crew {
-    struct cht_jobs *commits, *checks,
-        *parts; /* set at start, then read-only: groups and syncs; checkpoints; shards of one
-                                                  large commit or of a recovery */
+    /* Set at start, then read-only: groups, and what is due of the log; syncs of groups, which wait for nobody; checkpoints; shards of one large
+     * commit or of a recovery. */
+    struct cht_jobs *commits, *syncs, *checks, *parts;
     uint64_t dirty_limit, interval_ns; /* set at start, then read-only */
     struct cht_mutex mu;
     struct cht_crew_member *members; /* guarded by mu */
@@ -66,6 +68,9 @@ void cht_crew_free(struct cht_crew *c); /* no member is left; NULL is legal */
 void cht_crew_join(struct cht_crew *c, struct cht_crew_member *m);
 /* Waits for a sync of m that is under way. */
 void cht_crew_leave(struct cht_crew *c, struct cht_crew_member *m);
+
+/* The disk is full: what members keep of their logs for those who follow changes goes. False: nothing was kept. Not with locks of a log. */
+bool cht_crew_give_up(struct cht_crew *c);
 
 /* How much m has dirty now. */
 void cht_crew_tell(struct cht_crew *c, struct cht_crew_member *m, uint64_t dirty);

@@ -52,6 +52,7 @@ struct cht_turn {
 };
 
 struct cht_env {
+    struct cht_env_head head;  /* first */
     struct cht_env_config cfg; /* defaults filled in; dirs owned */
     struct cht_io *io;
     char **dirs; /* owned */
@@ -62,9 +63,11 @@ struct cht_env {
     struct cht_set *sets;    /* owned, one a directory; the lists are guarded by set_mu */
     struct cht_mutex set_mu;
     struct cht_mutex mu;
-    struct cht_cond calm;       /* a turn has ended */
-    struct cht_turn *turns;     /* guarded by mu: of the calls that do something about a name, one a name */
-    struct cht_db **open;       /* guarded by mu; owned */
+    struct cht_cond calm;   /* a turn has ended */
+    struct cht_turn *turns; /* guarded by mu: of the calls that do something about a name, one a name */
+    struct cht_db **open;   /* guarded by mu; owned */
+    _Atomic uint64_t
+        last_change; /* no number of a change is higher, of the databases that were closed since the start */
     _Atomic bool unfinished;    /* something that was dropped could not be removed yet */
     size_t nopen, cap, opening; /* guarded by mu; opening: places of those that are being opened */
 };
@@ -75,6 +78,15 @@ struct cht_env {
 enum cht_rc cht_env_begin_restore(struct cht_env *env, struct cht_turn *t, const char *name,
                                   struct cht_err *err);
 void cht_env_end_restore(struct cht_env *env, struct cht_turn *t);
+
+/* A database that is closed has given out numbers of changes up to this one. */
+static inline void cht_env_changes_given(struct cht_env *env, uint64_t number)
+{
+    uint64_t last = atomic_load_explicit(&env->last_change, memory_order_relaxed);
+    while (last < number && !atomic_compare_exchange_weak_explicit(
+                                &env->last_change, &last, number, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
 
 /* ---- place.c: questions; nothing is changed ------------------------------------------------------------------- */
 

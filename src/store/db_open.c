@@ -87,8 +87,10 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **o
         rc = cht_db_replay(db, db->wal, UINT64_MAX, env->crew, err);
     for (unsigned i = 0; i < db->nshards && rc == CHT_OK; i++)
         cht_shard_show(&db->shards[i]);
-    if (rc == CHT_OK)
-        cht_db_show_next_key(db);
+    if (rc == CHT_OK) {
+        cht_db_show_next_key(db, cht_db_lowest_key(db));
+        cht_ends_open(db);
+    }
     if (rc == CHT_OK)
         rc = cht_calm_init(&db->calm, env->pools, env->ndirs, err);
     if (rc == CHT_OK)
@@ -96,6 +98,11 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **o
     if (rc == CHT_OK) {
         rc = cht_durable_init(&db->durable, err);
         db->durable_up = rc == CHT_OK;
+    }
+    if (rc == CHT_OK) {
+        rc = cht_followers_init(&db->followers, err);
+        db->followers_up = rc == CHT_OK;
+        cht_wal_keep(db->wal, env->cfg.changes_bytes == CHT_CHANGES_NONE ? 0 : env->cfg.changes_bytes);
     }
     if (rc == CHT_OK) {
         struct cht_commit_config cc = {
@@ -107,6 +114,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **o
             .threads = env->cfg.commit_threads,
             .crew = env->crew,
         };
+        cht_db_begin_with_changes(db);
         rc = cht_committer_new(db, &cc, &db->committer, err);
     }
     if (rc != CHT_OK) {
@@ -128,9 +136,20 @@ static bool is_settled(struct cht_db *db)
     return cht_db_changed(db) == 0;
 }
 
+/* If pairs end: the clock, and what has ended until now. A failure costs nothing but that. */
+static void note_clock(struct cht_db *db)
+{
+    struct cht_op op = {.kind = CHT_OP_PURGE};
+    struct cht_commit c = {.ops = &op, .count = 1};
+    if (atomic_load_explicit(&db->ends.next, memory_order_relaxed) != CHT_ENDS_NONE &&
+        !atomic_load_explicit(&db->read_only, memory_order_acquire))
+        (void)cht_committer_run(db->committer, &c);
+}
+
 enum cht_rc cht_db_settle(struct cht_db *db, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
+    note_clock(db);
     if (!is_settled(db))
         rc = cht_committer_checkpoint(db->committer, err);
     if (rc == CHT_OK && cht_db_changed(db) > 0) /* what the first one set free must be on disk as free */
@@ -154,6 +173,10 @@ enum cht_rc cht_db_close(struct cht_db *db, bool checkpoint, struct cht_err *err
     cht_calm_fini(&db->calm);
     if (db->durable_up)
         cht_durable_fini(&db->durable);
+    if (db->followers_up)
+        cht_followers_fini(&db->followers);
+    if (db->wal != NULL && cht_wal_origin(db->wal) != 0)
+        cht_env_changes_given(db->env, cht_wal_origin(db->wal) + cht_wal_seq(db->wal));
     for (unsigned i = 0; i < db->nshards; i++) {
         for (int k = 0; k < CHT_PF_KINDS && clean && rc == CHT_OK; k++) {
             struct cht_pagefile *pf = db->shards[i].pf[k];

@@ -24,8 +24,9 @@ static bool is_small(struct cht_db_scan *sc)
 
 /* ---- filling ------------------------------------------------------------------------------------------------- */
 
-/* Queues fills for streams that have a free batch, as far as cfg.workers allows. mu held. */
-static void submit_fills(struct cht_db_scan *sc)
+/* Queues fills for streams that have a free batch, as far as cfg.workers allows. `own`: the pool of the worker that calls this
+ * and is about to return; NULL: the reader calls. mu held. */
+static void submit_fills(struct cht_db_scan *sc, const struct cht_pool *own)
 {
     for (unsigned i = 0; i < sc->n; i++) {
         struct cht_stream *st = &sc->streams[i];
@@ -36,7 +37,13 @@ static void submit_fills(struct cht_db_scan *sc)
             continue;
         st->queued = true;
         sc->active++;
-        cht_pool_submit(cht_db_pool(sc->db, st->shard), &st->task);
+        struct cht_pool *pool = cht_db_pool(sc->db, st->shard);
+        if (pool != own) {
+            cht_pool_submit(pool, &st->task);
+            continue;
+        }
+        cht_pool_submit_last(pool, &st->task);
+        own = NULL; /* it takes one of them */
     }
 }
 
@@ -48,32 +55,40 @@ static void publish(struct cht_stream *st)
     st->fill ^= 1;
 }
 
+/* Is a fill of st what the reader waits for? Waking it for another one would cost both threads more than the fill. mu held. */
+static bool concerns_reader(const struct cht_db_scan *sc, const struct cht_stream *st)
+{
+    return st == sc->awaited || sc->active == 0 || sc->rc != CHT_OK ||
+           atomic_load_explicit(&sc->cancelled, memory_order_relaxed);
+}
+
 static void fill_task(struct cht_task *t)
 {
     struct cht_stream *st = (struct cht_stream *)t;
     struct cht_db_scan *sc = st->scan;
     struct cht_pool *pool = cht_db_pool(sc->db, st->shard);
-    enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, pool, t, &sc->cancelled);
+    enum cht_calm_turn turn = cht_scan_enter(sc, pool, t);
     if (turn == CHT_CALM_ASIDE)
         return;
     cht_scan_fill(st); /* cancelled, it takes no lock */
     if (turn == CHT_CALM_INSIDE)
         cht_calm_leave(&sc->db->calm);
     if (cht_batch_empty(&st->batch[st->fill])) { /* after what else waits for a worker */
-        cht_pool_submit(pool, t);
+        cht_pool_submit_last(pool, t);
         return;
     }
     cht_mutex_lock(&sc->mu);
     publish(st);
     st->queued = false;
     sc->active--;
-    submit_fills(sc);
-    void (*ready)(void *) = sc->wants_ready ? sc->cfg.ready : NULL;
-    void *ctx = sc->cfg.ready_ctx;
-    sc->wants_ready = false;
-    if (ready != NULL)
-        ready(ctx); /* with mu held: close waits for it, so the scan is still there */
-    cht_cond_broadcast(&sc->cond);
+    submit_fills(sc, pool);
+    if (concerns_reader(sc, st)) {
+        void (*ready)(void *) = sc->wants_ready ? sc->cfg.ready : NULL;
+        sc->wants_ready = false;
+        if (ready != NULL)
+            ready(sc->cfg.ready_ctx); /* with mu held: close waits for it, so the scan is still there */
+        cht_cond_broadcast(&sc->cond);
+    }
     cht_mutex_unlock(&sc->mu);
 }
 
@@ -181,7 +196,7 @@ static void recycle(struct cht_db_scan *sc)
         }
         st->spent = 0;
     }
-    submit_fills(sc);
+    submit_fills(sc, NULL);
 }
 
 /* Waits until every stream stands on an item or is dead. */
@@ -201,6 +216,7 @@ static enum cht_rc await(struct cht_db_scan *sc, bool wait, struct cht_err *err)
         }
         if (i == sc->n)
             return CHT_OK;
+        sc->awaited = &sc->streams[sc->started ? sc->tree[0] : i];
         if (!wait) {
             sc->wants_ready = true;
             return CHT_PENDING;
@@ -222,6 +238,7 @@ static void give(const struct cht_stream *st, struct cht_entry *e)
     e->count = 1;
     e->value = it->value_len > 0 ? b->bytes + it->value : NULL;
     e->value_len = it->value_len;
+    e->ends = b->ends != NULL ? b->ends[st->at] : 0;
 }
 
 /* Takes entries while no stream needs another batch; the last winner may be left to be settled by the next call. */
@@ -276,24 +293,23 @@ static void plan_memory(struct cht_db_scan *sc)
     if (sc->cfg.limit > 0 && sc->cfg.limit <= SMALL_SCAN && batch > BATCH_MAX / 4 && !carry)
         batch = BATCH_MAX / 4;
     batch = batch < BATCH_MAX ? batch : BATCH_MAX;
-    size_t names_min = pairs ? CHT_NAME_MAX + 64 : 0,
-           per_item = sizeof(struct cht_scan_item) + (pairs ? 24 : 0) + (carry ? 96 : 0);
+    size_t names_min = pairs ? CHT_NAME_MAX + 64 : 0, per_item = sizeof(struct cht_scan_item) +
+                                                                 (sc->cfg.ends ? sizeof(uint64_t) : 0) +
+                                                                 (pairs ? 24 : 0) + (carry ? 96 : 0);
     sc->items_max = (batch - names_min) / per_item;
     sc->items_max = sc->items_max > 1024 ? 1024 : sc->items_max;
     sc->names_cap = names_min + (pairs ? sc->items_max * 24 : 0);
-    size_t rest = batch - sc->names_cap - sc->items_max * sizeof(struct cht_scan_item);
+    size_t rest = batch - sc->names_cap - cht_scan_item_bytes(sc);
     sc->bytes_cap = !carry                   ? 0
                     : sc->cfg.render != NULL ? rest / 2
                                              : rest; /* rendering needs the values and room for its output */
-    sc->memory =
-        fixed +
-        2 * sc->n * (sc->names_cap + sc->items_max * sizeof(struct cht_scan_item) + (carry ? rest : 0));
+    sc->memory = fixed + 2 * sc->n * (sc->names_cap + cht_scan_item_bytes(sc) + (carry ? rest : 0));
 }
 
 static enum cht_rc make_stream(struct cht_db_scan *sc, unsigned i, struct cht_err *err)
 {
     struct cht_stream *st = &sc->streams[i];
-    size_t items = sc->items_max * sizeof(struct cht_scan_item);
+    size_t items = cht_scan_item_bytes(sc);
     st->task.run = fill_task;
     st->scan = sc;
     st->shard = i;
@@ -303,6 +319,8 @@ static enum cht_rc make_stream(struct cht_db_scan *sc, unsigned i, struct cht_er
     for (int b = 0; b < 2 && ok; b++) {
         st->batch[b].items = cht_malloc(items + cht_scan_batch_bytes(sc));
         ok = st->batch[b].items != NULL;
+        if (ok && sc->cfg.ends)
+            st->batch[b].ends = (uint64_t *)(void *)(st->batch[b].items + sc->items_max);
         st->batch[b].names = (uint8_t *)st->batch[b].items + items;
         st->batch[b].bytes = st->batch[b].names + sc->names_cap;
     }
@@ -363,6 +381,7 @@ enum cht_rc cht_db_scan_open(struct cht_store *s, const struct cht_scan_config *
     sc->db = cht_db(s);
     sc->cfg = *cfg;
     sc->n = sc->db->nshards;
+    sc->cfg.ends = cfg->ends && cfg->kind == CHT_SCAN_PAIRS;
     enum cht_rc rc = cht_mutex_init(&sc->mu, err);
     if (rc == CHT_OK)
         rc = cht_cond_init(&sc->cond, err);
@@ -370,7 +389,10 @@ enum cht_rc cht_db_scan_open(struct cht_store *s, const struct cht_scan_config *
         rc = CHT_FAIL(err, CHT_INVALID_PAIR, "a bound of over %u bytes", CHT_NAME_MAX);
     if (rc == CHT_OK)
         rc = copy_bounds(sc, err);
-    bool calm = cht_calm_try(&sc->db->calm); /* else nothing is looked at here: the workers do it all */
+    sc->since = cht_ends_since(sc->db);
+    bool due = sc->since != 0 && cht_ends_due(sc->db, sc->since);
+    bool calm =
+        !due && cht_calm_try(&sc->db->calm); /* else nothing is looked at here: the workers do it all */
     if (rc == CHT_OK)
         rc = calm && cht_ranges_suit(sc) ? cht_ranges_new(sc, err) : make_streams(sc, err);
     if (rc == CHT_OK && calm && sc->ranges == NULL && is_small(sc))
@@ -385,7 +407,7 @@ enum cht_rc cht_db_scan_open(struct cht_store *s, const struct cht_scan_config *
     if (sc->ranges != NULL)
         cht_ranges_submit(sc);
     else
-        submit_fills(sc);
+        submit_fills(sc, NULL);
     cht_mutex_unlock(&sc->mu);
     *out = &sc->base;
     return CHT_OK;

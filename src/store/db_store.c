@@ -8,8 +8,8 @@
 #include "os/io.h"
 #include "store/commit.h"
 #include "store/db.h"
+#include "store/expiry.h"
 #include "store/pagefile_int.h"
-#include "store/trie.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +52,9 @@ static enum cht_rc read_locked(struct cht_db *db, struct cht_shard *sh, uint64_t
     return rc;
 }
 
-/* As a limit: a commit holds the locks for long (calm.h). */
+/* As a limit: a commit holds the locks for long (calm.h); the pair has ended and is to be removed first (ends.h). */
 #define BUSY (UINT64_MAX - 2)
+#define ENDED (UINT64_MAX - 3)
 
 static __attribute__((noinline)) bool lock_slowly(struct cht_db *db, struct cht_shard *sh, uint64_t *limit)
 {
@@ -80,7 +81,9 @@ static inline bool lock_for(struct cht_db *db, struct cht_shard *sh, const struc
 /* What a read that has looked at a marked shard does; `limit` is 0 if the marks do not concern it. See durable.h. */
 static enum cht_rc look_again(struct cht_db *db, uint64_t limit, struct cht_wait *w, struct cht_err *err)
 {
-    if (limit == BUSY)
+    if (limit == ENDED)
+        cht_ends_ask(db);
+    if (limit == BUSY || limit == ENDED)
         return cht_calm_await(&db->calm, w);
     if (limit != 0 && w == &cht_ahead) /* as the scan that it is beside */
         return CHT_FAIL(err, CHT_READ_ONLY, "a write that the disk refused is being taken back");
@@ -95,7 +98,7 @@ static uint64_t undecided(const struct cht_db *db, const struct cht_shard *sh, u
     const struct cht_marks *m = &sh->marks;
     if (!cht_marked(&db->durable, m) || (w == &cht_ahead && m->limit != CHT_FENCED))
         return 0;
-    return cht_marks_meet(m, mark) ? m->limit : 0;
+    return cht_marks_meet(m, atomic_load_explicit(&db->durable.decided, memory_order_relaxed), mark);
 }
 
 /* Under the lock: may this be read, and then shown? *limit is 0 if so, and what stands between otherwise. */
@@ -113,6 +116,46 @@ static bool name_open(const struct cht_db *db, const struct cht_shard *sh, struc
     return *limit == 0;
 }
 
+/* Does nothing of the database end? Otherwise a read by key, a count and the like go on when what has ended is removed. */
+static inline bool lasting(const struct cht_db *db)
+{
+    return __builtin_expect(atomic_load_explicit(&db->ends.next, memory_order_relaxed) == CHT_ENDS_NONE, 1);
+}
+
+static inline enum cht_rc settle(struct cht_db *db, struct cht_wait *w)
+{
+    if (!lasting(db))
+        return cht_ends_settle(db, w);
+    if (w != NULL && w->since != 0) /* what it waited for was the last pair that ended */
+        w->since = 0;
+    return CHT_OK;
+}
+
+/* The pair was found, under the lock: *ends is when it ends. If it has ended it is not there for whoever does not wait; others wait until it
+ * is removed, *limit says so. */
+static __attribute__((noinline)) enum cht_rc look_at_end(struct cht_db *db, struct cht_shard *sh,
+                                                         struct cht_str name, const struct cht_wait *w,
+                                                         uint64_t *limit, uint64_t *ends, struct cht_err *err)
+{
+    enum cht_rc rc = cht_expiry_get(cht_shard_pairs(sh), name, ends, err);
+    if (rc != CHT_OK || *ends == 0 || *ends > cht_ends_now(db))
+        return rc;
+    if (w != &cht_ahead && !cht_ends_paused(db) &&
+        *ends > atomic_load_explicit(&db->ends.clear, memory_order_acquire))
+        *limit = ENDED;
+    return CHT_PAIR_NOT_FOUND;
+}
+
+static enum cht_rc find_pair(struct cht_db *db, struct cht_shard *sh, struct cht_str name,
+                             struct cht_pair_value *pv, const struct cht_wait *w, uint64_t *limit,
+                             struct cht_err *err)
+{
+    enum cht_rc rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, &pv->key, err);
+    if (rc == CHT_OK && !lasting(db))
+        rc = look_at_end(db, sh, name, w, limit, &pv->ends, err);
+    return rc;
+}
+
 static enum cht_rc db_get(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
                           struct cht_wait *w, struct cht_err *err)
 {
@@ -120,7 +163,9 @@ static enum cht_rc db_get(struct cht_store *s, uint64_t key, struct cht_buf *out
     struct cht_shard *sh = &db->shards[cht_shard_of_key(key, db->nshards)];
     for (;;) {
         uint64_t limit;
-        enum cht_rc rc = CHT_OK;
+        enum cht_rc rc = settle(db, w);
+        if (rc != CHT_OK)
+            return rc;
         if (lock_for(db, sh, w, &limit)) {
             if (key_open(db, sh, key, w, &limit))
                 rc = read_locked(db, sh, key, out, size, err);
@@ -138,10 +183,12 @@ static enum cht_rc db_pair(struct cht_store *s, struct cht_str name, uint64_t *k
     struct cht_shard *sh = &db->shards[cht_shard_of_name(name, db->nshards)];
     for (;;) {
         uint64_t limit;
+        struct cht_pair_value pv;
         enum cht_rc rc = CHT_OK;
         if (lock_for(db, sh, w, &limit)) {
-            if (name_open(db, sh, name, w, &limit))
-                rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, key, err);
+            if (name_open(db, sh, name, w, &limit) &&
+                (rc = find_pair(db, sh, name, &pv, w, &limit, err)) == CHT_OK)
+                *key = pv.key;
             cht_rwlock_read_end(&sh->lock);
         }
         if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
@@ -160,8 +207,8 @@ static enum cht_rc read_pair_value(struct cht_db *db, struct cht_str name, struc
     if (!lock_for(db, sh, w, limit))
         return CHT_OK;
     if (name_open(db, sh, name, w, limit)) {
-        rc = cht_trie_get(cht_shard_pairs(sh), name.p, name.n, &pv->key, err);
-        found = rc == CHT_OK;
+        rc = find_pair(db, sh, name, pv, w, limit, err);
+        found = rc == CHT_OK && !pv->mapping;
     }
     if (found) {
         home = cht_shard_of_key(pv->key, db->nshards);
@@ -194,6 +241,7 @@ static enum cht_rc db_pair_value(struct cht_store *s, struct cht_str name, struc
         uint64_t limit;
         pv->key = 0;
         pv->size = 0;
+        pv->ends = 0;
         enum cht_rc rc = read_pair_value(db, name, pv, w, &limit, err);
         if (limit == 0 || (rc = look_again(db, limit, w, err)) != CHT_OK)
             return rc;
@@ -204,11 +252,14 @@ static void db_forget(struct cht_store *s, struct cht_wait *w)
 {
     cht_durable_forget(&cht_db(s)->durable, w);
     cht_calm_forget(&cht_db(s)->calm, w);
+    w->since = 0;
 }
 
 static bool db_enter(struct cht_store *s, struct cht_wait *w)
 {
     struct cht_calm *calm = &cht_db(s)->calm;
+    if (settle(cht_db(s), w) != CHT_OK)
+        return false;
     while (!cht_calm_try(calm)) {
         if (cht_calm_await(calm, w) == CHT_PENDING)
             return false;
@@ -217,6 +268,14 @@ static bool db_enter(struct cht_store *s, struct cht_wait *w)
 }
 
 static void db_leave(struct cht_store *s) { cht_calm_leave(&cht_db(s)->calm); }
+
+static bool db_settle(struct cht_store *s, bool wait)
+{
+    struct cht_db *db = cht_db(s);
+    if (wait)
+        (void)settle(db, NULL); /* it waits */
+    return lasting(db) || !cht_ends_due(db, cht_ends_now(db));
+}
 
 /* As cht_db_enter, and w as for the reads. CHT_PENDING: not held. */
 static enum cht_rc enter_soon(struct cht_db *db, struct cht_shard *sh, struct cht_wait *w,
@@ -237,6 +296,9 @@ static enum cht_rc db_count(struct cht_store *s, struct cht_str prefix, uint64_t
 {
     struct cht_db *db = cht_db(s);
     uint64_t sum = 0;
+    enum cht_rc first = settle(db, w);
+    if (first != CHT_OK)
+        return first;
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
         uint64_t n = 0;
@@ -345,8 +407,9 @@ static enum cht_rc db_value_open(struct cht_store *s, uint64_t key, struct cht_v
     uint64_t limit;
     enum cht_rc rc;
     do {
-        rc = CHT_OK;
-        if (lock_for(db, v->sh, w, &limit)) {
+        limit = 0;
+        rc = settle(db, w);
+        if (rc == CHT_OK && lock_for(db, v->sh, w, &limit)) {
             if (key_open(db, v->sh, key, w, &limit))
                 rc = take_value(db, v, key, err);
             cht_rwlock_read_end(&v->sh->lock);
@@ -411,6 +474,11 @@ static enum cht_rc db_submit(struct cht_store *s, struct cht_commit *c)
     return cht_committer_submit(cht_db(s)->committer, c);
 }
 
+static void db_submit_all(struct cht_store *s, struct cht_commit *list)
+{
+    cht_committer_submit_all(cht_db(s)->committer, list);
+}
+
 static enum cht_rc db_checkpoint(struct cht_store *s, struct cht_err *err)
 {
     return cht_committer_checkpoint(cht_db(s)->committer, err);
@@ -462,6 +530,7 @@ static enum cht_rc db_stats(struct cht_store *s, struct cht_store_stats *out, st
         if (rc != CHT_OK)
             return rc;
         out->pairs += st.pairs;
+        out->ending += atomic_load_explicit(&sh->shown.ending, memory_order_relaxed);
         out->values += st.values;
         out->value_bytes += st.value_bytes;
         out->file_bytes += st.file_bytes;
@@ -471,12 +540,20 @@ static enum cht_rc db_stats(struct cht_store *s, struct cht_store_stats *out, st
             out->corrupt += atomic_load_explicit(&sh->pf[k]->corrupt, memory_order_relaxed);
         }
     }
+    out->ended = atomic_load_explicit(&db->ends.removed, memory_order_relaxed);
+    out->ended_there = out->ending > 0 && cht_ends_due(db, cht_ends_now(db));
     out->log_bytes = cht_wal_bytes(db->wal);
     out->log_live = cht_wal_live(db->wal);
     out->log_seq = cht_wal_seq(db->wal);
     out->bytes_written += cht_wal_written(db->wal);
     out->dirty_bytes = cht_db_dirty(db);
     out->corrupt += atomic_load_explicit(&db->corrupt, memory_order_relaxed);
+    struct cht_changes_range changes;
+    (void)cht_db_changes_range(s, &changes, err); /* cannot fail */
+    out->changes_oldest = changes.oldest;
+    out->changes_newest = changes.newest;
+    out->changes_kept = changes.kept;
+    out->changes_followers = changes.followers;
     (void)cht_trouble_get(&db->trouble, &out->trouble); /* false: there is none, and the code says so */
     cht_committer_stats(db->committer, out);
     return CHT_OK;
@@ -571,6 +648,7 @@ const struct cht_store_ops cht_db_ops = {
     .forget = db_forget,
     .enter = db_enter,
     .leave = db_leave,
+    .settle = db_settle,
     .prefetch = cht_db_prefetch,
     .count = db_count,
     .children = cht_db_children,
@@ -579,6 +657,8 @@ const struct cht_store_ops cht_db_ops = {
     .value_close = db_value_close,
     .commit = db_commit,
     .submit = db_submit,
+    .submit_all = db_submit_all,
+    .many = true,
     .checkpoint = db_checkpoint,
     .stats = db_stats,
     .lengths = db_lengths,
@@ -593,5 +673,7 @@ const struct cht_store_ops cht_db_ops = {
     .scan_memory = cht_db_scan_memory,
     .sweep = cht_db_sweep,
     .watches = db_watches,
+    .changes_open = cht_db_changes_open,
+    .changes_range = cht_db_changes_range,
     .backup_open = cht_db_backup_open,
 };

@@ -12,7 +12,9 @@
 
 #include "exec/pool.h"
 #include "store/calm.h"
+#include "store/changes.h"
 #include "store/durable.h"
+#include "store/ends.h"
 #include "store/shard.h"
 #include "store/store_int.h"
 #include "store/trouble.h"
@@ -34,8 +36,10 @@ struct cht_db {
     struct cht_watches *watches;     /* set at open, then read-only */
     struct cht_calm calm;
     struct cht_durable durable;
+    struct cht_ends ends;
+    struct cht_followers followers;
     _Atomic uint64_t next_key; /* the lowest of the shards', as the log has it: written by the committer */
-    bool durable_up;           /* set at open */
+    bool durable_up, followers_up; /* set at open */
     char *name;
 };
 static inline struct cht_db *cht_db(struct cht_store *s) { return (struct cht_db *)s; }
@@ -56,25 +60,31 @@ static inline enum cht_rc cht_db_enter(struct cht_shard *sh, struct cht_err *err
     return CHT_FAIL(err, CHT_READ_ONLY, "a write that the disk refused is being taken back");
 }
 
-/* When a group is in the log, and at open: from then on no key below the lowest of the shards' next keys is given out, also after a crash
- * (under durability sync; under the others as far as the log is on disk). */
-static inline void cht_db_show_next_key(struct cht_db *db)
+/* The lowest of the shards' next keys. */
+static inline uint64_t cht_db_lowest_key(const struct cht_db *db)
 {
     uint64_t lowest = UINT64_MAX;
     for (unsigned i = 0; i < db->nshards; i++) {
         uint64_t next = atomic_load_explicit(&db->shards[i].shown.next_key, memory_order_relaxed);
         lowest = next < lowest ? next : lowest;
     }
+    return lowest;
+}
+
+/* When a group is in the log, and at open: from then on no key below what was the lowest after it was applied is given out, also after a crash
+ * (under durability sync; under the others as far as the log is on disk). */
+static inline void cht_db_show_next_key(struct cht_db *db, uint64_t lowest)
+{
     atomic_store_explicit(&db->next_key, lowest, memory_order_release); /* with db_stats */
 }
 
 /* takeback.c, with check_mu and commit_mu held. fence: from now on no read enters a shard. take_back: with all shards fenced,
  * makes the pages those of log record `seq` again, from the last checkpoints and the log as a start would; on a failure they
- * are not to be looked at any more. unfence: reads enter; what is marked by `group` (0: none; CHT_GROUP_ALL:
- * everything) stays so. */
+ * are not to be looked at any more. unfence: reads enter; what is marked by groups after `decided` stays so, with `all` everything
+ * is marked, for good. */
 void cht_db_fence(struct cht_db *db);
 enum cht_rc cht_db_take_back(struct cht_db *db, uint64_t seq, struct cht_err *err);
-void cht_db_unfence(struct cht_db *db, uint64_t group);
+void cht_db_unfence(struct cht_db *db, uint64_t decided, bool all);
 
 /* hint.c */
 size_t cht_db_prefetch(struct cht_store *, const struct cht_hint *, size_t);

@@ -20,25 +20,50 @@ static uint64_t bits_of(uint64_t mark)
 
 static size_t word_of(uint64_t mark) { return mark >> 40 & (CHT_MARKS_WORDS - 1); }
 
-/* The first marks of another group: those there are mean nothing any more. */
-static void begin_group(struct cht_marks *m, uint64_t group)
+/* The set for marks of `group`. */
+static struct cht_mark_set *set_for(struct cht_marks *m, uint64_t group, uint64_t decided)
 {
-    m->group = m->limit = group;
-    m->all = false;
-    m->count = 0;
+    struct cht_mark_set *s = &m->sets[m->last];
+    if (s->group == group)
+        return s;
+    if (s->group > decided && m->sets[1 - m->last].group <= decided) {
+        m->last = 1 - m->last;
+        s = &m->sets[m->last];
+    }
+    if (s->group <= decided) { /* what is there means nothing any more */
+        s->all = false;
+        s->count = 0;
+    }
+    s->group = m->limit = group;
+    return s;
 }
 
 /* From here on in words. */
-static bool spill(struct cht_marks *m)
+static bool spill(struct cht_mark_set *s)
 {
-    if (m->words == NULL)
-        m->words = cht_malloc(CHT_MARKS_WORDS * sizeof *m->words);
-    if (m->words == NULL)
+    if (s->words == NULL)
+        s->words = cht_malloc(CHT_MARKS_WORDS * sizeof *s->words);
+    if (s->words == NULL)
         return false;
-    memset(m->words, 0, CHT_MARKS_WORDS * sizeof *m->words);
+    memset(s->words, 0, CHT_MARKS_WORDS * sizeof *s->words);
     for (unsigned i = 0; i < CHT_MARKS_FEW; i++)
-        m->words[word_of(m->few[i])] |= bits_of(m->few[i]);
+        s->words[word_of(s->few[i])] |= bits_of(s->few[i]);
     return true;
+}
+
+static bool meets(const struct cht_mark_set *s, uint64_t mark)
+{
+    if (s->all)
+        return true;
+    if (s->count > CHT_MARKS_FEW) {
+        uint64_t bits = bits_of(mark);
+        return (s->words[word_of(mark)] & bits) == bits;
+    }
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->few[i] == mark)
+            return true;
+    }
+    return false;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -51,50 +76,53 @@ uint64_t cht_mark_of_name(struct cht_str name)
     return mix((uint64_t)cht_crc32c(0x3d0fa5a1, name.p, name.n) << 32 | (name.n << 1) | 1);
 }
 
-void cht_marks_add(struct cht_marks *m, uint64_t group, uint64_t mark)
+void cht_marks_add(struct cht_marks *m, uint64_t group, uint64_t decided, uint64_t mark)
 {
-    if (m->group != group)
-        begin_group(m, group);
-    if (m->all)
+    struct cht_mark_set *s = set_for(m, group, decided);
+    if (s->all)
         return;
-    if (m->count < CHT_MARKS_FEW) {
-        m->few[m->count++] = mark;
+    if (s->count < CHT_MARKS_FEW) {
+        s->few[s->count++] = mark;
         return;
     }
-    if (m->count == CHT_MARKS_FEW) {
-        m->all = !spill(m);
-        m->count++;
+    if (s->count == CHT_MARKS_FEW) {
+        s->all = !spill(s);
+        s->count++;
     }
-    if (!m->all)
-        m->words[word_of(mark)] |= bits_of(mark);
+    if (!s->all)
+        s->words[word_of(mark)] |= bits_of(mark);
 }
 
-void cht_marks_all(struct cht_marks *m, uint64_t group)
+void cht_marks_all(struct cht_marks *m, uint64_t group, uint64_t decided)
 {
-    if (m->group != group)
-        begin_group(m, group);
-    m->all = true;
+    set_for(m, group, decided)->all = true;
 }
 
-bool cht_marks_meet(const struct cht_marks *m, uint64_t mark)
+uint64_t cht_marks_meet(const struct cht_marks *m, uint64_t decided, uint64_t mark)
 {
-    if (m->all || m->limit == CHT_FENCED)
-        return true;
-    if (m->count > CHT_MARKS_FEW) {
-        uint64_t bits = bits_of(mark);
-        return (m->words[word_of(mark)] & bits) == bits;
+    uint64_t limit = 0;
+    if (m->limit == CHT_FENCED)
+        return CHT_FENCED;
+    for (unsigned i = 0; i < 2; i++) {
+        const struct cht_mark_set *s = &m->sets[i];
+        if (s->group > decided && s->group > limit && meets(s, mark))
+            limit = s->group;
     }
-    for (unsigned i = 0; i < m->count; i++) {
-        if (m->few[i] == mark)
-            return true;
-    }
-    return false;
+    return limit;
+}
+
+void cht_marks_unfence(struct cht_marks *m, uint64_t decided)
+{
+    uint64_t last = m->sets[m->last].group; /* the higher of the two */
+    m->limit = last > decided ? last : 0;
 }
 
 void cht_marks_fini(struct cht_marks *m)
 {
-    cht_free(m->words);
-    m->words = NULL;
+    for (unsigned i = 0; i < 2; i++) {
+        cht_free(m->sets[i].words);
+        m->sets[i].words = NULL;
+    }
 }
 
 enum cht_rc cht_durable_init(struct cht_durable *d, struct cht_err *err)

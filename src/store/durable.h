@@ -6,9 +6,11 @@
  *               decided; if so it forgets what it has read, waits for the group, and reads again
  *   committer   cht_durable_decide when the group is on disk: marks up to it mean nothing from then on
  *
- * At most one group is undecided at a time, so the marks of a shard are those of one group: its few first hashes, then a blocked
- * Bloom filter. A hash that meets another one's mark costs a wait, nothing else. A reader of a shard without undecided marks
- * pays two loads and a comparison (cht_marked).
+ * Groups are undecided while one of them is synced and others are applied after it (commit_pipe.c). The marks of a shard lie in two sets: a
+ * group takes one of which everything is decided, or adds its marks to those of the group before it, which then are waited for
+ * together. As one of the two is free again as soon as a sync has ended, a set has what two syncs bring to the disk, at most. Each
+ * has its few first hashes, then a blocked Bloom filter. A hash that meets another one's mark costs a wait, nothing else. A
+ * reader of a shard without undecided marks pays two loads and a comparison (cht_marked).
  *
  * If the group is refused (takeback.c) all shards are fenced: no read enters until the pages are those of before the group.
  *
@@ -31,13 +33,18 @@
 #define CHT_FENCED UINT64_MAX          /* as `limit`: no read may enter */
 #define CHT_GROUP_ALL (UINT64_MAX - 1) /* a group that is never decided */
 
-struct cht_marks {
-    uint64_t limit; /* what cht_marked looks at: `group`, or CHT_FENCED. 0: never marked */
-    uint64_t group; /* whose marks these are */
+struct cht_mark_set {
+    uint64_t group; /* the last one whose marks these are */
     bool all;       /* everything is marked */
     unsigned count; /* in few; more than CHT_MARKS_FEW: they are in words */
     uint64_t few[CHT_MARKS_FEW];
     uint64_t *words; /* owned; NULL before the first group that needs it */
+};
+
+struct cht_marks {
+    uint64_t limit; /* what cht_marked looks at: the last group, or CHT_FENCED. 0: never marked */
+    unsigned last;  /* the set of the last group */
+    struct cht_mark_set sets[2];
 };
 
 enum cht_durable_state { CHT_DURABLE_NORMAL, CHT_DURABLE_TAKING_BACK, CHT_DURABLE_UNKNOWN, CHT_DURABLE_LOST };
@@ -57,10 +64,13 @@ void cht_durable_fini(struct cht_durable *d);
 
 uint64_t cht_mark_of_key(uint64_t key);
 uint64_t cht_mark_of_name(struct cht_str name);
-/* `group` is that under way. Without memory everything is marked. */
-void cht_marks_add(struct cht_marks *m, uint64_t group, uint64_t mark);
-void cht_marks_all(struct cht_marks *m, uint64_t group);
-bool cht_marks_meet(const struct cht_marks *m, uint64_t mark);
+/* `group` is that under way; groups up to `decided` are. Without memory everything is marked. */
+void cht_marks_add(struct cht_marks *m, uint64_t group, uint64_t decided, uint64_t mark);
+void cht_marks_all(struct cht_marks *m, uint64_t group, uint64_t decided);
+/* The limit to wait for (cht_durable_await); 0: it is not marked by a group after `decided`. */
+uint64_t cht_marks_meet(const struct cht_marks *m, uint64_t decided, uint64_t mark);
+/* No fence any more: what is marked by groups after `decided` stays so. */
+void cht_marks_unfence(struct cht_marks *m, uint64_t decided);
 void cht_marks_fini(struct cht_marks *m);
 
 /* Is anything of the shard undecided? Shard lock held. The load needs no order: what the marks stand for is ordered by the lock, and
@@ -72,13 +82,13 @@ static inline bool cht_marked(const struct cht_durable *d, const struct cht_mark
 
 /* ---- waiting; no lock held */
 
-/* After a read that met the marks of `limit` (cht_marks.limit). CHT_OK: read again, now. CHT_PENDING: w->done will be called. NULL for
+/* After a read that met the marks of `limit` (cht_marks_meet). CHT_OK: read again, now. CHT_PENDING: w->done will be called. NULL for
  * w waits here. CHT_OUTCOME_UNKNOWN, CHT_READ_ONLY: there is nothing to wait for. */
 enum cht_rc cht_durable_await(struct cht_durable *d, uint64_t limit, struct cht_wait *w, struct cht_err *err);
 /* w is not told any more, whether it was waiting or not. */
 void cht_durable_forget(struct cht_durable *d, struct cht_wait *w);
 
-/* ---- the committer's; commit_mu held */
+/* ---- the committer's: of whoever decides groups (commit_pipe.c), in their order */
 
 /* Everything up to the group is durable, or as if it had never been. */
 void cht_durable_decide(struct cht_durable *d, uint64_t group);

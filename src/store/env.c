@@ -19,6 +19,8 @@ static void fill_defaults(struct cht_env_config *c)
         c->checkpoint_log_bytes = UINT64_C(1) << 30;
     if (c->log_segment_bytes == 0)
         c->log_segment_bytes = UINT64_C(64) << 20;
+    if (c->changes_bytes == 0)
+        c->changes_bytes = UINT64_C(64) << 20;
     if (c->dirty_bytes == 0)
         c->dirty_bytes = cht_os_memory() / 4;
     if (c->dirty_bytes < DIRTY_MIN)
@@ -217,68 +219,36 @@ static size_t find_open(const struct cht_env *env, const char *name)
     return i;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
+/* ---- what an environment on files does ------------------------------------------------------------------------- */
 
-enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err)
-{
-    enum cht_rc rc = check_config(cfg, err);
-    if (rc != CHT_OK)
-        return rc;
-    struct cht_env *env = cht_calloc(1, sizeof *env);
-    if (env == NULL)
-        return no_memory(err);
-    rc = cht_mutex_init(&env->mu, err);
-    if (rc == CHT_OK)
-        rc = cht_cond_init(&env->calm, err);
-    if (rc == CHT_OK)
-        rc = cht_mutex_init(&env->set_mu, err);
-    if (rc != CHT_OK) {
-        cht_mutex_fini(&env->mu);
-        cht_free(env);
-        return rc;
-    }
-    env->cfg = *cfg;
-    fill_defaults(&env->cfg);
-    env->io = cfg->io != NULL ? cfg->io : cht_io_posix();
-    env->ndirs = cfg->dir_count;
-    rc = open_dirs(env, cfg->dirs, err);
-    uint64_t tick =
-        env->cfg.interval_ms * UINT64_C(1000000); /* a commit may ask for it whatever the durability is */
-    if (rc == CHT_OK)
-        rc = cht_crew_new(env->cfg.dirty_bytes, tick, &env->crew, err);
-    if (rc != CHT_OK) {
-        env_free(env);
-        return rc;
-    }
-    env->cfg.dirs = (const char *const *)env->dirs;
-    *out = env;
-    return CHT_OK;
-}
-
-void cht_env_quiet(struct cht_env *env)
+static void env_quiet(struct cht_env *env)
 {
     if (!env->cfg.manual_checkpoint)
         cht_crew_quiet(env->crew);
+    cht_mutex_lock(&env->mu);
+    for (size_t i = 0; i < env->nopen; i++) {
+        struct cht_db *db = env->open[i];
+        uint64_t at = cht_ends_since(db);
+        if (at != 0 && cht_ends_due(db, at))
+            cht_committer_purge(db->committer);
+    }
+    cht_mutex_unlock(&env->mu);
 }
 
-enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err)
+static enum cht_rc env_close(struct cht_env *env, struct cht_err *err)
 {
-    if (env == NULL)
-        return CHT_OK;
     enum cht_rc rc = close_all(env, true, err);
     env_free(env);
     return rc;
 }
 
-void cht_env_abandon(struct cht_env *env)
+static void env_abandon(struct cht_env *env)
 {
-    if (env == NULL)
-        return;
     (void)close_all(env, false, NULL); /* nothing is written, so nothing can be lost by a failure */
     env_free(env);
 }
 
-enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
+static enum cht_rc env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
 {
     if (env->cfg.mode == CHT_DIRS_LOOK)
         return only_looking(err);
@@ -293,21 +263,6 @@ enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shard
     end_turn(env, &t);
     return rc;
 }
-
-enum cht_rc cht_env_begin_restore(struct cht_env *env, struct cht_turn *t, const char *name,
-                                  struct cht_err *err)
-{
-    enum cht_rc rc = begin_turn(env, t, name, err);
-    if (rc != CHT_OK)
-        return rc;
-    cht_mutex_lock(&env->mu);
-    t->making = t->restoring = true;
-    cht_cond_broadcast(&env->calm); /* whoever began to wait for it meanwhile */
-    cht_mutex_unlock(&env->mu);
-    return CHT_OK;
-}
-
-void cht_env_end_restore(struct cht_env *env, struct cht_turn *t) { end_turn(env, t); }
 
 /* The open database of this name; the caller has the turn of it, so that it stays as it is. NULL: it is not open. */
 static struct cht_db *get_open(struct cht_env *env, const char *name)
@@ -339,7 +294,7 @@ static enum cht_rc reserve_open(struct cht_env *env, const char *name, struct ch
     return rc;
 }
 
-enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
+static enum cht_rc env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
 {
     if (env->cfg.mode == CHT_DIRS_LOOK)
         return only_looking(err);
@@ -371,7 +326,7 @@ static void take_out(struct cht_env *env, const char *name)
     cht_mutex_unlock(&env->mu);
 }
 
-enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err)
+static enum cht_rc env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err)
 {
     struct cht_turn t;
     *closed = false;
@@ -392,7 +347,7 @@ enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed,
     return rc;
 }
 
-enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err)
+static enum cht_rc env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err)
 {
     struct cht_turn t;
     enum cht_rc rc = begin_turn(env, &t, name, err);
@@ -405,7 +360,7 @@ enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean,
     return rc;
 }
 
-enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err)
+static enum cht_rc env_drop(struct cht_env *env, const char *name, struct cht_err *err)
 {
     if (env->cfg.mode == CHT_DIRS_LOOK)
         return only_looking(err);
@@ -426,8 +381,8 @@ enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *
 }
 
 /* What is listed is a database, also if it cannot be found: whoever opens it hears why. */
-enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
-                         struct cht_err *err)
+static enum cht_rc env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
+                            struct cht_err *err)
 {
     struct cht_dirs_name *v;
     size_t n;
@@ -474,9 +429,9 @@ static void finish_one(struct cht_env *env, const struct cht_dirs_name *name,
         fn(ctx, name->name, CHT_OK, whats[mark]);
 }
 
-enum cht_rc cht_env_finish(struct cht_env *env,
-                           void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
-                           void *ctx, struct cht_err *err)
+static enum cht_rc env_finish(struct cht_env *env,
+                              void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
+                              void *ctx, struct cht_err *err)
 {
     struct cht_dirs_name *v;
     size_t n;
@@ -488,7 +443,76 @@ enum cht_rc cht_env_finish(struct cht_env *env,
     return rc;
 }
 
-bool cht_env_unfinished(const struct cht_env *env)
+static bool env_unfinished(const struct cht_env *env)
 {
     return atomic_load_explicit(&env->unfinished, memory_order_relaxed);
 }
+
+static const struct cht_env_ops env_ops = {
+    .close = env_close,
+    .abandon = env_abandon,
+    .quiet = env_quiet,
+    .create = env_create,
+    .get = env_get,
+    .release = env_release,
+    .is_clean = env_is_clean,
+    .drop = env_drop,
+    .list = env_list,
+    .finish = env_finish,
+    .unfinished = env_unfinished,
+    .on_files = true,
+};
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_env_open(const struct cht_env_config *cfg, struct cht_env **out, struct cht_err *err)
+{
+    enum cht_rc rc = check_config(cfg, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct cht_env *env = cht_calloc(1, sizeof *env);
+    if (env == NULL)
+        return no_memory(err);
+    rc = cht_mutex_init(&env->mu, err);
+    if (rc == CHT_OK)
+        rc = cht_cond_init(&env->calm, err);
+    if (rc == CHT_OK)
+        rc = cht_mutex_init(&env->set_mu, err);
+    if (rc != CHT_OK) {
+        cht_mutex_fini(&env->mu);
+        cht_free(env);
+        return rc;
+    }
+    env->head.ops = &env_ops;
+    env->cfg = *cfg;
+    fill_defaults(&env->cfg);
+    env->io = cfg->io != NULL ? cfg->io : cht_io_posix();
+    env->ndirs = cfg->dir_count;
+    rc = open_dirs(env, cfg->dirs, err);
+    uint64_t tick =
+        env->cfg.interval_ms * UINT64_C(1000000); /* a commit may ask for it whatever the durability is */
+    if (rc == CHT_OK)
+        rc = cht_crew_new(env->cfg.dirty_bytes, tick, &env->crew, err);
+    if (rc != CHT_OK) {
+        env_free(env);
+        return rc;
+    }
+    env->cfg.dirs = (const char *const *)env->dirs;
+    *out = env;
+    return CHT_OK;
+}
+
+enum cht_rc cht_env_begin_restore(struct cht_env *env, struct cht_turn *t, const char *name,
+                                  struct cht_err *err)
+{
+    enum cht_rc rc = begin_turn(env, t, name, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&env->mu);
+    t->making = t->restoring = true;
+    cht_cond_broadcast(&env->calm); /* whoever began to wait for it meanwhile */
+    cht_mutex_unlock(&env->mu);
+    return CHT_OK;
+}
+
+void cht_env_end_restore(struct cht_env *env, struct cht_turn *t) { end_turn(env, t); }

@@ -54,9 +54,9 @@ static const uint8_t *known(const struct cht_pagefile *pf, uint64_t off)
 
 static enum step begin_key(struct chain *c, unsigned shards)
 {
-    if (c->key == 0 || c->key > CHT_KEY_MAX || c->key % shards != c->sh->values.shard)
+    if (c->key == 0 || c->key > CHT_KEY_MAX || cht_key_shard(c->key, shards) != c->sh->values.shard)
         return STEP_END; /* also: the value is in another shard */
-    const uint8_t *e = known(c->sh->values.keys, CHT_PAGE + c->key / shards * CHT_ENTRY);
+    const uint8_t *e = known(c->sh->values.keys, CHT_PAGE + cht_key_local(c->key, shards) * CHT_ENTRY);
     if (e == NULL)
         return STEP_END;
     fetch(e, 1);
@@ -169,7 +169,7 @@ static bool begin(struct cht_db *db, struct chain *c, const struct cht_hint *h, 
         return true;
     struct cht_pagefile *pf = cht_shard_pairs(c->sh);
     c->step = STEP_NODE;
-    return known(pf, 0) != NULL && cht_trie_root(pf, &c->ref, NULL) == CHT_OK;
+    return known(pf, 0) != NULL && cht_trie_root(pf, CHT_TRIE_PAIRS, &c->ref, NULL) == CHT_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

@@ -4,14 +4,25 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/invariant.h"
-#include "store/trie.h"
+#include "store/expiry.h"
 
 #include <string.h>
 
 #define KEEP_BYTES (16u << 20) /* of a buffer that is used again */
+#define TAKE_BYTES (1u << 20)  /* a joined buffer of that length is taken as it is */
+
+static void free_taken(struct cht_logbuf *l)
+{
+    while (l->ntaken > 0)
+        cht_buf_free(&l->taken[--l->ntaken]);
+}
+
+static bool has_key(unsigned kind) { return kind <= CHT_LOG_PAIR_SET || kind == CHT_LOG_PAIR_ENDS; }
 
 void cht_logbuf_fini(struct cht_logbuf *l)
 {
+    free_taken(l);
+    cht_free(l->taken);
     cht_buf_free(&l->buf);
     cht_free(l->parts);
     memset(l, 0, sizeof *l);
@@ -22,10 +33,12 @@ void cht_logbuf_clear(struct cht_logbuf *l)
     l->buf.len = 0;
     l->nparts = 0;
     l->bytes = 0;
+    free_taken(l);
 }
 
 void cht_logbuf_trim(struct cht_logbuf *l)
 {
+    free_taken(l);
     if (l->buf.cap > KEEP_BYTES || l->cap * sizeof *l->parts > KEEP_BYTES)
         cht_logbuf_fini(l);
 }
@@ -51,8 +64,16 @@ enum cht_rc cht_logbuf_reserve(struct cht_logbuf *l, size_t ops, size_t data, st
     return l->nparts + 2 * ops > l->cap ? grow_parts(l, (l->nparts + 2 * ops) * 2, err) : CHT_OK;
 }
 
-enum cht_rc cht_logbuf_room(struct cht_logbuf *l, size_t bytes, size_t parts, struct cht_err *err)
+enum cht_rc cht_logbuf_room(struct cht_logbuf *l, size_t bytes, size_t parts, size_t joins,
+                            struct cht_err *err)
 {
+    if (l->ntaken + joins > l->taken_cap) {
+        struct cht_buf *taken = cht_realloc(l->taken, (l->ntaken + joins) * sizeof *taken);
+        if (taken == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a log record");
+        l->taken = taken;
+        l->taken_cap = l->ntaken + joins;
+    }
     enum cht_rc rc = cht_buf_reserve(&l->buf, l->buf.len + bytes, err);
     return rc == CHT_OK && l->nparts + parts > l->cap ? grow_parts(l, l->nparts + parts, err) : rc;
 }
@@ -72,7 +93,7 @@ void cht_logbuf_add(struct cht_logbuf *l, enum cht_logop_kind kind, uint64_t key
     uint8_t *p = l->buf.data + l->buf.len, *start = p;
     CHT_INVARIANT(l->buf.cap - l->buf.len >= CHT_LOGOP_HEAD_MAX);
     *p++ = (uint8_t)kind;
-    if (kind <= CHT_LOG_PAIR_SET) {
+    if (has_key(kind)) {
         cht_put48(p, key);
         p += 6;
     }
@@ -97,22 +118,46 @@ void cht_logbuf_add(struct cht_logbuf *l, enum cht_logop_kind kind, uint64_t key
     }
 }
 
-void cht_logbuf_join(struct cht_logbuf *l, const struct cht_logbuf *other)
+/* n bytes of a buffer that is joined. */
+static void append(struct cht_logbuf *l, const uint8_t *p, size_t n)
 {
-    CHT_INVARIANT(l->buf.cap - l->buf.len >= other->buf.len && l->cap - l->nparts >= other->nparts);
+    memcpy(l->buf.data + l->buf.len, p, n);
+    l->buf.len += n;
+    account(l, n);
+}
+
+void cht_logbuf_join(struct cht_logbuf *l, struct cht_logbuf *other)
+{
+    bool take = other->buf.len >= TAKE_BYTES;
+    CHT_INVARIANT(l->cap - l->nparts >= other->nparts);
+    CHT_INVARIANT(take ? l->ntaken < l->taken_cap : l->buf.cap - l->buf.len >= other->buf.len);
     const uint8_t *p = other->buf.data;
     for (size_t i = 0; i < other->nparts; i++) {
-        const struct cht_wal_part *part = &other->parts[i];
-        if (part->p != NULL) {
-            l->parts[l->nparts++] = *part;
-            l->bytes += part->n;
-            continue;
+        struct cht_wal_part part = other->parts[i];
+        bool own = part.p == NULL;
+        if (own && !take) {
+            append(l, p, part.n);
+        } else {
+            part.p = own ? p : part.p;
+            l->parts[l->nparts++] = part;
+            l->bytes += part.n;
         }
-        memcpy(l->buf.data + l->buf.len, p, part->n);
-        p += part->n;
-        l->buf.len += part->n;
-        account(l, part->n);
+        p += own ? part.n : 0;
     }
+    if (take) {
+        l->taken[l->ntaken++] = other->buf;
+        other->buf = (struct cht_buf){0};
+    }
+    cht_logbuf_clear(other);
+}
+
+enum cht_rc cht_logbuf_break(struct cht_logbuf *l, struct cht_err *err)
+{
+    static const uint8_t nothing;
+    enum cht_rc rc = cht_logbuf_reserve(l, 1, 0, err);
+    if (rc == CHT_OK)
+        l->parts[l->nparts++] = (struct cht_wal_part){&nothing, 0};
+    return rc;
 }
 
 struct cht_logmark cht_logbuf_mark(const struct cht_logbuf *l)
@@ -146,13 +191,14 @@ const struct cht_wal_part *cht_logbuf_parts(struct cht_logbuf *l, size_t *count)
 /* What no operation can be; NULL: nothing. */
 static const char *nonsense(const struct cht_logop *op)
 {
-    if (op->kind <= CHT_LOG_PAIR_SET && (op->key == 0 || op->key > CHT_KEY_MAX))
+    if (has_key(op->kind) && op->kind != CHT_LOG_PAIR_ENDS && (op->key == 0 || op->key > CHT_KEY_MAX))
         return "an impossible key";
     if (op->kind == CHT_LOG_VALUE_PUT)
         return op->data.n == 0 || op->data.n > CHT_VALUE_MAX ? "an impossible value" : NULL;
     if (op->kind == CHT_LOG_VALUE_DEL)
         return NULL;
-    if (op->data.n > CHT_NAME_MAX || (op->data.n == 0 && op->kind != CHT_LOG_PREFIX_DEL))
+    if (op->data.n > CHT_NAME_MAX ||
+        (op->data.n == 0 && op->kind != CHT_LOG_PREFIX_DEL && op->kind != CHT_LOG_PAIR_ENDS))
         return "an impossible name";
     return NULL;
 }
@@ -165,11 +211,12 @@ enum cht_rc cht_logop_decode(const uint8_t *p, size_t n, size_t *pos, struct cht
     size_t head = kind == CHT_LOG_VALUE_PUT   ? 11
                   : kind == CHT_LOG_VALUE_DEL ? 7
                   : kind == CHT_LOG_PAIR_SET  ? 9
+                  : kind == CHT_LOG_PAIR_ENDS ? 9
                                               : 3;
-    if (kind < CHT_LOG_VALUE_PUT || kind > CHT_LOG_PREFIX_DEL || left < head)
+    if (kind < CHT_LOG_VALUE_PUT || kind > CHT_LOG_PAIR_ENDS || left < head)
         return CHT_DAMAGED(err, "log record: byte %zu is not an operation", at);
     *op = (struct cht_logop){.kind = (enum cht_logop_kind)kind};
-    if (kind <= CHT_LOG_PAIR_SET)
+    if (has_key(kind))
         op->key = cht_get48(p + at + 1);
     size_t len = kind == CHT_LOG_VALUE_PUT   ? cht_get32(p + at + 7)
                  : kind == CHT_LOG_VALUE_DEL ? 0
@@ -192,6 +239,7 @@ bool cht_logop_concerns(const struct cht_logop *op, const struct cht_shard *sh)
         return cht_shard_of_key(op->key, sh->count) == sh->index;
     case CHT_LOG_PAIR_SET:
     case CHT_LOG_PAIR_DEL:
+    case CHT_LOG_PAIR_ENDS:
         return cht_shard_of_name(op->data, sh->count) == sh->index;
     case CHT_LOG_PREFIX_DEL:
         return true;
@@ -232,7 +280,17 @@ enum cht_rc cht_logop_redo(const struct cht_logop *op, struct cht_shard *sh, str
         rc = cht_trie_del(cht_shard_pairs(sh), op->data.p, op->data.n, &old, err);
         return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
     case CHT_LOG_PREFIX_DEL:
+        rc = cht_expiry_forget(cht_shard_pairs(sh), op->data, err);
+        if (rc != CHT_OK)
+            return rc;
         return cht_trie_del_prefix(cht_shard_pairs(sh), op->data.p, op->data.n, &old, err);
+    case CHT_LOG_PAIR_ENDS:
+        if (!cht_expiry_any(cht_shard_pairs(sh)))
+            return CHT_DAMAGED(err, "%s: a pair is to end, and the file's header says that none does",
+                               cht_pf_path(cht_shard_pairs(sh)));
+        if (op->data.n == 0)
+            return cht_expiry_set_clock(cht_shard_pairs(sh), op->key, err);
+        return cht_expiry_set(cht_shard_pairs(sh), op->data, op->key, err);
     }
     return rc;
 }

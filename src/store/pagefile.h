@@ -15,7 +15,7 @@
  *
  * Page 0 is the header (HEADER below); its bytes from CHT_PF_USER on belong to the owner of the file.
  * HEADER, little-endian, one 512-byte sector covered by crc; rest of the page belongs to the owner too (page sum):
- *    0 magic[8] "CHEETAHP"   8 version u32 (1; 2: see CHT_FORMAT_HOLES)   12 kind u32   16 uuid[16]   32 shard u32   36 shards u32
+ *    0 magic[8] "CHEETAHP"   8 version u32 (1; 2, 3: see CHT_FORMAT_HOLES)   12 kind u32   16 uuid[16]   32 shard u32   36 shards u32
  *   40 pages u64 (in use, this one included)  48 generation u64 (checkpoint number)   56 reserved[8]
  *   64 user bytes ... 508 crc u32 of bytes 0..507 (made at each checkpoint)
  *
@@ -38,6 +38,7 @@
 #define CHT_FORMAT_VERSION 1u
 #define CHT_FORMAT_HOLES \
     2u /* of `pairs`, from the first time on that pages of zeros which nothing owns are free (arena.h) */
+#define CHT_FORMAT_EXPIRY 3u /* likewise, from the first pair on that ends (expiry.h) */
 
 enum cht_pf_kind {
     CHT_PF_KEYS = 0,

@@ -91,7 +91,7 @@ static enum cht_rc check_header(const struct cht_pagefile *pf, const uint8_t uui
         return cht_pf_say_lost(pf, 0, err);
     if (!good)
         return CHT_DAMAGED(err, "%s: offset 0: not a cheetah page file", path);
-    uint32_t newest = pf->kind == CHT_PF_PAIRS ? CHT_FORMAT_HOLES : CHT_FORMAT_VERSION;
+    uint32_t newest = pf->kind == CHT_PF_PAIRS ? CHT_FORMAT_EXPIRY : CHT_FORMAT_VERSION;
     if ((cht_get32(h + 8) < CHT_FORMAT_VERSION || cht_get32(h + 8) > newest) &&
         cht_get32(h + CHT_PF_USER_END) == cht_crc32c(0, h, CHT_PF_USER_END))
         return CHT_FAIL(err, CHT_VERSION, "%s: format version %u, this program knows %u", path,

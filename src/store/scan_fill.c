@@ -1,8 +1,8 @@
 /* scan_fill: one bounded batch of one shard, under its lock.
  *
  *   F1 after the cursor, names and keys come from the trie (or entries from the keys file), as many as the batch holds
- *   F2 values of this shard, in groups: entries prefetched, looked up, bytes prefetched, then checked and copied, so that
- *      the cache misses of a group overlap
+ *   F2 values of this shard: each entry is fetched AHEAD items before it is looked up, each value AHEAD items before it is
+ *      checked and copied, so that the cache misses of many overlap
  *   F3 the lock is released; values that live in other shards are fetched there, one lock at a time
  *   F4 `render` makes each entry's bytes in place of the value, or drops the entry
  * What does not fit is left out from the first such entry on; the next batch begins with it.
@@ -12,10 +12,11 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/recycle.h"
+#include "store/expiry.h"
 
 #include <string.h>
 
-#define GROUP 32u
+#define AHEAD 16u /* items between asking for an entry, for the value and using it */
 
 struct fill {
     struct cht_db_scan *sc;
@@ -23,6 +24,7 @@ struct fill {
     struct cht_batch *b;
     struct cht_shard *sh;
     size_t inline_max;           /* longer values are not carried */
+    size_t foreign;              /* entries whose values lie in other shards */
     struct cht_trie_item *found; /* owned */
     struct cht_scan_item end;    /* the last entry that was dealt with, given out or dropped; of F1 to F4 */
     bool any;                    /* there is one */
@@ -61,6 +63,19 @@ static size_t quota(const struct cht_db_scan *sc, const struct cht_stream *st)
         sc->cfg.limit + 1 - st->filled < n) /* one more than asked tells whether there is more */
         n = (size_t)(sc->cfg.limit + 1 - st->filled);
     return n;
+}
+
+/* When the pairs of the batch end; under the shard's lock. */
+static enum cht_rc take_ends(struct fill *f, struct cht_err *err)
+{
+    struct cht_batch *b = f->b;
+    struct cht_pagefile *pairs = cht_shard_pairs(f->sh);
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < b->count && rc == CHT_OK; i++) {
+        struct cht_str name = {b->names + b->items[i].name, b->items[i].name_len};
+        rc = cht_expiry_get(pairs, name, &b->ends[i], err); /* none ends: two loads */
+    }
+    return rc;
 }
 
 /* F1 for pairs. CHT_PENDING: a page was lost meanwhile, perhaps one that counted: once more. */
@@ -170,37 +185,43 @@ static bool is_home(const struct fill *f, uint64_t key)
     return cht_shard_of_key(key, f->sh->count) == f->sh->index;
 }
 
-/* F2 */
+/* The place of an item's value, if it is in this shard; its bytes will be fetched. */
+static void look_up(struct fill *f, struct cht_scan_item *it, struct cht_value_ref *ref)
+{
+    struct cht_values *v = &f->sh->values;
+    ref->len = 0;
+    if (!is_home(f, it->key)) {
+        f->foreign++;
+        return;
+    }
+    enum cht_rc rc = cht_values_find(v, it->key, ref, NULL);
+    if (rc == CHT_OK) {
+        cht_values_prefetch_value(v, ref);
+        return;
+    }
+    ref->len = 0;
+    mark_failed(f, it, rc);
+}
+
+/* F2. Item i is asked for, the one AHEAD before it looked up, the one AHEAD before that copied. */
 static void home_values(struct fill *f)
 {
     struct cht_batch *b = f->b;
-    struct cht_value_ref refs[GROUP];
-    for (size_t i = 0; i < b->count; i += GROUP) {
-        size_t n = b->count - i < GROUP ? b->count - i : GROUP;
-        for (size_t k = 0; k < n; k++) {
-            if (is_home(f, b->items[i + k].key))
-                cht_values_prefetch_entry(&f->sh->values, b->items[i + k].key);
-        }
-        for (size_t k = 0; k < n; k++) {
-            struct cht_scan_item *it = &b->items[i + k];
-            refs[k].len = 0;
-            if (!is_home(f, it->key))
-                continue;
-            enum cht_rc rc = cht_values_find(&f->sh->values, it->key, &refs[k], NULL);
-            if (rc != CHT_OK) {
-                refs[k].len = 0;
-                mark_failed(f, it, rc);
-            } else {
-                cht_values_prefetch_value(&f->sh->values, &refs[k]);
-            }
-        }
-        for (size_t k = 0; k < n; k++) {
-            if (refs[k].len != 0 && !add_value(f, f->sh, &b->items[i + k], &refs[k], i + k == 0)) {
-                b->count = i + k;
+    struct cht_value_ref refs[AHEAD];
+    for (size_t i = 0; i < b->count + 2 * (size_t)AHEAD; i++) {
+        if (i < b->count) /* for nothing, if it is of another shard: there are few */
+            cht_values_prefetch_entry(&f->sh->values, b->items[i].key);
+        if (i >= 2 * (size_t)AHEAD) {
+            size_t at = i - 2 * (size_t)AHEAD;
+            const struct cht_value_ref *ref = &refs[at % AHEAD];
+            if (ref->len != 0 && !add_value(f, f->sh, &b->items[at], ref, at == 0)) {
+                b->count = at;
                 b->last = false;
                 return;
             }
         }
+        if (i >= AHEAD && i - AHEAD < b->count)
+            look_up(f, &b->items[i - AHEAD], &refs[(i - AHEAD) % AHEAD]);
     }
 }
 
@@ -248,7 +269,8 @@ static void render(struct fill *f)
                               .value = it.value_len > 0 ? b->bytes + it.value : NULL,
                               .value_len = it.value_len,
                               .shard = f->st->shard,
-                              .count = 1};
+                              .count = 1,
+                              .ends = b->ends != NULL ? b->ends[i] : 0};
         size_t n = f->sc->cfg.render(f->sc->cfg.render_ctx, &e, b->bytes + out, end - out);
         if (n == SIZE_MAX && i > 0) {
             b->last = false;
@@ -264,6 +286,8 @@ static void render(struct fill *f)
         it.value = (uint32_t)out;
         it.value_len = (uint32_t)n;
         out += n;
+        if (b->ends != NULL)
+            b->ends[b->count] = e.ends;
         b->items[b->count++] = it;
     }
 }
@@ -278,10 +302,12 @@ static enum cht_rc fill_batch(struct fill *f, struct cht_err *err)
     rc = CHT_PENDING;
     while (rc == CHT_PENDING) /* each time another page is lost */
         rc = pairs ? take_pairs(f, err) : take_values(f, err);
+    if (rc == CHT_OK && f->b->ends != NULL)
+        rc = take_ends(f, err);
     if (rc == CHT_OK && sc->cfg.values)
         home_values(f);
     cht_rwlock_read_end(&f->sh->lock);
-    if (rc == CHT_OK && sc->cfg.values)
+    if (rc == CHT_OK && f->foreign > 0)
         rc = foreign_values(f, err);
     f->any = rc == CHT_OK && f->b->count > 0;
     if (f->any)

@@ -24,6 +24,7 @@ struct cht_scan_item {
 struct cht_batch {
     struct cht_scan_item *items; /* owned, one block with names and bytes */
     uint8_t *names, *bytes;
+    uint64_t *ends; /* of the items, after them in memory; NULL unless cfg.ends */
     size_t count, names_used, used;
     bool last; /* nothing comes after it */
 };
@@ -61,6 +62,8 @@ struct cht_db_scan {
     struct cht_db *db;
     struct cht_scan_config cfg; /* set at open; prefix, after, until point into bounds */
     uint8_t *bounds;            /* owned */
+    uint64_t
+        since; /* when it was opened, by the clock of ends.h: what had ended then is removed first; 0: nothing ends */
     unsigned n;
     struct cht_stream *streams; /* owned */
     struct cht_ranges *ranges;  /* owned; not NULL: in place of streams (scan_range.h) */
@@ -72,17 +75,26 @@ struct cht_db_scan {
     enum cht_rc rc;       /* guarded by mu: first failure of a fill */
     struct cht_err err;   /* guarded by mu */
     bool wants_ready;     /* guarded by mu: a poll said CHT_PENDING */
-    uint64_t delivered;   /* the reader's */
-    bool started;         /* the reader's: the tree is built */
-    unsigned *tree;       /* owned: losers; tree[0] the winner */
-    uint64_t *heads;      /* owned: of each stream's current item */
+    const struct cht_stream
+        *awaited;       /* guarded by mu: whose batch the reader waits for, or waited for last */
+    uint64_t delivered; /* the reader's */
+    bool started;       /* the reader's: the tree is built */
+    unsigned *tree;     /* owned: losers; tree[0] the winner */
+    uint64_t *heads;    /* owned: of each stream's current item */
 };
 
+/* Bytes of a batch's items and ends. */
+static inline size_t cht_scan_item_bytes(const struct cht_db_scan *sc)
+{
+    return sc->items_max * (sizeof(struct cht_scan_item) + (sc->cfg.ends ? sizeof(uint64_t) : 0));
+}
 /* Bytes of a batch's names, values and rendered text, one after the other from `names`. */
 static inline size_t cht_scan_batch_bytes(const struct cht_db_scan *sc)
 {
     return sc->names_cap + (sc->cfg.render != NULL ? 2 * sc->bytes_cap : sc->bytes_cap);
 }
+/* As cht_calm_enter, for a task of the scan. */
+enum cht_calm_turn cht_scan_enter(struct cht_db_scan *sc, struct cht_pool *pool, struct cht_task *t);
 /* Cancelled, or what a fill failed with. mu held. */
 enum cht_rc cht_scan_fault(struct cht_db_scan *sc, struct cht_err *err);
 /* Fills the stream's next batch, in the calling thread. Errors go to scan->rc. Not with mu held. */

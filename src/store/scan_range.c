@@ -19,23 +19,29 @@ static struct cht_range *in_ring(struct cht_ranges *rs, unsigned i)
 
 /* ---- tasks --------------------------------------------------------------------------------------------------- */
 
-static void start(struct cht_db_scan *sc, struct cht_range *r)
+static void start(struct cht_db_scan *sc, struct cht_range *r, bool last)
 {
     struct cht_ranges *rs = sc->ranges;
     r->work = rs->idle;
     rs->idle = r->work->next;
     r->state = CHT_RANGE_QUEUED;
     sc->active++;
-    cht_pool_submit(cht_db_pool(sc->db, 0), &r->task);
+    if (last)
+        cht_pool_submit_last(cht_db_pool(sc->db, 0), &r->task);
+    else
+        cht_pool_submit(cht_db_pool(sc->db, 0), &r->task);
 }
 
-void cht_ranges_submit(struct cht_db_scan *sc)
+/* `last`: a task calls that is about to return. mu held. */
+static void submit(struct cht_db_scan *sc, bool last)
 {
     struct cht_ranges *rs = sc->ranges;
     if (rs->idle == NULL || atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
         return;
-    if (rs->used > 0 && in_ring(rs, 0)->state == CHT_RANGE_HUNGRY)
-        start(sc, in_ring(rs, 0));
+    if (rs->used > 0 && in_ring(rs, 0)->state == CHT_RANGE_HUNGRY) {
+        start(sc, in_ring(rs, 0), last);
+        last = false; /* its worker takes one of them */
+    }
     if (rs->planning || rs->planned_all || rs->used == rs->n || rs->idle == NULL)
         return;
     struct cht_range *r = in_ring(rs, rs->used++);
@@ -45,8 +51,10 @@ void cht_ranges_submit(struct cht_db_scan *sc)
     r->ref = rs->ref;
     r->planned = false;
     rs->planning = true;
-    start(sc, r);
+    start(sc, r, last);
 }
+
+void cht_ranges_submit(struct cht_db_scan *sc) { submit(sc, false); }
 
 size_t cht_range_target(struct cht_range *r)
 {
@@ -87,7 +95,7 @@ static void range_task(struct cht_task *t)
     struct cht_ranges *rs = sc->ranges;
     struct cht_err err = {0};
     enum cht_rc rc = CHT_OK;
-    enum cht_calm_turn turn = cht_calm_enter(&sc->db->calm, cht_db_pool(sc->db, 0), t, &sc->cancelled);
+    enum cht_calm_turn turn = cht_scan_enter(sc, cht_db_pool(sc->db, 0), t);
     if (turn == CHT_CALM_ASIDE)
         return;
     if (!atomic_load_explicit(&sc->cancelled, memory_order_relaxed))
@@ -106,7 +114,7 @@ static void range_task(struct cht_task *t)
         sc->err = err;
     }
     if (rc == CHT_OK)
-        cht_ranges_submit(sc);
+        submit(sc, true);
     if (sc->wants_ready && (r == in_ring(rs, 0) || rc != CHT_OK)) {
         sc->wants_ready = false;
         if (sc->cfg.ready != NULL)
@@ -216,6 +224,8 @@ static bool make_parts(struct cht_db_scan *sc)
         ok = cht_trie_iter_new(&w->it, NULL) == CHT_OK;
         if (!ok)
             w->it = NULL;
+        w->ends = ok && sc->cfg.ends ? cht_malloc(CHT_RANGE_ITEMS * sizeof *w->ends) : NULL;
+        ok = ok && (!sc->cfg.ends || w->ends != NULL);
     }
     for (unsigned i = 0; i < rs->n && ok; i++) {
         struct cht_range *r = &rs->range[i];
@@ -239,7 +249,8 @@ enum cht_rc cht_ranges_new(struct cht_db_scan *sc, struct cht_err *err)
         memcpy(rs->from, sc->cfg.after.p, sc->cfg.after.n);
     rs->from_len = sc->cfg.after.n;
     sc->memory = sizeof *sc + sizeof *rs + rs->n * (CHT_RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
-                 tasks(sc) * (sizeof(struct cht_range_work) + (40u << 10));
+                 tasks(sc) * (sizeof(struct cht_range_work) + (40u << 10) +
+                              (sc->cfg.ends ? CHT_RANGE_ITEMS * sizeof(uint64_t) : 0));
     return CHT_OK;
 }
 
@@ -254,6 +265,7 @@ void cht_ranges_free(struct cht_db_scan *sc)
         struct cht_range_work *w = rs->idle;
         rs->idle = w->next;
         cht_trie_iter_free(w->it);
+        cht_free(w->ends);
         cht_free(w);
     }
     cht_free(rs->from);

@@ -36,6 +36,7 @@ struct cht_range_key {
 struct cht_range_work {
     struct cht_range_work *next; /* of those that are idle */
     struct cht_trie_iter *it;    /* owned */
+    uint64_t *ends;              /* owned, CHT_RANGE_ITEMS: of `items`; NULL unless cfg.ends */
     struct cht_trie_item items[CHT_RANGE_ITEMS];
     struct cht_range_key keys[2][CHT_RANGE_ITEMS];
     uint8_t names[CHT_RANGE_NAMES + 8]; /* 8 bytes of the last name may be read at once */

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/invariant.h"
+#include "store/expiry.h"
 
 #include <string.h>
 
@@ -115,6 +116,18 @@ static enum cht_rc read_run(struct fill *f, struct cht_pagefile *pairs, struct r
     return rc == CHT_PENDING ? CHT_OK : rc;
 }
 
+/* When the pairs of a run end; under the shard's lock. */
+static enum cht_rc read_ends(const struct fill *f, struct cht_pagefile *pairs, uint32_t first,
+                             struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (uint32_t i = first; i < f->items && rc == CHT_OK; i++) {
+        struct name name = name_of(f, i);
+        rc = cht_expiry_get(pairs, (struct cht_str){name.p, name.n}, &f->w->ends[i], err);
+    }
+    return rc;
+}
+
 /* The entries of a shard after `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
 static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound, bool inclusive, size_t most,
                               struct cht_err *err)
@@ -131,11 +144,14 @@ static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound,
         f->names = names;
         rc = read_run(f, cht_shard_pairs(sh), run, bound, inclusive, most, err);
     }
+    run->whole = run->whole || rc == CHT_PAIR_NOT_FOUND;
+    rc = rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
+    if (rc == CHT_OK && f->w->ends != NULL)
+        rc = read_ends(f, cht_shard_pairs(sh), run->first, err);
     cht_rwlock_read_end(&sh->lock);
     run->count = f->items - run->first;
-    run->whole = run->whole || rc == CHT_PAIR_NOT_FOUND;
     f->shards--;
-    return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
+    return rc;
 }
 
 /* R1. The first shard that has anything is the reference. */
@@ -312,6 +328,7 @@ static enum cht_rc render(struct fill *f, const struct cht_range_key *keys, size
         e.name = f->w->names + t->off;
         e.name_len = t->len;
         e.key = t->key;
+        e.ends = f->w->ends != NULL ? f->w->ends[keys[i].item] : 0;
         size_t some = c->render(c->render_ctx, &e, r->text + used, CHT_RANGE_TEXT - used);
         if (some == SIZE_MAX) {
             CHT_INVARIANT(i > 0); /* an entry needs at most CHT_SCAN_RENDER_MAX */

@@ -5,7 +5,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "store/pagefile_int.h"
-#include "store/trie.h"
+#include "store/expiry.h"
 
 #include <string.h>
 
@@ -91,6 +91,7 @@ enum cht_rc cht_shard_open(struct cht_io *io, const char *path, const uint8_t uu
 void cht_shard_show(struct cht_shard *sh)
 {
     atomic_store_explicit(&sh->shown.pairs, cht_trie_pairs(cht_shard_pairs(sh)), memory_order_relaxed);
+    atomic_store_explicit(&sh->shown.ending, cht_expiry_count(cht_shard_pairs(sh)), memory_order_relaxed);
     atomic_store_explicit(&sh->shown.values, cht_values_live(&sh->values), memory_order_relaxed);
     atomic_store_explicit(&sh->shown.value_bytes, cht_values_bytes(&sh->values), memory_order_relaxed);
     atomic_store_explicit(&sh->shown.next_key, cht_values_next_key(&sh->values), memory_order_relaxed);

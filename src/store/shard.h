@@ -27,7 +27,7 @@ struct cht_shard {
     uint64_t applied_seq;            /* guarded by lock: last log record applied */
     _Atomic uint64_t checkpoint_seq; /* log position of the last complete checkpoint */
     struct {                         /* what statistics show, so that they need no lock */
-        _Atomic uint64_t pairs, values, value_bytes, next_key;
+        _Atomic uint64_t pairs, values, value_bytes, next_key, ending;
     } shown;
     _Atomic uint32_t pins;                       /* open large-value handles */
     _Atomic uint64_t dirty_pages, written_bytes; /* statistics */
@@ -49,7 +49,7 @@ static inline struct cht_pagefile *cht_shard_pairs(const struct cht_shard *sh)
 
 /* CRC-32C of the name, seeded, modulo count. */
 unsigned cht_shard_of_name(struct cht_str name, unsigned count);
-static inline unsigned cht_shard_of_key(uint64_t key, unsigned count) { return (unsigned)(key % count); }
+static inline unsigned cht_shard_of_key(uint64_t key, unsigned count) { return cht_key_shard(key, count); }
 
 /* Creates the folder with empty, formatted files, which are written but not synced: the caller makes all shards of a database
  * and then seals them, since many syncs after each other cost little more than one. sh is open until cht_shard_close. */

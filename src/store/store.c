@@ -18,6 +18,75 @@ static enum cht_rc bad_key(uint64_t key, struct cht_err *err)
     return CHT_FAIL(err, CHT_INVALID_KEY, "key %llu; keys are 1 to 2^48-1", (unsigned long long)key);
 }
 
+/* ---- environments ------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_env_close(struct cht_env *env, struct cht_err *err)
+{
+    return env != NULL ? cht_env_ops(env)->close(env, err) : CHT_OK;
+}
+
+void cht_env_abandon(struct cht_env *env)
+{
+    if (env != NULL)
+        cht_env_ops(env)->abandon(env);
+}
+
+void cht_env_quiet(struct cht_env *env) { cht_env_ops(env)->quiet(env); }
+
+enum cht_rc cht_env_create(struct cht_env *env, const char *name, unsigned shards, struct cht_err *err)
+{
+    return cht_env_ops(env)->create(env, name, shards, err);
+}
+
+enum cht_rc cht_env_get(struct cht_env *env, const char *name, struct cht_store **out, struct cht_err *err)
+{
+    return cht_env_ops(env)->get(env, name, out, err);
+}
+
+enum cht_rc cht_env_release(struct cht_env *env, const char *name, bool *closed, struct cht_err *err)
+{
+    return cht_env_ops(env)->release(env, name, closed, err);
+}
+
+enum cht_rc cht_env_is_clean(struct cht_env *env, const char *name, bool *clean, struct cht_err *err)
+{
+    return cht_env_ops(env)->is_clean(env, name, clean, err);
+}
+
+enum cht_rc cht_env_drop(struct cht_env *env, const char *name, struct cht_err *err)
+{
+    return cht_env_ops(env)->drop(env, name, err);
+}
+
+enum cht_rc cht_env_list(struct cht_env *env, void (*fn)(void *ctx, const char *name), void *ctx,
+                         struct cht_err *err)
+{
+    return cht_env_ops(env)->list(env, fn, ctx, err);
+}
+
+enum cht_rc cht_env_finish(struct cht_env *env,
+                           void (*fn)(void *ctx, const char *name, enum cht_rc rc, const char *what),
+                           void *ctx, struct cht_err *err)
+{
+    return cht_env_ops(env)->finish(env, fn, ctx, err);
+}
+
+bool cht_env_unfinished(const struct cht_env *env) { return cht_env_ops(env)->unfinished(env); }
+
+enum cht_rc cht_env_health(struct cht_env *env, struct cht_err *err)
+{
+    return cht_env_ops(env)->health != NULL ? cht_env_ops(env)->health(env, err) : CHT_OK;
+}
+
+void cht_env_remote_stats(struct cht_env *env, struct cht_remote_stats *out)
+{
+    *out = (struct cht_remote_stats){0};
+    if (cht_env_ops(env)->remote_stats != NULL)
+        cht_env_ops(env)->remote_stats(env, out);
+}
+
+/* ---- databases --------------------------------------------------------------------------------------------------- */
+
 struct cht_wait cht_ahead;
 
 enum cht_rc cht_store_get_soon(struct cht_store *s, uint64_t key, struct cht_buf *out, uint32_t *size,
@@ -66,9 +135,32 @@ void cht_store_leave(struct cht_store *s) { s->ops->leave(s); }
 
 void cht_store_forget(struct cht_store *s, struct cht_wait *w) { s->ops->forget(s, w); }
 
+bool cht_store_remote(const struct cht_store *s) { return s->ops->remote; }
+
+enum cht_rc cht_store_lock(struct cht_store *s, const char *name, struct cht_err *err)
+{
+    return s->ops->lock != NULL ? s->ops->lock(s, name, err) : CHT_OK;
+}
+
+void cht_store_unlock(struct cht_store *s, const char *name)
+{
+    if (s->ops->unlock != NULL)
+        s->ops->unlock(s, name);
+}
+
+enum cht_rc cht_store_locks_kept(struct cht_store *s, struct cht_err *err)
+{
+    return s->ops->locks_kept != NULL ? s->ops->locks_kept(s, err) : CHT_OK;
+}
+
 size_t cht_store_prefetch(struct cht_store *s, const struct cht_hint *h, size_t n)
 {
     return s->ops->prefetch(s, h, n);
+}
+
+bool cht_store_settle(struct cht_store *s, bool wait)
+{
+    return s->ops->settle == NULL || s->ops->settle(s, wait);
 }
 
 enum cht_rc cht_store_count(struct cht_store *s, struct cht_str prefix, uint64_t *pairs, struct cht_err *err)
@@ -114,9 +206,34 @@ void cht_value_close(struct cht_value *v)
         v->store->ops->value_close(v);
 }
 
-enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c) { return s->ops->commit(s, c); }
+enum cht_rc cht_store_commit(struct cht_store *s, struct cht_commit *c)
+{
+    return c->many != NULL && !s->ops->many ? cht_many_commit(s, c) : s->ops->commit(s, c);
+}
 
-enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c) { return s->ops->submit(s, c); }
+enum cht_rc cht_store_submit(struct cht_store *s, struct cht_commit *c)
+{
+    if (c->many != NULL && !s->ops->many)
+        return CHT_FAIL(&c->err, CHT_NOT_SUPPORTED, "this store waits for a commit of many operations");
+    return s->ops->submit(s, c);
+}
+
+void cht_store_submit_all(struct cht_store *s, struct cht_commit *list)
+{
+    if (s->ops->submit_all != NULL) {
+        s->ops->submit_all(s, list);
+        return;
+    }
+    while (list != NULL) {
+        struct cht_commit *c = list;
+        list = c->next;
+        enum cht_rc rc = cht_store_submit(s, c);
+        if (rc != CHT_PENDING) {
+            c->rc = rc;
+            c->done(c); /* c may be gone after this */
+        }
+    }
+}
 
 enum cht_rc cht_store_checkpoint(struct cht_store *s, struct cht_err *err)
 {
@@ -192,7 +309,26 @@ enum cht_rc cht_watch_new(struct cht_store *s, struct cht_str prefix, struct cht
 {
     if (prefix.n > CHT_NAME_MAX)
         return bad_name(prefix, err);
-    return cht_watches_add(s->ops->watches(s), prefix, out, err);
+    struct cht_watches *w = s->ops->watches(s);
+    if (w == NULL)
+        return CHT_FAIL(err, CHT_NOT_SUPPORTED, "nothing tells when pairs of this store change");
+    return cht_watches_add(w, prefix, out, err);
+}
+
+enum cht_rc cht_changes_open(struct cht_store *s, struct cht_str prefix, uint64_t after,
+                             struct cht_changes **out, struct cht_err *err)
+{
+    if (prefix.n > CHT_NAME_MAX)
+        return bad_name(prefix, err);
+    if (s->ops->changes_open == NULL)
+        return CHT_FAIL(err, CHT_NOT_SUPPORTED, "this store cannot tell what changed");
+    return s->ops->changes_open(s, prefix, after, out, err);
+}
+
+enum cht_rc cht_changes_range(struct cht_store *s, struct cht_changes_range *out, struct cht_err *err)
+{
+    *out = (struct cht_changes_range){0};
+    return s->ops->changes_range != NULL ? s->ops->changes_range(s, out, err) : CHT_OK;
 }
 
 enum cht_rc cht_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)

@@ -5,21 +5,27 @@
 #pragma once
 
 #include "cheetah/backup.h"
+#include "cheetah/changes.h"
 #include "cheetah/children.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
 #include "cheetah/sweep.h"
 
 struct cht_store_ops {
+    bool remote; /* cht_store_remote */
     enum cht_rc (*get)(struct cht_store *, uint64_t, struct cht_buf *, uint32_t *, struct cht_wait *,
                        struct cht_err *);
     enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
     enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, struct cht_pair_value *, struct cht_wait *,
                               struct cht_err *);
     void (*forget)(struct cht_store *, struct cht_wait *);
+    enum cht_rc (*lock)(struct cht_store *, const char *, struct cht_err *); /* NULL: no other process */
+    void (*unlock)(struct cht_store *, const char *);
+    enum cht_rc (*locks_kept)(struct cht_store *, struct cht_err *); /* NULL with lock */
     bool (*enter)(struct cht_store *, struct cht_wait *);
     void (*leave)(struct cht_store *);
     size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
+    bool (*settle)(struct cht_store *, bool); /* NULL: nothing ends */
     enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
     enum cht_rc (*children)(struct cht_store *, const struct cht_children_config *, struct cht_err *);
     enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,
@@ -28,6 +34,8 @@ struct cht_store_ops {
     void (*value_close)(struct cht_value *);
     enum cht_rc (*commit)(struct cht_store *, struct cht_commit *);
     enum cht_rc (*submit)(struct cht_store *, struct cht_commit *);
+    void (*submit_all)(struct cht_store *, struct cht_commit *); /* NULL: one after the other */
+    bool many; /* these two take the many operations of a commit; else many.c makes an array of them */
     enum cht_rc (*checkpoint)(struct cht_store *, struct cht_err *);
     enum cht_rc (*stats)(struct cht_store *, struct cht_store_stats *, struct cht_err *);
     enum cht_rc (*shape)(struct cht_store *, struct cht_shape_stat *, struct cht_err *);
@@ -46,8 +54,42 @@ struct cht_store_ops {
     size_t (*scan_memory)(const struct cht_scan *);
     enum cht_rc (*sweep)(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
     struct cht_watches *(*watches)(struct cht_store *);
+    /* NULL, both: it cannot tell what changed */
+    enum cht_rc (*changes_open)(struct cht_store *, struct cht_str, uint64_t, struct cht_changes **,
+                                struct cht_err *);
+    enum cht_rc (*changes_range)(struct cht_store *, struct cht_changes_range *, struct cht_err *);
     enum cht_rc (*backup_open)(struct cht_store *, struct cht_backup **, struct cht_err *);
 };
+
+/* What cheetah/store.h says of the environment. */
+struct cht_env_ops {
+    enum cht_rc (*close)(struct cht_env *, struct cht_err *);
+    void (*abandon)(struct cht_env *);
+    void (*quiet)(struct cht_env *);
+    enum cht_rc (*create)(struct cht_env *, const char *, unsigned, struct cht_err *);
+    enum cht_rc (*get)(struct cht_env *, const char *, struct cht_store **, struct cht_err *);
+    enum cht_rc (*release)(struct cht_env *, const char *, bool *, struct cht_err *);
+    enum cht_rc (*is_clean)(struct cht_env *, const char *, bool *, struct cht_err *);
+    enum cht_rc (*drop)(struct cht_env *, const char *, struct cht_err *);
+    enum cht_rc (*list)(struct cht_env *, void (*)(void *, const char *), void *, struct cht_err *);
+    enum cht_rc (*finish)(struct cht_env *, void (*)(void *, const char *, enum cht_rc, const char *), void *,
+                          struct cht_err *);
+    bool (*unfinished)(const struct cht_env *);
+    enum cht_rc (*health)(struct cht_env *, struct cht_err *); /* NULL: whoever has it open reaches it */
+    void (*remote_stats)(struct cht_env *, struct cht_remote_stats *); /* NULL: it lies here */
+    bool on_files; /* it is the struct cht_env of db.h: a backup can be restored into it */
+};
+/* Every environment begins with it. What else is in one only its implementation knows: that on files has struct cht_env (db.h). */
+struct cht_env_head {
+    const struct cht_env_ops *ops;
+};
+static inline const struct cht_env_ops *cht_env_ops(const struct cht_env *env)
+{
+    return ((const struct cht_env_head *)(const void *)env)->ops;
+}
+
+/* many.c: for an implementation that does not take them. */
+enum cht_rc cht_many_commit(struct cht_store *s, struct cht_commit *c);
 
 /* An implementation embeds these as the first member of its own. */
 struct cht_store {

@@ -372,7 +372,7 @@ static void run_task(struct cht_task *t)
     step(st, &more);
     cht_calm_leave(&w->db->calm);
     if (more) {
-        cht_pool_submit(pool, t);
+        cht_pool_submit_last(pool, t);
         return;
     }
     cht_mutex_lock(&w->mu);

@@ -1,5 +1,5 @@
-/* takeback: what happens to the pages after the log has refused a group of commits (a failed write or sync, or an operation that
- * could not be undone): they are ahead of the log, and must not stay so. There are no before-images of a group: at a page for
+/* takeback: what happens to the pages after the log has refused a group of commits and those after it (a failed write or sync, or an operation
+ * that could not be undone): they are ahead of the log, and must not stay so. There are no before-images of a group: at a page for
  * each page it changes they would cost every commit what only a failing disk needs. What there is is what a start has, the last
  * checkpoint and the log:
  *
@@ -59,16 +59,15 @@ enum cht_rc cht_db_take_back(struct cht_db *db, uint64_t seq, struct cht_err *er
     return rc;
 }
 
-void cht_db_unfence(struct cht_db *db, uint64_t group)
+void cht_db_unfence(struct cht_db *db, uint64_t decided, bool all)
 {
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
-        struct cht_marks *m = &sh->marks;
         cht_rwlock_write(&sh->lock);
-        if (group == CHT_GROUP_ALL)
-            cht_marks_all(m, group);
+        if (all)
+            cht_marks_all(&sh->marks, CHT_GROUP_ALL, decided);
         cht_shard_show(sh);
-        m->limit = group != 0 && m->group == group ? group : 0;
+        cht_marks_unfence(&sh->marks, decided);
         cht_rwlock_write_end(&sh->lock);
     }
 }

@@ -6,12 +6,12 @@
 #define PAIRS_A_PAGE \
     (CHT_PAGE / (CHT_LEAF_SLOT + CHT_LEAF_ENTRY_MIN)) /* and no more in nodes: 64 bytes have one */
 
-enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err)
+enum cht_rc cht_trie_root(struct cht_pagefile *pf, enum cht_trie_map map, uint32_t *ref, struct cht_err *err)
 {
     const uint8_t *h = cht_page_read(pf, 0, err);
     if (h == NULL)
         return CHT_CORRUPT;
-    *ref = cht_get32(h + CHT_TRIE_ROOT);
+    *ref = cht_get32(h + map);
     return CHT_OK;
 }
 
@@ -20,7 +20,7 @@ enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_
 {
     uint32_t ref;
     unsigned depth = 0;
-    enum cht_rc rc = cht_trie_root(pf, &ref, err);
+    enum cht_rc rc = cht_trie_root(pf, pos->map, &ref, err);
     pos->levels = 0;
     if (name == NULL) /* the empty prefix */
         name = (const uint8_t *)"";
@@ -81,7 +81,7 @@ enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, 
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err)
+enum cht_rc cht_trie_make(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_err *err)
 {
     struct cht_err local = {0};
     struct cht_timage im;
@@ -97,8 +97,19 @@ enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err)
         return local.code;
     }
     cht_timage_store(&im, cht_trie_ptr(pf, ref)); /* the allocation has obtained its page */
-    cht_put32(h + CHT_TRIE_ROOT, ref);
+    cht_put32(h + map, ref);
     return CHT_OK;
+}
+
+enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err)
+{
+    return cht_trie_make(pf, CHT_TRIE_PAIRS, err);
+}
+
+bool cht_trie_has(struct cht_pagefile *pf, enum cht_trie_map map)
+{
+    uint32_t ref;
+    return cht_trie_root(pf, map, &ref, NULL) == CHT_OK && ref != 0;
 }
 
 uint64_t cht_trie_pairs(struct cht_pagefile *pf)
@@ -107,14 +118,15 @@ uint64_t cht_trie_pairs(struct cht_pagefile *pf)
     return cht_trie_count(pf, (const uint8_t *)"", 0, &n, NULL) == CHT_OK ? n : 0;
 }
 
-static enum cht_rc get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
-                       struct cht_err *err)
+static enum cht_rc get(struct cht_pagefile *pf, enum cht_trie_map map, const uint8_t *name, size_t len,
+                       uint64_t *key, struct cht_err *err)
 {
     struct cht_tpos pos;
     struct cht_tleaf l;
     struct cht_tentry e;
     unsigned at;
     bool found = false;
+    pos.map = map;
     enum cht_rc rc = cht_trie_descend(pf, name, len, &pos, err);
     if (rc != CHT_OK)
         return rc;
@@ -137,25 +149,26 @@ static enum cht_rc get(struct cht_pagefile *pf, const uint8_t *name, size_t len,
     return rc;
 }
 
-enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
-                         struct cht_err *err)
+enum cht_rc cht_trie_get_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name,
+                            uint64_t *key, struct cht_err *err)
 {
-    CHT_INVARIANT(len >= 1 && len <= CHT_TRIE_NAME_MAX);
+    CHT_INVARIANT(name.n >= 1 && name.n <= CHT_TRIE_NAME_MAX);
     for (;;) { /* again if a page was lost meanwhile, which may be one that was read: each time another one */
         uint64_t losses = cht_pf_losses(pf);
-        enum cht_rc rc = get(pf, name, len, key, err);
+        enum cht_rc rc = get(pf, map, name.p, name.n, key, err);
         if (cht_pf_losses(pf) == losses)
             return rc;
     }
 }
 
-static enum cht_rc count_below(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
-                               struct cht_err *err)
+static enum cht_rc count_below(struct cht_pagefile *pf, enum cht_trie_map map, const uint8_t *prefix,
+                               size_t len, uint64_t *count, struct cht_err *err)
 {
     struct cht_tpos pos;
     struct cht_tleaf l;
     unsigned from, to;
     *count = 0;
+    pos.map = map;
     enum cht_rc rc = cht_trie_descend(pf, prefix, len, &pos, err);
     if (rc != CHT_OK || pos.end == CHT_TEND_NONE)
         return rc;
@@ -176,14 +189,26 @@ static enum cht_rc count_below(struct cht_pagefile *pf, const uint8_t *prefix, s
     return cht_tnode_check(pf, &pos.node, prefix, err);
 }
 
-enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
-                           struct cht_err *err)
+enum cht_rc cht_trie_count_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str prefix,
+                              uint64_t *count, struct cht_err *err)
 {
-    CHT_INVARIANT(len <= CHT_TRIE_NAME_MAX);
+    CHT_INVARIANT(prefix.n <= CHT_TRIE_NAME_MAX);
     for (;;) { /* as above */
         uint64_t losses = cht_pf_losses(pf);
-        enum cht_rc rc = count_below(pf, prefix, len, count, err);
+        enum cht_rc rc = count_below(pf, map, prefix.p, prefix.n, count, err);
         if (cht_pf_losses(pf) == losses)
             return rc;
     }
+}
+
+enum cht_rc cht_trie_get(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *key,
+                         struct cht_err *err)
+{
+    return cht_trie_get_in(pf, CHT_TRIE_PAIRS, (struct cht_str){name, len}, key, err);
+}
+
+enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                           struct cht_err *err)
+{
+    return cht_trie_count_in(pf, CHT_TRIE_PAIRS, (struct cht_str){prefix, len}, count, err);
 }

@@ -9,8 +9,19 @@
 #include "cheetah/store.h"
 #include "store/arena.h"
 
+/* The maps of a page file, by the place of their root ref in page 0. Functions without `map` are about the pairs. */
+enum cht_trie_map {
+    CHT_TRIE_PAIRS = 120,
+    CHT_TRIE_EXPIRY = 124,
+    CHT_TRIE_DUE = 128,
+    CHT_TRIE_MAPS_END = 132
+};
+
 /* All state is in the page file (root ref in page 0 at CHT_ARENA_USER; the root node counts the pairs). */
 enum cht_rc cht_trie_format(struct cht_pagefile *pf, struct cht_err *err); /* a new, empty file */
+enum cht_rc cht_trie_make(struct cht_pagefile *pf, enum cht_trie_map map,
+                          struct cht_err *err); /* a map that is not there yet */
+bool cht_trie_has(struct cht_pagefile *pf, enum cht_trie_map map);
 uint64_t cht_trie_pairs(struct cht_pagefile *pf); /* all pairs of the shard; 0 if the root is damaged */
 
 /* CHT_PAIR_NOT_FOUND, CHT_CORRUPT. */
@@ -33,6 +44,18 @@ enum cht_rc cht_trie_count(struct cht_pagefile *pf, const uint8_t *prefix, size_
 enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
                                 struct cht_err *err);
 
+/* The same for one of the maps, which must be there. */
+enum cht_rc cht_trie_get_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name,
+                            uint64_t *key, struct cht_err *err);
+enum cht_rc cht_trie_set_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name, uint64_t key,
+                            uint64_t *old, struct cht_err *err);
+enum cht_rc cht_trie_del_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name,
+                            uint64_t *old, struct cht_err *err);
+enum cht_rc cht_trie_count_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str prefix,
+                              uint64_t *count, struct cht_err *err);
+enum cht_rc cht_trie_del_prefix_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str prefix,
+                                   uint64_t *count, struct cht_err *err);
+
 /* Ordered iteration inside one locked section. seek places the iterator on the first entry under `prefix` that lies
  * after `after` (exclusive; n == 0: from the start) in the given direction; next yields entries until CHT_PAIR_NOT_FOUND.
  * name points into the iterator and is valid until the next call. No change to the trie between seek and the last
@@ -40,6 +63,8 @@ enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, 
 struct cht_trie_iter;
 enum cht_rc cht_trie_iter_new(struct cht_trie_iter **out, struct cht_err *err);
 void cht_trie_iter_free(struct cht_trie_iter *it);
+void cht_trie_iter_use(struct cht_trie_iter *it,
+                       enum cht_trie_map map); /* before seek; unless called: the pairs */
 enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix,
                                size_t prefix_len, const uint8_t *after, size_t after_len, bool reverse,
                                struct cht_err *err);

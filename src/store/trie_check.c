@@ -214,8 +214,11 @@ enum cht_rc cht_trie_check(struct cht_pagefile *pf, void (*bad)(void *ctx, uint6
                            void (*pair)(void *ctx, const uint8_t *name, size_t len, uint64_t key), void *ctx,
                            struct cht_err *err)
 {
-    uint32_t root;
-    enum cht_rc rc = cht_trie_root(pf, &root, err);
+    static const enum cht_trie_map maps[] = {CHT_TRIE_PAIRS, CHT_TRIE_EXPIRY, CHT_TRIE_DUE};
+    uint32_t root[3];
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < 3 && rc == CHT_OK; i++)
+        rc = cht_trie_root(pf, maps[i], &root[i], err);
     if (rc != CHT_OK)
         return rc;
     struct check *c = cht_malloc(sizeof *c);
@@ -226,11 +229,14 @@ enum cht_rc cht_trie_check(struct cht_pagefile *pf, void (*bad)(void *ctx, uint6
     } else {
         c->pf = pf;
         c->bad = bad;
-        c->pair = pair;
         c->ctx = ctx;
         c->units = units;
         c->owned = owned;
-        walk_all(c, root);
+        for (unsigned i = 0; i < 3; i++) {
+            c->pair = i == 0 ? pair : NULL;
+            if (i == 0 || root[i] != 0)
+                walk_all(c, root[i]);
+        }
         check_units(c);
     }
     cht_free(owned);
@@ -242,7 +248,7 @@ enum cht_rc cht_trie_shape(struct cht_pagefile *pf, struct cht_trie_shape *out, 
 {
     uint32_t root;
     memset(out, 0, sizeof *out);
-    enum cht_rc rc = cht_trie_root(pf, &root, err);
+    enum cht_rc rc = cht_trie_root(pf, CHT_TRIE_PAIRS, &root, err);
     if (rc != CHT_OK)
         return rc;
     struct cht_twalk *w = cht_malloc(sizeof *w);

@@ -149,23 +149,26 @@ static enum cht_rc cut_node(struct cht_pagefile *pf, const uint8_t *prefix, cons
     return rc;
 }
 
-static enum cht_rc del_one(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
+static enum cht_rc del_one(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name, uint64_t *old,
                            bool *small, struct cht_err *err)
 {
     struct cht_tpos pos;
-    enum cht_rc rc = cht_trie_descend(pf, name, len, &pos, err);
+    pos.map = map;
+    enum cht_rc rc = cht_trie_descend(pf, name.p, name.n, &pos, err);
     if (rc != CHT_OK)
         return rc;
     if (pos.end == CHT_TEND_OWN)
-        return del_own(pf, name, &pos, old, err);
-    return pos.end == CHT_TEND_LEAF ? del_entry(pf, name, len, &pos, old, small, err) : CHT_PAIR_NOT_FOUND;
+        return del_own(pf, name.p, &pos, old, err);
+    return pos.end == CHT_TEND_LEAF ? del_entry(pf, name.p, name.n, &pos, old, small, err)
+                                    : CHT_PAIR_NOT_FOUND;
 }
 
-static enum cht_rc cut(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
-                       struct cht_err *err)
+static enum cht_rc cut(struct cht_pagefile *pf, enum cht_trie_map map, const uint8_t *prefix, size_t len,
+                       uint64_t *count, struct cht_err *err)
 {
     struct cht_tpos pos;
     *count = 0;
+    pos.map = map;
     enum cht_rc rc = cht_trie_descend(pf, prefix, len, &pos, err);
     if (rc != CHT_OK || pos.end == CHT_TEND_NONE ||
         (pos.end == CHT_TEND_PATH && pos.node.depth + pos.at < len))
@@ -184,10 +187,10 @@ static enum cht_rc cut(struct cht_pagefile *pf, const uint8_t *prefix, size_t le
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
-                         struct cht_err *err)
+enum cht_rc cht_trie_del_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name,
+                            uint64_t *old, struct cht_err *err)
 {
-    CHT_INVARIANT(len >= 1 && len <= CHT_TRIE_NAME_MAX);
+    CHT_INVARIANT(name.n >= 1 && name.n <= CHT_TRIE_NAME_MAX);
     struct cht_err local;
     bool small = true;
     err = err != NULL ? err : &local;
@@ -195,30 +198,42 @@ enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t le
     enum cht_rc rc;
     do { /* "not there" counts if no page was lost on the way; a change has obtained all that it relies on */
         losses = cht_pf_losses(pf);
-        rc = del_one(pf, name, len, old, &small, err);
+        rc = del_one(pf, map, name, old, &small, err);
     } while (rc == CHT_PAIR_NOT_FOUND && cht_pf_losses(pf) != losses);
     if (rc == CHT_OK && small) {
-        cht_trie_shrink(pf, name, len);
+        cht_trie_shrink(pf, map, name.p, name.n);
         cht_arena_collect(pf);
     }
     return rc;
 }
 
-enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
-                                struct cht_err *err)
+enum cht_rc cht_trie_del_prefix_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str prefix,
+                                   uint64_t *count, struct cht_err *err)
 {
-    CHT_INVARIANT(len <= CHT_TRIE_NAME_MAX);
+    CHT_INVARIANT(prefix.n <= CHT_TRIE_NAME_MAX);
     struct cht_err local;
     err = err != NULL ? err : &local;
     uint64_t losses;
     enum cht_rc rc;
     do { /* as above */
         losses = cht_pf_losses(pf);
-        rc = cut(pf, prefix, len, count, err);
+        rc = cut(pf, map, prefix.p, prefix.n, count, err);
     } while (rc == CHT_OK && *count == 0 && cht_pf_losses(pf) != losses);
     if (rc == CHT_OK && *count > 0) {
-        cht_trie_shrink(pf, prefix, len);
+        cht_trie_shrink(pf, map, prefix.p, prefix.n);
         cht_arena_collect(pf);
     }
     return rc;
+}
+
+enum cht_rc cht_trie_del(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t *old,
+                         struct cht_err *err)
+{
+    return cht_trie_del_in(pf, CHT_TRIE_PAIRS, (struct cht_str){name, len}, old, err);
+}
+
+enum cht_rc cht_trie_del_prefix(struct cht_pagefile *pf, const uint8_t *prefix, size_t len, uint64_t *count,
+                                struct cht_err *err)
+{
+    return cht_trie_del_prefix_in(pf, CHT_TRIE_PAIRS, (struct cht_str){prefix, len}, count, err);
 }

@@ -241,8 +241,8 @@ static enum cht_rc into_leaf(struct edit *ed)
     return cht_trie_split_leaf(ed->pf, &ed->pos, &l, &nw, ed->err);
 }
 
-static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t key, bool keep, uint64_t *old,
-                        struct cht_err *err)
+static enum cht_rc edit(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name, uint64_t key,
+                        bool keep, uint64_t *old, struct cht_err *err)
 {
     size_t len = name.n;
     CHT_INVARIANT(len >= 1 && len <= CHT_TRIE_NAME_MAX && key >= 1 && key <= CHT_TRIE_KEY_MAX);
@@ -255,6 +255,7 @@ static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t k
     ed.err = err != NULL ? err : &local;
     ed.keep = keep;
     ed.done = false;
+    ed.pos.map = map;
     for (unsigned step = 0; step < STEPS_MAX; step++) {
         enum cht_rc rc = cht_trie_descend(pf, name.p, len, &ed.pos, ed.err);
         if (rc != CHT_OK)
@@ -288,11 +289,17 @@ static enum cht_rc edit(struct cht_pagefile *pf, struct cht_str name, uint64_t k
 enum cht_rc cht_trie_set(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
                          uint64_t *old, struct cht_err *err)
 {
-    return edit(pf, (struct cht_str){name, len}, key, false, old, err);
+    return edit(pf, CHT_TRIE_PAIRS, (struct cht_str){name, len}, key, false, old, err);
 }
 
 enum cht_rc cht_trie_add(struct cht_pagefile *pf, const uint8_t *name, size_t len, uint64_t key,
                          uint64_t *old, struct cht_err *err)
 {
-    return edit(pf, (struct cht_str){name, len}, key, true, old, err);
+    return edit(pf, CHT_TRIE_PAIRS, (struct cht_str){name, len}, key, true, old, err);
+}
+
+enum cht_rc cht_trie_set_in(struct cht_pagefile *pf, enum cht_trie_map map, struct cht_str name, uint64_t key,
+                            uint64_t *old, struct cht_err *err)
+{
+    return edit(pf, map, name, key, false, old, err);
 }

@@ -1,6 +1,6 @@
 /* trie_format: the bytes of the pair trie, version 1, little-endian. Nothing else.
  *
- * Page 0 (header of the file): 120 root u32 (ref of the root node)  124 zero u32
+ * Page 0 (header of the file): 120 root u32 (ref of the root node)  124, 128 roots of the two maps of expiry.h, 0: none
  * A ref is an offset in units of 64 bytes; 0 is none. Blocks come from the arena (arena.h).
  *
  * Inner node: a block of the smallest class that holds it; branches over the byte after its path
@@ -40,9 +40,8 @@
  */
 #pragma once
 
-#include "store/arena.h"
+#include "store/trie.h"
 
-#define CHT_TRIE_ROOT CHT_ARENA_USER /* in page 0 */
 #define CHT_TRIE_NAME_MAX 4096u
 #define CHT_TRIE_KEY_MAX ((UINT64_C(1) << 48) - 1)
 #define CHT_TRIE_SUFFIX_MAX 1000u
@@ -102,8 +101,8 @@ static inline unsigned cht_trie_node_class(unsigned type, unsigned path_len)
     return cht_arena_class(cht_trie_path_at(type) + path_len);
 }
 
-_Static_assert(CHT_TRIE_ROOT == 120 && CHT_TRIE_ROOT + 8 <= CHT_PF_USER_END,
-               "the root ref lies in the header's sector");
+_Static_assert(CHT_TRIE_PAIRS == CHT_ARENA_USER && CHT_TRIE_MAPS_END <= CHT_PF_USER_END,
+               "the root refs lie in the header's sector");
 _Static_assert(CHT_NODE_BODY + 4 + 16 == 48, "a node of 4 and a path of 16 bytes fit 64 bytes");
 _Static_assert(CHT_NODE_BODY + 16 * 5 == 108, "a node of 16 and a path of 20 bytes fit 128 bytes");
 _Static_assert(CHT_NODE_BODY + 48 * 5 + CHT_TRIE_PATH_MAX <= 1024 &&

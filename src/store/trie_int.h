@@ -149,6 +149,7 @@ struct cht_tpos {
     unsigned levels; /* ref[levels - 1] is node */
     uint32_t child;
     struct cht_tnode node; /* the last one */
+    enum cht_trie_map map; /* set before the descent */
     uint32_t ref[CHT_TRIE_NAME_MAX + 1];
 };
 enum cht_rc cht_trie_descend(struct cht_pagefile *pf, const uint8_t *name, size_t len, struct cht_tpos *pos,
@@ -159,7 +160,7 @@ enum cht_rc cht_trie_leaf(struct cht_pagefile *pf, const uint8_t *name, const st
 /* A node that answers for a name must be on its way. */
 enum cht_rc cht_tnode_check(struct cht_pagefile *pf, const struct cht_tnode *t, const uint8_t *name,
                             struct cht_err *err);
-enum cht_rc cht_trie_root(struct cht_pagefile *pf, uint32_t *ref, struct cht_err *err);
+enum cht_rc cht_trie_root(struct cht_pagefile *pf, enum cht_trie_map map, uint32_t *ref, struct cht_err *err);
 
 /* ---- changes (trie_txn.c) ------------------------------------------------------------------------------------ */
 
@@ -215,7 +216,7 @@ enum cht_rc cht_trie_split_leaf(struct cht_pagefile *pf, const struct cht_tpos *
 enum cht_rc cht_trie_carve(struct cht_pagefile *pf, const struct cht_tpos *pos, const struct cht_tleaf *l,
                            const struct cht_tnew *nw, struct cht_err *err);
 /* Tidies up around a name that was removed; what fails is left as it is. */
-void cht_trie_shrink(struct cht_pagefile *pf, const uint8_t *name, size_t len);
+void cht_trie_shrink(struct cht_pagefile *pf, enum cht_trie_map map, const uint8_t *name, size_t len);
 
 /* ---- walk (trie_walk.c) -------------------------------------------------------------------------------------- */
 

@@ -25,6 +25,7 @@ struct cht_trie_iter {
     uint64_t own;              /* ... 0: none */
     uint64_t budget;
     bool reverse;
+    enum cht_trie_map map;
     unsigned levels;
     struct cht_tlevel level[CHT_TRIE_NAME_MAX + 2];
     uint8_t name[CHT_TRIE_NAME_MAX + WIDE + 4];
@@ -277,10 +278,13 @@ enum cht_rc cht_trie_iter_new(struct cht_trie_iter **out, struct cht_err *err)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an iterator");
     (*out)->left = (*out)->levels = 0;
     (*out)->own = 0;
+    (*out)->map = CHT_TRIE_PAIRS;
     return CHT_OK;
 }
 
 void cht_trie_iter_free(struct cht_trie_iter *it) { cht_free(it); }
+
+void cht_trie_iter_use(struct cht_trie_iter *it, enum cht_trie_map map) { it->map = map; }
 
 enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf, const uint8_t *prefix,
                                size_t prefix_len, const uint8_t *after, size_t after_len, bool reverse,
@@ -301,6 +305,7 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
             after_len = 0;
     }
     struct cht_tpos pos;
+    pos.map = it->map;
     enum cht_rc rc = cht_trie_descend(pf, prefix, prefix_len, &pos, err);
     if (rc != CHT_OK || pos.end == CHT_TEND_NONE ||
         (pos.end == CHT_TEND_PATH && pos.node.depth + pos.at < prefix_len))

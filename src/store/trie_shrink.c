@@ -265,11 +265,12 @@ static void shrink_node(struct shrink *s)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void cht_trie_shrink(struct cht_pagefile *pf, const uint8_t *name, size_t len)
+void cht_trie_shrink(struct cht_pagefile *pf, enum cht_trie_map map, const uint8_t *name, size_t len)
 {
     struct shrink s;
     s.pf = pf;
     s.name = name;
+    s.pos.map = map;
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         s.changed = false;
         if (cht_trie_descend(pf, name, len, &s.pos, &s.err) != CHT_OK)

@@ -69,7 +69,7 @@ void cht_ttxn_relink(struct cht_ttxn *t, const struct cht_tpos *pos, unsigned le
                      uint32_t ref)
 {
     if (level == 0) {
-        cht_put32(cht_pf_fast(t->pf)->base + CHT_TRIE_ROOT, ref);
+        cht_put32(cht_pf_fast(t->pf)->base + pos->map, ref);
         return;
     }
     uint8_t *p = cht_trie_ptr(t->pf, pos->ref[level - 1]);

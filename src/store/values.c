@@ -60,9 +60,9 @@ static enum cht_rc header_there(struct cht_values *v, struct cht_err *err)
 /* The entry of a key; *e NULL if the file does not reach that far. */
 static enum cht_rc read_entry(struct cht_values *v, uint64_t key, const uint8_t **e, struct cht_err *err)
 {
-    uint64_t off = entry_off(key / v->shards);
+    uint64_t off = entry_off(cht_key_local(key, v->shards));
     *e = NULL;
-    if (key / v->shards >= cht_get64(header(v) + CHT_KEYS_NEXT))
+    if (cht_key_local(key, v->shards) >= cht_get64(header(v) + CHT_KEYS_NEXT))
         return header_there(v, err);
     const uint8_t *p = cht_page_read(v->keys, off / CHT_PAGE, err);
     if (p == NULL)
@@ -75,7 +75,7 @@ static enum cht_rc read_entry(struct cht_values *v, uint64_t key, const uint8_t 
 static enum cht_rc ready_entry(struct cht_values *v, uint64_t key, struct cht_err *err)
 {
     struct cht_err e = {0};
-    uint64_t page = entry_off(key / v->shards) / CHT_PAGE, first;
+    uint64_t page = entry_off(cht_key_local(key, v->shards)) / CHT_PAGE, first;
     if (page >= cht_pf_pages(v->keys)) {
         enum cht_rc rc = cht_pf_extend(v->keys, page + 1 - cht_pf_pages(v->keys), &first, err);
         if (rc != CHT_OK)
@@ -88,7 +88,7 @@ static enum cht_rc ready_entry(struct cht_values *v, uint64_t key, struct cht_er
 
 static uint8_t *sure_entry(struct cht_values *v, uint64_t key)
 {
-    uint64_t off = entry_off(key / v->shards);
+    uint64_t off = entry_off(cht_key_local(key, v->shards));
     return cht_page_sure(v->keys, off / CHT_PAGE) + off % CHT_PAGE;
 }
 
@@ -101,7 +101,7 @@ static void set_entry(struct cht_values *v, uint64_t key, unsigned state, uint64
     cht_put16(e + 6, (uint16_t)state);
     cht_put32(e + 8, len);
     cht_put32(e + 12, crc);
-    uint64_t local = key / v->shards;
+    uint64_t local = cht_key_local(key, v->shards);
     if (local >= cht_get64(h + CHT_KEYS_NEXT))
         cht_put64(h + CHT_KEYS_NEXT, local + 1);
     cht_put64(h + CHT_KEYS_LIVE, cht_get64(h + CHT_KEYS_LIVE) + (len > 0) - (old_len > 0));
@@ -145,7 +145,7 @@ static __attribute__((noinline)) enum cht_rc leads_out(const struct cht_values *
                                                        struct cht_err *err)
 {
     return CHT_DAMAGED(err, "%s: offset %llu: the entry of key %llu leads out of the file",
-                       cht_pf_path(v->keys), (unsigned long long)entry_off(key / v->shards),
+                       cht_pf_path(v->keys), (unsigned long long)entry_off(cht_key_local(key, v->shards)),
                        (unsigned long long)key);
 }
 
@@ -160,7 +160,7 @@ enum cht_rc cht_values_find(struct cht_values *v, uint64_t key, struct cht_value
         return CHT_KEY_NOT_FOUND;
     uint64_t place = cht_get64(e), rest = cht_get64(e + 8); /* all of it, before the page is asked about */
     if (__builtin_expect(cht_pf_losses(v->keys) != 0, 0)) {
-        uint64_t page = entry_off(key / v->shards) / CHT_PAGE;
+        uint64_t page = entry_off(cht_key_local(key, v->shards)) / CHT_PAGE;
         if (cht_pf_lost(v->keys, page))
             return cht_pf_say_lost(v->keys, page, err);
     }
@@ -187,7 +187,7 @@ enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht
 
 void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key)
 {
-    uint64_t off = entry_off(key / v->shards);
+    uint64_t off = entry_off(cht_key_local(key, v->shards));
     if (off < v->keys->fast.pages * CHT_PAGE)
         cht_prefetch(v->keys->fast.base + off);
 }

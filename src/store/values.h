@@ -15,6 +15,21 @@ struct cht_values {
     uint32_t shard, shards;
 };
 
+/* k % n and k / n; without dividing, which takes ten to forty cycles, if n is a power of two: it is, unless somebody has chosen
+ * otherwise. */
+static inline uint32_t cht_key_shard(uint64_t key, uint32_t shards)
+{
+    if (__builtin_expect((shards & (shards - 1)) == 0, 1))
+        return (uint32_t)key & (shards - 1);
+    return (uint32_t)(key % shards);
+}
+static inline uint64_t cht_key_local(uint64_t key, uint32_t shards)
+{
+    if (__builtin_expect((shards & (shards - 1)) == 0, 1))
+        return key >> (__builtin_ctz(shards) & 31);
+    return key / shards;
+}
+
 enum cht_rc cht_values_format(struct cht_values *v, struct cht_err *err); /* new, empty files */
 
 /* Where a live value is. */

@@ -19,7 +19,7 @@
  * After a replay the first record goes into a fresh segment, never after the last valid record: the bytes there may be
  * records of this very segment that were never synced, and one of them could follow a new record of the same length.
  *
- * A clean close: C1 delete all segments but the newest, C2 create a segment that is only a header, C3 sync it and the
+ * A clean close: C1 delete all segments but the newest (and those that are kept for changes), C2 create a segment that is only a header, C3 sync it and the
  * folder, C4 delete the old newest one, sync the folder. At each point a segment is there that starts at or before the
  * first record that is needed (none is).
  *
@@ -62,26 +62,6 @@ static void move_base_locked(struct cht_wal *w)
     if (w->nmarks == 0)
         w->mark_step = w->segment_bytes / 64;
     atomic_store_explicit(&w->base, base, memory_order_release);
-}
-
-/* Takes the segments that are neither needed nor wanted as spare ones from the list. Without memory they go next time. */
-static size_t take_victims_locked(struct cht_wal *w, unsigned keep, uint64_t **out)
-{
-    size_t spare = 0, gone = 0, at = 0, n = cht_wal_unneeded_locked(w);
-    for (size_t i = 0; i < n; i++)
-        spare += w->segs[i].size == w->segment_bytes;
-    uint64_t *victims = *out = n == 0 ? NULL : cht_malloc(n * sizeof *victims);
-    for (size_t i = 0; i < n && victims != NULL; i++) {
-        bool fits = w->segs[at].size == w->segment_bytes;
-        if (fits && spare <= keep) {
-            at++;
-            continue;
-        }
-        spare -= fits;
-        victims[gone++] = w->segs[at].number;
-        cht_wal_remove_locked(w, at);
-    }
-    return gone;
 }
 
 /* ---- failures ------------------------------------------------------------------------------------------------ */
@@ -129,11 +109,14 @@ static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_er
     if (rc != CHT_OK)
         return rc;
     seg.first_seq = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
+    cht_wal_link_locked(w, &seg);
     if (need > seg.size)
         seg.size = (need + 4095) & ~UINT64_C(4095);
     if (seg.size == w->segment_bytes && cht_wal_unneeded_locked(w) > 0 && w->segs[0].size == seg.size)
         rc = cht_wal_reuse_locked(w, &seg, &f, &sealed, err);
     else
+        rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
+    if (rc == CHT_DISK_FULL && !sealed && cht_wal_give_up_locked(w))
         rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
     while (rc == CHT_DISK_FULL && !sealed && seg.size > SEGMENT_MIN && seg.size / 4 >= need) {
         seg.size = (seg.size / 4 + 4095) & ~UINT64_C(4095); /* for what little room there is */
@@ -153,6 +136,22 @@ static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_er
     w->leftover = 0;
     cht_wal_sum_locked(w);
     return CHT_OK;
+}
+
+/* For a record of n bytes. */
+static enum cht_rc begin_segment(struct cht_wal *w, uint64_t n, struct cht_err *err)
+{
+    if (w->stage == NULL && (w->stage = cht_aligned_alloc(4096, STAGE_BYTES)) == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", w->dir);
+    enum cht_rc rc = cht_wal_sync(w, err); /* S1 */
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&w->sync_mu);
+    cht_mutex_lock(&w->mu);
+    rc = switch_locked(w, CHT_WAL_HEADER + cht_wal_room(n), err);
+    cht_mutex_unlock(&w->mu);
+    cht_mutex_unlock(&w->sync_mu);
+    return rc;
 }
 
 /* ---- append -------------------------------------------------------------------------------------------------- */
@@ -191,6 +190,83 @@ static enum cht_rc write_record(struct cht_wal *w, const struct cht_wal_part *pa
     return rc == CHT_OK ? put(w, w->stage, used, &off, err) : rc;
 }
 
+/* A record that is not all in memory: its header is written when the rest is. */
+struct making {
+    struct cht_wal *w;
+    uint64_t off;
+    size_t used; /* of the stage */
+    uint32_t crc;
+};
+
+static enum cht_rc flush(struct making *m, struct cht_err *err)
+{
+    size_t n = m->used;
+    m->used = 0;
+    return put(m->w, m->w->stage, n, &m->off, err);
+}
+
+static enum cht_rc add(struct making *m, const struct cht_wal_part *part, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    if (part->n == 0)
+        return CHT_OK;
+    m->crc = cht_crc32c(m->crc, part->p, part->n);
+    if (part->n > STAGE_BYTES - m->used)
+        rc = flush(m, err);
+    if (rc == CHT_OK && part->n >= LARGE_PART) {
+        rc = flush(m, err);
+        return rc == CHT_OK ? put(m->w, part->p, part->n, &m->off, err) : rc;
+    }
+    if (rc == CHT_OK) {
+        memcpy(m->w->stage + m->used, part->p, part->n);
+        m->used += part->n;
+    }
+    return rc;
+}
+
+static enum cht_rc add_made(struct making *m, const struct cht_wal_made *made, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    for (uint64_t left = made->n; left > 0 && rc == CHT_OK;) {
+        if (STAGE_BYTES - m->used < CHT_WAL_FILL)
+            rc = flush(m, err);
+        if (rc != CHT_OK)
+            break;
+        size_t n = made->fill(made->ctx, m->w->stage + m->used, STAGE_BYTES - m->used);
+        CHT_INVARIANT(n > 0 && n <= left && n <= STAGE_BYTES - m->used);
+        m->crc = cht_crc32c(m->crc, m->w->stage + m->used, n);
+        m->used += n;
+        left -= n;
+    }
+    return rc;
+}
+
+/* As write_record, and the checksum goes into the head. */
+static enum cht_rc write_made(struct cht_wal *w, uint8_t head[CHT_WAL_RECORD],
+                              const struct cht_wal_part *parts, size_t count, const struct cht_wal_made *made,
+                              uint64_t n, struct cht_err *err)
+{
+    static const uint8_t zeros[8];
+    struct making m = {.w = w, .off = w->pos, .used = CHT_WAL_RECORD};
+    uint64_t at = w->pos;
+    memset(w->stage, 0, CHT_WAL_RECORD);
+    m.crc = cht_crc32c(w->seed, head + 4, CHT_WAL_RECORD - 4);
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i <= count && rc == CHT_OK; i++) {
+        if (i == made->after)
+            rc = add_made(&m, made, err);
+        if (rc == CHT_OK && i < count)
+            rc = add(&m, &parts[i], err);
+    }
+    cht_put32(head, m.crc);
+    struct cht_wal_part pad = {zeros, (size_t)(cht_wal_room(n) - CHT_WAL_RECORD - n)};
+    if (rc == CHT_OK)
+        rc = add(&m, &pad, err);
+    if (rc == CHT_OK)
+        rc = flush(&m, err);
+    return rc == CHT_OK ? put(w, head, CHT_WAL_RECORD, &at, err) : rc;
+}
+
 static uint32_t seal_record(uint8_t *head, uint32_t seed, const struct cht_wal_part *parts, size_t count)
 {
     uint32_t crc = cht_crc32c(seed, head + 4, CHT_WAL_RECORD - 4);
@@ -208,18 +284,25 @@ static enum cht_rc leave_clean(struct cht_wal *w, struct cht_err *err)
     enum cht_rc rc = check_usable(w, err);
     if (rc != CHT_OK)
         return rc;
-    if (w->nsegs == 1 && w->segs[0].size == CHT_WAL_HEADER && w->segs[0].first_seq == next &&
-        w->leftover == 0)
+    bool rests = w->nsegs > 0 && w->segs[w->nsegs - 1].size == CHT_WAL_HEADER && w->leftover == 0 &&
+                 w->segs[w->nsegs - 1].first_seq == next;
+    if (rests && cht_wal_kept_locked(w, w->nsegs - 1) == 0)
         return CHT_OK; /* it is as the last clean close left it */
+    if (w->file != NULL && atomic_load_explicit(&w->origin, memory_order_relaxed) != 0 &&
+        w->io->ops->truncate(w->file, w->pos, NULL) == CHT_OK) /* what is kept takes no more than it holds */
+        w->segs[w->nsegs - 1].size = w->pos;
+    size_t kept = cht_wal_kept_locked(w, w->nsegs);
     for (size_t i = 0; i + 1 < w->nsegs && rc == CHT_OK; i++)
-        rc = cht_wal_delete_segment(w, w->segs[i].number, err);
+        if (i < kept || cht_wal_empty_locked(w, i))
+            rc = cht_wal_delete_segment(w, w->segs[i].number, err);
     struct cht_wal_seg seg = {.number = w->next_number, .first_seq = next, .size = CHT_WAL_HEADER};
     struct cht_file *f = NULL;
     bool sealed;
+    cht_wal_link_locked(w, &seg);
     if (rc == CHT_OK)
         rc = cht_wal_create_segment(w, &seg, &f, &sealed, err);
     cht_file_close(f);
-    if (rc == CHT_OK && w->nsegs > 0) {
+    if (rc == CHT_OK && w->nsegs > 0 && (kept == w->nsegs || cht_wal_empty_locked(w, w->nsegs - 1))) {
         rc = cht_wal_delete_segment(w, w->segs[w->nsegs - 1].number, err);
         if (rc == CHT_OK)
             rc = w->io->ops->sync_dir(w->io, w->dir, err);
@@ -294,11 +377,15 @@ enum cht_rc cht_wal_open(const struct cht_wal_config *cfg, struct cht_wal **out,
     return CHT_OK;
 }
 
-/* The header of C2 is on the disk before C4 leaves it the only one; nothing else makes a segment of that length. */
+/* The header of C2 is on the disk before C4 leaves it the newest one; nothing else makes a segment of that length. Before it only
+ * those that are kept for changes may be there: C1 was not cut off. */
 bool cht_wal_clean(const struct cht_wal *w)
 {
-    return w->nsegs == 0 ||
-           (w->nsegs == 1 && w->segs[0].size == CHT_WAL_HEADER && w->segs[0].state == CHT_WAL_VALID);
+    if (w->nsegs == 0)
+        return true;
+    const struct cht_wal_seg *last = &w->segs[w->nsegs - 1];
+    return last->size == CHT_WAL_HEADER && last->state == CHT_WAL_VALID &&
+           (w->nsegs == 1 || last->origin != 0);
 }
 
 enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
@@ -314,38 +401,40 @@ enum cht_rc cht_wal_reserve(struct cht_wal *w, uint64_t n, struct cht_err *err)
         return rc;
     if (w->file != NULL && cht_wal_room(n) <= w->size - w->pos)
         return CHT_OK;
-    if (w->stage == NULL && (w->stage = cht_aligned_alloc(4096, STAGE_BYTES)) == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory for the log", w->dir);
-    rc = cht_wal_sync(w, err); /* S1 */
-    if (rc != CHT_OK)
-        return rc;
-    cht_mutex_lock(&w->sync_mu);
-    cht_mutex_lock(&w->mu);
-    rc = switch_locked(w, CHT_WAL_HEADER + cht_wal_room(n), err);
-    cht_mutex_unlock(&w->mu);
-    cht_mutex_unlock(&w->sync_mu);
-    return rc;
+    return begin_segment(w, n, err);
 }
 
-enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq,
-                           struct cht_err *err)
+enum cht_rc cht_wal_next_segment(struct cht_wal *w, struct cht_err *err)
+{
+    enum cht_rc rc = check_usable(w, err);
+    return rc == CHT_OK ? begin_segment(w, 0, err) : rc;
+}
+
+enum cht_rc cht_wal_append_made(struct cht_wal *w, const struct cht_wal_part *parts, size_t count,
+                                const struct cht_wal_made *made, uint64_t *seq, struct cht_err *err)
 {
     struct cht_err local = {0};
+    uint8_t head[CHT_WAL_RECORD] = {0};
     err = err == NULL ? &local : err;
     enum cht_rc rc = check_usable(w, err);
     if (rc != CHT_OK)
         return rc;
-    uint64_t n = 0, next = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
+    uint64_t n = made != NULL ? made->n : 0, next = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
     for (size_t i = 0; i < count; i++)
         n += parts[i].n;
     CHT_INVARIANT(w->file != NULL && cht_wal_room(n) <= w->size - w->pos); /* a reserve came before */
-    memset(w->stage, 0, CHT_WAL_RECORD);
-    cht_put64(w->stage + 8, n);
-    cht_put64(w->stage + 16, next);
-    cht_put64(w->stage + 24, atomic_load_explicit(&w->synced, memory_order_acquire));
-    cht_put32(w->stage, seal_record(w->stage, w->seed, parts, count));
-    w->last = w->pos;
-    rc = write_record(w, parts, count, cht_wal_room(n), err);
+    cht_put64(head + 8, n);
+    cht_put64(head + 16, next);
+    cht_put64(head + 24, atomic_load_explicit(&w->synced, memory_order_acquire));
+    w->begun = next;
+    w->at[next % CHT_WAL_RECENT] = w->pos;
+    if (made != NULL) {
+        rc = write_made(w, head, parts, count, made, n, err);
+    } else {
+        cht_put32(head, seal_record(head, w->seed, parts, count));
+        memcpy(w->stage, head, CHT_WAL_RECORD);
+        rc = write_record(w, parts, count, cht_wal_room(n), err);
+    }
     if (rc != CHT_OK)
         return poison(w, false, err);
     w->pos += cht_wal_room(n);
@@ -355,15 +444,29 @@ enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, 
     return CHT_OK;
 }
 
-enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err)
+bool cht_wal_fits(const struct cht_wal *w, uint64_t n)
+{
+    return w->file != NULL && cht_wal_room(n) <= w->size - w->pos;
+}
+
+enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq,
+                           struct cht_err *err)
+{
+    return cht_wal_append_made(w, parts, count, NULL, seq, err);
+}
+
+/* appended: also after an append has failed, what was appended before it. */
+static enum cht_rc sync_file(struct cht_wal *w, bool appended, struct cht_err *err)
 {
     struct cht_err local = {0};
     err = err == NULL ? &local : err;
     cht_mutex_lock(&w->sync_mu);
     uint64_t seq = atomic_load_explicit(&w->seq, memory_order_acquire);
-    enum cht_rc rc = check_usable(w, err);
-    if (rc == CHT_OK && atomic_load_explicit(&w->synced, memory_order_relaxed) < seq) {
+    bool needed = atomic_load_explicit(&w->synced, memory_order_relaxed) < seq;
+    enum cht_rc rc = appended && (!needed || !w->sync_failed) ? CHT_OK : check_usable(w, err);
+    if (rc == CHT_OK && needed) {
         rc = cht_file_sync(w->file, err); /* older segments were synced before this one was begun (S1) */
+        w->sync_failed = rc != CHT_OK;
         if (rc == CHT_OK)
             atomic_store_explicit(&w->synced, seq, memory_order_release);
         else
@@ -373,36 +476,50 @@ enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err)
     return rc;
 }
 
+enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err) { return sync_file(w, false, err); }
+
+enum cht_rc cht_wal_sync_appended(struct cht_wal *w, struct cht_err *err) { return sync_file(w, true, err); }
+
 enum cht_rc cht_wal_revoke(struct cht_wal *w, uint64_t seq, bool durable, struct cht_err *err)
 {
     static const uint8_t zeros[CHT_WAL_RECORD]; /* no record: its number is never 0 */
     uint8_t there[CHT_WAL_RECORD];
+    if (w->begun <= seq) /* the log was not written to any more when it was its turn */
+        return CHT_OK;
     cht_mutex_lock(&w->sync_mu);
     bool appended = atomic_load_explicit(&w->seq, memory_order_relaxed) > seq;
-    enum cht_rc rc = cht_file_write(w->file, zeros, sizeof zeros, w->last, err);
+    uint64_t off = w->at[(seq + 1) % CHT_WAL_RECENT];
+    CHT_INVARIANT(w->begun - seq < CHT_WAL_RECENT);
+    enum cht_rc rc = cht_file_write(w->file, zeros, sizeof zeros, off, err);
     if (rc == CHT_OK && durable)
         rc = cht_file_sync(w->file, err);
     else if (rc != CHT_OK && !appended) {
         /* The kernel has not taken what it could not read back here, so it cannot come to be on the disk later. */
-        rc = cht_file_read(w->file, there, sizeof there, w->last, err);
+        rc = cht_file_read(w->file, there, sizeof there, off, err);
         if (rc == CHT_OK && cht_get64(there + 16) == seq + 1)
             rc = CHT_FAIL(err, CHT_IO, "%s: offset %" PRIu64 ": a part of record %" PRIu64 " is there",
-                          w->dir, w->last, seq + 1);
+                          w->dir, off, seq + 1);
     }
     if (rc == CHT_OK && appended) {
-        w->pos = w->last;
+        w->pos = off;
         atomic_store_explicit(&w->seq, seq, memory_order_release);
     }
+    if (rc == CHT_OK)
+        w->begun = seq;
     cht_mutex_unlock(&w->sync_mu);
     return rc;
 }
 
 void cht_wal_resume(struct cht_wal *w)
 {
+    cht_mutex_lock(&w->sync_mu);
     cht_mutex_lock(&w->mu);
-    w->cause = (struct cht_err){0};
-    atomic_store_explicit(&w->poisoned, false, memory_order_release);
+    if (!w->sync_failed) { /* the disk is not asked again what it has */
+        w->cause = (struct cht_err){0};
+        atomic_store_explicit(&w->poisoned, false, memory_order_release);
+    }
     cht_mutex_unlock(&w->mu);
+    cht_mutex_unlock(&w->sync_mu);
 }
 
 enum cht_rc cht_wal_open_reader(const struct cht_wal *w, struct cht_wal **out, struct cht_err *err)
@@ -426,7 +543,7 @@ enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct 
     w->trimmed = seq > w->trimmed ? seq : w->trimmed;
     move_base_locked(w);
     uint64_t *victims;
-    size_t gone = take_victims_locked(w, keep, &victims);
+    size_t gone = cht_wal_victims_locked(w, keep, &victims);
     cht_wal_sum_locked(w);
     cht_mutex_unlock(&w->mu);
     for (size_t i = 0; i < gone && rc == CHT_OK; i++)

@@ -2,7 +2,7 @@
  *
  * Segment file "%016x.log" (its number), little-endian: header 512 bytes:
  *   0 magic[8] "CHEETAHL"  8 version u32  12 header bytes u32 (512)  16 uuid[16]  32 number u64  40 salt u64
- *   48 first_seq u64  56 reserved..  508 crc u32 of 0..507
+ *   48 first_seq u64  56 origin u64  64 prev u64 (both of changes, wal_kept.c; 0: none)  72 zeros..  508 crc u32 of 0..507
  * Records follow at 512, 8-aligned:
  *   0 crc u32 (seeded with the segment's salt, over bytes 4.. to the end of the payload)  4 flags u32 (0)
  *   8 len u64 (payload bytes)  16 seq u64  24 synced u64 (the log was on disk up to this seq when this was written)
@@ -54,9 +54,24 @@ struct cht_wal_part {
 };
 enum cht_rc cht_wal_append(struct cht_wal *w, const struct cht_wal_part *parts, size_t count, uint64_t *seq,
                            struct cht_err *err);
+/* Is there room for a record of n bytes without another segment? The writer's. */
+bool cht_wal_fits(const struct cht_wal *w, uint64_t n);
+/* The same with n bytes more, after `after` of the parts, that are nowhere: `fill` makes the next ones, up to cap (at least CHT_WAL_FILL), and
+ * says how many. The header of such a record is written last: what is not there whole is not there. */
+#define CHT_WAL_FILL (256u << 10)
+struct cht_wal_made {
+    uint64_t n;
+    size_t after;
+    size_t (*fill)(void *ctx, uint8_t *out, size_t cap);
+    void *ctx;
+};
+enum cht_rc cht_wal_append_made(struct cht_wal *w, const struct cht_wal_part *parts, size_t count,
+                                const struct cht_wal_made *made, uint64_t *seq, struct cht_err *err);
 /* fdatasync; a failure poisons. On return everything appended before the call is durable. */
 enum cht_rc cht_wal_sync(struct cht_wal *w, struct cht_err *err);
-/* After a failed append, or a failed sync of it: makes sure that the record after `seq`, the last one, is not there, whatever
+/* The same, and also after a failed append: of the records before that one. */
+enum cht_rc cht_wal_sync_appended(struct cht_wal *w, struct cht_err *err);
+/* After a failed append, or a failed sync: makes sure that the record after `seq`, and so all after it, are not there, whatever
  * happens from now on (with `durable` to the disk, else as far as the kernel keeps what it is given). Its place is written
  * over; if that fails after a failed append, it is read, which shows whether the record got as far as to be there. CHT_OK: it is
  * not there. Anything else: nobody knows. The log stays poisoned either way. The writer's. */
@@ -80,6 +95,45 @@ void cht_wal_release(struct cht_wal *w);
 /* Opens a segment for reading. */
 enum cht_rc cht_wal_open_segment(struct cht_wal *w, uint64_t number, struct cht_file **out,
                                  struct cht_err *err);
+/* ---- changes (wal_kept.c) */
+
+/* From now on the records name what changes: a segment begins whose header says so, and so does each one after it, also when the log
+ * is opened again. `base`: a number above all that were given to changes before. Nothing to do if it is so already. The writer's. */
+enum cht_rc cht_wal_begin_changes(struct cht_wal *w, uint64_t base, struct cht_err *err);
+/* The same for a log that has no segment yet: its first one will say so. */
+void cht_wal_begin_with_changes(struct cht_wal *w, uint64_t base);
+/* The number of a change of record s is origin + s. 0: the records do not name what changes. Any thread. */
+uint64_t cht_wal_origin(const struct cht_wal *w);
+/* What can be read: the records from `first` on; `kept` bytes are there for nothing else. */
+struct cht_wal_span {
+    uint64_t origin, first, kept;
+};
+void cht_wal_span(struct cht_wal *w, struct cht_wal_span *out);
+/* How many bytes of segments that no shard needs stay; 0: none. */
+void cht_wal_keep(struct cht_wal *w, uint64_t bytes);
+/* No room on the disk: what is kept for changes goes. */
+bool cht_wal_give_up(struct cht_wal *w);
+/* Where somebody who follows the log is. Set `next` (a record's number) and zero the rest. */
+struct cht_wal_place {
+    uint64_t next;
+    uint64_t number; /* of the segment; 0: not looked for yet */
+    uint64_t off;    /* of the record */
+    uint64_t inner;  /* bytes of its payload that are done */
+    bool good;       /* its checksum was looked at */
+};
+/* Gets at least CHT_WAL_PART bytes of a record, or all that is left of it: p has n bytes, `left` are left. Puts out how many it is done
+ * with, which may be more than n. CHT_PENDING: that is enough for now. */
+#define CHT_WAL_PART 8192u
+typedef enum cht_rc cht_wal_part_fn(void *ctx, uint64_t seq, const uint8_t *p, size_t n, uint64_t left,
+                                    uint64_t *used, struct cht_err *err);
+/* Hands the records from the place on, up to `upto`, to fn, at most about `budget` bytes of them, and moves the place. CHT_OK: there may be
+ * more. CHT_PENDING: fn said so. CHT_GONE: the log does not reach back as far any more, or cannot be read there. Any thread. */
+enum cht_rc cht_wal_follow(struct cht_wal *w, struct cht_wal_place *at, uint64_t upto, uint64_t budget,
+                           cht_wal_part_fn *fn, void *ctx, struct cht_err *err);
+/* For a restore: the header of a segment, CHT_WAL_HEAD bytes, of another life of the database: its changes are none of the new one's. */
+#define CHT_WAL_HEAD 512u
+void cht_wal_forget_changes(uint8_t header[CHT_WAL_HEAD]);
+
 /* Something is lost or half written: every call that writes is CHT_READ_ONLY from now on. */
 bool cht_wal_broken(const struct cht_wal *w);
 uint64_t cht_wal_seq(const struct cht_wal *w);     /* last appended */

@@ -7,9 +7,10 @@
 
 #include <stdatomic.h>
 
-#define CHT_WAL_HEADER 512u /* one sector: written wholly or not at all */
+#define CHT_WAL_HEADER CHT_WAL_HEAD /* one sector: written wholly or not at all */
 #define CHT_WAL_RECORD 32u
 #define CHT_WAL_MARKS 256u
+#define CHT_WAL_RECENT 64u /* more than there are groups between their record and its sync (commit_int.h) */
 
 /* What the header of a segment file says. Only the newest file of a log that was cut off is anything but VALID. */
 enum cht_wal_state {
@@ -21,7 +22,8 @@ enum cht_wal_state {
 
 struct cht_wal_seg {
     uint64_t number, first_seq, size;
-    uint32_t seed; /* of the records' checksums */
+    uint64_t origin, prev; /* changes (wal_kept.c); origin 0: the records do not name what changes */
+    uint32_t seed;         /* of the records' checksums */
     enum cht_wal_state state;
 };
 
@@ -41,12 +43,14 @@ struct cht_wal {
     /* the writer's alone */
     bool replayed;
     uint64_t pos, size; /* of file: where the next record goes, where it ends */
-    uint64_t last;      /* where the last append began */
-    uint32_t seed;      /* of file's records */
-    uint8_t *stage;     /* owned; NULL until the first reserve */
+    uint64_t begun;     /* the last record that was begun to be written; none after it is in the file */
+    uint64_t at[CHT_WAL_RECENT]; /* where the last ones begin: record s in at[s % CHT_WAL_RECENT] */
+    uint32_t seed;               /* of file's records */
+    uint8_t *stage;              /* owned; NULL until the first reserve */
 
     struct cht_mutex sync_mu; /* held during a sync of file and while the writer replaces it; before mu */
     struct cht_file *file;    /* owned; guarded by sync_mu; NULL until the first reserve */
+    bool sync_failed;         /* guarded by sync_mu */
 
     struct cht_mutex mu;
     struct cht_wal_seg
@@ -59,10 +63,13 @@ struct cht_wal {
     struct cht_wal_mark marks[CHT_WAL_MARKS]; /* guarded by mu; ascending, after trimmed */
     size_t nmarks;                            /* guarded by mu */
     uint64_t mark_step;                       /* guarded by mu: bytes from one to the next */
-    struct cht_err cause;                     /* guarded by mu: why it is poisoned */
+    uint64_t keep;  /* guarded by mu: bytes of segments that stay for changes, though no shard needs them */
+    uint64_t floor; /* guarded by mu: records before this one could not be read for changes */
+    struct cht_err cause; /* guarded by mu: why it is poisoned */
 
     /* atomic */
-    _Atomic bool poisoned; /* release after cause; acquire in check_usable */
+    _Atomic uint64_t origin; /* of the changes, the writer's; 0: none are kept */
+    _Atomic bool poisoned;   /* release after cause; acquire in check_usable */
     _Atomic uint64_t
         seq; /* release after the write; acquire in sync, which promises what was written before */
     _Atomic uint64_t synced;
@@ -75,6 +82,39 @@ struct cht_wal {
 /* Bytes a record of n payload bytes takes. */
 static inline uint64_t cht_wal_room(uint64_t n) { return (CHT_WAL_RECORD + n + 7) & ~UINT64_C(7); }
 
+/* ---- wal_read.c */
+
+/* One segment being read. */
+struct cht_wal_reader {
+    struct cht_wal *w;
+    const struct cht_wal_seg *seg; /* borrowed */
+    struct cht_file *f;            /* owned */
+    uint64_t size;
+    size_t chunk; /* bytes that are read at a time, at most */
+    uint8_t *buf; /* owned: bytes off .. off + len of the file */
+    uint64_t off;
+    size_t len;
+};
+struct cht_wal_head {
+    uint64_t len, seq, synced;
+};
+/* Close it also after a failure. */
+enum cht_rc cht_wal_reader_open(struct cht_wal *w, const struct cht_wal_seg *seg, bool writable, size_t chunk,
+                                struct cht_wal_reader *r, struct cht_err *err);
+void cht_wal_reader_close(struct cht_wal_reader *r);
+/* n <= r->chunk bytes at off, which the file has; valid until the next call. */
+enum cht_rc cht_wal_fetch(struct cht_wal_reader *r, uint64_t off, size_t n, const uint8_t **p,
+                          struct cht_err *err);
+/* The header of a record at p, with `left` bytes of the file from there on. False if W1 does not hold. */
+bool cht_wal_parse_head(const uint8_t *p, uint64_t left, struct cht_wal_head *rec);
+/* W2, piece by piece: a length that is not yet known to be true must not decide how much memory is taken. */
+enum cht_rc cht_wal_check_crc(struct cht_wal_reader *r, uint64_t off, const struct cht_wal_head *rec,
+                              bool *good, struct cht_err *err);
+
+/* ---- wal.c */
+
+/* Begins a segment now. The writer's. */
+enum cht_rc cht_wal_next_segment(struct cht_wal *w, struct cht_err *err);
 /* Counts a record that was appended or replayed. The writer's. */
 void cht_wal_count(struct cht_wal *w, uint64_t seq, uint64_t room);
 
@@ -88,8 +128,8 @@ enum cht_rc cht_wal_load_list(struct cht_wal *w, struct cht_err *err);
 enum cht_rc cht_wal_grow_list(struct cht_wal *w, struct cht_err *err);
 /* Recomputes the space of all segments. */
 void cht_wal_sum_locked(struct cht_wal *w);
-/* How many segments at the old end of the list hold nothing that is needed. The newest one always stays: it says where the
- * numbers of the records go on. */
+/* How many segments at the old end of the list hold nothing that is needed, or kept for changes. The newest one always stays: it
+ * says where the numbers of the records go on. */
 size_t cht_wal_unneeded_locked(const struct cht_wal *w);
 void cht_wal_remove_locked(struct cht_wal *w, size_t i);
 /* S2 to S4 with a new file of seg's number, size and first_seq; sets its seed. A leftover under this name (an attempt that
@@ -102,3 +142,25 @@ enum cht_rc cht_wal_reuse_locked(struct cht_wal *w, struct cht_wal_seg *seg, str
                                  bool *sealed, struct cht_err *err);
 /* OK if it is gone already. */
 enum cht_rc cht_wal_delete_segment(struct cht_wal *w, uint64_t number, struct cht_err *err);
+
+/* ---- wal_seg.c, for changes: rules in wal_kept.c; mu held, or no other thread yet */
+
+/* K1: the segment from which on the log tells what changed. nsegs: none. */
+size_t cht_wal_chain_locked(const struct cht_wal *w);
+
+/* Of the first n segments, which no shard needs: from which one on they are kept. n: none is. */
+size_t cht_wal_kept_locked(const struct cht_wal *w, size_t n);
+/* What the header of a new segment says of changes. */
+void cht_wal_link_locked(const struct cht_wal *w, struct cht_wal_seg *seg);
+/* Nothing but the header: the next one begins with the same record. */
+static inline bool cht_wal_empty_locked(const struct cht_wal *w, size_t i)
+{
+    uint64_t next =
+        i + 1 < w->nsegs ? w->segs[i + 1].first_seq : atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
+    return w->segs[i].first_seq == next;
+}
+/* Gives up all that is kept. False: nothing was. */
+bool cht_wal_give_up_locked(struct cht_wal *w);
+/* For trimming: takes the segments that are neither needed nor wanted as spare ones from the list; the caller frees *out. Without
+ * memory they go next time. */
+size_t cht_wal_victims_locked(struct cht_wal *w, unsigned keep, uint64_t **out);

@@ -31,21 +31,6 @@
 
 #define CHUNK (4u << 20)
 
-/* One segment being read. */
-struct reader {
-    struct cht_wal *w;
-    const struct cht_wal_seg *seg;
-    struct cht_file *f; /* owned */
-    uint64_t size;
-    uint8_t *buf; /* owned: bytes off .. off + len of the file */
-    uint64_t off;
-    size_t len;
-};
-
-struct record {
-    uint64_t len, seq, synced;
-};
-
 /* A position in a segment, and what was found out on the way to it. */
 struct cursor {
     uint64_t off;
@@ -59,100 +44,27 @@ struct target {
     void *ctx;
 };
 
-static enum cht_rc reader_open(struct cht_wal *w, const struct cht_wal_seg *seg, bool writable,
-                               struct reader *r, struct cht_err *err)
-{
-    char path[CHT_PATH_MAX];
-    memset(r, 0, sizeof *r);
-    r->w = w;
-    r->seg = seg;
-    enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
-    if (rc == CHT_OK)
-        rc = cht_io_open(w->io, path, writable ? 0 : CHT_OPEN_RDONLY, &r->f, err);
-    if (rc == CHT_OK)
-        rc = w->io->ops->size(r->f, &r->size, err);
-    if (rc == CHT_OK) {
-        r->buf = cht_aligned_alloc(4096, CHUNK);
-        if (r->buf == NULL)
-            rc = CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory to read the log", path);
-    }
-    return rc;
-}
-
-static void reader_close(struct reader *r)
-{
-    cht_file_close(r->f);
-    cht_free(r->buf);
-    memset(r, 0, sizeof *r);
-}
-
-/* n <= CHUNK bytes at off, which the file has; valid until the next call. */
-static enum cht_rc fetch(struct reader *r, uint64_t off, size_t n, const uint8_t **p, struct cht_err *err)
-{
-    if (off < r->off || off + n > r->off + r->len) {
-        size_t want = r->size - off < CHUNK ? (size_t)(r->size - off) : CHUNK;
-        r->len = 0;
-        enum cht_rc rc = cht_file_read(r->f, r->buf, want, off, err);
-        if (rc != CHT_OK)
-            return rc;
-        r->off = off;
-        r->len = want;
-    }
-    *p = r->buf + (off - r->off);
-    return CHT_OK;
-}
-
-/* The header of a record at p, with `left` bytes of the file from there on. False if W1 does not hold. */
-static bool parse_head(const uint8_t *p, uint64_t left, struct record *rec)
-{
-    rec->len = cht_get64(p + 8);
-    rec->seq = cht_get64(p + 16);
-    rec->synced = cht_get64(p + 24);
-    return cht_get32(p + 4) == 0 && rec->len <= left - CHT_WAL_RECORD;
-}
-
-/* W2, piece by piece: a length that is not yet known to be true must not decide how much memory is taken. */
-static enum cht_rc check_crc(struct reader *r, uint64_t off, const struct record *rec, bool *good,
-                             struct cht_err *err)
-{
-    const uint8_t *p;
-    uint64_t end = off + CHT_WAL_RECORD + rec->len;
-    size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
-    enum cht_rc rc = fetch(r, off, n, &p, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint32_t want = cht_get32(p), crc = cht_crc32c(r->seg->seed, p + 4, n - 4);
-    for (off += n; off < end && rc == CHT_OK; off += n) {
-        n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
-        rc = fetch(r, off, n, &p, err);
-        if (rc == CHT_OK)
-            crc = cht_crc32c(crc, p, n);
-    }
-    *good = rc == CHT_OK && crc == want;
-    return rc;
-}
-
-static enum cht_rc read_record(struct reader *r, const struct cursor *c, struct record *rec, bool *good,
-                               struct cht_err *err)
+static enum cht_rc read_record(struct cht_wal_reader *r, const struct cursor *c, struct cht_wal_head *rec,
+                               bool *good, struct cht_err *err)
 {
     const uint8_t *p;
     *good = false;
     if (c->off > r->size || r->size - c->off < CHT_WAL_RECORD)
         return CHT_OK;
-    enum cht_rc rc = fetch(r, c->off, CHT_WAL_RECORD, &p, err);
-    if (rc == CHT_OK && parse_head(p, r->size - c->off, rec) && rec->seq == c->expect)
-        rc = check_crc(r, c->off, rec, good, err);
+    enum cht_rc rc = cht_wal_fetch(r, c->off, CHT_WAL_RECORD, &p, err);
+    if (rc == CHT_OK && cht_wal_parse_head(p, r->size - c->off, rec) && rec->seq == c->expect)
+        rc = cht_wal_check_crc(r, c->off, rec, good, err);
     return rc;
 }
 
-static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *rec, const struct target *t,
-                           struct cht_err *err)
+static enum cht_rc deliver(struct cht_wal_reader *r, uint64_t off, const struct cht_wal_head *rec,
+                           const struct target *t, struct cht_err *err)
 {
     const uint8_t *p = NULL;
     uint8_t *own = NULL;
     enum cht_rc rc = CHT_OK;
     if (CHT_WAL_RECORD + rec->len <= CHUNK) {
-        rc = fetch(r, off, (size_t)(CHT_WAL_RECORD + rec->len), &p, err);
+        rc = cht_wal_fetch(r, off, (size_t)(CHT_WAL_RECORD + rec->len), &p, err);
         p = rc == CHT_OK ? p + CHT_WAL_RECORD : NULL;
     } else {
         p = own = cht_malloc((size_t)rec->len);
@@ -170,11 +82,11 @@ static enum cht_rc deliver(struct reader *r, uint64_t off, const struct record *
 }
 
 /* Up to record `stop` (0: none) or the first one that is not valid. */
-static enum cht_rc walk(struct reader *r, struct cursor *c, uint64_t stop, const struct target *t,
+static enum cht_rc walk(struct cht_wal_reader *r, struct cursor *c, uint64_t stop, const struct target *t,
                         struct cht_err *err)
 {
     while (c->expect != stop) {
-        struct record rec;
+        struct cht_wal_head rec;
         bool good;
         enum cht_rc rc = read_record(r, c, &rec, &good, err);
         if (rc == CHT_OK && good && t->fn != NULL && rec.seq > t->from)
@@ -189,7 +101,7 @@ static enum cht_rc walk(struct reader *r, struct cursor *c, uint64_t stop, const
     return CHT_OK;
 }
 
-static enum cht_rc damaged(struct reader *r, const struct cursor *c, const char *why, uint64_t proof,
+static enum cht_rc damaged(struct cht_wal_reader *r, const struct cursor *c, const char *why, uint64_t proof,
                            struct cht_err *err)
 {
     return CHT_DAMAGED(err, "%s: offset %" PRIu64 ": log record %" PRIu64 " is damaged: %s %" PRIu64,
@@ -198,20 +110,20 @@ static enum cht_rc damaged(struct reader *r, const struct cursor *c, const char 
 
 /* D1: is there a valid record after the end that was written when the missing one was on disk? A record of this segment
  * has one of the next numbers, so nearly every position is told by that alone. */
-static enum cht_rc look_behind(struct reader *r, const struct cursor *c, struct cht_err *err)
+static enum cht_rc look_behind(struct cht_wal_reader *r, const struct cursor *c, struct cht_err *err)
 {
     uint64_t most = r->size / CHT_WAL_RECORD;
     for (uint64_t off = c->off; off < r->size && r->size - off >= CHT_WAL_RECORD; off += 8) {
         const uint8_t *p;
-        struct record rec;
+        struct cht_wal_head rec;
         bool good = false;
-        enum cht_rc rc = fetch(r, off, CHT_WAL_RECORD, &p, err);
+        enum cht_rc rc = cht_wal_fetch(r, off, CHT_WAL_RECORD, &p, err);
         if (rc != CHT_OK)
             return rc;
-        if (!parse_head(p, r->size - off, &rec) || rec.seq - c->expect - 1 >= most ||
+        if (!cht_wal_parse_head(p, r->size - off, &rec) || rec.seq - c->expect - 1 >= most ||
             rec.synced < c->expect || rec.synced >= rec.seq)
             continue;
-        rc = check_crc(r, off, &rec, &good, err);
+        rc = cht_wal_check_crc(r, off, &rec, &good, err);
         if (rc != CHT_OK)
             return rc;
         if (good)
@@ -221,14 +133,14 @@ static enum cht_rc look_behind(struct reader *r, const struct cursor *c, struct 
 }
 
 /* Writes the unproven bytes of the tail again, and its header if no record proves that. */
-static enum cht_rc secure(struct reader *r, const struct cursor *c, struct cht_err *err)
+static enum cht_rc secure(struct cht_wal_reader *r, const struct cursor *c, struct cht_err *err)
 {
     uint64_t off = c->off == CHT_WAL_HEADER ? 0 : c->unproven;
     uint64_t end = c->off < r->size ? c->off : r->size;
     while (off < end) {
         const uint8_t *p;
         size_t n = end - off < CHUNK ? (size_t)(end - off) : CHUNK;
-        enum cht_rc rc = fetch(r, off, n, &p, err);
+        enum cht_rc rc = cht_wal_fetch(r, off, n, &p, err);
         if (rc == CHT_OK)
             rc = cht_file_write(r->f, p, n, off, err);
         if (rc != CHT_OK)
@@ -242,15 +154,15 @@ static enum cht_rc secure(struct reader *r, const struct cursor *c, struct cht_e
 /* A segment that has another after it. */
 static enum cht_rc replay_full(struct cht_wal *w, size_t i, const struct target *t, struct cht_err *err)
 {
-    struct reader r;
+    struct cht_wal_reader r;
     struct cursor c = {CHT_WAL_HEADER, w->segs[i].first_seq, CHT_WAL_HEADER};
     uint64_t stop = w->segs[i + 1].first_seq;
-    enum cht_rc rc = reader_open(w, &w->segs[i], false, &r, err);
+    enum cht_rc rc = cht_wal_reader_open(w, &w->segs[i], false, CHUNK, &r, err);
     if (rc == CHT_OK)
         rc = walk(&r, &c, stop, t, err);
     if (rc == CHT_OK && c.expect != stop)
         rc = damaged(&r, &c, "the next segment begins with record", stop, err);
-    reader_close(&r);
+    cht_wal_reader_close(&r);
     return rc;
 }
 
@@ -259,11 +171,11 @@ static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target 
                                uint64_t *next, struct cht_err *err)
 {
     static const struct target nobody = {0, NULL, NULL};
-    struct reader r;
+    struct cht_wal_reader r;
     const struct cursor begin = {CHT_WAL_HEADER, w->segs[i].first_seq, CHT_WAL_HEADER};
     struct cursor c = begin;
     bool unsure = !w->read_only && !cht_wal_clean(w);
-    enum cht_rc rc = reader_open(w, &w->segs[i], unsure, &r, err);
+    enum cht_rc rc = cht_wal_reader_open(w, &w->segs[i], unsure, CHUNK, &r, err);
     if (rc == CHT_OK)
         rc = walk(&r, &c, 0, &nobody, err);
     if (rc == CHT_OK)
@@ -278,7 +190,7 @@ static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target 
     if (rc == CHT_OK && again.expect != c.expect)
         rc = damaged(&r, &again, "it was valid a moment ago; now the log ends before", c.expect, err);
     *next = c.expect;
-    reader_close(&r);
+    cht_wal_reader_close(&r);
     return rc;
 }
 
@@ -286,16 +198,16 @@ static enum cht_rc replay_tail(struct cht_wal *w, size_t i, const struct target 
 static enum cht_rc check_leftover(struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t next,
                                   struct cht_err *err)
 {
-    struct reader r;
+    struct cht_wal_reader r;
     const uint8_t *p = NULL;
-    struct record rec;
-    enum cht_rc rc = reader_open(w, seg, false, &r, err);
+    struct cht_wal_head rec;
+    enum cht_rc rc = cht_wal_reader_open(w, seg, false, CHUNK, &r, err);
     if (rc == CHT_OK && r.size >= CHT_WAL_HEADER + CHT_WAL_RECORD)
-        rc = fetch(&r, CHT_WAL_HEADER, CHT_WAL_RECORD, &p, err);
-    if (rc == CHT_OK && p != NULL && parse_head(p, r.size - CHT_WAL_HEADER, &rec) && rec.seq == next)
+        rc = cht_wal_fetch(&r, CHT_WAL_HEADER, CHT_WAL_RECORD, &p, err);
+    if (rc == CHT_OK && p != NULL && cht_wal_parse_head(p, r.size - CHT_WAL_HEADER, &rec) && rec.seq == next)
         rc = CHT_DAMAGED(err, "%s: offset 0: the header is damaged: record %" PRIu64 " follows it", r.f->path,
                          next);
-    reader_close(&r);
+    cht_wal_reader_close(&r);
     return rc;
 }
 
@@ -363,6 +275,7 @@ static void settle(struct cht_wal *w, size_t count, uint64_t next, uint64_t from
         w->next_number = w->nsegs > 0 ? w->segs[0].number : 1;
     w->nsegs = count;
     w->trimmed = from < next - 1 ? from : next - 1;
+    atomic_store_explicit(&w->origin, count > 0 ? w->segs[count - 1].origin : 0, memory_order_relaxed);
     atomic_store_explicit(&w->seq, next - 1, memory_order_release);
     atomic_store_explicit(&w->synced, next - 1, memory_order_release);
     w->replayed = true;

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CHT_KEPT_MAX 512u /* segments; opening a log reads the header of each */
+
 static const char magic[8] = "CHEETAHL";
 
 static void make_header(const struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t salt,
@@ -27,6 +29,8 @@ static void make_header(const struct cht_wal *w, const struct cht_wal_seg *seg, 
     cht_put64(h + 32, seg->number);
     cht_put64(h + 40, salt);
     cht_put64(h + 48, seg->first_seq);
+    cht_put64(h + 56, seg->origin);
+    cht_put64(h + 64, seg->prev);
     cht_put32(h + 508, cht_crc32c(0, h, 508));
 }
 
@@ -36,7 +40,7 @@ static enum cht_rc parse_header(const struct cht_wal *w, const char *path, const
                                 struct cht_wal_seg *seg, struct cht_err *err)
 {
     static const uint8_t zeros[CHT_WAL_HEADER];
-    seg->first_seq = 0;
+    seg->first_seq = seg->origin = seg->prev = 0;
     seg->state = CHT_WAL_BLANK;
     if (n < CHT_WAL_HEADER || memcmp(h, zeros, CHT_WAL_HEADER) == 0)
         return CHT_OK;
@@ -56,6 +60,8 @@ static enum cht_rc parse_header(const struct cht_wal *w, const char *path, const
     seg->state = CHT_WAL_VALID;
     seg->seed = cht_crc32c(0, h + 40, 8);
     seg->first_seq = cht_get64(h + 48);
+    seg->origin = cht_get64(h + 56);
+    seg->prev = cht_get64(h + 64);
     return CHT_OK;
 }
 
@@ -156,8 +162,16 @@ enum cht_rc cht_wal_load_list(struct cht_wal *w, struct cht_err *err)
         return CHT_FAIL(err, l.rc, "%s", l.err.msg);
     if (w->nsegs > 1)
         qsort(w->segs, w->nsegs, sizeof *w->segs, by_number);
-    for (size_t i = 0; i < w->nsegs && rc == CHT_OK; i++)
-        rc = load_header(w, &w->segs[i], err);
+    size_t n = 0;
+    for (size_t i = 0; i < w->nsegs && rc == CHT_OK; i++) {
+        w->segs[n] = w->segs[i];
+        rc = load_header(w, &w->segs[n], err);
+        if (rc == CHT_NO_FILE && w->read_only) /* its writer has given it up since it was listed */
+            rc = CHT_OK;
+        else
+            n++;
+    }
+    w->nsegs = rc == CHT_OK ? n : w->nsegs;
     cht_wal_sum_locked(w);
     return rc;
 }
@@ -170,18 +184,76 @@ void cht_wal_sum_locked(struct cht_wal *w)
     atomic_store_explicit(&w->bytes, n, memory_order_relaxed);
 }
 
+/* K1 in wal_kept.c. */
+size_t cht_wal_chain_locked(const struct cht_wal *w)
+{
+    uint64_t origin = atomic_load_explicit(&w->origin, memory_order_relaxed);
+    size_t i = w->nsegs;
+    if (origin == 0 || i == 0 || w->segs[i - 1].origin != origin)
+        return w->nsegs;
+    for (size_t j = --i; j-- > 0;) {
+        const struct cht_wal_seg *s = &w->segs[j];
+        if (s->state != CHT_WAL_VALID || s->origin != origin)
+            break;
+        if (cht_wal_empty_locked(w, j))
+            continue;
+        if (s->first_seq != w->segs[i].prev)
+            break;
+        i = j;
+    }
+    return i;
+}
+
+size_t cht_wal_kept_locked(const struct cht_wal *w, size_t n)
+{
+    size_t m = n, start = w->keep > 0 && n > 0 ? cht_wal_chain_locked(w) : w->nsegs;
+    uint64_t left = w->keep;
+    while (m > start && n - m < CHT_KEPT_MAX && w->segs[m - 1].size <= left)
+        left -= w->segs[--m].size;
+    return m;
+}
+
+void cht_wal_link_locked(const struct cht_wal *w, struct cht_wal_seg *seg)
+{
+    seg->origin = atomic_load_explicit(&w->origin, memory_order_relaxed);
+    seg->prev = 0;
+    if (seg->origin == 0 || w->nsegs == 0 || w->segs[w->nsegs - 1].origin != seg->origin)
+        return;
+    const struct cht_wal_seg *last = &w->segs[w->nsegs - 1];
+    seg->prev = last->first_seq == seg->first_seq ? last->prev : last->first_seq;
+}
+
 size_t cht_wal_unneeded_locked(const struct cht_wal *w)
 {
     size_t n = 0;
     while (n + 1 < w->nsegs && w->segs[n + 1].first_seq <= w->trimmed + 1 && w->segs[n].number < w->held)
         n++;
-    return n;
+    return cht_wal_kept_locked(w, n);
 }
 
 void cht_wal_remove_locked(struct cht_wal *w, size_t i)
 {
     memmove(w->segs + i, w->segs + i + 1, (w->nsegs - i - 1) * sizeof *w->segs);
     w->nsegs--;
+}
+
+size_t cht_wal_victims_locked(struct cht_wal *w, unsigned keep, uint64_t **out)
+{
+    size_t spare = 0, gone = 0, at = 0, n = cht_wal_unneeded_locked(w);
+    for (size_t i = 0; i < n; i++)
+        spare += w->segs[i].size == w->segment_bytes;
+    uint64_t *victims = *out = n == 0 ? NULL : cht_malloc(n * sizeof *victims);
+    for (size_t i = 0; i < n && victims != NULL; i++) {
+        bool fits = w->segs[at].size == w->segment_bytes;
+        if (fits && spare <= keep) {
+            at++;
+            continue;
+        }
+        spare -= fits;
+        victims[gone++] = w->segs[at].number;
+        cht_wal_remove_locked(w, at);
+    }
+    return gone;
 }
 
 enum cht_rc cht_wal_create_segment(struct cht_wal *w, struct cht_wal_seg *seg, struct cht_file **f,
@@ -254,6 +326,20 @@ enum cht_rc cht_wal_delete_segment(struct cht_wal *w, uint64_t number, struct ch
     if (rc == CHT_OK)
         rc = w->io->ops->unlink(w->io, path, err);
     return rc == CHT_NO_FILE ? CHT_OK : rc;
+}
+
+bool cht_wal_give_up_locked(struct cht_wal *w)
+{
+    uint64_t keep = w->keep, *victims;
+    w->keep = 0;
+    size_t n = cht_wal_victims_locked(w, 0, &victims);
+    for (size_t i = 0; i < n; i++)
+        (void)cht_wal_delete_segment(w, victims[i],
+                                     NULL); /* what stays is not needed, and goes with the next trim */
+    cht_free(victims);
+    w->keep = keep;
+    cht_wal_sum_locked(w);
+    return n > 0;
 }
 
 enum cht_rc cht_wal_hold(struct cht_wal *w, uint64_t from, struct cht_wal_piece **out, size_t *n,

@@ -5,6 +5,8 @@
  */
 #include "store/watch.h"
 
+#include "store/apply.h"
+
 #include "base/alloc.h"
 #include "os/thread.h"
 
@@ -124,10 +126,13 @@ static bool op_concerns(struct cht_watch *w, const struct cht_op *op)
     case CHT_OP_READ:
     case CHT_OP_PAIR_READ:
     case CHT_OP_RESERVE:
+    case CHT_OP_PURGE: /* what it has removed is told by itself */
         break;
     }
     return false;
 }
+
+static bool many_concerns(void *ctx, const struct cht_op *op) { return op_concerns(ctx, op); }
 
 /* A commit that concerns the watch need not be looked at further, but for the keys that a sweep under way must hear of: the
  * raised version is enough for that one, too, and a sweep cannot begin before the report is over. */
@@ -140,6 +145,8 @@ static bool list_concerns(struct cht_watch *w, const struct cht_commit *list)
             if (c->ops[i].rc == CHT_OK && op_concerns(w, &c->ops[i]))
                 return true;
         }
+        if (c->many != NULL && c->rc == CHT_OK && cht_many_each(c->many, many_concerns, w))
+            return true;
     }
     return false;
 }
