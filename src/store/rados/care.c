@@ -1,0 +1,95 @@
+/* care: see care.h. */
+#include "store/rados/care.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "os/io.h"
+#include "store/rados/prefix.h"
+#include "store/rados/split.h"
+
+#define LEFT_AGE 3600u
+#define LEFT_NS UINT64_C(86400000000000)
+#define LARGE_NS UINT64_C(3600000000000) /* between two tries to divide what is too large for it */
+
+/* Divides the fullest shard if it has too many pairs. One a time: all go on meanwhile but for the writers of that shard. */
+static void divide(struct cht_rdb *db)
+{
+    struct cht_shard_counts *c = cht_calloc(CHT_MAP_MAX, sizeof *c);
+    unsigned most = 0;
+    uint64_t lot = 0;
+    if (c == NULL || cht_prefix_totals(db, c, NULL) != CHT_OK) {
+        cht_free(c);
+        return; /* the next time */
+    }
+    for (unsigned i = 0; i < CHT_MAP_MAX; i++)
+        most = c[i].pairs + c[i].values > c[most].pairs + c[most].values ? i : most;
+    bool full = c[most].pairs > db->env->cfg.split_pairs || c[most].values > db->env->cfg.split_pairs;
+    cht_free(c);
+    cht_os_random(&lot, sizeof lot);
+    if (!full || lot % 2 != 0) /* several servers see the same */
+        return;
+    if (db->too_large != 0 && cht_now_ns() - db->too_large < LARGE_NS)
+        return;
+    db->too_large = cht_split(db, most, NULL) == CHT_BATCH_TOO_LARGE ? cht_now_ns() : 0;
+}
+
+static void clean(struct cht_rdb *db)
+{
+    const struct cht_map *m = cht_rdb_map(db);
+    if (m->shards == 1u << m->base)
+        return; /* none was divided */
+    for (unsigned s = cht_map_next(m, 0); s < CHT_MAP_MAX; s = cht_map_next(m, s + 1))
+        (void)cht_split_clean(db, s, NULL);
+}
+
+static void care_for(struct cht_rdb *db)
+{
+    uint64_t removed, now = cht_now_ns();
+    if (cht_rdb_reload(db, NULL) != CHT_OK)
+        return; /* the cluster does not answer, or it was dropped */
+    clean(db);
+    divide(db);
+    if (db->swept == 0)
+        db->swept = now;
+    if (now - db->swept < LEFT_NS)
+        return;
+    db->swept = now;
+    (void)cht_left_sweep(db, LEFT_AGE, &removed, NULL);
+    if (db->lefts > 0) /* a second look, before a day is over */
+        db->swept = now - LEFT_NS + 2 * LEFT_AGE * UINT64_C(1000000000);
+}
+
+static void run(struct cht_job *job)
+{
+    struct cht_renv *env = ((struct cht_care *)(void *)job)->env;
+    struct cht_rdb **all = NULL;
+    size_t n = 0, i = 0;
+    cht_mutex_lock(&env->mu);
+    for (struct cht_rdb *db = env->open; db != NULL; db = db->next)
+        n++;
+    all = cht_calloc(n + 1, sizeof(struct cht_rdb *));
+    for (struct cht_rdb *db = env->open; db != NULL && all != NULL; db = db->next) {
+        all[i++] = db;
+        cht_rdb_hold(db);
+    }
+    cht_mutex_unlock(&env->mu);
+    for (size_t k = 0; k < i; k++) {
+        if (!atomic_load(&env->care.over))
+            care_for(all[k]);
+        cht_rdb_put(all[k]);
+    }
+    cht_free(all);
+    atomic_store(&env->care.busy, false);
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+void cht_care(struct cht_renv *env)
+{
+    bool none = false;
+    if (!atomic_compare_exchange_strong(&env->care.busy, &none, true))
+        return;
+    env->care.job = (struct cht_job){.run = run};
+    env->care.env = env;
+    cht_jobs_submit(env->jobs, &env->care.job);
+}

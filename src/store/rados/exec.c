@@ -1,0 +1,530 @@
+/* exec: see exec.h. */
+#include "store/rados/exec.h"
+
+#include "base/bytes.h"
+
+#include <string.h>
+
+static unsigned shard_of_name(const struct cht_exec *x, struct cht_str name)
+{
+    return cht_map_locate(x->set->map, cht_row_bucket(name));
+}
+
+static unsigned shard_of_key(const struct cht_exec *x, uint64_t key)
+{
+    return cht_map_locate(x->set->map, cht_row_bucket_of_key(key));
+}
+
+static enum cht_rc damaged(struct cht_exec *x, const char *what)
+{
+    return CHT_FAIL(x->err, CHT_CORRUPT, "database %s: %s", x->db->name, what);
+}
+
+static enum cht_rc get_name(struct cht_exec *x, struct cht_str name, bool guess, struct cht_exec_value *v)
+{
+    uint8_t row[CHT_ROW_NAME_MAX];
+    struct cht_str value, text = {row, cht_row_of_name(row, 'P', name)};
+    *v = (struct cht_exec_value){.shard = shard_of_name(x, name), .under_name = true};
+    enum cht_rc rc = guess ? cht_rowset_guess(x->set, v->shard, text, x->fresh, &value, &v->at)
+                           : cht_rowset_get(x->set, v->shard, text, &value, &v->at);
+    if (rc != CHT_OK || value.p == NULL)
+        return rc;
+    if (!cht_row_read(value.p, value.n, &v->row) || v->row.flags == CHT_ROW_NAME)
+        return damaged(x, "the row of a name cannot be read");
+    v->name = x->set->rows[v->at].name;
+    v->live = cht_row_live(&v->row);
+    return CHT_OK;
+}
+
+static bool is_mapped(const struct cht_exec_value *v) { return v->row.key != 0; }
+
+static enum cht_rc get_key(struct cht_exec *x, uint64_t key, bool guess, struct cht_exec_value *v)
+{
+    uint8_t row[CHT_ROW_KEY_SIZE];
+    struct cht_str value, text = {row, cht_row_of_key(row, key)};
+    *v = (struct cht_exec_value){.shard = shard_of_key(x, key)};
+    enum cht_rc rc = guess ? cht_rowset_guess(x->set, v->shard, text, true, &value, &v->at)
+                           : cht_rowset_get(x->set, v->shard, text, &value, &v->at);
+    v->key_at = v->at;
+    if (rc != CHT_OK || value.p == NULL)
+        return rc;
+    if (!cht_row_read(value.p, value.n, &v->row) || v->row.key != key || v->row.flags == 0)
+        return damaged(x, "the row of a key cannot be read");
+    v->live = cht_row_live(&v->row);
+    return CHT_OK;
+}
+
+static enum cht_rc set_row(struct cht_exec *x, size_t at, const struct cht_row *r)
+{
+    uint8_t *p = cht_rowset_alloc(x->set, CHT_ROW_HEAD + r->body.n);
+    if (p == NULL)
+        return CHT_FAIL(x->err, CHT_NO_MEMORY, "no memory for a row");
+    cht_row_write(p, r);
+    enum cht_rc rc = cht_rowset_set(x->set, at, (struct cht_str){p, CHT_ROW_HEAD + r->body.n});
+    return rc == CHT_OK ? rc : CHT_FAIL(x->err, rc, "no memory for a row");
+}
+
+static enum cht_rc drop_row(struct cht_exec *x, size_t at)
+{
+    enum cht_rc rc = cht_rowset_set(x->set, at, (struct cht_str){NULL, 0});
+    return rc == CHT_OK ? rc : CHT_FAIL(x->err, rc, "no memory for a row");
+}
+
+/* A row with the operation's value under this key. A long one is written as an object first, once. */
+static enum cht_rc make_value(struct cht_exec *x, struct cht_exec_op *o, uint64_t key, struct cht_row *r)
+{
+    struct cht_str v = o->op->value;
+    *r = (struct cht_row){CHT_ROW_VALUE, key, (uint32_t)v.n, cht_row_crc(key, v), v};
+    if (v.n <= CHT_ROW_INLINE_MAX)
+        return CHT_OK;
+    if (o->parts != 0 && (o->parts_len != r->len || o->parts_crc != cht_row_crc(1, v))) {
+        cht_parts_remove(x->db, o->parts); /* a question that was asked again had another answer */
+        o->parts = 0;
+    }
+    if (o->parts == 0) {
+        enum cht_rc rc = cht_parts_write(x->db, v, &o->parts, x->err);
+        if (rc != CHT_OK) {
+            o->parts = 0;
+            return rc;
+        }
+        o->parts_len = r->len;
+        o->parts_crc = cht_row_crc(1, v);
+    }
+    uint8_t *number = cht_rowset_alloc(x->set, 8);
+    if (number == NULL)
+        return CHT_FAIL(x->err, CHT_NO_MEMORY, "no memory for a row");
+    cht_put64(number, o->parts);
+    r->flags = CHT_ROW_PARTS;
+    r->body = (struct cht_str){number, 8};
+    return CHT_OK;
+}
+
+static enum cht_rc write_value(struct cht_exec *x, struct cht_exec_op *o, size_t at, uint64_t key)
+{
+    struct cht_row r;
+    enum cht_rc rc = make_value(x, o, key, &r);
+    if (rc == CHT_OK)
+        rc = set_row(x, at, &r);
+    if (rc == CHT_OK) {
+        o->op->key = key;
+        o->op->size = r.len;
+    }
+    return rc;
+}
+
+static enum cht_rc check_value(const struct cht_exec *x, struct cht_str v)
+{
+    if (v.n == 0)
+        return CHT_FAIL(x->err, CHT_EMPTY_VALUE, "values have 1 byte or more");
+    if (v.n > x->db->env->cfg.max_value_size)
+        return CHT_FAIL(x->err, CHT_VALUE_TOO_LARGE, "a value of %zu bytes; at most %u are allowed", v.n,
+                        x->db->env->cfg.max_value_size);
+    return CHT_OK;
+}
+
+static enum cht_rc check_key(const struct cht_exec *x, uint64_t key)
+{
+    if (key == 0 || key > CHT_KEY_MAX)
+        return CHT_FAIL(x->err, CHT_INVALID_KEY, "key %llu; keys are 1 to 2^48-1", (unsigned long long)key);
+    return CHT_OK;
+}
+
+static enum cht_rc check_name(const struct cht_exec *x, struct cht_str name)
+{
+    if (name.n == 0 || name.n > CHT_NAME_MAX)
+        return CHT_FAIL(x->err, CHT_INVALID_PAIR, "a pair name of %zu bytes; 1 to %u are allowed", name.n,
+                        CHT_NAME_MAX);
+    return CHT_OK;
+}
+
+/* Takes a value away; *was: whether there was one. */
+static enum cht_rc delete_value(struct cht_exec *x, uint64_t key, bool *was)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = cht_exec_find(x, key, &v);
+    *was = rc == CHT_OK && v.live;
+    if (rc != CHT_OK || !v.live)
+        return rc;
+    rc = drop_row(x, v.key_at);
+    if (rc == CHT_OK && v.under_name)
+        rc = set_row(x, v.at, &(struct cht_row){.key = key});
+    return rc;
+}
+
+/* Maps a name. A value that its row had under another key moves into that key's row, which is in the same shard (R2). */
+static enum cht_rc map_name(struct cht_exec *x, struct cht_op *op, uint64_t key)
+{
+    struct cht_exec_value v, k;
+    enum cht_rc rc = get_name(x, op->name, false, &v);
+    if (rc != CHT_OK)
+        return rc;
+    op->created = !is_mapped(&v);
+    if (is_mapped(&v) && v.row.key == key)
+        return CHT_OK;
+    if (v.live) {
+        rc = get_key(x, v.row.key, false, &k);
+        if (rc == CHT_OK)
+            rc = set_row(x, k.at, &v.row);
+    }
+    return rc == CHT_OK ? set_row(x, v.at, &(struct cht_row){.key = key}) : rc;
+}
+
+/* ---- operations --------------------------------------------------------------------------------------------------- */
+
+static enum cht_rc do_insert(struct cht_exec *x, struct cht_exec_op *o)
+{
+    enum cht_rc rc = check_value(x, o->op->value);
+    while (rc == CHT_OK) {
+        struct cht_exec_value v;
+        if (o->fresh == 0)
+            rc = cht_leases_key(x->db, &o->fresh, x->err);
+        if (rc == CHT_OK)
+            rc = get_key(x, o->fresh, x->guess, &v);
+        if (rc == CHT_OK && v.row.key == 0)
+            return write_value(x, o, v.at, o->fresh);
+        if (rc == CHT_OK)
+            o->fresh = 0; /* PUT has given it a value before it was given out */
+    }
+    return rc;
+}
+
+static enum cht_rc do_edit(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = check_key(x, o->op->key);
+    if (rc == CHT_OK)
+        rc = check_value(x, o->op->value);
+    if (rc == CHT_OK)
+        rc = cht_exec_find(x, o->op->key, &v);
+    if (rc == CHT_OK && !v.live)
+        return CHT_KEY_NOT_FOUND;
+    return rc == CHT_OK ? write_value(x, o, v.at, o->op->key) : rc;
+}
+
+static enum cht_rc do_put(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v;
+    bool given = true;
+    enum cht_rc rc = check_key(x, o->op->key);
+    if (rc == CHT_OK)
+        rc = check_value(x, o->op->value);
+    if (rc == CHT_OK)
+        rc = cht_exec_find(x, o->op->key, &v);
+    if (rc == CHT_OK && !v.live)
+        rc = cht_leases_given(x->db, o->op->key, &given, x->err);
+    if (rc == CHT_OK && !given)
+        return CHT_KEY_NOT_FOUND;
+    if (rc == CHT_OK)
+        rc = write_value(x, o, v.at, o->op->key);
+    o->op->created = rc == CHT_OK && !v.live;
+    return rc;
+}
+
+static enum cht_rc do_delete(struct cht_exec *x, struct cht_exec_op *o)
+{
+    bool was = false;
+    enum cht_rc rc = check_key(x, o->op->key);
+    if (rc == CHT_OK)
+        rc = delete_value(x, o->op->key, &was);
+    return rc == CHT_OK && !was ? CHT_KEY_NOT_FOUND : rc;
+}
+
+static enum cht_rc do_pair_set(struct cht_exec *x, struct cht_exec_op *o)
+{
+    enum cht_rc rc = check_name(x, o->op->name);
+    if (rc == CHT_OK)
+        rc = check_key(x, o->op->key);
+    return rc == CHT_OK ? map_name(x, o->op, o->op->key) : rc;
+}
+
+/* A new key, whose value is in the name's row (at). */
+static enum cht_rc put_new(struct cht_exec *x, struct cht_exec_op *o, size_t at)
+{
+    struct cht_exec_value k;
+    for (;;) {
+        enum cht_rc rc = CHT_OK;
+        if (o->fresh == 0)
+            rc = cht_leases_key_for(x->db, cht_row_bucket(o->op->name), &o->fresh, x->err);
+        if (rc == CHT_OK)
+            rc = get_key(x, o->fresh, x->guess, &k);
+        if (rc != CHT_OK)
+            return rc;
+        if (k.row.key == 0)
+            break;
+        o->fresh = 0;
+    }
+    enum cht_rc rc =
+        set_row(x, k.at, &(struct cht_row){.flags = CHT_ROW_NAME, .key = o->fresh, .body = o->op->name});
+    return rc == CHT_OK ? write_value(x, o, at, o->fresh) : rc;
+}
+
+static enum cht_rc do_pair_put(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v, k;
+    enum cht_rc rc = check_name(x, o->op->name);
+    if (rc == CHT_OK)
+        rc = check_value(x, o->op->value);
+    if (rc == CHT_OK)
+        rc = get_name(x, o->op->name, x->guess && o->op->ask == NULL, &v);
+    if (rc != CHT_OK)
+        return rc;
+    o->op->created = !is_mapped(&v);
+    if (v.live)
+        return write_value(x, o, v.at, v.row.key);
+    if (is_mapped(&v)) {
+        rc = cht_exec_find(x, v.row.key, &k);
+        if (rc != CHT_OK || k.live)
+            return rc == CHT_OK ? write_value(x, o, k.at, v.row.key) : rc;
+    }
+    return put_new(x, o, v.at);
+}
+
+static enum cht_rc do_pair_del(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_op *op = o->op;
+    struct cht_exec_value v, k;
+    bool was = false;
+    op->values = 0;
+    enum cht_rc rc = check_name(x, op->name);
+    if (rc == CHT_OK)
+        rc = get_name(x, op->name, false, &v);
+    if (rc != CHT_OK)
+        return rc;
+    if (!is_mapped(&v))
+        return CHT_PAIR_NOT_FOUND;
+    op->key = v.row.key;
+    op->pairs = 1;
+    if (op->with_values)
+        rc = delete_value(x, v.row.key, &was);
+    else if (v.live && (rc = get_key(x, v.row.key, false, &k)) == CHT_OK)
+        rc = set_row(x, k.at, &v.row);
+    op->values = was;
+    return rc == CHT_OK ? drop_row(x, v.at) : rc;
+}
+
+static enum cht_rc copy_out(struct cht_exec *x, struct cht_op *op, const struct cht_exec_value *v)
+{
+    struct cht_str bytes;
+    op->size = v->row.len;
+    if (op->buf == NULL)
+        return CHT_OK;
+    enum cht_rc rc = cht_exec_bytes(x, v, &bytes);
+    if (rc == CHT_OK)
+        rc = cht_buf_reserve(op->buf, bytes.n, x->err);
+    if (rc == CHT_OK) {
+        memcpy(op->buf->data, bytes.p, bytes.n);
+        op->buf->len = bytes.n;
+        x->read += bytes.n;
+    }
+    return rc;
+}
+
+static enum cht_rc do_read(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = check_key(x, o->op->key);
+    if (rc == CHT_OK)
+        rc = cht_exec_find(x, o->op->key, &v);
+    if (rc == CHT_OK && !v.live)
+        return CHT_KEY_NOT_FOUND;
+    return rc == CHT_OK ? copy_out(x, o->op, &v) : rc;
+}
+
+static enum cht_rc do_pair_read(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v, k;
+    o->op->size = 0;
+    if (o->op->buf != NULL)
+        o->op->buf->len = 0;
+    enum cht_rc rc = check_name(x, o->op->name);
+    if (rc == CHT_OK)
+        rc = get_name(x, o->op->name, false, &v);
+    if (rc != CHT_OK)
+        return rc;
+    if (!is_mapped(&v))
+        return CHT_PAIR_NOT_FOUND;
+    o->op->key = v.row.key;
+    if (!o->op->with_values)
+        return CHT_OK;
+    k = v;
+    if (!v.live)
+        rc = cht_exec_find(x, v.row.key, &k);
+    return rc == CHT_OK && k.live ? copy_out(x, o->op, &k) : rc;
+}
+
+static enum cht_rc do_pair_link(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_op *op = o->op;
+    struct cht_exec_value v;
+    uint64_t key = 0;
+    enum cht_rc rc = check_name(x, op->name);
+    if (rc == CHT_OK)
+        rc = check_name(x, op->value);
+    if (rc != CHT_OK)
+        return rc;
+    if (op->back > 0) {
+        if ((op - op->back)->rc != CHT_OK)
+            return CHT_PAIR_NOT_FOUND;
+        key = (op - op->back)->key;
+    } else {
+        rc = get_name(x, op->value, false, &v);
+        if (rc != CHT_OK || !is_mapped(&v))
+            return rc == CHT_OK ? CHT_PAIR_NOT_FOUND : rc;
+        key = v.row.key;
+    }
+    rc = map_name(x, op, key);
+    if (rc == CHT_OK)
+        op->key = key;
+    return rc;
+}
+
+static enum cht_rc do_reserve(struct cht_exec *x, struct cht_exec_op *o)
+{
+    if (o->fresh == 0 && (o->op->key == 0 || o->op->key > CHT_RESERVE_MAX))
+        return CHT_FAIL(x->err, CHT_INVALID_ARGUMENT, "keys to reserve: 1 to %llu, not %llu",
+                        (unsigned long long)CHT_RESERVE_MAX, (unsigned long long)o->op->key);
+    enum cht_rc rc = CHT_OK;
+    if (o->fresh == 0)
+        rc = cht_leases_range(x->db, o->op->key, &o->fresh, x->err);
+    if (rc == CHT_OK)
+        o->op->key = o->fresh;
+    return rc;
+}
+
+static enum cht_rc do_purge(struct cht_exec *x, struct cht_exec_op *o)
+{
+    (void)x;
+    (void)o;
+    return CHT_OK; /* nothing ends here */
+}
+
+typedef enum cht_rc exec_fn(struct cht_exec *, struct cht_exec_op *);
+static exec_fn *const table[] = {
+    [CHT_OP_INSERT] = do_insert,     [CHT_OP_EDIT] = do_edit,           [CHT_OP_DELETE] = do_delete,
+    [CHT_OP_PAIR_SET] = do_pair_set, [CHT_OP_PAIR_PUT] = do_pair_put,   [CHT_OP_PAIR_DEL] = do_pair_del,
+    [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read, [CHT_OP_PAIR_LINK] = do_pair_link,
+    [CHT_OP_PUT] = do_put,           [CHT_OP_RESERVE] = do_reserve,     [CHT_OP_PURGE] = do_purge,
+};
+
+static enum cht_rc find_asked(struct cht_exec *x, const struct cht_op *op, struct cht_found *found,
+                              struct cht_exec_value *v)
+{
+    bool named = op->kind == CHT_OP_PAIR_SET || op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PAIR_DEL ||
+                 op->kind == CHT_OP_PAIR_READ;
+    enum cht_rc rc = named ? check_name(x, op->name) : check_key(x, op->key);
+    if (rc == CHT_OK)
+        rc = named ? get_name(x, op->name, false, v) : cht_exec_find(x, op->key, v);
+    if (rc != CHT_OK)
+        return rc;
+    found->key = named ? v->row.key : op->key;
+    found->mapped = named ? is_mapped(v) : v->live;
+    return named && is_mapped(v) && !v->live ? cht_exec_find(x, v->row.key, v) : CHT_OK;
+}
+
+static enum cht_rc ask(struct cht_exec *x, struct cht_op *op)
+{
+    struct cht_found found = {.key = 0};
+    struct cht_exec_value v;
+    if (op->kind == CHT_OP_INSERT || op->kind == CHT_OP_PAIR_LINK || op->kind == CHT_OP_RESERVE)
+        return CHT_FAIL(x->err, CHT_INVALID_ARGUMENT, "nothing decides about operations of kind %d",
+                        (int)op->kind);
+    enum cht_rc rc = find_asked(x, op, &found, &v);
+    if (rc != CHT_OK)
+        return rc;
+    found.live = v.live;
+    if (v.live)
+        rc = cht_exec_bytes(x, &v, &found.value);
+    if (rc == CHT_CORRUPT) {
+        found.damage = rc;
+        rc = CHT_OK;
+    }
+    return rc == CHT_OK ? op->ask->decide(op->ask, op, &found, x->err) : rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_exec_find(struct cht_exec *x, uint64_t key, struct cht_exec_value *v)
+{
+    enum cht_rc rc = get_key(x, key, false, v);
+    if (rc != CHT_OK || v->row.flags != CHT_ROW_NAME)
+        return rc;
+    size_t key_at = v->key_at;
+    rc = get_name(x, v->row.body, false, v);
+    v->key_at = key_at;
+    if (rc != CHT_OK || (v->row.key == key && v->live && v->shard == shard_of_key(x, key)))
+        return rc;
+    if (v->shard == shard_of_key(x, key) && x->set->rows[key_at].round != x->set->rows[v->at].round) {
+        cht_rowset_forget_row(x->set, key_at); /* the value has moved between two reads: both at one moment */
+        cht_rowset_forget_row(x->set, v->at);
+        return CHT_PENDING;
+    }
+    return damaged(x, "a key says that a name has its value, and the name does not");
+}
+
+enum cht_rc cht_exec_bytes(struct cht_exec *x, const struct cht_exec_value *v, struct cht_str *out)
+{
+    *out = v->row.body;
+    if (v->row.flags == CHT_ROW_PARTS && x->soon) {
+        x->long_value = true;
+        return CHT_PENDING;
+    }
+    if (v->row.flags == CHT_ROW_PARTS) {
+        uint8_t *p = cht_rowset_alloc(x->set, v->row.len);
+        if (p == NULL)
+            return CHT_FAIL(x->err, CHT_NO_MEMORY, "no memory for a value of %u bytes", v->row.len);
+        enum cht_rc rc = cht_parts_read(x->db, cht_get64(v->row.body.p), p, v->row.len, x->err);
+        *out = (struct cht_str){p, v->row.len};
+        uint64_t number = cht_get64(v->row.body.p);
+        if (rc == CHT_NO_FILE &&
+            number != x->missing) { /* replaced since its row was read, or lost: the row tells */
+            x->missing = number;
+            cht_rowset_forget(x->set, (int)v->shard);
+            return CHT_PENDING;
+        }
+        if (rc == CHT_NO_FILE)
+            return damaged(x, "the object with a long value is not there");
+        if (rc != CHT_OK)
+            return rc;
+    }
+    if (cht_row_crc(v->row.key, *out) == v->row.crc)
+        return CHT_OK;
+    atomic_fetch_add_explicit(&x->db->corrupt, 1, memory_order_relaxed);
+    return damaged(x, "a value does not match its checksum");
+}
+
+static bool grows(enum cht_op_kind kind)
+{
+    return kind == CHT_OP_INSERT || kind == CHT_OP_EDIT || kind == CHT_OP_PUT || kind == CHT_OP_PAIR_SET ||
+           kind == CHT_OP_PAIR_PUT || kind == CHT_OP_PAIR_LINK;
+}
+
+enum cht_rc cht_exec_run(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_op *op = o->op;
+    size_t mark = cht_rowset_mark(x->set);
+    bool known = (unsigned)op->kind < sizeof table / sizeof *table && table[op->kind] != NULL;
+    enum cht_rc rc = CHT_OK;
+    op->ends = 0;
+    if (!known && op->kind == CHT_OP_PREFIX_DEL)
+        rc = CHT_FAIL(x->err, CHT_NOT_SUPPORTED, "a prefix is not deleted within an atomic commit here");
+    else if (!known)
+        rc = CHT_FAIL(x->err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
+    else if (x->full && grows(op->kind))
+        rc = CHT_FAIL(x->err, CHT_DISK_FULL, "the pool is full: what is deleted makes room");
+    else if (cht_op_ends(op))
+        rc = CHT_FAIL(x->err, CHT_NOT_SUPPORTED, "pairs that end are not kept in a Ceph cluster yet");
+    else if (op->buf != NULL && x->read_max > 0 && x->read >= x->read_max)
+        rc = CHT_FAIL(x->err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
+                      (unsigned long long)x->read_max);
+    x->missing = o->missing;
+    if (rc == CHT_OK && op->ask != NULL)
+        rc = ask(x, op);
+    if (rc == CHT_OK)
+        rc = table[op->kind](x, o);
+    o->missing = x->missing; /* it may be run again by another */
+    if (rc != CHT_OK)
+        cht_rowset_rewind(x->set, mark);
+    if (rc != CHT_PENDING)
+        op->rc = rc;
+    return rc;
+}

@@ -1,0 +1,85 @@
+/* rows: the rows of a shard on RADOS, and where a name or key lies. Pure functions.
+ *
+ * A shard is an object with an ordered map. The first byte of a row's name says what it is:
+ *
+ *   E                     -> epoch u32 | lock u64        the lock is 0 or the number of a transaction (txn.h)
+ *   P escaped(name)       -> flags u8 | key u64 | length u32 | crc u32 | body
+ *   K key                 -> flags u8 | key u64 | length u32 | crc u32 | body
+ *   C escaped(prefix)     -> decimal: how many P rows lie under the prefix. Kept for the empty prefix and for the beginnings of names up
+ *                            to their first and second ':'
+ *   Fname                 -> who may write under the lock of this name (fence.h)
+ *   D                     -> u8: the level at which the shard was divided: some of its rows are another's (split.h)
+ *   Nv, Nb, Nq            -> decimal: live values; their bytes are 65536 Nq + Nb (counters are exact up to 10 digits)
+ *
+ *   flags   VALUE   the body is the value (length bytes)
+ *           PARTS   the body is a number u64 of objects that hold the value
+ *           NAME    K only: the body is the name whose P row holds the value
+ *           none    P: the value is under the key, if there is one
+ * The CRC-32C covers the key (8 bytes, little-endian) and the value. A row's name has no NUL: librados takes some of them as C strings.
+ * escaped: 00 -> 01 01, 01 -> 01 02; order and prefixes stay. A key is 7 digits of 7 bits, each with the high bit set, the highest first.
+ *
+ * Invariants
+ *   R1 a value is in one row: in K, or in P if K says NAME and gives its name.
+ *   R2 K (NAME) and the P row that it names are in one shard and have one key.
+ *   R3 the shard of a row is cht_map_locate of its bucket: of a name a hash, of a key its lowest 16 bits. So a key that is made for a
+ *      name, with the name's bucket in these bits, stays with it however often its shard is divided.
+ */
+#pragma once
+
+#include "cheetah/store.h"
+
+#define CHT_ROW_NAME_MAX (2u * CHT_NAME_MAX + 1u)
+#define CHT_ROW_BUCKETS 65536u
+#define CHT_ROW_INLINE_MAX (64u << 10) /* longer values lie in objects of their own */
+#define CHT_ROW_HEAD 17u
+
+enum cht_row_flag { CHT_ROW_VALUE = 1, CHT_ROW_PARTS = 2, CHT_ROW_NAME = 4 };
+
+struct cht_row { /* what a P or K row says */
+    uint8_t flags;
+    uint64_t key;
+    uint32_t len, crc;   /* of the value; 0 without one */
+    struct cht_str body; /* borrowed */
+};
+static inline bool cht_row_live(const struct cht_row *r)
+{
+    return (r->flags & (CHT_ROW_VALUE | CHT_ROW_PARTS)) != 0;
+}
+
+struct cht_epoch {
+    uint32_t epoch;
+    uint64_t lock;
+};
+#define CHT_ROW_EPOCH_SIZE 12u
+
+/* out has room for 2 * n bytes; returns how many were written. */
+size_t cht_row_escape(uint8_t *out, const uint8_t *p, size_t n);
+/* out has room for n bytes. SIZE_MAX: what is there was not escaped. */
+size_t cht_row_unescape(uint8_t *out, const uint8_t *p, size_t n);
+
+uint32_t cht_row_bucket(struct cht_str name); /* below CHT_ROW_BUCKETS */
+static inline uint32_t cht_row_bucket_of_key(uint64_t key) { return (uint32_t)(key % CHT_ROW_BUCKETS); }
+
+/* Of a P or K row; false: it is another, or cannot be read: badly escaped, empty, of a name longer than CHT_NAME_MAX. */
+bool cht_row_bucket_of(struct cht_str row, uint32_t *bucket);
+
+/* Names of rows; out has room for CHT_ROW_NAME_MAX bytes. kind: 'P' or 'C'. */
+size_t cht_row_of_name(uint8_t *out, char kind, struct cht_str name);
+size_t cht_row_of_key(uint8_t *out, uint64_t key);
+/* A text that is known when compiling, as the name of a row. */
+#define CHT_ROW_TEXT(s) ((struct cht_str){(const uint8_t *)("" s), sizeof(s) - 1})
+#define CHT_ROW_KEY_SIZE 8u
+uint64_t cht_row_key(const uint8_t *row, size_t n); /* 0: that is no name of a K row */
+
+void cht_row_write(uint8_t *out, const struct cht_row *r); /* CHT_ROW_HEAD + r->body.n bytes */
+/* False: that is no such row. */
+bool cht_row_read(const uint8_t *p, size_t n, struct cht_row *out);
+uint32_t cht_row_crc(uint64_t key, struct cht_str value);
+
+void cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e);
+bool cht_row_epoch_read(const uint8_t *p, size_t n, struct cht_epoch *out);
+
+/* How many prefixes of a name are counted, and their lengths: 0, and up to the first and the second ':'. */
+unsigned cht_row_counted(struct cht_str name, size_t lengths[3]);
+/* Is this prefix counted for every name under it? */
+bool cht_row_is_counted(struct cht_str prefix);

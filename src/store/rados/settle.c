@@ -1,0 +1,276 @@
+/* settle: goes on with transactions, one's own after the commit and others' that are met. See txn.h. */
+#include "store/rados/txn.h"
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "os/code.h"
+#include "store/rados/split.h"
+#include "store/rados/txn_int.h"
+
+#include <time.h>
+
+#define WAIT_NS UINT64_C(2000000)
+
+static struct cht_str text(const char *s) { return (struct cht_str){(const uint8_t *)s, 1}; }
+
+enum cht_rc cht_txn_read(struct cht_txn *t, struct cht_err *err)
+{
+    uint64_t size = 0;
+    time_t when;
+    int r = rados_stat(t->db->io, t->object, &size, &when);
+    enum cht_rc rc = r < 0 ? cht_rdb_answer(t->db, r, t->object, err) : CHT_OK;
+    if (rc == CHT_OK && size > CHT_TXN_RECORD_MAX + 4096)
+        rc = CHT_FAIL(err, CHT_CORRUPT, "object %s has %llu bytes", t->object, (unsigned long long)size);
+    if (rc == CHT_OK)
+        rc = cht_buf_reserve(&t->record, size + 1, err);
+    if (rc != CHT_OK)
+        return rc;
+    r = rados_read(t->db->io, t->object, (char *)t->record.data, size, 0);
+    if (r < 0)
+        return cht_rdb_answer(t->db, r, t->object, err);
+    t->record.len = (size_t)r;
+    return cht_txn_parse(t, err);
+}
+
+/* One operation for each shard of the record, all at once. The first result that is neither 0 nor `also`, or 0. */
+static int every_shard(struct cht_txn *t,
+                       enum cht_rc (*fill)(struct cht_txn *, const struct cht_txn_place *, struct cht_call *),
+                       enum cht_os_code also)
+{
+    struct cht_call *calls = t->calls;
+    char object[CHT_LINK_OBJECT_MAX];
+    int result = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        calls[i] = cht_call_write();
+        cht_rdb_shard_name(object, t->places[i].shard);
+        if (fill(t, &t->places[i], &calls[i]) == CHT_OK)
+            cht_call_start(&calls[i], t->db->io, object);
+        else
+            calls[i].result = -1;
+    }
+    for (size_t i = 0; i < t->n; i++) {
+        int r = cht_call_wait(&calls[i]);
+        if (r < 0 && cht_os_code(r) != also && result == 0)
+            result = r;
+    }
+    return result;
+}
+
+static enum cht_rc fill_apply(struct cht_txn *t, const struct cht_txn_place *p, struct cht_call *call)
+{
+    cht_txn_lock(call, p->epoch, t->id, 0);
+    return cht_block_apply(p->block, call, NULL);
+}
+
+static enum cht_rc fill_unlock(struct cht_txn *t, const struct cht_txn_place *p, struct cht_call *call)
+{
+    (void)t;
+    cht_txn_lock(call, p->epoch, t->id, 0);
+    return CHT_OK;
+}
+
+/* T4 and T5. What is refused was done by somebody else. */
+enum cht_rc cht_txn_finish(struct cht_txn *t, struct cht_err *err)
+{
+    cht_rdb_step(t->db, "apply");
+    int r = every_shard(t, fill_apply, CHT_OS_CANCELED);
+    if (r < 0)
+        return cht_rdb_rc(t->db, r, t->object, err);
+    cht_rdb_step(t->db, "remove");
+    (void)rados_remove(t->db->io, t->object); /* what stays is removed by whoever looks for it (X2) */
+    return CHT_OK;
+}
+
+/* P -> A has been done. */
+enum cht_rc cht_txn_give_up(struct cht_txn *t, struct cht_err *err)
+{
+    cht_rdb_step(t->db, "unlock");
+    int r = every_shard(t, fill_unlock, CHT_OS_CANCELED);
+    if (r < 0)
+        return cht_rdb_rc(t->db, r, t->object, err);
+    (void)rados_remove(t->db->io, t->object);
+    return CHT_OK;
+}
+
+/* A transaction that was met. state 0: there is none; n: how far a copy has come. */
+struct met {
+    char state;
+    uint64_t n;
+};
+
+static void take_state(void *ctx, struct cht_str row, struct cht_str value)
+{
+    struct met *m = ctx;
+    if (row.n == 1 && row.p[0] == 'n')
+        m->n = value.n == 8 ? cht_get64(value.p) : 0;
+    else
+        m->state = value.n == 1 ? (char)value.p[0] : '?';
+}
+
+static enum cht_rc read_state(const struct cht_txn *t, struct met *m, struct cht_err *err)
+{
+    static const char *const names[] = {"s", "n"};
+    static const size_t lens[] = {1, 1};
+    *m = (struct met){0};
+    int r = cht_link_rows(t->db->io, t->object, &(struct cht_rows_wanted){names, lens, 2}, take_state, m);
+    if (cht_os_code(r) == CHT_OS_NOT_THERE)
+        return CHT_OK;
+    return r < 0 ? cht_rdb_answer(t->db, r, t->object, err) : CHT_OK;
+}
+
+static enum cht_rc unlock_one(const struct cht_txn *t, unsigned shard, uint32_t epoch, struct cht_err *err)
+{
+    struct cht_call call = cht_call_write();
+    char object[CHT_LINK_OBJECT_MAX];
+    cht_rdb_shard_name(object, shard);
+    cht_txn_lock(&call, epoch, t->id, 0);
+    int r = cht_call_run(&call, t->db->io, object);
+    return cht_os_code(r) == CHT_OS_CANCELED ? CHT_OK : cht_rdb_rc(t->db, r, object, err);
+}
+
+static enum cht_rc help(struct cht_txn *t, char state, struct cht_err *err)
+{
+    if (state != 'C' && state != 'A' && state != 'M')
+        return CHT_FAIL(err, CHT_CORRUPT, "the state of transaction %s cannot be read", t->object);
+    enum cht_rc rc = cht_txn_read(t, err);
+    if (rc == CHT_NO_FILE)
+        return CHT_OK; /* it has ended */
+    if (rc != CHT_OK)
+        return rc;
+    if (t->is_split)
+        return state == 'M' ? cht_split_finish(t, err) : cht_split_give_up(t, err);
+    return state == 'C' ? cht_txn_finish(t, err) : cht_txn_give_up(t, err);
+}
+
+/* Waits while somebody is at it. *seen: its state then. Of one that stands still for settle_ms: P and R become A, M is left as it is. */
+static enum cht_rc wait_for(const struct cht_txn *t, struct met *seen, struct cht_err *err)
+{
+    uint64_t settle = t->db->env->cfg.settle_ms * UINT64_C(1000000), end = cht_now_ns() + settle;
+    struct met was = {0};
+    for (;;) {
+        enum cht_rc rc = read_state(t, seen, err);
+        if (rc != CHT_OK || (seen->state != 'P' && seen->state != 'R' && seen->state != 'M'))
+            return rc;
+        uint64_t now = cht_now_ns();
+        if (seen->n != was.n || seen->state != was.state)
+            end = now + settle;
+        was = *seen;
+        if (now < end) {
+            cht_sleep_ns(WAIT_NS);
+            continue;
+        }
+        if (seen->state == 'M')
+            return CHT_OK;
+        int r = cht_txn_state(t, seen->state == 'P' ? "P" : "R", "A");
+        if (r < 0 && cht_os_code(r) != CHT_OS_CANCELED && cht_os_code(r) != CHT_OS_NOT_THERE)
+            return cht_rdb_answer(t->db, r, t->object, err);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+void cht_txn_name(struct cht_txn *t)
+{
+    (void)snprintf(t->object, sizeof t->object, "t.%016llx", (unsigned long long)t->id);
+}
+
+void cht_txn_fini(struct cht_txn *t)
+{
+    cht_buf_free(&t->record);
+    cht_free(t->places);
+    cht_free(t->calls);
+}
+
+/* Compares the shard's epoch and lock, and sets the lock. */
+void cht_txn_lock(struct cht_call *call, uint32_t epoch, uint64_t from, uint64_t to)
+{
+    uint8_t was[CHT_ROW_EPOCH_SIZE], now[CHT_ROW_EPOCH_SIZE];
+    cht_row_epoch_write(was, &(struct cht_epoch){epoch, from});
+    cht_row_epoch_write(now, &(struct cht_epoch){epoch, to});
+    cht_call_compare(call, CHT_ROW_TEXT("E"), (struct cht_str){was, sizeof was});
+    if (from != to)
+        cht_call_set(call, CHT_ROW_TEXT("E"), (struct cht_str){now, sizeof now});
+}
+
+int cht_txn_state(const struct cht_txn *t, const char *from, const char *to)
+{
+    struct cht_call call = cht_call_write();
+    cht_call_compare(&call, CHT_ROW_TEXT("s"), text(from));
+    cht_call_set(&call, CHT_ROW_TEXT("s"), text(to));
+    return cht_call_run(&call, t->db->io, t->object);
+}
+
+static enum cht_rc parse_split(struct cht_txn *t, struct cht_err *err)
+{
+    const uint8_t *p = t->record.data;
+    if (t->record.len != 12 || cht_get32(p + 8) >= CHT_MAP_LEVEL_MAX ||
+        cht_get32(p + 4) >= 1u << cht_get32(p + 8))
+        return CHT_FAIL(err, CHT_CORRUPT, "object %s is no transaction", t->object);
+    t->is_split = true;
+    t->split = cht_get32(p + 4);
+    t->level = cht_get32(p + 8);
+    return CHT_OK;
+}
+
+enum cht_rc cht_txn_parse(struct cht_txn *t, struct cht_err *err)
+{
+    const uint8_t *p = t->record.data, *end = p + t->record.len;
+    if (t->record.len >= 8 && cht_get32(p) == 3)
+        return parse_split(t, err);
+    if (t->record.len < 8 || cht_get32(p) != 2 || cht_get32(p + 4) > CHT_MAP_MAX)
+        return CHT_FAIL(err, CHT_CORRUPT, "object %s is no transaction", t->object);
+    t->n = cht_get32(p + 4);
+    t->places = cht_calloc(t->n + 1, sizeof *t->places);
+    t->calls = cht_calloc(t->n + 1, sizeof *t->calls);
+    if (t->places == NULL || t->calls == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a transaction");
+    p += 8;
+    for (size_t i = 0; i < t->n; i++) {
+        if (end - p < 12 || cht_get32(p) >= CHT_MAP_MAX || (size_t)(end - p - 12) < cht_get32(p + 8))
+            return CHT_FAIL(err, CHT_CORRUPT, "object %s is cut off", t->object);
+        t->places[i] = (struct cht_txn_place){cht_get32(p), cht_get32(p + 4), {p + 12, cht_get32(p + 8)}};
+        p += 12 + t->places[i].block.n;
+    }
+    return CHT_OK;
+}
+
+enum cht_rc cht_txn_settle(struct cht_rdb *db, unsigned shard, const struct cht_epoch *e, bool writing,
+                           bool *again, struct cht_err *err)
+{
+    struct cht_txn t = {.db = db, .id = e->lock};
+    struct met m;
+    cht_txn_name(&t);
+    *again = true;
+    enum cht_rc rc = read_state(&t, &m, err);
+    if (rc == CHT_OK && !writing && (m.state == 'P' || m.state == 'R' || m.state == 'M')) {
+        *again = false; /* not committed; or divided, and the shard is as it was (split.h, S-1) */
+        return CHT_OK;
+    }
+    if (rc == CHT_OK)
+        rc = wait_for(&t, &m, err);
+    if (rc == CHT_OK && m.state == 0)
+        rc = unlock_one(&t, shard, e->epoch, err);
+    else if (rc == CHT_OK)
+        rc = help(&t, m.state, err);
+    cht_txn_fini(&t);
+    return rc;
+}
+
+enum cht_rc cht_txn_end_old(struct cht_rdb *db, uint64_t id, struct cht_err *err)
+{
+    struct cht_txn t = {.db = db, .id = id};
+    struct met m;
+    cht_txn_name(&t);
+    enum cht_rc rc = read_state(&t, &m, err);
+    if (rc == CHT_OK && (m.state == 'P' || m.state == 'R')) {
+        int r = cht_txn_state(&t, m.state == 'P' ? "P" : "R", "A");
+        if (r < 0 && cht_os_code(r) != CHT_OS_CANCELED && cht_os_code(r) != CHT_OS_NOT_THERE)
+            return cht_rdb_answer(db, r, t.object, err);
+        rc = read_state(&t, &m, err);
+    }
+    if (rc == CHT_OK && m.state != 0)
+        rc = help(&t, m.state, err);
+    cht_txn_fini(&t);
+    return rc;
+}

@@ -1,0 +1,185 @@
+"""cheetah-db serve --store rados: what is different from files, and two servers on one pool. tests/rados/run.sh starts the cluster."""
+import os
+import subprocess
+import threading
+import time
+
+import harness
+import pytest
+from harness import ndjson, rados, unb64
+
+NDJSON = {"Content-Type": "application/x-ndjson"}
+pytestmark = pytest.mark.skipif(not rados.WANTED, reason="CHT_STORE=rados: see tests/rados/README.md")
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two servers on one pool."""
+    one = harness.Server("--shards", "4", "--access-log", "false")
+    two = harness.Server("--access-log", "false", data=one.data)
+    yield one, two
+    two.pool = None
+    harness.finish_all([two, one])
+
+
+def refused(*flags):
+    process = subprocess.run([harness.BINARY, "serve", "--listen", "127.0.0.1:0", "--line-listen", "none", *flags], capture_output=True,
+                             text=True, timeout=60, check=False)
+    return process.returncode, process.stderr
+
+
+def test_options():
+    for flag in rados.OF_FILES + ("--data",):
+        value = {"--durability": "sync", "--data": "x"}.get(flag, "8" if flag == "--scan-workers" else "4194304" if "bytes" in flag else "50")
+        code, said = refused("--store", "rados", "--rados-pool", "x", flag, value)
+        assert code == 2 and flag + " means nothing with --store rados" in said
+    assert refused("--store", "rados")[0] == 2
+    assert refused("--rados-pool", "x", "--data", "/nonexistent")[0] == 2
+    code, said = refused("--store", "rados", "--rados-pool", "not-there", "--rados-conf", rados.CONF)
+    assert code == 1 and "there is no pool not-there" in said
+
+
+def test_not_supported(pair):
+    client = pair[0].client()
+    for answer in (client.get("/changes/"), client.put("/pairs/a", b"v", ttl="5"), client.get("/databases/default/backup")):
+        assert answer.status == 501 and answer.code == "not_supported"
+    described = client.get("/databases/default").json()
+    assert described["lengths"] is None and len(described["shards"]) == 4
+    assert pair[0].metric("cheetah_ready") == 1
+
+
+def test_both_see_what_one_writes(pair):
+    one, two = (server.client() for server in pair)
+    for i in range(20):
+        one.upsert(b"seen-%d" % i, b"v%d" % i)
+        line = two.get("/pairs/seen-%d" % i, exact="true", values="true").json()
+        assert unb64(line["value"]) == b"v%d" % i
+
+
+def test_what_is_asked_of_the_cluster(pair):
+    """/metrics: operations and their time, compares that another server made fail; nothing of it waits for the cluster."""
+    one, two = (server.client() for server in pair)
+    before = pair[1].metrics()
+    for i in range(10):
+        one.upsert(b"counted-%d" % i, b"1")
+        two.upsert(b"counted-%d" % i, b"2")
+    after = pair[1].metrics()
+
+    def grown(name):
+        return after["cheetah_rados_" + name] - before["cheetah_rados_" + name]
+
+    assert grown('operations_total{kind="write"}') >= 10 and grown('operations_total{kind="read"}') >= 1, (before, after)
+    assert 0 < grown('operation_seconds_total{kind="write"}') < 100
+    assert grown("refused_total") >= 1, "the first name was not there as far as this server knew"
+    assert grown("timeouts_total") == grown("failures_total") == grown("reconnects_total") == 0
+    assert after["cheetah_rados_silent_seconds"] < 5 and after["cheetah_rados_pool_full"] == after["cheetah_rados_locks_lost"] == 0
+
+
+def test_long_values(pair):
+    """In scans, by key, by name: read by others than the HTTP thread, in pieces."""
+    one, two = (server.client() for server in pair)
+    values = {b"long:a": os.urandom(300 << 10), b"long:b": b"short", b"long:c": os.urandom((2 << 20) + 7), b"long:d": os.urandom(70 << 10)}
+    keys = {name: one.put_new(name, value) for name, value in values.items()}
+    for client in (one, two):
+        assert {pair: value for pair, _, value in client.scan(b"long:", values="true")} == values
+        for name, value in values.items():
+            assert client.read(keys[name]) == value
+        asked = client.get("/kv", keys=",".join(str(key) for key in keys.values()), values="true").entries()
+        assert [unb64(line["value"]) for line in asked] == list(values.values())
+
+
+def test_one_name_by_two_servers(pair):
+    """Both make the same names at once: one key each, and no value beside it."""
+    made = []
+
+    def write(server):
+        client = server.client()
+        for i in range(60):
+            answer = client.put("/pairs/race-%d" % i, b"x")
+            assert answer.status in (200, 201), answer
+            made.append((i, answer.json()["key"], answer.status))
+
+    before = pair[0].client().get("/databases/default").json()
+    threads = [threading.Thread(target=write, args=(server,)) for server in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 120 and len({(i, key) for i, key, _ in made}) == 60
+    assert sum(status == 201 for _, _, status in made) == 60
+    after = pair[1].client().get("/databases/default").json()
+    assert after["values"] - before["values"] == 60 and after["pairs"] - before["pairs"] == 60
+
+
+def test_counting_by_two_servers(pair):
+    """Documents counted by two servers at once are all in the model, as if one had counted them."""
+    documents, count_of = ndjson({"tokens": tokens} for tokens in ([2, 4, 5, 6, 3], [2, 5, 6, 4, 3], [2, 4, 6, 5, 5, 3])), 3
+    live, rounds, failed = {"live": {"order": 3, "bos": 2, "eos": 3}}, 8, []
+
+    def count(server):
+        client = server.client(db="counted")
+        for i in range(rounds):
+            answer = client.post("/ngrams", documents, headers=NDJSON)
+            if answer.status != 200:
+                failed.append(answer)
+
+    clients = [server.client(db="counted") for server in pair]
+    assert clients[0].put("/databases/counted", json_body=live).status in (200, 201)
+    threads = [threading.Thread(target=count, args=(server,)) for server in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+    counted = clients[1].get("/databases/counted").json()["live"]
+    assert counted["documents"] == 2 * rounds * count_of, counted
+    asked = {"tokens": [4, 5]}
+    alone = pair[0].client(db="alone")
+    assert alone.put("/databases/alone", json_body=live).status in (200, 201)
+    for _ in range(2 * rounds):
+        assert alone.post("/ngrams", documents, headers=NDJSON).status == 200
+    answers = [client.post("/predict", json_body=asked) for client in clients + [alone]]
+    assert {answer.status for answer in answers} == {200} and len({answer.body for answer in answers}) == 1, answers
+
+
+def test_dropped_by_the_other(pair):
+    """410 once at most; then what is there under the name by now."""
+    one, two = (server.client(db="gone") for server in pair)
+    assert one.put_new(b"a", b"1") and two.get("/pairs/a", exact="true").status == 200
+    assert one.delete("/databases/gone", confirm="gone").status == 204
+    assert two.get("/pairs/a", exact="true").status in (404, 410)
+    assert two.get("/pairs/a", exact="true").code == "database_not_found"
+    assert one.put_new(b"b", b"2")
+    assert two.get("/pairs/b", exact="true").status == 200
+
+
+def test_one_is_killed(pair):
+    """What it had acknowledged is there, and the other goes on at once."""
+    third = harness.Server("--access-log", "false", data=pair[0].data)
+    client, acknowledged, stop = third.client(), [], time.monotonic() + 1
+
+    def write():
+        try:
+            while True:
+                i = len(acknowledged)
+                assert client.put("/pairs/killed-%d" % i, b"%d" % i).status == 201
+                acknowledged.append(i)
+        except OSError:
+            pass
+        except Exception as error:  # the connection ends in the middle of an answer
+            acknowledged.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    time.sleep(max(0, stop - time.monotonic()))
+    third.process.kill()
+    thread.join()
+    third.pool = None
+    third.wait()
+    third.finish()
+    other = pair[1].client()
+    written = [i for i in acknowledged if isinstance(i, int)]
+    assert written
+    for i in written:
+        assert unb64(other.get("/pairs/killed-%d" % i, exact="true", values="true").json()["value"]) == b"%d" % i
+    assert other.put("/pairs/after", b"x").status == 201

@@ -1,0 +1,82 @@
+"""rados: CHT_STORE=rados: every Server has its databases in a pool of the cluster of CHT_RADOS_CONF (tests/rados/run.sh) in place of a data
+directory; the same data= is the same pool. Flags that are about files are left out.
+"""
+import hashlib
+import os
+import subprocess
+
+WANTED = os.environ.get("CHT_STORE") == "rados"
+CONF = os.environ.get("CHT_RADOS_CONF", "")
+OF_FILES = ("--durability", "--sync-interval-ms", "--scan-workers", "--dirty-bytes", "--checkpoint-log-bytes", "--changes-bytes",
+            "--scrub-bytes-per-second")
+
+# What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
+_CHANGES, _ENDS, _CACHE = "501: no changes are kept", "501: no pair ends", "no answer of an aggregate is kept: other servers may write"
+_LINKS = "501: a switch of links or matrices deletes a prefix in an atomic commit"
+_LARGE = "413: an atomic commit looks at no more than 60 000 rows of a shard"
+NOT_THERE = {
+    "test_changes.py": _CHANGES,
+    "test_links.py": _LINKS, "test_matrix.py": _LINKS, "test_linked.py": _LINKS,
+    "test_databases.py::test_shards": "shards are a power of two",
+    "test_databases.py::test_statistics": "there are no directories",
+    "test_databases.py::test_lengths_by_ranges": "there is no catalogue of lengths",
+    "test_batch.py::test_a_failed_atomic_batch_reserves_nothing": "keys that were leased for a batch that failed are a gap",
+    "test_statistics.py::test_the_cache_is_in_the_metrics": _CACHE,
+    "test_statistics.py::test_the_cache_is_bounded": _CACHE,
+    "test_statistics.py::test_nothing_stale_under_concurrent_writers": _CACHE,
+    "test_statistics.py::test_aggregates_say_how_far_they_are": _LARGE,
+    "test_statistics.py::test_aggregates_stop_when_nobody_waits": _LARGE,
+    "test_statistics.py::test_smoothing_says_how_far_it_is_and_stops": _LARGE,
+}
+for _name in ("shown_by_reads_by_name", "gone_for_whoever_comes_first", "what_writes_do_to_an_end", "a_database_that_is_not_there_is_made",
+              "a_restart_keeps_ends", "a_lock_that_ends", "scans_show_ends_if_asked", "long_and_damaged_lines_show_ends", "an_end_by_the_clock",
+              "figures_leave_out_what_has_ended"):
+    NOT_THERE["test_expiry.py::test_" + _name] = _ENDS
+
+
+def why_not(node):
+    """Why this test of pytest's has no meaning over RADOS; None: it has, or the store is another."""
+    if not WANTED:
+        return None
+    file, name = node.path.name, getattr(node, "originalname", None) or node.name
+    return NOT_THERE.get(file) or NOT_THERE.get(file + "::" + name)
+
+
+def _ceph(*words):
+    subprocess.run(["ceph", "-c", CONF, "--connect-timeout", "20", *words], check=True, timeout=60,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def pool(data):
+    """The pool that stands for a data directory, made if it is not there."""
+    name = "cht-" + hashlib.sha256(str(data).encode()).hexdigest()[:16]
+    _ceph("osd", "pool", "create", name, "4", "4")
+    return name
+
+
+def drop(name):
+    _ceph("osd", "pool", "delete", name, name, "--yes-i-really-really-mean-it")
+
+
+def flags(given):
+    """Those that mean something there."""
+    kept, skip = [], False
+    for i, word in enumerate(given):
+        if skip:
+            skip = False
+        elif word.split("=")[0] in OF_FILES:
+            skip = "=" not in word and i + 1 < len(given)
+        else:
+            kept.append(word)
+    return kept
+
+
+def store(name):
+    """In place of --data."""
+    return ["--store", "rados", "--rados-pool", name, "--rados-conf", CONF]
+
+
+def skip(why):
+    import pytest
+
+    pytest.skip("--store rados: " + why)
