@@ -14,6 +14,7 @@
 
 struct asking {
     struct cht_store *store;
+    struct lm_view view;
     struct cht_buf buf;
     uint32_t tokens[255];
     struct lm_candidate ranked[255];
@@ -23,17 +24,36 @@ struct asking {
     uint32_t *leaves; /* owned: each once */
     size_t nleaves;
     const _Atomic bool *cancel;
+    uint64_t shown;
 };
 
+static enum cht_rc look_up(struct asking *a, const struct lm_context *c, struct reduce_payload *head,
+                           unsigned *order, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    *order = (unsigned)c->n + 1;
+    *head = (struct reduce_payload){0};
+    for (int attempt = 0; attempt < 2 && rc == CHT_OK && head->n == 0; attempt++, (*order)--) {
+        if (*order >= 1 && *order <= LM_ORDER_MAX)
+            rc = lm_lookup(&a->view, LM_TOPK, *order, c->hash, &a->buf, head, err);
+    }
+    return rc;
+}
+
+/* Each context's list is of one model. */
 static enum cht_rc rank(struct asking *a, struct lm_context *c, struct cht_err *err)
 {
     struct reduce_payload head = {0};
     enum cht_rc rc = CHT_OK;
-    unsigned order = (unsigned)c->n + 1;
-    for (int attempt = 0; attempt < 2 && rc == CHT_OK && head.n == 0; attempt++, order--) {
-        if (order >= 1 && order <= LM_ORDER_MAX)
-            rc = lm_lookup(a->store, LM_TOPK, order, c->hash, &a->buf, &head, err);
-    }
+    unsigned order = 0;
+    bool again = a->view.store == NULL;
+    do {
+        if (again || !lm_view_holds(&a->view))
+            rc = lm_view_open(&a->view, a->store, NULL, err);
+        if (rc == CHT_OK)
+            rc = look_up(a, c, &head, &order, err);
+        again = !lm_view_holds(&a->view);
+    } while (again);
     if (rc == CHT_MALFORMED_PAYLOAD) /* one entry that is not ours does not end the stream */
         rc = CHT_OK;
     for (uint32_t i = 0; i < head.n && rc == CHT_OK; i++) {
@@ -91,12 +111,100 @@ static enum cht_rc scan_all(struct asking *a, struct cht_scan *scan, const struc
             rc = show(a, q, &a->entries[i], &c, err);
             if (rc != CHT_OK)
                 return rc;
+            a->shown++;
             if (!fn(ctx, &c)) {
                 *more = true;
                 return CHT_OK;
             }
         }
     }
+}
+
+/* ---- permutations ---------------------------------------------------------------------------------------------- */
+
+#define PERMUTED_MAX (LM_ORDER_MAX - 1) /* tokens of the longest context */
+
+/* The tokens of a context, ascending, of which these bytes are the encoding. 0: they are that of another tree. */
+static size_t tokens_of(const uint8_t *p, size_t n, uint32_t out[PERMUTED_MAX])
+{
+    uint8_t same[LM_AVO_CONTEXT_BYTES];
+    size_t count = n < 3 ? 0 : (n - 3) / LM_AVO_TOKEN_BYTES;
+    if (count == 0 || count > PERMUTED_MAX)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        out[i] = reduce_payload_get32(p + 3 + i * LM_AVO_TOKEN_BYTES + LM_AVO_TOKEN_BYTES - 4);
+    return lm_avo_context(out, count, same) == n && memcmp(same, p, n) == 0 ? count : 0;
+}
+
+/* The next one in lexicographic order; false: it was the last. */
+static bool permute(uint32_t *t, size_t n)
+{
+    size_t i = n - 1, j = n - 1;
+    while (i > 0 && t[i - 1] >= t[i])
+        i--;
+    if (i == 0)
+        return false;
+    while (t[j] <= t[i - 1])
+        j--;
+    uint32_t x = t[j];
+    t[j] = t[i - 1];
+    t[i - 1] = x;
+    for (j = n - 1; i < j; i++, j--) {
+        x = t[i];
+        t[i] = t[j];
+        t[j] = x;
+    }
+    return true;
+}
+
+/* Is it registered, under that name and as itself? */
+static enum cht_rc registered(struct asking *a, const uint32_t *t, size_t n, struct cht_entry *e, bool *found,
+                              struct cht_err *err)
+{
+    uint8_t text[LM_LENGTH(LM_CTX) + LM_HASH_SIZE];
+    struct reduce_payload head;
+    uint32_t size = 0;
+    memcpy(text, LM_CTX, LM_LENGTH(LM_CTX));
+    lm_context_name(t, n, text + LM_LENGTH(LM_CTX));
+    *found = false;
+    enum cht_rc rc =
+        cht_store_pair_value(a->store, (struct cht_str){text, sizeof text}, &e->key, &a->buf, &size, err);
+    if (rc != CHT_OK || size == 0 || !reduce_payload_context(a->buf.data, size, size, &head) || head.n != n)
+        return rc == CHT_PAIR_NOT_FOUND || rc == CHT_CORRUPT ? CHT_OK : rc;
+    *found = true;
+    for (uint32_t i = 0; i < n; i++)
+        *found =
+            *found && reduce_payload_get32(head.records + (size_t)i * REDUCE_PAYLOAD_CONTEXT_RECORD) == t[i];
+    e->value = a->buf.data;
+    e->value_len = size;
+    return CHT_OK;
+}
+
+/* Contexts that are permutations of each other have one vector, which leads to one of them. If that one was taken away, or no vectors are
+ * kept, the first of the others answers. name: "ctxv:" and the encoding. */
+static enum cht_rc show_permutation(struct asking *a, const struct lm_contexts_query *q, struct cht_str name,
+                                    bool (*fn)(void *ctx, const struct lm_context *c), void *ctx,
+                                    struct cht_err *err)
+{
+    uint32_t t[PERMUTED_MAX];
+    size_t n = tokens_of(name.p + VECTOR_PREFIX, name.n - VECTOR_PREFIX, t);
+    bool found = false, more = n > 0;
+    struct cht_entry e = {.name = name.p, .name_len = (uint32_t)name.n};
+    enum cht_rc rc = CHT_OK;
+    for (; rc == CHT_OK && more && !found; more = permute(t, n)) {
+        if (q->cancel != NULL && atomic_load_explicit(q->cancel, memory_order_relaxed))
+            return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
+        rc = registered(a, t, n, &e, &found, err);
+        if (found)
+            break;
+    }
+    if (rc != CHT_OK || !found)
+        return rc;
+    struct lm_context c;
+    rc = show(a, q, &e, &c, err);
+    if (rc == CHT_OK)
+        (void)fn(ctx, &c);
+    return rc;
 }
 
 /* ---- contains -------------------------------------------------------------------------------------------------- */
@@ -205,6 +313,8 @@ static enum cht_rc ask(struct asking *a, const struct lm_contexts_query *q,
         if (rc == CHT_OK)
             rc = scan_all(a, scan, q, fn, ctx, more, err);
         cht_scan_close(scan);
+        if (rc == CHT_OK && exact && a->shown == 0 && q->after.n == 0)
+            rc = show_permutation(a, q, cfg.prefix, fn, ctx, err);
     }
     cht_buf_free(&prefix);
     cht_buf_free(&after);

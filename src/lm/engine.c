@@ -3,12 +3,15 @@
 #include "lm/engine.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "lm/engine_int.h"
 
 #define LOOK_NS UINT64_C(100000000) /* how often a waiter looks whether it is still wanted */
+#define LOCK_NS UINT64_C(20000000)  /* how often a lock that another server has is asked for, and how long */
+#define LOCK_WAIT_NS UINT64_C(60000000000)
 
 struct lm_gate {
-    const struct cht_store *store;
+    struct cht_store *store;
     unsigned users; /* guarded by the engine's mu, like all here: holders and waiters */
     bool held[2];   /* by enum lm_gate_kind */
     struct lm_gate *next;
@@ -53,7 +56,42 @@ static void unuse(struct lm_engine *e, struct lm_gate *g)
     cht_free(g);
 }
 
-enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum lm_gate_kind kind,
+static const char *const lock_names[] = {[LM_GATE_COUNT] = "count", [LM_GATE_SMOOTH] = "smooth"};
+
+static bool is_cancelled(const _Atomic bool *cancel)
+{
+    return cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
+}
+
+/* Other servers count and smooth as well, if the store is one that they share. */
+static enum cht_rc lock_for_all(struct cht_store *s, enum lm_gate_kind kind, const _Atomic bool *cancel,
+                                struct cht_err *err)
+{
+    uint64_t end = 0; /* two servers that merge two databases could wait for each other */
+    for (;;) {
+        enum cht_rc rc = cht_store_lock(s, lock_names[kind], err);
+        if (rc != CHT_LOCKED)
+            return rc;
+        uint64_t now = cht_now_ns();
+        end = end == 0 ? now + LOCK_WAIT_NS : end;
+        if (is_cancelled(cancel))
+            return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
+        if (now > end)
+            return rc;
+        cht_sleep_ns(LOCK_NS);
+    }
+}
+
+static void leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind)
+{
+    cht_mutex_lock(&e->mu);
+    g->held[kind] = false;
+    unuse(e, g);
+    cht_cond_broadcast(&e->left);
+    cht_mutex_unlock(&e->mu);
+}
+
+enum cht_rc lm_gate_enter(struct lm_engine *e, struct cht_store *s, enum lm_gate_kind kind,
                           const _Atomic bool *cancel, struct lm_gate **out, struct cht_err *err)
 {
     cht_mutex_lock(&e->mu);
@@ -74,7 +112,7 @@ enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum l
     bool cancelled = false;
     while (g->held[kind] && !cancelled) {
         (void)cht_cond_wait_ns(&e->left, &e->mu, LOOK_NS); /* woken or not, it looks again */
-        cancelled = cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
+        cancelled = is_cancelled(cancel);
     }
     if (cancelled)
         unuse(e, g);
@@ -83,27 +121,37 @@ enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum l
     cht_mutex_unlock(&e->mu);
     if (cancelled)
         return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
-    *out = g;
-    return CHT_OK;
+    enum cht_rc rc = lock_for_all(s, kind, cancel, err);
+    if (rc == CHT_OK)
+        *out = g;
+    else
+        leave(e, g, kind);
+    return rc;
 }
 
 void lm_gate_leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind)
 {
-    cht_mutex_lock(&e->mu);
-    g->held[kind] = false;
-    unuse(e, g);
-    cht_cond_broadcast(&e->left);
-    cht_mutex_unlock(&e->mu);
+    cht_store_unlock(g->store, lock_names[kind]);
+    leave(e, g, kind);
 }
 
 enum cht_rc lm_commit(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags, struct cht_err *err)
 {
-    if (n == 0)
+    return lm_commit_many(s, NULL, ops, n, flags, err);
+}
+
+enum cht_rc lm_commit_many(struct cht_store *s, struct cht_many *many, struct cht_op *ops, size_t n,
+                           unsigned flags, struct cht_err *err)
+{
+    if (n == 0 && many == NULL)
         return CHT_OK;
-    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
-    enum cht_rc rc = cht_store_commit(s, &c);
+    struct cht_commit c = {.ops = ops, .count = n, .many = many, .flags = flags | CHT_COMMIT_FENCED};
+    enum cht_rc rc = cht_store_locks_kept(s, err); /* what it is made of may be old */
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_store_commit(s, &c);
     if (rc == CHT_BATCH_FAILED) {
-        rc = ops[c.failed].rc;
+        rc = c.failed == n ? c.err.code : ops[c.failed].rc;
     } else if (rc == CHT_OK && c.failed > 0) {
         size_t i = 0;
         while (ops[i].rc == CHT_OK)

@@ -31,10 +31,13 @@ enum lm_gate_kind { LM_GATE_COUNT, LM_GATE_SMOOTH };
 struct lm_gate;
 /* Waits for the gate of this database and takes it; CHT_NO_MEMORY, CHT_CANCELLED within a moment after *cancel (may be NULL)
  * became true. The gate goes away with its last user. */
-enum cht_rc lm_gate_enter(struct lm_engine *e, const struct cht_store *s, enum lm_gate_kind kind,
+enum cht_rc lm_gate_enter(struct lm_engine *e, struct cht_store *s, enum lm_gate_kind kind,
                           const _Atomic bool *cancel, struct lm_gate **out, struct cht_err *err);
 void lm_gate_leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind);
 
 /* Runs the operations as one commit and waits. If an operation failed, the code and message are that operation's,
  * whether the commit was atomic (nothing of it happened) or not. */
 enum cht_rc lm_commit(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags, struct cht_err *err);
+/* The same with many more (NULL: none) before them; atomic. */
+enum cht_rc lm_commit_many(struct cht_store *s, struct cht_many *many, struct cht_op *ops, size_t n,
+                           unsigned flags, struct cht_err *err);

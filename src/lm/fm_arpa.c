@@ -177,6 +177,8 @@ static enum cht_rc take_word(struct lm_arpa *a, const struct field *f, uint32_t 
             a->named |= s;
         return CHT_OK;
     }
+    if (a->word != NULL)
+        return a->word(a->ctx, (struct cht_str){(const uint8_t *)f->p, f->n}, out, err);
     if (!take_integer(f, UINT32_MAX, &v))
         return REFUSE(a, err, "the word '%.*s' is no token (0 to 4294967295)", shown(f), f->p);
     *out = (uint32_t)v;

@@ -6,7 +6,7 @@
  * of the line is whatever two readers could take for different models: sections out of order or cut off, counts that are not those of
  * the sections, numbers that are none, a p above 1, a back-off weight that is not finite. A number below what a float can show is p = 0.
  *
- * A word is a token in decimal, or <s>, </s>, <unk> (<UNK>), which are the tokens that the caller says.
+ * A word is a token in decimal, or what the caller makes a token of; <s>, </s>, <unk> (<UNK>) are the tokens that the caller says.
  * Memory: that of one line, of which runs of blanks do not count. Threads: one at a time per object; no I/O.
  */
 #pragma once
@@ -35,7 +35,9 @@ struct lm_arpa {
     /* of the caller */
     uint32_t bos, eos, unk;
     bool unmarked; /* a text without <s> or </s> is accepted */
-    /* The counts are known; a gram; all of a section have come. Any other code than CHT_OK ends the reading. */
+    /* The token of a word that is none of the special ones; NULL: words are tokens in decimal. The counts are known; a gram; all of a section
+     * have come. Any other code than CHT_OK ends the reading. */
+    enum cht_rc (*word)(void *ctx, struct cht_str word, uint32_t *token, struct cht_err *err);
     enum cht_rc (*begin)(void *ctx, unsigned order, const uint64_t *n, struct cht_err *err);
     enum cht_rc (*gram)(void *ctx, const struct lm_arpa_gram *g, struct cht_err *err);
     enum cht_rc (*section)(void *ctx, unsigned order, struct cht_err *err);

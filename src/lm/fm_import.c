@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "lm/engine_int.h"
+#include "lm/fm_words.h"
 #include "lm/kn_format.h"
 #include "lm/kn_live.h"
 #include "lm/names.h"
@@ -29,6 +30,7 @@ struct lm_fm_import {
     struct lm_fm_parameters parameters;
     struct lm_fm_head head;
     struct lm_arpa text;
+    struct lm_fm_words words;
     struct lm_writer writer;
     uint32_t *row; /* owned */
     size_t used, cap;
@@ -355,6 +357,13 @@ static enum cht_rc take_gram(void *ctx, const struct lm_arpa_gram *g, struct cht
     return CHT_OK;
 }
 
+/* lm_arpa.word */
+static enum cht_rc take_word(void *ctx, struct cht_str word, uint32_t *token, struct cht_err *err)
+{
+    struct lm_fm_import *i = ctx;
+    return lm_fm_words_token(&i->words, i->writer.store, word, i->text.at == 1, i->text.lines, token, err);
+}
+
 /* lm_arpa.section */
 static enum cht_rc end_section(void *ctx, unsigned order, struct cht_err *err)
 {
@@ -364,19 +373,22 @@ static enum cht_rc end_section(void *ctx, unsigned order, struct cht_err *err)
 
 /* ---- heads ------------------------------------------------------------------------------------------------------- */
 
-static enum cht_rc write_head(struct lm_fm_import *i, struct cht_store *s, unsigned flags,
-                              struct cht_err *err)
+/* In one commit with the operations before it, of which there are n and room for one more; op NULL: with none. */
+static enum cht_rc write_head(struct lm_fm_import *i, struct cht_store *s, unsigned flags, struct cht_op *op,
+                              size_t n, struct cht_err *err)
 {
     uint8_t bytes[LM_FM_HEAD_MAX];
     struct lm_kn_live *l;
+    struct cht_op alone;
+    op = op != NULL ? op : &alone;
     i->head.flags = flags;
-    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
-    op.value = (struct cht_str){bytes, lm_fm_head_write(&i->head, bytes)};
+    op[n] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
+    op[n].value = (struct cht_str){bytes, lm_fm_head_write(&i->head, bytes)};
     enum cht_rc rc = lm_kn_live_get(i->engine, s, &l, err);
     if (rc != CHT_OK)
         return rc;
     lm_kn_live_begin(l); /* what questions know of the head before is forgotten */
-    rc = lm_commit(s, &op, 1, CHT_COMMIT_ATOMIC, err);
+    rc = lm_commit(s, op, n + 1, CHT_COMMIT_ATOMIC, err);
     lm_kn_live_end(l);
     lm_kn_live_put(i->engine, l);
     return rc;
@@ -477,10 +489,13 @@ enum cht_rc lm_fm_import_begin(struct lm_engine *e, struct cht_store *s, const s
                                .eos = p->eos,
                                .unk = p->unk,
                                .unmarked = p->unmarked,
+                               .word = p->words ? take_word : NULL,
                                .begin = begin_text,
                                .gram = take_gram,
                                .section = end_section,
                                .ctx = i};
+    i->words = (struct lm_fm_words){
+        .special = {p->bos, p->eos, p->unk}, .is_text = p->is_text, .book = p->book, .ctx = p->ctx};
     lm_arpa_begin(&i->text);
     cht_os_random(&i->id, sizeof i->id);
     i->head.id = i->id;
@@ -492,7 +507,9 @@ enum cht_rc lm_fm_import_begin(struct lm_engine *e, struct cht_store *s, const s
             i->next = e->imports;
             e->imports = i;
             cht_mutex_unlock(&e->mu);
-            rc = write_head(i, s, LM_FM_MAKING, err);
+            rc = p->words ? lm_fm_words_begin(&i->words, s, err) : CHT_OK;
+            if (rc == CHT_OK)
+                rc = write_head(i, s, LM_FM_MAKING, NULL, 0, err);
         }
         lm_gate_leave(e, gate, LM_GATE_COUNT);
     }
@@ -515,7 +532,13 @@ enum cht_rc lm_fm_import_end(struct lm_fm_import *i, struct cht_store *s, struct
     enum cht_rc rc = check(i, s, err);
     if (rc == CHT_OK)
         rc = lm_arpa_end(&i->text, err);
-    return rc == CHT_OK ? write_head(i, s, i->text.flags, err) : rc;
+    struct cht_op *ops = NULL;
+    if (rc == CHT_OK && i->parameters.words)
+        rc = lm_fm_words_ops(&i->words, s, &ops, err);
+    if (rc == CHT_OK)
+        rc = write_head(i, s, i->text.flags, ops, i->words.fresh * LM_WORD_OPS, err);
+    cht_free(ops);
+    return rc;
 }
 
 void lm_fm_import_free(struct lm_fm_import *i)
@@ -533,6 +556,7 @@ void lm_fm_import_free(struct lm_fm_import *i)
         cht_free(i->known[b]);
     cht_free(i->known);
     lm_writer_free(&i->writer);
+    lm_fm_words_free(&i->words);
     cht_buf_free(&i->value);
     cht_buf_free(&i->check);
     cht_free(i->row);
@@ -542,6 +566,8 @@ void lm_fm_import_free(struct lm_fm_import *i)
 }
 
 const struct lm_arpa *lm_fm_import_text(const struct lm_fm_import *i) { return &i->text; }
+
+size_t lm_fm_import_fresh(const struct lm_fm_import *i) { return i->words.fresh; }
 
 uint64_t lm_fm_import_id(const struct lm_fm_import *i) { return i->id; }
 

@@ -8,6 +8,8 @@
  * model: lm_fm_drop takes them away, as does the next begin. Between two calls nothing is held, so the database may be closed, opened or
  * dropped meanwhile: each call looks whether the head is still its own.
  *
+ * With words, those of the text become tokens of the vocabulary in the commit of the last head (fm_words.h); they are in memory until then.
+ *
  * Memory: LM_FM_GATHER_BYTES and half as much, if the caller books as much, else less; one bit a number up to the largest token; two commits
  * (lm/writer.h). Threads: one at a time per object.
  */
@@ -21,6 +23,8 @@
 struct lm_fm_parameters {
     uint32_t bos, eos, unk; /* of <s>, </s>, <unk>: three different ones */
     bool unmarked;          /* a text without <s> or </s> is accepted */
+    bool words;             /* its words are those of the vocabulary, and not tokens in decimal */
+    bool (*is_text)(const char *word, size_t n); /* may it be a word? NULL: whatever it is */
     /* Asked before memory is used, given back with the request; NULL: nobody is asked. */
     enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err);
     void *ctx;
@@ -40,6 +44,7 @@ void lm_fm_import_free(struct lm_fm_import *i); /* NULL is legal; does not block
 
 /* What was read; the parser for its order, counts, lines and warnings. */
 const struct lm_arpa *lm_fm_import_text(const struct lm_fm_import *i);
+size_t lm_fm_import_fresh(const struct lm_fm_import *i); /* words that were given a token */
 uint64_t lm_fm_import_id(const struct lm_fm_import *i);
 /* Takes away what an import has left that is not under way any more; nothing if the head is another's, or says that there is a model. */
 enum cht_rc lm_fm_drop(struct lm_engine *e, struct cht_store *s, uint64_t id, struct cht_err *err);

@@ -7,14 +7,17 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "cheetah/scan.h"
 #include "lm/kn_ask.h"
+#include "lm/words.h"
 #include "reduce/text.h"
 
 #pragma STDC FP_CONTRACT OFF
 
-#define PIECE 65536u        /* bytes handed over together */
-#define LINE_MAX_BYTES 256u /* of one n-gram: two numbers and LM_ORDER_MAX words */
+#define PIECE 65536u /* bytes handed over together */
+#define LINE_MAX_BYTES \
+    (256u + LM_ORDER_MAX * (LM_WORD_MAX + 1)) /* of one n-gram: two numbers and LM_ORDER_MAX words */
 #define ENTRIES 64u
 
 struct writer {
@@ -26,7 +29,9 @@ struct writer {
     uint32_t token[LM_ORDER_MAX];               /* the n-gram: its context, and the follower */
     struct lm_kn_level chain[LM_ORDER_MAX + 1]; /* of its context, by order from 2 */
     unsigned order;
-    struct cht_buf value, weight;
+    struct cht_buf value, weight, word;
+    bool words;
+    enum cht_rc rc; /* of the first word that could not be written */
     struct cht_err *err;
 };
 
@@ -40,6 +45,8 @@ static enum cht_rc flush(struct writer *w)
 static enum cht_rc end_line(struct writer *w)
 {
     w->text[w->n++] = '\n';
+    if (w->rc != CHT_OK)
+        return w->rc;
     return w->n >= PIECE ? flush(w) : CHT_OK;
 }
 
@@ -59,6 +66,31 @@ static void put_log10(struct writer *w, double p)
     put_float(w, v < 0 ? (float)v : 0.0F);
 }
 
+/* Has the word a meaning of its own in the format, or a byte that ends a text for its readers? */
+static bool is_unfit(const uint8_t *p, size_t n)
+{
+    return CHT_IS(p, n, "<s>") || CHT_IS(p, n, "</s>") || CHT_IS(p, n, "<unk>") || CHT_IS(p, n, "<UNK>") ||
+           memchr(p, 0, n) != NULL;
+}
+
+/* The token's word of the vocabulary. */
+static void put_spelled(struct writer *w, uint32_t token)
+{
+    if (w->rc != CHT_OK)
+        return;
+    enum cht_rc rc = lm_word_text(w->r->store, token, &w->word, w->err);
+    if (rc == CHT_PAIR_NOT_FOUND)
+        rc = CHT_FAIL(w->err, CHT_NO_WORD, "token %" PRIu32 " has no word in the vocabulary", token);
+    else if (rc == CHT_OK && (w->word.len > LM_WORD_MAX || is_unfit(w->word.data, w->word.len)))
+        rc =
+            CHT_FAIL(w->err, CHT_NO_WORD, "the word of token %" PRIu32 " cannot stand in this format", token);
+    w->rc = rc;
+    if (rc == CHT_OK) {
+        memcpy(w->text + w->n, w->word.data, w->word.len);
+        w->n += w->word.len;
+    }
+}
+
 static void put_word(struct writer *w, uint32_t token)
 {
     const struct lm_kn_head *h = &w->r->head;
@@ -69,6 +101,8 @@ static void put_word(struct writer *w, uint32_t token)
         put_text(w, "<s>");
     else if ((h->flags & LM_KN_EOS) != 0 && token == h->eos)
         put_text(w, "</s>");
+    else if (w->words)
+        put_spelled(w, token);
     else
         w->n += reduce_put_u64(w->text + w->n, token);
 }
@@ -101,12 +135,12 @@ static enum cht_rc put_weight(struct writer *w)
 /* One n-gram: w->token, whose last one has the count a at the deepest level of the chain. */
 static enum cht_rc put_gram(struct writer *w, uint32_t a1, const struct lm_kn_level *deepest, uint32_t a)
 {
-    const struct lm_kn_reader *r = w->r;
+    struct lm_kn_reader *r = w->r;
     uint32_t last = w->token[w->order - 1];
     double p = lm_kn_share(r, &r->root, a1) + r->root.gamma * r->p0;
     for (unsigned m = 2; m <= w->order; m++) {
         const struct lm_kn_level *l = m == w->order ? deepest : &w->chain[m];
-        uint32_t am = m == w->order ? a : lm_kn_record_find(&l->record, last);
+        uint32_t am = m == w->order ? a : lm_kn_find(r, l, last);
         p = lm_kn_share(r, l, am) + l->gamma * p;
     }
     put_log10(w, p);
@@ -343,13 +377,14 @@ static enum cht_rc put_model(struct writer *w, const _Atomic bool *cancel)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_kn_arpa_write(struct lm_engine *e, struct cht_store *s, const _Atomic bool *cancel,
+enum cht_rc lm_kn_arpa_write(struct lm_engine *e, struct cht_store *s, bool words, const _Atomic bool *cancel,
                              lm_kn_arpa_sink *sink, void *ctx, struct cht_err *err)
 {
     struct lm_gate *gate;
     struct writer *w = cht_calloc(1, sizeof *w);
     if (w == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a text");
+    w->words = words;
     w->sink = sink;
     w->ctx = ctx;
     w->err = err;
@@ -365,6 +400,7 @@ enum cht_rc lm_kn_arpa_write(struct lm_engine *e, struct cht_store *s, const _At
     }
     cht_buf_free(&w->value);
     cht_buf_free(&w->weight);
+    cht_buf_free(&w->word);
     cht_free(w);
     return rc;
 }

@@ -14,6 +14,7 @@
 
 #define CHUNK ((size_t)256 << 10) /* the first: most requests are small */
 #define CHUNK_NEXT ((size_t)8 << 20)
+#define HEAD 5u /* of a context in a sheet */
 
 struct lm_kn_chunk {
     struct lm_kn_chunk *next;
@@ -145,26 +146,50 @@ static enum cht_rc merge(struct lm_kn_maker *m, struct one *o, struct cht_err *e
     return CHT_OK;
 }
 
-static enum cht_rc write(struct lm_kn_maker *m, const struct one *o, struct cht_op *op, struct cht_err *err)
+/* A record that is no part of a sheet. */
+static enum cht_rc put_op(struct lm_kn_maker *m, struct cht_str name, struct cht_str record,
+                          struct cht_err *err)
 {
-    uint8_t *p = room(m, o->name.n + lm_kn_record_room(o->n));
-    if (p == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the record of %zu followers", o->n);
-    memcpy(p, o->name.p, o->name.n);
-    *op = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .with_values = true, .name = {p, o->name.n}};
-    if (o->n > 0) {
-        op->kind = CHT_OP_PAIR_PUT;
-        op->value.p = p + o->name.n;
-        op->value.n = lm_kn_record_write(m->count->order, o->f, (uint32_t)o->n, p + o->name.n);
+    if (m->nops == m->ops_cap) {
+        size_t cap = m->ops_cap * 2 + 16;
+        struct cht_op *ops = cht_realloc(m->ops, cap * sizeof *ops);
+        if (ops == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu operations", cap);
+        m->ops = ops;
+        m->ops_cap = cap;
     }
-    keep(m, o->name.n + op->value.n);
-    bool had = o->record.n > 0;
-    m->sum.contexts += (uint64_t)(o->n > 0) - (uint64_t)had;
-    m->created += !had;
+    m->ops[m->nops++] = (struct cht_op){.kind = record.n > 0 ? CHT_OP_PAIR_PUT : CHT_OP_PAIR_DEL,
+                                        .with_values = true,
+                                        .name = name,
+                                        .value = record};
     return CHT_OK;
 }
 
-static enum cht_rc one_context(struct lm_kn_maker *m, struct one *o, struct cht_op *op, struct cht_err *err)
+static enum cht_rc write(struct lm_kn_maker *m, const struct one *o, const uint8_t **at, struct cht_err *err)
+{
+    uint8_t *p = room(m, HEAD + o->name.n + lm_kn_record_room(o->n));
+    if (p == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the record of %zu followers", o->n);
+    uint8_t *name = p + HEAD, *record = name + o->name.n;
+    uint32_t n = 0;
+    memcpy(name, o->name.p, o->name.n);
+    if (o->n > 0)
+        n = (uint32_t)lm_kn_record_write(m->count->order, o->f, (uint32_t)o->n, record);
+    p[0] = (uint8_t)o->name.n;
+    memcpy(p + 1, &n, sizeof n);
+    keep(m, HEAD + o->name.n + n);
+    *at = NULL;
+    bool had = o->record.n > 0;
+    m->sum.contexts += (uint64_t)(o->n > 0) - (uint64_t)had;
+    m->created += !had;
+    if (n == 0 || n > CHT_MANY_VALUE_MAX)
+        return put_op(m, (struct cht_str){name, o->name.n}, (struct cht_str){record, n}, err);
+    *at = p;
+    m->bytes += o->name.n + n;
+    return CHT_OK;
+}
+
+static enum cht_rc one_context(struct lm_kn_maker *m, struct one *o, const uint8_t **at, struct cht_err *err)
 {
     const struct lm_kn_count *c = m->count;
     const uint32_t *end = c->text.token + c->d.d[o->from].at;
@@ -179,7 +204,7 @@ static enum cht_rc one_context(struct lm_kn_maker *m, struct one *o, struct cht_
     o->n = 0;
     if (rc == CHT_OK)
         rc = merge(m, o, err);
-    return rc == CHT_OK ? write(m, o, op, err) : rc;
+    return rc == CHT_OK ? write(m, o, at, err) : rc;
 }
 
 /* lm_share_fn: contexts from .. to-1. */
@@ -192,7 +217,7 @@ static enum cht_rc share_contexts(void *worker, size_t from, size_t to, struct c
     for (size_t i = from; i < to && rc == CHT_OK; i++) {
         o.from = c->offset[i];
         o.to = c->offset[i + 1];
-        rc = one_context(m, &o, &c->ops[c->n + i], err);
+        rc = one_context(m, &o, &c->sheet[c->order].at[i], err);
     }
     c->born[from / LM_SHARE_PIECE] = (uint32_t)(o.born - c->offset[from]);
     return rc;
@@ -228,19 +253,15 @@ static enum cht_rc find_contexts(struct lm_kn_count *c, struct cht_err *err)
     return CHT_OK;
 }
 
-/* Room for that many operations more, the head's, and one of the caller. */
-static enum cht_rc reserve_ops(struct lm_kn_count *c, size_t n, struct cht_err *err)
+static enum cht_rc begin_sheet(struct lm_kn_count *c, struct cht_err *err)
 {
-    size_t need = c->n + n + 2;
-    if (need <= c->cap)
-        return CHT_OK;
-    size_t cap = c->order > 1 ? need + need / 2 : need;
-    struct cht_op *ops = cht_realloc(c->ops, cap * sizeof *ops);
-    if (ops == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu operations", cap);
-    cht_os_huge_pages(ops, cap * sizeof *ops);
-    c->ops = ops;
-    c->cap = cap;
+    struct lm_kn_sheet *t = &c->sheet[c->order];
+    size_t bytes = (c->contexts + 1) * sizeof *t->at;
+    t->at = cht_malloc(bytes);
+    if (t->at == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu contexts", c->contexts);
+    cht_os_huge_pages(t->at, bytes);
+    t->n = c->contexts;
     return CHT_OK;
 }
 
@@ -279,11 +300,10 @@ static enum cht_rc change_order(struct lm_kn_count *c, struct cht_err *err)
     if (rc == CHT_OK && c->request != NULL)
         rc = lm_book(c->request, (uint64_t)c->contexts * LM_KN_CONTEXT_COST, err);
     if (rc == CHT_OK)
-        rc = reserve_ops(c, c->contexts, err);
+        rc = begin_sheet(c, err);
     if (rc == CHT_OK && c->contexts > 0)
         rc = lm_share(c->contexts, share_contexts, c->makers, c->threads, err);
     if (rc == CHT_OK) {
-        c->n += c->contexts;
         c->nchanges = c->order == 1 ? c->d.n : 0;
         sum_up(c);
         close_gaps(c);
@@ -368,10 +388,43 @@ static enum cht_rc change_head(struct lm_kn_count *c, struct cht_err *err)
     if (!lm_kn_head_sound(h)) /* it does not belong to the records */
         return CHT_FAIL(err, CHT_MALFORMED_PAYLOAD,
                         "the head of the live model does not belong to its records");
-    struct cht_op *op = &c->ops[c->n++];
-    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
-    op->value = (struct cht_str){c->head, lm_kn_head_write(h, c->head)};
     return CHT_OK;
+}
+
+/* What is in no sheet, and the head. */
+static enum cht_rc gather(struct lm_kn_count *c, struct cht_err *err)
+{
+    size_t n = 1;
+    for (unsigned i = 0; i < c->threads; i++)
+        n += c->maker[i].nops;
+    c->ops = cht_malloc(n * sizeof *c->ops);
+    if (c->ops == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu operations", n);
+    for (unsigned i = 0; i < c->threads; i++) {
+        const struct lm_kn_maker *m = &c->maker[i];
+        if (m->nops > 0)
+            memcpy(c->ops + c->n, m->ops, m->nops * sizeof *m->ops);
+        c->n += m->nops;
+    }
+    c->ops[c->n] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
+    c->ops[c->n++].value = (struct cht_str){c->head, lm_kn_head_write(&c->now, c->head)};
+    return CHT_OK;
+}
+
+/* lm_load_fn */
+static bool make_record(const void *ctx, size_t i, uint8_t *room, struct cht_op *op)
+{
+    const struct lm_kn_sheet *t = ctx;
+    const uint8_t *p = t->at[i];
+    uint32_t n;
+    (void)room;
+    if (p == NULL)
+        return false;
+    memcpy(&n, p + 1, sizeof n);
+    op->kind = CHT_OP_PAIR_PUT;
+    op->name = (struct cht_str){p + HEAD, p[0]};
+    op->value = (struct cht_str){p + HEAD + p[0], n};
+    return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -395,7 +448,9 @@ enum cht_rc lm_kn_count_make_of(struct lm_kn_count *c, struct lm_kn_windows *w, 
         c->makers[i] = &c->maker[i];
     }
     enum cht_rc rc = change_orders(c, w, err);
-    return rc == CHT_OK ? change_head(c, err) : rc;
+    if (rc == CHT_OK)
+        rc = change_head(c, err);
+    return rc == CHT_OK ? gather(c, err) : rc;
 }
 
 enum cht_rc lm_kn_count_make(struct lm_kn_count *c, struct cht_err *err)
@@ -425,6 +480,17 @@ void lm_kn_count_done(struct lm_engine *e, struct lm_kn_count *c, struct lm_kn_l
     lm_kn_live_put(e, l);
 }
 
+void lm_kn_count_load(const struct lm_kn_count *c, struct lm_load *l)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < c->threads; i++)
+        bytes += c->maker[i].bytes;
+    for (unsigned m = LM_ORDER_MAX; m >= 1; m--) {
+        lm_load_add(l, c->sheet[m].n, bytes, 0, make_record, &c->sheet[m]);
+        bytes = c->sheet[m].n > 0 ? 0 : bytes;
+    }
+}
+
 void lm_kn_count_free(struct lm_kn_count *c)
 {
     for (unsigned i = 0; i < LM_SHARE_THREADS_MAX; i++) {
@@ -436,7 +502,10 @@ void lm_kn_count_free(struct lm_kn_count *c)
         }
         cht_buf_free(&m->value);
         cht_free(m->f);
+        cht_free(m->ops);
     }
+    for (unsigned m = 0; m < LM_ORDERS; m++)
+        cht_free(c->sheet[m].at);
     lm_kn_text_free(&c->text);
     cht_free(c->ops);
     cht_free(c->changes);

@@ -7,11 +7,14 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "lm/engine_int.h"
+#include "os/io.h"
 #include "os/thread.h"
 
 #define STATES_MAX 64u   /* databases without a question under way that are kept in mind */
 #define CHANGES_MAX 512u /* more of them, and the lists are made again */
 #define SLACK 4u         /* lists are cut where they are that many times too long */
+#define TABLE_BITS 12u
+#define TABLE_MOST 2048u /* tokens in it: half of its slots */
 #define WAIT_NS UINT64_C(20000000)
 #define LOOK_NS UINT64_C(200000)
 
@@ -33,7 +36,26 @@ static void top_free(struct lm_kn_top *t)
 {
     for (unsigned i = 0; i < LM_KN_TOP_LISTS; i++)
         cht_free(t->list[i].f);
+    cht_free(t->table);
     cht_free(t);
+}
+
+static size_t slot_of(const struct lm_kn_top *t, uint32_t token)
+{
+    return (size_t)((uint64_t)token * t->factor >> (64 - TABLE_BITS));
+}
+
+/* Without memory there is none: pages of the root are read then. */
+static void make_table(struct lm_kn_top *t)
+{
+    const struct lm_kn_top_list *l = &t->list[LM_KN_TOP_MAIN];
+    t->table = cht_calloc((size_t)1 << TABLE_BITS, sizeof *t->table);
+    for (uint32_t i = 0; t->table != NULL && i < l->n && i < TABLE_MOST; i++) {
+        size_t at = slot_of(t, l->f[i].token);
+        while (t->table[at].count != 0)
+            at = (at + 1) & (((size_t)1 << TABLE_BITS) - 1);
+        t->table[at] = l->f[i];
+    }
 }
 
 /* The engine's mutex is held. */
@@ -138,6 +160,16 @@ void lm_kn_top_put(struct lm_engine *e, struct lm_kn_top *t)
     cht_mutex_unlock(&e->mu);
 }
 
+uint32_t lm_kn_top_find(const struct lm_kn_top *t, uint32_t token)
+{
+    if (t->table == NULL)
+        return 0;
+    size_t at = slot_of(t, token);
+    while (t->table[at].count != 0 && t->table[at].token != token)
+        at = (at + 1) & (((size_t)1 << TABLE_BITS) - 1);
+    return t->table[at].count;
+}
+
 struct lm_kn_top *lm_kn_top_set(struct lm_engine *e, struct lm_kn_live *l, struct lm_kn_top *t,
                                 uint64_t sequence)
 {
@@ -214,8 +246,11 @@ static struct lm_kn_top *changed(const struct lm_kn_top *t, const struct lm_kn_h
     }
     for (unsigned i = 0; i < LM_KN_TOP_LISTS && ok; i++)
         ok = out->list[i].all || (out->list[i].n >= t->keep && out->list[i].n < t->keep * 4 * SLACK);
-    if (ok)
+    if (ok) {
+        out->factor = t->factor;
+        make_table(out);
         return out;
+    }
     top_free(out);
     return NULL;
 }
@@ -277,6 +312,9 @@ struct lm_kn_top *lm_kn_topper_end(struct lm_kn_topper *t, const struct lm_kn_he
         out->list[i] = (struct lm_kn_top_list){t->f[i], (uint32_t)t->n[i], !t->cut[i]};
         t->f[i] = NULL;
     }
+    cht_os_random(&out->factor, sizeof out->factor);
+    out->factor |= 1;
+    make_table(out);
     return out;
 }
 

@@ -22,6 +22,9 @@ struct lm_kn_top_list {
 };
 struct lm_kn_top {
     struct lm_kn_top_list list[LM_KN_TOP_LISTS];
+    struct lm_follower *
+        table; /* owned: the first of LM_KN_TOP_MAIN by a hash of the token; count 0: free; NULL: there is none */
+    uint64_t factor;         /* of the hash: secret, odd */
     uint64_t id, generation; /* of the head that it belongs to */
     uint32_t keep;           /* lists longer than that were cut there */
     unsigned users;          /* guarded by the mutex in kn_live.c */
@@ -50,6 +53,8 @@ void lm_kn_live_wait(const struct lm_kn_live *l);
 struct lm_kn_top *lm_kn_top_get(struct lm_engine *e, struct lm_kn_live *l, const struct lm_kn_head *h,
                                 uint32_t keep);
 void lm_kn_top_put(struct lm_engine *e, struct lm_kn_top *t); /* NULL is legal */
+/* a of the token, if it is one of the most frequent; 0: it is not known. */
+uint32_t lm_kn_top_find(const struct lm_kn_top *t, uint32_t token);
 /* Takes over t and gives it back in use. It is kept for other questions if it was made from this head: if no commit has begun since
  * `sequence`, which was read before the head. */
 struct lm_kn_top *lm_kn_top_set(struct lm_engine *e, struct lm_kn_live *l, struct lm_kn_top *t,

@@ -1,15 +1,15 @@
 /* kn_predict: the k most likely next tokens (kn_ask.h), exactly, without looking at the whole vocabulary.
  *
- *   p(w) = S(w) + W1 * u_root(w) + const,   S(w) = sum over the levels m >= 2 of Wm * u_m(w),   Wm = product of the deeper gammas
+ *   p(w) = sum over the levels m >= 2 of Wm * u_m(w) + W1 * u_root(w) + const,   Wm = product of the deeper gammas
  *
- * The followers of a longer context follow the shorter one too, so the tokens with S > 0 are the followers of the context of one
- * token. They are taken by S, descending; all tokens of the root by a, descending (kn_live.h). Whatever was not taken yet is at most the
- * next S, plus W1 times the next u, plus const: when that is less than the k-th best, no other can be better (Fagin's threshold
- * algorithm). p of what is taken is computed as lm_kn_score does, so equal questions get equal numbers; bounds are taken a little
- * too large, for their rounding.
+ * Each level is a list of its followers by u_m, descending (kn_lists.h), the root one of all tokens (kn_live.h). The token with the largest
+ * Wm * u_m is taken, until what was not taken from any list, at most the sum of what comes next in each plus const, is less than the k-th
+ * best (Fagin's threshold algorithm). A token that was met in another list before is known by its place there. p is computed as
+ * lm_kn_score does, so equal questions get equal numbers; bounds are taken a little too large, for their rounding.
  */
 #include "lm/fm_ask.h"
 #include "lm/kn_best.h"
+#include "lm/kn_lists.h"
 
 #include <string.h>
 
@@ -29,43 +29,46 @@ struct chain {
     double rest; /* const */
 };
 
-/* Tokens with S > 0, ascending. */
-struct shared {
-    uint32_t *token; /* in r->work[1], like all */
-    double *s;
-    uint32_t *heap; /* the largest s on top */
-    uint8_t *done;  /* it was looked at */
-    uint32_t n, heaped;
-    double low; /* those with an s of at most that are not in the heap yet; 0: all are */
+/* What is known of a token: its a at each level. */
+struct met {
+    uint32_t token, a[LM_ORDER_MAX + 1];
 };
 
 struct search {
     struct lm_kn_reader *r;
     struct chain chain;
-    struct shared sh;
+    struct lm_kn_list list[LM_ORDER_MAX + 1]; /* by order, from 2; in r->work[1] */
+    double bound[LM_ORDER_MAX + 1];           /* of what was not taken: Wm * u_m */
     struct lm_kn_top *top;
-    uint32_t at[LM_KN_TOP_LISTS]; /* next in each list */
+    uint32_t at[LM_KN_TOP_LISTS]; /* next in each list of the root */
     bool over[LM_KN_TOP_LISTS];   /* nothing in it can be better */
     struct lm_kn_best best;       /* in r->work[2] */
     struct cht_err *err;
 };
 
 /* The token with the count a1 in the root. */
-static struct lm_kn_candidate evaluate(const struct search *q, uint32_t token, uint32_t a1)
+static void meet(const struct search *q, uint32_t token, uint32_t a1, struct met *out)
+{
+    out->token = token;
+    out->a[1] = a1;
+    for (unsigned m = 2; m <= q->chain.order; m++)
+        out->a[m] = lm_kn_find(q->r, &q->chain.level[m], token);
+}
+
+static struct lm_kn_candidate evaluate(const struct search *q, const struct met *w)
 {
     const struct lm_kn_reader *r = q->r;
-    struct lm_kn_candidate c = {.token = token, .order = a1 > 0};
-    c.p = lm_kn_share(r, &q->chain.level[1], a1) + q->chain.level[1].gamma * r->p0;
+    struct lm_kn_candidate c = {.token = w->token, .order = w->a[1] > 0};
+    c.p = lm_kn_share(r, &q->chain.level[1], w->a[1]) + q->chain.level[1].gamma * r->p0;
     for (unsigned m = 2; m <= q->chain.order; m++) {
         const struct lm_kn_level *l = &q->chain.level[m];
-        uint32_t a = lm_kn_record_find(&l->record, token);
-        c.p = lm_kn_share(r, l, a) + l->gamma * c.p;
-        c.order = a > 0 ? m : c.order;
+        c.p = lm_kn_share(r, l, w->a[m]) + l->gamma * c.p;
+        c.order = w->a[m] > 0 ? m : c.order;
     }
     return c;
 }
 
-/* ---- the chain and S ------------------------------------------------------------------------------------------- */
+/* ---- the chain and its lists ------------------------------------------------------------------------------------- */
 
 static enum cht_rc read_chain(struct search *q, const struct lm_kn_text_query *t)
 {
@@ -96,126 +99,27 @@ static enum cht_rc read_chain(struct search *q, const struct lm_kn_text_query *t
     return CHT_OK;
 }
 
-static void sink(const struct shared *sh, uint32_t n, uint32_t at)
+static void set_bound(struct search *q, unsigned m)
 {
-    uint32_t x = sh->heap[at];
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-        if (child + 1 < n && sh->s[sh->heap[child + 1]] > sh->s[sh->heap[child]])
-            child++;
-        if (child >= n || sh->s[sh->heap[child]] <= sh->s[x])
-            break;
-        sh->heap[at] = sh->heap[child];
-        at = child;
-    }
-    sh->heap[at] = x;
+    q->bound[m] = q->chain.w[m] * lm_kn_list_next(&q->list[m]) / (double)q->chain.level[m].record.total;
 }
 
-static enum cht_rc reserve_shared(struct search *q, uint32_t n)
+static enum cht_rc begin_lists(struct search *q)
 {
-    struct cht_buf *b = &q->r->work[1];
-    enum cht_rc rc = cht_buf_reserve(b, (size_t)n * (sizeof(double) + 2 * sizeof(uint32_t) + 1) + 1, q->err);
+    size_t room = 0;
+    for (unsigned m = 2; m <= q->chain.order; m++)
+        room += (size_t)q->chain.level[m].record.n + 1;
+    enum cht_rc rc = cht_buf_reserve(&q->r->work[1], room * sizeof(struct lm_follower) + 1, q->err);
     if (rc != CHT_OK)
         return rc;
-    q->sh.s = (double *)(void *)b->data;
-    q->sh.token = (uint32_t *)(void *)(q->sh.s + n);
-    q->sh.heap = q->sh.token + n;
-    q->sh.done = (uint8_t *)(q->sh.heap + n);
-    memset(q->sh.done, 0, n);
-    return CHT_OK;
-}
-
-/* What the level m adds to S. */
-static enum cht_rc add_level(struct search *q, unsigned m)
-{
-    struct shared *sh = &q->sh;
-    const struct lm_kn_level *l = &q->chain.level[m];
-    double w = q->chain.w[m] / (double)l->record.total;
-    const double *d = q->r->discounts[m].d;
-    struct lm_kn_walk walk;
-    uint32_t i = 0;
-    lm_kn_walk_begin(&walk, &l->record);
-    while (lm_kn_walk_next(&walk)) {
-        while (i < sh->n && sh->token[i] < walk.token)
-            i++;
-        if (i < sh->n && sh->token[i] == walk.token) {
-            sh->s[i] += w * ((double)walk.a - d[walk.a < 3 ? walk.a : 3]);
-            continue;
-        }
-        if (atomic_load(&q->r->live->sequence) ==
-            q->r->sequence) /* else it is of another moment: asked again */
-            return CHT_FAIL(q->err, CHT_MALFORMED_PAYLOAD,
-                            "token %u follows a context of the live model, but not the shorter one",
-                            walk.token);
+    struct lm_follower *at = (struct lm_follower *)(void *)q->r->work[1].data;
+    for (unsigned m = 2; m <= q->chain.order; m++) {
+        const struct lm_kn_level *l = &q->chain.level[m];
+        lm_kn_list_begin(q->r, l, at, &q->list[m]);
+        set_bound(q, m);
+        at += l->record.n + 1;
     }
     return CHT_OK;
-}
-
-static void make_heap(struct shared *sh)
-{
-    for (uint32_t i = sh->heaped / 2; i-- > 0;)
-        sink(sh, sh->heaped, i);
-}
-
-/* What S is at the most for tokens that followed the context of one token once or twice, and no longer one: most of a wide context's. They
- * are rarely among the best, and put into the heap only if they may be. */
-static double low_of(const struct search *q)
-{
-    const double *d = q->r->discounts[2].d;
-    double one = 1 - d[1], two = 2 - d[2];
-    return (one > two ? one : two) * q->chain.w[2] / (double)q->chain.level[2].record.total * (1 + ROUNDING);
-}
-
-/* The others go into the heap. */
-static void add_low(struct shared *sh)
-{
-    for (uint32_t i = 0; i < sh->n; i++) {
-        if (sh->s[i] <= sh->low)
-            sh->heap[sh->heaped++] = i;
-    }
-    sh->low = 0;
-    make_heap(sh);
-}
-
-static enum cht_rc sum_levels(struct search *q)
-{
-    struct shared *sh = &q->sh;
-    if (q->chain.order < 2)
-        return CHT_OK;
-    const struct lm_kn_record *two = &q->chain.level[2].record;
-    enum cht_rc rc = reserve_shared(q, two->n);
-    if (rc != CHT_OK)
-        return rc;
-    struct lm_kn_walk walk;
-    lm_kn_walk_begin(&walk, two);
-    while (sh->n < two->n && lm_kn_walk_next(&walk)) {
-        sh->token[sh->n] = walk.token;
-        sh->s[sh->n++] = 0;
-    }
-    for (unsigned m = 2; m <= q->chain.order && rc == CHT_OK; m++)
-        rc = add_level(q, m);
-    sh->low = low_of(q);
-    sh->heaped = 0;
-    for (uint32_t i = 0; i < sh->n; i++) {
-        if (sh->s[i] > sh->low)
-            sh->heap[sh->heaped++] = i;
-    }
-    make_heap(sh);
-    return rc;
-}
-
-/* Where the token is among those with S > 0; sh->n: it is not. */
-static uint32_t shared_at(const struct shared *sh, uint32_t token)
-{
-    uint32_t lo = 0, hi = sh->n;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (sh->token[mid] < token)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < sh->n && sh->token[lo] == token ? lo : sh->n;
 }
 
 /* ---- the root's most frequent tokens --------------------------------------------------------------------------- */
@@ -277,7 +181,33 @@ static enum cht_rc get_top(struct search *q, uint32_t keep, bool *later)
 
 /* ---- the search ------------------------------------------------------------------------------------------------ */
 
-/* The list with the largest next u, and that u times W1; LM_KN_TOP_LISTS: there is none. *cut: a list ended before its end is known. */
+static unsigned top_of(uint32_t a)
+{
+    return a >= 3 ? LM_KN_TOP_MAIN : a == 2 ? LM_KN_TOP_TWO : LM_KN_TOP_ONE;
+}
+
+/* Was it taken from the root before? */
+static bool root_had(const struct search *q, const struct met *w)
+{
+    unsigned i = top_of(w->a[1]);
+    if (w->a[1] == 0 || q->at[i] == 0)
+        return false;
+    struct lm_follower last = q->top->list[i].f[q->at[i] - 1];
+    return w->a[1] != last.count ? w->a[1] > last.count : w->token <= last.token;
+}
+
+/* Was it taken from a list before? `but` is not looked at; 1: the root. */
+static bool had(const struct search *q, const struct met *w, unsigned but)
+{
+    for (unsigned m = 2; m <= q->chain.order; m++) {
+        if (m != but && lm_kn_list_had(&q->list[m], w->token, w->a[m]))
+            return true;
+    }
+    return but != 1 && root_had(q, w);
+}
+
+/* The list of the root with the largest next u, and that u times W1; LM_KN_TOP_LISTS: there is none. *cut: a list ended before its end is
+ * known. */
 static unsigned next_list(const struct search *q, double *bound, bool *cut)
 {
     unsigned best = LM_KN_TOP_LISTS;
@@ -300,62 +230,96 @@ static unsigned next_list(const struct search *q, double *bound, bool *cut)
     return best;
 }
 
-/* The next of the tokens with S > 0. */
-static enum cht_rc take_shared(struct search *q)
+/* The next of the list of a level. */
+static enum cht_rc take_level(struct search *q, unsigned level)
 {
-    struct shared *sh = &q->sh;
-    uint32_t i = sh->heap[0], a;
-    sh->heap[0] = sh->heap[--sh->heaped];
-    if (sh->heaped > 0)
-        sink(sh, sh->heaped, 0);
-    if (sh->done[i] != 0)
-        return CHT_OK;
-    sh->done[i] = 1;
-    enum cht_rc rc = lm_kn_root_count(q->r, sh->token[i], &a, q->err);
+    struct lm_follower f = lm_kn_list_take(&q->list[level]);
+    struct met w;
+    if (f.count == 0)
+        return CHT_FAIL(q->err, CHT_MALFORMED_PAYLOAD,
+                        "a context of the live model has a follower twice, or one that never followed");
+    uint32_t a1 = lm_kn_top_find(q->top, f.token);
+    set_bound(q, level);
+    enum cht_rc rc = a1 > 0 ? CHT_OK : lm_kn_root_count(q->r, f.token, &a1, q->err);
     if (rc != CHT_OK)
         return rc;
-    struct lm_kn_candidate c = evaluate(q, sh->token[i], a);
+    meet(q, f.token, a1, &w);
+    for (unsigned m = 2; m < level; m++) {
+        if (w.a[m] == 0 && atomic_load(&q->r->live->sequence) == q->r->sequence) /* else: asked again */
+            return CHT_FAIL(q->err, CHT_MALFORMED_PAYLOAD,
+                            "token %u follows a context of the live model, but not the shorter one", f.token);
+    }
+    if (w.a[level] != f.count)
+        return CHT_FAIL(q->err, CHT_MALFORMED_PAYLOAD, "token %u follows a context of the live model twice",
+                        f.token);
+    if (had(q, &w, level))
+        return CHT_OK;
+    struct lm_kn_candidate c = evaluate(q, &w);
     (void)lm_kn_best_offer(&q->best, &c);
     return CHT_OK;
 }
 
-/* The next of a list. */
-static void take_list(struct search *q, unsigned list)
+static bool any_level(const struct search *q)
+{
+    for (unsigned m = 2; m <= q->chain.order; m++) {
+        if (lm_kn_list_more(&q->list[m]))
+            return true;
+    }
+    return false;
+}
+
+/* The next of a list of the root. */
+static void take_root(struct search *q, unsigned list)
 {
     struct lm_follower f = q->top->list[list].f[q->at[list]++];
-    uint32_t i = shared_at(&q->sh, f.token);
-    if (i < q->sh.n && q->sh.done[i] != 0)
+    struct met w;
+    meet(q, f.token, f.count, &w);
+    if (had(q, &w, 1))
         return;
-    if (i < q->sh.n)
-        q->sh.done[i] = 1;
-    struct lm_kn_candidate c = evaluate(q, f.token, f.count);
-    if (lm_kn_best_offer(&q->best, &c) || q->sh.heaped > 0 || q->sh.low > 0)
+    struct lm_kn_candidate c = evaluate(q, &w);
+    if (lm_kn_best_offer(&q->best, &c) || any_level(q))
         return;
-    /* None after it has an S or a larger u. Equal ones have larger tokens, unless the root has no weight. */
+    /* None after it has a larger u. Equal ones have larger tokens, unless the root has no weight. */
     q->over[list] = c.p < q->best.c[0].p || list != LM_KN_TOP_MAIN || q->chain.w[1] > 0;
+}
+
+/* The level whose next token has the largest share, of which *most is one already; 1: the root. *sum: all that may be still to come. */
+static unsigned next_level(const struct search *q, bool root, double most, double *sum)
+{
+    unsigned best = root ? 1 : 0;
+    *sum = most;
+    for (unsigned m = 2; m <= q->chain.order; m++) {
+        if (!lm_kn_list_more(&q->list[m]))
+            continue;
+        *sum += q->bound[m];
+        if (best == 0 || q->bound[m] >= most) {
+            best = m;
+            most = q->bound[m];
+        }
+    }
+    return best;
 }
 
 static enum cht_rc run(struct search *q, bool *later)
 {
     enum cht_rc rc = CHT_OK;
     while (rc == CHT_OK && !*later) {
-        double u, s = q->sh.heaped > 0 ? q->sh.s[q->sh.heap[0]] : q->sh.low;
+        double u, sum;
         bool cut;
         unsigned list = next_list(q, &u, &cut);
         if (cut) { /* the entries of longer lists are the same, as far as they were looked at */
             rc = get_top(q, q->top->keep < KEEP_MOST ? q->top->keep * 8 : KEEP_MOST, later);
             continue;
         }
-        if (list == LM_KN_TOP_LISTS && s == 0)
+        unsigned level = next_level(q, list != LM_KN_TOP_LISTS, u, &sum);
+        if (level == 0)
             break;
-        if (q->best.n == q->best.k && (s + u + q->chain.rest) * (1 + ROUNDING) < q->best.c[0].p)
+        if (q->best.n == q->best.k && (sum + q->chain.rest) * (1 + ROUNDING) < q->best.c[0].p)
             break;
-        if (q->sh.heaped == 0 && q->sh.low > 0 && (list == LM_KN_TOP_LISTS || s >= u))
-            add_low(&q->sh);
-        else if (q->sh.heaped > 0 && (list == LM_KN_TOP_LISTS || s >= u))
-            rc = take_shared(q);
+        if (level > 1)
+            rc = take_level(q, level);
         else
-            take_list(q, list);
+            take_root(q, list);
     }
     return rc;
 }
@@ -375,7 +339,7 @@ enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query 
     if (rc == CHT_OK)
         rc = read_chain(&q, t);
     if (rc == CHT_OK)
-        rc = sum_levels(&q);
+        rc = begin_lists(&q);
     if (rc == CHT_OK)
         rc = get_top(&q, q.best.k < KEEP_MIN ? KEEP_MIN : q.best.k, later);
     if (rc == CHT_OK && !*later) {
@@ -387,7 +351,9 @@ enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query 
         return rc;
     lm_kn_best_sort(&q.best);
     out->order = q.chain.order;
-    out->unknown = evaluate(&q, r->head.bos, 0).p; /* bos follows nothing */
+    struct met unknown;
+    meet(&q, r->head.bos, 0, &unknown); /* bos follows nothing */
+    out->unknown = evaluate(&q, &unknown).p;
     out->c = q.best.c;
     out->n = q.best.n;
     return CHT_OK;

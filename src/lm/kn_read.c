@@ -4,12 +4,15 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/prefetch.h"
 #include "lm/engine_int.h"
 #include "os/io.h"
 
 #pragma STDC FP_CONTRACT OFF
 
 #define SLOTS_MIN 256u
+#define AHEAD_LEAST 3u /* reads that are worth a hint */
 #define BLOCK ((size_t)64 << 10)
 #define SPARES_MAX 16u                /* readers kept for the next questions */
 #define SPARE_BYTES ((size_t)1 << 20) /* what one keeps in memory between questions */
@@ -22,17 +25,25 @@ struct lm_kn_block {
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
-static uint8_t *keep_bytes(struct lm_kn_reader *r, size_t n)
+static struct lm_kn_block *add_block(struct lm_kn_reader *r, size_t n)
+{
+    bool apart = n > BLOCK / 8 && r->blocks != NULL; /* what is left of the first one is still good */
+    size_t size = apart || n > BLOCK ? n : BLOCK;
+    struct lm_kn_block *b = cht_malloc(sizeof *b + size), **at = apart ? &r->blocks->next : &r->blocks;
+    if (b == NULL)
+        return NULL;
+    *b = (struct lm_kn_block){.next = *at, .size = size};
+    *at = b;
+    return b;
+}
+
+void *lm_kn_keep(struct lm_kn_reader *r, size_t n)
 {
     struct lm_kn_block *b = r->blocks;
-    if (b == NULL || b->size - b->used < n) {
-        size_t size = n > BLOCK ? n : BLOCK;
-        b = cht_malloc(sizeof *b + size);
-        if (b == NULL)
-            return NULL;
-        *b = (struct lm_kn_block){.next = r->blocks, .size = size};
-        r->blocks = b;
-    }
+    if (b == NULL || b->size - b->used < n)
+        b = add_block(r, n);
+    if (b == NULL)
+        return NULL;
     uint8_t *p = b->bytes + b->used;
     size_t room = b->size - b->used, whole = (n + 7) / 8 * 8; /* the next one is aligned */
     b->used += whole < room ? whole : room;
@@ -120,12 +131,16 @@ struct wanted {
     unsigned order, n; /* n: of the tokens */
 };
 
-static void find(const struct lm_kn_reader *r, struct wanted *w)
+/* The hash of no tokens. Of those of a live model's context one token more goes into it for each order, so that it can be carried on. */
+static uint64_t hash_begin(const struct lm_kn_reader *r, unsigned order)
+{
+    return order == 1 ? ~r->seed : r->seed;
+}
+
+/* w->hash is known. */
+static void find_hashed(const struct lm_kn_reader *r, struct wanted *w)
 {
     unsigned n = w->n;
-    w->hash = mix(r->seed, w->order);
-    for (unsigned i = 0; i < n; i++)
-        w->hash = mix(w->hash, w->token[i]);
     w->at = NULL;
     if (r->slots == 0)
         return;
@@ -139,11 +154,19 @@ static void find(const struct lm_kn_reader *r, struct wanted *w)
     }
 }
 
+static void find(const struct lm_kn_reader *r, struct wanted *w)
+{
+    w->hash = hash_begin(r, w->order);
+    for (unsigned i = 0; i < w->n; i++)
+        w->hash = mix(w->hash, w->token[i]);
+    find_hashed(r, w);
+}
+
 /* A page of the root as an array: each question looks at it many times. *bad: it is none. NULL: no memory. */
 static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record *page, uint32_t number,
                               bool *bad)
 {
-    uint32_t *a = (uint32_t *)(void *)keep_bytes(r, sizeof *a << LM_KN_PAGE_SHIFT);
+    uint32_t *a = (uint32_t *)(void *)lm_kn_keep(r, sizeof *a << LM_KN_PAGE_SHIFT);
     struct lm_kn_walk w;
     if (a == NULL)
         return NULL;
@@ -166,7 +189,7 @@ static enum cht_rc take_record(struct lm_kn_reader *r, const struct wanted *w, s
         l->page = spread(r, &l->record, w->token[0], &bad);
     if (bad)
         return lm_malformed(name, size, "record of a live model", err);
-    uint8_t *p = w->order > 1 ? keep_bytes(r, size) : NULL;
+    uint8_t *p = w->order > 1 ? lm_kn_keep(r, size) : NULL;
     if (p == NULL && l->page == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
     l->gamma = w->order > 1 ? lm_kn_gamma(r, w->order, &l->record) : 1.0;
@@ -184,7 +207,7 @@ static enum cht_rc take_page(struct lm_kn_reader *r, const struct wanted *w, str
     struct lm_fm_page page;
     if (!lm_fm_page_read(w->order, r->fixed.order, r->buf.data, size, &page))
         return lm_malformed(name, size, "page of a fixed model", err);
-    uint8_t *p = keep_bytes(r, size);
+    uint8_t *p = lm_kn_keep(r, size);
     if (p == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page of %u bytes", size);
     memcpy(p, r->buf.data, size);
@@ -209,9 +232,10 @@ static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_st
         rc = grow_levels(r, err);
         if (rc != CHT_OK)
             return rc;
-        find(r, w);
+        find_hashed(r, w);
     }
     w->at = &r->level[r->levels];
+    l.at = (uint32_t)r->levels;
     *w->at = l;
     r->slot[w->slot] = (uint32_t)++r->levels;
     return CHT_OK;
@@ -352,10 +376,21 @@ enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err)
     return CHT_OK;
 }
 
+/* The sequence knows of commits of this process only. */
+static bool others_wrote(struct lm_kn_reader *r)
+{
+    struct lm_kn_head head;
+    struct cht_err ignored;
+    if (!cht_store_remote(r->store) || r->wait != NULL || !r->known)
+        return false;
+    enum cht_rc rc = lm_kn_head_get(r->store, &head, &r->buf, NULL, &ignored);
+    return rc != CHT_OK || head.id != r->head.id || head.generation != r->head.generation;
+}
+
 bool lm_kn_again(struct lm_kn_reader *r)
 {
     uint64_t now = atomic_load(&r->live->sequence);
-    if (now == r->sequence && (now & 1) == 0) {
+    if (now == r->sequence && (now & 1) == 0 && !others_wrote(r)) {
         r->tries = 0;
         return false;
     }
@@ -373,13 +408,30 @@ void lm_kn_spare(struct lm_kn_reader *r)
         forget(r);
 }
 
-enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
-                        const struct lm_kn_level **out, struct cht_err *err)
+uint64_t lm_kn_chain_begin(const struct lm_kn_reader *r) { return hash_begin(r, 2); }
+
+/* The page of the root that holds the token. */
+static void want_page(const struct lm_kn_reader *r, uint32_t token, struct wanted *w)
 {
-    struct wanted w = {.order = order, .n = order - 1};
+    *w = (struct wanted){.order = 1, .n = 1, .token = {token >> LM_KN_PAGE_SHIFT}};
+    w->hash = mix(hash_begin(r, 1), w->token[0]);
+}
+
+/* The context of order - 1 tokens before end. */
+static void want_next(unsigned order, const uint32_t *end, uint64_t *chain, struct wanted *w)
+{
+    *w = (struct wanted){.order = order, .n = order - 1};
     for (unsigned i = 0; i + 1 < order; i++)
-        w.token[i] = *(end - 1 - i);
-    find(r, &w);
+        w->token[i] = *(end - 1 - i);
+    w->hash = *chain = mix(*chain, w->token[order - 2]);
+}
+
+enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint64_t *chain,
+                             const struct lm_kn_level **out, struct cht_err *err)
+{
+    struct wanted w;
+    want_next(order, end, chain, &w);
+    find_hashed(r, &w);
     enum cht_rc rc = CHT_OK;
     if (w.at == NULL) {
         uint8_t text[LM_KN_NAME_MAX];
@@ -390,10 +442,75 @@ enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *
     return rc;
 }
 
+/* Reads those that are not known. */
+static enum cht_rc fetch_unknown(struct lm_kn_reader *r, struct lm_kn_wish *wish, struct wanted *const *w,
+                                 const unsigned *number, unsigned n, struct cht_err *err)
+{
+    uint8_t text[LM_KN_TOGETHER][LM_KN_NAME_MAX];
+    struct cht_hint hint[LM_KN_TOGETHER];
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < n; i++) {
+        const uint32_t *end = wish[number[i]].end;
+        size_t len = w[i]->order > 1 ? lm_kn_name(w[i]->order, end, text[i]) : lm_kn_page_name(*end, text[i]);
+        hint[i] = (struct cht_hint){.name = {text[i], len}};
+    }
+    if (n >= AHEAD_LEAST)
+        (void)cht_store_prefetch(r->store, hint, n);
+    for (unsigned i = 0; i < n && rc == CHT_OK; i++) {
+        find_hashed(r, w[i]); /* it may be known by now, and the slot may be taken */
+        if (w[i]->at == NULL)
+            rc = fetch(r, w[i], hint[i].name, err);
+        wish[number[i]].level = rc == CHT_OK ? w[i]->at->at : 0;
+    }
+    return rc;
+}
+
+enum cht_rc lm_kn_levels_next(struct lm_kn_reader *r, unsigned order, struct lm_kn_wish *wish, unsigned n,
+                              struct cht_err *err)
+{
+    struct wanted w[LM_KN_TOGETHER], *unknown[LM_KN_TOGETHER];
+    unsigned number[LM_KN_TOGETHER], missing = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (order == 1)
+            want_page(r, *wish[i].end, &w[i]);
+        else
+            want_next(order, wish[i].end, &wish[i].chain, &w[i]);
+        if (r->slots > 0)
+            cht_prefetch(&r->slot[(size_t)w[i].hash & (r->slots - 1)]);
+    }
+    for (unsigned i = 0; i < n && r->slots > 0; i++) {
+        uint32_t at = r->slot[(size_t)w[i].hash & (r->slots - 1)];
+        if (at > 0) {
+            cht_prefetch(&r->level[at - 1]);
+            cht_prefetch(&r->level[at - 1].record);
+        }
+    }
+    for (unsigned i = 0; i < n; i++) {
+        find_hashed(r, &w[i]);
+        if (w[i].at != NULL) {
+            wish[i].level = w[i].at->at;
+            continue;
+        }
+        unknown[missing] = &w[i];
+        number[missing++] = i;
+    }
+    return missing > 0 ? fetch_unknown(r, wish, unknown, number, missing, err) : CHT_OK;
+}
+
+enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
+                        const struct lm_kn_level **out, struct cht_err *err)
+{
+    uint64_t chain = lm_kn_chain_begin(r);
+    for (unsigned i = 0; i + 2 < order; i++)
+        chain = mix(chain, *(end - 1 - i));
+    return lm_kn_level_next(r, order, end, &chain, out, err);
+}
+
 enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err)
 {
-    struct wanted w = {.order = 1, .n = 1, .token = {token >> LM_KN_PAGE_SHIFT}};
-    find(r, &w);
+    struct wanted w;
+    want_page(r, token, &w);
+    find_hashed(r, &w);
     enum cht_rc rc = CHT_OK;
     if (w.at == NULL) {
         uint8_t text[LM_KN_NAME_MAX];

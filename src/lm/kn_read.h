@@ -18,13 +18,26 @@
 #define LM_KN_READER_BYTES ((size_t)32 << 20) /* of records; what is more is forgotten */
 #define LM_KN_TRIES 3u
 
+#define LM_KN_TOGETHER 32u /* contexts that are asked for in one call */
+
+/* Followers by a hash of their token: in place of looking through a record that is asked often. */
+struct lm_kn_index {
+    unsigned shift;          /* of the hash, to a slot */
+    struct lm_follower at[]; /* a power of two; count 0: free */
+};
+
 /* What is known of one context, or of one page of the root. */
 struct lm_kn_level {
     uint64_t hash;
     uint32_t token[LM_ORDER_MAX]; /* nearest first; of a page: then its number */
     uint8_t order;
-    bool there;   /* it has a record */
-    double gamma; /* the weight of the order below: 1 without a record */
+    bool there;                      /* it has a record */
+    uint32_t at;                     /* in the reader's list */
+    uint32_t finds;                  /* followers looked for without an index */
+    double gamma;                    /* the weight of the order below: 1 without a record */
+    const struct lm_kn_index *index; /* NULL: there is none */
+    struct lm_follower *high;        /* the beginning of its list (kn_lists.h); NULL: it is not kept */
+    uint32_t highs, lists;           /* in it; lists that were made */
     struct lm_kn_record record;
     const uint32_t *
         page; /* of a page of the root: a of each of its tokens, 0 if there is none; in place of the record */
@@ -73,6 +86,33 @@ bool lm_kn_again(struct lm_kn_reader *r);
 /* The context of order-1 tokens before `end`, order >= 2. *out is borrowed until the next lm_kn_begin or lm_kn_spare. */
 enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
                         const struct lm_kn_level **out, struct cht_err *err);
+/* The same along a chain of contexts, from order 2 on: *chain is lm_kn_chain_begin before the first, and is carried on. */
+uint64_t lm_kn_chain_begin(const struct lm_kn_reader *r);
+enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint64_t *chain,
+                             const struct lm_kn_level **out, struct cht_err *err);
+/* Several contexts of one order: what they touch of memory is fetched side by side. Order 1: the pages of the root with `end`. */
+struct lm_kn_wish {
+    const uint32_t *end;
+    uint64_t chain; /* in and out: as of lm_kn_level_next; order 1: not used */
+    uint32_t level; /* out: its number */
+};
+/* n is at most LM_KN_TOGETHER. */
+enum cht_rc lm_kn_levels_next(struct lm_kn_reader *r, unsigned order, struct lm_kn_wish *w, unsigned n,
+                              struct cht_err *err);
+/* A level of that number; borrowed until the next call that may read one. */
+static inline const struct lm_kn_level *lm_kn_level_at(const struct lm_kn_reader *r, uint32_t number)
+{
+    return &r->level[number];
+}
+/* a of a token of that page of the root. */
+static inline uint32_t lm_kn_page_find(const struct lm_kn_level *page, uint32_t token)
+{
+    return page->there ? page->page[token & ((1u << LM_KN_PAGE_SHIFT) - 1)] : 0;
+}
+/* a of the token after the context of l, which has a record and may be a copy; 0: it is no follower. */
+uint32_t lm_kn_find(struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token);
+/* A hint: fetches what lm_kn_find will look at first. */
+void lm_kn_find_ahead(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token);
 /* a of a token in the root. */
 enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err);
 /* Of a fixed model: the n-gram of `order` tokens, of which `token` is the last; context: those before it, nearest first. */
@@ -80,6 +120,8 @@ enum cht_rc lm_fm_lookup(struct lm_kn_reader *r, unsigned order, const uint32_t 
                          struct lm_fm_entry *out, bool *found, struct cht_err *err);
 /* At a point of a question where no level is held: forgets what is known if it has become too much. */
 void lm_kn_spare(struct lm_kn_reader *r);
+/* Memory that lasts as long as what is known. NULL: there is none. */
+void *lm_kn_keep(struct lm_kn_reader *r, size_t n);
 
 /* u of README.md: what a follower with the count a gets at this level, apart from the order below. */
 static inline double lm_kn_share(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t a)

@@ -1,5 +1,6 @@
-/* kn_score: how likely a text is (kn_ask.h). From token to token it is carried how long an n-gram the last one matched: a longer
- * context cannot have a record, so no look-up is in vain. */
+/* kn_score: how likely a text is (kn_ask.h). Many tokens are asked together, order by order, so that what they touch in memory is fetched side by
+ * side. How long an n-gram a token matched tells how long the next one's context can be: a longer one cannot have a record, so hardly
+ * any look-up is in vain. */
 #include "lm/fm_ask.h"
 
 #include <math.h>
@@ -27,24 +28,117 @@ static enum cht_rc text_of(struct lm_kn_reader *r, const struct lm_kn_text_query
     return CHT_OK;
 }
 
-/* p of the token at t, whose context may have `reach` tokens; *matched as in lm_kn_scored. */
-static enum cht_rc one_token(struct lm_kn_reader *r, const uint32_t *t, unsigned reach, double *p,
-                             unsigned *matched, struct cht_err *err)
+/* One token that is scored. */
+struct place {
+    const uint32_t *t;
+    double p;
+    uint64_t chain;
+    unsigned matched;
+    bool on;    /* the level of the order before is there */
+    bool first; /* after a bos, which has no count of its own: its context has one token */
+};
+
+struct window {
+    struct lm_kn_reader *r;
+    unsigned top;
+    unsigned before; /* what the token before the first place matched */
+    unsigned n;
+    struct place place[LM_KN_TOGETHER];
+};
+
+/* Can the context of order - 1 tokens before that place have a record? The n-gram that ends with the token before must have been counted. */
+static bool may_have(const struct window *w, unsigned i, unsigned order)
 {
-    uint32_t a;
-    enum cht_rc rc = lm_kn_root_count(r, *t, &a, err);
-    *matched = a > 0;
-    *p = lm_kn_share(r, &r->root, a) + r->root.gamma * r->p0;
-    for (unsigned m = 2; m <= reach + 1 && rc == CHT_OK; m++) {
-        const struct lm_kn_level *l;
-        rc = lm_kn_level(r, m, t, &l, err);
-        if (rc != CHT_OK || !l->there)
-            break;
-        a = lm_kn_record_find(&l->record, *t);
-        *p = lm_kn_share(r, l, a) + l->gamma * *p;
-        *matched = a > 0 ? m : *matched;
+    const struct place *p = &w->place[i];
+    if (p->first)
+        return order == 2;
+    return p->on && (i > 0 ? p[-1].matched : w->before) >= order - 1;
+}
+
+/* The shares of the root. */
+static enum cht_rc ask_root(struct window *w, struct cht_err *err)
+{
+    const struct lm_kn_reader *r = w->r;
+    struct lm_kn_wish wish[LM_KN_TOGETHER];
+    for (unsigned i = 0; i < w->n; i++)
+        wish[i] = (struct lm_kn_wish){.end = w->place[i].t};
+    enum cht_rc rc = lm_kn_levels_next(w->r, 1, wish, w->n, err);
+    for (unsigned i = 0; i < w->n && rc == CHT_OK; i++) {
+        struct place *p = &w->place[i];
+        uint32_t a = lm_kn_page_find(lm_kn_level_at(r, wish[i].level), *p->t);
+        p->matched = a > 0;
+        p->p = lm_kn_share(r, &r->root, a) + r->root.gamma * r->p0;
+        p->chain = lm_kn_chain_begin(r);
+        p->on = true;
     }
     return rc;
+}
+
+/* The shares of one order, of the places whose contexts go on. *any: there were some. */
+static enum cht_rc ask_order(struct window *w, unsigned order, bool *any, struct cht_err *err)
+{
+    struct lm_kn_reader *r = w->r;
+    struct lm_kn_wish wish[LM_KN_TOGETHER];
+    struct place *of[LM_KN_TOGETHER];
+    unsigned n = 0;
+    for (unsigned i = 0; i < w->n; i++) {
+        if (may_have(w, i, order)) {
+            of[n] = &w->place[i];
+            wish[n++] = (struct lm_kn_wish){.end = w->place[i].t, .chain = w->place[i].chain};
+        } else {
+            w->place[i].on = false;
+        }
+    }
+    enum cht_rc rc = lm_kn_levels_next(r, order, wish, n, err);
+    for (unsigned i = 0; i < n && rc == CHT_OK; i++)
+        lm_kn_find_ahead(r, lm_kn_level_at(r, wish[i].level), *of[i]->t);
+    for (unsigned i = 0; i < n && rc == CHT_OK; i++) {
+        const struct lm_kn_level *l = lm_kn_level_at(r, wish[i].level);
+        struct place *p = of[i];
+        p->chain = wish[i].chain;
+        p->on = l->there;
+        if (!l->there)
+            continue;
+        uint32_t a = lm_kn_find(r, l, *p->t);
+        p->p = lm_kn_share(r, l, a) + l->gamma * p->p;
+        p->matched = a > 0 ? order : p->matched;
+    }
+    *any = n > 0;
+    return rc;
+}
+
+/* The next tokens of the text, at most as many as are asked together: those up to *at. after_bos: the one before was a bos. */
+static void fill(struct window *w, const uint32_t *t, size_t n, size_t *at, bool *after_bos)
+{
+    for (w->n = 0; *at < n && w->n < LM_KN_TOGETHER; ++*at) {
+        if (t[*at] == w->r->head.bos) {
+            *after_bos = true;
+            continue;
+        }
+        w->place[w->n++] = (struct place){.t = t + *at, .first = *after_bos};
+        *after_bos = false;
+    }
+}
+
+/* p and matched of each place. */
+static enum cht_rc ask(struct window *w, struct cht_err *err)
+{
+    bool any = true;
+    lm_kn_spare(w->r);
+    enum cht_rc rc = ask_root(w, err);
+    for (unsigned m = 2; m <= w->top && rc == CHT_OK && any; m++)
+        rc = ask_order(w, m, &any, err);
+    return rc;
+}
+
+static void add(struct lm_kn_score *out, const struct lm_kn_scored *s)
+{
+    out->tokens++;
+    out->log10 += s->log10;
+    if (s->matched == 0) {
+        out->oov++;
+        out->log10_oov += s->log10;
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -54,34 +148,26 @@ enum cht_rc lm_kn_score(struct lm_kn_reader *r, const struct lm_kn_text_query *q
                         struct lm_kn_score *out, struct cht_err *err)
 {
     const uint32_t *t;
-    size_t n;
-    unsigned top = q->max_order == 0 || q->max_order > r->head.order ? r->head.order : q->max_order,
-             reach = 0;
+    size_t n, at = 0;
+    bool after_bos = false;
+    struct window w = {.r = r};
     *out = (struct lm_kn_score){0};
     if (r->fixed.order > 0)
         return lm_fm_score(r, q, fn, ctx, out, err);
+    w.top = q->max_order == 0 || q->max_order > r->head.order ? r->head.order : q->max_order;
     enum cht_rc rc = text_of(r, q, &t, &n, err);
-    for (size_t i = 0; i < n && rc == CHT_OK; i++) {
-        struct lm_kn_scored s;
-        double p;
-        if (t[i] == r->head.bos) {
-            reach = top > 1;
-            continue;
+    while (rc == CHT_OK && at < n) {
+        fill(&w, t, n, &at, &after_bos);
+        rc = ask(&w, err);
+        for (unsigned i = 0; i < w.n && rc == CHT_OK; i++) {
+            const struct place *p = &w.place[i];
+            struct lm_kn_scored s = {.log10 = p->p > 0 ? log10(p->p) : LM_KN_LOG10_ZERO,
+                                     .matched = p->matched};
+            add(out, &s);
+            if (fn != NULL)
+                fn(ctx, &s);
+            w.before = s.matched;
         }
-        lm_kn_spare(r);
-        rc = one_token(r, t + i, reach, &p, &s.matched, err);
-        if (rc != CHT_OK)
-            break;
-        s.log10 = p > 0 ? log10(p) : LM_KN_LOG10_ZERO;
-        reach = s.matched < top ? s.matched : top - 1;
-        out->tokens++;
-        out->log10 += s.log10;
-        if (s.matched == 0) {
-            out->oov++;
-            out->log10_oov += s.log10;
-        }
-        if (fn != NULL)
-            fn(ctx, &s);
     }
     return rc;
 }

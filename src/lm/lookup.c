@@ -55,35 +55,32 @@ enum cht_rc lm_lookup_take(enum cht_rc rc, const char *kind, struct cht_str name
     return lm_malformed(name, v->size, topk ? "topk list" : "probabilities", err);
 }
 
-enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
-                      struct cht_buf *buf, struct reduce_payload *head, struct cht_err *err)
+enum cht_rc lm_lookup(const struct lm_view *v, const char *kind, unsigned order,
+                      const uint8_t hash[LM_HASH_SIZE], struct cht_buf *buf, struct reduce_payload *head,
+                      struct cht_err *err)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_str name = lm_entry_name(kind, order, hash, text);
-    uint64_t key;
-    uint32_t size;
-    enum cht_rc rc = cht_store_pair_value(s, name, &key, buf, &size, err);
-    return lm_lookup_take(rc, kind, name, &(struct lm_value){buf->data, size}, head, err);
+    struct cht_pair_value pv = {.out = buf};
+    enum cht_rc rc = lm_view_read(v, name, &pv, NULL, err);
+    return lm_lookup_take(rc, kind, name, &(struct lm_value){buf->data, pv.size}, head, err);
 }
 
-enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
-                          struct cht_wait *w, bool *all)
+enum cht_rc lm_lookup_all(const struct lm_view *v, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                          uint32_t n, struct cht_wait *w, bool *all)
 {
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
     struct cht_pair_value pv = {.out = NULL};
-    enum cht_rc rc = cht_store_pair_value_soon(s, lm_entry_name(LM_PROB, order, hash, text), &pv, w, NULL);
+    enum cht_rc rc = lm_view_read(v, lm_entry_name(LM_PROB, order, hash, text), &pv, w, NULL);
     *all =
         rc == CHT_OK && pv.size == 4 + n * REDUCE_PAYLOAD_PROBS_RECORD; /* version 1: a topk list is short */
     return rc == CHT_PENDING ? rc : CHT_OK;
 }
 
-enum cht_rc lm_smoothed(struct cht_store *s, struct cht_wait *w, struct cht_err *err)
+enum cht_rc lm_smoothed(struct lm_view *v, struct cht_store *s, struct cht_wait *w, struct cht_err *err)
 {
-    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_pair_value pv = {.out = NULL};
-    struct cht_str name = lm_entry_name(LM_PROB, 1, (const uint8_t *)LM_ROOT, text);
-    enum cht_rc rc = cht_store_pair_value_soon(s, name, &pv, w, err);
-    if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && pv.size == 0))
+    enum cht_rc rc = lm_view_open(v, s, w, err);
+    if (rc == CHT_OK && !v->smoothed)
         return CHT_FAIL(err, CHT_NOT_SMOOTHED, "%s", cht_rc_text(CHT_NOT_SMOOTHED));
     return rc;
 }
@@ -108,25 +105,6 @@ double lm_lookup_weight(const struct reduce_payload *probs)
 {
     uint16_t alpha = reduce_payload_get16(probs->records + 5);
     return alpha != REDUCE_PAYLOAD_NO_ALPHA ? (double)alpha / 1000.0 : 1.0;
-}
-
-enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
-                             struct cht_err *err)
-{
-    uint8_t text[LM_PREFIX_MAX];
-    *order = asked < LM_ORDER_MAX ? asked : LM_ORDER_MAX;
-    for (unsigned n = LM_ORDER_MAX; *order == 0 && n >= 1; n--) {
-        uint64_t probs = 0, topk = 0;
-        enum cht_rc rc =
-            cht_store_count_soon(s, (struct cht_str){text, lm_prefix(LM_PROB, n, text)}, &probs, w, err);
-        if (rc == CHT_OK)
-            rc = cht_store_count_soon(s, (struct cht_str){text, lm_prefix(LM_TOPK, n, text)}, &topk, w, err);
-        if (rc != CHT_OK)
-            return rc;
-        if (probs > 0 || topk > 0)
-            *order = n;
-    }
-    return CHT_OK;
 }
 
 enum cht_rc lm_best_offer(struct lm_best *b, const struct lm_candidate *c, struct cht_err *err)

@@ -3,12 +3,14 @@
 
 #include "lm/counts.h"
 #include "lm/predict.h"
+#include "lm/view.h"
 #include "reduce/payload.h"
 
 /* Reads `<kind>:<order>:` of the context; head->n is 0 if it is not there. The records lie in buf. kind: "prob", "topk".
  * CHT_MALFORMED_PAYLOAD. */
-enum cht_rc lm_lookup(struct cht_store *s, const char *kind, unsigned order, const uint8_t hash[LM_HASH_SIZE],
-                      struct cht_buf *buf, struct reduce_payload *head, struct cht_err *err);
+enum cht_rc lm_lookup(const struct lm_view *v, const char *kind, unsigned order,
+                      const uint8_t hash[LM_HASH_SIZE], struct cht_buf *buf, struct reduce_payload *head,
+                      struct cht_err *err);
 /* Its two halves, for whoever reads in between: the name, in text, and what the read (its rc) has brought. */
 struct lm_value {
     const uint8_t *data; /* borrowed */
@@ -23,14 +25,10 @@ int lm_lookup_token(const struct reduce_payload *probs, uint32_t token);
 /* The weight of the order below, of a context that is there: all of its records have the same. */
 double lm_lookup_weight(const struct reduce_payload *probs);
 /* *all: the context's probabilities are no more than the n entries of its topk list: reads the size only. CHT_PENDING, else CHT_OK. */
-enum cht_rc lm_lookup_all(struct cht_store *s, unsigned order, const uint8_t hash[LM_HASH_SIZE], uint32_t n,
-                          struct cht_wait *w, bool *all);
-/* Is there anything to ask: has the root probabilities? CHT_NOT_SMOOTHED if not; CHT_PENDING. */
-enum cht_rc lm_smoothed(struct cht_store *s, struct cht_wait *w, struct cht_err *err);
-/* The highest order with a prob: or topk: entry, 0 if there is none; if `asked` is not 0, that, at most 8. CHT_PENDING as
- * cht_store_count_soon. */
-enum cht_rc lm_highest_order(struct cht_store *s, unsigned asked, unsigned *order, struct cht_wait *w,
-                             struct cht_err *err);
+enum cht_rc lm_lookup_all(const struct lm_view *v, unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                          uint32_t n, struct cht_wait *w, bool *all);
+/* lm_view_open of a model that is asked: CHT_NOT_SMOOTHED if there is none. */
+enum cht_rc lm_smoothed(struct lm_view *v, struct cht_store *s, struct cht_wait *w, struct cht_err *err);
 
 /* The k best candidates of any number that are offered: p descending, then token ascending. Zero-initialise with k. */
 struct lm_best {

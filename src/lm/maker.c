@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/literal.h"
 #include "lm/avo.h"
+#include "lm/kn_format.h"
 #include "lm/names.h"
 #include "os/io.h"
 #include "reduce/payload.h"
@@ -44,6 +45,15 @@ void lm_maker_free(struct lm_maker *m)
     }
     lm_counts_free(&m->counts);
     cht_buf_free(&m->value);
+    cht_free(m->ops);
+}
+
+void lm_context_write(uint8_t *out, const uint32_t *tokens, size_t n)
+{
+    out[0] = 1;
+    out[1] = out[2] = (uint8_t)n;
+    for (size_t i = 0; i < n; i++)
+        reduce_payload_put32(out + 3 + 4 * i, tokens[i]);
 }
 
 /* What the database has under the name is added to the counts of this request in m->counts. */
@@ -76,24 +86,156 @@ static enum cht_rc put_again(struct lm_maker *m, struct cht_str name, struct cht
     return CHT_OK;
 }
 
+/* What lies under the name and cannot be read: an operation that changes nothing. It is counted. */
+static enum cht_rc leave_alone(struct lm_maker *m, struct cht_str name, struct cht_op *op,
+                               struct cht_err *err)
+{
+    uint8_t *p = arena(m, name.n);
+    if (p == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a name");
+    memcpy(p, name.p, name.n);
+    *op = (struct cht_op){.kind = CHT_OP_PAIR_READ, .name = {p, name.n}};
+    m->malformed++;
+    return CHT_OK;
+}
+
+/* The name of a context's counts, in text. */
+static struct cht_str counts_name(unsigned order, const uint8_t hash[LM_HASH_SIZE],
+                                  uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE])
+{
+    size_t n = lm_prefix(LM_CNT, order, text);
+    memcpy(text + n, hash, LM_HASH_SIZE);
+    return (struct cht_str){text, n + LM_HASH_SIZE};
+}
+
+/* Followers become those with what the database has of them. */
+static enum cht_rc add_up(struct lm_maker *m, struct cht_str name, const struct lm_follower **f, uint32_t *n,
+                          struct cht_err *err)
+{
+    enum cht_rc rc = add_stored(m, name, err);
+    if (rc == CHT_OK)
+        rc = lm_book_stored(m->making->request, m->counts.n, err);
+    if (rc == CHT_OK && m->counts.n > 0) {
+        rc = lm_counts_add(&m->counts, *f, *n, err);
+        *f = m->counts.f;
+        *n = m->counts.n;
+    }
+    return rc;
+}
+
+/* Is there no entry under `ctx:`, or none with a value? */
+static enum cht_rc is_new(struct lm_maker *m, struct cht_str name, bool *out, struct cht_err *err)
+{
+    uint64_t key;
+    uint32_t size = 0;
+    *out = true;
+    if (!m->making->any_contexts)
+        return CHT_OK;
+    enum cht_rc rc = cht_store_pair_value(m->making->store, name, &key, NULL, &size, err);
+    *out = rc == CHT_PAIR_NOT_FOUND || size == 0;
+    return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
+}
+
+/* Counts that are too long for an entry. */
+static enum cht_rc put_long(struct lm_maker *m, struct cht_str name, struct cht_str counts,
+                            struct cht_err *err)
+{
+    uint8_t *p = arena(m, (name.n + 3) & ~(size_t)3); /* entries are aligned */
+    if (m->nops == m->ops_cap && p != NULL) {
+        size_t cap = m->ops_cap * 2 + 16;
+        struct cht_op *ops = cht_realloc(m->ops, cap * sizeof *ops);
+        p = ops == NULL ? NULL : p;
+        m->ops = ops == NULL ? m->ops : ops;
+        m->ops_cap = ops == NULL ? m->ops_cap : cap;
+    }
+    if (p == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counts of %zu bytes", counts.n);
+    memcpy(p, name.p, name.n);
+    m->ops[m->nops++] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = {p, name.n}, .value = counts};
+    return CHT_OK;
+}
+
+/* Room for an entry with that many bytes of counts. */
+static struct lm_entry *entry(struct lm_maker *m, size_t counts, struct cht_err *err)
+{
+    size_t n = (sizeof(struct lm_entry) + counts + 3) & ~(size_t)3;
+    struct lm_entry *e = (struct lm_entry *)(void *)arena(m, n);
+    if (e == NULL)
+        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counts of %zu bytes", counts);
+    return e;
+}
+
+/* An entry with the counts that are to be written, or none. */
+static enum cht_rc counts_entry(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE],
+                                const struct lm_follower *f, uint32_t n, struct lm_entry **out,
+                                struct cht_err *err)
+{
+    unsigned order = m->making->order;
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str name = counts_name(order, hash, text);
+    size_t bytes = 0;
+    enum cht_rc rc = add_up(m, name, &f, &n, err);
+    bool none = rc == CHT_MALFORMED_PAYLOAD, lost = rc == CHT_CORRUPT; /* it stays as it is */
+    m->malformed += none || lost;
+    if (rc != CHT_OK && !none && !lost)
+        return rc;
+    *out = entry(m, none ? m->value.len : lost ? 0 : lm_counts_size(n), err);
+    if (*out == NULL)
+        return CHT_NO_MEMORY;
+    if (none)
+        memcpy((*out)->counts, m->value.data, bytes = m->value.len);
+    else if (!lost)
+        bytes = lm_counts_write((*out)->counts, order, f, n);
+    m->bytes += name.n + bytes;
+    (*out)->bytes = bytes <= CHT_MANY_VALUE_MAX ? (uint32_t)bytes & INT32_MAX : 0;
+    return bytes <= CHT_MANY_VALUE_MAX ? CHT_OK
+                                       : put_long(m, name, (struct cht_str){(*out)->counts, bytes}, err);
+}
+
+enum cht_rc lm_make_entry(struct lm_maker *m, const struct lm_entry *e, const struct lm_follower *f,
+                          uint32_t n, const struct lm_entry **out, struct cht_err *err)
+{
+    struct lm_entry *made = NULL;
+    enum cht_rc rc = CHT_OK;
+    size_t tokens = m->making->order - 1;
+    bool created = false;
+    if ((m->making->keep & LM_KN_KEEP_CTX) != 0) {
+        uint8_t text[LM_LENGTH(LM_CTX) + LM_HASH_SIZE];
+        memcpy(CHT_PUT(text, LM_CTX), e->hash, LM_HASH_SIZE);
+        rc = is_new(m, (struct cht_str){text, sizeof text}, &created, err);
+    }
+    if (rc == CHT_OK && (m->making->keep & LM_KN_KEEP_CNT) != 0) {
+        rc = counts_entry(m, e->hash, f, n, &made, err);
+    } else if (rc == CHT_OK) {
+        made = entry(m, 0, err);
+        rc = made == NULL ? CHT_NO_MEMORY : CHT_OK;
+        if (made != NULL)
+            made->bytes = 0;
+    }
+    if (rc != CHT_OK)
+        return rc;
+    memcpy(made->hash, e->hash, sizeof made->hash);
+    made->first = e->first;
+    made->created = created;
+    m->created += created;
+    if (created)
+        m->bytes += LM_LENGTH(LM_CTX) + LM_HASH_SIZE + LM_CONTEXT_BYTES(tokens) + LM_LENGTH(LM_CTXV) + 3 +
+                    LM_AVO_TOKEN_BYTES * tokens;
+    *out = made;
+    return CHT_OK;
+}
+
 enum cht_rc lm_make_counts(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE], const struct lm_follower *f,
                            uint32_t n, struct cht_op *op, struct cht_err *err)
 {
     unsigned order = m->making->order;
     uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = {text, lm_prefix(LM_CNT, order, text)};
-    memcpy(text + name.n, hash, LM_HASH_SIZE);
-    name.n += LM_HASH_SIZE;
-    enum cht_rc rc = add_stored(m, name, err);
+    struct cht_str name = counts_name(order, hash, text);
+    enum cht_rc rc = add_up(m, name, &f, &n, err);
     if (rc == CHT_MALFORMED_PAYLOAD)
         return put_again(m, name, op, err);
-    if (rc == CHT_OK)
-        rc = lm_book_stored(m->making->request, m->counts.n, err);
-    if (rc == CHT_OK && m->counts.n > 0) {
-        rc = lm_counts_add(&m->counts, f, n, err);
-        f = m->counts.f;
-        n = m->counts.n;
-    }
+    if (rc == CHT_CORRUPT)
+        return leave_alone(m, name, op, err);
     if (rc != CHT_OK)
         return rc;
     uint8_t *p = arena(m, name.n + lm_counts_size(n));
@@ -111,29 +253,18 @@ enum cht_rc lm_make_context(struct lm_maker *m, const uint32_t *tokens, size_t n
                             const uint8_t hash[LM_HASH_SIZE], struct cht_op *op, bool *made,
                             struct cht_err *err)
 {
-    uint8_t *p = arena(m, LM_LENGTH(LM_CTX) + LM_HASH_SIZE + 3 + n * 4);
+    uint8_t *p = arena(m, LM_LENGTH(LM_CTX) + LM_HASH_SIZE + LM_CONTEXT_BYTES(n));
     *made = false;
     if (p == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a context");
     struct cht_str name = {p, LM_LENGTH(LM_CTX) + LM_HASH_SIZE};
     memcpy(CHT_PUT(p, LM_CTX), hash, LM_HASH_SIZE);
-    if (m->making->any_contexts) {
-        uint64_t key;
-        uint32_t size;
-        enum cht_rc rc = cht_store_pair_value(m->making->store, name, &key, NULL, &size, err);
-        if (rc == CHT_OK && size > 0)
-            return CHT_OK;
-        if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
-            return rc;
-    }
+    enum cht_rc rc = is_new(m, name, made, err);
+    if (rc != CHT_OK || !*made)
+        return rc;
     m->created++;
-    *made = true;
-    uint8_t *v = p + name.n;
-    v[0] = 1;
-    v[1] = v[2] = (uint8_t)n;
-    for (size_t i = 0; i < n; i++)
-        reduce_payload_put32(v + 3 + 4 * i, tokens[i]);
-    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = name, .value = {v, 3 + 4 * n}};
+    lm_context_write(p + name.n, tokens, n);
+    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = name, .value = {p + name.n, LM_CONTEXT_BYTES(n)}};
     return CHT_OK;
 }
 

@@ -1,5 +1,6 @@
-/* maker: makes the operations of a commit of n-grams (ngrams.c), one at a time: a context's counts, its entry under `ctx:`, its
- * vector under `ctxv:`. What an operation borrows lies in an arena of the maker, so it is valid until lm_maker_free.
+/* maker: makes what a commit of n-grams writes, one context at a time: its counts, its entry under `ctx:`, its vector under `ctxv:`, as
+ * operations (merge.c) or as an entry of a sheet (sheet.h), from which they are made when the store looks at them. What is made lies in an
+ * arena of the maker, so it is valid until lm_maker_free.
  *
  * Internal to src/lm. Threads: one at a time per maker; makers of one commit share what lm_making says, which nobody changes
  * while they work.
@@ -13,8 +14,8 @@
 /* What the makers of a commit share while an order is made. */
 struct lm_making {
     struct cht_store *store;
-    const struct lm_ngrams *request; /* is asked before memory is used */
-    unsigned order;
+    struct lm_ngrams *request;     /* is asked before memory is used */
+    unsigned order, keep;          /* keep, of an entry: LM_KN_KEEP_... */
     bool any_counts, any_contexts; /* the database may have some of this order */
 };
 
@@ -27,6 +28,18 @@ struct lm_maker {
     struct cht_buf value;
     uint64_t created;   /* contexts that were registered */
     uint64_t malformed; /* counts that are none */
+    struct cht_op *ops; /* owned: of entries, counts that are too long for them */
+    size_t nops, ops_cap;
+    uint64_t bytes; /* of the names and values of entries, and perhaps more */
+};
+
+/* A context in a sheet. */
+struct lm_entry {
+    uint8_t hash[LM_HASH_SIZE];
+    uint32_t first; /* its tokens: where they are in the text */
+    uint32_t created : 1;
+    uint32_t bytes : 31; /* of counts; 0: none is written */
+    uint8_t counts[];
 };
 
 /* The followers of the context of that hash, with what the database has of them. If something else lies there it is written again as it is. CHT_NO_MEMORY, what the request's bound says, and what a read returns. */
@@ -40,4 +53,11 @@ enum cht_rc lm_make_context(struct lm_maker *m, const uint32_t *tokens, size_t n
  * CHT_NO_MEMORY. */
 enum cht_rc lm_make_vector(struct lm_maker *m, const uint32_t *tokens, size_t n, const struct cht_op *context,
                            struct cht_op *op, struct cht_err *err);
+/* What is to be kept of the context with the hash and tokens that e says: as lm_make_counts and lm_make_context, and its vector if it is
+ * registered. */
+enum cht_rc lm_make_entry(struct lm_maker *m, const struct lm_entry *e, const struct lm_follower *f,
+                          uint32_t n, const struct lm_entry **out, struct cht_err *err);
+/* The value under `ctx:`, of LM_CONTEXT_BYTES(n) bytes. */
+#define LM_CONTEXT_BYTES(n) (3 + 4 * (n))
+void lm_context_write(uint8_t *out, const uint32_t *tokens, size_t n);
 void lm_maker_free(struct lm_maker *m);

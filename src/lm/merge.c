@@ -151,7 +151,10 @@ static enum cht_rc run(struct lm_engine *e, struct merging *m, struct cht_store 
     if (rc == CHT_OK && has)
         rc = lm_kn_count_publish(e, &live, &l, err);
     if (rc == CHT_OK) {
-        rc = lm_commit(m->making.store, m->ops, m->n, CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED, err);
+        struct lm_load load = {0};
+        lm_kn_count_load(&live, &load);
+        rc = lm_load_commit(&load, m->making.store, m->ops, m->n, CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED,
+                            err);
         if (has)
             lm_kn_count_done(e, &live, l, rc);
     }
@@ -171,7 +174,7 @@ static enum cht_rc run(struct lm_engine *e, struct merging *m, struct cht_store 
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc lm_merge(struct lm_engine *e, struct cht_store *to, struct cht_store *from,
-                     const struct lm_ngrams *request, struct lm_merge_result *out, struct cht_err *err)
+                     struct lm_ngrams *request, struct lm_merge_result *out, struct cht_err *err)
 {
     struct merging m = {.making = {.store = to, .request = request}};
     struct cht_store *first = (uintptr_t)to < (uintptr_t)from ? to : from, *second = first == to ? from : to;

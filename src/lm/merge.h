@@ -22,4 +22,4 @@ struct lm_merge_result {
  * live model, or with other parameters; CHT_FIXED_MODEL; CHT_MALFORMED_PAYLOAD; CHT_NO_MEMORY, what the request's bound says, and what a
  * commit returns: then nothing was added. */
 enum cht_rc lm_merge(struct lm_engine *e, struct cht_store *to, struct cht_store *from,
-                     const struct lm_ngrams *request, struct lm_merge_result *out, struct cht_err *err);
+                     struct lm_ngrams *request, struct lm_merge_result *out, struct cht_err *err);

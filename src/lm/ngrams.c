@@ -1,13 +1,13 @@
 /* ngrams: see ngrams.h. A commit:
  *
  *   N1 under the database's counting gate, order by order: count in memory (grams.h), and book what N2 and N3 need for it
- *   N2 for each context that was met, ascending by name: read its counts if the database can have any, add, make the
- *      operation; then the same for registering it; then its vector as a second name, ascending by vector. Neighbours in
- *      the trie and later in a scan are so written one after the other. Of contexts that share a vector the one that was met
- *      last gets it. Many contexts are shared out among threads: where each operation goes is known before.
+ *   N2 for each context that was met, ascending by name: read its counts if the database can have any, add, and look whether it is
+ *      registered: an entry (sheet.h). Its operations are made of that when the store looks at them: counts, registrations, and then vectors
+ *      as second names, ascending by vector. Neighbours in the trie and later in a scan are so written one after the other. Of contexts that
+ *      share a vector the one that was met last gets it. Many contexts are shared out among threads
  *   N3 one atomic commit of all orders
  *
- * The operations' names and payloads lie in arenas, one a thread (maker.h), which are freed after N3.
+ * The entries lie in arenas, one a thread (maker.h), which are freed after N3.
  */
 #include "lm/ngrams.h"
 
@@ -17,21 +17,22 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/literal.h"
+#include "lm/estimate.h"
 #include "lm/hash.h"
 #include "lm/kn_count.h"
-#include "lm/maker.h"
 #include "lm/names.h"
 #include "lm/ngrams_int.h"
 #include "lm/rank.h"
 #include "lm/share.h"
+#include "lm/sheet.h"
 #include "os/io.h"
 
-/* Bytes of memory until the commit is done, measured with text where nothing repeats, and a little more: tables, operations, names and
- * payloads, the log's record, changed pages. */
-#define TOKEN_COST 96u
-#define GRAM_COST 64u
-#define CONTEXT_COST 620u
-#define CONTEXT_TOKEN_COST 50u
+/* Bytes of memory until the commit is done, measured with text where nothing repeats, and a little more: tables, entries, keys and a plan of
+ * the operations, changed pages. */
+#define TOKEN_COST 80u
+#define GRAM_COST 32u
+#define CONTEXT_COST 80u
+#define CONTEXT_TOKEN_COST 32u
 #define WORD_COST 700u   /* one that is given a token: two operations */
 #define WINDOW_COST 900u /* of text that is taken away, whether it repeats or not */
 
@@ -42,15 +43,16 @@ struct worker {
     struct lm_maker maker;
 };
 
-/* What one order is made of: contexts by name, and the operations that registered them. */
+/* What one order is made of: contexts by name, and those that are registered. */
 struct ranking {
     struct lm_rank *r, *spare; /* owned: nused each; `at` is an index into used */
-    uint32_t *op;              /* owned: by index into used: the operation + 1, 0 */
+    uint32_t *created;         /* owned: by index into used: the entry + 1; 0: it is registered already */
 };
 
 /* What a commit is made of. */
 struct batch {
     struct lm_making making;
+    struct lm_load load;
     struct cht_op *ops; /* owned; those after n are being made */
     size_t n, cap;
     struct worker worker[LM_SHARE_THREADS_MAX];
@@ -58,7 +60,7 @@ struct batch {
     unsigned threads;
     const struct lm_grams *grams; /* the order under way, with the next three */
     struct ranking rank;
-    const struct lm_rank *vectors;
+    struct lm_sheet sheet[LM_ORDER_MAX + 1];
     unsigned keep; /* LM_KN_KEEP_...: what is kept up */
     bool ordered;  /* the operations must be run in order */
     struct lm_taking taking;
@@ -82,6 +84,8 @@ static void batch_free(struct batch *b)
 {
     for (unsigned i = 0; i < b->threads; i++)
         lm_maker_free(&b->worker[i].maker);
+    for (unsigned m = 0; m <= LM_ORDER_MAX; m++)
+        lm_sheet_free(&b->sheet[m]);
     lm_taking_free(&b->taking);
     cht_free(b->ops);
 }
@@ -133,50 +137,20 @@ static void hash_of(const struct lm_rank *r, uint8_t hash[LM_HASH_SIZE])
     cht_put64(hash, __builtin_bswap64(r->key));
 }
 
-static enum cht_rc share_counts(void *worker, size_t from, size_t to, struct cht_err *err)
+static enum cht_rc share_entries(void *worker, size_t from, size_t to, struct cht_err *err)
 {
     struct worker *w = worker;
     struct batch *b = w->batch;
     const struct lm_grams *g = b->grams;
-    uint8_t hash[LM_HASH_SIZE];
+    struct lm_sheet *t = &b->sheet[g->order];
     enum cht_rc rc = CHT_OK;
     for (size_t i = from; i < to && rc == CHT_OK; i++) {
-        uint32_t c = g->used[b->rank.r[i].at];
-        hash_of(&b->rank.r[i], hash);
-        rc = lm_make_counts(&w->maker, hash, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c],
-                            &b->ops[b->n + i], err);
-    }
-    return rc;
-}
-
-static enum cht_rc share_contexts(void *worker, size_t from, size_t to, struct cht_err *err)
-{
-    struct worker *w = worker;
-    struct batch *b = w->batch;
-    const struct lm_grams *g = b->grams;
-    uint8_t hash[LM_HASH_SIZE];
-    enum cht_rc rc = CHT_OK;
-    for (size_t i = from; i < to && rc == CHT_OK; i++) {
-        uint32_t at = b->rank.r[i].at;
-        bool made;
-        hash_of(&b->rank.r[i], hash);
-        rc = lm_make_context(&w->maker, lm_grams_context(g, g->used[at]), g->order - 1, hash,
-                             &b->ops[b->n + i], &made, err);
-        b->rank.op[at] = rc == CHT_OK && made ? (uint32_t)(b->n + i) + 1 : 0;
-    }
-    return rc;
-}
-
-static enum cht_rc share_vectors(void *worker, size_t from, size_t to, struct cht_err *err)
-{
-    struct worker *w = worker;
-    struct batch *b = w->batch;
-    const struct lm_grams *g = b->grams;
-    enum cht_rc rc = CHT_OK;
-    for (size_t i = from; i < to && rc == CHT_OK; i++) {
-        uint32_t at = b->vectors[i].at;
-        rc = lm_make_vector(&w->maker, lm_grams_context(g, g->used[at]), g->order - 1,
-                            &b->ops[b->rank.op[at] - 1], &b->ops[b->n + i], err);
+        uint32_t at = b->rank.r[i].at, c = g->used[at];
+        struct lm_entry e = {.first = (uint32_t)(lm_grams_context(g, c) - g->text->tokens)};
+        hash_of(&b->rank.r[i], e.hash);
+        rc = lm_make_entry(&w->maker, &e, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c],
+                           &t->entry[i], err);
+        b->rank.created[at] = rc == CHT_OK && t->entry[i]->created ? (uint32_t)i + 1 : 0;
     }
     return rc;
 }
@@ -194,8 +168,8 @@ static enum cht_rc rank_contexts(struct batch *b)
     size_t used = b->grams->nused, n = used + 1;
     k->r = cht_malloc(n * sizeof *k->r);
     k->spare = cht_malloc(n * sizeof *k->spare);
-    k->op = cht_malloc(n * sizeof *k->op);
-    if (k->r == NULL || k->spare == NULL || k->op == NULL)
+    k->created = cht_malloc(n * sizeof *k->created);
+    if (k->r == NULL || k->spare == NULL || k->created == NULL)
         return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for %zu contexts", n);
     enum cht_rc rc = share(b, used, share_hashes);
     if (rc != CHT_OK)
@@ -206,51 +180,45 @@ static enum cht_rc rank_contexts(struct batch *b)
     return CHT_OK;
 }
 
-/* Counts by name. */
-static enum cht_rc counts_ops(struct batch *b)
-{
-    enum cht_rc rc = reserve_ops(b, b->grams->nused);
-    if (rc == CHT_OK)
-        rc = share(b, b->grams->nused, share_counts);
-    if (rc == CHT_OK)
-        b->n += b->grams->nused;
-    return rc;
-}
-
-/* Contexts by name; those that are registered leave gaps, which are closed. */
-static enum cht_rc context_ops(struct batch *b)
-{
-    struct ranking *k = &b->rank;
-    enum cht_rc rc = reserve_ops(b, b->grams->nused);
-    if (rc == CHT_OK)
-        rc = share(b, b->grams->nused, share_contexts);
-    for (size_t i = 0; i < b->grams->nused && rc == CHT_OK; i++) {
-        uint32_t *op = &k->op[k->r[i].at];
-        if (*op == 0)
-            continue;
-        if (*op != b->n + 1)
-            b->ops[b->n] = b->ops[*op - 1];
-        *op = (uint32_t)++b->n;
-    }
-    return rc;
-}
-
 /* Vectors of the contexts that were registered. */
-static enum cht_rc vector_ops(struct batch *b)
+static enum cht_rc rank_vectors(struct batch *b, struct lm_sheet *t)
 {
     const struct lm_grams *g = b->grams;
     struct ranking *k = &b->rank;
     size_t n = 0, tokens = g->order - 1;
     for (uint32_t i = 0; i < g->nused && tokens > 0; i++) {
-        if (k->op[i] > 0)
+        if (k->created[i] > 0)
             k->r[n++] = (struct lm_rank){vector_key(lm_grams_context(g, g->used[i]), tokens), i};
     }
-    b->vectors = lm_rank_sort(k->r, k->spare, n);
-    enum cht_rc rc = reserve_ops(b, n);
+    t->vector = cht_malloc((n + 1) * sizeof *t->vector);
+    if (t->vector == NULL)
+        return CHT_FAIL(b->err, CHT_NO_MEMORY, "no memory for %zu vectors", n);
+    const struct lm_rank *sorted = lm_rank_sort(k->r, k->spare, n);
+    for (size_t i = 0; i < n; i++)
+        t->vector[i] = k->created[sorted[i].at] - 1;
+    t->nvectors = n;
+    return CHT_OK;
+}
+
+/* The sheet of one order, and its operations. */
+static enum cht_rc fill_sheet(struct batch *b)
+{
+    const struct lm_grams *g = b->grams;
+    struct lm_sheet *t = &b->sheet[g->order];
+    uint64_t bytes = 0;
+    enum cht_rc rc = rank_contexts(b);
     if (rc == CHT_OK)
-        rc = share(b, n, share_vectors);
+        rc = lm_sheet_begin(t, g->nused, g->order, g->text->tokens, b->err);
     if (rc == CHT_OK)
-        b->n += n;
+        rc = share(b, g->nused, share_entries);
+    if (rc == CHT_OK && (b->making.keep & LM_KN_KEEP_CTXV) != 0)
+        rc = rank_vectors(b, t);
+    for (unsigned i = 0; i < b->threads; i++) {
+        bytes += b->worker[i].maker.bytes;
+        b->worker[i].maker.bytes = 0;
+    }
+    if (rc == CHT_OK)
+        lm_sheet_load(t, &b->load, bytes);
     return rc;
 }
 
@@ -269,16 +237,10 @@ static enum cht_rc order_ops(struct batch *b, const struct lm_grams *g)
     b->making.order = g->order;
     b->making.any_counts = pairs > 0;
     if (rc == CHT_OK)
-        rc = rank_contexts(b);
-    if (rc == CHT_OK && (b->keep & LM_KN_KEEP_CNT) != 0)
-        rc = counts_ops(b);
-    if (rc == CHT_OK && (b->keep & LM_KN_KEEP_CTX) != 0)
-        rc = context_ops(b);
-    if (rc == CHT_OK && (b->keep & LM_KN_KEEP_CTXV) != 0)
-        rc = vector_ops(b);
+        rc = fill_sheet(b);
     cht_free(b->rank.r);
     cht_free(b->rank.spare);
-    cht_free(b->rank.op);
+    cht_free(b->rank.created);
     b->rank = (struct ranking){0};
     b->grams = NULL;
     return rc;
@@ -297,26 +259,22 @@ static uint64_t windows(const struct lm_ngrams *g)
     return total;
 }
 
-/* N1 and N2 where documents are added only. */
-static enum cht_rc add_ops(struct lm_ngrams *g, const struct lm_text *text, struct batch *b)
+/* Before anything is counted: what the n-grams and contexts of documents that are added will take. */
+static enum cht_rc estimate(struct lm_ngrams *g, struct cht_err *err)
 {
-    struct lm_grams grams;
-    uint64_t pairs = 0;
-    enum cht_rc rc = lm_book(g, g->ntokens * TOKEN_COST, b->err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = lm_grams_begin(&grams, text, b->err);
-    if (rc == CHT_OK)
-        rc = cht_store_count(b->making.store, (struct cht_str){(const uint8_t *)LM_CTX, LM_LENGTH(LM_CTX)},
-                             &pairs, b->err);
-    b->making.any_contexts = pairs > 0;
-    for (unsigned n = 1; n <= g->order && rc == CHT_OK; n++) {
-        rc = lm_grams_next(&grams, b->err);
-        if (rc == CHT_OK)
-            rc = order_ops(b, &grams);
-    }
-    lm_grams_free(&grams);
-    return rc;
+    uint64_t weight[LM_ORDER_MAX + 1] = {0};
+    for (unsigned k = 1; k <= g->order; k++)
+        weight[k] = GRAM_COST + (k < g->order ? CONTEXT_COST + (k + 1) * CONTEXT_TOKEN_COST : 0);
+    return lm_estimate(g, weight, LM_ESTIMATE_WHOLE, err);
+}
+
+/* The same for the live model. What has been counted before changes fewer contexts of the lower orders. */
+static enum cht_rc estimate_live(struct lm_ngrams *g, const struct lm_kn_head *old, struct cht_err *err)
+{
+    uint64_t weight[LM_ORDER_MAX + 1] = {0};
+    for (unsigned k = old->m[1].types == 0 ? 1 : g->order - 1; k >= 1 && k < g->order; k++)
+        weight[k] = LM_KN_CONTEXT_COST;
+    return g->taken == 0 ? lm_estimate(g, weight, old->bos, err) : CHT_OK;
 }
 
 static enum cht_rc append(struct batch *b, const struct cht_op *ops, size_t n)
@@ -326,6 +284,34 @@ static enum cht_rc append(struct batch *b, const struct cht_op *ops, size_t n)
         memcpy(b->ops + b->n, ops, n * sizeof *ops);
         b->n += n;
     }
+    return rc;
+}
+
+/* N1 and N2 where documents are added only. */
+static enum cht_rc add_ops(struct lm_ngrams *g, const struct lm_text *text, struct batch *b)
+{
+    struct lm_grams grams;
+    uint64_t pairs = 0;
+    enum cht_rc rc = lm_book(g, g->ntokens * TOKEN_COST, b->err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = estimate(g, b->err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = lm_grams_begin(&grams, text, b->err);
+    if (rc == CHT_OK)
+        rc = cht_store_count(b->making.store, (struct cht_str){(const uint8_t *)LM_CTX, LM_LENGTH(LM_CTX)},
+                             &pairs, b->err);
+    b->making.any_contexts = pairs > 0;
+    b->making.keep = b->keep;
+    for (unsigned n = 1; n <= g->order && rc == CHT_OK; n++) {
+        rc = lm_grams_next(&grams, b->err);
+        if (rc == CHT_OK)
+            rc = order_ops(b, &grams);
+    }
+    lm_grams_free(&grams);
+    for (unsigned i = 0; i < b->threads && rc == CHT_OK; i++)
+        rc = append(b, b->worker[i].maker.ops, b->worker[i].maker.nops);
     return rc;
 }
 
@@ -351,6 +337,8 @@ static enum cht_rc live_ops(struct lm_ngrams *g, struct batch *b)
     struct lm_kn_count *c = b->live;
     c->request = g;
     enum cht_rc rc = lm_book(g, g->ntokens * LM_KN_TOKEN_COST, b->err);
+    if (rc == CHT_OK)
+        rc = estimate_live(g, &c->old, b->err);
     for (size_t d = 0; d < g->documents && rc == CHT_OK; d++) {
         bool take = g->take != NULL && g->take[d] != 0;
         rc = lm_kn_text_add(&c->text, c->old.bos, g->tokens + g->start[d], g->start[d + 1] - g->start[d],
@@ -360,14 +348,9 @@ static enum cht_rc live_ops(struct lm_ngrams *g, struct batch *b)
     c->taken = g->taken;
     if (rc == CHT_OK)
         rc = lm_kn_count_make(c, b->err);
-    if (rc != CHT_OK || b->n > 0)
-        return rc == CHT_OK ? append(b, c->ops, c->n) : rc;
-    cht_free(b->ops); /* there are no others: they are taken over */
-    b->ops = c->ops;
-    b->n = c->n;
-    b->cap = c->cap;
-    c->ops = NULL;
-    return CHT_OK;
+    if (rc == CHT_OK)
+        lm_kn_count_load(c, &b->load);
+    return rc == CHT_OK ? append(b, c->ops, c->n) : rc;
 }
 
 static enum cht_rc commit(struct lm_engine *e, struct batch *b)
@@ -376,8 +359,8 @@ static enum cht_rc commit(struct lm_engine *e, struct batch *b)
     enum cht_rc rc = b->live != NULL ? lm_kn_count_publish(e, b->live, &l, b->err) : CHT_OK;
     if (rc != CHT_OK)
         return rc;
-    rc = lm_commit(b->making.store, b->ops, b->n, CHT_COMMIT_ATOMIC | (b->ordered ? 0 : CHT_COMMIT_UNORDERED),
-                   b->err);
+    rc = lm_load_commit(&b->load, b->making.store, b->ops, b->n,
+                        CHT_COMMIT_ATOMIC | (b->ordered ? 0 : CHT_COMMIT_UNORDERED), b->err);
     if (b->live != NULL)
         lm_kn_count_done(e, b->live, l, rc);
     return rc;

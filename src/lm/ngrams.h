@@ -12,10 +12,11 @@
  * nothing. Requests into one database are serialised (engine.h), so the counts do not depend on how documents are split
  * over requests and threads.
  *
- * Memory: 4 bytes a token as they come in; during commit, order by order, what is told to lm_ngrams_bound before it is needed: 96
- * bytes a token, 64 for each different n-gram, and 620 + 50 * order for each context, which has three operations. Where nothing
- * repeats that is 1800 bytes a token at order 3, 3600 at 5, 6700 at 8. Running text takes less: 300 000 words of documentation
- * 360, 1400 and 3700, and what repeats more a quarter of the whole at order 8.
+ * Memory: 4 bytes a token as they come in; during commit, order by order, what is told to lm_ngrams_bound before it is needed: 80
+ * bytes a token, 32 for each different n-gram, and 80 + 32 * order for each context. Of a context the request keeps an entry (sheet.h), not
+ * the three operations that are made of it. Where nothing repeats that is 460 bytes a token at order 3, 890 at 5, 1690 at 8, a good half of
+ * it the store's changed pages. Running text takes less, the more it repeats. A large request is
+ * told ahead, from a sample (estimate.h), so that one that is too large is refused before it is counted.
  * Threads: one at a time per object.
  */
 #pragma once

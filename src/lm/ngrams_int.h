@@ -1,6 +1,8 @@
 /* ngrams_int: what ngrams.c, maker.c, documents.c and take.c share. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "lm/grams.h"
 #include "lm/ngrams.h"
 #include "lm/once.h"
@@ -9,10 +11,11 @@
 struct lm_ngrams {
     enum cht_rc (*book)(void *ctx, uint64_t bytes, struct cht_err *err); /* NULL: nobody asks */
     void *book_ctx;
-    unsigned order;   /* 0: not said */
-    uint32_t *tokens; /* owned */
-    uint32_t *start;  /* owned: documents + 1 */
-    uint8_t *take;    /* owned: one a document; NULL while none is taken away */
+    _Atomic uint64_t prepaid; /* booked before it was needed (estimate.h), and not used yet */
+    unsigned order;           /* 0: not said */
+    uint32_t *tokens;         /* owned */
+    uint32_t *start;          /* owned: documents + 1 */
+    uint8_t *take;            /* owned: one a document; NULL while none is taken away */
     size_t ntokens, tokens_cap, documents, documents_cap;
     size_t taken, taken_tokens;    /* of these */
     char once[LM_ONCE_ID_MAX + 1]; /* "": none */
@@ -30,17 +33,22 @@ struct lm_ngrams {
 enum cht_rc lm_texts_resolve(struct lm_ngrams *g, struct cht_store *s, const uint32_t ends[2], size_t *fresh,
                              struct cht_err *err);
 
-/* Before memory is used. */
-static inline enum cht_rc lm_book(const struct lm_ngrams *g, uint64_t bytes, struct cht_err *err)
+/* Before memory is used: what is booked ahead goes first. */
+static inline enum cht_rc lm_book(struct lm_ngrams *g, uint64_t bytes, struct cht_err *err)
 {
-    return g->book != NULL ? g->book(g->book_ctx, bytes, err) : CHT_OK;
+    uint64_t ahead = atomic_load_explicit(&g->prepaid, memory_order_relaxed), use;
+    do {
+        use = ahead < bytes ? ahead : bytes;
+    } while (use > 0 && !atomic_compare_exchange_weak_explicit(&g->prepaid, &ahead, ahead - use,
+                                                               memory_order_relaxed, memory_order_relaxed));
+    return g->book != NULL && use < bytes ? g->book(g->book_ctx, bytes - use, err) : CHT_OK;
 }
 
 #define LM_STORED_COST 24u  /* bytes for a follower that is there already: read, written, logged */
 #define LM_STORED_SMALL 64u /* that many are in what a context costs */
 
 /* Before a context that has n followers already is written again. g may be NULL: nobody asks. */
-static inline enum cht_rc lm_book_stored(const struct lm_ngrams *g, uint32_t n, struct cht_err *err)
+static inline enum cht_rc lm_book_stored(struct lm_ngrams *g, uint32_t n, struct cht_err *err)
 {
     return g != NULL && n > LM_STORED_SMALL ? lm_book(g, (uint64_t)n * LM_STORED_COST, err) : CHT_OK;
 }
@@ -49,9 +57,9 @@ static inline enum cht_rc lm_book_stored(const struct lm_ngrams *g, uint32_t n, 
 struct lm_chunk;
 struct lm_taking {
     struct cht_store *store;
-    const struct lm_ngrams *request; /* borrowed: is asked before memory is used */
-    bool contexts, vectors;          /* `ctx:` and `ctxv:` are kept too */
-    struct cht_op *ops;              /* owned; what they borrow lies in chunks */
+    struct lm_ngrams *request; /* borrowed: is asked before memory is used */
+    bool contexts, vectors;    /* `ctx:` and `ctxv:` are kept too */
+    struct cht_op *ops;        /* owned; what they borrow lies in chunks */
     size_t n, cap;
     struct cht_op *drops; /* owned: vectors that go; before the others, which may give them away anew */
     size_t ndrops, drops_cap;

@@ -9,7 +9,10 @@
 #include "lm/names.h"
 #include "lm/writer.h"
 
-#define VERSION 1u
+#define VERSION 1
+#define SIZE 57u
+#define VERSION_MALFORMED 2 /* older programs refuse it */
+#define SIZE_MALFORMED 65u
 #define SWEEP_EVERY 1024u /* entries */
 #define ENTRIES 256u
 
@@ -23,13 +26,18 @@ static size_t put_name(uint8_t *p, const char *id)
 
 static void put_be64(uint8_t *p, uint64_t v) { cht_put64(p, __builtin_bswap64(v)); }
 
+/* Is it an entry, of either version? */
+static bool known(const uint8_t *p, size_t n)
+{
+    return (n == SIZE && p[0] == VERSION) || (n == SIZE_MALFORMED && p[0] == VERSION_MALFORMED);
+}
+
 /* Deletes the entries of a page that are old. */
 static enum cht_rc drop_old(struct lm_writer *w, const struct cht_entry *e, size_t n, uint64_t now_s)
 {
     enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < n && rc == CHT_OK; i++) {
-        bool ours = e[i].value != NULL && e[i].value_len == sizeof((struct lm_once *)0)->value &&
-                    e[i].value[0] == VERSION;
+        bool ours = e[i].value != NULL && known(e[i].value, e[i].value_len);
         if (ours && cht_be64(e[i].value + 1) + LM_ONCE_KEEP_SECONDS < now_s)
             rc = lm_writer_del(w, (struct cht_str){e[i].name, e[i].name_len}, NULL);
     }
@@ -61,7 +69,7 @@ enum cht_rc lm_once_find(struct cht_store *s, const char *id, bool *found, struc
     enum cht_rc rc = cht_store_pair_value(s, name, &key, &value, &size, err);
     if (rc == CHT_PAIR_NOT_FOUND)
         return CHT_OK;
-    if (rc == CHT_OK && (size != sizeof o.value || value.data[0] != VERSION))
+    if (rc == CHT_OK && (size == 0 || !known(value.data, size)))
         rc = CHT_FAIL(err, CHT_MALFORMED_PAYLOAD, "the entry of once=%s has another layout", id);
     if (rc == CHT_OK) {
         const uint8_t *p = value.data + 9;
@@ -73,6 +81,7 @@ enum cht_rc lm_once_find(struct cht_store *s, const char *id, bool *found, struc
                                          .generation = cht_be64(p + 40),
                                          .repeated = true};
         out->live = out->generation > 0;
+        out->malformed = size == SIZE_MALFORMED ? cht_be64(p + 48) : 0;
         *found = true;
     }
     cht_buf_free(&value);
@@ -84,7 +93,7 @@ void lm_once_op(struct lm_once *o, const char *id, const struct lm_ngrams_result
 {
     uint8_t *p = o->value;
     o->name_len = put_name(o->name, id);
-    p[0] = VERSION;
+    p[0] = answer->malformed > 0 ? VERSION_MALFORMED : VERSION;
     put_be64(p + 1, now_s);
     put_be64(p + 9, answer->documents);
     put_be64(p + 17, answer->tokens);
@@ -92,8 +101,10 @@ void lm_once_op(struct lm_once *o, const char *id, const struct lm_ngrams_result
     put_be64(p + 33, answer->contexts_created);
     put_be64(p + 41, answer->removed);
     put_be64(p + 49, answer->generation);
-    *op = (struct cht_op){
-        .kind = CHT_OP_PAIR_PUT, .name = {o->name, o->name_len}, .value = {p, sizeof o->value}};
+    put_be64(p + SIZE, answer->malformed);
+    *op = (struct cht_op){.kind = CHT_OP_PAIR_PUT,
+                          .name = {o->name, o->name_len},
+                          .value = {p, answer->malformed > 0 ? SIZE_MALFORMED : SIZE}};
 }
 
 void lm_once_sweep(struct cht_store *s, uint64_t now_s)

@@ -6,6 +6,7 @@
  *   name   0x10 "once:" ID
  *   value  u8 version 1 | u64 seconds since 1970 | u64 documents | u64 tokens | u64 n-grams | u64 contexts created
  *          | u64 documents removed | u64 generation of the live model, 0: there is none
+ *          version 2 only if there were some: | u64 counts that could not be read
  *
  * An entry is kept for ONCE_KEEP_SECONDS at least. Old ones are looked for at every 1024th entry, so that a request costs two point
  * reads more and, on the average, a 1024th of a scan over the entries that are kept.
@@ -24,7 +25,7 @@
 struct lm_once {
     uint8_t name[sizeof LM_ONCE_PREFIX + LM_ONCE_ID_MAX];
     size_t name_len;
-    uint8_t value[57];
+    uint8_t value[65];
 };
 
 bool lm_once_id_valid(const char *p, size_t n);

@@ -6,16 +6,17 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/prefetch.h"
+#include "os/io.h"
 
-static size_t place(uint64_t name, size_t slots)
+static size_t place(const struct cht_sip_key *key, uint64_t name, size_t slots)
 {
-    return (size_t)(name >> 8 ^ name >> 40) &
-           (slots - 1); /* names are hashes; the lowest byte is that of the part */
+    return (size_t)cht_siphash_u64(key, name) & (slots - 1);
 }
 
-static struct lm_parent_slot *probe(const struct lm_parent_part *part, uint64_t name)
+static struct lm_parent_slot *probe(const struct lm_parents *p, const struct lm_parent_part *part,
+                                    uint64_t name)
 {
-    size_t at = place(name, part->slots);
+    size_t at = place(&p->key, name, part->slots);
     while (part->slot[at].n > 0 && part->slot[at].name != name)
         at = (at + 1) & (part->slots - 1);
     return &part->slot[at];
@@ -40,7 +41,7 @@ static bool grow_slots(struct lm_parents *p, struct lm_parent_part *part)
         return false;
     for (size_t i = 0; i < part->slots; i++) {
         if (part->slot[i].n > 0)
-            *probe(&bigger, part->slot[i].name) = part->slot[i];
+            *probe(p, &bigger, part->slot[i].name) = part->slot[i];
     }
     cht_free(part->slot);
     part->slot = bigger.slot;
@@ -69,8 +70,10 @@ static bool grow_followers(struct lm_parents *p, struct lm_parent_part *part, si
 struct lm_parents *lm_parents_new(size_t memory)
 {
     struct lm_parents *p = cht_calloc(1, sizeof *p);
-    if (p != NULL)
+    if (p != NULL) {
         p->memory = memory;
+        cht_os_random(&p->key, sizeof p->key);
+    }
     return p;
 }
 
@@ -102,7 +105,7 @@ void lm_parents_add(struct lm_parents *p, const uint8_t name[LM_HASH_SIZE], cons
     memcpy(part->token + part->n, token, n * sizeof *token);
     memcpy(part->q + part->n, q, n);
     uint64_t key = cht_get64(name);
-    *probe(part, key) = (struct lm_parent_slot){key, (uint32_t)part->n, n};
+    *probe(p, part, key) = (struct lm_parent_slot){key, (uint32_t)part->n, n};
     part->contexts++;
     part->n += n;
 }
@@ -111,7 +114,7 @@ void lm_parents_prefetch(const struct lm_parents *p, const uint8_t name[LM_HASH_
 {
     const struct lm_parent_part *part = &p->part[name[0]];
     if (part->slots > 0)
-        cht_prefetch(&part->slot[place(cht_get64(name), part->slots)]);
+        cht_prefetch(&part->slot[place(&p->key, cht_get64(name), part->slots)]);
 }
 
 struct lm_parent lm_parents_find(const struct lm_parents *p, const uint8_t name[LM_HASH_SIZE])
@@ -119,6 +122,6 @@ struct lm_parent lm_parents_find(const struct lm_parents *p, const uint8_t name[
     const struct lm_parent_part *part = &p->part[name[0]];
     if (part->slots == 0)
         return (struct lm_parent){NULL, NULL, 0};
-    const struct lm_parent_slot *s = probe(part, cht_get64(name));
+    const struct lm_parent_slot *s = probe(p, part, cht_get64(name));
     return (struct lm_parent){part->token + s->at, part->q + s->at, s->n};
 }

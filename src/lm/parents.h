@@ -9,8 +9,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "lm/hash.h"
+#include "base/siphash.h"
 #include "cheetah/store.h"
+#include "lm/hash.h"
 
 struct lm_parent_slot {
     uint64_t name;
@@ -27,6 +28,8 @@ struct lm_parent_part {
 
 struct lm_parents {
     struct lm_parent_part part[256];
+    struct cht_sip_key
+        key;       /* names are hashes, but clients choose what is hashed, or write names of their own */
     size_t memory; /* the most bytes; 0: keeps nothing */
     _Atomic size_t bytes;
     _Atomic bool incomplete;

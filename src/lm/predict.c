@@ -12,7 +12,7 @@
     (REDUCE_PAYLOAD_HEAD_MAX + 64 * REDUCE_PAYLOAD_PROBS_RECORD) /* of probabilities that are read at once */
 
 struct asking {
-    struct cht_store *store;
+    struct lm_view view;
     const struct lm_predict_query *q;
     unsigned k, top; /* top: the deepest order that is asked for */
     struct cht_buf buf;
@@ -73,13 +73,14 @@ static enum cht_rc best_of_few(struct asking *a, const struct lm_prediction *p, 
     struct reduce_payload probs;
     memcpy(text + name.n, p->hash, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
-    struct cht_pair_value pv = {.out = NULL};
-    enum cht_rc rc = cht_store_pair_value_soon(a->store, name, &pv, a->q->wait, NULL);
+    bool once = a->view.old; /* the key's value may be the new one by the next look */
+    struct cht_pair_value pv = {.out = once ? &a->buf : NULL};
+    enum cht_rc rc = lm_view_read(&a->view, name, &pv, a->q->wait, NULL);
     uint32_t size = pv.size;
     *there = rc != CHT_PAIR_NOT_FOUND && (rc != CHT_OK || size > 0);
     *done = false;
-    if (rc == CHT_OK && size > 0 && size <= FEW_BYTES)
-        rc = cht_store_get_soon(a->store, pv.key, &a->buf, &size, a->q->wait, NULL);
+    if (rc == CHT_OK && size > 0 && size <= FEW_BYTES && !once)
+        rc = cht_store_get_soon(a->view.store, pv.key, &a->buf, &size, a->q->wait, NULL);
     if (rc == CHT_PENDING)
         return rc;
     if (rc != CHT_OK || size == 0 || size > FEW_BYTES ||
@@ -97,7 +98,7 @@ static enum cht_rc look_up(struct asking *a, const char *kind, const struct lm_p
     struct cht_pair_value pv = {.out = buf};
     struct cht_str name = lm_entry_name(kind, p->order, p->hash, text);
     *out = (struct reduce_payload){0};
-    enum cht_rc rc = cht_store_pair_value_soon(a->store, name, &pv, a->q->wait, a->err);
+    enum cht_rc rc = lm_view_read(&a->view, name, &pv, a->q->wait, a->err);
     return lm_lookup_take(rc, kind, name, &(struct lm_value){buf->data, pv.size}, out, a->err);
 }
 
@@ -112,7 +113,7 @@ static enum cht_rc best_of_many(struct asking *a, const struct lm_prediction *p,
     if (rc != CHT_OK || !there || topk.n >= a->k)
         return rc;
     if (topk.n > 0)
-        rc = lm_lookup_all(a->store, p->order, p->hash, topk.n, a->q->wait, &all);
+        rc = lm_lookup_all(&a->view, p->order, p->hash, topk.n, a->q->wait, &all);
     if (rc != CHT_OK || all)
         return rc;
     rc = look_up(a, LM_PROB, p, &a->buf, &probs);
@@ -136,20 +137,30 @@ static enum cht_rc best_of(struct asking *a, struct lm_prediction *p)
     return rc;
 }
 
-static enum cht_rc by_level(struct asking *a, void (*fn)(void *, const struct lm_prediction *), void *ctx)
+static enum cht_rc levels(struct asking *a, void (*fn)(void *, const struct lm_prediction *), void *ctx)
 {
     for (unsigned n = a->top; n >= 1; n--) {
         struct lm_prediction p = context_of(a->q, n);
         enum cht_rc rc = best_of(a, &p);
         if (rc != CHT_OK)
             return rc;
-        if (a->q->mode == LM_PREDICT_LEVELS || p.count > 0)
-            fn(ctx, &p);
-        if (a->q->mode == LM_PREDICT_DEEPEST && p.count > 0)
-            return CHT_OK;
+        fn(ctx, &p);
     }
-    if (a->q->mode == LM_PREDICT_DEEPEST)
-        fn(ctx, &(struct lm_prediction){0});
+    return CHT_OK;
+}
+
+static enum cht_rc deepest_level(struct asking *a, struct lm_prediction *answer)
+{
+    for (unsigned n = a->top; n >= 1; n--) {
+        struct lm_prediction p = context_of(a->q, n);
+        enum cht_rc rc = best_of(a, &p);
+        if (rc != CHT_OK)
+            return rc;
+        if (p.count > 0) {
+            *answer = p;
+            return CHT_OK;
+        }
+    }
     return CHT_OK;
 }
 
@@ -207,7 +218,7 @@ static enum cht_rc blend_root_list(struct blending *b, const struct lm_predictio
     if (rc == CHT_MALFORMED_PAYLOAD) /* the probabilities answer */
         return CHT_OK;
     if (rc == CHT_OK && list.n > 0)
-        rc = lm_lookup_all(a->store, 1, p->hash, list.n, a->q->wait, done);
+        rc = lm_lookup_all(&a->view, 1, p->hash, list.n, a->q->wait, done);
     if (rc != CHT_OK || list.n == 0)
         return rc;
     rc = blend_offer(b, &list, REDUCE_PAYLOAD_TOPK_RECORD, 1);
@@ -242,22 +253,40 @@ static enum cht_rc blend_level(struct blending *b, unsigned n, struct lm_predict
     return rc;
 }
 
-static enum cht_rc blend(struct asking *a, void (*fn)(void *, const struct lm_prediction *), void *ctx)
+static enum cht_rc blend(struct asking *a, struct lm_prediction *answer)
 {
-    struct lm_prediction answer = {0};
     struct blending b = {.a = a, .mass = 1.0};
     enum cht_rc rc = CHT_OK;
+    a->best.n = 0;
     for (unsigned n = a->top; n >= 1 && rc == CHT_OK; n--)
-        rc = blend_level(&b, n, &answer);
+        rc = blend_level(&b, n, answer);
     for (unsigned n = 0; n <= LM_ORDER_MAX; n++)
         cht_buf_free(&b.buf[n]);
     if (rc != CHT_OK)
         return rc;
     lm_best_sort(&a->best);
-    answer.candidates = a->best.c;
-    answer.count = a->best.n;
-    fn(ctx, &answer);
+    answer->candidates = a->best.c;
+    answer->count = a->best.n;
     return CHT_OK;
+}
+
+/* The answer of the model that the view shows; levels are told to fn at once. */
+static enum cht_rc ask(struct asking *a, struct cht_store *s, struct lm_prediction *answer,
+                       void (*fn)(void *ctx, const struct lm_prediction *p), void *ctx)
+{
+    const struct lm_predict_query *q = a->q;
+    *answer = (struct lm_prediction){0};
+    enum cht_rc rc = lm_smoothed(&a->view, s, q->wait, a->err);
+    a->top = deepest(q); /* orders that are not there cost a look each, less than finding the highest */
+    if (rc == CHT_OK && q->max_order == 0 && q->mode == LM_PREDICT_LEVELS) {
+        rc = lm_view_highest(&a->view, &a->top, q->wait, a->err);
+        a->top = a->top > q->n + 1 ? (unsigned)q->n + 1 : a->top;
+    }
+    if (rc != CHT_OK)
+        return rc;
+    if (q->mode == LM_PREDICT_LEVELS)
+        return levels(a, fn, ctx);
+    return q->mode == LM_PREDICT_BLEND ? blend(a, answer) : deepest_level(a, answer);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -265,22 +294,19 @@ static enum cht_rc blend(struct asking *a, void (*fn)(void *, const struct lm_pr
 enum cht_rc lm_predict(struct cht_store *s, const struct lm_predict_query *q,
                        void (*fn)(void *ctx, const struct lm_prediction *p), void *ctx, struct cht_err *err)
 {
-    struct asking a = {.store = s, .q = q, .k = q->k > 0 ? q->k : LM_K_DEFAULT, .err = err};
+    struct asking a = {.q = q, .k = q->k > 0 ? q->k : LM_K_DEFAULT, .err = err};
+    struct lm_prediction answer;
     if (a.k > LM_K_MAX)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "k %u; 1 to %u are possible", a.k, LM_K_MAX);
-    enum cht_rc rc = CHT_OK;
-    a.top = deepest(q); /* orders that are not there cost a look each, less than finding the highest */
-    if (q->max_order == 0 && q->mode == LM_PREDICT_LEVELS) {
-        rc = lm_highest_order(s, 0, &a.top, q->wait, err);
-        if (rc != CHT_OK)
-            return rc;
-        a.top = a.top > q->n + 1 ? (unsigned)q->n + 1 : a.top;
-    }
     a.best.k = a.k;
-    rc = lm_smoothed(s, q->wait, err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = q->mode == LM_PREDICT_BLEND ? blend(&a, fn, ctx) : by_level(&a, fn, ctx);
+    enum cht_rc rc = ask(&a, s, &answer, fn, ctx);
+    while (rc != CHT_PENDING && !lm_view_holds(&a.view)) {
+        if (q->again != NULL)
+            q->again(ctx);
+        rc = ask(&a, s, &answer, fn, ctx);
+    }
+    if (rc == CHT_OK && q->mode != LM_PREDICT_LEVELS)
+        fn(ctx, &answer);
     cht_buf_free(&a.buf);
     lm_best_free(&a.best);
     return rc;

@@ -1,6 +1,7 @@
 /* predict: questions to a smoothed n-gram database: what comes next, how likely is a text, which contexts are there.
  *
- * All read the latest state, entry by entry: beside a smoothing run an answer may combine old and new entries. An entry
+ * Beside a smoothing run each answer is of the model before it or of that after it, never a mixture (view.h); of lm_contexts each
+ * context is. An entry
  * (`prob:<n>:`, `topk:<n>:` of a context) "is there" if it has a value with at least one token. One that is no such payload:
  * CHT_MALFORMED_PAYLOAD. A database is smoothed if it has `prob:1:` of the root.
  *
@@ -45,6 +46,8 @@ struct lm_predict_query {
     enum lm_predict_mode mode;
     struct lm_names *names; /* the caller's, made 0 at first; NULL: none are kept */
     struct cht_wait *wait;  /* NULL: reads wait; else lm_predict may be CHT_PENDING, as cht_store_get_soon */
+    /* All that fn was told is void, and comes again: another model answers now. Needed for levels only; may be NULL else. */
+    void (*again)(void *ctx);
 };
 
 struct lm_prediction {
@@ -75,6 +78,7 @@ struct lm_score_query {
     size_t n;
     unsigned max_order; /* as of lm_predict_query */
     enum lm_score_mode mode;
+    void (*again)(void *ctx); /* as of lm_predict_query; may be NULL if fn is */
 };
 
 struct lm_score {
@@ -91,7 +95,7 @@ struct lm_scored {
     double log10;
 };
 
-/* Scores of one smoothed database: what all texts need is read once. Threads: one at a time per object. */
+/* Scores of one smoothed database: what all texts need is read once for each model that answers. Threads: one at a time per object. */
 struct lm_scorer;
 /* CHT_NOT_SMOOTHED, CHT_NO_MEMORY, and what a read returns. */
 enum cht_rc lm_scorer_open(struct cht_store *s, struct lm_scorer **out, struct cht_err *err);
@@ -107,7 +111,7 @@ enum cht_rc lm_score(struct lm_scorer *sc, const struct lm_score_query *q,
 double lm_score_perplexity(const struct lm_score *s, bool oov);
 
 enum lm_contexts_match {
-    LM_CONTEXTS_EXACT, /* the vector is the tree's encoding (or begins with it, which the encodings of other trees do not) */
+    LM_CONTEXTS_EXACT, /* the vector is the tree's encoding (or begins with it, which the encodings of other trees do not); if there is no such vector, the first registered permutation of the context that the tree is */
     LM_CONTEXTS_CONTAINS /* the tokens contain all leaves of the tree */
 };
 

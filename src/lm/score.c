@@ -11,7 +11,7 @@
 #pragma STDC FP_CONTRACT OFF
 
 struct lm_scorer {
-    struct cht_store *store;
+    struct lm_view view;
     unsigned highest;    /* order that there is */
     uint64_t vocabulary; /* cont: entries */
     struct cht_buf root_buf, buf;
@@ -28,7 +28,7 @@ static enum cht_rc entry(struct lm_scorer *sc, const uint32_t *end, unsigned n, 
     if (n == 1 && sc->root_read)
         return CHT_OK;
     lm_context_name(n > 1 ? end - (n - 1) : NULL, n - 1, hash);
-    enum cht_rc rc = lm_lookup(sc->store, LM_PROB, n, hash, n == 1 ? &sc->root_buf : &sc->buf, out, err);
+    enum cht_rc rc = lm_lookup(&sc->view, LM_PROB, n, hash, n == 1 ? &sc->root_buf : &sc->buf, out, err);
     if (rc == CHT_OK && n == 1) {
         sc->root = *out;
         sc->root_read = true;
@@ -68,20 +68,48 @@ static enum cht_rc one_token(struct lm_scorer *sc, const uint32_t *at, unsigned 
     return CHT_OK;
 }
 
+/* From here on the model that answers now is asked. */
+static enum cht_rc begin(struct lm_scorer *sc, struct cht_store *s, struct cht_err *err)
+{
+    sc->root_read = false;
+    enum cht_rc rc = lm_smoothed(&sc->view, s, NULL, err);
+    if (rc == CHT_OK)
+        rc = lm_view_highest(&sc->view, &sc->highest, NULL, err);
+    return rc == CHT_OK ? lm_view_vocabulary(&sc->view, &sc->vocabulary, err) : rc;
+}
+
+static enum cht_rc all_tokens(struct lm_scorer *sc, const struct lm_score_query *q,
+                              void (*fn)(void *ctx, const struct lm_scored *t), void *ctx,
+                              struct lm_score *out, struct cht_err *err)
+{
+    unsigned top = q->max_order == 0 || q->max_order > sc->highest ? sc->highest : q->max_order;
+    *out = (struct lm_score){0};
+    for (size_t i = 1; i < q->n; i++) {
+        struct lm_scored t;
+        unsigned reach = top < i + 1 ? top : (unsigned)i + 1;
+        enum cht_rc rc = one_token(sc, q->tokens + i, reach, q->mode, &t, err);
+        if (rc != CHT_OK)
+            return rc;
+        out->scored++;
+        out->log10 += t.log10;
+        if (t.order == 0) {
+            out->oov++;
+            out->log10_oov += t.log10;
+        }
+        if (fn != NULL)
+            fn(ctx, &t);
+    }
+    return CHT_OK;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc lm_scorer_open(struct cht_store *s, struct lm_scorer **out, struct cht_err *err)
 {
     struct lm_scorer *sc = cht_calloc(1, sizeof *sc);
-    struct cht_str cont = {(const uint8_t *)LM_CONT, LM_LENGTH(LM_CONT)};
     if (sc == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a score");
-    sc->store = s;
-    enum cht_rc rc = lm_smoothed(s, NULL, err);
-    if (rc == CHT_OK)
-        rc = lm_highest_order(s, 0, &sc->highest, NULL, err);
-    if (rc == CHT_OK)
-        rc = cht_store_count(s, cont, &sc->vocabulary, err);
+    enum cht_rc rc = begin(sc, s, err);
     if (rc != CHT_OK) {
         lm_scorer_close(sc);
         return rc;
@@ -103,24 +131,17 @@ enum cht_rc lm_score(struct lm_scorer *sc, const struct lm_score_query *q,
                      void (*fn)(void *ctx, const struct lm_scored *t), void *ctx, struct lm_score *out,
                      struct cht_err *err)
 {
-    unsigned top = q->max_order == 0 || q->max_order > sc->highest ? sc->highest : q->max_order;
-    *out = (struct lm_score){0};
-    for (size_t i = 1; i < q->n; i++) {
-        struct lm_scored t;
-        unsigned reach = top < i + 1 ? top : (unsigned)i + 1;
-        enum cht_rc rc = one_token(sc, q->tokens + i, reach, q->mode, &t, err);
-        if (rc != CHT_OK)
+    for (;;) {
+        enum cht_rc rc = CHT_OK;
+        if (!lm_view_holds(&sc->view))
+            rc = begin(sc, sc->view.store, err);
+        if (rc == CHT_OK)
+            rc = all_tokens(sc, q, fn, ctx, out, err);
+        if (lm_view_holds(&sc->view))
             return rc;
-        out->scored++;
-        out->log10 += t.log10;
-        if (t.order == 0) {
-            out->oov++;
-            out->log10_oov += t.log10;
-        }
-        if (fn != NULL)
-            fn(ctx, &t);
+        if (q->again != NULL)
+            q->again(ctx);
     }
-    return CHT_OK;
 }
 
 double lm_score_perplexity(const struct lm_score *s, bool oov)

@@ -12,6 +12,8 @@
 #include "reduce/payload.h"
 
 #define MEMORY_DEFAULT ((size_t)256 << 20)
+#define THREAD_MEMORY ((uint64_t)11 << 20)
+#define TABLES_LEAST ((size_t)1 << 20) /* smaller ones save nothing */
 
 static enum cht_rc walk(struct lm_smooth *s, struct lm_smooth_worker *workers, struct lm_progress progress,
                         struct cht_err *err)
@@ -85,6 +87,18 @@ static enum cht_rc continuations(struct lm_smooth *s, struct lm_writer *w, struc
     return rc;
 }
 
+static enum cht_rc enter_root(struct lm_smooth *s, const struct reduce_payload *probs, struct cht_err *err)
+{
+    for (uint32_t i = 0; i < probs->n; i++) {
+        const uint8_t *r = probs->records + (size_t)i * REDUCE_PAYLOAD_PROBS_RECORD;
+        struct lm_word *word = lm_vocab_enter(&s->vocab, reduce_payload_get32(r), err);
+        if (word == NULL)
+            return s->vocab.rc;
+        word->root = (uint16_t)(r[4] + 1);
+    }
+    return CHT_OK;
+}
+
 /* The root of the order below, into the vocabulary. */
 static enum cht_rc load_root(struct lm_smooth *s, struct cht_err *err)
 {
@@ -98,6 +112,10 @@ static enum cht_rc load_root(struct lm_smooth *s, struct cht_err *err)
         s->vocab.slot[i].root = 0;
     if (s->order == 1)
         return CHT_OK;
+    if (s->order == 2 && s->cfg->lo == 1) { /* computed, and not put yet */
+        bool there = reduce_payload_probs(s->root.data, s->root.len, s->root.len, &head);
+        return there ? enter_root(s, &head, err) : CHT_OK;
+    }
     memcpy(text + name.n, LM_ROOT, LM_HASH_SIZE);
     name.n += LM_HASH_SIZE;
     enum cht_rc rc = cht_store_pair_value(s->store, name, &key, &value, &size, err);
@@ -107,14 +125,8 @@ static enum cht_rc load_root(struct lm_smooth *s, struct cht_err *err)
     }
     if (rc == CHT_OK && !reduce_payload_probs(value.data, size, size, &head))
         rc = lm_malformed(name, size, "probabilities", err);
-    for (uint32_t i = 0; rc == CHT_OK && i < head.n; i++) {
-        const uint8_t *r = head.records + (size_t)i * REDUCE_PAYLOAD_PROBS_RECORD;
-        struct lm_word *word = lm_vocab_enter(&s->vocab, reduce_payload_get32(r), err);
-        if (word == NULL)
-            rc = CHT_NO_MEMORY;
-        else
-            word->root = (uint16_t)(r[4] + 1);
-    }
+    if (rc == CHT_OK)
+        rc = enter_root(s, &head, err);
     cht_buf_free(&value);
     return rc;
 }
@@ -176,11 +188,17 @@ static enum cht_rc run(struct lm_smooth *s, struct lm_smooth_worker *workers, st
     struct lm_progress progress = {.fn = s->cfg->progress, .ctx = s->cfg->ctx};
     enum cht_rc rc = lm_smooth_count(s, progress, err);
     if (rc == CHT_OK)
+        rc = lm_smooth_begin(s, err);
+    for (unsigned i = 0; i < s->threads; i++) /* old value and new one, both or neither */
+        workers[i].writer.flags = s->keeping ? CHT_COMMIT_ATOMIC : 0;
+    if (rc == CHT_OK)
         rc = continuations(s, &workers[0].writer, progress, err);
     for (unsigned n = s->cfg->lo; n <= s->cfg->hi && rc == CHT_OK; n++) {
         s->order = n;
         rc = smooth_order(s, workers, progress, err);
     }
+    if (rc == CHT_OK)
+        rc = lm_smooth_switch(s, err);
     return rc;
 }
 
@@ -202,6 +220,56 @@ static unsigned threads_of(const struct lm_smooth_config *cfg)
     return n > LM_WALK_THREADS_MAX ? LM_WALK_THREADS_MAX : n;
 }
 
+static void keep_with(struct lm_smooth_worker *w, struct lm_smooth *s)
+{
+    w->run = s;
+    w->writer.store = s->store;
+    w->keeper.writer = &w->writer;
+}
+
+/* The threads' memory, and for the tables at most half of what is left then. *booked: all of it. */
+static enum cht_rc book(struct lm_smooth *s, uint64_t *booked, struct cht_err *err)
+{
+    const struct lm_book *b = s->cfg->book;
+    *booked = 0;
+    if (b == NULL)
+        return CHT_OK;
+    enum cht_rc rc = b->take(b->ctx, s->threads * THREAD_MEMORY, err);
+    if (rc != CHT_OK)
+        return rc;
+    while (s->memory > 1 && b->take(b->ctx, 2 * (uint64_t)s->memory, NULL) != CHT_OK)
+        s->memory = s->memory / 2 >= TABLES_LEAST ? s->memory / 2 : 1;
+    if (s->memory > 1) /* the other half is for the vocabulary, and for others */
+        b->give(b->ctx, s->memory);
+    *booked = s->threads * THREAD_MEMORY + (s->memory > 1 ? s->memory : 0);
+    return CHT_OK;
+}
+
+static enum cht_rc book_and_run(struct lm_smooth *s, struct lm_smooth_worker *workers, struct cht_err *err)
+{
+    uint64_t booked;
+    enum cht_rc rc = book(s, &booked, err);
+    s->vocab.book = s->cfg->book;
+    if (rc == CHT_OK)
+        rc = run(s, workers, err);
+    for (unsigned i = 0; i < s->threads; i++) {
+        lm_writer_free(&workers[i].writer);
+        lm_keeper_free(&workers[i].keeper);
+        cht_buf_free(&workers[i].context);
+        cht_buf_free(&workers[i].parent);
+        cht_buf_free(&workers[i].made);
+        cht_free(workers[i].tokens);
+        cht_free(workers[i].q);
+    }
+    cht_buf_free(&s->root);
+    lm_vocab_free(&s->vocab);
+    lm_parents_free(s->below);
+    lm_parents_free(s->here);
+    if (booked > 0)
+        s->cfg->book->give(s->cfg->book->ctx, booked);
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_smooth_config *cfg,
@@ -221,20 +289,10 @@ enum cht_rc lm_smooth(struct lm_engine *e, struct cht_store *s, const struct lm_
         run_state.dequant[q] = lm_dequantize((uint8_t)q);
     memset(workers, 0, sizeof workers);
     for (unsigned i = 0; i < run_state.threads; i++)
-        workers[i] = (struct lm_smooth_worker){.run = &run_state, .writer.store = s};
-    rc = run(&run_state, workers, err);
+        keep_with(&workers[i], &run_state);
+    rc = book_and_run(&run_state, workers, err);
     if (cfg->malformed != NULL)
         *cfg->malformed = atomic_load_explicit(&run_state.malformed, memory_order_relaxed);
-    for (unsigned i = 0; i < run_state.threads; i++) {
-        lm_writer_free(&workers[i].writer);
-        cht_buf_free(&workers[i].context);
-        cht_buf_free(&workers[i].parent);
-        cht_free(workers[i].tokens);
-        cht_free(workers[i].q);
-    }
-    lm_vocab_free(&run_state.vocab);
-    lm_parents_free(run_state.below);
-    lm_parents_free(run_state.here);
     lm_gate_leave(e, gate, LM_GATE_SMOOTH);
     return rc;
 }

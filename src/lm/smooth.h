@@ -11,12 +11,16 @@
  *                      quantized probability one order down; then what has no counts any more is removed
  *
  * Counts that cannot be read are passed over, as if they were not there, and so is a context, whose parent is then the root; both
- * are counted. Nothing is written before P1 has read all counts. Each mapping switches at once; a run that was cut off
- * leaves old and new ones side by side and can simply be run again. Runs of one database wait for each other; see engine.h
- * for counting meanwhile.
+ * are counted. Nothing is written before P1 has read all counts. Questions are answered by the model of before until the end,
+ * when one commit switches (view.h); a run that was cut off leaves the old model, and can simply be run again. Runs of one database
+ * wait for each other; see engine.h for counting meanwhile.
  *
- * Memory: 12 bytes x 2 for each token of the vocabulary and thread; config.memory for the order below (what does not fit is
- * read from the database, context by context); 11 MiB a thread.
+ * What stays the same is not written. What changes is written twice, its old value too, and that is deleted at the end.
+ *
+ * Memory: 12 bytes x 2 for each token of the vocabulary and thread; the root's probabilities, 7 bytes a token; config.memory for the order
+ * below (what does not fit is
+ * read from the database, context by context); 11 MiB a thread. With config.book all but the root is booked: of config.memory
+ * at most half of what is left, of the rest what is needed, or the run fails.
  */
 #pragma once
 
@@ -24,6 +28,7 @@
 #include <stdbool.h>
 
 #include "lm/engine.h"
+#include "lm/vocab.h"
 
 struct lm_smooth_result {
     unsigned order;
@@ -36,6 +41,7 @@ struct lm_smooth_config {
     unsigned topk;              /* 1..32; 0: 20 */
     unsigned threads;           /* 0: the cores of the machine, at least 2 and at most 16 */
     size_t memory;              /* 0: 256 MiB; 1: none */
+    const struct lm_book *book; /* borrowed; NULL: nobody is asked */
     const _Atomic bool *cancel; /* may be NULL; looked at for each batch of contexts */
     uint64_t *
         malformed; /* out, may be NULL: payloads of counts and contexts that could not be read, and were passed over */

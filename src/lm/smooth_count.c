@@ -56,7 +56,7 @@ static enum cht_rc count_context(struct counting *c, struct lane *l, struct cht_
             continue;
         struct lm_word *word = lm_vocab_enter(&l->vocab, l->read.f[i].token, err);
         if (word == NULL)
-            return CHT_NO_MEMORY;
+            return l->vocab.rc;
         word->contexts += word->contexts < UINT32_MAX;
     }
     return CHT_OK;
@@ -167,7 +167,7 @@ static enum cht_rc take_counts(struct lm_smooth *s, struct lane *l, struct cht_e
             continue;
         struct lm_word *word = lm_vocab_enter(&s->vocab, l->vocab.slot[i].token, err);
         if (word == NULL)
-            return CHT_NO_MEMORY;
+            return s->vocab.rc;
         word->contexts = lm_add_saturating(word->contexts, l->vocab.slot[i].contexts);
     }
     return CHT_OK;
@@ -197,6 +197,8 @@ static enum cht_rc count_order(struct lm_smooth *s, struct lm_progress *p, struc
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counting");
     memset(c, 0, sizeof *c);
     c->run = s;
+    for (unsigned i = 0; i < LANES; i++)
+        c->lane[i].vocab.book = s->cfg->book;
     c->prefix = (struct cht_str){prefix, lm_prefix(LM_CNT, s->order, prefix)};
     enum cht_rc rc = run_sweep(c, p, err);
     p->done += atomic_load_explicit(&c->visited, memory_order_relaxed);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/literal.h"
 #include "base/prefetch.h"
+#include "lm/view.h"
 #include "reduce/payload.h"
 
 #pragma STDC FP_CONTRACT OFF
@@ -196,22 +197,36 @@ static struct cht_str entry_name(const char *kind, unsigned order, struct cht_st
     return (struct cht_str){text, n + suffix.n};
 }
 
-static enum cht_rc put_probs(struct lm_smooth_worker *w, struct cht_str name, uint32_t n, uint16_t alpha,
-                             struct cht_err *err)
+/* Returns the bytes. */
+static size_t fill_probs(const struct lm_smooth_worker *w, uint8_t *v, uint32_t n, uint16_t alpha)
 {
-    enum cht_rc rc;
-    uint8_t *v = lm_writer_put(&w->writer, name,
-                               REDUCE_PAYLOAD_HEAD_MAX + (size_t)n * REDUCE_PAYLOAD_PROBS_RECORD, &rc, err);
-    if (v == NULL)
-        return rc;
     uint8_t *r = v + reduce_payload_begin(v, w->run->order, n);
     for (uint32_t i = 0; i < n; i++, r += REDUCE_PAYLOAD_PROBS_RECORD) {
         reduce_payload_put32(r, w->tokens[i]);
         r[4] = w->q[i];
         reduce_payload_put16(r + 5, alpha);
     }
-    lm_writer_put_end(&w->writer, (size_t)(r - v));
-    return CHT_OK;
+    return (size_t)(r - v);
+}
+
+static enum cht_rc put_probs(struct lm_smooth_worker *w, struct cht_str name, uint32_t n, uint16_t alpha,
+                             struct cht_err *err)
+{
+    struct lm_smooth *s = w->run;
+    size_t most = REDUCE_PAYLOAD_HEAD_MAX + (size_t)n * REDUCE_PAYLOAD_PROBS_RECORD;
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str root = lm_root_name(text);
+    enum cht_rc rc;
+    if (name.n == root.n && memcmp(name.p, root.p, root.n) == 0) {
+        rc = cht_buf_reserve(&s->root, most, err);
+        s->root.len = rc == CHT_OK ? fill_probs(w, s->root.data, n, alpha) : 0;
+        return rc;
+    }
+    rc = cht_buf_reserve(&w->made, most, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct cht_str value = {w->made.data, fill_probs(w, w->made.data, n, alpha)};
+    return lm_smooth_put(s, &w->keeper, name, value, err);
 }
 
 /* Tokens come in ascending order, so one that is only as good as the last of the list stays out. */
@@ -226,11 +241,7 @@ static enum cht_rc put_topk(struct lm_smooth_worker *w, struct cht_str name, uin
             best[at] = best[at - 1];
         best[at] = i;
     }
-    enum cht_rc rc;
-    uint8_t *v = lm_writer_put(&w->writer, name, 3 + (size_t)have * REDUCE_PAYLOAD_TOPK_RECORD, &rc, err);
-    if (v == NULL)
-        return rc;
-    uint8_t *r = v;
+    uint8_t value[3 + LM_TOPK_MAX * REDUCE_PAYLOAD_TOPK_RECORD], *r = value;
     *r++ = 1;
     *r++ = (uint8_t)w->run->order;
     *r++ = (uint8_t)have;
@@ -238,8 +249,7 @@ static enum cht_rc put_topk(struct lm_smooth_worker *w, struct cht_str name, uin
         reduce_payload_put32(r, w->tokens[best[i]]);
         r[4] = w->q[best[i]];
     }
-    lm_writer_put_end(&w->writer, (size_t)(r - v));
-    return CHT_OK;
+    return lm_smooth_put(w->run, &w->keeper, name, (struct cht_str){value, (size_t)(r - value)}, err);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

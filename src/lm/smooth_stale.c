@@ -2,6 +2,7 @@
  * prefix is known without a scan: if it is not above what this run wrote, nothing can be stale. */
 #include "lm/names.h"
 #include "lm/smooth_int.h"
+#include "lm/view.h"
 
 #include <string.h>
 
@@ -59,10 +60,16 @@ static int compare(struct cht_str a, struct cht_str b)
     return d != 0 ? d : (a.n > b.n) - (a.n < b.n);
 }
 
-/* Both in byte order: what `old` has and `counts` has not (or with a total of 0) goes. */
-static enum cht_rc merge(struct lm_smooth *s, struct cursor *old, struct cursor *counts, struct lm_writer *w,
-                         struct cht_err *err)
+/* What is done with a name that is stale. */
+typedef enum cht_rc stale_fn(struct lm_smooth *s, struct lm_keeper *k, struct cht_str name,
+                             struct cht_err *err);
+
+/* Both in byte order: what `old` has and `counts` has not (or with a total of 0) is stale. */
+static enum cht_rc merge(struct lm_smooth *s, struct cursor *old, struct cursor *counts, struct lm_keeper *k,
+                         stale_fn *stale, struct cht_err *err)
 {
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str root = lm_root_name(text);
     struct lm_counts followers = {0};
     struct cht_buf value = {0};
     enum cht_rc rc = cursor_next(old, err);
@@ -80,8 +87,9 @@ static enum cht_rc merge(struct lm_smooth *s, struct cursor *old, struct cursor 
         if (rc == CHT_MALFORMED_PAYLOAD || rc == CHT_CORRUPT) /* as if there were none: total is 0 */
             rc = CHT_OK;
         const struct cht_entry *e = &old->entries[old->at];
-        if (rc == CHT_OK && (d < 0 || total == 0))
-            rc = lm_writer_del(w, (struct cht_str){e->name, e->name_len}, err);
+        struct cht_str name = {e->name, e->name_len};
+        if (rc == CHT_OK && (d < 0 || total == 0) && compare(name, root) != 0) /* which goes last */
+            rc = stale(s, k, name, err);
         if (rc == CHT_OK && lm_smooth_cancelled(s))
             rc = CHT_FAIL(err, CHT_CANCELLED, "cancelled");
         if (rc == CHT_OK)
@@ -89,7 +97,21 @@ static enum cht_rc merge(struct lm_smooth *s, struct cursor *old, struct cursor 
     }
     lm_counts_free(&followers);
     cht_buf_free(&value);
-    return rc == CHT_OK ? lm_writer_flush(w, err) : rc;
+    return rc == CHT_OK ? lm_writer_flush(k->writer, err) : rc;
+}
+
+static enum cht_rc both(struct lm_smooth *s, struct cht_str prefix, struct cht_str counts_prefix,
+                        struct lm_keeper *k, stale_fn *stale, struct cht_err *err)
+{
+    struct cursor old, counts = {0};
+    enum cht_rc rc = cursor_open(&old, s->store, prefix, false, err);
+    if (rc == CHT_OK)
+        rc = cursor_open(&counts, s->store, counts_prefix, true, err);
+    if (rc == CHT_OK)
+        rc = merge(s, &old, &counts, k, stale, err);
+    cursor_close(&old);
+    cursor_close(&counts);
+    return rc;
 }
 
 static enum cht_rc stale_kind(struct lm_smooth *s, const char *kind, unsigned order, uint64_t written,
@@ -102,16 +124,14 @@ static enum cht_rc stale_kind(struct lm_smooth *s, const char *kind, unsigned or
     enum cht_rc rc = cht_store_count(s->store, prefix, &pairs, err);
     if (rc != CHT_OK || pairs <= written)
         return rc;
-    struct cursor old, counts = {0};
     struct lm_writer w = {.store = s->store};
-    rc = cursor_open(&old, s->store, prefix, false, err);
+    struct lm_keeper k = {.writer = &w};
+    if (s->keeping)
+        rc = both(s, prefix, counts_prefix, &k, lm_smooth_keep, err);
     if (rc == CHT_OK)
-        rc = cursor_open(&counts, s->store, counts_prefix, true, err);
-    if (rc == CHT_OK)
-        rc = merge(s, &old, &counts, &w, err);
-    cursor_close(&old);
-    cursor_close(&counts);
+        rc = both(s, prefix, counts_prefix, &k, lm_smooth_remove, err);
     lm_writer_free(&w);
+    lm_keeper_free(&k);
     return rc;
 }
 

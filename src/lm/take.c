@@ -132,7 +132,7 @@ static enum cht_rc change_counts(struct lm_taking *t, const struct context *c, c
     t->counts.n = 0;
     if (rc == CHT_OK && size > 0)
         rc = lm_counts_read(&t->counts, t->value.data, size, name, err);
-    if (rc == CHT_MALFORMED_PAYLOAD) { /* it stays, and so does the context */
+    if (rc == CHT_MALFORMED_PAYLOAD || rc == CHT_CORRUPT) { /* it stays, and so does the context */
         t->malformed++;
         *had = *has = true;
         return CHT_OK;
@@ -180,6 +180,8 @@ static enum cht_rc add_context(struct lm_taking *t, const struct context *c, str
     uint64_t key;
     uint32_t size;
     enum cht_rc rc = read(t, name, &key, &size, err);
+    if (rc == CHT_CORRUPT) /* it is registered, though nobody can read what is there */
+        return CHT_OK;
     if (rc != CHT_OK || size > 0)
         return rc;
     uint8_t *v = put_op(t, name, 3 + 4 * c->n);

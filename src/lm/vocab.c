@@ -12,21 +12,34 @@ static struct lm_word *probe(const struct lm_vocab *v, uint32_t token)
     return &v->slot[at];
 }
 
+static void give_back(struct lm_vocab *v)
+{
+    if (v->book != NULL && v->slots > 0)
+        v->book->give(v->book->ctx, v->slots * sizeof *v->slot);
+    cht_free(v->slot);
+}
+
 static bool grow(struct lm_vocab *v, struct cht_err *err)
 {
-    struct lm_vocab bigger = {.slots = v->slots == 0 ? 1024 : v->slots * 2, .words = v->words, .key = v->key};
+    struct lm_vocab bigger = *v;
+    bigger.slots = v->slots == 0 ? 1024 : v->slots * 2;
+    v->rc = v->book != NULL ? v->book->take(v->book->ctx, bigger.slots * sizeof *v->slot, err) : CHT_OK;
+    if (v->rc != CHT_OK)
+        return false;
     if (v->slots == 0)
         cht_os_random(&bigger.key, sizeof bigger.key);
     bigger.slot = cht_calloc(bigger.slots, sizeof *bigger.slot);
     if (bigger.slot == NULL) {
-        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a vocabulary of %zu tokens", v->words);
+        v->rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a vocabulary of %zu tokens", v->words);
+        if (v->book != NULL)
+            v->book->give(v->book->ctx, bigger.slots * sizeof *v->slot);
         return false;
     }
     for (size_t i = 0; i < v->slots; i++) {
         if (v->slot[i].used)
             *probe(&bigger, v->slot[i].token) = v->slot[i];
     }
-    cht_free(v->slot);
+    give_back(v);
     *v = bigger;
     return true;
 }
@@ -56,6 +69,6 @@ struct lm_word *lm_vocab_enter(struct lm_vocab *v, uint32_t token, struct cht_er
 
 void lm_vocab_free(struct lm_vocab *v)
 {
-    cht_free(v->slot);
+    give_back(v);
     *v = (struct lm_vocab){0};
 }

@@ -70,8 +70,28 @@ static bool grow_entries(struct lm_words *w, size_t n)
     return true;
 }
 
-/* The highest token that was given to a word, 0: none was. Names that are none of ours are passed over. */
-static enum cht_rc last_token(struct cht_store *s, uint32_t *token, struct cht_err *err)
+static enum cht_rc next_token(uint32_t *token, const uint32_t not [2], struct cht_err *err)
+{
+    enum cht_rc rc;
+    do {
+        rc = lm_words_next(token, err);
+    } while (rc == CHT_OK && (*token == not [0] || *token == not [1]));
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+size_t lm_word_next(const char **p, const char *end)
+{
+    while (*p < end && is_white(**p))
+        ++*p;
+    const char *stop = *p;
+    while (stop < end && !is_white(*stop))
+        stop++;
+    return (size_t)(stop - *p);
+}
+
+enum cht_rc lm_words_last(struct cht_store *s, uint32_t *token, struct cht_err *err)
 {
     struct cht_scan_config cfg = {
         .kind = CHT_SCAN_PAIRS, .prefix = {(const uint8_t *)LM_TOK, TOK}, .reverse = true, .workers = 1};
@@ -91,26 +111,12 @@ static enum cht_rc last_token(struct cht_store *s, uint32_t *token, struct cht_e
     return rc;
 }
 
-static enum cht_rc next_token(uint32_t *token, const uint32_t not [2], struct cht_err *err)
+enum cht_rc lm_words_next(uint32_t *token, struct cht_err *err)
 {
-    do {
-        if (*token >= LM_WORD_UNKNOWN - 1)
-            return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "all tokens have been given out");
-        ++*token;
-    } while (*token == not [0] || *token == not [1]);
+    if (*token >= LM_WORD_UNKNOWN - 1)
+        return CHT_FAIL(err, CHT_KEYS_EXHAUSTED, "all tokens have been given out");
+    ++*token;
     return CHT_OK;
-}
-
-/* ------------------------------------------------------------------------------------------------------------ */
-
-size_t lm_word_next(const char **p, const char *end)
-{
-    while (*p < end && is_white(**p))
-        ++*p;
-    const char *stop = *p;
-    while (stop < end && !is_white(*stop))
-        stop++;
-    return (size_t)(stop - *p);
 }
 
 enum cht_rc lm_word_token(struct cht_store *s, struct cht_str word, uint32_t *token, struct cht_buf *buf,
@@ -142,16 +148,22 @@ enum cht_rc lm_word_text(struct cht_store *s, uint32_t token, struct cht_buf *bu
     return rc == CHT_OK && size == 0 ? CHT_PAIR_NOT_FOUND : rc;
 }
 
+bool lm_words_find(const struct lm_words *w, const char *word, size_t n, uint32_t *entry)
+{
+    const uint32_t *slot = w->slots > 0 ? probe(w, word, n) : NULL;
+    if (slot == NULL || *slot == 0)
+        return false;
+    *entry = *slot - 1;
+    return true;
+}
+
 enum cht_rc lm_words_enter(struct lm_words *w, const char *word, size_t n, uint32_t *entry,
                            struct cht_err *err)
 {
     if (n == 0 || n > LM_WORD_MAX)
         return CHT_FAIL(err, CHT_INVALID_TOKENS, "a word has 1 to %u bytes, one has %zu", LM_WORD_MAX, n);
-    uint32_t *slot = w->slots > 0 ? probe(w, word, n) : NULL;
-    if (slot != NULL && *slot != 0) {
-        *entry = *slot - 1;
+    if (lm_words_find(w, word, n, entry))
         return CHT_OK;
-    }
     if (!grow_entries(w, n) || ((w->n + 1) * 8 > w->slots * 5 && !grow_slots(w)))
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu words", w->n + 1);
     memcpy(w->bytes + w->len, word, n);
@@ -194,7 +206,7 @@ enum cht_rc lm_words_resolve(struct lm_words *w, struct cht_store *s, const uint
         if (rc != CHT_OK || e->known)
             continue;
         if ((*fresh)++ == 0) {
-            rc = last_token(s, &next, err);
+            rc = lm_words_last(s, &next, err);
             next = next < LM_WORD_FIRST ? LM_WORD_FIRST - 1 : next;
         }
         if (rc == CHT_OK)

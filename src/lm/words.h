@@ -22,6 +22,11 @@
 /* The next word from *p on, which is moved to its begin; returns its bytes, 0: there is none. */
 size_t lm_word_next(const char **p, const char *end);
 
+/* The highest token that was given to a word, 0: none was. Names that are none of ours are passed over. */
+enum cht_rc lm_words_last(struct cht_store *s, uint32_t *token, struct cht_err *err);
+/* The token after it. CHT_KEYS_EXHAUSTED: there are no more. */
+enum cht_rc lm_words_next(uint32_t *token, struct cht_err *err);
+
 /* The token of a word; buf is scratch. CHT_PAIR_NOT_FOUND: it is not in the vocabulary; CHT_MALFORMED_PAYLOAD, and what a read returns. */
 enum cht_rc lm_word_token(struct cht_store *s, struct cht_str word, uint32_t *token, struct cht_buf *buf,
                           struct cht_err *err);
@@ -48,6 +53,8 @@ struct lm_words {
     uint8_t *names; /* owned: what operations borrow */
 };
 
+/* Is the word among the entries? */
+bool lm_words_find(const struct lm_words *w, const char *word, size_t n, uint32_t *entry);
 /* The entry of the word, made if need be. CHT_INVALID_TOKENS: it is too long; CHT_NO_MEMORY. */
 enum cht_rc lm_words_enter(struct lm_words *w, const char *word, size_t n, uint32_t *entry,
                            struct cht_err *err);

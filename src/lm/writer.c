@@ -31,7 +31,7 @@ static enum cht_rc settle(struct lm_writer *w, struct lm_writer_half *h, struct 
         return CHT_OK;
     await(w, h);
     const struct cht_commit *c = &h->commit;
-    enum cht_rc rc = c->rc;
+    enum cht_rc rc = c->rc == CHT_BATCH_FAILED ? h->ops[c->failed].rc : c->rc;
     for (size_t i = 0; rc == CHT_OK && c->failed > 0 && i < c->count; i++) {
         bool gone = h->ops[i].kind == CHT_OP_PAIR_DEL && h->ops[i].rc == CHT_PAIR_NOT_FOUND;
         if (!gone)
@@ -54,10 +54,15 @@ static void hand_over(struct lm_writer *w)
     struct lm_writer_half *h = &w->half[w->at];
     if (h->n == 0)
         return;
-    h->commit = (struct cht_commit){
-        .ops = h->ops, .count = h->n, .flags = CHT_COMMIT_UNORDERED, .done = half_done, .ctx = h};
+    h->commit = (struct cht_commit){.ops = h->ops,
+                                    .count = h->n,
+                                    .flags = CHT_COMMIT_UNORDERED | CHT_COMMIT_FENCED | w->flags,
+                                    .done = half_done,
+                                    .ctx = h};
     h->unread = h->under_way = true;
-    enum cht_rc rc = cht_store_submit(w->store, &h->commit);
+    enum cht_rc rc = cht_store_locks_kept(w->store, &h->commit.err); /* what it is made of may be old */
+    if (rc == CHT_OK)
+        rc = cht_store_submit(w->store, &h->commit);
     if (rc != CHT_PENDING) { /* not accepted; half_done is not called */
         h->commit.rc = rc;
         h->under_way = false;
@@ -75,14 +80,25 @@ static enum cht_rc start_up(struct lm_writer *w, struct cht_err *err)
     return CHT_OK;
 }
 
-/* Room for one more operation and its bytes in the half that is filled. */
-static enum cht_rc room(struct lm_writer *w, size_t bytes, struct cht_err *err)
+static struct cht_op *start(struct lm_writer_half *h, enum cht_op_kind kind, struct cht_str name)
+{
+    struct cht_op *op = &h->ops[h->n];
+    uint8_t *p = h->bytes.data + h->bytes.len;
+    memcpy(p, name.p, name.n);
+    *op = (struct cht_op){.kind = kind, .with_values = true, .name = {p, name.n}};
+    h->bytes.len += name.n;
+    return op;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc lm_writer_reserve(struct lm_writer *w, size_t ops, size_t bytes, struct cht_err *err)
 {
     enum cht_rc rc = w->up ? CHT_OK : start_up(w, err);
     if (rc != CHT_OK)
         return rc;
     struct lm_writer_half *h = &w->half[w->at];
-    if (h->n == LM_WRITER_OPS || (h->n > 0 && h->bytes.len + bytes > h->bytes.cap)) {
+    if (h->n + ops > LM_WRITER_OPS || (h->n > 0 && h->bytes.len + bytes > h->bytes.cap)) {
         hand_over(w);
         h = &w->half[w->at];
     }
@@ -97,22 +113,10 @@ static enum cht_rc room(struct lm_writer *w, size_t bytes, struct cht_err *err)
     return rc;
 }
 
-static struct cht_op *start(struct lm_writer_half *h, enum cht_op_kind kind, struct cht_str name)
-{
-    struct cht_op *op = &h->ops[h->n];
-    uint8_t *p = h->bytes.data + h->bytes.len;
-    memcpy(p, name.p, name.n);
-    *op = (struct cht_op){.kind = kind, .with_values = true, .name = {p, name.n}};
-    h->bytes.len += name.n;
-    return op;
-}
-
-/* ------------------------------------------------------------------------------------------------------------ */
-
 uint8_t *lm_writer_put(struct lm_writer *w, struct cht_str name, size_t value_max, enum cht_rc *rc,
                        struct cht_err *err)
 {
-    *rc = room(w, name.n + value_max, err);
+    *rc = lm_writer_reserve(w, 1, name.n + value_max, err);
     if (*rc != CHT_OK)
         return NULL;
     struct lm_writer_half *h = &w->half[w->at];
@@ -131,7 +135,7 @@ void lm_writer_put_end(struct lm_writer *w, size_t n)
 
 enum cht_rc lm_writer_del(struct lm_writer *w, struct cht_str name, struct cht_err *err)
 {
-    enum cht_rc rc = room(w, name.n, err);
+    enum cht_rc rc = lm_writer_reserve(w, 1, name.n, err);
     if (rc == CHT_OK) {
         (void)start(&w->half[w->at], CHT_OP_PAIR_DEL, name);
         w->half[w->at].n++;

@@ -26,6 +26,7 @@ struct lm_writer_half {
 
 struct lm_writer {
     struct cht_store *store;
+    unsigned flags;                /* of its commits, beside CHT_COMMIT_UNORDERED */
     struct lm_writer_half half[2]; /* one is filled while the other is committed */
     unsigned at;                   /* the one that is filled */
     bool up;                       /* mu and done are there */
@@ -33,6 +34,8 @@ struct lm_writer {
     struct cht_cond done;
 };
 
+/* Room in one commit for that number of operations, and for the bytes of their names and values: the next ones are not parted. */
+enum cht_rc lm_writer_reserve(struct lm_writer *w, size_t ops, size_t bytes, struct cht_err *err);
 /* Starts an upsert of a name with at most value_max bytes: writes the name and says where the value goes; the previous
  * operations are handed to the store first if room is short. NULL: *rc says why; also for operations handed over before. */
 uint8_t *lm_writer_put(struct lm_writer *w, struct cht_str name, size_t value_max, enum cht_rc *rc,

@@ -21,7 +21,7 @@
 #define REDUCE_SIMILAR_MAX 10000u
 
 enum reduce_sort { REDUCE_SORT_TOKEN, REDUCE_SORT_COUNT };
-enum reduce_metric { REDUCE_COSINE, REDUCE_JACCARD };
+enum reduce_metric { REDUCE_COSINE, REDUCE_JACCARD, REDUCE_PMI }; /* pmi: of links only */
 
 /* How far a run is, for whoever looks meanwhile. */
 struct reduce_progress {

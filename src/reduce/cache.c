@@ -415,7 +415,7 @@ const struct reduce_answer *reduce_cache_find(struct reduce_cache *c, struct cht
                                               const struct reduce_mode *mode, const struct reduce_params *p)
 {
     struct lookup r = {.c = c, .s = s, .mode = mode, .p = p};
-    if (mode->kind != REDUCE_AGGREGATE || make_key(&r, NULL) != CHT_OK)
+    if (mode->kind != REDUCE_AGGREGATE || !cht_store_settle(s, false) || make_key(&r, NULL) != CHT_OK)
         return NULL;
     cht_mutex_lock(&c->mu);
     struct answer *a = look_up(&r);
@@ -436,6 +436,7 @@ enum cht_rc reduce_cache_run(struct reduce_cache *c, struct cht_store *s, const 
     enum cht_rc rc = make_key(&r, err);
     if (rc != CHT_OK)
         return rc;
+    (void)cht_store_settle(s, true);
     cht_mutex_lock(&c->mu);
     struct answer *a = look_up(&r);
     *hit = a != NULL;

@@ -7,6 +7,7 @@
  */
 #include "base/alloc.h"
 #include "base/b64.h"
+#include "reduce/best.h"
 #include "reduce/modes_int.h"
 #include "reduce/text.h"
 #include "reduce/vector.h"
@@ -29,37 +30,15 @@ struct target { /* the state */
     size_t limit;
 };
 
-static bool better(const struct match *a, const struct match *b)
+/* reduce_best_better */
+static bool better(const void *x, const void *y)
 {
+    const struct match *a = x, *b = y;
     if (a->score != b->score)
         return a->score > b->score;
     size_t n = a->len < b->len ? a->len : b->len;
     int c = memcmp(a->name, b->name, n);
     return c != 0 ? c < 0 : a->len < b->len;
-}
-
-static void sift_down(struct match *h, size_t i, size_t n)
-{
-    struct match x = h[i];
-    for (size_t k = 2 * i + 1; k < n; k = 2 * i + 1) {
-        if (k + 1 < n && better(&h[k], &h[k + 1]))
-            k++;
-        if (!better(&x, &h[k]))
-            break;
-        h[i] = h[k];
-        i = k;
-    }
-    h[i] = x;
-}
-
-static void sift_up(struct match *h, size_t i)
-{
-    struct match x = h[i];
-    while (i > 0 && better(&h[(i - 1) / 2], &x)) {
-        h[i] = h[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    h[i] = x;
 }
 
 static void drop(struct reduce_run *run, struct match *m)
@@ -101,7 +80,7 @@ static enum cht_rc take(struct reduce_run *run, struct partial *t, size_t limit,
     if (t->n == limit) {
         drop(run, &t->heap[0]);
         t->heap[0] = m;
-        sift_down(t->heap, 0, t->n);
+        reduce_best_sink(t->heap, 0, t->n, sizeof *t->heap, better);
         return CHT_OK;
     }
     enum cht_rc rc = grow(run, t, err);
@@ -110,7 +89,7 @@ static enum cht_rc take(struct reduce_run *run, struct partial *t, size_t limit,
         return rc;
     }
     t->heap[t->n++] = m;
-    sift_up(t->heap, t->n - 1);
+    reduce_best_rise(t->heap, t->n - 1, sizeof *t->heap, better);
     return CHT_OK;
 }
 
@@ -230,12 +209,8 @@ static enum cht_rc lines(struct reduce_run *run, struct cht_buf *out, struct cht
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 1; i < run->count && rc == CHT_OK; i++)
         rc = merge(run, all, reduce_partial(run, a, i), err);
-    for (size_t n = all->n; n > 1;) { /* the worst go to the end, one by one */
-        struct match worst = all->heap[0];
-        all->heap[0] = all->heap[--n];
-        all->heap[n] = worst;
-        sift_down(all->heap, 0, n);
-    }
+    if (rc == CHT_OK && all->n > 0)
+        reduce_best_sort(all->heap, all->n, sizeof *all->heap, better);
     for (size_t i = 0; i < all->n && rc == CHT_OK; i++)
         rc = print(run, &all->heap[i], out, err);
     return rc;

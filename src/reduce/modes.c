@@ -13,6 +13,8 @@
     X(cache, "cache")                       \
     X(bias, "bias")                         \
     X(meta, "meta")                         \
+    X(links, "links")                       \
+    X(matrix, "matrix")                     \
     X(payloads, "payloads")                 \
     X(queue, "queue-drain")                 \
     X(stats, "stats")                       \

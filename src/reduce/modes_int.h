@@ -9,6 +9,8 @@ extern const struct reduce_mode reduce_mode_continuations;
 extern const struct reduce_mode reduce_mode_topk;
 extern const struct reduce_mode reduce_mode_contexts;
 extern const struct reduce_mode reduce_mode_cache, reduce_mode_bias, reduce_mode_meta; /* mode_json.c */
+extern const struct reduce_mode reduce_mode_links;
+extern const struct reduce_mode reduce_mode_matrix;
 extern const struct reduce_mode reduce_mode_payloads;
 extern const struct reduce_mode reduce_mode_queue;
 extern const struct reduce_mode reduce_mode_stats;
