@@ -13,8 +13,8 @@ static const char help[] =
     "  cheetah-db serve [OPTION ...]             the database over HTTP and TCP\n"
     "  cheetah-db put NAME VALUE, get, del NAME  one pair; the value may be stdin\n"
     "  cheetah-db scan, count [PREFIX]           the pairs under a prefix, in order; how many\n"
-    "  cheetah-db add NAME BY                    adds to a number\n"
-    "  cheetah-db ngrams, predict, score TOKEN ..., smooth    counts documents; what comes next; how likely\n"
+    "  cheetah-db add NAME BY, changes [PREFIX]  adds to a number; what changed, and changes\n"
+    "  cheetah-db ngrams, predict, score, smooth, links, associations  counts; what is likely, and alike\n"
     "  cheetah-db shell [OPTION ...]             commands of the line protocol, typed or piped\n"
     "  cheetah-db stat [NAME], databases (or list)            what they hold; their names\n"
     "  cheetah-db create NAME [--shards N], drop NAME --yes   a new database; deletes one\n"
@@ -44,13 +44,20 @@ static const struct command {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", tool_serve},   {"create", tool_create},   {"list", tool_list},     {"stat", tool_stat},
-    {"drop", tool_drop},     {"check", tool_check},     {"health", tool_health}, {"shell", tool_shell},
-    {"backup", tool_backup}, {"restore", tool_restore}, {"top", tool_top},       {"export", tool_export},
-    {"import", tool_import}, {"get", tool_get},         {"put", tool_put},       {"del", tool_del},
-    {"scan", tool_scan},     {"count", tool_count},     {"add", tool_add},       {"predict", tool_predict},
-    {"score", tool_score},   {"ngrams", tool_ngrams},   {"smooth", tool_smooth}, {"databases", tool_list},
-    {"bench", tool_bench},
+    {"serve", tool_serve},   {"create", tool_create},
+    {"list", tool_list},     {"stat", tool_stat},
+    {"drop", tool_drop},     {"check", tool_check},
+    {"health", tool_health}, {"shell", tool_shell},
+    {"backup", tool_backup}, {"restore", tool_restore},
+    {"top", tool_top},       {"export", tool_export},
+    {"import", tool_import}, {"get", tool_get},
+    {"put", tool_put},       {"del", tool_del},
+    {"scan", tool_scan},     {"count", tool_count},
+    {"add", tool_add},       {"predict", tool_predict},
+    {"score", tool_score},   {"ngrams", tool_ngrams},
+    {"smooth", tool_smooth}, {"databases", tool_list},
+    {"bench", tool_bench},   {"changes", tool_changes},
+    {"links", tool_links},   {"associations", tool_associations},
 };
 
 static const struct command *find(const char *name)

@@ -7,6 +7,8 @@ export type Decoded =
   | { kind: "topk"; order: number; ranked: [number, number][] }
   | { kind: "context"; orderSize: number; tokens: number[] }
   | { kind: "continuations"; token: number; contexts: number }
+  | { kind: "links"; links: [Uint8Array, number][] }
+  | { kind: "matrix"; order: number; metric: string; row: [number, number][]; column: boolean }
   | { kind: "json"; value: unknown }
   | { kind: "text"; text: string }
   | { kind: "bytes" };
@@ -61,6 +63,29 @@ function continuations(view: DataView): Decoded | null {
   return view.getUint8(0) === 1 && view.byteLength >= 9 ? { kind: "continuations", token: view.getUint32(1), contexts: view.getUint32(5) } : null;
 }
 
+function links(view: DataView): Decoded | null {
+  if (view.getUint8(0) !== 1) return null;
+  const found: [Uint8Array, number][] = [];
+  let at = 3;
+  for (let left = view.getUint16(1); left > 0; left--) {
+    const n = view.getUint16(at);
+    if (at + 2 + n + 4 > view.byteLength) return null;
+    found.push([new Uint8Array(view.buffer, view.byteOffset + at + 2, n), view.getFloat32(at + 2 + n)]);
+    at += 2 + n + 4;
+  }
+  return { kind: "links", links: found };
+}
+
+function matrix(column: boolean): (view: DataView) => Decoded | null {
+  return (view) => {
+    const metric = ["count", "p", "pmi"][view.getUint8(2)];
+    const n = view.getUint32(3);
+    if (view.getUint8(0) !== 1 || metric === undefined || 7 + 12 * n > view.byteLength) return null;
+    const row = Array.from({ length: n }, (_, i): [number, number] => [view.getUint32(7 + 12 * i), view.getFloat64(11 + 12 * i)]);
+    return { kind: "matrix", order: view.getUint8(1), metric, row, column };
+  };
+}
+
 const LAYOUTS: [string, (view: DataView) => Decoded | null][] = [
   ["cnt:", counts],
   ["prob:", probabilities],
@@ -68,6 +93,9 @@ const LAYOUTS: [string, (view: DataView) => Decoded | null][] = [
   ["ctxv:", context],
   ["ctx:", context],
   ["cont:", continuations],
+  ["link:", links],
+  ["mat:", matrix(false)],
+  ["matt:", matrix(true)],
 ];
 
 /** whole: is all of the value there? The layouts and JSON are read of whole values only. */

@@ -1,6 +1,7 @@
 // value: a value as what it is.
 import { useMemo } from "preact/hooks";
-import { number } from "./bytes";
+import { change } from "./address";
+import { number, showName, toInput } from "./bytes";
 import { type Decoded, decode, dump, probability } from "./payload";
 import { Bar } from "./ui";
 import { useWords } from "./words";
@@ -35,6 +36,8 @@ function Table({ head, rows, total }: { head: string[]; rows: (string | number |
   );
 }
 
+const best = (row: [number, number][]): [number, number][] => [...row].sort((a, b) => b[1] - a[1]).slice(0, MOST);
+
 const tokensIn = (value: Decoded): number[] => {
   switch (value.kind) {
     case "counts":
@@ -47,6 +50,8 @@ const tokensIn = (value: Decoded): number[] => {
       return value.tokens;
     case "continuations":
       return [value.token];
+    case "matrix":
+      return best(value.row).map(([token]) => token);
     default:
       return [];
   }
@@ -79,6 +84,28 @@ function described(value: Decoded, bytes: Uint8Array, words: Map<number, string>
       return { title: `Context of ${value.orderSize} tokens`, body: <p class="tokens">{value.tokens.map((token, i) => <code key={i}>{named(token)}</code>)}</p> };
     case "continuations":
       return { title: "Continuations", body: <p>Token {named(value.token)} follows {number(value.contexts)} different contexts.</p> };
+    case "links":
+      return {
+        title: `Links: ${number(value.links.length)}, the most related first`,
+        body: (
+          <Table
+            head={["pair", "weight", "part"]}
+            total={value.links.length}
+            rows={value.links.slice(0, MOST).map(([pair, weight]) => [
+              <button type="button" class="link" onClick={() => change({ name: toInput(pair) })}>
+                {showName(pair)}
+              </button>,
+              weight.toPrecision(4),
+              <Bar part={weight} />,
+            ])}
+          />
+        ),
+      };
+    case "matrix":
+      return {
+        title: `${value.column ? "Column" : "Row"} of the matrix of order ${value.order}, ${value.metric}: ${number(value.row.length)} tokens ${value.column ? "before" : "after"} it`,
+        body: <Table head={["token", value.metric]} total={value.row.length} rows={best(value.row).map(([token, v]) => [named(token), Number(v.toPrecision(6))])} />,
+      };
     case "json":
       return { title: "JSON", body: <pre tabIndex={0}>{JSON.stringify(value.value, null, 2)}</pre> };
     case "text":

@@ -42,6 +42,15 @@ static const struct option table[] = {
      "TLS for the line protocol, with --tls-cert; wanted beyond loopback if there are tokens"},
     {"data", TEXT, F(data), "./cheetah_data", 0, 0, NULL,
      "data directories, separated by commas, or one a --data; the first is home to new databases"},
+    {"store", CHOICE, F(store), "local", 0, 0, "local|rados",
+     "where the databases are: local, in the directories of --data; rados, in a pool of a Ceph cluster, "
+     "which many servers may share"},
+    {"rados-pool", TEXT, F(rados_pool), "", 0, 0, NULL, "the pool, a replicated one"},
+    {"rados-conf", TEXT, F(rados_conf), "", 0, 0, NULL,
+     "ceph.conf; none: where Ceph looks for it (CEPH_CONF, /etc/ceph/ceph.conf)"},
+    {"rados-id", TEXT, F(rados_id), "", 0, 0, NULL, "the Ceph user, without \"client.\"; none: admin"},
+    {"rados-timeout", SECONDS, F(rados_timeout), "10", 1, 600, NULL,
+     "for one operation of the cluster; then 503 timeout"},
     {"durability", CHOICE, F(durability), "sync", 0, 0, "sync|interval|os",
      "when a write is answered: sync after fdatasync, interval within --sync-interval-ms of it, os when the "
      "kernel has it"},
@@ -108,6 +117,8 @@ static const struct option table[] = {
     {"tls-client-ca", TEXT, F(tls_client_ca), "", 0, 0, NULL,
      "authorities (PEM) whose client certificates are taken in place of tokens: lines cert:NAME of the file "
      "of --tokens"},
+    {"tls-client-crl", TEXT, F(tls_client_crl), "", 0, 0, NULL,
+     "lists (PEM) of certificates that those authorities have revoked; read again on SIGHUP"},
     {"log-format", CHOICE, F(log_format), "json", 0, 0, "json|text",
      "lines on stderr: for machines or for people"},
     {"log-level", CHOICE, F(log_level), "info", 0, 0, "error|warn|info|debug",
@@ -116,6 +127,8 @@ static const struct option table[] = {
     {"access-log", BOOL, F(access_log), "true", 0, 0, NULL, "one line a request"},
     {"checkpoint-log-bytes", BYTES, F(checkpoint_log_bytes), "1G", 1 << 20, TIB, NULL,
      "log since the last checkpoint that starts the next"},
+    {"changes-bytes", BYTES, F(changes_bytes), "64M", 0, TIB, NULL,
+     "log of a database that is kept for those who follow its changes, beyond what a restart needs"},
     {"dirty-bytes", BYTES, F(dirty_bytes), "0", 0, TIB, NULL,
      "changed memory of all databases that starts a checkpoint; 0: a quarter of the memory"},
     {"idle-close-seconds", SECONDS, F(idle_close_seconds), "300", 0, 31536000, NULL,

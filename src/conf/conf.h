@@ -17,18 +17,20 @@ struct conf {
     /* set by conf_read, then read-only but for the connections that find no descriptors; strings are owned */
     char *listen, *port_file, *data, *durability, *tokens, *tls_cert, *tls_key, *log_format, *log_level;
     char *admin_listen, *admin_port_file, *line_listen, *line_port_file, *create_databases;
-    char *tls_min, *tls_ciphers, *tls_client_ca;
+    char *tls_min, *tls_ciphers, *tls_client_ca, *tls_client_crl;
     char *allow_hosts, *cors_origins;
     char *config;
+    char *store, *rados_pool, *rados_conf, *rados_id;
     bool allow_anonymous, access_log, line_tls, console;
     uint64_t http_threads, scan_workers, shards, interval_ms;
     uint64_t max_value_size, max_batch_ops, max_batch_bytes, max_connections, max_connections_per_address;
     uint64_t max_streams, header_timeout, body_timeout, idle_timeout, drain_seconds, header_bytes;
-    uint64_t checkpoint_log_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
+    uint64_t checkpoint_log_bytes, changes_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
         scrub_bytes_per_second, idle_close_seconds;
     uint64_t line_threads, line_connections, line_idle_timeout, line_answer_bytes;
+    uint64_t rados_timeout;
     uint64_t max_document_tokens, max_ngrams_bytes, max_databases, request_memory_bytes, memory_bytes;
-    unsigned char source[64]; /* where it came from (conf.c), by row of the table */
+    unsigned char source[80]; /* where it came from (conf.c), by row of the table */
     bool help, print;         /* --help, --print-config */
     /* no options: what the limit of open files leaves; set before anything listens */
     uint64_t file_limit, connections_over; /* over: told that they are too many; those beyond are closed */

@@ -60,13 +60,27 @@ enum cht_rc cht_pool_new(unsigned workers, const char *name, struct cht_pool **o
     return CHT_OK;
 }
 
-void cht_pool_submit(struct cht_pool *p, struct cht_task *t)
+/* mu held. */
+static void append(struct cht_pool *p, struct cht_task *t)
 {
     t->next = NULL;
-    cht_mutex_lock(&p->mu);
     *p->tail = t;
     p->tail = &t->next;
+}
+
+void cht_pool_submit(struct cht_pool *p, struct cht_task *t)
+{
+    cht_mutex_lock(&p->mu);
+    append(p, t);
     cht_cond_signal(&p->work);
+    cht_mutex_unlock(&p->mu);
+}
+
+/* Each task in the queue has a worker that was woken for it, or one that will look for it when it returns. */
+void cht_pool_submit_last(struct cht_pool *p, struct cht_task *t)
+{
+    cht_mutex_lock(&p->mu);
+    append(p, t);
     cht_mutex_unlock(&p->mu);
 }
 

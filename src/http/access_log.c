@@ -4,7 +4,7 @@
 #include "base/clock.h"
 
 #define LOG_DELAY_NS UINT64_C(50000000)
-#define LOG_BATCH (16u << 10)
+#define LOG_BATCH (64u << 10)
 #define TEXT(o, s) svc_out_bytes(o, s, sizeof(s) - 1)
 
 static void log_line_json(struct http_worker *w, const struct http_request *r, uint64_t micros, bool aborted)
@@ -87,6 +87,6 @@ void http_access_log_flush(struct http_worker *w)
         return;
     if (!w->access_log.failed)
         svc_log_lines(w->srv->log, w->access_log.p, w->access_log.n, w->access_lines);
-    svc_out_reset(&w->access_log, 4 * LOG_BATCH);
+    svc_out_reset(&w->access_log, 2 * LOG_BATCH);
     w->access_lines = 0;
 }

@@ -1,17 +1,19 @@
 /* callbacks: libmicrohttpd's calls into us: a request line, headers, a body, an answer that was sent, a connection. The
  * straight line from a request to its handler, on the worker's thread.
  */
-#include "http/access_log.h"
+#include "http/admit.h"
 #include "http/body.h"
 #include "http/inlet.h"
 #include "http/pages.h"
 #include "http/params.h"
 #include "http/peers.h"
+#include "http/quick.h"
 #include "http/reply.h"
 #include "http/secure.h"
 #include "http/send.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/turn.h"
 #include "http/unpack.h"
 
 #include "base/alloc.h"
@@ -23,91 +25,27 @@
 #define DRAIN_MAX \
     (UINT64_C(1) << 20) /* a refused body of at most this is read, so that the connection can go on */
 
-/* X-Request-Id if it is fit to be returned and logged, else 16 random hex digits. */
-static void take_id(struct http_request *r)
-{
-    const char *given = r->in[HTTP_H_REQUEST_ID];
-    size_t n = given != NULL ? strlen(given) : 0;
-    if (n > 0 && n <= HTTP_REQUEST_ID_MAX) {
-        size_t ok = 0;
-        while (ok < n && given[ok] > 0x20 && given[ok] < 0x7F)
-            ok++;
-        if (ok == n) {
-            memcpy(r->id, given, n + 1);
-            r->id_len = n;
-            return;
-        }
-    }
-    uint64_t v = cht_rng_next(&r->w->rng);
-    http_hex(r->id, v);
-    r->id[16] = 0;
-    r->id_len = 16;
-}
-
 /* ---- libmicrohttpd's calls ------------------------------------------------------------------------------------ */
-
-static bool same_name(const char *name, const char *lower, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if ((name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i]) != lower[i])
-            return false;
-    }
-    return true;
-}
-
-/* "http://host/path?query" as "/path?query"; the host goes after it, and counts in place of the header (RFC 9112, 3.2.2). */
-static void take_absolute(struct http_request *r)
-{
-    size_t scheme = 0;
-    if (r->uri_len > 7 && same_name(r->uri, CHT_LITERAL("http://")))
-        scheme = 7;
-    else if (r->uri_len > 8 && same_name(r->uri, CHT_LITERAL("https://")))
-        scheme = 8;
-    if (scheme == 0)
-        return;
-    char host[HTTP_REQUEST_HOST_MAX + 1];
-    const char *rest = r->uri + scheme;
-    size_t n = strcspn(rest, "/?"), left = r->uri_len - scheme - n, slash = rest[n] != '/';
-    if (n == 0 || n > HTTP_REQUEST_HOST_MAX)
-        return;
-    memcpy(host, rest, n);
-    host[n] = 0;
-    memmove(r->uri + slash, rest + n, left + 1);
-    r->uri[0] = '/';
-    r->uri_len = left + slash;
-    r->in[HTTP_H_HOST] = memcpy(r->uri + r->uri_len + 1, host, n + 1);
-}
 
 /* The request line is in: the only time that the path can be had as it was sent. */
 void *http_call_uri(void *cls, const char *uri, struct MHD_Connection *mc)
 {
     struct http_worker *w = cls;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct http_conn *c = info != NULL ? info->socket_context : NULL;
+    if (c != NULL && c->req != NULL && c->req->handed)
+        return c->req;
     struct http_request *r = http_request_new(w);
     if (r == NULL)
         return NULL;
-    size_t n = strlen(uri);
-    if (n >= r->uri_cap) {
-        char *p = cht_realloc(r->uri, n + 256);
-        if (p == NULL) {
-            http_request_free(r);
-            return NULL;
-        }
-        r->uri = p;
-        r->uri_cap = n + 256;
+    if (!http_admit_uri(r, uri, strlen(uri))) {
+        http_request_free(r);
+        return NULL;
     }
-    memcpy(r->uri, uri, n + 1);
-    r->uri_len = n;
-    if (uri[0] != '/')
-        take_absolute(r);
-    r->log_path_len = strcspn(r->uri, "?");
-    if (r->log_path_len > HTTP_REQUEST_LOG_PATH)
-        r->log_path_len = HTTP_REQUEST_LOG_PATH;
-    memcpy(r->log_path, r->uri, r->log_path_len);
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    r->conn = info != NULL ? info->socket_context : NULL;
-    if (r->conn != NULL) {
-        r->conn->req = r;
-        r->conn->used = true;
+    r->conn = c;
+    if (c != NULL) {
+        c->req = r;
+        c->used = true;
     }
     return r;
 }
@@ -127,44 +65,12 @@ static enum http_method parse_method(const char *m, bool *head)
     return *head ? HTTP_METHOD_GET : 0;
 }
 
-/* Which header is that? HTTP_H_COUNT: none that is looked at. */
-static enum http_header find_header(const char *name, size_t n)
-{
-    static const struct {
-        enum http_header header;
-        const char *name;
-        size_t len;
-    } names[] = {
-        {HTTP_H_HOST, CHT_LITERAL("host")},
-        {HTTP_H_ACCEPT, CHT_LITERAL("accept")},
-        {HTTP_H_EXPECT, CHT_LITERAL("expect")},
-        {HTTP_H_ORIGIN, CHT_LITERAL("origin")},
-        {HTTP_H_IF_MATCH, CHT_LITERAL("if-match")},
-        {HTTP_H_CONTENT_TYPE, CHT_LITERAL("content-type")},
-        {HTTP_H_REQUEST_ID, CHT_LITERAL("x-request-id")},
-        {HTTP_H_AUTHORIZATION, CHT_LITERAL("authorization")},
-        {HTTP_H_IF_NONE_MATCH, CHT_LITERAL("if-none-match")},
-        {HTTP_H_CONTENT_LENGTH, CHT_LITERAL("content-length")},
-        {HTTP_H_SEC_FETCH_SITE, CHT_LITERAL("sec-fetch-site")},
-        {HTTP_H_ACCEPT_ENCODING, CHT_LITERAL("accept-encoding")},
-        {HTTP_H_CONTENT_ENCODING, CHT_LITERAL("content-encoding")},
-        {HTTP_H_TRANSFER_ENCODING, CHT_LITERAL("transfer-encoding")},
-        {HTTP_H_IF_UNMODIFIED_SINCE, CHT_LITERAL("if-unmodified-since")},
-    };
-    _Static_assert(sizeof names / sizeof *names == HTTP_H_COUNT, "each once");
-    for (unsigned i = 0; i < HTTP_H_COUNT && names[i].len <= n; i++) { /* by length */
-        if (names[i].len == n && same_name(name, names[i].name, n))
-            return names[i].header;
-    }
-    return HTTP_H_COUNT;
-}
-
 /* In one pass: libmicrohttpd would go through all of them for each. The first of several of a name counts. */
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
                                    const char *value, size_t value_len)
 {
     struct http_request *r = cls;
-    enum http_header h = find_header(name, name_len);
+    enum http_header h = http_admit_header(name, name_len);
     (void)kind, (void)value_len;
     if (h == HTTP_H_COUNT)
         return MHD_YES;
@@ -175,121 +81,6 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
     if (r->in[h] == NULL)
         r->in[h] = value != NULL ? value : "";
     return MHD_YES;
-}
-
-/* What the URI names, before anything is said of it. */
-struct target {
-    char *query; /* at its question mark; NULL: none */
-    size_t path_len;
-    unsigned allowed; /* methods of the path */
-    const char *rest;
-};
-
-static struct target find_route(struct http_request *r)
-{
-    struct target t = {.query = memchr(r->uri, '?', r->uri_len), .path_len = r->uri_len};
-    if (t.query != NULL)
-        t.path_len = (size_t)(t.query - r->uri);
-    r->route =
-        http_router_find(r->w->srv->routes, r->uri, t.path_len, r->method, &t.rest, &r->rest_len, &t.allowed);
-    return t;
-}
-
-/* A precondition is never ignored. False after answering. */
-static bool may_be_conditional(struct http_request *r)
-{
-    if (!r->conditional || (r->route->conditions && r->in[HTTP_H_IF_UNMODIFIED_SINCE] == NULL))
-        return true;
-    http_reply_fail(r, CHT_UNSUPPORTED_PRECONDITION, "%s %s has no such precondition", r->method_name,
-                    r->route->label);
-    return false;
-}
-
-/* Path and query of the URI; false after answering. */
-static bool read_target(struct http_request *r, const struct target *t)
-{
-    unsigned allowed = t->allowed;
-    if (r->route == NULL && allowed == 0) {
-        http_reply_fail(r, CHT_NOT_FOUND, "there is nothing at this path; see /openapi.yaml");
-        return false;
-    }
-    if (r->route == NULL && http_pages_options(r, allowed))
-        return false;
-    if (r->route == NULL) {
-        http_reply_header(
-            r, "Allow", "%s%s%s%s", (allowed & HTTP_METHOD_GET) != 0 ? "GET, HEAD" : "",
-            (allowed & HTTP_METHOD_POST) != 0 ? ((allowed & HTTP_METHOD_GET) != 0 ? ", POST" : "POST") : "",
-            (allowed & HTTP_METHOD_PUT) != 0
-                ? ((allowed & (HTTP_METHOD_GET | HTTP_METHOD_POST)) != 0 ? ", PUT" : "PUT")
-                : "",
-            (allowed & HTTP_METHOD_DELETE) != 0 ? (allowed != HTTP_METHOD_DELETE ? ", DELETE" : "DELETE")
-                                                : "");
-        http_reply_fail(r, CHT_METHOD, "%s is not for this path", r->method_name);
-        return false;
-    }
-    r->rest = t->rest;
-    r->rest_len = http_url_decode(r->uri + (t->rest - r->uri), r->rest_len);
-    if (r->rest_len == SIZE_MAX) {
-        r->rest_len = 0;
-        http_reply_fail(r, CHT_INVALID_ENCODING, "the path has a malformed percent escape");
-        return false;
-    }
-    return may_be_conditional(r) &&
-           (t->query == NULL || http_params_read(r, t->query + 1, r->uri_len - t->path_len - 1));
-}
-
-/* Who asks, and may he? Before a word is said of the path: without a token all paths look alike. False after answering. */
-static bool admit_token(struct http_request *r)
-{
-    struct svc_access *a = atomic_load_explicit(&r->w->srv->access, memory_order_acquire);
-    if (r->route != NULL)
-        r->right = r->route->reads ? SVC_RIGHT_READ : r->route->right;
-    if (a == NULL || (r->route != NULL && r->route->right == SVC_RIGHT_OPEN))
-        return true;
-    http_secure_who(r, a);
-    if (r->token != NULL)
-        http_conn_known(r->conn);
-    if (r->token == NULL) {
-        http_reply_fail(r, CHT_UNAUTHORIZED, "send a valid token: Authorization: Bearer ...");
-        return false;
-    }
-    if (r->route != NULL && !svc_access_has_right(r->token, r->right)) {
-        http_reply_fail(r, CHT_FORBIDDEN, "this token does not allow that");
-        return false;
-    }
-    return true;
-}
-
-static bool admit(struct http_request *r)
-{
-    struct http_server *s = r->w->srv;
-    int state = atomic_load_explicit(&s->state, memory_order_acquire);
-    bool care = r->route != NULL && r->route->care;
-    if (r->conn == NULL || r->conn->refused)
-        r->close = true;
-    if (r->conn == NULL || (r->conn->refused && !care)) {
-        atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
-        http_reply_fail(r, CHT_OVERLOADED, "too many connections");
-        return false;
-    }
-    if (state == HTTP_SERVER_CLOSING) {
-        r->close = true;
-        http_reply_fail(r, CHT_DRAINING, "the server is stopping");
-        return false;
-    }
-    if (state == HTTP_SERVER_DRAINING)
-        r->close = true; /* so that clients and balancers go elsewhere */
-    if (!admit_token(r))
-        return false;
-    if (r->conn->admin && r->route != NULL && !care) {
-        http_reply_fail(r, CHT_NOT_FOUND, "/healthz, /readyz and /metrics are all there is at this port");
-        return false;
-    }
-    if (state == HTTP_SERVER_STARTING && r->route != NULL && r->route->right != SVC_RIGHT_OPEN) {
-        http_reply_fail(r, CHT_STARTING, "the server is starting");
-        return false;
-    }
-    return true;
 }
 
 static uint64_t body_limit(const struct http_request *r)
@@ -327,7 +118,7 @@ static void too_large(struct http_request *r)
 }
 
 /* A browser asks, without a token, whether a page of a listed origin may ask. Answered, if it is that. */
-static bool is_preflight(struct http_request *r, const struct target *t)
+static bool is_preflight(struct http_request *r, const struct http_target *t)
 {
     return r->cors != NULL && r->route == NULL && t->allowed != 0 && http_pages_options(r, t->allowed);
 }
@@ -344,12 +135,14 @@ static void refuse_framing(struct http_request *r)
 static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, const char *method)
 {
     r->mc = mc;
+    if (r->handed) /* what libmicrohttpd has read stands for it: see quick.h */
+        return MHD_YES;
     (void)MHD_get_connection_values_n(mc, MHD_HEADER_KIND, take_header, r);
     r->method = parse_method(method, &r->head);
     size_t n = strlen(method) + 1;
     memcpy(r->method_name, method, n <= sizeof r->method_name ? n : sizeof r->method_name);
     r->method_name[sizeof r->method_name - 1] = 0;
-    take_id(r);
+    http_admit_id(r);
     uint64_t length = 0;
     bool body = false, expect = false;
     const char *v = r->in[HTTP_H_CONTENT_LENGTH];
@@ -357,13 +150,14 @@ static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, 
         body = !http_parse_decimal(v, strlen(v), UINT64_MAX, &length) || length > 0;
     body = body || r->in[HTTP_H_TRANSFER_ENCODING] != NULL;
     expect = body && r->in[HTTP_H_EXPECT] != NULL;
-    if (http_inlet_refused(r)) {
+    if (http_turn_refused(r)) {
         refuse_framing(r);
         r->early = true;
         return http_send_answer(r);
     }
-    struct target target = find_route(r);
-    bool answered = !http_pages_admit(r) || is_preflight(r, &target) || !admit(r) || !read_target(r, &target);
+    struct http_target target = http_admit_route(r);
+    bool answered =
+        !http_pages_admit(r) || is_preflight(r, &target) || !http_admit(r) || !http_admit_target(r, &target);
     r->body_max = body_limit(r);
     if (!answered && body && r->in[HTTP_H_CONTENT_ENCODING] != NULL)
         answered = !http_unpack_begin(r);
@@ -494,7 +288,7 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
         r->resume = NULL;
         resume(r);
     } else if (phase == HTTP_PHASE_BODY) {
-        if (http_inlet_refused(r))
+        if (http_turn_refused(r))
             refuse_framing(r);
         else
             end_body(r);
@@ -513,28 +307,7 @@ void http_call_completed(void *cls, struct MHD_Connection *mc, void **con,
         return;
     *con = NULL;
     w->now = cht_now_ns();
-    bool aborted = why != MHD_REQUEST_TERMINATED_COMPLETED_OK;
-    if (r->conn != NULL) {
-        r->conn->req = NULL;
-        r->conn->since = w->now;
-        http_inlet_answered(w, r->conn);
-    }
-    if (r->stream != NULL)
-        r->sent = r->stream->bytes;
-    else if (!r->head && r->status != 0)
-        r->sent = r->out.n;
-    if (r->status == 0)
-        r->status = 499; /* it went away, or timed out, before it was answered */
-    uint64_t ns = w->now - r->start_ns;
-    http_metrics_count(&w->metrics, http_routes_index(w->srv->routes, r->route), r->status, ns, r->sent);
-    if (aborted)
-        atomic_fetch_add_explicit(&w->metrics.aborted, 1, memory_order_relaxed);
-    if (w->srv->conf->access_log && svc_log_wants(w->srv->log, SVC_LOG_INFO)) {
-        if (r->id_len == 0) /* libmicrohttpd has answered it, or it was not whole */
-            take_id(r);
-        http_access_log(r, ns / 1000, aborted);
-    }
-    http_request_recycle(r);
+    http_request_over(r, why != MHD_REQUEST_TERMINATED_COMPLETED_OK);
 }
 
 void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
@@ -564,6 +337,7 @@ void http_call_connection(void *cls, struct MHD_Connection *mc, void **context,
     if (c == NULL)
         return;
     *context = NULL;
+    http_quick_end(c);
     http_conn_no_ack(c);
     http_conn_known(c);
     http_inlet_remove(w, c);

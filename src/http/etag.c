@@ -42,6 +42,33 @@ uint64_t http_etag(uint64_t key, const uint8_t *p, size_t n)
     return fold(fold(cht_get64(rest) ^ h, cht_get64(rest + 8) ^ turned(h)) ^ SEED, h ^ MORE);
 }
 
+void http_etag_begin(struct http_etag_part *e, uint64_t key, size_t size)
+{
+    *e = (struct http_etag_part){.h = fold(key ^ SEED, size ^ MORE)};
+}
+
+void http_etag_add(struct http_etag_part *e, const uint8_t *p, size_t n)
+{
+    while (n > 0) {
+        if (e->n == sizeof e->rest) { /* more follows */
+            e->h = fold(cht_get64(e->rest) ^ e->h, cht_get64(e->rest + 8) ^ turned(e->h));
+            e->n = 0;
+        }
+        size_t room = sizeof e->rest - e->n, some = n < room ? n : room;
+        memcpy(e->rest + e->n, p, some);
+        e->n += some;
+        p += some;
+        n -= some;
+    }
+}
+
+uint64_t http_etag_end(const struct http_etag_part *e)
+{
+    uint8_t rest[16] = {0};
+    memcpy(rest, e->rest, e->n);
+    return fold(fold(cht_get64(rest) ^ e->h, cht_get64(rest + 8) ^ turned(e->h)) ^ SEED, e->h ^ MORE);
+}
+
 void http_hex(char *to, uint64_t v)
 {
     put_hex(to, (uint32_t)v);

@@ -16,6 +16,8 @@ static void destroy(struct http_feed *f)
     if (f->kind->fini != NULL)
         f->kind->fini(f);
     svc_out_free(&f->text);
+    if (f->memory.budget != NULL)
+        svc_memory_end(&f->memory);
     cht_free(f);
 }
 
@@ -45,15 +47,20 @@ static void wake(struct http_feed *f)
 
 /* ---- the job --------------------------------------------------------------------------------------------------- */
 
-void http_feed_put(struct http_feed *f, const struct svc_out *lines)
+static void put(struct http_feed *f, const struct svc_out *lines, bool last)
 {
     cht_mutex_lock(&f->mu);
+    f->ended = last;
     if (f->stream != NULL)
         svc_out_bytes(&f->text, lines->p, lines->n);
     f->said_ns = cht_now_ns();
     wake(f);
     cht_mutex_unlock(&f->mu);
 }
+
+void http_feed_put(struct http_feed *f, const struct svc_out *lines) { put(f, lines, false); }
+
+void http_feed_end(struct http_feed *f, const struct svc_out *lines) { put(f, lines, true); }
 
 bool http_feed_room(struct http_feed *f, size_t bytes)
 {
@@ -130,7 +137,7 @@ static void tick(struct http_stream *s, uint64_t now, bool stop)
     if (stop)
         atomic_store_explicit(&f->cancel, true, memory_order_relaxed);
     cht_mutex_lock(&f->mu);
-    if (!f->done && f->text.n == 0 && now > f->said_ns + SILENCE_NS) {
+    if (!f->done && !f->ended && f->text.n == 0 && now > f->said_ns + SILENCE_NS) {
         f->kind->progress(f, &f->text);
         f->said_ns = now;
         wake(f);
@@ -172,7 +179,11 @@ static bool init(struct http_feed *f, struct cht_err *err)
 /* Makes the stream and ties both together; false after answering. */
 static bool join(struct http_request *r, struct http_feed *f)
 {
-    bool ok = http_stream_new(r, next_of_feed);
+    f->memory = (struct svc_memory_use){.budget = &r->w->srv->memory, .beside = true};
+    bool ok = svc_memory_take(&f->memory, f->kind->memory, &r->err) == CHT_OK;
+    if (!ok)
+        http_reply_err(r, r->err.code, &r->err);
+    ok = ok && http_stream_new(r, next_of_feed);
     if (ok && !init(f, &r->err)) {
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         ok = false;

@@ -52,9 +52,10 @@ static void remember(struct http_gate *g, const char *p, size_t n, const struct 
     if (g->chunked || g->sized || n > sizeof last->text || g->begun < 2)
         return; /* begun: a connection of one request is not worth it */
     if (last == NULL)
-        last = g->last = cht_malloc(sizeof *last);
+        last = g->last = cht_calloc(1, sizeof *last);
     if (last == NULL)
         return; /* they are judged again */
+    last->serial++;
     last->n = (unsigned)n;
     last->old = g->old;
     last->spent = g->text - b->text;
@@ -309,6 +310,7 @@ static bool take_lines(struct http_gate *g, char *p, size_t n, size_t *used, siz
     if (request && g->state == HTTP_GATE_HEADERS) {
         size_t same = take_remembered(g, p + *used, n - *used);
         *b = (struct before){.at = p + *used, .text = g->text, .entries = g->entries};
+        g->same = same > 0 && *used + same == n ? *used : 0;
         *used += same;
         *out += same;
     }
@@ -319,6 +321,7 @@ size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
 {
     size_t at = 0, to = 0;
     struct before b = {.at = NULL};
+    g->same = 0;
     while (at < n && g->state != HTTP_GATE_OVER) {
         enum http_gate_state state = g->state;
         bool mid = g->mid, ok;
@@ -338,6 +341,8 @@ size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap)
         } else if ((end = memchr(p + at, '\n', n - at)) != NULL) {
             used = (size_t)(end + 1 - (p + at));
             ok = take_lines(g, p + at, n - at, &used, &out, &b);
+            if (at > 0)
+                g->same = 0;
         } else if (n - at >= HTTP_GATE_PART_MIN) {
             used = out = n - at - HTTP_GATE_KEEP;
             ok = take_part(g, p + at, used);
@@ -392,6 +397,7 @@ static size_t give(struct http_gate *g, const char *p, size_t n, char *buf, size
 ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from)
 {
     char own[HTTP_GATE_HELD];
+    g->same = 0;
     if (g->ready_n > 0) {
         g->again = true; /* what comes after it may be there */
         return (ptrdiff_t)give(g, g->held + HTTP_GATE_HELD, g->ready_n, buf, cap);
@@ -413,10 +419,23 @@ ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_
         memcpy(to, g->held, g->held_n);
     g->held_n = 0;
     passed = http_gate_pass(g, to, n, room);
-    if (narrow)
+    if (narrow) {
         passed = give(g, own, passed, buf, cap);
+        g->same = 0;
+    }
     g->again = (g->again && passed < cap) || (g->eof && http_gate_answered(g));
     return passed > 0 ? (ptrdiff_t)passed : CHT_TAP_LATER;
+}
+
+bool http_gate_put(struct http_gate *g, const char *p, size_t n)
+{
+    if (g->held == NULL)
+        g->held = cht_malloc(2 * HTTP_GATE_HELD);
+    if (g->held == NULL)
+        return false;
+    memcpy(g->held + HTTP_GATE_HELD, p, n);
+    g->ready_n = n;
+    return true;
 }
 
 void http_gate_fini(struct http_gate *g)

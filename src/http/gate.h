@@ -42,6 +42,7 @@ enum http_gate_state {
 struct http_gate_headers {
     unsigned n;                      /* bytes of text: with the empty line */
     bool old;                        /* of HTTP/1.0 */
+    uint64_t serial;                 /* another one each time that they are other headers */
     size_t spent, entries, repeated; /* as in http_gate, of the headers alone */
     char text[HTTP_GATE_LAST];
 };
@@ -70,9 +71,11 @@ struct http_gate {
     char *
         held; /* owned, twice HTTP_GATE_HELD bytes: half a line, and what `ready_n` counts; NULL: never needed */
     struct http_gate_headers *last; /* owned; NULL: none yet */
-    size_t held_n;                  /* bytes of half a line */
-    size_t ready_n;                 /* that were judged, and had no room */
-    const char *tail;               /* static: the end of a bad request, still to be passed on */
+    size_t
+        same; /* of what was read last, if that is one request and its headers are `last`: bytes of its line; 0: it is not */
+    size_t held_n;    /* bytes of half a line */
+    size_t ready_n;   /* that were judged, and had no room */
+    const char *tail; /* static: the end of a bad request, still to be passed on */
     size_t tail_n;
 };
 
@@ -80,6 +83,9 @@ struct http_gate {
 ptrdiff_t http_gate_read(struct http_gate *g, char *buf, size_t cap, struct cht_tap_source *from);
 /* What came from the socket: n bytes at p, which has room for cap. Rewrites them; how many are passed on. */
 size_t http_gate_pass(struct http_gate *g, char *p, size_t n, size_t cap);
+/* What http_gate_read gives next, before anything from the socket: it was judged, as it stands for a request that was, and has at most
+ * HTTP_GATE_HELD bytes. There is nothing that was judged and had no room. False: no memory. */
+bool http_gate_put(struct http_gate *g, const char *p, size_t n);
 void http_gate_fini(struct http_gate *g);
 
 /* All that was whole is answered. */

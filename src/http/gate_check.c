@@ -48,7 +48,7 @@ static bool take_version(struct http_gate *g, struct http_gate_line *t)
         v[8] < '0' || v[8] > '9')
         return HTTP_MALFORMED(g, "the request line is not METHOD TARGET HTTP/1.1");
     if (v[6] != '1')
-        return HTTP_MALFORMED(g, "HTTP/1.1 is spoken here");
+        return http_gate_refuse(g, CHT_HTTP_VERSION, cht_rc_text(CHT_HTTP_VERSION));
     g->old = v[8] == '0';
     t->n -= 9;
     return true;

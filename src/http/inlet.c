@@ -1,6 +1,7 @@
 /* inlet: see inlet.h. */
 #include "http/inlet.h"
 
+#include "http/quick.h"
 #include "http/stream.h"
 #include "http/wake.h"
 
@@ -22,18 +23,22 @@ static ptrdiff_t inlet_read(struct cht_tap *t, int fd, char *buf, size_t n, stru
     struct http_conn *c = find(w, fd);
     if (c == NULL)
         return CHT_TAP_FAILED; /* nothing is served that was not looked at */
+    if (c->quick != NULL && !http_quick_before(c))
+        return CHT_TAP_LATER;
     ptrdiff_t got = http_gate_read(&c->gate, buf, n, from);
     w->again = w->again || c->gate.again;
+    if (got > 0 && c->gate.same > 0 && !t->tls && http_quick_take(c, buf, c->gate.same))
+        return CHT_TAP_LATER;
     return got;
 }
 
-/* A job, a commit or a stream has its connection: libmicrohttpd reads again when it gives it back. */
+/* A job, a commit or a stream has its connection: libmicrohttpd reads again when it gives it back. Of a stream its own flag says so: who wakes
+ * it takes two steps, and suspended twice libmicrohttpd's lists are broken. */
 static bool is_suspended(const struct http_conn *c)
 {
     const struct http_request *r = c->req;
-    return r != NULL &&
-           (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
-            (r->stream != NULL && atomic_load_explicit(&r->stream->wake, memory_order_acquire) == 1));
+    return r != NULL && (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
+                         (r->stream != NULL && r->stream->suspended));
 }
 
 static void take_ends(struct http_worker *w)
@@ -44,6 +49,8 @@ static void take_ends(struct http_worker *w)
         n = cht_net_watch_take(w->watch, fds, ENDS);
         for (size_t i = 0; i < n; i++) {
             struct http_conn *c = find(w, fds[i]);
+            if (c != NULL)
+                http_quick_flush(c);
             if (c == NULL || !cht_net_ended(c->fd)) /* it was another's of that number */
                 continue;
             c->gate.fin = true;
@@ -107,6 +114,7 @@ bool http_inlet_run(struct http_worker *w)
     cht_tap_set(&w->tap);
     bool ok = MHD_run(w->daemon) == MHD_YES;
     cht_tap_set(NULL);
+    http_quick_run(w);
     return ok;
 }
 
@@ -126,27 +134,4 @@ void http_inlet_look(struct http_worker *w, bool ended)
         MHD_suspend_connection(c->mc); /* one that is resumed is read from */
         http_worker_resume(w, c->mc);
     }
-}
-
-void http_inlet_answered(struct http_worker *w, struct http_conn *c)
-{
-    c->gate.done++;
-    if (c->gate.fin && http_gate_answered(&c->gate))
-        c->gate.again = w->again = true;
-}
-
-bool http_inlet_refused(const struct http_request *r)
-{
-    if (r->conn == NULL)
-        return false;
-    const struct http_gate *g = &r->conn->gate;
-    return g->bad != CHT_OK && g->done + 1 == g->begun;
-}
-
-bool http_inlet_last(const struct http_request *r)
-{
-    if (r->conn == NULL)
-        return false;
-    const struct http_gate *g = &r->conn->gate;
-    return g->eof && g->done + 1 >= g->ended;
 }

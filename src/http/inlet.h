@@ -15,9 +15,3 @@ bool http_inlet_run(struct http_worker *w);
 /* What is looked at in each round: clients that ended their side (ended: the watch says there are some), and those of which there is
  * more to read than libmicrohttpd knows. */
 void http_inlet_look(struct http_worker *w, bool ended);
-/* An answer was sent. */
-void http_inlet_answered(struct http_worker *w, struct http_conn *c);
-/* Is this the request that the gate found wrong? It is the last of its connection. */
-bool http_inlet_refused(const struct http_request *r);
-/* Nothing can follow the request that is being answered: its client has ended its side. */
-bool http_inlet_last(const struct http_request *r);

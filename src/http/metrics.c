@@ -169,7 +169,7 @@ static void print_codings(const struct http_server *s, struct svc_out *o)
 
 static void print_service(struct http_server *s, struct svc_out *o)
 {
-    uint64_t aborted = 0, ahead = 0, together = 0, awaited = 0, resident, cpu, files;
+    uint64_t aborted = 0, ahead = 0, quick = 0, together = 0, awaited = 0, resident, cpu, files;
     struct svc_scrub_stats scrub = {0};
     if (atomic_load_explicit(&s->state, memory_order_acquire) != HTTP_SERVER_STARTING)
         svc_scrub_read_stats(s->scrub, &scrub);
@@ -182,6 +182,7 @@ static void print_service(struct http_server *s, struct svc_out *o)
         databases = 0; /* the list itself tells why it cannot be read */
     for (unsigned i = 0; i < s->worker_count; i++) {
         ahead += atomic_load_explicit(&s->workers[i].metrics.ahead, memory_order_relaxed);
+        quick += atomic_load_explicit(&s->workers[i].metrics.quick, memory_order_relaxed);
         together += atomic_load_explicit(&s->workers[i].metrics.together, memory_order_relaxed);
         awaited += atomic_load_explicit(&s->workers[i].metrics.awaited, memory_order_relaxed);
         aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
@@ -195,6 +196,8 @@ static void print_service(struct http_server *s, struct svc_out *o)
         "Connections without a token, or over a limit, ended to make room.", atomic_load(&s->shed));
     one(o, "reads_ahead_total", "counter",
         "Point reads fetched together with others that came at the same time.", ahead);
+    one(o, "reads_quick_total", "counter",
+        "Point reads of connections that had asked before with the same headers.", quick);
     one(o, "commits_together_total", "counter",
         "Commits submitted together with others that came at the same time.", together);
     one(o, "reads_awaited_total", "counter", "Point reads that waited for a write on its way to the disk.",
@@ -239,6 +242,37 @@ static void print_service(struct http_server *s, struct svc_out *o)
     svc_out_format(o, "cheetah_uptime_seconds %.3f\n", (double)(cht_now_ns() - s->start_ns) / 1e9);
 }
 
+/* All 0 for a store on files. */
+static void print_cluster(struct http_server *s, struct svc_out *o)
+{
+    struct cht_remote_stats r;
+    cht_env_remote_stats(s->env, &r);
+    head(o, "rados_operations_total", "counter",
+         "Operations on objects of the Ceph cluster that have ended.");
+    svc_out_format(o, "cheetah_rados_operations_total{kind=\"read\"} %" PRIu64 "\n", r.reads);
+    svc_out_format(o, "cheetah_rados_operations_total{kind=\"write\"} %" PRIu64 "\n", r.writes);
+    head(o, "rados_operation_seconds_total", "counter",
+         "From their start until they were answered, added up.");
+    svc_out_format(o, "cheetah_rados_operation_seconds_total{kind=\"read\"} %.6f\n", (double)r.read_ns / 1e9);
+    svc_out_format(o, "cheetah_rados_operation_seconds_total{kind=\"write\"} %.6f\n",
+                   (double)r.write_ns / 1e9);
+    one(o, "rados_refused_total", "counter",
+        "Writes whose compares did not hold and that were made again: another server was first.", r.refused);
+    one(o, "rados_timeouts_total", "counter", "Operations that the cluster did not answer in time.",
+        r.timeouts);
+    one(o, "rados_failures_total", "counter", "Operations that failed otherwise.", r.failed);
+    one(o, "rados_reconnects_total", "counter", "Connections after the cluster had shut this server out.",
+        r.reconnects);
+    head(o, "rados_silent_seconds", "gauge", "Since the cluster answered a write of the pulse.");
+    svc_out_format(o, "cheetah_rados_silent_seconds %.3f\n", (double)r.silent_ns / 1e9);
+    one(o, "rados_waiting_operations", "gauge", "Operations of commits that wait for the cluster.",
+        r.waiting);
+    one(o, "rados_locks", "gauge", "Locks among servers that are held, to count or smooth.", r.locks);
+    one(o, "rados_locks_lost", "gauge",
+        "Of these, those that have ended: nothing is written under them any more.", r.locks_lost);
+    one(o, "rados_pool_full", "gauge", "1: the pool has no room.", r.full);
+}
+
 #define DATABASES_MAX 256u
 struct listing {
     const struct svc_token *token;
@@ -279,6 +313,9 @@ static void print_databases(const struct listing *l, struct svc_out *o)
         double scale;
     } rows[] = {
         {"database_pairs", "gauge", "Pairs.", STAT(pairs), 1},
+        {"database_pairs_ending", "gauge", "Pairs with a ttl that are not removed yet.", STAT(ending), 1},
+        {"database_pairs_expired_total", "counter", "Pairs that were removed after their ttl.", STAT(ended),
+         1},
         {"database_values", "gauge", "Values.", STAT(values), 1},
         {"database_bytes", "gauge", "Bytes of values.", STAT(value_bytes), 1},
         {"database_file_bytes", "gauge", "Bytes on disk without the log.", STAT(file_bytes), 1},
@@ -296,6 +333,12 @@ static void print_databases(const struct listing *l, struct svc_out *o)
         {"checkpoint_seconds_total", "counter", "Time in them.", STAT(checkpoint_ns), 1e-9},
         {"inserted_bytes_total", "counter", "Bytes of names and values taken.", STAT(bytes_inserted), 1},
         {"written_bytes_total", "counter", "Bytes handed to the disk.", STAT(bytes_written), 1},
+        {"changes_oldest", "gauge", "After this number changes can be asked for; 0: none are kept.",
+         STAT(changes_oldest), 1},
+        {"changes_newest", "gauge", "The number of the newest change.", STAT(changes_newest), 1},
+        {"changes_kept_bytes", "gauge", "Bytes of the log that are kept for changes alone.",
+         STAT(changes_kept), 1},
+        {"changes_followers", "gauge", "Streams of changes that are open.", STAT(changes_followers), 1},
         {"corrupt_values_total", "counter", "Checksum failures seen.", STAT(corrupt), 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -337,7 +380,9 @@ void http_metrics_print(struct http_server *s, const struct svc_token *t, struct
     print_seconds(s, o);
     if (s->more_metrics != NULL)
         s->more_metrics(s->more_ctx, o);
-    svc_dbs_each(s->dbs, collect, l);
+    print_cluster(s, o);
+    if (cht_env_health(s->env, NULL) == CHT_OK) /* else each database would be waited for */
+        svc_dbs_each(s->dbs, collect, l);
     print_databases(l, o);
     print_refused(l, o);
     cht_free(l);

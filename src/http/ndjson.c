@@ -2,6 +2,7 @@
 #include "http/ndjson.h"
 
 #include "base/literal.h"
+#include "http/etag.h"
 #include "service/text.h"
 
 size_t http_ndjson_value(char *out, size_t room, uint64_t key, const uint8_t *value, uint32_t size,
@@ -144,6 +145,31 @@ size_t http_ndjson_text_pair(char *out, size_t room, const struct http_shown *l)
     return (size_t)(p - out);
 }
 
+#define EXTRAS 80u /* both of them, at most */
+
+size_t http_ndjson_extras(char *out, size_t n, size_t room, const struct http_extras *x)
+{
+    char end[4];
+    size_t ending = out[n - 1] == '\n' ? 2 : 1;
+    if (room - n < EXTRAS)
+        return SIZE_MAX;
+    memcpy(end, out + n - ending, ending);
+    char *p = out + n - ending;
+    if (x->ends > 0) {
+        p = CHT_PUT(p, ",\"expires\":");
+        p += svc_out_digits(p, http_ends_seconds(x->ends));
+    }
+    if (x->tagged) {
+        char tag[HTTP_ETAG_LEN + 1];
+        http_etag_text(tag, x->tag);
+        p = CHT_PUT(p, ",\"etag\":\"\\\"");
+        memcpy(p, tag + 1, HTTP_ETAG_LEN - 2);
+        p = CHT_PUT(p + HTTP_ETAG_LEN - 2, "\\\"\"");
+    }
+    memcpy(p, end, ending);
+    return (size_t)(p - out) + ending;
+}
+
 /* ---- appended --------------------------------------------------------------------------------------------------- */
 
 static bool make_room(struct svc_out *o, size_t name, size_t value, bool text)
@@ -168,6 +194,27 @@ void http_ndjson_put_pair(struct svc_out *o, const struct http_shown *l)
     size_t room = o->cap - o->n;
     o->n += l->text ? http_ndjson_text_pair(to, room, l)
                     : http_ndjson_pair(to, room, l->name, l->key, l->values, l->value, l->size);
+    if (l->ends == 0 || o->failed)
+        return;
+    o->n--; /* the brace */
+    http_ndjson_put_ends(o, l->ends);
+    svc_out_text(o, "}");
+}
+
+void http_ndjson_put_ends(struct svc_out *o, uint64_t ends)
+{
+    if (ends == 0)
+        return;
+    svc_out_text(o, ",\"expires\":");
+    svc_out_u64(o, http_ends_seconds(ends));
+}
+
+void http_ndjson_put_tag(struct svc_out *o, uint64_t tag)
+{
+    char text[HTTP_ETAG_LEN + 1];
+    http_etag_text(text, tag);
+    svc_out_text(o, ",\"etag\":");
+    svc_out_string(o, text, HTTP_ETAG_LEN);
 }
 
 void http_ndjson_put_value(struct svc_out *o, const struct http_shown *l)

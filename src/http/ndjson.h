@@ -18,8 +18,9 @@ struct http_shown {
     const uint8_t *value; /* NULL: none */
     uint64_t key;
     uint32_t size;
-    bool values; /* "size" and the value, null if the key has none */
-    bool text;   /* text=true */
+    bool values;   /* "size" and the value, null if the key has none */
+    bool text;     /* text=true */
+    uint64_t ends; /* of a pair: when it ends, in ms since 1970; 0: never. For http_ndjson_put_pair alone */
 };
 
 enum http_member {
@@ -52,6 +53,19 @@ const char *http_ndjson_begin(enum http_member what, bool text);
 /* The same, appended; without memory o->failed is set. */
 void http_ndjson_put_head(struct svc_out *o, struct cht_str name, uint64_t key, bool text);
 void http_ndjson_put_pair(struct svc_out *o, const struct http_shown *l);
+static inline uint64_t http_ends_seconds(uint64_t ms) { return (ms + 999) / 1000; }
+/* ,"expires": in seconds since 1970, rounded up; nothing if it is 0. */
+void http_ndjson_put_ends(struct svc_out *o, uint64_t ends);
+/* ,"etag": of a value. */
+void http_ndjson_put_tag(struct svc_out *o, uint64_t tag);
+/* What a line can show beside its value. */
+struct http_extras {
+    uint64_t ends; /* "expires"; 0: not */
+    bool tagged;   /* "etag" */
+    uint64_t tag;
+};
+/* The same within a line of n characters, in front of its closing brace. */
+size_t http_ndjson_extras(char *out, size_t n, size_t room, const struct http_extras *x);
 void http_ndjson_put_value(struct svc_out *o, const struct http_shown *l);
 /* What is to be sent as `after` to go on after this name: in the form in which the request takes names. With names=text one that is no
  * text is percent-encoded, and a member more says so. */

@@ -221,6 +221,7 @@ static struct http_pack *make_pack(struct http_request *r)
 static void look_again(struct http_request *r)
 {
     (void)atomic_exchange_explicit(&r->stream->wake, 0, memory_order_acq_rel); /* what woke it is seen */
+    r->stream->suspended = false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_READY, memory_order_relaxed);
 }
 
@@ -287,6 +288,7 @@ ssize_t http_pack_read(struct http_request *r, char *buf, size_t max)
     struct http_stream *s = r->stream;
     struct http_pack *k = s->pack;
     (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
+    s->suspended = false;
     if (k->encoder == NULL)
         return read_plain(r, k, buf, max);
     bool idle = collect(k), more = fill_block(s, k);

@@ -38,6 +38,14 @@ static const char *const names[HTTP_PARAMS] = {
     [HTTP_P_UNK] = "unk",
     [HTTP_P_UNMARKED] = "unmarked",
     [HTTP_P_FROM] = "from",
+    [HTTP_P_TTL] = "ttl",
+    [HTTP_P_K] = "k",
+    [HTTP_P_MIN] = "min",
+    [HTTP_P_WAIT] = "wait",
+    [HTTP_P_TRANSPOSE] = "transpose",
+    [HTTP_P_EXPIRES] = "expires",
+    [HTTP_P_ETAGS] = "etags",
+    [HTTP_P_LENGTHS] = "lengths",
 };
 
 static int hex_digit(char c)
@@ -142,6 +150,35 @@ bool http_params_read(struct http_request *r, char *q, size_t n)
 
 const char *http_param_name(enum http_param p) { return names[p]; }
 
+bool http_ttl_read(const char *p, size_t n, uint64_t *ms)
+{
+    uint64_t v = 0;
+    size_t i = 0, decimals = 0;
+    while (i < n && p[i] >= '0' && p[i] <= '9' && v <= CHT_TTL_MAX_MS / 1000)
+        v = v * 10 + (uint64_t)(p[i++] - '0');
+    bool whole = i > 0;
+    v *= 1000;
+    if (whole && i < n && p[i] == '.') {
+        static const unsigned worth[] = {100, 10, 1};
+        for (i++; i < n && decimals < 3 && p[i] >= '0' && p[i] <= '9'; i++)
+            v += worth[decimals++] * (uint64_t)(p[i] - '0');
+        whole = decimals > 0;
+    }
+    *ms = v;
+    return whole && i == n && v > 0 && v <= CHT_TTL_MAX_MS;
+}
+
+bool http_param_ttl(struct http_request *r, uint64_t *ms)
+{
+    const struct http_param_value *v = &r->param[HTTP_P_TTL];
+    *ms = 0;
+    if (v->p == NULL || http_ttl_read(v->p, v->n, ms))
+        return true;
+    http_reply_fail(r, CHT_INVALID_ARGUMENT, "'ttl' is a number of seconds, 0.001 to %llu",
+                    (unsigned long long)(CHT_TTL_MAX_MS / 1000));
+    return false;
+}
+
 bool http_param_bool(struct http_request *r, enum http_param p, bool fallback, bool *out)
 {
     const struct http_param_value *v = &r->param[p];
@@ -171,6 +208,15 @@ bool http_parse_decimal(const char *p, size_t n, uint64_t max, uint64_t *out)
     }
     *out = v;
     return true;
+}
+
+bool http_param_etags(struct http_request *r, bool values, bool *out)
+{
+    if (!http_param_bool(r, HTTP_P_ETAGS, false, out))
+        return false;
+    if (*out && !values)
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'etags' goes with values=true: a tag is that of a value");
+    return !*out || values;
 }
 
 bool http_param_number(struct http_request *r, enum http_param p, uint64_t min, uint64_t max,

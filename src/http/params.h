@@ -11,7 +11,13 @@ size_t http_url_decode(char *p, size_t n);
 bool http_params_read(struct http_request *r, char *q, size_t n);
 const char *http_param_name(enum http_param p);
 
+/* ttl=, in seconds, to the millisecond; 0: not given. */
+bool http_param_ttl(struct http_request *r, uint64_t *ms);
+/* Seconds as a person writes them, 0.25 or 3600, up to CHT_TTL_MAX_MS; false: that is no time to live. */
+bool http_ttl_read(const char *p, size_t n, uint64_t *ms);
 bool http_param_bool(struct http_request *r, enum http_param p, bool fallback, bool *out);
+/* etags=: the tag is of the value, so it goes with values=true only. */
+bool http_param_etags(struct http_request *r, bool values, bool *out);
 /* A decimal number from min to max; fallback if it is not given. */
 bool http_param_number(struct http_request *r, enum http_param p, uint64_t min, uint64_t max,
                        uint64_t fallback, uint64_t *out);

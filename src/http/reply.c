@@ -39,6 +39,7 @@ const char *http_status_title(int status)
                   {500, "Internal Server Error"},
                   {501, "Not Implemented"},
                   {503, "Service Unavailable"},
+                  {505, "HTTP Version Not Supported"},
                   {507, "Insufficient Storage"}};
     for (size_t i = 0; i < sizeof titles / sizeof *titles; i++) {
         if (titles[i].status == status)
@@ -58,6 +59,13 @@ void http_problem_text(struct svc_out *o, enum cht_rc rc, const char *detail)
     svc_out_text(o, cht_rc_slug(rc));
     svc_out_text(o, "\",\"detail\":");
     svc_out_string(o, detail, strlen(detail));
+}
+
+void http_problem_line(struct svc_out *o, enum cht_rc rc, const struct cht_err *err)
+{
+    svc_out_text(o, "{\"error\":");
+    http_problem_text(o, rc, err->msg[0] != 0 ? err->msg : cht_rc_text(rc));
+    svc_out_text(o, "}}\n");
 }
 
 void http_reply_media(struct http_request *r, int status, enum http_media media)
@@ -102,7 +110,7 @@ static void reply_problem(struct http_request *r, enum cht_rc rc, const char *de
     http_problem_text(&r->out, rc, detail);
     svc_out_text(&r->out, "}");
     if (cht_rc_http(rc) == 503)
-        http_reply_header(r, "Retry-After", "1");
+        http_reply_header(r, "Retry-After", rc == CHT_TIMEOUT ? "5" : "1");
     if (rc == CHT_UNAUTHORIZED)
         http_reply_header(r, "WWW-Authenticate", "Bearer");
     http_reply_media(r, cht_rc_http(rc), HTTP_MEDIA_PROBLEM);
@@ -121,10 +129,11 @@ void http_reply_fail(struct http_request *r, enum cht_rc rc, const char *fmt, ..
 /* A failure of the server's own is logged; of conditions that last, which the store tells by itself, a line a second. */
 static bool worth_a_line(struct http_request *r, enum cht_rc rc)
 {
-    if (cht_rc_http(rc) < 500 || cht_rc_http(rc) == 501 || rc == CHT_STARTING || rc == CHT_OVERLOADED ||
+    int status = cht_rc_http(rc);
+    if (status < 500 || status == 501 || status == 505 || rc == CHT_STARTING || rc == CHT_OVERLOADED ||
         rc == CHT_DRAINING)
         return false;
-    if (rc != CHT_READ_ONLY && (!cht_rc_passing(rc) || rc == CHT_NO_MEMORY))
+    if (rc != CHT_READ_ONLY && rc != CHT_TIMEOUT && (!cht_rc_passing(rc) || rc == CHT_NO_MEMORY))
         return true;
     uint64_t now = cht_now_ns(), last = atomic_load_explicit(&r->w->srv->refusal_ns, memory_order_relaxed);
     return now - last >= REFUSAL_NS &&
@@ -135,6 +144,8 @@ static bool worth_a_line(struct http_request *r, enum cht_rc rc)
 void http_reply_err(struct http_request *r, enum cht_rc rc, const struct cht_err *err)
 {
     bool own = err != NULL && err->code == rc && err->msg[0] != 0;
+    if (rc == CHT_DATABASE_DROPPED && r->db != NULL)
+        svc_dbs_gone(r->db);
     if (worth_a_line(r, rc))
         svc_log_say(r->w->srv->log, SVC_LOG_ERROR, "request_failed", "%s: %s", cht_rc_slug(rc),
                     own ? err->msg : cht_rc_text(rc));

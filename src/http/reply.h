@@ -20,4 +20,6 @@ void http_reply_header(struct http_request *r, const char *name, const char *fmt
     __attribute__((format(printf, 3, 4)));
 /* {"type":...} without a line break, appended to o. */
 void http_problem_text(struct svc_out *o, enum cht_rc rc, const char *detail);
+/* The line that ends a stream that failed: {"error":{...}} with the text of err, or the code's own if it has none. */
+void http_problem_line(struct svc_out *o, enum cht_rc rc, const struct cht_err *err);
 const char *http_status_title(int status);

@@ -1,8 +1,11 @@
 /* request: see request.h: making, suspending and recycling a request, its jobs, its database, its commit. */
+#include "http/access_log.h"
+#include "http/admit.h"
 #include "http/reply.h"
 #include "http/secure.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/turn.h"
 #include "http/unpack.h"
 #include "http/wake.h"
 
@@ -43,6 +46,8 @@ static void reset(struct http_request *r)
     r->route = NULL;
     r->token = r->valid = NULL;
     r->head = r->early = r->close = r->body_over = r->certified = false;
+    r->quick = r->handed = false;
+    r->booked = 0;
     r->conditional = r->twice = r->tagged = false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_NEW, memory_order_relaxed);
     r->rest = NULL;
@@ -66,6 +71,7 @@ static void reset(struct http_request *r)
     r->resume = NULL;
     r->job.owner = 0;
     r->ahead = 0;
+    r->put_off = false;
     atomic_store_explicit(&r->cancel, false, memory_order_relaxed);
     r->rc = CHT_OK;
     r->err.code = CHT_OK;
@@ -98,9 +104,24 @@ static void forget_body(struct http_request *r)
     r->parsed = false;
 }
 
+/* The connection has gone in the round that its commit came in: nobody was answered, and nothing is done. */
+static void take_commit_back(struct http_request *r)
+{
+    struct http_request **at = &r->w->commits;
+    while (*at != NULL && *at != r)
+        at = &(*at)->next;
+    if (*at == NULL)
+        return;
+    *at = r->next;
+    if (*at == NULL)
+        r->w->commits_end = at;
+}
+
 void http_request_recycle(struct http_request *r)
 {
     struct http_worker *w = r->w;
+    if (r->put_off)
+        take_commit_back(r);
     if (r->ahead > 0 && r->ahead != AHEAD_DONE) {
         for (unsigned i = r->ahead - 1; i < w->aheads && w->ahead[i].r == r; i++)
             w->ahead[i].r = NULL;
@@ -117,6 +138,7 @@ void http_request_recycle(struct http_request *r)
         http_unpack_free(r);
     r->release = NULL;
     r->own = NULL;
+    http_request_forget(r);
     svc_memory_end(&r->memory); /* a few small buffers may stay with it */
     svc_dbs_put(r->db);
     r->db = NULL;
@@ -128,6 +150,32 @@ void http_request_recycle(struct http_request *r)
     r->next = w->spare;
     w->spare = r;
     w->spares++;
+}
+
+void http_request_over(struct http_request *r, bool aborted)
+{
+    struct http_worker *w = r->w;
+    if (r->conn != NULL) {
+        r->conn->req = NULL;
+        r->conn->since = w->now;
+        http_turn_over(w, r->conn);
+    }
+    if (r->stream != NULL)
+        r->sent = r->stream->bytes;
+    else if (!r->head && r->status != 0)
+        r->sent = r->out.n;
+    if (r->status == 0)
+        r->status = 499; /* it went away, or timed out, before it was answered */
+    uint64_t ns = w->now - r->start_ns;
+    http_metrics_count(&w->metrics, http_routes_index(w->srv->routes, r->route), r->status, ns, r->sent);
+    if (aborted)
+        atomic_fetch_add_explicit(&w->metrics.aborted, 1, memory_order_relaxed);
+    if (w->srv->conf->access_log && svc_log_wants(w->srv->log, SVC_LOG_INFO)) {
+        if (r->id_len == 0) /* libmicrohttpd has answered it, or it was not whole */
+            http_admit_id(r);
+        http_access_log(r, ns / 1000, aborted);
+    }
+    http_request_recycle(r);
 }
 
 void http_request_suspend(struct http_request *r, void (*resume)(struct http_request *r))
@@ -253,7 +301,7 @@ void http_request_take_pieces(struct http_worker *w)
 
 bool http_request_may_wait(const struct http_request *r)
 {
-    return r->w->busy && r->ahead == 0 && r->w->aheads < CHT_HINTS_MAX;
+    return (r->quick ? r->w->together : r->w->busy) && r->ahead == 0 && r->w->aheads < CHT_HINTS_MAX;
 }
 
 bool http_request_ahead_all(struct http_request *r, const struct cht_hint *hints, size_t n,
@@ -396,18 +444,48 @@ void http_request_await(struct http_request *r, void (*again)(struct http_reques
     suspend_until(r, again);
 }
 
+static void list_commit(struct http_request *r)
+{
+    http_metrics_add(&r->w->metrics.together, 1);
+    r->next = NULL;
+    *r->w->commits_end = r;
+    r->w->commits_end = &r->next;
+}
+
+/* The next time that libmicrohttpd asks after a commit that was put off, which may be before it was submitted. */
+static void look_at_commit(struct http_request *r)
+{
+    if (r->put_off)
+        r->resume = look_at_commit;
+    else
+        r->committed(r);
+}
+
+/* Until all of this round have come, which are one group then. The answer is made in the next round, and the connection is not suspended:
+ * what would have to wait is when that is known. */
+static void put_off(struct http_request *r, void (*then)(struct http_request *r))
+{
+    r->put_off = true;
+    r->committed = then;
+    r->resume = look_at_commit;
+    atomic_store_explicit(&r->woken, 0, memory_order_relaxed);
+    atomic_store_explicit(&r->phase, HTTP_PHASE_AHEAD, memory_order_relaxed);
+    list_commit(r);
+}
+
 void http_request_commit(struct http_request *r, void (*then)(struct http_request *r))
 {
     r->commit.done = commit_done;
-    if (r->w->srv->inline_commits)
+    if (r->w->srv->inline_commits) {
         r->commit.flags |= CHT_COMMIT_INLINE;
-    else if (r->w->busy) {
-        http_metrics_add(&r->w->metrics.together, 1);
+        if (r->w->busy) {
+            put_off(r, then);
+            return;
+        }
+    } else if (r->w->busy) {
         http_request_suspend(r, then);
         atomic_store_explicit(&r->woken, 1, memory_order_relaxed);
-        r->next = NULL;
-        *r->w->commits_end = r;
-        r->w->commits_end = &r->next;
+        list_commit(r);
         return;
     }
     atomic_store_explicit(&r->woken, 0, memory_order_relaxed);
@@ -436,6 +514,26 @@ void http_request_operation(struct http_request *r, struct cht_op *op, void (*th
     http_request_commit(r, then);
 }
 
+/* Commits that were put off, of one database: those from r on, up to `end`. */
+static void submit_put_off(struct http_request *r, const struct http_request *end)
+{
+    struct cht_store *store = r->db->store;
+    struct cht_commit *list = NULL, **tail = &list;
+    for (struct http_request *q = r; q != end; q = q->next) {
+        *tail = &q->commit;
+        tail = &q->commit.next;
+    }
+    *tail = NULL;
+    cht_store_submit_all(store, list);
+    while (r != end) { /* they are this thread's: none is gone */
+        struct http_request *next = r->next;
+        r->put_off = false;
+        if (atomic_load_explicit(&r->woken, memory_order_acquire) != 2)
+            suspend_until(r, r->committed);
+        r = next;
+    }
+}
+
 void http_request_submit_commits(struct http_worker *w)
 {
     struct http_request *r = w->commits;
@@ -443,10 +541,16 @@ void http_request_submit_commits(struct http_worker *w)
     w->commits_end = &w->commits;
     while (r != NULL) {
         struct http_request *next = r->next; /* it may be gone as soon as it is submitted */
-        enum cht_rc rc = cht_store_submit(r->db->store, &r->commit);
-        if (rc != CHT_PENDING) {
-            r->commit.rc = rc;
-            http_request_wake(r);
+        if (r->put_off) {
+            while (next != NULL && next->put_off && next->db == r->db)
+                next = next->next;
+            submit_put_off(r, next);
+        } else {
+            enum cht_rc rc = cht_store_submit(r->db->store, &r->commit);
+            if (rc != CHT_PENDING) {
+                r->commit.rc = rc;
+                http_request_wake(r);
+            }
         }
         r = next;
     }

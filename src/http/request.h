@@ -34,6 +34,7 @@ struct http_stream;
 struct http_prepared;
 struct http_lines;
 struct http_unpack;
+struct http_quick;
 
 enum http_method { HTTP_METHOD_GET = 1, HTTP_METHOD_POST = 2, HTTP_METHOD_PUT = 4, HTTP_METHOD_DELETE = 8 };
 
@@ -71,6 +72,14 @@ enum http_param {
     HTTP_P_UNK,
     HTTP_P_UNMARKED,
     HTTP_P_FROM,
+    HTTP_P_TTL,
+    HTTP_P_K,
+    HTTP_P_MIN,
+    HTTP_P_WAIT,
+    HTTP_P_TRANSPOSE,
+    HTTP_P_EXPIRES,
+    HTTP_P_ETAGS,
+    HTTP_P_LENGTHS,
     HTTP_PARAMS
 };
 #define HTTP_PARAM(p) (UINT64_C(1) << (p))
@@ -104,6 +113,9 @@ struct http_route {
     uint64_t params; /* HTTP_PARAM(...) that are known here */
     bool care;       /* for the operator: answered beyond the limits, and on --admin-listen, too */
     bool conditions; /* `run` looks at preconditions */
+    /* Is it a read that mostly is answered at once, and shortly? Then it need not go by libmicrohttpd (quick.h). Its parameters are known.
+     * NULL: no. */
+    bool (*quick)(const struct http_request *r);
     bool any_params; /* others are ignored (service calls) */
     enum svc_right right;
     bool reads; /* SVC_RIGHT_READ is enough if the body only reads; `run` sees to it (http_request_needs) */
@@ -116,6 +128,7 @@ struct http_route {
 
 /* All routes of a service, in the order in which they are tried, and what their handlers share. The server keeps that, and does not
  * know what it is. */
+struct lm_engine;
 struct http_routes {
     const struct http_route *v;
     unsigned n;
@@ -124,6 +137,7 @@ struct http_routes {
     void (*close)(void *shared);                                 /* after the last; NULL is legal */
     void (*forget)(void *shared, const struct cht_store *store); /* this store was closed. Any thread */
     void (*print)(void *shared, struct svc_out *o);              /* its metrics */
+    struct lm_engine *(*engine)(void *shared); /* who counts where, for the line protocol's; borrowed */
 };
 
 /* The place of a route in the table and in the metrics; NULL: the place after the last. */
@@ -203,6 +217,8 @@ struct http_request {
     bool conditional;  /* it has preconditions: If-Match, If-None-Match, If-Unmodified-Since */
     bool twice;        /* one of them more than once */
     bool tagged;       /* the answer has an ETag */
+    bool quick;        /* it did not come by libmicrohttpd: see quick.h */
+    bool handed;       /* but its answer goes out by it */
     bool certified;    /* `token` is that of the client's certificate */
     _Atomic int phase; /* enum http_phase */
     uint64_t start_ns;
@@ -233,6 +249,7 @@ struct http_request {
     uint64_t moved_ns;          /* when some of a body of any length came last; 0: a body of limited length */
     struct http_unpack *unpack; /* owned: the body comes compressed; NULL: as it is */
     struct svc_memory_use memory; /* all that it has booked */
+    uint64_t booked;              /* of that: of `out` and `value` (http_send_book) */
     struct http_lines *lines;     /* the handler's, while a job reads them */
     struct json_t *json; /* owned: the body, parsed by a job; NULL with `parsed`: r->err says why not */
     bool parsed;
@@ -261,6 +278,8 @@ struct http_request {
 
     /* while suspended, or put off */
     unsigned ahead; /* 1 + its place in the worker's list; AHEAD_DONE: it has been there */
+    bool put_off;   /* its commit is in the worker's list, and the connection is not suspended */
+    void (*committed)(struct http_request *r); /* after that */
     void (*resume)(struct http_request *r);
     void (*work)(struct http_request *r);   /* on a job thread */
     void (*opened)(struct http_request *r); /* of http_request_database, while it opens one */
@@ -301,7 +320,13 @@ void http_request_owner_of_db(struct http_request *r); /* the one that ?db= name
 bool http_request_revoked(struct http_request *r);
 
 /* What only one job of a database may do at a time. */
-enum { HTTP_ALONE_COUNT = 1, HTTP_ALONE_SMOOTH = 2, HTTP_ALONE_CHECKPOINT = 4, HTTP_ALONE_DROP = 8 };
+enum {
+    HTTP_ALONE_COUNT = 1,
+    HTTP_ALONE_SMOOTH = 2,
+    HTTP_ALONE_CHECKPOINT = 4,
+    HTTP_ALONE_DROP = 8,
+    HTTP_ALONE_LINKS = 16
+};
 /* The same on the threads for work of seconds. alone: bits of ALONE_; whoever waits for his turn waits without a thread. */
 void http_request_long_job(struct http_request *r, unsigned alone, void (*work)(struct http_request *r),
                            void (*resume)(struct http_request *r));
@@ -339,6 +364,13 @@ bool http_request_may_wait(const struct http_request *r);
  * CHT_PENDING the handler ends with http_request_await, and `again`, which is to read again, runs when there is something to see. */
 struct cht_wait *http_request_waiter(struct http_request *r);
 void http_request_await(struct http_request *r, void (*again)(struct http_request *r));
+
+/* What such reads left with the store is not needed any more. */
+static inline void http_request_forget(struct http_request *r)
+{
+    if (r->wait.held != NULL)
+        cht_store_forget(r->db->store, &r->wait);
+}
 
 /* Commits r->commit (its ops, count and flags are set) and runs `then`; c->rc is the result. */
 void http_request_commit(struct http_request *r, void (*then)(struct http_request *r));

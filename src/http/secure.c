@@ -66,8 +66,11 @@ enum cht_rc http_secure_open(struct http_server *s, struct cht_err *err)
     struct svc_tls_config how = {.cert = c->tls_cert,
                                  .key = c->tls_key,
                                  .client_ca = c->tls_client_ca,
+                                 .client_crl = c->tls_client_crl,
                                  .least = c->tls_min,
                                  .ciphers = c->tls_ciphers};
+    if (given(c->tls_client_crl) && !given(c->tls_client_ca))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-client-crl wants --tls-client-ca");
     if (given(c->tls_cert) != given(c->tls_key))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-cert and --tls-key go together");
     if (!given(c->tls_cert)) {
@@ -121,5 +124,5 @@ void http_secure_who(struct http_request *r, const struct svc_access *a)
 
 bool http_secure_expired(const struct http_conn *c)
 {
-    return c->certificate != NULL && svc_access_certificate_expired(c->certificate);
+    return c->certificate != NULL && svc_access_certificate_over(c->certificate);
 }

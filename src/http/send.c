@@ -1,11 +1,13 @@
 /* send: see send.h. */
 #include "http/send.h"
 
-#include "http/inlet.h"
 #include "http/pack.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
+#include "http/turn.h"
+
+#include "base/literal.h"
 
 static const char *const media_types[] = {
     [HTTP_MEDIA_JSON] = "application/json",
@@ -87,25 +89,13 @@ static bool send_prepared(struct http_request *r)
         r->fixed != NULL || r->close || r->cors != NULL || r->out.failed || r->out.n == 0 ||
         r->out.n > HTTP_PREPARED_BYTES || r->id_len != HTTP_PREPARED_ID || r->prepared != NULL)
         return false;
-    r->prepared = http_prepared_take(&r->w->prepared, r->out.p, r->out.n, r->id, r->tagged ? r->etag : NULL);
+    r->prepared =
+        http_prepared_take(&r->w->prepared, r->w->now, r->out.p, r->out.n, r->id, r->tagged ? r->etag : NULL);
     if (r->prepared == NULL ||
         MHD_queue_response(r->mc, (unsigned)r->status, r->prepared->response) != MHD_YES)
         return false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_SENT, memory_order_relaxed);
     return true;
-}
-
-/* A long answer waits for its client to read it: it is booked now that its size is known. */
-static void book_answer(struct http_request *r)
-{
-    if (r->out.cap + r->value.cap <= 2 * SVC_MEMORY_SMALL ||
-        svc_memory_take(&r->memory, r->out.cap + r->value.cap, &r->err) == CHT_OK)
-        return;
-    svc_out_free(&r->out);
-    cht_buf_free(&r->value);
-    r->headers = 0;
-    r->coding = HTTP_CODING_NONE;
-    http_reply_err(r, r->err.code, &r->err);
 }
 
 /* Of which of the request's headers the answer depends, for caches; NULL: of none. */
@@ -117,12 +107,29 @@ static const char *varies(const struct http_request *r)
     return coding ? "Accept-Encoding" : NULL;
 }
 
+void http_send_book(struct http_request *r)
+{
+    uint64_t need = r->out.cap + r->value.cap;
+    need = need > 2 * SVC_MEMORY_SMALL ? need : 0;
+    if (need < r->booked)
+        svc_memory_give(&r->memory, r->booked - need);
+    if (need <= r->booked || svc_memory_take(&r->memory, need - r->booked, &r->err) == CHT_OK) {
+        r->booked = need;
+        return;
+    }
+    svc_out_free(&r->out);
+    cht_buf_free(&r->value);
+    r->headers = 0;
+    r->coding = HTTP_CODING_NONE;
+    http_reply_err(r, r->err.code, &r->err);
+}
+
 enum MHD_Result http_send_answer(struct http_request *r)
 {
+    http_send_book(r);
     if (r->in[HTTP_H_ACCEPT_ENCODING] != NULL && http_pack_answer(r))
         return MHD_YES; /* it comes again */
-    book_answer(r);
-    r->close = r->close || http_inlet_last(r);
+    r->close = r->close || http_turn_last(r);
     if (send_prepared(r))
         return MHD_YES;
     struct MHD_Response *resp = make_response(r);
@@ -154,4 +161,77 @@ enum MHD_Result http_send_answer(struct http_request *r)
     if (sent == MHD_YES)
         atomic_store_explicit(&r->phase, HTTP_PHASE_SENT, memory_order_relaxed);
     return sent;
+}
+
+static bool is_plain(const struct http_request *r)
+{
+    bool coded =
+        r->coding != HTTP_CODING_NONE || (r->in[HTTP_H_ACCEPT_ENCODING] != NULL && http_pack_varies(r));
+    bool whole = r->stream == NULL && !r->out.failed && r->out.n > 0 && media_types[r->media] != NULL;
+    return whole && !coded && !r->head && !r->close && !r->early && r->status >= 200 && r->status != 204 &&
+           r->status != 304;
+}
+
+/* Appends to what has n of cap bytes; false: there is no room. */
+static bool put(char *to, size_t cap, size_t *n, const char *text, size_t len)
+{
+    if (cap - *n < len)
+        return false;
+    memcpy(to + *n, text, len);
+    *n += len;
+    return true;
+}
+
+static bool put_header(char *to, size_t cap, size_t *n, const char *name, const char *value)
+{
+    return put(to, cap, n, name, strlen(name)) && put(to, cap, n, CHT_LITERAL(": ")) &&
+           put(to, cap, n, value, strlen(value)) && put(to, cap, n, CHT_LITERAL("\r\n"));
+}
+#define PUT(literal) put(head, cap, &n, CHT_LITERAL(literal))
+
+/* "HTTP/1.1 200 OK" and its end. */
+static bool put_status(char *head, size_t cap, size_t *at, int status)
+{
+    size_t n = *at;
+    char digits[20];
+    const char *phrase = MHD_get_reason_phrase_for((unsigned)status);
+    if (status == 200) {
+        *at += sizeof "HTTP/1.1 200 OK\r\n" - 1;
+        return PUT("HTTP/1.1 200 OK\r\n");
+    }
+    bool ok = PUT("HTTP/1.1 ") && put(head, cap, &n, digits, svc_out_digits(digits, (uint64_t)status)) &&
+              PUT(" ") && put(head, cap, &n, phrase, strlen(phrase)) && PUT("\r\n");
+    *at = n;
+    return ok;
+}
+
+/* What short answers mostly lack. */
+static bool put_more(const struct http_request *r, char *head, size_t cap, size_t *n)
+{
+    bool ok = true;
+    for (unsigned i = 0; i < r->headers && ok; i++)
+        ok = put_header(head, cap, n, r->header[i].name, r->header[i].value);
+    for (const struct http_fixed_header *h = r->fixed; h != NULL && h->name != NULL && ok; h++)
+        ok = put_header(head, cap, n, h->name, h->value);
+    if (varies(r) != NULL)
+        ok = ok && put_header(head, cap, n, MHD_HTTP_HEADER_VARY, varies(r));
+    return ok;
+}
+
+size_t http_send_head(struct http_request *r, char *head, size_t cap)
+{
+    size_t n = 0;
+    char digits[20];
+    const char *media = media_types[r->media];
+    if (!is_plain(r) || r->cors != NULL)
+        return 0;
+    bool ok = put_status(head, cap, &n, r->status) && PUT("Content-Type: ") &&
+              put(head, cap, &n, media, strlen(media)) && PUT("\r\nDate: ") &&
+              put(head, cap, &n, http_prepared_today(&r->w->prepared, r->w->now), HTTP_PREPARED_DATE) &&
+              PUT("\r\nX-Request-Id: ") && put(head, cap, &n, r->id, r->id_len) && PUT("\r\n");
+    if (r->tagged)
+        ok = ok && PUT("ETag: ") && put(head, cap, &n, r->etag, HTTP_ETAG_LEN) && PUT("\r\n");
+    ok = ok && put_more(r, head, cap, &n) && PUT("Content-Length: ") &&
+         put(head, cap, &n, digits, svc_out_digits(digits, r->out.n)) && PUT("\r\n\r\n");
+    return ok ? n : 0;
 }

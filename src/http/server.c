@@ -15,6 +15,7 @@
 #define LINGER_MAX 64u
 #define LINGER_NS UINT64_C(2000000000)
 #define LINGER_BYTES (64u << 20)
+#define CARE_WAIT_MS 200u
 
 /* Short ones do file work of milliseconds, long ones compute for seconds. They wait for disks and for each other, so there may be
  * many more than cores; of one database only as many as leave it a use for two cores. */
@@ -74,6 +75,24 @@ static void serve_one(struct http_server *s, struct http_conn *c, bool crowded)
         order_shedding(w);
 }
 
+/* The oldest ones of the operator's worker make room when they are told to, which may last where processors are busy: who is accepted meanwhile
+ * waits. Not again before there was room once: those that are at work do not go. */
+static bool care_has_room(struct http_server *s)
+{
+    struct http_worker *care = http_care_worker(s);
+    uint64_t over = http_care_max(s);
+    for (unsigned ms = 0; atomic_load_explicit(&care->count, memory_order_relaxed) >= over; ms++) {
+        if (atomic_load_explicit(&s->care_full, memory_order_relaxed) || ms == CARE_WAIT_MS) {
+            atomic_store_explicit(&s->care_full, true, memory_order_relaxed);
+            return false;
+        }
+        order_shedding(care);
+        cht_sleep_ns(1000000);
+    }
+    atomic_store_explicit(&s->care_full, false, memory_order_relaxed);
+    return true;
+}
+
 /* What is over a limit, and what comes to --admin-listen, goes to the operator's worker; when its places are half taken, the
  * oldest ones make room. */
 static void accept_one(struct http_server *s, int fd, const struct cht_peer *peer, bool admin)
@@ -90,7 +109,7 @@ static void accept_one(struct http_server *s, int fd, const struct cht_peer *pee
         c->admin = admin;
         c->refused = !admin && (all >= apart + max + (crowded ? over : 0) || !http_peers_count(s, c));
     }
-    if (c == NULL || ((admin || c->refused) && apart >= over)) {
+    if (c == NULL || ((admin || c->refused) && !care_has_room(s))) {
         atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
         cht_net_close(fd);
         if (c != NULL)
@@ -104,7 +123,7 @@ static void accept_one(struct http_server *s, int fd, const struct cht_peer *pee
         return;
     }
     http_worker_add(care, c);
-    if (apart >= over / 2)
+    if (atomic_load_explicit(&care->count, memory_order_relaxed) > over / 2)
         order_shedding(care);
 }
 

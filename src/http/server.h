@@ -77,7 +77,9 @@ struct http_server {
     _Atomic uint64_t strangers;  /* connections that have shown no token yet, while tokens are needed */
     _Atomic uint64_t shed;       /* connections ended to make room */
     _Atomic uint64_t refusal_ns; /* when a refused write was logged last */
-    _Atomic uint64_t feeds;      /* jobs of aggregates and smoothing under way */
+    _Atomic bool
+        care_full; /* one has waited in vain for a place at the operator's worker, and there was none since */
+    _Atomic uint64_t feeds; /* jobs of aggregates and smoothing under way */
     _Atomic uint64_t stream_entries, stream_bytes;
     bool writes_create;  /* a write makes the database it is for, if it is not there */
     bool inline_commits; /* a commit may be answered by the thread that makes it */
@@ -104,7 +106,8 @@ struct http_conn {
     uint64_t since;            /* ns: connected, or the last request ended */
     struct MHD_Connection *mc; /* set once libmicrohttpd has it */
     struct http_gate gate;
-    size_t host_len; /* of a Host that was admitted; 0: none, or a long one */
+    struct http_quick *quick; /* owned, see quick.h; NULL: never needed */
+    size_t host_len;          /* of a Host that was admitted; 0: none, or a long one */
     char host[HTTP_HOST_KEPT];
     struct cht_peer peer;
     struct svc_tls_keys *keys;                  /* held until it is closed; NULL: plain */
@@ -160,6 +163,9 @@ struct http_worker {
     bool busy;      /* they were several */
     struct http_ahead ahead[CHT_HINTS_MAX];
     unsigned aheads;
+    struct http_request *quick, **quick_end; /* taken in this round: see quick.h */
+    unsigned owing; /* connections with something of an answer of quick.c that is not taken */
+    bool together;  /* several of those are read at once just now */
     struct http_request *commits, **commits_end; /* of this round, to be submitted at its end */
     struct cht_rng rng;
     struct http_metrics metrics;
@@ -234,6 +240,8 @@ void http_request_look_ahead(struct http_worker *w);
 void http_request_submit_commits(struct http_worker *w);
 /* Lets the requests go on whose piece of a body was read. */
 void http_request_take_pieces(struct http_worker *w);
+/* Its answer is over: counts, logs and recycles it. aborted: the client has not taken all of it. w->now is set. */
+void http_request_over(struct http_request *r, bool aborted);
 void http_request_recycle(struct http_request *r);
 void http_request_free(struct http_request *r);
 

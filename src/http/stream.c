@@ -41,9 +41,11 @@ void http_stream_wait(struct http_stream *s)
 {
     int running = 0;
     MHD_suspend_connection(s->r->mc);
+    s->suspended = true;
     if (!atomic_compare_exchange_strong_explicit(&s->wake, &running, 1, memory_order_acq_rel,
                                                  memory_order_acquire)) {
         atomic_store_explicit(&s->wake, 0, memory_order_relaxed);
+        s->suspended = false;
         http_worker_resume(s->r->w, s->r->mc);
     }
 }
@@ -136,6 +138,7 @@ ssize_t http_stream_read(struct http_request *r, char *buf, size_t max)
     struct http_stream *s = r->stream;
     enum http_more more;
     (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
+    s->suspended = false;
     size_t n = http_stream_take(s, buf, max, &more);
     s->bytes += n;
     if (n > 0) /* first what there is; then the source is asked again */
@@ -166,6 +169,7 @@ bool http_stream_new(struct http_request *r,
         return false;
     }
     s->r = r;
+    s->memory = (struct svc_memory_use){.budget = &srv->memory, .beside = true};
     s->free = http_stream_free;
     s->next = next;
     r->stream = s;
@@ -184,10 +188,13 @@ static void free_source(struct http_stream *s)
         cht_store_forget(s->r->db->store, &s->wait);
     cht_value_close(s->piece.value);
     s->piece.value = NULL;
+    cht_value_close(s->early.value);
+    s->early = (struct http_early){0};
     if (s->scan != NULL) {
         cht_scan_cancel(s->scan);
         cht_scan_close(s->scan);
         s->scan = NULL;
+        svc_memory_end(&s->memory);
     }
     if (s->free_source != NULL)
         s->free_source(s);
@@ -231,6 +238,7 @@ void http_stream_abort(struct http_stream *s, enum cht_rc why)
     s->last_name = rest; /* a home for it until the stream is freed */
     s->at = rest.p;
     s->left = rest.n;
+    http_request_forget(s->r);
     svc_dbs_put(s->r->db);
     s->r->db = NULL;
     http_stream_wake(s);
@@ -263,10 +271,21 @@ void http_stream_no_value(struct http_stream *s, const char *members, enum cht_r
 
 void http_stream_error_line(struct http_stream *s, enum cht_rc rc, const char *detail)
 {
+    if (rc == CHT_DATABASE_DROPPED && s->r->db != NULL)
+        svc_dbs_gone(s->r->db);
     svc_out_text(&s->stage, "{\"error\":");
     http_problem_text(&s->stage, rc, detail);
     svc_out_text(&s->stage, "}}\n");
     s->failed = true;
+}
+
+bool http_stream_broken(struct http_stream *s, enum cht_rc rc, const struct cht_err *err)
+{
+    if (rc != CHT_TIMEOUT && rc != CHT_CLOSED && rc != CHT_DATABASE_DROPPED)
+        return false;
+    http_stream_error_line(s, rc, err->code == rc ? err->msg : cht_rc_text(rc));
+    s->finished = true;
+    return true;
 }
 
 /* ---- long values ------------------------------------------------------------------------------------------------- */
@@ -276,10 +295,48 @@ bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, 
 {
     struct http_piece *p = &s->piece;
     *p = (struct http_piece){.tail = ""};
+    if (s->early.key == key && w == &cht_ahead) {
+        *rc = s->early.rc;
+        p->value = s->early.value;
+        p->size = s->early.size;
+        s->early = (struct http_early){0};
+        return *rc == CHT_OK;
+    }
     *rc = cht_value_open_soon(s->r->db->store, key, &p->value, &p->size, w, err);
     if (*rc != CHT_OK)
         p->value = NULL;
     return *rc == CHT_OK;
+}
+
+void http_stream_tag(struct http_stream *s, uint64_t key)
+{
+    struct http_piece *p = &s->piece;
+    p->tagged = true;
+    http_etag_begin(&p->tag, key, p->size);
+}
+
+/* Of a scan, before the line of a long value: is it at hand? On another machine it is opened first, so that the line does not wait. */
+static bool open_early(struct http_stream *s, uint64_t key)
+{
+    struct cht_store *store = s->r->db->store;
+    struct http_early *e = &s->early;
+    if (!cht_store_remote(store) || e->key == key)
+        return true;
+    if (atomic_load_explicit(&s->waiting, memory_order_acquire))
+        return false;
+    s->wait.done = store_calm;
+    s->wait.ctx = s;
+    atomic_store_explicit(&s->waiting, true, memory_order_relaxed);
+    e->rc = cht_value_open_soon(store, key, &e->value, &e->size, &s->wait, NULL);
+    if (e->rc == CHT_PENDING)
+        return false;
+    atomic_store_explicit(&s->waiting, false, memory_order_relaxed);
+    if (s->wait.held != NULL)
+        cht_store_forget(store, &s->wait);
+    if (e->rc != CHT_OK)
+        e->value = NULL;
+    e->key = key;
+    return true;
 }
 
 void http_stream_show(struct http_stream *s, enum http_member what, const char *tail)
@@ -299,9 +356,17 @@ static bool read_piece(struct http_stream *s, size_t *got)
     struct http_piece *p = &s->piece;
     size_t want = p->size - p->at < HTTP_STREAM_PIECE ? p->size - p->at : HTTP_STREAM_PIECE;
     *got = 0;
-    return want == 0 ||
-           (cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) == CHT_OK &&
-            cht_value_read(p->value, p->at, s->r->value.data, want, got, NULL) == CHT_OK && *got > 0);
+    if (want == 0)
+        return true;
+    if (cht_buf_reserve(&s->r->value, HTTP_STREAM_PIECE, NULL) != CHT_OK ||
+        cht_value_read(p->value, p->at, s->r->value.data, want, got, NULL) != CHT_OK || *got == 0)
+        return false;
+    size_t seen = p->hashed - p->at; /* of these: some pieces are read again */
+    if (p->tagged && seen < *got) {
+        http_etag_add(&p->tag, s->r->value.data + seen, *got - seen);
+        p->hashed = p->at + (uint32_t)*got;
+    }
+    return true;
 }
 
 enum step {
@@ -387,7 +452,11 @@ enum http_more http_stream_piece(struct http_stream *s)
     cht_value_close(p->value);
     p->value = NULL;
     s->cut = s->cut || step == STEP_FAILED;
-    svc_out_text(&s->stage, p->tail);
+    if (p->tagged) {
+        svc_out_text(&s->stage, "\"");
+        http_ndjson_put_tag(&s->stage, http_etag_end(&p->tag));
+    }
+    svc_out_text(&s->stage, p->tagged ? p->tail + 1 : p->tail); /* it begins with the quote */
     return step == STEP_FAILED || s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
 }
 
@@ -488,7 +557,7 @@ static enum http_more next_of_scan(struct http_stream *s, const char **p, size_t
     }
     const struct cht_entry *e = &s->entries[s->pos];
     bool large = (e->flags & CHT_ENTRY_LARGE) != 0;
-    if (large && !http_stream_enter(s))
+    if (large && (!open_early(s, e->key) || !http_stream_enter(s)))
         return HTTP_MORE_LATER;
     s->pos++;
     s->count += e->count;
@@ -528,8 +597,11 @@ void http_stream_scan(struct http_request *r, struct cht_scan_config *cfg,
     cfg->ready = on_ready;
     cfg->ready_ctx = s;
     enum cht_rc rc = cht_scan_open(r->db->store, cfg, &s->scan, &err);
-    if (rc != CHT_OK) {
+    if (rc != CHT_OK)
         s->scan = NULL;
+    else /* it has planned what it takes, and nothing of it is filled yet */
+        rc = svc_memory_take(&s->memory, cht_scan_memory(s->scan), &err);
+    if (rc != CHT_OK) {
         http_reply_err(r, rc, &err);
         return;
     }

@@ -1,11 +1,12 @@
 /* stream: a chunked NDJSON answer, produced while it is sent. A source gives text piece by piece; when it has nothing yet
- * the connection is suspended until it has. Memory: the source's (a scan: 4 MiB) and one piece.
+ * the connection is suspended until it has. Memory: the source's (a scan: 4 MiB at most, booked of --memory-bytes) and one piece.
  *
  * Sources keep their state in r->stream->source and are freed with the stream, which happens when the answer was sent,
  * the client has gone, or the server ends it (the database is dropped, the server stops).
  */
 #pragma once
 
+#include "http/etag.h"
 #include "http/request.h"
 
 #include "cheetah/scan.h"
@@ -33,9 +34,20 @@ struct http_piece {
     bool (*part)(struct http_stream *s);
     uint64_t left; /* of part's own use */
     const char *tail;
+    bool tagged; /* set after http_stream_large: the tag follows the value, in front of the tail's end */
+    struct http_etag_part tag;
+    uint32_t hashed; /* bytes of it so far */
 };
 
 struct http_pack;
+
+/* Of a scan on another machine: a long value that was opened before its line is begun. */
+struct http_early {
+    uint64_t key; /* 0: none */
+    enum cht_rc rc;
+    struct cht_value *value; /* owned */
+    uint32_t size;
+};
 
 struct http_stream {
     struct http_request *r;
@@ -54,7 +66,8 @@ struct http_stream {
     bool cut;  /* ends without a last line, and without the last chunk, so that nobody takes it for whole */
     enum cht_rc abort;    /* CHT_OK, or why the server ends it */
     _Atomic int wake;     /* 0 running, 1 suspended, 2 woken */
-    struct cht_wait wait; /* of http_stream_enter */
+    bool suspended;       /* the HTTP thread's: since http_stream_wait, and not asked again yet */
+    struct cht_wait wait; /* of http_stream_enter, and of a value that is opened early */
     _Atomic bool waiting; /* the store has `wait`, and will call it */
     uint64_t count;       /* entries so far */
     uint64_t corrupt;     /* of these: lines with an "error" in place of their value */
@@ -67,10 +80,12 @@ struct http_stream {
 
     /* for sources that are scans (http_stream_scan) */
     struct cht_scan *scan;
-    struct cht_entry *entries; /* owned, HTTP_STREAM_ENTRIES */
+    struct svc_memory_use memory; /* the scan's */
+    struct cht_entry *entries;    /* owned, HTTP_STREAM_ENTRIES */
     size_t have, pos;
     const struct http_stream_kind *kind;
     struct http_piece piece;
+    struct http_early early;
     uint64_t last_key;
     struct svc_out last_name;
 };
@@ -120,8 +135,12 @@ void http_stream_error_line(struct http_stream *s, enum cht_rc rc, const char *d
 void http_stream_no_value(struct http_stream *s, const char *members, enum cht_rc rc);
 /* Opens a long value (as cht_value_open_soon) to be shown in pieces after what is staged: s->piece.size is its size. Then http_stream_show, or
  * form, part, tail are set. False: it has none (any more), *rc is CHT_KEY_NOT_FOUND or what failed. Stages nothing. */
+/* A read failed for a reason that is no answer about what was read: the stream ends, with what is staged as its last line. */
+bool http_stream_broken(struct http_stream *s, enum cht_rc rc, const struct cht_err *err);
 bool http_stream_large(struct http_stream *s, uint64_t key, struct cht_wait *w, enum cht_rc *rc,
                        struct cht_err *err);
+/* Its tag is shown, too: called after http_stream_large. */
+void http_stream_tag(struct http_stream *s, uint64_t key);
 /* It is shown as the member `what`, as text if that is asked for and it is that, and `tail` follows, which begins with the quote: stages a
  * comma and the member's name, if that is known already. */
 void http_stream_show(struct http_stream *s, enum http_member what, const char *tail);

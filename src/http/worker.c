@@ -6,6 +6,7 @@
 #include "http/access_log.h"
 #include "http/inlet.h"
 #include "http/peers.h"
+#include "http/quick.h"
 #include "http/secure.h"
 #include "http/server.h"
 #include "http/stream.h"
@@ -124,16 +125,24 @@ static void tick_stream(struct http_worker *w, struct http_conn *c, struct http_
 /* From when on its time runs: a body of any length may take as long as it moves. */
 static uint64_t begun(const struct http_request *r) { return r->moved_ns > 0 ? r->moved_ns : r->start_ns; }
 
+/* A connection between two requests, or in the header of one. */
+static void tick_idle(struct http_conn *c, int state)
+{
+    const struct conf *cf = c->w->srv->conf;
+    uint64_t limit = cf->header_timeout + (c->used ? cf->idle_timeout : 0);
+    bool late = c->w->now - c->since > limit * UINT64_C(1000000000);
+    if (late || (state == HTTP_SERVER_CLOSING && !http_quick_owes(c)))
+        kill_conn(c);
+}
+
 /* A header or a body that does not end. */
 static void tick_conn(struct http_worker *w, struct http_conn *c, int state)
 {
     const struct conf *cf = w->srv->conf;
-    uint64_t second = UINT64_C(1000000000), since = w->now - c->since;
+    uint64_t second = UINT64_C(1000000000);
     struct http_request *r = c->req;
     if (r == NULL) {
-        uint64_t limit = cf->header_timeout + (c->used ? cf->idle_timeout : 0);
-        if (since > limit * second || state == HTTP_SERVER_CLOSING)
-            kill_conn(c);
+        tick_idle(c, state);
         return;
     }
     int phase = atomic_load_explicit(&r->phase, memory_order_relaxed);
@@ -165,6 +174,18 @@ static void tick(struct http_worker *w)
         next = c->next;
         tick_conn(w, c, state);
     }
+}
+
+/* Is it time for a tick? Then also before libmicrohttpd looks who is idle: this thread may have had to wait for a processor for longer than
+ * that. */
+static bool touch(struct http_worker *w, uint64_t last_tick)
+{
+    if (w->now - last_tick <= TICK_NS)
+        return false;
+    for (struct http_conn *c = w->conns; c != NULL; c = c->next)
+        http_quick_tick(c);
+    http_inlet_look(w, false);
+    return true;
 }
 
 /* A client that sends its body in a segment of its own may wait for this before it does (Nagle). Costs a packet, so only
@@ -203,6 +224,7 @@ static void *worker_main(void *arg)
         take_inbox(w);
         http_request_take_pieces(w);
         shed(w);
+        bool due = touch(w, last_tick);
         (void)http_inlet_run(w); /* says no only of a daemon that is not driven from outside */
         if (w->begun > 0) {
             w->load -= (w->load + 3) / 4; /* a few small rounds between large ones do not count */
@@ -216,8 +238,8 @@ static void *worker_main(void *arg)
         if (w->commits != NULL)
             http_request_submit_commits(w);
         send_acks(w);
-        bool due = w->now - last_tick > TICK_NS;
-        http_inlet_look(w, ready[2] || due); /* a thread that is never idle does not wait for what is ready */
+        /* A thread that is never idle does not wait for what is ready; what clients have not taken may go on. */
+        http_inlet_look(w, ready[2] || due || (ms == 0 && w->owing > 0));
         http_access_log_flush(w);
         if (due) {
             last_tick = w->now;
@@ -269,6 +291,7 @@ enum cht_rc http_worker_start(struct http_worker *w, struct http_server *s, unsi
     w->index = index;
     w->bell = w->watch = -1;
     w->commits_end = &w->commits;
+    w->quick_end = &w->quick;
     cht_os_random(&seed, sizeof seed);
     cht_rng_seed(&w->rng, seed);
     enum cht_rc rc = cht_mutex_init(&w->mu, err);
@@ -316,9 +339,8 @@ static bool any_suspended(const struct http_worker *w)
 {
     for (const struct http_conn *c = w->conns; c != NULL; c = c->next) {
         const struct http_request *r = c->req;
-        if (r != NULL &&
-            (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
-             (r->stream != NULL && atomic_load_explicit(&r->stream->wake, memory_order_acquire) == 1)))
+        if (r != NULL && (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
+                          (r->stream != NULL && r->stream->suspended)))
             return true;
     }
     return false;
@@ -332,8 +354,12 @@ void http_worker_close(struct http_worker *w)
     if (w->daemon != NULL) {
         tick(w); /* ends the streams */
         http_request_take_pieces(w);
-        while (http_inlet_run(w) && any_suspended(w))
-            cht_sleep_ns(1000000);
+        for (bool more = true; more;) {
+            more = http_inlet_run(w);
+            http_request_submit_commits(w); /* of what came last */
+            more = more && any_suspended(w);
+            cht_sleep_ns(more ? 1000000 : 0);
+        }
         MHD_stop_daemon(w->daemon); /* closes what is left, and says so */
     }
     w->now = cht_now_ns();

@@ -320,15 +320,15 @@ const struct svc_token *svc_access_find_text(const struct svc_access *a, const c
     return find_hash(a, KIND_TOKEN, hash);
 }
 
-bool svc_access_certificate_expired(const struct svc_access_certificate *c)
+bool svc_access_certificate_over(const struct svc_access_certificate *c)
 {
-    return cht_wall_ns() >= c->expires;
+    return cht_wall_ns() >= c->expires || (c->revoked != NULL && svc_revoked_has(c->revoked, &c->id));
 }
 
 const struct svc_token *svc_access_find_certificate(const struct svc_access *a,
                                                     const struct svc_access_certificate *c)
 {
-    if (svc_access_certificate_expired(c))
+    if (svc_access_certificate_over(c))
         return NULL;
     const struct svc_token *t = find_hash(a, KIND_CERTIFICATE, c->fingerprint);
     return t != NULL || !c->named ? t : find_hash(a, KIND_NAME, c->name);

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/sha256.h"
+#include "service/revoked.h"
 
 enum svc_right { SVC_RIGHT_OPEN, SVC_RIGHT_READ, SVC_RIGHT_WRITE, SVC_RIGHT_ADMIN };
 
@@ -33,6 +34,8 @@ struct svc_access_certificate {
     uint8_t name[CHT_SHA256_BYTES];        /* of the common name */
     bool named;                            /* it has one */
     uint64_t expires;                      /* ns since 1970 */
+    struct svc_revoked *revoked;           /* borrowed: what was revoked by now; NULL: nobody knows */
+    struct svc_revoked_id id;              /* of this one there */
 };
 
 /* CHT_NO_FILE, CHT_INVALID_ARGUMENT with the line's number (never its text). */
@@ -45,10 +48,11 @@ bool svc_access_has_secrets(const struct svc_access *a);
 const struct svc_token *svc_access_find(const struct svc_access *a, const char *header);
 /* The same for the bare token. */
 const struct svc_token *svc_access_find_text(const struct svc_access *a, const char *text, size_t n);
-/* The line for a client's certificate; NULL if there is none, or if it or the certificate has expired. */
+/* The line for a client's certificate; NULL if there is none, if it has expired, or if the certificate is good for nothing any more. */
 const struct svc_token *svc_access_find_certificate(const struct svc_access *a,
                                                     const struct svc_access_certificate *c);
-bool svc_access_certificate_expired(const struct svc_access_certificate *c);
+/* It has expired, or was revoked. */
+bool svc_access_certificate_over(const struct svc_access_certificate *c);
 /* What `t`, of this table or of an earlier one, is in this table now: NULL if it was taken out or has expired. */
 const struct svc_token *svc_access_again(const struct svc_access *a, const struct svc_token *t);
 bool svc_access_expired(const struct svc_token *t);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define SLOTS 1024u
+#define GONE_WAIT_NS UINT64_C(5000000000)
 #define MAKE_ROOM_TRIES 4u /* databases that are closed, or not, before one more is opened all the same */
 
 struct turn { /* on the stack of whoever does something about a name */
@@ -280,6 +281,33 @@ void svc_dbs_put(struct svc_database *d)
     let_go(d);
 }
 
+void svc_dbs_gone(struct svc_database *d)
+{
+    atomic_store_explicit(&d->gone, true, memory_order_relaxed);
+    atomic_store_explicit(&d->dropping, true, memory_order_release);
+}
+
+/* With the name's turn: one that is gone is closed. */
+static enum cht_rc close_gone(struct svc_dbs *t, const char *name, struct cht_err *err)
+{
+    bool closed = true;
+    cht_rwlock_read(&t->lock);
+    struct svc_database *d = find(t, name);
+    cht_rwlock_read_end(&t->lock);
+    if (d == NULL || !atomic_load_explicit(&d->gone, memory_order_relaxed))
+        return CHT_OK;
+    if (!wait_unused(d, GONE_WAIT_NS))
+        return CHT_FAIL(err, CHT_DATABASE_BUSY, "%s was dropped by another server; try again", name);
+    cht_rwlock_write(&t->lock);
+    unlist(t, d);
+    cht_rwlock_write_end(&t->lock);
+    (void)cht_env_release(t->env, name, &closed, NULL); /* there is nothing to bring home */
+    if (t->closed_fn != NULL)
+        t->closed_fn(t->closed_ctx, d->store);
+    cht_free(d);
+    return CHT_OK;
+}
+
 enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsigned shards,
                          struct svc_database **out, bool *created, struct cht_err *err)
 {
@@ -292,11 +320,13 @@ enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsig
     *out = peek(t, name);
     if (*out == NULL) {
         make_room(t);
-        rc = open_listed(t, name, out, err);
+        rc = close_gone(t, name, err);
+        if (rc == CHT_OK)
+            rc = open_listed(t, name, out, err);
         if (rc == CHT_DATABASE_NOT_FOUND && create) {
             rc = cht_env_create(t->env, name, shards, err);
             *created = rc == CHT_OK;
-            if (rc == CHT_OK)
+            if (rc == CHT_OK || rc == CHT_DATABASE_EXISTS) /* another server was faster */
                 rc = open_listed(t, name, out, err);
         }
     }
@@ -314,7 +344,9 @@ enum cht_rc svc_dbs_visit(struct svc_dbs *t, const char *name, struct svc_databa
     *out = peek(t, name);
     if (*out == NULL) {
         make_room(t);
-        rc = open_listed(t, name, out, err);
+        rc = close_gone(t, name, err);
+        if (rc == CHT_OK)
+            rc = open_listed(t, name, out, err);
     }
     end_turn(t, &mine);
     return rc;

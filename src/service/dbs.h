@@ -24,6 +24,7 @@ struct svc_database {
     _Atomic uint64_t users; /* requests that hold it */
     _Atomic uint64_t used;  /* svc_dbs_seconds when it was last got or put; 0: only visited */
     _Atomic bool dropping;  /* whoever holds it ends what it does and puts it */
+    _Atomic bool gone;      /* svc_dbs_gone; then dropping too */
     _Atomic int hidden;     /* what the line protocol knows of hidden pairs (tcp/hidden.h); 0: nothing yet */
     struct svc_database *next; /* guarded by the table's lock, as is the next */
     struct svc_database *chain;
@@ -48,6 +49,9 @@ void svc_dbs_free(struct svc_dbs *t);
 struct svc_database *svc_dbs_get(struct svc_dbs *t, const char *name);
 void svc_dbs_put(struct svc_database *d);  /* NULL is legal */
 void svc_dbs_hold(struct svc_database *d); /* once more, by someone who holds it */
+/* By someone who holds it: its store says that another process has dropped the database (CHT_DATABASE_DROPPED). Whoever holds it ends
+ * what he does; the next svc_dbs_open opens what is there under its name by then. */
+void svc_dbs_gone(struct svc_database *d);
 
 /* Blocks. Opens it, and with `create` makes it first if it is missing (*created). Held like by dbs_get.
  * CHT_DATABASE_NOT_FOUND, CHT_INVALID_DATABASE_NAME, CHT_DATABASE_BUSY, and what opening says. */

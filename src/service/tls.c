@@ -166,18 +166,35 @@ static bool common_name(gnutls_x509_crt_t crt, struct svc_access_certificate *ou
     return n > 0;
 }
 
+/* Without a name and a number it is not known what to look for, and no certificate is without them. */
+static bool identify(gnutls_x509_crt_t crt, struct svc_revoked_id *out)
+{
+    unsigned char serial[128];
+    size_t n = sizeof serial;
+    gnutls_datum_t issuer = {NULL, 0};
+    if (gnutls_x509_crt_get_serial(crt, serial, &n) != GNUTLS_E_SUCCESS ||
+        gnutls_x509_crt_get_raw_issuer_dn(crt, &issuer) != GNUTLS_E_SUCCESS)
+        return false;
+    *out = svc_revoked_id(issuer.data, issuer.size, serial, n);
+    gnutls_free(issuer.data);
+    return true;
+}
+
 bool svc_tls_peer(void *session, struct svc_access_certificate *out)
 {
+    struct svc_tls *t = gnutls_db_get_ptr(session);
     unsigned n = 0;
     gnutls_x509_crt_t crt;
     const gnutls_datum_t *list = gnutls_certificate_get_peers(session, &n);
     if (list == NULL || n == 0 || gnutls_x509_crt_init(&crt) != GNUTLS_E_SUCCESS)
         return false;
-    bool ok = gnutls_x509_crt_import(crt, &list[0], GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS;
+    bool ok = gnutls_x509_crt_import(crt, &list[0], GNUTLS_X509_FMT_DER) == GNUTLS_E_SUCCESS &&
+              identify(crt, &out->id);
     if (ok) {
         time_t end = gnutls_x509_crt_get_expiration_time(crt);
         cht_sha256(list[0].data, list[0].size, out->fingerprint);
         out->named = common_name(crt, out);
+        out->revoked = t->revoked;
         out->expires = end <= 0                             ? 1 /* it is not known when: it has ended */
                        : (uint64_t)end < UINT64_MAX / NANOS ? (uint64_t)end * NANOS
                                                             : UINT64_MAX; /* after the year 2554 */
@@ -193,23 +210,6 @@ static void keys_free(struct svc_tls_keys *k)
     if (k->credentials != NULL)
         gnutls_certificate_free_credentials(k->credentials);
     cht_free(k);
-}
-
-static enum cht_rc read_pem(const char *path, gnutls_datum_t *out, struct cht_err *err)
-{
-    char *text;
-    size_t n;
-    enum cht_rc rc = cht_os_read_file(path, PEM_MAX, &text, &n, err);
-    if (rc == CHT_OK)
-        *out = (gnutls_datum_t){.data = (unsigned char *)text, .size = (unsigned)n};
-    return rc;
-}
-
-static void free_pem(gnutls_datum_t *d)
-{
-    if (d->data != NULL)
-        gnutls_memset(d->data, 0, d->size);
-    cht_free(d->data);
 }
 
 static enum cht_rc take_expiry(struct svc_tls_keys *k, struct cht_err *err)
@@ -257,14 +257,15 @@ static int check_pair(const gnutls_datum_t *cert, const gnutls_datum_t *pem)
     return rc < 0 || match ? rc : GNUTLS_E_CERTIFICATE_KEY_MISMATCH;
 }
 
-static enum cht_rc fill_keys(const struct svc_tls *t, struct svc_tls_keys *k, struct cht_err *err)
+static enum cht_rc fill_keys(const struct svc_tls *t, struct svc_tls_keys *k, struct svc_tls_entries *revoked,
+                             struct cht_err *err)
 {
     gnutls_datum_t cert = {NULL, 0}, key = {NULL, 0}, ca = {NULL, 0};
-    enum cht_rc rc = read_pem(t->cert, &cert, err);
+    enum cht_rc rc = svc_tls_read_pem(t->cert, PEM_MAX, &cert, err);
     if (rc == CHT_OK)
-        rc = read_pem(t->key, &key, err);
+        rc = svc_tls_read_pem(t->key, PEM_MAX, &key, err);
     if (rc == CHT_OK && t->client_ca != NULL)
-        rc = read_pem(t->client_ca, &ca, err);
+        rc = svc_tls_read_pem(t->client_ca, PEM_MAX, &ca, err);
     if (rc == CHT_OK) {
         int set = check_pair(&cert, &key);
         if (set >= 0)
@@ -277,15 +278,19 @@ static enum cht_rc fill_keys(const struct svc_tls *t, struct svc_tls_keys *k, st
         gnutls_certificate_set_x509_trust_mem(k->credentials, &ca, GNUTLS_X509_FMT_PEM) <= 0)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "--tls-client-ca %.120s holds no certificate (PEM)",
                       t->client_ca);
+    if (rc == CHT_OK && t->client_crl != NULL)
+        rc = svc_tls_take_lists(t, k, &ca, revoked, err);
     if (rc == CHT_OK)
         rc = take_expiry(k, err);
-    free_pem(&cert);
-    free_pem(&key);
-    free_pem(&ca);
+    svc_tls_free_pem(&cert);
+    svc_tls_free_pem(&key);
+    svc_tls_free_pem(&ca);
     return rc;
 }
 
-static enum cht_rc load(struct svc_tls *t, struct svc_tls_keys **out, struct cht_err *err)
+/* revoked: what is in the lists; the caller's, with keys or without. */
+static enum cht_rc load(struct svc_tls *t, struct svc_tls_keys **out, struct svc_tls_entries *revoked,
+                        struct cht_err *err)
 {
     struct svc_tls_keys *k = cht_calloc(1, sizeof *k);
     if (k == NULL || gnutls_certificate_allocate_credentials(&k->credentials) != GNUTLS_E_SUCCESS) {
@@ -296,7 +301,7 @@ static enum cht_rc load(struct svc_tls *t, struct svc_tls_keys **out, struct cht
     gnutls_certificate_set_verify_function(k->credentials, verify_client);
     (void)gnutls_certificate_set_known_dh_params(k->credentials,
                                                  GNUTLS_SEC_PARAM_MEDIUM); /* without: no DHE-RSA */
-    enum cht_rc rc = fill_keys(t, k, err);
+    enum cht_rc rc = fill_keys(t, k, revoked, err);
     if (rc != CHT_OK) {
         keys_free(k);
         return rc;
@@ -335,21 +340,29 @@ enum cht_rc svc_tls_new(const struct svc_tls_config *c, struct svc_log *log, str
         cht_free(t);
         return rc;
     }
-    bool clients = c->client_ca != NULL && c->client_ca[0] != 0;
+    bool clients = c->client_ca != NULL && c->client_ca[0] != 0,
+         lists = c->client_crl != NULL && c->client_crl[0] != 0;
+    struct svc_tls_entries revoked = {0};
     t->log = log;
     t->cert = copy(c->cert);
     t->key = copy(c->key);
     t->client_ca = copy(c->client_ca);
-    if (t->cert == NULL || t->key == NULL || (clients && t->client_ca == NULL))
+    t->client_crl = copy(c->client_crl);
+    if (t->cert == NULL || t->key == NULL || (clients && t->client_ca == NULL) ||
+        (lists && t->client_crl == NULL))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for TLS");
     if (rc == CHT_OK)
         rc = make_priorities(t, c, err);
     if (rc == CHT_OK)
-        rc = load(t, &t->keys, err);
+        rc = svc_revoked_new(&t->revoked, err);
+    if (rc == CHT_OK)
+        rc = load(t, &t->keys, &revoked, err);
     if (rc != CHT_OK) {
+        cht_free(revoked.list);
         svc_tls_free(t);
         return rc;
     }
+    svc_revoked_replace(t->revoked, revoked.list, revoked.n);
     *out = t;
     return CHT_OK;
 }
@@ -365,6 +378,8 @@ void svc_tls_free(struct svc_tls *t)
     cht_free(t->cert);
     cht_free(t->key);
     cht_free(t->client_ca);
+    cht_free(t->client_crl);
+    svc_revoked_free(t->revoked);
     cht_free(t->text);
     cht_free(t);
 }
@@ -372,8 +387,10 @@ void svc_tls_free(struct svc_tls *t)
 enum cht_rc svc_tls_reload(struct svc_tls *t, struct cht_err *err)
 {
     struct svc_tls_keys *k, *old;
-    enum cht_rc rc = load(t, &k, err);
+    struct svc_tls_entries revoked = {0};
+    enum cht_rc rc = load(t, &k, &revoked, err);
     if (rc != CHT_OK) {
+        cht_free(revoked.list);
         atomic_fetch_add_explicit(&t->failures, 1, memory_order_relaxed);
         return rc;
     }
@@ -382,6 +399,7 @@ enum cht_rc svc_tls_reload(struct svc_tls *t, struct cht_err *err)
     t->keys = k;
     cht_mutex_unlock(&t->mu);
     svc_tls_keys_put(old);
+    svc_revoked_replace(t->revoked, revoked.list, revoked.n);
     return CHT_OK;
 }
 

@@ -7,7 +7,8 @@
  *
  * TLS 1.2 and 1.3 are spoken, and only what is forward secret: a key that is stolen later does not open what was recorded before.
  * A client's certificate is asked for with an authority for it (client_ca) only. One that the authority has not signed for a client,
- * or that is not valid now, ends the handshake; none at all does not: that client needs a token.
+ * that is not valid now, or that is on a list of what it has revoked (client_crl), ends the handshake; none at all does not: that client
+ * needs a token. A certificate that a list revokes which is read later is good for nothing from then on, on open connections too.
  *
  * Threads: any for struct svc_tls; a connection belongs to one at a time.
  */
@@ -27,6 +28,7 @@ struct svc_tls_conn;
 struct svc_tls_config {
     const char *cert, *key; /* files, PEM; both */
     const char *client_ca;  /* file, PEM: authorities for clients */
+    const char *client_crl; /* file, PEM: lists of what those have revoked */
     const char *least;      /* "1.2" or "1.3" */
     const char *ciphers;    /* a GnuTLS priority string; "": SVC_TLS_CIPHERS */
 };
@@ -79,6 +81,8 @@ bool svc_tls_conn_peer(const struct svc_tls_conn *c, struct svc_access_certifica
 /* As cht_sock_read and cht_sock_write. What was not written as a whole is to be offered again, with or without more after it. */
 ptrdiff_t svc_tls_read(struct svc_tls_conn *c, void *buf, size_t n);
 ptrdiff_t svc_tls_write(struct svc_tls_conn *c, const void *buf, size_t n);
+/* Bytes that svc_tls_read would give without looking at the socket. */
+size_t svc_tls_pending(const struct svc_tls_conn *c);
 /* "Nothing more comes from me." */
 void svc_tls_end(struct svc_tls_conn *c);
 /* Says so if it was not said, and forgets the session. NULL is legal. */

@@ -174,6 +174,11 @@ ptrdiff_t svc_tls_read(struct svc_tls_conn *c, void *buf, size_t n)
     return outcome(c, got);
 }
 
+size_t svc_tls_pending(const struct svc_tls_conn *c)
+{
+    return c->failed ? 0 : gnutls_record_check_pending(c->session);
+}
+
 ptrdiff_t svc_tls_write(struct svc_tls_conn *c, const void *buf, size_t n)
 {
     if (c->failed)

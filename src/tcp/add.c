@@ -89,7 +89,8 @@ static const char *read_change(const struct line_command *l, struct lm_change *c
 void line_session_add(struct line_session *s)
 {
     struct lm_change change = {.is_add = false};
-    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = s->command.name, .ask = &change.ask};
+    struct cht_op op = {
+        .kind = CHT_OP_PAIR_PUT, .name = s->command.name, .ask = &change.ask, .keep_end = true};
     struct cht_commit c = {.ops = &op, .count = 1, .flags = s->durability};
     const char *error = read_change(&s->command, &change);
     enum cht_rc rc = error == NULL ? cht_store_commit(s->db->store, &c) : CHT_OK;

@@ -195,9 +195,12 @@ void line_session_put_batch(struct line_session *s)
         line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_requires_items");
         return;
     }
-    b.items = line_json(items);
+    bool no_memory;
+    b.items = line_json(items, &no_memory);
     b.requested = json_array_size(b.items);
-    if (!json_is_array(b.items))
+    if (no_memory)
+        line_session_error(s, LINE_PAIR_PUT_BATCH, cht_rc_slug(CHT_NO_MEMORY));
+    else if (!json_is_array(b.items))
         line_session_error(s, LINE_PAIR_PUT_BATCH, "invalid_items: a JSON list of {k, v} is expected");
     else if (b.requested == 0)
         line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_requires_nonempty_items");

@@ -8,7 +8,7 @@
  *   PAIR_SUMMARY PREFIX [depth] [branch_limit]                                         PAIR_PURGE PREFIX [page]
  *   AUTH TOKEN                                EXIT
  *
- * The others (LINE_WORDS) read their arguments themselves: batch.c, purge.c, many.h, detached.h, predict.h, databases.c, system.c.
+ * The others (LINE_WORDS) read their arguments themselves: batch.c, purge.c, many.h, detached.h, model.h, predict.h, databases.c, system.c.
  *
  * Command words in any case; one or more blanks between arguments, exactly one before a VALUE, which is all that follows.
  * PAIR, PREFIX and after: * is empty, x and an even number of hexadecimal digits are those bytes, anything else itself.
@@ -42,6 +42,9 @@ enum line_verb {
     LINE_PAIR_PUT_BATCH,
     LINE_PAIR_PURGE,
     LINE_DEL,
+    LINE_NGRAMS,
+    LINE_PREDICT,
+    LINE_SCORE,
     LINE_PREDICT_SET,
     LINE_PREDICT_QUERY,
     LINE_PREDICT_TRAIN,

@@ -2,9 +2,11 @@
 #include "tcp/host.h"
 
 #include "tcp/detached.h"
+#include "tcp/model.h"
 #include "tcp/predict.h"
 
 #include "base/alloc.h"
+#include "lm/engine.h"
 
 /* What is done by a job; all others are done at once, or are operations. */
 static void (*const jobs[LINE_VERBS])(struct line_session *s) = {
@@ -31,6 +33,9 @@ static void (*const jobs[LINE_VERBS])(struct line_session *s) = {
     [LINE_PAIR_REDUCE_ASYNC] = line_session_detached_old,
     [LINE_PAIR_REDUCE_STATUS] = line_session_detached_old,
     [LINE_PAIR_REDUCE_FETCH] = line_session_detached_old,
+    [LINE_NGRAMS] = line_session_model,
+    [LINE_PREDICT] = line_session_model,
+    [LINE_SCORE] = line_session_model,
     [LINE_BATCH] = line_session_batch,
     [LINE_JOB] = line_session_detached,
     [LINE_FILE_CHECKPOINT] = line_session_checkpoint,
@@ -53,6 +58,15 @@ enum cht_rc line_host_init(struct line_session_host *host, struct cht_err *err)
         cht_free(h);
         return rc;
     }
+    if (host->lm == NULL) {
+        rc = lm_engine_new(&h->lm, err);
+        if (rc != CHT_OK) {
+            cht_mutex_fini(&h->mu);
+            cht_free(h);
+            return rc;
+        }
+        host->lm = h->lm;
+    }
     cht_os_used(&h->used);
     h->before = h->used;
     host->shared = h;
@@ -66,6 +80,7 @@ void line_host_fini(struct line_session_host *host)
     if (h == NULL)
         return;
     line_detached_forget(host, NULL);
+    lm_engine_free(h->lm);
     cht_mutex_fini(&h->mu);
     cht_free(h);
     host->shared = NULL;

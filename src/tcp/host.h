@@ -18,4 +18,5 @@ struct line_host {
     struct line_detached *newest; /* guarded by mu, as are the next: detached.c */
     size_t kept;
     uint64_t kept_bytes, serial;
+    struct lm_engine *lm; /* owned: that of all sessions, if they were given none */
 };

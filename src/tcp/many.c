@@ -170,8 +170,11 @@ static const char *read_items(struct line_many *m, struct cht_str words)
     struct cht_str text;
     if (!line_words_get(words, "items", "json", &text) || text.n == 0)
         return "batch_requires_items";
-    m->items = line_json(text);
+    bool no_memory;
+    m->items = line_json(text, &no_memory);
     m->requested = json_array_size(m->items);
+    if (no_memory)
+        return cht_rc_slug(CHT_NO_MEMORY);
     if (!json_is_array(m->items))
         return "invalid_items: a JSON list is expected";
     return m->requested == 0 ? "batch_requires_nonempty_items" : NULL;

@@ -236,11 +236,14 @@ static void inherit_batch(struct line_predict *p)
     struct heirs h = {.p = p};
     struct cht_err err = {0};
     uint64_t values;
-    json_t *items = text.n > 0 ? line_json(text) : NULL;
+    bool no_memory = false;
+    json_t *items = text.n > 0 ? line_json(text, &no_memory) : NULL;
     const char *error = NULL;
     enum cht_rc rc = CHT_OK;
     if (text.n == 0)
         error = "invalid_predict_inherit_batch:predict_inherit_batch_requires_items";
+    else if (no_memory)
+        error = cht_rc_slug(CHT_NO_MEMORY);
     else if (!json_is_array(items))
         error = "invalid_predict_inherit_batch:a JSON list is expected";
     else if (json_array_size(items) == 0)

@@ -105,7 +105,10 @@ const char *line_predict_ctx(struct line_predict *p, bool *given)
     *given = line_words_get(p->s->command.value, "ctx", NULL, &text) && text.n > 0;
     if (!*given)
         return NULL;
-    json_t *o = line_json(text);
+    bool no_memory;
+    json_t *o = line_json(text, &no_memory);
+    if (no_memory)
+        return cht_rc_slug(CHT_NO_MEMORY);
     const json_t *rows = json_is_object(o) ? json_object_get(o, "rows") : o;
     if (json_is_object(o) && rows == NULL)
         rows = json_object_get(o, "matrix");
@@ -122,8 +125,9 @@ const char *line_predict_weights(struct line_predict *p, struct lm_learned *l)
     const char *bad = "invalid_weights_payload: a list of {depth, vector, bias} is expected";
     if (!line_words_get(p->s->command.value, "weights", NULL, &text) || text.n == 0)
         return NULL;
-    json_t *list = line_json(text);
-    const char *error = json_is_array(list) ? NULL : bad;
+    bool no_memory;
+    json_t *list = line_json(text, &no_memory);
+    const char *error = json_is_array(list) ? NULL : no_memory ? cht_rc_slug(CHT_NO_MEMORY) : bad;
     for (size_t i = 0; i < json_array_size(list) && error == NULL; i++) {
         const json_t *o = json_array_get(list, i), *depth = json_object_get(o, "depth"),
                      *vector = json_object_get(o, "vector"), *bias = json_object_get(o, "bias");

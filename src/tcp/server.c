@@ -68,6 +68,7 @@ enum cht_rc line_server_start(const struct line_config *cfg, struct line_server 
     s->host.memory = cfg->memory;
     s->host.access = cfg->access;
     s->host.ctx = cfg->ctx;
+    s->host.lm = cfg->lm;
     s->line_max = c->max_value_size + LINE_OVERHEAD;
     enum cht_rc rc = open_port(s, err);
     if (rc == CHT_OK)

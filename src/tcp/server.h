@@ -12,6 +12,7 @@
 #include "service/tls.h"
 
 struct line_server;
+struct lm_engine;
 
 struct line_config {
     const struct conf *conf;          /* borrowed */
@@ -21,6 +22,7 @@ struct line_config {
     /* The tokens as they are now, NULL if none are needed. */
     const struct svc_access *(*access)(void *ctx);
     void *ctx;
+    struct lm_engine *lm; /* borrowed: who counts into which database */
 };
 
 /* Opens the port; connections wait until line_server_ready. CHT_INVALID_ARGUMENT, CHT_IO, CHT_NO_MEMORY. */

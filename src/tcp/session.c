@@ -58,6 +58,13 @@ static void answer_value(struct line_session *s, const struct cht_buf *v)
     }
 }
 
+/* What a read left with the store is not needed any more. */
+static void forget_read(struct line_session *s)
+{
+    if (s->wait != NULL && s->wait->held != NULL)
+        cht_store_forget(s->db->store, s->wait);
+}
+
 /* False: it is to be asked again once s->wait was called. */
 static bool point_read(struct line_session *s, enum line_verb c, uint64_t key, struct cht_str name)
 {
@@ -67,6 +74,9 @@ static bool point_read(struct line_session *s, enum line_verb c, uint64_t key, s
                                     : cht_store_pair_soon(s->db->store, name, &key, s->wait, &err);
     if (rc == CHT_PENDING)
         return false;
+    forget_read(s);
+    if (rc == CHT_DATABASE_DROPPED)
+        svc_dbs_gone(s->db);
     if (rc != CHT_OK)
         line_session_error(s, c, line_error_word(rc));
     else if (c == LINE_PAIR_GET)
@@ -87,6 +97,8 @@ static bool answer_op(struct line_session *s, size_t i)
     if (s->commit.rc != CHT_OK && (c == LINE_READ || c == LINE_PAIR_GET)) { /* reading may still work */
         return point_read(s, c, op->key, op->name);
     }
+    if (rc == CHT_DATABASE_DROPPED)
+        svc_dbs_gone(s->db);
     if (rc != CHT_OK) {
         line_session_error(s, c, line_error_word(rc));
         return true;
@@ -127,7 +139,7 @@ static const struct svc_token *look_up(const struct line_session *s)
 static bool has_expired(const struct line_session *s)
 {
     return svc_access_expired(s->token) ||
-           (s->secret[0] == 0 && s->certificate != NULL && svc_access_certificate_expired(s->certificate));
+           (s->secret[0] == 0 && s->certificate != NULL && svc_access_certificate_over(s->certificate));
 }
 
 /* The table may have been replaced since: the token is looked up in the new one. */
@@ -246,6 +258,8 @@ static bool add_op(struct line_session *s)
     const struct line_command *l = &s->command;
     size_t i = s->commit.count, more = l->value.n;
     uint32_t size = 0;
+    if (l->verb == LINE_READ && cht_store_remote(s->db->store)) /* its size would have to be waited for */
+        return false;
     if (l->verb == LINE_READ &&
         cht_store_get_soon(s->db->store, l->key, NULL, &size, &cht_ahead, NULL) == CHT_OK) {
         if (size > READ_IN_BATCH)
@@ -375,6 +389,7 @@ static void free_ops(struct line_session *s)
 
 void line_session_fini(struct line_session *s)
 {
+    forget_read(s);
     svc_dbs_put(s->db);
     free_ops(s);
     svc_out_free(&s->out);

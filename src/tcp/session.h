@@ -29,6 +29,7 @@ struct line_session_counts {
 
 /* What all sessions share. */
 struct line_host; /* host.h */
+struct lm_engine; /* lm/engine.h */
 struct line_session;
 
 struct line_session_host {
@@ -42,7 +43,8 @@ struct line_session_host {
     void *ctx;
     _Atomic uint64_t held;            /* bytes of large answers that clients have not taken yet */
     struct svc_memory_budget *memory; /* borrowed: of all requests of the process; NULL: nothing is booked */
-    struct line_host *shared;         /* owned: line_host_init, line_host_fini */
+    struct lm_engine *lm;     /* borrowed: who counts into which database; NULL: line_host_init makes one */
+    struct line_host *shared; /* owned: line_host_init, line_host_fini */
     void (*const *jobs)(struct line_session *s); /* by verb, what is done by a job: line_host_init */
 };
 

@@ -97,21 +97,33 @@ bool line_bytes(uint8_t *to, struct cht_str text, struct cht_str *out)
     return true;
 }
 
-json_t *line_json(struct cht_str text)
+/* jansson tells a text that is no JSON where and why, and says nothing if its first allocation fails; one that fails in the middle
+ * of a text looks like bad JSON. So what looks bad is parsed again: there is memory now, or there is none from the start, or it is bad. */
+static json_t *load(const void *p, size_t n, bool *no_memory)
 {
-    const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL;
     json_error_t where;
+    json_t *out = NULL;
+    for (int i = 0; i < 2 && out == NULL; i++)
+        out = json_loadb(p, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &where);
+    *no_memory = out == NULL && (where.text[0] == 0 || json_error_code(&where) == json_error_out_of_memory);
+    return out;
+}
+
+json_t *line_json(struct cht_str text, bool *no_memory)
+{
+    *no_memory = false;
     if (text.n > 0 && (text.p[0] == '[' || text.p[0] == '{'))
-        return json_loadb((const char *)text.p, text.n, flags, &where);
+        return load(text.p, text.n, no_memory);
     size_t padded = (text.n + 3) / 4 * 4, n = 0;
     char *copy = cht_malloc(padded + 1);
     uint8_t *bytes = cht_malloc(cht_b64_decoded_max(padded) + 1);
     json_t *out = NULL;
-    if (copy != NULL && bytes != NULL && text.n > 0) {
+    *no_memory = copy == NULL || bytes == NULL;
+    if (!*no_memory && text.n > 0) {
         memset(copy, '=', padded);
         memcpy(copy, text.p, text.n);
         if (cht_b64_decode(bytes, copy, padded, &n))
-            out = json_loadb((const char *)bytes, n, flags, &where);
+            out = load(bytes, n, no_memory);
     }
     cht_free(copy);
     cht_free(bytes);

@@ -27,5 +27,5 @@ bool line_words_flag(struct cht_str line, const char *name, const char *other);
 /* The bytes that a text means: x and hexadecimal, or the text itself. Decoded to `to`, which has room for the text and may be
  * where it stands. False: bad hexadecimal. */
 bool line_bytes(uint8_t *to, struct cht_str text, struct cht_str *out);
-/* JSON itself (it begins with [ or {), or base64 of it, padded or not. A new reference, NULL: it is none, or no memory. */
-json_t *line_json(struct cht_str text);
+/* JSON itself (it begins with [ or {), or base64 of it, padded or not. A new reference; NULL: it is none, or *no_memory. */
+json_t *line_json(struct cht_str text, bool *no_memory);

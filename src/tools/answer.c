@@ -91,6 +91,13 @@ static enum tool_answer_next headers_end(struct tool_answer *a)
     return TOOL_ANSWER_MORE;
 }
 
+static void keep(char *to, size_t room, const char *v)
+{
+    size_t n = strlen(v) < room ? strlen(v) : room - 1;
+    memcpy(to, v, n);
+    to[n] = 0;
+}
+
 static enum tool_answer_next header_line(struct tool_answer *a)
 {
     const char *v;
@@ -104,11 +111,10 @@ static enum tool_answer_next header_line(struct tool_answer *a)
         a->chunked = strcmp(v, "chunked") == 0;
     else if ((v = header(a->line, "connection")) != NULL)
         a->closes = strcmp(v, "close") == 0 || strcmp(v, "Close") == 0;
-    else if ((v = header(a->line, "content-type")) != NULL) {
-        size_t n = strlen(v) < sizeof a->type ? strlen(v) : sizeof a->type - 1;
-        memcpy(a->type, v, n);
-        a->type[n] = 0;
-    }
+    else if ((v = header(a->line, "content-type")) != NULL)
+        keep(a->type, sizeof a->type, v);
+    else if ((v = header(a->line, "etag")) != NULL)
+        keep(a->etag, sizeof a->etag, v);
     return TOOL_ANSWER_MORE;
 }
 
@@ -139,7 +145,7 @@ void tool_answer_begin(struct tool_answer *a, bool head)
     a->status = 0;
     a->closes = a->chunked = a->sized = false;
     a->head = head;
-    a->type[0] = 0;
+    a->type[0] = a->etag[0] = 0;
     a->at = STATUS;
     a->left = 0;
     a->n = 0;

@@ -1,4 +1,4 @@
-/* answer: answers of HTTP/1.1 read as they arrive: the status, Content-Type, and a body of known length or in chunks. For our own
+/* answer: answers of HTTP/1.1 read as they arrive: the status, Content-Type, ETag, and a body of known length or in chunks. For our own
  * server (here.h, bench), where libcurl has no way in or costs too much; what is no such answer is TOOL_ANSWER_BAD.
  *
  * Threads: the state is the caller's.
@@ -20,6 +20,7 @@ struct tool_answer {
     unsigned status; /* 0 before it is known */
     bool closes;     /* the server ends the connection after it */
     char type[64];   /* Content-Type, "" for none; a longer one is cut */
+    char etag[48];   /* ETag, "" for none; a longer one is cut */
     /* inside */
     unsigned char at;
     bool head, chunked, sized;

@@ -40,9 +40,10 @@ static const char help_before[] =
     "cheetah-db bench [OPTION ...]: how many requests a server answers, and how long each takes\n"
     "\n"
     "Loads: point (GET of one pair), put (PUT of one), batch (POST /batch), scan (1000 pairs with values),\n"
-    "predict (POST /predict), mix (9 of 10 points, else puts), mix50 (half and half). Each connection has "
-    "one\n"
-    "request in flight. A database is made for it, and dropped at the end: it needs the right admin.\n"
+    "predict (POST /predict), mix (9 of 10 points, else puts), mix50 (half and half). Each connection has\n"
+    "one request in flight, and asks again when it was answered (a closed loop); with --rate requests are\n"
+    "due at fixed times (an open loop). A database is made for it, and dropped at the end: it needs the\n"
+    "right admin.\n"
     "\n";
 static const char help_after[] =
     "\n"
@@ -66,7 +67,7 @@ struct job {
     size_t servers;
     const char *loads, *database;
     char name[CHT_DATABASE_NAME_MAX + 1];
-    uint64_t keys, value_bytes, batch, connections, threads, seconds;
+    uint64_t keys, value_bytes, batch, connections, threads, seconds, rate;
     bool json, percentiles, wanted[TOOL_BENCH_KINDS];
     bool failed; /* a request was answered with a failure */
 };
@@ -113,7 +114,10 @@ static enum cht_rc load_pairs(struct job *j, struct server *s, const uint8_t *va
         body.n = 0;
         for (uint64_t n = 0; n < LOADED && i < j->keys && body.n < (8u << 20); n++)
             tool_bench_operation(&body, i++, value, j->value_bytes);
-        rc = post(s, path, &body, err);
+        if (cht_os_interrupt_pending())
+            rc = CHT_FAIL(err, CHT_CANCELLED, "interrupted");
+        else
+            rc = post(s, path, &body, err);
         tool_progress_at(&progress, i);
     }
     tool_progress_end(&progress);
@@ -194,6 +198,7 @@ static enum cht_rc measure(struct job *j, enum tool_bench_kind kind, struct cht_
                                            .batch = j->batch,
                                            .connections = j->connections,
                                            .threads = j->threads,
+                                           .rate = j->rate,
                                            .ns = round == 0 ? WARM_NS
                                                             : j->seconds * UINT64_C(1000000000) / ROUNDS,
                                            .seed = 1 + round * 1000};
@@ -218,12 +223,16 @@ static void print_json(const struct job *j, const struct server *s, enum tool_be
 {
     const struct tool_bench_result *r = &s->result;
     const struct tool_hdr *h = &r->times;
-    (void)printf("{\"server\":\"%s\",\"load\":\"%s\",\"connections\":%" PRIu64 ",\"requests\":%" PRIu64
+    char open[80] = "";
+    if (j->rate > 0)
+        (void)snprintf(open, sizeof open, ",\"rate\":%" PRIu64 ",\"unsent\":%" PRIu64, j->rate,
+                       r->unsent); /* fits */
+    (void)printf("{\"server\":\"%s\",\"load\":\"%s\",\"connections\":%" PRIu64 "%s,\"requests\":%" PRIu64
                  ",\"failed\":%" PRIu64 ",\"per_second\":%.1f,\"bytes\":%" PRIu64
                  ",\"mean_us\":%.3f,\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_"
                  "us\":%.3f}\n",
-                 tool_client_url(s->client), kinds[kind], j->connections, r->requests, r->failed, rate(r),
-                 r->bytes, h->total > 0 ? h->sum / (double)h->total / 1000.0 : 0.0,
+                 tool_client_url(s->client), kinds[kind], j->connections, open, r->requests, r->failed,
+                 rate(r), r->bytes, h->total > 0 ? h->sum / (double)h->total / 1000.0 : 0.0,
                  micros(tool_hdr_percentile(h, 50)), micros(tool_hdr_percentile(h, 90)),
                  micros(tool_hdr_percentile(h, 99)), micros(tool_hdr_percentile(h, 99.9)),
                  micros(h->most)); /* a URL needs no escape: http_client.c has read it */
@@ -255,6 +264,11 @@ static void print_load(struct job *j, enum tool_bench_kind kind)
             print_row(j, s, kind);
         if (j->percentiles)
             tool_hdr_print(&s->result.times, stdout);
+        if (s->result.unsent > 0)
+            (void)fprintf(stderr,
+                          "cheetah-db bench: %s: %s: %" PRIu64
+                          " requests were due and could not be sent: it takes less than --rate %" PRIu64 "\n",
+                          tool_client_url(s->client), kinds[kind], s->result.unsent, j->rate);
         if (s->result.failed > 0)
             (void)fprintf(
                 stderr, "cheetah-db bench: %s: %s: %" PRIu64 " requests failed, the first with %u: %.100s\n",
@@ -322,7 +336,9 @@ static enum cht_rc run_all(struct job *j, struct cht_err *err)
 static int run(struct job *j)
 {
     struct cht_err err = {0}, later = {0};
+    cht_os_catch_interrupts(true); /* the database goes before the program does */
     enum cht_rc rc = run_all(j, &err);
+    cht_os_catch_interrupts(false);
     for (size_t i = 0; i < SERVERS; i++) {
         struct server *s = &j->server[i];
         if (s->made && drop_database(j, s, &later) != CHT_OK) {
@@ -353,6 +369,9 @@ int tool_bench(int argc, char **argv)
          "which loads (default: point,put,batch,scan,predict,mix)"},
         {"seconds", 0, TOOL_OPT_NUMBER, &j.seconds, 86400, "N", "for each load and server (default: 6)"},
         {"connections", 'c', TOOL_OPT_NUMBER, &j.connections, 10000, "N", "at once (default: 16)"},
+        {"rate", 0, TOOL_OPT_NUMBER, &j.rate, 10000000, "N",
+         "requests a second, due at fixed times (an open loop): what waits for a free\nconnection waits in "
+         "the times, too"},
         {"threads", 0, TOOL_OPT_NUMBER, &j.threads, 256, "N", "of the client (default: 1)"},
         {"keys", 0, TOOL_OPT_NUMBER, &j.keys, 100000000, "N",
          "pairs that are there before (default: 100000)"},

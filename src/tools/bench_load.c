@@ -40,6 +40,9 @@ struct worker {
     size_t n;
     int poller;
     uint64_t end, last;
+    double due, step;   /* with a rate: when the next request is due, and how far apart they are */
+    struct conn **idle; /* owned: those without a request, idle_n of them */
+    size_t idle_n;
     struct cht_rng rng;
     uint8_t *value; /* owned: load->value_bytes of it */
     char *buf;      /* owned */
@@ -147,12 +150,12 @@ static enum cht_rc push(struct worker *w, struct conn *c)
     return CHT_OK;
 }
 
-static enum cht_rc ask(struct worker *w, struct conn *c)
+static enum cht_rc ask(struct worker *w, struct conn *c, uint64_t due)
 {
     make_request(w, c);
     if (c->out.failed)
         return CHT_FAIL(&w->err, CHT_NO_MEMORY, "no memory for a request");
-    c->begun = cht_now_ns();
+    c->begun = due > 0 ? due : cht_now_ns();
     return push(w, c);
 }
 
@@ -189,7 +192,9 @@ static enum cht_rc answered(struct worker *w, struct conn *c)
     if (c->answer.closes)
         return lost(w, "the server ends its connections");
     c->begun = 0;
-    return now < w->end ? ask(w, c) : CHT_OK;
+    if (w->load->rate > 0)
+        w->idle[w->idle_n++] = c;
+    return w->load->rate == 0 && now < w->end ? ask(w, c, 0) : CHT_OK;
 }
 
 static enum cht_rc take(struct worker *w, struct conn *c, size_t got)
@@ -238,24 +243,88 @@ static bool busy(const struct worker *w)
     return false;
 }
 
+/* All that is due goes out, as far as connections are free. */
+static enum cht_rc ask_due(struct worker *w)
+{
+    enum cht_rc rc = CHT_OK;
+    uint64_t now = cht_now_ns();
+    while (rc == CHT_OK && w->idle_n > 0 && now < w->end && w->due <= (double)now) {
+        rc = ask(w, w->idle[--w->idle_n], (uint64_t)w->due);
+        w->due += w->step;
+    }
+    return rc;
+}
+
+/* The next request is due, or something has come. */
+static void wait_due(const struct worker *w)
+{
+    uint64_t now = cht_now_ns();
+    if (w->idle_n > 0 && now < w->end && w->due > (double)now) {
+        double left = w->due - (double)now, most = WAIT_MS * 1e6;
+        cht_poller_sleep(w->poller, (uint64_t)(left < most ? left : most));
+    }
+}
+
+/* What no connection was free for has waited at least until now. */
+static void count_unsent(struct worker *w)
+{
+    uint64_t now = cht_now_ns();
+    while (w->due < (double)w->end) {
+        tool_hdr_record(&w->result.times, now > (uint64_t)w->due ? now - (uint64_t)w->due : 0);
+        w->result.unsent++;
+        w->due += w->step;
+    }
+}
+
+static enum cht_rc begin(struct worker *w)
+{
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < w->n && rc == CHT_OK; i++) {
+        if (w->load->rate > 0)
+            w->idle[w->idle_n++] = &w->conns[i];
+        else
+            rc = ask(w, &w->conns[i], 0);
+    }
+    return rc;
+}
+
+/* With a rate: what is due goes out, then it waits until the next one is. Returns how long the poller may wait, in ms. */
+static int keep_time(struct worker *w, enum cht_rc *rc)
+{
+    if (w->load->rate == 0)
+        return WAIT_MS;
+    *rc = ask_due(w);
+    if (*rc == CHT_OK)
+        wait_due(w);
+    return w->idle_n > 0 && cht_now_ns() < w->end ? 0 : WAIT_MS;
+}
+
+static enum cht_rc handle(struct worker *w, const struct cht_event *e)
+{
+    enum cht_rc rc = CHT_OK;
+    if ((e->what & CHT_POLL_WRITE) != 0)
+        rc = push(w, e->data);
+    if (rc == CHT_OK && (e->what & ~CHT_POLL_WRITE) != 0)
+        rc = pull(w, e->data);
+    return rc;
+}
+
 static enum cht_rc run_events(struct worker *w)
 {
     struct cht_event events[EVENTS];
-    enum cht_rc rc = CHT_OK;
-    for (size_t i = 0; i < w->n && rc == CHT_OK; i++)
-        rc = ask(w, &w->conns[i]);
+    enum cht_rc rc = begin(w);
     while (rc == CHT_OK && (cht_now_ns() < w->end || busy(w))) {
-        size_t n = cht_poller_wait(w->poller, events, EVENTS, WAIT_MS);
-        for (size_t i = 0; i < n && rc == CHT_OK; i++) {
-            struct conn *c = events[i].data;
-            if ((events[i].what & CHT_POLL_WRITE) != 0)
-                rc = push(w, c);
-            if (rc == CHT_OK && (events[i].what & ~CHT_POLL_WRITE) != 0)
-                rc = pull(w, c);
-        }
+        int ms = keep_time(w, &rc);
+        size_t n = cht_poller_wait(w->poller, events, EVENTS, ms);
+        if (cht_os_interrupt_pending())
+            return CHT_FAIL(&w->err, CHT_CANCELLED, "interrupted");
+        for (size_t i = 0; i < n && rc == CHT_OK; i++)
+            rc = handle(w, &events[i]);
         if (n == 0 && cht_now_ns() > w->last + SILENT_NS && cht_now_ns() > w->end)
             return lost(w, "it does not answer any more");
     }
+    if (w->load->rate > 0)
+        count_unsent(w);
     return rc;
 }
 
@@ -273,8 +342,9 @@ static enum cht_rc open_worker(struct worker *w, struct cht_err *err)
     w->conns = cht_calloc(w->n, sizeof *w->conns);
     w->value = cht_malloc(load->value_bytes + 8);
     w->buf = cht_malloc(PIECE);
+    w->idle = cht_calloc(w->n, sizeof(struct conn *));
     enum cht_rc rc = tool_hdr_init(&w->result.times, err);
-    if (w->conns == NULL || w->value == NULL || w->buf == NULL)
+    if (w->conns == NULL || w->value == NULL || w->buf == NULL || w->idle == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a load");
     for (size_t i = 0; w->conns != NULL && i < w->n; i++)
         w->conns[i].fd = -1;
@@ -304,6 +374,7 @@ static void close_worker(struct worker *w)
     cht_free(w->conns);
     cht_free(w->value);
     cht_free(w->buf);
+    cht_free(w->idle);
     svc_out_free(&w->body);
     tool_hdr_fini(&w->result.times);
 }
@@ -313,6 +384,7 @@ static void gather(struct tool_bench_result *out, const struct tool_bench_result
     tool_hdr_add(&out->times, &one->times);
     out->requests += one->requests;
     out->bytes += one->bytes;
+    out->unsent += one->unsent;
     if (out->failed == 0 && one->failed > 0) {
         out->status = one->status;
         memcpy(out->why, one->why, sizeof out->why);
@@ -354,6 +426,10 @@ enum cht_rc tool_bench_run(const struct tool_bench_load *load, struct tool_bench
     for (; started < threads && rc == CHT_OK; started++) {
         w[started].end = start + load->ns;
         w[started].last = start;
+        if (load->rate > 0) { /* each thread has its share of the times */
+            w[started].step = 1e9 * (double)threads / (double)load->rate;
+            w[started].due = (double)start + w[started].step * (double)started / (double)threads;
+        }
         rc = cht_thread_start(&w[started].thread, "bench", worker_main, &w[started], err);
         started -= rc != CHT_OK;
     }

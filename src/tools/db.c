@@ -96,7 +96,7 @@ static int run_stopped(struct job *j, int (*fn)(struct job *j))
 static int run_there(struct job *j, enum cht_rc (*fn)(struct job *j, struct cht_err *err))
 {
     struct cht_err err = {0};
-    int code = tool_place_open(j->command, &j->place, true);
+    int code = tool_place_open(j->command, &j->place, strcmp(j->command, "create") == 0);
     if (code == TOOL_EXIT_OK && fn(j, &err) != CHT_OK)
         code = tool_failed(&err);
     return tool_place_close(&j->place, code);

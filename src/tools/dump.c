@@ -74,11 +74,19 @@ static void add_base64(struct tool_dump_writer *w, const uint8_t *p, size_t n)
 
 #define TEXT(w, s) add((w), (s), sizeof(s) - 1)
 
-static void pair_end(struct tool_dump_writer *w, uint64_t key)
+static void pair_end(struct tool_dump_writer *w, uint64_t key, uint64_t expires)
 {
-    char s[40];
-    int n = snprintf(s, sizeof s, "\",\"key\":%" PRIu64 "}\n", key);
-    add(w, s, (size_t)n); /* fits: at most 30 */
+    char s[80];
+    int n;
+    if (expires > 0 && w->format < TOOL_DUMP_FORMAT_ENDS && w->rc == CHT_OK)
+        w->rc = CHT_FAIL(
+            &w->err, CHT_DATABASE_BUSY,
+            "the first pair that ends came meanwhile, which this file cannot say: once more, with --force");
+    if (expires > 0)
+        n = snprintf(s, sizeof s, "\",\"key\":%" PRIu64 ",\"expires\":%" PRIu64 "}\n", key, expires);
+    else
+        n = snprintf(s, sizeof s, "\",\"key\":%" PRIu64 "}\n", key);
+    add(w, s, (size_t)n); /* fits: at most 62 */
     w->pairs++;
 }
 
@@ -91,19 +99,21 @@ static void value_begin(struct tool_dump_writer *w, uint64_t key)
     w->last_key = key;
 }
 
-void tool_dump_header(struct tool_dump_writer *w, const char *database)
+void tool_dump_header(struct tool_dump_writer *w, const char *database, unsigned format)
 {
     char s[160];
-    int n = snprintf(s, sizeof s, "{\"cheetah\":\"export\",\"format\":%u,\"database\":\"%.64s\"}\n",
-                     TOOL_DUMP_FORMAT, database);
+    int n = snprintf(s, sizeof s, "{\"cheetah\":\"export\",\"format\":%u,\"database\":\"%.64s\"}\n", format,
+                     database);
+    w->format = format;
     add(w, s, (size_t)n); /* fits: a name of a database has at most 64 characters */
 }
 
-void tool_dump_pair_text(struct tool_dump_writer *w, const char *b64, size_t n, uint64_t key)
+void tool_dump_pair_text(struct tool_dump_writer *w, const char *b64, size_t n, uint64_t key,
+                         uint64_t expires)
 {
     TEXT(w, "{\"pair\":\"");
     add(w, b64, n);
-    pair_end(w, key);
+    pair_end(w, key, expires);
 }
 
 void tool_dump_value_text(struct tool_dump_writer *w, uint64_t key, const char *b64, size_t n)
@@ -113,11 +123,11 @@ void tool_dump_value_text(struct tool_dump_writer *w, uint64_t key, const char *
     TEXT(w, "\"}\n");
 }
 
-void tool_dump_pair(struct tool_dump_writer *w, struct cht_str name, uint64_t key)
+void tool_dump_pair(struct tool_dump_writer *w, struct cht_str name, uint64_t key, uint64_t expires)
 {
     TEXT(w, "{\"pair\":\"");
     add_base64(w, name.p, name.n);
-    pair_end(w, key);
+    pair_end(w, key, expires);
 }
 
 void tool_dump_value(struct tool_dump_writer *w, uint64_t key, const uint8_t *p, size_t n)
@@ -253,6 +263,10 @@ void tool_dump_parse(struct tool_dump_line *l, const char *p, size_t n)
         return;
     if (f.n == 2 && tool_flat_string(&f, "pair", &l->text, &l->text_n) &&
         tool_flat_number(&f, "key", &l->key))
+        l->kind = TOOL_DUMP_PAIR;
+    else if (f.n == 3 && tool_flat_string(&f, "pair", &l->text, &l->text_n) &&
+             tool_flat_number(&f, "key", &l->key) && tool_flat_number(&f, "expires", &l->expires) &&
+             l->expires > 0)
         l->kind = TOOL_DUMP_PAIR;
     else if (f.n == 2 && tool_flat_string(&f, "value", &l->text, &l->text_n) &&
              tool_flat_number(&f, "key", &l->key))

@@ -5,6 +5,11 @@
  *   {"key":4,"value":"aGVsbG8="}         every value, in ascending order of the keys
  *   {"end":{"pairs":1,"values":1,"last_key":4,"crc32c":"9f3c21d0"}}
  *
+ * Format 2 is the same, of a database in which pairs end: "expires" says when one does, in seconds since 1970, rounded up. A
+ * database without such pairs is written in format 1, which programs that know no ends read.
+ *
+ *   {"pair":"Y3R4OmE=","key":4,"expires":1795883896}
+ *
  * Nothing in it depends on the time, the machine or the program's version, so two exports of the same data are the same bytes.
  * Keys are those of the database. last_key is the highest key with a value. The checksum is over every byte in front of the end
  * line. A file without its end line is an export that did not finish.
@@ -14,7 +19,8 @@
 #include "cheetah/store.h"
 #include "os/io.h"
 
-#define TOOL_DUMP_FORMAT 1u
+#define TOOL_DUMP_FORMAT 1u      /* no pair ends */
+#define TOOL_DUMP_FORMAT_ENDS 2u /* some do */
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
@@ -24,6 +30,7 @@ struct tool_dump_writer {
     struct cht_buf buf;    /* owned: what is not written yet */
     uint64_t offset;       /* of buf in the file */
     uint64_t pairs, values, last_key;
+    unsigned format;
     uint32_t crc;
     enum cht_rc rc; /* the first failure; later calls do nothing */
     struct cht_err err;
@@ -31,11 +38,13 @@ struct tool_dump_writer {
 
 /* path NULL: stdout. at: the length of what the file has and keeps; the rest is cut off. */
 enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, struct cht_err *err);
-void tool_dump_header(struct tool_dump_writer *w, const char *database);
-/* Names and values as base64 text, or as bytes. */
-void tool_dump_pair_text(struct tool_dump_writer *w, const char *b64, size_t n, uint64_t key);
+void tool_dump_header(struct tool_dump_writer *w, const char *database, unsigned format);
+/* Names and values as base64 text, or as bytes. expires: in seconds since 1970, 0: never; an end in a file of format 1 is a failure,
+ * CHT_DATABASE_BUSY: it was not to be expected when the header was written. */
+void tool_dump_pair_text(struct tool_dump_writer *w, const char *b64, size_t n, uint64_t key,
+                         uint64_t expires);
 void tool_dump_value_text(struct tool_dump_writer *w, uint64_t key, const char *b64, size_t n);
-void tool_dump_pair(struct tool_dump_writer *w, struct cht_str name, uint64_t key);
+void tool_dump_pair(struct tool_dump_writer *w, struct cht_str name, uint64_t key, uint64_t expires);
 void tool_dump_value(struct tool_dump_writer *w, uint64_t key, const uint8_t *p, size_t n);
 /* Writes the end line and syncs the file. */
 enum cht_rc tool_dump_finish(struct tool_dump_writer *w, struct cht_err *err);
@@ -51,6 +60,7 @@ struct tool_dump_line {
     const char *text; /* base64 of name or value; the database of a header. Borrowed until the next line */
     size_t text_n;
     uint64_t key;
+    uint64_t expires;                 /* pair; 0: never */
     uint64_t format;                  /* header */
     uint64_t pairs, values, last_key; /* end */
     uint32_t crc;                     /* end */
@@ -78,7 +88,9 @@ void tool_dump_parse(struct tool_dump_line *l, const char *p, size_t n);
 
 struct tool_dump_info {
     char database[CHT_DATABASE_NAME_MAX + 1];
+    unsigned format;
     uint64_t pairs, values;
+    uint64_t ending;                 /* of the pairs */
     uint64_t last_key;               /* the highest with a value */
     uint64_t highest_key;            /* of values and pairs */
     uint64_t values_at, values_line; /* where the values begin, and how many lines stand in front */

@@ -39,9 +39,10 @@ static enum cht_rc header(struct verify *v, const struct tool_dump_line *l, stru
 {
     if (l->kind != TOOL_DUMP_HEADER)
         return bad(v, "not the header of an export", err);
-    if (l->format != TOOL_DUMP_FORMAT)
-        return CHT_FAIL(err, CHT_VERSION, "%.100s: format %" PRIu64 ", this program knows %u", v->r.path,
-                        l->format, TOOL_DUMP_FORMAT);
+    if (l->format < TOOL_DUMP_FORMAT || l->format > TOOL_DUMP_FORMAT_ENDS)
+        return CHT_FAIL(err, CHT_VERSION, "%.100s: format %" PRIu64 ", this program knows %u and %u",
+                        v->r.path, l->format, TOOL_DUMP_FORMAT, TOOL_DUMP_FORMAT_ENDS);
+    v->info->format = (unsigned)l->format;
     if (l->text_n > 64)
         return bad(v, "not the name of a database", err);
     memcpy(v->info->database, l->text, l->text_n);
@@ -66,6 +67,11 @@ static enum cht_rc pair(struct verify *v, const struct tool_dump_line *l, struct
         return rc;
     if (info->values > 0)
         return bad(v, "a pair after the values", err);
+    if (l->expires > 0 && (info->format < TOOL_DUMP_FORMAT_ENDS || l->expires > CHT_EXPIRES_MAX))
+        return bad(v,
+                   info->format < TOOL_DUMP_FORMAT_ENDS ? "a pair that ends, which format 1 has not"
+                                                        : "an end that is too late",
+                   err);
     if (v->bytes.len > CHT_NAME_MAX)
         return bad(v, cht_rc_text(CHT_INVALID_PAIR), err);
     if (info->pairs > 0 && compare(info->last_name, info->last_name_n, v->bytes.data, v->bytes.len) >= 0)
@@ -73,6 +79,7 @@ static enum cht_rc pair(struct verify *v, const struct tool_dump_line *l, struct
     memcpy(info->last_name, v->bytes.data, v->bytes.len);
     info->last_name_n = v->bytes.len;
     info->pairs++;
+    info->ending += l->expires > 0;
     return CHT_OK;
 }
 

@@ -7,7 +7,6 @@
  */
 #include "tools/dump.h"
 #include "tools/flat.h"
-#include "tools/http_client.h"
 #include "tools/import.h"
 #include "tools/json.h"
 #include "tools/progress.h"
@@ -28,7 +27,8 @@ static const char help_before[] =
     "Writes every pair and every value of a database to FILE, a line of JSON each; - is the standard\n"
     "output. cheetah-db import reads it back, on any machine. Two exports of the same data are the\n"
     "same bytes. A server that is written to meanwhile gives what was there from start to end; for a\n"
-    "copy of one moment see cheetah-db backup.\n"
+    "copy of one moment see cheetah-db backup. Pairs that end keep their end; a file that has some is\n"
+    "of format 2, which programs up to 0.2.0 refuse.\n"
     "\n";
 static const char help_after[] =
     "\n"
@@ -36,13 +36,14 @@ static const char help_after[] =
 
 struct job {
     const char *file, *database;
-    struct tool_opt_list data;
-    struct tool_connect connect;
+    struct tool_place place;
     bool resume, force, json;
     struct tool_dump_info had; /* with --resume */
     struct tool_dump_writer w;
     struct tool_progress progress;
     bool ended, broken; /* the stream's end line came; what came is no stream */
+    bool keeps_ends;    /* the server knows of pairs that end */
+    bool ending;        /* there are some */
     struct cht_err err; /* of a line */
 };
 
@@ -108,7 +109,7 @@ static bool pair_line(void *ctx, const char *p, size_t n)
     struct tool_flat f;
     const char *name;
     size_t name_n;
-    uint64_t key;
+    uint64_t key, expires = 0;
     if (!tool_flat_parse(&f, p, n)) {
         (void)CHT_FAIL(&j->err, CHT_IO, "the answer is no JSON");
         return false;
@@ -117,7 +118,8 @@ static bool pair_line(void *ctx, const char *p, size_t n)
         return other_line(j, &f);
     if (name_n == sizeof marker64 - 1 && memcmp(name, marker64, name_n) == 0)
         return unfinished(j, &j->err) == CHT_OK;
-    tool_dump_pair_text(&j->w, name, name_n, key);
+    (void)tool_flat_number(&f, "expires", &expires); /* 0 if it is not there */
+    tool_dump_pair_text(&j->w, name, name_n, key, expires);
     step(j);
     return j->w.rc == CHT_OK;
 }
@@ -165,13 +167,15 @@ static enum cht_rc how_much(struct job *j, struct tool_client *c, uint64_t *entr
     char path[128];
     struct cht_buf b = {0};
     struct tool_flat f;
-    uint64_t pairs = 0, values = 0;
+    uint64_t pairs = 0, values = 0, expiring = 0;
     (void)snprintf(path, sizeof path, "/databases/%.64s", j->database); /* fits */
     enum cht_rc rc = tool_client_get(c, path, &b, err);
     if (rc == CHT_OK && (!tool_flat_parse(&f, (const char *)b.data, b.len) ||
                          !tool_flat_number(&f, "pairs", &pairs) || !tool_flat_number(&f, "values", &values)))
         rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
                       tool_client_url(c));
+    j->keeps_ends = rc == CHT_OK && tool_flat_number(&f, "expiring", &expiring);
+    j->ending = expiring > 0;
     *entries = pairs + values;
     cht_buf_free(&b);
     return rc;
@@ -188,26 +192,27 @@ static enum cht_rc begin_file(struct job *j, uint64_t entries, struct cht_err *e
     j->w.values = had->values;
     j->w.last_key = had->last_key;
     j->w.crc = had->crc;
+    j->w.format = had->format;
     if (had->end_at == 0)
-        tool_dump_header(&j->w, j->database);
+        tool_dump_header(&j->w, j->database, j->ending ? TOOL_DUMP_FORMAT_ENDS : TOOL_DUMP_FORMAT);
     tool_progress_begin(&j->progress, "export", entries, false);
     j->progress.first = had->pairs + had->values;
     return CHT_OK;
 }
 
+/* Older servers know no such parameter. */
+static const char *expires_of(const struct job *j) { return j->keeps_ends ? "&expires=true" : ""; }
+
 static enum cht_rc from_server(struct job *j, struct cht_err *err)
 {
-    struct tool_client *c;
+    struct tool_client *c = j->place.client;
     char path[200 + 2 * CHT_NAME_MAX];
     uint64_t entries;
-    enum cht_rc rc = tool_client_new(&j->connect, &c, err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = how_much(j, c, &entries, err);
+    enum cht_rc rc = how_much(j, c, &entries, err);
     if (rc == CHT_OK)
         rc = begin_file(j, entries, err);
     if (rc == CHT_OK && j->had.values == 0) {
-        int n = snprintf(path, sizeof path, "/pairs/*?db=%.64s", j->database);
+        int n = snprintf(path, sizeof path, "/pairs/*?db=%.64s%s", j->database, expires_of(j));
         if (j->had.pairs > 0) {
             n += snprintf(path + n, sizeof path - (size_t)n, "&after=x");
             for (size_t i = 0; i < j->had.last_name_n; i++, n += 2)
@@ -220,12 +225,11 @@ static enum cht_rc from_server(struct job *j, struct cht_err *err)
                        j->had.last_key); /* fits */
         rc = stream(j, c, path, value_line, err);
     }
-    tool_client_free(c);
     return rc;
 }
 
-enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *database, const char *header,
-                            uint32_t *crc, struct cht_err *err)
+enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *database,
+                            const struct tool_dump_info *header, uint32_t *crc, struct cht_err *err)
 {
     struct tool_client *c;
     char path[128];
@@ -238,8 +242,9 @@ enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *data
         rc = tool_dump_create(&j->w, NULL, 0, err);
     j->w.nowhere = true;
     if (rc == CHT_OK) {
-        tool_dump_header(&j->w, header);
-        (void)snprintf(path, sizeof path, "/pairs/*?db=%.64s", database); /* fits */
+        tool_dump_header(&j->w, header->database, header->format);
+        j->keeps_ends = header->format >= TOOL_DUMP_FORMAT_ENDS;
+        (void)snprintf(path, sizeof path, "/pairs/*?db=%.64s%s", database, expires_of(j)); /* fits */
         rc = stream(j, c, path, pair_line, err);
     }
     if (rc == CHT_OK) {
@@ -273,7 +278,7 @@ static enum cht_rc entry(struct job *j, struct cht_store *s, enum cht_scan_kind 
         if (e->name_len == sizeof TOOL_TARGET_MARKER - 1 &&
             memcmp(e->name, TOOL_TARGET_MARKER, e->name_len) == 0)
             return unfinished(j, err);
-        tool_dump_pair(&j->w, (struct cht_str){e->name, e->name_len}, e->key);
+        tool_dump_pair(&j->w, (struct cht_str){e->name, e->name_len}, e->key, (e->ends + 999) / 1000);
         return CHT_OK;
     }
     if ((e->flags & CHT_ENTRY_CORRUPT) != 0)
@@ -310,32 +315,29 @@ static enum cht_rc scan(struct job *j, struct cht_store *s, const struct cht_sca
 static enum cht_rc from_store(struct job *j, struct cht_env *env, struct cht_err *err)
 {
     struct cht_store *s;
-    struct cht_store_stats st;
+    struct cht_store_stats st = {0};
     enum cht_rc rc = cht_env_get(env, j->database, &s, err);
     if (rc == CHT_OK)
         rc = cht_store_stats(s, &st, err);
+    j->ending = rc == CHT_OK && st.ending > 0;
     if (rc == CHT_OK)
         rc = begin_file(j, st.pairs + st.values, err);
     if (rc != CHT_OK)
         return rc;
-    struct cht_scan_config pairs = {.kind = CHT_SCAN_PAIRS, .after = {j->had.last_name, j->had.last_name_n}};
+    struct cht_scan_config pairs = {
+        .kind = CHT_SCAN_PAIRS, .ends = true, .after = {j->had.last_name, j->had.last_name_n}};
     struct cht_scan_config values = {.kind = CHT_SCAN_VALUES, .values = true, .after_key = j->had.last_key};
     if (j->had.values == 0)
         rc = scan(j, s, &pairs, err);
     return rc == CHT_OK ? scan(j, s, &values, err) : rc;
 }
 
-static enum cht_rc from_directories(struct job *j, struct cht_err *err)
+static enum cht_rc from_directories(struct job *j, const struct tool_dirs *dirs, struct cht_err *err)
 {
-    struct tool_dirs dirs = {NULL, 0};
     struct cht_env *env;
     struct cht_err close_err = {0};
-    if (!tool_dirs(&j->data, &dirs) || tool_need_dirs(&dirs) != TOOL_EXIT_OK) {
-        tool_dirs_fini(&dirs);
-        return CHT_FAIL(err, CHT_IO, "nothing was exported");
-    }
     struct cht_env_config cfg = {
-        .dirs = (const char *const *)dirs.v, .dir_count = dirs.n, .mode = CHT_DIRS_AS_FOUND};
+        .dirs = (const char *const *)dirs->v, .dir_count = dirs->n, .mode = CHT_DIRS_AS_FOUND};
     enum cht_rc rc = cht_env_open(&cfg, &env, err);
     if (rc == CHT_OK) {
         rc = from_store(j, env, err);
@@ -345,6 +347,17 @@ static enum cht_rc from_directories(struct job *j, struct cht_err *err)
             *err = close_err;
         }
     }
+    return rc;
+}
+
+static enum cht_rc from_stopped(struct job *j, struct cht_err *err)
+{
+    struct tool_dirs dirs = {NULL, 0};
+    enum cht_rc rc = CHT_OK;
+    if (!tool_dirs(&j->place.data, &dirs) || tool_need_dirs(&dirs) != TOOL_EXIT_OK)
+        rc = CHT_FAIL(err, CHT_IO, "nothing was exported");
+    else
+        rc = from_directories(j, &dirs, err);
     tool_dirs_fini(&dirs);
     return rc;
 }
@@ -411,7 +424,7 @@ static int run(struct job *j)
     bool done;
     enum cht_rc rc = begin(j, &done, &err);
     if (rc == CHT_OK && !done) {
-        rc = j->data.n > 0 ? from_directories(j, &err) : from_server(j, &err);
+        rc = tool_place_stopped(&j->place) ? from_stopped(j, &err) : from_server(j, &err);
         if (rc == CHT_OK)
             rc = tool_dump_finish(&j->w, &err);
         tool_dump_close(&j->w);
@@ -424,7 +437,30 @@ static int run(struct job *j)
     return tool_failed(&err);
 }
 
+static int in_place(struct job *j)
+{
+    int code = tool_place_open("export", &j->place, false);
+    return tool_place_close(&j->place, code == TOOL_EXIT_OK ? run(j) : code);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------- */
+
+enum cht_rc tool_export_dirs(const struct tool_dirs *dirs, const char *database, const char *file,
+                             struct cht_err *err)
+{
+    struct job *j = cht_calloc(1, sizeof *j);
+    if (j == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an export");
+    j->database = database;
+    j->file = file;
+    enum cht_rc rc = from_directories(j, dirs, err);
+    if (rc == CHT_OK)
+        rc = tool_dump_finish(&j->w, err);
+    tool_dump_close(&j->w);
+    tool_progress_end(&j->progress);
+    cht_free(j);
+    return rc;
+}
 
 int tool_export(int argc, char **argv)
 {
@@ -440,9 +476,7 @@ int tool_export(int argc, char **argv)
          "go on with a FILE that a broken export has left, after its last whole line"},
         {"force", 0, TOOL_OPT_FLAG, &j->force, 0, NULL, "write over a FILE that is there"},
         {"json", 0, TOOL_OPT_FLAG, &j->json, 0, NULL, "what was done as one JSON object"},
-        TOOL_CONNECT_OPTS(&j->connect),
-        {"data", 0, TOOL_OPT_LIST, &j->data, 0, "A,B,C",
-         "from these data directories, all of them, of a server that is stopped"},
+        TOOL_PLACE_OPTS(&j->place),
         {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
     };
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
@@ -457,7 +491,11 @@ int tool_export(int argc, char **argv)
         (void)tool_usage("export", "--resume goes on with a file; not with --force or -");
     else {
         j->file = argv[0];
-        code = run(j);
+        code = tool_place_check("export", &j->place);
+        if (code == TOOL_EXIT_OK && tool_place_stopped(&j->place))
+            code = run(j);
+        else if (code == TOOL_EXIT_OK)
+            code = in_place(j);
     }
     cht_free(j);
     return code;

@@ -64,13 +64,10 @@ static enum cht_rc configure(struct tool_here *h, struct cht_err *err)
     return rc;
 }
 
+/* dirs: opened, if there is no environment yet; else NULL. */
 static enum cht_rc open_all(struct tool_here *h, const struct tool_dirs *dirs, bool writes,
                             struct cht_err *err)
 {
-    struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v,
-                                 .dir_count = dirs->n,
-                                 .mode = writes ? CHT_DIRS_JOIN : CHT_DIRS_AS_FOUND,
-                                 .max_value_size = CHT_VALUE_MAX};
     enum cht_rc rc = configure(h, err);
     if (rc == CHT_OK)
         rc = svc_log_new(false, SVC_LOG_ERROR, &h->log, err);
@@ -78,8 +75,13 @@ static enum cht_rc open_all(struct tool_here *h, const struct tool_dirs *dirs, b
         rc = tool_files_budget(&h->conf, h->log, err);
     if (rc == CHT_OK)
         rc = http_server_start(&h->conf, &http_routes, h->log, &h->server, err);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && h->env == NULL && dirs != NULL) {
+        struct cht_env_config cfg = {.dirs = (const char *const *)dirs->v,
+                                     .dir_count = dirs->n,
+                                     .mode = writes ? CHT_DIRS_JOIN : CHT_DIRS_AS_FOUND,
+                                     .max_value_size = CHT_VALUE_MAX};
         rc = cht_env_open(&cfg, &h->env, err);
+    }
     if (rc == CHT_OK)
         rc = svc_dbs_new(h->env, &h->dbs, err);
     if (rc == CHT_OK)
@@ -89,13 +91,17 @@ static enum cht_rc open_all(struct tool_here *h, const struct tool_dirs *dirs, b
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc tool_here_open(const struct tool_dirs *dirs, bool writes, struct tool_here **out,
-                           struct cht_err *err)
+static enum cht_rc begin(struct cht_env *env, const struct tool_dirs *dirs, bool writes,
+                         struct tool_here **out, struct cht_err *err)
 {
     struct tool_here *h = cht_calloc(1, sizeof *h);
     *out = NULL;
-    if (h == NULL)
+    if (h == NULL) {
+        if (env != NULL)
+            (void)cht_env_close(env, NULL); /* the failure to tell is the other one */
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a server");
+    }
+    h->env = env;
     cht_os_ignore_pipe();
     enum cht_rc rc = open_all(h, dirs, writes, err);
     if (rc != CHT_OK)
@@ -103,6 +109,17 @@ enum cht_rc tool_here_open(const struct tool_dirs *dirs, bool writes, struct too
     else
         *out = h;
     return rc;
+}
+
+enum cht_rc tool_here_open(const struct tool_dirs *dirs, bool writes, struct tool_here **out,
+                           struct cht_err *err)
+{
+    return begin(NULL, dirs, writes, out, err);
+}
+
+enum cht_rc tool_here_over(struct cht_env *env, struct tool_here **out, struct cht_err *err)
+{
+    return begin(env, NULL, true, out, err);
 }
 
 int tool_here_dial(void *here)

@@ -271,6 +271,16 @@ static enum cht_rc refused(const struct running *run, struct cht_err *err)
     return rc;
 }
 
+/* A tag that is no quoted text of that length is none that a server of ours gives. */
+static void take_tag(struct tool_request *r, const char *etag)
+{
+    size_t n = strlen(etag);
+    if (n >= 2 && n - 2 < sizeof r->tag && etag[0] == '"' && etag[n - 1] == '"') {
+        memcpy(r->tag, etag + 1, n - 2);
+        r->tag[n - 2] = 0;
+    }
+}
+
 static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_err *err)
 {
     const struct tool_client *c = run->c;
@@ -307,6 +317,8 @@ static bool headers(const struct tool_client *c, const struct tool_request *r, s
         ok = ok && add_header(list, "Content-Type: ", r->content_type);
     else if (r->body != NULL || r->source != NULL)
         ok = ok && add_header(list, "Content-Type: application/octet-stream", "");
+    if (r->condition != NULL)
+        ok = ok && add_header(list, r->condition, "");
     return ok;
 }
 
@@ -381,6 +393,7 @@ static enum cht_rc run_local(struct tool_client *c, struct tool_request *r, stru
     struct cht_err why = {0};
     enum cht_rc rc = tool_local_run(c->fd, r, on_local_body, &run, &c->answer, &why);
     r->status = c->answer.status;
+    take_tag(r, c->answer.etag);
     if (rc != CHT_OK || c->answer.closes) {
         cht_net_close(c->fd);
         c->fd = -1;
@@ -402,6 +415,7 @@ enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struc
     enum cht_rc rc;
     r->status = 0;
     r->type = NULL;
+    r->tag[0] = 0;
     r->index = -1;
     if (c->dial != NULL)
         return run_local(c, r, err);
@@ -419,7 +433,10 @@ enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struc
     }
     if (ok) {
         CURLcode code = curl_easy_perform(c->curl);
+        struct curl_header *etag;
         long status = 0;
+        if (curl_easy_header(c->curl, "ETag", 0, CURLH_HEADER, -1, &etag) == CURLHE_OK)
+            take_tag(r, etag->value);
         (void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status); /* 0 if there was no answer */
         r->status = (unsigned)status;
         rc = outcome(&run, code, err);

@@ -81,6 +81,7 @@ typedef bool tool_client_sink(void *ctx, const char *p, size_t n);
 typedef size_t tool_client_source(void *ctx, char *buf, size_t room);
 #define TOOL_CLIENT_ABORT SIZE_MAX
 
+#define TOOL_CLIENT_TAG 40u
 struct tool_request {
     const char *method;                /* NULL: GET */
     const char *path;                  /* with its query, encoded: "/pairs/%2A?db=default" */
@@ -90,10 +91,12 @@ struct tool_request {
     tool_client_source *source; /* sent chunked */
     tool_client_sink *sink;     /* NULL: the body is dropped */
     void *source_ctx, *sink_ctx;
+    const char *condition; /* a header, "If-None-Match: *"; NULL: none */
     unsigned idle_seconds; /* without a byte in either direction; 0: 300 */
     unsigned status;       /* out: of the answer, 0 if there was none */
     const char *type;      /* out: its Content-Type, for the sink and until the next request; NULL: none */
-    int64_t index;         /* out: the operation that failed an atomic batch; -1: none */
+    char tag[TOOL_CLIENT_TAG]; /* out: its ETag, without quotes; empty: none */
+    int64_t index;             /* out: the operation that failed an atomic batch; -1: none */
 };
 /* One request. Codes: that of the problem; CHT_IO if the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */

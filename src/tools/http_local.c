@@ -34,6 +34,8 @@ static void make_head(const struct tool_request *r, struct svc_out *o)
     svc_out_text(o, " HTTP/1.1\r\nHost: localhost\r\n");
     if (r->accept != NULL)
         svc_out_format(o, "Accept: %s\r\n", r->accept);
+    if (r->condition != NULL)
+        svc_out_format(o, "%s\r\n", r->condition);
     if (body)
         svc_out_format(o, "Content-Type: %s\r\n",
                        r->content_type != NULL ? r->content_type : "application/octet-stream");

@@ -24,7 +24,8 @@ static const char help_before[] =
     "database out of a running server that speaks the line protocol. Killed at any time, the same\n"
     "command again goes on where it was, and nothing is there twice. In a database that is new the\n"
     "keys are those of the source; with --merge all of them move by the same distance. Names that\n"
-    "share a key go on sharing one. What was done is said just before the last step.\n"
+    "share a key go on sharing one. Pairs that end do so when they would have ended where they came\n"
+    "from; those that have are left out. What was done is said just before the last step.\n"
     "\n";
 static const char help_after[] =
     "What no pair leads to cannot be seen over the line protocol, and is not copied.\n"
@@ -52,6 +53,8 @@ void tool_import_report(const struct tool_import *in, const struct tool_target *
                      t->database, s->pairs, s->values, t->offset);
         if (in->from_line != NULL)
             (void)printf(",\"undecoded\":%" PRIu64, s->undecoded);
+        if (s->ended > 0)
+            (void)printf(",\"ended\":%" PRIu64, s->ended);
         (void)printf(",\"resumed\":%s}\n", t->resumed ? "true" : "false");
         return;
     }
@@ -59,6 +62,8 @@ void tool_import_report(const struct tool_import *in, const struct tool_target *
                  t->database);
     if (t->offset > 0)
         (void)printf(", keys moved by %" PRIu64, t->offset);
+    if (s->ended > 0)
+        (void)printf(", %" PRIu64 " pairs had ended and were left out with their values", s->ended);
     if (s->undecoded > 0)
         (void)printf(", %" PRIu64 " values are not base64 and were kept as they are", s->undecoded);
     (void)printf("%s\n", t->resumed ? "; went on with what was there" : "");
@@ -113,7 +118,7 @@ static enum cht_rc add_line(struct file_job *j, const char *p, size_t n, struct 
     if (l.kind == TOOL_DUMP_VALUE)
         rc = tool_target_value(&j->target, l.key, l.text, l.text_n, err);
     else if (l.kind == TOOL_DUMP_PAIR)
-        rc = tool_target_pair(&j->target, l.text, l.text_n, l.key, err);
+        rc = tool_target_pair(&j->target, l.text, l.text_n, l.key, l.expires, err);
     else
         return CHT_DAMAGED(err, "%.100s: line %" PRIu64 ": has changed since it was checked", j->in->file,
                            j->r.line);
@@ -187,7 +192,7 @@ static bool is_there(struct file_job *j)
     struct tool_target *t = &j->target;
     uint32_t crc;
     if (!t->occupied || t->had_pairs != j->info.pairs || t->had_values != j->info.values ||
-        tool_export_crc(&j->in->connect, t->database, j->info.database, &crc, NULL) != CHT_OK ||
+        tool_export_crc(&j->in->place.connect, t->database, &j->info, &crc, NULL) != CHT_OK ||
         crc != j->info.crc)
         return false;
     t->resumed = true;
@@ -204,7 +209,7 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
         return rc;
     (void)snprintf(source, sizeof source, "export of %" PRIu64 " bytes, crc32c %08" PRIx32, j->info.end_at,
                    j->info.crc); /* fits */
-    const struct tool_target_config cfg = {.connect = j->in->connect,
+    const struct tool_target_config cfg = {.connect = j->in->place.connect,
                                            .database =
                                                j->in->database != NULL ? j->in->database : j->info.database,
                                            .source = source,
@@ -212,10 +217,15 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
                                            .shards = j->in->shards};
     rc = tool_target_open(&j->target, &cfg, err);
     if (rc == CHT_DATABASE_BUSY && is_there(j)) {
-        tool_import_report(j->in, &j->target, j->in->file);
+        if (!j->in->quiet)
+            tool_import_report(j->in, &j->target, j->in->file);
         tool_target_close(&j->target);
         return CHT_OK;
     }
+    if (rc == CHT_OK && j->info.ending > 0 && !j->target.keeps_ends)
+        rc = CHT_FAIL(err, CHT_NOT_SUPPORTED,
+                      "%.60s has %" PRIu64 " pairs that end, which %.60s would keep for ever", j->in->file,
+                      j->info.ending, tool_client_url(j->target.client));
     if (rc == CHT_OK)
         rc = tool_dump_open(&j->r, j->in->file, err);
     if (rc == CHT_OK) {
@@ -235,7 +245,8 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
 enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target *t, const char *from,
                                struct cht_err *err)
 {
-    tool_import_report(in, t, from);
+    if (!in->quiet)
+        tool_import_report(in, t, from);
     if (fflush(stdout) != 0)
         return CHT_FAIL(err, CHT_IO, "the output could not be written");
     return tool_target_end(t, err);
@@ -243,21 +254,26 @@ enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target 
 
 /* ---------------------------------------------------------------------------------------------------------------------- */
 
-static int run(const struct tool_import *in)
+enum cht_rc tool_import_file(const struct tool_import *in, struct cht_err *err)
+{
+    struct file_job *j = cht_calloc(1, sizeof *j);
+    if (j == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an import");
+    j->in = in;
+    enum cht_rc rc = from_file(j, err);
+    cht_free(j);
+    return rc;
+}
+
+static int run(struct tool_import *in)
 {
     struct cht_err err = {0};
-    enum cht_rc rc;
-    if (in->from_line != NULL) {
-        rc = tool_import_line(in, &err);
-    } else {
-        struct file_job *j = cht_calloc(1, sizeof *j);
-        if (j == NULL)
-            return tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY});
-        j->in = in;
-        rc = from_file(j, &err);
-        cht_free(j);
+    int code = tool_place_open("import", &in->place, true);
+    if (code == TOOL_EXIT_OK) {
+        enum cht_rc rc = in->from_line != NULL ? tool_import_line(in, &err) : tool_import_file(in, &err);
+        code = rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
     }
-    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(&err);
+    return tool_place_close(&in->place, code);
 }
 
 static bool name_ok(const char *name) { return name == NULL || cht_database_name_valid(name); }
@@ -269,9 +285,11 @@ static int check_arguments(const struct tool_import *in, int rest)
     if (!name_ok(in->database) || !name_ok(in->from_database))
         return tool_usage("import", "a database name is " CHT_DATABASE_NAME_RULE);
     if (in->from_line == NULL &&
-        (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64))
-        return tool_usage("import",
-                          "--from-database, --from-token-file and --decode-base64 go with --from-line");
+        (in->from_database != NULL || in->from_token_file != NULL || in->decode_base64 || in->from_tls))
+        return tool_usage("import", "--from-database, --from-token-file, --from-tls and --decode-base64 go "
+                                    "with --from-line");
+    if ((in->tls.cert == NULL) != (in->tls.key == NULL))
+        return tool_usage("import", "--from-tls-cert and --from-tls-key go together");
     if (in->keep_undecodable && !in->decode_base64)
         return tool_usage("import", "--keep-undecodable goes with --decode-base64");
     return TOOL_EXIT_OK;
@@ -290,13 +308,20 @@ int tool_import(int argc, char **argv)
         {"shards", 0, TOOL_OPT_NUMBER, &in.shards, CHT_SHARDS_MAX, "N",
          "of a database that is made (default: as the server is set)"},
         {"json", 0, TOOL_OPT_FLAG, &in.json, 0, NULL, "what was done as one JSON object"},
-        TOOL_CONNECT_OPTS(&in.connect),
+        TOOL_RADOS_OPTS(&in.place.rados),
+        TOOL_CONNECT_OPTS(&in.place.connect),
         {"help", 'h', TOOL_OPT_FLAG, &wants_help, 0, NULL, NULL},
         {NULL, 0, TOOL_OPT_FLAG, NULL, 0, NULL, "\nOut of a server of the line protocol:"},
         {"from-line", 0, TOOL_OPT_STRING, &in.from_line, 0, "HOST:PORT", "where it listens"},
         {"from-database", 0, TOOL_OPT_STRING, &in.from_database, 0, "NAME",
          "which database there (default: that of --database)"},
         {"from-token-file", 0, TOOL_OPT_STRING, &in.from_token_file, 0, "F", "the token that server wants"},
+        {"from-tls", 0, TOOL_OPT_FLAG, &in.from_tls, 0, NULL, "it speaks TLS (--line-tls)"},
+        {"from-tls-ca", 0, TOOL_OPT_STRING, &in.tls.client_ca, 0, "FILE",
+         "the certificates to trust in place of the system's; implies --from-tls"},
+        {"from-tls-cert", 0, TOOL_OPT_STRING, &in.tls.cert, 0, "FILE",
+         "the certificate to show, in place of a token; implies --from-tls"},
+        {"from-tls-key", 0, TOOL_OPT_STRING, &in.tls.key, 0, "FILE", "its private key"},
         {"decode-base64", 0, TOOL_OPT_FLAG, &in.decode_base64, 0, NULL,
          "the values there are base64 text: store what it stands for"},
         {"keep-undecodable", 0, TOOL_OPT_FLAG, &in.keep_undecodable, 0, NULL,
@@ -306,6 +331,7 @@ int tool_import(int argc, char **argv)
         return TOOL_EXIT_USAGE;
     if (wants_help)
         return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, help_after);
+    in.from_tls = in.from_tls || in.tls.client_ca != NULL || in.tls.cert != NULL || in.tls.key != NULL;
     code = check_arguments(&in, rest);
     if (code != TOOL_EXIT_OK)
         return code;

@@ -25,7 +25,7 @@
 
 struct line_job {
     const struct tool_import *in;
-    const char *there; /* the database there; NULL: where a connection begins */
+    struct tool_line_how how;
     struct tool_line_client line;
     struct tool_target target;
     struct tool_progress progress;
@@ -194,7 +194,7 @@ static enum cht_rc add_pair(struct line_job *j, const struct tool_line_item *ite
     for (size_t i = 0; i < item->hex_n / 2; i++)
         name[i] = (uint8_t)(hex_digit(item->hex[2 * i]) << 4 | hex_digit(item->hex[2 * i + 1]));
     size_t n = cht_b64_encode(text, name, item->hex_n / 2);
-    return tool_target_pair(&j->target, text, n, item->key, err);
+    return tool_target_pair(&j->target, text, n, item->key, 0, err);
 }
 
 static void note_committed(struct line_job *j)
@@ -363,7 +363,7 @@ static enum cht_rc copy(struct line_job *j, struct cht_err *err)
         t->state.values = j->values;
         t->state.undecoded = j->undecoded;
         tool_line_close(&j->line); /* answers may be under way */
-        rc = tool_line_open(&j->line, j->in->from_line, j->in->from_token_file, j->there, err);
+        rc = tool_line_open(&j->line, &j->how, err);
         if (rc != CHT_OK)
             return rc;
     }
@@ -407,17 +407,21 @@ enum cht_rc tool_import_line(const struct tool_import *in, struct cht_err *err)
     }
     j->in = in;
     j->line.fd = -1;
-    j->there = in->from_database != NULL ? in->from_database : in->database;
+    const char *there = in->from_database != NULL ? in->from_database : in->database;
+    j->how = (struct tool_line_how){.where = in->from_line,
+                                    .token_file = in->from_token_file,
+                                    .database = there,
+                                    .tls = in->from_tls ? &in->tls : NULL};
     (void)snprintf(source, sizeof source, "line protocol of %s%s%s%s", in->from_line,
-                   j->there != NULL ? "/" : "", j->there != NULL ? j->there : "",
+                   there != NULL ? "/" : "", there != NULL ? there : "",
                    in->decode_base64 ? ", decoded" : ""); /* fits */
-    const struct tool_target_config cfg = {.connect = in->connect,
+    const struct tool_target_config cfg = {.connect = in->place.connect,
                                            .database =
                                                in->database != NULL ? in->database : CHT_DATABASE_DEFAULT,
                                            .source = source,
                                            .merge = in->merge,
                                            .shards = in->shards};
-    enum cht_rc rc = tool_line_open(&j->line, in->from_line, in->from_token_file, j->there, err);
+    enum cht_rc rc = tool_line_open(&j->line, &j->how, err);
     if (rc == CHT_OK)
         rc = tool_target_open(&j->target, &cfg, err);
     if (rc == CHT_OK)

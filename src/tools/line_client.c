@@ -25,6 +25,22 @@ static enum cht_rc strange(const struct tool_line_client *l, const char *p, size
     return CHT_FAIL(err, CHT_IO, "%.60s answered: %s", l->where, text);
 }
 
+static ptrdiff_t receive(struct tool_line_client *l, void *p, size_t n)
+{
+    return l->tls != NULL ? svc_tls_read(l->tls, p, n) : cht_sock_read(l->fd, p, n);
+}
+
+static ptrdiff_t transmit(struct tool_line_client *l, const char *p, size_t n)
+{
+    ptrdiff_t done;
+    if (l->tls == NULL)
+        return cht_sock_write(l->fd, p, n);
+    do
+        done = svc_tls_write(l->tls, p, n);
+    while (done == CHT_SOCK_LATER); /* the socket blocks */
+    return done;
+}
+
 /* Receives more after what is there. */
 static enum cht_rc fill(struct tool_line_client *l, struct cht_err *err)
 {
@@ -37,8 +53,11 @@ static enum cht_rc fill(struct tool_line_client *l, struct cht_err *err)
     enum cht_rc rc = cht_buf_reserve(&l->buf, l->buf.len + (l->buf.len > PIECE ? l->buf.len : PIECE), err);
     if (rc != CHT_OK)
         return rc;
-    cht_net_poll(&l->fd, &ready, 1, WAIT_MS);
-    ptrdiff_t got = ready ? cht_sock_read(l->fd, l->buf.data + l->buf.len, l->buf.cap - l->buf.len) : 0;
+    if (l->tls != NULL && svc_tls_pending(l->tls) > 0)
+        ready = true;
+    else
+        cht_net_poll(&l->fd, &ready, 1, WAIT_MS);
+    ptrdiff_t got = ready ? receive(l, l->buf.data + l->buf.len, l->buf.cap - l->buf.len) : 0;
     if (!ready)
         return CHT_FAIL(err, CHT_IO, "%.100s does not answer", l->where);
     if (got <= 0 && got != CHT_SOCK_LATER)
@@ -59,7 +78,7 @@ static enum cht_rc have(struct tool_line_client *l, size_t n, struct cht_err *er
 enum cht_rc tool_line_send(struct tool_line_client *l, const char *p, size_t n, struct cht_err *err)
 {
     while (n > 0) {
-        ptrdiff_t done = cht_sock_write(l->fd, p, n);
+        ptrdiff_t done = transmit(l, p, n);
         if (done <= 0)
             return CHT_FAIL(err, CHT_IO, "%.100s closed the connection", l->where);
         p += done;
@@ -120,16 +139,30 @@ static enum cht_rc authenticate(struct tool_line_client *l, const char *file, st
     return command(l, text, err);
 }
 
-enum cht_rc tool_line_open(struct tool_line_client *l, const char *where, const char *token_file,
-                           const char *database, struct cht_err *err)
+/* "host" of "host:port" and of "[v6]:port". */
+enum cht_rc tool_line_secure(int fd, const char *where, const struct svc_tls_config *tls,
+                             struct svc_tls_conn **out, struct cht_err *err)
+{
+    char host[256];
+    size_t n = strlen(where) - strlen(strrchr(where, ':')); /* it was connected to: it has one */
+    bool bare = where[0] != '[';
+    if (n >= sizeof host)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the host's name is too long");
+    (void)snprintf(host, sizeof host, "%.*s", (int)(bare ? n : n - 2), where + (bare ? 0 : 1)); /* fits */
+    return svc_tls_connect(fd, host, tls, out, err);
+}
+
+enum cht_rc tool_line_open(struct tool_line_client *l, const struct tool_line_how *how, struct cht_err *err)
 {
     char text[96];
-    *l = (struct tool_line_client){.fd = -1, .where = where};
-    enum cht_rc rc = cht_sock_connect(where, &l->fd, err);
-    if (rc == CHT_OK && token_file != NULL)
-        rc = authenticate(l, token_file, err);
-    if (rc == CHT_OK && database != NULL) {
-        (void)snprintf(text, sizeof text, "DATABASE %.64s\n", database); /* fits */
+    *l = (struct tool_line_client){.fd = -1, .where = how->where};
+    enum cht_rc rc = cht_sock_connect(how->where, &l->fd, err);
+    if (rc == CHT_OK && how->tls != NULL)
+        rc = tool_line_secure(l->fd, how->where, how->tls, &l->tls, err);
+    if (rc == CHT_OK && how->token_file != NULL)
+        rc = authenticate(l, how->token_file, err);
+    if (rc == CHT_OK && how->database != NULL) {
+        (void)snprintf(text, sizeof text, "DATABASE %.64s\n", how->database); /* fits */
         rc = command(l, text, err);
     }
     return rc;
@@ -137,6 +170,8 @@ enum cht_rc tool_line_open(struct tool_line_client *l, const char *where, const 
 
 void tool_line_close(struct tool_line_client *l)
 {
+    svc_tls_close(l->tls);
+    l->tls = NULL;
     if (l->fd >= 0)
         cht_net_close(l->fd);
     cht_buf_free(&l->buf);

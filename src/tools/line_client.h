@@ -5,17 +5,29 @@
 #pragma once
 
 #include "cheetah/store.h"
+#include "service/tls.h"
+
+/* How to reach a server. Borrowed, while the client is open. */
+struct tool_line_how {
+    const char *where;                /* HOST:PORT */
+    const char *token_file;           /* NULL: none */
+    const char *database;             /* NULL: the one that a connection begins with */
+    const struct svc_tls_config *tls; /* as for tool_line_secure; NULL: plain */
+};
 
 struct tool_line_client {
     int fd;
-    struct cht_buf buf; /* owned: received; answers are borrowed from it until the next call */
+    struct svc_tls_conn *tls; /* owned; NULL: plain */
+    struct cht_buf buf;       /* owned: received; answers are borrowed from it until the next call */
     size_t at;
     const char *where; /* borrowed: for messages */
 };
 
-/* Connects, says AUTH with the token of the file if there is one, and changes to the database if it is not NULL. */
-enum cht_rc tool_line_open(struct tool_line_client *l, const char *where, const char *token_file,
-                           const char *database, struct cht_err *err);
+/* TLS over a connection to `where`, whose host the certificate must be for (svc_tls_connect). */
+enum cht_rc tool_line_secure(int fd, const char *where, const struct svc_tls_config *tls,
+                             struct svc_tls_conn **out, struct cht_err *err);
+/* Connects, says AUTH with the token of the file if there is one, and changes to the database. On an error, too, tool_line_close. */
+enum cht_rc tool_line_open(struct tool_line_client *l, const struct tool_line_how *how, struct cht_err *err);
 void tool_line_close(struct tool_line_client *l);
 /* Commands, each with its line break. Not more at once than the answers that are waiting leave room for: a few KiB. */
 enum cht_rc tool_line_send(struct tool_line_client *l, const char *p, size_t n, struct cht_err *err);

@@ -1,4 +1,4 @@
-/* model: `cheetah-db ngrams, smooth, predict, score`: the language model, in a running server or on stopped data (place.h).
+/* model: `cheetah-db ngrams, smooth, predict, score, links, associations`: the language model, in a running server or on stopped data (place.h).
  *
  * A document or question is what stands on the command line ("2 4 5" or "2,4,5"), or each line of --file or stdin: numbers apart by
  * blanks or commas, or a JSON object as the HTTP call takes it. With --text it is words.
@@ -22,9 +22,10 @@
 
 struct job {
     struct tool_one one;
-    const char *file, *mode, *orders, *once;
-    uint64_t k, max_order, order, topk;
-    bool text, remove;
+    const char *file, *mode, *orders, *once, *links;
+    const char *metric, *min, *to;
+    uint64_t k, max_order, order, topk, limit;
+    bool text, remove, find, get;
     bool ended, printed, quiet;
     uint64_t failed; /* lines that are an error */
     struct tool_progress progress;
@@ -81,6 +82,8 @@ static void put_options(const struct job *j, struct svc_out *o)
         svc_out_text(o, ",\"mode\":");
         svc_out_string(o, j->mode, strlen(j->mode));
     }
+    if (j->links != NULL)
+        svc_out_format(o, ",\"links\":%.20s", j->links);
 }
 
 /* One line of the body; `number` is its line of the input, 0: the command line. */
@@ -170,12 +173,13 @@ static bool take_error(struct job *j, const json_t *error)
     return true;
 }
 
+/* Each phase counts from its own beginning. */
 static void take_progress(struct job *j, const json_t *o)
 {
     json_int_t done = json_integer_value(json_object_get(o, "done"));
     json_int_t total = json_integer_value(json_object_get(o, "total"));
     if (!j->progress.shown)
-        tool_progress_begin(&j->progress, "smooth", total > 0 ? (uint64_t)total : 0, false);
+        tool_progress_begin(&j->progress, j->one.command, total > 0 ? (uint64_t)total : 0, false);
     j->progress.total = total > 0 ? (uint64_t)total : 0;
     tool_progress_at(&j->progress, done > 0 ? (uint64_t)done : 0);
 }
@@ -230,17 +234,17 @@ static bool take_line(void *ctx, const char *p, size_t n)
     return go && ferror(stdout) == 0;
 }
 
-/* Sends the body and shows what comes. stream: the answer has to end with "end". */
-static enum cht_rc ask(struct job *j, const char *path, bool stream, struct cht_err *err)
+/* Sends a body and shows what comes. stream: the answer has to end with "end". */
+static enum cht_rc ask(struct job *j, struct cht_str body, bool stream, struct cht_err *err)
 {
     struct tool_lines lines = {.line = take_line, .ctx = j};
-    struct tool_request r = {.method = "POST",
-                             .path = path,
+    struct tool_request r = {.method = j->get ? "GET" : "POST",
+                             .path = j->path.p,
                              .sink = tool_lines_feed,
                              .sink_ctx = &lines,
                              .idle_seconds = 3600,
-                             .body = j->body.n > 0 ? j->body.p : NULL,
-                             .body_len = j->body.n,
+                             .body = body.n > 0 ? (const char *)body.p : NULL,
+                             .body_len = body.n,
                              .content_type = LINES};
     enum cht_rc rc = tool_client_run(j->one.place.client, &r, err);
     if (rc == CHT_OK && lines.rest.len > 0) /* one object, and no line break */
@@ -258,15 +262,62 @@ static enum cht_rc ask(struct job *j, const char *path, bool stream, struct cht_
     return rc;
 }
 
-/* Exit code of a call with this body. several: the body has more than one line. */
+/* Does it have more than one line? */
+static bool several_lines(struct cht_str body)
+{
+    const uint8_t *first = body.n > 0 ? memchr(body.p, '\n', body.n) : NULL;
+    return first != NULL && first + 1 < body.p + body.n;
+}
+
+/* The lines at the beginning that are at most that many bytes, or the first if it is longer. */
+static struct cht_str first_lines(struct cht_str body, size_t most)
+{
+    if (body.n <= most)
+        return body;
+    size_t n = most;
+    while (n > 0 && body.p[n - 1] != '\n')
+        n--;
+    if (n == 0)
+        n = (size_t)((const uint8_t *)memchr(body.p, '\n', body.n) - body.p) +
+            1; /* the last line has one, too */
+    return (struct cht_str){body.p, n};
+}
+
+/* Counts all documents in one request; if they are too many for one, in several, each a commit. */
+static enum cht_rc count(struct job *j, struct cht_str body, struct cht_err *err)
+{
+    uint64_t counted = 0;
+    size_t most = body.n;
+    while (body.n > 0) {
+        struct cht_str part = first_lines(body, most);
+        enum cht_rc rc = ask(j, part, false, err);
+        if ((rc == CHT_REQUEST_TOO_LARGE || rc == CHT_BODY_TOO_LARGE) && j->once == NULL &&
+            several_lines(part)) {
+            most = part.n / 2;
+            continue;
+        }
+        if (rc != CHT_OK && counted > 0) {
+            struct cht_err why = *err;
+            return CHT_FAIL(err, rc, "%.150s; %" PRIu64 " documents before were counted", why.msg, counted);
+        }
+        if (rc != CHT_OK)
+            return rc;
+        for (size_t i = 0; i < part.n; i++)
+            counted += part.p[i] == '\n';
+        body = (struct cht_str){body.p + part.n, body.n - part.n};
+    }
+    return CHT_OK;
+}
+
+/* Exit code of a call with this body. */
 static int run(struct job *j, bool writes, const char *call)
 {
     struct cht_err err = {0};
     int code = tool_one_begin(&j->one, writes);
     if (code == TOOL_EXIT_OK) {
-        const char *first = j->body.n > 0 ? memchr(j->body.p, '\n', j->body.n) : NULL;
-        bool several = first != NULL && first + 1 < j->body.p + j->body.n;
-        bool stream = strcmp(call, "/reduce/smooth/cnt:") == 0 || (several && strcmp(call, "/ngrams") != 0);
+        struct cht_str body = {(const uint8_t *)j->body.p, j->body.n};
+        bool counts = strcmp(call, "/ngrams") == 0;
+        bool stream = strcmp(call, "/reduce/smooth/cnt:") == 0 || (several_lines(body) && !counts);
         svc_out_text(&j->path, call);
         svc_out_format(&j->path, "?db=%s", j->one.database);
         if (j->order > 0)
@@ -282,7 +333,51 @@ static int run(struct job *j, bool writes, const char *call)
         svc_out_bytes(&j->path, "", 1);
         if (j->path.failed)
             code = tool_failed(&(struct cht_err){.code = CHT_NO_MEMORY, .msg = "no memory for a path"});
-        else if (ask(j, j->path.p, stream, &err) != CHT_OK)
+        else if ((counts ? count(j, body, &err) : ask(j, body, stream, &err)) != CHT_OK)
+            code = tool_one_failed(&j->one, &err);
+    }
+    code = tool_one_end(&j->one, code);
+    fini(j);
+    return code;
+}
+
+/* The path of a call without a body. name NULL: it is in `before`. */
+static enum cht_rc make_path(struct job *j, const char *before, const char *name, struct cht_err *err)
+{
+    struct cht_buf to = {0}, bytes = {0};
+    enum cht_rc rc = name != NULL ? tool_one_name(&j->one, name, &bytes, err) : CHT_OK;
+    if (rc == CHT_OK && j->to != NULL)
+        rc = tool_one_name(&j->one, j->to, &to, err);
+    tool_one_path(&j->one, &j->path, before, name != NULL ? &bytes : NULL);
+    if (j->metric != NULL)
+        svc_out_format(&j->path, "&metric=%.20s", j->metric);
+    if (j->min != NULL)
+        svc_out_format(&j->path, "&min=%.20s", j->min);
+    if (j->k > 0)
+        svc_out_format(&j->path, "&k=%" PRIu64, j->k);
+    if (j->limit > 0)
+        svc_out_format(&j->path, "&limit=%" PRIu64, j->limit);
+    if (j->to != NULL)
+        tool_one_parameter(&j->path, "to", &to);
+    svc_out_text(&j->path, j->text ? "&text=true" : "");
+    svc_out_bytes(&j->path, "", 1);
+    cht_buf_free(&to);
+    cht_buf_free(&bytes);
+    if (rc == CHT_OK && j->path.failed)
+        rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a path");
+    return rc;
+}
+
+/* A call without a body, whose answer is a stream. */
+static int run_stream(struct job *j, const char *before, const char *name)
+{
+    struct cht_err err = {0};
+    int code = tool_one_begin(&j->one, j->find);
+    if (code == TOOL_EXIT_OK) {
+        enum cht_rc rc = make_path(j, before, name, &err);
+        if (rc == CHT_OK)
+            rc = ask(j, (struct cht_str){0}, true, &err);
+        if (rc != CHT_OK)
             code = tool_one_failed(&j->one, &err);
     }
     code = tool_one_end(&j->one, code);
@@ -311,6 +406,14 @@ static bool plain(const char *s)
             strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == strlen(s));
 }
 
+/* 0, 1, or 0 and 1 with digits after the point: JSON reads it as it is. */
+static bool is_weight(const char *s)
+{
+    size_t n = strlen(s);
+    bool fraction = n > 2 && n <= 20 && s[1] == '.' && strspn(s + 2, "0123456789") == n - 2;
+    return (s[0] == '0' || s[0] == '1') && (n == 1 || fraction);
+}
+
 #define FILE_OPT(j)                                                            \
     {                                                                          \
         "file", 'f', TOOL_OPT_STRING, &(j)->file, 0, "FILE",                   \
@@ -331,11 +434,14 @@ int tool_predict(int argc, char **argv)
         {"k", 'k', TOOL_OPT_NUMBER, &j.k, 1000000, "N", "how many candidates (default: 20)"},
         {"mode", 0, TOOL_OPT_STRING, &j.mode, 0, "MODE", "deepest, levels, blend or live"},
         {"max-order", 0, TOOL_OPT_NUMBER, &j.max_order, 64, "N", "looks at contexts of at most N - 1 tokens"},
+        {"links", 0, TOOL_OPT_STRING, &j.links, 0, "WEIGHT", "mixes in related contexts, weight 0 to 1"},
         FILE_OPT(&j),
         TEXT_OPT(&j),
         TOOL_ONE_OPTS(&j.one)};
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return TOOL_EXIT_USAGE;
+    if (j.links != NULL && !is_weight(j.links))
+        return tool_usage("predict", "--links wants a number from 0 to 1, such as 0.2");
     if (j.one.help)
         return tool_args_help(
             "cheetah-db predict TOKEN ... [OPTION ...]: what comes next, most likely first\n"
@@ -382,13 +488,16 @@ int tool_ngrams(int argc, char **argv)
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
         return TOOL_EXIT_USAGE;
     if (j.one.help)
-        return tool_args_help("cheetah-db ngrams TOKEN ... [OPTION ...]: counts the n-grams of a document\n"
-                              "\n"
-                              "TOKENs are numbers, apart by blanks or commas. Without any, each line of "
-                              "stdin is a document. All\n"
-                              "are counted in one commit, or none.\n"
-                              "\n",
-                              opts, sizeof opts / sizeof *opts, TOOL_ONE_EXITS);
+        return tool_args_help(
+            "cheetah-db ngrams TOKEN ... [OPTION ...]: counts the n-grams of a document\n"
+            "\n"
+            "TOKENs are numbers, apart by blanks or commas. Without any, each line of "
+            "stdin is a document. All\n"
+            "are counted in one commit, or none; if they are too many for the server's memory, in "
+            "several,\n"
+            "with an answer each (not with --once).\n"
+            "\n",
+            opts, sizeof opts / sizeof *opts, TOOL_ONE_EXITS);
     if (!plain(j.once))
         return tool_one_usage(&j.one, "--once wants 1 to 64 of A-Z a-z 0-9 _ -");
     return run_with_body(&j, rest, argv, true, "/ngrams");
@@ -414,4 +523,68 @@ int tool_smooth(int argc, char **argv)
     if (!plain(j.orders))
         return tool_one_usage(&j.one, "--orders wants 1-3 or 2");
     return run(&j, true, "/reduce/smooth/cnt:");
+}
+
+int tool_links(int argc, char **argv)
+{
+    struct job j = {.one.command = "links"};
+    int rest;
+    const struct tool_opt opts[] = {
+        {"find", 0, TOOL_OPT_FLAG, &j.find, 0, NULL,
+         "finds and keeps them; else those that are kept are shown"},
+        {"metric", 0, TOOL_OPT_STRING, &j.metric, 0, "METRIC", "cosine (the default), jaccard or pmi"},
+        {"k", 'k', TOOL_OPT_NUMBER, &j.k, 1000, "N", "--find: of each context at most N (default: 20)"},
+        {"min", 0, TOOL_OPT_STRING, &j.min, 0, "WEIGHT",
+         "--find: that weigh at least so much (default: 0.1)"},
+        {"to", 0, TOOL_OPT_STRING, &j.to, 0, "PREFIX", "--find: among these contexts (default: the same)"},
+        {"limit", 0, TOOL_OPT_NUMBER, &j.limit, UINT32_MAX, "N", "shows those of N contexts"},
+        TEXT_OPT(&j),
+        TOOL_ONE_HEX(&j.one),
+        TOOL_ONE_OPTS(&j.one)};
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
+    if (j.one.help)
+        return tool_args_help(
+            "cheetah-db links [PREFIX] [OPTION ...]: the most related contexts of each under a prefix\n\n",
+            opts, sizeof opts / sizeof *opts, TOOL_ONE_EXITS);
+    bool finding = j.k > 0 || j.min != NULL || j.to != NULL;
+    if (rest > 1)
+        return tool_one_usage(&j.one, "wants one PREFIX");
+    if (j.find ? j.limit > 0 || j.text : finding)
+        return tool_one_usage(&j.one, j.find ? "--limit and --text show links; they do not go with --find"
+                                             : "--k, --min and --to go with --find");
+    if (!plain(j.metric) || (j.min != NULL && !is_weight(j.min)))
+        return tool_one_usage(&j.one, j.min != NULL ? "--min wants a number from 0 to 1, such as 0.2"
+                                                    : "--metric wants cosine, jaccard or pmi");
+    j.get = !j.find;
+    return run_stream(&j, "/reduce/links/", rest > 0 ? argv[0] : j.one.hex ? "636e743a" : "cnt:");
+}
+
+int tool_associations(int argc, char **argv)
+{
+    struct job j = {.one.command = "associations", .get = true};
+    char token[64];
+    int rest;
+    const struct tool_opt opts[] = {
+        {"k", 'k', TOOL_OPT_NUMBER, &j.k, 1000, "N", "of each kind at most N (default: 20)"},
+        TEXT_OPT(&j),
+        TOOL_ONE_HEX(&j.one),
+        TOOL_ONE_OPTS(&j.one)};
+    if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
+        return TOOL_EXIT_USAGE;
+    if (j.one.help)
+        return tool_args_help(
+            "cheetah-db associations TOKEN|PAIR [OPTION ...]: what belongs together with it\n"
+            "\n"
+            "A number is a token: its rows and columns of the matrices (POST /reduce/matrix/cnt:). Anything\n"
+            "else, or with --hex, is the pair of a context: its links, and what follows it.\n"
+            "\n",
+            opts, sizeof opts / sizeof *opts, TOOL_ONE_EXITS);
+    if (rest != 1 || argv[0][0] == 0)
+        return tool_one_usage(&j.one, "wants one TOKEN or PAIR");
+    size_t n = strlen(argv[0]);
+    if (j.one.hex || n > 10 || strspn(argv[0], "0123456789") != n)
+        return run_stream(&j, "/reduce/associations/", argv[0]);
+    (void)snprintf(token, sizeof token, "/reduce/associations/%s", argv[0]); /* fits */
+    return run_stream(&j, token, NULL);
 }

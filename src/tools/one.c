@@ -5,6 +5,7 @@
 #include "tools/tools.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "os/io.h"
 #include "os/sock.h"
 #include "os/terminal.h"
@@ -197,6 +198,32 @@ void tool_one_name_cell(const struct tool_one *o, struct svc_out *out, const voi
     if (!o->hex)
         svc_out_text(out, "x");
     hexadecimal(out, p, n);
+}
+
+void tool_one_padded_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n,
+                          size_t width)
+{
+    size_t at = 0;
+    tool_one_name_cell(o, out, p, n);
+    for (size_t i = 0; i < out->n; i++)
+        at += ((uint8_t)out->p[i] & 0xC0) != 0x80;
+    for (; at < width; at++)
+        svc_out_text(out, " ");
+}
+
+enum cht_rc tool_one_stream_error(const struct tool_one *o, const struct tool_flat_field *error,
+                                  const char *otherwise, struct cht_err *err)
+{
+    struct tool_flat f;
+    const char *p = otherwise, *code = "io_error";
+    size_t n = strlen(p), code_n = strlen(code);
+    if (tool_flat_parse(&f, error->p, error->n)) {
+        (void)tool_flat_string(&f, "detail", &p, &n); /* else what it is */
+        (void)tool_flat_string(&f, "code", &code, &code_n);
+    }
+    return CHT_FAIL(err, CHT_IS(code, code_n, "corrupt_value") ? CHT_CORRUPT : CHT_IO, "%.90s: %.*s (%.*s)",
+                    tool_place_name(&o->place), (int)(n < 80 ? n : 80), p, (int)(code_n < 22 ? code_n : 22),
+                    code);
 }
 
 void tool_one_line(FILE *out, const struct svc_out *line, unsigned columns)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "service/out.h"
+#include "tools/flat.h"
 #include "tools/place.h"
 
 #include <jansson.h>
@@ -67,6 +68,12 @@ void tool_one_value_member(struct svc_out *out, const void *p, size_t n);
 bool tool_one_is_line(const void *p, size_t n);
 /* Appends a name for a table: as it is if it is text in one line, else x and hexadecimal; with --hex its digits. */
 void tool_one_name_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n);
+/* Appends such a name, and blanks up to that many characters. */
+void tool_one_padded_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n,
+                          size_t width);
+/* The problem that a stream's last line {"error":{...}} tells; `otherwise` if it cannot be read. */
+enum cht_rc tool_one_stream_error(const struct tool_one *o, const struct tool_flat_field *error,
+                                  const char *otherwise, struct cht_err *err);
 /* A line of at most `columns` characters, "..." at the end of one that is cut; 0: whole. */
 void tool_one_line(FILE *out, const struct svc_out *line, unsigned columns);
 /* An object for people: a line for each member, "name value"; what is no plain value, as JSON. */

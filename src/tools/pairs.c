@@ -20,8 +20,11 @@
 
 struct job {
     struct tool_one one;
-    const char *arg, *file; /* the name, as typed; of put */
-    char by[24];            /* of add: a number as JSON has it */
+    const char *arg, *file, *ttl; /* the name, as typed; of put, the last as typed, too */
+    const char *tag;              /* --if-match */
+    bool absent;                  /* --if-absent */
+    char condition[64];           /* of them, as a header */
+    char by[24];                  /* of add: a number as JSON has it */
     struct cht_buf name, value, answer;
     struct svc_out path, text;
     bool keep_value, recursive, yes; /* of del */
@@ -49,8 +52,9 @@ static enum cht_rc address(struct job *j, const char *name, const char *query, s
     return rc;
 }
 
-/* {"name":...,"key":...,"size":...,"text":...} of what is in `f`; value NULL: it is not shown. */
-static void print_pair(struct job *j, const struct tool_flat *f, const struct cht_buf *value)
+/* {"name":...,"key":...,"size":...,"etag":...,"text":...} of what is in `f`; value NULL: it is not shown. */
+static void print_pair(struct job *j, const struct tool_flat *f, const struct tool_request *r,
+                       const struct cht_buf *value)
 {
     uint64_t n;
     svc_out_text(&j->text, "{");
@@ -59,6 +63,12 @@ static void print_pair(struct job *j, const struct tool_flat *f, const struct ch
         svc_out_format(&j->text, ",\"key\":%" PRIu64, n);
     if (tool_flat_number(f, "size", &n))
         svc_out_format(&j->text, ",\"size\":%" PRIu64, n);
+    if (tool_flat_number(f, "expires", &n))
+        svc_out_format(&j->text, ",\"expires\":%" PRIu64, n);
+    if (r->tag[0] != 0) {
+        svc_out_text(&j->text, ",\"etag\":");
+        svc_out_string(&j->text, r->tag, strlen(r->tag));
+    }
     if (value != NULL) {
         svc_out_text(&j->text, ",");
         tool_one_value_member(&j->text, value->data, value->len);
@@ -106,7 +116,7 @@ static enum cht_rc get_json(struct job *j, struct cht_err *err)
     if (rc == CHT_OK)
         rc = decode(j, &f, err);
     if (rc == CHT_OK)
-        print_pair(j, &f, &j->value);
+        print_pair(j, &f, &r, &j->value);
     return rc;
 }
 
@@ -157,18 +167,56 @@ static enum cht_rc get(struct job *j, struct cht_err *err)
     return j->one.json ? get_json(j, err) : get_raw(j, err);
 }
 
+/* ---- conditions ------------------------------------------------------------------------------------------------------ */
+
+static const char matched[] = "only if the value has this tag, of get --json; *: if there is one";
+
+/* What may stand in the quotes of a tag (RFC 9110, 8.8.3), without what is beyond ASCII. */
+static bool is_tag(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] <= ' ' || p[i] >= 0x7F || p[i] == '"')
+            return false;
+    }
+    return true;
+}
+
+/* The header of --if-match or --if-absent; false: it cannot be one. */
+static bool take_condition(struct job *j)
+{
+    const char *p = j->tag;
+    if (j->absent)
+        (void)snprintf(j->condition, sizeof j->condition, "If-None-Match: *");
+    if (p == NULL)
+        return true;
+    size_t n = strlen(p);
+    if (n >= 2 && p[0] == '"' && p[n - 1] == '"') {
+        p++;
+        n -= 2;
+    }
+    bool any = strcmp(p, "*") == 0;
+    (void)snprintf(j->condition, sizeof j->condition, any ? "If-Match: *" : "If-Match: \"%.*s\"", (int)n, p);
+    return !j->absent && n > 0 && n < TOOL_CLIENT_TAG && (any || is_tag(p, n));
+}
+
+static const char *condition_of(const struct job *j) { return j->condition[0] != 0 ? j->condition : NULL; }
+
 /* ---- put ------------------------------------------------------------------------------------------------------------ */
 
 static enum cht_rc put(struct job *j, struct cht_err *err)
 {
     struct tool_flat f;
     uint64_t key = 0, size = 0;
-    enum cht_rc rc = address(j, j->arg, "", err);
+    char query[32] = "";
+    if (j->ttl != NULL)
+        (void)snprintf(query, sizeof query, "&ttl=%.20s", j->ttl); /* digits */
+    enum cht_rc rc = address(j, j->arg, query, err);
     if (rc != CHT_OK)
         return rc;
     struct tool_request r = {.method = "PUT",
                              .path = j->path.p,
                              .content_type = RAW,
+                             .condition = condition_of(j),
                              .body = (const char *)j->value.data,
                              .body_len = j->value.len};
     rc = tool_one_ask(&j->one, &r, &j->answer, err);
@@ -178,7 +226,7 @@ static enum cht_rc put(struct job *j, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     if (j->one.json)
-        print_pair(j, &f, NULL);
+        print_pair(j, &f, &r, NULL);
     else if (j->one.table)
         (void)printf("%s: %" PRIu64 " bytes under key %" PRIu64 ", %s\n", tool_place_name(&j->one.place),
                      size, key, r.status == 201 ? "new" : "replaced");
@@ -199,7 +247,7 @@ static enum cht_rc del(struct job *j, struct cht_err *err)
     }
     if (rc != CHT_OK)
         return rc;
-    struct tool_request r = {.method = "DELETE", .path = j->path.p};
+    struct tool_request r = {.method = "DELETE", .path = j->path.p, .condition = condition_of(j)};
     if (j->path.failed)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a path");
     else
@@ -343,6 +391,11 @@ int tool_put(int argc, char **argv)
     int rest;
     const struct tool_opt opts[] = {
         {"file", 0, TOOL_OPT_STRING, &j.file, 0, "FILE", "the value is what is in FILE"},
+        {"ttl", 0, TOOL_OPT_STRING, &j.ttl, 0, "SECONDS",
+         "the name and its value are gone after that; without, they last"},
+        {"if-absent", 0, TOOL_OPT_FLAG, &j.absent, 0, NULL,
+         "only if there is nothing under the name, else nothing is changed"},
+        {"if-match", 0, TOOL_OPT_STRING, &j.tag, 0, "TAG", matched},
         TOOL_ONE_HEX(&j.one),
         TOOL_ONE_OPTS(&j.one)};
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
@@ -360,6 +413,10 @@ int tool_put(int argc, char **argv)
         return tool_one_usage(&j.one, "takes a name and a value; see cheetah-db put --help");
     if (rest == 2 && j.file != NULL)
         return tool_one_usage(&j.one, "takes a value or --file, not both");
+    if (j.ttl != NULL && (strspn(j.ttl, "0123456789.") != strlen(j.ttl) || strlen(j.ttl) - 1 > 19))
+        return tool_one_usage(&j.one, "--ttl is a number of seconds, as 60 or 0.5");
+    if (!take_condition(&j))
+        return tool_one_usage(&j.one, "takes --if-absent, or --if-match with a tag of get --json, or *");
     j.arg = argv[0];
     bool given = rest == 2 && strcmp(argv[1], "-") != 0;
     size_t n = given ? strlen(argv[1]) : 0;
@@ -383,6 +440,7 @@ int tool_del(int argc, char **argv)
                                     {"yes", 0, TOOL_OPT_FLAG, &j.yes, 0, NULL, "it is meant"},
                                     {"keep-value", 0, TOOL_OPT_FLAG, &j.keep_value, 0, NULL,
                                      "only the name goes, not the value under its key"},
+                                    {"if-match", 0, TOOL_OPT_STRING, &j.tag, 0, "TAG", matched},
                                     TOOL_ONE_HEX(&j.one),
                                     TOOL_ONE_OPTS(&j.one)};
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
@@ -395,6 +453,8 @@ int tool_del(int argc, char **argv)
     if (j.recursive && !j.yes)
         return tool_one_usage(&j.one,
                               "--recursive deletes everything under the prefix: add --yes if that is wanted");
+    if (!take_condition(&j) || (j.tag != NULL && j.recursive))
+        return tool_one_usage(&j.one, "takes --if-match with a tag of get --json, or *, of one name");
     if (argv[0][0] == 0)
         return tool_one_usage(&j.one, "the name is empty; cheetah-db drop deletes a whole database");
     j.arg = argv[0];

@@ -17,10 +17,17 @@ static int open_stopped(struct tool_place *p, bool writes, struct cht_err *err)
     size_t n = strlen(p->dirs.v[0]); /* of a long one the end says more */
     (void)snprintf(p->label, sizeof p->label, "%s%s", n < sizeof p->label ? "" : "...",
                    p->dirs.v[0] + (n < sizeof p->label ? 0 : n - (sizeof p->label - 4)));
-    p->connect.dial = tool_here_dial;
-    p->connect.dial_ctx = p->here;
-    p->connect.label = p->label;
     return TOOL_EXIT_OK;
+}
+
+static int open_pool(struct tool_place *p, bool writes, struct cht_err *err)
+{
+    struct cht_env *env;
+    enum cht_rc rc = tool_rados_open_pool(&p->rados, writes, &env, err);
+    if (rc == CHT_OK)
+        rc = tool_here_over(env, &p->here, err);
+    (void)snprintf(p->label, sizeof p->label, "pool %.80s", p->rados.pool); /* a long one is cut */
+    return rc == CHT_OK ? TOOL_EXIT_OK : tool_failed(err);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -28,8 +35,15 @@ static int open_stopped(struct tool_place *p, bool writes, struct cht_err *err)
 int tool_place_check(const char *command, const struct tool_place *p)
 {
     const struct tool_connect *c = &p->connect;
-    if (p->data.n > 0 && (c->connect != NULL || c->token_file != NULL || c->tls_ca != NULL ||
-                          c->tls_cert != NULL || c->tls_key != NULL))
+    bool there = c->connect != NULL || c->token_file != NULL || c->tls_ca != NULL || c->tls_cert != NULL ||
+                 c->tls_key != NULL;
+    int code = tool_rados_options(command, &p->rados,
+                                  p->data.n > 0 ? "--data"
+                                  : there       ? "--connect (with --token-file, --tls-...)"
+                                                : NULL);
+    if (code != TOOL_EXIT_OK)
+        return code;
+    if (p->data.n > 0 && there)
         return tool_usage(command,
                           "--connect, --token-file and --tls-... are for a running server, --data is "
                           "for a stopped one");
@@ -42,6 +56,13 @@ int tool_place_open(const char *command, struct tool_place *p, bool writes)
     int code = tool_place_check(command, p);
     if (code == TOOL_EXIT_OK && tool_place_stopped(p))
         code = open_stopped(p, writes, &err);
+    if (code == TOOL_EXIT_OK && tool_rados_named(&p->rados))
+        code = open_pool(p, writes, &err);
+    if (code == TOOL_EXIT_OK && p->here != NULL) {
+        p->connect.dial = tool_here_dial;
+        p->connect.dial_ctx = p->here;
+        p->connect.label = p->label;
+    }
     if (code == TOOL_EXIT_OK && tool_client_new(&p->connect, &p->client, &err) != CHT_OK)
         code = tool_failed(&err);
     return code;

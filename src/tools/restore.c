@@ -1,7 +1,9 @@
 /* restore: `cheetah-db restore FILE`: makes a database of a backup, in a running server (PUT /databases/{name}/restore) or with --data
  * in directories that no server uses; there its log is redone and all of it is checked, and one that does not pass is removed again.
+ *
+ * A backup is files, and a pool has none: with --store rados they are restored into a folder of their own, exported and imported (import.h).
  */
-#include "tools/place.h"
+#include "tools/import.h"
 #include "tools/tools.h"
 
 #include "base/alloc.h"
@@ -21,13 +23,16 @@ static const char help_before[] =
     "Into the running server, or with --data into directories that no server uses (made if missing). There\n"
     "must not be a database of this name. It appears when all of the backup is read and was whole; then it\n"
     "is opened and checked, and removed again if that finds something.\n"
+    "With --store rados into a pool, where there must be none of this name or an empty one: the files are\n"
+    "laid out in a folder of --scratch, checked, and copied. Run again, it goes on where it was. What a run\n"
+    "that was killed left there is called .cheetah-restore-*.\n"
     "\n";
 static const char help_after[] =
     "\n"
     "Exit codes: 0 done; 1 it failed; 2 the command line is wrong; 3 the backup is damaged.\n";
 
 struct job {
-    const char *path, *database;
+    const char *path, *database, *scratch;
     struct tool_place place;
     bool verify, keep, json;
     struct tool_dirs dirs;
@@ -157,6 +162,87 @@ static enum cht_rc restore(struct job *j, struct cht_err *err)
     return rc;
 }
 
+/* ---- a pool --------------------------------------------------------------------------------------------------------------- */
+
+/* A folder and a file that are not there, in --scratch or beside the backup. */
+static enum cht_rc scratch_names(const struct job *j, char *dir, char *file, struct cht_err *err)
+{
+    const char *slash = strrchr(j->path, '/');
+    int n = slash == NULL || slash == j->path ? 1 : (int)(slash - j->path);
+    const char *in = slash == NULL ? "." : j->path;
+    enum cht_io_kind kind[2] = {CHT_IO_OTHER, CHT_IO_OTHER};
+    uint64_t number;
+    cht_os_random(&number, sizeof number);
+    if (j->scratch != NULL) {
+        in = j->scratch;
+        n = (int)strnlen(in, CHT_PATH_MAX);
+    }
+    if (snprintf(dir, CHT_PATH_MAX, "%.*s/.cheetah-restore-%016" PRIx64, n, in, number) >= CHT_PATH_MAX ||
+        snprintf(file, CHT_PATH_MAX, "%.*s/.cheetah-restore-%016" PRIx64 ".export", n, in, number) >=
+            CHT_PATH_MAX)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the path of --scratch is too long");
+    enum cht_rc rc = cht_io_kind(cht_io_posix(), dir, &kind[0], err);
+    if (rc == CHT_OK)
+        rc = cht_io_kind(cht_io_posix(), file, &kind[1], err);
+    if (rc == CHT_OK && (kind[0] != CHT_IO_NOTHING || kind[1] != CHT_IO_NOTHING))
+        rc = CHT_FAIL(err, CHT_IO, "%.150s: is there already", dir);
+    return rc;
+}
+
+static enum cht_rc remove_file(const char *path, struct cht_err *err)
+{
+    struct cht_io *io = cht_io_posix();
+    enum cht_io_kind kind;
+    enum cht_rc rc = cht_io_kind(io, path, &kind, err);
+    return rc == CHT_OK && kind == CHT_IO_FILE ? io->ops->unlink(io, path, err) : rc;
+}
+
+/* What this run has laid out under names that only it knows: the database, then what belongs to the folder. Anything else in it keeps it. */
+static void clear(struct job *j, const char *dir, const char *file, bool made)
+{
+    static const char *const own[] = {"cheetah.set", "LOCK"};
+    struct cht_io *io = cht_io_posix();
+    struct cht_err err = {0};
+    enum cht_io_kind kind = CHT_IO_NOTHING;
+    char path[CHT_PATH_MAX];
+    if (made)
+        take_away(j);
+    enum cht_rc rc = remove_file(file, &err);
+    if (rc == CHT_OK)
+        rc = cht_io_kind(io, dir, &kind, &err);
+    for (size_t i = 0; i < 2 && rc == CHT_OK && kind == CHT_IO_FOLDER; i++) {
+        rc = cht_path_join(path, sizeof path, dir, own[i], &err);
+        if (rc == CHT_OK)
+            rc = remove_file(path, &err);
+    }
+    if (rc == CHT_OK && kind == CHT_IO_FOLDER)
+        rc = io->ops->rmdir(io, dir, &err);
+    if (rc != CHT_OK)
+        (void)fprintf(stderr, "cheetah-db restore: %s could not be removed: %s\n", dir, err.msg);
+}
+
+static enum cht_rc restore_pool(struct job *j, struct cht_err *err)
+{
+    char dir[CHT_PATH_MAX], file[CHT_PATH_MAX], *dirs[] = {dir};
+    enum cht_rc rc = scratch_names(j, dir, file, err);
+    if (rc != CHT_OK)
+        return rc;
+    j->dirs = (struct tool_dirs){dirs, 1}; /* not owned here; put back below */
+    j->cfg = (struct cht_env_config){
+        .dirs = (const char *const *)dirs, .dir_count = 1, .scan_workers = 1, .default_shards = 1};
+    rc = restore(j, err);
+    bool made = rc == CHT_OK;
+    if (rc == CHT_OK)
+        rc = tool_export_dirs(&j->dirs, j->name, file, err);
+    if (rc == CHT_OK) {
+        const struct tool_import in = {.file = file, .database = j->name, .place = j->place, .quiet = true};
+        rc = tool_import_file(&in, err);
+    }
+    j->dirs = (struct tool_dirs){NULL, 0};
+    clear(j, dir, file, made);
+    return rc;
+}
+
 /* ---- a running server ------------------------------------------------------------------------------------------------ */
 
 /* A file on its way to the server, which is checked here as well. */
@@ -268,6 +354,8 @@ static int run(struct job *j)
     enum cht_rc rc;
     if (j->verify)
         rc = verify_file(j, &err);
+    else if (tool_rados_named(&j->place.rados))
+        rc = restore_pool(j, &err);
     else
         rc = tool_place_stopped(&j->place) ? restore(j, &err) : restore_there(j, &err);
     if (rc != CHT_OK)
@@ -297,6 +385,8 @@ int tool_restore(int argc, char **argv)
         {"verify", 0, TOOL_OPT_FLAG, &j.verify, 0, NULL, "only reads FILE and says whether it is whole"},
         {"keep", 0, TOOL_OPT_FLAG, &j.keep, 0, NULL, "keeps a database in which the check finds something"},
         {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "the result as one JSON object"},
+        {"scratch", 0, TOOL_OPT_STRING, &j.scratch, 0, "DIR",
+         "with --store rados: where the files are laid out meanwhile\n(default: where FILE is)"},
         TOOL_PLACE_OPTS(&j.place),
         {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
@@ -310,6 +400,8 @@ int tool_restore(int argc, char **argv)
         return tool_usage("restore", "--database wants a name of " CHT_DATABASE_NAME_RULE);
     if (j.keep && !tool_place_stopped(&j.place))
         return tool_usage("restore", "--keep goes with --data");
+    if (j.scratch != NULL && !tool_rados_named(&j.place.rados))
+        return tool_usage("restore", "--scratch goes with --store rados");
     j.path = argv[0];
     int code = tool_place_check("restore", &j.place);
     if (code != TOOL_EXIT_OK)

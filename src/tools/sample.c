@@ -23,6 +23,8 @@ static const struct metric gauges[TOOL_G_COUNT] = {
     [TOOL_G_REFUSED] = {"requests_refused_total", "refused", true},
     [TOOL_G_ABORTED] = {"requests_aborted_total", "aborted", true},
     [TOOL_G_STREAM_ENTRIES] = {"stream_entries_total", "stream_entries", true},
+    [TOOL_G_CACHE_HITS] = {"reduce_cache_hits_total", "cache_hits", true},
+    [TOOL_G_CACHE_MISSES] = {"reduce_cache_misses_total", "cache_misses", true},
 };
 static const struct metric db_gauges[TOOL_D_COUNT] = {
     [TOOL_D_PAIRS] = {"database_pairs", "pairs", false},
@@ -178,12 +180,31 @@ static void take_route(struct tool_sample *s, const struct line *l)
     }
 }
 
+static void take_order(struct tool_sample *s, const struct line *l)
+{
+    char order[8], result[8];
+    bool predictions = strcmp(l->name, "predictions_total") == 0;
+    if (!predictions && strcmp(l->name, "best_followers_total") != 0)
+        return;
+    if (!label(l, "order", order, sizeof order) || !label(l, "result", result, sizeof result))
+        return;
+    unsigned long n = strtoul(order, NULL, 10);
+    if (n >= TOOL_SAMPLE_ORDERS)
+        return;
+    struct tool_sample_order *t = &s->order[n];
+    bool hit = strcmp(result, "hit") == 0;
+    *(predictions ? hit ? &t->predictions : &t->predictions_missed
+      : hit       ? &t->followers
+                  : &t->followers_missed) = l->value;
+}
+
 static void take(struct tool_sample *s, const struct line *l)
 {
     if (CHT_BEGINS(l->name, "http_")) {
         take_route(s, l);
         return;
     }
+    take_order(s, l);
     for (unsigned i = 0; i < TOOL_G_COUNT && l->labels[0] == 0; i++) {
         if (strcmp(l->name, gauges[i].metric) == 0)
             s->v[i] = l->value;
@@ -233,6 +254,18 @@ static void route_since(struct tool_sample_route *r, const struct tool_sample *b
     }
 }
 
+static void orders_since(struct tool_sample *out, const struct tool_sample *before)
+{
+    for (unsigned n = 0; n < TOOL_SAMPLE_ORDERS; n++) {
+        struct tool_sample_order *o = &out->order[n];
+        const struct tool_sample_order *b = &before->order[n];
+        o->predictions = since(b->predictions, o->predictions);
+        o->predictions_missed = since(b->predictions_missed, o->predictions_missed);
+        o->followers = since(b->followers, o->followers);
+        o->followers_missed = since(b->followers_missed, o->followers_missed);
+    }
+}
+
 void tool_sample_since(struct tool_sample *out, const struct tool_sample *before,
                        const struct tool_sample *now)
 {
@@ -241,6 +274,7 @@ void tool_sample_since(struct tool_sample *out, const struct tool_sample *before
         if (gauges[i].counts)
             out->v[i] = since(before->v[i], now->v[i]);
     }
+    orders_since(out, before);
     for (size_t i = 0; i < out->routes; i++)
         route_since(&out->route[i], before, now->bounds);
     for (size_t i = 0; i < out->dbs; i++) {

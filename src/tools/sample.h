@@ -10,6 +10,7 @@
 #define TOOL_SAMPLE_ROUTES 96u
 #define TOOL_SAMPLE_DATABASES 64u
 #define TOOL_SAMPLE_BUCKETS 24u
+#define TOOL_SAMPLE_ORDERS 9u /* 1 to 8 */
 
 /* Of the server as a whole; the order is that of the table in sample.c. */
 enum tool_gauge {
@@ -23,6 +24,8 @@ enum tool_gauge {
     TOOL_G_REFUSED,
     TOOL_G_ABORTED,
     TOOL_G_STREAM_ENTRIES,
+    TOOL_G_CACHE_HITS,
+    TOOL_G_CACHE_MISSES,
     TOOL_G_COUNT
 };
 /* Of a database. */
@@ -55,6 +58,10 @@ struct tool_sample_db {
     char name[CHT_DATABASE_NAME_MAX + 1];
     double v[TOOL_D_COUNT];
 };
+/* Look-ups of an order: predictions, lists of best followers. */
+struct tool_sample_order {
+    double predictions, predictions_missed, followers, followers_missed;
+};
 struct tool_sample {
     uint64_t taken_ns;
     double v[TOOL_G_COUNT];
@@ -62,6 +69,7 @@ struct tool_sample {
     size_t bounds, routes, dbs;
     struct tool_sample_route route[TOOL_SAMPLE_ROUTES];
     struct tool_sample_db db[TOOL_SAMPLE_DATABASES];
+    struct tool_sample_order order[TOOL_SAMPLE_ORDERS];
 };
 
 /* Reads the page; false if it is none of a cheetah-db server. Routes and databases beyond the room are left out. */

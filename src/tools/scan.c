@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define NAME_COLUMNS 40
+#define TAG_CHARACTERS 20u /* in JSON: 16, and two quotes with their backslashes */
 
 static const char help_before[] =
     "cheetah-db scan [PREFIX] [OPTION ...]: the pairs under a prefix, or all of them, in byte order\n"
@@ -29,7 +30,7 @@ struct job {
     struct tool_one one;
     const char *prefix, *after, *until;
     uint64_t limit;
-    bool values, reverse;
+    bool values, reverse, etags, expires;
     struct cht_buf name, value; /* of a line */
     struct svc_out path, text;
     unsigned columns;
@@ -69,6 +70,11 @@ static void print_json(struct job *j, const struct tool_flat *f, uint64_t key, b
     svc_out_format(o, ",\"key\":%" PRIu64, key);
     if (j->values && tool_flat_number(f, "size", &size))
         svc_out_format(o, ",\"size\":%" PRIu64, size);
+    if (j->expires && tool_flat_number(f, "expires", &size))
+        svc_out_format(o, ",\"expires\":%" PRIu64, size);
+    const struct tool_flat_field *tag = tool_flat_get(f, "etag");
+    if (tag != NULL && tag->n == TAG_CHARACTERS)
+        svc_out_format(o, ",\"etag\":\"%.16s\"", tag->p + 2);
     if (has_value) {
         svc_out_text(o, ",");
         tool_one_value_member(o, j->value.data, j->value.len);
@@ -83,19 +89,20 @@ static void print_json(struct job *j, const struct tool_flat *f, uint64_t key, b
 }
 
 /* The name padded, the key, and what of the value fits. */
-static void print_row(struct job *j, uint64_t key, bool has_value, bool damaged)
+static void print_row(struct job *j, const struct tool_flat *f, uint64_t key, bool has_value)
 {
     struct svc_out *o = &j->text;
-    size_t width = 0;
+    uint64_t ends;
     if (!j->headed)
-        (void)printf("%-*s  %12s%s\n", NAME_COLUMNS, "NAME", "KEY", j->values ? "  VALUE" : "");
+        (void)printf("%-*s  %12s%s%s\n", NAME_COLUMNS, "NAME", "KEY", j->expires ? "       EXPIRES" : "",
+                     j->values ? "  VALUE" : "");
     j->headed = true;
-    tool_one_name_cell(&j->one, o, j->name.data, j->name.len);
-    for (size_t i = 0; i < o->n; i++)
-        width += ((uint8_t)o->p[i] & 0xC0) != 0x80;
-    for (; width < NAME_COLUMNS; width++)
-        svc_out_text(o, " ");
+    tool_one_padded_cell(&j->one, o, j->name.data, j->name.len, NAME_COLUMNS);
     svc_out_format(o, "  %12" PRIu64, key);
+    if (j->expires && tool_flat_number(f, "expires", &ends))
+        svc_out_format(o, "  %12" PRIu64, ends);
+    else if (j->expires)
+        svc_out_format(o, "  %12s", "never");
     if (has_value) {
         const uint8_t *v = j->value.data;
         size_t n = j->value.len < 4 * (size_t)j->columns ? j->value.len : 4 * (size_t)j->columns;
@@ -106,7 +113,7 @@ static void print_row(struct job *j, uint64_t key, bool has_value, bool damaged)
         else if (svc_out_room(o, 2 * n))
             o->n += svc_out_hex(o->p + o->n, v, n);
     } else if (j->values) {
-        svc_out_text(o, damaged ? "  (damaged)" : "  (no value)");
+        svc_out_text(o, tool_flat_get(f, "error") != NULL ? "  (damaged)" : "  (no value)");
     }
     tool_one_line(stdout, o, j->columns);
 }
@@ -126,20 +133,6 @@ static void take_end(struct job *j, const struct tool_flat_field *end)
     }
 }
 
-static void take_error(struct job *j, const struct tool_flat_field *error)
-{
-    struct tool_flat f;
-    const char *p = "the scan failed", *code = "io_error";
-    size_t n = strlen(p), code_n = strlen(code);
-    if (tool_flat_parse(&f, error->p, error->n)) {
-        (void)tool_flat_string(&f, "detail", &p, &n); /* else what it is */
-        (void)tool_flat_string(&f, "code", &code, &code_n);
-    }
-    j->err.code = CHT_FAIL(&j->err, CHT_IS(code, code_n, "corrupt_value") ? CHT_CORRUPT : CHT_IO,
-                           "%.90s: %.*s (%.*s)", tool_place_name(&j->one.place), (int)(n < 80 ? n : 80), p,
-                           (int)(code_n < 22 ? code_n : 22), code);
-}
-
 static bool take_line(void *ctx, const char *p, size_t n)
 {
     struct job *j = ctx;
@@ -155,7 +148,7 @@ static bool take_line(void *ctx, const char *p, size_t n)
         if (end != NULL)
             take_end(j, end);
         else
-            take_error(j, error);
+            j->err.code = tool_one_stream_error(&j->one, error, "the scan failed", &j->err);
         return true;
     }
     if (!take_bytes(&f, "pair", &j->name) || !tool_flat_number(&f, "key", &key)) {
@@ -167,7 +160,7 @@ static bool take_line(void *ctx, const char *p, size_t n)
     j->rows++;
     j->damaged += damaged;
     if (j->one.table)
-        print_row(j, key, has_value, damaged);
+        print_row(j, &f, key, has_value);
     else
         print_json(j, &f, key, has_value);
     return j->text.failed ? no_memory(j) : ferror(stdout) == 0;
@@ -233,6 +226,8 @@ static enum cht_rc scan(struct job *j, struct cht_err *err)
     if (j->limit > 0)
         svc_out_format(&j->path, "&limit=%" PRIu64, j->limit);
     svc_out_text(&j->path, j->values ? "&values=true" : "");
+    svc_out_text(&j->path, j->etags ? "&etags=true" : "");
+    svc_out_text(&j->path, j->expires ? "&expires=true" : "");
     svc_out_text(&j->path, j->reverse ? "&reverse=true" : "");
     svc_out_bytes(&j->path, "", 1);
     if (rc == CHT_OK && j->path.failed)
@@ -265,6 +260,10 @@ int tool_scan(int argc, char **argv)
         {"until", 0, TOOL_OPT_STRING, &j.until, 0, "NAME", "only names before this one"},
         {"reverse", 0, TOOL_OPT_FLAG, &j.reverse, 0, NULL,
          "from the last one back; --after is then a name to begin before"},
+        {"expires", 0, TOOL_OPT_FLAG, &j.expires, 0, NULL,
+         "when each pair ends, in seconds since 1970, if it does"},
+        {"etags", 0, TOOL_OPT_FLAG, &j.etags, 0, NULL,
+         "with --values: the tag of each value, for --if-match (in JSON)"},
         TOOL_ONE_HEX(&j.one),
         TOOL_ONE_OPTS(&j.one)};
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))
@@ -273,6 +272,8 @@ int tool_scan(int argc, char **argv)
         return tool_args_help(help_before, opts, sizeof opts / sizeof *opts, TOOL_ONE_EXITS);
     if (rest > 1)
         return tool_one_usage(&j.one, "takes one prefix; see cheetah-db scan --help");
+    if (j.etags && !j.values)
+        return tool_one_usage(&j.one, "--etags goes with --values");
     j.prefix = rest == 1 ? argv[0] : "";
     int code = tool_one_begin(&j.one, false);
     if (code == TOOL_EXIT_OK && scan(&j, &err) != CHT_OK)

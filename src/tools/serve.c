@@ -7,6 +7,7 @@
 #include "http/server.h"
 #include "tcp/server.h"
 #include "tools/files.h"
+#include "tools/place_rados.h"
 #include "tools/tools.h"
 
 #include "base/alloc.h"
@@ -18,6 +19,8 @@
 
 #define DIRS_MAX 64u
 #define CLOSE_WAIT_NS UINT64_C(10000000000)
+#define MAKING_TRIES 100u
+#define MAKING_NS UINT64_C(100000000)
 #define QUIET_MS 10000 /* between two looks at what can be given back */
 
 struct service {
@@ -95,6 +98,9 @@ static struct cht_env_config env_config(struct service *v)
                                    .interval_ms = (unsigned)c->interval_ms,
                                    .max_value_size = (uint32_t)c->max_value_size,
                                    .checkpoint_log_bytes = c->checkpoint_log_bytes,
+                                   .changes_bytes =
+                                       c->changes_bytes > 0 ? c->changes_bytes : CHT_CHANGES_NONE,
+                                   .changes = c->changes_bytes > 0,
                                    .dirty_bytes = c->dirty_bytes,
                                    .scan_workers = (unsigned)c->scan_workers,
                                    .default_shards = (unsigned)c->shards,
@@ -111,6 +117,10 @@ static enum cht_rc open_default(struct service *v, struct cht_err *err)
     bool created;
     uint64_t start = cht_now_ns();
     enum cht_rc rc = svc_dbs_open(v->dbs, CHT_DATABASE_DEFAULT, true, 0, &d, &created, &why);
+    for (unsigned i = 0; i < MAKING_TRIES && rc == CHT_DATABASE_BUSY; i++) { /* another server makes it */
+        cht_sleep_ns(MAKING_NS);
+        rc = svc_dbs_open(v->dbs, CHT_DATABASE_DEFAULT, true, 0, &d, &created, &why);
+    }
     svc_dbs_put(d);
     if (rc == CHT_OK) {
         svc_log_say(v->log, SVC_LOG_INFO, "database_open", CHT_DATABASE_DEFAULT " in %llu ms%s",
@@ -135,14 +145,16 @@ static void tell_unfinished(void *ctx, const char *name, enum cht_rc rc, const c
 static enum cht_rc open_databases(struct service *v, struct cht_err *err)
 {
     struct cht_env_config cfg = env_config(v);
-    enum cht_rc rc = cht_env_open(&cfg, &v->env, err);
+    bool rados = tool_rados_wanted(&v->conf);
+    enum cht_rc rc = rados ? tool_rados_open(&v->conf, &v->env, err) : cht_env_open(&cfg, &v->env, err);
     if (rc == CHT_OK)
         rc = cht_env_finish(v->env, tell_unfinished, v, err);
     if (rc == CHT_OK)
         rc = svc_dbs_new(v->env, &v->dbs, err);
     if (rc != CHT_OK)
         return rc;
-    svc_dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
+    if (!rados)
+        svc_dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
     return open_default(v, err); /* the others are opened when they are used */
 }
 
@@ -275,7 +287,8 @@ static enum cht_rc start_line(struct service *v, struct cht_err *err)
                               .tls = v->conf.line_tls ? v->server->tls : NULL,
                               .memory = &v->server->memory,
                               .access = tokens_now,
-                              .ctx = v->server};
+                              .ctx = v->server,
+                              .lm = http_routes.engine(v->server->shared)};
     if (strcmp(v->conf.line_listen, "none") == 0)
         return CHT_OK;
     enum cht_rc rc = line_server_start(&cfg, &v->line, err);
@@ -310,7 +323,9 @@ static enum cht_rc start_both(struct service *v, struct cht_err *err)
 
 static enum cht_rc run(struct service *v, struct cht_err *err)
 {
-    enum cht_rc rc = split_dirs(v, err);
+    enum cht_rc rc = tool_rados_check(&v->conf, err);
+    if (rc == CHT_OK)
+        rc = split_dirs(v, err);
     cht_os_block_signals();
     if (rc == CHT_OK)
         rc = svc_log_new(strcmp(v->conf.log_format, "json") == 0, parse_level(v->conf.log_level), &v->log,
@@ -325,7 +340,7 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
     }
     if (rc == CHT_OK && v->line != NULL)
         rc = line_server_ready(v->line, v->dbs, err);
-    if (rc == CHT_OK && v->conf.scrub_bytes_per_second > 0)
+    if (rc == CHT_OK && v->conf.scrub_bytes_per_second > 0 && !tool_rados_wanted(&v->conf))
         rc = svc_scrub_start(v->dbs, v->log, v->conf.scrub_bytes_per_second, &v->scrub, err);
     if (rc == CHT_OK) {
         v->server->scrub = v->scrub;

@@ -8,6 +8,7 @@
 #include "os/sock.h"
 #include "os/thread.h"
 #include "tcp/session.h"
+#include "tools/line_client.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -301,18 +302,6 @@ static enum cht_rc link_new(struct tool_link **out, struct cht_err *err)
     return CHT_OK;
 }
 
-/* "host" of "host:port" and of "[v6]:port". */
-static enum cht_rc secure(struct tool_link *l, const struct svc_tls_config *how, struct cht_err *err)
-{
-    char host[256];
-    size_t n = strlen(l->where) - strlen(strrchr(l->where, ':')); /* it was connected to: it has one */
-    bool bare = l->where[0] != '[';
-    if (n >= sizeof host)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the host's name is too long");
-    (void)snprintf(host, sizeof host, "%.*s", (int)(bare ? n : n - 2), l->where + (bare ? 0 : 1)); /* fits */
-    return svc_tls_connect(l->fd, host, how, &l->tls, err);
-}
-
 enum cht_rc tool_link_connect(const char *where, const char *token, const struct svc_tls_config *tls,
                               struct tool_link **out, struct cht_err *err)
 {
@@ -327,7 +316,7 @@ enum cht_rc tool_link_connect(const char *where, const char *token, const struct
     if (rc == CHT_OK)
         rc = cht_sock_connect(where, &l->fd, err);
     if (rc == CHT_OK && tls != NULL)
-        rc = secure(l, tls, err);
+        rc = tool_line_secure(l->fd, where, tls, &l->tls, err);
     if (rc == CHT_OK)
         rc = authenticate(l, err);
     if (rc != CHT_OK) {
@@ -402,7 +391,7 @@ enum cht_rc tool_link_ask(struct tool_link *l, const char *line, size_t n, struc
     memcpy(l->line.data, line, n);
     l->line.data[n] = '\n';
     if (l->fd >= 0) {
-        rc = send_all(l->fd, (const char *)l->line.data, n + 1, err);
+        rc = send_there(l, (const char *)l->line.data, n + 1, err);
         return rc == CHT_OK ? read_answer(l, answer, err) : rc;
     }
     struct line_session *s = &l->session;

@@ -208,6 +208,55 @@ static void show_page(FILE *out, struct cht_str head, struct cht_str items, unsi
     svc_out_free(&o);
 }
 
+/* A word of the vocabulary in hexadecimal; #TOKEN is one that has none. */
+static void put_word(struct svc_out *o, struct cht_str hex)
+{
+    size_t at = o->n;
+    if (hex.n > 0 && hex.p[0] == '#') {
+        svc_out_bytes(o, hex.p, hex.n);
+        return;
+    }
+    for (size_t i = 0; i + 1 < hex.n && svc_out_room(o, 1); i += 2)
+        o->p[o->n++] = (char)(nibble(hex.p[i]) << 4 | nibble(hex.p[i + 1]));
+    if (!o->failed && !is_text((const uint8_t *)o->p + at, o->n - at)) {
+        o->n = at;
+        svc_out_text(o, "x");
+        svc_out_bytes(o, hex.p, hex.n);
+    }
+}
+
+/* The answers to PREDICT and SCORE: a word a line, and what there is to it; then the rest. */
+static void show_words(FILE *out, struct cht_str head, struct cht_str items, unsigned columns)
+{
+    bool scores = field(head, "oov").n > 0;
+    struct svc_out o = {0};
+    if (items.n > 0)
+        (void)fprintf(out, scores ? "%-20s  %-14s  %s\n" : "%-20s  %s\n", "WORD", scores ? "LOG10" : "P",
+                      "ORDER");
+    while (items.n > 0 && !o.failed) {
+        struct cht_str item = cut(&items, ';');
+        o.n = 0;
+        put_word(&o, cut(&item, ':'));
+        pad(&o, 0, 20);
+        struct cht_str p = cut(&item, ':');
+        size_t at = o.n;
+        svc_out_bytes(&o, p.p, p.n);
+        if (item.n > 0) {
+            pad(&o, at, 14);
+            svc_out_bytes(&o, item.p, item.n);
+        }
+        put_line(out, o.p, o.n, columns);
+    }
+    o.n = 0;
+    for (cut(&head, ','); head.n > 0;) { /* without the count */
+        struct cht_str more = cut(&head, ',');
+        svc_out_text(&o, o.n > 0 ? ", " : "");
+        svc_out_bytes(&o, more.p, more.n);
+    }
+    put_line(out, o.p, o.n, columns);
+    svc_out_free(&o);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 void tool_show_answer(FILE *out, struct cht_str answer, unsigned columns)
@@ -228,12 +277,20 @@ void tool_show_answer(FILE *out, struct cht_str answer, unsigned columns)
         (void)fprintf(out, "%.*s byte%s\n", (int)size.n, (const char *)size.p, value.n == 1 ? "" : "s");
         return;
     }
-    for (size_t i = 0; i + strlen(items_mark) <= answer.n; i++) {
+    struct cht_str head = answer, all = from(answer, answer.n);
+    for (size_t i = 0; i + strlen(items_mark) <= answer.n && head.n == answer.n; i++) {
         if (memcmp(answer.p + i, items_mark, strlen(items_mark)) == 0) {
-            show_page(out, (struct cht_str){.p = answer.p, .n = i}, from(answer, i + strlen(items_mark)),
-                      columns);
-            return;
+            head.n = i;
+            all = from(answer, i + strlen(items_mark));
         }
+    }
+    if (starts(head, "count=") && (field(head, "oov").n > 0 || field(head, "order").n > 0)) {
+        show_words(out, head, all, columns);
+        return;
+    }
+    if (head.n < answer.n) {
+        show_page(out, head, all, columns);
+        return;
     }
     if (field(answer, "count").n == 1 && *field(answer, "count").p == '0') /* a page without items */
         show_page(out, answer, from(answer, answer.n), columns);
@@ -262,6 +319,9 @@ void tool_show_help(FILE *out, const char *word)
         {"DEL", "DEL pairs prefix=P | pairs key=P | values key=K", "delete pairs, or a value"},
         {"BATCH", "BATCH COMMAND items=JSON [continue_on_error=1]", "one command many times"},
         {"JOB", "JOB submit LINE | status J | fetch J", "an answer that is fetched later"},
+        {"NGRAMS", "NGRAMS [order=N] [remove=1] [text=]TEXT", "count a text, or take it away again"},
+        {"PREDICT", "PREDICT [k=N] [max_order=N] [text=]TEXT", "the words that may come next"},
+        {"SCORE", "SCORE [max_order=N] [text=]TEXT", "how likely a text is, word by word"},
         {"PREDICT_SET", "PREDICT_SET key=K value=V [prob=P] [weights=JSON]",
          "a learned value of a prediction table"},
         {"PREDICT_QUERY", "PREDICT_QUERY key=K [ctx=JSON]", "its values and their probabilities"},
@@ -302,8 +362,8 @@ void tool_show_help(FILE *out, const char *word)
     if (!found)
         (void)fprintf(out, "  there is no command '%.40s'; HELP lists them\n", word);
     if (word == NULL || strcmp(word, "PAIR_REDUCE") == 0)
-        (void)fputs("  modes: counts probabilities continuations topk contexts cache bias meta payloads "
-                    "queue-drain\n",
+        (void)fputs("  modes: counts probabilities continuations topk contexts links matrix cache bias meta "
+                    "payloads queue-drain\n",
                     out);
     if (word == NULL || CHT_BEGINS(word, "PAIR_"))
         (void)fputs(

@@ -40,6 +40,12 @@ struct job {
 #define SHARDS_SHOWN 8u /* more are summed up by directory */
 #define DIRS_SHOWN 64u
 
+static uint64_t number(const json_t *o, const char *name)
+{
+    json_int_t v = json_integer_value(json_object_get(o, name));
+    return v < 0 ? 0 : (uint64_t)v;
+}
+
 /* The lengths or the shards of a database on their way out. */
 struct listing {
     bool json, all;
@@ -95,6 +101,20 @@ static void length_row(struct listing *l, uint64_t length, uint64_t live, uint64
     if (extents != UINT64_MAX)
         (void)printf(l->json ? ",\"extents\":%" PRIu64 : " extents %" PRIu64, extents);
     (void)fputs(l->json ? "}" : "\n", stdout);
+}
+
+/* One that the server has summed up. */
+static void add_range(struct listing *l, const json_t *x)
+{
+    unsigned i = 0;
+    while (i + 1 < RANGES && number(x, "least") >= UINT64_C(16) << (4 * i))
+        i++;
+    l->range[i].least = number(x, "least");
+    l->range[i].most = number(x, "most");
+    l->range[i].lengths = number(x, "lengths");
+    l->range[i].live = number(x, "values");
+    l->range[i].slots = number(x, "slots");
+    l->range[i].bytes = number(x, "bytes");
 }
 
 static void print_ranges(const struct listing *l)
@@ -297,12 +317,6 @@ static int stopped(struct job *j)
 
 /* ---- a running one ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t number(const json_t *o, const char *name)
-{
-    json_int_t v = json_integer_value(json_object_get(o, name));
-    return v < 0 ? 0 : (uint64_t)v;
-}
-
 static bool print_answer(const struct job *j, const char *name, const json_t *o)
 {
     const json_t *log = json_object_get(o, "log"), *lengths = json_object_get(o, "lengths");
@@ -326,7 +340,10 @@ static bool print_answer(const struct job *j, const char *name, const json_t *o)
     (void)fputs(j->json ? ",\"lengths\":[" : "", stdout);
     for (i = 0; i < json_array_size(lengths); i++) {
         x = json_array_get(lengths, i);
-        length_row(&a, number(x, "length"), number(x, "values"), number(x, "slots"), UINT64_MAX);
+        if (json_object_get(x, "least") != NULL) /* servers up to 0.2.0 have no ranges */
+            add_range(&a, x);
+        else
+            length_row(&a, number(x, "length"), number(x, "values"), number(x, "slots"), UINT64_MAX);
     }
     end_lengths(j, &a);
     for (i = 0; i < json_array_size(shards); i++) {
@@ -364,7 +381,8 @@ static int running_one(struct job *j, const char *name)
     struct cht_err err = {0};
     char path[128];
     json_t *o;
-    (void)snprintf(path, sizeof path, "/databases/%.64s", name); /* fits */
+    (void)snprintf(path, sizeof path, "/databases/%.64s%s", name,
+                   j->json || j->all_lengths ? "?lengths=all" : ""); /* fits */
     if (ask(j, path, &o, &err) != CHT_OK)
         return tool_failed(&err);
     bool ok = print_answer(j, name, o);

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/b64.h"
+#include "base/clock.h"
 #include "base/literal.h"
 #include "tools/flat.h"
 
@@ -74,6 +75,8 @@ static enum cht_rc look(struct tool_target *t, struct cht_buf *b, struct cht_err
     t->shards = json_array_size(json_object_get(o, "shards"));
     t->had_pairs = (uint64_t)json_integer_value(pairs);
     t->had_values = (uint64_t)json_integer_value(values);
+    t->keeps_ends = json_object_get(o, "expiring") != NULL;
+    t->remote = json_is_null(json_object_get(o, "lengths"));
     if (!json_is_integer(pairs) || !json_is_integer(values) || t->shards == 0)
         rc = CHT_FAIL(err, CHT_IO, "%s does not describe its databases; is it a cheetah-db server?",
                       tool_client_url(t->client));
@@ -85,6 +88,7 @@ static enum cht_rc look(struct tool_target *t, struct cht_buf *b, struct cht_err
 static void place(struct tool_target *t, uint64_t marker_key)
 {
     t->offset = (marker_key - t->reserved - 1) / t->shards * t->shards;
+    t->placed = true;
 }
 
 static enum cht_rc take_state(struct tool_target *t, uint64_t key, const char *text, size_t n,
@@ -101,7 +105,7 @@ static enum cht_rc take_state(struct tool_target *t, uint64_t key, const char *t
         number[i] = (uint64_t)json_integer_value(json_object_get(o, names[i]));
     }
     enum cht_rc rc = CHT_OK;
-    if (!ok || key <= number[0])
+    if (!ok || (!t->remote && key <= number[0]))
         rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "what the last import left in database '%s' cannot be read",
                       t->database);
     else if (strcmp(source, t->source) != 0)
@@ -113,13 +117,19 @@ static enum cht_rc take_state(struct tool_target *t, uint64_t key, const char *t
                                           .pairs = number[3],
                                           .values = number[4],
                                           .undecoded = number[5],
+                                          .ended = (uint64_t)json_integer_value(json_object_get(o, "ended")),
                                           .second = json_is_true(json_object_get(o, "second"))};
     if (rc == CHT_OK && cursor != NULL && (t->state.cursor = cht_strdup(cursor)) == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the state of an import");
-    json_decref(o);
+    const json_t *offset = json_object_get(o, "offset");
     t->resumed = true;
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && json_is_integer(offset)) {
+        t->offset = (uint64_t)json_integer_value(offset);
+        t->placed = true;
+    } else if (rc == CHT_OK && !t->remote) {
         place(t, key);
+    }
+    json_decref(o);
     return rc;
 }
 
@@ -198,6 +208,10 @@ static enum cht_rc add_marker(struct tool_target *t, struct cht_err *err)
                           (json_int_t)s->line, "pairs", (json_int_t)s->pairs, "values", (json_int_t)s->values,
                           "undecoded", (json_int_t)s->undecoded, "second", s->second);
     bool ok = o != NULL;
+    if (ok && s->ended > 0)
+        ok = json_object_set_new(o, "ended", json_integer((json_int_t)s->ended)) == 0;
+    if (ok && t->remote && t->placed)
+        ok = json_object_set_new(o, "offset", json_integer((json_int_t)t->offset)) == 0;
     if (ok && s->cursor != NULL)
         ok = json_object_set_new(o, "cursor", json_string(s->cursor)) == 0;
     char *text = ok ? json_dumps(o, JSON_COMPACT) : NULL;
@@ -260,12 +274,32 @@ static bool last_result_key(const struct cht_buf *b, uint64_t *key)
            tool_flat_number(&f, "key", key);
 }
 
+/* The answers to the reservations, a line each: where the range begins. False: it is not in one piece, or that is no such answer. */
+static bool place_by_answer(struct tool_target *t, const struct cht_buf *b, uint64_t most)
+{
+    const char *p = (const char *)b->data, *end = p + b->len;
+    uint64_t at = 0;
+    while (at < t->reserved) {
+        const char *stop = memchr(p, '\n', (size_t)(end - p));
+        struct tool_flat f;
+        uint64_t key;
+        if (stop == NULL || !tool_flat_parse(&f, p, (size_t)(stop - p)) ||
+            !tool_flat_number(&f, "key", &key) || key == 0 || (at > 0 && key != t->offset + at + 1))
+            return false;
+        t->offset = at == 0 ? key - 1 : t->offset;
+        at += t->reserved - at < most ? t->reserved - at : most;
+        p = stop + 1;
+    }
+    t->placed = true;
+    return true;
+}
+
 enum cht_rc tool_target_begin(struct tool_target *t, uint64_t last_key, struct cht_err *err)
 {
     struct cht_buf answer = {0};
     enum cht_rc rc = CHT_OK;
     uint64_t key, most = CHT_RESERVE_MAX / t->shards * t->shards;
-    if (t->resumed)
+    if (t->placed)
         return CHT_OK;
     uint64_t rounds = (last_key + t->shards - 1) / t->shards;
     t->reserved = (rounds > 0 ? rounds : 1) * t->shards;
@@ -278,9 +312,11 @@ enum cht_rc tool_target_begin(struct tool_target *t, uint64_t last_key, struct c
     }
     if (rc == CHT_OK)
         rc = send(t, true, &answer, err);
-    if (rc == CHT_OK && (!last_result_key(&answer, &key) || key <= t->reserved))
+    if (rc == CHT_OK && t->remote && !place_by_answer(t, &answer, most))
+        rc = CHT_FAIL(err, CHT_IO, "the server did not reserve keys in a row: run it again");
+    else if (rc == CHT_OK && !t->remote && (!last_result_key(&answer, &key) || key <= t->reserved))
         rc = CHT_FAIL(err, CHT_IO, "the server did not say which keys it reserved");
-    if (rc == CHT_OK)
+    else if (rc == CHT_OK && !t->remote)
         place(t, key);
     cht_buf_free(&answer);
     return rc;
@@ -321,16 +357,22 @@ enum cht_rc tool_target_value(struct tool_target *t, uint64_t key, const char *t
 }
 
 enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, uint64_t key,
-                             struct cht_err *err)
+                             uint64_t expires, struct cht_err *err)
 {
-    char tail[48];
+    char tail[80];
     enum cht_rc rc = moved(t, &key, err);
     if (rc != CHT_OK)
         return rc;
     if (n == sizeof TOOL_TARGET_MARKER_B64 - 1 && memcmp(text, TOOL_TARGET_MARKER_B64, n) == 0)
         return CHT_FAIL(err, CHT_INVALID_PAIR, "the name is that of an import's own state");
-    (void)snprintf(tail, sizeof tail, "\",\"key\":%" PRIu64 "}\n", key); /* fits */
-    t->state.pairs++;
+    if (expires > 0)
+        (void)snprintf(tail, sizeof tail, "\",\"key\":%" PRIu64 ",\"expires\":%" PRIu64 "}\n", key,
+                       expires); /* fits, as does the other */
+    else
+        (void)snprintf(tail, sizeof tail, "\",\"key\":%" PRIu64 "}\n", key);
+    bool ended = expires > 0 && expires <= cht_wall_ns() / 1000000000;
+    t->state.pairs += !ended;
+    t->state.ended += ended;
     return add(t, "{\"op\":\"pair_set\",\"pair\":\"", text, n, tail, err);
 }
 

@@ -8,6 +8,9 @@
  * takes the marker along, so that whatever is killed, and when, a second run goes on after the last batch that was
  * committed. The marker is made by the batch that reserves the range and gets the next key of its shard after it, which tells
  * a second run what the range is although the first one may not have seen the answer. It goes with the last step.
+ *
+ * A server on Ceph RADOS (`lengths` is null) gives the marker a key of another kind: there the answer says what the range is, and from the
+ * second batch on the marker has it. A run that was killed between reserves another range: nothing lies in the first.
  */
 #pragma once
 
@@ -21,7 +24,9 @@ struct tool_target_state {
     uint64_t position, line; /* the source's */
     uint64_t pairs, values;  /* written */
     uint64_t undecoded;
-    bool second;  /* the second of two parts of the source */
+    uint64_t
+        ended;   /* pairs that had ended before they were written: the server removes them and their values */
+    bool second; /* the second of two parts of the source */
     char *cursor; /* owned; of the source; NULL: none */
 };
 
@@ -31,7 +36,10 @@ struct tool_target {
     char source[160];           /* what is imported */
     uint64_t shards, reserved, offset;
     uint64_t had_pairs, had_values;
+    bool remote;                    /* the server's databases lie in a Ceph cluster */
+    bool placed;                    /* offset is known */
     bool resumed;                   /* the marker was there */
+    bool keeps_ends;                /* the server knows of pairs that end */
     bool occupied;                  /* it was not, the database is not empty, and this is no merge */
     struct tool_target_state state; /* written with the next batch */
     struct cht_buf batch;           /* owned */
@@ -56,8 +64,9 @@ enum cht_rc tool_target_begin(struct tool_target *t, uint64_t last_key, struct c
 /* Adds an operation to the batch; keys are the source's, text is base64. CHT_KEYS_EXHAUSTED if a key cannot be moved. */
 enum cht_rc tool_target_value(struct tool_target *t, uint64_t key, const char *text, size_t n,
                               struct cht_err *err);
+/* expires: in seconds since 1970; 0: never. */
 enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, uint64_t key,
-                             struct cht_err *err);
+                             uint64_t expires, struct cht_err *err);
 static inline bool tool_target_full(const struct tool_target *t)
 {
     return t->ops >= t->max_ops || t->batch.len >= t->max_bytes;

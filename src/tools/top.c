@@ -183,6 +183,40 @@ static void page_routes(struct job *j, double seconds)
     }
 }
 
+/* How many a second, and which part of them was found. */
+static void found(char out[32], double hits, double misses, double seconds)
+{
+    char n[16];
+    rate(n, hits + misses, seconds);
+    if (hits + misses > 0)
+        (void)snprintf(out, 32, "%s/s %3.0f%%", n, hits / (hits + misses) * 100); /* fits */
+    else
+        (void)snprintf(out, 32, "-");
+}
+
+/* What a decoder feels; the latency of /predict is that of its route. */
+static void page_orders(struct job *j, double seconds)
+{
+    const struct tool_sample *s = j->since;
+    char predictions[32], followers[32], cache[32];
+    bool any = false;
+    for (unsigned n = 1; n < TOOL_SAMPLE_ORDERS; n++) {
+        const struct tool_sample_order *now = &j->now->order[n], *o = &s->order[n];
+        if (now->predictions + now->predictions_missed + now->followers + now->followers_missed <= 0)
+            continue;
+        if (!any) {
+            found(cache, s->v[TOOL_G_CACHE_HITS], s->v[TOOL_G_CACHE_MISSES], seconds);
+            put(j, "%s", "");
+            put(j, "%-20s %20s %20s   aggregates from the cache: %s", "ORDER", "predictions found",
+                "best followers found", cache);
+        }
+        any = true;
+        found(predictions, o->predictions, o->predictions_missed, seconds);
+        found(followers, o->followers, o->followers_missed, seconds);
+        put(j, "%-20u %20s %20s", n, predictions, followers);
+    }
+}
+
 static void page(struct job *j, double seconds)
 {
     j->line = 0;
@@ -192,6 +226,7 @@ static void page(struct job *j, double seconds)
     }
     page_head(j, seconds);
     page_databases(j, seconds);
+    page_orders(j, seconds);
     page_routes(j, seconds);
     (void)fputs(j->screen ? "\033[J" : "\n", stdout);
     (void)fflush(stdout);
@@ -200,6 +235,23 @@ static void page(struct job *j, double seconds)
 /* ---- JSON -------------------------------------------------------------------------------------------------------------------- */
 
 static void member(const char *name, double v) { (void)printf(",\"%s\":%.9g", name, v); }
+
+static void json_orders(const struct tool_sample *s, double seconds)
+{
+    bool first = true;
+    for (unsigned n = 1; n < TOOL_SAMPLE_ORDERS; n++) {
+        const struct tool_sample_order *o = &s->order[n];
+        if (o->predictions + o->predictions_missed + o->followers + o->followers_missed <= 0)
+            continue;
+        (void)printf("%s\"%u\":{\"order\":%u", first ? "" : ",", n, n);
+        member("predictions", o->predictions / seconds);
+        member("predictions_missed", o->predictions_missed / seconds);
+        member("followers", o->followers / seconds);
+        member("followers_missed", o->followers_missed / seconds);
+        (void)fputc('}', stdout);
+        first = false;
+    }
+}
 
 static void json_line(const struct job *j, double seconds)
 {
@@ -223,6 +275,8 @@ static void json_line(const struct job *j, double seconds)
                    tool_sample_db_counts(k) ? s->db[i].v[k] / seconds : s->db[i].v[k]);
         (void)fputc('}', stdout);
     }
+    (void)fputs("},\"orders\":{", stdout);
+    json_orders(s, seconds);
     (void)fputs("},\"routes\":[", stdout);
     bool first = true;
     for (size_t i = 0; i < s->routes; i++) {

@@ -3,6 +3,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { change, useAddress } from "../address";
 import { all, call, json, Problem } from "../api";
 import { asText, encode, fromBase64, fromInput, inUrl, number, same, showName, size, toInput } from "../bytes";
+import { Change, useChanges } from "../follow";
 import { List } from "../list";
 import { may, useShared } from "../state";
 import { Choice, Dialog, download, Failure, Field, Text, useTask } from "../ui";
@@ -33,14 +34,16 @@ const EMPTY: Level = { rows: [], next: null, open: true, error: null };
 function useLevel(db: string, prefix: Uint8Array | null, by: string, from: string, again: number): [Level, () => void] {
   const [level, set] = useState<Level>(EMPTY);
   const current = useRef<{ control: AbortController; level: Level; busy: boolean }>();
-  const key = [db, prefix && inUrl(prefix), by, from, again].join("\n");
+  const view = [db, prefix && inUrl(prefix), by, from].join("\n");
+  const key = view + "\n" + again;
+  const before = useRef({ view: "", rows: 0 });
   const more = useCallback(async () => {
     const own = current.current;
     if (!own || own.busy || !own.level.open || !prefix) return;
     own.busy = true;
     try {
       const after = own.level.rows.length ? own.level.next! : from && inUrl(fromInput(from) ?? new Uint8Array());
-      const params = { db, children: true, separator: by ? inUrl(encode(by)) : undefined, after, limit: own.level.rows.length ? PAGE : FIRST };
+      const params = { db, children: true, separator: by ? inUrl(encode(by)) : undefined, after, limit: own.level.rows.length ? PAGE : Math.max(FIRST, Math.min(PAGE, before.current.rows)) };
       const answer = await call("GET", "/pairs/" + inUrl(prefix), { params, signal: own.control.signal });
       const page = await all(answer, own.control.signal);
       const rows = own.level.rows;
@@ -51,12 +54,16 @@ function useLevel(db: string, prefix: Uint8Array | null, by: string, from: strin
       own.level = { ...own.level, open: false, error };
     }
     own.busy = false;
+    before.current.rows = own.level.rows.length;
     if (current.current === own) set(own.level);
   }, [key]);
   useEffect(() => {
     const own = { control: new AbortController(), level: { ...EMPTY, rows: [] }, busy: false };
     current.current = own;
-    set(own.level);
+    if (before.current.view !== view) { // read again, what is shown stays until the new rows are there
+      before.current = { view, rows: 0 };
+      set(own.level);
+    }
     more();
     return () => own.control.abort();
   }, [key]);
@@ -128,7 +135,8 @@ async function readValue(db: string, name: Uint8Array, signal: AbortSignal): Pro
   return { name, key: key === null ? null : Number(key), bytes, size: done ? got : Math.max(length, got), whole: done };
 }
 
-function Pair({ name, changed }: { name: Uint8Array; changed: () => void }) {
+/** touched: how often it was changed by anybody since. */
+function Pair({ name, changed, touched }: { name: Uint8Array; changed: () => void; touched: number }) {
   const shared = useShared();
   const task = useTask();
   const saving = useTask();
@@ -145,6 +153,9 @@ function Pair({ name, changed }: { name: Uint8Array; changed: () => void }) {
   useEffect(() => {
     load();
   }, [path, shared.db]);
+  useEffect(() => {
+    if (touched && draft === null && !saving.busy) load();
+  }, [touched]);
   const text = shown && shown.whole ? asText(shown.bytes) : null;
   const save = () =>
     saving.run(async (signal) => {
@@ -171,6 +182,7 @@ function Pair({ name, changed }: { name: Uint8Array; changed: () => void }) {
       <h3>{showName(name)}</h3>
       <Failure error={task.error} />
       <Failure error={saving.error} />
+      {touched > 0 && draft !== null && <p class="quiet" role="status">It has been changed meanwhile: what you save replaces that.</p>}
       {task.busy && <p class="quiet">Reading…</p>}
       {shown && (
         <>
@@ -226,6 +238,49 @@ function Pair({ name, changed }: { name: Uint8Array; changed: () => void }) {
             </button>
           </p>
         </Dialog>
+      )}
+    </section>
+  );
+}
+
+function Changes({ changes, live, error }: { changes: Change[]; live: boolean; error: unknown }) {
+  const what = (change: Change) => (change.recursive ? "all under it deleted" : change.deleted ? "deleted" : "put");
+  return (
+    <section class="panel" aria-label="Changes">
+      <h3>Changes</h3>
+      <p class="quiet" aria-live="polite">
+        {live ? (changes.length ? "What was changed by anybody, the newest first." : "Nothing has changed yet.") : "Not following."}
+      </p>
+      <Failure error={error} />
+      {changes.length > 0 && (
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Time</th>
+              <th scope="col">What</th>
+              <th scope="col">Name</th>
+            </tr>
+          </thead>
+          <tbody>
+            {changes.map((one) => (
+              <tr key={one.id}>
+                <td>{one.at.toLocaleTimeString()}</td>
+                <td>{what(one)}</td>
+                <td>
+                  {one.name === null ? (
+                    `the value of key ${one.key}`
+                  ) : one.deleted ? (
+                    showName(one.name)
+                  ) : (
+                    <button type="button" class="link" onClick={() => change({ name: toInput(one.name!) })}>
+                      {showName(one.name)}
+                    </button>
+                  )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
       )}
     </section>
   );
@@ -293,6 +348,14 @@ export function Browse() {
       .catch(() => undefined); // the list says what is wrong
     return () => control.abort();
   }, [path, shared.db, again]);
+  const following = params.follow === "1";
+  const nameKey = name ? inUrl(name) : "";
+  const [touched, setTouched] = useState({ key: "", times: 0 });
+  const followed = useChanges(shared.db, prefix, following, (some) => {
+    setAgain((n) => n + 1);
+    const own = some?.some((one) => one.name === null || (one.recursive ? !one.name.length || nameKey.startsWith(inUrl(one.name)) : inUrl(one.name) === nameKey));
+    if (own && nameKey) setTouched((old) => ({ key: nameKey, times: old.key === nameKey ? old.times + 1 : 1 }));
+  });
   const most = Math.max(1, ...level.rows.slice(0, 2000).map((row) => row.pairs));
   const choose = (index: number) => {
     const row = level.rows[index];
@@ -324,6 +387,9 @@ export function Browse() {
         </button>
         <button type="button" onClick={changed}>
           Read again
+        </button>
+        <button type="button" aria-pressed={following} onClick={() => change({ follow: following ? "" : "1" })}>
+          Follow changes
         </button>
         {may(shared, "write") && (
           <button type="button" onClick={() => setMaking(true)}>
@@ -370,8 +436,9 @@ export function Browse() {
                 );
               }}
             />
-            {name && <Pair name={name} changed={changed} />}
+            {name && <Pair name={name} changed={changed} touched={touched.key === nameKey ? touched.times : 0} />}
           </div>
+          {following && <Changes {...followed} />}
         </>
       )}
       {making && (

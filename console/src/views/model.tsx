@@ -1,13 +1,13 @@
-// model: what comes next, how likely a text is, which contexts are alike.
+// model: what comes next, how likely a text is, which contexts are alike, what belongs together.
 import { useEffect, useState } from "preact/hooks";
 import { useAbout } from "../about";
 import { change, useAddress } from "../address";
 import { all, call, json, jsonBody, Problem, type Line } from "../api";
-import { fromBase64, hex, inUrl, encode } from "../bytes";
+import { fromBase64, hex, inUrl, encode, showName, toBase64 } from "../bytes";
 import { decode } from "../payload";
 import { useShared } from "../state";
 import { Bar, Choice, Failure, Field, Text, useTask } from "../ui";
-import { hasWords, tokensOfWords, useWords } from "../words";
+import { hasWords, tokensOfWords, useWords, wordsOf } from "../words";
 
 const MODES: [string, string][] = [
   ["", "as the database answers"],
@@ -131,20 +131,85 @@ function Context({ tokens, words }: { tokens: number[]; words: Map<number, strin
   return <>{tokens.map((token) => words.get(token) ?? token).join(" ")}</>;
 }
 
-/** Contexts that are followed alike: the hash of this one by its vector, then the counts most similar to its own, then their tokens. */
-async function similar(db: string, context: number[], signal: AbortSignal): Promise<Alike[]> {
-  const params = { db };
-  const order = context.length + 1;
+/** The pair of a context's counts: its hash is found by its vector. */
+async function countsOf(db: string, context: number[], signal: AbortSignal): Promise<Uint8Array> {
   let hash = "__root__";
   if (context.length) {
-    const found = await all(await call("POST", "/contexts", { params, signal, ...jsonBody({ tree: context.map((token) => [token]), limit: 1 }) }), signal);
+    const found = await all(await call("POST", "/contexts", { params: { db }, signal, ...jsonBody({ tree: context.map((token) => [token]), limit: 1 }) }), signal);
     const line = found.lines[0];
     if (!line || line.tokens.length !== context.length) throw new Problem(404, "context_not_found", `${context.join(" ")} was never counted as a context`);
     hash = line.hash;
   }
   const bytes = hash === "__root__" ? encode(hash) : Uint8Array.from(hash.match(/../g)!.map((byte: string) => parseInt(byte, 16)));
-  const space = encode(`cnt:${order}:`);
-  const to = new Uint8Array([...space, ...bytes]);
+  return new Uint8Array([...encode(`cnt:${context.length + 1}:`), ...bytes]);
+}
+
+/** What belongs together: a context's links and followers, and the rows and columns of its last token. */
+async function related(db: string, context: number[], worded: boolean, signal: AbortSignal): Promise<Line[]> {
+  const ask = { params: { db, k: 10, text: worded || undefined }, signal };
+  const found: Line[] = [];
+  if (context.length) found.push(...(await all(await call("GET", "/reduce/associations/" + context[context.length - 1], ask), signal)).lines);
+  const pair = await countsOf(db, context, signal);
+  const links = (await all(await call("GET", "/reduce/associations/" + inUrl(pair), ask), signal)).lines;
+  const names = links.filter((line) => line.relation === "link").map((line) => nameIn(line));
+  const shown = new Map<string, string>();
+  for (const name of names) {
+    const at = name.indexOf(58, 4); // cnt:<n>:
+    const value = at < 0 ? null : await call("POST", "/pairs", { params: { db, values: true }, signal, ...jsonBody({ pairs: [toBase64(new Uint8Array([...encode("ctx:"), ...name.subarray(at + 1)]))] }) });
+    const line = value && (await all(value, signal)).lines[0];
+    const context = line?.value ? decode(encode("ctx:"), fromBase64(line.value), true) : null;
+    const tokens = context?.kind === "context" ? context.tokens : null;
+    const words = worded && tokens ? await wordsOf(db, tokens, signal) : new Map<number, string>();
+    shown.set(hex(name), tokens ? tokens.map((token) => words.get(token) ?? token).join(" ") || "the empty context" : showName(name));
+  }
+  return [...found, ...links.map((line) => (line.relation === "link" ? { ...line, what: shown.get(hex(nameIn(line))) } : line))];
+}
+
+/** A name of an answer, in base64 or, with text=true, as text. */
+const nameIn = (line: Line): Uint8Array => (typeof line.pair === "string" ? fromBase64(line.pair) : encode(line.name));
+
+const RELATIONS: { [relation: string]: string } = { link: "related context", after: "comes after it", before: "comes before it" };
+
+function Related({ lines }: { lines: Line[] }) {
+  return (
+    <section class="panel" aria-label="What belongs together">
+      <h3>What belongs together</h3>
+      {lines.length ? (
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">relation</th>
+              <th scope="col">by</th>
+              <th scope="col">what</th>
+              <th scope="col">weight</th>
+            </tr>
+          </thead>
+          <tbody>
+            {lines.map((line, i) => (
+              <tr key={i}>
+                <td>
+                  {RELATIONS[line.relation] ?? line.relation}
+                  {line.order > 2 && <small> at {line.order - 1} places</small>}
+                </td>
+                <td>{line.metric}</td>
+                <td>{line.what ?? line.word ?? line.token}</td>
+                <td>{Number(line.weight.toPrecision(4))}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      ) : (
+        <p class="quiet">Nothing is kept of it: POST /reduce/links/cnt: and /reduce/matrix/cnt: find it.</p>
+      )}
+    </section>
+  );
+}
+
+/** Contexts that are followed alike: the counts most similar to its own, then their tokens. */
+async function similar(db: string, context: number[], signal: AbortSignal): Promise<Alike[]> {
+  const params = { db };
+  const space = encode(`cnt:${context.length + 1}:`);
+  const to = await countsOf(db, context, signal);
   const answer = await call("GET", "/reduce/similar/" + inUrl(space), { params: { ...params, to: inUrl(to), limit: 10 }, signal });
   const lines = (await all(answer, signal)).lines.filter((line) => line.pair !== undefined);
   if (!lines.length) return [];
@@ -165,6 +230,7 @@ export function Model() {
   const [predictions, setPredictions] = useState<Line[]>([]);
   const [score, setScore] = useState<{ parts: (string | number)[]; answer: Line } | null>(null);
   const [alike, setAlike] = useState<{ tokens: number[]; found: Alike[] } | null>(null);
+  const [belongs, setBelongs] = useState<Line[] | null>(null);
   const about = useAbout(shared.db);
   const modes = about?.exact ? MODES.filter(([value]) => value === "" || (value === "levels" && about.live)) : MODES;
   const mode = modes.some(([value]) => value === params.mode) ? params.mode : "";
@@ -179,6 +245,7 @@ export function Model() {
     setPredictions([]);
     setScore(null);
     setAlike(null);
+    setBelongs(null);
     task.clear();
     if (params.q === undefined) return;
     task.run(async (signal) => {
@@ -192,13 +259,14 @@ export function Model() {
         const body = { ...question };
         if (mode === "deepest" || mode === "blend") body.mode = mode;
         setScore({ parts, answer: await json("POST", "/score", { ...ask, ...jsonBody(body) }) });
-      } else if (doing === "similar") {
+      } else if (doing === "similar" || doing === "related") {
         const order = Math.max(1, Number(params.order ?? 3));
         const typedContext = order > 1 ? parts.slice(-(order - 1)) : [];
         const context = worded ? await tokensOfWords(shared.db, typedContext as string[], signal) : typedContext;
         const unknown = context.indexOf(null as never);
         if (unknown >= 0) throw new Problem(404, "unknown_word", `"${typedContext[unknown]}" is not in the vocabulary of ${shared.db}`);
-        setAlike({ tokens: context as number[], found: await similar(shared.db, context as number[], signal) });
+        if (doing === "related") setBelongs(await related(shared.db, context as number[], speaks && as !== "tokens", signal));
+        else setAlike({ tokens: context as number[], found: await similar(shared.db, context as number[], signal) });
       } else {
         const body: { [key: string]: any } = { ...question, k: 20 };
         if (mode) body.mode = mode;
@@ -230,7 +298,7 @@ export function Model() {
           <Choice value={mode} set={(value) => change({ mode: value })} options={modes} />
         </Field>
         {about?.contexts && (
-        <Field label="Order of similar contexts">
+        <Field label="Order of similar contexts" hint="and of what belongs together">
           <Choice value={params.order ?? "3"} set={(value) => change({ order: value === "3" ? "" : value })} options={["1", "2", "3", "4", "5", "6", "7", "8"]} />
         </Field>
         )}
@@ -243,6 +311,11 @@ export function Model() {
         {about?.contexts && (
           <button type="button" onClick={() => act("similar")}>
             Similar contexts
+          </button>
+        )}
+        {about?.contexts && (
+          <button type="button" onClick={() => act("related")}>
+            What belongs together
           </button>
         )}
         {task.busy && (
@@ -260,6 +333,7 @@ export function Model() {
           ))}
         </div>
         {score && <Score parts={score.parts} answer={score.answer} />}
+        {belongs && <Related lines={belongs} />}
         {alike && (
           <section class="panel" aria-label="Similar contexts">
             <h3>Followed like {alike.tokens.length ? <Context tokens={alike.tokens} words={words} /> : "the empty context"}</h3>

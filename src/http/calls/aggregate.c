@@ -2,11 +2,13 @@
 #include "http/feed.h"
 #include "http/calls/handlers.h"
 #include "http/calls/shared.h"
+#include "http/calls/worded.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
 
 #include "base/alloc.h"
+#include "base/literal.h"
 #include "reduce/cache.h"
 
 /* What is asked, until it is answered from the cache or given to a job. */
@@ -21,15 +23,15 @@ static void release(struct http_request *r) { reduce_answer_release(((const stru
 /* ---- the answer ------------------------------------------------------------------------------------------------ */
 
 /* The answer's lines, then the end line. */
-static enum http_more put_answer(struct http_stream *s, const struct reduce_answer *a, const char **p,
-                                 size_t *n)
+static enum http_more put_answer(struct http_stream *s, const struct reduce_answer *a, const void *lines,
+                                 size_t len, const char **p, size_t *n)
 {
     if (s->finished)
         return HTTP_MORE_END;
-    if (s->count == 0 && a->len > 0) {
+    if (s->count == 0 && len > 0) {
         s->count = a->count;
-        *p = (const char *)a->lines;
-        *n = a->len;
+        *p = lines;
+        *n = len;
         return HTTP_MORE_TEXT;
     }
     s->finished = true;
@@ -43,7 +45,8 @@ static enum http_more put_answer(struct http_stream *s, const struct reduce_answ
 
 static enum http_more next_of_hit(struct http_stream *s, const char **p, size_t *n)
 {
-    return put_answer(s, ((const struct asked *)s->r->own)->answer, p, n);
+    const struct reduce_answer *a = ((const struct asked *)s->r->own)->answer;
+    return put_answer(s, a, a->lines, a->len, p, n);
 }
 
 /* ---- a miss ---------------------------------------------------------------------------------------------------- */
@@ -56,14 +59,40 @@ struct sweep_job {
     struct svc_memory_use memory;
     const struct reduce_answer *answer; /* owned */
     bool hit;                           /* someone else computed it meanwhile */
+    bool text;                          /* with words: */
+    struct http_worded worded;
+    struct svc_out lines; /* of the answer, with words */
+    uint8_t to[CHT_NAME_MAX];
     uint8_t bytes[];
 };
+
+/* With text=true `to` may be the words of a context in place of the name of its counts. */
+static enum cht_rc take_words(struct sweep_job *j, struct cht_store *s, struct cht_err *err)
+{
+    struct cht_str *to = &j->params.to;
+    uint64_t key;
+    j->worded.spell.store = s;
+    enum cht_rc rc = to->n > 0 ? cht_store_pair(s, *to, &key, err) : CHT_OK;
+    if (rc != CHT_PAIR_NOT_FOUND || CHT_STARTS(to->p, to->n, "cnt:"))
+        return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc; /* the aggregate says so */
+    size_t n;
+    rc = http_worded_name(&j->worded, *to, j->to, &n, err);
+    if (rc == CHT_OK)
+        *to = (struct cht_str){j->to, n};
+    return rc;
+}
 
 static void work(struct http_feed *f)
 {
     struct sweep_job *j = (struct sweep_job *)f;
-    f->rc = reduce_cache_run(http_shared(f->srv)->cache, f->db->store, j->mode, &j->params, &f->cancel,
-                             &j->answer, &j->hit, &f->err);
+    f->rc = j->text ? take_words(j, f->db->store, &f->err) : CHT_OK;
+    if (f->rc == CHT_OK)
+        f->rc = reduce_cache_run(http_shared(f->srv)->cache, f->db->store, j->mode, &j->params, &f->cancel,
+                                 &j->answer, &j->hit, &f->err);
+    if (f->rc == CHT_OK && j->text)
+        f->rc = svc_memory_take(&j->memory, 2 * j->answer->len, &f->err);
+    if (f->rc == CHT_OK && j->text)
+        f->rc = http_worded_lines(&j->lines, &j->worded, j->answer->lines, j->answer->len, &f->err);
 }
 
 static void begin(struct http_feed *f, struct http_request *r, bool done)
@@ -84,8 +113,10 @@ static void progress(struct http_feed *f, struct svc_out *o)
 static enum http_more last(struct http_feed *f, struct http_stream *s, const char **p, size_t *n)
 {
     const struct sweep_job *j = (const struct sweep_job *)f;
+    if (f->rc == CHT_OK && j->text)
+        return put_answer(s, j->answer, j->lines.p, j->lines.n, p, n);
     if (f->rc == CHT_OK)
-        return put_answer(s, j->answer, p, n);
+        return put_answer(s, j->answer, j->answer->lines, j->answer->len, p, n);
     if (s->finished)
         return HTTP_MORE_END;
     s->finished = true;
@@ -101,6 +132,8 @@ static void fini(struct http_feed *f)
 {
     struct sweep_job *j = (struct sweep_job *)f;
     reduce_answer_release(j->answer);
+    http_worded_fini(&j->worded);
+    svc_out_free(&j->lines);
     svc_memory_end(&j->memory);
 }
 
@@ -135,6 +168,7 @@ static void compute(struct http_request *r)
     uint8_t *at = j->bytes;
     j->feed.kind = &kind;
     j->mode = a->mode;
+    j->text = r->text;
     j->params = *p;
     j->params.prefix = copy(&at, p->prefix);
     j->params.after = copy(&at, p->after);
@@ -153,7 +187,8 @@ static void compute(struct http_request *r)
 static void run(struct http_request *r)
 {
     struct asked *a = r->own;
-    a->answer = reduce_cache_find(http_shared(r->w->srv)->cache, r->db->store, a->mode, &a->params);
+    if (!r->text) /* words are looked up by a job */
+        a->answer = reduce_cache_find(http_shared(r->w->srv)->cache, r->db->store, a->mode, &a->params);
     if (a->answer == NULL) {
         compute(r);
         return;
@@ -163,6 +198,12 @@ static void run(struct http_request *r)
         http_reply_media(r, 200, HTTP_MEDIA_NDJSON);
     else if (http_stream_new(r, next_of_hit))
         http_stream_begin(r);
+}
+
+/* Does text=true mean anything in its lines? */
+static bool has_tokens(const struct reduce_mode *mode)
+{
+    return (mode->aggregate->uses & REDUCE_USES_TO) != 0 || strcmp(mode->names[0], "totals") == 0;
 }
 
 /* A parameter that is one of two words. */
@@ -190,7 +231,7 @@ void http_aggregate_get(struct http_request *r, const struct reduce_mode *mode, 
         !http_param_bool(r, HTTP_P_DECODE, false, &decode) ||
         !http_param_number(r, HTTP_P_LIMIT, 1, most, 0, &p->limit))
         return;
-    if (r->param[HTTP_P_TEXT].p != NULL) {
+    if (r->param[HTTP_P_TEXT].p != NULL && !has_tokens(mode)) {
         http_reply_fail(r, CHT_UNKNOWN_PARAMETER, "mode %s takes no parameter 'text'", mode->names[0]);
         return;
     }

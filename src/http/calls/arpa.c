@@ -11,6 +11,11 @@
 
 #define WAITING (4u << 20) /* text that was not taken yet: the job waits */
 
+struct exporting {
+    struct http_feed feed; /* first */
+    bool words;
+};
+
 static bool sink(void *ctx, const char *p, size_t n)
 {
     struct http_feed *f = ctx;
@@ -25,7 +30,8 @@ static bool sink(void *ctx, const char *p, size_t n)
 
 static void work(struct http_feed *f)
 {
-    f->rc = lm_kn_arpa_write(http_shared(f->srv)->lm, f->db->store, &f->cancel, sink, f, &f->err);
+    f->rc = lm_kn_arpa_write(http_shared(f->srv)->lm, f->db->store, ((struct exporting *)f)->words,
+                             &f->cancel, sink, f, &f->err);
     if (f->rc == CHT_PAIR_NOT_FOUND)
         f->rc = CHT_FAIL(&f->err, CHT_NOT_LIVE, "database '%s' has no live model", f->db->name);
 }
@@ -48,19 +54,20 @@ static enum http_more last(struct http_feed *f, struct http_stream *s, const cha
 static void export(struct http_request *r)
 {
     static const struct http_feed_kind kind = {
-        .work = work, .begin = begin, .progress = progress, .last = last};
+        .memory = CHT_SCAN_MEMORY, .work = work, .begin = begin, .progress = progress, .last = last};
     if (r->head) {
         http_reply_media(r, 200, HTTP_MEDIA_ARPA);
         return;
     }
-    struct http_feed *f = cht_calloc(1, sizeof *f);
-    if (f == NULL) {
+    struct exporting *e = cht_calloc(1, sizeof *e);
+    if (e == NULL) {
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for a stream");
         return;
     }
-    f->kind = &kind;
-    f->job.exclusive = HTTP_ALONE_COUNT;
-    http_feed_await(r, f);
+    e->feed.kind = &kind;
+    e->feed.job.exclusive = HTTP_ALONE_COUNT;
+    e->words = r->text;
+    http_feed_await(r, &e->feed);
 }
 
 void http_arpa_get(struct http_request *r) { http_request_database(r, false, export); }

@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "lm/fm_import.h"
+#include "service/text.h"
 
 #define PIECE (1u << 20)
 #define DEFAULT_BOS 2u /* DB-SLM's */
@@ -127,7 +128,10 @@ static void describe(struct http_request *r, const struct arpa_call *a)
                    (unsigned long)t->bos, (unsigned long)t->eos, (unsigned long)t->unk);
     for (unsigned m = 1; m <= t->order; m++)
         svc_out_format(&r->out, "%s%llu", m > 1 ? "," : "", (unsigned long long)t->n[m]);
-    svc_out_format(&r->out, "],\"lines\":%llu,\"warnings\":[", (unsigned long long)t->lines);
+    svc_out_format(&r->out, "],\"lines\":%llu,", (unsigned long long)t->lines);
+    if (a->parameters.words)
+        svc_out_format(&r->out, "\"new_words\":%zu,", lm_fm_import_fresh(a->import));
+    svc_out_text(&r->out, "\"warnings\":[");
     for (size_t i = 0; i < sizeof warnings / sizeof *warnings; i++) {
         if ((t->warnings & warnings[i].flag) == 0)
             continue;
@@ -174,6 +178,15 @@ static bool token_param(struct http_request *r, enum http_param p, uint32_t fall
     return true;
 }
 
+/* May it be a word? Texts of requests are UTF-8. */
+static bool is_text(const char *word, size_t n)
+{
+    size_t len = 1;
+    for (const char *end = word + n; word < end && len > 0; word += len)
+        len = svc_text_character((const uint8_t *)word, (size_t)(end - word));
+    return len > 0;
+}
+
 static bool begin(struct http_request *r)
 {
     struct lm_fm_parameters p = {0};
@@ -181,7 +194,8 @@ static bool begin(struct http_request *r)
     if (!token_param(r, HTTP_P_BOS, DEFAULT_BOS, &p.bos) ||
         !token_param(r, HTTP_P_EOS, DEFAULT_EOS, &p.eos) ||
         !token_param(r, HTTP_P_UNK, LM_FM_NO_ID, &p.unk) ||
-        !http_param_bool(r, HTTP_P_UNMARKED, false, &p.unmarked) || !http_request_database_name(r, name))
+        !http_param_bool(r, HTTP_P_UNMARKED, false, &p.unmarked) ||
+        !http_param_bool(r, HTTP_P_TEXT, false, &p.words) || !http_request_database_name(r, name))
         return false;
     struct arpa_call *a = cht_calloc(1, sizeof *a);
     if (a == NULL) {
@@ -189,6 +203,7 @@ static bool begin(struct http_request *r)
         return false;
     }
     a->parameters = p;
+    a->parameters.is_text = is_text;
     memcpy(a->name, name, sizeof name);
     r->own = a;
     r->release = release;

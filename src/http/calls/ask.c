@@ -74,18 +74,23 @@ static bool take_tokens(struct http_request *r, const json_t *o, struct tokens *
 
 /* POST /predict */
 struct predicting {
+    bool looked; /* at the live model's head, of a store on other machines */
     struct tokens tokens;
     uint64_t k, max_order; /* max_order 0: the deepest there is */
     enum lm_predict_mode mode;
     bool live;             /* a live model answers, if there is one */
     bool live_only;        /* nothing else does */
     uint64_t shown;        /* predictions */
+    unsigned answered;     /* the order that did; 0: none */
     struct lm_names names; /* of what is looked up; made when it is run */
 };
 
 static void answer_predictions(struct http_request *r)
 {
     const struct predicting *a = r->own;
+    if (r->rc == CHT_OK)
+        http_lookups_predicted(&http_shared(r->w->srv)->lookups,
+                               http_lookups_asked(a->tokens.n, a->max_order), a->answered);
     if (r->rc != CHT_OK) {
         http_reply_err(r, r->rc, &r->err);
     } else if (a->mode == LM_PREDICT_LEVELS) {
@@ -104,7 +109,8 @@ static enum cht_rc ask_live(struct http_request *r, struct cht_wait *w, bool *la
                                          .n = a->tokens.n,
                                          .k = (uint32_t)a->k,
                                          .max_order = (uint32_t)a->max_order,
-                                         .levels = a->mode == LM_PREDICT_LEVELS};
+                                         .levels = a->mode == LM_PREDICT_LEVELS,
+                                         .answered = &a->answered};
     struct lm_kn_reader *k;
     enum cht_rc rc = lm_kn_reader_open(http_shared(r->w->srv)->lm, r->db->store, w, &k, &r->err);
     *later = false;
@@ -125,6 +131,19 @@ static void live_work(struct http_request *r)
 
 static void predict(struct http_request *r);
 
+/* After live_work, which is done also before it is known whether there is a live model. */
+static void answer_live(struct http_request *r)
+{
+    struct predicting *a = r->own;
+    a->live = r->rc != CHT_PAIR_NOT_FOUND;
+    if (a->live)
+        answer_predictions(r);
+    else if (a->live_only)
+        http_reply_fail(r, CHT_NOT_LIVE, "database '%s' has no live model", r->db->name);
+    else
+        predict(r);
+}
+
 /* True: it is answered, or will be. False: the database has no live model. */
 static bool predict_live(struct http_request *r)
 {
@@ -132,15 +151,19 @@ static bool predict_live(struct http_request *r)
     bool later;
     r->rc = ask_live(r, http_request_waiter(r), &later);
     a->live = r->rc != CHT_PAIR_NOT_FOUND;
+    bool remote = a->live && cht_store_remote(r->db->store);
+    later =
+        later || (remote && a->looked); /* there it is asked, too, whether another server counted meanwhile */
+    a->looked = true;
     if (later)
-        http_request_job(r, live_work, answer_predictions);
+        http_request_job(r, live_work, answer_live);
     else if (r->rc == CHT_PENDING)
         http_request_await(r, predict);
     else if (a->live)
         answer_predictions(r);
     else if (a->live_only)
         http_reply_fail(r, CHT_NOT_LIVE, "database '%s' has no live model", r->db->name);
-    return a->live || a->live_only;
+    return later || a->live || a->live_only;
 }
 
 static void predict(struct http_request *r)
@@ -154,7 +177,8 @@ static void predict(struct http_request *r)
                                        .max_order = (unsigned)a->max_order,
                                        .mode = a->mode,
                                        .wait = http_request_waiter(r),
-                                       .names = &a->names};
+                                       .names = &a->names,
+                                       .again = http_smoothed_again};
     struct cht_hint hints[HINTS];
     if (r->ahead == 0) {
         q.names->made = 0;
@@ -162,9 +186,10 @@ static void predict(struct http_request *r)
             http_request_ahead_all(r, hints, lm_predict_hints(&q, hints, HINTS), predict))
             return;
     }
-    struct http_smoothed_writer w = {.out = &r->out, .mode = a->mode};
+    struct http_smoothed_writer w = {.out = &r->out, .mode = a->mode, .start = r->out.n};
     enum cht_rc rc = lm_predict(r->db->store, &q, http_smoothed_prediction, &w, &r->err);
     a->shown = w.shown;
+    a->answered = w.answered;
     if (rc == CHT_PENDING) {
         r->out.n = 0; /* the levels that it has shown already */
         http_request_await(r, predict);
@@ -215,7 +240,7 @@ static bool plain_question(struct http_request *r, struct http_question *q)
 
 /* ---- texts -------------------------------------------------------------------------------------------------------- */
 
-/* One question with words (text=true): on a job thread, as words are looked up. */
+/* One question with words (text=true) or with links: on a job thread, as both are looked up. */
 struct text_question {
     struct http_asker asker;
     uint64_t lines;
@@ -229,6 +254,8 @@ static void text_work(struct http_request *r)
     struct text_question *t = r->own;
     t->asker.lm = http_shared(r->w->srv)->lm;
     t->asker.store = r->db->store;
+    t->asker.lookups = &http_shared(r->w->srv)->lookups;
+    t->asker.budget = &r->w->srv->memory;
     r->rc = http_asker_ask(&t->asker, (const char *)r->body, r->body_len, &t->lines, &r->err);
     if (r->rc == CHT_OK && t->asker.text.failed)
         r->rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the answer");
@@ -253,18 +280,23 @@ static void text_answer(struct http_request *r)
 
 static void text_job(struct http_request *r) { http_request_job(r, text_work, text_answer); }
 
-static void ask_text(struct http_request *r, bool predict)
+static void ask_asker(struct http_request *r, bool predict, const json_t *o)
 {
     struct text_question *t = http_request_own(r, sizeof *t);
     unsigned mode;
-    *t = (struct text_question){.asker = {.predict = predict, .words = true}};
+    *t = (struct text_question){.asker = {.predict = predict, .words = r->text}};
     r->release = end_text;
+    t->levels = predict && http_question_mode(json_object_get(o, "mode"), &mode) && mode == LM_PREDICT_LEVELS;
+    http_request_database(r, false, text_job);
+}
+
+static void ask_text(struct http_request *r, bool predict)
+{
     json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
-    t->levels = predict && http_question_mode(json_object_get(o, "mode"), &mode) && mode == LM_PREDICT_LEVELS;
+    ask_asker(r, predict, o);
     json_decref(o);
-    http_request_database(r, false, text_job);
 }
 
 void http_predict_post(struct http_request *r)
@@ -295,6 +327,11 @@ void http_predict_post(struct http_request *r)
     json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
+    if (json_object_get(o, "links") != NULL) {
+        ask_asker(r, true, o);
+        json_decref(o);
+        return;
+    }
     bool ok = take_tokens(r, o, &a->tokens) && take_mode(r, o, &mode, &said) && take_bos(r, o, &bos) &&
               http_number_member(r, o, "k", 1, LM_K_MAX, LM_K_DEFAULT, &a->k) &&
               http_number_member(r, o, "max_order", 1, UINT32_MAX, 0, &a->max_order);

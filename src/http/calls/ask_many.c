@@ -80,6 +80,8 @@ static void many_work(struct http_feed *f)
     const uint8_t *p = m->body, *end = p + m->n;
     bool on = true;
     m->asker.lm = http_shared(f->srv)->lm;
+    m->asker.lookups = &http_shared(f->srv)->lookups;
+    m->asker.budget = &f->srv->memory;
     m->asker.store = f->db->store;
     while (on && (p = skip_blank(p, end)) < end) {
         const uint8_t *stop = memchr(p, '\n', (size_t)(end - p));

@@ -3,13 +3,12 @@
 
 #include <string.h>
 
+#include "http/calls/linked.h"
 #include "http/calls/live.h"
 #include "http/calls/lm_int.h"
 #include "http/calls/smoothed.h"
 
 #include "base/alloc.h"
-#include "lm/fm_format.h"
-#include "lm/kn_format.h"
 
 bool http_question_mode(const json_t *v, unsigned *out)
 {
@@ -78,25 +77,12 @@ static enum cht_rc read_tokens(struct http_asker *a, const json_t *list, struct 
 /* What the live model, or a fixed one, puts around a text. */
 static enum cht_rc read_ends(struct http_asker *a, struct cht_err *err)
 {
-    struct lm_kn_head h;
     if (a->ends_read)
         return CHT_OK;
-    struct lm_fm_head fixed;
-    enum cht_rc rc = lm_kn_head_get(a->store, &h, &a->spell.buf, NULL, err);
-    if (rc == CHT_FIXED_MODEL && lm_fm_head_read(a->spell.buf.data, a->spell.buf.len, &fixed)) {
-        h = (struct lm_kn_head){.bos = fixed.bos, .eos = fixed.eos};
-        h.flags = (fixed.flags & LM_FM_EOS) != 0 ? LM_KN_EOS : 0;
-        rc = CHT_OK; /* one that is being read in answers no question */
-    }
-    a->ends_read = rc == CHT_OK || rc == CHT_PAIR_NOT_FOUND;
     a->spell.store = a->store;
-    if (rc == CHT_OK) {
-        a->spell.has_bos = true;
-        a->spell.bos = h.bos;
-        a->spell.has_eos = (h.flags & LM_KN_EOS) != 0;
-        a->spell.eos = h.eos;
-    }
-    return a->ends_read ? CHT_OK : rc;
+    enum cht_rc rc = http_spell_ends(&a->spell, err);
+    a->ends_read = rc == CHT_OK;
+    return rc;
 }
 
 /* Words; there is room for bos in front and eos after them, which a live model's question gets (add_ends). */
@@ -148,6 +134,10 @@ static enum cht_rc read_json(struct http_asker *a, const json_t *o, struct http_
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"bos\" is true or false");
     if (!http_question_mode(mode, &q->mode))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"mode\" is live, deepest, levels or blend");
+    if (a->predict && !http_linked_members(o, q))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                        "\"links\" is a number from 0 to 1, with it \"metric\" is cosine, jaccard or pmi and "
+                        "\"seldom\" a number from 1 on");
     q->has_mode = mode != NULL;
     q->no_bos = json_is_false(bos);
     return CHT_OK;
@@ -201,19 +191,44 @@ static void put_words(struct http_asker *a, const uint32_t *tokens, size_t n, bo
     svc_out_text(&a->text, "}");
 }
 
+/* A prediction with links, of a live model or of what was smoothed. */
+static enum cht_rc ask_linked(struct http_asker *a, const struct http_question *q, bool live, uint64_t *lines,
+                              struct cht_err *err)
+{
+    struct http_linked_asker l = {.store = a->store,
+                                  .out = &a->text,
+                                  .spell = a->words ? &a->spell : NULL,
+                                  .memory = {.budget = a->budget}};
+    enum cht_rc rc = CHT_OK;
+    if (live && a->reader == NULL)
+        rc = lm_kn_reader_open(a->lm, a->store, NULL, &a->reader, err);
+    l.live = live ? a->reader : NULL;
+    if (rc == CHT_OK)
+        rc = http_linked_predict(&l, q, err);
+    svc_memory_end(&l.memory);
+    *lines = l.shown;
+    if (rc == CHT_OK)
+        http_lookups_predicted(a->lookups, http_lookups_asked(q->n, q->max_order), l.answered);
+    return rc;
+}
+
 /* A live model answers. CHT_PAIR_NOT_FOUND: there is none. */
 static enum cht_rc ask_live(struct http_asker *a, const struct http_question *said, uint64_t *lines,
                             struct cht_err *err)
 {
     struct http_question q = *said;
+    unsigned answered = 0;
     add_ends(a, &q);
+    if (q.links > 0.0)
+        return ask_linked(a, &q, true, lines, err);
     const struct http_live_question l = {.tokens = q.tokens,
                                          .n = q.n,
                                          .k = q.k > 0 ? (uint32_t)q.k : LM_K_DEFAULT,
                                          .max_order = (uint32_t)q.max_order,
                                          .bos = !q.no_bos,
                                          .levels = q.has_mode && q.mode == LM_PREDICT_LEVELS,
-                                         .spell = a->words ? &a->spell : NULL};
+                                         .spell = a->words ? &a->spell : NULL,
+                                         .answered = &answered};
     struct lm_kn_score one = {0};
     bool later;
     enum cht_rc rc = a->reader == NULL ? lm_kn_reader_open(a->lm, a->store, NULL, &a->reader, err) : CHT_OK;
@@ -222,7 +237,9 @@ static enum cht_rc ask_live(struct http_asker *a, const struct http_question *sa
                         : http_live_score(a->reader, &l, &a->text, &one, err);
     if (rc != CHT_OK)
         return rc;
-    if (!a->predict)
+    if (a->predict)
+        http_lookups_predicted(a->lookups, http_lookups_asked(q.n, q.max_order), answered);
+    else
         put_words(a, q.tokens, q.n, true);
     if (!a->predict || !l.levels)
         svc_out_text(&a->text, "\n");
@@ -238,11 +255,15 @@ static enum cht_rc predict_smoothed(struct http_asker *a, const struct http_ques
         .n = q->n,
         .k = q->k > 0 ? (unsigned)q->k : LM_K_DEFAULT,
         .max_order = q->max_order < UINT32_MAX ? (unsigned)q->max_order : UINT32_MAX,
-        .mode = q->has_mode ? (enum lm_predict_mode)q->mode : LM_PREDICT_DEEPEST};
-    struct http_smoothed_writer w = {.out = &a->text, .mode = p.mode, .spell = a->words ? &a->spell : NULL};
+        .mode = q->has_mode ? (enum lm_predict_mode)q->mode : LM_PREDICT_DEEPEST,
+        .again = http_smoothed_again};
+    struct http_smoothed_writer w = {
+        .out = &a->text, .mode = p.mode, .spell = a->words ? &a->spell : NULL, .start = a->text.n};
     enum cht_rc rc = lm_predict(a->store, &p, http_smoothed_prediction, &w, err);
     if (rc == CHT_OK && p.mode != LM_PREDICT_LEVELS)
         svc_out_text(&a->text, "\n");
+    if (rc == CHT_OK)
+        http_lookups_predicted(a->lookups, http_lookups_asked(q->n, q->max_order), w.answered);
     *lines = w.shown;
     return rc;
 }
@@ -280,6 +301,8 @@ static enum cht_rc answer(struct http_asker *a, const struct http_question *q, u
     }
     if (only)
         return CHT_FAIL(err, CHT_NOT_LIVE, "%s", cht_rc_text(CHT_NOT_LIVE));
+    if (a->predict && q->links > 0.0)
+        return ask_linked(a, q, false, lines, err);
     return a->predict ? predict_smoothed(a, q, lines, err) : score_smoothed(a, q, err);
 }
 

@@ -3,10 +3,12 @@
  */
 #pragma once
 
+#include "http/calls/lookups.h"
 #include "http/calls/question.h"
 #include "http/calls/spell.h"
 #include "lm/kn_ask.h"
 #include "lm/predict.h"
+#include "service/memory.h"
 
 #define HTTP_QUESTION_TOKENS 100000u /* of a question, at most */
 
@@ -15,8 +17,10 @@ struct lm_engine;
 struct http_asker {
     struct lm_engine *lm; /* the caller's, as the next */
     struct cht_store *store;
-    bool predict; /* else /score */
-    bool words;   /* text=true: {"text":...} in place of {"tokens":[...]}, and words in the answers */
+    struct http_lookups *lookups;     /* where predictions are counted; likewise */
+    struct svc_memory_budget *budget; /* likewise */
+    bool predict;                     /* else /score */
+    bool words; /* text=true: {"text":...} in place of {"tokens":[...]}, and words in the answers */
     /* the answers so far */
     struct svc_out text;    /* owned; each is a line with its end, one of `levels` several */
     struct lm_kn_score sum; /* of scores */

@@ -164,16 +164,21 @@ static void value_member(struct svc_out *o, const struct cht_op *op, bool text)
     http_ndjson_put_member(o, HTTP_MEMBER_VALUE, (struct cht_str){op->buf->data, op->buf->len}, text);
 }
 
-/* So that the next one needs no read. */
-static void tag_member(struct svc_out *o, const struct cht_op *op)
+static bool is_tagged(const struct http_batch *b, const struct cht_op *op, const struct http_batch_entry *e)
 {
-    char text[HTTP_ETAG_LEN + 1];
-    http_etag_text(text, http_etag(op->key, op->value.p, op->value.n));
-    svc_out_text(o, ",\"etag\":");
-    svc_out_string(o, text, HTTP_ETAG_LEN);
+    return op->value.n > 0 ? e->conditional || b->etags : op->buf != NULL && b->etags;
 }
 
-static void success(struct svc_out *o, const struct cht_op *op, const struct http_batch_entry *e, bool text)
+/* Of what was read, or of what was written, so that the next one needs no read. */
+static void tag_member(struct svc_out *o, const struct cht_op *op)
+{
+    bool read = op->buf != NULL;
+    http_ndjson_put_tag(
+        o, http_etag(op->key, read ? op->buf->data : op->value.p, read ? op->size : op->value.n));
+}
+
+static void success(struct svc_out *o, const struct http_batch *b, const struct cht_op *op,
+                    const struct http_batch_entry *e, bool text)
 {
     const struct http_change *change =
         e->conditional ? NULL : (const struct http_change *)(const void *)op->ask;
@@ -200,7 +205,9 @@ static void success(struct svc_out *o, const struct cht_op *op, const struct htt
         value_member(o, op, text);
     else if (op->kind == CHT_OP_PAIR_READ && op->with_values)
         svc_out_text(o, ",\"size\":null,\"value\":null");
-    if (e->conditional && op->value.n > 0)
+    if (op->kind == CHT_OP_PAIR_PUT || op->kind == CHT_OP_PAIR_READ)
+        http_ndjson_put_ends(o, op->ends);
+    if (is_tagged(b, op, e))
         tag_member(o, op);
     svc_out_text(o, "}");
 }
@@ -226,7 +233,7 @@ static enum http_more next_line(struct http_stream *s, const char **p, size_t *n
         s->count++;
         if (e->rc == CHT_OK && op->rc == CHT_OK) {
             if (b->results) {
-                success(&s->stage, op, e, s->r->text);
+                success(&s->stage, b, op, e, s->r->text);
                 svc_out_text(&s->stage, "\n");
             }
             continue;
@@ -349,14 +356,16 @@ static void all_read(struct http_request *r)
 
 void http_batch_post(struct http_request *r)
 {
-    bool atomic, results;
+    bool atomic, results, etags;
     if (!http_param_bool(r, HTTP_P_ATOMIC, false, &atomic) ||
-        !http_param_bool(r, HTTP_P_RESULTS, true, &results))
+        !http_param_bool(r, HTTP_P_RESULTS, true, &results) ||
+        !http_param_bool(r, HTTP_P_ETAGS, false, &etags))
         return;
     if (r->own == NULL && (!http_batch_feed(r, "", 0) || answered(r))) /* an empty body is an empty batch */
         return;
     struct http_batch *b = r->own;
     b->atomic = atomic;
     b->results = results;
+    b->etags = etags;
     http_lines_end(r, &b->lines, all_read);
 }

@@ -33,7 +33,7 @@ struct http_batch {
     size_t bytes;                /* in blocks */
     struct http_lines lines;
     bool writes; /* not reads alone */
-    bool atomic, results;
+    bool atomic, results, etags;
     struct cht_op *run; /* owned: the operations given to the store */
     size_t *place;      /* owned: of run[i] in ops */
     size_t runs;

@@ -120,20 +120,22 @@ enum {
     TAKES_KEYS = 32,
     ADDS = 64,
     ADDS_COUNTS = 128,
-    TAKES_CONDITION = 256
+    TAKES_CONDITION = 256,
+    TAKES_TTL = 512,
+    TAKES_EXPIRES = 1024
 };
 static const struct kind {
     const char *name;
     enum cht_op_kind kind;
     unsigned takes;
 } kinds[] = {
-    {"pair_put", CHT_OP_PAIR_PUT, TAKES_PAIR | TAKES_VALUE | TAKES_CONDITION},
+    {"pair_put", CHT_OP_PAIR_PUT, TAKES_PAIR | TAKES_VALUE | TAKES_CONDITION | TAKES_TTL},
     {"pair_get", CHT_OP_PAIR_READ, TAKES_PAIR | TAKES_VALUES | READS},
     {"read", CHT_OP_READ, TAKES_KEY | READS},
     {"insert", CHT_OP_INSERT, TAKES_VALUE},
     {"edit", CHT_OP_EDIT, TAKES_KEY | TAKES_VALUE | TAKES_CONDITION},
     {"delete", CHT_OP_DELETE, TAKES_KEY | TAKES_CONDITION},
-    {"pair_set", CHT_OP_PAIR_SET, TAKES_PAIR | TAKES_KEY | TAKES_CONDITION},
+    {"pair_set", CHT_OP_PAIR_SET, TAKES_PAIR | TAKES_KEY | TAKES_CONDITION | TAKES_EXPIRES},
     {"pair_del", CHT_OP_PAIR_DEL, TAKES_PAIR | TAKES_VALUES | TAKES_CONDITION},
     {"add", CHT_OP_PAIR_PUT, TAKES_PAIR | ADDS},
     {"counts_add", CHT_OP_PAIR_PUT, TAKES_PAIR | ADDS_COUNTS},
@@ -164,6 +166,7 @@ static bool take_change(struct http_request *r, const json_t *o, unsigned takes,
     c->next = b->changes;
     b->changes = c;
     op->ask = &c->change.ask;
+    op->keep_end = true;
     return true;
 }
 
@@ -190,7 +193,42 @@ static bool take_tag(struct http_request *r, const json_t *v, const char **text,
            http_batch_refuse(e, CHT_INVALID_PRECONDITION, "\"if_match\" is a tag or \"*\"");
 }
 
-/* "if_absent" and "if_match"; any other member that begins with "if_" is one that is not known. */
+/* Whoever asks for an end must not get a pair that lasts. */
+static bool take_ttl(const json_t *v, unsigned takes, struct cht_op *op, struct http_batch_entry *e)
+{
+    if ((takes & TAKES_TTL) == 0)
+        return http_batch_refuse(e, CHT_UNKNOWN_PARAMETER, "\"ttl\" goes with pair_put only");
+    double seconds = json_is_number(v) ? json_number_value(v) : 0;
+    if (!(seconds >= 0.001 && seconds * 1000 <= (double)CHT_TTL_MAX_MS))
+        return http_batch_refuse(e, CHT_INVALID_OPERATION,
+                                 "\"ttl\" is a number of seconds, 0.001 to 3162240000");
+    op->ttl_ms = (uint64_t)(seconds * 1000 + 0.5);
+    return true;
+}
+
+/* An end that is known by the clock, of a pair that is copied: one that has been takes pair and value away at once. */
+static bool take_expires(const json_t *v, unsigned takes, struct cht_op *op, struct http_batch_entry *e)
+{
+    if ((takes & TAKES_EXPIRES) == 0)
+        return http_batch_refuse(e, CHT_UNKNOWN_PARAMETER, "\"expires\" goes with pair_set only");
+    if (!json_is_integer(v) || json_integer_value(v) < 1 ||
+        json_integer_value(v) > (json_int_t)CHT_EXPIRES_MAX)
+        return http_batch_refuse(e, CHT_INVALID_OPERATION,
+                                 "\"expires\" is a number of seconds since 1970, 1 to 281474976710");
+    op->until_ms = (uint64_t)json_integer_value(v) * 1000;
+    return true;
+}
+
+/* Of the members those that say when the pair ends. */
+static bool take_end(const char *member, const json_t *v, unsigned takes, struct cht_op *op,
+                     struct http_batch_entry *e)
+{
+    if (strcmp(member, "ttl") == 0)
+        return take_ttl(v, takes, op, e);
+    return strcmp(member, "expires") != 0 || take_expires(v, takes, op, e);
+}
+
+/* "if_absent", "if_match" and "ttl"; any other member that begins with "if_" is one that is not known. */
 static bool take_condition(struct http_request *r, const json_t *o, unsigned takes, struct cht_op *op,
                            struct http_batch_entry *e, bool *fatal)
 {
@@ -199,8 +237,8 @@ static bool take_condition(struct http_request *r, const json_t *o, unsigned tak
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)o, member, v) /* NOLINT(performance-no-int-to-ptr): const */
     {
-        if (strcmp(member, "ttl") == 0) /* whoever asks for an end must not get a pair that lasts */
-            return http_batch_refuse(e, CHT_UNKNOWN_PARAMETER, "pairs do not expire: \"ttl\" is not known");
+        if (!take_end(member, v, takes, op, e))
+            return false;
         if (strncmp(member, CHT_LITERAL("if_")) != 0)
             continue;
         if ((takes & TAKES_CONDITION) == 0)

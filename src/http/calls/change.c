@@ -6,7 +6,11 @@
 static enum cht_rc book(struct lm_change *change, uint64_t bytes, struct cht_err *err)
 {
     struct http_change *c = (struct http_change *)(void *)change;
-    return svc_memory_take(c->memory, bytes, err);
+    if (bytes <= c->booked)
+        return CHT_OK;
+    enum cht_rc rc = svc_memory_take(c->memory, bytes - c->booked, err);
+    c->booked = rc == CHT_OK ? bytes : c->booked;
+    return rc;
 }
 
 static bool take_delta(const json_t *pair, struct lm_delta *d)

@@ -11,6 +11,7 @@ struct http_change {
     struct lm_change change;       /* first */
     struct http_change *next;      /* the owner's list */
     struct svc_memory_use *memory; /* borrowed: where what is decided is booked; set by the caller */
+    uint64_t booked;               /* so far: a store may ask again */
 };
 
 /* What these members say: "by"; "order" and "followers". NULL: *why is the reason, or NULL without memory. The caller frees it. */

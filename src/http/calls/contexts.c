@@ -2,6 +2,7 @@
 #include "http/body.h"
 #include "http/calls/handlers.h"
 #include "http/calls/lm_int.h"
+#include "http/calls/spell.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/stream.h"
@@ -23,6 +24,9 @@ struct tree {
 /* POST /contexts */
 struct matching {
     struct lm_node *tree; /* owned */
+    json_t *text;         /* owned: the words of the context, in place of a tree; NULL: there is one */
+    bool words;           /* text=true: contexts are shown with their words */
+    struct http_spell spell;
     enum lm_contexts_match match;
     long depth; /* -1: all of it */
     uint64_t limit;
@@ -32,7 +36,13 @@ struct matching {
     uint8_t last[CHT_NAME_MAX];
 };
 
-static void free_tree(struct http_request *r) { cht_free(((struct matching *)r->own)->tree); }
+static void release(struct http_request *r)
+{
+    struct matching *a = r->own;
+    cht_free(a->tree);
+    json_decref(a->text);
+    http_spell_fini(&a->spell);
+}
 
 /* NOLINTNEXTLINE(misc-no-recursion): at most LM_AVO_DEPTH_MAX deep */
 static size_t count_nodes(const json_t *v, unsigned depth)
@@ -59,6 +69,22 @@ static bool copy_node(struct tree *t, const json_t *v, struct lm_node *to, unsig
             return false;
     }
     return true;
+}
+
+static void put_ranked(struct matching *a, struct svc_out *o, const struct lm_context *c)
+{
+    svc_out_text(o, ",\"ranked\":[");
+    for (size_t i = 0; i < c->ranked_n; i++) {
+        svc_out_text(o, i > 0 ? ",[" : "[");
+        svc_out_u64(o, c->ranked[i].token);
+        svc_out_text(o, ",");
+        svc_out_u64(o, c->ranked[i].q);
+        if (a->words) {
+            svc_out_text(o, ",");
+            http_spell_put(o, &a->spell, c->ranked[i].token);
+        }
+        svc_out_text(o, "]");
+    }
 }
 
 static bool put_context(void *ctx, const struct lm_context *c)
@@ -90,14 +116,12 @@ static bool put_context(void *ctx, const struct lm_context *c)
             svc_out_text(o, i > 0 ? "," : "");
             svc_out_u64(o, c->tokens[i]);
         }
-        svc_out_text(o, "],\"ranked\":[");
-        for (size_t i = 0; i < c->ranked_n; i++) {
-            svc_out_text(o, i > 0 ? ",[" : "[");
-            svc_out_u64(o, c->ranked[i].token);
-            svc_out_text(o, ",");
-            svc_out_u64(o, c->ranked[i].q);
-            svc_out_text(o, "]");
+        svc_out_text(o, "]");
+        if (a->words) {
+            svc_out_text(o, ",\"words\":");
+            http_spell_list(o, &a->spell, c->tokens, c->n);
         }
+        put_ranked(a, o, c);
         svc_out_text(o, "]}\n");
     }
     a->shown++;
@@ -106,9 +130,47 @@ static bool put_context(void *ctx, const struct lm_context *c)
     return o->n < ANSWER_MAX;
 }
 
+/* The tree [[w1], [w2], ...] of the words of the text. One that is not in the vocabulary is in no context. */
+static enum cht_rc tree_of_words(struct matching *a, struct cht_err *err)
+{
+    const char *p = json_string_value(a->text), *end = p + json_string_length(a->text);
+    size_t n = 0, len;
+    for (const char *at = p; (len = lm_word_next(&at, end)) > 0; at += len)
+        n++;
+    if (n > LM_AVO_CHILDREN_MAX)
+        return CHT_FAIL(err, CHT_INVALID_TREE, "a context of more than %u words", LM_AVO_CHILDREN_MAX);
+    a->tree = cht_calloc(1 + 2 * n, sizeof *a->tree);
+    if (a->tree == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the tree");
+    struct lm_node *lists = a->tree + 1, *words = lists + n;
+    a->tree[0] = (struct lm_node){.list = true, .n = n, .children = n > 0 ? lists : NULL};
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < n && rc == CHT_OK; i++) {
+        len = lm_word_next(&p, end);
+        lists[i] = (struct lm_node){.list = true, .n = 1, .children = &words[i]};
+        words[i].value = LM_WORD_UNKNOWN;
+        if (len <= LM_WORD_MAX)
+            rc = lm_word_token(a->spell.store, (struct cht_str){(const uint8_t *)p, len}, &words[i].value,
+                               &a->spell.buf, err);
+        if (rc == CHT_PAIR_NOT_FOUND) {
+            words[i].value = LM_WORD_UNKNOWN;
+            rc = CHT_OK;
+        }
+        p += len;
+    }
+    return rc;
+}
+
 static void contexts_work(struct http_request *r)
 {
     struct matching *a = r->own;
+    a->spell.store = r->db->store;
+    if (a->words)
+        r->rc = http_spell_ends(&a->spell, &r->err);
+    if (r->rc == CHT_OK && a->text != NULL)
+        r->rc = tree_of_words(a, &r->err);
+    if (r->rc != CHT_OK)
+        return;
     const struct lm_contexts_query q = {.tree = a->tree,
                                         .match = a->match,
                                         .depth = a->depth,
@@ -117,6 +179,10 @@ static void contexts_work(struct http_request *r)
                                         .cancel = &r->cancel};
     bool more = false;
     r->rc = lm_contexts(r->db->store, &q, put_context, r, &more, &r->err);
+    if (r->rc == CHT_OK && a->spell.rc != CHT_OK) {
+        r->rc = a->spell.rc;
+        r->err = a->spell.err;
+    }
     if (r->rc != CHT_OK)
         return;
     svc_out_format(&r->out, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)a->shown);
@@ -140,9 +206,26 @@ static void contexts_answer(struct http_request *r)
 
 static void contexts(struct http_request *r) { http_request_job(r, contexts_work, contexts_answer); }
 
+/* With text=true "text" may stand in place of the tree. */
+static bool take_text(struct http_request *r, const json_t *o, json_t **out)
+{
+    json_t *v = json_object_get(o, "text");
+    if (!r->text || v == NULL)
+        return true;
+    if (!json_is_string(v) || json_object_get(o, "tree") != NULL) {
+        http_reply_fail(r, CHT_INVALID_TREE, "\"text\" is the words of a context, in place of \"tree\"");
+        return false;
+    }
+    *out = json_incref(v);
+    return true;
+}
+
 static bool take_tree(struct http_request *r, const json_t *o, struct lm_node **out)
 {
+    struct matching *a = r->own;
     const json_t *v = json_object_get(o, "tree");
+    if (a->text != NULL)
+        return true;
     if (v == NULL) {
         http_reply_fail(r, CHT_INVALID_TREE, "\"tree\" is missing");
         return false;
@@ -195,14 +278,14 @@ void http_contexts_post(struct http_request *r)
 {
     struct matching *a = http_request_own(r, sizeof *a);
     uint64_t depth;
-    a->tree = NULL;
-    a->shown = 0;
-    r->release = free_tree;
+    *a = (struct matching){.words = r->text};
+    r->release = release;
     json_t *o = http_body_object(r, CHT_INVALID_BODY);
     if (o == NULL)
         return;
     const json_t *d = json_object_get(o, "depth");
-    bool ok = take_tree(r, o, &a->tree) && take_match(r, o, &a->match) && take_after(r, o, &a->after) &&
+    bool ok = take_text(r, o, &a->text) && take_tree(r, o, &a->tree) && take_match(r, o, &a->match) &&
+              take_after(r, o, &a->after) &&
               http_number_member(r, o, "limit", 1, CONTEXTS_MAX, 32, &a->limit) &&
               http_number_member(r, o, "depth", 0, 1000000, 0, &depth);
     if (ok)

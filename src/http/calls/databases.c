@@ -8,6 +8,8 @@
 #include "http/reply.h"
 #include "http/server.h"
 
+#include "base/literal.h"
+
 #include <inttypes.h>
 
 #define DROP_WAIT_NS UINT64_C(10000000000)
@@ -81,6 +83,48 @@ void http_databases_list(struct http_request *r)
 
 /* ---- one of them ------------------------------------------------------------------------------------------------------ */
 
+/* Values by ranges of lengths: 1 to 15, 16 to 255, ...; the last holds what is longer. The same as of cheetah-db stat. */
+#define RANGES 9u
+struct ranges {
+    struct {
+        uint32_t least, most;
+        uint64_t lengths, live, slots, bytes;
+    } v[RANGES];
+};
+
+static void add_to_range(void *ctx, const struct cht_length_stat *l)
+{
+    struct ranges *ranges = ctx;
+    unsigned i = 0;
+    while (i + 1 < RANGES && l->length >= UINT64_C(16) << (4 * i))
+        i++;
+    ranges->v[i].least = ranges->v[i].lengths == 0 ? l->length : ranges->v[i].least; /* they come ascending */
+    ranges->v[i].most = l->length;
+    ranges->v[i].lengths++;
+    ranges->v[i].live += l->live;
+    ranges->v[i].slots += l->slots;
+    ranges->v[i].bytes += l->live * l->length;
+}
+
+static enum cht_rc put_ranges(struct http_request *r, struct listing *list)
+{
+    struct ranges ranges = {0};
+    enum cht_rc rc = cht_store_lengths(r->db->store, add_to_range, &ranges, &r->err);
+    for (unsigned i = 0; i < RANGES && rc == CHT_OK; i++) {
+        if (ranges.v[i].lengths == 0)
+            continue;
+        svc_out_format(&r->out, "%s{", comma(list));
+        if (ranges.v[i].lengths == 1)
+            svc_out_format(&r->out, "\"length\":%" PRIu32 ",", ranges.v[i].least);
+        svc_out_format(&r->out,
+                       "\"least\":%" PRIu32 ",\"most\":%" PRIu32 ",\"lengths\":%" PRIu64
+                       ",\"values\":%" PRIu64 ",\"slots\":%" PRIu64 ",\"bytes\":%" PRIu64 "}",
+                       ranges.v[i].least, ranges.v[i].most, ranges.v[i].lengths, ranges.v[i].live,
+                       ranges.v[i].slots, ranges.v[i].bytes);
+    }
+    return rc;
+}
+
 static void add_length(void *ctx, const struct cht_length_stat *l)
 {
     struct listing *list = ctx;
@@ -103,31 +147,59 @@ static void add_shard(void *ctx, const struct cht_shard_stat *s)
                    s->pairs, s->values, s->value_bytes, s->file_bytes, s->checkpoint_seq);
 }
 
+static void put_changes(struct svc_out *o, const struct cht_store_stats *st)
+{
+    if (st->changes_newest == 0) {
+        svc_out_text(o, ",\"changes\":null");
+        return;
+    }
+    svc_out_format(o,
+                   ",\"changes\":{\"oldest\":%" PRIu64 ",\"newest\":%" PRIu64 ",\"kept_bytes\":%" PRIu64
+                   ",\"followers\":%" PRIu64 "}",
+                   st->changes_oldest, st->changes_newest, st->changes_kept, st->changes_followers);
+}
+
 void http_database_describe(struct http_request *r)
 {
     struct cht_store_stats st;
     struct listing lengths = {.r = r}, shards = {.r = r};
     struct cht_store *s = r->db->store;
     r->rc = cht_store_stats(s, &st, &r->err);
+    if (r->rc == CHT_OK && st.ended_there) { /* it goes first, as for any reader */
+        uint64_t pairs;
+        r->rc = cht_store_count(s, (struct cht_str){0}, &pairs, &r->err);
+        if (r->rc == CHT_OK)
+            r->rc = cht_store_stats(s, &st, &r->err);
+    }
     if (r->rc != CHT_OK)
         return;
     svc_out_text(&r->out, "{\"name\":");
     svc_out_string(&r->out, r->db->name, strlen(r->db->name));
     svc_out_format(&r->out,
-                   ",\"keys\":%" PRIu64 ",\"values\":%" PRIu64 ",\"pairs\":%" PRIu64
+                   ",\"keys\":%" PRIu64 ",\"values\":%" PRIu64 ",\"pairs\":%" PRIu64 ",\"expiring\":%" PRIu64
                    ",\"value_bytes\":%" PRIu64 ",\"next_key\":%" PRIu64 ",\"file_bytes\":%" PRIu64
                    ",\"read_only\":%s,\"dirty_bytes\":%" PRIu64,
-                   st.values, st.values, st.pairs, st.value_bytes, st.next_key, st.file_bytes,
+                   st.values, st.values, st.pairs, st.ending, st.value_bytes, st.next_key, st.file_bytes,
                    st.read_only ? "true" : "false", st.dirty_bytes);
     svc_out_format(
         &r->out, ",\"log\":{\"position\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"since_checkpoint\":%" PRIu64 "}",
         st.log_seq, st.log_bytes, st.log_live);
+    put_changes(&r->out, &st);
     r->rc = http_live_describe(s, &r->out, &r->err);
     if (r->rc != CHT_OK)
         return;
+    size_t before = r->out.n;
     svc_out_text(&r->out, ",\"lengths\":[");
-    r->rc = cht_store_lengths(s, add_length, &lengths, &r->err);
-    svc_out_text(&r->out, "],\"shards\":[");
+    r->rc = r->param[HTTP_P_LENGTHS].p != NULL && r->param[HTTP_P_LENGTHS].n == 3 /* all */
+                ? cht_store_lengths(s, add_length, &lengths, &r->err)
+                : put_ranges(r, &lengths);
+    svc_out_text(&r->out, "]");
+    if (r->rc == CHT_NOT_SUPPORTED && !r->out.failed) {
+        r->rc = CHT_OK;
+        r->out.n = before;
+        svc_out_text(&r->out, ",\"lengths\":null");
+    }
+    svc_out_text(&r->out, ",\"shards\":[");
     if (r->rc == CHT_OK)
         r->rc = cht_store_shards(s, add_shard, &shards, &r->err);
     svc_out_text(&r->out, "]}");
@@ -143,6 +215,11 @@ static void get_work(struct http_request *r)
 
 void http_databases_get(struct http_request *r)
 {
+    const struct http_param_value *v = &r->param[HTTP_P_LENGTHS];
+    if (v->p != NULL && !CHT_IS(v->p, v->n, "all") && !CHT_IS(v->p, v->n, "ranges")) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'lengths' is all or ranges");
+        return;
+    }
     if (take_name(r, r->rest_len))
         http_request_job(r, get_work, answer);
 }

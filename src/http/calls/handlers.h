@@ -7,16 +7,20 @@
 #include "reduce/mode.h"
 
 void http_kv_get(struct http_request *r);
+bool http_kv_quick(const struct http_request *r);
 void http_kv_insert(struct http_request *r);
 void http_kv_put(struct http_request *r);
 void http_kv_delete(struct http_request *r);
 void http_kv_list(struct http_request *r);
 
 void http_pairs_get(struct http_request *r);
+bool http_pairs_quick(const struct http_request *r);
 void http_pairs_children(struct http_request *r); /* GET /pairs/ with children=true */
 void http_pairs_put(struct http_request *r);
 void http_pairs_delete(struct http_request *r);
 void http_pairs_post(struct http_request *r);
+
+void http_changes_get(struct http_request *r);
 
 void http_batch_post(struct http_request *r);
 
@@ -26,6 +30,15 @@ void http_reduce_post(struct http_request *r);
 unsigned http_reduce_methods(const char *rest, size_t n);
 /* GET /reduce/ with a mode that is an aggregate. prefix is borrowed from the URI. */
 void http_aggregate_get(struct http_request *r, const struct reduce_mode *mode, struct cht_str prefix);
+void http_links_post(struct http_request *r);
+void http_links_get(struct http_request *r);
+void http_matrix_post(struct http_request *r);
+void http_matrix_get(struct http_request *r);
+void http_associations_get(struct http_request *r);
+/* GET /reduce/ with a payload mode, its parameters being known. prefix is copied, at most CHT_NAME_MAX bytes; shown: decoded unless the request says
+ * otherwise. */
+void http_payloads_get(struct http_request *r, const struct reduce_mode *mode, struct cht_str prefix,
+                       bool shown);
 void http_smooth_post(struct http_request *r); /* r->rest is what follows smooth/ */
 
 void http_ngrams_post(struct http_request *r);

@@ -63,6 +63,12 @@ void http_kv_get(struct http_request *r)
         http_request_database(r, false, read_value);
 }
 
+bool http_kv_quick(const struct http_request *r)
+{
+    (void)r;
+    return true;
+}
+
 /* ---- writes -------------------------------------------------------------------------------------------------------- */
 
 /* The commit's failure, or the operation's. True if one was answered. */
@@ -143,7 +149,7 @@ void http_kv_delete(struct http_request *r)
 
 struct keys {
     size_t n, at;
-    bool values;
+    bool values, etags;
     uint64_t key[KEYS_MAX];
     struct http_stream *stream;
     struct cht_wait wait;
@@ -166,8 +172,10 @@ static void missing_line(struct http_stream *s, uint64_t key, enum cht_rc rc)
 }
 
 /* The line's beginning if the value is long and is to be sent in pieces. */
-static void begin_long(struct http_stream *s, uint64_t key)
+static void begin_long(struct http_stream *s, uint64_t key, bool tagged)
 {
+    if (tagged)
+        http_stream_tag(s, key);
     svc_out_text(&s->stage, "{\"key\":");
     svc_out_u64(&s->stage, key);
     svc_out_text(&s->stage, ",\"size\":");
@@ -204,30 +212,41 @@ static enum cht_rc read_key(struct http_stream *s, uint64_t key, uint32_t *size,
         rc = cht_store_get_soon(store, key, &s->r->value, size, &k->wait, err);
     if (rc != CHT_PENDING)
         atomic_store_explicit(&k->waiting, false, memory_order_relaxed);
-    k->awaited = k->awaited || rc == CHT_PENDING;
+    k->awaited = k->awaited || rc == CHT_PENDING || k->wait.held != NULL;
     return rc;
 }
 
 /* False: its turn has not come. */
-static bool key_line(struct http_stream *s, uint64_t key, bool values)
+static bool key_line(struct http_stream *s, uint64_t key)
 {
     struct http_request *r = s->r;
+    struct keys *k = s->source;
     struct cht_err err = {0};
     uint32_t size = 0;
     enum cht_rc rc = read_key(s, key, &size, &err);
     if (rc == CHT_PENDING)
         return false;
+    if (k->wait.held != NULL)
+        cht_store_forget(r->db->store, &k->wait);
+    if (http_stream_broken(s, rc, &err))
+        return true;
     if (rc != CHT_OK) {
         missing_line(s, key, rc);
         return true;
     }
     if (s->piece.value != NULL) {
-        begin_long(s, key);
+        begin_long(s, key, k->etags);
         return true;
     }
     http_ndjson_put_value(
-        &s->stage, &(struct http_shown){
-                       .value = r->value.data, .key = key, .size = size, .values = values, .text = r->text});
+        &s->stage,
+        &(struct http_shown){
+            .value = r->value.data, .key = key, .size = size, .values = k->values, .text = r->text});
+    if (k->etags && s->stage.n > 0) {
+        s->stage.n--; /* the brace */
+        http_ndjson_put_tag(&s->stage, http_etag(key, r->value.data, size));
+        svc_out_text(&s->stage, "}");
+    }
     svc_out_text(&s->stage, "\n");
     return true;
 }
@@ -245,7 +264,7 @@ static enum http_more next_of_keys(struct http_stream *s, const char **p, size_t
         if (m != HTTP_MORE_TEXT)
             return m;
     } else if (k->at < k->n) {
-        if (!key_line(s, k->key[k->at], k->values))
+        if (!key_line(s, k->key[k->at]))
             return HTTP_MORE_LATER;
         s->count++;
         k->at++;
@@ -297,13 +316,14 @@ static void begin_keys(struct http_request *r)
 
 static void get_keys(struct http_request *r)
 {
-    bool values;
+    bool values, etags;
     if (r->param[HTTP_P_AFTER].p != NULL || r->param[HTTP_P_LIMIT].p != NULL ||
         r->param[HTTP_P_SIZE].p != NULL) {
-        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'keys' goes with 'values' only");
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'keys' goes with 'values' and 'etags' only");
         return;
     }
-    if (!http_param_bool(r, HTTP_P_VALUES, true, &values) || !http_stream_new(r, next_of_keys))
+    if (!http_param_bool(r, HTTP_P_VALUES, true, &values) || !http_param_etags(r, values, &etags) ||
+        !http_stream_new(r, next_of_keys))
         return;
     struct keys *k = cht_calloc(1, sizeof *k);
     if (k == NULL) {
@@ -313,6 +333,7 @@ static void get_keys(struct http_request *r)
     r->stream->source = k;
     r->stream->free_source = free_keys;
     k->values = values;
+    k->etags = etags;
     if (parse_keys(r, k))
         http_request_database(r, false, begin_keys);
 }
@@ -349,6 +370,16 @@ static size_t render_value(void *ctx, const struct cht_entry *e, uint8_t *out, s
     return finish_line((char *)out, n, room);
 }
 
+static size_t render_tagged(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    size_t n = render_value(ctx, e, out, room);
+    if (n == SIZE_MAX || n == 0 || (e->flags & CHT_ENTRY_CORRUPT) != 0)
+        return n;
+    return http_ndjson_extras(
+        (char *)out, n, room,
+        &(struct http_extras){.tagged = true, .tag = http_etag(e->key, e->value, e->value_len)});
+}
+
 static size_t render_key(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
 {
     (void)ctx;
@@ -360,7 +391,7 @@ static void large_value(struct http_stream *s, const struct cht_entry *e)
     struct cht_err err = {0};
     enum cht_rc rc;
     if (http_stream_large(s, e->key, &cht_ahead, &rc, &err))
-        begin_long(s, e->key);
+        begin_long(s, e->key, s->kind->render == render_tagged);
     else if (rc == CHT_KEY_NOT_FOUND)
         s->count--; /* deleted since the scan saw it: it need not appear */
     else
@@ -371,15 +402,17 @@ static void sweep(struct http_request *r)
 {
     static const struct http_stream_kind with = {.render = render_value, .large = large_value};
     static const struct http_stream_kind without = {.render = render_key, .large = large_value};
+    static const struct http_stream_kind tagged = {.render = render_tagged, .large = large_value};
     struct cht_scan_config cfg = {.kind = CHT_SCAN_VALUES};
     uint64_t size;
+    bool etags;
     if (!http_param_number(r, HTTP_P_AFTER, 0, CHT_KEY_MAX, 0, &cfg.after_key) ||
         !http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
         !http_param_number(r, HTTP_P_SIZE, 1, UINT32_MAX, 0, &size) ||
-        !http_param_bool(r, HTTP_P_VALUES, true, &cfg.values))
+        !http_param_bool(r, HTTP_P_VALUES, true, &cfg.values) || !http_param_etags(r, cfg.values, &etags))
         return;
     cfg.size = (uint32_t)size;
-    http_stream_scan(r, &cfg, cfg.values ? &with : &without);
+    http_stream_scan(r, &cfg, etags ? &tagged : cfg.values ? &with : &without);
 }
 
 void http_kv_list(struct http_request *r)

@@ -8,58 +8,73 @@
 #include "http/calls/doubles.h"
 #include "http/calls/spell.h"
 #include "http/reply.h"
+#include "base/literal.h"
 #include "lm/fm_format.h"
 #include "lm/kn_ask.h"
 #include "reduce/text.h"
 
 #define NUMBER_TEXT 32u
+#define CANDIDATE_TEXT 160u /* of one, without its word */
 #define DIGITS 12
+#define LOG10_PLACES 9
 #define PLAIN_FROM (-5) /* exponents that are shown as zeros */
 
-/* A logarithm, -99 to 0. */
-static void put_log10(struct svc_out *o, double v)
+_Static_assert(LM_ORDER_MAX <= 9, "an order has one digit");
+
+/* v is not below 0; halves go up. */
+static uint64_t nearest(double v)
 {
-    if (!svc_out_room(o, NUMBER_TEXT))
-        return;
-    char *p = o->p + o->n;
-    uint64_t n = (uint64_t)llround(-v * 1e9), whole = n / 1000000000u, part = n % 1000000000u;
-    if (v > 0) /* p is a little over 1: rounding */
-        n = whole = part = 0;
-    if (n > 0)
-        *p++ = '-';
-    p += svc_out_digits(p, whole);
-    if (part > 0) {
-        *p++ = '.';
-        for (uint64_t d = 100000000; part > 0; part %= d, d /= 10)
-            *p++ = (char)('0' + part / d);
-    }
-    o->n = (size_t)(p - o->p);
+    uint64_t n = (uint64_t)v;
+    return n + (v - (double)n >= 0.5);
 }
 
+/* 10^n, the same as pow's: up to 22 it is exact. */
+static double ten_to(int n)
+{
+    static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    return n < (int)(sizeof exact / sizeof *exact) ? exact[n] : pow(10.0, n);
+}
+
+/* A logarithm, -99 to 0, to p, NUMBER_TEXT bytes; returns its end. */
+static char *log10_text(char *p, double v)
+{
+    double billions = v < 0 ? -v * 1e9 : 0; /* over 0: rounding */
+    uint64_t n = nearest(billions), whole = n / 1000000000u, part = n % 1000000000u;
+    if (n > 0)
+        *p++ = '-';
+    p += reduce_put_u64(p, whole);
+    if (part == 0)
+        return p;
+    (void)reduce_put_u64(p, part + 1000000000u); /* its first digit is where the point goes */
+    *p = '.';
+    p += LOG10_PLACES + 1;
+    while (p[-1] == '0')
+        p--;
+    return p;
+}
+
+/* The last n digits of `digits`, without the zeros at their end. */
 static char *put_fraction(char *p, uint64_t digits, unsigned n)
 {
-    char text[DIGITS];
-    for (unsigned i = n; i-- > 0; digits /= 10)
-        text[i] = (char)('0' + digits % 10);
-    while (n > 0 && text[n - 1] == '0')
+    char text[REDUCE_U64_TEXT];
+    (void)reduce_put_u64(text, digits + UINT64_C(1000000000000)); /* DIGITS of them, with zeros in front */
+    const char *from = text + 1 + DIGITS - n;
+    while (n > 0 && from[n - 1] == '0')
         n--;
-    memcpy(p, text, n);
+    memcpy(p, from, n);
     return p + n;
 }
 
-/* A probability whose logarithm is known. */
-static void put_p(struct svc_out *o, double v, double log10_v)
+/* A probability whose logarithm is known, to p, NUMBER_TEXT bytes; returns its end. */
+static char *p_text(char *p, double v, double log10_v)
 {
-    if (!svc_out_room(o, NUMBER_TEXT))
-        return;
-    char *p = o->p + o->n;
     int e = (int)floor(log10_v);
     if (v >= 1 || v <= 0 || e < -98) {
         *p++ = v >= 1 ? '1' : '0';
-        o->n++;
-        return;
+        return p;
     }
-    uint64_t n = (uint64_t)llround(v * pow(10.0, DIGITS - 1 - e));
+    uint64_t n = nearest(v * ten_to(DIGITS - 1 - e));
     if (n >= UINT64_C(1000000000000)) { /* rounded up to the next power, or the logarithm was */
         n /= 10;
         e++;
@@ -79,9 +94,15 @@ static void put_p(struct svc_out *o, double v, double log10_v)
         p = part == p ? p - 1 : part;
         *p++ = 'e';
         *p++ = '-';
-        p += svc_out_digits(p, (uint64_t)-e);
+        p += reduce_put_u64(p, (uint64_t)-e);
     }
-    o->n = (size_t)(p - o->p);
+    return p;
+}
+
+static void put_p(struct svc_out *o, double v, double log10_v)
+{
+    if (svc_out_room(o, NUMBER_TEXT))
+        o->n = (size_t)(p_text(o->p + o->n, v, log10_v) - o->p);
 }
 
 static double log10_of(double p) { return p > 0 ? log10(p) : LM_KN_LOG10_ZERO; }
@@ -108,19 +129,28 @@ static void put_candidate(struct svc_out *o, const struct lm_kn_candidate *c, st
                           bool first)
 {
     double l = log10_of(c->p);
-    svc_out_text(o, first ? "{\"token\":" : ",{\"token\":");
-    svc_out_u64(o, c->token);
+    if (!svc_out_room(o, CANDIDATE_TEXT))
+        return;
+    char *p = CHT_PUT(o->p + o->n, ",{\"token\":");
+    if (first)
+        p = CHT_PUT(o->p + o->n, "{\"token\":");
+    p += reduce_put_u64(p, c->token);
     if (w != NULL) {
+        o->n = (size_t)(p - o->p);
         svc_out_text(o, ",\"word\":");
         http_spell_put(o, w, c->token);
+        if (!svc_out_room(o, CANDIDATE_TEXT))
+            return;
+        p = o->p + o->n;
     }
-    svc_out_text(o, ",\"p\":");
-    put_p(o, c->p, l);
-    svc_out_text(o, ",\"log10\":");
-    put_log10(o, l);
-    svc_out_text(o, ",\"order\":");
-    svc_out_u64(o, c->order);
-    svc_out_text(o, "}");
+    p = CHT_PUT(p, ",\"p\":");
+    p = p_text(p, c->p, l);
+    p = CHT_PUT(p, ",\"log10\":");
+    p = log10_text(p, l);
+    p = CHT_PUT(p, ",\"order\":");
+    p += reduce_put_u64(p, c->order);
+    *p++ = '}';
+    o->n = (size_t)(p - o->p);
 }
 
 static void put_prediction(struct svc_out *o, const struct http_live_question *q,
@@ -155,7 +185,8 @@ static enum cht_rc predict_once(struct lm_kn_reader *k, const struct http_live_q
     enum cht_rc rc = lm_kn_predict(k, &t, q->k, &p, later, err);
     *lines = 0;
     while (rc == CHT_OK && !*later) {
-        ++*lines;
+        if (++*lines == 1 && q->answered != NULL)
+            *q->answered = p.order;
         put_prediction(o, q, &p);
         put_moment(o, k);
         if (q->levels)
@@ -196,13 +227,15 @@ struct lists {
 static void put_score(void *ctx, const struct lm_kn_scored *t)
 {
     struct lists *l = ctx;
-    if (l->more) {
-        svc_out_text(l->logs, ",");
-        svc_out_text(&l->orders, ",");
-    }
+    struct svc_out *o = l->logs, *orders = &l->orders;
+    if (!svc_out_room(o, NUMBER_TEXT + 1) || !svc_out_room(orders, 2))
+        return;
+    o->p[o->n] = orders->p[orders->n] = ',';
+    char *p = o->p + o->n + l->more;
+    o->n = (size_t)(log10_text(p, t->log10) - o->p);
+    orders->n += l->more;
+    orders->p[orders->n++] = (char)('0' + t->matched);
     l->more = true;
-    put_log10(l->logs, t->log10);
-    svc_out_u64(&l->orders, t->matched);
 }
 
 void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s)

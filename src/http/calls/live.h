@@ -15,6 +15,7 @@ struct http_live_question {
     uint32_t k, max_order; /* max_order 0: the model's */
     bool bos, levels;
     struct http_spell *spell; /* NULL: tokens are numbers */
+    unsigned *answered;       /* gets the order that answered a prediction, unless NULL */
 };
 
 /* Answers of one question, for single ones and those of a stream: one line without its end, or with levels several lines with theirs. CHT_PAIR_NOT_FOUND: the database has no live model. */

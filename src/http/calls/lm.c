@@ -291,13 +291,25 @@ static void put_result(void *ctx, const struct lm_smooth_result *s)
     svc_out_free(&line);
 }
 
+/* lm_book */
+static enum cht_rc book_beside(void *ctx, uint64_t bytes, struct cht_err *err)
+{
+    return err != NULL                  ? svc_memory_take(ctx, bytes, err)
+           : svc_memory_try(ctx, bytes) ? CHT_OK
+                                        : CHT_OVERLOADED;
+}
+
+static void give_beside(void *ctx, uint64_t bytes) { svc_memory_give(ctx, bytes); }
+
 static void smooth_work(struct http_feed *f)
 {
     struct cht_err err = {0};
     struct svc_out line = {0};
     const struct smooth_job *j = (const struct smooth_job *)f;
+    const struct lm_book memory = {.take = book_beside, .give = give_beside, .ctx = &f->memory};
     uint64_t malformed = 0;
-    const struct lm_smooth_config cfg = {.malformed = &malformed,
+    const struct lm_smooth_config cfg = {.book = &memory,
+                                         .malformed = &malformed,
                                          .lo = j->lo,
                                          .hi = j->hi,
                                          .topk = j->topk,
@@ -310,11 +322,9 @@ static void smooth_work(struct http_feed *f)
         svc_out_format(&line, "{\"end\":{\"count\":%llu,\"next\":null,\"malformed\":%llu}}\n",
                        (unsigned long long)f->count, (unsigned long long)malformed);
     } else {
-        svc_out_text(&line, "{\"error\":");
-        http_problem_text(&line, rc, err.msg);
-        svc_out_text(&line, "}}\n");
+        http_problem_line(&line, rc, &err);
     }
-    http_feed_put(f, &line);
+    http_feed_end(f, &line);
     svc_out_free(&line);
 }
 

@@ -24,7 +24,7 @@ struct names {
     struct cht_str *v; /* owned, n of them */
     uint8_t *bytes;    /* owned: what they point to */
     size_t n, at;
-    bool values;
+    bool values, etags;
     struct http_stream *stream;
     struct cht_wait wait;
     _Atomic bool
@@ -115,8 +115,8 @@ static enum cht_rc read_name(struct http_stream *s, struct cht_str name, struct 
     a->wait.ctx = a;
     a->stream = s;
     atomic_store_explicit(&a->waiting, true, memory_order_relaxed);
-    enum cht_rc rc = a->values ? cht_store_pair_value_soon(store, name, pv, &a->wait, err)
-                               : cht_store_pair_soon(store, name, &pv->key, &a->wait, err);
+    pv->mapping = !a->values;
+    enum cht_rc rc = cht_store_pair_value_soon(store, name, pv, &a->wait, err);
     if (rc == CHT_OK && pv->size > PIECES_FROM) {
         if (!http_stream_enter(s)) {
             atomic_store_explicit(&a->waiting, false, memory_order_relaxed); /* the stream waits itself */
@@ -134,7 +134,7 @@ static enum cht_rc read_name(struct http_stream *s, struct cht_str name, struct 
     }
     if (rc != CHT_PENDING)
         atomic_store_explicit(&a->waiting, false, memory_order_relaxed);
-    a->awaited = a->awaited || rc == CHT_PENDING;
+    a->awaited = a->awaited || rc == CHT_PENDING || a->wait.held != NULL;
     return rc;
 }
 
@@ -157,18 +157,25 @@ static void no_line(struct http_stream *s, struct cht_str name, uint64_t key, en
 /* The line of the next name, or its beginning where the value is sent in pieces. False: its turn has not come. */
 static bool name_line(struct http_stream *s, struct cht_str name)
 {
-    const struct names *a = s->source;
+    struct names *a = s->source;
     struct cht_err err = {0};
     struct cht_pair_value pv = {0};
     enum cht_rc rc = read_name(s, name, &pv, &err);
     if (rc == CHT_PENDING)
         return false;
+    if (a->wait.held != NULL)
+        cht_store_forget(s->r->db->store, &a->wait);
+    if (http_stream_broken(s, rc, &err))
+        return true;
     if (rc != CHT_OK) {
         no_line(s, name, pv.key, rc);
         return true;
     }
     if (s->piece.value != NULL) {
+        if (a->etags)
+            http_stream_tag(s, pv.key);
         http_ndjson_put_head(&s->stage, name, pv.key, s->r->text);
+        http_ndjson_put_ends(&s->stage, pv.ends);
         svc_out_text(&s->stage, ",\"size\":");
         svc_out_u64(&s->stage, s->piece.size);
         http_stream_show(s, HTTP_MEMBER_VALUE, "\"}\n");
@@ -179,7 +186,13 @@ static bool name_line(struct http_stream *s, struct cht_str name)
                                                          .key = pv.key,
                                                          .size = pv.size,
                                                          .values = a->values,
-                                                         .text = s->r->text});
+                                                         .text = s->r->text,
+                                                         .ends = pv.ends});
+    if (a->etags && s->stage.n > 0) {
+        s->stage.n--; /* the brace */
+        http_ndjson_put_tag(&s->stage, http_etag(pv.key, s->r->value.data, pv.size));
+        svc_out_text(&s->stage, "}");
+    }
     svc_out_text(&s->stage, "\n");
     return true;
 }
@@ -202,7 +215,7 @@ static void look_ahead(struct http_stream *s)
 static bool lines(struct http_stream *s)
 {
     struct names *a = s->source;
-    while (a->at < a->n && s->stage.n < HTTP_STREAM_PIECE && s->piece.value == NULL) {
+    while (a->at < a->n && s->stage.n < HTTP_STREAM_PIECE && s->piece.value == NULL && !s->finished) {
         if (a->at % CHT_HINTS_MAX == 0)
             look_ahead(s);
         if (!name_line(s, a->v[a->at]))
@@ -268,8 +281,8 @@ static void parsed(struct http_request *r)
 
 void http_pairs_post(struct http_request *r)
 {
-    bool values;
-    if (!http_param_bool(r, HTTP_P_VALUES, false, &values))
+    bool values, etags;
+    if (!http_param_bool(r, HTTP_P_VALUES, false, &values) || !http_param_etags(r, values, &etags))
         return;
     struct names *a = cht_calloc(1, sizeof *a);
     if (a == NULL) {
@@ -277,6 +290,7 @@ void http_pairs_post(struct http_request *r)
         return;
     }
     a->values = values;
+    a->etags = etags;
     r->own = a;
     r->release = release;
     if (r->body_len > INLINE_MAX) {

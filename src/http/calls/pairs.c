@@ -3,11 +3,14 @@
 #include "http/accept.h"
 #include "http/calls/condition.h"
 #include "http/calls/handlers.h"
+#include "http/calls/shared.h"
 #include "http/ndjson.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/stream.h"
+
+#include "base/literal.h"
 
 static void not_found(struct http_request *r)
 {
@@ -18,6 +21,7 @@ static void not_found(struct http_request *r)
 struct reading {
     struct cht_str name; /* of the pair, or the prefix: borrowed from the URI */
     bool values, bytes;  /* bytes: the value alone, as it is */
+    bool expires, etags; /* of a scan: its lines show these, too */
 };
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
@@ -30,6 +34,8 @@ static void reply_bytes(struct http_request *r, const struct cht_pair_value *pv)
         return;
     }
     http_reply_header(r, "Cheetah-Key", "%llu", (unsigned long long)pv->key);
+    if (pv->ends > 0)
+        http_reply_header(r, "Cheetah-Expires", "%llu", (unsigned long long)http_ends_seconds(pv->ends));
     svc_out_bytes(&r->out, r->value.data, r->value.len);
     http_reply_media(r, 200, HTTP_MEDIA_OCTETS);
 }
@@ -48,6 +54,7 @@ static void read_exact(struct http_request *r)
         http_request_await(r, read_exact);
         return;
     }
+    http_lookups_read(&http_shared(r->w->srv)->lookups, name, rc == CHT_OK);
     if (rc == CHT_PAIR_NOT_FOUND) {
         if (http_condition_absent(r))
             not_found(r);
@@ -68,7 +75,8 @@ static void read_exact(struct http_request *r)
                                                        .key = pv.key,
                                                        .size = pv.size,
                                                        .values = a->values,
-                                                       .text = r->text});
+                                                       .text = r->text,
+                                                       .ends = pv.ends});
     http_reply_json(r, 200);
 }
 
@@ -122,7 +130,7 @@ static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *o
     static const char tail[] = ",\"error\":\"corrupt_value\"}\n";
     size_t n = s->r->text
                    ? http_ndjson_text_pair((char *)out, room,
-                                           &(struct http_shown){name, value, e->key, e->size, true, true})
+                                           &(struct http_shown){name, value, e->key, e->size, true, true, 0})
                    : http_ndjson_pair((char *)out, room, name, e->key, true, value, e->size);
     if (n == SIZE_MAX || n + sizeof tail > room)
         return SIZE_MAX;
@@ -134,13 +142,35 @@ static size_t render_with_value(void *ctx, const struct cht_entry *e, uint8_t *o
     return n + 1;
 }
 
+/* With what expires= and etags= ask for. */
+static size_t render_extras(void *ctx, const struct cht_entry *e, uint8_t *out, size_t room)
+{
+    const struct http_stream *s = ctx;
+    const struct reading *a = s->r->own;
+    if (a->values && (e->flags & CHT_ENTRY_LARGE) != 0)
+        return 0;
+    size_t n = a->values    ? render_with_value(ctx, e, out, room)
+               : s->r->text ? render_text_mapping(ctx, e, out, room)
+                            : render_mapping(ctx, e, out, room);
+    struct http_extras x = {.ends = a->expires ? e->ends : 0};
+    x.tagged = a->etags && (e->flags & CHT_ENTRY_CORRUPT) == 0;
+    if (x.tagged)
+        x.tag = http_etag(e->key, e->value, e->value_len);
+    return n == SIZE_MAX ? n : http_ndjson_extras((char *)out, n, room, &x);
+}
+
 static void large_value(struct http_stream *s, const struct cht_entry *e)
 {
     struct cht_str name = {.p = e->name, .n = e->name_len};
     struct cht_err err = {0};
     enum cht_rc rc;
+    const struct reading *a = s->r->own;
     http_ndjson_put_head(&s->stage, name, e->key, s->r->text);
+    if (a->expires)
+        http_ndjson_put_ends(&s->stage, e->ends);
     if (http_stream_large(s, e->key, &cht_ahead, &rc, &err)) {
+        if (a->etags)
+            http_stream_tag(s, e->key);
         svc_out_text(&s->stage, ",\"size\":");
         svc_out_u64(&s->stage, s->piece.size);
         http_stream_show(s, HTTP_MEMBER_VALUE, "\"}\n");
@@ -156,13 +186,19 @@ static void scan(struct http_request *r)
         .render = render_mapping, .runs = true, .large = large_value};
     static const struct http_stream_kind text_without = {
         .render = render_text_mapping, .runs = true, .large = large_value};
+    static const struct http_stream_kind extras = {
+        .render = render_extras, .runs = true, .large = large_value};
     const struct reading *a = r->own;
-    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = a->name, .values = a->values};
+    struct cht_scan_config cfg = {
+        .kind = CHT_SCAN_PAIRS, .prefix = a->name, .values = a->values, .ends = a->expires};
     if (!http_param_bytes(r, HTTP_P_AFTER, &cfg.after) || !http_param_bytes(r, HTTP_P_UNTIL, &cfg.until) ||
         !http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
         !http_param_bool(r, HTTP_P_REVERSE, false, &cfg.reverse))
         return;
-    http_stream_scan(r, &cfg, cfg.values ? &with : r->text ? &text_without : &without);
+    if (a->expires || a->etags)
+        http_stream_scan(r, &cfg, &extras);
+    else
+        http_stream_scan(r, &cfg, cfg.values ? &with : r->text ? &text_without : &without);
 }
 
 void http_pairs_get(struct http_request *r)
@@ -187,6 +223,12 @@ void http_pairs_get(struct http_request *r)
     if (!http_param_bool(r, HTTP_P_COUNT, false, &count) ||
         !http_param_bool(r, HTTP_P_VALUES, false, &a->values) || !http_rest_bytes(r, !exact, &a->name))
         return;
+    if (!http_param_bool(r, HTTP_P_EXPIRES, false, &a->expires) || !http_param_etags(r, a->values, &a->etags))
+        return;
+    if (count && (a->expires || a->etags)) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "a count has neither 'expires' nor 'etags'");
+        return;
+    }
     if (exact && count) {
         http_reply_fail(r, CHT_INVALID_ARGUMENT, "'exact' and 'count' exclude each other");
         return;
@@ -195,6 +237,13 @@ void http_pairs_get(struct http_request *r)
         return;
     a->bytes = exact && http_accepts_bytes(r);
     http_request_database(r, false, exact ? read_exact : count ? read_count : scan);
+}
+
+/* An exact pair. */
+bool http_pairs_quick(const struct http_request *r)
+{
+    const struct http_param_value *exact = &r->param[HTTP_P_EXACT];
+    return exact->p != NULL && CHT_IS(exact->p, exact->n, "true");
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------------------- */
@@ -220,6 +269,7 @@ static void mapped(struct http_request *r)
         svc_out_text(&r->out, ",\"size\":");
         svc_out_u64(&r->out, op->value.n);
     }
+    http_ndjson_put_ends(&r->out, op->ends);
     svc_out_text(&r->out, "}");
     if (op->ask != NULL && op->kind == CHT_OP_PAIR_PUT) /* so that the next one needs no read */
         http_reply_tag(r, http_etag(op->key, op->value.p, op->value.n));
@@ -256,9 +306,14 @@ static bool parse_mapping(struct http_request *r, struct cht_op *op)
 void http_pairs_put(struct http_request *r)
 {
     struct cht_op *op = http_condition_operation(r, CHT_OP_PAIR_PUT);
-    if (op == NULL || !http_rest_bytes(r, false, &op->name))
+    if (op == NULL || !http_rest_bytes(r, false, &op->name) || !http_param_ttl(r, &op->ttl_ms))
         return;
-    if (http_body_is_json(r) ? parse_mapping(r, op) : http_body_value(r, &op->value))
+    if (!(http_body_is_json(r) ? parse_mapping(r, op) : http_body_value(r, &op->value)))
+        return;
+    if (op->ttl_ms > 0 && op->kind != CHT_OP_PAIR_PUT)
+        http_reply_fail(r, CHT_INVALID_ARGUMENT,
+                        "'ttl' goes with a value: a pair ends together with its value");
+    else
         http_request_database(r, true, put);
 }
 

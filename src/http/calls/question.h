@@ -20,6 +20,10 @@ struct http_question {
     unsigned mode;         /* of lm/predict.h, or HTTP_QUESTION_LIVE; 0, deepest, if it is not said */
     bool has_k, has_max_order, has_mode, has_tokens, has_bos;
     bool no_bos; /* "bos":false */
+    /* Of /predict, and never read here: a question with links is left to jansson. */
+    double links;    /* weight of the related contexts, 0: none */
+    int metric;      /* of the links, enum reduce_metric; -1: not said */
+    uint64_t seldom; /* contexts counted more often keep their own distribution; UINT64_MAX: none does */
 };
 
 /* True if all of the document has that shape and is in range; it then means exactly what jansson would read. */

@@ -1,5 +1,6 @@
 /* reduce: /reduce/{mode}/{prefix}: payloads in order (streams), the queue, and the aggregates (reduce/aggregate.h). */
 #include "http/calls/handlers.h"
+#include "http/calls/worded.h"
 #include "http/ndjson.h"
 #include "http/params.h"
 #include "http/reply.h"
@@ -18,7 +19,9 @@
 /* GET: the payloads of a mode. */
 struct reading {
     const struct reduce_mode *mode;
-    struct cht_str prefix; /* borrowed from the URI */
+    struct cht_str prefix; /* in bytes */
+    bool shown;            /* decode=true unless it is given */
+    uint8_t bytes[CHT_NAME_MAX];
 };
 
 /* POST: the head of a queue. */
@@ -92,12 +95,26 @@ static size_t render(void *ctx, const struct cht_entry *e, uint8_t *bytes, size_
     return n == 0 ? plain(s, out, head, room, e, true) : append(out, at + n, room, CHT_LITERAL("}\n"));
 }
 
-/* A long payload for a decoder that takes it as a whole (JSON): all of it is in memory meanwhile. False: malformed. */
-static bool decode_whole(struct http_stream *s, uint64_t key, const struct reduce_decoder *d)
+/* All of an open value. */
+static bool read_whole(const struct http_piece *p, struct cht_buf *v)
 {
-    struct cht_err err = {0};
+    size_t got;
+    if (cht_buf_reserve(v, p->size, NULL) != CHT_OK)
+        return false;
+    for (v->len = 0; v->len < p->size; v->len += got) {
+        if (cht_value_read(p->value, (uint32_t)v->len, v->data + v->len, p->size - v->len, &got, NULL) !=
+                CHT_OK ||
+            got == 0)
+            return false;
+    }
+    return true;
+}
+
+/* A long payload for a decoder that takes it as a whole (JSON): all of it is in memory meanwhile. False: malformed. */
+static bool decode_whole(struct http_stream *s, const struct reduce_decoder *d)
+{
     struct cht_buf *v = &s->r->value;
-    if (d->whole == NULL || cht_store_get_soon(s->r->db->store, key, v, NULL, &cht_ahead, &err) != CHT_OK)
+    if (d->whole == NULL || !read_whole(&s->piece, v))
         return false;
     size_t base = s->stage.n;
     for (size_t room = 2 * v->len + 256; room <= 16 * v->len + 4096; room *= 2) {
@@ -174,7 +191,7 @@ static void large(struct http_stream *s, const struct cht_entry *e)
     svc_out_text(&s->stage, ",");
     if (d != NULL && decode_in_parts(s, d))
         return;
-    if (d != NULL && decode_whole(s, e->key, d)) {
+    if (d != NULL && decode_whole(s, d)) {
         svc_out_text(&s->stage, "}\n");
         cht_value_close(s->piece.value);
         s->piece.value = NULL;
@@ -221,7 +238,7 @@ static void scan_payloads(struct http_request *r)
     bool decode;
     if (!http_param_bytes(r, HTTP_P_AFTER, &cfg.after) || !http_param_bytes(r, HTTP_P_UNTIL, &cfg.until) ||
         !http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, 0, &cfg.limit) ||
-        !http_param_bool(r, HTTP_P_DECODE, false, &decode))
+        !http_param_bool(r, HTTP_P_DECODE, a->shown, &decode))
         return;
     if (!http_stream_new(r, NULL))
         return;
@@ -374,9 +391,7 @@ static void drain_work(struct http_request *r)
         cht_buf_free(&d->taking[i].value);
     cht_free(d);
     if (r->rc != CHT_OK && got > 0) {
-        svc_out_text(&r->out, "{\"error\":");
-        http_problem_text(&r->out, r->rc, r->err.msg[0] != 0 ? r->err.msg : cht_rc_text(r->rc));
-        svc_out_text(&r->out, "}}\n");
+        http_problem_line(&r->out, r->rc, &r->err);
         r->rc = CHT_OK;
         return;
     }
@@ -402,6 +417,25 @@ static void drain(struct http_request *r)
 static bool is_smooth(const char *rest, size_t n)
 {
     return CHT_IS(rest, n, "smooth") || CHT_STARTS(rest, n, "smooth/");
+}
+
+static void skip(struct http_request *r, size_t n)
+{
+    n = n < r->rest_len ? n : r->rest_len;
+    r->rest += n;
+    r->rest_len -= n;
+}
+
+void http_payloads_get(struct http_request *r, const struct reduce_mode *mode, struct cht_str prefix,
+                       bool shown)
+{
+    struct reading *a = http_request_own(r, sizeof *a);
+    if (prefix.n > 0)
+        memmove(a->bytes, prefix.p, prefix.n); /* which may lie there, or near */
+    a->mode = mode;
+    a->prefix = (struct cht_str){a->bytes, prefix.n};
+    a->shown = shown;
+    http_request_database(r, false, scan_payloads);
 }
 
 unsigned http_reduce_methods(const char *rest, size_t n)
@@ -432,19 +466,20 @@ void http_reduce_get(struct http_request *r)
         http_aggregate_get(r, m, prefix);
         return;
     }
-    struct reading *a = http_request_own(r, sizeof *a);
-    *a = (struct reading){.mode = m, .prefix = prefix};
-    if (only(r, known, m->names[0]))
-        http_request_database(r, false, scan_payloads);
+    bool decode;
+    http_worded_put *put = r->text ? http_worded_mode(m) : NULL;
+    if (!only(r, known, m->names[0]) || !http_param_bool(r, HTTP_P_DECODE, false, &decode))
+        return;
+    if (put != NULL && decode)
+        http_worded_get(r, prefix, put);
+    else
+        http_payloads_get(r, m, prefix, false);
 }
 
 void http_reduce_post(struct http_request *r)
 {
     if (is_smooth(r->rest, r->rest_len)) {
-        size_t n = sizeof "smooth/" - 1;
-        n = n < r->rest_len ? n : r->rest_len;
-        r->rest += n;
-        r->rest_len -= n;
+        skip(r, CHT_LEN("smooth/"));
         if (only(r,
                  HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_ORDERS) | HTTP_PARAM(HTTP_P_TOPK) |
                      HTTP_PARAM(HTTP_P_NAMES),

@@ -16,14 +16,25 @@ static void any_read_only(void *ctx, struct svc_database *d)
 {
     struct http_request *r = ctx;
     struct cht_store_stats st;
+    if (cht_store_remote(d->store)) /* it has no state of its own */
+        return;
     if (r->rc == CHT_OK && cht_store_stats(d->store, &st, &r->err) == CHT_OK && st.read_only)
         r->rc = CHT_FAIL(&r->err, CHT_READ_ONLY, "%s: %.130s", d->name, st.trouble.msg);
 }
 
-static void check_ready(struct http_request *r) { svc_dbs_each(r->w->srv->dbs, any_read_only, r); }
+static void check_ready(struct http_request *r)
+{
+    r->rc = cht_env_health(r->w->srv->env, &r->err);
+    if (r->rc == CHT_OK)
+        svc_dbs_each(r->w->srv->dbs, any_read_only, r);
+}
 
 static void answer_ready(struct http_request *r)
 {
+    if (r->rc != CHT_OK && r->rc != CHT_READ_ONLY) {
+        http_reply_fail(r, r->rc, "%s", r->err.msg);
+        return;
+    }
     if (r->rc != CHT_OK) {
         http_reply_fail(r, r->rc, "writing stopped until restart: %s", r->err.msg);
         return;

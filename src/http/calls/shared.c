@@ -39,6 +39,28 @@ void http_shared_forget(void *shared, const struct cht_store *store)
     reduce_cache_forget(h->cache, store);
 }
 
+struct lm_engine *http_shared_engine(void *shared) { return ((struct http_shared *)shared)->lm; }
+
+static void print_links(const struct http_links_sums *l, struct svc_out *o)
+{
+    http_metrics_one(o, "links_runs_total", "counter", "Runs of POST /reduce/links that have ended.",
+                     atomic_load(&l->runs));
+    http_metrics_one(o, "links_failed_total", "counter", "Of these those that failed or were cancelled.",
+                     atomic_load(&l->failed));
+    http_metrics_one(o, "links_contexts_total", "counter", "Contexts whose links were found.",
+                     atomic_load(&l->contexts));
+    http_metrics_one(o, "links_found_total", "counter", "Links that were found.", atomic_load(&l->links));
+    http_metrics_one(o, "links_compared_total", "counter", "Pairs of contexts whose score was computed.",
+                     atomic_load(&l->compared));
+    http_metrics_one(o, "links_pruned_total", "counter", "Pairs of contexts that a bound has spared.",
+                     atomic_load(&l->pruned));
+    svc_out_format(o,
+                   "# HELP cheetah_links_seconds_total Time that runs of links took.\n# TYPE "
+                   "cheetah_links_seconds_total counter\n"
+                   "cheetah_links_seconds_total %.6f\n",
+                   (double)atomic_load(&l->ns) / 1e9);
+}
+
 void http_shared_print(void *shared, struct svc_out *o)
 {
     const struct http_shared *h = shared;
@@ -50,4 +72,6 @@ void http_shared_print(void *shared, struct svc_out *o)
                      "Answers of aggregates made stale or pushed out.", c.dropped);
     http_metrics_one(o, "reduce_cache_entries", "gauge", "Answers of aggregates kept.", c.answers);
     http_metrics_one(o, "reduce_cache_bytes", "gauge", "Memory of kept answers and their watches.", c.bytes);
+    print_links(&h->links, o);
+    http_lookups_print(&h->lookups, o);
 }

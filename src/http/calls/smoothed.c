@@ -86,6 +86,7 @@ static void put_spelled(const struct http_smoothed_writer *w, const struct lm_pr
 /* The lists of an answer while they grow. */
 struct lists {
     struct svc_out *logs; /* of the answer itself */
+    size_t start;         /* where they begin */
     struct svc_out orders;
     bool more;
 };
@@ -102,6 +103,14 @@ static void put_score(void *ctx, const struct lm_scored *t)
     svc_out_u64(&l->orders, t->order);
 }
 
+static void scores_again(void *ctx)
+{
+    struct lists *l = ctx;
+    l->logs->n = l->start;
+    l->orders.n = 0;
+    l->more = false;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 void http_smoothed_prediction(void *ctx, const struct lm_prediction *p)
@@ -116,6 +125,15 @@ void http_smoothed_prediction(void *ctx, const struct lm_prediction *p)
         put_numbers(w, p);
     svc_out_text(o, w->mode == LM_PREDICT_LEVELS ? "]}\n" : "]}");
     w->shown++;
+    if (w->answered == 0 && p->count > 0)
+        w->answered = p->order;
+}
+
+void http_smoothed_again(void *ctx)
+{
+    struct http_smoothed_writer *w = ctx;
+    w->out->n = w->start;
+    w->shown = 0;
 }
 
 bool http_smoothed_score_mode(unsigned mode, bool said, enum lm_score_mode *out)
@@ -134,9 +152,12 @@ enum cht_rc http_smoothed_score(struct lm_scorer *sc, const struct lm_score_quer
                                 struct lm_score *sum, struct cht_err *err)
 {
     size_t start = o->n;
+    struct lm_score_query asked = *q;
     struct lists l = {.logs = o};
     svc_out_text(o, "{\"per_token\":[");
-    enum cht_rc rc = lm_score(sc, q, put_score, &l, sum, err);
+    l.start = o->n;
+    asked.again = scores_again;
+    enum cht_rc rc = lm_score(sc, &asked, put_score, &l, sum, err);
     if (rc == CHT_OK) {
         svc_out_text(o, "],\"orders\":[");
         svc_out_bytes(o, l.orders.p, l.orders.n);

@@ -10,9 +10,12 @@ struct http_smoothed_writer {
     struct svc_out *out;
     enum lm_predict_mode mode;
     struct http_spell *spell; /* NULL: tokens are numbers */
+    size_t start;             /* bytes of `out` before the answer */
     uint64_t shown;           /* predictions so far */
+    unsigned answered;        /* the first order of them that has candidates; 0: none */
 };
 void http_smoothed_prediction(void *ctx, const struct lm_prediction *p);
+void http_smoothed_again(void *ctx); /* lm_predict_query.again */
 
 /* The mode of a score as /score says it (question.h: a mode of /predict, or HTTP_QUESTION_LIVE); false: it is none. */
 bool http_smoothed_score_mode(unsigned mode, bool said, enum lm_score_mode *out);

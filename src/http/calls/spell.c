@@ -1,6 +1,28 @@
 /* spell: see spell.h. */
 #include "http/calls/spell.h"
 
+#include "lm/fm_format.h"
+#include "lm/kn_format.h"
+
+enum cht_rc http_spell_ends(struct http_spell *w, struct cht_err *err)
+{
+    struct lm_kn_head h;
+    struct lm_fm_head fixed;
+    enum cht_rc rc = lm_kn_head_get(w->store, &h, &w->buf, NULL, err);
+    if (rc == CHT_FIXED_MODEL && lm_fm_head_read(w->buf.data, w->buf.len, &fixed)) {
+        h = (struct lm_kn_head){.bos = fixed.bos, .eos = fixed.eos};
+        h.flags = (fixed.flags & LM_FM_EOS) != 0 ? LM_KN_EOS : 0;
+        rc = CHT_OK; /* one that is being read in answers no question */
+    }
+    if (rc == CHT_OK) {
+        w->has_bos = true;
+        w->bos = h.bos;
+        w->has_eos = (h.flags & LM_KN_EOS) != 0;
+        w->eos = h.eos;
+    }
+    return rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
+}
+
 void http_spell_put(struct svc_out *o, struct http_spell *w, uint32_t token)
 {
     if (token == LM_WORD_UNKNOWN) {

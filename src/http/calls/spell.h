@@ -14,6 +14,8 @@ struct http_spell {
     struct cht_err err;
 };
 
+/* What a live model, or a fixed one, puts around a text: has_bos and the like; nothing if there is no model. */
+enum cht_rc http_spell_ends(struct http_spell *w, struct cht_err *err);
 /* The token's word in quotes; "<unk>" of one that stands for no word, null of a token that has none. */
 void http_spell_put(struct svc_out *o, struct http_spell *w, uint32_t token);
 /* A list of them, with its brackets. */

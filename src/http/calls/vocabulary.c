@@ -138,9 +138,7 @@ static void work(struct http_feed *f)
         rc = list_words(l, &more, &err);
     l->text.failed = false;
     if (rc != CHT_OK) {
-        svc_out_text(&l->text, "{\"error\":");
-        http_problem_text(&l->text, rc, err.msg[0] != 0 ? err.msg : cht_rc_text(rc));
-        svc_out_text(&l->text, "}}\n");
+        http_problem_line(&l->text, rc, &err);
     } else {
         svc_out_format(&l->text, "{\"end\":{\"count\":%llu,\"next\":", (unsigned long long)f->count);
         if (more)
@@ -166,7 +164,8 @@ static void fini(struct http_feed *f)
 
 static void begin(struct http_request *r)
 {
-    static const struct http_feed_kind kind = {.work = work, .progress = progress, .fini = fini};
+    static const struct http_feed_kind kind = {
+        .memory = CHT_SCAN_MEMORY, .work = work, .progress = progress, .fini = fini};
     const struct asked *a = r->own;
     struct listing *l = cht_calloc(1, sizeof *l);
     if (l == NULL) {
