@@ -89,13 +89,14 @@ def test_model(db):
             target = db.counts(b"cnt:2:")
             pair = next(target).pair
             assert await far.similar(b"cnt:2:", pair) == db.similar(b"cnt:2:", pair)
+            assert (await far.find_links(b"cnt:2:", metric="jaccard")).links == sum([len(x.links) async for x in far.links(b"cnt:2:", metric="jaccard")])
 
     run(main())
 
 
 def test_ingest_halves_what_is_too_large_for_the_server(launch):
     rng = random.Random(3)
-    documents = [[rng.getrandbits(32) for _ in range(50)] for _ in range(200)]
+    documents = [[rng.getrandbits(32) for _ in range(50)] for _ in range(500)]
     server = launch("--request-memory-bytes", "4M", "--durability", "os", "--shards", "1")
 
     async def main():
@@ -103,7 +104,7 @@ def test_ingest_halves_what_is_too_large_for_the_server(launch):
             with pytest.raises(TooLarge):
                 await far.ngrams(documents)
             parts = [part async for part in far.ingest_parts(documents)]
-            assert len(parts) > 2 and sum(part.documents for part in parts) == 200
+            assert len(parts) > 2 and sum(part.documents for part in parts) == 500
             assert {t.token: t.count for t in await far.totals(b"cnt:1:")} == {t: 1 for document in documents for t in document}
 
     run(main())

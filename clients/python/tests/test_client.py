@@ -8,6 +8,8 @@ from conftest import QUICK, url_of
 
 import cheetah_http
 from cheetah_http import BadRequest, BatchError, BatchFailed, Client, Conflict, NotFound, PreconditionFailed, TooLarge
+from cheetah_http.types import Operation
+from cheetah_http.wire import b64
 
 
 def test_values(db):
@@ -82,6 +84,22 @@ def test_conditions(db):
     assert caught.value.code == "invalid_precondition"
     with pytest.raises(ValueError):
         db.pair_put(b"n", b"x", if_absent=True, if_match="*")
+
+
+def test_tags_and_ends_of_many(db):
+    """What a read by name says of a pair, scans, pair_many and batches say of many."""
+    db.pair_put(b"a", b"one")
+    db.pair_put(b"b", b"two", ttl=900)
+    by_name = [db.pair(b"a"), db.pair(b"b")]
+    for rows in (list(db.pairs(values=True, etags=True, expires=True, page_size=1)), list(db.pair_many([b"a", b"b"], etags=True))):
+        assert [(tuple(row), row.etag, row.expires) for row in rows] == [(tuple(row), row.etag, row.expires) for row in by_name]
+    assert by_name[1].expires and [row.expires for row in db.pairs(expires=True)] == [None, by_name[1].expires]
+    with db.batch(etags=True) as batch:
+        operations = [batch.pair_get(b"a", values=True), batch.read(by_name[1].key), batch.pair_put(b"c", b"three")]
+    assert [one.etag for one in operations] == [by_name[0].etag, by_name[1].etag, db.pair(b"c").etag]
+    statistics = db.database_statistics(all_lengths=True)
+    assert statistics["expiring"] == 1 and [row["length"] for row in statistics["lengths"]] == [3, 5]
+    assert [(row["least"], row["most"]) for row in db.database_statistics()["lengths"]] == [(3, 5)]
 
 
 def test_conditions_in_batches(db):
@@ -367,6 +385,54 @@ def test_aggregates(model):
         assert [row.score for row in found] == pytest.approx(sorted(scores.values(), reverse=True)[:5])
 
 
+def test_links(model):
+    db, _ = model
+    seen = []
+    found = db.find_links(b"cnt:2:", k=3, min=0.25, progress=seen.append)
+    rows = {row.pair: row.record.followers for row in db.counts(b"cnt:2:")}
+    assert (found.metric, found.contexts, found.too_long) == ("cosine", len(rows), 0) and {step.phase for step in seen} >= {"survey", "links", "switch"}
+    kept = list(db.links(b"cnt:2:", page_size=2))
+    assert [entry.pair for entry in kept] == sorted(rows) and sum(len(entry.links) for entry in kept) == found.links > 0
+    for entry in kept[:5]:
+        want = sorted((-layouts.cosine(rows[entry.pair], rows[pair]), pair) for pair in rows if pair != entry.pair)
+        assert [link.weight for link in entry.links] == pytest.approx([-score for score, _ in want if score <= -0.25][:3], abs=1e-6)
+    assert list(db.links(b"cnt:2:", metric="pmi")) == [] and db.find_links(b"cnt:2:", metric="pmi", to=b"cnt:1:").contexts == len(rows)
+    assert [entry.pair for entry in db.links(b"cnt:2:", metric="pmi", words=True, limit=2)] == sorted(rows)[:2]
+
+
+def test_prediction_with_links(model):
+    db, documents = model
+    with pytest.raises(Conflict) as caught:
+        db.linked_predict(documents[0][:2], 0.5)
+    assert caught.value.code == "no_links"
+    db.find_links(min=0.01, metric="jaccard")
+    own, mixed = db.predict(documents[0][:2], k=1000), db.linked_predict(documents[0][:2], 0.5, k=1000)
+    assert mixed.context == own.context and mixed.links > 0 and mixed.metric == "jaccard" and mixed.unknown is None
+    assert sum(c.p for c in mixed.candidates) == pytest.approx(1, abs=1e-9) and {c.token for c in own.candidates} <= {c.token for c in mixed.candidates}
+    assert db.linked_predict(documents[0][:2], 0.5, seldom=1, metric="jaccard", mode="blend", max_order=1).links == 0
+
+
+def test_matrix_and_associations(model):
+    db, documents = model
+    made = db.make_matrix(metric="count")
+    assert [m.order for m in made] == [2, 3] and made[0].rows == sum(1 for _ in db.matrix(2))
+    pairs = {}
+    for document in documents:
+        for a, b in zip(document, document[1:]):
+            pairs[a, b] = pairs.get((a, b), 0) + 1
+    assert {(row.token, token): value for row in db.matrix(2) for token, value in row.row} == pairs
+    assert {(token, row.token): value for row in db.matrix(2, transpose=True, page_size=3) for token, value in row.row} == pairs
+    spoken = next(db.matrix(2, words=True))
+    assert spoken[:4] == next(db.matrix(2))[:4] and spoken.word is None and spoken.words == [None] * len(spoken.row)
+    (a, b), n = max(pairs.items(), key=lambda x: x[1])
+    assert ("after", 2, n) in [(x.relation, x.order, x.weight) for x in db.associations(a, k=1)]
+    assert ("before", 2) in [(x.relation, x.order) for x in db.associations(b, k=1)] and db.associations(4000000000) == []
+    db.find_links(b"cnt:2:", min=0.01)
+    entry = next(e for e in db.links(b"cnt:2:") if e.links)
+    found = db.associations(entry.pair, k=3)
+    assert [x.pair for x in found if x.relation == "link"] == [link.pair for link in entry.links][:3] and found[-1].relation == "after"
+
+
 def test_smoothing_reports_progress(model):
     db, _ = model
     seen = []
@@ -477,6 +543,22 @@ def test_words(db, name):
     score = db.score("to be nobody")
     assert score.words == ["be", "<unk>"] and score.oov == 1 and score._replace(words=None) == db.score([token["to"], token["be"], 2**32 - 1])
     assert db.scores(["to be nobody", "to"]) == [score, db.score("to")] and db.predictions(["or not"], k=3) == [answer]
+    match, = db.contexts("or not")
+    plain, = db.contexts([[token["or"]], [token["not"]]])
+    assert match.words == ("or", "not") and match.ranked_words == ("to",) and match._replace(words=None, ranked_words=None) == plain and plain.words is None
+    assert [m.words for m in db.contexts("not", contains=True, limit=1)] and db.contexts("nobody") == []
+    for plain, prefix in ((db.counts, b"cnt:2:"), (db.probabilities, b"prob:2:"), (db.topk, b"topk:2:")):
+        rows = {row.words: row for row in plain(prefix, words=True)}
+        assert rows[("to",)].entry_words is not None and "be" in rows[("to",)].entry_words and None not in rows
+        bare = {row.pair: row for row in plain(prefix)}
+        assert {row.pair: row.record for row in rows.values()} == {pair: row.record for pair, row in bare.items()}
+        assert all(row.words is None and row.entry_words is None for row in bare.values())
+    totals = db.totals(b"cnt:1:", by_count=True, words=True)
+    assert totals == db.totals(b"cnt:1:", by_count=True) and totals[0].word in ("to", "be") and not hasattr(db.totals()[0], "word")
+    near = db.similar(b"cnt:2:", "or", words=True)
+    assert near == db.similar(b"cnt:2:", rows[("or",)].pair.replace(b"topk", b"cnt")) and all(len(one.words) == 1 for one in near)
+    with pytest.raises(TypeError):
+        db.similar(b"cnt:2:", "or")
     assert db.ingest(["to see", "to dream"], order=3).documents == 2
     for call in (lambda: db.ngrams(["to be", [1, 2]]), lambda: db.ingest(["to be", [1, 2]]), lambda: db.scores(["to be", [1, 2]])):
         with pytest.raises(TypeError):
@@ -486,6 +568,12 @@ def test_words(db, name):
     live.ngrams(texts)
     assert live.live_predict("").candidates[0].word == "to" and live.live_score("to be").words == ["to", "be", "</s>"]
     assert live.live_score("to be", bos=False).words == ["to", "be"] and [w.count for w in live.vocabulary(limit=1)] == [None]
+    assert b"\tto be\t" in b"".join(live.arpa(words=True)) and b"\tto be\t" not in b"".join(live.arpa())
+    read = db.on(name + "-read")
+    model = read.import_arpa(live.arpa(words=True), words=True)  # from one database to the other, piece by piece
+    assert model.new_words == 6 and {w.word for w in read.vocabulary()} == {w.word for w in live.vocabulary()}
+    assert read.live_score("to be").words == ["to", "be", "</s>"] and b"".join(read.arpa(words=True)) == b"".join(live.arpa(words=True))
+    read.drop_database(name + "-read")
     assert live.ngrams(texts[1:], remove=True).removed == 2
     live.drop_database(name + "-live")
 
@@ -500,15 +588,15 @@ def test_ingest_cuts_into_requests(db):
 def test_ingest_halves_what_is_too_large_for_the_server(launch):
     """A request of all documents is 413; in parts each is counted once and in order, up to the one that is too large alone."""
     rng = random.Random(3)
-    documents = [[rng.getrandbits(32) for _ in range(50 + i % 3)] for i in range(200)]  # nothing repeats: the dearest there is
-    huge = [rng.getrandbits(32) for _ in range(5000)]
+    documents = [[rng.getrandbits(32) for _ in range(50 + i % 3)] for i in range(500)]  # nothing repeats: the dearest there is
+    huge = [rng.getrandbits(32) for _ in range(30_000)]
     server = launch("--request-memory-bytes", "4M", "--durability", "os", "--shards", "1")
     with Client(url_of(server), retry=QUICK) as db:
         with pytest.raises(TooLarge) as caught:
             db.ngrams(documents)
         assert caught.value.code == "request_too_large" and list(db.pairs(limit=1)) == []
         counted = list(db.ingest_parts(iter(documents)))
-        assert len(counted) > 2 and sum(part.documents for part in counted) == 200
+        assert len(counted) > 2 and sum(part.documents for part in counted) == 500
         assert {t.token: t.count for t in db.totals(b"cnt:1:")} == {token: 1 for document in documents for token in document}
         assert db.metrics()["cheetah_requests_too_large_total"] >= 2
 
@@ -591,3 +679,21 @@ def test_own_http_client(db, server):
             mine.read(5)
         assert caught.value.request_id == "from-the-test" and "from-the-test" in str(caught.value)
         assert not http.is_closed
+
+
+def test_upsert_many(db, far, proxy):
+    """Pairs and values in one request without results: what is refused is told, the rest is there; sent again after a lost connection."""
+    rows = {b"u%03d\0\xff" % i: b"\0value %d\n" % i for i in range(300)}
+    key = db.insert(b"there")
+    db.upsert(rows.items(), [Operation({"op": "pair_set", "pair": b64(b"name"), "key": key})])
+    assert {row.pair: row.value for row in db.pairs(b"u", values=True)} == rows and db.pair_value(b"name") == b"there"
+    proxy.plan = lambda number, head: ("lose",) if head.startswith(b"POST /batch") and not proxy.cuts else None
+    far.upsert([(pair, value + b"!") for pair, value in rows.items()])
+    assert proxy.cuts == 1 and db.count(b"u") == 300 and db.pair_value(b"u007\0\xff") == b"\0value 7\n!"
+    with pytest.raises(BatchError) as caught:
+        db.upsert([(b"ok", b"1")], [Operation({"op": "pair_set", "pair": b64(b"bad"), "key": 1 << 60})])
+    assert caught.value.failures[0][1].status == 400 and db.pair_value(b"ok") == b"1" and db.pair_get(b"bad") is None
+    for pair, value in ((b"", b"v"), (b"p" * 5000, b"v"), (b"p", b"")):
+        with pytest.raises(ValueError):
+            db.upsert([(pair, value)])
+    db.upsert([])

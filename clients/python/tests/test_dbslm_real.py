@@ -191,6 +191,17 @@ def test_the_programs(source, text, launch, tmp_path):
         assert db.on(name).count(b"prob:3:") > 1000
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_levels(source, server, tmp_path, seed):
+    """Levels 2 and 3: the same calls, and the same conversations, over SQLite, in the engine, and without a file give the same answers;
+    also after a move from SQLite to the engine and back."""
+    run = [PYTHON, os.path.join(HERE, "dbslm_levels.py"), url_of(server), str(tmp_path), str(seed), "500"]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=600, env=variables(source, url_of(server)), cwd=str(tmp_path))
+    assert result.returncode == 0, result.stderr[-4000:]
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["different"] == [] and found["compared"] == 510 and found["said"] > 20, found
+
+
 def stubs(folder):
     """language_tool_python, which the newest train.py imports and which needs Java."""
     place = folder / "stubs"

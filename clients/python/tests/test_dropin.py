@@ -372,9 +372,11 @@ def test_smoke(server, tmp_path):
     result = subprocess.run([*command, url_of(server)], env=base, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     rows = dict(line.strip("| ").split(" | ") for line in result.stdout.splitlines()[2:])
-    assert rows["answers"] == "4" and float(rows["seconds of training"]) > 0 and int(rows["tokens trained"]) > 50
-    asked, found = rows["best followers asked for; found"].split("; ")
+    assert rows["answers, words in them"].startswith("4, ") and float(rows["seconds of training"]) > 0 and int(rows["tokens trained"]) > 50
+    asked, found = rows["best followers at order 3: asked, found"].split(", ")
     assert 4 <= int(asked) <= 20 and 0 < int(found.split()[0]) <= 100 and int(rows["requests for them and for metadata"]) > 0
+    assert 0 <= int(rows["of these without a request (cache)"].split()[0]) < 100
+    assert all(float(n) > 0 for n in rows["a list, ms: median, 95 %"].split(", ") + rows["an answer, ms: median, 95 %"].split(", "))
     result = subprocess.run([*command, "http://127.0.0.1:1"], env=base, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "no server" in result.stderr and result.stdout == ""
 

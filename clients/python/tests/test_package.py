@@ -127,7 +127,7 @@ with Client(%r, database=%r) as db:
 
 
 def test_the_old_name_has_every_module():
-    """All that the package had when it was renamed; dbslm, net and columns came since, under the new name only."""
+    """All that the package had when it was renamed; dbslm, net, columns and changes came since, under the new name only."""
     import ast
 
     with open(os.path.join(SHIM, "cheetah_db", "__init__.py"), encoding="utf-8") as file:
@@ -136,7 +136,7 @@ def test_the_old_name_has_every_module():
     source = os.path.join(PACKAGE, "src", "cheetah_http")
     have = {os.path.relpath(path, source)[:-3].replace(os.sep, ".") for path in glob.glob(source + "/**/*.py", recursive=True)}
     have = {name[: -len(".__init__")] if name.endswith("__init__") else name for name in have} - {"__init__", ""}
-    assert set(names) <= have and {name for name in have if not name.startswith(("dbslm.", "net")) and not name.endswith("columns")} <= set(names)
+    assert set(names) <= have and {name for name in have if not name.startswith(("dbslm.", "net")) and not name.endswith(("columns", "changes"))} <= set(names)
 
 
 def test_the_version_is_one():

@@ -31,6 +31,15 @@ def test_the_same_bytes(both, call):
     assert call(db, keys) == call(text, keys)
 
 
+def test_decoded_counts(both):
+    """A server that is asked for text says the words, too; the records are the same."""
+    db, text, _ = both
+    db.ngrams([[4, 5, 4]], order=2)
+    db.smooth()
+    for call in (lambda db: list(db.counts()), lambda db: list(db.topk()), lambda db: list(db.probabilities())):
+        assert call(db) == call(text) != []
+
+
 def test_batches(both):
     _, text, keys = both
     with text.batch() as batch:

@@ -2,17 +2,20 @@
 bytes of its answers."""
 import asyncio
 import gzip
+import hashlib
 import http.client
+import io
 import os
 import socket
 import ssl
 import threading
 import time
+import tracemalloc
 
 import pytest
 from conftest import QUICK, url_of
 
-from cheetah_http import AsyncClient, Client, ConnectionLost, NotFound, ProtocolError, Retry, TooLarge, Unavailable
+from cheetah_http import AsyncClient, BadRequest, Client, ConnectionLost, NotFound, ProtocolError, Retry, TooLarge, Unavailable
 from cheetah_http.net.address import address_of, authorization
 from cheetah_http.net.http1 import Incoming, request_head, target
 
@@ -167,7 +170,9 @@ def test_a_connection_that_is_to_be_closed_is_not_used_again(connect):
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-                                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])  # fmt: skip
+                                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"HTTP/1.1 200 OK\r\nContent-Le",
+                                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nhi\r\n0\r\n\r\n",
+                                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nhi\r\n0\r\n\r\n"])  # fmt: skip
 def test_what_is_no_answer_is_a_lost_connection(connect, answer):
     with Script(say(answer, close=True)) as server:
         client = connect(server.url)
@@ -256,6 +261,115 @@ def test_a_server_that_goes_while_it_is_sent_to(connect):
 
 
 # ---- connections
+
+
+# ---- bodies that are sent while they are read
+
+
+def read_chunks(file):
+    """A chunked body; the sizes of its chunks, and its bytes."""
+    sizes, body = [], hashlib.sha256()
+    while size := int(file.readline(), 16):
+        body.update(file.read(size))
+        sizes.append(size)
+        file.readline()
+    file.readline()
+    return sizes, body.hexdigest()
+
+
+READ = ok(b'{"order":1,"bos":2,"eos":3,"unk":4,"ngrams":[3],"lines":9,"warnings":[]}')
+
+
+def test_a_long_body_is_not_in_memory(connect, tmp_path):
+    """48 MiB of a file, and of a generator, in a few of them; the connection is used again."""
+    seen = []
+
+    def step(sock, head, file, _):
+        assert b"transfer-encoding: chunked" in head.lower() and b"content-length" not in head.lower()
+        seen.append(read_chunks(file))
+        sock.sendall(READ)
+
+    part = bytes(range(256)) * 4096
+    path = tmp_path / "model"
+    path.write_bytes(part * 48)
+    want = hashlib.sha256(part * 48).hexdigest()
+    with Script(step) as server, open(path, "rb") as file:
+        client = connect(server.url, compress=False)
+        for source in (file, (part for _ in range(48))):
+            tracemalloc.start()
+            assert client.import_arpa(source, words=True, unk=4).ngrams == [3]
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 12 << 20 and seen[-1][1] == want
+        assert server.connections == 1 and b"text=true" in server.heads[0]
+
+
+def test_a_refusal_ends_a_long_body(connect):
+    taken = []
+
+    def source():
+        for i in range(2000):
+            taken.append(i)
+            yield b"x" * 100000
+
+    problem = b'{"title":"Bad Request","status":400,"code":"invalid_arpa","detail":"line 1"}'
+    answer = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%b" % (len(problem), problem)
+
+    def step(sock, head, file, _):
+        file.read(200000)
+        sock.sendall(answer)
+        time.sleep(5)  # nobody waits for it
+        return False
+
+    with Script(step, say(READ)) as server:
+        client = connect(server.url)
+        if connect.kind == "httpx":
+            return  # which sends all of it first
+        with pytest.raises(BadRequest, match="line 1"):
+            client.import_arpa(source())
+        assert len(taken) < 1000
+        server.steps[:] = [lambda sock, head, file, length: sock.sendall(ok(b'{"databases":[]}'))]
+        assert client.databases() == [] and server.connections == 2  # what was half sent is not used again
+
+
+def test_a_body_that_is_sent_again(connect, tmp_path):
+    """A file goes back to where it was; what cannot is sent once, and the error is raised."""
+    problem = b'{"title":"Service Unavailable","status":503,"code":"overloaded","detail":"later"}'
+    answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%b" % (len(problem), problem)
+    seen = []
+
+    def step(what):
+        def run(sock, head, file, _):
+            seen.append(read_chunks(file)[1])
+            sock.sendall(what)
+
+        return run
+
+    path = tmp_path / "model"
+    path.write_bytes(b"headmodel")
+    with Script(step(answer), step(READ), step(answer)) as server, open(path, "rb") as file:
+        client = connect(server.url, retry=QUICK)
+        file.seek(4)
+        assert client.import_arpa(file).order == 1
+        assert seen == [hashlib.sha256(b"model").hexdigest()] * 2
+        with pytest.raises(Unavailable):
+            client.import_arpa(iter([b"mo", b"", b"del"]))
+        assert len(seen) == 3 and seen[2] == seen[0]
+
+
+def test_a_body_of_something_else(connect, server):
+    client = connect(url_of(server))
+    for source in ("text", ["text"], io.StringIO("text"), 5):
+        with pytest.raises(TypeError):
+            client.import_arpa(source)
+
+    def fails():
+        yield b"\\data\\\n"
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        client.import_arpa(fails())
+    assert "default" in client.databases()
 
 
 def test_idle_connections_that_the_server_closed_are_not_used(connect):

@@ -8,6 +8,7 @@
         BadRequest 400    Unauthorized 401    Forbidden 403    NotFound 404 (also a LookupError)
         Conflict 409      PreconditionFailed 412 (if_absent, if_match)
         TooLarge 413        StorageFull 507  Unavailable 503 (retry_after)
+        Gone              410 gone: the log does not reach back as far as changes(after=) asks; oldest
         BatchFailed       409 batch_failed: an operation of an atomic batch failed, nothing was applied
         DamagedValue 500  a line of a stream shows an error in place of its value: key, pair; go on after it with after=
       BatchError          operations of a batch failed (the others were applied): failures
@@ -18,7 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
 
 __all__ = [
     "APIError", "BadRequest", "BatchError", "BatchFailed", "CheetahError", "Conflict", "ConnectionLost", "DamagedValue",
-    "Forbidden", "NotFound", "PreconditionFailed", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
+    "Forbidden", "Gone", "NotFound", "PreconditionFailed", "ProtocolError", "StorageFull", "StreamCut", "TooLarge", "Unauthorized", "Unavailable",
 ]  # fmt: skip
 
 # 503 answers that are given before a request is looked at; even an insert may be sent again.
@@ -132,6 +133,14 @@ class StorageFull(APIError):
     pass
 
 
+class Gone(APIError):
+    """What changed after a number cannot be told any more, only what changed after `oldest`."""
+
+    @property
+    def oldest(self) -> int:
+        return int(self.problem["oldest"])
+
+
 class BatchFailed(Conflict):
     """An atomic batch was not applied: operation number `index` failed with `operation`."""
 
@@ -179,6 +188,8 @@ def error_of(
     kind = _BY_STATUS.get(status, APIError)
     if code == "batch_failed":
         kind = BatchFailed
+    elif code == "gone":
+        kind = Gone
     return kind(
         status, code, str(problem.get("title", "")), str(problem.get("detail", "")),
         request_id=request_id, retry_after=retry_after, problem=problem,

@@ -90,9 +90,16 @@ def _node(tree: Any, depth: Optional[int], level: int) -> bytes:
     return b"\xa0" + bytes([len(children)]) + b"".join(struct.pack(">H", len(c)) + c for c in children)
 
 
+_ONE_TOKEN = b"\x00\x09\xa0\x01\x00\x05\xa1"  # the length of a list of one token, that list up to the token
+_U32_PACK = struct.Struct(">I").pack
+
+
 def context_vector(tokens: Sequence[int]) -> bytes:
-    """What stands after `ctxv:` for a context."""
-    return encode_vector([[token] for token in tokens])
+    """What stands after `ctxv:` for a context: the encoding of a tree of lists of one token each."""
+    if len(tokens) > 255 or not all(type(token) is int for token in tokens):
+        return encode_vector([[token] for token in tokens])
+    children = sorted(_ONE_TOKEN + _U32_PACK(_within(token, _U32, "a token")) for token in tokens)
+    return b"\x01\xa0" + bytes([len(children)]) + b"".join(children)
 
 
 # ---- quantized probabilities -----------------------------------------------------------------------------------------
@@ -229,11 +236,11 @@ def decode_context(payload: bytes) -> Context:
 def record_of(line: Dict[str, Any]) -> Any:
     """The record of a line that the server decoded; None if there is none."""
     if "followers" in line:
-        return Counts(line["order"], [(token, count) for token, count in line["followers"]])
+        return Counts(line["order"], [(entry[0], entry[1]) for entry in line["followers"]])  # the word follows, with text=true
     if "entries" in line:
-        return Probabilities(line["order"], [(token, q, alpha) for token, q, alpha in line["entries"]])
+        return Probabilities(line["order"], [(entry[0], entry[1], entry[2]) for entry in line["entries"]])
     if "ranked" in line:
-        return TopK(line["order"], [(token, q) for token, q in line["ranked"]])
+        return TopK(line["order"], [(entry[0], entry[1]) for entry in line["ranked"]])
     if "contexts" in line:
         return Continuation(line["token"], line["contexts"])
     if "tokens" in line:

@@ -1,8 +1,8 @@
 """What the calls return."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, Generic, List, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Generic, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from . import payloads
 from .errors import APIError, DamagedValue
@@ -36,6 +36,20 @@ class Pair(NamedTuple):
     value: Optional[bytes] = None
 
 
+class Change(NamedTuple):
+    """seq: for changes(after=) once it has been dealt with. pair: None if a value changed by its key. key: what the pair leads to now, None if
+    deleted. recursive: all pairs whose names begin so were deleted. more: more that was committed together may follow. nothing_until:
+    no change, everything up to seq has been told."""
+
+    seq: int
+    pair: Optional[bytes]
+    key: Optional[int]
+    deleted: bool = False
+    recursive: bool = False
+    more: bool = False
+    nothing_until: bool = False
+
+
 class Access(NamedTuple):
     """right: "read", "write" or "admin", each holds those before it; databases: None for all."""
 
@@ -44,9 +58,11 @@ class Access(NamedTuple):
 
 
 class Found(Pair):
-    """A pair that was read by name. etag: for if_match."""
+    """A pair that was read by name, or by a scan with etags or expires. etag: for if_match. expires: when it ends, in seconds since 1970; None if it lasts. Both are no
+    members of the tuple."""
 
     etag: Optional[str] = None
+    expires: Optional[int] = None
 
 
 class Tagged(NamedTuple):
@@ -92,6 +108,8 @@ class Row(Generic[T]):
     record: Optional[T] = None
     payload: Optional[bytes] = None
     problem: Optional[str] = None
+    words: Optional[Tuple[Optional[str], ...]] = None  # of the context, if they were asked for and it is registered
+    entry_words: Optional[Tuple[Optional[str], ...]] = None  # of the record's entries; None: a token has no word
 
 
 class Stats(NamedTuple):
@@ -107,6 +125,12 @@ class Total(NamedTuple):
     token: int
     count: int  # type: ignore[assignment] # hides tuple.count
     contexts: int
+
+
+class WordTotal(Total):
+    """With the token's word; None: it has none."""
+
+    word: Optional[str] = None
 
 
 class CountsOfCounts(NamedTuple):
@@ -127,6 +151,12 @@ class Similar(NamedTuple):
     score: float
 
 
+class WordSimilar(Similar):
+    """With the words of the context; None: it is not registered, or has words that are none."""
+
+    words: Optional[Tuple[Optional[str], ...]] = None
+
+
 class Progress(NamedTuple):
     phase: str
     done: int
@@ -142,6 +172,67 @@ class Smoothed(NamedTuple):
     d1: float
     d2: float
     d3: float
+
+
+class Linked(NamedTuple):
+    """The result of find_links. contexts: that have a list of links now; resumed: of them those that a run before had done; too_long: payloads
+    whose names leave no room."""
+
+    metric: str
+    contexts: int
+    links: int
+    resumed: int
+    too_long: int
+
+
+class Link(NamedTuple):
+    """words: of a context that was counted, if they were asked for."""
+
+    pair: bytes
+    weight: float
+    words: Optional[List[Optional[str]]] = None
+
+
+class Links(NamedTuple):
+    """What a context belongs together with, best first. links is None if the payload is malformed."""
+
+    pair: bytes
+    links: Optional[List[Link]]
+    words: Optional[List[Optional[str]]] = None
+
+
+class MatrixMade(NamedTuple):
+    """The matrix of one order: rows, columns, and values in each."""
+
+    order: int
+    metric: str
+    rows: int
+    columns: int
+    entries: int
+
+
+class MatrixRow(NamedTuple):
+    """The row of a token, or its column: what comes after it, or before it, ascending by token. row is None if the payload is malformed. word, and words of
+    the tokens in row: if they were asked for."""
+
+    token: int
+    order: int
+    metric: str
+    row: Optional[List[Tuple[int, float]]]
+    word: Optional[str] = None
+    words: Optional[List[Optional[str]]] = None
+
+
+class Association(NamedTuple):
+    """relation: after, before (with a token and an order) or link (with a pair)."""
+
+    relation: str
+    metric: str
+    weight: float
+    order: Optional[int] = None
+    token: Optional[int] = None
+    word: Optional[str] = None
+    pair: Optional[bytes] = None
 
 
 class Counted(NamedTuple):
@@ -177,10 +268,11 @@ class ArpaRead(NamedTuple):
     ngrams: List[int]
     lines: int
     warnings: List[str]  # no_unk, no_marks, backoff_at_highest_order, text_after_end
+    new_words: int = 0  # that were given a token
 
 
 class ContextMatch(NamedTuple):
-    """vector: empty for the empty context."""
+    """vector: empty for the empty context. A word is None where its token has none."""
 
     vector: bytes
     key: int
@@ -188,6 +280,8 @@ class ContextMatch(NamedTuple):
     order_size: int
     tokens: Tuple[int, ...]
     ranked: Tuple[Tuple[int, int], ...]
+    words: Optional[Tuple[Optional[str], ...]] = None  # of the tokens; where words were asked about
+    ranked_words: Optional[Tuple[Optional[str], ...]] = None  # likewise
 
 
 #: What is counted or asked about: tokens, or a text, whose words are tokens of the database's vocabulary.
@@ -243,6 +337,29 @@ class LivePrediction(NamedTuple):
     mixed: bool
 
 
+class LinkedCandidate(NamedTuple):
+    """order: the deepest, in any of the contexts that were mixed, that has the token."""
+
+    token: int
+    p: float
+    order: int
+    word: Optional[str] = None
+
+
+class LinkedPrediction(NamedTuple):
+    """links: contexts that were mixed in, 0: the context has no links, or was counted too often; metric: theirs. unknown, generation and mixed: of
+    a live model."""
+
+    order: int
+    context: Context
+    candidates: List[LinkedCandidate]
+    links: int
+    metric: Optional[str]
+    unknown: Optional[float] = None
+    generation: Optional[int] = None
+    mixed: bool = False
+
+
 class LiveScore(NamedTuple):
     """tokens: all but bos; orders: the longest n-gram that ends with each, 0: it is unknown; perplexity: without the unknown ones."""
 
@@ -285,6 +402,7 @@ class Operation:
     error: Optional[APIError] = None
     number: Optional[int] = None
     etag: Optional[str] = None
+    expires: Optional[int] = None
 
     @property
     def done(self) -> bool:
@@ -312,6 +430,7 @@ class Operation:
         self.status, self.error = line["status"], error
         self.key, self.size = line.get("key"), line.get("size")
         self.etag = line.get("etag")
+        self.expires = line.get("expires")
         value = line.get("value")
         self.number = value if isinstance(value, int) else None
         self.value = bytes_of(line, "value")
@@ -330,6 +449,16 @@ def value_of(line: Dict[str, Any]) -> Value:
     return Value(line["key"], line.get("size"), bytes_of(line, "value"))
 
 
+def change_of(line: Mapping[str, Any]) -> Change:
+    """A line of GET /changes/{prefix}, its progress and its end among them."""
+    if "end" in line or "progress" in line:
+        seq = line["end"]["next"] if "end" in line else line["progress"]["seq"]
+        return Change(int(seq), None, None, nothing_until=True)
+    name = line["name"] if "name" in line else line["pair"]
+    pair = None if name is None else name_of(line)
+    return Change(int(line["seq"]), pair, line["key"], bool(line["deleted"]), "recursive" in line, "more" in line)
+
+
 def pair_of(line: Dict[str, Any]) -> Pair:
     intact(line)
     return Pair(name_of(line), line["key"], line.get("size"), bytes_of(line, "value"))
@@ -337,7 +466,7 @@ def pair_of(line: Dict[str, Any]) -> Pair:
 
 def found_of(line: Dict[str, Any], etag: Optional[str]) -> Found:
     found = Found(*pair_of(line))
-    found.etag = etag
+    found.etag, found.expires = etag or line.get("etag"), line.get("expires")
     return found
 
 
@@ -347,11 +476,37 @@ def stored_of(key: int, created: bool, etag: Optional[str]) -> Stored:
     return stored
 
 
-def row_of(line: Dict[str, Any]) -> Row[Any]:
-    """A line of a payload reducer, decoded by the server or not."""
+def row_of(line: Dict[str, Any], words: bool = False) -> Row[Any]:
+    """A line of a payload reducer, decoded by the server or not; words: those that it shows, too."""
     intact(line)
     payload = bytes_of(line, "payload")
-    return Row(name_of(line), line["key"], payloads.record_of(line), payload, line.get("problem"))
+    row: Row[Any] = Row(name_of(line), line["key"], payloads.record_of(line), payload, line.get("problem"))
+    entries = next((line[name] for name in ("followers", "ranked", "entries") if name in line), None)
+    if not words or entries is None:
+        return row
+    return replace(row, words=_words(line), entry_words=tuple(entry[-1] for entry in entries))
+
+
+def _words(line: Dict[str, Any]) -> Optional[Tuple[Optional[str], ...]]:
+    return tuple(line["words"]) if line.get("words") is not None else None
+
+
+def total_of(line: Dict[str, Any]) -> Total:
+    values = (line["token"], line["count"], line["contexts"])
+    if "word" not in line:
+        return Total(*values)
+    total = WordTotal(*values)
+    total.word = line["word"]
+    return total
+
+
+def similar_of(line: Dict[str, Any], words: bool) -> Similar:
+    values = (name_of(line), line["key"], line["score"])
+    if not words:
+        return Similar(*values)
+    similar = WordSimilar(*values)
+    similar.words = _words(line)
+    return similar
 
 
 def word_of(line: Dict[str, Any]) -> Word:
@@ -373,6 +528,14 @@ def live_prediction_of(line: Dict[str, Any]) -> LivePrediction:
     return LivePrediction(line["order"], tuple(line["context"]), candidates, line["unknown"], line["generation"], mixed)
 
 
+def linked_prediction_of(line: Dict[str, Any]) -> LinkedPrediction:
+    candidates = [LinkedCandidate(c["token"], c["p"], c["order"], c.get("word")) for c in line["candidates"]]
+    mixed = bool(line.get("mixed", False))
+    return LinkedPrediction(
+        line["order"], tuple(line["context"]), candidates, line["links"], line["metric"], line.get("unknown"), line.get("generation"), mixed
+    )
+
+
 def score_of(line: Dict[str, Any]) -> Score:
     return Score(
         line["tokens"], line["log10"], line.get("perplexity"), line["per_token"], line["orders"], line["oov"],
@@ -386,10 +549,11 @@ def live_score_of(line: Dict[str, Any]) -> LiveScore:
 
 
 def context_of(line: Dict[str, Any]) -> ContextMatch:
-    ranked = tuple((token, q) for token, q in line["ranked"])
-    return ContextMatch(
-        unb64(line["vector"] or ""), line["key"], line["hash"], line["order_size"], tuple(line["tokens"]), ranked
-    )
+    ranked = tuple((entry[0], entry[1]) for entry in line["ranked"])
+    words = tuple(line["words"]) if "words" in line else None
+    ranked_words = tuple(entry[2] for entry in line["ranked"]) if words is not None else None
+    vector, tokens = unb64(line["vector"] or ""), tuple(line["tokens"])
+    return ContextMatch(vector, line["key"], line["hash"], line["order_size"], tokens, ranked, words, ranked_words)
 
 
 class Learned(NamedTuple):

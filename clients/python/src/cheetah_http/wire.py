@@ -4,17 +4,51 @@ from __future__ import annotations
 import base64
 import json
 from operator import index
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 from .errors import APIError, ProtocolError, error_of
-from .net.http1 import Incoming
+from .net.http1 import CHUNKED, Incoming
 
 MAX_KEY = (1 << 48) - 1
+MAX_TTL = 100 * 366 * 86400  # seconds
 MAX_PAIR = 4096
+PIECE = 256 << 10  # bytes of a body that is read while it is sent
 NDJSON = "application/x-ndjson"
 RAW = "application/octet-stream"
 
 Param = Union[str, int, bool, None]
+
+
+class Pieces:
+    """A body that is sent while it is read, in chunks: of a file that is open for reading bytes, or of anything that yields some."""
+
+    def __init__(self, source: Union[BinaryIO, Iterable[bytes]]) -> None:
+        self._source: Any = source
+        self._begun = False
+        self._start: Optional[int] = None  # of a file that can go back there
+        if isinstance(source, (str, bytes)) or not (hasattr(source, "read") or hasattr(source, "__iter__")):
+            raise TypeError(f"bytes, a file or an iterable of bytes is expected, not {type(source).__name__}")
+        if hasattr(source, "read") and getattr(source, "seekable", bool)():
+            self._start = self._source.tell()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._begun = True
+        for piece in self._read() if hasattr(self._source, "read") else self._source:
+            if not isinstance(piece, (bytes, bytearray, memoryview)):
+                raise TypeError(f"a piece of a body is bytes, not {type(piece).__name__}")
+            if len(piece) > 0:
+                yield bytes(piece)
+
+    def _read(self) -> Iterator[Any]:
+        while piece := self._source.read(PIECE):
+            yield piece
+
+    def again(self) -> bool:
+        """Can it be sent once more? A file goes back to where it was."""
+        if self._begun and self._start is not None:
+            self._source.seek(self._start)
+            self._begun = False
+        return not self._begun
 
 
 class Call(NamedTuple):
@@ -31,10 +65,17 @@ class Call(NamedTuple):
     gone_is_done: bool = False
     content_encoding: Optional[str] = None
     conditions: Mapping[str, str] = {}
+    pieces: Optional[Pieces] = None  # in place of content
 
     def under(self, conditions: Mapping[str, str]) -> "Call":
         """With these headers. After a lost connection it could meet what it has done itself, so it is not sent again then."""
         return self._replace(conditions=conditions, repeatable=self.repeatable and not conditions)
+
+    def length(self) -> Optional[int]:
+        """Of the body; None: there is none."""
+        if self.pieces is not None:
+            return CHUNKED
+        return None if self.content is None else len(self.content)
 
     def query(self) -> Dict[str, str]:
         return {name: text(value) for name, value in self.params.items() if value is not None}
@@ -87,6 +128,12 @@ def checked_conditions(if_absent: bool, if_match: Optional[str]) -> Dict[str, st
     if if_absent:
         return {"If-None-Match": "*"}
     return {} if if_match is None else {"If-Match": if_match}
+
+
+def checked_ttl(ttl: Optional[float]) -> Optional[float]:
+    if ttl is not None and not 0.001 <= ttl <= MAX_TTL:
+        raise ValueError(f"a ttl is a number of seconds from 0.001 to {MAX_TTL}, not {ttl!r}")
+    return ttl
 
 
 def checked_key(key: int) -> int:

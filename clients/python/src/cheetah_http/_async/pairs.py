@@ -7,7 +7,7 @@ from typing import AsyncIterator, Iterable, List, Optional
 from ..errors import NotFound, ProtocolError
 from ..types import Child, Deleted, Found, Pair, Stored, found_of, pair_of, stored_of
 from ..wire import (
-    RAW, Call, b64, body_of, checked_conditions, checked_key, checked_pair, checked_value, dump, name_of, url_bytes,
+    RAW, Call, b64, body_of, checked_conditions, checked_key, checked_pair, checked_ttl, checked_value, dump, name_of, url_bytes,
 )  # fmt: skip
 from .transport import AsyncTransport
 
@@ -30,13 +30,21 @@ class AsyncPairs(AsyncTransport):
         return answer.status_code == 201
 
     async def pair_put(
-        self, pair: bytes, value: bytes, *, if_absent: bool = False, if_match: Optional[str] = None
+        self,
+        pair: bytes,
+        value: bytes,
+        *,
+        ttl: Optional[float] = None,
+        if_absent: bool = False,
+        if_match: Optional[str] = None,
     ) -> Stored:
         """Stores a value under a pair, in one commit: replaces that of the key it leads to, or inserts and maps. if_absent: only
         if there is no such pair; if_match: only if it has this tag (pair(...).etag, or of an earlier write; `*`: any). Else
-        PreconditionFailed, and nothing is changed. With a condition it is not sent again after a lost connection."""
+        PreconditionFailed, and nothing is changed. With a condition it is not sent again after a lost connection.
+        ttl: the pair and its value end after that many seconds; without it the pair lasts, also if it was to end."""
         conditions = checked_conditions(if_absent, if_match)
-        call = Call("PUT", _path(pair), self._params(), checked_value(value), RAW)
+        seconds = None if checked_ttl(ttl) is None else f"{ttl:.3f}"
+        call = Call("PUT", _path(pair), self._params(ttl=seconds), checked_value(value), RAW)
         answer = await self._send(call.under(conditions))
         return stored_of(int(answer.json()["key"]), answer.status_code == 201, answer.headers.get("ETag"))
 
@@ -65,8 +73,11 @@ class AsyncPairs(AsyncTransport):
                 raise
             return None
 
-    async def pair_many(self, pairs: Iterable[bytes], *, values: bool = True) -> AsyncIterator[Optional[Pair]]:
-        """Any number of mappings by name, some thousand a request, in the order asked; None for a name that is not mapped."""
+    async def pair_many(
+        self, pairs: Iterable[bytes], *, values: bool = True, etags: bool = False
+    ) -> AsyncIterator[Optional[Found]]:
+        """Any number of mappings by name, some thousand a request, in the order asked; None for a name that is not mapped. etags: with
+        the tags of the values, for if_match."""
         rest = iter(pairs)
         last: Optional[bytes] = None
         while True:
@@ -81,12 +92,13 @@ class AsyncPairs(AsyncTransport):
                 names.append(b64(name))
             if not names:
                 return
-            call = Call("POST", "/pairs", self._shown(values=values or None), dump({"pairs": names}), "application/json")
+            params = self._shown(values=values or None, etags=etags or None)
+            call = Call("POST", "/pairs", params, dump({"pairs": names}), "application/json")
             lines, _ = await self._collect(call)
             if len(lines) != len(names):
                 raise ProtocolError(f"{len(names)} names were answered by {len(lines)} lines")
             for line in lines:
-                yield None if line.get("error") == "pair_not_found" else pair_of(line)
+                yield None if line.get("error") == "pair_not_found" else found_of(line, None)
 
     async def pair_delete(self, pair: bytes, *, values: bool = False, if_match: Optional[str] = None) -> None:
         """Unmaps a pair, with values=True its value too; NotFound if there is none. if_match as of pair_put."""
@@ -113,17 +125,23 @@ class AsyncPairs(AsyncTransport):
         limit: Optional[int] = None,
         values: bool = False,
         reverse: bool = False,
+        etags: bool = False,
+        expires: bool = False,
         page_size: int = 5000,
     ) -> AsyncIterator[Pair]:
         """All pairs under a prefix in byte order (reverse=True: descending), after `after` and before `until`, both
         exclusive. Pages by itself, and goes on after the last pair after a lost connection: nothing twice, nothing left
-        out."""
+        out. etags (with values), expires: each is a Found, with its tag for if_match, and when it ends."""
         params = self._shown(
-            until=None if until is None else url_bytes(until), values=values or None, reverse=reverse or None
+            until=None if until is None else url_bytes(until),
+            values=values or None,
+            reverse=reverse or None,
+            etags=etags or None,
+            expires=expires or None,
         )
         start = None if after is None else url_bytes(after)
         async for line in self._scan("/pairs/" + url_bytes(prefix), params, start, limit, page_size):
-            yield pair_of(line)
+            yield found_of(line, None) if etags or expires else pair_of(line)
 
     async def children(
         self,

@@ -34,9 +34,11 @@ class AsyncService(AsyncTransport):
         answer = await self._send(Call("PUT", _path(name), {}, body, None if body is None else "application/json"))
         return answer.status_code == 201
 
-    async def database_statistics(self, name: Optional[str] = None) -> Dict[str, Any]:
-        """Keys, values, pairs, bytes by length, shards, log position; of this client's database unless named."""
-        answer: Dict[str, Any] = await self._json(Call("GET", _path(name or self.database)))
+    async def database_statistics(self, name: Optional[str] = None, *, all_lengths: bool = False) -> Dict[str, Any]:
+        """Keys, values, pairs, bytes by ranges of lengths (all_lengths: by each), shards, log position; of this client's database unless
+        named."""
+        params = {"lengths": "all"} if all_lengths else {}
+        answer: Dict[str, Any] = await self._json(Call("GET", _path(name or self.database), params))
         return answer
 
     async def drop_database(self, name: str) -> None:

@@ -173,6 +173,8 @@ class AsyncTransport:
                 error.__cause__ = cause
                 was_lost = True
             error.server = self.server
+            if call.pieces is not None and not call.pieces.again():
+                raise error
             await self._pause(error, call.repeatable, attempt)
             attempt += 1
 

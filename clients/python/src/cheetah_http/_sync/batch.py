@@ -2,19 +2,25 @@
 """Many operations in one request and one commit."""
 from __future__ import annotations
 
+from binascii import b2a_base64 as b2a
 from types import TracebackType
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type
 
 from ..errors import APIError, BatchError, ProtocolError, error_of, named
 from ..types import Operation
-from ..wire import NDJSON, Call, b64, checked_conditions, checked_key, checked_pair, checked_value, dump
+from ..wire import (
+    NDJSON, Call, b64, checked_conditions, checked_key, checked_pair, checked_ttl, checked_value, dump,
+)  # fmt: skip
 from .transport import Transport
 
 
 class Batches(Transport):
-    def batch(self, *, atomic: bool = False, max_operations: int = 10_000, max_bytes: int = 16 << 20) -> "Batch":
-        """Collects operations, and sends them when there are many, at flush() and at the end of the with block."""
-        return Batch(self, atomic, max_operations, max_bytes)
+    def batch(
+        self, *, atomic: bool = False, etags: bool = False, max_operations: int = 10_000, max_bytes: int = 16 << 20
+    ) -> "Batch":
+        """Collects operations, and sends them when there are many, at flush() and at the end of the with block. etags: what reads or
+        writes a value has its tag afterwards, for if_match."""
+        return Batch(self, atomic, max_operations, max_bytes, etags)
 
     def add(self, pair: bytes, by: int = 1) -> int:
         """Adds to the number, decimal digits, that a pair leads to (without a value it is 0), whoever else does, and gives the sum.
@@ -37,14 +43,36 @@ class Batches(Transport):
             pass
         return operation.result()
 
-    def run(self, operations: Sequence[Operation], *, atomic: bool = False, results: bool = True) -> None:
+    def run(
+        self, operations: Sequence[Operation], *, atomic: bool = False, results: bool = True, etags: bool = False
+    ) -> None:
         """One request; gives each operation its result. BatchError where some failed; BatchFailed where an atomic one was
         not applied. A read that finds nothing is answered, not failed: its status is 404, its key or value None. It is sent
         again after a lost connection only if all operations may be repeated: reads, edits and
-        upserts; no inserts, no deletes. results=False: the operations are not told their results."""
+        upserts; no inserts, no deletes. results=False: the operations are not told their results. etags: with tags."""
         content = b"".join(dump(operation.body) + b"\n" for operation in operations)
-        params = self._shown(atomic=atomic or None, results=None if results else False)
         repeatable = all(operation.repeatable for operation in operations)
+        self._run_content(content, operations, atomic, results, repeatable, etags)
+
+    def upsert(self, rows: Iterable[Tuple[bytes, bytes]], operations: Sequence[Operation] = ()) -> None:
+        """Many pairs and values in one request, as pair_put of a batch but without results, and with less ado for each; after the
+        operations, which may be repeated. Not atomic: BatchError where some failed."""
+        lines = [dump(operation.body) + b"\n" for operation in operations]
+        for pair, value in rows:
+            name, raw = b2a(checked_pair(pair), newline=False), b2a(checked_value(value), newline=False)
+            lines.append(b'{"op":"pair_put","pair":"%b","value":"%b"}\n' % (name, raw))
+        self._run_content(b"".join(lines), range(len(lines)), False, False, True)
+
+    def _run_content(
+        self,
+        content: bytes,
+        operations: Sequence[Any],
+        atomic: bool,
+        results: bool,
+        repeatable: bool,
+        etags: bool = False,
+    ) -> None:
+        params = self._shown(atomic=atomic or None, results=None if results else False, etags=etags or None)
         lines, end = self._collect(Call("POST", "/batch", params, content, NDJSON, repeatable=repeatable))
         failures: List[Tuple[Optional[int], APIError]] = []
         if end.get("count") != len(operations) or (results and len(lines) != len(operations)):
@@ -93,8 +121,10 @@ class Batch:
     sent is thrown away.
     """
 
-    def __init__(self, client: Batches, atomic: bool, max_operations: int, max_bytes: int) -> None:
-        self._client, self._atomic = client, atomic
+    def __init__(
+        self, client: Batches, atomic: bool, max_operations: int, max_bytes: int, etags: bool = False
+    ) -> None:
+        self._client, self._atomic, self._etags = client, atomic, etags
         self._most, self._most_bytes = max_operations, max_bytes
         self._operations: List[Operation] = []
         self._bytes = 0
@@ -123,10 +153,18 @@ class Batch:
         return self._add(_conditional(body, if_absent, if_match))
 
     def pair_put(
-        self, pair: bytes, value: bytes, *, if_absent: bool = False, if_match: Optional[str] = None
+        self,
+        pair: bytes,
+        value: bytes,
+        *,
+        ttl: Optional[float] = None,
+        if_absent: bool = False,
+        if_match: Optional[str] = None,
     ) -> Operation:
-        """Conditions as of the client's pair_put; with atomic=True the batch is a transaction."""
-        body = {"op": "pair_put", "pair": b64(checked_pair(pair)), "value": b64(checked_value(value))}
+        """ttl and conditions as of the client's pair_put; with atomic=True the batch is a transaction."""
+        body: Dict[str, Any] = {"op": "pair_put", "pair": b64(checked_pair(pair)), "value": b64(checked_value(value))}
+        if checked_ttl(ttl) is not None:
+            body["ttl"] = ttl
         return self._add(_conditional(body, if_absent, if_match))
 
     def pair_get(self, pair: bytes, *, values: bool = False) -> Operation:
@@ -153,7 +191,7 @@ class Batch:
             return
         self._operations, self._bytes = [], 0
         try:
-            self._client.run(sent, atomic=self._atomic)
+            self._client.run(sent, atomic=self._atomic, etags=self._etags)
         except Exception as error:
             nothing_done = getattr(error, "not_started", False) or getattr(error, "may_have_happened", True) is False
             if nothing_done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .batch import Batches
+from .changes import Changes
 from .columns import Columns
 from .model import Model
 from .pairs import Pairs
@@ -11,5 +12,5 @@ from .service import Service
 from .values import Values
 
 
-class Client(Values, Pairs, Batches, Reducers, Columns, Model, Service):
+class Client(Values, Pairs, Changes, Batches, Reducers, Columns, Model, Service):
     """A client of cheetah-db over HTTP; several threads may share one."""

@@ -2,7 +2,7 @@
 """Counting n-grams and asking the model."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, BinaryIO, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from ..errors import CheetahError, TooLarge, named
@@ -14,6 +14,7 @@ from ..types import (
     Counted,
     Inherited,
     Learned,
+    LinkedPrediction,
     LivePrediction,
     LiveScore,
     Prediction,
@@ -23,13 +24,14 @@ from ..types import (
     Word,
     context_of,
     counted_sum,
+    linked_prediction_of,
     live_prediction_of,
     live_score_of,
     prediction_of,
     score_of,
     word_of,
 )
-from ..wire import NDJSON, Call, b64, checked_limit, dump, tokens_of, unb64
+from ..wire import NDJSON, Call, Pieces, b64, checked_limit, dump, tokens_of, unb64
 from .transport import Transport
 
 
@@ -126,12 +128,13 @@ class Model(Transport):
             yield word_of(line)
 
     def contexts(
-        self, tree: Tree, *, limit: Optional[int] = None, depth: Optional[int] = None, contains: bool = False
+        self, tree: Union[Tree, str], *, limit: Optional[int] = None, depth: Optional[int] = None, contains: bool = False
     ) -> List[ContextMatch]:
         """Context relativism: the context whose vector is the encoding of the tree, with what follows it. contains: all contexts
-        that contain its leaves, at most limit (32 unless given)."""
+        that contain its leaves, at most limit (32 unless given). tree may be the words of a context: a text; matches have their words then."""
         checked_limit(limit)
-        body: Dict[str, Any] = {"tree": tree, "depth": depth, "match": "contains" if contains else "exact"}
+        name = "text" if isinstance(tree, str) else "tree"
+        body: Dict[str, Any] = {name: tree, "depth": depth, "match": "contains" if contains else "exact"}
         if limit is not None:
             body["limit"] = limit
         lines, _ = self._collect(self._question("/contexts", body))
@@ -152,6 +155,23 @@ class Model(Transport):
         body = _asked(tokens, k=k, max_order=max_order, mode="levels")
         lines, _ = self._collect(self._question("/predict", body))
         return [prediction_of(line) for line in lines]
+
+    def linked_predict(
+        self,
+        tokens: Text,
+        links: float,
+        *,
+        k: int = 20,
+        max_order: Optional[int] = None,
+        mode: Optional[str] = None,
+        metric: Optional[str] = None,
+        seldom: Optional[int] = None,
+    ) -> LinkedPrediction:
+        """predict() or live_predict(), mixed with what follows the most related contexts (find_links): links is their weight, from 0 (not 0 itself) to 1. All p sum to 1. metric: which
+        links, else the first of cosine, jaccard and pmi that there are. seldom: contexts counted more often keep their own. mode: live, deepest or blend. APIError no_links: find
+        them first."""
+        body = _asked(tokens, links=links, k=k, max_order=max_order, mode=mode, metric=metric, seldom=seldom)
+        return linked_prediction_of(self._json(self._question("/predict", body)))
 
     def score(
         self, tokens: Text, *, max_order: Optional[int] = None, mode: Optional[str] = None
@@ -264,23 +284,31 @@ class Model(Transport):
 
     def import_arpa(
         self,
-        text: bytes,
+        text: Union[bytes, BinaryIO, Iterable[bytes]],
         *,
+        words: bool = False,
         bos: Optional[int] = None,
         eos: Optional[int] = None,
         unk: Optional[int] = None,
         unmarked: bool = False,
     ) -> ArpaRead:
         """Makes a fixed model of a text in ARPA format, in a database without counts and models; live_predict(), live_score() and arpa() then
-        answer from it. bos, eos, unk: the tokens of <s>, </s> and <unk> (2, 3 and 4294967295 unless given). unmarked: a text without
-        <s> or </s> is accepted."""
-        params = self._params(bos=bos, eos=eos, unk=unk, unmarked=True if unmarked else None)
-        return ArpaRead(**self._json(Call("POST", "/arpa", params, text, "text/plain", repeatable=False)))
+        answer from it. text: the bytes, or a file that is open for reading bytes, or what yields some: these are sent while they are read, never in memory
+        as a whole (and not packed), and once only if they cannot go back. words: the words of the text are those of the vocabulary, new ones get the next tokens; else
+        they are tokens in decimal. bos, eos, unk: the tokens of <s>, </s> and <unk> (2, 3 and 4294967295 unless given). unmarked: a text
+        without <s> or </s> is accepted."""
+        params = self._params(bos=bos, eos=eos, unk=unk, unmarked=unmarked or None, text=words or None)
+        call = Call("POST", "/arpa", params, content_type="text/plain", repeatable=False)
+        if isinstance(text, (bytes, bytearray, memoryview)):
+            call = call._replace(content=bytes(text))
+        else:
+            call = call._replace(pieces=Pieces(text))
+        return ArpaRead(**self._json(call))
 
-    def arpa(self) -> Iterator[bytes]:
-        """The live model, or the one that was read in, in ARPA format, piece by piece. A text without its last line, which is \\end\\, was cut off: the connection
+    def arpa(self, *, words: bool = False) -> Iterator[bytes]:
+        """The live model, or the one that was read in, in ARPA format, piece by piece, with tokens as numbers or with the words of the vocabulary. A text without its last line, which is \\end\\, was cut off: the connection
         broke, or reading failed at the server; this raises ConnectionLost then."""
-        call = Call("GET", "/arpa", self._params())
+        call = Call("GET", "/arpa", self._params(text=words or None))
         response = self._open(call, stream=True)
         try:
             for piece in response.iter_bytes():
@@ -318,6 +346,6 @@ def _texts(documents: Sequence[Text]) -> bool:
     return bool(texts) and texts[0]
 
 
-def _asked(tokens: Text, **members: Union[str, int, None]) -> Dict[str, Any]:
+def _asked(tokens: Text, **members: Union[str, int, float, None]) -> Dict[str, Any]:
     """The body of a question; a member that is None is left to the server."""
     return {**_document(tokens), **{name: value for name, value in members.items() if value is not None}}

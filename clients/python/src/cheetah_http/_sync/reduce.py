@@ -6,11 +6,22 @@ from typing import Any, Iterator, Callable, Dict, List, Literal, Optional, Tuple
 
 from ..errors import CheetahError
 from ..payloads import Context, Continuation, Counts, Json, Probabilities, TopK
-from ..types import CountsOfCounts, Progress, Row, Similar, Smoothed, Stats, Total, row_of
+from ..types import Association, CountsOfCounts, Link, Linked, Links, MatrixMade, MatrixRow, Progress, Row, Similar, Smoothed, Stats, Total, row_of, similar_of, total_of
 from ..wire import Call, checked_limit, checked_pair, unb64, url_bytes
 from .transport import Transport
 
 PAGE = 1000
+Metric = Literal["cosine", "jaccard", "pmi"]
+
+
+def _name(entry: Dict[str, Any]) -> bytes:
+    return unb64(entry["pair"]) if "pair" in entry else str(entry["name"]).encode()
+
+
+def _links(line: Dict[str, Any]) -> Links:
+    listed = line.get("links")
+    links = None if listed is None else [Link(_name(x), x["weight"], x.get("words")) for x in listed]
+    return Links(_name(line).split(b":", 2)[-1], links, line.get("words"))
 
 
 class Reducers(Transport):
@@ -25,15 +36,18 @@ class Reducers(Transport):
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
         decode: bool = True,
+        words: bool = False,
         page_size: int = PAGE,
     ) -> Iterator[Row[Any]]:
         """Every payload under a prefix in byte order, decoded by the server as the mode says; with decode=False as bytes
         (for cheetah_http.payloads). Pages by itself and goes on after a lost connection. A malformed payload comes with
-        `problem` and its bytes."""
+        `problem` and its bytes. words: of counts, probabilities and topk also the words of the context and of the entries."""
         params = self._shown(until=None if until is None else url_bytes(until), decode=decode or None)
+        if words:
+            params["text"] = True
         start = None if after is None else url_bytes(after)
         for line in self._scan(f"/reduce/{mode}/{url_bytes(prefix)}", params, start, limit, page_size):
-            yield row_of(line)
+            yield row_of(line, words)
 
     def counts(
         self,
@@ -42,10 +56,11 @@ class Reducers(Transport):
         after: Optional[bytes] = None,
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
+        words: bool = False,
         page_size: int = PAGE,
     ) -> Iterator[Row[Counts]]:
-        """The counts payloads under a prefix, decoded."""
-        return self.reduce("counts", prefix, after=after, until=until, limit=limit, page_size=page_size)
+        """The counts payloads under a prefix, decoded; words: with those of the contexts and tokens."""
+        return self.reduce("counts", prefix, after=after, until=until, limit=limit, words=words, page_size=page_size)
 
     def probabilities(
         self,
@@ -54,10 +69,11 @@ class Reducers(Transport):
         after: Optional[bytes] = None,
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
+        words: bool = False,
         page_size: int = PAGE,
     ) -> Iterator[Row[Probabilities]]:
-        """The probabilities payloads under a prefix, decoded."""
-        return self.reduce("probabilities", prefix, after=after, until=until, limit=limit, page_size=page_size)
+        """The probabilities payloads under a prefix, decoded; words: with those of the contexts and tokens."""
+        return self.reduce("probabilities", prefix, after=after, until=until, limit=limit, words=words, page_size=page_size)
 
     def continuations(
         self,
@@ -78,10 +94,11 @@ class Reducers(Transport):
         after: Optional[bytes] = None,
         until: Optional[bytes] = None,
         limit: Optional[int] = None,
+        words: bool = False,
         page_size: int = PAGE,
     ) -> Iterator[Row[TopK]]:
-        """The lists of best followers under a prefix, decoded."""
-        return self.reduce("topk", prefix, after=after, until=until, limit=limit, page_size=page_size)
+        """The lists of best followers under a prefix, decoded; words: with those of the contexts and tokens."""
+        return self.reduce("topk", prefix, after=after, until=until, limit=limit, words=words, page_size=page_size)
 
     def stored_contexts(
         self,
@@ -157,29 +174,108 @@ class Reducers(Transport):
         return Stats(**lines[0])
 
     def totals(
-        self, prefix: bytes = b"cnt:1:", *, by_count: bool = False, limit: Optional[int] = None
+        self, prefix: bytes = b"cnt:1:", *, by_count: bool = False, limit: Optional[int] = None, words: bool = False
     ) -> List[Total]:
-        """Each token's count over the counts payloads, ascending by token, or descending by count."""
+        """Each token's count over the counts payloads, ascending by token, or descending by count; words: as WordTotal."""
         checked_limit(limit)
-        lines, _ = self._aggregate("totals", prefix, sort="count" if by_count else None, limit=limit)
-        return [Total(**line) for line in lines]
+        lines, _ = self._aggregate("totals", prefix, sort="count" if by_count else None, limit=limit, text=words or None)
+        return [total_of(line) for line in lines]
 
     def counts_of_counts(self, prefix: bytes) -> CountsOfCounts:
         """How many followers have the counts 1, 2, 3, 4 and over, and the discounts that follow."""
         lines, _ = self._aggregate("counts-of-counts", prefix)
         return CountsOfCounts(**lines[0])
 
-    def similar(self, prefix: bytes, to: bytes, *, metric: Literal["cosine", "jaccard"] = "cosine", limit: int = 10) -> List[Similar]:
-        """The counts payloads under a prefix most similar to that of the pair `to`; metric: cosine or jaccard."""
+    def similar(
+        self, prefix: bytes, to: Union[bytes, str], *, metric: Literal["cosine", "jaccard"] = "cosine", limit: int = 10, words: bool = False
+    ) -> List[Similar]:
+        """The counts payloads under a prefix most similar to that of the pair `to`; metric: cosine or jaccard. words: as WordSimilar; `to` may be a
+        text then, the words of a context."""
         checked_limit(limit)
-        target = url_bytes(checked_pair(to))
-        lines, _ = self._aggregate("similar", prefix, to=target, metric=metric, limit=limit)
-        return [Similar(unb64(line["pair"]), line["key"], line["score"]) for line in lines]
+        if isinstance(to, str) and not words:
+            raise TypeError("the words of a context are asked for with words=True")
+        target = url_bytes(to.encode() if isinstance(to, str) else checked_pair(to))
+        lines, _ = self._aggregate("similar", prefix, to=target, metric=metric, limit=limit, text=words or None)
+        return [similar_of(line, words) for line in lines]
 
     def _aggregate(
         self, mode: str, prefix: bytes, **params: Union[str, int, None]
     ) -> Tuple[List[Dict[str, Any]], Dict[str, Any]]:
         return self._collect(Call("GET", f"/reduce/{mode}/{url_bytes(prefix)}", self._params(**params)))
+
+    # ---- links
+
+    def find_links(
+        self,
+        prefix: bytes = b"cnt:",
+        *,
+        metric: Metric = "cosine",
+        k: Optional[int] = None,
+        min: Optional[float] = None,
+        to: Optional[bytes] = None,
+        progress: Optional[Callable[[Progress], None]] = None,
+    ) -> Linked:
+        """Finds for every counts payload under the prefix its k (20) most related ones under `to` (the same prefix), which weigh at least min (0.1), and
+        keeps them in place of those of an earlier run. metric: cosine, jaccard or pmi. progress is called as it goes on. A run that is cut off is
+        gone on with when it is asked for again."""
+
+        def watch(line: Dict[str, Any]) -> bool:
+            if "progress" in line and progress is not None:
+                progress(Progress(**line["progress"]))
+            return "progress" in line
+
+        target = None if to is None else url_bytes(to)
+        path = f"/reduce/links/{url_bytes(prefix)}"
+        least = None if min is None else format(min, ".17g")
+        lines, _ = self._collect(Call("POST", path, self._params(metric=metric, k=k, min=least, to=target)), watch)
+        return Linked(**lines[0])
+
+    def links(
+        self, prefix: bytes = b"cnt:", *, metric: Metric = "cosine", words: bool = False, limit: Optional[int] = None, page_size: int = PAGE
+    ) -> Iterator[Links]:
+        """The links that find_links has kept of the contexts under a prefix, in byte order; words: those of contexts that were counted, too."""
+        params = self._params(metric=metric, text=True if words else None)
+        for line in self._scan(f"/reduce/links/{url_bytes(prefix)}", params, None, limit, page_size):
+            yield _links(line)
+
+    def make_matrix(
+        self,
+        prefix: bytes = b"cnt:",
+        *,
+        metric: Literal["pmi", "count", "p"] = "pmi",
+        progress: Optional[Callable[[Progress], None]] = None,
+    ) -> List[MatrixMade]:
+        """Makes the co-occurrence matrices of tokens of each order from 2 on: how often one comes order - 1 places after another; a result an order."""
+
+        def watch(line: Dict[str, Any]) -> bool:
+            if "progress" in line and progress is not None:
+                progress(Progress(**line["progress"]))
+            return "progress" in line
+
+        lines, _ = self._collect(Call("POST", f"/reduce/matrix/{url_bytes(prefix)}", self._params(metric=metric)), watch)
+        return [MatrixMade(**line) for line in lines]
+
+    def matrix(
+        self, order: int = 2, *, transpose: bool = False, words: bool = False, limit: Optional[int] = None, page_size: int = PAGE
+    ) -> Iterator[MatrixRow]:
+        """The rows of the matrix of an order in the order of their tokens, or its columns; words: with the word of each token."""
+        path = f"/reduce/matrix/{url_bytes(b'mat:%d:' % order)}"
+        params = self._params(transpose=transpose or None, text=True if words else None)
+        for line in self._scan(path, params, None, limit, page_size):
+            row = [(entry[0], entry[1]) for entry in line["row"]] if "row" in line else None
+            spoken = [entry[2] for entry in line["row"]] if words and "row" in line else None
+            yield MatrixRow(int.from_bytes(_name(line)[-4:], "big"), order, line.get("metric", ""), row, line.get("word"), spoken)
+
+    def associations(self, of: Union[int, bytes], *, k: Optional[int] = None, words: bool = False) -> List[Association]:
+        """What belongs together with a token (its rows and columns of the matrices) or with the pair of a context (its links, and what follows
+        it): at most k (20) of each relation, the best first."""
+        what = str(of) if isinstance(of, int) else "x" + checked_pair(of).hex()
+        call = Call("GET", f"/reduce/associations/{what}", self._params(k=k, text=True if words else None))
+        lines, _ = self._collect(call)
+        return [
+            Association(x["relation"], x["metric"], x["weight"], x.get("order"), x.get("token"), x.get("word"), _name(x) if x["relation"] == "link" else None)
+            for x in lines
+        ]
 
     # ---- smoothing
 

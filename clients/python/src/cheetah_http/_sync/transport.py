@@ -174,6 +174,8 @@ class Transport:
                 error.__cause__ = cause
                 was_lost = True
             error.server = self.server
+            if call.pieces is not None and not call.pieces.again():
+                raise error
             self._pause(error, call.repeatable, attempt)
             attempt += 1
 

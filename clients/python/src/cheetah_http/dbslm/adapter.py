@@ -436,7 +436,11 @@ class CheetahHotPathAdapter:
     # ---- inside
 
     def _put(self, namespace: str, context_hash: str, payload: bytes) -> None:
-        self._write(lambda: self._buffer.put(pair_name(namespace, context_hash), payload))
+        if self._enabled:
+            try:
+                self._buffer.put(pair_name(namespace, context_hash), payload)
+            except CheetahError as error:
+                self._failed(error)
 
     def _write(self, write: Callable[[], None]) -> None:
         self._answer(write)

@@ -75,10 +75,16 @@ class WriteBuffer:
             return len(self._now) + len(self._sent)
 
     def put(self, pair: bytes, payload: bytes) -> None:
-        self._make_room(len(payload))
         with self._lock:
-            self._now.rows[pair] = payload
-            self._account(len(pair) + len(payload))
+            room = not self._full(len(payload))
+            if room:
+                self._now.rows[pair] = payload
+                self._account(len(pair) + len(payload))
+        if not room:
+            self._make_room(len(payload))
+            with self._lock:
+                self._now.rows[pair] = payload
+                self._account(len(pair) + len(payload))
 
     def put_context(self, pair: bytes, payload: bytes, vector: Optional[bytes]) -> None:
         self._make_room(len(payload))
@@ -133,7 +139,8 @@ class WriteBuffer:
 
     def _full(self, size: int, times: int = 1) -> bool:
         now = self._now
-        return len(now) >= times * self._most or (len(now) > 0 and now.bytes + size > times * self._most_bytes)
+        rows = len(now.rows) + len(now.contexts)
+        return rows >= times * self._most or (rows > 0 and now.bytes + size > times * self._most_bytes)
 
     def _make_room(self, size: int) -> None:
         with self._lock:
@@ -152,7 +159,7 @@ class WriteBuffer:
 
     def _account(self, size: int) -> None:
         self._now.bytes += size
-        if self._seconds > 0:
+        if self._seconds > 0 and self._timer is None:
             self._start_timer(self._seconds)
 
     def _start_timer(self, seconds: float) -> None:
@@ -193,9 +200,8 @@ class WriteBuffer:
             for put, context in zip(puts, sent.contexts.values())
             if context.vector is not None and put.key is not None
         ]
-        others = [_put(pair, payload) for pair, payload in sent.rows.items()]
-        if names or others:
-            self._client.run(names + others, results=False)
+        if names or sent.rows:
+            self._client.upsert(sent.rows.items(), names)
         if refused is not None:
             raise refused
 

@@ -6,6 +6,7 @@ from typing import Any, Iterable, List, Optional, Sequence, Tuple
 from .._sync.client import Client
 from ..errors import CheetahError
 from .adapter import CheetahHotPathAdapter
+from .level2 import Tables
 from .points import PointReader
 from .types import RawContextProjection
 
@@ -16,13 +17,16 @@ class HotPath(CheetahHotPathAdapter):
 
     _publishes = False
 
-    def __init__(self, client: Client, database: Optional[str], base: str, token: Optional[str]) -> None:
+    def __init__(
+        self, client: Client, database: Optional[str], base: str, token: Optional[str], level2: bool = False
+    ) -> None:
         super().__init__(client, description=f"cheetah-db:{client.url}")
         self.client, self.token = client, token
-        self.named, self.base = database, base
+        self.named, self.base, self.level2 = database, base, level2
         self._bound = False
         self._points: Optional[PointReader] = None
         self._early: List[Tuple[str, str]] = []
+        self.tables: Optional[Tables] = None  # of levels 2 and 3, where they are in the engine
 
     def bind(self, client: Client, points: PointReader) -> None:
         """From here on this is the hot path of one database."""

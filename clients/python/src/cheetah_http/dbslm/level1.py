@@ -10,7 +10,8 @@ vocabulary, the quantizer, levels 2 and 3, and of level 1 only what others read 
                                 cheetah:database  its database
                                 cheetah:tokens    tokens that were counted; in the engine the sum of the root's counts
                                 cheetah:pending   a document that was sent and not noted yet: {"tokens": n}
-                                cheetah:mirrored  the tables of level 1 in SQLite are those of the engine (mirror_to_sqlite)
+                                cheetah:mirrored  the tables in SQLite are those of the engine (mirror_to_sqlite)
+                                cheetah:level2    levels 2 and 3 are in the engine, too
 
 A document is counted once: it carries an identifier (POST /ngrams?once=), and is noted as pending before it is sent, in SQLite.
 """
@@ -28,9 +29,14 @@ from .. import payloads
 from .._sync.client import Client
 from ..errors import APIError, Conflict
 from .hotpath import HotPath, ModelMismatch
+from .level2 import Tables
 from .mirror import MARK, from_sqlite, has_counts, rows_of, to_sqlite
+from .moved import Guard
+from .moved import from_sqlite as levels_from_sqlite
 from .points import PointReader
+from .quality import use_queue
 from .types import ROOT, pair_name
+from .vocabulary import save
 
 logger = logging.getLogger(__name__)
 MODEL = b"meta:dropin:model"
@@ -92,7 +98,30 @@ def store_class(level1: Any) -> Any:
             self._repair_schema()
             self.client, self._points = self._bind(hot_path)
             self._tokens = int(db.get_metadata("cheetah:tokens", "0"))
+            self._mirrored = bool(db.get_metadata("cheetah:mirrored"))
             self._settle()
+            if hot_path.level2 or db.get_metadata("cheetah:level2"):
+                self._use_levels()
+
+        def _use_levels(self) -> None:
+            """Levels 2 and 3 are in the engine from here on; what SQLite had of them is moved there, once."""
+            tables = Tables(self.client, self._points, self._changed)
+            if not self.db.get_metadata("cheetah:level2"):
+                moved = levels_from_sqlite(self.db, tables)
+                if moved:
+                    logger.warning("cheetah-db: %d rows of levels 2 and 3 of this SQLite file were moved to the engine", moved)
+                self.db.set_metadata("cheetah:level2", "1")
+                save(self.db)
+            Guard(self.db, tables)
+            self.hot_path.tables = tables
+            use_queue(self.hot_path)
+
+        def _changed(self) -> None:
+            """Before a write of levels 2 and 3: the copy in SQLite is not up to date any more."""
+            if self._mirrored:
+                self.db.execute("DELETE FROM tbl_metadata WHERE key = 'cheetah:mirrored'")
+                self._mirrored = False
+            save(self.db)
 
         # ---- which model, which database
 
@@ -115,6 +144,7 @@ def store_class(level1: Any) -> Any:
             with self.db.transaction() as sql:
                 for key, value in (("cheetah:model", model), ("cheetah:database", name)):
                     sql.execute("INSERT OR REPLACE INTO tbl_metadata(key, value) VALUES (?, ?)", (key, value))
+            save(self.db)
             if there is None:
                 client.pair_put(MODEL, json.dumps({"model": model, "order": self.order}).encode())
             if noted == 0 and self.db.get_metadata("cheetah:tokens") is None and has_counts(self.db):
@@ -182,6 +212,7 @@ def store_class(level1: Any) -> Any:
                 )
                 sql.execute("DELETE FROM tbl_metadata WHERE key IN ('cheetah:mirrored', 'cheetah:pending')")
             self._tokens += tokens
+            save(self.db)
 
         def ingest(self, token_ids: Sequence[int], *, progress_callback: Progress = None) -> None:
             """Counts a document: one request."""
@@ -191,6 +222,7 @@ def store_class(level1: Any) -> Any:
             if self.db.get_metadata("cheetah:pending"):
                 self._settle()
             self.db.set_metadata("cheetah:pending", json.dumps({"tokens": len(ids)}))
+            save(self.db)
             try:
                 self.client.ngrams([ids], order=self.order, once=uuid.uuid4().hex)
             except APIError as error:
@@ -307,9 +339,11 @@ def store_class(level1: Any) -> Any:
 
         def mirror_to_sqlite(self) -> Dict[str, int]:
             """Copies the engine's statistics to the tables of level 1, for programs that read them there, and to go on without
-            the engine. The rows of each table."""
+            the engine; levels 2 and 3, too, where they are in the engine. The rows of each table."""
             self.verify()
-            return to_sqlite(self.db, self.client, self.order)
+            done = to_sqlite(self.db, self.client, self.order, self.hot_path.tables)
+            self._mirrored = True
+            return done
 
         def _not_here(self, *_: Any, **__: Any) -> None:
             raise NotImplementedError("level 1 is in cheetah-db: MKNSmoother.rebuild_order does this there")
@@ -362,11 +396,11 @@ def _by_token(payload: Optional[bytes]) -> Dict[int, int]:
 
 def own_store(level1: Any, db: Any, *arguments: Any, **more: Any) -> Any:
     """db_slm's own store, on SQLite; not for a model whose counts are in the engine only."""
-    if db.get_metadata("cheetah:model") and int(db.get_metadata("cheetah:tokens", "0")) > 0:
+    if db.get_metadata("cheetah:model") and (int(db.get_metadata("cheetah:tokens", "0")) > 0 or db.get_metadata("cheetah:level2")):
         if not db.get_metadata("cheetah:mirrored"):
             raise ModelMismatch(
                 f"the counts of this model are in cheetah-db, database {db.get_metadata('cheetah:database')}, which is not "
-                "there; without it only a model goes on whose store.mirror_to_sqlite() was made after the last training"
+                "there; without it only a model goes on whose store.mirror_to_sqlite() was made after the last change"
             )
         logger.warning("cheetah-db: going on with the copy in SQLite; from now on the model is SQLite's")
     db.execute("DELETE FROM tbl_metadata WHERE key LIKE 'cheetah:%'")

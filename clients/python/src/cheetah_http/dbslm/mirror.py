@@ -1,13 +1,15 @@
-"""Level 1 between the engine and the tables of SQLite, in either direction."""
+"""Level 1 between the engine and the tables of SQLite, in either direction; levels 2 and 3: see moved."""
 from __future__ import annotations
 
 from collections import Counter
 from itertools import groupby
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .. import payloads
 from .._sync.client import Client
 from .buffer import WriteBuffer
+from .level2 import Tables
+from .moved import to_sqlite as levels_to_sqlite
 from .types import ROOT, hash_of, hash_tokens, pair_name
 
 MARK = "__cheetah__"  # the context hash of the rows in SQLite that stand for counts in the engine
@@ -42,8 +44,9 @@ def from_sqlite(db: Any, client: Client, order: int) -> int:
     return total
 
 
-def to_sqlite(db: Any, client: Client, order: int) -> Dict[str, int]:
-    """Fills the tables of level 1 from the engine, in one transaction. The rows of each."""
+def to_sqlite(db: Any, client: Client, order: int, tables: Optional[Tables] = None) -> Dict[str, int]:
+    """Fills the tables of level 1 from the engine, and where it has them those of levels 2 and 3, in one transaction. The rows of
+    each."""
     done: Dict[str, int] = {}
     totals: "Counter[str]" = Counter()
     with db.transaction() as sql:
@@ -78,6 +81,8 @@ def to_sqlite(db: Any, client: Client, order: int) -> Dict[str, int]:
             ((c, len(t), ",".join(map(str, t)), hash_tokens(t[1:]) if t else ROOT, totals[c], 0.0)
              for c, t in _contexts(client)),
         )  # fmt: skip
+        if tables is not None:
+            done.update(levels_to_sqlite(sql, tables))
         sql.execute("INSERT OR REPLACE INTO tbl_metadata(key, value) VALUES ('cheetah:mirrored', '1')")
     return done
 

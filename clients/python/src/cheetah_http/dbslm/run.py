@@ -1,4 +1,4 @@
-"""Runs a program of DB-SLM with level 1 in cheetah-db, without changing a file of it.
+"""Runs a program of DB-SLM with level 1, or all of it, in cheetah-db, without changing a file of it.
 
     python3 -m cheetah_http.dbslm.run src/train.py data.json --db var/model.sqlite3 ...
     python3 -m cheetah_http.dbslm.run --url http://engine:8080 src/run.py --db var/model.sqlite3
@@ -6,6 +6,7 @@
     PYTHONPATH=$(python3 -m cheetah_http.dbslm.run --site) CHEETAH_DBSLM=http://engine:8080 python3 src/train.py ...
 
 The first two set the variables of the third and start Python anew, so that children that the program spawns have them too.
+--level2 (CHEETAH_DBSLM_LEVEL2=1) puts levels 2 and 3 in the engine, too; --no-sqlite (CHEETAH_DBSLM_SQLITE=0) everything.
 CHEETAH_TOKEN is the token, where the server asks for one. The database is called after DBSLM_CHEETAH_DATABASE and the model, and
 kept in the SQLite file; CHEETAH_DBSLM_DATABASE names it.
 """
@@ -41,13 +42,20 @@ def main(arguments: List[str]) -> int:
     if arguments[:1] == ["--site"]:
         print(site())
         return 0
-    if arguments[:1] == ["--url"] and len(arguments) > 1:
-        url, arguments = arguments[1], arguments[2:]
+    chosen = dict(os.environ)
+    while arguments[:1] in (["--url"], ["--level2"], ["--no-sqlite"]):
+        if arguments[0] == "--url" and len(arguments) > 1:
+            url, arguments = arguments[1], arguments[1:]
+        elif arguments[0] == "--level2":
+            chosen["CHEETAH_DBSLM_LEVEL2"] = "1"
+        elif arguments[0] == "--no-sqlite":
+            chosen["CHEETAH_DBSLM_SQLITE"] = "0"
+        arguments = arguments[1:]
     if not arguments or arguments[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *arguments], environment(url, os.environ))
+    os.execve(sys.executable, [sys.executable, *arguments], environment(url, chosen))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import argparse
 import random
 import sys
 import time
-from typing import Any, Dict, List
+from collections import Counter
+from typing import Any, Dict, List, Optional, Sequence
 
 from .install import install
 from .run import DEFAULT_URL
@@ -22,17 +23,39 @@ def quantile(values: List[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
-def timed(call: Any, into: List[float]) -> Any:
-    """The call, whose seconds are noted."""
+class Lookups:
+    """What the decoder asked for: the best followers of contexts, by order; and what of it went to the server."""
 
-    def run(*arguments: Any, **more: Any) -> Any:
+    def __init__(self, store: Any) -> None:
+        self.seconds: List[float] = []
+        self.asked: "Counter[int]" = Counter()
+        self.found: "Counter[int]" = Counter()
+        self.read = 0
+        self._topk, self._value = store.get_topk, store._points.value
+        store.get_topk, store._points.value = self._get_topk, self._get
+
+    def _get(self, pair: bytes) -> Optional[bytes]:
+        self.read += pair.startswith(b"topk:")
+        found: Optional[bytes] = self._value(pair)
+        return found
+
+    def _get_topk(self, context: Sequence[int], order: int, k: int) -> Any:
         begin = time.perf_counter()
-        try:
-            return call(*arguments, **more)
-        finally:
-            into.append(time.perf_counter() - begin)
+        found = self._topk(context, order, k)
+        self.seconds.append(time.perf_counter() - begin)
+        self.asked[order] += 1
+        self.found[order] += bool(found)
+        return found
 
-    return run
+    def rows(self) -> Dict[str, str]:
+        rows = {}
+        for order in sorted(self.asked, reverse=True):
+            asked, found = self.asked[order], self.found[order]
+            rows[f"best followers at order {order}: asked, found"] = f"{asked}, {100 * found / asked:.0f} %"
+        total = sum(self.asked.values())
+        rows["of these without a request (cache)"] = f"{100 * (total - self.read) / total:.0f} %" if total else "-"
+        rows["a list, ms: median, 95 %"] = f"{1000 * quantile(self.seconds, 0.5):.3f}, {1000 * quantile(self.seconds, 0.95):.3f}"
+        return rows
 
 
 def measure(text: str, prompts: int) -> Dict[str, str]:
@@ -45,23 +68,22 @@ def measure(text: str, prompts: int) -> Dict[str, str]:
     begin = time.perf_counter()
     tokens = engine.train_from_text(text)
     training, words = time.perf_counter() - begin, text.split()
-    lookups: List[float] = []
-    answers: List[float] = []
-    engine.store.get_topk = timed(engine.store.get_topk, lookups)
-    respond = timed(engine.respond, answers)
-    chosen, before = random.Random(1), engine.store._points.requests
+    lookups, answers = Lookups(engine.store), []
+    chosen, before, produced = random.Random(1), engine.store._points.requests, 0
     for i in range(prompts):
         random.seed(i)
         at = chosen.randrange(max(1, len(words) - 6))
-        respond(engine.start_conversation("smoke", seed_history=False), " ".join(words[at : at + 6]))
+        talk = engine.start_conversation("smoke", seed_history=False)
+        start = time.perf_counter()
+        produced += len(engine.respond(talk, " ".join(words[at : at + 6])).split())
+        answers.append(time.perf_counter() - start)
     return {
         "tokens trained": str(tokens),
-        "seconds of training": f"{training:.2f}",
-        "answers": str(len(answers)),
-        "best followers asked for; found": f"{len(lookups)}; {100 * engine.store.topk_hit_ratio():.0f} %",
+        "seconds of training": f"{training:.4f}",
+        "answers, words in them": f"{len(answers)}, {produced}",
+        **lookups.rows(),
         "requests for them and for metadata": str(engine.store._points.requests - before),
-        "of the best followers, ms: median, 95 %": f"{1000 * quantile(lookups, 0.5):.2f}, {1000 * quantile(lookups, 0.95):.2f}",
-        "of an answer, ms: median, 95 %": f"{1000 * quantile(answers, 0.5):.1f}, {1000 * quantile(answers, 0.95):.1f}",
+        "an answer, ms: median, 95 %": f"{1000 * quantile(answers, 0.5):.1f}, {1000 * quantile(answers, 0.95):.1f}",
     }
 
 

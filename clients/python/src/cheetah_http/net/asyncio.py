@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, AsyncIterator, Deque, List, Optional, Set
+from typing import TYPE_CHECKING, Any, AsyncIterator, Deque, Iterable, List, Optional, Set
 
 from .address import Address
 from .errors import NotConnected, TransportError, WriteFailed
-from .http1 import ONE_WRITE, Incoming, request_head, target
+from .http1 import ONE_WRITE, Incoming, chunks, request_head, target
 
 if TYPE_CHECKING:
     from ..wire import Call
@@ -39,6 +39,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.unsent = False
         self.since = self.pool.now()
+        if self.answer is not None:
+            self.answer.written()
 
     def data_received(self, data: bytes) -> None:
         self.since = self.pool.now()
@@ -93,11 +95,16 @@ class AsyncAnswer(Incoming):
         if pieces:
             self._pieces += pieces
             self._bytes += sum(map(len, pieces))
-        if self.complete or (self.head if not self._whole else False):
+        sending = self._connection is not None and self._connection.unsent
+        if self.complete or self.head and (sending or not self._whole):
             self._wake()
         if self._bytes > AHEAD and not self._whole and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.transport.pause_reading()
+
+    def written(self) -> None:
+        """There is room for more of the request."""
+        self._wake()
 
     def ended(self, error: Optional[Exception]) -> None:
         connection = self._connection
@@ -123,6 +130,17 @@ class AsyncAnswer(Incoming):
             waiter.set_result(None)
 
     # ---- to the caller
+
+    async def carry(self, pieces: Iterable[bytes]) -> bool:
+        """Sends a body after its head, a chunk when the last one has gone. False: the server has answered before it had all of it, or is
+        gone; the rest is not sent."""
+        for chunk in chunks(pieces):
+            while self._connection is not None and self._connection.unsent and not self.head and self._error is None:
+                await self._wait()
+            if self._connection is None or self.head or self._error is not None:
+                return False
+            self._connection.write(chunk, None)
+        return True
 
     async def start(self) -> None:
         """Waits for the head, or for all of it."""
@@ -225,15 +243,16 @@ class AsyncPool:
 
     async def send(self, call: "Call", stream: bool) -> AsyncAnswer:
         """An answer, whatever its status; read, unless stream. TransportError."""
-        content = call.content
         where = target(self.address.below, call.path, call.query())
-        head = request_head(call.method, where, self._fixed, call.headers(), None if content is None else len(content))
+        head = request_head(call.method, where, self._fixed, call.headers(), call.length())
         connection = await self._take()
         answer = AsyncAnswer(connection, call.method == "HEAD", not stream)
         connection.answer = answer
         try:
-            connection.write(head, content)
+            connection.write(head, call.content)
+            whole = call.pieces is None or await answer.carry(call.pieces)
             await answer.start()
+            answer.keep = answer.keep and whole
             if not stream:
                 await answer.aread()
         except BaseException:
@@ -282,9 +301,10 @@ class AsyncPool:
                 )  # fmt: skip
             await asyncio.wait_for(opening, min(self._timeout, 5.0))
         except BaseException as error:
-            if connection.transport is None or connection not in self._all:
-                self._count -= 1
-                self._next()
+            self._count -= 1
+            if connection.transport is not None:  # it came in the moment in which nobody waited any more
+                connection.transport.abort()
+            self._next()
             if isinstance(error, asyncio.TimeoutError):
                 raise NotConnected("timed out") from error
             if isinstance(error, (OSError, ValueError)):

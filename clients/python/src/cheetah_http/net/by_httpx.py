@@ -1,7 +1,7 @@
 """The interface of a pool over an httpx client of the caller's: its base_url, headers, time-outs and proxies count."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, AsyncIterator, Iterable, Iterator
 
 from .errors import NotConnected, TransportError, WriteFailed
 
@@ -16,6 +16,11 @@ def _translated(error: Exception) -> TransportError:
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
         return NotConnected(message)
     return WriteFailed(message) if isinstance(error, httpx.WriteError) else TransportError(message)
+
+
+async def _awaited(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 class _Answer:
@@ -60,9 +65,12 @@ class _Pool:
         url = self._http.base_url
         return f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
+    def _body(self, call: "Call") -> Any:
+        return call.content if call.pieces is None else iter(call.pieces)
+
     def _request(self, call: "Call") -> Any:
         return self._http.build_request(
-            call.method, call.path, params=call.query(), content=call.content, headers=call.headers()
+            call.method, call.path, params=call.query(), content=self._body(call), headers=call.headers()
         )
 
 
@@ -80,6 +88,9 @@ class HttpxPool(_Pool):
 
 
 class AsyncHttpxPool(_Pool):
+    def _body(self, call: "Call") -> Any:
+        return call.content if call.pieces is None else _awaited(call.pieces)
+
     async def send(self, call: "Call", stream: bool) -> Any:
         import httpx
 

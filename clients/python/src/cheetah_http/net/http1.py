@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 from urllib.parse import quote
 
 from .errors import TransportError
@@ -14,6 +14,7 @@ ONE_WRITE = 32 << 10  # a body up to that goes with its head
 
 _plain_path = re.compile(r"[A-Za-z0-9/_.~*:,-]*\Z").match
 _plain_word = re.compile(r"[A-Za-z0-9_.~*:,-]*\Z").match
+_hex = re.compile(rb"[0-9A-Fa-f]{1,16}\Z").match  # int() would take a sign, too
 _PATH_SAFE = "/%:*@!$&'()+,;="
 
 
@@ -27,16 +28,29 @@ def target(below: str, path: str, query: Mapping[str, str]) -> str:
     return text
 
 
+CHUNKED = -1
+
+
 def request_head(method: str, where: str, fixed: str, headers: Mapping[str, str], length: Optional[int]) -> bytes:
-    """fixed: the lines that are the same in every request, each with its line break. ValueError: a line break in a header."""
+    """fixed: the lines that are the same in every request, each with its line break. length: of the body, or CHUNKED. ValueError: a line
+    break in a header."""
     text = f"{method} {where} HTTP/1.1\r\n{fixed}"
     for name, value in headers.items():
         text += f"{name}: {header_value(value)}\r\n"
-    if length is not None:
+    if length == CHUNKED:
+        text += "Transfer-Encoding: chunked\r\n"
+    elif length is not None:
         text += f"Content-Length: {length}\r\n"
     elif method in ("POST", "PUT", "PATCH"):
         text += "Content-Length: 0\r\n"
     return (text + "\r\n").encode("latin-1")
+
+
+def chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """A body whose length is not known, as it is sent; pieces are not empty."""
+    for piece in pieces:
+        yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
 
 
 def header_value(text: str) -> str:
@@ -190,10 +204,9 @@ class Incoming:
             if line < 0:
                 break
             word = data[at:line].split(b";", 1)[0].strip()
-            try:
-                size = int(word, 16)
-            except ValueError:
-                raise TransportError(f"a chunk of no size: {word[:40]!r}") from None
+            if not _hex(word):
+                raise TransportError(f"a chunk of no size: {word[:40]!r}")
+            size = int(word, 16)
             if size == 0:
                 last = line if data[line : line + 4] == b"\r\n\r\n" else data.find(b"\r\n\r\n", line)
                 if last < 0:

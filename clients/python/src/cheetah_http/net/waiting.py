@@ -6,11 +6,11 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Iterator, List, Optional
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional
 
 from .address import Address
 from .errors import NotConnected, TransportError, WriteFailed
-from .http1 import ONE_WRITE, Incoming, request_head, target
+from .http1 import ONE_WRITE, Incoming, chunks, request_head, target
 
 if TYPE_CHECKING:
     from ..wire import Call
@@ -163,14 +163,15 @@ class Pool:
 
     def send(self, call: "Call", stream: bool) -> Answer:
         """An answer, whatever its status; read, unless stream. TransportError."""
-        content = call.content
         where = target(self.address.below, call.path, call.query())
-        head = request_head(call.method, where, self._fixed, call.headers(), None if content is None else len(content))
+        head = request_head(call.method, where, self._fixed, call.headers(), call.length())
         connection = self._take()
         answer = Answer(self, connection, call.method == "HEAD")
         try:
-            connection.write(head, content)
+            connection.write(head, call.content)
+            whole = call.pieces is None or self._carry(connection, call.pieces)
             answer.start()
+            answer.keep = answer.keep and whole
         except WriteFailed:
             self._early(answer, connection)
         except BaseException:
@@ -179,6 +180,14 @@ class Pool:
         if not stream:
             answer.read()
         return answer
+
+    def _carry(self, connection: Connection, pieces: Iterable[bytes]) -> bool:
+        """False: the server has answered before it had all of it; the rest is not sent."""
+        for chunk in chunks(pieces):
+            if self.address.tls is None and connection.stale():  # of TLS there may be more than answers
+                return False
+            connection.write(chunk, None)
+        return True
 
     def _early(self, answer: Answer, connection: Connection) -> None:
         """The server may have said why before it closed. Called while the failed write is handled; raises that if not."""

@@ -17,7 +17,21 @@ class DatabaseEnvironment:
             CREATE TABLE IF NOT EXISTS tbl_l1_continuations (token_id INTEGER PRIMARY KEY, num_contexts INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS tbl_l1_mkn_params (n_order INTEGER PRIMARY KEY, D1 REAL, D2 REAL, D3p REAL, total_contexts INTEGER,
                 total_types INTEGER);
+            CREATE TABLE IF NOT EXISTS tbl_l1_session_cache (conversation_id TEXT, token_id INTEGER, recency_weight REAL);
+            CREATE TABLE IF NOT EXISTS tbl_decode_hparams (profile TEXT PRIMARY KEY, lambda_cache REAL, temp REAL, topk INTEGER, topp REAL);
+            CREATE TABLE IF NOT EXISTS tbl_decode_bans (profile TEXT, token_id INTEGER);
+            CREATE TABLE IF NOT EXISTS tbl_l2_conversations (id TEXT PRIMARY KEY, user_id TEXT, agent_name TEXT, created_at TEXT);
+            CREATE TABLE IF NOT EXISTS tbl_l2_messages (id TEXT PRIMARY KEY, conversation_id TEXT, sender TEXT, content TEXT, created_at TEXT);
+            CREATE TABLE IF NOT EXISTS tbl_l2_correction_log (correction_id TEXT PRIMARY KEY, conversation_id TEXT, error_message_id TEXT,
+                correction_message_id TEXT, error_context TEXT, corrected_fact_json TEXT, created_at TEXT);
             CREATE TABLE IF NOT EXISTS tbl_l2_token_bias (conversation_id TEXT, pattern TEXT, token_id INTEGER, q_bias INTEGER, expires_at TEXT);
+            CREATE TABLE IF NOT EXISTS tbl_l2_window_cache (conversation_id TEXT PRIMARY KEY, window_text TEXT);
+            CREATE TABLE IF NOT EXISTS tbl_l3_concept_repo (concept_id INTEGER PRIMARY KEY, concept_name TEXT UNIQUE, metadata_schema TEXT);
+            CREATE TABLE IF NOT EXISTS tbl_l3_verbal_templates (template_id INTEGER PRIMARY KEY, concept_id INTEGER, template_string TEXT,
+                language_code TEXT);
+            CREATE TABLE IF NOT EXISTS tbl_l3_concept_probs (context_hash TEXT, concept_id INTEGER, q_logprob INTEGER);
+            CREATE TABLE IF NOT EXISTS tbl_l3_concept_signals (signal_id TEXT PRIMARY KEY, conversation_id TEXT, concept_id INTEGER, score REAL,
+                expires_at TEXT, consume_once INTEGER, created_at TEXT);
         """)
         for n in range(1, max_order + 1):
             self._conn.executescript("""
@@ -28,6 +42,9 @@ class DatabaseEnvironment:
                 CREATE TABLE IF NOT EXISTS tbl_l1_ng_topk_%d (context_hash TEXT, k_rank INTEGER, next_token_id INTEGER, q_logprob INTEGER,
                     PRIMARY KEY (context_hash, k_rank));
             """ % (n, n, n))
+
+    def close(self):
+        self._conn.close()
 
     def execute(self, sql, params=()):
         self._conn.execute(sql, params)

@@ -43,6 +43,9 @@ class LogProbQuantizer:
     def __init__(self, db):
         self.Lmin, self.Lmax = -12.0, 0.0
 
+    def quantize(self, probability):
+        return round(min(max((math.log10(max(probability, 1e-12)) + 12) / 12, 0.0), 1.0) * 255)
+
     def dequantize_prob(self, q):
         return 10 ** (-12.0 + q / 255 * 12.0)
 

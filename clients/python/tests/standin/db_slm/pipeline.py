@@ -4,6 +4,8 @@ from types import SimpleNamespace
 from .adapters.base import NullHotPathAdapter
 from .db import DatabaseEnvironment
 from .level1 import LogProbQuantizer, MKNSmoother, NGramStore, TokenCandidate, Tokenizer, Vocabulary  # noqa: F401
+from .level2 import BiasEngine, ConversationMemory, SessionCache
+from .level3 import ConceptEngine
 
 
 def build_cheetah_adapter(settings, *, client=None):
@@ -28,6 +30,10 @@ class DBSLMEngine:
         self.quantizer = LogProbQuantizer(self.db)
         self.store = NGramStore(self.db, self.vocab, ngram_order, self.quantizer, hot_path=self.hot_path)
         self.smoother = MKNSmoother(self.db, self.store, self.quantizer)
+        self.memory = ConversationMemory(self.db, hot_path=self.hot_path)
+        self.cache = SessionCache(self.db, hot_path=self.hot_path)
+        self.bias = BiasEngine(self.db, hot_path=self.hot_path)
+        self.concepts = ConceptEngine(self.db, self.memory, self.quantizer)
         if not self.db.query("SELECT 1 FROM tbl_l1_ng_counts_1 LIMIT 1"):
             self.train_from_text("this database-native LM is online .")
 
