@@ -25,6 +25,11 @@ done
 version=$(sed -n 's/^project(cheetah-db VERSION \([0-9.]*\) .*/\1/p' "$root/CMakeLists.txt")
 day=$(sed -n "s/^## \[$version\] - \(.*\)$/\1/p" "$root/CHANGELOG.md")
 output=${output:-$root/build/release-$version}
+program=$root/build/release/cheetah-db
+if [ -z "$deb" ] && [ ! -x "$program" ]; then
+    echo "release: with --no-deb the SBOM wants a program to look at, and there is no $program: build it, or the packages" >&2
+    exit 1
+fi
 if [ -e "$output" ] && [ -n "$(ls -A "$output")" ]; then
     echo "release: $output is not empty" >&2
     exit 1
@@ -62,7 +67,6 @@ elif [ -n "$image" ]; then
 fi
 
 # The libraries are those of the packaged program, else of the one that was built here.
-program=$root/build/release/cheetah-db
 if [ -n "$deb" ]; then
     dpkg-deb -x "$output"/cheetah-db_"$version"_*.deb "$work/unpacked"
     program=$work/unpacked/usr/bin/cheetah-db

@@ -86,7 +86,7 @@ unset CHT_TEST_OPS CHT_TEST_STRIDE
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
 fixed="setarch $(uname -m) -R"
 $fixed true 2>/dev/null || fixed=
-run_preset tsan "$fixed" -R '^test_(os|wal|durable|calm|jobs|fault)$|concurren|thread'
+run_preset tsan "$fixed" -R '^test_(os|wal|durable|pipe|calm|jobs|fault|smooth_switch)$|concurren|thread'
 if [ $mode = long ]; then
     echo "== arm64"
     if deploy/install-deps.sh arm64 && tests/arm64/run.sh build/release/cheetah-db; then

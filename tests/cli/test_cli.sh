@@ -72,7 +72,7 @@ holds test "$(awk 'length > 110' out | wc -l)" -eq 0
 cp out help
 expect 0 check --help
 holds grep -q "^cheetah-db check " out
-for command in create list drop health get put del scan count add ngrams smooth predict score databases; do
+for command in create list drop health get put del scan count add ngrams smooth predict score links associations databases; do
     expect 0 $command --help
     holds grep -q "^cheetah-db $command " out
     holds test "$(awk 'length > 110' out | wc -l)" -eq 0

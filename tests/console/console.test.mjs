@@ -124,6 +124,47 @@ describe("tasks", { concurrency: 2 }, () => {
     await page.context().close();
   });
 
+  it("following: what others change comes by itself, also to the value that is open, and not to what is being written", { timeout: 4 * PATIENCE }, async () => {
+    const put = (name, value) => server.ask("PUT", `/pairs/${name}?db=follow`, value, { "Content-Type": "application/octet-stream" });
+    await put("fruit:apple", "red");
+    const page = await browser.page(server, "#/browse?db=follow");
+    const list = page.getByRole("listbox", { name: "Names" });
+    await list.getByRole("option").filter({ hasText: "fruit:" }).click();
+    await button(page, "Follow changes").click();
+    const changes = page.getByRole("region", { name: "Changes" });
+    await changes.getByText("Nothing has changed yet.").waitFor();
+    await put("fruit:pear", "green");
+    await put("other", "not under the prefix");
+    await list.getByRole("option").filter({ hasText: "fruit:pear" }).waitFor();
+    await shown(page, "2 pairs under");
+    const first = changes.getByRole("row").nth(1);
+    assert.match(await first.innerText(), /put\s+fruit:pear/);
+    await changes.getByRole("button", { name: "fruit:pear" }).click();
+    const value = page.getByRole("region", { name: "Value" });
+    await value.getByText("green").waitFor();
+    await put("fruit:pear", "yellow");
+    await value.getByText("yellow").waitFor();
+    await shoot(page, "follow");
+    await accessible(page, "following");
+    await button(value, "Edit the value").click();
+    await value.getByLabel("Value as text").fill("mine");
+    await put("fruit:pear", "brown");
+    await value.getByText("changed meanwhile").waitFor();
+    assert.equal(await value.getByLabel("Value as text").inputValue(), "mine");
+    await server.ask("DELETE", "/pairs/fruit:apple?db=follow&values=true");
+    await changes.getByRole("row").filter({ hasText: "deleted" }).filter({ hasText: "fruit:apple" }).waitFor();
+    await list.getByRole("option").filter({ hasText: "fruit:apple" }).waitFor({ state: "detached" });
+    assert.equal(await changes.getByRole("row").filter({ hasText: "other" }).count(), 0);
+    await button(page, "Follow changes").click();
+    await changes.waitFor({ state: "detached" });
+    await put("fruit:plum", "blue");
+    await page.waitForTimeout(700);
+    assert.equal(await list.getByText("fruit:plum").count(), 0);
+    await button(page, "Read again").click();
+    await list.getByText("fruit:plum").waitFor();
+    await page.context().close();
+  });
+
   it("many names are paged through, and few of them are in the page", { timeout: LONG ? 40 * PATIENCE : 8 * PATIENCE }, async () => {
     const many = LONG ? 1000000 : 260000; // more than a browser draws as one element
     await server.fill("many", Array.from({ length: many }, (_, i) => "name" + String(i).padStart(7, "0")));
@@ -234,6 +275,41 @@ describe("tasks", { concurrency: 2 }, () => {
     await button(page, "Count").click();
     await page.getByRole("cell", { name: /^to \(/ }).waitFor();
     assert.match(await server.ask("GET", "/vocabulary?db=said"), /"word":"question"/);
+    await page.context().close();
+  });
+
+  it("links and matrices: values decoded, from one to the next, and what belongs together", { timeout: 4 * PATIENCE }, async () => {
+    const texts = ["the old house stood", "the old barn stood", "a new house fell", "a new barn fell", "the old tree stood"];
+    const lines = texts.map((text) => JSON.stringify({ text })).join("\n") + "\n";
+    await server.ask("PUT", "/databases/related");
+    await server.ask("POST", "/ngrams?db=related&text=true&order=2", lines, { "Content-Type": "application/x-ndjson" });
+    await server.ask("POST", "/reduce/links/cnt:?db=related");
+    await server.ask("POST", "/reduce/matrix/cnt:?db=related&metric=count");
+    const words = (await server.ask("GET", "/vocabulary?db=related")).split("\n").filter((line) => line.includes('"word"')).map((line) => JSON.parse(line));
+    const house = words.find((line) => line.word === "house").token;
+    const shownLinks = (await server.ask("GET", "/reduce/links/cnt:2:?db=related&text=true")).split("\n").filter((line) => line.includes('"links"')).map((line) => JSON.parse(line));
+    const of = shownLinks.find((line) => line.words?.[0] === "house");
+    const page = await browser.page(server, "#/model?db=related");
+    await question(page).fill("house");
+    await page.getByRole("combobox", { name: "Order of similar contexts" }).selectOption("2");
+    await button(page, "What belongs together").click();
+    const panel = page.getByRole("region", { name: "What belongs together" });
+    await panel.getByRole("row").nth(1).waitFor();
+    const rows = (await panel.getByRole("row").allInnerTexts()).map((text) => text.split(/\t|\n/).filter((cell) => cell.trim() !== ""));
+    assert.deepEqual(rows.filter((row) => row[0] === "related context").slice(0, 1), [["related context", "cosine", "barn", "1"]]);
+    assert.ok(rows.some((row) => row.join(" ") === "comes before it count old 1") && rows.some((row) => row.join(" ") === "comes after it p fell 0.5"), JSON.stringify(rows));
+    assert.equal(rows.filter((row) => row[0] === "related context").length, Math.min(10, of.links.length));
+    await shoot(page, "related");
+    await accessible(page, "what belongs together");
+    const row = "x" + Buffer.from("mat:2:").toString("hex") + house.toString(16).padStart(8, "0");
+    await page.goto(server.url + "/console/#/browse?db=related&name=" + row);
+    await page.getByRole("heading", { name: /^Row of the matrix of order 2, count: 2 tokens after it/ }).waitFor();
+    await page.getByRole("cell", { name: /^fell \(/ }).waitFor();
+    const link = "x" + Buffer.from("link:cosine:").toString("hex") + Buffer.from(of.pair ?? "", "base64").subarray(12).toString("hex");
+    await page.goto(server.url + "/console/#/browse?db=related&name=" + link);
+    await page.getByRole("heading", { name: /^Links: / }).waitFor();
+    await page.getByRole("region", { name: "Value" }).getByRole("row").nth(1).getByRole("button").click();
+    await page.getByRole("heading", { name: "Counts, order 2" }).waitFor();
     await page.context().close();
   });
 

@@ -281,6 +281,62 @@ static void test_memory_while_busy(void **state)
     assert_true(atomic_load(&server->workers[0].metrics.ahead) > ahead);
 }
 
+/* The answer of a connection that goes on; 0: it was closed. */
+static int next_answer(int fd)
+{
+    size_t got = 0;
+    int status = 0;
+    ssize_t n;
+    while (got < ANSWER_MAX && (n = recv(fd, answer + got, ANSWER_MAX - got, 0)) > 0) {
+        got += (size_t)n;
+        answer[got] = 0;
+        const char *body = strstr(answer, "\r\n\r\n"), *length = strstr(answer, "Content-Length: ");
+        if (body != NULL && length != NULL &&
+            strlen(body + 4) == strtoul(length + sizeof "Content-Length: " - 1, NULL, 10))
+            break;
+    }
+    answer[got] = 0;
+    (void)sscanf(answer, "HTTP/1.1 %d", &status);
+    return status;
+}
+
+/* The same for reads that do not go by libmicrohttpd, with short answers and with one that goes out by it. */
+static void test_memory_of_quick_reads(void **state)
+{
+    (void)state;
+    static const char *const targets[] = {"/kv/1", "/pairs/some/pair?exact=true&values=true",
+                                          "/pairs/large?exact=true&values=true"};
+    static char large[60001];
+    memset(large, 'l', sizeof large - 1);
+    run_all();
+    assert_int_equal(ask("PUT", "/pairs/large", "text/plain", large) / 100, 2);
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t failed, served = 0, n = 0, before = atomic_load(&server->workers[0].metrics.quick);
+        do {
+            char text[256];
+            int fd = connected(),
+                len = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", targets[i]);
+            n++;
+            for (unsigned turn = 0; turn < 5; turn++) {
+                if (turn == 2)
+                    cht_alloc_fail_at(n, false);
+                (void)send(fd, text, (size_t)len, MSG_NOSIGNAL);
+                int status = next_answer(fd);
+                if (!sensible(status, 200) || (turn < 2 && status != 200))
+                    fail_msg("allocation %llu, turn %u: %d %s", (unsigned long long)n, turn, status, answer);
+                served += status == 200;
+            }
+            failed = cht_alloc_failures();
+            cht_alloc_fail_at(0, false);
+            (void)close(fd);
+            still_well("a quick read");
+        } while (failed > 0 && n < 100);
+        assert_true(n > 1 && n < 100);
+        assert_true(served > 2 * n);
+        assert_true(atomic_load(&server->workers[0].metrics.quick) > before);
+    }
+}
+
 /* Space comes back: a full disk refuses writes with 507 and its code, and takes them again. */
 static void test_full_disk(void **state)
 {
@@ -346,6 +402,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory_at_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_while_busy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory_of_quick_reads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
         cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
     };

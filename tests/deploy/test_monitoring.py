@@ -27,6 +27,8 @@ def busy(launch, tmp_path):
     for method, target, body in load.QUESTIONS:
         assert client.request(method, target, body).status == 200
     client.get("/kv/1"), client.get("/kv/0")
+    client.put("/pairs/topk%3A1%3A", b"a list of best followers"), client.get("/pairs/topk%3A1%3A?exact=true")
+    client.delete("/pairs/topk%3A1%3A?values=true")
     client.close()
     with socket.create_connection(("127.0.0.1", int(port_file.read_text())), timeout=20) as line:
         line.sendall(b"READ 1\n")

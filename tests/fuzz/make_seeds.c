@@ -9,6 +9,7 @@
 
 static uint8_t bytes[20000], packed[1 << 20];
 static const char *folder, *suffix;
+static bool with_ends; /* every other pair ends, after a minute and more */
 
 static void write_file(const char *target, const char *name, const uint8_t *p, size_t n)
 {
@@ -41,6 +42,7 @@ static void put(struct cht_store *s, unsigned i, size_t length, bool del)
     struct cht_op op = {.kind = del ? CHT_OP_PAIR_DEL : CHT_OP_PAIR_PUT,
                         .name = {name, n},
                         .value = {bytes, length},
+                        .ttl_ms = with_ends && !del && i % 2 == 0 ? 60000 + i % 5 * 1000 : 0,
                         .with_values = true};
     struct cht_commit c = {.ops = &op, .count = 1};
     FUZZ_CHECK(cht_store_commit(s, &c) == CHT_OK);
@@ -119,5 +121,8 @@ int main(int argc, char **argv)
     database("two", 2, 8, true);
     database("two-log", 2, 8, false);
     database("larger", 1, 40, true);
+    with_ends = true;
+    database("ends", 1, 12, true);
+    database("ends-log", 2, 9, false);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* arpa: a model in ARPA format. The first byte says in what pieces it comes, and how much memory there is. What is taken is written out, read in
+/* arpa: a model in ARPA format. The first byte says in what pieces it comes, how much memory there is, and whether its words are those of the vocabulary. What is taken is written out, read in
  * again and written out the same; what is refused has left nothing. */
 #include "fuzz/fuzz.h"
 
@@ -33,11 +33,12 @@ static enum cht_rc book(void *ctx, uint64_t bytes, struct cht_err *err)
     return CHT_OK;
 }
 
-static enum cht_rc read_in(const char *p, size_t n, size_t piece, bool little, struct cht_err *err)
+static enum cht_rc read_in(const char *p, size_t n, size_t piece, bool little, bool words,
+                           struct cht_err *err)
 {
     uint64_t left = little ? 64 << 10 : 64 << 20;
     const struct lm_fm_parameters how = {
-        .bos = 2, .eos = 3, .unk = LM_FM_NO_ID, .unmarked = true, .book = book, .ctx = &left};
+        .bos = 2, .eos = 3, .unk = LM_FM_NO_ID, .unmarked = true, .words = words, .book = book, .ctx = &left};
     struct lm_fm_import *i;
     enum cht_rc rc = lm_fm_import_begin(engine, store.store, &how, &i, err);
     fuzz_must(rc, err);
@@ -78,11 +79,11 @@ static void ask(void)
     lm_kn_reader_close(r);
 }
 
-static struct text write_out(void)
+static struct text write_out(bool words)
 {
     struct cht_err err = {0};
     struct text t = {0};
-    fuzz_must(lm_kn_arpa_write(engine, store.store, NULL, collect, &t, &err), &err);
+    fuzz_must(lm_kn_arpa_write(engine, store.store, words, NULL, collect, &t, &err), &err);
     return t;
 }
 
@@ -103,7 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     store.used++;
     uint8_t how = fuzz_u8(&in);
-    enum cht_rc rc = read_in((const char *)in.p, in.n, pieces[(how & 0x7F) % 5], how >= 128, &err);
+    bool words = (how & 0x40) != 0;
+    enum cht_rc rc = read_in((const char *)in.p, in.n, pieces[(how & 0x3F) % 5], how >= 128, words, &err);
     FUZZ_CHECK(rc == CHT_OK || rc == CHT_INVALID_ARPA || (rc == CHT_REQUEST_TOO_LARGE && how >= 128));
     if (rc != CHT_OK) {
         FUZZ_CHECK(cht_store_count(store.store, (struct cht_str){0}, &pairs, &err) == CHT_OK && pairs == 0);
@@ -111,11 +113,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     }
     ask();
-    struct text first = write_out();
+    struct text first = write_out(words);
     fuzz_store_empty(&store);
-    rc = read_in(first.p, first.n, SIZE_MAX / 2, false, &err);
+    rc = read_in(first.p, first.n, SIZE_MAX / 2, false, words, &err);
     fuzz_must(rc, &err);
-    struct text second = write_out();
+    struct text second = write_out(words);
     FUZZ_CHECK(first.n == second.n && memcmp(first.p, second.p, first.n) == 0);
     free(first.p);
     free(second.p);

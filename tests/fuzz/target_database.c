@@ -128,6 +128,8 @@ static void write_some(struct cht_store *s, uint8_t what)
                                                  CHT_OP_PAIR_SET};
         op.kind = kinds[cht_rng_below(&r, 8) % 5];
         op.with_values = cht_rng_below(&r, 2) == 0;
+        if (op.kind == CHT_OP_PAIR_PUT && what % 2 == 1)
+            op.ttl_ms = cht_rng_below(&r, 3) * 30000; /* one in three: a put makes it lasting */
         commit(s, &op, 1, 0);
         if (i % 6 == 5)
             (void)cht_store_checkpoint(s, NULL);

@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/literal.h"
 #include "http/params.h"
 #include "http/reply.h"
 #include "http/routes.h"
@@ -39,15 +40,32 @@ void MHD_resume_connection(struct MHD_Connection *mc)
     FUZZ_CHECK(sem_post(&resumed) == 0);
 }
 
-static void wait_for_it(void)
+static bool come(int64_t ns)
 {
     struct timespec until;
     (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 50;
+    int64_t sum = until.tv_nsec + ns;
+    until.tv_sec += (time_t)(sum / 1000000000);
+    until.tv_nsec = (long)(sum % 1000000000);
     int rc;
     while ((rc = sem_timedwait(&resumed, &until)) != 0 && errno == EINTR) {
     } /* libFuzzer's clock */
-    FUZZ_CHECK(rc == 0);
+    FUZZ_CHECK(rc == 0 || errno == ETIMEDOUT);
+    return rc == 0;
+}
+
+static void wait_for_it(void) { FUZZ_CHECK(come(INT64_C(50000000000))); }
+
+/* A stream that waits for its time or for news has its tick, of a day on which every time is over. */
+static void wait_for_stream(struct http_stream *s)
+{
+    for (unsigned i = 0; i < 5000; i++) {
+        if (come(s->tick != NULL ? 1000000 : INT64_C(50000000000)))
+            return;
+        FUZZ_CHECK(s->tick != NULL);
+        s->tick(s, UINT64_MAX, false);
+    }
+    FUZZ_CHECK(!"a stream that is not woken");
 }
 
 /* ---- the server ------------------------------------------------------------------------------------------------------------ */
@@ -85,6 +103,7 @@ static void start(void)
     fuzz_must(cht_jobs_new(&jobs, &server.care_jobs, &err), &err);
     fuzz_must(cht_jobs_new(&jobs, &server.long_jobs, &err), &err);
     fuzz_must(http_routes.open(&conf, &server.shared, &err), &err);
+    svc_memory_init(&server.memory, 256u << 20, 64u << 20);
     worker.srv = &server;
     worker.commits_end = &worker.commits;
     fuzz_must(cht_mutex_init(&worker.mu, &err), &err);
@@ -152,9 +171,10 @@ static enum http_method method_of(struct part m)
         enum http_method method;
     } methods[] = {{"GET", HTTP_METHOD_GET},
                    {"PUT", HTTP_METHOD_PUT},
+                   {"HEAD", HTTP_METHOD_GET},
                    {"POST", HTTP_METHOD_POST},
                    {"DELETE", HTTP_METHOD_DELETE}};
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         if (strlen(methods[i].name) == m.n && memcmp(methods[i].name, m.p, m.n) == 0)
             return methods[i].method;
     }
@@ -162,6 +182,28 @@ static enum http_method method_of(struct part m)
 }
 
 static bool starts(const char *line, const char *name) { return strncasecmp(line, name, strlen(name)) == 0; }
+
+static enum http_header header_of(const char *line)
+{
+    static const struct {
+        const char *name;
+        enum http_header header;
+    } headers[] = {{"content-type:", HTTP_H_CONTENT_TYPE},
+                   {"accept:", HTTP_H_ACCEPT},
+                   {"if-match:", HTTP_H_IF_MATCH},
+                   {"if-none-match:", HTTP_H_IF_NONE_MATCH},
+                   {"if-unmodified-since:", HTTP_H_IF_UNMODIFIED_SINCE}};
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        if (starts(line, headers[i].name))
+            return headers[i].header;
+    }
+    return HTTP_H_COUNT;
+}
+
+static bool conditional(enum http_header h)
+{
+    return h == HTTP_H_IF_MATCH || h == HTTP_H_IF_NONE_MATCH || h == HTTP_H_IF_UNMODIFIED_SINCE;
+}
 
 /* The header lines; returns how long the pieces of the body are. */
 static size_t take_headers(struct http_request *r, struct part *in, char **kept, size_t *n)
@@ -172,9 +214,11 @@ static size_t take_headers(struct http_request *r, struct part *in, char **kept,
         value = value == NULL ? t + strlen(t) : value + 1 + strspn(value + 1, " ");
         if (starts(t, "piece:"))
             piece = strtoul(value, NULL, 10) % 1000 + 1;
-        enum http_header h = starts(t, "content-type:") ? HTTP_H_CONTENT_TYPE
-                             : starts(t, "accept:")     ? HTTP_H_ACCEPT
-                                                        : HTTP_H_COUNT;
+        enum http_header h = header_of(t);
+        if (conditional(h)) {
+            r->conditional = true;
+            r->twice = r->twice || r->in[h] != NULL;
+        }
         if (h == HTTP_H_COUNT || r->in[h] != NULL || *n == 4) {
             free(t);
             continue;
@@ -245,6 +289,7 @@ static json_t *json(const char *p, size_t n)
 /* The last line is the end or an error; of many questions each may have an error, nothing else has lines after it. */
 static void check_lines(const char *p, size_t n, bool whole)
 {
+    const char *begin = p;
     bool ended = false, failed = false;
     while (n > 0) {
         const char *end = memchr(p, '\n', n);
@@ -260,6 +305,8 @@ static void check_lines(const char *p, size_t n, bool whole)
         n -= (size_t)(end - p) + 1;
         p = end + 1;
     }
+    if (whole && !ended && !failed)
+        (void)fprintf(stderr, "no end: %.*s\n", (int)(p - begin), begin);
     FUZZ_CHECK(!whole || ended || failed);
 }
 
@@ -272,7 +319,7 @@ static void read_stream(struct http_request *r)
            (got = http_stream_read(r, answer + n, sizeof answer - n < 8192 ? sizeof answer - n : 8192)) >=
                0) {
         if (got == 0)
-            wait_for_it();
+            wait_for_stream(r->stream);
         n += (size_t)got;
     }
     if (r->media == HTTP_MEDIA_NDJSON)
@@ -282,6 +329,8 @@ static void read_stream(struct http_request *r)
 static void check_answer(struct http_request *r)
 {
     FUZZ_CHECK(r->status >= 200 && r->status < 600 && r->status != 500 && !r->out.failed);
+    if (r->head && (r->stream != NULL || r->media == HTTP_MEDIA_NDJSON))
+        return; /* the head of a stream: nobody reads it, and it may have no source */
     if (r->stream != NULL) {
         read_stream(r);
         return;
@@ -325,6 +374,7 @@ static void one_request(struct part in)
     struct part target = take_line(&in);
     const char *blank = memchr(target.p, ' ', target.n);
     struct part method = {target.p, blank != NULL ? (size_t)(blank - target.p) : target.n};
+    r->head = CHT_IS(method.p, method.n, "HEAD");
     size_t skip = method.n + (blank != NULL);
     r->method = method_of(method);
     static const char id[] = "0123456789abcdef";

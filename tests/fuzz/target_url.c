@@ -10,7 +10,7 @@
 static const struct http_route route = {.method = HTTP_METHOD_GET,
                                         .path = "/pairs/",
                                         .label = "/pairs/{prefix}",
-                                        .params = UINT32_MAX >> (32 - HTTP_PARAMS)};
+                                        .params = UINT64_MAX >> (64 - HTTP_PARAMS)};
 static struct http_request request;
 
 static void decoding(const uint8_t *data, size_t n)

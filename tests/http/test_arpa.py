@@ -70,6 +70,7 @@ def test_parameters(client):
     assert read_in(client, GOOD, 400, order=3).code == "unknown_parameter"
     assert read_in(client, GOOD, 400, bos=11).code == "invalid_arpa"  # a word of the text
     assert client.post("/arpa", GOOD.encode(), db="no/name").code == "invalid_database_name"
+    assert client.post("/arpa", GOOD.encode(), text="x").code == "invalid_parameter"
     read = read_in(client, GOOD.replace("<unk>", "<UNK>"), bos=100, eos=101, unk=1).json()
     assert (read["bos"], read["eos"], read["unk"]) == (100, 101, 1)
     score = client.post("/score", json_body={"tokens": [100, 11, 12, 1, 101]}).json()

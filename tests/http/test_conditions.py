@@ -303,16 +303,6 @@ def test_operations_without(client, op):
         assert (line["status"], line["code"]) == (400, "unsupported_precondition"), line
 
 
-def test_an_end_that_is_not_known(client):
-    """A pair that lasts is not what a line with a ttl asks for."""
-    line = client.batch([{"op": "pair_put", "pair": "YQ==", "value": "b25l", "ttl": 60}]).entries()[0]
-    assert (line["status"], line["code"]) == (400, "unknown_parameter"), line
-    assert client.get("/pairs/a?exact=true").status == 404
-
-
-# ---- many clients ------------------------------------------------------------------------------------------------------
-
-
 def together(client, count, work):
     """Runs work(client, number) on as many threads; raises what one of them raised."""
     failures = []
@@ -420,3 +410,37 @@ def test_many_transactions(client):
 
 HELLO = '"9ea6c4709464ff6d"'
 LONG = '"d26c832e82c06e5e"'
+
+
+def test_tags_in_lines(client):
+    """Of scans, of POST /pairs, of /kv and of batches: each is that of the value read by itself; long values are hashed as they are sent."""
+    values = {b"short": b"v", b"sixteen": b"0123456789abcdef", b"more": b"0123456789abcdefg", b"bytes": bytes(range(256)), b"long": b"ab\xc3\xa9" * 30_000,
+              b"not text": b"\xff" + b"z" * 200_000, b"longer": "\u00e9".encode() * 300_001}
+    keys = {name: client.upsert(name, value) for name, value in values.items()}
+    client.map(b"dangling", 99_999)
+    shown = {name: tag(client, "/pairs/" + name.decode().replace(" ", "%20"), PAIR) for name in [*values, b"dangling"]}
+    for text in ({}, {"text": "true"}):
+        entries = client.get("/pairs/*", values="true", etags="true", **text).entries()
+        assert {line["name"].encode() if text else unb64(line["pair"]): line["etag"] for line in entries} == shown
+        assert client.get("/pairs/*", values="true", **text).entries() == [{k: v for k, v in line.items() if k != "etag"} for line in entries]
+        body = b'{"names":["longer","short","none","dangling","long","not text"]}'
+        many = client.request("POST", "/pairs", body, {"Content-Type": "application/json"}, values="true", etags="true", **text).entries()
+        assert [line.get("etag") for line in many] == [shown.get(name) for name in (b"longer", b"short", b"none", b"dangling", b"long", b"not text")]
+        by_key = {keys[name]: end for name, end in shown.items() if name in keys}
+        assert {line["key"]: line["etag"] for line in client.get("/kv", etags="true", **text).entries()} == by_key
+        some = ",".join(str(keys[name]) for name in values) + ",77777"
+        assert [line.get("etag") for line in client.get("/kv", keys=some, etags="true", **text).entries()] == [shown[name] for name in values] + [None]
+    results = client.batch([{"op": "read", "key": keys[b"long"]}, {"op": "pair_get", "pair": b64(b"short"), "values": True},
+                            {"op": "pair_get", "pair": b64(b"short")}, {"op": "pair_put", "pair": b64(b"new"), "value": b64(b"1")},
+                            {"op": "add", "pair": b64(b"new"), "by": 1}, {"op": "insert", "value": b64(b"2")}], etags="true").entries()
+    assert [r.get("etag") for r in results[:3]] == [shown[b"long"], shown[b"short"], None] and "etag" not in results[4]
+    assert client.get("/kv/%d" % results[5]["key"]).headers["ETag"] == results[5]["etag"] and len(results[3]["etag"]) == 18
+    assert client.put("/pairs/short", b"w", headers={"If-Match": results[1]["etag"]}).status == 200
+    assert all("etag" not in r for r in client.batch([{"op": "read", "key": keys[b"long"]}, {"op": "insert", "value": b64(b"2")}]).entries())
+
+
+def test_tags_go_with_values(client):
+    client.upsert(b"a", b"v")
+    for answer in (client.get("/pairs/*", etags="true"), client.get("/kv", etags="true", values="false"), client.get("/pairs/*", count="true", etags="true"),
+                   client.request("POST", "/pairs", b'{"names":["a"]}', {"Content-Type": "application/json"}, etags="true")):
+        assert (answer.status, answer.json()["code"]) == (400, "invalid_parameter")

@@ -2,6 +2,7 @@
 import threading
 
 import pytest
+from harness import b64
 
 BAD_NAMES = ["", "-a", "_a", "a" * 65, "a.b", "a%20b", "%2e%2e", "a%2fb", "a%00", "%C3%A9", "a%2B"]
 
@@ -84,6 +85,24 @@ def test_statistics(client, server):
     assert server.data in text, "the directories of the shards"
     for word in ("shard", "log", "length"):
         assert word in text.lower(), word
+
+
+def test_lengths_by_ranges(client):
+    """A screen of them whatever is stored; lengths=all has each, and the sums are the same."""
+    path = "/databases/" + client.db
+    assert client.get(path).json()["lengths"] == [] == client.get(path, lengths="all").json()["lengths"]
+    sizes = [1, 3, 15, 16, 255, 256, *range(300, 900, 7), 4095, 70_000, 70_000]
+    assert client.batch([{"op": "insert", "value": b64(b"v" * size)} for size in sizes]).end["failed"] == 0
+    every, ranges = client.get(path, lengths="all").json()["lengths"], client.get(path).json()["lengths"]
+    assert [row["length"] for row in every] == sorted(set(sizes)) and ranges == client.get(path, lengths="ranges").json()["lengths"]
+    assert [(row["least"], row["most"], row["lengths"], row["values"]) for row in ranges] == [
+        (1, 15, 3, 3), (16, 255, 2, 2), (256, 4095, 88, 88), (70_000, 70_000, 1, 2)]
+    assert [row.get("length") for row in ranges] == [None, None, None, 70_000]
+    for member in "values", "slots", "bytes":
+        assert sum(row[member] for row in ranges) == sum(row[member] for row in every)
+    assert sum(row["bytes"] for row in ranges) == sum(sizes)
+    bad = client.get(path, lengths="some")
+    assert (bad.status, bad.json()["code"]) == (400, "invalid_parameter")
 
 
 def test_drop_must_be_confirmed(client):

@@ -35,7 +35,7 @@ def test_ambiguous_forms(server, client, title, form, status):
             assert answer.headers["connection"].lower() == "close"
             problem = answer.json()
             assert problem["status"] == status and problem["code"] == {
-                400: "invalid_request", 501: "unsupported_transfer_coding"}[status], answer
+                400: "invalid_request", 501: "unsupported_transfer_coding", 505: "unsupported_http_version"}[status], answer
             assert raw.closed(10) and raw.buffer == b"", (title, raw.buffer)
         assert not is_marked(client), title
 

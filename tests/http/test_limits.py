@@ -109,7 +109,7 @@ def test_expect_100_continue_with_a_wrong_method(small):
     (b"GET /" + b"a" * 200000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", (414,)),
     (b"GET /version HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"b" * 300000 + b"\r\n\r\n", (431,)),
     (b"GET /version HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(20000)) + b"\r\n", (431,)),
-    (b"nonsense\r\n\r\n", (400,)), (b"GET\r\n\r\n", (400,)), (b"GET /version HTTP/9.9\r\nHost: localhost\r\n\r\n", (400,)),
+    (b"nonsense\r\n\r\n", (400,)), (b"GET\r\n\r\n", (400,)), (b"GET /version HTTP/9.9\r\nHost: localhost\r\n\r\n", (505,)),
     (b"GET /version HTTP/1.1\r\n\r\n", (400,)), (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n", (400,)),
     (b"POST /kv HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n", (400,)),
     (b"POST /kv HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", (400,)),

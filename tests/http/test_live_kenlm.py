@@ -104,3 +104,71 @@ def test_what_lmplz_writes_is_read_in(client, tmp_path, order, prune):
     for kind in "probing", "trie":
         run("build_binary", "-T", str(tmp_path / "t"), kind, str(exported), str(tmp_path / kind))
         same(queried(str(tmp_path / kind), held_out), mine)
+
+
+def grams(text):
+    """{words: (log10 p, log10 back-off)}; what is p = 0 is -99, as lmplz's -inf."""
+    rows = {}
+    for line in text.decode().splitlines():
+        if "\t" in line:
+            p, words, *weight = line.split("\t")
+            rows[words] = (max(float(p), -99.0), max(float(weight[0]), -99.0) if weight else 0.0)
+    return rows
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_each_prefix_of_a_text(client, tmp_path, order):
+    """Every n-gram and weight after each of the first documents, as lmplz has them of just those; order 1 too, which query does not read."""
+    rng = random.Random(order + 20)
+    documents = text(rng, 400 if os.environ.get("CHT_TEST_LONG") else 30, 12)[:-1]
+    newest = [[1000]]  # once, in one place, as in text()
+    client.put("/databases/" + client.db, json_body={"live": {"order": order, "bos": 2, "eos": 3}, "keep": []})
+
+    def change(part, remove):
+        lines = ndjson({"tokens": [2] + words + [3]} for words in part)
+        assert client.post("/ngrams", lines, headers=NDJSON, remove=remove).status == 200
+
+    fallbacks = 0
+    for n in range(1, len(documents) + 1):
+        change([documents[n - 1], *newest], "false")
+        want = grams(run("lmplz", "-o", str(order), "-S", "50M", "-T", str(tmp_path), "--discount_fallback", given=as_lines(documents[:n] + newest)).encode())
+        have = grams(client.get("/arpa").body)
+        assert have.keys() == want.keys(), n
+        for words, (p, weight) in want.items():
+            assert words == "<s>" or abs(have[words][0] - p) < 1e-5, (n, words)
+            assert abs(have[words][1] - weight) < 1e-5, (n, words)
+        fallbacks += any(o["fallback"] for o in client.get("/databases/" + client.db).json()["live"]["orders"])
+        change(newest, "true")
+    assert 0 < fallbacks <= len(documents)
+
+
+def spelled(documents):
+    return [["word%d" % w for w in words] for words in documents]
+
+
+@pytest.mark.parametrize("order", [3, 5])
+def test_words_of_what_lmplz_writes(client, server, tmp_path, order):
+    """Its text goes in with its words; asked by words the answers are query's. Written out with them query says of it what it said of the first, and
+    read in once more into a database that has other words already it is the same again."""
+    rng = random.Random(order + 50)
+    training, held_out = spelled(text(rng, 1500, 500)), spelled(text(rng, 60, 560))
+    (tmp_path / "text").write_bytes(as_lines(training))
+    arpa = str(tmp_path / "lmplz.arpa")
+    run("lmplz", "-o", str(order), "-S", "200M", "-T", str(tmp_path), "--discount_fallback", "--text", str(tmp_path / "text"), "--arpa", arpa)
+    want = queried(arpa, held_out)
+    other = server.client(db=client.db + "-other")
+    partly = [{"text": "these are there before word7 word5"}]
+    for remove in "false", "true":
+        assert other.post("/ngrams", ndjson(partly), headers=NDJSON, text="true", order="2", remove=remove).status == 200
+    source = arpa
+    for where in client, other:
+        answer = where.post("/arpa", open(source, "rb").read(), text="true")
+        assert answer.status == 201 and answer.json()["warnings"] == []
+        asked = where.post("/score", ndjson({"text": " ".join(words)} for words in held_out), headers=NDJSON, text="true")
+        same(want, [json.loads(line) for line in asked.body.splitlines()][:-1])
+        source = str(tmp_path / (where.db + ".arpa"))
+        with open(source, "wb") as out:
+            out.write(where.get("/arpa", text="true").body)
+        assert queried(source, held_out) == want
+        assert sorted(open(source, "rb").read().split()) == sorted(open(arpa, "rb").read().replace(b"-99\t<s>", b"0\t<s>").split())
+    other.delete("/databases/" + other.db, confirm=other.db)

@@ -1,7 +1,9 @@
 """Language-model calls: /ngrams, /reduce/smooth, /predict, /score, /contexts. Skipped while the server does not have them."""
+import itertools
 import json
 import math
 import random
+import re
 import signal
 import time
 
@@ -148,6 +150,35 @@ def test_short_documents_are_skipped(client):
     assert count(client, [])["ngrams"] == 0
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_documents_that_are_taken_away(client, order):
+    """Without a live model: what is left is what the other documents alone had made; contexts that reach nothing any more are gone. Too much is refused whole."""
+    rng = random.Random(order)
+    documents = random_documents(order)
+    count(client, documents, order)
+    gone = set(rng.sample(range(len(documents)), len(documents) // 2))
+    left = [d for i, d in enumerate(documents) if i not in gone]
+    listed = sorted(gone)
+    some, others = listed[::2], listed[1::2]
+    answer = client.post("/ngrams", ndjson({"tokens": documents[i]} for i in some), headers=NDJSON, order=order, remove="true")
+    assert answer.json()["removed"] == sum(len(documents[i]) > 1 for i in some) and answer.json()["documents"] == 0
+    extra = [7, 7, 900001, 7]
+    mixed = [{"tokens": extra}, *({"tokens": documents[i], "remove": True} for i in others), {"tokens": extra, "remove": True}]
+    assert client.post("/ngrams", ndjson(mixed), headers=NDJSON, order=order).status == 200
+    want, have = layouts.ingested(left, order)[1], stored(client)
+    plain = lambda pairs: {p: v for p, v in pairs.items() if not p.startswith(b"ctxv:")}  # noqa: E731
+    assert plain(have) == plain(want)
+    vectors = {p for p in have if p.startswith(b"ctxv:")}
+    assert vectors <= set(want) and all(p == b"ctxv:" + layouts.context_vector(unpack(have[p])) for p in vectors)
+    keys = dict(client.scan(b"ctx"))
+    assert all(keys[p] == keys[b"ctx:" + layouts.context_name(unpack(have[p]))] for p in vectors)
+    for lines in ([{"tokens": extra, "remove": True}], [{"tokens": left[0]}, *[{"tokens": max(left, key=len), "remove": True}] * 400]):
+        answer = client.post("/ngrams", ndjson(lines), headers=NDJSON, order=order)
+        assert (answer.status, answer.code) == (409, "not_counted") and stored(client) == have
+    assert client.post("/ngrams", ndjson({"tokens": d} for d in left), headers=NDJSON, order=order, remove="true").status == 200
+    assert stored(client) == {}
+
+
 def test_counts_saturate(client):
     client.upsert(b"cnt:1:__root__", layouts.counts(1, [(7, 2**32 - 2)]))
     count(client, [[7, 7, 7, 7]], 1)
@@ -211,7 +242,6 @@ def test_once_is_kept_only_with_its_counts(client):
     client.upsert(b"cnt:1:__root__", b"no counts")
     answer = count_once(client, [[1, 2]], "failed")
     assert "repeated" not in answer and answer["malformed"] == 1  # passed over, and counted: it did not fail
-    del answer["malformed"]  # of that time: it is not kept with the answer
     assert count_once(client, [[1, 2]], "failed") == {**answer, "repeated": True}
     client.upsert(b"\x10once:strange", b"of somebody else")
     assert client.post("/ngrams", b'{"tokens":[1,2]}\n', headers=NDJSON, once="strange").code == "malformed_payload"
@@ -402,6 +432,42 @@ def test_questions_that_come_together(launch):
         client.close()
 
 
+def test_what_was_looked_up_is_in_the_metrics(launch):
+    """Predictions and reads of best followers by order, found or not; nothing else is counted."""
+    server = launch("--shards", "2", "--durability", "os")
+    client = server.client(db="m")
+    client.put_all(golden.pairs())
+
+    def figures(name):
+        text = client.get("/metrics").body.decode()
+        return {(int(order), result): int(n) for order, result, n in re.findall(r'^cheetah_%s\{order="(\d)",result="(\w+)"\} (\d+)$' % name, text, re.M)}
+
+    assert figures("predictions_total") == {} == figures("best_followers_total")
+    model, (a, b, *_) = layouts.Model(golden.pairs()), golden.documents()[0][1:]
+    asked = [{"tokens": [a, b]}, {"tokens": [b]}, {"tokens": [99999, 99998]}, {"tokens": [a, 99998], "mode": "levels"}, {"tokens": [99999, b], "mode": "blend"}]
+    want, seen = {}, 0
+    for i, body in enumerate(asked):
+        tokens = body["tokens"]
+        answered = next(model.levels(tokens, 1, 3))[0]
+        if i % 2:  # in a stream of questions, too
+            lines = client.post("/predict", body=json.dumps(body).encode() + b"\n", headers={"Content-Type": "application/x-ndjson"})
+            assert lines.status == 200, lines
+        else:
+            assert client.post("/predict", json_body=body).status == 200
+        seen = max(seen, answered)
+        for order in range(1, len(tokens) + 2):
+            if order == answered or answered < order <= seen:
+                key = (order, "hit" if order == answered else "miss")
+                want[key] = want.get(key, 0) + 1
+    have = figures("predictions_total")
+    assert {key: n for key, n in have.items() if n} == want and want[3, "hit"] >= 1 and want[3, "miss"] >= 2 and want[2, "hit"] >= 1
+    assert client.post("/predict", json_body={"tokens": "no"}).status == 400 and figures("predictions_total") == have
+    there = [name for name in golden.pairs() if name.startswith(b"topk:2:")][0]
+    for name in (there, there, b"topk:2:" + bytes(8), b"topk:1:__root__", b"topk:9:" + bytes(8), b"topk:", b"cnt:1:__root__"):
+        client.get("/pairs/x" + name.hex(), exact="true", values="true")
+    assert {key: n for key, n in figures("best_followers_total").items() if n} == {(2, "hit"): 2, (2, "miss"): 1, (1, "hit"): 1}
+
+
 def test_contexts_with_one_of_the_two(client):
     """An order answers from `prob:` or from `topk:` alone; from all probabilities where the list is shorter than k."""
     few, many = [(t, 200 - t, 7) for t in range(3)], [(t, 200 - t % 9, 7) for t in range(100)]
@@ -586,6 +652,50 @@ def test_contexts(model):
         assert [{k: v for k, v in line.items() if k != "key"} for line in lines] == list(relatives(pairs, tree))
         for line in lines[:3]:
             assert client.get("/pairs/" + hexed(b"ctxv:" + unb64(line["vector"])), exact="true").json()["key"] == line["key"]
+
+
+def exact(client, tokens):
+    return client.post("/contexts", json_body={"tree": [[t] for t in tokens]}).entries()
+
+
+def contains(client, tokens):
+    return sorted(line["tokens"] for line in client.post("/contexts", json_body={"tree": tokens, "match": "contains"}).entries())
+
+
+def test_contexts_that_are_permutations(client, name):
+    """They share one vector, which leads to the one that was registered last. Whichever of them are taken away, in whatever order, one that is left is found by it."""
+    tokens = [5, 6, 7, 7]
+    orders = sorted(set(itertools.permutations(tokens)))
+    documents = [[*order, 9] for order in orders]
+    count(client, documents, 5)
+    vector = b"ctxv:" + layouts.context_vector(tokens)
+    last, = exact(client, tokens)
+    threes = {o[i:i + 3] for o in orders for i in range(2) if set(o[i:i + 3]) == {5, 6, 7}}
+    assert last["tokens"] == list(orders[-1]) and contains(client, [5, 6, 7]) == sorted(map(list, {*orders, *threes}))
+    left = list(orders)
+    random.Random(7).shuffle(left)
+    left.sort(key=lambda o: o != orders[-1])  # the one that has the vector goes first
+    while left:
+        gone = left.pop(0)
+        answer = client.post("/ngrams", ndjson([{"tokens": [*gone, 9]}]), headers=NDJSON, order=5, remove="true")
+        assert answer.json()["removed"] == 1
+        assert client.get("/pairs/" + hexed(vector), exact="true").status == 404
+        lines = exact(client, tokens)
+        assert [line["tokens"] for line in lines] == [list(o) for o in sorted(left)[:1]]
+        for line in lines:
+            assert unb64(line["vector"]) == vector[5:] and line["hash"] == layouts.context_name(line["tokens"]).hex() and line["order_size"] == 4
+            assert client.get("/pairs/" + hexed(b"ctx:" + layouts.context_name(line["tokens"])), exact="true").json()["key"] == line["key"]
+    count(client, documents[:1], 5)
+    assert [line["tokens"] for line in exact(client, tokens)] == [documents[0][:4]] and client.get("/pairs/" + hexed(vector), exact="true").status == 200
+    bare = client.db + "-bare"
+    client.put("/databases/" + bare, json_body={"live": {"order": 5, "bos": 2}, "keep": ["cnt", "ctx"]})
+    client.post("/ngrams", ndjson([{"tokens": [2, 12, 11, 13]}]), headers=NDJSON, db=bare)
+    for asked in ([11, 12], [12, 11], [2, 13, 12, 11][:1]):
+        lines = client.post("/contexts", json_body={"tree": [[t] for t in asked]}, db=bare).entries()
+        assert [sorted(line["tokens"]) for line in lines] == [sorted(asked)], "without vectors"
+    for asked in ([[11], [14]], [[11, 12]], [11, 12], [[11], []], [[t] for t in range(2, 10)]):
+        assert client.post("/contexts", json_body={"tree": asked}, db=bare).entries() == []
+    client.delete("/databases/" + bare, confirm=bare)
 
 
 def test_limit_of_contexts(model):

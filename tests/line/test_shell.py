@@ -14,6 +14,7 @@ import time
 
 import harness
 import pytest
+from harness import certificates
 
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_") and k not in ("LC_ALL", "LANG", "LC_CTYPE")}
 
@@ -256,6 +257,18 @@ def terminal(where, tmp_path):
     yield start
     for one in opened:
         one.close()
+
+
+def test_conversation_over_tls(launch, tmp_path):
+    shown = certificates.self_signed(tmp_path)
+    server = launch("--tls-cert", shown.cert, "--tls-key", shown.key, "--line-tls", scheme="https", cafile=shown.cert)
+    shell = Terminal(("--connect", "127.0.0.1:%d" % server.line_port, "--tls-ca", shown.cert), tmp_path / "history")
+    try:
+        shell.expect("[%s/default]> " % shell.place)
+        shell.run("INSERT hello")
+        assert "hello" in "".join(shell.run("READ 1"))
+    finally:
+        shell.close()
 
 
 def test_conversation(terminal):

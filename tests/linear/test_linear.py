@@ -172,6 +172,9 @@ class Client(threading.Thread):
             raise
         self.ops[place].append(Op(WRITE if writes else READ, value, call, time.monotonic_ns(), self.who))
 
+    def connect(self, server):
+        return (Wire if self.wire else Web)(server)
+
     def run(self):
         link = None
         try:
@@ -181,7 +184,7 @@ class Client(threading.Thread):
                     time.sleep(0.002)
                     continue
                 try:
-                    link = link or (Wire if self.wire else Web)(server)
+                    link = link or self.connect(server)
                     self.one(link)
                 except Lost:
                     if link is not None:

@@ -5,7 +5,7 @@
 #   3  headers of the operating system appear in src/os only
 #   4  errno appears in src/os only
 #   5  __builtin_prefetch appears in base/prefetch.h only
-#   6  libmicrohttpd appears in src/http only, GnuTLS in src/service only
+#   6  libmicrohttpd appears in src/http only, GnuTLS in src/service only, librados in src/store/rados only
 #   tests/lint/layers.sh [ROOT]
 set -u
 cd "${1:-$(dirname "$0")/../..}/src" || exit 2
@@ -25,6 +25,7 @@ below() # room
     os) echo "cheetah base" ;;
     exec | conf) echo "cheetah base os" ;;
     store) echo "cheetah base os exec" ;;
+    store/rados) echo "cheetah base os exec store" ;;                    # store knows nothing of it
     reduce) echo "cheetah base os exec store" ;;
     lm) echo "cheetah base os exec store reduce" ;;
     embed) echo "cheetah base lm reduce" ;;                              # include/cheetah/lm.h and reduce.h over the two
@@ -72,6 +73,9 @@ check_system() # file
         case $header in
         unistd.h | fcntl.h | sys/* | linux/* | pthread.h | dirent.h | errno.h | poll.h | sched.h | semaphore.h)
             [ "${1%/*}" = os ] || complain "$1" "includes <$header>, which belongs to src/os"
+            ;;
+        rados/*)
+            [ "${1%/*}" = store/rados ] || complain "$1" "includes <$header>, which belongs to src/store/rados"
             ;;
         gnutls/*)
             [ "${1%/*}" = service ] || complain "$1" "includes <$header>, which belongs to src/service"

@@ -255,8 +255,9 @@ class Linter:
         rights = {(method, label): right.lower() for method, label, right in rows}
         rows = set(rights)
         for path, method, _, operation in self.operations():
-            # modes and aggregates have paths of their own here and one route there
-            label = "/reduce/{mode}/{prefix}" if path.startswith("/reduce/") else path
+            # most modes and aggregates have paths of their own here and one route there
+            alone = (method.upper(), path) in rights
+            label = "/reduce/{mode}/{prefix}" if path.startswith("/reduce/") and not alone else path
             fits = {(m, l) for m, l in rows if m == method.upper() and shape(l) == shape(label)}
             if not fits:
                 self.complain("%s %s" % (method.upper(), path), "is no route")

@@ -24,7 +24,7 @@ ROOT = os.path.normpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.pa
 # Options of other programs that our texts name.
 FOREIGN = {"data-binary", "output", "preset", "target", "workflow", "name", "rm", "user", "no-pager", "since", "follow", "time", "build", "publish",
            "volume", "restart", "network", "quiet", "max-time", "unit", "no-isolation", "long", "check", "quick", "output-on-failure", "test-dir", "cacert", "header", "request", "init", "depth", "prefix", "sparse", "tool",
-           "db", "reset", "site", "set", "unix-socket", "cflags", "libs", "install"}
+           "db", "reset", "site", "level2", "no-sqlite", "set", "unix-socket", "cflags", "libs", "install"}
 complaints = []
 
 
@@ -56,7 +56,7 @@ def modes(contract):
             called.update(re.findall(r'"([\w-]+)"', row))
     for name in sorted(names - called):
         complaints.append("mode %s of modes.c has no file with that name in its `names`" % name)
-    described = {path.split("/")[2] for path in contract["paths"] if path.startswith("/reduce/")} - {"{mode}", "smooth"}
+    described = {path.split("/")[2] for path in contract["paths"] if path.startswith("/reduce/")} - {"{mode}", "smooth", "associations"}
     described.update(contract["paths"]["/reduce/{mode}/{prefix}"]["parameters"][0]["schema"]["enum"])
     same("mode", called, described, "src/reduce", "openapi.yaml")
 

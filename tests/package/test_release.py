@@ -10,10 +10,12 @@ import subprocess
 import tarfile
 import zipfile
 
+import harness
 import pytest
 from conftest import ROOT, run, tool
 
 LONG = pytest.mark.skipif(not os.environ.get("CHT_TEST_LONG"), reason="minutes: CHT_TEST_LONG=1")
+OLD = "15285a7"  # the commit that was 0.1.0
 FIXTURE = os.path.join(ROOT, "tests", "fixtures", "released-15285a7.tar.xz")  # of the program that was 0.1.0
 
 
@@ -59,6 +61,15 @@ def test_the_archive_is_all_of_the_sources(release):
     assert {oct(m.mode) for m in members if m.isfile()} <= {"0o644", "0o755"}
 
 
+def test_without_a_program_nothing_is_begun(release, tmp_path):
+    """Of a source archive that nothing was built in."""
+    with tarfile.open(os.path.join(release, "cheetah-db-%s.tar.gz" % version())) as archive:
+        archive.extractall(tmp_path)
+    source = tmp_path / ("cheetah-db-" + version())
+    assert "build it, or the packages" in run(str(source / "deploy" / "release.sh"), "--no-deb", "--no-image", str(tmp_path / "out"), code=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine").write_text("x")
     assert "is not empty" in run(os.path.join(ROOT, "deploy", "release.sh"), str(tmp_path), code=1)
@@ -70,29 +81,28 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 
 @pytest.fixture(scope="module")
 def debs(tmp_path_factory):
-    """The packages; CHEETAH_DEBS names a folder that has them."""
+    """A release with its packages; CHEETAH_DEBS names a folder that has one."""
     if os.environ.get("CHEETAH_DEBS"):
         return os.environ["CHEETAH_DEBS"]
     tool("lintian")
     out = str(tmp_path_factory.mktemp("debs"))
-    run(os.path.join(ROOT, "deploy", "build-deb.sh"), out, timeout=3000)  # ends with lintian
+    run(os.path.join(ROOT, "deploy", "release.sh"), "--no-image", out, timeout=3000)  # lintian is a part of it
     return out
 
 
 @LONG
-def test_two_builds_in_two_places_are_the_same_bytes(debs, release, tmp_path):
-    """The second is made of the source archive, in another folder, with another umask, and without the cache of the compiler."""
-    with tarfile.open(os.path.join(release, "cheetah-db-%s.tar.gz" % version())) as archive:
+def test_two_builds_in_two_places_are_the_same_bytes(debs, tmp_path):
+    """All of a release but the image. The second is made of the source archive of the first, in another folder, with another umask and time zone, and
+    without the cache of the compiler."""
+    with tarfile.open(os.path.join(debs, "cheetah-db-%s.tar.gz" % version())) as archive:
         archive.extractall(tmp_path / "some" / "where")
-    source = str(tmp_path / "some" / "where" / ("cheetah-db-" + version()))
-    run(os.path.join(source, "deploy", "build-deb.sh"), str(tmp_path / "out"), timeout=3000, env=dict(os.environ, CCACHE_DISABLE="1", TZ="Asia/Tokyo"), umask=0o077)
-    run(os.path.join(source, "deploy", "release.sh"), "--no-deb", "--no-image", str(tmp_path / "release"), timeout=3000)
-    for one, other in ((debs, str(tmp_path / "out")), (release, str(tmp_path / "release"))):
-        names = [os.path.basename(path) for path in glob.glob(one + "/*.deb") + glob.glob(one + "/*.tar.gz") + glob.glob(one + "/*.whl")]
-        assert len(names) >= 2
-        for name in names:
-            with open(os.path.join(one, name), "rb") as a, open(os.path.join(other, name), "rb") as b:
-                assert a.read() == b.read(), name
+    source, out = str(tmp_path / "some" / "where" / ("cheetah-db-" + version())), str(tmp_path / "out")
+    run(os.path.join(source, "deploy", "release.sh"), "--no-image", out, timeout=3000, env=dict(os.environ, CCACHE_DISABLE="1", TZ="Asia/Tokyo"), umask=0o077)
+    names = sorted(os.listdir(debs))
+    assert names == sorted(os.listdir(out)) and len(names) == 7 and sum(name.endswith(".deb") for name in names) == 3
+    for name in names:
+        with open(os.path.join(debs, name), "rb") as a, open(os.path.join(out, name), "rb") as b:
+            assert a.read() == b.read(), name
 
 
 def dpkg(root, *words):
@@ -100,10 +110,52 @@ def dpkg(root, *words):
                env=dict(os.environ, DEBIAN_FRONTEND="noninteractive", PATH="/usr/sbin:/usr/bin:/sbin:/bin"))
 
 
+@pytest.fixture(scope="module")
+def old_program(tmp_path_factory):
+    """The program that was 0.1.0, built of the history of this repository; None where that is not there (a source archive, a shallow clone)."""
+    if subprocess.run(["git", "-C", ROOT, "cat-file", "-e", OLD + "^{commit}"], capture_output=True, check=False).returncode != 0:
+        return None
+    source = tmp_path_factory.mktemp("old")
+    archive = subprocess.run(["git", "-C", ROOT, "archive", OLD], capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(source)], input=archive, check=True)
+    run("cmake", "-G", "Ninja", "-S", str(source), "-B", str(source / "build"), "-DCMAKE_BUILD_TYPE=Release", "-DCHEETAH_TESTS=OFF")
+    run("cmake", "--build", str(source / "build"), "--target", "cheetah-db", timeout=3000)
+    return str(source / "build" / "cheetah-db")
+
+
+def write_with(program, data):
+    """The old program, as its package has it, over data of its own; killed, so that its log is still to be redone."""
+    server = harness.Server("--durability", "sync", data=str(data), binary=program)
+    try:
+        client = server.client()
+        written = {b"upgrade/%04d" % i: b"value %d " % i * (i % 50 + 1) for i in range(400)}
+        for name, value in written.items():
+            client.upsert(name, value)
+        client.batch([{"op": "pair_put", "pair": harness.b64(b"batch/%04d" % i), "value": harness.b64(b"v")} for i in range(500)], db="other")
+        server.kill()
+    finally:
+        server.finish()
+    return written
+
+
+def read_with(program, data, written):
+    server = harness.Server(data=str(data), binary=program)
+    try:
+        client = server.client()
+        for name, value in written.items():
+            answer = client.get("/pairs/%s?exact=true&values=true" % harness.hexed(name)).json()
+            assert harness.unb64(answer["value"]) == value
+        assert client.get("/pairs/batch/?count=true&db=other").json()["pairs"] == 500
+        server.stop()
+    finally:
+        server.finish()
+
+
 @LONG
-def test_upgrade_of_package_and_data(debs, tmp_path):
+def test_upgrade_of_package_and_data(debs, old_program, tmp_path):
     """A machine with the package as it was, an edited configuration and data that 0.1.0 wrote: after the upgrade the packaged program serves the same
-    data; what the operator wrote, and the data, stay when the package goes, also when it is purged."""
+    data; what the operator wrote, and the data, stay when the package goes, also when it is purged. 0.1.0 had no package: it is today's with the
+    program of that time in it, which writes the data; without the history to build that, data of the fixture alone."""
     if os.getuid() != 0:
         pytest.skip("dpkg wants to be root")
     (deb,) = glob.glob(os.path.join(debs, "cheetah-db_*.deb"))
@@ -113,7 +165,9 @@ def test_upgrade_of_package_and_data(debs, tmp_path):
     (root / "var/lib/dpkg/status").write_text("")
     for name in ("passwd", "group"):
         (root / "etc" / name).write_text("root:x:0:0::/root:/bin/sh\n" if name == "passwd" else "root:x:0:\n")
-    run("dpkg-deb", "-R", deb, str(old))  # the last release had no package: the same, as 0.1.0, with a configuration of its own
+    run("dpkg-deb", "-R", deb, str(old))
+    if old_program:
+        shutil.copy(old_program, old / "usr/bin/cheetah-db")
     control = (old / "DEBIAN" / "control").read_text()
     (old / "DEBIAN" / "control").write_text(re.sub(r"^Version: .*$", "Version: 0.1.0", control, flags=re.M))
     (old / "etc/cheetah-db/cheetah-db.conf").write_text("# as 0.1.0 had it\nlisten = 127.0.0.1:8080\n")
@@ -125,10 +179,16 @@ def test_upgrade_of_package_and_data(debs, tmp_path):
     data.mkdir(parents=True)
     with tarfile.open(FIXTURE) as archive:
         archive.extractall(data)
+    program, written = str(root / "usr/bin/cheetah-db"), None
+    if old_program:
+        assert run(program, "--version").split()[1].startswith("0.1.")
+        written = write_with(program, data / "here")
     dpkg(root, "-i", deb)
     assert (root / "etc/cheetah-db/cheetah-db.conf").read_text().startswith("# the operator's")
-    program = str(root / "usr/bin/cheetah-db")
     assert run(program, "--version").split()[1] == version()
+    if written:
+        read_with(program, data / "here", written)
+        run(program, "check", str(data / "here"))
     dirs = "%s,%s" % (data / "released" / "a", data / "released" / "b")
     assert run(program, "list", "--data", dirs).split() == ["default", "killed"]
     assert run(program, "count", "default/", "--data", dirs).split()[0] == "199"

@@ -20,6 +20,7 @@ struct model {
     uint64_t *key;             /* by name; 0: not mapped */
     struct model_value *value; /* by key */
     uint64_t keys_cap, max_key;
+    bool sparse; /* few of the keys are in use: of the others only some are asked for */
 };
 
 void model_init(struct model *m, unsigned names, uint64_t seed);

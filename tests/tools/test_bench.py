@@ -1,8 +1,10 @@
 """cheetah-db bench: it measures what it says, works in a database of its own, and tells what fails. No figure is judged here."""
 import json
 import re
+import signal
+import time
 
-from tooling import tool, url
+from tooling import spawn, tool, url, wait_for
 
 
 def databases(server):
@@ -20,6 +22,26 @@ def test_every_load(launch):
         assert row["server"] == url(server) and row["failed"] == 0 and row["requests"] > 0 and row["per_second"] > 0 and row["bytes"] > 0, row
         assert 0 < row["p50_us"] <= row["p90_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], row
     assert databases(server) == ["default"]
+
+
+def test_a_fixed_rate(launch):
+    """As many requests as were due; a server that answers nothing for half of the time has that in the times of all that were due meanwhile, not only in
+    those of the four under way (coordinated omission); and what cannot be sent in time is told."""
+    server = launch("--durability", "os")
+    flags = ["bench", "--connect", url(server), "--keys", 500, "--connections", 4, "--threads", 2, "--load", "point", "--seconds", 1]
+    bench = spawn(*flags, "--rate", 500, "--database", "stopped", "--json")
+    wait_for(lambda: server.client("stopped").get("/databases/stopped").json().get("pairs") == 500)
+    while bench.poll() is None:
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.06)
+        server.process.send_signal(signal.SIGCONT)
+        time.sleep(0.06)
+    out, told = bench.communicate(timeout=60)
+    row = json.loads(out)
+    assert bench.returncode == 0 and row["rate"] == 500 and row["failed"] == 0 and row["max_us"] > 40_000, (row, told)
+    assert 490 <= row["requests"] + row["unsent"] <= 510 and row["p90_us"] > 20_000, row
+    done = tool(*flags, "--rate", 1_000_000)
+    assert "takes less than --rate" in done.stderr and databases(server) == ["default"]
 
 
 def test_two_servers(launch):
@@ -66,3 +88,20 @@ def test_what_fails_is_told(launch):
         assert tool("bench", *bad, check=2).stdout == ""
     server.stop()
     assert url(server) in tool("bench", "--connect", url(server), "--load", "point", check=1).stderr
+
+
+def test_interrupted(launch):
+    """Ctrl-C while it measures or loads: it ends, says so, and leaves nothing behind."""
+    server = launch("--durability", "os")
+    client = server.client()
+
+    def made():
+        return [name for name in databases(server) if name.startswith("bench-")]
+
+    for keys, seconds in ((100, 60), (50_000_000, 1)):
+        bench = spawn("bench", "--connect", url(server), "--load", "point", "--seconds", seconds, "--keys", keys)
+        wait_for(lambda: any(client.get("/databases/" + name).json().get("pairs", 0) > 0 for name in made()))
+        bench.send_signal(signal.SIGINT)
+        _, told = bench.communicate(timeout=60)
+        assert bench.returncode == 1 and b"interrupted" in told, told
+        assert made() == []

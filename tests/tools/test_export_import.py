@@ -292,7 +292,7 @@ def damaged_files(whole):
 
     yield "empty", b"", None
     yield "no header", b"".join(lines[1:]), 1
-    yield "another format", whole.replace(b'"format":1', b'"format":2'), None
+    yield "another format", whole.replace(b'"format":1', b'"format":3'), None
     yield "a database's name", whole.replace(b'"database":"default"', b'"database":"../x"'), 1
     yield "no end", b"".join(lines[:-1]), end
     yield "cut within a line", whole[:len(whole) // 2], None

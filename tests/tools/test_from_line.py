@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tooling import (MARKER, FLAGS, b64, contents, export, fill, hexed, kill_as_it_goes, read, spawn, start, summary, tool, unb64, url, wait_for)
-from harness import Server
+from harness import Server, certificates
 
 
 class LineServer:
@@ -332,3 +332,36 @@ def test_out_of_our_own_server(launch, tmp_path):
     for key, value in kept[1].items():
         assert value == values[key] or b64(value).encode() == values[key]
     assert done["undecoded"] == sum(value == values[key] for key, value in kept[1].items())
+
+
+def test_over_tls(launch, tmp_path):
+    """With a certificate in place of a token; what is not trusted, or not given, ends it before anything is made."""
+    authority, shown = certificates.Authority(tmp_path), certificates.self_signed(tmp_path)
+    reader, tokens, port_file = authority.sign("reader"), tmp_path / "tokens", tmp_path / "line-port"
+    tokens.write_text("cert:reader read *\nadmin-token-0123456789 admin *\n")
+    tokens.chmod(0o600)
+    there = launch("--tls-cert", shown.cert, "--tls-key", shown.key, "--tls-client-ca", authority.cert, "--tokens", str(tokens), "--line-tls",
+                   "--line-port-file", str(port_file), scheme="https", cafile=shown.cert)  # fmt: skip
+    here = launch()
+    client = there.client(token="admin-token-0123456789")
+    fill(client, 3000, seed=11)
+    client.upsert(b"large", b"v" * 3000000)
+    pairs, values = contents(client)
+    where = "localhost:" + wait_for(lambda: port_file.exists() and port_file.read_text().strip(), 10)
+
+    def run(*flags, check=0):
+        return tool("import", "--from-line", where, "--connect", url(here), *flags, check=check, timeout=60)
+
+    mine = ("--from-tls-cert", reader.cert, "--from-tls-key", reader.key)
+    assert where in run(check=1).stderr, "plain text to a port that speaks TLS"
+    assert "NOT trusted" in run("--from-tls", *mine, check=1).stderr
+    assert "NOT trusted" in run("--from-tls-ca", authority.cert, *mine, check=1).stderr
+    assert "unauthorized" in run("--from-tls-ca", shown.cert, check=1).stderr
+    assert "go together" in run("--from-tls-ca", shown.cert, *mine[:2], check=2).stderr
+    assert "go with" in tool("import", tmp_path / "file", "--from-tls", "--connect", url(here), check=2).stderr
+    assert contents(here.client()) == ({}, {})
+    run("--from-tls-ca", shown.cert, *mine)
+    assert contents(here.client()) == expected(pairs, values)
+    (tmp_path / "token").write_text("admin-token-0123456789\n")
+    run("--from-tls-ca", shown.cert, "--from-token-file", tmp_path / "token", "--database", "copy", "--from-database", "default")
+    assert contents(here.client(db="copy")) == expected(pairs, values)

@@ -1,7 +1,8 @@
-"""The one-shot commands (get, put, del, scan, count, add, ngrams, smooth, predict, score, databases, create, drop): the same words to a running
+"""The one-shot commands (get, put, del, scan, count, add, changes, ngrams, smooth, predict, score, links, associations, databases, create, drop): the same words to a running
 server and on stopped data, with the same answers and exit codes."""
 import json
 import os
+import random
 import subprocess
 import time
 
@@ -64,6 +65,69 @@ def test_values_are_bytes(place, tmp_path):
     assert place.out("count") == b"1\n"
 
 
+def test_a_value_that_ends(place):
+    place("put", "short", "v", "--ttl", "0.2")
+    place("put", "long", "v", "--ttl", "500")
+    time.sleep(0.25)
+    assert "pair_not_found" in place.fails("get", "short") and place.out("count") == b"1\n"
+    for wrong in "x", "1h", "", "1" * 21:
+        place.fails("put", "name", "v", "--ttl", wrong, code=2)
+    assert "invalid_parameter" in place.fails("put", "name", "v", "--ttl", "0", code=2) and place.out("count") == b"1\n"
+
+
+def test_conditions(place):
+    """put --if-absent, --if-match, del --if-match: as the headers; get --json shows the tag; what fails has changed nothing."""
+    place("put", "name", "one", "--if-absent")
+    assert "precondition_failed" in place.fails("put", "name", "two", "--if-absent")
+    shown = json.loads(place.out("get", "name", "--json"))
+    tag = shown["etag"]
+    assert shown["text"] == "one" and len(tag) == 16
+    assert "precondition_failed" in place.fails("put", "name", "two", "--if-match", "0" * 16)
+    assert "precondition_failed" in place.fails("del", "name", "--if-match", "0" * 16)
+    assert "precondition_failed" in place.fails("put", "other", "two", "--if-match", "*")
+    assert place.out("get", "name") == b"one"
+    place("put", "name", "two", "--if-match", tag)
+    assert "precondition_failed" in place.fails("put", "name", "three", "--if-match", tag)
+    place("put", "name", "three", "--if-match", '"%s"' % json.loads(place.out("get", "name", "--json"))["etag"])
+    place("put", "name", "four", "--if-match", "*")
+    place("del", "name", "--if-match", json.loads(place.out("get", "name", "--json"))["etag"])
+    assert place.out("count") == b"0\n"
+    for wrong in (["--if-match", "x y"], ["--if-match", ""], ["--if-match", "*", "--if-absent"], ["--if-match", "a" * 60]):
+        place.fails("put", "name", "v", *wrong, code=2)
+    place.fails("del", "name", "--recursive", "--yes", "--if-match", "*", code=2)
+
+
+def test_changes(launch):
+    """All that changed, in order; after a number; followed while it happens, as `tail -f` does."""
+    server = launch()
+    place = Place(["--connect", url(server)], url(server))
+    place("put", "a:1", "one")
+    place("put", "b:1", "other")
+    place("put", "a:1", "two")
+    place("del", "a:1", "--keep-value")
+    told = place("changes", "a:")
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(line["name"], line["deleted"]) for line in lines] == [("a:1", False), ("a:1", False), ("a:1", True)]
+    assert lines[0]["key"] == lines[1]["key"] and lines[2]["key"] is None
+    last = lines[-1]["seq"]
+    assert ("--after %d" % last) in told.stderr.decode()
+    assert place.lines("changes", "a:", "--after", str(lines[0]["seq"])) == lines[1:] and place.lines("changes", "a:", "--limit", "1") == lines[:1]
+    assert place.lines("changes", "--after", "0", "--hex")[0]["hex"] == b"a:1".hex()
+    assert place.out("changes", "--after", "now") == b""
+    follower = subprocess.Popen([BINARY, "changes", "a:", "--after", str(last), "--follow", *place.flags], stdout=subprocess.PIPE, env=environment())
+    try:
+        place("put", "b:2", "no")
+        place("put", "a:2", "yes")
+        line = json.loads(follower.stdout.readline())
+        assert line["name"] == "a:2" and line["seq"] > last
+    finally:
+        follower.kill()
+        follower.communicate()
+    assert "gone" in place.fails("changes", "--after", "17")
+    for wrong in (["--after", "x"], ["--after", ""], ["a", "b"]):
+        place.fails("changes", *wrong, code=2)
+
+
 def test_names_are_literal_unless_hex(place):
     """A name means itself, whatever stands in it; --hex gives any bytes."""
     odd = ["*", "x", "x00", "xyz", "a/b?c&d=e%20+", " ", "\u00fc", "tab\there", 'quote"', "back\\slash", "-5"]
@@ -102,8 +166,19 @@ def test_scan(place):
     assert [row["name"] for row in place.lines("scan", "a:", "--after", "a:01")] == names[2:5]
     assert place("scan", "a:", "--limit", "5").stderr == b"", "what ends at its limit and has no more says nothing"
     assert place.out("scan", "nothing") == b"" and place.out("count", "nothing") == b"0\n" and place.out("count", "a:") == b"5\n"
+    place.fails("scan", "--etags", code=2)
     place.fails("scan", "a", "b", code=2)
     place.fails("scan", "--limit", "0", code=2)
+
+
+def test_scan_shows_ends_and_tags(place):
+    place("put", "a", "v")
+    place("put", "b", "w", "--ttl", "500")
+    shown = {name: json.loads(place.out("get", name, "--json")) for name in "ab"}
+    rows = place.lines("scan", "--values", "--expires", "--etags")
+    assert rows == [shown["a"], shown["b"]] and "expires" in rows[1] and "expires" not in rows[0]
+    place("put", "a", "x", "--if-match", rows[0]["etag"])
+    assert [row.get("expires") for row in place.lines("scan", "--expires")] == [None, rows[1]["expires"]]
 
 
 def test_deleting(place):
@@ -166,6 +241,33 @@ def test_the_model(place, tmp_path):
     assert place.fails("ngrams", "1", "2", "--order", "64", code=2) and place.lines("scan", "cnt:", "-v") == before
 
 
+def test_what_is_related(place):
+    """Links are found, kept and shown; a prediction with them; what belongs to a context, and to a token."""
+    place("ngrams", "--text", "--order", "2", stdin=b"the old house stood\nthe old barn stood\na new house fell\na new barn fell\nthe old tree stood\n")
+    assert place.lines("links", "cnt:2:") == []
+    assert "no_links" in place.fails("predict", "--text", "house", "--links", "0.5")
+    found = place.lines("links", "cnt:2:", "--find", "-k", "3", "--min", "0.2")
+    assert [row["metric"] for row in found] == ["cosine"] and found[0]["links"] > 0
+    shown = place.lines("links", "cnt:2:", "--text")
+    links = {row["words"][0]: [(link["words"][0], link["weight"]) for link in row["links"]] for row in shown}
+    assert len(shown) == found[0]["contexts"] and links["house"][0] == ("barn", 1) and all(len(of) <= 3 for of in links.values())
+    assert place.lines("links", "--limit", "2") == place.lines("links", b"cnt:".hex(), "--hex")[:2]
+    place("links", "cnt:2:", "--find", "--metric", "jaccard", "--to", "cnt:1:", "--min", "0")
+    assert {link["pair"] for row in place.lines("links", "cnt:2:", "--metric", "jaccard") for link in row["links"]} == {b64(b"cnt:1:__root__")}
+    place("smooth")
+    mixed = place.lines("predict", "--text", "tree", "--links", "0.5", "-k", "100")[0]
+    assert mixed["links"] > 0 and sum(c["p"] for c in mixed["candidates"]) == pytest.approx(1, abs=1e-9)
+    house = unb64(next(row["pair"] for row in shown if row["words"] == ["house"]))[12:]
+    related = place.lines("associations", house.hex(), "--hex", "-k", "1")
+    assert [(row["relation"], row["metric"]) for row in related] == [("link", "cosine"), ("link", "jaccard"), ("after", "p")]
+    assert place.lines("associations", "4294967295") == []
+    assert "pair_not_found" in place.fails("associations", "nobody")
+    for bad in (["links", "a", "b"], ["links", "-k", "3"], ["links", "--find", "--limit", "3"], ["links", "--find", "--min", "x"], ["links", "--metric", "&k=3"],
+                ["associations"], ["associations", ""], ["predict", "2", "--links", "2x"], ["links", "--find", "--min", "0.1&k=5"],
+                ["links", "--metric", "dice"], ["links", "--find", "--min", "1.5"]):
+        place.fails(*bad, code=2)
+
+
 def test_both_places_give_the_same_bytes(launch, tmp_path):
     """Every read, asked of a running server and then of the data that it leaves."""
     server = launch()
@@ -216,6 +318,11 @@ def test_reading_changes_no_stopped_data(tmp_path):
     for read in (["get", "a"], ["scan"], ["count"], ["predict", "1"], ["score", "1", "2"]):
         assert "database_not_found" in tool(*read, "--data", data, check=1).stderr
     assert "default" not in os.listdir(data) and "words" in os.listdir(data)
+
+
+def test_a_program_without_rados_says_so(tmp_path):
+    done = tool("get", "a", "--store", "rados", "--rados-pool", "x", "--rados-conf", str(tmp_path / "none"), check=None)
+    assert (done.returncode, "built without --store rados" in done.stderr) in ((2, True), (1, False)), done
 
 
 def test_tokens_and_tls(launch, tmp_path):
@@ -295,3 +402,24 @@ def test_on_a_terminal(launch, terminal):  # noqa: F811
     assert table[0].split() == ["NAME", "KEY", "VALUE"] and table[1].split()[0] == "greeting:de" and table[1].split()[2] == "hallo"
     assert "{" not in shown("predict", "2", "4") and "token" in shown("predict", "2", "4")
     assert shown("scan", "greeting:", "--json").startswith('{"name":"greeting:de"')
+
+
+def test_documents_that_are_too_many_for_one_request(launch):
+    """They are counted in several, each whole; one that is too large alone is told, with how many were counted before it."""
+    small, large = launch("--request-memory-bytes", "4M", "--durability", "os", "--shards", "1"), launch("--durability", "os", "--shards", "1")
+    there, other = Place(["--connect", url(small)], url(small)), Place(["--connect", url(large)], url(large))
+    rng = random.Random(5)
+    documents = [[rng.getrandbits(32) for _ in range(50)] for _ in range(500)]
+    text = "".join(" ".join(map(str, d)) + "\n" for d in documents).encode()
+    assert "request_too_large" in there.fails("ngrams", "--once", "all", stdin=text) and there.lines("scan", "cnt:") == []
+    counted = there.lines("ngrams", stdin=text)
+    assert len(counted) > 2 and sum(part["documents"] for part in counted) == 500
+    assert len(other.lines("ngrams", stdin=text)) == 1
+
+    def counts(place):
+        return {json.dumps({**row, "key": 0}) for row in place.lines("scan", "cnt:", "-v")}
+
+    assert counts(there) == counts(other) and len(counts(there)) > 10000
+    huge = (" ".join(str(rng.getrandbits(32)) for _ in range(30_000)) + "\n").encode()
+    told = there("ngrams", check=1, stdin=text[: len(text) // 2].rpartition(b"\n")[0] + b"\n" + huge).stderr.decode()
+    assert "request_too_large" in told and "documents before were counted" in told

@@ -212,6 +212,31 @@ def test_top_json(launch):
     assert middle == pytest.approx(rate, rel=0.5)
 
 
+def test_top_shows_what_a_decoder_feels(launch):
+    """Predictions and best followers by order, and aggregates from the cache."""
+    server = launch("--durability", "os")
+    client = server.client(db="m")
+    assert client.post("/ngrams", body=b'{"tokens":[1,2,3,4]}\n', order=3).status == 200
+    assert client.post("/reduce/smooth/cnt:").status == 200
+    top = spawn("top", "--connect", url(server), "--json", "--count", "1", stdout=subprocess.PIPE)
+    begun, i = time.monotonic(), 0
+    while top.poll() is None:
+        i += 1
+        assert time.monotonic() - begun < 120
+        assert client.post("/predict", json_body={"tokens": [1, 2] if i % 4 else [77, 2]}).status == 200
+        client.get("/pairs/x" + (b"topk:1:__root__" if i % 4 else b"topk:1:none").hex(), exact="true")
+        time.sleep(0.005)
+    samples = [json.loads(line)["orders"] for line in top.communicate(timeout=30)[0].splitlines()]
+    busy = [sample for sample in samples if sample]
+    assert len(busy) == 1 and all(set(sample) <= {"1", "2", "3"} for sample in busy)
+    sums = {(order, name): sum(s.get(order, {}).get(name, 0) for s in busy) for order in "123" for name in
+            ("predictions", "predictions_missed", "followers", "followers_missed")}  # fmt: skip
+    assert sums["3", "predictions"] > sums["3", "predictions_missed"] > 0 and sums["2", "predictions"] > 0 == sums["2", "predictions_missed"]
+    assert sums["1", "followers"] > sums["1", "followers_missed"] > 0 and sums["1", "predictions"] == 0
+    text = tool("top", "--connect", url(server), "--once").stdout
+    assert re.search(r"^ORDER +predictions found +best followers found +aggregates from the cache:", text, re.M) and re.search(r"^3 ", text, re.M)
+
+
 def test_top_once_is_text_without_a_terminal(launch):
     server = launch()
     out = tool("top", "--connect", url(server), "--once")

@@ -1,6 +1,7 @@
 /* test_access: token files: what is taken, what is refused and with which words, hashes, expiry; and SHA-256 below them. */
 #include "base/clock.h"
 #include "base/sha256.h"
+#include "base/alloc.h"
 #include "service/access.h"
 
 #include <setjmp.h>
@@ -360,14 +361,46 @@ static void test_certificates(void **state)
     refused("cert:a\001b read *\n", "common name");
 }
 
+/* A set of any size, replaced as a whole; a serial number is its issuer's. */
+static void test_revoked(void **state)
+{
+    struct svc_revoked *s = NULL;
+    struct cht_err err = {0};
+    (void)state;
+    cht_alloc_fail_at(1, false);
+    assert_int_equal(svc_revoked_new(&s, &err), CHT_NO_MEMORY);
+    cht_alloc_fail_at(0, false);
+    assert_int_equal(svc_revoked_new(&s, &err), CHT_OK);
+    for (unsigned n = 0; n < 70; n++) {
+        struct svc_revoked_id *list = cht_malloc((n + 1) * sizeof *list);
+        for (unsigned i = 0; i < n; i++)
+            list[i] = svc_revoked_id("one", 3, &i, sizeof i);
+        svc_revoked_replace(s, list, n);
+        for (unsigned i = 0; i < 80; i++) {
+            struct svc_revoked_id mine = svc_revoked_id("one", 3, &i, sizeof i),
+                                  other = svc_revoked_id("other", 5, &i, sizeof i);
+            assert_int_equal(svc_revoked_has(s, &mine), i < n);
+            assert_false(svc_revoked_has(s, &other));
+        }
+    }
+    unsigned first = 0;
+    struct svc_access_certificate c = {
+        .expires = UINT64_MAX, .revoked = s, .id = svc_revoked_id("one", 3, &first, sizeof first)};
+    assert_true(svc_access_certificate_over(&c));
+    svc_revoked_replace(s, NULL, 0);
+    assert_false(svc_access_certificate_over(&c));
+    svc_revoked_free(s);
+    svc_revoked_free(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sha256),      cmocka_unit_test(test_sha256_lengths),
-        cmocka_unit_test(test_lines),       cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_hashes),      cmocka_unit_test(test_header),
-        cmocka_unit_test(test_expiry),      cmocka_unit_test(test_again),
-        cmocka_unit_test(test_certificates)};
+        cmocka_unit_test(test_sha256),       cmocka_unit_test(test_sha256_lengths),
+        cmocka_unit_test(test_lines),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_hashes),       cmocka_unit_test(test_header),
+        cmocka_unit_test(test_expiry),       cmocka_unit_test(test_again),
+        cmocka_unit_test(test_certificates), cmocka_unit_test(test_revoked)};
     int fd = mkstemp(path);
     if (fd < 0)
         return 1;

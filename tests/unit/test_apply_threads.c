@@ -18,6 +18,7 @@
 #include "cheetah/scan.h"
 #include "os/thread.h"
 #include "store/shard.h"
+#include "store/store_int.h"
 #include "support/simdisk.h"
 
 #define OPS 1500u
@@ -301,6 +302,184 @@ static void test_same_as_one_by_one(void **state)
     simdisk_free(db);
 }
 
+/* The operations of a batch as many that are made when they are looked at: names and values in `room`, as a caller may have them. */
+static bool make_of_batch(const void *ctx, size_t i, uint8_t *room, struct cht_op *op)
+{
+    const struct cht_op *from = &((const struct batch *)ctx)->ops[i];
+    if (from->kind == CHT_OP_PAIR_READ) /* stands for none */
+        return false;
+    *op = (struct cht_op){.kind = from->kind, .name = from->name, .value = from->value, .back = from->back};
+    if (op->kind == CHT_OP_PAIR_PUT) {
+        op->name.p = memcpy(room, from->name.p, from->name.n);
+        op->value.p = memcpy(room + from->name.n, from->value.p, from->value.n);
+    }
+    return true;
+}
+
+static void many_of(struct cht_many *m, const struct batch *b)
+{
+    *m = (struct cht_many){.n = b->n, .make = make_of_batch, .ctx = b};
+    m->key = calloc(b->n, sizeof *m->key);
+    assert_non_null(m->key);
+    for (size_t i = 0; i < b->n; i++) {
+        size_t n = b->ops[i].name.n + b->ops[i].value.n;
+        m->bytes += n;
+        m->room = n > m->room ? n : m->room;
+    }
+}
+
+/* Many that are made against the same in an array: with names that lead to keys of other shards, names that are met twice, pairs that have
+ * ended, commits without threads; what the log says after a crash. */
+static void test_many_as_in_an_array(void **state)
+{
+    (void)state;
+    struct simdisk *da = simdisk_new(), *db = simdisk_new();
+    struct db a = {.dir = "/a"}, b = {.dir = "/b"};
+    struct cht_rng r;
+    uint64_t seed = number("CHT_TEST_SEED", 22);
+    print_message("seed %llu\n", (unsigned long long)seed);
+    cht_rng_seed(&r, seed);
+    open_db(&a, simdisk_io(da), 3);
+    open_db(&b, simdisk_io(db), 3);
+    for (unsigned round = 0; round < 24; round++) {
+        struct batch batch;
+        struct cht_many many;
+        size_t n = round % 4 == 3 ? 20 : OPS;
+        batch_init(&batch, OPS);
+        random_ops(&batch, &r, n);
+        for (size_t i = 0; i < n && round > 0; i++) { /* the first round's leave keys of all kinds */
+            struct cht_op *op = &batch.ops[i];
+            if (op->kind != CHT_OP_PAIR_PUT && op->back == 0)
+                *op = (struct cht_op){.kind = CHT_OP_PAIR_READ, .name = batch.ops[0].name};
+            if (op->kind == CHT_OP_PAIR_PUT && op->value.n > CHT_MANY_VALUE_MAX)
+                op->value.n = CHT_MANY_VALUE_MAX;
+            if (op->kind == CHT_OP_PAIR_PUT && round == 5)
+                op->ttl_ms = 1;
+        }
+        struct cht_op own = {
+            .kind = CHT_OP_PAIR_PUT, .name = name_of(&batch, 'o', round), .value = name_of(&batch, 'v', 0)};
+        struct cht_commit c = {.ops = batch.ops, .count = n, .flags = CHT_COMMIT_UNORDERED};
+        bool plain = round == 0 || round == 5;
+        c.flags |= plain ? 0 : CHT_COMMIT_ATOMIC;
+        many_of(&many, &batch);
+        struct cht_commit other = {.ops = &own, .count = 1, .many = &many, .flags = c.flags};
+        must(cht_store_commit(a.s, plain ? &c : &other));
+        other.count = 0;
+        if (round % 2 == 1 && !plain) /* as a store that knows only arrays does it */
+            must(cht_many_commit(b.s, &other));
+        else
+            must(cht_store_commit(b.s, &c));
+        if (!plain)
+            must(cht_store_commit(b.s, &(struct cht_commit){.ops = &own, .count = 1}));
+        if (round == 5)
+            cht_sleep_ns(20000000);
+        if (round != 5)
+            assert_true(same(a.s, b.s) > 500);
+        if (round % 3 == 2) {
+            crash_and_reopen(&a);
+            (void)same(a.s, b.s);
+        }
+        if (round % 5 == 4)
+            must(cht_store_checkpoint(a.s, &err));
+        if (round == 12) { /* goes on without threads */
+            must(cht_env_close(a.env, &err));
+            open_db(&a, simdisk_io(da), 1);
+        }
+        batch_free(&batch);
+        free(many.key);
+    }
+    must(cht_env_close(a.env, &err));
+    must(cht_env_close(b.env, &err));
+    check_db(&a);
+    simdisk_free(da);
+    simdisk_free(db);
+}
+
+static void plain_ops(struct batch *b, size_t pairs, unsigned round);
+static uint64_t pairs_of(struct cht_store *s);
+
+/* What many cannot be, and one of them that fails: nothing of the commit is done. */
+static void test_many_refused(void **state)
+{
+    (void)state;
+    struct simdisk *disk = simdisk_new();
+    struct db d = {.dir = "/a"};
+    open_db(&d, simdisk_io(disk), 3);
+    for (unsigned round = 0; round < 6; round++) {
+        struct batch b;
+        struct cht_many many;
+        batch_init(&b, OPS);
+        plain_ops(&b, OPS / 2, 0);
+        many_of(&many, &b);
+        struct cht_op *bad = &b.ops[800];
+        enum cht_rc want[] = {CHT_INVALID_PAIR,     CHT_EMPTY_VALUE,      CHT_INVALID_ARGUMENT,
+                              CHT_INVALID_ARGUMENT, CHT_INVALID_ARGUMENT, CHT_INVALID_ARGUMENT};
+        uint8_t longer[CHT_MANY_VALUE_MAX + 1] = {0};
+        bad->name.n = round == 0 ? 0 : bad->name.n;
+        bad->value.n = round == 1 ? 0 : bad->value.n;
+        bad->kind = round == 2 ? CHT_OP_PAIR_DEL : bad->kind;
+        b.ops[801].back = round == 3 ? 0 : 1;
+        if (round == 4) {
+            bad->value = (struct cht_str){longer, sizeof longer};
+            many.room += sizeof longer;
+            many.bytes += sizeof longer;
+        }
+        struct cht_commit c = {.many = &many, .flags = round == 5 ? 0 : CHT_COMMIT_ATOMIC};
+        uint64_t before = pairs_of(d.s);
+        assert_true(cht_store_commit(d.s, &c) != CHT_OK);
+        assert_int_equal(c.err.code, want[round]);
+        assert_int_equal(pairs_of(d.s), before);
+        batch_free(&b);
+        free(many.key);
+        crash_and_reopen(&d);
+        assert_int_equal(pairs_of(d.s), before);
+    }
+    must(cht_env_close(d.env, &err));
+    simdisk_free(disk);
+}
+
+/* Operations of the commit's own, so many that threads run them, after many: no shard is let go in between, and if one of them fails, nothing
+ * of either is done. */
+static void test_many_and_own(void **state)
+{
+    (void)state;
+    enum { OWN = 700 };
+    struct simdisk *disk = simdisk_new();
+    struct db d = {.dir = "/a"};
+    open_db(&d, simdisk_io(disk), 3);
+    for (unsigned round = 0; round < 2; round++) {
+        struct batch b, own;
+        struct cht_many many;
+        batch_init(&b, OPS);
+        batch_init(&own, OWN);
+        plain_ops(&b, OPS / 2, 0);
+        many_of(&many, &b);
+        for (unsigned i = 0; i < OWN; i++)
+            own.ops[i] = (struct cht_op){
+                .kind = CHT_OP_PAIR_PUT, .name = name_of(&own, 'o', i), .value = name_of(&own, 'v', i)};
+        if (round == 0)
+            own.ops[OWN - 1].value.n = 0;
+        struct cht_commit c = {
+            .ops = own.ops, .count = OWN, .many = &many, .flags = CHT_COMMIT_ATOMIC | CHT_COMMIT_UNORDERED};
+        uint64_t before = pairs_of(d.s);
+        enum cht_rc rc = cht_store_commit(d.s, &c);
+        assert_int_equal(rc, round == 0 ? CHT_BATCH_FAILED : CHT_OK);
+        if (round == 0)
+            assert_int_equal(pairs_of(d.s), before);
+        else
+            assert_true(pairs_of(d.s) >= before + OWN + OPS / 4);
+        uint64_t after = pairs_of(d.s);
+        batch_free(&b);
+        batch_free(&own);
+        free(many.key);
+        crash_and_reopen(&d);
+        assert_int_equal(pairs_of(d.s), after);
+    }
+    must(cht_env_close(d.env, &err));
+    check_db(&d);
+    simdisk_free(disk);
+}
+
 /* Puts of so many names, each with a link; the values say which round it was. */
 static void plain_ops(struct batch *b, size_t pairs, unsigned round)
 {
@@ -405,7 +584,7 @@ static void wait_until_taken_back(struct cht_store *s)
 }
 
 /* An atomic commit with a fault somewhere; then the same database without. */
-static bool one_fault(uint64_t at, bool memory, enum sim_fault kind, bool forever)
+static bool one_fault(uint64_t at, bool memory, enum sim_fault kind, bool forever, bool made)
 {
     struct simdisk *disk = simdisk_new();
     struct db d = {.dir = "/a"};
@@ -419,6 +598,10 @@ static bool one_fault(uint64_t at, bool memory, enum sim_fault kind, bool foreve
     struct cht_commit first = {.ops = b[0].ops, .count = b[0].n}; /* the threads are made in the second */
     struct cht_commit c = {
         .ops = b[1].ops, .count = b[1].n, .flags = CHT_COMMIT_UNORDERED | CHT_COMMIT_ATOMIC};
+    struct cht_many many;
+    many_of(&many, &b[1]);
+    if (made)
+        c = (struct cht_commit){.many = &many, .flags = CHT_COMMIT_ATOMIC};
     must(cht_store_commit(d.s, &first));
     must(cht_store_checkpoint(d.s, &err));
     uint64_t injected = simdisk_injected(disk);
@@ -440,6 +623,7 @@ static bool one_fault(uint64_t at, bool memory, enum sim_fault kind, bool foreve
         assert_int_equal(holds_round(d.s, pairs, 1), rc == CHT_OK);
         assert_true(rc == CHT_OK || holds_round(d.s, pairs, 0));
         c.rc = CHT_OK;
+        memset(many.key, 0, many.n * sizeof *many.key);
         must(cht_store_commit(d.s, &c));
         assert_true(holds_round(d.s, pairs, 1));
     }
@@ -452,30 +636,53 @@ static bool one_fault(uint64_t at, bool memory, enum sim_fault kind, bool foreve
     check_db(&d);
     batch_free(&b[0]);
     batch_free(&b[1]);
+    free(many.key);
     simdisk_free(disk);
     return injected > 0;
+}
+
+static void memory_fails(bool made)
+{
+    uint64_t stride = number("CHT_TEST_STRIDE", 1), n = 0;
+    for (uint64_t at = 1; one_fault(at, true, SIM_NONE, n % 2 == 0, made); at += at < 40 ? 1 : 11 * stride)
+        n++;
+    print_message("%llu allocations failed\n", (unsigned long long)n);
+    assert_true(n > (made ? 4 : 30)); /* many leave next to nothing in memory */
 }
 
 static void test_memory_fails(void **state)
 {
     (void)state;
-    uint64_t stride = number("CHT_TEST_STRIDE", 1), n = 0;
-    for (uint64_t at = 1; one_fault(at, true, SIM_NONE, n % 2 == 0); at += at < 40 ? 1 : 11 * stride)
-        n++;
-    print_message("%llu allocations failed\n", (unsigned long long)n);
-    assert_true(n > 30);
+    memory_fails(false);
+}
+
+static void test_memory_fails_of_many(void **state)
+{
+    (void)state;
+    memory_fails(true);
+}
+
+static void disk_fails(bool made)
+{
+    uint64_t n = 0;
+    for (enum sim_fault kind = SIM_FULL; kind <= SIM_SHORT; kind++) {
+        for (uint64_t at = 1; one_fault(at, false, kind, n % 2 == 0, made); at++)
+            n++;
+    }
+    print_message("%llu calls failed\n", (unsigned long long)n);
+    assert_true(n > 3);
 }
 
 static void test_disk_fails(void **state)
 {
     (void)state;
-    uint64_t n = 0;
-    for (enum sim_fault kind = SIM_FULL; kind <= SIM_SHORT; kind++) {
-        for (uint64_t at = 1; one_fault(at, false, kind, n % 2 == 0); at++)
-            n++;
-    }
-    print_message("%llu calls failed\n", (unsigned long long)n);
-    assert_true(n > 3);
+    disk_fails(false);
+}
+
+static void test_disk_fails_with_many(void **state)
+{
+    (void)state;
+    disk_fails(true);
 }
 
 /* After a very large commit its memory is let go of; the next ones, large or not, begin anew. */
@@ -603,9 +810,12 @@ static void test_beside_readers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_one_by_one), cmocka_unit_test(test_one_fails),
-        cmocka_unit_test(test_memory_fails),       cmocka_unit_test(test_disk_fails),
-        cmocka_unit_test(test_very_large),         cmocka_unit_test(test_beside_readers),
+        cmocka_unit_test(test_same_as_one_by_one),   cmocka_unit_test(test_one_fails),
+        cmocka_unit_test(test_memory_fails),         cmocka_unit_test(test_disk_fails),
+        cmocka_unit_test(test_very_large),           cmocka_unit_test(test_beside_readers),
+        cmocka_unit_test(test_many_as_in_an_array),  cmocka_unit_test(test_many_refused),
+        cmocka_unit_test(test_many_and_own),         cmocka_unit_test(test_memory_fails_of_many),
+        cmocka_unit_test(test_disk_fails_with_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

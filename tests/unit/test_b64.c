@@ -44,6 +44,9 @@ static void test_encode(void **state)
         assert_int_equal(a, b);
         assert_int_equal(b, cht_b64_encoded(n));
         assert_memory_equal(want, got, a);
+        memset(got, 0, b);
+        assert_int_equal(cht_b64_encode_table(got, exact, n), b);
+        assert_memory_equal(want, got, a);
         assert_true(cht_b64_decode(back, got, b, &len));
         assert_int_equal(len, n);
         assert_memory_equal(back, exact, n);

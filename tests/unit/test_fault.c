@@ -211,6 +211,8 @@ static void test_others(void **state)
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define NO_LIMIT 77 /* the system takes no notice of it: qemu-user */
+
 /* No memory for notes: all of the mapping counts as lost. */
 static void without_memory(struct map *m)
 {
@@ -221,6 +223,8 @@ static void without_memory(struct map *m)
     (void)fclose(f);
     struct rlimit now = {pages * PAGE, pages * PAGE};
     (void)setrlimit(RLIMIT_AS, &now);
+    if (mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+        _exit(NO_LIMIT);
     bool ok = look(m, 60) == 0 && cht_fault_lost(&m->fault, 60) && cht_fault_lost(&m->fault, 1) &&
               look(m, 1) == 0 && !trusted(m, 1);
     _exit(ok ? 0 : 1);
@@ -234,8 +238,10 @@ static void test_given_up(void **state)
     assert_int_equal(truncate(m.path, (off_t)32 * PAGE), 0);
     int status = status_of(without_memory, &m);
     assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
     unmap_file(&m, PAGES);
+    if (WEXITSTATUS(status) == NO_LIMIT)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 #endif
 

@@ -178,7 +178,7 @@ static bool collect(void *ctx, const char *p, size_t n)
 static struct text write_out(void)
 {
     struct text t = {0};
-    must(lm_kn_arpa_write(engine, s, NULL, collect, &t, &err));
+    must(lm_kn_arpa_write(engine, s, false, NULL, collect, &t, &err));
     return t;
 }
 
@@ -795,7 +795,7 @@ static void test_no_memory(void **state)
 static void check_whole_or_none(const struct text *t, const struct text *want)
 {
     struct text have = {0};
-    enum cht_rc rc = lm_kn_arpa_write(engine, s, NULL, collect, &have, &err);
+    enum cht_rc rc = lm_kn_arpa_write(engine, s, false, NULL, collect, &have, &err);
     if (rc == CHT_OK) {
         same_text(want, &have);
     } else {

@@ -274,7 +274,7 @@ static const struct {
     BAD(GET "\r\nGET  / HTTP/1.1\r\n", GET "\r\nGET - HTTP/1.1\r\n\r\n"),
     BAD("GET /p\0x HTTP/1.1\r\n" H, "GET /p HTTP/1.1\r\n\r\n"),
     BAD("GET /p?q x HTTP/1.1\r\n" H, "GET /p HTTP/1.1\r\n\r\n"),
-    BAD("GET /p HTTP/2.0\r\n" H, "GET /p HTTP/1.1\r\n\r\n"),
+    {CHT_LITERAL("GET /p HTTP/2.0\r\n" H), "GET /p HTTP/1.1\r\n\r\n", CHT_HTTP_VERSION},
     BAD("hello\r\n", "- - HTTP/1.1\r\n\r\n"),
     BAD("\x01 / HTTP/1.1\r\n", "- - HTTP/1.1\r\n\r\n"),
     BAD("GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"),
@@ -587,6 +587,52 @@ static void test_the_same_headers_of_another_version(void **state)
     end(x);
 }
 
+/* gate.same is for one request that came alone and whole, with the headers of the one before. What is put in place of a request comes next. */
+static void test_one_alone(void **state)
+{
+    static const char first[] = "GET /a HTTP/1.1\r\n", heads[] = H "Accept: */*\r\n\r\n";
+    static const struct {
+        const char *text;
+        bool alone;
+    } singles[] = {
+        {"GET /a HTTP/1.1\r\n" H "Accept: */*\r\n\r\n", true},
+        {"PUT /a HTTP/1.1\r\n" H "Accept: */*\r\n\r\n", true},
+        {"GET /a HTTP/1.0\r\n" H "Accept: */*\r\n\r\n", false},
+        {"GET /a HTTP/1.1\r\n" H "Accept: */*\r\n\r\nGET /a HTTP/1.1\r\n" H "Accept: */*\r\n\r\n", false},
+        {"GET /a HTTP/1.1\r\n" H "Accept: */*\r\n\r\nGET", false},
+        {"\r\nGET /a HTTP/1.1\r\n" H "Accept: */*\r\n\r\n", false},
+        {"GET /a HTTP/1.1\r\n" H "Accept: a/b\r\n\r\n", false},
+        {"GET /a HTTP/1.1\r\n" H "\r\n", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof singles / sizeof *singles; i++) {
+        struct http_gate g = {.memory = MEMORY};
+        char text[512], before[512];
+        size_t b = put(before, "%s%s", first, heads), n;
+        for (unsigned turn = 0; turn < 2; turn++) {
+            memcpy(text, before, b);
+            assert_int_equal(http_gate_pass(&g, text, b, sizeof text), b);
+            assert_int_equal(g.same, 0);
+        }
+        uint64_t serial = g.last->serial;
+        n = put(text, "%s", singles[i].text);
+        (void)http_gate_pass(&g, text, n, sizeof text);
+        assert_int_equal(g.same, singles[i].alone ? strlen(first) : 0);
+        assert_true(!singles[i].alone || (g.last->serial == serial && g.begun == 3 && g.ended == 3));
+        http_gate_fini(&g);
+    }
+    struct run *x = begin(1, false);
+    feed(x, GET "\r\n", strlen(GET "\r\n"), OUT_MAX);
+    size_t n = x->n;
+    cht_alloc_fail_at(1, false);
+    assert_false(http_gate_put(&x->g, CHT_LITERAL("instead")));
+    cht_alloc_fail_at(0, false);
+    assert_true(http_gate_put(&x->g, CHT_LITERAL("instead")));
+    feed(x, GET "\r\n", strlen(GET "\r\n"), OUT_MAX);
+    assert_int_equal(x->n, 2 * n + CHT_LEN("instead"));
+    assert_memory_equal(x->out + n, "instead" GET "\r\n", CHT_LEN("instead") + n);
+    end(x);
+}
+
 /* The store of the last headers is no more than a help. */
 static void test_no_memory_for_the_last(void **state)
 {
@@ -643,6 +689,7 @@ int main(void)
         cmocka_unit_test(test_the_same_headers),
         cmocka_unit_test(test_the_same_headers_too_long),
         cmocka_unit_test(test_the_same_headers_of_another_version),
+        cmocka_unit_test(test_one_alone),
         cmocka_unit_test(test_no_memory_for_the_last),
         cmocka_unit_test(test_the_end),
         cmocka_unit_test(test_no_memory),

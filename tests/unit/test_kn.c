@@ -545,7 +545,8 @@ static void test_parameters(void **state)
     assert_int_equal(lm_kn_setup(engine, s, &p, &err), CHT_INVALID_ARGUMENT);
 }
 
-static enum cht_rc ask(const uint32_t *t, size_t n, bool predict)
+/* k: 0: the score. */
+static enum cht_rc ask_best(const uint32_t *t, size_t n, uint32_t k)
 {
     struct lm_kn_reader *r;
     enum cht_rc rc = lm_kn_reader_open(engine, s, NULL, &r, &err);
@@ -557,11 +558,13 @@ static enum cht_rc ask(const uint32_t *t, size_t n, bool predict)
     bool later;
     rc = lm_kn_begin(r, &err);
     if (rc == CHT_OK)
-        rc = predict ? lm_kn_predict(r, &q, 20, &out, &later, &err)
-                     : lm_kn_score(r, &q, NULL, NULL, &score, &err);
+        rc = k > 0 ? lm_kn_predict(r, &q, k, &out, &later, &err)
+                   : lm_kn_score(r, &q, NULL, NULL, &score, &err);
     lm_kn_reader_close(r);
     return rc;
 }
+
+static enum cht_rc ask(const uint32_t *t, size_t n, bool predict) { return ask_best(t, n, predict ? 20 : 0); }
 
 static void overwrite(const uint8_t *name, size_t n, const void *value, size_t size)
 {
@@ -702,6 +705,60 @@ static void test_many_tokens(void **state)
     free(p.g);
 }
 
+struct heard {
+    struct plain *p;
+    const uint32_t *text;
+    uint32_t at, bos; /* the token that is told of next, and the bos before it */
+    unsigned top;
+};
+
+static void hear(void *ctx, const struct lm_kn_scored *t)
+{
+    struct heard *h = ctx;
+    unsigned matched;
+    for (; h->text[h->at] == BOS; h->at++)
+        h->bos = h->at;
+    uint32_t reach = h->at - h->bos < h->top - 1 ? h->at - h->bos : h->top - 1;
+    double p = plain_p(h->p, h->text[h->at], h->text + h->at, reach, &matched);
+    assert_int_equal(t->matched, matched);
+    assert_true(fabs(t->log10 - (p > 0 ? log10(p) : -99)) < 1e-9);
+    h->at++;
+}
+
+/* Texts of several windows, with bos at their borders too; contexts of 12, 63 and 200 followers, asked so often that they get an index. */
+static void test_long_texts(void **state)
+{
+    (void)state;
+    const uint32_t followers[] = {11, 12, 63, 64, 200};
+    struct plain p = {.order = 4};
+    struct lm_kn_reader *r;
+    uint32_t text[160];
+    fresh(4, 0);
+    struct lm_ngrams *g = batch(0);
+    for (uint32_t c = 0; c < 5; c++) {
+        for (uint32_t i = 0; i < followers[c]; i++) {
+            struct doc d = {.n = 4, .t = {BOS, 10 + c, 20 + i * 7, 10 + below(5)}};
+            put(g, &d, false);
+            plain_count(&p, &d, 1);
+        }
+    }
+    commit(g);
+    must(lm_kn_reader_open(engine, s, NULL, &r, &err));
+    for (unsigned round = 0; round < 12; round++) {
+        struct lm_kn_score score;
+        struct lm_kn_text_query q = {
+            .tokens = text, .n = 120 + below(40), .bos = true, .max_order = below(5)};
+        struct heard h = {.p = &p, .text = text, .top = q.max_order > 0 ? q.max_order : 4};
+        for (uint32_t i = 0; i < q.n; i++)
+            text[i] = i == 0 || i % 33 == round % 4 ? BOS : i % 2 == 1 ? 10 + below(5) : 20 + below(210) * 7;
+        must(lm_kn_begin(r, &err));
+        must(lm_kn_score(r, &q, hear, &h, &score, &err));
+        assert_int_equal(h.at, text[q.n - 1] == BOS ? q.n - 1 : q.n);
+    }
+    lm_kn_reader_close(r);
+    free(p.g);
+}
+
 /* A wide record or page whose bytes at `at` are others: is refused by whatever reads it. */
 static void test_damage_wide(void **state)
 {
@@ -738,7 +795,8 @@ static void test_damage_wide(void **state)
             assert_int_equal(ask(d.t, d.n, false), CHT_MALFORMED_PAYLOAD);
         if (page || !bad[i / 2].followers)
             assert_int_equal(ask(d.t, 1, true), CHT_MALFORMED_PAYLOAD);
-        assert_int_equal(lm_kn_arpa_write(engine, s, NULL, swallow, NULL, &err), CHT_MALFORMED_PAYLOAD);
+        assert_int_equal(lm_kn_arpa_write(engine, s, false, NULL, swallow, NULL, &err),
+                         CHT_MALFORMED_PAYLOAD);
         uint64_t before = state_of("");
         g = batch(0);
         put(g, &other, false);
@@ -840,7 +898,9 @@ static void test_lists_of_two_moments(void **state)
     c.documents = 1;
     must(lm_kn_count_make(&c, &err));
     must(lm_kn_count_publish(engine, &c, &l, &err));
-    must(lm_commit(s, c.ops, c.n, CHT_COMMIT_ATOMIC, &err));
+    struct lm_load load = {0};
+    lm_kn_count_load(&c, &load);
+    must(lm_load_commit(&load, s, c.ops, c.n, CHT_COMMIT_ATOMIC, &err));
     must(lm_kn_predict(r, &q, 20, &out, &later, &err));
     lm_kn_count_done(engine, &c, l, CHT_OK);
     lm_kn_count_free(&c);
@@ -868,6 +928,34 @@ static uint64_t booked(const struct doc *d, bool take)
     put(g, d, take);
     commit(g);
     return bytes;
+}
+
+/* A wide record is not looked through when it is read; who asks for all of its followers finds what is wrong with them. */
+static void test_damage_of_followers(void **state)
+{
+    (void)state;
+    enum { N = LM_KN_WIDE, MANY = 200 };
+    static const struct {
+        uint32_t at, token, count, rest; /* which one is wrong, what it says, and the counts of all others */
+    } bad[] = {{7, 17, 0, 10}, {7, 17, 0, 1}, {7, 16, 10, 10}, {7, 16, 1, 1}, {7, 16, 2, 10}};
+    uint8_t name[LM_KN_NAME_MAX], bytes[24 + 8 * N];
+    const uint32_t context[] = {5};
+    struct lm_follower f[N];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        fresh(2, 0);
+        struct lm_ngrams *g = batch(0);
+        for (uint32_t j = 0; j < MANY; j++) {
+            const struct doc d = {{5, 10 + j}, 2};
+            put(g, &d, false);
+        }
+        commit(g);
+        assert_int_equal(ask_best(context, 1, 1000), CHT_OK);
+        for (uint32_t j = 0; j < N; j++)
+            f[j] = (struct lm_follower){10 + j, bad[i].rest};
+        f[bad[i].at] = (struct lm_follower){bad[i].token, bad[i].count};
+        overwrite(name, lm_kn_name(2, context + 1, name), bytes, lm_kn_record_write(2, f, N, bytes));
+        assert_int_equal(ask_best(context, 1, 1000), CHT_MALFORMED_PAYLOAD);
+    }
 }
 
 /* A context with many followers is read and written whole: that is booked, whether a document comes or goes, and whatever is kept. */
@@ -901,9 +989,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_parameters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage_wide, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damage_of_followers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage_head, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_texts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lists_of_two_moments, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wide_records_are_booked, setup, teardown),
     };

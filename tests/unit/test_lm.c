@@ -21,14 +21,19 @@
 #include "base/rng.h"
 #include "cheetah/scan.h"
 #include "lm/avo.h"
+#include "lm/engine.h"
 #include "lm/hash.h"
+#include "lm/kn_setup.h"
 #include "lm/ngrams.h"
 #include "lm/once.h"
+#include "lm/parents.h"
 #include "lm/predict.h"
 #include "lm/quant.h"
 #include "lm/smooth.h"
 #include "lm/words.h"
+#include "lm/writer.h"
 #include "reduce/payload.h"
+#include "store/store_int.h"
 
 #define LINE_MAX_BYTES (4u << 20)
 
@@ -595,7 +600,7 @@ static void check_question(char *line, uint32_t *n, struct answer *a)
         got(a->text, &a->n, "%a%s", score.log10, each.text);
         free(each.text);
     } else {
-        struct lm_predict_query q = {n + skip, count - skip, n[1], n[0], LM_PREDICT_DEEPEST, NULL, NULL};
+        struct lm_predict_query q = {.tokens = n + skip, .n = count - skip, .k = n[1], .max_order = n[0]};
         q.mode = kind == 'L' ? LM_PREDICT_LEVELS : kind == 'B' ? LM_PREDICT_BLEND : LM_PREDICT_DEEPEST;
         must(lm_predict(s, &q, show_prediction, a, &err));
     }
@@ -1294,6 +1299,83 @@ static void test_once_no_memory(void **state)
     assert_true(failed > 5);
 }
 
+/* ---- what a request is told to need ----------------------------------------------------------------------------- */
+
+struct bound {
+    uint64_t most, told;
+};
+
+static enum cht_rc bounded(void *ctx, uint64_t bytes, struct cht_err *e)
+{
+    struct bound *b = ctx;
+    if (b->told + bytes > b->most)
+        return CHT_FAIL(e, CHT_REQUEST_TOO_LARGE, "more than %llu bytes", (unsigned long long)b->most);
+    b->told += bytes;
+    return CHT_OK;
+}
+
+/* Documents of 32 tokens below `words`, or any if that is 0. */
+static enum cht_rc count_bounded(size_t tokens, uint32_t words, unsigned order, bool live, struct bound *b)
+{
+    struct lm_ngrams *g;
+    struct lm_ngrams_result r;
+    struct cht_rng rng;
+    fresh();
+    if (live)
+        must(lm_kn_setup(engine, s, &(struct lm_kn_parameters){.order = order, .bos = 2}, &err));
+    cht_rng_seed(&rng, 5);
+    must(lm_ngrams_begin(order, &g, &err));
+    for (size_t i = 0; i < tokens; i += 32) {
+        uint32_t document[32] = {2};
+        for (size_t j = 1; j < 32; j++)
+            document[j] =
+                3 + (uint32_t)cht_rng_below(&rng, words > 0 ? 1 + cht_rng_below(&rng, words) : 1u << 31);
+        must(lm_ngrams_add_document(g, document, 32, &err));
+    }
+    lm_ngrams_bound(g, bounded, b);
+    enum cht_rc rc = lm_ngrams_commit(engine, s, g, &r, &err);
+    lm_ngrams_free(g);
+    return rc;
+}
+
+/* A large request is told ahead by a sample; in the end exactly what it needs is told, so what fits is never refused. */
+static void test_bound_of_large_requests(void **state)
+{
+    static const struct {
+        size_t tokens;
+        uint32_t words;
+        unsigned order;
+        bool live;
+    } c[] = {{170000, 0, 3, false}, {400000, 300, 3, false}, {240000, 0, 3, true}};
+    (void)state;
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct bound all = {.most = UINT64_MAX}, exact, less;
+        uint64_t pairs;
+        must(count_bounded(c[i].tokens, c[i].words, c[i].order, c[i].live, &all));
+        assert_true(all.told > UINT64_C(30) << 20);
+        exact = (struct bound){.most = all.told};
+        must(count_bounded(c[i].tokens, c[i].words, c[i].order, c[i].live, &exact));
+        assert_int_equal(exact.told, all.told);
+        less = (struct bound){.most = all.told - 1};
+        assert_int_equal(count_bounded(c[i].tokens, c[i].words, c[i].order, c[i].live, &less),
+                         CHT_REQUEST_TOO_LARGE);
+        must(cht_store_count(s, (struct cht_str){NULL, 0}, &pairs, &err));
+        assert_int_equal(pairs, c[i].live ? 1 : 0); /* the model's head */
+    }
+}
+
+/* What is much too large is refused by the sample: counting order by order would be told less before it is refused. */
+static void test_refused_by_the_sample(void **state)
+{
+    (void)state;
+    struct bound b = {.most = UINT64_C(64) << 20};
+    assert_int_equal(count_bounded(1000000, 0, 5, false, &b), CHT_REQUEST_TOO_LARGE);
+    assert_int_equal(b.told, 0); /* 80 bytes a token are too many already */
+    b = (struct bound){.most = UINT64_C(256) << 20};
+    assert_int_equal(count_bounded(1000000, 0, 5, false, &b), CHT_REQUEST_TOO_LARGE);
+    assert_true(b.told > UINT64_C(220) << 20);
+}
+
 /* Every allocation of a request fails once: then nothing was counted, and the next attempt counts all of it. */
 static void test_no_memory(void **state)
 {
@@ -1347,9 +1429,89 @@ static void test_no_memory(void **state)
     documents_free(d);
 }
 
+/* Seconds that a table of parents takes for n names, which all begin with the same byte. */
+static double fill_parents(const uint64_t *names, size_t n)
+{
+    struct lm_parents *p = lm_parents_new((size_t)64 << 20);
+    const uint32_t token = 7;
+    const uint8_t q = 200;
+    assert_non_null(p);
+    uint64_t start = cht_now_ns();
+    for (size_t i = 0; i < n; i++) {
+        uint8_t name[LM_HASH_SIZE];
+        memcpy(name, &names[i], sizeof name);
+        lm_parents_add(p, name, &token, &q, 1);
+        assert_int_equal(lm_parents_find(p, name).n, 1);
+    }
+    uint64_t end = cht_now_ns();
+    assert_false(p->incomplete);
+    lm_parents_free(p);
+    return (double)(end - start) / 1e9;
+}
+
+/* Names of contexts that a client writes so that their bits agree where a table without a key would look. */
+static void test_crafted_names(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    uint64_t *crafted = malloc(N * sizeof *crafted), *any = malloc(N * sizeof *any);
+    struct cht_rng rng;
+    cht_rng_seed(&rng, 5);
+    for (uint64_t i = 0; i < N; i++) {
+        crafted[i] = i << 8 | i << 40 | 0x5A;
+        any[i] = (cht_rng_next(&rng) & ~UINT64_C(0xFF)) | 0x5A;
+    }
+    double least = fill_parents(any, N), most = fill_parents(crafted, N);
+    for (unsigned i = 0; i < 4 && most > 20 * least; i++) { /* another program had the processor */
+        double again = fill_parents(crafted, N);
+        most = again < most ? again : most;
+    }
+    assert_true(most <= 20 * least);
+    free(crafted);
+    free(any);
+}
+
+/* ---- a lock that is lost ---------------------------------------------------------------------------------------- */
+
+static enum cht_rc not_kept(struct cht_store *store, struct cht_err *why)
+{
+    (void)store;
+    return CHT_FAIL(why, CHT_DATABASE_BUSY, "another may count");
+}
+
+/* Of a store on other machines: what a server has computed is not written once its lock may be another's. */
+static void test_lost_lock(void **state)
+{
+    (void)state;
+    const struct cht_store_ops *own = s->ops;
+    struct cht_store_ops ops = *own;
+    struct cht_op op = {
+        .kind = CHT_OP_PAIR_PUT, .name = {(const uint8_t *)"a", 1}, .value = {(const uint8_t *)"1", 1}};
+    struct lm_writer w = {.store = s};
+    enum cht_rc rc = CHT_OK;
+    uint64_t n = 1;
+    ops.locks_kept = not_kept;
+    s->ops = &ops;
+    assert_int_equal(lm_commit(s, &op, 1, 0, &err), CHT_DATABASE_BUSY);
+    assert_string_equal(err.msg, "another may count");
+    uint8_t *p = lm_writer_put(&w, (struct cht_str){(const uint8_t *)"b", 1}, 1, &rc, &err);
+    assert_non_null(p);
+    *p = '1';
+    lm_writer_put_end(&w, 1);
+    memset(&err, 0, sizeof err);
+    assert_int_equal(lm_writer_flush(&w, &err), CHT_DATABASE_BUSY);
+    assert_string_equal(err.msg, "another may count");
+    s->ops = own;
+    must(cht_store_count(s, (struct cht_str){NULL, 0}, &n, &err));
+    assert_int_equal(n, 0);
+    must(lm_commit(s, &op, 1, 0, &err));
+    lm_writer_free(&w);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crafted_names),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_avo),
         cmocka_unit_test_setup_teardown(test_golden, setup, teardown),
@@ -1365,9 +1527,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_words_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_last_words, setup, teardown),
         cmocka_unit_test(test_words_of_a_request),
+        cmocka_unit_test_setup_teardown(test_bound_of_large_requests, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_by_the_sample, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_once_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lost_lock, setup, teardown),
     };
     if (mkdtemp(base) == NULL)
         return 2;

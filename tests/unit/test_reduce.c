@@ -55,7 +55,7 @@ static void test_names(void **state)
     int n = 0;
     for (char *p = strtok_r(list, ", ", &rest); p != NULL; p = strtok_r(NULL, ", ", &rest), n++)
         assert_string_equal(mode(p)->names[0], p);
-    assert_int_equal(n, 14);
+    assert_int_equal(n, 16);
     assert_null(reduce_mode_find("nope", 4));
     assert_null(reduce_mode_find("counts", 5 - 1));
     assert_null(reduce_mode_find("", 0));

@@ -3,7 +3,9 @@
 #include "base/recycle.h"
 #include "base/rng.h"
 #include "service/dbs.h"
+#include "lm/kn_setup.h"
 #include "tcp/session.h"
+#include "tcp/words.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,6 +82,9 @@ static void test_any_bytes(void **state)
                                         "PAIR_SUMMARY",
                                         "PAIR_SET_HIDDEN",
                                         "PAIR_ADD",
+                                        "NGRAMS",
+                                        "SCORE",
+                                        "text=",
                                         "PAIR_COUNTS_ADD",
                                         "hidden=1",
                                         "depth=",
@@ -331,6 +336,61 @@ static void test_jobs_out_of_memory(void **state)
     assert_int_equal(atomic_load(&f->host.held), 0);
 }
 
+/* The same of texts: what is counted is taken away again, or was not counted. */
+static void test_texts_out_of_memory(void **state)
+{
+    static const char lines[] = "NGRAMS to be or\nPREDICT k=2 text=to\nSCORE to be nobody\n";
+    static const char *const good[] = {"SUCCESS,documents=1,tokens=5,", "SUCCESS,count=2,order=2,items=6265:",
+                                       "SUCCESS,count=4,oov=1,log10=-"};
+    const struct lm_kn_parameters live = {.order = 2, .flags = LM_KN_EOS, .bos = 2, .eos = 3};
+    struct fixture *f = *state;
+    struct svc_database *db;
+    struct cht_err err = {0};
+    unsigned said = 0;
+    bool failed = true, created;
+    assert_int_equal(svc_dbs_open(f->dbs, "texts", true, 0, &db, &created, &err), CHT_OK);
+    assert_int_equal(lm_kn_setup(f->host.lm, db->store, &live, &err), CHT_OK);
+    svc_dbs_put(db);
+    for (uint64_t n = 1; failed; n++) {
+        struct line_session s;
+        unsigned index = 0;
+        bool broken = false;
+        line_session_init(&s, &f->host, &f->counts);
+        run(&s, "DATABASE texts\n");
+        line_session_taken(&s);
+        line_session_trim(&s);
+        uint64_t before = cht_alloc_failures();
+        cht_alloc_fail_at(n, false);
+        run(&s, lines);
+        failed = cht_alloc_failures() > before;
+        cht_alloc_fail_at(0, false);
+        svc_out_bytes(&s.out, "", 1);
+        for (char *line = s.out.failed ? NULL : strtok(s.out.p, "\n"); line != NULL;
+             line = strtok(NULL, "\n")) {
+            bool memory = strstr(line, "out_of_memory") != NULL;
+            assert_true(index < sizeof good / sizeof *good);
+            said += memory;
+            broken = broken || memory;
+            if (!broken && strncmp(line, good[index], strlen(good[index])) != 0)
+                fail_msg("allocation %llu, answer %u: %s", (unsigned long long)n, index, line);
+            index++;
+        }
+        line_session_taken(&s);
+        run(&s, "NGRAMS remove=1 to be or\n");
+        svc_out_bytes(&s.out, "", 1);
+        if (!s.out.failed) /* and not twice */
+            assert_true(strstr(s.out.p, "removed=1") != NULL || strstr(s.out.p, "ERROR,not_counted") != NULL);
+        line_session_taken(&s);
+        run(&s, "NGRAMS remove=1 to be or\n");
+        svc_out_bytes(&s.out, "", 1);
+        assert_non_null(strstr(s.out.p, "ERROR,not_counted"));
+        line_session_fini(&s);
+        assert_true(n < 10000);
+    }
+    assert_true(said > 10);
+    assert_int_equal(atomic_load(&f->host.held), 0);
+}
+
 /* A page that would be too long ends early, and the next ones bring the rest; while much is held it ends sooner. */
 static void test_page_bytes(void **state)
 {
@@ -367,14 +427,56 @@ static void test_page_bytes(void **state)
     line_session_fini(&s);
 }
 
+/* JSON that is none, and JSON for which there is no memory, whichever allocation fails, are told apart. */
+static void test_json_out_of_memory(void **state)
+{
+    static const struct {
+        const char *text;
+        bool good;
+    } cases[] = {
+        {"[[1,2.5],{\"k\":\"a longer text, and so on\",\"v\":null}]", true},
+        {"W1sxLDIuNV0seyJrIjoiYSJ9XQ", true}, /* base64 */
+        {"[1,", false},
+        {"{\"a\"}", false},
+        {"!no base64", false},
+        {"bm8ganNvbg==", false},
+        {"", false},
+    };
+    (void)state;
+    json_set_alloc_funcs(cht_malloc, cht_free);
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const char *said = cases[i / 2].text;
+        bool forever = i % 2 == 1, failed = true, no_memory, good = cases[i / 2].good;
+        unsigned n = 0;
+        while (failed) {
+            uint64_t before = cht_alloc_failures();
+            cht_alloc_fail_at(++n, forever);
+            json_t *o = line_json((struct cht_str){(const uint8_t *)said, strlen(said)}, &no_memory);
+            failed = cht_alloc_failures() > before;
+            cht_alloc_fail_at(0, false);
+            assert_true(o == NULL || good);
+            assert_true(!no_memory || (failed && o == NULL));
+            if (good && o == NULL)
+                assert_true(no_memory);
+            if (forever && failed && n == 1)
+                assert_true(no_memory);
+            json_decref(o);
+        }
+        assert_true(!good || n > 5);
+    }
+    json_set_alloc_funcs(malloc, free);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_any_bytes),
+        cmocka_unit_test(test_json_out_of_memory),
         cmocka_unit_test_setup_teardown(test_session, setup, teardown),
         cmocka_unit_test_setup_teardown(test_out_of_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jobs_out_of_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_texts_out_of_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_page_bytes, setup, teardown),
     };
     return cmocka_run_group_tests_name("session", tests, NULL, NULL);

@@ -1,12 +1,15 @@
-/* test_text: what is text, character by character over all of Unicode; how it is written as JSON, against jansson; each buffer is exact, so that
- * the sanitizer sees a byte too many. */
+/* test_text: what is text, character by character over all of Unicode; how it is written as JSON, against jansson; numbers, against printf; each
+ * buffer is exact, so that the sanitizer sees a byte too many. */
 #include "base/rng.h"
 #include "http/ndjson.h"
+#include "reduce/text.h"
 #include "service/text.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -141,9 +144,71 @@ static void test_room(void **state)
     }
 }
 
+/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+
+static void check_double(double v)
+{
+    char *out = malloc(REDUCE_DOUBLE_TEXT), text[REDUCE_DOUBLE_TEXT];
+    int n = 0;
+    for (int digits = 15; digits <= 17; digits++) {
+        n = snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v)
+            break;
+    }
+    assert_int_equal(reduce_put_double(out, v), n);
+    assert_memory_equal(out, text, (size_t)n);
+    free(out);
+}
+
+static double some_double(struct cht_rng *r, unsigned kind)
+{
+    uint64_t bits = cht_rng_next(r), scale = cht_rng_below(r, 60);
+    double v;
+    switch (kind) {
+    case 0: /* any */
+        memcpy(&v, &bits, sizeof v);
+        return isfinite(v) ? v : 0;
+    case 1: /* of each size that has a way of its own */
+        return pow(10.0, (double)(bits % 3000) / 100 - 12) * (double)(1 + bits % 7);
+    case 2: /* few bits: halves to be rounded */
+        return ldexp((double)(bits >> (4 + scale)), (int)cht_rng_below(r, 90) - 60);
+    default: /* few digits */
+        return (double)(bits % 100000) / (double)(1 + scale % 10 * 1000);
+    }
+}
+
+/* As printf and strtod have it. */
+static void test_doubles(void **state)
+{
+    (void)state;
+    struct cht_rng r;
+    cht_rng_seed(&r, 14);
+    for (unsigned i = 0; i < 200000; i++) {
+        double v = some_double(&r, i % 4);
+        check_double(i % 8 < 4 ? v : -v);
+    }
+    for (int e = -12; e < 19; e++) {
+        double up = strtod(
+            (char[8]){'1', 'e', e < 0 ? '-' : '+', (char)('0' + abs(e) / 10), (char)('0' + abs(e) % 10)},
+            NULL);
+        double down = up;
+        for (unsigned i = 0; i < 200; i++, up = nextafter(up, INFINITY), down = nextafter(down, 0)) {
+            check_double(up);
+            check_double(down);
+        }
+    }
+    for (int e = -40; e < 60; e++) { /* its neighbours are not equally far */
+        check_double(ldexp(1, e));
+        check_double(nextafter(ldexp(1, e), 0));
+    }
+    check_double(0);
+    check_double(-0.0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_doubles),
         cmocka_unit_test(test_every_character),
         cmocka_unit_test(test_mixtures),
         cmocka_unit_test(test_room),

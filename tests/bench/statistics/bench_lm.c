@@ -353,6 +353,12 @@ static void run(const struct options *o, uint64_t n)
     smooth(o, e, s, "again   ");
     ask(o, s, text, n);
     totals(s);
+    uint32_t *more = zipf_text(n, o->vocabulary, o->seed + 1);
+    count(o, e, s, more, n / 100);
+    smooth(o, e, s, "grown   "); /* by a hundredth */
+    count(o, e, s, more + n / 100, n - n / 100);
+    smooth(o, e, s, "doubled ");
+    free(more);
 out:
     free(text);
     lm_engine_free(e);

@@ -5,6 +5,7 @@ Server    one process with its own data directory; stopped with SIGTERM, which m
 Client    HTTP/1.1 over one kept connection; sends targets as they are and checks every answer against the contract
 Raw       a socket, for what a client library would not send
 line      the same for the line protocol            openapi   the contract, and whether an answer keeps it
+rados     CHT_STORE=rados: servers on a Ceph cluster
 layouts   the payloads of a database of n-grams     golden    the example of tests/data/golden
 """
 import base64
@@ -21,6 +22,8 @@ import tempfile
 import threading
 import time
 import urllib.parse
+
+from harness import rados
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BINARY = os.environ.get("CHEETAH_DB") or os.path.join(ROOT, "build", "release", "cheetah-db")
@@ -97,6 +100,8 @@ def wait_for(condition, seconds=10.0, what="condition", pause=0.01):
 def damage(directory, text):
     """Changes the last byte of the one value that holds these bytes, in the page files of a stopped server; its checksum then
     no longer fits. Returns the file and the offset."""
+    if rados.WANTED:
+        rados.skip("there are no files to damage")
     found = []
     for folder, _, names in os.walk(directory):
         for name in names:
@@ -131,7 +136,9 @@ class Server:
             self.command += ["--listen", "127.0.0.1:0"]
         if defaults and "--drain-seconds" not in flags:
             self.command += ["--drain-seconds", "0"]
-        self.command += ["--data", self.data, "--port-file", self.port_file] + self.flags
+        self.pool = rados.pool(self.data) if rados.WANTED else None
+        place = rados.store(self.pool) + rados.flags(self.flags) if rados.WANTED else ["--data", self.data] + self.flags
+        self.command += ["--port-file", self.port_file] + place
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
         self.env["CHEETAH_LINE_LISTEN"] = "none"  # tests/line turns it on
         self.env.update(env or {})
@@ -247,6 +254,8 @@ class Server:
             if self.process.returncode is None:
                 self.process.kill()
                 self.process.wait()
+            if self.pool:
+                rados.drop(self.pool)
             self.directory.cleanup()
 
 

@@ -61,6 +61,14 @@ class Authority:
         os.chmod(pair.key, 0o600)
         return pair
 
+    def revoke(self, pair):
+        """On its next list."""
+        openssl("ca", "-config", self._config(), "-revoke", pair.cert)
+
+    def crl(self, path, last="+2"):
+        """Writes the list of what was revoked; last: when there will be a newer one, days from now."""
+        openssl("ca", "-config", self._config(), "-gencrl", "-out", str(path), "-crl_lastupdate", self._date(-3), "-crl_nextupdate", self._date(last))
+
     @staticmethod
     def _date(days):
         import datetime
