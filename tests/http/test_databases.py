@@ -199,7 +199,7 @@ def test_at_most_so_many_databases(launch):
         assert "Retry-After" in answer.headers
     assert client.get("/kv?db=d").code == "database_not_found"
     assert client.put("/databases/a").status == 200 and client.post("/kv?db=b", b"v", headers=RAW).status == 201
-    assert server.metric("cheetah_databases") == 4 and server.metric("cheetah_databases_limit") == 4
+    assert server.comes_to("cheetah_databases", 4) and server.comes_to("cheetah_databases_limit", 4)
     assert client.delete("/databases/default?confirm=default").status == 204, "it is made anew whatever the limit"
     assert client.delete("/databases/a?confirm=a").status == 204 and client.delete("/databases/b?confirm=b").status == 204
     found = []

@@ -14,7 +14,7 @@ def test_a_pass_over_sound_files_finds_nothing(launch):
     server.restart()
     wait_for(lambda: server.metric("cheetah_scrub_passes_total") == 1, 20, "a pass")
     assert server.metric("cheetah_scrub_bytes_total") > 500000
-    assert server.metric("cheetah_scrub_bad_pages_total") == 0 and server.log("scrub_found") == []
+    assert server.comes_to("cheetah_scrub_bad_pages_total", 0) and server.log("scrub_found") == []
 
 
 def test_a_damaged_page_is_found(launch):
@@ -32,14 +32,14 @@ def test_a_damaged_page_is_found(launch):
     server.restart()
     wait_for(lambda: server.log("scrub_found"), 20, "the log line")
     assert "1 damaged pages" in server.log("scrub_found")[-1]["message"]
-    assert server.metric("cheetah_scrub_bad_pages_total") == 1 and server.metric("cheetah_corrupt_values_total") >= 1
+    assert server.comes_to("cheetah_scrub_bad_pages_total", 1) and server.metric("cheetah_corrupt_values_total") >= 1
     assert server.client().get("/kv?keys=1").status == 200, "it goes on serving"
 
 
 def test_it_can_be_off_and_stops_at_once(launch):
     server = launch("--durability", "os", "--scrub-bytes-per-second", "0")
     time.sleep(0.3)
-    assert server.metric("cheetah_scrub_bytes_total") == 0
+    assert server.comes_to("cheetah_scrub_bytes_total", 0)
     slow = launch("--durability", "os", "--scrub-bytes-per-second", "1")
     slow.client().put_all({b"p%05d" % i: b"v" for i in range(1000)})
     start = time.monotonic()

@@ -212,17 +212,17 @@ def test_the_cache_is_in_the_metrics(launch):
     client.put_all({b"cnt:%d" % i: layouts.counts(1, [(i, 2)]) for i in range(100)})
     names = ("cheetah_reduce_cache_hits_total", "cheetah_reduce_cache_misses_total", "cheetah_reduce_cache_dropped_total",
              "cheetah_reduce_cache_entries")
-    assert [server.metric(n) for n in names] == [0, 0, 0, 0]
+    wait_for(lambda: [server.metric(n) for n in names] == [0, 0, 0, 0], 10, "the counts")
     assert ask(client)[0] == "miss" and ask(client)[0] == "hit" and ask(client)[0] == "hit"
     assert ask(client, "stats")[0] == "miss"
-    assert [server.metric(n) for n in names] == [2, 2, 0, 2]
+    wait_for(lambda: [server.metric(n) for n in names] == [2, 2, 0, 2], 10, "the counts")
     kept = server.metric("cheetah_reduce_cache_bytes")
     assert 100 * 40 < kept < 1 << 20
     client.upsert(b"cnt:5", layouts.counts(1, [(5, 3)]))
     assert ask(client)[0] == "miss"
-    assert [server.metric(n) for n in names] == [2, 3, 1, 2]
+    wait_for(lambda: [server.metric(n) for n in names] == [2, 3, 1, 2], 10, "the counts")
     assert client.delete("/databases/m", confirm="m").status == 204
-    assert server.metric("cheetah_reduce_cache_entries") == 0 and server.metric("cheetah_reduce_cache_bytes") == 0
+    assert server.comes_to("cheetah_reduce_cache_entries", 0) and server.comes_to("cheetah_reduce_cache_bytes", 0)
 
 
 def test_the_cache_is_bounded(launch):

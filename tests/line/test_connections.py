@@ -181,7 +181,7 @@ def test_connection_limit(launch):
     with server.line() as fourth:
         assert fourth.answer() == b"ERROR,overloaded"
         assert fourth.answer() is None
-    assert server.metric("cheetah_line_refused_total") == 1
+    assert server.comes_to("cheetah_line_refused_total", 1)
     lines.pop().close()
     harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 2, 10, "a connection less")
     with server.line() as line:

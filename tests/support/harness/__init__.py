@@ -211,6 +211,11 @@ class Server:
         assert found, name
         return sum(found)
 
+    def comes_to(self, name, value, seconds=10):
+        """Is a metric of that value soon? What a request took is counted and given back after its answer has left, which may have been read before that."""
+        wait_for(lambda: self.metric(name) == value, seconds, "%s is %r" % (name, value))
+        return True
+
     def close_clients(self):
         for client in self.clients:
             client.close()
