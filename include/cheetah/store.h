@@ -217,8 +217,8 @@ enum cht_rc cht_store_locks_kept(struct cht_store *s, struct cht_err *err);
 bool cht_store_enter(struct cht_store *s, struct cht_wait *w);
 void cht_store_leave(struct cht_store *s);
 
-/* For whoever keeps answers: is everything that has ended removed, so that the versions of watches (below) tell of it? With wait: waits until
- * what has ended now is, as reads do. */
+/* For whoever keeps answers: do the versions of watches (below) tell of everything that has changed: is what has ended removed, and what other
+ * servers have written known? With wait: waits until it is, as reads do. A remote store (cht_store_remote) does not know it without: false. */
 bool cht_store_settle(struct cht_store *s, bool wait);
 
 /* The value under key, copied to out (out->len set). out NULL: only the size is asked. size may be NULL.
@@ -415,7 +415,8 @@ void cht_store_submit_all(struct cht_store *s, struct cht_commit *list);
  *   the answer holds exactly as long as version() == v
  *
  * A commit that changes a pair under the prefix, or a value under a noted key whatever its name, raises the version before it
- * is answered; others do not, but for a few in a thousand. Without watches this costs a commit one load, with them some
+ * is answered; others do not, but for a few in a thousand. With a remote store any write to the database raises it, and no earlier than
+ * with the next cht_store_settle that waits: call that before begin, and before each look at the version. Without watches this costs a commit one load, with them some
  * nanoseconds an operation and watch.
  * Threads: begin, note, end, version from any; several sweeps may be under way on one watch; free when none is. A watch
  * outlives its store: closed() is then true and the version is another for ever. */

@@ -25,7 +25,7 @@ struct cht_store_ops {
     bool (*enter)(struct cht_store *, struct cht_wait *);
     void (*leave)(struct cht_store *);
     size_t (*prefetch)(struct cht_store *, const struct cht_hint *, size_t);
-    bool (*settle)(struct cht_store *, bool); /* NULL: nothing ends */
+    bool (*settle)(struct cht_store *, bool); /* NULL: nothing ends, and nobody else writes */
     enum cht_rc (*count)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
     enum cht_rc (*children)(struct cht_store *, const struct cht_children_config *, struct cht_err *);
     enum cht_rc (*value_open)(struct cht_store *, uint64_t, struct cht_value **, uint32_t *,

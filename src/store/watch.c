@@ -38,7 +38,8 @@ struct cht_watch {
 struct cht_watches {
     struct cht_mutex mu;
     _Atomic unsigned count;                /* changed under mu */
-    unsigned shards;                       /* set at start */
+    unsigned shards;                       /* set at start; at least 1 */
+    bool unfiltered;                       /* set at start: the filters stay small, whatever is noted */
     unsigned refs;                         /* guarded by mu */
     bool closed;                           /* guarded by mu */
     struct cht_watch *list[CHT_WATCH_MAX]; /* guarded by mu; the first `count` */
@@ -166,7 +167,7 @@ static void watches_unref(struct cht_watches *ws) /* with mu held; unlocks it */
 static void clear_filter(struct cht_watch *w, uint64_t pairs)
 {
     size_t words = WORDS_MIN;
-    while (words < WORDS_MAX && words < pairs / 4)
+    while (words < WORDS_MAX && words < pairs / 4 && !w->ws->unfiltered)
         words *= 2;
     if (words > w->words || words < w->words / 4) {
         _Atomic uint64_t *bits = cht_malloc(words * sizeof *bits);
@@ -226,7 +227,8 @@ enum cht_rc cht_watches_new(unsigned shards, struct cht_watches **out, struct ch
         cht_free(ws);
         return rc;
     }
-    ws->shards = shards;
+    ws->shards = shards > 0 ? shards : 1;
+    ws->unfiltered = shards == 0;
     ws->refs = 1;
     *out = ws;
     return CHT_OK;

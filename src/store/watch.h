@@ -24,6 +24,7 @@
 
 struct cht_watches; /* counted: the store and each watch hold it */
 
+/* shards 0: every report will be of all, since nobody knows which pairs others have changed. No filter of keys is kept then. */
 enum cht_rc cht_watches_new(unsigned shards, struct cht_watches **out, struct cht_err *err);
 /* The store closes: every version is raised for the last time. NULL is legal. */
 void cht_watches_close(struct cht_watches *ws);

@@ -6,7 +6,7 @@ import time
 
 import harness
 import pytest
-from harness import ndjson, rados, unb64
+from harness import b64, layouts, ndjson, rados, unb64
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 pytestmark = pytest.mark.skipif(not rados.WANTED, reason="CHT_STORE=rados: see tests/rados/README.md")
@@ -140,6 +140,61 @@ def test_counting_by_two_servers(pair):
         assert alone.post("/ngrams", documents, headers=NDJSON).status == 200
     answers = [client.post("/predict", json_body=asked) for client in clients + [alone]]
     assert {answer.status for answer in answers} == {200} and len({answer.body for answer in answers}) == 1, answers
+
+
+def totals(client):
+    answer = client.get("/reduce/totals/cnt:")
+    assert answer.status == 200, answer
+    return answer.headers["Cheetah-Cache"], {line["token"]: line["count"] for line in answer.entries()}
+
+
+def test_kept_answers_of_aggregates(pair):
+    """A write through one server is seen by the next answer of the other, whose kept one holds while nobody writes."""
+    one, two = (server.client(db="kept") for server in pair)
+    one.put_all({b"cnt:%d" % i: layouts.counts(1, [(i, 1)]) for i in range(50)})
+    assert totals(two) == ("miss", {i: 1 for i in range(50)}) and totals(two)[0] == "hit"
+    batch = [{"op": "pair_put", "pair": b64(b"cnt:%d" % i), "value": b64(layouts.counts(1, [(i, 5)]))} for i in range(10, 30)]
+    writes = [(lambda by: by.upsert(b"cnt:7", layouts.counts(1, [(7, 3)])), {7: 3}),
+              (lambda by: by.put("/kv/%d" % dict(by.scan(b"cnt:8"))[b"cnt:8"], layouts.counts(1, [(8, 4)]), headers={"Content-Type": "a/b"}), {8: 4}),
+              (lambda by: by.batch(batch, atomic="true"), {i: 5 for i in range(10, 30)}),
+              (lambda by: by.delete("/pairs/cnt:9"), {9: None})]
+    now = {i: 1 for i in range(50)}
+    for i, (write, changed) in enumerate(writes):
+        write((one, two)[i % 2])
+        now = {token: count for token, count in {**now, **changed}.items() if count is not None}
+        for by in (two, one):
+            assert totals(by) == ("miss", now), i
+            assert totals(by) == ("hit", now), i
+    assert pair[1].metric("cheetah_reduce_cache_hits_total") >= 5
+
+
+def test_no_kept_answer_misses_what_another_server_wrote(pair):
+    """Under load: whoever was answered by one server, and then asks the other for the sum, is told it."""
+    clients = [server.client(db="sums") for server in pair]
+    clients[0].put_all({b"cnt:%d" % i: layouts.counts(1, [(i, 1)]) for i in range(3)})
+    errors, states = [], []
+
+    def write(me):
+        put, asked = (server.client(db="sums") for server in (pair if me % 2 == 0 else pair[::-1]))
+        try:
+            for n in range(2, 30):
+                put.upsert(b"cnt:%d" % me, layouts.counts(1, [(me, n)]))
+                for _ in range(2):
+                    state, told = totals(asked)
+                    states.append(state)
+                    assert told[me] == n, "wrote %d, was told %d (%s)" % (n, told[me], state)
+                time.sleep(0.02 * me)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[0]
+    assert totals(clients[1])[1] == {i: 29 for i in range(3)} and totals(clients[1])[0] == "hit"
+    assert "miss" in states
 
 
 def test_dropped_by_the_other(pair):

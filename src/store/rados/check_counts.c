@@ -197,15 +197,10 @@ static enum cht_rc version_of(struct cht_check *c, uint64_t *version, struct cht
     char object[CHT_LINK_OBJECT_MAX];
     struct cht_call call = cht_call_read();
     int there = 0;
-    *version = 0;
     cht_rdb_shard_name(object, c->shard);
     rados_read_op_stat(call.r, NULL, NULL, &there);
     cht_call_start(&call, c->db->io, object);
-    if (call.result == 0) {
-        (void)rados_aio_wait_for_complete(call.c); /* always 0 */
-        *version = rados_aio_get_version(call.c);
-    }
-    int r = cht_call_wait(&call);
+    int r = cht_call_wait_version(&call, version);
     return r < 0 ? cht_rdb_rc(c->db, r, object, err) : CHT_OK;
 }
 

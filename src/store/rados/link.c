@@ -206,12 +206,14 @@ void cht_call_start(struct cht_call *call, rados_ioctx_t io, const char *object)
         call->result = rados_aio_read_op_operate(call->r, io, call->c, object, 0);
 }
 
-int cht_call_wait(struct cht_call *call)
+int cht_call_wait_version(struct cht_call *call, uint64_t *version)
 {
     int r = call->result;
+    *version = 0;
     if (r == 0) {
         (void)rados_aio_wait_for_complete(call->c); /* always 0 */
         r = rados_aio_get_return_value(call->c);
+        *version = rados_aio_get_version(call->c);
     }
     if (call->since != 0) /* it was begun */
         count(call->w != NULL, call->since, r);
@@ -223,6 +225,12 @@ int cht_call_wait(struct cht_call *call)
         rados_release_read_op(call->r);
     *call = (struct cht_call){0};
     return r;
+}
+
+int cht_call_wait(struct cht_call *call)
+{
+    uint64_t version;
+    return cht_call_wait_version(call, &version);
 }
 
 int cht_call_run(struct cht_call *call, rados_ioctx_t io, const char *object)

@@ -75,6 +75,8 @@ struct cht_call_counts {
 extern struct cht_call_counts cht_call_counts;
 void cht_call_start(struct cht_call *call, rados_ioctx_t io, const char *object);
 int cht_call_wait(struct cht_call *call);
+/* The same; *version: that of the object, which grows with every operation that writes it. */
+int cht_call_wait_version(struct cht_call *call, uint64_t *version);
 /* Both. */
 int cht_call_run(struct cht_call *call, rados_ioctx_t io, const char *object);
 static inline struct cht_call cht_call_write(void) { return (struct cht_call){.w = rados_create_write_op()}; }

@@ -174,6 +174,8 @@ enum cht_rc cht_rdb_open(struct cht_renv *env, const char *name, const char *uui
     memcpy(db->name, name, strlen(name) + 1);
     memcpy(db->uuid, uuid, CHT_RDB_UUID + 1);
     enum cht_rc rc = cht_mutex_cond_init(&db->mu, &db->calm, err);
+    if (rc == CHT_OK)
+        rc = cht_seen_init(&db->seen, err);
     db->doubted = cht_calloc(1, sizeof *db->doubted);
     if (rc == CHT_OK && db->doubted == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
@@ -198,6 +200,7 @@ void cht_rdb_close(struct cht_rdb *db)
     while (db->busy > 0)
         cht_cond_wait(&db->calm, &db->mu);
     cht_mutex_unlock(&db->mu);
+    cht_seen_fini(&db->seen);
     for (unsigned i = 0; db->lanes != NULL && i < CHT_MAP_MAX; i++)
         cht_lane_fini(&db->lanes[i]);
     cht_free(db->lanes);

@@ -10,7 +10,7 @@
  *   t.<n>        a transaction (txn.h)
  *
  * Locks, in this order: lane.turn (several: ascending) -> lane.mu, lease mutex, table of values that were replaced. None is held while
- * another than turn is waited for.
+ * another than turn is waited for. seen.mu -> that of the watches.
  */
 #pragma once
 
@@ -26,6 +26,7 @@
 #include "store/rados/pulse.h"
 #include "store/rados/rcache.h"
 #include "store/rados/rows.h"
+#include "store/rados/seen.h"
 #include "store/store_int.h"
 
 #define CHT_RDB_FORMAT 1u
@@ -84,6 +85,7 @@ struct cht_rdb {
     _Atomic uint64_t corrupt, commits, operations, groups, inserted;
     struct cht_fences *
         doubted; /* owned; guarded by mu: those with a write of which nobody knows whether it is still to come (fence.h) */
+    struct cht_seen seen;
     struct cht_left *left; /* owned; of left.c: what its last sweep saw, ascending */
     size_t lefts;
     uint64_t swept;       /* of care.c: when it looked for what was left, ns */

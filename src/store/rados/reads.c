@@ -218,10 +218,14 @@ static enum cht_rc backup_open(struct cht_store *s, struct cht_backup **out, str
     return not_here("a backup is of files; cheetah-db export copies a database", err);
 }
 
-static struct cht_watches *watches(struct cht_store *s)
+static struct cht_watches *watches(struct cht_store *s) { return cht_rdb(s)->seen.watches; }
+
+/* Nobody tells what other servers write: it is asked for. */
+static bool settle(struct cht_store *s, bool wait)
 {
-    (void)s;
-    return NULL; /* another process may write: nothing here would hear of it */
+    if (wait)
+        cht_seen_look(cht_rdb(s));
+    return wait;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -235,6 +239,7 @@ const struct cht_store_ops cht_rdb_ops = {
     .lock = lock,
     .unlock = unlock,
     .locks_kept = locks_kept,
+    .settle = settle,
     .enter = enter,
     .leave = leave,
     .prefetch = prefetch,

@@ -11,7 +11,7 @@ OF_FILES = ("--durability", "--sync-interval-ms", "--scan-workers", "--dirty-byt
             "--scrub-bytes-per-second")
 
 # What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
-_CHANGES, _ENDS, _CACHE = "501: no changes are kept", "501: no pair ends", "no answer of an aggregate is kept: other servers may write"
+_CHANGES, _ENDS = "501: no changes are kept", "501: no pair ends"
 _LINKS = "501: a switch of links or matrices deletes a prefix in an atomic commit"
 _LARGE = "413: an atomic commit looks at no more than 60 000 rows of a shard"
 NOT_THERE = {
@@ -21,9 +21,6 @@ NOT_THERE = {
     "test_databases.py::test_statistics": "there are no directories",
     "test_databases.py::test_lengths_by_ranges": "there is no catalogue of lengths",
     "test_batch.py::test_a_failed_atomic_batch_reserves_nothing": "keys that were leased for a batch that failed are a gap",
-    "test_statistics.py::test_the_cache_is_in_the_metrics": _CACHE,
-    "test_statistics.py::test_the_cache_is_bounded": _CACHE,
-    "test_statistics.py::test_nothing_stale_under_concurrent_writers": _CACHE,
     "test_statistics.py::test_aggregates_say_how_far_they_are": _LARGE,
     "test_statistics.py::test_aggregates_stop_when_nobody_waits": _LARGE,
     "test_statistics.py::test_smoothing_says_how_far_it_is_and_stops": _LARGE,
