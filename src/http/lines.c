@@ -32,6 +32,23 @@ static enum cht_rc keep(struct http_request *r, struct http_lines *l, const char
     return rc;
 }
 
+/* What the JSON library takes for a long line is booked meanwhile. */
+static enum cht_rc take_line(struct http_request *r, const struct http_lines *l, const char *p, size_t n)
+{
+    enum cht_rc rc;
+    if (l->plain != NULL && l->plain(r, p, n, &rc))
+        return rc;
+    if (n <= HTTP_LINES_LONG)
+        return l->take(r, p, n);
+    uint64_t cost = http_json_memory(p, n);
+    rc = svc_memory_take(&r->memory, cost, &r->err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = l->take(r, p, n);
+    svc_memory_give(&r->memory, cost);
+    return rc;
+}
+
 /* A line, or a part of one, of len bytes; ended: its line break follows. */
 static enum cht_rc take_part(struct http_request *r, struct http_lines *l, const char *data, size_t len,
                              bool ended)
@@ -43,7 +60,7 @@ static enum cht_rc take_part(struct http_request *r, struct http_lines *l, const
     if (ended && have + len > HTTP_LINES_LONG)
         l->later = true;
     if (ended && !l->later && have == 0)
-        return l->take(r, data, len);
+        return take_line(r, l, data, len);
     rc = keep(r, l, data, len + (ended && l->later)); /* with the line break, which is there */
     if (rc != CHT_OK || !ended)
         return rc;
@@ -51,19 +68,8 @@ static enum cht_rc take_part(struct http_request *r, struct http_lines *l, const
         l->from = l->text.n;
         return CHT_OK;
     }
-    rc = l->take(r, l->text.p, l->text.n);
+    rc = take_line(r, l, l->text.p, l->text.n);
     l->text.n = 0;
-    return rc;
-}
-
-static enum cht_rc take_long(struct http_request *r, struct http_lines *l, const char *p, size_t n)
-{
-    uint64_t cost = http_json_memory(p, n);
-    enum cht_rc rc = svc_memory_take(&r->memory, cost, &r->err);
-    if (rc != CHT_OK)
-        return rc;
-    rc = l->take(r, p, n);
-    svc_memory_give(&r->memory, cost);
     return rc;
 }
 
@@ -79,7 +85,7 @@ static void read_rest(struct http_request *r)
         if (atomic_load_explicit(&r->cancel, memory_order_relaxed))
             r->rc = CHT_FAIL(&r->err, CHT_CANCELLED, "cancelled");
         else
-            r->rc = n > HTTP_LINES_LONG ? take_long(r, l, p, n) : l->take(r, p, n);
+            r->rc = take_line(r, l, p, n);
         p += n + 1;
     }
     svc_memory_give(&r->memory, booked(l->text.cap));
@@ -113,7 +119,7 @@ enum cht_rc http_lines_feed(struct http_request *r, struct http_lines *l, const 
 void http_lines_end(struct http_request *r, struct http_lines *l, void (*then)(struct http_request *r))
 {
     if (!l->later && l->text.n <= HTTP_LINES_LONG) {
-        r->rc = l->text.n > 0 ? l->take(r, l->text.p, l->text.n) : CHT_OK;
+        r->rc = l->text.n > 0 ? take_line(r, l, l->text.p, l->text.n) : CHT_OK;
         l->text.n = 0;
         if (r->rc == CHT_OK)
             then(r);

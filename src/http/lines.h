@@ -11,6 +11,9 @@
 struct http_lines {
     /* One line, without its line break. On the HTTP thread or a job's; answers nothing: a failure ends the reading. */
     enum cht_rc (*take)(struct http_request *r, const char *p, size_t n);
+    /* Is tried first, and does what `take` would do if the line is in a form that needs no JSON library; then *rc says how. False: it is in
+     * another, and nothing was done. NULL: there is no such form. */
+    bool (*plain)(struct http_request *r, const char *p, size_t n, enum cht_rc *rc);
     void (*then)(struct http_request *r); /* http_lines_end's */
     size_t max;                           /* bytes of a line */
     struct svc_out text; /* owned: the beginning of a line that has not ended, or the collected rest */

@@ -1,9 +1,11 @@
-/* json: the readers of JSON that are our own, against jansson: what question.c accepts means what jansson reads (the first byte is even),
- * what flat.c accepts, which an export and a stream are read with, is an object that jansson reads the same (odd). */
+/* json: the readers of JSON that are our own, against jansson: what question.c accepts means what jansson reads (the first byte is 0, of 4),
+ * what flat.c accepts, which an export and a stream are read with, is an object that jansson reads the same (1), and what document.c
+ * accepts, of tokens (2) or as a text (3), means what jansson reads. */
 #include "fuzz/fuzz.h"
 
 #include <jansson.h>
 
+#include "http/calls/document.h"
 #include "http/calls/question.h"
 #include "tools/flat.h"
 
@@ -35,6 +37,25 @@ static void question(const char *text, size_t n)
     FUZZ_CHECK(q.has_mode == (mode != NULL));
     FUZZ_CHECK(mode == NULL || strcmp(json_string_value(mode), modes[q.mode]) == 0);
     FUZZ_CHECK(json_object_size(o) == 1u + q.has_k + q.has_max_order + q.has_mode);
+    json_decref(o);
+}
+
+static void document(const char *text, size_t n, bool texts)
+{
+    uint32_t tokens[TOKENS];
+    struct http_document d = {.tokens = tokens, .cap = TOKENS, .texts = texts};
+    if (!http_document_read(text, n, &d))
+        return;
+    json_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+    FUZZ_CHECK(json_is_object(o) && json_object_size(o) == 1u + d.has_remove);
+    const json_t *content = json_object_get(o, texts ? "text" : "tokens"),
+                 *remove = json_object_get(o, "remove");
+    FUZZ_CHECK(d.has_remove ? json_is_boolean(remove) && json_is_true(remove) == d.remove : remove == NULL);
+    FUZZ_CHECK(texts ? json_string_length(content) == d.text_n : json_array_size(content) == d.n);
+    FUZZ_CHECK(!texts || memcmp(json_string_value(content), d.text, d.text_n) == 0);
+    FUZZ_CHECK(texts ? json_is_string(content) : json_is_array(content) && d.n <= n / 2);
+    for (size_t i = 0; i < d.n && i < TOKENS; i++)
+        FUZZ_CHECK(json_integer_value(json_array_get(content, i)) == (json_int_t)tokens[i]);
     json_decref(o);
 }
 
@@ -80,10 +101,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n == 0)
         return 0;
     char *text = fuzz_exact(data + 1, n - 1);
-    if (data[0] % 2 == 0)
+    if (data[0] % 4 == 0)
         question(text, n - 1);
-    else
+    else if (data[0] % 4 == 1)
         flat(text, n - 1);
+    else
+        document(text, n - 1, data[0] % 4 == 3);
     free(text);
     return 0;
 }

@@ -57,6 +57,34 @@ def test_blank_lines_are_none(client):
     assert post(client, b"\n \r\n" + GOOD + b"\n\t\n" + GOOD.rstrip()).json()["documents"] == 2
 
 
+def written_otherwise(body):
+    """The same lines with a member more, which the reader of the common shape leaves to the JSON library."""
+    return b"\n".join(line.replace(b"{", b'{"more":[1,"\\u0062"],', 1) for line in body.split(b"\n"))
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_common_lines_and_unusual_ones_mean_the_same(launch, text):
+    """Answers, errors and what is stored: short lines, lines of 64 KiB and more, and those beside them."""
+    server = launch("--shards", "2", "--durability", "os", "--max-document-tokens", "20000")
+    long = list(range(100, 20100))
+    documents = [[2, 4, 5, 3], [], [7], long, [0, 4294967295, 12345678, 9], long + [1], [2, 4, 5, 3]]
+    if text:
+        documents = [" ".join("w%d" % token for token in document) for document in documents] + ["f\u00fcr \u20ac \U0001f642 f\u00fcr"]
+    lines = [json.dumps({"text" if text else "tokens": document}, ensure_ascii=False).encode() for document in documents]
+    taken = lines[0][:-1] + b', "remove": true}'
+    bodies = [b"\n".join(lines[:5]), b"\n".join(lines[6:] + lines[2:4]), lines[0] + b"\n" + lines[3] + b"\n" + taken + b"\n", b"\n".join(lines), lines[5],
+              lines[0] + b"\n\n" + lines[5] + b"\n" + lines[0], b" \r\n\n" + lines[0] + b"\r\n" + taken, taken + b"\n" + taken + b"\n" + taken]
+    clients = [server.client(db=name, check=False) for name in ("common", "unusual")]
+    seen = set()
+    for body in bodies:
+        answers = [post(client, sent, order="2", **({"text": "true"} if text else {})) for client, sent in zip(clients, (body, written_otherwise(body)))]
+        first, second = (dict(answer.json(), instance=None, request_id=None) for answer in answers)
+        assert answers[0].status == answers[1].status and first == second, (body[:80], answers)
+        seen.add(answers[0].code if answers[0].status != 200 else 200)
+        assert stored(clients[0]) == stored(clients[1])
+    assert seen == {200, "body_too_large", "not_counted"}
+
+
 @pytest.mark.parametrize("order", ["0", "9", "99", "-1", "1.5", "x", "", "18446744073709551617"])
 def test_orders_out_of_range(counted, order):
     client, before = counted

@@ -4,6 +4,7 @@
 #include "http/body.h"
 #include "http/feed.h"
 #include "http/lines.h"
+#include "http/calls/document.h"
 #include "http/calls/handlers.h"
 #include "http/calls/shared.h"
 #include "http/calls/lm_int.h"
@@ -71,13 +72,32 @@ static enum cht_rc check_length(struct http_request *r, size_t n)
 }
 
 /* text=true */
-static enum cht_rc add_text(struct http_request *r, const json_t *text, bool take)
+static enum cht_rc add_text(struct http_request *r, struct cht_str s, bool take)
 {
     struct lm_call *c = r->own;
     size_t n;
-    struct cht_str s = {(const uint8_t *)json_string_value(text), json_string_length(text)};
     enum cht_rc rc = lm_ngrams_add_text(c->grams, s, take, &n, &r->err);
     return rc == CHT_OK ? check_length(r, n) : rc;
+}
+
+static bool make_room(struct lm_call *c, size_t n)
+{
+    if (n <= c->cap)
+        return true;
+    uint32_t *p = cht_realloc(c->tokens, n * sizeof *p);
+    if (p == NULL)
+        return false;
+    c->tokens = p;
+    c->cap = n;
+    return true;
+}
+
+/* The n tokens at c->tokens. */
+static enum cht_rc add_tokens(struct http_request *r, size_t n, bool take)
+{
+    struct lm_call *c = r->own;
+    return take ? lm_ngrams_take_document(c->grams, c->tokens, n, &r->err)
+                : lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
 }
 
 static enum cht_rc add_document(struct http_request *r, const json_t *list, bool take)
@@ -87,18 +107,60 @@ static enum cht_rc add_document(struct http_request *r, const json_t *list, bool
     enum cht_rc rc = check_length(r, n);
     if (rc != CHT_OK)
         return rc;
-    if (n > c->cap) {
-        uint32_t *p = cht_realloc(c->tokens, n * sizeof *p);
-        if (p == NULL)
-            return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a document");
-        c->tokens = p;
-        c->cap = n;
-    }
+    if (!make_room(c, n))
+        return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a document");
     if (!http_tokens(list, c->tokens))
         return CHT_FAIL(&r->err, CHT_INVALID_TOKENS, "line %llu: %s", (unsigned long long)c->count,
                         cht_rc_text(CHT_INVALID_TOKENS));
-    return take ? lm_ngrams_take_document(c->grams, c->tokens, n, &r->err)
-                : lm_ngrams_add_document(c->grams, c->tokens, n, &r->err);
+    return add_tokens(r, n, take);
+}
+
+/* A line in the common shape, read to c->tokens if it is one of tokens; `cap`: as many as that could be. */
+static bool read_plain(struct http_request *r, const char *p, size_t n, size_t cap, enum cht_rc *rc)
+{
+    struct lm_call *c = r->own;
+    if (!c->texts && !make_room(c, cap))
+        return false;
+    struct http_document d = {.tokens = c->tokens, .cap = c->cap, .texts = c->texts};
+    if (!http_document_read(p, n, &d))
+        return false;
+    bool take = d.has_remove ? d.remove : c->remove;
+    c->count++;
+    if (c->texts) {
+        *rc = add_text(r, (struct cht_str){(const uint8_t *)d.text, d.text_n}, take);
+        return true;
+    }
+    *rc = check_length(r, d.n);
+    if (*rc == CHT_OK)
+        *rc = add_tokens(r, d.n, take);
+    return true;
+}
+
+/* lines.plain. The tokens of a long line are booked while they are there, which is less than what jansson would need. */
+static bool document_plain(struct http_request *r, const char *p, size_t n, enum cht_rc *rc)
+{
+    struct lm_call *c = r->own;
+    size_t most = r->w->srv->conf->max_document_tokens, cap = n / 2 < most ? n / 2 : most;
+    uint64_t cost = !c->texts && n > HTTP_LINES_LONG ? cap * sizeof *c->tokens : 0;
+    if (cost > 0 && !svc_memory_try(&r->memory, cost))
+        return false;
+    bool read = read_plain(r, p, n, cap, rc);
+    if (cost > 0) {
+        cht_free(c->tokens);
+        c->tokens = NULL;
+        c->cap = 0;
+        svc_memory_give(&r->memory, cost);
+    }
+    return read;
+}
+
+static enum cht_rc add_json(struct http_request *r, const json_t *content, bool take)
+{
+    const struct lm_call *c = r->own;
+    if (!c->texts)
+        return add_document(r, content, take);
+    return add_text(
+        r, (struct cht_str){(const uint8_t *)json_string_value(content), json_string_length(content)}, take);
 }
 
 /* lines.take */
@@ -127,7 +189,7 @@ static enum cht_rc document_line(struct http_request *r, const char *p, size_t n
         rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu: \"remove\" is true or false",
                       (unsigned long long)c->count);
     else
-        rc = (c->texts ? add_text : add_document)(r, list, remove != NULL ? json_is_true(remove) : c->remove);
+        rc = add_json(r, list, remove != NULL ? json_is_true(remove) : c->remove);
     json_decref(o);
     return rc;
 }
@@ -178,7 +240,8 @@ static bool begin_call(struct http_request *r)
         return false;
     }
     lm_ngrams_bound(c->grams, book, r);
-    c->lines = (struct http_lines){.take = document_line, .max = r->w->srv->conf->max_ngrams_bytes};
+    c->lines = (struct http_lines){
+        .take = document_line, .plain = document_plain, .max = r->w->srv->conf->max_ngrams_bytes};
     return take_once(r, c->grams);
 }
 
