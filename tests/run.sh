@@ -39,7 +39,7 @@ deploy/install-deps.sh build test || {
     failed=1
     finish
 }
-jobs=$(nproc)
+jobs=$(($(nproc) + 1)) # many tests wait more than they compute
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT
 
