@@ -5,10 +5,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "lm/engine_int.h"
+#include "reduce/move.h"
 
 #define LOOK_NS UINT64_C(100000000) /* how often a waiter looks whether it is still wanted */
-#define LOCK_NS UINT64_C(20000000)  /* how often a lock that another server has is asked for, and how long */
-#define LOCK_WAIT_NS UINT64_C(60000000000)
 
 struct lm_gate {
     struct cht_store *store;
@@ -63,25 +62,6 @@ static bool is_cancelled(const _Atomic bool *cancel)
     return cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
-/* Other servers count and smooth as well, if the store is one that they share. */
-static enum cht_rc lock_for_all(struct cht_store *s, enum lm_gate_kind kind, const _Atomic bool *cancel,
-                                struct cht_err *err)
-{
-    uint64_t end = 0; /* two servers that merge two databases could wait for each other */
-    for (;;) {
-        enum cht_rc rc = cht_store_lock(s, lock_names[kind], err);
-        if (rc != CHT_LOCKED)
-            return rc;
-        uint64_t now = cht_now_ns();
-        end = end == 0 ? now + LOCK_WAIT_NS : end;
-        if (is_cancelled(cancel))
-            return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
-        if (now > end)
-            return rc;
-        cht_sleep_ns(LOCK_NS);
-    }
-}
-
 static void leave(struct lm_engine *e, struct lm_gate *g, enum lm_gate_kind kind)
 {
     cht_mutex_lock(&e->mu);
@@ -121,7 +101,8 @@ enum cht_rc lm_gate_enter(struct lm_engine *e, struct cht_store *s, enum lm_gate
     cht_mutex_unlock(&e->mu);
     if (cancelled)
         return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
-    enum cht_rc rc = lock_for_all(s, kind, cancel, err);
+    enum cht_rc rc =
+        reduce_lock(s, lock_names[kind], cancel, err); /* other servers count and smooth as well */
     if (rc == CHT_OK)
         *out = g;
     else

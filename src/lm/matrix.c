@@ -8,6 +8,8 @@
 #include "cheetah/scan.h"
 #include "lm/names.h"
 #include "lm/walk.h"
+#include "reduce/links.h"
+#include "reduce/move.h"
 #include "reduce/payload.h"
 
 #include <stdio.h>
@@ -265,28 +267,17 @@ static enum cht_rc run_whole_order(struct lm_matrix_job *m, struct cht_str all, 
     return rc == CHT_OK && pairs > 0 ? run_order(m, all, err) : rc;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
-
-enum cht_rc lm_matrix_run(struct cht_store *s, const struct lm_matrix_config *cfg, uint64_t *malformed,
-                          struct cht_err *err)
+static enum cht_rc run(struct lm_matrix_job *m, struct cht_err *err)
 {
-    struct lm_matrix_job m = {.cfg = cfg};
     enum cht_rc rc = CHT_OK;
     bool any = false;
-    m.run.store = s;
-    m.run.p = &m.params;
-    m.params =
-        (struct reduce_params){.memory_max = cfg->memory_max > 0 ? cfg->memory_max : REDUCE_MEMORY_DEFAULT,
-                               .book = cfg->book,
-                               .unbook = cfg->unbook,
-                               .book_ctx = cfg->ctx};
-    for (m.order = 2; m.order <= LM_ORDER_MAX && rc == CHT_OK; m.order++) {
+    for (m->order = 2; m->order <= LM_ORDER_MAX && rc == CHT_OK; m->order++) {
         uint8_t text[LM_PREFIX_MAX];
-        struct cht_str all = {text, lm_prefix(LM_CNT, m.order, text)};
-        if (starts(all, cfg->prefix))
-            rc = run_whole_order(&m, all, err);
-        else if (starts(cfg->prefix, all))
-            rc = run_order(&m, cfg->prefix, err);
+        struct cht_str all = {text, lm_prefix(LM_CNT, m->order, text)};
+        if (starts(all, m->cfg->prefix))
+            rc = run_whole_order(m, all, err);
+        else if (starts(m->cfg->prefix, all))
+            rc = run_order(m, m->cfg->prefix, err);
         else
             continue;
         any = true;
@@ -294,8 +285,29 @@ enum cht_rc lm_matrix_run(struct cht_store *s, const struct lm_matrix_config *cf
     if (rc == CHT_OK && !any)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT,
                       "a matrix is made of the counts under " LM_CNT_ALL "2: to " LM_CNT_ALL "8:");
-    if (rc == CHT_OK && m.recorded != 0)
-        rc = lm_matrix_end(&m, err);
+    if (rc == CHT_OK && m->recorded != 0)
+        rc = lm_matrix_end(m, err);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc lm_matrix_run(struct cht_store *s, const struct lm_matrix_config *cfg, uint64_t *malformed,
+                          struct cht_err *err)
+{
+    struct lm_matrix_job m = {.cfg = cfg};
+    m.run.store = s;
+    m.run.p = &m.params;
+    m.params =
+        (struct reduce_params){.memory_max = cfg->memory_max > 0 ? cfg->memory_max : REDUCE_MEMORY_DEFAULT,
+                               .book = cfg->book,
+                               .unbook = cfg->unbook,
+                               .book_ctx = cfg->ctx};
+    enum cht_rc rc = reduce_lock(s, REDUCE_LINKS_LOCK, cfg->cancel, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = run(&m, err);
+    cht_store_unlock(s, REDUCE_LINKS_LOCK);
     *malformed = m.malformed;
     cht_buf_free(&m.value);
     cht_buf_free(&m.context);

@@ -153,6 +153,8 @@ enum cht_rc lm_matrix_begin(struct lm_matrix_job *m, struct lm_matrix_state *st,
     struct old old;
     struct record record;
     enum cht_rc rc = remove_old(m, true, &old, ops, err);
+    for (unsigned i = 0; i < 2 && rc == CHT_OK; i++)
+        rc = reduce_clear(m->run.store, ops[i].name, err);
     ops[2] = put_record(m, st, &record);
     if (rc == CHT_OK)
         rc = reduce_commit(m->run.store, ops, 3, err);
@@ -269,12 +271,14 @@ enum cht_rc lm_matrix_keep(struct lm_matrix_job *m, struct lm_matrix_state *st, 
     rows += count_rows(m);
     uint64_t room = 3 * sizeof(struct cht_op) + rows * ROW_BYTES + 2 * (uint64_t)m->n * REDUCE_MATRIX_RECORD;
     enum cht_rc rc = reduce_take_memory(&m->run, room, err);
-    *fits = rc == CHT_OK;
+    *fits = rc == CHT_OK &&
+            !(cht_store_remote(m->run.store) && (rows + 3 > REDUCE_REMOTE_OPS || room > REDUCE_REMOTE_BYTES));
+    if (rc == CHT_OK)
+        reduce_give_memory(&m->run, room);
     if (!*fits) {
         turn(m);
         return CHT_OK;
     }
-    reduce_give_memory(&m->run, room);
     rc = writing_room(m, &w, room, err);
     if (rc == CHT_OK)
         rc = commit_whole(m, st, &w, err);
@@ -314,7 +318,9 @@ static enum cht_rc keep_rows(struct lm_matrix_job *m, struct writing *w, struct 
     for (size_t i = 0, end; i < m->n && rc == CHT_OK; i = end) {
         end = row_end(m, i);
         size_t bytes = ROW_BYTES + sizeof *w->ops + (end - i) * REDUCE_MATRIX_RECORD;
-        if (w->n > 0 && w->n * sizeof *w->ops + bytes > w->text)
+        bool full = w->n * sizeof *w->ops + bytes > w->text ||
+                    (w->n + 1 >= REDUCE_REMOTE_OPS && cht_store_remote(m->run.store));
+        if (w->n > 0 && full)
             rc = flush(m, w, st, m->e[i].major, err);
         if (rc == CHT_OK && w->n * sizeof *w->ops + bytes > w->text)
             rc = CHT_FAIL(err, CHT_NO_MEMORY, "the %zu entries of token %u do not fit %llu bytes of memory",
@@ -334,6 +340,8 @@ enum cht_rc lm_matrix_keep_part(struct lm_matrix_job *m, struct lm_matrix_state 
     struct writing w = {0};
     uint64_t used = atomic_load_explicit(&m->run.used, memory_order_relaxed);
     uint64_t left = m->params.memory_max > used ? (m->params.memory_max - used) / 2 : 0;
+    if (cht_store_remote(m->run.store) && left > REDUCE_REMOTE_BYTES)
+        left = REDUCE_REMOTE_BYTES;
     uint64_t least = 2 * sizeof *w.ops;
     uint64_t most = least + count_rows(m) * ROW_BYTES + (uint64_t)m->n * REDUCE_MATRIX_RECORD;
     left = left > least ? left : least;

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "os/io.h"
+#include "reduce/move.h"
 
 #define BLOCK_ROWS 4096u /* results of that many contexts a commit, if the other side is in memory */
 
@@ -40,8 +41,11 @@ static struct plan make_plan(const struct reduce_links *l)
                      .rterms = part(b->terms, max / 2, need),
                      .rtext = part(b->text, max / 2, need)};
     p.rows = max / 8 / each + 1;
-    if (need <= max / 2 && p.rows > BLOCK_ROWS)
+    bool remote = cht_store_remote(l->run.store);
+    if ((remote || need <= max / 2) && p.rows > BLOCK_ROWS)
         p.rows = BLOCK_ROWS;
+    if (remote && p.rows > REDUCE_REMOTE_BYTES / each + 1)
+        p.rows = REDUCE_REMOTE_BYTES / each + 1;
     p.rows = p.rows < a->rows ? p.rows : a->rows + 1;
     need = p.rows * 24 + (a->rows > 0 ? a->terms * p.rows / a->rows + a->longest_row : 0) * 12;
     p.terms = part(a->terms, max / 8, need);
@@ -175,5 +179,11 @@ enum cht_rc reduce_links_run(struct cht_store *s, const struct reduce_links_conf
     l.threads = cfg->threads > 0 ? cfg->threads : cht_os_cores();
     l.threads = l.threads < REDUCE_LINKS_THREADS_MAX ? l.threads : REDUCE_LINKS_THREADS_MAX;
     enum cht_rc rc = check(cfg, err);
-    return rc == CHT_OK ? run(&l, err) : rc;
+    if (rc == CHT_OK)
+        rc = reduce_lock(s, REDUCE_LINKS_LOCK, cfg->cancel, err);
+    if (rc != CHT_OK)
+        return rc;
+    rc = run(&l, err);
+    cht_store_unlock(s, REDUCE_LINKS_LOCK);
+    return rc;
 }

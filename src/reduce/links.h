@@ -18,7 +18,8 @@
  * A pair whose value is no counts payload is passed over and counted, one without a value passed over; what links and matrices keep
  * is no context of anything. How scores are defined: README.md.
  *
- * Threads: any; runs of one database and metric must not overlap (the caller's care). Blocks.
+ * Threads: any; runs of one database and metric must not overlap in a process (the caller's care); those of other processes wait for each other
+ * (REDUCE_LINKS_LOCK). Blocks.
  */
 #pragma once
 
@@ -27,6 +28,7 @@
 #define REDUCE_LINKS "link:"
 #define REDUCE_LINKING "linking:"
 #define REDUCE_LINKRUN "linkrun:"
+#define REDUCE_LINKS_LOCK "links" /* cht_store_lock: of links and of matrices */
 #define REDUCE_LINKS_K_DEFAULT 20u
 #define REDUCE_LINKS_K_MAX 1000u
 #define REDUCE_LINKS_MIN_DEFAULT 0.1

@@ -58,6 +58,8 @@ static enum cht_rc begin_anew(struct reduce_links *l, struct cht_err *err)
     uint8_t all[64], name[64], record[RECORD_HEAD];
     struct cht_str none = {0}, left = {all, put_name(all, REDUCE_LINKING, l->cfg->metric, &none)};
     enum cht_rc rc = reduce_links_check(l->run.store, left, reduce_links_payload, l->cfg->cancel, err);
+    if (rc == CHT_OK)
+        rc = reduce_clear(l->run.store, left, err);
     if (rc != CHT_OK)
         return rc;
     struct cht_op ops[2] = {{.kind = CHT_OP_PREFIX_DEL, .with_values = true, .name = left},

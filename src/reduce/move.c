@@ -2,6 +2,7 @@
 #include "reduce/move.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "cheetah/scan.h"
 
 #include <string.h>
@@ -10,17 +11,41 @@
     (2 * REDUCE_MOVE_OPS + 3) /* operations beside the links: first, last, under_way, the old names */
 #define LEAST (EXTRA * sizeof(struct cht_op) + 4 * REDUCE_MOVE_EACH + 3 * (uint64_t)CHT_NAME_MAX)
 
+#define LOCK_NS UINT64_C(20000000) /* how often a lock that another process has is asked for, and how long */
+#define LOCK_WAIT_NS UINT64_C(60000000000)
+
+static enum cht_rc commit(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags,
+                          struct cht_err *err)
+{
+    struct cht_commit c = {.ops = ops, .count = n, .flags = flags | CHT_COMMIT_FENCED};
+    enum cht_rc rc = cht_store_locks_kept(s, err); /* what it is made of may be old */
+    if (rc != CHT_OK)
+        return rc;
+    rc = cht_store_commit(s, &c);
+    if (rc == CHT_BATCH_FAILED || (rc == CHT_OK && c.failed > 0))
+        rc = ops[rc == CHT_OK ? 0 : c.failed].rc; /* not atomic: it is the only one */
+    if (rc == CHT_OK)
+        return CHT_OK;
+    if (c.err.msg[0] == 0)
+        return CHT_FAIL(err, rc, "%s", cht_rc_text(rc));
+    if (err != NULL)
+        *err = c.err;
+    return rc;
+}
+
 struct moving {
     struct reduce_run *run;
     const struct reduce_move *m;
     struct cht_op *ops;   /* owned: `size` bytes; names at its end */
     size_t n, text, size; /* text: where the last name begins */
+    bool remote;          /* each part takes its old names away, and is bounded */
+    uint64_t bytes;       /* remote: of the values in this part */
 };
 
 /* As much as is wanted, or what there is of it. */
 static enum cht_rc take_room(struct moving *w, struct cht_err *err)
 {
-    uint64_t size = w->m->bytes > LEAST ? w->m->bytes + LEAST : LEAST;
+    uint64_t size = LEAST + w->m->bytes * (w->remote ? 2 : 1);
     enum cht_rc rc;
     while ((rc = reduce_take_memory(w->run, size, err)) == CHT_NO_MEMORY && size > LEAST)
         size = size / 2 > LEAST ? size / 2 : LEAST;
@@ -48,19 +73,27 @@ static enum cht_rc flush(struct moving *w, struct cht_err *err)
     add(w, &w->m->under_way, 1);
     enum cht_rc rc = reduce_commit(w->run->store, w->ops, w->n, err);
     w->n = 0;
+    w->bytes = 0;
     w->text = w->size;
     if (rc == CHT_OK && w->m->cancel != NULL && atomic_load_explicit(w->m->cancel, memory_order_relaxed))
         rc = CHT_FAIL(err, CHT_CANCELLED, "the run was cancelled");
     return rc;
 }
 
+/* Is there no room for one more in this part? */
+static bool is_full(const struct moving *w, size_t names, uint64_t value)
+{
+    if ((w->n + 2 + EXTRA) * sizeof *w->ops + names > w->text)
+        return true;
+    return w->remote && w->n > REDUCE_MOVE_OPS &&
+           (w->n + 2 + EXTRA > REDUCE_REMOTE_OPS || w->bytes + value > REDUCE_REMOTE_BYTES);
+}
+
 static enum cht_rc add_link(struct moving *w, struct cht_str to, struct cht_str from,
                             const struct cht_entry *e, struct cht_err *err)
 {
     size_t rest = e->name_len - from.n, names = to.n + rest + e->name_len;
-    enum cht_rc rc = CHT_OK;
-    if ((w->n + 1 + EXTRA) * sizeof *w->ops + names > w->text)
-        rc = flush(w, err);
+    enum cht_rc rc = is_full(w, names, e->size) ? flush(w, err) : CHT_OK;
     if (rc != CHT_OK)
         return rc;
     uint8_t *old, *new = (uint8_t *)w->ops + (w->text -= names);
@@ -70,12 +103,15 @@ static enum cht_rc add_link(struct moving *w, struct cht_str to, struct cht_str 
     memcpy(old, e->name, e->name_len);
     w->ops[w->n++] =
         (struct cht_op){.kind = CHT_OP_PAIR_LINK, .name = {new, to.n + rest}, .value = {old, e->name_len}};
+    if (w->remote)
+        w->ops[w->n++] = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = {old, e->name_len}};
+    w->bytes += e->size;
     return CHT_OK;
 }
 
 static enum cht_rc link_all(struct moving *w, unsigned i, struct cht_err *err)
 {
-    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = w->m->from[i]};
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = w->m->from[i], .values = w->remote};
     struct cht_scan *scan = NULL;
     struct cht_entry e[64];
     size_t n = 1;
@@ -93,14 +129,14 @@ static enum cht_rc link_all(struct moving *w, unsigned i, struct cht_err *err)
 
 enum cht_rc reduce_move(struct reduce_run *run, const struct reduce_move *m, struct cht_err *err)
 {
-    struct moving w = {.run = run, .m = m};
+    struct moving w = {.run = run, .m = m, .remote = cht_store_remote(run->store)};
     enum cht_rc rc = take_room(&w, err);
     if (rc != CHT_OK)
         return rc;
     add(&w, m->first, m->n_first);
     for (unsigned i = 0; i < m->n && rc == CHT_OK; i++)
         rc = link_all(&w, i, err);
-    for (unsigned i = 0; i < m->n && rc == CHT_OK; i++)
+    for (unsigned i = 0; i < m->n && rc == CHT_OK && !w.remote; i++)
         add(&w, &(struct cht_op){.kind = CHT_OP_PREFIX_DEL, .name = m->from[i]}, 1);
     if (rc == CHT_OK) {
         add(&w, m->last, m->n_last);
@@ -113,18 +149,29 @@ enum cht_rc reduce_move(struct reduce_run *run, const struct reduce_move *m, str
 
 enum cht_rc reduce_commit(struct cht_store *s, struct cht_op *ops, size_t n, struct cht_err *err)
 {
-    struct cht_commit c = {.ops = ops, .count = n, .flags = CHT_COMMIT_ATOMIC};
-    enum cht_rc rc = cht_store_locks_kept(s, err); /* what it is made of may be old */
-    if (rc != CHT_OK)
-        return rc;
-    rc = cht_store_commit(s, &c);
-    if (rc == CHT_BATCH_FAILED)
-        rc = ops[c.failed].rc;
-    if (rc == CHT_OK)
-        return CHT_OK;
-    if (c.err.msg[0] == 0)
-        return CHT_FAIL(err, rc, "%s", cht_rc_text(rc));
-    if (err != NULL)
-        *err = c.err;
-    return rc;
+    return commit(s, ops, n, CHT_COMMIT_ATOMIC, err);
+}
+
+enum cht_rc reduce_clear(struct cht_store *s, struct cht_str prefix, struct cht_err *err)
+{
+    struct cht_op op = {.kind = CHT_OP_PREFIX_DEL, .with_values = true, .name = prefix};
+    return cht_store_remote(s) ? commit(s, &op, 1, 0, err) : CHT_OK;
+}
+
+enum cht_rc reduce_lock(struct cht_store *s, const char *name, const _Atomic bool *cancel,
+                        struct cht_err *err)
+{
+    uint64_t end = 0; /* two servers that merge two databases could wait for each other */
+    for (;;) {
+        enum cht_rc rc = cht_store_lock(s, name, err);
+        if (rc != CHT_LOCKED)
+            return rc;
+        uint64_t now = cht_now_ns();
+        end = end == 0 ? now + LOCK_WAIT_NS : end;
+        if (cancel != NULL && atomic_load_explicit(cancel, memory_order_relaxed))
+            return CHT_FAIL(err, CHT_CANCELLED, "cancelled");
+        if (now > end)
+            return rc;
+        cht_sleep_ns(LOCK_NS);
+    }
 }

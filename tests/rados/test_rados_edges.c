@@ -632,7 +632,7 @@ static void scan_some(uint64_t *seen, enum cht_rc *rc)
 /* What does each call say while an allocation fails? */
 static void try_all(const char *value)
 {
-    struct cht_op any[SOME], all[SOME];
+    struct cht_op any[SOME], all[SOME + 1];
     char any_names[SOME][16], all_names[SOME][16];
     struct cht_buf b = {0};
     struct cht_err why;
@@ -645,8 +645,9 @@ static void try_all(const char *value)
     assert_true(fine(cht_store_commit(s, &c)));
     for (unsigned i = 0; i < SOME && c.rc == CHT_OK; i++)
         assert_true(fine(any[i].rc));
-    fill(all, all_names, "all", value);
-    struct cht_commit d = {.ops = all, .count = SOME, .flags = CHT_COMMIT_ATOMIC};
+    all[0] = (struct cht_op){.kind = CHT_OP_PREFIX_DEL, .name = str("all:"), .with_values = true};
+    fill(all + 1, all_names, "all", value);
+    struct cht_commit d = {.ops = all, .count = SOME + 1, .flags = CHT_COMMIT_ATOMIC};
     rc = cht_store_commit(s, &d);
     assert_true(fine(rc) || (rc == CHT_BATCH_FAILED && all[d.failed].rc == CHT_NO_MEMORY));
     assert_true(fine(cht_store_count(s, str("any:"), &n, &why)));

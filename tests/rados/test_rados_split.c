@@ -142,9 +142,6 @@ static void test_model_divided(void **state)
     for (uint64_t done = 0; done < ops;) {
         struct model_batch *b = malloc(sizeof *b);
         model_random_batch(&m, &r, 100000, b);
-        for (unsigned i = 0; i < b->count; i++)
-            if (b->ops[i].kind == CHT_OP_PREFIX_DEL)
-                b->flags = 0;
         struct cht_commit c = {.ops = b->ops, .count = b->count, .flags = b->flags};
         enum cht_rc rc = cht_store_commit(s, &c);
         if (rc != CHT_OK && rc != CHT_BATCH_FAILED)

@@ -4,7 +4,6 @@
 #include "base/alloc.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define GROUPS_AT_ONCE 256u
@@ -37,18 +36,10 @@ struct counts {
     int64_t total, live, bytes_low, bytes_q; /* what C, Nv, Nb and Nq say */
 };
 
-static int64_t number_in(struct cht_str value)
-{
-    char text[32] = "";
-    if (value.n < sizeof text && value.n > 0)
-        memcpy(text, value.p, value.n);
-    return (int64_t)strtod(text, NULL);
-}
-
 static void take_said(void *ctx, size_t who, struct cht_str value)
 {
     struct counts *k = ctx;
-    k->says[who] = number_in(value);
+    k->says[who] = cht_row_number(value);
 }
 
 /* Asks for the counters of the groups that wait. */
@@ -142,7 +133,7 @@ static enum cht_rc count_page(void *ctx, const struct cht_page *page, struct cht
 
 static void take_counter(struct counts *k, const struct cht_page_row *row)
 {
-    int64_t number = number_in(row->value);
+    int64_t number = cht_row_number(row->value);
     if (row->name.n == 1)
         k->total = number;
     else if (row->name.p[0] == 'C')

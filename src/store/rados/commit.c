@@ -40,6 +40,8 @@ struct commit {
 
 static void free_commit(struct commit *m)
 {
+    for (size_t i = 0; m->ops != NULL && i < m->c->count; i++)
+        cht_under_free(m->ops[i].under);
     cht_free(m->ops);
     cht_free(m->order);
     cht_free(m->parts);

@@ -302,6 +302,36 @@ static enum cht_rc do_pair_del(struct cht_exec *x, struct cht_exec_op *o)
     return rc == CHT_OK ? drop_row(x, v.at) : rc;
 }
 
+/* Of an atomic commit. The names are those that are there now, with those that operations before it have made: all of them are in the
+ * set; rows that are added meanwhile are of keys. */
+static enum cht_rc do_prefix_del(struct cht_exec *x, struct cht_exec_op *o)
+{
+    uint8_t row[CHT_ROW_NAME_MAX], name[CHT_ROW_NAME_MAX];
+    struct cht_op *op = o->op, one;
+    struct cht_exec_op each = {.op = &one};
+    bool pending = false;
+    op->pairs = op->values = 0;
+    if (op->name.n > CHT_NAME_MAX)
+        return CHT_FAIL(x->err, CHT_INVALID_PAIR, "a prefix of %zu bytes", op->name.n);
+    enum cht_rc rc = cht_under_look(x->set, op->name, &o->under, x->err);
+    size_t n = cht_row_of_name(row, 'P', op->name);
+    for (size_t i = 0; i < x->set->n && rc == CHT_OK; i++) {
+        const struct cht_rowset_row *r = &x->set->rows[i];
+        if (r->now.p == NULL || r->name.n < n || memcmp(r->name.p, row, n) != 0)
+            continue;
+        size_t len = cht_row_unescape(name, r->name.p + 1, r->name.n - 1);
+        if (len == SIZE_MAX)
+            return damaged(x, "the row of a name cannot be read");
+        one = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = {name, len}, .with_values = op->with_values};
+        rc = do_pair_del(x, &each);
+        pending = pending || rc == CHT_PENDING;
+        op->pairs += rc == CHT_OK;
+        op->values += rc == CHT_OK ? one.values : 0;
+        rc = rc == CHT_PENDING ? CHT_OK : rc; /* all that is wanted is read at once */
+    }
+    return rc == CHT_OK && pending ? CHT_PENDING : rc;
+}
+
 static enum cht_rc copy_out(struct cht_exec *x, struct cht_op *op, const struct cht_exec_value *v)
 {
     struct cht_str bytes;
@@ -400,10 +430,19 @@ static enum cht_rc do_purge(struct cht_exec *x, struct cht_exec_op *o)
 
 typedef enum cht_rc exec_fn(struct cht_exec *, struct cht_exec_op *);
 static exec_fn *const table[] = {
-    [CHT_OP_INSERT] = do_insert,     [CHT_OP_EDIT] = do_edit,           [CHT_OP_DELETE] = do_delete,
-    [CHT_OP_PAIR_SET] = do_pair_set, [CHT_OP_PAIR_PUT] = do_pair_put,   [CHT_OP_PAIR_DEL] = do_pair_del,
-    [CHT_OP_READ] = do_read,         [CHT_OP_PAIR_READ] = do_pair_read, [CHT_OP_PAIR_LINK] = do_pair_link,
-    [CHT_OP_PUT] = do_put,           [CHT_OP_RESERVE] = do_reserve,     [CHT_OP_PURGE] = do_purge,
+    [CHT_OP_INSERT] = do_insert,
+    [CHT_OP_EDIT] = do_edit,
+    [CHT_OP_DELETE] = do_delete,
+    [CHT_OP_PAIR_SET] = do_pair_set,
+    [CHT_OP_PAIR_PUT] = do_pair_put,
+    [CHT_OP_PAIR_DEL] = do_pair_del,
+    [CHT_OP_READ] = do_read,
+    [CHT_OP_PAIR_READ] = do_pair_read,
+    [CHT_OP_PAIR_LINK] = do_pair_link,
+    [CHT_OP_PUT] = do_put,
+    [CHT_OP_RESERVE] = do_reserve,
+    [CHT_OP_PURGE] = do_purge,
+    [CHT_OP_PREFIX_DEL] = do_prefix_del,
 };
 
 static enum cht_rc find_asked(struct cht_exec *x, const struct cht_op *op, struct cht_found *found,
@@ -505,9 +544,7 @@ enum cht_rc cht_exec_run(struct cht_exec *x, struct cht_exec_op *o)
     bool known = (unsigned)op->kind < sizeof table / sizeof *table && table[op->kind] != NULL;
     enum cht_rc rc = CHT_OK;
     op->ends = 0;
-    if (!known && op->kind == CHT_OP_PREFIX_DEL)
-        rc = CHT_FAIL(x->err, CHT_NOT_SUPPORTED, "a prefix is not deleted within an atomic commit here");
-    else if (!known)
+    if (!known)
         rc = CHT_FAIL(x->err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
     else if (x->full && grows(op->kind))
         rc = CHT_FAIL(x->err, CHT_DISK_FULL, "the pool is full: what is deleted makes room");

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "store/rados/rowset.h"
+#include "store/rados/under.h"
 
 /* What is kept of an operation between two runs. */
 struct cht_exec_op {
@@ -15,7 +15,9 @@ struct cht_exec_op {
     uint64_t fresh;                /* a key that was leased for it */
     uint64_t parts;                /* its value was written as this object; 0: not */
     uint32_t parts_len, parts_crc; /* which value that was */
-    uint64_t missing;              /* the object with a long value that was not there when it was read last */
+    struct cht_under
+        *under; /* owned by whoever has this: the names of PREFIX_DEL, in an atomic commit; NULL: none */
+    uint64_t missing; /* the object with a long value that was not there when it was read last */
     bool done;
 };
 

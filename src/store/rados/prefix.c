@@ -7,7 +7,6 @@
 #include "store/rados/pages.h"
 #include "store/rados/txn.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define DELETE_ROWS 500u
@@ -98,16 +97,6 @@ static enum cht_rc delete_page(const struct cht_fences *fences, struct cht_rdb *
 
 /* ---- counting ------------------------------------------------------------------------------------------------------ */
 
-/* As the OSD writes it: exact up to 10 digits, no fraction. */
-static int64_t number_in(struct cht_str value)
-{
-    char text[32] = "";
-    if (value.p == NULL || value.n >= sizeof text)
-        return 0;
-    memcpy(text, value.p, value.n);
-    return (int64_t)strtod(text, NULL);
-}
-
 /* Rows of every shard, by name; fn is called for each shard and row. */
 static enum cht_rc every_shard(struct cht_rdb *db, const struct cht_str *rows, size_t n,
                                void (*fn)(void *ctx, unsigned shard, size_t row, int64_t number), void *ctx,
@@ -125,7 +114,7 @@ static enum cht_rc every_shard(struct cht_rdb *db, const struct cht_str *rows, s
             for (size_t i = 0; i < n; i++) {
                 enum cht_rc one = cht_rowset_get(&set, s, rows[i], &value, &at);
                 if (one == CHT_OK)
-                    fn(ctx, s, i, number_in(value));
+                    fn(ctx, s, i, cht_row_number(value));
                 rc = one == CHT_OK || rc == CHT_NO_MEMORY ? rc : one;
             }
         }

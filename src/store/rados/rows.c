@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define KEY_DIGITS 7
@@ -136,6 +137,15 @@ bool cht_row_epoch_read(const uint8_t *p, size_t n, struct cht_epoch *out)
         return false;
     *out = (struct cht_epoch){cht_get32(p), cht_get64(p + 4)};
     return true;
+}
+
+int64_t cht_row_number(struct cht_str value)
+{
+    char text[32] = "";
+    if (value.p == NULL || value.n >= sizeof text)
+        return 0;
+    memcpy(text, value.p, value.n);
+    return (int64_t)strtod(text, NULL);
 }
 
 unsigned cht_row_counted(struct cht_str name, size_t lengths[3])

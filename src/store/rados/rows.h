@@ -79,6 +79,9 @@ uint32_t cht_row_crc(uint64_t key, struct cht_str value);
 void cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e);
 bool cht_row_epoch_read(const uint8_t *p, size_t n, struct cht_epoch *out);
 
+/* What a counter says: as the OSD writes it, exact up to 10 digits, no fraction; 0 of one that is absent. */
+int64_t cht_row_number(struct cht_str value);
+
 /* How many prefixes of a name are counted, and their lengths: 0, and up to the first and the second ':'. */
 unsigned cht_row_counted(struct cht_str name, size_t lengths[3]);
 /* Is this prefix counted for every name under it? */

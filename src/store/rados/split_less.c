@@ -5,16 +5,7 @@
 #include "store/rados/pages.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-
-static int64_t number_in(struct cht_str value)
-{
-    char text[32] = "";
-    if (value.n < sizeof text && value.n > 0)
-        memcpy(text, value.p, value.n);
-    return (int64_t)strtod(text, NULL);
-}
 
 struct less_row {
     size_t at, name, number; /* in bytes: the name, then the number; number 0: the row is removed */
@@ -55,7 +46,7 @@ static void take_less(void *ctx, struct cht_str row, struct cht_str value)
     if (l->at == l->page->n)
         return;
     char text[24] = "";
-    int64_t left = number_in(value) - number_in(l->page->rows[l->at++].value);
+    int64_t left = cht_row_number(value) - cht_row_number(l->page->rows[l->at++].value);
     size_t n = left == 0 ? 0 : (size_t)snprintf(text, sizeof text, "%" PRId64, left); /* it fits */
     if (!less_room(l, row.n + n)) {
         l->no_memory = true;

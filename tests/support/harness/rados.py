@@ -12,11 +12,9 @@ OF_FILES = ("--durability", "--sync-interval-ms", "--scan-workers", "--dirty-byt
 
 # What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
 _CHANGES, _ENDS = "501: no changes are kept", "501: no pair ends"
-_LINKS = "501: a switch of links or matrices deletes a prefix in an atomic commit"
 _LARGE = "413: an atomic commit looks at no more than 60 000 rows of a shard"
 NOT_THERE = {
     "test_changes.py": _CHANGES,
-    "test_links.py": _LINKS, "test_matrix.py": _LINKS, "test_linked.py": _LINKS,
     "test_databases.py::test_shards": "shards are a power of two",
     "test_databases.py::test_statistics": "there are no directories",
     "test_databases.py::test_lengths_by_ranges": "there is no catalogue of lengths",
