@@ -95,7 +95,7 @@ ROWS = [
          [(rate("cheetah_reduce_cache_dropped_total"), "{{instance}}")]),
         ("Answers in memory", "", "none", [("cheetah_reduce_cache_entries{%s}" % I, "{{instance}}")]),
         ("Memory of answers", "--reduce-cache-bytes is 64 MiB unless set.", "bytes",
-         [("cheetah_reduce_cache_bytes{%s}" % I, "{{instance}}")]),
+         [("cheetah_reduce_cache_bytes{%s}" % I, "{{instance}} answers"), ("cheetah_live_kept_bytes{%s}" % I, "{{instance}} live models")]),
         ("Predictions by order", "The order that answered; missed: orders above it that had nothing.", "none",
          [("sum by (instance, order, result) (%s)" % rate("cheetah_predictions_total"), "{{instance}} {{order}} {{result}}")]),
         ("Lists of best followers by order", "Exact reads of the pairs topk:<order>:, as DB-SLM's decoder makes them.", "none",

@@ -134,7 +134,7 @@ static const struct option table[] = {
     {"idle-close-seconds", SECONDS, F(idle_close_seconds), "300", 0, 31536000, NULL,
      "a database that was not used for so long is closed until it is used again; 0: never"},
     {"reduce-cache-bytes", BYTES, F(reduce_cache_bytes), "64M", 0, TIB, NULL,
-     "answers of aggregates that are kept"},
+     "answers of aggregates that are kept; as much again of what was read of live models"},
     {"reduce-memory-bytes", BYTES, F(reduce_memory_bytes), "256M", 1 << 20, TIB, NULL,
      "memory of one aggregate"},
     {"scrub-bytes-per-second", BYTES, F(scrub_bytes_per_second), "4M", 0, TIB, NULL,

@@ -28,8 +28,19 @@ enum cht_rc lm_engine_new(struct lm_engine **out, struct cht_err *err)
         cht_free(e);
         return rc;
     }
+    e->kept_max = LM_KEPT_BYTES;
     *out = e;
     return CHT_OK;
+}
+
+void lm_engine_keep(struct lm_engine *e, size_t bytes) { e->kept_max = bytes; }
+
+size_t lm_engine_kept(struct lm_engine *e)
+{
+    cht_mutex_lock(&e->mu);
+    size_t n = e->kept_bytes;
+    cht_mutex_unlock(&e->mu);
+    return n;
 }
 
 void lm_engine_free(struct lm_engine *e)

@@ -24,6 +24,11 @@ struct lm_engine;
 enum cht_rc lm_engine_new(struct lm_engine **out, struct cht_err *err);
 /* No call may be under way. NULL is legal. */
 void lm_engine_free(struct lm_engine *e);
+/* How many bytes of what was read of live models may be kept in memory between questions, LM_KEPT_BYTES unless said; 0: none. Before any
+ * question. */
+#define LM_KEPT_BYTES ((size_t)64 << 20)
+void lm_engine_keep(struct lm_engine *e, size_t bytes);
+size_t lm_engine_kept(struct lm_engine *e); /* now */
 
 /* ---- for the files of src/lm -------------------------------------------------------------------------------- */
 

@@ -139,21 +139,27 @@ bool lm_kn_head_read(const uint8_t *p, size_t n, struct lm_kn_head *out)
 enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct cht_buf *buf,
                            struct cht_wait *w, struct cht_err *err)
 {
-    struct cht_str name = lm_kn_head_name();
     struct cht_pair_value pv = {.out = buf};
-    enum cht_rc rc = cht_store_pair_value_soon(s, name, &pv, w, err);
-    if (rc == CHT_OK && pv.size == 0)
+    return lm_kn_head_find(s, out, &pv, w, err);
+}
+
+enum cht_rc lm_kn_head_find(struct cht_store *s, struct lm_kn_head *out, struct cht_pair_value *pv,
+                            struct cht_wait *w, struct cht_err *err)
+{
+    struct cht_str name = lm_kn_head_name();
+    enum cht_rc rc = cht_store_pair_value_soon(s, name, pv, w, err);
+    if (rc == CHT_OK && pv->size == 0)
         rc = CHT_PAIR_NOT_FOUND;
     if (rc != CHT_OK)
         return rc;
     struct lm_fm_head fixed;
-    if (lm_fm_head_read(buf->data, pv.size, &fixed))
+    if (lm_fm_head_read(pv->out->data, pv->size, &fixed))
         return CHT_FAIL(err, CHT_FIXED_MODEL, "%s",
                         (fixed.flags & LM_FM_MAKING) != 0 ? "a model is being read into the database"
                                                           : cht_rc_text(CHT_FIXED_MODEL));
-    return lm_kn_head_read(buf->data, pv.size, out)
+    return lm_kn_head_read(pv->out->data, pv->size, out)
                ? CHT_OK
-               : lm_malformed(name, pv.size, "head of a live model", err);
+               : lm_malformed(name, pv->size, "head of a live model", err);
 }
 
 struct lm_kn_discounts lm_kn_discounts(const struct lm_kn_order *m)

@@ -64,6 +64,9 @@ bool lm_kn_head_sound(const struct lm_kn_head *h);
  * is there, or is being read in (fm_format.h); CHT_MALFORMED_PAYLOAD; CHT_PENDING as cht_store_get_soon. */
 enum cht_rc lm_kn_head_get(struct cht_store *s, struct lm_kn_head *out, struct cht_buf *buf,
                            struct cht_wait *w, struct cht_err *err);
+/* The same, through pv->out; what else is known of its pair is in *pv. */
+enum cht_rc lm_kn_head_find(struct cht_store *s, struct lm_kn_head *out, struct cht_pair_value *pv,
+                            struct cht_wait *w, struct cht_err *err);
 
 /* The discounts of one order: d[1], d[2], d[3] for a = 1, 2, 3 and over; d[0] is 0. */
 struct lm_kn_discounts {

@@ -65,6 +65,13 @@ static void unuse_top(struct lm_kn_top *t)
         top_free(t);
 }
 
+static void live_free(struct lm_kn_live *l)
+{
+    unuse_top(l->top);
+    cht_watch_free(l->watch);
+    cht_free(l);
+}
+
 /* The engine's mutex is held: states that nobody uses are forgotten, the oldest first, where they are many. */
 static void forget_some(struct lm_engine *e)
 {
@@ -72,26 +79,44 @@ static void forget_some(struct lm_engine *e)
     struct lm_kn_live **at = &e->live;
     while (*at != NULL) {
         struct lm_kn_live *l = *at;
-        if (l->users > 0 || ++n <= STATES_MAX) {
+        if (l->users > 0 || (l->store != NULL && ++n <= STATES_MAX)) {
             at = &l->next;
             continue;
         }
         *at = l->next;
-        unuse_top(l->top);
-        cht_free(l);
+        live_free(l);
     }
+}
+
+/* The engine's mutex is held. The state of this store; NULL: there is none. */
+static struct lm_kn_live *find(const struct lm_engine *e, const struct cht_store *s)
+{
+    struct lm_kn_live *l = e->live;
+    while (l != NULL && l->store != s)
+        l = l->next;
+    if (l == NULL || l->watch == NULL || !cht_watch_closed(l->watch))
+        return l;
+    l->store = NULL; /* another store is at that place now */
+    return NULL;
+}
+
+/* The engine's mutex is held. Without one nothing outlives a question. */
+static void watch(const struct lm_engine *e, struct lm_kn_live *l, struct cht_store *s)
+{
+    static const uint8_t all[] = LM_KN_ALL;
+    if (l->watch == NULL && e->kept_max > 0 && !cht_store_remote(s))
+        (void)cht_watch_new(s, (struct cht_str){all, sizeof all - 1}, &l->watch,
+                            NULL); /* too many, or no memory: tried again */
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_kn_live_get(struct lm_engine *e, const struct cht_store *s, struct lm_kn_live **out,
+enum cht_rc lm_kn_live_get(struct lm_engine *e, struct cht_store *s, struct lm_kn_live **out,
                            struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     cht_mutex_lock(&e->mu);
-    struct lm_kn_live *l = e->live;
-    while (l != NULL && l->store != s)
-        l = l->next;
+    struct lm_kn_live *l = find(e, s);
     if (l == NULL) {
         forget_some(e);
         l = cht_calloc(1, sizeof *l);
@@ -103,8 +128,10 @@ enum cht_rc lm_kn_live_get(struct lm_engine *e, const struct cht_store *s, struc
             rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a live model's state");
         }
     }
-    if (l != NULL)
+    if (l != NULL) {
+        watch(e, l, s);
         l->users++;
+    }
     cht_mutex_unlock(&e->mu);
     *out = l;
     return rc;
@@ -124,8 +151,7 @@ void lm_kn_live_free_all(struct lm_engine *e)
     while (e->live != NULL) {
         struct lm_kn_live *l = e->live;
         e->live = l->next;
-        unuse_top(l->top);
-        cht_free(l);
+        live_free(l);
     }
 }
 

@@ -3,7 +3,7 @@
  *
  * Nothing here is needed to answer, and nothing is wrong if it is lost: it is made again from the store.
  *
- * Threads: any. Lock order: a lock of this file is taken last.
+ * Threads: any. Lock order: a lock of this file is taken last, but for the watches' own.
  */
 #pragma once
 
@@ -31,15 +31,17 @@ struct lm_kn_top {
 };
 
 struct lm_kn_live {
-    const struct cht_store *store; /* only its address is looked at */
+    const struct cht_store *store; /* only its address is looked at; NULL: it was closed */
     _Atomic uint64_t sequence;     /* odd while a commit of the model is being applied */
-    unsigned users;                /* these: guarded by the engine's mutex */
-    struct lm_kn_top *top;         /* owned by count; NULL: none is known */
+    struct cht_watch *
+        watch; /* owned; over the model's pairs; NULL: there is none. Guarded by the engine's mutex, as the next */
+    unsigned users;
+    struct lm_kn_top *top; /* owned by count; NULL: none is known */
     struct lm_kn_live *next;
 };
 
-/* The state of this database, made if there is none; it lives at least until lm_kn_live_put. CHT_NO_MEMORY. */
-enum cht_rc lm_kn_live_get(struct lm_engine *e, const struct cht_store *s, struct lm_kn_live **out,
+/* The state of this database, made if there is none, as its watch; it lives at least until lm_kn_live_put. CHT_NO_MEMORY. */
+enum cht_rc lm_kn_live_get(struct lm_engine *e, struct cht_store *s, struct lm_kn_live **out,
                            struct cht_err *err);
 void lm_kn_live_put(struct lm_engine *e, struct lm_kn_live *l);
 

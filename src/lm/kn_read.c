@@ -7,89 +7,14 @@
 #include "base/bytes.h"
 #include "base/prefetch.h"
 #include "lm/engine_int.h"
-#include "os/io.h"
 
 #pragma STDC FP_CONTRACT OFF
 
-#define SLOTS_MIN 256u
 #define AHEAD_LEAST 3u /* reads that are worth a hint */
-#define BLOCK ((size_t)64 << 10)
-#define SPARES_MAX 16u                /* readers kept for the next questions */
-#define SPARE_BYTES ((size_t)1 << 20) /* what one keeps in memory between questions */
+#define SLOTS_MIN 256u
+#define WATCHED 65536u /* pairs that a watch's filter is made for */
 
-struct lm_kn_block {
-    struct lm_kn_block *next;
-    size_t used, size;
-    _Alignas(8) uint8_t bytes[];
-};
-
-/* ---- memory --------------------------------------------------------------------------------------------------- */
-
-static struct lm_kn_block *add_block(struct lm_kn_reader *r, size_t n)
-{
-    bool apart = n > BLOCK / 8 && r->blocks != NULL; /* what is left of the first one is still good */
-    size_t size = apart || n > BLOCK ? n : BLOCK;
-    struct lm_kn_block *b = cht_malloc(sizeof *b + size), **at = apart ? &r->blocks->next : &r->blocks;
-    if (b == NULL)
-        return NULL;
-    *b = (struct lm_kn_block){.next = *at, .size = size};
-    *at = b;
-    return b;
-}
-
-void *lm_kn_keep(struct lm_kn_reader *r, size_t n)
-{
-    struct lm_kn_block *b = r->blocks;
-    if (b == NULL || b->size - b->used < n)
-        b = add_block(r, n);
-    if (b == NULL)
-        return NULL;
-    uint8_t *p = b->bytes + b->used;
-    size_t room = b->size - b->used, whole = (n + 7) / 8 * 8; /* the next one is aligned */
-    b->used += whole < room ? whole : room;
-    r->bytes += n;
-    return p;
-}
-
-/* Forgets all levels; one block stays. */
-static void forget(struct lm_kn_reader *r)
-{
-    while (r->blocks != NULL && r->blocks->next != NULL) {
-        struct lm_kn_block *b = r->blocks;
-        r->blocks = b->next;
-        cht_free(b);
-    }
-    if (r->blocks != NULL)
-        r->blocks->used = 0;
-    r->levels = r->bytes = 0;
-    if (r->slots > 0)
-        memset(r->slot, 0, r->slots * sizeof *r->slot);
-}
-
-static void reader_free(struct lm_kn_reader *r)
-{
-    while (r->blocks != NULL) {
-        struct lm_kn_block *b = r->blocks;
-        r->blocks = b->next;
-        cht_free(b);
-    }
-    for (unsigned i = 0; i < sizeof r->work / sizeof *r->work; i++)
-        cht_buf_free(&r->work[i]);
-    cht_buf_free(&r->buf);
-    cht_free(r->level);
-    cht_free(r->slot);
-    cht_free(r);
-}
-
-static size_t held(const struct lm_kn_reader *r)
-{
-    size_t n = r->level_cap * sizeof *r->level + r->slots * sizeof *r->slot + r->buf.cap;
-    for (const struct lm_kn_block *b = r->blocks; b != NULL; b = b->next)
-        n += b->size;
-    for (unsigned i = 0; i < sizeof r->work / sizeof *r->work; i++)
-        n += r->work[i].cap;
-    return n;
-}
+/* ---- levels ---------------------------------------------------------------------------------------------------- */
 
 static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
 {
@@ -112,8 +37,6 @@ static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
     r->level_cap = cap;
     return CHT_OK;
 }
-
-/* ---- levels ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -241,13 +164,35 @@ static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_st
     return CHT_OK;
 }
 
+/* Before anything is read: from now on the watch hears of what is written to it. */
+static void sweep(struct lm_kn_reader *r)
+{
+    if (r->watch == NULL || r->sweeping)
+        return;
+    uint64_t version = cht_watch_begin(r->watch, WATCHED);
+    r->sweeping = true;
+    r->stale = r->stale || (r->known && version != r->version);
+    r->version = version;
+}
+
+/* A pair was read. */
+static void note(struct lm_kn_reader *r, const struct cht_pair_value *pv)
+{
+    if (r->watch != NULL)
+        cht_watch_note(r->watch, pv->key);
+    r->fleeting = r->fleeting || pv->ends != 0;
+}
+
 static enum cht_rc fetch(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, struct cht_err *err)
 {
     struct cht_pair_value pv = {.out = &r->buf};
+    sweep(r);
     enum cht_rc rc = cht_store_pair_value_soon(r->store, name, &pv, r->wait, err);
     if (rc == CHT_PAIR_NOT_FOUND) {
         pv.size = 0;
         rc = CHT_OK;
+    } else if (rc == CHT_OK) {
+        note(r, &pv);
     }
     return rc == CHT_OK ? enter(r, w, name, pv.size, err) : rc;
 }
@@ -282,66 +227,20 @@ static void know_fixed(struct lm_kn_reader *r)
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct cht_wait *w,
-                              struct lm_kn_reader **out, struct cht_err *err)
+/* Has nobody written to what was read? */
+static bool holds(const struct lm_kn_reader *r)
 {
-    struct lm_kn_live *live;
-    *out = NULL;
-    enum cht_rc rc = lm_kn_live_get(e, s, &live, err);
-    if (rc != CHT_OK)
-        return rc;
-    cht_mutex_lock(&e->mu);
-    struct lm_kn_reader *r = e->spare;
-    if (r != NULL) {
-        e->spare = r->next;
-        e->spares--;
-    }
-    cht_mutex_unlock(&e->mu);
-    if (r == NULL) {
-        r = cht_calloc(1, sizeof *r);
-        if (r == NULL) {
-            lm_kn_live_put(e, live);
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a question");
-        }
-        cht_os_random(&r->seed, sizeof r->seed);
-    }
-    r->engine = e;
-    r->store = s;
-    r->live = live;
-    r->wait = w;
-    r->known = r->mixed = false;
-    r->tries = 0;
-    *out = r;
-    return CHT_OK;
+    return r->watch == NULL || (!r->stale && cht_watch_version(r->watch) == r->version);
 }
 
-void lm_kn_reader_close(struct lm_kn_reader *r)
+static enum cht_rc read_head(struct lm_kn_reader *r, struct cht_err *err)
 {
-    if (r == NULL)
-        return;
-    struct lm_engine *e = r->engine;
-    lm_kn_live_put(e, r->live);
-    forget(r);
-    bool keep = held(r) <= SPARE_BYTES;
-    cht_mutex_lock(&e->mu);
-    keep = keep && e->spares < SPARES_MAX;
-    if (keep) {
-        r->next = e->spare;
-        e->spare = r;
-        e->spares++;
-    }
-    cht_mutex_unlock(&e->mu);
-    if (!keep)
-        reader_free(r);
-}
-
-void lm_kn_reader_free_all(struct lm_engine *e)
-{
-    while (e->spare != NULL) {
-        struct lm_kn_reader *r = e->spare;
-        e->spare = r->next;
-        reader_free(r);
-    }
+    struct cht_pair_value pv = {.out = &r->buf};
+    sweep(r);
+    enum cht_rc rc = lm_kn_head_find(r->store, &r->head, &pv, r->wait, err);
+    if (rc == CHT_OK)
+        note(r, &pv);
+    return rc;
 }
 
 enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err)
@@ -353,15 +252,16 @@ enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err)
         lm_kn_live_wait(r->live);
         now = atomic_load(&r->live->sequence);
     }
-    if (r->known && r->sequence == now && (now & 1) == 0) {
+    if (r->known && r->sequence == now && (now & 1) == 0 && holds(r)) {
         lm_kn_spare(r);
         return CHT_OK;
     }
-    forget(r);
-    r->known = false;
+    lm_kn_sweep_end(r);
+    lm_kn_forget(r);
+    r->known = r->stale = r->fleeting = false;
     r->sequence = now;
     r->fixed.order = 0;
-    enum cht_rc rc = lm_kn_head_get(r->store, &r->head, &r->buf, r->wait, err);
+    enum cht_rc rc = read_head(r, err);
     if (rc == CHT_FIXED_MODEL && lm_fm_head_read(r->buf.data, r->buf.len, &r->fixed) &&
         (r->fixed.flags & LM_FM_MAKING) == 0) {
         know_fixed(r);
@@ -390,7 +290,8 @@ static bool others_wrote(struct lm_kn_reader *r)
 bool lm_kn_again(struct lm_kn_reader *r)
 {
     uint64_t now = atomic_load(&r->live->sequence);
-    if (now == r->sequence && (now & 1) == 0 && !others_wrote(r)) {
+    lm_kn_sweep_end(r);
+    if (now == r->sequence && (now & 1) == 0 && holds(r) && !others_wrote(r)) {
         r->tries = 0;
         return false;
     }
@@ -405,7 +306,7 @@ bool lm_kn_again(struct lm_kn_reader *r)
 void lm_kn_spare(struct lm_kn_reader *r)
 {
     if (r->bytes + r->levels * sizeof *r->level > LM_KN_READER_BYTES)
-        forget(r);
+        lm_kn_forget(r);
 }
 
 uint64_t lm_kn_chain_begin(const struct lm_kn_reader *r) { return hash_begin(r, 2); }

@@ -1,14 +1,17 @@
-/* kn_read: reads a live model for questions: the head, and the records of contexts, each once however many tokens and questions of a
- * request need it.
+/* kn_read: reads a live model for questions: the head, and the records of contexts, each once however many tokens and questions
+ * need it.
  *
- *   open -> { begin -> lm_kn_level ... -> end } ... -> close
+ *   open -> { begin -> lm_kn_level ... -> lm_kn_again } ... -> close
  *
- * Between begin and end is one question. What was read stays, for the next question too, as long as no commit has come in between
- * and it is not too much (LM_KN_READER_BYTES). end says whether a commit came in between, so that what was read may be of two
- * moments: the question is asked again, at most LM_KN_TRIES times (lm_kn_again).
+ * Between begin and lm_kn_again is one question. What was read stays, for the next question too, as long as no commit has come in between
+ * and it is not too much (LM_KN_READER_BYTES). lm_kn_again says whether a commit came in between, so that what was read may be of two
+ * moments: the question is asked again, at most LM_KN_TRIES times.
  *
- * Threads: one at a time per reader; any number of readers. Readers are kept for the next question: opening one allocates nothing
- * in the usual case.
+ * After close it stays as well, for the next reader of the database, up to lm_engine_keep's bytes in all. A commit of the model moves the
+ * sequence (kn_live.h), and what anybody else writes to the model's pairs the watch over them: nothing old is believed. Over a store on
+ * other machines nothing tells what others write, and nothing is kept.
+ *
+ * Threads: one at a time per reader; any number of readers. Opening one allocates nothing in the usual case.
  */
 #pragma once
 
@@ -56,8 +59,13 @@ struct lm_kn_reader {
     double p0;               /* of any token before anything is known: 1 / V */
     struct lm_fm_head
         fixed; /* of a fixed model; order 0: it is a live one. In `head` are then order, bos, eos and types */
-    uint64_t sequence; /* of what is known */
-    bool known;        /* head and levels are of `sequence` */
+    struct cht_watch *watch; /* borrowed from `live`; NULL: nothing tells what others write */
+    uint64_t sequence;       /* of what is known */
+    uint64_t version;        /* the watch's, likewise */
+    bool known;              /* head and levels are of `sequence` and `version` */
+    bool sweeping;           /* something is being read under the watch */
+    bool stale;              /* the version was another when more was read */
+    bool fleeting;           /* a pair was read that ends */
     unsigned tries;
     bool mixed;                /* the question was answered from two moments at last */
     struct lm_kn_level *level; /* owned */
@@ -65,7 +73,9 @@ struct lm_kn_reader {
     uint32_t *slot; /* owned: a table of levels by hash, 0: free, else the level + 1 */
     size_t slots;
     struct lm_kn_block *blocks; /* owned: payloads */
-    size_t bytes;
+    size_t block_bytes;         /* in blocks */
+    size_t bytes;               /* of these used */
+    size_t kept;                /* booked while it lies with the engine */
     uint64_t seed;
     struct cht_buf buf;
     /* for the questions: memory that is kept */
@@ -76,6 +86,8 @@ struct lm_kn_reader {
 enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct cht_wait *w,
                               struct lm_kn_reader **out, struct cht_err *err);
 void lm_kn_reader_close(struct lm_kn_reader *r); /* NULL is legal */
+/* What is kept of a database between questions has its memory back. */
+void lm_kn_readers_forget(struct lm_engine *e, const struct cht_store *s);
 
 /* Before a question: reads the head unless what is known still holds. CHT_PAIR_NOT_FOUND: no live model, and no fixed one;
  * CHT_NOTHING_COUNTED; CHT_FIXED_MODEL: one is being read in; CHT_MALFORMED_PAYLOAD; CHT_PENDING (with a `wait`). */
@@ -122,6 +134,9 @@ enum cht_rc lm_fm_lookup(struct lm_kn_reader *r, unsigned order, const uint32_t 
 void lm_kn_spare(struct lm_kn_reader *r);
 /* Memory that lasts as long as what is known. NULL: there is none. */
 void *lm_kn_keep(struct lm_kn_reader *r, size_t n);
+/* For kn_read.c: forgets all levels; nothing is read any more. */
+void lm_kn_forget(struct lm_kn_reader *r);
+void lm_kn_sweep_end(struct lm_kn_reader *r);
 
 /* u of README.md: what a follower with the count a gets at this level, apart from the order below. */
 static inline double lm_kn_share(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t a)

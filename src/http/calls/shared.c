@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "lm/engine.h"
+#include "lm/kn_read.h"
 #include "reduce/cache.h"
 
 enum cht_rc http_shared_open(const struct conf *c, void **shared, struct cht_err *err)
@@ -19,6 +20,7 @@ enum cht_rc http_shared_open(const struct conf *c, void **shared, struct cht_err
         http_shared_close(h);
         return rc;
     }
+    lm_engine_keep(h->lm, c->reduce_cache_bytes);
     *shared = h;
     return CHT_OK;
 }
@@ -37,6 +39,7 @@ void http_shared_forget(void *shared, const struct cht_store *store)
 {
     struct http_shared *h = shared;
     reduce_cache_forget(h->cache, store);
+    lm_kn_readers_forget(h->lm, store);
 }
 
 struct lm_engine *http_shared_engine(void *shared) { return ((struct http_shared *)shared)->lm; }
@@ -72,6 +75,9 @@ void http_shared_print(void *shared, struct svc_out *o)
                      "Answers of aggregates made stale or pushed out.", c.dropped);
     http_metrics_one(o, "reduce_cache_entries", "gauge", "Answers of aggregates kept.", c.answers);
     http_metrics_one(o, "reduce_cache_bytes", "gauge", "Memory of kept answers and their watches.", c.bytes);
+    http_metrics_one(o, "live_kept_bytes", "gauge",
+                     "Memory of what was read of live models and is kept for the next question.",
+                     lm_engine_kept(h->lm));
     print_links(&h->links, o);
     http_lookups_print(&h->lookups, o);
 }
