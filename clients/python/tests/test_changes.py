@@ -1,5 +1,6 @@
 """changes(): a mirror, lost connections, an end of what can be told."""
 import asyncio
+import math
 import threading
 
 import pytest
@@ -49,6 +50,12 @@ def test_while_it_happens(server, db):
     db.pair_put(b"n-last", b"x")
     thread.join(60)
     assert got == [b"n%d" % i for i in range(20)] + [b"n-last"]
+
+
+def test_for_ever(db):
+    after = db.changes_now()
+    db.pair_put(b"n", b"x")
+    assert next(db.changes(after=after, wait=math.inf)).pair == b"n"
 
 
 def test_gone(db):

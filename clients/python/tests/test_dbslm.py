@@ -14,8 +14,9 @@ import pytest
 from conftest import PACKAGE, QUICK, url_of
 
 import cheetah_http
-from cheetah_http import BadRequest, BatchError, CheetahError, Client, ConnectionLost, payloads
+from cheetah_http import BadRequest, BatchError, CheetahError, Client, ConnectionLost, Retry, payloads
 from cheetah_http.dbslm.known import KnownContexts
+from cheetah_http.dbslm.points import PointReader
 from cheetah_http.dbslm import (
     AbsoluteVectorOrder, CheetahClient, CheetahHotPathAdapter, CheetahSerializer, HotPathAdapter, NullHotPathAdapter,
     RawContextProjection, RawContinuationProjection, RawCountsProjection, RawProbabilityProjection, build_cheetah_adapter,
@@ -572,6 +573,88 @@ def test_rows_are_sent_after_a_while(client, db):
     while db.count() == 0 and time.monotonic() < end:
         time.sleep(0.01)
     assert db.count() == 1 and len(adapter._buffer) == 0
+
+
+def test_rows_are_sent_before_the_client_is_closed(db, server, caplog):
+    with Client(url_of(server), database=db.database, retry=QUICK) as closed:
+        adapter = CheetahHotPathAdapter(closed, flush_seconds=0)
+        adapter.write_metadata("a", "b")
+        other = CheetahHotPathAdapter(closed.on(db.database), flush_seconds=0, optional=True)
+        other.write_metadata("c", "d")
+    assert db.pair_value(b"meta:a") == b"b" and db.pair_value(b"meta:c") == b"d"
+    adapter.close()  # nothing waits
+    adapter.write_metadata("e", "f")
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        adapter.flush()
+    del adapter
+    assert "1 rows could not be sent and are lost: the client is closed" in caplog.text
+
+
+def test_a_client_that_is_closed_says_what_is_lost(db, proxy, caplog):
+    with Client(proxy.url, database=db.database, retry=Retry(attempts=0)) as closed:
+        adapter = CheetahHotPathAdapter(closed, flush_seconds=0)
+        adapter.write_metadata("a", "b")
+        proxy.plan = lambda number, head: ("drop",)
+    assert "1 rows could not be sent and are lost" in caplog.text
+    adapter.close()
+
+
+def in_child(check):
+    """Whether a forked process finds it so."""
+    child = os.fork()
+    if child == 0:
+        good = False
+        try:
+            good = check()
+        finally:
+            os._exit(0 if good else 1)
+    return lambda: os.waitpid(child, 0)[1] == 0
+
+
+def test_a_forked_process_does_not_send_what_its_parent_has(db, adapter):
+    adapter._buffer._seconds = 0
+    adapter.write_metadata("a", "old")
+    with adapter._buffer._sending, adapter._buffer._lock:  # as another thread may, which is not in the child
+
+        def check():
+            adapter.write_metadata("b", "child")
+            adapter.flush()
+            return db.pair_value(b"meta:a") is None
+
+        done = in_child(check)
+        assert done()
+    assert db.pair_value(b"meta:b") == b"child"
+    adapter.flush()
+    assert db.pair_value(b"meta:a") == b"old"
+
+
+def test_a_forked_process_reads_points_over_a_connection_of_its_own(db):
+    for i in range(20):
+        db.pair_put(b"v:%d" % i, b"%d" % i)
+    points = PointReader(db)
+
+    def right():
+        return all(points.value(b"v:%d" % (i % 20)) == b"%d" % (i % 20) for i in range(300))
+
+    assert right()
+    done = in_child(right)
+    assert right() and done()
+
+
+def test_a_point_read_that_was_interrupted(db, monkeypatch):
+    """The next one does not take its answer."""
+    db.upsert([(b"v:1", b"1"), (b"v:2", b"2")])
+    points = PointReader(db)
+    assert points.value(b"v:1") == b"1"
+
+    def interrupt(connection):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(points, "_answer", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            points.value(b"v:1")
+    assert points.value(b"v:2") == b"2"
 
 
 def test_rows_are_sent_at_the_end_of_the_program(db, server):

@@ -342,8 +342,9 @@ def test_switched_on_from_outside(server, tmp_path, how, where):
         command = [sys.executable, "-m", "cheetah_http.dbslm.run", "--url", url_of(server), *command[1:]]
     result = subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    *said, answer = result.stdout.splitlines()
-    assert set(said) == {"theirs"}
+    said = result.stdout.splitlines()
+    (answer,) = [line for line in said if line != "theirs"]  # which multiprocessing's own process says last, now and then
+    assert "theirs" in said
     name, module = answer.split()
     assert (module == "cheetah_http.dbslm.level1") == (how != "off") and (name == "None") == (how == "off")
     if how != "off":

@@ -7,6 +7,7 @@ import pytest
 from conftest import QUICK
 
 from cheetah_http import APIError, Client, ConnectionLost, NotFound, ProtocolError, Retry, StreamCut, TooLarge, Unavailable
+from cheetah_http.payloads import encode_continuation
 
 
 def problem(status, code, headers=b"", reason=b"Service Unavailable"):
@@ -54,6 +55,13 @@ def test_a_reducer_goes_on_where_it_was_cut(filled, far, proxy):
     proxy.plan = lambda number, head: ("cut", rng.randrange(2000, 90_000)) if number % 2 == 0 else None
     found = list(far.payloads(b"n:", page_size=2500))
     assert [row.pair for row in found] == filled and proxy.cuts > 1
+
+
+def test_continuations_go_on_after_the_pair(db, far, proxy):
+    """Their lines have a token as well as a pair."""
+    db.upsert((b"cont:" + token.to_bytes(4, "big"), encode_continuation(token, 1)) for token in range(1, 400))
+    proxy.plan = first(("cut", 6000))
+    assert [row.record.token for row in far.continuations()] == list(range(1, 400)) and proxy.cuts == 1
 
 
 def test_a_sweep_of_values_goes_on_where_it_was_cut(filled, far, proxy, db):
@@ -183,6 +191,51 @@ def test_a_delete_that_worked_before_the_connection_was_lost_has_worked(db, far,
     far.delete(key)
     with pytest.raises(NotFound):
         far.delete(key)
+
+
+def test_a_delete_that_may_have_worked_before_a_503(db, far, proxy):
+    key = db.insert(b"x")
+
+    def plan(number, head):
+        if number == 0:
+            db.delete(key)
+            return ("say", problem(503, "timeout", b"Retry-After: 0\r\n"))
+
+    proxy.plan = plan
+    far.delete(key)
+    proxy.requests.clear()
+    proxy.plan = first(("say", problem(503, "overloaded", b"Retry-After: 0\r\n")))
+    with pytest.raises(NotFound):  # it was turned away, so another one deleted it
+        far.delete(key)
+
+
+def test_a_redirect_is_not_done(far, proxy):
+    answer = b"HTTP/1.1 307 Elsewhere\r\nLocation: https://elsewhere/\r\nContent-Length: 4\r\n\r\nhtml"
+    proxy.plan = lambda number, head: ("say", answer)
+    for call in (lambda: far.delete(1), lambda: far.edit(1, b"x"), lambda: far.pair_value(b"a"), lambda: far.pair_set(b"a", 1),
+                 lambda: list(far.pairs()), lambda: far.drop_database("elsewhere"), far.pairs_columns):  # fmt: skip
+        proxy.requests.clear()
+        with pytest.raises(ProtocolError, match="307, go to 'https://elsewhere/'"):
+            call()
+        assert len(proxy.requests) == 1
+
+
+def test_an_answer_of_something_else(far, proxy):
+    """JSON, but none of cheetah-db; and members that a later server may add."""
+    def said(body):
+        return lambda number, head: ("say", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    for body in (b"{}", b"[]", b"null", b"[" * 100_000, b'{"end":1}\n', b'{"error":{"status":"x"}}\n', b'{"pair":"!","key":1}\n{"end":{"next":null}}\n'):
+        proxy.plan = said(body)
+        for call in (lambda: far.insert(b"x"), lambda: far.pair_put(b"a", b"b"), far.count, lambda: far.ngrams([[1, 2]]), lambda: far.predict([1]),
+                     lambda: far.add(b"a"), far.stats):  # fmt: skip
+            with pytest.raises((ProtocolError, ConnectionLost)):
+                call()
+        if len(body) > 4:
+            with pytest.raises((ProtocolError, ConnectionLost)):
+                list(far.pairs())
+    proxy.plan = said(b'{"documents":1,"tokens":2,"ngrams":3,"contexts_created":0,"new":[1]}')
+    assert far.ngrams([[1, 2]]).ngrams == 3
 
 
 def test_an_insert_that_was_not_sent_is_sent_later(db):

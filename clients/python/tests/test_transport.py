@@ -422,6 +422,65 @@ def test_one_async_client_in_two_loops(db):
     assert asyncio.run(main()) == asyncio.run(main()) == 0
 
 
+def test_two_loops_at_once_are_refused():
+    """Each would wait for what the other one has been sent."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def step(sock, head, file, length):
+        begun.set()
+        go_on.wait(20)
+        sock.sendall(ok(b"v"))
+
+    with Script(step) as server:
+        far, got = AsyncClient(server.url, retry=NEVER), []
+
+        async def read():
+            return await far.read(1)
+
+        thread = threading.Thread(target=lambda: got.append(asyncio.run(read())))
+        thread.start()
+        assert begun.wait(20)
+        with pytest.raises(RuntimeError, match="another event loop"):
+            asyncio.run(read())
+        go_on.set()
+        thread.join(20)
+        assert got == [b"v"] and asyncio.run(read()) == b"v"
+
+
+def test_a_client_that_is_closed_while_others_wait():
+    """What is on its way is not waited for longer than without, and what waits for its turn does not go."""
+    with Script(lambda *_: time.sleep(20)) as server:
+
+        async def main():
+            far = AsyncClient(server.url, retry=NEVER, timeout=1.0)
+            tasks = [asyncio.ensure_future(far.read(1)) for _ in range(120)]
+            while len(server.heads) < 100:
+                await asyncio.sleep(0.01)
+            await far.aclose()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(error, ConnectionLost) and "timed out" in str(error) for error in done[:100])
+            assert all("the client is closed" in str(error) for error in done[100:])
+            assert server.connections == 100
+
+        asyncio.run(asyncio.wait_for(main(), 15))
+
+
+def test_a_body_that_is_taken_slowly_is_no_silence(connect):
+    if connect.kind == "httpx":
+        pytest.skip("its own time-outs")
+
+    def step(sock, head, file, length):
+        """Slow for longer than the time-out, and at the end, when all lies in buffers, no more."""
+        slow = time.monotonic() + 2.5
+        while length:
+            length -= len(file.read(min(256 << 10, length)))
+            time.sleep(0.05 if time.monotonic() < slow else 0)
+        sock.sendall(ok(b'{"key":7}'))
+
+    with Script(step) as server:
+        assert connect(server.url, timeout=1.5, retry=NEVER).insert(b"x" * (32 << 20)) == 7
+
+
 def test_a_task_that_is_cancelled_takes_its_connection_with_it():
     slow = threading.Event()
 

@@ -184,7 +184,9 @@ def error_of(
     problem: Mapping[str, Any], request_id: Optional[str] = None, retry_after: Optional[float] = None
 ) -> APIError:
     """The exception for a problem object."""
-    status, code = int(problem.get("status", 500)), str(problem.get("code", "unknown"))
+    status, code = problem.get("status", 500), str(problem.get("code", "unknown"))
+    if not isinstance(status, int):
+        raise ProtocolError(f"an error has no status: {dict(problem)!r:.100}")
     kind = _BY_STATUS.get(status, APIError)
     if code == "batch_failed":
         kind = BatchFailed

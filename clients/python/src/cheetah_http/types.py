@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Generic, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Dict, Generic, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 from . import payloads
-from .errors import APIError, DamagedValue
+from .errors import APIError, DamagedValue, ProtocolError
 from .wire import bytes_of, name_of, unb64
 
 T = TypeVar("T")
@@ -436,6 +436,20 @@ class Operation:
         self.value = bytes_of(line, "value")
 
 
+def filled(kind: Type[T], line: Any) -> T:
+    """A named tuple of the members of an answer; those that a later server has beside them are passed over."""
+    known: Tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+    try:
+        return kind(**{name: line[name] for name in known if name in line})
+    except TypeError:
+        raise ProtocolError(f"an answer that is no {kind.__name__}: {line!r:.100}") from None
+
+
+def only(kind: Type[T], lines: Sequence[Any]) -> T:
+    """Of the only line of a stream."""
+    return filled(kind, lines[0] if lines else None)
+
+
 def intact(line: Dict[str, Any]) -> None:
     """Raises what a line of a stream says of its value. A key without one is no error."""
     error = line.get("error")
@@ -544,8 +558,7 @@ def score_of(line: Dict[str, Any]) -> Score:
 
 
 def live_score_of(line: Dict[str, Any]) -> LiveScore:
-    members: Dict[str, Any] = {"mixed": False, **line}
-    return LiveScore(**members)
+    return filled(LiveScore, {"mixed": False, **line})
 
 
 def context_of(line: Dict[str, Any]) -> ContextMatch:

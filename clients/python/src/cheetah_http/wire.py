@@ -100,7 +100,10 @@ def b64(data: bytes) -> str:
 
 
 def unb64(data: str) -> bytes:
-    return base64.b64decode(data, validate=True)
+    try:
+        return base64.b64decode(data, validate=True)
+    except (TypeError, ValueError):
+        raise ProtocolError(f"base64 is expected, not {data!r:.100}") from None
 
 
 def name_of(line: Mapping[str, Any]) -> bytes:
@@ -201,11 +204,25 @@ def ndjson(values: Iterable[Any]) -> bytes:
     return b"".join(dump(value) + b"\n" for value in values)
 
 
+class Members(Dict[str, Any]):
+    """A JSON object of an answer, which has what it is asked for."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ProtocolError(f"an answer has no {name!r}: {dict(self)!r:.100}")
+
+
+def end_of(line: Mapping[str, Any]) -> Members:
+    """What the end line of a stream says."""
+    if not isinstance(line["end"], dict):
+        raise ProtocolError(f"an end line is no object: {line!r:.100}")
+    return Members(line["end"])
+
+
 def parse_line(line: bytes, request_id: Optional[str] = None) -> Dict[str, Any]:
     """One line of a stream; an error line is raised."""
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a line of a stream is not JSON: {line[:100]!r}") from error
     if not isinstance(value, dict):
         raise ProtocolError(f"a line of a stream is not an object: {line[:100]!r}")
@@ -230,12 +247,21 @@ class Lines:
         return (line for line in lines if line)
 
 
-def body_of(response: Incoming) -> Any:
-    """The JSON of an answer."""
+def body_of(response: Incoming) -> Members:
+    """The JSON object of an answer."""
     try:
-        return json.loads(response.content)
-    except ValueError as error:
+        value = json.loads(response.content)
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"{response.status_code}: the answer is not JSON: {response.content[:100]!r}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{response.status_code}: the answer is not a JSON object: {response.content[:100]!r}")
+    return Members(value)
+
+
+def redirected(response: Incoming, what: str) -> ProtocolError:
+    """The exception for an answer from 300 to 399: nothing was done, and no cheetah-db answers so."""
+    to = response.headers.get("Location")
+    return ProtocolError(f"{what}: answered {response.status_code}" + ("" if to is None else f", go to {to!r:.200}"))
 
 
 def failure_of(response: Incoming) -> APIError:
@@ -249,7 +275,7 @@ def failure_of(response: Incoming) -> APIError:
     problem: Any = None
     try:
         problem = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     if not isinstance(problem, dict) or "code" not in problem:
         body = response.content[:200].decode("utf-8", "replace")

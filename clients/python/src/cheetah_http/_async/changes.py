@@ -32,7 +32,7 @@ class AsyncChanges(AsyncTransport):
         end, attempt, first = monotonic() + wait, 0, True
         while first or monotonic() < end:
             first = False
-            left = max(0, min(LONGEST, int(end - monotonic() + 0.999))) if wait else 0
+            left = max(0, int(min(LONGEST, end - monotonic() + 0.999))) if wait else 0
             call = Call("GET", "/changes/" + url_bytes(prefix), self._shown(after=seq, wait=left or None))
             try:
                 async with await self._stream(call) as stream:

@@ -6,7 +6,7 @@ from typing import Any, AsyncIterator, Callable, Dict, List, Optional, TypeVar
 
 from ..columns import MODES, PairColumns, RecordColumns, TotalColumns, checked, joined, pair_columns, record_columns, total_columns
 from ..errors import ProtocolError, StreamCut, error_of, named
-from ..wire import Call, Param, checked_limit, url_bytes
+from ..wire import Call, Param, checked_limit, end_of, url_bytes
 from .transport import AsyncTransport
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class AsyncColumns(AsyncTransport):
             ask = page if left is None else min(page, left)
             *lines, end = await self._whole(Call("GET", path, {**params, "after": after, "limit": ask}))
             yield lines
-            after = end["end"].get("next")
+            after = end_of(end).get("next")
             left = None if left is None else left - len(lines)
             if after is None or left == 0:
                 return
@@ -103,8 +103,10 @@ class AsyncColumns(AsyncTransport):
             with named(self.server):
                 try:
                     lines: List[Dict[str, Any]] = json.loads(b"[" + body.rstrip(b"\n").replace(b"\n", b",") + b"]")
-                except ValueError:
+                except (ValueError, RecursionError):
                     raise ProtocolError(f"{what}: what came is no stream of JSON: {body[:100]!r}") from None
+                if lines and not isinstance(lines[-1], dict):
+                    raise ProtocolError(f"{what}: what came is no stream of objects: {body[:100]!r}")
                 if b'"error":' in body:
                     last = lines[-1].get("error") if lines else None
                     if isinstance(last, dict):

@@ -23,6 +23,7 @@ from ..types import (
     Word,
     context_of,
     counted_sum,
+    filled,
     linked_prediction_of,
     live_prediction_of,
     live_score_of,
@@ -117,7 +118,7 @@ class AsyncModel(AsyncTransport):
     ) -> Counted:
         params = self._params(order=order, once=once, remove=remove or None, text=text or None)
         call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
-        return Counted(**await self._json(call))
+        return filled(Counted, await self._json(call))
 
     async def vocabulary(
         self, *, after: Optional[int] = None, limit: Optional[int] = None, page_size: int = 10000
@@ -302,7 +303,7 @@ class AsyncModel(AsyncTransport):
             call = call._replace(content=bytes(text))
         else:
             call = call._replace(pieces=Pieces(text))
-        return ArpaRead(**await self._json(call))
+        return filled(ArpaRead, await self._json(call))
 
     async def arpa(self, *, words: bool = False) -> AsyncIterator[bytes]:
         """The live model, or the one that was read in, in ARPA format, piece by piece, with tokens as numbers or with the words of the vocabulary. A text without its last line, which is \\end\\, was cut off: the connection

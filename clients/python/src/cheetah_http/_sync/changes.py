@@ -33,7 +33,7 @@ class Changes(Transport):
         end, attempt, first = monotonic() + wait, 0, True
         while first or monotonic() < end:
             first = False
-            left = max(0, min(LONGEST, int(end - monotonic() + 0.999))) if wait else 0
+            left = max(0, int(min(LONGEST, end - monotonic() + 0.999))) if wait else 0
             call = Call("GET", "/changes/" + url_bytes(prefix), self._shown(after=seq, wait=left or None))
             try:
                 with self._stream(call) as stream:

@@ -24,6 +24,7 @@ from ..types import (
     Word,
     context_of,
     counted_sum,
+    filled,
     linked_prediction_of,
     live_prediction_of,
     live_score_of,
@@ -118,7 +119,7 @@ class Model(Transport):
     ) -> Counted:
         params = self._params(order=order, once=once, remove=remove or None, text=text or None)
         call = Call("POST", "/ngrams", params, b"".join(lines), NDJSON, repeatable=once is not None)
-        return Counted(**self._json(call))
+        return filled(Counted, self._json(call))
 
     def vocabulary(
         self, *, after: Optional[int] = None, limit: Optional[int] = None, page_size: int = 10000
@@ -303,7 +304,7 @@ class Model(Transport):
             call = call._replace(content=bytes(text))
         else:
             call = call._replace(pieces=Pieces(text))
-        return ArpaRead(**self._json(call))
+        return filled(ArpaRead, self._json(call))
 
     def arpa(self, *, words: bool = False) -> Iterator[bytes]:
         """The live model, or the one that was read in, in ARPA format, piece by piece, with tokens as numbers or with the words of the vocabulary. A text without its last line, which is \\end\\, was cut off: the connection

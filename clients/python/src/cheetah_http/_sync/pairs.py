@@ -47,7 +47,7 @@ class Pairs(Transport):
         seconds = None if checked_ttl(ttl) is None else f"{ttl:.3f}"
         call = Call("PUT", _path(pair), self._params(ttl=seconds), checked_value(value), RAW)
         answer = self._send(call.under(conditions))
-        return stored_of(int(answer.json()["key"]), answer.status_code == 201, answer.headers.get("ETag"))
+        return stored_of(int(body_of(answer)["key"]), answer.status_code == 201, answer.headers.get("ETag"))
 
     def pair_get(self, pair: bytes, default: Optional[int] = None) -> Optional[int]:
         """The key that a pair leads to, or the default."""

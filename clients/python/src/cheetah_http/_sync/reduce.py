@@ -6,7 +6,7 @@ from typing import Any, Iterator, Callable, Dict, List, Literal, Optional, Tuple
 
 from ..errors import CheetahError
 from ..payloads import Context, Continuation, Counts, Json, Probabilities, TopK
-from ..types import Association, CountsOfCounts, Link, Linked, Links, MatrixMade, MatrixRow, Progress, Row, Similar, Smoothed, Stats, Total, row_of, similar_of, total_of
+from ..types import Association, CountsOfCounts, Link, Linked, Links, MatrixMade, MatrixRow, Progress, Row, Similar, Smoothed, Stats, Total, filled, only, row_of, similar_of, total_of
 from ..wire import Call, checked_limit, checked_pair, unb64, url_bytes
 from .transport import Transport
 
@@ -171,7 +171,7 @@ class Reducers(Transport):
     def stats(self, prefix: bytes = b"") -> Stats:
         """Number and sizes of the payloads under a prefix."""
         lines, _ = self._aggregate("stats", prefix)
-        return Stats(**lines[0])
+        return only(Stats, lines)
 
     def totals(
         self, prefix: bytes = b"cnt:1:", *, by_count: bool = False, limit: Optional[int] = None, words: bool = False
@@ -184,7 +184,7 @@ class Reducers(Transport):
     def counts_of_counts(self, prefix: bytes) -> CountsOfCounts:
         """How many followers have the counts 1, 2, 3, 4 and over, and the discounts that follow."""
         lines, _ = self._aggregate("counts-of-counts", prefix)
-        return CountsOfCounts(**lines[0])
+        return only(CountsOfCounts, lines)
 
     def similar(
         self, prefix: bytes, to: Union[bytes, str], *, metric: Literal["cosine", "jaccard"] = "cosine", limit: int = 10, words: bool = False
@@ -221,14 +221,14 @@ class Reducers(Transport):
 
         def watch(line: Dict[str, Any]) -> bool:
             if "progress" in line and progress is not None:
-                progress(Progress(**line["progress"]))
+                progress(filled(Progress, line["progress"]))
             return "progress" in line
 
         target = None if to is None else url_bytes(to)
         path = f"/reduce/links/{url_bytes(prefix)}"
         least = None if min is None else format(min, ".17g")
         lines, _ = self._collect(Call("POST", path, self._params(metric=metric, k=k, min=least, to=target)), watch)
-        return Linked(**lines[0])
+        return only(Linked, lines)
 
     def links(
         self, prefix: bytes = b"cnt:", *, metric: Metric = "cosine", words: bool = False, limit: Optional[int] = None, page_size: int = PAGE
@@ -249,11 +249,11 @@ class Reducers(Transport):
 
         def watch(line: Dict[str, Any]) -> bool:
             if "progress" in line and progress is not None:
-                progress(Progress(**line["progress"]))
+                progress(filled(Progress, line["progress"]))
             return "progress" in line
 
         lines, _ = self._collect(Call("POST", f"/reduce/matrix/{url_bytes(prefix)}", self._params(metric=metric)), watch)
-        return [MatrixMade(**line) for line in lines]
+        return [filled(MatrixMade, line) for line in lines]
 
     def matrix(
         self, order: int = 2, *, transpose: bool = False, words: bool = False, limit: Optional[int] = None, page_size: int = PAGE
@@ -292,9 +292,9 @@ class Reducers(Transport):
 
         def watch(line: Dict[str, Any]) -> bool:
             if "progress" in line and progress is not None:
-                progress(Progress(**line["progress"]))
+                progress(filled(Progress, line["progress"]))
             return "progress" in line
 
         path = f"/reduce/smooth/{url_bytes(prefix)}"
         lines, _ = self._collect(Call("POST", path, self._params(orders=orders, topk=topk)), watch)
-        return [Smoothed(**line) for line in lines]
+        return [filled(Smoothed, line) for line in lines]

@@ -16,7 +16,7 @@ from ..net.http1 import header_value
 from ..net.packing import packed, readable
 from ..retry import Retry, lost, worth
 from ..types import intact
-from ..wire import Call, Lines, Param, body_of, checked_limit, failure_of, name_of, parse_line, url_bytes
+from ..wire import Call, Lines, Param, body_of, checked_limit, end_of, failure_of, name_of, parse_line, redirected, url_bytes
 
 if TYPE_CHECKING:
     import httpx
@@ -151,7 +151,7 @@ class Transport:
         return {"text": self._text or None, **self._params(**params)}
 
     def _open(self, call: Call, stream: bool) -> Answer:
-        """Sends, again and again where that is safe; the answer is one below 400."""
+        """Sends, again and again where that is safe; the answer is one below 300."""
         attempt, was_lost = 0, False
         if self._compress and call.content is not None:
             content, coding = packed(call.content)
@@ -160,15 +160,19 @@ class Transport:
             error: CheetahError
             try:
                 response: Answer = self._http.send(call, stream)
-                if response.status_code < 400:
+                if response.status_code < 300:
                     return response
                 try:
                     response.read()
                 finally:
                     response.close()
-                error = failure_of(response)
+                if response.status_code < 400:
+                    with named(self.server):
+                        raise redirected(response, f"{call.method} {call.path}")
+                failure = error = failure_of(response)
                 if response.status_code == 404 and was_lost and call.gone_is_done:
                     return response
+                was_lost = was_lost or failure.status == 503 and not failure.not_started
             except TransportError as cause:
                 error = lost(cause, f"{call.method} {call.path}", call.repeatable)
                 error.__cause__ = cause
@@ -210,7 +214,7 @@ class Transport:
                 with self._stream(call) as stream:
                     for line in stream.lines():
                         if "end" in line:
-                            end = line["end"]
+                            end = end_of(line)
                         elif watch is None or not watch(line):
                             lines.append(line)
                 return lines, end
@@ -239,7 +243,7 @@ class Transport:
                 with self._stream(Call("GET", path, {**params, "after": after, "limit": ask})) as stream:
                     for line in stream.lines():
                         if "end" in line:
-                            end = line["end"]
+                            end = end_of(line)
                             continue
                         with named(self.server):
                             intact(line)
@@ -262,7 +266,6 @@ class Transport:
 
 def _position(line: Line) -> Union[str, int]:
     """What goes on after a line: its pair or prefix, or of a sweep of values its key, of words its token."""
-    if "token" in line:
-        return int(line["token"])
-    named = "pair" in line or "name" in line or "prefix" in line
-    return url_bytes(name_of(line)) if named else int(line["key"])
+    if "pair" in line or "name" in line or "prefix" in line:
+        return url_bytes(name_of(line))
+    return int(line["token"] if "token" in line else line["key"])

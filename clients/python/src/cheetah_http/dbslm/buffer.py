@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 from .._sync.client import Client
@@ -69,6 +71,10 @@ class WriteBuffer:
         self._now, self._sent = _Rows(), _Rows()
         self._timer: Optional[threading.Timer] = None
         self._urgent = False  # the timer runs without waiting
+        before_close = getattr(client._http, "before_close", None)  # not of an httpx client, which is not closed with ours
+        if before_close is not None:
+            before_close(self)
+        _buffers.add(self)
 
     def __len__(self) -> int:
         with self._lock:
@@ -120,16 +126,23 @@ class WriteBuffer:
             self._settle(kept=False)
 
     def close(self) -> None:
-        """For the end of the program: sends the rest; says so if that fails."""
+        """For the end of the program, or of the client: sends the rest; says so if that fails."""
         try:
             self.flush()
-        except CheetahError as error:
+        except RuntimeError as error:  # also: the client (of httpx) is closed
             logger.error("cheetah-db: %d rows could not be sent and are lost: %s", len(self), error)
+            self.drop()
 
     def drop(self) -> None:
         """Throws away what waits."""
         with self._lock:
             self._now = _Rows()
+
+    def forked(self) -> None:
+        """In a child: what waits is sent by its parent. The locks may be held by threads that are not here, as the timer's is."""
+        self._sending, self._lock = threading.RLock(), threading.RLock()
+        self._now, self._sent = _Rows(), _Rows()
+        self._timer, self._urgent = None, False
 
     def _settle(self, kept: bool) -> None:
         with self._lock:
@@ -175,10 +188,10 @@ class WriteBuffer:
     def _on_time(self) -> None:
         try:
             self.flush()
-        except CheetahError as error:
+        except RuntimeError as error:
             if self._failed is not None:
                 self.drop()
-                self._failed(error)
+                self._failed(error if isinstance(error, CheetahError) else CheetahError(str(error)))
                 return
             logger.warning("cheetah-db: %d rows wait, they could not be sent: %s", len(self), error)
             with self._lock:
@@ -204,6 +217,18 @@ class WriteBuffer:
             self._client.upsert(sent.rows.items(), names)
         if refused is not None:
             raise refused
+
+
+_buffers: "weakref.WeakSet[WriteBuffer]" = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for buffer in list(_buffers):
+        buffer.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _refused(error: BatchError) -> bool:

@@ -6,6 +6,7 @@ understand (TLS, a proxy, a redirect, an error, a lost connection) it leaves to 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from typing import Optional
@@ -30,12 +31,15 @@ class PointReader:
         self._tail = (head + (f"Authorization: Bearer {token}\r\n" if token else "") + "\r\n").encode("latin-1")
         self._lock = threading.Lock()
         self._socket: Optional[socket.socket] = None
+        self._process = os.getpid()
         self.requests = 0  # that were sent
 
     def value(self, pair: bytes) -> Optional[bytes]:
         """The value of a pair; None if there is no such pair, no value or no such database."""
         self.requests += 1
         if self._plain:
+            if self._process != os.getpid():  # the socket is the parent's, who reads answers from it; so may be the lock
+                self._lock, self._socket, self._process = threading.Lock(), None, os.getpid()
             with self._lock:
                 status, body = self._ask(pair)
             if status == 200:
@@ -71,6 +75,9 @@ class PointReader:
         except (OSError, ValueError):
             self._drop()
             return 0, b""
+        except BaseException:  # KeyboardInterrupt: an answer is still to come, which would be taken for that of the next question
+            self._drop()
+            raise
 
     def _answer(self, connection: socket.socket) -> "tuple[int, bytes]":
         data = connection.recv(_READ)

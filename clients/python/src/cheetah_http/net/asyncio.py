@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
         self.answer: Optional[AsyncAnswer] = None
         self.since = 0.0  # of the last byte, or of the end of the last answer
         self.unsent = self.lost = False
+        self.waiting = 0  # bytes that were still to be sent at the last look
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -54,6 +55,13 @@ class Connection(asyncio.Protocol):
         self.pool.forget(self)
         if self.answer is not None:
             self.answer.ended(error)
+
+    def look(self, now: float) -> None:
+        """Bytes that were taken since the last time are no silence."""
+        waiting = self.transport.get_write_buffer_size() if self.unsent else 0
+        if waiting < self.waiting:
+            self.since = now
+        self.waiting = waiting
 
     def write(self, head: bytes, body: Optional[bytes]) -> None:
         self.since = self.pool.now()
@@ -261,14 +269,15 @@ class AsyncPool:
         return answer
 
     async def _take(self) -> Connection:
-        if self._closed:
-            raise RuntimeError("the client is closed")
         loop = asyncio.get_running_loop()
         if loop is not self._bound:  # another asyncio.run(): the connections of the last one are dead
+            self._leave()
             self._bound = self.loop = loop
             self._begin()
-        oldest = self.now() - IDLE_SECONDS
         while True:
+            if self._closed:
+                raise RuntimeError("the client is closed")
+            oldest = self.now() - IDLE_SECONDS
             while self._idle:
                 connection = self._idle.pop()
                 if connection.lost or connection.transport.is_closing() or connection.since < oldest:
@@ -285,6 +294,22 @@ class AsyncPool:
                 if turn.done() and not turn.cancelled():
                     self._next()  # the turn goes to somebody else
                 raise
+
+    def _leave(self) -> None:
+        """The loop of before is not used any more. RuntimeError: it is, right now, in another thread."""
+        bound = self._bound
+        if bound is None or bound.is_closed():
+            return
+        if not bound.is_running():
+            if self._timer is not None:
+                self._timer.cancel()
+            return
+        if self._turns or self._count > len(self._all) or any(connection.answer is not None for connection in self._all):
+            raise RuntimeError("the client is in use by another event loop: make a client for each")
+        if self._timer is not None:
+            bound.call_soon_threadsafe(self._timer.cancel)
+        for connection in self._all:
+            bound.call_soon_threadsafe(connection.transport.abort)
 
     async def _connect(self) -> Connection:
         self._count += 1
@@ -323,7 +348,7 @@ class AsyncPool:
             self._next()
 
     def give(self, connection: Connection, good: bool) -> None:
-        if not good or self._closed or connection.lost or len(self._idle) >= max(KEPT, LIMIT if self._turns else KEPT):
+        if not good or self._closed or connection.lost or connection not in self._all or len(self._idle) >= max(KEPT, LIMIT if self._turns else KEPT):
             connection.transport.abort()
         else:
             connection.since = self.now()
@@ -345,6 +370,7 @@ class AsyncPool:
         self._timer = None
         now = self.now()
         for connection in list(self._all):
+            connection.look(now)
             answer = connection.answer
             if answer is None:
                 if connection.since < now - IDLE_SECONDS:
@@ -358,12 +384,14 @@ class AsyncPool:
         self._closed = True
         if self._bound is None or self._bound.is_closed():
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         gone = [connection for connection in self._all if connection.answer is None]
         for connection in gone:
             connection.transport.abort()
+        while self._turns:
+            self._next()  # they find that it is closed
+        if self._timer is not None and len(gone) == len(self._all):  # else it looks at those that wait for an answer
+            self._timer.cancel()
+            self._timer = None
         if gone and self._bound is asyncio.get_running_loop():
             await asyncio.sleep(0)  # the sockets are closed by the loop
 

@@ -6,7 +6,8 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional
+import weakref
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Protocol
 
 from .address import Address
 from .errors import NotConnected, TransportError, WriteFailed
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 KEPT = 20
 IDLE_SECONDS = 15.0
 PIECE = 256 << 10
+
+
+class Sender(Protocol):
+    """What keeps something back that is still to be sent."""
+
+    def close(self) -> None: ...
 
 
 class Connection:
@@ -58,14 +65,19 @@ class Connection:
     def write(self, head: bytes, body: Optional[bytes]) -> None:
         try:
             if body is None:
-                self.sock.sendall(head)
+                self._send(head)
             elif len(body) <= ONE_WRITE:
                 self.sock.sendall(head + body)
             else:
                 self.sock.sendall(head)
-                self.sock.sendall(body)
+                self._send(body)
         except OSError as error:
             raise WriteFailed(_said(error)) from error
+
+    def _send(self, data: bytes) -> None:
+        """In pieces: what sendall is given has the time-out for all of it together, however much the other side takes."""
+        for at in range(0, len(data), PIECE):
+            self.sock.sendall(memoryview(data)[at : at + PIECE])
 
     def read(self, size: int = PIECE) -> bytes:
         """b"": the server has closed."""
@@ -152,6 +164,11 @@ class Pool:
         self._idle: List[Connection] = []  # append and pop are atomic
         self._process = os.getpid()
         self._closed = False
+        self._senders: "weakref.WeakSet[Sender]" = weakref.WeakSet()
+
+    def before_close(self, sender: Sender) -> None:
+        """It is closed before the connections are, as long as it exists."""
+        self._senders.add(sender)
 
     @property
     def url(self) -> str:
@@ -225,6 +242,9 @@ class Pool:
         self._idle.append(connection)
 
     def close(self) -> None:
+        if not self._closed:
+            for sender in list(self._senders):
+                sender.close()
         self._closed = True
         while self._idle:
             try:
