@@ -98,9 +98,10 @@ static void read_all(const char *p, struct wanted *types, size_t n)
     }
 }
 
-static bool rather_than_json(const struct http_request *r, const char *type, const char *family)
+static bool rather_than_json(struct http_request *r, const char *type, const char *family)
 {
     const char *p = r->in[HTTP_H_ACCEPT];
+    r->by_accept = true;
     if (p == NULL || strcmp(p, "*/*") == 0)
         return false;
     struct wanted types[] = {
@@ -113,12 +114,12 @@ static bool rather_than_json(const struct http_request *r, const char *type, con
 
 /* -------------------------------------------------------------------------------------------------------------------- */
 
-bool http_accepts_bytes(const struct http_request *r)
+bool http_accepts_bytes(struct http_request *r)
 {
     return rather_than_json(r, "application/octet-stream", "application/*");
 }
 
-bool http_accepts_html(const struct http_request *r) { return rather_than_json(r, "text/html", "text/*"); }
+bool http_accepts_html(struct http_request *r) { return rather_than_json(r, "text/html", "text/*"); }
 
 enum http_coding http_accepts_coding(const struct http_request *r)
 {

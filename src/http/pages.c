@@ -265,7 +265,8 @@ bool http_pages_options(struct http_request *r, unsigned allowed)
     if (r->cors != NULL) {
         http_reply_header(r, "Access-Control-Allow-Methods", "%s", r->header[r->headers - 1].value);
         http_reply_header(r, "Access-Control-Allow-Headers",
-                          "Authorization, Content-Type, Accept, X-Request-Id, If-Match, If-None-Match");
+                          "Authorization, Content-Type, Content-Encoding, Accept, X-Request-Id, If-Match, "
+                          "If-None-Match");
         http_reply_header(r, "Access-Control-Max-Age", "600");
     }
     http_reply_empty(r, 204);

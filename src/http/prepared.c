@@ -38,7 +38,8 @@ static bool add_headers(struct http_prepared *p, const char *date, const char *i
     p->etag = NULL;
     if (etag == NULL)
         return true;
-    if (MHD_add_response_header(p->response, MHD_HTTP_HEADER_ETAG, etag) != MHD_YES)
+    if (MHD_add_response_header(p->response, MHD_HTTP_HEADER_ETAG, etag) != MHD_YES ||
+        MHD_add_response_header(p->response, MHD_HTTP_HEADER_VARY, "Accept") != MHD_YES)
         return false;
     p->etag = value_of(p->response, MHD_HTTP_HEADER_ETAG);
     return true;

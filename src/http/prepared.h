@@ -40,7 +40,7 @@ void http_prepared_date(char text[HTTP_PREPARED_DATE + 1], uint64_t wall_ns);
 /* The same for now, made once a second: the list's, until the next call. now: cht_now_ns(), of this round. */
 const char *http_prepared_today(struct http_prepared_list *l, uint64_t now);
 
-/* An object with this body, id (HTTP_PREPARED_ID characters) and ETag (HTTP_ETAG_LEN; NULL: none); NULL without memory. now: cht_now_ns(),
+/* An object with this body, id (HTTP_PREPARED_ID characters) and ETag (HTTP_ETAG_LEN; NULL: none; with it "Vary: Accept"); NULL without memory. now: cht_now_ns(),
  * of this round. */
 struct http_prepared *http_prepared_take(struct http_prepared_list *l, uint64_t now, const char *body,
                                          size_t n, const char *id, const char *etag);

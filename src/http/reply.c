@@ -105,7 +105,7 @@ static void reply_problem(struct http_request *r, enum cht_rc rc, const char *de
 {
     if (r->stream != NULL)
         r->stream->free(r);
-    r->tagged = false;
+    r->tagged = r->by_accept = false;
     svc_out_reset(&r->out, SIZE_MAX);
     http_problem_text(&r->out, rc, detail);
     svc_out_text(&r->out, "}");

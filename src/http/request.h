@@ -217,6 +217,7 @@ struct http_request {
     bool conditional;  /* it has preconditions: If-Match, If-None-Match, If-Unmodified-Since */
     bool twice;        /* one of them more than once */
     bool tagged;       /* the answer has an ETag */
+    bool by_accept;    /* it depends on Accept */
     bool quick;        /* it did not come by libmicrohttpd: see quick.h */
     bool handed;       /* but its answer goes out by it */
     bool certified;    /* `token` is that of the client's certificate */

@@ -27,8 +27,8 @@ static const char *const media_types[] = {
 };
 
 /* What pages may read besides what they always may. */
-static const char exposed[] =
-    "Allow, Cheetah-Cache, Cheetah-Key, ETag, Location, Retry-After, WWW-Authenticate, X-Request-Id";
+static const char exposed[] = "Allow, Cheetah-Cache, Cheetah-Expires, Cheetah-Key, ETag, Location, "
+                              "Retry-After, WWW-Authenticate, X-Request-Id";
 
 static char no_memory[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                           "\"code\":\"out_of_memory\",\"detail\":\"out of memory\"}";
@@ -82,12 +82,19 @@ static struct MHD_Response *make_response(struct http_request *r)
     return MHD_create_response_from_buffer(r->out.n, r->out.p, MHD_RESPMEM_PERSISTENT);
 }
 
-/* A short answer without headers of its own goes out in an object that is there. */
+/* With --cors-origins the answer to a request without Origin has no CORS headers, and is for no other. */
+static bool by_origin(const struct http_request *r)
+{
+    return r->cors != NULL || r->w->srv->conf->cors_origins[0] != 0;
+}
+
+/* A short answer without headers of its own goes out in an object that is there: those with a tag are point reads. */
 static bool send_prepared(struct http_request *r)
 {
     if (r->media != HTTP_MEDIA_JSON || r->stream != NULL || r->coding != HTTP_CODING_NONE || r->headers > 0 ||
-        r->fixed != NULL || r->close || r->cors != NULL || r->out.failed || r->out.n == 0 ||
-        r->out.n > HTTP_PREPARED_BYTES || r->id_len != HTTP_PREPARED_ID || r->prepared != NULL)
+        r->fixed != NULL || r->close || by_origin(r) || r->tagged != r->by_accept || r->out.failed ||
+        r->out.n == 0 || r->out.n > HTTP_PREPARED_BYTES || r->id_len != HTTP_PREPARED_ID ||
+        r->prepared != NULL)
         return false;
     r->prepared =
         http_prepared_take(&r->w->prepared, r->w->now, r->out.p, r->out.n, r->id, r->tagged ? r->etag : NULL);
@@ -98,13 +105,15 @@ static bool send_prepared(struct http_request *r)
     return true;
 }
 
-/* Of which of the request's headers the answer depends, for caches; NULL: of none. */
+/* Of which of the request's headers the answer depends, for caches; NULL: of none. A 304 of a value does not know how long it is. */
 static const char *varies(const struct http_request *r)
 {
-    bool coding = r->fixed == NULL && http_pack_varies(r);
-    if (r->cors != NULL)
-        return coding ? "Origin, Accept-Encoding" : "Origin";
-    return coding ? "Accept-Encoding" : NULL;
+    static const char *const names[2][2][2] = {
+        {{NULL, "Accept-Encoding"}, {"Accept", "Accept, Accept-Encoding"}},
+        {{"Origin", "Origin, Accept-Encoding"}, {"Origin, Accept", "Origin, Accept, Accept-Encoding"}}};
+    bool unknown = r->by_accept && r->status == 304;
+    bool coding = unknown || (r->fixed == NULL && http_pack_varies(r));
+    return names[by_origin(r)][r->by_accept][coding];
 }
 
 void http_send_book(struct http_request *r)

@@ -43,6 +43,26 @@ def test_bytes_by_name(client):
     assert answer.status == 404 and answer.code == "key_not_found" and "4711" in answer.json()["detail"]
 
 
+def test_caches_are_told(client):
+    """One tag for both: a cache that was not told would give the one for the other once it has heard 304."""
+    for name, value, more in ((b"short", b"v", []), (b"long", b"v" * 2000, ["Accept-Encoding"])):
+        key = client.upsert(name, value)
+        for path, params in (("/kv/%d" % key, {}), ("/pairs/" + hexed(name), {"exact": "true"})):
+            for _ in range(2):
+                for headers in ({}, BYTES):
+                    for ask in (client.get, client.head):
+                        answer = ask(path, headers=headers, **params)
+                        assert answer.headers["Vary"].split(", ") == ["Accept", *(more if int(answer.headers["Content-Length"]) > 1024 else [])], (path, headers)
+            tag = answer.headers["ETag"]
+            answer = client.get(path, headers={"If-None-Match": tag, **BYTES}, **params)
+            assert answer.status == 304 and answer.headers["Vary"] == "Accept, Accept-Encoding"
+            assert "Vary" not in client.put(path, b"v" if name == b"short" else b"v" * 2000, headers={"If-Match": tag}).headers
+    assert "Vary" not in client.get("/kv/999").headers and "Vary" not in client.get("/pairs/none", exact="true").headers
+    for accept, status in (("application/json", 200), ("text/html", 303)):
+        answer = client.get("/", headers={"Accept": accept})
+        assert answer.status == status and answer.headers["Vary"] == "Accept"
+
+
 def test_streams_and_counts_are_what_they_were(client):
     client.upsert(b"a", b"a")
     assert client.get("/pairs/*", headers=BYTES).headers["Content-Type"].startswith("application/x-ndjson")

@@ -378,9 +378,11 @@ def test_export_without_eos(client):
 
 
 def test_export_errors(client):
-    assert client.get("/arpa").code == "not_live"
+    assert client.get("/arpa").code == "not_live" and client.head("/arpa").status == 409
     make(client, 3)
-    assert client.get("/arpa").code == "nothing_counted"
+    assert client.get("/arpa").code == "nothing_counted" and client.head("/arpa").status == 409
     count(client, DOCUMENTS[:20])
+    head = client.head("/arpa")
+    assert head.status == 200 and head.headers["Content-Type"] == "text/plain; charset=utf-8" and head.body == b""
     client.upsert(b"kn:1:" + bytes(4), b"\x01\x05\x01")
-    assert client.get("/arpa").code == "malformed_payload"
+    assert client.get("/arpa").code == "malformed_payload" and client.head("/arpa").status == 409

@@ -172,6 +172,18 @@ def test_nothing_there(client):
     assert client.get("/pairs/abc", count="true").json() == {"prefix": b64(b"abc"), "pairs": 0}
 
 
+@pytest.mark.parametrize("what,others", [("count", {"after": "a", "until": "b", "limit": "1", "reverse": "true", "values": "true", "expires": "true"}),
+                                         ("exact", {"after": "a", "until": "b", "limit": "1", "reverse": "true"})])
+def test_what_only_a_scan_has(client, what, others):
+    """It would be passed over: a count after a name that counts all is wrong."""
+    client.upsert(b"a", b"v")
+    for name, value in others.items():
+        answer = client.get("/pairs/a", **{what: "true", name: value})
+        assert answer.status == 400 and answer.code == "invalid_parameter" and name in answer.json()["detail"], name
+    assert client.get("/pairs/a", reverse="false", values="false", **{what: "true"}).status == 200
+    assert [entry["pair"] for entry in client.get("/pairs/a", limit="1", **{what: "false"}).entries()] == [b64(b"a")]
+
+
 @pytest.mark.parametrize("prefix", [b"a" * 4097, b"a" * 6000], **IDS)
 def test_too_long_prefix(client, prefix):
     answer = client.get("/pairs/" + hexed(prefix))

@@ -28,12 +28,19 @@ static bool sink(void *ctx, const char *p, size_t n)
     return ok && http_feed_room(f, WAITING);
 }
 
+static enum cht_rc write_model(struct http_server *srv, struct svc_database *db, bool words,
+                               const _Atomic bool *cancel, lm_kn_arpa_sink *to, void *ctx,
+                               struct cht_err *err)
+{
+    enum cht_rc rc = lm_kn_arpa_write(http_shared(srv)->lm, db->store, words, cancel, to, ctx, err);
+    if (rc == CHT_PAIR_NOT_FOUND)
+        rc = CHT_FAIL(err, CHT_NOT_LIVE, "database '%s' has no live model", db->name);
+    return rc;
+}
+
 static void work(struct http_feed *f)
 {
-    f->rc = lm_kn_arpa_write(http_shared(f->srv)->lm, f->db->store, ((struct exporting *)f)->words,
-                             &f->cancel, sink, f, &f->err);
-    if (f->rc == CHT_PAIR_NOT_FOUND)
-        f->rc = CHT_FAIL(&f->err, CHT_NOT_LIVE, "database '%s' has no live model", f->db->name);
+    f->rc = write_model(f->srv, f->db, ((struct exporting *)f)->words, &f->cancel, sink, f, &f->err);
 }
 
 static void begin(struct http_feed *f, struct http_request *r, bool done)
@@ -51,12 +58,36 @@ static enum http_more last(struct http_feed *f, struct http_stream *s, const cha
     return HTTP_MORE_END;
 }
 
+/* HEAD: the model is looked at until there is a first text. */
+static bool first_text(void *ctx, const char *p, size_t n)
+{
+    (void)p, (void)n;
+    *(bool *)ctx = true;
+    return false;
+}
+
+static void look(struct http_request *r)
+{
+    bool begun = false;
+    r->rc = write_model(r->w->srv, r->db, r->text, &r->cancel, first_text, &begun, &r->err);
+    if (begun)
+        r->rc = CHT_OK;
+}
+
+static void looked(struct http_request *r)
+{
+    if (r->rc == CHT_OK)
+        http_reply_media(r, 200, HTTP_MEDIA_ARPA);
+    else
+        http_reply_err(r, r->rc, &r->err);
+}
+
 static void export(struct http_request *r)
 {
     static const struct http_feed_kind kind = {
         .memory = CHT_SCAN_MEMORY, .work = work, .begin = begin, .progress = progress, .last = last};
     if (r->head) {
-        http_reply_media(r, 200, HTTP_MEDIA_ARPA);
+        http_request_long_job(r, HTTP_ALONE_COUNT, look, looked);
         return;
     }
     struct exporting *e = cht_calloc(1, sizeof *e);

@@ -43,9 +43,10 @@ static void read_value(struct http_request *r)
         http_reply_err(r, rc, err);
         return;
     }
+    bool bytes = http_accepts_bytes(r);
     if (!http_condition_found(r, key, r->value.data, size))
         return;
-    if (http_accepts_bytes(r)) {
+    if (bytes) {
         svc_out_bytes(&r->out, r->value.data, r->value.len);
         http_reply_media(r, 200, HTTP_MEDIA_OCTETS);
         return;
@@ -319,7 +320,7 @@ static void get_keys(struct http_request *r)
     bool values, etags;
     if (r->param[HTTP_P_AFTER].p != NULL || r->param[HTTP_P_LIMIT].p != NULL ||
         r->param[HTTP_P_SIZE].p != NULL) {
-        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'keys' goes with 'values' and 'etags' only");
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'keys' goes without 'after', 'limit' and 'size'");
         return;
     }
     if (!http_param_bool(r, HTTP_P_VALUES, true, &values) || !http_param_etags(r, values, &etags) ||

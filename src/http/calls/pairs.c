@@ -201,6 +201,26 @@ static void scan(struct http_request *r)
         http_stream_scan(r, &cfg, cfg.values ? &with : r->text ? &text_without : &without);
 }
 
+/* What only a scan has is refused beside 'count' and 'exact', rather than passed over. */
+static bool no_range(struct http_request *r, bool count)
+{
+    static const enum http_param range[] = {HTTP_P_AFTER, HTTP_P_UNTIL, HTTP_P_LIMIT};
+    const char *what = NULL;
+    bool reverse;
+    if (!http_param_bool(r, HTTP_P_REVERSE, false, &reverse))
+        return false;
+    for (size_t i = 0; i < sizeof range / sizeof *range; i++) {
+        if (r->param[range[i]].p != NULL)
+            what = http_param_name(range[i]);
+    }
+    if (reverse)
+        what = http_param_name(HTTP_P_REVERSE);
+    if (what != NULL)
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "'%s' and '%s' exclude each other",
+                        http_param_name(count ? HTTP_P_COUNT : HTTP_P_EXACT), what);
+    return what == NULL;
+}
+
 void http_pairs_get(struct http_request *r)
 {
     bool exact, count, children;
@@ -225,14 +245,16 @@ void http_pairs_get(struct http_request *r)
         return;
     if (!http_param_bool(r, HTTP_P_EXPIRES, false, &a->expires) || !http_param_etags(r, a->values, &a->etags))
         return;
-    if (count && (a->expires || a->etags)) {
-        http_reply_fail(r, CHT_INVALID_ARGUMENT, "a count has neither 'expires' nor 'etags'");
+    if (count && (a->values || a->expires || a->etags)) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "a count has neither 'values' nor 'expires' nor 'etags'");
         return;
     }
     if (exact && count) {
         http_reply_fail(r, CHT_INVALID_ARGUMENT, "'exact' and 'count' exclude each other");
         return;
     }
+    if ((exact || count) && !no_range(r, count))
+        return;
     if (!http_condition_check(r))
         return;
     a->bytes = exact && http_accepts_bytes(r);
