@@ -14,7 +14,7 @@ for group in ${*:-build test}; do
             chromium chromium-driver"
         command -v npm >/dev/null || packages="$packages nodejs npm" ;; # console/ and tests/console; one from elsewhere will do
     lint) packages="$packages clang-format clang-tidy cppcheck mypy python3-httpx python3-numpy" ;;
-    bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev wrk redis-server webdis" ;;
+    bench) packages="$packages g++ liblmdb-dev librocksdb-dev libsqlite3-dev libleveldb-dev libtkrzw-dev libwiredtiger-dev wrk redis-server webdis" ;;
     deploy) packages="$packages haproxy nginx-light prometheus systemd buildah debootstrap ca-certificates shellcheck
             strace binutils procps" ;;
     package) packages="$packages debhelper dpkg-dev fakeroot lintian python3 python3-build python3-setuptools python3-wheel" ;;

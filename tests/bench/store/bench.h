@@ -10,7 +10,7 @@
 #define VALUE_SIZE 64u
 #define BATCH 1000u /* pairs to a commit */
 #define MAX_ROUNDS 15u
-#define MAX_PEERS 4u
+#define MAX_PEERS 7u
 #define SINGLE_THREADS 32u
 
 struct pair {
@@ -113,8 +113,9 @@ struct peer {
     void (*stats)(void *db, struct peer_stats *out); /* or NULL */
 };
 
-enum peer_id { P_CHEETAH, P_LMDB, P_ROCKSDB, P_SQLITE };
-extern const struct peer peer_cheetah, peer_lmdb, peer_rocksdb, peer_sqlite;
+enum peer_id { P_CHEETAH, P_LMDB, P_ROCKSDB, P_SQLITE, P_LEVELDB, P_WIREDTIGER, P_TKRZW };
+extern const struct peer peer_cheetah, peer_lmdb, peer_rocksdb, peer_sqlite, peer_leveldb, peer_wiredtiger,
+    peer_tkrzw;
 extern const struct peer *const peers[MAX_PEERS];
 struct cht_store *peer_cheetah_store(void *db); /* for the calls that only cheetah has */
 

@@ -11,7 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-const struct peer *const peers[MAX_PEERS] = {&peer_cheetah, &peer_lmdb, &peer_rocksdb, &peer_sqlite};
+const struct peer *const peers[MAX_PEERS] = {&peer_cheetah, &peer_lmdb,       &peer_rocksdb, &peer_sqlite,
+                                             &peer_leveldb, &peer_wiredtiger, &peer_tkrzw};
 
 void run_child(const struct conf *c, enum peer_id p, unsigned round, const char *folder, bool by_kill,
                section_fn *fn, struct results *r)

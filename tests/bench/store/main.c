@@ -1,4 +1,4 @@
-/* bench_store: cheetah beside LMDB, RocksDB and SQLite in one run. See tests/bench/README.md. */
+/* bench_store: cheetah beside LMDB, RocksDB, SQLite, LevelDB, WiredTiger and Tkrzw in one run. See tests/bench/README.md. */
 #include "bench.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@ static _Noreturn void usage(int code)
         "  --pairs N         pairs of 12 + 64 bytes; K and M are understood (1M)\n"
         "  --rounds N        interleaved rounds, 1..15; the medians are printed (3)\n"
         "  --only LIST       of write,read,scan,disk,start,update,single,limited (all but limited)\n"
-        "  --peers LIST      of cheetah,lmdb,rocksdb,sqlite (all)\n"
+        "  --peers LIST      of cheetah,lmdb,rocksdb,sqlite,leveldb,wiredtiger,tkrzw (all)\n"
         "  --limited         the limited section too, in a database 4 x larger than the memory\n"
         "  --limited-pairs N pairs of the limited section (2M)\n"
         "  --cgroup DIR      an empty memory cgroup (v2 or v1) of yours for the limited section\n"
