@@ -24,6 +24,7 @@ day=$(sed -n "s/^## \[$version\] - \(.*\)$/\1/p" "$root/CHANGELOG.md")
 }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM # dash runs the other at an exit only
 mkdir "$work/cheetah-db-$version"
 "$root/deploy/sources.sh" "$root" | (cd "$root" && tar -cf - --no-recursion -T -) | tar -xf - -C "$work/cheetah-db-$version"
 cd "$work/cheetah-db-$version"

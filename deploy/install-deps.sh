@@ -55,6 +55,7 @@ done
 policy=/usr/sbin/policy-rc.d
 if [ -n "$services" ] && [ ! -e $policy ]; then
     trap '$sudo rm -f $policy' EXIT
+    trap 'exit 1' HUP INT TERM # dash runs the other at an exit only; left there, it would keep every service of this machine from starting
     printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
     $sudo chmod 755 $policy
 fi

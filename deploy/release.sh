@@ -42,6 +42,7 @@ export SOURCE_DATE_EPOCH PYTHONDONTWRITEBYTECODE=1
 umask 022
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM # dash runs the other at an exit only
 
 # One owner, one time, one order, and modes that do not depend on who made the checkout.
 name=cheetah-db-$version

@@ -27,6 +27,9 @@ const VIEWS: { [name: string]: [string, () => any] } = {
   manage: ["Database", Manage],
 };
 
+/** Of a database. The address may come from anybody, and a name stands in paths and in commands to copy. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
+
 const THEMES: [string, string][] = [
   ["", "as the system"],
   ["light", "light"],
@@ -100,8 +103,8 @@ function App() {
     refresh();
   }, []);
 
-  const db = address.params.db || (known && !known.databases.includes("default") ? (known.databases[0] ?? "default") : "default");
-  const [title, View] = VIEWS[address.view] ?? VIEWS.start;
+  const db = (NAME.test(address.params.db ?? "") && address.params.db) || (known && !known.databases.includes("default") ? (known.databases[0] ?? "default") : "default");
+  const [title, View] = Object.keys(VIEWS).includes(address.view) ? VIEWS[address.view] : VIEWS.start;
   useEffect(() => {
     document.title = `${title} - ${db} - cheetah-db`;
   }, [title, db]);

@@ -399,6 +399,21 @@ describe("tasks", { concurrency: 2 }, () => {
     const scored = execFileSync("sh", ["-c", await page.evaluate(() => navigator.clipboard.readText())], { env: { ...process.env, no_proxy: "*" } }).toString();
     assert.equal(typeof JSON.parse(scored).log10, "number");
 
+    // Text that curl takes for a file, and characters that are two in JavaScript.
+    await call.selectOption("insertValue");
+    await page.getByRole("combobox", { name: "Body" }).selectOption({ index: 1 }); // raw bytes
+    for (const text of ["@/etc/hostname", "caf\u00e9 \u{1f600}"]) {
+      await page.getByRole("textbox", { name: "Text of the body" }).fill(text);
+      for (const [what, run] of [["curl", ["sh", "-c"]], ["Python", ["/usr/bin/python3", "-c"]]]) {
+        await page.evaluate(() => navigator.clipboard.writeText(""));
+        await button(page, "Copy as " + what).click();
+        await until(what + " of an insert", async () => (await page.evaluate(() => navigator.clipboard.readText())).includes("/kv"));
+        const made = JSON.parse(execFileSync(run[0], [run[1], await page.evaluate(() => navigator.clipboard.readText())], { env: { ...process.env, no_proxy: "*" } }).toString());
+        const value = JSON.parse(await server.ask("GET", `/kv/${made.key}?db=sample`)).value;
+        assert.equal(Buffer.from(value, "base64").toString(), text, what);
+      }
+    }
+
     await call.selectOption("readValue");
     await page.getByRole("textbox", { name: /^key/ }).fill("99999999");
     await button(page, "Send").click();
@@ -511,6 +526,21 @@ describe("tasks", { concurrency: 2 }, () => {
     await button(dialog, "Drop it").click();
     await page.getByRole("heading", { name: "Start", level: 2 }).waitFor();
     assert.ok(!JSON.parse(await server.ask("GET", "/databases")).databases.includes("spare"));
+    await page.context().close();
+  });
+
+  it("an address from elsewhere: what is no view and no name of a database is not taken", { timeout: 4 * PATIENCE }, async () => {
+    await server.ask("PUT", "/pairs/queue:kept?db=default", "v");
+    const page = await browser.page(server, "#/manage?db=" + encodeURIComponent("../reduce/queue-drain/queue:#"));
+    await button(page, "Take a checkpoint").click();
+    await shown(page, /^Done in/);
+    assert.match(await server.ask("GET", "/pairs/queue:kept?exact=true&db=default"), /"key"/);
+    assert.equal(await page.getByRole("combobox", { name: "Database" }).inputValue(), "default");
+    for (const name of ["constructor", "__proto__", "nothing"]) {
+      await page.goto(server.url + "/console/#/" + name);
+      await page.reload();
+      await page.getByRole("heading", { name: "Start", level: 2 }).waitFor();
+    }
     await page.context().close();
   });
 

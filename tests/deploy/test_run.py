@@ -3,6 +3,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 
 import harness
@@ -68,3 +69,24 @@ def test_on_a_terminal_the_log_is_text(tmp_path, flags, env, text):
         os.close(master)
     assert str(root / "build" / "release" / "cheetah-db").encode() in seen
     assert (b'{"time"' not in seen) == text, seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_install_deps_that_is_interrupted(tmp_path, number):
+    """While it installs, no service may start; none of that is left. With stand-ins, and another place for the file that forbids it."""
+    tools, policy, script, begun = tmp_path / "tools", tmp_path / "policy-rc.d", tmp_path / "install-deps.sh", tmp_path / "begun"
+    tools.mkdir()
+    with open(in_deploy("install-deps.sh")) as file:
+        script.write_text(file.read().replace("/usr/sbin/policy-rc.d", str(policy)))
+    for name, text in (("dpkg-query", "exit 1"), ("id", "echo 0"), ("apt-get", "touch %s\nexec sleep 60" % begun)):
+        (tools / name).write_text("#!/bin/sh\n%s\n" % text)
+        (tools / name).chmod(0o755)
+    process = subprocess.Popen(["sh", str(script), "deploy"], env=dict(os.environ, PATH="%s:%s" % (tools, os.environ["PATH"])),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        harness.wait_for(begun.exists, 60, "the installation")
+        assert policy.exists()
+    finally:
+        os.killpg(process.pid, number)  # as a terminal does
+        process.wait(60)
+    assert process.returncode == 1 and not policy.exists()

@@ -14,7 +14,7 @@ from levels_calls import Player
 from proxy import Proxy
 from test_dropin import pipeline  # noqa: F401: a fixture
 
-from cheetah_http import BadRequest, BatchError, CheetahError, Client
+from cheetah_http import BadRequest, BatchError, CheetahError, Client, ConnectionLost
 from cheetah_http.dbslm import ModelMismatch, install, level2, moved
 from cheetah_http.dbslm.level2 import Stamp
 from cheetah_http.dbslm.level3 import score_part, signal_pair
@@ -324,6 +324,29 @@ def test_moved_and_back(model, player, monkeypatch, caplog):
     assert not engine.db.get_metadata("cheetah:mirrored")
     assert model().memory.conversation_stats("c1")["message_count"] == 4
     other.close()
+
+
+def test_a_lost_message_that_comes_late(model, monkeypatch):
+    """When it was looked for after the connection was lost it was not there yet: it is counted once all the same."""
+    engine = model()
+    memory, client = engine.memory, engine.hot_path.tables.client
+    conversation = memory.start_conversation("user", "agent")
+    memory.log_message(conversation, "user", "first")
+    own, waiting = client.run, []
+
+    def run(operations, **more):
+        if not waiting:
+            waiting.append((operations, more))
+            raise ConnectionLost("no answer", may_have_happened=True)
+        if len(waiting) == 1:
+            waiting.append(None)
+            own(waiting[0][0], **waiting[0][1])
+        return own(operations, **more)
+
+    monkeypatch.setattr(client, "run", run)
+    memory.log_message(conversation, "user", "second")
+    assert len(waiting) == 2 and memory.conversation_stats(conversation)["message_count"] == 2
+    assert [message.content for message in memory.recent_messages(conversation)] == ["second", "first"]
 
 
 @pytest.fixture

@@ -21,7 +21,11 @@ function queryOf(op: Operation, values: Params): Params {
 }
 
 const shell = (text: string): string => "'" + text.replace(/'/g, "'\\''") + "'";
-const python = (text: string): string => JSON.stringify(text).replace(/[\u007f-\uffff]/g, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+const python = (text: string): string =>
+  JSON.stringify(text).replace(/[\u007f-\u{10ffff}]/gu, (c) => {
+    const digits = c.codePointAt(0)!.toString(16);
+    return digits.length > 4 ? "\\U" + digits.padStart(8, "0") : "\\u" + digits.padStart(4, "0");
+  });
 
 interface Request {
   method: string;
@@ -36,7 +40,7 @@ export function asCurl(request: Request): string {
   for (const [name, value] of Object.entries(request.headers)) parts.push("-H " + shell(`${name}: ${value}`));
   if (token()) parts.push('-H "Authorization: Bearer $CHEETAH_TOKEN"');
   if (request.body instanceof File) parts.push("--data-binary " + shell("@" + request.body.name));
-  else if (request.body !== undefined) parts.push("--data-binary " + shell(request.body));
+  else if (request.body !== undefined) parts.push("--data-raw " + shell(request.body)); // an @ at its begin means itself
   return [...parts, shell(request.address)].join(" \\\n  ");
 }
 
@@ -107,6 +111,7 @@ async function receive(answer: Response, signal: AbortSignal, began: number, sho
       if (part.done) break;
       out.bytes += part.value.length;
       if (out.bytes <= KEPT) parts.push(part.value);
+      else parts.length = 0; // half of it is worth nothing
       if (textual) take(decoder.decode(part.value, { stream: true }));
       paint(false);
     }
@@ -168,10 +173,11 @@ function Answered({ answer, stop, save }: { answer: Answer; stop: () => void; sa
             Cancel
           </button>
         )}
-        <button type="button" onClick={save} disabled={answer.bytes === 0}>
+        <button type="button" onClick={save} disabled={answer.bytes === 0 || answer.bytes > KEPT}>
           Download the answer
         </button>
       </p>
+      {answer.bytes > KEPT && <p class="quiet">It is over {size(KEPT)}, which this page does not keep: copy it as curl.</p>}
       {(answer.more || text.length < answer.text.length) && <p class="quiet">The last part of it:</p>}
       <pre tabIndex={0} aria-label="Body of the answer">
         {text}

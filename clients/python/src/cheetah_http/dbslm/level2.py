@@ -190,7 +190,7 @@ class Tables:
         whoever else does the same, nothing is lost. new gives None: nothing is to be done. done: after a lost
         connection, whether it was done."""
         self._before()
-        known = self._tags.pop(pair, None)
+        known, lost = self._tags.pop(pair, None), False
         while True:
             if known is None:
                 found = self.client.pair(pair)
@@ -205,9 +205,12 @@ class Tables:
             except BatchFailed as error:
                 if error.operation.status != 412:
                     raise
+                if lost and done(value):  # what was lost has come after the first look
+                    return value
             except ConnectionLost:
                 if done(value):
                     return value
+                lost = True
             else:
                 if operation.etag:
                     if len(self._tags) >= 1000:
