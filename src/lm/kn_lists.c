@@ -5,7 +5,7 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-#define KEEP_FROM 64u /* followers */
+#define KEEP_FROM 16u /* followers */
 
 static double worth(const double *d, uint32_t a) { return (double)a - d[a < 3 ? a : 3]; }
 
@@ -62,40 +62,55 @@ static uint32_t gather(const struct lm_kn_record *record, uint32_t from, uint32_
     return n;
 }
 
-static void add_low(struct lm_kn_list *l)
+/* Those with from <= a <= to: with the reader (*keep) if it has memory, and else, or without `keep`, in the list's own room. */
+static struct lm_kn_ranks *rank(struct lm_kn_list *l, uint32_t from, uint32_t to, struct lm_kn_ranks **keep)
 {
-    l->n = gather(&l->level->record, 1, l->least - 1, l->heap);
+    struct lm_kn_ranks *own = (struct lm_kn_ranks *)(void *)l->room;
+    own->n = own->rest = gather(&l->level->record, from, to, own->f);
+    make_heap(l->d, own->f, own->n);
+    size_t bytes = sizeof *own + own->n * sizeof *own->f;
+    struct lm_kn_ranks *kept = keep != NULL ? lm_kn_keep(l->r, bytes) : NULL;
+    if (kept == NULL) {
+        l->room = own->f + own->n;
+        return own;
+    }
+    memcpy(kept, own, bytes);
+    *keep = kept;
+    return kept;
+}
+
+static void go_low(struct lm_kn_list *l)
+{
+    struct lm_kn_level *own = &l->r->level[l->level->at];
+    l->ranks = own->low != NULL ? own->low : rank(l, 1, l->least - 1, own->high != NULL ? &own->low : NULL);
     l->low = false;
-    make_heap(l->d, l->heap, l->n);
+    l->at = 0;
+}
+
+/* The next of the ranks; there is one. */
+static struct lm_follower next_of(const struct lm_kn_list *l)
+{
+    const struct lm_kn_ranks *k = l->ranks;
+    return k->f[l->at < k->n - k->rest ? k->n - 1 - l->at : 0];
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
-void lm_kn_list_begin(struct lm_kn_reader *r, const struct lm_kn_level *level, struct lm_follower *heap,
+void lm_kn_list_begin(struct lm_kn_reader *r, const struct lm_kn_level *level, struct lm_follower *room,
                       struct lm_kn_list *out)
 {
     struct lm_kn_level *own = &r->level[level->at];
     const double *d = r->discounts[level->order].d;
-    *out = (struct lm_kn_list){.level = level, .d = d, .heap = heap, .least = least_of(d)};
-    if (own->high != NULL) {
-        out->n = own->highs;
-        memcpy(heap, own->high, out->n * sizeof *heap);
-    } else {
-        out->n = gather(&level->record, out->least, UINT32_MAX, heap);
-        make_heap(d, heap, out->n);
-        if (level->record.n >= KEEP_FROM && own->lists++ > 0)
-            own->high = lm_kn_keep(r, (out->n + 1) * sizeof *heap);
-        if (own->high != NULL)
-            memcpy(own->high, heap, out->n * sizeof *heap);
-        own->highs = out->n;
-    }
-    out->low = out->n < level->record.n;
+    *out = (struct lm_kn_list){.r = r, .level = level, .d = d, .room = room, .least = least_of(d)};
+    bool keep = level->record.n >= KEEP_FROM && own->lists++ > 0;
+    out->ranks = own->high != NULL ? own->high : rank(out, out->least, UINT32_MAX, keep ? &own->high : NULL);
+    out->low = out->ranks->n < level->record.n;
 }
 
 double lm_kn_list_next(const struct lm_kn_list *l)
 {
-    if (l->n > 0)
-        return worth(l->d, l->heap[0].count);
+    if (l->at < l->ranks->n)
+        return worth(l->d, next_of(l).count);
     if (!l->low)
         return 0;
     double one = worth(l->d, 1), two = worth(l->d, 2);
@@ -104,16 +119,22 @@ double lm_kn_list_next(const struct lm_kn_list *l)
 
 struct lm_follower lm_kn_list_take(struct lm_kn_list *l)
 {
-    if (l->n == 0)
-        add_low(l);
-    if (l->n == 0 || (l->begun && l->heap[0].token == l->last.token)) /* a count of 0, a token twice */
+    if (l->at == l->ranks->n && l->low)
+        go_low(l);
+    struct lm_kn_ranks *k = l->ranks;
+    struct lm_follower x = l->at < k->n ? next_of(l) : (struct lm_follower){0};
+    if (x.count == 0 || (l->begun && x.token == l->last.token)) /* a count of 0, a token twice */
         return (struct lm_follower){0};
-    l->last = l->heap[0];
+    if (l->at == k->n - k->rest) {
+        k->f[0] = k->f[--k->rest];
+        k->f[k->rest] = x;
+        if (k->rest > 0)
+            sink(l->d, k->f, k->rest, 0);
+    }
+    l->at++;
+    l->last = x;
     l->begun = true;
-    l->heap[0] = l->heap[--l->n];
-    if (l->n > 0)
-        sink(l->d, l->heap, l->n, 0);
-    return l->last;
+    return x;
 }
 
 bool lm_kn_list_had(const struct lm_kn_list *l, uint32_t token, uint32_t a)

@@ -21,6 +21,7 @@
 #define KEEP_MOST (UINT32_C(1) << 28)
 #define ROUNDING 1e-12 /* bounds are taken so much larger */
 #define SCAN_ENTRIES 64u
+#define BEST_MOST 1024u /* candidates that are kept with a context */
 
 struct chain {
     struct lm_kn_level level[LM_ORDER_MAX + 1]; /* by order, from 1 */
@@ -70,33 +71,47 @@ static struct lm_kn_candidate evaluate(const struct search *q, const struct met 
 
 /* ---- the chain and its lists ------------------------------------------------------------------------------------- */
 
-static enum cht_rc read_chain(struct search *q, const struct lm_kn_text_query *t)
+/* The levels from order 2 on, by their numbers. */
+struct found {
+    uint32_t at[LM_ORDER_MAX + 1];
+    unsigned order;
+};
+
+static enum cht_rc find_chain(struct lm_kn_reader *r, const struct lm_kn_text_query *t, struct found *out,
+                              struct cht_err *err)
 {
-    struct lm_kn_reader *r = q->r;
-    struct chain *c = &q->chain;
     unsigned top = t->max_order == 0 || t->max_order > r->head.order ? r->head.order : t->max_order;
     size_t reach = 0; /* tokens of the context */
     while (reach < t->n && reach + 1 < top && (reach == 0 || t->tokens[t->n - reach] != r->head.bos))
         reach++;
-    c->level[1] = r->root;
-    c->order = 1;
+    uint64_t carried = lm_kn_chain_begin(r);
+    out->order = 1;
     for (unsigned m = 2; m <= reach + 1; m++) {
         const struct lm_kn_level *l;
-        enum cht_rc rc = lm_kn_level(r, m, t->tokens + t->n, &l, q->err);
+        enum cht_rc rc = lm_kn_level_next(r, m, t->tokens + t->n, &carried, &l, err);
         if (rc != CHT_OK)
             return rc;
         if (!l->there)
             break;
-        c->level[m] = *l;
-        c->order = m;
+        out->at[m] = l->at;
+        out->order = m;
     }
+    return CHT_OK;
+}
+
+static void make_chain(struct search *q, const struct found *f)
+{
+    struct chain *c = &q->chain;
+    c->level[1] = q->r->root;
+    c->order = f->order;
+    for (unsigned m = 2; m <= f->order; m++)
+        c->level[m] = *lm_kn_level_at(q->r, f->at[m]);
     double w = 1.0;
     for (unsigned m = c->order; m >= 1; m--) {
         c->w[m] = w;
         w *= c->level[m].gamma;
     }
-    c->rest = w * r->p0;
-    return CHT_OK;
+    c->rest = w * q->r->p0;
 }
 
 static void set_bound(struct search *q, unsigned m)
@@ -108,7 +123,7 @@ static enum cht_rc begin_lists(struct search *q)
 {
     size_t room = 0;
     for (unsigned m = 2; m <= q->chain.order; m++)
-        room += (size_t)q->chain.level[m].record.n + 1;
+        room += (size_t)q->chain.level[m].record.n + LM_KN_LIST_ROOM;
     enum cht_rc rc = cht_buf_reserve(&q->r->work[1], room * sizeof(struct lm_follower) + 1, q->err);
     if (rc != CHT_OK)
         return rc;
@@ -117,7 +132,7 @@ static enum cht_rc begin_lists(struct search *q)
         const struct lm_kn_level *l = &q->chain.level[m];
         lm_kn_list_begin(q->r, l, at, &q->list[m]);
         set_bound(q, m);
-        at += l->record.n + 1;
+        at += l->record.n + LM_KN_LIST_ROOM;
     }
     return CHT_OK;
 }
@@ -324,24 +339,54 @@ static enum cht_rc run(struct search *q, bool *later)
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
+/* ---- what is kept ------------------------------------------------------------------------------------------------ */
 
-enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query *t, uint32_t k,
-                          struct lm_kn_prediction *out, bool *later, struct cht_err *err)
+/* The best k after a context, for whoever asks again: fewer of them are its beginning. */
+struct lm_kn_kept_best {
+    uint32_t k, n;
+    double unknown;
+    struct lm_kn_candidate c[];
+};
+
+/* Keeps the answer with its longest context, if it is not the first time that it is asked for. */
+static void keep_best(struct lm_kn_reader *r, const struct found *f, uint32_t k,
+                      const struct lm_kn_prediction *p)
 {
-    struct search q = {.r = r, .err = err};
-    uint64_t most = r->head.m[1].types;
-    *later = false;
-    if (r->fixed.order > 0)
-        return lm_fm_predict(r, t, k, out, later, err);
-    q.best.k = k < most ? k : (uint32_t)most;
-    enum cht_rc rc = cht_buf_reserve(&r->work[2], (size_t)q.best.k * sizeof *q.best.c, err);
-    if (rc == CHT_OK)
-        rc = read_chain(&q, t);
+    struct lm_kn_level *own = f->order > 1 ? &r->level[f->at[f->order]] : NULL;
+    if (own == NULL || own->asked++ == 0 || p->n > BEST_MOST)
+        return;
+    size_t bytes = p->n * sizeof *p->c;
+    struct lm_kn_kept_best *b = lm_kn_keep(r, sizeof *b + bytes);
+    if (b == NULL)
+        return;
+    *b = (struct lm_kn_kept_best){.k = k, .n = (uint32_t)p->n, .unknown = p->unknown};
+    memcpy(b->c, p->c, bytes);
+    own->best = b;
+}
+
+/* False: it is not known, or fewer are. */
+static bool best_known(const struct lm_kn_reader *r, const struct found *f, uint32_t k,
+                       struct lm_kn_prediction *out)
+{
+    const struct lm_kn_kept_best *b = f->order > 1 ? r->level[f->at[f->order]].best : NULL;
+    if (b == NULL || b->k < k)
+        return false;
+    *out = (struct lm_kn_prediction){
+        .order = f->order, .unknown = b->unknown, .c = b->c, .n = b->n < k ? b->n : k};
+    return true;
+}
+
+/* By a search. */
+static enum cht_rc search_best(struct lm_kn_reader *r, const struct found *f, uint32_t k,
+                               struct lm_kn_prediction *out, bool *later, struct cht_err *err)
+{
+    struct search q = {.r = r, .err = err, .best = {.k = k}};
+    enum cht_rc rc = cht_buf_reserve(&r->work[2], (size_t)k * sizeof *q.best.c, err);
+    make_chain(&q, f);
     if (rc == CHT_OK)
         rc = begin_lists(&q);
     if (rc == CHT_OK)
-        rc = get_top(&q, q.best.k < KEEP_MIN ? KEEP_MIN : q.best.k, later);
+        rc = get_top(&q, k < KEEP_MIN ? KEEP_MIN : k, later);
     if (rc == CHT_OK && !*later) {
         q.best.c = (struct lm_kn_candidate *)(void *)r->work[2].data;
         rc = run(&q, later);
@@ -350,11 +395,29 @@ enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query 
     if (rc != CHT_OK || *later)
         return rc;
     lm_kn_best_sort(&q.best);
-    out->order = q.chain.order;
     struct met unknown;
     meet(&q, r->head.bos, 0, &unknown); /* bos follows nothing */
-    out->unknown = evaluate(&q, &unknown).p;
-    out->c = q.best.c;
-    out->n = q.best.n;
+    *out = (struct lm_kn_prediction){
+        .order = f->order, .unknown = evaluate(&q, &unknown).p, .c = q.best.c, .n = q.best.n};
     return CHT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query *t, uint32_t k,
+                          struct lm_kn_prediction *out, bool *later, struct cht_err *err)
+{
+    uint64_t most = r->head.m[1].types;
+    struct found f;
+    *later = false;
+    if (r->fixed.order > 0)
+        return lm_fm_predict(r, t, k, out, later, err);
+    k = k < most ? k : (uint32_t)most;
+    enum cht_rc rc = find_chain(r, t, &f, err);
+    if (rc != CHT_OK || best_known(r, &f, k, out))
+        return rc;
+    rc = search_best(r, &f, k, out, later, err);
+    if (rc == CHT_OK && !*later)
+        keep_best(r, &f, k, out);
+    return rc;
 }

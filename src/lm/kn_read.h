@@ -29,6 +29,8 @@ struct lm_kn_index {
     struct lm_follower at[]; /* a power of two; count 0: free */
 };
 
+struct lm_kn_ranks;
+struct lm_kn_kept_best;
 /* What is known of one context, or of one page of the root. */
 struct lm_kn_level {
     uint64_t hash;
@@ -39,8 +41,10 @@ struct lm_kn_level {
     uint32_t finds;                  /* followers looked for without an index */
     double gamma;                    /* the weight of the order below: 1 without a record */
     const struct lm_kn_index *index; /* NULL: there is none */
-    struct lm_follower *high;        /* the beginning of its list (kn_lists.h); NULL: it is not kept */
-    uint32_t highs, lists;           /* in it; lists that were made */
+    struct lm_kn_ranks *high, *low;  /* of its list (kn_lists.h); NULL: they are not kept */
+    const struct lm_kn_kept_best
+        *best;             /* what came next the last time (kn_predict.c); NULL: it is not kept */
+    uint32_t lists, asked; /* lists that were made; questions of which it was the longest context */
     struct lm_kn_record record;
     const uint32_t *
         page; /* of a page of the root: a of each of its tokens, 0 if there is none; in place of the record */

@@ -46,30 +46,33 @@ static char *log10_text(char *p, double v)
     p += reduce_put_u64(p, whole);
     if (part == 0)
         return p;
-    (void)reduce_put_u64(p, part + 1000000000u); /* its first digit is where the point goes */
-    *p = '.';
+    uint32_t high = (uint32_t)(part / 1000000u);
+    p[0] = '.';
+    p[1] = (char)('0' + high / 100);
+    reduce_put_two(p + 2, high % 100);
+    reduce_put_six(p + 4, (uint32_t)(part % 1000000u));
     p += LOG10_PLACES + 1;
     while (p[-1] == '0')
         p--;
     return p;
 }
 
-/* The last n digits of `digits`, without the zeros at their end. */
-static char *put_fraction(char *p, uint64_t digits, unsigned n)
+/* DIGITS digits, zeros in front; returns their end without the zeros there. */
+static char *put_digits(char *p, uint64_t n)
 {
-    char text[REDUCE_U64_TEXT];
-    (void)reduce_put_u64(text, digits + UINT64_C(1000000000000)); /* DIGITS of them, with zeros in front */
-    const char *from = text + 1 + DIGITS - n;
-    while (n > 0 && from[n - 1] == '0')
-        n--;
-    memcpy(p, from, n);
-    return p + n;
+    reduce_put_six(p, (uint32_t)(n / 1000000u));
+    reduce_put_six(p + 6, (uint32_t)(n % 1000000u));
+    char *end = p + DIGITS;
+    while (end > p && end[-1] == '0')
+        end--;
+    return end;
 }
 
 /* A probability whose logarithm is known, to p, NUMBER_TEXT bytes; returns its end. */
 static char *p_text(char *p, double v, double log10_v)
 {
-    int e = (int)floor(log10_v);
+    int e = (int)log10_v;
+    e -= (double)e > log10_v; /* towards 0 is up */
     if (v >= 1 || v <= 0 || e < -98) {
         *p++ = v >= 1 ? '1' : '0';
         return p;
@@ -86,12 +89,12 @@ static char *p_text(char *p, double v, double log10_v)
         *p++ = '.';
         for (int i = -1; i > e; i--)
             *p++ = '0';
-        p = put_fraction(p, n, DIGITS);
+        p = put_digits(p, n);
     } else {
-        *p++ = (char)('0' + n / UINT64_C(100000000000));
-        *p++ = '.';
-        char *part = put_fraction(p, n % UINT64_C(100000000000), DIGITS - 1);
-        p = part == p ? p - 1 : part;
+        char *end = put_digits(p + 1, n); /* the first digit goes before the point */
+        p[0] = p[1];
+        p[1] = '.';
+        p = end > p + 2 ? end : p + 1;
         *p++ = 'e';
         *p++ = '-';
         p += reduce_put_u64(p, (uint64_t)-e);
@@ -148,7 +151,7 @@ static void put_candidate(struct svc_out *o, const struct lm_kn_candidate *c, st
     p = CHT_PUT(p, ",\"log10\":");
     p = log10_text(p, l);
     p = CHT_PUT(p, ",\"order\":");
-    p += reduce_put_u64(p, c->order);
+    *p++ = (char)('0' + c->order);
     *p++ = '}';
     o->n = (size_t)(p - o->p);
 }
