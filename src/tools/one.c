@@ -186,6 +186,11 @@ void tool_one_value_member(struct svc_out *out, const void *p, size_t n)
 
 bool tool_one_is_line(const void *p, size_t n)
 {
+    const uint8_t *c = p;
+    for (size_t i = 0; i + 1 < n; i++) {
+        if (c[i] == 0xC2 && c[i + 1] < 0xA0) /* U+0080 to U+009F: terminals obey them, too */
+            return false;
+    }
     return tool_json_is_text(p, n) && memchr(p, '\n', n) == NULL && memchr(p, '\t', n) == NULL;
 }
 
@@ -240,18 +245,31 @@ void tool_one_line(FILE *out, const struct svc_out *line, unsigned columns)
     (void)fputs(cut ? "...\n" : "\n", out);
 }
 
-/* One value for people; long texts are cut. */
+/* As JSON, to be freed; NULL: no memory. */
+static char *as_json(const json_t *v)
+{
+    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6);
+    char *text = json_dumps(v, flags);
+    if (text != NULL && !tool_one_is_line(text, strlen(text))) {
+        free(text); /* NOLINT: json_dumps uses malloc */
+        text = json_dumps(v, flags | JSON_ENSURE_ASCII);
+    }
+    return text;
+}
+
+/* One value for people; long texts are cut. What others have stored is not to command the terminal: a text with control characters is
+ * shown as JSON. */
 static void cell(char *to, size_t cap, const json_t *v)
 {
     char *text = NULL;
-    if (json_is_string(v))
+    if (json_is_string(v) && tool_one_is_line(json_string_value(v), json_string_length(v)))
         (void)snprintf(to, cap, "%s", json_string_value(v));
     else if (json_is_real(v))
         (void)snprintf(to, cap, "%.6g", json_real_value(v));
     else if (json_is_integer(v))
         (void)snprintf(to, cap, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     else {
-        text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        text = as_json(v);
         (void)snprintf(to, cap, "%s", text != NULL ? text : "");
         free(text); /* NOLINT: json_dumps uses malloc */
     }

@@ -64,7 +64,7 @@ enum cht_rc tool_one_ask(struct tool_one *o, struct tool_request *r, struct cht_
 /* Appends "name":"...", or "pair":"base64", or, with --hex, "hex":"...". value: "text" or "value". */
 void tool_one_name_member(const struct tool_one *o, struct svc_out *out, const void *p, size_t n);
 void tool_one_value_member(struct svc_out *out, const void *p, size_t n);
-/* Text in one line? */
+/* Text in one line, without control characters? */
 bool tool_one_is_line(const void *p, size_t n);
 /* Appends a name for a table: as it is if it is text in one line, else x and hexadecimal; with --hex its digits. */
 void tool_one_name_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n);

@@ -196,7 +196,8 @@ static void tell_rest(struct job *j)
     j->text.n = 0;
     if (tool_one_name(&hex, (const char *)j->next.data + 1, &j->name, NULL) != CHT_OK)
         return;
-    bool plain = !j->one.hex && tool_one_is_line(j->name.data, j->name.len);
+    bool plain = !j->one.hex && tool_one_is_line(j->name.data, j->name.len) &&
+                 memchr(j->name.data, '\'', j->name.len) == NULL; /* it stands in a command to copy */
     tool_one_name_cell(plain ? &j->one : &hex, &j->text, j->name.data, j->name.len);
     (void)fprintf(stderr, "cheetah-db scan: there is more: %s--after '%.*s'\n",
                   plain || j->one.hex ? "" : "--hex ", (int)j->text.n, j->text.n > 0 ? j->text.p : "");

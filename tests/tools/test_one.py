@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import time
+import urllib.request
 
 import pytest
 from harness import BINARY, b64, certificates, unb64
@@ -402,6 +403,22 @@ def test_on_a_terminal(launch, terminal):  # noqa: F811
     assert table[0].split() == ["NAME", "KEY", "VALUE"] and table[1].split()[0] == "greeting:de" and table[1].split()[2] == "hallo"
     assert "{" not in shown("predict", "2", "4") and "token" in shown("predict", "2", "4")
     assert shown("scan", "greeting:", "--json").startswith('{"name":"greeting:de"')
+
+
+def test_what_others_have_stored_commands_no_terminal(launch, terminal):  # noqa: F811
+    """Names and words with escape sequences, in ASCII and in the C1 controls; and no name ends the quotes of a command to copy."""
+    server = launch()
+    client = "--connect", url(server)
+    live = urllib.request.Request(url(server) + "/databases/talk", b'{"live":{"order":2,"bos":2,"eos":3}}', method="PUT")
+    assert urllib.request.urlopen(live).status == 201
+    Place([*client], "")("ngrams", "--text", "-d", "talk", stdin="a \x1b]0;red\u009b31m\n".encode())
+    names = ["n:\x1b[31m", "n:\u009b31m", "n:it's"]
+    for name in names:
+        tool("put", name, "v", *client)
+    for args in (["predict", "--text", "a", "-d", "talk"], ["scan", "n:"], ["changes", "n:"], ["score", "--text", "a \x1b]0;red\u009b31m", "-d", "talk"]):
+        one = terminal(*args, *client, which=(1, 2))
+        assert one.ended() == 0 and b"\x1b" not in one.seen and "\u009b".encode() not in one.seen and len(one.seen) > 50, one.seen
+    assert "--hex --after '%s'" % names[2].encode().hex() in tool("scan", "n:", "--limit", "2", *client).stderr
 
 
 def test_documents_that_are_too_many_for_one_request(launch):
