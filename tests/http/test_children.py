@@ -63,6 +63,12 @@ def test_every_prefix(filled, separator):
         assert sum(pairs for _, pairs, _ in want) == client.get("/pairs/" + hexed(prefix), count="true").json()["pairs"]
 
 
+@pytest.mark.parametrize("name,value", [("count", "true"), ("exact", "true"), ("until", "a"), ("values", "true"), ("reverse", "true"), ("expires", "true"), ("etags", "true")])
+def test_what_does_not_go_with_it(client, name, value):
+    answer = client.get("/pairs/a", children="true", **{name: value})
+    assert answer.status == 400 and answer.code == "invalid_parameter" and name in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("separator", [None, b":", b"\xff"])
 @pytest.mark.parametrize("limit", [1, 3, 7])
 def test_page_by_page(filled, separator, limit):

@@ -50,6 +50,22 @@ def test_stats(client):
     assert everything["pairs"] == 102 and everything["bytes"] == 10050 and everything["max"] == 5000
 
 
+def test_a_range_of_names(client):
+    """after and until, also of what is cached."""
+    rows = table(7)
+    load(client, rows)
+    for after, until in ((b"cnt:2:0100", None), (None, b"cnt:2:0050"), (b"cnt:2:0030", b"cnt:2:0032"), (b"cnt:3:", None)):
+        some = {pair: followers for pair, followers in rows.items() if (after is None or pair > after) and (until is None or pair < until)}
+        bounds = {name: hexed(value) for name, value in (("after", after), ("until", until)) if value is not None}
+        for cached in ("miss", "hit"):
+            answer = aggregate(client, "totals", **bounds)
+            assert answer.entries() == totals(some) and (rados.WANTED or answer.headers["Cheetah-Cache"] == cached)
+        assert aggregate(client, "stats", **bounds).entries()[0]["pairs"] == len(some)
+        assert aggregate(client, "counts-of-counts", **bounds).entries()[0]["contexts"] == len(some)
+        near = aggregate(client, "similar", to=hexed(b"cnt:2:0031"), limit="1000", **bounds).entries()
+        assert {unb64(line["pair"]) for line in near} == set(some) - {b"cnt:2:0031"}
+
+
 def test_stats_of_nothing(client):
     line = aggregate(client, "stats", b"n:").entries()[0]
     assert line["pairs"] == 0 and line["dangling"] == 0 and line["bytes"] == 0

@@ -70,8 +70,8 @@ static void begin(struct http_request *r) { http_request_job(r, work, answer); }
 
 void http_pairs_children(struct http_request *r)
 {
-    static const enum http_param others[] = {HTTP_P_COUNT, HTTP_P_EXACT, HTTP_P_UNTIL, HTTP_P_VALUES,
-                                             HTTP_P_REVERSE};
+    static const enum http_param others[] = {HTTP_P_COUNT,   HTTP_P_EXACT,   HTTP_P_UNTIL, HTTP_P_VALUES,
+                                             HTTP_P_REVERSE, HTTP_P_EXPIRES, HTTP_P_ETAGS};
     _Static_assert(sizeof(struct children) <= HTTP_REQUEST_OWN_MAX, "it fits into the request");
     struct children *a = http_request_own(r, sizeof *a);
     *a = (struct children){.limit = CHILDREN_DEFAULT};
