@@ -227,6 +227,37 @@ def test_streams_are_of_the_budget(launch):
     assert len(client.get("/pairs/*").entries()) == 4000
 
 
+def test_what_has_no_stream_for_its_answer_is_not_done(launch):
+    """At --max-streams a batch was 503 `overloaded`, with Retry-After, after it had been committed: who sent it again inserted and added twice."""
+    server = launch("--max-streams", "2", "--idle-timeout", "60", *OS)
+    client = server.client()
+    for start in range(0, 6000, 600):
+        lines = [{"op": "pair_put", "pair": b64(b"p%05d" % i), "value": b64(b"v" * 3000)} for i in range(start, start + 600)]
+        assert client.batch(lines, results="false").end["failed"] == 0
+    assert client.post("/ngrams", b'{"tokens":[1,2,1,2,3]}\n', headers=ND, order="2").status == 200
+    client.upsert(b"number", b"1")
+    client.upsert(b"queue:1", b"v")
+    held = [server.raw(receive_buffer=4096).send("GET /pairs/p?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(2)]
+    assert [raw.head()[0] for raw in held] == [200, 200]
+    before = client.get("/databases/default").json()
+    writes = ndjson([{"op": "insert", "value": b64(b"v")}, {"op": "add", "pair": b64(b"number"), "by": 1}, {"op": "pair_put", "pair": b64(b"new"), "value": b64(b"v")}])
+    for path, body, params in (("/batch", writes, {}), ("/batch", writes, {"results": "false"}), ("/batch", writes, {"atomic": "true"}), ("/batch", b'{"op":"read","key":1}', {}),
+                               ("/reduce/queue-drain/queue:", b"", {}), ("/reduce/smooth/cnt:", b"", {"orders": "1-2"})):
+        answer = client.post(path, body, headers=ND, **params)
+        assert (answer.status, answer.code) == (503, "overloaded") and answer.headers["Retry-After"] == "1", path
+    after = client.get("/databases/default").json()
+    assert [after[name] for name in ("keys", "values", "pairs", "next_key", "log")] == [before[name] for name in ("keys", "values", "pairs", "next_key", "log")]
+    assert client.get("/pairs/number", exact="true", values="true", text="true").json()["text"] == "1"
+    for raw in held:
+        raw.close()
+    server.comes_to("cheetah_streams_open", 0)
+    for params in ({}, {"atomic": "true"}):
+        assert client.post("/batch", writes, headers=ND, **params).end == {"count": 3, "failed": 0}
+    assert client.post("/batch", b'{"op":"read","key":99999999}', headers=ND, atomic="true").code == "batch_failed"
+    assert server.comes_to("cheetah_streams_open", 0), "also of one that failed"
+    assert client.get("/pairs/number", exact="true", values="true", text="true").json()["text"] == "3"
+
+
 def test_smoothing_is_of_the_budget(launch):
     """Where there is no room for its tables it does without them, with the same result; where there is none for its threads it is refused, and has
     written nothing."""

@@ -257,6 +257,7 @@ static enum http_more next_line(struct http_stream *s, const char **p, size_t *n
 static void atomic_failed(struct http_request *r)
 {
     struct http_batch *b = r->own;
+    r->stream->free(r);
     size_t i = b->place[r->commit.failed];
     const struct http_batch_entry *e = &b->entries[i];
     enum cht_rc rc = e->rc != CHT_OK ? e->rc : b->run[r->commit.failed].rc;
@@ -285,8 +286,8 @@ static void committed(struct http_request *r)
     }
     for (size_t i = 0; i < b->runs; i++)
         b->ops[b->place[i]] = b->run[i];
-    if (http_stream_new(r, next_line))
-        http_stream_begin(r);
+    r->stream->ended = false;
+    http_stream_begin(r);
 }
 
 /* The operations that the store is to run, and their buffers. */
@@ -326,6 +327,7 @@ static enum cht_rc book_commit(struct http_request *r)
                            &r->err);
 }
 
+/* The stream is there before anything is written: a 503 says that nothing was. It is `ended`, which nobody looks at, until it begins. */
 static void commit(struct http_request *r)
 {
     struct http_batch *b = r->own;
@@ -338,6 +340,9 @@ static void commit(struct http_request *r)
         http_reply_fail(r, CHT_NO_MEMORY, "no memory for the batch");
         return;
     }
+    if (!http_stream_new(r, next_line))
+        return;
+    r->stream->ended = true;
     r->commit.ops = b->run;
     r->commit.count = b->runs;
     r->commit.flags = b->atomic ? CHT_COMMIT_ATOMIC : 0;
