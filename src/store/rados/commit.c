@@ -84,6 +84,7 @@ static void finish(struct commit *m, enum cht_rc rc)
             c->failed += c->ops[i].rc != CHT_OK;
     }
     atomic_fetch_add_explicit(&db->commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&db->operations, c->count, memory_order_relaxed);
     account(m, false);
     struct cht_cond *cond = m->cond;
     bool *over = m->over;
@@ -174,6 +175,7 @@ static enum cht_rc transact(struct commit *m, struct cht_exec_op **ops, size_t n
         turns(m->db, false);
         if (rc == CHT_OK && !refused && (stopped == NULL || *stopped == n))
             cht_parts_sweep(&set);
+        atomic_fetch_add_explicit(&m->db->groups, 1, memory_order_relaxed);
         if (rc == CHT_OK && refused) {
             back_off(++set.tries);
             cht_rowset_renew(&set);

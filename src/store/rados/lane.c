@@ -205,7 +205,6 @@ static void run_lane(struct cht_job *job)
     cht_mutex_unlock(&l->turn);
     cht_rowset_fini(&g.set);
     atomic_fetch_add_explicit(&db->groups, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&db->operations, g.ops, memory_order_relaxed);
     end_group(&g, rc);
     cht_rdb_put(db);
 }
