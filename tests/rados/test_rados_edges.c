@@ -641,6 +641,7 @@ static void try_all(const char *value)
     static uint8_t longer[70000];
     fill(any, any_names, "any", value);
     any[0].value = (struct cht_str){longer, sizeof longer};
+    any[1].ttl_ms = any[2].ttl_ms = 1000000; /* not within this test */
     struct cht_commit c = {.ops = any, .count = SOME, .flags = CHT_COMMIT_UNORDERED};
     assert_true(fine(cht_store_commit(s, &c)));
     for (unsigned i = 0; i < SOME && c.rc == CHT_OK; i++)

@@ -41,7 +41,7 @@ def test_options():
 
 def test_not_supported(pair):
     client = pair[0].client()
-    for answer in (client.get("/changes/"), client.put("/pairs/a", b"v", ttl="5"), client.get("/databases/default/backup")):
+    for answer in (client.get("/changes/"), client.get("/databases/default/backup")):
         assert answer.status == 501 and answer.code == "not_supported"
     described = client.get("/databases/default").json()
     assert described["lengths"] is None and len(described["shards"]) == 4

@@ -79,6 +79,7 @@ def test_from_files_and_back(pool, tmp_path):
     with on_files(tmp_path / "data") as server:
         tooling.fill(server.client(), 300)
         tooling.awkward(server.client())
+        assert server.client().put("/pairs/ends", b"v", ttl="1000000").status == 201
         first = tooling.export(server, tmp_path / "1")
         tool("backup", tmp_path, "--connect", tooling.url(server))
     backup = next(path for path in tmp_path.iterdir() if path.suffix == ".cheetah")

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "os/io.h"
+#include "store/rados/ends.h"
 #include "store/rados/prefix.h"
 #include "store/rados/split.h"
 
@@ -47,6 +48,8 @@ static void care_for(struct cht_rdb *db)
     uint64_t removed, now = cht_now_ns();
     if (cht_rdb_reload(db, NULL) != CHT_OK)
         return; /* the cluster does not answer, or it was dropped */
+    if (atomic_load(&db->format) >= CHT_RDB_FORMAT_ENDS)
+        (void)cht_ends_purge(db, &removed, NULL); /* the next time */
     clean(db);
     divide(db);
     if (db->swept == 0)

@@ -21,8 +21,8 @@ struct wrong {
 };
 struct counts {
     struct cht_check *c;
-    uint64_t pairs, values, bytes; /* seen */
-    uint64_t groups;               /* that were closed */
+    uint64_t pairs, values, bytes, ends, times; /* seen; times: T rows */
+    uint64_t groups;                            /* that were closed */
     struct group open[2];
     struct cht_check_want w[GROUPS_AT_ONCE];
     uint64_t seen[GROUPS_AT_ONCE]; /* by who */
@@ -32,8 +32,8 @@ struct counts {
     struct cht_buf bytes_of; /* owned: the names of the rows that wait */
     struct wrong wrong[WRONG_MAX];
     uint64_t wrongs;
-    uint64_t rows;                           /* counters of pairs that are not zero */
-    int64_t total, live, bytes_low, bytes_q; /* what C, Nv, Nb and Nq say */
+    uint64_t rows;                                   /* counters of pairs that are not zero */
+    int64_t total, live, bytes_low, bytes_q, ending; /* what C, Nv, Nb, Nq and Ne say */
 };
 
 static void take_said(void *ctx, size_t who, struct cht_str value)
@@ -122,7 +122,10 @@ static enum cht_rc count_page(void *ctx, const struct cht_page *page, struct cht
             continue;
         if (row.p[0] == 'P')
             rc = count_name(k, (struct cht_str){name, cht_row_unescape(name, row.p + 1, row.n - 1)}, err);
-        if (cht_row_read(page->rows[i].value.p, page->rows[i].value.n, &r) && cht_row_live(&r)) {
+        if (!cht_row_read(page->rows[i].value.p, page->rows[i].value.n, &r))
+            continue;
+        k->ends += row.p[0] == 'P' && r.ends != 0;
+        if (cht_row_live(&r)) {
             k->values++;
             k->bytes += r.len;
         }
@@ -142,6 +145,8 @@ static void take_counter(struct counts *k, const struct cht_page_row *row)
         k->live = number;
     else if (row->name.p[1] == 'q')
         k->bytes_q = number;
+    else if (row->name.p[1] == 'e')
+        k->ending = number;
     else
         k->bytes_low = number;
 }
@@ -176,6 +181,10 @@ static void tell(struct counts *k)
                         k->rows - k->groups);
     if (k->total != (int64_t)k->pairs)
         cht_check_found(c, "%" PRIu64 " pairs, and their counter says %" PRId64, k->pairs, k->total);
+    if (k->ending != (int64_t)k->ends)
+        cht_check_found(c, "%" PRIu64 " pairs end, and their counter says %" PRId64, k->ends, k->ending);
+    if (k->times != k->ends)
+        cht_check_found(c, "%" PRIu64 " pairs end, and %" PRIu64 " rows say when", k->ends, k->times);
     if (k->live != (int64_t)k->values)
         cht_check_found(c, "%" PRIu64 " values, and their counter says %" PRId64, k->values, k->live);
     if (bytes != (int64_t)k->bytes)
@@ -195,6 +204,14 @@ static enum cht_rc version_of(struct cht_check *c, uint64_t *version, struct cht
     return r < 0 ? cht_rdb_rc(c->db, r, object, err) : CHT_OK;
 }
 
+static enum cht_rc count_times(void *ctx, const struct cht_page *page, struct cht_err *err)
+{
+    struct counts *k = ctx;
+    (void)err;
+    k->times += page->n;
+    return CHT_OK;
+}
+
 static enum cht_rc count(struct counts *k, struct cht_err *err)
 {
     enum cht_rc rc = cht_check_pages(k->c, "P", count_page, k, err);
@@ -204,6 +221,8 @@ static enum cht_rc count(struct counts *k, struct cht_err *err)
         rc = compare(k, err);
     if (rc == CHT_OK)
         rc = cht_check_pages(k->c, "K", count_page, k, err);
+    if (rc == CHT_OK)
+        rc = cht_check_pages(k->c, "T", count_times, k, err);
     if (rc == CHT_OK)
         rc = read_counters(k, "C", err);
     return rc == CHT_OK ? read_counters(k, "N", err) : rc;

@@ -1,80 +1,16 @@
 /* exec: see exec.h. */
-#include "store/rados/exec.h"
+#include "store/rados/exec_int.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 
 #include <string.h>
-
-static unsigned shard_of_name(const struct cht_exec *x, struct cht_str name)
-{
-    return cht_map_locate(x->set->map, cht_row_bucket(name));
-}
-
-static unsigned shard_of_key(const struct cht_exec *x, uint64_t key)
-{
-    return cht_map_locate(x->set->map, cht_row_bucket_of_key(key));
-}
-
-static enum cht_rc damaged(struct cht_exec *x, const char *what)
-{
-    return CHT_FAIL(x->err, CHT_CORRUPT, "database %s: %s", x->db->name, what);
-}
-
-static enum cht_rc get_name(struct cht_exec *x, struct cht_str name, bool guess, struct cht_exec_value *v)
-{
-    uint8_t row[CHT_ROW_NAME_MAX];
-    struct cht_str value, text = {row, cht_row_of_name(row, 'P', name)};
-    *v = (struct cht_exec_value){.shard = shard_of_name(x, name), .under_name = true};
-    enum cht_rc rc = guess ? cht_rowset_guess(x->set, v->shard, text, x->fresh, &value, &v->at)
-                           : cht_rowset_get(x->set, v->shard, text, &value, &v->at);
-    if (rc != CHT_OK || value.p == NULL)
-        return rc;
-    if (!cht_row_read(value.p, value.n, &v->row) || v->row.flags == CHT_ROW_NAME)
-        return damaged(x, "the row of a name cannot be read");
-    v->name = x->set->rows[v->at].name;
-    v->live = cht_row_live(&v->row);
-    return CHT_OK;
-}
-
-static bool is_mapped(const struct cht_exec_value *v) { return v->row.key != 0; }
-
-static enum cht_rc get_key(struct cht_exec *x, uint64_t key, bool guess, struct cht_exec_value *v)
-{
-    uint8_t row[CHT_ROW_KEY_SIZE];
-    struct cht_str value, text = {row, cht_row_of_key(row, key)};
-    *v = (struct cht_exec_value){.shard = shard_of_key(x, key)};
-    enum cht_rc rc = guess ? cht_rowset_guess(x->set, v->shard, text, true, &value, &v->at)
-                           : cht_rowset_get(x->set, v->shard, text, &value, &v->at);
-    v->key_at = v->at;
-    if (rc != CHT_OK || value.p == NULL)
-        return rc;
-    if (!cht_row_read(value.p, value.n, &v->row) || v->row.key != key || v->row.flags == 0)
-        return damaged(x, "the row of a key cannot be read");
-    v->live = cht_row_live(&v->row);
-    return CHT_OK;
-}
-
-static enum cht_rc set_row(struct cht_exec *x, size_t at, const struct cht_row *r)
-{
-    uint8_t *p = cht_rowset_alloc(x->set, CHT_ROW_HEAD + r->body.n);
-    if (p == NULL)
-        return CHT_FAIL(x->err, CHT_NO_MEMORY, "no memory for a row");
-    cht_row_write(p, r);
-    enum cht_rc rc = cht_rowset_set(x->set, at, (struct cht_str){p, CHT_ROW_HEAD + r->body.n});
-    return rc == CHT_OK ? rc : CHT_FAIL(x->err, rc, "no memory for a row");
-}
-
-static enum cht_rc drop_row(struct cht_exec *x, size_t at)
-{
-    enum cht_rc rc = cht_rowset_set(x->set, at, (struct cht_str){NULL, 0});
-    return rc == CHT_OK ? rc : CHT_FAIL(x->err, rc, "no memory for a row");
-}
 
 /* A row with the operation's value under this key. A long one is written as an object first, once. */
 static enum cht_rc make_value(struct cht_exec *x, struct cht_exec_op *o, uint64_t key, struct cht_row *r)
 {
     struct cht_str v = o->op->value;
-    *r = (struct cht_row){CHT_ROW_VALUE, key, (uint32_t)v.n, cht_row_crc(key, v), v};
+    *r = (struct cht_row){CHT_ROW_VALUE, key, (uint32_t)v.n, cht_row_crc(key, v), v, 0};
     if (v.n <= CHT_ROW_INLINE_MAX)
         return CHT_OK;
     if (o->parts != 0 && (o->parts_len != r->len || o->parts_crc != cht_row_crc(1, v))) {
@@ -99,12 +35,16 @@ static enum cht_rc make_value(struct cht_exec *x, struct cht_exec_op *o, uint64_
     return CHT_OK;
 }
 
-static enum cht_rc write_value(struct cht_exec *x, struct cht_exec_op *o, size_t at, uint64_t key)
+static bool is_mapped(const struct cht_exec_value *v) { return v->row.key != 0; }
+
+static enum cht_rc write_value(struct cht_exec *x, struct cht_exec_op *o, size_t at, uint64_t key,
+                               uint64_t ends)
 {
     struct cht_row r;
     enum cht_rc rc = make_value(x, o, key, &r);
+    r.ends = ends;
     if (rc == CHT_OK)
-        rc = set_row(x, at, &r);
+        rc = cht_exec_set(x, at, &r);
     if (rc == CHT_OK) {
         o->op->key = key;
         o->op->size = r.len;
@@ -145,28 +85,57 @@ static enum cht_rc delete_value(struct cht_exec *x, uint64_t key, bool *was)
     *was = rc == CHT_OK && v.live;
     if (rc != CHT_OK || !v.live)
         return rc;
-    rc = drop_row(x, v.key_at);
+    rc = cht_exec_drop(x, v.key_at);
     if (rc == CHT_OK && v.under_name)
-        rc = set_row(x, v.at, &(struct cht_row){.key = key});
+        rc = cht_exec_set(x, v.at, &(struct cht_row){.key = key, .ends = v.row.ends});
     return rc;
 }
 
-/* Maps a name. A value that its row had under another key moves into that key's row, which is in the same shard (R2). */
-static enum cht_rc map_name(struct cht_exec *x, struct cht_op *op, uint64_t key)
+/* The value that a name's row has moves into the row of its key, which is in the same shard (R2), and lasts. */
+static enum cht_rc move_out(struct cht_exec *x, const struct cht_exec_value *v)
 {
-    struct cht_exec_value v, k;
-    enum cht_rc rc = get_name(x, op->name, false, &v);
+    struct cht_exec_value k;
+    struct cht_row row = v->row;
+    row.ends = 0;
+    enum cht_rc rc = cht_exec_key(x, row.key, false, &k);
+    return rc == CHT_OK ? cht_exec_set(x, k.at, &row) : rc;
+}
+
+/* A pair that ends is to be written: from now on programs that do not know of ends do not open the database. */
+static enum cht_rc begin_ends(struct cht_exec *x, uint64_t ends)
+{
+    return ends != 0 ? cht_rdb_ends(x->db, x->err) : CHT_OK;
+}
+
+/* The pair has this key already: only its end is another. */
+static enum cht_rc change_end(struct cht_exec *x, const struct cht_exec_value *v, uint64_t ends)
+{
+    struct cht_row row = v->row;
+    row.ends = ends;
+    enum cht_rc rc = v->row.ends == ends ? CHT_OK : cht_exec_set(x, v->at, &row);
+    return rc == CHT_OK && !v->live && (ends != 0 || v->row.ends != 0) ? cht_exec_end_value(x, row.key, ends)
+                                                                       : rc;
+}
+
+/* Maps a name. */
+static enum cht_rc map_name(struct cht_exec *x, struct cht_op *op, uint64_t key, uint64_t ends)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = begin_ends(x, ends);
+    if (rc == CHT_OK)
+        rc = cht_exec_name(x, op->name, false, &v);
     if (rc != CHT_OK)
         return rc;
     op->created = !is_mapped(&v);
     if (is_mapped(&v) && v.row.key == key)
-        return CHT_OK;
-    if (v.live) {
-        rc = get_key(x, v.row.key, false, &k);
-        if (rc == CHT_OK)
-            rc = set_row(x, k.at, &v.row);
-    }
-    return rc == CHT_OK ? set_row(x, v.at, &(struct cht_row){.key = key}) : rc;
+        return change_end(x, &v, ends);
+    if (v.live)
+        rc = move_out(x, &v);
+    else if (v.row.ends != 0)
+        rc = cht_exec_end_value(x, v.row.key, 0);
+    if (rc == CHT_OK)
+        rc = cht_exec_set(x, v.at, &(struct cht_row){.key = key, .ends = ends});
+    return rc == CHT_OK && ends != 0 ? cht_exec_end_value(x, key, ends) : rc;
 }
 
 /* ---- operations --------------------------------------------------------------------------------------------------- */
@@ -179,9 +148,9 @@ static enum cht_rc do_insert(struct cht_exec *x, struct cht_exec_op *o)
         if (o->fresh == 0)
             rc = cht_leases_key(x->db, &o->fresh, x->err);
         if (rc == CHT_OK)
-            rc = get_key(x, o->fresh, x->guess, &v);
+            rc = cht_exec_key(x, o->fresh, x->guess, &v);
         if (rc == CHT_OK && v.row.key == 0)
-            return write_value(x, o, v.at, o->fresh);
+            return write_value(x, o, v.at, o->fresh, 0);
         if (rc == CHT_OK)
             o->fresh = 0; /* PUT has given it a value before it was given out */
     }
@@ -198,7 +167,7 @@ static enum cht_rc do_edit(struct cht_exec *x, struct cht_exec_op *o)
         rc = cht_exec_find(x, o->op->key, &v);
     if (rc == CHT_OK && !v.live)
         return CHT_KEY_NOT_FOUND;
-    return rc == CHT_OK ? write_value(x, o, v.at, o->op->key) : rc;
+    return rc == CHT_OK ? write_value(x, o, v.at, o->op->key, v.row.ends) : rc;
 }
 
 static enum cht_rc do_put(struct cht_exec *x, struct cht_exec_op *o)
@@ -215,7 +184,7 @@ static enum cht_rc do_put(struct cht_exec *x, struct cht_exec_op *o)
     if (rc == CHT_OK && !given)
         return CHT_KEY_NOT_FOUND;
     if (rc == CHT_OK)
-        rc = write_value(x, o, v.at, o->op->key);
+        rc = write_value(x, o, v.at, o->op->key, v.row.ends);
     o->op->created = rc == CHT_OK && !v.live;
     return rc;
 }
@@ -231,14 +200,15 @@ static enum cht_rc do_delete(struct cht_exec *x, struct cht_exec_op *o)
 
 static enum cht_rc do_pair_set(struct cht_exec *x, struct cht_exec_op *o)
 {
+    uint64_t most = CHT_EXPIRES_MAX * 1000, ends = o->op->until_ms < most ? o->op->until_ms : most;
     enum cht_rc rc = check_name(x, o->op->name);
     if (rc == CHT_OK)
         rc = check_key(x, o->op->key);
-    return rc == CHT_OK ? map_name(x, o->op, o->op->key) : rc;
+    return rc == CHT_OK ? map_name(x, o->op, o->op->key, ends) : rc;
 }
 
 /* A new key, whose value is in the name's row (at). */
-static enum cht_rc put_new(struct cht_exec *x, struct cht_exec_op *o, size_t at)
+static enum cht_rc put_new(struct cht_exec *x, struct cht_exec_op *o, size_t at, uint64_t ends)
 {
     struct cht_exec_value k;
     for (;;) {
@@ -246,7 +216,7 @@ static enum cht_rc put_new(struct cht_exec *x, struct cht_exec_op *o, size_t at)
         if (o->fresh == 0)
             rc = cht_leases_key_for(x->db, cht_row_bucket(o->op->name), &o->fresh, x->err);
         if (rc == CHT_OK)
-            rc = get_key(x, o->fresh, x->guess, &k);
+            rc = cht_exec_key(x, o->fresh, x->guess, &k);
         if (rc != CHT_OK)
             return rc;
         if (k.row.key == 0)
@@ -254,40 +224,56 @@ static enum cht_rc put_new(struct cht_exec *x, struct cht_exec_op *o, size_t at)
         o->fresh = 0;
     }
     enum cht_rc rc =
-        set_row(x, k.at, &(struct cht_row){.flags = CHT_ROW_NAME, .key = o->fresh, .body = o->op->name});
-    return rc == CHT_OK ? write_value(x, o, at, o->fresh) : rc;
+        cht_exec_set(x, k.at, &(struct cht_row){.flags = CHT_ROW_NAME, .key = o->fresh, .body = o->op->name});
+    return rc == CHT_OK ? write_value(x, o, at, o->fresh, ends) : rc;
+}
+
+/* Of a name (v) whose value lies elsewhere. */
+static enum cht_rc put_elsewhere(struct cht_exec *x, struct cht_exec_op *o, const struct cht_exec_value *v)
+{
+    struct cht_exec_value home;
+    enum cht_rc rc = change_end(x, v, o->op->ends);
+    if (rc == CHT_OK)
+        rc = cht_exec_find(x, v->row.key, &home); /* it may have moved */
+    return rc == CHT_OK ? write_value(x, o, home.at, v->row.key, home.row.ends) : rc;
 }
 
 static enum cht_rc do_pair_put(struct cht_exec *x, struct cht_exec_op *o)
 {
     struct cht_exec_value v, k;
-    enum cht_rc rc = check_name(x, o->op->name);
+    struct cht_op *op = o->op;
+    enum cht_rc rc = check_name(x, op->name);
     if (rc == CHT_OK)
-        rc = check_value(x, o->op->value);
+        rc = check_value(x, op->value);
     if (rc == CHT_OK)
-        rc = get_name(x, o->op->name, x->guess && o->op->ask == NULL, &v);
+        rc = begin_ends(x, op->ttl_ms);
+    if (rc == CHT_OK)
+        rc = cht_exec_name(x, op->name, x->guess && op->ask == NULL, &v);
     if (rc != CHT_OK)
         return rc;
-    o->op->created = !is_mapped(&v);
+    op->created = !is_mapped(&v);
+    op->ends = op->ttl_ms > 0 ? x->now + (op->ttl_ms < CHT_TTL_MAX_MS ? op->ttl_ms : CHT_TTL_MAX_MS) : 0;
+    if (op->keep_end && v.row.ends != 0)
+        op->ends = v.row.ends;
     if (v.live)
-        return write_value(x, o, v.at, v.row.key);
+        return write_value(x, o, v.at, v.row.key, op->ends);
     if (is_mapped(&v)) {
         rc = cht_exec_find(x, v.row.key, &k);
         if (rc != CHT_OK || k.live)
-            return rc == CHT_OK ? write_value(x, o, k.at, v.row.key) : rc;
+            return rc == CHT_OK ? put_elsewhere(x, o, &v) : rc;
     }
-    return put_new(x, o, v.at);
+    return put_new(x, o, v.at, op->ends);
 }
 
 static enum cht_rc do_pair_del(struct cht_exec *x, struct cht_exec_op *o)
 {
     struct cht_op *op = o->op;
-    struct cht_exec_value v, k;
+    struct cht_exec_value v;
     bool was = false;
     op->values = 0;
     enum cht_rc rc = check_name(x, op->name);
     if (rc == CHT_OK)
-        rc = get_name(x, op->name, false, &v);
+        rc = cht_exec_name(x, op->name, false, &v);
     if (rc != CHT_OK)
         return rc;
     if (!is_mapped(&v))
@@ -296,10 +282,12 @@ static enum cht_rc do_pair_del(struct cht_exec *x, struct cht_exec_op *o)
     op->pairs = 1;
     if (op->with_values)
         rc = delete_value(x, v.row.key, &was);
-    else if (v.live && (rc = get_key(x, v.row.key, false, &k)) == CHT_OK)
-        rc = set_row(x, k.at, &v.row);
+    else if (v.live)
+        rc = move_out(x, &v);
+    else if (v.row.ends != 0)
+        rc = cht_exec_end_value(x, v.row.key, 0);
     op->values = was;
-    return rc == CHT_OK ? drop_row(x, v.at) : rc;
+    return rc == CHT_OK ? cht_exec_drop(x, v.at) : rc;
 }
 
 /* Of an atomic commit. The names are those that are there now, with those that operations before it have made: all of them are in the
@@ -315,20 +303,23 @@ static enum cht_rc do_prefix_del(struct cht_exec *x, struct cht_exec_op *o)
         return CHT_FAIL(x->err, CHT_INVALID_PAIR, "a prefix of %zu bytes", op->name.n);
     enum cht_rc rc = cht_under_look(x->set, op->name, &o->under, x->err);
     size_t n = cht_row_of_name(row, 'P', op->name);
-    for (size_t i = 0; i < x->set->n && rc == CHT_OK; i++) {
+    for (size_t i = 0; i < x->set->n && (rc == CHT_OK || rc == CHT_PAIR_NOT_FOUND); i++) {
         const struct cht_rowset_row *r = &x->set->rows[i];
         if (r->now.p == NULL || r->name.n < n || memcmp(r->name.p, row, n) != 0)
             continue;
         size_t len = cht_row_unescape(name, r->name.p + 1, r->name.n - 1);
         if (len == SIZE_MAX)
-            return damaged(x, "the row of a name cannot be read");
+            return cht_exec_damaged(x, "the row of a name cannot be read");
         one = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = {name, len}, .with_values = op->with_values};
         rc = do_pair_del(x, &each);
+        if (rc == CHT_PAIR_NOT_FOUND) /* it had ended, and is taken away */
+            continue;
         pending = pending || rc == CHT_PENDING;
         op->pairs += rc == CHT_OK;
         op->values += rc == CHT_OK ? one.values : 0;
         rc = rc == CHT_PENDING ? CHT_OK : rc; /* all that is wanted is read at once */
     }
+    rc = rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
     return rc == CHT_OK && pending ? CHT_PENDING : rc;
 }
 
@@ -368,12 +359,13 @@ static enum cht_rc do_pair_read(struct cht_exec *x, struct cht_exec_op *o)
         o->op->buf->len = 0;
     enum cht_rc rc = check_name(x, o->op->name);
     if (rc == CHT_OK)
-        rc = get_name(x, o->op->name, false, &v);
+        rc = cht_exec_name(x, o->op->name, false, &v);
     if (rc != CHT_OK)
         return rc;
     if (!is_mapped(&v))
         return CHT_PAIR_NOT_FOUND;
     o->op->key = v.row.key;
+    o->op->ends = v.row.ends;
     if (!o->op->with_values)
         return CHT_OK;
     k = v;
@@ -397,12 +389,12 @@ static enum cht_rc do_pair_link(struct cht_exec *x, struct cht_exec_op *o)
             return CHT_PAIR_NOT_FOUND;
         key = (op - op->back)->key;
     } else {
-        rc = get_name(x, op->value, false, &v);
+        rc = cht_exec_name(x, op->value, false, &v);
         if (rc != CHT_OK || !is_mapped(&v))
             return rc == CHT_OK ? CHT_PAIR_NOT_FOUND : rc;
         key = v.row.key;
     }
-    rc = map_name(x, op, key);
+    rc = map_name(x, op, key, 0);
     if (rc == CHT_OK)
         op->key = key;
     return rc;
@@ -421,11 +413,17 @@ static enum cht_rc do_reserve(struct cht_exec *x, struct cht_exec_op *o)
     return rc;
 }
 
+/* Of a name, by ends.c: it goes if it has ended. Without one there is nothing to do: the store removes what has ended by itself. */
 static enum cht_rc do_purge(struct cht_exec *x, struct cht_exec_op *o)
 {
-    (void)x;
-    (void)o;
-    return CHT_OK; /* nothing ends here */
+    struct cht_exec_value v;
+    if (o->op->name.n == 0)
+        return CHT_OK;
+    enum cht_rc rc = check_name(x, o->op->name);
+    if (rc == CHT_OK)
+        rc = cht_exec_name(x, o->op->name, false, &v);
+    o->op->pairs = rc == CHT_OK && !is_mapped(&v);
+    return rc;
 }
 
 typedef enum cht_rc exec_fn(struct cht_exec *, struct cht_exec_op *);
@@ -452,7 +450,7 @@ static enum cht_rc find_asked(struct cht_exec *x, const struct cht_op *op, struc
                  op->kind == CHT_OP_PAIR_READ;
     enum cht_rc rc = named ? check_name(x, op->name) : check_key(x, op->key);
     if (rc == CHT_OK)
-        rc = named ? get_name(x, op->name, false, v) : cht_exec_find(x, op->key, v);
+        rc = named ? cht_exec_name(x, op->name, false, v) : cht_exec_find(x, op->key, v);
     if (rc != CHT_OK)
         return rc;
     found->key = named ? v->row.key : op->key;
@@ -482,55 +480,6 @@ static enum cht_rc ask(struct cht_exec *x, struct cht_op *op)
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_exec_find(struct cht_exec *x, uint64_t key, struct cht_exec_value *v)
-{
-    enum cht_rc rc = get_key(x, key, false, v);
-    if (rc != CHT_OK || v->row.flags != CHT_ROW_NAME)
-        return rc;
-    size_t key_at = v->key_at;
-    rc = get_name(x, v->row.body, false, v);
-    v->key_at = key_at;
-    if (rc != CHT_OK || (v->row.key == key && v->live && v->shard == shard_of_key(x, key)))
-        return rc;
-    if (v->shard == shard_of_key(x, key) && x->set->rows[key_at].round != x->set->rows[v->at].round) {
-        cht_rowset_forget_row(x->set, key_at); /* the value has moved between two reads: both at one moment */
-        cht_rowset_forget_row(x->set, v->at);
-        return CHT_PENDING;
-    }
-    return damaged(x, "a key says that a name has its value, and the name does not");
-}
-
-enum cht_rc cht_exec_bytes(struct cht_exec *x, const struct cht_exec_value *v, struct cht_str *out)
-{
-    *out = v->row.body;
-    if (v->row.flags == CHT_ROW_PARTS && x->soon) {
-        x->long_value = true;
-        return CHT_PENDING;
-    }
-    if (v->row.flags == CHT_ROW_PARTS) {
-        uint8_t *p = cht_rowset_alloc(x->set, v->row.len);
-        if (p == NULL)
-            return CHT_FAIL(x->err, CHT_NO_MEMORY, "no memory for a value of %u bytes", v->row.len);
-        enum cht_rc rc = cht_parts_read(x->db, cht_get64(v->row.body.p), p, v->row.len, x->err);
-        *out = (struct cht_str){p, v->row.len};
-        uint64_t number = cht_get64(v->row.body.p);
-        if (rc == CHT_NO_FILE &&
-            number != x->missing) { /* replaced since its row was read, or lost: the row tells */
-            x->missing = number;
-            cht_rowset_forget(x->set, (int)v->shard);
-            return CHT_PENDING;
-        }
-        if (rc == CHT_NO_FILE)
-            return damaged(x, "the object with a long value is not there");
-        if (rc != CHT_OK)
-            return rc;
-    }
-    if (cht_row_crc(v->row.key, *out) == v->row.crc)
-        return CHT_OK;
-    atomic_fetch_add_explicit(&x->db->corrupt, 1, memory_order_relaxed);
-    return damaged(x, "a value does not match its checksum");
-}
-
 static bool grows(enum cht_op_kind kind)
 {
     return kind == CHT_OP_INSERT || kind == CHT_OP_EDIT || kind == CHT_OP_PUT || kind == CHT_OP_PAIR_SET ||
@@ -544,12 +493,11 @@ enum cht_rc cht_exec_run(struct cht_exec *x, struct cht_exec_op *o)
     bool known = (unsigned)op->kind < sizeof table / sizeof *table && table[op->kind] != NULL;
     enum cht_rc rc = CHT_OK;
     op->ends = 0;
+    x->now = cht_wall_ns() / 1000000;
     if (!known)
         rc = CHT_FAIL(x->err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
     else if (x->full && grows(op->kind))
         rc = CHT_FAIL(x->err, CHT_DISK_FULL, "the pool is full: what is deleted makes room");
-    else if (cht_op_ends(op))
-        rc = CHT_FAIL(x->err, CHT_NOT_SUPPORTED, "pairs that end are not kept in a Ceph cluster yet");
     else if (op->buf != NULL && x->read_max > 0 && x->read >= x->read_max)
         rc = CHT_FAIL(x->err, CHT_BATCH_TOO_LARGE, "the commit has read its %llu bytes",
                       (unsigned long long)x->read_max);

@@ -30,11 +30,12 @@ struct cht_exec {
         guess; /* rows are what the cache has, and keys that were never given out are free, until a write is refused */
     bool fresh;                      /* with guess: names of which the cache has nothing are new */
     const struct cht_fences *fences; /* of a set of several shards; the caller looks at them */
-    uint64_t read_max;               /* 0: none */
-    uint64_t read;                   /* bytes that were read so far */
-    uint64_t missing;                /* of the operation that is run */
-    bool soon;                       /* a long value is not read: CHT_PENDING */
-    bool long_value;                 /* that was so */
+    uint64_t now;      /* ms since 1970, by which pairs have ended; of the operation that is run */
+    uint64_t read_max; /* 0: none */
+    uint64_t read;     /* bytes that were read so far */
+    uint64_t missing;  /* of the operation that is run */
+    bool soon;         /* a long value is not read: CHT_PENDING */
+    bool long_value;   /* that was so */
     struct cht_err *err;
 };
 

@@ -3,9 +3,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "store/rados/exec.h"
+#include "store/rados/ends.h"
 #include "store/rados/pages.h"
-#include "store/rados/txn.h"
 
 #include <string.h>
 
@@ -26,46 +25,27 @@ static enum cht_rc no_memory(struct cht_err *err)
 
 /* ---- deleting ------------------------------------------------------------------------------------------------------ */
 
-/* The pairs of one page, as one transaction: their values may lie in other shards. What is gone meanwhile does not count. */
+/* The pairs of one page, as one transaction: their values may lie in other shards. What is gone meanwhile does not count, nor what has ended. */
 static enum cht_rc delete_names(const struct cht_fences *fences, struct cht_rdb *db, struct cht_exec_op *ops,
                                 size_t n, struct cht_op *sum, struct cht_err *err)
 {
-    struct cht_rowset set;
-    struct cht_exec x = {.db = db, .set = &set, .err = err};
-    bool refused = true;
-    enum cht_rc rc = CHT_OK;
-    cht_rowset_init(&set, db, -1);
-    while (rc == CHT_OK && refused) {
-        cht_rowset_restart(&set);
-        for (size_t i = 0; i < n; i++)
-            if (cht_exec_run(&x, &ops[i]) == CHT_PENDING)
-                rc = CHT_PENDING;
-        if (rc == CHT_OK)
-            rc = cht_fences_look_all(fences, &set, err);
-        if (rc == CHT_PENDING) {
-            rc = cht_rowset_fetch(&set, true, err);
-            continue;
-        }
-        if (rc == CHT_OK)
-            rc = cht_txn_commit(&set, &refused, err);
-        if (rc == CHT_OK && refused) {
-            cht_sleep_ns(UINT64_C(1000000) << (set.tries < 6 ? set.tries : 6));
-            set.tries++;
-            cht_rowset_renew(&set);
-        }
-    }
-    if (rc == CHT_OK)
-        cht_parts_sweep(&set);
-    cht_rowset_fini(&set);
+    enum cht_rc rc = cht_ends_commit(db, fences, ops, n, err);
     for (size_t i = 0; i < n && rc == CHT_OK; i++) {
-        if (ops[i].op->rc == CHT_OK) {
+        const struct cht_op *op = ops[i].op;
+        if (op->rc == CHT_OK && op->kind == CHT_OP_PAIR_DEL) {
             sum->pairs++;
-            sum->values += ops[i].op->values;
-        } else if (ops[i].op->rc != CHT_PAIR_NOT_FOUND) {
-            rc = ops[i].op->rc;
+            sum->values += op->values;
+        } else if (op->rc != CHT_OK && op->rc != CHT_PAIR_NOT_FOUND) {
+            rc = op->rc;
         }
     }
     return rc;
+}
+
+static bool has_ended(const struct cht_page_row *row)
+{
+    struct cht_row r;
+    return cht_row_read(row->value.p, row->value.n, &r) && r.ends != 0 && r.ends <= cht_wall_ns() / 1000000;
 }
 
 static enum cht_rc delete_page(const struct cht_fences *fences, struct cht_rdb *db,
@@ -84,6 +64,8 @@ static enum cht_rc delete_page(const struct cht_fences *fences, struct cht_rdb *
         }
         ops[i] = (struct cht_op){
             .kind = CHT_OP_PAIR_DEL, .name = {names + at, n}, .with_values = sum->with_values};
+        if (has_ended(&page->rows[i]))
+            ops[i].kind = CHT_OP_PURGE;
         run[i].op = &ops[i];
         at += n;
     }
@@ -127,18 +109,22 @@ static enum cht_rc every_shard(struct cht_rdb *db, const struct cht_str *rows, s
     return rc == CHT_NO_MEMORY ? no_memory(err) : rc;
 }
 
+struct sums {
+    uint64_t of[2]; /* pairs, and those that end */
+};
+
 static void add_up(void *ctx, unsigned shard, size_t row, int64_t number)
 {
     (void)shard;
-    (void)row;
-    *(uint64_t *)ctx += number > 0 ? (uint64_t)number : 0;
+    ((struct sums *)ctx)->of[row] += number > 0 ? (uint64_t)number : 0;
 }
 
 static void put_total(void *ctx, unsigned shard, size_t row, int64_t number)
 {
     struct cht_shard_counts *c = (struct cht_shard_counts *)ctx + shard;
-    if (row < 2)
-        *(row == 0 ? &c->pairs : &c->values) = number > 0 ? (uint64_t)number : 0;
+    uint64_t *const counters[] = {[0] = &c->pairs, [1] = &c->values, [4] = &c->ending};
+    if (row < 2 || row == 4)
+        *counters[row] = number > 0 ? (uint64_t)number : 0;
     else /* the two parts of one number; one of them may be negative */
         c->value_bytes += (uint64_t)(row == 2 ? number : number * 65536);
 }
@@ -157,7 +143,8 @@ static enum cht_rc count_rows(struct cht_rdb *db, const char *prefix, uint64_t *
                                                          CHT_PAGE_ROWS_MAX},
                                &page, err);
             more = page.more && page.n > 0;
-            *pairs += rc == CHT_OK ? page.n : 0;
+            for (size_t i = 0; i < page.n && rc == CHT_OK; i++)
+                *pairs += !has_ended(&page.rows[i]);
             cht_free(after);
             after = NULL;
             if (rc == CHT_OK && more) {
@@ -204,13 +191,22 @@ enum cht_rc cht_prefix_delete(struct cht_rdb *db, const struct cht_fences *fence
 
 enum cht_rc cht_prefix_count(struct cht_rdb *db, struct cht_str prefix, uint64_t *pairs, struct cht_err *err)
 {
+    bool counted = cht_row_is_counted(prefix);
+    uint64_t removed = 1;
     *pairs = 0;
-    char *row = prefix_row(cht_row_is_counted(prefix) ? 'C' : 'P', prefix);
+    char *row = prefix_row(counted ? 'C' : 'P', prefix);
     if (row == NULL)
         return no_memory(err);
-    struct cht_str text = {(const uint8_t *)row, strlen(row)};
-    enum cht_rc rc = cht_row_is_counted(prefix) ? every_shard(db, &text, 1, add_up, pairs, err)
-                                                : count_rows(db, row, pairs, err);
+    const struct cht_str rows[] = {{(const uint8_t *)row, strlen(row)}, CHT_ROW_TEXT("Ne")};
+    enum cht_rc rc = counted ? CHT_OK : count_rows(db, row, pairs, err);
+    while (counted && rc == CHT_OK && removed > 0) { /* what has ended goes first, and is not counted */
+        struct sums sums = {{0}};
+        removed = 0;
+        rc = every_shard(db, rows, 2, add_up, &sums, err);
+        if (rc == CHT_OK && sums.of[1] > 0)
+            rc = cht_ends_purge(db, &removed, err);
+        *pairs = sums.of[0];
+    }
     cht_free(row);
     return rc;
 }
@@ -218,6 +214,6 @@ enum cht_rc cht_prefix_count(struct cht_rdb *db, struct cht_str prefix, uint64_t
 enum cht_rc cht_prefix_totals(struct cht_rdb *db, struct cht_shard_counts *out, struct cht_err *err)
 {
     const struct cht_str rows[] = {CHT_ROW_TEXT("C"), CHT_ROW_TEXT("Nv"), CHT_ROW_TEXT("Nb"),
-                                   CHT_ROW_TEXT("Nq")};
-    return every_shard(db, rows, 4, put_total, out, err);
+                                   CHT_ROW_TEXT("Nq"), CHT_ROW_TEXT("Ne")};
+    return every_shard(db, rows, 5, put_total, out, err);
 }

@@ -11,6 +11,6 @@ enum cht_rc cht_prefix_delete(struct cht_rdb *db, const struct cht_fences *fence
 enum cht_rc cht_prefix_count(struct cht_rdb *db, struct cht_str prefix, uint64_t *pairs, struct cht_err *err);
 /* The counters of one shard. */
 struct cht_shard_counts {
-    uint64_t pairs, values, value_bytes;
+    uint64_t pairs, values, value_bytes, ending;
 };
 enum cht_rc cht_prefix_totals(struct cht_rdb *db, struct cht_shard_counts *out, struct cht_err *err);

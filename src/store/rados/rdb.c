@@ -109,9 +109,9 @@ static enum cht_rc read_header(struct cht_rdb *db, struct header *h, struct cht_
         return cht_rdb_dropped(db, err);
     if (h->rows != 3)
         return CHT_FAIL(err, CHT_CORRUPT, "database %s: its header cannot be read", db->name);
-    if (h->format < CHT_RDB_FORMAT || h->format > CHT_RDB_FORMAT_SPLIT || h->level > CHT_MAP_LEVEL_MAX)
+    if (h->format < CHT_RDB_FORMAT || h->format > CHT_RDB_FORMAT_ENDS || h->level > CHT_MAP_LEVEL_MAX)
         return CHT_FAIL(err, CHT_VERSION, "database %s has format %u with 2^%u shards; this program knows %u",
-                        db->name, h->format, h->level, CHT_RDB_FORMAT_SPLIT);
+                        db->name, h->format, h->level, CHT_RDB_FORMAT_ENDS);
     cht_map_init(&h->map, h->level);
     if (h->mapped && (!h->good || !cht_map_read(&h->map, h->level, h->levels, CHT_MAP_MAX)))
         return CHT_FAIL(err, CHT_CORRUPT, "database %s: the map of its shards cannot be read", db->name);
@@ -124,6 +124,7 @@ enum cht_rc cht_rdb_reload(struct cht_rdb *db, struct cht_err *err)
     enum cht_rc rc = read_header(db, &h, err);
     if (rc != CHT_OK)
         return rc;
+    atomic_store(&db->format, h.format);
     struct cht_map *m = cht_malloc(sizeof *m);
     if (m == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the map of database %s", db->name);
@@ -139,6 +140,25 @@ enum cht_rc cht_rdb_reload(struct cht_rdb *db, struct cht_err *err)
     cht_mutex_unlock(&db->mu);
     if (!newer)
         cht_free(m);
+    return CHT_OK;
+}
+
+enum cht_rc cht_rdb_ends(struct cht_rdb *db, struct cht_err *err)
+{
+    while (atomic_load(&db->format) < CHT_RDB_FORMAT_ENDS) {
+        uint8_t was[4], now[4];
+        struct cht_call call = cht_call_write();
+        cht_put32(was, atomic_load(&db->format));
+        cht_put32(now, CHT_RDB_FORMAT_ENDS);
+        cht_call_compare(&call, CHT_ROW_TEXT("format"), (struct cht_str){was, 4});
+        cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){now, 4});
+        int r = cht_call_run(&call, db->io, "h");
+        enum cht_rc rc = cht_os_code(r) == CHT_OS_CANCELED ? CHT_OK : cht_rdb_rc(db, r, "h", err);
+        if (rc == CHT_OK)
+            rc = cht_rdb_reload(db, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
     return CHT_OK;
 }
 

@@ -31,6 +31,7 @@
 
 #define CHT_RDB_FORMAT 1u
 #define CHT_RDB_FORMAT_SPLIT 2u /* with divided shards: a program that knows 1 only does not open it */
+#define CHT_RDB_FORMAT_ENDS 3u  /* with pairs that end, and perhaps divided */
 #define CHT_RDB_UUID 32u        /* characters */
 
 struct cht_renv;
@@ -72,6 +73,7 @@ struct cht_rdb {
     rados_ioctx_t old_io[CHT_LINK_MADE_MAX];
     unsigned old_ios; /* guarded by mu */
     char name[CHT_DATABASE_NAME_MAX + 1], uuid[CHT_RDB_UUID + 1];
+    _Atomic uint32_t format;             /* as its header said last */
     _Atomic bool apart;                  /* the OSDs compare one row a step only (fold.h) */
     _Atomic(const struct cht_map *) map; /* the newest that is known */
     struct cht_map *maps;                /* owned: all of them, since one may be in use; guarded by mu */
@@ -82,7 +84,7 @@ struct cht_rdb {
     unsigned busy;                           /* guarded by mu: commits and scans under way */
     _Atomic uint64_t next_known;             /* no key from here on was leased when it was last read */
     _Atomic uint64_t waiting, waiting_bytes; /* operations of commits under way, and their values */
-    _Atomic uint64_t corrupt, commits, operations, groups, inserted;
+    _Atomic uint64_t corrupt, commits, operations, groups, inserted, ended;
     struct cht_fences *
         doubted; /* owned; guarded by mu: those with a write of which nobody knows whether it is still to come (fence.h) */
     struct cht_seen seen;
@@ -155,6 +157,8 @@ enum cht_rc cht_leases_next(struct cht_rdb *db, uint64_t *next, struct cht_err *
 
 /* The map is older than a shard says: reads it again. */
 enum cht_rc cht_rdb_reload(struct cht_rdb *db, struct cht_err *err);
+/* Before the first pair that ends: the database gets CHT_RDB_FORMAT_ENDS. */
+enum cht_rc cht_rdb_ends(struct cht_rdb *db, struct cht_err *err);
 static inline const struct cht_map *cht_rdb_map(const struct cht_rdb *db) { return atomic_load(&db->map); }
 
 /* ---- rdb.c: opening ------------------------------------------------------------------------------------------------ */

@@ -1,6 +1,7 @@
 /* reads: the store's calls on RADOS that read, and the table of all of them. Each waits for the cluster, but for the calls named _soon (soon.h). */
 #include "base/alloc.h"
 #include "store/rados/commit.h"
+#include "store/rados/ends.h"
 #include "store/rados/prefix.h"
 #include "store/rados/scan.h"
 #include "store/rados/soon.h"
@@ -34,7 +35,7 @@ static enum cht_rc pair_value(struct cht_store *s, struct cht_str name, struct c
     enum cht_rc rc = cht_soon_read(cht_rdb(s), &op, w, err);
     pv->key = rc == CHT_OK || rc == CHT_CORRUPT ? op.key : 0;
     pv->size = rc == CHT_OK ? op.size : 0;
-    pv->ends = 0;
+    pv->ends = rc == CHT_OK || rc == CHT_CORRUPT ? op.ends : 0;
     return rc;
 }
 
@@ -142,23 +143,48 @@ static enum cht_rc totals(struct cht_rdb *db, struct cht_shard_counts **out, str
     return rc;
 }
 
+/* Without what has ended, which is removed first. */
+static enum cht_rc totals_now(struct cht_rdb *db, struct cht_shard_counts **out, struct cht_err *err)
+{
+    uint64_t removed = 1;
+    enum cht_rc rc = CHT_OK;
+    *out = NULL;
+    while (rc == CHT_OK && removed > 0) {
+        uint64_t ending = 0;
+        removed = 0;
+        cht_free(*out);
+        rc = totals(db, out, err);
+        for (unsigned i = 0; i < CHT_MAP_MAX && rc == CHT_OK; i++)
+            ending += (*out)[i].ending;
+        if (rc == CHT_OK && ending > 0)
+            rc = cht_ends_purge(db, &removed, err);
+    }
+    if (rc != CHT_OK) {
+        cht_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
 static enum cht_rc stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
 {
     struct cht_rdb *db = cht_rdb(s);
     struct cht_shard_counts *c;
     *out = (struct cht_store_stats){.shards = cht_rdb_map(db)->shards};
-    enum cht_rc rc = totals(db, &c, err);
+    enum cht_rc rc = totals_now(db, &c, err);
     if (rc != CHT_OK)
         return rc;
     for (unsigned i = 0; i < CHT_MAP_MAX; i++) {
         out->pairs += c[i].pairs;
         out->values += c[i].values;
         out->value_bytes += c[i].value_bytes;
+        out->ending += c[i].ending;
     }
     cht_free(c);
     out->commits = atomic_load_explicit(&db->commits, memory_order_relaxed);
     out->operations = atomic_load_explicit(&db->operations, memory_order_relaxed);
     out->groups = atomic_load_explicit(&db->groups, memory_order_relaxed);
+    out->ended = atomic_load_explicit(&db->ended, memory_order_relaxed);
     out->corrupt = atomic_load_explicit(&db->corrupt, memory_order_relaxed);
     return cht_leases_next(db, &out->next_key, err);
 }
@@ -223,9 +249,14 @@ static struct cht_watches *watches(struct cht_store *s) { return cht_rdb(s)->see
 /* Nobody tells what other servers write: it is asked for. */
 static bool settle(struct cht_store *s, bool wait)
 {
-    if (wait)
-        cht_seen_look(cht_rdb(s));
-    return wait;
+    uint64_t removed = 1;
+    bool good = wait;
+    while (good && removed > 0) { /* what has ended goes, which is a write like others */
+        removed = 0;
+        if (cht_seen_look(cht_rdb(s)))
+            good = cht_ends_purge(cht_rdb(s), &removed, NULL) == CHT_OK;
+    }
+    return good;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define KEY_DIGITS 7
+#define END_DIGITS 8
 
 size_t cht_row_escape(uint8_t *out, const uint8_t *p, size_t n)
 {
@@ -47,6 +48,14 @@ uint32_t cht_row_bucket(struct cht_str name)
 bool cht_row_bucket_of(struct cht_str row, uint32_t *bucket)
 {
     uint8_t name[CHT_ROW_NAME_MAX];
+    if (row.n > 0 && row.p[0] == 'T') {
+        struct cht_str escaped;
+        if (cht_row_end(row, &escaped) == 0)
+            return false;
+        size_t len = cht_row_unescape(name, escaped.p, escaped.n);
+        *bucket = len != SIZE_MAX ? cht_row_bucket((struct cht_str){name, len}) : 0;
+        return len != SIZE_MAX && len > 0 && len <= CHT_NAME_MAX;
+    }
     if (row.n == 0 || row.n > CHT_ROW_NAME_MAX)
         return false;
     if (row.p[0] == 'K') {
@@ -67,47 +76,88 @@ size_t cht_row_of_name(uint8_t *out, char kind, struct cht_str name)
     return 1 + cht_row_escape(out + 1, name.p, name.n);
 }
 
+/* Digits of 7 bits, each with the high bit set, the highest first. */
+static void put_digits(uint8_t *out, uint64_t v, int digits)
+{
+    for (int i = digits - 1; i >= 0; i--, v >>= 7)
+        out[i] = (uint8_t)(0x80 | (v & 0x7f));
+}
+
+static bool take_digits(const uint8_t *p, int digits, uint64_t *v)
+{
+    *v = 0;
+    for (int i = 0; i < digits; i++) {
+        if (p[i] < 0x80)
+            return false;
+        *v = *v << 7 | (p[i] & 0x7f);
+    }
+    return true;
+}
+
 size_t cht_row_of_key(uint8_t *out, uint64_t key)
 {
     out[0] = 'K';
-    for (int i = KEY_DIGITS; i >= 1; i--, key >>= 7)
-        out[i] = (uint8_t)(0x80 | (key & 0x7f));
+    put_digits(out + 1, key, KEY_DIGITS);
     return CHT_ROW_KEY_SIZE;
 }
 
 uint64_t cht_row_key(const uint8_t *row, size_t n)
 {
-    uint64_t key = 0;
-    if (n != CHT_ROW_KEY_SIZE || row[0] != 'K')
+    uint64_t key;
+    if (n != CHT_ROW_KEY_SIZE || row[0] != 'K' || !take_digits(row + 1, KEY_DIGITS, &key))
         return 0;
-    for (int i = 1; i <= KEY_DIGITS; i++) {
-        if (row[i] < 0x80)
-            return 0;
-        key = key << 7 | (row[i] & 0x7f);
-    }
     return key <= CHT_KEY_MAX ? key : 0;
+}
+
+size_t cht_row_of_end(uint8_t *out, uint64_t ends, struct cht_str name_row)
+{
+    out[0] = 'T';
+    put_digits(out + 1, ends, END_DIGITS);
+    memcpy(out + 1 + END_DIGITS, name_row.p + 1, name_row.n - 1);
+    return END_DIGITS + name_row.n;
+}
+
+uint64_t cht_row_end(struct cht_str row, struct cht_str *name)
+{
+    uint64_t ends;
+    if (row.n < 2 + END_DIGITS || row.n > END_DIGITS + CHT_ROW_NAME_MAX || row.p[0] != 'T' ||
+        !take_digits(row.p + 1, END_DIGITS, &ends))
+        return 0;
+    *name = (struct cht_str){row.p + 1 + END_DIGITS, row.n - 1 - END_DIGITS};
+    return ends;
 }
 
 void cht_row_write(uint8_t *out, const struct cht_row *r)
 {
-    out[0] = r->flags;
+    uint8_t *body = out + CHT_ROW_HEAD;
+    out[0] = r->ends != 0 ? (uint8_t)(r->flags | CHT_ROW_ENDS) : r->flags;
     cht_put64(out + 1, r->key);
     cht_put32(out + 9, r->len);
     cht_put32(out + 13, r->crc);
+    if (r->ends != 0) {
+        cht_put64(body, r->ends);
+        body += 8;
+    }
     if (r->body.n > 0)
-        memcpy(out + CHT_ROW_HEAD, r->body.p, r->body.n);
+        memcpy(body, r->body.p, r->body.n);
 }
 
 bool cht_row_read(const uint8_t *p, size_t n, struct cht_row *out)
 {
-    if (n < CHT_ROW_HEAD)
+    size_t head = CHT_ROW_HEAD;
+    if (n < head)
         return false;
-    *out = (struct cht_row){.flags = p[0],
+    bool ends = (p[0] & CHT_ROW_ENDS) != 0;
+    head += ends ? 8 : 0;
+    if (n < head)
+        return false;
+    *out = (struct cht_row){.flags = p[0] & (uint8_t)~CHT_ROW_ENDS,
                             .key = cht_get64(p + 1),
                             .len = cht_get32(p + 9),
                             .crc = cht_get32(p + 13),
-                            .body = {p + CHT_ROW_HEAD, n - CHT_ROW_HEAD}};
-    if (out->key == 0 || out->key > CHT_KEY_MAX)
+                            .body = {p + head, n - head},
+                            .ends = ends ? cht_get64(p + CHT_ROW_HEAD) : 0};
+    if (out->key == 0 || out->key > CHT_KEY_MAX || (ends && (out->ends == 0 || out->flags == CHT_ROW_NAME)))
         return false;
     switch (out->flags) {
     case 0:

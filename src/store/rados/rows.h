@@ -7,14 +7,19 @@
  *   K key                 -> flags u8 | key u64 | length u32 | crc u32 | body
  *   C escaped(prefix)     -> decimal: how many P rows lie under the prefix. Kept for the empty prefix and for the beginnings of names up
  *                            to their first and second ':'
+ *   T end name            -> u8: a pair that ends: when, in ms since 1970 (8 digits as of a key), and its name, escaped. So they lie in
+ *                            the order of their ends
  *   Fname                 -> who may write under the lock of this name (fence.h)
  *   D                     -> u8: the level at which the shard was divided: some of its rows are another's (split.h)
  *   Nv, Nb, Nq            -> decimal: live values; their bytes are 65536 Nq + Nb (counters are exact up to 10 digits)
+ *   Ne                    -> decimal: pairs that end
  *
  *   flags   VALUE   the body is the value (length bytes)
  *           PARTS   the body is a number u64 of objects that hold the value
  *           NAME    K only: the body is the name whose P row holds the value
  *           none    P: the value is under the key, if there is one
+ *           ENDS    beside another: before the body is the end u64 of the pair, and of its value. Of a K row that has the value of
+ *                   a pair that ends too, so that a read by key needs no look at the name
  * The CRC-32C covers the key (8 bytes, little-endian) and the value. A row's name has no NUL: librados takes some of them as C strings.
  * escaped: 00 -> 01 01, 01 -> 01 02; order and prefixes stay. A key is 7 digits of 7 bits, each with the high bit set, the highest first.
  *
@@ -34,13 +39,19 @@
 #define CHT_ROW_HEAD 17u
 
 enum cht_row_flag { CHT_ROW_VALUE = 1, CHT_ROW_PARTS = 2, CHT_ROW_NAME = 4 };
+#define CHT_ROW_ENDS 0x80u /* as it is stored; not in struct cht_row.flags */
 
 struct cht_row { /* what a P or K row says */
     uint8_t flags;
     uint64_t key;
     uint32_t len, crc;   /* of the value; 0 without one */
     struct cht_str body; /* borrowed */
+    uint64_t ends;       /* in ms since 1970; 0: never */
 };
+static inline size_t cht_row_size(const struct cht_row *r)
+{
+    return CHT_ROW_HEAD + (r->ends != 0 ? 8 : 0) + r->body.n;
+}
 static inline bool cht_row_live(const struct cht_row *r)
 {
     return (r->flags & (CHT_ROW_VALUE | CHT_ROW_PARTS)) != 0;
@@ -60,7 +71,7 @@ size_t cht_row_unescape(uint8_t *out, const uint8_t *p, size_t n);
 uint32_t cht_row_bucket(struct cht_str name); /* below CHT_ROW_BUCKETS */
 static inline uint32_t cht_row_bucket_of_key(uint64_t key) { return (uint32_t)(key % CHT_ROW_BUCKETS); }
 
-/* Of a P or K row; false: it is another, or cannot be read: badly escaped, empty, of a name longer than CHT_NAME_MAX. */
+/* Of a P, K or T row; false: it is another, or cannot be read: badly escaped, empty, of a name longer than CHT_NAME_MAX. */
 bool cht_row_bucket_of(struct cht_str row, uint32_t *bucket);
 
 /* Names of rows; out has room for CHT_ROW_NAME_MAX bytes. kind: 'P' or 'C'. */
@@ -71,7 +82,12 @@ size_t cht_row_of_key(uint8_t *out, uint64_t key);
 #define CHT_ROW_KEY_SIZE 8u
 uint64_t cht_row_key(const uint8_t *row, size_t n); /* 0: that is no name of a K row */
 
-void cht_row_write(uint8_t *out, const struct cht_row *r); /* CHT_ROW_HEAD + r->body.n bytes */
+/* The T row of the pair with this P row; out has room for CHT_ROW_NAME_MAX + CHT_ROW_KEY_SIZE bytes. */
+size_t cht_row_of_end(uint8_t *out, uint64_t ends, struct cht_str name_row);
+/* What it says: the end, and the escaped name; 0: that is no T row. */
+uint64_t cht_row_end(struct cht_str row, struct cht_str *name);
+
+void cht_row_write(uint8_t *out, const struct cht_row *r); /* cht_row_size bytes */
 /* False: that is no such row. */
 bool cht_row_read(const uint8_t *p, size_t n, struct cht_row *out);
 uint32_t cht_row_crc(uint64_t key, struct cht_str value);

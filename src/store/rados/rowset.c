@@ -551,7 +551,8 @@ size_t cht_rowset_weight(const struct cht_rowset *s, unsigned shard)
             continue;
         bytes += r->name.n + (r->was.p != NULL ? r->was.n : 0) + 64;
         if (r->dirty)
-            bytes += 3 * r->name.n + (r->now.p != NULL ? r->now.n : 0) + 200; /* and the counters */
+            bytes +=
+                5 * r->name.n + (r->now.p != NULL ? r->now.n : 0) + 200; /* and the counters and T rows */
     }
     return bytes;
 }

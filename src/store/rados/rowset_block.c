@@ -3,7 +3,8 @@
  *   u32 rows     | { u32 name length | u32 value length, 2^32-1: removed | name | value } ...
  *   u32 counters | { u32 name length | i64 by | name } ...
  *
- * The counters follow from the rows: how many P rows came and went under each counted prefix, and how many values and bytes of values.
+ * The counters follow from the rows: how many P rows came and went under each counted prefix, how many values and bytes of values, and how
+ * many of them end. So do the T rows, which say when: they come after the others.
  * Each counter is there once (cht_call_add).
  */
 #include "base/alloc.h"
@@ -55,6 +56,13 @@ static void count_value(struct counters *c, struct cht_str row, int64_t sign)
         count(c, CHT_ROW_TEXT("Nq"), sign * (int64_t)(r.len / 65536u));
 }
 
+/* When the pair of a P row ends; 0: never, or it is none. */
+static uint64_t end_of(const struct cht_rowset_row *r, struct cht_str value)
+{
+    struct cht_row row;
+    return r->name.p[0] == 'P' && value.p != NULL && cht_row_read(value.p, value.n, &row) ? row.ends : 0;
+}
+
 /* The counted prefixes of a name, in its escaped form: ':' is not escaped, so they end where those of the name end. */
 static void count_name(struct counters *c, struct cht_str row, int64_t by)
 {
@@ -94,6 +102,9 @@ static enum cht_rc count_all(const struct cht_rowset *s, unsigned shard, struct 
         count_value(c, r->now, 1);
         if (r->name.p[0] == 'P' && (r->was.p == NULL) != (r->now.p == NULL))
             count_name(c, r->name, r->now.p != NULL ? 1 : -1);
+        int64_t ends = (end_of(r, r->now) != 0) - (end_of(r, r->was) != 0);
+        if (ends != 0)
+            count(c, CHT_ROW_TEXT("Ne"), ends);
     }
     return CHT_OK;
 }
@@ -127,6 +138,30 @@ static enum cht_rc put_row(struct cht_buf *out, const struct cht_rowset_row *r, 
     return rc == CHT_OK && r->now.p != NULL ? put(out, r->now.p, r->now.n, err) : rc;
 }
 
+/* The T rows of a P row that is changed: the one that goes, and the one that comes; *n: how many they are. out NULL: only that. */
+static enum cht_rc put_ends(struct cht_buf *out, const struct cht_rowset_row *r, uint32_t *n,
+                            struct cht_err *err)
+{
+    uint8_t name[CHT_ROW_NAME_MAX + CHT_ROW_KEY_SIZE];
+    static const uint8_t there = 1;
+    uint64_t was = end_of(r, r->was), now = end_of(r, r->now);
+    struct cht_rowset_row row = {.now = {NULL, 0}};
+    enum cht_rc rc = CHT_OK;
+    if (was == now)
+        return CHT_OK;
+    *n += (uint32_t)(was != 0) + (uint32_t)(now != 0);
+    if (out != NULL && was != 0) {
+        row.name = (struct cht_str){name, cht_row_of_end(name, was, r->name)};
+        rc = put_row(out, &row, err);
+    }
+    if (out != NULL && now != 0 && rc == CHT_OK) {
+        row.name = (struct cht_str){name, cht_row_of_end(name, now, r->name)};
+        row.now = (struct cht_str){&there, 1};
+        rc = put_row(out, &row, err);
+    }
+    return rc;
+}
+
 static enum cht_rc put_counters(struct cht_buf *out, const struct counters *c, size_t *steps,
                                 struct cht_err *err)
 {
@@ -154,8 +189,12 @@ enum cht_rc cht_rowset_block(const struct cht_rowset *s, unsigned shard, struct 
 {
     struct counters c = {0};
     uint32_t n = 0;
-    for (size_t i = 0; i < s->n; i++)
-        n += s->rows[i].shard == shard && s->rows[i].dirty;
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->rows[i].shard != shard || !s->rows[i].dirty)
+            continue;
+        n++;
+        (void)put_ends(NULL, &s->rows[i], &n, NULL); /* it only counts */
+    }
     *steps = n;
     enum cht_rc rc = count_all(s, shard, &c, err);
     if (rc == CHT_OK)
@@ -163,6 +202,10 @@ enum cht_rc cht_rowset_block(const struct cht_rowset *s, unsigned shard, struct 
     for (size_t i = 0; i < s->n && rc == CHT_OK; i++) {
         if (s->rows[i].shard == shard && s->rows[i].dirty)
             rc = put_row(out, &s->rows[i], err);
+    }
+    for (size_t i = 0; i < s->n && rc == CHT_OK; i++) {
+        if (s->rows[i].shard == shard && s->rows[i].dirty)
+            rc = put_ends(out, &s->rows[i], &n, err);
     }
     if (rc == CHT_OK)
         rc = put_counters(out, &c, steps, err);

@@ -12,17 +12,17 @@ struct look {
     int rows_rc;
     uint64_t version;
     struct cht_epoch e;
-    bool good;
+    bool good, ends; /* ends: there are pairs that end */
 };
 
 static void start(struct cht_rdb *db, unsigned shard, struct look *l)
 {
-    static const char *const name = "E";
-    static const size_t len = 1;
+    static const char *const names[] = {"E", "Ne"};
+    static const size_t lens[] = {1, 2};
     char object[CHT_LINK_OBJECT_MAX];
     l->call = cht_call_read();
     cht_rdb_shard_name(object, shard);
-    rados_read_op_omap_get_vals_by_keys2(l->call.r, &name, 1, &len, &l->rows, &l->rows_rc);
+    rados_read_op_omap_get_vals_by_keys2(l->call.r, names, 2, lens, &l->rows, &l->rows_rc);
     cht_call_start(&l->call, db->io, object);
 }
 
@@ -32,8 +32,13 @@ static int end(struct look *l)
     size_t kn = 0, vn = 0;
     int r = cht_call_wait_version(&l->call, &l->version);
     r = r == 0 ? l->rows_rc : r;
-    if (r == 0 && l->rows != NULL && rados_omap_get_next2(l->rows, &k, &v, &kn, &vn) == 0 && k != NULL)
-        l->good = cht_row_epoch_read((const uint8_t *)v, vn, &l->e);
+    while (r == 0 && l->rows != NULL && rados_omap_get_next2(l->rows, &k, &v, &kn, &vn) == 0 && k != NULL) {
+        struct cht_str value = {(const uint8_t *)v, vn};
+        if (kn == 1)
+            l->good = cht_row_epoch_read(value.p, value.n, &l->e);
+        else
+            l->ends = cht_row_number(value) > 0;
+    }
     if (l->rows != NULL)
         rados_omap_get_end(l->rows);
     return r;
@@ -89,7 +94,7 @@ void cht_seen_fini(struct cht_seen *s)
     cht_mutex_fini(&s->mu);
 }
 
-void cht_seen_look(struct cht_rdb *db)
+bool cht_seen_look(struct cht_rdb *db)
 {
     struct cht_seen *s = &db->seen;
     struct look *looks = cht_calloc(CHT_MAP_MAX, sizeof *looks);
@@ -102,6 +107,9 @@ void cht_seen_look(struct cht_rdb *db)
         if (rc == CHT_OK && stale && m == cht_rdb_map(db))
             rc = cht_rdb_reload(db, NULL);
     }
+    bool ends = false;
+    for (unsigned i = 0; i < CHT_MAP_MAX && rc == CHT_OK; i++)
+        ends = ends || looks[i].ends;
     cht_mutex_lock(&s->mu);
     bool all = rc != CHT_OK || stale || locked;
     if (!all)
@@ -110,4 +118,5 @@ void cht_seen_look(struct cht_rdb *db)
         cht_watches_report(s->watches, NULL, true); /* V5 */
     cht_mutex_unlock(&s->mu);
     cht_free(looks);
+    return ends;
 }

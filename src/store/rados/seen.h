@@ -26,5 +26,5 @@ struct cht_seen {
 };
 enum cht_rc cht_seen_init(struct cht_seen *s, struct cht_err *err);
 void cht_seen_fini(struct cht_seen *s);
-/* One trip. After it the versions of watches tell of every write that was acknowledged before. */
-void cht_seen_look(struct cht_rdb *db);
+/* One trip. After it the versions of watches tell of every write that was acknowledged before. Does any pair end? */
+bool cht_seen_look(struct cht_rdb *db);

@@ -179,13 +179,16 @@ static enum cht_rc change_map(struct cht_rdb *db, const struct names *n, struct 
         const struct cht_map *m = cht_rdb_map(db);
         if (!cht_map_has(m, n->shard) || m->level[n->shard] != n->level)
             return CHT_OK; /* somebody else has */
-        uint8_t levels[CHT_MAP_MAX], format[4];
+        uint8_t levels[CHT_MAP_MAX], was[4], format[4];
+        uint32_t known = atomic_load(&db->format);
         memcpy(levels, m->level, sizeof levels);
         levels[n->shard] = levels[n->other] = (uint8_t)(n->level + 1);
-        cht_put32(format, CHT_RDB_FORMAT_SPLIT);
+        cht_put32(was, known);
+        cht_put32(format, known < CHT_RDB_FORMAT_SPLIT ? CHT_RDB_FORMAT_SPLIT : known);
         struct cht_call call = cht_call_write();
         bool first = m->shards == (1u << m->base); /* there is no such row yet */
         cht_call_compare(&call, CHT_ROW_TEXT("map"), (struct cht_str){m->level, first ? 0 : sizeof m->level});
+        cht_call_compare(&call, CHT_ROW_TEXT("format"), (struct cht_str){was, sizeof was});
         cht_call_set(&call, CHT_ROW_TEXT("map"), (struct cht_str){levels, sizeof levels});
         cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){format, sizeof format});
         int r = cht_call_run(&call, db->io, "h");
@@ -410,7 +413,7 @@ static void take_level(void *ctx, struct cht_str row, struct cht_str value)
 
 enum cht_rc cht_split_clean(struct cht_rdb *db, unsigned shard, struct cht_err *err)
 {
-    static const char *const kinds[] = {"P", "K"};
+    static const char *const kinds[] = {"P", "K", "T"};
     const char *row = "D";
     size_t len = 1;
     unsigned level = 0;
@@ -422,7 +425,7 @@ enum cht_rc cht_split_clean(struct cht_rdb *db, unsigned shard, struct cht_err *
         return rc;
     if (level > CHT_MAP_LEVEL_MAX)
         return CHT_FAIL(err, CHT_CORRUPT, "object %s: its row D cannot be read", object);
-    for (unsigned k = 0; k < 2 && rc == CHT_OK; k++) {
+    for (unsigned k = 0; k < 3 && rc == CHT_OK; k++) {
         struct cht_buf after = {0};
         bool more = true;
         while (rc == CHT_OK && more) {

@@ -2,6 +2,7 @@
 #include "store/rados/stream.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "store/rados/pages.h"
 
 #include <string.h>
@@ -88,7 +89,7 @@ static enum cht_rc look_elsewhere(const struct cht_rscan_config *c, struct cht_s
                                   struct cht_err *err)
 {
     struct cht_rowset set;
-    struct cht_exec x = {.db = c->db, .set = &set, .err = err};
+    struct cht_exec x = {.db = c->db, .set = &set, .now = cht_wall_ns() / 1000000, .err = err};
     enum cht_rc rc = CHT_PENDING;
     cht_rowset_init(&set, c->db, -1);
     while (rc == CHT_PENDING) {
@@ -186,6 +187,7 @@ static enum cht_rc add_page(const struct cht_rstream *s, const struct cht_page *
                             bool inclusive, struct cht_stream_batch *b, bool *past, struct cht_err *err)
 {
     const struct cht_rscan_config *c = s->cfg;
+    uint64_t now = cht_wall_ns() / 1000000;
     struct cht_entry *v = cht_realloc(b->entries, (b->n + page->n + 1) * sizeof *v);
     if (v == NULL)
         return no_memory(err);
@@ -199,7 +201,10 @@ static enum cht_rc add_page(const struct cht_rstream *s, const struct cht_page *
         enum cht_rc rc = begin_entry(c, &page->rows[i], b, &r, err);
         if (rc != CHT_OK)
             return rc;
+        if (r.ends != 0 && r.ends <= now) /* it is not there */
+            continue;
         struct cht_entry *e = &b->entries[b->n++];
+        e->ends = c->ends ? r.ends : 0;
         if (!c->values && c->kind == CHT_SCAN_PAIRS)
             continue;
         if (cht_row_live(&r))
@@ -336,6 +341,7 @@ enum cht_rc cht_rscan_config(struct cht_rdb *db, const struct cht_scan_config *c
                                      .kind = cfg->kind,
                                      .reverse = pairs && cfg->reverse,
                                      .values = cfg->values,
+                                     .ends = cfg->ends,
                                      .size = cfg->size,
                                      .render = cfg->render,
                                      .render_ctx = cfg->render_ctx};

@@ -25,7 +25,7 @@ struct cht_rscan_config { /* of all streams of a scan */
     struct cht_rdb *db;
     const struct cht_map *map; /* whose shards, as classes of buckets, the streams are */
     enum cht_scan_kind kind;
-    bool reverse, values, names;
+    bool reverse, values, names, ends;
     uint32_t size; /* values: only this length */
     cht_scan_render *render;
     void *render_ctx;

@@ -11,7 +11,7 @@ OF_FILES = ("--durability", "--sync-interval-ms", "--scan-workers", "--dirty-byt
             "--scrub-bytes-per-second")
 
 # What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
-_CHANGES, _ENDS = "501: no changes are kept", "501: no pair ends"
+_CHANGES = "501: no changes are kept"
 _LARGE = "413: an atomic commit looks at no more than 60 000 rows of a shard"
 NOT_THERE = {
     "test_changes.py": _CHANGES,
@@ -23,10 +23,6 @@ NOT_THERE = {
     "test_statistics.py::test_aggregates_stop_when_nobody_waits": _LARGE,
     "test_statistics.py::test_smoothing_says_how_far_it_is_and_stops": _LARGE,
 }
-for _name in ("shown_by_reads_by_name", "gone_for_whoever_comes_first", "what_writes_do_to_an_end", "a_database_that_is_not_there_is_made",
-              "a_restart_keeps_ends", "a_lock_that_ends", "scans_show_ends_if_asked", "long_and_damaged_lines_show_ends", "an_end_by_the_clock",
-              "figures_leave_out_what_has_ended"):
-    NOT_THERE["test_expiry.py::test_" + _name] = _ENDS
 
 
 def why_not(node):
