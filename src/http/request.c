@@ -48,7 +48,7 @@ static void reset(struct http_request *r)
     r->head = r->early = r->close = r->body_over = r->certified = false;
     r->quick = r->handed = false;
     r->booked = 0;
-    r->conditional = r->twice = r->tagged = r->by_accept = false;
+    r->conditional = r->twice = r->tagged = r->by_accept = r->owed = false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_NEW, memory_order_relaxed);
     r->rest = NULL;
     r->rest_len = 0;

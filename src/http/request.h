@@ -218,6 +218,7 @@ struct http_request {
     bool twice;        /* one of them more than once */
     bool tagged;       /* the answer has an ETag */
     bool by_accept;    /* it depends on Accept */
+    bool owed;         /* what is answered is nowhere else any more: it is sent whatever memory that takes */
     bool quick;        /* it did not come by libmicrohttpd: see quick.h */
     bool handed;       /* but its answer goes out by it */
     bool certified;    /* `token` is that of the client's certificate */

@@ -126,6 +126,8 @@ void http_send_book(struct http_request *r)
         r->booked = need;
         return;
     }
+    if (r->owed)
+        return;
     svc_out_free(&r->out);
     cht_buf_free(&r->value);
     r->headers = 0;

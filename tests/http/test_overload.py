@@ -1,4 +1,5 @@
 """Memory of requests: each is bounded (413 request_too_large), all have a budget (503 overloaded); long bodies hold up no thread."""
+import base64
 import json
 import os
 import random
@@ -256,6 +257,29 @@ def test_what_has_no_stream_for_its_answer_is_not_done(launch):
     assert client.post("/batch", b'{"op":"read","key":99999999}', headers=ND, atomic="true").code == "batch_failed"
     assert server.comes_to("cheetah_streams_open", 0), "also of one that failed"
     assert client.get("/pairs/number", exact="true", values="true", text="true").json()["text"] == "3"
+
+
+def test_nothing_of_a_queue_is_lost_for_memory(launch):
+    """What an answer had no memory for was taken from the queue and answered 413; it is taken in smaller parts, or stays."""
+    server = launch("--request-memory-bytes", "4M", *OS)
+    client = server.client()
+    want = {b"q:%03d" % i: bytes([i]) * 60000 for i in range(100)}
+    for name, value in want.items():
+        client.upsert(name, value)
+    got = {}
+    while len(got) < len(want):
+        lines = client.post("/reduce/queue-drain/q:", limit="1000").entries()
+        assert lines, "each call goes on"
+        got.update((base64.b64decode(line["pair"]), base64.b64decode(line["payload"])) for line in lines)
+    assert got == want and client.get("/pairs/q:", count="true").json()["pairs"] == 0
+    client.upsert(b"q:short", b"v")
+    value = bytes(900000)
+    key = client.upsert(b"q:long", value)
+    answer = client.post("/reduce/queue-drain/q:", text="true")  # as text a byte may become six
+    assert (answer.status, answer.code) == (413, "request_too_large"), answer
+    assert client.get("/pairs/q:", count="true").json()["pairs"] == 2 and client.get("/kv/%d" % key, headers={"Accept": "application/octet-stream"}).body == value
+    assert [base64.b64decode(line["payload"]) for line in client.post("/reduce/queue-drain/q:").entries()] == [value, b"v"]
+    given_back(server)
 
 
 def test_smoothing_is_of_the_budget(launch):

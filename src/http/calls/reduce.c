@@ -259,6 +259,10 @@ static void scan_payloads(struct http_request *r)
 #define DRAIN_BYTES (16u << 20) /* one answer's payloads: about that, and one */
 #define DRAIN_ENTRIES 10000u
 #define DRAIN_GROUP 256u
+#define LINE_MORE 128u /* of a line, beside name and payload */
+#define B64_WORST 2u   /* what a byte becomes, at most */
+#define TEXT_WORST 6u
+#define KEPT_MAX 4096u /* of a buffer for one value, from one page to the next */
 
 /* Reading and unmapping one pair, all or nothing: an entry that cannot be read stays. */
 struct taking {
@@ -267,6 +271,8 @@ struct taking {
     struct cht_buf value; /* owned */
     uint8_t name[CHT_NAME_MAX];
     struct drain *drain;
+    uint64_t line,
+    uint64_t line, bytes; /* the most that its line in the answer has; what its value had when it was seen */
 };
 
 struct drain {
@@ -328,40 +334,96 @@ static void taken_line(struct http_request *r, const struct taking *t)
     svc_out_text(o, "}\n");
 }
 
-/* One page of the scan: its entries go to whoever's commit comes first. */
-static enum cht_rc drain_page(struct http_request *r, struct drain *d, size_t want, size_t *seen,
-                              uint64_t *got)
+/* The next entries, at most `want` and as many as fit into one answer, but one. *more: there may be others after them. */
+static enum cht_rc see_page(struct http_request *r, struct drain *d, size_t want, size_t *seen, bool *more)
 {
     const struct draining *a = r->own;
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS,
                                   .prefix = a->prefix,
                                   .after = {.p = a->after, .n = a->after_len},
                                   .limit = want,
+                                  .values = true, /* for their sizes */
                                   .workers = 1};
     struct cht_entry entries[DRAIN_GROUP];
     struct cht_scan *scan = NULL;
+    uint64_t bytes = r->out.n;
     size_t n = 1;
     *seen = 0;
     enum cht_rc rc = cht_scan_open(r->db->store, &cfg, &scan, &r->err);
-    while (rc == CHT_OK && n > 0 && *seen < want) {
+    while (rc == CHT_OK && n > 0 && *seen < want && bytes < DRAIN_BYTES) {
         rc = cht_scan_next(scan, entries, want - *seen, &n, &r->err);
-        for (size_t i = 0; rc == CHT_OK && i < n; i++)
-            prepare_taking(d, &d->taking[(*seen)++], &entries[i]);
+        for (size_t i = 0; rc == CHT_OK && i < n && bytes < DRAIN_BYTES; i++) {
+            struct taking *t = &d->taking[(*seen)++];
+            prepare_taking(d, t, &entries[i]);
+            t->bytes = entries[i].size;
+            t->line = LINE_MORE + (r->text ? TEXT_WORST : B64_WORST) * (t->bytes + entries[i].name_len);
+            bytes += t->line;
+        }
     }
+    *more = n > 0;
     cht_scan_close(scan);
-    if (rc != CHT_OK)
+    return rc;
+}
+
+/* Memory for the values of as many of them as there is room for, and for their lines, before they are taken: afterwards they are nowhere
+ * else. *n: how many; *bytes: of their values. */
+static enum cht_rc book_page(struct http_request *r, const struct drain *d, size_t *n, uint64_t *bytes)
+{
+    for (size_t k = *n; k > 0; k /= 2) {
+        uint64_t lines = 0;
+        *n = k;
+        *bytes = 0;
+        for (size_t i = 0; i < k; i++) {
+            lines += d->taking[i].line;
+            *bytes += d->taking[i].bytes;
+        }
+        bool fits = k > 1 ? svc_memory_try(&r->memory, lines + *bytes)
+                          : svc_memory_take(&r->memory, lines + *bytes, &r->err) == CHT_OK;
+        if (!fits)
+            continue;
+        r->booked += lines;
+        if (svc_out_room(&r->out, lines))
+            return CHT_OK;
+        r->out.failed = false; /* what there is stays */
+        return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for what is in the queue");
+    }
+    return r->err.code;
+}
+
+/* One page of the scan: its entries go to whoever's commit comes first. *seen: how many were looked at; 0: there is no room for another. */
+static enum cht_rc drain_page(struct http_request *r, struct drain *d, size_t want, size_t *seen,
+                              uint64_t *got, bool *more)
+{
+    uint64_t bytes = 0;
+    size_t all;
+    enum cht_rc rc = see_page(r, d, want, &all, more);
+    *seen = 0;
+    if (rc != CHT_OK || all == 0)
         return rc;
+    size_t n = all;
+    rc = book_page(r, d, &n, &bytes);
+    if (rc !=
+        CHT_OK) { /* nothing of this page is taken: what was before is answered, the next call goes on */
+        *more = false;
+        return *got > 0 ? CHT_OK : rc;
+    }
+    *seen = n;
+    *more = *more || *seen < all;
     take_group(r->db->store, d, *seen);
     for (size_t i = 0; i < *seen; i++) {
-        const struct taking *t = &d->taking[i];
+        struct taking *t = &d->taking[i];
         if (t->commit.rc == CHT_OK) {
+            r->owed = true;
             taken_line(r, t);
             (*got)++;
         } else if (t->commit.rc != CHT_BATCH_FAILED) {
             rc = t->commit.rc;
             r->err = t->commit.err;
         }
+        if (t->bytes > KEPT_MAX)
+            cht_buf_free(&t->value);
     }
+    svc_memory_give(&r->memory, bytes);
     return rc;
 }
 
@@ -380,8 +442,7 @@ static void drain_work(struct http_request *r)
         r->rc = cht_cond_init(&d->done, &r->err);
     while (r->rc == CHT_OK && more && got < a->limit && r->out.n < DRAIN_BYTES) {
         size_t want = a->limit - got < DRAIN_GROUP ? (size_t)(a->limit - got) : DRAIN_GROUP, seen;
-        r->rc = drain_page(r, d, want, &seen, &got);
-        more = seen == want;
+        r->rc = drain_page(r, d, want, &seen, &got, &more);
         if (seen > 0) {
             a->after_len = d->taking[seen - 1].ops[0].name.n;
             memcpy(a->after, d->taking[seen - 1].name, a->after_len);
