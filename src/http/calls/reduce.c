@@ -271,8 +271,8 @@ struct taking {
     struct cht_buf value; /* owned */
     uint8_t name[CHT_NAME_MAX];
     struct drain *drain;
-    uint64_t line,
-    uint64_t line, bytes; /* the most that its line in the answer has; what its value had when it was seen */
+    uint64_t line;  /* the most that its line in the answer has */
+    uint64_t bytes; /* what its value had when it was seen */
 };
 
 struct drain {
