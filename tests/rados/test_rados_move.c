@@ -209,7 +209,7 @@ static bool swap_names(struct cht_store *s)
 /* Whatever name is there, it goes; so none is left over. */
 static bool delete_swapped(struct cht_store *s)
 {
-    uint64_t gone = 0, end = cht_now_ns() + 1500000000;
+    uint64_t gone = 0, end = cht_now_ns() + 800000000;
     unsigned commits = 0;
     while (cht_now_ns() < end || (gone == 0 && commits < 1000)) {
         struct cht_op ops[] = {drop(++commits % 2 == 0 ? "swap:a:" : "swap:a:b:", true), put("mark", "x")};

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#define FIRST_ROWS 8u /* most of the time none has ended */
 #define PURGE_ROWS 500u
 
 struct purge {
@@ -69,19 +70,21 @@ static enum cht_rc purge_shard(struct purge *p, const struct cht_map *m, unsigne
 {
     struct cht_buf after = {0};
     enum cht_rc rc = CHT_OK;
+    unsigned rows = FIRST_ROWS;
     bool more = true;
     while (rc == CHT_OK && more) {
         struct cht_page page;
         bool all = false;
         const char *from = after.data != NULL ? (const char *)after.data : "";
-        rc = cht_page_read(p->db, &(struct cht_page_wanted){shard, m->level[shard], from, "T", PURGE_ROWS},
-                           &page, err);
+        rc = cht_page_read(p->db, &(struct cht_page_wanted){shard, m->level[shard], from, "T", rows}, &page,
+                           err);
         if (rc == CHT_OK)
             rc = purge_page(p, &page, &all, err);
         more = rc == CHT_OK && all && page.more && page.n > 0;
         if (more)
             rc = cht_page_last(&page, &after, err);
         cht_page_free(&page);
+        rows = PURGE_ROWS;
     }
     cht_buf_free(&after);
     return rc;
