@@ -340,6 +340,21 @@ static bool body_options(const struct tool_client *c, struct running *run)
     return ok;
 }
 
+static bool only_asks(const struct tool_request *r)
+{
+    if (r->method == NULL)
+        return r->body == NULL && r->source == NULL;
+    return strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
+}
+
+/* libcurl sends a request again by itself if a connection that was used before ends without a byte of the answer: what does not only ask
+ * gets one of its own. */
+static bool sent_once(CURL *h, const struct tool_request *r)
+{
+    return only_asks(r) || (curl_easy_setopt(h, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
+                            curl_easy_setopt(h, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK);
+}
+
 static bool options(struct tool_client *c, const char *url, struct running *run, struct curl_slist *list)
 {
     CURL *h = c->curl;
@@ -369,7 +384,7 @@ static bool options(struct tool_client *c, const char *url, struct running *run,
         ok = ok && curl_easy_setopt(h, CURLOPT_SSLCERT, c->tls_cert) == CURLE_OK;
         ok = ok && curl_easy_setopt(h, CURLOPT_SSLKEY, c->tls_key) == CURLE_OK;
     }
-    ok = ok && body_options(c, run);
+    ok = ok && body_options(c, run) && sent_once(h, r);
     if (r->method != NULL)
         ok = ok && curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, r->method) == CURLE_OK;
     return ok;

@@ -98,7 +98,7 @@ struct tool_request {
     char tag[TOOL_CLIENT_TAG]; /* out: its ETag, without quotes; empty: none */
     int64_t index;             /* out: the operation that failed an atomic batch; -1: none */
 };
-/* One request. Codes: that of the problem; CHT_IO if the server cannot be reached, or the connection broke off before the
+/* One request, sent once; one that only asks (GET, HEAD) perhaps twice. Codes: that of the problem; CHT_IO if the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */
 enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err);
 /* One request with a small answer, into out (reused): r's sink is set. At most 64 MiB, with a zero after it. */

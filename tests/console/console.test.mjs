@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { createServer, request } from "node:http";
 import { after, before, describe, it, test } from "node:test";
 import { Browser, PATIENCE, Server, shoot, tokenFile, until, violations } from "./support.mjs";
 
@@ -357,6 +358,29 @@ describe("tasks", { concurrency: 2 }, () => {
     await button(page, "Count").click();
     await shown(page, "line 1");
     await page.context().close();
+  });
+
+  it("documents are counted once, although the browser sends them again after a lost answer", { timeout: 4 * PATIENCE }, async () => {
+    let posts = 0;
+    const between = createServer((asked, answer) => {
+      const onwards = request(server.url + asked.url, { method: asked.method, headers: asked.headers }, (came) => {
+        if (asked.method === "POST" && asked.url.startsWith("/ngrams") && posts++ === 0) return came.resume().on("end", () => asked.socket.destroy());
+        answer.writeHead(came.statusCode, came.headers);
+        came.pipe(answer);
+      });
+      asked.pipe(onwards);
+    });
+    await new Promise((done) => between.listen(0, "127.0.0.1", done));
+    const page = await browser.page({ url: "http://127.0.0.1:" + between.address().port }, "#/learn?db=counted-once");
+    if (await speaks()) await page.getByRole("combobox", { name: "Documents are" }).selectOption("tokens");
+    await page.getByRole("textbox", { name: /^Documents/ }).fill("7 7 7 7");
+    await button(page, "Count").click();
+    await page.getByLabel("Counted", { exact: true }).waitFor();
+    assert.equal(posts, 2);
+    assert.match(await server.ask("GET", "/reduce/totals/cnt:1:?db=counted-once"), /"token":7,"count":4,/);
+    await page.context().close();
+    between.close();
+    between.closeAllConnections();
   });
 
   it("every call of the contract is a form; a stream has its rate, is cancelled, downloaded, and copied as curl and as Python", { timeout: 6 * PATIENCE }, async () => {

@@ -1,9 +1,11 @@
 """The one-shot commands (get, put, del, scan, count, add, changes, ngrams, smooth, predict, score, links, associations, databases, create, drop): the same words to a running
 server and on stopped data, with the same answers and exit codes."""
+import http.server
 import json
 import os
 import random
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -403,6 +405,37 @@ def test_on_a_terminal(launch, terminal):  # noqa: F811
     assert table[0].split() == ["NAME", "KEY", "VALUE"] and table[1].split()[0] == "greeting:de" and table[1].split()[2] == "hallo"
     assert "{" not in shown("predict", "2", "4") and "token" in shown("predict", "2", "4")
     assert shown("scan", "greeting:", "--json").startswith('{"name":"greeting:de"')
+
+
+class Counter(http.server.BaseHTTPRequestHandler):
+    """Has too little memory for the first request, counts the second, and ends the connection of the third without an answer, as one that dies does."""
+
+    protocol_version = "HTTP/1.1"
+    seen = []
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append(self.path)
+        if len(self.seen) > 2:
+            self.close_connection = True
+            return
+        status, body = (413, {"status": 413, "code": "request_too_large"}) if len(self.seen) == 1 else (200, {"documents": 1, "tokens": 2, "ngrams": 3, "contexts_created": 2})
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(json.dumps(body))))
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_no_document_is_counted_twice():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Counter) as fake:
+        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        there = Place(["--connect", "http://127.0.0.1:%d" % fake.server_port], "")
+        done = there("ngrams", check=1, stdin=b"1 2\n3 4\n")
+        assert len(Counter.seen) == 3 and json.loads(done.stdout)["documents"] == 1, (Counter.seen, done)
+        fake.shutdown()
 
 
 def test_what_others_have_stored_commands_no_terminal(launch, terminal):  # noqa: F811

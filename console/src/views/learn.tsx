@@ -2,11 +2,16 @@
 import { useEffect, useState } from "preact/hooks";
 import { useAbout } from "../about";
 import { all, call, json, lines, type Line, Problem } from "../api";
-import { number } from "../bytes";
+import { hex, number } from "../bytes";
 import { may, useShared } from "../state";
 import { Bar, Choice, Failure, Field, Text, useTask } from "../ui";
 import { hasWords, useWords } from "../words";
 import { tokensOf } from "./model";
+
+/** For once=: a browser sends a request again by itself if a connection that was used before ends without an answer. */
+function identifier(): string {
+  return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
 
 /** Each line is a document: JSON as the call takes it, or words, or tokens with blanks between them. */
 export function toLines(text: string, words: boolean): string {
@@ -45,7 +50,7 @@ function Count({ done, live }: { done: () => void; live: boolean }) {
     task.run(async (signal) => {
       setCounted(null);
       const body: BodyInit = file ?? toLines(text, words);
-      setCounted(await json("POST", "/ngrams", { params: { db: shared.db, order: live ? undefined : order, remove: away || undefined, text: words || undefined }, body, type: "application/x-ndjson", signal }));
+      setCounted(await json("POST", "/ngrams", { params: { db: shared.db, order: live ? undefined : order, once: identifier(), remove: away || undefined, text: words || undefined }, body, type: "application/x-ndjson", signal }));
       shared.say("counted");
       if (!shared.databases.includes(shared.db)) shared.refresh();
       done();
