@@ -129,6 +129,8 @@ ROWS = [
           ("3600 * " + rate("cheetah_checkpoints_failed_total", D), "{{instance}} {{database}} failed")]),
         ("Time of a checkpoint", "", "s",
          [(per("cheetah_checkpoint_seconds_total", "cheetah_checkpoints_total", D), "{{instance}} {{database}}")]),
+        ("Values put in order", "Of their names, before a checkpoint.", "none",
+         [(rate("cheetah_values_ordered_total", D), "{{instance}} {{database}}")]),
         ("Taken and written", "Bytes of names and values from clients; bytes handed to the disk.", "Bps",
          [(rate("cheetah_inserted_bytes_total", D), "{{instance}} {{database}} taken"),
           (rate("cheetah_written_bytes_total", D), "{{instance}} {{database}} written")]),

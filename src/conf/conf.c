@@ -131,6 +131,9 @@ static const struct option table[] = {
      "log of a database that is kept for those who follow its changes, beyond what a restart needs"},
     {"dirty-bytes", BYTES, F(dirty_bytes), "0", 0, TIB, NULL,
      "changed memory of all databases that starts a checkpoint; 0: a quarter of the memory"},
+    {"value-order", CHOICE, F(value_order), "resting", 0, 0, "resting|always|never",
+     "which checkpoints put new values of at most 1 KiB in the order of their names, for scans: those of a "
+     "database that rests, all, or none"},
     {"idle-close-seconds", SECONDS, F(idle_close_seconds), "300", 0, 31536000, NULL,
      "a database that was not used for so long is closed until it is used again; 0: never"},
     {"reduce-cache-bytes", BYTES, F(reduce_cache_bytes), "64M", 0, TIB, NULL,

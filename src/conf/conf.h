@@ -20,6 +20,7 @@ struct conf {
     char *tls_min, *tls_ciphers, *tls_client_ca, *tls_client_crl;
     char *allow_hosts, *cors_origins;
     char *config;
+    char *value_order;
     char *store, *rados_pool, *rados_conf, *rados_id;
     bool allow_anonymous, access_log, line_tls, console;
     uint64_t http_threads, scan_workers, shards, interval_ms;

@@ -16,6 +16,7 @@ struct cht_commit_config {
     uint64_t
         log_limit; /* start a checkpoint when the log since the last one is longer; the limit of what is dirty is the crew's */
     bool manual_checkpoint;
+    enum cht_value_order value_order;
     unsigned threads;      /* for one large unordered commit, the committer's included */
     struct cht_crew *crew; /* borrowed until the free */
 };

@@ -10,6 +10,7 @@
 #include "store/commit_int.h"
 
 #include "base/clock.h"
+#include "store/order.h"
 #include "store/pagefile_int.h"
 
 #include <stddef.h>
@@ -18,7 +19,8 @@
 #define RETRY_NS UINT64_C(1000000000) /* after a checkpoint that failed; doubled by each further one ... */
 #define LOG_MOST (UINT64_C(64) << 20) /* or four times its limit, if that is more */
 #define PAUSE_MIN_NS UINT64_C(100000000)
-#define RETRY_MAX 4u /* ... at most that many times */
+#define RETRY_MAX 4u   /* ... at most that many times */
+#define REST_GROUPS 8u /* with more of them since the checkpoint began, the database does not rest */
 
 static bool log_over(struct cht_committer *cm, unsigned times)
 {
@@ -85,6 +87,38 @@ static void take_back(struct cht_committer *cm)
         }
     }
     cht_committer_unlock(cm);
+}
+
+/* check_mu, for whom a checkpoint stops to put values in order. */
+static void lock_checks(struct cht_committer *cm)
+{
+    atomic_fetch_add_explicit(&cm->check_waiting, 1, memory_order_relaxed);
+    cht_mutex_lock(&cm->check_mu);
+    atomic_fetch_sub_explicit(&cm->check_waiting, 1, memory_order_relaxed);
+}
+
+/* A checkpoint that puts values in order first. */
+struct ordering {
+    struct cht_committer *cm;
+    bool rest;       /* only while nobody writes */
+    uint64_t groups; /* when it began */
+};
+
+static bool stop_ordering(void *ctx)
+{
+    const struct ordering *o = ctx;
+    struct cht_committer *cm = o->cm;
+    uint64_t groups = atomic_load_explicit(&cm->member.groups, memory_order_relaxed);
+    return atomic_load_explicit(&cm->check_waiting, memory_order_relaxed) > 0 ||
+           (o->rest && groups - o->groups > REST_GROUPS) || cht_committer_full(cm);
+}
+
+/* Between the checkpoints of a shard. */
+static void order_shard(struct ordering *o, struct cht_shard *sh)
+{
+    if (!stop_ordering(o) && cht_order_due(sh))
+        atomic_fetch_add_explicit(&o->cm->ordered, cht_order_values(sh, stop_ordering, o),
+                                  memory_order_relaxed);
 }
 
 /* Freezes one shard between two groups and makes the log durable up to there. */
@@ -178,6 +212,40 @@ static bool only_log_long(struct cht_committer *cm)
     uint64_t most = cm->cfg.log_limit * 4 > LOG_MOST ? cm->cfg.log_limit * 4 : LOG_MOST;
     return !atomic_load_explicit(&cm->cramped, memory_order_relaxed) &&
            !cht_crew_full(cm->crew, &cm->member) && cht_wal_live(cm->db->wal) <= most;
+}
+
+/* by_itself: nobody waits for it. */
+static enum cht_rc make_checkpoint(struct cht_committer *cm, bool by_itself, struct cht_err *err)
+{
+    bool rest = cm->cfg.value_order == CHT_ORDER_RESTING;
+    lock_checks(cm);
+    struct ordering o = {cm, rest, atomic_load_explicit(&cm->member.groups, memory_order_relaxed)};
+    bool order = cm->cfg.value_order == CHT_ORDER_ALWAYS || (rest && by_itself);
+    take_back(cm);
+    uint64_t start = cht_now_ns();
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++) {
+        struct cht_checkpoint *ck = NULL;
+        rc = cht_checkpoint_resume(&cm->db->shards[i], err);
+        if (rc == CHT_OK && order)
+            order_shard(&o, &cm->db->shards[i]);
+        if (rc == CHT_OK)
+            rc = begin_shard(cm, i, &ck, err);
+        if (rc == CHT_OK)
+            rc = cht_checkpoint_run(ck, err);
+        end_shard(cm, i);
+        if (rc == CHT_OK)
+            rc = trim_log(cm, err);
+    }
+    note_checkpoint(cm, rc, err);
+    if (rc == CHT_OK) {
+        cht_committer_lock(cm);
+        cht_committer_reserve(cm, true);
+        cht_committer_unlock(cm);
+    }
+    atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
+    cht_mutex_unlock(&cm->check_mu);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -311,7 +379,7 @@ void cht_check_run(struct cht_job *j)
     cht_mutex_unlock(&cm->wake_mu);
     struct cht_err err = {0}; /* a failure is told as trouble */
     if (run)
-        (void)cht_committer_checkpoint(cm, &err);
+        (void)make_checkpoint(cm, true, &err);
     cht_crew_checked(cm->crew, &cm->member);
     if (run && err.code == CHT_OK)
         cht_crew_relieve(cm->crew); /* the next one, if that was not enough */
@@ -337,37 +405,12 @@ void cht_check_relieve(struct cht_crew_member *m)
 enum cht_rc cht_committer_checkpoint(struct cht_committer *cm, struct cht_err *err)
 {
     struct cht_err local = {0};
-    if (err == NULL)
-        err = &local;
-    cht_mutex_lock(&cm->check_mu);
-    take_back(cm);
-    uint64_t start = cht_now_ns();
-    enum cht_rc rc = CHT_OK;
-    for (unsigned i = 0; i < cm->db->nshards && rc == CHT_OK; i++) {
-        struct cht_checkpoint *ck = NULL;
-        rc = cht_checkpoint_resume(&cm->db->shards[i], err);
-        if (rc == CHT_OK)
-            rc = begin_shard(cm, i, &ck, err);
-        if (rc == CHT_OK)
-            rc = cht_checkpoint_run(ck, err);
-        end_shard(cm, i);
-        if (rc == CHT_OK)
-            rc = trim_log(cm, err);
-    }
-    note_checkpoint(cm, rc, err);
-    if (rc == CHT_OK) {
-        cht_committer_lock(cm);
-        cht_committer_reserve(cm, true);
-        cht_committer_unlock(cm);
-    }
-    atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
-    cht_mutex_unlock(&cm->check_mu);
-    return rc;
+    return make_checkpoint(cm, false, err != NULL ? err : &local);
 }
 
 void cht_committer_pause(struct cht_committer *cm, bool writers)
 {
-    cht_mutex_lock(&cm->check_mu);
+    lock_checks(cm);
     if (writers)
         cht_committer_lock(cm);
 }

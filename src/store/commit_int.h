@@ -69,9 +69,10 @@ struct cht_committer {
     uint64_t checks_done;              /* bumped at the end of each attempt */
     unsigned failed;                   /* attempts of check_job in a row that met a passing condition */
     struct cht_job check_job;
+    _Atomic unsigned check_waiting; /* who wants check_mu: values are not put in order any more */
 
     _Atomic uint64_t commits, operations, groups, syncs, sync_ns, checkpoints, checkpoint_ns, inserted,
-        failures;
+        failures, ordered;
 };
 
 /* ---- commit.c; the leader's */

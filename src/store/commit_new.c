@@ -60,6 +60,8 @@ void cht_committer_free(struct cht_committer *cm)
     while (cm->leading || cm->syncing)
         cht_cond_wait(&cm->rest, &cm->mu);
     cht_mutex_unlock(&cm->mu);
+    atomic_fetch_add_explicit(&cm->check_waiting, 1,
+                              memory_order_relaxed); /* a checkpoint that puts values in order */
     cht_mutex_lock(&cm->wake_mu);
     cm->check_stop = true;
     cht_cond_broadcast(&cm->room); /* the pause of one that failed */
@@ -86,6 +88,7 @@ void cht_committer_stats(struct cht_committer *cm, struct cht_store_stats *out)
     out->syncs = atomic_load_explicit(&cm->syncs, memory_order_relaxed);
     out->sync_ns = atomic_load_explicit(&cm->sync_ns, memory_order_relaxed);
     out->checkpoints = atomic_load_explicit(&cm->checkpoints, memory_order_relaxed);
+    out->values_ordered = atomic_load_explicit(&cm->ordered, memory_order_relaxed);
     out->checkpoints_failed = atomic_load_explicit(&cm->failures, memory_order_relaxed);
     out->checkpoint_ns = atomic_load_explicit(&cm->checkpoint_ns, memory_order_relaxed);
     out->bytes_inserted = atomic_load_explicit(&cm->inserted, memory_order_relaxed);

@@ -111,6 +111,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **o
             .max_value = env->cfg.max_value_size,
             .log_limit = env->cfg.checkpoint_log_bytes,
             .manual_checkpoint = env->cfg.manual_checkpoint,
+            .value_order = env->cfg.value_order,
             .threads = env->cfg.commit_threads,
             .crew = env->crew,
         };

@@ -92,6 +92,9 @@ static struct cht_env_config env_config(struct service *v)
         d = CHT_DURABLE_INTERVAL;
     else if (strcmp(c->durability, "os") == 0)
         d = CHT_DURABLE_OS;
+    enum cht_value_order order = strcmp(c->value_order, "always") == 0  ? CHT_ORDER_ALWAYS
+                                 : strcmp(c->value_order, "never") == 0 ? CHT_ORDER_NEVER
+                                                                        : CHT_ORDER_RESTING;
     return (struct cht_env_config){.dirs = v->dirs,
                                    .dir_count = v->dir_count,
                                    .durability = d,
@@ -101,6 +104,7 @@ static struct cht_env_config env_config(struct service *v)
                                    .changes_bytes =
                                        c->changes_bytes > 0 ? c->changes_bytes : CHT_CHANGES_NONE,
                                    .changes = c->changes_bytes > 0,
+                                   .value_order = order,
                                    .dirty_bytes = c->dirty_bytes,
                                    .scan_workers = (unsigned)c->scan_workers,
                                    .default_shards = (unsigned)c->shards,

@@ -39,6 +39,7 @@ static struct cht_env_config config(struct simdisk *d)
                                    .log_segment_bytes = 1u << 16,
                                    .scan_workers = 1,
                                    .manual_checkpoint = true,
+                                   .value_order = CHT_ORDER_ALWAYS,
                                    .io = simdisk_io(d)};
 }
 

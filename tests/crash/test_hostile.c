@@ -53,6 +53,7 @@ static struct cht_env_config config(struct simdisk *d)
                                    .scan_workers = 1,
                                    .durability = CHT_DURABLE_OS,
                                    .manual_checkpoint = true,
+                                   .value_order = CHT_ORDER_ALWAYS,
                                    .io = simdisk_io(d)};
 }
 

@@ -56,6 +56,7 @@ static int setup(void **state)
                                   .default_shards = 2,
                                   .scan_workers = 1,
                                   .manual_checkpoint = true,
+                                  .value_order = CHT_ORDER_ALWAYS,
                                   .io = simdisk_io(disk)};
     assert_int_equal(conf_read(&conf, 8, flags, no_environment, &err), CHT_OK);
     assert_int_equal(svc_log_new(true, SVC_LOG_ERROR, &lg, &err), CHT_OK);

@@ -38,6 +38,7 @@ static struct cht_env_config config(void)
                                    .default_shards = 4,
                                    .log_segment_bytes = 256u << 10,
                                    .checkpoint_log_bytes = 1u << 20,
+                                   .value_order = CHT_ORDER_ALWAYS,
                                    .dirty_bytes = 4u << 20};
 }
 

@@ -52,6 +52,7 @@ static struct cht_env_config config(struct simdisk *d)
                                    .scan_workers = 1,
                                    .commit_threads = 1,
                                    .manual_checkpoint = true,
+                                   .value_order = CHT_ORDER_ALWAYS,
                                    .io = simdisk_io(d)};
 }
 

@@ -125,6 +125,7 @@ static void open_env(void)
                                  .durability = CHT_DURABLE_SYNC,
                                  .log_segment_bytes = 1u << 20,
                                  .scan_workers = 1,
+                                 .value_order = CHT_ORDER_ALWAYS,
                                  .changes = true,
                                  .changes_bytes = 1u << 20,
                                  .io = simdisk_io(disk)};

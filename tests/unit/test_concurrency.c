@@ -167,6 +167,7 @@ static void test_all_at_once(void **state)
     (void)state;
     struct cht_env_config cfg = {.dirs = dirs,
                                  .dir_count = 1,
+                                 .value_order = CHT_ORDER_ALWAYS,
                                  .default_shards = 3,
                                  .scan_workers = 2,
                                  .durability = CHT_DURABLE_INTERVAL,

@@ -31,6 +31,7 @@ static struct cht_env_config config(void)
                                    .default_shards = 1,
                                    .scan_workers = 1,
                                    .log_segment_bytes = 1u << 16,
+                                   .value_order = CHT_ORDER_ALWAYS,
                                    .manual_checkpoint = true};
 }
 

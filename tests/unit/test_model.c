@@ -41,6 +41,7 @@ static void run(uint64_t seed, uint64_t ops, unsigned shards, unsigned names, ui
                                  .durability = CHT_DURABLE_OS,
                                  .log_segment_bytes = 1u << 20,
                                  .checkpoint_log_bytes = 8u << 20,
+                                 .value_order = CHT_ORDER_ALWAYS,
                                  .dirty_bytes = 8u << 20};
     struct cht_err err = {0};
     struct cht_env *env;

@@ -53,6 +53,7 @@ static struct cht_env_config config(const char *const *dir)
                                    .log_segment_bytes = 4u << 20,
                                    .durability = CHT_DURABLE_OS,
                                    .scan_workers = 1,
+                                   .value_order = CHT_ORDER_ALWAYS,
                                    .manual_checkpoint = true};
 }
 

@@ -27,7 +27,7 @@ struct conf {
     const char *cgroup;    /* --cgroup: where limited children go, or NULL */
     unsigned sections;     /* enum section bits */
     bool peers[MAX_PEERS];
-    bool json, keep, rocksdb_flush, limited, micro;
+    bool json, keep, rocksdb_flush, order, limited, micro;
     uint64_t limited_pairs, limit_bytes;
     uint64_t dirty_bytes; /* cheetah's; 0: its own choice */
 };

@@ -34,6 +34,7 @@ static _Noreturn void usage(int code)
         "  --seed N          of the data (1)\n"
         "  --timeout S       a measurement in a process of its own ends after so long (1800)\n"
         "  --rocksdb-flush   flush RocksDB's memtable before its close\n"
+        "  --order           cheetah's checkpoints put values in the order of their names\n"
         "  --keep            do not remove the data\n"
         "  --json            JSON in place of the table\n");
     exit(code);
@@ -96,6 +97,8 @@ static bool parse_flag(struct conf *c, const char *arg)
         return c->keep = true;
     if (strcmp(arg, "--rocksdb-flush") == 0)
         return c->rocksdb_flush = true;
+    if (strcmp(arg, "--order") == 0)
+        return c->order = true;
     if (strcmp(arg, "--limited") == 0)
         return c->limited = true;
     if (strcmp(arg, "--micro") == 0)

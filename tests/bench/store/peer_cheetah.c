@@ -26,7 +26,10 @@ static void *db_open(const struct conf *c, const char *dir)
     struct db *d = calloc(1, sizeof *d);
     if (d == NULL)
         die("no memory");
-    struct cht_env_config cfg = {.dirs = &dir, .dir_count = 1, .dirty_bytes = c->dirty_bytes};
+    struct cht_env_config cfg = {.dirs = &dir,
+                                 .dir_count = 1,
+                                 .dirty_bytes = c->dirty_bytes,
+                                 .value_order = c->order ? CHT_ORDER_ALWAYS : CHT_ORDER_RESTING};
     check(cht_env_open(&cfg, &d->env, &err), &err, "env_open");
     enum cht_rc rc = cht_env_get(d->env, DATABASE, &d->store, &err);
     if (rc == CHT_DATABASE_NOT_FOUND) {
