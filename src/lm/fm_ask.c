@@ -137,7 +137,8 @@ static enum cht_rc offer(struct search *q, const struct lm_fm_entry *e)
     double l = (double)e->p + q->weight;
     if (e->p <= LM_FM_ZERO || l < LM_KN_LOG10_ZERO)
         l = LM_KN_LOG10_ZERO;
-    struct lm_kn_candidate c = {.token = e->token, .order = q->at, .p = pow(10.0, l)};
+    struct lm_kn_candidate c = {
+        .token = e->token, .order = q->at, .p = pow(10.0, l), .log10 = LM_KN_NO_LOG10};
     (void)lm_kn_best_offer(&q->best, &c);
     return CHT_OK;
 }

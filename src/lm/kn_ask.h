@@ -35,7 +35,9 @@ struct lm_kn_candidate {
     uint32_t token;
     uint32_t order; /* the longest n-gram that ends with it and was counted */
     double p;
+    double log10; /* of p, as lm_kn_scored; over 0: it was not computed */
 };
+#define LM_KN_NO_LOG10 1.0
 struct lm_kn_prediction {
     unsigned order;                  /* contexts that have a record, the empty one included */
     double unknown;                  /* p of one unknown token */

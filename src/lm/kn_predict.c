@@ -11,6 +11,7 @@
 #include "lm/kn_best.h"
 #include "lm/kn_lists.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "cheetah/scan.h"
@@ -59,7 +60,7 @@ static void meet(const struct search *q, uint32_t token, uint32_t a1, struct met
 static struct lm_kn_candidate evaluate(const struct search *q, const struct met *w)
 {
     const struct lm_kn_reader *r = q->r;
-    struct lm_kn_candidate c = {.token = w->token, .order = w->a[1] > 0};
+    struct lm_kn_candidate c = {.token = w->token, .order = w->a[1] > 0, .log10 = LM_KN_NO_LOG10};
     c.p = lm_kn_share(r, &q->chain.level[1], w->a[1]) + q->chain.level[1].gamma * r->p0;
     for (unsigned m = 2; m <= q->chain.order; m++) {
         const struct lm_kn_level *l = &q->chain.level[m];
@@ -361,6 +362,8 @@ static void keep_best(struct lm_kn_reader *r, const struct found *f, uint32_t k,
         return;
     *b = (struct lm_kn_kept_best){.k = k, .n = (uint32_t)p->n, .unknown = p->unknown};
     memcpy(b->c, p->c, bytes);
+    for (uint32_t i = 0; i < b->n; i++)
+        b->c[i].log10 = b->c[i].p > 0 ? log10(b->c[i].p) : LM_KN_LOG10_ZERO;
     own->best = b;
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <math.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -159,6 +160,40 @@ static void test_used_again(void **state)
     cht_alloc_fail_at(0, false);
     assert_int_equal(failed, 0);
     assert_true(knew > 3 && warm == cold && ask_anew() == cold);
+}
+
+/* The best k again and again, more and fewer of them: what is kept is what a search finds. */
+static void test_best_again(void **state)
+{
+    (void)state;
+    static const uint32_t ks[] = {2, 2, 2, 1, 4, 4, 3, 100, 5, 100, 1};
+    struct lm_engine *fresh;
+    must(lm_engine_new(&fresh, &err));
+    lm_engine_keep(fresh, 0);
+    for (size_t n = 1; n <= TEXT; n++) {
+        for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
+            const struct lm_kn_text_query q = {.tokens = text, .n = n, .max_order = i % 4};
+            struct lm_kn_prediction got, want;
+            struct lm_kn_reader *r, *w;
+            bool later;
+            must(lm_kn_reader_open(engine, s, NULL, &r, &err));
+            must(lm_kn_reader_open(fresh, s, NULL, &w, &err));
+            must(lm_kn_begin(r, &err));
+            must(lm_kn_begin(w, &err));
+            must(lm_kn_predict(r, &q, ks[i], &got, &later, &err));
+            must(lm_kn_predict(w, &q, ks[i], &want, &later, &err));
+            assert_true(got.n == want.n && got.order == want.order && got.unknown == want.unknown);
+            for (size_t j = 0; j < got.n; j++) {
+                assert_true(got.c[j].token == want.c[j].token && got.c[j].order == want.c[j].order);
+                assert_true(got.c[j].p == want.c[j].p);
+                assert_true(got.c[j].log10 == LM_KN_NO_LOG10 || got.c[j].log10 == log10(want.c[j].p));
+            }
+            assert_false(lm_kn_again(r) || lm_kn_again(w));
+            lm_kn_reader_close(r);
+            lm_kn_reader_close(w);
+        }
+    }
+    lm_engine_free(fresh);
 }
 
 /* Each kind of write by somebody who knows nothing of models. */
@@ -386,6 +421,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_used_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_best_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_others_write, setup, teardown),
         cmocka_unit_test_setup_teardown(test_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_within, setup, teardown),

@@ -131,7 +131,7 @@ static void put_mixed(struct svc_out *o, const struct lm_kn_reader *k, bool line
 static void put_candidate(struct svc_out *o, const struct lm_kn_candidate *c, struct http_spell *w,
                           bool first)
 {
-    double l = log10_of(c->p);
+    double l = c->log10 <= 0 ? c->log10 : log10_of(c->p);
     if (!svc_out_room(o, CANDIDATE_TEXT))
         return;
     char *p = CHT_PUT(o->p + o->n, ",{\"token\":");
