@@ -1,5 +1,6 @@
 -- wrk script: wrk -s load.lua URL -- FILE METHOD START
--- FILE has one path a line; they are sent in order, from line START on, round and round. METHOD PUT sends 64 raw bytes.
+-- FILE has one path a line; they are sent in order, from line START on, round and round. METHOD PUT sends 64 raw bytes; METHOD POST sends what follows
+-- the path after a blank, as JSON.
 -- Requests are built before the clock starts: wrk must cost less than the server.
 local requests, count, at = {}, 0, 0
 
@@ -14,9 +15,15 @@ function init(args)
                  .. table.concat(body)
     end
   end
-  for path in io.lines(args[1]) do
+  for line in io.lines(args[1]) do
     count = count + 1
-    requests[count] = method .. " " .. path .. tails[count % #tails + 1]
+    if method == "POST" then
+      local path, body = line:match("^(%S+) (.*)$")
+      requests[count] = "POST " .. path .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
+                        .. #body .. "\r\n\r\n" .. body
+    else
+      requests[count] = method .. " " .. line .. tails[count % #tails + 1]
+    end
   end
   at = tonumber(args[3] or "0") % count
 end
