@@ -93,6 +93,10 @@ struct cht_file {
 };
 
 struct cht_io *cht_io_posix(void); /* the real file system; static */
+/* Files that only this process has, in memory (io_memory.c): a few, under any paths; folders are not kept. They are gone with it, and with
+ * cht_io_memory_free those that are not open. */
+enum cht_rc cht_io_memory_new(struct cht_io **out, struct cht_err *err);
+void cht_io_memory_free(struct cht_io *io); /* NULL is legal */
 
 /* Loops over short transfers. read: CHT_CORRUPT "short file" if the end comes before n bytes. */
 enum cht_rc cht_file_read(struct cht_file *f, void *buf, size_t n, uint64_t off, struct cht_err *err);

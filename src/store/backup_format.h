@@ -56,6 +56,15 @@ void cht_backup_seed(struct cht_backup_chain *c, const uint8_t *head);
 /* f->data may lie at its place in `to` already. */
 size_t cht_backup_put_frame(struct cht_backup_chain *c, uint8_t *to, const struct cht_frame *f);
 
+/* The page files of a shard of a database in which there is nothing; the caller frees them, also after a failure. */
+struct cht_backup_shard {
+    const uint8_t *uuid;
+    unsigned index, count;
+    bool ends; /* its log has pairs that end */
+};
+enum cht_rc cht_backup_empty(const struct cht_backup_shard *s, struct cht_buf out[CHT_PF_KINDS],
+                             struct cht_err *err);
+
 /* Reading: bytes in any pieces; calls fn for every frame that is right by itself and in its place. */
 struct cht_backup_parser {
     enum cht_rc (*head)(void *ctx, const struct cht_backup_info *info, unsigned files, struct cht_err *err);

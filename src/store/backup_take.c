@@ -29,14 +29,14 @@
 _Static_assert(ROOM + CHT_BACKUP_HEAD <= CHT_BACKUP_BUFFER_MIN, "a step fits");
 _Static_assert(CHT_BACKUP_STEP == CHT_SNAPSHOT_STEP * CHT_PAGE, "a step is a read of the snapshot");
 
-struct cht_backup {
+struct taking {
+    struct cht_backup base; /* first */
     struct cht_db *db;
     struct cht_snapshot *snap; /* owned */
     bool attached, holding;
     bool gone;                 /* let_go was called */
     struct cht_wal_piece *log; /* owned: the segments */
     size_t nlog;
-    struct cht_backup_info info;
     unsigned files, current; /* file `current` is next or under way: the log's, then the shards' */
     bool head_done, begun, ended;
     uint64_t at, size;    /* of the current file */
@@ -57,7 +57,7 @@ static bool is_zeros(const uint8_t *p, size_t n)
 }
 
 /* The page of `sums` for this page; the sums file comes last, so it is not read yet. */
-static enum cht_rc sum_of(struct cht_backup *b, unsigned shard, enum cht_pf_kind kind, uint64_t page,
+static enum cht_rc sum_of(struct taking *b, unsigned shard, enum cht_pf_kind kind, uint64_t page,
                           uint32_t *sum, struct cht_err *err)
 {
     uint64_t sp = 1 + page / CHT_SUMS_PER_PAGE * 4 + (uint64_t)kind;
@@ -75,8 +75,8 @@ static enum cht_rc sum_of(struct cht_backup *b, unsigned shard, enum cht_pf_kind
     return CHT_OK;
 }
 
-static enum cht_rc verify(struct cht_backup *b, unsigned shard, enum cht_pf_kind kind, uint64_t first,
-                          unsigned n, struct cht_err *err)
+static enum cht_rc verify(struct taking *b, unsigned shard, enum cht_pf_kind kind, uint64_t first, unsigned n,
+                          struct cht_err *err)
 {
     for (unsigned i = 0; i < n && kind != CHT_PF_VALUES; i++) {
         const uint8_t *p = b->step + (size_t)i * CHT_PAGE;
@@ -104,7 +104,7 @@ static enum cht_rc verify(struct cht_backup *b, unsigned shard, enum cht_pf_kind
 }
 
 /* The database is as before, and the next backup may begin. The first call counts. */
-static void let_go(struct cht_backup *b)
+static void let_go(struct taking *b)
 {
     struct cht_db *db = b->db;
     if (b->attached) {
@@ -123,7 +123,7 @@ static void let_go(struct cht_backup *b)
 /* ---- the stream -------------------------------------------------------------------------------------------------- */
 
 /* A DATA frame for each run of blocks that are not zeros; `n` bytes of step, which lie at b->at of the file. */
-static size_t put_step(struct cht_backup *b, uint8_t *to, size_t n)
+static size_t put_step(struct taking *b, uint8_t *to, size_t n)
 {
     size_t used = 0;
     for (size_t i = 0, end; i < n; i = end) {
@@ -143,7 +143,7 @@ static size_t put_step(struct cht_backup *b, uint8_t *to, size_t n)
     return used;
 }
 
-static enum cht_rc begin_file(struct cht_backup *b, uint8_t *to, size_t *used, struct cht_err *err)
+static enum cht_rc begin_file(struct taking *b, uint8_t *to, size_t *used, struct cht_err *err)
 {
     struct cht_frame f = {.kind = CHT_FRAME_LOG};
     if (b->current < b->nlog) {
@@ -171,7 +171,7 @@ static enum cht_rc begin_file(struct cht_backup *b, uint8_t *to, size_t *used, s
     return CHT_OK;
 }
 
-static enum cht_rc copy_step(struct cht_backup *b, uint8_t *to, size_t *used, struct cht_err *err)
+static enum cht_rc copy_step(struct taking *b, uint8_t *to, size_t *used, struct cht_err *err)
 {
     size_t n = b->size - b->at < CHT_BACKUP_STEP ? (size_t)(b->size - b->at) : CHT_BACKUP_STEP;
     enum cht_rc rc;
@@ -193,15 +193,15 @@ static enum cht_rc copy_step(struct cht_backup *b, uint8_t *to, size_t *used, st
 }
 
 /* The next piece; at most ROOM bytes. */
-static enum cht_rc produce(struct cht_backup *b, uint8_t *to, size_t *used, struct cht_err *err)
+static enum cht_rc produce(struct taking *b, uint8_t *to, size_t *used, struct cht_err *err)
 {
     *used = 0;
     if (!b->head_done) {
-        *used = cht_backup_put_head(to, &b->info, b->files);
+        *used = cht_backup_put_head(to, &b->base.info, b->files);
         cht_backup_seed(&b->chain, to);
         b->head_done = true;
     } else if (!b->begun && b->current == b->files) {
-        struct cht_frame end = {.kind = CHT_FRAME_END, .at = b->chain.number, .size = b->info.bytes};
+        struct cht_frame end = {.kind = CHT_FRAME_END, .at = b->chain.number, .size = b->base.info.bytes};
         let_go(b); /* who has the end can begin the next one */
         *used = cht_backup_put_frame(&b->chain, to, &end);
         b->ended = true;
@@ -220,21 +220,21 @@ static enum cht_rc produce(struct cht_backup *b, uint8_t *to, size_t *used, stru
 
 /* ---- the moment --------------------------------------------------------------------------------------------------- */
 
-static void describe(struct cht_backup *b)
+static void describe(struct taking *b)
 {
     struct cht_db *db = b->db;
-    memcpy(b->info.database, db->name, strlen(db->name));
-    memcpy(b->info.uuid, db->shards[0].uuid, 16);
-    b->info.shards = db->nshards;
-    b->info.created = cht_wall_ns();
-    b->info.bytes = b->snap->total * CHT_PAGE;
+    memcpy(b->base.info.database, db->name, strlen(db->name));
+    memcpy(b->base.info.uuid, db->shards[0].uuid, 16);
+    b->base.info.shards = db->nshards;
+    b->base.info.created = cht_wall_ns();
+    b->base.info.bytes = b->snap->total * CHT_PAGE;
     for (size_t i = 0; i < b->nlog; i++)
-        b->info.bytes += b->log[i].bytes;
+        b->base.info.bytes += b->log[i].bytes;
     b->files = (unsigned)b->nlog + db->nshards * CHT_PF_KINDS;
 }
 
 /* M. */
-static enum cht_rc fix_moment(struct cht_backup *b, struct cht_err *err)
+static enum cht_rc fix_moment(struct taking *b, struct cht_err *err)
 {
     struct cht_db *db = b->db;
     uint64_t from = UINT64_MAX;
@@ -253,51 +253,16 @@ static enum cht_rc fix_moment(struct cht_backup *b, struct cht_err *err)
     if (rc == CHT_OK)
         rc = cht_snapshot_attach(b->snap, db->shards, db->nshards, err);
     b->attached = rc == CHT_OK;
-    b->info.position = cht_wal_seq(db->wal);
+    b->base.info.position = cht_wal_seq(db->wal);
     cht_committer_resume(db->committer, true);
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
+/* ---- the table ------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_db_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
+static enum cht_rc read_on(struct cht_backup *base, uint8_t *buf, size_t cap, size_t *n, struct cht_err *err)
 {
-    struct cht_db *db = cht_db(s);
-    struct cht_err local = {0};
-    err = err == NULL ? &local : err;
-    if (atomic_exchange_explicit(&db->backing_up, true, memory_order_acq_rel))
-        return CHT_FAIL(err, CHT_DATABASE_BUSY, "a backup of %s is under way; one at a time", db->name);
-    struct cht_backup *b = cht_calloc(1, sizeof *b);
-    if (b == NULL) {
-        atomic_store_explicit(&db->backing_up, false, memory_order_release);
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a backup");
-    }
-    b->db = db;
-    b->step = cht_malloc(CHT_BACKUP_STEP);
-    enum cht_rc rc = b->step == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a backup") : CHT_OK;
-    if (rc == CHT_OK)
-        rc = cht_committer_checkpoint(db->committer, err);
-    if (rc == CHT_OK)
-        rc = cht_snapshot_new(db->env->io, db->shards[0].path, &b->snap, err);
-    if (rc == CHT_OK)
-        rc = fix_moment(b, err);
-    if (rc != CHT_OK) {
-        cht_backup_close(b);
-        return rc;
-    }
-    describe(b);
-    *out = b;
-    return CHT_OK;
-}
-
-const struct cht_backup_info *cht_backup_info(const struct cht_backup *b) { return &b->info; }
-
-enum cht_rc cht_backup_read(struct cht_backup *b, uint8_t *buf, size_t cap, size_t *n, struct cht_err *err)
-{
-    *n = 0;
-    if (cap < CHT_BACKUP_BUFFER_MIN)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a buffer of %zu bytes; at least %u", cap,
-                        CHT_BACKUP_BUFFER_MIN);
+    struct taking *b = (struct taking *)(void *)base;
     while (b->rc == CHT_OK && !b->ended && cap - *n >= ROOM) {
         size_t used;
         b->rc = produce(b, buf + *n, &used, &b->err);
@@ -308,14 +273,48 @@ enum cht_rc cht_backup_read(struct cht_backup *b, uint8_t *buf, size_t cap, size
     return b->rc;
 }
 
-void cht_backup_close(struct cht_backup *b)
+static void end(struct cht_backup *base)
 {
-    if (b == NULL)
-        return;
+    struct taking *b = (struct taking *)(void *)base;
     let_go(b);
     cht_snapshot_free(b->snap);
     cht_file_close(b->seg);
     cht_free(b->log);
     cht_free(b->step);
     cht_free(b);
+}
+
+static const struct cht_backup_ops ops = {.read = read_on, .close = end};
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_db_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
+{
+    struct cht_db *db = cht_db(s);
+    struct cht_err local = {0};
+    err = err == NULL ? &local : err;
+    if (atomic_exchange_explicit(&db->backing_up, true, memory_order_acq_rel))
+        return CHT_FAIL(err, CHT_DATABASE_BUSY, "a backup of %s is under way; one at a time", db->name);
+    struct taking *b = cht_calloc(1, sizeof *b);
+    if (b == NULL) {
+        atomic_store_explicit(&db->backing_up, false, memory_order_release);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a backup");
+    }
+    b->base.ops = &ops;
+    b->db = db;
+    b->step = cht_malloc(CHT_BACKUP_STEP);
+    enum cht_rc rc = b->step == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a backup") : CHT_OK;
+    if (rc == CHT_OK)
+        rc = cht_committer_checkpoint(db->committer, err);
+    if (rc == CHT_OK)
+        rc = cht_snapshot_new(db->env->io, db->shards[0].path, &b->snap, err);
+    if (rc == CHT_OK)
+        rc = fix_moment(b, err);
+    if (rc != CHT_OK) {
+        end(&b->base);
+        return rc;
+    }
+    describe(b);
+    *out = &b->base;
+    return CHT_OK;
 }

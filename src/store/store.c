@@ -335,3 +335,20 @@ enum cht_rc cht_backup_open(struct cht_store *s, struct cht_backup **out, struct
 {
     return s->ops->backup_open(s, out, err);
 }
+
+const struct cht_backup_info *cht_backup_info(const struct cht_backup *b) { return &b->info; }
+
+enum cht_rc cht_backup_read(struct cht_backup *b, uint8_t *buf, size_t cap, size_t *n, struct cht_err *err)
+{
+    *n = 0;
+    if (cap < CHT_BACKUP_BUFFER_MIN)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "a buffer of %zu bytes; at least %u", cap,
+                        CHT_BACKUP_BUFFER_MIN);
+    return b->ops->read(b, buf, cap, n, err);
+}
+
+void cht_backup_close(struct cht_backup *b)
+{
+    if (b != NULL)
+        b->ops->close(b);
+}

@@ -61,6 +61,11 @@ struct cht_store_ops {
     enum cht_rc (*backup_open)(struct cht_store *, struct cht_backup **, struct cht_err *);
 };
 
+struct cht_backup_ops { /* cheetah/backup.h */
+    enum cht_rc (*read)(struct cht_backup *, uint8_t *, size_t, size_t *, struct cht_err *);
+    void (*close)(struct cht_backup *);
+};
+
 /* What cheetah/store.h says of the environment. */
 struct cht_env_ops {
     enum cht_rc (*close)(struct cht_env *, struct cht_err *);
@@ -100,4 +105,8 @@ struct cht_value {
 };
 struct cht_scan {
     struct cht_store *store;
+};
+struct cht_backup {
+    const struct cht_backup_ops *ops;
+    struct cht_backup_info info;
 };

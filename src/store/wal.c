@@ -558,6 +558,19 @@ bool cht_wal_broken(const struct cht_wal *w)
     return atomic_load_explicit(&w->poisoned, memory_order_acquire);
 }
 
+void cht_wal_put_record(uint8_t head[CHT_WAL_RECORD], uint32_t seed, uint64_t seq,
+                        const struct cht_wal_part *parts, size_t count)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += parts[i].n;
+    memset(head, 0, CHT_WAL_RECORD);
+    cht_put64(head + 8, n);
+    cht_put64(head + 16, seq);
+    cht_put64(head + 24, seq - 1);
+    cht_put32(head, seal_record(head, seed, parts, count));
+}
+
 uint64_t cht_wal_seq(const struct cht_wal *w) { return atomic_load_explicit(&w->seq, memory_order_acquire); }
 
 uint64_t cht_wal_synced(const struct cht_wal *w)

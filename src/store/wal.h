@@ -132,6 +132,17 @@ enum cht_rc cht_wal_follow(struct cht_wal *w, struct cht_wal_place *at, uint64_t
                            cht_wal_part_fn *fn, void *ctx, struct cht_err *err);
 /* For a restore: the header of a segment, CHT_WAL_HEAD bytes, of another life of the database: its changes are none of the new one's. */
 #define CHT_WAL_HEAD 512u
+/* The bytes of a log that is not on a disk: of a backup of another store than files (store/rados). A segment's header; returns what its records
+ * are seeded with. And a record's, CHT_WAL_RECORD bytes, before its payload, which is followed by zeros up to cht_wal_room. */
+struct cht_wal_begin {
+    const uint8_t *uuid;
+    uint64_t number, first_seq, origin, prev, salt;
+};
+uint32_t cht_wal_put_header(uint8_t header[CHT_WAL_HEAD], const struct cht_wal_begin *b);
+#define CHT_WAL_RECORD 32u
+static inline uint64_t cht_wal_room(uint64_t n) { return (CHT_WAL_RECORD + n + 7) & ~UINT64_C(7); }
+void cht_wal_put_record(uint8_t head[CHT_WAL_RECORD], uint32_t seed, uint64_t seq,
+                        const struct cht_wal_part *parts, size_t count);
 void cht_wal_forget_changes(uint8_t header[CHT_WAL_HEAD]);
 
 /* Something is lost or half written: every call that writes is CHT_READ_ONLY from now on. */

@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 
 #define CHT_WAL_HEADER CHT_WAL_HEAD /* one sector: written wholly or not at all */
-#define CHT_WAL_RECORD 32u
 #define CHT_WAL_MARKS 256u
 #define CHT_WAL_RECENT 64u /* more than there are groups between their record and its sync (commit_int.h) */
 
@@ -80,7 +79,6 @@ struct cht_wal {
 };
 
 /* Bytes a record of n payload bytes takes. */
-static inline uint64_t cht_wal_room(uint64_t n) { return (CHT_WAL_RECORD + n + 7) & ~UINT64_C(7); }
 
 /* ---- wal_read.c */
 

@@ -18,22 +18,6 @@
 
 static const char magic[8] = "CHEETAHL";
 
-static void make_header(const struct cht_wal *w, const struct cht_wal_seg *seg, uint64_t salt,
-                        uint8_t h[CHT_WAL_HEADER])
-{
-    memset(h, 0, CHT_WAL_HEADER);
-    memcpy(h, magic, 8);
-    cht_put32(h + 8, CHT_FORMAT_VERSION);
-    cht_put32(h + 12, CHT_WAL_HEADER);
-    memcpy(h + 16, w->uuid, 16);
-    cht_put64(h + 32, seg->number);
-    cht_put64(h + 40, salt);
-    cht_put64(h + 48, seg->first_seq);
-    cht_put64(h + 56, seg->origin);
-    cht_put64(h + 64, seg->prev);
-    cht_put32(h + 508, cht_crc32c(0, h, 508));
-}
-
 /* Fills in what the header says. Another version or another database refuses to open; damage is judged by the replay,
  * which knows what is needed. */
 static enum cht_rc parse_header(const struct cht_wal *w, const char *path, const uint8_t *h, size_t n,
@@ -116,8 +100,12 @@ static enum cht_rc write_header(struct cht_wal *w, struct cht_file *f, struct ch
     uint64_t salt;
     do {
         cht_os_random(&salt, sizeof salt);
-        make_header(w, seg, salt, h);
-        seg->seed = cht_crc32c(0, h + 40, 8);
+        seg->seed = cht_wal_put_header(h, &(struct cht_wal_begin){.uuid = w->uuid,
+                                                                  .number = seg->number,
+                                                                  .first_seq = seg->first_seq,
+                                                                  .origin = seg->origin,
+                                                                  .prev = seg->prev,
+                                                                  .salt = salt});
     } while (seg->seed == old);
     atomic_fetch_add_explicit(&w->written, sizeof h, memory_order_relaxed);
     return cht_file_write(f, h, sizeof h, 0, err);
@@ -133,6 +121,22 @@ static enum cht_rc seal_segment(struct cht_wal *w, struct cht_file *f, struct ch
 }
 
 /* -------------------------------------------------------------------------------------------------------- */
+
+uint32_t cht_wal_put_header(uint8_t header[CHT_WAL_HEAD], const struct cht_wal_begin *b)
+{
+    memset(header, 0, CHT_WAL_HEAD);
+    memcpy(header, magic, 8);
+    cht_put32(header + 8, CHT_FORMAT_VERSION);
+    cht_put32(header + 12, CHT_WAL_HEAD);
+    memcpy(header + 16, b->uuid, 16);
+    cht_put64(header + 32, b->number);
+    cht_put64(header + 40, b->salt);
+    cht_put64(header + 48, b->first_seq);
+    cht_put64(header + 56, b->origin);
+    cht_put64(header + 64, b->prev);
+    cht_put32(header + 508, cht_crc32c(0, header, 508));
+    return cht_crc32c(0, header + 40, 8);
+}
 
 enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err)
 {
