@@ -1,4 +1,4 @@
-/* backup: `cheetah-db backup DIR`: receives a copy of a database from a running server into one file.
+/* backup: `cheetah-db backup DIR`: receives a copy of a database from a running server, or with --store rados of a pool beside its servers, into one file.
  *
  *   DIR/.NAME.cheetah.part            while it is received; locked, so that two of them do not mix; the next one starts over
  *   DIR/NAME-20261121T083312.345Z.cheetah     synced, complete, under its name in one step
@@ -7,11 +7,13 @@
  */
 #include "tools/tools.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "cheetah/backup.h"
 #include "os/io.h"
 #include "tools/http_client.h"
 #include "tools/json.h"
+#include "tools/place_rados.h"
 #include "tools/progress.h"
 
 #include <inttypes.h>
@@ -26,6 +28,7 @@ static const char help_before[] =
     "writing.\n"
     "DIR is made if it is missing. The file is there completely or not at all, and is checked while it is\n"
     "received. `cheetah-db restore` makes a database of it.\n"
+    "With --store rados of a pool of a Ceph cluster, whose servers wait for a moment.\n"
     "\n";
 static const char help_after[] =
     "\n"
@@ -34,6 +37,7 @@ static const char help_after[] =
 
 struct job {
     struct tool_connect how;
+    struct tool_rados rados;
     const char *database, *dir;
     bool json;
     char part[CHT_PATH_MAX], path[CHT_PATH_MAX];
@@ -75,6 +79,47 @@ static enum cht_rc begin(struct job *j, struct cht_err *err)
     if (rc == CHT_OK)
         rc = io->ops->truncate(j->file, 0, err);
     return rc == CHT_OK ? cht_backup_check_new(&j->check, err) : rc;
+}
+
+/* All of what the pool gives. */
+static enum cht_rc read_all(struct job *j, struct cht_store *s, struct cht_err *err)
+{
+    struct cht_backup *b;
+    size_t n = 1;
+    uint8_t *buf = cht_malloc(CHT_BACKUP_BUFFER_MIN);
+    if (buf == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a backup");
+    enum cht_rc rc = cht_backup_open(s, &b, err);
+    if (rc == CHT_OK) {
+        while (rc == CHT_OK && n > 0) {
+            rc = cht_backup_read(b, buf, CHT_BACKUP_BUFFER_MIN, &n, err);
+            if (rc == CHT_OK && n > 0 && !take(j, (const char *)buf, n)) {
+                *err = j->err;
+                rc = err->code;
+            }
+        }
+        cht_backup_close(b);
+    }
+    cht_free(buf);
+    return rc;
+}
+
+static enum cht_rc take_pool(struct job *j, struct cht_err *err)
+{
+    struct cht_env *env;
+    struct cht_store *s;
+    enum cht_rc rc = tool_rados_open_pool(&j->rados, false, &env, err);
+    if (rc != CHT_OK)
+        return rc;
+    tool_progress_begin(&j->progress, "backup", 0, true);
+    rc = cht_env_get(env, j->database, &s, err);
+    if (rc == CHT_OK)
+        rc = read_all(j, s, err);
+    tool_progress_end(&j->progress);
+    if (rc == CHT_OK)
+        rc = cht_backup_check_finish(j->check, err);
+    enum cht_rc closed = cht_env_close(env, rc == CHT_OK ? err : NULL);
+    return rc == CHT_OK ? closed : rc;
 }
 
 static enum cht_rc receive(struct job *j, struct cht_err *err)
@@ -155,7 +200,7 @@ static int run(struct job *j)
     enum cht_rc rc = begin(j, &err);
     bool ours = j->file != NULL;
     if (rc == CHT_OK)
-        rc = receive(j, &err);
+        rc = tool_rados_named(&j->rados) ? take_pool(j, &err) : receive(j, &err);
     if (rc == CHT_OK)
         rc = finish(j, &err);
     if (rc == CHT_OK)
@@ -177,6 +222,7 @@ int tool_backup(int argc, char **argv)
     int rest;
     const struct tool_opt opts[] = {
         {"database", 0, TOOL_OPT_STRING, &j.database, 0, "NAME", "which one (default: default)"},
+        TOOL_RADOS_OPTS(&j.rados),
         TOOL_CONNECT_OPTS(&j.how),
         {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "what was written, as one JSON object"},
         {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
@@ -189,6 +235,10 @@ int tool_backup(int argc, char **argv)
         return tool_usage("backup", "takes one directory; see cheetah-db backup --help");
     if (!cht_database_name_valid(j.database))
         return tool_usage("backup", "--database wants a name of " CHT_DATABASE_NAME_RULE);
+    int code = tool_rados_options("backup", &j.rados,
+                                  j.how.connect != NULL || j.how.token_file != NULL ? "--connect" : NULL);
+    if (code != TOOL_EXIT_OK)
+        return code;
     j.dir = argv[0];
     return run(&j);
 }

@@ -19,4 +19,5 @@ may_not ceph "${as[@]}" osd pool create mine 8 8
 may_not ceph "${as[@]}" auth get client.admin
 may_not ceph "${as[@]}" osd blocklist add 127.0.0.1:0/1
 may_not ceph "${as[@]}" osd set noout
+may_not rados "${as[@]}" -p cheetah mksnap mine
 echo "client.cheetah: all of the store's tests, nothing else"

@@ -102,6 +102,8 @@ $([ -z "$MIN_SIZE" ] || echo "osd_pool_default_min_size = $MIN_SIZE")
 osd_crush_chooseleaf_type = 0
 osd_pool_default_pg_autoscale_mode = off
 mon_allow_pool_size_one = true
+# A change of the map is proposed at once and not after a second
+paxos_propose_interval = 0.05
 mon_allow_pool_delete = true
 mon_max_pg_per_osd = 1000
 mon_data_avail_crit = 1

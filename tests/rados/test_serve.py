@@ -1,4 +1,5 @@
 """cheetah-db serve --store rados: what is different from files, and two servers on one pool. tests/rados/run.sh starts the cluster."""
+import json
 import os
 import subprocess
 import threading
@@ -7,6 +8,7 @@ import time
 import harness
 import pytest
 from harness import b64, layouts, ndjson, rados, unb64
+from tooling import tool
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 pytestmark = pytest.mark.skipif(not rados.WANTED, reason="CHT_STORE=rados: see tests/rados/README.md")
@@ -41,8 +43,8 @@ def test_options():
 
 def test_not_supported(pair):
     client = pair[0].client()
-    for answer in (client.get("/changes/"), client.get("/databases/default/backup")):
-        assert answer.status == 501 and answer.code == "not_supported"
+    answer = client.get("/changes/")
+    assert answer.status == 501 and answer.code == "not_supported"
     described = client.get("/databases/default").json()
     assert described["lengths"] is None and len(described["shards"]) == 4
     assert pair[0].metric("cheetah_ready") == 1
@@ -195,6 +197,41 @@ def test_no_kept_answer_misses_what_another_server_wrote(pair):
     assert not errors, errors[0]
     assert totals(clients[1])[1] == {i: 29 for i in range(3)} and totals(clients[1])[0] == "hit"
     assert "miss" in states
+
+
+def test_backup_while_both_write(pair, tmp_path):
+    """Of one moment: of what is written one after the other, by whichever server, nothing is there without what came before it."""
+    clients, stop, errors, file = [server.client(db="moments") for server in pair], threading.Event(), [], tmp_path / "b.cheetah"
+    clients[0].upsert(b"n:000000", b"0")
+
+    def count():
+        return pair[1].client(db="moments").get("/pairs/n:", count="true").json()["pairs"]
+
+    def write():
+        n = 0
+        try:
+            while not stop.is_set():
+                n += 1
+                clients[n % 2].upsert(b"n:%06d" % n, b"%d" % n)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        harness.wait_for(lambda: count() > 20, 60, "some values")
+        before = count()
+        answer = pair[1].client().get("/databases/moments/backup")
+        assert answer.status == 200
+        file.write_bytes(answer.body)
+    finally:
+        stop.set()
+        thread.join()
+    assert not errors, errors[0]
+    tool("restore", file, "--data", tmp_path / "data")
+    found = [json.loads(line)["name"] for line in tool("scan", "n:", "--data", tmp_path / "data", "-d", "moments").stdout.splitlines()]
+    assert found == ["n:%06d" % i for i in range(len(found))] and before <= len(found), (before, found)
+    assert len(found) <= count()
 
 
 def test_dropped_by_the_other(pair):

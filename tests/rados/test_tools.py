@@ -120,12 +120,36 @@ def test_beside_a_server(pool, tmp_path):
     assert looked
     assert "default" in tool("list", *place(pool)).stdout
     assert tool("check", "--json", *place(pool)).stdout.splitlines()[-1] == '{"findings":0,"complete":true}'
-    said = tool("backup", tmp_path / "b", "--connect", tooling.url(server), check=1).stderr
-    assert "export" in said and list((tmp_path / "b").iterdir()) == []
-    answer = client.get("/databases/default/backup")
-    assert (answer.status, answer.code) == (501, "not_supported")
     server.pool = None
     server.finish()
+
+
+def test_backup(pool, tmp_path):
+    """Of a pool, by a server or without: whatever it is restored into has the same names, keys and values."""
+    def exported(file, *where):
+        tool("export", tmp_path / file, *where)
+        return read(tmp_path / file).split(b'{"end"')[0].split(b"\n", 1)[1]
+
+    server = harness.Server("--access-log", "false", data="tools of %d" % os.getpid())
+    tooling.fill(server.client(db="kept"), 300)
+    tooling.awkward(server.client(db="kept"))
+    told = [json.loads(tool("backup", tmp_path / folder, "--database", "kept", "--json", *where).stdout)
+            for folder, where in (("a", ("--connect", tooling.url(server))), ("b", place(pool)))]
+    assert told[0]["database"] == "kept" and {key: told[0][key] for key in ("position", "shards")} == {key: told[1][key] for key in ("position", "shards")}
+    server.pool = None
+    server.finish()
+    was = exported("1", "--database", "kept", *place(pool))
+    for i, one in enumerate(told):
+        assert tool("restore", one["file"], "--verify").returncode == 0
+        tool("restore", one["file"], "--data", tmp_path / ("data%d" % i))
+        assert exported("2%d" % i, "--database", "kept", "--data", tmp_path / ("data%d" % i)) == was
+    tool("restore", told[0]["file"], "--database", "again", *place(pool))
+    assert exported("3", "--database", "again", *place(pool)) == was
+    assert tool("check", "--database", "again", *place(pool)).stdout == ""
+    for name in ("kept", "again"):
+        tool("drop", name, "--yes", *place(pool))
+    listed = subprocess.run(["rados", "-c", rados.CONF, "-p", pool, "lssnap"], check=True, capture_output=True, timeout=60, text=True).stdout
+    assert "0 snaps" in listed
 
 
 def test_what_check_finds(pool, tmp_path):
@@ -154,6 +178,8 @@ def test_what_check_finds(pool, tmp_path):
     good = there.row(zero, b"Pa:0")
     there.put(zero, b"Pa:0", good[:-1] + b"!")
     found('broken %s: "a:0": the value does not match its sum' % zero)
+    assert "checksum" in tool("backup", tmp_path / "none", "--database", "broken", *place(pool), check=3).stderr
+    assert list((tmp_path / "none").iterdir()) == []
     there.put(zero, b"Pa:0", b"short")
     found('the row of "a:0" cannot be read', 'says that "a:0" has its value, and the name does not', "values, and their counter", "bytes, and their counter")
     repaired(zero, b"Pa:0", good)
@@ -181,6 +207,7 @@ def test_options(tmp_path):
                         (("export", "-", "--store", "rados", "--rados-pool", "x", "--data", str(tmp_path)), "a place of its own"),
                         (("import", "f", "--store", "rados", "--rados-pool", "x", "--connect", "h:1"), "a place of its own"),
                         (("check", str(tmp_path), "--store", "rados", "--rados-pool", "x"), "a place of its own"),
+                        (("backup", "d", "--store", "rados", "--rados-pool", "x", "--connect", "h:1"), "a place of its own"),
                         (("restore", "f", "--scratch", "x"), "--scratch goes with --store rados")):
         assert said in tool(*words, check=2).stderr
     missing = tool("stat", "--store", "rados", "--rados-pool", "not-there", "--rados-conf", rados.CONF, check=1)

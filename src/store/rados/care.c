@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "os/io.h"
 #include "store/rados/ends.h"
+#include "store/rados/moment.h"
 #include "store/rados/prefix.h"
 #include "store/rados/split.h"
 
@@ -51,6 +52,7 @@ static void care_for(struct cht_rdb *db)
     if (atomic_load(&db->format) >= CHT_RDB_FORMAT_ENDS)
         (void)cht_ends_purge(db, &removed, NULL); /* the next time */
     clean(db);
+    cht_moment_clean(db);
     divide(db);
     if (db->swept == 0)
         db->swept = now;

@@ -19,6 +19,7 @@ struct cht_guard {
     uint64_t
         renewed_ns; /* guarded by the mutex of all; when the last renewal that was granted was asked for */
     bool lost;      /* as this */
+    bool plain;     /* nothing is written under it */
     struct cht_fence fence;
 };
 
@@ -47,7 +48,7 @@ static int take(struct cht_rdb *db, const char *name, uint8_t flags)
                                 &how_long, flags);
 }
 
-enum cht_rc cht_guard_take(struct cht_rdb *db, const char *name, struct cht_err *err)
+static enum cht_rc take_new(struct cht_rdb *db, const char *name, bool plain, struct cht_err *err)
 {
     struct cht_guards *g = &db->env->guards;
     struct cht_guard *mine = cht_calloc(1, sizeof *mine);
@@ -55,6 +56,7 @@ enum cht_rc cht_guard_take(struct cht_rdb *db, const char *name, struct cht_err 
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a lock");
     (void)snprintf(mine->name, sizeof mine->name, "%s", name); /* ours, short */
     mine->db = db;
+    mine->plain = plain;
     mine->renewed_ns = cht_now_ns();
     int r =
         take(db, name, LIBRADOS_LOCK_FLAG_MAY_RENEW); /* an answer to an earlier attempt may have been lost */
@@ -65,7 +67,7 @@ enum cht_rc cht_guard_take(struct cht_rdb *db, const char *name, struct cht_err 
                             db->name);
         return cht_rdb_rc(db, r, OBJECT, err);
     }
-    enum cht_rc rc = cht_fence_raise(db, name, &mine->fence, err);
+    enum cht_rc rc = plain ? CHT_OK : cht_fence_raise(db, name, &mine->fence, err);
     if (rc != CHT_OK) {
         (void)rados_unlock(atomic_load(&db->io), OBJECT, name, g->cookie); /* else it ends by itself */
         cht_free(mine);
@@ -78,6 +80,16 @@ enum cht_rc cht_guard_take(struct cht_rdb *db, const char *name, struct cht_err 
     atomic_fetch_add(&g->locks, 1);
     cht_mutex_unlock(&g->mu);
     return CHT_OK;
+}
+
+enum cht_rc cht_guard_take(struct cht_rdb *db, const char *name, struct cht_err *err)
+{
+    return take_new(db, name, false, err);
+}
+
+enum cht_rc cht_guard_take_plain(struct cht_rdb *db, const char *name, struct cht_err *err)
+{
+    return take_new(db, name, true, err);
 }
 
 void cht_guard_give(struct cht_rdb *db, const char *name)
@@ -129,7 +141,7 @@ void cht_guards_fences(struct cht_rdb *db, struct cht_fences *out)
     out->n = 0;
     cht_mutex_lock(&g->mu);
     for (const struct cht_guard *at = g->held; at != NULL && out->n < CHT_FENCES_MAX; at = at->next) {
-        if (at->db == db)
+        if (at->db == db && !at->plain)
             out->v[out->n++] = at->fence;
     }
     cht_mutex_unlock(&g->mu);
@@ -141,8 +153,9 @@ enum cht_rc cht_guards_kept(struct cht_rdb *db, struct cht_err *err)
     bool kept = true;
     cht_mutex_lock(&g->mu);
     for (const struct cht_guard *at = g->held; at != NULL; at = at->next)
-        kept = kept && (at->db != db || (!at->lost && cht_now_ns() - at->renewed_ns <
-                                                          CHT_GUARD_KEPT_SECONDS * UINT64_C(1000000000)));
+        kept = kept &&
+               (at->db != db || at->plain ||
+                (!at->lost && cht_now_ns() - at->renewed_ns < CHT_GUARD_KEPT_SECONDS * UINT64_C(1000000000)));
     cht_mutex_unlock(&g->mu);
     if (kept)
         return CHT_OK;

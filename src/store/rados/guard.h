@@ -28,6 +28,8 @@ enum cht_rc cht_guards_init(struct cht_guards *g, struct cht_err *err);
 void cht_guards_fini(struct cht_guards *g);
 /* CHT_LOCKED: somebody else has it. The database stays open until it is given back. */
 enum cht_rc cht_guard_take(struct cht_rdb *db, const char *name, struct cht_err *err);
+/* The same without a fence: for what writes nothing under it. */
+enum cht_rc cht_guard_take_plain(struct cht_rdb *db, const char *name, struct cht_err *err);
 void cht_guard_give(struct cht_rdb *db, const char *name);
 void cht_guards_renew(struct cht_guards *g);
 /* CHT_DATABASE_BUSY: a lock of this database is lost, until it is given back. */

@@ -7,6 +7,7 @@
 #include "store/rados/fence.h"
 #include "store/rados/fold.h"
 #include "store/rados/lane.h"
+#include "store/rados/snaps.h"
 
 #include <string.h>
 
@@ -57,6 +58,7 @@ enum cht_rc cht_rdb_unmake(struct cht_renv *env, const char *uuid, struct cht_er
     enum cht_rc rc = cht_link_space(&env->link, env->pool, uuid, &io, err);
     if (rc != CHT_OK)
         return rc;
+    cht_snaps_remove(io, uuid); /* before the objects: they would stay in them */
     int r = rados_nobjects_list_open(io, &list);
     if (r == 0) {
         while ((r = rados_nobjects_list_next(list, &name, NULL, NULL)) == 0) {

@@ -1,5 +1,6 @@
 /* reads: the store's calls on RADOS that read, and the table of all of them. Each waits for the cluster, but for the calls named _soon (soon.h). */
 #include "base/alloc.h"
+#include "store/rados/backup.h"
 #include "store/rados/commit.h"
 #include "store/rados/ends.h"
 #include "store/rados/prefix.h"
@@ -237,13 +238,6 @@ static enum cht_rc scrub(struct cht_store *s, struct cht_scrub *sc, struct cht_e
     return not_here("the OSDs scrub", err);
 }
 
-static enum cht_rc backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
-{
-    (void)s;
-    *out = NULL;
-    return not_here("a backup is of files; cheetah-db export copies a database", err);
-}
-
 static struct cht_watches *watches(struct cht_store *s) { return cht_rdb(s)->seen.watches; }
 
 /* Nobody tells what other servers write: it is asked for. */
@@ -295,5 +289,5 @@ const struct cht_store_ops cht_rdb_ops = {
     .scan_memory = cht_rscan_memory,
     .sweep = cht_rscan_sweep,
     .watches = watches,
-    .backup_open = backup_open,
+    .backup_open = cht_rbackup_open,
 };
