@@ -418,6 +418,68 @@ static void test_by_two(void **state)
     in_process(by_two);
 }
 
+/* What has ended and is there still takes nothing with it that came after, and does not come back. */
+static bool after_the_end(struct cht_store *s)
+{
+    struct cht_err err = {0};
+    uint32_t size = 0;
+    struct cht_op put = {.kind = CHT_OP_PAIR_PUT, .name = str("n:home"), .value = str("value")};
+    bool good = CHECK(run(s, &put) == CHT_OK);
+    struct cht_op end = {
+        .kind = CHT_OP_PAIR_SET, .name = str("n:other"), .key = put.key, .until_ms = PAST_MS};
+    struct cht_op later = {.kind = CHT_OP_PUT, .key = put.key, .value = str("later")};
+    struct cht_op edit = {.kind = CHT_OP_EDIT, .key = put.key, .value = str("edited")};
+    good = good && CHECK(run(s, &end) == CHT_OK);
+    good = good && CHECK(cht_store_get(s, put.key, NULL, NULL, &err) == CHT_KEY_NOT_FOUND);
+    good = good && CHECK(run(s, &later) == CHT_OK && later.created && run(s, &edit) == CHT_OK);
+    good = good && CHECK(count(s, "n:") == 1); /* n:other is removed */
+    good = good && CHECK(cht_store_get(s, put.key, NULL, &size, &err) == CHT_OK && size == 6);
+
+    struct cht_op old = {.kind = CHT_OP_PAIR_PUT, .name = str("n:old"), .value = str("value")};
+    good = good && CHECK(run(s, &old) == CHT_OK);
+    end = (struct cht_op){.kind = CHT_OP_PAIR_SET, .name = str("n:old"), .key = old.key, .until_ms = PAST_MS};
+    struct cht_op new = {
+        .kind = CHT_OP_PAIR_SET, .name = str("n:new"), .key = old.key, .until_ms = 2000 * YEAR_MS};
+    good = good && CHECK(run(s, &end) == CHT_OK && run(s, &new) == CHT_OK);
+    return good && CHECK(cht_store_get(s, old.key, NULL, NULL, &err) == CHT_KEY_NOT_FOUND) && is_sound();
+}
+
+static void test_after_the_end(void **state)
+{
+    (void)state;
+    in_process(after_the_end);
+}
+
+/* Rows of ends that are damaged hold nobody up, and no answer is kept that may have what has ended. */
+static bool damaged_ends(struct cht_store *s)
+{
+    struct cht_rdb *db = cht_rdb(s);
+    struct cht_err err = {0};
+    struct cht_watch *w;
+    uint8_t row[CHT_ROW_NAME_MAX + CHT_ROW_KEY_SIZE];
+    bool good = put_some(s);
+    struct cht_call call = cht_call_write();
+    cht_call_set(&call, (struct cht_str){row, cht_row_of_end(row, PAST_MS, str("Pn:nobody"))}, str("x"));
+    good = CHECK(cht_call_run(&call, db->io, "s.0") == 0) && good && remove_ended(s);
+    call = cht_call_write();
+    cht_call_set(&call, str("T!"), str("x"));
+    good = CHECK(cht_call_run(&call, db->io, "s.0") == 0) && good;
+    if (!good || !CHECK(cht_watch_new(s, str("n:"), &w, &err) == CHT_OK))
+        return false;
+    (void)cht_store_settle(s, true);
+    uint64_t version = cht_watch_begin(w, 0);
+    cht_watch_end(w);
+    good = CHECK(!cht_store_settle(s, true) && cht_watch_version(w) != version);
+    cht_watch_free(w);
+    return good;
+}
+
+static void test_damaged_ends(void **state)
+{
+    (void)state;
+    in_process(damaged_ends);
+}
+
 /* A database has another format from its first pair that ends on. One that is newer still is not opened. */
 static bool other_formats(struct cht_store *s)
 {
@@ -445,10 +507,13 @@ static void test_formats(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_as_on_files, setup),
-        cmocka_unit_test_setup(test_removing_is_cut_off, setup), cmocka_unit_test_setup(test_divided, setup),
-        cmocka_unit_test_setup(test_by_two, setup), cmocka_unit_test_setup(test_formats, setup)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_as_on_files, setup),
+                                       cmocka_unit_test_setup(test_removing_is_cut_off, setup),
+                                       cmocka_unit_test_setup(test_divided, setup),
+                                       cmocka_unit_test_setup(test_by_two, setup),
+                                       cmocka_unit_test_setup(test_formats, setup),
+                                       cmocka_unit_test_setup(test_after_the_end, setup),
+                                       cmocka_unit_test_setup(test_damaged_ends, setup)};
     conf = getenv("CHT_RADOS_CONF");
     if (conf == NULL) {
         print_message("no cluster (CHT_RADOS_CONF): skipped\n");

@@ -183,6 +183,9 @@ static enum cht_rc do_put(struct cht_exec *x, struct cht_exec_op *o)
         rc = cht_leases_given(x->db, o->op->key, &given, x->err);
     if (rc == CHT_OK && !given)
         return CHT_KEY_NOT_FOUND;
+    if (rc == CHT_OK && !v.live && atomic_load(&x->db->format) >= CHT_RDB_FORMAT_ENDS)
+        v.row.ends =
+            CHT_ROW_SINCE | x->now; /* names that have ended may still be there: not for what comes now */
     if (rc == CHT_OK)
         rc = write_value(x, o, v.at, o->op->key, v.row.ends);
     o->op->created = rc == CHT_OK && !v.live;
@@ -422,7 +425,7 @@ static enum cht_rc do_purge(struct cht_exec *x, struct cht_exec_op *o)
     enum cht_rc rc = check_name(x, o->op->name);
     if (rc == CHT_OK)
         rc = cht_exec_name(x, o->op->name, false, &v);
-    o->op->pairs = rc == CHT_OK && !is_mapped(&v);
+    o->op->pairs = rc == CHT_OK && !is_mapped(&v) && x->set->rows[v.at].was.p != NULL; /* else another has */
     return rc;
 }
 

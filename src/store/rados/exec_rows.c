@@ -67,12 +67,12 @@ static enum cht_rc look_at_home(struct cht_exec *x, const struct cht_exec_value 
     return rc;
 }
 
-/* Takes away the value under a key, wherever it is. */
-static enum cht_rc drop_value(struct cht_exec *x, uint64_t key)
+/* Takes away the value under the key of a pair that ended then, wherever it is; not one that was put after that. */
+static enum cht_rc drop_value(struct cht_exec *x, uint64_t key, uint64_t ended)
 {
     struct cht_exec_value k, v;
     enum cht_rc rc = look_at_key(x, key, false, &k);
-    if (rc != CHT_OK || k.row.key == 0)
+    if (rc != CHT_OK || k.row.key == 0 || k.row.ends >= (CHT_ROW_SINCE | ended))
         return rc;
     if (k.row.flags == CHT_ROW_NAME) {
         rc = look_at_home(x, &k, &v);
@@ -109,7 +109,7 @@ enum cht_rc cht_exec_name(struct cht_exec *x, struct cht_str name, bool guess, s
     if (rc != CHT_OK || !has_ended(x, &v->row))
         return rc;
     size_t at = v->at;
-    rc = drop_value(x, v->row.key);
+    rc = drop_value(x, v->row.key, v->row.ends);
     if (rc == CHT_OK)
         rc = cht_exec_drop(x, at);
     *v = (struct cht_exec_value){.shard = v->shard, .under_name = true, .at = at};
@@ -133,15 +133,15 @@ enum cht_rc cht_exec_end_value(struct cht_exec *x, uint64_t key, uint64_t ends)
     if (rc != CHT_OK || k.row.key == 0)
         return rc;
     if (k.row.flags != CHT_ROW_NAME) {
-        if (k.row.ends == ends)
+        if (k.row.ends == ends || (ends == 0 && k.row.ends >= CHT_ROW_SINCE))
             return CHT_OK;
         k.row.ends = ends;
         return cht_exec_set(x, k.at, &k.row);
     }
     if (ends == 0)
         return CHT_OK;
-    rc = look_at_home(x, &k, &v);
-    if (rc != CHT_OK || !v.live)
+    rc = cht_exec_name(x, k.row.body, false, &v); /* what has ended there goes, and begins no other life */
+    if (rc != CHT_OK || !v.live || v.row.key != key || v.shard != k.shard)
         return rc;
     struct cht_row row = v.row;
     row.ends = ends;

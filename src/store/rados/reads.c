@@ -250,6 +250,8 @@ static bool settle(struct cht_store *s, bool wait)
         if (cht_seen_look(cht_rdb(s)))
             good = cht_ends_purge(cht_rdb(s), &removed, NULL) == CHT_OK;
     }
+    if (wait && !good) /* pairs that have ended may be in answers that are kept */
+        cht_watches_report(cht_rdb(s)->seen.watches, NULL, true);
     return good;
 }
 

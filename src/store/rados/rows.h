@@ -19,7 +19,8 @@
  *           NAME    K only: the body is the name whose P row holds the value
  *           none    P: the value is under the key, if there is one
  *           ENDS    beside another: before the body is the end u64 of the pair, and of its value. Of a K row that has the value of
- *                   a pair that ends too, so that a read by key needs no look at the name
+ *                   a pair that ends too, so that a read by key needs no look at the name. Of a K row that was put by its key while there
+ *                   was no value: CHT_ROW_SINCE and when that was, so that it lasts beyond pairs that had ended before
  * The CRC-32C covers the key (8 bytes, little-endian) and the value. A row's name has no NUL: librados takes some of them as C strings.
  * escaped: 00 -> 01 01, 01 -> 01 02; order and prefixes stay. A key is 7 digits of 7 bits, each with the high bit set, the highest first.
  *
@@ -40,6 +41,8 @@
 
 enum cht_row_flag { CHT_ROW_VALUE = 1, CHT_ROW_PARTS = 2, CHT_ROW_NAME = 4 };
 #define CHT_ROW_ENDS 0x80u /* as it is stored; not in struct cht_row.flags */
+#define CHT_ROW_SINCE \
+    (UINT64_C(1) << 63) /* of `ends`: it never ends, and is there since the time in the other bits */
 
 struct cht_row { /* what a P or K row says */
     uint8_t flags;

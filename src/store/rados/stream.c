@@ -204,7 +204,7 @@ static enum cht_rc add_page(const struct cht_rstream *s, const struct cht_page *
         if (r.ends != 0 && r.ends <= now) /* it is not there */
             continue;
         struct cht_entry *e = &b->entries[b->n++];
-        e->ends = c->ends ? r.ends : 0;
+        e->ends = c->ends && r.ends < CHT_ROW_SINCE ? r.ends : 0;
         if (!c->values && c->kind == CHT_SCAN_PAIRS)
             continue;
         if (cht_row_live(&r))

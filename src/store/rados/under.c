@@ -49,6 +49,10 @@ static enum cht_rc keep(void *ctx, const struct cht_page *page, struct cht_err *
     size_t bytes = 0;
     for (size_t i = 0; i < page->n; i++)
         bytes += 4 + page->rows[i].name.n;
+    if (b->len + bytes > CHT_ROWSET_READ_MAX)
+        return CHT_FAIL(err, CHT_BATCH_TOO_LARGE,
+                        "an atomic commit deletes a prefix, and the names there have more than %zu MiB",
+                        CHT_ROWSET_READ_MAX >> 20);
     if (b->cap - b->len < bytes) {
         enum cht_rc rc = cht_buf_reserve(b, 2 * b->len + bytes, err);
         if (rc != CHT_OK)
