@@ -419,7 +419,7 @@ static enum cht_rc do_reserve(struct cht_exec *x, struct cht_exec_op *o)
 /* Of a name, by ends.c: it goes if it has ended. Without one there is nothing to do: the store removes what has ended by itself. */
 static enum cht_rc do_purge(struct cht_exec *x, struct cht_exec_op *o)
 {
-    struct cht_exec_value v;
+    struct cht_exec_value v = {0};
     if (o->op->name.n == 0)
         return CHT_OK;
     enum cht_rc rc = check_name(x, o->op->name);
