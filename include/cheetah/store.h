@@ -439,6 +439,10 @@ uint64_t cht_watch_begin(struct cht_watch *w,
                          uint64_t pairs); /* pairs: about how many lie under the prefix */
 void cht_watch_note(struct cht_watch *w, uint64_t key);
 void cht_watch_end(struct cht_watch *w);
+/* The same for short sweeps, of which many are under way at once: what was written before this one began is not looked at when it ends. *place is
+ * of begin_at, for its end_at. */
+uint64_t cht_watch_begin_at(struct cht_watch *w, uint64_t pairs, uint64_t *place);
+void cht_watch_end_at(struct cht_watch *w, uint64_t place);
 uint64_t cht_watch_version(const struct cht_watch *w);
 bool cht_watch_closed(const struct cht_watch *w);
 size_t cht_watch_memory(const struct cht_watch *w); /* bytes; at most about 8 MiB between sweeps */

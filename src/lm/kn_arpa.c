@@ -390,7 +390,7 @@ enum cht_rc lm_kn_arpa_write(struct lm_engine *e, struct cht_store *s, bool word
     w->err = err;
     enum cht_rc rc = lm_gate_enter(e, s, LM_GATE_COUNT, cancel, &gate, err);
     if (rc == CHT_OK) {
-        rc = lm_kn_reader_open(e, s, NULL, &w->r, err);
+        rc = lm_kn_reader_open_apart(e, s, &w->r, err);
         if (rc == CHT_OK)
             rc = lm_kn_begin(w->r, err);
         if (rc == CHT_OK)

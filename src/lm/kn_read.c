@@ -169,7 +169,7 @@ static void sweep(struct lm_kn_reader *r)
 {
     if (r->watch == NULL || r->sweeping)
         return;
-    uint64_t version = cht_watch_begin(r->watch, WATCHED);
+    uint64_t version = cht_watch_begin_at(r->watch, WATCHED, &r->place);
     r->sweeping = true;
     r->stale = r->stale || (r->known && version != r->version);
     r->version = version;

@@ -66,6 +66,7 @@ struct lm_kn_reader {
     struct cht_watch *watch; /* borrowed from `live`; NULL: nothing tells what others write */
     uint64_t sequence;       /* of what is known */
     uint64_t version;        /* the watch's, likewise */
+    uint64_t place;          /* of the watch, if sweeping */
     bool known;              /* head and levels are of `sequence` and `version` */
     bool sweeping;           /* something is being read under the watch */
     bool stale;              /* the version was another when more was read */
@@ -89,6 +90,10 @@ struct lm_kn_reader {
 /* CHT_NO_MEMORY. */
 enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct cht_wait *w,
                               struct lm_kn_reader **out, struct cht_err *err);
+/* For one long question, which may wait for its client: it uses nothing that is kept, and keeps nothing. Watched, it would keep all keys in mind
+ * that are written meanwhile. CHT_NO_MEMORY. */
+enum cht_rc lm_kn_reader_open_apart(struct lm_engine *e, struct cht_store *s, struct lm_kn_reader **out,
+                                    struct cht_err *err);
 void lm_kn_reader_close(struct lm_kn_reader *r); /* NULL is legal */
 /* What is kept of a database between questions has its memory back. */
 void lm_kn_readers_forget(struct lm_engine *e, const struct cht_store *s);

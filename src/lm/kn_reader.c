@@ -124,22 +124,61 @@ static void keep(struct lm_engine *e, struct lm_kn_reader *r, size_t bytes, stru
     e->kept = r;
 }
 
-/* One that knows something of this database already, or one that knows nothing; NULL: there is none. */
-static struct lm_kn_reader *take(struct lm_engine *e, struct lm_kn_live *live)
+/* One that knows something of this database already; NULL: there is none. */
+static struct lm_kn_reader *take_knowing(struct lm_engine *e, struct lm_kn_live *live)
 {
     struct lm_kn_reader **at = &e->kept;
     while (*at != NULL && (*at)->live != live)
         at = &(*at)->next;
-    if (*at != NULL) {
-        live->users--; /* the reader has been using it all the time */
-        return take_kept(e, at);
-    }
+    if (*at == NULL)
+        return NULL;
+    live->users--; /* the reader has been using it all the time */
+    return take_kept(e, at);
+}
+
+/* One that knows nothing; NULL: there is none. */
+static struct lm_kn_reader *take_spare(struct lm_engine *e)
+{
     struct lm_kn_reader *r = e->spare;
     if (r != NULL) {
         e->spare = r->next;
         e->spares--;
     }
     return r;
+}
+
+/* watched: it uses what is kept, and is kept itself. */
+static enum cht_rc reader_open(struct lm_engine *e, struct cht_store *s, bool watched,
+                               struct lm_kn_reader **out, struct cht_err *err)
+{
+    struct lm_kn_live *live;
+    *out = NULL;
+    enum cht_rc rc = lm_kn_live_get(e, s, &live, err);
+    if (rc != CHT_OK)
+        return rc;
+    cht_mutex_lock(&e->mu);
+    struct lm_kn_reader *r = watched ? take_knowing(e, live) : NULL;
+    if (r == NULL)
+        r = take_spare(e);
+    struct cht_watch *watch = watched ? live->watch : NULL;
+    cht_mutex_unlock(&e->mu);
+    if (r == NULL) {
+        r = cht_calloc(1, sizeof *r);
+        if (r == NULL) {
+            lm_kn_live_put(e, live);
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a question");
+        }
+        cht_os_random(&r->seed, sizeof r->seed);
+    }
+    r->engine = e;
+    r->store = s;
+    r->live = live;
+    r->watch = watch;
+    r->wait = NULL;
+    r->mixed = false;
+    r->tries = 0;
+    *out = r;
+    return CHT_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -180,39 +219,23 @@ void lm_kn_forget(struct lm_kn_reader *r)
 void lm_kn_sweep_end(struct lm_kn_reader *r)
 {
     if (r->sweeping)
-        cht_watch_end(r->watch);
+        cht_watch_end_at(r->watch, r->place);
     r->sweeping = false;
 }
 
 enum cht_rc lm_kn_reader_open(struct lm_engine *e, struct cht_store *s, struct cht_wait *w,
                               struct lm_kn_reader **out, struct cht_err *err)
 {
-    struct lm_kn_live *live;
-    *out = NULL;
-    enum cht_rc rc = lm_kn_live_get(e, s, &live, err);
-    if (rc != CHT_OK)
-        return rc;
-    cht_mutex_lock(&e->mu);
-    struct lm_kn_reader *r = take(e, live);
-    struct cht_watch *watch = live->watch;
-    cht_mutex_unlock(&e->mu);
-    if (r == NULL) {
-        r = cht_calloc(1, sizeof *r);
-        if (r == NULL) {
-            lm_kn_live_put(e, live);
-            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a question");
-        }
-        cht_os_random(&r->seed, sizeof r->seed);
-    }
-    r->engine = e;
-    r->store = s;
-    r->live = live;
-    r->watch = watch;
-    r->wait = w;
-    r->mixed = false;
-    r->tries = 0;
-    *out = r;
-    return CHT_OK;
+    enum cht_rc rc = reader_open(e, s, true, out, err);
+    if (rc == CHT_OK)
+        (*out)->wait = w;
+    return rc;
+}
+
+enum cht_rc lm_kn_reader_open_apart(struct lm_engine *e, struct cht_store *s, struct lm_kn_reader **out,
+                                    struct cht_err *err)
+{
+    return reader_open(e, s, false, out, err);
 }
 
 void lm_kn_reader_close(struct lm_kn_reader *r)

@@ -28,8 +28,9 @@ struct cht_watch {
     _Atomic uint64_t version; /* changed under mu, read by anyone */
     uint64_t live;            /* guarded by mu: answers of this version may exist */
     unsigned sweeps;          /* guarded by mu: under way */
-    uint64_t *pending;        /* owned; guarded by mu: keys written while sweeps > 0 */
+    uint64_t *pending;        /* owned; guarded by mu: keys written during sweeps of this version */
     size_t pending_n, pending_cap;
+    uint64_t passed;        /* guarded by mu: keys that were pending, and are not any more */
     size_t words;           /* a power of two; changed under mu when no sweep is under way */
     _Atomic uint64_t *bits; /* owned */
     struct lane *lane;      /* owned: one a shard */
@@ -41,7 +42,7 @@ struct cht_watches {
     unsigned shards;                       /* set at start; at least 1 */
     bool unfiltered;                       /* set at start: the filters stay small, whatever is noted */
     unsigned refs;                         /* guarded by mu */
-    bool closed;                           /* guarded by mu */
+    _Atomic bool closed;                   /* changed under mu, read by anyone */
     struct cht_watch *list[CHT_WATCH_MAX]; /* guarded by mu; the first `count` */
 };
 
@@ -72,9 +73,18 @@ static bool noted(const struct cht_watch *w, uint64_t key)
     return (atomic_load_explicit(word_of(w, h), memory_order_relaxed) & mask) == mask;
 }
 
+/* No sweep needs to hear of them any more. mu held. */
+static void pass_pending(struct cht_watch *w)
+{
+    w->passed += w->pending_n;
+    w->pending_n = 0;
+}
+
+/* The sweeps under way are in vain, whatever else is written. mu held. */
 static void raise_version(struct cht_watch *w)
 {
     atomic_fetch_add_explicit(&w->version, 1, memory_order_release);
+    pass_pending(w);
 }
 
 static bool starts_with(struct cht_str name, const uint8_t *p, size_t n)
@@ -239,7 +249,7 @@ void cht_watches_close(struct cht_watches *ws)
     if (ws == NULL)
         return;
     cht_mutex_lock(&ws->mu);
-    ws->closed = true;
+    atomic_store_explicit(&ws->closed, true, memory_order_release);
     unsigned n = atomic_load_explicit(&ws->count, memory_order_relaxed);
     for (unsigned i = 0; i < n; i++)
         raise_version(ws->list[i]);
@@ -269,7 +279,7 @@ enum cht_rc cht_watches_add(struct cht_watches *ws, struct cht_str prefix, struc
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a watch");
     cht_mutex_lock(&ws->mu);
     unsigned n = atomic_load_explicit(&ws->count, memory_order_relaxed);
-    bool room = n < CHT_WATCH_MAX && !ws->closed;
+    bool room = n < CHT_WATCH_MAX && !atomic_load_explicit(&ws->closed, memory_order_relaxed);
     if (room) {
         ws->list[n] = w;
         ws->refs++;
@@ -301,7 +311,7 @@ void cht_watch_free(struct cht_watch *w)
     watch_drop(w);
 }
 
-uint64_t cht_watch_begin(struct cht_watch *w, uint64_t pairs)
+uint64_t cht_watch_begin_at(struct cht_watch *w, uint64_t pairs, uint64_t *place)
 {
     cht_mutex_lock(&w->ws->mu);
     uint64_t version = atomic_load_explicit(&w->version, memory_order_relaxed);
@@ -309,8 +319,15 @@ uint64_t cht_watch_begin(struct cht_watch *w, uint64_t pairs)
         clear_filter(w, pairs);
     w->live = version;
     w->sweeps++;
+    *place = w->passed + w->pending_n;
     cht_mutex_unlock(&w->ws->mu);
     return version;
+}
+
+uint64_t cht_watch_begin(struct cht_watch *w, uint64_t pairs)
+{
+    uint64_t place;
+    return cht_watch_begin_at(w, pairs, &place);
 }
 
 void cht_watch_note(struct cht_watch *w, uint64_t key)
@@ -326,20 +343,34 @@ void cht_watch_note(struct cht_watch *w, uint64_t key)
         atomic_fetch_or_explicit(word, mask, memory_order_relaxed);
 }
 
-void cht_watch_end(struct cht_watch *w)
+/* A sweep ends: was a key written, from the i-th pending one on, that was met before? mu held; unlocks it. */
+static void end(struct cht_watch *w, size_t i)
 {
-    cht_mutex_lock(&w->ws->mu);
     bool hit = false;
-    for (size_t i = 0; i < w->pending_n && !hit; i++)
+    for (; i < w->pending_n && !hit; i++)
         hit = noted(w, w->pending[i]);
     if (hit)
         raise_version(w);
     if (--w->sweeps == 0) {
+        pass_pending(w);
         cht_free(w->pending);
         w->pending = NULL;
-        w->pending_n = w->pending_cap = 0;
+        w->pending_cap = 0;
     }
     cht_mutex_unlock(&w->ws->mu);
+}
+
+void cht_watch_end(struct cht_watch *w)
+{
+    cht_mutex_lock(&w->ws->mu);
+    end(w, 0);
+}
+
+/* Before `passed`: the version was raised since it began. */
+void cht_watch_end_at(struct cht_watch *w, uint64_t place)
+{
+    cht_mutex_lock(&w->ws->mu);
+    end(w, place >= w->passed ? (size_t)(place - w->passed) : w->pending_n);
 }
 
 uint64_t cht_watch_version(const struct cht_watch *w)
@@ -349,10 +380,7 @@ uint64_t cht_watch_version(const struct cht_watch *w)
 
 bool cht_watch_closed(const struct cht_watch *w)
 {
-    cht_mutex_lock(&w->ws->mu);
-    bool closed = w->ws->closed;
-    cht_mutex_unlock(&w->ws->mu);
-    return closed;
+    return atomic_load_explicit(&w->ws->closed, memory_order_acquire);
 }
 
 size_t cht_watch_memory(const struct cht_watch *w)

@@ -16,6 +16,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "lm/engine_int.h"
+#include "lm/kn_arpa.h"
 #include "lm/kn_ask.h"
 #include "lm/kn_setup.h"
 #include "lm/ngrams.h"
@@ -336,6 +337,33 @@ static void test_dropped(void **state)
     }
 }
 
+struct export { size_t kept, bytes; };
+
+/* Somebody asks while the text is written. */
+static bool ask_meanwhile(void *ctx, const char *p, size_t n)
+{
+    struct export *e = ctx;
+    size_t knew;
+    (void)p;
+    e->bytes += n;
+    assert_int_equal(lm_engine_kept(engine), e->kept);
+    (void)ask(&knew);
+    assert_true(knew > 3);
+    return true;
+}
+
+/* A model is exported for as long as its client takes: it uses nothing that is kept, and pushes nothing out. */
+static void test_export(void **state)
+{
+    (void)state;
+    struct export e = {0};
+    (void)ask(NULL);
+    e.kept = lm_engine_kept(engine);
+    must(lm_kn_arpa_write(engine, s, false, NULL, ask_meanwhile, &e, &err));
+    assert_true(e.bytes > 100);
+    assert_int_equal(lm_engine_kept(engine), e.kept);
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -428,6 +456,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_export, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_beside_a_writer, setup, teardown),
     };

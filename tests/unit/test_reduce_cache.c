@@ -419,12 +419,49 @@ static void test_watch_sweep(void **state)
     reducing_open();
 }
 
+/* Sweeps that overlap: none hears of what was written before it began, however long another goes on; none misses what was written since. */
+static void test_watch_overlap(void **state)
+{
+    (void)state;
+    struct cht_watch *w;
+    uint64_t key[2], first, second, v;
+    fill_counts("a:", 100, 1);
+    assert_int_equal(cht_watch_new(red.s, str("a:"), &w, &red.err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str("a:0000050"), &key[0], &red.err), CHT_OK);
+    assert_int_equal(cht_store_pair(red.s, str("a:0000051"), &key[1], &red.err), CHT_OK);
+    v = cht_watch_begin_at(w, 100, &first);
+    put_count(key[0], "", 5);
+    assert_int_equal(cht_watch_begin_at(w, 100, &second), v);
+    cht_watch_note(w, key[0]);
+    cht_watch_end_at(w, second);
+    assert_int_equal(cht_watch_version(w), v);
+    cht_watch_end_at(w, first); /* it may have met the key before it was written */
+    assert_true(cht_watch_version(w) != v);
+
+    for (unsigned raised = 0; raised < 2; raised++) { /* the first one is in vain already */
+        v = cht_watch_begin_at(w, 100, &first);
+        put_count(key[0], "", 6);
+        if (raised)
+            put_count(0, "a:new", 1);
+        assert_int_equal(cht_watch_begin_at(w, 100, &second), v + raised);
+        put_count(key[1], "", 6);
+        cht_watch_note(w, key[1]);
+        cht_watch_end_at(w, second);
+        assert_int_equal(cht_watch_version(w), v + raised + 1);
+        v = cht_watch_begin_at(w, 100, &second);
+        cht_watch_end_at(w, first);
+        cht_watch_end_at(w, second);
+        assert_int_equal(cht_watch_version(w), v);
+    }
+    cht_watch_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         REDUCING_TEST(test_cache_writes), REDUCING_TEST(test_cache_dangling), REDUCING_TEST(test_cache_keys),
         REDUCING_TEST(test_cache_bounds), REDUCING_TEST(test_out_of_memory),  REDUCING_TEST(test_never_stale),
-        REDUCING_TEST(test_watch_sweep),
+        REDUCING_TEST(test_watch_sweep),  REDUCING_TEST(test_watch_overlap),
     };
     return REDUCING_MAIN(tests);
 }
