@@ -35,6 +35,8 @@ export interface Options {
   body?: BodyInit;
   type?: string;
   accept?: string;
+  /** A precondition: it is written only if this is still what is there (a tag), or if nothing is (null). */
+  over?: string | null;
   signal?: AbortSignal;
 }
 
@@ -42,6 +44,8 @@ export function headers(options: Options): Record<string, string> {
   const out: Record<string, string> = {};
   if (options.accept) out["Accept"] = options.accept;
   if (options.body !== undefined && options.type) out["Content-Type"] = options.type;
+  if (options.over === null) out["If-None-Match"] = "*";
+  else if (options.over !== undefined) out["If-Match"] = options.over;
   return out;
 }
 

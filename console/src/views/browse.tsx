@@ -98,7 +98,13 @@ interface Shown {
   bytes: Uint8Array;
   size: number;
   whole: boolean;
+  tag?: string; // of this value, if it has one
+  expires: number; // seconds since 1970; 0: it lasts
 }
+
+/** Has somebody else changed what a precondition was about? */
+const isOther = (error: unknown): boolean => error instanceof Problem && error.status === 412;
+const seconds = (expires: number): number => Math.max(1, Math.ceil(expires - Date.now() / 1000));
 
 async function readValue(db: string, name: Uint8Array, signal: AbortSignal): Promise<Shown> {
   const path = "/pairs/" + inUrl(name);
@@ -108,7 +114,7 @@ async function readValue(db: string, name: Uint8Array, signal: AbortSignal): Pro
   } catch (error) {
     if (error instanceof Problem && error.code === "key_not_found") {
       const mapping = await json("GET", path, { params: { db, exact: true }, accept: "application/json", signal });
-      return { name, key: mapping.key, bytes: new Uint8Array(), size: -1, whole: true };
+      return { name, key: mapping.key, bytes: new Uint8Array(), size: -1, whole: true, expires: 0 };
     }
     throw error;
   }
@@ -132,7 +138,9 @@ async function readValue(db: string, name: Uint8Array, signal: AbortSignal): Pro
   }
   const length = answer.headers.get("Content-Encoding") ? 0 : Number(answer.headers.get("Content-Length") ?? 0);
   const key = answer.headers.get("Cheetah-Key");
-  return { name, key: key === null ? null : Number(key), bytes, size: done ? got : Math.max(length, got), whole: done };
+  const tag = answer.headers.get("ETag") ?? undefined;
+  const expires = Number(answer.headers.get("Cheetah-Expires") ?? 0);
+  return { name, key: key === null ? null : Number(key), bytes, size: done ? got : Math.max(length, got), whole: done, tag, expires };
 }
 
 /** touched: how often it was changed by anybody since. */
@@ -148,6 +156,7 @@ function Pair({ name, changed, touched }: { name: Uint8Array; changed: () => voi
     task.run(async (signal) => {
       set(null);
       setDraft(null);
+      setOver(false);
       set(await readValue(shared.db, name, signal));
     });
   useEffect(() => {
@@ -157,9 +166,16 @@ function Pair({ name, changed, touched }: { name: Uint8Array; changed: () => voi
     if (touched && draft === null && !saving.busy) load();
   }, [touched]);
   const text = shown && shown.whole ? asText(shown.bytes) : null;
+  const [over, setOver] = useState(false); // what others wrote since it was read is to be replaced
   const save = () =>
     saving.run(async (signal) => {
-      await json("PUT", path, { params: { db: shared.db }, body: draft ?? "", type: "application/octet-stream", signal });
+      const params = { db: shared.db, ttl: shown?.expires ? seconds(shown.expires) : undefined };
+      try {
+        await json("PUT", path, { params, body: draft ?? "", type: "application/octet-stream", over: over ? undefined : shown?.tag, signal });
+      } catch (error) {
+        setOver(isOther(error));
+        throw error;
+      }
       shared.say("saved");
       changed();
       load();
@@ -182,12 +198,14 @@ function Pair({ name, changed, touched }: { name: Uint8Array; changed: () => voi
       <h3>{showName(name)}</h3>
       <Failure error={task.error} />
       <Failure error={saving.error} />
-      {touched > 0 && draft !== null && <p class="quiet" role="status">It has been changed meanwhile: what you save replaces that.</p>}
+      {touched > 0 && draft !== null && <p class="quiet" role="status">It has been changed meanwhile.</p>}
+      {over && <p class="quiet" role="status">Somebody else has changed or deleted it since it was read: nothing was written. What they wrote is lost if you save over it.</p>}
       {task.busy && <p class="quiet">Reading…</p>}
       {shown && (
         <>
           <p class="quiet">
             key {shown.key} · {shown.size < 0 ? "it has no value" : size(shown.size)} {!shown.whole && `· the first ${size(shown.bytes.length)} are shown`}
+            {shown.expires > 0 && `· until ${new Date(shown.expires * 1000).toLocaleString()}`}
           </p>
           {shown.size >= 0 && draft === null && <Value name={shown.name} bytes={shown.bytes} whole={shown.whole} />}
           {draft !== null && (
@@ -209,9 +227,9 @@ function Pair({ name, changed, touched }: { name: Uint8Array; changed: () => voi
             {may(shared, "write") && draft !== null && (
               <>
                 <button type="button" class="primary" onClick={save} disabled={saving.busy || draft === ""}>
-                  Save the value
+                  {over ? "Save over it" : "Save the value"}
                 </button>
-                <button type="button" onClick={() => setDraft(null)}>
+                <button type="button" onClick={() => (over || touched ? load() : setDraft(null))}>
                   Leave it as it was
                 </button>
               </>
@@ -291,11 +309,18 @@ function NewPair({ close, made }: { close: () => void; made: (name: string) => v
   const task = useTask();
   const [name, setName] = useState("");
   const [value, setValue] = useState("");
+  const [there, setThere] = useState(""); // the name that was found to be taken
   const bytes = fromInput(name);
   const submit = (event: Event) => {
     event.preventDefault();
     task.run(async (signal) => {
-      await json("PUT", "/pairs/" + inUrl(bytes!), { params: { db: shared.db }, body: value, type: "application/octet-stream", signal });
+      try {
+        const over = there === name ? undefined : null;
+        await json("PUT", "/pairs/" + inUrl(bytes!), { params: { db: shared.db }, body: value, type: "application/octet-stream", over, signal });
+      } catch (error) {
+        if (isOther(error)) setThere(name);
+        throw error;
+      }
       shared.say("stored");
       made(name);
       if (!shared.databases.includes(shared.db)) shared.refresh();
@@ -307,13 +332,13 @@ function NewPair({ close, made }: { close: () => void; made: (name: string) => v
         <Field label="Name" hint="text, or x and hexadecimal" wide>
           <Text value={name} set={setName} required aria-invalid={bytes === null} />
         </Field>
-        <Field label="Value" hint="text; a value that is there is replaced" wide>
+        <Field label="Value" hint="text" wide>
           <textarea rows={6} required value={value} onInput={(event) => setValue(event.currentTarget.value)} />
         </Field>
-        <Failure error={task.error} />
+        {there !== "" && there === name ? <p role="status">This name has a value already, which is lost if you replace it.</p> : <Failure error={task.error} />}
         <p class="buttons">
           <button type="submit" class="primary" disabled={task.busy || !bytes?.length || value === ""}>
-            Store it
+            {there !== "" && there === name ? "Replace it" : "Store it"}
           </button>
           <button type="button" onClick={close}>
             Cancel
@@ -351,6 +376,7 @@ export function Browse() {
   const following = params.follow === "1";
   const nameKey = name ? inUrl(name) : "";
   const [touched, setTouched] = useState({ key: "", times: 0 });
+  const [stored, setStored] = useState(0); // how often "New pair" did: what is shown may be one of them
   const followed = useChanges(shared.db, prefix, following, (some) => {
     setAgain((n) => n + 1);
     const own = some?.some((one) => one.name === null || (one.recursive ? !one.name.length || nameKey.startsWith(inUrl(one.name)) : inUrl(one.name) === nameKey));
@@ -436,7 +462,7 @@ export function Browse() {
                 );
               }}
             />
-            {name && <Pair name={name} changed={changed} touched={touched.key === nameKey ? touched.times : 0} />}
+            {name && <Pair key={stored} name={name} changed={changed} touched={touched.key === nameKey ? touched.times : 0} />}
           </div>
           {following && <Changes {...followed} />}
         </>
@@ -447,6 +473,7 @@ export function Browse() {
           made={(made) => {
             setMaking(false);
             changed();
+            setStored(stored + 1);
             change({ name: made });
           }}
         />
