@@ -377,7 +377,9 @@ struct cht_many {
      * false: there is none. It is called several times for each i, by several threads at once, and every time says the same. */
     bool (*make)(const void *ctx, size_t i, uint8_t *room, struct cht_op *op);
     const void *ctx;
-    uint64_t *key; /* n of the caller's, 0 before; the store's */
+    size_t links;  /* the last ones that are all PAIR_LINK; others may be as well */
+    uint64_t *key; /* one for each operation but those, the caller's, 0 before; the store's */
+    uint8_t *link; /* one for each of those likewise */
     uint64_t log;  /* the store's */
 };
 

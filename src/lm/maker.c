@@ -14,6 +14,8 @@
 #define CHUNK ((size_t)1 << 20) /* the first: most requests are small */
 #define CHUNK_NEXT ((size_t)16 << 20)
 
+#define ENTRY_N_MAX ((1u << 29) - 1)
+
 struct lm_maker_chunk {
     struct lm_maker_chunk *next;
     size_t used, size;
@@ -140,7 +142,7 @@ static enum cht_rc is_new(struct lm_maker *m, struct cht_str name, bool *out, st
 static enum cht_rc put_long(struct lm_maker *m, struct cht_str name, struct cht_str counts,
                             struct cht_err *err)
 {
-    uint8_t *p = arena(m, (name.n + 3) & ~(size_t)3); /* entries are aligned */
+    uint8_t *p = arena(m, name.n);
     if (m->nops == m->ops_cap && p != NULL) {
         size_t cap = m->ops_cap * 2 + 16;
         struct cht_op *ops = cht_realloc(m->ops, cap * sizeof *ops);
@@ -155,73 +157,81 @@ static enum cht_rc put_long(struct lm_maker *m, struct cht_str name, struct cht_
     return CHT_OK;
 }
 
-/* Room for an entry with that many bytes of counts. */
-static struct lm_entry *entry(struct lm_maker *m, size_t counts, struct cht_err *err)
+/* Is that what the text has after the context? */
+static bool is_alone(const struct lm_making *k, const struct lm_entry *e, const struct lm_follower *f,
+                     uint32_t n)
 {
-    size_t n = (sizeof(struct lm_entry) + counts + 3) & ~(size_t)3;
-    struct lm_entry *e = (struct lm_entry *)(void *)arena(m, n);
-    if (e == NULL)
-        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counts of %zu bytes", counts);
-    return e;
+    size_t after = e->first + (size_t)k->order - 1;
+    return n == 1 && after < k->ntokens && k->tokens[after] == f->token && f->count <= ENTRY_N_MAX;
 }
 
-/* An entry with the counts that are to be written, or none. */
-static enum cht_rc counts_entry(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE],
-                                const struct lm_follower *f, uint32_t n, struct lm_entry **out,
-                                struct cht_err *err)
+/* Counts that lie beside the entry: `size` bytes at most, made of the followers, or what is in m->value. */
+static enum cht_rc keep_counts(struct lm_maker *m, struct lm_entry *e, struct cht_str name, size_t size,
+                               const struct lm_follower *f, uint32_t n, struct cht_err *err)
 {
-    unsigned order = m->making->order;
-    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
-    struct cht_str name = counts_name(order, hash, text);
-    size_t bytes = 0;
-    enum cht_rc rc = add_up(m, name, &f, &n, err);
-    bool none = rc == CHT_MALFORMED_PAYLOAD, lost = rc == CHT_CORRUPT; /* it stays as it is */
-    m->malformed += none || lost;
-    if (rc != CHT_OK && !none && !lost)
-        return rc;
-    *out = entry(m, none ? m->value.len : lost ? 0 : lm_counts_size(n), err);
-    if (*out == NULL)
-        return CHT_NO_MEMORY;
-    if (none)
-        memcpy((*out)->counts, m->value.data, bytes = m->value.len);
-    else if (!lost)
-        bytes = lm_counts_write((*out)->counts, order, f, n);
+    uint8_t *p = arena(m, LM_HASH_SIZE + size);
+    if (p == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counts of %zu bytes", size);
+    uint8_t *counts = p + LM_HASH_SIZE;
+    size_t bytes = size;
+    if (f == NULL)
+        memcpy(counts, m->value.data, size);
+    else
+        bytes = lm_counts_write(counts, m->making->order, f, n);
+    m->chunks->used -= size - bytes;
     m->bytes += name.n + bytes;
-    (*out)->bytes = bytes <= CHT_MANY_VALUE_MAX ? (uint32_t)bytes & INT32_MAX : 0;
-    return bytes <= CHT_MANY_VALUE_MAX ? CHT_OK
-                                       : put_long(m, name, (struct cht_str){(*out)->counts, bytes}, err);
+    if (bytes > CHT_MANY_VALUE_MAX)
+        return put_long(m, name, (struct cht_str){counts, bytes}, err);
+    memcpy(p, e->hash, LM_HASH_SIZE);
+    e->more = p;
+    e->form = LM_ENTRY_MORE;
+    e->n = (uint32_t)bytes & ENTRY_N_MAX;
+    return CHT_OK;
 }
 
-enum cht_rc lm_make_entry(struct lm_maker *m, const struct lm_entry *e, const struct lm_follower *f,
-                          uint32_t n, const struct lm_entry **out, struct cht_err *err)
+/* The counts that are to be written, if any are. */
+static enum cht_rc entry_counts(struct lm_maker *m, struct lm_entry *e, const struct lm_follower *f,
+                                uint32_t n, struct cht_err *err)
 {
-    struct lm_entry *made = NULL;
+    uint8_t text[LM_PREFIX_MAX + LM_HASH_SIZE];
+    struct cht_str name = counts_name(m->making->order, e->hash, text);
+    enum cht_rc rc = add_up(m, name, &f, &n, err);
+    if (rc == CHT_MALFORMED_PAYLOAD || rc == CHT_CORRUPT) /* it stays as it is */
+        m->malformed++;
+    if (rc == CHT_MALFORMED_PAYLOAD)
+        return keep_counts(m, e, name, m->value.len, NULL, 0, err);
+    if (rc != CHT_OK)
+        return rc == CHT_CORRUPT ? CHT_OK : rc;
+    if (!is_alone(m->making, e, f, n))
+        return keep_counts(m, e, name, lm_counts_size(n), f, n, err);
+    m->bytes += name.n + lm_counts_size(1);
+    e->form = LM_ENTRY_ALONE;
+    e->n = f->count & ENTRY_N_MAX;
+    return CHT_OK;
+}
+
+enum cht_rc lm_make_entry(struct lm_maker *m, struct lm_entry *e, const struct lm_follower *f, uint32_t n,
+                          struct cht_err *err)
+{
     enum cht_rc rc = CHT_OK;
     size_t tokens = m->making->order - 1;
     bool created = false;
+    e->form = LM_ENTRY_BARE;
+    e->n = 0;
     if ((m->making->keep & LM_KN_KEEP_CTX) != 0) {
         uint8_t text[LM_LENGTH(LM_CTX) + LM_HASH_SIZE];
         memcpy(CHT_PUT(text, LM_CTX), e->hash, LM_HASH_SIZE);
         rc = is_new(m, (struct cht_str){text, sizeof text}, &created, err);
     }
-    if (rc == CHT_OK && (m->making->keep & LM_KN_KEEP_CNT) != 0) {
-        rc = counts_entry(m, e->hash, f, n, &made, err);
-    } else if (rc == CHT_OK) {
-        made = entry(m, 0, err);
-        rc = made == NULL ? CHT_NO_MEMORY : CHT_OK;
-        if (made != NULL)
-            made->bytes = 0;
-    }
+    if (rc == CHT_OK && (m->making->keep & LM_KN_KEEP_CNT) != 0)
+        rc = entry_counts(m, e, f, n, err);
     if (rc != CHT_OK)
         return rc;
-    memcpy(made->hash, e->hash, sizeof made->hash);
-    made->first = e->first;
-    made->created = created;
+    e->created = created;
     m->created += created;
     if (created)
         m->bytes += LM_LENGTH(LM_CTX) + LM_HASH_SIZE + LM_CONTEXT_BYTES(tokens) + LM_LENGTH(LM_CTXV) + 3 +
                     LM_AVO_TOKEN_BYTES * tokens;
-    *out = made;
     return CHT_OK;
 }
 

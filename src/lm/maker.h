@@ -17,6 +17,8 @@ struct lm_making {
     struct lm_ngrams *request;     /* is asked before memory is used */
     unsigned order, keep;          /* keep, of an entry: LM_KN_KEEP_... */
     bool any_counts, any_contexts; /* the database may have some of this order */
+    const uint32_t *tokens;        /* of entries: the text, and how long it is */
+    size_t ntokens;
 };
 
 struct lm_maker_chunk;
@@ -33,14 +35,27 @@ struct lm_maker {
     uint64_t bytes; /* of the names and values of entries, and perhaps more */
 };
 
-/* A context in a sheet. */
+/* A context in a sheet. Most have one follower, which stands after them in the text: then nothing else is kept of their counts. */
 struct lm_entry {
-    uint8_t hash[LM_HASH_SIZE];
+    union {
+        uint8_t hash[LM_HASH_SIZE];
+        const uint8_t *more; /* of the maker: the hash, and `n` bytes of counts after it */
+    };
     uint32_t first; /* its tokens: where they are in the text */
     uint32_t created : 1;
-    uint32_t bytes : 31; /* of counts; 0: none is written */
-    uint8_t counts[];
+    uint32_t form : 2; /* LM_ENTRY_... */
+    uint32_t n : 29;
 };
+_Static_assert(sizeof(struct lm_entry) == 16, "one for each context of a request");
+enum {
+    LM_ENTRY_BARE,  /* no counts are written */
+    LM_ENTRY_ALONE, /* the token after the context's own is its only follower, n times */
+    LM_ENTRY_MORE
+};
+static inline const uint8_t *lm_entry_hash(const struct lm_entry *e)
+{
+    return e->form == LM_ENTRY_MORE ? e->more : e->hash;
+}
 
 /* The followers of the context of that hash, with what the database has of them. If something else lies there it is written again as it is. CHT_NO_MEMORY, what the request's bound says, and what a read returns. */
 enum cht_rc lm_make_counts(struct lm_maker *m, const uint8_t hash[LM_HASH_SIZE], const struct lm_follower *f,
@@ -53,10 +68,10 @@ enum cht_rc lm_make_context(struct lm_maker *m, const uint32_t *tokens, size_t n
  * CHT_NO_MEMORY. */
 enum cht_rc lm_make_vector(struct lm_maker *m, const uint32_t *tokens, size_t n, const struct cht_op *context,
                            struct cht_op *op, struct cht_err *err);
-/* What is to be kept of the context with the hash and tokens that e says: as lm_make_counts and lm_make_context, and its vector if it is
- * registered. */
-enum cht_rc lm_make_entry(struct lm_maker *m, const struct lm_entry *e, const struct lm_follower *f,
-                          uint32_t n, const struct lm_entry **out, struct cht_err *err);
+/* What is to be kept of the context with the hash and tokens that e says, in e: as lm_make_counts and lm_make_context, and its vector if it
+ * is registered. */
+enum cht_rc lm_make_entry(struct lm_maker *m, struct lm_entry *e, const struct lm_follower *f, uint32_t n,
+                          struct cht_err *err);
 /* The value under `ctx:`, of LM_CONTEXT_BYTES(n) bytes. */
 #define LM_CONTEXT_BYTES(n) (3 + 4 * (n))
 void lm_context_write(uint8_t *out, const uint32_t *tokens, size_t n);

@@ -7,7 +7,8 @@
  *      share a vector the one that was met last gets it. Many contexts are shared out among threads
  *   N3 one atomic commit of all orders
  *
- * The entries lie in arenas, one a thread (maker.h), which are freed after N3.
+ * What entries lead to lies in arenas, one a thread (maker.h), which are freed after N3. What the heap has kept of the tables of N1 is given back
+ * to the system before N3, which needs pages of the store.
  */
 #include "lm/ngrams.h"
 
@@ -34,6 +35,7 @@
 #define CONTEXT_COST 80u
 #define CONTEXT_TOKEN_COST 32u
 #define WORD_COST 700u   /* one that is given a token: two operations */
+#define LARGE 65536u     /* tokens: their tables are megabytes */
 #define WINDOW_COST 900u /* of text that is taken away, whether it repeats or not */
 
 struct batch;
@@ -146,11 +148,11 @@ static enum cht_rc share_entries(void *worker, size_t from, size_t to, struct ch
     enum cht_rc rc = CHT_OK;
     for (size_t i = from; i < to && rc == CHT_OK; i++) {
         uint32_t at = b->rank.r[i].at, c = g->used[at];
-        struct lm_entry e = {.first = (uint32_t)(lm_grams_context(g, c) - g->text->tokens)};
-        hash_of(&b->rank.r[i], e.hash);
-        rc = lm_make_entry(&w->maker, &e, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c],
-                           &t->entry[i], err);
-        b->rank.created[at] = rc == CHT_OK && t->entry[i]->created ? (uint32_t)i + 1 : 0;
+        struct lm_entry *e = &t->entry[i];
+        *e = (struct lm_entry){.first = (uint32_t)(lm_grams_context(g, c) - g->text->tokens)};
+        hash_of(&b->rank.r[i], e->hash);
+        rc = lm_make_entry(&w->maker, e, g->followers + g->offset[c], g->offset[c + 1] - g->offset[c], err);
+        b->rank.created[at] = rc == CHT_OK && e->created ? (uint32_t)i + 1 : 0;
     }
     return rc;
 }
@@ -304,12 +306,18 @@ static enum cht_rc add_ops(struct lm_ngrams *g, const struct lm_text *text, stru
                              &pairs, b->err);
     b->making.any_contexts = pairs > 0;
     b->making.keep = b->keep;
+    b->making.tokens = text->tokens;
+    b->making.ntokens = text->start[text->documents];
     for (unsigned n = 1; n <= g->order && rc == CHT_OK; n++) {
         rc = lm_grams_next(&grams, b->err);
         if (rc == CHT_OK)
             rc = order_ops(b, &grams);
     }
     lm_grams_free(&grams);
+    if (g->ntokens >= LARGE) {
+        uint64_t low = 0;
+        (void)cht_os_give_memory_back(&low);
+    }
     for (unsigned i = 0; i < b->threads && rc == CHT_OK; i++)
         rc = append(b, b->worker[i].maker.ops, b->worker[i].maker.nops);
     return rc;
@@ -359,6 +367,8 @@ static enum cht_rc commit(struct lm_engine *e, struct batch *b)
     enum cht_rc rc = b->live != NULL ? lm_kn_count_publish(e, b->live, &l, b->err) : CHT_OK;
     if (rc != CHT_OK)
         return rc;
+    for (unsigned m = 1; m <= LM_ORDER_MAX; m++)
+        lm_sheet_load_vectors(&b->sheet[m], &b->load);
     rc = lm_load_commit(&b->load, b->making.store, b->ops, b->n,
                         CHT_COMMIT_ATOMIC | (b->ordered ? 0 : CHT_COMMIT_UNORDERED), b->err);
     if (b->live != NULL)

@@ -3,6 +3,8 @@
  *
  *   key << 3 | DONE | VALUE | NAME       0: not run
  *
+ * Of the links at the end without the key, which is that of their put.
+ *
  * P1 the plan: which shard each operation belongs to
  * P2 the puts, P3 the links by shard, as T2 and T3 of apply_team.h. A link gets the key of its put. What the log says of them is
  *    not kept: cht_many_fill makes it again from the operations while the record is written
@@ -29,6 +31,28 @@ static bool make(const struct cht_many *m, size_t i, uint8_t *room, struct cht_o
     return m->make(m->ctx, i, room, op);
 }
 
+static size_t keyed(const struct cht_many *m) { return m->n - m->links; }
+
+/* What stays of operation i; of a link at the end the bits. */
+static uint64_t kept(const struct cht_many *m, size_t i)
+{
+    return i < keyed(m) ? m->key[i] : m->link[i - keyed(m)];
+}
+
+static void keep(const struct cht_many *m, size_t i, uint64_t key, uint64_t bits)
+{
+    if (i < keyed(m))
+        m->key[i] = key << BITS | bits;
+    else
+        m->link[i - keyed(m)] = (uint8_t)bits;
+}
+
+/* Of an operation that was run. */
+static uint64_t key_of(const struct cht_many *m, size_t i, const struct cht_op *op)
+{
+    return m->key[i < keyed(m) ? i : i - op->back] >> BITS;
+}
+
 static void plan(struct cht_part *p)
 {
     struct cht_team *t = p->team;
@@ -53,9 +77,9 @@ static void plan(struct cht_part *p)
 static enum cht_rc prepare(const struct cht_many *m, size_t i, struct cht_op *op, struct cht_err *err)
 {
     bool link = op->kind == CHT_OP_PAIR_LINK;
-    if ((link && (op->back == 0 || op->back > i)) ||
-        (!link && (op->kind != CHT_OP_PAIR_PUT || op->value.n > CHT_MANY_VALUE_MAX || op->ttl_ms > 0 ||
-                   op->ask != NULL)))
+    if ((link && (op->back == 0 || op->back > i || i - op->back >= keyed(m))) ||
+        (!link && (i >= keyed(m) || op->kind != CHT_OP_PAIR_PUT || op->value.n > CHT_MANY_VALUE_MAX ||
+                   op->ttl_ms > 0 || op->ask != NULL)))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "operation %zu is none of many", i);
     if (!link)
         return CHT_OK;
@@ -78,7 +102,7 @@ static uint64_t note(struct cht_many *m, size_t i, const struct cht_op *op, cons
             break;
         bits |= entry.kind == CHT_LOG_VALUE_PUT ? VALUE : NAME;
     }
-    m->key[i] = op->key << BITS | bits;
+    keep(m, i, op->key, bits);
     return bytes;
 }
 
@@ -114,9 +138,8 @@ static enum cht_rc run_left(struct cht_apply *a, struct cht_team *t, struct cht_
     struct cht_many *m = c->many;
     for (size_t i = 0; i < m->n; i++) {
         struct cht_op op;
-        if (t->list[i] == CHT_TEAM_REST || m->key[i] != 0)
+        if (kept(m, i) != 0 || !make(m, i, t->part[0].room, &op))
             continue;
-        (void)make(m, i, t->part[0].room, &op);
         op.rc = prepare(m, i, &op, &c->err);
         if (op.rc == CHT_OK)
             cht_apply_op(a, c, &op, 0, &c->err);
@@ -125,7 +148,7 @@ static enum cht_rc run_left(struct cht_apply *a, struct cht_team *t, struct cht_
                 (void)CHT_FAIL(&c->err, op.rc, "%s", cht_rc_text(op.rc));
             return CHT_BATCH_FAILED;
         }
-        m->key[i] = op.key << BITS | DONE;
+        keep(m, i, op.key, DONE);
     }
     return CHT_OK;
 }
@@ -150,7 +173,7 @@ static enum cht_rc reserve(struct cht_apply *a, struct cht_commit *c)
 
 static enum cht_rc refuse(const struct cht_commit *c, struct cht_err *err)
 {
-    if ((c->flags & CHT_COMMIT_ATOMIC) == 0 || c->many->n > UINT32_MAX)
+    if ((c->flags & CHT_COMMIT_ATOMIC) == 0 || c->many->n > UINT32_MAX || c->many->links > c->many->n)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "at most %u operations, and atomic", UINT32_MAX);
     return CHT_OK;
 }
@@ -168,7 +191,9 @@ void cht_many_apply(struct cht_apply *a, struct cht_commit *c)
     if (c->rc != CHT_OK)
         return;
     struct cht_team *t = a->team;
-    memset(m->key, 0, m->n * sizeof *m->key); /* it may be the second time */
+    memset(m->key, 0, keyed(m) * sizeof *m->key); /* it may be the second time */
+    if (m->links > 0)
+        memset(m->link, 0, m->links);
     a->made = (struct cht_many_made){.many = m, .after = a->log.nparts};
     for (unsigned i = 0; i < t->shards; i++)
         (void)cht_apply_take(a, i, true);
@@ -177,6 +202,7 @@ void cht_many_apply(struct cht_apply *a, struct cht_commit *c)
     t->made = &made;
     cht_team_run(t, CHT_TEAM_PLAN);
     (void)cht_team_arrange(t, m->n);
+    cht_team_arranged(t);
     cht_team_run(t, CHT_TEAM_PUTS);
     cht_team_run(t, CHT_TEAM_LINKS);
     cht_team_end(t, a, c);
@@ -201,25 +227,26 @@ size_t cht_many_fill(void *ctx, uint8_t *out, size_t cap)
         struct cht_op op;
         bool links = made->next >= m->n;
         size_t i = links ? made->next - m->n : made->next;
-        uint64_t key = m->key[i];
-        if ((key & (VALUE | NAME)) == 0 || links != ((key & VALUE) == 0))
+        uint64_t key, bits = kept(m, i);
+        if ((bits & (VALUE | NAME)) == 0 || links != ((bits & VALUE) == 0))
             continue;
         (void)make(m, i, made->room, &op);
-        size_t name = (key & NAME) != 0 ? NAME_HEAD + op.name.n : 0;
-        size_t value = (key & VALUE) != 0 ? VALUE_HEAD + op.value.n : 0;
+        key = key_of(m, i, &op);
+        size_t name = (bits & NAME) != 0 ? NAME_HEAD + op.name.n : 0;
+        size_t value = (bits & VALUE) != 0 ? VALUE_HEAD + op.value.n : 0;
         if (name + value > cap - used)
             break;
         uint8_t *p = out + used;
         if (name > 0) {
             *p = CHT_LOG_PAIR_SET;
-            cht_put48(p + 1, key >> BITS);
+            cht_put48(p + 1, key);
             cht_put16(p + 7, (uint16_t)op.name.n);
             memcpy(p + NAME_HEAD, op.name.p, op.name.n);
         }
         p += name;
         if (value > 0) {
             *p = CHT_LOG_VALUE_PUT;
-            cht_put48(p + 1, key >> BITS);
+            cht_put48(p + 1, key);
             cht_put32(p + 7, (uint32_t)op.value.n);
             memcpy(p + VALUE_HEAD, op.value.p, op.value.n);
         }
@@ -234,9 +261,9 @@ bool cht_many_each(const struct cht_many *m, bool (*fn)(void *ctx, const struct 
     bool met = room == NULL; /* who knows */
     for (size_t i = 0; i < m->n && !met; i++) {
         struct cht_op op;
-        if (m->key[i] == 0 || !make(m, i, room, &op))
+        if (kept(m, i) == 0 || !make(m, i, room, &op))
             continue;
-        op.key = m->key[i] >> BITS;
+        op.key = key_of(m, i, &op);
         met = fn(ctx, &op);
     }
     cht_free(room);

@@ -22,17 +22,19 @@
 
 enum cht_rc cht_team_reserve(struct cht_team *t, size_t n, struct cht_err *err)
 {
-    if (n <= t->cap)
-        return CHT_OK;
-    uint16_t *list = cht_realloc(t->list, n * sizeof *list);
-    if (list != NULL)
+    uint32_t *order = n > t->cap ? cht_realloc(t->order, n * sizeof *order) : t->order;
+    if (n > t->cap && order != NULL) {
+        t->order = order;
+        t->cap = n;
+    }
+    uint16_t *list = n > t->list_cap ? cht_realloc(t->list, n * sizeof *list) : t->list;
+    if (n > t->list_cap && list != NULL) {
         t->list = list;
-    uint32_t *order = list != NULL ? cht_realloc(t->order, n * sizeof *order) : NULL;
-    if (order == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a plan of %zu operations", n);
-    t->order = order;
-    t->cap = n;
-    return CHT_OK;
+        t->list_cap = n;
+    }
+    return n <= t->cap && n <= t->list_cap
+               ? CHT_OK
+               : CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a plan of %zu operations", n);
 }
 
 static bool is_put(const struct cht_op *op)
@@ -69,6 +71,15 @@ size_t cht_team_arrange(struct cht_team *t, size_t n)
     memmove(t->start, t->start + 1, lists * sizeof *t->start);
     t->start[lists] = (uint32_t)planned;
     return planned;
+}
+
+void cht_team_arranged(struct cht_team *t)
+{
+    if (t->list_cap <= PLAN_KEEP)
+        return;
+    cht_free(t->list);
+    t->list = NULL;
+    t->list_cap = 0;
 }
 
 /* T1, and room for all that the threads will log: *planned operations have a list. */
@@ -320,11 +331,10 @@ void cht_team_trim(struct cht_team *t)
 {
     for (unsigned i = 0; i < t->n; i++)
         cht_logbuf_trim(&t->part[i].apply.log);
+    cht_team_arranged(t);
     if (t->cap <= PLAN_KEEP)
         return;
-    cht_free(t->list);
     cht_free(t->order);
-    t->list = NULL;
     t->order = NULL;
     t->cap = 0;
 }

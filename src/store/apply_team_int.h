@@ -33,10 +33,10 @@ struct cht_team {
     struct cht_part *part; /* owned: n; the first is the committer's */
     unsigned n, shards;
     /* the plan: list l = phase * shards + shard has order[start[l] .. start[l + 1]) */
-    uint16_t *list;  /* owned: by operation */
-    uint32_t *order; /* owned: indices of operations */
-    uint32_t *start; /* owned: CHT_TEAM_PHASES * shards + 1 */
-    size_t cap;      /* operations that list and order hold */
+    uint16_t *list;       /* owned: by operation */
+    uint32_t *order;      /* owned: indices of operations */
+    uint32_t *start;      /* owned: CHT_TEAM_PHASES * shards + 1 */
+    size_t cap, list_cap; /* operations that order and list hold */
     /* under way */
     struct cht_commit *commit;
     const struct cht_team_many *made; /* how those of `many` are run; NULL: there are none, its ops are */
@@ -53,6 +53,8 @@ struct cht_team {
 enum cht_rc cht_team_reserve(struct cht_team *t, size_t n, struct cht_err *err);
 /* `list` is there: order and start. Returns how many operations have one. */
 size_t cht_team_arrange(struct cht_team *t, size_t n);
+/* `list` is not needed any more: that of a large plan goes. */
+void cht_team_arranged(struct cht_team *t);
 void cht_team_begin(struct cht_team *t, struct cht_apply *a, struct cht_commit *c);
 /* All threads work on a phase, until it is done. */
 void cht_team_run(struct cht_team *t, enum cht_team_phase phase);
