@@ -280,6 +280,12 @@ static void test_ends(void **state)
         ends[i] = ends_of(one, pair);
         assert_int_equal(ends[i] != 0, i % 2 == 0);
     }
+    struct cht_op home = {.kind = CHT_OP_PAIR_PUT, .name = str("home"), .value = str("v")};
+    must(run(one, &home, 1, 0));
+    struct cht_op ended = {.kind = CHT_OP_PAIR_SET, .name = str("ended"), .key = home.key, .until_ms = 1000};
+    must(run(one, &ended, 1, 0));
+    struct cht_op later = {.kind = CHT_OP_PUT, .key = home.key, .value = str("later")}; /* it lasts */
+    must(run(one, &later, 1, 0));
     must(cht_backup_open(two, &b, &err));
     must(read_all(b, &stream));
     cht_backup_close(b);
@@ -288,6 +294,12 @@ static void test_ends(void **state)
         (void)snprintf(pair, sizeof pair, "e:%u", i);
         assert_int_equal(ends_of(restored, pair), ends[i]);
     }
+    uint64_t pairs;
+    uint32_t size = 0;
+    must(cht_store_count(restored, str(""), &pairs, &err)); /* removes what has ended */
+    assert_int_equal(pairs, 21);
+    must(cht_store_get(restored, home.key, NULL, &size, &err));
+    assert_int_equal(size, 5);
     take_away();
     cht_buf_free(&stream);
 }

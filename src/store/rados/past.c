@@ -100,7 +100,9 @@ static enum cht_rc give_row(struct cht_past *p, bool bytes, struct cht_past_op *
         return damaged(p, "a row cannot be read", err);
     bool mine =
         cht_map_locate(p->m->map, bucket) == p->shard; /* else it has been another's since a division */
-    unsigned part = mine ? p->part++ : ALL;
+    bool ended =
+        r.ends != 0 && r.ends <= p->m->when / 1000000; /* it is not there, and takes nothing with it */
+    unsigned part = mine && !ended ? p->part++ : ALL;
     if (part == VALUE)
         return cht_row_live(&r) ? give_value(p, &r, bytes, op, err) : CHT_OK;
     if (part == NAME && p->kind == 0)
