@@ -218,8 +218,10 @@ static enum cht_rc begin(struct cht_rdb *db, struct cht_err *err)
 
 static void end(struct cht_rdb *db)
 {
+    cht_rdb_hold(db); /* without the lock it may be closed */
     cht_guard_give(db, GUARD);
-    atomic_store(&db->backing_up, false);
+    atomic_store(&db->backing_up, false); /* after: the next one here would have the same lock, and lose it */
+    cht_rdb_put(db);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
