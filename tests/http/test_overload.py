@@ -259,9 +259,9 @@ def test_what_has_no_stream_for_its_answer_is_not_done(launch):
     assert client.get("/pairs/number", exact="true", values="true", text="true").json()["text"] == "3"
 
 
-def test_nothing_of_a_queue_is_lost_for_memory(launch):
+def test_nothing_of_a_queue_is_lost_for_memory(launch, tmp_path):
     """What an answer had no memory for was taken from the queue and answered 413; it is taken in smaller parts, or stays."""
-    server = launch("--request-memory-bytes", "4M", *OS)
+    server = launch("--request-memory-bytes", "4M", *OS, data=tmp_path)
     client = server.client()
     want = {b"q:%03d" % i: bytes([i]) * 60000 for i in range(100)}
     for name, value in want.items():
@@ -273,12 +273,19 @@ def test_nothing_of_a_queue_is_lost_for_memory(launch):
         got.update((base64.b64decode(line["pair"]), base64.b64decode(line["payload"])) for line in lines)
     assert got == want and client.get("/pairs/q:", count="true").json()["pairs"] == 0
     client.upsert(b"q:short", b"v")
-    value = bytes(900000)
-    key = client.upsert(b"q:long", value)
-    answer = client.post("/reduce/queue-drain/q:", text="true")  # as text a byte may become six
-    assert (answer.status, answer.code) == (413, "request_too_large"), answer
-    assert client.get("/pairs/q:", count="true").json()["pairs"] == 2 and client.get("/kv/%d" % key, headers={"Accept": "application/octet-stream"}).body == value
-    assert [base64.b64decode(line["payload"]) for line in client.post("/reduce/queue-drain/q:").entries()] == [value, b"v"]
+    text = '\t"\u202e' * 200000  # each is twice as long in the answer
+    key = client.upsert(b"q:long", text.encode())
+    server.stop()
+    server = launch("--request-memory-bytes", "2M", *OS, data=tmp_path)
+    client = server.client()
+    for params in ({}, {"text": "true"}):
+        answer = client.post("/reduce/queue-drain/q:", **params)
+        assert (answer.status, answer.code) == (413, "request_too_large"), answer
+    value = client.get("/kv/%d" % key, headers={"Accept": "application/octet-stream"}).body
+    assert client.get("/pairs/q:", count="true").json()["pairs"] == 2 and value == text.encode()
+    server.stop()
+    server = launch("--request-memory-bytes", "4M", *OS, data=tmp_path)
+    assert [line["text"] for line in server.client().post("/reduce/queue-drain/q:", text="true").entries()] == [text, "v"]
     given_back(server)
 
 

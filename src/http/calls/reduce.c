@@ -259,9 +259,8 @@ static void scan_payloads(struct http_request *r)
 #define DRAIN_BYTES (16u << 20) /* one answer's payloads: about that, and one */
 #define DRAIN_ENTRIES 10000u
 #define DRAIN_GROUP 256u
-#define LINE_MORE 128u /* of a line, beside name and payload */
-#define B64_WORST 2u   /* what a byte becomes, at most */
-#define TEXT_WORST 6u
+#define LINE_MORE 512u /* of a line, beside name and payload: what ndjson.h asks for */
+#define LINE_WORST 2u  /* what a byte becomes, at most, in base64 and as text */
 #define KEPT_MAX 4096u /* of a buffer for one value, from one page to the next */
 
 /* Reading and unmapping one pair, all or nothing: an entry that cannot be read stays. */
@@ -356,7 +355,7 @@ static enum cht_rc see_page(struct http_request *r, struct drain *d, size_t want
             struct taking *t = &d->taking[(*seen)++];
             prepare_taking(d, t, &entries[i]);
             t->bytes = entries[i].size;
-            t->line = LINE_MORE + (r->text ? TEXT_WORST : B64_WORST) * (t->bytes + entries[i].name_len);
+            t->line = LINE_MORE + LINE_WORST * (t->bytes + entries[i].name_len);
             bytes += t->line;
         }
     }
