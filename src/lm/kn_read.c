@@ -12,7 +12,6 @@
 
 #define AHEAD_LEAST 3u /* reads that are worth a hint */
 #define SLOTS_MIN 256u
-#define WATCHED 65536u /* pairs that a watch's filter is made for */
 
 /* ---- levels ---------------------------------------------------------------------------------------------------- */
 
@@ -169,7 +168,7 @@ static void sweep(struct lm_kn_reader *r)
 {
     if (r->watch == NULL || r->sweeping)
         return;
-    uint64_t version = cht_watch_begin_at(r->watch, WATCHED, &r->place);
+    uint64_t version = cht_watch_begin_at(r->watch, LM_KN_WATCHED, &r->place);
     r->sweeping = true;
     r->stale = r->stale || (r->known && version != r->version);
     r->version = version;

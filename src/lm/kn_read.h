@@ -20,6 +20,7 @@
 
 #define LM_KN_READER_BYTES ((size_t)32 << 20) /* of records; what is more is forgotten */
 #define LM_KN_TRIES 3u
+#define LM_KN_WATCHED 65536u /* pairs that a watch's filter is made for, of 16 bits each */
 
 #define LM_KN_TOGETHER 32u /* contexts that are asked for in one call */
 

@@ -55,6 +55,9 @@ static size_t held(const struct lm_kn_reader *r)
     return n;
 }
 
+/* The same with the filter of the watch, which stays as long as it is kept. Each reader of a database counts it. */
+static size_t held_with_watch(const struct lm_kn_reader *r) { return held(r) + 2 * LM_KN_WATCHED; }
+
 static void reader_free(struct lm_kn_reader *r)
 {
     while (r->blocks != NULL)
@@ -110,7 +113,7 @@ static bool may_keep(const struct lm_kn_reader *r)
 {
     return r->known && r->watch != NULL && !r->stale && !r->fleeting && r->fixed.order == 0 &&
            (r->sequence & 1) == 0 && cht_watch_version(r->watch) == r->version &&
-           held(r) <= r->engine->kept_max;
+           held_with_watch(r) <= r->engine->kept_max;
 }
 
 /* *list: those that had to go. */
@@ -251,7 +254,7 @@ void lm_kn_reader_close(struct lm_kn_reader *r)
         lm_kn_forget(r);
         r->known = false;
     }
-    size_t bytes = held(r);
+    size_t bytes = kept ? held_with_watch(r) : held(r);
     cht_mutex_lock(&e->mu);
     if (kept) {
         keep(e, r, bytes, &gone);
