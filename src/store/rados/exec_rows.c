@@ -67,12 +67,18 @@ static enum cht_rc look_at_home(struct cht_exec *x, const struct cht_exec_value 
     return rc;
 }
 
-/* Takes away the value under the key of a pair that ended then, wherever it is; not one that was put after that. */
+/* The value of a K row is not that of a pair which ended then, but came later, or ends with another pair. */
+static bool is_later(const struct cht_exec *x, const struct cht_row *k, uint64_t ended)
+{
+    return k->ends >= CHT_ROW_SINCE ? k->ends >= (CHT_ROW_SINCE | ended) : k->ends > x->now;
+}
+
+/* Takes away the value under the key of a pair that ended then, wherever it is. */
 static enum cht_rc drop_value(struct cht_exec *x, uint64_t key, uint64_t ended)
 {
     struct cht_exec_value k, v;
     enum cht_rc rc = look_at_key(x, key, false, &k);
-    if (rc != CHT_OK || k.row.key == 0 || k.row.ends >= (CHT_ROW_SINCE | ended))
+    if (rc != CHT_OK || k.row.key == 0 || is_later(x, &k.row, ended))
         return rc;
     if (k.row.flags == CHT_ROW_NAME) {
         rc = look_at_home(x, &k, &v);
@@ -135,7 +141,7 @@ enum cht_rc cht_exec_end_value(struct cht_exec *x, uint64_t key, uint64_t ends)
     if (k.row.flags != CHT_ROW_NAME) {
         if (k.row.ends == ends || (ends == 0 && k.row.ends >= CHT_ROW_SINCE))
             return CHT_OK;
-        k.row.ends = ends;
+        k.row.ends = ends != 0 ? ends : CHT_ROW_SINCE | x->now; /* pairs that have ended may be there still */
         return cht_exec_set(x, k.at, &k.row);
     }
     if (ends == 0)

@@ -19,8 +19,8 @@
  *           NAME    K only: the body is the name whose P row holds the value
  *           none    P: the value is under the key, if there is one
  *           ENDS    beside another: before the body is the end u64 of the pair, and of its value. Of a K row that has the value of
- *                   a pair that ends too, so that a read by key needs no look at the name. Of a K row that was put by its key while there
- *                   was no value: CHT_ROW_SINCE and when that was, so that it lasts beyond pairs that had ended before
+ *                   a pair that ends too, so that a read by key needs no look at the name. Of a K row that was put by its key while
+ *                   there was no value, or lasts again: CHT_ROW_SINCE and when that was, so that pairs that had ended before do not take it
  * The CRC-32C covers the key (8 bytes, little-endian) and the value. A row's name has no NUL: librados takes some of them as C strings.
  * escaped: 00 -> 01 01, 01 -> 01 02; order and prefixes stay. A key is 7 digits of 7 bits, each with the high bit set, the highest first.
  *
