@@ -21,9 +21,10 @@ static enum cht_rc no_memory(struct cht_err *err)
     return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for pairs that have ended");
 }
 
-/* The names of a page that have ended. */
-static enum cht_rc take_names(const struct purge *p, const struct cht_page *page, uint8_t *names,
-                              struct cht_op *ops, size_t *n, struct cht_err *err)
+/* The names of a page that have ended. A row that cannot be read is passed over: others' ends do not wait for it, and a check finds it. False: there
+ * is one that has not ended. */
+static bool take_names(const struct purge *p, const struct cht_page *page, uint8_t *names, struct cht_op *ops,
+                       size_t *n)
 {
     size_t at = 0;
     *n = 0;
@@ -32,13 +33,13 @@ static enum cht_rc take_names(const struct purge *p, const struct cht_page *page
         uint64_t ends = cht_row_end(page->rows[i].name, &escaped);
         size_t len = ends != 0 ? cht_row_unescape(names + at, escaped.p, escaped.n) : SIZE_MAX;
         if (len == SIZE_MAX)
-            return CHT_FAIL(err, CHT_CORRUPT, "database %s: the row of an end cannot be read", p->db->name);
+            continue;
         if (ends > p->now)
-            break;
+            return false;
         ops[(*n)++] = (struct cht_op){.kind = CHT_OP_PURGE, .name = {names + at, len}};
         at += len;
     }
-    return CHT_OK;
+    return true;
 }
 
 static enum cht_rc purge_page(struct purge *p, const struct cht_page *page, bool *all, struct cht_err *err)
@@ -49,8 +50,7 @@ static enum cht_rc purge_page(struct purge *p, const struct cht_page *page, bool
     uint8_t *names = cht_malloc(page->size + 1);
     size_t n = 0;
     enum cht_rc rc = ops == NULL || run == NULL || names == NULL ? no_memory(err) : CHT_OK;
-    if (rc == CHT_OK)
-        rc = take_names(p, page, names, ops, &n, err);
+    *all = rc == CHT_OK && take_names(p, page, names, ops, &n);
     for (size_t i = 0; i < n && rc == CHT_OK; i++)
         run[i].op = &ops[i];
     if (n > 0 && rc == CHT_OK)
@@ -59,7 +59,6 @@ static enum cht_rc purge_page(struct purge *p, const struct cht_page *page, bool
         p->removed += ops[i].rc == CHT_OK && ops[i].pairs > 0;
         rc = ops[i].rc;
     }
-    *all = n == page->n;
     cht_free(names);
     cht_free(run);
     cht_free(ops);

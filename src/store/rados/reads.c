@@ -157,8 +157,13 @@ static enum cht_rc totals_now(struct cht_rdb *db, struct cht_shard_counts **out,
         rc = totals(db, out, err);
         for (unsigned i = 0; i < CHT_MAP_MAX && rc == CHT_OK; i++)
             ending += (*out)[i].ending;
-        if (rc == CHT_OK && ending > 0)
-            rc = cht_ends_purge(db, &removed, err);
+        if (rc != CHT_OK || ending == 0)
+            continue;
+        rc = cht_ends_purge(db, &removed, err);
+        if (rc == CHT_CORRUPT) { /* one of them: no reason to know nothing, nor not to be opened */
+            removed = 0;
+            rc = CHT_OK;
+        }
     }
     if (rc != CHT_OK) {
         cht_free(*out);
