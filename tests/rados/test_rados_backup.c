@@ -548,6 +548,10 @@ static void test_snapshot_is_gone(void **state)
     char text[] = "a value";
     must(put(one, "a", str(text)));
     must(cht_backup_open(one, &b, &err));
+    assert_int_equal(snapshots(two), 1); /* and two has the newest map */
+    assert_true(cht_snaps_any(cht_rdb(two)->io, cht_rdb(two)->uuid));
+    assert_false(
+        cht_snaps_any(cht_rdb(two)->io, "another")); /* whose snapshots are no reason to take a lock */
     cht_snaps_remove(cht_rdb(two)->io, cht_rdb(two)->uuid);
     assert_int_equal(snapshots(two), 0);
     assert_int_equal(read_all(b, &stream), CHT_IO);

@@ -284,7 +284,7 @@ void cht_moment_end(struct cht_moment *m)
 
 void cht_moment_clean(struct cht_rdb *db)
 {
-    if (!cht_snaps_any(db->io) || begin(db, NULL) != CHT_OK)
+    if (!cht_snaps_any(db->io, db->uuid) || begin(db, NULL) != CHT_OK)
         return;
     cht_snaps_remove(db->io, db->uuid);
     end(db);

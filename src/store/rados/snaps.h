@@ -6,7 +6,7 @@
 #define CHT_SNAPS_NAME_MAX 72u
 
 void cht_snaps_name(char out[CHT_SNAPS_NAME_MAX], const char *uuid, uint64_t number);
-/* Has the pool any snapshot? Asks nobody: the map of the cluster says so that is here. */
-bool cht_snaps_any(rados_ioctx_t io);
+/* Has the pool any of a database? Asks nobody: the map of the cluster says so that is here. */
+bool cht_snaps_any(rados_ioctx_t io, const char *uuid);
 /* Removes those of a database, after a question for the newest map; what fails stays. */
 void cht_snaps_remove(rados_ioctx_t io, const char *uuid);
