@@ -65,7 +65,8 @@ def test_shards(server, name):
     client.delete("/databases/" + name, confirm=name)
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"shards":0}', b'{"shards":257}', b'{"shards":"8"}', b'{"shards":1.5}', b'{"shards":-1}', b"5"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"shards":0}', b'{"shards":257}', b'{"shards":"8"}', b'{"shards":1.5}', b'{"shards":-1}', b"5",
+                                  b'{"shard":4}', b'{"shards":4,"Keep":[]}', b'{"live":{"order":3,"bos":2,"eso":3}}'])
 def test_bad_shards(server, name, body):
     client = server.client()
     answer = client.put("/databases/" + name, body, headers={"Content-Type": "application/json"})

@@ -245,6 +245,39 @@ static void put_answer(struct http_request *r)
     answer(r);
 }
 
+/* What a database is made with stays: a member that is spelt wrong is not passed over. False after answering. */
+static bool only_known(struct http_request *r, const json_t *o)
+{
+    const char *name;
+    const json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)o, name, value) /* NOLINT(performance-no-int-to-ptr): const */
+    {
+        if (strcmp(name, "shards") != 0 && strcmp(name, "live") != 0 && strcmp(name, "keep") != 0) {
+            http_reply_fail(r, CHT_INVALID_BODY, "\"%.64s\" is none of shards, live, keep", name);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* False after answering. */
+static bool take_parameters(struct http_request *r, const json_t *o)
+{
+    struct about *a = r->own;
+    const json_t *shards = json_object_get(o, "shards");
+    if (!only_known(r, o) || !http_live_parameters(r, o, &a->parameters, &a->live))
+        return false;
+    if (shards == NULL)
+        return true;
+    if (!json_is_integer(shards) || json_integer_value(shards) < 1 ||
+        json_integer_value(shards) > (json_int_t)CHT_SHARDS_MAX) {
+        http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"shards\" is a number from 1 to %u", CHT_SHARDS_MAX);
+        return false;
+    }
+    a->shards = (unsigned)json_integer_value(shards);
+    return true;
+}
+
 void http_databases_put(struct http_request *r)
 {
     if (!take_name(r, r->rest_len))
@@ -253,20 +286,10 @@ void http_databases_put(struct http_request *r)
         json_t *o = http_body_object(r, CHT_INVALID_BODY);
         if (o == NULL)
             return;
-        const json_t *shards = json_object_get(o, "shards");
-        bool ok = shards == NULL || (json_is_integer(shards) && json_integer_value(shards) >= 1 &&
-                                     json_integer_value(shards) <= (json_int_t)CHT_SHARDS_MAX);
-        if (ok && shards != NULL)
-            ((struct about *)r->own)->shards = (unsigned)json_integer_value(shards);
-        struct about *a = r->own;
-        bool parameters = http_live_parameters(r, o, &a->parameters, &a->live);
+        bool known = take_parameters(r, o);
         json_decref(o);
-        if (!parameters)
+        if (!known)
             return;
-        if (!ok) {
-            http_reply_fail(r, CHT_INVALID_ARGUMENT, "\"shards\" is a number from 1 to %u", CHT_SHARDS_MAX);
-            return;
-        }
     }
     struct about *put = r->own;
     if (put->live)

@@ -330,7 +330,8 @@ bool http_live_parameters(struct http_request *r, const json_t *o, struct lm_kn_
         return true;
     if (!json_is_object(live) || !json_is_integer(order) || json_integer_value(order) < 1 ||
         json_integer_value(order) > LM_ORDER_MAX || !token_member(live, "bos", true, &p->bos, &has_bos) ||
-        !token_member(live, "eos", false, &p->eos, &has_eos)) {
+        !token_member(live, "eos", false, &p->eos, &has_eos) ||
+        json_object_size(live) != 2 + (size_t)(json_object_get(live, "eos") != NULL)) {
         http_reply_fail(r, CHT_INVALID_ARGUMENT,
                         "\"live\" is {\"order\":1 to %u,\"bos\":TOKEN,\"eos\":TOKEN or nothing}",
                         LM_ORDER_MAX);
