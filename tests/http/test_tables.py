@@ -123,15 +123,15 @@ def test_many_clients_train_one_key(server, client, name):
     call(client, "set", {"key": b64(b"k"), "value": b64(b"v")}, "shared")
     server_steps, threads = 25, []
 
-    def work():
+    def work(who):
         own = server.client(db=name)
         for i in range(server_steps):
-            assert call(own, "set", {"key": b64(b"k"), "value": b64(b"%d-%d" % (threading.get_ident(), i))}, "shared").status == 200
+            assert call(own, "set", {"key": b64(b"k"), "value": b64(b"%d-%d" % (who, i))}, "shared").status == 200
             assert call(own, "train", {"key": b64(b"k"), "target": b64(b"v"), "ctx": [[1.0]], "rate": 1e-6}, "shared").status == 200
         own.close()
 
-    for _ in range(4):
-        threads.append(threading.Thread(target=work))
+    for who in range(4):
+        threads.append(threading.Thread(target=work, args=(who,)))
         threads[-1].start()
     for thread in threads:
         thread.join()
