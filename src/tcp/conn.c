@@ -51,7 +51,7 @@ static bool shake(struct line_conn *c)
         return true;
     enum svc_tls_step step = c->dead ? SVC_TLS_FAILED : svc_tls_shake(c->tls);
     if (step == SVC_TLS_READY && svc_tls_conn_peer(c->tls, &c->certificate))
-        c->session.certificate = &c->certificate;
+        line_session_show(&c->session, &c->certificate);
     if (step == SVC_TLS_FAILED)
         give_up(c, "the TLS handshake failed");
     else if (step == SVC_TLS_LATER && atomic_load_explicit(&c->loop->srv->stopping, memory_order_relaxed))

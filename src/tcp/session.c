@@ -525,4 +525,11 @@ const char *line_session_allows(struct line_session *s, enum svc_right right, co
     return svc_access_allows(s->token, right, database) ? NULL : "forbidden";
 }
 
+void line_session_show(struct line_session *s, const struct svc_access_certificate *certificate)
+{
+    s->certificate = certificate;
+    s->seen = NULL;
+    s->token = NULL;
+}
+
 bool line_session_trusted(struct line_session *s) { return !needs_token(s) || s->token != NULL; }

@@ -111,6 +111,8 @@ bool line_session_job_is_long(const struct line_session *s);
 void line_session_taken(struct line_session *s);
 /* Gives back the memory that an idle session keeps; between run and run, with no answers waiting. */
 void line_session_trim(struct line_session *s);
+/* The client has shown this certificate, which is borrowed. What it allows is looked up anew: somebody may have asked during the handshake. */
+void line_session_show(struct line_session *s, const struct svc_access_certificate *certificate);
 /* May this client send large lines? Not before it has shown its token. */
 bool line_session_trusted(struct line_session *s);
 

@@ -174,6 +174,34 @@ def test_certificates_and_tokens(launch, tmp_path, shown, authority):
         assert one.ask("READ 1") == b"ERROR,unauthorized"
 
 
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_slow_handshake(launch, tmp_path, shown, authority, version):
+    """Its certificate counts, though the server has looked at the connection before it came."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("cert:slow write *\n")
+    tokens.chmod(0o600)
+    server = start(launch, shown, "--durability", "os", "--tls-client-ca", authority.cert, "--tokens", str(tokens))
+    context = certificates.context(shown.cert, authority.sign("slow"), least=version, most=version)
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", server.line_port), timeout=30) as plain:
+
+        def until_done(what):
+            while True:
+                try:
+                    return what()
+                except ssl.SSLWantReadError:
+                    plain.sendall(goes.read())
+                    time.sleep(1.2)  # it is looked at twice a second
+                    came.write(plain.recv(65536))
+
+        until_done(tls.do_handshake)
+        plain.sendall(goes.read())
+        tls.write(b"INSERT x\n")
+        plain.sendall(goes.read())
+        assert until_done(lambda: tls.read(100)) == b"SUCCESS,key=1\n"
+
+
 def test_reload(launch, folder, tmp_path, shown):
     other = certificates.self_signed(folder, "other")
     cert, key = tmp_path / "cert", tmp_path / "key"
