@@ -286,6 +286,6 @@ def test_shell_with_a_certificate(launch, tmp_path, shown, authority):
     server = start(launch, shown, "--tls-client-ca", authority.cert, "--tokens", str(tokens))
     client = authority.sign("shell")
     result = shell(server, "--tls-ca", shown.cert, "--tls-cert", client.cert, "--tls-key", client.key, text="INSERT x\n")
-    assert result.stdout == b"SUCCESS,key=1\n" and result.returncode == 0
+    assert result.stdout == b"SUCCESS,key=1\n" and result.returncode == 0, result
     result = shell(server, "--tls-ca", shown.cert, text="INSERT x\n")
     assert result.stdout == b"ERROR,unauthorized\n"
