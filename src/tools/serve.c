@@ -22,6 +22,11 @@
 #define MAKING_TRIES 100u
 #define MAKING_NS UINT64_C(100000000)
 #define QUIET_MS 10000 /* between two looks at what can be given back */
+/* A stop waits no longer for a cluster: long enough for what is under way to be answered, or given up. One that is silent is not waited for. */
+#define CLUSTER_WAIT_NS UINT64_C(15000000000)
+#define SILENT_WAIT_NS UINT64_C(2000000000)
+#define AGAIN_NS \
+    UINT64_C(1000000000) /* between two tries to open databases in a cluster that does not answer */
 
 struct service {
     struct conf conf;
@@ -32,6 +37,7 @@ struct service {
     struct svc_dbs *dbs;
     struct svc_scrub *scrub; /* NULL: off */
     struct svc_keeper *keeper;
+    _Atomic bool opened;
     char *dir_text; /* owned: --data cut at its commas */
     const char *dirs[DIRS_MAX];
     size_t dir_count;
@@ -184,13 +190,38 @@ static void leave_if_told(char signal)
     cht_os_exit_now(TOOL_EXIT_OK);
 }
 
+struct watch {
+    uint64_t until; /* cht_now_ns: the end is not waited for any longer; 0: as long as it takes */
+};
+
 /* It is not joined and may outlive the service: it touches nothing of it. */
 static void *watch_signals(void *arg)
 {
-    (void)arg;
-    for (;;)
-        leave_if_told(cht_os_wait_signal(-1));
+    struct watch w = *(const struct watch *)arg;
+    cht_free(arg);
+    for (;;) {
+        leave_if_told(cht_os_wait_signal(w.until != 0 ? 100 : -1));
+        if (w.until == 0 || cht_now_ns() < w.until)
+            continue;
+        (void)fputs("cheetah-db: the cluster does not answer: ending without it; it has all that was "
+                    "acknowledged\n",
+                    stderr);
+        cht_os_exit_now(TOOL_EXIT_OK);
+    }
     return NULL;
+}
+
+/* Without it only SIGKILL is quicker. What was acknowledged is in the cluster, so there is nothing to bring home there. */
+static void watch_stop(struct service *v)
+{
+    struct cht_thread watcher;
+    struct watch *w = cht_calloc(1, sizeof *w);
+    if (w == NULL)
+        return;
+    if (tool_rados_wanted(&v->conf))
+        w->until = cht_now_ns() + (cht_env_health(v->env, NULL) == CHT_OK ? CLUSTER_WAIT_NS : SILENT_WAIT_NS);
+    if (cht_thread_start(&watcher, "cht-signals", watch_signals, w, NULL) != CHT_OK)
+        cht_free(w);
 }
 
 /* From the first signal to the last connection. */
@@ -226,6 +257,46 @@ static void reload(struct service *v)
                         86400);
 }
 
+/* Nothing is served yet, and nothing under way has to be brought to its end. */
+static void *watch_opening(void *arg)
+{
+    struct service *v = arg;
+    while (!atomic_load(&v->opened)) {
+        char signal = cht_os_wait_signal(100);
+        if (signal == 'H')
+            reload(v);
+        if (signal != 'T' && signal != 'I')
+            continue;
+        svc_log_say(v->log, SVC_LOG_INFO, "stopped", "while it waited for the cluster");
+        cht_os_exit_now(TOOL_EXIT_OK);
+    }
+    return NULL;
+}
+
+/* A cluster that does not answer is waited for, with /readyz 503: a manager of services would start this anew after longer and longer
+ * times. */
+static enum cht_rc open_cluster(struct service *v, struct cht_err *err)
+{
+    struct cht_thread watcher;
+    enum cht_rc rc = cht_thread_start(&watcher, "cht-signals", watch_opening, v, err);
+    if (rc != CHT_OK)
+        return rc;
+    while ((rc = open_databases(v, err)) == CHT_TIMEOUT) {
+        svc_log_say(v->log, SVC_LOG_WARN, "cluster_silent", "%s; tried again", err->msg);
+        (void)cht_os_notify("STATUS=waiting for the cluster");
+        svc_dbs_free(v->dbs);
+        v->dbs = NULL;
+        if (v->env != NULL)
+            (void)cht_env_close(v->env, NULL); /* there is nothing to bring home */
+        v->env = NULL;
+        *err = (struct cht_err){0};
+        cht_sleep_ns(AGAIN_NS);
+    }
+    atomic_store(&v->opened, true);
+    cht_thread_join(&watcher);
+    return rc;
+}
+
 static void wait_for_end(struct service *v)
 {
     uint64_t memory_low = 0;
@@ -246,10 +317,8 @@ static void wait_for_end(struct service *v)
 
 static enum cht_rc stop(struct service *v, struct cht_err *err)
 {
-    struct cht_thread watcher;
-    (void)cht_thread_start(&watcher, "cht-signals", watch_signals, NULL,
-                           NULL); /* without it only SIGKILL is quicker */
-    svc_keeper_stop(v->keeper);   /* these before the server: it drops its answers of what they close */
+    watch_stop(v);
+    svc_keeper_stop(v->keeper); /* these before the server: it drops its answers of what they close */
     v->keeper = NULL;
     svc_scrub_halt(v->scrub);
     line_server_stop(v->line, CLOSE_WAIT_NS);
@@ -340,7 +409,7 @@ static enum cht_rc run(struct service *v, struct cht_err *err)
         rc = start_both(v, err);
     if (rc == CHT_OK) {
         (void)cht_os_notify("STATUS=opening databases: logs are read");
-        rc = open_databases(v, err);
+        rc = tool_rados_wanted(&v->conf) ? open_cluster(v, err) : open_databases(v, err);
     }
     if (rc == CHT_OK && v->line != NULL)
         rc = line_server_ready(v->line, v->dbs, err);
