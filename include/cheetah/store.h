@@ -478,6 +478,11 @@ struct cht_store_stats {
     struct cht_err trouble;      /* why writes are refused now, the gravest reason; CHT_OK: they are not */
 };
 enum cht_rc cht_store_stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err);
+/* For whoever asks many databases and must not wait for long. ask begins to find out what cht_store_stats says, and kept gives what was found
+ * out last; *asked: when that was begun (a clock of ns that never jumps). False: nothing yet. Of a store on this machine it is what
+ * cht_store_stats says. */
+void cht_store_stats_ask(struct cht_store *s);
+bool cht_store_stats_kept(struct cht_store *s, struct cht_store_stats *out, uint64_t *asked);
 
 /* One byte length of the catalogue, all shards together; fn is called in ascending order of length. */
 struct cht_length_stat {

@@ -274,21 +274,52 @@ static void print_cluster(struct http_server *s, struct svc_out *o)
 }
 
 #define DATABASES_MAX 256u
+#define FIGURES_WAIT_NS UINT64_C(500000000) /* for those of databases that lie elsewhere; then older ones */
+#define FIGURES_LOOK_NS UINT64_C(3000000)
 struct listing {
     const struct svc_token *token;
+    uint64_t since; /* when the figures were asked for */
+    bool late;      /* some have not come yet */
     unsigned n;
     char name[DATABASES_MAX][CHT_DATABASE_NAME_MAX + 1];
     struct cht_store_stats stats[DATABASES_MAX];
 };
 
+static bool may_see(const struct listing *l, const struct svc_database *d)
+{
+    return l->token == NULL || svc_access_allows(l->token, SVC_RIGHT_READ, d->name);
+}
+
+static void ask(void *ctx, struct svc_database *d)
+{
+    if (may_see(ctx, d))
+        cht_store_stats_ask(d->store);
+}
+
 static void collect(void *ctx, struct svc_database *d)
 {
     struct listing *l = ctx;
-    struct cht_err err = {0};
-    if (l->n == DATABASES_MAX || (l->token != NULL && !svc_access_allows(l->token, SVC_RIGHT_READ, d->name)))
+    uint64_t asked;
+    if (l->n == DATABASES_MAX || !may_see(l, d))
         return;
-    if (cht_store_stats(d->store, &l->stats[l->n], &err) == CHT_OK)
+    if (cht_store_stats_kept(d->store, &l->stats[l->n], &asked))
         memcpy(l->name[l->n++], d->name, sizeof d->name);
+    l->late = l->late || asked < l->since;
+}
+
+/* All are asked at once, and waited for for a moment: an operator is answered while a cluster is slow. */
+static void collect_all(struct svc_dbs *dbs, struct listing *l)
+{
+    l->since = cht_now_ns();
+    svc_dbs_each(dbs, ask, l);
+    for (;;) {
+        l->n = 0;
+        l->late = false;
+        svc_dbs_each(dbs, collect, l);
+        if (!l->late || cht_now_ns() - l->since > FIGURES_WAIT_NS)
+            return;
+        cht_sleep_ns(FIGURES_LOOK_NS);
+    }
 }
 
 static void each(struct svc_out *o, const struct listing *l, const char *name, const char *type,
@@ -385,7 +416,7 @@ void http_metrics_print(struct http_server *s, const struct svc_token *t, struct
         s->more_metrics(s->more_ctx, o);
     print_cluster(s, o);
     if (cht_env_health(s->env, NULL) == CHT_OK) /* else each database would be waited for */
-        svc_dbs_each(s->dbs, collect, l);
+        collect_all(s->dbs, l);
     print_databases(l, o);
     print_refused(l, o);
     cht_free(l);

@@ -245,6 +245,20 @@ enum cht_rc cht_store_stats(struct cht_store *s, struct cht_store_stats *out, st
     return s->ops->stats(s, out, err);
 }
 
+void cht_store_stats_ask(struct cht_store *s)
+{
+    if (s->ops->stats_ask != NULL)
+        s->ops->stats_ask(s);
+}
+
+bool cht_store_stats_kept(struct cht_store *s, struct cht_store_stats *out, uint64_t *asked)
+{
+    if (s->ops->stats_kept != NULL)
+        return s->ops->stats_kept(s, out, asked);
+    *asked = UINT64_MAX;
+    return s->ops->stats(s, out, NULL) == CHT_OK;
+}
+
 enum cht_rc cht_store_lengths(struct cht_store *s, void (*fn)(void *, const struct cht_length_stat *),
                               void *ctx, struct cht_err *err)
 {

@@ -38,6 +38,9 @@ struct cht_store_ops {
     bool many; /* these two take the many operations of a commit; else many.c makes an array of them */
     enum cht_rc (*checkpoint)(struct cht_store *, struct cht_err *);
     enum cht_rc (*stats)(struct cht_store *, struct cht_store_stats *, struct cht_err *);
+    /* NULL, both: stats does not wait */
+    void (*stats_ask)(struct cht_store *);
+    bool (*stats_kept)(struct cht_store *, struct cht_store_stats *, uint64_t *);
     enum cht_rc (*shape)(struct cht_store *, struct cht_shape_stat *, struct cht_err *);
     enum cht_rc (*lengths)(struct cht_store *, void (*)(void *, const struct cht_length_stat *), void *,
                            struct cht_err *);

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "os/code.h"
 #include "store/rados/fence.h"
+#include "store/rados/figures.h"
 #include "store/rados/fold.h"
 #include "store/rados/lane.h"
 #include "store/rados/snaps.h"
@@ -199,7 +200,10 @@ enum cht_rc cht_rdb_open(struct cht_renv *env, const char *name, const char *uui
     if (rc == CHT_OK)
         rc = cht_seen_init(&db->seen, err);
     db->doubted = cht_calloc(1, sizeof *db->doubted);
-    if (rc == CHT_OK && db->doubted == NULL)
+    db->figures = cht_calloc(1, sizeof *db->figures);
+    if (rc == CHT_OK && db->figures != NULL)
+        rc = cht_mutex_init(&db->figures->mu, err);
+    if (rc == CHT_OK && (db->doubted == NULL || db->figures == NULL))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for database %s", name);
     if (rc == CHT_OK)
         rc = open_io(db, err);
@@ -232,6 +236,9 @@ void cht_rdb_close(struct cht_rdb *db)
     }
     cht_leases_fini(&db->leases);
     cht_free(db->doubted);
+    if (db->figures != NULL)
+        cht_mutex_fini(&db->figures->mu);
+    cht_free(db->figures);
     cht_free(db->left);
     if (db->io != NULL)
         rados_ioctx_destroy(db->io);

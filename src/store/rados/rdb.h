@@ -88,8 +88,9 @@ struct cht_rdb {
     struct cht_fences *
         doubted; /* owned; guarded by mu: those with a write of which nobody knows whether it is still to come (fence.h) */
     struct cht_seen seen;
-    _Atomic bool backing_up; /* moment.h */
-    struct cht_left *left;   /* owned; of left.c: what its last sweep saw, ascending */
+    _Atomic bool backing_up;     /* moment.h */
+    struct cht_figures *figures; /* owned: figures.h */
+    struct cht_left *left;       /* owned; of left.c: what its last sweep saw, ascending */
     size_t lefts;
     uint64_t swept;       /* of care.c: when it looked for what was left, ns */
     uint64_t too_large;   /* of care.c: when a shard was too large to be divided, ns; 0: none was */

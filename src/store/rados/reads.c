@@ -3,7 +3,7 @@
 #include "store/rados/backup.h"
 #include "store/rados/commit.h"
 #include "store/rados/ends.h"
-#include "store/rados/prefix.h"
+#include "store/rados/figures.h"
 #include "store/rados/scan.h"
 #include "store/rados/soon.h"
 
@@ -131,68 +131,16 @@ static enum cht_rc checkpoint(struct cht_store *s, struct cht_err *err)
     return CHT_OK; /* what is acknowledged is where it belongs */
 }
 
-static enum cht_rc totals(struct cht_rdb *db, struct cht_shard_counts **out, struct cht_err *err)
-{
-    *out = cht_calloc(CHT_MAP_MAX, sizeof **out);
-    if (*out == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for counters");
-    enum cht_rc rc = cht_prefix_totals(db, *out, err);
-    if (rc != CHT_OK) {
-        cht_free(*out);
-        *out = NULL;
-    }
-    return rc;
-}
-
-/* Without what has ended, which is removed first. */
-static enum cht_rc totals_now(struct cht_rdb *db, struct cht_shard_counts **out, struct cht_err *err)
-{
-    uint64_t removed = 1;
-    enum cht_rc rc = CHT_OK;
-    *out = NULL;
-    while (rc == CHT_OK && removed > 0) {
-        uint64_t ending = 0;
-        removed = 0;
-        cht_free(*out);
-        rc = totals(db, out, err);
-        for (unsigned i = 0; i < CHT_MAP_MAX && rc == CHT_OK; i++)
-            ending += (*out)[i].ending;
-        if (rc != CHT_OK || ending == 0)
-            continue;
-        rc = cht_ends_purge(db, &removed, err);
-        if (rc == CHT_CORRUPT) { /* one of them: no reason to know nothing, nor not to be opened */
-            removed = 0;
-            rc = CHT_OK;
-        }
-    }
-    if (rc != CHT_OK) {
-        cht_free(*out);
-        *out = NULL;
-    }
-    return rc;
-}
-
 static enum cht_rc stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
 {
-    struct cht_rdb *db = cht_rdb(s);
-    struct cht_shard_counts *c;
-    *out = (struct cht_store_stats){.shards = cht_rdb_map(db)->shards};
-    enum cht_rc rc = totals_now(db, &c, err);
-    if (rc != CHT_OK)
-        return rc;
-    for (unsigned i = 0; i < CHT_MAP_MAX; i++) {
-        out->pairs += c[i].pairs;
-        out->values += c[i].values;
-        out->value_bytes += c[i].value_bytes;
-        out->ending += c[i].ending;
-    }
-    cht_free(c);
-    out->commits = atomic_load_explicit(&db->commits, memory_order_relaxed);
-    out->operations = atomic_load_explicit(&db->operations, memory_order_relaxed);
-    out->groups = atomic_load_explicit(&db->groups, memory_order_relaxed);
-    out->ended = atomic_load_explicit(&db->ended, memory_order_relaxed);
-    out->corrupt = atomic_load_explicit(&db->corrupt, memory_order_relaxed);
-    return cht_leases_next(db, &out->next_key, err);
+    return cht_figures_stats(cht_rdb(s), out, err);
+}
+
+static void stats_ask(struct cht_store *s) { cht_figures_ask(cht_rdb(s)); }
+
+static bool stats_kept(struct cht_store *s, struct cht_store_stats *out, uint64_t *asked)
+{
+    return cht_figures_kept(cht_rdb(s), out, asked);
 }
 
 static enum cht_rc shards(struct cht_store *s, void (*fn)(void *, const struct cht_shard_stat *), void *ctx,
@@ -201,7 +149,7 @@ static enum cht_rc shards(struct cht_store *s, void (*fn)(void *, const struct c
     struct cht_rdb *db = cht_rdb(s);
     struct cht_shard_counts *c;
     char where[200];
-    enum cht_rc rc = totals(db, &c, err);
+    enum cht_rc rc = cht_figures_totals(db, &c, err);
     const struct cht_map *m = cht_rdb_map(db);
     for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK; i = cht_map_next(m, i + 1)) {
         (void)snprintf(where, sizeof where, "%s/%s/s.%u", db->env->pool, db->uuid, i);
@@ -284,6 +232,8 @@ const struct cht_store_ops cht_rdb_ops = {
     .submit = cht_rcommit_submit,
     .checkpoint = checkpoint,
     .stats = stats,
+    .stats_ask = stats_ask,
+    .stats_kept = stats_kept,
     .shape = shape,
     .lengths = lengths,
     .shards = shards,
