@@ -363,6 +363,38 @@ static void test_queue(void **state)
     must(run(&op));
 }
 
+/* F2: a commit of more operations than there is room for is taken, and others beside it. */
+static void test_large_beside(void **state)
+{
+    (void)state;
+    enum { LARGE = 20, SMALL = 8 };
+    static struct cht_op many[LARGE], ops[SMALL];
+    static struct cht_commit large, c[SMALL];
+    static char names[LARGE][8], small[SMALL][8];
+    unsigned taken = 0;
+    for (unsigned i = 0; i < LARGE; i++) {
+        (void)snprintf(names[i], sizeof names[i], "l:%u", i);
+        many[i] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(names[i]), .value = str("1")};
+    }
+    atomic_store(&answered, 0);
+    atomic_store(&held, true);
+    large =
+        (struct cht_commit){.ops = many, .count = LARGE, .flags = CHT_COMMIT_UNORDERED, .done = count_answer};
+    assert_int_equal(cht_store_submit(s, &large), CHT_PENDING);
+    for (unsigned i = 0; i < SMALL; i++) {
+        (void)snprintf(small[i], sizeof small[i], "s:%u", i);
+        ops[i] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(small[i]), .value = str("1")};
+        c[i] = (struct cht_commit){.ops = &ops[i], .count = 1, .done = count_answer};
+        taken += cht_store_submit(s, &c[i]) == CHT_PENDING;
+    }
+    assert_int_equal(taken, 6); /* it counts as a quarter of the 8 for which there is room */
+    atomic_store(&held, false);
+    for (unsigned i = 0; i < 20000 && atomic_load(&answered) < taken + 1; i++)
+        cht_sleep_ns(1000000);
+    assert_int_equal(atomic_load(&answered), taken + 1);
+    assert_int_equal(large.failed, 0);
+}
+
 /* ---- rows that are remembered ----------------------------------------------------------------------------------------- */
 
 /* An upsert of this name: how many writes it took, and what it says. */
@@ -874,13 +906,23 @@ static void test_class_is_missing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest all[] = {
-        WITH(test_values_move),     WITH(test_large_groups),         WITH(test_many_rows),
-        WITH(test_much_read),       WITH(test_lost_values),          WITH(test_many_bytes),
-        WITH(test_queue),           WITH(test_known_rows),           WITH(test_read_at_once),
-        WITH(test_lock_lost),       WITH(test_lock_of_dropped),      WITH(test_left_deletion),
-        WITH(test_allocations),     WITH(test_check_without_memory), WITH(test_check_names_of_rows),
-        WITH(test_class_is_missing)};
+    const struct CMUnitTest all[] = {WITH(test_values_move),
+                                     WITH(test_large_groups),
+                                     WITH(test_many_rows),
+                                     WITH(test_much_read),
+                                     WITH(test_lost_values),
+                                     WITH(test_many_bytes),
+                                     WITH(test_queue),
+                                     WITH(test_large_beside),
+                                     WITH(test_known_rows),
+                                     WITH(test_read_at_once),
+                                     WITH(test_lock_lost),
+                                     WITH(test_lock_of_dropped),
+                                     WITH(test_left_deletion),
+                                     WITH(test_allocations),
+                                     WITH(test_check_without_memory),
+                                     WITH(test_check_names_of_rows),
+                                     WITH(test_class_is_missing)};
     conf = getenv("CHT_RADOS_CONF");
     if (conf == NULL) {
         print_message("skipped: no cluster (CHT_RADOS_CONF)\n");

@@ -24,7 +24,7 @@ struct commit {
     size_t at;                  /* in order: the first that no stage has had */
     size_t marked;              /* those before it are done */
     uint64_t read;              /* bytes that were read so far */
-    uint64_t bytes;             /* of the values */
+    uint64_t charged, bytes;    /* what counts of it as waiting: operations, and bytes of values */
     struct cht_rpart *parts;    /* owned, one a shard: nparts */
     unsigned nparts;
     struct cht_exec_op **lists; /* owned: the parts' lists */
@@ -54,10 +54,10 @@ static void account(const struct commit *m, bool begins)
 {
     struct cht_rdb *db = m->db;
     if (begins) {
-        atomic_fetch_add_explicit(&db->waiting, m->c->count, memory_order_relaxed);
+        atomic_fetch_add_explicit(&db->waiting, m->charged, memory_order_relaxed);
         atomic_fetch_add_explicit(&db->waiting_bytes, m->bytes, memory_order_relaxed);
     } else {
-        atomic_fetch_sub_explicit(&db->waiting, m->c->count, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&db->waiting, m->charged, memory_order_relaxed);
         atomic_fetch_sub_explicit(&db->waiting_bytes, m->bytes, memory_order_relaxed);
     }
 }
@@ -472,42 +472,58 @@ static enum cht_rc refuse(const struct cht_commit *c, struct cht_err *err)
     return CHT_OK;
 }
 
-/* One commit is always let in, however large it is. */
-static enum cht_rc crowded(struct cht_rdb *db, const struct cht_commit *c, struct cht_err *err)
+static uint64_t at_most(uint64_t n, uint64_t most) { return n < most ? n : most; }
+
+/* A large commit is in memory already, and counts as a quarter of the room: beside some there is room for others, however large it is. One commit
+ * is always let in. */
+static enum cht_rc crowded(const struct commit *m, struct cht_err *err)
 {
+    const struct cht_rdb *db = m->db;
     uint64_t ops = atomic_load_explicit(&db->waiting, memory_order_relaxed);
     uint64_t bytes = atomic_load_explicit(&db->waiting_bytes, memory_order_relaxed);
     unsigned most = db->env->cfg.queue_ops;
-    if (ops == 0 || (ops + c->count <= most && bytes <= CHT_COMMIT_WAITING_BYTES))
+    if (ops == 0 || (ops + m->charged <= most && bytes + m->bytes <= CHT_COMMIT_WAITING_BYTES))
         return CHT_OK;
     return CHT_FAIL(err, CHT_OVERLOADED, "%llu operations wait for the cluster", (unsigned long long)ops);
+}
+
+static enum cht_rc make_lists(struct commit *m)
+{
+    size_t n = m->c->count + 1;
+    m->ops = cht_calloc(n, sizeof *m->ops);
+    m->order = cht_calloc(n, sizeof(struct cht_exec_op *));
+    m->lists = cht_calloc(n, sizeof(struct cht_exec_op *));
+    m->nparts = m->map->top;
+    m->parts = cht_calloc(m->nparts, sizeof *m->parts);
+    if (m->ops == NULL || m->order == NULL || m->lists == NULL || m->parts == NULL)
+        return CHT_FAIL(&m->c->err, CHT_NO_MEMORY, "no memory for a commit of %zu operations", m->c->count);
+    return CHT_OK;
 }
 
 static enum cht_rc make(struct cht_rdb *db, struct cht_commit *c, struct commit **out)
 {
     c->err = (struct cht_err){0};
     enum cht_rc rc = refuse(c, &c->err);
-    if (rc == CHT_OK)
-        rc = crowded(db, c, &c->err);
     if (rc != CHT_OK)
         return rc;
     struct commit *m = cht_calloc(1, sizeof *m);
     if (m == NULL)
         return CHT_FAIL(&c->err, CHT_NO_MEMORY, "no memory for a commit");
     *m = (struct commit){.job = {.run = go_on}, .db = db, .c = c, .map = cht_rdb_map(db)};
-    m->ops = cht_calloc(c->count + 1, sizeof *m->ops);
-    m->order = cht_calloc(c->count + 1, sizeof(struct cht_exec_op *));
-    m->lists = cht_calloc(c->count + 1, sizeof(struct cht_exec_op *));
-    m->nparts = m->map->top;
-    m->parts = cht_calloc(m->nparts, sizeof *m->parts);
-    if (m->ops == NULL || m->order == NULL || m->lists == NULL || m->parts == NULL) {
+    for (size_t i = 0; i < c->count; i++)
+        m->bytes += c->ops[i].value.n;
+    m->charged = at_most(c->count, ((uint64_t)db->env->cfg.queue_ops + 3) / 4);
+    m->bytes = at_most(m->bytes, CHT_COMMIT_WAITING_BYTES / 4);
+    rc = crowded(m, &c->err);
+    if (rc == CHT_OK)
+        rc = make_lists(m);
+    if (rc != CHT_OK) {
         free_commit(m);
-        return CHT_FAIL(&c->err, CHT_NO_MEMORY, "no memory for a commit of %zu operations", c->count);
+        return rc;
     }
     for (size_t i = 0; i < c->count; i++) {
         m->ops[i].op = &c->ops[i];
         c->ops[i].rc = CHT_PENDING;
-        m->bytes += c->ops[i].value.n;
     }
     if ((c->flags & CHT_COMMIT_FENCED) != 0)
         cht_guards_fences(db, &m->fences);
