@@ -1,5 +1,5 @@
 /* scan: the merge. A shard's next batch is read by a job while the reader takes the one before it; so at most two batches a shard are
- * in memory, about CHT_STREAM_BYTES each. A scan that is closed does not wait for the cluster: what is under way ends by itself, calls nothing
+ * in memory, about CHT_STREAM_ALL of all of them. A scan that is closed does not wait for the cluster: what is under way ends by itself, calls nothing
  * of the reader's any more, and the last of it frees the scan.
  *
  * Threads: `mu` guards what says so. A stream belongs to its job while it is loading.

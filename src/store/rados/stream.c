@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define FIRST_ROWS 128u
+#define STEP_LEAST 64u
 
 static char *row_text(char kind, struct cht_str name)
 {
@@ -149,11 +150,11 @@ static enum cht_rc render_one(const struct cht_rscan_config *c, struct cht_strea
     }
 }
 
-/* What is not wanted goes; the others are rendered. */
+/* What is not wanted goes; the others are rendered. *each: bytes that an entry takes. */
 static enum cht_rc sift(const struct cht_rscan_config *c, struct cht_stream_batch *b, unsigned shard,
-                        struct cht_err *err)
+                        size_t *each, struct cht_err *err)
 {
-    size_t n = 0;
+    size_t n = 0, bytes = b->n * sizeof *b->entries;
     for (size_t i = 0; i < b->n; i++) {
         struct cht_entry *e = &b->entries[i];
         bool skip = c->kind == CHT_SCAN_VALUES &&
@@ -163,12 +164,16 @@ static enum cht_rc sift(const struct cht_rscan_config *c, struct cht_stream_batc
             e->value = NULL;
             e->value_len = 0;
         }
+        bytes += e->name_len + e->value_len;
         enum cht_rc rc = !skip && c->render != NULL ? render_one(c, b, e, &skip, err) : CHT_OK;
         if (rc != CHT_OK)
             return rc;
+        bytes += c->render != NULL && !skip ? e->value_len : 0;
         if (!skip)
             b->entries[n++] = *e;
     }
+    if (b->n > 0)
+        *each = bytes / b->n;
     b->n = n;
     return CHT_OK;
 }
@@ -217,11 +222,21 @@ static enum cht_rc add_page(const struct cht_rstream *s, const struct cht_page *
     return CHT_OK;
 }
 
-static unsigned rows_for(const struct cht_page *p)
+static unsigned between(size_t least, size_t n, size_t most)
 {
-    size_t each = p->n > 0 ? p->size / p->n + 1 : 1;
-    size_t rows = CHT_STREAM_BYTES / each;
-    return rows < 1 ? 1 : rows > CHT_PAGE_ROWS_MAX ? CHT_PAGE_ROWS_MAX : (unsigned)rows;
+    return (unsigned)(n < least ? least : n > most ? most : n);
+}
+
+/* Of the next page, by the length of rows. */
+static size_t rows_of_length(const struct cht_page *p) { return CHT_STREAM_BYTES / (p->size / p->n + 1); }
+
+/* The same, and by what the entries made of them take. */
+static unsigned rows_for(const struct cht_rstream *s, const struct cht_page *p)
+{
+    size_t all = CHT_STREAM_ALL / (2 * s->cfg->map->shards), rows = rows_of_length(p);
+    size_t each = s->each != 0 ? s->each : sizeof(struct cht_entry) + 3 * (p->size / p->n);
+    size_t held = (all < CHT_STREAM_LEAST ? CHT_STREAM_LEAST : all) / each;
+    return between(1, rows < held ? rows : held, CHT_PAGE_ROWS_MAX);
 }
 
 static enum cht_rc move_cursor(struct cht_rstream *s, const struct cht_page *p, struct cht_err *err)
@@ -241,7 +256,7 @@ static enum cht_rc read_page(struct cht_rstream *s, struct cht_page *page, struc
     struct cht_page_wanted w = {s->shard, s->cfg->map->level[s->shard], s->cursor, s->cfg->prefix, s->rows};
     enum cht_rc rc = cht_page_read(s->cfg->db, &w, page, err);
     if (rc == CHT_OK && page->n > 0)
-        s->rows = rows_for(page);
+        s->rows = rows_for(s, page);
     return rc == CHT_OK ? move_cursor(s, page, err) : rc;
 }
 
@@ -276,21 +291,26 @@ static enum cht_rc add_step(struct cht_rstream *s, struct cht_str row, struct ch
     return CHT_OK;
 }
 
-/* One pass over the names: the ends of the windows, the last of them hi. */
+/* One pass over the names: the ends of the windows, the last of them hi. Windows are small where entries are long or shards many, but each costs
+ * the memory of a name. */
 static enum cht_rc find_steps(struct cht_rstream *s, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     size_t seen = 0;
     bool more = true;
-    s->rows = CHT_PAGE_ROWS_MAX;
+    s->rows = FIRST_ROWS;
     while (rc == CHT_OK && more) {
         struct cht_page page;
         rc = read_page(s, &page, err);
+        if (s->step == 0 && page.n > 0)
+            s->step = between(STEP_LEAST, s->rows, CHT_STREAM_STEP);
+        if (page.n > 0)
+            s->rows = between(1, rows_of_length(&page), CHT_PAGE_ROWS_MAX);
         more = page.more && (s->cfg->cancelled == NULL || !atomic_load(s->cfg->cancelled));
         for (size_t i = 0; i < page.n && rc == CHT_OK && more; i++) {
             if (s->cfg->hi[0] != 0 && compare(page.rows[i].name, s->cfg->hi) >= 0)
                 more = false;
-            else if (++seen % CHT_STREAM_STEP == 0)
+            else if (++seen % s->step == 0)
                 rc = add_step(s, page.rows[i].name, err);
         }
         cht_page_free(&page);
@@ -312,7 +332,7 @@ static enum cht_rc backward(struct cht_rstream *s, struct cht_stream_batch *b, s
     s->cursor = copy_text((struct cht_str){(const uint8_t *)lo, strlen(lo)});
     if (s->cursor == NULL)
         rc = no_memory(err);
-    s->rows = CHT_STREAM_STEP;
+    s->rows = s->step != 0 ? s->step : STEP_LEAST;
     while (rc == CHT_OK && more && !past) {
         struct cht_page page;
         rc = read_page(s, &page, err);
@@ -412,9 +432,9 @@ enum cht_rc cht_rstream_read(struct cht_rstream *s, struct cht_stream_batch **ou
     return rc;
 }
 
-enum cht_rc cht_rstream_sift(const struct cht_rstream *s, struct cht_stream_batch *b, struct cht_err *err)
+enum cht_rc cht_rstream_sift(struct cht_rstream *s, struct cht_stream_batch *b, struct cht_err *err)
 {
-    return sift(s->cfg, b, s->shard, err);
+    return sift(s->cfg, b, s->shard, &s->each, err);
 }
 
 enum cht_rc cht_rstream_next(struct cht_rstream *s, struct cht_stream_batch **out, struct cht_err *err)

@@ -10,8 +10,12 @@
 
 #include "store/rados/exec.h"
 
-#define CHT_STREAM_STEP 256u
-#define CHT_STREAM_BYTES (256u << 10) /* about, of a batch: the number of rows follows their length */
+#define CHT_STREAM_STEP 256u          /* at most */
+#define CHT_STREAM_BYTES (256u << 10) /* about, of a page: the number of rows follows their length */
+/* About, of what all streams of a scan hold, two batches each: entries, names, values and what was rendered of them. If there are many shards
+ * their batches are small, but a trip has its price. */
+#define CHT_STREAM_ALL (3u << 20)
+#define CHT_STREAM_LEAST (8u << 10)
 
 struct cht_stream_batch {
     struct cht_entry *entries; /* owned */
@@ -43,8 +47,10 @@ struct cht_rstream {
     unsigned shard;
     char *cursor;  /* owned: the last row that was read */
     unsigned rows; /* of the next page */
+    size_t each;   /* bytes that an entry took, in the batch before; 0: not known */
     char **steps;  /* backward: owned, rows in ascending order; nsteps windows are left */
     size_t nsteps, steps_cap;
+    unsigned step; /* rows of a window */
     bool stepped;
 };
 void cht_rstream_init(struct cht_rstream *s, const struct cht_rscan_config *cfg, unsigned shard,
@@ -54,5 +60,5 @@ void cht_rstream_fini(struct cht_rstream *s);
 enum cht_rc cht_rstream_next(struct cht_rstream *s, struct cht_stream_batch **out, struct cht_err *err);
 /* The same in two steps: what waits for the cluster, and what calls `render`. After a failure of either the batch is the caller's as well. */
 enum cht_rc cht_rstream_read(struct cht_rstream *s, struct cht_stream_batch **out, struct cht_err *err);
-enum cht_rc cht_rstream_sift(const struct cht_rstream *s, struct cht_stream_batch *b, struct cht_err *err);
+enum cht_rc cht_rstream_sift(struct cht_rstream *s, struct cht_stream_batch *b, struct cht_err *err);
 void cht_stream_batch_free(struct cht_stream_batch *b);
