@@ -16,9 +16,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "long" in item.keywords and not harness.LONG:
             item.add_marker(skip)
-        why = harness.rados.why_not(item)
-        if why:
-            item.add_marker(pytest.mark.skip(reason="--store rados: " + why))
+    harness.rados.leave_out(items)
 
 
 @pytest.fixture(scope="session")

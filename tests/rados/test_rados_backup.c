@@ -565,6 +565,31 @@ static void test_snapshot_is_gone(void **state)
     cht_buf_free(&stream);
 }
 
+/* A pool with more snapshots than are looked at in the first try: one of the database is found and removed, and no other. */
+static void test_many_snapshots(void **state)
+{
+    (void)state;
+    unsigned others = getenv("CHT_TEST_LONG") != NULL ? 140 : 9;
+    rados_ioctx_t io = cht_rdb(one)->io;
+    char snap[CHT_SNAPS_NAME_MAX];
+    rados_snap_t id;
+    for (unsigned i = 0; i < others; i++) {
+        cht_snaps_name(snap, "another", i);
+        assert_int_equal(rados_ioctx_snap_create(io, snap), 0);
+    }
+    cht_snaps_name(snap, cht_rdb(one)->uuid, 1);
+    assert_int_equal(rados_ioctx_snap_create(io, snap), 0);
+    assert_true(cht_snaps_any(io, cht_rdb(one)->uuid));
+    cht_snaps_remove(io, cht_rdb(one)->uuid);
+    assert_false(cht_snaps_any(io, cht_rdb(one)->uuid));
+    for (unsigned i = 0; i < others; i++) {
+        cht_snaps_name(snap, "another", i);
+        assert_int_equal(rados_ioctx_snap_lookup(io, snap, &id), 0);
+    }
+    cht_snaps_remove(io, "another");
+    assert_false(cht_snaps_any(io, "another"));
+}
+
 /* An allocation that fails anywhere: no backup, nothing of it left, and the next one is right. */
 static void test_allocations(void **state)
 {
@@ -613,6 +638,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_moment, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stands_still, setup, teardown),
         cmocka_unit_test_setup_teardown(test_snapshot_is_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_snapshots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_allocations, setup, teardown),
     };
     cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));

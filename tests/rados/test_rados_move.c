@@ -22,6 +22,8 @@
 #include "reduce/move.h"
 
 #define NAMES 60u
+#define READ_BYTES ((size_t)64 << 10)
+#define LONG_NAME 2000u
 
 static const char *conf;
 static char name[32];
@@ -43,8 +45,12 @@ static void count_step(void *ctx, const char *step)
 
 static bool open_pool(struct cht_env **env, struct cht_store **s, struct cht_err *err)
 {
-    struct cht_rados_config cfg = {
-        .pool = "cheetah", .conf = conf, .settle_ms = 300, .default_shards = 4, .step = count_step};
+    struct cht_rados_config cfg = {.pool = "cheetah",
+                                   .conf = conf,
+                                   .settle_ms = 300,
+                                   .default_shards = 4,
+                                   .read_bytes = READ_BYTES,
+                                   .step = count_step};
     enum cht_rc rc = cht_rados_open(&cfg, env, err);
     if (rc == CHT_OK && cht_env_get(*env, name, s, err) == CHT_DATABASE_NOT_FOUND) {
         rc = cht_env_create(*env, name, 4, err);
@@ -184,6 +190,33 @@ static void test_at_once(void **state)
     in_process(delete_at_once);
 }
 
+/* More bytes of names than one commit may look at: nothing is done. They go a part at a time. */
+static bool too_many_bytes_of_names(struct cht_store *s)
+{
+    enum { N = READ_BYTES / LONG_NAME + 8 };
+    static char names[N][LONG_NAME + 1];
+    struct cht_op ops[N];
+    for (unsigned i = 0; i < N; i++) {
+        memset(names[i], 'n', LONG_NAME);
+        int n = snprintf(names[i], sizeof names[i], "long:%u:%u:", i % 2, i);
+        names[i][n] = 'n'; /* in place of the end */
+        ops[i] = put(names[i], "v");
+    }
+    bool good = CHECK(all(s, ops, N) == CHT_OK);
+    struct cht_op whole[] = {put("before", "1"), drop("long:", true)};
+    good = CHECK(all(s, whole, 2) == CHT_BATCH_TOO_LARGE && whole[1].rc == CHT_BATCH_TOO_LARGE) && good;
+    good = CHECK(count(s, "long:") == N && is(s, "before", NULL)) && good;
+    struct cht_op parts[] = {drop("long:0:", true), put("before", "1")};
+    good = CHECK(all(s, parts, 2) == CHT_OK && parts[0].pairs == (N + 1) / 2) && good;
+    return CHECK(count(s, "long:") == N / 2 && is(s, "before", "1")) && good;
+}
+
+static void test_many_bytes_of_names(void **state)
+{
+    (void)state;
+    in_process(too_many_bytes_of_names);
+}
+
 /* One name, which is there, or gives its place to another: their number stays, and so do all counters. */
 static bool swap_names(struct cht_store *s)
 {
@@ -316,6 +349,7 @@ static void test_switch_cut_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_at_once, setup),
+                                       cmocka_unit_test_setup(test_many_bytes_of_names, setup),
                                        cmocka_unit_test_setup(test_while_names_change, setup),
                                        cmocka_unit_test_setup(test_switch_cut_off, setup)};
     conf = getenv("CHT_RADOS_CONF");

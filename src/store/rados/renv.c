@@ -9,6 +9,7 @@
  * its compare refused.
  */
 #include "store/rados/care.h"
+#include "store/rados/rowset.h"
 
 #include "base/alloc.h"
 #include "base/bytes.h"
@@ -502,6 +503,7 @@ static enum cht_rc copy_config(struct cht_renv *env, const struct cht_rados_conf
     env->cfg.settle_ms = cfg->settle_ms != 0 ? cfg->settle_ms : 5000;
     env->cfg.threads = cfg->threads != 0 ? cfg->threads : 32;
     env->cfg.queue_ops = cfg->queue_ops != 0 ? cfg->queue_ops : 65536;
+    env->cfg.read_bytes = cfg->read_bytes != 0 ? cfg->read_bytes : CHT_ROWSET_READ_MAX;
     env->cfg.split_pairs = cfg->split_pairs != 0 ? cfg->split_pairs : 100000;
     env->cfg.default_shards = cfg->default_shards != 0 ? cfg->default_shards : 8;
     env->cfg.max_value_size = cfg->max_value_size != 0 ? cfg->max_value_size : CHT_VALUE_DEFAULT_MAX;

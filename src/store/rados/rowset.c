@@ -336,7 +336,7 @@ static enum cht_rc take_rows(struct cht_rowset *s, struct reading *g, unsigned s
             continue;
         }
         s->bytes += vn;
-        if (s->bytes > CHT_ROWSET_READ_MAX)
+        if (s->bytes > s->db->env->cfg.read_bytes)
             return CHT_BATCH_TOO_LARGE;
         struct cht_rowset_row *r = find_or_add(s, shard, (struct cht_str){(const uint8_t *)k, kn});
         uint8_t *copy = r != NULL ? cht_rowset_alloc(s, vn + 1) : NULL;
@@ -372,8 +372,8 @@ static enum cht_rc end_reading(struct cht_rowset *s, struct reading *g, unsigned
     if (rc == CHT_CORRUPT)
         (void)CHT_FAIL(err, rc, "object %s has no epoch", g->object);
     if (rc == CHT_BATCH_TOO_LARGE)
-        (void)CHT_FAIL(err, rc, "the rows that a commit looks at have more than %zu MiB",
-                       CHT_ROWSET_READ_MAX >> 20);
+        (void)CHT_FAIL(err, rc, "the rows that a commit looks at have more than %zu KiB",
+                       s->db->env->cfg.read_bytes >> 10);
     if (rc == CHT_NO_MEMORY && err != NULL)
         (void)CHT_FAIL(err, rc, "no memory for rows of object %s", g->object);
     if (g->it != NULL)

@@ -14,8 +14,9 @@
 #include "store/rados/rdb.h"
 
 #define CHT_ROWSET_WRITE_MAX ((size_t)48 << 20) /* an OSD takes 90 MiB at once */
-#define CHT_ROWSET_READ_MAX ((size_t)128 << 20) /* of values that a set has read */
-#define CHT_ROWSET_STEPS_MAX ((size_t)60000)    /* of an operation: a message has 16 bits for their number */
+#define CHT_ROWSET_READ_MAX \
+    ((size_t)128 << 20) /* of values that a set has read, if the configuration does not say */
+#define CHT_ROWSET_STEPS_MAX ((size_t)60000) /* of an operation: a message has 16 bits for their number */
 
 struct cht_rowset_row {
     unsigned shard;
@@ -87,7 +88,7 @@ void cht_rowset_rewind(struct cht_rowset *s, size_t mark);
 
 /* Reads what is wanted. `writing`: waits until no transaction has a lock on these shards. Without: what a transaction that has not been
  * committed is about to change is shown as it is. If the shards have changed, no row is known after it, and their numbers in
- * the set are void: run all again. CHT_BATCH_TOO_LARGE: more than CHT_ROWSET_READ_MAX. CHT_DATABASE_DROPPED, CHT_TIMEOUT, ... */
+ * the set are void: run all again. CHT_BATCH_TOO_LARGE: more than cfg.read_bytes. CHT_DATABASE_DROPPED, CHT_TIMEOUT, ... */
 enum cht_rc cht_rowset_fetch(struct cht_rowset *s, bool writing, struct cht_err *err);
 
 /* The first round of a fetch that is not for writing, without a thread that waits: asks for what is wanted. `done` is called once when all of

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define PREFIX "cheetah-"
-#define LIST 64
+#define LIST 8 /* of the first try; then four times as many */
 #define LIST_MAX 65536
 
 void cht_snaps_name(char out[CHT_SNAPS_NAME_MAX], const char *uuid, uint64_t number)

@@ -12,6 +12,7 @@
 
 struct cht_under {
     struct cht_buf names; /* of rows: u32 length | bytes */
+    size_t most;          /* of them, bytes */
     bool listed;
     unsigned tries;
 };
@@ -45,14 +46,15 @@ static enum cht_rc add_counters(struct cht_rowset *s, struct cht_str row, uint64
 
 static enum cht_rc keep(void *ctx, const struct cht_page *page, struct cht_err *err)
 {
-    struct cht_buf *b = ctx;
+    struct cht_under *u = ctx;
+    struct cht_buf *b = &u->names;
     size_t bytes = 0;
     for (size_t i = 0; i < page->n; i++)
         bytes += 4 + page->rows[i].name.n;
-    if (b->len + bytes > CHT_ROWSET_READ_MAX)
+    if (b->len + bytes > u->most)
         return CHT_FAIL(err, CHT_BATCH_TOO_LARGE,
-                        "an atomic commit deletes a prefix, and the names there have more than %zu MiB",
-                        CHT_ROWSET_READ_MAX >> 20);
+                        "an atomic commit deletes a prefix, and the names there have more than %zu KiB",
+                        u->most >> 10);
     if (b->cap - b->len < bytes) {
         enum cht_rc rc = cht_buf_reserve(b, 2 * b->len + bytes, err);
         if (rc != CHT_OK)
@@ -73,10 +75,11 @@ static enum cht_rc list(const struct cht_rowset *s, struct cht_under *u, const c
 {
     enum cht_rc rc = CHT_OK;
     u->names.len = 0;
+    u->most = s->db->env->cfg.read_bytes;
     for (unsigned i = cht_map_next(s->map, 0); i < CHT_MAP_MAX && rc == CHT_OK;
          i = cht_map_next(s->map, i + 1)) {
         struct cht_page_wanted want = {i, s->map->level[i], "", prefix, CHT_PAGE_ROWS_MAX};
-        rc = cht_page_each(s->db, &want, keep, &u->names, err);
+        rc = cht_page_each(s->db, &want, keep, u, err);
     }
     u->listed = rc == CHT_OK;
     return rc;
