@@ -53,7 +53,7 @@ static enum cht_rc put_large(struct cht_apply *a, struct cht_shard *sh, uint64_t
     enum cht_rc rc = cht_values_large_reserve(&sh->values, (uint32_t)v.n, &l, err);
     if (rc != CHT_OK)
         return rc;
-    if (!a->atomic && !a->undoing[sh->index]) { /* the bytes are written while readers go on */
+    if (!a->atomic && a->undo_count == 0) { /* the bytes are written while readers go on */
         cht_apply_release(a);
         rc = cht_values_large_write(&sh->values, &l, v.p, err);
         (void)cht_apply_take(a, sh->index, false);

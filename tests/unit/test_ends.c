@@ -687,6 +687,47 @@ static void test_contradictions(void **state)
     assert_int_equal(count(""), 2);
 }
 
+/* A value so large that its bytes are written without the locks, in another shard than the pair's, whose end changes with it. */
+static void test_large_elsewhere(void **state)
+{
+    struct cht_db *db = cht_db(s);
+    uint8_t *bytes = malloc(CHT_LARGE_VALUE);
+    uint64_t key = 0;
+    (void)state;
+    assert_non_null(bytes);
+    memset(bytes, 'v', CHT_LARGE_VALUE);
+    for (unsigned i = 0;
+         key == 0 || cht_shard_of_key(key, db->nshards) == cht_shard_of_name(str("name"), db->nshards); i++) {
+        struct cht_op insert = {.kind = CHT_OP_INSERT, .value = str("short")};
+        assert_true(i < 10);
+        must(commit(&insert, 1, 0));
+        key = insert.key;
+    }
+    struct cht_op map = {.kind = CHT_OP_PAIR_SET, .name = str("name"), .key = key};
+    must(commit(&map, 1, 0));
+    for (unsigned i = 0; i < 4; i++) {
+        struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str("name"), .value = {bytes, CHT_LARGE_VALUE}};
+        op.ttl_ms = i % 2 == 0 ? (i + 1) * SECOND : 0; /* it ends, lasts, ends, lasts */
+        must(commit(&op, 1, 0));
+        must(op.rc);
+        assert_int_equal(op.key, key);
+        assert_int_equal(left(), i % 2 == 0);
+    }
+    pass(10 * SECOND);
+    must(pair_of("name"));
+    struct cht_op op = {
+        .kind = CHT_OP_PAIR_PUT, .name = str("name"), .value = {bytes, CHT_LARGE_VALUE}, .ttl_ms = SECOND};
+    must(commit(&op, 1, 0));
+    must(op.rc);
+    pass(2 * SECOND); /* has ended: the value goes, a new one is put */
+    op.ttl_ms = 0;
+    must(commit(&op, 1, 0));
+    must(op.rc);
+    assert_true(op.key != key);
+    assert_int_equal(left(), 0);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -699,6 +740,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_background, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_contradictions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large_elsewhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_side_by_side, setup, teardown),
     };
