@@ -364,8 +364,10 @@ static enum cht_rc write_down(struct cht_checkpoint *ck, struct cht_err *err)
 {
     struct cht_shard *sh = ck->sh;
     enum cht_rc rc = CHT_OK;
+    cht_rwlock_read(&sh->lock); /* whose files are not growing then */
     for (int k = 0; k < CHT_PF_KINDS && rc == CHT_OK; k++)
         rc = cht_pf_uncut(sh->pf[k], err);
+    cht_rwlock_read_end(&sh->lock);
     for (int k = 0; k < CHT_PF_SUMS && rc == CHT_OK; k++)
         rc = copy_file(ck, k, err);
     if (rc == CHT_OK)

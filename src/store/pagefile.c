@@ -338,6 +338,8 @@ static enum cht_rc drop_private(struct cht_pagefile *pf, uint64_t first, uint64_
 enum cht_rc cht_pf_direct_prepare(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
     enum cht_rc rc = must_be_free(pf, first, n, err);
+    if (rc == CHT_OK)
+        rc = cht_pf_uncut(pf, err); /* here, since nobody may ask while others change its length */
     if (rc != CHT_OK)
         return rc;
     if (pf->undo_open) {
@@ -365,9 +367,6 @@ enum cht_rc cht_pf_direct_write(struct cht_pagefile *pf, uint64_t first, const v
         memcpy(last, p + whole * CHT_PAGE, (size_t)(len % CHT_PAGE));
         sums[whole] = cht_page_sum(last);
     }
-    enum cht_rc rc = cht_pf_uncut(pf, err);
-    if (rc != CHT_OK)
-        return rc;
     cht_snapshot_save(pf, first, (len + CHT_PAGE - 1) / CHT_PAGE, NULL);
     atomic_store_explicit(&pf->unsynced, true, memory_order_relaxed);
     atomic_fetch_add_explicit(&pf->written, len, memory_order_relaxed);

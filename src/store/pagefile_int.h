@@ -81,7 +81,7 @@ enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err);
 /* Pages that are free, new or to be read anew show their file again, if they were lost. Exclusive. */
 enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err);
 /* CHT_CORRUPT if the file is shorter than it was made: something else has cut it, and nothing may be written that would make
- * it long again with zeros in between. */
+ * it long again with zeros in between. Shared lock: without it the file may be growing, or be cut by a checkpoint. */
 enum cht_rc cht_pf_uncut(struct cht_pagefile *pf, struct cht_err *err);
 /* Cuts the file to the pages in use (clean close); CHT_CORRUPT if it is shorter already. */
 enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err);

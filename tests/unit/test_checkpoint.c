@@ -2,6 +2,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,7 +11,9 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "os/io.h"
+#include "os/thread.h"
 #include "store/pagefile_int.h"
 #include "store/shard.h"
 
@@ -23,6 +26,50 @@ static void must(enum cht_rc rc)
 {
     if (rc != CHT_OK)
         fail_msg("rc %d: %s", (int)rc, err.msg);
+}
+
+/* ---- an io table in which a file grows while its length is asked ---------------------------------------------------- */
+
+#define WAIT_NS UINT64_C(200000000) /* for the one who may have to wait for the lock */
+
+static struct cht_io_ops ops;
+static struct cht_io io = {&ops};
+static unsigned asked; /* how often a length was asked for */
+static struct growing {
+    struct cht_shard *sh; /* NULL: none is to grow */
+    const struct cht_file *file;
+    struct cht_thread thread;
+    bool begun;
+    _Atomic bool done;
+} growing;
+
+static void *grow(void *arg)
+{
+    struct cht_shard *sh = growing.sh;
+    static const uint8_t bytes[3000] = {1};
+    struct cht_err e;
+    cht_rwlock_write(&sh->lock);
+    uint64_t pages = sh->pf[CHT_PF_VALUES]->file_pages;
+    for (uint64_t key = 1000; sh->pf[CHT_PF_VALUES]->file_pages == pages && key < 2000; key++)
+        (void)cht_values_put(&sh->values, key, bytes, sizeof bytes, &e);
+    cht_rwlock_write_end(&sh->lock);
+    atomic_store(&growing.done, true);
+    return arg;
+}
+
+static enum cht_rc size_of(struct cht_file *f, uint64_t *size, struct cht_err *e)
+{
+    enum cht_rc rc = cht_io_posix()->ops->size(f, size, e);
+    asked++;
+    if (growing.sh == NULL || f != growing.file || growing.begun)
+        return rc;
+    growing.begun = true;
+    if (cht_thread_start(&growing.thread, "grow", grow, NULL, e) != CHT_OK)
+        return CHT_NO_MEMORY;
+    uint64_t end = cht_now_ns() + WAIT_NS;
+    while (!atomic_load(&growing.done) && cht_now_ns() < end)
+        cht_sleep_ns(1000000);
+    return rc;
 }
 
 struct fixture {
@@ -39,7 +86,7 @@ static void new_shard(struct fixture *f)
 static void open_shard(struct fixture *f)
 {
     new_shard(f);
-    must(cht_shard_open(cht_io_posix(), f->path, uuid, 0, 1, CHT_SHARD_USE, f->sh, &err));
+    must(cht_shard_open(&io, f->path, uuid, 0, 1, CHT_SHARD_USE, f->sh, &err));
     must(cht_values_recovered(&f->sh->values, &err));
 }
 
@@ -53,11 +100,13 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     assert_non_null(f);
+    ops = *cht_io_posix()->ops;
+    ops.size = size_of;
     strcpy(f->dir, "/tmp/cht-ckpt-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     (void)snprintf(f->path, sizeof f->path, "%s/shard", f->dir);
     new_shard(f);
-    must(cht_shard_create(cht_io_posix(), f->path, uuid, 0, 1, f->sh, &err));
+    must(cht_shard_create(&io, f->path, uuid, 0, 1, f->sh, &err));
     must(cht_shard_seal(f->sh, &err));
     close_shard(f);
     open_shard(f);
@@ -188,11 +237,39 @@ static void test_undone_while_frozen(void **state)
     free(b);
 }
 
+/* A file that grows, or is cut, as a checkpoint does, while somebody looks whether something else has cut it. */
+static void test_length_that_changes(void **state)
+{
+    struct fixture *f = *state;
+    struct cht_shard *sh = f->sh;
+    uint8_t *a = pattern(5);
+    struct cht_checkpoint *ck;
+    struct cht_large l;
+    must(cht_values_put(&sh->values, 1, a, 300, &err));
+    must(cht_checkpoint_begin(sh, 0, &ck, &err));
+    growing = (struct growing){.sh = sh, .file = sh->pf[CHT_PF_VALUES]->file};
+    must(cht_checkpoint_run(ck, &err));
+    assert_true(growing.begun);
+    cht_thread_join(&growing.thread);
+    growing.sh = NULL;
+    must(cht_values_large_reserve(&sh->values, LARGE, &l, &err));
+    unsigned before = asked;
+    must(cht_values_large_write(&sh->values, &l, a, &err)); /* without the lock */
+    assert_int_equal(asked, before);
+    must(cht_values_large_put(&sh->values, 2, &l, cht_value_crc(2, a, LARGE), &err));
+    must(cht_shard_checkpoint(sh, &err));
+    expect(sh, 1, a, 300);
+    expect(sh, 2, a, LARGE);
+    no_page_is_bad(sh);
+    free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_undone_then_large, setup, teardown),
         cmocka_unit_test_setup_teardown(test_undone_while_frozen, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_length_that_changes, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
