@@ -1,5 +1,6 @@
 /* main: finds the subcommand, runs it, makes sure that what it printed got out. */
 #include "base/nearest.h"
+#include "os/net.h"
 #include "store/pagefile.h"
 #include "tools/http_client.h"
 #include "tools/tools.h"
@@ -101,7 +102,7 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int code = dispatch(argc, argv);
+    int code = cht_os_begin() ? dispatch(argc, argv) : TOOL_EXIT_FAILED;
     if ((fflush(stdout) != 0 || ferror(stdout) != 0) && code == TOOL_EXIT_OK) {
         (void)fputs("cheetah-db: the output could not be written\n", stderr);
         code = TOOL_EXIT_FAILED;

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -80,7 +81,7 @@ enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name,
     if (rc == CHT_OK && snprintf(temp, sizeof temp, "%s.new", path) >= (int)sizeof temp)
         rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.100s: the path is too long", path);
     if (rc == CHT_OK)
-        rc = cht_io_open(io, temp, CHT_OPEN_CREATE, &f, err);
+        rc = cht_io_open(io, temp, CHT_OPEN_CREATE | CHT_OPEN_NOLINK, &f, err);
     if (rc == CHT_OK)
         rc = io->ops->truncate(f, 0, err);
     if (rc == CHT_OK)
@@ -98,6 +99,54 @@ enum cht_rc cht_io_kind(struct cht_io *io, const char *path, enum cht_io_kind *k
     struct cht_io_stat st;
     enum cht_rc rc = io->ops->stat(io, path, CHT_STAT_FOLLOW, &st, err);
     *kind = st.kind;
+    return rc;
+}
+
+/* Who may make a folder need not be allowed to open the one it is in: then its entry is left to the kernel. */
+static enum cht_rc sync_parent(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    char parent[CHT_PATH_MAX];
+    struct cht_err why = {0};
+    size_t n = strlen(path);
+    if (n >= sizeof parent)
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.100s: the path is too long", path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    (void)snprintf(parent, sizeof parent, "%.*s", n > 0 ? (int)n : 1, n > 0 ? path : "."); /* fits */
+    enum cht_rc rc = io->ops->sync_dir(io, parent, &why);
+    if (rc == CHT_OK || why.sys == EACCES)
+        return CHT_OK;
+    return cht_err_set(err, rc, why.sys, __FILE__, __LINE__, "%s", why.msg);
+}
+
+enum cht_rc cht_io_make_folder(struct cht_io *io, const char *path, struct cht_err *err)
+{
+    enum cht_io_kind kind = CHT_IO_NOTHING;
+    enum cht_rc rc = cht_io_kind(io, path, &kind, err);
+    if (rc == CHT_OK)
+        rc = io->ops->mkdir(io, path, err);
+    return rc == CHT_OK && kind == CHT_IO_NOTHING ? sync_parent(io, path, err) : rc;
+}
+
+enum cht_rc cht_io_note(struct cht_io *io, const char *path, struct cht_io_id *id, struct cht_err *err)
+{
+    struct cht_io_stat st;
+    enum cht_rc rc = io->ops->stat(io, path, CHT_STAT_FOLLOW, &st, err);
+    *id = (struct cht_io_id){st.device, st.inode};
+    return rc;
+}
+
+enum cht_rc cht_io_same(struct cht_io *io, const char *path, struct cht_io_id id, struct cht_err *err)
+{
+    struct cht_io_id now = {0};
+    enum cht_rc rc = id.inode == 0 ? CHT_OK : cht_io_note(io, path, &now, err);
+    if (rc == CHT_OK && id.inode != 0 && (now.device != id.device || now.inode != id.inode))
+        return CHT_FAIL(err, CHT_IO, "%.100s: %s: was its folder moved?", path,
+                        now.inode == 0 ? "is not there any more" : "is another file than was opened");
     return rc;
 }
 

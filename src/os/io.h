@@ -24,6 +24,9 @@ struct cht_file; /* implementations embed this as their first member */
  * an open does. For files that stay mapped and are not renamed while they are open. */
 #define CHT_OPEN_REST 16u
 
+#define CHT_OPEN_NOLINK \
+    32u /* a symbolic link at the path itself is refused: for what is cut or written over as soon as it is open */
+
 /* What is at a path. A question that cannot be answered (no permission, an I/O error) is a failure and never
  * CHT_IO_NOTHING, so that nobody takes it for "it is not there". */
 enum cht_io_kind {
@@ -114,8 +117,19 @@ static inline enum cht_rc cht_file_sync(struct cht_file *f, struct cht_err *err)
 /* Writes a whole small file under a temporary name, syncs, renames, syncs the directory: it is there wholly or not. */
 enum cht_rc cht_io_replace(struct cht_io *io, const char *dir, const char *name, const void *data, size_t n,
                            struct cht_err *err);
+/* A folder, if it is not there yet, and its entry on the disk. */
+enum cht_rc cht_io_make_folder(struct cht_io *io, const char *path, struct cht_err *err);
 /* What is at path, links followed: a link that leads to nothing is CHT_IO_LINK. */
 enum cht_rc cht_io_kind(struct cht_io *io, const char *path, enum cht_io_kind *kind, struct cht_err *err);
+/* Which file is at a path, links followed. Kept beside a path that is opened again, or changed by name, while it is in use: whoever moves a
+ * folder away and puts another in its place must not have that one written to. A file is asked about and not its folder, whose number
+ * does not stay on every file system. */
+struct cht_io_id {
+    uint64_t device, inode; /* 0: not known */
+};
+enum cht_rc cht_io_note(struct cht_io *io, const char *path, struct cht_io_id *id, struct cht_err *err);
+/* CHT_IO: there is another one now, or none. CHT_OK if the id is not known. */
+enum cht_rc cht_io_same(struct cht_io *io, const char *path, struct cht_io_id id, struct cht_err *err);
 /* The entries of a folder, in no order: zero-initialise, free with cht_io_names_fini. */
 struct cht_io_names {
     char (*v)[256];         /* owned */

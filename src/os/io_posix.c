@@ -52,6 +52,9 @@ static enum cht_rc take(struct cht_file *f, int *fd, struct cht_err *err)
 {
     struct posix_file *pf = (struct posix_file *)f;
     *fd = pf->rests ? cht_fd_take(&pf->rest, pf->path) : pf->fd;
+    if (*fd < 0 && errno == ESTALE)
+        return CHT_FAIL(err, CHT_IO, "%.100s: is another file than was opened: was its folder moved?",
+                        f->path);
     return *fd >= 0 ? CHT_OK : FAIL(err, "open again", f->path);
 }
 
@@ -102,9 +105,11 @@ static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, 
         cht_free(f);
         return CHT_FAIL(err, CHT_NO_MEMORY, "%s: no memory", path);
     }
-    int oflags = O_CLOEXEC | ((flags & CHT_OPEN_RDONLY) ? O_RDONLY : O_RDWR);
+    /* Reading a pipe that somebody has put there would wait for its writer. */
+    int oflags = O_CLOEXEC | ((flags & CHT_OPEN_RDONLY) ? O_RDONLY | O_NONBLOCK : O_RDWR);
     oflags |= (flags & CHT_OPEN_CREATE) ? O_CREAT : 0;
     oflags |= (flags & CHT_OPEN_EXCL) ? O_EXCL : 0;
+    oflags |= (flags & CHT_OPEN_NOLINK) ? O_NOFOLLOW : 0;
     do
         f->fd = open(path, oflags, 0640);
     while (f->fd < 0 && errno == EINTR);

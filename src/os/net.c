@@ -348,6 +348,16 @@ void cht_bell_drain(int fd)
     (void)n; /* fails only if it is silent */
 }
 
+bool cht_os_begin(void)
+{
+    (void)signal(SIGXFSZ, SIG_IGN); /* cannot fail */
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) /* the lowest that is free */
+            return false;
+    }
+    return true;
+}
+
 uint64_t cht_os_raise_files(void)
 {
     struct rlimit r;

@@ -307,6 +307,8 @@ enum cht_rc cht_db_backup_open(struct cht_store *s, struct cht_backup **out, str
     if (rc == CHT_OK)
         rc = cht_committer_checkpoint(db->committer, err);
     if (rc == CHT_OK)
+        rc = cht_pf_same(db->shards[0].pf[CHT_PF_KEYS], err);
+    if (rc == CHT_OK)
         rc = cht_snapshot_new(db->env->io, db->shards[0].path, &b->snap, err);
     if (rc == CHT_OK)
         rc = fix_moment(b, err);

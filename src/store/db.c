@@ -248,7 +248,9 @@ enum cht_rc cht_db_finish(struct cht_env *env, const char *name, unsigned *mark,
     struct cht_db_look l;
     char path[CHT_PATH_MAX];
     *mark = CHT_MARKS;
-    enum cht_rc rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
+    enum cht_rc rc = cht_dirs_same(env, err);
+    if (rc == CHT_OK)
+        rc = cht_db_look(env->io, env->dirs, env->ndirs, name, &l, err);
     if (rc == CHT_OK)
         rc = remove_husks(env, name, mark, err);
     if (rc != CHT_OK || l.state != CHT_DB_UNFINISHED)
@@ -290,7 +292,7 @@ enum cht_rc cht_db_seal(struct cht_env *env, const char *name, enum cht_mark mar
 {
     char path[CHT_PATH_MAX];
     bool stays; /* then it is made and refused: it is there, whole and empty */
-    enum cht_rc rc = CHT_OK;
+    enum cht_rc rc = cht_dirs_same(env, err);
     for (size_t d = 0; d < env->ndirs && rc == CHT_OK; d++) {
         rc = cht_db_path(path, sizeof path, env->dirs[d], name, NULL, err);
         if (rc == CHT_OK)

@@ -57,10 +57,11 @@ struct cht_env {
     struct cht_io *io;
     char **dirs; /* owned */
     size_t ndirs;
-    struct cht_file **locks; /* owned, one a directory */
-    struct cht_pool **pools; /* owned, one a directory */
-    struct cht_crew *crew;   /* owned */
-    struct cht_set *sets;    /* owned, one a directory; the lists are guarded by set_mu */
+    struct cht_file **locks;    /* owned, one a directory */
+    struct cht_io_id *lock_ids; /* owned, one a directory: their files; 0: not locked */
+    struct cht_pool **pools;    /* owned, one a directory */
+    struct cht_crew *crew;      /* owned */
+    struct cht_set *sets;       /* owned, one a directory; the lists are guarded by set_mu */
     struct cht_mutex set_mu;
     struct cht_mutex mu;
     struct cht_cond calm;   /* a turn has ended */
@@ -155,6 +156,8 @@ enum cht_rc cht_db_not_listed(struct cht_env *env, const char *name, struct cht_
 
 /* Locks the directories, finds out whether they belong together, and only then writes: folders, LOCK, set files, lists. */
 enum cht_rc cht_dirs_open(struct cht_env *env, struct cht_err *err);
+/* Before anything below them is made, opened or removed by name: are they the directories that were locked? CHT_IO: one was moved away. */
+enum cht_rc cht_dirs_same(const struct cht_env *env, struct cht_err *err);
 void cht_dirs_close(struct cht_env *env);
 /* A name that a database can have: of a folder or link in a data directory, of NAME.unfinished, or of a list. */
 struct cht_dirs_name {

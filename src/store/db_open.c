@@ -61,7 +61,9 @@ enum cht_rc cht_db_is_clean(struct cht_env *env, const char *name, bool *clean, 
 enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **out, struct cht_err *err)
 {
     struct cht_manifest m;
-    enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
+    enum cht_rc rc = cht_dirs_same(env, err);
+    if (rc == CHT_OK)
+        rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
     if (rc == CHT_DATABASE_NOT_FOUND && cht_db_not_listed(env, name, err) != CHT_OK)
         return CHT_DATABASE_INCOMPLETE;
     if (rc != CHT_OK)

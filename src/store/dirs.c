@@ -139,8 +139,9 @@ static enum cht_rc lock_dir(struct cht_env *env, size_t i, bool make, bool *made
     if (rc != CHT_OK || (kind == CHT_IO_NOTHING && !make))
         return rc;
     *made = *made || kind == CHT_IO_NOTHING;
-    return cht_io_open(env->io, path, CHT_OPEN_LOCK | (look ? CHT_OPEN_RDONLY : CHT_OPEN_CREATE),
-                       &env->locks[i], err);
+    rc = cht_io_open(env->io, path, CHT_OPEN_LOCK | (look ? CHT_OPEN_RDONLY : CHT_OPEN_CREATE),
+                     &env->locks[i], err);
+    return rc == CHT_OK ? cht_io_note(env->io, path, &env->lock_ids[i], err) : rc;
 }
 
 /* Step 3: one database that lies in a directory that would join. */
@@ -181,7 +182,7 @@ static enum cht_rc make_dirs(struct cht_env *env, struct cht_err *err)
     bool made = false;
     enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < env->ndirs && rc == CHT_OK; i++) {
-        rc = env->io->ops->mkdir(env->io, env->dirs[i], err);
+        rc = cht_io_make_folder(env->io, env->dirs[i], err);
         if (rc == CHT_OK)
             rc = lock_dir(env, i, true, &made, err);
     }
@@ -250,6 +251,18 @@ enum cht_rc cht_dirs_open(struct cht_env *env, struct cht_err *err)
     return rc == CHT_OK && env->cfg.mode == CHT_DIRS_JOIN ? compare_lists(env, err) : rc;
 }
 
+enum cht_rc cht_dirs_same(const struct cht_env *env, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < env->ndirs && rc == CHT_OK; i++) {
+        rc = cht_path_join(path, sizeof path, env->dirs[i], "LOCK", err);
+        if (rc == CHT_OK)
+            rc = cht_io_same(env->io, path, env->lock_ids[i], err);
+    }
+    return rc;
+}
+
 void cht_dirs_close(struct cht_env *env)
 {
     for (size_t i = 0; i < env->ndirs; i++) {
@@ -259,6 +272,7 @@ void cht_dirs_close(struct cht_env *env)
             cht_file_close(env->locks[i]);
     }
     cht_free(env->sets);
+    cht_free(env->lock_ids);
     cht_free(env->locks);
     env->sets = NULL;
     env->locks = NULL;

@@ -43,9 +43,11 @@ static enum cht_rc open_dirs(struct cht_env *env, const char *const *dirs, struc
 {
     env->dirs = cht_calloc(env->ndirs, sizeof *env->dirs);
     env->locks = cht_calloc(env->ndirs, sizeof(struct cht_file *));
+    env->lock_ids = cht_calloc(env->ndirs, sizeof *env->lock_ids);
     env->pools = cht_calloc(env->ndirs, sizeof(struct cht_pool *));
     env->sets = cht_calloc(env->ndirs, sizeof *env->sets);
-    if (env->dirs == NULL || env->locks == NULL || env->pools == NULL || env->sets == NULL)
+    if (env->dirs == NULL || env->locks == NULL || env->lock_ids == NULL || env->pools == NULL ||
+        env->sets == NULL)
         return no_memory(err);
     for (size_t i = 0; i < env->ndirs; i++) {
         env->dirs[i] = cht_strdup(dirs[i]);

@@ -60,6 +60,8 @@ enum cht_rc cht_journal_open(struct cht_shard *sh, bool read_only, struct cht_jo
     memset(j, 0, sizeof *j);
     char path[CHT_PATH_MAX];
     enum cht_rc rc = cht_path_join(path, sizeof path, sh->path, "journal", err);
+    if (rc == CHT_OK && !read_only)
+        rc = cht_pf_same(sh->pf[CHT_PF_KEYS], err);
     if (rc == CHT_OK)
         rc = cht_io_open(sh->io, path, read_only ? CHT_OPEN_RDONLY : CHT_OPEN_CREATE, &j->file, err);
     if (rc == CHT_OK) {

@@ -29,6 +29,7 @@ struct cht_snapshot; /* snapshot.h */
 struct cht_pagefile {
     struct cht_pf_fast fast;   /* must be first; changed under the exclusive lock */
     struct cht_file *file;     /* owned */
+    struct cht_io_id id;       /* of file, to know it again (cht_pf_same) */
     struct cht_pagefile *sums; /* NULL for the sums file itself */
     enum cht_pf_kind kind;
     bool read_only;
@@ -75,6 +76,8 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
 enum cht_rc cht_pf_attach(struct cht_pagefile *pf, struct cht_pagefile *sums, const uint8_t uuid[16],
                           uint32_t shard, uint32_t shards, struct cht_err *err);
 void cht_pf_close(struct cht_pagefile *pf);
+/* Of keys: before a file of its folder is opened by name to be written to: is the folder the one that was opened? CHT_IO: not any more. */
+enum cht_rc cht_pf_same(const struct cht_pagefile *pf, struct cht_err *err);
 /* As it was after cht_pf_open: what was changed and is not in the file is forgotten; cht_pf_attach comes next. Nobody reads
  * or writes, no checkpoint is under way. */
 enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err);

@@ -29,7 +29,7 @@ enum cht_rc cht_pf_create(struct cht_io *io, const char *path, enum cht_pf_kind 
     cht_put64(page + 40, 1);
     seal(page, kind);
     struct cht_file *f;
-    enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_CREATE, &f, err);
+    enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_CREATE | CHT_OPEN_NOLINK, &f, err);
     if (rc != CHT_OK)
         return rc;
     rc = io->ops->truncate(f, 0, err);
@@ -52,6 +52,8 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
     enum cht_rc rc = cht_io_open(io, path, CHT_OPEN_REST | (read_only ? CHT_OPEN_RDONLY : 0), &pf->file, err);
     if (rc == CHT_OK)
         rc = io->ops->size(pf->file, &size, err);
+    if (rc == CHT_OK && kind == CHT_PF_KEYS) /* one of a folder is enough */
+        rc = cht_io_note(io, path, &pf->id, err);
     if (rc == CHT_OK && size < CHT_PAGE)
         rc = CHT_DAMAGED(err, "%s: %llu bytes, shorter than its header", path, (unsigned long long)size);
     pf->file_pages = size / CHT_PAGE;
@@ -78,6 +80,11 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
     }
     *out = pf;
     return CHT_OK;
+}
+
+enum cht_rc cht_pf_same(const struct cht_pagefile *pf, struct cht_err *err)
+{
+    return cht_io_same(pf->file->io, cht_pf_path(pf), pf->id, err);
 }
 
 /* The checks of a header in the order that gives the clearest refusal. */

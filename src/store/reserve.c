@@ -64,6 +64,8 @@ enum cht_rc cht_shard_reserve(struct cht_shard *sh, struct cht_err *err)
     if (need > sh->journal_space) {
         rc = cht_path_join(path, sizeof path, sh->path, "journal", err);
         if (rc == CHT_OK)
+            rc = cht_pf_same(sh->pf[CHT_PF_KEYS], err);
+        if (rc == CHT_OK)
             rc = cht_io_open(sh->io, path, CHT_OPEN_CREATE, &f, err);
         if (rc == CHT_OK)
             rc = sh->io->ops->allocate(f, sh->journal_space, need - sh->journal_space, err);
@@ -83,6 +85,8 @@ enum cht_rc cht_shard_unreserve(struct cht_shard *sh, struct cht_err *err)
     if (sh->journal_space == 0)
         return CHT_OK;
     enum cht_rc rc = cht_path_join(path, sizeof path, sh->path, "journal", err);
+    if (rc == CHT_OK)
+        rc = cht_pf_same(sh->pf[CHT_PF_KEYS], err);
     if (rc == CHT_OK)
         rc = cht_io_open(sh->io, path, 0, &f, err);
     if (rc == CHT_OK)

@@ -125,7 +125,7 @@ enum cht_rc cht_snapshot_new(struct cht_io *io, const char *dir, struct cht_snap
     }
     rc = cht_path_join(path, sizeof path, dir, "backup.tmp", err);
     if (rc == CHT_OK)
-        rc = cht_io_open(io, path, CHT_OPEN_CREATE, &s->side, err);
+        rc = cht_io_open(io, path, CHT_OPEN_CREATE | CHT_OPEN_NOLINK, &s->side, err);
     if (rc == CHT_OK)
         rc = io->ops->unlink(io, path, err);
     if (rc == CHT_OK) /* one that a crash left between the two */

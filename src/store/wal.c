@@ -105,7 +105,9 @@ static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_er
     struct cht_wal_seg seg = {.number = w->next_number, .size = next_size(w), .state = CHT_WAL_VALID};
     struct cht_file *f;
     bool sealed;
-    enum cht_rc rc = cht_wal_grow_list(w, err);
+    enum cht_rc rc = cht_wal_same_locked(w, err);
+    if (rc == CHT_OK)
+        rc = cht_wal_grow_list(w, err);
     if (rc != CHT_OK)
         return rc;
     seg.first_seq = atomic_load_explicit(&w->seq, memory_order_relaxed) + 1;
@@ -131,9 +133,11 @@ static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_er
     w->pos = CHT_WAL_HEADER;
     w->size = seg.size;
     w->seed = seg.seed;
+    cht_wal_note(w, &seg);
     w->segs[w->nsegs++] = seg;
     w->next_number++;
     w->leftover = 0;
+    w->remains = false;
     cht_wal_sum_locked(w);
     return CHT_OK;
 }
@@ -288,6 +292,9 @@ static enum cht_rc leave_clean(struct cht_wal *w, struct cht_err *err)
                  w->segs[w->nsegs - 1].first_seq == next;
     if (rests && cht_wal_kept_locked(w, w->nsegs - 1) == 0)
         return CHT_OK; /* it is as the last clean close left it */
+    rc = cht_wal_same_locked(w, err);
+    if (rc != CHT_OK)
+        return rc;
     if (w->file != NULL && atomic_load_explicit(&w->origin, memory_order_relaxed) != 0 &&
         w->io->ops->truncate(w->file, w->pos, NULL) == CHT_OK) /* what is kept takes no more than it holds */
         w->segs[w->nsegs - 1].size = w->pos;
@@ -542,8 +549,9 @@ enum cht_rc cht_wal_trim(struct cht_wal *w, uint64_t seq, unsigned keep, struct 
     seq = seq < last ? seq : last;
     w->trimmed = seq > w->trimmed ? seq : w->trimmed;
     move_base_locked(w);
-    uint64_t *victims;
-    size_t gone = cht_wal_victims_locked(w, keep, &victims);
+    uint64_t *victims = NULL;
+    rc = cht_wal_same_locked(w, err);
+    size_t gone = rc == CHT_OK ? cht_wal_victims_locked(w, keep, &victims) : 0;
     cht_wal_sum_locked(w);
     cht_mutex_unlock(&w->mu);
     for (size_t i = 0; i < gone && rc == CHT_OK; i++)

@@ -22,6 +22,7 @@ enum cht_wal_state {
 struct cht_wal_seg {
     uint64_t number, first_seq, size;
     uint64_t origin, prev; /* changes (wal_kept.c); origin 0: the records do not name what changes */
+    struct cht_io_id id;   /* of a log that is written to */
     uint32_t seed;         /* of the records' checksums */
     enum cht_wal_state state;
 };
@@ -56,6 +57,7 @@ struct cht_wal {
         *segs; /* owned; guarded by mu; ascending numbers, the last one is file's if there is a file */
     size_t nsegs, cap;    /* guarded by mu */
     uint64_t next_number; /* guarded by mu */
+    bool remains;         /* guarded by mu: a file of next_number may be there */
     uint64_t leftover;    /* guarded by mu: bytes of an ignored newest file, which next_number will replace */
     uint64_t trimmed;     /* guarded by mu: records up to here are not needed */
     uint64_t held; /* guarded by mu: segments from this number on stay all the same; UINT64_MAX: none */
@@ -124,6 +126,10 @@ enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, si
 enum cht_rc cht_wal_load_list(struct cht_wal *w, struct cht_err *err);
 /* Room for one more entry. */
 enum cht_rc cht_wal_grow_list(struct cht_wal *w, struct cht_err *err);
+/* The file of a segment, to know it again. If it cannot be asked, it is not looked at later. */
+void cht_wal_note(const struct cht_wal *w, struct cht_wal_seg *seg);
+/* Before anything is made, renamed or deleted: is the folder the one that was opened? CHT_IO: not any more. */
+enum cht_rc cht_wal_same_locked(const struct cht_wal *w, struct cht_err *err);
 /* Recomputes the space of all segments. */
 void cht_wal_sum_locked(struct cht_wal *w);
 /* How many segments at the old end of the list hold nothing that is needed, or kept for changes. The newest one always stays: it

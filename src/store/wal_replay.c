@@ -269,6 +269,7 @@ static enum cht_rc check_chain(struct cht_wal *w, size_t start, size_t *tail, st
 static void settle(struct cht_wal *w, size_t count, uint64_t next, uint64_t from)
 {
     w->leftover = count < w->nsegs ? w->segs[count].size : 0;
+    w->remains = count < w->nsegs;
     if (count > 0)
         w->next_number = w->segs[count - 1].number + 1;
     else

@@ -63,6 +63,8 @@ static enum cht_rc load_header(struct cht_wal *w, struct cht_wal_seg *seg, struc
     if (rc == CHT_OK)
         rc = cht_file_read_some(f, h, sizeof h, 0, &got, err);
     cht_file_close(f);
+    if (rc == CHT_OK && !w->read_only)
+        cht_wal_note(w, seg);
     return rc == CHT_OK ? parse_header(w, path, h, got, seg, err) : rc;
 }
 
@@ -180,6 +182,24 @@ enum cht_rc cht_wal_load_list(struct cht_wal *w, struct cht_err *err)
     return rc;
 }
 
+void cht_wal_note(const struct cht_wal *w, struct cht_wal_seg *seg)
+{
+    char path[CHT_PATH_MAX];
+    if (cht_wal_path(w, seg->number, path, sizeof path, NULL) != CHT_OK ||
+        cht_io_note(w->io, path, &seg->id, NULL) != CHT_OK)
+        seg->id = (struct cht_io_id){0};
+}
+
+enum cht_rc cht_wal_same_locked(const struct cht_wal *w, struct cht_err *err)
+{
+    char path[CHT_PATH_MAX];
+    if (w->nsegs == 0)
+        return CHT_OK;
+    const struct cht_wal_seg *last = &w->segs[w->nsegs - 1];
+    enum cht_rc rc = cht_wal_path(w, last->number, path, sizeof path, err);
+    return rc == CHT_OK ? cht_io_same(w->io, path, last->id, err) : rc;
+}
+
 void cht_wal_sum_locked(struct cht_wal *w)
 {
     uint64_t n = w->leftover;
@@ -267,8 +287,10 @@ enum cht_rc cht_wal_create_segment(struct cht_wal *w, struct cht_wal_seg *seg, s
     *sealed = false;
     *f = NULL;
     enum cht_rc rc = cht_wal_path(w, seg->number, path, sizeof path, err);
+    /* Where nothing was ever made nothing can be left. */
+    unsigned first = w->nsegs == 0 && !w->remains ? CHT_OPEN_EXCL : 0;
     if (rc == CHT_OK)
-        rc = cht_io_open(w->io, path, CHT_OPEN_CREATE, f, err);
+        rc = cht_io_open(w->io, path, CHT_OPEN_CREATE | CHT_OPEN_NOLINK | first, f, err);
     if (rc != CHT_OK)
         return rc;
     rc = w->io->ops->truncate(*f, 0, err);
@@ -284,8 +306,8 @@ enum cht_rc cht_wal_create_segment(struct cht_wal *w, struct cht_wal_seg *seg, s
         return CHT_OK;
     cht_file_close(*f);
     *f = NULL;
-    if (!*sealed)
-        (void)w->io->ops->unlink(w->io, path, NULL); /* what stays is ignored by a replay and overwritten */
+    if (*sealed || w->io->ops->unlink(w->io, path, NULL) != CHT_OK)
+        w->remains = true; /* it is ignored by a replay and overwritten */
     return rc;
 }
 
@@ -335,6 +357,8 @@ enum cht_rc cht_wal_delete_segment(struct cht_wal *w, uint64_t number, struct ch
 bool cht_wal_give_up_locked(struct cht_wal *w)
 {
     uint64_t keep = w->keep, *victims;
+    if (cht_wal_same_locked(w, NULL) != CHT_OK)
+        return false;
     w->keep = 0;
     size_t n = cht_wal_victims_locked(w, 0, &victims);
     for (size_t i = 0; i < n; i++)

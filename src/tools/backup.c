@@ -68,12 +68,12 @@ static enum cht_rc begin(struct job *j, struct cht_err *err)
 {
     struct cht_io *io = cht_io_posix();
     char name[96];
-    enum cht_rc rc = io->ops->mkdir(io, j->dir, err);
+    enum cht_rc rc = cht_io_make_folder(io, j->dir, err);
     (void)snprintf(name, sizeof name, ".%s.cheetah.part", j->database); /* at most 64 characters and these */
     if (rc == CHT_OK)
         rc = cht_path_join(j->part, sizeof j->part, j->dir, name, err);
     if (rc == CHT_OK)
-        rc = cht_io_open(io, j->part, CHT_OPEN_CREATE | CHT_OPEN_LOCK, &j->file, err);
+        rc = cht_io_open(io, j->part, CHT_OPEN_CREATE | CHT_OPEN_LOCK | CHT_OPEN_NOLINK, &j->file, err);
     if (rc == CHT_LOCKED)
         return CHT_FAIL(err, CHT_LOCKED, "%s: another backup is writing to it", j->part);
     if (rc == CHT_OK)

@@ -235,5 +235,19 @@ if [ -e /dev/full ]; then
     holds test $got -eq 1
 fi
 
+# ---- started with standard descriptors closed: no file of the data gets their numbers, and with them what is printed
+expect 0 put 'closed' 'a value' --data cheetah_data
+for redirection in '>&-' '2>&-' '<&- >&-' '>&- 2>&-' '<&- >&- 2>&-'; do
+    what="cheetah-db with $redirection"
+    for command in 'scan --values' list check 'put one two' 'create words'; do
+        # shellcheck disable=SC2086 # words
+        CHT_COMMAND="$command" CHT_PROGRAM="$program" sh -c "exec \"\$CHT_PROGRAM\" \$CHT_COMMAND --data cheetah_data $redirection" >/dev/null 2>&1
+    done
+    holds test ! -s cheetah_data/LOCK
+    expect 0 check cheetah_data
+    expect 0 get closed --data cheetah_data
+    prints 'a value'
+done
+
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -209,9 +209,9 @@ def test_a_start_without_descriptors_says_what_is_needed(tmp_path):
 
 
 def test_a_failed_write_stops_writing_and_names_the_file(tmp_path):
-    def ignore():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is then EFBIG
-    process, port = serve(tmp_path, limit=ignore, stderr=subprocess.PIPE)  # a log in a file would meet the limit, too
+    def ready_to_die():
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; a write beyond the limit is EFBIG all the same
+    process, port = serve(tmp_path, limit=ready_to_die, stderr=subprocess.PIPE)  # a log in a file would meet the limit, too
     try:
         number = wait_ready(process, port)
         writer = socket.create_connection(("127.0.0.1", number), timeout=20)

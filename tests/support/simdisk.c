@@ -182,7 +182,7 @@ static enum cht_rc sm_open(struct cht_io *io, const char *path, unsigned flags, 
     struct simdisk *d = disk(io);
     char at[CHT_PATH_MAX];
     pthread_mutex_lock(&d->mu);
-    int sys = names_resolve(&d->names, path, (flags & CHT_OPEN_EXCL) == 0, at, sizeof at);
+    int sys = names_resolve(&d->names, path, (flags & (CHT_OPEN_EXCL | CHT_OPEN_NOLINK)) == 0, at, sizeof at);
     sys = sys == 0 ? may_open(d, at, flags) : sys;
     enum cht_rc rc = sys == 0 ? CHT_OK : fail_with(err, SIM_OPEN, path, sys);
     const struct entry *e = rc == CHT_OK ? names_find(&d->names, at) : NULL;
@@ -468,6 +468,8 @@ static int folder_at(struct simdisk *d, const char *path, char *at, size_t cap)
 {
     int sys = names_resolve(&d->names, path, true, at, cap);
     const struct entry *e = sys == 0 ? names_find(&d->names, at) : NULL;
+    if (sys == 0 && strcmp(at, "/") == 0)
+        return 0;
     if (sys != 0 || e == NULL)
         return sys != 0 ? sys : ENOENT;
     return e->inode != -1 ? ENOTDIR : (e->mode & 0400) == 0 ? EACCES : 0;
