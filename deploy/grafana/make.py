@@ -119,6 +119,7 @@ ROWS = [
         ("Done together", "Point reads and commits that came at the same time, and were fetched or submitted together.", "reqps",
          [(rate("cheetah_reads_ahead_total"), "{{instance}} reads"),
           (rate("cheetah_reads_quick_total"), "{{instance}} reads of connections that go on asking"),
+          (rate("cheetah_writes_quick_total"), "{{instance}} writes of such connections"),
           (rate("cheetah_commits_together_total"), "{{instance}} commits"),
           (rate("cheetah_reads_awaited_total"), "{{instance}} reads that waited for the disk")]),
         ("Syncs of the log", "", "none", [(rate("cheetah_fsync_total", D), "{{instance}} {{database}}")]),

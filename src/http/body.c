@@ -5,7 +5,31 @@
 #include "http/reply.h"
 #include "http/server.h"
 
+#include "base/alloc.h"
+
 #include <strings.h>
+
+enum cht_rc http_body_append(struct http_request *r, const char *data, size_t n)
+{
+    if (r->body_len + n + 1 > r->body_cap) {
+        size_t cap = r->body_cap < 1024 ? 1024 : r->body_cap;
+        while (cap < r->body_len + n + 1)
+            cap *= 2;
+        enum cht_rc rc = cap > SVC_MEMORY_SMALL
+                             ? svc_memory_take(&r->memory, 3 * (uint64_t)(cap - r->body_cap), &r->err)
+                             : CHT_OK;
+        if (rc != CHT_OK)
+            return rc;
+        uint8_t *p = cht_realloc(r->body, cap);
+        if (p == NULL)
+            return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the body");
+        r->body = p;
+        r->body_cap = cap;
+    }
+    memcpy(r->body + r->body_len, data, n);
+    r->body_len += n;
+    return CHT_OK;
+}
 
 bool http_body_is_json(struct http_request *r)
 {

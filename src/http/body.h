@@ -5,6 +5,9 @@
 
 #include <jansson.h>
 
+/* A part of it, which is copied. Booked are three times a long body: it is parsed or committed, which makes copies. CHT_NO_MEMORY,
+ * CHT_OVERLOADED. */
+enum cht_rc http_body_append(struct http_request *r, const char *data, size_t n);
 /* Content-Type says JSON (any parameters). */
 bool http_body_is_json(struct http_request *r);
 /* A long JSON body is parsed by a job, and then route->run is called: true, and nothing is to be done now. False: it is short, or no

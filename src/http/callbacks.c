@@ -180,29 +180,6 @@ static enum MHD_Result begin(struct http_request *r, struct MHD_Connection *mc, 
     return MHD_YES;
 }
 
-/* Booked are three times a long body: it is parsed or committed, which makes copies. */
-static enum cht_rc body_append(struct http_request *r, const char *data, size_t n)
-{
-    if (r->body_len + n + 1 > r->body_cap) {
-        size_t cap = r->body_cap < 1024 ? 1024 : r->body_cap;
-        while (cap < r->body_len + n + 1)
-            cap *= 2;
-        enum cht_rc rc = cap > SVC_MEMORY_SMALL
-                             ? svc_memory_take(&r->memory, 3 * (uint64_t)(cap - r->body_cap), &r->err)
-                             : CHT_OK;
-        if (rc != CHT_OK)
-            return rc;
-        uint8_t *p = cht_realloc(r->body, cap);
-        if (p == NULL)
-            return CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for the body");
-        r->body = p;
-        r->body_cap = cap;
-    }
-    memcpy(r->body + r->body_len, data, n);
-    r->body_len += n;
-    return CHT_OK;
-}
-
 /* A part of the body as the handlers take it. False closes the connection. */
 static bool take_plain(struct http_request *r, const char *data, size_t n)
 {
@@ -219,7 +196,7 @@ static bool take_plain(struct http_request *r, const char *data, size_t n)
         r->body_dropped += n; /* counted, read at once */
         return r->route->feed(r, data, n);
     }
-    enum cht_rc rc = body_append(r, data, n);
+    enum cht_rc rc = http_body_append(r, data, n);
     if (rc != CHT_OK) {
         cht_free(r->body);
         r->body = NULL;

@@ -28,10 +28,8 @@ static void end_request(struct http_gate *g)
     g->query = false;
 }
 
-static bool end_headers(struct http_gate *g)
+static void begin_body(struct http_gate *g)
 {
-    if (g->hosts > 1 || (g->hosts == 0 && !g->old))
-        return HTTP_MALFORMED(g, "a request has one Host");
     g->left = g->length;
     if (g->chunked)
         g->state = HTTP_GATE_SIZE;
@@ -39,17 +37,24 @@ static bool end_headers(struct http_gate *g)
         g->state = HTTP_GATE_BODY;
     else
         end_request(g);
+}
+
+static bool end_headers(struct http_gate *g)
+{
+    if (g->hosts > 1 || (g->hosts == 0 && !g->old))
+        return HTTP_MALFORMED(g, "a request has one Host");
+    begin_body(g);
     return true;
 }
 
 /* ---- the headers of the connection's last request ---------------------------------------------------------------------- */
 
-/* Most clients send the same headers with each request of a connection: those are compared, and not judged again. Only whole headers of a
- * request without a body are remembered, as they came, with their empty line. */
+/* Most clients send the same headers with each request of a connection: those are compared, and not judged again. Only whole headers are
+ * remembered, as they came, with their empty line, and none of a chunked request. */
 static void remember(struct http_gate *g, const char *p, size_t n, const struct before *b)
 {
     struct http_gate_headers *last = g->last;
-    if (g->chunked || g->sized || n > sizeof last->text || g->begun < 2)
+    if (g->chunked || n > sizeof last->text || g->begun < 2)
         return; /* begun: a connection of one request is not worth it */
     if (last == NULL)
         last = g->last = cht_calloc(1, sizeof *last);
@@ -58,13 +63,15 @@ static void remember(struct http_gate *g, const char *p, size_t n, const struct 
     last->serial++;
     last->n = (unsigned)n;
     last->old = g->old;
+    last->sized = g->sized;
+    last->length = g->length;
     last->spent = g->text - b->text;
     last->entries = g->entries - b->entries;
     last->repeated = g->repeated;
     memcpy(last->text, p, n);
 }
 
-/* Are the same headers at p? Then how many bytes, and the request has ended; 0: they are to be judged. Below half of the memory, what fits
+/* Are the same headers at p? Then how many bytes, and they have ended; 0: they are to be judged. Below half of the memory, what fits
  * does not depend on the order in which it was spent. */
 static size_t take_remembered(struct http_gate *g, const char *p, size_t n)
 {
@@ -74,7 +81,9 @@ static size_t take_remembered(struct http_gate *g, const char *p, size_t n)
     size_t text = g->text + last->spent;
     if (text > g->memory / 2 || !http_gate_fit(g->memory, text, g->entries + last->entries, last->repeated))
         return 0;
-    end_request(g);
+    g->sized = last->sized;
+    g->length = last->length;
+    begin_body(g);
     return last->n;
 }
 
@@ -310,7 +319,8 @@ static bool take_lines(struct http_gate *g, char *p, size_t n, size_t *used, siz
     if (request && g->state == HTTP_GATE_HEADERS) {
         size_t same = take_remembered(g, p + *used, n - *used);
         *b = (struct before){.at = p + *used, .text = g->text, .entries = g->entries};
-        g->same = same > 0 && *used + same == n ? *used : 0;
+        bool whole = same > 0 && n - *used - same == g->last->length; /* 0: without a body */
+        g->same = whole ? *used : 0;
         *used += same;
         *out += same;
     }

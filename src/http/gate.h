@@ -38,10 +38,12 @@ enum http_gate_state {
     HTTP_GATE_OVER
 };
 
-/* Headers that were judged, of a request without a body. */
+/* Headers that were judged, of a request without a body or with a Content-Length. */
 struct http_gate_headers {
     unsigned n;                      /* bytes of text: with the empty line */
     bool old;                        /* of HTTP/1.0 */
+    bool sized;                      /* with a Content-Length, */
+    uint64_t length;                 /* of that many bytes */
     uint64_t serial;                 /* another one each time that they are other headers */
     size_t spent, entries, repeated; /* as in http_gate, of the headers alone */
     char text[HTTP_GATE_LAST];
@@ -72,7 +74,7 @@ struct http_gate {
         held; /* owned, twice HTTP_GATE_HELD bytes: half a line, and what `ready_n` counts; NULL: never needed */
     struct http_gate_headers *last; /* owned; NULL: none yet */
     size_t
-        same; /* of what was read last, if that is one request and its headers are `last`: bytes of its line; 0: it is not */
+        same; /* of what was read last, if that is one request with all of its body and its headers are `last`: bytes of its line; 0: it is not */
     size_t held_n;    /* bytes of half a line */
     size_t ready_n;   /* that were judged, and had no room */
     const char *tail; /* static: the end of a bad request, still to be passed on */

@@ -27,7 +27,7 @@ static ptrdiff_t inlet_read(struct cht_tap *t, int fd, char *buf, size_t n, stru
         return CHT_TAP_LATER;
     ptrdiff_t got = http_gate_read(&c->gate, buf, n, from);
     w->again = w->again || c->gate.again;
-    if (got > 0 && c->gate.same > 0 && !t->tls && http_quick_take(c, buf, c->gate.same))
+    if (got > 0 && c->gate.same > 0 && !t->tls && http_quick_take(c, buf))
         return CHT_TAP_LATER;
     return got;
 }
@@ -37,8 +37,9 @@ static ptrdiff_t inlet_read(struct cht_tap *t, int fd, char *buf, size_t n, stru
 static bool is_suspended(const struct http_conn *c)
 {
     const struct http_request *r = c->req;
-    return r != NULL && (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
-                         (r->stream != NULL && r->stream->suspended));
+    return r != NULL && !r->loose &&
+           (atomic_load_explicit(&r->phase, memory_order_acquire) == HTTP_PHASE_WAITING ||
+            (r->stream != NULL && r->stream->suspended));
 }
 
 static void take_ends(struct http_worker *w)

@@ -169,7 +169,8 @@ static void print_codings(const struct http_server *s, struct svc_out *o)
 
 static void print_service(struct http_server *s, struct svc_out *o)
 {
-    uint64_t aborted = 0, ahead = 0, quick = 0, together = 0, awaited = 0, resident, cpu, files;
+    uint64_t aborted = 0, ahead = 0, quick = 0, quick_writes = 0, together = 0, awaited = 0, resident, cpu,
+             files;
     struct svc_scrub_stats scrub = {0};
     if (atomic_load_explicit(&s->state, memory_order_acquire) != HTTP_SERVER_STARTING)
         svc_scrub_read_stats(s->scrub, &scrub);
@@ -183,6 +184,7 @@ static void print_service(struct http_server *s, struct svc_out *o)
     for (unsigned i = 0; i < s->worker_count; i++) {
         ahead += atomic_load_explicit(&s->workers[i].metrics.ahead, memory_order_relaxed);
         quick += atomic_load_explicit(&s->workers[i].metrics.quick, memory_order_relaxed);
+        quick_writes += atomic_load_explicit(&s->workers[i].metrics.quick_writes, memory_order_relaxed);
         together += atomic_load_explicit(&s->workers[i].metrics.together, memory_order_relaxed);
         awaited += atomic_load_explicit(&s->workers[i].metrics.awaited, memory_order_relaxed);
         aborted += atomic_load_explicit(&s->workers[i].metrics.aborted, memory_order_relaxed);
@@ -198,6 +200,8 @@ static void print_service(struct http_server *s, struct svc_out *o)
         "Point reads fetched together with others that came at the same time.", ahead);
     one(o, "reads_quick_total", "counter",
         "Point reads of connections that had asked before with the same headers.", quick);
+    one(o, "writes_quick_total", "counter",
+        "Short writes of connections that had asked before with the same headers.", quick_writes);
     one(o, "commits_together_total", "counter",
         "Commits submitted together with others that came at the same time.", together);
     one(o, "reads_awaited_total", "counter", "Point reads that waited for a write on its way to the disk.",

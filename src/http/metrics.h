@@ -25,7 +25,8 @@ struct http_metrics {
     _Atomic uint64_t ahead;         /* reads that were put off: http_request_ahead */
     _Atomic uint64_t together;      /* commits that were submitted at the end of a round */
     _Atomic uint64_t awaited;       /* reads that waited for a commit: http_request_await */
-    _Atomic uint64_t quick;         /* requests that did not come by libmicrohttpd: quick.h */
+    _Atomic uint64_t quick;         /* reads that did not come by libmicrohttpd: quick.h */
+    _Atomic uint64_t quick_writes;  /* likewise */
     _Atomic uint64_t aborted;       /* answers that the client did not take */
     _Atomic uint64_t packed; /* answers that were compressed; the next two: their bytes before and after */
     _Atomic uint64_t packed_in, packed_out;

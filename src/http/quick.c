@@ -2,9 +2,11 @@
 #include "http/quick.h"
 
 #include "http/admit.h"
+#include "http/body.h"
 #include "http/inlet.h"
 #include "http/pages.h"
 #include "http/send.h"
+#include "http/wake.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -12,6 +14,7 @@
 
 #define LINE_MAX 1024u       /* of a request line */
 #define BODY_MAX (32u << 10) /* of an answer; longer ones go out by libmicrohttpd */
+#define WRITE_MAX 4096u      /* of a body that is taken */
 #define TOGETHER 32u         /* requests that are read together, and then answered together */
 #define HEAD 2048u           /* of an answer; short ones are sent with their body from there */
 #define PAUSE 32u
@@ -26,6 +29,7 @@ struct http_quick {
     unsigned left;   /* of them */
     unsigned row;    /* answers in a row that did not */
     bool used;       /* since libmicrohttpd has seen it last */
+    bool asked;      /* libmicrohttpd wanted to read while a commit was waited for */
     uint64_t seen;   /* ns: when that was */
     const char *in[HTTP_H_COUNT];
     char text[HTTP_GATE_LAST + 1]; /* the headers, each value with a NUL after it: what `in` points to */
@@ -40,12 +44,12 @@ static bool is(const char *a, size_t a_n, const char *b, size_t b_n)
     return a_n == b_n && http_same_name(a, b, b_n);
 }
 
-/* Those that change nothing about a read, or that the handlers look at; NUL after the value. */
+/* Those that change nothing about such a call, or that the handlers look at; NUL after the value. */
 static bool is_harmless(struct http_quick *q, const char *name, size_t n, const char *value)
 {
     enum http_header h = http_admit_header(name, n);
     if (h == HTTP_H_HOST || h == HTTP_H_ACCEPT || h == HTTP_H_ACCEPT_ENCODING || h == HTTP_H_AUTHORIZATION ||
-        h == HTTP_H_CONTENT_TYPE) {
+        h == HTTP_H_CONTENT_TYPE || h == HTTP_H_CONTENT_LENGTH) {
         bool once = q->in[h] == NULL;
         q->in[h] = value;
         return once;
@@ -167,6 +171,10 @@ static void settle(struct http_request *r)
 {
     struct http_quick *q = r->conn->quick;
     q->used = true;
+    if (q->asked) { /* there may be something that nobody tells of again */
+        q->asked = false;
+        r->conn->gate.again = r->w->again = true;
+    }
     if (++q->row >= PAUSE_MAX)
         q->pause = 0;
     http_request_over(r, r->early);
@@ -212,7 +220,41 @@ static struct http_request *run_some(struct http_worker *w, struct http_request 
     return r;
 }
 
+/* A list of those that can go on. */
+static void answer(struct http_worker *w, struct http_request *list)
+{
+    struct http_request *sent = NULL;
+    for (struct http_request *r = list, *next; r != NULL; r = next) {
+        next = r->next;
+        if (r->conn == NULL) { /* it has gone meanwhile */
+            w->orphans--;
+            http_request_over(r, true);
+            continue;
+        }
+        r->loose = false;
+        go_on(r);
+        if (phase_of(r) == HTTP_PHASE_READY && deliver(r)) {
+            r->next = sent;
+            sent = r;
+        }
+    }
+    w->now = cht_now_ns();
+    while (sent != NULL) {
+        struct http_request *r = sent;
+        sent = r->next;
+        settle(r);
+    }
+}
+
 /* ---- requests --------------------------------------------------------------------------------------------------- */
+
+static struct http_request *take_list(struct http_worker *w)
+{
+    struct http_request *r = w->quick;
+    w->quick = NULL;
+    w->quick_end = &w->quick;
+    return r;
+}
 
 /* Nothing else of the connection is under way, and nothing special is the matter with it. */
 static bool is_alone(const struct http_conn *c)
@@ -223,30 +265,47 @@ static bool is_alone(const struct http_conn *c)
            g->ready_n == 0 && g->held_n == 0;
 }
 
-/* The target of "GET /... HTTP/1.1\r\n"; NULL: it is another line. */
-static const char *target_of(const char *line, size_t n, size_t *len)
+struct asked {
+    enum http_method method;
+    char name[4]; /* of the method */
+    const char *target;
+    size_t n;
+    const char *body;
+    size_t body_n;
+};
+
+/* "GET /... HTTP/1.1\r\n", or PUT with a short body; the line has n bytes, the headers after it are `last`. False: it is something else. */
+static bool read_line(const char *line, size_t n, const struct http_gate_headers *last, struct asked *a)
 {
     static const char begin[] = "GET ", end[] = " HTTP/1.1\r\n";
     size_t b = sizeof begin - 1, e = sizeof end - 1;
-    if (n <= b + e || n > LINE_MAX || memcmp(line, begin, b) != 0 || line[b] != '/' ||
+    bool put = n > b && memcmp(line, "PUT ", b) == 0;
+    if (n <= b + e || n > LINE_MAX || (!put && memcmp(line, begin, b) != 0) || line[b] != '/' ||
         memcmp(line + n - e, end, e) != 0)
-        return NULL;
-    *len = n - b - e;
-    return line + b;
+        return false;
+    a->method = put ? HTTP_METHOD_PUT : HTTP_METHOD_GET;
+    memcpy(a->name, line, b);
+    a->name[b - 1] = 0;
+    a->target = line + b;
+    a->n = n - b - e;
+    a->body = line + n + last->n;
+    a->body_n = (size_t)last->length;
+    return put ? last->sized && last->length <= WRITE_MAX : !last->sized;
 }
 
-/* As `begin` in callbacks.c. False: refused, or no such read. */
-static bool prepare(struct http_request *r, const char *uri, size_t n)
+/* As `begin` in callbacks.c. False: refused, or no such call. */
+static bool prepare(struct http_request *r, const struct asked *a)
 {
-    static const char get[] = "GET";
-    if (!http_admit_uri(r, uri, n))
+    if (!http_admit_uri(r, a->target, a->n))
         return false;
     memcpy(r->in, r->conn->quick->in, sizeof r->in);
-    memcpy(r->method_name, get, sizeof get);
-    r->method = HTTP_METHOD_GET;
+    memcpy(r->method_name, a->name, sizeof a->name);
+    r->method = a->method;
     struct http_target target = http_admit_route(r);
     if (r->route == NULL || r->route->quick == NULL || !http_pages_admit(r) || !http_admit(r) ||
         !http_admit_target(r, &target) || r->close || r->cors != NULL || !r->route->quick(r))
+        return false;
+    if (a->body_n > 0 && http_body_append(r, a->body, a->body_n) != CHT_OK)
         return false;
     http_admit_id(r);
     return true;
@@ -264,6 +323,10 @@ bool http_quick_before(struct http_conn *c)
         return false;
     if (r == NULL || !r->quick || r->handed)
         return true;
+    if (r->loose) {
+        q->asked = true;
+        return false;
+    }
     if (phase_of(r) != HTTP_PHASE_WAITING) { /* its answer comes at the end of this round */
         c->gate.again = c->w->again = true;
         return false;
@@ -279,12 +342,11 @@ bool http_quick_before(struct http_conn *c)
     return q->rest.n == 0;
 }
 
-bool http_quick_take(struct http_conn *c, const char *line, size_t n)
+bool http_quick_take(struct http_conn *c, const char *line)
 {
     struct http_worker *w = c->w;
-    size_t len;
-    const char *uri = target_of(line, n, &len);
-    if (uri == NULL || !is_alone(c) || !know_headers(c) ||
+    struct asked a;
+    if (!read_line(line, c->gate.same, c->gate.last, &a) || !is_alone(c) || !know_headers(c) ||
         atomic_load_explicit(&w->srv->state, memory_order_acquire) != HTTP_SERVER_READY)
         return false;
     if (c->quick->left > 0) {
@@ -294,31 +356,44 @@ bool http_quick_take(struct http_conn *c, const char *line, size_t n)
     struct http_request *r = http_request_new(w);
     if (r == NULL)
         return false;
-    w->begun--; /* it makes no round for others larger */
+    if (a.method == HTTP_METHOD_GET)
+        w->begun--; /* it makes no round for others larger */
     r->conn = c;
     r->quick = true;
-    if (!prepare(r, uri, len)) {
+    if (!prepare(r, &a)) {
         http_request_recycle(r);
         return false;
     }
-    http_metrics_add(&w->metrics.quick, 1);
+    http_metrics_add(a.method == HTTP_METHOD_GET ? &w->metrics.quick : &w->metrics.quick_writes, 1);
     c->req = r;
     c->used = true;
     r->mc = c->mc;
-    r->next = NULL;
     atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
-    *w->quick_end = r;
-    w->quick_end = &r->next;
+    http_worker_enlist(w, r);
     return true;
 }
 
 void http_quick_run(struct http_worker *w)
 {
-    struct http_request *r = w->quick;
-    w->quick = NULL;
-    w->quick_end = &w->quick;
+    struct http_request *r = take_list(w);
     while (r != NULL)
         r = run_some(w, r);
+}
+
+void http_quick_answer(struct http_worker *w) { answer(w, take_list(w)); }
+
+void http_quick_take_done(struct http_worker *w)
+{
+    struct http_request *r = NULL, *list = NULL;
+    if (atomic_load_explicit(&w->done, memory_order_relaxed) != NULL)
+        r = atomic_exchange_explicit(&w->done, NULL, memory_order_acquire);
+    while (r != NULL) { /* the last one is first in it */
+        struct http_request *next = r->next;
+        r->next = list;
+        list = r;
+        r = next;
+    }
+    answer(w, list);
 }
 
 bool http_quick_owes(const struct http_conn *c) { return c->quick != NULL && c->quick->rest.n > 0; }
@@ -350,7 +425,8 @@ void http_quick_tick(struct http_conn *c)
 {
     struct http_quick *q = c->quick;
     uint64_t now = c->w->now;
-    if (q == NULL || !q->used || now - q->seen < c->w->srv->conf->idle_timeout * SECOND_NS / 16)
+    bool waits = c->req != NULL && c->req->loose;
+    if (q == NULL || (!q->used && !waits) || now - q->seen < c->w->srv->conf->idle_timeout * SECOND_NS / 16)
         return;
     q->used = false;
     q->seen = now;
@@ -361,7 +437,11 @@ void http_quick_end(struct http_conn *c)
 {
     struct http_worker *w = c->w;
     struct http_request *r = c->req;
-    if (r != NULL) { /* libmicrohttpd has told of all that it knew */
+    if (r != NULL && r->loose) { /* its memory is the commit's until that is done */
+        r->conn = NULL;
+        c->req = NULL;
+        w->orphans++;
+    } else if (r != NULL) { /* libmicrohttpd has told of all that it knew */
         struct http_request **at = &w->quick;
         while (*at != NULL && *at != r)
             at = &(*at)->next;

@@ -46,7 +46,7 @@ static void reset(struct http_request *r)
     r->route = NULL;
     r->token = r->valid = NULL;
     r->head = r->early = r->close = r->body_over = r->certified = false;
-    r->quick = r->handed = false;
+    r->quick = r->handed = r->loose = false;
     r->booked = 0;
     r->conditional = r->twice = r->tagged = r->by_accept = r->owed = false;
     atomic_store_explicit(&r->phase, HTTP_PHASE_NEW, memory_order_relaxed);
@@ -403,13 +403,34 @@ void http_request_database(struct http_request *r, bool create, void (*then)(str
     http_request_job(r, open_database, database_opened);
 }
 
-/* Pairs with the exchange in http_request_commit: whoever comes second knows of the other. */
+/* From any thread: r may be gone when it returns. */
+static void wake_commit(struct http_request *r)
+{
+    if (r->loose)
+        http_worker_done(r);
+    else
+        http_request_wake(r);
+}
+
+/* Pairs with the exchange in wait_commit: whoever comes second knows of the other. */
 static void commit_done(struct cht_commit *c)
 {
     struct http_request *r =
         (struct http_request *)(void *)((char *)c - offsetof(struct http_request, commit));
     if (atomic_exchange_explicit(&r->woken, 2, memory_order_acq_rel) == 1)
-        http_request_wake(r);
+        wake_commit(r);
+}
+
+/* The connection of one that did not come by libmicrohttpd need not be suspended: libmicrohttpd gets nothing to read while it waits. */
+static void suspend_commit(struct http_request *r, void (*then)(struct http_request *r))
+{
+    if (!r->quick) {
+        http_request_suspend(r, then);
+        return;
+    }
+    r->loose = true;
+    r->resume = then;
+    atomic_store_explicit(&r->phase, HTTP_PHASE_WAITING, memory_order_relaxed);
 }
 
 /* Pairs with http_request_await likewise. */
@@ -428,20 +449,28 @@ struct cht_wait *http_request_waiter(struct http_request *r)
     return &r->wait;
 }
 
-/* What waits for what was begun: a commit, or a read. */
-static void suspend_until(struct http_request *r, void (*then)(struct http_request *r))
+/* False: what r waits for was done before it was suspended. */
+static bool is_running(struct http_request *r)
 {
     int running = 0;
-    http_request_suspend(r, then);
-    if (!atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
-                                                 memory_order_acquire))
-        http_request_wake(r); /* it was done before the connection was suspended */
+    return atomic_compare_exchange_strong_explicit(&r->woken, &running, 1, memory_order_acq_rel,
+                                                   memory_order_acquire);
+}
+
+/* What waits for a commit that was begun. */
+static void wait_commit(struct http_request *r, void (*then)(struct http_request *r))
+{
+    suspend_commit(r, then);
+    if (!is_running(r))
+        wake_commit(r);
 }
 
 void http_request_await(struct http_request *r, void (*again)(struct http_request *r))
 {
     http_metrics_add(&r->w->metrics.awaited, 1);
-    suspend_until(r, again);
+    http_request_suspend(r, again);
+    if (!is_running(r))
+        http_request_wake(r);
 }
 
 static void list_commit(struct http_request *r)
@@ -483,7 +512,7 @@ void http_request_commit(struct http_request *r, void (*then)(struct http_reques
             return;
         }
     } else if (r->w->busy) {
-        http_request_suspend(r, then);
+        suspend_commit(r, then);
         atomic_store_explicit(&r->woken, 1, memory_order_relaxed);
         list_commit(r);
         return;
@@ -495,7 +524,7 @@ void http_request_commit(struct http_request *r, void (*then)(struct http_reques
         then(r);
         return;
     }
-    suspend_until(r, then);
+    wait_commit(r, then);
 }
 
 struct cht_op *http_request_own_operation(struct http_request *r, enum cht_op_kind kind)
@@ -529,7 +558,9 @@ static void submit_put_off(struct http_request *r, const struct http_request *en
         struct http_request *next = r->next;
         r->put_off = false;
         if (atomic_load_explicit(&r->woken, memory_order_acquire) != 2)
-            suspend_until(r, r->committed);
+            wait_commit(r, r->committed);
+        else if (r->quick)
+            http_worker_enlist(r->w, r);
         r = next;
     }
 }
@@ -549,7 +580,7 @@ void http_request_submit_commits(struct http_worker *w)
             enum cht_rc rc = cht_store_submit(r->db->store, &r->commit);
             if (rc != CHT_PENDING) {
                 r->commit.rc = rc;
-                http_request_wake(r);
+                wake_commit(r);
             }
         }
         r = next;

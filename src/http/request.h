@@ -113,8 +113,8 @@ struct http_route {
     uint64_t params; /* HTTP_PARAM(...) that are known here */
     bool care;       /* for the operator: answered beyond the limits, and on --admin-listen, too */
     bool conditions; /* `run` looks at preconditions */
-    /* Is it a read that mostly is answered at once, and shortly? Then it need not go by libmicrohttpd (quick.h). Its parameters are known.
-     * NULL: no. */
+    /* Is it a read that mostly is answered at once, and shortly, or a short write? Then it need not go by libmicrohttpd (quick.h). Its
+     * parameters are known. NULL: no. */
     bool (*quick)(const struct http_request *r);
     bool any_params; /* others are ignored (service calls) */
     enum svc_right right;
@@ -221,6 +221,7 @@ struct http_request {
     bool owed;         /* what is answered is nowhere else any more: it is sent whatever memory that takes */
     bool quick;        /* it did not come by libmicrohttpd: see quick.h */
     bool handed;       /* but its answer goes out by it */
+    bool loose;        /* its commit is under way, and its connection is not suspended; the HTTP thread's */
     bool certified;    /* `token` is that of the client's certificate */
     _Atomic int phase; /* enum http_phase */
     uint64_t start_ns;

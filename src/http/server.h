@@ -164,8 +164,10 @@ struct http_worker {
     struct http_ahead ahead[CHT_HINTS_MAX];
     unsigned aheads;
     struct http_request *quick, **quick_end; /* taken in this round: see quick.h */
-    unsigned owing; /* connections with something of an answer of quick.c that is not taken */
-    bool together;  /* several of those are read at once just now */
+    struct http_request *_Atomic done;       /* whose commits are done, the last one first; of any thread */
+    unsigned orphans; /* requests that wait for their commit and have no connection any more */
+    unsigned owing;   /* connections with something of an answer of quick.c that is not taken */
+    bool together;    /* several of those are read at once just now */
     struct http_request *commits, **commits_end; /* of this round, to be submitted at its end */
     struct cht_rng rng;
     struct http_metrics metrics;

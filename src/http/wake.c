@@ -16,3 +16,21 @@ void http_worker_resume(struct http_worker *w, struct MHD_Connection *mc)
     MHD_resume_connection(mc);
     http_worker_ring(w);
 }
+
+void http_worker_enlist(struct http_worker *w, struct http_request *r)
+{
+    r->next = NULL;
+    *w->quick_end = r;
+    w->quick_end = &r->next;
+}
+
+void http_worker_done(struct http_request *r)
+{
+    struct http_worker *w = r->w;
+    struct http_request *first = atomic_load_explicit(&w->done, memory_order_relaxed);
+    do
+        r->next = first;
+    while (!atomic_compare_exchange_weak_explicit(&w->done, &first, r, memory_order_release,
+                                                  memory_order_relaxed));
+    http_worker_ring(w);
+}

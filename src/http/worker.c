@@ -200,6 +200,17 @@ static void send_acks(struct http_worker *w)
     }
 }
 
+/* What the requests of this round had put off. */
+static void do_together(struct http_worker *w)
+{
+    if (w->aheads > 0)
+        http_request_look_ahead(w);
+    if (w->commits != NULL)
+        http_request_submit_commits(w);
+    if (w->quick != NULL)
+        http_quick_answer(w);
+}
+
 static void *worker_main(void *arg)
 {
     struct http_worker *w = arg;
@@ -223,6 +234,7 @@ static void *worker_main(void *arg)
         w->now = cht_now_ns();
         take_inbox(w);
         http_request_take_pieces(w);
+        http_quick_take_done(w);
         shed(w);
         bool due = touch(w, last_tick);
         (void)http_inlet_run(w); /* says no only of a daemon that is not driven from outside */
@@ -233,10 +245,7 @@ static void *worker_main(void *arg)
             w->busy = w->load >= HTTP_AHEAD_LEAST;
             w->begun = 0;
         }
-        if (w->aheads > 0)
-            http_request_look_ahead(w);
-        if (w->commits != NULL)
-            http_request_submit_commits(w);
+        do_together(w);
         send_acks(w);
         /* A thread that is never idle does not wait for what is ready; what clients have not taken may go on. */
         http_inlet_look(w, ready[2] || due || (ms == 0 && w->owing > 0));
@@ -343,7 +352,7 @@ static bool any_suspended(const struct http_worker *w)
                           (r->stream != NULL && r->stream->suspended)))
             return true;
     }
-    return false;
+    return w->orphans > 0;
 }
 
 void http_worker_close(struct http_worker *w)
@@ -357,6 +366,8 @@ void http_worker_close(struct http_worker *w)
         for (bool more = true; more;) {
             more = http_inlet_run(w);
             http_request_submit_commits(w); /* of what came last */
+            http_quick_answer(w);
+            http_quick_take_done(w);
             more = more && any_suspended(w);
             cht_sleep_ns(more ? 1000000 : 0);
         }

@@ -1,7 +1,6 @@
 """Commits that need no sync, of many connections at once: they are put off to the end of a round and run as one group (http_request_commit). Each is answered
 for what it did, those of connections that go are done wholly or not at all, and what was answered is there after SIGKILL."""
 import random
-import threading
 
 import harness
 
@@ -54,23 +53,8 @@ def test_many_at_once(launch):
 def test_many_beside_what_they_wait_for(launch):
     """Large atomic commits and checkpoints hold what a group needs: then the connections are suspended, and answered all the same."""
     server = launch("--durability", "os", "--http-threads", "1")
-    stop = threading.Event()
-
-    def others():
-        client = server.client()
-        while not stop.is_set():
-            operations = [{"op": "pair_put", "pair": harness.b64(b"other %d" % i), "value": harness.b64(b"x" * 50)} for i in range(6000)]
-            assert client.batch(operations, atomic="true").status == 200
-            assert client.post("/databases/default/checkpoint").status == 200
-        client.close()
-
-    thread = threading.Thread(target=others)
-    thread.start()
-    try:
+    with harness.large_commits(server):
         rounds(server, 12, lambda number, answer: check(answer.status == 201, answer))
-    finally:
-        stop.set()
-        thread.join()
     check_all(server, 12 * CONNECTIONS)
 
 

@@ -1,4 +1,5 @@
-"""Point reads of connections that go on asking: they do not go by libmicrohttpd (src/http/quick.h), and nobody can tell."""
+"""Point reads and short writes of connections that go on asking: they do not go by libmicrohttpd (src/http/quick.h), and nobody can tell."""
+import random
 import signal
 import socket
 import threading
@@ -268,3 +269,140 @@ def test_a_token_that_is_taken_away(launch, tmp_path):
             assert raw.send(request(path, theirs)).answer().status == 404
         text = raw.send(request("/metrics", theirs)).answer().body.decode()
         assert int(text.split("cheetah_reads_quick_total ")[-1].split()[0]) >= 4
+
+
+# ---- writes ------------------------------------------------------------------------------------------------------------------------------------------
+
+RAW = b"Content-Type: application/octet-stream\r\n"
+JSON = b"Content-Type: application/json\r\n"
+
+
+def put(path, body, more=RAW):
+    return b"PUT %s HTTP/1.1\r\n%s%sContent-Length: %d\r\n\r\n%s" % (path.encode(), HOST, more, len(body), body)
+
+
+def quick_writes(server):
+    return server.metric("cheetah_writes_quick_total")
+
+
+def warm_writes(raw, body, more=RAW):
+    """The next write with these headers is quick."""
+    for _ in range(3):
+        assert raw.send(put("/kv/0", body, more)).answer().status == 400
+
+
+@pytest.fixture(params=["sync", "os"])
+def writing(launch, request):
+    return launch("--http-threads", "1", "--shards", "2", "--durability", request.param, "--idle-timeout", "1")
+
+
+def test_the_same_answer_to_writes(writing, filled):
+    """Each on a connection of its own and as the fourth of one: status, headers and body are the same but for the key."""
+    bodies = [b"value", b"\0" * 5, b"x" * 4096, b"x" * 4097, b"", b"GET /", b'{"value":"dmFsdWU="}', b'{"key":1}', b"{", b'{"value":"?"}']
+    paths = ["/pairs/%s", "/pairs/x6e616d65%s", "/pairs/%s?text=true", "/pairs/%s?ttl=1000", "/pairs/%s?ttl=x", "/pairs/%s?db=other", "/pairs/%s?names=hex",
+             "/pairs/%s?none=1", "/kv/1%.0s", "/kv/0%.0s", "/kv/99999999%.0s", "/pairs/%.0s", "/none%.0s", "/kv%.0s"]
+    taken = 0
+    for more in (RAW, JSON, b"", RAW + b"If-None-Match: *\r\n", RAW + b"Expect: 100-continue\r\n", RAW + b"Content-Encoding: gzip\r\n", RAW + b"X-Request-Id: mine\r\n"):
+        before = quick_writes(writing)
+        for path in paths if more == RAW else paths[:2]:
+            for number, body in enumerate(bodies):
+                shown = []
+                with writing.raw() as raw, writing.raw() as first:
+                    if b"If-None" not in more and b"Expect" not in more and b"gzip" not in more:
+                        warm_writes(raw, body, more)
+                    for one in (first, raw, raw, first):
+                        answer = one.send(put(path % "name%d" % number if "%s" in path else path % "", body, more)).answer("PUT")
+                        while answer.status == 100:
+                            answer = one.answer("PUT")
+                        kept = {k: v for k, v in answer.headers.items() if k not in ("date", "x-request-id", "cheetah-expires", "etag")}
+                        text = answer.body if answer.status >= 300 else {k: v for k, v in answer.json().items() if k not in ("key", "expires")}
+                        shown.append((200 if answer.status == 201 else answer.status, {**kept, "content-length": None}, text))
+                        if answer.headers.get("connection") == "close":
+                            break
+                assert all(one == shown[0] for one in shown), (more, path, body, shown)
+        taken += quick_writes(writing) - before if more in (RAW, JSON, b"") else 0
+        assert more in (RAW, JSON, b"") or quick_writes(writing) == before, more
+    assert taken > 100
+    for name, value in (("name0", b"value"), ("name2", b"x" * 4096), ("name3", b"x" * 4097)):
+        assert writing.client().get("/pairs/" + name, exact="true", values="true").json()["value"] == b64(value)
+
+
+def test_written_values_are_those_that_were_sent(writing):
+    """Random names, lengths and cuts on several connections, some ended in the middle: what was answered is there, also after SIGKILL."""
+    rng, model, maybe = random.Random(5), {}, {}
+    before = quick_writes(writing)
+    raws = [writing.raw() for _ in range(12)]
+    for turn in range(400):
+        sent = []
+        for i, raw in enumerate(raws):
+            name, body = "/pairs/k%d" % (i * 40 + rng.randrange(40)), rng.randbytes(rng.choice((1, 8, 8, 8, 64, 64, 4096)))
+            text = put(name, body)
+            cut = rng.randrange(len(text)) if rng.random() < 0.05 else 0
+            if cut:
+                raw.send(text[:cut])
+            raw.send(text[cut:])
+            sent.append((i, name, body))
+        for i, name, body in sent:
+            if rng.random() < 0.01:
+                raws[i].reset() if hasattr(raws[i], "reset") else raws[i].close()
+                raws[i] = writing.raw()
+                maybe.setdefault(name, []).append(body)
+                continue
+            answer = raws[i].answer("PUT")
+            assert answer.status in (200, 201) and answer.json()["size"] == len(body)
+            model[name] = body
+            maybe.pop(name, None)
+    assert quick_writes(writing) - before > 1000
+    for raw in raws:
+        raw.close()
+    writing.kill()
+    writing.restart()
+    client = writing.client()
+    for name in set(model) | set(maybe):
+        answer = client.get(name, exact="true", values="true")
+        value = harness.unb64(answer.json()["value"]) if answer.status == 200 else None
+        assert value in [model.get(name)] + maybe.get(name, []), name
+    client.close()
+
+
+def test_writes_of_those_who_leave(writing):
+    """They send a write, and perhaps the start of another one, and reset the connection at once: done wholly or not, nothing is left behind, and the server ends in order."""
+    with harness.large_commits(writing):
+        for turn in range(60):
+            raw = writing.raw()
+            for i in range(3):
+                assert raw.send(put("/pairs/a%d" % i, b"12345678")).answer("PUT").status in (200, 201)
+            raw.send(put("/pairs/left%d" % turn, b"12345678") + (b"PUT /pairs" if turn % 3 == 0 else b""))
+            if turn % 2 == 0:
+                time.sleep(turn % 8 * 0.0005)  # else what was sent may be gone before it is read
+                raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            raw.close()
+    client = writing.client()
+    writing.comes_to('cheetah_connections_open', 1)
+    lines = client.get("/pairs/left", values="true").lines()[:-1]
+    assert len(lines) >= 30 and {line["value"] for line in lines} == {b64(b"12345678")}  # those who ended in order had sent theirs
+    assert client.get("/healthz").status == 200
+    client.close()
+    writing.stop()
+
+
+def test_a_half_closed_writer_is_answered(writing):
+    for pause in (0, 0.05):
+        with writing.raw() as raw:
+            warm_writes(raw, b"value")
+            raw.send(put("/pairs/half", b"value"))
+            time.sleep(pause)
+            raw.socket.shutdown(socket.SHUT_WR)
+            assert raw.answer("PUT").status in (200, 201) and raw.closed()
+
+
+def test_writes_and_reads_pipelined(writing):
+    """Of many in one segment the answers come in their order, each with what was written before it."""
+    with writing.raw() as raw:
+        for turn in range(30):
+            body = b"%08d" % turn
+            raw.send(put("/pairs/one", body) + request("/pairs/one?exact=true&values=true") + put("/pairs/two", body))
+            assert raw.answer("PUT").status in (200, 201)
+            assert raw.answer().json()["value"] == b64(body)
+            assert raw.answer("PUT").status in (200, 201)
+            assert raw.send(put("/pairs/one", b"another1")).answer("PUT").status == 200

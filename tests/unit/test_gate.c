@@ -633,6 +633,57 @@ static void test_one_alone(void **state)
     end(x);
 }
 
+/* The same of a request with a body, all of which came with it. */
+static void test_one_alone_with_a_body(void **state)
+{
+#define SIZED H "Content-Length: 3\r\n\r\n"
+    static const char first[] = "PUT /a HTTP/1.1\r\n";
+    static const struct {
+        const char *text, *rest;
+        bool alone;
+    } singles[] = {{"PUT /a HTTP/1.1\r\n" SIZED "xyz", "", true},
+                   {"GET /a HTTP/1.1\r\n" SIZED "GET", "", true},
+                   {"PUT /a HTTP/1.1\r\n" SIZED "xy", "z", false},
+                   {"PUT /a HTTP/1.1\r\n" SIZED, "xyz", false},
+                   {"PUT /a HTTP/1.1\r\n" SIZED "xyzP", "UT /b HTTP/1.1\r\n" SIZED "xyz", false},
+                   {"PUT /a HTTP/1.1\r\n" SIZED "xyz\r\n", "", false},
+                   {"PUT /a HTTP/1.1\r\n" H "Content-Length: 4\r\n\r\nwxyz", "", false},
+                   {"PUT /a HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", "", false},
+                   {"PUT /a HTTP/1.1\r\n" H "\r\n", "", false}};
+    (void)state;
+    for (size_t i = 0; i < sizeof singles / sizeof *singles; i++) {
+        struct http_gate g = {.memory = MEMORY};
+        char text[512];
+        size_t n, passed = 0, sent = 0;
+        for (unsigned turn = 0; turn < 2; turn++) {
+            n = put(text, "%s%sabc", first, SIZED);
+            assert_int_equal(http_gate_pass(&g, text, n, sizeof text), n);
+            assert_int_equal(g.same, 0);
+        }
+        assert_true(g.last->sized && g.last->length == 3);
+        n = put(text, "%s", singles[i].text);
+        sent += n;
+        passed += http_gate_pass(&g, text, n, sizeof text);
+        assert_int_equal(g.same, singles[i].alone ? strlen(first) : 0);
+        if (singles[i].alone)
+            assert_memory_equal(text + g.same + g.last->n, singles[i].text + n - 3, 3);
+        n = g.held_n;
+        assert_true(n < 3);
+        if (n > 0)
+            memcpy(text, g.held, n);
+        sent += strlen(singles[i].rest);
+        n += put(text + n, "%s", singles[i].rest);
+        g.held_n = 0;
+        passed += http_gate_pass(&g, text, n, sizeof text);
+        assert_int_equal(g.bad, CHT_OK);
+        assert_int_equal(g.ended, strlen(singles[i].rest) > 3 ? 4 : 3);
+        assert_int_equal(g.state, HTTP_GATE_LINE);
+        assert_true(passed + g.held_n == sent ||
+                    passed + 2 == sent); /* an empty line after a body is left out */
+        http_gate_fini(&g);
+    }
+}
+
 /* The store of the last headers is no more than a help. */
 static void test_no_memory_for_the_last(void **state)
 {
@@ -690,6 +741,7 @@ int main(void)
         cmocka_unit_test(test_the_same_headers_too_long),
         cmocka_unit_test(test_the_same_headers_of_another_version),
         cmocka_unit_test(test_one_alone),
+        cmocka_unit_test(test_one_alone_with_a_body),
         cmocka_unit_test(test_no_memory_for_the_last),
         cmocka_unit_test(test_the_end),
         cmocka_unit_test(test_no_memory),

@@ -15,7 +15,8 @@ void http_kv_list(struct http_request *r);
 
 void http_pairs_get(struct http_request *r);
 bool http_pairs_quick(const struct http_request *r);
-void http_pairs_children(struct http_request *r); /* GET /pairs/ with children=true */
+bool http_put_quick(const struct http_request *r); /* of pairs, and by key */
+void http_pairs_children(struct http_request *r);  /* GET /pairs/ with children=true */
 void http_pairs_put(struct http_request *r);
 void http_pairs_delete(struct http_request *r);
 void http_pairs_post(struct http_request *r);

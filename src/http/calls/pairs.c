@@ -325,6 +325,13 @@ static bool parse_mapping(struct http_request *r, struct cht_op *op)
     return ok;
 }
 
+/* All that is short. */
+bool http_put_quick(const struct http_request *r)
+{
+    (void)r;
+    return true;
+}
+
 void http_pairs_put(struct http_request *r)
 {
     struct cht_op *op = http_condition_operation(r, CHT_OP_PAIR_PUT);

@@ -9,6 +9,7 @@ rados     CHT_STORE=rados: servers on a Ceph cluster
 layouts   the payloads of a database of n-grams     golden    the example of tests/data/golden
 """
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -442,6 +443,28 @@ def decode_pair(line):
 
 
 # ---- sockets ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def large_commits(server):
+    """Large atomic commits and checkpoints, one after the other, beside what is done meanwhile: small commits wait for them."""
+    stop = threading.Event()
+
+    def others():
+        client = server.client()
+        while not stop.is_set():
+            operations = [{"op": "pair_put", "pair": b64(b"other %d" % i), "value": b64(b"x" * 50)} for i in range(6000)]
+            assert client.batch(operations, atomic="true").status == 200
+            assert client.post("/databases/default/checkpoint").status == 200
+        client.close()
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 class Raw:
