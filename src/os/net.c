@@ -350,9 +350,10 @@ void cht_bell_drain(int fd)
 
 bool cht_os_begin(void)
 {
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_WRONLY};
     (void)signal(SIGXFSZ, SIG_IGN); /* cannot fail */
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) /* the lowest that is free */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd) /* the lowest that is free */
             return false;
     }
     return true;

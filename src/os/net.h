@@ -80,7 +80,7 @@ void cht_bell_ring(int fd);
 void cht_bell_drain(int fd);
 
 /* For main, before anything is opened: a standard descriptor that was closed leads to /dev/null, so that no file or socket of ours gets its
- * number and with it what is printed; and a file that reaches the limit of the size of files (RLIMIT_FSIZE) is a failed write and no
+ * number and with it what is printed, and reading from the first and writing to the second fail, as they should; and a file that reaches the limit of the size of files (RLIMIT_FSIZE) is a failed write and no
  * signal that ends the process. False: there is no /dev/null. */
 bool cht_os_begin(void);
 /* Raises the limit of open files to what is allowed; returns it. */

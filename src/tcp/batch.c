@@ -185,13 +185,20 @@ static void run_batch(struct batch *b, struct cht_str words)
     cht_free(b->text);
 }
 
+static void too_many(struct batch *b)
+{
+    line_session_counted(b->s, LINE_PAIR_PUT_BATCH, true);
+    svc_out_format(&b->s->out, "ERROR,pair_put_batch_too_many_items (max %u, got %zu)\n", ITEMS_MAX,
+                   b->requested);
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 void line_session_put_batch(struct line_session *s)
 {
     struct cht_str words = s->command.value, items;
     struct batch b = {.s = s};
-    if (!line_words_get(words, "items", "json", &items)) {
+    if (!line_words_get(words, "items", "json", &items) || items.n == 0) {
         line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_requires_items");
         return;
     }
@@ -205,7 +212,7 @@ void line_session_put_batch(struct line_session *s)
     else if (b.requested == 0)
         line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_requires_nonempty_items");
     else if (b.requested > ITEMS_MAX)
-        line_session_error(s, LINE_PAIR_PUT_BATCH, "pair_put_batch_too_many_items (max 10000)");
+        too_many(&b);
     else
         run_batch(&b, words);
     json_decref(b.items);

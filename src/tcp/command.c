@@ -139,6 +139,20 @@ static const char *take_pair(struct cursor *c, struct cht_str *out)
     return out->n == 0 ? "pair_value_cannot_be_empty" : NULL;
 }
 
+/* The same of PAIR_SET_HIDDEN, whose errors have words of their own. */
+static const char *take_hidden_pair(struct cursor *c, struct line_command *out)
+{
+    struct cht_str pair = word(c), key = word(c);
+    if (key.n == 0)
+        return "pair_set_requires_value_and_key";
+    const char *error = byte_string(c, pair, &out->name);
+    if (error != NULL)
+        return error;
+    if (!digits(key, CHT_KEY_MAX, &out->key) || out->key == 0)
+        return "invalid_absolute_key_format";
+    return out->name.n == 0 ? "pair_value_cannot_be_empty" : NULL;
+}
+
 static const char *finish(struct cursor *c) { return word(c).n > 0 ? "too_many_arguments" : NULL; }
 
 /* The value: after one blank all that is left. `cr`: a \r stands after the end, and belongs to the value only if its size
@@ -304,10 +318,12 @@ static const char *take_arguments(struct cursor *c, struct cht_str size, bool si
         error = take_key(c, &out->key);
         break;
     case LINE_PAIR_SET:
-    case LINE_PAIR_SET_HIDDEN:
         error = take_pair(c, &out->name);
         if (error == NULL)
             error = take_key(c, &out->key);
+        break;
+    case LINE_PAIR_SET_HIDDEN:
+        error = take_hidden_pair(c, out);
         break;
     case LINE_PAIR_GET:
     case LINE_PAIR_DEL:

@@ -18,6 +18,7 @@
 #include "base/b64.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #define RESET_WAIT_NS UINT64_C(30000000000)
 #define SETTINGS "\x10set:line"
 #define VALUE_MAX 32u
+#define DIGITS_MAX 18u /* of a whole number: what fits 64 bits everywhere */
 
 enum setting_kind { NUMBER, FRACTION, FLAG, DURATION };
 static const struct setting {
@@ -61,7 +63,8 @@ struct settings {
 
 static bool is_value(enum setting_kind kind, struct cht_str v)
 {
-    static const char *const more[] = {[NUMBER] = "", [FRACTION] = ".", [FLAG] = "", [DURATION] = ".hmsun"};
+    static const char *const more[] = {
+        [NUMBER] = "", [FRACTION] = ".eE+-", [FLAG] = "", [DURATION] = ".hmsun"};
     if (v.n == 0 || v.n >= VALUE_MAX || v.p[0] < '0' || v.p[0] > '9')
         return false;
     for (size_t i = 0; i < v.n; i++) {
@@ -69,6 +72,24 @@ static bool is_value(enum setting_kind kind, struct cht_str v)
             return false;
     }
     return true;
+}
+
+/* As DB_LIST shows it, where a number is one of JSON: without zeros before it, and with digits around a point. False: it is none. */
+static bool keep_value(enum setting_kind kind, struct cht_str v, char text[VALUE_MAX])
+{
+    char *end = text;
+    while (kind == NUMBER && v.n > 1 && v.p[0] == '0') {
+        v.p++;
+        v.n--;
+    }
+    if (!is_value(kind, v) || (kind == NUMBER && v.n > DIGITS_MAX))
+        return false;
+    memcpy(text, v.p, v.n);
+    text[v.n] = 0;
+    if (kind != FRACTION)
+        return true;
+    double d = strtod(text, &end);
+    return *end == 0 && isfinite(d) && snprintf(text, VALUE_MAX, "%.15g", d) > 0;
 }
 
 /* The setting that a word names, and its value as it is kept, in `text`, which is empty if it is none of that setting. NULL: unknown. */
@@ -90,9 +111,8 @@ static const struct setting *find(const struct line_word *w, char text[VALUE_MAX
     text[0] = 0;
     if (known[i].kind == FLAG) {
         memcpy(text, line_flag(w->value) ? "1" : "0", 2);
-    } else if (is_value(known[i].kind, w->value)) {
-        memcpy(text, w->value.p, w->value.n);
-        text[w->value.n] = 0;
+    } else if (!keep_value(known[i].kind, w->value, text)) {
+        text[0] = 0;
     }
     if (line_word_is(w, "payload_cache_mb")) {
         unsigned long long mib = strtoull(text, NULL, 10);

@@ -66,7 +66,8 @@ static const char *put_value(struct svc_out *o, const json_t *v)
     return NULL;
 }
 
-static const char *put_list(struct svc_out *o, const json_t *list)
+/* *at: the argument that the error is of. */
+static const char *put_list(struct svc_out *o, const json_t *list, size_t *at)
 {
     const char *error = NULL;
     for (size_t i = 0; i < json_array_size(list) && error == NULL; i++) {
@@ -74,6 +75,7 @@ static const char *put_list(struct svc_out *o, const json_t *list)
             continue;
         svc_out_text(o, " ");
         error = put_value(o, json_array_get(list, i));
+        *at = i;
     }
     return error;
 }
@@ -106,10 +108,10 @@ static const char *put_object(struct svc_out *o, struct cht_str shared, json_t *
     return error;
 }
 
-static const char *put_item(struct svc_out *o, struct cht_str shared, json_t *item)
+static const char *put_item(struct svc_out *o, struct cht_str shared, json_t *item, size_t *at)
 {
     if (json_is_array(item))
-        return json_array_size(item) > 0 ? put_list(o, item) : "empty_item";
+        return json_array_size(item) > 0 ? put_list(o, item, at) : "empty_item";
     if (json_is_object(item))
         return put_object(o, shared, item);
     if (!json_is_string(item))
@@ -180,10 +182,15 @@ static const char *read_items(struct line_many *m, struct cht_str words)
     return m->requested == 0 ? "batch_requires_nonempty_items" : NULL;
 }
 
-static bool refuse_item(struct line_many *m, size_t i, const char *why)
+/* at: its argument, SIZE_MAX: it is not that of one in a list. */
+static bool refuse_item(struct line_many *m, size_t i, size_t at, const char *why)
 {
+    struct svc_out *o = &m->s->out;
     line_session_counted(m->s, m->s->command.verb, true);
-    svc_out_format(&m->s->out, "ERROR,invalid_item %zu: %s\n", i, why);
+    svc_out_format(o, "ERROR,invalid_item %zu: ", i);
+    if (at != SIZE_MAX)
+        svc_out_format(o, "argument %zu: ", at);
+    svc_out_format(o, "%s\n", why);
     return false;
 }
 
@@ -192,11 +199,12 @@ static bool put_lines(struct line_many *m, struct svc_out *lines)
 {
     size_t most = m->s->host->max_value_size + (size_t)TEXT_MORE;
     for (size_t i = 0; i < m->requested; i++) {
+        size_t at = SIZE_MAX;
         svc_out_text(lines, m->target);
-        const char *why = put_item(lines, m->words, json_array_get(m->items, i));
+        const char *why = put_item(lines, m->words, json_array_get(m->items, i), &at);
         svc_out_text(lines, "\n");
         if (why != NULL)
-            return refuse_item(m, i, why);
+            return refuse_item(m, i, at, why);
         if (lines->failed || lines->n > most) {
             line_session_failed(m->s, lines->failed ? CHT_NO_MEMORY : CHT_BATCH_TOO_LARGE);
             return false;

@@ -6,8 +6,11 @@
 #include "tools/place.h"
 #include "tools/tools.h"
 
+#include "base/literal.h"
 #include "os/io.h"
 #include "os/terminal.h"
+#include "store/own.h"
+#include "store/set.h"
 
 #include <jansson.h>
 
@@ -74,15 +77,69 @@ static bool parse(struct job *j, int argc, char **argv, int *code)
     return false;
 }
 
+/* ---- the directories ------------------------------------------------------------------------------------------------- */
+
+/* Is there something of a database in a folder of a data directory? */
+static bool has_parts(const char *dir, const char *name)
+{
+    char path[CHT_PATH_MAX];
+    struct cht_io_names in = {.n = 0};
+    bool has = cht_path_join(path, sizeof path, dir, name, NULL) != CHT_OK ||
+               cht_io_names(cht_io_posix(), path, &in, NULL) != CHT_OK; /* who opens it says why */
+    for (size_t i = 0; i < in.n; i++) {
+        has = has || strcmp(in.v[i], "manifest") == 0 || CHT_BEGINS(in.v[i], "shard-");
+        for (unsigned m = 0; m < CHT_MARKS; m++) /* what was begun, or is being dropped */
+            has = has || strcmp(in.v[i], cht_mark_names[m]) == 0;
+    }
+    cht_io_names_fini(&in);
+    return has;
+}
+
+/* Has a server or `create` ever made a data directory of it? Before 0.2.0 there were databases only. */
+static enum cht_rc has_data(const char *dir, bool *out, struct cht_err *err)
+{
+    struct cht_io_names in = {.n = 0};
+    enum cht_rc rc = cht_io_names(cht_io_posix(), dir, &in, err);
+    for (size_t i = 0; i < in.n; i++)
+        *out = *out || strcmp(in.v[i], CHT_SET_FILE) == 0;
+    for (size_t i = 0; rc == CHT_OK && i < in.n && !*out; i++)
+        *out = in.kind[i] == CHT_IO_FOLDER && cht_database_name_valid(in.v[i]) && has_parts(dir, in.v[i]);
+    cht_io_names_fini(&in);
+    return rc;
+}
+
+/* What is wrong with the directories; *data: one of them has some. */
+static int look_at(const struct tool_dirs *dirs, bool *data)
+{
+    *data = false;
+    for (size_t i = 0; i < dirs->n; i++) {
+        struct cht_err err = {0};
+        enum cht_io_kind kind;
+        if (cht_io_kind(cht_io_posix(), dirs->v[i], &kind, &err) != CHT_OK)
+            return tool_failed(&err);
+        if (kind != CHT_IO_FOLDER) {
+            (void)fprintf(stderr, "cheetah-db: %s: no such data directory\n", dirs->v[i]);
+            return TOOL_EXIT_FAILED;
+        }
+        if (!*data && has_data(dirs->v[i], data, &err) != CHT_OK)
+            return tool_failed(&err);
+    }
+    return TOOL_EXIT_OK;
+}
+
 /* Opens the directories, runs fn, closes them. */
 static int run_stopped(struct job *j, int (*fn)(struct job *j))
 {
     struct cht_err err = {0};
+    bool list = strcmp(j->command, "list") == 0,
+         data; /* which writes nothing, and shows that there is nothing */
     struct cht_env_config cfg = {.dirs = (const char *const *)j->dirs.v,
                                  .dir_count = j->dirs.n,
-                                 .mode = strcmp(j->command, "list") == 0 ? CHT_DIRS_LOOK : CHT_DIRS_JOIN,
+                                 .mode = list ? CHT_DIRS_LOOK : CHT_DIRS_JOIN,
                                  .scan_workers = 1};
-    int code = strcmp(j->command, "create") == 0 ? TOOL_EXIT_OK : tool_need_dirs(&j->dirs);
+    int code = strcmp(j->command, "create") == 0 ? TOOL_EXIT_OK
+               : list                            ? look_at(&j->dirs, &data)
+                                                 : tool_need_dirs(&j->dirs);
     if (code == TOOL_EXIT_OK && cht_env_open(&cfg, &j->env, &err) != CHT_OK)
         code = tool_failed(&err);
     if (code == TOOL_EXIT_OK) {
@@ -245,15 +302,13 @@ bool tool_dirs(const struct tool_opt_list *data, struct tool_dirs *dirs)
 
 int tool_need_dirs(const struct tool_dirs *dirs)
 {
-    for (size_t i = 0; i < dirs->n; i++) {
-        struct cht_err err = {0};
-        enum cht_io_kind kind;
-        if (cht_io_kind(cht_io_posix(), dirs->v[i], &kind, &err) != CHT_OK)
-            return tool_failed(&err);
-        if (kind != CHT_IO_FOLDER) {
-            (void)fprintf(stderr, "cheetah-db: %s: no such data directory\n", dirs->v[i]);
-            return TOOL_EXIT_FAILED;
-        }
-    }
-    return TOOL_EXIT_OK;
+    bool data;
+    int code = look_at(dirs, &data);
+    if (code != TOOL_EXIT_OK)
+        return code;
+    if (data)
+        return TOOL_EXIT_OK;
+    (void)fprintf(stderr, "cheetah-db: %s: no data directory; cheetah-db create NAME --data makes one\n",
+                  dirs->v[0]);
+    return TOOL_EXIT_FAILED;
 }

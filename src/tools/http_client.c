@@ -281,10 +281,21 @@ static void take_tag(struct tool_request *r, const char *etag)
     }
 }
 
+/* Why there was no answer. What libcurl says of a socket in the file system is of a port that nobody asked for. */
+static const char *reason(const struct tool_client *c, CURLcode code)
+{
+    if (code == CURLE_COULDNT_CONNECT && CHT_BEGINS(c->url, "unix:"))
+        return "no server listens at this socket";
+    if (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY)
+        return "what answers does not speak HTTP (the line protocol has a port of its own)";
+    if (code == CURLE_GOT_NOTHING && CHT_BEGINS(c->url, "http:"))
+        return "the connection was closed without an answer (perhaps it wants https://)";
+    return c->message[0] != 0 ? c->message : curl_easy_strerror(code);
+}
+
 static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_err *err)
 {
     const struct tool_client *c = run->c;
-    const char *why = c->message[0] != 0 ? c->message : curl_easy_strerror(code);
     if (run->cancelled)
         return CHT_FAIL(err, CHT_CANCELLED, "the request was given up");
     if (run->r->status >= 300) /* also if the server hung up while the body was being sent */
@@ -293,7 +304,7 @@ static enum cht_rc outcome(const struct running *run, CURLcode code, struct cht_
         return CHT_OK;
     if (code == CURLE_OUT_OF_MEMORY)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a request");
-    return CHT_FAIL(err, CHT_IO, "%.90s: %.105s", tool_client_url(c), why);
+    return CHT_FAIL(err, CHT_IO, "%.90s: %.105s", tool_client_url(c), reason(c, code));
 }
 
 static bool add_header(struct curl_slist **list, const char *name, const char *value)
@@ -466,19 +477,26 @@ enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struc
 
 /* ---- small answers, lines -------------------------------------------------------------------------------------------- */
 
+struct whole {
+    struct cht_buf *to;
+    size_t most;
+};
+
 static bool take_answer(void *ctx, const char *p, size_t n)
 {
-    struct cht_buf *b = ctx;
-    return n <= ANSWER_MAX - b->len && buf_add(b, p, n);
+    const struct whole *w = ctx;
+    return n <= w->most - w->to->len && buf_add(w->to, p, n);
 }
 
 enum cht_rc tool_client_ask(struct tool_client *c, struct tool_request *r, struct cht_buf *out,
                             struct cht_err *err)
 {
+    struct whole whole = {.to = out, .most = r->answer_max > 0 ? r->answer_max : ANSWER_MAX};
     r->sink = take_answer;
-    r->sink_ctx = out;
+    r->sink_ctx = &whole;
     out->len = 0;
     enum cht_rc rc = tool_client_run(c, r, err);
+    r->sink_ctx = NULL;
     if (rc == CHT_OK && !buf_add(out, "", 0))
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an answer");
     if (rc == CHT_CANCELLED)

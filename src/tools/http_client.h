@@ -92,6 +92,7 @@ struct tool_request {
     tool_client_sink *sink;     /* NULL: the body is dropped */
     void *source_ctx, *sink_ctx;
     const char *condition; /* a header, "If-None-Match: *"; NULL: none */
+    size_t answer_max;     /* of tool_client_ask; 0: 64 MiB */
     unsigned idle_seconds; /* without a byte in either direction; 0: 300 */
     unsigned status;       /* out: of the answer, 0 if there was none */
     const char *type;      /* out: its Content-Type, for the sink and until the next request; NULL: none */
@@ -101,7 +102,7 @@ struct tool_request {
 /* One request, sent once; one that only asks (GET, HEAD) perhaps twice. Codes: that of the problem; CHT_IO if the server cannot be reached, or the connection broke off before the
  * end of the answer; CHT_CANCELLED by a callback. */
 enum cht_rc tool_client_run(struct tool_client *c, struct tool_request *r, struct cht_err *err);
-/* One request with a small answer, into out (reused): r's sink is set. At most 64 MiB, with a zero after it. */
+/* One request with a small answer, into out (reused): r's sink is set. At most r->answer_max bytes, with a zero after it. */
 enum cht_rc tool_client_ask(struct tool_client *c, struct tool_request *r, struct cht_buf *out,
                             struct cht_err *err);
 /* GET of a small answer into out (reused), at most 64 MiB, with a zero after it. */

@@ -95,7 +95,7 @@ void tool_one_parameter(struct svc_out *out, const char *parameter, const struct
 {
     svc_out_text(out, "&");
     svc_out_text(out, parameter);
-    svc_out_text(out, "=x");
+    svc_out_text(out, name->len == 0 ? "=*" : "=x"); /* x alone would be the letter */
     hexadecimal(out, name->data, name->len);
 }
 
@@ -184,6 +184,38 @@ void tool_one_value_member(struct svc_out *out, const void *p, size_t n)
         svc_out_b64(out, p, n);
 }
 
+/* Wide characters, by the first three bytes of their UTF-8: what Unicode calls W or F, in whole blocks. */
+static bool is_wide(const uint8_t *p)
+{
+    unsigned c = (unsigned)p[0] << 16 | (unsigned)p[1] << 8 | p[2];
+    static const struct {
+        unsigned first, last;
+    } blocks[] = {{0xE18480, 0xE1859F},  /* U+1100, Hangul Jamo */
+                  {0xE2BA80, 0xEA93BF},  /* U+2E80 to U+A4FF: CJK, kana, Yi */
+                  {0xEAB080, 0xED9EAF},  /* U+AC00, Hangul */
+                  {0xEFA480, 0xEFABBF},  /* U+F900, CJK */
+                  {0xEFB8B0, 0xEFB9AF},  /* U+FE30, forms for the vertical */
+                  {0xEFBC80, 0xEFBDA0},  /* U+FF00, full width */
+                  {0xF09F8C, 0xF09FAB},  /* U+1F300 to U+1FAFF: pictures */
+                  {0xF0A080, 0xF0BFBF}}; /* U+20000: CJK */
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        if (c >= blocks[i].first && c <= blocks[i].last)
+            return true;
+    }
+    return false;
+}
+
+size_t tool_one_columns(const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    size_t columns = 0;
+    for (size_t i = 0; i < n; i++) {
+        if ((p[i] & 0xC0) != 0x80)
+            columns += p[i] >= 0xE1 && i + 2 < n && is_wide(p + i) ? 2 : 1;
+    }
+    return columns;
+}
+
 bool tool_one_is_line(const void *p, size_t n)
 {
     const uint8_t *c = p;
@@ -208,11 +240,8 @@ void tool_one_name_cell(const struct tool_one *o, struct svc_out *out, const voi
 void tool_one_padded_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n,
                           size_t width)
 {
-    size_t at = 0;
     tool_one_name_cell(o, out, p, n);
-    for (size_t i = 0; i < out->n; i++)
-        at += ((uint8_t)out->p[i] & 0xC0) != 0x80;
-    for (; at < width; at++)
+    for (size_t at = tool_one_columns(out->p, out->n); at < width; at++)
         svc_out_text(out, " ");
 }
 

@@ -52,23 +52,25 @@ enum cht_rc tool_one_name(const struct tool_one *o, const char *arg, struct cht_
 /* Appends `before`, x and the name in hexadecimal (* for the empty one), and "?db=...". */
 void tool_one_path(const struct tool_one *o, struct svc_out *out, const char *before,
                    const struct cht_buf *name);
-/* Appends &after=x... */
+/* Appends &after=x..., or &after=* for the empty name. */
 void tool_one_parameter(struct svc_out *out, const char *parameter, const struct cht_buf *name);
 /* The whole of a file, or of stdin (file NULL or "-"), at most 1 GiB, with a zero after it. CHT_NO_FILE, CHT_IO, CHT_INVALID_ARGUMENT (too large). */
 enum cht_rc tool_one_read(const char *file, struct cht_buf *out, struct cht_err *err);
 
-/* One request whose answer is small (64 MiB), into out, with a zero after it. */
+/* One request whose answer is small (r->answer_max), into out, with a zero after it. */
 enum cht_rc tool_one_ask(struct tool_one *o, struct tool_request *r, struct cht_buf *out,
                          struct cht_err *err);
 
 /* Appends "name":"...", or "pair":"base64", or, with --hex, "hex":"...". value: "text" or "value". */
 void tool_one_name_member(const struct tool_one *o, struct svc_out *out, const void *p, size_t n);
 void tool_one_value_member(struct svc_out *out, const void *p, size_t n);
+/* The columns that text takes on a terminal: two for what is written so in East Asia, one for any other character. */
+size_t tool_one_columns(const void *p, size_t n);
 /* Text in one line, without control characters? */
 bool tool_one_is_line(const void *p, size_t n);
 /* Appends a name for a table: as it is if it is text in one line, else x and hexadecimal; with --hex its digits. */
 void tool_one_name_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n);
-/* Appends such a name, and blanks up to that many characters. */
+/* Appends such a name, and blanks up to that many columns. */
 void tool_one_padded_cell(const struct tool_one *o, struct svc_out *out, const void *p, size_t n,
                           size_t width);
 /* The problem that a stream's last line {"error":{...}} tells; `otherwise` if it cannot be read. */

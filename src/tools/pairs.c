@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define RAW "application/octet-stream"
+#define VALUE_MORE (64u << 10) /* bytes of an answer beside the value */
 
 struct job {
     struct tool_one one;
@@ -110,7 +111,7 @@ static enum cht_rc decode(struct job *j, struct tool_flat *f, struct cht_err *er
 
 static enum cht_rc get_json(struct job *j, struct cht_err *err)
 {
-    struct tool_request r = {.path = j->path.p};
+    struct tool_request r = {.path = j->path.p, .answer_max = cht_b64_encoded(CHT_VALUE_MAX) + VALUE_MORE};
     struct tool_flat f;
     enum cht_rc rc = tool_one_ask(&j->one, &r, &j->answer, err);
     if (rc == CHT_OK)
@@ -353,7 +354,7 @@ static int run(struct job *j, bool writes, enum cht_rc (*fn)(struct job *j, stru
     return code;
 }
 
-/* A whole number of at most 19 digits, without what JSON does not allow. */
+/* A whole number of 64 bits, without what JSON does not allow. */
 static bool take_number(const char *s, char out[24])
 {
     bool minus = *s == '-';
@@ -363,7 +364,8 @@ static bool take_number(const char *s, char out[24])
     while (s[0] == '0' && s[1] != 0)
         s++;
     (void)snprintf(out, 24, "%s%.20s", minus ? "-" : "", s); /* fits */
-    return strlen(s) <= 19;
+    size_t n = strlen(s);
+    return n < 19 || (n == 19 && strcmp(s, minus ? "9223372036854775808" : "9223372036854775807") <= 0);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */

@@ -47,6 +47,12 @@ static void remember(struct editor *e, const char *line)
         (void)history(e->history, &event, H_ENTER, line); /* without it the line is only not kept */
 }
 
+static bool save(struct editor *e)
+{
+    HistEvent event;
+    return e->file[0] == 0 || history(e->history, &event, H_SAVE, e->file) >= 0;
+}
+
 /* ---- the conversation --------------------------------------------------------------------------------------------- */
 
 static char *prompt(EditLine *el)
@@ -57,18 +63,24 @@ static char *prompt(EditLine *el)
     return e->prompt;
 }
 
-static void note_database(struct tool_shell *s, struct cht_str answer)
+/* DATABASE and RESET_DB move the connection: the prompt goes along. False: the answer is of another command, or a refusal. */
+static bool note_database(struct tool_shell *s, struct cht_str answer)
 {
-    static const char mark[] = "SUCCESS,database_changed_to_";
-    size_t n = strlen(mark);
-    if (answer.n <= n || answer.n - n >= sizeof s->database || memcmp(answer.p, mark, n) != 0)
-        return;
-    memcpy(s->database, answer.p + n, answer.n - n);
-    s->database[answer.n - n] = 0;
+    static const char *const marks[] = {"SUCCESS,database_changed_to_", "SUCCESS,database_reset_to_"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        size_t n = strlen(marks[i]);
+        if (answer.n <= n || answer.n - n >= sizeof s->database || memcmp(answer.p, marks[i], n) != 0)
+            continue;
+        memcpy(s->database, answer.p + n, answer.n - n);
+        s->database[answer.n - n] = 0;
+        return true;
+    }
+    return false;
 }
 
-/* The server has closed the connection (it was idle, or the server was restarted): a new one in the same database. The line is
- * not sent again, for it may have been executed. */
+/* The server has closed the connection (it was idle, or the server was restarted): a new one in the same database, or if that is refused
+ * (AUTH was typed, and has to be again), in the default one, which the prompt then shows. The line is not sent again, for it may have
+ * been executed. */
 static enum cht_rc reconnect(struct tool_shell *s, struct cht_err *err)
 {
     char line[80];
@@ -78,11 +90,17 @@ static enum cht_rc reconnect(struct tool_shell *s, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     int n = snprintf(line, sizeof line, "DATABASE %s", s->database);
-    if (strcmp(s->database, CHT_DATABASE_DEFAULT) != 0)
+    bool moves = strcmp(s->database, CHT_DATABASE_DEFAULT) != 0;
+    if (moves)
         rc = tool_link_ask(s->link, line, (size_t)n, &answer, err);
     (void)fputs("the connection was lost and is there again; what became of the line is not known: ask, or "
                 "repeat it\n",
                 stdout);
+    if (rc == CHT_OK && moves && !note_database(s, answer)) {
+        tool_show_answer(stdout, answer, 0);
+        (void)printf("%s cannot be gone back to: this is %s\n", s->database, CHT_DATABASE_DEFAULT);
+        (void)snprintf(s->database, sizeof s->database, "%s", CHT_DATABASE_DEFAULT); /* fits */
+    }
     return rc;
 }
 
@@ -95,7 +113,7 @@ static enum cht_rc ask(struct tool_shell *s, const char *line, struct cht_err *e
         return reconnect(s, err);
     if (rc != CHT_OK)
         return rc;
-    note_database(s, answer);
+    (void)note_database(s, answer); /* most commands stay where they are */
     cht_os_terminal_size(1, &rows, &columns);
     tool_show_answer(stdout, answer, columns);
     return CHT_OK;
@@ -120,6 +138,7 @@ static bool one_line(struct editor *e, char *line, enum cht_rc *rc, struct cht_e
         tool_show_help(stdout, topic[0] != 0 ? topic : NULL);
         return true;
     }
+    (void)save(e);                  /* the end tells if it cannot be */
     cht_os_catch_interrupts(false); /* while an answer is waited for, Ctrl-C leaves */
     *rc = ask(e->shell, line, err);
     cht_os_catch_interrupts(true);
@@ -196,7 +215,7 @@ enum cht_rc tool_shell_interact(struct tool_shell *s, struct cht_err *err)
     (void)el_set(e.el, EL_BIND, "^I", "cht-complete", NULL);
     (void)el_source(e.el, NULL); /* ~/.editrc, if there is one */
     enum cht_rc rc = converse(&e, err);
-    if (e.file[0] != 0 && history(e.history, &event, H_SAVE, e.file) < 0)
+    if (!save(&e))
         (void)fprintf(stderr, "cheetah-db: the history cannot be written to %s\n", e.file);
     history_end(e.history);
     el_end(e.el);

@@ -120,6 +120,24 @@ static enum cht_rc read_answer(struct tool_link *l, struct cht_str *answer, stru
     }
 }
 
+/* Can it be the beginning of an answer of the line protocol? */
+static bool is_answer(const uint8_t *p, size_t n)
+{
+    static const char *const words[] = {"SUCCESS", "ERROR", "PENDING"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        size_t len = strlen(words[i]);
+        if (memcmp(p, words[i], n < len ? n : len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum cht_rc no_protocol(const struct tool_link *l, struct cht_err *err)
+{
+    return CHT_FAIL(err, CHT_IO, "what answers at %.80s does not speak the line protocol%s", l->where,
+                    l->tls == NULL ? " (is it the port of HTTP, or does it want --tls?)" : "");
+}
+
 static enum cht_rc authenticate(struct tool_link *l, struct cht_err *err)
 {
     char line[300];
@@ -132,7 +150,9 @@ static enum cht_rc authenticate(struct tool_link *l, struct cht_err *err)
     enum cht_rc rc = send_there(l, line, (size_t)n, err);
     if (rc == CHT_OK)
         rc = read_answer(l, &answer, err);
-    if (rc == CHT_OK && !CHT_STARTS(answer.p, answer.n, "SUCCESS,"))
+    if (rc == CHT_OK && !is_answer(answer.p, answer.n))
+        rc = no_protocol(l, err);
+    else if (rc == CHT_OK && !CHT_STARTS(answer.p, answer.n, "SUCCESS,"))
         rc = CHT_FAIL(err, CHT_UNAUTHORIZED, "the server does not take the token");
     return rc;
 }
@@ -199,26 +219,44 @@ static enum cht_rc relay_here(struct tool_link *l, int in, int out, struct cht_e
 
 /* ---- from a pipe to a server -------------------------------------------------------------------------------------- */
 
-/* Counts the lines, up to one that says EXIT, after which no answers come. */
+/* Counts the lines, up to one that says EXIT, after which no answers come. Blanks around it, and one \r at the end, change nothing, as the
+ * server sees it. */
 struct counter {
-    char head[6];
-    size_t n; /* of the line so far */
+    char word[5]; /* the first of the line, as far as it fits */
+    size_t n;     /* of the word so far */
+    bool begun;   /* the line has a byte */
+    bool over;    /* the word has ended */
+    bool more;    /* something stands after it */
+    bool cr;      /* the last byte was a \r */
     uint64_t lines;
     bool exit;
 };
+
+static void count_byte(struct counter *c, char b)
+{
+    c->begun = true;
+    c->more = c->more || c->cr;
+    c->cr = b == '\r';
+    if (c->cr)
+        return;
+    if (b == ' ') {
+        c->over = c->n > 0;
+        return;
+    }
+    c->more = c->more || c->over;
+    if (c->n < sizeof c->word)
+        c->word[c->n++] = b >= 'a' && b <= 'z' ? (char)(b - 'a' + 'A') : b;
+}
 
 static void count_lines(struct counter *c, const char *p, size_t n)
 {
     for (size_t i = 0; i < n && !c->exit; i++) {
         if (p[i] != '\n') {
-            if (c->n < sizeof c->head)
-                c->head[c->n] = p[i] >= 'a' && p[i] <= 'z' ? (char)(p[i] - 'a' + 'A') : p[i];
-            c->n++;
+            count_byte(c, p[i]);
             continue;
         }
-        c->exit = CHT_IS(c->head, c->n, "EXIT") || CHT_IS(c->head, c->n, "EXIT\r");
-        c->lines += !c->exit;
-        c->n = 0;
+        bool exit = !c->more && CHT_IS(c->word, c->n, "EXIT");
+        *c = (struct counter){.lines = c->lines + !exit, .exit = exit};
     }
 }
 
@@ -244,7 +282,7 @@ static void *feed(void *arg)
         if (send_there(f->link, block, (size_t)n, NULL) != CHT_OK)
             return NULL;
     }
-    bool unended = f->counter.n > 0 && !f->counter.exit;
+    bool unended = f->counter.begun;
     if (unended) {
         count_lines(&f->counter, CHT_LITERAL("\n"));
         atomic_store(&f->lines, f->counter.lines);
@@ -269,10 +307,12 @@ static enum cht_rc relay_there(struct tool_link *l, int in, int out, struct cht_
     f->link = l;
     l->fed = true;
     enum cht_rc rc = cht_thread_start(&thread, "feed", feed, f, err);
-    while (rc == CHT_OK) {
+    for (bool first = true; rc == CHT_OK; first = false) {
         rc = receive(l, err);
         if (rc != CHT_OK)
             break;
+        if (first && !is_answer(l->in.data, l->in.len))
+            return no_protocol(l, err);
         for (size_t i = 0; i < l->in.len; i++)
             answers += l->in.data[i] == '\n';
         rc = send_all(out, (const char *)l->in.data, l->in.len, err);
@@ -392,7 +432,8 @@ enum cht_rc tool_link_ask(struct tool_link *l, const char *line, size_t n, struc
     l->line.data[n] = '\n';
     if (l->fd >= 0) {
         rc = send_there(l, (const char *)l->line.data, n + 1, err);
-        return rc == CHT_OK ? read_answer(l, answer, err) : rc;
+        rc = rc == CHT_OK ? read_answer(l, answer, err) : rc;
+        return rc == CHT_OK && !is_answer(answer->p, answer->n) ? no_protocol(l, err) : rc;
     }
     struct line_session *s = &l->session;
     line_session_taken(s);

@@ -6,6 +6,7 @@
 #include "base/literal.h"
 #include "service/out.h"
 #include "reduce/mode.h"
+#include "tools/one.h"
 
 #include <string.h>
 
@@ -15,39 +16,27 @@
 
 /* ---- text --------------------------------------------------------------------------------------------------------- */
 
-static bool printable(const uint8_t *p, size_t n)
+/* Bytes of a line; what others have stored is not to command the terminal. */
+static void put_bytes(FILE *out, const char *p, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (p[i] < 0x20 || p[i] == 0x7F)
-            return false;
+        const uint8_t *c = (const uint8_t *)p + i;
+        bool wide = *c == 0xC2 && i + 1 < n && c[1] < 0xA0; /* U+0080 to U+009F: terminals obey them, too */
+        i += wide;
+        (void)fputc((*c < 0x20 && *c != '\t') || *c == 0x7F || wide ? '?' : *c, out);
     }
-    return true;
-}
-
-/* UTF-8 or ASCII without control characters: what svc_out_string shows without escapes of its own. */
-static bool is_text(const uint8_t *p, size_t n)
-{
-    struct svc_out o = {0};
-    bool text = printable(p, n);
-    if (text) {
-        svc_out_string(&o, (const char *)p, n);
-        svc_out_bytes(&o, "", 1);
-        text = !o.failed && strstr(o.p, "\\ufffd") == NULL;
-    }
-    svc_out_free(&o);
-    return text;
 }
 
 /* A line of at most `columns` characters. */
 static void put_line(FILE *out, const char *p, size_t n, unsigned columns)
 {
     if (columns < 8 || n <= columns) {
-        (void)fwrite(p, 1, n, out);
+        put_bytes(out, p, n);
     } else {
         n = columns - 3;
         while (n > 0 && ((uint8_t)p[n] & 0xC0) == 0x80) /* not in the middle of a character */
             n--;
-        (void)fwrite(p, 1, n, out);
+        put_bytes(out, p, n);
         (void)fputs("...", out);
     }
     (void)fputc('\n', out);
@@ -120,8 +109,8 @@ static void put_name(struct svc_out *o, struct cht_str hex)
     for (size_t i = 0; i < n; i++)
         o->p[at + i] = (char)(nibble(hex.p[2 * i]) << 4 | nibble(hex.p[2 * i + 1]));
     const uint8_t *name = (const uint8_t *)o->p + at;
-    bool plain =
-        is_text(name, n) && memchr(name, ' ', n) == NULL && name[0] != '*' && (n < 2 || name[0] != 'x');
+    bool plain = tool_one_is_line(name, n) && memchr(name, ' ', n) == NULL && name[0] != '*' &&
+                 (n < 2 || name[0] != 'x');
     if (!plain) {
         o->p[at] = 'x';
         memcpy(o->p + at + 1, hex.p, hex.n);
@@ -147,7 +136,7 @@ static void put_payload(struct svc_out *o, const struct reduce_mode *m, struct c
             svc_out_text(o, "(malformed) ");
     }
     if (m == NULL || m->decoder == NULL || o->n == had + strlen("(malformed) ") || o->n == had) {
-        if (is_text(raw, n))
+        if (tool_one_is_line(raw, n))
             svc_out_bytes(o, raw, n);
         else
             svc_out_bytes(o, b64.p, b64.n);
@@ -157,7 +146,9 @@ static void put_payload(struct svc_out *o, const struct reduce_mode *m, struct c
 
 static void pad(struct svc_out *o, size_t from_n, size_t width)
 {
-    while (o->n - from_n < width && !o->failed)
+    if (o->failed)
+        return;
+    for (size_t at = tool_one_columns(o->p + from_n, o->n - from_n); at < width; at++)
         svc_out_text(o, " ");
     svc_out_text(o, "  ");
 }
@@ -171,7 +162,8 @@ static size_t name_width(struct cht_str items)
         struct cht_str item = cut(&items, ';');
         o.n = 0;
         put_name(&o, cut(&item, ':'));
-        width = o.n > width ? o.n : width;
+        size_t columns = tool_one_columns(o.p, o.n);
+        width = columns > width ? columns : width;
     }
     svc_out_free(&o);
     return width < NAME_MAX_COLUMNS ? width : NAME_MAX_COLUMNS;
@@ -218,7 +210,7 @@ static void put_word(struct svc_out *o, struct cht_str hex)
     }
     for (size_t i = 0; i + 1 < hex.n && svc_out_room(o, 1); i += 2)
         o->p[o->n++] = (char)(nibble(hex.p[i]) << 4 | nibble(hex.p[i + 1]));
-    if (!o->failed && !is_text((const uint8_t *)o->p + at, o->n - at)) {
+    if (!o->failed && !tool_one_is_line(o->p + at, o->n - at)) {
         o->n = at;
         svc_out_text(o, "x");
         svc_out_bytes(o, hex.p, hex.n);
@@ -270,7 +262,7 @@ void tool_show_answer(FILE *out, struct cht_str answer, unsigned columns)
     if (starts(answer, "size=")) {
         struct cht_str size = field(answer, "size");
         struct cht_str value = from(answer, strlen("size=") + size.n + strlen(value_mark));
-        if (is_text(value.p, value.n))
+        if (tool_one_is_line(value.p, value.n))
             put_line(out, (const char *)value.p, value.n, 0);
         else
             dump(out, value.p, value.n);

@@ -49,5 +49,6 @@ int tool_failed(const struct cht_err *err);
 int tool_usage(const char *command, const char *what);
 /* The directories of all --data, or the default if none are named and `dirs` is still empty. False after a message. */
 bool tool_dirs(const struct tool_opt_list *data, struct tool_dirs *dirs);
-/* The first of the directories that is not there is an error: opening would create it. */
+/* A directory that is not there is an error, for opening would create it; so is it if none of them is a data directory, for opening would
+ * make one of it. */
 int tool_need_dirs(const struct tool_dirs *dirs);

@@ -49,6 +49,20 @@ def test_create_configure_list(launch):
         assert line.ask("DB_CONFIG made payload_cache_mb=64") and listed(line)["made"]["ad_hoc_settings"] is False
 
 
+def test_settings_are_numbers_of_json(launch):
+    """Each value that is taken can be listed: DB_LIST shows numbers, in the forms that JSON has. Python writes 1e-07."""
+    with launch().line() as line:
+        line.ask("DB_CREATE made")
+        for word, want in (("graph_cache_sample=1e-07", 1e-07), ("graph_cache_sample=00.5", 0.5), ("graph_cache_sample=5.", 5), ("graph_cache_sample=1", 1),
+                           ("pair_list_max_bytes=007", 7), ("pair_list_max_bytes=0", 0), ("pair_list_max_bytes=999999999999999999", 999999999999999999)):  # fmt: skip
+            assert line.ask("DB_CONFIG made " + word).startswith(b"SUCCESS,"), word
+            assert listed(line)["made"]["settings"][word.partition("=")[0]] == want, word
+        for word in ("graph_cache_sample=0.2.5", "graph_cache_sample=1e999", "graph_cache_sample=1e", "graph_cache_sample=.", "graph_cache_sample=nan",
+                     "pair_list_max_bytes=1.5", "pair_list_max_bytes=1000000000000000000", "graph_cache_page=-1", "graph_cache_page="):  # fmt: skip
+            assert line.ask("DB_CONFIG made " + word).decode() == "ERROR,invalid override value of " + word.partition("=")[0]
+        assert listed(line)["made"]["settings"]["graph_cache_sample"] == 1
+
+
 def test_rights(launch, tmp_path):
     """What is made, set and written to disk needs `admin`; what others may see is listed, and no more."""
     path = tmp_path / "tokens"

@@ -32,8 +32,9 @@ def test_hidden_pairs(line):
     assert line.ask("PAIR_SCAN * 1 hidden=1") == b"SUCCESS,count=1,next_cursor=x683a31,items=683a31:2"
     # set again, it is plain; also in one burst, and after it was deleted
     assert line.many(["PAIR_SET n:1 1", "PAIR_SCAN n:1", "PAIR_DEL h:1", "PAIR_SET h:1 2", "PAIR_SCAN h:"])[1::3] == [b"SUCCESS,count=1,items=6e3a31:1", b"SUCCESS,count=1,items=683a31:2"]
-    for text, want in (("PAIR_SET_HIDDEN n:2", b"ERROR,invalid_key_format"), ("PAIR_SET_HIDDEN n:2 abc", b"ERROR,invalid_key_format"),
-                       ("PAIR_SET_HIDDEN", b"ERROR,pair_value_cannot_be_empty"), ("PAIR_SET_HIDDEN %s 1" % ("n" * 4092), b"ERROR,invalid_pair"),
+    for text, want in (("PAIR_SET_HIDDEN n:2", b"ERROR,pair_set_requires_value_and_key"), ("PAIR_SET_HIDDEN n:2 abc", b"ERROR,invalid_absolute_key_format"),
+                       ("PAIR_SET_HIDDEN n:2 0", b"ERROR,invalid_absolute_key_format"), ("PAIR_SET_HIDDEN * 1", b"ERROR,pair_value_cannot_be_empty"),
+                       ("PAIR_SET_HIDDEN", b"ERROR,pair_set_requires_value_and_key"), ("PAIR_SET_HIDDEN %s 1" % ("n" * 4092), b"ERROR,invalid_pair"),
                        ("PAIR_SET_HIDDEN a 1 2", b"ERROR,too_many_arguments")):  # fmt: skip
         assert line.ask(text) == want, text
     assert line.ask("PAIR_SET_HIDDEN %s 1" % ("n" * 4091)) == b"SUCCESS,pair_set_hidden"

@@ -57,8 +57,8 @@ def test_what_is_refused(line):
         ("RE-AD items=" + b64(["1"]), b"batch_invalid_command_name"), ("READ items=" + b64([""]), b"invalid_item 0: empty_item"),
         ("INSERT items=" + b64(["good", 7]), b"invalid_item 1: item_must_be_string_array_or_object"),
         ("INSERT items=" + b64(["good", "a\nEXIT"]), b"invalid_item 1: a_newline_ends_a_line"),
-        ("READ items=" + b64([["1 2"]]), b"invalid_item 0: value_must_not_contain_whitespace"),
-        ("READ items=" + b64([{"a b": "1"}]), b"invalid_item 0: bad_name"), ("READ items=" + b64([[[1]]]), b"invalid_item 0: value_must_be_a_scalar"),
+        ("READ items=" + b64([["1 2"]]), b"invalid_item 0: argument 0: value_must_not_contain_whitespace"),
+        ("READ items=" + b64([{"a b": "1"}]), b"invalid_item 0: bad_name"), ("READ items=" + b64([{"a": "1 2"}]), b"invalid_item 0: value_must_not_contain_whitespace"), ("READ items=" + b64([["1", [1]]]), b"invalid_item 0: argument 1: value_must_be_a_scalar"),
     ):  # fmt: skip
         assert line.ask("BATCH " + text) == b"ERROR," + want, text
     for name in ("DATABASE", "RESET_DB", "EXIT", "QUIT", "AUTH"):

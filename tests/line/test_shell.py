@@ -1,6 +1,7 @@
 """The shell: piped (the bare protocol) and on a terminal (a pty), to a server and on stopped data."""
 import base64
 import fcntl
+import json
 import os
 import pty
 import re
@@ -10,6 +11,7 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
 import time
 
 import harness
@@ -71,6 +73,18 @@ def test_exit_ends(where):
     assert piped(*where, text="READ 2\n").stdout == b"ERROR,key_not_found\n"
 
 
+@pytest.mark.parametrize("exit", ["  EXIT", "Exit  ", "EXIT\r", " exit \r"])
+def test_exit_with_blanks(where, exit):
+    result = piped(*where, text="INSERT a\n%s\nINSERT b\n" % exit)
+    assert result.stdout == b"SUCCESS,key=1\n" and result.returncode == 0 and result.stderr == b""
+
+
+@pytest.mark.parametrize("other", ["EXIT now", "EXITS", "\rEXIT", "EXIT \r ", "EX IT", "EXIT\r\r"])
+def test_what_is_no_exit(where, other):
+    result = piped(*where, text="%s\nINSERT b" % other)
+    assert re.fullmatch(rb"ERROR,\w+\nSUCCESS,key=1\n", result.stdout) and result.returncode == 0, result
+
+
 def test_nothing_to_do(where):
     result = piped(*where, text="")
     assert result.stdout == b"" and result.returncode == 0
@@ -85,6 +99,16 @@ def test_output_that_gets_nowhere(where):
 def test_no_server():
     result = piped("--connect", "127.0.0.1:1", text="READ 1\n")
     assert result.returncode == 1 and b"127.0.0.1:1" in result.stderr
+
+
+def test_no_line_protocol(launch, tmp_path):
+    """The port of HTTP, or of TLS without --tls: no answer of it is taken for one of the line protocol, and the token is not to blame."""
+    shown = certificates.self_signed(tmp_path)
+    http, tls = launch(), launch("--tls-cert", shown.cert, "--tls-key", shown.key, "--line-tls", scheme="https", cafile=shown.cert)
+    for port in (http.port, tls.line_port):
+        for env in ({}, {"CHEETAH_TOKEN": "secret-of-sixteen-bytes"}):
+            result = piped("--connect", "127.0.0.1:%d" % port, text="READ 1\n", env=env)
+            assert result.returncode == 1 and result.stdout == b"" and b"does not speak the line protocol" in result.stderr, result
 
 
 @pytest.mark.parametrize("flags", [["--nonsense"], ["extra"], ["--connect"], ["--connect", "nonsense"], ["--connect", "a:1", "--data", "b"],
@@ -339,6 +363,8 @@ def test_prompt_follows_the_database(terminal):
     assert shell.run("DATABASE no/such", "words") == ["ERROR,invalid_database_name"]
     assert shell.run("DATABASE default") == ["database_changed_to_default"]
     assert shell.run("READ 1") == ["ERROR,key_not_found"]
+    assert shell.run("RESET_DB words", "words") == ["database_reset_to_words"]
+    assert shell.run("READ 1", "words") == ["ERROR,key_not_found"]
 
 
 def test_help_on_a_terminal(terminal):
@@ -462,10 +488,42 @@ def test_interrupt_drops_the_line(terminal):
     assert shell.run("READ 1") == ["ERROR,key_not_found"]
 
 
+def test_an_interrupted_answer_keeps_the_history(launch, tmp_path):
+    """Ctrl-C while an answer is waited for leaves, and what was typed is there the next time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        shell = Terminal(["--connect", "127.0.0.1:%d" % silent.getsockname()[1]], tmp_path / "history")
+        shell.expect("> ")
+        shell.type("READ 77\n")
+        silent.accept()[0].recv(100)
+        os.kill(shell.pid, signal.SIGINT)
+        assert shell.wait() == -signal.SIGINT
+        shell.close()
+    assert "READ" in (tmp_path / "history").read_text()
+
+
+def test_what_others_have_stored_commands_no_terminal(terminal):
+    """Escape sequences, those of C1 controls too, in values, names and payloads."""
+    shell = terminal()
+    evil = "\x1b]0;red\u009b31m"
+    for at, text in enumerate(("a\u009b31m", evil, json.dumps({"a": "\u009b31m"}, ensure_ascii=False), '{"a":"%s"}' % evil), 1):
+        items = base64.b64encode(json.dumps([{"k": "n:%d" % at, "v": "x" + text.encode().hex()}]).encode()).decode()
+        assert shell.run("PAIR_PUT_BATCH items=" + items)[0].startswith("command=PAIR_PUT_BATCH,requested=1,applied=1")
+    shell.run("PAIR_SET x%s 1" % evil.encode().hex())
+    shell.run("PAIR_SET x%s 1" % "n:\u009b31m".encode().hex())
+    keys = [shell.run("PAIR_GET n:%d" % at)[0].partition("=")[2] for at in (1, 2)]
+    for command in ("READ " + keys[0], "READ " + keys[1], "PAIR_SCAN *", "PAIR_REDUCE meta n:", "PAIR_REDUCE payloads *", "PAIR_SUMMARY *"):
+        lines = "".join(shell.run(command))
+        assert len(lines) > 20 and not re.search("[\x00-\x1f\x7f-\x9f]", lines), (command, lines)
+
+
 def test_utf8(terminal):
     shell = terminal()
     assert shell.run("INSERT gr\u00fc\u00dfe") == ["key=1"]
     assert shell.run("READ 1") == ["gr\u00fc\u00dfe", "7 bytes"]
+    for name in ("gr\u00fc\u00dfe", "\u65e5\u672c", "plain"):
+        shell.run("PAIR_SET %s 1" % name)
+    keys = [line.index("1") for line in shell.run("PAIR_SCAN *")[1:-1]]
+    assert keys == [7, 7, 7 - 2], "the keys stand below each other: a character of the last takes two columns"
 
 
 def test_lost_connection(launch, tmp_path):
@@ -480,4 +538,45 @@ def test_lost_connection(launch, tmp_path):
     server.kill()
     shell.type("READ 1\n")
     assert shell.wait() == 1
+    shell.close()
+
+
+def answering(connections):
+    """A server of the line protocol that gives these answers, a list for each connection, and then ends it. Returns its port and what it reads."""
+    listening, asked = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve():
+        with listening:
+            for answers in connections:
+                one = listening.accept()[0]
+                with one, one.makefile("rb") as lines:
+                    for answer in answers:
+                        asked.append(lines.readline().decode().rstrip())
+                        one.sendall(answer + b"\n")
+                    asked.append(lines.readline().decode().rstrip())
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listening.getsockname()[1], asked
+
+
+def test_a_new_connection_goes_back_to_the_database_of_a_reset(tmp_path):
+    port, asked = answering([[b"SUCCESS,database_reset_to_words"], [b"SUCCESS,database_changed_to_words"]])
+    shell = Terminal(["--connect", "127.0.0.1:%d" % port], tmp_path / "history")
+    shell.expect("> ")
+    assert shell.run("RESET_DB words", "words") == ["database_reset_to_words"]
+    assert "connection was lost" in shell.run("INSERT x", "words")[0]
+    assert asked[:3] == ["RESET_DB words", "INSERT x", "DATABASE words"]
+    shell.close()
+
+
+def test_a_new_connection_that_may_not_go_back(tmp_path):
+    """AUTH was typed, and the new connection has no token: the prompt says in which database it is."""
+    port, asked = answering([[b"SUCCESS,authenticated", b"SUCCESS,database_changed_to_words"], [b"ERROR,unauthorized"]])
+    shell = Terminal(["--connect", "127.0.0.1:%d" % port], tmp_path / "history")
+    shell.expect("> ")
+    shell.run("AUTH secret")
+    shell.run("DATABASE words", "words")
+    lines = shell.run("INSERT x")
+    assert "connection was lost" in lines[0] and lines[1:] == ["ERROR,unauthorized", "words cannot be gone back to: this is default"]
+    assert asked[2:4] == ["INSERT x", "DATABASE words"]
     shell.close()

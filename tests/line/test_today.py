@@ -55,7 +55,8 @@ def test_put_batch(line):
         assert b"requested=2,applied=1,failed=1,first_error=item_0:_" + why + b"," in answer and unpacked(answer)[0] is None, bad
     for text, want in (("", b"pair_put_batch_requires_items"), ("items=" + b64([]), b"pair_put_batch_requires_nonempty_items"),
                        ("items=%%%", b"invalid_items"), ("items=" + b64({"k": 1}), b"invalid_items"), ("items=[{]", b"invalid_items"),
-                       ("items=" + b64([{"k": "a", "v": "b"}] * 10001), b"pair_put_batch_too_many_items")):  # fmt: skip
+                       ("items=" + b64([{"k": "a", "v": "b"}] * 10001), b"pair_put_batch_too_many_items (max 10000, got 10001)"),
+                       ("items=", b"pair_put_batch_requires_items")):  # fmt: skip
         assert line.ask("PAIR_PUT_BATCH " + text).startswith(b"ERROR," + want), text
 
 

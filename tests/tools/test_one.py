@@ -168,7 +168,12 @@ def test_scan(place):
     assert "there is more: --after 'a:01'" in more
     assert [row["name"] for row in place.lines("scan", "a:", "--after", "a:01")] == names[2:5]
     assert place("scan", "a:", "--limit", "5").stderr == b"", "what ends at its limit and has no more says nothing"
+    assert [row["name"] for row in place.lines("scan", "a:", "--after", "")] == names[:5], "the empty name is before all others, not the letter x"
+    assert place.lines("scan", "--after", "", "--until", "") == place.lines("scan") and place.lines("scan", "--hex", "--after", "") == place.lines("scan", "--hex")
+    assert place.lines("scan", "--reverse", "--after", "") == place.lines("scan", "--reverse")
     assert place.out("scan", "nothing") == b"" and place.out("count", "nothing") == b"0\n" and place.out("count", "a:") == b"5\n"
+    place.fails("add", "number", "9223372036854775808", code=2)
+    place.fails("add", "number", "-9223372036854775809", code=2)
     place.fails("scan", "--etags", code=2)
     place.fails("scan", "a", "b", code=2)
     place.fails("scan", "--limit", "0", code=2)
@@ -361,6 +366,52 @@ def test_a_damaged_value_is_told(launch, tmp_path):
     done = tool("get", "a", "--data", server.data, check=3)
     assert "corrupt" in done.stderr and "A" not in done.stdout
     assert "AAAA" not in tool("scan", "-v", "--data", server.data, check=3).stdout
+
+
+def test_a_program_without_descriptors(tmp_path):
+    """Started with standard descriptors closed: no file of the data gets their numbers, and with them what is printed."""
+    data = str(tmp_path / "data")
+    tool("create", "default", "--data", data)
+    before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.name in ("LOCK", "cheetah.set", "manifest")}
+    lines = b"INSERT hello\n" * 1000
+    for command, closed, code in (("shell --data", ">&-", 1), ("shell --data", "<&-", 0), ("shell --data", ">&- 2>&-", 1), ("get nothere --data", "2>&-", 1),
+                                  ("get nothere --data", "<&- >&- 2>&-", 1), ("scan --data", ">&-", 0), ("put name --data", "<&-", 1)):  # fmt: skip
+        done = subprocess.run(["bash", "-c", "exec %s %s %s %s" % (BINARY, command, data, closed)], input=lines, capture_output=True, env=environment(), timeout=60)
+        assert done.returncode == code and done.stdout == b"", (command, closed, done)
+    assert {path: path.read_bytes() for path in before} == before
+    tool("check", "--data", data)
+    done = subprocess.run(["bash", "-c", "exec %s list --data %s >&-" % (BINARY, data)], capture_output=True, env=environment(), timeout=60)
+    assert done.returncode == 1 and b"could not be written" in done.stderr
+
+
+def test_a_folder_that_holds_no_data(tmp_path):
+    """A wrong path to a folder that is there: told by each command, and nothing is made there; the data of a set may lie elsewhere."""
+    other, data = tmp_path / "other", tmp_path / "data"
+    (other / "photos").mkdir(parents=True)
+    (other / "photos" / "a.jpg").write_bytes(b"x")
+    tool("create", "default", "--data", str(data))
+    for args in (["get", "a"], ["put", "a", "b"], ["del", "a"], ["scan"], ["count"], ["add", "a", "1"], ["changes"], ["ngrams", "1", "2"], ["predict", "1"], ["smooth"],
+                 ["stat"], ["check"], ["drop", "default", "--yes"], ["export", str(tmp_path / "file")], ["shell"]):  # fmt: skip
+        assert "%s: no data directory" % other in tool(*args, "--data", str(other), check=1).stderr, args
+    assert tool("list", "--data", str(other)).stdout == ""
+    assert sorted(str(path.relative_to(other)) for path in other.rglob("*")) == ["photos", "photos/a.jpg"]
+    tool("put", "a", "b", "--data", "%s,%s" % (data, tmp_path / "other"))  # another disk for the set
+
+
+def test_large_values_as_json(launch):
+    server = launch("--max-value-size", "64M", "--durability", "os")
+    there = Place(["--connect", url(server)], url(server))
+    value = b"v" * (50 << 20)
+    there("put", "large", stdin=value)
+    assert json.loads(there.out("get", "large", "--json"))["text"] == value.decode() and there.out("get", "large") == value
+
+
+def test_who_answers_is_told(launch, tmp_path):
+    server = launch("--line-listen", "127.0.0.1:0", "--line-port-file", str(tmp_path / "line"), env={"CHEETAH_LINE_LISTEN": ""})
+    line = "127.0.0.1:%d" % int((tmp_path / "line").read_text())
+    for where, what in (("unix:" + str(tmp_path / "nobody"), "no server listens at this socket"), (line, "does not speak HTTP")):
+        assert what in tool("get", "a", "--connect", where, check=1).stderr
+    assert server.process.poll() is None
 
 
 def test_output_that_gets_nowhere(launch):
