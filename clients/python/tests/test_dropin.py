@@ -1,5 +1,6 @@
 """The drop-in (cheetah_http.dbslm.install) under a stand-in for DB-SLM with the same tables (tests/standin). Under the real one:
 test_dbslm_real.py."""
+import http.server
 import importlib
 import math
 import os
@@ -14,7 +15,7 @@ import pytest
 from conftest import PACKAGE, QUICK, url_of
 from harness import layouts
 
-from cheetah_http import Client, ConnectionLost, Retry
+from cheetah_http import CheetahError, Client, ConnectionLost, Retry
 from cheetah_http.dbslm import ModelMismatch, install
 from cheetah_http.dbslm.level1 import windows
 from cheetah_http.dbslm.run import environment, site
@@ -189,6 +190,42 @@ def test_a_trainer_that_dies_before_it_has_noted(model, db, caplog):
     assert {r["token_id"]: r["freq_global"] for r in again.db.query("SELECT * FROM tbl_l1_vocabulary") if r["freq_global"]} == counts
 
 
+TRAINER = """
+import sys
+from db_slm import DBSLMEngine
+
+engine = DBSLMEngine(sys.argv[1])
+for text in sys.argv[2:]:
+    engine.train_from_text(text)
+"""
+
+
+def test_programs_that_train_one_file_at_once(server, pipeline, tmp_path):
+    """From the first moment on: one model, one database, each document counted and noted once."""
+    path, parts = tmp_path / "model.db", [DOCUMENTS[i : i + 3] for i in (0, 3, 6)]
+    vocabulary = pipeline.Vocabulary(pipeline.DatabaseEnvironment(path))  # DB-SLM's own words are not ours to guard
+    documents = [[vocabulary.token_id(word) for word in ("<BOS>", *text.split(), "<EOS>")] for part in parts for text in part]
+    seed = [vocabulary.token_id(word) for word in ("<BOS>", *SEED.split(), "<EOS>")]
+    vocabulary.db.close()
+    base = {k: v for k, v in os.environ.items() if not k.startswith(("DBSLM_", "CHEETAH_", "PYTHON"))}
+    base["PYTHONPATH"] = os.pathsep.join([STANDIN, os.path.join(PACKAGE, "src")])
+    running = [subprocess.Popen([sys.executable, "-c", TRAINER, str(path), *part], env=environment(url_of(server), base), stderr=subprocess.PIPE, text=True)
+               for part in parts]  # fmt: skip
+    said = [one.communicate(timeout=120)[1] for one in running]
+    assert [one.returncode for one in running] == [0] * 3, said
+    sql = pipeline.DatabaseEnvironment(path)
+    tokens, name = int(sql.get_metadata("cheetah:tokens")), sql.get_metadata("cheetah:database")
+    seeds = (tokens - sum(map(len, documents))) // len(seed)  # each of those that found nothing counted the seed, too
+    assert 1 <= seeds <= 3 and tokens == sum(map(len, documents)) + seeds * len(seed) == sql.scalar("SELECT SUM(freq_global) FROM tbl_l1_vocabulary")
+    assert sql.scalar("SELECT SUM(total_count) FROM tbl_l1_context_registry") == sum(windows(len(d), 3) for d in documents + seeds * [seed])
+    with Client(url_of(server), database=name) as db:
+        have, want = statistics(db), expected(documents + seeds * [seed])
+        assert {pair: have[pair] for pair in have if not pair.startswith(b"ctxv:")} == {  # of contexts of one vector the first is kept
+            pair: want[pair] for pair in want if not pair.startswith(b"ctxv:")}  # fmt: skip
+        assert [one for one in db.databases() if one.startswith("standin-")] == [name]
+        db.drop_database(name)
+
+
 # ---- what does not belong together
 
 
@@ -211,6 +248,28 @@ def test_models_are_not_mixed_up(model, db, tmp_path):
     db.ngrams([[1, 2, 3]])
     with pytest.raises(ModelMismatch, match="not of this model"):
         model("third.db")
+
+
+def test_something_else_answers(model, server):
+    """A web server that is no cheetah-db: said so at once, and neither SQLite nor an answer that is none of ours is taken."""
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"hi")
+
+        def log_message(self, *_):
+            pass
+
+    for status in (200, 404, 500):
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+            other.status = status
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            with pytest.raises(CheetahError, match="is no cheetah-db"):
+                model(url="http://127.0.0.1:%d" % other.server_port)
+            other.shutdown()
 
 
 def test_no_server(model, pipeline, tmp_path, caplog):
@@ -341,7 +400,7 @@ def test_switched_on_from_outside(server, tmp_path, how, where):
     else:
         command = [sys.executable, "-m", "cheetah_http.dbslm.run", "--url", url_of(server), *command[1:]]
     result = subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0 and "RuntimeWarning" not in result.stderr, result.stderr
     said = result.stdout.splitlines()
     (answer,) = [line for line in said if line != "theirs"]  # which multiprocessing's own process says last, now and then
     assert "theirs" in said

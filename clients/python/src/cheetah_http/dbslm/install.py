@@ -124,7 +124,10 @@ class _Builder:
 
 def _there(url: str) -> bool:
     with Client(url, timeout=PROBE_SECONDS, retry=Retry(attempts=0)) as probe:
-        return probe.ready()
+        try:
+            return probe.ready()
+        except CheetahError as error:
+            raise CheetahError(f"what answers at {url} is no cheetah-db: {error}") from error
 
 
 class _Level1:

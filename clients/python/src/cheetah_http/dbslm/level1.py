@@ -13,7 +13,8 @@ vocabulary, the quantizer, levels 2 and 3, and of level 1 only what others read 
                                 cheetah:mirrored  the tables in SQLite are those of the engine (mirror_to_sqlite)
                                 cheetah:level2    levels 2 and 3 are in the engine, too
 
-A document is counted once: it carries an identifier (POST /ngrams?once=), and is noted as pending before it is sent, in SQLite.
+A document is counted once: it carries an identifier (POST /ngrams?once=), and is noted as pending before it is sent, in SQLite. Programs that
+train one file take turns (turns.py), a document each.
 """
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ from .mirror import MARK, from_sqlite, has_counts, rows_of, to_sqlite
 from .moved import Guard
 from .moved import from_sqlite as levels_from_sqlite
 from .points import PointReader
-from .quality import use_queue
+from .turns import turn_of
 from .types import ROOT, pair_name
 from .vocabulary import save
 
@@ -95,13 +96,14 @@ def store_class(level1: Any) -> Any:
             self._scores = _Scores()
             vocab.cheetah_recent = self._scores.recent  # what the tokenizer encodes: see install
             self._asked = self._hits = 0
-            self._repair_schema()
-            self.client, self._points = self._bind(hot_path)
-            self._tokens = int(db.get_metadata("cheetah:tokens", "0"))
-            self._mirrored = bool(db.get_metadata("cheetah:mirrored"))
-            self._settle()
-            if hot_path.level2 or db.get_metadata("cheetah:level2"):
-                self._use_levels()
+            self._turn = turn_of(db)
+            with self._turn:
+                self._repair_schema()
+                self.client, self._points = self._bind(hot_path)
+                self._mirrored = bool(db.get_metadata("cheetah:mirrored"))
+                self.verify()
+                if hot_path.level2 or db.get_metadata("cheetah:level2"):
+                    self._use_levels()
 
         def _use_levels(self) -> None:
             """Levels 2 and 3 are in the engine from here on; what SQLite had of them is moved there, once."""
@@ -112,6 +114,8 @@ def store_class(level1: Any) -> Any:
                     logger.warning("cheetah-db: %d rows of levels 2 and 3 of this SQLite file were moved to the engine", moved)
                 self.db.set_metadata("cheetah:level2", "1")
                 save(self.db)
+            from .quality import use_queue  # here, or python3 -m cheetah_http.dbslm.quality warns that it is imported already
+
             Guard(self.db, tables)
             self.hot_path.tables = tables
             use_queue(self.hot_path)
@@ -173,15 +177,12 @@ def store_class(level1: Any) -> Any:
 
         def verify(self) -> None:
             """ModelMismatch where the engine has counted what this file knows nothing of, or less than it knows."""
-            counted = self.counted()
-            if counted != self._tokens:
-                raise ModelMismatch(
-                    f"database {self.client.database} has counted {counted} tokens, this SQLite file knows of {self._tokens}: "
-                    "another program counts into it, or one of both is of an earlier time"
-                )
+            with self._turn:
+                self._settle()
 
         def _settle(self) -> None:
-            """Finds out what became of a document that was sent and not noted: the program died, or the server was gone."""
+            """In turn, so what is pending was sent by a program that died, or when the server was gone: finds out what became of it."""
+            self._tokens = int(self.db.get_metadata("cheetah:tokens", "0"))  # other programs count, too
             pending = self.db.get_metadata("cheetah:pending")
             if pending:
                 tokens, roots = json.loads(pending)["tokens"], self._root_counts()
@@ -190,7 +191,12 @@ def store_class(level1: Any) -> Any:
                     self._note(tokens, "freq_global = ?", [(count, token) for token, count in roots])
                 else:
                     self.db.execute("DELETE FROM tbl_metadata WHERE key = 'cheetah:pending'")
-            self.verify()
+            counted = self.counted()
+            if counted != self._tokens:
+                raise ModelMismatch(
+                    f"database {self.client.database} has counted {counted} tokens, this SQLite file knows of {self._tokens}: "
+                    "another program counts into it, or one of both is of an earlier time"
+                )
 
         def _note(self, tokens: int, change: str, frequencies: List[Tuple[int, int]]) -> None:
             """What others read in SQL: that there are counts, how many windows, and the frequencies. One transaction."""
@@ -214,13 +220,10 @@ def store_class(level1: Any) -> Any:
             self._tokens += tokens
             save(self.db)
 
-        def ingest(self, token_ids: Sequence[int], *, progress_callback: Progress = None) -> None:
-            """Counts a document: one request."""
-            ids = list(token_ids)
-            if len(ids) < 2:
-                return
+        def _count(self, ids: List[int]) -> None:
             if self.db.get_metadata("cheetah:pending"):
                 self._settle()
+            self._tokens = int(self.db.get_metadata("cheetah:tokens", "0"))
             self.db.set_metadata("cheetah:pending", json.dumps({"tokens": len(ids)}))
             save(self.db)
             try:
@@ -230,6 +233,14 @@ def store_class(level1: Any) -> Any:
                     self.db.execute("DELETE FROM tbl_metadata WHERE key = 'cheetah:pending'")
                 raise
             self._note(len(ids), "freq_global = freq_global + ?", [(n, t) for t, n in Counter(ids).items()])
+
+        def ingest(self, token_ids: Sequence[int], *, progress_callback: Progress = None) -> None:
+            """Counts a document: one request."""
+            ids = list(token_ids)
+            if len(ids) < 2:
+                return
+            with self._turn:
+                self._count(ids)
             if progress_callback:
                 progress_callback("vocab", len(ids), len(ids))
                 for n in range(1, self.order + 1):
@@ -340,9 +351,10 @@ def store_class(level1: Any) -> Any:
         def mirror_to_sqlite(self) -> Dict[str, int]:
             """Copies the engine's statistics to the tables of level 1, for programs that read them there, and to go on without
             the engine; levels 2 and 3, too, where they are in the engine. The rows of each table."""
-            self.verify()
-            done = to_sqlite(self.db, self.client, self.order, self.hot_path.tables)
-            self._mirrored = True
+            with self._turn:
+                self.verify()
+                done = to_sqlite(self.db, self.client, self.order, self.hot_path.tables)
+                self._mirrored = True
             return done
 
         def _not_here(self, *_: Any, **__: Any) -> None:
@@ -371,6 +383,10 @@ def smoother_class(level1: Any) -> Any:
             self._smooth(str(order))
 
         def _smooth(self, orders: str) -> None:
+            with self.store._turn:
+                self._in_turn(orders)
+
+        def _in_turn(self, orders: str) -> None:
             self.store.verify()
             client = self.store.client
             try:

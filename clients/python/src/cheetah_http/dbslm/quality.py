@@ -18,7 +18,7 @@ from .._sync.client import Client
 from ..types import Operation
 from ..wire import b64
 from .level2 import Tables, put
-from .run import DEFAULT_URL
+from .run import default_url
 
 PREFIX = b"queue:quality:"
 AT_ONCE = 1000
@@ -108,7 +108,7 @@ def drain_to(client: Client, path: str) -> int:
 
 def parsed(arguments: List[str]) -> Tuple[Client, Optional[str]]:
     parser = argparse.ArgumentParser(prog="python3 -m cheetah_http.dbslm.quality", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--url", default=os.environ.get("CHEETAH_DBSLM") or os.environ.get("CHEETAH_URL") or DEFAULT_URL)
+    parser.add_argument("--url", default=default_url(os.environ))
     parser.add_argument("--database", required=True)
     parser.add_argument("--to", metavar="FILE")
     given = parser.parse_args(arguments)

@@ -29,10 +29,15 @@ def site() -> str:
     return os.pathsep.join(places)
 
 
+def default_url(given: Mapping[str, str]) -> str:
+    """The server that the environment names, or the usual one."""
+    return given.get("CHEETAH_DBSLM") or given.get("CHEETAH_URL") or DEFAULT_URL
+
+
 def environment(url: Optional[str], given: Mapping[str, str]) -> Dict[str, str]:
     """The environment in which db_slm uses the engine."""
     made = dict(given)
-    made["CHEETAH_DBSLM"] = url or given.get("CHEETAH_DBSLM") or given.get("CHEETAH_URL") or DEFAULT_URL
+    made["CHEETAH_DBSLM"] = url or default_url(given)
     made["PYTHONPATH"] = os.pathsep.join([site()] + ([given["PYTHONPATH"]] if given.get("PYTHONPATH") else []))
     return made
 

@@ -7,6 +7,7 @@ A model in memory, whose database is dropped at the end. The table is Markdown, 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 import time
@@ -14,7 +15,7 @@ from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence
 
 from .install import install
-from .run import DEFAULT_URL
+from .run import default_url
 
 
 def quantile(values: List[float], part: float) -> float:
@@ -90,7 +91,7 @@ def measure(text: str, prompts: int) -> Dict[str, str]:
 def main(arguments: List[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m cheetah_http.dbslm.smoke", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("text")
-    parser.add_argument("--url", default=DEFAULT_URL)
+    parser.add_argument("--url", default=default_url(os.environ))
     parser.add_argument("--characters", type=int, default=200_000)
     parser.add_argument("--prompts", type=int, default=20)
     given = parser.parse_args(arguments)
