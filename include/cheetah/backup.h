@@ -57,7 +57,8 @@ struct cht_restore;
  * CHT_DATABASE_NOT_FOUND, every other call about it in this environment CHT_DATABASE_BUSY. */
 enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
                             struct cht_err *err);
-/* As cht_backup_check_feed, and CHT_DATABASE_EXISTS, CHT_DISK_FULL, CHT_IO. */
+/* As cht_backup_check_feed, and CHT_DATABASE_EXISTS, CHT_DISK_FULL, CHT_IO. Into a pool (cheetah/rados.h) also CHT_NOT_SUPPORTED: its log does
+ * not begin with the first commit, and nothing was made; CHT_VALUE_TOO_LARGE; CHT_DATABASE_BUSY: another server has given it up; CHT_TIMEOUT. */
 enum cht_rc cht_restore_feed(struct cht_restore *r, const void *p, size_t n, struct cht_err *err);
 /* Durable on return. Opening it redoes the log in it. */
 enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err);

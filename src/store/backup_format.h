@@ -88,3 +88,17 @@ enum cht_rc cht_backup_parse(struct cht_backup_parser *p, const void *data, size
 enum cht_rc cht_backup_parse_end(const struct cht_backup_parser *p, struct cht_err *err);
 void cht_backup_parser_fini(struct cht_backup_parser *p);
 uint64_t cht_backup_parsed(const struct cht_backup_parser *p); /* bytes of files so far */
+
+/* Restoring: what every implementation begins with; it sets the parser's head and frame. */
+struct cht_restore {
+    const struct cht_restore_ops *ops;
+    struct cht_backup_parser p;
+    char name[CHT_DATABASE_NAME_MAX + 1]; /* of the database; "": the head of the backup says it */
+};
+struct cht_restore_ops {                                           /* cheetah/backup.h */
+    enum cht_rc (*finish)(struct cht_restore *, struct cht_err *); /* after the parser has seen the end */
+    void (*free)(struct cht_restore *); /* all but the parser, and the memory of itself */
+};
+/* backup_restore.c: into files. */
+enum cht_rc cht_db_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
+                               struct cht_err *err);

@@ -17,11 +17,9 @@
 
 #define LOG_MIN 8192u /* a log of at most a page would tell check of a clean stop, which a backup is not */
 
-struct cht_restore {
+struct restore {
+    struct cht_restore base; /* first */
     struct cht_env *env;
-    char name[CHT_DATABASE_NAME_MAX + 1];
-    bool named;
-    struct cht_backup_parser p;
     struct cht_manifest m;
     struct cht_file *file; /* owned: the one being written */
     bool log;              /* it is a segment of the log */
@@ -31,7 +29,7 @@ struct cht_restore {
     bool finished;
 };
 
-static enum cht_rc end_file(struct cht_restore *r, struct cht_err *err)
+static enum cht_rc end_file(struct restore *r, struct cht_err *err)
 {
     if (r->file == NULL)
         return CHT_OK;
@@ -41,7 +39,7 @@ static enum cht_rc end_file(struct cht_restore *r, struct cht_err *err)
     return rc;
 }
 
-static void give_up_turn(struct cht_restore *r)
+static void give_up_turn(struct restore *r)
 {
     if (r->claimed)
         cht_env_end_restore(r->env, &r->turn);
@@ -51,22 +49,21 @@ static void give_up_turn(struct cht_restore *r)
 static enum cht_rc take_head(void *ctx, const struct cht_backup_info *info, unsigned files,
                              struct cht_err *err)
 {
-    struct cht_restore *r = ctx;
+    struct restore *r = ctx;
     (void)files;
-    if (!r->named)
-        memcpy(r->name, info->database, sizeof r->name);
-    r->named = true;
+    if (r->base.name[0] == 0)
+        memcpy(r->base.name, info->database, sizeof r->base.name);
     r->m = (struct cht_manifest){.shards = info->shards};
     memcpy(r->m.uuid, info->uuid, 16);
-    enum cht_rc rc = cht_env_begin_restore(r->env, &r->turn, r->name, err);
+    enum cht_rc rc = cht_env_begin_restore(r->env, &r->turn, r->base.name, err);
     r->claimed = rc == CHT_OK;
     if (rc == CHT_OK)
-        rc = cht_db_begin(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
+        rc = cht_db_begin(r->env, r->base.name, CHT_MARK_RESTORING, &r->m, err);
     r->made = rc == CHT_OK;
     return rc;
 }
 
-static enum cht_rc begin_file(struct cht_restore *r, const struct cht_frame *f, struct cht_err *err)
+static enum cht_rc begin_file(struct restore *r, const struct cht_frame *f, struct cht_err *err)
 {
     static const char *const names[CHT_PF_KINDS] = {"keys", "values", "recycle", "pairs", "sums"};
     struct cht_io *io = r->env->io;
@@ -74,16 +71,16 @@ static enum cht_rc begin_file(struct cht_restore *r, const struct cht_frame *f, 
     int n;
     enum cht_rc rc = end_file(r, err);
     if (f->kind == CHT_FRAME_LOG) {
-        n = snprintf(path, sizeof path, "%s/%s/log/%016" PRIx64 ".log", r->env->dirs[0], r->name, f->at);
+        n = snprintf(path, sizeof path, "%s/%s/log/%016" PRIx64 ".log", r->env->dirs[0], r->base.name, f->at);
     } else {
         const char *dir = r->env->dirs[f->shard % r->env->ndirs];
-        n = snprintf(path, sizeof path, "%s/%s/shard-%03u", dir, r->name, f->shard);
+        n = snprintf(path, sizeof path, "%s/%s/shard-%03u", dir, r->base.name, f->shard);
         if (rc == CHT_OK && f->file == 0 && n > 0 && (size_t)n < sizeof path)
             rc = io->ops->mkdir(io, path, err);
-        n = snprintf(path, sizeof path, "%s/%s/shard-%03u/%s", dir, r->name, f->shard, names[f->file]);
+        n = snprintf(path, sizeof path, "%s/%s/shard-%03u/%s", dir, r->base.name, f->shard, names[f->file]);
     }
     if (rc == CHT_OK && (n < 0 || (size_t)n >= sizeof path))
-        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", r->name);
+        rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%s: the path is too long", r->base.name);
     if (rc == CHT_OK)
         rc = cht_io_open(io, path, CHT_OPEN_CREATE | CHT_OPEN_EXCL, &r->file, err);
     r->log = f->kind == CHT_FRAME_LOG;
@@ -92,7 +89,7 @@ static enum cht_rc begin_file(struct cht_restore *r, const struct cht_frame *f, 
 }
 
 /* A log tells who follows it of its own life only (wal_kept.c), and this is another one. */
-static enum cht_rc take_data(struct cht_restore *r, const struct cht_frame *f, struct cht_err *err)
+static enum cht_rc take_data(struct restore *r, const struct cht_frame *f, struct cht_err *err)
 {
     uint8_t head[CHT_WAL_HEAD];
     enum cht_rc rc = cht_file_write(r->file, f->data, f->len, f->at, err);
@@ -106,7 +103,7 @@ static enum cht_rc take_data(struct cht_restore *r, const struct cht_frame *f, s
 
 static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_err *err)
 {
-    struct cht_restore *r = ctx;
+    struct restore *r = ctx;
     switch (f->kind) {
     case CHT_FRAME_LOG:
     case CHT_FRAME_PAGES:
@@ -118,26 +115,47 @@ static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_e
     }
 }
 
-static enum cht_rc sync_folders(struct cht_restore *r, struct cht_err *err)
+static enum cht_rc sync_folders(struct restore *r, struct cht_err *err)
 {
     struct cht_env *env = r->env;
     char path[CHT_PATH_MAX];
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < r->m.shards && rc == CHT_OK; i++) { /* it was not too long when it was made */
-        (void)snprintf(path, sizeof path, "%s/%s/shard-%03u", env->dirs[i % env->ndirs], r->name, i);
+        (void)snprintf(path, sizeof path, "%s/%s/shard-%03u", env->dirs[i % env->ndirs], r->base.name, i);
         rc = env->io->ops->sync_dir(env->io, path, err);
     }
-    (void)snprintf(path, sizeof path, "%s/%s/log", env->dirs[0], r->name);
+    (void)snprintf(path, sizeof path, "%s/%s/log", env->dirs[0], r->base.name);
     return rc == CHT_OK ? env->io->ops->sync_dir(env->io, path, err) : rc;
 }
 
+static enum cht_rc finish(struct cht_restore *base, struct cht_err *err)
+{
+    struct restore *r = (struct restore *)(void *)base;
+    enum cht_rc rc = sync_folders(r, err);
+    if (rc == CHT_OK)
+        rc = cht_db_seal(r->env, base->name, CHT_MARK_RESTORING, &r->m, err);
+    r->finished = rc == CHT_OK;
+    if (r->finished)
+        give_up_turn(r);
+    return rc;
+}
+
+static void let_go(struct cht_restore *base)
+{
+    struct restore *r = (struct restore *)(void *)base;
+    cht_file_close(r->file);
+    if (r->made && !r->finished)
+        cht_db_discard(r->env, base->name);
+    give_up_turn(r);
+}
+
+static const struct cht_restore_ops ops = {.finish = finish, .free = let_go};
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
-enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
-                            struct cht_err *err)
+enum cht_rc cht_db_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
+                               struct cht_err *err)
 {
-    if (!cht_env_ops(env)->on_files)
-        return CHT_FAIL(err, CHT_NOT_SUPPORTED, "a backup is restored into data directories only");
     struct cht_manifest m;
     if (name != NULL) {
         enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
@@ -146,54 +164,14 @@ enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_re
         if (rc != CHT_DATABASE_NOT_FOUND)
             return rc;
     }
-    struct cht_restore *r = cht_calloc(1, sizeof *r);
+    struct restore *r = cht_calloc(1, sizeof *r);
     if (r == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to restore a backup");
+    r->base.ops = &ops;
+    r->base.p.head = take_head;
+    r->base.p.frame = take_frame;
+    r->base.p.ctx = r;
     r->env = env;
-    r->named = name != NULL;
-    if (name != NULL)
-        memcpy(r->name, name, strlen(name) + 1);
-    r->p.head = take_head;
-    r->p.frame = take_frame;
-    r->p.ctx = r;
-    *out = r;
+    *out = &r->base;
     return CHT_OK;
 }
-
-enum cht_rc cht_restore_feed(struct cht_restore *r, const void *p, size_t n, struct cht_err *err)
-{
-    return cht_backup_parse(&r->p, p, n, err);
-}
-
-enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err)
-{
-    enum cht_rc rc = cht_backup_parse_end(&r->p, err);
-    if (rc == CHT_OK)
-        rc = sync_folders(r, err);
-    if (rc == CHT_OK)
-        rc = cht_db_seal(r->env, r->name, CHT_MARK_RESTORING, &r->m, err);
-    r->finished = rc == CHT_OK;
-    if (r->finished)
-        give_up_turn(r);
-    return rc;
-}
-
-void cht_restore_free(struct cht_restore *r)
-{
-    if (r == NULL)
-        return;
-    cht_file_close(r->file);
-    if (r->made && !r->finished)
-        cht_db_discard(r->env, r->name);
-    give_up_turn(r);
-    cht_backup_parser_fini(&r->p);
-    cht_free(r);
-}
-
-const struct cht_backup_info *cht_restore_info(const struct cht_restore *r, uint64_t *done)
-{
-    *done = cht_backup_parsed(&r->p);
-    return r->p.has_head ? &r->p.info : NULL;
-}
-
-const char *cht_restore_name(const struct cht_restore *r) { return r->named ? r->name : NULL; }

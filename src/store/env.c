@@ -462,7 +462,6 @@ static const struct cht_env_ops env_ops = {
     .list = env_list,
     .finish = env_finish,
     .unfinished = env_unfinished,
-    .on_files = true,
 };
 
 /* ------------------------------------------------------------------------------------------------------------ */

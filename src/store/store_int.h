@@ -85,7 +85,8 @@ struct cht_env_ops {
     bool (*unfinished)(const struct cht_env *);
     enum cht_rc (*health)(struct cht_env *, struct cht_err *); /* NULL: whoever has it open reaches it */
     void (*remote_stats)(struct cht_env *, struct cht_remote_stats *); /* NULL: it lies here */
-    bool on_files; /* it is the struct cht_env of db.h: a backup can be restored into it */
+    /* NULL: it is the struct cht_env of db.h (cht_db_restore_new) */
+    enum cht_rc (*restore_new)(struct cht_env *, const char *, struct cht_restore **, struct cht_err *);
 };
 /* Every environment begins with it. What else is in one only its implementation knows: that on files has struct cht_env (db.h). */
 struct cht_env_head {

@@ -139,6 +139,8 @@ struct cht_wal_begin {
     uint64_t number, first_seq, origin, prev, salt;
 };
 uint32_t cht_wal_put_header(uint8_t header[CHT_WAL_HEAD], const struct cht_wal_begin *b);
+/* The other way round: a header that was read. False: that is none of this version. */
+bool cht_wal_take_header(const uint8_t header[CHT_WAL_HEAD], struct cht_wal_begin *out, uint32_t *seed);
 #define CHT_WAL_RECORD 32u
 static inline uint64_t cht_wal_room(uint64_t n) { return (CHT_WAL_RECORD + n + 7) & ~UINT64_C(7); }
 void cht_wal_put_record(uint8_t head[CHT_WAL_RECORD], uint32_t seed, uint64_t seq,

@@ -140,6 +140,21 @@ uint32_t cht_wal_put_header(uint8_t header[CHT_WAL_HEAD], const struct cht_wal_b
     return cht_crc32c(0, header + 40, 8);
 }
 
+bool cht_wal_take_header(const uint8_t header[CHT_WAL_HEAD], struct cht_wal_begin *out, uint32_t *seed)
+{
+    if (memcmp(header, magic, 8) != 0 || cht_get32(header + 508) != cht_crc32c(0, header, 508) ||
+        cht_get32(header + 8) != CHT_FORMAT_VERSION || cht_get32(header + 12) != CHT_WAL_HEAD)
+        return false;
+    *out = (struct cht_wal_begin){.uuid = header + 16,
+                                  .number = cht_get64(header + 32),
+                                  .first_seq = cht_get64(header + 48),
+                                  .origin = cht_get64(header + 56),
+                                  .prev = cht_get64(header + 64),
+                                  .salt = cht_get64(header + 40)};
+    *seed = cht_crc32c(0, header + 40, 8);
+    return true;
+}
+
 enum cht_rc cht_wal_path(const struct cht_wal *w, uint64_t number, char *out, size_t cap, struct cht_err *err)
 {
     char name[32];

@@ -183,8 +183,6 @@ static void test_databases(void **state)
     char upper[32];
     (void)snprintf(upper, sizeof upper, "T%s", name + 1);
     assert_int_equal(cht_env_create(env, upper, 0, &err), CHT_DATABASE_CASE);
-    struct cht_restore *r;
-    assert_int_equal(cht_restore_new(env, "x", &r, &err), CHT_NOT_SUPPORTED);
     struct cht_rados_config cfg = {.pool = "no-such-pool", .conf = conf, .id = getenv("CHT_RADOS_ID")};
     struct cht_env *none;
     assert_int_equal(cht_rados_open(&cfg, &none, &err), CHT_NOT_FOUND);

@@ -234,6 +234,33 @@ def test_backup_while_both_write(pair, tmp_path):
     assert len(found) <= count()
 
 
+def test_restored_over_http(pair):
+    """A backup of one server, restored by the other: the same names, keys, values and ends; what is not whole leaves nothing."""
+    one, two = (server.client() for server in pair)
+    here, body = pair[0].client(db="whole"), {"Content-Type": "application/octet-stream"}
+    here.put_all({b"a:%d" % i: b"v%d" % i for i in range(300)})
+    here.upsert(b"long", bytes(3 << 20))
+    assert here.put("/pairs/ends", b"x", ttl="100000").status == 201
+    assert here.post("/kv", b"alone").status == 201
+    backup = one.get("/databases/whole/backup").body
+
+    def lines(db):
+        answered = pair[1].client(db=db)
+        return (answered.get("/pairs/*", values="true").body, answered.get("/kv", limit="1000").body,
+                answered.get("/pairs/ends", exact="true").json())
+
+    answer = two.put("/databases/whole/restore", backup, headers=body)
+    assert (answer.status, answer.code) == (409, "database_exists")
+    answer = two.put("/databases/again/restore", backup[:-1], headers=body)
+    assert (answer.status, answer.code) == (400, "invalid_backup")
+    assert one.get("/databases/again").status == 404
+    answer = two.put("/databases/again/restore", backup, headers=body)
+    assert answer.status == 201 and answer.headers["Location"] == "/databases/again" and answer.json()["pairs"] == 302, answer
+    assert lines("again") == lines("whole")
+    assert two.put("/databases/again/restore", backup, headers=body).code == "database_exists"
+    assert one.delete("/databases/again", confirm="again").status == 204
+
+
 def test_dropped_by_the_other(pair):
     """410 once at most; then what is there under the name by now."""
     one, two = (server.client(db="gone") for server in pair)

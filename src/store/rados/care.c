@@ -3,37 +3,16 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "os/io.h"
+#include "store/rados/catalogue.h"
 #include "store/rados/ends.h"
+#include "store/rados/grow.h"
 #include "store/rados/moment.h"
-#include "store/rados/prefix.h"
+#include "store/rados/restore.h"
 #include "store/rados/split.h"
 
 #define LEFT_AGE 3600u
+#define FINISH_NS UINT64_C(600000000000) /* between two looks for databases that were not finished */
 #define LEFT_NS UINT64_C(86400000000000)
-#define LARGE_NS UINT64_C(3600000000000) /* between two tries to divide what is too large for it */
-
-/* Divides the fullest shard if it has too many pairs. One a time: all go on meanwhile but for the writers of that shard. */
-static void divide(struct cht_rdb *db)
-{
-    struct cht_shard_counts *c = cht_calloc(CHT_MAP_MAX, sizeof *c);
-    unsigned most = 0;
-    uint64_t lot = 0;
-    if (c == NULL || cht_prefix_totals(db, c, NULL) != CHT_OK) {
-        cht_free(c);
-        return; /* the next time */
-    }
-    for (unsigned i = 0; i < CHT_MAP_MAX; i++)
-        most = c[i].pairs + c[i].values > c[most].pairs + c[most].values ? i : most;
-    bool full = c[most].pairs > db->env->cfg.split_pairs || c[most].values > db->env->cfg.split_pairs;
-    cht_free(c);
-    cht_os_random(&lot, sizeof lot);
-    if (!full || lot % 2 != 0) /* several servers see the same */
-        return;
-    if (db->too_large != 0 && cht_now_ns() - db->too_large < LARGE_NS)
-        return;
-    db->too_large = cht_split(db, most, NULL) == CHT_BATCH_TOO_LARGE ? cht_now_ns() : 0;
-}
 
 static void clean(struct cht_rdb *db)
 {
@@ -53,7 +32,7 @@ static void care_for(struct cht_rdb *db)
         (void)cht_ends_purge(db, &removed, NULL); /* the next time */
     clean(db);
     cht_moment_clean(db);
-    divide(db);
+    cht_grow(db);
     if (db->swept == 0)
         db->swept = now;
     if (now - db->swept < LEFT_NS)
@@ -64,11 +43,31 @@ static void care_for(struct cht_rdb *db)
         db->swept = now - LEFT_NS + 2 * LEFT_AGE * UINT64_C(1000000000);
 }
 
+/* Databases that others did not finish. */
+static void finish_left(struct cht_renv *env)
+{
+    struct cht_catalogue l;
+    uint64_t now = cht_now_ns();
+    if (env->care.finished == 0)
+        env->care.finished = now;
+    if (now - env->care.finished < FINISH_NS)
+        return;
+    env->care.finished = now;
+    enum cht_rc rc = cht_catalogue_list(env, &l, NULL);
+    for (size_t i = 0; i < l.n && rc == CHT_OK; i++) {
+        if (cht_listed_is_left(&l.v[i]))
+            (void)cht_catalogue_remove(env, &l.v[i], NULL); /* the next time */
+    }
+    cht_free(l.v);
+}
+
 static void run(struct cht_job *job)
 {
     struct cht_renv *env = ((struct cht_care *)(void *)job)->env;
     struct cht_rdb **all = NULL;
     size_t n = 0, i = 0;
+    cht_restores_go_on(env);
+    finish_left(env);
     cht_mutex_lock(&env->mu);
     for (struct cht_rdb *db = env->open; db != NULL; db = db->next)
         n++;

@@ -256,7 +256,7 @@ static enum cht_rc shard_of(struct commit *m, struct cht_exec_op *o, unsigned *s
 {
     const struct cht_op *op = o->op;
     uint32_t bucket;
-    switch (op->kind) {
+    switch ((unsigned)op->kind) { /* also those of a restore */
     case CHT_OP_INSERT:
         if (o->fresh == 0) {
             enum cht_rc rc = cht_leases_key(m->db, &o->fresh, &m->c->err);
@@ -269,6 +269,7 @@ static enum cht_rc shard_of(struct commit *m, struct cht_exec_op *o, unsigned *s
     case CHT_OP_DELETE:
     case CHT_OP_PUT:
     case CHT_OP_READ:
+    case CHT_REDO_VALUE:
         bucket = cht_row_bucket_of_key(op->key);
         break;
     case CHT_OP_PAIR_LINK:

@@ -429,6 +429,52 @@ static enum cht_rc do_purge(struct cht_exec *x, struct cht_exec_op *o)
     return rc;
 }
 
+/* ---- of a restore ------------------------------------------------------------------------------------------------- */
+
+static enum cht_rc redo_value(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = cht_exec_key(x, o->op->key, x->guess, &v);
+    if (rc == CHT_OK && v.row.flags == CHT_ROW_NAME)
+        rc = cht_exec_find(x, o->op->key, &v);
+    return rc == CHT_OK ? write_value(x, o, v.at, o->op->key, v.row.ends) : rc;
+}
+
+static enum cht_rc redo_name(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = cht_exec_name(x, o->op->name, x->guess, &v);
+    return rc == CHT_OK ? map_name(x, o->op, o->op->key, v.row.ends) : rc;
+}
+
+static enum cht_rc redo_both(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v, k;
+    struct cht_op *op = o->op;
+    enum cht_rc rc = cht_exec_name(x, op->name, x->guess, &v);
+    enum cht_rc other = cht_exec_key(x, op->key, x->guess, &k);
+    rc = rc == CHT_OK ? other : rc;
+    if (rc == CHT_OK && !is_mapped(&v) && k.row.key == 0) {
+        rc =
+            cht_exec_set(x, k.at, &(struct cht_row){.flags = CHT_ROW_NAME, .key = op->key, .body = op->name});
+        return rc == CHT_OK ? write_value(x, o, v.at, op->key, 0) : rc;
+    }
+    if (rc == CHT_OK)
+        rc = redo_value(x, o);
+    return rc == CHT_OK ? redo_name(x, o) : rc;
+}
+
+static enum cht_rc redo_end(struct cht_exec *x, struct cht_exec_op *o)
+{
+    struct cht_exec_value v;
+    enum cht_rc rc = begin_ends(x, o->op->until_ms);
+    if (rc == CHT_OK)
+        rc = cht_exec_name(x, o->op->name, false, &v);
+    if (rc != CHT_OK)
+        return rc;
+    return is_mapped(&v) ? change_end(x, &v, o->op->until_ms) : CHT_PAIR_NOT_FOUND;
+}
+
 typedef enum cht_rc exec_fn(struct cht_exec *, struct cht_exec_op *);
 static exec_fn *const table[] = {
     [CHT_OP_INSERT] = do_insert,
@@ -444,6 +490,10 @@ static exec_fn *const table[] = {
     [CHT_OP_RESERVE] = do_reserve,
     [CHT_OP_PURGE] = do_purge,
     [CHT_OP_PREFIX_DEL] = do_prefix_del,
+    [CHT_REDO_VALUE] = redo_value,
+    [CHT_REDO_NAME] = redo_name,
+    [CHT_REDO_BOTH] = redo_both,
+    [CHT_REDO_END] = redo_end,
 };
 
 static enum cht_rc find_asked(struct cht_exec *x, const struct cht_op *op, struct cht_found *found,
@@ -486,7 +536,7 @@ static enum cht_rc ask(struct cht_exec *x, struct cht_op *op)
 static bool grows(enum cht_op_kind kind)
 {
     return kind == CHT_OP_INSERT || kind == CHT_OP_EDIT || kind == CHT_OP_PUT || kind == CHT_OP_PAIR_SET ||
-           kind == CHT_OP_PAIR_PUT || kind == CHT_OP_PAIR_LINK;
+           kind == CHT_OP_PAIR_PUT || kind == CHT_OP_PAIR_LINK || kind >= CHT_REDO_VALUE;
 }
 
 enum cht_rc cht_exec_run(struct cht_exec *x, struct cht_exec_op *o)
@@ -496,7 +546,7 @@ enum cht_rc cht_exec_run(struct cht_exec *x, struct cht_exec_op *o)
     bool known = (unsigned)op->kind < sizeof table / sizeof *table && table[op->kind] != NULL;
     enum cht_rc rc = CHT_OK;
     op->ends = 0;
-    x->now = cht_wall_ns() / 1000000;
+    x->now = x->db->remade ? 0 : cht_wall_ns() / 1000000;
     if (!known)
         rc = CHT_FAIL(x->err, CHT_INVALID_ARGUMENT, "operation kind %d", (int)op->kind);
     else if (x->full && grows(op->kind))

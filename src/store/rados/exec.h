@@ -9,6 +9,15 @@
 
 #include "store/rados/under.h"
 
+/* Operations of a restore (replay.h), beside those of enum cht_op_kind: what was given out elsewhere is as it was. What there is already they leave
+ * as a log's redo would. */
+#define CHT_REDO_KIND(n) ((enum cht_op_kind)(CHT_OP_RESERVE + (n)))
+#define CHT_REDO_VALUE CHT_REDO_KIND(1) /* key, value: whoever gave out the key */
+#define CHT_REDO_NAME CHT_REDO_KIND(2)  /* name, key: it ends when it did */
+#define CHT_REDO_BOTH \
+    CHT_REDO_KIND(3) /* name, key, value: both; in one row if neither was there. They are of one bucket */
+#define CHT_REDO_END CHT_REDO_KIND(4) /* name, until_ms: the pair ends then; 0: never. PAIR_NOT_FOUND */
+
 /* What is kept of an operation between two runs. */
 struct cht_exec_op {
     struct cht_op *op;

@@ -152,3 +152,12 @@ enum cht_rc cht_leases_next(struct cht_rdb *db, uint64_t *next, struct cht_err *
 {
     return read_next(db, next, err);
 }
+
+enum cht_rc cht_leases_raise(struct cht_rdb *db, uint64_t next, struct cht_err *err)
+{
+    uint64_t first, now;
+    enum cht_rc rc = read_next(db, &now, err);
+    if (rc == CHT_OK && now < next)
+        rc = lease(db, next - now, 1, &first, err);
+    return rc;
+}

@@ -1,6 +1,6 @@
 /* rdb: a database on RADOS: what its parts share.
  *
- * In the pool: the object `cheetah` in the namespace "" has a row a database, d<name> -> uuid and state (renv.c). All other objects of a
+ * In the pool: the object `cheetah` in the namespace "" has a row a database, d<name> -> uuid and state (catalogue.h). All other objects of a
  * database are in a namespace of its own, which is its uuid in hexadecimal:
  *
  *   h            rows: format, level (2^level shards when it was made), epoch (1), next (the next key that nobody has a lease of), and if a shard
@@ -37,6 +37,7 @@
 struct cht_renv;
 struct cht_rdb;
 struct cht_rpart;
+struct cht_rrestore;
 struct cht_fences;
 struct cht_left { /* a long value that no row named */
     uint64_t number;
@@ -89,6 +90,7 @@ struct cht_rdb {
         doubted; /* owned; guarded by mu: those with a write of which nobody knows whether it is still to come (fence.h) */
     struct cht_seen seen;
     _Atomic bool backing_up;     /* moment.h */
+    bool remade;                 /* by a restore (replay.h): nothing that is in it has ended yet */
     struct cht_figures *figures; /* owned: figures.h */
     struct cht_left *left;       /* owned; of left.c: what its last sweep saw, ascending */
     size_t lefts;
@@ -103,6 +105,7 @@ struct cht_care {       /* care.h */
     struct cht_renv *env;
     _Atomic bool busy; /* it is queued or runs */
     _Atomic bool over; /* the environment closes */
+    uint64_t finished; /* of the job: when it looked for databases that were not finished, ns */
 };
 
 struct cht_renv {
@@ -113,11 +116,13 @@ struct cht_renv {
     struct cht_guards guards;
     struct cht_sip_key key; /* nobody can choose names that meet in a hash table */
     struct cht_pulse pulse;
-    struct cht_jobs *jobs;   /* short work: groups, reads, pages */
-    _Atomic unsigned asked;  /* operations of reads that hold no thread (rowset.h) */
-    struct cht_mutex making; /* held while a database is opened, made or dropped; before mu */
-    struct cht_mutex mu;     /* no network while it is held */
-    struct cht_rdb *open;    /* guarded by mu; owned */
+    struct cht_jobs *jobs;         /* short work: groups, reads, pages */
+    _Atomic unsigned asked;        /* operations of reads that hold no thread (rowset.h) */
+    struct cht_mutex making;       /* held while a database is opened, made or dropped; before mu */
+    struct cht_mutex mu;           /* no network while it is held */
+    struct cht_rdb *open;          /* guarded by mu; owned */
+    struct cht_mutex restoring;    /* of what is being restored (restore.c); held while its row is written */
+    struct cht_rrestore *restores; /* guarded by restoring */
     struct cht_care care;
 };
 
@@ -156,6 +161,8 @@ enum cht_rc cht_leases_range(struct cht_rdb *db, uint64_t n, uint64_t *first, st
 /* Was the key given out or leased by anybody? */
 enum cht_rc cht_leases_given(struct cht_rdb *db, uint64_t key, bool *given, struct cht_err *err);
 enum cht_rc cht_leases_next(struct cht_rdb *db, uint64_t *next, struct cht_err *err);
+/* No key below `next` is leased from now on. */
+enum cht_rc cht_leases_raise(struct cht_rdb *db, uint64_t next, struct cht_err *err);
 
 /* The map is older than a shard says: reads it again. */
 enum cht_rc cht_rdb_reload(struct cht_rdb *db, struct cht_err *err);
