@@ -27,7 +27,7 @@ enum cht_scan_kind {
 };
 
 #define CHT_ENTRY_DANGLING 1u /* the key has no value */
-#define CHT_ENTRY_LARGE 2u    /* longer than CHT_SCAN_INLINE_MAX: size is set, read it with cht_value_open */
+#define CHT_ENTRY_LARGE 2u    /* too long to be carried: size is set, read it with cht_value_open */
 #define CHT_ENTRY_CORRUPT 4u  /* the value does not match its checksum */
 
 struct cht_entry {
@@ -70,8 +70,9 @@ struct cht_scan_config {
     cht_scan_render *render; /* NULL: entries as they are */
     void *render_ctx;
     /* Only what `render` made of all entries is wanted, one after the other. Then an entry that is given out may stand for a
-     * run of entries: value is their bytes, count their number, name and key are the last one's, shard means nothing. Long
-     * lists of names are done much faster so. `render` may be called by several threads at once for any shard. */
+     * run of entries: value is their bytes, count their number, name and key are the last one's, shard means nothing; one that is
+     * CHT_ENTRY_LARGE or CHT_ENTRY_CORRUPT is given by itself. Long lists of names, also with short values, are done much faster so. `render` may
+     * be called by several threads at once for any shard. */
     bool runs;
     /* Called (any thread) when a poll that said CHT_PENDING should be repeated; may be NULL. Must not call the scan. */
     void (*ready)(void *ctx);

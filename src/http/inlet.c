@@ -1,6 +1,7 @@
 /* inlet: see inlet.h. */
 #include "http/inlet.h"
 
+#include "http/direct.h"
 #include "http/quick.h"
 #include "http/stream.h"
 #include "http/wake.h"
@@ -30,6 +31,17 @@ static ptrdiff_t inlet_read(struct cht_tap *t, int fd, char *buf, size_t n, stru
     if (got > 0 && c->gate.same > 0 && !t->tls && http_quick_take(c, buf))
         return CHT_TAP_LATER;
     return got;
+}
+
+/* In place of libmicrohttpd's send. */
+static ptrdiff_t inlet_write(struct cht_tap *t, int fd, size_t n)
+{
+    const struct http_worker *w =
+        (const struct http_worker *)(const void *)((char *)t - offsetof(struct http_worker, tap));
+    const struct http_conn *c = find(w, fd);
+    if (c == NULL || c->req == NULL || c->req->stream == NULL || !c->req->stream->direct.on)
+        return CHT_TAP_AS_IS;
+    return http_direct_send(c->req->stream, fd, n);
 }
 
 /* A job, a commit or a stream has its connection: libmicrohttpd reads again when it gives it back. Of a stream its own flag says so: who wakes
@@ -67,7 +79,7 @@ static void take_ends(struct http_worker *w)
 
 enum cht_rc http_inlet_init(struct http_worker *w, struct cht_err *err)
 {
-    w->tap = (struct cht_tap){.read = inlet_read, .tls = w->srv->tls != NULL};
+    w->tap = (struct cht_tap){.read = inlet_read, .write = inlet_write, .tls = w->srv->tls != NULL};
     w->watch = cht_net_watch_new();
     return w->watch >= 0 ? CHT_OK : CHT_FAIL(err, CHT_IO, "no epoll descriptor for clients that end");
 }

@@ -1,6 +1,7 @@
 /* stream: see stream.h. */
 #include "http/stream.h"
 
+#include "http/direct.h"
 #include "http/reply.h"
 #include "http/server.h"
 #include "http/wake.h"
@@ -94,6 +95,12 @@ static inline void copy_line(char *to, const void *from, size_t n)
     }
 }
 
+/* Has a scan lines at hand? */
+static bool has_lines(const struct http_stream *s)
+{
+    return s->scan != NULL && s->piece.value == NULL && s->abort == CHT_OK && s->pos < s->have;
+}
+
 /* Of a scan: the lines that are at hand and fit as a whole. Returns their bytes. */
 static size_t copy_lines(struct http_stream *s, char *buf, size_t room)
 {
@@ -117,7 +124,7 @@ size_t http_stream_take(struct http_stream *s, char *buf, size_t max, enum http_
     *more = HTTP_MORE_TEXT;
     while (n < max) {
         if (s->left == 0) {
-            if (s->scan != NULL && s->piece.value == NULL && s->abort == CHT_OK)
+            if (has_lines(s))
                 n += copy_lines(s, buf + n, max - n);
             *more = next_text(s);
             if (*more != HTTP_MORE_TEXT)
@@ -136,10 +143,14 @@ size_t http_stream_take(struct http_stream *s, char *buf, size_t max, enum http_
 ssize_t http_stream_read(struct http_request *r, char *buf, size_t max)
 {
     struct http_stream *s = r->stream;
-    enum http_more more;
+    enum http_more more = HTTP_MORE_TEXT;
     (void)atomic_exchange_explicit(&s->wake, 0, memory_order_acq_rel); /* what woke it is seen */
     s->suspended = false;
-    size_t n = http_stream_take(s, buf, max, &more);
+    if (s->left == 0 && !has_lines(s))
+        more = next_text(s);
+    if (more == HTTP_MORE_TEXT && http_direct_fits(s))
+        return (ssize_t)http_direct_begin(s, buf, max);
+    size_t n = more == HTTP_MORE_LATER ? 0 : http_stream_take(s, buf, max, &more);
     s->bytes += n;
     if (n > 0) /* first what there is; then the source is asked again */
         return (ssize_t)n;

@@ -39,6 +39,16 @@ struct http_piece {
     uint32_t hashed; /* bytes of it so far */
 };
 
+/* Of text that goes out from where it lies (direct.h). */
+struct http_direct {
+    bool on;
+    bool framed;     /* it is known how: head and tail are those of a chunk, or empty */
+    size_t stand_in; /* bytes that libmicrohttpd was given in place of the text */
+    size_t left;     /* text to be sent: of s->left */
+    size_t head_at, head_n, tail_at, tail_n;
+    char head[24];
+};
+
 struct http_pack;
 
 /* Of a scan on another machine: a long value that was opened before its line is begun. */
@@ -60,6 +70,7 @@ struct http_stream {
     void *source;   /* owned by the source */
     const char *at; /* text not yet copied */
     size_t left;
+    struct http_direct direct;
     struct svc_out stage; /* text made here rather than by a worker */
     bool ended, counted;
     bool arpa; /* it is a model as text, no lines of JSON */

@@ -249,21 +249,38 @@ bool cht_net_discard(int fd, size_t *n)
     return true;
 }
 
-ptrdiff_t cht_net_send(int fd, const void *head, size_t n, const void *body, size_t m)
+/* What a call that sends answered. */
+static ptrdiff_t sent_or_why(ssize_t sent)
 {
-    /* NOLINTBEGIN(performance-no-int-to-ptr): const, which iovec does not know */
-    struct iovec parts[2] = {{.iov_base = (void *)(uintptr_t)head, .iov_len = n},
-                             {.iov_base = (void *)(uintptr_t)body, .iov_len = m}};
-    /* NOLINTEND(performance-no-int-to-ptr) */
-    const struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 2};
-    ssize_t sent;
-    do {
-        sent = m == 0 ? send(fd, head, n, MSG_NOSIGNAL | MSG_DONTWAIT)
-                      : sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return sent;
     return errno == EAGAIN || errno == EWOULDBLOCK ? CHT_NET_LATER : CHT_NET_FAILED;
+}
+
+ptrdiff_t cht_net_send_parts(int fd, const struct cht_net_part *parts, unsigned n)
+{
+    struct iovec v[CHT_NET_PARTS_MAX];
+    const struct msghdr msg = {.msg_iov = v, .msg_iovlen = n};
+    ssize_t sent;
+    for (unsigned i = 0; i < n;
+         i++) /* NOLINTNEXTLINE(performance-no-int-to-ptr): const, which iovec does not know */
+        v[i] = (struct iovec){.iov_base = (void *)(uintptr_t)parts[i].p, .iov_len = parts[i].n};
+    do
+        sent = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    return sent_or_why(sent);
+}
+
+ptrdiff_t cht_net_send(int fd, const void *head, size_t n, const void *body, size_t m)
+{
+    const struct cht_net_part parts[2] = {{head, n}, {body, m}};
+    ssize_t sent;
+    if (m > 0)
+        return cht_net_send_parts(fd, parts, 2);
+    do
+        sent = send(fd, head, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    return sent_or_why(sent);
 }
 
 bool cht_net_ended(int fd)

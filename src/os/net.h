@@ -53,6 +53,13 @@ bool cht_net_discard(int fd, size_t *n);
 #define CHT_NET_LATER (-1)
 #define CHT_NET_FAILED (-2)
 ptrdiff_t cht_net_send(int fd, const void *head, size_t n, const void *body, size_t m);
+/* The same of several parts. */
+struct cht_net_part {
+    const void *p;
+    size_t n;
+};
+#define CHT_NET_PARTS_MAX 3u
+ptrdiff_t cht_net_send_parts(int fd, const struct cht_net_part *parts, unsigned n);
 
 /* Has the other side ended what it sends (some of that may still be unread)? It may still read. */
 bool cht_net_ended(int fd);

@@ -67,6 +67,17 @@ __attribute__((visibility("default"))) ssize_t recv(int fd, void *buf, size_t n,
     return -1;
 }
 
+__attribute__((visibility("default"))) ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+    ptrdiff_t sent = tap == NULL || tap->tls || tap->write == NULL ? CHT_TAP_AS_IS : tap->write(tap, fd, n);
+    if (sent == CHT_TAP_AS_IS)
+        return sendto(fd, buf, n, flags, NULL, 0);
+    if (sent >= 0)
+        return sent;
+    errno = sent == CHT_TAP_LATER ? EAGAIN : ECONNRESET;
+    return -1;
+}
+
 ptrdiff_t gnutls_record_recv(void *session, void *buf, size_t n);
 
 __attribute__((visibility("default"))) ptrdiff_t gnutls_record_recv(void *session, void *buf, size_t n)

@@ -425,7 +425,7 @@ enum cht_rc cht_db_scan_next(struct cht_scan *base, bool wait, struct cht_entry 
     if (max == 0)
         return CHT_OK;
     if (sc->ranges != NULL)
-        return cht_ranges_next(sc, wait, out, count, err);
+        return cht_ranges_next(sc, wait, out, max, count, err);
     cht_mutex_lock(&sc->mu);
     recycle(sc);
     enum cht_rc rc = await(sc, wait, err);

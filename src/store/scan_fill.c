@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#define AHEAD 16u /* items between asking for an entry, for the value and using it */
+#define AHEAD CHT_SCAN_AHEAD
 
 struct fill {
     struct cht_db_scan *sc;
@@ -144,7 +144,6 @@ static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item
                       const struct cht_value_ref *ref, bool first)
 {
     struct cht_batch *b = f->b;
-    const uint8_t *p;
     it->size = ref->len;
     if (ref->len > f->inline_max) {
         it->flags |= CHT_ENTRY_LARGE;
@@ -155,29 +154,13 @@ static bool add_value(struct fill *f, struct cht_shard *sh, struct cht_scan_item
             it->flags |= CHT_ENTRY_LARGE;
         return first;
     }
-    if (cht_values_view(&sh->values, it->key, ref, &p, NULL) != CHT_OK) {
-        atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
-        it->flags |= CHT_ENTRY_CORRUPT;
+    it->flags |= cht_scan_copy(f->sc->db, &sh->values, it->key, ref, b->bytes + b->used);
+    if (it->flags != 0)
         return true;
-    }
-    memcpy(b->bytes + b->used, p, ref->len);
-    if (cht_values_copied(&sh->values, ref, NULL) != CHT_OK) {
-        atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
-        it->flags |= CHT_ENTRY_CORRUPT;
-        return true;
-    }
     it->value = (uint32_t)b->used;
     it->value_len = ref->len;
     b->used += ref->len;
     return true;
-}
-
-/* What a failed look-up says about the item. */
-static void mark_failed(struct fill *f, struct cht_scan_item *it, enum cht_rc rc)
-{
-    it->flags |= rc == CHT_KEY_NOT_FOUND ? CHT_ENTRY_DANGLING : CHT_ENTRY_CORRUPT;
-    if (rc != CHT_KEY_NOT_FOUND)
-        atomic_fetch_add_explicit(&f->sc->db->corrupt, 1, memory_order_relaxed);
 }
 
 static bool is_home(const struct fill *f, uint64_t key)
@@ -200,7 +183,7 @@ static void look_up(struct fill *f, struct cht_scan_item *it, struct cht_value_r
         return;
     }
     ref->len = 0;
-    mark_failed(f, it, rc);
+    it->flags |= cht_scan_no_value(f->sc->db, rc);
 }
 
 /* F2. Item i is asked for, the one AHEAD before it looked up, the one AHEAD before that copied. */
@@ -243,7 +226,7 @@ static enum cht_rc foreign_values(struct fill *f, struct cht_err *err)
         if (rc == CHT_OK)
             fits = add_value(f, sh, it, &ref, i == 0);
         else
-            mark_failed(f, it, rc);
+            it->flags |= cht_scan_no_value(f->sc->db, rc);
         cht_rwlock_read_end(&sh->lock);
         if (!fits) {
             b->count = i;

@@ -9,8 +9,11 @@
  */
 #pragma once
 
+#include "store/db.h"
 #include "store/db_store.h"
 #include "store/trie.h"
+
+#include <string.h>
 
 struct cht_scan_item {
     uint64_t
@@ -31,6 +34,7 @@ struct cht_batch {
 /* Every entry was skipped: the worker goes on, the reader need not know. */
 static inline bool cht_batch_empty(const struct cht_batch *b) { return b->count == 0 && !b->last; }
 
+#define CHT_SCAN_AHEAD 16u /* items between asking for an entry, for the value and using it */
 #define CHT_SCAN_SHARDS_MAX 256u
 
 struct cht_db_scan;
@@ -92,6 +96,26 @@ static inline size_t cht_scan_item_bytes(const struct cht_db_scan *sc)
 static inline size_t cht_scan_batch_bytes(const struct cht_db_scan *sc)
 {
     return sc->names_cap + (sc->cfg.render != NULL ? 2 * sc->bytes_cap : sc->bytes_cap);
+}
+/* The flag of an entry whose value was not found by its key. */
+static inline uint32_t cht_scan_no_value(struct cht_db *db, enum cht_rc rc)
+{
+    if (rc == CHT_KEY_NOT_FOUND)
+        return CHT_ENTRY_DANGLING;
+    atomic_fetch_add_explicit(&db->corrupt, 1, memory_order_relaxed);
+    return CHT_ENTRY_CORRUPT;
+}
+/* The bytes of a value to `to`; the flag of its entry: 0 or CHT_ENTRY_CORRUPT. */
+static inline uint32_t cht_scan_copy(struct cht_db *db, struct cht_values *v, uint64_t key,
+                                     const struct cht_value_ref *ref, uint8_t *to)
+{
+    const uint8_t *p;
+    enum cht_rc rc = cht_values_view(v, key, ref, &p, NULL);
+    if (rc == CHT_OK) {
+        memcpy(to, p, ref->len);
+        rc = cht_values_copied(v, ref, NULL);
+    }
+    return rc == CHT_OK ? 0 : cht_scan_no_value(db, CHT_CORRUPT);
 }
 /* As cht_calm_enter, for a task of the scan. */
 enum cht_calm_turn cht_scan_enter(struct cht_db_scan *sc, struct cht_pool *pool, struct cht_task *t);

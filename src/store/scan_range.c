@@ -6,11 +6,20 @@
 
 #include <string.h>
 
-_Static_assert(CHT_RANGES_MAX *(CHT_RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
-                       sizeof(struct cht_ranges) +
-                       CHT_RANGE_TASKS_MAX * (sizeof(struct cht_range_work) + (40u << 10)) <
-                   CHT_SCAN_MEMORY,
+#define BLOCK (CHT_RANGE_ROOM + 2 * CHT_NAME_MAX)
+#define WORK (sizeof(struct cht_range_work) + (40u << 10)) /* with its iterator */
+#define ENDS (CHT_RANGE_ITEMS * sizeof(uint64_t))
+#define VALUES (CHT_RANGE_ITEMS * sizeof(struct cht_range_value) + CHT_RANGE_BYTES)
+#define BLOCKS_MORE 2u /* than tasks: what the reader has, and the next one */
+#define FIXED (sizeof(struct cht_db_scan) + sizeof(struct cht_ranges) + CHT_NAME_MAX)
+
+_Static_assert(CHT_RANGES_MAX == CHT_RANGE_TASKS_MAX + BLOCKS_MORE, "a block for each task");
+_Static_assert(CHT_RANGES_MAX *BLOCK + CHT_RANGE_TASKS_MAX * (WORK + ENDS) + FIXED < CHT_SCAN_MEMORY,
                "a scan by ranges keeps within the memory of a scan");
+_Static_assert((CHT_RANGE_TASKS_VALUES + BLOCKS_MORE) * BLOCK +
+                       CHT_RANGE_TASKS_VALUES * (WORK + ENDS + VALUES) + FIXED <
+                   CHT_SCAN_MEMORY,
+               "with values, too");
 
 static struct cht_range *in_ring(struct cht_ranges *rs, unsigned i)
 {
@@ -140,25 +149,26 @@ static void give_back(struct cht_db_scan *sc)
     cht_ranges_submit(sc);
 }
 
-static void give(const struct cht_range *r, struct cht_entry *e)
+/* The parts of the head that the reader has not had yet, at most max. */
+static size_t give(struct cht_ranges *rs, struct cht_entry *out, size_t max)
 {
-    *e = (struct cht_entry){.name = r->after,
-                            .name_len = (uint32_t)r->after_len,
-                            .key = r->last_key,
-                            .value = r->text,
-                            .value_len = (uint32_t)r->used,
-                            .count = r->count};
+    const struct cht_range *r = in_ring(rs, 0);
+    size_t n = r->parts - rs->given < max ? r->parts - rs->given : max;
+    memcpy(out, r->part + rs->given, n * sizeof *out);
+    rs->given += (unsigned)n;
+    return n;
 }
 
-enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry *out, size_t *count,
-                            struct cht_err *err)
+enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry *out, size_t max,
+                            size_t *count, struct cht_err *err)
 {
     struct cht_ranges *rs = sc->ranges;
     enum cht_rc rc;
     cht_mutex_lock(&sc->mu);
-    if (rs->given)
+    if (rs->given > 0 && rs->given == in_ring(rs, 0)->parts) {
+        rs->given = 0;
         give_back(sc);
-    rs->given = false;
+    }
     while ((rc = cht_scan_fault(sc, err)) == CHT_OK && !rs->done) {
         struct cht_range *r = in_ring(rs, 0);
         if (rs->used == 0) { /* a range is always under way but after the last one */
@@ -166,9 +176,7 @@ enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry 
         } else if (r->state == CHT_RANGE_READY && r->count == 0) { /* nothing left in it, or all skipped */
             give_back(sc);
         } else if (r->state == CHT_RANGE_READY) {
-            give(r, out);
-            *count = 1;
-            rs->given = true;
+            *count = give(rs, out, max);
             break;
         } else if (wait) {
             cht_cond_wait(&sc->cond, &sc->mu);
@@ -184,56 +192,83 @@ enum cht_rc cht_ranges_next(struct cht_db_scan *sc, bool wait, struct cht_entry 
 
 /* ------------------------------------------------------------------------------------------------------------ */
 
+/* Are values short, in the first shard, which is like the others? */
+static bool short_values(struct cht_db *db)
+{
+    struct cht_shard *sh = &db->shards[0];
+    if (cht_db_enter(sh, NULL) != CHT_OK)
+        return false;
+    uint64_t live = cht_values_live(&sh->values), bytes = cht_values_bytes(&sh->values);
+    cht_rwlock_read_end(&sh->lock);
+    return bytes / CHT_RANGE_MEAN_MAX <= live;
+}
+
 bool cht_ranges_suit(struct cht_db_scan *sc)
 {
     const struct cht_scan_config *c = &sc->cfg;
     const struct cht_db *db = sc->db;
     uint64_t pairs = 0;
-    if (!c->runs || c->render == NULL || c->kind != CHT_SCAN_PAIRS || c->values || c->limit > 0 ||
+    if (!c->runs || c->render == NULL || c->kind != CHT_SCAN_PAIRS || c->limit > 0 ||
         db->nshards > CHT_RANGE_MAX_SHARDS)
         return false;
     for (unsigned i = 1; i < db->nshards; i++) {
         if (db->shards[i].dir != db->shards[0].dir) /* a directory's workers read their own disk only */
             return false;
     }
-    return cht_store_count(&sc->db->base, c->prefix, &pairs, NULL) == CHT_OK && pairs >= CHT_RANGE_MIN_PAIRS;
+    return cht_store_count(&sc->db->base, c->prefix, &pairs, NULL) == CHT_OK &&
+           pairs >= CHT_RANGE_MIN_PAIRS && (!c->values || short_values(sc->db));
 }
 
 /* How many tasks at once. */
 static unsigned tasks(const struct cht_db_scan *sc)
 {
     unsigned n = cht_pool_workers(cht_db_pool(sc->db, 0));
+    unsigned most = sc->cfg.values ? CHT_RANGE_TASKS_VALUES : CHT_RANGE_TASKS_MAX;
     if (sc->cfg.workers > 0 && n > sc->cfg.workers)
         n = sc->cfg.workers;
-    return n < CHT_RANGE_TASKS_MAX ? n : CHT_RANGE_TASKS_MAX;
+    return n < most ? n : most;
+}
+
+static struct cht_range_work *make_work(const struct cht_scan_config *c)
+{
+    struct cht_range_work *w = cht_malloc(sizeof *w);
+    if (w == NULL)
+        return NULL;
+    w->next = NULL;
+    w->ends = c->ends ? cht_malloc(ENDS) : NULL;
+    w->values = c->values ? cht_malloc(VALUES) : NULL;
+    w->bytes = w->values != NULL ? (uint8_t *)(w->values + CHT_RANGE_ITEMS) : NULL;
+    bool ok = (!c->ends || w->ends != NULL) && (!c->values || w->values != NULL);
+    if (ok && cht_trie_iter_new(&w->it, NULL) == CHT_OK)
+        return w;
+    cht_free(w->values);
+    cht_free(w->ends);
+    cht_free(w);
+    return NULL;
 }
 
 static bool make_parts(struct cht_db_scan *sc)
 {
     struct cht_ranges *rs = sc->ranges;
     unsigned n = tasks(sc);
-    rs->n = n + 2;
+    rs->n = n + BLOCKS_MORE;
     rs->from = cht_malloc(CHT_NAME_MAX);
     bool ok = rs->from != NULL;
     for (unsigned i = 0; i < n && ok; i++) {
-        struct cht_range_work *w = cht_malloc(sizeof *w);
-        if (w == NULL)
-            return false;
+        struct cht_range_work *w = make_work(&sc->cfg);
+        ok = w != NULL;
+        if (!ok)
+            break;
         w->next = rs->idle;
         rs->idle = w;
-        ok = cht_trie_iter_new(&w->it, NULL) == CHT_OK;
-        if (!ok)
-            w->it = NULL;
-        w->ends = ok && sc->cfg.ends ? cht_malloc(CHT_RANGE_ITEMS * sizeof *w->ends) : NULL;
-        ok = ok && (!sc->cfg.ends || w->ends != NULL);
     }
     for (unsigned i = 0; i < rs->n && ok; i++) {
         struct cht_range *r = &rs->range[i];
         r->task.run = range_task;
         r->scan = sc;
-        r->text = cht_malloc(CHT_RANGE_TEXT + 2 * CHT_NAME_MAX);
+        r->text = cht_malloc(BLOCK);
         ok = r->text != NULL;
-        r->after = ok ? r->text + CHT_RANGE_TEXT : NULL;
+        r->after = ok ? r->text + CHT_RANGE_ROOM : NULL;
         r->upto = ok ? r->after + CHT_NAME_MAX : NULL;
     }
     return ok;
@@ -248,9 +283,8 @@ enum cht_rc cht_ranges_new(struct cht_db_scan *sc, struct cht_err *err)
     if (sc->cfg.after.n > 0)
         memcpy(rs->from, sc->cfg.after.p, sc->cfg.after.n);
     rs->from_len = sc->cfg.after.n;
-    sc->memory = sizeof *sc + sizeof *rs + rs->n * (CHT_RANGE_TEXT + 2 * CHT_NAME_MAX) + CHT_NAME_MAX +
-                 tasks(sc) * (sizeof(struct cht_range_work) + (40u << 10) +
-                              (sc->cfg.ends ? CHT_RANGE_ITEMS * sizeof(uint64_t) : 0));
+    sc->memory = FIXED + rs->n * BLOCK +
+                 tasks(sc) * (WORK + (sc->cfg.ends ? ENDS : 0) + (sc->cfg.values ? VALUES : 0));
     return CHT_OK;
 }
 
@@ -266,6 +300,7 @@ void cht_ranges_free(struct cht_db_scan *sc)
         rs->idle = w->next;
         cht_trie_iter_free(w->it);
         cht_free(w->ends);
+        cht_free(w->values);
         cht_free(w);
     }
     cht_free(rs->from);

@@ -3,9 +3,11 @@
  *   R1 if the range has no end yet: the reference shard's entries, the last of which is the end
  *   R2 every other shard's entries after `after` up to the end, each under its lock; a shard of which not all fit cuts
  *      the block at its last one
- *   R3 the sorted runs are merged, two by two
+ *      with values: those of the run, as far as they lie in this shard, under the same lock; the run ends where the memory for them does
+ *   R3 the sorted runs are merged, two by two; values that lie in other shards are fetched in order, one lock at a time
  *   R4 each entry is rendered after the one before, until the text is full
- * What was left out by R2 or R4 is the range's next block.
+ *      an entry that the reader has to see apart is left out, unless it is the first one: then the block is that entry
+ * What was left out by R2, R3 or R4 is the range's next block.
  */
 #include "store/scan_range.h"
 
@@ -34,6 +36,7 @@ struct fill {
     struct run run[CHT_RANGE_MAX_SHARDS];
     unsigned runs, shards; /* runs so far; shards that are still to be read */
     uint32_t items, names; /* used */
+    uint32_t abroad;       /* items whose values lie in other shards than their names */
     size_t share, skip;    /* entries expected of a shard; bytes that all names share */
 };
 
@@ -128,6 +131,19 @@ static enum cht_rc read_ends(const struct fill *f, struct cht_pagefile *pairs, u
     return rc;
 }
 
+/* The values of a run, as far as there is memory for them: the shards after it need some, too. Under the shard's lock. */
+static void read_values(struct fill *f, struct cht_shard *sh, struct run *run)
+{
+    uint32_t n = f->items - run->first;
+    size_t least = CHT_RANGE_HOME_BYTES / (2 * (size_t)f->sc->db->nshards) * (f->shards - 1);
+    uint32_t got =
+        cht_range_home(f->sc->db, f->w, sh, run->first, n, CHT_RANGE_HOME_BYTES - least, &f->abroad);
+    if (got == n)
+        return;
+    f->items = run->first + got;
+    run->whole = false;
+}
+
 /* The entries of a shard after `after` up to the bound (n == 0: none) become a run; at most `most`, if not 0. */
 static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound, bool inclusive, size_t most,
                               struct cht_err *err)
@@ -148,6 +164,8 @@ static enum cht_rc read_shard(struct fill *f, unsigned shard, struct name bound,
     rc = rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
     if (rc == CHT_OK && f->w->ends != NULL)
         rc = read_ends(f, cht_shard_pairs(sh), run->first, err);
+    if (rc == CHT_OK && f->w->values != NULL)
+        read_values(f, sh, run);
     cht_rwlock_read_end(&sh->lock);
     run->count = f->items - run->first;
     f->shards--;
@@ -316,38 +334,135 @@ static const struct cht_range_key *merge(struct fill *f, size_t *total)
 
 /* ---- R4 ------------------------------------------------------------------------------------------------------- */
 
+/* The item as an entry; `value` of it is what is stored. */
+static inline void entry_of(const struct fill *f, uint32_t item, struct cht_entry *e)
+{
+    const struct cht_range_work *w = f->w;
+    const struct cht_trie_item *t = &w->items[item];
+    e->name = w->names + t->off;
+    e->name_len = t->len;
+    e->key = t->key;
+    e->ends = w->ends != NULL ? w->ends[item] : 0;
+    if (w->values == NULL)
+        return;
+    const struct cht_range_value *v = &w->values[item];
+    e->flags = v->flags;
+    e->size = v->size;
+    e->value = v->len > 0 ? w->bytes + v->at : NULL;
+    e->value_len = v->len;
+}
+
+/* The part under way ends with this entry, whose name is kept after it. */
+static void end_part(struct cht_range *r, uint32_t count, const struct cht_entry *last)
+{
+    uint8_t *name = r->text + r->used;
+    memcpy(name, last->name, last->name_len);
+    r->part[r->parts++] = (struct cht_entry){.name = name,
+                                             .name_len = last->name_len,
+                                             .key = last->key,
+                                             .value = r->used > r->from ? r->text + r->from : NULL,
+                                             .value_len = (uint32_t)(r->used - r->from),
+                                             .count = count};
+    r->from = r->used += last->name_len;
+}
+
+/* Text of one entry; SIZE_MAX: there is no room. */
+static inline size_t render_text(const struct fill *f, const struct cht_entry *e)
+{
+    const struct cht_scan_config *c = &f->sc->cfg;
+    struct cht_range *r = f->r;
+    size_t room = r->used < CHT_RANGE_TEXT ? CHT_RANGE_TEXT - r->used : 0;
+    return c->render(c->render_ctx, e, r->text + r->used, room);
+}
+
+static bool by_itself(const struct cht_entry *e)
+{
+    return (e->flags & (CHT_ENTRY_LARGE | CHT_ENTRY_CORRUPT)) != 0;
+}
+
+/* An entry by itself, n bytes of text. */
+static void add_alone(struct cht_range *r, const struct cht_entry *e, size_t n)
+{
+    r->used += n;
+    end_part(r, 1, e);
+    struct cht_entry *p = &r->part[r->parts - 1];
+    p->flags = e->flags;
+    p->size = e->size;
+    p->ends = e->ends;
+    r->count++;
+}
+
+/* A part of the entries from keys[0] on, up to the first that is by itself or does not fit: how many were dealt with. */
+static size_t render_run(struct fill *f, const struct cht_range_key *keys, size_t n)
+{
+    struct cht_range *r = f->r;
+    struct cht_entry e = {.count = 1};
+    uint32_t count = 0, last = 0;
+    size_t i = 0;
+    for (; i < n; i++) {
+        entry_of(f, keys[i].item, &e);
+        if (__builtin_expect(by_itself(&e), 0))
+            break;
+        size_t some = render_text(f, &e);
+        if (some == SIZE_MAX)
+            break;
+        if (some == CHT_SCAN_SKIP)
+            continue;
+        r->used += some;
+        count++;
+        last = keys[i].item;
+    }
+    if (count > 0) {
+        entry_of(f, last, &e);
+        end_part(r, count, &e);
+    }
+    r->count += count;
+    return i;
+}
+
+/* An entry that render_run stopped at. False: it is left to the next block. */
+static bool render_alone(struct fill *f, uint32_t item)
+{
+    struct cht_range *r = f->r;
+    struct cht_entry e = {.count = 1};
+    entry_of(f, item, &e);
+    if (r->used > CHT_RANGE_TEXT || r->parts + 2 > CHT_RANGE_PARTS)
+        return false;
+    size_t n = render_text(f, &e);
+    if (n == CHT_SCAN_SKIP)
+        return true;
+    if (n == SIZE_MAX && r->count > 0)
+        return false;
+    if (n ==
+        SIZE_MAX) { /* it needs more than a block: what is carried of others is at most CHT_SCAN_RENDER_MAX */
+        CHT_INVARIANT(f->w->values != NULL);
+        e.flags |= CHT_ENTRY_LARGE;
+        n = 0;
+    }
+    add_alone(r, &e, n);
+    return true;
+}
+
 static enum cht_rc render(struct fill *f, const struct cht_range_key *keys, size_t n, struct cht_err *err)
 {
     struct cht_range *r = f->r;
-    const struct cht_scan_config *c = &f->sc->cfg;
-    const struct cht_trie_item *last = NULL;
-    struct cht_entry e = {.count = 1};
-    size_t used = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct cht_trie_item *t = &f->w->items[keys[i].item];
-        e.name = f->w->names + t->off;
-        e.name_len = t->len;
-        e.key = t->key;
-        e.ends = f->w->ends != NULL ? f->w->ends[keys[i].item] : 0;
-        size_t some = c->render(c->render_ctx, &e, r->text + used, CHT_RANGE_TEXT - used);
-        if (some == SIZE_MAX) {
-            CHT_INVARIANT(i > 0); /* an entry needs at most CHT_SCAN_RENDER_MAX */
+    size_t i = 0;
+    while (i < n) {
+        i += render_run(f, keys + i, n - i);
+        if (i == n)
+            break;
+        if (!render_alone(f, keys[i].item)) {
             r->more = true;
             break;
         }
-        last = t;
-        if (some == CHT_SCAN_SKIP)
-            continue;
-        used += some;
-        r->count++;
+        i++;
     }
-    r->used = used;
-    if (last == NULL)
+    if (i == 0)
         return r->more ? disorder(f, err) : CHT_OK;
+    const struct cht_trie_item *last = &f->w->items[keys[i - 1].item];
     struct name end = {f->w->names + last->off, last->len}, after = {r->after, r->after_len};
     if (after.n > 0 && compare(f, end, after) <= 0)
         return disorder(f, err);
-    r->last_key = last->key;
     r->after_len = end.n;
     memcpy(r->after, end.p, end.n);
     return CHT_OK;
@@ -363,6 +478,9 @@ enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err)
     r->used = 0;
     r->count = 0;
     r->more = false;
+    r->parts = 0;
+    r->from = 0;
+    f.w->used = 0;
     enum cht_rc rc = CHT_OK;
     unsigned shard = r->ref;
     if (!r->planned) {
@@ -377,5 +495,12 @@ enum cht_rc cht_range_fill(struct cht_range *r, struct cht_err *err)
     cut(&f);
     size_t total;
     const struct cht_range_key *keys = merge(&f, &total);
+    if (f.abroad > 0) {
+        size_t all = total;
+        rc = cht_range_abroad(sc->db, f.w, keys, &total, err);
+        if (rc != CHT_OK)
+            return rc;
+        r->more = r->more || total < all;
+    }
     return render(&f, keys, total, err);
 }

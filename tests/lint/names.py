@@ -17,7 +17,7 @@ import sys
 PREFIX = {"base": "cht", "os": "cht", "exec": "cht", "store": "cht", "reduce": "reduce", "lm": "lm", "embed": "cht", "service": "svc", "http": "http", "http/calls": "http",
           "tcp": "line", "conf": "conf", "tools": "tool"}
 # struct conf is the folder's one thing; os/tap.c stands in the way of libmicrohttpd's reads.
-ALSO = {"conf": {"conf"}, "main": {"main"}, "os": {"recv", "gnutls_record_recv"}}
+ALSO = {"conf": {"conf"}, "main": {"main"}, "os": {"recv", "send", "gnutls_record_recv"}}
 
 COMMENT = re.compile(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', re.S)
 DIRECTIVE = re.compile(r"^#(?:[^\n]*\\\n)*[^\n]*$", re.M)

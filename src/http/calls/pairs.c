@@ -181,7 +181,8 @@ static void large_value(struct http_stream *s, const struct cht_entry *e)
 
 static void scan(struct http_request *r)
 {
-    static const struct http_stream_kind with = {.render = render_with_value, .large = large_value};
+    static const struct http_stream_kind with = {
+        .render = render_with_value, .runs = true, .large = large_value};
     static const struct http_stream_kind without = {
         .render = render_mapping, .runs = true, .large = large_value};
     static const struct http_stream_kind text_without = {
