@@ -275,7 +275,7 @@ static void test_is_what_was_there(void **state)
     struct model m;
     struct cht_buf stream = {0};
     uint8_t *zeros = calloc(1, 700000);
-    fill(&m, 40, 100000, 5);
+    fill(&m, 30, 60000, 5);
     put(one, "zeros", (struct cht_str){zeros, 700000}, 0); /* which are in no frame */
     struct cht_op del = {.kind = CHT_OP_PAIR_DEL, .name = str("zeros"), .with_values = true};
     static const size_t pieces[] = {1 << 20, 4099};
@@ -532,8 +532,8 @@ static void test_damaged(void **state)
     put(one, "b", str("1"), 0);
     take_backup(one, &stream);
     remember_objects();
-    for (unsigned i = 0; i < 12; i++) {
-        size_t at = i < 4 ? 520 + 700 * i : cht_rng_below(&rng, stream.len);
+    for (unsigned i = 0; i < (getenv("CHT_TEST_LONG") != NULL ? 60 : 6); i++) {
+        size_t at = i < 3 ? 520 + 700 * i : cht_rng_below(&rng, stream.len);
         stream.data[at] ^= 0x10;
         enum cht_rc rc = restore(&stream, 5000);
         stream.data[at] ^= 0x10;
@@ -564,10 +564,11 @@ static void test_wrong_log(void **state)
     remember_objects();
     must(cht_buf_reserve(&other, stream.len, &err));
     size_t log = CHT_BACKUP_HEAD + 2 * CHT_BACKUP_FRAME + 8; /* the first bytes of the segment */
-    for (size_t at = 0; at < 640; at += at < 512 ? 64 : 7) {
+    for (size_t at = 0; at < 640; at += at < 512 ? 128 : 11) {
         struct cht_backup_chain chain = {0};
         memcpy(other.data, stream.data, stream.len);
-        other.data[log + at] ^= 0x21;
+        other.data[log + at + (at < 512 ? 0 : CHT_BACKUP_FRAME)] ^=
+            0x21; /* the header is a frame of its own */
         cht_backup_seed(&chain, other.data);
         for (size_t p = CHT_BACKUP_HEAD;
              p < stream.len;) { /* every frame with the checksum of what it has now */
