@@ -9,7 +9,8 @@
  *   K6 every record of the log, and each operation in it
  *
  * A database that was not stopped cleanly is checked as its last checkpoint left it (a complete journal applied in
- * memory). Free pages of `values` may then hold the remains of what was under way: these are not findings.
+ * memory). Free pages of `values` may then hold the remains of what was under way: these are not findings, and only the pages of
+ * extents in use are compared with their sums.
  */
 #include "store/db.h"
 
@@ -108,7 +109,7 @@ static enum cht_rc check_pages(struct check *c, struct cht_pagefile *pf, struct 
             advance(c, PROGRESS_PAGES);
         atomic_fetch_and_explicit(&pf->fast.verified[p >> 6], ~(UINT64_C(1) << (p & 63)),
                                   memory_order_relaxed);
-        if (lenient && p > 0 && readable(pf, p)) /* live ones are covered by their values' checksums */
+        if (lenient && p > 0 && readable(pf, p)) /* those of extents in use come with them (K3) */
             continue;
         if (cht_page_verify(pf, p, &e) != NULL)
             continue;

@@ -104,10 +104,30 @@ static void check_free_pages(struct audit *a, uint64_t start, uint64_t end)
     }
 }
 
+/* After a crash: pages of extents in use are as the last checkpoint left them. *next: those before it are done. */
+static void check_used_pages(struct audit *a, uint64_t start, uint64_t end, uint64_t *next)
+{
+    uint64_t p = start / CHT_PAGE_GRANULES, last = (end - 1) / CHT_PAGE_GRANULES;
+    for (p = p > *next ? p : *next; p <= last; p++) {
+        if (cht_page_verify(a->v->values, p, NULL) == NULL)
+            report(a, CHT_PF_VALUES, p * CHT_PAGE, "the page does not match its checksum");
+    }
+    *next = p;
+}
+
+static void check_extent_pages(struct audit *a, unsigned state, uint64_t start, uint64_t end, uint64_t *next)
+{
+    if (state == CHT_EXT_FREE && a->clean)
+        check_free_pages(a, start, end);
+    else if (state == CHT_EXT_USED && !a->clean)
+        check_used_pages(a, start, end, next);
+}
+
 /* V1, V5 */
 static void check_extents(struct audit *a)
 {
     uint64_t end = cht_pf_pages(a->v->values) * CHT_PAGE_GRANULES;
+    uint64_t next = 0;
     bool was_free = false;
     for (uint64_t g = CHT_PAGE_GRANULES; g < end;) {
         uint32_t ref = 0, last = 0;
@@ -138,8 +158,7 @@ static void check_extents(struct audit *a)
                       cht_arena_class((cht_get32(x + CHT_EX_SLOTS) + 7) / 8));
         else if (x[CHT_EX_STATE] < CHT_EXT_USED || x[CHT_EX_STATE] > CHT_EXT_PENDING_B)
             report(a, CHT_PF_RECYCLE, (uint64_t)ref * 64, "an extent in no known state");
-        if (is_free && a->clean)
-            check_free_pages(a, g, g + n);
+        check_extent_pages(a, x[CHT_EX_STATE], g, g + n, &next);
         g += n;
     }
 }

@@ -146,20 +146,23 @@ static void hint_all(struct cht_store *s)
     }
 }
 
-static void open_and_read(void)
+/* False: it was refused. */
+static bool open_and_read(void)
 {
     struct cht_err err = {0};
     struct cht_env_config cfg = config();
     struct cht_env *env;
     struct cht_store *s;
     if (cht_env_open(&cfg, &env, &err) != CHT_OK)
-        return;
-    if (cht_env_get(env, "default", &s, &err) == CHT_OK) {
+        return false;
+    bool opened = cht_env_get(env, "default", &s, &err) == CHT_OK;
+    if (opened) {
         hint_all(s);
         read_all(s);
         hint_all(s);
     }
     cht_env_abandon(env);
+    return opened;
 }
 
 /* The folder as it was: opening may repair, so every turn begins with a copy. */
@@ -205,7 +208,11 @@ static void flip_file(const char *rel, bool clean, struct tally *t)
             t->missed++;
         }
         if (t->flips % 4 == 0 || off < 512) {
-            open_and_read();
+            if (!open_and_read() && findings == 0) {
+                print_error("%s: a flip at %lld that was not found keeps it from opening\n", rel,
+                            (long long)off);
+                t->missed++;
+            }
             restore();
         } else {
             flip(path, off);
