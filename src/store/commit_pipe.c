@@ -6,7 +6,8 @@
  *
  *   P1 One thread leads, one syncs; both roles go from thread to thread (commit.c), and whoever has put something into an empty pipe
  *      takes the syncer's. While a sync is under way nobody leads before `least` operations wait: half of what the last sync brought to the
- *      disk. What is less is led by the syncer when it is done, as if there were no pipe, so small groups are not made smaller.
+ *      disk, and no few (least_after). What is less is led by the syncer when it is done, as if there were no pipe, so small groups are not made
+ *      smaller, and no thread is woken for what it would gain less than that costs.
  *   P2 Groups are decided in the order of their records. While there is one in the pipe each group goes through it, whatever its
  *      durability: what it has read may be of one that is not decided.
  *   P3 Who needs pages and log to be those of the last decided group (checkpoints, backups, the scrub) takes cht_committer_lock:
@@ -31,7 +32,9 @@
 #include "base/clock.h"
 #include "base/invariant.h"
 
-#define LEAST_OPS 8u
+#define SHORT_NS UINT64_C(800000) /* a sync during which other threads have better to do than small groups */
+#define LEAST_SHORT 64u
+#define LEAST_LONG 8u
 
 static struct cht_group *at_locked(struct cht_committer *cm, size_t i)
 {
@@ -62,16 +65,24 @@ static void refuse(struct cht_committer *cm, uint64_t good, struct cht_err *err)
     cht_check_demand(cm);
 }
 
-static enum cht_rc sync_pipe(struct cht_committer *cm, struct cht_err *err)
+static enum cht_rc sync_pipe(struct cht_committer *cm, uint64_t *took, struct cht_err *err)
 {
     struct cht_wal *w = cm->db->wal;
     if (cht_wal_synced(w) >= cht_wal_seq(w)) /* a new segment was begun meanwhile */
         return CHT_OK;
     uint64_t start = cht_now_ns();
     enum cht_rc rc = cht_wal_sync_appended(w, err);
+    *took = cht_now_ns() - start;
     atomic_fetch_add_explicit(&cm->syncs, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&cm->sync_ns, cht_now_ns() - start, memory_order_relaxed);
+    atomic_fetch_add_explicit(&cm->sync_ns, *took, memory_order_relaxed);
     return rc;
+}
+
+/* P1: what the next group has to weigh, after a sync that brought `ops` operations to the disk. */
+static uint64_t least_after(uint64_t ops, uint64_t took)
+{
+    uint64_t least = took < SHORT_NS ? LEAST_SHORT : LEAST_LONG;
+    return ops / 2 > least ? ops / 2 : least;
 }
 
 /* The first n groups are on the disk. Returns their operations. */
@@ -145,10 +156,11 @@ void cht_pipe_put(struct cht_committer *cm, const struct cht_group *g, const str
 void cht_pipe_round(struct cht_committer *cm)
 {
     struct cht_err err = {0};
+    uint64_t took = 0;
     cht_mutex_lock(&cm->mu);
     size_t n = cm->pipe_count, ok = n - cm->pipe_failed;
     cht_mutex_unlock(&cm->mu);
-    enum cht_rc rc = ok > 0 ? sync_pipe(cm, &err) : CHT_OK;
+    enum cht_rc rc = ok > 0 ? sync_pipe(cm, &took, &err) : CHT_OK;
     bool refused = rc != CHT_OK || ok < n;
     if (refused) {
         cht_mutex_lock(&cm->commit_mu); /* nobody applies, and nothing more comes */
@@ -168,7 +180,7 @@ void cht_pipe_round(struct cht_committer *cm)
     if (refused)
         cht_mutex_unlock(&cm->commit_mu);
     cht_mutex_lock(&cm->mu);
-    cm->least = ops / 2 > LEAST_OPS ? ops / 2 : LEAST_OPS;
+    cm->least = least_after(ops, took);
     cht_mutex_unlock(&cm->mu);
     cht_committer_answer(list);
     cht_followers_tell(cm->db);

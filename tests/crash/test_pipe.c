@@ -20,7 +20,7 @@
 #include "os/thread.h"
 #include "support/simdisk.h"
 
-#define OPS 40u /* of a commit that begins while a sync is under way, see P1 */
+#define OPS 80u /* of a commit that begins while a sync is under way, see P1 */
 #define FLIGHTS 4u
 
 /* Between the store and the simulated disk: holds or fails what is done to the log. */

@@ -27,7 +27,7 @@ struct conf {
     const char *cgroup;    /* --cgroup: where limited children go, or NULL */
     unsigned sections;     /* enum section bits */
     bool peers[MAX_PEERS];
-    bool json, keep, rocksdb_flush, order, limited, micro;
+    bool json, keep, rocksdb_flush, order, limited, micro, growth;
     uint64_t limited_pairs, limit_bytes;
     uint64_t dirty_bytes; /* cheetah's; 0: its own choice */
 };
@@ -71,6 +71,22 @@ enum section {
     X(LIM_LOAD, "limited_load", "k/s", "limited memory: random upsert")                   \
     X(LIM_ANON, "limited_anon_peak", "MiB", "limited memory: anonymous memory, peak")     \
     X(LIM_DISK, "limited_disk", "MB", "limited memory: disk used after clean close")      \
+    X(GROW_LOAD_CPU, "grow_load_cpu", "ns", "load a pair, with close: CPU")               \
+    X(GROW_LOAD, "grow_load", "ns", "  by the clock")                                     \
+    X(GROW_WRITTEN, "grow_written", "B/B", "  bytes to disk per byte (calls)")            \
+    X(GROW_CHECKPOINTS, "grow_checkpoints", "", "  checkpoints before the close")         \
+    X(GROW_ANON, "grow_anon", "MiB", "  anonymous memory, peak")                          \
+    X(GROW_DISK, "grow_disk", "B", "  disk a pair after the close")                       \
+    X(GROW_START_CPU, "grow_start_cpu", "ms", "start, cold cache: CPU")                   \
+    X(GROW_START, "grow_start", "ms", "  by the clock")                                   \
+    X(GROW_COLD, "grow_cold", "us", "point read, cold cache: by the clock")               \
+    X(GROW_COLD_BYTES, "grow_cold_bytes", "KiB", "  from the disk a read")                \
+    X(GROW_READ_CPU, "grow_read_cpu", "ns", "point read, warm: CPU")                      \
+    X(GROW_READ, "grow_read", "ns", "  by the clock")                                     \
+    X(GROW_VALUES_CPU, "grow_values_cpu", "ns", "scan with values, a pair: CPU")          \
+    X(GROW_VALUES, "grow_values", "ns", "  by the clock")                                 \
+    X(GROW_NAMES_CPU, "grow_names_cpu", "ns", "scan of names, a pair: CPU")               \
+    X(GROW_NAMES, "grow_names", "ns", "  by the clock")                                   \
     X(SUM_V, "", "", "") /* checksums of the scans, to compare the peers' answers */      \
     X(SUM_N, "", "", "")
 
@@ -137,6 +153,8 @@ bool data_value_ok(const struct conf *c, uint64_t i, const uint8_t value[VALUE_S
 
 _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 double now_s(void);
+double cpu_s(void);             /* of this process, all threads */
+uint64_t proc_read_bytes(void); /* what this process has had the disk read */
 /* What went to the disk, three ways, none of them exact:
  * calls   bytes of this process's write calls (/proc/self/io wchar). No peer writes through a mapping, none overwrites
  *         what it has not synced, so this is what reaches the disk but for rounding up to blocks at each sync.
@@ -173,9 +191,16 @@ void run_child(const struct conf *c, enum peer_id p, unsigned round, const char 
 section_fn section_load, section_read, section_scan, section_update, section_single, section_start_clean,
     section_start_kill, section_kill, section_limited;
 
+/* ---- growth -------------------------------------------------------------------------------------------------- */
+
+/* What a pair costs in databases of 10^5, 10^6, ... up to c->pairs; prints the table. False: a measurement failed. */
+bool growth(const struct conf *c);
+
 /* ---- reports ------------------------------------------------------------------------------------------------- */
 
 double median(const double *v, size_t n); /* NaN are left out */
+/* The metrics from first to last of cheetah, whose rounds are the sizes. */
+void report_growth(const struct conf *c, const uint64_t *sizes, size_t n, const struct results *r);
 /* False if an answer was wrong (scans that do not agree). */
 bool report(const struct conf *c, const struct results *r);
 void micro(const struct conf *c);

@@ -29,6 +29,8 @@ static _Noreturn void usage(int code)
         "  --limited-pairs N pairs of the limited section (2M)\n"
         "  --cgroup DIR      an empty memory cgroup (v2 or v1) of yours for the limited section\n"
         "  --micro           the micro-benchmarks instead\n"
+        "  --growth          instead: what a pair costs in databases of 10^5, 10^6, ... up to --pairs\n"
+        "  --dirty-bytes N   what cheetah may keep of changed pages (a quarter of the memory)\n"
         "  --dir DIR         where the data goes, in a folder of its own that is removed (./bench_data)\n"
         "  --seconds S       length of a timed loop (1.5)\n"
         "  --seed N          of the data (1)\n"
@@ -103,6 +105,8 @@ static bool parse_flag(struct conf *c, const char *arg)
         return c->limited = true;
     if (strcmp(arg, "--micro") == 0)
         return c->micro = true;
+    if (strcmp(arg, "--growth") == 0)
+        return c->growth = true;
     return false;
 }
 
@@ -118,6 +122,8 @@ static bool parse_value(struct conf *c, const char *arg, const char *v)
         each_word(c, v, set_peer);
     else if (strcmp(arg, "--limited-pairs") == 0)
         c->limited_pairs = (uint64_t)number(v, BATCH, 1e9);
+    else if (strcmp(arg, "--dirty-bytes") == 0)
+        c->dirty_bytes = (uint64_t)number(v, 1, 1e15);
     else if (strcmp(arg, "--cgroup") == 0)
         c->cgroup = v;
     else if (strcmp(arg, "--dir") == 0)
@@ -295,6 +301,8 @@ int main(int argc, char **argv)
     print_load_average();
     if (c.micro) {
         micro(&c);
+    } else if (c.growth) {
+        ok = growth(&c);
     } else {
         run_sections(&c, &results);
         ok = report(&c, &results) && results.failed == 0;

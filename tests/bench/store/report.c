@@ -179,6 +179,67 @@ static void print_json(const struct conf *c, const struct results *r)
     (void)printf("]}\n");
 }
 
+/* The largest over the least of a row: of costs at most 2 is wanted. */
+static double spread(const double *v, size_t n)
+{
+    double least = NAN;
+    double most = NAN;
+    for (size_t i = 0; i < n; i++) {
+        least = isnan(least) || v[i] < least ? v[i] : least;
+        most = isnan(most) || v[i] > most ? v[i] : most;
+    }
+    return least > 0 ? most / least : NAN;
+}
+
+static void growth_cell(double v)
+{
+    if (isnan(v))
+        (void)printf(" %11s", "-");
+    else
+        (void)printf(" %11.*f", v >= 100 ? 0 : v >= 10 ? 1 : 2, v);
+}
+
+static void growth_table(const uint64_t *sizes, size_t n, const struct results *r)
+{
+    (void)printf("\n%-44s", "pairs");
+    for (size_t i = 0; i < n; i++)
+        (void)printf(" %11llu", (unsigned long long)sizes[i]);
+    (void)printf(" %11s\n", "most/least");
+    for (int m = M_GROW_LOAD_CPU; m <= M_GROW_NAMES; m++) {
+        (void)printf("%-39s %-4s", metric_info[m].text, metric_info[m].unit);
+        for (size_t i = 0; i < n; i++)
+            growth_cell(r->v[P_CHEETAH][m][i]);
+        growth_cell(spread(r->v[P_CHEETAH][m], n));
+        (void)printf("\n");
+    }
+    (void)fflush(stdout);
+}
+
+static void growth_json(const uint64_t *sizes, size_t n, const struct results *r)
+{
+    (void)printf("{\"pairs\":[");
+    for (size_t i = 0; i < n; i++)
+        (void)printf("%s%llu", i == 0 ? "" : ",", (unsigned long long)sizes[i]);
+    (void)printf("]");
+    for (int m = M_GROW_LOAD_CPU; m <= M_GROW_NAMES; m++) {
+        (void)printf(",\"%s\":{\"unit\":\"%s\",\"sizes\":[", metric_info[m].slug, metric_info[m].unit);
+        for (size_t i = 0; i < n; i++) {
+            (void)printf("%s", i == 0 ? "" : ",");
+            json_number(r->v[P_CHEETAH][m][i]);
+        }
+        (void)printf("]}");
+    }
+    (void)printf("}\n");
+}
+
+void report_growth(const struct conf *c, const uint64_t *sizes, size_t n, const struct results *r)
+{
+    if (c->json)
+        growth_json(sizes, n, r);
+    else
+        growth_table(sizes, n, r);
+}
+
 /* Every peer returned the same names and values. */
 static bool sums_agree(const struct conf *c, const struct results *r, enum metric m)
 {

@@ -32,6 +32,14 @@ double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+double cpu_s(void)
+{
+    struct timespec t;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) != 0)
+        die("clock_gettime: %s", strerror(errno));
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 /* The number after `field` in a file of /proc. */
 static uint64_t proc_field(const char *path, const char *field)
 {
@@ -48,6 +56,8 @@ static uint64_t proc_field(const char *path, const char *field)
     }
     die("%s: no %s", path, field);
 }
+
+uint64_t proc_read_bytes(void) { return proc_field("/proc/self/io", "read_bytes:"); }
 
 uint64_t proc_anon_bytes(void) { return proc_field("/proc/self/status", "RssAnon:") * 1024; }
 
