@@ -221,15 +221,15 @@ static struct shown compare_all(const char *prefix)
 static void test_short_values(void **state)
 {
     (void)state;
-    static const unsigned shards[] = {1, 3, 8, 16, 17};
-    for (size_t k = 0; k < 5; k++) {
+    static const unsigned shards[] = {1, 8, 16, 17};
+    for (size_t k = 0; k < 4; k++) {
         char db[8];
         (void)snprintf(db, sizeof db, "s%u", shards[k]);
         database(db, shards[k]);
-        for (uint32_t i = 0; i < 9000; i++)
+        for (uint32_t i = 0; i < 5000; i++)
             (void)put("a:", i, 1 + (size_t)cht_rng_below(&rng, i % 16 == 0 ? 2000 : 80));
         struct shown all = compare_all("a:");
-        assert_int_equal(all.count, 9000);
+        assert_int_equal(all.count, 5000);
         assert_int_equal(all.large, 0);
         assert_true(all.longest > 100 || shards[k] > 16);
     }
@@ -240,7 +240,7 @@ static void test_all_lengths(void **state)
 {
     (void)state;
     database("lengths", 8);
-    for (uint32_t i = 0; i < 40000; i++) /* so that values are short on the average */
+    for (uint32_t i = 0; i < 6000; i++) /* so that values are short on the average */
         (void)put("short:", i, 4);
     for (uint32_t i = 0; i < 4400; i++) {
         uint64_t kind = cht_rng_below(&rng, 400);
@@ -255,14 +255,14 @@ static void test_all_lengths(void **state)
     assert_int_equal(all.count, 4400);
     assert_true(all.large > 0 && all.longest > 100);
     assert_true(compare_all("n:").longest > 100);
-    assert_true(compare_all("").longest > 100);
+    assert_true(compare_one((struct cht_scan_config){.workers = 2}, 0).longest > 100);
 }
 
 /* Most values in other shards than their names, also long ones, and keys that have none. */
 static void test_values_elsewhere(void **state)
 {
     (void)state;
-    enum { N = 6000 };
+    enum { N = 4500 };
     static uint64_t keys[N];
     database("elsewhere", 8);
     for (uint32_t i = 0; i < N; i++)
@@ -314,7 +314,7 @@ static void test_beside_a_writer(void **state)
     }
     atomic_store(&stop, false);
     assert_int_equal(pthread_create(&t, NULL, write_main, NULL), 0);
-    for (int k = 0; k < 30; k++) {
+    for (int k = 0; k < 12; k++) {
         struct shown all = scan((struct cht_scan_config){.reverse = k % 2 == 1}, true, 0, 80);
         size_t lasting = 0;
         for (const uint8_t *p = all.p, *end = p + all.n; p < end;) {
