@@ -137,7 +137,8 @@ static void tick(struct http_stream *s, uint64_t now, bool stop)
     if (stop)
         atomic_store_explicit(&f->cancel, true, memory_order_relaxed);
     cht_mutex_lock(&f->mu);
-    if (!f->done && !f->ended && f->text.n == 0 && now > f->said_ns + SILENCE_NS) {
+    if (f->kind->progress != NULL && !f->done && !f->ended && f->text.n == 0 &&
+        now > f->said_ns + SILENCE_NS) {
         f->kind->progress(f, &f->text);
         f->said_ns = now;
         wake(f);

@@ -22,7 +22,8 @@ struct http_feed_kind {
     void (*work)(struct http_feed *f); /* on a job thread */
     /* Headers, before the stream begins; done: the job is done. NULL: none. */
     void (*begin)(struct http_feed *f, struct http_request *r, bool done);
-    void (*progress)(struct http_feed *f, struct svc_out *o); /* a line, while the job runs; mu is held */
+    /* A line, while the job runs; mu is held. NULL: none, and http_feed_await waits for the first text. */
+    void (*progress)(struct http_feed *f, struct svc_out *o);
     enum http_more (*last)(struct http_feed *f, struct http_stream *s, const char **p,
                            size_t *n); /* after the job's lines;
                                                                                        NULL: nothing */

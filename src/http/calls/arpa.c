@@ -49,8 +49,6 @@ static void begin(struct http_feed *f, struct http_request *r, bool done)
     r->stream->arpa = true;
 }
 
-static void progress(struct http_feed *f, struct svc_out *o) { (void)f, (void)o; }
-
 static enum http_more last(struct http_feed *f, struct http_stream *s, const char **p, size_t *n)
 {
     (void)p, (void)n;
@@ -85,7 +83,7 @@ static void looked(struct http_request *r)
 static void export(struct http_request *r)
 {
     static const struct http_feed_kind kind = {
-        .memory = CHT_SCAN_MEMORY, .work = work, .begin = begin, .progress = progress, .last = last};
+        .memory = CHT_SCAN_MEMORY, .work = work, .begin = begin, .last = last};
     if (r->head) {
         http_request_long_job(r, HTTP_ALONE_COUNT, look, looked);
         return;
