@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "lm/engine_int.h"
+#include "lm/fm_ahead.h"
 #include "lm/fm_words.h"
 #include "lm/kn_format.h"
 #include "lm/kn_live.h"
@@ -39,6 +40,7 @@ struct lm_fm_import {
     bool written[LM_ORDER_MAX + 1];
     uint64_t **known; /* owned, as are the blocks: which tokens are 1-grams, a bit each */
     struct cht_buf value, check;
+    struct lm_fm_ahead *ahead; /* owned */
 };
 
 /* Of a row: keys, p, back-off, line, and for 1-grams the rank. */
@@ -145,7 +147,13 @@ static enum cht_rc stored(struct lm_fm_import *i, unsigned order, struct cht_str
     uint64_t key;
     uint32_t size;
     *out = (struct lm_fm_page){0};
-    enum cht_rc rc = cht_store_pair_value(i->writer.store, name, &key, buf, &size, err);
+    const struct cht_op *read = lm_fm_ahead_find(i->ahead, name);
+    enum cht_rc rc =
+        read != NULL ? read->rc : cht_store_pair_value(i->writer.store, name, &key, buf, &size, err);
+    if (read != NULL) {
+        buf = read->buf;
+        size = read->size;
+    }
     if (rc == CHT_PAIR_NOT_FOUND || (rc == CHT_OK && size == 0))
         return CHT_OK;
     if (rc == CHT_OK && !lm_fm_page_read(order, i->head.order, buf->data, size, out))
@@ -222,13 +230,17 @@ static bool same_page(unsigned order, const uint32_t *a, const uint32_t *b)
 static enum cht_rc put_pages(struct lm_fm_import *i, unsigned order, size_t n, struct cht_err *err)
 {
     uint8_t text[LM_FM_NAME_MAX];
+    const struct lm_fm_rows rows = {i->row, i->at, n, order, i->written[order]};
     enum cht_rc rc = CHT_OK;
-    for (size_t from = 0, to; from < n && rc == CHT_OK; from = to) {
+    for (size_t from = 0, to, known = 0; from < n && rc == CHT_OK; from = to) {
         const uint32_t *first = i->row + i->at[from];
+        if (from >= known)
+            rc = lm_fm_ahead_read(&i->ahead, i->writer.store, &rows, from, &known, err);
         for (to = from + 1; to < n && same_page(order, first, i->row + i->at[to]); to++)
             ;
         struct cht_str name = {text, lm_fm_name(order, first, first[order - 1], text)};
-        rc = put_page(i, order, name, from, to, err);
+        if (rc == CHT_OK)
+            rc = put_page(i, order, name, from, to, err);
     }
     return rc;
 }
@@ -556,6 +568,7 @@ void lm_fm_import_free(struct lm_fm_import *i)
         cht_free(i->known[b]);
     cht_free(i->known);
     lm_writer_free(&i->writer);
+    lm_fm_ahead_free(i->ahead);
     lm_fm_words_free(&i->words);
     cht_buf_free(&i->value);
     cht_buf_free(&i->check);
