@@ -41,6 +41,15 @@ bool line_hidden_any(struct svc_database *d)
     return n > 0 || unknown == SOME;
 }
 
+bool line_hidden_now(struct svc_database *d)
+{
+    struct cht_str prefix = {.p = (const uint8_t *)LINE_HIDDEN, .n = PREFIX_LEN};
+    uint64_t n = 0;
+    if (!cht_store_remote(d->store))
+        return line_hidden_any(d);
+    return cht_store_count(d->store, prefix, &n, NULL) != CHT_OK || n > 0;
+}
+
 void line_hidden_begin(struct svc_database *d)
 {
     atomic_store_explicit(&d->hidden, SOME, memory_order_relaxed);

@@ -24,6 +24,9 @@
 
 /* Does the database have marks? True also if that could not be asked. */
 bool line_hidden_any(struct svc_database *d);
+/* The same, asked anew of a store that others write, too; blocks for a trip. What is begun after it and knows of no marks is as if it had been
+ * done before one that is made meanwhile: it then belongs to another key, or hides what was put. */
+bool line_hidden_now(struct svc_database *d);
 /* From now on it has, whoever asks. Before the commit that writes the first one. */
 void line_hidden_begin(struct svc_database *d);
 /* The mark's name, in `out`, which is grown. CHT_INVALID_PAIR: the name is longer than LINE_HIDDEN_NAME_MAX; CHT_NO_MEMORY. */

@@ -117,7 +117,8 @@ enum cht_rc line_nested_run(struct line_nested *n, char *p, size_t len)
 {
     enum cht_rc rc = CHT_OK;
     struct svc_database *d = n->stops ? svc_dbs_get(n->s.host->dbs, n->s.database) : NULL;
-    bool singly = d != NULL && line_hidden_any(d);
+    bool singly = d != NULL && line_hidden_now(d);
+    n->s.unmarked = d != NULL && !singly && cht_store_remote(d->store);
     svc_dbs_put(d);
     if (!singly)
         return run(n, p, len);

@@ -277,7 +277,7 @@ static bool add_op(struct line_session *s)
     s->notes[i].verb = l->verb;
     s->commit.count++;
     s->bytes += more;
-    if ((l->verb != LINE_PAIR_SET && l->verb != LINE_PAIR_DEL) || !line_hidden_any(s->db) ||
+    if ((l->verb != LINE_PAIR_SET && l->verb != LINE_PAIR_DEL) || s->unmarked || !line_hidden_any(s->db) ||
         add_unhide(s, i + 1, l->name))
         return true;
     s->commit.count = i;

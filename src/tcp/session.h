@@ -82,6 +82,7 @@ struct line_session {
     bool opening;                /* the job: open the database for it */
     struct cht_buf value;
     _Atomic bool cancel; /* the client is gone */
+    bool unmarked;       /* of a store that others write, too: no pair was hidden when this was begun */
     const struct line_session
         *outer;    /* borrowed: whose command this session runs (nested.h); NULL: a client's */
     uint64_t held; /* of host->held */
