@@ -92,7 +92,7 @@ enum cht_rc cht_scan_poll(struct cht_scan *sc, struct cht_entry *out, size_t max
 bool cht_scan_exhausted(const struct cht_scan *sc);
 void cht_scan_cancel(struct cht_scan *sc);
 void cht_scan_close(struct cht_scan *sc); /* waits at most for the batches being filled; NULL is legal */
-/* Peak bytes held by this scan, for tests and metrics. */
+/* About the bytes that this scan holds, as it was planned when it was opened. */
 size_t cht_scan_memory(const struct cht_scan *sc);
 
 #pragma GCC visibility pop

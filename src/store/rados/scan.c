@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+#define ENTRY_BYTES 512u /* about, with a value and what is rendered of it */
+#define LANE_BYTES 4096u
+
 struct lane {           /* of a shard in the merge */
     struct cht_job job; /* first */
     struct rscan *scan;
@@ -39,12 +42,18 @@ struct rscan {
     uint64_t limit, given;
     struct cht_stream_batch *spent; /* the reader's: freed at the next call */
     _Atomic bool cancelled;
-    _Atomic size_t memory, peak;
+    size_t planned;
 };
 
 static struct rscan *of(struct cht_scan *s) { return (struct rscan *)(void *)s; }
 
-static size_t weight(const struct cht_stream_batch *b) { return b->n * (sizeof(struct cht_entry) + 64); }
+/* What it will hold, about (stream.h): less if it has a limit. */
+static size_t plan(unsigned shards, uint64_t limit)
+{
+    size_t all = CHT_STREAM_ALL, least = (size_t)2 * shards * CHT_STREAM_LEAST;
+    all = all > least ? all : least;
+    return limit < all / ENTRY_BYTES ? (size_t)limit * ENTRY_BYTES + shards * LANE_BYTES : all;
+}
 
 static void scan_free(struct rscan *s);
 
@@ -86,9 +95,6 @@ static void run_load(struct cht_job *job)
     if (rc == CHT_OK) {
         l->ready = b;
         l->ended = b->last;
-        size_t held = atomic_fetch_add(&s->memory, weight(b)) + weight(b);
-        if (held > atomic_load(&s->peak))
-            atomic_store(&s->peak, held);
     } else if (s->failed == CHT_OK) {
         s->failed = rc;
         s->err = err;
@@ -180,7 +186,6 @@ static void free_spent(struct rscan *s)
     while (s->spent != NULL) {
         struct cht_stream_batch *b = s->spent;
         s->spent = b->next;
-        atomic_fetch_sub(&s->memory, weight(b));
         cht_stream_batch_free(b);
     }
 }
@@ -244,6 +249,7 @@ enum cht_rc cht_rscan_open(struct cht_store *store, const struct cht_scan_config
     rc = cht_rscan_config(s->db, cfg, &s->cfg, err);
     s->cfg.cancelled = &s->cancelled;
     s->n = s->cfg.map->shards;
+    s->planned = plan(s->n, cfg->limit != 0 ? cfg->limit : UINT64_MAX);
     s->lanes = cht_calloc(s->n, sizeof *s->lanes);
     if (rc == CHT_OK && s->lanes == NULL)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a scan");
@@ -336,5 +342,5 @@ void cht_rscan_close(struct cht_scan *scan)
 
 size_t cht_rscan_memory(const struct cht_scan *scan)
 {
-    return atomic_load(&((const struct rscan *)(const void *)scan)->peak);
+    return ((const struct rscan *)(const void *)scan)->planned;
 }

@@ -12,6 +12,7 @@ OF_FILES = ("--durability", "--value-order", "--sync-interval-ms", "--scan-worke
 
 # What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
 _CHANGES = "501: no changes are kept"
+_KEYS = "the key of a name is any"
 _FOLDERS = "there are no directories"
 _LARGE = "413: an atomic commit looks at no more than 60 000 rows of a shard"
 NOT_THERE = {
@@ -20,6 +21,18 @@ NOT_THERE = {
     "test_lifecycle.py::test_several_directories": _FOLDERS,
     "test_costs.py::test_a_new_database": _FOLDERS,
     "test_costs.py::test_many_open_databases": "up to 32 threads of a server wait for the cluster, however many databases there are",
+    "test_pages.py::test_preflight_needs_no_token": _KEYS,
+    "test_traps.py::test_http_1_0": _KEYS,
+    "test_polling.py::test_an_insert_after_upserts_can_get_a_smaller_key": "names and inserts have leases of their own",
+    "test_polling.py::test_next_key_is_what_comes_next_in_a_fresh_database": "next_key is 1",
+    "test_overload.py::test_ngrams_are_bounded": _LARGE,
+    "test_scrub.py": "there are no files to look at: the OSDs scrub",
+    "test_value_order.py": "there are no files in which values have an order",
+    "test_coding.py::test_a_slow_stream_arrives_line_by_line": _LARGE,
+    "test_durability.py::test_durability_of_a_connection": "the cluster syncs, not the server",
+    "test_shell.py::test_data_of_a_running_server": _FOLDERS,
+    "test_shell.py::test_data_of_a_killed_server": _FOLDERS,
+    "test_today.py::test_a_purge_ends_at_damage": "there are no files to damage",
     "test_databases.py::test_shards": "shards are a power of two",
     "test_databases.py::test_statistics": _FOLDERS,
     "test_databases.py::test_lengths_by_ranges": "there is no catalogue of lengths",
