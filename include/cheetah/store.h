@@ -254,6 +254,19 @@ struct cht_pair_value {
 };
 enum cht_rc cht_store_pair_value_soon(struct cht_store *s, struct cht_str name, struct cht_pair_value *pv,
                                       struct cht_wait *w, struct cht_err *err);
+/* Many names with their values: each is read as by cht_store_pair_value_soon, all side by side: what they touch is fetched together, or asked for
+ * together over a network. Nothing says that they are read at one moment. */
+struct cht_pair_read {
+    struct cht_str name;
+    enum cht_rc rc; /* out, as all that follows: CHT_OK, CHT_PAIR_NOT_FOUND; anything else: it was not read */
+    uint32_t size;  /* of the value, which is in the buffer; 0: the key has none */
+    size_t at;      /* where it begins there */
+    uint64_t key, ends;
+};
+/* out: the values, which it owns as long as its caller says; its length is set anew. CHT_OK: each was read. Else the first code that kept one from
+ * it (CHT_PENDING, with a w, as for the calls named _soon); those whose rc is CHT_OK or CHT_PAIR_NOT_FOUND were read all the same. */
+enum cht_rc cht_store_pair_values(struct cht_store *s, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                                  struct cht_wait *w, struct cht_err *err);
 /* Point reads to come, as a hint: what they will touch is fetched into the cache, for all of them side by side, where each
  * read by itself would wait for its memory. Waits for no lock, changes nothing, and what is not there or not legal is
  * ignored. At most CHT_HINTS_MAX are looked at. Returns how many were followed as far as their value. */

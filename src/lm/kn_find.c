@@ -39,21 +39,22 @@ static const struct lm_kn_index *make(struct lm_kn_reader *r, const struct lm_kn
     return x;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ */
-
-uint32_t lm_kn_find(struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token)
+/* The level's index, which is made if it has become worth it; NULL: it has none. */
+static const struct lm_kn_index *index_of(struct lm_kn_reader *r, const struct lm_kn_level *l)
 {
-    const struct lm_kn_index *x = l->index;
-    if (x == NULL) {
-        struct lm_kn_level *own = &r->level[l->at];
-        if (own->index == NULL && l->record.n >= FROM && l->record.n <= MOST &&
-            (uint64_t)++own->finds * OFTEN >= l->record.n)
-            own->index = make(r, &l->record);
-        x = own->index;
-    }
-    if (x == NULL)
-        return lm_kn_record_find(&l->record, token);
-    size_t last = ((size_t)1 << (64 - x->shift)) - 1, at = slot_of(r, x, token);
+    if (l->index != NULL)
+        return l->index;
+    struct lm_kn_level *own = &r->level[l->at];
+    if (own->index == NULL && l->record.n >= FROM && l->record.n <= MOST &&
+        (uint64_t)++own->finds * OFTEN >= l->record.n)
+        own->index = make(r, &l->record);
+    return own->index;
+}
+
+/* at: its slot. */
+static uint32_t find_by(const struct lm_kn_index *x, size_t at, uint32_t token)
+{
+    size_t last = ((size_t)1 << (64 - x->shift)) - 1;
     for (; x->at[at].count != 0; at = (at + 1) & last) {
         if (x->at[at].token == token)
             return x->at[at].count;
@@ -61,10 +62,69 @@ uint32_t lm_kn_find(struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_
     return 0;
 }
 
-void lm_kn_find_ahead(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token)
+/* Wide records are halved side by side, each by a step in turn, which asks for what the next step of its record looks at. */
+static void halve_all(struct lm_kn_find *f, uint8_t *which, unsigned n)
 {
-    if (l->index != NULL)
-        cht_prefetch(&l->index->at[slot_of(r, l->index, token)]);
-    else
-        cht_prefetch(l->record.p);
+    struct {
+        uint32_t lo, n;
+    } s[LM_KN_TOGETHER];
+    for (unsigned i = 0; i < n; i++) {
+        const struct lm_kn_record *c = &f[which[i]].level->record;
+        s[which[i]].lo = 0;
+        s[which[i]].n = c->n;
+        cht_prefetch(c->p + (size_t)(c->n / 2) * 8);
+    }
+    for (unsigned left = n; left > 0; n = left) {
+        left = 0;
+        for (unsigned i = 0; i < n; i++) {
+            unsigned at = which[i];
+            const uint8_t *p = f[at].level->record.p;
+            uint32_t half = s[at].n / 2;
+            if (cht_be32(p + (size_t)(s[at].lo + half) * 8) <= f[at].token)
+                s[at].lo += half;
+            s[at].n -= half;
+            if (s[at].n > 1) {
+                cht_prefetch(p + (size_t)(s[at].lo + s[at].n / 2) * 8);
+                which[left++] = (uint8_t)at;
+                continue;
+            }
+            p += (size_t)s[at].lo * 8;
+            f[at].a = cht_be32(p) == f[at].token ? cht_be32(p + 4) : 0;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------------ */
+
+uint32_t lm_kn_find(struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token)
+{
+    const struct lm_kn_index *x = index_of(r, l);
+    return x != NULL ? find_by(x, slot_of(r, x, token), token) : lm_kn_record_find(&l->record, token);
+}
+
+void lm_kn_find_all(struct lm_kn_reader *r, struct lm_kn_find *f, unsigned n)
+{
+    const struct lm_kn_index *x[LM_KN_TOGETHER];
+    size_t slot[LM_KN_TOGETHER];
+    uint8_t wide[LM_KN_TOGETHER];
+    unsigned wides = 0;
+    for (unsigned i = 0; i < n; i++) {
+        x[i] = f[i].level->index != NULL ? f[i].level->index : index_of(r, f[i].level);
+        if (x[i] != NULL) {
+            slot[i] = slot_of(r, x[i], f[i].token);
+            cht_prefetch(&x[i]->at[slot[i]]);
+        } else if (f[i].level->record.wide) {
+            wide[wides++] = (uint8_t)i;
+        } else {
+            cht_prefetch(f[i].level->record.p);
+        }
+    }
+    if (wides > 0)
+        halve_all(f, wide, wides);
+    for (unsigned i = 0; i < n; i++) {
+        if (x[i] != NULL)
+            f[i].a = find_by(x[i], slot[i], f[i].token);
+        else if (!f[i].level->record.wide)
+            f[i].a = lm_kn_record_find(&f[i].level->record, f[i].token);
+    }
 }

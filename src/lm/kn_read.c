@@ -7,11 +7,12 @@
 #include "base/bytes.h"
 #include "base/prefetch.h"
 #include "lm/engine_int.h"
+#include "os/io.h"
 
 #pragma STDC FP_CONTRACT OFF
 
-#define AHEAD_LEAST 3u /* reads that are worth a hint */
 #define SLOTS_MIN 256u
+#define HUGE ((size_t)2 << 20)
 
 /* ---- levels ---------------------------------------------------------------------------------------------------- */
 
@@ -24,6 +25,10 @@ static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
     uint32_t *slot = level != NULL ? cht_calloc(slots, sizeof *slot) : NULL;
     if (slot == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu contexts", cap);
+    if (cap * sizeof *level >= HUGE) { /* both are anywhere in them with each question */
+        cht_os_huge_pages(level, cap * sizeof *level);
+        cht_os_huge_pages(slot, slots * sizeof *slot);
+    }
     for (size_t i = 0; i < r->levels; i++) {
         size_t at = (size_t)r->level[i].hash & (slots - 1);
         while (slot[at] != 0)
@@ -102,52 +107,52 @@ static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record 
     return a;
 }
 
-/* What was read lies in r->buf and becomes a level's record. */
+/* What was read becomes a level's record. */
 static enum cht_rc take_record(struct lm_kn_reader *r, const struct wanted *w, struct cht_str name,
-                               uint32_t size, struct lm_kn_level *l, struct cht_err *err)
+                               struct cht_str bytes, struct lm_kn_level *l, struct cht_err *err)
 {
-    bool bad = !lm_kn_record_read(w->order, r->buf.data, size, &l->record);
+    bool bad = !lm_kn_record_read(w->order, bytes.p, bytes.n, &l->record);
     if (!bad && w->order == 1)
         l->page = spread(r, &l->record, w->token[0], &bad);
     if (bad)
-        return lm_malformed(name, size, "record of a live model", err);
-    uint8_t *p = w->order > 1 ? lm_kn_keep(r, size) : NULL;
+        return lm_malformed(name, bytes.n, "record of a live model", err);
+    uint8_t *p = w->order > 1 ? lm_kn_keep(r, bytes.n) : NULL;
     if (p == NULL && l->page == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %u bytes", size);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %zu bytes", bytes.n);
     l->gamma = w->order > 1 ? lm_kn_gamma(r, w->order, &l->record) : 1.0;
     if (p != NULL)
-        memcpy(p, r->buf.data, size);
+        memcpy(p, bytes.p, bytes.n);
     l->record.end = NULL;
-    l->record.p = p != NULL ? p + (l->record.p - r->buf.data) : NULL;
+    l->record.p = p != NULL ? p + (l->record.p - bytes.p) : NULL;
     return CHT_OK;
 }
 
 /* Likewise, of a fixed model. */
 static enum cht_rc take_page(struct lm_kn_reader *r, const struct wanted *w, struct cht_str name,
-                             uint32_t size, struct lm_kn_level *l, struct cht_err *err)
+                             struct cht_str bytes, struct lm_kn_level *l, struct cht_err *err)
 {
     struct lm_fm_page page;
-    if (!lm_fm_page_read(w->order, r->fixed.order, r->buf.data, size, &page))
-        return lm_malformed(name, size, "page of a fixed model", err);
-    uint8_t *p = lm_kn_keep(r, size);
+    if (!lm_fm_page_read(w->order, r->fixed.order, bytes.p, bytes.n, &page))
+        return lm_malformed(name, bytes.n, "page of a fixed model", err);
+    uint8_t *p = lm_kn_keep(r, bytes.n);
     if (p == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page of %u bytes", size);
-    memcpy(p, r->buf.data, size);
-    l->record.p = p + (page.p - r->buf.data);
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page of %zu bytes", bytes.n);
+    memcpy(p, bytes.p, bytes.n);
+    l->record.p = p + (page.p - bytes.p);
     l->record.n = page.n;
     return CHT_OK;
 }
 
-/* Enters a level; its record is read already (size 0: there is none) and lies in r->buf. */
-static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, uint32_t size,
+/* Enters a level; its record is read already (no bytes: there is none). */
+static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, struct cht_str bytes,
                          struct cht_err *err)
 {
-    struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = size > 0, .gamma = 1.0};
+    struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = bytes.n > 0, .gamma = 1.0};
     memcpy(l.token, w->token, sizeof l.token);
     enum cht_rc rc = CHT_OK;
-    if (size > 0)
-        rc = r->fixed.order > 0 ? take_page(r, w, name, size, &l, err)
-                                : take_record(r, w, name, size, &l, err);
+    if (bytes.n > 0)
+        rc = r->fixed.order > 0 ? take_page(r, w, name, bytes, &l, err)
+                                : take_record(r, w, name, bytes, &l, err);
     if (rc != CHT_OK)
         return rc;
     if (r->levels == r->level_cap) {
@@ -175,11 +180,11 @@ static void sweep(struct lm_kn_reader *r)
 }
 
 /* A pair was read. */
-static void note(struct lm_kn_reader *r, const struct cht_pair_value *pv)
+static void note(struct lm_kn_reader *r, uint64_t key, uint64_t ends)
 {
     if (r->watch != NULL)
-        cht_watch_note(r->watch, pv->key);
-    r->fleeting = r->fleeting || pv->ends != 0;
+        cht_watch_note(r->watch, key);
+    r->fleeting = r->fleeting || ends != 0;
 }
 
 static enum cht_rc fetch(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, struct cht_err *err)
@@ -191,9 +196,9 @@ static enum cht_rc fetch(struct lm_kn_reader *r, struct wanted *w, struct cht_st
         pv.size = 0;
         rc = CHT_OK;
     } else if (rc == CHT_OK) {
-        note(r, &pv);
+        note(r, pv.key, pv.ends);
     }
-    return rc == CHT_OK ? enter(r, w, name, pv.size, err) : rc;
+    return rc == CHT_OK ? enter(r, w, name, (struct cht_str){r->buf.data, pv.size}, err) : rc;
 }
 
 static void know_head(struct lm_kn_reader *r)
@@ -238,7 +243,7 @@ static enum cht_rc read_head(struct lm_kn_reader *r, struct cht_err *err)
     sweep(r);
     enum cht_rc rc = lm_kn_head_find(r->store, &r->head, &pv, r->wait, err);
     if (rc == CHT_OK)
-        note(r, &pv);
+        note(r, pv.key, pv.ends);
     return rc;
 }
 
@@ -347,22 +352,30 @@ static enum cht_rc fetch_unknown(struct lm_kn_reader *r, struct lm_kn_wish *wish
                                  const unsigned *number, unsigned n, struct cht_err *err)
 {
     uint8_t text[LM_KN_TOGETHER][LM_KN_NAME_MAX];
-    struct cht_hint hint[LM_KN_TOGETHER];
-    enum cht_rc rc = CHT_OK;
+    const struct cht_str none = {NULL, 0};
+    struct cht_pair_read read[LM_KN_TOGETHER];
     for (unsigned i = 0; i < n; i++) {
         const uint32_t *end = wish[number[i]].end;
         size_t len = w[i]->order > 1 ? lm_kn_name(w[i]->order, end, text[i]) : lm_kn_page_name(*end, text[i]);
-        hint[i] = (struct cht_hint){.name = {text[i], len}};
+        read[i].name = (struct cht_str){text[i], len};
     }
-    if (n >= AHEAD_LEAST)
-        (void)cht_store_prefetch(r->store, hint, n);
-    for (unsigned i = 0; i < n && rc == CHT_OK; i++) {
+    sweep(r);
+    enum cht_rc rc = cht_store_pair_values(r->store, read, n, &r->buf, r->wait, err), one = CHT_OK;
+    for (unsigned i = 0; i < n; i++) {
+        if (read[i].rc == CHT_OK)
+            note(r, read[i].key, read[i].ends);
+    }
+    for (unsigned i = 0; i < n && one == CHT_OK; i++) {
+        const struct cht_pair_read *p = &read[i];
+        if (p->rc != CHT_OK && p->rc != CHT_PAIR_NOT_FOUND)
+            continue;
         find_hashed(r, w[i]); /* it may be known by now, and the slot may be taken */
         if (w[i]->at == NULL)
-            rc = fetch(r, w[i], hint[i].name, err);
-        wish[number[i]].level = rc == CHT_OK ? w[i]->at->at : 0;
+            one = enter(r, w[i], p->name, p->size > 0 ? (struct cht_str){r->buf.data + p->at, p->size} : none,
+                        err);
+        wish[number[i]].level = one == CHT_OK ? w[i]->at->at : 0;
     }
-    return rc;
+    return one != CHT_OK ? one : rc;
 }
 
 enum cht_rc lm_kn_levels_next(struct lm_kn_reader *r, unsigned order, struct lm_kn_wish *wish, unsigned n,

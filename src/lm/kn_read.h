@@ -133,8 +133,13 @@ static inline uint32_t lm_kn_page_find(const struct lm_kn_level *page, uint32_t 
 }
 /* a of the token after the context of l, which has a record and may be a copy; 0: it is no follower. */
 uint32_t lm_kn_find(struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token);
-/* A hint: fetches what lm_kn_find will look at first. */
-void lm_kn_find_ahead(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t token);
+/* Several of them side by side; n is at most LM_KN_TOGETHER. */
+struct lm_kn_find {
+    const struct lm_kn_level *level;
+    uint32_t token;
+    uint32_t a; /* out */
+};
+void lm_kn_find_all(struct lm_kn_reader *r, struct lm_kn_find *f, unsigned n);
 /* a of a token in the root. */
 enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err);
 /* Of a fixed model: the n-gram of `order` tokens, of which `token` is the last; context: those before it, nearest first. */

@@ -79,8 +79,9 @@ static enum cht_rc ask_order(struct window *w, unsigned order, bool *any, struct
 {
     struct lm_kn_reader *r = w->r;
     struct lm_kn_wish wish[LM_KN_TOGETHER];
-    struct place *of[LM_KN_TOGETHER];
-    unsigned n = 0;
+    struct lm_kn_find find[LM_KN_TOGETHER];
+    struct place *of[LM_KN_TOGETHER], *found[LM_KN_TOGETHER];
+    unsigned n = 0, there = 0;
     for (unsigned i = 0; i < w->n; i++) {
         if (may_have(w, i, order)) {
             of[n] = &w->place[i];
@@ -90,18 +91,20 @@ static enum cht_rc ask_order(struct window *w, unsigned order, bool *any, struct
         }
     }
     enum cht_rc rc = lm_kn_levels_next(r, order, wish, n, err);
-    for (unsigned i = 0; i < n && rc == CHT_OK; i++)
-        lm_kn_find_ahead(r, lm_kn_level_at(r, wish[i].level), *of[i]->t);
     for (unsigned i = 0; i < n && rc == CHT_OK; i++) {
         const struct lm_kn_level *l = lm_kn_level_at(r, wish[i].level);
-        struct place *p = of[i];
-        p->chain = wish[i].chain;
-        p->on = l->there;
-        if (!l->there)
-            continue;
-        uint32_t a = lm_kn_find(r, l, *p->t);
-        p->p = lm_kn_share(r, l, a) + l->gamma * p->p;
-        p->matched = a > 0 ? order : p->matched;
+        of[i]->chain = wish[i].chain;
+        of[i]->on = l->there;
+        if (l->there) {
+            found[there] = of[i];
+            find[there++] = (struct lm_kn_find){.level = l, .token = *of[i]->t};
+        }
+    }
+    lm_kn_find_all(r, find, there);
+    for (unsigned i = 0; i < there; i++) {
+        struct place *p = found[i];
+        p->p = lm_kn_share(r, find[i].level, find[i].a) + find[i].level->gamma * p->p;
+        p->matched = find[i].a > 0 ? order : p->matched;
     }
     *any = n > 0;
     return rc;

@@ -645,6 +645,7 @@ const struct cht_store_ops cht_db_ops = {
     .get = db_get,
     .pair = db_pair,
     .pair_value = db_pair_value,
+    .pair_values = cht_db_pair_values,
     .forget = db_forget,
     .enter = db_enter,
     .leave = db_leave,

@@ -2,7 +2,7 @@
  * Private to src/store.
  *
  * Lock order (complete): env.mu -> commit_mu -> shard lock of one shard (the committer may hold several, taken in any
- * order, and so may hint.c, which only tries: no one else who holds one waits for another; the committer's threads hold one
+ * order, and so may hint.c and pair_values.c, which only try: no one else who holds one waits for another; the committer's threads hold one
  * each while it holds none) -> pagefile/wal internal mutexes. A scan's mutex is never held while a shard lock is taken;
  * nor is the watches', which the committer takes under commit_mu.
  */
@@ -88,6 +88,10 @@ void cht_db_unfence(struct cht_db *db, uint64_t decided, bool all);
 
 /* hint.c */
 size_t cht_db_prefetch(struct cht_store *, const struct cht_hint *, size_t);
+
+/* pair_values.c */
+enum cht_rc cht_db_pair_values(struct cht_store *, struct cht_pair_read *, size_t, struct cht_buf *,
+                               struct cht_wait *, struct cht_err *);
 
 /* children.c */
 enum cht_rc cht_db_children(struct cht_store *, const struct cht_children_config *, struct cht_err *);

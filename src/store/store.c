@@ -129,6 +129,18 @@ enum cht_rc cht_store_pair_value(struct cht_store *s, struct cht_str name, uint6
     return rc;
 }
 
+enum cht_rc cht_store_pair_values(struct cht_store *s, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                                  struct cht_wait *w, struct cht_err *err)
+{
+    out->len = 0;
+    for (size_t i = 0; i < n; i++) {
+        r[i] = (struct cht_pair_read){.name = r[i].name, .rc = CHT_PENDING};
+        if (!name_ok(r[i].name))
+            return r[i].rc = bad_name(r[i].name, err);
+    }
+    return s->ops->pair_values(s, r, n, out, w, err);
+}
+
 bool cht_store_enter(struct cht_store *s, struct cht_wait *w) { return s->ops->enter(s, w); }
 
 void cht_store_leave(struct cht_store *s) { s->ops->leave(s); }

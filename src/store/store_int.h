@@ -18,6 +18,8 @@ struct cht_store_ops {
     enum cht_rc (*pair)(struct cht_store *, struct cht_str, uint64_t *, struct cht_wait *, struct cht_err *);
     enum cht_rc (*pair_value)(struct cht_store *, struct cht_str, struct cht_pair_value *, struct cht_wait *,
                               struct cht_err *);
+    enum cht_rc (*pair_values)(struct cht_store *, struct cht_pair_read *, size_t, struct cht_buf *,
+                               struct cht_wait *, struct cht_err *); /* all rc CHT_PENDING, out empty */
     void (*forget)(struct cht_store *, struct cht_wait *);
     enum cht_rc (*lock)(struct cht_store *, const char *, struct cht_err *); /* NULL: no other process */
     void (*unlock)(struct cht_store *, const char *);

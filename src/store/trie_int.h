@@ -92,6 +92,9 @@ enum cht_rc cht_tleaf_entry(const struct cht_tleaf *l, unsigned i, struct cht_te
 /* The first entry that is not below the suffix. */
 enum cht_rc cht_tleaf_find(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at, bool *found,
                            struct cht_err *err);
+/* The same, if *at is cht_tleaf_head_pos of the suffix already. */
+enum cht_rc cht_tleaf_find_at(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at,
+                              bool *found, struct cht_err *err);
 /* Entries [*from, *to) begin with s; s may be empty. */
 enum cht_rc cht_tleaf_prefix(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *from,
                              unsigned *to, struct cht_err *err);

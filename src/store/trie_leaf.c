@@ -120,11 +120,11 @@ unsigned cht_tleaf_head_pos(const struct cht_tleaf *l, uint32_t head)
     return pos;
 }
 
-enum cht_rc cht_tleaf_find(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at, bool *found,
-                           struct cht_err *err)
+enum cht_rc cht_tleaf_find_at(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at,
+                              bool *found, struct cht_err *err)
 {
     uint32_t head = cht_tsuffix_head(s, n);
-    unsigned lo = cht_tleaf_head_pos(l, head), hi = lo;
+    unsigned lo = *at, hi = lo;
     if (lo < l->n && head_at(l->p, lo) == head) {
         hi = lo + 1;
         if (hi < l->n && head_at(l->p, hi) == head)
@@ -149,6 +149,13 @@ enum cht_rc cht_tleaf_find(const struct cht_tleaf *l, const uint8_t *s, size_t n
     }
     *at = lo;
     return CHT_OK;
+}
+
+enum cht_rc cht_tleaf_find(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *at, bool *found,
+                           struct cht_err *err)
+{
+    *at = cht_tleaf_head_pos(l, cht_tsuffix_head(s, n));
+    return cht_tleaf_find_at(l, s, n, at, found, err);
 }
 
 enum cht_rc cht_tleaf_prefix(const struct cht_tleaf *l, const uint8_t *s, size_t n, unsigned *from,

@@ -383,8 +383,13 @@ static void read_points(struct cht_store *s)
         (void)cht_store_pair_value(s, name_of(i, name[i % CHT_HINTS_MAX]), &key, &b, &size, NULL);
         (void)cht_store_get(s, i, &b, &size, NULL);
         (void)cht_store_count(s, (struct cht_str){name[0], i % 40}, &key, NULL);
-        if (i % CHT_HINTS_MAX == CHT_HINTS_MAX - 1)
+        if (i % CHT_HINTS_MAX == CHT_HINTS_MAX - 1) {
+            struct cht_pair_read r[CHT_HINTS_MAX];
             (void)cht_store_prefetch(s, h, CHT_HINTS_MAX);
+            for (unsigned k = 0; k < CHT_HINTS_MAX; k++)
+                r[k].name = h[k].name;
+            (void)cht_store_pair_values(s, r, CHT_HINTS_MAX, &b, NULL, NULL);
+        }
     }
     cht_buf_free(&b);
 }

@@ -77,6 +77,10 @@ static void read_points(struct cht_store *s)
         (void)cht_store_count(s, (struct cht_str){name[0], i % 20}, &key, &err);
     }
     (void)cht_store_prefetch(s, hints, NAMES);
+    struct cht_pair_read reads[NAMES];
+    for (unsigned i = 0; i < NAMES; i++)
+        reads[i].name = hints[i].name;
+    (void)cht_store_pair_values(s, reads, NAMES, &b, NULL, &err);
     cht_buf_free(&b);
 }
 

@@ -279,6 +279,47 @@ static void test_long_values(void **state)
     cht_buf_free(&b);
 }
 
+/* Many names at once: pairs of all kinds, twice, names that are none, and a long value among them. */
+static void test_many_names(void **state)
+{
+    (void)state;
+    enum { PAIRS = 150, MORE = 20, LONG = 200000 };
+    static char names[PAIRS + MORE][16];
+    struct cht_pair_read r[PAIRS + MORE];
+    struct cht_buf all = {0}, b = {0};
+    uint8_t *v = malloc(LONG);
+    for (unsigned i = 0; i < PAIRS + MORE; i++) {
+        (void)snprintf(names[i], sizeof names[i], "%u:n", i % 120 * 7919 % 1009 + (i < PAIRS ? 0 : 2000));
+        r[i].name = str(names[i]);
+        struct cht_op op = {.kind = i % 9 == 4 ? CHT_OP_PAIR_SET : CHT_OP_PAIR_PUT,
+                            .name = str(names[i]),
+                            .key = 1,
+                            .value = {v, i % 50 == 7 ? LONG : 1 + i},
+                            .ttl_ms = i % 9 == 5 ? 3600000 : 0};
+        memset(v, (int)i, op.value.n);
+        if (op.kind == CHT_OP_PAIR_SET)
+            op.value = (struct cht_str){NULL, 0};
+        if (i < PAIRS)
+            must(run(&op));
+    }
+    must(cht_store_pair_values(s, r, PAIRS + MORE, &all, NULL, &err));
+    for (unsigned i = 0; i < PAIRS + MORE; i++) {
+        struct cht_pair_value pv = {.out = &b};
+        assert_int_equal(r[i].rc, cht_store_pair_value_soon(s, r[i].name, &pv, NULL, &err));
+        assert_int_equal(r[i].rc, i < PAIRS ? CHT_OK : CHT_PAIR_NOT_FOUND);
+        if (r[i].rc != CHT_OK)
+            continue;
+        assert_int_equal(r[i].key, pv.key);
+        assert_int_equal(r[i].ends, pv.ends);
+        assert_int_equal(r[i].size, pv.size);
+        if (pv.size > 0)
+            assert_memory_equal(all.data + r[i].at, b.data, pv.size);
+    }
+    free(v);
+    cht_buf_free(&all);
+    cht_buf_free(&b);
+}
+
 static void test_atomic(void **state)
 {
     (void)state;
@@ -495,15 +536,11 @@ static void test_folded(void **state)
 int main(void)
 {
     const struct CMUnitTest alone[] = {cmocka_unit_test(test_escape), cmocka_unit_test(test_rows)};
-    const struct CMUnitTest all[] = {WITH(test_databases),
-                                     WITH(test_dropped_elsewhere),
-                                     WITH(test_values_and_names),
-                                     WITH(test_long_values),
-                                     WITH(test_atomic),
-                                     WITH(test_scans),
-                                     WITH(test_levels_and_sweeps),
-                                     WITH(test_folded),
-                                     WITH(test_model)};
+    const struct CMUnitTest all[] = {
+        WITH(test_databases),   WITH(test_dropped_elsewhere), WITH(test_values_and_names),
+        WITH(test_long_values), WITH(test_many_names),        WITH(test_atomic),
+        WITH(test_scans),       WITH(test_levels_and_sweeps), WITH(test_folded),
+        WITH(test_model)};
     int failed = cmocka_run_group_tests_name("rows", alone, NULL, NULL);
     conf = getenv("CHT_RADOS_CONF");
     if (conf == NULL) {

@@ -123,6 +123,35 @@ static void *read_main(void *arg)
     return NULL;
 }
 
+/* The same, many at once. */
+static void *read_many_main(void *arg)
+{
+    enum { MANY = 40 };
+    struct cht_rng r;
+    struct cht_buf b = {0};
+    cht_rng_seed(&r, (uint64_t)(uintptr_t)arg + 99);
+    while (!atomic_load(&stop)) {
+        char name[MANY][32];
+        struct cht_pair_read read[MANY];
+        for (unsigned i = 0; i < MANY; i++) {
+            bool stable = cht_rng_below(&r, 2) == 0;
+            (void)snprintf(name[i], sizeof name[i], "%c%05u", stable ? 's' : 'm',
+                           (unsigned)cht_rng_below(&r, stable ? STABLE : MOVING));
+            read[i].name = (struct cht_str){(uint8_t *)name[i], strlen(name[i])};
+        }
+        bool good = cht_store_pair_values(store, read, MANY, &b, NULL, NULL) == CHT_OK;
+        for (unsigned i = 0; i < MANY && good; i++)
+            good = read[i].rc == CHT_OK ? read[i].size == 0 || value_ok(read[i].name.p, read[i].name.n,
+                                                                        b.data + read[i].at, read[i].size)
+                                        : read[i].rc == CHT_PAIR_NOT_FOUND && name[i][0] != 's';
+        if (!good)
+            atomic_fetch_add(&failures, 1);
+        atomic_fetch_add(&reads, 1);
+    }
+    cht_buf_free(&b);
+    return NULL;
+}
+
 static void scan_once(bool reverse)
 {
     struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .values = true, .reverse = reverse};
@@ -183,15 +212,15 @@ static void test_all_at_once(void **state)
         (void)snprintf(name, sizeof name, "s%05u", i);
         put(name, (uint8_t)i);
     }
-    pthread_t t[7];
-    void *(*const mains[7])(void *) = {write_main, write_main, checkpoint_main, read_main,
-                                       scan_main,  scan_main,  read_main};
-    for (uintptr_t i = 0; i < 7; i++)
+    pthread_t t[8];
+    void *(*const mains[8])(void *) = {write_main, write_main, checkpoint_main, read_main,
+                                       scan_main,  scan_main,  read_main,       read_many_main};
+    for (uintptr_t i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&t[i], NULL, mains[i], (void *)(i == 4 ? 0 : i)), 0);
     const char *s = getenv("CHT_TEST_SECONDS");
     cht_sleep_ns((uint64_t)(s != NULL ? atoi(s) : 6) * 1000000000u);
     atomic_store(&stop, true);
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 8; i++)
         pthread_join(t[i], NULL);
     print_message("%llu commits, %llu reads, %llu scans, %llu failures\n", (unsigned long long)commits,
                   (unsigned long long)reads, (unsigned long long)scans, (unsigned long long)failures);

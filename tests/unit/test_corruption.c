@@ -146,6 +146,26 @@ static void hint_all(struct cht_store *s)
     }
 }
 
+/* The same, all names at once. */
+static void read_together(struct cht_store *s)
+{
+    static uint8_t name[PAIRS][64];
+    uint8_t value[128];
+    struct cht_pair_read r[PAIRS];
+    struct cht_buf b = {0};
+    struct cht_err err = {0};
+    for (unsigned i = 0; i < PAIRS; i++)
+        r[i].name = (struct cht_str){name[i], make_name(i, name[i])};
+    (void)cht_store_pair_values(s, r, PAIRS, &b, NULL, &err);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        if (r[i].rc != CHT_OK)
+            continue;
+        assert_int_equal(r[i].size, make_value(i, value));
+        assert_memory_equal(b.data + r[i].at, value, r[i].size);
+    }
+    cht_buf_free(&b);
+}
+
 /* False: it was refused. */
 static bool open_and_read(void)
 {
@@ -158,8 +178,10 @@ static bool open_and_read(void)
     bool opened = cht_env_get(env, "default", &s, &err) == CHT_OK;
     if (opened) {
         hint_all(s);
+        read_together(s);
         read_all(s);
         hint_all(s);
+        read_together(s);
     }
     cht_env_abandon(env);
     return opened;

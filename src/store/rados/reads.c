@@ -40,6 +40,12 @@ static enum cht_rc pair_value(struct cht_store *s, struct cht_str name, struct c
     return rc;
 }
 
+static enum cht_rc pair_values(struct cht_store *s, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                               struct cht_wait *w, struct cht_err *err)
+{
+    return cht_soon_pair_values(cht_rdb(s), r, n, out, w, err);
+}
+
 static void forget(struct cht_store *s, struct cht_wait *w)
 {
     (void)s;
@@ -215,6 +221,7 @@ const struct cht_store_ops cht_rdb_ops = {
     .get = get,
     .pair = pair,
     .pair_value = pair_value,
+    .pair_values = pair_values,
     .forget = forget,
     .lock = lock,
     .unlock = unlock,

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define TOGETHER 64u /* names that are asked for at once */
+
 enum what { ROWS, VALUE, COUNT };
 
 /* A long value or a count, kept until all is forgotten. */
@@ -70,6 +72,98 @@ static enum cht_rc read_here(struct cht_rdb *db, struct cht_op *op, struct cht_e
     cht_rowset_init(&set, db, -1);
     enum cht_rc rc = run(&x, op);
     cht_rowset_fini(&set);
+    return rc;
+}
+
+/* ---- many names ------------------------------------------------------------------------------------------------------ */
+
+/* What the operation has read, in `one`. */
+static enum cht_rc take(struct cht_pair_read *r, const struct cht_op *op, const struct cht_buf *one,
+                        struct cht_buf *out, struct cht_err *err)
+{
+    r->key = op->key;
+    r->ends = op->ends;
+    r->size = op->size;
+    r->at = out->len;
+    if (op->size > 0 && one->data != NULL) {
+        size_t need = out->len + op->size;
+        enum cht_rc rc = need <= out->cap ? CHT_OK : cht_buf_reserve(out, need + need / 2, err);
+        if (rc != CHT_OK)
+            return r->rc = rc;
+        memcpy(out->data + out->len, one->data, op->size);
+        out->len = need;
+    }
+    r->rc = CHT_OK;
+    return CHT_OK;
+}
+
+static bool was_read(enum cht_rc rc) { return rc == CHT_OK || rc == CHT_PAIR_NOT_FOUND; }
+
+/* One round: those that were not read yet, but for long values. *wants: rows are missing. */
+static enum cht_rc run_all(struct cht_exec *x, struct cht_pair_read *r, struct cht_exec_op *o, size_t n,
+                           struct cht_buf *out, bool *wants)
+{
+    struct cht_buf one = {NULL, 0, 0};
+    enum cht_rc rc = CHT_OK;
+    *wants = false;
+    for (size_t i = 0; i < n && rc == CHT_OK; i++) {
+        if (r[i].rc != CHT_PENDING || o[i].done)
+            continue;
+        size_t mark = cht_rowset_mark(x->set);
+        o[i].op->buf = &one;
+        x->long_value = false;
+        r[i].rc = cht_exec_run(x, &o[i]);
+        cht_rowset_rewind(x->set, mark); /* that a pair has ended is no news for the next one */
+        o[i].done = r[i].rc != CHT_PENDING || x->long_value;
+        *wants = *wants || !o[i].done;
+        if (r[i].rc != CHT_PENDING)
+            rc = r[i].rc == CHT_OK ? take(&r[i], o[i].op, &one, out, x->err) : r[i].rc;
+        rc = rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
+    }
+    cht_buf_free(&one);
+    return rc;
+}
+
+/* Long values stay CHT_PENDING: all of them would be held together. */
+static enum cht_rc read_together(struct cht_rdb *db, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                                 struct cht_err *err)
+{
+    struct cht_rowset set;
+    struct cht_exec x = {.db = db, .set = &set, .soon = true, .err = err};
+    struct cht_op op[TOGETHER];
+    struct cht_exec_op o[TOGETHER];
+    bool wants;
+    for (size_t i = 0; i < n; i++) {
+        op[i] = (struct cht_op){.kind = CHT_OP_PAIR_READ, .name = r[i].name, .with_values = true};
+        o[i] = (struct cht_exec_op){.op = &op[i]};
+    }
+    cht_rowset_init(&set, db, -1);
+    enum cht_rc rc;
+    do {
+        cht_rowset_restart(&set);
+        rc = run_all(&x, r, o, n, out, &wants);
+        if (rc == CHT_OK && wants)
+            rc = cht_rowset_fetch(&set, false, err);
+    } while (rc == CHT_OK && wants);
+    cht_rowset_fini(&set);
+    return rc;
+}
+
+/* One after the other, each by itself. */
+static enum cht_rc read_each(struct cht_rdb *db, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                             struct cht_wait *w, struct cht_err *err)
+{
+    struct cht_buf one = {NULL, 0, 0};
+    enum cht_rc rc = CHT_OK;
+    for (size_t i = 0; i < n && rc == CHT_OK; i++) {
+        if (was_read(r[i].rc))
+            continue;
+        struct cht_op op = {.kind = CHT_OP_PAIR_READ, .name = r[i].name, .with_values = true, .buf = &one};
+        r[i].rc = cht_soon_read(db, &op, w, err);
+        rc = r[i].rc == CHT_OK ? take(&r[i], &op, &one, out, err) : r[i].rc;
+        rc = rc == CHT_PAIR_NOT_FOUND ? CHT_OK : rc;
+    }
+    cht_buf_free(&one);
     return rc;
 }
 
@@ -234,6 +328,21 @@ enum cht_rc cht_soon_read(struct cht_rdb *db, struct cht_op *op, struct cht_wait
         return begin(h, ROWS);
     rc = tell(h->rc, &h->err, err);
     h->rc = CHT_OK; /* told: they may be asked for again */
+    return rc;
+}
+
+enum cht_rc cht_soon_pair_values(struct cht_rdb *db, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                                 struct cht_wait *w, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    if (!waits_here(w))
+        return read_each(db, r, n, out, w, err);
+    for (size_t i = 0; i < n && rc == CHT_OK; i += TOGETHER) {
+        size_t some = n - i < TOGETHER ? n - i : TOGETHER;
+        rc = read_together(db, r + i, some, out, err);
+        if (rc == CHT_OK)
+            rc = read_each(db, r + i, some, out, w, err);
+    }
     return rc;
 }
 

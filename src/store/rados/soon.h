@@ -18,6 +18,9 @@
 
 /* An operation that only reads. w NULL or &cht_ahead: waits. Else CHT_PENDING, as cht_store_get_soon. Its result is op->rc as well. */
 enum cht_rc cht_soon_read(struct cht_rdb *db, struct cht_op *op, struct cht_wait *w, struct cht_err *err);
+/* cht_store_pair_values. If it waits here, the rows of many names are asked for at once, one operation a shard. */
+enum cht_rc cht_soon_pair_values(struct cht_rdb *db, struct cht_pair_read *r, size_t n, struct cht_buf *out,
+                                 struct cht_wait *w, struct cht_err *err);
 enum cht_rc cht_soon_count(struct cht_rdb *db, struct cht_str prefix, uint64_t *pairs, struct cht_wait *w,
                            struct cht_err *err);
 void cht_soon_forget(struct cht_wait *w);
