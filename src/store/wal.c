@@ -129,6 +129,8 @@ static enum cht_rc switch_locked(struct cht_wal *w, uint64_t need, struct cht_er
         return sealed ? poison(w, true, err) : rc;
     }
     cht_file_close(w->file);
+    cht_file_close(w->found);
+    w->found = NULL;
     w->file = f;
     w->pos = CHT_WAL_HEADER;
     w->size = seg.size;
@@ -320,6 +322,7 @@ static enum cht_rc leave_clean(struct cht_wal *w, struct cht_err *err)
 static void wal_free(struct cht_wal *w)
 {
     cht_file_close(w->file);
+    cht_file_close(w->found);
     cht_mutex_fini(&w->sync_mu);
     cht_mutex_fini(&w->mu);
     cht_free(w->segs);

@@ -51,6 +51,8 @@ struct cht_wal {
     struct cht_mutex sync_mu; /* held during a sync of file and while the writer replaces it; before mu */
     struct cht_file *file;    /* owned; guarded by sync_mu; NULL until the first reserve */
     bool sync_failed;         /* guarded by sync_mu */
+    /* On some file systems (FAT, many in user space) a file that nobody has open may get another number, and would not be known again. */
+    struct cht_file *found; /* owned; guarded by sync_mu: the newest segment at open, until there is file */
 
     struct cht_mutex mu;
     struct cht_wal_seg

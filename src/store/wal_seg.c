@@ -62,10 +62,16 @@ static enum cht_rc load_header(struct cht_wal *w, struct cht_wal_seg *seg, struc
         rc = w->io->ops->size(f, &seg->size, err);
     if (rc == CHT_OK)
         rc = cht_file_read_some(f, h, sizeof h, 0, &got, err);
-    cht_file_close(f);
-    if (rc == CHT_OK && !w->read_only)
+    if (rc == CHT_OK)
+        rc = parse_header(w, path, h, got, seg, err);
+    if (rc == CHT_OK && seg->state == CHT_WAL_VALID && !w->read_only) {
         cht_wal_note(w, seg);
-    return rc == CHT_OK ? parse_header(w, path, h, got, seg, err) : rc;
+        cht_file_close(w->found);
+        w->found = f;
+        return CHT_OK;
+    }
+    cht_file_close(f);
+    return rc;
 }
 
 struct listing {
