@@ -751,6 +751,43 @@ static void test_goes_on(void **state)
     cht_buf_free(&stream);
 }
 
+/* A word that was written, and whose answer did not come, is no other server's. */
+static void test_unheard(void **state)
+{
+    (void)state;
+    struct cht_renv *second = (struct cht_renv *)(void *)envs[1];
+    struct cht_buf stream = {0};
+    struct cht_restore *r;
+    put(one, "a", str("1"), 0);
+    put(one, "b", str("2"), UINT64_C(1000000000));
+    take_backup(one, &stream);
+    remember_objects();
+    for (unsigned whole = 0; whole < 2; whole++) {
+        must(cht_restore_new(envs[1], copy, &r, &err));
+        must(feed(r, &stream, 0, stream.len / 2, 1 << 20));
+        struct cht_listed written = entry_of(copy), old = written;
+        assert_true(written.state == 'r');
+        must(cht_catalogue_go_on(second, &written, &err)); /* r does not know of it */
+        must(cht_catalogue_go_on(second, &old, &err));
+        assert_true(entry_of(copy).since == old.since && old.since > written.since);
+        old = written;
+        assert_int_equal(cht_catalogue_remove(second, &old, &err),
+                         CHT_DATABASE_BUSY); /* as any server would */
+        if (whole) {
+            must(feed(r, &stream, stream.len / 2, stream.len, 1 << 20));
+            must(cht_restore_finish(r, &err));
+        }
+        cht_restore_free(r);
+        if (whole) {
+            look_at_copy();
+            drop_copy();
+        }
+        assert_true(entry_of(copy).state == 0);
+        assert_int_equal(new_objects(), 0);
+    }
+    cht_buf_free(&stream);
+}
+
 /* An allocation that fails anywhere: no database, nothing of it left, and the next one is right. */
 static void test_allocations(void **state)
 {
@@ -803,6 +840,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_wrong_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_goes_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unheard, setup, teardown),
         cmocka_unit_test_setup_teardown(test_allocations, setup, teardown),
     };
     cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));

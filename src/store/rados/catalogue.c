@@ -147,6 +147,32 @@ static enum cht_rc make_catalogue(struct cht_renv *env, struct cht_err *err)
     return cht_os_code(r) == CHT_OS_THERE ? CHT_OK : cht_link_answer(&env->link, r, CHT_CATALOGUE, err);
 }
 
+/* The row was not as it was. CHT_OK: one's own word of a moment ago was written, though its answer did not come; e is as the row now. */
+static enum cht_rc look_again(struct cht_renv *env, struct cht_listed *e, struct cht_err *err)
+{
+    struct cht_listed now;
+    enum cht_rc rc = cht_catalogue_find(env, e->name, &now, err);
+    if (rc == CHT_OK &&
+        (now.state != e->state || now.since == e->since || memcmp(now.uuid, e->uuid, sizeof now.uuid) != 0))
+        rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "another server has given up the database %s", e->name);
+    if (rc == CHT_OK)
+        e->since = now.since;
+    return rc;
+}
+
+/* By who makes it. */
+static enum cht_rc change_own(struct cht_renv *env, struct cht_listed *e, char to, uint64_t since,
+                              struct cht_err *err)
+{
+    struct cht_listed now = *e;
+    enum cht_rc rc = CHT_OK;
+    int r = 0;
+    now.since = since;
+    while (rc == CHT_OK && cht_os_code(r = replace(env, e, e->state, &now, to)) == CHT_OS_CANCELED)
+        rc = look_again(env, e, err);
+    return rc == CHT_OK ? cht_link_answer(&env->link, r, CHT_CATALOGUE, err) : rc;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_catalogue_open(struct cht_renv *env, struct cht_err *err)
@@ -279,26 +305,20 @@ enum cht_rc cht_catalogue_begin(struct cht_renv *env, const char *name, unsigned
 
 enum cht_rc cht_catalogue_end(struct cht_renv *env, struct cht_listed *e, struct cht_err *err)
 {
-    int r = change(env, e, e->state, 'l');
-    enum cht_rc rc = cht_link_answer(&env->link, r, CHT_CATALOGUE, err);
-    if (cht_os_code(r) == CHT_OS_CANCELED) {
+    enum cht_rc rc = change_own(env, e, 'l', e->since, err);
+    if (rc == CHT_DATABASE_BUSY)
         (void)cht_rdb_unmake(env, e->uuid,
                              NULL); /* its objects may be newer than that server's look for them */
-        return CHT_FAIL(err, CHT_DATABASE_BUSY, "another server has given up the database %s", e->name);
-    }
-    if (rc != CHT_OK && rc != CHT_TIMEOUT)
+    else if (rc != CHT_OK && rc != CHT_TIMEOUT)
         (void)cht_catalogue_remove(env, e, NULL); /* else it is unfinished work, or live */
     return rc;
 }
 
 enum cht_rc cht_catalogue_go_on(struct cht_renv *env, struct cht_listed *e, struct cht_err *err)
 {
-    struct cht_listed now = *e;
-    now.since = cht_wall_ns();
-    int r = replace(env, e, e->state, &now, e->state);
-    if (cht_os_code(r) == CHT_OS_CANCELED)
-        return CHT_FAIL(err, CHT_DATABASE_BUSY, "another server has given up the database %s", e->name);
-    if (r == 0)
-        *e = now;
-    return cht_link_answer(&env->link, r, CHT_CATALOGUE, err);
+    uint64_t now = cht_wall_ns();
+    enum cht_rc rc = change_own(env, e, e->state, now, err);
+    if (rc == CHT_OK)
+        e->since = now;
+    return rc;
 }

@@ -208,6 +208,8 @@ static void let_go(struct cht_restore *base)
     if (!r->begun)
         return;
     step(r, "restore given up");
+    (void)cht_catalogue_go_on(r->env, &r->entry,
+                              NULL); /* the row may have a word whose answer did not come */
     if (cht_catalogue_remove(r->env, &r->entry, NULL) == CHT_DATABASE_BUSY)
         (void)cht_rdb_unmake(r->env, r->entry.uuid,
                              NULL); /* another has, before the last of it was written */
