@@ -4,10 +4,11 @@
 #include "http/server.h"
 
 /* Once for all that is to be looked at in one round. What is to be seen is written before; the worker silences the bell
- * before it looks. */
+ * before it looks. Both exchange: who comes second has what the other wrote, so either this finds 0 and rings, or the worker, which finds
+ * 1, sees all that was written, also by a relaxed load (its own store would not keep that load after it on every machine). */
 void http_worker_ring(struct http_worker *w)
 {
-    if (atomic_exchange_explicit(&w->rung, 1, memory_order_seq_cst) == 0)
+    if (atomic_exchange_explicit(&w->rung, 1, memory_order_acq_rel) == 0)
         cht_bell_ring(w->bell);
 }
 

@@ -230,7 +230,7 @@ static void *worker_main(void *arg)
                        0; /* it looks at the sockets itself */
         if (ready[1])
             cht_bell_drain(w->bell);
-        atomic_store_explicit(&w->rung, 0, memory_order_seq_cst); /* then look: see ring */
+        (void)atomic_exchange_explicit(&w->rung, 0, memory_order_acq_rel); /* then look: see ring */
         w->now = cht_now_ns();
         take_inbox(w);
         http_request_take_pieces(w);
