@@ -447,16 +447,21 @@ def decode_pair(line):
 
 @contextlib.contextmanager
 def large_commits(server):
-    """Large atomic commits and checkpoints, one after the other, beside what is done meanwhile: small commits wait for them."""
-    stop = threading.Event()
+    """Large atomic commits and checkpoints, one after the other, beside what is done meanwhile: small commits wait for them. One that fails is raised
+    at the end: else that would be tested beside nothing."""
+    stop, failed = threading.Event(), []
 
     def others():
         client = server.client()
-        while not stop.is_set():
-            operations = [{"op": "pair_put", "pair": b64(b"other %d" % i), "value": b64(b"x" * 50)} for i in range(6000)]
-            assert client.batch(operations, atomic="true").status == 200
-            assert client.post("/databases/default/checkpoint").status == 200
-        client.close()
+        try:
+            while not stop.is_set():
+                operations = [{"op": "pair_put", "pair": b64(b"other %d" % i), "value": b64(b"x" * 50)} for i in range(6000)]
+                assert client.batch(operations, atomic="true").status == 200
+                assert client.post("/databases/default/checkpoint").status == 200
+        except Exception as error:
+            failed.append(error)
+        finally:
+            client.close()
 
     thread = threading.Thread(target=others)
     thread.start()
@@ -465,6 +470,8 @@ def large_commits(server):
     finally:
         stop.set()
         thread.join()
+    if failed:
+        raise failed[0]
 
 
 class Raw:
