@@ -15,6 +15,7 @@
 #define LINE_MAX 1024u       /* of a request line */
 #define BODY_MAX (32u << 10) /* of an answer; longer ones go out by libmicrohttpd */
 #define WRITE_MAX 4096u      /* of a body that is taken */
+#define ORPHANS_MAX 64u      /* requests without a connection; while there are as many, no writes are taken */
 #define TOGETHER 32u         /* requests that are read together, and then answered together */
 #define HEAD 2048u           /* of an answer; short ones are sent with their body from there */
 #define PAUSE 32u
@@ -347,6 +348,7 @@ bool http_quick_take(struct http_conn *c, const char *line)
     struct http_worker *w = c->w;
     struct asked a;
     if (!read_line(line, c->gate.same, c->gate.last, &a) || !is_alone(c) || !know_headers(c) ||
+        (a.method != HTTP_METHOD_GET && w->orphans >= ORPHANS_MAX) ||
         atomic_load_explicit(&w->srv->state, memory_order_acquire) != HTTP_SERVER_READY)
         return false;
     if (c->quick->left > 0) {

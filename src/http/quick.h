@@ -12,7 +12,8 @@
  * way: a request that would be refused is left to libmicrohttpd before anything is done for it. One that has to wait for a job or for what is not
  * durable yet suspends its connection, as any other; libmicrohttpd reads when it is resumed, and so it goes on. One that waits for its own commit
  * does not (`loose`): libmicrohttpd gets nothing to read meanwhile, and whoever ends the commit puts the request into the worker's list of those
- * that are done. If its connection ends before that, the request stays without one until then. An answer that is long, to be compressed, or a stream goes out by
+ * that are done. If its connection ends before that, the request stays without one until then; while there are many of those, which no limit of
+ * connections knows of, writes go by libmicrohttpd, and their connections last as long as they do. An answer that is long, to be compressed, or a stream goes out by
  * libmicrohttpd: it reads HTTP_QUICK_STAND_IN in place of the request and gets the answer that is there. What a client does not take is kept
  * until it does, and nothing more is read from it. A connection that is used like that is touched now and then, since libmicrohttpd
  * ends those that it believes to be idle.

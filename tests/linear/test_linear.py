@@ -308,3 +308,32 @@ def test_only_its_readers_wait():
         assert server.metric("cheetah_reads_awaited_total") >= 2
     finally:
         server.finish()
+
+
+def test_writers_that_leave_while_a_sync_lasts():
+    """What waits for a sync is limited by connections also where those are reset: in the end there is no place for another one."""
+    shim = os.environ.get("CHT_SLOWLOG")
+    if not shim:
+        pytest.skip("CHT_SLOWLOG (the library that slows the log) is not given")
+    server = LineServer("--access-log", "false", "--http-threads", "1", "--max-connections", "16")
+    try:
+        server.client().upsert(b"name", b"value")
+        server.stop()
+        server.env.update({"LD_PRELOAD": shim, "SLOWLOG_LEAST_US": "60000000", "SLOWLOG_SYNC_US": "60000000"})
+        server.restart()
+        server.close_clients()
+        write, refused = "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nvalue", False
+        for turn in range(2000):  # a few of which come to nothing, since the reset is seen before the write
+            raw = server.raw()
+            for _ in range(3):
+                refused = refused or raw.send(write % "/kv/0").answer("PUT").status == 503
+            if refused:
+                break
+            raw.send(write % "/pairs/n%d" % turn)
+            time.sleep(0.001)
+            raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            raw.socket.close()
+        assert refused
+    finally:
+        server.kill()  # it would wait for the sync
+        server.finish()
