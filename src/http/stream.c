@@ -22,7 +22,7 @@ static enum http_more next_text(struct http_stream *s)
         s->stage.n = 0;
         http_stream_error_line(s, s->abort, cht_rc_text(s->abort));
         s->at = s->stage.p;
-        s->left = s->stage.n;
+        s->left = s->stage.failed ? 0 : s->stage.n;
         s->ended = true;
         return s->stage.failed ? HTTP_MORE_END : HTTP_MORE_TEXT;
     }
@@ -35,6 +35,8 @@ static enum http_more next_text(struct http_stream *s)
     if (piece)
         http_stream_leave(s);
     s->ended = m == HTTP_MORE_END;
+    if (s->ended)
+        s->left = 0; /* what found no memory may lack lines, and have a last one all the same */
     return m;
 }
 
