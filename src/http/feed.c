@@ -102,7 +102,10 @@ static enum http_more next_of_feed(struct http_stream *s, const char **p, size_t
     enum http_more m = HTTP_MORE_TEXT;
     s->stage.n = 0;
     cht_mutex_lock(&f->mu);
-    if (f->text.n > 0) {
+    if (f->text.failed) { /* lines are missing, before others perhaps */
+        s->cut = true;
+        m = HTTP_MORE_END;
+    } else if (f->text.n > 0) {
         struct svc_out empty = s->stage;
         s->stage = f->text;
         f->text = empty;
@@ -117,7 +120,7 @@ static enum http_more next_of_feed(struct http_stream *s, const char **p, size_t
     cht_mutex_unlock(&f->mu);
     *p = s->stage.p;
     *n = s->stage.n;
-    return m == HTTP_MORE_END && f->kind->last != NULL ? f->kind->last(f, s, p, n) : m;
+    return m == HTTP_MORE_END && !s->cut && f->kind->last != NULL ? f->kind->last(f, s, p, n) : m;
 }
 
 static void let_go(struct http_stream *s)

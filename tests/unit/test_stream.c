@@ -1,8 +1,9 @@
 /* test_stream: what a stream gives to libmicrohttpd. */
+#include "base/alloc.h"
+#include "exec/jobs.h"
+#include "http/feed.h"
 #include "http/server.h"
 #include "http/stream.h"
-
-#include "base/literal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,11 +71,51 @@ static void test_text_with_a_gap(void **state)
     finish(r);
 }
 
+/* A job whose second piece finds no memory, and its last one does. */
+static void say(struct http_feed *f)
+{
+    static const char long_line[1u << 16] = {0};
+    struct svc_out lines = {0};
+    svc_out_text(&lines, first);
+    http_feed_put(f, &lines);
+    lines.n = 0;
+    svc_out_bytes(&lines, long_line, sizeof long_line);
+    cht_alloc_fail_at(1, true);
+    http_feed_put(f, &lines);
+    cht_alloc_fail_at(0, false);
+    lines.n = 0;
+    svc_out_text(&lines, last);
+    http_feed_end(f, &lines);
+    svc_out_free(&lines);
+}
+
+static void test_lines_of_a_job_with_a_gap(void **state)
+{
+    static const struct http_feed_kind kind = {.work = say};
+    static const struct cht_jobs_config jobs = {.name = "test", .threads = 1, .per_owner = 1, .idle_ns = 1};
+    static struct svc_database db = {.name = "default"};
+    static struct place p;
+    struct http_request *r = prepare(&p);
+    struct http_feed *f = cht_calloc(1, sizeof *f);
+    char buf[256];
+    (void)state;
+    svc_memory_init(&p.server.memory, 1u << 20, 1u << 20);
+    assert_int_equal(cht_jobs_new(&jobs, &p.server.long_jobs, NULL), CHT_OK);
+    r->db = &db;
+    f->kind = &kind;
+    http_feed_begin(r, f);
+    cht_jobs_free(p.server.long_jobs);
+    assert_true(http_stream_read(r, buf, sizeof buf) == MHD_CONTENT_READER_END_WITH_ERROR);
+    finish(r);
+    assert_int_equal(db.users, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_that_is_there),
         cmocka_unit_test(test_text_with_a_gap),
+        cmocka_unit_test(test_lines_of_a_job_with_a_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
