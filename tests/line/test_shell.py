@@ -494,10 +494,11 @@ def test_an_interrupted_answer_keeps_the_history(launch, tmp_path):
         shell = Terminal(["--connect", "127.0.0.1:%d" % silent.getsockname()[1]], tmp_path / "history")
         shell.expect("> ")
         shell.type("READ 77\n")
-        silent.accept()[0].recv(100)
-        os.kill(shell.pid, signal.SIGINT)
-        assert shell.wait() == -signal.SIGINT
-        shell.close()
+        with silent.accept()[0] as held:  # open until the end: else the shell would see it lost, and ask for the next line
+            held.recv(100)
+            os.kill(shell.pid, signal.SIGINT)
+            assert shell.wait() == -signal.SIGINT
+            shell.close()
     assert "READ" in (tmp_path / "history").read_text()
 
 
