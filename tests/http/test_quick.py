@@ -293,7 +293,7 @@ def warm_writes(raw, body, more=RAW):
 
 @pytest.fixture(params=["sync", "os"])
 def writing(launch, request):
-    return launch("--http-threads", "1", "--shards", "2", "--durability", request.param, "--idle-timeout", "1")
+    return launch("--http-threads", "1", "--shards", "2", "--durability", request.param)
 
 
 def test_the_same_answer_to_writes(writing, filled):
