@@ -32,6 +32,8 @@ struct cht_rados_config {
         queue_ops; /* of all commits of a database that are under way: more are CHT_OVERLOADED; 0: 65536 */
     size_t
         read_bytes; /* of rows that the operations of a commit look at, and of the names under a prefix that it deletes; 0: 128 MiB */
+    uint64_t
+        changes_bytes; /* as in struct cht_env_config: how much a database keeps of what changed, once somebody has asked; 0: 64 MiB */
     bool look; /* a pool in which no server has made anything is CHT_NOT_FOUND, and opening writes nothing */
     /* Tests: called before each step of a protocol with its name. NULL: nobody wants to know. */
     void (*step)(void *ctx, const char *name);

@@ -24,7 +24,7 @@
 
 /* One call of next. */
 struct telling {
-    struct cht_changes *c;
+    struct cht_follower *c;
     bool (*each)(void *ctx, const struct cht_change *change);
     void *ctx;
     bool held; /* `change` is to be told yet */
@@ -49,7 +49,7 @@ static bool begins(struct cht_str name, const uint8_t *p, size_t n)
 }
 
 /* Does it concern this prefix? As which change. */
-static bool concerns(const struct cht_changes *c, const struct cht_logop *op, enum cht_change_kind *kind)
+static bool concerns(const struct cht_follower *c, const struct cht_logop *op, enum cht_change_kind *kind)
 {
     switch (op->kind) {
     case CHT_LOG_VALUE_PUT:
@@ -143,6 +143,50 @@ static enum cht_rc part(void *ctx, uint64_t seq, const uint8_t *p, size_t n, uin
     return pos < left || tell_held(t, seq, false) ? CHT_OK : CHT_PENDING;
 }
 
+static void follower_close(struct cht_changes *base)
+{
+    struct cht_follower *c = cht_follower(base);
+    atomic_fetch_sub_explicit(&c->db->followers.open, 1, memory_order_relaxed);
+    cht_free(c);
+}
+
+static uint64_t follower_position(const struct cht_changes *base)
+{
+    const struct cht_follower *c = (const struct cht_follower *)(const void *)base;
+    return c->origin + c->place.next - 1;
+}
+
+static enum cht_rc follower_next(struct cht_changes *base,
+                                 bool (*each)(void *ctx, const struct cht_change *change), void *ctx,
+                                 struct cht_err *err)
+{
+    struct cht_follower *c = cht_follower(base);
+    struct telling t = {.c = c, .each = each, .ctx = ctx};
+    uint64_t upto = cht_followers_end(c->db);
+    if (upto < c->place.next)
+        return CHT_PENDING;
+    enum cht_rc rc = CHT_OK;
+    if (cht_wal_synced(c->db->wal) < upto) /* CHT_DURABLE_OS: nobody else asks for it */
+        rc = cht_committer_sync(c->db->committer, err);
+    if (rc == CHT_OK)
+        rc = cht_wal_follow(c->db->wal, &c->place, upto, STEP_BYTES, part, &t, err);
+    if (rc == CHT_GONE) {
+        struct cht_changes_range range;
+        (void)cht_db_changes_range(&c->db->base, &range, NULL);
+        return CHT_FAIL(err, CHT_GONE, "changes after %" PRIu64 " are told, not after %" PRIu64, range.oldest,
+                        follower_position(base));
+    }
+    (void)tell_held(&t, c->place.next - 1,
+                    true); /* of a record that was not read to its end, which ends with the place at it */
+    return rc == CHT_PENDING ? CHT_OK : rc;
+}
+
+static const struct cht_changes_ops follower_ops = {.close = follower_close,
+                                                    .next = follower_next,
+                                                    .await = cht_follower_await,
+                                                    .forget = cht_follower_forget,
+                                                    .position = follower_position};
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_db_changes_range(struct cht_store *s, struct cht_changes_range *out, struct cht_err *err)
@@ -214,9 +258,10 @@ enum cht_rc cht_db_changes_open(struct cht_store *s, struct cht_str prefix, uint
     if (after < range.oldest || after > range.newest)
         return CHT_FAIL(err, CHT_GONE, "changes after %" PRIu64 " are told, not after %" PRIu64, range.oldest,
                         after);
-    struct cht_changes *c = cht_calloc(1, sizeof *c + prefix.n);
+    struct cht_follower *c = cht_calloc(1, sizeof *c + prefix.n);
     if (c == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a follower");
+    c->base.ops = &follower_ops;
     c->db = db;
     c->origin = cht_wal_origin(db->wal);
     c->place.next = after - c->origin + 1;
@@ -224,41 +269,6 @@ enum cht_rc cht_db_changes_open(struct cht_store *s, struct cht_str prefix, uint
     if (prefix.n > 0)
         memcpy(c->prefix, prefix.p, prefix.n);
     atomic_fetch_add_explicit(&db->followers.open, 1, memory_order_relaxed);
-    *out = c;
+    *out = &c->base;
     return CHT_OK;
 }
-
-void cht_changes_close(struct cht_changes *c)
-{
-    if (c == NULL)
-        return;
-    atomic_fetch_sub_explicit(&c->db->followers.open, 1, memory_order_relaxed);
-    cht_free(c);
-}
-
-enum cht_rc cht_changes_next(struct cht_changes *c, bool (*each)(void *ctx, const struct cht_change *change),
-                             void *ctx, struct cht_err *err)
-{
-    struct telling t = {.c = c, .each = each, .ctx = ctx};
-    struct cht_err local = {0};
-    err = err == NULL ? &local : err;
-    uint64_t upto = cht_followers_end(c->db);
-    if (upto < c->place.next)
-        return CHT_PENDING;
-    enum cht_rc rc = CHT_OK;
-    if (cht_wal_synced(c->db->wal) < upto) /* CHT_DURABLE_OS: nobody else asks for it */
-        rc = cht_committer_sync(c->db->committer, err);
-    if (rc == CHT_OK)
-        rc = cht_wal_follow(c->db->wal, &c->place, upto, STEP_BYTES, part, &t, err);
-    if (rc == CHT_GONE) {
-        struct cht_changes_range range;
-        (void)cht_db_changes_range(&c->db->base, &range, NULL);
-        return CHT_FAIL(err, CHT_GONE, "changes after %" PRIu64 " are told, not after %" PRIu64, range.oldest,
-                        cht_changes_position(c));
-    }
-    (void)tell_held(&t, c->place.next - 1,
-                    true); /* of a record that was not read to its end, which ends with the place at it */
-    return rc == CHT_PENDING ? CHT_OK : rc;
-}
-
-uint64_t cht_changes_position(const struct cht_changes *c) { return c->origin + c->place.next - 1; }

@@ -6,7 +6,7 @@ uint64_t cht_followers_end(const struct cht_db *db)
     return db->committer->cfg.durability == CHT_DURABLE_OS ? cht_wal_seq(db->wal) : cht_wal_synced(db->wal);
 }
 
-static void unlist_locked(struct cht_followers *f, struct cht_changes *c)
+static void unlist_locked(struct cht_followers *f, struct cht_follower *c)
 {
     if (c->wait == NULL)
         return;
@@ -41,8 +41,9 @@ void cht_followers_tell(struct cht_db *db)
     cht_mutex_unlock(&f->mu);
 }
 
-enum cht_rc cht_changes_await(struct cht_changes *c, struct cht_wait *w)
+enum cht_rc cht_follower_await(struct cht_changes *base, struct cht_wait *w)
 {
+    struct cht_follower *c = cht_follower(base);
     struct cht_followers *f = &c->db->followers;
     cht_mutex_lock(&f->mu);
     unlist_locked(f, c);
@@ -60,8 +61,9 @@ enum cht_rc cht_changes_await(struct cht_changes *c, struct cht_wait *w)
     return more ? CHT_OK : CHT_PENDING;
 }
 
-void cht_changes_forget(struct cht_changes *c)
+void cht_follower_forget(struct cht_changes *base)
 {
+    struct cht_follower *c = cht_follower(base);
     struct cht_followers *f = &c->db->followers;
     cht_mutex_lock(&f->mu);
     unlist_locked(f, c);

@@ -346,16 +346,33 @@ enum cht_rc cht_changes_open(struct cht_store *s, struct cht_str prefix, uint64_
 {
     if (prefix.n > CHT_NAME_MAX)
         return bad_name(prefix, err);
-    if (s->ops->changes_open == NULL)
-        return CHT_FAIL(err, CHT_NOT_SUPPORTED, "this store cannot tell what changed");
     return s->ops->changes_open(s, prefix, after, out, err);
 }
 
 enum cht_rc cht_changes_range(struct cht_store *s, struct cht_changes_range *out, struct cht_err *err)
 {
     *out = (struct cht_changes_range){0};
-    return s->ops->changes_range != NULL ? s->ops->changes_range(s, out, err) : CHT_OK;
+    return s->ops->changes_range(s, out, err);
 }
+
+void cht_changes_close(struct cht_changes *c)
+{
+    if (c != NULL)
+        c->ops->close(c);
+}
+
+enum cht_rc cht_changes_next(struct cht_changes *c, bool (*each)(void *ctx, const struct cht_change *change),
+                             void *ctx, struct cht_err *err)
+{
+    struct cht_err local = {0};
+    return c->ops->next(c, each, ctx, err == NULL ? &local : err);
+}
+
+enum cht_rc cht_changes_await(struct cht_changes *c, struct cht_wait *w) { return c->ops->await(c, w); }
+
+void cht_changes_forget(struct cht_changes *c) { c->ops->forget(c); }
+
+uint64_t cht_changes_position(const struct cht_changes *c) { return c->ops->position(c); }
 
 enum cht_rc cht_backup_open(struct cht_store *s, struct cht_backup **out, struct cht_err *err)
 {

@@ -59,11 +59,19 @@ struct cht_store_ops {
     size_t (*scan_memory)(const struct cht_scan *);
     enum cht_rc (*sweep)(struct cht_store *, const struct cht_sweep_config *, struct cht_err *);
     struct cht_watches *(*watches)(struct cht_store *);
-    /* NULL, both: it cannot tell what changed */
     enum cht_rc (*changes_open)(struct cht_store *, struct cht_str, uint64_t, struct cht_changes **,
                                 struct cht_err *);
     enum cht_rc (*changes_range)(struct cht_store *, struct cht_changes_range *, struct cht_err *);
     enum cht_rc (*backup_open)(struct cht_store *, struct cht_backup **, struct cht_err *);
+};
+
+struct cht_changes_ops { /* cheetah/changes.h */
+    void (*close)(struct cht_changes *);
+    enum cht_rc (*next)(struct cht_changes *, bool (*)(void *, const struct cht_change *), void *,
+                        struct cht_err *);
+    enum cht_rc (*await)(struct cht_changes *, struct cht_wait *);
+    void (*forget)(struct cht_changes *);
+    uint64_t (*position)(const struct cht_changes *);
 };
 
 struct cht_backup_ops { /* cheetah/backup.h */
@@ -111,6 +119,9 @@ struct cht_value {
 };
 struct cht_scan {
     struct cht_store *store;
+};
+struct cht_changes {
+    const struct cht_changes_ops *ops;
 };
 struct cht_backup {
     const struct cht_backup_ops *ops;

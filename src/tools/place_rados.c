@@ -71,6 +71,8 @@ enum cht_rc tool_rados_open(const struct conf *c, struct cht_env **out, struct c
                                          .conf = c->rados_conf[0] != 0 ? c->rados_conf : NULL,
                                          .id = c->rados_id[0] != 0 ? c->rados_id : NULL,
                                          .timeout_seconds = (unsigned)c->rados_timeout,
+                                         .changes_bytes =
+                                             c->changes_bytes > 0 ? c->changes_bytes : CHT_CHANGES_NONE,
                                          .default_shards = (unsigned)c->shards,
                                          .max_value_size = (uint32_t)c->max_value_size,
                                          .max_databases = c->max_databases};

@@ -369,8 +369,8 @@ static void lock_a_shard(void *ctx, const char *step)
     if (!at_it || strcmp(step, "fence-try") != 0)
         return;
     uint8_t e[CHT_ROW_EPOCH_SIZE];
-    cht_row_epoch_write(e, &(struct cht_epoch){1, 77});
-    set_row("s.2", "E", e, sizeof e);
+    size_t n = cht_row_epoch_write(e, &(struct cht_epoch){.epoch = 1, .lock = 77});
+    set_row("s.2", "E", e, n);
     tries++;
 }
 

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "store/rados/catalogue.h"
+#include "store/rados/cut.h"
 #include "store/rados/ends.h"
 #include "store/rados/grow.h"
 #include "store/rados/moment.h"
@@ -30,6 +31,7 @@ static void care_for(struct cht_rdb *db)
         return; /* the cluster does not answer, or it was dropped */
     if (atomic_load(&db->format) >= CHT_RDB_FORMAT_ENDS)
         (void)cht_ends_purge(db, &removed, NULL); /* the next time */
+    (void)cht_cut_trim(db, NULL);
     clean(db);
     cht_moment_clean(db);
     cht_grow(db);

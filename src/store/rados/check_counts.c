@@ -145,6 +145,8 @@ static void take_counter(struct counts *k, const struct cht_page_row *row)
         k->live = number;
     else if (row->name.p[1] == 'q')
         k->bytes_q = number;
+    else if (row->name.p[1] == 'l')
+        return; /* check_kept */
     else if (row->name.p[1] == 'e')
         k->ending = number;
     else

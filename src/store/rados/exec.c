@@ -52,6 +52,14 @@ static enum cht_rc write_value(struct cht_exec *x, struct cht_exec_op *o, size_t
     return rc;
 }
 
+/* The same; told as a change of the pair or value whose row is at `told`. */
+static enum cht_rc write_noted(struct cht_exec *x, struct cht_exec_op *o, size_t at, size_t told,
+                               uint64_t key, uint64_t ends)
+{
+    enum cht_rc rc = write_value(x, o, at, key, ends);
+    return rc == CHT_OK ? cht_exec_note(x, told) : rc;
+}
+
 static enum cht_rc check_value(const struct cht_exec *x, struct cht_str v)
 {
     if (v.n == 0)
@@ -86,6 +94,8 @@ static enum cht_rc delete_value(struct cht_exec *x, uint64_t key, bool *was)
     if (rc != CHT_OK || !v.live)
         return rc;
     rc = cht_exec_drop(x, v.key_at);
+    if (rc == CHT_OK)
+        rc = cht_exec_note(x, v.key_at);
     if (rc == CHT_OK && v.under_name)
         rc = cht_exec_set(x, v.at, &(struct cht_row){.key = key, .ends = v.row.ends});
     return rc;
@@ -127,6 +137,9 @@ static enum cht_rc map_name(struct cht_exec *x, struct cht_op *op, uint64_t key,
     if (rc != CHT_OK)
         return rc;
     op->created = !is_mapped(&v);
+    rc = cht_exec_note(x, v.at);
+    if (rc != CHT_OK)
+        return rc;
     if (is_mapped(&v) && v.row.key == key)
         return change_end(x, &v, ends);
     if (v.live)
@@ -150,7 +163,7 @@ static enum cht_rc do_insert(struct cht_exec *x, struct cht_exec_op *o)
         if (rc == CHT_OK)
             rc = cht_exec_key(x, o->fresh, x->guess, &v);
         if (rc == CHT_OK && v.row.key == 0)
-            return write_value(x, o, v.at, o->fresh, 0);
+            return write_noted(x, o, v.at, v.at, o->fresh, 0);
         if (rc == CHT_OK)
             o->fresh = 0; /* PUT has given it a value before it was given out */
     }
@@ -167,7 +180,7 @@ static enum cht_rc do_edit(struct cht_exec *x, struct cht_exec_op *o)
         rc = cht_exec_find(x, o->op->key, &v);
     if (rc == CHT_OK && !v.live)
         return CHT_KEY_NOT_FOUND;
-    return rc == CHT_OK ? write_value(x, o, v.at, o->op->key, v.row.ends) : rc;
+    return rc == CHT_OK ? write_noted(x, o, v.at, v.key_at, o->op->key, v.row.ends) : rc;
 }
 
 static enum cht_rc do_put(struct cht_exec *x, struct cht_exec_op *o)
@@ -187,7 +200,7 @@ static enum cht_rc do_put(struct cht_exec *x, struct cht_exec_op *o)
         v.row.ends =
             CHT_ROW_SINCE | x->now; /* names that have ended may still be there: not for what comes now */
     if (rc == CHT_OK)
-        rc = write_value(x, o, v.at, o->op->key, v.row.ends);
+        rc = write_noted(x, o, v.at, v.key_at, o->op->key, v.row.ends);
     o->op->created = rc == CHT_OK && !v.live;
     return rc;
 }
@@ -228,7 +241,7 @@ static enum cht_rc put_new(struct cht_exec *x, struct cht_exec_op *o, size_t at,
     }
     enum cht_rc rc =
         cht_exec_set(x, k.at, &(struct cht_row){.flags = CHT_ROW_NAME, .key = o->fresh, .body = o->op->name});
-    return rc == CHT_OK ? write_value(x, o, at, o->fresh, ends) : rc;
+    return rc == CHT_OK ? write_noted(x, o, at, at, o->fresh, ends) : rc;
 }
 
 /* Of a name (v) whose value lies elsewhere. */
@@ -238,7 +251,7 @@ static enum cht_rc put_elsewhere(struct cht_exec *x, struct cht_exec_op *o, cons
     enum cht_rc rc = change_end(x, v, o->op->ends);
     if (rc == CHT_OK)
         rc = cht_exec_find(x, v->row.key, &home); /* it may have moved */
-    return rc == CHT_OK ? write_value(x, o, home.at, v->row.key, home.row.ends) : rc;
+    return rc == CHT_OK ? write_noted(x, o, home.at, v->at, v->row.key, home.row.ends) : rc;
 }
 
 static enum cht_rc do_pair_put(struct cht_exec *x, struct cht_exec_op *o)
@@ -259,7 +272,7 @@ static enum cht_rc do_pair_put(struct cht_exec *x, struct cht_exec_op *o)
     if (op->keep_end && v.row.ends != 0)
         op->ends = v.row.ends;
     if (v.live)
-        return write_value(x, o, v.at, v.row.key, op->ends);
+        return write_noted(x, o, v.at, v.at, v.row.key, op->ends);
     if (is_mapped(&v)) {
         rc = cht_exec_find(x, v.row.key, &k);
         if (rc != CHT_OK || k.live)
@@ -290,7 +303,9 @@ static enum cht_rc do_pair_del(struct cht_exec *x, struct cht_exec_op *o)
     else if (v.row.ends != 0)
         rc = cht_exec_end_value(x, v.row.key, 0);
     op->values = was;
-    return rc == CHT_OK ? cht_exec_drop(x, v.at) : rc;
+    if (rc == CHT_OK)
+        rc = cht_exec_drop(x, v.at);
+    return rc == CHT_OK ? cht_exec_note(x, v.at) : rc;
 }
 
 /* Of an atomic commit. The names are those that are there now, with those that operations before it have made: all of them are in the

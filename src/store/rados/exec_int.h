@@ -12,6 +12,8 @@ enum cht_rc cht_exec_name(struct cht_exec *x, struct cht_str name, bool guess, s
 enum cht_rc cht_exec_key(struct cht_exec *x, uint64_t key, bool guess, struct cht_exec_value *v);
 enum cht_rc cht_exec_set(struct cht_exec *x, size_t at, const struct cht_row *r);
 enum cht_rc cht_exec_drop(struct cht_exec *x, size_t at);
+/* The pair or value of this P or K row is put or deleted: that is told (cut.h). */
+enum cht_rc cht_exec_note(struct cht_exec *x, size_t at);
 enum cht_rc cht_exec_damaged(struct cht_exec *x, const char *what);
 /* The value under this key ends then (0: never), if it is in another row than that of a name. One that another name's row has moves into that
  * of the key first, unless it is to last anyway. */

@@ -73,6 +73,12 @@ static bool is_later(const struct cht_exec *x, const struct cht_row *k, uint64_t
     return k->ends >= CHT_ROW_SINCE ? k->ends >= (CHT_ROW_SINCE | ended) : k->ends > x->now;
 }
 
+static enum cht_rc drop_and_note(struct cht_exec *x, size_t at)
+{
+    enum cht_rc rc = cht_exec_drop(x, at);
+    return rc == CHT_OK ? cht_exec_note(x, at) : rc;
+}
+
 /* Takes away the value under the key of a pair that ended then, wherever it is. */
 static enum cht_rc drop_value(struct cht_exec *x, uint64_t key, uint64_t ended)
 {
@@ -87,7 +93,7 @@ static enum cht_rc drop_value(struct cht_exec *x, uint64_t key, uint64_t ended)
         if (rc != CHT_OK || !v.live)
             return rc;
     }
-    return cht_exec_drop(x, k.at);
+    return drop_and_note(x, k.at);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
@@ -109,6 +115,12 @@ enum cht_rc cht_exec_drop(struct cht_exec *x, size_t at)
     return rc == CHT_OK ? rc : CHT_FAIL(x->err, rc, "no memory for a row");
 }
 
+enum cht_rc cht_exec_note(struct cht_exec *x, size_t at)
+{
+    enum cht_rc rc = cht_rowset_note(x->set, at);
+    return rc == CHT_OK ? rc : CHT_FAIL(x->err, rc, "no memory for a row");
+}
+
 enum cht_rc cht_exec_name(struct cht_exec *x, struct cht_str name, bool guess, struct cht_exec_value *v)
 {
     enum cht_rc rc = look_at_name(x, name, guess, v);
@@ -117,7 +129,7 @@ enum cht_rc cht_exec_name(struct cht_exec *x, struct cht_str name, bool guess, s
     size_t at = v->at;
     rc = drop_value(x, v->row.key, v->row.ends);
     if (rc == CHT_OK)
-        rc = cht_exec_drop(x, at);
+        rc = drop_and_note(x, at);
     *v = (struct cht_exec_value){.shard = v->shard, .under_name = true, .at = at};
     return rc;
 }
@@ -129,7 +141,7 @@ enum cht_rc cht_exec_key(struct cht_exec *x, uint64_t key, bool guess, struct ch
         return rc;
     size_t at = v->at;
     *v = (struct cht_exec_value){.shard = v->shard, .at = at, .key_at = at};
-    return cht_exec_drop(x, at);
+    return drop_and_note(x, at);
 }
 
 enum cht_rc cht_exec_end_value(struct cht_exec *x, uint64_t key, uint64_t ends)

@@ -75,7 +75,7 @@ static void start(struct cht_rdb *db, struct cht_call *call, const struct cht_ma
     char object[CHT_LINK_OBJECT_MAX];
     *call = cht_call_write();
     cht_rdb_shard_name(object, shard);
-    cht_txn_lock(call, cht_map_epoch(m, shard), 0, 0);
+    cht_txn_free(call, db, cht_map_epoch(m, shard));
     rados_write_op_omap_cmp2(call->w, (const char *)f->row, LIBRADOS_CMPXATTR_OP_LT, (const char *)f->token,
                              f->n, CHT_FENCE_SIZE, NULL); /* what is there is lower */
     cht_call_set(call, row_of(f), token_of(f));
@@ -120,6 +120,7 @@ static enum cht_rc why_refused(struct cht_rdb *db, const struct cht_map *m, unsi
         return CHT_FAIL(err, CHT_CORRUPT, "object %s has no epoch", object);
     if (found.token.n != 0 && found.token.n != CHT_FENCE_SIZE)
         return CHT_FAIL(err, CHT_CORRUPT, "object %s: who has a lock cannot be read", object);
+    cht_rdb_learn(db, &found.e);
     int d = found.token.n == CHT_FENCE_SIZE ? memcmp(found.token.bytes, f->token, CHT_FENCE_SIZE) : -1;
     if (d > 0)
         return lost(db, CHT_LOCKED, err);

@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "store/rados/ends.h"
+#include "store/rados/follow.h"
 
 /* Without what has ended, which is removed first. */
 static enum cht_rc totals_now(struct cht_rdb *db, struct cht_shard_counts **out, struct cht_err *err)
@@ -41,6 +42,12 @@ static void add_counts(struct cht_rdb *db, struct cht_store_stats *out)
     out->operations = atomic_load_explicit(&db->operations, memory_order_relaxed);
     out->groups = atomic_load_explicit(&db->groups, memory_order_relaxed);
     out->ended = atomic_load_explicit(&db->ended, memory_order_relaxed);
+    struct cht_changes_range r;
+    (void)cht_rchanges_range(&db->base, &r, NULL); /* cannot fail */
+    out->changes_oldest = r.oldest;
+    out->changes_newest = r.newest;
+    out->changes_kept = r.kept;
+    out->changes_followers = r.followers;
     out->corrupt = atomic_load_explicit(&db->corrupt, memory_order_relaxed);
 }
 
@@ -94,6 +101,15 @@ enum cht_rc cht_figures_stats(struct cht_rdb *db, struct cht_store_stats *out, s
         out->ending += c[i].ending;
     }
     cht_free(c);
+    bool keeps = atomic_load(&db->format) >= CHT_RDB_FORMAT_CHANGES || cht_rdb_generation(db) != 0;
+    if (keeps && atomic_load(&db->told.oldest) == 0) {
+        uint64_t oldest; /* others have asked */
+        rc = cht_cut_look(db, NULL, err);
+        if (rc == CHT_OK)
+            rc = cht_cut_oldest(db, &oldest, err);
+        if (rc != CHT_OK)
+            return rc;
+    }
     add_counts(db, out);
     out->next_key = 1; /* servers give out keys that they have leased, in any order and at any time */
     return CHT_OK;

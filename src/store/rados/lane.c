@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "os/code.h"
 #include "store/rados/txn.h"
+#include "store/rados/txn_int.h"
 
 #define CAREFUL 16u   /* groups without guesses after a wrong one */
 #define HALVE_FROM 2u /* refusals */
@@ -122,6 +123,26 @@ static enum cht_rc write_group(struct group *g, bool *refused, bool *large)
     return rc;
 }
 
+/* A write was refused: only because the shard has another generation by now (cut.h)? Then it goes again as it is. */
+static enum cht_rc is_later(struct group *g, bool *later)
+{
+    struct cht_epoch e = {0};
+    struct cht_rdb *db = g->lane->db;
+    bool again;
+    *later = false;
+    if (g->set.generation == 0 && cht_rdb_generation(db) == 0)
+        return CHT_OK; /* no changes are kept */
+    enum cht_rc rc = cht_txn_look(db, g->lane->shard, &e, &g->err);
+    if (rc == CHT_OK && e.lock != 0) {
+        rc = cht_txn_settle(db, g->lane->shard, &e, true, &again, &g->err);
+        if (rc == CHT_OK)
+            rc = cht_txn_look(db, g->lane->shard, &e, &g->err);
+    }
+    *later = rc == CHT_OK && e.lock == 0 && e.generation != g->set.generation &&
+             e.epoch == cht_map_epoch(g->set.map, g->lane->shard);
+    return rc;
+}
+
 static enum cht_rc run_group(struct group *g)
 {
     struct cht_lane *l = g->lane;
@@ -146,6 +167,10 @@ static enum cht_rc run_group(struct group *g)
             halve(g);
             continue;
         }
+        bool later = false;
+        rc = is_later(g, &later);
+        if (rc != CHT_OK || later)
+            continue;
         if (fresh)
             l->careful = CAREFUL;
         cht_rowset_learn(&g->set, false);

@@ -12,6 +12,7 @@
 #include "store/rados/exec.h"
 #include "store/rados/pages.h"
 #include "store/rados/split.h"
+#include "store/rados/txn_int.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -126,7 +127,7 @@ static enum cht_rc zero_page(void *ctx, const struct cht_page *page, struct cht_
     struct cht_call call = cht_call_write();
     char object[CHT_LINK_OBJECT_MAX];
     size_t n = 0;
-    cht_txn_lock(&call, cht_map_epoch(z->map, z->shard), 0, 0);
+    cht_txn_free(&call, z->db, cht_map_epoch(z->map, z->shard));
     for (size_t i = 0; i < page->n; i++) {
         const struct cht_page_row *row = &page->rows[i];
         if (row->name.n < 2 || row->value.n != 1 || row->value.p[0] != '0')

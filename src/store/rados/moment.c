@@ -6,121 +6,12 @@
 #include "base/clock.h"
 #include "os/code.h"
 #include "os/io.h"
-#include "store/rados/txn.h"
-#include "store/rados/txn_int.h"
+#include "store/rados/still.h"
 
 #include <string.h>
 
 #define GUARD "backup"
-#define PLACE (12u + NO_CHANGES)
-#define NO_CHANGES 8u /* bytes: no rows, no counters (rowset_block.c) */
 #define TRIES 8u
-#define WAITS 64u /* of a shard, in the middle */
-
-/* ---- the locks ----------------------------------------------------------------------------------------------------- */
-
-static enum cht_rc make_record(struct cht_txn *t, const struct cht_map *m, struct cht_err *err)
-{
-    enum cht_rc rc = cht_buf_reserve(&t->record, 8 + PLACE * (size_t)m->shards, err);
-    if (rc != CHT_OK)
-        return rc;
-    uint8_t *p = t->record.data;
-    cht_put32(p, 2);
-    cht_put32(p + 4, m->shards);
-    p += 8;
-    for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX; i = cht_map_next(m, i + 1), p += PLACE) {
-        cht_put32(p, i);
-        cht_put32(p + 4, cht_map_epoch(m, i));
-        cht_put32(p + 8, NO_CHANGES);
-        memset(p + 12, 0, NO_CHANGES);
-    }
-    t->record.len = 8 + PLACE * (size_t)m->shards;
-    while (t->id == 0)
-        cht_os_random(&t->id, sizeof t->id);
-    cht_txn_name(t);
-    return cht_txn_parse(t, err);
-}
-
-/* M1. */
-static int make_object(const struct cht_txn *t)
-{
-    struct cht_call call = cht_call_write();
-    rados_write_op_create(call.w, LIBRADOS_CREATE_EXCLUSIVE, NULL);
-    rados_write_op_write_full(call.w, (const char *)t->record.data, t->record.len);
-    call.force = true; /* also in a full pool: it goes again */
-    cht_call_set(&call, CHT_ROW_TEXT("s"), CHT_ROW_TEXT("P"));
-    return cht_call_run(&call, t->db->io, t->object);
-}
-
-static void take_epoch(void *ctx, struct cht_str row, struct cht_str value)
-{
-    (void)row;
-    (void)cht_row_epoch_read(value.p, value.n, ctx);
-}
-
-/* A shard refused its lock: waits for the transaction that has it, and ends one that stands still. *divided: its epoch is another, too. */
-static enum cht_rc wait_for_other(struct cht_rdb *db, const struct cht_txn_place *p, bool *divided,
-                                  struct cht_err *err)
-{
-    static const char *const row = "E";
-    static const size_t len = 1;
-    struct cht_epoch e = {0};
-    char object[CHT_LINK_OBJECT_MAX];
-    bool again;
-    cht_rdb_shard_name(object, p->shard);
-    int r = cht_link_rows(db->io, object, &(struct cht_rows_wanted){&row, &len, 1}, take_epoch, &e);
-    enum cht_rc rc = r < 0 ? cht_rdb_rc(db, r, object, err) : CHT_OK;
-    if (rc == CHT_OK && e.lock != 0)
-        rc = cht_txn_settle(db, p->shard, &e, true, &again, err);
-    *divided = e.epoch != p->epoch;
-    return rc == CHT_OK && *divided ? cht_rdb_reload(db, err) : rc;
-}
-
-static void start_lock(struct cht_txn *t, size_t i)
-{
-    char object[CHT_LINK_OBJECT_MAX];
-    t->calls[i] = cht_call_write();
-    t->calls[i].force = true; /* also in a full pool: it is taken back */
-    cht_rdb_shard_name(object, t->places[i].shard);
-    cht_txn_lock(&t->calls[i], t->places[i].epoch, 0, t->id);
-    cht_call_start(&t->calls[i], t->db->io, object);
-}
-
-/* M2, all at once. *refused: a transaction has one of the locks, or the map is old. */
-static enum cht_rc lock_all(struct cht_txn *t, bool *refused, struct cht_err *err)
-{
-    int result = 0;
-    for (size_t i = 0; i < t->n; i++)
-        start_lock(t, i);
-    for (size_t i = 0; i < t->n; i++) {
-        int r = cht_call_wait(&t->calls[i]);
-        if (r < 0 && (result == 0 || cht_os_code(result) == CHT_OS_CANCELED))
-            result = r;
-    }
-    *refused = cht_os_code(result) == CHT_OS_CANCELED;
-    return result < 0 && !*refused ? cht_rdb_rc(t->db, result, t->object, err) : CHT_OK;
-}
-
-/* M2, one after the other, keeping those that are had: so do transactions that were refused often (txn.c), and others give theirs back when they
- * are refused. So nobody waits for each other. */
-static enum cht_rc lock_in_order(struct cht_txn *t, bool *refused, struct cht_err *err)
-{
-    enum cht_rc rc = CHT_OK;
-    unsigned tries = 0;
-    *refused = false;
-    for (size_t i = 0; i < t->n && rc == CHT_OK && !*refused;) {
-        start_lock(t, i);
-        int r = cht_call_wait(&t->calls[i]);
-        if (r >= 0)
-            i++;
-        else if (cht_os_code(r) != CHT_OS_CANCELED)
-            rc = cht_rdb_rc(t->db, r, t->object, err);
-        else
-            rc = wait_for_other(t->db, &t->places[i], refused, err);
-        *refused = *refused || ++tries == WAITS * t->n;
-    }
-    return rc;
-}
 
 /* ---- the snapshot ---------------------------------------------------------------------------------------------------- */
 
@@ -164,21 +55,17 @@ static enum cht_rc go_on(struct cht_moment *m, struct cht_txn *t, bool in_order,
                          struct cht_err *err)
 {
     cht_rdb_step(t->db, "moment-lock");
-    enum cht_rc rc = in_order ? lock_in_order(t, refused, err) : lock_all(t, refused, err);
+    enum cht_rc rc = cht_still_lock(t, in_order, refused, err);
     if (rc == CHT_OK && !*refused)
         rc = make_snapshot(m, t->id, err);
     if (rc != CHT_OK || *refused) {
-        if (cht_txn_state(t, "P", "A") == 0)
-            (void)cht_txn_give_up(t, NULL); /* what is left of it is settled by whoever meets it */
+        cht_still_back(t);
         return rc;
     }
     cht_rdb_step(t->db, "moment-commit");
-    int r = cht_txn_state(t, "P", "C");
-    *refused = cht_os_code(r) == CHT_OS_CANCELED || cht_os_code(r) == CHT_OS_NOT_THERE;
-    if (*refused)
-        (void)cht_txn_give_up(t, NULL);
-    if (r < 0)
-        return *refused ? CHT_OK : cht_rdb_rc(t->db, r, t->object, err);
+    rc = cht_still_held(t, refused, err);
+    if (rc != CHT_OK || *refused)
+        return rc;
     cht_rdb_step(t->db, "moment-unlock");
     (void)cht_txn_finish(t, NULL); /* what is left of it is settled by whoever meets it */
     return CHT_OK;
@@ -189,10 +76,9 @@ static enum cht_rc take_once(struct cht_moment *m, bool in_order, bool *refused,
     struct cht_txn t = {.db = m->db};
     *refused = false;
     m->map = cht_rdb_map(m->db);
-    enum cht_rc rc = make_record(&t, m->map, err);
+    t.generation = t.after = cht_rdb_generation(m->db);
     cht_rdb_step(m->db, "moment-create");
-    if (rc == CHT_OK)
-        rc = cht_rdb_rc(m->db, make_object(&t), t.object, err);
+    enum cht_rc rc = cht_still_make(&t, m->map, err);
     if (rc == CHT_OK)
         rc = go_on(m, &t, in_order, refused, err);
     cht_txn_fini(&t);

@@ -7,30 +7,21 @@
 
 #include <string.h>
 
-struct answer {
-    rados_omap_iter_t rows, state; /* state: E and D */
-    unsigned char more;
-    int rows_rc, state_rc;
-};
-
-static int ask(struct cht_rdb *db, const struct cht_raw_wanted *want, struct answer *a)
+static int answer_of(struct cht_page_asked *a)
 {
-    static const char *const names[] = {"D", "E"};
-    static const size_t lens[] = {1, 1};
-    char object[CHT_LINK_OBJECT_MAX];
-    struct cht_call call = cht_call_read();
-    *a = (struct answer){0};
-    cht_rdb_shard_name(object, want->shard);
-    rados_read_op_omap_get_vals_by_keys2(call.r, names, 2, lens, &a->state, &a->state_rc);
-    rados_read_op_omap_get_vals2(call.r, want->after, want->prefix, want->rows, &a->rows, &a->more,
-                                 &a->rows_rc);
-    int r = cht_call_run(&call, db->io, object);
+    int r = cht_call_wait(&a->call);
     if (r == 0 && a->rows_rc < 0)
         r = a->rows_rc;
     return r == 0 && a->state_rc < 0 ? a->state_rc : r;
 }
 
-static void end_answer(struct answer *a)
+static int ask(struct cht_rdb *db, const struct cht_raw_wanted *want, struct cht_page_asked *a)
+{
+    cht_page_ask(db, want, a);
+    return answer_of(a);
+}
+
+static void end_answer(struct cht_page_asked *a)
 {
     if (a->rows != NULL)
         rados_omap_get_end(a->rows);
@@ -39,7 +30,7 @@ static void end_answer(struct answer *a)
 }
 
 /* *divided: some rows are another shard's. */
-static bool take_state(struct answer *a, struct cht_epoch *e, bool *divided)
+static bool take_state(struct cht_page_asked *a, struct cht_epoch *e, bool *divided)
 {
     char *k = NULL, *v = NULL;
     size_t kn = 0, vn = 0;
@@ -78,7 +69,7 @@ static void point(struct cht_page *p, const struct cht_buf *bytes)
     }
 }
 
-static enum cht_rc take_rows(struct answer *a, struct cht_page *out, struct cht_err *err)
+static enum cht_rc take_rows(struct cht_page_asked *a, struct cht_page *out, struct cht_err *err)
 {
     char *k = NULL, *v = NULL;
     size_t kn = 0, vn = 0, cap = rados_omap_iter_size(a->rows);
@@ -123,6 +114,7 @@ static enum cht_rc judge(struct cht_rdb *db, const struct cht_map *m, unsigned s
 {
     uint32_t expected = cht_map_epoch(m, shard);
     bool again = false;
+    cht_rdb_learn(db, e);
     *out = e->epoch > expected ? STALE : GOOD;
     if (*out == STALE)
         return CHT_OK;
@@ -147,7 +139,7 @@ static enum cht_rc read_shard(struct cht_rdb *db, const struct cht_map *m, const
     *out = (struct cht_page){0};
     *stale = false;
     while (rc == CHT_OK && how == AGAIN) {
-        struct answer a;
+        struct cht_page_asked a;
         struct cht_epoch e = {0};
         bool divided = false;
         cht_page_free(out);
@@ -266,10 +258,37 @@ enum cht_rc cht_page_last(const struct cht_page *p, struct cht_buf *out, struct 
     return CHT_OK;
 }
 
+void cht_page_ask(struct cht_rdb *db, const struct cht_raw_wanted *want, struct cht_page_asked *a)
+{
+    static const char *const names[] = {"D", "E"};
+    static const size_t lens[] = {1, 1};
+    char object[CHT_LINK_OBJECT_MAX];
+    *a = (struct cht_page_asked){.call = cht_call_read()};
+    cht_rdb_shard_name(object, want->shard);
+    rados_read_op_omap_get_vals_by_keys2(a->call.r, names, 2, lens, &a->state, &a->state_rc);
+    rados_read_op_omap_get_vals2(a->call.r, want->after, want->prefix, want->rows, &a->rows, &a->more,
+                                 &a->rows_rc);
+    cht_call_start(&a->call, db->io, object);
+}
+
+enum cht_rc cht_page_answer(struct cht_rdb *db, struct cht_page_asked *a, struct cht_epoch *e,
+                            struct cht_page *out, struct cht_err *err)
+{
+    bool divided;
+    *e = (struct cht_epoch){0};
+    *out = (struct cht_page){0};
+    int r = answer_of(a);
+    if (r == 0 && a->state != NULL)
+        (void)take_state(a, e, &divided); /* else it is 0 */
+    enum cht_rc rc = r < 0 ? cht_rdb_rc(db, r, "shard", err) : take_rows(a, out, err);
+    end_answer(a);
+    return rc;
+}
+
 enum cht_rc cht_page_raw(struct cht_rdb *db, const struct cht_raw_wanted *want, struct cht_page *out,
                          struct cht_err *err)
 {
-    struct answer a;
+    struct cht_page_asked a;
     *out = (struct cht_page){0};
     int r = ask(db, want, &a);
     enum cht_rc rc = r < 0 ? cht_rdb_rc(db, r, "shard", err) : take_rows(&a, out, err);

@@ -36,6 +36,16 @@ struct cht_raw_wanted {
 };
 enum cht_rc cht_page_raw(struct cht_rdb *db, const struct cht_raw_wanted *want, struct cht_page *out,
                          struct cht_err *err);
+/* The same without waiting: ask, then answer, which is to be called in any case. *e: what E said, zeros if it cannot be read. */
+struct cht_page_asked {
+    struct cht_call call;
+    rados_omap_iter_t rows, state; /* state: E and D */
+    unsigned char more;
+    int rows_rc, state_rc;
+};
+void cht_page_ask(struct cht_rdb *db, const struct cht_raw_wanted *want, struct cht_page_asked *a);
+enum cht_rc cht_page_answer(struct cht_rdb *db, struct cht_page_asked *a, struct cht_epoch *e,
+                            struct cht_page *out, struct cht_err *err);
 /* All pages, one after the other, from want->after on; fn ends it with what is not CHT_OK. The page is freed after fn. */
 typedef enum cht_rc cht_page_fn(void *ctx, const struct cht_page *page, struct cht_err *err);
 enum cht_rc cht_page_each(struct cht_rdb *db, const struct cht_page_wanted *want, cht_page_fn *fn, void *ctx,

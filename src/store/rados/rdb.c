@@ -25,15 +25,15 @@ enum cht_rc cht_rdb_make(struct cht_renv *env, const char *uuid, unsigned level,
 {
     rados_ioctx_t io;
     uint8_t next[8], e[CHT_ROW_EPOCH_SIZE];
+    size_t n = cht_row_epoch_write(e, &(struct cht_epoch){.epoch = 1});
     char object[CHT_LINK_OBJECT_MAX];
     enum cht_rc rc = cht_link_space(&env->link, env->pool, uuid, &io, err);
     if (rc != CHT_OK)
         return rc;
-    cht_row_epoch_write(e, &(struct cht_epoch){1, 0});
     for (unsigned i = 0; i < 1u << level && rc == CHT_OK; i++) {
         struct cht_call call = cht_call_write();
         rados_write_op_create(call.w, LIBRADOS_CREATE_EXCLUSIVE, NULL);
-        cht_call_set(&call, (struct cht_str){(const uint8_t *)"E", 1}, (struct cht_str){e, sizeof e});
+        cht_call_set(&call, (struct cht_str){(const uint8_t *)"E", 1}, (struct cht_str){e, n});
         cht_rdb_shard_name(object, i);
         rc = cht_link_rc(cht_call_run(&call, io, object), object, err);
     }
@@ -112,9 +112,9 @@ static enum cht_rc read_header(struct cht_rdb *db, struct header *h, struct cht_
         return cht_rdb_dropped(db, err);
     if (h->rows != 3)
         return CHT_FAIL(err, CHT_CORRUPT, "database %s: its header cannot be read", db->name);
-    if (h->format < CHT_RDB_FORMAT || h->format > CHT_RDB_FORMAT_ENDS || h->level > CHT_MAP_LEVEL_MAX)
+    if (h->format < CHT_RDB_FORMAT || h->format > CHT_RDB_FORMAT_CHANGES || h->level > CHT_MAP_LEVEL_MAX)
         return CHT_FAIL(err, CHT_VERSION, "database %s has format %u with 2^%u shards; this program knows %u",
-                        db->name, h->format, h->level, CHT_RDB_FORMAT_ENDS);
+                        db->name, h->format, h->level, CHT_RDB_FORMAT_CHANGES);
     cht_map_init(&h->map, h->level);
     if (h->mapped && (!h->good || !cht_map_read(&h->map, h->level, h->levels, CHT_MAP_MAX)))
         return CHT_FAIL(err, CHT_CORRUPT, "database %s: the map of its shards cannot be read", db->name);

@@ -4,7 +4,7 @@
  * database are in a namespace of its own, which is its uuid in hexadecimal:
  *
  *   h            rows: format, level (2^level shards when it was made), epoch (1), next (the next key that nobody has a lease of), and if a shard
- *                was divided: map (map.h: 256 bytes, the level of each shard); format is then 2
+ *                was divided: map (map.h: 256 bytes, the level of each shard); format is then 2. If changes are kept: changes (cut.h)
  *   s.<i>        shard i (rows.h)
  *   v.<n>        a value longer than CHT_ROW_INLINE_MAX; n is in its row
  *   t.<n>        a transaction (txn.h)
@@ -30,9 +30,10 @@
 #include "store/store_int.h"
 
 #define CHT_RDB_FORMAT 1u
-#define CHT_RDB_FORMAT_SPLIT 2u /* with divided shards: a program that knows 1 only does not open it */
-#define CHT_RDB_FORMAT_ENDS 3u  /* with pairs that end, and perhaps divided */
-#define CHT_RDB_UUID 32u        /* characters */
+#define CHT_RDB_FORMAT_SPLIT 2u   /* with divided shards: a program that knows 1 only does not open it */
+#define CHT_RDB_FORMAT_ENDS 3u    /* with pairs that end, and perhaps divided */
+#define CHT_RDB_FORMAT_CHANGES 4u /* keeps changes, and all of that perhaps */
+#define CHT_RDB_UUID 32u          /* characters */
 
 struct cht_renv;
 struct cht_rdb;
@@ -42,6 +43,16 @@ struct cht_fences;
 struct cht_left { /* a long value that no row named */
     uint64_t number;
     uint64_t since; /* cht_now_ns of the first sweep of those in a row that saw it */
+};
+
+/* What is known of the changes of a database (cut.h, follow.c). */
+struct cht_told {
+    _Atomic uint64_t oldest, newest; /* 0: no changes are kept, or it is not known; they only rise */
+    _Atomic uint64_t bytes;          /* of L rows, when they were counted last */
+    _Atomic unsigned followers;
+    uint64_t due;        /* of follow.c, as the next three: when it looks again, ns */
+    uint64_t pause;      /* between two looks, ns */
+    bool looking, hears; /* hears: somebody waits */
 };
 
 /* A shard's queue: one group of operations at a time (lane.c). */
@@ -77,8 +88,10 @@ struct cht_rdb {
     _Atomic uint32_t format;             /* as its header said last */
     _Atomic bool apart;                  /* the OSDs compare one row a step only (fold.h) */
     _Atomic(const struct cht_map *) map; /* the newest that is known */
-    struct cht_map *maps;                /* owned: all of them, since one may be in use; guarded by mu */
-    struct cht_lane *lanes;              /* owned, CHT_MAP_MAX */
+    _Atomic uint64_t
+        generation; /* the newest that is known (cut.h); 0: no changes are kept, or it is not known yet */
+    struct cht_map *maps;   /* owned: all of them, since one may be in use; guarded by mu */
+    struct cht_lane *lanes; /* owned, CHT_MAP_MAX */
     struct cht_leases leases;
     struct cht_mutex mu;
     struct cht_cond calm;
@@ -89,6 +102,7 @@ struct cht_rdb {
     struct cht_fences *
         doubted; /* owned; guarded by mu: those with a write of which nobody knows whether it is still to come (fence.h) */
     struct cht_seen seen;
+    struct cht_told told;        /* changes.h */
     _Atomic bool backing_up;     /* moment.h */
     bool remade;                 /* by a restore (replay.h): nothing that is in it has ended yet */
     struct cht_figures *figures; /* owned: figures.h */
@@ -99,6 +113,14 @@ struct cht_rdb {
     struct cht_rdb *next; /* of the environment */
 };
 static inline struct cht_rdb *cht_rdb(struct cht_store *s) { return (struct cht_rdb *)(void *)s; }
+
+struct cht_follow {      /* of changes: follow.c */
+    struct cht_mutex mu; /* `done` of who waits is called with it held; else a leaf */
+    struct cht_cond wake;
+    struct cht_thread thread; /* guarded by mu, as all below */
+    bool up, stop;
+    struct cht_rfollower *first; /* who waits */
+};
 
 struct cht_care {       /* care.h */
     struct cht_job job; /* first */
@@ -124,6 +146,7 @@ struct cht_renv {
     struct cht_mutex restoring;    /* of what is being restored (restore.c); held while its row is written */
     struct cht_rrestore *restores; /* guarded by restoring */
     struct cht_care care;
+    struct cht_follow follow;
 };
 
 /* A step of a protocol is about to be taken (tests stop the process there). */
@@ -169,6 +192,14 @@ enum cht_rc cht_rdb_reload(struct cht_rdb *db, struct cht_err *err);
 /* Before the first pair that ends: the database gets CHT_RDB_FORMAT_ENDS. */
 enum cht_rc cht_rdb_ends(struct cht_rdb *db, struct cht_err *err);
 static inline const struct cht_map *cht_rdb_map(const struct cht_rdb *db) { return atomic_load(&db->map); }
+static inline uint64_t cht_rdb_generation(const struct cht_rdb *db) { return atomic_load(&db->generation); }
+/* E of a shard has been read. A lower generation than one that was seen is that of a shard which is about to get it. */
+static inline void cht_rdb_learn(struct cht_rdb *db, const struct cht_epoch *e)
+{
+    uint64_t known = cht_rdb_generation(db);
+    while (e->generation > known && !atomic_compare_exchange_weak(&db->generation, &known, e->generation)) {
+    }
+}
 
 /* ---- rdb.c: opening ------------------------------------------------------------------------------------------------ */
 

@@ -4,6 +4,7 @@
 #include "store/rados/commit.h"
 #include "store/rados/ends.h"
 #include "store/rados/figures.h"
+#include "store/rados/follow.h"
 #include "store/rados/scan.h"
 #include "store/rados/soon.h"
 
@@ -132,9 +133,8 @@ static enum cht_rc value_read(struct cht_value *value, uint32_t offset, void *bu
 
 static enum cht_rc checkpoint(struct cht_store *s, struct cht_err *err)
 {
-    (void)s;
-    (void)err;
-    return CHT_OK; /* what is acknowledged is where it belongs */
+    struct cht_rdb *db = cht_rdb(s); /* what is acknowledged is where it belongs */
+    return cht_cut_trim(db, err);
 }
 
 static enum cht_rc stats(struct cht_store *s, struct cht_store_stats *out, struct cht_err *err)
@@ -253,5 +253,7 @@ const struct cht_store_ops cht_rdb_ops = {
     .scan_memory = cht_rscan_memory,
     .sweep = cht_rscan_sweep,
     .watches = watches,
+    .changes_open = cht_rchanges_open,
+    .changes_range = cht_rchanges_range,
     .backup_open = cht_rbackup_open,
 };

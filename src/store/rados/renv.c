@@ -2,6 +2,7 @@
  */
 #include "store/rados/care.h"
 #include "store/rados/catalogue.h"
+#include "store/rados/follow.h"
 #include "store/rados/restore.h"
 #include "store/rados/rowset.h"
 
@@ -42,6 +43,7 @@ static struct cht_rdb *find_open(struct cht_renv *env, const char *name)
 static void renv_free(struct cht_renv *env)
 {
     cht_pulse_stop(&env->pulse);
+    cht_follow_fini(&env->follow);
     cht_guards_fini(&env->guards);
     cht_jobs_free(env->jobs);
     cht_link_close(&env->link);
@@ -267,6 +269,7 @@ static enum cht_rc copy_config(struct cht_renv *env, const struct cht_rados_conf
     env->cfg.settle_ms = cfg->settle_ms != 0 ? cfg->settle_ms : 5000;
     env->cfg.threads = cfg->threads != 0 ? cfg->threads : 32;
     env->cfg.queue_ops = cfg->queue_ops != 0 ? cfg->queue_ops : 65536;
+    env->cfg.changes_bytes = cfg->changes_bytes != 0 ? cfg->changes_bytes : UINT64_C(64) << 20;
     env->cfg.read_bytes = cfg->read_bytes != 0 ? cfg->read_bytes : CHT_ROWSET_READ_MAX;
     env->cfg.split_pairs = cfg->split_pairs != 0 ? cfg->split_pairs : 100000;
     env->cfg.default_shards = cfg->default_shards != 0 ? cfg->default_shards : 8;
@@ -295,6 +298,8 @@ enum cht_rc cht_rados_open(const struct cht_rados_config *cfg, struct cht_env **
         rc = cht_mutex_init(&env->making, err);
     if (rc == CHT_OK)
         rc = cht_mutex_init(&env->restoring, err);
+    if (rc == CHT_OK)
+        rc = cht_follow_init(&env->follow, err);
     if (rc == CHT_OK)
         rc = copy_config(env, cfg, err);
     cht_os_random(&env->key, sizeof env->key);

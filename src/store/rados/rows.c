@@ -9,6 +9,7 @@
 
 #define KEY_DIGITS 7
 #define END_DIGITS 8
+#define EPOCH_SHORT 12u
 
 size_t cht_row_escape(uint8_t *out, const uint8_t *p, size_t n)
 {
@@ -175,17 +176,60 @@ bool cht_row_read(const uint8_t *p, size_t n, struct cht_row *out)
 
 uint32_t cht_row_crc(uint64_t key, struct cht_str value) { return cht_crc32c_keyed(key, value.p, value.n); }
 
-void cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e)
+void cht_row_of_generation(uint8_t *out, char kind, uint64_t generation)
+{
+    out[0] = (uint8_t)kind;
+    put_digits(out + 1, generation, END_DIGITS);
+}
+
+uint64_t cht_row_generation(struct cht_str row)
+{
+    uint64_t generation;
+    bool good = row.n >= CHT_ROW_GENERATION && take_digits(row.p + 1, END_DIGITS, &generation);
+    return good ? generation : 0;
+}
+
+size_t cht_row_of_change(uint8_t *out, uint64_t generation, struct cht_str row)
+{
+    cht_row_of_generation(out, 'L', generation);
+    memcpy(out + CHT_ROW_GENERATION, row.p, row.n);
+    return CHT_ROW_GENERATION + row.n;
+}
+
+void cht_row_changed_write(uint8_t *out, bool there, uint64_t key)
+{
+    out[0] = there;
+    cht_put64(out + 1, key);
+}
+
+bool cht_row_changed_read(struct cht_str row, struct cht_str value, struct cht_changed *out)
+{
+    uint32_t bucket;
+    if (row.n <= CHT_ROW_GENERATION || row.p[0] != 'L' || value.n != CHT_ROW_CHANGED_SIZE || value.p[0] > 1)
+        return false;
+    *out = (struct cht_changed){.generation = cht_row_generation(row),
+                                .row = {row.p + CHT_ROW_GENERATION, row.n - CHT_ROW_GENERATION},
+                                .there = value.p[0] == 1,
+                                .key = cht_get64(value.p + 1)};
+    return out->generation != 0 && out->row.p[0] != 'T' && cht_row_bucket_of(out->row, &bucket);
+}
+
+size_t cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e)
 {
     cht_put32(out, e->epoch);
     cht_put64(out + 4, e->lock);
+    if (e->generation == 0)
+        return EPOCH_SHORT;
+    cht_put64(out + EPOCH_SHORT, e->generation);
+    return CHT_ROW_EPOCH_SIZE;
 }
 
 bool cht_row_epoch_read(const uint8_t *p, size_t n, struct cht_epoch *out)
 {
-    if (n != CHT_ROW_EPOCH_SIZE)
+    if (n != EPOCH_SHORT && n != CHT_ROW_EPOCH_SIZE)
         return false;
-    *out = (struct cht_epoch){cht_get32(p), cht_get64(p + 4)};
+    *out =
+        (struct cht_epoch){cht_get32(p), cht_get64(p + 4), n > EPOCH_SHORT ? cht_get64(p + EPOCH_SHORT) : 0};
     return true;
 }
 

@@ -3,6 +3,7 @@
  * A shard is an object with an ordered map. The first byte of a row's name says what it is:
  *
  *   E                     -> epoch u32 | lock u64        the lock is 0 or the number of a transaction (txn.h)
+ *                            | generation u64            if changes are kept (cut.h)
  *   P escaped(name)       -> flags u8 | key u64 | length u32 | crc u32 | body
  *   K key                 -> flags u8 | key u64 | length u32 | crc u32 | body
  *   C escaped(prefix)     -> decimal: how many P rows lie under the prefix. Kept for the empty prefix and for the beginnings of names up
@@ -13,6 +14,9 @@
  *   D                     -> u8: the level at which the shard was divided: some of its rows are another's (split.h)
  *   Nv, Nb, Nq            -> decimal: live values; their bytes are 65536 Nq + Nb (counters are exact up to 10 digits)
  *   Ne                    -> decimal: pairs that end
+ *   L generation row      -> there u8 | key u64          what changed in this generation (8 digits as of a key): the name of a P or K row, and whether
+ *                            the pair (or the value under the key) is there then, and its key
+ *   M generation, Nl      -> decimal: bytes of L rows that were written in it, each time anew; and of all of them
  *
  *   flags   VALUE   the body is the value (length bytes)
  *           PARTS   the body is a number u64 of objects that hold the value
@@ -63,8 +67,9 @@ static inline bool cht_row_live(const struct cht_row *r)
 struct cht_epoch {
     uint32_t epoch;
     uint64_t lock;
+    uint64_t generation; /* 0: no changes are kept */
 };
-#define CHT_ROW_EPOCH_SIZE 12u
+#define CHT_ROW_EPOCH_SIZE 20u /* at most */
 
 /* out has room for 2 * n bytes; returns how many were written. */
 size_t cht_row_escape(uint8_t *out, const uint8_t *p, size_t n);
@@ -95,7 +100,28 @@ void cht_row_write(uint8_t *out, const struct cht_row *r); /* cht_row_size bytes
 bool cht_row_read(const uint8_t *p, size_t n, struct cht_row *out);
 uint32_t cht_row_crc(uint64_t key, struct cht_str value);
 
-void cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e);
+/* What an L row says. */
+struct cht_changed {
+    uint64_t generation;
+    struct cht_str row; /* name of a P or K row; borrowed */
+    bool there;
+    uint64_t key; /* of a pair that is there, and of values */
+};
+#define CHT_ROW_GENERATION 9u /* bytes before the name of the row */
+#define CHT_ROW_CHANGED_NAME (CHT_ROW_NAME_MAX + CHT_ROW_GENERATION)
+#define CHT_ROW_CHANGED_SIZE 9u
+/* kind 'L': what all of its L rows begin with; kind 'M': its M row. out has room for CHT_ROW_GENERATION bytes. */
+void cht_row_of_generation(uint8_t *out, char kind, uint64_t generation);
+/* Of such a row; 0: it is none. */
+uint64_t cht_row_generation(struct cht_str row);
+/* out has room for CHT_ROW_CHANGED_NAME bytes; returns how many were written. */
+size_t cht_row_of_change(uint8_t *out, uint64_t generation, struct cht_str row);
+void cht_row_changed_write(uint8_t *out, bool there, uint64_t key); /* CHT_ROW_CHANGED_SIZE bytes */
+/* False: that is no L row. */
+bool cht_row_changed_read(struct cht_str row, struct cht_str value, struct cht_changed *out);
+
+/* Returns how many bytes were written. */
+size_t cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e);
 bool cht_row_epoch_read(const uint8_t *p, size_t n, struct cht_epoch *out);
 
 /* What a counter says: as the OSD writes it, exact up to 10 digits, no fraction; 0 of one that is absent. */

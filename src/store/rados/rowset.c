@@ -183,7 +183,7 @@ void cht_rowset_restart(struct cht_rowset *s)
     s->wants = s->crossed = false;
     for (size_t i = 0; i < s->n; i++) {
         s->rows[i].now = s->rows[i].was;
-        s->rows[i].dirty = s->rows[i].used = false;
+        s->rows[i].dirty = s->rows[i].used = s->rows[i].note = false;
     }
 }
 
@@ -223,9 +223,10 @@ enum cht_rc cht_rowset_expect(struct cht_rowset *s, unsigned shard, struct cht_s
                 row);
 }
 
-enum cht_rc cht_rowset_set(struct cht_rowset *s, size_t row, struct cht_str value)
+/* The row as it is can be taken back. */
+static enum cht_rc keep_undo(struct cht_rowset *s, size_t row)
 {
-    struct cht_rowset_row *r = &s->rows[row];
+    const struct cht_rowset_row *r = &s->rows[row];
     if (s->undone == s->undo_cap) {
         size_t cap = s->undo_cap == 0 ? 16 : s->undo_cap * 2;
         struct cht_rowset_undo *u = cht_realloc(s->undo, cap * sizeof *u);
@@ -234,10 +235,26 @@ enum cht_rc cht_rowset_set(struct cht_rowset *s, size_t row, struct cht_str valu
         s->undo = u;
         s->undo_cap = cap;
     }
-    s->undo[s->undone++] = (struct cht_rowset_undo){row, r->now, r->dirty};
-    r->now = value;
-    r->dirty = true;
+    s->undo[s->undone++] = (struct cht_rowset_undo){row, r->now, r->dirty, r->note};
     return CHT_OK;
+}
+
+enum cht_rc cht_rowset_set(struct cht_rowset *s, size_t row, struct cht_str value)
+{
+    enum cht_rc rc = keep_undo(s, row);
+    if (rc == CHT_OK) {
+        s->rows[row].now = value;
+        s->rows[row].dirty = true;
+    }
+    return rc;
+}
+
+enum cht_rc cht_rowset_note(struct cht_rowset *s, size_t row)
+{
+    enum cht_rc rc = keep_undo(s, row);
+    if (rc == CHT_OK)
+        s->rows[row].note = true;
+    return rc;
 }
 
 void cht_rowset_rewind(struct cht_rowset *s, size_t mark)
@@ -246,6 +263,7 @@ void cht_rowset_rewind(struct cht_rowset *s, size_t mark)
         const struct cht_rowset_undo *u = &s->undo[--s->undone];
         s->rows[u->row].now = u->now;
         s->rows[u->row].dirty = u->dirty;
+        s->rows[u->row].note = u->note;
     }
 }
 
@@ -382,6 +400,7 @@ static enum cht_rc end_reading(struct cht_rowset *s, struct reading *g, unsigned
     if (rc != CHT_OK)
         return rc;
     bool again = false;
+    cht_rdb_learn(s->db, &e);
     if (e.epoch > expected) {
         s->stale = true;
         return CHT_OK;
@@ -520,13 +539,13 @@ enum cht_rc cht_rowset_end(struct cht_rowset *s, struct cht_reading *r, struct c
 
 bool cht_rowset_touches(const struct cht_rowset *s, unsigned shard, bool *changes)
 {
-    bool touches = false;
+    bool touches = false, keeps = cht_rdb_generation(s->db) != 0;
     *changes = false;
     for (size_t i = 0; i < s->n; i++) {
         if (s->rows[i].shard != shard || !s->rows[i].used)
             continue;
         touches = true;
-        *changes = *changes || s->rows[i].dirty;
+        *changes = *changes || s->rows[i].dirty || (s->rows[i].note && keeps);
     }
     return touches;
 }
@@ -550,6 +569,8 @@ size_t cht_rowset_weight(const struct cht_rowset *s, unsigned shard)
         if (r->shard != shard || !r->used)
             continue;
         bytes += r->name.n + (r->was.p != NULL ? r->was.n : 0) + 64;
+        if (r->note)
+            bytes += r->name.n + 64;
         if (r->dirty)
             bytes +=
                 5 * r->name.n + (r->now.p != NULL ? r->now.n : 0) + 200; /* and the counters and T rows */

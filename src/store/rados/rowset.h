@@ -23,6 +23,7 @@ struct cht_rowset_row {
     struct cht_str name;     /* of the row */
     struct cht_str was, now; /* p NULL: absent */
     bool known, used, dirty;
+    bool note;  /* what becomes of it is a change that is told (cut.h) */
     bool asked; /* it is among the rows that are being read */
     uint32_t hash;
     unsigned
@@ -40,7 +41,7 @@ struct cht_rowset {
     struct cht_rowset_undo {
         size_t row;
         struct cht_str now;
-        bool dirty;
+        bool dirty, note;
     } * undo; /* owned */
     size_t undone, undo_cap;
     int only;                 /* -1, or the one shard whose rows may be touched */
@@ -51,9 +52,10 @@ struct cht_rowset {
     bool stale;               /* a shard has a higher epoch than the map says */
     unsigned round;           /* the last one of reading */
     size_t bytes;             /* of values that were read and are held until fini */
-    bool at_once;   /* what was looked at has to have been so at one moment, also if nothing changes */
-    bool apart;     /* cht_rdb.apart, as it was when the set was begun or renewed */
-    unsigned tries; /* how often what was made of it was refused */
+    bool at_once;        /* what was looked at has to have been so at one moment, also if nothing changes */
+    bool apart;          /* cht_rdb.apart, as it was when the set was begun or renewed */
+    uint64_t generation; /* in which it is written; 0: no changes are kept */
+    unsigned tries;      /* how often what was made of it was refused */
 };
 
 void cht_rowset_init(struct cht_rowset *s, struct cht_rdb *db, int only);
@@ -82,6 +84,9 @@ enum cht_rc cht_rowset_expect(struct cht_rowset *s, unsigned shard, struct cht_s
                               struct cht_str expected, struct cht_str *value, size_t *row);
 /* value: p NULL removes it; else borrowed until fini (cht_rowset_alloc). */
 enum cht_rc cht_rowset_set(struct cht_rowset *s, size_t row, struct cht_str value);
+
+/* The pair or value of this P or K row is one that was put or deleted, whether its row is another now or not. */
+enum cht_rc cht_rowset_note(struct cht_rowset *s, size_t row);
 
 static inline size_t cht_rowset_mark(const struct cht_rowset *s) { return s->undone; }
 void cht_rowset_rewind(struct cht_rowset *s, size_t mark);

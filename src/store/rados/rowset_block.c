@@ -5,6 +5,7 @@
  *
  * The counters follow from the rows: how many P rows came and went under each counted prefix, how many values and bytes of values, and how
  * many of them end. So do the T rows, which say when: they come after the others.
+ * If changes are kept, so do the L rows of those that are noted, which come last, and how many bytes they have.
  * Each counter is there once (cht_call_add).
  */
 #include "base/alloc.h"
@@ -75,10 +76,24 @@ static void count_name(struct counters *c, struct cht_str row, int64_t by)
         count(c, (struct cht_str){name, 1 + lengths[i]}, by);
 }
 
+static bool is_noted(const struct cht_rowset *s, const struct cht_rowset_row *r)
+{
+    return r->note && s->generation != 0;
+}
+
+static void count_change(struct counters *c, const struct cht_rowset *s, const struct cht_rowset_row *r)
+{
+    uint8_t row[CHT_ROW_GENERATION];
+    int64_t bytes = (int64_t)(CHT_ROW_GENERATION + r->name.n + CHT_ROW_CHANGED_SIZE);
+    cht_row_of_generation(row, 'M', s->generation);
+    count(c, (struct cht_str){row, sizeof row}, bytes);
+    count(c, CHT_ROW_TEXT("Nl"), bytes);
+}
+
 static enum cht_rc count_all(const struct cht_rowset *s, unsigned shard, struct counters *c,
                              struct cht_err *err)
 {
-    size_t rows = 0, bytes = 8;
+    size_t rows = 0, bytes = 64;
     for (size_t i = 0; i < s->n; i++) {
         if (s->rows[i].shard == shard && s->rows[i].dirty) {
             rows++;
@@ -96,6 +111,8 @@ static enum cht_rc count_all(const struct cht_rowset *s, unsigned shard, struct 
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the counters of %zu rows", rows);
     for (size_t i = 0; i < s->n; i++) {
         const struct cht_rowset_row *r = &s->rows[i];
+        if (r->shard == shard && is_noted(s, r))
+            count_change(c, s, r);
         if (r->shard != shard || !r->dirty)
             continue;
         count_value(c, r->was, -1);
@@ -162,6 +179,20 @@ static enum cht_rc put_ends(struct cht_buf *out, const struct cht_rowset_row *r,
     return rc;
 }
 
+/* The L row of a row that is noted: what the pair or value is after it. */
+static enum cht_rc put_change(struct cht_buf *out, const struct cht_rowset *s, const struct cht_rowset_row *r,
+                              struct cht_err *err)
+{
+    uint8_t name[CHT_ROW_CHANGED_NAME], value[CHT_ROW_CHANGED_SIZE];
+    struct cht_row row;
+    bool there = r->now.p != NULL && cht_row_read(r->now.p, r->now.n, &row);
+    uint64_t key = r->name.p[0] == 'K' ? cht_row_key(r->name.p, r->name.n) : there ? row.key : 0;
+    cht_row_changed_write(value, there, key);
+    struct cht_rowset_row l = {.name = {name, cht_row_of_change(name, s->generation, r->name)},
+                               .now = {value, sizeof value}};
+    return put_row(out, &l, err);
+}
+
 static enum cht_rc put_counters(struct cht_buf *out, const struct counters *c, size_t *steps,
                                 struct cht_err *err)
 {
@@ -190,6 +221,7 @@ enum cht_rc cht_rowset_block(const struct cht_rowset *s, unsigned shard, struct 
     struct counters c = {0};
     uint32_t n = 0;
     for (size_t i = 0; i < s->n; i++) {
+        n += s->rows[i].shard == shard && is_noted(s, &s->rows[i]);
         if (s->rows[i].shard != shard || !s->rows[i].dirty)
             continue;
         n++;
@@ -206,6 +238,10 @@ enum cht_rc cht_rowset_block(const struct cht_rowset *s, unsigned shard, struct 
     for (size_t i = 0; i < s->n && rc == CHT_OK; i++) {
         if (s->rows[i].shard == shard && s->rows[i].dirty)
             rc = put_ends(out, &s->rows[i], &n, err);
+    }
+    for (size_t i = 0; i < s->n && rc == CHT_OK; i++) {
+        if (s->rows[i].shard == shard && is_noted(s, &s->rows[i]))
+            rc = put_change(out, s, &s->rows[i], err);
     }
     if (rc == CHT_OK)
         rc = put_counters(out, &c, steps, err);

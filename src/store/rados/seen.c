@@ -61,6 +61,7 @@ static enum cht_rc look_once(struct cht_rdb *db, const struct cht_map *m, struct
             rc = r < 0 ? cht_rdb_rc(db, r, "shard", NULL) : CHT_CORRUPT;
             continue;
         }
+        cht_rdb_learn(db, &l->e);
         *stale = *stale || l->e.epoch > cht_map_epoch(m, i);
         *locked = *locked || l->e.lock != 0;
     }

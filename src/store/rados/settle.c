@@ -8,9 +8,11 @@
 #include "store/rados/split.h"
 #include "store/rados/txn_int.h"
 
+#include <string.h>
 #include <time.h>
 
 #define WAIT_NS UINT64_C(2000000)
+#define HEAD_SHORT 8u /* of a record */
 
 static struct cht_str text(const char *s) { return (struct cht_str){(const uint8_t *)s, 1}; }
 
@@ -59,14 +61,15 @@ static int every_shard(struct cht_txn *t,
 
 static enum cht_rc fill_apply(struct cht_txn *t, const struct cht_txn_place *p, struct cht_call *call)
 {
-    cht_txn_lock(call, p->epoch, t->id, 0);
+    cht_txn_epoch(call, &(struct cht_epoch){p->epoch, t->id, t->generation},
+                  &(struct cht_epoch){p->epoch, 0, t->after});
     return cht_block_apply(p->block, call, NULL);
 }
 
 static enum cht_rc fill_unlock(struct cht_txn *t, const struct cht_txn_place *p, struct cht_call *call)
 {
-    (void)t;
-    cht_txn_lock(call, p->epoch, t->id, 0);
+    cht_txn_epoch(call, &(struct cht_epoch){p->epoch, t->id, t->generation},
+                  &(struct cht_epoch){p->epoch, 0, t->generation});
     return CHT_OK;
 }
 
@@ -119,12 +122,13 @@ static enum cht_rc read_state(const struct cht_txn *t, struct met *m, struct cht
     return r < 0 ? cht_rdb_answer(t->db, r, t->object, err) : CHT_OK;
 }
 
-static enum cht_rc unlock_one(const struct cht_txn *t, unsigned shard, uint32_t epoch, struct cht_err *err)
+static enum cht_rc unlock_one(const struct cht_txn *t, unsigned shard, const struct cht_epoch *e,
+                              struct cht_err *err)
 {
     struct cht_call call = cht_call_write();
     char object[CHT_LINK_OBJECT_MAX];
     cht_rdb_shard_name(object, shard);
-    cht_txn_lock(&call, epoch, t->id, 0);
+    cht_txn_epoch(&call, e, &(struct cht_epoch){e->epoch, 0, e->generation});
     int r = cht_call_run(&call, t->db->io, object);
     return cht_os_code(r) == CHT_OS_CANCELED ? CHT_OK : cht_rdb_rc(t->db, r, object, err);
 }
@@ -182,15 +186,47 @@ void cht_txn_fini(struct cht_txn *t)
     cht_free(t->calls);
 }
 
-/* Compares the shard's epoch and lock, and sets the lock. */
-void cht_txn_lock(struct cht_call *call, uint32_t epoch, uint64_t from, uint64_t to)
+void cht_txn_epoch(struct cht_call *call, const struct cht_epoch *was, const struct cht_epoch *now)
 {
-    uint8_t was[CHT_ROW_EPOCH_SIZE], now[CHT_ROW_EPOCH_SIZE];
-    cht_row_epoch_write(was, &(struct cht_epoch){epoch, from});
-    cht_row_epoch_write(now, &(struct cht_epoch){epoch, to});
-    cht_call_compare(call, CHT_ROW_TEXT("E"), (struct cht_str){was, sizeof was});
-    if (from != to)
-        cht_call_set(call, CHT_ROW_TEXT("E"), (struct cht_str){now, sizeof now});
+    uint8_t a[CHT_ROW_EPOCH_SIZE], b[CHT_ROW_EPOCH_SIZE];
+    size_t n = cht_row_epoch_write(a, was), m = cht_row_epoch_write(b, now);
+    cht_call_compare(call, CHT_ROW_TEXT("E"), (struct cht_str){a, n});
+    if (n != m || memcmp(a, b, n) != 0)
+        cht_call_set(call, CHT_ROW_TEXT("E"), (struct cht_str){b, m});
+}
+
+static void take_epoch(void *ctx, struct cht_str row, struct cht_str value)
+{
+    (void)row;
+    (void)cht_row_epoch_read(value.p, value.n, ctx);
+}
+
+enum cht_rc cht_txn_look(struct cht_rdb *db, unsigned shard, struct cht_epoch *out, struct cht_err *err)
+{
+    static const char *const row = "E";
+    static const size_t len = 1;
+    char object[CHT_LINK_OBJECT_MAX];
+    *out = (struct cht_epoch){0};
+    cht_rdb_shard_name(object, shard);
+    int r = cht_link_rows(db->io, object, &(struct cht_rows_wanted){&row, &len, 1}, take_epoch, out);
+    if (r < 0)
+        return cht_rdb_rc(db, r, object, err);
+    if (out->epoch == 0)
+        return CHT_FAIL(err, CHT_CORRUPT, "object %s has no epoch", object);
+    cht_rdb_learn(db, out);
+    return CHT_OK;
+}
+
+size_t cht_txn_head(const struct cht_txn *t, uint8_t *out, uint32_t shards)
+{
+    bool kept = t->after != 0;
+    cht_put32(out, kept ? 4 : 2);
+    cht_put32(out + 4, shards);
+    if (!kept)
+        return HEAD_SHORT;
+    cht_put64(out + 8, t->generation);
+    cht_put64(out + 16, t->after);
+    return CHT_TXN_HEAD;
 }
 
 int cht_txn_state(const struct cht_txn *t, const char *from, const char *to)
@@ -218,14 +254,17 @@ enum cht_rc cht_txn_parse(struct cht_txn *t, struct cht_err *err)
     const uint8_t *p = t->record.data, *end = p + t->record.len;
     if (t->record.len >= 8 && cht_get32(p) == 3)
         return parse_split(t, err);
-    if (t->record.len < 8 || cht_get32(p) != 2 || cht_get32(p + 4) > CHT_MAP_MAX)
+    bool kept = t->record.len >= CHT_TXN_HEAD && cht_get32(p) == 4;
+    if (t->record.len < HEAD_SHORT || (cht_get32(p) != 2 && !kept) || cht_get32(p + 4) > CHT_MAP_MAX)
         return CHT_FAIL(err, CHT_CORRUPT, "object %s is no transaction", t->object);
     t->n = cht_get32(p + 4);
     t->places = cht_calloc(t->n + 1, sizeof *t->places);
     t->calls = cht_calloc(t->n + 1, sizeof *t->calls);
     if (t->places == NULL || t->calls == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a transaction");
-    p += 8;
+    t->generation = kept ? cht_get64(p + 8) : 0;
+    t->after = kept ? cht_get64(p + 16) : 0;
+    p += kept ? CHT_TXN_HEAD : HEAD_SHORT;
     for (size_t i = 0; i < t->n; i++) {
         if (end - p < 12 || cht_get32(p) >= CHT_MAP_MAX || (size_t)(end - p - 12) < cht_get32(p + 8))
             return CHT_FAIL(err, CHT_CORRUPT, "object %s is cut off", t->object);
@@ -250,7 +289,7 @@ enum cht_rc cht_txn_settle(struct cht_rdb *db, unsigned shard, const struct cht_
     if (rc == CHT_OK)
         rc = wait_for(&t, &m, err);
     if (rc == CHT_OK && m.state == 0)
-        rc = unlock_one(&t, shard, e->epoch, err);
+        rc = unlock_one(&t, shard, e, err);
     else if (rc == CHT_OK)
         rc = help(&t, m.state, err);
     cht_txn_fini(&t);

@@ -17,6 +17,7 @@ struct names { /* of the two shards */
     char from[CHT_LINK_OBJECT_MAX], to[CHT_LINK_OBJECT_MAX];
     unsigned shard, other, level; /* level: before */
     uint32_t epoch;               /* of the first, before */
+    uint64_t generation;          /* of the first from S3 to S8 (S-5); 0 in the other before */
 };
 
 static void name_them(struct names *n, const struct cht_map *m, unsigned shard, unsigned level)
@@ -27,17 +28,6 @@ static void name_them(struct names *n, const struct cht_map *m, unsigned shard, 
     n->epoch = 1u + level - m->base;
     cht_rdb_shard_name(n->from, n->shard);
     cht_rdb_shard_name(n->to, n->other);
-}
-
-/* Compares the shard's E and sets it. */
-static void lock(struct cht_call *call, struct cht_epoch was, struct cht_epoch now)
-{
-    uint8_t a[CHT_ROW_EPOCH_SIZE], b[CHT_ROW_EPOCH_SIZE];
-    cht_row_epoch_write(a, &was);
-    cht_row_epoch_write(b, &now);
-    cht_call_compare(call, CHT_ROW_TEXT("E"), (struct cht_str){a, sizeof a});
-    if (was.epoch != now.epoch || was.lock != now.lock)
-        cht_call_set(call, CHT_ROW_TEXT("E"), (struct cht_str){b, sizeof b});
 }
 
 static enum cht_rc refused_is_done(struct cht_rdb *db, int r, const char *object, struct cht_err *err)
@@ -78,8 +68,8 @@ static enum cht_rc copy_page(struct cht_txn *t, const struct names *n, const str
     }
     if (rc == CHT_OK && set.n > 0) {
         struct cht_call call = cht_call_write();
-        struct cht_epoch e = {n->epoch + 1, t->id};
-        lock(&call, e, e);
+        struct cht_epoch e = {n->epoch + 1, t->id, 0};
+        cht_txn_epoch(&call, &e, &e);
         rc = cht_rowset_block(&set, n->other, &block, &steps, err);
         if (rc == CHT_OK)
             rc = cht_block_apply((struct cht_str){block.data, block.len}, &call, err);
@@ -109,11 +99,11 @@ static enum cht_rc copy_fences(struct cht_txn *t, const struct names *n, struct 
 {
     struct cht_page page;
     struct cht_raw_wanted w = {n->shard, "", "F", COPY_ROWS};
-    struct cht_epoch e = {n->epoch + 1, t->id};
+    struct cht_epoch e = {n->epoch + 1, t->id, 0};
     enum cht_rc rc = cht_page_raw(t->db, &w, &page, err);
     if (rc == CHT_OK && page.n > 0) {
         struct cht_call call = cht_call_write();
-        lock(&call, e, e);
+        cht_txn_epoch(&call, &e, &e);
         for (size_t i = 0; i < page.n; i++)
             cht_call_set(&call, page.rows[i].name, page.rows[i].value);
         rc = cht_rdb_rc(t->db, cht_call_run(&call, t->db->io, n->to), n->to, err);
@@ -158,7 +148,8 @@ static enum cht_rc share_out(struct cht_txn *t, const struct names *n, struct ch
 {
     struct cht_call call = cht_call_write();
     uint8_t level = (uint8_t)(n->level + 1);
-    lock(&call, (struct cht_epoch){n->epoch, t->id}, (struct cht_epoch){n->epoch + 1, 0});
+    cht_txn_epoch(&call, &(struct cht_epoch){n->epoch, t->id, n->generation},
+                  &(struct cht_epoch){n->epoch + 1, 0, n->generation});
     cht_call_set(&call, CHT_ROW_TEXT("D"), (struct cht_str){&level, 1});
     enum cht_rc rc = cht_split_less(t->db, n->from, n->other, &call, err);
     if (rc != CHT_OK) {
@@ -225,7 +216,8 @@ static enum cht_rc remove_left(struct cht_rdb *db, const struct names *n, struct
     if (rc != CHT_OK || cht_map_has(cht_rdb_map(db), n->other))
         return rc; /* the other server has done it */
     struct cht_call call = cht_call_write();
-    lock(&call, (struct cht_epoch){e.epoch, 0}, (struct cht_epoch){e.epoch, 0});
+    e.lock = 0;
+    cht_txn_epoch(&call, &e, &e);
     rados_write_op_remove(call.w);
     r = cht_call_run(&call, db->io, n->to);
     return cht_os_code(r) == CHT_OS_NOT_THERE ? CHT_OK : refused_is_done(db, r, n->to, err);
@@ -236,9 +228,9 @@ static enum cht_rc make_other(struct cht_txn *t, const struct names *n, struct c
     uint8_t e[CHT_ROW_EPOCH_SIZE];
     struct cht_call call = cht_call_write();
     cht_rdb_step(t->db, "split-make");
-    cht_row_epoch_write(e, &(struct cht_epoch){n->epoch + 1, t->id});
+    size_t len = cht_row_epoch_write(e, &(struct cht_epoch){n->epoch + 1, t->id, 0});
     rados_write_op_create(call.w, LIBRADOS_CREATE_EXCLUSIVE, NULL);
-    cht_call_set(&call, CHT_ROW_TEXT("E"), (struct cht_str){e, sizeof e});
+    cht_call_set(&call, CHT_ROW_TEXT("E"), (struct cht_str){e, len});
     int r = cht_call_run(&call, t->db->io, n->to);
     if (cht_os_code(r) != CHT_OS_THERE)
         return cht_rdb_answer(t->db, r, n->to, err);
@@ -275,11 +267,18 @@ static enum cht_rc lock_first(struct cht_txn *t, const struct names *n, struct c
 {
     struct cht_call call = cht_call_write();
     cht_rdb_step(t->db, "split-lock");
-    lock(&call, (struct cht_epoch){n->epoch, 0}, (struct cht_epoch){n->epoch, t->id});
+    uint64_t generation = cht_rdb_generation(t->db);
+    cht_txn_epoch(&call, &(struct cht_epoch){n->epoch, 0, generation},
+                  &(struct cht_epoch){n->epoch, t->id, generation});
     cht_call_compare(&call, CHT_ROW_TEXT("D"), CHT_ROW_TEXT(""));
     int r = cht_call_run(&call, t->db->io, n->from);
-    if (cht_os_code(r) == CHT_OS_CANCELED)
-        return CHT_FAIL(err, CHT_DATABASE_BUSY, "shard %u is being changed", n->shard);
+    if (cht_os_code(r) == CHT_OS_CANCELED) {
+        struct cht_epoch e;
+        enum cht_rc rc = cht_txn_look(t->db, n->shard, &e, err); /* it may have another generation */
+        if (rc == CHT_OK)
+            rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "shard %u is being changed", n->shard);
+        return rc;
+    }
     return cht_rdb_rc(t->db, r, n->from, err);
 }
 
@@ -310,19 +309,31 @@ static enum cht_rc decide(struct cht_txn *t, const struct names *n, struct cht_e
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
+/* The generation of the first shard, which is one from S3 to S8. */
+static enum cht_rc look_at_first(const struct cht_txn *t, struct names *n, struct cht_err *err)
+{
+    struct cht_epoch e;
+    enum cht_rc rc = cht_txn_look(t->db, n->shard, &e, err);
+    n->generation = e.generation;
+    return rc;
+}
+
 enum cht_rc cht_split_finish(struct cht_txn *t, struct cht_err *err)
 {
     struct names n;
     name_them(&n, cht_rdb_map(t->db), t->split, t->level);
     cht_rdb_step(t->db, "split-map");
-    enum cht_rc rc = change_map(t->db, &n, err);
+    enum cht_rc rc = look_at_first(t, &n, err);
+    if (rc == CHT_OK)
+        rc = change_map(t->db, &n, err);
     cht_rdb_step(t->db, "split-share");
     if (rc == CHT_OK)
         rc = share_out(t, &n, err);
     cht_rdb_step(t->db, "split-open");
     if (rc == CHT_OK) {
         struct cht_call call = cht_call_write();
-        lock(&call, (struct cht_epoch){n.epoch + 1, t->id}, (struct cht_epoch){n.epoch + 1, 0});
+        cht_txn_epoch(&call, &(struct cht_epoch){n.epoch + 1, t->id, 0},
+                      &(struct cht_epoch){n.epoch + 1, 0, n.generation});
         rc = refused_is_done(t->db, cht_call_run(&call, t->db->io, n.to), n.to, err);
     }
     cht_rdb_step(t->db, "split-end");
@@ -334,16 +345,20 @@ enum cht_rc cht_split_finish(struct cht_txn *t, struct cht_err *err)
 enum cht_rc cht_split_give_up(struct cht_txn *t, struct cht_err *err)
 {
     struct names n;
-    struct cht_call call = cht_call_write();
     name_them(&n, cht_rdb_map(t->db), t->split, t->level);
     cht_rdb_step(t->db, "split-back");
-    lock(&call, (struct cht_epoch){n.epoch, t->id}, (struct cht_epoch){n.epoch, 0});
-    enum cht_rc rc = refused_is_done(t->db, cht_call_run(&call, t->db->io, n.from), n.from, err);
+    enum cht_rc rc = look_at_first(t, &n, err);
+    if (rc != CHT_OK)
+        return rc;
+    struct cht_call call = cht_call_write();
+    cht_txn_epoch(&call, &(struct cht_epoch){n.epoch, t->id, n.generation},
+                  &(struct cht_epoch){n.epoch, 0, n.generation});
+    rc = refused_is_done(t->db, cht_call_run(&call, t->db->io, n.from), n.from, err);
     if (rc != CHT_OK)
         return rc;
     call = cht_call_write();
-    struct cht_epoch e = {n.epoch + 1, t->id};
-    lock(&call, e, e);
+    struct cht_epoch e = {n.epoch + 1, t->id, 0};
+    cht_txn_epoch(&call, &e, &e);
     rados_write_op_remove(call.w);
     int r = cht_call_run(&call, t->db->io, n.to);
     if (r < 0 && cht_os_code(r) != CHT_OS_NOT_THERE && cht_os_code(r) != CHT_OS_CANCELED)

@@ -8,7 +8,7 @@
  *   S5  state R -> M. This is the decision; before it anybody may give it up (R -> A: S2 and S3 are undone), after it anybody goes on
  *   S6  the header's map: i and j are of level n + 1
  *   S7  i: E is (epoch, id) -> E = (epoch + 1, 0), the counters less those of j, and D: there are rows that are no longer i's
- *   S8  j: E is (epoch + 1, id) -> E = (epoch + 1, 0)
+ *   S8  j: E is (epoch + 1, id) -> E = (epoch + 1, 0), with the generation of i (cut.h)
  *   S9  t.<id> is removed
  *   S10 the rows of i that are j's are removed, then D. Until then pages of i leave them out (pages.c); nothing else ever asks for them
  *
@@ -18,6 +18,8 @@
  *   S-2 the map has j only after S5, when j is whole. A reader with the new map that meets i before S7 waits; it would count twice.
  *   S-3 E of i tells every server with an old map, by any operation, that it is old.
  *   S-4 S6 to S10 may be done by several at once, and again.
+ *   S-5 the generation of i is one from S3 to S8: a cut needs the lock of i before S7, and after S6 that of j, which the map has; with an older
+ *       map the epoch of i refuses it. What changed in i before stays there in its L rows.
  * A step that stands still for settle_ms is another's turn: R is given up (what was copied goes), M is gone on with.
  */
 #pragma once

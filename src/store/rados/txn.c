@@ -23,7 +23,8 @@ static enum cht_rc make_record(struct cht_txn *t, const struct cht_rowset *s, st
     bool changes;
     uint32_t n = 0;
     enum cht_rc rc = cht_buf_reserve(&t->record, 4096, err);
-    t->record.len = 8;
+    t->generation = t->after = s->generation;
+    t->record.len = t->after != 0 ? CHT_TXN_HEAD : 8;
     for (unsigned i = 0; i < s->map->top && rc == CHT_OK; i++) {
         if (!cht_rowset_touches(s, i, &changes))
             continue;
@@ -51,8 +52,7 @@ static enum cht_rc make_record(struct cht_txn *t, const struct cht_rowset *s, st
     }
     if (rc != CHT_OK)
         return rc;
-    cht_put32(t->record.data, 2);
-    cht_put32(t->record.data + 4, n);
+    (void)cht_txn_head(t, t->record.data, n);
     return cht_txn_parse(t, err);
 }
 
@@ -91,7 +91,8 @@ static int lock_all(struct cht_txn *t, const struct cht_rowset *s)
     for (size_t i = 0; i < t->n; i++) {
         calls[i] = cht_call_write();
         cht_rdb_shard_name(object, t->places[i].shard);
-        cht_txn_lock(&calls[i], t->places[i].epoch, 0, t->id);
+        cht_txn_epoch(&calls[i], &(struct cht_epoch){t->places[i].epoch, 0, t->generation},
+                      &(struct cht_epoch){t->places[i].epoch, t->id, t->generation});
         cht_rowset_compare(s, t->places[i].shard, &calls[i]);
         if (i == t->n - 1)
             cht_rdb_step(t->db, "lock-last");
@@ -163,7 +164,9 @@ int cht_txn_write_one(struct cht_rowset *s, unsigned shard, enum cht_rc *rc, str
     size_t steps = 0;
     char object[CHT_LINK_OBJECT_MAX];
     cht_rdb_shard_name(object, shard);
-    cht_txn_lock(&call, cht_map_epoch(s->map, shard), 0, 0);
+    s->generation = cht_rdb_generation(s->db);
+    cht_txn_epoch(&call, &(struct cht_epoch){cht_map_epoch(s->map, shard), 0, s->generation},
+                  &(struct cht_epoch){cht_map_epoch(s->map, shard), 0, s->generation});
     cht_rowset_compare(s, shard, &call);
     *rc = cht_rowset_block(s, shard, &block, &steps, err);
     if (*rc == CHT_OK && cht_rowset_looks(s, shard) + steps > CHT_ROWSET_STEPS_MAX)
@@ -194,7 +197,7 @@ static enum cht_rc compare_one(const struct cht_rowset *s, unsigned shard, struc
                         CHT_ROWSET_WRITE_MAX >> 20);
     *call = cht_call_write();
     call->force = true; /* it writes nothing */
-    cht_txn_lock(call, cht_map_epoch(s->map, shard), 0, 0);
+    cht_txn_free(call, s->db, cht_map_epoch(s->map, shard));
     cht_rowset_compare(s, shard, call);
     cht_rdb_shard_name(object, shard);
     cht_call_start(call, s->db->io, object);
@@ -232,6 +235,7 @@ enum cht_rc cht_txn_commit(struct cht_rowset *s, bool *refused, struct cht_err *
     unsigned touched = 0, last = 0;
     bool any = false, changes;
     *refused = false;
+    s->generation = cht_rdb_generation(s->db);
     for (unsigned i = 0; i < s->map->top; i++) {
         if (!cht_rowset_touches(s, i, &changes))
             continue;

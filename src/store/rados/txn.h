@@ -3,7 +3,7 @@
  * The object t.<id>: data = the changes, row "s" = the state. Steps, each one atomic operation:
  *
  *   T1  t.<id> is made: the changes of every shard, state P
- *   T2  each shard, all at once: E is (epoch, 0) and every row that was looked at is as it was -> E = (epoch, id)
+ *   T2  each shard, all at once: E is (epoch, 0), with the generation that the record has, and every row that was looked at is as it was -> E = (epoch, id)
  *   T3  state P -> C. This is the commit: it is answered after it
  *   T4  each shard: E is (epoch, id) -> the changes, and E = (epoch, 0)
  *   T5  t.<id> is removed
@@ -12,6 +12,7 @@
  *
  * data, little-endian: u32 2 | u32 shards | { u32 shard | u32 its epoch | u32 length | block (rowset_block.c) } ...
  *   or of a shard that is divided (split.h): u32 3 | u32 shard | u32 level
+ *   or, if changes are kept: u32 4 | u32 shards | u64 generation | u64 generation after T4 (another one of a cut only: cut.h) | { ... }
  *
  * Invariants
  *   X1 after C nothing but T4 and T5 happens to it; T4 is one operation a shard and is guarded by the lock, so it is done once, whoever

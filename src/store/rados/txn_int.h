@@ -20,12 +20,25 @@ struct cht_txn {
     struct cht_txn_place *places; /* owned; into record */
     struct cht_call *calls;       /* owned, one a place: nothing is allocated between the steps */
     size_t n;
+    uint64_t generation; /* of the shards (cut.h) while it has their locks; 0: no changes are kept */
+    uint64_t after;      /* after T4 */
 };
 
 void cht_txn_name(struct cht_txn *t); /* of its object, from id */
 void cht_txn_fini(struct cht_txn *t);
-/* Compares the shard's epoch and lock, and sets the lock if it is to be another. */
-void cht_txn_lock(struct cht_call *call, uint32_t epoch, uint64_t from, uint64_t to);
+/* Compares the shard's E, and sets it if it is to be another. */
+void cht_txn_epoch(struct cht_call *call, const struct cht_epoch *was, const struct cht_epoch *now);
+/* Compares E as a write has to that is no transaction's. */
+static inline void cht_txn_free(struct cht_call *call, const struct cht_rdb *db, uint32_t epoch)
+{
+    struct cht_epoch e = {epoch, 0, cht_rdb_generation(db)};
+    cht_txn_epoch(call, &e, &e);
+}
+/* E of a shard as it is now. */
+enum cht_rc cht_txn_look(struct cht_rdb *db, unsigned shard, struct cht_epoch *out, struct cht_err *err);
+/* The beginning of a record, of CHT_TXN_HEAD bytes at most; returns how many. */
+#define CHT_TXN_HEAD 24u
+size_t cht_txn_head(const struct cht_txn *t, uint8_t *out, uint32_t shards);
 /* Compares the state and sets it; "P", "C", "A". The answer of librados. */
 int cht_txn_state(const struct cht_txn *t, const char *from, const char *to);
 /* Reads the record. What kind it is: is_split. CHT_NO_FILE: it is gone. */

@@ -1,0 +1,37 @@
+/* cut: what changed, in generations (cheetah/changes.h). A generation is what was committed on all servers between two moments; its number is that of
+ * its changes. It is in E of every shard, the same in all but while a cut is under way, and every write compares E: so a write goes into the
+ * generation that it has compared, in the operation that changes the rows (L rows: rows.h), and nobody gives out numbers.
+ *
+ * A cut: generation g is closed, g + 1 begins. It is a transaction (txn.h) of all shards that changes nothing but E (still.h):
+ *
+ *   C1  t.<id> is made, state P                       C2  every shard: E (epoch, 0, g) -> (epoch, id, g)
+ *   C3  state P -> C                                  C4  each shard: E (epoch, id, g) -> (epoch, 0, g + 1); C5  t.<id> is removed
+ *
+ * The first is from no generation, after the header has got its row `changes` and CHT_RDB_FORMAT_CHANGES.
+ *
+ *   h: changes -> oldest u64: changes after this number are all there
+ *
+ * Invariants
+ *   CH1 between the last lock of C2 and the first C4 no shard takes a write: generation g is what was committed up to a moment, on all servers. A
+ *       write that was answered before another began never has the higher number, and no L row of g comes after C3.
+ *   CH2 at that moment nobody has a transaction between T2 and T4, since that has locks: an atomic commit is in one generation.
+ *   CH3 g is closed once a shard is seen with a higher generation.
+ *   CH4 L rows of closed generations never change. `oldest` is raised first, then they are removed; a reader looks at `oldest` after it has read.
+ *   CH5 rows of names that move when a shard is divided stay where they are in the generations before (split.h, S-5); within a generation shards are
+ *       told in ascending order.
+ *   CH6 the first generation is the microseconds since 1970: the numbers of a database that is made anew are higher.
+ *   CH7 the format is raised before E has a generation: programs that do not know of it do not open the database.
+ */
+#pragma once
+
+#include "store/rados/rdb.h"
+
+/* Reads what can be told, one trip: db->told, and db->generation. *open: there are changes in the generation that is not closed; NULL: nobody asks. */
+enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err);
+/* Closes the generation that is open, if there are changes in it. If no changes are kept they are from now on. CHT_DATABASE_BUSY: so much is written that
+ * not all shards could be had. */
+enum cht_rc cht_cut(struct cht_rdb *db, struct cht_err *err);
+/* `oldest` of the header; 0: no changes are kept. */
+enum cht_rc cht_cut_oldest(struct cht_rdb *db, uint64_t *oldest, struct cht_err *err);
+/* trim.c: removes the oldest generations as long as what is kept has more than the configuration's changes_bytes. */
+enum cht_rc cht_cut_trim(struct cht_rdb *db, struct cht_err *err);

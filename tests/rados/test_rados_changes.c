@@ -1,0 +1,791 @@
+/* test_rados_changes: what followers are told over RADOS (cheetah/changes.h, src/store/rados/cut.h): who applies it has what the database has, whichever
+ * servers wrote, in an order that no reader could tell from the commits'. Two servers, two connections of one process; servers that end are
+ * processes of their own. Needs CHT_RADOS_CONF (run.sh).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "cheetah/changes.h"
+#include "cheetah/rados.h"
+#include "cheetah/scan.h"
+#include "os/thread.h"
+#include "store/rados/cut.h"
+#include "store/rados/ends.h"
+#include "store/rados/pages.h"
+#include "store/rados/split.h"
+
+#define NAMES 60u
+#define TEXT 16u
+
+static const char *conf;
+static char name[32];
+static char stop_at[32]; /* of this process: the step before which it ends */
+static struct cht_err err;
+static struct cht_env *envs[2];
+static struct cht_store *one, *two; /* the same database, of two servers */
+
+static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
+
+static void must(enum cht_rc rc)
+{
+    if (rc != CHT_OK)
+        fail_msg("%s: %s", cht_rc_slug(rc), err.msg);
+}
+
+static void step(void *ctx, const char *what)
+{
+    (void)ctx;
+    if (stop_at[0] != 0 && strcmp(what, stop_at) == 0)
+        _exit(9);
+}
+
+static void new_name(void)
+{
+    static unsigned n;
+    (void)snprintf(name, sizeof name, "c%u-%u", (unsigned)getpid(), n++);
+}
+
+static void open_both(uint64_t bytes)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct cht_rados_config cfg = {
+            .pool = "cheetah", .conf = conf, .settle_ms = 300, .changes_bytes = bytes, .step = step};
+        must(cht_rados_open(&cfg, &envs[i], &err));
+    }
+    if (cht_env_get(envs[0], name, &one, &err) == CHT_DATABASE_NOT_FOUND) {
+        must(cht_env_create(envs[0], name, 4, &err));
+        must(cht_env_get(envs[0], name, &one, &err));
+    }
+    must(cht_env_get(envs[1], name, &two, &err));
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    new_name();
+    open_both(0);
+    return 0;
+}
+
+static uint64_t findings;
+static void finding(void *ctx, const char *where, const char *what)
+{
+    (void)ctx;
+    print_error("%s: %s\n", where, what);
+    findings++;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf};
+    struct cht_rados_check check = {.database = name, .finding = finding};
+    findings = 0;
+    must(cht_rados_check(&cfg, &check, &err));
+    (void)cht_env_drop(envs[0], name, NULL);
+    must(cht_env_close(envs[0], &err));
+    must(cht_env_close(envs[1], &err));
+    return findings > 0;
+}
+
+static enum cht_rc run(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags)
+{
+    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
+    enum cht_rc rc = cht_store_commit(s, &c);
+    err = c.err;
+    for (size_t i = 0; i < n && rc == CHT_OK; i++)
+        rc = ops[i].rc;
+    return rc;
+}
+
+static uint64_t put(struct cht_store *s, const char *pair, const char *value)
+{
+    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(pair), .value = str(value)};
+    must(run(s, &op, 1, 0));
+    return op.key;
+}
+
+/* ---- a mirror ------------------------------------------------------------------------------------------------------- */
+
+struct mirror {
+    char prefix[TEXT];
+    uint64_t after;
+    unsigned enough; /* changes of one call; 0: all */
+    struct pair {
+        char name[TEXT];
+        uint64_t key;
+    } pairs[4 * NAMES];
+    unsigned n, told, got;
+};
+
+static void forget_pair(struct mirror *m, struct cht_str pair, bool below)
+{
+    for (unsigned i = 0; i < m->n;) {
+        size_t n = strlen(m->pairs[i].name);
+        bool same = n >= pair.n && memcmp(m->pairs[i].name, pair.p, pair.n) == 0 && (below || n == pair.n);
+        if (same)
+            m->pairs[i] = m->pairs[--m->n];
+        else
+            i++;
+    }
+}
+
+static bool apply(void *ctx, const struct cht_change *c)
+{
+    struct mirror *m = ctx;
+    assert_true(c->number >= m->after);
+    m->after = c->number;
+    m->told++;
+    if (c->kind <= CHT_CHANGE_PREFIX_DEL) {
+        assert_true(c->name.n >= strlen(m->prefix) && memcmp(c->name.p, m->prefix, strlen(m->prefix)) == 0);
+        forget_pair(m, c->name, c->kind == CHT_CHANGE_PREFIX_DEL);
+    } else {
+        assert_int_equal(strlen(m->prefix), 0);
+    }
+    if (c->kind == CHT_CHANGE_PAIR_SET) {
+        struct pair *p = &m->pairs[m->n++];
+        assert_true(m->n <= 4 * NAMES && c->name.n < TEXT);
+        *p = (struct pair){.key = c->key};
+        memcpy(p->name, c->name.p, c->name.n);
+    }
+    return ++m->got != m->enough;
+}
+
+static void catch_up(struct mirror *m, struct cht_store *s)
+{
+    struct cht_changes *c;
+    must(cht_changes_open(s, str(m->prefix), m->after, &c, &err));
+    enum cht_rc rc = CHT_OK;
+    while (rc == CHT_OK) {
+        m->got = 0;
+        rc = cht_changes_next(c, apply, m, &err);
+        assert_true(cht_changes_position(c) >= m->after);
+    }
+    assert_int_equal(rc, CHT_PENDING);
+    m->after = cht_changes_position(c);
+    cht_changes_close(c);
+}
+
+static uint64_t newest_of(struct cht_store *s)
+{
+    struct cht_changes *c;
+    must(cht_changes_open(s, str(""), CHT_CHANGES_NOW, &c, &err));
+    uint64_t now = cht_changes_position(c);
+    cht_changes_close(c);
+    return now;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct pair *)a)->name, ((const struct pair *)b)->name);
+}
+
+/* The pairs that there are, as a mirror that was made now. */
+static void read_all(struct mirror *m, struct cht_store *s)
+{
+    struct cht_scan *scan;
+    struct cht_entry e[64];
+    size_t got = 1;
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = str(m->prefix)};
+    must(cht_scan_open(s, &cfg, &scan, &err));
+    m->n = 0;
+    while (got > 0) {
+        must(cht_scan_next(scan, e, 64, &got, &err));
+        for (size_t i = 0; i < got; i++) {
+            struct pair *p = &m->pairs[m->n++];
+            *p = (struct pair){.key = e[i].key};
+            memcpy(p->name, e[i].name, e[i].name_len);
+        }
+    }
+    cht_scan_close(scan);
+}
+
+static void begin(struct mirror *m, struct cht_store *s, const char *prefix)
+{
+    *m = (struct mirror){.after = newest_of(s)};
+    (void)snprintf(m->prefix, sizeof m->prefix, "%s", prefix);
+    read_all(m, s);
+}
+
+static void compare(struct mirror *m, struct cht_store *s)
+{
+    static struct mirror now;
+    memcpy(now.prefix, m->prefix, sizeof now.prefix);
+    read_all(&now, s);
+    qsort(m->pairs, m->n, sizeof *m->pairs, by_name);
+    if (m->n != now.n)
+        print_error("%u pairs, and the mirror has %u\n", now.n, m->n);
+    for (unsigned i = 0; i < m->n && i < now.n; i++) {
+        if (strcmp(m->pairs[i].name, now.pairs[i].name) != 0 || m->pairs[i].key != now.pairs[i].key)
+            fail_msg("%s -> %llu, and the mirror has %s -> %llu", now.pairs[i].name,
+                     (unsigned long long)now.pairs[i].key, m->pairs[i].name,
+                     (unsigned long long)m->pairs[i].key);
+    }
+    assert_int_equal(m->n, now.n);
+}
+
+/* ---- tests ---------------------------------------------------------------------------------------------------------- */
+
+static void take_length(void *ctx, struct cht_str row, struct cht_str value)
+{
+    (void)row;
+    *(size_t *)ctx = value.n;
+}
+
+static size_t size_of_epoch(void)
+{
+    const char *row = "E";
+    size_t len = 1, n = 0;
+    assert_int_equal(
+        cht_link_rows(cht_rdb(one)->io, "s.1", &(struct cht_rows_wanted){&row, &len, 1}, take_length, &n), 0);
+    return n;
+}
+
+static size_t rows_of(struct cht_store *s, const char *kind)
+{
+    size_t n = 0;
+    const struct cht_map *m = cht_rdb_map(cht_rdb(s));
+    for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX; i = cht_map_next(m, i + 1)) {
+        struct cht_page page;
+        must(cht_page_raw(cht_rdb(s), &(struct cht_raw_wanted){i, "", kind, CHT_PAGE_ROWS_MAX}, &page, &err));
+        n += page.n;
+        cht_page_free(&page);
+    }
+    return n;
+}
+
+/* As long as nobody asks there is nothing more than before; CH7. */
+static void test_nobody_asks(void **state)
+{
+    (void)state;
+    put(one, "a", "1");
+    put(two, "b", "1");
+    struct cht_changes_range r;
+    must(cht_changes_range(one, &r, &err));
+    assert_int_equal(r.newest, 0);
+    assert_int_equal(size_of_epoch(), 12);
+    assert_int_equal(rows_of(one, "L"), 0);
+    assert_int_equal(atomic_load(&cht_rdb(one)->format), CHT_RDB_FORMAT);
+    uint64_t now = newest_of(one);
+    assert_int_equal(size_of_epoch(), 20);
+    assert_int_equal(atomic_load(&cht_rdb(one)->format), CHT_RDB_FORMAT_CHANGES);
+    assert_int_equal(newest_of(one), now); /* nothing has changed */
+    assert_int_equal(newest_of(two), now);
+    must(cht_changes_range(two, &r, &err));
+    assert_int_equal(r.newest, now);
+    assert_int_equal(r.oldest, now);
+    struct cht_changes *c;
+    assert_int_equal(cht_changes_open(one, str(""), CHT_CHANGES_BEGIN, &c, &err), CHT_GONE);
+    assert_int_equal(cht_changes_open(one, str(""), now - 1, &c, &err), CHT_GONE);
+    assert_int_equal(cht_changes_open(one, str(""), now + 1, &c, &err), CHT_GONE);
+    put(two, "b", "2");
+    assert_int_equal(rows_of(one, "L"), 1);
+    assert_int_equal(newest_of(one), now + 1);
+}
+
+struct lines {
+    char text[600];
+};
+
+static bool add_line(void *ctx, const struct cht_change *c)
+{
+    struct lines *l = ctx;
+    static const char *const kinds[] = {"set", "del", "prefix", "value", "gone"};
+    size_t n = strlen(l->text);
+    (void)snprintf(l->text + n, sizeof l->text - n, "%s:%.*s:%llu ", kinds[c->kind], (int)c->name.n,
+                   c->name.n > 0 ? (const char *)c->name.p : "", (unsigned long long)c->key);
+    return true;
+}
+
+static uint64_t since;
+/* What was told since the last time, in this order of names. */
+static void told(struct cht_store *s, const char *prefix, const char *wanted)
+{
+    struct cht_changes *c;
+    struct lines l = {""};
+    enum cht_rc rc = CHT_OK;
+    must(cht_changes_open(s, str(prefix), since, &c, &err));
+    while (rc == CHT_OK)
+        rc = cht_changes_next(c, add_line, &l, &err);
+    assert_int_equal(rc, CHT_PENDING);
+    cht_changes_close(c);
+    assert_string_equal(l.text, wanted);
+}
+
+static void test_kinds(void **state)
+{
+    (void)state;
+    char text[200];
+    since = newest_of(two);
+    struct cht_op op = {.kind = CHT_OP_INSERT, .value = str("v")};
+    must(run(one, &op, 1, 0));
+    uint64_t key = op.key;
+    (void)snprintf(text, sizeof text, "value::%llu ", (unsigned long long)key);
+    told(two, "", text);
+    told(two, "a", "");
+    since = newest_of(two);
+    op = (struct cht_op){.kind = CHT_OP_EDIT, .key = key, .value = str("w")};
+    must(run(two, &op, 1, 0));
+    told(one, "", text);
+    since = newest_of(two);
+    op = (struct cht_op){.kind = CHT_OP_PAIR_SET, .name = str("a:map"), .key = key};
+    must(run(two, &op, 1, 0));
+    (void)snprintf(text, sizeof text, "set:a:map:%llu ", (unsigned long long)key);
+    told(one, "a:", text);
+    told(one, "", text);
+    since = newest_of(two);
+    put(one, "a:map", "x"); /* its value lies under the key */
+    told(two, "", text);
+    since = newest_of(two);
+    must(run(two, &op, 1, 0)); /* mapped again, to the same */
+    told(one, "", text);
+    since = newest_of(two);
+    uint64_t mine = put(one, "a:put", "x");
+    put(two, "a:put", "y");
+    (void)snprintf(text, sizeof text, "set:a:put:%llu ", (unsigned long long)mine);
+    told(one, "", text); /* once */
+    since = newest_of(two);
+    op = (struct cht_op){.kind = CHT_OP_EDIT, .key = mine, .value = str("by key")}; /* in the name's row */
+    must(run(two, &op, 1, 0));
+    told(one, "a:", "");
+    (void)snprintf(text, sizeof text, "value::%llu ", (unsigned long long)mine);
+    told(one, "", text);
+    since = newest_of(two);
+    op = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = str("a:put"), .with_values = true};
+    must(run(two, &op, 1, 0));
+    told(one, "a", "del:a:put:0 ");
+    (void)snprintf(text, sizeof text, "gone::%llu del:a:put:0 ", (unsigned long long)mine);
+    told(one, "", text);
+    since = newest_of(two);
+    op = (struct cht_op){.kind = CHT_OP_PREFIX_DEL, .name = str("a:")};
+    must(run(two, &op, 1, 0));
+    told(one, "a:", "del:a:map:0 ");
+    since = newest_of(two);
+    op = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = str("a:map")};
+    assert_int_equal(run(two, &op, 1, 0), CHT_PAIR_NOT_FOUND);
+    op = (struct cht_op){.kind = CHT_OP_PAIR_READ, .name = str("a:map")};
+    assert_int_equal(run(two, &op, 1, 0), CHT_PAIR_NOT_FOUND);
+    told(one, "", "");
+    assert_int_equal(newest_of(one), since); /* nothing has changed: no generation */
+    op = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str("a:short"), .value = str("x"), .ttl_ms = 1};
+    must(run(two, &op, 1, 0));
+    since = newest_of(two);
+    cht_sleep_ns(UINT64_C(5000000));
+    uint64_t removed;
+    must(cht_ends_purge(cht_rdb(one), &removed, &err));
+    told(one, "a", "del:a:short:0 ");
+}
+
+static char op_names[32][TEXT];
+
+/* Of all kinds, of both servers. */
+static void change_something(struct cht_rng *r)
+{
+    struct cht_op ops[32];
+    struct cht_store *s = cht_rng_below(r, 2) == 0 ? one : two;
+    static const char *const prefixes[] = {"a", "ab:1", "b:2", "ab:"};
+    unsigned n = cht_rng_below(r, 4) == 0 ? 1 + (unsigned)cht_rng_below(r, 31) : 1;
+    for (unsigned i = 0; i < n; i++) {
+        unsigned kind = (unsigned)cht_rng_below(r, 10), which = (unsigned)cht_rng_below(r, 3);
+        (void)snprintf(op_names[i], TEXT, "%s:%u",
+                       which == 0   ? "a"
+                       : which == 1 ? "ab"
+                                    : "b",
+                       (unsigned)cht_rng_below(r, NAMES / 2));
+        ops[i] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = str(op_names[i]), .value = str("v")};
+        if (kind == 5 || kind == 6) {
+            ops[i].kind = CHT_OP_PAIR_SET;
+            ops[i].key = 1 + cht_rng_below(r, 50);
+        } else if (kind >= 7) {
+            ops[i].kind = CHT_OP_PAIR_DEL;
+            ops[i].with_values = kind == 8;
+        }
+        if (kind == 9 && cht_rng_below(r, 5) == 0) {
+            ops[i].kind = CHT_OP_PREFIX_DEL;
+            ops[i].name = str(prefixes[cht_rng_below(r, 4)]);
+        }
+    }
+    struct cht_commit c = {.ops = ops, .count = n};
+    static const unsigned flags[] = {0, CHT_COMMIT_ATOMIC, CHT_COMMIT_UNORDERED};
+    c.flags = flags[cht_rng_below(r, 3)];
+    enum cht_rc rc = cht_store_commit(s, &c);
+    if (rc != CHT_OK && rc != CHT_BATCH_FAILED)
+        fail_msg("%s: %s", cht_rc_slug(rc), c.err.msg);
+}
+
+/* CH1 to CH5, by one thread: mirrors of several prefixes, of either server, wherever they stopped, while shards are divided. */
+static void test_mirrors(void **state)
+{
+    (void)state;
+    static struct mirror m[4];
+    struct cht_rng r;
+    uint64_t steps = getenv("CHT_TEST_LONG") != NULL ? 5000 : 500;
+    cht_rng_seed(&r, 11);
+    for (unsigned i = 0; i < 40; i++)
+        change_something(&r);
+    begin(&m[0], one, "");
+    begin(&m[1], two, "a");
+    begin(&m[2], one, "ab:");
+    begin(&m[3], two, "");
+    m[3].enough = 3;
+    for (uint64_t i = 0; i < steps; i++) {
+        change_something(&r);
+        if (i % 9 == 0)
+            catch_up(&m[cht_rng_below(&r, 4)], cht_rng_below(&r, 2) == 0 ? one : two);
+        if (i % 100 == 50)
+            must(cht_split(cht_rdb(two), (unsigned)(i / 100) % 4, &err));
+        if (i % 70 == 0) {
+            for (unsigned k = 0; k < 4; k++) {
+                catch_up(&m[k], k % 2 == 0 ? one : two);
+                compare(&m[k], k % 2 == 0 ? two : one);
+            }
+        }
+    }
+    for (unsigned k = 0; k < 4; k++) {
+        catch_up(&m[k], one);
+        compare(&m[k], two);
+    }
+    print_message("%u changes told, %u shards\n", m[0].told, cht_rdb_map(cht_rdb(two))->shards);
+}
+
+/* ---- the order ------------------------------------------------------------------------------------------------------ */
+
+static _Atomic bool over;
+static _Atomic unsigned written;
+
+/* Each pair of names is put one after the other, by one server and the other; and two together. */
+static void *write_pairs(void *arg)
+{
+    unsigned base = arg != NULL ? 1000 : 0;
+    for (unsigned i = 0; !atomic_load(&over); i++) {
+        char text[4][TEXT];
+        static const char *const kinds[] = {"first", "second", "left", "right"};
+        for (unsigned k = 0; k < 4; k++)
+            (void)snprintf(text[k], TEXT, "%s:%u", kinds[k], base + i % 500);
+        struct cht_op op[2] = {{.kind = CHT_OP_PAIR_SET, .name = str(text[0]), .key = i + 1}};
+        if (run(one, op, 1, 0) != CHT_OK)
+            return "first";
+        op[0].name = str(text[1]);
+        if (run(two, op, 1, 0) != CHT_OK)
+            return "second";
+        op[0] = (struct cht_op){.kind = CHT_OP_PAIR_SET, .name = str(text[2]), .key = i + 1};
+        op[1] = (struct cht_op){.kind = CHT_OP_PAIR_SET, .name = str(text[3]), .key = i + 1};
+        if (run(arg != NULL ? one : two, op, 2, CHT_COMMIT_ATOMIC) != CHT_OK)
+            return "both";
+        atomic_fetch_add(&written, 1);
+    }
+    return NULL;
+}
+
+struct order {
+    uint64_t last[4][2000];
+    uint64_t groups, told;
+};
+
+static bool take_order(void *ctx, const struct cht_change *c)
+{
+    struct order *o = ctx;
+    static const char *const kinds[] = {"first:", "second:", "left:", "right:"};
+    char text[TEXT] = "";
+    assert_int_equal(c->kind, CHT_CHANGE_PAIR_SET);
+    memcpy(text, c->name.p, c->name.n);
+    for (unsigned k = 0; k < 4; k++) {
+        if (strncmp(text, kinds[k], strlen(kinds[k])) == 0)
+            o->last[k][atoi(text + strlen(kinds[k]))] = c->key;
+    }
+    o->told++;
+    if (c->more)
+        return true;
+    o->groups++;
+    for (unsigned i = 0; i < 2000; i++) {
+        if (o->last[1][i] > o->last[0][i])
+            fail_msg("second:%u is %llu, and first %llu", i, (unsigned long long)o->last[1][i],
+                     (unsigned long long)o->last[0][i]);
+        if (o->last[2][i] != o->last[3][i])
+            fail_msg("left:%u is %llu, and right %llu", i, (unsigned long long)o->last[2][i],
+                     (unsigned long long)o->last[3][i]);
+    }
+    return true;
+}
+
+/* CH1, CH2: a write that was answered before another began is told no later; what was committed together is told together. */
+static void test_order(void **state)
+{
+    (void)state;
+    static struct order o;
+    struct cht_thread t[2];
+    struct cht_changes *c;
+    atomic_store(&over, false);
+    atomic_store(&written, 0);
+    memset(&o, 0, sizeof o);
+    must(cht_changes_open(one, str(""), CHT_CHANGES_NOW, &c, &err));
+    must(cht_thread_start(&t[0], "pairs", write_pairs, NULL, &err));
+    must(cht_thread_start(&t[1], "pairs", write_pairs, &over, &err));
+    unsigned wanted = getenv("CHT_TEST_LONG") != NULL ? 20000 : 300;
+    for (bool last = false; !last;) {
+        last = atomic_load(&written) >= wanted;
+        must(cht_cut(cht_rdb(two), &err));
+        enum cht_rc rc = CHT_OK;
+        while (rc == CHT_OK)
+            rc = cht_changes_next(c, take_order, &o, &err);
+        if (rc != CHT_PENDING)
+            must(rc);
+    }
+    atomic_store(&over, true);
+    cht_thread_join(&t[0]);
+    cht_thread_join(&t[1]);
+    cht_changes_close(c);
+    print_message("%llu changes in %llu groups\n", (unsigned long long)o.told, (unsigned long long)o.groups);
+    assert_true(o.groups > 5);
+}
+
+/* ---- servers that end ----------------------------------------------------------------------------------------------- */
+
+static bool open_pool(struct cht_env **env, struct cht_store **s)
+{
+    struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf, .settle_ms = 300, .step = step};
+    enum cht_rc rc = cht_rados_open(&cfg, env, &err);
+    if (rc == CHT_OK && cht_env_get(*env, name, s, &err) == CHT_DATABASE_NOT_FOUND) {
+        rc = cht_env_create(*env, name, 4, &err);
+        if (rc == CHT_OK)
+            rc = cht_env_get(*env, name, s, &err);
+    }
+    if (rc != CHT_OK)
+        print_error("%s\n", err.msg);
+    return rc == CHT_OK;
+}
+
+static int in_process(void (*fn)(struct cht_store *s), const char *at)
+{
+    pid_t p = fork();
+    if (p == 0) {
+        struct cht_env *env;
+        struct cht_store *s;
+        bool good = open_pool(&env, &s);
+        (void)snprintf(stop_at, sizeof stop_at, "%s", at);
+        if (good)
+            fn(s);
+        _exit(good && cht_env_close(env, &err) == CHT_OK ? 0 : 1);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(p, &status, 0), p);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void make_pairs(struct cht_store *s)
+{
+    for (unsigned i = 0; i < 12; i++) {
+        char text[TEXT];
+        (void)snprintf(text, sizeof text, "x:%u", i);
+        put(s, text, "1");
+    }
+}
+
+static void ask(struct cht_store *s) { (void)newest_of(s); }
+
+static void ask_and_make(struct cht_store *s)
+{
+    ask(s);
+    make_pairs(s);
+}
+
+static void make_and_trim(struct cht_store *s)
+{
+    cht_rdb(s)->env->cfg.changes_bytes = CHT_CHANGES_NONE;
+    make_pairs(s);
+    must(cht_cut_trim(cht_rdb(s), &err));
+}
+
+/* Whatever step a server ends before, of the first cut and of another: writes go on, and what others are told is all. */
+static void test_cut_off(void **state)
+{
+    (void)state;
+    static const char *const steps[] = {"cut-begin", "cut-create", "cut-lock", "cut-commit",
+                                        "apply",     "remove",     "trim",     "trim-shard"};
+    static struct mirror m;
+    for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
+        for (unsigned first = 0; first < 2; first++) {
+            bool trims = steps[i][0] == 't';
+            if (first == 1 ? trims : i == 0)
+                continue;
+            new_name();
+            if (first == 1)
+                assert_int_equal(in_process(make_pairs, ""), 0);
+            else
+                assert_int_equal(in_process(ask_and_make, ""), 0);
+            assert_int_equal(in_process(trims ? make_and_trim : ask, steps[i]), 9);
+            open_both(0);
+            begin(&m, two, "");
+            put(one, "y:1", "1");
+            put(two, "x:3", "1");
+            struct cht_op op = {.kind = CHT_OP_PREFIX_DEL, .name = str("x:1")};
+            must(run(two, &op, 1, 0));
+            catch_up(&m, one);
+            compare(&m, two);
+            cht_rdb(one)->env->cfg.changes_bytes = CHT_CHANGES_NONE;
+            must(cht_cut_trim(cht_rdb(one), &err));
+            if (rows_of(one, "L") > 0)
+                fail_msg("after %s (%u): %zu rows, %llu bytes", steps[i], first, rows_of(one, "L"),
+                         (unsigned long long)atomic_load(&cht_rdb(one)->told.bytes));
+            assert_int_equal(rows_of(one, "M"), 0);
+            if (teardown(NULL) != 0)
+                fail_msg("after %s", steps[i]);
+        }
+    }
+}
+
+/* ---- what is kept --------------------------------------------------------------------------------------------------- */
+
+/* CH4: the oldest go, and who is too late is told so, in the middle too. */
+static void test_trimmed(void **state)
+{
+    (void)state;
+    struct cht_changes *slow, *c;
+    static struct mirror m;
+    cht_rdb(one)->env->cfg.changes_bytes = 4000;
+    begin(&m, one, "");
+    uint64_t first = m.after;
+    must(cht_changes_open(two, str(""), first, &slow, &err));
+    for (unsigned i = 0; i < 20; i++) {
+        for (unsigned k = 0; k < 20; k++) {
+            char text[TEXT];
+            (void)snprintf(text, sizeof text, "a:%u", k);
+            put(i % 2 == 0 ? one : two, text, "1");
+        }
+        must(cht_cut_trim(cht_rdb(one), &err));
+        catch_up(&m, two);
+        if (i == 0) { /* it is in the middle of a group */
+            m.enough = 5;
+            static struct mirror part;
+            part = (struct mirror){.after = first, .enough = 5};
+            must(cht_changes_next(slow, apply, &part, &err));
+        }
+    }
+    compare(&m, one);
+    struct cht_changes_range r;
+    must(cht_changes_range(one, &r, &err));
+    assert_true(r.oldest > first && r.oldest < r.newest);
+    assert_true(r.kept <= 4000 && r.kept > 0);
+    assert_true(rows_of(one, "L") < 200);
+    static struct mirror ignored;
+    ignored = (struct mirror){.enough = 0};
+    assert_int_equal(cht_changes_next(slow, apply, &ignored, &err), CHT_GONE);
+    assert_non_null(strstr(err.msg, "are told, not after"));
+    cht_changes_close(slow);
+    assert_int_equal(cht_changes_open(two, str(""), first, &c, &err), CHT_GONE);
+    must(cht_changes_open(two, str(""), CHT_CHANGES_OLDEST, &c, &err));
+    assert_int_equal(cht_changes_position(c), r.oldest);
+    ignored = (struct mirror){.enough = 0};
+    assert_int_equal(cht_changes_next(c, apply, &ignored, &err), CHT_PENDING);
+    cht_changes_close(c);
+    must(cht_changes_range(two, &r, &err));
+    assert_int_equal(r.followers, 0);
+}
+
+static _Atomic unsigned called;
+static void on_news(struct cht_wait *w)
+{
+    (void)w;
+    atomic_fetch_add(&called, 1);
+}
+
+/* Who waits hears of what any server writes, and of nothing after it has gone. */
+static void test_waiting(void **state)
+{
+    (void)state;
+    struct cht_changes *c[3];
+    struct cht_wait w[3];
+    struct mirror *m = calloc(1, sizeof *m);
+    atomic_store(&called, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        must(cht_changes_open(i == 1 ? two : one, str(i == 2 ? "b" : "a"), CHT_CHANGES_NOW, &c[i], &err));
+        w[i] = (struct cht_wait){.done = on_news};
+        assert_int_equal(cht_changes_next(c[i], apply, m, &err), CHT_PENDING);
+        assert_int_equal(cht_changes_await(c[i], &w[i]), CHT_PENDING);
+    }
+    cht_changes_forget(c[2]);
+    put(two, "a:1", "x");
+    while (atomic_load(&called) < 2)
+        cht_sleep_ns(UINT64_C(1000000));
+    for (unsigned i = 0; i < 2; i++) {
+        (void)snprintf(m->prefix, sizeof m->prefix, "a");
+        m->after = m->told = 0;
+        assert_int_equal(cht_changes_next(c[i], apply, m, &err), CHT_PENDING);
+        assert_int_equal(m->told, 1);
+    }
+    assert_int_equal(cht_changes_next(c[0], apply, m, &err), CHT_PENDING);
+    put(one, "a:1", "y");
+    (void)newest_of(two);
+    must(cht_cut_look(cht_rdb(one), NULL, &err));
+    assert_int_equal(cht_changes_await(c[0], &w[0]), CHT_OK); /* there is more already */
+    assert_int_equal(atomic_load(&called), 2);
+    for (unsigned i = 0; i < 3; i++) {
+        cht_changes_forget(c[i]);
+        cht_changes_close(c[i]);
+    }
+    free(m);
+}
+
+/* M1. */
+static void test_allocations(void **state)
+{
+    (void)state;
+    static struct mirror m;
+    begin(&m, one, "a:");
+    make_pairs(one);
+    put(one, "a:1", "1");
+    put(one, "a:2", "1");
+    for (unsigned n = 1;; n++) {
+        struct cht_changes *c = NULL;
+        cht_alloc_fail_at(n, false);
+        enum cht_rc rc = cht_changes_open(one, str("a:"), m.after, &c, &err);
+        while (rc == CHT_OK)
+            rc = cht_changes_next(c, apply, &m, &err);
+        bool failed = cht_alloc_failures() > 0;
+        cht_alloc_fail_at(0, false);
+        cht_changes_close(c);
+        if (!failed) {
+            assert_int_equal(rc, CHT_PENDING);
+            break;
+        }
+        if (rc != CHT_NO_MEMORY && rc != CHT_PENDING && rc != CHT_TIMEOUT)
+            fail_msg("allocation %u: %s", n, cht_rc_slug(rc));
+    }
+    catch_up(&m, one);
+    compare(&m, two);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_nobody_asks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mirrors, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_trimmed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_waiting, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_allocations, setup, teardown),
+        cmocka_unit_test(test_cut_off),
+    };
+    conf = getenv("CHT_RADOS_CONF");
+    if (conf == NULL) {
+        print_error("CHT_RADOS_CONF is not set: see tests/rados/run.sh\n");
+        return 77;
+    }
+    cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
