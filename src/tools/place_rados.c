@@ -9,9 +9,8 @@
 
 /* What the cluster decides, or what is about files. */
 static const char *const of_files[] = {
-    "data",        "durability",           "sync-interval-ms", "scan-workers",
-    "dirty-bytes", "checkpoint-log-bytes", "changes-bytes",    "scrub-bytes-per-second",
-    "value-order"};
+    "data",        "durability",           "sync-interval-ms",       "scan-workers",
+    "dirty-bytes", "checkpoint-log-bytes", "scrub-bytes-per-second", "value-order"};
 static const char *const of_rados[] = {"rados-pool", "rados-conf", "rados-id", "rados-timeout"};
 
 enum cht_rc tool_rados_check(const struct conf *c, struct cht_err *err)

@@ -368,7 +368,7 @@ static void test_kinds(void **state)
     op = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .name = str("a:put"), .with_values = true};
     must(run(two, &op, 1, 0));
     told(one, "a", "del:a:put:0 ");
-    (void)snprintf(text, sizeof text, "gone::%llu del:a:put:0 ", (unsigned long long)mine);
+    (void)snprintf(text, sizeof text, "del:a:put:0 gone::%llu ", (unsigned long long)mine);
     told(one, "", text);
     since = newest_of(two);
     op = (struct cht_op){.kind = CHT_OP_PREFIX_DEL, .name = str("a:")};

@@ -497,17 +497,17 @@ static bool other_formats(struct cht_store *s)
 {
     struct cht_rdb *db = cht_rdb(s);
     struct cht_err err = {0};
-    uint8_t four[4];
+    uint8_t bytes[4];
     bool good = CHECK(atomic_load(&db->format) == CHT_RDB_FORMAT) && put_some(s) &&
                 CHECK(atomic_load(&db->format) == CHT_RDB_FORMAT_ENDS);
     struct cht_call call = cht_call_write();
-    cht_put32(four, 4);
-    cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){four, sizeof four});
+    cht_put32(bytes, CHT_RDB_FORMAT_CHANGES + 1);
+    cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){bytes, sizeof bytes});
     good = CHECK(cht_call_run(&call, db->io, "h") == 0) && good;
     good = CHECK(cht_rdb_reload(db, &err) == CHT_VERSION) && good;
     call = cht_call_write();
-    cht_put32(four, CHT_RDB_FORMAT_ENDS);
-    cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){four, sizeof four});
+    cht_put32(bytes, CHT_RDB_FORMAT_ENDS);
+    cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){bytes, sizeof bytes});
     return CHECK(cht_call_run(&call, db->io, "h") == 0) && good;
 }
 

@@ -193,6 +193,8 @@ size_t cht_row_of_change(uint8_t *out, uint64_t generation, struct cht_str row)
 {
     cht_row_of_generation(out, 'L', generation);
     memcpy(out + CHT_ROW_GENERATION, row.p, row.n);
+    if (row.p[0] == 'K')
+        out[CHT_ROW_GENERATION] = CHT_ROW_CHANGED_VALUE;
     return CHT_ROW_GENERATION + row.n;
 }
 
@@ -211,7 +213,10 @@ bool cht_row_changed_read(struct cht_str row, struct cht_str value, struct cht_c
                                 .row = {row.p + CHT_ROW_GENERATION, row.n - CHT_ROW_GENERATION},
                                 .there = value.p[0] == 1,
                                 .key = cht_get64(value.p + 1)};
-    return out->generation != 0 && out->row.p[0] != 'T' && cht_row_bucket_of(out->row, &bucket);
+    if (out->row.p[0] == CHT_ROW_CHANGED_VALUE)
+        return out->generation != 0 && out->row.n == CHT_ROW_KEY_SIZE && out->key != 0 &&
+               out->key <= CHT_KEY_MAX;
+    return out->generation != 0 && out->row.p[0] == 'P' && cht_row_bucket_of(out->row, &bucket);
 }
 
 size_t cht_row_epoch_write(uint8_t *out, const struct cht_epoch *e)

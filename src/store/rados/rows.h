@@ -14,8 +14,8 @@
  *   D                     -> u8: the level at which the shard was divided: some of its rows are another's (split.h)
  *   Nv, Nb, Nq            -> decimal: live values; their bytes are 65536 Nq + Nb (counters are exact up to 10 digits)
  *   Ne                    -> decimal: pairs that end
- *   L generation row      -> there u8 | key u64          what changed in this generation (8 digits as of a key): the name of a P or K row, and whether
- *                            the pair (or the value under the key) is there then, and its key
+ *   L generation row      -> there u8 | key u64          what changed in this generation (8 digits as of a key): the name of a P or K row (with V for K, so that names
+ *                            come first), and whether the pair or the value under the key is there then, and its key
  *   M generation, Nl      -> decimal: bytes of L rows that were written in it, each time anew; and of all of them
  *
  *   flags   VALUE   the body is the value (length bytes)
@@ -103,10 +103,11 @@ uint32_t cht_row_crc(uint64_t key, struct cht_str value);
 /* What an L row says. */
 struct cht_changed {
     uint64_t generation;
-    struct cht_str row; /* name of a P or K row; borrowed */
+    struct cht_str row; /* name of a P or K row, but for V; borrowed */
     bool there;
     uint64_t key; /* of a pair that is there, and of values */
 };
+#define CHT_ROW_CHANGED_VALUE 'V'
 #define CHT_ROW_GENERATION 9u /* bytes before the name of the row */
 #define CHT_ROW_CHANGED_NAME (CHT_ROW_NAME_MAX + CHT_ROW_GENERATION)
 #define CHT_ROW_CHANGED_SIZE 9u

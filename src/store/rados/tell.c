@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define STEP_ROWS 4096u /* for one call */
-#define PAGE_MIN 16u    /* rows, of a shard */
+#define PAGE_ROWS 1024u /* of all shards, to begin with */
+#define PAGE_MIN 16u    /* of a shard */
 
 struct cursor { /* of one shard */
     bool there;
@@ -80,8 +81,7 @@ static enum cht_rc first_pages(struct telling *t, bool *stale, struct cht_err *e
     enum cht_rc rc = asked == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for changes") : CHT_OK;
     const struct cht_map *m = t->map = cht_rdb_map(t->f->db);
     *stale = false;
-    t->rows = STEP_ROWS / m->shards > PAGE_MIN ? STEP_ROWS / m->shards : PAGE_MIN;
-    t->rows = t->rows < CHT_PAGE_ROWS_MAX ? t->rows : CHT_PAGE_ROWS_MAX;
+    t->rows = PAGE_ROWS / m->shards > PAGE_MIN ? PAGE_ROWS / m->shards : PAGE_MIN;
     unsigned begun = 0;
     for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK; i = cht_map_next(m, i + 1)) {
         rc = begin_at(t, i, &t->cursors[i], err);
@@ -192,10 +192,10 @@ static bool begins(struct cht_str name, const uint8_t *p, size_t n)
 static enum cht_rc to_change(const struct telling *t, const struct cht_changed *row, uint8_t *name,
                              struct cht_change *out, bool *mine, struct cht_err *err)
 {
-    if (row->row.p[0] == 'K') {
+    if (row->row.p[0] == CHT_ROW_CHANGED_VALUE) {
         *mine = t->f->len == 0;
         *out = (struct cht_change){.kind = row->there ? CHT_CHANGE_VALUE_SET : CHT_CHANGE_VALUE_DEL,
-                                   .key = cht_row_key(row->row.p, row->row.n)};
+                                   .key = row->key};
         return CHT_OK;
     }
     uint8_t text[CHT_ROW_NAME_MAX];

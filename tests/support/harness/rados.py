@@ -7,16 +7,14 @@ import subprocess
 
 WANTED = os.environ.get("CHT_STORE") == "rados"
 CONF = os.environ.get("CHT_RADOS_CONF", "")
-OF_FILES = ("--durability", "--value-order", "--sync-interval-ms", "--scan-workers", "--dirty-bytes", "--checkpoint-log-bytes", "--changes-bytes",
+OF_FILES = ("--durability", "--value-order", "--sync-interval-ms", "--scan-workers", "--dirty-bytes", "--checkpoint-log-bytes",
             "--scrub-bytes-per-second")
 
 # What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
-_CHANGES = "501: no changes are kept"
 _KEYS = "the key of a name is any"
 _FOLDERS = "there are no directories"
 _LARGE = "413: an atomic commit looks at no more than 60 000 rows of a shard"
 NOT_THERE = {
-    "test_changes.py": _CHANGES,
     "test_lifecycle.py::test_directory_in_use": _FOLDERS,
     "test_lifecycle.py::test_several_directories": _FOLDERS,
     "test_costs.py::test_a_new_database": _FOLDERS,
