@@ -603,6 +603,12 @@ static void ask_and_make(struct cht_store *s)
     make_pairs(s);
 }
 
+static void divide(struct cht_store *s)
+{
+    ask_and_make(s);
+    must(cht_split(cht_rdb(s), 1, &err));
+}
+
 static void make_and_trim(struct cht_store *s)
 {
     cht_rdb(s)->env->cfg.changes_bytes = CHT_CHANGES_NONE;
@@ -614,23 +620,25 @@ static void make_and_trim(struct cht_store *s)
 static void test_cut_off(void **state)
 {
     (void)state;
-    static const char *const steps[] = {"cut-begin", "cut-create", "cut-lock", "cut-commit",
-                                        "apply",     "remove",     "trim",     "trim-shard"};
+    static const char *const steps[] = {
+        "cut-begin",  "cut-create", "cut-lock",     "cut-commit", "apply",       "remove",     "trim",
+        "trim-shard", "split-lock", "split-decide", "split-map",  "split-share", "split-open", "split-end"};
     static struct mirror m;
     for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
         for (unsigned first = 0; first < 2; first++) {
-            bool trims = steps[i][0] == 't';
-            if (first == 1 ? trims : i == 0)
+            bool trims = steps[i][0] == 't', divides = steps[i][0] == 's';
+            if (first == 1 ? trims || divides : i == 0)
                 continue;
             new_name();
             if (first == 1)
                 assert_int_equal(in_process(make_pairs, ""), 0);
             else
                 assert_int_equal(in_process(ask_and_make, ""), 0);
-            assert_int_equal(in_process(trims ? make_and_trim : ask, steps[i]), 9);
+            assert_int_equal(in_process(trims ? make_and_trim : divides ? divide : ask, steps[i]), 9);
             open_both(0);
             begin(&m, two, "");
             put(one, "y:1", "1");
+            make_pairs(one);
             put(two, "x:3", "1");
             struct cht_op op = {.kind = CHT_OP_PREFIX_DEL, .name = str("x:1")};
             must(run(two, &op, 1, 0));

@@ -1,6 +1,7 @@
 """cheetah-db serve --store rados: what is different from files, and two servers on one pool. tests/rados/run.sh starts the cluster."""
 import json
 import os
+import random
 import subprocess
 import threading
 import time
@@ -41,10 +42,8 @@ def test_options():
     assert code == 1 and "there is no pool not-there" in said
 
 
-def test_not_supported(pair):
+def test_described(pair):
     client = pair[0].client()
-    answer = client.get("/changes/")
-    assert answer.status == 501 and answer.code == "not_supported"
     described = client.get("/databases/default").json()
     assert described["lengths"] is None and len(described["shards"]) == 4
     assert pair[0].metric("cheetah_ready") == 1
@@ -270,6 +269,80 @@ def test_dropped_by_the_other(pair):
     assert two.get("/pairs/a", exact="true").code == "database_not_found"
     assert one.put_new(b"b", b"2")
     assert two.get("/pairs/b", exact="true").status == 200
+
+
+class Mirror:
+    """The pairs under a prefix, by nothing but what changes."""
+
+    def __init__(self, client, prefix):
+        self.prefix, self.groups = prefix, 0
+        self.after = client.get("/changes/" + prefix, after="now").end["next"]
+        self.pairs = dict(client.scan(prefix.encode()))
+
+    def catch_up(self, client):
+        answer = client.get("/changes/" + self.prefix, after=self.after)
+        assert answer.status == 200, answer
+        for line in answer.entries():
+            assert line["seq"] >= self.after
+            self.after = line["seq"]
+            self.groups += not line.get("more")
+            if line["deleted"]:
+                self.pairs.pop(unb64(line["pair"]), None)
+            else:
+                self.pairs[unb64(line["pair"])] = line["key"]
+        self.after = answer.end["next"]
+
+
+def test_changes_of_all_servers(pair):
+    """Three servers write, one of them is killed; a mirror that asks any of the others has what there is."""
+    third = harness.Server("--access-log", "false", data=pair[0].data)
+    mirror, over = Mirror(pair[0].client(), "mirror:"), threading.Event()
+
+    def write(server, pick):
+        client = server.client()
+        try:
+            while not over.is_set():
+                names = [b"mirror:%d" % pick.randrange(60) for _ in range(5)]
+                client.upsert(names[0], b"x")
+                client.map(names[1], pick.randrange(1, 100))
+                client.delete("/pairs/" + names[2].decode())
+                client.batch([{"op": "pair_set", "pair": b64(name), "key": pick.randrange(1, 100)} for name in names[3:]], atomic="true")
+        except Exception:  # pylint: disable=broad-except
+            assert server is third, "only that one is killed"
+
+    threads = [threading.Thread(target=write, args=(server, random.Random(i))) for i, server in enumerate([*pair, third])]
+    for thread in threads:
+        thread.start()
+    for groups in range(1, 20):
+        while mirror.groups < groups:
+            mirror.catch_up(pair[groups % 2].client())
+        if groups == 10:
+            third.process.kill()
+    over.set()
+    for thread in threads:
+        thread.join()
+    third.pool = None
+    third.wait()
+    third.finish()
+    mirror.catch_up(pair[1].client())
+    assert mirror.pairs == dict(pair[0].client().scan(b"mirror:"))
+
+
+def test_changes_of_what_the_other_drops(pair):
+    """A stream of one server hears of a write by the other, and of the end of its database."""
+    one, two = (server.client(db="followed", timeout=60) for server in pair)
+    one.upsert(b"a", b"1")
+    after = one.get("/changes/*", after="now").end["next"]
+    response, _ = one.send("GET", "/changes/*", after=after, wait=600)
+    assert json.loads(response.readline()) == {"progress": {"seq": after}}
+    two.upsert(b"b", b"2")
+    line = json.loads(response.readline())
+    assert unb64(line["pair"]) == b"b" and line["seq"] == after + 1 and not line["deleted"]
+    assert pair[0].client().get("/databases/followed").json()["changes"]["newest"] == after + 1
+    assert two.delete("/databases/followed", confirm="followed").status == 204
+    lines = [json.loads(line) for line in response]
+    assert lines[-1]["error"]["code"] == "database_dropped", lines
+    one.close()
 
 
 def test_one_is_killed(pair):

@@ -32,7 +32,9 @@ struct counts {
     struct cht_buf bytes_of; /* owned: the names of the rows that wait */
     struct wrong wrong[WRONG_MAX];
     uint64_t wrongs;
-    uint64_t rows;                                   /* counters of pairs that are not zero */
+    uint64_t rows;             /* counters of pairs that are not zero */
+    int64_t kept, generations; /* what Nl says, and all M rows together */
+    uint64_t changes, unread;  /* bytes of L rows that are there; how many of them cannot be read */
     int64_t total, live, bytes_low, bytes_q, ending; /* what C, Nv, Nb, Nq and Ne say */
 };
 
@@ -146,7 +148,7 @@ static void take_counter(struct counts *k, const struct cht_page_row *row)
     else if (row->name.p[1] == 'q')
         k->bytes_q = number;
     else if (row->name.p[1] == 'l')
-        return; /* check_kept */
+        k->kept = number;
     else if (row->name.p[1] == 'e')
         k->ending = number;
     else
@@ -166,6 +168,18 @@ static enum cht_rc read_counters(struct counts *k, const char *kind, struct cht_
 {
     const struct cht_raw_wanted w = {k->c->shard, "", kind, CHT_PAGE_ROWS_MAX};
     return cht_page_each_raw(k->c->db, &w, take_counters, k, err);
+}
+
+static void tell_changes(struct counts *k)
+{
+    if (k->unread > 0)
+        cht_check_found(k->c, "%" PRIu64 " rows of changes cannot be read", k->unread);
+    if (k->kept != k->generations)
+        cht_check_found(k->c, "changes of %" PRId64 " bytes, and their counter says %" PRId64, k->generations,
+                        k->kept);
+    if (k->changes > (uint64_t)(k->generations > 0 ? k->generations : 0))
+        cht_check_found(k->c, "rows of changes have %" PRIu64 " bytes, and their generations say %" PRId64,
+                        k->changes, k->generations);
 }
 
 /* Nothing has changed meanwhile: what differs is wrong. */
@@ -191,6 +205,7 @@ static void tell(struct counts *k)
         cht_check_found(c, "%" PRIu64 " values, and their counter says %" PRId64, k->values, k->live);
     if (bytes != (int64_t)k->bytes)
         cht_check_found(c, "values of %" PRIu64 " bytes, and their counter says %" PRId64, k->bytes, bytes);
+    tell_changes(k);
 }
 
 /* The version that the shard's object has now. */
@@ -214,6 +229,36 @@ static enum cht_rc count_times(void *ctx, const struct cht_page *page, struct ch
     return CHT_OK;
 }
 
+static enum cht_rc take_generations(void *ctx, const struct cht_page *page, struct cht_err *err)
+{
+    struct counts *k = ctx;
+    (void)err;
+    for (size_t i = 0; i < page->n; i++)
+        k->generations += cht_row_number(page->rows[i].value);
+    return CHT_OK;
+}
+
+static enum cht_rc take_changes(void *ctx, const struct cht_page *page, struct cht_err *err)
+{
+    struct counts *k = ctx;
+    struct cht_changed c;
+    (void)err;
+    for (size_t i = 0; i < page->n; i++) {
+        k->unread += !cht_row_changed_read(page->rows[i].name, page->rows[i].value, &c);
+        k->changes += page->rows[i].name.n + page->rows[i].value.n;
+    }
+    return CHT_OK;
+}
+
+/* The changes that are kept (cut.h). */
+static enum cht_rc count_changes(struct counts *k, struct cht_err *err)
+{
+    struct cht_raw_wanted w = {k->c->shard, "", "M", CHT_PAGE_ROWS_MAX};
+    enum cht_rc rc = cht_page_each_raw(k->c->db, &w, take_generations, k, err);
+    w = (struct cht_raw_wanted){k->c->shard, "", "L", CHT_PAGE_ROWS_MAX};
+    return rc == CHT_OK ? cht_page_each_raw(k->c->db, &w, take_changes, k, err) : rc;
+}
+
 static enum cht_rc count(struct counts *k, struct cht_err *err)
 {
     enum cht_rc rc = cht_check_pages(k->c, "P", count_page, k, err);
@@ -225,6 +270,8 @@ static enum cht_rc count(struct counts *k, struct cht_err *err)
         rc = cht_check_pages(k->c, "K", count_page, k, err);
     if (rc == CHT_OK)
         rc = cht_check_pages(k->c, "T", count_times, k, err);
+    if (rc == CHT_OK)
+        rc = count_changes(k, err);
     if (rc == CHT_OK)
         rc = read_counters(k, "C", err);
     return rc == CHT_OK ? read_counters(k, "N", err) : rc;

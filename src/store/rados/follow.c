@@ -30,6 +30,7 @@ static void wake(struct cht_follow *f, const struct cht_rdb *db, bool all)
         if (c->db != db || (!all && c->position >= newest))
             continue;
         struct cht_wait *w = c->wait;
+        c->failed = all;
         unlist(c);
         w->done(w);
     }
@@ -113,7 +114,8 @@ static enum cht_rc await(struct cht_changes *base, struct cht_wait *w)
     struct cht_follow *f = &c->db->env->follow;
     cht_mutex_lock(&f->mu);
     unlist(c);
-    bool more = atomic_load(&told->newest) > c->position;
+    bool more = c->failed || atomic_load(&told->newest) > c->position;
+    c->failed = false;
     if (!more) {
         c->wait = w;
         c->listed = f->first;

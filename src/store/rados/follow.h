@@ -19,6 +19,7 @@ struct cht_rfollower {
     struct cht_buf row;    /* owned: with NUL */
     struct cht_wait *wait; /* guarded by cht_follow.mu, as the next two; NULL: not listed */
     struct cht_rfollower *listed, **at;
+    bool failed; /* guarded by mu: it was woken to hear why nothing can be told */
     size_t len;
     uint8_t prefix[]; /* len */
 };

@@ -561,23 +561,6 @@ void cht_rowset_learn(const struct cht_rowset *s, bool done)
     }
 }
 
-size_t cht_rowset_weight(const struct cht_rowset *s, unsigned shard)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        const struct cht_rowset_row *r = &s->rows[i];
-        if (r->shard != shard || !r->used)
-            continue;
-        bytes += r->name.n + (r->was.p != NULL ? r->was.n : 0) + 64;
-        if (r->note)
-            bytes += r->name.n + 64;
-        if (r->dirty)
-            bytes +=
-                5 * r->name.n + (r->now.p != NULL ? r->now.n : 0) + 200; /* and the counters and T rows */
-    }
-    return bytes;
-}
-
 size_t cht_rowset_looks(const struct cht_rowset *s, unsigned shard)
 {
     size_t n = 0;

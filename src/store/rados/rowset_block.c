@@ -215,6 +215,23 @@ static enum cht_rc put_counters(struct cht_buf *out, const struct counters *c, s
     return rc;
 }
 
+size_t cht_rowset_weight(const struct cht_rowset *s, unsigned shard)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct cht_rowset_row *r = &s->rows[i];
+        if (r->shard != shard || !r->used)
+            continue;
+        bytes += r->name.n + (r->was.p != NULL ? r->was.n : 0) + 64;
+        if (r->note)
+            bytes += r->name.n + 64;
+        if (r->dirty)
+            bytes +=
+                5 * r->name.n + (r->now.p != NULL ? r->now.n : 0) + 200; /* and the counters and T rows */
+    }
+    return bytes;
+}
+
 enum cht_rc cht_rowset_block(const struct cht_rowset *s, unsigned shard, struct cht_buf *out, size_t *steps,
                              struct cht_err *err)
 {
