@@ -10,6 +10,9 @@
  * upsert of a pair that is there costs the bytes of its name in the log. How far back it can tell: as far as the log reaches, and cht_env_config.changes_bytes beyond that. A database that was dropped and made again, or restored, begins
  * anew, with higher numbers.
  *
+ * Over RADOS (rados.h) a group is what all servers have committed between two looks of any follower: each name once in it, an atomic commit never divided, PREFIX_DEL
+ * never told, but each name. Changes are kept from the first cht_changes_open on, up to cht_rados_config.changes_bytes; cht_changes_range tells what is known, without a trip.
+ *
  * Threads: one at a time for each handle; any number of handles.
  */
 #pragma once
@@ -62,7 +65,7 @@ uint64_t cht_changes_position(const struct cht_changes *c);
 /* oldest <= after <= newest can be asked for. Both 0: no changes are kept yet. */
 struct cht_changes_range {
     uint64_t oldest, newest;
-    uint64_t kept;      /* bytes of the log that are there for this alone */
+    uint64_t kept;      /* bytes of the log, or of rows, that are there for this alone */
     uint64_t followers; /* handles that are open */
     bool whole;         /* oldest is the beginning of the database */
 };
