@@ -54,10 +54,10 @@ static void look(struct cht_follow *f, struct cht_rdb *db)
 {
     struct cht_err err = {0};
     bool open = false;
-    uint64_t before = atomic_load(&db->told.newest), begun = cht_now_ns(), took = 0;
+    uint64_t before = atomic_load(&db->told.newest), took = 0;
     enum cht_rc rc = cht_cut_look(db, &open, &err);
     if (rc == CHT_OK && open && atomic_load(&db->told.newest) == before) {
-        begun = cht_now_ns();
+        uint64_t begun = cht_now_ns();
         rc = cht_cut(db, &err);
         took = cht_now_ns() - begun;
     }
