@@ -101,6 +101,28 @@ static void test_rows(void **state)
         assert_false(cht_row_read(bytes, n, &got));
     bytes[0] = 9;
     assert_false(cht_row_read(bytes, CHT_ROW_HEAD + 3, &got));
+    struct cht_epoch e = {3, 77, 0}, e_got;
+    assert_int_equal(cht_row_epoch_write(bytes, &e), 12); /* as long as no changes are kept */
+    assert_true(cht_row_epoch_read(bytes, 12, &e_got) && e_got.lock == 77 && e_got.generation == 0);
+    e.generation = UINT64_C(1) << 50;
+    assert_int_equal(cht_row_epoch_write(bytes, &e), CHT_ROW_EPOCH_SIZE);
+    assert_true(cht_row_epoch_read(bytes, CHT_ROW_EPOCH_SIZE, &e_got) && e_got.generation == e.generation);
+    assert_false(cht_row_epoch_read(bytes, 19, &e_got) || cht_row_epoch_read(bytes, 11, &e_got));
+    uint8_t change[CHT_ROW_CHANGED_NAME], said[CHT_ROW_CHANGED_SIZE];
+    struct cht_changed c;
+    size_t len = cht_row_of_change(change, e.generation, str("Pname"));
+    assert_null(memchr(change, 0, len));
+    cht_row_changed_write(said, true, 5);
+    assert_true(cht_row_changed_read((struct cht_str){change, len}, (struct cht_str){said, sizeof said}, &c));
+    assert_true(c.there && c.key == 5 && c.generation == e.generation && c.row.n == 5);
+    assert_false(
+        cht_row_changed_read((struct cht_str){change, len}, (struct cht_str){said, sizeof said - 1}, &c));
+    assert_false(cht_row_changed_read((struct cht_str){change, CHT_ROW_GENERATION},
+                                      (struct cht_str){said, sizeof said}, &c));
+    len = cht_row_of_change(change, e.generation,
+                            (struct cht_str){last, sizeof last}); /* of a key: after the names */
+    assert_true(cht_row_changed_read((struct cht_str){change, len}, (struct cht_str){said, sizeof said}, &c));
+    assert_int_equal(c.row.p[0], CHT_ROW_CHANGED_VALUE);
     for (uint32_t b = 0; b < CHT_ROW_BUCKETS; b += 77) { /* R3: a shard divides into two */
         for (unsigned level = 0; level < 8; level++) {
             unsigned at = b & ((1u << level) - 1), next = b & ((2u << level) - 1);

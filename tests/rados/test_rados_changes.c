@@ -433,7 +433,7 @@ static void test_mirrors(void **state)
     (void)state;
     static struct mirror m[4];
     struct cht_rng r;
-    uint64_t steps = getenv("CHT_TEST_LONG") != NULL ? 5000 : 500;
+    uint64_t steps = getenv("CHT_TEST_LONG") != NULL ? 5000 : 300;
     cht_rng_seed(&r, 11);
     for (unsigned i = 0; i < 40; i++)
         change_something(&r);
@@ -535,7 +535,7 @@ static void test_order(void **state)
     must(cht_changes_open(one, str(""), CHT_CHANGES_NOW, &c, &err));
     must(cht_thread_start(&t[0], "pairs", write_pairs, NULL, &err));
     must(cht_thread_start(&t[1], "pairs", write_pairs, &over, &err));
-    unsigned wanted = getenv("CHT_TEST_LONG") != NULL ? 3000 : 300;
+    unsigned wanted = getenv("CHT_TEST_LONG") != NULL ? 3000 : 100;
     for (bool last = false; !last;) {
         last = atomic_load(&written) >= wanted;
         must(cht_cut(cht_rdb(two), &err));

@@ -173,6 +173,27 @@ static enum cht_rc cut_once(struct cht_rdb *db, uint64_t generation, uint64_t af
     return rc;
 }
 
+static enum cht_rc cut_now(struct cht_rdb *db, struct cht_err *err)
+{
+    bool refused = true, open = false;
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < TRIES && rc == CHT_OK && refused; i++) {
+        uint64_t after = 0;
+        rc = cht_cut_look(db, &open, err);
+        uint64_t generation = cht_rdb_generation(db);
+        if (rc == CHT_OK && generation == 0)
+            rc = begin(db, &after, err);
+        else if (!open)
+            return rc;
+        if (rc == CHT_OK)
+            rc = cut_once(db, generation, generation != 0 ? generation + 1 : after + 1, i > 0, &refused, err);
+    }
+    if (rc == CHT_OK && refused)
+        rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "database %s is written to so much that it cannot be stopped",
+                      db->name);
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err)
@@ -202,22 +223,16 @@ enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err)
 
 enum cht_rc cht_cut(struct cht_rdb *db, struct cht_err *err)
 {
-    bool refused = true, open = false;
+    struct cht_told *told = &db->told;
     enum cht_rc rc = CHT_OK;
-    for (unsigned i = 0; i < TRIES && rc == CHT_OK && refused; i++) {
-        uint64_t after = 0;
-        rc = cht_cut_look(db, &open, err);
-        uint64_t generation = cht_rdb_generation(db);
-        if (rc == CHT_OK && generation == 0)
-            rc = begin(db, &after, err);
-        else if (!open)
-            return rc;
-        if (rc == CHT_OK)
-            rc = cut_once(db, generation, generation != 0 ? generation + 1 : after + 1, i > 0, &refused, err);
+    uint64_t cuts = atomic_load(&told->cuts);
+    cht_mutex_lock(&told->cutting);
+    if (atomic_load(&told->cuts) == cuts || !told->cut) { /* else one was begun after this call */
+        atomic_fetch_add(&told->cuts, 1);
+        rc = cut_now(db, err);
+        told->cut = rc == CHT_OK;
     }
-    if (rc == CHT_OK && refused)
-        rc = CHT_FAIL(err, CHT_DATABASE_BUSY, "database %s is written to so much that it cannot be stopped",
-                      db->name);
+    cht_mutex_unlock(&told->cutting);
     return rc;
 }
 

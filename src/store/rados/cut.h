@@ -29,7 +29,7 @@
 /* Reads what can be told, one trip: db->told, and db->generation. *open: there are changes in the generation that is not closed; NULL: nobody asks. */
 enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err);
 /* Closes the generation that is open, if there are changes in it. If no changes are kept they are from now on. CHT_DATABASE_BUSY: so much is written that
- * not all shards could be had. */
+ * not all shards could be had. Calls of this process that come while one is at it share the next. */
 enum cht_rc cht_cut(struct cht_rdb *db, struct cht_err *err);
 /* `oldest` of the header; 0: no changes are kept. */
 enum cht_rc cht_cut_oldest(struct cht_rdb *db, uint64_t *oldest, struct cht_err *err);

@@ -199,6 +199,8 @@ enum cht_rc cht_rdb_open(struct cht_renv *env, const char *name, const char *uui
     enum cht_rc rc = cht_mutex_cond_init(&db->mu, &db->calm, err);
     if (rc == CHT_OK)
         rc = cht_seen_init(&db->seen, err);
+    if (rc == CHT_OK)
+        rc = cht_mutex_init(&db->told.cutting, err);
     db->doubted = cht_calloc(1, sizeof *db->doubted);
     db->figures = cht_calloc(1, sizeof *db->figures);
     if (rc == CHT_OK && db->figures != NULL)
@@ -227,6 +229,7 @@ void cht_rdb_close(struct cht_rdb *db)
         cht_cond_wait(&db->calm, &db->mu);
     cht_mutex_unlock(&db->mu);
     cht_seen_fini(&db->seen);
+    cht_mutex_fini(&db->told.cutting);
     for (unsigned i = 0; db->lanes != NULL && i < CHT_MAP_MAX; i++)
         cht_lane_fini(&db->lanes[i]);
     cht_free(db->lanes);

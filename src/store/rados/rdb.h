@@ -50,9 +50,12 @@ struct cht_told {
     _Atomic uint64_t oldest, newest; /* 0: no changes are kept, or it is not known; they only rise */
     _Atomic uint64_t bytes;          /* of L rows, when they were counted last */
     _Atomic unsigned followers;
-    uint64_t due;        /* of follow.c, as the next three: when it looks again, ns */
-    uint64_t pause;      /* between two looks, ns */
-    bool looking, hears; /* hears: somebody waits */
+    _Atomic uint64_t cuts;    /* that were begun */
+    struct cht_mutex cutting; /* held by whoever makes one; before all others */
+    bool cut;                 /* guarded by cutting: the last one was done */
+    uint64_t due;             /* of follow.c, as the next three: when it looks again, ns */
+    uint64_t pause;           /* between two looks, ns */
+    bool looking, hears;      /* hears: somebody waits */
 };
 
 /* A shard's queue: one group of operations at a time (lane.c). */
