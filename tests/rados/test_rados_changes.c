@@ -62,8 +62,12 @@ static void new_name(void)
 static void open_both(uint64_t bytes)
 {
     for (unsigned i = 0; i < 2; i++) {
-        struct cht_rados_config cfg = {
-            .pool = "cheetah", .conf = conf, .settle_ms = 300, .changes_bytes = bytes, .step = step};
+        struct cht_rados_config cfg = {.pool = "cheetah",
+                                       .conf = conf,
+                                       .id = getenv("CHT_RADOS_ID"),
+                                       .settle_ms = 300,
+                                       .changes_bytes = bytes,
+                                       .step = step};
         must(cht_rados_open(&cfg, &envs[i], &err));
     }
     if (cht_env_get(envs[0], name, &one, &err) == CHT_DATABASE_NOT_FOUND) {
@@ -92,7 +96,7 @@ static void finding(void *ctx, const char *where, const char *what)
 static int teardown(void **state)
 {
     (void)state;
-    struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf};
+    struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf, .id = getenv("CHT_RADOS_ID")};
     struct cht_rados_check check = {.database = name, .finding = finding};
     findings = 0;
     must(cht_rados_check(&cfg, &check, &err));
@@ -557,7 +561,8 @@ static void test_order(void **state)
 
 static bool open_pool(struct cht_env **env, struct cht_store **s)
 {
-    struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf, .settle_ms = 300, .step = step};
+    struct cht_rados_config cfg = {
+        .pool = "cheetah", .conf = conf, .id = getenv("CHT_RADOS_ID"), .settle_ms = 300, .step = step};
     enum cht_rc rc = cht_rados_open(&cfg, env, &err);
     if (rc == CHT_OK && cht_env_get(*env, name, s, &err) == CHT_DATABASE_NOT_FOUND) {
         rc = cht_env_create(*env, name, 4, &err);
