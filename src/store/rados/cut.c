@@ -176,15 +176,19 @@ static enum cht_rc cut_once(struct cht_rdb *db, uint64_t generation, uint64_t af
 static enum cht_rc cut_now(struct cht_rdb *db, struct cht_err *err)
 {
     bool refused = true, open = false;
+    uint64_t first = 0; /* the generation that was open when this began */
     enum cht_rc rc = CHT_OK;
     for (unsigned i = 0; i < TRIES && rc == CHT_OK && refused; i++) {
         uint64_t after = 0;
         rc = cht_cut_look(db, &open, err);
         uint64_t generation = cht_rdb_generation(db);
+        if (generation > 0)
+            raise(&db->told.newest, generation - 1); /* CH3: it may have been seen since the look */
         if (rc == CHT_OK && generation == 0)
             rc = begin(db, &after, err);
-        else if (!open)
+        else if (!open || (first != 0 && generation > first)) /* nothing to close, or others have */
             return rc;
+        first = first == 0 ? generation : first;
         if (rc == CHT_OK)
             rc = cut_once(db, generation, generation != 0 ? generation + 1 : after + 1, i > 0, &refused, err);
     }
