@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "cheetah/changes.h"
 #include "cheetah/rados.h"
 #include "cheetah/scan.h"
 #include "cheetah/sweep.h"
@@ -566,6 +567,16 @@ static void measure_all(unsigned rounds)
     measure("count", counting, rounds, 0.7);
 }
 
+/* The database keeps what changes from now on. */
+static void keep_changes(void)
+{
+    struct cht_err err = {0};
+    struct cht_changes *c;
+    if (cht_changes_open(s, (struct cht_str){NULL, 0}, CHT_CHANGES_NOW, &c, &err) != CHT_OK)
+        die("changes", err.msg);
+    cht_changes_close(c);
+}
+
 static void drop(const char *name)
 {
     struct cht_err err = {0};
@@ -605,6 +616,8 @@ int main(int argc, char **argv)
         die("open", err.msg);
     if (server == 0)
         fill();
+    if (server == 0 && getenv("CHT_BENCH_CHANGES") != NULL)
+        keep_changes();
     meet();
     if (server == 0)
         printf("%u pairs, %u shards, %u servers, %u rounds    a second: store       loop    ratio   (of the "
