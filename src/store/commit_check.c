@@ -66,6 +66,9 @@ static void take_back(struct cht_committer *cm)
         enum cht_rc rc = cht_db_take_back(db, cm->good, &err);
         cht_watches_report(db->watches, NULL, true);
         if (rc == CHT_OK) {
+            cht_durable_change(
+                &db->durable,
+                CHT_DURABLE_TAKING_BACK); /* not lost: who meets a mark waits for what it is now */
             cht_db_unfence(db,
                            cm->revoked ? cm->group
                                        : atomic_load_explicit(&db->durable.decided, memory_order_relaxed),
