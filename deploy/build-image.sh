@@ -1,6 +1,7 @@
 #!/bin/sh
-# build-image: builds the Dockerfile without a container engine, with Debian's buildah, as root (or under sudo).
-#   deploy/build-image.sh [--tag NAME] [--base IMAGE] [--output FILE]
+# build-image: builds a Dockerfile without a container engine, with Debian's buildah, as root (or under sudo).
+#   deploy/build-image.sh [--file FILE] [--tag NAME] [--base IMAGE] [--output FILE]
+#     --file FILE      the Dockerfile (default the one at the top; deploy/ceph/Dockerfile has librados)
 #     --tag NAME       of the image (default localhost/cheetah-db)
 #     --base IMAGE     what it stands on (default docker.io/library/debian:bookworm-slim; where no registry can be reached,
 #                      a root file system is made from Debian's packages with debootstrap, stripped like bookworm-slim)
@@ -10,19 +11,20 @@
 # The last line is the size of the image, uncompressed.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-tag=localhost/cheetah-db base='' output=''
+file=$here/../Dockerfile tag=localhost/cheetah-db base='' output=''
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help)
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"
         exit 0
         ;;
-    --tag | --base | --output)
+    --file | --tag | --base | --output)
         [ $# -ge 2 ] || {
             echo "build-image: $1 needs a value" >&2
             exit 2
         }
         case $1 in
+        --file) file=$2 ;;
         --tag) tag=$2 ;;
         --base) base=$2 ;;
         --output) output=$2 ;;
@@ -77,6 +79,6 @@ if [ -z "$base" ]; then
     run_buildah pull -q "$base" >/dev/null 2>&1 || base=$(bootstrap)
 fi
 run_buildah bud --isolation chroot --format docker --layers=false --build-arg BASE="$base" --tag "$tag" \
-    --file "$here/../Dockerfile" "$here/.." >&2
+    --file "$file" "$here/.." >&2
 [ -z "$output" ] || run_buildah push -q "$tag" "oci-archive:$output"
 run_buildah images --filter reference="$tag" --format '{{.Name}}:{{.Tag}} {{.Size}}'

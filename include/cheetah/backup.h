@@ -57,11 +57,14 @@ struct cht_restore;
  * CHT_DATABASE_NOT_FOUND, every other call about it in this environment CHT_DATABASE_BUSY. */
 enum cht_rc cht_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
                             struct cht_err *err);
-/* As cht_backup_check_feed, and CHT_DATABASE_EXISTS, CHT_DISK_FULL, CHT_IO. Into a pool (cheetah/rados.h) also CHT_NOT_SUPPORTED: its log does
- * not begin with the first commit, and nothing was made; CHT_VALUE_TOO_LARGE; CHT_DATABASE_BUSY: another server has given it up; CHT_TIMEOUT. */
+/* As cht_backup_check_feed, and CHT_DATABASE_EXISTS, CHT_DISK_FULL, CHT_IO. Into a pool (cheetah/rados.h) also CHT_VALUE_TOO_LARGE; CHT_DATABASE_BUSY:
+ * another server has given it up; CHT_TIMEOUT; and of a backup whose log does not begin with the first commit CHT_NOT_SUPPORTED: files cannot be
+ * kept for a while (spool_dir), and CHT_DISK_FULL: not that many (spool_bytes). */
 enum cht_rc cht_restore_feed(struct cht_restore *r, const void *p, size_t n, struct cht_err *err);
-/* Durable on return. Opening it redoes the log in it. */
+/* Durable on return. Opening it redoes the log in it. Into a pool it may take as long as it took to feed. */
 enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err);
+/* Asked now and then by a finish that takes long: true ends it with CHT_CANCELLED. From the thread of the finish. */
+void cht_restore_ask(struct cht_restore *r, bool (*over)(void *ctx), void *ctx);
 /* Without a finish: what was written is deleted. */
 void cht_restore_free(struct cht_restore *r);
 const struct cht_backup_info *cht_restore_info(const struct cht_restore *r, uint64_t *done);

@@ -16,6 +16,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+#define CHT_SPOOL_BYTES (UINT64_C(8) << 30)
 struct cht_rados_config {
     const char *pool;         /* a replicated pool that is there */
     const char *conf;         /* the file ceph.conf; NULL: where Ceph looks for it */
@@ -34,6 +35,9 @@ struct cht_rados_config {
         read_bytes; /* of rows that the operations of a commit look at, and of the names under a prefix that it deletes; 0: 128 MiB */
     uint64_t
         changes_bytes; /* as in struct cht_env_config: how much a database keeps of what changed, once somebody has asked; 0: 64 MiB */
+    const char *
+        spool_dir; /* where a backup of files is laid out while it is restored (cheetah/backup.h), without a name; NULL: /var/tmp */
+    uint64_t spool_bytes; /* what all of them may occupy there; 0: CHT_SPOOL_BYTES */
     bool look; /* a pool in which no server has made anything is CHT_NOT_FOUND, and opening writes nothing */
     /* Tests: called before each step of a protocol with its name. NULL: nobody wants to know. */
     void (*step)(void *ctx, const char *name);

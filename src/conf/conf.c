@@ -51,6 +51,10 @@ static const struct option table[] = {
     {"rados-id", TEXT, F(rados_id), "", 0, 0, NULL, "the Ceph user, without \"client.\"; none: admin"},
     {"rados-timeout", SECONDS, F(rados_timeout), "10", 1, 600, NULL,
      "for one operation of the cluster; then 503 timeout"},
+    {"rados-spool", TEXT, F(rados_spool), "/var/tmp", 0, 0, NULL,
+     "folder in which a backup of files that is restored is laid out meanwhile, unseen"},
+    {"rados-spool-bytes", BYTES, F(rados_spool_bytes), "8G", 1 << 20, 1024 * TIB, NULL,
+     "what those under way may occupy there; more is answered 507 disk_full"},
     {"durability", CHOICE, F(durability), "sync", 0, 0, "sync|interval|os",
      "when a write is answered: sync after fdatasync, interval within --sync-interval-ms of it, os when the "
      "kernel has it"},

@@ -21,7 +21,7 @@ struct conf {
     char *allow_hosts, *cors_origins;
     char *config;
     char *value_order;
-    char *store, *rados_pool, *rados_conf, *rados_id;
+    char *store, *rados_pool, *rados_conf, *rados_id, *rados_spool;
     bool allow_anonymous, access_log, line_tls, console;
     uint64_t http_threads, scan_workers, shards, interval_ms;
     uint64_t max_value_size, max_batch_ops, max_batch_bytes, max_connections, max_connections_per_address;
@@ -29,7 +29,7 @@ struct conf {
     uint64_t checkpoint_log_bytes, changes_bytes, dirty_bytes, reduce_cache_bytes, reduce_memory_bytes,
         scrub_bytes_per_second, idle_close_seconds;
     uint64_t line_threads, line_connections, line_idle_timeout, line_answer_bytes;
-    uint64_t rados_timeout;
+    uint64_t rados_timeout, rados_spool_bytes;
     uint64_t max_document_tokens, max_ngrams_bytes, max_databases, request_memory_bytes, memory_bytes;
     unsigned char source[80]; /* where it came from (conf.c), by row of the table */
     bool help, print;         /* --help, --print-config */

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -96,10 +97,17 @@ struct cht_file {
 };
 
 struct cht_io *cht_io_posix(void); /* the real file system; static */
-/* Files that only this process has, in memory (io_memory.c): a few, under any paths; folders are not kept. They are gone with it, and with
- * cht_io_memory_free those that are not open. */
-enum cht_rc cht_io_memory_new(struct cht_io **out, struct cht_err *err);
-void cht_io_memory_free(struct cht_io *io); /* NULL is legal */
+/* How much files without names may occupy, those of several tables together. */
+struct cht_io_room {
+    uint64_t most;
+    _Atomic uint64_t taken;
+};
+/* Files that only this process has (io_unnamed.c), in memory or, with dir, below it, where nothing is seen of them; under any paths of up to 127
+ * bytes. They are gone with it, and with cht_io_unnamed_free. Up to 2000 files and folders, each a descriptor more: CHT_NO_DESCRIPTORS.
+ * room: borrowed, NULL: no bound; what would be more is CHT_DISK_FULL. */
+enum cht_rc cht_io_unnamed_new(const char *dir, struct cht_io_room *room, struct cht_io **out,
+                               struct cht_err *err);
+void cht_io_unnamed_free(struct cht_io *io); /* no file of it is open; NULL is legal */
 
 /* Loops over short transfers. read: CHT_CORRUPT "short file" if the end comes before n bytes. */
 enum cht_rc cht_file_read(struct cht_file *f, void *buf, size_t n, uint64_t off, struct cht_err *err);

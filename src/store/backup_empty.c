@@ -42,7 +42,7 @@ enum cht_rc cht_backup_empty(const struct cht_backup_shard *s, struct cht_buf ou
 {
     struct cht_io *io;
     struct cht_shard sh;
-    enum cht_rc rc = cht_io_memory_new(&io, err);
+    enum cht_rc rc = cht_io_unnamed_new(NULL, NULL, &io, err);
     if (rc != CHT_OK)
         return rc;
     rc = cht_shard_create(io, "shard", s->uuid, s->index, s->count, &sh, err);
@@ -53,6 +53,6 @@ enum cht_rc cht_backup_empty(const struct cht_backup_shard *s, struct cht_buf ou
             rc = read_file(sh.pf[k]->file, &out[k], err);
         cht_shard_close(&sh);
     }
-    cht_io_memory_free(io);
+    cht_io_unnamed_free(io);
     return rc;
 }

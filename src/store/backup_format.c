@@ -243,6 +243,27 @@ void cht_backup_parser_fini(struct cht_backup_parser *p)
 
 uint64_t cht_backup_parsed(const struct cht_backup_parser *p) { return p->total - p->size + p->at; }
 
+/* ---- what restoring begins with ----------------------------------------------------------------------------------- */
+
+enum cht_rc cht_restore_begin(size_t size, const struct cht_restore_ops *ops,
+                              const struct cht_backup_parser *p, struct cht_restore **out,
+                              struct cht_err *err)
+{
+    struct cht_restore *r = cht_calloc(1, size);
+    if (r == NULL)
+        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to restore a backup");
+    r->ops = ops;
+    r->p = *p;
+    r->p.ctx = r;
+    *out = r;
+    return CHT_OK;
+}
+
+enum cht_rc cht_restore_wanted(const struct cht_restore *r, struct cht_err *err)
+{
+    return r->over == NULL || !r->over(r->over_ctx) ? CHT_OK : CHT_FAIL(err, CHT_CANCELLED, "cancelled");
+}
+
 /* ---- the sink that only checks ---------------------------------------------------------------------------------- */
 
 struct cht_backup_check {

@@ -94,11 +94,19 @@ struct cht_restore {
     const struct cht_restore_ops *ops;
     struct cht_backup_parser p;
     char name[CHT_DATABASE_NAME_MAX + 1]; /* of the database; "": the head of the backup says it */
+    bool (*over)(void *ctx);              /* cht_restore_ask; NULL: nobody is asked */
+    void *over_ctx;
 };
 struct cht_restore_ops {                                           /* cheetah/backup.h */
     enum cht_rc (*finish)(struct cht_restore *, struct cht_err *); /* after the parser has seen the end */
     void (*free)(struct cht_restore *); /* all but the parser, and the memory of itself */
 };
+/* A struct of `size` bytes, zeros but for this beginning of it; frames come with it as their context. CHT_NO_MEMORY. */
+enum cht_rc cht_restore_begin(size_t size, const struct cht_restore_ops *ops,
+                              const struct cht_backup_parser *p, struct cht_restore **out,
+                              struct cht_err *err);
+/* CHT_CANCELLED: whoever waits for it does not want it any more. */
+enum cht_rc cht_restore_wanted(const struct cht_restore *r, struct cht_err *err);
 /* backup_restore.c: into files. */
 enum cht_rc cht_db_restore_new(struct cht_env *env, const char *name, struct cht_restore **out,
                                struct cht_err *err);

@@ -158,20 +158,15 @@ enum cht_rc cht_db_restore_new(struct cht_env *env, const char *name, struct cht
 {
     struct cht_manifest m;
     if (name != NULL) {
-        enum cht_rc rc = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
-        if (rc == CHT_OK)
+        enum cht_rc found = cht_db_find(env->io, env->dirs, env->ndirs, name, &m, err);
+        if (found == CHT_OK)
             return CHT_FAIL(err, CHT_DATABASE_EXISTS, "database %s exists already", name);
-        if (rc != CHT_DATABASE_NOT_FOUND)
-            return rc;
+        if (found != CHT_DATABASE_NOT_FOUND)
+            return found;
     }
-    struct restore *r = cht_calloc(1, sizeof *r);
-    if (r == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to restore a backup");
-    r->base.ops = &ops;
-    r->base.p.head = take_head;
-    r->base.p.frame = take_frame;
-    r->base.p.ctx = r;
-    r->env = env;
-    *out = &r->base;
-    return CHT_OK;
+    const struct cht_backup_parser p = {.head = take_head, .frame = take_frame};
+    enum cht_rc rc = cht_restore_begin(sizeof(struct restore), &ops, &p, out, err);
+    if (rc == CHT_OK)
+        ((struct restore *)(void *)*out)->env = env;
+    return rc;
 }

@@ -28,6 +28,12 @@ enum cht_rc cht_restore_finish(struct cht_restore *r, struct cht_err *err)
     return rc == CHT_OK ? r->ops->finish(r, err) : rc;
 }
 
+void cht_restore_ask(struct cht_restore *r, bool (*over)(void *ctx), void *ctx)
+{
+    r->over = over;
+    r->over_ctx = ctx;
+}
+
 void cht_restore_free(struct cht_restore *r)
 {
     if (r == NULL)

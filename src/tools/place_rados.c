@@ -11,7 +11,8 @@
 static const char *const of_files[] = {
     "data",        "durability",           "sync-interval-ms",       "scan-workers",
     "dirty-bytes", "checkpoint-log-bytes", "scrub-bytes-per-second", "value-order"};
-static const char *const of_rados[] = {"rados-pool", "rados-conf", "rados-id", "rados-timeout"};
+static const char *const of_rados[] = {"rados-pool",    "rados-conf",  "rados-id",
+                                       "rados-timeout", "rados-spool", "rados-spool-bytes"};
 
 enum cht_rc tool_rados_check(const struct conf *c, struct cht_err *err)
 {
@@ -70,6 +71,8 @@ enum cht_rc tool_rados_open(const struct conf *c, struct cht_env **out, struct c
                                          .conf = c->rados_conf[0] != 0 ? c->rados_conf : NULL,
                                          .id = c->rados_id[0] != 0 ? c->rados_id : NULL,
                                          .timeout_seconds = (unsigned)c->rados_timeout,
+                                         .spool_dir = c->rados_spool,
+                                         .spool_bytes = c->rados_spool_bytes,
                                          .changes_bytes =
                                              c->changes_bytes > 0 ? c->changes_bytes : CHT_CHANGES_NONE,
                                          .default_shards = (unsigned)c->shards,

@@ -17,77 +17,39 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cheetah/backup.h"
-#include "cheetah/rados.h"
 #include "os/io.h"
 #include "os/thread.h"
 #include "store/rados/moment.h"
 #include "store/rados/split.h"
 #include "support/model.h"
 
-static const char *conf;
-static char name[32], dir[64];
-static struct cht_err err;
-static struct cht_env *envs[2];
-static struct cht_store *one, *two; /* the same database, of two servers */
+#include "rados/support/two.h" /* last: its names are short */
 
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
+static char dir[64];
 
-static void must(enum cht_rc rc)
+static void open_one(struct cht_env **env, bool steps)
 {
-    if (rc != CHT_OK)
-        fail_msg("%s: %s", cht_rc_slug(rc), err.msg);
-}
-
-static void (*at_step)(const char *step); /* of the first server */
-static void step(void *ctx, const char *what)
-{
-    (void)ctx;
-    if (at_step != NULL)
-        at_step(what);
-}
-
-static void new_name(void)
-{
-    static unsigned n;
-    (void)snprintf(name, sizeof name, "b%u-%u", (unsigned)getpid(), n++);
-}
-
-static void open_one(struct cht_env **env, bool first)
-{
-    struct cht_rados_config cfg = {
-        .pool = "cheetah", .conf = conf, .settle_ms = 1500, .step = first ? step : NULL};
-    must(cht_rados_open(&cfg, env, &err));
+    struct cht_rados_config cfg = two_config();
+    cfg.settle_ms = 1500;
+    two_open_env(env, cfg, steps);
 }
 
 static int setup(void **state)
 {
+    struct cht_rados_config cfg = two_config();
     (void)state;
-    new_name();
-    open_one(&envs[0], true);
-    open_one(&envs[1], false);
-    must(cht_env_create(envs[0], name, 4, &err));
-    must(cht_env_get(envs[0], name, &one, &err));
-    must(cht_env_get(envs[1], name, &two, &err));
+    cfg.settle_ms = 1500;
+    two_new_name('b');
+    two_open(cfg, 1);
+    two_join();
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    at_step = NULL;
-    (void)cht_env_drop(envs[0], name, NULL);
-    must(cht_env_close(envs[0], &err));
-    must(cht_env_close(envs[1], &err));
+    two_close();
     return 0;
-}
-
-static enum cht_rc run(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags)
-{
-    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
-    enum cht_rc rc = cht_store_commit(s, &c);
-    for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = ops[i].rc;
-    return rc;
 }
 
 static enum cht_rc put(struct cht_store *s, const char *pair, struct cht_str value)
@@ -453,13 +415,6 @@ static void test_stands_still(void **state)
 
 /* ---- failures ----------------------------------------------------------------------------------------------------------- */
 
-static char stop_at[32];
-static void stop(const char *what)
-{
-    if (strcmp(what, stop_at) == 0)
-        _exit(9);
-}
-
 static int backup_in_process(const char *at)
 {
     pid_t p = fork();
@@ -467,7 +422,7 @@ static int backup_in_process(const char *at)
         struct cht_backup *b;
         struct cht_buf stream = {0};
         (void)snprintf(stop_at, sizeof stop_at, "%s", at);
-        at_step = stop;
+        at_step = two_stop;
         open_one(&envs[0], true);
         bool good = cht_env_get(envs[0], name, &one, &err) == CHT_OK &&
                     cht_backup_open(one, &b, &err) == CHT_OK && read_all(b, &stream) == CHT_OK;
@@ -506,7 +461,7 @@ static void test_killed(void **state)
         if (i % 4 != 3 &&
             getenv("CHT_TEST_LONG") == NULL) /* with all locks, and with a snapshot that is left */
             continue;
-        new_name();
+        two_new_name('b');
         pid_t p = fork(); /* nobody is connected who forks */
         if (p == 0) {
             open_one(&env, false);
@@ -626,11 +581,8 @@ static void test_allocations(void **state)
 
 int main(void)
 {
-    conf = getenv("CHT_RADOS_CONF");
-    if (conf == NULL) {
-        print_error("CHT_RADOS_CONF is not set: see tests/rados/run.sh\n");
+    if (!two_ready())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed), /* it forks, so before anything is connected */
         cmocka_unit_test_setup_teardown(test_is_what_was_there, setup, teardown),

@@ -20,7 +20,6 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "cheetah/changes.h"
-#include "cheetah/rados.h"
 #include "cheetah/scan.h"
 #include "os/thread.h"
 #include "store/rados/cut.h"
@@ -28,59 +27,25 @@
 #include "store/rados/pages.h"
 #include "store/rados/split.h"
 
+#include "rados/support/two.h" /* last: its names are short */
+
 #define NAMES 60u
 #define TEXT 16u
 
-static const char *conf;
-static char name[32];
-static char stop_at[32]; /* of this process: the step before which it ends */
-static struct cht_err err;
-static struct cht_env *envs[2];
-static struct cht_store *one, *two; /* the same database, of two servers */
-
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
-
-static void must(enum cht_rc rc)
-{
-    if (rc != CHT_OK)
-        fail_msg("%s: %s", cht_rc_slug(rc), err.msg);
-}
-
-static void step(void *ctx, const char *what)
-{
-    (void)ctx;
-    if (stop_at[0] != 0 && strcmp(what, stop_at) == 0)
-        _exit(9);
-}
-
-static void new_name(void)
-{
-    static unsigned n;
-    (void)snprintf(name, sizeof name, "c%u-%u", (unsigned)getpid(), n++);
-}
-
 static void open_both(uint64_t bytes)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        struct cht_rados_config cfg = {.pool = "cheetah",
-                                       .conf = conf,
-                                       .id = getenv("CHT_RADOS_ID"),
-                                       .settle_ms = 300,
-                                       .changes_bytes = bytes,
-                                       .step = step};
-        must(cht_rados_open(&cfg, &envs[i], &err));
-    }
-    if (cht_env_get(envs[0], name, &one, &err) == CHT_DATABASE_NOT_FOUND) {
-        must(cht_env_create(envs[0], name, 4, &err));
-        must(cht_env_get(envs[0], name, &one, &err));
-    }
-    must(cht_env_get(envs[1], name, &two, &err));
+    struct cht_rados_config cfg = two_config();
+    cfg.settle_ms = 300;
+    cfg.changes_bytes = bytes;
+    at_step = two_stop;
+    two_open(cfg, 3);
+    two_join();
 }
 
 static int setup(void **state)
 {
     (void)state;
-    new_name();
+    two_new_name('c');
     open_both(0);
     return 0;
 }
@@ -96,24 +61,12 @@ static void finding(void *ctx, const char *where, const char *what)
 static int teardown(void **state)
 {
     (void)state;
-    struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf, .id = getenv("CHT_RADOS_ID")};
+    struct cht_rados_config cfg = two_config();
     struct cht_rados_check check = {.database = name, .finding = finding};
     findings = 0;
     must(cht_rados_check(&cfg, &check, &err));
-    (void)cht_env_drop(envs[0], name, NULL);
-    must(cht_env_close(envs[0], &err));
-    must(cht_env_close(envs[1], &err));
+    two_close();
     return findings > 0;
-}
-
-static enum cht_rc run(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags)
-{
-    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
-    enum cht_rc rc = cht_store_commit(s, &c);
-    err = c.err;
-    for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = ops[i].rc;
-    return rc;
 }
 
 static uint64_t put(struct cht_store *s, const char *pair, const char *value)
@@ -561,10 +514,12 @@ static void test_order(void **state)
 
 static bool open_pool(struct cht_env **env, struct cht_store **s)
 {
-    struct cht_rados_config cfg = {
-        .pool = "cheetah", .conf = conf, .id = getenv("CHT_RADOS_ID"), .settle_ms = 300, .step = step};
-    enum cht_rc rc = cht_rados_open(&cfg, env, &err);
-    if (rc == CHT_OK && cht_env_get(*env, name, s, &err) == CHT_DATABASE_NOT_FOUND) {
+    struct cht_rados_config cfg = two_config();
+    enum cht_rc rc = CHT_OK;
+    cfg.settle_ms = 300;
+    at_step = two_stop;
+    two_open_env(env, cfg, true);
+    if (cht_env_get(*env, name, s, &err) == CHT_DATABASE_NOT_FOUND) {
         rc = cht_env_create(*env, name, 4, &err);
         if (rc == CHT_OK)
             rc = cht_env_get(*env, name, s, &err);
@@ -696,7 +651,7 @@ static void test_cut_off(void **state)
         if (getenv("CHT_TEST_LONG") == NULL && !cuts[i].always)
             continue;
         bool trims = cuts[i].fn == make_and_trim; /* who was not there in time is told so */
-        new_name();
+        two_new_name('c');
         assert_int_equal(in_process(make_pairs, ""), 0);
         if (!cuts[i].first) {
             open_both(0);
@@ -846,11 +801,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_allocations, setup, teardown),
         cmocka_unit_test(test_cut_off),
     };
-    conf = getenv("CHT_RADOS_CONF");
-    if (conf == NULL) {
-        print_error("CHT_RADOS_CONF is not set: see tests/rados/run.sh\n");
+    if (!two_ready())
         return 77;
-    }
     cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

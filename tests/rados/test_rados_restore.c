@@ -3,6 +3,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,56 +18,31 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "cheetah/backup.h"
-#include "cheetah/rados.h"
 #include "os/io.h"
 #include "store/backup_format.h"
 #include "store/rados/catalogue.h"
 #include "store/rados/restore.h"
 #include "support/model.h"
 
-static const char *conf;
-static char name[32], copy[40];
-static struct cht_err err;
-static struct cht_env *envs[2];
-static struct cht_store *one, *made; /* the source, of the first server; the copy, of the second */
+#include "rados/support/two.h" /* last: its names are short */
 
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
-
-static void must(enum cht_rc rc)
-{
-    if (rc != CHT_OK)
-        fail_msg("%s: %s", cht_rc_slug(rc), err.msg);
-}
-
-static void (*at_step)(const char *step); /* of the second server */
-static void step(void *ctx, const char *what)
-{
-    (void)ctx;
-    if (at_step != NULL)
-        at_step(what);
-}
+static char copy[40];
+static struct cht_store *made; /* the copy, of the second server; `one` is the source */
 
 static void new_names(void)
 {
-    static unsigned n;
-    (void)snprintf(name, sizeof name, "r%u-%u", (unsigned)getpid(), n++);
+    two_new_name('r');
     (void)snprintf(copy, sizeof copy, "%s-copy", name);
 }
 
-static void open_env(struct cht_env **env, bool steps, uint64_t split_pairs)
-{
-    struct cht_rados_config cfg = {
-        .pool = "cheetah", .conf = conf, .step = steps ? step : NULL, .split_pairs = split_pairs};
-    must(cht_rados_open(&cfg, env, &err));
-}
+static void open_env(struct cht_env **env, bool steps) { two_open_env(env, two_config(), steps); }
 
 static void open_all(uint64_t split_pairs)
 {
+    struct cht_rados_config cfg = two_config();
+    cfg.split_pairs = split_pairs;
     new_names();
-    open_env(&envs[0], false, 0);
-    open_env(&envs[1], true, split_pairs);
-    must(cht_env_create(envs[0], name, 4, &err));
-    must(cht_env_get(envs[0], name, &one, &err));
+    two_open(cfg, 2);
 }
 
 static int setup(void **state)
@@ -80,26 +56,15 @@ static int teardown(void **state)
 {
     (void)state;
     at_step = NULL;
-    (void)cht_env_drop(envs[0], name, NULL);
     (void)cht_env_drop(envs[1], copy, NULL);
-    must(cht_env_close(envs[0], &err));
-    must(cht_env_close(envs[1], &err));
+    two_close();
     return 0;
-}
-
-static enum cht_rc run(struct cht_store *s, struct cht_op *ops, size_t n)
-{
-    struct cht_commit c = {.ops = ops, .count = n};
-    enum cht_rc rc = cht_store_commit(s, &c);
-    for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = ops[i].rc;
-    return rc;
 }
 
 static void put(struct cht_store *s, const char *pair, struct cht_str value, uint64_t ttl_ms)
 {
     struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(pair), .value = value, .ttl_ms = ttl_ms};
-    must(run(s, &op, 1));
+    must(run(s, &op, 1, 0));
 }
 
 static void take_backup(struct cht_store *s, struct cht_buf *out)
@@ -151,7 +116,7 @@ static void finding(void *ctx, const char *where, const char *what)
 /* Opened by the other server; its rows are as they should be. */
 static void look_at_copy(void)
 {
-    const struct cht_rados_config cfg = {.pool = "cheetah", .conf = conf};
+    const struct cht_rados_config cfg = two_config();
     struct cht_rados_check check = {.database = copy, .finding = finding};
     must(cht_env_get(envs[1], copy, &made, &err));
     must(cht_rados_check(&cfg, &check, &err));
@@ -264,7 +229,7 @@ static void is_model(const struct model *m)
     must(cht_leases_next(cht_rdb(made), &now, &err));
     assert_true(now >= then); /* none is given out again */
     struct cht_op insert = {.kind = CHT_OP_INSERT, .value = str("new")};
-    must(run(made, &insert, 1));
+    must(run(made, &insert, 1, 0));
     assert_true(insert.key >= then);
 }
 
@@ -290,7 +255,7 @@ static void test_is_what_was_there(void **state)
             must(cht_store_pair_value(made, str("zeros"), &key, &b, &size, &err));
             assert_true(size == 700000 && memcmp(b.data, zeros, size) == 0);
             cht_buf_free(&b);
-            must(run(one, &del, 1));
+            must(run(one, &del, 1, 0));
         } else {
             is_model(&m);
         }
@@ -335,7 +300,7 @@ static void test_rows_and_ends(void **state)
         put(one, pair, str("v"), i % 3 == 0 ? UINT64_C(1000000000) + i : i % 3 == 1 ? 1 : 0);
     }
     struct cht_op link = {.kind = CHT_OP_PAIR_LINK, .name = str("other"), .value = str("e:2")};
-    must(run(one, &link, 1));
+    must(run(one, &link, 1, 0));
     take_backup(one, &stream);
     must(restore(&stream, 1000));
     look_at_copy();
@@ -351,7 +316,7 @@ static void test_rows_and_ends(void **state)
     must(cht_store_count(made, str("e:"), &pairs, &err));
     assert_int_equal(pairs, 20);
     struct cht_op edit = {.kind = CHT_OP_PAIR_PUT, .name = str("other"), .value = str("w")};
-    must(run(made, &edit, 1));
+    must(run(made, &edit, 1, 0));
     struct cht_buf b = {0};
     uint64_t key;
     must(cht_store_pair_value(made, str("e:2"), &key, &b, NULL, &err));
@@ -405,6 +370,7 @@ static void test_divided(void **state)
 
 /* ---- of files ------------------------------------------------------------------------------------------------------------ */
 
+#define LONG 200000u
 static char dir[64];
 static struct cht_env *open_files(void)
 {
@@ -421,8 +387,14 @@ static struct cht_env *open_files(void)
     return env;
 }
 
-/* One whose log has all that ever happened is taken: names that were mapped again, prefixes that were deleted, ends that were put off. One that
- * begins with page files is refused, before anything is made. */
+static void close_files(struct cht_env *files)
+{
+    must(cht_env_drop(files, name, &err));
+    must(cht_env_close(files, &err));
+    must(cht_io_remove_tree(cht_io_posix(), dir, &err));
+}
+
+/* One whose log has all that ever happened: names that were mapped again, prefixes that were deleted, ends that were put off. */
 static void test_of_files(void **state)
 {
     (void)state;
@@ -430,7 +402,6 @@ static void test_of_files(void **state)
     struct cht_buf stream = {0};
     struct cht_env *files = open_files();
     struct cht_store *pool = one;
-    remember_objects();
     must(cht_env_get(files, name, &one, &err));
     fill(&m, 12, 30, 17);
     put(one,
@@ -450,37 +421,174 @@ static void test_of_files(void **state)
                              {.kind = CHT_OP_PAIR_READ,
                               .name = str("\xfe"
                                           "end")}};
-    must(run(one, &ends[0], 1));
-    must(run(made, &ends[1], 1));
+    must(run(one, &ends[0], 1, 0));
+    must(run(made, &ends[1], 1, 0));
     assert_true(ends[0].ends != 0 && ends[0].ends == ends[1].ends);
     struct cht_op del[2] = {{.kind = CHT_OP_PAIR_DEL,
                              .name = str("\xfe"
                                          "end"),
                              .with_values = true}};
     del[1] = del[0];
-    must(run(one, &del[0], 1));
-    must(run(made, &del[1], 1));
+    must(run(one, &del[0], 1, 0));
+    must(run(made, &del[1], 1, 0));
     char why[256];
     if (model_compare(&m, made, why, sizeof why) != 0)
         fail_msg("%s", why);
     drop_copy();
     model_free(&m);
-    uint8_t *bytes = calloc(1, 200000);
-    for (unsigned i = 0; i < 40; i++) { /* segments that nobody needs go */
-        put(one, "long", (struct cht_str){bytes, 200000}, 0);
+    one = pool;
+    close_files(files);
+    cht_buf_free(&stream);
+}
+
+/* Its log begins somewhere in the middle, so the rest is in page files; all kinds of values, a name without one, names of one value, ends. *highest:
+ * the last key that was given out, and has no value any more. */
+static void fill_files(struct model *m, uint64_t *highest)
+{
+    uint8_t *bytes = calloc(1, LONG);
+    char pair[8];
+    fill(m, 12, 3000, 19);
+    for (unsigned i = 0; i < 24; i++) { /* segments that nobody needs go */
+        put(one, "long", (struct cht_str){bytes, LONG}, 0);
         if (i % 8 == 7)
             must(cht_store_checkpoint(one, &err));
     }
+    struct cht_op insert = {.kind = CHT_OP_INSERT, .value = str("x")};
+    must(run(one, &insert, 1, 0));
+    *highest = insert.key;
+    struct cht_op some[] = {{.kind = CHT_OP_PAIR_SET, .name = str("\xfe:none"), .key = *highest},
+                            {.kind = CHT_OP_DELETE, .key = *highest},
+                            {.kind = CHT_OP_PAIR_DEL, .name = str("long"), .with_values = true}};
+    must(run(one, some, 3, 0));
+    for (unsigned i = 0; i < 6; i++) {
+        (void)snprintf(pair, sizeof pair, "\xfe:%u", i);
+        put(one, pair, str("v"), i < 2 ? UINT64_C(1000000000) + i : i < 4 ? 1 : 0);
+    }
+    struct cht_op link = {.kind = CHT_OP_PAIR_LINK, .name = str("\xfe:other"), .value = str("\xfe:5")};
+    must(run(one, &link, 1, 0));
     must(cht_store_checkpoint(one, &err));
-    take_backup(one, &stream);
-    assert_int_equal(restore(&stream, 64 << 10), CHT_NOT_SUPPORTED);
+    model_fill(bytes, LONG, 3);
+    put(one, "\xfe:6", (struct cht_str){bytes, LONG}, 0); /* in the log only */
+    free(bytes);
+}
+
+static void make_stream(struct cht_env *files, struct cht_buf *stream, struct model *m, uint64_t *highest)
+{
+    struct cht_store *pool = one;
+    must(cht_env_get(files, name, &one, &err));
+    fill_files(m, highest);
+    take_backup(one, stream);
     one = pool;
+}
+
+static struct cht_op read_pair(struct cht_store *s, const char *pair)
+{
+    struct cht_op op = {.kind = CHT_OP_PAIR_READ, .name = str(pair)};
+    must(run(s, &op, 1, 0));
+    return op;
+}
+
+/* What fill_files made beside the model, which does not know it; it is removed. */
+static void look_at_others(struct cht_store *s, uint64_t highest)
+{
+    struct cht_buf b = {0};
+    uint64_t key, pairs;
+    uint8_t *bytes = malloc(LONG);
+    must(cht_store_count(s, str("\xfe:"), &pairs, &err));
+    assert_int_equal(pairs, 7); /* two have ended */
+    uint64_t ends = read_pair(s, "\xfe:0").ends;
+    assert_true(ends != 0 && read_pair(s, "\xfe:1").ends >= ends && read_pair(s, "\xfe:4").ends == 0);
+    assert_true(read_pair(s, "\xfe:other").key == read_pair(s, "\xfe:5").key);
+    must(cht_store_pair(s, str("\xfe:none"), &key, &err));
+    assert_true(key == highest);
+    assert_int_equal(cht_store_get(s, highest, &b, NULL, &err), CHT_KEY_NOT_FOUND);
+    must(cht_store_pair_value(s, str("\xfe:6"), &key, &b, NULL, &err));
+    model_fill(bytes, LONG, 3);
+    assert_int_equal(b.len, LONG);
+    assert_memory_equal(b.data, bytes, LONG);
+    struct cht_op del = {.kind = CHT_OP_PREFIX_DEL, .name = str("\xfe:"), .with_values = true};
+    must(run(s, &del, 1, 0));
+    free(bytes);
+    cht_buf_free(&b);
+}
+
+/* What is in page files comes over as well: the same keys, of which none is given out again. */
+static void test_of_page_files(void **state)
+{
+    (void)state;
+    struct model m;
+    struct cht_buf stream = {0};
+    uint64_t highest;
+    char why[256];
+    struct cht_env *files = open_files();
+    make_stream(files, &stream, &m, &highest);
+    close_files(files);
+    must(restore(&stream, 64 << 10));
+    look_at_copy();
+    look_at_others(made, highest);
+    if (model_compare(&m, made, why, sizeof why) != 0)
+        fail_msg("%s", why);
+    struct cht_op insert = {.kind = CHT_OP_INSERT, .value = str("new")};
+    must(run(made, &insert, 1, 0));
+    assert_true(insert.key > highest);
+    assert_true(((struct cht_renv *)(void *)envs[1])->spool.taken == 0);
+    model_free(&m);
+    cht_buf_free(&stream);
+}
+
+static bool is_over(void *ctx)
+{
+    unsigned *left = ctx;
+    return *left == 0 || --*left == 0;
+}
+
+/* By the second server, with other bounds; nothing of it is there. */
+static enum cht_rc restore_bounded(struct cht_rados_config cfg, const struct cht_buf *stream)
+{
+    must(cht_env_close(envs[1], &err));
+    two_open_env(&envs[1], cfg, true);
+    enum cht_rc rc = restore(stream, 64 << 10);
     is_not_there();
     assert_int_equal(new_objects(), 0);
-    must(cht_env_drop(files, name, &err));
-    must(cht_env_close(files, &err));
-    must(cht_io_remove_tree(cht_io_posix(), dir, &err));
-    free(bytes);
+    return rc;
+}
+
+/* No folder, no room, a value that is too long, nobody who waits any more: each with its code. */
+static void test_spool_refuses(void **state)
+{
+    (void)state;
+    struct model m;
+    struct cht_buf stream = {0};
+    struct cht_restore *r;
+    uint64_t highest;
+    struct cht_rados_config cfg = two_config();
+    struct cht_env *files = open_files();
+    make_stream(files, &stream, &m, &highest);
+    close_files(files);
+    model_free(&m);
+    remember_objects();
+    for (unsigned left = 1; left < 5; left++) {
+        unsigned n = left;
+        must(cht_restore_new(envs[1], copy, &r, &err));
+        cht_restore_ask(r, is_over, &n);
+        must(feed(r, &stream, 0, stream.len, 1 << 20));
+        assert_int_equal(cht_restore_finish(r, &err), CHT_CANCELLED);
+        cht_restore_free(r);
+        is_not_there();
+        assert_int_equal(new_objects(), 0);
+    }
+    cfg.spool_dir = "/nothing/is/there";
+    assert_int_equal(restore_bounded(cfg, &stream), CHT_NOT_SUPPORTED);
+    cfg.spool_dir = NULL;
+    cfg.max_value_size = 1000;
+    assert_int_equal(restore_bounded(cfg, &stream), CHT_VALUE_TOO_LARGE);
+    cfg.max_value_size = 0;
+    cfg.spool_bytes = 64 << 10;
+    assert_int_equal(restore_bounded(cfg, &stream), CHT_DISK_FULL);
+    cfg.spool_bytes = stream.len + (UINT64_C(64) << 20);
+    must(cht_env_close(envs[1], &err));
+    two_open_env(&envs[1], cfg, true);
+    must(restore(&stream, 64 << 10));
     cht_buf_free(&stream);
 }
 
@@ -553,6 +661,27 @@ static void test_damaged(void **state)
     cht_buf_free(&stream);
 }
 
+/* Every frame with the checksum of what it has now. */
+static void seal(struct cht_buf *b, size_t len)
+{
+    struct cht_backup_chain chain = {0};
+    cht_backup_seed(&chain, b->data);
+    for (size_t p = CHT_BACKUP_HEAD; p < len;) {
+        const uint8_t *f = b->data + p;
+        uint32_t n = cht_get32(f + 8);
+        struct cht_frame frame = {.kind = (enum cht_frame_kind)f[4],
+                                  .file = f[5],
+                                  .shard = cht_get16(f + 6),
+                                  .at = cht_get64(f + 16),
+                                  .size = f[4] != CHT_FRAME_DATA ? cht_get64(f + CHT_BACKUP_FRAME) : 0,
+                                  .data = f + CHT_BACKUP_FRAME,
+                                  .len = n};
+        (void)cht_backup_put_frame(&chain, b->data + p, &frame);
+        p += CHT_BACKUP_FRAME + n;
+    }
+    b->len = len;
+}
+
 /* The frames are whole, and what they say is no log that goes to its end: records that are damaged, missing, or longer than their segment. */
 static void test_wrong_log(void **state)
 {
@@ -565,26 +694,10 @@ static void test_wrong_log(void **state)
     must(cht_buf_reserve(&other, stream.len, &err));
     size_t log = CHT_BACKUP_HEAD + 2 * CHT_BACKUP_FRAME + 8; /* the first bytes of the segment */
     for (size_t at = 0; at < 640; at += getenv("CHT_TEST_LONG") != NULL ? 1 : at < 512 ? 128 : 11) {
-        struct cht_backup_chain chain = {0};
         memcpy(other.data, stream.data, stream.len);
         other.data[log + at + (at < 512 ? 0 : CHT_BACKUP_FRAME)] ^=
             0x21; /* the header is a frame of its own */
-        cht_backup_seed(&chain, other.data);
-        for (size_t p = CHT_BACKUP_HEAD;
-             p < stream.len;) { /* every frame with the checksum of what it has now */
-            const uint8_t *f = other.data + p;
-            uint32_t len = cht_get32(f + 8);
-            struct cht_frame frame = {.kind = (enum cht_frame_kind)f[4],
-                                      .file = f[5],
-                                      .shard = cht_get16(f + 6),
-                                      .at = cht_get64(f + 16),
-                                      .size = f[4] != CHT_FRAME_DATA ? cht_get64(f + CHT_BACKUP_FRAME) : 0,
-                                      .data = f + CHT_BACKUP_FRAME,
-                                      .len = len};
-            (void)cht_backup_put_frame(&chain, other.data + p, &frame);
-            p += CHT_BACKUP_FRAME + len;
-        }
-        other.len = stream.len;
+        seal(&other, stream.len);
         enum cht_rc rc = restore(&other, 5000);
         failures += rc != CHT_OK;
         if (rc != CHT_OK && rc != CHT_CORRUPT && rc != CHT_NOT_SUPPORTED && rc != CHT_VALUE_TOO_LARGE)
@@ -597,6 +710,48 @@ static void test_wrong_log(void **state)
     assert_int_equal(new_objects(), 0);
     cht_buf_free(&stream);
     cht_buf_free(&other);
+}
+
+/* The frames are whole, and a page or a record of files is not: what does not match is found, and nothing stays. */
+static void test_damaged_files(void **state)
+{
+    (void)state;
+    struct model m;
+    struct cht_buf stream = {0};
+    struct cht_rng rng;
+    uint64_t highest;
+    unsigned failures = 0, n = getenv("CHT_TEST_LONG") != NULL ? 100 : 6;
+    struct cht_env *files = open_files();
+    make_stream(files, &stream, &m, &highest);
+    close_files(files);
+    model_free(&m);
+    remember_objects();
+    cht_rng_seed(&rng, 5);
+    for (unsigned i = 0; i < n; i++) {
+        size_t p = CHT_BACKUP_HEAD, at = cht_rng_below(&rng, stream.len), len = 0;
+        while (p < at || stream.data[p + 4] != CHT_FRAME_DATA) { /* of the next frame, or the first of all */
+            p += CHT_BACKUP_FRAME + cht_get32(stream.data + p + 8);
+            if (p >= stream.len)
+                p = CHT_BACKUP_HEAD, at = 0;
+        }
+        len = cht_get32(stream.data + p + 8);
+        uint8_t *byte = stream.data + p + CHT_BACKUP_FRAME + cht_rng_below(&rng, len), was = *byte;
+        *byte ^= 0x21;
+        seal(&stream, stream.len);
+        enum cht_rc rc = restore(&stream, 1 << 20);
+        *byte = was;
+        failures += rc != CHT_OK;
+        if (rc == CHT_OK) /* zeros after a record, or what a record of the log has anew */
+            drop_copy();
+        else if (rc != CHT_CORRUPT && rc != CHT_VERSION)
+            fail_msg("frame at %zu: %s: %s", p, cht_rc_slug(rc), err.msg);
+        is_not_there();
+        assert_int_equal(new_objects(), 0);
+    }
+    assert_true(failures > n / 3);
+    seal(&stream, stream.len);
+    must(restore(&stream, 1 << 20));
+    cht_buf_free(&stream);
 }
 
 /* Another server takes it for left and removes it: whoever is at it is told, and nothing of it stays. One that says that it goes on is not. */
@@ -636,20 +791,13 @@ static void test_given_up(void **state)
 }
 
 /* A server ends on the way: there is no database, and any server removes what it left, once it has said nothing for five minutes. */
-static char stop_at[32];
-static void stop(const char *what)
-{
-    if (strcmp(what, stop_at) == 0)
-        _exit(9);
-}
-
 static int restore_in_process(const struct cht_buf *stream, const char *at)
 {
     pid_t p = fork();
     if (p == 0) {
         (void)snprintf(stop_at, sizeof stop_at, "%s", at);
-        at_step = stop;
-        open_env(&envs[1], true, 0);
+        at_step = two_stop;
+        open_env(&envs[1], true);
         _exit(restore(stream, 4096) == CHT_OK ? 0 : 1);
     }
     int status = 0;
@@ -657,17 +805,47 @@ static int restore_in_process(const struct cht_buf *stream, const char *at)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static void kill_at(const struct cht_buf *stream, const char *at, bool finish)
+{
+    unsigned removed = 0;
+    assert_int_equal(restore_in_process(stream, at), 9);
+    open_env(&envs[0], false);
+    open_env(&envs[1], false);
+    is_not_there();
+    must(cht_env_finish(envs[0], ignore, &removed, &err));
+    assert_int_equal(removed, 0); /* it might live */
+    assert_int_equal(restore(stream, 4096), CHT_DATABASE_BUSY);
+    assert_true(new_objects() > 0);
+    make_old(400);
+    if (finish) {
+        must(cht_env_finish(envs[0], ignore, &removed, &err));
+        assert_int_equal(removed, 1);
+        assert_int_equal(new_objects(), 0);
+    }
+    must(restore(stream, 4096));
+    look_at_copy();
+    drop_copy();
+    assert_int_equal(new_objects(), 0);
+    must(cht_env_close(envs[0], &err));
+    must(cht_env_close(envs[1], &err));
+}
+
 static void test_killed(void **state)
 {
-    static const char *const steps[] = {"restore begun", "restored"};
     (void)state;
-    struct cht_buf stream = {0};
+    struct cht_buf stream = {0}, of_files = {0};
+    struct model m;
+    uint64_t highest;
     new_names();
+    struct cht_env *files = open_files();
+    make_stream(files, &of_files, &m, &highest);
+    close_files(files); /* its threads have ended */
+    model_free(&m);
     int pipes[2];
     assert_int_equal(pipe(pipes), 0);
     pid_t p = fork(); /* nobody is connected who forks */
     if (p == 0) {
-        open_env(&envs[0], false, 0);
+        open_env(&envs[0], false);
         must(cht_env_create(envs[0], name, 4, &err));
         must(cht_env_get(envs[0], name, &one, &err));
         put(one, "a", str("1"), 0);
@@ -693,32 +871,16 @@ static void test_killed(void **state)
     (void)close(pipes[0]);
     (void)close(pipes[1]);
     one = NULL;
-    open_env(&envs[0], false, 0);
+    open_env(&envs[0], false);
     remember_objects();
     must(cht_env_close(envs[0], &err));
-    for (unsigned i = 0; i < 2; i++) {
-        unsigned removed = 0;
-        assert_int_equal(restore_in_process(&stream, steps[i]), 9);
-        open_env(&envs[0], false, 0);
-        open_env(&envs[1], false, 0);
-        is_not_there();
-        must(cht_env_finish(envs[0], ignore, &removed, &err));
-        assert_int_equal(removed, 0); /* it might live */
-        assert_int_equal(restore(&stream, 4096), CHT_DATABASE_BUSY);
-        assert_true(new_objects() > 0);
-        make_old(400);
-        if (i == 0) {
-            must(cht_env_finish(envs[0], ignore, &removed, &err));
-            assert_int_equal(removed, 1);
-            assert_int_equal(new_objects(), 0);
-        }
-        must(restore(&stream, 4096));
-        look_at_copy();
-        drop_copy();
-        assert_int_equal(new_objects(), 0);
-        must(cht_env_close(envs[0], &err));
-        must(cht_env_close(envs[1], &err));
-    }
+    kill_at(&stream, "restore begun", true);
+    kill_at(&stream, "restored", false);
+    kill_at(&of_files, "restore begun", false);
+    kill_at(&of_files, "restore poured", true);
+    if (getenv("CHT_TEST_LONG") != NULL)
+        kill_at(&of_files, "restored", true);
+    cht_buf_free(&of_files);
     cht_buf_free(&stream);
 }
 
@@ -789,19 +951,13 @@ static void test_unheard(void **state)
 }
 
 /* An allocation that fails anywhere: no database, nothing of it left, and the next one is right. */
-static void test_allocations(void **state)
+static void fail_everywhere(const struct cht_buf *stream)
 {
-    (void)state;
-    struct cht_buf stream = {0};
     bool reached = true, all = getenv("CHT_TEST_LONG") != NULL;
     unsigned failures = 0;
-    put(one, "a", str("1"), 0);
-    put(one, "b", str("2"), UINT64_C(1000000000));
-    take_backup(one, &stream);
-    remember_objects();
-    for (uint64_t n = 1; reached; n = all ? n + 1 : 2 * n + 1) {
+    for (uint64_t n = 1; reached; n = all ? n + 1 + n / 50 : 2 * n + 1) {
         cht_alloc_fail_at(n, false);
-        enum cht_rc rc = restore(&stream, 1 << 20);
+        enum cht_rc rc = restore(stream, 1 << 20);
         reached = cht_alloc_failures() > 0;
         cht_alloc_fail_at(0, false);
         failures += rc != CHT_OK;
@@ -819,22 +975,84 @@ static void test_allocations(void **state)
         assert_int_equal(new_objects(), 0);
     }
     assert_true(failures > 0);
+}
+
+static void test_allocations(void **state)
+{
+    (void)state;
+    struct cht_buf stream = {0};
+    struct model m;
+    uint64_t highest;
+    put(one, "a", str("1"), 0);
+    put(one, "b", str("2"), UINT64_C(1000000000));
+    take_backup(one, &stream);
+    struct cht_env *files = open_files();
+    remember_objects();
+    fail_everywhere(&stream);
+    make_stream(files, &stream, &m, &highest);
+    close_files(files);
+    model_free(&m);
+    fail_everywhere(&stream);
     cht_buf_free(&stream);
+}
+
+/* ---- beside it --------------------------------------------------------------------------------------------------------- */
+
+static _Atomic bool at_gate, gate_opens;
+static void wait_at_gate(const char *what)
+{
+    if (strcmp(what, "dropping") != 0)
+        return;
+    atomic_store(&at_gate, true);
+    while (!atomic_load(&gate_opens))
+        cht_sleep_ns(UINT64_C(1000000));
+}
+
+/* A server that removes what another left, however long it takes, removes pairs that have ended meanwhile. */
+static void test_removing_holds_up_nothing(void **state)
+{
+    (void)state;
+    struct cht_renv *first = (struct cht_renv *)(void *)envs[0], *second = (struct cht_renv *)(void *)envs[1];
+    struct cht_listed e;
+    must(cht_catalogue_begin(first, copy, 4, 'c', &e, &err));
+    make_old(400);
+    atomic_store(&at_gate, false);
+    atomic_store(&gate_opens, false);
+    at_step = wait_at_gate;
+    two_join();
+    put(one, "ends", str("1"), 1);
+    second->care.finished = cht_now_ns() - UINT64_C(601000000000); /* it is time to look */
+    for (unsigned i = 0; i < 6000 && !atomic_load(&at_gate); i++) {
+        cht_env_quiet(envs[1]);
+        cht_sleep_ns(UINT64_C(10000000));
+    }
+    assert_true(atomic_load(&at_gate));
+    uint64_t ended = 0;
+    for (unsigned i = 0; i < 6000 && (ended = atomic_load(&cht_rdb(two)->ended)) == 0; i++) {
+        cht_env_quiet(envs[1]);
+        cht_sleep_ns(UINT64_C(10000000));
+    }
+    assert_int_equal(ended, 1);
+    assert_true(entry_of(copy).state == 'd'); /* still at it */
+    atomic_store(&gate_opens, true);
+    for (unsigned i = 0; i < 6000 && entry_of(copy).state != 0; i++)
+        cht_sleep_ns(UINT64_C(10000000));
+    assert_true(entry_of(copy).state == 0);
 }
 
 int main(void)
 {
-    conf = getenv("CHT_RADOS_CONF");
-    if (conf == NULL) {
-        print_error("CHT_RADOS_CONF is not set: see tests/rados/run.sh\n");
+    if (!two_ready())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed), /* it forks, so before anything is connected */
         cmocka_unit_test_setup_teardown(test_is_what_was_there, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rows_and_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_divided, setup, teardown),
         cmocka_unit_test_setup_teardown(test_of_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_of_page_files, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_spool_refuses, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damaged_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_name, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wrong_log, setup, teardown),
@@ -842,6 +1060,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_goes_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unheard, setup, teardown),
         cmocka_unit_test_setup_teardown(test_allocations, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removing_holds_up_nothing, setup, teardown),
     };
     cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,68 +15,29 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "cheetah/rados.h"
 #include "cheetah/sweep.h"
 #include "os/thread.h"
 #include "store/rados/rdb.h"
 #include "store/rados/split.h"
 
-static const char *conf;
-static char name[32];
-static struct cht_err err;
-static struct cht_env *envs[2];
-static struct cht_store *one, *two; /* the same database, of two servers */
-
-static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
-
-static void must(enum cht_rc rc)
-{
-    if (rc != CHT_OK)
-        fail_msg("%s: %s", cht_rc_slug(rc), err.msg);
-}
-
-static void (*at_step)(const char *step); /* of the first server */
-static void step(void *ctx, const char *what)
-{
-    (void)ctx;
-    if (at_step != NULL)
-        at_step(what);
-}
+#include "rados/support/two.h" /* last: its names are short */
 
 static int setup(void **state)
 {
-    static unsigned n;
+    struct cht_rados_config cfg = two_config();
     (void)state;
-    (void)snprintf(name, sizeof name, "s%u-%u", (unsigned)getpid(), n++);
-    for (unsigned i = 0; i < 2; i++) {
-        struct cht_rados_config cfg = {
-            .pool = "cheetah", .conf = conf, .settle_ms = 300, .step = i == 0 ? step : NULL};
-        must(cht_rados_open(&cfg, &envs[i], &err));
-    }
-    must(cht_env_create(envs[0], name, 4, &err));
-    must(cht_env_get(envs[0], name, &one, &err));
-    must(cht_env_get(envs[1], name, &two, &err));
+    cfg.settle_ms = 300;
+    two_new_name('s');
+    two_open(cfg, 1);
+    two_join();
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    at_step = NULL;
-    (void)cht_env_drop(envs[0], name, NULL);
-    must(cht_env_close(envs[0], &err));
-    must(cht_env_close(envs[1], &err));
+    two_close();
     return 0;
-}
-
-static enum cht_rc run(struct cht_store *s, struct cht_op *ops, size_t n, unsigned flags)
-{
-    struct cht_commit c = {.ops = ops, .count = n, .flags = flags};
-    enum cht_rc rc = cht_store_commit(s, &c);
-    err = c.err;
-    for (size_t i = 0; i < n && rc == CHT_OK; i++)
-        rc = ops[i].rc;
-    return rc;
 }
 
 static void put(struct cht_store *s, const char *pair, const char *value)
@@ -376,11 +337,8 @@ static void test_under_load(void **state)
 
 int main(void)
 {
-    conf = getenv("CHT_RADOS_CONF");
-    if (conf == NULL) {
-        print_error("CHT_RADOS_CONF is not set: see tests/rados/run.sh\n");
+    if (!two_ready())
         return 77;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_division, setup, teardown),

@@ -104,6 +104,51 @@ def test_from_files_and_back(pool, tmp_path):
         assert tool("check", "--database", name, *place(pool)).stdout == ""
 
 
+def test_backups_over_http_both_ways(tmp_path):
+    """A backup of files into a server on a pool, and one of that into a server on files: the same names, keys, values and ends. One that is not
+    whole, or that a server takes with it when it is killed, leaves no database and no file."""
+    body = {"Content-Type": "application/octet-stream"}
+    spool = tmp_path / "spool"
+    spool.mkdir()
+
+    def lines(client):
+        return (client.get("/pairs/*", values="true", expires="true").body, client.get("/kv", limit="1000").body)
+
+    with on_files(tmp_path / "data") as server:
+        tooling.fill(server.client(), 300)
+        tooling.awkward(server.client())
+    with on_files(tmp_path / "data") as server:  # a log that was done with
+        client = server.client()
+        assert client.put("/pairs/ends", b"v", ttl="1000000").status == 201
+        backup, there = client.get("/databases/default/backup").body, lines(client)
+    one = harness.Server("--access-log", "false", "--rados-spool", str(spool))
+    two = harness.Server("--access-log", "false", "--rados-spool", "/nothing/is/there", data=one.data)
+    try:
+        client = one.client()
+        for wrong in (backup[:-1], backup[:-200] + b"x" * 200):
+            answer = client.put("/databases/again/restore", wrong, headers=body)
+            assert (answer.status, answer.code) == (400, "invalid_backup")
+            assert client.get("/databases/again").status == 404 and list(spool.iterdir()) == []
+        answer = two.client().put("/databases/again/restore", backup, headers=body)
+        assert (answer.status, answer.code) == (501, "not_supported")
+        assert client.put("/databases/again/restore", backup, headers=body).status == 201
+        assert lines(one.client(db="again")) == there and lines(two.client(db="again")) == there
+        again = client.get("/databases/again/backup").body
+        with contextlib.closing(one.raw()) as raw:  # it is killed when most of it is there
+            raw.send(b"PUT /databases/killed/restore HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n"
+                     % len(backup) + backup[:-100])
+            harness.wait_for(lambda: two.client().delete("/databases/killed", confirm="killed").code == "database_busy", 60, "it is begun")
+            one.kill()
+        assert two.client().get("/databases/killed").status == 404 and list(spool.iterdir()) == []
+    finally:
+        two.pool = None
+        harness.finish_all([two, one])
+    with on_files(tmp_path / "back") as server:
+        client = server.client()
+        assert client.put("/databases/back/restore", again, headers=body).status == 201
+        assert lines(server.client(db="back")) == there
+
+
 def test_beside_a_server(pool, tmp_path):
     """One-shots, stat and top see what a server on the pool has written, and the other way round."""
     server = harness.Server("--access-log", "false", data="tools of %d" % os.getpid())

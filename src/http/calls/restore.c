@@ -100,6 +100,12 @@ static enum cht_rc compare(struct http_request *r)
     return rc;
 }
 
+static bool nobody_waits(void *ctx)
+{
+    const struct http_request *r = ctx;
+    return atomic_load_explicit(&r->cancel, memory_order_relaxed);
+}
+
 /* On a job thread: the database appears. */
 static void finish(struct http_request *r)
 {
@@ -107,8 +113,10 @@ static void finish(struct http_request *r)
     struct svc_dbs *dbs = r->w->srv->dbs;
     bool created;
     write_piece(r);
-    if (s->rc == CHT_OK)
+    if (s->rc == CHT_OK) {
+        cht_restore_ask(s->restore, nobody_waits, r);
         s->rc = of_backup(cht_restore_finish(s->restore, &r->err));
+    }
     cht_restore_free(s->restore);
     s->restore = NULL;
     r->rc = s->rc;

@@ -11,6 +11,8 @@
 #include "store/rados/restore.h"
 #include "store/rados/split.h"
 
+#include <stddef.h>
+
 #define LEFT_AGE 3600u
 #define FINISH_NS UINT64_C(600000000000) /* between two looks for databases that were not finished */
 #define LEFT_NS UINT64_C(86400000000000)
@@ -26,7 +28,7 @@ static void clean(struct cht_rdb *db)
 
 static void care_for(struct cht_rdb *db)
 {
-    uint64_t removed, now = cht_now_ns();
+    uint64_t removed;
     if (cht_rdb_reload(db, NULL) != CHT_OK)
         return; /* the cluster does not answer, or it was dropped */
     if (atomic_load(&db->format) >= CHT_RDB_FORMAT_ENDS)
@@ -35,12 +37,18 @@ static void care_for(struct cht_rdb *db)
     clean(db);
     cht_moment_clean(db);
     cht_grow(db);
+}
+
+static void tidy(struct cht_rdb *db)
+{
+    uint64_t removed, now = cht_now_ns();
     if (db->swept == 0)
         db->swept = now;
     if (now - db->swept < LEFT_NS)
         return;
     db->swept = now;
-    (void)cht_left_sweep(db, LEFT_AGE, &removed, NULL);
+    if (cht_rdb_reload(db, NULL) == CHT_OK)
+        (void)cht_left_sweep(db, LEFT_AGE, &removed, NULL);
     if (db->lefts > 0) /* a second look, before a day is over */
         db->swept = now - LEFT_NS + 2 * LEFT_AGE * UINT64_C(1000000000);
 }
@@ -63,13 +71,10 @@ static void finish_left(struct cht_renv *env)
     cht_free(l.v);
 }
 
-static void run(struct cht_job *job)
+static void each_open(struct cht_renv *env, void (*fn)(struct cht_rdb *db))
 {
-    struct cht_renv *env = ((struct cht_care *)(void *)job)->env;
     struct cht_rdb **all = NULL;
     size_t n = 0, i = 0;
-    cht_restores_go_on(env);
-    finish_left(env);
     cht_mutex_lock(&env->mu);
     for (struct cht_rdb *db = env->open; db != NULL; db = db->next)
         n++;
@@ -81,21 +86,43 @@ static void run(struct cht_job *job)
     cht_mutex_unlock(&env->mu);
     for (size_t k = 0; k < i; k++) {
         if (!atomic_load(&env->care.over))
-            care_for(all[k]);
+            fn(all[k]);
         cht_rdb_put(all[k]);
     }
     cht_free(all);
+}
+
+static void run(struct cht_job *job)
+{
+    struct cht_renv *env = ((struct cht_care *)(void *)job)->env;
+    cht_restores_go_on(env);
+    each_open(env, care_for);
     atomic_store(&env->care.busy, false);
+}
+
+static void run_tidy(struct cht_job *job)
+{
+    struct cht_care *care = (struct cht_care *)(void *)((char *)job - offsetof(struct cht_care, tidy));
+    finish_left(care->env);
+    each_open(care->env, tidy);
+    atomic_store(&care->tidying, false);
+}
+
+static void start(struct cht_renv *env, struct cht_job *job, _Atomic bool *busy,
+                  void (*fn)(struct cht_job *job))
+{
+    bool none = false;
+    if (!atomic_compare_exchange_strong(busy, &none, true))
+        return;
+    *job = (struct cht_job){.run = fn};
+    env->care.env = env;
+    cht_jobs_submit(env->jobs, job);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 void cht_care(struct cht_renv *env)
 {
-    bool none = false;
-    if (!atomic_compare_exchange_strong(&env->care.busy, &none, true))
-        return;
-    env->care.job = (struct cht_job){.run = run};
-    env->care.env = env;
-    cht_jobs_submit(env->jobs, &env->care.job);
+    start(env, &env->care.job, &env->care.busy, run);
+    start(env, &env->care.tidy, &env->care.tidying, run_tidy);
 }

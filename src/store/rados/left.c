@@ -19,6 +19,7 @@
 #include <time.h>
 
 struct left {
+    const struct cht_rdb *db;
     uint64_t *v; /* owned: numbers of long values, ascending; 0: named by a row */
     size_t n, cap;
 };
@@ -51,6 +52,14 @@ static bool is_old(struct cht_rdb *db, const char *object, uint64_t seconds)
     return rados_stat(db->io, object, &size, &when) == 0 && now >= (uint64_t)when + seconds;
 }
 
+/* Between two objects, and two pages: whoever drops it, or closes the environment, waits for it. */
+static enum cht_rc closes(const struct cht_rdb *db, struct cht_err *err)
+{
+    return atomic_load(&db->closing) || atomic_load(&db->env->care.over)
+               ? CHT_FAIL(err, CHT_CANCELLED, "cancelled")
+               : CHT_OK;
+}
+
 /* Old objects: transactions are ended, long values noted. */
 static enum cht_rc list(struct cht_rdb *db, uint64_t seconds, struct left *l, uint64_t *removed,
                         struct cht_err *err)
@@ -63,9 +72,10 @@ static enum cht_rc list(struct cht_rdb *db, uint64_t seconds, struct left *l, ui
         return cht_rdb_answer(db, r, db->uuid, err);
     while (rc == CHT_OK && (r = rados_nobjects_list_next(ctx, &name, NULL, NULL)) == 0) {
         char *end = NULL;
+        rc = closes(db, err);
         bool ours = (name[0] == 'v' || name[0] == 't') && name[1] == '.' && strlen(name) == 18;
         uint64_t number = ours ? strtoull(name + 2, &end, 16) : 0;
-        if (number == 0 || *end != 0 || !is_old(db, name, seconds))
+        if (rc != CHT_OK || number == 0 || *end != 0 || !is_old(db, name, seconds))
             continue;
         if (name[0] == 'v') {
             rc = note(l, number, err);
@@ -81,7 +91,6 @@ static enum cht_rc list(struct cht_rdb *db, uint64_t seconds, struct left *l, ui
 static enum cht_rc take_out(void *ctx, const struct cht_page *page, struct cht_err *err)
 {
     struct left *l = ctx;
-    (void)err;
     for (size_t i = 0; i < page->n; i++) {
         struct cht_row row;
         if (!cht_row_read(page->rows[i].value.p, page->rows[i].value.n, &row) || row.flags != CHT_ROW_PARTS)
@@ -93,7 +102,7 @@ static enum cht_rc take_out(void *ctx, const struct cht_page *page, struct cht_e
             l->n--;
         }
     }
-    return CHT_OK;
+    return closes(l->db, err);
 }
 
 /* Takes out the numbers that a row names. A value moves from a P row to a K row, never back: so the P rows come first. */
@@ -138,7 +147,7 @@ static enum cht_rc zero_page(void *ctx, const struct cht_page *page, struct cht_
     }
     if (n == 0) {
         rados_release_write_op(call.w);
-        return CHT_OK;
+        return closes(z->db, err);
     }
     cht_rdb_shard_name(object, z->shard);
     int r = cht_call_run(&call, z->db->io, object);
@@ -190,7 +199,7 @@ static enum cht_rc remove_seen(struct cht_rdb *db, uint64_t seconds, const struc
 
 enum cht_rc cht_left_sweep(struct cht_rdb *db, uint64_t seconds, uint64_t *removed, struct cht_err *err)
 {
-    struct left l = {0};
+    struct left l = {.db = db};
     *removed = 0;
     enum cht_rc rc = list(db, seconds, &l, removed, err);
     if (rc == CHT_OK && l.n > 0) {

@@ -63,6 +63,10 @@ enum cht_rc cht_rdb_unmake(struct cht_renv *env, const char *uuid, struct cht_er
     int r = rados_nobjects_list_open(io, &list);
     if (r == 0) {
         while ((r = rados_nobjects_list_next(list, &name, NULL, NULL)) == 0) {
+            if (atomic_load(&env->care.over)) { /* it is what others left: any server goes on with it */
+                rc = CHT_FAIL(err, CHT_CANCELLED, "cancelled");
+                break;
+            }
             int removed = rados_remove(io, name);
             if (removed < 0 && cht_os_code(removed) != CHT_OS_NOT_THERE && rc == CHT_OK)
                 rc = cht_link_rc(removed, name, err);
@@ -224,6 +228,7 @@ enum cht_rc cht_rdb_open(struct cht_renv *env, const char *name, const char *uui
 
 void cht_rdb_close(struct cht_rdb *db)
 {
+    atomic_store(&db->closing, true);
     cht_mutex_lock(&db->mu);
     while (db->busy > 0)
         cht_cond_wait(&db->calm, &db->mu);

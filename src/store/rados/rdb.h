@@ -19,6 +19,7 @@
 
 #include "base/siphash.h"
 #include "exec/jobs.h"
+#include "os/io.h"
 #include "os/thread.h"
 #include "store/rados/guard.h"
 #include "store/rados/link.h"
@@ -99,6 +100,7 @@ struct cht_rdb {
     struct cht_mutex mu;
     struct cht_cond calm;
     unsigned busy;                           /* guarded by mu: commits and scans under way */
+    _Atomic bool closing;                    /* nobody begins anything any more; what can end early does */
     _Atomic uint64_t next_known;             /* no key from here on was leased when it was last read */
     _Atomic uint64_t waiting, waiting_bytes; /* operations of commits under way, and their values */
     _Atomic uint64_t corrupt, commits, operations, groups, inserted, ended;
@@ -125,18 +127,18 @@ struct cht_follow {      /* of changes: follow.c */
     struct cht_rfollower *first; /* who waits */
 };
 
-struct cht_care {       /* care.h */
-    struct cht_job job; /* first */
+struct cht_care {             /* care.h */
+    struct cht_job job, tidy; /* job: first */
     struct cht_renv *env;
-    _Atomic bool busy; /* it is queued or runs */
-    _Atomic bool over; /* the environment closes */
-    uint64_t finished; /* of the job: when it looked for databases that were not finished, ns */
+    _Atomic bool busy, tidying; /* it is queued or runs */
+    _Atomic bool over;          /* the environment closes: they end soon */
+    uint64_t finished;          /* of tidy: when it looked for databases that were not finished, ns */
 };
 
 struct cht_renv {
     struct cht_env_head head;    /* first */
     struct cht_rados_config cfg; /* defaults filled in; the texts owned */
-    char *pool, *conf, *id;
+    char *pool, *conf, *id, *spool_dir;
     struct cht_link link;
     struct cht_guards guards;
     struct cht_sip_key key; /* nobody can choose names that meet in a hash table */
@@ -148,6 +150,7 @@ struct cht_renv {
     struct cht_rdb *open;          /* guarded by mu; owned */
     struct cht_mutex restoring;    /* of what is being restored (restore.c); held while its row is written */
     struct cht_rrestore *restores; /* guarded by restoring */
+    struct cht_io_room spool;      /* of what is laid out meanwhile (spool.h) */
     struct cht_care care;
     struct cht_follow follow;
 };

@@ -53,6 +53,7 @@ static void renv_free(struct cht_renv *env)
     cht_free(env->pool);
     cht_free(env->conf);
     cht_free(env->id);
+    cht_free(env->spool_dir);
     cht_free(env);
 }
 
@@ -263,6 +264,13 @@ static const struct cht_env_ops renv_ops = {
     .restore_new = cht_rrestore_new,
 };
 
+/* False: no memory. */
+static bool copy_text(const char *text, char **out)
+{
+    *out = text != NULL ? cht_strdup(text) : NULL;
+    return text == NULL || *out != NULL;
+}
+
 static enum cht_rc copy_config(struct cht_renv *env, const struct cht_rados_config *cfg, struct cht_err *err)
 {
     env->cfg = *cfg;
@@ -274,14 +282,16 @@ static enum cht_rc copy_config(struct cht_renv *env, const struct cht_rados_conf
     env->cfg.split_pairs = cfg->split_pairs != 0 ? cfg->split_pairs : 100000;
     env->cfg.default_shards = cfg->default_shards != 0 ? cfg->default_shards : 8;
     env->cfg.max_value_size = cfg->max_value_size != 0 ? cfg->max_value_size : CHT_VALUE_DEFAULT_MAX;
-    env->pool = cht_strdup(cfg->pool);
-    env->conf = cfg->conf != NULL ? cht_strdup(cfg->conf) : NULL;
-    env->id = cfg->id != NULL ? cht_strdup(cfg->id) : NULL;
-    if (env->pool == NULL || (cfg->conf != NULL && env->conf == NULL) || (cfg->id != NULL && env->id == NULL))
+    env->spool.most = cfg->spool_bytes != 0 ? cfg->spool_bytes : CHT_SPOOL_BYTES;
+    bool good = copy_text(cfg->pool, &env->pool) && copy_text(cfg->conf, &env->conf) &&
+                copy_text(cfg->id, &env->id) &&
+                copy_text(cfg->spool_dir != NULL ? cfg->spool_dir : "/var/tmp", &env->spool_dir);
+    if (!good)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the environment");
     env->cfg.pool = env->pool;
     env->cfg.conf = env->conf;
     env->cfg.id = env->id;
+    env->cfg.spool_dir = env->spool_dir;
     return CHT_OK;
 }
 

@@ -4,7 +4,6 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
-#include "store/logops.h"
 #include "store/rados/commit.h"
 #include "store/rados/exec.h"
 #include "store/rados/grow.h"
@@ -262,7 +261,8 @@ enum cht_rc cht_replay_new(struct cht_rdb *db, const uint8_t uuid[16], uint64_t 
     r->db = db;
     r->next = 1;
     r->upto = upto;
-    memcpy(r->uuid, uuid, sizeof r->uuid);
+    if (uuid != NULL)
+        memcpy(r->uuid, uuid, sizeof r->uuid);
     r->ops = cht_calloc(OPS, sizeof *r->ops);
     r->bytes = cht_malloc(BYTES);
     if (r->ops == NULL || r->bytes == NULL) {
@@ -319,6 +319,29 @@ enum cht_rc cht_replay_feed(struct cht_replay *r, const uint8_t *p, size_t n, st
         }
     }
     return rc;
+}
+
+enum cht_rc cht_replay_op(struct cht_replay *r, const struct cht_logop *op, struct cht_err *err)
+{
+    struct cht_logop own = *op;
+    enum cht_rc rc = CHT_OK;
+    if (op->data.n > LONG) { /* see add() */
+        rc = cht_buf_reserve(&r->part, op->data.n, err);
+        if (rc != CHT_OK)
+            return rc;
+        memcpy(r->part.data, op->data.p, op->data.n);
+        r->part.len = op->data.n;
+        own.data.p = r->part.data;
+    }
+    rc = take(r, &own, err);
+    r->part.len = 0;
+    return rc;
+}
+
+void cht_replay_keys(struct cht_replay *r, uint64_t next)
+{
+    if (next > 0 && next - 1 > r->highest)
+        r->highest = next - 1;
 }
 
 enum cht_rc cht_replay_finish(struct cht_replay *r, struct cht_err *err)

@@ -7,15 +7,18 @@
  * the database is of no use. Doing them again does no harm. A value and the name that follows it with the same key are one operation, so that both
  * are in one row, as they were.
  *
+ * What comes from elsewhere (spool.h) is done in the same way, operation by operation, without a log.
+ *
  * Memory: some MiB, and twice the longest value. Threads: one at a time.
  */
 #pragma once
 
+#include "store/logops.h"
 #include "store/rados/rdb.h"
 #include "store/wal.h"
 
 struct cht_replay;
-/* upto: the number of the last record. */
+/* uuid: of the log; upto: the number of its last record. NULL, 0: there is none. */
 enum cht_rc cht_replay_new(struct cht_rdb *db, const uint8_t uuid[16], uint64_t upto, struct cht_replay **out,
                            struct cht_err *err);
 void cht_replay_free(struct cht_replay *r); /* NULL is legal */
@@ -25,3 +28,7 @@ void cht_replay_segment(struct cht_replay *r, uint64_t number, uint64_t size);
 enum cht_rc cht_replay_feed(struct cht_replay *r, const uint8_t *p, size_t n, struct cht_err *err);
 /* What is left; and no key that was given out in the log is given out again. CHT_CORRUPT: records are missing. */
 enum cht_rc cht_replay_finish(struct cht_replay *r, struct cht_err *err);
+/* One operation, of no log. */
+enum cht_rc cht_replay_op(struct cht_replay *r, const struct cht_logop *op, struct cht_err *err);
+/* No key below it is given out again, either. */
+void cht_replay_keys(struct cht_replay *r, uint64_t next);

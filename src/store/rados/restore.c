@@ -1,11 +1,11 @@
 /* restore: see restore.h. */
 #include "store/rados/restore.h"
 
-#include "base/alloc.h"
 #include "base/clock.h"
 #include "store/backup_format.h"
 #include "store/rados/catalogue.h"
 #include "store/rados/replay.h"
+#include "store/rados/spool.h"
 
 #include <string.h>
 
@@ -18,6 +18,8 @@ struct cht_rrestore {
     bool begun;                /* there is something to remove */
     struct cht_rdb *db;        /* owned; NULL: not begun */
     struct cht_replay *replay; /* owned */
+    unsigned files;            /* by the head */
+    struct cht_spool *spool;   /* owned; NULL: all of it is in its log, or that is not known yet */
     bool in_log;               /* the file under way is a segment */
     uint64_t number, size, at; /* of it */
 };
@@ -71,27 +73,35 @@ static enum cht_rc take_head(void *ctx, const struct cht_backup_info *info, unsi
                              struct cht_err *err)
 {
     struct cht_rrestore *r = ctx;
-    (void)files;
     (void)err;
+    r->files = files;
     if (r->base.name[0] == 0)
         memcpy(r->base.name, info->database, sizeof r->base.name);
     return CHT_OK;
 }
 
-/* By the first bytes of its log. */
-static enum cht_rc look_at_log(const struct cht_frame *f, struct cht_err *err)
+/* Begins its log with the first commit, so that all is in it? */
+static enum cht_rc look_at_log(const struct cht_frame *f, bool *all, struct cht_err *err)
 {
     struct cht_wal_begin b;
     uint32_t seed;
     if (f->at != 0 || f->len < CHT_WAL_HEAD || !cht_wal_take_header(f->data, &b, &seed))
         return CHT_FAIL(err, CHT_CORRUPT, "the backup's log has no header");
-    if (b.first_seq != 1)
-        return CHT_FAIL(err, CHT_NOT_SUPPORTED,
-                        "this is a backup of files: cheetah-db restore --store rados takes it into a pool");
+    *all = b.first_seq == 1;
     return CHT_OK;
 }
 
-static enum cht_rc begin(struct cht_rrestore *r, struct cht_err *err)
+/* What has come up to now is the frame that the segment under way began with. */
+static enum cht_rc begin_spool(struct cht_rrestore *r, struct cht_err *err)
+{
+    const struct cht_frame log = {.kind = CHT_FRAME_LOG, .at = r->number, .size = r->size};
+    enum cht_rc rc = cht_spool_new(r->env, &r->base.p.info, r->files, &r->spool, err);
+    if (rc == CHT_OK)
+        rc = cht_replay_new(r->db, NULL, 0, &r->replay, err);
+    return rc == CHT_OK ? cht_spool_frame(r->spool, &log, err) : rc;
+}
+
+static enum cht_rc begin(struct cht_rrestore *r, bool all, struct cht_err *err)
 {
     struct cht_renv *env = r->env;
     const struct cht_backup_info *info = &r->base.p.info;
@@ -107,6 +117,8 @@ static enum cht_rc begin(struct cht_rrestore *r, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     r->db->remade = true;
+    if (!all)
+        return begin_spool(r, err);
     rc = cht_replay_new(r->db, info->uuid, info->position, &r->replay, err);
     if (rc == CHT_OK)
         cht_replay_segment(r->replay, r->number, r->size);
@@ -138,27 +150,39 @@ static enum cht_rc end_file(struct cht_rrestore *r, struct cht_err *err)
 
 static enum cht_rc take_log(struct cht_rrestore *r, const struct cht_frame *f, struct cht_err *err)
 {
-    enum cht_rc rc = CHT_OK;
-    if (r->replay == NULL) {
-        rc = look_at_log(f, err);
-        if (rc == CHT_OK)
-            rc = begin(r, err);
-    }
-    if (rc == CHT_OK)
-        rc = go_on(r, err);
-    if (rc == CHT_OK)
-        rc = fill_up(r, f->at, err);
+    enum cht_rc rc = fill_up(r, f->at, err);
     if (rc == CHT_OK)
         rc = cht_replay_feed(r->replay, f->data, f->len, err);
     r->at += f->len;
     return rc == CHT_DATABASE_DROPPED ? given_up(r, err) : rc;
 }
 
+/* Data of a segment: the first of it says which way all goes. */
+static enum cht_rc take_data(struct cht_rrestore *r, const struct cht_frame *f, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    bool all = false;
+    if (r->replay == NULL && r->in_log) {
+        rc = look_at_log(f, &all, err);
+        if (rc == CHT_OK)
+            rc = begin(r, all, err);
+    }
+    if (rc == CHT_OK && r->replay != NULL)
+        rc = go_on(r, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (r->spool != NULL)
+        return cht_spool_frame(r->spool, f, err);
+    return r->in_log ? take_log(r, f, err) : CHT_OK; /* what is in page files is in the log */
+}
+
 static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_err *err)
 {
     struct cht_rrestore *r = ctx;
     if (f->kind == CHT_FRAME_DATA)
-        return r->in_log ? take_log(r, f, err) : CHT_OK; /* what is in page files is in the log */
+        return take_data(r, f, err);
+    if (r->spool != NULL)
+        return cht_spool_frame(r->spool, f, err);
     enum cht_rc rc = end_file(r, err);
     if (f->kind == CHT_FRAME_LOG) {
         r->in_log = true;
@@ -175,6 +199,8 @@ static enum cht_rc take_frame(void *ctx, const struct cht_frame *f, struct cht_e
 
 static void close_all(struct cht_rrestore *r)
 {
+    cht_spool_free(r->spool);
+    r->spool = NULL;
     cht_replay_free(r->replay);
     r->replay = NULL;
     if (r->db != NULL)
@@ -182,12 +208,30 @@ static void close_all(struct cht_rrestore *r)
     r->db = NULL;
 }
 
+static enum cht_rc wanted(void *ctx, struct cht_err *err)
+{
+    struct cht_rrestore *r = ctx;
+    enum cht_rc rc = cht_restore_wanted(&r->base, err);
+    return rc == CHT_OK ? go_on(r, err) : rc;
+}
+
+/* Of what went through a spool there is no log. */
+static enum cht_rc finish_replay(struct cht_rrestore *r, struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    if (r->spool != NULL)
+        rc = cht_spool_pour(r->spool, r->replay, wanted, r, err);
+    if (rc == CHT_OK)
+        step(r, "restore poured");
+    return rc == CHT_OK ? cht_replay_finish(r->replay, err) : rc;
+}
+
 static enum cht_rc finish(struct cht_restore *base, struct cht_err *err)
 {
     struct cht_rrestore *r = (struct cht_rrestore *)(void *)base;
     if (r->replay == NULL)
         return CHT_FAIL(err, CHT_CORRUPT, "the backup has no log");
-    enum cht_rc rc = cht_replay_finish(r->replay, err);
+    enum cht_rc rc = finish_replay(r, err);
     if (rc != CHT_OK)
         return rc == CHT_DATABASE_DROPPED ? given_up(r, err) : rc;
     close_all(r);
@@ -231,16 +275,11 @@ enum cht_rc cht_rrestore_new(struct cht_env *env, const char *name, struct cht_r
         if (rc != CHT_OK)
             return rc;
     }
-    struct cht_rrestore *r = cht_calloc(1, sizeof *r);
-    if (r == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory to restore a backup");
-    r->base.ops = &ops;
-    r->base.p.head = take_head;
-    r->base.p.frame = take_frame;
-    r->base.p.ctx = r;
-    r->env = renv;
-    *out = &r->base;
-    return CHT_OK;
+    const struct cht_backup_parser p = {.head = take_head, .frame = take_frame};
+    enum cht_rc rc = cht_restore_begin(sizeof(struct cht_rrestore), &ops, &p, out, err);
+    if (rc == CHT_OK)
+        ((struct cht_rrestore *)(void *)*out)->env = renv;
+    return rc;
 }
 
 void cht_restores_go_on(struct cht_renv *env)
