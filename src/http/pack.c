@@ -266,7 +266,8 @@ bool http_pack_answer(struct http_request *r)
         return false;
     enum http_coding coding = http_accepts_coding(r);
     bool again = false;
-    if (coding == HTTP_CODING_NONE || (r->head && r->stream == NULL && r->out.n == 0)) {
+    /* Of a stream HEAD shows nothing, so that it is not looked into: it may not even have been begun. */
+    if (coding == HTTP_CODING_NONE || (r->head && (r->stream != NULL || r->out.n == 0))) {
         r->packed = true;
         return false;
     }

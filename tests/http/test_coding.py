@@ -307,6 +307,36 @@ def test_an_unknown_coding_is_refused_before_anything_is_done(client, header):
     assert client.post("/kv", b"v", headers={**RAW, "Content-Encoding": ""}).status == 201
 
 
+STREAMS = ("/kv", "/kv?keys=1,2", "/pairs/*", "/pairs/*?values=true&etags=true", "/pairs/*?children=true", "/reduce/counts/cnt:", "/reduce/topk/topk:?decode=true&text=true",
+           "/reduce/payloads/*", "/reduce/queue-drain/*", "/reduce/stats/*", "/reduce/totals/cnt:", "/reduce/counts-of-counts/cnt:", "/reduce/links/*", "/reduce/matrix/*",
+           "/reduce/associations/4", "/vocabulary", "/changes/*?after=now&wait=60", "/arpa", "/openapi.yaml", "/metrics", "/databases/default/backup")
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_head_of_all_that_is_compressed(client, path):
+    """Answered at once, and the server goes on: a stream that HEAD has not begun was looked into."""
+    client.put("/databases/" + client.db, json_body={"live": {"order": 2, "bos": 2, "eos": 3}})
+    client.post("/ngrams", ndjson([{"text": "to be or not to be"}]), headers=NDJSON, text="true")
+    plain = client.request("HEAD", path)
+    for accept in ("gzip", "zstd", "zstd, gzip", "*"):
+        answer = client.request("HEAD", path, headers={"Accept-Encoding": accept})
+        assert answer.status == plain.status in (200, 404) and answer.headers["Content-Type"] == plain.headers["Content-Type"], (accept, answer)
+        assert answer.headers.get("Vary") == plain.headers.get("Vary")
+    assert client.get("/healthz").status == 200
+
+
+def test_codings_in_two_headers_are_two(server, client):
+    """A list may stand in several headers (RFC 9110, 5.3): a body that was compressed twice is not taken half decoded."""
+    body = gzip.compress(gzip.compress(b"value"))
+    for lines in (("gzip", "gzip"), ("identity", "gzip"), ("gzip", "br")):
+        with server.raw() as raw:
+            head = "".join("Content-Encoding: %s\r\n" % line for line in lines)
+            raw.send("POST /kv?db=%s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n" % (client.db, head, len(body))).send(body)
+            answer = raw.answer()
+            assert (answer.status, answer.code) == (415, "unsupported_content_coding"), lines
+    assert client.get("/kv").entries() == []
+
+
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_damaged_bodies(client, coding):
     """Cut off, with other bytes, with more after the end, or something else altogether: 400, nothing stored."""
