@@ -18,6 +18,7 @@
 #include "os/io.h"
 #include "os/net.h"
 #include "service/out.h"
+#include "service/tls.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -56,7 +57,9 @@ struct server {
     struct tool_connect connect;
     struct tool_client *client;
     const char *where; /* host and port, in the client's URL */
-    bool made;         /* the database is there */
+    struct svc_tls_config files;
+    bool tls;  /* by them */
+    bool made; /* the database is there */
     struct tool_bench_result result;
 };
 
@@ -191,6 +194,7 @@ static enum cht_rc measure(struct job *j, enum tool_bench_kind kind, struct cht_
             struct tool_bench_result warm = {.requests = 0};
             struct tool_bench_load load = {.kind = kind,
                                            .where = s->where,
+                                           .tls = s->tls ? &s->files : NULL,
                                            .authorization = tool_client_authorization(s->client),
                                            .database = j->name,
                                            .keys = j->keys,
@@ -306,11 +310,14 @@ static enum cht_rc open_servers(struct job *j, struct cht_err *err)
         s->connect.connect = j->connect.n > 0 ? j->connect.v[i] : NULL;
         rc = tool_client_new(&s->connect, &s->client, err);
         const char *url = rc == CHT_OK ? tool_client_url(s->client) : "";
-        bool local = CHT_BEGINS(url, "unix:");
-        s->where = local ? url : url + strlen("http://");
-        if (rc == CHT_OK && !local && (!CHT_BEGINS(url, "http://") || strrchr(s->where, ':') == NULL))
-            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.100s: the bench wants http://HOST:PORT or unix:/path",
-                          url);
+        bool local = CHT_BEGINS(url, "unix:"), plain = CHT_BEGINS(url, "http://");
+        s->tls = CHT_BEGINS(url, "https://");
+        s->files = (struct svc_tls_config){
+            .client_ca = j->how.tls_ca, .cert = j->how.tls_cert, .key = j->how.tls_key};
+        s->where = url + (plain ? strlen("http://") : s->tls ? strlen("https://") : 0);
+        if (rc == CHT_OK && !local && ((!plain && !s->tls) || strrchr(s->where, ':') == NULL))
+            rc = CHT_FAIL(err, CHT_INVALID_ARGUMENT,
+                          "%.100s: the bench wants http://HOST:PORT, https://HOST:PORT or unix:/path", url);
     }
     return rc;
 }
@@ -384,6 +391,11 @@ int tool_bench(int argc, char **argv)
         {"json", 0, TOOL_OPT_FLAG, &j.json, 0, NULL, "one JSON object a line"},
         {"token-file", 0, TOOL_OPT_STRING, &j.how.token_file, 0, "FILE",
          "its token, if it wants one; or the environment's CHEETAH_TOKEN"},
+        {"tls-ca", 0, TOOL_OPT_STRING, &j.how.tls_ca, 0, "FILE",
+         "the certificates to trust in place of the system's"},
+        {"tls-cert", 0, TOOL_OPT_STRING, &j.how.tls_cert, 0, "FILE",
+         "the certificate to show, in place of a token"},
+        {"tls-key", 0, TOOL_OPT_STRING, &j.how.tls_key, 0, "FILE", "its private key"},
         {"help", 'h', TOOL_OPT_FLAG, &asked, 0, NULL, NULL},
     };
     if (!tool_args_parse(opts, sizeof opts / sizeof *opts, argc, argv, &rest))

@@ -2,6 +2,7 @@
 #include "tools/bench_load.h"
 
 #include "tools/answer.h"
+#include "tools/line_client.h"
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -11,6 +12,7 @@
 #include "os/sock.h"
 #include "os/thread.h"
 #include "service/out.h"
+#include "service/tls.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +26,8 @@
 
 struct conn {
     int fd;
-    struct svc_out out; /* the request; [sent..n) is not written yet */
+    struct svc_tls_conn *tls; /* owned; NULL: plain */
+    struct svc_out out;       /* the request; [sent..n) is not written yet */
     size_t sent;
     uint64_t begun;
     struct tool_answer answer;
@@ -140,7 +143,9 @@ static enum cht_rc lost(struct worker *w, const char *what)
 static enum cht_rc push(struct worker *w, struct conn *c)
 {
     while (c->sent < c->out.n) {
-        ptrdiff_t n = cht_sock_write(c->fd, c->out.p + c->sent, c->out.n - c->sent);
+        const char *p = c->out.p + c->sent;
+        size_t left = c->out.n - c->sent;
+        ptrdiff_t n = c->tls != NULL ? svc_tls_write(c->tls, p, left) : cht_sock_write(c->fd, p, left);
         if (n == CHT_SOCK_LATER)
             return CHT_OK;
         if (n <= 0)
@@ -221,7 +226,8 @@ static enum cht_rc take(struct worker *w, struct conn *c, size_t got)
 static enum cht_rc pull(struct worker *w, struct conn *c)
 {
     for (;;) {
-        ptrdiff_t n = cht_sock_read(c->fd, w->buf, PIECE);
+        ptrdiff_t n =
+            c->tls != NULL ? svc_tls_read(c->tls, w->buf, PIECE) : cht_sock_read(c->fd, w->buf, PIECE);
         if (n == CHT_SOCK_LATER)
             return CHT_OK;
         if (n <= 0)
@@ -354,6 +360,8 @@ static enum cht_rc open_worker(struct worker *w, struct cht_err *err)
         rc = cht_poller_new(&w->poller, err);
     for (size_t i = 0; i < w->n && rc == CHT_OK; i++) {
         rc = cht_sock_connect(load->where, &w->conns[i].fd, err);
+        if (rc == CHT_OK && load->tls != NULL)
+            rc = tool_line_secure(w->conns[i].fd, load->where, load->tls, &w->conns[i].tls, err);
         if (rc == CHT_OK && !cht_sock_unblock(w->conns[i].fd))
             rc = CHT_FAIL(err, CHT_IO, "a connection cannot be changed");
         if (rc == CHT_OK)
@@ -365,6 +373,7 @@ static enum cht_rc open_worker(struct worker *w, struct cht_err *err)
 static void close_worker(struct worker *w)
 {
     for (size_t i = 0; w->conns != NULL && i < w->n; i++) {
+        svc_tls_close(w->conns[i].tls);
         if (w->conns[i].fd >= 0)
             cht_net_close(w->conns[i].fd);
         svc_out_free(&w->conns[i].out);

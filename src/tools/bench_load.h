@@ -26,11 +26,13 @@ enum tool_bench_kind {
 #define TOOL_BENCH_TOKENS 1000u /* the vocabulary of predict */
 #define TOOL_BENCH_SCANNED 1000u
 
+struct svc_tls_config;
 struct tool_bench_load {
     enum tool_bench_kind kind;
-    const char *where;         /* borrowed: "127.0.0.1:8080" */
-    const char *authorization; /* borrowed: a header; NULL: none */
-    const char *database;      /* borrowed */
+    const char *where;                /* borrowed: "127.0.0.1:8080" */
+    const struct svc_tls_config *tls; /* borrowed; NULL: plain HTTP */
+    const char *authorization;        /* borrowed: a header; NULL: none */
+    const char *database;             /* borrowed */
     uint64_t keys, value_bytes, batch, connections, threads, ns, seed;
     uint64_t rate; /* requests a second by all connections together; 0: a closed loop */
 };

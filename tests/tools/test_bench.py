@@ -4,6 +4,7 @@ import re
 import signal
 import time
 
+from harness import certificates
 from tooling import spawn, tool, url, wait_for
 
 
@@ -52,6 +53,24 @@ def test_two_servers(launch):
     assert databases(one) == databases(two) == ["default"]
 
 
+def test_tls(launch, tmp_path):
+    """Every load over TLS, by a client's certificate; without the authority, or the right, it says so."""
+    authority, shown = certificates.Authority(tmp_path), certificates.self_signed(tmp_path)
+    admin, reader = authority.sign("admin"), authority.sign("reader")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("cert:admin admin *\ncert:reader read *\n")
+    server = launch("--tls-cert", shown.cert, "--tls-key", shown.key, "--tls-client-ca", authority.cert, "--tokens", str(tokens), "--durability", "os",
+                    scheme="https", cafile=shown.cert)
+    flags = ["bench", "--connect", "https://127.0.0.1:%d" % server.port, "--seconds", 1, "--keys", 1200, "--batch", 50, "--connections", 3, "--json", "--load"]
+    known = ["--tls-ca", shown.cert, "--tls-cert", admin.cert, "--tls-key", admin.key]
+    rows = [json.loads(line) for line in tool(*flags, "point,put,batch,scan,predict,mix", *known).stdout.splitlines()]
+    assert [row["load"] for row in rows] == ["point", "put", "batch", "scan", "predict", "mix"]
+    for row in rows:
+        assert row["failed"] == 0 and row["requests"] > 0, row
+    assert "certificate" in tool(*flags, "point", *known[2:], check=1).stderr
+    assert "forbidden" in tool(*flags, "point", "--tls-ca", shown.cert, "--tls-cert", reader.cert, "--tls-key", reader.key, check=1).stderr
+
+
 def test_percentiles(launch):
     server = launch()
     out = tool("bench", "--connect", url(server), "--load", "point", "--seconds", 1, "--keys", 100, "--percentiles").stdout
@@ -84,7 +103,7 @@ def test_what_fails_is_told(launch):
     done = tool("bench", "--connect", url(small), "--load", "batch", "--batch", 3000, "--seconds", 1, "--keys", 10, check=1)
     assert "batch_too_large" in done.stderr and "requests failed" in done.stderr and databases(small) == ["default"]
     for bad in (["--load", "nonsense"], ["--load", ""], ["x"], ["--seconds", "0"], ["--connect", "a:1", "--connect", "b:1", "--connect", "c:1"],
-                ["--connect", "https://localhost:1"], ["--connect", "http://localhost"], ["--database", "../x"]):
+                ["--connect", "https://localhost"], ["--connect", "http://localhost"], ["--database", "../x"]):
         assert tool("bench", *bad, check=2).stdout == ""
     server.stop()
     assert url(server) in tool("bench", "--connect", url(server), "--load", "point", check=1).stderr
