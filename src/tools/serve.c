@@ -152,22 +152,6 @@ static void tell_unfinished(void *ctx, const char *name, enum cht_rc rc, const c
         svc_log_say(v->log, SVC_LOG_ERROR, "unfinished_work", "%s: %s: %s", name, cht_rc_slug(rc), what);
 }
 
-static enum cht_rc open_databases(struct service *v, struct cht_err *err)
-{
-    struct cht_env_config cfg = env_config(v);
-    bool rados = tool_rados_wanted(&v->conf);
-    enum cht_rc rc = rados ? tool_rados_open(&v->conf, &v->env, err) : cht_env_open(&cfg, &v->env, err);
-    if (rc == CHT_OK)
-        rc = cht_env_finish(v->env, tell_unfinished, v, err);
-    if (rc == CHT_OK)
-        rc = svc_dbs_new(v->env, &v->dbs, err);
-    if (rc != CHT_OK)
-        return rc;
-    if (!rados)
-        svc_dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
-    return open_default(v, err); /* the others are opened when they are used */
-}
-
 static enum cht_rc write_port(const char *path, unsigned port, struct cht_err *err)
 {
     char text[16];
@@ -179,6 +163,35 @@ static enum cht_rc write_port(const char *path, unsigned port, struct cht_err *e
     if (f != NULL && fclose(f) != 0)
         ok = false;
     return ok ? CHT_OK : CHT_FAIL(err, CHT_IO, "cannot write the port to %s", path);
+}
+
+/* Not before the data directories are locked: the files may be those of a server that has them. */
+static enum cht_rc write_ports(struct service *v, struct cht_err *err)
+{
+    enum cht_rc rc = write_port(v->conf.port_file, v->server->port, err);
+    if (rc == CHT_OK && v->server->admin_fd >= 0)
+        rc = write_port(v->conf.admin_port_file, v->server->admin_port, err);
+    if (rc == CHT_OK && v->line != NULL)
+        rc = write_port(v->conf.line_port_file, line_server_port(v->line), err);
+    return rc;
+}
+
+static enum cht_rc open_databases(struct service *v, struct cht_err *err)
+{
+    struct cht_env_config cfg = env_config(v);
+    bool rados = tool_rados_wanted(&v->conf);
+    enum cht_rc rc = rados ? tool_rados_open(&v->conf, &v->env, err) : cht_env_open(&cfg, &v->env, err);
+    if (rc == CHT_OK && !rados)
+        rc = write_ports(v, err);
+    if (rc == CHT_OK)
+        rc = cht_env_finish(v->env, tell_unfinished, v, err);
+    if (rc == CHT_OK)
+        rc = svc_dbs_new(v->env, &v->dbs, err);
+    if (rc != CHT_OK)
+        return rc;
+    if (!rados)
+        svc_dbs_limit(v->dbs, cht_os_maps() / 4 * 3);
+    return open_default(v, err); /* the others are opened when they are used */
 }
 
 /* A second signal to stop while this one is being obeyed. */
@@ -278,7 +291,9 @@ static void *watch_opening(void *arg)
 static enum cht_rc open_cluster(struct service *v, struct cht_err *err)
 {
     struct cht_thread watcher;
-    enum cht_rc rc = cht_thread_start(&watcher, "cht-signals", watch_opening, v, err);
+    enum cht_rc rc = write_ports(v, err); /* nothing is locked there, and who asks is told that it waits */
+    if (rc == CHT_OK)
+        rc = cht_thread_start(&watcher, "cht-signals", watch_opening, v, err);
     if (rc != CHT_OK)
         return rc;
     while ((rc = open_databases(v, err)) == CHT_TIMEOUT) {
@@ -369,7 +384,7 @@ static enum cht_rc start_line(struct service *v, struct cht_err *err)
         return rc;
     v->server->more_ctx = v->line;
     v->server->more_metrics = line_server_metrics;
-    return write_port(v->conf.line_port_file, line_server_port(v->line), err);
+    return CHT_OK;
 }
 
 static enum cht_rc start_both(struct service *v, struct cht_err *err)
@@ -377,10 +392,6 @@ static enum cht_rc start_both(struct service *v, struct cht_err *err)
     enum cht_rc rc = http_server_start(&v->conf, &http_routes, v->log, &v->server, err);
     if (rc == CHT_OK)
         rc = start_line(v, err);
-    if (rc == CHT_OK)
-        rc = write_port(v->conf.port_file, v->server->port, err);
-    if (rc == CHT_OK && v->server->admin_fd >= 0)
-        rc = write_port(v->conf.admin_port_file, v->server->admin_port, err);
     if (rc != CHT_OK)
         return rc;
     svc_log_say(v->log, SVC_LOG_INFO, "listening", "%s://%s, port %u",

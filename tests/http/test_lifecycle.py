@@ -60,6 +60,18 @@ def test_sigint_is_like_sigterm(launch):
     assert server.wait(10) == 0
 
 
+def test_who_finds_the_data_locked_writes_no_port(launch, tmp_path):
+    """The files say where the server is that has the directories, not where one was that never served."""
+    server = launch()
+    files = {name: tmp_path / name for name in ("port-file", "line-port-file", "admin-port-file")}
+    for file in files.values():
+        file.write_text("mine\n")
+    second = run("--data", server.data, "--listen", "127.0.0.1:0", "--line-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+                 *(word for name, file in files.items() for word in ("--" + name, str(file))))
+    assert second.returncode == 1 and "locked" in second.stderr
+    assert [file.read_text() for file in files.values()] == ["mine\n"] * 3
+
+
 def test_idle_connections_do_not_hold_it_up(launch):
     server = launch("--drain-seconds", "1")
     raws = [server.raw() for _ in range(20)]
