@@ -134,3 +134,12 @@ enum http_coding http_accepts_coding(const struct http_request *r)
         return HTTP_CODING_NONE;
     return best == &codings[0] ? HTTP_CODING_ZSTD : HTTP_CODING_GZIP;
 }
+
+bool http_accepts_gzip(const struct http_request *r)
+{
+    struct wanted codings[] = {{.name = "gzip", .family = "x-gzip", .any = "*"}, {.name = "identity"}};
+    if (r->in[HTTP_H_ACCEPT_ENCODING] == NULL)
+        return false;
+    read_all(r->in[HTTP_H_ACCEPT_ENCODING], codings, 2);
+    return codings[0].q > 0 && codings[0].q >= codings[1].q;
+}

@@ -12,3 +12,5 @@ bool http_accepts_bytes(struct http_request *r);
 bool http_accepts_html(struct http_request *r);
 /* The coding that is wanted most; zstd if it is named, and gzip worth the same. Without a header, and if what it is without one is wanted more: none. */
 enum http_coding http_accepts_coding(const struct http_request *r);
+/* Is gzip as good as what it is without a coding, or better? For what is there in these two forms only. */
+bool http_accepts_gzip(const struct http_request *r);

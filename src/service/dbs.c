@@ -11,6 +11,7 @@
 
 #define SLOTS 1024u
 #define GONE_WAIT_NS UINT64_C(5000000000)
+#define UNDO_WAIT_NS UINT64_C(5000000000)
 #define MAKE_ROOM_TRIES 4u /* databases that are closed, or not, before one more is opened all the same */
 
 struct turn { /* on the stack of whoever does something about a name */
@@ -211,6 +212,34 @@ static bool wait_unused(struct svc_database *d, uint64_t wait_ns)
     return true;
 }
 
+/* With the name's turn: if it is as it was made it is taken out of the list, so that who wants it waits for the turn. Who only looks at it
+ * (metrics, scrubbing) is waited for. NULL: it stays. */
+static struct svc_database *unlist_fresh(struct svc_dbs *t, const char *name)
+{
+    struct cht_store_stats st;
+    struct cht_err err = {0};
+    uint64_t end = cht_now_ns() + UNDO_WAIT_NS;
+    struct svc_database *d;
+    for (bool listed = true; listed;) {
+        cht_rwlock_write(&t->lock);
+        d = find(t, name);
+        if (d == NULL || !d->fresh || cht_store_remote(d->store) || cht_now_ns() > end)
+            d = NULL;
+        listed = d != NULL && !is_unused(d, UINT64_MAX);
+        if (d != NULL && !listed)
+            unlist(t, d);
+        cht_rwlock_write_end(&t->lock);
+        if (listed)
+            cht_sleep_ns(1000000);
+    }
+    if (d == NULL || (cht_store_stats(d->store, &st, &err) == CHT_OK && st.pairs == 0 && st.values == 0))
+        return d;
+    cht_rwlock_write(&t->lock);
+    list_locked(t, d);
+    cht_rwlock_write_end(&t->lock);
+    return NULL;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc svc_dbs_new(struct cht_env *env, struct svc_dbs **out, struct cht_err *err)
@@ -332,6 +361,8 @@ enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsig
     }
     if (rc == CHT_OK)
         touch(*out);
+    if (rc == CHT_OK && create)
+        (*out)->fresh = *created;
     end_turn(t, &mine);
     return rc;
 }
@@ -417,6 +448,21 @@ void svc_dbs_read_stats(const struct svc_dbs *t, struct svc_dbs_stats *out)
 enum cht_rc svc_dbs_is_clean(struct svc_dbs *t, const char *name, bool *clean, struct cht_err *err)
 {
     return cht_env_is_clean(t->env, name, clean, err);
+}
+
+void svc_dbs_undo(struct svc_dbs *t, const char *name)
+{
+    struct turn mine;
+    struct cht_err err = {0};
+    (void)begin_turn(t, &mine, name, true); /* it has waited */
+    struct svc_database *d = unlist_fresh(t, name);
+    if (d != NULL) {
+        (void)cht_env_drop(t->env, name, &err); /* one that cannot be deleted stays, empty */
+        if (t->closed_fn != NULL)
+            t->closed_fn(t->closed_ctx, d->store); /* only its address is used */
+        cht_free(d);
+    }
+    end_turn(t, &mine);
 }
 
 enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err)

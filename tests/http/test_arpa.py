@@ -91,6 +91,28 @@ def test_refused_texts_leave_nothing(client):
     assert sorted(client.get("/arpa").body.decode().splitlines()) == sorted(unmarked.splitlines())
 
 
+def names(client):
+    return client.get("/databases").json()["databases"]
+
+
+def test_refused_texts_leave_no_database(client, server):
+    """One that was made for the text goes with it; one that is there for others stays."""
+    made = client.db + "-made"
+    for text in ("", GOOD[:-8], GOOD.replace("-1.25\t12", "-1.25\t11")):
+        assert read_in(client, text, 400, db=made).code == "invalid_arpa"
+        assert made not in names(client), text
+    long = "".join(large(20000, random.Random(9))).encode()
+    with begin(server, made, long):
+        wait_for(lambda: made in names(client), 60)
+    wait_for(lambda: made not in names(client), 60)
+    with begin(server, made, long):
+        wait_for(lambda: made in names(client), 60)
+        assert client.put("/databases/" + made).status == 200
+    wait_for(lambda: client.post("/arpa", GOOD[:-8].encode(), db=made).code == "invalid_arpa", 60)
+    assert made in names(client)
+    assert client.delete("/databases/" + made, confirm=made).status == 204
+
+
 def test_warnings(client):
     text = GOOD.replace("-1\t<unk>\t0\n", "").replace("1=5", "1=4").replace("-0.125\t<s> 11 12", "-0.125\t<s> 11 12\t-1") + "more\n"
     assert read_in(client, text).json()["warnings"] == ["no_unk", "backoff_at_highest_order", "text_after_end"]

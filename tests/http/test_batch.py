@@ -113,6 +113,13 @@ def test_the_code_of_a_malformed_line(client, line):
     assert client.post("/batch", line + b"\n", headers=NDJSON).entries()[0]["code"] == "invalid_operation"
 
 
+@pytest.mark.parametrize("line,detail", [(b'{"op":"read","key":18446744073709551616}', "64 bits"), (b'{"op":"read","key":1,"x":1e400}', "64 bits"),
+                                         (b'{"op":"read","key":1,"key":2}', "twice"), (b"[]", "no JSON object"), (b"nonsense", "no JSON object")])
+def test_a_malformed_line_says_why(client, line, detail):
+    answer = client.post("/batch", line + b"\n", headers=NDJSON).entries()[0]
+    assert answer["code"] == "invalid_operation" and detail in answer["detail"]
+
+
 @pytest.mark.parametrize("operation,code", [({"op": "read", "key": 0}, "invalid_key"), ({"op": "pair_set", "pair": b64(b"p"), "key": 2**48}, "invalid_key"),
                                             ({"op": "insert", "value": ""}, "empty_value"), ({"op": "pair_get", "pair": ""}, "invalid_pair"),
                                             ({"op": "pair_put", "pair": b64(b"a" * 4097), "value": "YQ=="}, "invalid_pair")])

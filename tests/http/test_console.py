@@ -30,6 +30,21 @@ def test_files(server, name, kind):
     assert head.status == 200 and head.body == b"" and head.headers["Content-Length"] == str(len(plain.body))
 
 
+def test_preconditions_and_codings(server):
+    """Those of any other call: lists, * and If-Match; what cannot be read is refused. Accept-Encoding by its q-values."""
+    client = server.client()
+    tag = client.get("/console/console.js").headers["ETag"]
+    packed = client.get("/console/console.js", headers={"Accept-Encoding": "GZIP"})
+    assert packed.headers["Content-Encoding"] == "gzip" and packed.headers["ETag"] != tag
+    for header, status in ((("If-None-Match", '"x", W/' + tag), 304), (("If-None-Match", "*"), 304), (("If-None-Match", tag[:-1]), 400), (("If-Match", tag), 200),
+                           (("If-Match", "*"), 200), (("If-Match", '"x"'), 412), (("If-Match", "x"), 400), (("If-Unmodified-Since", "x"), 400)):
+        answer = client.get("/console/console.js", headers=dict([header]))
+        assert answer.status == status, (header, answer)
+    for coding, gzipped in (("*", True), ("x-gzip", True), ("gzip;q=0.001", True), ("notgzip", False), ("*;q=0", False), ("identity, gzip;q=0.5", False), ("gzip;Q=0", False)):
+        answer = client.get("/console/console.js", headers={"Accept-Encoding": coding})
+        assert ("Content-Encoding" in answer.headers) == gzipped, coding
+
+
 def test_the_page_is_small_and_names_its_files_only(server):
     client = server.client()
     sizes = [len(client.get("/console/" + name, headers={"Accept-Encoding": "gzip"}).body) for name in FILES]

@@ -186,6 +186,15 @@ def test_only_who_may_makes_databases(launch):
 RAW = {"Content-Type": "application/octet-stream"}
 
 
+def test_what_only_takes_away_makes_none(client):
+    """Of a database that is not there: nothing can be changed, deleted or drained."""
+    for method, path, body in (("PUT", "/kv/1", b"v"), ("DELETE", "/kv/1", None), ("DELETE", "/pairs/p", None), ("DELETE", "/pairs/p?recursive=true", None),
+                               ("POST", "/reduce/queue-drain/q", None)):
+        answer = client.request(method, path + ("&" if "?" in path else "?") + "db=nowhere", body, headers=RAW if body else {})
+        assert (answer.status, answer.code) == (404, "database_not_found"), (method, path, answer)
+    assert "nowhere" not in client.get("/databases").json()["databases"]
+
+
 def test_at_most_so_many_databases(launch):
     """--max-databases: beyond it no call makes one; those that are there are served; a place that comes free is given again, also to many at once."""
     server = launch("--max-databases", "4", "--durability", "os", "--shards", "1")

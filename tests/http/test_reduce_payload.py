@@ -188,6 +188,15 @@ def test_post_to_a_payload_mode(client):
 # ---- queue-drain
 
 
+def test_drain_needs_a_prefix(client):
+    """As for the deletion of a namespace: a client's empty variable must not empty the database."""
+    client.upsert(b"q", b"v")
+    for path in ("/reduce/queue-drain/", "/reduce/queue-drain/?names=text", "/reduce/queue-drain/?names=hex"):
+        answer = client.post(path)
+        assert (answer.status, answer.code) == (400, "invalid_pair"), path
+    assert len(client.post("/reduce/queue-drain/*").entries()) == 1
+
+
 def test_drain(client):
     keys = {b"q:%02d" % i: client.upsert(b"q:%02d" % i, b"job %d" % i) for i in range(10)}
     client.upsert(b"other", b"stays")

@@ -182,7 +182,7 @@ def test_head_does_not_drain(client):
 @pytest.mark.parametrize("path,allowed,wrong", [
     ("/kv", "GET HEAD POST", "PUT DELETE PATCH"), ("/kv/1", "GET HEAD PUT DELETE", "POST PATCH"),
     ("/pairs/p", "GET HEAD PUT DELETE", "POST PATCH"), ("/batch", "POST", "GET HEAD PUT DELETE"), ("/pairs", "POST", "GET HEAD PUT DELETE"),
-    ("/reduce/counts/p", "GET HEAD", "POST PUT DELETE"), ("/reduce/queue-drain/p", "GET HEAD POST", "PUT DELETE"),
+    ("/reduce/counts/p", "GET HEAD", "POST PUT DELETE"), ("/reduce/queue-drain/p", "GET HEAD POST", "PUT DELETE"), ("/reduce/associations/p", "GET HEAD", "POST PUT DELETE"),
     ("/healthz", "GET HEAD", "POST PUT DELETE"), ("/readyz", "GET HEAD", "POST"), ("/metrics", "GET HEAD", "POST"),
     ("/version", "GET HEAD", "POST"), ("/openapi.yaml", "GET HEAD", "POST DELETE"), ("/databases", "GET HEAD", "POST PUT DELETE"),
     ("/databases/a", "GET HEAD PUT DELETE", "POST"), ("/databases/default/checkpoint", "POST", "GET PUT")])

@@ -24,6 +24,7 @@ struct arpa_call {
     struct lm_fm_import *import; /* owned; NULL: not begun, or failed */
     struct svc_out text, piece;  /* what comes in; what the job reads */
     bool begun, last, booked;
+    bool made; /* the database, by this call */
 };
 
 /* Takes away what an import has left. */
@@ -31,24 +32,27 @@ struct cleaning {
     struct cht_job job; /* first */
     struct http_server *srv;
     uint64_t id;
+    bool made; /* the database was made for it */
     char name[CHT_DATABASE_NAME_MAX + 1];
 };
 
-static void clean(struct http_server *srv, const char *name, uint64_t id)
+static void clean(const struct cleaning *c)
 {
     struct cht_err err = {0};
     struct svc_database *db;
     bool created;
-    if (svc_dbs_open(srv->dbs, name, false, 0, &db, &created, &err) != CHT_OK)
+    if (svc_dbs_open(c->srv->dbs, c->name, false, 0, &db, &created, &err) != CHT_OK)
         return; /* it is gone, or what is left goes with the next import */
-    (void)lm_fm_drop(http_shared(srv)->lm, db->store, id, &err);
+    (void)lm_fm_drop(http_shared(c->srv)->lm, db->store, c->id, &err);
     svc_dbs_put(db);
+    if (c->made)
+        svc_dbs_undo(c->srv->dbs, c->name);
 }
 
 static void clean_job(struct cht_job *j)
 {
     struct cleaning *c = (struct cleaning *)(void *)j;
-    clean(c->srv, c->name, c->id);
+    clean(c);
     cht_free(c);
 }
 
@@ -61,6 +65,7 @@ static void clean_later(struct http_server *srv, const struct arpa_call *a, uint
         return;
     c->srv = srv;
     c->id = id;
+    c->made = a->made;
     memcpy(c->name, a->name, sizeof c->name);
     c->job.run = clean_job;
     c->job.owner = cht_jobs_owner(c->name, strlen(c->name));
@@ -151,6 +156,7 @@ static void work(struct http_request *r)
     if (r->rc == CHT_DATABASE_NOT_FOUND && a->begun)
         r->rc = CHT_FAIL(&r->err, CHT_DATABASE_DROPPED, "%s", cht_rc_text(CHT_DATABASE_DROPPED));
     if (r->rc == CHT_OK) {
+        a->made = a->made || created;
         r->rc = read_text(r, db);
         if (r->rc == CHT_OK && a->last)
             describe(r, a);
@@ -163,6 +169,8 @@ static void work(struct http_request *r)
         if (left)
             (void)lm_fm_drop(http_shared(r->w->srv)->lm, db->store, id, NULL);
         svc_dbs_put(db);
+        if (r->rc != CHT_OK && a->made)
+            svc_dbs_undo(r->w->srv->dbs, a->name);
     }
     a->piece.n = 0;
 }

@@ -159,7 +159,9 @@ static enum cht_rc read_question(struct http_asker *a, const char *p, size_t n, 
     *q = (struct http_question){0};
     if (o == NULL && json_error_code(&where) == json_error_out_of_memory)
         rc = CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a question");
-    else if (o == NULL || !json_is_object(o))
+    else if (o == NULL)
+        rc = CHT_FAIL(err, CHT_INVALID_BODY, "not JSON: %s", where.text);
+    else if (!json_is_object(o))
         rc = CHT_FAIL(err, CHT_INVALID_BODY, "it is no JSON object");
     else
         rc = read_json(a, o, q, err);

@@ -54,6 +54,16 @@ static bool may_only_read(const struct http_request *r)
     return r->token != NULL && !svc_access_has_right(r->token, r->route->right);
 }
 
+/* Why a text is no JSON object. */
+static const char *why_not(const json_t *o, const json_error_t *where)
+{
+    enum json_error_code code = o == NULL ? json_error_code(where) : json_error_unknown;
+    if (code == json_error_numeric_overflow)
+        return "a number of the line is too large: integers have 64 bits";
+    return code == json_error_duplicate_key ? "a member of the line is there twice"
+                                            : "the line is no JSON object";
+}
+
 /* lines.take */
 static enum cht_rc parse_line(struct http_request *r, const char *p, size_t n)
 {
@@ -77,9 +87,11 @@ static enum cht_rc parse_line(struct http_request *r, const char *p, size_t n)
     b->count++;
     json_error_t where;
     json_t *o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &where);
+    if (o == NULL && json_error_code(&where) == json_error_out_of_memory)
+        return http_batch_no_memory(r);
     if (o == NULL || !json_is_object(o)) {
         b->writes = true; /* who knows what it was to be */
-        (void)http_batch_refuse(e, CHT_INVALID_OPERATION, "the line is no JSON object");
+        (void)http_batch_refuse(e, CHT_INVALID_OPERATION, why_not(o, &where));
     } else {
         http_batch_line(r, o, op, e, &fatal);
     }

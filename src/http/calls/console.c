@@ -1,15 +1,14 @@
 /* console: the page /console/ and its three files, which are part of the program (http/console.S), and where / leads.
  *
  * They hold nothing of anybody: they are served without a token, and what the page shows it asks with the token that its user gives it.
- * A file is asked for anew each time and answered 304 unless the program has another one: its ETag says its length and CRC-32C.
+ * A file is asked for anew each time and answered 304 unless the program has another one, which its ETag says.
  */
 #include "http/accept.h"
+#include "http/calls/condition.h"
 #include "http/calls/handlers.h"
 #include "http/reply.h"
 #include "http/server.h"
 
-#include "base/crc32c.h"
-#include "base/literal.h"
 #include "conf/conf.h"
 
 #include <string.h>
@@ -55,44 +54,15 @@ static const struct http_fixed_header headers[] = {
     {NULL, NULL},
 };
 
-static const char *header_of(struct http_request *r, const char *name)
-{
-    const char *v = MHD_lookup_connection_value(r->mc, MHD_HEADER_KIND, name);
-    return v != NULL ? v : "";
-}
-
-/* Is gzip named, and not with q=0? */
-static bool takes_gzip(struct http_request *r)
-{
-    const char *p = strstr(header_of(r, MHD_HTTP_HEADER_ACCEPT_ENCODING), "gzip");
-    if (p == NULL)
-        return false;
-    p += sizeof "gzip" - 1;
-    p += strspn(p, " \t");
-    if (*p != ';')
-        return *p == ',' || *p == 0;
-    p += 1 + strspn(p + 1, " \t");
-    if (!CHT_BEGINS(p, "q=0"))
-        return true;
-    p += 3;
-    p += strspn(p, ".0");
-    return *p >= '1' && *p <= '9';
-}
-
 static void send_file(struct http_request *r, const struct console_file *f)
 {
-    bool packed = f->packed != NULL && takes_gzip(r);
+    bool packed = f->packed != NULL && http_accepts_gzip(r);
     const uint8_t *bytes = packed ? f->packed : f->bytes;
     size_t n = packed ? *f->packed_size : *f->size;
-    char tag[48];
-    (void)snprintf(tag, sizeof tag, "\"%zx-%08x\"", n, (unsigned)cht_crc32c(0, bytes, n)); /* it fits */
     r->fixed = headers;
     r->packed = true; /* as it is to be */
-    http_reply_header(r, "ETag", "%s", tag);
-    if (strstr(header_of(r, MHD_HTTP_HEADER_IF_NONE_MATCH), tag) != NULL) {
-        http_reply_empty(r, 304);
+    if (!http_condition_check(r) || !http_condition_found(r, packed, bytes, n))
         return;
-    }
     if (packed)
         http_reply_header(r, "Content-Encoding", "gzip");
     svc_out_bytes(&r->out, bytes, n);

@@ -181,7 +181,8 @@ static enum cht_rc document_line(struct http_request *r, const char *p, size_t n
     if (o == NULL && json_error_code(&where) == json_error_out_of_memory)
         rc = CHT_FAIL(&r->err, CHT_NO_MEMORY, "no memory for a document");
     else if (o == NULL)
-        rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu is not JSON", (unsigned long long)c->count);
+        rc = CHT_FAIL(&r->err, CHT_INVALID_BODY, "line %llu is not JSON: %.100s",
+                      (unsigned long long)c->count, where.text);
     else if (c->texts ? !json_is_string(list) : !json_is_array(list))
         rc = CHT_FAIL(&r->err, CHT_INVALID_TOKENS, "line %llu: {\"%s} is expected",
                       (unsigned long long)c->count, c->texts ? "text\":\"...\"" : "tokens\":[...]");

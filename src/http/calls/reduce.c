@@ -218,6 +218,12 @@ static const struct reduce_mode *find_mode(struct http_request *r)
     return m;
 }
 
+static void only_get(struct http_request *r, const char *mode)
+{
+    http_reply_header(r, "Allow", "GET, HEAD");
+    http_reply_fail(r, CHT_METHOD, "mode %s is read with GET", mode);
+}
+
 /* The parameters that a mode does not know are refused like any other unknown one. */
 static bool only(struct http_request *r, uint64_t known, const char *mode)
 {
@@ -547,20 +553,26 @@ void http_reduce_post(struct http_request *r)
             http_smooth_post(r);
         return;
     }
+    if (CHT_STARTS(r->rest, r->rest_len, "associations/")) {
+        only_get(r, "associations");
+        return;
+    }
     const struct reduce_mode *m = find_mode(r);
     struct draining *a = http_request_own(r, sizeof *a);
     a->after_len = 0;
-    if (m == NULL || !http_rest_bytes(r, true, &a->prefix))
+    if (m == NULL)
         return;
     if (m->kind != REDUCE_QUEUE) {
-        http_reply_header(r, "Allow", "GET, HEAD");
-        http_reply_fail(r, CHT_METHOD, "mode %s is read with GET", m->names[0]);
-    } else if (only(r,
+        only_get(r, m->names[0]);
+    } else if (r->rest_len == 0) { /* a client's empty variable must not empty the database */
+        http_reply_fail(r, CHT_INVALID_PAIR, "a prefix is missing; without names= * stands for all");
+    } else if (http_rest_bytes(r, true, &a->prefix) &&
+               only(r,
                     HTTP_PARAM(HTTP_P_DB) | HTTP_PARAM(HTTP_P_LIMIT) | HTTP_PARAM(HTTP_P_TEXT) |
                         HTTP_PARAM(HTTP_P_NAMES),
                     m->names[0]) &&
                http_param_number(r, HTTP_P_LIMIT, 1, UINT64_MAX / 2, DRAIN_ENTRIES, &a->limit)) {
         a->limit = a->limit < DRAIN_ENTRIES ? a->limit : DRAIN_ENTRIES;
-        http_request_database(r, true, drain);
+        http_request_database(r, false, drain); /* what is not there has no queue */
     }
 }
