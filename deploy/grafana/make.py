@@ -132,6 +132,8 @@ ROWS = [
          [(per("cheetah_checkpoint_seconds_total", "cheetah_checkpoints_total", D), "{{instance}} {{database}}")]),
         ("Values put in order", "Of their names, before a checkpoint.", "none",
          [(rate("cheetah_values_ordered_total", D), "{{instance}} {{database}}")]),
+        ("Pages read one by one", "1 where the databases do not fit into the memory.", "none",
+         [("cheetah_pages_read_alone{%s}" % D, "{{instance}} {{database}}")]),
         ("Taken and written", "Bytes of names and values from clients; bytes handed to the disk.", "Bps",
          [(rate("cheetah_inserted_bytes_total", D), "{{instance}} {{database}} taken"),
           (rate("cheetah_written_bytes_total", D), "{{instance}} {{database}} written")]),

@@ -84,6 +84,13 @@ enum cht_value_order {
     CHT_ORDER_NEVER
 };
 
+/* What is read from the disk with a page that is not in memory. */
+enum cht_read_ahead {
+    CHT_READ_AHEAD_AUTO, /* what lies around it, as long as all databases fit into 3/4 of the memory; else nothing */
+    CHT_READ_AHEAD_ALWAYS, /* what lies around it */
+    CHT_READ_AHEAD_NEVER   /* nothing */
+};
+
 struct cht_env_config {
     const char *const *dirs; /* data directories, created if missing; the first is home to new databases */
     size_t dir_count;
@@ -99,6 +106,8 @@ struct cht_env_config {
     bool
         changes; /* new databases keep their changes from their first commit on; else from the first cht_changes_open */
     enum cht_value_order value_order;
+    enum cht_read_ahead read_ahead;
+    uint64_t memory; /* bytes there are for databases; 0: what this process may use, by its cgroup, too */
     uint64_t dirty_bytes;    /* 0: a quarter of the memory this process may use; all databases together */
     unsigned scan_workers;   /* per data directory; 0: one a core, at most 8 */
     unsigned commit_threads; /* for one large unordered commit; 0: one a core, at most 8 */
@@ -486,6 +495,7 @@ struct cht_store_stats {
     uint64_t bytes_inserted, bytes_written; /* user bytes in; bytes handed to the disk */
     uint64_t corrupt;                       /* checksum failures seen */
     uint64_t changes_oldest, changes_newest, changes_kept, changes_followers; /* cht_changes_range */
+    uint64_t read_alone;         /* 1: pages are read from the disk one by one: cht_read_ahead */
     uint64_t values_ordered;     /* values that changed their places before a checkpoint: cht_value_order */
     uint64_t checkpoints_failed; /* attempts that failed, those that are tried again included */
     struct cht_err trouble;      /* why writes are refused now, the gravest reason; CHT_OK: they are not */

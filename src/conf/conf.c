@@ -138,6 +138,10 @@ static const struct option table[] = {
     {"value-order", CHOICE, F(value_order), "resting", 0, 0, "resting|always|never",
      "which checkpoints put new values of at most 1 KiB in the order of their names, for scans: those of a "
      "database that rests, all, or none"},
+    {"read-ahead", CHOICE, F(read_ahead), "auto", 0, 0, "auto|always|never",
+     "whether the disk reads what lies around a page: while all databases fit into 3/4 of the memory, "
+     "always, "
+     "or never"},
     {"idle-close-seconds", SECONDS, F(idle_close_seconds), "300", 0, 31536000, NULL,
      "a database that was not used for so long is closed until it is used again; 0: never"},
     {"reduce-cache-bytes", BYTES, F(reduce_cache_bytes), "64M", 0, TIB, NULL,

@@ -21,6 +21,7 @@ struct conf {
     char *allow_hosts, *cors_origins;
     char *config;
     char *value_order;
+    char *read_ahead;
     char *store, *rados_pool, *rados_conf, *rados_id, *rados_spool;
     bool allow_anonymous, access_log, line_tls, console;
     uint64_t http_threads, scan_workers, shards, interval_ms;

@@ -43,6 +43,13 @@ struct cht_io_stat {
 };
 #define CHT_STAT_FOLLOW 1u /* a symbolic link: what it leads to */
 
+/* How the pages of a mapping are going to be read. */
+enum cht_io_advice {
+    CHT_ADVICE_AROUND, /* what lies around a page is read with it: what a mapping has at first */
+    CHT_ADVICE_ALONE,  /* a page is read and nothing around it */
+    CHT_ADVICE_SOON    /* the pages of the range are read now, and nobody waits for that */
+};
+
 struct cht_io_ops {
     enum cht_rc (*open)(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
                         struct cht_err *err);
@@ -69,6 +76,8 @@ struct cht_io_ops {
     enum cht_rc (*discard)(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err);
     /* Maps [off, off+len) of the file at p anew, privately: it shows the file again, whatever was put there (os/fault.h). */
     enum cht_rc (*refresh)(struct cht_file *f, uint8_t *p, uint64_t off, size_t len, struct cht_err *err);
+    /* Advice for [p, p+len) of a mapping of f, page aligned; it may be ignored. NULL: nobody listens. */
+    void (*advise)(struct cht_file *f, uint8_t *p, size_t len, enum cht_io_advice advice);
     enum cht_rc (*rename)(struct cht_io *io, const char *from, const char *to, struct cht_err *err);
     enum cht_rc (*unlink)(struct cht_io *io, const char *path, struct cht_err *err);
     enum cht_rc (*mkdir)(struct cht_io *io, const char *path, struct cht_err *err); /* OK if it is there */

@@ -309,6 +309,15 @@ static enum cht_rc px_discard(struct cht_file *f, uint8_t *p, size_t len, struct
     return madvise(p, len, MADV_DONTNEED) == 0 ? CHT_OK : FAIL(err, "discard", f->path);
 }
 
+static void px_advise(struct cht_file *f, uint8_t *p, size_t len, enum cht_io_advice advice)
+{
+    static const int how[] = {[CHT_ADVICE_AROUND] = MADV_NORMAL,
+                              [CHT_ADVICE_ALONE] = MADV_RANDOM,
+                              [CHT_ADVICE_SOON] = MADV_WILLNEED};
+    (void)f;
+    (void)madvise(p, len, how[advice]); /* advice: without it all is as before, but slower */
+}
+
 static enum cht_rc px_refresh(struct cht_file *f, uint8_t *p, uint64_t off, size_t len, struct cht_err *err)
 {
     int fd;
@@ -445,6 +454,7 @@ struct cht_io *cht_io_posix(void)
         .unmap = px_unmap,
         .discard = px_discard,
         .refresh = px_refresh,
+        .advise = px_advise,
         .rename = px_rename,
         .unlink = px_unlink,
         .mkdir = px_mkdir,

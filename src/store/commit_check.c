@@ -245,6 +245,7 @@ static enum cht_rc make_checkpoint(struct cht_committer *cm, bool by_itself, str
         cht_committer_lock(cm);
         cht_committer_reserve(cm, true);
         cht_committer_unlock(cm);
+        cht_db_note_size(cm->db);
     }
     atomic_fetch_add_explicit(&cm->checkpoint_ns, cht_now_ns() - start, memory_order_relaxed);
     cht_mutex_unlock(&cm->check_mu);

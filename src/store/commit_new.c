@@ -89,6 +89,7 @@ void cht_committer_stats(struct cht_committer *cm, struct cht_store_stats *out)
     out->sync_ns = atomic_load_explicit(&cm->sync_ns, memory_order_relaxed);
     out->checkpoints = atomic_load_explicit(&cm->checkpoints, memory_order_relaxed);
     out->values_ordered = atomic_load_explicit(&cm->ordered, memory_order_relaxed);
+    out->read_alone = atomic_load_explicit(&cm->db->alone, memory_order_relaxed);
     out->checkpoints_failed = atomic_load_explicit(&cm->failures, memory_order_relaxed);
     out->checkpoint_ns = atomic_load_explicit(&cm->checkpoint_ns, memory_order_relaxed);
     out->bytes_inserted = atomic_load_explicit(&cm->inserted, memory_order_relaxed);

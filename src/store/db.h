@@ -69,6 +69,7 @@ struct cht_env {
     struct cht_db **open;   /* guarded by mu; owned */
     _Atomic uint64_t
         last_change; /* no number of a change is higher, of the databases that were closed since the start */
+    _Atomic uint64_t mapped;    /* bytes of the page files of all open databases (reading.c) */
     _Atomic bool unfinished;    /* something that was dropped could not be removed yet */
     size_t nopen, cap, opening; /* guarded by mu; opening: places of those that are being opened */
 };

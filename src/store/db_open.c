@@ -117,6 +117,7 @@ enum cht_rc cht_db_open(struct cht_env *env, const char *name, struct cht_db **o
             .threads = env->cfg.commit_threads,
             .crew = env->crew,
         };
+        cht_db_note_size(db);
         cht_db_begin_with_changes(db);
         rc = cht_committer_new(db, &cc, &db->committer, err);
     }
@@ -191,6 +192,7 @@ enum cht_rc cht_db_close(struct cht_db *db, bool checkpoint, struct cht_err *err
         enum cht_rc wrc = cht_wal_close(db->wal, clean && rc == CHT_OK, rc == CHT_OK ? err : NULL);
         rc = rc == CHT_OK ? wrc : rc;
     }
+    cht_db_forget_size(db);
     for (unsigned i = 0; i < db->nshards; i++)
         cht_shard_close(&db->shards[i]);
     cht_trouble_fini(&db->trouble);

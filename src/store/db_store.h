@@ -39,6 +39,8 @@ struct cht_db {
     struct cht_ends ends;
     struct cht_followers followers;
     _Atomic uint64_t next_key; /* the lowest of the shards', as the log has it: written by the committer */
+    uint64_t mapped;           /* bytes of its page files when reading.c looked last */
+    _Atomic bool alone;        /* changed by reading.c: each page is read alone */
     bool durable_up, followers_up; /* set at open */
     char *name;
 };
@@ -85,6 +87,10 @@ static inline void cht_db_show_next_key(struct cht_db *db, uint64_t lowest)
 void cht_db_fence(struct cht_db *db);
 enum cht_rc cht_db_take_back(struct cht_db *db, uint64_t seq, struct cht_err *err);
 void cht_db_unfence(struct cht_db *db, uint64_t decided, bool all);
+
+/* reading.c: a database is open, or a checkpoint of it is done; it is closed. */
+void cht_db_note_size(struct cht_db *db);
+void cht_db_forget_size(struct cht_db *db);
 
 /* hint.c */
 size_t cht_db_prefetch(struct cht_store *, const struct cht_hint *, size_t);

@@ -21,8 +21,10 @@ static void fill_defaults(struct cht_env_config *c)
         c->log_segment_bytes = UINT64_C(64) << 20;
     if (c->changes_bytes == 0)
         c->changes_bytes = UINT64_C(64) << 20;
+    if (c->memory == 0)
+        c->memory = cht_os_memory();
     if (c->dirty_bytes == 0)
-        c->dirty_bytes = cht_os_memory() / 4;
+        c->dirty_bytes = c->memory / 4;
     if (c->dirty_bytes < DIRTY_MIN)
         c->dirty_bytes = DIRTY_MIN;
     unsigned cores = cht_os_cores() < WORKERS_MAX ? cht_os_cores() : WORKERS_MAX;

@@ -56,7 +56,9 @@ static enum step begin_key(struct chain *c, unsigned shards)
 {
     if (c->key == 0 || c->key > CHT_KEY_MAX || cht_key_shard(c->key, shards) != c->sh->values.shard)
         return STEP_END; /* also: the value is in another shard */
-    const uint8_t *e = known(c->sh->values.keys, CHT_PAGE + cht_key_local(c->key, shards) * CHT_ENTRY);
+    uint64_t off = CHT_PAGE + cht_key_local(c->key, shards) * CHT_ENTRY;
+    cht_pf_soon(c->sh->values.keys, off, CHT_ENTRY);
+    const uint8_t *e = known(c->sh->values.keys, off);
     if (e == NULL)
         return STEP_END;
     fetch(e, 1);
@@ -72,6 +74,7 @@ static enum step step_entry(struct chain *c)
     if (len == 0 || off >= end || len > end - off)
         return STEP_END;
     const uint8_t *p = cht_pf_fast(pf)->base + off;
+    cht_pf_soon(pf, off, len < CHT_SCAN_INLINE_MAX ? len : CHT_SCAN_INLINE_MAX);
     fetch(p, len > (uint64_t)VALUE_LINES * LINE ? VALUE_LINES : (unsigned)((len + LINE - 1) / LINE));
     cht_prefetch(p + (len < (uint64_t)VALUE_LINES * LINE ? len : (uint64_t)VALUE_LINES * LINE) - 1);
     return STEP_DONE;
@@ -121,6 +124,7 @@ static enum step step_node(struct chain *c, unsigned shards)
     }
     c->ref = cht_tnode_child(&t, c->name.p[t.end]);
     c->depth = t.end + 1;
+    cht_pf_soon(pf, (uint64_t)c->ref * 64, 1);
     p = c->ref < 64 ? NULL : known(pf, (uint64_t)c->ref * 64);
     if (p == NULL)
         return STEP_END;

@@ -56,6 +56,7 @@ struct cht_pf_fast {
     uint64_t pages;             /* in use */
     _Atomic uint64_t *verified; /* a bit a page: its sum was compared or it is dirty */
     struct cht_fault fault;     /* the pages that were lost */
+    bool alone;                 /* a page is read from the disk and nothing around it (reading.c) */
 };
 
 /* The fast-path view is the first member of struct cht_pagefile. */
@@ -84,6 +85,15 @@ static inline const uint8_t *cht_page_read(struct cht_pagefile *pf, uint64_t pag
 /* A byte range that may cross pages: pages are contiguous in memory. No sum check (values carry their own).
  * NULL if it is out of range. */
 const uint8_t *cht_pf_range(struct cht_pagefile *pf, uint64_t off, uint64_t n);
+
+/* Pages that are going to be read: where each is read alone, the disk is asked for them now, so that it works at many; elsewhere nothing
+ * is done. Any range is legal. Shared lock. */
+void cht_pf_ask(const struct cht_pagefile *pf, uint64_t off, uint64_t n);
+static inline void cht_pf_soon(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
+{
+    if (__builtin_expect(cht_pf_fast(pf)->alone, 0))
+        cht_pf_ask(pf, off, n);
+}
 
 /* How often pages of the file were lost; whether one, or one of a range, is lost now. What was read before the call counts. */
 static inline uint64_t cht_pf_losses(const struct cht_pagefile *pf)

@@ -89,6 +89,9 @@ enum cht_rc cht_pf_uncut(struct cht_pagefile *pf, struct cht_err *err);
 /* Cuts the file to the pages in use (clean close); CHT_CORRUPT if it is shorter already. */
 enum cht_rc cht_pf_trim(struct cht_pagefile *pf, struct cht_err *err);
 
+/* Whether each page is to be read alone. Exclusive. */
+void cht_pf_read_alone(struct cht_pagefile *pf, bool alone);
+
 /* Header fields for the checkpoint (exclusive lock): pages in use, generation, header crc; dirties page 0. */
 enum cht_rc cht_pf_seal_header(struct cht_pagefile *pf, uint64_t generation, struct cht_err *err);
 uint64_t cht_pf_generation(const struct cht_pagefile *pf);

@@ -82,6 +82,27 @@ enum cht_rc cht_pf_open(struct cht_io *io, const char *path, enum cht_pf_kind ki
     return CHT_OK;
 }
 
+void cht_pf_read_alone(struct cht_pagefile *pf, bool alone)
+{
+    void (*advise)(struct cht_file *, uint8_t *, size_t, enum cht_io_advice) = pf->file->io->ops->advise;
+    if (advise == NULL || pf->fast.alone == alone)
+        return;
+    advise(pf->file, pf->fast.base, (size_t)pf->map_pages * CHT_PAGE,
+           alone ? CHT_ADVICE_ALONE : CHT_ADVICE_AROUND);
+    pf->fast.alone = alone;
+}
+
+void cht_pf_ask(const struct cht_pagefile *pf, uint64_t off, uint64_t n)
+{
+    uint64_t first = off / CHT_PAGE, end = pf->fast.pages;
+    if (n == 0 || first == 0 || first >= end) /* the header is always there */
+        return;
+    uint64_t pages = (off % CHT_PAGE + n - 1) / CHT_PAGE + 1;
+    pages = pages < end - first ? pages : end - first;
+    pf->file->io->ops->advise(pf->file, pf->fast.base + first * CHT_PAGE, (size_t)pages * CHT_PAGE,
+                              CHT_ADVICE_SOON);
+}
+
 enum cht_rc cht_pf_same(const struct cht_pagefile *pf, struct cht_err *err)
 {
     return cht_io_same(pf->file->io, cht_pf_path(pf), pf->id, err);

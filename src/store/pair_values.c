@@ -82,6 +82,12 @@ static enum state begin(struct batch *b, struct chain *c)
     return DESCENDS;
 }
 
+static void fetch_entry(const struct chain *c)
+{
+    cht_values_soon(&c->sh->values, &c->r->key, sizeof c->r->key, 1, 0);
+    cht_values_prefetch_entry(&c->sh->values, c->r->key);
+}
+
 /* The name ends where a node branches. */
 static enum state at_own(struct chain *c, const struct cht_tnode *t)
 {
@@ -90,7 +96,7 @@ static enum state at_own(struct chain *c, const struct cht_tnode *t)
         return LEFT;
     if (c->r->key == 0)
         return NOT_FOUND;
-    cht_values_prefetch_entry(&c->sh->values, c->r->key);
+    fetch_entry(c);
     return HAS_KEY;
 }
 
@@ -117,6 +123,7 @@ static enum state step_node(struct chain *c)
     c->depth = t.end + 1;
     if (c->ref == 0)
         return NOT_FOUND;
+    cht_pf_soon(pf, (uint64_t)c->ref * 64, 1);
     if (c->ref >> 6 < cht_pf_fast(pf)->pages)
         fetch(cht_trie_ptr(pf, c->ref), (c->ref & 63) == 0 ? LEAF_LINES : NODE_LINES);
     return DESCENDS;
@@ -152,7 +159,7 @@ static enum state step_entry(struct chain *c)
     if (cht_tleaf_entry(l, c->at, &e, NULL) != CHT_OK || e.key == 0)
         return LEFT;
     c->r->key = e.key;
-    cht_values_prefetch_entry(&c->sh->values, e.key);
+    fetch_entry(c);
     return HAS_KEY;
 }
 
@@ -163,6 +170,7 @@ static enum state step_key(struct chain *c, unsigned shards)
         cht_values_find(v, c->r->key, &c->value, NULL) != CHT_OK || c->value.len > SHORT)
         return LEFT; /* also: there is no value */
     const uint8_t *p = v->values->fast.base + c->value.off;
+    cht_pf_soon(v->values, c->value.off, c->value.len);
     fetch(p, c->value.len > VALUE_LINES * LINE ? VALUE_LINES : (c->value.len + LINE - 1) / LINE);
     cht_prefetch(p + (c->value.len < VALUE_LINES * LINE ? c->value.len : VALUE_LINES * LINE) - 1);
     return HAS_VALUE;

@@ -122,6 +122,7 @@ static enum cht_rc take_values(struct fill *f, struct cht_err *err)
     struct cht_batch *b = f->b;
     size_t max = quota(f->sc, f->st);
     uint64_t from = f->st->cursor_key;
+    cht_values_entries_soon(&f->sh->values, from, max);
     while (b->count < max) {
         struct cht_value_ref ref;
         uint64_t key;
@@ -191,6 +192,8 @@ static void home_values(struct fill *f)
 {
     struct cht_batch *b = f->b;
     struct cht_value_ref refs[AHEAD];
+    if (b->count > 0)
+        cht_values_soon(&f->sh->values, &b->items->key, sizeof *b->items, b->count, f->sc->bytes_cap);
     for (size_t i = 0; i < b->count + 2 * (size_t)AHEAD; i++) {
         if (i < b->count) /* for nothing, if it is of another shard: there are few */
             cht_values_prefetch_entry(&f->sh->values, b->items[i].key);

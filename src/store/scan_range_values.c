@@ -54,6 +54,8 @@ uint32_t cht_range_home(struct cht_db *db, struct cht_range_work *w, struct cht_
                         uint32_t n, size_t end, uint32_t *abroad)
 {
     struct cht_value_ref refs[AHEAD];
+    if (n > 0)
+        cht_values_soon(&sh->values, &w->items[first].key, sizeof *w->items, n, end);
     for (uint32_t i = 0; i < n + 2 * AHEAD; i++) {
         if (i < n) /* for nothing, if it is of another shard */
             cht_values_prefetch_entry(&sh->values, w->items[first + i].key);

@@ -302,6 +302,8 @@ static enum cht_rc visit_long(struct batch *b, const struct cht_trie_item *it, s
 static enum cht_rc visit_home(struct batch *b, unsigned home, struct cht_err *err)
 {
     sort_by_shard(b);
+    if (b->n > 0)
+        cht_values_soon(&b->sh->values, &b->item->key, sizeof *b->item, b->n, SIZE_MAX);
     enum cht_rc rc =
         visit_values(b, b->sh, b->order + b->start[home], (size_t)(b->start[home + 1] - b->start[home]), err);
     if (rc == CHT_OK)

@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#define LEAVES_ASKED 64u
 #define WIDE 16u /* rests up to that many bytes are copied with fixed size, without a call */
 
 struct cht_trie_iter {
@@ -21,6 +22,8 @@ struct cht_trie_iter {
     unsigned base;             /* its depth: bytes of `name` that stay */
     const uint8_t *ahead;      /* of the page after it, what is not fetched yet */
     unsigned ahead_left;       /* ... cache lines of it */
+    unsigned asked;            /* leaves after it for which the disk was asked, where pages are read alone */
+    size_t want;               /* entries that are going to be taken after this leaf; a guess */
     unsigned own_len;          /* a node's own pair is next */
     uint64_t own;              /* ... 0: none */
     uint64_t budget;
@@ -46,9 +49,27 @@ static void own_next(struct cht_trie_iter *it, const struct cht_tnode *t)
 /* Enters a node from its near side. */
 static void enter(struct cht_trie_iter *it, const struct cht_tnode *t)
 {
+    it->asked = 0;
     push(it, t, it->reverse ? 255 : 0);
     if (!it->reverse)
         own_next(it, t);
+}
+
+/* As many leaves after `next` as the entries that are wanted will need: the disk reads them side by side. */
+static void ask_leaves(struct cht_trie_iter *it, const struct cht_tnode *t, int next)
+{
+    size_t n = it->n > 0 ? it->want / it->n : 0;
+    if (it->asked > 0) {
+        it->asked--;
+        return;
+    }
+    for (n = n < LEAVES_ASKED ? n : LEAVES_ASKED; n > 0 && next >= 0 && next <= 255; n--) {
+        struct cht_trange r = cht_tnode_range(t, (unsigned)next);
+        if (r.child != 0 && (r.child & 63) == 0)
+            cht_pf_soon(it->pf, (uint64_t)r.child * 64, 1);
+        next = it->reverse ? (int)r.lo - 1 : (int)r.hi + 1;
+        it->asked++;
+    }
 }
 
 /* What comes after the run on which t was left at `next`, which is most likely a leaf, will be fetched while the entries
@@ -57,6 +78,8 @@ static void look_ahead(struct cht_trie_iter *it, const struct cht_tnode *t, int 
 {
     uint32_t ref = next < 0 || next > 255 ? 0 : cht_tnode_child(t, (unsigned)next);
     it->ahead_left = 0;
+    if (__builtin_expect(cht_pf_fast(it->pf)->alone, 0))
+        ask_leaves(it, t, next);
     if (ref == 0 || (ref & 63) != 0 || ref >> 6 >= cht_pf_fast(it->pf)->pages)
         return; /* not a leaf */
     it->ahead = cht_trie_ptr(it->pf, ref);
@@ -139,8 +162,10 @@ static enum cht_rc advance(struct cht_trie_iter *it, struct cht_err *err)
         l->next = (int16_t)(it->reverse ? (int)r.lo - 1 : (int)r.hi + 1);
         if (r.child != 0 && (rc = enter_child(it, &t, r, err)) != CHT_OK)
             return rc;
-        if (it->left > 0)
+        if (it->left > 0) {
+            it->want = it->want > it->left ? it->want - it->left : 0;
             look_ahead(it, &t, l->next);
+        }
     }
     return CHT_OK;
 }
@@ -277,6 +302,7 @@ enum cht_rc cht_trie_iter_new(struct cht_trie_iter **out, struct cht_err *err)
     if (*out == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an iterator");
     (*out)->left = (*out)->levels = 0;
+    (*out)->want = 0;
     (*out)->own = 0;
     (*out)->map = CHT_TRIE_PAIRS;
     return CHT_OK;
@@ -294,7 +320,8 @@ enum cht_rc cht_trie_iter_seek(struct cht_trie_iter *it, struct cht_pagefile *pf
     it->pf = pf;
     it->left = it->levels = 0;
     it->own = 0;
-    it->ahead_left = 0;
+    it->want = 0;
+    it->ahead_left = it->asked = 0;
     it->reverse = reverse;
     it->budget = cht_twalk_budget(pf);
     if (after_len > 0) {
@@ -345,12 +372,25 @@ enum cht_rc cht_trie_iter_next(struct cht_trie_iter *it, const uint8_t **name, s
     return CHT_OK;
 }
 
+/* Where pages are read alone: up to n entries are going to be taken. */
+static void expect(struct cht_trie_iter *it, size_t n)
+{
+    struct cht_tnode t;
+    it->want = n;
+    if (!cht_pf_fast(it->pf)->alone || it->left == 0 || it->levels == 0)
+        return;
+    const struct cht_tlevel *l = &it->level[it->levels - 1];
+    if (cht_tnode_open(it->pf, l->ref, l->depth, &t, NULL) == CHT_OK)
+        ask_leaves(it, &t, l->next);
+}
+
 enum cht_rc cht_trie_iter_batch(struct cht_trie_iter *it, struct cht_trie_item *items, size_t max,
                                 uint8_t *names, size_t names_cap, size_t *count, size_t *names_used,
                                 struct cht_err *err)
 {
     size_t used = 0, n = 0;
     enum cht_rc rc = CHT_OK;
+    expect(it, max);
     while (n < max && names_cap - used >= CHT_TRIE_NAME_MAX) {
         if (it->left == 0 && it->own == 0 && (rc = advance(it, err)) != CHT_OK)
             break;
@@ -409,6 +449,7 @@ enum cht_rc cht_trie_iter_keys(struct cht_trie_iter *it, struct cht_trie_item *i
     size_t n = 0, len = 0;
     enum cht_rc rc = CHT_OK;
     CHT_INVARIANT(!it->reverse);
+    expect(it, max);
     while (n < max) {
         if (it->left == 0 && it->own == 0 && (rc = advance(it, err)) != CHT_OK)
             break;

@@ -185,6 +185,11 @@ enum cht_rc cht_values_view(struct cht_values *v, uint64_t key, const struct cht
     return CHT_OK;
 }
 
+void cht_values_entries_soon(const struct cht_values *v, uint64_t key, uint64_t n)
+{
+    cht_pf_soon(v->keys, entry_off(cht_key_local(key, v->shards)), n * CHT_ENTRY);
+}
+
 void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key)
 {
     uint64_t off = entry_off(cht_key_local(key, v->shards));

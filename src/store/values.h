@@ -59,6 +59,18 @@ uint32_t cht_value_crc(uint64_t key, const void *p, size_t n);
 void cht_values_prefetch_entry(const struct cht_values *v, uint64_t key);
 void cht_values_prefetch_value(const struct cht_values *v, const struct cht_value_ref *ref);
 
+/* values_soon.c: the entries of n keys, `stride` bytes apart (a multiple of 8), and their values, up to `bytes` of them, are going to be
+ * read: the disk is asked for them, where each page is read alone. Shared lock. */
+void cht_values_ask(struct cht_values *v, const uint64_t *key, size_t stride, size_t n, size_t bytes);
+static inline void cht_values_soon(struct cht_values *v, const uint64_t *key, size_t stride, size_t n,
+                                   size_t bytes)
+{
+    if (__builtin_expect(cht_pf_fast(v->keys)->alone, 0))
+        cht_values_ask(v, key, stride, n, bytes);
+}
+/* And the entries of the n keys from `key` on, which are the shard's. */
+void cht_values_entries_soon(const struct cht_values *v, uint64_t key, uint64_t n);
+
 /* Whether the counters of the header fit the file; when a shard is opened. */
 enum cht_rc cht_values_attach(struct cht_values *v, struct cht_err *err);
 /* The next key that was never given out in this shard (local index * shards + shard, at least 1); 0: the header is lost. */

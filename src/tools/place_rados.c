@@ -10,7 +10,8 @@
 /* What the cluster decides, or what is about files. */
 static const char *const of_files[] = {
     "data",        "durability",           "sync-interval-ms",       "scan-workers",
-    "dirty-bytes", "checkpoint-log-bytes", "scrub-bytes-per-second", "value-order"};
+    "dirty-bytes", "checkpoint-log-bytes", "scrub-bytes-per-second", "value-order",
+    "read-ahead"};
 static const char *const of_rados[] = {"rados-pool",    "rados-conf",  "rados-id",
                                        "rados-timeout", "rados-spool", "rados-spool-bytes"};
 

@@ -101,6 +101,9 @@ static struct cht_env_config env_config(struct service *v)
     enum cht_value_order order = strcmp(c->value_order, "always") == 0  ? CHT_ORDER_ALWAYS
                                  : strcmp(c->value_order, "never") == 0 ? CHT_ORDER_NEVER
                                                                         : CHT_ORDER_RESTING;
+    enum cht_read_ahead ahead = strcmp(c->read_ahead, "always") == 0  ? CHT_READ_AHEAD_ALWAYS
+                                : strcmp(c->read_ahead, "never") == 0 ? CHT_READ_AHEAD_NEVER
+                                                                      : CHT_READ_AHEAD_AUTO;
     return (struct cht_env_config){.dirs = v->dirs,
                                    .dir_count = v->dir_count,
                                    .durability = d,
@@ -111,6 +114,7 @@ static struct cht_env_config env_config(struct service *v)
                                        c->changes_bytes > 0 ? c->changes_bytes : CHT_CHANGES_NONE,
                                    .changes = c->changes_bytes > 0,
                                    .value_order = order,
+                                   .read_ahead = ahead,
                                    .dirty_bytes = c->dirty_bytes,
                                    .scan_workers = (unsigned)c->scan_workers,
                                    .default_shards = (unsigned)c->shards,

@@ -15,7 +15,7 @@ OPTIONS = {"listen": "127.0.0.1:8080", "data": None, "http-threads": None, "dura
            "max-batch-bytes": None, "max-connections": None, "max-connections-per-address": None, "max-streams": None, "header-timeout": None,
            "body-timeout": None, "idle-timeout": None, "drain-seconds": None, "tokens": None, "allow-anonymous": "false", "tls-cert": None,
            "tls-key": None, "tls-min": "1.2", "tls-ciphers": None, "tls-client-ca": None, "tls-client-crl": None, "line-tls": "false", "log-format": "json", "access-log": "true", "config": None, "reduce-cache-bytes": None, "scan-workers": None,
-           "shards": None, "checkpoint-log-bytes": None, "changes-bytes": None, "dirty-bytes": None, "value-order": "resting", "port-file": None, "create-databases": "auto",
+           "shards": None, "checkpoint-log-bytes": None, "changes-bytes": None, "dirty-bytes": None, "value-order": "resting", "read-ahead": "auto", "port-file": None, "create-databases": "auto",
            "max-databases": "1000", "memory-bytes": "0", "request-memory-bytes": None, "admin-listen": "none", "admin-port-file": None}
 
 
@@ -281,7 +281,7 @@ def test_precedence(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_every_option_has_a_variable(name):
-    values = {"durability": "os", "value-order": "always", "create-databases": "admin", "log-format": "text", "access-log": "false", "allow-anonymous": "true", "listen": "127.0.0.1:1", "data": "/tmp/x",
+    values = {"durability": "os", "value-order": "always", "read-ahead": "never", "create-databases": "admin", "log-format": "text", "access-log": "false", "allow-anonymous": "true", "listen": "127.0.0.1:1", "data": "/tmp/x",
               "tokens": "/dev/null", "config": "/dev/null", "tls-cert": "c", "tls-key": "k", "tls-min": "1.3", "tls-ciphers": "PFS", "tls-client-ca": "c", "tls-client-crl": "c", "line-tls": "true", "port-file": "p", "checkpoint-log-bytes": str(1 << 21),
               "request-memory-bytes": str(1 << 21)}
     value = values.get(name, "7777" if name.endswith(("bytes", "ops", "size")) else "7")

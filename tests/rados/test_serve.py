@@ -33,7 +33,7 @@ def refused(*flags):
 
 def test_options():
     for flag in rados.OF_FILES + ("--data",):
-        value = {"--durability": "sync", "--value-order": "always", "--data": "x"}.get(flag, "8" if flag == "--scan-workers" else "4194304" if "bytes" in flag else "50")
+        value = {"--durability": "sync", "--value-order": "always", "--read-ahead": "never", "--data": "x"}.get(flag, "8" if flag == "--scan-workers" else "4194304" if "bytes" in flag else "50")
         code, said = refused("--store", "rados", "--rados-pool", "x", flag, value)
         assert code == 2 and flag + " means nothing with --store rados" in said
     assert refused("--store", "rados")[0] == 2

@@ -71,6 +71,10 @@ enum section {
     X(LIM_LOAD, "limited_load", "k/s", "limited memory: random upsert")                   \
     X(LIM_ANON, "limited_anon_peak", "MiB", "limited memory: anonymous memory, peak")     \
     X(LIM_DISK, "limited_disk", "MB", "limited memory: disk used after clean close")      \
+    X(LIM_READ, "limited_read", "k/s", "limited memory: random point read")               \
+    X(LIM_READ_BYTES, "limited_read_bytes", "KiB", "  from the disk a read")              \
+    X(LIM_SCAN, "limited_scan", "k/s", "limited memory: scan with values")                \
+    X(LIM_SCAN_BYTES, "limited_scan_bytes", "B", "  from the disk a pair")                \
     X(GROW_LOAD_CPU, "grow_load_cpu", "ns", "load a pair, with close: CPU")               \
     X(GROW_LOAD, "grow_load", "ns", "  by the clock")                                     \
     X(GROW_WRITTEN, "grow_written", "B/B", "  bytes to disk per byte (calls)")            \
@@ -189,7 +193,7 @@ void run_child(const struct conf *c, enum peer_id p, unsigned round, const char 
                section_fn *fn, struct results *r);
 
 section_fn section_load, section_read, section_scan, section_update, section_single, section_start_clean,
-    section_start_kill, section_kill, section_limited;
+    section_start_kill, section_kill, section_limited, section_limited_reads;
 
 /* ---- growth -------------------------------------------------------------------------------------------------- */
 

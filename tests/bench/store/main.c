@@ -225,6 +225,8 @@ static void run_limited(const struct conf *c, struct results *r)
             make_dir(path);
             run_child(c, (enum peer_id)p, i, folder, false, section_limited, r);
             store_usage(path, &r->v[p][M_LIM_DISK][i], NULL);
+            if (c->cgroup != NULL)
+                run_child(c, (enum peer_id)p, i, folder, false, section_limited_reads, r);
             remove_tree(path);
         }
     }

@@ -7,7 +7,7 @@ import subprocess
 
 WANTED = os.environ.get("CHT_STORE") == "rados"
 CONF = os.environ.get("CHT_RADOS_CONF", "")
-OF_FILES = ("--durability", "--value-order", "--sync-interval-ms", "--scan-workers", "--dirty-bytes", "--checkpoint-log-bytes",
+OF_FILES = ("--durability", "--value-order", "--read-ahead", "--sync-interval-ms", "--scan-workers", "--dirty-bytes", "--checkpoint-log-bytes",
             "--scrub-bytes-per-second")
 
 # What is not there over RADOS (README.md of src/store/rados): a file of tests, or one of its tests, and why.
