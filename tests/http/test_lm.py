@@ -785,3 +785,16 @@ def test_hash_of_the_contract():
     assert layouts.context_name([12, 45, 43]).hex() == hashlib.blake2b(b"12,45,43", digest_size=8).hexdigest()
     assert layouts.context_name([12, 45, 43]) != hashlib.blake2b(b"12,45,43").digest()[:8]
     assert math.isclose(layouts.dequantize(255), 1)
+
+
+def test_what_score_does_not_know_is_passed_over(client):
+    """Alone and in lines alike: k is none of its members, however it is written."""
+    client.put("/databases/" + client.db, json_body={"live": {"order": 2, "bos": 2, "eos": 3}})
+    client.post("/ngrams", b'{"tokens":[2,4,5,3]}\n', headers=NDJSON)
+    plain = client.post("/score", json_body={"tokens": [2, 4, 5]}).json()
+    for k in (0, -1, 1.5, "5", None, []):
+        question = {"tokens": [2, 4, 5], "k": k}
+        assert client.post("/score", json_body=question).json() == plain, k
+        lines = client.post("/score", ndjson([question, question]), headers=NDJSON).body.splitlines()
+        assert [json.loads(line) for line in lines[:2]] == [plain, plain], k
+        assert client.post("/predict", json_body=question).status == (400 if k is not None else 200), k

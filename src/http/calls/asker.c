@@ -128,7 +128,8 @@ static enum cht_rc read_json(struct http_asker *a, const json_t *o, struct http_
                               : read_tokens(a, json_object_get(o, "tokens"), q, err);
     if (rc != CHT_OK)
         return rc;
-    if (!number(o, "k", LM_K_MAX, &q->k) || !number(o, "max_order", UINT32_MAX, &q->max_order))
+    if ((a->predict && !number(o, "k", LM_K_MAX, &q->k)) ||
+        !number(o, "max_order", UINT32_MAX, &q->max_order))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"k\" and \"max_order\" are numbers from 1 on");
     if (bos != NULL && !json_is_boolean(bos))
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "\"bos\" is true or false");
