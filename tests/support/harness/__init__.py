@@ -5,11 +5,13 @@ Server    one process with its own data directory; stopped with SIGTERM, which m
 Client    HTTP/1.1 over one kept connection; sends targets as they are and checks every answer against the contract
 Raw       a socket, for what a client library would not send
 line      the same for the line protocol            openapi   the contract, and whether an answer keeps it
+waiting   for what comes when it comes
 rados     CHT_STORE=rados: servers on a Ceph cluster
 layouts   the payloads of a database of n-grams     golden    the example of tests/data/golden
 """
 import base64
 import contextlib
+import glob
 import http.client
 import json
 import os
@@ -25,6 +27,7 @@ import time
 import urllib.parse
 
 from harness import rados
+from harness.waiting import HANG, Machine, wait_for  # noqa: F401
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BINARY = os.environ.get("CHEETAH_DB") or os.path.join(ROOT, "build", "release", "cheetah-db")
@@ -79,20 +82,6 @@ def escaped(data):
 
 def ndjson(values):
     return "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values).encode()
-
-
-# ---- waiting ---------------------------------------------------------------------------------------------------------
-
-
-def wait_for(condition, seconds=10.0, what="condition", pause=0.01):
-    """Polls until condition() is true and returns it; fails after so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, "%s: not within %.1f s" % (what, seconds)
-        time.sleep(pause)
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
@@ -159,11 +148,19 @@ class Server:
                                         stderr=subprocess.PIPE, env=self.env)
         self.reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
         self.reader.start()
-        self.port = wait_for(self._read_port, 30, "the port file")
+        self.port = wait_for(self._read_port, what="the port file")
         if ready:
             client = self.client(check=False)
-            wait_for(lambda: client.get("/readyz").status == 200, 30, "/readyz")
+            wait_for(lambda: self._is_ready(client), what="/readyz")
             client.close()
+
+    @staticmethod
+    def _is_ready(client):
+        try:
+            return client.get("/readyz").status == 200
+        except ConnectionError:  # a time-out of a second, and this program waited longer for a processor
+            client.close()
+            return False
 
     def _collect(self, pipe):
         for line in pipe:
@@ -171,7 +168,7 @@ class Server:
 
     def _read_port(self):
         if self.process.poll() is not None:
-            self.reader.join(5)
+            self.reader.join(HANG)
             raise AssertionError("the server ended with %d: %s" % (self.process.returncode, "\n".join(self.lines)))
         try:
             with open(self.port_file, encoding="ascii") as file:
@@ -200,11 +197,38 @@ class Server:
 
     def metrics(self):
         """Metric lines: {"name{labels}": value}."""
-        client = self.client(check=False)
-        text = client.get("/metrics").body.decode()
-        client.close()
+        for turn in range(5):
+            client = self.client(check=False)
+            try:
+                text = client.get("/metrics").body.decode()
+                break
+            except ConnectionError:  # as above
+                if turn == 4:
+                    raise
+            finally:
+                client.close()
         lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
+
+    def cpu(self):
+        """Seconds of processor time that it has taken: the same on a machine that is busy."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3)
+
+    def pause(self):
+        """Stops the process and waits until it has: what is sent before go_on is there at once."""
+        self.signal(signal.SIGSTOP)
+
+        def is_stopped():
+            states = []
+            for thread in glob.glob("/proc/%d/task/*/stat" % self.process.pid):
+                with contextlib.suppress(OSError), open(thread, encoding="ascii") as file:  # one that has ended meanwhile
+                    states.append(file.read().rpartition(")")[2].split()[0])
+            return set(states) == {"T"}
+
+        wait_for(is_stopped, what="the process to stop")
+
+    def go_on(self):
+        self.signal(signal.SIGCONT)
 
     def metric(self, name):
         """A metric, summed over its labels."""
@@ -212,7 +236,7 @@ class Server:
         assert found, name
         return sum(found)
 
-    def comes_to(self, name, value, seconds=10):
+    def comes_to(self, name, value, seconds=HANG):
         """Is a metric of that value soon? What a request took is counted and given back after its answer has left, which may have been read before that."""
         wait_for(lambda: self.metric(name) == value, seconds, "%s is %r" % (name, value))
         return True
@@ -225,18 +249,18 @@ class Server:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def wait(self, seconds=30):
+    def wait(self, seconds=HANG):
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise AssertionError("the server did not end within %s s" % seconds)
-        self.reader.join(5)
+        self.reader.join(HANG)
         self.process.stderr.close()
         return code
 
-    def stop(self, seconds=30):
+    def stop(self, seconds=HANG):
         """SIGTERM; must exit with 0."""
         self.close_clients()
         self.signal(signal.SIGTERM)
@@ -312,7 +336,7 @@ class Answer:
 class Client:
     """One kept connection. db: added as ?db= to data calls. check: answers are checked against the contract."""
 
-    def __init__(self, server, db=None, token=None, check=True, timeout=60):
+    def __init__(self, server, db=None, token=None, check=True, timeout=HANG):
         self.server, self.db, self.token, self.checked, self.timeout = server, db, token, check, timeout
         self.connection = None
 
@@ -477,7 +501,7 @@ def large_commits(server):
 class Raw:
     """A socket that reads HTTP answers one by one."""
 
-    def __init__(self, port, timeout=20, receive_buffer=None):
+    def __init__(self, port, timeout=HANG, receive_buffer=None):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -546,7 +570,7 @@ class Raw:
             body, self.buffer = self.buffer, b""
         return Answer(status, headers, body)
 
-    def closed(self, seconds=20):
+    def closed(self, seconds=HANG):
         """True once the server has closed the connection (what came before is kept in buffer)."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

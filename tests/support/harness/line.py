@@ -23,7 +23,7 @@ class LineServer(harness.Server):
         super().start(ready)
         if "none" in self.flags_line:
             return
-        harness.wait_for(lambda: os.path.exists(path) and open(path, encoding="ascii").read().endswith("\n"), 30, "the line port")
+        harness.wait_for(lambda: os.path.exists(path) and open(path, encoding="ascii").read().endswith("\n"), what="the line port")
         with open(path, encoding="ascii") as file:
             self.line_port = int(file.read())
 
@@ -32,7 +32,7 @@ class LineServer(harness.Server):
 
 
 class Line:
-    def __init__(self, port, timeout=60, receive_buffer=None, context=None):
+    def __init__(self, port, timeout=harness.HANG, receive_buffer=None, context=None):
         """context: an ssl.SSLContext; None: no TLS."""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
@@ -68,7 +68,7 @@ class Line:
         self.send(b"".join(line.encode() + b"\n" if isinstance(line, str) else line + b"\n" for line in lines))
         return [self.answer() for _ in lines]
 
-    def closed(self, seconds=10):
+    def closed(self, seconds=harness.HANG):
         """Has the server closed the connection within so many seconds? Answers before the end are dropped."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
