@@ -1,4 +1,5 @@
 """Tokens, TLS, and the refusal to listen beyond loopback."""
+import contextlib
 import json
 import os
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from harness import BINARY, b64, ndjson
+from harness import BINARY, HANG, b64, ndjson
 
 TOKENS = """# a comment
 reader-all-01234567 read *
@@ -113,7 +114,7 @@ def test_the_list_shows_what_the_token_may_see(guarded):
 
 
 def test_a_large_unauthorized_body_is_not_taken_in(guarded):
-    client = guarded.client(timeout=20)
+    client = guarded.client()
     try:
         assert client.post("/kv?db=a", bytes(1 << 24), headers={"Content-Type": "text/plain"}).status == 401
     except (BrokenPipeError, ConnectionResetError):
@@ -129,7 +130,7 @@ def test_tokens_stay_out_of_the_log(guarded):
         assert token not in text
 
 
-def run(*flags, timeout=15):
+def run(*flags, timeout=HANG):
     return subprocess.run([BINARY, "serve", "--line-listen", "none"] + list(flags), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
 
 
@@ -190,13 +191,14 @@ def test_tls(launch, certificate):
     value = bytes(range(256)) * 4000
     key = client.upsert(b"p", value)
     assert client.scan(values="true") == [(b"p", key, value)]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=HANG) as plain:
         plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"200 OK" not in plain.recv(1000)
+        with contextlib.suppress(ConnectionError):  # it may be reset before it is read
+            assert b"200 OK" not in plain.recv(1000)
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = ssl.create_default_context(cafile=cert)
         context.minimum_version = context.maximum_version = version
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=HANG) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
             tls.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             data = b""
             while True:
@@ -210,23 +212,22 @@ def test_tls(launch, certificate):
 def test_half_closed_clients_over_tls(launch, certificate):
     """Also those that end their side without saying so in TLS get their answers, then the connection is closed."""
     cert, key = certificate
-    server = launch("--durability", "os", "--idle-timeout", "60", "--tls-cert", cert, "--tls-key", key, scheme="https", cafile=cert)
+    server = launch("--durability", "os", "--idle-timeout", "3600", "--header-timeout", "3600", "--tls-cert", cert, "--tls-key", key, scheme="https", cafile=cert)
     context = ssl.create_default_context(cafile=cert)
     put = b"PUT /pairs/p%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nv"
     for i in range(20):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=HANG) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
             tls.sendall(put % i + put % (i + 1) + b"GET /pairs/p?count=true HTTP/1.1\r\nHost: localhost\r\n\r\n")
             time.sleep(0.02 * (i % 2))
             with socket.socket(fileno=os.dup(tls.fileno())) as under:
                 under.shutdown(socket.SHUT_WR)
-            text, begun = b"", time.monotonic()
+            text = b""
             while True:
                 part = tls.recv(4096)
                 if not part:
                     break
                 text += part
-            assert text.count(b"HTTP/1.1 20") == 3 and b'"pairs":%d' % (i + 2) in text and time.monotonic() - begun < 5, text
-
+            assert text.count(b"HTTP/1.1 20") == 3 and b'"pairs":%d' % (i + 2) in text, text
 
 
 def test_tls_streams(launch, certificate):

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import harness
 import pytest
@@ -41,7 +42,7 @@ class Setting:
         return certificates.context(self.shown.cert, self.clients[number])
 
     def connect(self, server, number):
-        return http.client.HTTPSConnection("127.0.0.1", server.port, context=self.context(number), timeout=30)
+        return http.client.HTTPSConnection("127.0.0.1", server.port, context=self.context(number), timeout=harness.HANG)
 
     def status(self, server, number, connection=None):
         connection = connection or self.connect(server, number)
@@ -59,7 +60,7 @@ def setting(tmp_path):
 def reload(server, event="reloaded"):
     before = len([one for one in server.log(event) if "certificate" in one["message"]])
     server.signal(signal.SIGHUP)
-    harness.wait_for(lambda: len([one for one in server.log(event) if "certificate" in one["message"]]) > before, 10, event)
+    harness.wait_for(lambda: len([one for one in server.log(event) if "certificate" in one["message"]]) > before, what=event)
 
 
 def start(launch, setting, *more):
@@ -76,7 +77,7 @@ def test_a_revoked_certificate(launch, setting):
     kept[0].request("POST", "/batch", lines, {"Content-Type": "application/x-ndjson"})
     assert b'"failed":0' in kept[0].getresponse().read()
     assert [setting.status(server, number, kept[number]) for number in (0, 1)] == [200, 200]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as plain, setting.context(0).wrap_socket(plain, server_hostname="localhost") as tls, \
+    with socket.create_connection(("127.0.0.1", server.port), timeout=harness.HANG) as plain, setting.context(0).wrap_socket(plain, server_hostname="localhost") as tls, \
             line.Line(int(port_file.read_text()), context=setting.context(0)) as commands:
         tls.sendall(("GET /pairs/*?values=true HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % server.port).encode())
         text = tls.recv(16384)
@@ -87,18 +88,20 @@ def test_a_revoked_certificate(launch, setting):
         assert [setting.status(server, number, kept[number]) for number in (0, 1)] == [401, 200]
         assert commands.ask("PAIR_GET p000001") == b"ERROR,unauthorized"
         while not text.endswith(b"0\r\n\r\n"):
-            part = tls.recv(1 << 20)
+            part = tls.recv(16384)
             if not part:
                 break
             text += part
+            if len(text) >> 18 > (len(text) - len(part)) >> 18:
+                time.sleep(0.05)  # slowly: the streams are looked at five times a second
         assert b'"unauthorized"' in text[-2000:], text[-500:]
     with pytest.raises(REFUSED):
         setting.status(server, 0)
     assert setting.status(server, 1) == 200
-    harness.wait_for(lambda: [one for one in server.log("client_certificate_refused") if "revoked" in one["message"]], 5, "its line in the log")
+    harness.wait_for(lambda: [one for one in server.log("client_certificate_refused") if "revoked" in one["message"]], what="its line in the log")
     server.stop()
     server.start(ready=False)
-    harness.wait_for(lambda: setting.status(server, 1) == 200, 20, "the second start")
+    harness.wait_for(lambda: setting.status(server, 1) == 200, what="the second start")
     with pytest.raises(REFUSED):
         setting.status(server, 0)
 
@@ -121,11 +124,11 @@ def test_a_list_that_is_none_changes_nothing(launch, setting, tmp_path):
         with pytest.raises(REFUSED):
             setting.status(server, 0)
         text = subprocess.run([harness.BINARY, "serve", "--data", str(tmp_path / "none"), "--listen", "127.0.0.1:0", "--line-listen", "none", *setting.flags()],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.HANG, check=False)
         assert text.returncode == (2 if setting.crl.exists() else 1) and "crl" in text.stderr.splitlines()[-1]
     assert "--tls-client-crl wants --tls-client-ca" in subprocess.run(
         [harness.BINARY, "serve", "--data", str(tmp_path / "none"), "--listen", "127.0.0.1:0", "--tls-client-crl", str(setting.crl)], stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=30, check=False).stderr  # fmt: skip
+        capture_output=True, text=True, timeout=harness.HANG, check=False).stderr  # fmt: skip
     setting.write([setting.authorities[1]])  # the first has no list now: nothing of its is revoked
     reload(server)
     assert [setting.status(server, number) for number in (0, 1)] == [200, 200]
@@ -135,7 +138,7 @@ def test_an_overdue_list_is_told_and_holds(launch, setting):
     setting.authorities[0].revoke(setting.clients[0])
     setting.write(last="-1")
     server = start(launch, setting)
-    assert server.log("tls_crl_overdue")
+    harness.wait_for(lambda: server.log("tls_crl_overdue"), what="the warning")
     assert setting.status(server, 1) == 200
     with pytest.raises(REFUSED):
         setting.status(server, 0)
