@@ -1,4 +1,5 @@
 """What libmicrohttpd would guess about (RFC 9112): the end of a request, blanks, targets, clients that end their side."""
+import contextlib
 import json
 import random
 import socket
@@ -21,7 +22,7 @@ def test_ambiguous_forms(server, client, title, form, status):
     """Each is answered once, with a problem; the connection ends; nothing of it, and nothing after it, is run."""
     data = framing.write(form, client.db)
     for pause in (False, True):
-        with server.raw(timeout=10) as raw:
+        with server.raw() as raw:
             if pause:
                 for i in range(0, len(data), 7):
                     try:
@@ -36,7 +37,7 @@ def test_ambiguous_forms(server, client, title, form, status):
             problem = answer.json()
             assert problem["status"] == status and problem["code"] == {
                 400: "invalid_request", 501: "unsupported_transfer_coding", 505: "unsupported_http_version"}[status], answer
-            assert raw.closed(10) and raw.buffer == b"", (title, raw.buffer)
+            assert raw.closed() and raw.buffer == b"", (title, raw.buffer)
         assert not is_marked(client), title
 
 
@@ -44,14 +45,14 @@ def test_requests_before_a_bad_one_are_answered(server, client):
     with server.raw() as raw:
         raw.send("GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 3 + "GET /version HTTP/1.1\r\n\r\n" + "GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert [raw.answer().status for _ in range(4)] == [200, 200, 200, 400]
-        assert raw.closed(10) and raw.buffer == b""
+        assert raw.closed() and raw.buffer == b""
 
 
 @pytest.mark.parametrize("before", ["", " ", "\t", "  \t "])
 @pytest.mark.parametrize("after", ["", " ", "\t", " \t  "])
 def test_blanks_around_values(server, client, before, after):
     def ask(name, value, body, method="POST", path="/kv"):
-        with server.raw(timeout=5) as raw:
+        with server.raw() as raw:
             raw.send("%s %s?db=%s HTTP/1.1\r\nHost: %s127.0.0.1%s\r\n%s:%s%s%s\r\n%s" % (method, path, client.db, before, after, name, before, value, after, body))
             return raw.answer()
 
@@ -119,7 +120,7 @@ def test_any_segments(server, client, seed):
                 size += n
             data += (HEAD % client.db + pad + "Transfer-Encoding: chunked\t\r\n\r\n").encode() + part + b"0\r\nT: u\r\n\r\n"
             wanted.append((201, size))
-    with server.raw(timeout=30) as raw:
+    with server.raw() as raw:
         def send():
             at = 0
             while at < len(data):
@@ -181,7 +182,7 @@ def test_too_long(narrow, shape, pieces):
         for method, body in (("GET", ""), ("PUT", "b" * 3000)):
             data = "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Request-Id: %s-%d-%d\r\n%s" % (method, target, shape.__name__, n, pieces, headers)
             data = (data + ("Content-Length: %d\r\n" % len(body) if body else "") + "\r\n" + body).encode()
-            with narrow.raw(timeout=10) as raw:
+            with narrow.raw() as raw:
                 try:
                     for i in range(0, len(data), pieces):
                         raw.send(data[i:i + pieces])
@@ -192,7 +193,7 @@ def test_too_long(narrow, shape, pieces):
                 if answer.status not in (200, 201):
                     assert answer.code == wanted[answer.status], (n, answer)
                 if answer.status in (414, 431):
-                    assert raw.closed(5) and raw.buffer == b"", (n, raw.buffer)
+                    assert raw.closed() and raw.buffer == b"", (n, raw.buffer)
             seen.add((answer.status in (414, 431), n))
     good, bad = [n for bad, n in seen if not bad], [n for bad, n in seen if bad]
     assert least < max(good) <= min(bad), (max(good), min(bad))
@@ -205,57 +206,57 @@ def test_too_long_is_logged_as_what_it_is(launch):
 
     cases = (("PUT", "/pairs/%s", ""), ("DELETE", "/named?%s", ""), ("PATCH", "/named?" + "&a=" * 3000, ""), ("OPTIONS", "/named", "X-B: %s\r\n"))
     for number, (method, target, headers) in enumerate(cases):
-        with narrow.raw(timeout=10) as raw:
+        with narrow.raw() as raw:
             try:
                 raw.send("%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n" % (method, target.replace("%s", "p" * 30000), headers.replace("%s", "b" * 30000)))
             except OSError:
                 pass
             status = raw.answer().status
-        record = wait_for(lambda: refused()[number:], 5, "the line of %s %s" % (method, target))[0]
+        record = wait_for(lambda: refused()[number:], what="the line of %s %s" % (method, target))[0]
         assert record["method"] == method and record["status"] == status and len(record["id"]) == 16, record
         assert record["path"].startswith("/pairs/pppp") or record["path"] == "/named", record
 
 
 # ---- clients that end their side
 
+LASTING = ("--idle-timeout", "3600", "--header-timeout", "3600")  # a connection that is closed was not closed for its time
+
 
 def half(server, data, pause=0.0):
-    """(all that comes, seconds until the connection was closed) for a client that ends its side at once."""
-    with server.raw(timeout=10) as raw:
+    """All that comes until the connection is closed, for a client that ends its side at once."""
+    with server.raw() as raw:
         raw.socket.sendall(data)
         if pause:
             time.sleep(pause)
         raw.socket.shutdown(socket.SHUT_WR)
-        begun = time.monotonic()
-        assert raw.closed(8), "still open"
-        return raw.buffer, time.monotonic() - begun
+        assert raw.closed(), "still open"
+        return raw.buffer
 
 
 @pytest.mark.parametrize("durability", ["sync", "os"])
 def test_half_closed_clients_get_their_answers(launch, durability):
-    server = launch("--durability", durability, "--idle-timeout", "60", "--header-timeout", "60")
+    server = launch("--durability", durability, *LASTING)
     put = b"PUT /pairs/p%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\n\r\nv"
     get = b"GET /pairs/*?values=true HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     for i in range(60):
-        text, seconds = half(server, put % i, pause=0.01 * (i % 3 == 2))
-        assert text.startswith(b"HTTP/1.1 201") and seconds < 2, (i, text, seconds)
+        text = half(server, put % i, pause=0.01 * (i % 3 == 2))
+        assert text.startswith(b"HTTP/1.1 201"), (i, text)
     for pause in (0, 0.05):
-        text, seconds = half(server, get, pause)
-        assert text.count(b'"pair"') == 60 and b'"end"' in text and seconds < 2, text
-        text, seconds = half(server, put % 1 + get + put % 2 + get[:-2] + b"Accept: */*\r\n\r\n", pause)
-        assert text.count(b"HTTP/1.1 200") == 4 and seconds < 2, text
-        text, seconds = half(server, put % 1 + get[:30], pause)  # and half a request, which is none
-        assert text.count(b"HTTP/1.1 200") == 1 and text.count(b"HTTP/1.1") == 1 and seconds < 2, text
-        text, seconds = half(server, b"", pause)
-        assert text == b"" and seconds < 2
+        text = half(server, get, pause)
+        assert text.count(b'"pair"') == 60 and b'"end"' in text, text
+        text = half(server, put % 1 + get + put % 2 + get[:-2] + b"Accept: */*\r\n\r\n", pause)
+        assert text.count(b"HTTP/1.1 200") == 4, text
+        text = half(server, put % 1 + get[:30], pause)  # and half a request, which is none
+        assert text.count(b"HTTP/1.1 200") == 1 and text.count(b"HTTP/1.1") == 1, text
+        assert half(server, b"", pause) == b""
 
 
-def test_half_closed_after_its_answer(server):
-    with server.raw() as raw:
+def test_half_closed_after_its_answer(launch):
+    with launch(*LASTING).raw() as raw:
         raw.send("GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert raw.answer().status == 200
         raw.socket.shutdown(socket.SHUT_WR)
-        assert raw.closed(2)
+        assert raw.closed()
 
 
 # ---- the access log
@@ -274,10 +275,11 @@ def test_logs_of_hostile_requests(launch, style):
     rng = random.Random(1)
     for part in PARTS:
         for evil in EVIL + [rng.randbytes(rng.randrange(1, 60)) for _ in range(12)]:
-            with server.raw(timeout=5) as raw:
-                raw.send(part % evil)
-                raw.socket.shutdown(socket.SHUT_WR)
-                raw.closed(5)
+            with server.raw() as raw:
+                with contextlib.suppress(OSError):  # it may have been answered, and closed, before all was sent
+                    raw.send(part % evil)
+                    raw.socket.shutdown(socket.SHUT_WR)
+                assert raw.closed()
                 assert b"\nx-evil" not in raw.buffer.lower()
                 assert raw.buffer.count(b"\r\nDate:") == raw.buffer.count(b"HTTP/1.1 "), raw.buffer  # no header block twice
     server.stop()
@@ -298,14 +300,12 @@ def test_logs_tell_their_own_requests(launch):
     for i, bad in enumerate(["POST /n%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: x\r\n\r\n", "POST /n%d HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: " + "a" * 60000,
                              "POST /n%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\nab", "POST /n%d HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A"]):
         for data in (first, bad % i):
-            with server.raw(timeout=5) as raw:
-                try:
+            with server.raw() as raw:
+                with contextlib.suppress(OSError):
                     raw.send(data)
                     raw.socket.shutdown(socket.SHUT_WR)
-                except OSError:
-                    pass
-                raw.closed(5)
-    wait_for(lambda: len([r for r in server.log("request") if r["path"].startswith("/n")]) == 4, 5, "four lines: %r" % server.lines)
+                assert raw.closed()
+    wait_for(lambda: len([r for r in server.log("request") if r["path"].startswith("/n")]) == 4, what="four lines: %r" % server.lines)
     for record in server.log("request"):
         if record["path"].startswith("/n"):
             assert record["method"] in ("POST", "") and record["id"] != "of-the-first-client" and len(record["id"]) == 16, record
