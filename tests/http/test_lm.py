@@ -4,7 +4,6 @@ import json
 import math
 import random
 import re
-import signal
 import time
 
 import pytest
@@ -413,16 +412,15 @@ def test_questions_that_come_together(launch):
         bodies.append((body if i % 7 else body.replace("tokens", "t\\u006fkens")).encode())
     alone = [client.post("/predict", body).body for body in bodies]
     assert len(set(alone)) > 20
-    raws = [server.raw(timeout=10) for _ in bodies]
+    raws = [server.raw() for _ in bodies]
     before = server.metric("cheetah_reads_ahead_total")
     try:
         for turn in range(4):
             order = [(i * 7 + turn * 31) % len(bodies) for i in range(len(bodies))]
-            server.signal(signal.SIGSTOP)
-            time.sleep(0.05)
+            server.pause()
             for raw, i in zip(raws, order):
                 raw.send(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(bodies[i]), bodies[i]))
-            server.signal(signal.SIGCONT)
+            server.go_on()
             for raw, i in zip(raws, order):
                 assert raw.answer().body == alone[i], bodies[i]
         assert server.metric("cheetah_reads_ahead_total") >= before + 2 * len(bodies), "the case did not come about"

@@ -13,12 +13,16 @@ def put(path, body):
 
 
 def rounds(server, n, each):
-    """n rounds in which all connections send, then all read; each(i, answer) for request i."""
+    """n rounds in which all connections send, then all read; each(i, answer) for request i. In the third round all are there at once."""
     raws = [server.raw() for _ in range(CONNECTIONS)]
     for r in range(n):
+        if r == 2:
+            server.pause()
         for i, raw in enumerate(raws):
             number = r * CONNECTIONS + i
             raw.send(put("/pairs/k%05d" % number, b"value %d" % number))
+        if r == 2:
+            server.go_on()
         for i, raw in enumerate(raws):
             each(r * CONNECTIONS + i, raw.answer("PUT"))
     for raw in raws:

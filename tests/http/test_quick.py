@@ -28,8 +28,8 @@ def warm(raw, more=b""):
 
 @pytest.fixture(scope="module")
 def single():
-    """One HTTP thread, so that what is said of a connection is said of the thread; writes are synced."""
-    server = harness.Server("--http-threads", "1", "--shards", "2", "--idle-timeout", "1")
+    """One HTTP thread, so that what is said of a connection is said of the thread; writes are synced. Connections may rest, on a machine that is busy."""
+    server = harness.Server("--http-threads", "1", "--shards", "2", "--idle-timeout", "3600", "--header-timeout", "3600")
     yield server
     server.finish()
 
@@ -126,7 +126,8 @@ def test_each_is_counted_and_logged(single, filled):
         for _ in range(12):
             answer = raw.send(request(path)).answer()
             ids.append((answer.headers["x-request-id"], len(answer.body)))
-    assert counted() - before == 12 and quick(single) - taken == 10
+    harness.wait_for(lambda: counted() - before == 12, what="the count")  # it is counted when it was answered
+    assert quick(single) - taken == 10
     harness.wait_for(lambda: {line["id"] for line in single.log("request")[lines:]} >= {i for i, _ in ids}, what="lines of the access log")
     for line in single.log("request")[lines:]:
         if (line["id"], line["bytes"]) in ids:
@@ -177,25 +178,31 @@ def test_the_end_of_what_is_sent(single, filled):
 def asks_for_a_while(raw, path):
     """For longer than an idle connection may last; None if this machine was too slow to ask in time, else when it asked last."""
     began = last = time.monotonic()
-    while time.monotonic() - began < 1.8:
-        time.sleep(0.1)
-        late, last = time.monotonic() - last > 0.5, time.monotonic()
-        if late:
-            return None
-        assert raw.send(request(path)).answer().status == 200
-    return last
+    late = False
+    try:
+        warm(raw)
+        while time.monotonic() - began < 1.8 and not late:
+            time.sleep(0.1)
+            late, last = time.monotonic() - last > 0.5, time.monotonic()
+            assert raw.send(request(path)).answer().status == 200
+            late = late or time.monotonic() - last > 0.5
+    except (EOFError, ConnectionError):
+        late = late or time.monotonic() - last > 0.5
+        assert late, "it was ended, but was asked in time"
+    return None if late else last
 
 
-def test_idle_only_when_it_is(single, filled):
+def test_idle_only_when_it_is(launch):
     """libmicrohttpd sees nothing of these requests, and ends a connection that is idle for a second."""
+    server = launch("--http-threads", "1", "--shards", "2", "--idle-timeout", "1")
+    key = server.client().upsert(b"short", b"value")
     for _ in range(5):
-        with single.raw() as raw:
-            warm(raw)
-            before = quick(single)
-            last = asks_for_a_while(raw, "/kv/%d" % filled["short"])
+        with server.raw() as raw:
+            before = quick(server)
+            last = asks_for_a_while(raw, "/kv/%d" % key)
             if last is not None:
-                assert quick(single) - before > 3
-                assert raw.closed(30) and time.monotonic() - last > 0.7
+                assert quick(server) - before > 3
+                assert raw.closed() and time.monotonic() - last > 0.7
                 return
     pytest.skip("the machine is too busy")
 
@@ -329,13 +336,14 @@ def test_the_same_answer_to_writes(writing, filled):
 
 def test_written_values_are_those_that_were_sent(writing):
     """Random names, lengths and cuts on several connections, some ended in the middle: what was answered is there, also after SIGKILL."""
-    rng, model, maybe = random.Random(5), {}, {}
+    rng, model, maybe = random.Random(5), {}, {}  # maybe: what was sent and not waited for is done at some time, or not at all
     before = quick_writes(writing)
     raws = [writing.raw() for _ in range(12)]
     for turn in range(400):
         sent = []
         for i, raw in enumerate(raws):
-            name, body = "/pairs/k%d" % (i * 40 + rng.randrange(40)), rng.randbytes(rng.choice((1, 8, 8, 8, 64, 64, 4096)))
+            name = "/pairs/k%d" % (i * 40 + rng.choice([n for n in range(40) if "/pairs/k%d" % (i * 40 + n) not in maybe]))
+            body = rng.randbytes(rng.choice((1, 8, 8, 8, 64, 64, 4096)))
             text = put(name, body)
             cut = rng.randrange(len(text)) if rng.random() < 0.05 else 0
             if cut:
@@ -346,12 +354,11 @@ def test_written_values_are_those_that_were_sent(writing):
             if rng.random() < 0.01:
                 raws[i].reset() if hasattr(raws[i], "reset") else raws[i].close()
                 raws[i] = writing.raw()
-                maybe.setdefault(name, []).append(body)
+                maybe[name] = body
                 continue
             answer = raws[i].answer("PUT")
             assert answer.status in (200, 201) and answer.json()["size"] == len(body)
             model[name] = body
-            maybe.pop(name, None)
     assert quick_writes(writing) - before > 1000
     for raw in raws:
         raw.close()
@@ -361,7 +368,7 @@ def test_written_values_are_those_that_were_sent(writing):
     for name in set(model) | set(maybe):
         answer = client.get(name, exact="true", values="true")
         value = harness.unb64(answer.json()["value"]) if answer.status == 200 else None
-        assert value in [model.get(name)] + maybe.get(name, []), name
+        assert value in (model.get(name), maybe.get(name, model.get(name))), name
     client.close()
 
 
@@ -378,7 +385,7 @@ def test_writes_of_those_who_leave(writing):
                 raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             raw.close()
     client = writing.client()
-    writing.comes_to('cheetah_connections_open', 1)
+    assert writing.comes_to("cheetah_connections_open", 1)
     lines = client.get("/pairs/left", values="true").lines()[:-1]
     assert len(lines) >= 30 and {line["value"] for line in lines} == {b64(b"12345678")}  # those who ended in order had sent theirs
     assert client.get("/healthz").status == 200
