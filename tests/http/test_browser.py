@@ -56,7 +56,7 @@ class Browser:
                                                     "--host-resolver-rules=" + names]}
             asked = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
             self.session = self.call("POST", "/session", asked)["sessionId"]
-            self.call("POST", "/session/%s/timeouts" % self.session, {"script": 20000, "pageLoad": 20000})
+            self.call("POST", "/session/%s/timeouts" % self.session, {"script": 60000, "pageLoad": 60000})
         except BaseException:
             self.close()
             raise
@@ -66,7 +66,7 @@ class Browser:
         request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=60) as answer:
+            with opener.open(request, timeout=harness.HANG) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError("chromedriver: %s" % error.read().decode()[:2000]) from None
@@ -87,7 +87,7 @@ class Browser:
         finally:
             self.driver.terminate()
             try:
-                self.driver.wait(10)
+                self.driver.wait(60)
             except subprocess.TimeoutExpired:
                 self.driver.kill()
                 self.driver.wait()
@@ -156,7 +156,7 @@ def test_a_foreign_page_writes_and_reads_nothing(launch, browser, pages, tmp_pat
         await tried("/batch", {method: "POST", body: steal, headers: {"Content-Type": "application/x-ndjson"}});
         return seen;""", kept.url, STEAL)
     assert len(seen) == 18 and all(text in ("failed", "opaque0") for text in seen), seen
-    wait_for(lambda: kept.asked("POST", 403) and kept.asked("GET", 200), 10, "their arrival in the log")
+    wait_for(lambda: kept.asked("POST", 403) and kept.asked("GET", 200), what="their arrival in the log")
     beacon = browser.run("""return navigator.sendBeacon(args[0] + "/batch", args[1]);""", kept.url, STEAL)
     assert beacon is True
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
@@ -165,7 +165,7 @@ def test_a_foreign_page_writes_and_reads_nothing(launch, browser, pages, tmp_pat
             frame.name = "into"; document.body.append(frame, form); form.append(field); field.type = "hidden";
             const at = steal.indexOf("=="); field.name = steal.slice(0, at + 1); field.value = steal.slice(at + 2);
             form.method = "POST"; form.action = action; form.enctype = kind; form.target = "into"; form.submit();""", kept.url + "/batch", kind, STEAL)
-        wait_for(lambda: len(kept.server.log("request")) > before, 10, "the form: " + kind)
+        wait_for(lambda: len(kept.server.log("request")) > before, what="the form: " + kind)
         browser.visit("http://evil.example:%d/" % pages)
     kept.unchanged()
 
@@ -182,7 +182,7 @@ def test_a_foreign_page_at_the_line_port(launch, browser, pages, tmp_path):
     browser.run("""const [action, lines] = args, form = document.createElement("form"), field = document.createElement("textarea");
         document.body.append(form); form.append(field); field.name = "a"; field.value = lines;
         form.method = "POST"; form.action = action; form.enctype = "text/plain"; form.submit();""", kept.line_url + "/x", LINES)
-    wait_for(lambda: kept.server.metric("cheetah_line_connections_total") >= before + 4, 10, "the connections")
+    wait_for(lambda: kept.server.metric("cheetah_line_connections_total") >= before + 4, what="the connections")
     browser.visit("http://evil.example:%d/" % pages)
     browser.visit("about:blank")
     kept.unchanged()
@@ -222,4 +222,4 @@ def test_an_allowed_page(launch, browser, pages, tmp_path):
     browser.visit("http://evil.example:%d/" % pages)
     seen = browser.run(script, kept.url, STEAL)
     assert all(len(one) == 1 and "Failed to fetch" in one[0] for one in seen), seen
-    wait_for(lambda: kept.asked("OPTIONS", 204) and kept.asked("OPTIONS", 403), 10, "both in the log")  # it is written after the answer
+    wait_for(lambda: kept.asked("OPTIONS", 204) and kept.asked("OPTIONS", 403), what="both in the log")  # it is written after the answer

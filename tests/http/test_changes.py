@@ -7,7 +7,7 @@ import time
 import zlib
 
 import pytest
-from harness import SANITIZED, b64, hexed, rados, unb64, wait_for
+from harness import HANG, SANITIZED, b64, hexed, rados, unb64, wait_for
 
 
 def now(client):
@@ -72,6 +72,13 @@ def change_something(client, pick):
         client.batch([{"op": "pair_put", "pair": b64(b"b:%d" % i), "value": b64(b"x")} for i in range(pick.randrange(1, 20))])
 
 
+def await_all_told(client):
+    """What was committed before is told by then, and on the disk: numbers have the order of commits."""
+    after = now(client)
+    client.upsert(b"told", b"x")
+    assert client.get("/changes/told", after=after, wait=HANG, limit=1).end["count"] == 1
+
+
 @pytest.mark.parametrize("durability", ["os", "interval"])
 def test_mirrors(launch, durability):
     server = launch("--durability", durability, "--shards", "3")
@@ -88,10 +95,10 @@ def test_mirrors(launch, durability):
             server.stop()
             server.restart()
         if i == 100:
-            time.sleep(0.1)  # interval: what was acknowledged is written, and on the disk
+            await_all_told(client)  # interval: what was acknowledged is on the disk
             server.kill()
             server.restart()
-    time.sleep(0.2)
+    await_all_told(client)
     for mirror in mirrors:
         mirror.catch_up()
         mirror.compare()
@@ -239,7 +246,7 @@ class Follower:
     """Reads a stream line by line, in a thread."""
 
     def __init__(self, server, path, db=None, **params):
-        self.client = server.client(db=db, check=False, timeout=60)
+        self.client = server.client(db=db, check=False)
         self.lines, self.error = [], None
         self.response, _ = self.client.send("GET", path, **params)
         assert self.response.status == 200
@@ -261,7 +268,7 @@ class Follower:
         return [line for line in list(self.lines) if "seq" in line]
 
     def over(self):
-        self.thread.join(30)
+        self.thread.join(HANG)
         assert not self.thread.is_alive()
         return self.lines[-1]
 
@@ -270,18 +277,22 @@ def test_follow(client, server, name):
     after = now(client)
     follower = Follower(server, "/changes/a", db=name, after=after, wait=600)
     wait_for(lambda: follower.lines)
-    assert follower.lines == [{"progress": {"seq": after}}], "it says where it waits"
-    started = time.monotonic()
-    client.upsert(b"a1", b"x")
-    wait_for(lambda: len(follower.changes()) == 1)
-    assert time.monotonic() - started < 10, "told when it happens, not by a tick"
+    assert all(line == {"progress": {"seq": after}} for line in list(follower.lines)), "it says where it waits"
+    for turn in range(1, 6):
+        before = len(follower.lines)
+        client.upsert(b"a1", b"x")
+        wait_for(lambda: len(follower.changes()) == turn)
+        if len(follower.lines) == before + 1:
+            break
+    else:
+        raise AssertionError("it is told when it happens, not by a tick, which says how far it is first: %r" % follower.lines)
     client.upsert(b"b1", b"x")
     for i in range(50):
         client.upsert(b"a2", b"%d" % i)
     if rados.WANTED:  # a name is told once in a group
         wait_for(lambda: follower.changes()[-1]["pair"] == b64(b"a2"))
     else:
-        wait_for(lambda: len(follower.changes()) == 51)
+        wait_for(lambda: len(follower.changes()) == turn + 50)
     assert client.get("/databases/" + name).json()["changes"]["followers"] == 1
     follower.close()  # gone
     wait_for(lambda: client.get("/databases/" + name).json()["changes"]["followers"] == 0)
@@ -306,19 +317,17 @@ def test_dropped(client, server, name):
 
 
 def test_the_server_stops(launch):
-    server = launch("--drain-seconds", "12")
+    server = launch("--drain-seconds", "3600")
     client = server.client()
     after = now(client)
     follower = Follower(server, "/changes/*", wait=600)
     wait_for(lambda: follower.lines)
     client.close()
-    started = time.monotonic()
     server.signal(15)
     last = follower.over()
-    assert last == {"end": {"count": 0, "next": after}}, "it ends well, at once"
-    assert time.monotonic() - started < 11, "not when the drain is over"
+    assert last == {"end": {"count": 0, "next": after}}, "it ends well, at once, not when the drain is over"
     follower.close()
-    assert server.wait() == 0
+    server.stop()  # the second signal ends the drain
 
 
 def test_compressed(client, server, name):
@@ -369,12 +378,12 @@ def test_many_followers(launch):
         raw.until(b'"deleted":false')
     for raw in raws:
         raw.close()
-    wait_for(lambda: server.metric("cheetah_changes_followers") == 0, 30)
+    assert server.comes_to("cheetah_changes_followers", 0)
 
 
 def test_a_reader_that_takes_nothing(launch):
     """It holds up nobody, costs bounded memory, and is told that it was too slow."""
-    server = launch("--changes-bytes", "0", "--checkpoint-log-bytes", "1M", "--durability", "os")
+    server = launch("--changes-bytes", "0", "--checkpoint-log-bytes", "1M", "--durability", "os", "--idle-timeout", "3600")
     client = server.client()
     after = now(client)
     slow = server.raw(receive_buffer=65536)

@@ -232,8 +232,8 @@ def test_who_leaves_cancels_the_run(launch):
     load(client, rows)
     with socket.create_connection(("127.0.0.1", server.port)) as c:
         c.sendall(b"POST /reduce/links/cnt:2:?k=20&min=0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-        wait_for(lambda: pairs(client, b"linking:"), 120, "the first links")
-    wait_for(lambda: server.metric("cheetah_statistics_jobs") == 0, 60, "the end of the run")
+        wait_for(lambda: pairs(client, b"linking:"), what="the first links")
+    wait_for(lambda: server.metric("cheetah_statistics_jobs") == 0, what="the end of the run")
     assert server.comes_to("cheetah_links_failed_total", 1) and pairs(client, b"link:") == 0, "it was not at its end"
     lines = find(client, b"cnt:2:", k="20", min="0")
     assert lines[-2]["resumed"] >= 4096 and pairs(client, b"link:") == len(rows)

@@ -8,7 +8,7 @@ import struct
 import threading
 
 import pytest
-from harness import ndjson
+from harness import ndjson, wait_for
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "live"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -299,6 +299,7 @@ def test_questions_beside_counting(client, server, order):
     for i in range(int(os.environ.get("CHT_TEST_ROUNDS", "40"))):  # fewer under the thread sanitizer, to which each is worth more
         count(client, DOCUMENTS[300:600], remove="true" if i % 2 else "false")
         note()
+    wait_for(lambda: seen, what="an answer")
     stop.set()
     for t in threads:
         t.join()

@@ -27,15 +27,20 @@ def file_bytes(server):
 
 @pytest.fixture(scope="module")
 def burst():
-    server = Server("--durability", "os", "--access-log", "false")
+    server = Server("--durability", "os", "--access-log", "false", "--idle-timeout", "3600")
     server.before = anonymous_memory(server)
     server.empty = file_bytes(server)
     value = b64(b"v" * VALUE)
-    for start in range(0, PAIRS, 10000):
-        lines = "".join('{"op":"pair_put","pair":"%s","value":"%s"}\n' % (b64(b"m:%08d" % i), value) for i in range(start, start + 10000))
-        answer = server.client().post("/batch", lines.encode(), headers={"Content-Type": "application/x-ndjson"}, results="false")
-        assert answer.end == {"count": 10000, "failed": 0}
-    server.peak = anonymous_memory(server)
+    bodies = ["".join('{"op":"pair_put","pair":"%s","value":"%s"}\n' % (b64(b"m:%08d" % i), value) for i in range(start, start + 10000)).encode()
+              for start in range(0, PAIRS, 10000)]
+    for _ in range(10):  # written again, if a machine that is busy gave time for a checkpoint in between: from before it memory is given back
+        server.peak = 0
+        for body in bodies:
+            answer = server.client().post("/batch", body, headers={"Content-Type": "application/x-ndjson"}, results="false")
+            assert answer.end == {"count": 10000, "failed": 0}
+            server.peak = max(server.peak, anonymous_memory(server))
+        if server.peak >= server.before + PAIRS * VALUE:
+            break
     yield server
     server.finish()
 
@@ -57,8 +62,14 @@ def test_after_many_streams(burst):
     for _ in range(STREAMS):
         raws.append(burst.raw(receive_buffer=8192))
         raws[-1].send("GET /pairs/%s?values=true HTTP/1.1\r\nHost: localhost\r\n\r\n" % hexed(b"m:"))
-    wait_for(lambda: anonymous_memory(burst) >= burst.before + STREAMS * MIB, 60, "streams to fill their memory", 0.1)
-    peak = anonymous_memory(burst)
+    peak = 0
+
+    def are_full():
+        nonlocal peak
+        peak = max(peak, anonymous_memory(burst))
+        return peak >= burst.before + STREAMS * MIB
+
+    wait_for(are_full, what="streams to fill their memory", pause=0.1)
     for raw in raws:
         raw.close()
     goes_back(burst, peak, STREAMS * MIB)

@@ -29,7 +29,7 @@ def unchanged(client):
 
 
 def asked_as(server, host, path="/kv", method="GET", **headers):
-    with server.raw(timeout=10) as raw:
+    with server.raw() as raw:
         lines = ["%s %s HTTP/1.1" % (method, path), "Host: " + host, "Content-Length: 0"]
         raw.send("\r\n".join(lines + ["%s: %s" % (k.replace("_", "-"), v) for k, v in headers.items()]) + "\r\n\r\n")
         return raw.answer(method)
@@ -118,7 +118,7 @@ def test_a_refused_body_is_not_run(kept, pipelined):
     for size in (len(inner), 5000, 3 << 20):
         body = inner + b" " * (size - len(inner))
         for framing in (b"Content-Length: %d\r\n\r\n%s" % (size, body), b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (size, body)):
-            with server.raw(timeout=20) as raw:
+            with server.raw() as raw:
                 try:
                     raw.send(b"POST /batch HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://evil.example\r\n" + framing)
                     if pipelined:

@@ -106,18 +106,19 @@ def launch_once():
     own.finish()
 
 
-def test_metrics_count(client, server):
-    client.get("/kv/12345678")
+def test_metrics_count(launch):
+    server = launch("--durability", "os")  # nobody else asks it anything that is counted late
+    client = server.client(db="counted")
+    assert client.put("/databases/counted").status == 201
+    for n in range(1, 12):
+        client.get("/kv/12345678")
+    wait_for(lambda: requests_total(server, "GET", 404, "/kv/{key}") == n, what="the count of requests")
     names = ("cheetah_stream_entries_total", "cheetah_stream_bytes_total", "cheetah_commits_total", "cheetah_commit_operations_total")
     before = {name: server.metric(name) for name in names}
-    missing = wait_for(lambda: requests_total(server, "GET", 404, "/kv/{key}"), what="the first request")
-    for _ in range(10):
-        client.get("/kv/12345678")
     client.put_all({b"a%d" % i: b"v" for i in range(20)})
     client.scan()
-    wait_for(lambda: requests_total(server, "GET", 404, "/kv/{key}") == missing + 10, what="the count of requests")
     for name, least in zip(names, (20, 20 * 20, 1, 20)):
-        wait_for(lambda: server.metric(name) >= before[name] + least, 3, name)
+        wait_for(lambda: server.metric(name) >= before[name] + least, what=name)
     after = server.metrics()
     assert after['cheetah_database_pairs{database="%s"}' % client.db] == 20
     assert after['cheetah_database_values{database="%s"}' % client.db] == 20
@@ -163,6 +164,10 @@ def test_head_answers_as_get_without_a_body(client, server, path):
     assert head.status == get.status and head.body == b""
     assert head.headers["Content-Type"] == get.headers["Content-Type"]
     if "Content-Length" in head.headers and path not in ("/metrics", "/databases"):
+        for _ in range(9):  # a checkpoint by itself may come between the two
+            if head.headers["Content-Length"] == get.headers["Content-Length"]:
+                break
+            get, head = client.get(path), client.head(path)
         assert head.headers["Content-Length"] == get.headers["Content-Length"]
     assert client.get("/kv/1").status == 200, "the connection goes on"
 
@@ -304,7 +309,7 @@ def test_date(server):
 
     def date(path, status=200):
         answer = b""
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=harness.HANG) as plain:
             plain.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
             while got := plain.recv(65536):
                 answer += got
@@ -316,8 +321,11 @@ def test_date(server):
 
     seen = set()
     for path, status in [(f"/kv/{key}", 200), ("/kv/999999", 404), ("/pairs/", 200), ("/nowhere", 404)] * 4:
-        before = int(time.time()) - 1  # a worker looks at the clock once a round
-        at = date(path, status)
+        for _ in range(9):  # a worker looks at the clock once a round, and may wait for a processor in it
+            before = int(time.time()) - 1
+            at = date(path, status)
+            if before <= at:
+                break
         assert before <= at <= time.time(), path
         seen.add(at)
         time.sleep(0.1)

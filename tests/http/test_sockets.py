@@ -17,12 +17,12 @@ PROGRAM = harness.BINARY
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=harness.HANG)
         self.path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
+        self.sock.settimeout(harness.HANG)
         self.sock.connect(self.path)
 
 
@@ -47,7 +47,7 @@ def said(process):
 
 
 def wait_ready(process, text='"ready"'):
-    until = time.monotonic() + 60
+    until = time.monotonic() + harness.HANG
     while text not in said(process):
         assert process.poll() is None and time.monotonic() < until, said(process)
         time.sleep(0.02)
@@ -55,7 +55,7 @@ def wait_ready(process, text='"ready"'):
 
 def stop(process, how=signal.SIGTERM):
     process.send_signal(how)
-    return process.wait(60)
+    return process.wait(harness.HANG)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def launch(tmp_path):
 def refused(launch, *flags, **more):
     """Exit code and words of a server that does not start."""
     process = launch(*flags, wait=False, **more)
-    return process.wait(60), said(process)
+    return process.wait(harness.HANG), said(process)
 
 
 def test_both_protocols(launch, tmp_path):
@@ -92,7 +92,7 @@ def test_both_protocols(launch, tmp_path):
     status, body = ask(connection, "/kv", "POST", b"hello")
     assert status == 201 and ask(connection, "/kv/%d" % json.loads(body)["key"])[0] == 200
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(harness.HANG)
         sock.connect(line)
         sock.sendall(b"READ 1\nEXIT\n")
         answer = b""
@@ -148,7 +148,7 @@ def test_connections_are_counted_by_user(launch, tmp_path):
     connections = [UnixConnection(web) for _ in range(3)]
     assert [ask(connection, "/version")[0] for connection in connections] == [200, 200, 503]
     connections[0].close()
-    until = time.monotonic() + 20
+    until = time.monotonic() + harness.HANG
     while ask(UnixConnection(web), "/version")[0] != 200:
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -159,7 +159,7 @@ def test_the_tools_ask_over_it(launch, tmp_path):
     launch("--listen", "unix:" + web, "--line-listen", "unix:" + line)
 
     def tool(*words, **more):
-        return subprocess.run([PROGRAM, *words], stdin=more.pop("stdin", subprocess.DEVNULL), capture_output=True, text=True, timeout=60, **more)
+        return subprocess.run([PROGRAM, *words], stdin=more.pop("stdin", subprocess.DEVNULL), capture_output=True, text=True, timeout=harness.HANG, **more)
 
     assert tool("health", "--connect", "unix:" + web).stdout == "ready\n"
     assert tool("health", env=dict(os.environ, CHEETAH_LISTEN="unix:" + web)).returncode == 0
@@ -197,11 +197,11 @@ def test_sockets_that_were_passed(launch, tmp_path):
         line.bind(path)
         line.listen(5)
         process = launch("--listen", "systemd:web", "--line-listen", "systemd:line", **passing("line:web", line, web))
-        connection = http.client.HTTPConnection(*web.getsockname(), timeout=20)
+        connection = http.client.HTTPConnection(*web.getsockname(), timeout=harness.HANG)
         assert ask(connection, "/readyz")[0] == 200
         connection.close()
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(harness.HANG)
             client.connect(path)
             client.sendall(b"INSERT:1 x\n")
             assert client.recv(100).startswith(b"SUCCESS")
@@ -211,7 +211,7 @@ def test_sockets_that_were_passed(launch, tmp_path):
 def test_the_only_socket_needs_no_name(launch):
     with socket.create_server(("127.0.0.1", 0)) as web:
         launch("--listen", "systemd", **passing("unknown", web))
-        assert ask(http.client.HTTPConnection(*web.getsockname(), timeout=20), "/readyz")[0] == 200
+        assert ask(http.client.HTTPConnection(*web.getsockname(), timeout=harness.HANG), "/readyz")[0] == 200
 
 
 def test_sockets_that_were_not_passed(launch):
@@ -243,7 +243,7 @@ def test_the_service_manager_is_told(launch, tmp_path, abstract):
     name = "@cheetah-test-%d" % os.getpid() if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name.replace("@", "\0"))
-        manager.settimeout(30)
+        manager.settimeout(harness.HANG)
         process = launch("--listen", "127.0.0.1:0", env={"NOTIFY_SOCKET": name})
         told = []
         while not any("READY=1" in text for text in told):
