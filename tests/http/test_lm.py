@@ -125,7 +125,7 @@ def test_counting_by_many_at_once(client, server):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     assert not errors, errors[0]
     same_but_vectors(client, layouts.ingested([d for part in parts for d in part], 3)[1])
 

@@ -239,7 +239,7 @@ def test_drain_with_8_callers(client, server):
         client.put_all({b"q:%05d" % i: b"%d" % i for i in range(start, start + 100)})
     done.set()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     assert not errors, errors[0]
     assert sorted(map(int, got)) == list(range(total))
     assert client.scan(b"q:") == [] and client.get("/kv").entries() == []
