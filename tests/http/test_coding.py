@@ -109,7 +109,9 @@ def test_what_is_small_or_does_not_pay_is_left_as_it_is(client, coding):
     for path, params in (("/pairs/*", {"limit": "1"}), ("/pairs/name", {"exact": "true"}), ("/kv/%d" % key, {}), ("/kv", {"size": "5"}), ("/pairs/*", {"count": "true"}),
                          ("/pairs/none", {}), ("/pairs/none", {"exact": "true"}), ("/healthz", {}), ("/reduce/stats/*", {}), ("/nothing", {})):
         answer, _ = ask(client, path, coding, **params)
-        assert "Content-Encoding" not in answer.headers and answer.body == client.get(path, **params).body, path
+        plain = client.get(path, **params)
+        streams = answer.headers["Content-Type"].startswith("application/x-ndjson")  # an aggregate may say how far it is
+        assert "Content-Encoding" not in answer.headers and (answer.lines() == plain.lines() if streams else answer.body == plain.body), path
     client.checked = False
     answer = client.get("/kv/%d" % noise, headers={"Accept-Encoding": coding, "Accept": "application/octet-stream"})
     assert "Content-Encoding" not in answer.headers and len(answer.body) == 5000 and answer.headers["Vary"] == "Accept, Accept-Encoding"

@@ -66,7 +66,7 @@ def plain(rows, metric="cosine", k=20, least=0.1, to=b"", of=b""):
 def find(client, prefix=b"cnt:", status=200, **params):
     answer = client.post("/reduce/links/" + hexed(prefix), **params)
     assert answer.status == status, answer
-    return answer.lines()
+    return answer.all_lines()
 
 
 def pairs(client, prefix):

@@ -5,7 +5,7 @@ Server    one process with its own data directory; stopped with SIGTERM, which m
 Client    HTTP/1.1 over one kept connection; sends targets as they are and checks every answer against the contract
 Raw       a socket, for what a client library would not send
 line      the same for the line protocol            openapi   the contract, and whether an answer keeps it
-waiting   for what comes when it comes
+answer    what came back                           waiting   for what comes when it comes
 rados     CHT_STORE=rados: servers on a Ceph cluster
 layouts   the payloads of a database of n-grams     golden    the example of tests/data/golden
 """
@@ -27,6 +27,7 @@ import time
 import urllib.parse
 
 from harness import rados
+from harness.answer import Answer
 from harness.waiting import HANG, Machine, wait_for  # noqa: F401
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
@@ -305,36 +306,6 @@ def finish_all(servers):
 
 
 # ---- HTTP ------------------------------------------------------------------------------------------------------------
-
-
-class Answer:
-    """status, headers (case-insensitive), body as bytes."""
-
-    def __init__(self, status, headers, body):
-        self.status, self.headers, self.body = status, headers, body
-
-    def json(self):
-        return json.loads(self.body)
-
-    @property
-    def code(self):
-        return self.json()["code"]
-
-    def lines(self):
-        return [json.loads(line) for line in self.body.split(b"\n") if line]
-
-    def entries(self):
-        """The lines of a stream without its end, which there must be."""
-        lines = self.lines()
-        assert lines and "end" in lines[-1], "no end line: %r" % self.body[-300:]
-        return lines[:-1]
-
-    @property
-    def end(self):
-        return self.lines()[-1]["end"]
-
-    def __repr__(self):
-        return "Answer(%d, %r)" % (self.status, self.body[:300])
 
 
 class Client:
