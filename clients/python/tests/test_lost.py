@@ -105,6 +105,18 @@ def test_an_error_line_is_an_exception(far, proxy):
             call()
 
 
+def test_aggregates_that_say_how_far_they_are(far, proxy):
+    """One that takes more than half a second does, before its lines."""
+    steps = [{"progress": {"phase": "x", "done": n, "total": 5}} for n in range(3)]
+    end = {"end": {"count": 1, "next": None, "malformed": 0}}
+    lines = {"stats": {"pairs": 1, "dangling": 0, "bytes": 7, "min": 7, "max": 7, "mean": 7.0}, "totals": {"token": 5, "count": 2, "contexts": 1},
+             "similar": {"pair": "YQ==", "key": 1, "score": 0.5},
+             "counts-of-counts": {"contexts": 1, "types": 1, "n1": 1, "n2": 0, "n3": 0, "n4": 0, "d1": 0.5, "d2": 1.0, "d3": 1.5}}  # fmt: skip
+    proxy.plan = lambda number, head: ("say", stream(*steps, lines[head.split(b"/reduce/")[1].split(b"/")[0].decode()], end))
+    assert far.stats().bytes == 7 and [total.token for total in far.totals()] == [5]
+    assert [near.pair for near in far.similar(b"cnt:", b"b")] == [b"a"] and far.counts_of_counts(b"cnt:").d3 == 1.5
+
+
 def test_what_is_no_stream(far, proxy):
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n<html>hello\n\n\n"
     proxy.plan = lambda number, head: ("say", answer)

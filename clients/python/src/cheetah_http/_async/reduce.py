@@ -200,7 +200,8 @@ class AsyncReducers(AsyncTransport):
     async def _aggregate(
         self, mode: str, prefix: bytes, **params: Union[str, int, None]
     ) -> Tuple[List[Dict[str, Any]], Dict[str, Any]]:
-        return await self._collect(Call("GET", f"/reduce/{mode}/{url_bytes(prefix)}", self._params(**params)))
+        call = Call("GET", f"/reduce/{mode}/{url_bytes(prefix)}", self._params(**params))
+        return await self._collect(call, lambda line: "progress" in line)  # one that takes long says how far it is
 
     # ---- links
 
