@@ -83,3 +83,20 @@ def test_a_lost_connection_goes_on(far, proxy, db):
     proxy.plan = lambda number, head: ("cut", 1500) if b"/changes/" in head and number < 3 else None
     assert [change.pair for change in far.changes(after=after)] == names
     assert proxy.counted("GET", "/changes/") == 4
+
+
+def test_a_cluster_that_was_silent_for_a_while(far, proxy, db):
+    """What the server ends since its own store does not answer in time goes on, too."""
+    after = db.changes_now()
+    db.pair_put(b"a", b"x")
+    line = b'{"error":{"type":"about:blank","title":"Service Unavailable","status":503,"code":"timeout","detail":"object s.1"}}\n'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(line) + line
+    seen = []
+
+    def plan(_, head):
+        seen.append(head)
+        return ("say", answer) if len(seen) < 3 else None
+
+    proxy.plan = plan
+    assert [change.pair for change in far.changes(after=after)] == [b"a"]
+    assert len(seen) == 3
