@@ -25,9 +25,11 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "cheetah/changes.h"
 #include "cheetah/rados.h"
 #include "cheetah/scan.h"
 #include "os/thread.h"
+#include "store/rados/cut.h"
 #include "store/rados/split.h"
 
 #define THREADS 4u
@@ -542,6 +544,122 @@ static int read_many(void)
     return atomic_load(&told) == MANY ? 0 : 17;
 }
 
+/* ---- who follows what changes ---------------------------------------------------------------------------------------------- */
+
+static const char *down, *up; /* what is done to the OSDs */
+static int downs;
+static _Atomic bool falls, fallen;
+
+/* The OSDs go in the middle of a cut: its locks are not answered. */
+static void fall(void *ctx, const char *step)
+{
+    bool now = true;
+    (void)ctx;
+    if (strcmp(step, "cut-lock") != 0 || !atomic_compare_exchange_strong(&falls, &now, false))
+        return;
+    for (int i = 0; i < downs; i++)
+        daemon_call(down, i);
+    atomic_store(&fallen, true);
+}
+
+static bool count_change(void *ctx, const struct cht_change *c)
+{
+    (void)c;
+    ++*(unsigned *)ctx;
+    return true;
+}
+
+static bool is_looked_at(struct cht_store *s)
+{
+    struct cht_follow *f = &cht_rdb(s)->env->follow;
+    cht_mutex_lock(&f->mu);
+    bool looking = cht_rdb(s)->told.looking;
+    cht_mutex_unlock(&f->mu);
+    return looking;
+}
+
+/* The time-out is short: on a busy machine an operation may take longer, and is done again. */
+static enum cht_rc put_one(struct cht_store *s, const char *pair)
+{
+    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(pair), .value = str("v")};
+    struct cht_commit c = {.ops = &op, .count = 1};
+    enum cht_rc rc = CHT_TIMEOUT;
+    for (unsigned i = 0; i < 20 && rc == CHT_TIMEOUT; i++) {
+        rc = cht_store_commit(s, &c);
+        rc = rc == CHT_OK ? op.rc : rc;
+    }
+    return rc;
+}
+
+static bool begin_to_follow(struct cht_env **env, struct cht_store **s, struct cht_changes **c)
+{
+    struct cht_err err;
+    struct cht_rados_config cfg = {
+        .pool = "cheetah", .conf = conf, .settle_ms = 300, .timeout_seconds = 1, .step = fall};
+    if (!open_pool(env, s, &err) || put_one(*s, "a") != CHT_OK || cht_env_close(*env, &err) != CHT_OK)
+        return false;
+    enum cht_rc rc = CHT_TIMEOUT;
+    for (unsigned i = 0; i < 20 && rc == CHT_TIMEOUT; i++)
+        rc = cht_rados_open(&cfg, env, &err);
+    for (unsigned i = 0; i < 20 && (rc == CHT_OK || rc == CHT_TIMEOUT); i++) {
+        rc = cht_env_get(*env, name, s, &err);
+        if (rc == CHT_OK)
+            rc = cht_changes_open(*s, str(""), CHT_CHANGES_NOW, c, &err);
+        if (rc == CHT_OK)
+            return true;
+    }
+    print_error("%s: %s\n", cht_rc_slug(rc), err.msg);
+    return false;
+}
+
+/* 0: as it has to be. */
+static int follow(void)
+{
+    struct cht_env *env;
+    struct cht_store *s;
+    struct cht_changes *c;
+    struct cht_err err;
+    struct cht_wait w = {.done = is_told};
+    unsigned heard = 0;
+    if (!begin_to_follow(&env, &s, &c))
+        return 10;
+    atomic_store(&falls, true);
+    if (cht_changes_await(c, &w) != CHT_PENDING || put_one(s, "b") != CHT_OK)
+        return 11;
+    while (!atomic_load(&fallen) || is_looked_at(s))
+        cht_sleep_ns(SECOND / 200);
+    if (atomic_load(&told) != 0) /* silence is no news, and no end */
+        return 12;
+    for (int i = 0; i < downs; i++)
+        daemon_call(up, i);
+    if (!within(&told, 1))
+        return 13;
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = 0; i < 100 && (rc == CHT_OK || rc == CHT_TIMEOUT); i++)
+        rc = cht_changes_next(c, count_change, &heard, &err);
+    if (rc != CHT_PENDING || heard == 0)
+        return 14;
+    cht_changes_close(c);
+    return cht_env_close(env, &err) == CHT_OK ? 0 : 15;
+}
+
+/* Who waits while no OSD answers (long form: two are gone, too) hears of what was written before, soon after they are back. */
+static void test_followers_wait(void **state)
+{
+    (void)state;
+    down = "pause-osd";
+    up = "resume-osd";
+    downs = 3;
+    as_a_process(follow);
+    if (!is_long())
+        return;
+    (void)setup(state);
+    down = "kill-osd";
+    up = "start-osd";
+    downs = 2;
+    as_a_process(follow);
+}
+
 /* Point reads hold no thread while they wait: what else there is to do is done, however many there are. */
 static void test_reads_wait(void **state)
 {
@@ -654,6 +772,29 @@ static void test_nothing_there(void **state)
 
 static bool is_full(void) { return atomic_load(&shared->full) > 0; }
 
+/* What changes is kept and told also in a full pool, from the first who asks on, and what is kept can be less. */
+static bool follow_when_full(struct cht_store *s)
+{
+    struct cht_op op = {.kind = CHT_OP_PREFIX_DEL, .name = str("n:1:"), .with_values = true};
+    struct cht_commit commit = {.ops = &op, .count = 1};
+    struct cht_changes *c, *other;
+    struct cht_changes_range r;
+    struct cht_err err = {0};
+    unsigned heard = 0;
+    if (cht_changes_open(s, str("n:1:"), CHT_CHANGES_NOW, &c, &err) != CHT_OK ||
+        cht_store_commit(s, &commit) != CHT_OK || op.rc != CHT_OK || op.pairs == 0 ||
+        cht_changes_open(s, str(""), CHT_CHANGES_NOW, &other, &err) != CHT_OK)
+        return print_message("full: %s\n", err.msg), false;
+    cht_changes_close(other);
+    enum cht_rc rc = cht_changes_next(c, count_change, &heard, &err);
+    cht_changes_close(c);
+    cht_rdb(s)->env->cfg.changes_bytes = CHT_CHANGES_NONE;
+    bool good = rc == CHT_PENDING && heard == op.pairs && cht_cut_trim(cht_rdb(s), &err) == CHT_OK &&
+                cht_changes_range(s, &r, &err) == CHT_OK && r.kept == 0;
+    print_message("full: %u of %llu told, %s\n", heard, (unsigned long long)op.pairs, err.msg);
+    return good;
+}
+
 static bool delete_all(struct cht_env *env, struct cht_store *s)
 {
     struct cht_op op = {.kind = CHT_OP_PREFIX_DEL, .name = str("n:0:"), .with_values = true};
@@ -671,7 +812,7 @@ static bool delete_all(struct cht_env *env, struct cht_store *s)
     good = good && (rc == CHT_OK || (rc == CHT_BATCH_FAILED && two[both.failed].rc == CHT_PAIR_NOT_FOUND));
     print_message("full: put %s, %llu deleted, two at once %s %s\n", cht_rc_slug(put.rc),
                   (unsigned long long)op.pairs, cht_rc_slug(rc), both.err.msg);
-    return good;
+    return follow_when_full(s) && good;
 }
 
 /* F5: a full pool: what grows it is 507, deleting works, also as a transaction; afterwards it goes on by itself. */
@@ -794,10 +935,10 @@ static void test_soak(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest all[] = {WITH(test_shut_out),   WITH(test_divided),       WITH(test_scan_closed),
-                                     WITH(test_reads_wait), WITH(test_two_osds),      WITH(test_osd_stopped),
-                                     WITH(test_no_monitor), WITH(test_nothing_there), WITH(test_full),
-                                     WITH(test_soak)};
+    const struct CMUnitTest all[] = {
+        WITH(test_shut_out),       WITH(test_divided),  WITH(test_scan_closed), WITH(test_reads_wait),
+        WITH(test_followers_wait), WITH(test_two_osds), WITH(test_osd_stopped), WITH(test_no_monitor),
+        WITH(test_nothing_there),  WITH(test_full),     WITH(test_soak)};
     conf = getenv("CHT_RADOS_CONF");
     if (conf == NULL) {
         print_message("skipped: no cluster (CHT_RADOS_CONF)\n");

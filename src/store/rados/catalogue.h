@@ -1,6 +1,6 @@
 /* catalogue: which databases a pool has, and in which state each is.
  *
- * The object `cheetah` in the namespace "": row `format` -> u32, and a row a database:
+ * The object `cheetah` in the namespace "": row `format` -> u32, `changes` (numbers.h), and a row a database:
  *
  *   d<name> -> state (c: being made, r: being restored, l: live, d: being dropped) | uuid, 32 hexadecimal digits | u64 ns since 1970 when it began,
  *              of r: when its server said last that it goes on

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "os/code.h"
+#include "store/rados/numbers.h"
 #include "store/rados/still.h"
 
 #define LOOKS 8u /* while shards are divided or generations closed */
@@ -121,16 +122,20 @@ static void take_kept(void *ctx, struct cht_str row, struct cht_str value)
 static enum cht_rc begin(struct cht_rdb *db, uint64_t *oldest, struct cht_err *err)
 {
     for (;;) {
+        uint64_t last = 0, begins = cht_wall_ns() / 1000; /* CH6 */
         enum cht_rc rc = cht_cut_oldest(db, oldest, err);
         if (rc == CHT_OK && *oldest == 0)
             rc = cht_rdb_reload(db, err);
+        if (rc == CHT_OK && *oldest == 0)
+            rc = cht_numbers_last(db->env, &last, err);
         if (rc != CHT_OK || *oldest != 0)
             return rc;
+        begins = begins > last ? begins : last + 1;
         uint8_t was[4], now[4], first[8];
         struct cht_call call = cht_call_write();
         cht_put32(was, atomic_load(&db->format));
         cht_put32(now, CHT_RDB_FORMAT_CHANGES);
-        cht_put64(first, cht_wall_ns() / 1000); /* CH6 */
+        cht_put64(first, begins);
         cht_call_compare(&call, CHT_ROW_TEXT("format"), (struct cht_str){was, sizeof was});
         cht_call_compare(&call, CHT_ROW_TEXT("changes"), CHT_ROW_TEXT(""));
         cht_call_set(&call, CHT_ROW_TEXT("format"), (struct cht_str){now, sizeof now});
@@ -228,14 +233,18 @@ enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err)
 enum cht_rc cht_cut(struct cht_rdb *db, struct cht_err *err)
 {
     struct cht_told *told = &db->told;
-    enum cht_rc rc = CHT_OK;
     uint64_t cuts = atomic_load(&told->cuts);
+    cht_rdb_step(db, "cut-ask");
     cht_mutex_lock(&told->cutting);
-    if (atomic_load(&told->cuts) == cuts || !told->cut) { /* else one was begun after this call */
+    /* else one was begun after this call: it is this one's, too, whatever became of it */
+    if (atomic_load(&told->cuts) == cuts) {
         atomic_fetch_add(&told->cuts, 1);
-        rc = cut_now(db, err);
-        told->cut = rc == CHT_OK;
+        told->err = (struct cht_err){0};
+        told->rc = cut_now(db, &told->err);
     }
+    enum cht_rc rc = told->rc;
+    if (rc != CHT_OK && err != NULL)
+        *err = told->err;
     cht_mutex_unlock(&told->cutting);
     return rc;
 }

@@ -19,7 +19,8 @@
  *   CH4 L rows of closed generations never change. `oldest` is raised first, then they are removed; a reader looks at `oldest` after it has read.
  *   CH5 rows of names that move when a shard is divided stay where they are in the generations before (split.h, S-5); within a generation shards are
  *       told in ascending order.
- *   CH6 the first generation is the microseconds since 1970: the numbers of a database that is made anew are higher.
+ *   CH6 the first generation is the microseconds since 1970, or one more than any that a database of the pool had which was dropped (numbers.h): the
+ *       numbers of a database that is made anew are higher.
  *   CH7 the format is raised before E has a generation: programs that do not know of it do not open the database.
  */
 #pragma once
@@ -29,7 +30,7 @@
 /* Reads what can be told, one trip: db->told, and db->generation. *open: there are changes in the generation that is not closed; NULL: nobody asks. */
 enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err);
 /* Closes the generation that is open, if there are changes in it. If no changes are kept they are from now on. CHT_DATABASE_BUSY: so much is written that
- * not all shards could be had. Calls of this process that come while one is at it share the next. */
+ * not all shards could be had. Calls of this process that come while one is at it share the next, and what becomes of it. */
 enum cht_rc cht_cut(struct cht_rdb *db, struct cht_err *err);
 /* `oldest` of the header; 0: no changes are kept. */
 enum cht_rc cht_cut_oldest(struct cht_rdb *db, uint64_t *oldest, struct cht_err *err);

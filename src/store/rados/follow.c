@@ -9,7 +9,8 @@
 
 #define PAUSE_MIN UINT64_C(100000000) /* ns, between two looks */
 #define PAUSE_MAX UINT64_C(1000000000)
-#define SHARE 50u /* of the time that a cut takes passes between two */
+#define SHARE 50u                     /* of the time that a cut takes passes between two */
+#define REST_MAX UINT64_C(5000000000) /* but no more than that */
 
 static void unlist(struct cht_rfollower *c)
 {
@@ -36,22 +37,35 @@ static void wake(struct cht_follow *f, const struct cht_rdb *db, bool all)
     }
 }
 
-/* The database whose turn is next; *in: how long until then. */
+/* The database whose turn is next, of those that nobody looks at; *in: how long until then. */
 static struct cht_rdb *next_due(const struct cht_follow *f, uint64_t *in)
 {
     struct cht_rdb *db = NULL;
     uint64_t now = cht_now_ns();
     for (const struct cht_rfollower *c = f->first; c != NULL; c = c->listed) {
-        if (db == NULL || c->db->told.due < db->told.due)
+        if (!c->db->told.looking && (db == NULL || c->db->told.due < db->told.due))
             db = c->db;
     }
     *in = db != NULL && db->told.due > now ? db->told.due - now : 0;
     return db;
 }
 
-/* A look, and a cut if there is something to be told. Failures that pass are no news; what does not is told by who is woken. */
-static void look(struct cht_follow *f, struct cht_rdb *db)
+/* When it is the turn of a database again, after a look that took so long for a cut (0: none was made, or it failed, and the time went for waiting). */
+static void rest(struct cht_told *told, bool news, uint64_t took)
 {
+    uint64_t least = took < REST_MAX / SHARE ? SHARE * took : REST_MAX;
+    uint64_t pause = news ? PAUSE_MIN : 2 * told->pause;
+    pause = pause < PAUSE_MAX ? pause : PAUSE_MAX;
+    told->pause = pause > PAUSE_MIN ? pause : PAUSE_MIN;
+    told->due = cht_now_ns() + (least > told->pause ? least : told->pause);
+}
+
+/* A look, and a cut if there is something to be told. Failures that pass are no news; what does not is told by who is woken. A job of its own: a
+ * database of which a shard is divided, or does not answer, keeps no other waiting. */
+static void look(struct cht_job *job)
+{
+    struct cht_rdb *db = ((struct cht_look *)(void *)job)->db;
+    struct cht_follow *f = &db->env->follow;
     struct cht_err err = {0};
     bool open = false;
     uint64_t before = atomic_load(&db->told.newest), took = 0;
@@ -59,17 +73,17 @@ static void look(struct cht_follow *f, struct cht_rdb *db)
     if (rc == CHT_OK && open && atomic_load(&db->told.newest) == before) {
         uint64_t begun = cht_now_ns();
         rc = cht_cut(db, &err);
-        took = cht_now_ns() - begun;
+        took = rc == CHT_OK ? cht_now_ns() - begun : 0;
     }
     bool passes = rc == CHT_TIMEOUT || rc == CHT_DATABASE_BUSY || rc == CHT_NO_MEMORY || rc == CHT_DISK_FULL;
     bool news = atomic_load(&db->told.newest) != before || (rc != CHT_OK && !passes);
     cht_mutex_lock(&f->mu);
-    uint64_t least = SHARE * took > PAUSE_MIN ? SHARE * took : PAUSE_MIN;
-    uint64_t pause = news ? PAUSE_MIN : 2 * db->told.pause;
-    pause = pause < PAUSE_MAX ? pause : PAUSE_MAX;
-    db->told.pause = pause > PAUSE_MIN ? pause : PAUSE_MIN;
-    db->told.due = cht_now_ns() + (least > db->told.pause ? least : db->told.pause);
+    rest(&db->told, news, took);
+    db->told.looking = false;
     wake(f, db, rc != CHT_OK && !passes);
+    cht_cond_signal(&f->wake);
+    cht_mutex_unlock(&f->mu);
+    cht_rdb_put(db);
 }
 
 static void *follow_main(void *arg)
@@ -85,10 +99,10 @@ static void *follow_main(void *arg)
             (void)cht_cond_wait_ns(&f->wake, &f->mu,
                                    in); /* woken too early it looks again whose turn it is */
         } else {
+            db->told.looking = true;
+            db->told.look = (struct cht_look){.job = {.run = look}, .db = db};
             cht_rdb_hold(db);
-            cht_mutex_unlock(&f->mu);
-            look(f, db);
-            cht_rdb_put(db);
+            cht_jobs_submit(db->env->jobs, &db->told.look.job);
         }
     }
     cht_mutex_unlock(&f->mu);

@@ -1,9 +1,9 @@
 /* follow: who follows the changes of a database (cheetah/changes.h), and how they hear of more. cut.h has the generations.
  *
  *   tell.c     reads L rows of all shards at once, in the order of generations, then of shards, then of their names
- *   follow.c   opens and closes; one thread of the environment looks at the databases whose followers wait: every tenth of a second after
- *              there was something new, less often while there is nothing, up to once a second. What it finds it closes (a cut), so that it can be told;
- *              no more than one fiftieth of the time goes for that
+ *   follow.c   opens and closes; one thread of the environment has jobs look at the databases whose followers wait: every tenth of a second after
+ *              there was something new, less often while there is nothing, up to once a second. What they find they close (a cut), so that it can be told;
+ *              no more than one fiftieth of the time goes for that, or after a cut that took long they rest for 5 s
  */
 #pragma once
 

@@ -133,12 +133,14 @@ static enum cht_rc is_later(struct group *g, bool *later)
     if (g->set.generation == 0 && cht_rdb_generation(db) == 0)
         return CHT_OK; /* no changes are kept */
     enum cht_rc rc = cht_txn_look(db, g->lane->shard, &e, &g->err);
+    uint64_t before =
+        e.generation; /* a cut had the lock, if it is another then: this server may have heard of it earlier */
     if (rc == CHT_OK && e.lock != 0) {
         rc = cht_txn_settle(db, g->lane->shard, &e, true, &again, &g->err);
         if (rc == CHT_OK)
             rc = cht_txn_look(db, g->lane->shard, &e, &g->err);
     }
-    *later = rc == CHT_OK && e.lock == 0 && e.generation != g->set.generation &&
+    *later = rc == CHT_OK && e.lock == 0 && (e.generation != g->set.generation || e.generation != before) &&
              e.epoch == cht_map_epoch(g->set.map, g->lane->shard);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include "store/rados/figures.h"
 #include "store/rados/fold.h"
 #include "store/rados/lane.h"
+#include "store/rados/numbers.h"
 #include "store/rados/snaps.h"
 
 #include <string.h>
@@ -60,8 +61,9 @@ enum cht_rc cht_rdb_unmake(struct cht_renv *env, const char *uuid, struct cht_er
     if (rc != CHT_OK)
         return rc;
     cht_snaps_remove(io, uuid); /* before the objects: they would stay in them */
-    int r = rados_nobjects_list_open(io, &list);
-    if (r == 0) {
+    rc = cht_numbers_end(env, io, err);
+    int r = rc == CHT_OK ? rados_nobjects_list_open(io, &list) : 0;
+    if (rc == CHT_OK && r == 0) {
         while ((r = rados_nobjects_list_next(list, &name, NULL, NULL)) == 0) {
             if (atomic_load(&env->care.over)) { /* it is what others left: any server goes on with it */
                 rc = CHT_FAIL(err, CHT_CANCELLED, "cancelled");

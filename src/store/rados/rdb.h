@@ -46,6 +46,10 @@ struct cht_left { /* a long value that no row named */
     uint64_t since; /* cht_now_ns of the first sweep of those in a row that saw it */
 };
 
+struct cht_look {       /* of follow.c */
+    struct cht_job job; /* first */
+    struct cht_rdb *db;
+};
 /* What is known of the changes of a database (cut.h, follow.c). */
 struct cht_told {
     _Atomic uint64_t oldest, newest; /* 0: no changes are kept, or it is not known; they only rise */
@@ -53,10 +57,12 @@ struct cht_told {
     _Atomic unsigned followers;
     _Atomic uint64_t cuts;    /* that were begun */
     struct cht_mutex cutting; /* held by whoever makes one; before all others */
-    bool cut;                 /* guarded by cutting: the last one was done */
-    uint64_t due;             /* of follow.c, as the next three: when it looks again, ns */
-    uint64_t pause;           /* between two looks, ns */
-    bool looking, hears;      /* hears: somebody waits */
+    enum cht_rc rc;           /* guarded by cutting, as the next: of the last one */
+    struct cht_err err;
+    struct cht_look look; /* of follow.c, guarded by its mutex, as all below */
+    bool looking;         /* the job is queued or runs */
+    uint64_t due;         /* when it looks again, ns */
+    uint64_t pause;       /* between two looks, ns */
 };
 
 /* A shard's queue: one group of operations at a time (lane.c). */

@@ -78,11 +78,11 @@ enum cht_rc cht_txn_finish(struct cht_txn *t, struct cht_err *err)
 {
     cht_rdb_step(t->db, "apply");
     int r = every_shard(t, fill_apply, CHT_OS_CANCELED);
-    if (r < 0)
+    if (r < 0 && cht_os_code(r) != CHT_OS_NOT_THERE)
         return cht_rdb_rc(t->db, r, t->object, err);
     cht_rdb_step(t->db, "remove");
-    (void)rados_remove(t->db->io, t->object); /* what stays is removed by whoever looks for it (X2) */
-    return CHT_OK;
+    (void)rados_remove(t->db->io, t->object);    /* what stays is removed by whoever looks for it (X2) */
+    return cht_rdb_rc(t->db, r, t->object, err); /* of a database that was dropped nobody does */
 }
 
 /* P -> A has been done. */
@@ -90,10 +90,10 @@ enum cht_rc cht_txn_give_up(struct cht_txn *t, struct cht_err *err)
 {
     cht_rdb_step(t->db, "unlock");
     int r = every_shard(t, fill_unlock, CHT_OS_CANCELED);
-    if (r < 0)
+    if (r < 0 && cht_os_code(r) != CHT_OS_NOT_THERE)
         return cht_rdb_rc(t->db, r, t->object, err);
     (void)rados_remove(t->db->io, t->object);
-    return CHT_OK;
+    return cht_rdb_rc(t->db, r, t->object, err);
 }
 
 /* A transaction that was met. state 0: there is none; n: how far a copy has come. */
@@ -272,6 +272,16 @@ enum cht_rc cht_txn_parse(struct cht_txn *t, struct cht_err *err)
         p += 12 + t->places[i].block.n;
     }
     return CHT_OK;
+}
+
+enum cht_rc cht_txn_divides(struct cht_rdb *db, uint64_t id, bool *divides, struct cht_err *err)
+{
+    struct cht_txn t = {.db = db, .id = id};
+    struct met m;
+    cht_txn_name(&t);
+    enum cht_rc rc = read_state(&t, &m, err);
+    *divides = rc == CHT_OK && (m.state == 'R' || m.state == 'M');
+    return rc;
 }
 
 enum cht_rc cht_txn_settle(struct cht_rdb *db, unsigned shard, const struct cht_epoch *e, bool writing,

@@ -42,18 +42,25 @@ static int make_object(const struct cht_txn *t)
     return cht_call_run(&call, t->db->io, t->object);
 }
 
-/* A shard refused its lock: waits for the transaction that has it, and ends one that stands still. *other: its epoch or generation is another,
- * too. */
-static enum cht_rc wait_for_other(const struct cht_txn *t, const struct cht_txn_place *p, bool *other,
-                                  struct cht_err *err)
+/* A shard refused its lock: waits for the transaction that has it, and ends one that stands still. For one that divides the shard, which may be at it
+ * for long, not as long as others are locked: *refused, and cht_still_back waits. So it is if its epoch or generation is another, too. */
+static enum cht_rc wait_for_other(struct cht_txn *t, size_t at, bool *refused, struct cht_err *err)
 {
+    const struct cht_txn_place *p = &t->places[at];
     struct cht_epoch e = {0};
-    bool again;
+    bool again, divides = false;
     enum cht_rc rc = cht_txn_look(t->db, p->shard, &e, err);
-    if (rc == CHT_OK && e.lock != 0)
+    if (rc == CHT_OK && e.lock != 0 && at > 0)
+        rc = cht_txn_divides(t->db, e.lock, &divides, err);
+    if (divides) {
+        t->met_shard = p->shard;
+        t->met = e;
+    } else if (rc == CHT_OK && e.lock != 0) {
         rc = cht_txn_settle(t->db, p->shard, &e, true, &again, err);
-    *other = e.epoch != p->epoch || e.generation != t->generation;
-    return rc == CHT_OK && *other ? cht_rdb_reload(t->db, err) : rc;
+    }
+    bool other = e.epoch != p->epoch || e.generation != t->generation;
+    *refused = divides || other;
+    return rc == CHT_OK && other ? cht_rdb_reload(t->db, err) : rc;
 }
 
 static void start_lock(struct cht_txn *t, size_t i)
@@ -97,7 +104,7 @@ static enum cht_rc lock_in_order(struct cht_txn *t, bool *refused, struct cht_er
         else if (cht_os_code(r) != CHT_OS_CANCELED)
             rc = cht_rdb_rc(t->db, r, t->object, err);
         else
-            rc = wait_for_other(t, &t->places[i], refused, err);
+            rc = wait_for_other(t, i, refused, err);
         *refused = *refused || ++tries == WAITS * t->n;
     }
     return rc;
@@ -118,8 +125,11 @@ enum cht_rc cht_still_lock(struct cht_txn *t, bool in_order, bool *refused, stru
 
 void cht_still_back(struct cht_txn *t)
 {
+    bool again;
     if (cht_txn_state(t, "P", "A") == 0)
         (void)cht_txn_give_up(t, NULL);
+    if (t->met.lock != 0)
+        (void)cht_txn_settle(t->db, t->met_shard, &t->met, true, &again, NULL);
 }
 
 enum cht_rc cht_still_held(struct cht_txn *t, bool *refused, struct cht_err *err)

@@ -12,10 +12,10 @@
 struct generation {
     uint64_t number, bytes;
 };
-struct sums {             /* what the M rows of all shards say */
+struct sums {             /* what the first M rows of all shards say */
     struct generation *v; /* owned */
     size_t n, cap;
-    bool no_memory;
+    uint64_t upto; /* all there is of generations up to this one is here */
 };
 
 static int by_number(const void *a, const void *b)
@@ -24,37 +24,43 @@ static int by_number(const void *a, const void *b)
     return (x->number > y->number) - (x->number < y->number);
 }
 
-static enum cht_rc take_sums(void *ctx, const struct cht_page *page, struct cht_err *err)
+static enum cht_rc take_sums(struct sums *s, const struct cht_page *page, struct cht_err *err)
 {
-    struct sums *s = ctx;
+    if (s->cap - s->n < page->n) {
+        size_t cap = s->n + page->n + s->cap / 2;
+        struct generation *v = cht_realloc(s->v, cap * sizeof *v);
+        if (v == NULL)
+            return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for generations of changes");
+        s->v = v;
+        s->cap = cap;
+    }
     for (size_t i = 0; i < page->n; i++) {
-        if (s->n == s->cap) {
-            size_t cap = s->cap == 0 ? 256 : s->cap * 2;
-            struct generation *v = cht_realloc(s->v, cap * sizeof *v);
-            if (v == NULL)
-                return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for generations of changes");
-            s->v = v;
-            s->cap = cap;
-        }
         int64_t bytes = cht_row_number(page->rows[i].value);
         s->v[s->n++] =
             (struct generation){cht_row_generation(page->rows[i].name), bytes > 0 ? (uint64_t)bytes : 0};
     }
+    uint64_t last = page->more && page->n > 0 ? cht_row_generation(page->rows[page->n - 1].name) : s->upto;
+    s->upto = last < s->upto ? last : s->upto;
     return CHT_OK;
 }
 
-/* The newest generation that is too much; 0: none is. */
-static uint64_t too_much(struct sums *s, uint64_t bytes)
+/* The last of the oldest generations that have this many bytes together; 0: there are none. *more: there may be others after it that are too much. */
+static uint64_t too_much(struct sums *s, uint64_t bytes, bool *more)
 {
-    uint64_t sum = 0;
+    uint64_t sum = 0, last = 0;
+    *more = false;
     if (s->n > 0)
         qsort(s->v, s->n, sizeof *s->v, by_number);
-    for (size_t i = s->n; i-- > 0;) {
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->v[i].number != last && sum >= bytes)
+            return last;
+        if (s->v[i].number > s->upto)
+            break;
+        last = s->v[i].number;
         sum += s->v[i].bytes;
-        if (sum > bytes)
-            return s->v[i].number;
     }
-    return 0;
+    *more = sum < bytes && s->upto != UINT64_MAX;
+    return last;
 }
 
 /* Changes up to this one are not told any more. *oldest: nor those up to there. */
@@ -134,27 +140,24 @@ static enum cht_rc remove_upto(struct cht_rdb *db, unsigned shard, uint64_t upto
 static enum cht_rc sum_up(struct cht_rdb *db, const struct cht_map *m, struct sums *s, struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
-    for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK; i = cht_map_next(m, i + 1))
-        rc =
-            cht_page_each_raw(db, &(struct cht_raw_wanted){i, "", "M", CHT_PAGE_ROWS_MAX}, take_sums, s, err);
+    for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK; i = cht_map_next(m, i + 1)) {
+        struct cht_page page;
+        rc = cht_page_raw(db, &(struct cht_raw_wanted){i, "", "M", CHT_PAGE_ROWS_MAX}, &page, err);
+        if (rc == CHT_OK)
+            rc = take_sums(s, &page, err);
+        cht_page_free(&page);
+    }
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ */
-
-enum cht_rc cht_cut_trim(struct cht_rdb *db, struct cht_err *err)
+/* The oldest generations that have this many bytes, as far as a page of each shard reaches. */
+static enum cht_rc trim_some(struct cht_rdb *db, uint64_t bytes, bool *more, struct cht_err *err)
 {
-    uint64_t bytes = db->env->cfg.changes_bytes == CHT_CHANGES_NONE ? 0 : db->env->cfg.changes_bytes;
-    struct sums s = {0};
+    struct sums s = {.upto = UINT64_MAX};
     uint64_t oldest = 0;
-    if (atomic_load(&db->format) < CHT_RDB_FORMAT_CHANGES && cht_rdb_generation(db) == 0)
-        return CHT_OK;
-    enum cht_rc rc = cht_cut_look(db, NULL, err);
-    if (rc != CHT_OK || atomic_load(&db->told.bytes) <= bytes)
-        return rc;
     const struct cht_map *m = cht_rdb_map(db);
-    rc = sum_up(db, m, &s, err);
-    uint64_t upto = too_much(&s, bytes), newest = atomic_load(&db->told.newest);
+    enum cht_rc rc = sum_up(db, m, &s, err);
+    uint64_t upto = rc == CHT_OK ? too_much(&s, bytes, more) : 0, newest = atomic_load(&db->told.newest);
     cht_free(s.v);
     if (rc == CHT_OK && upto > newest) { /* the one that is open is too much by itself */
         rc = cht_cut(db, err);
@@ -167,5 +170,23 @@ enum cht_rc cht_cut_trim(struct cht_rdb *db, struct cht_err *err)
     for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK && upto > 0;
          i = cht_map_next(m, i + 1))
         rc = remove_upto(db, i, oldest > upto ? oldest : upto, err); /* what another has left, too */
-    return rc == CHT_OK ? cht_cut_look(db, NULL, err) : rc;
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_cut_trim(struct cht_rdb *db, struct cht_err *err)
+{
+    uint64_t bytes = db->env->cfg.changes_bytes == CHT_CHANGES_NONE ? 0 : db->env->cfg.changes_bytes;
+    bool more = true;
+    if (atomic_load(&db->format) < CHT_RDB_FORMAT_CHANGES && cht_rdb_generation(db) == 0)
+        return CHT_OK;
+    enum cht_rc rc = cht_cut_look(db, NULL, err);
+    while (rc == CHT_OK && more && atomic_load(&db->told.bytes) > bytes) {
+        more = false;
+        rc = trim_some(db, atomic_load(&db->told.bytes) - bytes, &more, err);
+        if (rc == CHT_OK)
+            rc = cht_cut_look(db, NULL, err);
+    }
+    return rc;
 }

@@ -22,6 +22,9 @@ struct cht_txn {
     size_t n;
     uint64_t generation; /* of the shards (cut.h) while it has their locks; 0: no changes are kept */
     uint64_t after;      /* after T4 */
+    unsigned
+        met_shard; /* of still.c: who has the lock of this shard is waited for when one's own have been given back */
+    struct cht_epoch met; /* lock 0: nobody */
 };
 
 void cht_txn_name(struct cht_txn *t); /* of its object, from id */
@@ -41,6 +44,8 @@ enum cht_rc cht_txn_look(struct cht_rdb *db, unsigned shard, struct cht_epoch *o
 size_t cht_txn_head(const struct cht_txn *t, uint8_t *out, uint32_t shards);
 /* Compares the state and sets it; "P", "C", "A". The answer of librados. */
 int cht_txn_state(const struct cht_txn *t, const char *from, const char *to);
+/* Is what has a lock a division (split.h)? Not if it has ended. */
+enum cht_rc cht_txn_divides(struct cht_rdb *db, uint64_t id, bool *divides, struct cht_err *err);
 /* Reads the record. What kind it is: is_split. CHT_NO_FILE: it is gone. */
 enum cht_rc cht_txn_read(struct cht_txn *t, struct cht_err *err);
 /* Finds the places in the record. CHT_CORRUPT, CHT_NO_MEMORY. */
