@@ -28,6 +28,8 @@ struct writer {
     size_t n;
     uint32_t token[LM_ORDER_MAX];               /* the n-gram: its context, and the follower */
     struct lm_kn_level chain[LM_ORDER_MAX + 1]; /* of its context, by order from 2 */
+    struct lm_kn_record deepest;                /* of the context itself, of which it is a follower */
+    double gamma;                               /* its weight of the order below */
     unsigned order;
     struct cht_buf value, weight, word;
     bool words;
@@ -132,17 +134,18 @@ static enum cht_rc put_weight(struct writer *w)
     return CHT_OK;
 }
 
-/* One n-gram: w->token, whose last one has the count a at the deepest level of the chain. */
-static enum cht_rc put_gram(struct writer *w, uint32_t a1, const struct lm_kn_level *deepest, uint32_t a)
+/* One n-gram: w->token, whose last one has the count a in the record of the context itself. */
+static enum cht_rc put_gram(struct writer *w, uint32_t a1, uint32_t a)
 {
     struct lm_kn_reader *r = w->r;
     uint32_t last = w->token[w->order - 1];
     double p = lm_kn_share(r, &r->root, a1) + r->root.gamma * r->p0;
-    for (unsigned m = 2; m <= w->order; m++) {
-        const struct lm_kn_level *l = m == w->order ? deepest : &w->chain[m];
-        uint32_t am = m == w->order ? a : lm_kn_find(r, l, last);
-        p = lm_kn_share(r, l, am) + l->gamma * p;
+    for (unsigned m = 2; m < w->order; m++) {
+        const struct lm_kn_level *l = &w->chain[m];
+        p = lm_kn_share(r, l, lm_kn_find(r, l, last)) + l->gamma * p;
     }
+    if (w->order > 1)
+        p = lm_kn_share_of(r, w->order, w->deepest.total, a) + w->gamma * p;
     put_log10(w, p);
     for (unsigned i = 0; i < w->order; i++) {
         put_text(w, i == 0 ? "\t" : " ");
@@ -158,10 +161,11 @@ static enum cht_rc put_gram(struct writer *w, uint32_t a1, const struct lm_kn_le
 static enum cht_rc read_chain(struct writer *w)
 {
     enum cht_rc rc = CHT_OK;
+    uint32_t chain = 0;
     lm_kn_spare(w->r);
     for (unsigned m = 2; m < w->order && rc == CHT_OK; m++) {
         const struct lm_kn_level *l;
-        rc = lm_kn_level(w->r, m, w->token + w->order - 1, &l, w->err);
+        rc = lm_kn_level_next(w->r, m, w->token + w->order - 1, &chain, &l, w->err);
         if (rc == CHT_OK && !l->there)
             rc = CHT_FAIL(w->err, CHT_MALFORMED_PAYLOAD,
                           "a context of the live model has no record, but a longer one has");
@@ -174,16 +178,15 @@ static enum cht_rc read_chain(struct writer *w)
 /* All followers of one record. */
 static enum cht_rc put_record(struct writer *w, struct cht_str name, const uint8_t *p, size_t n)
 {
-    struct lm_kn_level l = {.order = (uint8_t)w->order, .there = true};
     struct lm_kn_walk walk;
     if (name.n != 5 + 4 * (size_t)(w->order == 1 ? 1 : w->order - 1) ||
-        !lm_kn_record_read(w->order, p, n, &l.record) || !lm_kn_record_sound(&l.record))
+        !lm_kn_record_read(w->order, p, n, &w->deepest) || !lm_kn_record_sound(&w->deepest))
         return lm_malformed(name, n, "record of a live model", w->err);
     for (unsigned i = 0; i + 1 < w->order; i++)
         w->token[w->order - 2 - i] = cht_be32(name.p + 5 + 4 * i);
-    l.gamma = lm_kn_gamma(w->r, w->order, &l.record);
+    w->gamma = lm_kn_gamma(w->r, w->order, &w->deepest);
     enum cht_rc rc = read_chain(w);
-    lm_kn_walk_begin(&walk, &l.record);
+    lm_kn_walk_begin(&walk, &w->deepest);
     while (rc == CHT_OK && lm_kn_walk_next(&walk)) {
         uint32_t a1 = walk.a;
         w->token[w->order - 1] = walk.token;
@@ -192,7 +195,7 @@ static enum cht_rc put_record(struct writer *w, struct cht_str name, const uint8
         if (w->order > 1)
             rc = lm_kn_root_count(w->r, walk.token, &a1, w->err);
         if (rc == CHT_OK)
-            rc = put_gram(w, a1, &l, walk.a);
+            rc = put_gram(w, a1, walk.a);
     }
     return rc;
 }
@@ -337,7 +340,7 @@ static enum cht_rc put_specials(struct writer *w)
         return put_special(w, unknown, "</s>", false);
     w->order = 1;
     w->token[0] = h->eos;
-    return put_gram(w, a, &w->r->root, a);
+    return put_gram(w, a, a);
 }
 
 /* The same of a fixed model, those that it has. */

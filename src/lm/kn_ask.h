@@ -28,6 +28,10 @@ struct lm_kn_score {
 enum cht_rc lm_kn_score(struct lm_kn_reader *r, const struct lm_kn_text_query *q,
                         void (*fn)(void *ctx, const struct lm_kn_scored *t), void *ctx,
                         struct lm_kn_score *out, struct cht_err *err);
+/* n texts, which are faster together than one by one. fn is told which one the token is of; out: of each. */
+typedef void lm_kn_scored_of(void *ctx, size_t text, const struct lm_kn_scored *t);
+enum cht_rc lm_kn_score_all(struct lm_kn_reader *r, const struct lm_kn_text_query *q, size_t n,
+                            lm_kn_scored_of *fn, void *ctx, struct lm_kn_score *out, struct cht_err *err);
 /* 10^(-log10 / tokens): with the unknown tokens, or without them; NAN if there are none. */
 double lm_kn_perplexity(const struct lm_kn_score *s, bool oov);
 

@@ -7,7 +7,7 @@
 
 static bool worse(const struct lm_kn_candidate *a, const struct lm_kn_candidate *b)
 {
-    return a->p != b->p ? a->p < b->p : a->token > b->token;
+    return lm_kn_best_first(b, a);
 }
 
 static int best_first(const void *x, const void *y) { return worse(x, y) ? 1 : worse(y, x) ? -1 : 0; }
@@ -29,11 +29,14 @@ static void sift(struct lm_kn_candidate *c, size_t n, size_t at)
 
 static void sort(struct lm_kn_candidate *c, size_t n)
 {
-    if (n > FEW) {
+    size_t sorted = 1;
+    while (sorted < n && !worse(&c[sorted - 1], &c[sorted]))
+        sorted++;
+    if (sorted < n && n > FEW) {
         qsort(c, n, sizeof *c, best_first);
         return;
     }
-    for (size_t i = 1; i < n; i++) {
+    for (size_t i = sorted; i < n; i++) {
         struct lm_kn_candidate x = c[i];
         size_t at = i;
         for (; at > 0 && worse(&c[at - 1], &x); at--)

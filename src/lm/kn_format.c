@@ -257,11 +257,11 @@ bool lm_kn_page_read(struct cht_str name, const uint8_t *p, size_t n, struct lm_
     return sound(out, first, first + (1u << LM_KN_PAGE_SHIFT) - 1);
 }
 
-uint32_t lm_kn_record_find(const struct lm_kn_record *r, uint32_t token)
+uint32_t lm_kn_row_find(const struct lm_kn_row *r, uint32_t token)
 {
     if (!r->wide) {
         struct lm_kn_walk w;
-        lm_kn_walk_begin(&w, r);
+        lm_kn_walk_row(&w, r);
         while (lm_kn_walk_next(&w)) {
             if (w.token >= token)
                 return w.token == token ? w.a : 0;

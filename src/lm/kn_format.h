@@ -93,6 +93,12 @@ struct lm_kn_record {
     uint32_t b[4]; /* followers with a = 1, 2, 3 and over; b[0] is not used */
     uint64_t total;
 };
+/* Its followers alone. */
+struct lm_kn_row {
+    const uint8_t *p;
+    uint32_t n;
+    bool wide;
+};
 /* False: these bytes are no record of that order. A narrow one is looked through; of a wide one the head and the size are compared. */
 bool lm_kn_record_read(unsigned order, const uint8_t *p, size_t n, struct lm_kn_record *out);
 /* Looks through a wide one too: ascending, no a of 0, sums as said. */
@@ -100,7 +106,7 @@ bool lm_kn_record_sound(const struct lm_kn_record *r);
 /* Reads a page of the root, which is looked through: tokens of its own only. */
 bool lm_kn_page_read(struct cht_str name, const uint8_t *p, size_t n, struct lm_kn_record *out);
 /* a of the token; 0: it is no follower. */
-uint32_t lm_kn_record_find(const struct lm_kn_record *r, uint32_t token);
+uint32_t lm_kn_row_find(const struct lm_kn_row *r, uint32_t token);
 
 /* Goes through the followers, ascending by token. */
 struct lm_kn_walk {
@@ -109,6 +115,10 @@ struct lm_kn_walk {
     bool wide, begun;
 };
 static inline void lm_kn_walk_begin(struct lm_kn_walk *w, const struct lm_kn_record *r)
+{
+    *w = (struct lm_kn_walk){.p = r->p, .left = r->n, .wide = r->wide};
+}
+static inline void lm_kn_walk_row(struct lm_kn_walk *w, const struct lm_kn_row *r)
 {
     *w = (struct lm_kn_walk){.p = r->p, .left = r->n, .wide = r->wide};
 }

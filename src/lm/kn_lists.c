@@ -50,11 +50,12 @@ static uint32_t least_of(const double *d)
 }
 
 /* Those with from <= a <= to. */
-static uint32_t gather(const struct lm_kn_record *record, uint32_t from, uint32_t to, struct lm_follower *out)
+static uint32_t gather(const struct lm_kn_level *l, uint32_t from, uint32_t to, struct lm_follower *out)
 {
+    const struct lm_kn_row row = lm_kn_row(l);
     struct lm_kn_walk w;
     uint32_t n = 0;
-    lm_kn_walk_begin(&w, record);
+    lm_kn_walk_row(&w, &row);
     while (lm_kn_walk_next(&w)) {
         out[n] = (struct lm_follower){.token = w.token, .count = w.a};
         n += w.a >= from && w.a <= to;
@@ -66,7 +67,7 @@ static uint32_t gather(const struct lm_kn_record *record, uint32_t from, uint32_
 static struct lm_kn_ranks *rank(struct lm_kn_list *l, uint32_t from, uint32_t to, struct lm_kn_ranks **keep)
 {
     struct lm_kn_ranks *own = (struct lm_kn_ranks *)(void *)l->room;
-    own->n = own->rest = gather(&l->level->record, from, to, own->f);
+    own->n = own->rest = gather(l->level, from, to, own->f);
     make_heap(l->d, own->f, own->n);
     size_t bytes = sizeof *own + own->n * sizeof *own->f;
     struct lm_kn_ranks *kept = keep != NULL ? lm_kn_keep(l->r, bytes) : NULL;
@@ -81,8 +82,9 @@ static struct lm_kn_ranks *rank(struct lm_kn_list *l, uint32_t from, uint32_t to
 
 static void go_low(struct lm_kn_list *l)
 {
-    struct lm_kn_level *own = &l->r->level[l->level->at];
-    l->ranks = own->low != NULL ? own->low : rank(l, 1, l->least - 1, own->high != NULL ? &own->low : NULL);
+    struct lm_kn_more *own = l->level->held->more;
+    bool keep = own != NULL && own->high != NULL;
+    l->ranks = keep && own->low != NULL ? own->low : rank(l, 1, l->least - 1, keep ? &own->low : NULL);
     l->low = false;
     l->at = 0;
 }
@@ -99,12 +101,13 @@ static struct lm_follower next_of(const struct lm_kn_list *l)
 void lm_kn_list_begin(struct lm_kn_reader *r, const struct lm_kn_level *level, struct lm_follower *room,
                       struct lm_kn_list *out)
 {
-    struct lm_kn_level *own = &r->level[level->at];
+    struct lm_kn_more *own = level->n >= KEEP_FROM ? lm_kn_more(r, level) : NULL;
     const double *d = r->discounts[level->order].d;
     *out = (struct lm_kn_list){.r = r, .level = level, .d = d, .room = room, .least = least_of(d)};
-    bool keep = level->record.n >= KEEP_FROM && own->lists++ > 0;
-    out->ranks = own->high != NULL ? own->high : rank(out, out->least, UINT32_MAX, keep ? &own->high : NULL);
-    out->low = out->ranks->n < level->record.n;
+    bool keep = own != NULL && own->lists++ > 0;
+    out->ranks =
+        keep && own->high != NULL ? own->high : rank(out, out->least, UINT32_MAX, keep ? &own->high : NULL);
+    out->low = out->ranks->n < level->n;
 }
 
 double lm_kn_list_next(const struct lm_kn_list *l)

@@ -9,6 +9,7 @@
  */
 #include "lm/fm_ask.h"
 #include "lm/kn_best.h"
+#include "lm/kn_derive.h"
 #include "lm/kn_lists.h"
 
 #include <math.h>
@@ -85,16 +86,16 @@ static enum cht_rc find_chain(struct lm_kn_reader *r, const struct lm_kn_text_qu
     size_t reach = 0; /* tokens of the context */
     while (reach < t->n && reach + 1 < top && (reach == 0 || t->tokens[t->n - reach] != r->head.bos))
         reach++;
-    uint64_t carried = lm_kn_chain_begin(r);
+    uint32_t chain = 0;
     out->order = 1;
     for (unsigned m = 2; m <= reach + 1; m++) {
         const struct lm_kn_level *l;
-        enum cht_rc rc = lm_kn_level_next(r, m, t->tokens + t->n, &carried, &l, err);
+        enum cht_rc rc = lm_kn_level_next(r, m, t->tokens + t->n, &chain, &l, err);
         if (rc != CHT_OK)
             return rc;
         if (!l->there)
             break;
-        out->at[m] = l->at;
+        out->at[m] = chain - 1;
         out->order = m;
     }
     return CHT_OK;
@@ -117,14 +118,14 @@ static void make_chain(struct search *q, const struct found *f)
 
 static void set_bound(struct search *q, unsigned m)
 {
-    q->bound[m] = q->chain.w[m] * lm_kn_list_next(&q->list[m]) / (double)q->chain.level[m].record.total;
+    q->bound[m] = q->chain.w[m] * lm_kn_list_next(&q->list[m]) / (double)q->chain.level[m].held->total;
 }
 
 static enum cht_rc begin_lists(struct search *q)
 {
     size_t room = 0;
     for (unsigned m = 2; m <= q->chain.order; m++)
-        room += (size_t)q->chain.level[m].record.n + LM_KN_LIST_ROOM;
+        room += (size_t)q->chain.level[m].n + LM_KN_LIST_ROOM;
     enum cht_rc rc = cht_buf_reserve(&q->r->work[1], room * sizeof(struct lm_follower) + 1, q->err);
     if (rc != CHT_OK)
         return rc;
@@ -133,7 +134,7 @@ static enum cht_rc begin_lists(struct search *q)
         const struct lm_kn_level *l = &q->chain.level[m];
         lm_kn_list_begin(q->r, l, at, &q->list[m]);
         set_bound(q, m);
-        at += l->record.n + LM_KN_LIST_ROOM;
+        at += l->n + LM_KN_LIST_ROOM;
     }
     return CHT_OK;
 }
@@ -340,46 +341,7 @@ static enum cht_rc run(struct search *q, bool *later)
     return rc;
 }
 
-/* ---- what is kept ------------------------------------------------------------------------------------------------ */
-
-/* The best k after a context, for whoever asks again: fewer of them are its beginning. */
-struct lm_kn_kept_best {
-    uint32_t k, n;
-    double unknown;
-    struct lm_kn_candidate c[];
-};
-
-/* Keeps the answer with its longest context, if it is not the first time that it is asked for. */
-static void keep_best(struct lm_kn_reader *r, const struct found *f, uint32_t k,
-                      const struct lm_kn_prediction *p)
-{
-    struct lm_kn_level *own = f->order > 1 ? &r->level[f->at[f->order]] : NULL;
-    if (own == NULL || own->asked++ == 0 || p->n > BEST_MOST)
-        return;
-    size_t bytes = p->n * sizeof *p->c;
-    struct lm_kn_kept_best *b = lm_kn_keep(r, sizeof *b + bytes);
-    if (b == NULL)
-        return;
-    *b = (struct lm_kn_kept_best){.k = k, .n = (uint32_t)p->n, .unknown = p->unknown};
-    memcpy(b->c, p->c, bytes);
-    for (uint32_t i = 0; i < b->n; i++)
-        b->c[i].log10 = b->c[i].p > 0 ? log10(b->c[i].p) : LM_KN_LOG10_ZERO;
-    own->best = b;
-}
-
-/* False: it is not known, or fewer are. */
-static bool best_known(const struct lm_kn_reader *r, const struct found *f, uint32_t k,
-                       struct lm_kn_prediction *out)
-{
-    const struct lm_kn_kept_best *b = f->order > 1 ? r->level[f->at[f->order]].best : NULL;
-    if (b == NULL || b->k < k)
-        return false;
-    *out = (struct lm_kn_prediction){
-        .order = f->order, .unknown = b->unknown, .c = b->c, .n = b->n < k ? b->n : k};
-    return true;
-}
-
-/* By a search. */
+/* The best k after the context of f->order. */
 static enum cht_rc search_best(struct lm_kn_reader *r, const struct found *f, uint32_t k,
                                struct lm_kn_prediction *out, bool *later, struct cht_err *err)
 {
@@ -405,22 +367,151 @@ static enum cht_rc search_best(struct lm_kn_reader *r, const struct found *f, ui
     return CHT_OK;
 }
 
+/* ---- what is kept ------------------------------------------------------------------------------------------------ */
+
+static struct lm_kn_level *level_of(struct lm_kn_reader *r, const struct found *f, unsigned order)
+{
+    if (order == 1)
+        return &r->root;
+    return &r->level[f->at[order]];
+}
+
+/* NULL: no k are known. */
+static const struct lm_kn_kept_best *best_known(struct lm_kn_reader *r, const struct found *f, unsigned order,
+                                                uint32_t k)
+{
+    const struct lm_kn_more *more = level_of(r, f, order)->held->more;
+    const struct lm_kn_kept_best *b = more != NULL ? more->best : NULL;
+    return b != NULL && (b->k >= k || b->n >= r->head.m[1].types) ? b : NULL;
+}
+
+static bool asked_before(struct lm_kn_level *l)
+{
+    bool before = l->asked > 0;
+    if (l->asked < UINT8_MAX)
+        l->asked++;
+    return before;
+}
+
+/* Keeps what comes next after a context if it is not the first time that it is asked for. */
+static void keep_best(struct lm_kn_reader *r, struct lm_kn_level *own, uint32_t k, double unknown,
+                      const struct lm_kn_candidate *c, uint32_t n)
+{
+    size_t bytes = n * sizeof *c;
+    if (!asked_before(own) || n > BEST_MOST)
+        return;
+    struct lm_kn_more *more = lm_kn_more(r, own);
+    struct lm_kn_kept_best *b = more != NULL ? lm_kn_keep(r, sizeof *b + bytes) : NULL;
+    if (b == NULL)
+        return;
+    *b = (struct lm_kn_kept_best){.k = k, .n = n, .unknown = unknown};
+    memcpy(b->c, c, bytes);
+    more->best = b;
+}
+
+/* It is answered from what is kept, with the logarithms, which are kept from then on. */
+static void answer_kept(struct lm_kn_kept_best *b, unsigned order, uint32_t k, struct lm_kn_prediction *out)
+{
+    *out =
+        (struct lm_kn_prediction){.order = order, .unknown = b->unknown, .c = b->c, .n = b->n < k ? b->n : k};
+    for (size_t i = 0; i < out->n; i++) {
+        if (b->c[i].log10 > 0)
+            b->c[i].log10 = b->c[i].p > 0 ? log10(b->c[i].p) : LM_KN_LOG10_ZERO;
+    }
+}
+
+/* ---- from a shorter context -------------------------------------------------------------------------------------- */
+
+/* The longest context of which the best few are known, or else from which it is worth while to begin; its order, and how many are needed of each. */
+static unsigned derive_from(struct lm_kn_reader *r, const struct found *f, uint32_t k, uint32_t *needs)
+{
+    unsigned m = f->order;
+    needs[m] = k;
+    while (m > 1 && lm_kn_may_derive(lm_kn_level_at(r, f->at[m]))) {
+        m--;
+        needs[m] = lm_kn_derive_needs(needs[m + 1]);
+        if (best_known(r, f, m, needs[m]) != NULL)
+            break;
+    }
+    return m;
+}
+
+/* The best few to begin with. out->c NULL: they are not known, and one question does not make it worth while. */
+static enum cht_rc derive_begin(struct lm_kn_reader *r, const struct found *f, unsigned order, uint32_t k,
+                                struct lm_kn_bests *out, bool *later, struct cht_err *err)
+{
+    const struct lm_kn_kept_best *b = best_known(r, f, order, k);
+    struct found shorter = *f;
+    struct lm_kn_prediction p;
+    enum cht_rc rc = CHT_OK;
+    *out = (struct lm_kn_bests){0};
+    shorter.order = order;
+    if (b == NULL && order > 1 && !asked_before(level_of(r, f, order)))
+        return CHT_OK;
+    if (b == NULL) {
+        rc = search_best(r, &shorter, k, &p, later, err);
+        if (rc != CHT_OK || *later)
+            return rc;
+        struct lm_kn_level *own = level_of(r, f, order);
+        own->asked = own->asked > 0 ? own->asked : 1; /* that of the root is kept at once */
+        keep_best(r, own, k, p.unknown, p.c, (uint32_t)p.n);
+        b = best_known(r, f, order, k);
+    }
+    if (b != NULL)
+        *out = (struct lm_kn_bests){
+            .c = b->c, .n = b->n, .all = b->n >= r->head.m[1].types, .unknown = b->unknown};
+    return rc;
+}
+
+/* The best k from the best few after a shorter context. *done: they are known. */
+static enum cht_rc derive_best(struct lm_kn_reader *r, const struct found *f, uint32_t k,
+                               struct lm_kn_prediction *out, bool *done, bool *later, struct cht_err *err)
+{
+    uint32_t needs[LM_ORDER_MAX + 1];
+    struct lm_kn_bests b;
+    unsigned m = derive_from(r, f, k, needs);
+    *done = false;
+    if (m == f->order || needs[m] > BEST_MOST)
+        return CHT_OK;
+    enum cht_rc rc = derive_begin(r, f, m, needs[m], &b, later, err);
+    for (*done = b.c != NULL; rc == CHT_OK && *done && m < f->order;) {
+        struct cht_buf *room = &r->work[2 + m % 2]; /* in turn: the one of before is read */
+        m++;
+        rc = cht_buf_reserve(room, (size_t)needs[m] * sizeof *b.c, err);
+        if (rc == CHT_OK)
+            rc = lm_kn_derive(r, f->at, m, &b, needs[m], (struct lm_kn_candidate *)(void *)room->data, &b,
+                              done, err);
+        if (rc == CHT_OK && *done && m < f->order)
+            keep_best(r, level_of(r, f, m), needs[m], b.unknown, b.c, b.n);
+    }
+    if (rc == CHT_OK && *done)
+        *out = (struct lm_kn_prediction){.order = f->order, .unknown = b.unknown, .c = b.c, .n = b.n};
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------------------------ */
 
 enum cht_rc lm_kn_predict(struct lm_kn_reader *r, const struct lm_kn_text_query *t, uint32_t k,
                           struct lm_kn_prediction *out, bool *later, struct cht_err *err)
 {
     uint64_t most = r->head.m[1].types;
-    struct found f;
+    struct found f = {.order = 1};
     *later = false;
     if (r->fixed.order > 0)
         return lm_fm_predict(r, t, k, out, later, err);
     k = k < most ? k : (uint32_t)most;
     enum cht_rc rc = find_chain(r, t, &f, err);
-    if (rc != CHT_OK || best_known(r, &f, k, out))
+    if (rc != CHT_OK)
         return rc;
-    rc = search_best(r, &f, k, out, later, err);
+    if (best_known(r, &f, f.order, k) != NULL) {
+        answer_kept(level_of(r, &f, f.order)->held->more->best, f.order, k, out);
+        return CHT_OK;
+    }
+    bool done;
+    rc = derive_best(r, &f, k, out, &done, later, err);
+    if (rc == CHT_OK && !done && !*later)
+        rc = search_best(r, &f, k, out, later, err);
     if (rc == CHT_OK && !*later)
-        keep_best(r, &f, k, out);
+        keep_best(r, level_of(r, &f, f.order), k, out->unknown, out->c, (uint32_t)out->n);
     return rc;
 }

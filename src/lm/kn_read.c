@@ -16,6 +16,30 @@
 
 /* ---- levels ---------------------------------------------------------------------------------------------------- */
 
+#define OF_THE_ROOT UINT32_MAX /* parent of its pages */
+
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+    h = (h ^ v) * UINT64_C(0x9E3779B97F4A7C15);
+    h ^= h >> 29;
+    return h * UINT64_C(0xBF58476D1CE4E5B9) ^ h >> 32;
+}
+
+/* What is looked for: its key, and how its record is called. */
+struct wanted {
+    struct lm_kn_level *at; /* NULL: it is not known yet */
+    uint64_t hash;
+    size_t slot;
+    uint32_t parent, token; /* as in a level */
+    unsigned order, n;      /* n: tokens of the name of a page of a fixed model, at `name` */
+    const uint32_t *name;
+};
+
+static uint64_t hash_of(const struct lm_kn_reader *r, uint32_t parent, uint32_t token)
+{
+    return mix(r->seed, (uint64_t)parent << 32 | token);
+}
+
 static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
 {
     size_t cap = r->level_cap == 0 ? SLOTS_MIN / 2 : r->level_cap * 2, slots = cap * 2;
@@ -30,7 +54,7 @@ static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
         cht_os_huge_pages(slot, slots * sizeof *slot);
     }
     for (size_t i = 0; i < r->levels; i++) {
-        size_t at = (size_t)r->level[i].hash & (slots - 1);
+        size_t at = (size_t)hash_of(r, level[i].parent, level[i].token) & (slots - 1);
         while (slot[at] != 0)
             at = (at + 1) & (slots - 1);
         slot[at] = (uint32_t)i + 1;
@@ -42,39 +66,17 @@ static enum cht_rc grow_levels(struct lm_kn_reader *r, struct cht_err *err)
     return CHT_OK;
 }
 
-static uint64_t mix(uint64_t h, uint64_t v)
-{
-    h = (h ^ v) * UINT64_C(0x9E3779B97F4A7C15);
-    h ^= h >> 29;
-    return h * UINT64_C(0xBF58476D1CE4E5B9) ^ h >> 32;
-}
-
-/* What is looked for: its key, and how its record is called. */
-struct wanted {
-    struct lm_kn_level *at; /* NULL: it is not known yet */
-    uint64_t hash;
-    size_t slot;
-    uint32_t token[LM_ORDER_MAX];
-    unsigned order, n; /* n: of the tokens */
-};
-
-/* The hash of no tokens. Of those of a live model's context one token more goes into it for each order, so that it can be carried on. */
-static uint64_t hash_begin(const struct lm_kn_reader *r, unsigned order)
-{
-    return order == 1 ? ~r->seed : r->seed;
-}
-
 /* w->hash is known. */
 static void find_hashed(const struct lm_kn_reader *r, struct wanted *w)
 {
-    unsigned n = w->n;
     w->at = NULL;
     if (r->slots == 0)
         return;
     for (w->slot = (size_t)w->hash & (r->slots - 1); r->slot[w->slot] != 0;
          w->slot = (w->slot + 1) & (r->slots - 1)) {
         struct lm_kn_level *l = &r->level[r->slot[w->slot] - 1];
-        if (l->hash == w->hash && l->order == w->order && memcmp(l->token, w->token, n * 4) == 0) {
+        if (l->parent == w->parent && l->token == w->token && l->order == w->order &&
+            (w->n == 0 || memcmp(l->held->bytes, w->name, w->n * sizeof *w->name) == 0)) {
             w->at = l;
             return;
         }
@@ -83,9 +85,7 @@ static void find_hashed(const struct lm_kn_reader *r, struct wanted *w)
 
 static void find(const struct lm_kn_reader *r, struct wanted *w)
 {
-    w->hash = hash_begin(r, w->order);
-    for (unsigned i = 0; i < w->n; i++)
-        w->hash = mix(w->hash, w->token[i]);
+    w->hash = hash_of(r, w->parent, w->token);
     find_hashed(r, w);
 }
 
@@ -107,39 +107,64 @@ static const uint32_t *spread(struct lm_kn_reader *r, const struct lm_kn_record 
     return a;
 }
 
+/* Room for n bytes of a record, and for what is made of it if it has many followers. NULL: no memory. */
+static struct lm_kn_held *hold(struct lm_kn_reader *r, uint32_t followers, uint64_t total, size_t n,
+                               struct cht_err *err)
+{
+    struct lm_kn_more *more = NULL;
+    size_t before = followers >= LM_KN_MANY ? sizeof *more : 0;
+    uint8_t *p = lm_kn_keep(r, before + sizeof(struct lm_kn_held) + n);
+    if (p == NULL) {
+        (void)CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %zu bytes", n);
+        return NULL;
+    }
+    if (before > 0) {
+        more = (struct lm_kn_more *)(void *)p;
+        *more = (struct lm_kn_more){0};
+    }
+    struct lm_kn_held *held = (struct lm_kn_held *)(void *)(p + before);
+    *held = (struct lm_kn_held){.total = total, .more = more};
+    return held;
+}
+
 /* What was read becomes a level's record. */
 static enum cht_rc take_record(struct lm_kn_reader *r, const struct wanted *w, struct cht_str name,
                                struct cht_str bytes, struct lm_kn_level *l, struct cht_err *err)
 {
-    bool bad = !lm_kn_record_read(w->order, bytes.p, bytes.n, &l->record);
+    struct lm_kn_record record;
+    bool bad = !lm_kn_record_read(w->order, bytes.p, bytes.n, &record);
     if (!bad && w->order == 1)
-        l->page = spread(r, &l->record, w->token[0], &bad);
+        l->page = spread(r, &record, w->token, &bad);
     if (bad)
         return lm_malformed(name, bytes.n, "record of a live model", err);
-    uint8_t *p = w->order > 1 ? lm_kn_keep(r, bytes.n) : NULL;
-    if (p == NULL && l->page == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a record of %zu bytes", bytes.n);
-    l->gamma = w->order > 1 ? lm_kn_gamma(r, w->order, &l->record) : 1.0;
-    if (p != NULL)
-        memcpy(p, bytes.p, bytes.n);
-    l->record.end = NULL;
-    l->record.p = p != NULL ? p + (l->record.p - bytes.p) : NULL;
+    if (w->order == 1)
+        return l->page != NULL ? CHT_OK : CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page");
+    size_t n = bytes.n - (size_t)(record.p - bytes.p);
+    l->held = hold(r, record.n, record.total, n, err);
+    if (l->held == NULL)
+        return CHT_NO_MEMORY;
+    memcpy(l->held->bytes, record.p, n);
+    l->gamma = lm_kn_gamma(r, w->order, &record);
+    l->n = record.n;
+    l->wide = record.wide;
     return CHT_OK;
 }
 
-/* Likewise, of a fixed model. */
+/* Likewise, of a fixed model, whose levels have their names with them. No bytes: there is no such page. */
 static enum cht_rc take_page(struct lm_kn_reader *r, const struct wanted *w, struct cht_str name,
                              struct cht_str bytes, struct lm_kn_level *l, struct cht_err *err)
 {
-    struct lm_fm_page page;
-    if (!lm_fm_page_read(w->order, r->fixed.order, bytes.p, bytes.n, &page))
+    struct lm_fm_page page = {0};
+    if (bytes.n > 0 && !lm_fm_page_read(w->order, r->fixed.order, bytes.p, bytes.n, &page))
         return lm_malformed(name, bytes.n, "page of a fixed model", err);
-    uint8_t *p = lm_kn_keep(r, bytes.n);
-    if (p == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for a page of %zu bytes", bytes.n);
-    memcpy(p, bytes.p, bytes.n);
-    l->record.p = p + (page.p - bytes.p);
-    l->record.n = page.n;
+    size_t entries = (size_t)page.n * page.size, first = w->n * sizeof *w->name;
+    l->held = hold(r, 0, 0, first + entries, err);
+    if (l->held == NULL)
+        return CHT_NO_MEMORY;
+    memcpy(l->held->bytes, w->name, first);
+    if (entries > 0)
+        memcpy(l->held->bytes + first, page.p, entries);
+    l->n = page.n;
     return CHT_OK;
 }
 
@@ -147,12 +172,16 @@ static enum cht_rc take_page(struct lm_kn_reader *r, const struct wanted *w, str
 static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_str name, struct cht_str bytes,
                          struct cht_err *err)
 {
-    struct lm_kn_level l = {.hash = w->hash, .order = (uint8_t)w->order, .there = bytes.n > 0, .gamma = 1.0};
-    memcpy(l.token, w->token, sizeof l.token);
+    struct lm_kn_level l = {.parent = w->parent,
+                            .token = w->token,
+                            .order = (uint8_t)w->order,
+                            .there = bytes.n > 0,
+                            .gamma = 1.0};
     enum cht_rc rc = CHT_OK;
-    if (bytes.n > 0)
-        rc = r->fixed.order > 0 ? take_page(r, w, name, bytes, &l, err)
-                                : take_record(r, w, name, bytes, &l, err);
+    if (r->fixed.order > 0)
+        rc = take_page(r, w, name, bytes, &l, err);
+    else if (bytes.n > 0)
+        rc = take_record(r, w, name, bytes, &l, err);
     if (rc != CHT_OK)
         return rc;
     if (r->levels == r->level_cap) {
@@ -162,7 +191,6 @@ static enum cht_rc enter(struct lm_kn_reader *r, struct wanted *w, struct cht_st
         find_hashed(r, w);
     }
     w->at = &r->level[r->levels];
-    l.at = (uint32_t)r->levels;
     *w->at = l;
     r->slot[w->slot] = (uint32_t)++r->levels;
     return CHT_OK;
@@ -204,11 +232,13 @@ static enum cht_rc fetch(struct lm_kn_reader *r, struct wanted *w, struct cht_st
 static void know_head(struct lm_kn_reader *r)
 {
     struct lm_kn_order *o = &r->head.m[1];
-    struct lm_kn_record *sum = &r->root.record;
+    struct lm_kn_held *sum = &r->root_held;
     for (unsigned m = 1; m <= r->head.order; m++)
         r->discounts[m] = lm_kn_discounts(&r->head.m[m]);
-    r->root = (struct lm_kn_level){.order = 1, .there = true};
+    r->root = (struct lm_kn_level){.order = 1, .there = true, .held = sum};
+    r->root_more = (struct lm_kn_more){0};
     sum->total = r->head.root_total;
+    sum->more = &r->root_more;
     r->p0 = 1.0 / (double)(o->types + 1);
     const double *d = r->discounts[1].d;
     r->root.gamma =
@@ -313,29 +343,31 @@ void lm_kn_spare(struct lm_kn_reader *r)
         lm_kn_forget(r);
 }
 
-uint64_t lm_kn_chain_begin(const struct lm_kn_reader *r) { return hash_begin(r, 2); }
-
 /* The page of the root that holds the token. */
 static void want_page(const struct lm_kn_reader *r, uint32_t token, struct wanted *w)
 {
-    *w = (struct wanted){.order = 1, .n = 1, .token = {token >> LM_KN_PAGE_SHIFT}};
-    w->hash = mix(hash_begin(r, 1), w->token[0]);
+    *w = (struct wanted){.order = 1, .parent = OF_THE_ROOT, .token = token >> LM_KN_PAGE_SHIFT};
+    w->hash = hash_of(r, w->parent, w->token);
 }
 
 /* The context of order - 1 tokens before end. */
-static void want_next(unsigned order, const uint32_t *end, uint64_t *chain, struct wanted *w)
+static void want_next(const struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint32_t chain,
+                      struct wanted *w)
 {
-    *w = (struct wanted){.order = order, .n = order - 1};
-    for (unsigned i = 0; i + 1 < order; i++)
-        w->token[i] = *(end - 1 - i);
-    w->hash = *chain = mix(*chain, w->token[order - 2]);
+    *w = (struct wanted){.order = order, .parent = chain, .token = end[1 - (ptrdiff_t)order]};
+    w->hash = hash_of(r, w->parent, w->token);
 }
 
-enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint64_t *chain,
+static uint32_t number_of(const struct lm_kn_reader *r, const struct lm_kn_level *l)
+{
+    return (uint32_t)(l - r->level);
+}
+
+enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint32_t *chain,
                              const struct lm_kn_level **out, struct cht_err *err)
 {
     struct wanted w;
-    want_next(order, end, chain, &w);
+    want_next(r, order, end, *chain, &w);
     find_hashed(r, &w);
     enum cht_rc rc = CHT_OK;
     if (w.at == NULL) {
@@ -344,7 +376,15 @@ enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint3
         rc = fetch(r, &w, name, err);
     }
     *out = w.at;
+    if (rc == CHT_OK)
+        *chain = number_of(r, w.at) + 1;
     return rc;
+}
+
+static void found(const struct lm_kn_reader *r, struct lm_kn_wish *wish, const struct lm_kn_level *l)
+{
+    wish->level = number_of(r, l);
+    wish->chain = wish->level + 1;
 }
 
 /* Reads those that are not known. */
@@ -373,7 +413,8 @@ static enum cht_rc fetch_unknown(struct lm_kn_reader *r, struct lm_kn_wish *wish
         if (w[i]->at == NULL)
             one = enter(r, w[i], p->name, p->size > 0 ? (struct cht_str){r->buf.data + p->at, p->size} : none,
                         err);
-        wish[number[i]].level = one == CHT_OK ? w[i]->at->at : 0;
+        if (one == CHT_OK)
+            found(r, &wish[number[i]], w[i]->at);
     }
     return one != CHT_OK ? one : rc;
 }
@@ -387,36 +428,25 @@ enum cht_rc lm_kn_levels_next(struct lm_kn_reader *r, unsigned order, struct lm_
         if (order == 1)
             want_page(r, *wish[i].end, &w[i]);
         else
-            want_next(order, wish[i].end, &wish[i].chain, &w[i]);
+            want_next(r, order, wish[i].end, wish[i].chain, &w[i]);
         if (r->slots > 0)
             cht_prefetch(&r->slot[(size_t)w[i].hash & (r->slots - 1)]);
     }
     for (unsigned i = 0; i < n && r->slots > 0; i++) {
         uint32_t at = r->slot[(size_t)w[i].hash & (r->slots - 1)];
-        if (at > 0) {
+        if (at > 0)
             cht_prefetch(&r->level[at - 1]);
-            cht_prefetch(&r->level[at - 1].record);
-        }
     }
     for (unsigned i = 0; i < n; i++) {
         find_hashed(r, &w[i]);
         if (w[i].at != NULL) {
-            wish[i].level = w[i].at->at;
+            found(r, &wish[i], w[i].at);
             continue;
         }
         unknown[missing] = &w[i];
         number[missing++] = i;
     }
     return missing > 0 ? fetch_unknown(r, wish, unknown, number, missing, err) : CHT_OK;
-}
-
-enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
-                        const struct lm_kn_level **out, struct cht_err *err)
-{
-    uint64_t chain = lm_kn_chain_begin(r);
-    for (unsigned i = 0; i + 2 < order; i++)
-        chain = mix(chain, *(end - 1 - i));
-    return lm_kn_level_next(r, order, end, &chain, out, err);
 }
 
 enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a, struct cht_err *err)
@@ -437,10 +467,15 @@ enum cht_rc lm_kn_root_count(struct lm_kn_reader *r, uint32_t token, uint32_t *a
 enum cht_rc lm_fm_lookup(struct lm_kn_reader *r, unsigned order, const uint32_t *context, uint32_t token,
                          struct lm_fm_entry *out, bool *found, struct cht_err *err)
 {
-    struct wanted w = {.order = order, .n = order};
-    for (unsigned i = 0; i + 1 < order; i++)
-        w.token[i] = context[i];
-    w.token[order - 1] = token >> lm_fm_shift(order);
+    uint32_t tokens[LM_ORDER_MAX];
+    struct wanted w = {.order = order, .n = order, .name = tokens};
+    uint64_t hash = r->seed;
+    for (unsigned i = 0; i < order; i++) {
+        tokens[i] = i + 1 < order ? context[i] : token >> lm_fm_shift(order);
+        hash = mix(hash, tokens[i]);
+    }
+    w.parent = (uint32_t)(hash >> 32);
+    w.token = (uint32_t)hash;
     find(r, &w);
     enum cht_rc rc = CHT_OK;
     if (w.at == NULL) {
@@ -452,8 +487,11 @@ enum cht_rc lm_fm_lookup(struct lm_kn_reader *r, unsigned order, const uint32_t 
     if (rc != CHT_OK || w.at == NULL || !w.at->there)
         return rc;
     bool last = order == r->fixed.order;
-    const struct lm_fm_page page = {
-        .p = w.at->record.p, .n = w.at->record.n, .order = order, .size = last ? 12 : 16, .last = last};
+    const struct lm_fm_page page = {.p = w.at->held->bytes + sizeof tokens[0] * order,
+                                    .n = w.at->n,
+                                    .order = order,
+                                    .size = last ? 12 : 16,
+                                    .last = last};
     *found = lm_fm_find(&page, token, out);
     return CHT_OK;
 }

@@ -22,34 +22,44 @@
 #define LM_KN_TRIES 3u
 #define LM_KN_WATCHED 65536u /* pairs that a watch's filter is made for, of 16 bits each */
 
-#define LM_KN_TOGETHER 32u /* contexts that are asked for in one call */
+#define LM_KN_TOGETHER 64u /* contexts that are asked for in one call */
 
-/* Followers by a hash of their token: in place of looking through a record that is asked often. */
-struct lm_kn_index {
-    unsigned shift;          /* of the hash, to a slot */
-    struct lm_follower at[]; /* a power of two; count 0: free */
-};
+#define LM_KN_MANY 12u /* followers from which on more is made of a context */
 
 struct lm_kn_ranks;
 struct lm_kn_kept_best;
-/* What is known of one context, or of one page of the root. */
-struct lm_kn_level {
-    uint64_t hash;
-    uint32_t token[LM_ORDER_MAX]; /* nearest first; of a page: then its number */
-    uint8_t order;
-    bool there;                      /* it has a record */
-    uint32_t at;                     /* in the reader's list */
-    uint32_t finds;                  /* followers looked for without an index */
-    double gamma;                    /* the weight of the order below: 1 without a record */
-    const struct lm_kn_index *index; /* NULL: there is none */
-    struct lm_kn_ranks *high, *low;  /* of its list (kn_lists.h); NULL: they are not kept */
-    const struct lm_kn_kept_best
-        *best;             /* what came next the last time (kn_predict.c); NULL: it is not kept */
-    uint32_t lists, asked; /* lists that were made; questions of which it was the longest context */
-    struct lm_kn_record record;
-    const uint32_t *
-        page; /* of a page of the root: a of each of its tokens, 0 if there is none; in place of the record */
+/* What is made of a context that is asked often. NULL: it is not kept. */
+struct lm_kn_more {
+    /* followers by a hash of their token, a power of two; count 0: free. In place of looking through a record that is asked often */
+    const struct lm_follower *index;
+    unsigned shift;                 /* of the hash, to a slot of the index */
+    struct lm_kn_ranks *high, *low; /* of its list (kn_lists.h) */
+    struct lm_kn_kept_best *best;   /* what came next the last time (kn_derive.h) */
+    uint32_t lists, finds;          /* lists that were made; followers looked for without an index */
 };
+/* What is kept of a record. */
+struct lm_kn_held {
+    uint64_t total;
+    struct lm_kn_more
+        *more;       /* NULL: nothing yet. It stands before this if there are LM_KN_MANY followers or more */
+    uint8_t bytes[]; /* its followers; of a fixed model: the tokens of its name, its entries */
+};
+/* What is known of one context, or of one page of the root. There are millions of them, each of which is one more place in memory. */
+struct lm_kn_level {
+    /* Of a context: the level of the context of one token less, + 1 (0: of the empty one), and its farthest token. Of a page of the root: UINT32_MAX,
+     * and its number. Of a page of a fixed model: a hash of its name, which is in `held`. */
+    uint32_t parent, token;
+    uint8_t order;
+    bool there, wide; /* it has a record; of which form */
+    uint8_t asked;    /* questions about what comes next in which it was met, up to 255 */
+    uint32_t n;       /* followers */
+    double gamma;     /* the weight of the order below: 1 without a record */
+    union {
+        struct lm_kn_held *held; /* NULL: it has no record */
+        const uint32_t *page;    /* of a page of the root: a of each of its tokens, 0 if there is none */
+    };
+};
+_Static_assert(sizeof(struct lm_kn_level) == 32, "two in a line of the cache");
 
 struct lm_kn_block;
 struct lm_kn_reader {
@@ -61,7 +71,9 @@ struct lm_kn_reader {
     struct lm_kn_head head;
     struct lm_kn_discounts discounts[LM_ORDER_MAX + 1];
     struct lm_kn_level root; /* sums of the whole root */
-    double p0;               /* of any token before anything is known: 1 / V */
+    struct lm_kn_held root_held;
+    struct lm_kn_more root_more;
+    double p0; /* of any token before anything is known: 1 / V */
     struct lm_fm_head
         fixed; /* of a fixed model; order 0: it is a live one. In `head` are then order, bos, eos and types */
     struct cht_watch *watch; /* borrowed from `live`; NULL: nothing tells what others write */
@@ -105,17 +117,14 @@ enum cht_rc lm_kn_begin(struct lm_kn_reader *r, struct cht_err *err);
 /* After it: true if it must be asked again. Once the tries are used up r->mixed is set and it is false. */
 bool lm_kn_again(struct lm_kn_reader *r);
 
-/* The context of order-1 tokens before `end`, order >= 2. *out is borrowed until the next lm_kn_begin or lm_kn_spare. */
-enum cht_rc lm_kn_level(struct lm_kn_reader *r, unsigned order, const uint32_t *end,
-                        const struct lm_kn_level **out, struct cht_err *err);
-/* The same along a chain of contexts, from order 2 on: *chain is lm_kn_chain_begin before the first, and is carried on. */
-uint64_t lm_kn_chain_begin(const struct lm_kn_reader *r);
-enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint64_t *chain,
+/* The context of order-1 tokens before `end`, after those of fewer tokens, from order 2 on: *chain is 0 before the first, and is carried on
+ * (it names the one before, which is all that is needed to find this one). *out is borrowed until the next level is read. */
+enum cht_rc lm_kn_level_next(struct lm_kn_reader *r, unsigned order, const uint32_t *end, uint32_t *chain,
                              const struct lm_kn_level **out, struct cht_err *err);
 /* Several contexts of one order: what they touch of memory is fetched side by side. Order 1: the pages of the root with `end`. */
 struct lm_kn_wish {
     const uint32_t *end;
-    uint64_t chain; /* in and out: as of lm_kn_level_next; order 1: not used */
+    uint32_t chain; /* in and out: as of lm_kn_level_next; order 1: not used */
     uint32_t level; /* out: its number */
 };
 /* n is at most LM_KN_TOGETHER. */
@@ -154,9 +163,30 @@ void lm_kn_forget(struct lm_kn_reader *r);
 void lm_kn_sweep_end(struct lm_kn_reader *r);
 
 /* u of README.md: what a follower with the count a gets at this level, apart from the order below. */
+static inline double lm_kn_share_of(const struct lm_kn_reader *r, unsigned order, uint64_t total, uint32_t a)
+{
+    return a == 0 ? 0.0 : ((double)a - r->discounts[order].d[a < 3 ? a : 3]) / (double)total;
+}
 static inline double lm_kn_share(const struct lm_kn_reader *r, const struct lm_kn_level *l, uint32_t a)
 {
-    return a == 0 ? 0.0 : ((double)a - r->discounts[l->order].d[a < 3 ? a : 3]) / (double)l->record.total;
+    return a == 0 ? 0.0 : lm_kn_share_of(r, l->order, l->held->total, a);
+}
+
+/* The followers of a level that has a record. */
+static inline struct lm_kn_row lm_kn_row(const struct lm_kn_level *l)
+{
+    return (struct lm_kn_row){.p = l->held->bytes, .n = l->n, .wide = l->wide};
+}
+/* What is made of it can be kept there. NULL: there is no memory. */
+static inline struct lm_kn_more *lm_kn_more(struct lm_kn_reader *r, const struct lm_kn_level *l)
+{
+    if (l->held->more == NULL) {
+        struct lm_kn_more *m = lm_kn_keep(r, sizeof *m);
+        if (m != NULL)
+            *m = (struct lm_kn_more){0};
+        l->held->more = m;
+    }
+    return l->held->more;
 }
 
 /* The weight of the order below, of a context of this order with that record. */

@@ -208,6 +208,7 @@ void lm_kn_forget(struct lm_kn_reader *r)
     if (r->blocks != NULL)
         r->blocks->used = 0;
     r->levels = r->bytes = 0;
+    r->root_more = (struct lm_kn_more){0};
     if (r->level_cap * sizeof *r->level > SPARE_BYTES / 2) {
         cht_free(r->level);
         cht_free(r->slot);

@@ -234,6 +234,19 @@ def test_errors(client):
     assert (end["count"], end["failed"], end["documents"]) == (5, 3, 2)
 
 
+def test_texts_asked_together_are_answered_as_each_by_itself(full):
+    questions = [{"tokens": d["tokens"]} for d in DOCUMENTS[:90]]
+    questions += [{"tokens": d["tokens"][1:], "bos": False, "max_order": 1 + i % 6} for i, d in enumerate(DOCUMENTS[:80])]
+    questions += [{"tokens": []}, {"tokens": [], "bos": False}, {"tokens": [2, 2]}, {"tokens": [q for d in DOCUMENTS[:60] for q in d["tokens"]]}]
+    for odd in ([], [{"tokens": [-1]}], [{"tokens": [2, 5], "mode": "blend"}, {"tokens": [2, 5], "mode": "live"}]):
+        asked = questions[:100] + odd + questions[100:]
+        each, end = ask(full, "/score", asked)
+        assert end["count"] == len(asked) == len(each) and end["tokens"] == sum(e.get("tokens", 0) for e in each if "mode" not in e)
+        for question, answer in zip(asked, each):
+            alone = full.post("/score", json_body=question)
+            assert answer == alone.json() if alone.status == 200 else answer["error"]["code"] == alone.code
+
+
 def test_no_live_model(client):
     count(client, DOCUMENTS[:10], order="2")
     for path in "/predict", "/score":

@@ -236,11 +236,48 @@ static void test_questions(void **state)
     }
 }
 
+/* Several questions together, whichever allocation fails: answered, or left to be asked one by one. */
+static void test_together(void **state)
+{
+    (void)state;
+    static char lines[4][400];
+    struct cht_str line[4];
+    char *want = NULL;
+    size_t want_n = 0;
+    bool injected = true, refused = false;
+    for (unsigned i = 0; i < 4; i++)
+        line[i] =
+            (struct cht_str){(const uint8_t *)lines[i], question(lines[i], sizeof lines[i], 60 * i, 40)};
+    for (uint64_t n = 0; injected; n++) {
+        struct http_lookups lookups = {0};
+        struct http_asker a = {.lm = engine, .store = s, .lookups = &lookups};
+        cht_alloc_fail_at(n, false);
+        bool done = http_asker_score(&a, line, 4);
+        injected = n == 0 || cht_alloc_failures() > 0;
+        cht_alloc_fail_at(0, false);
+        done = done && !a.text.failed;
+        refused = refused || !done;
+        if (n == 0) {
+            assert_true(done && a.sum.tokens > 100);
+            want = malloc(a.text.n);
+            want_n = a.text.n;
+            memcpy(want, a.text.p, want_n);
+        }
+        assert_true(!done || (a.text.n == want_n && memcmp(a.text.p, want, want_n) == 0));
+        assert_true(done || a.text.failed || a.text.n == 0);
+        http_asker_fini(&a);
+        lm_kn_readers_forget(engine, s);
+    }
+    assert_true(refused);
+    free(want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_questions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_together, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

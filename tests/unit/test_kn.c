@@ -284,7 +284,8 @@ static void compare_states(struct plain *p)
         must(cht_store_pair_value(s, (struct cht_str){name, n}, &key, &b, &size, &err));
         assert_true(lm_kn_record_read(g->n, b.data, size, &r));
         assert_true(lm_kn_record_sound(&r));
-        assert_int_equal(lm_kn_record_find(&r, g->t[g->n - 1]), g->a);
+        const struct lm_kn_row row = {.p = r.p, .n = r.n, .wide = r.wide};
+        assert_int_equal(lm_kn_row_find(&row, g->t[g->n - 1]), g->a);
         records++;
         total += g->n == 1 ? g->a : 0;
     }

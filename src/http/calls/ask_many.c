@@ -12,8 +12,9 @@
 #include "base/alloc.h"
 #include "reduce/text.h"
 
-#define PIECE (64u << 10)  /* of the answer, handed over together */
-#define WAITING (4u << 20) /* of it, not taken yet: the job waits */
+#define PIECE (64u << 10)         /* of the answer, handed over together */
+#define WAITING (4u << 20)        /* of it, not taken yet: the job waits */
+#define TOGETHER_BYTES (16 << 10) /* of lines that are asked together, and the rest of the last one */
 
 struct many {
     struct http_feed feed; /* first */
@@ -30,12 +31,12 @@ static const uint8_t *skip_blank(const uint8_t *p, const uint8_t *end)
     return p;
 }
 
-static void one_line(struct many *m, const char *p, size_t n)
+static void one_line(struct many *m, struct cht_str line)
 {
     struct cht_err err = {0};
     uint64_t lines;
     m->lines++;
-    enum cht_rc rc = http_asker_ask(&m->asker, p, n, &lines, &err);
+    enum cht_rc rc = http_asker_ask(&m->asker, (const char *)line.p, line.n, &lines, &err);
     if (rc == CHT_OK)
         return;
     struct svc_out *o = &m->asker.text;
@@ -43,6 +44,29 @@ static void one_line(struct many *m, const char *p, size_t n)
     svc_out_text(o, "{\"error\":");
     http_problem_text(o, rc, err.msg[0] != 0 ? err.msg : cht_rc_text(rc));
     svc_out_text(o, "}}\n");
+}
+
+/* The next lines of the body, from *p on: at most `most`, and not more than are asked together. */
+static size_t next_lines(const uint8_t **p, const uint8_t *end, struct cht_str *line, size_t most)
+{
+    const uint8_t *from = *p;
+    size_t n = 0;
+    while (n < most && *p - from < TOGETHER_BYTES && (*p = skip_blank(*p, end)) < end) {
+        const uint8_t *stop = memchr(*p, '\n', (size_t)(end - *p));
+        line[n] = (struct cht_str){*p, stop != NULL ? (size_t)(stop - *p) : (size_t)(end - *p)};
+        *p += line[n++].n;
+    }
+    return n;
+}
+
+static void some_lines(struct many *m, const struct cht_str *line, size_t n)
+{
+    if (n > 1 && http_asker_score(&m->asker, line, n)) {
+        m->lines += n;
+        return;
+    }
+    for (size_t i = 0; i < n && !m->asker.text.failed; i++)
+        one_line(m, line[i]);
 }
 
 /* ---- the job ------------------------------------------------------------------------------------------------------- */
@@ -78,16 +102,15 @@ static void many_work(struct http_feed *f)
     struct many *m = (struct many *)f;
     struct svc_out *o = &m->asker.text;
     const uint8_t *p = m->body, *end = p + m->n;
+    struct cht_str line[HTTP_ASKED_TOGETHER];
+    size_t n;
     bool on = true;
     m->asker.lm = http_shared(f->srv)->lm;
     m->asker.lookups = &http_shared(f->srv)->lookups;
     m->asker.budget = &f->srv->memory;
     m->asker.store = f->db->store;
-    while (on && (p = skip_blank(p, end)) < end) {
-        const uint8_t *stop = memchr(p, '\n', (size_t)(end - p));
-        size_t n = stop != NULL ? (size_t)(stop - p) : (size_t)(end - p);
-        one_line(m, (const char *)p, n);
-        p += n;
+    while (on && (n = next_lines(&p, end, line, m->asker.predict ? 1 : HTTP_ASKED_TOGETHER)) > 0) {
+        some_lines(m, line, n);
         if (m->asker.text.n >= PIECE || m->asker.text.failed)
             on = hand_over(m);
     }

@@ -170,6 +170,27 @@ static enum cht_rc read_question(struct http_asker *a, const char *p, size_t n, 
     return rc;
 }
 
+/* Several plain ones; false: one of them is another. */
+static bool read_all(struct http_asker *a, const struct cht_str *line, size_t n, struct lm_kn_text_query *out)
+{
+    struct cht_err ignored;
+    size_t most = 0, at = 0;
+    for (size_t i = 0; i < n; i++)
+        most += line[i].n / 2 + 1;
+    if (most > HTTP_QUESTION_TOKENS || reserve(a, most, &ignored) != CHT_OK)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        struct http_question q = {.tokens = a->tokens + at, .cap = a->cap - at};
+        if (!http_question_read((const char *)line[i].p, line[i].n, LM_K_MAX, &q) ||
+            (q.has_mode && q.mode != HTTP_QUESTION_LIVE))
+            return false;
+        out[i] = (struct lm_kn_text_query){
+            .tokens = q.tokens, .n = q.n, .bos = !q.no_bos, .max_order = (unsigned)q.max_order};
+        at += q.n;
+    }
+    return true;
+}
+
 /* ---- answers ------------------------------------------------------------------------------------------------------- */
 
 static void add_score(struct http_asker *a, const struct lm_kn_score *one)
@@ -327,6 +348,26 @@ enum cht_rc http_asker_ask(struct http_asker *a, const char *p, size_t n, uint64
     if (rc != CHT_OK)
         a->text.n = start;
     return rc;
+}
+
+bool http_asker_score(struct http_asker *a, const struct cht_str *line, size_t n)
+{
+    struct lm_kn_text_query q[HTTP_ASKED_TOGETHER];
+    struct lm_kn_score sum[HTTP_ASKED_TOGETHER];
+    struct cht_err err = {0};
+    size_t start = a->text.n;
+    if (a->predict || a->words || a->fixed || !read_all(a, line, n, q))
+        return false;
+    if (a->reader == NULL && lm_kn_reader_open(a->lm, a->store, NULL, &a->reader, &err) != CHT_OK)
+        return false;
+    enum cht_rc rc = http_live_score_all(a->reader, q, n, true, &a->text, sum, &err);
+    if (rc != CHT_OK || a->reader->mixed) {
+        a->text.n = start;
+        return false;
+    }
+    for (size_t i = 0; i < n; i++)
+        add_score(a, &sum[i]);
+    return true;
 }
 
 void http_asker_fini(struct http_asker *a)

@@ -38,4 +38,8 @@ struct http_asker {
 /* Answers one question; a failure leaves no text. *lines: how many the answer has. */
 enum cht_rc http_asker_ask(struct http_asker *a, const char *p, size_t n, uint64_t *lines,
                            struct cht_err *err);
+/* The same for several at once, if all of them are plain questions of how likely a text is, to a live model: false, and no text, if they are
+ * not, or cannot be answered so. n is at most HTTP_ASKED_TOGETHER. */
+#define HTTP_ASKED_TOGETHER 64u
+bool http_asker_score(struct http_asker *a, const struct cht_str *line, size_t n);
 void http_asker_fini(struct http_asker *a);

@@ -221,16 +221,65 @@ enum cht_rc http_live_predict(struct lm_kn_reader *k, const struct http_live_que
 
 /* ---- scores -------------------------------------------------------------------------------------------------------- */
 
+void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s)
+{
+    http_put_perplexity(o, "\"perplexity\":", lm_kn_perplexity(s, false));
+    http_put_perplexity(o, ",\"perplexity_with_oov\":", lm_kn_perplexity(s, true));
+}
+
+/* Answers that are being written, one after the other: of those before `text` all is there. */
 struct lists {
-    struct svc_out *logs; /* of the answer itself */
+    struct svc_out *logs; /* of the answers themselves */
     struct svc_out orders;
+    const struct lm_kn_reader *k;
+    const struct lm_kn_score *sum; /* of each */
+    size_t text;
+    bool lines; /* each ends one */
     bool more;
 };
 
-static void put_score(void *ctx, const struct lm_kn_scored *t)
+static void begin_lists(struct lists *l)
+{
+    svc_out_text(l->logs, "{\"per_token\":[");
+    l->orders.n = 0;
+    l->more = false;
+}
+
+static void end_lists(struct lists *l)
+{
+    struct svc_out *o = l->logs;
+    const struct lm_kn_score *sum = &l->sum[l->text++];
+    svc_out_text(o, "],\"orders\":[");
+    svc_out_bytes(o, l->orders.p, l->orders.n);
+    svc_out_text(o, "],\"tokens\":");
+    svc_out_u64(o, sum->tokens);
+    svc_out_text(o, ",\"oov\":");
+    svc_out_u64(o, sum->oov);
+    svc_out_text(o, ",\"log10\":");
+    http_put_double(o, sum->log10);
+    svc_out_text(o, ",");
+    http_live_perplexities(o, sum);
+    put_moment(o, l->k);
+    put_mixed(o, l->k, false);
+    if (l->lines)
+        svc_out_text(o, "\n");
+    o->failed = o->failed || l->orders.failed;
+}
+
+/* Up to the answer of that number. */
+static void go_on(struct lists *l, size_t text)
+{
+    while (l->text < text) {
+        end_lists(l);
+        begin_lists(l);
+    }
+}
+
+static void put_score(void *ctx, size_t text, const struct lm_kn_scored *t)
 {
     struct lists *l = ctx;
     struct svc_out *o = l->logs, *orders = &l->orders;
+    go_on(l, text);
     if (!svc_out_room(o, NUMBER_TEXT + 1) || !svc_out_room(orders, 2))
         return;
     o->p[o->n] = orders->p[orders->n] = ',';
@@ -241,10 +290,28 @@ static void put_score(void *ctx, const struct lm_kn_scored *t)
     l->more = true;
 }
 
-void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s)
+enum cht_rc http_live_score_all(struct lm_kn_reader *k, const struct lm_kn_text_query *q, size_t n,
+                                bool lines, struct svc_out *o, struct lm_kn_score *sum, struct cht_err *err)
 {
-    http_put_perplexity(o, "\"perplexity\":", lm_kn_perplexity(s, false));
-    http_put_perplexity(o, ",\"perplexity_with_oov\":", lm_kn_perplexity(s, true));
+    size_t start = o->n;
+    struct lists l = {.logs = o, .k = k, .sum = sum, .lines = lines};
+    enum cht_rc rc;
+    do {
+        o->n = start;
+        l.text = 0;
+        begin_lists(&l);
+        rc = lm_kn_begin(k, err);
+        if (rc == CHT_OK)
+            rc = lm_kn_score_all(k, q, n, put_score, &l, sum, err);
+    } while (lm_kn_again(k));
+    if (rc == CHT_OK) {
+        go_on(&l, n - 1);
+        end_lists(&l);
+    } else {
+        o->n = start;
+    }
+    svc_out_free(&l.orders);
+    return rc;
 }
 
 enum cht_rc http_live_score(struct lm_kn_reader *k, const struct http_live_question *q, struct svc_out *o,
@@ -252,37 +319,7 @@ enum cht_rc http_live_score(struct lm_kn_reader *k, const struct http_live_quest
 {
     const struct lm_kn_text_query t = {
         .tokens = q->tokens, .n = q->n, .bos = q->bos, .max_order = q->max_order};
-    size_t start = o->n;
-    struct lists l = {.logs = o};
-    enum cht_rc rc;
-    do {
-        o->n = start;
-        l.orders.n = 0;
-        l.more = false;
-        svc_out_text(o, "{\"per_token\":[");
-        rc = lm_kn_begin(k, err);
-        if (rc == CHT_OK)
-            rc = lm_kn_score(k, &t, put_score, &l, sum, err);
-    } while (lm_kn_again(k));
-    if (rc == CHT_OK) {
-        svc_out_text(o, "],\"orders\":[");
-        svc_out_bytes(o, l.orders.p, l.orders.n);
-        svc_out_text(o, "],\"tokens\":");
-        svc_out_u64(o, sum->tokens);
-        svc_out_text(o, ",\"oov\":");
-        svc_out_u64(o, sum->oov);
-        svc_out_text(o, ",\"log10\":");
-        http_put_double(o, sum->log10);
-        svc_out_text(o, ",");
-        http_live_perplexities(o, sum);
-        put_moment(o, k);
-        put_mixed(o, k, false);
-        o->failed = o->failed || l.orders.failed;
-    } else {
-        o->n = start;
-    }
-    svc_out_free(&l.orders);
-    return rc;
+    return http_live_score_all(k, &t, 1, false, o, sum, err);
 }
 
 /* ---- parameters ---------------------------------------------------------------------------------------------------- */

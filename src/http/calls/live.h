@@ -25,6 +25,10 @@ enum cht_rc http_live_predict(struct lm_kn_reader *k, const struct http_live_que
 struct lm_kn_score;
 enum cht_rc http_live_score(struct lm_kn_reader *k, const struct http_live_question *q, struct svc_out *o,
                             struct lm_kn_score *sum, struct cht_err *err);
+/* n texts together, which is faster. lines: each answer with the end of its line. k->mixed: they are of two moments, and do not say so. */
+struct lm_kn_text_query;
+enum cht_rc http_live_score_all(struct lm_kn_reader *k, const struct lm_kn_text_query *q, size_t n,
+                                bool lines, struct svc_out *o, struct lm_kn_score *sum, struct cht_err *err);
 /* "perplexity":..,"perplexity_with_oov":.. */
 void http_live_perplexities(struct svc_out *o, const struct lm_kn_score *s);
 
