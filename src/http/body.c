@@ -31,14 +31,17 @@ enum cht_rc http_body_append(struct http_request *r, const char *data, size_t n)
     return CHT_OK;
 }
 
-bool http_body_is_json(struct http_request *r)
+static bool is_type(const struct http_request *r, const char *wanted)
 {
     const char *type = r->in[HTTP_H_CONTENT_TYPE];
-    static const char json[] = "application/json";
-    size_t n = sizeof json - 1;
-    return type != NULL && strncasecmp(type, json, n) == 0 &&
+    size_t n = strlen(wanted);
+    return type != NULL && strncasecmp(type, wanted, n) == 0 &&
            (type[n] == 0 || type[n] == ';' || type[n] == ' ');
 }
+
+bool http_body_is_json(const struct http_request *r) { return is_type(r, "application/json"); }
+
+bool http_body_is_ndjson(const struct http_request *r) { return is_type(r, "application/x-ndjson"); }
 
 /* NULL: r->err says why; its code is CHT_INVALID_BODY if the text is no JSON. */
 static json_t *load(struct http_request *r)

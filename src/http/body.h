@@ -8,8 +8,9 @@
 /* A part of it, which is copied. Booked are three times a long body: it is parsed or committed, which makes copies. CHT_NO_MEMORY,
  * CHT_OVERLOADED. */
 enum cht_rc http_body_append(struct http_request *r, const char *data, size_t n);
-/* Content-Type says JSON (any parameters). */
-bool http_body_is_json(struct http_request *r);
+/* Content-Type says JSON, or NDJSON (any parameters). */
+bool http_body_is_json(const struct http_request *r);
+bool http_body_is_ndjson(const struct http_request *r);
 /* A long JSON body is parsed by a job, and then route->run is called: true, and nothing is to be done now. False: it is short, or no
  * JSON. */
 bool http_body_parse_later(struct http_request *r);

@@ -88,13 +88,17 @@ static void move_on(struct state *st, const struct step *s, unsigned most)
     st->reach = s->matched < most ? s->matched : most;
 }
 
-/* Nothing before it but bos. */
+/* Nothing before it but bos; a model without <s> takes that for <unk>, as KenLM does. */
 static enum cht_rc begin_text(struct lm_kn_reader *r, struct state *st, unsigned most, struct cht_err *err)
 {
     struct lm_fm_entry e;
     bool found;
     *st = (struct state){.context = {r->fixed.bos}};
     enum cht_rc rc = lm_fm_lookup(r, 1, NULL, r->fixed.bos, &e, &found, err);
+    if (rc == CHT_OK && !found) {
+        st->context[0] = r->fixed.unk;
+        rc = lm_fm_lookup(r, 1, NULL, r->fixed.unk, &e, &found, err);
+    }
     if (rc == CHT_OK && found && most > 0) {
         st->backoff[0] = (double)e.backoff;
         st->reach = 1;

@@ -385,22 +385,20 @@ static enum cht_rc end_section(void *ctx, unsigned order, struct cht_err *err)
 
 /* ---- heads ------------------------------------------------------------------------------------------------------- */
 
-/* In one commit with the operations before it, of which there are n and room for one more; op NULL: with none. */
-static enum cht_rc write_head(struct lm_fm_import *i, struct cht_store *s, unsigned flags, struct cht_op *op,
-                              size_t n, struct cht_err *err)
+/* In one commit with the load. */
+static enum cht_rc write_head(struct lm_fm_import *i, struct cht_store *s, unsigned flags,
+                              struct lm_load *load, struct cht_err *err)
 {
     uint8_t bytes[LM_FM_HEAD_MAX];
     struct lm_kn_live *l;
-    struct cht_op alone;
-    op = op != NULL ? op : &alone;
     i->head.flags = flags;
-    op[n] = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
-    op[n].value = (struct cht_str){bytes, lm_fm_head_write(&i->head, bytes)};
+    struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
+    op.value = (struct cht_str){bytes, lm_fm_head_write(&i->head, bytes)};
     enum cht_rc rc = lm_kn_live_get(i->engine, s, &l, err);
     if (rc != CHT_OK)
         return rc;
     lm_kn_live_begin(l); /* what questions know of the head before is forgotten */
-    rc = lm_commit(s, op, n + 1, CHT_COMMIT_ATOMIC, err);
+    rc = lm_load_commit(load, s, &op, 1, CHT_COMMIT_ATOMIC, err);
     lm_kn_live_end(l);
     lm_kn_live_put(i->engine, l);
     return rc;
@@ -483,6 +481,7 @@ enum cht_rc lm_fm_import_begin(struct lm_engine *e, struct cht_store *s, const s
                                struct lm_fm_import **out, struct cht_err *err)
 {
     struct lm_gate *gate;
+    struct lm_load none = {0};
     *out = NULL;
     if (p->bos == p->eos || p->bos == p->unk || p->eos == p->unk)
         return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "bos, eos and unk are different tokens");
@@ -521,7 +520,7 @@ enum cht_rc lm_fm_import_begin(struct lm_engine *e, struct cht_store *s, const s
             cht_mutex_unlock(&e->mu);
             rc = p->words ? lm_fm_words_begin(&i->words, s, err) : CHT_OK;
             if (rc == CHT_OK)
-                rc = write_head(i, s, LM_FM_MAKING, NULL, 0, err);
+                rc = write_head(i, s, LM_FM_MAKING, &none, err);
         }
         lm_gate_leave(e, gate, LM_GATE_COUNT);
     }
@@ -544,13 +543,10 @@ enum cht_rc lm_fm_import_end(struct lm_fm_import *i, struct cht_store *s, struct
     enum cht_rc rc = check(i, s, err);
     if (rc == CHT_OK)
         rc = lm_arpa_end(&i->text, err);
-    struct cht_op *ops = NULL;
+    struct lm_load words = {0};
     if (rc == CHT_OK && i->parameters.words)
-        rc = lm_fm_words_ops(&i->words, s, &ops, err);
-    if (rc == CHT_OK)
-        rc = write_head(i, s, i->text.flags, ops, i->words.fresh * LM_WORD_OPS, err);
-    cht_free(ops);
-    return rc;
+        rc = lm_fm_words_load(&i->words, s, &words, err);
+    return rc == CHT_OK ? write_head(i, s, i->text.flags, &words, err) : rc;
 }
 
 void lm_fm_import_free(struct lm_fm_import *i)

@@ -7,10 +7,8 @@
 #include "base/alloc.h"
 #include "lm/names.h"
 
-#define WORD_COST \
-    (LM_WORD_OPS * (sizeof(struct cht_op) + 200u)) /* of a new word in the commit, without its bytes */
-#define STEP UINT64_C(16384)                       /* bytes that are booked together */
-#define SHOWN_MAX 40                               /* of a word in a message */
+#define STEP UINT64_C(16384) /* bytes that are booked together */
+#define SHOWN_MAX 40         /* of a word in a message */
 
 #define REFUSE(err, line, fmt, ...) \
     CHT_FAIL((err), CHT_INVALID_ARPA, "line %" PRIu64 ": " fmt, (line), __VA_ARGS__)
@@ -105,7 +103,7 @@ enum cht_rc lm_fm_words_token(struct lm_fm_words *w, struct cht_store *s, struct
         return REFUSE(err, line, "the word '%.*s' is no 1-gram", shown(word), text_of(word));
     enum cht_rc rc = check(w, word, line, err);
     if (rc == CHT_OK)
-        rc = book(w, lm_words_memory(&w->words) + w->words.len * 4 + (w->fresh + 1) * WORD_COST, err);
+        rc = book(w, lm_words_memory(&w->words) + w->words.len * 4 + (w->fresh + 1) * LM_WORD_COST, err);
     if (rc == CHT_OK)
         rc = lm_words_enter(&w->words, text_of(word), word.n, &entry, err);
     if (rc == CHT_OK)
@@ -115,24 +113,15 @@ enum cht_rc lm_fm_words_token(struct lm_fm_words *w, struct cht_store *s, struct
     return rc;
 }
 
-enum cht_rc lm_fm_words_ops(struct lm_fm_words *w, struct cht_store *s, struct cht_op **ops,
-                            struct cht_err *err)
+enum cht_rc lm_fm_words_load(const struct lm_fm_words *w, struct cht_store *s, struct lm_load *l,
+                             struct cht_err *err)
 {
     uint32_t now;
-    *ops = NULL;
     enum cht_rc rc = lm_words_last(s, &now, err);
     if (rc == CHT_OK && now != w->before)
         rc = CHT_FAIL(err, CHT_MODEL_EXISTS, "the vocabulary was written to while the model was read in");
-    if (rc != CHT_OK)
-        return rc;
-    *ops = cht_malloc((w->fresh * LM_WORD_OPS + 1) * sizeof **ops);
-    if (*ops == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu words", w->fresh);
-    rc = lm_words_ops(&w->words, w->fresh, *ops, err);
-    if (rc != CHT_OK) {
-        cht_free(*ops);
-        *ops = NULL;
-    }
+    if (rc == CHT_OK)
+        lm_words_load(&w->words, l);
     return rc;
 }
 

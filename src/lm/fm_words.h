@@ -30,8 +30,7 @@ enum cht_rc lm_fm_words_begin(struct lm_fm_words *w, struct cht_store *s, struct
  * CHT_KEYS_EXHAUSTED, CHT_NO_MEMORY, what the bound says and what a read returns. */
 enum cht_rc lm_fm_words_token(struct lm_fm_words *w, struct cht_store *s, struct cht_str word, bool first,
                               uint64_t line, uint32_t *token, struct cht_err *err);
-/* The operations of the new words, LM_WORD_OPS each, which borrow from w, and room for one more after them: owned by the caller (cht_free).
- * CHT_MODEL_EXISTS: somebody has written tokens since it began. */
-enum cht_rc lm_fm_words_ops(struct lm_fm_words *w, struct cht_store *s, struct cht_op **ops,
-                            struct cht_err *err);
+/* The pairs of the new words, for the commit of the head; they borrow from w. CHT_MODEL_EXISTS: somebody has written tokens since it began. */
+enum cht_rc lm_fm_words_load(const struct lm_fm_words *w, struct cht_store *s, struct lm_load *l,
+                             struct cht_err *err);
 void lm_fm_words_free(struct lm_fm_words *w);

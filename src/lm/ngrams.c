@@ -34,7 +34,6 @@
 #define GRAM_COST 32u
 #define CONTEXT_COST 80u
 #define CONTEXT_TOKEN_COST 32u
-#define WORD_COST 700u   /* one that is given a token: two operations */
 #define LARGE 65536u     /* tokens: their tables are megabytes */
 #define WINDOW_COST 900u /* of text that is taken away, whether it repeats or not */
 
@@ -434,17 +433,7 @@ static enum cht_rc resolve(struct lm_ngrams *g, struct batch *b, size_t *fresh)
         ends[1] = (b->live->old.flags & LM_KN_EOS) != 0 ? b->live->old.eos : LM_WORD_UNKNOWN;
     }
     enum cht_rc rc = lm_texts_resolve(g, b->making.store, ends, fresh, b->err);
-    return rc == CHT_OK && *fresh > 0 ? lm_book(g, *fresh * WORD_COST + g->words.len * 4, b->err) : rc;
-}
-
-static enum cht_rc word_ops(struct lm_ngrams *g, struct batch *b, size_t fresh)
-{
-    enum cht_rc rc = reserve_ops(b, fresh * LM_WORD_OPS);
-    if (rc == CHT_OK)
-        rc = lm_words_ops(&g->words, fresh, b->ops + b->n, b->err);
-    if (rc == CHT_OK)
-        b->n += fresh * LM_WORD_OPS;
-    return rc;
+    return rc == CHT_OK && *fresh > 0 ? lm_book(g, *fresh * LM_WORD_COST + g->words.len * 4, b->err) : rc;
 }
 
 /* N1 to N3, unless a request with this identifier was counted before. */
@@ -463,7 +452,7 @@ static enum cht_rc run(struct lm_engine *e, struct lm_ngrams *g, struct batch *b
     if (rc == CHT_OK && g->documents > 0)
         rc = all_ops(g, b);
     if (rc == CHT_OK && fresh > 0)
-        rc = word_ops(g, b, fresh);
+        lm_words_load(&g->words, &b->load);
     if (rc == CHT_OK)
         answer = answer_of(g, b);
     if (rc == CHT_OK && g->once[0] != 0) {

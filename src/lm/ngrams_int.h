@@ -29,7 +29,7 @@ struct lm_ngrams {
 #define LM_TEXT_BEGIN UINT32_MAX
 
 /* Under the counting gate: the texts become documents of tokens: bos in front and eos after them if these are not LM_WORD_UNKNOWN. *fresh:
- * words that are given a token, of which lm_words_ops are to be part of the commit. */
+ * words that are given a token, which lm_words_load puts into the commit. */
 enum cht_rc lm_texts_resolve(struct lm_ngrams *g, struct cht_store *s, const uint32_t ends[2], size_t *fresh,
                              struct cht_err *err);
 

@@ -14,6 +14,8 @@
 #define SLOTS_MIN 256u
 #define VOC LM_LENGTH(LM_VOC)
 #define TOK LM_LENGTH(LM_TOK)
+#define TOKEN sizeof(uint32_t)
+_Static_assert(LM_WORD_MAX <= CHT_MANY_VALUE_MAX, "a word is the value of an operation of many");
 
 static bool is_white(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -77,6 +79,28 @@ static enum cht_rc next_token(uint32_t *token, const uint32_t not [2], struct ch
         rc = lm_words_next(token, err);
     } while (rc == CHT_OK && (*token == not [0] || *token == not [1]));
     return rc;
+}
+
+/* lm_load_fn: the token of each word, and then the word of each token. */
+static bool make_pair(const void *ctx, size_t i, uint8_t *room, struct cht_op *op)
+{
+    const struct lm_words *w = ctx;
+    const struct lm_words_entry *e = &w->w[i < w->n ? i : i - w->n];
+    if (e->known)
+        return false;
+    op->kind = CHT_OP_PAIR_PUT;
+    if (i < w->n) {
+        uint8_t *token = (uint8_t *)CHT_PUT(room, LM_VOC) + e->n;
+        memcpy(room + VOC, w->bytes + e->at, e->n);
+        reduce_payload_put32(token, e->token);
+        op->name = (struct cht_str){room, VOC + e->n};
+        op->value = (struct cht_str){token, TOKEN};
+    } else {
+        reduce_payload_put32((uint8_t *)CHT_PUT(room, LM_TOK), e->token);
+        op->name = (struct cht_str){room, TOK + TOKEN};
+        op->value = word_of(w, e);
+    }
+    return true;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ */
@@ -217,28 +241,21 @@ enum cht_rc lm_words_resolve(struct lm_words *w, struct cht_store *s, const uint
     return rc;
 }
 
-enum cht_rc lm_words_ops(struct lm_words *w, size_t fresh, struct cht_op *ops, struct cht_err *err)
+void lm_words_load(const struct lm_words *w, struct lm_load *l)
 {
-    size_t need = 0, at = 0;
-    for (size_t i = 0; i < w->n; i++)
-        need += w->w[i].known ? 0 : VOC + w->w[i].n + TOK + 4;
-    if (fresh == 0)
-        return CHT_OK;
-    w->names = cht_malloc(need);
-    if (w->names == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for %zu words", fresh);
+    uint64_t bytes = 0;
+    size_t longest = 0;
+    bool any = false;
     for (size_t i = 0; i < w->n; i++) {
         const struct lm_words_entry *e = &w->w[i];
         if (e->known)
             continue;
-        uint8_t *voc = w->names + at, *tok = voc + VOC + e->n;
-        memcpy(CHT_PUT(voc, LM_VOC), w->bytes + e->at, e->n);
-        reduce_payload_put32((uint8_t *)CHT_PUT(tok, LM_TOK), e->token);
-        at += VOC + e->n + TOK + 4;
-        *ops++ = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = {voc, VOC + e->n}, .value = {tok + TOK, 4}};
-        *ops++ = (struct cht_op){.kind = CHT_OP_PAIR_PUT, .name = {tok, TOK + 4}, .value = word_of(w, e)};
+        any = true;
+        bytes += VOC + TOK + 2 * ((uint64_t)e->n + TOKEN);
+        longest = e->n > longest ? e->n : longest;
     }
-    return CHT_OK;
+    if (any)
+        lm_load_add(l, 2 * w->n, bytes, VOC + longest + TOKEN, make_pair, w);
 }
 
 void lm_words_free(struct lm_words *w)
@@ -246,6 +263,5 @@ void lm_words_free(struct lm_words *w)
     cht_free(w->w);
     cht_free(w->slot);
     cht_free(w->bytes);
-    cht_free(w->names);
     *w = (struct lm_words){0};
 }

@@ -12,6 +12,7 @@
 
 #include "base/siphash.h"
 #include "cheetah/store.h"
+#include "lm/load.h"
 
 #define LM_VOC "voc:"
 #define LM_TOK "tok:"
@@ -50,7 +51,6 @@ struct lm_words {
     uint8_t *bytes; /* owned: the words */
     size_t len, bytes_cap;
     struct cht_sip_key key;
-    uint8_t *names; /* owned: what operations borrow */
 };
 
 /* Is the word among the entries? */
@@ -64,7 +64,8 @@ size_t lm_words_memory(const struct lm_words *w);
  * the number of these. CHT_NOT_COUNTED: a word that is not wanted has none; CHT_KEYS_EXHAUSTED: there are no more tokens. */
 enum cht_rc lm_words_resolve(struct lm_words *w, struct cht_store *s, const uint32_t not [2], size_t *fresh,
                              struct cht_err *err);
-#define LM_WORD_OPS 2u /* of each fresh word */
-/* After resolve: the operations of the fresh words, LM_WORD_OPS for each; they borrow from w. CHT_NO_MEMORY. */
-enum cht_rc lm_words_ops(struct lm_words *w, size_t fresh, struct cht_op *ops, struct cht_err *err);
+/* Bytes of memory of a fresh word until the commit is done, beside lm_words_memory and four times its own: its operations, changed pages. */
+#define LM_WORD_COST 200u
+/* After resolve: the pairs of the fresh words become part of the load. It borrows w, which stays as it is until that is committed. */
+void lm_words_load(const struct lm_words *w, struct lm_load *l);
 void lm_words_free(struct lm_words *w);

@@ -114,6 +114,17 @@ def test_refused_texts_leave_no_database(client, server):
     assert client.delete("/databases/" + made, confirm=made).status == 204
 
 
+def test_a_model_without_a_begin_takes_it_for_unknown(client):
+    """As KenLM's query does of a model that was built with `build_binary -s`; the numbers are its own."""
+    text = "\\data\\\nngram 1=3\nngram 2=2\n\\1-grams:\n-1.5\t<unk>\t-0.25\n-2\t</s>\t-0.5\n-1\t11\t-0.125\n\\2-grams:\n-0.375\t<unk> 11\n-0.25\t11 11\n\\end\\\n"
+    read_in(client, text, unmarked="true")
+    score = client.post("/score", json_body={"tokens": [11, 11, 3]}).json()
+    assert score["per_token"] == [-0.375, -0.25, -2.125] and score["orders"] == [2, 2, 1]
+    assert client.post("/score", json_body={"tokens": [11, 11], "bos": False}).json()["per_token"] == [-1, -0.25]
+    answer = client.post("/predict", json_body={"tokens": [2], "k": 9}).json()
+    assert [(c["token"], c["log10"], c["order"]) for c in answer["candidates"]] == [(11, -0.375, 2), (3, -2.25, 1)]
+
+
 def test_warnings(client):
     text = GOOD.replace("-1\t<unk>\t0\n", "").replace("1=5", "1=4").replace("-0.125\t<s> 11 12", "-0.125\t<s> 11 12\t-1") + "more\n"
     assert read_in(client, text).json()["warnings"] == ["no_unk", "backoff_at_highest_order", "text_after_end"]

@@ -587,6 +587,20 @@ def test_many_questions(model):
 
 
 @pytest.mark.parametrize("path", ["/predict", "/score"])
+def test_the_first_of_many_questions_is_none(model, path):
+    """NDJSON that says so is lines, whatever they are; /score has no k, by itself and among others."""
+    client = model[0]
+    question = {"tokens": [1, 2], "k": 0} if path == "/score" else {"tokens": [1, 2]}
+    alone = client.post(path, json_body=question).json()
+    for first in (b"{", b"5", b"[]", b'{"tokens":'):
+        body = first + b"\n" + ndjson([question, question])
+        assert client.post(path, body, headers={"Content-Type": "application/json"}).status == 400
+        lines = client.post(path, body, headers=NDJSON).lines()
+        assert lines[0]["error"]["code"] == "invalid_body" and lines[1:3] == [alone] * 2
+        assert (lines[-1]["end"]["count"], lines[-1]["end"]["failed"]) == (3, 1)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/score"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"tokens":5}', b'{"tokens":["a"]}', b'{"tokens":[-1]}', b'{"tokens":[4294967296]}', b'{"tokens":[1.5]}'])
 def test_bad_bodies(model, path, body):
     answer = model[0].post(path, body, headers={"Content-Type": "application/json"})

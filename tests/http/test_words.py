@@ -394,6 +394,8 @@ def test_many_words_come_in(client, server, launch):
     assert vocabulary(client) == {w: 4 + i for i, w in enumerate(words)}
     out = client.get("/arpa", text="true").body.decode().splitlines()
     assert sorted(line.replace("\t0", "") for line in out if "\t" in line) == sorted(line for line in text.splitlines() if "\t" in line)
+    enough = launch("--durability", "os", "--request-memory-bytes", "12M").client(db="enough")  # 600 bytes a word
+    assert read_in(enough, text).json()["new_words"] == len(words)
     small = launch("--durability", "os", "--request-memory-bytes", "6M").client(db="small")
     assert read_in(small, text, 413).code == "request_too_large"
     small.put("/databases/small")

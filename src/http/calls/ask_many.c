@@ -2,6 +2,7 @@
  * follow. A line that is no question, or cannot be answered, is {"error":{...}} and the others are answered. */
 #include "http/calls/ask_many.h"
 
+#include "http/body.h"
 #include "http/calls/asker.h"
 #include "http/calls/live.h"
 #include "http/calls/shared.h"
@@ -163,12 +164,16 @@ bool http_ask_many_is(const struct http_request *r)
 {
     const uint8_t *end = r->body + r->body_len, *p = skip_blank(r->body, end);
     const uint8_t *stop = p < end ? memchr(p, '\n', (size_t)(end - p)) : NULL;
-    if (stop == NULL || *p != '{')
+    if (stop == NULL || skip_blank(stop, end) == end)
+        return false;
+    if (http_body_is_ndjson(r))
+        return true;
+    if (*p != '{')
         return false;
     const uint8_t *last = stop - 1;
     while (last > p && (*last == ' ' || *last == '\t' || *last == '\r'))
         last--;
-    return *last == '}' && skip_blank(stop, end) < end;
+    return *last == '}';
 }
 
 void http_ask_many(struct http_request *r, bool predict)
