@@ -31,6 +31,15 @@ class Proxy:
         for sock in self.sockets:
             sock.close()
 
+    def turn_to(self, port):
+        """Connections go there from now on; those that are open are closed."""
+        self.target = port
+        for sock in list(self.sockets):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already
+
     def counted(self, method, path):
         """How many requests began so."""
         return sum(head.startswith(("%s %s" % (method, path)).encode()) for head in self.requests)

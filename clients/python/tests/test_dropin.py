@@ -17,7 +17,7 @@ from harness import layouts
 
 from cheetah_http import CheetahError, Client, ConnectionLost, Retry
 from cheetah_http.dbslm import ModelMismatch, install
-from cheetah_http.dbslm.level1 import windows
+from cheetah_http.dbslm.level1 import MODEL, windows
 from cheetah_http.dbslm.run import environment, site
 
 STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin")
@@ -155,12 +155,16 @@ def test_answers_that_are_lost(model, db, proxy):
     assert statistics(db) == expected(encoded(engine, [SEED, *DOCUMENTS[:6]]))
 
 
+def names_the_model(head):
+    return b"dropin" in head or MODEL.hex().encode() in head
+
+
 @pytest.mark.parametrize("lost", ["lose", "drop"])
 def test_a_server_that_is_gone_in_the_middle(model, db, proxy, lost):
     """The document of the failed call is counted or it is not; the next call finds out, and so does the next program."""
     engine = model(url=proxy.url)
     engine.train_from_text(DOCUMENTS[0])
-    proxy.plan = lambda number, head: (lost,)
+    proxy.plan = lambda number, head: None if names_the_model(head) else (lost,)  # it is looked for before anything is sent
     for attempt in range(2):
         with pytest.raises(ConnectionLost):
             engine.train_from_text(DOCUMENTS[1])
@@ -248,6 +252,28 @@ def test_models_are_not_mixed_up(model, db, tmp_path):
     db.ngrams([[1, 2, 3]])
     with pytest.raises(ModelMismatch, match="not of this model"):
         model("third.db")
+
+
+def test_a_database_that_is_another_one_meanwhile(model, db, proxy, launch):
+    """Dropped, or another server answers at the address: nothing is counted there, and the model goes on where it is, once that is there again."""
+    engine = model(url=proxy.url)
+    engine.train_from_text(DOCUMENTS[0])
+    noted, mine = engine.db.get_metadata("cheetah:tokens"), proxy.target
+    other = launch("--durability", "os")
+    proxy.turn_to(other.port)
+    with pytest.raises(ModelMismatch, match="another server"):
+        engine.train_from_text(DOCUMENTS[1])
+    with Client(url_of(other)) as there:
+        assert db.database not in there.databases()
+    assert engine.db.get_metadata("cheetah:tokens") == noted and engine.db.get_metadata("cheetah:pending") is None
+    proxy.turn_to(mine)
+    engine.train_from_text(DOCUMENTS[1])
+    assert statistics(db) == expected(encoded(engine, [SEED, *DOCUMENTS[:2]]))
+    db.drop_database(db.database)
+    with pytest.raises(ModelMismatch, match="was dropped"):
+        engine.train_from_text(DOCUMENTS[2])
+    assert db.database not in db.databases()
+    db.create_database(db.database)  # as it was given
 
 
 def test_something_else_answers(model, server):

@@ -151,6 +151,7 @@ def store_class(level1: Any) -> Any:
             save(self.db)
             if there is None:
                 client.pair_put(MODEL, json.dumps({"model": model, "order": self.order}).encode())
+            self._model = model
             if noted == 0 and self.db.get_metadata("cheetah:tokens") is None and has_counts(self.db):
                 logger.warning("cheetah-db: moving the counts of this SQLite file to %s", where)
                 tokens = from_sqlite(self.db, client, self.order)
@@ -220,7 +221,18 @@ def store_class(level1: Any) -> Any:
             self._tokens += tokens
             save(self.db)
 
+        def _still_there(self) -> None:
+            """ModelMismatch where the database was dropped, or another server answers at the address by now: what is counted there would
+            be noted here, and be missing in the one of this model for ever."""
+            there = self._points.value(MODEL)
+            if there is None or json.loads(there)["model"] != self._model:
+                raise ModelMismatch(
+                    f"database {self.client.database} of {self.client.url} is not the one of this model any more: it was dropped, or "
+                    "another server answers there"
+                )
+
         def _count(self, ids: List[int]) -> None:
+            self._still_there()
             if self.db.get_metadata("cheetah:pending"):
                 self._settle()
             self._tokens = int(self.db.get_metadata("cheetah:tokens", "0"))
@@ -235,7 +247,7 @@ def store_class(level1: Any) -> Any:
             self._note(len(ids), "freq_global = freq_global + ?", [(n, t) for t, n in Counter(ids).items()])
 
         def ingest(self, token_ids: Sequence[int], *, progress_callback: Progress = None) -> None:
-            """Counts a document: one request."""
+            """Counts a document: one request, after a look whether it is the right database."""
             ids = list(token_ids)
             if len(ids) < 2:
                 return
