@@ -9,7 +9,8 @@
  *   B3 every shard forgets its private pages and reads its files again, its journal first, as when it is opened
  *   B4 the log is redone up to the record before the refused one, through a handle of its own that only reads
  *   B5 the watches are told that everything has changed: an answer computed before B1 may have the group in it
- *   B6 the fence goes. Reads that waited go on with what a restart would show
+ *   B6 the fence goes, from all shards at once: where one read goes on no count or scan is refused after it. Reads that waited go on
+ *      with what a restart would show
  *
  * If B1 could not make sure of the record (the sync failed again: the disk may have the record or its end), a restart may show the
  * group or not. Then the group stays undecided: its names and keys are refused (CHT_OUTCOME_UNKNOWN) until that restart, and all
@@ -61,13 +62,15 @@ enum cht_rc cht_db_take_back(struct cht_db *db, uint64_t seq, struct cht_err *er
 
 void cht_db_unfence(struct cht_db *db, uint64_t decided, bool all)
 {
+    for (unsigned i = 0; i < db->nshards; i++)
+        cht_rwlock_write(&db->shards[i].lock);
     for (unsigned i = 0; i < db->nshards; i++) {
         struct cht_shard *sh = &db->shards[i];
-        cht_rwlock_write(&sh->lock);
         if (all)
             cht_marks_all(&sh->marks, CHT_GROUP_ALL, decided);
         cht_shard_show(sh);
         cht_marks_unfence(&sh->marks, decided);
-        cht_rwlock_write_end(&sh->lock);
     }
+    for (unsigned i = 0; i < db->nshards; i++)
+        cht_rwlock_write_end(&db->shards[i].lock);
 }
