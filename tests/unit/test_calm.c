@@ -18,8 +18,6 @@
 #include "store/db_store.h"
 
 #define PAIRS 20000u
-#define SOON_NS UINT64_C(1000000000)
-#define WAIT_NS UINT64_C(30000000000)
 
 static char dir[] = "/tmp/cht-calm-XXXXXX";
 static struct cht_env *env;
@@ -135,13 +133,11 @@ static void test_reads_are_told_later(void **state)
     struct cht_str name = {(const uint8_t *)"n:00000001", 10};
     for (unsigned i = 0; i < 4; i++)
         w[i] = (struct cht_wait){.done = told, .ctx = &told_n};
-    hold();
-    uint64_t start = cht_now_ns();
+    hold(); /* until release: what waits for these locks never comes back */
     assert_int_equal(cht_store_pair_soon(a, name, &key, &w[0], NULL), CHT_PENDING);
     assert_int_equal(cht_store_pair_value_soon(a, name, &pv, &w[1], NULL), CHT_PENDING);
     assert_int_equal(cht_store_count_soon(a, name, &pairs, &w[2], NULL), CHT_PENDING);
     assert_int_equal(cht_value_open_soon(a, 5, &v, &size, &w[3], NULL), CHT_PENDING);
-    assert_true(cht_now_ns() - start < SOON_NS);
     cht_store_forget(a, &w[3]);
     struct cht_store_stats st;
     assert_int_equal(cht_store_stats(a, &st, NULL), CHT_OK); /* waits for no lock */
@@ -169,7 +165,6 @@ static void test_scans_are_put_aside(void **state)
     struct cht_entry e[10];
     size_t n;
     hold();
-    uint64_t start = cht_now_ns();
     assert_int_equal(cht_scan_open(a, &cfg, &kept, NULL), CHT_OK);
     assert_int_equal(cht_scan_open(a, &cfg, &closed, NULL), CHT_OK);
     cfg.values = false;
@@ -177,7 +172,6 @@ static void test_scans_are_put_aside(void **state)
     assert_int_equal(cht_scan_poll(kept, e, 10, &n, NULL), CHT_PENDING);
     assert_int_equal(scan_all(b, NULL), PAIRS);
     cht_scan_close(closed); /* does not wait for the commit either */
-    assert_true(cht_now_ns() - start < WAIT_NS);
     assert_int_equal(atomic_load(&ready_n), 0);
     release();
     assert_int_equal(scan_all(a, kept), PAIRS);
@@ -238,6 +232,8 @@ static void test_deletions_beside_readers(void **state)
     atomic_store(&stop, false);
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(cht_thread_start(&readers[i], "reader", read_main, i % 2 ? a : b, NULL), CHT_OK);
+    while (atomic_load(&reads) == 0)
+        cht_sleep_ns(100000);
     for (unsigned round = 0; round < 5; round++) {
         struct cht_op op = {
             .kind = CHT_OP_PREFIX_DEL, .with_values = true, .name = {(const uint8_t *)"n:", 2}};
@@ -249,7 +245,6 @@ static void test_deletions_beside_readers(void **state)
     atomic_store(&stop, true);
     for (unsigned i = 0; i < 4; i++)
         cht_thread_join(&readers[i]);
-    assert_true(atomic_load(&reads) > 0);
 }
 
 int main(void)

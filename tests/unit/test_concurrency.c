@@ -18,6 +18,7 @@
 #include "base/rng.h"
 #include "cheetah/scan.h"
 #include "cheetah/store.h"
+#include "store/db_store.h"
 
 #define STABLE 2000
 #define MOVING 3000
@@ -219,13 +220,14 @@ static void test_all_at_once(void **state)
         assert_int_equal(pthread_create(&t[i], NULL, mains[i], (void *)(i == 4 ? 0 : i)), 0);
     const char *s = getenv("CHT_TEST_SECONDS");
     cht_sleep_ns((uint64_t)(s != NULL ? atoi(s) : 6) * 1000000000u);
+    while (commits <= 10 || scans <= 2 || reads <= 10) /* others have the processors */
+        cht_sleep_ns(10000000);
     atomic_store(&stop, true);
     for (int i = 0; i < 8; i++)
         pthread_join(t[i], NULL);
     print_message("%llu commits, %llu reads, %llu scans, %llu failures\n", (unsigned long long)commits,
                   (unsigned long long)reads, (unsigned long long)scans, (unsigned long long)failures);
     assert_int_equal(failures, 0);
-    assert_true(commits > 10 && scans > 2 && reads > 10);
     assert_int_equal(cht_env_close(env, &err), CHT_OK);
     char cmd[64];
     (void)snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
@@ -239,11 +241,12 @@ static void count_done(struct cht_commit *c)
     atomic_fetch_add(&done_count, 1);
 }
 
-/* Puts and recursive deletes that come so close together that they share groups. */
+/* Puts and recursive deletes that share groups: the first one is held up until all of them are there. */
 static void test_deletes_in_a_group(void **state)
 {
     (void)state;
     enum { COUNT = 200 };
+    static const struct cht_str gone = {(const uint8_t *)"gone", 4};
     struct cht_env_config cfg = {.dirs = dirs, .dir_count = 1, .default_shards = 4};
     struct cht_env *env;
     struct cht_store *s;
@@ -253,19 +256,21 @@ static void test_deletes_in_a_group(void **state)
     assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
     assert_int_equal(cht_env_create(env, "groups", 0, &err), CHT_OK);
     assert_int_equal(cht_env_get(env, "groups", &s, &err), CHT_OK);
+    struct cht_rwlock *held = &cht_db(s)->shards[cht_shard_of_name(gone, 4)].lock;
+    cht_rwlock_write(held);
     for (unsigned i = 0; i < COUNT; i++) {
-        const struct cht_str name = {(const uint8_t *)"gone", 4};
         bool put = i % 3 != 2;
         ops[i] =
-            (struct cht_op){.kind = put ? CHT_OP_PAIR_PUT : CHT_OP_PREFIX_DEL, .name = name, .value = name};
+            (struct cht_op){.kind = put ? CHT_OP_PAIR_PUT : CHT_OP_PREFIX_DEL, .name = gone, .value = gone};
         c[i] = (struct cht_commit){.ops = &ops[i], .count = 1, .done = count_done};
         assert_int_equal(cht_store_submit(s, &c[i]), CHT_PENDING);
     }
+    cht_rwlock_write_end(held);
     while (atomic_load(&done_count) < COUNT)
         cht_sleep_ns(1000000);
     struct cht_store_stats st;
     assert_int_equal(cht_store_stats(s, &st, &err), CHT_OK);
-    assert_true(st.groups < COUNT); /* else it has shown nothing */
+    assert_true(st.groups < 10); /* else it has shown nothing */
     assert_int_equal(cht_env_close(env, &err), CHT_OK);
 }
 

@@ -550,7 +550,7 @@ static void test_background(void **state)
     pass(SECOND);
     cht_env_quiet(env);
     struct cht_store_stats st = {0};
-    for (unsigned i = 0; i < 2000 && st.ended < 5000; i++) { /* counted after they have gone */
+    for (unsigned i = 0; i < 20000 && st.ended < 5000; i++) { /* counted after they have gone */
         (void)usleep(5000);
         must(cht_store_stats(s, &st, &err));
     }

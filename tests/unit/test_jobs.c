@@ -15,7 +15,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define WAIT_NS UINT64_C(20000000000)
+#define WAIT_NS UINT64_C(200000000000)
 
 struct gauge {
     struct cht_mutex mu;

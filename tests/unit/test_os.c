@@ -481,9 +481,8 @@ static void *reader_main(void *arg)
         }
         if (c->a != c->b)
             atomic_fetch_add(&c->broken, 1);
-        if (i == 0) /* all readers at once must be possible: wait for the others, for 5 seconds at most */
-            for (int k = 0; k < 5000 && atomic_load(&c->overlap) < READERS; k++)
-                cht_sleep_ns(1000000);
+        while (i == 0 && atomic_load(&c->overlap) < READERS) /* all readers at once must be possible */
+            cht_sleep_ns(1000000);
         atomic_fetch_sub(&c->inside, 1);
         cht_rwlock_read_end(&c->lock);
     }
@@ -514,7 +513,7 @@ static void test_rwlock(void **state)
     assert_int_equal(cht_rwlock_init(&c->lock, NULL), CHT_OK);
     for (unsigned i = 0; i < READERS; i++)
         assert_int_equal(cht_thread_start(&t[i], "reader", reader_main, c, NULL), CHT_OK);
-    for (int k = 0; k < 5000 && atomic_load(&c->overlap) < READERS; k++)
+    while (atomic_load(&c->overlap) < READERS)
         cht_sleep_ns(1000000); /* a writer that waits would keep the later readers out */
     for (unsigned i = READERS; i < READERS + WRITERS; i++)
         assert_int_equal(cht_thread_start(&t[i], "writer", writer_main, c, NULL), CHT_OK);
@@ -523,7 +522,6 @@ static void test_rwlock(void **state)
     assert_int_equal(atomic_load(&c->broken), 0);
     assert_int_equal(c->a, WRITERS * ROUNDS);
     assert_int_equal(c->b, WRITERS * ROUNDS);
-    assert_int_equal(atomic_load(&c->overlap), READERS);
     cht_rwlock_fini(&c->lock);
     cht_free(c);
 }
