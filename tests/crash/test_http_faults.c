@@ -379,7 +379,7 @@ static void test_read_only(void **state)
     assert_non_null(strstr(answer, "\"code\":\"read_only\""));
     /* Reads go on, once what was refused has been taken back: on a disk that reads nothing that is tried again and again. */
     for (unsigned i = 0;
-         i < 100 && (status = ask("GET", "/pairs/kept?exact=true&values=true", "", NULL)) != 200; i++) {
+         i < 1200 && (status = ask("GET", "/pairs/kept?exact=true&values=true", "", NULL)) != 200; i++) {
         assert_int_equal(status, 503);
         (void)usleep(100000);
     }

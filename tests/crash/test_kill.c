@@ -196,7 +196,7 @@ static void test_kill(void **state)
         pthread_t reader;
         pthread_create(&reader, NULL, reader_main, &fds[0]);
         /* it must have been made: a database that is cut off while it is made is none (test_identity) */
-        for (unsigned i = 0; reports == 0 && i < 6000; i++)
+        for (unsigned i = 0; reports < 20 && i < 6000; i++)
             cht_sleep_ns(10000000);
         cht_sleep_ns(cht_rng_below(&r, 800000000));
         kill(pid, SIGKILL);

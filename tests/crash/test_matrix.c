@@ -220,7 +220,7 @@ static void must_pass(struct run *r, struct cht_store *s)
     bool pauses = simdisk_failed(r->d, 1u << SIM_PWRITE, "/log/");
     simdisk_plan(r->d, NULL);
     enum cht_rc rc = ledger_commits(&r->first, s, 2);
-    for (unsigned i = 0; pauses && rc != CHT_OK && i < 400; i++) {
+    for (unsigned i = 0; pauses && rc != CHT_OK && i < 2400; i++) {
         cht_sleep_ns(50000000);
         rc = ledger_commits(&r->first, s, 2);
     }
