@@ -275,14 +275,10 @@ def test_bodies(secure, size):
 
 def test_new_keys_within_a_connection(secure):
     """TLS 1.3: the client changes its key between two requests, and asks the server to."""
-    talk, request = Talk(secure.port, "-tls1_3"), b"GET /version HTTP/1.1\r\nHost: a:%d\r\n\r\n" % secure.port
-    talk.say(request, b"HTTP/1.1 ", 1)
-    talk.say(b"K\n", b"KEYUPDATE", 1)
-    talk.say(request, b"HTTP/1.1 ", 2)
-    talk.say(b"k\n", b"KEYUPDATE", 2)
-    talk.say(request, b"HTTP/1.1 ", 3)
-    said = talk.end()
-    assert said.count(b"KEYUPDATE") == 2 and said.count(b"HTTP/1.1 ") == 3, said
+    request = "printf 'GET /version HTTP/1.1\\r\\nHost: a:%d\\r\\n\\r\\n'; sleep 1; " % secure.port
+    process = subprocess.run("(sleep 1; %secho K; sleep 1; %secho k; sleep 1; %s) | openssl s_client -tls1_3 -connect 127.0.0.1:%d 2>&1"
+                             % (request, request, request, secure.port), shell=True, capture_output=True, timeout=harness.HANG, check=False)
+    assert process.stdout.count(b"KEYUPDATE") == 2 and process.stdout.count(b"HTTP/1.1 ") == 3, process.stdout
 
 
 # ---- the certificate ------------------------------------------------------------------------------------------------------------
