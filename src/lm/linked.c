@@ -274,12 +274,12 @@ static enum cht_rc some_links(const struct mixing *m)
 {
     for (size_t i = 0; i < METRICS; i++) {
         uint8_t text[LINK_NAME_MAX];
-        uint64_t n = 0;
+        bool any = false;
         if (!metric_wanted(m, metrics[i]))
             continue;
         enum cht_rc rc =
-            cht_store_count(m->store, (struct cht_str){text, put_name(text, metrics[i])}, &n, m->err);
-        if (rc != CHT_OK || n > 0)
+            reduce_links_any(m->store, (struct cht_str){text, put_name(text, metrics[i])}, &any, m->err);
+        if (rc != CHT_OK || any)
             return rc;
     }
     return CHT_FAIL(m->err, CHT_NO_LINKS, "%s", cht_rc_text(CHT_NO_LINKS));

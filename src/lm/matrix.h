@@ -5,6 +5,8 @@
  * An order that fits the memory is kept in one atomic commit. One that does not is done in parts: { a range of rows } ... { a range of columns } ... -> they
  * get their names (reduce/move.h), in as few commits as fit. Each part is kept with how far the order is, so a run that was cut off goes on there if
  * the counts are the same, by their digest; orders that it had done are not done again. Until the names are given the old rows are there.
+ * On a store of other machines more old ones than a commit takes away (reduce_too_many) go page by page before that: readers see what is left of them, then none, then
+ * those new ones that have their names; never old and new ones.
  *
  *   count   c(a, b)
  *   p       c(a, b) / c(a), c(a) being the sum of a's row

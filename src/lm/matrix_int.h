@@ -17,7 +17,7 @@ struct lm_matrix_entry {
     double value;
 };
 
-enum lm_matrix_phase { LM_MATRIX_ROWS, LM_MATRIX_COLUMNS, LM_MATRIX_MOVE, LM_MATRIX_DONE };
+enum lm_matrix_phase { LM_MATRIX_ROWS, LM_MATRIX_COLUMNS, LM_MATRIX_MOVE, LM_MATRIX_DONE, LM_MATRIX_CLEAR };
 
 /* How far an order is. */
 struct lm_matrix_state {

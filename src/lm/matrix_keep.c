@@ -2,6 +2,7 @@
  *
  *   matrun:<order>   version=1 u8 | phase u8 (0 rows, 1 columns, 2 they get their names, 3 done) | digest u64 | the next token u64 |
  *                    rows u64 | columns u64 | entries u64; big-endian. Gone when the run is done.
+ *                    version=2 u8 | phase u8 (4: the old ones go, which are too many for one commit; then 2) | the same
  */
 #include "lm/matrix_int.h"
 
@@ -57,7 +58,7 @@ static struct cht_op put_record(const struct lm_matrix_job *m, const struct lm_m
                                 struct record *r)
 {
     const uint64_t numbers[] = {st->digest, st->next, st->rows, st->columns, st->entries};
-    r->value[0] = 1;
+    r->value[0] = st->phase == LM_MATRIX_CLEAR ? 2 : 1;
     r->value[1] = (uint8_t)st->phase;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         put64(r->value + 2 + 8 * i, numbers[i]);
@@ -68,7 +69,7 @@ static struct cht_op put_record(const struct lm_matrix_job *m, const struct lm_m
 
 static bool take_record(const uint8_t *p, size_t n, struct lm_matrix_state *st)
 {
-    if (n != RECORD || p[0] != 1 || p[1] > LM_MATRIX_DONE)
+    if (n != RECORD || p[1] > LM_MATRIX_CLEAR || p[0] != (p[1] == LM_MATRIX_CLEAR ? 2 : 1))
         return false;
     *st = (struct lm_matrix_state){.phase = (enum lm_matrix_phase)p[1],
                                    .digest = get64(p + 2),
@@ -116,7 +117,7 @@ enum cht_rc lm_matrix_resume(struct lm_matrix_job *m, bool *some, struct lm_matr
     if (rc != CHT_OK)
         return rc;
     m->recorded |= 1u << m->order;
-    if (st->phase == LM_MATRIX_MOVE)
+    if (st->phase == LM_MATRIX_MOVE || st->phase == LM_MATRIX_CLEAR)
         return lm_matrix_move(m, st, err);
     return compare(m, st, err);
 }
@@ -144,6 +145,29 @@ static enum cht_rc remove_old(const struct lm_matrix_job *m, bool part, struct o
         ops[i] = (struct cht_op){.kind = CHT_OP_PREFIX_DEL, .with_values = true, .name = under};
         rc = reduce_links_check(m->run.store, under, is_row, m->cfg->cancel, err);
     }
+    return rc;
+}
+
+/* Are the rows and columns that the order has too many for one commit? */
+static enum cht_rc too_many(const struct lm_matrix_job *m, bool *are, struct cht_err *err)
+{
+    struct old o;
+    struct cht_str under[2];
+    for (unsigned i = 0; i < 2; i++)
+        under[i] = (struct cht_str){o.name[i], put_prefix(o.name[i], space_of(i > 0, false), m->order, true)};
+    return reduce_too_many(m->run.store, under, 2, are, err);
+}
+
+/* They go page by page, the columns first, after the record says so: a run that is cut off begins with it again. */
+static enum cht_rc clear_old(struct lm_matrix_job *m, struct lm_matrix_state *st, const struct cht_op old[2],
+                             struct cht_err *err)
+{
+    struct record record;
+    st->phase = LM_MATRIX_CLEAR;
+    struct cht_op op = put_record(m, st, &record);
+    enum cht_rc rc = reduce_commit(m->run.store, &op, 1, err);
+    for (unsigned i = 2; i-- > 0 && rc == CHT_OK;)
+        rc = reduce_clear(m->run.store, old[i].name, err);
     return rc;
 }
 
@@ -266,11 +290,16 @@ enum cht_rc lm_matrix_keep(struct lm_matrix_job *m, struct lm_matrix_state *st, 
 {
     struct writing w = {0};
     uint64_t rows = count_rows(m);
+    bool many = false;
+    enum cht_rc rc = too_many(m, &many, err);
+    *fits = false;
+    if (rc != CHT_OK || many)
+        return rc;
     lm_matrix_weigh(m);
     turn(m);
     rows += count_rows(m);
     uint64_t room = 3 * sizeof(struct cht_op) + rows * ROW_BYTES + 2 * (uint64_t)m->n * REDUCE_MATRIX_RECORD;
-    enum cht_rc rc = reduce_take_memory(&m->run, room, err);
+    rc = reduce_take_memory(&m->run, room, err);
     *fits = rc == CHT_OK &&
             !(cht_store_remote(m->run.store) && (rows + 3 > REDUCE_REMOTE_OPS || room > REDUCE_REMOTE_BYTES));
     if (rc == CHT_OK)
@@ -375,6 +404,13 @@ enum cht_rc lm_matrix_move(struct lm_matrix_job *m, struct lm_matrix_state *st, 
     if (st->phase != LM_MATRIX_MOVE) {
         rc = remove_old(m, false, &old, first, err);
         move.n_first = 2;
+        bool many = false;
+        if (rc == CHT_OK)
+            rc = too_many(m, &many, err);
+        if (rc == CHT_OK && (many || (st->phase == LM_MATRIX_CLEAR && cht_store_remote(m->run.store)))) {
+            rc = clear_old(m, st, first, err);
+            move.n_first = 0;
+        }
     }
     st->phase = LM_MATRIX_MOVE;
     move.under_way = put_record(m, st, &under_way);

@@ -10,7 +10,8 @@
  *   survey   reads all once: a digest of names and payloads, the sizes, and for pmi how often each token was counted
  *   rows     a block of contexts in byte order; beside them the other side, all of it or block after block if it does not fit
  *   switch   one atomic commit: what was under link:<metric>:<prefix> goes, the new ones get their names. If it does not fit the memory: in several
- *            (move.h), with the first of which the old ones go, and reduce_links_read finds all of the new ones
+ *            (move.h), with the first of which the old ones go, and reduce_links_read finds all of the new ones. On a store of other machines more old ones
+ *            than a commit takes away (move.h) go before that, page by page, after a commit from which on reduce_links_read finds all of the new ones
  * What goes must be links: a pair under these names with any other value, or none, is not deleted, and the run fails (CHT_NAMES_TAKEN).
  * Readers see the old links or the new ones. A run that was cut off leaves the old ones alone; the same run again over the same data (by the
  * digest) goes on after the last commit, any other begins anew.
@@ -74,6 +75,8 @@ const char *reduce_links_metric_name(enum reduce_metric m);
  * CHT_PAIR_NOT_FOUND, and as cht_store_pair_value. */
 enum cht_rc reduce_links_read(struct cht_store *s, struct cht_str name, struct cht_buf *out, uint32_t *size,
                               struct cht_err *err);
+/* Is there any list under link:<metric>:<prefix>, or do new ones get their names? */
+enum cht_rc reduce_links_any(struct cht_store *s, struct cht_str prefix, bool *any, struct cht_err *err);
 /* Is it a name that links and matrices are kept under? */
 bool reduce_links_own(struct cht_str name);
 /* Are all values under a prefix ours, so that they may be deleted? CHT_NAMES_TAKEN names a pair that has another one, or none; CHT_CORRUPT one that cannot be

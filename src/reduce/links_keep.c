@@ -2,11 +2,14 @@
  *
  *   linkrun:<metric>   version=1 u8 | digest u64 | contexts u64 | links u64 | the name that is done last (none: nothing is); big-endian
  *                      version=2 u8 | digest u64 | contexts u64 | links u64: all is done, and the links get their names (move.h); what they replace is gone
+ *                      version=3 u8 | digest u64 | contexts u64 | links u64 | prefix: all is done, and the links of what has this prefix go, which are more than
+ *                      one commit takes away (reduce_too_many). Whoever reads them with reduce_links_read finds the new ones only. Then version 2
  */
 #include "reduce/links_int.h"
 
 #include "base/alloc.h"
 #include "base/literal.h"
+#include "cheetah/scan.h"
 #include "reduce/move.h"
 
 #include <string.h>
@@ -14,6 +17,8 @@
 #define RECORD_HEAD 25u
 #define RECORD_RUN 1u
 #define RECORD_SWITCH 2u
+#define RECORD_CLEAR 3u
+#define RECORD_MAX (RECORD_HEAD + CHT_NAME_MAX)
 
 static void put64(uint8_t *p, uint64_t v)
 {
@@ -53,6 +58,11 @@ static size_t put_record(const struct reduce_links *l, struct cht_str after, uin
     return RECORD_HEAD + after.n;
 }
 
+static bool is_record(struct cht_str v)
+{
+    return v.n >= RECORD_HEAD && v.n <= RECORD_MAX && v.p[0] >= RECORD_RUN && v.p[0] <= RECORD_CLEAR;
+}
+
 static enum cht_rc begin_anew(struct reduce_links *l, struct cht_err *err)
 {
     uint8_t all[64], name[64], record[RECORD_HEAD];
@@ -88,7 +98,7 @@ enum cht_rc reduce_links_free_names(struct reduce_links *l, struct cht_err *err)
 
 /* How the links of a run get their names. */
 struct switching {
-    uint8_t from[64], to[64], run[64], record[RECORD_HEAD], old[CHT_NAME_MAX + REDUCE_LINKS_NAME_EXTRA];
+    uint8_t from[64], to[64], run[64], record[RECORD_MAX], old[CHT_NAME_MAX + REDUCE_LINKS_NAME_EXTRA];
     struct cht_op first, last;
     struct reduce_move move;
 };
@@ -114,19 +124,45 @@ static void put_switch(const struct reduce_links *l, const uint8_t *p, struct sw
         .cancel = l->cfg->cancel};
 }
 
+/* The old ones go before the new ones get their names. From the record on (RECORD_CLEAR) nobody finds them with reduce_links_read. */
+static enum cht_rc clear_old(struct reduce_links *l, struct switching *w, struct cht_str prefix,
+                             struct cht_err *err)
+{
+    struct cht_op op = w->move.under_way;
+    if (prefix.n > 0)
+        memcpy(w->record + RECORD_HEAD, prefix.p, prefix.n);
+    w->record[0] = RECORD_CLEAR;
+    op.value.n = RECORD_HEAD + prefix.n;
+    enum cht_rc rc = reduce_commit(l->run.store, &op, 1, err);
+    if (rc == CHT_OK)
+        rc = reduce_clear(l->run.store, w->first.name, err);
+    w->record[0] = RECORD_SWITCH;
+    w->move.n_first = 0;
+    return rc;
+}
+
+static void put_first(const struct reduce_links *l, struct cht_str prefix, struct switching *w)
+{
+    w->first = (struct cht_op){.kind = CHT_OP_PREFIX_DEL,
+                               .with_values = true,
+                               .name = {w->old, put_name(w->old, REDUCE_LINKS, l->cfg->metric, &prefix)}};
+    w->move.n_first = 1;
+}
+
 enum cht_rc reduce_links_switch(struct reduce_links *l, struct cht_err *err)
 {
     struct switching w;
     uint8_t record[RECORD_HEAD];
     struct cht_str none = {0};
+    bool many = false;
     (void)put_record(l, none, record);
     put_switch(l, record + 1, &w);
-    w.first =
-        (struct cht_op){.kind = CHT_OP_PREFIX_DEL,
-                        .with_values = true,
-                        .name = {w.old, put_name(w.old, REDUCE_LINKS, l->cfg->metric, &l->cfg->prefix)}};
-    w.move.n_first = 1;
+    put_first(l, l->cfg->prefix, &w);
     enum cht_rc rc = reduce_links_free_names(l, err);
+    if (rc == CHT_OK) /* of the metric: all of them are looked at by a commit (store/rados/under.h) */
+        rc = reduce_too_many(l->run.store, &w.move.to[0], 1, &many, err);
+    if (rc == CHT_OK && many)
+        rc = clear_old(l, &w, l->cfg->prefix, err);
     return rc == CHT_OK ? reduce_move(&l->run, &w.move, err) : rc;
 }
 
@@ -147,12 +183,20 @@ static enum cht_rc goes_on(struct reduce_links *l, const uint8_t *record, bool *
 }
 
 /* Brings a switch that was cut off to its end, whatever it was of. */
-static enum cht_rc finish_switch(struct reduce_links *l, const uint8_t *record, struct cht_err *err)
+static enum cht_rc finish_switch(struct reduce_links *l, struct cht_str record, struct cht_err *err)
 {
     struct switching w;
-    put_switch(l, record + 1, &w);
-    l->done = get64(record + 1) == l->digest;
-    return reduce_move(&l->run, &w.move, err);
+    enum cht_rc rc = CHT_OK;
+    put_switch(l, record.p + 1, &w);
+    if (record.p[0] == RECORD_CLEAR) {
+        struct cht_str prefix = {record.p + RECORD_HEAD, record.n - RECORD_HEAD};
+        put_first(l, prefix, &w);
+        rc = reduce_links_check(l->run.store, w.first.name, reduce_links_payload, l->cfg->cancel, err);
+        if (rc == CHT_OK && cht_store_remote(l->run.store))
+            rc = clear_old(l, &w, prefix, err);
+    }
+    l->done = get64(record.p + 1) == l->digest;
+    return rc == CHT_OK ? reduce_move(&l->run, &w.move, err) : rc;
 }
 
 enum cht_rc reduce_links_resume(struct reduce_links *l, struct cht_buf *after, struct cht_err *err)
@@ -165,12 +209,12 @@ enum cht_rc reduce_links_resume(struct reduce_links *l, struct cht_buf *after, s
     bool some = rc == CHT_OK, does = false;
     if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND && rc != CHT_CORRUPT)
         return rc;
-    if (some && (size < RECORD_HEAD || after->data[0] < RECORD_RUN || after->data[0] > RECORD_SWITCH))
+    if (some && !is_record((struct cht_str){after->data, size}))
         return CHT_FAIL(err, CHT_NAMES_TAKEN, "the pair %.*s is in the way: it was not made by this call",
                         (int)record.n, (const char *)record.p);
     rc = CHT_OK;
-    if (some && after->data[0] == RECORD_SWITCH)
-        rc = finish_switch(l, after->data, err);
+    if (some && after->data[0] != RECORD_RUN)
+        rc = finish_switch(l, (struct cht_str){after->data, size}, err);
     else if (some)
         rc = goes_on(l, after->data, &does, err);
     if (rc != CHT_OK)
@@ -237,23 +281,106 @@ static size_t other_name(uint8_t *to, const char *space, struct cht_str name, bo
     return n;
 }
 
+/* Does the record say that this list goes, if it is there? */
+static bool goes(struct cht_str record, struct cht_str name)
+{
+    const uint8_t *colon = memchr(name.p + CHT_LEN(REDUCE_LINKS), ':', name.n - CHT_LEN(REDUCE_LINKS));
+    if (!is_record(record) || record.p[0] != RECORD_CLEAR || colon == NULL)
+        return false;
+    size_t n = record.n - RECORD_HEAD, left = name.n - (size_t)(colon + 1 - name.p);
+    return n <= left && memcmp(colon + 1, record.p + RECORD_HEAD, n) == 0;
+}
+
+/* The record of the metric, and with `list` the list, both with one question; its value is at the begin of out. */
+struct ask {
+    struct cht_str name;            /* of the list */
+    uint8_t run_name[CHT_NAME_MAX]; /* of the record */
+    struct cht_pair_read r[2];      /* of the record, of the list */
+    bool switching, goes;           /* what the record says: all new lists are there; the old list is void */
+};
+
+static enum cht_rc ask(struct cht_store *s, struct ask *a, bool list, struct cht_buf *out,
+                       struct cht_err *err)
+{
+    struct cht_pair_read *r = a->r;
+    r[0] = (struct cht_pair_read){
+        .name = {a->run_name, other_name(a->run_name, REDUCE_LINKRUN, a->name, false)}};
+    r[1] = (struct cht_pair_read){.name = a->name};
+    enum cht_rc rc = cht_store_pair_values(s, r, list ? 2 : 1, out, NULL, err);
+    bool one = r[0].rc != CHT_OK && r[0].rc != CHT_PAIR_NOT_FOUND;
+    if (rc != CHT_OK && (one || !list))
+        return rc;
+    struct cht_str record = {out->data + r[0].at, r[0].rc == CHT_OK ? r[0].size : 0};
+    a->switching = is_record(record) && record.p[0] != RECORD_RUN;
+    a->goes = goes(record, a->name);
+    out->len = 0;
+    if (list && r[1].rc == CHT_OK && r[1].size > 0) {
+        memmove(out->data, out->data + r[1].at, r[1].size);
+        out->len = r[1].size;
+    }
+    return rc;
+}
+
+static enum cht_rc has_pairs(struct cht_store *s, struct cht_str prefix, bool *has, struct cht_err *err)
+{
+    struct cht_scan_config cfg = {.kind = CHT_SCAN_PAIRS, .prefix = prefix, .limit = 1};
+    struct cht_scan *scan = NULL;
+    struct cht_entry e;
+    size_t n = 0;
+    uint64_t pairs = 0;
+    enum cht_rc rc;
+    if (!cht_store_remote(s)) { /* it knows how many there are without going through them */
+        rc = cht_store_count(s, prefix, &pairs, err);
+        *has = pairs > 0;
+        return rc;
+    }
+    rc = cht_scan_open(s, &cfg, &scan, err);
+    if (rc == CHT_OK)
+        rc = cht_scan_next(scan, &e, 1, &n, err);
+    cht_scan_close(scan);
+    *has = n > 0;
+    return rc;
+}
+
+/* The steps are in the order of a switch: what has left one place since it was looked at is in the next. */
 enum cht_rc reduce_links_read(struct cht_store *s, struct cht_str name, struct cht_buf *out, uint32_t *size,
                               struct cht_err *err)
 {
+    struct ask a = {.name = name};
     uint8_t other[CHT_NAME_MAX];
     uint64_t key;
-    enum cht_rc rc = cht_store_pair_value(s, name, &key, out, size, err);
-    if (rc != CHT_PAIR_NOT_FOUND)
+    enum cht_rc rc = ask(s, &a, true, out, err);
+    if (rc == CHT_CORRUPT && a.r[0].rc == CHT_CORRUPT) /* the record, which cannot say anything */
+        return cht_store_pair_value(s, name, &key, out, size, err);
+    if (rc != CHT_OK)
         return rc;
-    rc = cht_store_pair_value(s, (struct cht_str){other, other_name(other, REDUCE_LINKRUN, name, false)},
-                              &key, out, size, err);
-    if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
-        return rc;
-    bool switching = rc == CHT_OK && *size > 0 && out->data[0] == RECORD_SWITCH;
-    size_t n = switching ? other_name(other, REDUCE_LINKING, name, true) : 0;
-    rc = n > 0 ? cht_store_pair_value(s, (struct cht_str){other, n}, &key, out, size, err)
-               : CHT_PAIR_NOT_FOUND;
-    if (rc == CHT_PAIR_NOT_FOUND) /* unless it has got its name meanwhile, or the switch has ended */
-        rc = cht_store_pair_value(s, name, &key, out, size, err);
+    if (a.r[1].rc == CHT_OK && !a.goes) {
+        *size = a.r[1].size;
+        return CHT_OK;
+    }
+    if (!a.goes)
+        rc = ask(s, &a, false, out, err);
+    size_t n = rc == CHT_OK && a.switching ? other_name(other, REDUCE_LINKING, name, true) : 0;
+    if (n > 0) {
+        rc = cht_store_pair_value(s, (struct cht_str){other, n}, &key, out, size, err);
+        if (rc != CHT_PAIR_NOT_FOUND)
+            return rc;
+        rc = a.goes ? ask(s, &a, false, out, err) : CHT_OK;
+        if (rc == CHT_OK && a.goes)
+            return CHT_PAIR_NOT_FOUND;
+    }
+    return rc == CHT_OK ? cht_store_pair_value(s, name, &key, out, size, err) : rc;
+}
+
+enum cht_rc reduce_links_any(struct cht_store *s, struct cht_str prefix, bool *any, struct cht_err *err)
+{
+    struct ask a = {.name = prefix};
+    struct cht_buf record = {0};
+    enum cht_rc rc = has_pairs(s, prefix, any, err);
+    if (rc == CHT_OK && !*any) { /* all old ones may be gone before the first new one has its name */
+        rc = ask(s, &a, false, &record, err);
+        *any = rc == CHT_OK && a.switching;
+    }
+    cht_buf_free(&record);
     return rc;
 }

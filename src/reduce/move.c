@@ -158,6 +158,18 @@ enum cht_rc reduce_clear(struct cht_store *s, struct cht_str prefix, struct cht_
     return cht_store_remote(s) ? commit(s, &op, 1, 0, err) : CHT_OK;
 }
 
+enum cht_rc reduce_too_many(struct cht_store *s, const struct cht_str *prefixes, size_t n, bool *are,
+                            struct cht_err *err)
+{
+    enum cht_rc rc = CHT_OK;
+    uint64_t all = 0, pairs = 0;
+    bool remote = cht_store_remote(s);
+    for (size_t i = 0; i < n && remote && rc == CHT_OK; i++, all += pairs)
+        rc = cht_store_count(s, prefixes[i], &pairs, err);
+    *are = all > REDUCE_REMOTE_OLD;
+    return rc;
+}
+
 enum cht_rc reduce_lock(struct cht_store *s, const char *name, const _Atomic bool *cancel,
                         struct cht_err *err)
 {

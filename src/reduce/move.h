@@ -15,6 +15,8 @@
 /* What fits an atomic commit of a store of other machines, whatever shards it has: operations, and bytes of what they write. */
 #define REDUCE_REMOTE_OPS 10000u
 #define REDUCE_REMOTE_BYTES (UINT64_C(24) << 20)
+#define REDUCE_REMOTE_OLD \
+    (REDUCE_REMOTE_OPS / 2) /* names that the commit of a switch takes away beside what it adds */
 
 #define REDUCE_MOVE_OPS 4u /* the most that first and last may have */
 
@@ -37,6 +39,10 @@ enum cht_rc reduce_commit(struct cht_store *s, struct cht_op *ops, size_t n, str
 /* Before an atomic commit that deletes these pairs and their values: on a store of other machines, where that is bounded, deletes them page by
  * page. If it is cut off the record of the run speaks of more than is there. Elsewhere nothing. */
 enum cht_rc reduce_clear(struct cht_store *s, struct cht_str prefix, struct cht_err *err);
+/* Has a switch more old pairs under these prefixes than it takes away in one commit? Then they go before, by reduce_clear, after a record that says so: who
+ * is cut off there begins with it again. Only on a store of other machines. */
+enum cht_rc reduce_too_many(struct cht_store *s, const struct cht_str *prefixes, size_t n, bool *are,
+                            struct cht_err *err);
 /* Takes a lock among all processes that have the database open (cht_store_lock) and waits for it, a minute at most: then CHT_LOCKED. CHT_CANCELLED. */
 enum cht_rc reduce_lock(struct cht_store *s, const char *name, const _Atomic bool *cancel,
                         struct cht_err *err);

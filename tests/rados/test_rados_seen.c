@@ -212,6 +212,45 @@ static void test_failures(void **state)
     cht_watch_free(w);
 }
 
+static _Atomic bool has_looked, goes_on;
+static void stand_still(const char *what)
+{
+    if (strcmp(what, "looked") != 0 || atomic_exchange(&has_looked, true))
+        return;
+    while (!atomic_load(&goes_on))
+        cht_sleep_ns(UINT64_C(1000000));
+}
+
+static void *look(void *arg) { return cht_store_settle(arg, true) ? arg : NULL; }
+
+/* V6: the look of another is enough only if it was begun after the question: here one has looked, and is not at its end, when there is a write. */
+static void test_shared(void **state)
+{
+    (void)state;
+    struct cht_thread first, second;
+    must(cht_watch_new(one, str("a:"), &w, &err));
+    assert_true(cht_store_settle(one, true));
+    held = cht_watch_begin(w, 1);
+    cht_watch_end(w);
+    atomic_store(&has_looked, false);
+    atomic_store(&goes_on, false);
+    at_step = stand_still;
+    must(cht_thread_start(&first, "first", look, one, &err));
+    while (!atomic_load(&has_looked))
+        cht_sleep_ns(UINT64_C(1000000));
+    put(two, "a:1", "v");
+    must(cht_thread_start(&second, "second", look, one, &err));
+    atomic_store(&goes_on, true);
+    cht_thread_join(&second);
+    assert_true(cht_watch_version(w) != held);
+    cht_thread_join(&first);
+    at_step = NULL;
+    uint64_t looks = atomic_load(&cht_rdb(one)->seen.looks);
+    assert_true(cht_store_settle(one, true));
+    assert_int_equal(atomic_load(&cht_rdb(one)->seen.looks), looks + 1);
+    cht_watch_free(w);
+}
+
 /* ---- under load ------------------------------------------------------------------------------------------------------ */
 
 #define NAMES 12u
@@ -344,6 +383,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_division, setup, teardown),
         cmocka_unit_test_setup_teardown(test_transaction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
         cmocka_unit_test_setup_teardown(test_under_load, setup, teardown),
     };
     cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));

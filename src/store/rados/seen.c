@@ -81,21 +81,8 @@ static bool merge(struct cht_seen *s, const struct cht_map *m, const struct look
     return grown;
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ */
-
-enum cht_rc cht_seen_init(struct cht_seen *s, struct cht_err *err)
-{
-    enum cht_rc rc = cht_mutex_init(&s->mu, err);
-    return rc == CHT_OK ? cht_watches_new(0, &s->watches, err) : rc;
-}
-
-void cht_seen_fini(struct cht_seen *s)
-{
-    cht_watches_close(s->watches);
-    cht_mutex_fini(&s->mu);
-}
-
-bool cht_seen_look(struct cht_rdb *db)
+/* Does any pair end? `turn` is held. */
+static bool look_now(struct cht_rdb *db)
 {
     struct cht_seen *s = &db->seen;
     struct look *looks = cht_calloc(CHT_MAP_MAX, sizeof *looks);
@@ -108,6 +95,7 @@ bool cht_seen_look(struct cht_rdb *db)
         if (rc == CHT_OK && stale && m == cht_rdb_map(db))
             rc = cht_rdb_reload(db, NULL);
     }
+    cht_rdb_step(db, "looked");
     bool ends = false;
     for (unsigned i = 0; i < CHT_MAP_MAX && rc == CHT_OK; i++)
         ends = ends || looks[i].ends;
@@ -119,5 +107,36 @@ bool cht_seen_look(struct cht_rdb *db)
         cht_watches_report(s->watches, NULL, true); /* V5 */
     cht_mutex_unlock(&s->mu);
     cht_free(looks);
+    return ends;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
+
+enum cht_rc cht_seen_init(struct cht_seen *s, struct cht_err *err)
+{
+    enum cht_rc rc = cht_mutex_init(&s->mu, err);
+    if (rc == CHT_OK)
+        rc = cht_mutex_init(&s->turn, err);
+    return rc == CHT_OK ? cht_watches_new(0, &s->watches, err) : rc;
+}
+
+void cht_seen_fini(struct cht_seen *s)
+{
+    cht_watches_close(s->watches);
+    cht_mutex_fini(&s->turn);
+    cht_mutex_fini(&s->mu);
+}
+
+bool cht_seen_look(struct cht_rdb *db)
+{
+    struct cht_seen *s = &db->seen;
+    uint64_t looks = atomic_load(&s->looks);
+    cht_mutex_lock(&s->turn);
+    if (atomic_load(&s->looks) == looks) { /* V6 */
+        atomic_fetch_add(&s->looks, 1);
+        s->ends = look_now(db);
+    }
+    bool ends = s->ends;
+    cht_mutex_unlock(&s->turn);
     return ends;
 }

@@ -11,6 +11,8 @@
  *   V3 a shard whose E has another epoch than the map was divided: the map is read again, and the look begins anew. So none is left out.
  *   V4 a look that fails raises all versions.
  *   V5 versions of watches are raised before another look can find that nothing has changed since: both under the mutex.
+ *   V6 a look that others have begun is enough for who asks only if it was begun after that: so however many ask at once, one look is under way, and all who
+ *      came meanwhile share the next.
  */
 #pragma once
 
@@ -20,11 +22,14 @@
 
 struct cht_rdb;
 struct cht_seen {
-    struct cht_mutex mu;            /* before that of the watches */
+    struct cht_mutex turn;  /* held by whoever looks; before all but `cutting` (rdb.h) */
+    _Atomic uint64_t looks; /* that were begun; raised with `turn` */
+    bool ends;              /* guarded by turn: what the last one found */
+    struct cht_mutex mu;    /* before that of the watches */
     struct cht_watches *watches;    /* owned */
     uint64_t versions[CHT_MAP_MAX]; /* guarded by mu */
 };
 enum cht_rc cht_seen_init(struct cht_seen *s, struct cht_err *err);
 void cht_seen_fini(struct cht_seen *s);
-/* One trip. After it the versions of watches tell of every write that was acknowledged before. Does any pair end? */
+/* One trip, or two if one is under way. After it the versions of watches tell of every write that was acknowledged before. Does any pair end? */
 bool cht_seen_look(struct cht_rdb *db);
