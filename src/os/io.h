@@ -170,6 +170,9 @@ uint64_t cht_os_anonymous(void);
 /* Gives back what the heap holds free, if much has come since the last call: *low is the caller's, 0 at first, from one call to the
  * next. Takes about 50 ms for a GiB, during which threads may wait for their part of the heap: for a slow tick. Returns bytes. */
 uint64_t cht_os_give_memory_back(uint64_t *low);
+/* For a program in which a library has many threads that free what others allocated: fewer heaps, and none keeps more than a little free at its end, which
+ * cht_os_give_memory_back cannot return but for the first heap's. Before those threads are there; it holds for the process. */
+void cht_os_few_heaps(void);
 unsigned cht_os_cores(void);
 /* What this process and the machine have used since they began. */
 struct cht_os_usage {

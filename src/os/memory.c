@@ -13,6 +13,9 @@
 
 #define PAGE UINT64_C(4096)
 #define WORTH (UINT64_C(16) << 20) /* bytes that are worth a walk through the heap */
+#define HEAPS 8                    /* of threads, together */
+#define SPARE (1 << 20)            /* at the end of each: what it keeps for the next buffers */
+#define MAPPED (4 << 20)           /* longer blocks are mapped, each by itself */
 
 uint64_t cht_os_anonymous(void)
 {
@@ -45,4 +48,17 @@ uint64_t cht_os_give_memory_back(uint64_t *low)
 #endif
     *low = cht_os_anonymous();
     return before > *low ? before - *low : 0;
+}
+
+/* malloc_trim returns what is free between used blocks of all heaps, but the free end of the first only. The end of another shrinks when something is freed before
+ * it, down to SPARE; unless thresholds are left to malloc, which then raises them to 64 MiB. */
+void cht_os_few_heaps(void)
+{
+#ifdef __GLIBC__
+    /* NOLINTBEGIN(concurrency-mt-unsafe): other threads may see the old bound a little longer */
+    (void)mallopt(M_ARENA_MAX, HEAPS);
+    (void)mallopt(M_TOP_PAD, SPARE);
+    (void)mallopt(M_MMAP_THRESHOLD, MAPPED);
+    /* NOLINTEND(concurrency-mt-unsafe) */
+#endif
 }

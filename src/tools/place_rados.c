@@ -2,6 +2,7 @@
 #include "tools/place_rados.h"
 
 #include "cheetah/rados.h"
+#include "os/io.h"
 #include "tools/tools.h"
 
 #include <stdio.h>
@@ -79,6 +80,7 @@ enum cht_rc tool_rados_open(const struct conf *c, struct cht_env **out, struct c
                                          .default_shards = (unsigned)c->shards,
                                          .max_value_size = (uint32_t)c->max_value_size,
                                          .max_databases = c->max_databases};
+    cht_os_few_heaps(); /* librados receives on its threads what ours free */
     return cht_rados_open(&cfg, out, err);
 }
 
