@@ -143,16 +143,17 @@ def test_a_key_many_times(launch):
         assert b"failed=0" in line.ask("PAIR_PUT_BATCH items=" + b64(rows))
         once = items(line.ask("PREDICT_QUERY keys=k"))
         assert items(line.ask("PREDICT_QUERY keys=k,k,none,k")) == once
-        before = peak(server)
-        line.send("PREDICT_QUERY keys=" + ",".join("k" for _ in range(4000)))
-        with server.line() as other:
-            begun = time.monotonic()
-            assert other.ask("PREDICT_SET key=o value=v").startswith(b"SUCCESS,")
-            waited = time.monotonic() - begun
-        assert items(line.answer()) == once
-        took = time.monotonic() - begun
-        assert waited < took / 2, (waited, took)
-        assert harness.SANITIZED or peak(server) - before < 16 << 20  # a sanitizer keeps what was freed
+        before, parts = peak(server), []
+        while not parts or (min(parts) >= 0.5 and len(parts) < 5):  # again, if another program may have had the processors
+            line.send("PREDICT_QUERY keys=" + ",".join("k" for _ in range(4000)))
+            with server.line() as other:
+                begun = time.monotonic()
+                assert other.ask("PREDICT_SET key=o value=v").startswith(b"SUCCESS,")
+                waited = time.monotonic() - begun
+            assert items(line.answer()) == once
+            parts.append(waited / (time.monotonic() - begun))
+            assert harness.SANITIZED or peak(server) - before < 16 << 20  # a sanitizer keeps what was freed
+        assert min(parts) < 0.5, parts
 
 
 def test_what_is_refused(line):
