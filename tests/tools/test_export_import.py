@@ -174,7 +174,7 @@ def large(tmp_path_factory):
 
 
 def test_kill_import(launch, large, tmp_path):
-    target, path = launch(), large[1]
+    target, path = launch("--max-batch-ops", "1000"), large[1]  # in many steps
     client = target.client(check=False)
     assert kill_as_it_goes(client, ("import", path, "--connect", url(target)), 6, random.Random(11)) >= 2, "too fast to be killed"
     assert "went on" in imported(target, path).stdout
@@ -188,7 +188,7 @@ def test_kill_import(launch, large, tmp_path):
 
 
 def test_kill_the_server_during_an_import(launch, large, tmp_path):
-    target, path = launch(), large[1]
+    target, path = launch("--max-batch-ops", "1000"), large[1]
     rng, client = random.Random(12), target.client(check=False)
     failed, last = 0, None
     for _ in range(4):

@@ -100,11 +100,23 @@ def test_over_http(source, launch):
 def test_nobody_waits_for_a_restore(source, launch):
     """While one is on its way the name is taken: each call about it is answered at once, other databases are served, and a second restore is refused."""
     _, content, truth = source
-    server = launch("--body-timeout", "2")
+    server = launch("--body-timeout", "3")
     client = server.client()
     sender = Sender(server, "copy", len(content))
-    half = len(content) // 2
+    half, begun, asked = len(content) // 2, time.monotonic(), threading.Event()
     sender.send(content[:half])
+
+    def trickle():
+        """Longer than --body-timeout, but it moves."""
+        at = half
+        while at < len(content) - 1000 and not (asked.is_set() and time.monotonic() - begun > 4):
+            sender.send(content[at:at + 10])
+            at += 10
+            time.sleep(0.1)
+        sender.send(content[at:])
+
+    moving = threading.Thread(target=trickle)
+    moving.start()
     wait_for(lambda: os.path.exists(os.path.join(server.data, "copy")), 60, "the folder")
     started = time.monotonic()
     for answer in (client.get("/databases/copy"), client.get("/pairs/*?db=copy"), client.put("/databases/copy", b"{}"),
@@ -114,10 +126,8 @@ def test_nobody_waits_for_a_restore(source, launch):
     assert client.put("/databases/copy", b"{}").json()["code"] == "database_busy"
     assert databases(client) == ["default"] and client.insert(b"other") > 0
     assert time.monotonic() - started < 30
-    for i in range(4):  # longer than --body-timeout, but it moves
-        time.sleep(0.8)
-        sender.send(content[half + i * 1000:half + (i + 1) * 1000])
-    sender.send(content[half + 4000:])
+    asked.set()
+    moving.join()
     assert sender.status() == 201
     assert contents(server.client(db="copy")) == truth
 
