@@ -475,9 +475,9 @@ def test_an_optional_adapter_does_not_wait(db, proxy, caplog):
         start = time.monotonic()
         for i in range(350):  # beyond what one sending takes: nobody waits for it
             adapter.publish_counts(2, "%016x" % i, [(1, 1)])
-        assert time.monotonic() - start < 5 and not caplog.text
+        assert time.monotonic() - start < 15 and not caplog.text  # it is silent for 20
         hold.set()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while "switched off" not in caplog.text and time.monotonic() < end:
             time.sleep(0.01)
         assert caplog.text.count("switched off") == 1 and len(adapter._buffer) == 0

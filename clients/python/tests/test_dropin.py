@@ -215,7 +215,7 @@ def test_programs_that_train_one_file_at_once(server, pipeline, tmp_path):
     base["PYTHONPATH"] = os.pathsep.join([STANDIN, os.path.join(PACKAGE, "src")])
     running = [subprocess.Popen([sys.executable, "-c", TRAINER, str(path), *part], env=environment(url_of(server), base), stderr=subprocess.PIPE, text=True)
                for part in parts]  # fmt: skip
-    said = [one.communicate(timeout=120)[1] for one in running]
+    said = [one.communicate(timeout=300)[1] for one in running]
     assert [one.returncode for one in running] == [0] * 3, said
     sql = pipeline.DatabaseEnvironment(path)
     tokens, name = int(sql.get_metadata("cheetah:tokens")), sql.get_metadata("cheetah:database")
@@ -425,7 +425,7 @@ def test_switched_on_from_outside(server, tmp_path, how, where):
         base["PYTHONPATH"] = site() + os.pathsep + base["PYTHONPATH"]
     else:
         command = [sys.executable, "-m", "cheetah_http.dbslm.run", "--url", url_of(server), *command[1:]]
-    result = subprocess.run(command, env=base, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, env=base, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0 and "RuntimeWarning" not in result.stderr, result.stderr
     said = result.stdout.splitlines()
     (answer,) = [line for line in said if line != "theirs"]  # which multiprocessing's own process says last, now and then
@@ -443,7 +443,7 @@ def test_the_database_of_a_model_in_memory(server, tmp_path):
     base["PYTHONPATH"] = os.pathsep.join([STANDIN, os.path.join(PACKAGE, "src")])
     (tmp_path / "program.py").write_text(PROGRAM)
     result = subprocess.run([sys.executable, str(tmp_path / "program.py"), ":memory:", "here"], env=environment(url_of(server), base),
-                            capture_output=True, text=True, timeout=60)  # fmt: skip
+                            capture_output=True, text=True, timeout=300)  # fmt: skip
     assert result.returncode == 0, result.stderr
     with Client(url_of(server)) as db:
         assert result.stdout.split()[0].startswith("standin-") and result.stdout.split()[0] not in db.databases()
@@ -455,7 +455,7 @@ def test_smoke(server, tmp_path):
     base = {k: v for k, v in os.environ.items() if not k.startswith(("DBSLM_", "CHEETAH_", "PYTHON"))}
     base["PYTHONPATH"] = os.pathsep.join([STANDIN, os.path.join(PACKAGE, "src")])
     command = [sys.executable, "-m", "cheetah_http.dbslm.smoke", str(tmp_path / "text.txt"), "--prompts", "4", "--url"]
-    result = subprocess.run([*command, url_of(server)], env=base, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([*command, url_of(server)], env=base, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     rows = dict(line.strip("| ").split(" | ") for line in result.stdout.splitlines()[2:])
     assert rows["answers, words in them"].startswith("4, ") and float(rows["seconds of training"]) > 0 and int(rows["tokens trained"]) > 50
@@ -463,7 +463,7 @@ def test_smoke(server, tmp_path):
     assert 4 <= int(asked) <= 20 and 0 < int(found.split()[0]) <= 100 and int(rows["requests for them and for metadata"]) > 0
     assert 0 <= int(rows["of these without a request (cache)"].split()[0]) < 100
     assert all(float(n) > 0 for n in rows["a list, ms: median, 95 %"].split(", ") + rows["an answer, ms: median, 95 %"].split(", "))
-    result = subprocess.run([*command, "http://127.0.0.1:1"], env=base, capture_output=True, text=True, timeout=60)
+    result = subprocess.run([*command, "http://127.0.0.1:1"], env=base, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1 and "no server" in result.stderr and result.stdout == ""
 
 
