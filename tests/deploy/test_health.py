@@ -15,13 +15,14 @@ def health(*arguments, **env):
 
 
 def test_ready_and_draining(launch):
-    server = launch("--drain-seconds", "2")
+    server = launch("--drain-seconds", "300")
     here = "127.0.0.1:%d" % server.port
     assert health("--connect", here) == (0, "ready")
     assert health("--connect", here, "--live") == (0, "alive")
     server.signal(signal.SIGTERM)
-    harness.wait_for(lambda: health("--connect", here)[0] == 1, 2, "not ready")
+    harness.wait_for(lambda: health("--connect", here)[0] == 1, 60, "not ready")
     assert health("--connect", here, "--live") == (0, "alive")
+    server.signal(signal.SIGTERM)  # it ends at once
     assert server.wait() == 0
     assert health("--connect", here)[0] == 1 and health("--connect", here, "--live")[0] == 1
 
