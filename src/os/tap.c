@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -26,12 +27,32 @@ void cht_tap_set(struct cht_tap *t) { tap = t; }
 /* The next definition of a function: the library's own. A pointer to data cannot be cast to one to code in ISO C. */
 static void library_function(const char *name, void *fn) { *(void **)fn = dlsym(RTLD_NEXT, name); }
 
+static int descriptor_of(void *session)
+{
+    static _Thread_local transport_fn real;
+    if (real == NULL)
+        library_function("gnutls_transport_get_int", (void *)&real);
+    return real != NULL ? real(session) : -1;
+}
+
+/* Bytes that the library has not taken from the socket. */
+static bool more_waits(void *session)
+{
+    int n = 0;
+    return ioctl(descriptor_of(session), FIONREAD, &n) == 0 && n > 0;
+}
+
+/* A record that is no text, new keys of TLS 1.3 for one, is "again" as well, though there may be more behind it, of which nobody would hear
+ * again who waits for edges. */
 static ptrdiff_t take_tls(struct cht_tap_source *from, char *buf, size_t n)
 {
     static _Thread_local record_recv_fn real;
     if (real == NULL)
         library_function("gnutls_record_recv", (void *)&real);
-    ptrdiff_t got = real != NULL ? real(from->session, buf, n) : TLS_PULL_ERROR;
+    ptrdiff_t got;
+    do
+        got = real != NULL ? real(from->session, buf, n) : TLS_PULL_ERROR;
+    while (got == TLS_AGAIN && more_waits(from->session));
     if (got >= 0)
         return got;
     from->failed = got;
@@ -82,15 +103,13 @@ ptrdiff_t gnutls_record_recv(void *session, void *buf, size_t n);
 
 __attribute__((visibility("default"))) ptrdiff_t gnutls_record_recv(void *session, void *buf, size_t n)
 {
-    static _Thread_local transport_fn descriptor;
     struct cht_tap_source from = {.fd = -1, .session = session};
-    if (tap != NULL && tap->tls && descriptor == NULL)
-        library_function("gnutls_transport_get_int", (void *)&descriptor);
-    if (tap == NULL || !tap->tls || descriptor == NULL) {
+    int fd = tap != NULL && tap->tls ? descriptor_of(session) : -1;
+    if (fd < 0) {
         ptrdiff_t got = take_tls(&from, buf, n);
         return got >= 0 ? got : from.failed;
     }
-    ptrdiff_t got = tap->read(tap, descriptor(session), buf, n, &from);
+    ptrdiff_t got = tap->read(tap, fd, buf, n, &from);
     if (got >= 0)
         return got;
     return got == CHT_TAP_LATER ? TLS_AGAIN : (from.failed != 0 ? from.failed : TLS_PULL_ERROR);

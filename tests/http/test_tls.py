@@ -186,7 +186,7 @@ class Talk:
         self.process = subprocess.Popen(["openssl", "s_client", "-connect", "127.0.0.1:%d" % port, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT)
         self.said = b""
-        self.thread = threading.Thread(target=self._read)
+        self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 
     def _read(self):
@@ -273,12 +273,41 @@ def test_bodies(secure, size):
     assert client.get("/kv/%d?db=bodies" % key, headers={"Accept": "application/octet-stream"}).body == value
 
 
+def queued(port):
+    """Bytes that clients of the port have sent and the server has not taken from its sockets."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [row.split() for row in table][1:]
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(":%04X" % port) and row[3] == "01")
+
+
 def test_new_keys_within_a_connection(secure):
     """TLS 1.3: the client changes its key between two requests, and asks the server to."""
-    request = "printf 'GET /version HTTP/1.1\\r\\nHost: a:%d\\r\\n\\r\\n'; sleep 1; " % secure.port
-    process = subprocess.run("(sleep 1; %secho K; sleep 1; %secho k; sleep 1; %s) | openssl s_client -tls1_3 -connect 127.0.0.1:%d 2>&1"
-                             % (request, request, request, secure.port), shell=True, capture_output=True, timeout=harness.HANG, check=False)
-    assert process.stdout.count(b"KEYUPDATE") == 2 and process.stdout.count(b"HTTP/1.1 ") == 3, process.stdout
+    talk, request = Talk(secure.port, "-tls1_3"), b"GET /version HTTP/1.1\r\nHost: a:%d\r\n\r\n" % secure.port
+    talk.say(request, b"HTTP/1.1 ", 1)
+    talk.say(b"K\n", b"KEYUPDATE", 1)
+    talk.say(request, b"HTTP/1.1 ", 2)
+    talk.say(b"k\n", b"KEYUPDATE", 2)
+    talk.say(request, b"HTTP/1.1 ", 3)
+    said = talk.end()
+    assert said.count(b"KEYUPDATE") == 2 and said.count(b"HTTP/1.1 ") == 3, said
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_new_keys_and_a_request_at_once(secure, times):
+    """What lies behind records without text is read with them: nobody tells of it again."""
+    talk, request = Talk(secure.port, "-tls1_3"), b"GET /version HTTP/1.1\r\nHost: a:%d\r\n\r\n" % secure.port
+    talk.say(request, b"HTTP/1.1 ", 1)
+    harness.wait_for(lambda: queued(secure.port) == 0)
+    secure.pause()
+    try:
+        for command in [b"K\n"] * times + [request]:
+            before = queued(secure.port)
+            talk.say(command)
+            harness.wait_for(lambda: queued(secure.port) > before)
+    finally:
+        secure.go_on()
+    harness.wait_for(lambda: talk.said.count(b"HTTP/1.1 ") == 2, what=talk.said)
+    assert talk.end().count(b"HTTP/1.1 200") == 2
 
 
 # ---- the certificate ------------------------------------------------------------------------------------------------------------

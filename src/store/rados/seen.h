@@ -22,10 +22,10 @@
 
 struct cht_rdb;
 struct cht_seen {
-    struct cht_mutex turn;  /* held by whoever looks; before all but `cutting` (rdb.h) */
-    _Atomic uint64_t looks; /* that were begun; raised with `turn` */
-    bool ends;              /* guarded by turn: what the last one found */
-    struct cht_mutex mu;    /* before that of the watches */
+    struct cht_mutex turn;          /* held by whoever looks; before all but `cutting` (rdb.h) */
+    _Atomic uint64_t looks;         /* that were begun; raised with `turn` */
+    bool ends;                      /* guarded by turn: what the last one found */
+    struct cht_mutex mu;            /* before that of the watches */
     struct cht_watches *watches;    /* owned */
     uint64_t versions[CHT_MAP_MAX]; /* guarded by mu */
 };
