@@ -42,7 +42,7 @@ static bool more_waits(void *session)
     return ioctl(descriptor_of(session), FIONREAD, &n) == 0 && n > 0;
 }
 
-/* A record that is no text, new keys of TLS 1.3 for one, is "again" as well, though there may be more behind it, of which nobody would hear
+/* A record that is no text, new keys of TLS 1.3 for one, is "again" as well, though there may be more after it, of which nobody would hear
  * again who waits for edges. */
 static ptrdiff_t take_tls(struct cht_tap_source *from, char *buf, size_t n)
 {
