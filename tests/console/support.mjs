@@ -119,6 +119,15 @@ export const shoot = (page, name) => page.screenshot({ path: join(shots, name + 
 /** What axe finds on the page as it is. */
 export async function violations(page) {
   await page.evaluate(axe);
-  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const found = await page.evaluate(async () => {
+    const moving = document.getAnimations(); // what fades is looked at as it is at first: half of a fade has any contrast
+    for (const one of moving) {
+      one.pause();
+      one.currentTime = 0;
+    }
+    const result = await window.axe.run(document, { resultTypes: ["violations"] });
+    for (const one of moving) one.play();
+    return result;
+  });
   return found.violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html + " " + node.failureSummary).join(" | ").slice(0, 600)}`);
 }
