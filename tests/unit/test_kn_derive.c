@@ -123,7 +123,8 @@ static void compare(struct lm_kn_reader *r, const struct lm_kn_text_query *q)
             if (out.c[j].token != all[j].token || out.c[j].p != all[j].p || out.c[j].order != all[j].order)
                 fail_msg("number %u of %u: token %u, p %.17g, wanted %u, %.17g", j, ks[i], out.c[j].token,
                          out.c[j].p, all[j].token, all[j].p);
-            assert_true(out.c[j].log10 == LM_KN_NO_LOG10 || out.c[j].log10 == log10(out.c[j].p));
+            double l = out.c[j].p > 0 ? log10(out.c[j].p) : LM_KN_LOG10_ZERO;
+            assert_true(out.c[j].log10 == LM_KN_NO_LOG10 || out.c[j].log10 == l);
         }
     }
     assert_false(lm_kn_again(r));
@@ -150,6 +151,29 @@ static void test_best(void **state)
     }
     assert_true(r->root_more.best != NULL && kept > 20 && derived > 5);
     lm_kn_reader_close(r);
+}
+
+/* As the best, where some orders have discounts that make many tokens equal, which come in the order of their numbers: 0 leaves nothing to the
+ * others, as few counts can have it; with all of the counts the followers are worth no more than the others. */
+static void test_equals(void **state)
+{
+    struct lm_kn_reader *r;
+    (void)state;
+    for (unsigned round = 2; round < 2u << (ORDER - 1); round++) {
+        must(lm_kn_reader_open_apart(engine, s, &r, &err));
+        must(lm_kn_begin(r, &err));
+        for (unsigned m = 2; m <= ORDER; m++) {
+            for (unsigned j = 1; j <= 3 && (round >> (m - 1) & 1) != 0; j++)
+                r->discounts[m].d[j] = (round & 1) != 0 ? j : 0;
+        }
+        for (unsigned i = 0; i < QUESTIONS / 5; i++) {
+            uint32_t t[LENGTH];
+            document(t);
+            const struct lm_kn_text_query q = {.tokens = t, .n = 1 + i % LENGTH};
+            compare(r, &q);
+        }
+        lm_kn_reader_close(r);
+    }
 }
 
 /* ---- texts ------------------------------------------------------------------------------------------------------- */
@@ -223,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_best),
+        cmocka_unit_test(test_equals),
         cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
