@@ -33,6 +33,7 @@ struct svc_dbs {
     _Atomic uint64_t now;             /* seconds */
     _Atomic uint64_t maps, open;      /* of what is listed */
     _Atomic uint64_t opened, closed;
+    _Atomic uint64_t made; /* since the start */
 };
 
 static bool has_turn(const struct svc_dbs *t, const char *name)
@@ -115,7 +116,7 @@ static void list_locked(struct svc_dbs *t, struct svc_database *d)
 }
 
 /* With the name's turn. It is held once, and not used yet. */
-static enum cht_rc open_listed(struct svc_dbs *t, const char *name, struct svc_database **out,
+static enum cht_rc open_listed(struct svc_dbs *t, const char *name, bool made, struct svc_database **out,
                                struct cht_err *err)
 {
     struct svc_database *d = cht_calloc(1, sizeof *d);
@@ -133,6 +134,8 @@ static enum cht_rc open_listed(struct svc_dbs *t, const char *name, struct svc_d
     d->table = t;
     d->maps = st.shards * SVC_DBS_MAPS_A_SHARD;
     atomic_store_explicit(&d->users, 1, memory_order_relaxed);
+    if (made)
+        d->fresh = atomic_fetch_add_explicit(&t->made, 1, memory_order_relaxed) + 1;
     atomic_fetch_add_explicit(&t->opened, 1, memory_order_relaxed);
     cht_rwlock_write(&t->lock);
     list_locked(t, d);
@@ -148,8 +151,15 @@ static void touch(struct svc_database *d)
         atomic_store_explicit(&d->used, now, memory_order_relaxed);
 }
 
-/* Held, or NULL if it is not open. */
-static struct svc_database *peek(struct svc_dbs *t, const char *name)
+/* Somebody wants it, whatever becomes of what it was made for. */
+static void keep(struct svc_database *d)
+{
+    if (atomic_load_explicit(&d->fresh, memory_order_relaxed) != 0)
+        atomic_store_explicit(&d->fresh, 0, memory_order_relaxed);
+}
+
+/* Held, or NULL if it is not open. asked: not only looked at. */
+static struct svc_database *peek(struct svc_dbs *t, const char *name, bool asked)
 {
     cht_rwlock_read(&t->lock);
     struct svc_database *d = find(t, name);
@@ -157,6 +167,8 @@ static struct svc_database *peek(struct svc_dbs *t, const char *name)
         d = NULL;
     if (d != NULL)
         svc_dbs_hold(d);
+    if (d != NULL && asked)
+        keep(d); /* before it can be seen to be unused (unlist_fresh) */
     cht_rwlock_read_end(&t->lock);
     return d;
 }
@@ -212,9 +224,9 @@ static bool wait_unused(struct svc_database *d, uint64_t wait_ns)
     return true;
 }
 
-/* With the name's turn: if it is as it was made it is taken out of the list, so that who wants it waits for the turn. Who only looks at it
+/* With the name's turn: if it is the one that was made, and as it was then, it is taken out of the list, so that who wants it waits for the turn. Who only looks at it
  * (metrics, scrubbing) is waited for. NULL: it stays. */
-static struct svc_database *unlist_fresh(struct svc_dbs *t, const char *name)
+static struct svc_database *unlist_fresh(struct svc_dbs *t, const char *name, uint64_t fresh)
 {
     struct cht_store_stats st;
     struct cht_err err = {0};
@@ -223,7 +235,8 @@ static struct svc_database *unlist_fresh(struct svc_dbs *t, const char *name)
     for (bool listed = true; listed;) {
         cht_rwlock_write(&t->lock);
         d = find(t, name);
-        if (d == NULL || !d->fresh || cht_store_remote(d->store) || cht_now_ns() > end)
+        if (d != NULL && (fresh == 0 || atomic_load_explicit(&d->fresh, memory_order_relaxed) != fresh ||
+                          cht_store_remote(d->store) || cht_now_ns() > end))
             d = NULL;
         listed = d != NULL && !is_unused(d, UINT64_MAX);
         if (d != NULL && !listed)
@@ -290,7 +303,7 @@ void svc_dbs_limit(struct svc_dbs *t, uint64_t maps) { t->maps_limit = maps; }
 
 struct svc_database *svc_dbs_get(struct svc_dbs *t, const char *name)
 {
-    struct svc_database *d = peek(t, name);
+    struct svc_database *d = peek(t, name, true);
     if (d != NULL)
         touch(d);
     return d;
@@ -346,23 +359,21 @@ enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsig
         return CHT_FAIL(err, CHT_INVALID_DATABASE_NAME, "%s", cht_rc_text(CHT_INVALID_DATABASE_NAME));
     (void)begin_turn(t, &mine, name, true); /* it has waited */
     enum cht_rc rc = CHT_OK;
-    *out = peek(t, name);
+    *out = peek(t, name, true);
     if (*out == NULL) {
         make_room(t);
         rc = close_gone(t, name, err);
         if (rc == CHT_OK)
-            rc = open_listed(t, name, out, err);
+            rc = open_listed(t, name, false, out, err);
         if (rc == CHT_DATABASE_NOT_FOUND && create) {
             rc = cht_env_create(t->env, name, shards, err);
             *created = rc == CHT_OK;
             if (rc == CHT_OK || rc == CHT_DATABASE_EXISTS) /* another server was faster */
-                rc = open_listed(t, name, out, err);
+                rc = open_listed(t, name, *created, out, err);
         }
     }
     if (rc == CHT_OK)
         touch(*out);
-    if (rc == CHT_OK && create)
-        (*out)->fresh = *created;
     end_turn(t, &mine);
     return rc;
 }
@@ -372,12 +383,12 @@ enum cht_rc svc_dbs_visit(struct svc_dbs *t, const char *name, struct svc_databa
     struct turn mine;
     (void)begin_turn(t, &mine, name, true); /* it has waited */
     enum cht_rc rc = CHT_OK;
-    *out = peek(t, name);
+    *out = peek(t, name, false);
     if (*out == NULL) {
         make_room(t);
         rc = close_gone(t, name, err);
         if (rc == CHT_OK)
-            rc = open_listed(t, name, out, err);
+            rc = open_listed(t, name, false, out, err);
     }
     end_turn(t, &mine);
     return rc;
@@ -450,12 +461,12 @@ enum cht_rc svc_dbs_is_clean(struct svc_dbs *t, const char *name, bool *clean, s
     return cht_env_is_clean(t->env, name, clean, err);
 }
 
-void svc_dbs_undo(struct svc_dbs *t, const char *name)
+void svc_dbs_undo(struct svc_dbs *t, const char *name, uint64_t fresh)
 {
     struct turn mine;
     struct cht_err err = {0};
     (void)begin_turn(t, &mine, name, true); /* it has waited */
-    struct svc_database *d = unlist_fresh(t, name);
+    struct svc_database *d = unlist_fresh(t, name, fresh);
     if (d != NULL) {
         (void)cht_env_drop(t->env, name, &err); /* one that cannot be deleted stays, empty */
         if (t->closed_fn != NULL)
@@ -496,7 +507,7 @@ enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, 
         struct svc_database *fresh = NULL;
         rc = cht_env_create(t->env, name, 0, err);
         if (rc == CHT_OK)
-            rc = open_listed(t, name, &fresh, err);
+            rc = open_listed(t, name, false, &fresh, err);
         svc_dbs_put(fresh);
     }
     end_turn(t, &mine);

@@ -21,8 +21,8 @@ struct svc_database {
     struct cht_store *store; /* set before it is listed, then read-only, as are the next two */
     struct svc_dbs *table;
     unsigned maps; /* mappings that it has */
-    bool
-        fresh; /* guarded by the name's turn: it was made when it was opened, and asked for by nobody else since */
+    _Atomic uint64_t
+        fresh; /* made when it was opened: the number of that; 0: not, or somebody else has asked for it since */
     _Atomic uint64_t users; /* requests that hold it */
     _Atomic uint64_t used;  /* svc_dbs_seconds when it was last got or put; 0: only visited */
     _Atomic bool dropping;  /* whoever holds it ends what it does and puts it */
@@ -59,9 +59,10 @@ void svc_dbs_gone(struct svc_database *d);
  * CHT_DATABASE_NOT_FOUND, CHT_INVALID_DATABASE_NAME, CHT_DATABASE_BUSY, and what opening says. */
 enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsigned shards,
                          struct svc_database **out, bool *created, struct cht_err *err);
-/* Blocks. By whoever made it with svc_dbs_open, and holds it no more, for something that has failed: it is deleted if it is as it was made: empty,
- * held by nobody, and nobody else asked svc_dbs_open to make it. One on other machines stays: others may write to it. */
-void svc_dbs_undo(struct svc_dbs *t, const char *name);
+/* Blocks. By whoever made it with svc_dbs_open, had its `fresh` then, and holds it no more, for something that has failed: it is deleted if it is
+ * that one, empty, held by nobody, and nobody has asked for it since by svc_dbs_get or svc_dbs_open. One on other machines stays: others may
+ * write to it. */
+void svc_dbs_undo(struct svc_dbs *t, const char *name, uint64_t fresh);
 /* Blocks until all who hold it have put it, at most wait_ns; then deletes it. "default" is made anew, empty.
  * CHT_DATABASE_NOT_FOUND, CHT_DATABASE_BUSY. */
 enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err);

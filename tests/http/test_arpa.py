@@ -25,8 +25,12 @@ def read_in(client, text, status=201, **params):
     return answer
 
 
+def fixed_of(client, db):
+    return client.get("/databases/" + db).json().get("fixed")
+
+
 def fixed(client):
-    return client.get("/databases/" + client.db).json().get("fixed")
+    return fixed_of(client, client.db)
 
 
 def large(words, rng):
@@ -110,6 +114,36 @@ def test_refused_texts_leave_no_database(client, server):
         wait_for(lambda: made in names(client), 60)
         assert client.put("/databases/" + made).status == 200
     wait_for(lambda: client.post("/arpa", GOOD[:-8].encode(), db=made).code == "invalid_arpa", 60)
+    assert made in names(client)
+    assert client.delete("/databases/" + made, confirm=made).status == 204
+
+
+def test_refused_texts_leave_what_others_made(client, server):
+    """The database that was made for a text is deleted, and made again by somebody else: that one is not what the refused text takes away."""
+    made = client.db + "-again"
+    text = "".join(large(20000, random.Random(11))).encode()
+    with begin(server, made, text) as s:
+        wait_for(lambda: (fixed_of(client, made) or {}).get("making"))
+        assert client.delete("/databases/" + made, confirm=made).status == 204
+        assert client.put("/databases/" + made).status == 201
+        with contextlib.suppress(ConnectionError):  # it may have its answer already, and be closed
+            s.sendall(text[len(text) * 3 // 4 :])
+        assert b" 410 " in s.recv(4096)
+    assert made in names(client)
+    assert client.delete("/databases/" + made, confirm=made).status == 204
+
+
+def test_refused_texts_leave_what_others_wrote_to(client, server):
+    """Keys are never given out twice: where somebody else has put a value, and deleted it, the database stays."""
+    made = client.db + "-written"
+    text = "".join(large(20000, random.Random(12))).encode()[:-8]
+    with begin(server, made, text) as s:
+        wait_for(lambda: (fixed_of(client, made) or {}).get("making"))
+        key = client.post("/kv", b"v", headers={"Content-Type": "application/octet-stream"}, db=made).json()["key"]
+        assert client.delete("/kv/%d" % key, db=made).status == 204
+        with contextlib.suppress(ConnectionError):
+            s.sendall(text[len(text) * 3 // 4 :])
+        assert b" 400 " in s.recv(4096)
     assert made in names(client)
     assert client.delete("/databases/" + made, confirm=made).status == 204
 

@@ -24,7 +24,7 @@ struct arpa_call {
     struct lm_fm_import *import; /* owned; NULL: not begun, or failed */
     struct svc_out text, piece;  /* what comes in; what the job reads */
     bool begun, last, booked;
-    bool made; /* the database, by this call */
+    uint64_t made; /* the database, by this call: its `fresh`; 0: it was there */
 };
 
 /* Takes away what an import has left. */
@@ -32,7 +32,7 @@ struct cleaning {
     struct cht_job job; /* first */
     struct http_server *srv;
     uint64_t id;
-    bool made; /* the database was made for it */
+    uint64_t made; /* the database was made for it: its `fresh` */
     char name[CHT_DATABASE_NAME_MAX + 1];
 };
 
@@ -40,13 +40,12 @@ static void clean(const struct cleaning *c)
 {
     struct cht_err err = {0};
     struct svc_database *db;
-    bool created;
-    if (svc_dbs_open(c->srv->dbs, c->name, false, 0, &db, &created, &err) != CHT_OK)
+    if (svc_dbs_visit(c->srv->dbs, c->name, &db, &err) != CHT_OK)
         return; /* it is gone, or what is left goes with the next import */
     (void)lm_fm_drop(http_shared(c->srv)->lm, db->store, c->id, &err);
     svc_dbs_put(db);
-    if (c->made)
-        svc_dbs_undo(c->srv->dbs, c->name);
+    if (c->made != 0)
+        svc_dbs_undo(c->srv->dbs, c->name, c->made);
 }
 
 static void clean_job(struct cht_job *j)
@@ -146,17 +145,30 @@ static void describe(struct http_request *r, const struct arpa_call *a)
     svc_out_text(&r->out, "]}");
 }
 
+/* Held. It is asked for once, then only looked at: what others ask for is kept (service/dbs.h). */
+static enum cht_rc open_database(struct http_request *r, struct svc_database **db)
+{
+    struct arpa_call *a = r->own;
+    struct svc_dbs *dbs = r->w->srv->dbs;
+    enum cht_rc rc;
+    bool created = false;
+    if (!a->begun)
+        rc = svc_dbs_open(dbs, a->name, r->w->srv->writes_create, 0, db, &created, &r->err);
+    else
+        rc = svc_dbs_visit(dbs, a->name, db, &r->err);
+    if (rc == CHT_OK && created)
+        a->made = atomic_load_explicit(&(*db)->fresh, memory_order_relaxed);
+    if (rc == CHT_DATABASE_NOT_FOUND && a->begun)
+        rc = CHT_FAIL(&r->err, CHT_DATABASE_DROPPED, "%s", cht_rc_text(CHT_DATABASE_DROPPED));
+    return rc;
+}
+
 static void work(struct http_request *r)
 {
     struct arpa_call *a = r->own;
     struct svc_database *db;
-    bool created;
-    r->rc = svc_dbs_open(r->w->srv->dbs, a->name, !a->begun && r->w->srv->writes_create, 0, &db, &created,
-                         &r->err);
-    if (r->rc == CHT_DATABASE_NOT_FOUND && a->begun)
-        r->rc = CHT_FAIL(&r->err, CHT_DATABASE_DROPPED, "%s", cht_rc_text(CHT_DATABASE_DROPPED));
+    r->rc = open_database(r, &db);
     if (r->rc == CHT_OK) {
-        a->made = a->made || created;
         r->rc = read_text(r, db);
         if (r->rc == CHT_OK && a->last)
             describe(r, a);
@@ -169,8 +181,8 @@ static void work(struct http_request *r)
         if (left)
             (void)lm_fm_drop(http_shared(r->w->srv)->lm, db->store, id, NULL);
         svc_dbs_put(db);
-        if (r->rc != CHT_OK && a->made)
-            svc_dbs_undo(r->w->srv->dbs, a->name);
+        if (r->rc != CHT_OK && a->made != 0)
+            svc_dbs_undo(r->w->srv->dbs, a->name, a->made);
     }
     a->piece.n = 0;
 }
