@@ -70,8 +70,7 @@ static enum cht_rc make_whole(struct cht_pagefile *pf, struct cht_err *err)
         if (atomic_load_explicit(&pf->fast.fault.all, memory_order_relaxed))
             return cht_pf_say_lost(pf, p, err);
         if (cht_fault_test(&pf->fast.fault, p))
-            rc = pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE,
-                                            err);
+            rc = cht_pf_refresh(pf, p, err);
     }
     return rc;
 }

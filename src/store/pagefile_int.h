@@ -81,6 +81,9 @@ enum cht_rc cht_pf_same(const struct cht_pagefile *pf, struct cht_err *err);
 /* As it was after cht_pf_open: what was changed and is not in the file is forgotten; cht_pf_attach comes next. Nobody reads
  * or writes, no checkpoint is under way. */
 enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err);
+/* A page shows its file again, and is read as those around it: a mapping whose pieces are read in different ways cannot be moved as one.
+ * Exclusive. */
+enum cht_rc cht_pf_refresh(struct cht_pagefile *pf, uint64_t page, struct cht_err *err);
 /* Pages that are free, new or to be read anew show their file again, if they were lost. Exclusive. */
 enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err);
 /* CHT_CORRUPT if the file is shorter than it was made: something else has cut it, and nothing may be written that would make

@@ -168,6 +168,7 @@ enum cht_rc cht_pf_reset(struct cht_pagefile *pf, struct cht_err *err)
 {
     const struct cht_io_ops *ops = pf->file->io->ops;
     uint64_t size = 0, used = pf->fast.pages > pf->file_pages ? pf->fast.pages : pf->file_pages;
+    used = used < pf->map_pages ? used : pf->map_pages; /* the file has grown, and the mapping could not */
     enum cht_rc rc = ops->size(pf->file, &size, err);
     if (rc == CHT_OK)
         rc = ops->discard(pf->file, pf->fast.base, (size_t)used * CHT_PAGE, err);

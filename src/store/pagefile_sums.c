@@ -15,6 +15,16 @@ uint32_t cht_page_sum(const void *page)
     return crc == 0 ? 1 : crc;
 }
 
+enum cht_rc cht_pf_refresh(struct cht_pagefile *pf, uint64_t page, struct cht_err *err)
+{
+    const struct cht_io_ops *ops = pf->file->io->ops;
+    uint8_t *p = pf->fast.base + page * CHT_PAGE;
+    enum cht_rc rc = ops->refresh(pf->file, p, page * CHT_PAGE, CHT_PAGE, err);
+    if (rc == CHT_OK && pf->fast.alone)
+        ops->advise(pf->file, p, CHT_PAGE, CHT_ADVICE_ALONE);
+    return rc;
+}
+
 enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, struct cht_err *err)
 {
     for (uint64_t p = first; cht_fault_events(&pf->fast.fault) != 0 && p < first + n; p++) {
@@ -22,8 +32,7 @@ enum cht_rc cht_pf_heal(struct cht_pagefile *pf, uint64_t first, uint64_t n, str
             continue;
         if (atomic_load_explicit(&pf->fast.fault.all, memory_order_relaxed))
             return cht_pf_say_lost(pf, p, err);
-        enum cht_rc rc =
-            pf->file->io->ops->refresh(pf->file, pf->fast.base + p * CHT_PAGE, p * CHT_PAGE, CHT_PAGE, err);
+        enum cht_rc rc = cht_pf_refresh(pf, p, err);
         if (rc != CHT_OK)
             return rc;
         cht_fault_found(&pf->fast.fault, p);

@@ -274,6 +274,7 @@ static void test_table(void **state)
 static const char *dirs[] = {root};
 static struct cht_env *env;
 static struct cht_store *db, *other;
+static enum cht_read_ahead read_ahead;
 
 static void open_env(void)
 {
@@ -284,6 +285,7 @@ static void open_env(void)
                                  .scan_workers = 2,
                                  .durability = CHT_DURABLE_OS,
                                  .log_segment_bytes = 1u << 20,
+                                 .read_ahead = read_ahead,
                                  .manual_checkpoint = true};
     struct cht_err err = {0};
     assert_int_equal(cht_env_open(&cfg, &env, &err), CHT_OK);
@@ -347,12 +349,17 @@ static void cut(const char *file, off_t size)
     assert_int_equal(truncate(path, size), 0);
 }
 
-static void set_up(bool reopen)
+static void clear(void)
 {
     char cmd[200];
-    struct cht_err err = {0};
     (void)snprintf(cmd, sizeof cmd, "rm -rf %s/*", root);
     assert_int_equal(system(cmd), 0);
+}
+
+static void set_up(bool reopen)
+{
+    struct cht_err err = {0};
+    clear();
     open_env();
     db = make("default", PAIRS);
     other = make("other", 100);
@@ -534,7 +541,6 @@ static void test_nothing_left(void **state)
     static const char *const files[] = {"keys", "pairs", "values", "recycle", "sums"};
     (void)state;
     for (unsigned f = 0; f < 5; f++) {
-        char cmd[200];
         struct cht_err err = {0};
         set_up(true);
         cut(files[f], 0);
@@ -553,9 +559,135 @@ static void test_nothing_left(void **state)
         other_is_well();
         assert_int_equal(size_of(files[f]), 0);
         cht_env_abandon(env);
-        (void)snprintf(cmd, sizeof cmd, "rm -rf %s/*", root);
-        assert_int_equal(system(cmd), 0);
+        clear();
     }
+}
+
+/* What was lost and is there again is no obstacle to a file that grows out of its mapping, however its pages are read. */
+static void test_grows_after_a_loss(void **state)
+{
+    static uint8_t bytes[1u << 20];
+    static const enum cht_read_ahead how[] = {CHT_READ_AHEAD_ALWAYS, CHT_READ_AHEAD_NEVER};
+    (void)state;
+    for (unsigned k = 0; k < 2; k++) {
+        char path[200];
+        struct cht_err err = {0};
+        clear();
+        read_ahead = how[k];
+        open_env();
+        read_ahead = CHT_READ_AHEAD_AUTO;
+        db = make("default", 100);
+        off_t size = size_of("values");
+        path_of(path, sizeof path, "values");
+        int fd = open(path, O_RDWR);
+        assert_true(fd >= 0 && size <= (off_t)sizeof bytes);
+        assert_int_equal(pread(fd, bytes, (size_t)size, 0), size);
+        cut("values", (off_t)20 * PAGE);
+        assert_int_not_equal(read_all(db, 100).damaged, 0);
+        assert_int_equal(pwrite(fd, bytes, (size_t)size, 0), size);
+        close(fd);
+        for (unsigned i = 0; i < 500; i++)
+            assert_int_equal(put(db, i), CHT_OK);
+        assert_int_equal(read_all(db, 500).right, 500);
+        assert_int_equal(cht_store_checkpoint(db, &err), CHT_OK);
+        assert_int_equal(cht_env_close(env, &err), CHT_OK);
+    }
+}
+
+/* Between the store and the file system: mappings that cannot grow, and whether what is discarded is a mapping's. */
+static struct {
+    const struct cht_io_ops *real;
+    struct cht_io_ops ops;
+    pthread_mutex_t mu;
+    uint8_t *at[64];
+    size_t len[64];
+    unsigned n, beyond, refused;
+    bool refuse;
+} maps = {.mu = PTHREAD_MUTEX_INITIALIZER};
+
+static void note_map(const uint8_t *old, uint8_t *at, size_t len)
+{
+    unsigned i = 0;
+    (void)pthread_mutex_lock(&maps.mu);
+    while (i < maps.n && maps.at[i] != old)
+        i++;
+    assert_true(i < 64);
+    maps.n = i < maps.n ? maps.n : i + 1;
+    maps.at[i] = at;
+    maps.len[i] = len;
+    (void)pthread_mutex_unlock(&maps.mu);
+}
+
+static enum cht_rc map_noted(struct cht_file *f, size_t len, uint8_t **out, struct cht_err *err)
+{
+    enum cht_rc rc = maps.real->map(f, len, out, err);
+    if (rc == CHT_OK)
+        note_map(NULL, *out, len);
+    return rc;
+}
+
+static enum cht_rc remap_noted(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
+                               struct cht_err *err)
+{
+    if (maps.refuse) {
+        maps.refused++;
+        return CHT_FAIL(err, CHT_IO, "remap: refused by the test");
+    }
+    enum cht_rc rc = maps.real->remap(f, old, old_len, len, out, err);
+    if (rc == CHT_OK)
+        note_map(old, *out, len);
+    return rc;
+}
+
+static void unmap_noted(struct cht_file *f, uint8_t *p, size_t len)
+{
+    note_map(p, NULL, 0);
+    maps.real->unmap(f, p, len);
+}
+
+static enum cht_rc discard_noted(struct cht_file *f, uint8_t *p, size_t len, struct cht_err *err)
+{
+    bool inside = false;
+    (void)pthread_mutex_lock(&maps.mu);
+    for (unsigned i = 0; i < maps.n; i++)
+        inside = inside || (p >= maps.at[i] && p < maps.at[i] + maps.len[i] &&
+                            len <= maps.len[i] - (size_t)(p - maps.at[i]));
+    maps.beyond += !inside;
+    (void)pthread_mutex_unlock(&maps.mu);
+    return inside ? maps.real->discard(f, p, len, err) : CHT_OK;
+}
+
+/* A file that has grown, and its mapping could not: what is taken back is no more than the mapping. */
+static void test_mapping_that_cannot_grow(void **state)
+{
+    struct cht_io *io = cht_io_posix();
+    struct cht_err err = {0};
+    enum cht_rc rc = CHT_OK;
+    (void)state;
+    clear();
+    maps.real = io->ops;
+    maps.ops = *io->ops;
+    maps.ops.map = map_noted;
+    maps.ops.remap = remap_noted;
+    maps.ops.unmap = unmap_noted;
+    maps.ops.discard = discard_noted;
+    io->ops = &maps.ops;
+    open_env();
+    db = make("default", 100);
+    maps.refuse = true;
+    for (unsigned i = 100; i < PAIRS && rc == CHT_OK; i++)
+        rc = put(db, i);
+    assert_int_not_equal(rc, CHT_OK);
+    assert_int_equal(read_all(db, 100).right, 100); /* waits until it is taken back */
+    assert_int_not_equal(maps.refused, 0);
+    assert_int_equal(maps.beyond, 0);
+    maps.refuse = false;
+    (void)cht_env_close(env, &err);
+    open_env();
+    assert_int_equal(cht_env_get(env, "default", &db, &err), CHT_OK);
+    assert_int_equal(read_all(db, 100).right, 100);
+    assert_int_equal(cht_env_close(env, &err), CHT_OK);
+    io->ops = maps.real;
 }
 
 /* ---- readers meanwhile ---------------------------------------------------------------------------------------- */
@@ -679,6 +811,8 @@ int main(void)
         cmocka_unit_test(test_keys_cut),
         cmocka_unit_test(test_recycle_cut),
         cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_grows_after_a_loss),
+        cmocka_unit_test(test_mapping_that_cannot_grow),
         cmocka_unit_test(test_while_reading),
         cmocka_unit_test(test_damaged_place),
     };
