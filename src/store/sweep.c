@@ -18,6 +18,7 @@
 #define BATCH 1024u         /* pairs */
 #define GROUP 32u           /* pairs */
 #define LOCKED (256u << 10) /* bytes shown before the lock is released for a moment */
+#define SOON (4u << 20)     /* bytes of values that the disk is asked for beforehand */
 #define PREFETCH 512u       /* bytes of a value; what is longer is read ahead by the processor itself */
 #define SHARDS_MAX 256u
 #define NAMES (BATCH * 24u + CHT_NAME_MAX + 64u)
@@ -303,7 +304,7 @@ static enum cht_rc visit_home(struct batch *b, unsigned home, struct cht_err *er
 {
     sort_by_shard(b);
     if (b->n > 0)
-        cht_values_soon(&b->sh->values, &b->item->key, sizeof *b->item, b->n, SIZE_MAX);
+        cht_values_soon(&b->sh->values, &b->item->key, sizeof *b->item, b->n, SOON);
     enum cht_rc rc =
         visit_values(b, b->sh, b->order + b->start[home], (size_t)(b->start[home + 1] - b->start[home]), err);
     if (rc == CHT_OK)
