@@ -287,7 +287,7 @@ static enum cht_rc rename_unnamed(struct cht_io *io, const char *from, const cha
     }
     bool fits = strlen(to) + longest < NAME_MAX_HERE;
     size_t old = find(u, to);
-    if (there && fits && old < u->n)
+    if (there && fits && old < u->n && strcmp(from, to) != 0)
         drop(u, old);
     for (size_t i = 0; i < u->n && there && fits; i++) {
         char path[NAME_MAX_HERE];

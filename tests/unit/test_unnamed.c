@@ -73,6 +73,7 @@ static void names(const char *where)
     assert_int_equal(io->ops->rename(io, "d/a", "d/b", &e), CHT_OK);
     assert_int_equal(kind_of(io, "d/a"), CHT_IO_NOTHING);
     assert_int_equal(io->ops->rename(io, "d/a", "d/b", &e), CHT_NO_FILE);
+    assert_int_equal(io->ops->rename(io, "d/b", "d/b", &e), CHT_OK); /* to itself: it stays */
     assert_int_equal(io->ops->rename(io, "d", "moved", &e), CHT_OK);
     assert_int_equal(kind_of(io, "d/b"), CHT_IO_NOTHING);
     assert_int_equal(kind_of(io, "moved/in"), CHT_IO_FOLDER);
