@@ -288,10 +288,25 @@ static enum cht_rc px_map(struct cht_file *f, size_t len, uint8_t **out, struct 
     return end_call(f, p == MAP_FAILED ? -1 : 0, "map", err);
 }
 
+/* The thread sanitizer does not see mremap: what it knows of the threads that used an address before would be held against those
+ * that use the mapping that comes to lie there. It sees mmap, and forgets; so the new place is mapped first, and moved to. */
+static void *move(uint8_t *old, size_t old_len, size_t len)
+{
+#ifdef __SANITIZE_THREAD__
+    void *to = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = to == MAP_FAILED ? to : mremap(old, old_len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    if (to != MAP_FAILED && p == MAP_FAILED)
+        (void)munmap(to, len);
+    return p;
+#else
+    return mremap(old, old_len, len, MREMAP_MAYMOVE);
+#endif
+}
+
 static enum cht_rc px_remap(struct cht_file *f, uint8_t *old, size_t old_len, size_t len, uint8_t **out,
                             struct cht_err *err)
 {
-    void *p = mremap(old, old_len, len, MREMAP_MAYMOVE);
+    void *p = move(old, old_len, len);
     if (p == MAP_FAILED)
         return FAIL(err, "remap", f->path);
     *out = p;
