@@ -260,7 +260,7 @@ static _Atomic uint64_t
 static _Atomic bool over;
 static _Atomic unsigned hits, sums, stale, failed;
 
-/* By both servers in turn: atomic commits, or one write after the other; now and then nothing, so that answers can hold. */
+/* By both servers in turn: atomic commits, or one write after the other; now and then nothing, until an answer has held. */
 static void *write_numbers(void *arg)
 {
     unsigned me = (unsigned)(uintptr_t)arg;
@@ -277,19 +277,23 @@ static void *write_numbers(void *arg)
             atomic_fetch_add(&failed, 1);
         else
             atomic_store(&acked[me], n);
-        if (n % 8 == 0)
-            cht_sleep_ns(UINT64_C(60000000));
+        unsigned held_before = atomic_load(&hits);
+        while (n % 8 == 0 && atomic_load(&hits) == held_before && !atomic_load(&over))
+            cht_sleep_ns(UINT64_C(1000000));
     }
     return NULL;
 }
 
+static bool divided(void) { return cht_rdb_map(cht_rdb(one))->shards > 4; }
+
+/* A shard that is written to all the time may be busy each time it is asked, and its second half is not there then. */
 static void *divide(void *arg)
 {
     (void)arg;
-    for (unsigned i = 0; i < 8 && !atomic_load(&over); i++) {
+    for (unsigned i = 0; (i < 8 || !divided()) && !atomic_load(&over); i++) {
         cht_sleep_ns(UINT64_C(150000000));
-        enum cht_rc rc = cht_split(cht_rdb(one), i, NULL);
-        if (rc != CHT_OK && rc != CHT_DATABASE_BUSY)
+        enum cht_rc rc = cht_split(cht_rdb(one), i % 8, NULL);
+        if (rc != CHT_OK && rc != CHT_DATABASE_BUSY && rc != CHT_INVALID_ARGUMENT)
             atomic_fetch_add(&failed, 1);
     }
     return NULL;
@@ -344,6 +348,11 @@ static void *ask(void *arg)
     return NULL;
 }
 
+static bool enough(void)
+{
+    return atomic_load(&hits) >= 20 && atomic_load(&acked[0]) > 0 && atomic_load(&acked[1]) > 0 && divided();
+}
+
 static void test_under_load(void **state)
 {
     (void)state;
@@ -359,7 +368,7 @@ static void test_under_load(void **state)
         must(cht_thread_start(&t[2 + i], "reader", ask, (void *)(i % 2), &err));
     must(cht_thread_start(&t[6], "divider", divide, NULL, &err));
     uint64_t end = cht_now_ns() + strtoull(seconds, NULL, 10) * UINT64_C(1000000000);
-    while (cht_now_ns() < end || (atomic_load(&hits) < 20 && cht_now_ns() < end + UINT64_C(60000000000)))
+    while (cht_now_ns() < end || (!enough() && cht_now_ns() < end + UINT64_C(60000000000)))
         cht_sleep_ns(UINT64_C(20000000));
     atomic_store(&over, true);
     for (unsigned i = 0; i < 7; i++)
@@ -369,8 +378,7 @@ static void test_under_load(void **state)
                   (unsigned long long)atomic_load(&acked[1]), cht_rdb_map(cht_rdb(two))->shards);
     assert_int_equal(atomic_load(&stale), 0);
     assert_int_equal(atomic_load(&failed), 0);
-    assert_true(atomic_load(&hits) >= 20);
-    assert_true(cht_rdb_map(cht_rdb(one))->shards > 4);
+    assert_true(enough());
     cht_watch_free(w);
 }
 
