@@ -66,7 +66,8 @@ bool lm_fm_head_read(const uint8_t *p, size_t n, struct lm_fm_head *out)
     for (unsigned m = 1; m <= out->order; m++)
         out->n[m] = cht_be64(p + HEAD_FIXED + 8 * (size_t)(m - 1));
     unsigned known = LM_FM_EOS | LM_FM_MAKING | LM_FM_UNK | LM_FM_BOS;
-    return (out->flags & ~known) == 0 && (out->order > 0 || (out->flags & LM_FM_MAKING) != 0);
+    return (out->flags & ~known) == 0 && (out->order > 0 || (out->flags & LM_FM_MAKING) != 0) &&
+           out->n[1] <= (uint64_t)UINT32_MAX + 1; /* a token each */
 }
 
 size_t lm_fm_section(unsigned order, uint8_t out[LM_FM_NAME_MAX])
@@ -200,7 +201,7 @@ size_t lm_fm_put_float(char *out, float v)
         *out = '0';
         return 1;
     }
-    if (a < 1e-4 || a >= 1e6)
+    if (!(a >= 1e-4 && a < 1e6)) /* also what is no number, which a page that others wrote may have */
         return (size_t)snprintf(out, LM_FM_FLOAT_TEXT, "%.9g", (double)v);
     if (v < 0)
         out[at++] = '-';

@@ -4,11 +4,14 @@
 #include "base/alloc.h"
 #include "base/b64.h"
 #include "base/crc32c.h"
+#include "base/literal.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #define TICK_LINES 1024u
+#define HEADER_BEGIN "{\"cheetah\":\"export\"" /* as tool_dump_header writes it */
+#define HEADER_MAX 160u                        /* bytes of it */
 
 struct verify {
     struct tool_dump_reader r;
@@ -152,6 +155,13 @@ static enum cht_rc one(struct verify *v, const char *p, size_t n, uint64_t start
     return rc;
 }
 
+/* A file that has no whole line: can it be an export that was cut off in its first one? Whoever goes on with it writes over that. */
+static bool may_begin(const struct tool_dump_reader *r)
+{
+    size_t n = r->buf.len - r->at, known = CHT_LEN(HEADER_BEGIN);
+    return n < HEADER_MAX && memcmp(r->buf.data + r->at, HEADER_BEGIN, n < known ? n : known) == 0;
+}
+
 enum cht_rc tool_dump_verify(const char *path, bool partial, struct tool_dump_info *info,
                              void (*tick)(void *ctx, uint64_t bytes), void *ctx, struct cht_err *err)
 {
@@ -185,6 +195,10 @@ enum cht_rc tool_dump_verify(const char *path, bool partial, struct tool_dump_in
     }
     if (rc == CHT_OK && v.ended && v.r.cut)
         rc = bad(&v, "something stands after the end", err);
+    if (rc == CHT_OK && partial && v.r.line == 0 && v.r.cut && !may_begin(&v.r)) {
+        v.r.line++;
+        rc = bad(&v, "not the header of an export", err);
+    }
     if (rc == CHT_OK && v.r.line == 0 && !partial)
         rc = CHT_DAMAGED(err, "%.100s: is empty", path);
     tool_dump_reader_close(&v.r);

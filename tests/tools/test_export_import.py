@@ -347,6 +347,19 @@ def test_a_damaged_file_is_not_resumed(launch, tmp_path):
     assert "line " in done.stderr and read(tmp_path / "f") == data
 
 
+@pytest.mark.parametrize("data", [b"words", b"{", b'{"cheetah":"backup"', b'{"cheetah":"export"' + b" " * 200, b"\0" * 70])
+def test_what_is_no_export_is_not_resumed(launch, tmp_path, data):
+    """One line without an end: it is written over if it can be the beginning of an export, and stays if not."""
+    server = launch()
+    (tmp_path / "f").write_bytes(data)
+    if data == b"{":
+        export(server, tmp_path / "f", "--resume")
+        assert read(tmp_path / "f") == export(server, tmp_path / "whole")
+        return
+    done = export(server, tmp_path / "f", "--resume", check=3)
+    assert "line 1: not the header of an export" in done.stderr and read(tmp_path / "f") == data
+
+
 def test_random_damage(launch, tmp_path):
     """One changed byte anywhere is noticed before anything is written."""
     server = launch()

@@ -531,6 +531,9 @@ static void test_numbers(void **state)
     lm_arpa_begin(&a);
     static const char head[] = "\\data\\\nngram 1=100000000\nngram 2=0\n\\1-grams:\n";
     must(lm_arpa_feed(&a, head, sizeof head - 1, &err));
+    char none[LM_FM_FLOAT_TEXT + 1] = {0};
+    none[lm_fm_put_float(none, (float)NAN)] = 0;
+    assert_true(isnan(strtod(none, NULL)));
     for (unsigned i = 0; i < 300000; i++) {
         char line[120], number[64] = {0};
         uint32_t bits = below(UINT32_MAX);
@@ -708,6 +711,45 @@ static void test_long_lines(void **state)
     }
 }
 
+/* A head is a pair like any other, and anybody who may write can put one. */
+static void test_head_that_others_wrote(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t tokens;
+        enum cht_rc rc;
+    } heads[] = {{0, CHT_OK},
+                 {1, CHT_OK},
+                 {UINT64_C(1) << 32, CHT_OK},
+                 {(UINT64_C(1) << 32) + 1, CHT_MALFORMED_PAYLOAD},
+                 {INT64_MAX, CHT_MALFORMED_PAYLOAD},
+                 {UINT64_MAX, CHT_MALFORMED_PAYLOAD}};
+    struct text t = with("\\end\\", "\\end\\");
+    must(read_in(&t, SIZE_MAX, 0, false));
+    free(t.p);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        struct lm_fm_head h = {.order = 3, .bos = BOS, .eos = EOS, .unk = LM_FM_NO_ID, .id = i};
+        const uint32_t context[] = {BOS, 11};
+        const struct lm_kn_text_query q = {.tokens = context, .n = 2};
+        uint8_t bytes[LM_FM_HEAD_MAX];
+        struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = lm_kn_head_name()};
+        struct cht_commit c = {.ops = &op, .count = 1};
+        struct lm_kn_prediction p = {.n = 0};
+        struct lm_kn_reader *r;
+        bool later = false;
+        h.n[1] = heads[i].tokens;
+        op.value = (struct cht_str){bytes, lm_fm_head_write(&h, bytes)};
+        must(cht_store_commit(s, &c));
+        must(lm_kn_reader_open(engine, s, NULL, &r, &err));
+        enum cht_rc rc = lm_kn_begin(r, &err);
+        if (rc == CHT_OK)
+            rc = lm_kn_predict(r, &q, 3, &p, &later, &err);
+        assert_int_equal(rc, heads[i].rc);
+        assert_true(rc != CHT_OK || (p.n >= 1 && p.n <= 3));
+        lm_kn_reader_close(r);
+    }
+}
+
 static void test_what_is_in_the_way(void **state)
 {
     (void)state;
@@ -868,6 +910,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_head_that_others_wrote, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_in_the_way, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_power_cuts_and_faults, setup, teardown),
