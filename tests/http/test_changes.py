@@ -316,6 +316,34 @@ def test_dropped(client, server, name):
     client.put("/databases/" + name)
 
 
+@pytest.mark.skipif(rados.WANTED, reason="there nobody is called by a commit")
+def test_dropped_while_it_is_written_to(client, server, name):
+    """The streams end just when commits call those who wait."""
+    for _ in range(4):
+        followers = [Follower(server, "/changes/*", db=name, wait=600) for _ in range(3)]
+        for follower in followers:
+            wait_for(lambda follower=follower: follower.lines)
+        stop = threading.Event()
+
+        def write():
+            writer = server.client(db=name)
+            while not stop.is_set():
+                writer.put("/pairs/a", b"x")
+            writer.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            wait_for(lambda: all(follower.changes() for follower in followers))
+            assert client.delete("/databases/" + name, confirm=name).status == 204
+        finally:
+            stop.set()
+            thread.join(HANG)
+        for follower in followers:
+            assert follower.over()["error"]["code"] == "database_dropped"
+        client.put("/databases/" + name)
+
+
 def test_the_server_stops(launch):
     server = launch("--drain-seconds", "3600")
     client = server.client()
