@@ -11,7 +11,7 @@
  * anew, with higher numbers.
  *
  * Over RADOS (rados.h) a group is what all servers have committed between two looks of any follower: each name once in it, an atomic commit never divided, PREFIX_DEL
- * never told, but each name. Changes are kept from the first cht_changes_open on, up to cht_rados_config.changes_bytes; cht_changes_range tells what is known, without a trip.
+ * never told, but each name. Changes are kept from the first cht_changes_open on, up to cht_rados_config.changes_bytes, until nobody has opened any or had one open for an hour, on any server (cht_env_quiet); cht_changes_range tells what is known, without a trip.
  *
  * Threads: one at a time for each handle; any number of handles.
  */

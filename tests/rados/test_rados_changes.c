@@ -627,6 +627,23 @@ static void make_and_trim(struct cht_store *s)
     must(cht_cut_trim(cht_rdb(s), &err));
 }
 
+/* Nobody has asked for long, as this server sees it. */
+static void no_longer(struct cht_store *s)
+{
+    must(cht_cut_look(cht_rdb(s), NULL, &err));
+    for (unsigned i = 0; i < 2; i++) /* the first time it only looks */
+        must(cht_cut_idle(cht_rdb(s), 0, &err));
+}
+
+static void make_and_end(struct cht_store *s)
+{
+    make_pairs(s);
+    no_longer(s);
+    make_pairs(s);
+    must(cht_cut_trim(cht_rdb(s), &err));
+    ask(s);
+}
+
 static void put_together(struct cht_store *s)
 {
     struct cht_op ops[12];
@@ -683,6 +700,10 @@ static void test_cut_off(void **state)
                 {"remove", make_and_ask, false, false},
                 {"trim", make_and_trim, false, false},
                 {"trim-shard", make_and_trim, false, true},
+                {"idle-end", make_and_end, false, false},
+                {"idle-ended", make_and_end, false, true},
+                {"trim-shard", make_and_end, false, false},
+                {"cut-lock", make_and_end, false, false},
                 {"create", put_together, false, false},
                 {"lock", put_together, false, false},
                 {"lock-last", put_together, false, false},
@@ -701,7 +722,8 @@ static void test_cut_off(void **state)
     for (unsigned i = 0; i < sizeof cuts / sizeof *cuts; i++) {
         if (getenv("CHT_TEST_LONG") == NULL && !cuts[i].always)
             continue;
-        bool trims = cuts[i].fn == make_and_trim; /* who was not there in time is told so */
+        bool trims = cuts[i].fn == make_and_trim ||
+                     cuts[i].fn == make_and_end; /* who was not there in time is told so */
         two_new_name('c');
         assert_int_equal(in_process(make_pairs, ""), 0);
         if (!cuts[i].first) {
@@ -1099,6 +1121,198 @@ static void test_many_generations(void **state)
     assert_int_equal(oldest, now - 300 / 4 - 1);
 }
 
+/* ---- nobody asks any more -------------------------------------------------------------------------------------------- */
+
+static unsigned nothing_kept(struct cht_store *s)
+{
+    struct cht_changes_range r;
+    must(cht_changes_range(s, &r, &err));
+    return r.newest == 0 && r.oldest == 0 && r.kept == 0 && rows_of(s, "L") == 0 && rows_of(s, "M") == 0;
+}
+
+/* CH9: keeping ends, on each server when it hears of it; who comes back is told that it is too late, and from then on all is kept again, also what a server
+ * writes that knows nothing of either. */
+static void test_nobody_asks_any_more(void **state)
+{
+    (void)state;
+    struct cht_changes *c;
+    static struct mirror m;
+    begin(&m, one, "");
+    uint64_t before = m.after;
+    make_pairs(one);
+    no_longer(one);
+    put(one, "a", "1");
+    must(cht_cut_trim(cht_rdb(one), &err));
+    assert_true(nothing_kept(one));
+    assert_int_equal(size_of_epoch(), 20);
+    put(two, "b", "1"); /* it does not know it yet: in vain */
+    assert_int_equal(rows_of(one, "L"), 1);
+    must(cht_cut_trim(cht_rdb(one), &err));
+    assert_true(nothing_kept(one));
+    for (unsigned i = 0; i < 3; i++) /* nothing goes on by itself */
+        no_longer(two);
+    put(two, "b", "2");
+    put_together(two);
+    assert_true(nothing_kept(two));
+
+    uint64_t known = cht_rdb_generation(cht_rdb(two));
+    assert_int_equal(cht_changes_open(two, str(""), before, &c, &err), CHT_GONE);
+    assert_non_null(strstr(err.msg, "are told, not after"));
+    begin(&m, two, "");
+    assert_int_equal(m.after, known); /* the one that nobody is told of */
+    put(one, "c", "1");
+    put(two, "b", "3");
+    catch_up(&m, one);
+    compare(&m, two);
+    assert_int_equal(m.told, 2);
+    catch_up(&m, two);
+
+    no_longer(two); /* one knows neither that, nor that somebody asks again */
+    put(one, "d", "1");
+    assert_int_equal(cht_changes_open(one, str(""), m.after, &c, &err), CHT_GONE);
+    uint64_t told_before = m.after;
+    begin(&m, one, "");
+    assert_true(m.after > told_before);
+    put(two, "e", "1");
+    put(one, "f", "1");
+    catch_up(&m, two);
+    compare(&m, one);
+    assert_int_equal(m.told, 2);
+}
+
+static bool keeps(struct cht_store *s) { return cht_rdb_keeps(cht_rdb(s), cht_rdb_generation(cht_rdb(s))); }
+
+/* Who has asked meanwhile, or follows, is seen by all. */
+static void test_somebody_asks(void **state)
+{
+    (void)state;
+    struct cht_changes *c;
+    struct cht_wait w = {.done = on_news};
+    static struct mirror m;
+    begin(&m, one, "");
+    put(one, "a", "1");
+    must(cht_cut_look(cht_rdb(two), NULL, &err));
+    must(cht_cut_idle(cht_rdb(two), CHT_CUT_IDLE_NS, &err));
+    must(cht_cut_idle(cht_rdb(two), CHT_CUT_IDLE_NS, &err)); /* not long ago */
+    assert_true(keeps(two));
+    atomic_store(&cht_rdb(one)->told.marked, 0);
+    catch_up(&m, one); /* somebody asks the other one */
+    must(cht_cut_idle(cht_rdb(two), 0, &err));
+    assert_true(keeps(two));
+    must(cht_changes_open(one, str(""), CHT_CHANGES_NOW, &c, &err));
+    for (unsigned i = 0; i < 3; i++) { /* as long as somebody follows */
+        must(cht_cut_idle(cht_rdb(one), 0, &err));
+        must(cht_cut_idle(cht_rdb(two), 0, &err));
+        assert_true(keeps(one) && keeps(two));
+    }
+    catch_up(&m, two);
+    compare(&m, one);
+
+    no_longer(two); /* one was silent: who follows it is woken, and told */
+    assert_false(keeps(two));
+    put(two, "b", "1");
+    assert_int_equal(rows_of(two, "L"), 1); /* of before */
+    must(cht_cut_idle(cht_rdb(one), 0, &err));
+    atomic_store(&called, 0);
+    enum cht_rc rc = cht_changes_await(c, &w);
+    if (rc == CHT_PENDING)
+        wait_for(&called, 1);
+    assert_int_equal(cht_changes_next(c, apply, &m, &err), CHT_GONE);
+    cht_changes_close(c);
+}
+
+/* CH9, random: whenever keeping ends, whoever asks, whoever knows of it: a mirror has all, or is told that it is too late. */
+static void test_ends_meanwhile(void **state)
+{
+    (void)state;
+    static struct mirror m;
+    struct cht_rng r;
+    struct cht_changes *c;
+    unsigned late = 0, compared = 0;
+    uint64_t steps = getenv("CHT_TEST_LONG") != NULL ? 5000 : 200;
+    cht_rng_seed(&r, 12);
+    begin(&m, one, "");
+    for (uint64_t i = 0; i < steps; i++) {
+        struct cht_store *s = cht_rng_below(&r, 2) == 0 ? one : two;
+        change_something(&r);
+        if (cht_rng_below(&r, 8) == 0)
+            must(cht_cut_look(cht_rdb(s), NULL, &err));
+        if (cht_rng_below(&r, 6) == 0)
+            must(cht_cut_idle(cht_rdb(s), 0, &err));
+        if (cht_rng_below(&r, 10) == 0)
+            must(cht_cut_trim(cht_rdb(s), &err));
+        if (cht_rng_below(&r, 5) != 0)
+            continue;
+        enum cht_rc rc = cht_changes_open(s, str(""), m.after, &c, &err);
+        if (rc == CHT_OK) {
+            cht_changes_close(c);
+            catch_up(&m, s);
+            compare(&m, s == one ? two : one);
+            compared++;
+        } else {
+            uint64_t before = m.after;
+            assert_int_equal(rc, CHT_GONE);
+            begin(&m, s, "");
+            assert_true(m.after > before);
+            late++;
+        }
+    }
+    print_message("%u times all, %u times too late\n", compared, late);
+    assert_true(late > 0 && compared > 0);
+}
+
+static void *write_few(void *arg)
+{
+    struct cht_rng r;
+    cht_rng_seed(&r, arg != NULL ? 13 : 14);
+    while (!atomic_load(&over)) {
+        char text[TEXT];
+        (void)snprintf(text, sizeof text, "t:%u", (unsigned)cht_rng_below(&r, NAMES));
+        struct cht_op op = {.kind = CHT_OP_PAIR_SET, .name = str(text), .key = 1 + cht_rng_below(&r, 50)};
+        if (cht_rng_below(&r, 4) == 0)
+            op.kind = CHT_OP_PAIR_DEL;
+        enum cht_rc rc = run(arg != NULL ? one : two, &op, 1, 0);
+        if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND)
+            return cannot("few");
+    }
+    return NULL;
+}
+
+/* The same, while two servers write all the time: what one writes without a row, since it is told to nobody, another does not begin to tell. */
+static void test_ends_under_load(void **state)
+{
+    (void)state;
+    static struct mirror m;
+    struct cht_thread t[2];
+    struct cht_changes *c;
+    atomic_store(&over, false);
+    atomic_store(&broken, NULL);
+    begin(&m, one, "t:");
+    must(cht_thread_start(&t[0], "few", write_few, NULL, &err));
+    must(cht_thread_start(&t[1], "few", write_few, &over, &err));
+    unsigned rounds = getenv("CHT_TEST_LONG") != NULL ? 300 : 20;
+    for (unsigned i = 0; i < rounds; i++) {
+        struct cht_store *s = i % 2 == 0 ? one : two;
+        if (i % 3 == 0)
+            no_longer(i % 4 < 2 ? one : two);
+        must(cht_cut_trim(cht_rdb(i % 5 < 2 ? one : two), &err));
+        enum cht_rc rc = cht_changes_open(s, str("t:"), m.after, &c, &err);
+        if (rc == CHT_OK)
+            cht_changes_close(c);
+        else if (rc == CHT_GONE)
+            begin(&m, s, "t:");
+        else
+            must(rc);
+        catch_up(&m, s == one ? two : one);
+    }
+    atomic_store(&over, true);
+    cht_thread_join(&t[0]);
+    cht_thread_join(&t[1]);
+    assert_null(atomic_load(&broken));
+    catch_up(&m, one);
+    compare(&m, two);
+}
+
 /* M1. */
 static void test_allocations(void **state)
 {
@@ -1144,6 +1358,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dropped_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_generations, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nobody_asks_any_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_somebody_asks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ends_meanwhile, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ends_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_allocations, setup, teardown),
         cmocka_unit_test(test_cut_off),
     };

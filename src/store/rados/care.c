@@ -33,6 +33,7 @@ static void care_for(struct cht_rdb *db)
         return; /* the cluster does not answer, or it was dropped */
     if (atomic_load(&db->format) >= CHT_RDB_FORMAT_ENDS)
         (void)cht_ends_purge(db, &removed, NULL); /* the next time */
+    (void)cht_cut_idle(db, CHT_CUT_IDLE_NS, NULL);
     (void)cht_cut_trim(db, NULL);
     clean(db);
     cht_moment_clean(db);

@@ -223,7 +223,8 @@ enum cht_rc cht_cut_look(struct cht_rdb *db, bool *open, struct cht_err *err)
     if (rc != CHT_OK)
         return rc;
     if (open != NULL)
-        *open = !good || s.locked || (s.first != 0 && s.first >= s.generation);
+        *open = !good || s.locked || (s.first != 0 && s.first >= s.generation) ||
+                (s.generation != 0 && !cht_rdb_keeps(db, s.generation));
     atomic_store(&db->told.bytes, s.bytes > 0 ? (uint64_t)s.bytes : 0);
     if (s.generation > 0)
         raise(&db->told.newest, s.generation - 1); /* CH3 */

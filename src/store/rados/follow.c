@@ -10,6 +10,7 @@
 #define PAUSE_MIN UINT64_C(100000000) /* ns, between two looks */
 #define PAUSE_MAX UINT64_C(1000000000)
 #define SHARE 50u                     /* of the time that a cut takes passes between two */
+#define OPENS 3u                      /* looks, if keeping ends meanwhile */
 #define REST_MAX UINT64_C(5000000000) /* but no more than that */
 
 static void unlist(struct cht_rfollower *c)
@@ -178,10 +179,15 @@ enum cht_rc cht_rchanges_open(struct cht_store *s, struct cht_str prefix, uint64
     uint64_t oldest = 0;
     err = err == NULL ? &local : err;
     enum cht_rc rc = start(&db->env->follow, err);
-    if (rc == CHT_OK) /* what was answered before is told, or is not newer than now */
-        rc = cht_cut(db, err);
     if (rc == CHT_OK)
-        rc = cht_cut_oldest(db, &oldest, err);
+        rc = cht_cut_asked(db, CHT_CUT_ASKED_NS, err);
+    bool ended = true;
+    for (unsigned i = 0; i < OPENS && rc == CHT_OK && ended; i++) {
+        rc = cht_cut(db, err); /* what was answered before is told, or is not newer than now */
+        if (rc == CHT_OK)
+            rc = cht_cut_oldest(db, &oldest, err);
+        ended = oldest > atomic_load(&db->told.newest); /* CH9: this server did not know it */
+    }
     if (rc != CHT_OK)
         return rc;
     uint64_t newest = atomic_load(&db->told.newest);
@@ -212,10 +218,10 @@ enum cht_rc cht_rchanges_range(struct cht_store *s, struct cht_changes_range *ou
     (void)err;
     *out = (struct cht_changes_range){.followers = atomic_load(&told->followers)};
     uint64_t oldest = atomic_load(&told->oldest), newest = atomic_load(&told->newest);
-    if (oldest == 0 || newest == 0)
-        return CHT_OK; /* none are kept, or it is not known yet */
+    if (oldest == 0 || newest == 0 || oldest > newest)
+        return CHT_OK; /* none are kept, or not any more, or it is not known yet */
     out->newest = newest;
-    out->oldest = oldest < newest ? oldest : newest;
+    out->oldest = oldest;
     out->kept = atomic_load(&told->bytes);
     return CHT_OK;
 }

@@ -4,7 +4,7 @@
  * database are in a namespace of its own, which is its uuid in hexadecimal:
  *
  *   h            rows: format, level (2^level shards when it was made), epoch (1), next (the next key that nobody has a lease of), and if a shard
- *                was divided: map (map.h: 256 bytes, the level of each shard); format is then 2. If changes are kept: changes (cut.h)
+ *                was divided: map (map.h: 256 bytes, the level of each shard); format is then 2. If changes are kept: changes, asked (cut.h)
  *   s.<i>        shard i (rows.h)
  *   v.<n>        a value longer than CHT_ROW_INLINE_MAX; n is in its row
  *   t.<n>        a transaction (txn.h)
@@ -55,7 +55,10 @@ struct cht_told {
     _Atomic uint64_t oldest, newest; /* 0: no changes are kept, or it is not known; they only rise */
     _Atomic uint64_t bytes;          /* of L rows, when they were counted last */
     _Atomic unsigned followers;
-    _Atomic uint64_t cuts;    /* that were begun */
+    _Atomic uint64_t cuts;   /* that were begun */
+    _Atomic uint64_t marked; /* of idle.c: when this server wrote down that somebody asks, ns; 0: never */
+    uint64_t asked,
+        quiet; /* of idle.c: what the header said of that, and since when nothing else, ns; 0: it was not looked at */
     struct cht_mutex cutting; /* held by whoever makes one; before all others */
     enum cht_rc rc;           /* guarded by cutting, as the next: of the last one */
     struct cht_err err;
@@ -205,6 +208,11 @@ enum cht_rc cht_rdb_reload(struct cht_rdb *db, struct cht_err *err);
 enum cht_rc cht_rdb_ends(struct cht_rdb *db, struct cht_err *err);
 static inline const struct cht_map *cht_rdb_map(const struct cht_rdb *db) { return atomic_load(&db->map); }
 static inline uint64_t cht_rdb_generation(const struct cht_rdb *db) { return atomic_load(&db->generation); }
+/* Are there rows that say what changed in this generation? Not if it is known that nobody is told of it (cut.h, CH9). */
+static inline bool cht_rdb_keeps(const struct cht_rdb *db, uint64_t generation)
+{
+    return generation != 0 && atomic_load(&db->told.oldest) < generation;
+}
 /* E of a shard has been read. A lower generation than one that was seen is that of a shard which is about to get it. */
 static inline void cht_rdb_learn(struct cht_rdb *db, const struct cht_epoch *e)
 {

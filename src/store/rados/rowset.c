@@ -539,7 +539,7 @@ enum cht_rc cht_rowset_end(struct cht_rowset *s, struct cht_reading *r, struct c
 
 bool cht_rowset_touches(const struct cht_rowset *s, unsigned shard, bool *changes)
 {
-    bool touches = false, keeps = cht_rdb_generation(s->db) != 0;
+    bool touches = false, keeps = cht_rdb_keeps(s->db, cht_rdb_generation(s->db));
     *changes = false;
     for (size_t i = 0; i < s->n; i++) {
         if (s->rows[i].shard != shard || !s->rows[i].used)

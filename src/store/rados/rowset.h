@@ -54,7 +54,8 @@ struct cht_rowset {
     size_t bytes;             /* of values that were read and are held until fini */
     bool at_once;        /* what was looked at has to have been so at one moment, also if nothing changes */
     bool apart;          /* cht_rdb.apart, as it was when the set was begun or renewed */
-    uint64_t generation; /* in which it is written; 0: no changes are kept */
+    uint64_t generation; /* in which it is written; 0: no changes were ever kept */
+    bool keeps;          /* with L rows (cut.h) */
     unsigned tries;      /* how often what was made of it was refused */
 };
 

@@ -78,7 +78,7 @@ static void count_name(struct counters *c, struct cht_str row, int64_t by)
 
 static bool is_noted(const struct cht_rowset *s, const struct cht_rowset_row *r)
 {
-    return r->note && s->generation != 0;
+    return r->note && s->keeps;
 }
 
 static void count_change(struct counters *c, const struct cht_rowset *s, const struct cht_rowset_row *r)

@@ -111,6 +111,8 @@ static enum cht_rc remove_page(struct cht_rdb *db, unsigned shard, const struct 
     call.force = true;
     cht_rdb_shard_name(object, shard);
     cht_call_compare(&call, page->rows[0].name, page->rows[0].value);
+    if (n > 1) /* of a generation that is open, perhaps: there may be more of it by now */
+        cht_call_compare(&call, page->rows[n - 1].name, page->rows[n - 1].value);
     remove_range(&call, 'L', last);
     remove_range(&call, 'M', last);
     enum cht_rc rc = cht_call_add(&call, CHT_ROW_TEXT("Nl"), -bytes, err);
@@ -150,6 +152,15 @@ static enum cht_rc sum_up(struct cht_rdb *db, const struct cht_map *m, struct su
     return rc;
 }
 
+static enum cht_rc remove_all(struct cht_rdb *db, uint64_t upto, struct cht_err *err)
+{
+    const struct cht_map *m = cht_rdb_map(db);
+    enum cht_rc rc = CHT_OK;
+    for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK; i = cht_map_next(m, i + 1))
+        rc = remove_upto(db, i, upto, err);
+    return rc;
+}
+
 /* The oldest generations that have this many bytes, as far as a page of each shard reaches. */
 static enum cht_rc trim_some(struct cht_rdb *db, uint64_t bytes, bool *more, struct cht_err *err)
 {
@@ -167,9 +178,8 @@ static enum cht_rc trim_some(struct cht_rdb *db, uint64_t bytes, bool *more, str
     cht_rdb_step(db, "trim");
     if (rc == CHT_OK && upto > 0)
         rc = raise_oldest(db, upto, &oldest, err);
-    for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK && upto > 0;
-         i = cht_map_next(m, i + 1))
-        rc = remove_upto(db, i, oldest > upto ? oldest : upto, err); /* what another has left, too */
+    if (rc == CHT_OK && upto > 0)
+        rc = remove_all(db, oldest > upto ? oldest : upto, err); /* what another has left, too */
     return rc;
 }
 
@@ -182,6 +192,9 @@ enum cht_rc cht_cut_trim(struct cht_rdb *db, struct cht_err *err)
     if (atomic_load(&db->format) < CHT_RDB_FORMAT_CHANGES && cht_rdb_generation(db) == 0)
         return CHT_OK;
     enum cht_rc rc = cht_cut_look(db, NULL, err);
+    uint64_t generation = cht_rdb_generation(db);
+    if (rc == CHT_OK && generation != 0 && !cht_rdb_keeps(db, generation)) /* CH9 */
+        return atomic_load(&db->told.bytes) > 0 ? remove_all(db, atomic_load(&db->told.oldest), err) : CHT_OK;
     while (rc == CHT_OK && more && atomic_load(&db->told.bytes) > bytes) {
         more = false;
         rc = trim_some(db, atomic_load(&db->told.bytes) - bytes, &more, err);

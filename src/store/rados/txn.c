@@ -155,6 +155,13 @@ static enum cht_rc commit_many(struct cht_rowset *s, bool *refused, struct cht_e
     return rc;
 }
 
+/* In which generation it is written. */
+static void begin(struct cht_rowset *s)
+{
+    s->generation = cht_rdb_generation(s->db);
+    s->keeps = cht_rdb_keeps(s->db, s->generation);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 
 int cht_txn_write_one(struct cht_rowset *s, unsigned shard, enum cht_rc *rc, struct cht_err *err)
@@ -164,7 +171,7 @@ int cht_txn_write_one(struct cht_rowset *s, unsigned shard, enum cht_rc *rc, str
     size_t steps = 0;
     char object[CHT_LINK_OBJECT_MAX];
     cht_rdb_shard_name(object, shard);
-    s->generation = cht_rdb_generation(s->db);
+    begin(s);
     cht_txn_epoch(&call, &(struct cht_epoch){cht_map_epoch(s->map, shard), 0, s->generation},
                   &(struct cht_epoch){cht_map_epoch(s->map, shard), 0, s->generation});
     cht_rowset_compare(s, shard, &call);
@@ -235,7 +242,7 @@ enum cht_rc cht_txn_commit(struct cht_rowset *s, bool *refused, struct cht_err *
     unsigned touched = 0, last = 0;
     bool any = false, changes;
     *refused = false;
-    s->generation = cht_rdb_generation(s->db);
+    begin(s);
     for (unsigned i = 0; i < s->map->top; i++) {
         if (!cht_rowset_touches(s, i, &changes))
             continue;
