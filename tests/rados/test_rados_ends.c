@@ -35,10 +35,12 @@ static unsigned end_at, steps; /* of this process: the number of the step before
 
 static struct cht_str str(const char *p) { return (struct cht_str){(const uint8_t *)p, strlen(p)}; }
 
+static struct cht_rdb *closes; /* from the first page of ended pairs on */
 static void count_step(void *ctx, const char *step)
 {
     (void)ctx;
-    (void)step;
+    if (closes != NULL && strcmp(step, "purge-page") == 0)
+        atomic_store(&closes->closing, true);
     if (end_at != 0 && ++steps == end_at)
         _exit(9);
 }
@@ -345,6 +347,26 @@ static void test_removing_is_cut_off(void **state)
     in_process(all_is_removed);
 }
 
+/* Who drops the database, or ends, waits for a page. */
+static bool remove_while_closed(struct cht_store *s)
+{
+    struct cht_err err = {0};
+    uint64_t removed = 0;
+    closes = cht_rdb(s);
+    bool good = CHECK(cht_ends_purge(closes, &removed, &err) == CHT_CANCELLED) && CHECK(removed < SOME / 3);
+    atomic_store(&closes->closing, false);
+    closes = NULL;
+    return good;
+}
+
+static void test_removing_gives_way(void **state)
+{
+    (void)state;
+    in_process(put_some);
+    in_process(remove_while_closed);
+    in_process(all_is_removed);
+}
+
 static unsigned rows_of(struct cht_rdb *db, const char *kind)
 {
     struct cht_err err = {0};
@@ -521,6 +543,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(test_as_on_files, setup),
                                        cmocka_unit_test_setup(test_removing_is_cut_off, setup),
+                                       cmocka_unit_test_setup(test_removing_gives_way, setup),
                                        cmocka_unit_test_setup(test_divided, setup),
                                        cmocka_unit_test_setup(test_by_two, setup),
                                        cmocka_unit_test_setup(test_formats, setup),

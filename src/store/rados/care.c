@@ -36,6 +36,8 @@ static void care_for(struct cht_rdb *db)
     (void)cht_cut_idle(db, CHT_CUT_IDLE_NS, NULL);
     (void)cht_cut_trim(db, NULL);
     clean(db);
+    if (cht_rdb_closes(db, NULL) != CHT_OK)
+        return; /* who drops it waits */
     cht_moment_clean(db);
     cht_grow(db);
 }

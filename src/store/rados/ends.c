@@ -83,6 +83,9 @@ static enum cht_rc purge_shard(struct purge *p, const struct cht_map *m, unsigne
         if (more)
             rc = cht_page_last(&page, &after, err);
         cht_page_free(&page);
+        cht_rdb_step(p->db, "purge-page");
+        if (rc == CHT_OK)
+            rc = cht_rdb_closes(p->db, err);
         rows = PURGE_ROWS;
     }
     cht_buf_free(&after);

@@ -51,6 +51,13 @@ enum cht_rc cht_rdb_rc(struct cht_rdb *db, int result, const char *object, struc
     return cht_rdb_answer(db, result, object, err);
 }
 
+enum cht_rc cht_rdb_closes(const struct cht_rdb *db, struct cht_err *err)
+{
+    return atomic_load(&db->closing) || atomic_load(&db->env->care.over)
+               ? CHT_FAIL(err, CHT_CANCELLED, "cancelled")
+               : CHT_OK;
+}
+
 void cht_rdb_hold(struct cht_rdb *db)
 {
     cht_mutex_lock(&db->mu);

@@ -52,14 +52,6 @@ static bool is_old(struct cht_rdb *db, const char *object, uint64_t seconds)
     return rados_stat(db->io, object, &size, &when) == 0 && now >= (uint64_t)when + seconds;
 }
 
-/* Between two objects, and two pages: whoever drops it, or closes the environment, waits for it. */
-static enum cht_rc closes(const struct cht_rdb *db, struct cht_err *err)
-{
-    return atomic_load(&db->closing) || atomic_load(&db->env->care.over)
-               ? CHT_FAIL(err, CHT_CANCELLED, "cancelled")
-               : CHT_OK;
-}
-
 /* Old objects: transactions are ended, long values noted. */
 static enum cht_rc list(struct cht_rdb *db, uint64_t seconds, struct left *l, uint64_t *removed,
                         struct cht_err *err)
@@ -72,7 +64,7 @@ static enum cht_rc list(struct cht_rdb *db, uint64_t seconds, struct left *l, ui
         return cht_rdb_answer(db, r, db->uuid, err);
     while (rc == CHT_OK && (r = rados_nobjects_list_next(ctx, &name, NULL, NULL)) == 0) {
         char *end = NULL;
-        rc = closes(db, err);
+        rc = cht_rdb_closes(db, err);
         bool ours = (name[0] == 'v' || name[0] == 't') && name[1] == '.' && strlen(name) == 18;
         uint64_t number = ours ? strtoull(name + 2, &end, 16) : 0;
         if (rc != CHT_OK || number == 0 || *end != 0 || !is_old(db, name, seconds))
@@ -102,7 +94,7 @@ static enum cht_rc take_out(void *ctx, const struct cht_page *page, struct cht_e
             l->n--;
         }
     }
-    return closes(l->db, err);
+    return cht_rdb_closes(l->db, err);
 }
 
 /* Takes out the numbers that a row names. A value moves from a P row to a K row, never back: so the P rows come first. */
@@ -147,14 +139,16 @@ static enum cht_rc zero_page(void *ctx, const struct cht_page *page, struct cht_
     }
     if (n == 0) {
         rados_release_write_op(call.w);
-        return closes(z->db, err);
+        return cht_rdb_closes(z->db, err);
     }
     cht_rdb_shard_name(object, z->shard);
     int r = cht_call_run(&call, z->db->io, object);
     if (cht_os_code(r) == CHT_OS_CANCELED)
-        return CHT_OK; /* one of them counts again, or the shard is locked: the next time */
+        return cht_rdb_closes(z->db,
+                              err); /* one of them counts again, or the shard is locked: the next time */
     *z->removed += r == 0 ? n : 0;
-    return cht_rdb_rc(z->db, r, object, err);
+    enum cht_rc rc = cht_rdb_rc(z->db, r, object, err);
+    return rc == CHT_OK ? cht_rdb_closes(z->db, err) : rc;
 }
 
 static enum cht_rc zeros(struct cht_rdb *db, uint64_t *removed, struct cht_err *err)
@@ -179,12 +173,15 @@ static enum cht_rc remove_seen(struct cht_rdb *db, uint64_t seconds, const struc
     struct cht_left *seen = cht_calloc(l->n + 1, sizeof *seen);
     if (seen == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for objects that were left");
+    enum cht_rc rc = CHT_OK;
     for (size_t i = 0; i < l->n; i++) { /* both are in order */
         while (was < db->lefts && db->left[was].number < l->v[i])
             was++;
         bool again = was < db->lefts && db->left[was].number == l->v[i];
         uint64_t since = again ? db->left[was].since : now;
-        if (again && now - since >= seconds * UINT64_C(1000000000)) {
+        rc = cht_rdb_closes(db, err);
+        if (rc == CHT_OK && again && now - since >= seconds * UINT64_C(1000000000)) {
+            cht_rdb_step(db, "left-remove");
             cht_parts_remove(db, l->v[i]);
             ++*removed;
         } else {
@@ -194,7 +191,7 @@ static enum cht_rc remove_seen(struct cht_rdb *db, uint64_t seconds, const struc
     cht_free(db->left);
     db->left = seen;
     db->lefts = n;
-    return CHT_OK;
+    return rc;
 }
 
 enum cht_rc cht_left_sweep(struct cht_rdb *db, uint64_t seconds, uint64_t *removed, struct cht_err *err)

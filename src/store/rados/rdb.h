@@ -183,6 +183,8 @@ enum cht_rc cht_rdb_answer(struct cht_rdb *db, int result, const char *object, s
 enum cht_rc cht_rdb_rc(struct cht_rdb *db, int result, const char *object, struct cht_err *err);
 /* CHT_DATABASE_DROPPED. Also of a header without rows: a lock of a class of the OSDs makes the object that it is of. */
 enum cht_rc cht_rdb_dropped(const struct cht_rdb *db, struct cht_err *err);
+/* CHT_CANCELLED: whoever drops the database, or closes the environment, waits. Asked now and then by what a server does by itself. */
+enum cht_rc cht_rdb_closes(const struct cht_rdb *db, struct cht_err *err);
 /* Work that goes on after the call that began it; the database is not closed before it has ended. */
 void cht_rdb_hold(struct cht_rdb *db);
 void cht_rdb_put(struct cht_rdb *db);

@@ -455,6 +455,8 @@ enum cht_rc cht_split_clean(struct cht_rdb *db, unsigned shard, struct cht_err *
                 rc = cht_page_last(&page, &after, err);
             cht_page_free(&page);
             cht_rdb_step(db, "split-cleaning");
+            if (rc == CHT_OK && more)
+                rc = cht_rdb_closes(db, err);
         }
         cht_buf_free(&after);
     }

@@ -135,6 +135,8 @@ static enum cht_rc remove_upto(struct cht_rdb *db, unsigned shard, uint64_t upto
             rc = remove_page(db, shard, &page, upto, &more, err);
         cht_page_free(&page);
         cht_rdb_step(db, "trim-shard");
+        if (rc == CHT_OK && more)
+            rc = cht_rdb_closes(db, err);
     }
     return rc;
 }
