@@ -24,6 +24,7 @@
 #include "os/thread.h"
 #include "store/rados/cut.h"
 #include "store/rados/ends.h"
+#include "store/rados/follow.h"
 #include "store/rados/pages.h"
 #include "store/rados/split.h"
 
@@ -1130,6 +1131,98 @@ static void test_many_generations(void **state)
     assert_int_equal(oldest, now - 300 / 4 - 1);
 }
 
+static bool count_one(void *ctx, const struct cht_change *c)
+{
+    (void)c;
+    ++*(unsigned *)ctx;
+    return true;
+}
+
+static unsigned tell_all(struct cht_changes *c)
+{
+    unsigned n = 0;
+    enum cht_rc rc = CHT_OK;
+    while (rc == CHT_OK)
+        rc = cht_changes_next(c, count_one, &n, &err);
+    assert_int_equal(rc, CHT_PENDING);
+    return n;
+}
+
+/* What a follower reads at once has a bound in bytes, too: of long names it asks for few. */
+static void test_long_names(void **state)
+{
+    (void)state;
+    struct cht_changes *c;
+    char *text = calloc(1, CHT_NAME_MAX + 1);
+    for (unsigned shards = 1; shards <= CHT_MAP_MAX; shards *= 2) {
+        for (unsigned size = 0; size < 2 * CHT_ROW_CHANGED_NAME; size += 50) {
+            unsigned rows = cht_rtell_rows(size, shards), longest = size > 0 ? size : CHT_ROW_CHANGED_NAME;
+            longest = longest < CHT_ROW_CHANGED_NAME ? longest : CHT_ROW_CHANGED_NAME;
+            assert_true(rows > 0 && (rows == 1 || rows * shards * longest <= CHT_RTELL_BYTES));
+        }
+        assert_true(cht_rtell_rows(60, shards) == (1024 / shards > 16 ? 1024 / shards : 16));
+    }
+    must(cht_changes_open(two, str(""), CHT_CHANGES_NOW, &c, &err));
+    const struct cht_rfollower *f = cht_rfollower(c);
+    memset(text, 'n', CHT_NAME_MAX);
+    for (unsigned i = 0; i < 90; i++) {
+        (void)snprintf(text + CHT_NAME_MAX - 6, 7, "%06u", i);
+        put(one, text, "1");
+    }
+    must(cht_cut(cht_rdb(two), &err));
+    assert_int_equal(tell_all(c), 90);
+    assert_true(f->row_bytes > CHT_NAME_MAX);
+    for (unsigned i = 0; i < 90; i++) {
+        (void)snprintf(text, TEXT, "%06u", i);
+        put(one, text, "1");
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        put(one, "a", "1");
+        must(cht_cut(cht_rdb(two), &err));
+        assert_int_equal(tell_all(c), i == 0 ? 91 : 1);
+    }
+    assert_true(f->row_bytes < 100);
+    cht_changes_close(c);
+    free(text);
+}
+
+static uint64_t bytes_of(const char *kind)
+{
+    uint64_t sum = 0;
+    struct cht_page page;
+    for (unsigned i = 0; i < 4; i++) {
+        must(cht_page_raw(cht_rdb(one), &(struct cht_raw_wanted){i, "", kind, CHT_PAGE_ROWS_MAX}, &page,
+                          &err));
+        for (size_t k = 0; k < page.n; k++)
+            sum += page.rows[k].name.n + page.rows[k].value.n;
+        cht_page_free(&page);
+    }
+    return sum;
+}
+
+/* What is kept has its sums in it, one a generation and shard. */
+static void test_sums_count(void **state)
+{
+    (void)state;
+    struct cht_changes_range r;
+    put(one, "a", "1");
+    (void)newest_of(one);
+    put_together(one);
+    for (unsigned i = 0; i < 5; i++) {
+        make_pairs(i % 2 == 0 ? one : two);
+        (void)newest_of(one);
+    }
+    must(cht_cut_look(cht_rdb(one), NULL, &err));
+    must(cht_changes_range(one, &r, &err));
+    assert_true(r.kept >= bytes_of("L") + bytes_of("M"));
+    uint64_t before = r.kept;
+    put(one, "x:1", "2");
+    put(one, "x:1", "3"); /* its sum is counted once */
+    must(cht_cut_look(cht_rdb(one), NULL, &err));
+    must(cht_changes_range(one, &r, &err));
+    assert_int_equal(r.kept - before, 2 * (CHT_ROW_GENERATION + 4 + CHT_ROW_CHANGED_SIZE) + CHT_ROW_SUM_SIZE);
+}
+
 /* ---- nobody asks any more -------------------------------------------------------------------------------------------- */
 
 static unsigned nothing_kept(struct cht_store *s)
@@ -1367,6 +1460,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dropped_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_generations, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sums_count, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nobody_asks_any_more, setup, teardown),
         cmocka_unit_test_setup_teardown(test_somebody_asks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ends_meanwhile, setup, teardown),

@@ -19,7 +19,8 @@ struct cht_rfollower {
     struct cht_buf row;    /* owned: with NUL */
     struct cht_wait *wait; /* guarded by cht_follow.mu, as the next two; NULL: not listed */
     struct cht_rfollower *listed, **at;
-    bool failed; /* guarded by mu: it was woken to hear why nothing can be told */
+    bool failed;        /* guarded by mu: it was woken to hear why nothing can be told */
+    unsigned row_bytes; /* of tell.c: about how long the rows are that were read last; 0: none were */
     size_t len;
     uint8_t prefix[]; /* len */
 };
@@ -28,6 +29,10 @@ static inline struct cht_rfollower *cht_rfollower(struct cht_changes *c)
     return (struct cht_rfollower *)(void *)c;
 }
 
+#define CHT_RTELL_BYTES \
+    (1u << 20) /* about: of the pages of all shards together, if one row of each is not more */
+/* How many rows of a shard are asked for at once, if rows are about so long (0: it is not known). */
+unsigned cht_rtell_rows(unsigned row_bytes, unsigned shards);
 /* cht_changes_next. */
 enum cht_rc cht_rtell(struct cht_changes *base, bool (*each)(void *ctx, const struct cht_change *change),
                       void *ctx, struct cht_err *err);

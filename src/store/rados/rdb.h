@@ -78,7 +78,8 @@ struct cht_lane {
     struct cht_mutex mu;
     struct cht_rpart *first, **last; /* guarded by mu, as is the next */
     bool queued;                     /* the job */
-    unsigned careful; /* of the job: groups that look before they write, after a guess was wrong */
+    _Atomic uint64_t summed; /* the generation whose M row this process has counted (rows.h); 0: none */
+    unsigned careful;        /* of the job: groups that look before they write, after a guess was wrong */
 };
 
 /* Keys that this process may give out. */

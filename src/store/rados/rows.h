@@ -16,7 +16,8 @@
  *   Ne                    -> decimal: pairs that end
  *   L generation row      -> there u8 | key u64          what changed in this generation (8 digits as of a key): the name of a P or K row (with V for K, so that names
  *                            come first), and whether the pair or the value under the key is there then, and its key
- *   M generation, Nl      -> decimal: bytes of L rows that were written in it, each time anew; and of all of them
+ *   M generation, Nl      -> decimal: bytes of L rows that were written in it, each time anew, and of its M row, by each server at least
+ *                            once; and of all of them
  *
  *   flags   VALUE   the body is the value (length bytes)
  *           PARTS   the body is a number u64 of objects that hold the value
@@ -111,6 +112,7 @@ struct cht_changed {
 #define CHT_ROW_GENERATION 9u /* bytes before the name of the row */
 #define CHT_ROW_CHANGED_NAME (CHT_ROW_NAME_MAX + CHT_ROW_GENERATION)
 #define CHT_ROW_CHANGED_SIZE 9u
+#define CHT_ROW_SUM_SIZE (CHT_ROW_GENERATION + 11u) /* of an M row, about: a decimal number */
 /* kind 'L': what all of its L rows begin with; kind 'M': its M row. out has room for CHT_ROW_GENERATION bytes. */
 void cht_row_of_generation(uint8_t *out, char kind, uint64_t generation);
 /* Of such a row; 0: it is none. */

@@ -121,5 +121,7 @@ bool cht_rowset_refused(const struct cht_rowset *s, int result);
 /* The changes of a shard as a block of bytes (rowset_block.c): what a transaction keeps, and what is applied from it. *steps of an operation. */
 enum cht_rc cht_rowset_block(const struct cht_rowset *s, unsigned shard, struct cht_buf *out, size_t *steps,
                              struct cht_err *err);
+/* That was written: if there are changes in it, the M row of their generation is counted (rows.h). */
+void cht_rowset_summed(const struct cht_rowset *s, unsigned shard);
 /* CHT_CORRUPT: that is no block. */
 enum cht_rc cht_block_apply(struct cht_str block, struct cht_call *call, struct cht_err *err);

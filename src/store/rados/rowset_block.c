@@ -81,10 +81,12 @@ static bool is_noted(const struct cht_rowset *s, const struct cht_rowset_row *r)
     return r->note && s->keeps;
 }
 
-static void count_change(struct counters *c, const struct cht_rowset *s, const struct cht_rowset_row *r)
+/* more: bytes of the M row. */
+static void count_change(struct counters *c, const struct cht_rowset *s, const struct cht_rowset_row *r,
+                         size_t more)
 {
     uint8_t row[CHT_ROW_GENERATION];
-    int64_t bytes = (int64_t)(CHT_ROW_GENERATION + r->name.n + CHT_ROW_CHANGED_SIZE);
+    int64_t bytes = (int64_t)(CHT_ROW_GENERATION + r->name.n + CHT_ROW_CHANGED_SIZE + more);
     cht_row_of_generation(row, 'M', s->generation);
     count(c, (struct cht_str){row, sizeof row}, bytes);
     count(c, CHT_ROW_TEXT("Nl"), bytes);
@@ -109,10 +111,13 @@ static enum cht_rc count_all(const struct cht_rowset *s, unsigned shard, struct 
     c->names = cht_malloc(bytes);
     if (c->v == NULL || c->names == NULL)
         return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for the counters of %zu rows", rows);
+    size_t more = atomic_load(&s->db->lanes[shard].summed) != s->generation ? CHT_ROW_SUM_SIZE : 0;
     for (size_t i = 0; i < s->n; i++) {
         const struct cht_rowset_row *r = &s->rows[i];
-        if (r->shard == shard && is_noted(s, r))
-            count_change(c, s, r);
+        if (r->shard == shard && is_noted(s, r)) {
+            count_change(c, s, r, more);
+            more = 0;
+        }
         if (r->shard != shard || !r->dirty)
             continue;
         count_value(c, r->was, -1);
@@ -213,6 +218,15 @@ static enum cht_rc put_counters(struct cht_buf *out, const struct counters *c, s
             rc = put(out, c->v[i].row.p, c->v[i].row.n, err);
     }
     return rc;
+}
+
+void cht_rowset_summed(const struct cht_rowset *s, unsigned shard)
+{
+    bool noted = false;
+    for (size_t i = 0; i < s->n && !noted; i++)
+        noted = s->rows[i].shard == shard && is_noted(s, &s->rows[i]);
+    if (noted)
+        atomic_store(&s->db->lanes[shard].summed, s->generation);
 }
 
 size_t cht_rowset_weight(const struct cht_rowset *s, unsigned shard)

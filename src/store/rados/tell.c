@@ -8,8 +8,10 @@
 #include <string.h>
 
 #define STEP_ROWS 4096u /* for one call */
-#define PAGE_ROWS 1024u /* of all shards, to begin with */
+#define PAGE_ROWS 1024u /* of all shards, if they are short */
 #define PAGE_MIN 16u    /* of a shard */
+#define ROW_MAX (CHT_ROW_CHANGED_NAME + CHT_ROW_CHANGED_SIZE)
+#define GROWTH 4u /* from one page to the next: what comes may be longer */
 
 struct cursor { /* of one shard */
     bool there;
@@ -22,7 +24,6 @@ struct telling { /* one call */
     uint64_t upto;
     const struct cht_map *map;
     struct cursor *cursors; /* owned: CHT_MAP_MAX */
-    unsigned rows;          /* of a page */
     bool (*each)(void *ctx, const struct cht_change *change);
     void *ctx;
     bool
@@ -68,9 +69,28 @@ static enum cht_rc begin_at(const struct telling *t, unsigned shard, struct curs
     return rc;
 }
 
+/* OSDs count rows only: how long those are that are asked for is what those before were. */
+static void learn_size(struct cht_rfollower *f, size_t rows, size_t bytes)
+{
+    if (rows == 0)
+        return;
+    unsigned mean = (unsigned)(bytes / rows) + 1,
+             least = (f->row_bytes != 0 ? f->row_bytes : ROW_MAX) / GROWTH;
+    f->row_bytes = mean > least ? mean : least;
+}
+
+static size_t size_of(const struct cht_page *page)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < page->n; i++)
+        bytes += page->rows[i].name.n + page->rows[i].value.n;
+    return bytes;
+}
+
 static struct cht_raw_wanted wanted(const struct telling *t, unsigned shard)
 {
-    return (struct cht_raw_wanted){shard, (const char *)t->cursors[shard].after.data, "L", t->rows};
+    return (struct cht_raw_wanted){shard, (const char *)t->cursors[shard].after.data, "L",
+                                   cht_rtell_rows(t->f->row_bytes, t->map->shards)};
 }
 
 /* The first pages of all shards, by a map that is no older than they are: a shard that was made since has no rows of generations that were closed
@@ -81,7 +101,7 @@ static enum cht_rc first_pages(struct telling *t, bool *stale, struct cht_err *e
     enum cht_rc rc = asked == NULL ? CHT_FAIL(err, CHT_NO_MEMORY, "no memory for changes") : CHT_OK;
     const struct cht_map *m = t->map = cht_rdb_map(t->f->db);
     *stale = false;
-    t->rows = PAGE_ROWS / m->shards > PAGE_MIN ? PAGE_ROWS / m->shards : PAGE_MIN;
+    size_t rows = 0, bytes = 0;
     unsigned begun = 0;
     for (unsigned i = cht_map_next(m, 0); i < CHT_MAP_MAX && rc == CHT_OK; i = cht_map_next(m, i + 1)) {
         rc = begin_at(t, i, &t->cursors[i], err);
@@ -97,12 +117,15 @@ static enum cht_rc first_pages(struct telling *t, bool *stale, struct cht_err *e
         struct cursor *c = &t->cursors[i];
         enum cht_rc one = cht_page_answer(t->f->db, &asked[i], &e, &c->page, &why);
         c->there = true;
+        rows += c->page.n;
+        bytes += size_of(&c->page);
         *stale = *stale || e.epoch > cht_map_epoch(m, i);
         if (one != CHT_OK && rc == CHT_OK) {
             rc = one;
             *err = why;
         }
     }
+    learn_size(t->f, rows, bytes);
     cht_free(asked);
     return rc;
 }
@@ -142,6 +165,7 @@ static enum cht_rc turn(struct telling *t, unsigned shard, struct cht_err *err)
     cht_page_free(&c->page);
     c->at = 0;
     rc = cht_page_raw(t->f->db, &w, &c->page, err);
+    learn_size(t->f, c->page.n, size_of(&c->page));
     return rc == CHT_OK ? still_there(t, err) : rc;
 }
 
@@ -282,6 +306,15 @@ static enum cht_rc tell(struct telling *t, struct cht_err *err)
 }
 
 /* ------------------------------------------------------------------------------------------------------------------ */
+
+unsigned cht_rtell_rows(unsigned row_bytes, unsigned shards)
+{
+    unsigned size = row_bytes != 0 && row_bytes < ROW_MAX ? row_bytes : ROW_MAX;
+    unsigned most = PAGE_ROWS / shards > PAGE_MIN ? PAGE_ROWS / shards : PAGE_MIN;
+    unsigned fit = CHT_RTELL_BYTES / (size * shards);
+    fit = fit > 0 ? fit : 1;
+    return fit < most ? fit : most;
+}
 
 enum cht_rc cht_rtell(struct cht_changes *base, bool (*each)(void *ctx, const struct cht_change *change),
                       void *ctx, struct cht_err *err)

@@ -133,6 +133,8 @@ static enum cht_rc go_on(struct cht_txn *t, const struct cht_rowset *s, bool *re
     }
     if (r < 0)
         return cht_rdb_rc(t->db, r, t->object, err);
+    for (size_t i = 0; i < t->n; i++)
+        cht_rowset_summed(s, t->places[i].shard);
     (void)cht_txn_finish(t,
                          NULL); /* it is committed whatever becomes of this: who meets it goes on with it */
     return CHT_OK;
@@ -187,6 +189,8 @@ int cht_txn_write_one(struct cht_rowset *s, unsigned shard, enum cht_rc *rc, str
     else
         rados_release_write_op(call.w);
     cht_buf_free(&block);
+    if (*rc == CHT_OK && r >= 0)
+        cht_rowset_summed(s, shard);
     if (*rc == CHT_OK && r < 0 && !cht_rowset_refused(s, r))
         *rc = cht_rdb_rc(s->db, r, object, err);
     return r;
