@@ -81,7 +81,7 @@ run_preset release ""
 [ $mode = long ] || export CHT_TEST_OPS=150000 CHT_TEST_STRIDE=7
 run_preset asan ""
 unset CHT_TEST_OPS CHT_TEST_STRIDE
-# test_http_threads looks at all but the streams of a large database (they take it 6 minutes).
+# test_http_threads_* look at all but the streams of a large database (they take it 6 minutes).
 # The thread sanitizer of this gcc does not start where addresses are randomised over more than 28 bits.
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
 fixed="setarch $(uname -m) -R"
