@@ -20,7 +20,8 @@ struct cht_file; /* implementations embed this as their first member */
 #define CHT_OPEN_CREATE 1u /* create if missing */
 #define CHT_OPEN_EXCL 2u   /* with CREATE: fail if it is there */
 #define CHT_OPEN_RDONLY 4u
-#define CHT_OPEN_LOCK 8u /* take an exclusive advisory lock; CHT_LOCKED if another process holds it */
+/* Take an exclusive advisory lock; CHT_LOCKED if another process holds it, or had it and has just given the file another name. */
+#define CHT_OPEN_LOCK 8u
 /* The descriptor is closed while it is not used and opened again by its path (os/fdcache.h), so that any call on the file may fail as
  * an open does. For files that stay mapped and are not renamed while they are open. */
 #define CHT_OPEN_REST 16u

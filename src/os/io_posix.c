@@ -91,6 +91,17 @@ static bool holes_take(int fd)
     return fstatfs(fd, &fs) != 0 || fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
 }
 
+/* A lock. Whoever had it may have given the file another name before he released it: then it is a lock of that one, and not of the path. */
+static enum cht_rc lock(int fd, const char *path, const struct stat *st, struct cht_err *err)
+{
+    struct stat now;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return FAIL(err, "lock", path);
+    if (stat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino)
+        return CHT_OK;
+    return CHT_FAIL(err, CHT_LOCKED, "%.150s: lock: another process has just put another file there", path);
+}
+
 static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, struct cht_file **out,
                            struct cht_err *err)
 {
@@ -119,8 +130,8 @@ static enum cht_rc px_open(struct cht_io *io, const char *path, unsigned flags, 
         rc = FAIL(err, "open", path);
     else if (!S_ISREG(st.st_mode))
         rc = CHT_FAIL(err, CHT_IO, "%s: not a regular file", path);
-    else if ((flags & CHT_OPEN_LOCK) && flock(f->fd, LOCK_EX | LOCK_NB) != 0)
-        rc = FAIL(err, "lock", path);
+    else if ((flags & CHT_OPEN_LOCK) != 0)
+        rc = lock(f->fd, path, &st, err);
     if (rc != CHT_OK) {
         px_close(&f->base);
         return rc;

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -21,6 +23,15 @@
 #define PAGE 4096u
 
 static char dir[200];
+
+/* In place of the system's: what another process does between the opening of a file and its locking. */
+static void (*before_lock)(void);
+int flock(int fd, int how)
+{
+    if (before_lock != NULL)
+        before_lock();
+    return (int)syscall(SYS_flock, fd, how);
+}
 
 static const char *in_dir(const char *name)
 {
@@ -208,6 +219,38 @@ static void test_lock(void **state)
     cht_file_close(f);
     f = must_open("lock", CHT_OPEN_LOCK); /* closing let it go */
     cht_file_close(f);
+}
+
+/* As a backup does that ends: its file gets its name, and nobody may write to it by the old one. */
+static void finish_other(void) { assert_int_equal(rename(in_dir("part"), in_dir("whole")), 0); }
+
+static void finish_other_and_begin(void)
+{
+    finish_other();
+    cht_file_close(must_open("part", CHT_OPEN_CREATE));
+}
+
+static void test_lock_of_what_got_another_name(void **state)
+{
+    (void)state;
+    static void (*const others[])(void) = {finish_other, finish_other_and_begin};
+    struct cht_io *io = cht_io_posix();
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct cht_file *f = must_open("part", CHT_OPEN_CREATE), *g = NULL;
+        struct cht_err e = {0};
+        assert_int_equal(cht_file_write(f, "whole", 5, 0, &e), CHT_OK);
+        cht_file_close(f);
+        before_lock = others[i];
+        enum cht_rc rc = cht_io_open(io, in_dir("part"), CHT_OPEN_CREATE | CHT_OPEN_LOCK, &g, &e);
+        before_lock = NULL;
+        assert_int_equal(rc, CHT_LOCKED);
+        f = must_open("whole", CHT_OPEN_LOCK); /* nobody has it */
+        cht_file_close(f);
+        f = must_open("part", CHT_OPEN_CREATE | CHT_OPEN_LOCK); /* the next attempt */
+        cht_file_close(f);
+        assert_int_equal(unlink(in_dir("part")), 0);
+        assert_int_equal(unlink(in_dir("whole")), 0);
+    }
 }
 
 static void test_open_without_memory(void **state)
@@ -581,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_open_flags),
         cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_lock_of_what_got_another_name),
         cmocka_unit_test(test_open_without_memory),
         cmocka_unit_test(test_replace),
         cmocka_unit_test(test_allocate_punch),
