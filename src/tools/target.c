@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ENDED_NAME 88u /* bytes of base64 */
 #define MAX_OPS 10000u
 #define MAX_BYTES (8u << 20)
 #define PATH                   \
@@ -356,10 +357,20 @@ enum cht_rc tool_target_value(struct tool_target *t, uint64_t key, const char *t
     return add(t, head, text, n, "\"}\n", err);
 }
 
+/* A name of its own for a value that goes with a pair that has ended: what the database has under the pair's name is another's, and stays.
+ * Base64, as in a batch; returns its bytes. */
+static size_t ended_name(uint64_t key, char out[ENDED_NAME])
+{
+    char name[sizeof TOOL_TARGET_MARKER + 40] = TOOL_TARGET_MARKER;
+    size_t n = sizeof TOOL_TARGET_MARKER - 1;
+    n += (size_t)snprintf(name + n, sizeof name - n, "-ended-%" PRIu64, key); /* fits */
+    return cht_b64_encode(out, (const uint8_t *)name, n);
+}
+
 enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, uint64_t key,
                              uint64_t expires, struct cht_err *err)
 {
-    char tail[80];
+    char tail[80], own[ENDED_NAME];
     enum cht_rc rc = moved(t, &key, err);
     if (rc != CHT_OK)
         return rc;
@@ -373,6 +384,10 @@ enum cht_rc tool_target_pair(struct tool_target *t, const char *text, size_t n, 
     bool ended = expires > 0 && expires <= cht_wall_ns() / 1000000000;
     t->state.pairs += !ended;
     t->state.ended += ended;
+    if (ended) {
+        n = ended_name(key, own);
+        text = own;
+    }
     return add(t, "{\"op\":\"pair_set\",\"pair\":\"", text, n, tail, err);
 }
 

@@ -118,6 +118,29 @@ def test_what_has_ended_meanwhile(launch, tmp_path):
     tool("check", tmp_path / "data")
 
 
+def test_what_has_ended_takes_nothing_away_by_merging(launch, tmp_path):
+    """The database has the same name, and its pair has not ended."""
+    server = launch()
+    client = server.client()
+    put(client, "kept")
+    ttl, begun = 0.125, 0
+    while time.time() >= begun + ttl:  # later, if it may have ended before it was in the file
+        ttl, begun = ttl * 4, time.time()
+        gone = put(client, "short", ttl)
+        export(server, tmp_path / "f", "--force")
+    wait_until(gone["expires"])
+    target = server.client(db="target")
+    put(target, "short", None, b"another")
+    done = imported(server, tmp_path / "f", "--database", "target", "--merge", "--json")
+    assert (summary(done)["pairs"], summary(done)["ended"]) == (1, 1)
+    pairs, values = contents(target)
+    assert values[pairs[b"short"]] == b"another"
+    assert ends(target) == {b"kept": None, b"short": None}
+    assert sorted(values.values()) == [b"another", b"value"]
+    server.stop()
+    tool("check", server.data)
+
+
 def test_the_first_end_comes_while_it_is_exported(launch, tmp_path):
     """A file of format 1 cannot say it: it is refused, and not left out."""
     server = launch()
