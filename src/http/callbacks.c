@@ -236,6 +236,20 @@ static bool take_body(struct http_request *r, const char *data, size_t n)
     return http_unpack_take(r, data, n, take_plain);
 }
 
+/* What libmicrohttpd shows as a body. No bytes are not its end: they are shown if the next request is there, after one that has no body
+ * but `Expect: 100-continue`. */
+static enum MHD_Result take_shown(struct http_request *r, const char *data, size_t *n)
+{
+    if (*n == 0)
+        return MHD_YES;
+    if (r->conn != NULL)
+        http_conn_no_ack(r->conn);
+    r->body_dropped += r->early ? *n : 0;
+    bool ok = r->early ? r->body_dropped <= DRAIN_MAX : take_body(r, data, *n);
+    *n = 0;
+    return ok ? MHD_YES : MHD_NO;
+}
+
 enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
                                   const char *version, const char *data, size_t *n, void **con)
 {
@@ -250,14 +264,8 @@ enum MHD_Result http_call_request(void *cls, struct MHD_Connection *mc, const ch
             atomic_store_explicit(&r->phase, HTTP_PHASE_BODY, memory_order_relaxed);
         return ok;
     }
-    if (*n > 0) {
-        if (r->conn != NULL)
-            http_conn_no_ack(r->conn);
-        r->body_dropped += r->early ? *n : 0;
-        bool ok = r->early ? r->body_dropped <= DRAIN_MAX : take_body(r, data, *n);
-        *n = 0;
-        return ok ? MHD_YES : MHD_NO;
-    }
+    if (data != NULL)
+        return take_shown(r, data, n);
     if (phase == HTTP_PHASE_SENT)
         return MHD_YES;
     if (phase == HTTP_PHASE_WAITING || phase == HTTP_PHASE_AHEAD) {

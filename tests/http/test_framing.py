@@ -97,6 +97,22 @@ def test_chunk_extensions_and_trailers(server, client):
             assert raw.answer().json()["size"] == 7
 
 
+@pytest.mark.parametrize("form", ["", "Content-Length: 0\r\n", "Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("ask", ["GET /pairs/q:1?exact=true", "POST /reduce/queue-drain/q:?limit=1", "DELETE /pairs/q:1"])
+def test_a_request_after_one_that_expects_without_a_body(server, client, ask, form):
+    """Its answer comes, and that of the next one: libmicrohttpd shows the next one as a body of no bytes, which is not the end of the request."""
+    client.upsert(b"q:1", b"one")
+    method, target = ask.split(" ")
+    first = "%s %s&db=%s HTTP/1.1\r\n" % (method, target if "?" in target else target + "?", client.db)
+    with server.raw() as raw:
+        raw.send(first + "Host: 127.0.0.1\r\nExpect: 100-continue\r\n" + form + "\r\n" + "0\r\n\r\n" * ("chunked" in form) +
+                 "GET /version HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = raw.answer()
+        assert answer.status == (204 if method == "DELETE" else 200), answer
+        assert method == "DELETE" or answer.body.startswith(b'{"pair":"cTox",'), answer
+        assert "version" in raw.answer().json()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_any_segments(server, client, seed):
     """Pipelined requests of all kinds, long lines and chunked bodies among them, however they are cut."""
