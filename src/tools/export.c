@@ -445,23 +445,6 @@ static int in_place(struct job *j)
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-enum cht_rc tool_export_dirs(const struct tool_dirs *dirs, const char *database, const char *file,
-                             struct cht_err *err)
-{
-    struct job *j = cht_calloc(1, sizeof *j);
-    if (j == NULL)
-        return CHT_FAIL(err, CHT_NO_MEMORY, "no memory for an export");
-    j->database = database;
-    j->file = file;
-    enum cht_rc rc = from_directories(j, dirs, err);
-    if (rc == CHT_OK)
-        rc = tool_dump_finish(&j->w, err);
-    tool_dump_close(&j->w);
-    tool_progress_end(&j->progress);
-    cht_free(j);
-    return rc;
-}
-
 int tool_export(int argc, char **argv)
 {
     struct job *j = cht_calloc(1, sizeof *j);

@@ -217,8 +217,7 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
                                            .shards = j->in->shards};
     rc = tool_target_open(&j->target, &cfg, err);
     if (rc == CHT_DATABASE_BUSY && is_there(j)) {
-        if (!j->in->quiet)
-            tool_import_report(j->in, &j->target, j->in->file);
+        tool_import_report(j->in, &j->target, j->in->file);
         tool_target_close(&j->target);
         return CHT_OK;
     }
@@ -245,8 +244,7 @@ static enum cht_rc from_file(struct file_job *j, struct cht_err *err)
 enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target *t, const char *from,
                                struct cht_err *err)
 {
-    if (!in->quiet)
-        tool_import_report(in, t, from);
+    tool_import_report(in, t, from);
     if (fflush(stdout) != 0)
         return CHT_FAIL(err, CHT_IO, "the output could not be written");
     return tool_target_end(t, err);

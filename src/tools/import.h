@@ -13,7 +13,6 @@ struct tool_import {
     struct tool_place place; /* a server or a pool, open */
     bool from_tls;
     struct svc_tls_config tls; /* with from_tls */
-    bool quiet;                /* what was done is not said */
     bool merge, json, decode_base64, keep_undecodable;
     uint64_t shards;
 };
@@ -26,9 +25,6 @@ enum cht_rc tool_import_line(const struct tool_import *in, struct cht_err *err);
 enum cht_rc tool_import_finish(const struct tool_import *in, struct tool_target *t, const char *from,
                                struct cht_err *err);
 void tool_import_report(const struct tool_import *in, const struct tool_target *t, const char *from);
-/* export.c: an export of a database in directories that no server uses. */
-enum cht_rc tool_export_dirs(const struct tool_dirs *dirs, const char *database, const char *file,
-                             struct cht_err *err);
 struct tool_dump_info;
 /* export.c: the checksum that an export of a database would have, with the name and the format of `header` in its first line. */
 enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *database,

@@ -64,6 +64,8 @@ static struct cht_rados_config pool_config(const struct tool_rados *r)
                                      .conf = r->conf,
                                      .id = r->id,
                                      .timeout_seconds = (unsigned)r->timeout,
+                                     .spool_dir = r->spool,
+                                     .spool_bytes = r->spool != NULL ? UINT64_MAX / 2 : 0,
                                      .max_value_size = CHT_VALUE_MAX};
 }
 

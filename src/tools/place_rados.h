@@ -18,6 +18,8 @@ enum cht_rc tool_rados_open(const struct conf *c, struct cht_env **out, struct c
 struct tool_rados {
     const char *store, *pool, *conf, *id;
     uint64_t timeout;
+    const char *
+        spool; /* not an option: where a backup of files is laid out, as large as it is; NULL: none is restored */
 };
 /* clang-format off: rows of a table */
 #define TOOL_RADOS_OPTS(r)                                                                          \

@@ -1,14 +1,14 @@
 /* restore: `cheetah-db restore FILE`: makes a database of a backup, in a running server (PUT /databases/{name}/restore) or with --data
- * in directories that no server uses; there its log is redone and all of it is checked, and one that does not pass is removed again.
- *
- * A backup is files, and a pool has none: with --store rados they are restored into a folder of their own, exported and imported (import.h).
+ * in directories that no server uses, or with --store rados in a pool beside its servers; there its log is redone and all of it is checked, and
+ * one that does not pass is removed again.
  */
-#include "tools/import.h"
+#include "tools/place.h"
 #include "tools/tools.h"
 
 #include "base/alloc.h"
 #include "cheetah/backup.h"
 #include "os/io.h"
+#include "os/net.h"
 #include "tools/progress.h"
 
 #include <inttypes.h>
@@ -23,9 +23,11 @@ static const char help_before[] =
     "Into the running server, or with --data into directories that no server uses (made if missing). There\n"
     "must not be a database of this name. It appears when all of the backup is read and was whole; then it\n"
     "is opened and checked, and removed again if that finds something.\n"
-    "With --store rados into a pool, where there must be none of this name or an empty one: the files are\n"
-    "laid out in a folder of --scratch, checked, and copied. Run again, it goes on where it was. What a run\n"
-    "that was killed left there is called .cheetah-restore-*.\n"
+    "With --store rados into a pool, beside its servers. A backup of a pool needs no disk; one of files, "
+    "once\n"
+    "it has been used for long, lies meanwhile in files without names in --scratch, as large as its "
+    "database.\n"
+    "What a run that was killed left in the pool any server there removes.\n"
     "\n";
 static const char help_after[] =
     "\n"
@@ -103,6 +105,12 @@ static enum cht_rc verify_file(struct job *j, struct cht_err *err)
     return rc;
 }
 
+static enum cht_rc open_env(struct job *j, struct cht_env **env, struct cht_err *err)
+{
+    return tool_rados_named(&j->place.rados) ? tool_rados_open_pool(&j->place.rados, true, env, err)
+                                             : cht_env_open(&j->cfg, env, err);
+}
+
 /* Files, log, a clean stop. *made: the database is there. */
 static enum cht_rc make(struct job *j, bool *made, struct cht_err *err)
 {
@@ -110,7 +118,7 @@ static enum cht_rc make(struct job *j, bool *made, struct cht_err *err)
     struct cht_store *store;
     struct sink s = {NULL, NULL};
     uint64_t done;
-    enum cht_rc rc = cht_env_open(&j->cfg, &env, err);
+    enum cht_rc rc = open_env(j, &env, err);
     if (rc != CHT_OK)
         return rc;
     rc = cht_restore_new(env, j->database, &s.restore, err);
@@ -138,7 +146,7 @@ static void take_away(struct job *j)
 {
     struct cht_env *env;
     struct cht_err err = {0};
-    enum cht_rc rc = cht_env_open(&j->cfg, &env, &err);
+    enum cht_rc rc = open_env(j, &env, &err);
     if (rc == CHT_OK) {
         rc = cht_env_drop(env, j->name, &err);
         cht_env_abandon(env);
@@ -147,99 +155,25 @@ static void take_away(struct job *j)
         (void)fprintf(stderr, "cheetah-db restore: %s could not be removed: %s\n", j->name, err.msg);
 }
 
+static enum cht_rc look_at_all(struct job *j, struct cht_err *err)
+{
+    return tool_rados_named(&j->place.rados)
+               ? tool_rados_verify(&j->place.rados, j->name, print_finding, NULL, NULL, &j->findings, err)
+               : cht_check(&j->cfg, j->name, print_finding, NULL, &j->findings, err);
+}
+
 static enum cht_rc restore(struct job *j, struct cht_err *err)
 {
     bool made = false;
     enum cht_rc rc = make(j, &made, err);
     if (rc == CHT_OK)
-        rc = cht_check(&j->cfg, j->name, print_finding, NULL, &j->findings, err);
+        rc = look_at_all(j, err);
     if (rc == CHT_OK && j->findings > 0)
         rc = CHT_FAIL(err, CHT_CORRUPT,
                       "database %s: the check of what was restored found %" PRIu64 " faults%s", j->name,
                       j->findings, j->keep ? "; it is kept" : "; it is removed again");
     if (rc != CHT_OK && made && !j->keep)
         take_away(j);
-    return rc;
-}
-
-/* ---- a pool --------------------------------------------------------------------------------------------------------------- */
-
-/* A folder and a file that are not there, in --scratch or beside the backup. */
-static enum cht_rc scratch_names(const struct job *j, char *dir, char *file, struct cht_err *err)
-{
-    const char *slash = strrchr(j->path, '/');
-    int n = slash == NULL || slash == j->path ? 1 : (int)(slash - j->path);
-    const char *in = slash == NULL ? "." : j->path;
-    enum cht_io_kind kind[2] = {CHT_IO_OTHER, CHT_IO_OTHER};
-    uint64_t number;
-    cht_os_random(&number, sizeof number);
-    if (j->scratch != NULL) {
-        in = j->scratch;
-        n = (int)strnlen(in, CHT_PATH_MAX);
-    }
-    if (snprintf(dir, CHT_PATH_MAX, "%.*s/.cheetah-restore-%016" PRIx64, n, in, number) >= CHT_PATH_MAX ||
-        snprintf(file, CHT_PATH_MAX, "%.*s/.cheetah-restore-%016" PRIx64 ".export", n, in, number) >=
-            CHT_PATH_MAX)
-        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "the path of --scratch is too long");
-    enum cht_rc rc = cht_io_kind(cht_io_posix(), dir, &kind[0], err);
-    if (rc == CHT_OK)
-        rc = cht_io_kind(cht_io_posix(), file, &kind[1], err);
-    if (rc == CHT_OK && (kind[0] != CHT_IO_NOTHING || kind[1] != CHT_IO_NOTHING))
-        rc = CHT_FAIL(err, CHT_IO, "%.150s: is there already", dir);
-    return rc;
-}
-
-static enum cht_rc remove_file(const char *path, struct cht_err *err)
-{
-    struct cht_io *io = cht_io_posix();
-    enum cht_io_kind kind;
-    enum cht_rc rc = cht_io_kind(io, path, &kind, err);
-    return rc == CHT_OK && kind == CHT_IO_FILE ? io->ops->unlink(io, path, err) : rc;
-}
-
-/* What this run has laid out under names that only it knows: the database, then what belongs to the folder. Anything else in it keeps it. */
-static void clear(struct job *j, const char *dir, const char *file, bool made)
-{
-    static const char *const own[] = {"cheetah.set", "LOCK"};
-    struct cht_io *io = cht_io_posix();
-    struct cht_err err = {0};
-    enum cht_io_kind kind = CHT_IO_NOTHING;
-    char path[CHT_PATH_MAX];
-    if (made)
-        take_away(j);
-    enum cht_rc rc = remove_file(file, &err);
-    if (rc == CHT_OK)
-        rc = cht_io_kind(io, dir, &kind, &err);
-    for (size_t i = 0; i < 2 && rc == CHT_OK && kind == CHT_IO_FOLDER; i++) {
-        rc = cht_path_join(path, sizeof path, dir, own[i], &err);
-        if (rc == CHT_OK)
-            rc = remove_file(path, &err);
-    }
-    if (rc == CHT_OK && kind == CHT_IO_FOLDER)
-        rc = io->ops->rmdir(io, dir, &err);
-    if (rc != CHT_OK)
-        (void)fprintf(stderr, "cheetah-db restore: %s could not be removed: %s\n", dir, err.msg);
-}
-
-static enum cht_rc restore_pool(struct job *j, struct cht_err *err)
-{
-    char dir[CHT_PATH_MAX], file[CHT_PATH_MAX], *dirs[] = {dir};
-    enum cht_rc rc = scratch_names(j, dir, file, err);
-    if (rc != CHT_OK)
-        return rc;
-    j->dirs = (struct tool_dirs){dirs, 1}; /* not owned here; put back below */
-    j->cfg = (struct cht_env_config){
-        .dirs = (const char *const *)dirs, .dir_count = 1, .scan_workers = 1, .default_shards = 1};
-    rc = restore(j, err);
-    bool made = rc == CHT_OK;
-    if (rc == CHT_OK)
-        rc = tool_export_dirs(&j->dirs, j->name, file, err);
-    if (rc == CHT_OK) {
-        const struct tool_import in = {.file = file, .database = j->name, .place = j->place, .quiet = true};
-        rc = tool_import_file(&in, err);
-    }
-    j->dirs = (struct tool_dirs){NULL, 0};
-    clear(j, dir, file, made);
     return rc;
 }
 
@@ -354,10 +288,10 @@ static int run(struct job *j)
     enum cht_rc rc;
     if (j->verify)
         rc = verify_file(j, &err);
-    else if (tool_rados_named(&j->place.rados))
-        rc = restore_pool(j, &err);
+    else if (tool_place_stopped(&j->place) || tool_rados_named(&j->place.rados))
+        rc = restore(j, &err);
     else
-        rc = tool_place_stopped(&j->place) ? restore(j, &err) : restore_there(j, &err);
+        rc = restore_there(j, &err);
     if (rc != CHT_OK)
         return tool_failed(&err);
     char size[16];
@@ -371,6 +305,17 @@ static int run(struct job *j)
                      j->place.client != NULL ? tool_place_name(&j->place) : "", size, j->position,
                      j->verify ? "the backup is whole" : "restored and checked");
     return TOOL_EXIT_OK;
+}
+
+static int into_pool(struct job *j)
+{
+    char folder[CHT_PATH_MAX];
+    const char *slash = strrchr(j->path, '/');
+    (void)snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : (int)(slash - j->path) + 1,
+                   slash == NULL ? "." : j->path);
+    (void)cht_os_raise_files(); /* six a shard of a backup of files */
+    j->place.rados.spool = j->scratch != NULL ? j->scratch : folder;
+    return run(j);
 }
 
 /* -------------------------------------------------------------------------------------------------------------- */
@@ -408,6 +353,8 @@ int tool_restore(int argc, char **argv)
         return code;
     if (j.verify)
         return run(&j);
+    if (tool_rados_named(&j.place.rados))
+        return into_pool(&j);
     if (!tool_place_stopped(&j.place)) {
         code = tool_place_open("restore", &j.place, true);
         return tool_place_close(&j.place, code == TOOL_EXIT_OK ? run(&j) : code);

@@ -94,7 +94,7 @@ def test_deleting_works_on_a_full_disk(small_disk, launch):
     assert client.get("/readyz").status == 200
     refused = [value for name, value in server.metrics().items() if name.startswith("cheetah_database_writes_refused{") and "disk_full" in name]
     assert refused == [1.0]
-    events = server.log("writes_refused") + server.log("checkpoint_failed")
+    events = harness.wait_for(lambda: server.log("writes_refused") + server.log("checkpoint_failed"), what="the log line")
     assert 1 <= len(events) <= 6 and all("default: disk_full: " + small_disk in event["message"] for event in events), events
 
     # pairs with their values, a namespace, a key, a database

@@ -255,7 +255,7 @@ def test_no_auth_in_clear_beyond_loopback(launch, tmp_path, shown, address):
 
 def test_plain_without_tokens_is_told(launch):
     server = launch("--line-listen", "0.0.0.0:0", "--allow-anonymous")
-    assert server.log("line_plain")
+    harness.wait_for(lambda: server.log("line_plain"), what="the log line")
 
 
 # ---- the shell ------------------------------------------------------------------------------------------------------------------

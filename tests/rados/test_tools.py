@@ -96,10 +96,11 @@ def test_from_files_and_back(pool, tmp_path):
     assert told["database"] == "restored" and told["restored"] and list(scratch.iterdir()) == []
     tool("export", tmp_path / "4", "--database", "restored", *place(pool))
     assert read(tmp_path / "4").split(b'{"end"')[0].split(b"\n", 1)[1] == first.split(b'{"end"')[0].split(b"\n", 1)[1]
-    again = tool("restore", backup, "--database", "moved", *place(pool), check=None)
-    assert again.returncode == 0, "what is there already is the same: " + again.stderr
-    tool("put", "more", "x", "--database", "moved", *place(pool))
-    assert "not empty" in tool("restore", backup, "--database", "moved", *place(pool), check=1).stderr
+    assert "moved exists already" in tool("restore", backup, "--database", "moved", *place(pool), check=1).stderr
+    (tmp_path / "cut").write_bytes(backup.read_bytes()[:-1])
+    assert "end" in tool("restore", tmp_path / "cut", "--database", "cut", "--scratch", scratch, *place(pool), check=3).stderr
+    assert list(scratch.iterdir()) == []
+    assert set(tool("list", *place(pool)).stdout.split()) & {"cut", "moved", "restored"} == {"moved", "restored"}
     for name in ("moved", "restored"):
         assert tool("check", "--database", name, *place(pool)).stdout == ""
 

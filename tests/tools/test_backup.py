@@ -490,7 +490,7 @@ def test_damaged_server(launch, tmp_path):
     done = backup(server, tmp_path, check=1)
     assert "does not match its checksum" in done.stderr
     assert everything(tmp_path) == []
-    assert any(line["event"] == "backup_failed" for line in server.log())
+    wait_for(lambda: server.log("backup_failed"), what="the log line")  # it is read by another thread
     with open(pairs, "r+b") as file:
         file.seek(3 * 4096 + 17)
         file.write(byte)
