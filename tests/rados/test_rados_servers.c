@@ -31,10 +31,15 @@ static const char *conf;
 static char name[32];
 static char stop_at[32]; /* of this process: the step before which it ends */
 
-struct shared { /* by all processes of a test */
+#define WRITERS 16u
+#define VICTIM 4u /* these two write until they are killed */
+#define VICTIM_OF_TWO 12u
+#define SOME 10u /* that each has done at least, however busy the machine is */
+struct shared {  /* by all processes of a test */
     _Atomic uint64_t key[NAMES];
     _Atomic unsigned created[NAMES], acked[NAMES], wrong;
     _Atomic uint64_t transfers, unknown;
+    _Atomic unsigned done[WRITERS]; /* by each of those that write for a while */
 };
 static struct shared *shared;
 
@@ -183,8 +188,23 @@ static void note(unsigned i, const struct cht_op *op)
     atomic_fetch_add(&shared->acked[i], 1);
 }
 
+static bool goes_on(unsigned who, uint64_t end)
+{
+    bool wanted = who == VICTIM || who == VICTIM_OF_TWO || atomic_load(&shared->done[who]) < SOME;
+    return cht_now_ns() < end + (wanted ? UINT64_C(60000000000) : 0);
+}
+
+static void kill_in_the_middle(pid_t p, unsigned who)
+{
+    for (unsigned i = 0; i < 6000 && atomic_load(&shared->done[who]) < SOME; i++)
+        cht_sleep_ns(UINT64_C(10000000));
+    assert_true(atomic_load(&shared->done[who]) >= SOME);
+    assert_int_equal(kill(p, SIGKILL), 0);
+}
+
 struct upserting {
     struct cht_store *s;
+    unsigned who;
     uint64_t seed, ns;
     bool good;
 };
@@ -197,16 +217,17 @@ static void *upsert(void *arg)
     uint64_t end = cht_now_ns() + u->ns;
     cht_rng_seed(&r, u->seed);
     u->good = true;
-    while (cht_now_ns() < end && u->good) {
+    while (goes_on(u->who, end) && u->good) {
         unsigned i = (unsigned)cht_rng_below(&r, NAMES);
         (void)snprintf(text, sizeof text, "up:%u:x", i);
         (void)snprintf(value, sizeof value, "%llu", (unsigned long long)cht_rng_next(&r));
         struct cht_op op = {.kind = CHT_OP_PAIR_PUT, .name = str(text), .value = str(value)};
         struct cht_commit c = {.ops = &op, .count = 1};
         enum cht_rc rc = cht_store_commit(u->s, &c);
-        if (rc == CHT_OK && op.rc == CHT_OK)
+        if (rc == CHT_OK && op.rc == CHT_OK) {
             note(i, &op);
-        else if (rc == CHT_TIMEOUT)
+            atomic_fetch_add(&shared->done[u->who], 1);
+        } else if (rc == CHT_TIMEOUT)
             atomic_fetch_add(&shared->unknown, 1);
         else {
             print_error("upsert: %d %d %s\n", (int)rc, (int)op.rc, c.err.msg);
@@ -224,7 +245,8 @@ static bool upsert_many(struct cht_store *s, void *arg)
     struct cht_thread t[4];
     bool good = true;
     for (unsigned i = 0; i < 4; i++) {
-        u[i] = (struct upserting){s, (uint64_t)(uintptr_t)arg * 100 + i, race_ns, false};
+        u[i] = (struct upserting){s, (unsigned)(uintptr_t)arg, (uint64_t)(uintptr_t)arg * 100 + i, race_ns,
+                                  false};
         if (cht_thread_start(&t[i], "upsert", upsert, &u[i], NULL) != CHT_OK)
             return false;
     }
@@ -288,9 +310,8 @@ static void test_upserts_killed(void **state)
 {
     (void)state;
     in_process(check_empty_is_made, NULL);
-    pid_t a = start(upsert_many, (void *)3, ""), b = start(upsert_many, (void *)4, "");
-    cht_sleep_ns(race_ns / 2);
-    assert_int_equal(kill(b, SIGKILL), 0);
+    pid_t a = start(upsert_many, (void *)3, ""), b = start(upsert_many, (void *)VICTIM, "");
+    kill_in_the_middle(b, VICTIM);
     pid_t c = start(upsert_many, (void *)5, "");
     assert_int_equal(end_of(b), 128 + SIGKILL);
     assert_int_equal(end_of(a), 0);
@@ -340,7 +361,7 @@ static bool transfer(struct cht_store *s, void *arg)
     char text[2][24];
     uint64_t end = cht_now_ns() + race_ns;
     cht_rng_seed(&r, (uint64_t)(uintptr_t)arg);
-    while (cht_now_ns() < end) {
+    while (goes_on((unsigned)(uintptr_t)arg, end)) {
         unsigned from = (unsigned)cht_rng_below(&r, ACCOUNTS),
                  to = (from + 1 + (unsigned)cht_rng_below(&r, ACCOUNTS - 1)) % ACCOUNTS;
         struct transfer t[2] = {{.ask = {.decide = decide, .room = 24}, .by = -7},
@@ -356,6 +377,7 @@ static bool transfer(struct cht_store *s, void *arg)
             return false;
         }
         atomic_fetch_add(&shared->transfers, 1);
+        atomic_fetch_add(&shared->done[(uintptr_t)arg], 1);
     }
     return true;
 }
@@ -386,9 +408,8 @@ static void test_transfers(void **state)
 {
     (void)state;
     in_process(open_accounts, NULL);
-    pid_t a = start(transfer, (void *)1, ""), b = start(transfer, (void *)2, "");
-    cht_sleep_ns(race_ns / 2);
-    assert_int_equal(kill(b, SIGKILL), 0);
+    pid_t a = start(transfer, (void *)11, ""), b = start(transfer, (void *)VICTIM_OF_TWO, "");
+    kill_in_the_middle(b, VICTIM_OF_TWO);
     assert_int_equal(end_of(b), 128 + SIGKILL);
     assert_int_equal(end_of(a), 0);
     in_process(sum_stays, NULL);
