@@ -3,7 +3,6 @@ import json
 import re
 import resource
 import socket
-import statistics
 import struct
 import time
 
@@ -196,33 +195,28 @@ def timed(session, method, path, **more):
     return time.perf_counter() - start
 
 
+def are_quick(call, wanted):
+    """So many take less than an acknowledgement is delayed: none does that waits for one, and some do on a machine that is busy."""
+    quick = i = 0
+    while quick < wanted:
+        quick, i = quick + (call(i) < DELAYED), i + 1
+        assert i < 1000, quick
+
+
 def test_small_puts_of_httpx(server, client):
-    """Headers and body in two segments with Nagle on must not wait for a delayed acknowledgement; a request of one segment says how busy the machine is."""
-
-    def longer():
-        one, two = [], []
-        with httpx.Client(base_url="http://127.0.0.1:%d" % server.port) as session:
-            for i in range(200):
-                two.append(timed(session, "PUT", "/pairs/p%d?db=%s" % (i, client.db), json={"value": b64(b"v")}))
-                one.append(timed(session, "GET", "/pairs/p%d?exact=true&db=%s" % (i, client.db)))
-        return statistics.median(two) - statistics.median(one)
-
-    assert any(longer() < DELAYED / 2 for _ in range(5)), "each time"
+    """Headers and body in two segments with Nagle on must not wait for a delayed acknowledgement."""
+    with httpx.Client(base_url="http://127.0.0.1:%d" % server.port) as session:
+        are_quick(lambda i: timed(session, "PUT", "/pairs/p%d?db=%s" % (i, client.db), json={"value": b64(b"v")}), 20)
 
 
 def test_first_calls_of_httpx(server, client):
     """The same for new connections."""
 
-    def longer():
-        one, two = [], []
-        for i in range(40):
-            with httpx.Client(base_url="http://127.0.0.1:%d" % server.port) as session:
-                two.append(timed(session, "PUT", "/pairs/p%d?db=%s" % (i, client.db), content=b"v"))
-            with httpx.Client(base_url="http://127.0.0.1:%d" % server.port) as session:
-                one.append(timed(session, "GET", "/pairs/p%d?exact=true&db=%s" % (i, client.db)))
-        return statistics.median(two) - statistics.median(one)
+    def put(i):
+        with httpx.Client(base_url="http://127.0.0.1:%d" % server.port) as session:
+            return timed(session, "PUT", "/pairs/p%d?db=%s" % (i, client.db), content=b"v")
 
-    assert any(longer() < DELAYED / 2 for _ in range(5)), "each time"
+    are_quick(put, 5)
 
 
 @pytest.mark.parametrize("length", [2000, 2700, 2731, 3000, 4095, 4096])

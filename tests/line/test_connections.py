@@ -8,6 +8,7 @@ import time
 
 import harness
 import pytest
+from harness.line import Arrivals
 
 TOKENS = "writer-token-0123456789 write *\nreader-token-0123456789 read *\nsome-token-0123456789 write mine,other\nboss-token-0123456789 admin *\n"
 
@@ -183,7 +184,7 @@ def test_connection_limit(launch):
         assert fourth.answer() is None
     assert server.comes_to("cheetah_line_refused_total", 1)
     lines.pop().close()
-    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 2, 10, "a connection less")
+    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 2, what="a connection less")
     with server.line() as line:
         assert line.ask("READ 1") == b"ERROR,key_not_found"
     for line in lines:
@@ -222,7 +223,7 @@ def test_a_client_that_does_not_read(launch):
         for _ in range(100):
             assert other.ask("READ 1").startswith(b"SUCCESS,size=100000")
         assert server.rss() - before < 100 << 20
-        harness.wait_for(lambda: [e for e in server.log("line_connection") if e["reason"] == "the client does not read"], 20, "its end")
+        harness.wait_for(lambda: [e for e in server.log("line_connection") if e["reason"] == "the client does not read"], what="its end")
     with server.line() as line:
         assert line.ask("READ 999") == b"ERROR,key_not_found"
 
@@ -241,28 +242,26 @@ def test_a_slow_reader_gets_everything(launch):
 
 
 def test_long_scans_do_not_block_others(launch):
+    """One thread finds six long scans and, after them, a short question: it answers that one first."""
     server = launch("--durability", "os", "--line-threads", "1")
     with server.line() as line:
         for part in range(20):
             line.many(["PAIR_SET %06d 1" % n for n in range(part * 10000, part * 10000 + 10000)])
     scanning = [server.line() for _ in range(6)]
-    waits = []
     with server.line() as line:
-        while not waits or (min(waits) >= 1.0 and len(waits) < 5):  # again, if another program may have had the processors
-            line.ask("READ 1")
-            for one in scanning:
-                one.send("PAIR_SCAN * -1")
-            worst = 0.0
-            for _ in range(50):
-                start = time.monotonic()
-                assert line.ask("READ 1") == b"ERROR,key_not_found"
-                worst = max(worst, time.monotonic() - start)
-            waits.append(worst)
-            for one in scanning:
-                assert one.answer().startswith(b"SUCCESS,count=200000,items=")
-    assert min(waits) < 1.0, waits
-    for one in scanning:
-        one.close()
+        for one in scanning + [line]:
+            assert one.ask("READ 1") == b"ERROR,key_not_found"
+        server.pause()
+        for one in scanning:
+            one.send("PAIR_SCAN * -1")
+        line.send("READ 1")
+        arrivals = Arrivals(line, *scanning)
+        server.go_on()
+        assert arrivals.first() is line
+        assert line.answer() == b"ERROR,key_not_found"
+        for one in scanning:
+            assert one.answer().startswith(b"SUCCESS,count=200000,items=")
+            one.close()
 
 
 def test_half_closed(server):
@@ -283,7 +282,7 @@ def test_what_follows_exit_destroys_no_answer(server):
             assert line.answer() == b"SUCCESS,database_changed_to_exit"
             time.sleep(0.05)
             assert [line.answer() for _ in range(101)] == [b"ERROR,key_not_found"] * 100 + [None]
-    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 0, 20, "all closed")
+    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 0, what="all closed")
 
 
 def test_a_client_that_goes_away(server):
@@ -292,7 +291,7 @@ def test_a_client_that_goes_away(server):
             line.send("DATABASE gone\nINSERT x\nPAIR_SCAN * -1\n" * 50)
     with server.line() as line:
         assert line.ask("READ 999999") == b"ERROR,key_not_found"
-    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 0, 20, "all closed")
+    harness.wait_for(lambda: server.metric("cheetah_line_connections_open") == 0, what="all closed")
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------------
@@ -305,7 +304,7 @@ def guarded(launch, tmp_path):
     path.chmod(0o600)
     server = launch("--tokens", str(path), ready=False)
     client = server.client(token="boss-token-0123456789", check=False)
-    harness.wait_for(lambda: client.get("/readyz").status == 200, 30, "/readyz")
+    harness.wait_for(lambda: client.get("/readyz").status == 200, what="/readyz")
     server.token_file = path
     return server
 
@@ -353,7 +352,7 @@ def test_tokens_are_reloaded(guarded):
         assert line.ask("AUTH writer-token-0123456789") == b"SUCCESS,authenticated"
         guarded.token_file.write_text("new-token-0123456789 write *\n")
         guarded.signal(signal.SIGHUP)
-        harness.wait_for(lambda: guarded.log("reloaded"), 10, "the reload")
+        harness.wait_for(lambda: guarded.log("reloaded"), what="the reload")
         assert line.ask("INSERT x") == b"ERROR,unauthorized"
         assert line.ask("AUTH new-token-0123456789") == b"SUCCESS,authenticated"
         assert line.ask("INSERT x") == b"SUCCESS,key=1"
@@ -372,7 +371,7 @@ def test_auth_without_tokens(line):
 
 def run(tmp_path, *flags):
     return subprocess.run([harness.BINARY, "serve", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), *flags],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
 
 
 def test_not_beyond_loopback_without_tokens(tmp_path):
@@ -394,10 +393,10 @@ def test_port_in_use(tmp_path):
 
 
 def test_default_address():
-    text = subprocess.run([harness.BINARY, "serve", "--print-config"], capture_output=True, text=True, timeout=30).stdout
+    text = subprocess.run([harness.BINARY, "serve", "--print-config"], capture_output=True, text=True, timeout=120).stdout
     assert "line-listen = 127.0.0.1:4455 " in text
     assert "line-listen = none " in subprocess.run([harness.BINARY, "serve", "--line-listen", "none", "--print-config"],
-                                                   capture_output=True, text=True, timeout=30).stdout
+                                                   capture_output=True, text=True, timeout=120).stdout
 
 
 # ---- service ---------------------------------------------------------------------------------------------------------
@@ -416,7 +415,7 @@ def test_metrics_and_log(launch):
             assert got["cheetah_line_commands_total{%s}" % labels] == count
         assert got["cheetah_line_received_bytes_total"] == len("INSERT x\nREAD 1\nREAD 2\nPAIR_SCAN *\nNONSENSE\n")
         line.ask("EXIT")
-    event = harness.wait_for(lambda: server.log("line_connection"), 10, "the log line")[0]
+    event = harness.wait_for(lambda: server.log("line_connection"), what="the log line")[0]
     assert event["commands"] == 5 and event["errors"] == 2 and event["client"] == "127.0.0.1" and event["reason"] == "EXIT"
 
 
@@ -432,7 +431,7 @@ def test_stop_answers_what_was_received(launch):
             answers += 1
         assert answers == 2000
         assert idle.closed(10)
-    assert server.wait(30) == 0
+    assert server.wait(120) == 0
 
 
 def test_served_while_draining(launch):
@@ -443,7 +442,7 @@ def test_served_while_draining(launch):
         harness.wait_for(lambda: server.log("draining"), what="the drain")
         assert line.ask("INSERT late") == b"SUCCESS,key=1"
         assert line.closed(60)
-    assert server.wait(60) == 0
+    assert server.wait(120) == 0
 
 
 def test_kill_during_bursts_loses_nothing_acknowledged(launch):
@@ -507,7 +506,7 @@ def test_limits_of_new_databases(launch):
 @pytest.mark.parametrize("before", [b"", b"INSERT a\n"])
 def test_http_is_refused(server, first, before):
     """A browser that is made to send a request here has none of its lines run."""
-    with socket.create_connection(("127.0.0.1", server.line_port), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", server.line_port), timeout=120) as s:
         s.sendall(before + first + b"\nINSERT stolen\nPAIR_SET stolen 1\n")
         text = b""
         while True:
@@ -517,6 +516,6 @@ def test_http_is_refused(server, first, before):
             text += part
     lines = text.splitlines()
     assert lines[-1] == b"ERROR,http_is_on_another_port" and len(lines) == 1 + (before != b""), text
-    with socket.create_connection(("127.0.0.1", server.line_port), timeout=10) as s:
+    with socket.create_connection(("127.0.0.1", server.line_port), timeout=120) as s:
         s.sendall(b"PAIR_GET stolen\nEXIT\n")
         assert s.recv(4096) == b"ERROR,not_found\n"

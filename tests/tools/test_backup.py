@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from harness import BINARY, SANITIZED, Server, b64, wait_for
+from harness import BINARY, HANG, SANITIZED, Server, b64, wait_for
 
 FLAGS = ("--line-listen", "127.0.0.1:0", "--access-log", "false")
 
@@ -97,7 +97,7 @@ class Writers:
     def stop(self, expect_failure=False):
         self.stopping = True
         for thread in self.threads:
-            thread.join(60)
+            thread.join(120)
         if not expect_failure:
             assert self.failure is None, self.failure
 
@@ -209,7 +209,7 @@ def request_backup(server, database="default", buffer=1 << 16):
     """A socket that has asked for a backup and reads when it is told to."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    sock.settimeout(60)
+    sock.settimeout(HANG)
     sock.connect(("127.0.0.1", server.port))
     sock.sendall(b"GET /databases/%s/backup HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % database.encode())
     return sock
@@ -300,7 +300,7 @@ def start_backup(server, directory, least=2 << 20):
         if process.poll() is None and not finished(directory):
             return process, part
         process.send_signal(signal.SIGCONT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 0, (out, err)
         for path in finished(directory):  # it was faster than this test: once more
             os.unlink(path)
@@ -317,7 +317,7 @@ def test_client_killed(launch, tmp_path):
         assert finished(tmp_path) == [] and everything(tmp_path) == [".default.cheetah.part"]
         done = tool("restore", part, "--data", tmp_path.parent / "none", "--database", "x", check=3)
         assert "not complete" in done.stderr
-        wait_for(lambda: side_files(server) == [], 20, "the server to end the backup")
+        wait_for(lambda: side_files(server) == [], what="the server to end the backup")
     assert tool("list", "--data", tmp_path.parent / "none", check=0).stdout == ""
     info = backup(server, tmp_path)
     assert everything(tmp_path) == [os.path.basename(info["file"])]
@@ -345,7 +345,7 @@ def test_clients_that_go(launch):
                 answer = sock.recv(1000)
             assert answer.startswith(b"HTTP/1.1 200")
         sock.close()
-        wait_for(gone, 20, "an abandoned backup to end")
+        wait_for(gone, what="an abandoned backup to end")
         if turn == 5:
             before, files = server.rss(), len(open_files(server))
     if not SANITIZED:
@@ -360,7 +360,7 @@ def test_server_killed(launch, tmp_path):
     process, _ = start_backup(server, tmp_path)
     server.kill()
     process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 1, (out, err)
     assert b"cheetah-db: " in err
     assert everything(tmp_path) == []
@@ -389,21 +389,27 @@ def test_server_stops(launch, tmp_path):
 
 
 def test_drop_during_backup(launch, tmp_path):
-    server = launch("--durability", "os")
+    """It ends the backup of the database, with a line that says so. The one HTTP thread tells its streams in one go, the newest one first: when a follower knows, so
+    does the backup, which nobody reads meanwhile."""
+    server = launch("--durability", "os", "--http-threads", "1")
     fill(server, 1500, 20000, "other")
     sock = request_backup(server, "other")
     first = sock.recv(1000)
-    reader = {}
-    thread = threading.Thread(target=lambda: reader.update(data=read_rest(sock, first)))
-    client = server.client(check=False)
-    deletion = threading.Thread(target=lambda: reader.update(status=client.delete("/databases/other", confirm="other").status))
-    deletion.start()
-    time.sleep(0.3)
+    follower, _ = server.client(db="other", check=False).send("GET", "/changes/none", wait=600)
+    assert b'"progress"' in follower.readline()
+
+    def drop():
+        client = server.client(check=False)
+        while (answer := client.delete("/databases/other", confirm="other")).status == 409:
+            pass  # busy: it waits ten seconds for those who use it
+        answers.append(answer.status)
+
+    answers, thread = [], threading.Thread(target=drop)
     thread.start()
-    deletion.join(60)
-    thread.join(60)
-    assert reader["status"] == 204
-    body, _ = unchunk(reader["data"])
+    assert b'"database_dropped"' in follower.read()
+    body, _ = unchunk(read_rest(sock, first))
+    thread.join(HANG)
+    assert answers == [204]
     path = tmp_path / "cut"
     path.write_bytes(body)
     done = tool("restore", path, "--verify")
@@ -596,7 +602,7 @@ def test_progress_on_a_terminal(launch, tmp_path):
     except OSError:  # EIO: the other side is closed
         pass
     os.close(outer)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert os.fsencode(finished(tmp_path)[0]) in out
     assert b"backup" in shown and b"%" in shown and b"MiB" in shown, shown[-500:]
