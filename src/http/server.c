@@ -16,6 +16,8 @@
 #define LINGER_NS UINT64_C(2000000000)
 #define LINGER_BYTES (64u << 20)
 #define CARE_WAIT_MS 200u
+#define CARE_ROUNDS 20u
+#define CARE_LATE_MS 5000u
 
 /* Short ones do file work of milliseconds, long ones compute for seconds. They wait for disks and for each other, so there may be
  * many more than cores; of one database only as many as leave it a use for two cores. */
@@ -75,14 +77,21 @@ static void serve_one(struct http_server *s, struct http_conn *c, bool crowded)
         order_shedding(w);
 }
 
+/* Is there none to be had? Then the operator's worker has had time to make room, and was not only kept from a processor. */
+static bool waited_in_vain(const struct http_worker *care, uint64_t first, unsigned ms)
+{
+    uint64_t rounds = atomic_load_explicit(&care->rounds, memory_order_relaxed) - first;
+    return ms >= CARE_LATE_MS || (ms >= CARE_WAIT_MS && rounds >= CARE_ROUNDS);
+}
+
 /* The oldest ones of the operator's worker make room when they are told to, which may last where processors are busy: who is accepted meanwhile
  * waits. Not again before there was room once: those that are at work do not go. */
 static bool care_has_room(struct http_server *s)
 {
     struct http_worker *care = http_care_worker(s);
-    uint64_t over = http_care_max(s);
+    uint64_t over = http_care_max(s), first = atomic_load_explicit(&care->rounds, memory_order_relaxed);
     for (unsigned ms = 0; atomic_load_explicit(&care->count, memory_order_relaxed) >= over; ms++) {
-        if (atomic_load_explicit(&s->care_full, memory_order_relaxed) || ms == CARE_WAIT_MS) {
+        if (atomic_load_explicit(&s->care_full, memory_order_relaxed) || waited_in_vain(care, first, ms)) {
             atomic_store_explicit(&s->care_full, true, memory_order_relaxed);
             return false;
         }

@@ -140,6 +140,7 @@ struct http_worker {
     _Atomic bool has_pieces;
     _Atomic bool shed; /* it is to end connections that are too many */
     _Atomic uint64_t count;
+    _Atomic uint64_t rounds; /* of its loop that have begun */
     _Atomic int
         rung; /* 1: the bell rings or has been heard, and what it was rung for is still to be looked at */
     struct http_conn *conns;    /* the thread's, like all below */

@@ -232,6 +232,7 @@ static void *worker_main(void *arg)
             cht_bell_drain(w->bell);
         (void)atomic_exchange_explicit(&w->rung, 0, memory_order_acq_rel); /* then look: see ring */
         w->now = cht_now_ns();
+        atomic_fetch_add_explicit(&w->rounds, 1, memory_order_relaxed);
         take_inbox(w);
         http_request_take_pieces(w);
         http_quick_take_done(w);
