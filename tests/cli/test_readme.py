@@ -78,7 +78,7 @@ def run_blocks(path, server, folder):
         for command, expected in steps(block):
             assert (command.startswith("curl ") and ADDRESS in command) or "cheetah-db " in command, command
             run = subprocess.run(["sh", "-c", command.replace(ADDRESS, address)], cwd=folder, env=env, stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.PIPE, text=True, timeout=60)
+                                 stdout=subprocess.PIPE, text=True, timeout=120)
             assert run.returncode == 0, command
             printed = run.stdout.splitlines()
             assert matches(expected, printed), "%s: $ %s\nthere:\n%s\nprinted:\n%s" % (
@@ -136,7 +136,7 @@ def test_curl_and_python_side_by_side(fresh):
     exec(start.replace("http://" + ADDRESS, url), names)
     for what, curl, python, value in rows():
         run = subprocess.run(["sh", "-c", "set -e; " + curl.replace("curl ", "curl -sS --fail-with-body ", 1)], cwd=ROOT,
-                             env={**os.environ, "U": url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                             env={**os.environ, "U": url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         assert run.returncode == 0 and '"error"' not in run.stdout and run.stdout.startswith("{"), (what, run.stdout)
         if value:
             assert eval(python, names) == eval(value), what

@@ -523,18 +523,22 @@ describe("tasks", { concurrency: 2 }, () => {
         Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
         document.dispatchEvent(new Event("visibilitychange"));
       }, hidden);
+    // By the clock of the page again: what was asked after a moment of it.
+    const moment = () => page.evaluate(() => performance.now());
+    const since = (from) => page.evaluate((from) => performance.getEntriesByType("resource").filter((one) => one.startTime > from).map((one) => one.name), from);
     await hide(true);
-    await page.waitForTimeout(500);
+    const hidden = await moment();
+    await page.waitForTimeout(4000);
+    assert.deepEqual(await since(hidden), []);
     asked.length = 0;
-    await page.waitForTimeout(3500);
-    assert.deepEqual(asked, []);
     await hide(false);
     await until("requests again", () => asked.length >= 1);
     await page.getByRole("navigation", { name: "Views" }).getByRole("link", { name: "Start" }).click();
-    await page.waitForTimeout(500);
-    asked.length = 0;
+    await page.getByRole("heading", { name: "Start", level: 2 }).waitFor();
+    await until("Start to have what it asks for", () => page.evaluate(() => performance.now() - Math.max(...performance.getEntriesByType("resource").map((one) => one.responseEnd)) > 1000));
+    const rested = await moment();
     await page.waitForTimeout(2500);
-    assert.deepEqual(asked, [], "only charts ask by themselves");
+    assert.deepEqual(await since(rested), [], "only charts ask by themselves");
     await page.context().close();
   });
 

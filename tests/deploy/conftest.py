@@ -5,11 +5,11 @@ that are not installed (deploy/install-deps.sh deploy has them all).
 """
 import os
 import shutil
-import socket
 import subprocess
 
 import harness
 import pytest
+from harness import free_port  # noqa: F401
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))
 DEPLOY = os.path.join(ROOT, "deploy")
@@ -29,13 +29,6 @@ def run(*command, code=0, **more):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
     assert code is None or done.returncode == code, "%s: exit code %d\n%s" % (" ".join(command), done.returncode, done.stdout)
     return done.stdout
-
-
-def free_port():
-    """A port that nobody has now; foreign programs cannot be told to take any."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def in_deploy(*names):

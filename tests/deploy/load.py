@@ -48,7 +48,7 @@ class Load:
             question = self.questions[n % len(self.questions)]
             try:
                 if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
                     connection.connect()
                     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 got = ask(connection, question)
@@ -67,7 +67,7 @@ class Load:
     def stop(self):
         self.stop_now = True
         for thread in self.threads:
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
 
 
@@ -80,7 +80,7 @@ def ask(connection, question):
 
 def answers_of(server, questions=None):
     """What a server says itself, which the proxy must pass on."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     expected = {question: ask(connection, question) for question in questions or QUESTIONS}
     connection.close()
     assert all(status == 200 for status, _ in expected.values()), expected

@@ -73,7 +73,7 @@ class Container:
 
     def stop(self):
         self.process.send_signal(signal.Signals[self.config.get("StopSignal") or "SIGTERM"])
-        errors = self.process.communicate(timeout=60)[1]
+        errors = self.process.communicate(timeout=120)[1]
         return self.process.returncode, errors
 
 
@@ -105,7 +105,7 @@ def test_it_is_small_and_has_no_compiler(root):
 def test_life(image, root, data):
     first = Container(image, root, data, CHEETAH_DRAIN_SECONDS="1")
     first.scheme, first.cafile = "http", None
-    harness.wait_for(first.healthy, 20, "healthy")
+    harness.wait_for(first.healthy, what="healthy")
     first.client = lambda: harness.Client(first, check=False)
     load.load_sample(first)
     client = first.client()
@@ -116,7 +116,7 @@ def test_life(image, root, data):
     assert not first.healthy()
     second = Container(image, root, data)
     second.scheme, second.cafile = "http", None
-    harness.wait_for(second.healthy, 20, "healthy")
+    harness.wait_for(second.healthy, what="healthy")
     client = harness.Client(second, check=False)
     assert client.get("/pairs/*?count=true").json()["pairs"] == 14102
     client.close()
@@ -125,7 +125,7 @@ def test_life(image, root, data):
 
 def test_open_to_the_network_only_when_told(image, root, data):
     refused = Container(image, root, data, CHEETAH_LISTEN="0.0.0.0:0")
-    code, errors = refused.process.wait(20), refused.process.stderr.read()
+    code, errors = refused.process.wait(120), refused.process.stderr.read()
     assert code != 0 and "allow-anonymous" in errors, errors
 
 

@@ -10,7 +10,7 @@ from conftest import free_port, run
 def health(*arguments, **env):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
     done = subprocess.run([harness.BINARY, "health", *arguments], env={**clean, **env}, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=60)
+                          stderr=subprocess.STDOUT, text=True, timeout=120)
     return done.returncode, done.stdout.strip()
 
 
@@ -42,7 +42,7 @@ def test_wait():
     waiting = subprocess.Popen([harness.BINARY, "health", "--wait", "60", "--connect", "127.0.0.1:%d" % port],
                                stdout=subprocess.PIPE, text=True)
     server = harness.Server("--listen", "127.0.0.1:%d" % port)
-    assert waiting.communicate(timeout=60)[0] == "ready\n" and waiting.returncode == 0
+    assert waiting.communicate(timeout=120)[0] == "ready\n" and waiting.returncode == 0
     server.finish()
 
 

@@ -127,7 +127,7 @@ def test_kubernetes_liveness_probe_does_not_kill_a_busy_pod(objects, launch):
         holders.append(harness.Raw(server.port).send("GET /kv HTTP/1.1\r\nHost: x\r\n"))
         return len(holders) >= 8 and not probe_answers({"httpGet": {"path": "/kv?limit=1"}}, server.port)
 
-    harness.wait_for(all_taken, 10, "all connections taken")
+    harness.wait_for(all_taken, what="all connections taken")
     for _ in range(20):
         assert probe_answers(container["livenessProbe"], server.port)
         time.sleep(0.02)
@@ -206,7 +206,7 @@ def test_systemd_sockets(tmp_path):
         until = time.monotonic() + 60
         while True:  # the first connection waits until the server is ready
             try:
-                with urllib.request.urlopen("http://127.0.0.1:%d/readyz" % ports[0], timeout=60) as answer:
+                with urllib.request.urlopen("http://127.0.0.1:%d/readyz" % ports[0], timeout=120) as answer:
                     assert answer.status == 200
                     break
             except urllib.error.HTTPError as error:
@@ -214,12 +214,12 @@ def test_systemd_sockets(tmp_path):
             except (ConnectionError, urllib.error.URLError):
                 assert process.poll() is None and time.monotonic() < until
                 time.sleep(0.05)
-        with socket.create_connection(("127.0.0.1", ports[1]), timeout=30) as line:
+        with socket.create_connection(("127.0.0.1", ports[1]), timeout=120) as line:
             line.sendall(b"INSERT:1 x\n")
             assert line.recv(100).startswith(b"SUCCESS")
     finally:
         process.terminate()
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
 
 

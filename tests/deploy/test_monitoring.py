@@ -30,7 +30,7 @@ def busy(launch, tmp_path):
     client.put("/pairs/topk%3A1%3A", b"a list of best followers"), client.get("/pairs/topk%3A1%3A?exact=true")
     client.delete("/pairs/topk%3A1%3A?values=true")
     client.close()
-    with socket.create_connection(("127.0.0.1", int(port_file.read_text())), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", int(port_file.read_text())), timeout=120) as line:
         line.sendall(b"READ 1\n")
         assert line.recv(100)
     return server
@@ -139,7 +139,7 @@ def test_prometheus_scrapes_and_answers(busy, spawn, tmp_path):
     def query(text):
         url = "http://127.0.0.1:%d/api/v1/query?query=%s" % (port, urllib.parse.quote(text))
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=120) as answer:
                 return json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as error:
             assert error.code == 503, "%s: %s" % (text, error.read().decode())  # it is still starting
@@ -147,8 +147,8 @@ def test_prometheus_scrapes_and_answers(busy, spawn, tmp_path):
         except OSError:
             return []
 
-    wait_for(lambda: [r["value"][1] for r in query('up{job="cheetah-db"}')] == ["1"], 60, "the first scrape")
-    wait_for(lambda: query("rate(cheetah_http_requests_total[30s])"), 30, "the second scrape")
+    wait_for(lambda: [r["value"][1] for r in query('up{job="cheetah-db"}')] == ["1"], what="the first scrape")
+    wait_for(lambda: query("rate(cheetah_http_requests_total[30s])"), what="the second scrape")
     assert query("cheetah_database_pairs")[0]["value"][1] == "14102"
     for expression in expressions_of_dashboard():
         text = expression.replace("$__rate_interval", "30s").replace("$instance", ".*").replace("$database", ".*")

@@ -37,7 +37,7 @@ def test_run_sh_serves_from_any_directory(tmp_path):
         assert (here / "cheetah_data").is_dir() and not (copy / "cheetah_data").exists()
     finally:
         process.terminate()
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=120)[1]
     assert process.returncode == 0, errors  # the server took the script's place: SIGTERM reached it
 
 
@@ -65,7 +65,7 @@ def test_on_a_terminal_the_log_is_text(tmp_path, flags, env, text):
             seen += os.read(master, 65536)
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(120)
         os.close(master)
     assert str(root / "build" / "release" / "cheetah-db").encode() in seen
     assert (b'{"time"' not in seen) == text, seen
@@ -88,5 +88,5 @@ def test_install_deps_that_is_interrupted(tmp_path, number):
         assert policy.exists()
     finally:
         os.killpg(process.pid, number)  # as a terminal does
-        process.wait(60)
+        process.wait(120)
     assert process.returncode == 1 and not policy.exists()

@@ -21,7 +21,7 @@ from harness import certificates
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_") and k not in ("LC_ALL", "LANG", "LC_CTYPE")}
 
 
-def piped(*flags, text, env=None, timeout=60):
+def piped(*flags, text, env=None, timeout=120):
     return subprocess.run([harness.BINARY, "shell", *flags], input=text if isinstance(text, bytes) else text.encode(), capture_output=True,
                           timeout=timeout, env=dict(CLEAN, **(env or {})))
 
@@ -32,7 +32,7 @@ def where(request, launch, tmp_path):
     if request.param == "server":
         return ["--connect", "127.0.0.1:%d" % launch().line_port]
     path = tmp_path / "cheetah_data"
-    assert subprocess.run([harness.BINARY, "create", "default", "--data", str(path)], timeout=60).returncode == 0
+    assert subprocess.run([harness.BINARY, "create", "default", "--data", str(path)], timeout=120).returncode == 0
     return ["--data", str(path)]
 
 
@@ -92,7 +92,7 @@ def test_nothing_to_do(where):
 
 def test_output_that_gets_nowhere(where):
     with open("/dev/full", "wb") as full:
-        result = subprocess.run([harness.BINARY, "shell", *where], input=b"READ 1\n", stdout=full, stderr=subprocess.PIPE, env=CLEAN, timeout=60)
+        result = subprocess.run([harness.BINARY, "shell", *where], input=b"READ 1\n", stdout=full, stderr=subprocess.PIPE, env=CLEAN, timeout=120)
     assert result.returncode == 1 and result.stderr
 
 
@@ -125,7 +125,7 @@ def test_data_that_is_not_there(tmp_path):
 
 def test_several_directories(tmp_path):
     both = "%s,%s" % (tmp_path / "one", tmp_path / "two")
-    assert subprocess.run([harness.BINARY, "create", "default", "--shards", "4", "--data", both], timeout=60).returncode == 0
+    assert subprocess.run([harness.BINARY, "create", "default", "--shards", "4", "--data", both], timeout=120).returncode == 0
     text = "".join("INSERT v%d\nPAIR_SET p%d %d\n" % (n, n, n) for n in range(1, 101))
     assert piped("--data", both, text=text).stdout.count(b"SUCCESS,") == 200
     assert piped("--data", both, text="PAIR_SCAN p -1\n").stdout.startswith(b"SUCCESS,count=100,items=")
@@ -162,7 +162,7 @@ def test_tokens(launch, tmp_path):
     wrong.write_text("wrong\n")
     path.chmod(0o600)
     server = launch("--tokens", str(path), ready=False)
-    harness.wait_for(lambda: server.client(check=False, token="secret-0123456789").get("/readyz").status == 200, 30, "/readyz")
+    harness.wait_for(lambda: server.client(check=False, token="secret-0123456789").get("/readyz").status == 200, what="/readyz")
     to = ["--connect", "127.0.0.1:%d" % server.line_port]
     assert piped(*to, text="READ 1\n").stdout == b"ERROR,unauthorized\n"
     assert piped(*to, "--token-file", str(mine), text="INSERT a\n").stdout == b"SUCCESS,key=1\n"
@@ -184,7 +184,7 @@ def test_a_server_that_dies(launch):
         shell.stdin.flush()
         time.sleep(0.2)
         server.kill()
-        assert shell.wait(60) == 1
+        assert shell.wait(120) == 1
         assert b"answered" in shell.stderr.read()
 
 
@@ -197,7 +197,7 @@ def test_a_server_that_dies_before_the_input_ends(launch):
         shell.stdin.flush()
         assert shell.stdout.readline() == b"SUCCESS,key=1\n"
         server.kill()
-        assert shell.wait(60) == 1
+        assert shell.wait(120) == 1
         assert b"1 of 1 lines were answered" in shell.stderr.read()
 
 
@@ -243,7 +243,7 @@ class Terminal:
 
     def type(self, text):
         """Keys, once the editor reads them: it prints the prompt a moment before it takes the terminal over."""
-        harness.wait_for(lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON, 10, "the editor")
+        harness.wait_for(lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON, what="the editor")
         os.write(self.fd, text.encode() if isinstance(text, str) else text)
 
     def run(self, command, database="default"):

@@ -148,6 +148,6 @@ def test_a_purge_ends_at_damage(launch):
             file.seek(at + 100)
             file.write(b"\xee" * 64)
     server.restart()
-    with server.line(timeout=20) as line:
+    with server.line(timeout=120) as line:
         assert line.ask("PAIR_PURGE p") == b"ERROR,corrupt_value"
         assert line.ask("PAIR_SCAN p 1").startswith(b"SUCCESS,count=1,")

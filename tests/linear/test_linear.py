@@ -240,7 +240,7 @@ def test_across_kills():
         wait_for(lambda: sum(len(ops) for client in clients for ops in client.ops.values()) > 20 * kills, 60, "enough of the clients")
         box["stop"] = True
         for client in clients:
-            client.join(60)
+            client.join(120)
             assert not client.is_alive() and client.failure is None, client.failure
         last = Client(CLIENTS, box, places)
         link = Web(server)
@@ -300,7 +300,7 @@ def test_only_its_readers_wait(tmp_path):
         assert not answers and writer.is_alive(), answers
         hold.unlink()
         for thread in threads + [writer]:
-            thread.join(60)
+            thread.join(120)
         assert answers == {case[0]: "new" for case in waits}
     finally:
         hold.unlink(missing_ok=True)

@@ -6,24 +6,17 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
 
 import harness
 import pytest
-from harness import rados, unb64, wait_for
+from harness import free_port, rados, unb64, wait_for
 
 CONFIG = os.path.join(os.path.dirname(__file__), "..", "..", "deploy", "ceph", "haproxy.cfg")
 pytestmark = pytest.mark.skipif(not (rados.WANTED and harness.LONG and shutil.which("haproxy")), reason="CHT_STORE=rados, CHT_TEST_LONG=1 and HAProxy")
 WRITERS, READERS = 4, 2
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def ask(port, method, path, body=None):
@@ -48,7 +41,7 @@ def front():
     subprocess.run(["haproxy", "-c", "-f", CONFIG], env=env, check=True, capture_output=True, timeout=30)
     with subprocess.Popen(["haproxy", "-db", "-f", CONFIG], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as proxy:
         try:
-            wait_for(lambda: ask(port, "GET", "/readyz")[0] == 200, 20, "haproxy")
+            wait_for(lambda: ask(port, "GET", "/readyz")[0] == 200, what="haproxy")
             yield port, a, b
         finally:
             proxy.kill()

@@ -37,7 +37,7 @@ def test_a_fixed_rate(launch):
         time.sleep(0.06)
         server.process.send_signal(signal.SIGCONT)
         time.sleep(0.06)
-    out, told = bench.communicate(timeout=60)
+    out, told = bench.communicate(timeout=120)
     row = json.loads(out)
     assert bench.returncode == 0 and row["rate"] == 500 and row["failed"] == 0 and row["max_us"] > 40_000, (row, told)
     assert 490 <= row["requests"] + row["unsent"] <= 510 and row["p90_us"] > 20_000, row
@@ -121,6 +121,6 @@ def test_interrupted(launch):
         bench = spawn("bench", "--connect", url(server), "--load", "point", "--seconds", seconds, "--keys", keys)
         wait_for(lambda: any(client.get("/databases/" + name).json().get("pairs", 0) > 0 for name in made()))
         bench.send_signal(signal.SIGINT)
-        _, told = bench.communicate(timeout=60)
+        _, told = bench.communicate(timeout=120)
         assert bench.returncode == 1 and b"interrupted" in told, told
         assert made() == []

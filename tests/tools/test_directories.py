@@ -62,7 +62,7 @@ def place(tmp_path):
             command = [BINARY, "serve", *FLAGS, "--listen", "127.0.0.1:0", "--data", data, *flags]
             if user is not None:
                 command = ["setpriv", "--reuid=" + user, "--regid=nogroup", "--clear-groups"] + command
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), timeout=60, text=True, check=False)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), timeout=120, text=True, check=False)
             assert done.returncode == code, (done.returncode, done.stderr)
             assert '"ready"' not in done.stderr
             return done.stderr
@@ -75,7 +75,7 @@ def place(tmp_path):
 
 def logged(server, event, *parts):
     """A line of the log that has all the parts; the pipe may be a little behind."""
-    wait_for(lambda: any(all(part in line["message"] for part in parts) for line in server.log(event)), 10, "%s %s in the log" % (event, parts))
+    wait_for(lambda: any(all(part in line["message"] for part in parts) for line in server.log(event)), what="%s %s in the log" % (event, parts))
 
 
 def put_all(server, count, db):
@@ -334,7 +334,7 @@ def test_foreign_folders(place):
     backup.mkdir()
     tool("backup", backup, "--connect", "http://127.0.0.1:%d" % server.port, "--database", "second", check=0)
     client = server.client(check=False)
-    port = int(wait_for(lambda: (place.root / "line").read_text().strip(), 30, "the line port"))
+    port = int(wait_for(lambda: (place.root / "line").read_text().strip(), what="the line port"))
     for name in names:
         for answer in (client.request("POST", "/kv?db=" + name, b"x"), client.put("/pairs/x?db=" + name, b"x"), client.put("/databases/" + name),
                        client.delete("/databases/%s?confirm=%s" % (name, name))):

@@ -94,7 +94,7 @@ def refused(data, *flags, prefix=()):
     command = [*prefix, BINARY, "serve", "--data", data, "--listen", "127.0.0.1:0", "--line-listen", "none", *flags]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CHEETAH_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     except subprocess.TimeoutExpired as error:
         pytest.fail("it starts: %s" % (error.stderr or b"")[-600:])
     return done.returncode, done.stderr

@@ -200,7 +200,7 @@ def test_kill_the_server_during_an_import(launch, large, tmp_path):
                 time.sleep(rng.uniform(0, 0.02))
                 break
         target.kill()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         failed += process.returncode == 1
         assert process.returncode in (0, 1), err
         target.restart()
@@ -454,7 +454,7 @@ def test_the_stream_breaks_off(launch, large, tmp_path):
     process = spawn("export", tmp_path / "f", "--connect", url(server))
     time.sleep(0.05)
     server.kill()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     server.restart()
     if process.returncode == 0:
         pytest.skip("it was done before the server was killed")
@@ -469,7 +469,7 @@ def test_the_disk_is_full(launch):
     done = tool("export", "/dev/full", "--connect", url(server), "--force", check=None)
     assert done.returncode == 1 and done.stderr
     with open("/dev/full", "wb") as out:
-        process = subprocess.run([BINARY, "export", "-", "--connect", url(server)], stdout=out, stderr=subprocess.PIPE, env=environment(), timeout=60)
+        process = subprocess.run([BINARY, "export", "-", "--connect", url(server)], stdout=out, stderr=subprocess.PIPE, env=environment(), timeout=120)
     assert process.returncode == 1 and b"could not be written" in process.stderr
 
 
@@ -502,7 +502,7 @@ def test_written_to_meanwhile(launch, tmp_path):
     ("import", "--from-line", "h:1", "--keep-undecodable"), ("import", "a", "--shards", "257"), ("import", "a", "--database", ""),
     ("import", "a", "--from-database", "x"), ("import", "--from-line", 'h"x:1')])
 def test_wrong_command_lines(args, tmp_path):
-    done = subprocess.run([BINARY, *args], cwd=tmp_path, capture_output=True, env=environment(), timeout=20)
+    done = subprocess.run([BINARY, *args], cwd=tmp_path, capture_output=True, env=environment(), timeout=120)
     assert done.returncode == 2 and done.stderr and not done.stdout, done
     assert not os.listdir(tmp_path)
 

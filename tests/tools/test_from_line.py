@@ -265,7 +265,7 @@ def test_the_source_grows_meanwhile(launch, line):
     wait_for(lambda: sum(command.startswith(b"PAIR_SCAN") for command in there.commands) > 4, 30)
     there.databases["default"][0][b"\xff\xff new"] = 9999999
     there.databases["default"][1][9999999] = b"new"
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and b"written to while it is copied" in err
 
 
@@ -303,7 +303,7 @@ def test_a_value_that_is_none(launch, line, answer):
     there, here = line({b"p": 1, b"q": 2}, {1: b"v", 2: b"w"}), launch()
     original = there.answer
     there.answer = lambda state, text: answer if text == b"READ 1" else original(state, text)
-    done = copy(there, here, check=1, timeout=60)
+    done = copy(there, here, check=1, timeout=120)
     assert done.stderr
     there.answer = original
     copy(there, here)
@@ -350,7 +350,7 @@ def test_over_tls(launch, tmp_path):
     where = "localhost:" + wait_for(lambda: port_file.exists() and port_file.read_text().strip(), 10)
 
     def run(*flags, check=0):
-        return tool("import", "--from-line", where, "--connect", url(here), *flags, check=check, timeout=60)
+        return tool("import", "--from-line", where, "--connect", url(here), *flags, check=check, timeout=120)
 
     mine = ("--from-tls-cert", reader.cert, "--from-tls-key", reader.key)
     assert where in run(check=1).stderr, "plain text to a port that speaks TLS"

@@ -376,11 +376,11 @@ def test_a_program_without_descriptors(tmp_path):
     lines = b"INSERT hello\n" * 1000
     for command, closed, code in (("shell --data", ">&-", 1), ("shell --data", "<&-", 0), ("shell --data", ">&- 2>&-", 1), ("get nothere --data", "2>&-", 1),
                                   ("get nothere --data", "<&- >&- 2>&-", 1), ("scan --data", ">&-", 0), ("put name --data", "<&-", 1)):  # fmt: skip
-        done = subprocess.run(["bash", "-c", "exec %s %s %s %s" % (BINARY, command, data, closed)], input=lines, capture_output=True, env=environment(), timeout=60)
+        done = subprocess.run(["bash", "-c", "exec %s %s %s %s" % (BINARY, command, data, closed)], input=lines, capture_output=True, env=environment(), timeout=120)
         assert done.returncode == code and done.stdout == b"", (command, closed, done)
     assert {path: path.read_bytes() for path in before} == before
     tool("check", "--data", data)
-    done = subprocess.run(["bash", "-c", "exec %s list --data %s >&-" % (BINARY, data)], capture_output=True, env=environment(), timeout=60)
+    done = subprocess.run(["bash", "-c", "exec %s list --data %s >&-" % (BINARY, data)], capture_output=True, env=environment(), timeout=120)
     assert done.returncode == 1 and b"could not be written" in done.stderr
 
 
@@ -421,7 +421,7 @@ def test_output_that_gets_nowhere(launch):
     for command in (["get", "a"], ["scan"], ["count"], ["databases"], ["get", "a", "--json"]):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([BINARY, *command, "--connect", url(server)], stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
-                                  env=environment(), timeout=60)
+                                  env=environment(), timeout=120)
         assert done.returncode == 1 and b"could not be written" in done.stderr, done
 
 
@@ -434,7 +434,7 @@ def test_a_slow_producer(launch):
         process.stdin.flush()
         time.sleep(0.8)
     process.stdin.close()
-    assert process.wait(30) == 0 and tool("get", "slow", "--connect", url(server)).stdout == "one two three"
+    assert process.wait(120) == 0 and tool("get", "slow", "--connect", url(server)).stdout == "one two three"
 
 
 def test_on_a_terminal(launch, terminal):  # noqa: F811

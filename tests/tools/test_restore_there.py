@@ -35,7 +35,7 @@ class Sender:
     """The head of a restore and some of its body, on a connection of its own."""
 
     def __init__(self, server, name, total):
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=120)
         self.socket.sendall(b"PUT /databases/%s/restore HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (name.encode(), total))
 
     def send(self, data):
@@ -236,7 +236,7 @@ def test_pages_that_fail_the_comparison(launch, tmp_path):
     client = here.client()
     answer = put(client, "copy", bad)
     assert (answer.status, answer.code) == (500, "corrupt_value") and "the database is there, but" in answer.json()["detail"]
-    wait_for(lambda: any(one["message"].startswith("copy is there") for one in here.log("restore_failed")), 10, "what the log says")
+    wait_for(lambda: any(one["message"].startswith("copy is there") for one in here.log("restore_failed")), what="what the log says")
     assert "copy" in databases(client)
     copy = here.client(db="copy")
     assert copy.get("/pairs/first", exact="true", values="true").status == 200

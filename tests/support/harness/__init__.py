@@ -15,6 +15,7 @@ import glob
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -83,6 +84,23 @@ def escaped(data):
 
 def ndjson(values):
     return "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values).encode()
+
+
+# ---- ports -----------------------------------------------------------------------------------------------------------
+
+
+def free_port():
+    """A port that nobody has now; foreign programs cannot be told to take any. It is none of those that the system gives to whoever connects, or listens
+    on any: they might have it before it is used, or between two uses."""
+    for port in random.SystemRandom().sample(range(10000, 30000), 1000):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise AssertionError("no free port")
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
