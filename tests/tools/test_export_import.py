@@ -233,7 +233,11 @@ def test_a_killed_import_begins_with_the_range(launch, large, tmp_path):
 def test_kill_export(large, tmp_path):
     server, path = large
     partial, out = 0, tmp_path / "f"
-    for _ in range(4):
+    for turn in range(40):
+        if turn >= 4 and partial:
+            break
+        if out.exists() and out.stat().st_size == path.stat().st_size:
+            out.unlink()  # it was faster than this test: once more
         size = out.stat().st_size if out.exists() else 0
         process = spawn("export", out, "--connect", url(server), "--resume")
         while process.poll() is None and (not out.exists() or out.stat().st_size <= size):
