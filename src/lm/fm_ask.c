@@ -75,7 +75,8 @@ static enum cht_rc take_token(struct lm_kn_reader *r, const struct state *st, ui
     double sum = s->log10;
     for (unsigned i = s->matched > 0 ? s->matched : 1; i <= st->reach; i++)
         sum += st->backoff[i - 1];
-    s->log10 = s->log10 > LM_KN_LOG10_ZERO && sum > LM_KN_LOG10_ZERO ? sum : LM_KN_LOG10_ZERO;
+    s->log10 =
+        s->log10 > LM_KN_LOG10_ZERO && sum > LM_KN_LOG10_ZERO && isfinite(sum) ? sum : LM_KN_LOG10_ZERO;
     return rc;
 }
 
@@ -139,7 +140,7 @@ static enum cht_rc offer(struct search *q, const struct lm_fm_entry *e)
             return rc;
     }
     double l = (double)e->p + q->weight;
-    if (e->p <= LM_FM_ZERO || l < LM_KN_LOG10_ZERO)
+    if (!(e->p > LM_FM_ZERO && l >= LM_KN_LOG10_ZERO)) /* also if a page has what is no number */
         l = LM_KN_LOG10_ZERO;
     struct lm_kn_candidate c = {
         .token = e->token, .order = q->at, .p = pow(10.0, l), .log10 = LM_KN_NO_LOG10};

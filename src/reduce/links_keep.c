@@ -103,11 +103,11 @@ struct switching {
     struct reduce_move move;
 };
 
-/* digest, contexts, links: at p, as in the record. */
+/* digest, contexts, links: at p, as in the record, of which nobody knows that it is true. */
 static void put_switch(const struct reduce_links *l, const uint8_t *p, struct switching *w)
 {
     struct cht_str none = {0}, run = {w->run, put_name(w->run, REDUCE_LINKRUN, l->cfg->metric, NULL)};
-    uint64_t contexts = get64(p + 8);
+    uint64_t contexts = get64(p + 8), most = UINT64_C(1) << 32;
     memcpy(w->record + 1, p, RECORD_HEAD - 1);
     w->record[0] = RECORD_SWITCH;
     w->last = (struct cht_op){.kind = CHT_OP_PAIR_DEL, .with_values = true, .name = run};
@@ -119,8 +119,8 @@ static void put_switch(const struct reduce_links *l, const uint8_t *p, struct sw
         .last = &w->last,
         .n_last = 1,
         .under_way = {.kind = CHT_OP_PAIR_PUT, .name = run, .value = {w->record, RECORD_HEAD}},
-        .bytes =
-            contexts * (REDUCE_MOVE_EACH + 2 * REDUCE_LINKS_NAME_EXTRA + 2 * (uint64_t)l->left.longest_name),
+        .bytes = (contexts < most ? contexts : most) *
+                 (REDUCE_MOVE_EACH + 2 * REDUCE_LINKS_NAME_EXTRA + 2 * (uint64_t)l->left.longest_name),
         .cancel = l->cfg->cancel};
 }
 

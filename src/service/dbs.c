@@ -173,12 +173,13 @@ static struct svc_database *peek(struct svc_dbs *t, const char *name, bool asked
     return d;
 }
 
+static bool is_default(const char *name) { return strcmp(name, CHT_DATABASE_DEFAULT) == 0; }
+
 static bool is_unused(const struct svc_database *d, uint64_t used)
 {
     return atomic_load_explicit(&d->users, memory_order_acquire) == 0 &&
            !atomic_load_explicit(&d->dropping, memory_order_relaxed) &&
-           atomic_load_explicit(&d->used, memory_order_relaxed) <= used &&
-           strcmp(d->name, CHT_DATABASE_DEFAULT) != 0;
+           atomic_load_explicit(&d->used, memory_order_relaxed) <= used && !is_default(d->name);
 }
 
 /* The name of the one that was used least lately, of those that nobody holds. */
@@ -365,11 +366,11 @@ enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsig
         rc = close_gone(t, name, err);
         if (rc == CHT_OK)
             rc = open_listed(t, name, false, out, err);
-        if (rc == CHT_DATABASE_NOT_FOUND && create) {
+        if (rc == CHT_DATABASE_NOT_FOUND && (create || is_default(name))) {
             rc = cht_env_create(t->env, name, shards, err);
-            *created = rc == CHT_OK;
+            *created = rc == CHT_OK && create;
             if (rc == CHT_OK || rc == CHT_DATABASE_EXISTS) /* another server was faster */
-                rc = open_listed(t, name, *created, out, err);
+                rc = open_listed(t, name, *created && !is_default(name), out, err);
         }
     }
     if (rc == CHT_OK)
@@ -503,7 +504,8 @@ enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, 
         rc = cht_env_drop(t->env, name, err);
     if (gone != NULL && t->closed_fn != NULL)
         t->closed_fn(t->closed_ctx, gone); /* before its address is in use again */
-    if (rc == CHT_OK && strcmp(name, CHT_DATABASE_DEFAULT) == 0) {
+    if ((rc == CHT_OK || rc == CHT_DATABASE_NOT_FOUND) &&
+        is_default(name)) { /* a drop before could not make it */
         struct svc_database *fresh = NULL;
         rc = cht_env_create(t->env, name, 0, err);
         if (rc == CHT_OK)

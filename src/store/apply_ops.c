@@ -308,12 +308,14 @@ static enum cht_rc put_new(struct cht_apply *a, struct cht_shard *sh, struct cht
     if (rc != CHT_OK) {
         if (large && cht_logbuf_mark(&a->log).bytes != mark.bytes) {
             cht_logbuf_rewind(&a->log, mark);
+            a->inserted -= op->value.n;
             a->stuck |= cht_values_del(&sh->values, key, &a->stuck_err) != CHT_OK;
         }
         return rc;
     }
     if (!large && (rc = put_value(a, sh, key, op->value, err)) != CHT_OK) {
         cht_logbuf_rewind(&a->log, mark);
+        a->inserted -= op->name.n;
         enum cht_rc back =
             old != 0 ? cht_trie_set(cht_shard_pairs(sh), op->name.p, op->name.n, old, &ignored, &a->stuck_err)
                      : cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err);
@@ -344,6 +346,7 @@ static enum cht_rc put_absent(struct cht_apply *a, struct cht_shard *sh, struct 
     rc = put_value(a, sh, key, op->value, err);
     if (rc != CHT_OK) {
         cht_logbuf_rewind(&a->log, mark);
+        a->inserted -= op->name.n;
         a->stuck |=
             cht_trie_del(cht_shard_pairs(sh), op->name.p, op->name.n, &ignored, &a->stuck_err) != CHT_OK;
         return rc;

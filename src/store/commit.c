@@ -275,7 +275,9 @@ static struct cht_commit *run_list(struct cht_committer *cm, struct cht_commit *
             cht_mutex_unlock(&cm->commit_mu);
             cht_committer_clear_out(cm);
             cht_mutex_lock(&cm->commit_mu);
-            rc = reserve_log(cm, list, &err);
+            rc = atomic_load_explicit(&cm->db->read_only, memory_order_acquire) /* since then */
+                     ? cht_trouble_stopped(&cm->db->trouble, &err)
+                     : reserve_log(cm, list, &err);
         }
     }
     if (rc != CHT_OK)

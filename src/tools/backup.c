@@ -45,6 +45,7 @@ struct job {
     struct cht_backup_check *check;
     struct tool_progress progress;
     uint64_t bytes;
+    bool named;         /* what was received has its name: `part` is not ours any more */
     struct cht_err err; /* of the sink */
 };
 
@@ -174,6 +175,7 @@ static enum cht_rc finish(struct job *j, struct cht_err *err)
         rc = final_name(j, err);
     if (rc == CHT_OK)
         rc = io->ops->rename(io, j->part, j->path, err);
+    j->named = rc == CHT_OK;
     return rc == CHT_OK ? io->ops->sync_dir(io, j->dir, err) : rc;
 }
 
@@ -205,7 +207,7 @@ static int run(struct job *j)
         rc = finish(j, &err);
     if (rc == CHT_OK)
         report(j);
-    else if (ours)
+    else if (ours && !j->named)
         (void)cht_io_posix()->ops->unlink(cht_io_posix(), j->part,
                                           NULL); /* what stays looks like no backup */
     cht_file_close(j->file);

@@ -16,14 +16,27 @@
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
-enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, struct cht_err *err)
+static enum cht_rc open_file(struct tool_dump_writer *w, const char *path, uint64_t at, uint64_t most,
+                             struct cht_err *err)
+{
+    uint64_t size;
+    enum cht_rc rc = cht_io_open(cht_io_posix(), path, CHT_OPEN_CREATE | CHT_OPEN_LOCK, &w->file, err);
+    if (rc == CHT_LOCKED)
+        return CHT_FAIL(err, CHT_LOCKED, "%.150s: another process is writing to it", path);
+    if (rc == CHT_OK)
+        rc = w->file->io->ops->size(w->file, &size, err);
+    if (rc == CHT_OK && (size < at || size > most))
+        return CHT_FAIL(err, CHT_INVALID_ARGUMENT, "%.150s: another process has just written to it", path);
+    return rc == CHT_OK ? w->file->io->ops->truncate(w->file, at, err) : rc;
+}
+
+enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, uint64_t most,
+                             struct cht_err *err)
 {
     enum cht_rc rc = CHT_OK;
     *w = (struct tool_dump_writer){.offset = at};
     if (path != NULL)
-        rc = cht_io_open(cht_io_posix(), path, CHT_OPEN_CREATE, &w->file, err);
-    if (rc == CHT_OK && path != NULL)
-        rc = w->file->io->ops->truncate(w->file, at, err);
+        rc = open_file(w, path, at, most, err);
     if (rc == CHT_OK)
         rc = cht_buf_reserve(&w->buf, PIECE + 8192, err);
     if (rc != CHT_OK)

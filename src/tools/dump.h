@@ -36,8 +36,10 @@ struct tool_dump_writer {
     struct cht_err err;
 };
 
-/* path NULL: stdout. at: the length of what the file has and keeps; the rest is cut off. */
-enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, struct cht_err *err);
+/* path NULL: stdout. at: the length of what the file has and keeps; the rest is cut off. most: what it may have; if somebody has
+ * written more to it meanwhile it stays as it is, CHT_INVALID_ARGUMENT. It is locked: CHT_LOCKED. */
+enum cht_rc tool_dump_create(struct tool_dump_writer *w, const char *path, uint64_t at, uint64_t most,
+                             struct cht_err *err);
 void tool_dump_header(struct tool_dump_writer *w, const char *database, unsigned format);
 /* Names and values as base64 text, or as bytes. expires: in seconds since 1970, 0: never; an end in a file of format 1 is a failure,
  * CHT_DATABASE_BUSY: it was not to be expected when the header was written. */

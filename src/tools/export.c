@@ -38,6 +38,7 @@ struct job {
     const char *file, *database;
     struct tool_place place;
     bool resume, force, json;
+    bool fresh;                /* there was no such file */
     struct tool_dump_info had; /* with --resume */
     struct tool_dump_writer w;
     struct tool_progress progress;
@@ -185,7 +186,8 @@ static enum cht_rc how_much(struct job *j, struct tool_client *c, uint64_t *entr
 static enum cht_rc begin_file(struct job *j, uint64_t entries, struct cht_err *err)
 {
     const struct tool_dump_info *had = &j->had;
-    enum cht_rc rc = tool_dump_create(&j->w, strcmp(j->file, "-") == 0 ? NULL : j->file, had->end_at, err);
+    enum cht_rc rc = tool_dump_create(&j->w, strcmp(j->file, "-") == 0 ? NULL : j->file, had->end_at,
+                                      j->fresh ? 0 : UINT64_MAX, err);
     if (rc != CHT_OK)
         return rc;
     j->w.pairs = had->pairs;
@@ -239,7 +241,7 @@ enum cht_rc tool_export_crc(const struct tool_connect *connect, const char *data
     j->database = database;
     enum cht_rc rc = tool_client_new(connect, &c, err);
     if (rc == CHT_OK)
-        rc = tool_dump_create(&j->w, NULL, 0, err);
+        rc = tool_dump_create(&j->w, NULL, 0, 0, err);
     j->w.nowhere = true;
     if (rc == CHT_OK) {
         tool_dump_header(&j->w, header->database, header->format);
@@ -400,6 +402,7 @@ static enum cht_rc begin(struct job *j, bool *done, struct cht_err *err)
     enum cht_io_kind kind = CHT_IO_NOTHING;
     enum cht_rc rc = to_stdout ? CHT_OK : cht_io_kind(cht_io_posix(), j->file, &kind, err);
     bool there = kind != CHT_IO_NOTHING;
+    j->fresh = !there;
     *done = false;
     if (rc != CHT_OK)
         return rc;

@@ -365,6 +365,33 @@ static void test_full_disk(void **state)
     assert_true(full > 0);
 }
 
+/* "default" is always there: also if there was no room to make it anew after it was dropped. */
+static void test_default_dropped_without_room(void **state)
+{
+    (void)state;
+    unsigned refused = 0;
+    bool hit = true;
+    for (uint64_t n = 1; hit; n += 2) {
+        assert_int_equal(ask("PUT", "/pairs/old", "text/plain", "old") / 100, 2);
+        uint64_t before = simdisk_injected(disk);
+        simdisk_fail_at(disk, n, SIM_FULL, true);
+        int status = ask("DELETE", "/databases/default?confirm=default", "", NULL);
+        hit = simdisk_injected(disk) > before;
+        simdisk_fail_at(disk, 0, SIM_NONE, false);
+        if (status != 204 && status != 507 && status != 500) /* a sync that failed */
+            fail_msg("%llu: %d %s", (unsigned long long)n, status, answer);
+        refused += status == 507;
+        if (n % 4 == 1 && ask("DELETE", "/databases/default?confirm=default", "", NULL) != 204)
+            fail_msg("%llu, again: %s", (unsigned long long)n, answer);
+        if (ask("GET", "/pairs/*?count=true", "", NULL) != 200)
+            fail_msg("%llu: %s", (unsigned long long)n, answer);
+        status = ask("GET", "/pairs/old?exact=true&values=true", "", NULL);
+        assert_true(status == 404 || status == 200); /* it was dropped, or not yet */
+        still_well("a full disk");
+    }
+    assert_true(refused > 2);
+}
+
 /* After an I/O error nothing is written any more, reads go on, and readiness says so. */
 static void test_read_only(void **state)
 {
@@ -405,6 +432,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_memory_while_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_of_quick_reads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_default_dropped_without_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

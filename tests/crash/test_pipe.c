@@ -33,7 +33,10 @@ static struct {
     unsigned pass;    /* ... but for so many */
     unsigned waiting; /* that wait */
     unsigned fail_writes, fail_syncs;
-    bool full; /* a write fails for want of room */
+    bool full;    /* a write fails for want of room */
+    bool no_room; /* nor is there any for another segment ... */
+    bool stops;   /* ... until a sync of something else fails */
+    bool by_hand; /* no checkpoint comes by itself */
 } gate;
 
 static bool of_log(const struct cht_file *f) { return strstr(f->path, "/log/") != NULL; }
@@ -49,8 +52,15 @@ static bool fails(unsigned *n)
 
 static enum cht_rc gate_sync(struct cht_file *f, struct cht_err *err)
 {
-    if (!of_log(f))
+    if (!of_log(f)) {
+        cht_mutex_lock(&gate.mu);
+        bool stops = gate.stops;
+        gate.no_room = gate.no_room && !stops;
+        cht_mutex_unlock(&gate.mu);
+        if (stops)
+            return CHT_FAIL(err, CHT_IO, "%s: no sync", f->path);
         return gate.real->sync(f, err);
+    }
     cht_mutex_lock(&gate.mu);
     gate.waiting++;
     cht_cond_broadcast(&gate.changed);
@@ -72,6 +82,32 @@ static enum cht_rc gate_pwrite(struct cht_file *f, const void *p, size_t n, uint
         return CHT_FAIL(err, gate.full ? CHT_DISK_FULL : CHT_IO, "%s: no write", f->path);
     }
     return gate.real->pwrite(f, p, n, off, done, err);
+}
+
+static enum cht_rc gate_allocate(struct cht_file *f, uint64_t off, uint64_t len, struct cht_err *err)
+{
+    cht_mutex_lock(&gate.mu);
+    bool refused = gate.no_room && of_log(f);
+    cht_mutex_unlock(&gate.mu);
+    if (refused)
+        return CHT_FAIL(err, CHT_DISK_FULL, "%s: no room", f->path);
+    return gate.real->allocate(f, off, len, err);
+}
+
+static void gate_room(bool none, bool stops)
+{
+    cht_mutex_lock(&gate.mu);
+    gate.no_room = none;
+    gate.stops = stops;
+    cht_mutex_unlock(&gate.mu);
+}
+
+static bool no_room(void)
+{
+    cht_mutex_lock(&gate.mu);
+    bool none = gate.no_room;
+    cht_mutex_unlock(&gate.mu);
+    return none;
 }
 
 static void gate_set(bool hold, unsigned pass)
@@ -125,6 +161,7 @@ static void open_env(void)
                                  .durability = CHT_DURABLE_SYNC,
                                  .log_segment_bytes = 1u << 20,
                                  .scan_workers = 1,
+                                 .manual_checkpoint = gate.by_hand,
                                  .value_order = CHT_ORDER_ALWAYS,
                                  .changes = true,
                                  .changes_bytes = 1u << 20,
@@ -149,6 +186,14 @@ static enum cht_rc put(const char *name, const char *value)
     return rc != CHT_OK ? rc : op.rc;
 }
 
+static enum cht_rc del(const char *name)
+{
+    struct cht_op op = {.kind = CHT_OP_PAIR_DEL, .name = str(name), .with_values = true};
+    struct cht_commit c = {.ops = &op, .count = 1};
+    enum cht_rc rc = cht_store_commit(s, &c);
+    return rc != CHT_OK ? rc : op.rc;
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -161,6 +206,7 @@ static int setup(void **state)
     gate.ops = *io->ops;
     gate.ops.sync = gate_sync;
     gate.ops.pwrite = gate_pwrite;
+    gate.ops.allocate = gate_allocate;
     io->ops = &gate.ops;
     open_env();
     return put("before", "all of it") != CHT_OK; /* the log has its first segment */
@@ -538,6 +584,28 @@ static void test_checkpoint(void **state)
     assert_value("a01", "a");
 }
 
+/* The log has no room for a delete, and the checkpoint that is to make some stops the database: there is room now, but nothing is written any more. */
+static void test_stopped_for_room(void **state)
+{
+    (void)state;
+    static char value[20001];
+    unsigned n = 0;
+    enum cht_rc rc;
+    memset(value, 'v', sizeof value - 1);
+    gate.by_hand = true;
+    restart();
+    gate_room(true, false);
+    while ((rc = put("long", value)) == CHT_OK && n++ < 1000)
+        ;
+    assert_int_equal(rc, CHT_DISK_FULL);
+    gate_room(true, true);
+    assert_int_equal(del("before"), CHT_READ_ONLY);
+    assert_false(no_room()); /* that is how it came */
+    gate_room(false, false);
+    restart();
+    assert_value("before", "all of it");
+}
+
 /* ---- power cuts -------------------------------------------------------------------------------------------------- */
 
 /* The disk that a cut leaves, opened: what was answered up to then is there, and of the rest a prefix. */
@@ -598,6 +666,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_room_for_second, setup, teardown),
         cmocka_unit_test_setup_teardown(test_both_fail, setup, teardown),
         cmocka_unit_test_setup_teardown(test_checkpoint, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stopped_for_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cuts, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,21 @@ def test_answers_come_from_it(client):
     assert client.get("/arpa").body.decode() == GOOD
 
 
+@pytest.mark.parametrize("bits", ["7f800000", "ff800000", "7fc00000", "ff7fffff"])
+def test_pages_with_no_numbers(client, bits):
+    """Whoever may write may write anything into a model's pages: the answers are JSON all the same."""
+    read_in(client, GOOD)
+    for name, _, value in client.scan(b"fm:", values="true"):
+        page, size = bytearray(value), 8 if value[1] == 0 else 12 if value[1] == 3 else 16
+        for at in range(2, len(page), size):
+            page[at + 4:at + 8] = bytes.fromhex(bits)
+        client.upsert(name, bytes(page))
+    score = client.post("/score", json_body={"tokens": [2, 11, 12, 99, 12, 3]})
+    assert score.status == 200 and len(score.json()["per_token"]) == 5
+    answer = client.post("/predict", json_body={"tokens": [2, 11], "k": 9})
+    assert answer.status == 200 and all(0 <= c["p"] <= 1 for c in answer.json()["candidates"])
+
+
 def test_parameters(client):
     assert read_in(client, GOOD, 400, bos=3).code == "invalid_parameter"
     assert read_in(client, GOOD, 400, unk="x").code == "invalid_parameter"

@@ -1,9 +1,12 @@
 """cheetah-db export and import: what comes back is what was there, to the byte and to the key, whatever happens in between."""
+import fcntl
+import http.server
 import json
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -280,6 +283,41 @@ def test_resume_is_for_the_same_database(launch, tmp_path):
     assert "'other'" in done.stderr
     done = export(server, tmp_path / "f", check=2)
     assert "--resume" in done.stderr and "--force" in done.stderr
+
+
+def test_two_exports_to_one_file(launch, tmp_path):
+    """What another writes meanwhile stays as it is, whether it is still at it or has just made the file."""
+    server = launch()
+    awkward(server.client())
+    whole = export(server, tmp_path / "f")
+    for flag, begun in (("--force", b"another's"), ("--resume", whole[:100])):
+        (tmp_path / "f").write_bytes(begun)
+        with open(tmp_path / "f", "r+b") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            done = export(server, tmp_path / "f", flag, check=1)
+            assert "another process is writing to it" in done.stderr and read(tmp_path / "f") == begun
+    (tmp_path / "f").unlink()
+
+    class Between(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            (tmp_path / "f").write_text("another's")
+            self.send_response(200)
+            self.send_header("Content-Length", "22")
+            self.end_headers()
+            self.wfile.write(b'{"pairs":0,"values":0}')
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Between) as front:
+        thread = threading.Thread(target=front.serve_forever)
+        thread.start()
+        try:
+            done = tool("export", tmp_path / "f", "--connect", "http://127.0.0.1:%d" % front.server_address[1], check=2)
+        finally:
+            front.shutdown()
+            thread.join()
+    assert "has just written to it" in done.stderr and read(tmp_path / "f") == b"another's"
 
 
 # ---- damaged files ---------------------------------------------------------------------------------------------------

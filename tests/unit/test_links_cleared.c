@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "reduce/links.h"
+#include "reduce/move.h"
 #include "support/reducing.h"
 
 #define HEAD 25u /* of the record: version, digest, contexts, links */
@@ -133,9 +134,28 @@ static void test_in_the_way(void **state)
     assert_int_equal(pairs_under("linkrun:"), 1);
 }
 
+/* A record that nobody has made: the memory for its contexts would be no number. Each time a little less than a part of a switch needs. */
+static void test_contexts_without_number(void **state)
+{
+    (void)state;
+    const uint64_t each = REDUCE_MOVE_EACH + 2 * REDUCE_LINKS_NAME_EXTRA;
+    for (uint64_t less = 0; less < 3 * CHT_NAME_MAX / each + 40; less++) {
+        uint8_t record[HEAD] = {2};
+        uint64_t contexts = UINT64_MAX / each - less;
+        for (unsigned i = 0; i < 8; i++)
+            record[9 + i] = (uint8_t)(contexts >> (56 - 8 * i));
+        put("linking:cosine:a:new", empty, sizeof empty);
+        put("linkrun:cosine", record, HEAD);
+        assert_int_equal(run_links("c:"), CHT_OK);
+        assert_int_equal(pairs_under("linking:"), 0);
+        assert_int_equal(read_list("link:cosine:a:new"), CHT_OK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {REDUCING_TEST(test_read), REDUCING_TEST(test_any),
-                                       REDUCING_TEST(test_finished), REDUCING_TEST(test_in_the_way)};
+                                       REDUCING_TEST(test_finished), REDUCING_TEST(test_in_the_way),
+                                       REDUCING_TEST(test_contexts_without_number)};
     return REDUCING_MAIN(tests);
 }

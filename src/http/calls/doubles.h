@@ -8,7 +8,9 @@
 
 static inline void http_put_double(struct svc_out *o, double v)
 {
-    if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
+    if (!isfinite(v))
+        svc_out_text(o, "null");
+    else if (svc_out_room(o, REDUCE_DOUBLE_TEXT))
         o->n += reduce_put_double(o->p + o->n, v);
 }
 
@@ -16,8 +18,5 @@ static inline void http_put_double(struct svc_out *o, double v)
 static inline void http_put_perplexity(struct svc_out *o, const char *member, double v)
 {
     svc_out_text(o, member);
-    if (isfinite(v))
-        http_put_double(o, v);
-    else
-        svc_out_text(o, "null");
+    http_put_double(o, v);
 }

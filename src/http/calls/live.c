@@ -17,7 +17,8 @@
 #define CANDIDATE_TEXT 160u /* of one, without its word */
 #define DIGITS 12
 #define LOG10_PLACES 9
-#define PLAIN_FROM (-5) /* exponents that are shown as zeros */
+#define LOG10_MOST 1000.0 /* no double has a longer one */
+#define PLAIN_FROM (-5)   /* exponents that are shown as zeros */
 
 _Static_assert(LM_ORDER_MAX <= 9, "an order has one digit");
 
@@ -36,10 +37,12 @@ static double ten_to(int n)
     return n < (int)(sizeof exact / sizeof *exact) ? exact[n] : pow(10.0, n);
 }
 
-/* A logarithm, -99 to 0, to p, NUMBER_TEXT bytes; returns its end. */
+/* A logarithm, -99 to 0, to p, NUMBER_TEXT bytes; returns its end. A page that nobody has checked may say anything. */
 static char *log10_text(char *p, double v)
 {
     double billions = v < 0 ? -v * 1e9 : 0; /* over 0: rounding */
+    if (billions > LOG10_MOST * 1e9)
+        billions = LOG10_MOST * 1e9;
     uint64_t n = nearest(billions), whole = n / 1000000000u, part = n % 1000000000u;
     if (n > 0)
         *p++ = '-';
@@ -71,12 +74,12 @@ static char *put_digits(char *p, uint64_t n)
 /* A probability whose logarithm is known, to p, NUMBER_TEXT bytes; returns its end. */
 static char *p_text(char *p, double v, double log10_v)
 {
-    int e = (int)log10_v;
-    e -= (double)e > log10_v; /* towards 0 is up */
-    if (v >= 1 || v <= 0 || e < -98) {
+    if (!(v > 0 && v < 1 && log10_v >= -98)) { /* also what is no number */
         *p++ = v >= 1 ? '1' : '0';
         return p;
     }
+    int e = (int)log10_v;
+    e -= (double)e > log10_v; /* towards 0 is up */
     uint64_t n = nearest(v * ten_to(DIGITS - 1 - e));
     if (n >= UINT64_C(1000000000000)) { /* rounded up to the next power, or the logarithm was */
         n /= 10;
