@@ -251,6 +251,44 @@ static void test_shared(void **state)
     cht_watch_free(w);
 }
 
+static void remove_by_other(const char *what)
+{
+    if (strcmp(what, "looked") != 0 || atomic_exchange(&has_looked, true))
+        return;
+    assert_true(cht_store_settle(two, true));
+}
+
+static void keep_first(void) /* of `one`, and nothing is removed before */
+{
+    (void)cht_seen_look(cht_rdb(one));
+    held = cht_watch_begin(w, 1);
+    cht_watch_end(w);
+}
+
+/* V7: a pair that had ended when somebody asked, and that another server removes after the look. */
+static void test_removed_by_others(void **state)
+{
+    (void)state;
+    struct cht_op lasts = {.kind = CHT_OP_PAIR_PUT, .name = str("a:l"), .value = str("v"), .ttl_ms = 3600000};
+    struct cht_op ends = {.kind = CHT_OP_PAIR_PUT, .name = str("a:e"), .value = str("v"), .ttl_ms = 1};
+    must(cht_watch_new(one, str("a:"), &w, &err));
+    must(run(two, &lasts, 1, 0));
+    keep_first();
+    assert_true(cht_store_settle(one, true));
+    assert_true(cht_watch_version(w) == held); /* nothing has ended */
+    must(run(two, &ends, 1, 0));
+    keep_first();
+    while (cht_wall_ns() / 1000000 <= ends.ends)
+        cht_sleep_ns(UINT64_C(1000000));
+    atomic_store(&has_looked, false);
+    at_step = remove_by_other;
+    assert_true(cht_store_settle(one, true));
+    at_step = NULL;
+    assert_true(atomic_load(&has_looked));
+    assert_true(cht_watch_version(w) != held);
+    cht_watch_free(w);
+}
+
 /* ---- under load ------------------------------------------------------------------------------------------------------ */
 
 #define NAMES 12u
@@ -392,6 +430,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_transaction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removed_by_others, setup, teardown),
         cmocka_unit_test_setup_teardown(test_under_load, setup, teardown),
     };
     cmocka_set_test_filter(getenv("CHT_TEST_ONLY"));

@@ -202,12 +202,12 @@ static struct cht_watches *watches(struct cht_store *s) { return cht_rdb(s)->see
 /* Nobody tells what other servers write: it is asked for. */
 static bool settle(struct cht_store *s, bool wait)
 {
-    uint64_t removed = 1;
+    uint64_t removed;
     bool good = wait;
-    while (good && removed > 0) { /* what has ended goes, which is a write like others */
-        removed = 0;
-        if (cht_seen_look(cht_rdb(s)))
-            good = cht_ends_purge(cht_rdb(s), &removed, NULL) == CHT_OK;
+    if (wait && cht_seen_look(cht_rdb(s))) {
+        good = cht_ends_purge(cht_rdb(s), &removed, NULL) == CHT_OK;
+        if (good)
+            (void)cht_seen_look(cht_rdb(s)); /* V7 */
     }
     if (wait && !good) /* pairs that have ended may be in answers that are kept */
         cht_watches_report(cht_rdb(s)->seen.watches, NULL, true);

@@ -13,6 +13,8 @@
  *   V5 versions of watches are raised before another look can find that nothing has changed since: both under the mutex.
  *   V6 a look that others have begun is enough for who asks only if it was begun after that: so however many ask at once, one look is under way, and all who
  *      came meanwhile share the next.
+ *   V7 pairs that had ended when somebody asked are gone before a look that the answer rests on: if any pairs end, what has ended is removed, and then there is
+ *      another look, also if nothing was found to remove: others may have removed it since the first (reads.c: settle).
  */
 #pragma once
 
