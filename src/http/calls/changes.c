@@ -256,9 +256,8 @@ static bool take_off(struct following *f)
 static void let_go(struct http_stream *s)
 {
     struct following *f = s->source;
-    if (f->changes !=
-        NULL) /* also if it is on no list any more: on_news may be under way, and is over then */
-        cht_changes_forget(f->changes);
+    if (f->changes != NULL)
+        cht_changes_forget(f->changes); /* also if it is on no list any more: on_news is over after this */
     cht_mutex_lock(&f->mu);
     f->stream = NULL;
     bool running = f->running;
