@@ -11,6 +11,7 @@
  */
 #include "lm/fm_ask.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -142,6 +143,8 @@ static enum cht_rc offer(struct search *q, const struct lm_fm_entry *e)
     double l = (double)e->p + q->weight;
     if (!(e->p > LM_FM_ZERO && l >= LM_KN_LOG10_ZERO)) /* also if a page has what is no number */
         l = LM_KN_LOG10_ZERO;
+    if (l > DBL_MAX_10_EXP) /* likewise */
+        l = DBL_MAX_10_EXP;
     struct lm_kn_candidate c = {
         .token = e->token, .order = q->at, .p = pow(10.0, l), .log10 = LM_KN_NO_LOG10};
     (void)lm_kn_best_offer(&q->best, &c);

@@ -267,6 +267,10 @@ enum cht_rc lm_smooth_context(void *worker, struct cht_str suffix, const struct 
     struct lm_smooth *s = w->run;
     struct lower lower;
     uint8_t text[LM_PREFIX_MAX + CHT_NAME_MAX];
+    if (lm_prefix(LM_PROB, s->order, text) + suffix.n > CHT_NAME_MAX) { /* nobody counted it */
+        atomic_fetch_add_explicit(&s->malformed, 1, memory_order_relaxed);
+        return CHT_OK;
+    }
     enum cht_rc rc = reserve(w, counts->n, err);
     if (rc == CHT_OK)
         rc = find_lower(w, suffix, &lower, err);

@@ -154,7 +154,7 @@ enum cht_rc reduce_take_memory(struct reduce_run *run, uint64_t bytes, struct ch
     const struct reduce_params *p = run->p;
     uint64_t before = atomic_fetch_add_explicit(&run->used, bytes, memory_order_relaxed);
     enum cht_rc rc = CHT_OK;
-    if (before + bytes > p->memory_max)
+    if (bytes > p->memory_max || before + bytes > p->memory_max)
         rc = CHT_FAIL(err, CHT_NO_MEMORY,
                       "the aggregate needs more than its %llu bytes of memory; take a longer prefix",
                       (unsigned long long)p->memory_max);

@@ -18,7 +18,8 @@
 #define RECORD_RUN 1u
 #define RECORD_SWITCH 2u
 #define RECORD_CLEAR 3u
-#define RECORD_MAX (RECORD_HEAD + CHT_NAME_MAX)
+#define RECORD_ROOM (RECORD_HEAD + CHT_NAME_MAX)
+#define RECORD_MAX (RECORD_ROOM - REDUCE_LINKS_NAME_EXTRA) /* of a record of ours: the pairs of a longer prefix have no room for links */
 
 static void put64(uint8_t *p, uint64_t v)
 {
@@ -98,7 +99,7 @@ enum cht_rc reduce_links_free_names(struct reduce_links *l, struct cht_err *err)
 
 /* How the links of a run get their names. */
 struct switching {
-    uint8_t from[64], to[64], run[64], record[RECORD_MAX], old[CHT_NAME_MAX + REDUCE_LINKS_NAME_EXTRA];
+    uint8_t from[64], to[64], run[64], record[RECORD_ROOM], old[CHT_NAME_MAX + REDUCE_LINKS_NAME_EXTRA];
     struct cht_op first, last;
     struct reduce_move move;
 };

@@ -11,6 +11,8 @@
     (2 * REDUCE_MOVE_OPS + 3) /* operations beside the links: first, last, under_way, the old names */
 #define LEAST (EXTRA * sizeof(struct cht_op) + 4 * REDUCE_MOVE_EACH + 3 * (uint64_t)CHT_NAME_MAX)
 
+#define MOST (UINT64_C(1) << 40)
+
 #define LOCK_NS UINT64_C(20000000) /* how often a lock that another process has is asked for, and how long */
 #define LOCK_WAIT_NS UINT64_C(60000000000)
 
@@ -45,7 +47,8 @@ struct moving {
 /* As much as is wanted, or what there is of it. */
 static enum cht_rc take_room(struct moving *w, struct cht_err *err)
 {
-    uint64_t size = LEAST + w->m->bytes * (w->remote ? 2 : 1);
+    uint64_t bytes = w->m->bytes < MOST ? w->m->bytes : MOST; /* a record that was made up may say anything */
+    uint64_t size = LEAST + bytes * (w->remote ? 2 : 1);
     enum cht_rc rc;
     while ((rc = reduce_take_memory(w->run, size, err)) == CHT_NO_MEMORY && size > LEAST)
         size = size / 2 > LEAST ? size / 2 : LEAST;

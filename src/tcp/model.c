@@ -43,7 +43,8 @@ struct asking {
     struct cht_buf buf;
     struct svc_out items;
     size_t items_n;
-    enum cht_rc rc; /* of the first word that could not be read */
+    uint64_t booked; /* of the items */
+    enum cht_rc rc;  /* of the first word that could not be read */
 };
 
 /* ---- the line ------------------------------------------------------------------------------------------------------ */
@@ -153,6 +154,17 @@ static enum cht_rc read_text(struct asking *a, struct cht_err *err)
     return rc;
 }
 
+/* Room for the items and for their copy in the answer; false, and there is a code: none. */
+static bool book_items(struct asking *a, size_t more)
+{
+    uint64_t need = 3 * ((uint64_t)a->items.n + more);
+    if (a->rc != CHT_OK || a->memory.budget == NULL || need <= a->booked + SVC_MEMORY_SMALL)
+        return a->rc == CHT_OK;
+    a->rc = svc_memory_take(&a->memory, need, NULL);
+    a->booked += a->rc == CHT_OK ? need : 0;
+    return a->rc == CHT_OK;
+}
+
 static void put_word(struct asking *a, uint32_t token)
 {
     struct svc_out *o = &a->items;
@@ -167,9 +179,9 @@ static void put_word(struct asking *a, uint32_t token)
         if (rc != CHT_OK && rc != CHT_PAIR_NOT_FOUND && a->rc == CHT_OK)
             a->rc = rc;
     }
-    if (text.n == 0)
+    if (text.n == 0 || text.n > LM_WORD_MAX) /* no word, whatever a pair says */
         svc_out_format(o, "#%lu", (unsigned long)token);
-    else if (svc_out_room(o, 2 * text.n))
+    else if (book_items(a, 2 * text.n) && svc_out_room(o, 2 * text.n))
         o->n += svc_out_hex(o->p + o->n, text.p, text.n);
 }
 

@@ -331,6 +331,13 @@ static void bench(struct line_predict *p)
     size_t samples = whole(p, "samples", 32), window = whole(p, "window", 64);
     struct lm_learned l = {.score = 0};
     double sum = 0;
+    enum cht_rc rc = p->memory.budget != NULL
+                         ? svc_memory_take(&p->memory, (uint64_t)samples * window * 2 * sizeof(double), NULL)
+                         : CHT_OK;
+    if (rc != CHT_OK) {
+        fail(p, cht_rc_slug(rc));
+        return;
+    }
     for (size_t i = 0; i < samples; i++) {
         double *v = lm_matrix_add(&p->ctx, window);
         struct lm_weight *w = lm_learned_weight(&l, (uint32_t)i, window);

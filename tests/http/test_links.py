@@ -237,3 +237,11 @@ def test_who_leaves_cancels_the_run(launch):
     assert server.comes_to("cheetah_links_failed_total", 1) and pairs(client, b"link:") == 0, "it was not at its end"
     lines = find(client, b"cnt:2:", k="20", min="0")
     assert lines[-2]["resumed"] >= 4096 and pairs(client, b"link:") == len(rows)
+
+
+def test_made_up_names(client):
+    """A payload may say anything of the names in it: one that is longer than any pair's has no words."""
+    name = b"cnt:2:" + b"x" * 59994
+    client.put_all({b"link:cosine:x": b"\1" + struct.pack(">HH", 1, len(name)) + name + struct.pack(">f", 1.0)})
+    [entry] = client.get("/reduce/links/" + hexed(b"link:"), text="true").entries()
+    assert [(len(link["name"]), link["weight"], "words" in link) for link in entry["links"]] == [(len(name), 1.0, False)]

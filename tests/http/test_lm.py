@@ -329,6 +329,13 @@ def test_smoothing(client, seed):
     assert set(dict(client.scan())) == set(before)
 
 
+def test_counts_whose_probabilities_have_no_name(client):
+    """`prob:` is longer than `cnt:`: what nobody can have counted is passed over, and said."""
+    client.put_all({b"cnt:2:" + b"x" * 4090: layouts.counts(2, [(1, 1)], 2), b"cnt:2:y": layouts.counts(2, [(1, 1)], 2)})
+    assert smooth(client).end["malformed"] == 1
+    assert set(stored(client, b"prob:2:")) == {b"prob:2:y"}
+
+
 def test_smoothing_follows_the_counts(client):
     first, second = random_documents(4), random_documents(5)
     count(client, first)

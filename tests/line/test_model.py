@@ -1,4 +1,5 @@
 """NGRAMS, PREDICT and SCORE against what HTTP says of the same text, in the three kinds of models; in the shell, piped, on a terminal and on stopped data."""
+import struct
 import threading
 
 import pytest
@@ -84,6 +85,17 @@ def test_what_is_said_of_a_line(server, line):
     client.post("/reduce/smooth/cnt:")
     assert {900, 901} <= {i[0] for i in fields(line.ask("PREDICT k=100"))[1]}, "tokens without a word"
     assert b"NGRAMS" in server.client().get("/metrics").body
+
+
+def test_made_up_words(server, line):
+    """What a pair calls a word of a token, and no name of a word has room for, is none."""
+    client = at(server, line, "words-made-up")
+    client.put("/databases/words-made-up", json_body={"live": {"order": 2, "bos": 2, "eos": 3}})
+    assert fields(line.ask("NGRAMS to be"))[0]["documents"] == "1"
+    token = next(e["token"] for e in client.get("/vocabulary").entries() if e["word"] == "be")
+    client.put_all({b"tok:" + struct.pack(">I", token): b"x" * 5000})
+    assert [i[0] for i in fields(line.ask("SCORE to be"))[1]][:2] == ["to", token]
+    assert client.post("/score", json_body={"text": "to be"}, text="true").json()["words"][:2] == ["to", None]
 
 
 def test_clients_of_both_ports_count_at_once(server, line):

@@ -157,6 +157,17 @@ def test_a_key_many_times(launch):
     assert server.comes_to("cheetah_line_connections_open", 0) and server.cpu() - gone < 20
 
 
+def test_weights_in_another_order(line):
+    """Depths rise, as they are written: else each would be put before all others."""
+    def put(depths):
+        value = b"\1" + struct.pack(">dI", 1.0, len(depths)) + b"".join(struct.pack(">IId", depth, 0, 0.5) for depth in depths)
+        return line.ask("PAIR_PUT_BATCH items=" + b64([{"k": "x" + (b"\x10pt:default\0\0\1kv").hex(), "v": "x" + value.hex()}]))
+    assert b"failed=0" in put([1, 2, 7]) and list(items(line.ask("PREDICT_QUERY key=k"))) == ["v"]
+    for depths in [7, 2], [2, 2]:
+        assert b"failed=0" in put(depths)
+        assert line.ask("PREDICT_QUERY key=k") == b"ERROR,malformed_payload"
+
+
 def test_what_is_refused(line):
     line.ask("PREDICT_SET key=k value=v")
     for text, want in (

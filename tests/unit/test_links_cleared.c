@@ -152,10 +152,28 @@ static void test_contexts_without_number(void **state)
     }
 }
 
+/* A record that nobody has made: pairs of that prefix have no room for links. */
+static void test_prefix_too_long(void **state)
+{
+    (void)state;
+    static uint8_t record[HEAD + CHT_NAME_MAX];
+    memset(record + HEAD, 'c', CHT_NAME_MAX);
+    for (uint8_t version = 1; version <= 3; version++) {
+        record[0] = version;
+        put("linkrun:cosine", record, HEAD + CHT_NAME_MAX - REDUCE_LINKS_NAME_EXTRA + 1);
+        assert_int_equal(run_links("c:"), CHT_NAMES_TAKEN);
+        put("linkrun:cosine", record, HEAD + CHT_NAME_MAX);
+        assert_int_equal(run_links("c:"), CHT_NAMES_TAKEN);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {REDUCING_TEST(test_read), REDUCING_TEST(test_any),
-                                       REDUCING_TEST(test_finished), REDUCING_TEST(test_in_the_way),
-                                       REDUCING_TEST(test_contexts_without_number)};
+    const struct CMUnitTest tests[] = {REDUCING_TEST(test_read),
+                                       REDUCING_TEST(test_any),
+                                       REDUCING_TEST(test_finished),
+                                       REDUCING_TEST(test_in_the_way),
+                                       REDUCING_TEST(test_contexts_without_number),
+                                       REDUCING_TEST(test_prefix_too_long)};
     return REDUCING_MAIN(tests);
 }

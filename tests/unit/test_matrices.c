@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "cheetah/scan.h"
 #include "lm/matrix.h"
+#include "reduce/move.h"
 #include "support/reducing.h"
 
 enum { CONTEXTS = 400, TOKENS = 150, SMALL = 56 << 10 };
@@ -357,11 +358,32 @@ static void test_names_that_are_taken(void **state)
     assert_int_equal(count("mat"), l.last.rows + l.last.columns);
 }
 
+/* A record that nobody has made: the memory for its rows would be no number. Each time a little less than the least that is needed. */
+static void test_rows_without_number(void **state)
+{
+    (void)state;
+    const uint64_t each = REDUCE_MOVE_EACH + 2 * (sizeof REDUCE_MATRIX_NEW_TRANSPOSED - 1 + 2 + 4);
+    make_counts(2, 9);
+    for (uint64_t less = 0; less < 3 * CHT_NAME_MAX / each + 40; less++) {
+        uint8_t record[42] = {1, 2};
+        struct listener l = {0};
+        uint64_t rows = UINT64_MAX / each - less;
+        for (unsigned i = 0; i < 8; i++)
+            record[18 + i] = (uint8_t)(rows >> (56 - 8 * i));
+        put("matrun:2", record, sizeof record);
+        assert_int_equal(make("cnt:2:", REDUCE_MATRIX_COUNT, SMALL, &l), CHT_OK);
+        assert_int_equal(count("mat:") + count("matt:"), l.last.rows + l.last.columns);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        REDUCING_TEST(test_parts),          REDUCING_TEST(test_cut_off),
-        REDUCING_TEST(test_orders),         REDUCING_TEST(test_cut_off_at_the_end),
-        REDUCING_TEST(test_without_memory), REDUCING_TEST(test_names_that_are_taken)};
+    const struct CMUnitTest tests[] = {REDUCING_TEST(test_parts),
+                                       REDUCING_TEST(test_cut_off),
+                                       REDUCING_TEST(test_orders),
+                                       REDUCING_TEST(test_cut_off_at_the_end),
+                                       REDUCING_TEST(test_without_memory),
+                                       REDUCING_TEST(test_names_that_are_taken),
+                                       REDUCING_TEST(test_rows_without_number)};
     return REDUCING_MAIN(tests);
 }

@@ -198,6 +198,8 @@ void http_links_post(struct http_request *r)
 
 /* ---- GET ---------------------------------------------------------------------------------------------------------- */
 
+#define PIECE (64u << 10) /* of an answer, handed over together */
+
 /* What is shown. */
 struct showing {
     size_t prefix_n;
@@ -215,11 +217,18 @@ static void put_links(struct svc_out *o, struct http_worded *w, struct cht_str n
         colon++;
     if (colon + 1 < name.n)
         http_worded_context(o, w, (struct cht_str){name.p + colon + 1, name.n - colon - 1});
-    svc_out_text(o, ",\"links\":[");
     while (reduce_links_next(payload.p, payload.n, &at, &left, &link, &malformed)) {
         malformed = !isfinite(link.weight); /* no number that JSON has */
         if (malformed)
             break;
+    }
+    if (malformed) {
+        http_worded_malformed(o, start, payload);
+        return;
+    }
+    svc_out_text(o, ",\"links\":[");
+    at = left = 0;
+    while (reduce_links_next(payload.p, payload.n, &at, &left, &link, &malformed)) {
         svc_out_text(o, first ? "{" : ",{");
         http_ndjson_put_member(o, HTTP_MEMBER_PAIR, link.name, true);
         http_worded_context(o, w, link.name);
@@ -228,11 +237,10 @@ static void put_links(struct svc_out *o, struct http_worded *w, struct cht_str n
             o->n += reduce_links_put_weight(o->p + o->n, link.weight);
         svc_out_text(o, "}");
         first = false;
+        if (o->n >= PIECE && w->flush != NULL && !w->flush(w))
+            return;
     }
-    if (malformed)
-        http_worded_malformed(o, start, payload);
-    else
-        svc_out_text(o, "]}\n");
+    svc_out_text(o, "]}\n");
 }
 
 /* link:... as it is; any other prefix is that of the contexts whose links are wanted. */

@@ -34,7 +34,7 @@ void http_spell_put(struct svc_out *o, struct http_spell *w, uint32_t token)
         return;
     }
     enum cht_rc rc = lm_word_text(w->store, token, &w->buf, &w->err);
-    if (rc == CHT_OK)
+    if (rc == CHT_OK && w->buf.len <= LM_WORD_MAX)
         svc_out_string(o, (const char *)w->buf.data, w->buf.len);
     else
         svc_out_text(o, "null");

@@ -49,7 +49,7 @@ void http_worded_context(struct svc_out *o, struct http_worded *w, struct cht_st
     uint64_t key;
     uint32_t size = 0, tokens[255];
     size_t head = hash_at(name);
-    if (head == 0)
+    if (head == 0 || name.n > CHT_NAME_MAX) /* a payload of links may say anything */
         return;
     memcpy(CHT_PUT(text, LM_CTX), name.p + head, name.n - head);
     struct cht_str ctx = {text, LM_LENGTH(LM_CTX) + name.n - head};
