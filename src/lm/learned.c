@@ -184,8 +184,8 @@ enum cht_rc lm_learned_read(struct lm_learned *l, const uint8_t *p, size_t n, st
     l->score = ok ? get_double(p + 1) : 0;
     p += ok ? HEAD : 0;
     for (size_t i = 0; i < weights && ok; i++) {
-        ok = (size_t)(end - p) >= WEIGHT && (size_t)(end - p - WEIGHT) / 8 >= cht_be32(p + 4) &&
-             (l->n == 0 || cht_be32(p) > l->w[l->n - 1].depth); /* as they are written: none is put between others */
+        ok = (size_t)(end - p) >= WEIGHT && (size_t)(end - p - WEIGHT) / 8 >= cht_be32(p + 4);
+        ok = ok && (l->n == 0 || cht_be32(p) > l->w[l->n - 1].depth); /* as they are written */
         if (!ok)
             break;
         size_t width = cht_be32(p + 4);

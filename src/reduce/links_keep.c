@@ -19,7 +19,8 @@
 #define RECORD_SWITCH 2u
 #define RECORD_CLEAR 3u
 #define RECORD_ROOM (RECORD_HEAD + CHT_NAME_MAX)
-#define RECORD_MAX (RECORD_ROOM - REDUCE_LINKS_NAME_EXTRA) /* of a record of ours: the pairs of a longer prefix have no room for links */
+#define RECORD_MAX \
+    (RECORD_ROOM - REDUCE_LINKS_NAME_EXTRA) /* of ours: pairs of a longer prefix have no room for links */
 
 static void put64(uint8_t *p, uint64_t v)
 {

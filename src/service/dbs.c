@@ -34,6 +34,7 @@ struct svc_dbs {
     _Atomic uint64_t maps, open;      /* of what is listed */
     _Atomic uint64_t opened, closed;
     _Atomic uint64_t made; /* since the start */
+    _Atomic bool undone;   /* "default" was to be dropped and made anew, which failed: it may be missing */
 };
 
 static bool has_turn(const struct svc_dbs *t, const char *name)
@@ -174,6 +175,11 @@ static struct svc_database *peek(struct svc_dbs *t, const char *name, bool asked
 }
 
 static bool is_default(const char *name) { return strcmp(name, CHT_DATABASE_DEFAULT) == 0; }
+
+static bool is_undone(const struct svc_dbs *t, const char *name)
+{
+    return is_default(name) && atomic_load_explicit(&t->undone, memory_order_relaxed);
+}
 
 static bool is_unused(const struct svc_database *d, uint64_t used)
 {
@@ -366,7 +372,7 @@ enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsig
         rc = close_gone(t, name, err);
         if (rc == CHT_OK)
             rc = open_listed(t, name, false, out, err);
-        if (rc == CHT_DATABASE_NOT_FOUND && (create || is_default(name))) {
+        if (rc == CHT_DATABASE_NOT_FOUND && (create || is_undone(t, name))) {
             rc = cht_env_create(t->env, name, shards, err);
             *created = rc == CHT_OK && create;
             if (rc == CHT_OK || rc == CHT_DATABASE_EXISTS) /* another server was faster */
@@ -504,14 +510,15 @@ enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, 
         rc = cht_env_drop(t->env, name, err);
     if (gone != NULL && t->closed_fn != NULL)
         t->closed_fn(t->closed_ctx, gone); /* before its address is in use again */
-    if ((rc == CHT_OK || rc == CHT_DATABASE_NOT_FOUND) &&
-        is_default(name)) { /* a drop before could not make it */
+    if (is_default(name) && (rc == CHT_OK || (rc == CHT_DATABASE_NOT_FOUND && is_undone(t, name)))) {
         struct svc_database *fresh = NULL;
         rc = cht_env_create(t->env, name, 0, err);
         if (rc == CHT_OK)
             rc = open_listed(t, name, false, &fresh, err);
         svc_dbs_put(fresh);
     }
+    if (is_default(name) && rc != CHT_DATABASE_BUSY && rc != CHT_DATABASE_NOT_FOUND)
+        atomic_store_explicit(&t->undone, rc != CHT_OK, memory_order_relaxed);
     end_turn(t, &mine);
     return rc;
 }

@@ -55,8 +55,8 @@ void svc_dbs_hold(struct svc_database *d); /* once more, by someone who holds it
  * what he does; the next svc_dbs_open opens what is there under its name by then. */
 void svc_dbs_gone(struct svc_database *d);
 
-/* Blocks. Opens it, and with `create` makes it first if it is missing (*created); "default" in any case, which a full disk may have kept
- * svc_dbs_drop from. Held like by dbs_get.
+/* Blocks. Opens it, and with `create` makes it first if it is missing (*created); so "default" without
+ * it, if svc_dbs_drop could not make it anew (a full disk). Held like by dbs_get.
  * CHT_DATABASE_NOT_FOUND, CHT_INVALID_DATABASE_NAME, CHT_DATABASE_BUSY, and what opening says. */
 enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsigned shards,
                          struct svc_database **out, bool *created, struct cht_err *err);
@@ -65,7 +65,7 @@ enum cht_rc svc_dbs_open(struct svc_dbs *t, const char *name, bool create, unsig
  * write to it. */
 void svc_dbs_undo(struct svc_dbs *t, const char *name, uint64_t fresh);
 /* Blocks until all who hold it have put it, at most wait_ns; then deletes it. "default" is made anew, empty, also
- * if it was missing.
+ * if a drop before could not do that.
  * CHT_DATABASE_NOT_FOUND, CHT_DATABASE_BUSY. */
 enum cht_rc svc_dbs_drop(struct svc_dbs *t, const char *name, uint64_t wait_ns, struct cht_err *err);
 /* As svc_dbs_open without create, by something that looks at every database and does not count as use. Blocks. */
