@@ -1,6 +1,6 @@
 /* restore: `cheetah-db restore FILE`: makes a database of a backup, in a running server (PUT /databases/{name}/restore) or with --data
  * in directories that no server uses, or with --store rados in a pool beside its servers; there its log is redone and all of it is checked, and
- * one that does not pass is removed again.
+ * one that does not pass is removed again, but for one in a pool: others may have written to it by then.
  */
 #include "tools/place.h"
 #include "tools/tools.h"
@@ -23,10 +23,9 @@ static const char help_before[] =
     "Into the running server, or with --data into directories that no server uses (made if missing). There\n"
     "must not be a database of this name. It appears when all of the backup is read and was whole; then it\n"
     "is opened and checked, and removed again if that finds something.\n"
-    "With --store rados into a pool, beside its servers. A backup of a pool needs no disk; one of files, "
-    "once\n"
-    "it has been used for long, lies meanwhile in files without names in --scratch, as large as its "
-    "database.\n"
+    "With --store rados into a pool, beside its servers, where it stays also if the check finds something.\n"
+    "A backup of a pool needs no disk; one of files that was used for long lies meanwhile in files without\n"
+    "names in --scratch, as large as its database.\n"
     "What a run that was killed left in the pool any server there removes.\n"
     "\n";
 static const char help_after[] =
@@ -146,7 +145,7 @@ static void take_away(struct job *j)
 {
     struct cht_env *env;
     struct cht_err err = {0};
-    enum cht_rc rc = open_env(j, &env, &err);
+    enum cht_rc rc = cht_env_open(&j->cfg, &env, &err);
     if (rc == CHT_OK) {
         rc = cht_env_drop(env, j->name, &err);
         cht_env_abandon(env);
@@ -164,15 +163,16 @@ static enum cht_rc look_at_all(struct job *j, struct cht_err *err)
 
 static enum cht_rc restore(struct job *j, struct cht_err *err)
 {
-    bool made = false;
+    bool made = false,
+         stays = j->keep || tool_rados_named(&j->place.rados); /* in a pool others use it already */
     enum cht_rc rc = make(j, &made, err);
     if (rc == CHT_OK)
         rc = look_at_all(j, err);
     if (rc == CHT_OK && j->findings > 0)
         rc = CHT_FAIL(err, CHT_CORRUPT,
                       "database %s: the check of what was restored found %" PRIu64 " faults%s", j->name,
-                      j->findings, j->keep ? "; it is kept" : "; it is removed again");
-    if (rc != CHT_OK && made && !j->keep)
+                      j->findings, stays ? "; it is kept" : "; it is removed again");
+    if (rc != CHT_OK && made && !stays)
         take_away(j);
     return rc;
 }
